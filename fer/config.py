@@ -1,0 +1,215 @@
+"""An experiment as typed data: read from configs/, overridden by flags, validated once, recorded with its run."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import re
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fer.errors import UserError
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+OPTIMIZERS = ("sgd", "adamw")
+
+
+@dataclasses.dataclass
+class Model:
+    """The network. `name` is a key of `fer.models.registry`."""
+
+    name: str = "compact"
+    image_size: int = 48  # pixels a side that the backbone sees; the resize happens on the device
+    dropout: float = 0.2  # before the last layer
+    sync_batch_norm: bool = False  # statistics over all replicas instead of each replica's own
+
+
+@dataclasses.dataclass
+class Augment:
+    """`policy` is parsed by `fer.augment.policy`; "none" changes nothing."""
+
+    policy: str = "flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"
+    mixing_off_epochs: int = 0  # the last so many epochs leave out mixup and cutmix
+
+
+@dataclasses.dataclass
+class Optimizer:
+    """Warm-up, then half a cosine down to zero at the last step."""
+
+    name: str = "sgd"  # sgd (Nesterov) | adamw
+    learning_rate: float = 0.1  # at the end of the warm-up
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 2e-3  # decoupled: each step takes learning_rate * weight_decay of every kernel
+    warmup_epochs: float = 3.0
+    clip_norm: float = 0.0  # of the global gradient; 0 does not clip
+
+
+@dataclasses.dataclass
+class Train:
+    """The loop."""
+
+    epochs: int = 40
+    steps: int = 0  # ends the run after so many steps instead of `epochs`; 0 leaves it to `epochs`
+    global_batch: int = 128  # examples a step, over all replicas
+    precision: str = "float32"  # float32 | mixed_bfloat16 | mixed_float16
+    label_smoothing: float = 0.1
+    ema_decay: float = 0.999  # of the averaged weights, which are evaluated and kept; 0 evaluates the raw ones
+    checkpoint_steps: int = 500  # a checkpoint every so many steps, besides one each epoch
+    replicas: int = 0  # devices used; 0 means all. More than the machine's CPUs become logical ones
+    deterministic: bool = True  # the same bits from the same seed; costs some speed on GPUs
+
+
+@dataclasses.dataclass
+class Experiment:
+    """All that decides a run, apart from the data itself."""
+
+    seed: int = 0
+    model: Model = dataclasses.field(default_factory=Model)
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    train: Train = dataclasses.field(default_factory=Train)
+
+    def validate(self) -> None:
+        """Checks types and ranges.
+
+        Raises:
+          UserError: names the first field at fault, its value and what it may be.
+        """
+        _check_types(self)
+        model, optimizer, train = self.model, self.optimizer, self.train
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "0 or more, below 2**31")
+        _require(24 <= model.image_size <= 1024, "model.image_size", model.image_size, "24 to 1024")
+        _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "0 or more, below 1")
+        _require(bool(self.augment.policy), "augment.policy", self.augment.policy, 'a policy such as "flip", or "none"')
+        _require(
+            self.augment.mixing_off_epochs >= 0,
+            "augment.mixing_off_epochs",
+            self.augment.mixing_off_epochs,
+            "0 or more",
+        )
+        _require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, " or ".join(OPTIMIZERS))
+        _require(0 < optimizer.learning_rate, "optimizer.learning_rate", optimizer.learning_rate, "above 0")
+        _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "0 or more, below 1")
+        _require(0 <= optimizer.weight_decay, "optimizer.weight_decay", optimizer.weight_decay, "0 or more")
+        _require(0 <= optimizer.warmup_epochs, "optimizer.warmup_epochs", optimizer.warmup_epochs, "0 or more")
+        _require(0 <= optimizer.clip_norm, "optimizer.clip_norm", optimizer.clip_norm, "0 (no clipping) or more")
+        _require(0 < train.epochs, "train.epochs", train.epochs, "1 or more")
+        _require(0 <= train.steps, "train.steps", train.steps, "0 (as train.epochs says) or more")
+        _require(0 < train.global_batch, "train.global_batch", train.global_batch, "1 or more")
+        _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
+        _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")
+        _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "0 (off) or more, below 1")
+        _require(0 < train.checkpoint_steps, "train.checkpoint_steps", train.checkpoint_steps, "1 or more")
+        _require(0 <= train.replicas, "train.replicas", train.replicas, "0 (all devices) or more")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, as config.json holds them."""
+        return dataclasses.asdict(self)
+
+    def sha256(self) -> str:
+        """A hash of every field, in hexadecimal: equal for equal experiments."""
+        return sha256(self.to_dict())
+
+
+def sha256(values: Mapping[str, Any]) -> str:
+    """The hash of what `Experiment.to_dict` gave. A record of an older version keeps its own, without newer fields."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def from_dict(values: Mapping[str, Any]) -> Experiment:
+    """The experiment that `to_dict` wrote.
+
+    Raises:
+      UserError: a field is unknown, or `validate` finds fault.
+    """
+    experiment = _build(Experiment, values, "")
+    experiment.validate()
+    return experiment
+
+
+def differences(one: Experiment, other: Experiment) -> list[str]:
+    """The fields in which two experiments differ, each as "path: value -> value"."""
+    ours, theirs = _flat(one.to_dict()), _flat(other.to_dict())
+    return [f"{path}: {ours[path]!r} -> {theirs[path]!r}" for path in ours if ours[path] != theirs[path]]
+
+
+def checked(value: Any) -> Experiment:
+    """What a config file's get_config() returned, validated.
+
+    Raises:
+      UserError: it is no Experiment, or `validate` finds fault.
+    """
+    if not isinstance(value, Experiment):
+        raise UserError("--config must name a file whose get_config() returns a fer.config.Experiment, as in configs/.")
+    value.validate()
+    return value
+
+
+def check_overrides(arguments: Sequence[str]) -> None:
+    """Looks at `--config=FILE` and `--config.field=value` before they are parsed.
+
+    Raises:
+      UserError: the file is absent, or a field does not exist (the message names the nearest one).
+    """
+    paths = list(_flat(Experiment().to_dict()))
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if re.fullmatch(r"--?config", name):
+            value = value if equals else "".join(arguments[position + 1 : position + 2])
+            if not os.path.isfile(value.partition(":")[0]):
+                raise UserError(f"There is no config file {value!r}; configs/ holds those that ship.")
+        override = re.fullmatch(r"--?(?:no)?config\.(.+)", name)
+        if override and override[1] not in paths:
+            raise UserError(f"There is no field config.{override[1]}{nearest(override[1], paths, 'config.')}.")
+
+
+def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
+    """The end of a message about an unknown word: "; did you mean X?" or the list of what there is."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    leaf = [path for path in known if path.rpartition(".")[2] == word.rpartition(".")[2]]
+    if leaf or close:
+        return f"; the nearest is {prefix}{(leaf or close)[0]}"
+    return "; there are " + ", ".join(prefix + path for path in known)
+
+
+def _check_types(node: Any, path: str = "") -> None:
+    """Holds every field of a dataclass tree against its annotation."""
+    for name, expected in typing.get_type_hints(type(node)).items():
+        value, where = getattr(node, name), f"{path}{name}"
+        if dataclasses.is_dataclass(expected):
+            _require(isinstance(value, expected), where, value, f"a fer.config.{expected.__name__}")
+            _check_types(value, f"{where}.")
+        elif expected is float:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            _require(number and abs(value) < float("inf"), where, value, "a finite number")
+            setattr(node, name, float(value))  # so that 1 and 1.0 hash alike
+        else:
+            right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
+            _require(right, where, value, f"of type {expected.__name__}")
+
+
+def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            raise UserError(f"There is no field {path}{name}{nearest(name, list(hints), path)}.")
+    parts = {
+        name: _build(hints[name], value, f"{path}{name}.") if dataclasses.is_dataclass(hints[name]) else value
+        for name, value in values.items()
+    }
+    return kind(**parts)
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """{"train.steps": 0, ...} from nested dictionaries."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})
+    return flat
+
+
+def _require(holds: bool, path: str, value: Any, mend: str) -> None:
+    if not holds:
+        raise UserError(f"config.{path} is {value!r}; it must be {mend}.")

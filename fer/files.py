@@ -1,0 +1,84 @@
+"""Files that are whole or absent: written beside their place, then renamed into it.
+
+Paths go through `tf.io.gfile`, so `s3://` and `gs://` work wherever a local path does.
+"""
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from fer.errors import UserError
+
+CHUNK = 1 << 20  # bytes hashed at a time
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Replaces `path` by `content`; a reader sees the old file or the new one, never a part.
+
+    Raises:
+      UserError: the folder cannot be written to, or the disk is full.
+    """
+    beside = f"{path}.tmp-{os.getpid()}"
+    try:
+        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        with tf.io.gfile.GFile(beside, "wb") as file:
+            file.write(content)
+        tf.io.gfile.rename(beside, path, overwrite=True)
+    except (OSError, tf.errors.OpError) as error:
+        if tf.io.gfile.exists(beside):
+            tf.io.gfile.remove(beside)
+        raise UserError(f"Cannot write {path}: {reason(error)}. Free some space or choose another folder.") from error
+
+
+def write_text(path: str, text: str) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str, value: Any) -> None:
+    """As `write_bytes`: JSON with sorted meaning left in the writer's order, indented, without NaN.
+
+    Raises:
+      ValueError: `value` holds NaN or infinity, which JSON has no word for.
+      UserError: the folder cannot be written to, or the disk is full.
+    """
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str, what: str) -> Any:
+    """The JSON at `path`.
+
+    Args:
+      path: a file.
+      what: its name in the message, such as "the manifest".
+
+    Raises:
+      UserError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return json.loads(file.read().decode("utf-8"))
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"There is no {path}: {what} is missing.") from error
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"Cannot read {what}, {path}: {reason(error)}.") from error
+    except ValueError as error:  # both UnicodeDecodeError and JSONDecodeError
+        raise UserError(f"{path} is not valid JSON ({error}): {what} is damaged.") from error
+
+
+def sha256(path: str) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in the system's words, on one line."""
+    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
+    return str(text).strip().splitlines()[0].rstrip(".") if str(text).strip() else type(error).__name__

@@ -1,0 +1,105 @@
+"""What an experiment promises: typed, validated once, recorded and read back the same."""
+
+import dataclasses
+
+import pytest
+
+from fer import config
+from fer.config import Experiment, Model, Train
+from fer.errors import UserError
+
+
+def test_the_default_experiment_is_valid():
+    Experiment().validate()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "mend"),
+    [
+        ("seed", -1, "0 or more"),
+        ("model.dropout", 1.0, "below 1"),
+        ("model.image_size", 12, "24 to 1024"),
+        ("optimizer.name", "sdg", "sgd or adamw"),
+        ("optimizer.learning_rate", float("nan"), "finite"),
+        ("train.epochs", 0, "1 or more"),
+        ("train.epochs", 2.5, "type int"),
+        ("train.epochs", True, "type int"),
+        ("train.precision", "float16", "mixed_float16"),
+        ("train.ema_decay", 1.0, "below 1"),
+        ("model.sync_batch_norm", 1, "type bool"),
+    ],
+)
+def test_a_fault_is_named_with_field_value_and_mend(path, value, mend):
+    experiment = Experiment()
+    holder, _, name = path.rpartition(".")
+    setattr(getattr(experiment, holder) if holder else experiment, name, value)
+    with pytest.raises(UserError, match="config") as caught:
+        experiment.validate()
+    assert f"config.{path} is {value!r}" in str(caught.value)
+    assert mend in str(caught.value)
+
+
+def test_an_experiment_survives_its_record():
+    experiment = Experiment(seed=3, model=Model(name="inception_v3", image_size=96), train=Train(steps=7))
+    assert config.from_dict(experiment.to_dict()) == experiment
+
+
+def test_an_unknown_field_of_a_record_is_named_with_its_nearest():
+    record = Experiment().to_dict()
+    record["train"]["epoch"] = 3
+    with pytest.raises(UserError, match=r"train\.epoch; the nearest is train\.epochs"):
+        config.from_dict(record)
+
+
+def test_equal_experiments_hash_alike_and_any_change_shows():
+    def variants(node, path=""):
+        for field in dataclasses.fields(node):
+            value = getattr(node, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from variants(value, f"{path}{field.name}.")
+            else:
+                yield f"{path}{field.name}", value
+
+    same = Experiment(train=Train(ema_decay=Train().ema_decay))
+    assert same.sha256() == Experiment().sha256()
+    for path, value in variants(Experiment()):
+        changed = Experiment()
+        holder, _, name = path.rpartition(".")
+        other = f"{value}x" if isinstance(value, str) else value + 1
+        setattr(getattr(changed, holder) if holder else changed, name, other)
+        assert changed.sha256() != Experiment().sha256(), path
+
+
+def test_whole_numbers_do_for_fractions_and_hash_alike():
+    whole, fraction = Experiment(), Experiment()
+    whole.optimizer.warmup_epochs, fraction.optimizer.warmup_epochs = 3, 3.0
+    whole.validate()
+    assert whole.sha256() == fraction.sha256()
+
+
+def test_differences_are_shown_as_from_and_to():
+    other = Experiment(seed=1, train=Train(epochs=2))
+    assert config.differences(Experiment(), other) == ["seed: 0 -> 1", "train.epochs: 40 -> 2"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--config.train.stepz=3", "the nearest is config.train.steps"),
+        ("--config.epochs=3", "the nearest is config.train.epochs"),
+        ("--config.train=3", "There is no field config.train"),
+        ("--config=nowhere.py", "There is no config file 'nowhere.py'"),
+    ],
+)
+def test_an_unknown_override_is_named_with_its_nearest(argument, said):
+    with pytest.raises(UserError, match=said):
+        config.check_overrides(["train.py", argument])
+
+
+def test_known_overrides_pass():
+    config.check_overrides(["train.py", "--config.train.steps=3", "--noconfig.model.sync_batch_norm", "--workdir=x"])
+
+
+def test_what_is_no_experiment_is_refused():
+    with pytest.raises(UserError, match="get_config"):
+        config.checked({"train": {}})

@@ -1,0 +1,62 @@
+"""Files are whole or absent."""
+
+import hashlib
+import os
+
+import pytest
+
+from fer import files
+from fer.errors import UserError
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "deep" / "file.bin"
+    files.write_bytes(str(path), b"one")
+    files.write_bytes(str(path), b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+def test_json_survives_and_nan_is_refused(tmp_path):
+    path = str(tmp_path / "value.json")
+    files.write_json(path, {"gesichtsausdruck": "fröhlich", "n": [1, 2.5, None]})
+    assert files.read_json(path, "it") == {"gesichtsausdruck": "fröhlich", "n": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, float("nan"))
+    assert files.read_json(path, "it")["n"] == [1, 2.5, None]
+
+
+def test_a_full_disk_is_a_sentence_and_the_old_file_stays(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(UserError, match="Cannot write /dev/full"):
+        files.write_bytes("/dev/full/file.bin", b"new")
+    assert path.read_bytes() == b"old"
+
+
+def test_a_folder_where_the_file_should_be_is_a_sentence(tmp_path):
+    (tmp_path / "file.bin" / "inside").mkdir(parents=True)
+    with pytest.raises(UserError, match="Cannot write"):
+        files.write_bytes(str(tmp_path / "file.bin"), b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "is missing"), (b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON")],
+    ids=["absent", "cut", "not text"],
+)
+def test_unreadable_json_is_named(tmp_path, content, said):
+    path = tmp_path / "value.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        files.read_json(str(path), "the record")
+    assert str(path) in str(caught.value)
+    assert "the record" in str(caught.value)
+
+
+def test_sha256_is_hashlibs(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"\x00\x01" * 1_000_000)
+    assert files.sha256(str(path)) == hashlib.sha256(path.read_bytes()).hexdigest()
