@@ -1,0 +1,239 @@
+"""One conversion: any published form of FER-2013 in, verified shards and their manifest out."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import fer
+from fer import files
+from fer.data import (
+    audit,
+    audit_page,
+    containers,
+    manifest,
+    placing,
+    reading,
+    remote,
+    shards,
+    splits,
+    synthetic,
+    twins,
+    votes,
+)
+from fer.data.manifest import Manifest
+from fer.data.pixels import PIXELS
+from fer.data.progress import Progress
+from fer.data.reading import Survey
+from fer.data.rejects import Rejects
+from fer.data.rows import NO_SPLIT, SPLITS
+from fer.data.spool import Spool
+from fer.data.votes import Votes
+from fer.errors import UserError
+from fer.labels import CLASSES
+
+SYNTHETIC_ROWS = 4000
+ON_BAD_ROW = ("fail", "quarantine")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a conversion is asked to do. The names are those of the flags of scripts/convert.py."""
+
+    input: str  # paths, comma-separated, or synthetic[:ROWS]
+    output: str
+    ferplus: str = ""  # path of fer2013new.csv
+    on_bad_row: str = "fail"
+    drop: tuple[str, ...] = ()  # of audit.DROPPABLE
+    preview: bool = False
+    shards: int = 0  # of each split; 0 follows the size
+    workers: int = 0  # 0 takes the machine's processors; changes nothing but the time
+    seed: int = 0  # of synthetic faces, of the split where the source has none, and of the preview
+    overwrite: bool = False
+
+    def validate(self) -> None:
+        """Raises UserError where a value means nothing."""
+        unknown = [reason for reason in self.drop if reason not in audit.DROPPABLE]
+        if unknown:
+            raise UserError(f"--drop={unknown[0]} means nothing; it takes {', '.join(audit.DROPPABLE)}.")
+        if "not_a_face" in self.drop and not self.ferplus:
+            raise UserError("--drop=not_a_face goes by the votes of FER+: give them with --ferplus=fer2013new.csv.")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"--seed is {self.seed}; it must be 0 or more, below 2**31.")
+
+    def recorded(self) -> dict[str, Any]:
+        """Those that the manifest records: what decides its own and the shards' bytes."""
+        return {
+            "ferplus": os.path.basename(self.ferplus),
+            "on_bad_row": self.on_bad_row,
+            "drop": sorted(set(self.drop)),
+            "shards": self.shards,
+            "seed": self.seed,
+        }
+
+
+def convert(options: Options) -> Manifest:
+    """Converts, prints what was found on the way, and returns the manifest of what lies in the output folder then.
+
+    Raises:
+      UserError: the input is missing, damaged or has a bad row; the output exists or cannot be written to. Nothing
+        is left at the output, or what was there before.
+    """
+    options.validate()
+    output = options.output.rstrip("/")
+    for path in (output, options.ferplus, *options.input.split(",")):
+        remote.ready(path.strip())
+    workers = options.workers or os.cpu_count() or 1
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(placing.replaced(output, options.overwrite))
+        scratch = None if remote.is_remote(output) else folder
+        spool = stack.enter_context(contextlib.closing(Spool(scratch)))
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
+        rejects = stack.enter_context(contextlib.closing(Rejects(_quarantine(options, folder))))
+        given = votes.read(options.ferplus) if options.ferplus else None
+        paths, names = stack.enter_context(_inputs(options, scratch))
+        progress = stack.enter_context(contextlib.closing(Progress("Reading", sum(map(containers.size, paths)))))
+        survey = reading.survey(paths, names, pool, workers, spool, rejects, progress)
+        progress.close()
+        rejects.close()
+        if not len(survey.labels):
+            raise UserError(f"{options.input} holds no face: there is no good row in it.")
+        _write(folder, options, survey, spool, rejects, given, pool, workers)
+    return manifest.read(output)
+
+
+def statistics(survey: Survey, train: np.ndarray) -> dict[str, float | None]:
+    """Mean and standard deviation of the pixels of the faces in `train` (bool [n]), in [0, 1], from whole numbers."""
+    count = int(train.sum()) * PIXELS
+    if not count:
+        return {"mean": None, "std": None}
+    total, squares = int(survey.prints.sums[train].sum()), int(survey.prints.squares[train].sum())
+    return {"mean": total / count / 255, "std": math.sqrt(squares * count - total**2) / count / 255}
+
+
+def _write(
+    folder: str,
+    options: Options,
+    survey: Survey,
+    spool: Spool,
+    rejects: Rejects,
+    given: Votes | None,
+    pool: concurrent.futures.Executor,
+    workers: int,
+) -> None:
+    """Everything after the reading: splits, audit, shards, and the manifest last."""
+    joined = None
+    if given is not None:
+        joined = votes.join(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
+    found = twins.find(survey.prints)
+    divided = splits.assign(survey.splits, survey.labels, found.near, options.seed)
+    findings = audit.audit(survey, divided, found, joined)
+    kept, dropped = audit.drop(findings, divided, options.drop)
+    counts = None if joined is None else joined.counts
+    written = shards.write(folder, survey, kept, counts, spool, options.shards, pool, workers)
+    name = re.split(r"[.:]", survey.sources[0].path)[0] or "faces"
+    summary = {
+        "rows": survey.source_rows,
+        "faces": len(survey.labels),
+        "blank_lines": survey.blank_lines,
+        "rejected": dict(sorted(rejects.counts.items())),
+        "resized": survey.resized,
+        "recoloured": survey.recoloured,
+        "divided": _divided(survey.splits, divided),
+        **findings.summary,
+        "dropped": dropped,
+    }
+    page = audit_page.page(name, summary, findings, survey, divided, spool)
+    files.write_text(os.path.join(folder, "audit.html"), page)
+    files.write_json(os.path.join(folder, "audit.json"), {**summary, "rows_of": audit.details(findings, survey)})
+    if options.preview:
+        from fer.data import preview  # loads matplotlib, which takes a second
+
+        preview.write(folder, written, survey, kept, spool, options.seed)
+    _write_manifest(folder, name, options, survey, statistics(survey, kept == SPLITS.index("train")), written, summary)
+
+
+@contextlib.contextmanager
+def _inputs(options: Options, scratch: str | None) -> Iterator[tuple[list[str], list[str]]]:
+    """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
+    asked = re.fullmatch(r"synthetic(?::(\d+))?", options.input)
+    if not asked:
+        paths = [path.strip().rstrip("/") for path in options.input.split(",") if path.strip()]
+        if not paths:
+            raise UserError("--input names nothing: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
+        yield paths, [os.path.basename(path) for path in paths]
+        return
+    rows = int(asked[1] or SYNTHETIC_ROWS)
+    if not rows:
+        raise UserError("--input=synthetic:0 asks for no face; synthetic:ROWS draws that many.")
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".synthetic-") as place:
+        path = os.path.join(place, "synthetic.csv")
+        synthetic.write_csv(path, rows, options.seed)
+        yield [path], [f"synthetic:{rows}"]
+
+
+def _divided(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
+    """Where the faces went whose source names no split: {} if it names one for each."""
+    loose = given < 0
+    if not (given == NO_SPLIT).any() and (splits[loose] == SPLITS.index("train")).all():
+        return {}
+    counts = np.bincount(splits[loose], minlength=len(SPLITS)).tolist()
+    return {name: count for name, count in zip(SPLITS, counts) if count}
+
+
+def _quarantine(options: Options, folder: str) -> str | None:
+    return folder if options.on_bad_row == "quarantine" else None
+
+
+def _joined(sums: list[str]) -> str:
+    """One SHA-256 for several: of a single one itself, of more that of their lines."""
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _write_manifest(
+    folder: str,
+    name: str,
+    options: Options,
+    survey: Survey,
+    train: dict[str, float | None],
+    written: dict[str, manifest.Split],
+    summary: dict[str, Any],
+) -> None:
+    sources = survey.sources
+    files.write_json(
+        os.path.join(folder, manifest.FILE),
+        {
+            "format_version": manifest.FORMAT_VERSION,
+            "name": name,
+            "classes": list(CLASSES),
+            "image": manifest.IMAGE,
+            "splits": {
+                split.name: {
+                    "examples": split.examples,
+                    "class_counts": split.class_counts,
+                    "shards": [dataclasses.asdict(shard) for shard in split.shards],
+                }
+                for split in written.values()
+            },
+            "statistics": train,
+            "source": {
+                "path": ",".join(source.path for source in sources),
+                "sha256": _joined([source.sha256 for source in sources]),
+                "rows": survey.source_rows,
+                "inputs": [dataclasses.asdict(source) for source in sources],
+            },
+            "audit": summary,
+            "options": options.recorded(),
+            "created_by": f"fer {fer.__version__}",
+        },
+    )

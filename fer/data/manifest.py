@@ -1,0 +1,168 @@
+"""manifest.json: what a folder of shards holds, and the sums by which it is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from fer import files
+from fer.data import remote
+from fer.data.pixels import SIDE
+from fer.errors import UserError
+from fer.labels import CLASSES
+
+FILE = "manifest.json"
+FORMAT_VERSION = 1
+IMAGE = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
+
+_KEYS = ("name", "classes", "image", "splits", "statistics", "source", "audit", "options", "created_by")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file: its name within the folder, examples, size in bytes and SHA-256 in hexadecimal."""
+
+    file: str
+    examples: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split: its examples, how many of each class, and its shards in their order."""
+
+    name: str
+    examples: int
+    class_counts: dict[str, int]
+    shards: tuple[Shard, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a folder of shards holds. `sha256` is that of the manifest's file; `raw` is all that it says."""
+
+    folder: str
+    name: str
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    statistics: dict[str, float | None]  # mean and std of the train split in [0, 1]; None without one
+    sha256: str
+    raw: dict[str, Any]
+    sealed: tuple[str, ...] = ()  # splits that exist, but may not be opened
+
+    def split(self, name: str) -> Split:
+        """The split `name`.
+
+        Raises:
+          UserError: there is none, or it may not be opened.
+        """
+        if name in self.sealed:
+            raise UserError(f"Training cannot open the {name} split: only evaluation may.")
+        if name not in self.splits:
+            raise UserError(f"{self.folder} has no split {name!r}; it has {', '.join(self.splits) or 'none'}.")
+        return self.splits[name]
+
+    def without_test(self) -> Manifest:
+        """The same, but the split "test" cannot be opened: what training works with."""
+        splits = {name: split for name, split in self.splits.items() if name != "test"}
+        return dataclasses.replace(self, splits=splits, sealed=("test",))
+
+    def table(self) -> str:
+        """Classes by split, as lines of text."""
+        lines = ["".join([f"{'':12}", *(f"{name:>10}" for name in CLASSES), f"{'unlabelled':>12}{'total':>10}"])]
+        for split in self.splits.values():
+            counts = [split.class_counts[name] for name in CLASSES]
+            cells = "".join(f"{count:>10,}" for count in counts)
+            lines.append(f"{split.name:12}{cells}{split.examples - sum(counts):>12,}{split.examples:>10,}")
+        return "\n".join(lines)
+
+
+def read(folder: str) -> Manifest:
+    """Reads a folder's manifest.
+
+    Raises:
+      UserError: there is none, it is damaged, or it is of another format or order of classes.
+    """
+    remote.ready(folder)
+    path = os.path.join(folder, FILE)
+    if not tf.io.gfile.exists(path):
+        raise UserError(f"{folder} has no {FILE}: it is no folder of shards, or a conversion into it never ended.")
+    raw = files.read_json(path, "the manifest")
+    if not isinstance(raw, dict) or "format_version" not in raw:
+        raise UserError(f"{path} is no manifest of shards: it has no format_version. Convert the data again.")
+    if raw["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{path} is of format {raw['format_version']!r}, and this version reads {FORMAT_VERSION}: convert again."
+        )
+    missing = [key for key in _KEYS if key not in raw]
+    if missing:
+        raise UserError(f"{path} is damaged: it has no {missing[0]}. Convert the data again.")
+    if raw["classes"] != list(CLASSES):
+        raise UserError(
+            f"{path} orders the classes as {raw['classes']!r}, and this version as {list(CLASSES)!r}: convert again."
+        )
+    try:
+        return _understood(folder, path, raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}). Convert the data again.") from error
+
+
+def check_sizes(manifest: Manifest) -> None:
+    """Holds every shard of the splits that may be opened against its stated size, without reading it.
+
+    Raises:
+      UserError: names the first shard that is missing or of another size.
+    """
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            path = os.path.join(manifest.folder, shard.file)
+            try:
+                size = tf.io.gfile.stat(path).length
+            except tf.errors.NotFoundError as error:
+                raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
+            except (OSError, tf.errors.OpError) as error:
+                raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
+            if size != shard.bytes:
+                raise UserError(
+                    f"{path} has {size:,} bytes where {FILE} states {shard.bytes:,}: it is cut short or not of this "
+                    "data. Convert the data again."
+                )
+
+
+def _understood(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
+    if raw["image"] != IMAGE:
+        raise ValueError(f"image is {raw['image']!r} where {IMAGE!r} is expected")
+    return Manifest(
+        folder=folder,
+        name=str(raw["name"]),
+        classes=tuple(raw["classes"]),
+        splits={name: _split(name, entry) for name, entry in raw["splits"].items()},
+        statistics={key: raw["statistics"][key] for key in ("mean", "std")},
+        sha256=_sha256(path),
+        raw=dict(raw),
+    )
+
+
+def _split(name: str, entry: Mapping[str, Any]) -> Split:
+    shards = tuple(
+        Shard(str(shard["file"]), int(shard["examples"]), int(shard["bytes"]), str(shard["sha256"]))
+        for shard in entry["shards"]
+    )
+    split = Split(name, int(entry["examples"]), {key: int(entry["class_counts"][key]) for key in CLASSES}, shards)
+    for shard in shards:
+        if os.path.basename(shard.file) != shard.file:
+            raise ValueError(f"a shard is named {shard.file!r}, with a folder")
+    if sum(shard.examples for shard in shards) != split.examples:
+        raise ValueError(f"the shards of {name} do not add up to its {split.examples:,} examples")
+    return split
+
+
+def _sha256(path: str) -> str:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()

@@ -1,0 +1,125 @@
+"""The first pass of a conversion: every face goes through here once; what is remembered of it is a few numbers."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Callable, TypeVar
+
+import numpy as np
+
+from fer.data import containers, fingerprints, sources
+from fer.data.fingerprints import Fingerprints
+from fer.data.progress import Progress
+from fer.data.rejects import Rejects
+from fer.data.rows import Block
+from fer.data.spool import Spool
+from fer.data.tally import Tally
+
+AHEAD = 3  # pieces in flight for each worker
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One input: its base name, the SHA-256 of what was read, its rows (blank lines left out) and its form."""
+
+    path: str
+    sha256: str
+    rows: int
+    form: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What is known of n faces, whose pixels lie in the spool in the same order."""
+
+    labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
+    splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
+    rows: np.ndarray  # int64 [n], zero-based among all rows of all sources
+    prints: Fingerprints
+    sources: tuple[Source, ...]
+    blank_lines: int
+    resized: int
+    recoloured: int
+
+    @property
+    def source_rows(self) -> int:
+        """Rows of all sources, bad ones included."""
+        return sum(source.rows for source in self.sources)
+
+
+def survey(
+    paths: list[str],
+    names: list[str],
+    pool: concurrent.futures.Executor,
+    workers: int,
+    spool: Spool,
+    rejects: Rejects,
+    progress: Progress,
+) -> Survey:
+    """Reads every face of some sources into the spool, in their order.
+
+    Args:
+      paths: the sources; names: what they are called in the manifest.
+      pool, workers: who parses, and how many they are; the result does not depend on it.
+
+    Raises:
+      UserError: a source is missing or damaged, or a row is bad and `rejects` does not take it.
+    """
+    blocks: list[Block] = []  # without their images
+    prints: list[Fingerprints] = []
+    found: list[Source] = []
+    total = 0
+    for path, name in zip(paths, names):
+        tally = Tally(progress.consume)
+        forms: dict[str, None] = {}
+        before = total
+        for form, block, print_ in ordered(pool, _work, sources.pieces(path, tally), AHEAD * workers):
+            if form not in forms:
+                forms[form] = None
+                progress.say(f"Reading {form}")
+            rejects.take(block.rejects)
+            spool.append(block.images)
+            blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
+            prints.append(print_)
+            total += block.count
+            progress.advance(block.count)
+        found.append(Source(name, containers.sha256(path, tally), total - before, "; ".join(forms)))
+    spool.finish()
+    return Survey(
+        labels=np.concatenate([block.labels for block in blocks]),
+        splits=np.concatenate([block.splits for block in blocks]),
+        rows=np.concatenate([block.rows for block in blocks]),
+        prints=fingerprints.join(prints),
+        sources=tuple(found),
+        blank_lines=sum(block.blank for block in blocks),
+        resized=sum(block.resized for block in blocks),
+        recoloured=sum(block.recoloured for block in blocks),
+    )
+
+
+def ordered(
+    pool: concurrent.futures.Executor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
+) -> Iterator[_Result]:
+    """`map` over a pool, in order, that takes no more than `ahead` items before their results are wanted."""
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _work(piece: sources.Piece) -> tuple[str, Block, Fingerprints]:
+    block = sources.parse(piece)
+    return sources.form(piece), block, fingerprints.of(block.images)

@@ -1,0 +1,85 @@
+"""Any published form of FER-2013, known by its content -> pieces of work, in the source's order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Union
+
+from fer.data import containers, folders, table
+from fer.data.rows import Block
+from fer.data.tally import Tally
+from fer.errors import UserError
+
+PICTURES = 64  # in a piece
+
+_FOLDERS = "pictures in class folders"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Some pictures, not yet decoded."""
+
+    pictures: tuple[folders.Picture, ...]
+
+
+Piece = Union[table.Lines, Pictures]
+
+
+def pieces(path: str, tally: Tally) -> Iterator[Piece]:
+    """Reads what is at a path: one table, or pictures in class folders; other files are passed over.
+
+    Args:
+      path: a file, an archive or a folder, local or remote.
+      tally: sees the bytes as they lie there.
+
+    Raises:
+      UserError: it is missing, damaged, neither a table nor pictures, or holds several tables or both.
+    """
+    found, batch = "", []
+    for member in containers.members(path, tally):
+        head = member.head()
+        if table.is_table(head) or not member.path:  # a file that stands alone has to be a table
+            if found:
+                raise UserError(
+                    f"{os.path.basename(path)} holds {found} and also the table {member.name}: unpack it and name the "
+                    "one that is meant."
+                )
+            found = f"the table {member.name}"
+            _check_text(member.name, head)
+            yield from table.lines(member.name, member.chunks())
+        elif folders.is_picture(member.path, head):
+            if found not in ("", _FOLDERS):
+                raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
+            found = _FOLDERS
+            batch.append(folders.Picture(member.name, member.path, b"".join(member.chunks())))
+            if len(batch) == PICTURES:
+                yield Pictures(tuple(batch))
+                batch = []
+    if batch:
+        yield Pictures(tuple(batch))
+    if not found:
+        raise UserError(f"{path} holds no table with a column pixels, and no JPEG or PNG pictures in class folders.")
+
+
+def form(piece: Piece) -> str:
+    """What a piece comes from, in words for the user."""
+    if isinstance(piece, Pictures):
+        return _FOLDERS
+    ignored = f"; ignored: {', '.join(piece.header.ignored)}" if piece.header.ignored else ""
+    return f"{piece.name}: {piece.header.form}{ignored}"
+
+
+def parse(piece: Piece) -> Block:
+    """Does a piece's work: faces and rejects, in their order."""
+    return folders.parse(piece.pictures) if isinstance(piece, Pictures) else table.parse(piece)
+
+
+def _check_text(name: str, head: bytes) -> None:
+    if not head.strip():
+        raise UserError(f"{name} is empty: get a whole copy of it.")
+    if b"\0" in head:
+        raise UserError(f"{name} is neither a CSV nor an archive of one: it begins with {head[:8]!r}.")
+    if head.removeprefix(b"\xef\xbb\xbf").startswith(b"Usage,Image name"):
+        raise UserError(f"{name} holds FER+ votes, and no faces: give it as --ferplus, and the faces as --input.")

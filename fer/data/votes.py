@@ -1,0 +1,121 @@
+"""Microsoft's FER+ (Barsoum et al. 2016, arXiv:1608.01041): ten people's votes on every row of FER-2013.
+
+`fer2013new.csv` names no pixels: its n-th row speaks of the n-th row of fer2013.csv, which its column Usage confirms.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+
+import numpy as np
+
+from fer.data import containers
+from fer.data.rows import NO_SPLIT, SPLIT_OF_USAGE
+from fer.data.tally import Tally
+from fer.errors import UserError
+from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+
+MOST = 127  # votes in a cell, so that one takes a byte in a record
+
+_COLUMNS = ("Usage", "Image name", *FERPLUS_COLUMNS)
+_NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
+
+
+@dataclasses.dataclass(frozen=True)
+class Votes:
+    """Of n rows."""
+
+    counts: np.ndarray  # uint8 [n, 10], in the order of fer.labels.FERPLUS_COLUMNS
+    splits: np.ndarray  # int64 [n], index into SPLITS
+    named: np.ndarray  # bool [n], whether FER+ names an image: it does not for most rows that are no face
+
+    def majority(self) -> np.ndarray:
+        """The column with the most votes, int64 [n]; of several, the first."""
+        return self.counts.argmax(axis=1)
+
+    def unanimous(self) -> np.ndarray:
+        """Whether all votes went to one column, bool [n]."""
+        return self.counts.max(axis=1) == self.counts.sum(axis=1)
+
+    def not_a_face(self) -> np.ndarray:
+        """Rows that most votes call no face, or that have no image name, bool [n]."""
+        return (self.majority() == _NOT_A_FACE) | ~self.named
+
+    def labels(self) -> np.ndarray:
+        """The class that the majority names, int64 [n], -1 where it is none of the seven."""
+        class_of = np.full(len(FERPLUS_COLUMNS), -1)
+        class_of[[FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]] = np.arange(len(CLASSES))
+        return class_of[self.majority()]
+
+
+def read(path: str) -> Votes:
+    """Reads fer2013new.csv, compressed or not.
+
+    Raises:
+      UserError: it is missing, damaged, another table, or a row of it is wrong.
+    """
+    for member in containers.members(path, Tally()):
+        text = b"".join(member.chunks()).decode("utf-8-sig", "backslashreplace")
+        lines = csv.reader(io.StringIO(text))
+        header = [name.strip() for name in next(lines, [])]
+        if header != list(_COLUMNS):
+            raise UserError(f"{member.name} does not hold FER+ votes: its columns are not {', '.join(_COLUMNS)}.")
+        parsed = [_row(member.name, lines.line_num, fields) for fields in lines if fields]
+        splits, named, counts = zip(*parsed) if parsed else ((), (), ())
+        return Votes(
+            np.array(counts, np.uint8).reshape(-1, len(FERPLUS_COLUMNS)),
+            np.array(splits, np.int64),
+            np.array(named, bool),
+        )
+    raise UserError(f"{path} is an empty folder; --ferplus names Microsoft's fer2013new.csv.")
+
+
+def join(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_rows: int) -> Votes:
+    """The votes on some faces.
+
+    Args:
+      votes: of every row of the source; path: where they come from, for messages.
+      rows, splits: int64 [n] of the faces, ascending rows; source_rows: how many rows the source has in all.
+
+    Returns:
+      The votes of these n faces.
+
+    Raises:
+      UserError: the votes are not of this source: they are more or fewer, or name another split.
+    """
+    name = os.path.basename(path)
+    if (splits < 0).any():
+        raise UserError(f"{name} is joined by row and checked by the column Usage, which the input lacks.")
+    if not rows[-1] < len(votes.splits) <= source_rows:
+        raise UserError(
+            f"{name} has votes on {len(votes.splits):,} rows and the input has {source_rows:,}: they are not of the "
+            "same copy of FER-2013."
+        )
+    joined = Votes(votes.counts[rows], votes.splits[rows], votes.named[rows])
+    different = np.flatnonzero(joined.splits != splits)
+    if len(different):
+        row = int(rows[different[0]])
+        raise UserError(
+            f"{name}, line {row + 2}, column Usage, is not that of row {row} of the input: they are not of the same "
+            "copy of FER-2013, or one of them is out of order."
+        )
+    return joined
+
+
+def _row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]:
+    if len(fields) != len(_COLUMNS):
+        raise UserError(f"{name}, line {line}: {len(fields)} fields where {len(_COLUMNS)} are expected.")
+    split = SPLIT_OF_USAGE.get(fields[0].strip().lower(), NO_SPLIT)
+    if split == NO_SPLIT:
+        raise UserError(
+            f"{name}, line {line}, column Usage: {fields[0]!r} is none of Training, PublicTest and PrivateTest."
+        )
+    counts = []
+    for column, text in zip(FERPLUS_COLUMNS, fields[2:]):
+        if not (text.strip().isdecimal() and text.isascii() and len(text) < 5 and int(text) <= MOST):
+            raise UserError(f"{name}, line {line}, column {column}: {text!r} is no number of votes.")
+        counts.append(int(text))
+    return split, bool(fields[1].strip()), counts

@@ -1,0 +1,109 @@
+"""Files out of whatever they are packed in."""
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from fer.data import containers
+from fer.data.tally import Tally
+from fer.errors import UserError
+from tests.data import making
+
+CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def read(path: str) -> dict[str, bytes]:
+    return {member.name: b"".join(member.chunks()) for member in containers.members(path, Tally())}
+
+
+PACKED = {
+    "plain": (CONTENT, "faces"),
+    "gz": (gzip.compress(CONTENT), "faces"),
+    "xz": (lzma.compress(CONTENT), "faces"),
+    "bz2": (bz2.compress(CONTENT), "faces"),
+    "tar": (tar({"a/f.csv": CONTENT}), "faces:a/f.csv"),
+    "tar.gz": (gzip.compress(tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
+    "tar.xz": (lzma.compress(tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
+    "zip": (zipped({"a/f.csv": CONTENT}), "faces:a/f.csv"),
+    "gz in zip": (zipped({"f.csv.gz": gzip.compress(CONTENT)}), "faces:f.csv.gz"),
+    "tar.gz in zip": (zipped({"f.tgz": gzip.compress(tar({"f.csv": CONTENT}))}), "faces:f.tgz:f.csv"),
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_file_is_found_in_whatever_it_is_packed_whatever_the_name(kind, tmp_path):
+    packed, name = PACKED[kind]
+    assert read(making.write(tmp_path / "faces", packed)) == {name: CONTENT}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", [kind for kind in PACKED if kind != "plain"])
+def test_an_archive_that_is_cut_short_is_named(kind, share, tmp_path):
+    packed, _ = PACKED[kind]
+    path = making.write(tmp_path / "faces", packed[: int(share * len(packed))])
+    with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", "tar.gz", "tar.xz", "zip"])
+def test_a_flipped_bit_in_the_compressed_data_is_named(kind, tmp_path):
+    packed = bytearray(PACKED[kind][0])
+    packed[len(packed) // 2] ^= 1
+    path = making.write(tmp_path / "faces", bytes(packed))
+    with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+        read(path)
+
+
+def test_a_folder_gives_its_files_by_name(tmp_path):
+    for name in ("b/2", "b/1", "a/9", "c"):
+        making.write(tmp_path / "faces" / name, name)
+    assert list(read(str(tmp_path / "faces")).values()) == [b"c", b"a/9", b"b/1", b"b/2"]
+
+
+def test_a_zip_gives_its_files_by_name(tmp_path):
+    path = making.write(tmp_path / "faces", zipped({"b": b"2", "a": b"1"}))
+    assert list(read(path)) == ["faces:a", "faces:b"]
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"There is no .*/nothing"):
+        read(str(tmp_path / "nothing"))
+
+
+def test_a_zip_in_a_tar_is_refused_in_words(tmp_path):
+    path = making.write(tmp_path / "faces", tar({"f.zip": zipped({"a": b"1"})}))
+    with pytest.raises(UserError, match=r"faces:f.zip is a zip inside another archive"):
+        read(path)
+
+
+def test_the_sum_of_a_folder_changes_with_contents_and_names(tmp_path):
+    sums = set()
+    for name, content in (("a", "1"), ("a", "2"), ("b", "1")):
+        folder = tmp_path / f"{name}{content}"
+        making.write(folder / name, content)
+        sums.add(containers.sha256(str(folder), Tally()))
+    assert len(sums) == 3

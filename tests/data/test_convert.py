@@ -1,0 +1,286 @@
+"""Conversions from end to end."""
+
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import resource
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from fer.data import convert, manifest, records, synthetic
+from fer.data.convert import Options
+from fer.data.verify import verify
+from fer.errors import UserError
+from fer.labels import CLASSES, FERPLUS_COLUMNS
+from tests.data import making
+
+IMAGES = making.noise(30)
+LABELS = np.arange(30) % 7
+SPLIT_OF = dict(zip(making.USAGES, ("train", "validation", "test")))
+
+
+@pytest.fixture
+def source(tmp_path) -> str:
+    return making.write(tmp_path / "in" / "faces.csv", making.csv(IMAGES))
+
+
+def run(source: str, tmp_path: pathlib.Path, name: str = "out", **options) -> manifest.Manifest:
+    return convert.convert(Options(input=source, output=str(tmp_path / name), **options))
+
+
+def sums(folder: str) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).iterdir()}
+
+
+def check(made: manifest.Manifest, images: np.ndarray, labels, splits: list[str]) -> None:
+    """Every face is in the split it belongs to, with its label and row, and nothing else is."""
+    assert verify(made.folder).sha256 == made.sha256
+    assert sum(split.examples for split in made.splits.values()) == len(images)
+    for name in made.splits:
+        faces = records.read_split(made, name)
+        expected = [row for row, split in enumerate(splits) if split == name]
+        assert faces.rows.tolist() == expected
+        np.testing.assert_array_equal(faces.images.reshape(-1, 2304), images[expected])
+        assert faces.labels.tolist() == [labels[row] for row in expected]
+
+
+def test_every_row_is_in_its_split_with_its_label(source, tmp_path):
+    check(run(source, tmp_path), IMAGES, LABELS, [SPLIT_OF[making.USAGES[i % 3]] for i in range(30)])
+
+
+def test_the_statistics_are_those_of_the_train_split(source, tmp_path):
+    made = run(source, tmp_path)
+    train = IMAGES[::3] / 255
+    assert made.statistics == pytest.approx({"mean": train.mean(), "std": train.std()}, rel=1e-12)
+
+
+def test_the_source_is_recorded(source, tmp_path):
+    made = run(source, tmp_path)
+    with open(source, "rb") as file:
+        expected = hashlib.sha256(file.read()).hexdigest()
+    assert made.name == "faces"
+    assert (made.raw["source"]["path"], made.raw["source"]["sha256"]) == ("faces.csv", expected)
+    assert made.raw["source"]["rows"] == 30
+
+
+def test_an_unlabelled_table_is_an_unlabelled_test(tmp_path):
+    path = making.write(tmp_path / "test.csv", "pixels\n" + "".join(f'"{making.text(i)}"\n' for i in IMAGES))
+    made = run(path, tmp_path)
+    check(made, IMAGES, [-1] * 30, ["test"] * 30)
+    assert made.statistics == {"mean": None, "std": None}
+    assert set(made.splits["test"].class_counts.values()) == {0}
+
+
+def test_several_inputs_are_one_set_whose_rows_go_on(source, tmp_path):
+    other = making.write(
+        tmp_path / "test.csv.gz",
+        gzip.compress(("pixels\n" + "".join(making.text(image) + "\n" for image in making.noise(5, 1))).encode()),
+    )
+    made = run(f"{source},{other}", tmp_path)
+    splits = [SPLIT_OF[making.USAGES[i % 3]] for i in range(30)] + ["test"] * 5
+    check(made, np.concatenate([IMAGES, making.noise(5, 1)]), [*LABELS, *[-1] * 5], splits)
+    assert made.raw["source"]["path"] == "faces.csv,test.csv.gz"
+    assert [entry["rows"] for entry in made.raw["source"]["inputs"]] == [30, 5]
+
+
+def test_a_tree_of_pictures_with_official_names_has_the_official_splits(tmp_path):
+    for row in range(30):
+        folder = tmp_path / "archive" / ("train" if row % 3 == 0 else "test") / CLASSES[LABELS[row]]
+        making.write(folder / f"{making.USAGES[row % 3]}_{row:03}.png", making.picture(IMAGES[row]))
+    made = run(str(tmp_path / "archive"), tmp_path)
+    read = {name: records.read_split(made, name) for name in made.splits}
+    for split, start in (("train", 0), ("validation", 1), ("test", 2)):
+        rows = list(range(start, 30, 3))
+        expected = {(IMAGES[row].tobytes(), LABELS[row]) for row in rows}
+        assert {(i.tobytes(), label) for i, label in zip(read[split].images, read[split].labels)} == expected
+
+
+def test_a_table_without_usage_is_divided_by_the_seed_and_twins_stay_together(tmp_path):
+    images = making.noise(300)
+    images[1::2] = images[::2]
+    rows = [f"{i // 2 % 7},{making.text(image)}\n" for i, image in enumerate(images)]
+    path = making.write(tmp_path / "train.csv", "emotion,pixels\n" + "".join(rows))
+    made = run(path, tmp_path, seed=1)
+    split_of = {row: name for name in made.splits for row in records.read_split(made, name).rows}
+    assert [split_of[row] for row in range(0, 300, 2)] == [split_of[row] for row in range(1, 300, 2)]
+    assert all(20 <= made.splits[name].examples <= 40 for name in ("validation", "test"))
+    assert made.raw["audit"]["divided"] == {name: split.examples for name, split in made.splits.items()}
+    assert run(path, tmp_path, "again", seed=1).sha256 == made.sha256
+    assert run(path, tmp_path, "other", seed=2).splits != made.splits
+
+
+def test_synthetic_faces_are_those_that_synthetic_draws(synthetic_shards):
+    images, labels = synthetic.faces(400, seed=0)
+    assert synthetic_shards.raw["source"]["path"] == "synthetic:400"
+    for name in synthetic_shards.splits:
+        faces = records.read_split(synthetic_shards, name)
+        np.testing.assert_array_equal(faces.images[..., 0], images[faces.rows])
+        np.testing.assert_array_equal(faces.labels, labels[faces.rows])
+
+
+@pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 3}, {"overwrite": True}])
+def test_the_same_input_gives_the_same_bytes_whatever_the_workers(source, tmp_path, options):
+    one = run(source, tmp_path, "one", preview=True, workers=2)
+    other = run(source, tmp_path, "other", preview=True, **options)
+    assert sums(one.folder) == sums(other.folder)
+
+
+def test_votes_are_joined_and_recorded(source, tmp_path):
+    votes = np.random.default_rng(0).multinomial(10, [0.1] * 10, 30)
+    lines = [
+        f"{making.USAGES[i % 3]},fer{i:07d}.png," + ",".join(map(str, counts)) + "\n" for i, counts in enumerate(votes)
+    ]
+    ferplus = making.write(tmp_path / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + "".join(lines))
+    made = run(source, tmp_path, ferplus=ferplus)
+    faces = records.read_split(made, "validation")
+    np.testing.assert_array_equal(faces.votes, votes[faces.rows])
+    assert made.raw["audit"]["ferplus"]["without_image_name"] == 0
+    assert made.raw["options"]["ferplus"] == "v.csv"
+
+
+def test_dropped_rows_leave_train_only_and_are_counted(tmp_path):
+    images = making.noise(12)
+    images[3] = images[1]  # row 1 validates, row 3 trains
+    images[[6, 7]] = 0  # row 6 trains, row 7 validates
+    made = run(making.write(tmp_path / "f.csv", making.csv(images)), tmp_path, drop=("blank", "leaked"))
+    assert records.read_split(made, "train").rows.tolist() == [0, 9]
+    assert made.splits["validation"].examples == made.splits["test"].examples == 4
+    assert made.raw["audit"]["dropped"] == {"rows": 2, "by_reason": {"blank": 1, "leaked": 2}}
+
+
+def test_the_audit_lies_beside_the_shards(source, tmp_path):
+    made = run(source, tmp_path)
+    with open(os.path.join(made.folder, "audit.json")) as file:
+        details = json.load(file)
+    assert {key: details[key] for key in made.raw["audit"]} == made.raw["audit"]
+    assert os.path.getsize(os.path.join(made.folder, "audit.html")) > 1000
+
+
+BAD = {
+    "2,303 pixels": ("1,{short},Training", "line 3, column pixels: 2,303 values where 48 x 48 = 2,304"),
+    "a pixel of 256": ("1,256 {short},Training", "line 3, column pixels: value 1 is '256', above 255"),
+    "a label of 7": ("7,{full},Training", "line 3, column emotion: '7' is no label"),
+    "junk": ("<!-- junk -->", "line 3: 1 field where the header names 3"),
+}
+
+
+def bad(kind: str) -> str:
+    full = making.text(IMAGES[0])
+    row = BAD[kind][0].format(full=full, short=full.rpartition(" ")[0])
+    head, first, *rest = making.csv(IMAGES).splitlines(keepends=True)
+    return "".join([head, first, row + "\n", *rest])
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_is_named_and_nothing_is_left(kind, tmp_path):
+    path = making.write(tmp_path / "in" / "faces.csv", bad(kind))
+    with pytest.raises(UserError) as caught:
+        run(path, tmp_path)
+    assert str(caught.value).startswith(f"faces.csv, {BAD[kind][1]}")
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_set_aside_is_kept_and_counted_and_the_others_are_right(kind, tmp_path):
+    path = making.write(tmp_path / "in" / "faces.csv", bad(kind))
+    made = run(path, tmp_path, on_bad_row="quarantine")
+    assert sum(made.raw["audit"]["rejected"].values()) == 1
+    assert (made.raw["audit"]["rows"], made.raw["audit"]["faces"]) == (31, 30)
+    faces = records.read_split(made, "train")
+    assert faces.rows.tolist() == [0, *range(4, 31, 3)]
+    np.testing.assert_array_equal(faces.images.reshape(-1, 2304), IMAGES[::3])
+    with open(os.path.join(made.folder, "rejects.csv")) as file:
+        assert len(file.read().splitlines()) == 2
+
+
+def test_an_input_of_bad_rows_alone_is_an_error_even_if_they_are_set_aside(tmp_path):
+    path = making.write(tmp_path / "in" / "faces.csv", "emotion,pixels\n1,2\n")
+    with pytest.raises(UserError, match="holds no face"):
+        run(path, tmp_path, on_bad_row="quarantine")
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"input": "/no/such.csv"}, r"There is no /no/such.csv"),
+        ({"input": ","}, "--input names nothing"),
+        ({"input": "synthetic:0"}, "asks for no face"),
+        ({"ferplus": "/no/votes.csv"}, r"There is no /no/votes.csv"),
+        ({"drop": ("ugly",)}, "--drop=ugly means nothing"),
+        ({"drop": ("not_a_face",)}, "give them with --ferplus"),
+        ({"seed": -1}, "--seed is -1"),
+    ],
+)
+def test_a_wrong_option_is_named_and_nothing_is_left(source, tmp_path, options, reason):
+    with pytest.raises(UserError, match=reason):
+        run(options.pop("input", source), tmp_path, **options)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_a_failed_conversion_leaves_the_old_one(source, tmp_path):
+    old = run(source, tmp_path)
+    with pytest.raises(UserError):
+        run(making.write(tmp_path / "bad.csv", bad("junk")), tmp_path, overwrite=True)
+    assert verify(old.folder).sha256 == old.sha256
+
+
+def forked(work) -> int:
+    """Runs something in a process of its own; returns its id."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> str:
+    return making.write(tmp_path_factory.mktemp("large") / "faces.csv", making.csv(making.noise(1500)))
+
+
+def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_works(large, tmp_path):
+    start = time.monotonic()
+    whole = run(large, tmp_path, "whole")
+    took = time.monotonic() - start
+    outcomes = []
+    for moment in np.linspace(0, 1.5 * took, 25):
+        child = forked(lambda: run(large, tmp_path, workers=2))
+        time.sleep(moment)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        outcomes.append((tmp_path / "out").exists())
+        if outcomes[-1]:
+            assert verify(str(tmp_path / "out")).sha256 == whole.sha256
+            (tmp_path / "out").rename(tmp_path / f"done-{len(outcomes)}")
+    assert not all(outcomes)
+    _, status = os.waitpid(forked(lambda: run(large, tmp_path)), 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert verify(str(tmp_path / "out")).sha256 == whole.sha256
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("limit", [0, 100_000, 1_000_000])
+def test_a_disk_that_fills_up_is_named_and_nothing_is_left(large, tmp_path, limit):
+    """A limit on the size of files stands for the full disk: the system answers a write alike."""
+
+    def work():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            run(large, tmp_path)
+        except UserError as error:
+            os._exit(42 if "Cannot write" in str(error) else 43)
+
+    _, status = os.waitpid(forked(work), 0)
+    assert os.waitstatus_to_exitcode(status) == 42
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,97 @@
+"""What tfrecords/README.md says is enough: a shard read with nothing of ours and nothing of TensorFlow's readers."""
+
+import hashlib
+import json
+import pathlib
+import struct
+
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from fer.data import records
+
+
+def crc32c(content: bytes) -> int:
+    """Castagnoli's checksum, bit by bit as RFC 3720 defines it."""
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    return crc ^ 0xFFFFFFFF
+
+
+def masked(crc: int) -> int:
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def framed(content: bytes) -> list[bytes]:
+    """The data of each record of a TFRecord file, its checksums checked."""
+    data, at = [], 0
+    while at < len(content):
+        length, length_sum = struct.unpack_from("<QI", content, at)
+        assert length_sum == masked(crc32c(content[at : at + 8]))
+        record = content[at + 12 : at + 12 + length]
+        [record_sum] = struct.unpack_from("<I", content, at + 12 + length)
+        assert record_sum == masked(crc32c(record))
+        data.append(record)
+        at += length + 16
+    return data
+
+
+@pytest.fixture(scope="module")
+def example():
+    """The message `Example`, from the schema that the specification prints."""
+    text = {"optional": 1, "repeated": 3, "bytes": 12, "int64": 3, "string": 9, "message": 11}
+    file = descriptor_pb2.FileDescriptorProto(name="example_of_the_test.proto", package="spec", syntax="proto3")
+
+    def message(name, *fields, into=None):
+        made = (into or file).add() if into is not None else file.message_type.add()
+        made.name = name
+        for number, label, kind, field, type_name in fields:
+            made.field.add(name=field, number=number, label=text[label], type=text[kind], type_name=type_name)
+        return made
+
+    message("BytesList", (1, "repeated", "bytes", "value", None))
+    message("Int64List", (1, "repeated", "int64", "value", None))
+    message(
+        "Feature",
+        (1, "optional", "message", "bytes_list", ".spec.BytesList"),
+        (3, "optional", "message", "int64_list", ".spec.Int64List"),
+    )
+    message(
+        "Entry",
+        (1, "optional", "string", "key", None),
+        (2, "optional", "message", "value", ".spec.Feature"),
+    )
+    message("Features", (1, "repeated", "message", "feature", ".spec.Entry"))
+    message("Example", (1, "optional", "message", "features", ".spec.Features"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("spec.Example"))
+
+
+def test_a_shard_is_read_by_the_specification_alone(synthetic_shards, example):
+    folder = pathlib.Path(synthetic_shards.folder)
+    stated = json.loads((folder / "manifest.json").read_text())["splits"]["test"]
+    ours = records.read_split(synthetic_shards, "test")
+    at = 0
+    for shard in stated["shards"]:
+        content = (folder / shard["file"]).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (shard["bytes"], shard["sha256"])
+        data = framed(content)
+        assert len(data) == shard["examples"]
+        for record in data:
+            features = {entry.key: entry.value for entry in example.FromString(record).features.feature}
+            assert list(features) == ["image", "label", "row"]
+            [image] = features["image"].bytes_list.value
+            np.testing.assert_array_equal(np.frombuffer(image, np.uint8).reshape(48, 48), ours.images[at, :, :, 0])
+            assert list(features["label"].int64_list.value) == [ours.labels[at]]
+            assert list(features["row"].int64_list.value) == [ours.rows[at]]
+            at += 1
+    assert at == stated["examples"]
+
+
+def test_the_checksum_is_castagnolis():
+    assert crc32c(b"123456789") == 0xE3069283

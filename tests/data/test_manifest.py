@@ -1,0 +1,133 @@
+"""The manifest: what it says, and every way it can be wrong."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+from fer import files
+from fer.data import manifest
+from fer.errors import UserError
+from fer.labels import CLASSES
+
+
+@pytest.fixture
+def folder(synthetic_shards, tmp_path) -> str:
+    return shutil.copytree(synthetic_shards.folder, str(tmp_path / "copy"))
+
+
+def change(folder: str, *path, value) -> None:
+    """Sets one value of the manifest in a folder; `None` takes it out."""
+    file = os.path.join(folder, manifest.FILE)
+    with open(file) as text:
+        raw = json.load(text)
+    node = raw
+    for key in path[:-1]:
+        node = node[key]
+    if value is None:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = value
+    files.write_json(file, raw)
+
+
+def test_it_says_what_lies_there(synthetic_shards):
+    split = synthetic_shards.split("train")
+    assert sum(split.class_counts.values()) == split.examples == sum(shard.examples for shard in split.shards)
+    for shard in split.shards:
+        path = os.path.join(synthetic_shards.folder, shard.file)
+        assert os.path.getsize(path) == shard.bytes
+        assert files.sha256(path) == shard.sha256
+
+
+def test_its_sum_is_that_of_its_file(synthetic_shards):
+    assert synthetic_shards.sha256 == files.sha256(os.path.join(synthetic_shards.folder, "manifest.json"))
+
+
+def test_it_holds_no_time_and_no_place(synthetic_shards):
+    with open(os.path.join(synthetic_shards.folder, "manifest.json")) as file:
+        text = file.read()
+    assert os.path.dirname(synthetic_shards.folder) not in text
+    assert set(synthetic_shards.raw) == {
+        *("format_version", "name", "classes", "image", "splits", "statistics", "source", "audit", "options"),
+        "created_by",
+    }
+
+
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(synthetic_shards):
+    with pytest.raises(UserError, match="no split 'dev'; it has train, validation, test"):
+        synthetic_shards.split("dev")
+
+
+def test_training_cannot_open_the_test(synthetic_shards):
+    learnt = synthetic_shards.without_test()
+    assert list(learnt.splits) == ["train", "validation"]
+    with pytest.raises(UserError, match="Training cannot open the test split"):
+        learnt.split("test")
+
+
+def test_training_cannot_open_the_test_by_what_the_raw_manifest_says_either(synthetic_shards):
+    assert "test" not in synthetic_shards.without_test().splits
+    assert synthetic_shards.without_test().split("train") == synthetic_shards.split("train")
+
+
+def test_a_folder_without_manifest_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"has no manifest.json"):
+        manifest.read(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b"null", b'{"format_version": 1}'])
+def test_a_damaged_manifest_is_named(content, tmp_path):
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"manifest.json is (not valid JSON|no manifest|damaged)"):
+        manifest.read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (["format_version"], 2, "of format 2, and this version reads 1"),
+        (["classes"], [*CLASSES[1:], CLASSES[0]], "orders the classes as"),
+        (["splits"], None, "is damaged: it has no splits"),
+        (["splits", "train", "shards"], None, "is damaged"),
+        (["splits", "train", "shards", 0, "file"], "../train.tfrecord", "with a folder"),
+        (["splits", "train", "examples"], 7, "do not add up"),
+        (["splits", "train", "class_counts", "fear"], None, "is damaged"),
+        (["splits"], [], "is damaged"),
+        (["statistics"], 1, "is damaged"),
+        (["image", "height"], 64, "is damaged"),
+    ],
+)
+def test_a_manifest_of_something_else_is_named(folder, path, value, reason):
+    change(folder, *path, value=value)
+    with pytest.raises(UserError, match=rf"manifest.json .*{reason}"):
+        manifest.read(folder)
+
+
+def test_sizes_that_agree_pass(folder):
+    assert manifest.check_sizes(manifest.read(folder)) is None
+
+
+def test_a_missing_shard_is_named_without_reading(folder):
+    read = manifest.read(folder)
+    name = read.splits["train"].shards[-1].file
+    os.remove(os.path.join(folder, name))
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        manifest.check_sizes(read)
+
+
+def test_a_cut_shard_is_named_without_reading(folder):
+    read = manifest.read(folder)
+    name = read.splits["validation"].shards[0].file
+    os.truncate(os.path.join(folder, name), 100)
+    with pytest.raises(UserError, match=f"{name} has 100 bytes"):
+        manifest.check_sizes(read)
+
+
+def test_the_table_adds_up_and_names_all_splits(synthetic_shards):
+    head, *lines = synthetic_shards.table().splitlines()
+    assert head.split() == [*CLASSES, "unlabelled", "total"]
+    for line in lines:
+        split, *counts = line.split()
+        assert sum(map(int, counts[:-1])) == int(counts[-1]) == synthetic_shards.splits[split].examples

@@ -1,0 +1,86 @@
+"""Batches are a function of (seed, epoch), of nothing else."""
+
+import numpy as np
+import pytest
+
+from fer.data import pipeline
+from fer.data.records import Faces
+from fer.errors import UserError
+
+COUNT, BATCH = 100, 16
+STEPS = COUNT // BATCH
+
+
+@pytest.fixture(scope="module")
+def faces() -> Faces:
+    """Each face is filled with its own number."""
+    numbers = np.arange(COUNT)
+    images = np.broadcast_to(numbers.astype(np.uint8)[:, None, None, None], (COUNT, 48, 48, 1)).copy()
+    return Faces(images=images, labels=(numbers % 7).astype(np.int32), rows=numbers, votes=None)
+
+
+def rows(faces, start, stop, replicas=1, local=(0,), seed=3) -> list[np.ndarray]:
+    batches = pipeline.training_batches(faces, seed, BATCH, start, stop, replicas, local)
+    return [batch.images.numpy()[:, 0, 0, 0] for batch in batches]
+
+
+def test_an_epoch_shows_every_face_at_most_once_and_the_next_in_another_order(faces):
+    first, second = np.concatenate(rows(faces, 0, STEPS)), np.concatenate(rows(faces, STEPS, 2 * STEPS))
+    assert len(np.unique(first)) == len(np.unique(second)) == STEPS * BATCH
+    assert (first != second).any()
+
+
+def test_labels_stay_with_their_images(faces):
+    for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0]):
+        np.testing.assert_array_equal(batch.labels, batch.images.numpy()[:, 0, 0, 0] % 7)
+
+
+@pytest.mark.parametrize("start", [0, 1, STEPS - 1, STEPS, STEPS + 2, 3 * STEPS - 1])
+def test_any_step_can_come_first(faces, start):
+    whole = rows(faces, 0, 3 * STEPS)
+    np.testing.assert_array_equal(rows(faces, start, 3 * STEPS), whole[start:])
+
+
+def test_a_run_may_end_within_an_epoch(faces):
+    assert len(rows(faces, 2, STEPS + 3)) == STEPS + 1
+
+
+def test_another_seed_gives_another_order(faces):
+    assert (np.concatenate(rows(faces, 0, 2)) != np.concatenate(rows(faces, 0, 2, seed=4))).any()
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_share_the_batch_of_one_in_order(faces, replicas):
+    whole = np.concatenate(rows(faces, 0, 5))
+    shared = np.concatenate(rows(faces, 0, 5, replicas, range(replicas)))
+    np.testing.assert_array_equal(shared, whole)
+
+
+def test_workers_share_it_too_and_know_the_positions(faces):
+    whole = rows(faces, 0, 5)
+    for worker in (0, 1):
+        local = [2 * worker, 2 * worker + 1]
+        for number, batch in enumerate(pipeline.training_batches(faces, 3, BATCH, 0, 5, 4, local)):
+            step, replica = number // 2, local[number % 2]
+            np.testing.assert_array_equal(batch.positions, range(4 * replica, 4 * replica + 4))
+            np.testing.assert_array_equal(batch.images[:, 0, 0, 0], whole[step][batch.positions.numpy()])
+
+
+def test_batches_stay_uint8(faces):
+    batch = next(iter(pipeline.training_batches(faces, 3, BATCH, 0, 1, 1, [0])))
+    assert batch.images.dtype.name == "uint8"
+    assert batch.images.shape == (BATCH, 48, 48, 1)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32, 100, 128])
+def test_an_evaluation_sees_every_face_once_in_order_in_batches_of_one_size(faces, batch):
+    batches = list(pipeline.evaluation_batches(faces, batch))
+    assert {part.images.shape[0] for part in batches} == {batch}
+    weights = np.concatenate([part.weights for part in batches])
+    seen = np.concatenate([part.images[:, 0, 0, 0] for part in batches])[weights == 1]
+    np.testing.assert_array_equal(seen, np.arange(COUNT))
+
+
+def test_a_batch_larger_than_the_split_is_a_sentence(faces):
+    with pytest.raises(UserError, match="global_batch is 128, but the train split has only 100"):
+        pipeline.steps_per_epoch(COUNT, 128)

@@ -1,0 +1,123 @@
+"""An output folder is whole or absent."""
+
+import contextlib
+import fcntl
+import os
+
+import pytest
+
+from fer.data import placing
+from fer.errors import UserError
+
+
+def fill(folder: str, content: str) -> None:
+    for name in ("a.tfrecord", "manifest.json"):
+        with open(os.path.join(folder, name), "w") as file:
+            file.write(content)
+
+
+def place(output: str, content: str, overwrite: bool = False) -> None:
+    with placing.replaced(output, overwrite) as folder:
+        fill(folder, content)
+
+
+def content(output: str) -> str:
+    with open(os.path.join(output, "manifest.json")) as file:
+        return file.read()
+
+
+@pytest.fixture
+def output(tmp_path) -> str:
+    return str(tmp_path / "above" / "faces")
+
+
+def test_the_folder_appears_with_all_that_is_in_it_and_nothing_beside(output):
+    place(output, "new")
+    assert sorted(os.listdir(output)) == ["a.tfrecord", "manifest.json"]
+    assert os.listdir(os.path.dirname(output)) == ["faces"]
+
+
+def test_nothing_is_there_while_it_is_filled(output):
+    with placing.replaced(output, False) as folder:
+        fill(folder, "new")
+        assert not os.path.exists(output)
+
+
+def test_after_an_error_nothing_is_left(output):
+    with contextlib.suppress(RuntimeError), placing.replaced(output, False) as folder:
+        fill(folder, "new")
+        raise RuntimeError
+    assert os.listdir(os.path.dirname(output)) == []
+
+
+def test_what_exists_is_not_overwritten_unasked(output):
+    place(output, "old")
+    with pytest.raises(UserError, match="exists already"):
+        place(output, "new")
+    assert content(output) == "old"
+
+
+def test_what_exists_is_replaced_when_asked(output):
+    place(output, "old")
+    place(output, "new", overwrite=True)
+    assert content(output) == "new"
+    assert os.listdir(os.path.dirname(output)) == ["faces"]
+
+
+def test_what_exists_stays_until_the_new_is_whole(output):
+    place(output, "old")
+    with contextlib.suppress(RuntimeError), placing.replaced(output, True) as folder:
+        fill(folder, "new")
+        assert content(output) == "old"
+        raise RuntimeError
+    assert content(output) == "old"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_no_conversion_wrote_is_never_replaced(output, kind):
+    os.makedirs(os.path.dirname(output) if kind == "file" else output)
+    with open(output if kind == "file" else os.path.join(output, "thesis.txt"), "w") as file:
+        file.write("precious")
+    with pytest.raises(UserError, match="is no conversion"):
+        place(output, "new", overwrite=True)
+    assert os.path.exists(output)
+
+
+def test_what_a_killed_run_left_is_swept_away_by_the_next(output):
+    for mark in ("partial-0", "partial-1"):
+        left = os.path.join(os.path.dirname(output), f".faces.{mark}")
+        os.makedirs(left)
+        fill(left, "half")
+    place(output, "new")
+    assert os.listdir(os.path.dirname(output)) == ["faces"]
+
+
+def test_a_run_that_still_lives_is_left_alone(output):
+    living = os.path.join(os.path.dirname(output), ".faces.partial-0")
+    os.makedirs(living)
+    handle = os.open(living, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    place(output, "new")
+    os.close(handle)
+    assert sorted(os.listdir(os.path.dirname(output))) == [".faces.partial-0", "faces"]
+
+
+def test_a_folder_that_was_being_replaced_when_its_run_was_killed_gets_its_place_back(output):
+    place(output, "old")
+    os.rename(output, os.path.join(os.path.dirname(output), ".faces.old-0"))
+    with pytest.raises(UserError, match="exists already"):
+        place(output, "new")
+    assert content(output) == "old"
+
+
+def test_another_output_with_a_like_name_is_not_swept(output):
+    other = os.path.join(os.path.dirname(output), ".faces2.partial-0")
+    os.makedirs(other)
+    place(output, "new")
+    assert os.path.exists(other)
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"Cannot write .*file/faces"):
+        place(str(tmp_path / "file" / "faces"), "new")

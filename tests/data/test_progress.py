@@ -1,0 +1,64 @@
+"""Progress on a terminal and elsewhere."""
+
+import io
+import sys
+
+import pytest
+
+from fer.data import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_without_a_terminal_there_is_a_plain_line_now_and_then(monkeypatch, capsys, clock):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    shown = progress.Progress("Reading", size=2200)
+    for second in range(1, 12):
+        clock[0] = second
+        shown.consume(110)
+        shown.advance(10)
+    assert capsys.readouterr().out.splitlines() == [
+        "Reading: 50 rows, 10 rows/s, 25%",
+        "Reading: 100 rows, 10 rows/s, 50%",
+    ]
+
+
+def test_the_end_is_said_once(monkeypatch, capsys, clock):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    shown = progress.Progress("Reading", size=0)
+    clock[0] = 2.0
+    shown.advance(10)
+    shown.close()
+    shown.close()
+    assert capsys.readouterr().out == "Reading: 10 rows, 5 rows/s\n"
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_rate_and_the_rows_to_come(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    shown = progress.Progress("Reading", size=100)
+    shown.consume(25)
+    shown.advance(20)
+    shown._bar.refresh()
+    shown.close()
+    assert "Reading:  25%" in terminal.getvalue()
+    assert "20/80" in terminal.getvalue()
+    assert "rows/s" in terminal.getvalue()
+
+
+def test_a_line_is_said_beside_the_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    shown = progress.Progress("Reading", size=100)
+    shown.say("Reading f.csv")
+    shown.close()
+    assert capsys.readouterr().out.startswith("Reading f.csv\n")

@@ -1,0 +1,76 @@
+"""What is at a path is known by its content."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from fer.data import sources
+from fer.data.tally import Tally
+from fer.errors import UserError
+from tests.data import making
+from tests.data.test_containers import tar, zipped
+
+IMAGES = making.noise(3)
+CSV = making.csv(IMAGES).encode()
+
+
+def images(path: str) -> np.ndarray:
+    return np.concatenate([sources.parse(piece).images for piece in sources.pieces(path, Tally())])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV,
+        gzip.compress(CSV),
+        gzip.compress(tar({"fer2013/README": b"about", "fer2013/fer2013.csv": CSV})),
+        zipped({"__MACOSX/._f.csv": b"\0\5\x16\7", "f.csv": CSV}),
+    ],
+)
+def test_the_table_is_found_whatever_the_file_is_called(content, tmp_path):
+    np.testing.assert_array_equal(images(making.write(tmp_path / "x.bin", content)), IMAGES)
+
+
+def test_a_folder_with_a_table_in_it_is_that_table(tmp_path):
+    making.write(tmp_path / "fer2013" / "fer2013.csv", CSV)
+    making.write(tmp_path / "fer2013" / "README", "about")
+    np.testing.assert_array_equal(images(str(tmp_path / "fer2013")), IMAGES)
+
+
+def test_a_tree_and_the_archive_of_it_are_the_same(tmp_path):
+    files = {f"train/{name}/{i}.png": making.picture(IMAGES[i]) for i, name in enumerate(["angry", "fear", "sad"])}
+    for name, content in files.items():
+        making.write(tmp_path / "tree" / name, content)
+    np.testing.assert_array_equal(images(str(tmp_path / "tree")), IMAGES)
+    np.testing.assert_array_equal(images(making.write(tmp_path / "t.zip", zipped(files))), IMAGES)
+    np.testing.assert_array_equal(images(making.write(tmp_path / "t.tar", tar(files))), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"\x00\x01\x02", "is neither a CSV nor an archive"),
+        (b"a,b\n1,2\n", "there is no column pixels"),
+        (b"Usage,Image name,neutral\n", "holds FER\\+ votes"),
+        (tar({"README": b"about"}), "holds no table"),
+        (zipped({"a.csv": CSV, "b.csv": CSV}), "also the table"),
+        (zipped({"a.csv": CSV, "sad/b.png": making.picture(IMAGES[0])}), "also pictures"),
+    ],
+)
+def test_what_is_no_set_of_faces_is_named(content, reason, tmp_path):
+    path = making.write(tmp_path / "faces.csv", content)
+    with pytest.raises(UserError, match=f"faces.csv.*{reason}"):
+        images(path)
+
+
+def test_an_empty_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match="holds no table"):
+        images(str(tmp_path))
+
+
+def test_the_form_is_said(tmp_path):
+    piece = next(sources.pieces(making.write(tmp_path / "f.csv", CSV), Tally()))
+    assert sources.form(piece) == "f.csv: fer2013.csv (emotion,pixels,Usage)"

@@ -1,0 +1,1 @@
+"""Tests of scripts/, run as a user runs them."""

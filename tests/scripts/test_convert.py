@@ -1,0 +1,62 @@
+"""scripts/convert.py as a user runs it."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from fer.data import manifest
+from tests.data import making
+
+IMAGES = making.noise(30)
+
+
+@pytest.fixture
+def run(root: pathlib.Path, tmp_path: pathlib.Path):
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(root / "scripts" / "convert.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+
+    return run
+
+
+def test_it_converts_says_what_it_did_and_verifies_it(run, tmp_path):
+    making.write(tmp_path / "faces.csv", making.csv(IMAGES) + "junk\n")
+    made = run("--input=faces.csv", "--output=out", "--on_bad_row=quarantine", "--preview", "--shards=2")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "Reading faces.csv: fer2013.csv (emotion,pixels,Usage)" in made.stdout
+    assert "Set aside 1 bad rows in out/rejects.csv" in made.stdout
+    assert manifest.read(str(tmp_path / "out")).table() in made.stdout
+    assert made.stdout.splitlines()[-1] == "Wrote 30 faces in 6 shards to out; what was found is in out/audit.html"
+    assert {"preview.png", "class_balance.png", "audit.html"} <= set(os.listdir(tmp_path / "out"))
+    verified = run("--verify=out")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert verified.stdout.splitlines()[-1] == "out agrees with its manifest: 30 faces in 6 shards."
+
+
+def test_a_mistake_gets_one_sentence_and_exit_code_1_and_leaves_nothing(run, tmp_path):
+    making.write(tmp_path / "faces.csv", making.csv(IMAGES).replace("PublicTest", "Publictset", 1))
+    failed = run("--input=faces.csv", "--output=out")
+    assert failed.returncode == 1
+    assert failed.stderr == (
+        "convert.py: faces.csv, line 3, column Usage: 'Publictset' is none of Training, PublicTest and PrivateTest. "
+        "Mend the row, or set bad rows aside with --on_bad_row=quarantine.\n"
+    )
+    assert os.listdir(tmp_path) == ["faces.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "--input and --output are needed"),
+        (["--verify=nothing"], "nothing has no manifest.json"),
+        (["--input=a", "--output=b", "--on_bad_row=ignore"], "should be one of <fail|quarantine>"),
+    ],
+)
+def test_wrong_flags_get_a_sentence(run, arguments, sentence):
+    failed = run(*arguments)
+    assert failed.returncode == 1
+    assert sentence in failed.stderr
+    assert "Traceback" not in failed.stderr
