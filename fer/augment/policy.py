@@ -1,0 +1,198 @@
+"""The augmentation of a run is one string, for example
+
+    flip|affine(rotate=15,scale=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.25)|choose(mixup(0.2),cutmix(1.0))
+
+Operations stand in the order in which they apply, separated by "|". What an operation may be told is the parameters
+of its function, by name or in their order. The string is parsed strictly, before a run starts, and recorded with it.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from fer.augment import erasing, mixing, operations, randaugment
+from fer.augment.draws import Draws
+from fer.config import nearest
+from fer.errors import UserError
+
+# (draws, side, **arguments) -> Change
+SINGLE = {
+    "flip": operations.flip,
+    "affine": operations.affine,
+    "crop": operations.crop,
+    "brightness": operations.brightness,
+    "contrast": operations.contrast,
+    "gamma": operations.gamma,
+    "solarize": operations.solarize,
+    "posterize": operations.posterize,
+    "invert": operations.invert,
+    "autocontrast": operations.autocontrast,
+    "equalize": operations.equalize,
+    "sharpen": operations.sharpen,
+    "blur": operations.blur,
+    "randaugment": operations.randomly,
+}
+COVERING = {"erase": erasing.erase}  # (images, draws, **arguments) -> images
+MIXING = {"mixup": mixing.mixup, "cutmix": mixing.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
+KNOWN = {**SINGLE, **COVERING, **MIXING}
+
+# Bounds beyond which an argument cannot be meant, by its name.
+BOUNDS = {
+    "p": (0, 1),
+    "rotate": (0, 180),
+    "scale": (0, 0.9),
+    "shift": (0, 1),
+    "shear": (0, 1),
+    "strength": (0, 1),
+    "threshold": (0, 256),
+    "bits": (1, 8),
+    "to": (24, 48),
+    "layers": (1, 8),
+    "magnitude": (0, 10),
+    "low": (0, 1),
+    "high": (0, 1),
+    "fill": (0, 255),
+    "alpha": (0.01, 100),
+}
+WORDS = {"preset": tuple(randaugment.SETS)}
+
+# (images uint8 [B, H, W, 1], targets float32 [B, 7], draws) -> the same, changed
+Augmenter = Callable[[tf.Tensor, tf.Tensor, Draws], "tuple[tf.Tensor, tf.Tensor]"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One operation of a policy, told what to do; `choices` are those of choose(...)."""
+
+    name: str
+    arguments: dict[str, float | str]
+    choices: tuple[Operation, ...] = ()
+
+    @property
+    def mixes(self) -> bool:
+        return self.name in MIXING or bool(self.choices)
+
+
+def parse(policy: str) -> list[Operation]:
+    """The operations of a policy in their order; "none" has none.
+
+    Raises:
+      UserError: an unknown operation or argument (the message names the nearest), or a value out of bounds.
+    """
+    if policy.strip() == "none":
+        return []
+    try:
+        node = ast.parse(policy.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"The policy {policy!r} is not of the form name(argument=value,...)|name|...") from error
+    nodes: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        nodes.insert(0, node.right)
+        node = node.left
+    return [_operation(each, policy) for each in [node, *nodes]]
+
+
+def augmenter(policy: str, mix: bool = True, gathers: bool = False) -> Augmenter:
+    """The function that a policy describes, pure in images, targets and draws.
+
+    Operations that change images one by one, and follow each other, are one warp, one smoothing and one table.
+
+    Args:
+      policy: see the head of this file.
+      mix: False leaves out mixup and cutmix, as at the end of a run.
+      gathers: warps by gathers alone, for `jit_compile`; see `geometry.warp`.
+
+    Raises:
+      UserError: see `parse`.
+    """
+    numbered = [(salt, each) for salt, each in enumerate(parse(policy)) if mix or not each.mixes]
+    stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _kind(pair[1]))]
+
+    def augment(images: tf.Tensor, targets: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
+        for kind, members in stages:
+            if kind == "single":
+                changes = [
+                    SINGLE[each.name](draws.salted(salt), images.shape[1], **each.arguments) for salt, each in members
+                ]
+                images = operations.apply(images, changes, gathers)
+                continue
+            for salt, each in members:
+                if kind == "covering":
+                    images = COVERING[each.name](images, draws.salted(salt), **each.arguments)
+                else:
+                    images, targets = mixing.mix(images, targets, _keep(each, images, draws.salted(salt)))
+        return images, targets
+
+    return augment
+
+
+def _kind(operation: Operation) -> str:
+    if operation.mixes:
+        return "mixing"
+    return "single" if operation.name in SINGLE else "covering"
+
+
+def _keep(operation: Operation, images: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """What each pixel keeps of itself, [B, H, W, 1] float32; of choose(...), each image draws one."""
+    if not operation.choices:
+        return MIXING[operation.name](images, draws, **operation.arguments)
+    keeps = [_keep(choice, images, draws.salted(number)) for number, choice in enumerate(operation.choices)]
+    chosen = tf.cast(draws.uniform(1)[:, 0] * len(keeps), tf.int32)
+    return tf.gather(tf.stack(keeps, axis=1), chosen, batch_dims=1)
+
+
+def _operation(node: ast.expr, policy: str) -> Operation:
+    """One operation from `name`, `name(argument=value)` or `name(value)`."""
+    call = node if isinstance(node, ast.Call) else None
+    name = call.func if call else node
+    if not isinstance(name, ast.Name):
+        raise UserError(f"In the policy {policy!r}, {ast.unparse(node)!r} is not of the form name(argument=value,...).")
+    if name.id == "choose":
+        return _choose(call, policy)
+    if name.id not in KNOWN:
+        near = nearest(name.id, [*KNOWN, "choose"])
+        raise UserError(f"In the policy {policy!r} there is no operation {name.id!r}{near}.")
+    parameters = list(inspect.signature(KNOWN[name.id]).parameters)
+    known = parameters[2:]  # after draws and side, or images and draws
+    arguments: dict[str, float | str] = {}
+    if call and len(call.args) > len(known):
+        raise UserError(f"In the policy {policy!r}, {name.id} takes {', '.join(known)}, not {len(call.args)} values.")
+    given = [ast.keyword(arg, value) for arg, value in zip(known, call.args)] + call.keywords if call else []
+    for keyword in given:
+        if keyword.arg not in known:
+            near = nearest(str(keyword.arg), known)
+            raise UserError(f"In the policy {policy!r}, {name.id} has no argument {keyword.arg!r}{near}.")
+        if keyword.arg in arguments:
+            raise UserError(f"In the policy {policy!r}, {name.id} is told {keyword.arg} twice.")
+        arguments[keyword.arg] = _value(keyword, name.id, policy)
+    return Operation(name.id, arguments)
+
+
+def _choose(call: ast.Call | None, policy: str) -> Operation:
+    choices = tuple(_operation(each, policy) for each in call.args) if call and not call.keywords else ()
+    if len(choices) < 2 or not all(choice.name in MIXING for choice in choices):
+        raise UserError(f"In the policy {policy!r}, choose(...) takes two or more of {', '.join(MIXING)}.")
+    return Operation("choose", {}, choices)
+
+
+def _value(keyword: ast.keyword, name: str, policy: str) -> float | str:
+    given = ast.unparse(keyword.value)
+    if keyword.arg in WORDS:
+        words = WORDS[keyword.arg]
+        if given not in words:
+            raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}{nearest(given, words)}.")
+        return given
+    low, high = BOUNDS[keyword.arg]
+    try:
+        value = ast.literal_eval(keyword.value)
+    except ValueError:
+        value = None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be {low} to {high}.")
+    return float(value)

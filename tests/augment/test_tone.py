@@ -1,0 +1,119 @@
+"""Tone operations against Pillow, image by image, and their composition into one table."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from fer.augment import tone
+
+RANDOM = np.random.default_rng(0)
+# Bright, dark, full range, two levels, one level, few bright pixels on black.
+FACES = np.stack(
+    [
+        RANDOM.integers(120, 250, (48, 48)),
+        RANDOM.integers(5, 90, (48, 48)),
+        RANDOM.integers(0, 256, (48, 48)),
+        RANDOM.choice([40, 200], (48, 48)),
+        np.full((48, 48), 77),
+        (RANDOM.random((48, 48)) < 0.01) * 255,
+    ]
+).astype(np.uint8)[..., np.newaxis]
+COUNT = len(FACES)
+
+
+def each(value: float) -> tf.Tensor:
+    return tf.fill([COUNT], float(value))
+
+
+def drawn(change) -> np.ndarray:
+    """The faces through the tables that `change` makes of (identity, histogram)."""
+    counts = tone.histogram(FACES)
+    return tone.apply(FACES, change(tone.identity(COUNT), counts)).numpy()[..., 0].astype(int)
+
+
+def curved(change) -> np.ndarray:
+    """The faces through the curve that `change` makes of (nothing changed, facts)."""
+    return drawn(lambda tables, counts: tone.follow(tables, change(tone.unchanged(COUNT), tone.facts(tables, counts))))
+
+
+def pillow(change) -> np.ndarray:
+    return np.stack([np.asarray(change(Image.fromarray(face[..., 0]))) for face in FACES]).astype(int)
+
+
+OPERATIONS = {
+    "brightness up": (
+        lambda: curved(lambda curve, _: tone.brightness(curve, each(1.7))),
+        lambda image: ImageEnhance.Brightness(image).enhance(1.7),
+    ),
+    "brightness down": (
+        lambda: curved(lambda curve, _: tone.brightness(curve, each(0.3))),
+        lambda image: ImageEnhance.Brightness(image).enhance(0.3),
+    ),
+    "contrast up": (
+        lambda: curved(lambda curve, seen: tone.contrast(curve, each(1.8), seen)),
+        lambda image: ImageEnhance.Contrast(image).enhance(1.8),
+    ),
+    "contrast down": (
+        lambda: curved(lambda curve, seen: tone.contrast(curve, each(0.4), seen)),
+        lambda image: ImageEnhance.Contrast(image).enhance(0.4),
+    ),
+    "solarize": (
+        lambda: curved(lambda curve, _: tone.solarize(curve, each(100))),
+        lambda image: ImageOps.solarize(image, 100),
+    ),
+    "posterize": (
+        lambda: curved(lambda curve, _: tone.posterize(curve, each(3))),
+        lambda image: ImageOps.posterize(image, 3),
+    ),
+    "invert": (lambda: curved(lambda curve, _: tone.invert(curve)), ImageOps.invert),
+    "autocontrast": (lambda: curved(tone.autocontrast), ImageOps.autocontrast),
+    "equalize": (lambda: drawn(tone.equalize), ImageOps.equalize),
+    "gamma": (
+        lambda: drawn(lambda tables, _: tone.gamma(tables, each(0.6))),
+        lambda image: image.point(lambda level: 255 * (level / 255) ** 0.6),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_agrees_with_pillow_within_one_grey_level(name):
+    ours, theirs = OPERATIONS[name]
+    assert np.abs(ours() - pillow(theirs)).max() <= 1
+
+
+@pytest.mark.parametrize("compiled", ["tf.function", "jit_compile"])
+def test_compiled_tables_are_the_eager_ones(compiled):
+    def change():
+        counts = tone.histogram(FACES)
+        tables = tone.equalize(tone.identity(COUNT), counts)
+        curve = tone.autocontrast(tone.unchanged(COUNT), tone.facts(tables, counts))
+        return tone.apply(FACES, tone.follow(tables, curve))
+
+    function = tf.function(change, jit_compile=compiled == "jit_compile")
+    np.testing.assert_allclose(function().numpy().astype(int), change().numpy().astype(int), atol=1)
+
+
+def test_the_histogram_is_numpys():
+    expected = [np.bincount(face.ravel(), minlength=256) for face in FACES]
+    np.testing.assert_array_equal(tone.histogram(FACES), expected)
+
+
+def test_one_table_of_three_operations_is_the_three_in_turn():
+    def all_at_once(tables, counts):
+        tables = tone.follow(tables, tone.solarize(tone.unchanged(COUNT), each(128)))
+        tables = tone.equalize(tables, counts)
+        return tone.follow(tables, tone.autocontrast(tone.unchanged(COUNT), tone.facts(tables, counts)))
+
+    def in_turn(image):
+        return ImageOps.autocontrast(ImageOps.equalize(ImageOps.solarize(image, 128)))
+
+    assert np.abs(drawn(all_at_once) - pillow(in_turn)).max() <= 1
+
+
+def test_images_with_different_curves_are_one_computation():
+    one, other = tone.invert(tone.unchanged(COUNT)), tone.brightness(tone.unchanged(COUNT), each(0.5))
+    chosen = np.arange(COUNT) % 2 == 0
+    mixed = curved(lambda *_: tone.where(chosen, one, other))
+    expected = np.where(chosen[:, None, None], curved(lambda *_: one), curved(lambda *_: other))
+    np.testing.assert_array_equal(mixed, expected)
