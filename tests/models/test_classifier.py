@@ -1,0 +1,107 @@
+"""What every classifier promises, whatever its backbone."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Model
+from fer.errors import UserError
+from fer.models import classifier, dropout, registry
+
+FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+SMALL = {"compact": 24, "efficientnet_b0": 32, "inception_v3": 75}
+
+
+@pytest.fixture(scope="module", params=sorted(registry.BACKBONES))
+def model(request) -> tf.keras.Model:
+    return classifier.build(Model(name=request.param, image_size=SMALL[request.param]), "mixed_bfloat16")
+
+
+def test_uint8_faces_become_seven_float32_logits(model):
+    logits = model(FACES)
+    assert model.input.dtype == tf.uint8
+    assert logits.dtype == tf.float32
+    assert logits.shape == (4, 7)
+    assert {weight.dtype for weight in model.weights} <= {tf.float32, tf.int64}  # int64: a count
+
+
+def test_a_sample_does_not_feel_its_batch_mates(model):
+    others = FACES.copy()
+    others[1:] = 255 - others[1:]
+    np.testing.assert_array_equal(model(FACES)[0], model(others)[0])
+
+
+def test_different_faces_have_different_logits(model):
+    assert (np.diff(model(FACES).numpy(), axis=0) != 0).all(axis=1).all()
+
+
+def test_dropout_in_training_follows_from_the_seed_alone(model):
+    def logits(seed: int) -> np.ndarray:
+        with dropout.drawn_from(tf.constant([seed, 0]), tf.range(4), 4):
+            return model(FACES, training=True).numpy()
+
+    np.testing.assert_array_equal(logits(1), logits(1))
+    assert (logits(1) != logits(2)).any()
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_logits_are_float32_and_weights_are_too(precision):
+    model = classifier.build(Model(image_size=24), precision)
+    assert model(FACES).dtype == tf.float32
+    assert {weight.dtype for weight in model.weights} == {tf.float32}
+    hidden = {layer.compute_dtype for layer in model.get_layer("compact").layers if layer.weights}
+    assert hidden == {precision.replace("mixed_", "")}
+
+
+def test_the_global_precision_is_left_as_it_was():
+    classifier.build(Model(image_size=24), "mixed_bfloat16")
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_initial_weights_are_a_function_of_the_seed():
+    one, same, other = (classifier.build(Model(image_size=24), "float32", seed) for seed in (1, 1, 2))
+    for weight, again in zip(one.get_weights(), same.get_weights()):
+        np.testing.assert_array_equal(weight, again)
+    assert any((weight != another).any() for weight, another in zip(one.get_weights(), other.get_weights()))
+
+
+def test_efficientnet_sees_pixels_from_0_to_255():
+    """Its Normalization layer is the identity without ImageNet's weights; in [0, 1] it would fail silently."""
+    model = classifier.build(Model(name="efficientnet_b0", image_size=48), "float32")
+    inside = model.get_layer("efficientnetb0")
+    faces = np.repeat(FACES.astype(np.float32), 3, axis=-1)
+    features = tf.keras.Model(model.input, model.get_layer("pool").input)
+    np.testing.assert_allclose(features(FACES), inside(faces), rtol=1e-5, atol=1e-5)
+
+
+def test_resizing_on_the_device_is_tf_image_resize():
+    model = classifier.build(Model(image_size=64), "float32")
+    resized = tf.keras.Model(model.input, model.get_layer("resize").output)(FACES)
+    pixels = (FACES.astype(np.float32) - 129.5) / 65
+    np.testing.assert_allclose(resized, tf.image.resize(pixels, [64, 64]), atol=1e-5)
+
+
+def test_compact_has_about_two_million_parameters():
+    assert 1.8e6 < classifier.build(Model(), "float32").count_params() < 2.2e6
+
+
+def test_statistics_over_all_replicas_are_an_option():
+    def synchronised(model: tf.keras.Model) -> set:
+        layers = model.get_layer("compact").layers
+        return {layer.synchronized for layer in layers if "bn" in layer.name}
+
+    assert synchronised(classifier.build(Model(image_size=24), "float32")) == {False}
+    assert synchronised(classifier.build(Model(image_size=24, sync_batch_norm=True), "float32")) == {True}
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Model(name="inception_v4"), "no model 'inception_v4'; the nearest is inception_v3"),
+        (Model(name="inception_v3", image_size=48), "inception_v3 needs 75 or more"),
+    ],
+    ids=["unknown", "too small"],
+)
+def test_a_model_that_cannot_be_built_is_named(model, said):
+    with pytest.raises(UserError, match=said):
+        classifier.build(model, "float32")

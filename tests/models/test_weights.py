@@ -1,0 +1,63 @@
+"""Weights on disk."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Model
+from fer.errors import UserError
+from fer.models import classifier, weights
+
+FACES = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return classifier.build(Model(image_size=24), "float32", seed=1)
+
+
+def test_saved_and_loaded_weights_give_the_same_logits(model, tmp_path):
+    path = str(tmp_path / "weights.npz")
+    weights.save(model, path)
+    other = classifier.build(Model(image_size=24), "float32", seed=2)
+    assert (other(FACES).numpy() != model(FACES).numpy()).any()
+    weights.load(other, path)
+    np.testing.assert_array_equal(other(FACES), model(FACES))
+
+
+def test_efficientnets_normalisation_survives(tmp_path):
+    """Statistics of its Normalization layer are weights too: lost on a reload in some versions of Keras."""
+    settings, path = Model(name="efficientnet_b0", image_size=32), str(tmp_path / "weights.npz")
+    model = classifier.build(settings, "float32", seed=1)
+    inside = model.get_layer("efficientnetb0").layers
+    normalization = next(layer for layer in inside if isinstance(layer, tf.keras.layers.Normalization))
+    normalization.set_weights([np.full(3, 0.3), np.full(3, 4.0), np.array(0, np.int64)])
+    weights.save(model, path)
+    other = classifier.build(settings, "float32", seed=2)
+    weights.load(other, path)
+    np.testing.assert_array_equal(other(FACES), model(FACES))
+
+
+def test_another_architecture_is_refused(model, tmp_path):
+    path = str(tmp_path / "weights.npz")
+    weights.save(model, path)
+    with pytest.raises(UserError, match="belongs to another architecture than efficientnet_b0"):
+        weights.load(classifier.build(Model(name="efficientnet_b0", image_size=32), "float32"), path)
+
+
+@pytest.mark.parametrize("damage", ["absent", "cut", "empty", "not an archive", "pickled"])
+def test_a_damaged_file_is_named(model, tmp_path, damage):
+    path = tmp_path / "weights.npz"
+    weights.save(model, str(path))
+    if damage == "absent":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "not an archive":
+        path.write_bytes(b"weights")
+    else:
+        np.savez(path, np.array([{"never": "unpickled"}], dtype=object))
+    with pytest.raises(UserError, match=r"weights\.npz"):
+        weights.load(model, str(path))
