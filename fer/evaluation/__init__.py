@@ -1,0 +1,1 @@
+"""From a trained run to figures, pictures and predictions."""

@@ -1,0 +1,157 @@
+"""Runs of ours and published results side by side: what is compared, before it is drawn or written."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from fer.errors import UserError
+from fer.evaluation import eval_json, metrics, predictions, significance
+
+SCHEMA_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """One of our evaluations and, where they were kept, its predictions."""
+
+    name: str
+    path: str
+    content: dict[str, Any]  # of eval.json
+    predictions: predictions.Predictions | None
+
+
+def compare(paths: Sequence[str]) -> dict[str, Any]:
+    """Reads evaluations and puts them beside each other and beside the published results.
+
+    Args:
+      paths: of eval.json files; predictions.npz beside them, where it is, lets the runs be compared in pairs.
+
+    Returns:
+      What comparison.json holds: runs and published, each by falling accuracy, and pairs.
+
+    Raises:
+      UserError: a file is missing or damaged, or is named twice.
+    """
+    if len({os.path.normpath(path) for path in paths}) < len(paths):
+        raise UserError(f"--evals names a file twice: {', '.join(paths)}.")
+    ours = [_read(path) for path in paths]
+    runs = [_run(one) for one in ours]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "runs": sorted(runs, key=lambda run: -run["accuracy"]),
+        "pairs": _pairs(ours),
+        "published": sorted(published(), key=lambda result: -result["accuracy"]),
+    }
+
+
+def published() -> list[dict[str, Any]]:
+    """The results of published.json, with accuracy_ci95: Wilson's interval, or None where the number is not told."""
+    text = importlib.resources.files("fer.evaluation").joinpath("published.json").read_text(encoding="utf-8")
+    return [
+        {**result, "accuracy_ci95": _interval(result["accuracy"], result["examples"])}
+        for result in json.loads(text)["results"]
+    ]
+
+
+def _interval(accuracy: float, examples: int | None) -> list[float] | None:
+    return None if examples is None else list(metrics.wilson(round(accuracy * examples), examples))
+
+
+def _read(path: str) -> Ours:
+    content = eval_json.read(path)
+    folder = os.path.dirname(path)
+    kept = os.path.join(folder, "predictions.npz")
+    found = predictions.read_npz(kept) if tf.io.gfile.exists(kept) else None
+    if found is not None and len(found.labels) != content["examples"]:
+        raise UserError(f"{kept} holds {len(found.labels)} examples, {path} {content['examples']}: evaluate again.")
+    return Ours(f"{content['model']} ({folder or '.'})", path, content, found)
+
+
+def _run(ours: Ours) -> dict[str, Any]:
+    content, protocol = ours.content, ours.content["protocol"]
+    faults = [
+        fault
+        for holds, fault in (
+            (content["split"] != "test", "not the test split"),
+            (content["split"] in protocol["selected_on"].split(", "), "the split that chose the checkpoint"),
+            (protocol["labels"] != "fer", "scored against FER+'s majority"),
+        )
+        if holds
+    ]
+    trained_on = dict.fromkeys(member["trained_on"]["name"] for member in protocol["members"])
+    return {
+        "method": ours.name,
+        "accuracy": content["accuracy"],
+        "accuracy_ci95": content["accuracy_ci95"],
+        "macro_f1": content["macro_f1"],
+        "data": content["data"]["name"],
+        "split": content["split"],
+        "examples": content["examples"],
+        "selected_on": protocol["selected_on"],
+        "tta": protocol["tta"],
+        "labels": protocol["labels"],
+        "members": len(protocol["members"]),
+        "parameters": content["parameters"],
+        "comparable": not faults,
+        "remark": "; ".join([*faults, f"trained on {', '.join(trained_on)}"]),
+        "source": ours.path,
+    }
+
+
+def _pairs(ours: Sequence[Ours]) -> list[dict[str, Any]]:
+    """Every two runs with McNemar's test, or why it cannot be made."""
+    pairs: list[dict[str, Any]] = []
+    for first, second in itertools.combinations(ours, 2):
+        hindrance = _hindrance(first, second)
+        pair: dict[str, Any] = {"first": first.name, "second": second.name, "not_compared": hindrance}
+        if not hindrance:
+            pair.update(significance.mcnemar(_right(first), _right(second))._asdict())
+        pairs.append(pair)
+    tested = [pair for pair in pairs if not pair["not_compared"]]
+    for pair, corrected in zip(tested, significance.holm([pair["p"] for pair in tested])):
+        pair["p_corrected"] = corrected
+        pair["sentence"] = _sentence(pair, len(tested))
+    return pairs
+
+
+def _hindrance(first: Ours, second: Ours) -> str | None:
+    """Why two runs cannot be compared example by example, or None."""
+    for one in (first, second):
+        if one.predictions is None:
+            return f"there is no predictions.npz beside {one.path}"
+    for field, what in (("split", "splits"), ("data", "data")):
+        if first.content[field] != second.content[field]:
+            return f"they were measured on different {what}"
+    if first.content["protocol"]["labels"] != second.content["protocol"]["labels"]:
+        return "they were measured against different labels"
+    same = all(
+        np.array_equal(getattr(first.predictions, name), getattr(second.predictions, name))
+        for name in ("rows", "labels")
+    )
+    return None if same else "they were measured on different examples"
+
+
+def _right(ours: Ours) -> np.ndarray:
+    return ours.predictions.probabilities.argmax(axis=1) == ours.predictions.labels
+
+
+def _sentence(pair: dict[str, Any], tests: int) -> str:
+    """What a pair's test says, in words."""
+    counts = (
+        f"{pair['only_first']} examples only {pair['first']} has right, {pair['only_second']} only {pair['second']}"
+    )
+    corrected = f", {pair['p_corrected']:.2g} corrected for {tests} comparisons" if tests > 1 else ""
+    found = f"{counts}; McNemar's exact test: p = {pair['p']:.2g}{corrected}"
+    if pair["p_corrected"] >= significance.LEVEL:
+        return f"The difference may well be chance: {found}."
+    better = pair["first"] if pair["only_first"] > pair["only_second"] else pair["second"]
+    return f"{better} is better, and chance is an unlikely reason: {found}."

@@ -1,0 +1,154 @@
+"""A comparison as Markdown and as one HTML page without network, and all its files."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from fer import files
+from fer.evaluation.comparison_plot import accuracy_by_parameters
+
+HEADER = (
+    "Method", "Accuracy %", "95 %", "Macro F1", "Data, split", "Test-time views", "Models", "Parameters", "Chosen on",
+    "Extra faces", "Year", "Comparable, remarks", "Source",
+)  # fmt: skip
+NOTE = (
+    "In FER-2013, validation is PublicTest and test is PrivateTest. Intervals are Wilson's; they do not tell apart two "
+    "results of 3,589 examples that are less than about 2 points apart. A dash: the source does not tell."
+)
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --ours: #0072b21f; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
+.wide { overflow-x: auto; } img { max-width: 100%; height: auto; background: white; }
+table { border-collapse: collapse; font-size: 13px; } caption { text-align: left; font-weight: bold; padding: .5rem 0; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top; }
+td:nth-child(2) { font-weight: bold; } tr.ours { background: var(--ours); } tr.apart td { opacity: .7; }
+"""
+
+
+def markdown(comparison: dict[str, Any]) -> str:
+    """The tables and the pairs' sentences."""
+    rows = [["**" + _escaped(row[0]) + "**", *map(_escaped, row[1:])] for row in map(_ours, comparison["runs"])]
+    rows += [list(map(_escaped, _theirs(result))) for result in comparison["published"]]
+    table = [HEADER, ["---"] * len(HEADER), *rows]
+    return "\n".join(
+        [
+            "# Comparison",
+            "",
+            "![Accuracy against parameters](comparison.png)",
+            "",
+            *("| " + " | ".join(row) + " |" for row in table),
+            "",
+            NOTE,
+            "",
+            "## Our runs in pairs",
+            "",
+            *(f"- {_escaped(sentence)}" for sentence in _sentences(comparison)),
+            "",
+        ]
+    )
+
+
+def page(comparison: dict[str, Any], picture: bytes) -> str:
+    """One HTML page that holds everything, the picture too."""
+    rows = [("ours", _ours(run)) for run in comparison["runs"]]
+    rows += [("" if result["comparable"] else "apart", _theirs(result)) for result in comparison["published"]]
+    body = "\n".join(f'<tr class="{kind}">{_cells("td", row)}</tr>' for kind, row in rows)
+    sentences = "\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in _sentences(comparison))
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Comparison</title><style>{STYLE}</style></head><body>
+<h1>Comparison</h1>
+<img alt="Accuracy against parameters" src="data:image/png;base64,{base64.b64encode(picture).decode()}">
+<div class="wide"><table><caption>Ours (shaded) and published</caption>
+<thead><tr>{_cells("th", HEADER)}</tr></thead>
+<tbody>
+{body}
+</tbody></table></div>
+<p>{html.escape(NOTE)}</p>
+<h2>Our runs in pairs</h2>
+<ul>
+{sentences}
+</ul>
+</body></html>
+"""
+
+
+def write(comparison: dict[str, Any], output: str) -> list[str]:
+    """Writes comparison.png, .md, .html and, last, .json into the folder `output`. Returns their paths.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    picture = accuracy_by_parameters(comparison["runs"], comparison["published"])
+    path = {kind: os.path.join(output, f"comparison.{kind}") for kind in ("json", "md", "html", "png")}
+    files.write_bytes(path["png"], picture)
+    files.write_text(path["md"], markdown(comparison))
+    files.write_text(path["html"], page(comparison, picture))
+    files.write_json(path["json"], comparison)
+    return list(path.values())
+
+
+def _ours(run: dict[str, Any]) -> list[str]:
+    return [
+        run["method"],
+        f"{100 * run['accuracy']:.2f}",
+        _interval(run),
+        f"{run['macro_f1']:.4f}",
+        f"{run['data']}, {run['split']}",
+        run["tta"],
+        str(run["members"]),
+        f"{run['parameters']:,}",
+        run["selected_on"],
+        "-",
+        "-",
+        ("" if run["comparable"] else "not comparable: ") + run["remark"],
+        run["source"],
+    ]
+
+
+def _theirs(result: dict[str, Any]) -> list[str]:
+    remark = ("" if result["comparable"] else "not comparable: ") + result["remark"]
+    return [
+        result["method"],
+        f"{100 * result['accuracy']:.2f}",
+        _interval(result),
+        "-",
+        f"FER-2013, {result['split']}",
+        _told(result["tta"]),
+        _told(result["members"]),
+        f"{result['parameters']:,}" if result["parameters"] else "-",
+        _told(result["selected_on"]),
+        {True: "yes", False: "no", None: "-"}[result["extra_data"]],
+        _told(result["year"]),
+        remark,
+        result["source"],
+    ]
+
+
+def _interval(result: dict[str, Any]) -> str:
+    bounds = result["accuracy_ci95"]
+    return f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}" if bounds else "-"
+
+
+def _told(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _sentences(comparison: dict[str, Any]) -> list[str]:
+    said = [
+        pair.get("sentence") or f"{pair['first']} and {pair['second']} are not compared: {pair['not_compared']}."
+        for pair in comparison["pairs"]
+    ]
+    return said or ["There is one run only."]
+
+
+def _cells(tag: str, texts: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")

@@ -1,0 +1,148 @@
+"""eval.json: put together from its parts, held against its schema, written and read."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.resources
+import json
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import jsonschema
+import numpy
+import sklearn
+import tensorflow as tf
+
+import fer
+from fer import files
+from fer.data.manifest import Manifest
+from fer.errors import UserError
+from fer.evaluation.run import Run
+from fer.labels import CLASSES
+
+SCHEMA_VERSION = 1
+
+
+def build(
+    runs: Sequence[Run],
+    manifest: Manifest,
+    split: str,
+    figures: dict[str, Any],
+    images_per_second: float,
+    tta: str,
+    labels: str,
+    left_out: int,
+) -> dict[str, Any]:
+    """The content of eval.json; eval.schema.json says what each field means.
+
+    Args:
+      runs: the members, at least one.
+      manifest, split: what was evaluated.
+      figures: what `fer.evaluation.metrics.measure` returned, and calibration, without_training_images and
+        by_agreement.
+      images_per_second: of the inference.
+      tta: one of `fer.evaluation.inference.TTA`.
+      labels: fer or ferplus.
+      left_out: examples of the split that have no such label.
+    """
+    members = [_member(run) for run in runs]
+    alone = members[0] if len(members) == 1 else {}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": " + ".join(member["model"] for member in members),
+        "parameters": sum(member["parameters"] for member in members),
+        "split": split,
+        "examples": sum(map(sum, figures["confusion_matrix"])),
+        **figures,
+        "classes": list(CLASSES),
+        "images_per_second": images_per_second,
+        "protocol": {
+            "selected_on": _joined(members, "selected_on"),
+            "tta": tta,
+            "members": members,
+            "precision": _joined(members, "precision"),
+            "labels": labels,
+            "left_out": left_out,
+        },
+        "data": {
+            "name": manifest.name,
+            "manifest_sha256": manifest.sha256,
+            "examples_per_split": {name: part.examples for name, part in manifest.splits.items()},
+        },
+        "config_sha256": alone.get("config_sha256"),
+        "checkpoint_step": alone.get("checkpoint_step"),
+        "versions": {
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            "keras": importlib.metadata.version("keras"),
+            "numpy": numpy.__version__,
+            "scikit-learn": sklearn.__version__,
+            "fer": fer.__version__,
+        },
+    }
+
+
+def write(path: str, evaluation: dict[str, Any]) -> None:
+    """Writes eval.json, once it is what the schema says.
+
+    Raises:
+      jsonschema.ValidationError: it is not (a fault of the program, not of its user).
+      UserError: the file cannot be written.
+    """
+    _validator().validate(evaluation)
+    files.write_json(path, evaluation)
+
+
+def read(path: str) -> dict[str, Any]:
+    """Reads an eval.json.
+
+    Raises:
+      UserError: it is missing, damaged, or not what this version's schema says.
+    """
+    evaluation = files.read_json(path, "the evaluation")
+    fault = jsonschema.exceptions.best_match(_validator().iter_errors(evaluation))
+    if fault is not None:
+        raise UserError(f"{path} is no eval.json of this version: {fault.json_path}: {fault.message}.")
+    return evaluation
+
+
+def headline(evaluation: dict[str, Any]) -> str:
+    """What a person wants to know first, in three lines."""
+    low, high = (100 * bound for bound in evaluation["accuracy_ci95"])
+    protocol, examples = evaluation["protocol"], evaluation["examples"]
+    return (
+        f"{evaluation['model']} on {evaluation['data']['name']}, {evaluation['split']}: {examples:,} examples, labels "
+        f"{protocol['labels']} ({protocol['left_out']} left out), test-time augmentation {protocol['tta']}, "
+        f"{len(protocol['members'])} model(s)\n"
+        f"accuracy {100 * evaluation['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f}), "
+        f"balanced {100 * evaluation['balanced_accuracy']:.2f} %, macro F1 {evaluation['macro_f1']:.4f}\n"
+        f"log loss {evaluation['log_loss']:.4f}, calibration error {evaluation['ece']:.4f}, "
+        f"{evaluation['images_per_second']:.0f} images/s"
+    )
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    text = importlib.resources.files("fer.evaluation").joinpath("eval.schema.json").read_text(encoding="utf-8")
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def _member(run: Run) -> dict[str, Any]:
+    return {
+        "workdir": run.workdir,
+        "model": run.config.model.name,
+        "parameters": run.model.count_params(),
+        "precision": run.config.train.precision,
+        "selected_on": run.selected_on,
+        "config_sha256": run.config_sha256,
+        "checkpoint_step": run.step,
+        "weights_sha256": run.weights_sha256,
+        "trained_on": run.trained_on,
+    }
+
+
+def _joined(members: Sequence[dict[str, Any]], field: str) -> str:
+    """The value that all members share, or the different ones."""
+    return ", ".join(dict.fromkeys(member[field] for member in members))

@@ -1,0 +1,104 @@
+"""From faces to probabilities, in batches of one fixed size.
+
+The last batch is filled up with blank faces, which are cut off again: every face is computed by the same compiled
+program at the same shape, so that its result does not depend on how many others came with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fer.labels import CLASSES
+
+TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `views`
+BATCH = 128
+CROP = 44  # pixels a side of a crop of tencrop
+
+
+class Prediction(NamedTuple):
+    """What `predict` returns."""
+
+    probabilities: np.ndarray  # [n, 7] float32, each row sums to 1
+    images_per_second: float  # after a first batch that is not counted: it compiles
+
+
+def predict(
+    models: Sequence[tf.keras.Model],
+    images: np.ndarray,
+    batch_size: int = BATCH,
+    tta: str = "none",
+    progress: Callable[[int], None] = lambda count: None,
+) -> Prediction:
+    """Computes the probabilities of each face.
+
+    Args:
+      models: one or more, each from uint8 [B, 48, 48, 1] to logits [B, 7]; their probabilities are averaged.
+      images: [n, 48, 48, 1] uint8.
+      batch_size: faces a call; n need not be a multiple of it.
+      tta: which views of a face are averaged (see `views`).
+      progress: called after each batch with the number of faces done in it.
+
+    Returns:
+      The probabilities: softmax in float32, the mean over views, then over models.
+    """
+    shape = [batch_size, *images.shape[1:]]
+    compiled = _compile(models, tta, shape)
+    compiled(tf.zeros(shape, tf.uint8))
+    probabilities = np.empty([len(images), len(CLASSES)], np.float32)
+    started = time.perf_counter()
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        padded = np.zeros(shape, np.uint8)
+        padded[: len(batch)] = batch
+        probabilities[start : start + len(batch)] = compiled(tf.constant(padded)).numpy()[: len(batch)]
+        progress(len(batch))
+    return Prediction(probabilities, len(images) / (time.perf_counter() - started))
+
+
+def views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
+    """The versions of a batch whose probabilities are averaged.
+
+    Args:
+      images: [B, 48, 48, 1] uint8.
+      tta: "none": the faces; "flip": the faces and their mirror images; "tencrop": the four corners and the centre,
+        44x44 pixels, resized to 48x48 bilinearly and rounded, and the mirror images of these.
+
+    Returns:
+      1, 2 or 10 tensors of the images' shape and dtype.
+    """
+    if tta == "none":
+        return [images]
+    if tta == "flip":
+        return [images, images[:, :, ::-1]]
+    side = images.shape[1]
+    edge, middle = side - CROP, (side - CROP) // 2
+    corners = [(0, 0), (0, edge), (edge, 0), (edge, edge), (middle, middle)]
+    crops = [_resized(images[:, y : y + CROP, x : x + CROP], side) for y, x in corners]
+    return crops + [crop[:, :, ::-1] for crop in crops]
+
+
+def _compile(models: Sequence[tf.keras.Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        seen = tf.stack(views(images, tta))
+        return tf.reduce_mean([tf.reduce_mean(_over_views(model, seen), axis=0) for model in models], axis=0)
+
+    return probabilities
+
+
+def _over_views(model: tf.keras.Model, seen: tf.Tensor) -> tf.Tensor:
+    """[views, B, 7] float32. One view after the other: ten at once would need ten times the memory and the tracing."""
+
+    def softmax(images: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
+
+    return tf.map_fn(softmax, seen, parallel_iterations=1, fn_output_signature=tf.float32)
+
+
+def _resized(images: tf.Tensor, side: int) -> tf.Tensor:
+    return tf.cast(tf.round(tf.image.resize(images, [side, side], method="bilinear")), tf.uint8)

@@ -1,0 +1,70 @@
+"""Predictions on disk: predictions.npz beside an evaluation, predictions.csv for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from fer import files
+from fer.errors import UserError
+from fer.labels import CLASSES
+
+
+class Predictions(NamedTuple):
+    """What a model said of a split, example by example."""
+
+    labels: np.ndarray  # [n] int32
+    probabilities: np.ndarray  # [n, 7] float32
+    rows: np.ndarray  # [n] int64, of the source: they tell whether two files speak of the same examples
+
+
+def write_npz(path: str, predictions: Predictions) -> None:
+    """Writes the arrays under their names, so that two models can be compared example by example.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **predictions._asdict())
+    files.write_bytes(path, buffer.getvalue())
+
+
+def read_npz(path: str) -> Predictions:
+    """Reads what `write_npz` wrote.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file, np.load(io.BytesIO(file.read()), allow_pickle=False) as arrays:
+            return Predictions(*(arrays[name] for name in Predictions._fields))
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"There is no {path}; scripts/evaluate.py writes it beside eval.json.") from error
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as error:
+        raise UserError(f"{path} is no readable file of predictions: {files.reason(error)}.") from error
+
+
+def write_csv(path: str, ids: Sequence[str], probabilities: np.ndarray) -> None:
+    """Writes one line a face: id, label (0 to 6), name, and a probability for each class in label order.
+
+    Args:
+      path: of the CSV.
+      ids: n names, in the order of the lines.
+      probabilities: [n, 7] float32; written with six decimals.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "label", "name", *CLASSES])
+    for name, row in zip(ids, probabilities):
+        label = int(row.argmax())
+        writer.writerow([name, label, CLASSES[label], *(f"{probability:.6f}" for probability in row)])
+    files.write_text(path, text.getvalue())

@@ -1,0 +1,40 @@
+"""Evaluates a run, or an ensemble of runs: python scripts/evaluate.py --workdir=DIR --data=DIR --split=validation."""
+
+from absl import flags
+
+from fer import cli
+from fer.evaluation import eval_json, evaluate, inference, labelled, progress
+
+WORKDIR = flags.DEFINE_list(
+    "workdir",
+    None,
+    "Run folder; several, comma-separated, are an ensemble: their probabilities are averaged.",
+    required=True,
+)
+DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
+SPLIT = flags.DEFINE_enum("split", "validation", evaluate.SPLITS, "Split to evaluate.")
+TTA = flags.DEFINE_enum("tta", "none", inference.TTA, "Test-time augmentation: views of a face that are averaged.")
+LABELS = flags.DEFINE_enum(
+    "labels", "fer", labelled.LABELS, "What counts as true: FER-2013's labels or FER+'s majority."
+)
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Folder of the results. By default the run folder, for validation without --tta and --labels; "
+    "<workdir>/eval-<split>[-<tta>][-ferplus] for the rest; an ensemble needs it.",
+)
+
+
+def main() -> None:
+    request = evaluate.Request(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value)
+    output = OUTPUT.value or evaluate.default_output(request)
+    with progress.faces("evaluating") as told:
+        evaluation = evaluate.evaluate(request, told)
+    paths = evaluate.write(evaluation, output)
+    print(eval_json.headline(evaluation.content))
+    for path in paths:
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

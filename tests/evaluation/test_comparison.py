@@ -1,0 +1,167 @@
+"""Evaluations side by side: what is set against what, and what is said of it."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from fer.errors import UserError
+from fer.evaluation import comparison, comparison_plot, comparison_report, eval_json, metrics, predictions
+from tests.evaluation.test_eval_json import built
+
+COUNT = 100
+LABELS = np.arange(COUNT) % 7
+
+
+def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, **fields) -> str:
+    """An eval.json with its predictions, of which those in `wrong` are."""
+    predicted = LABELS.copy()
+    predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
+    probabilities = np.full((COUNT, 7), 0.05) + 0.65 * np.eye(7)[predicted]
+    content = {**built(), **metrics.measure(LABELS, probabilities), "examples": COUNT, **fields}
+    kept = predictions.Predictions(LABELS, probabilities.astype(np.float32), np.arange(COUNT) + rows)
+    predictions.write_npz(str(folder / "predictions.npz"), kept)
+    eval_json.write(str(folder / "eval.json"), content)
+    return str(folder / "eval.json")
+
+
+@pytest.fixture
+def two(tmp_path) -> list:
+    return [evaluated(tmp_path / "good", range(10)), evaluated(tmp_path / "bad", range(5, 35))]
+
+
+def test_runs_come_by_falling_accuracy(two):
+    runs = comparison.compare(two[::-1])["runs"]
+    assert [run["accuracy"] for run in runs] == [0.9, 0.7]
+    assert [run["source"] for run in runs] == two
+
+
+def test_a_pair_is_tested_on_the_examples_that_only_one_has_right(two):
+    (pair,) = comparison.compare(two)["pairs"]
+    assert (pair["only_first"], pair["only_second"]) == (25, 5)
+    assert "good) is better" in pair["sentence"]
+
+
+def test_a_small_difference_is_called_chance(tmp_path):
+    paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(5, 16))]
+    (pair,) = comparison.compare(paths)["pairs"]
+    assert pair["p"] > 0.9
+    assert pair["sentence"].startswith("The difference may well be chance")
+
+
+def test_several_pairs_are_corrected_for_their_number(tmp_path):
+    paths = [evaluated(tmp_path / str(index), range(10 * index, 10 * index + 9 + index)) for index in range(3)]
+    pairs = comparison.compare(paths)["pairs"]
+    assert len(pairs) == 3
+    assert all(pair["p_corrected"] >= pair["p"] for pair in pairs)
+    assert all("corrected for 3 comparisons" in pair["sentence"] for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"split": "test"}, "different splits"),
+        ({"data": {"name": "other", "manifest_sha256": "c" * 64, "examples_per_split": {}}}, "different data"),
+        ({"protocol": {**built()["protocol"], "labels": "fer"}}, "different labels"),
+        ({"rows": 1}, "different examples"),
+    ],
+    ids=["split", "data", "labels", "rows"],
+)
+def test_runs_on_other_examples_are_not_tested_against_each_other(tmp_path, fields, reason):
+    paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(20), **fields)]
+    (pair,) = comparison.compare(paths)["pairs"]
+    assert reason in pair["not_compared"]
+    assert "p" not in pair
+
+
+def test_without_predictions_the_runs_still_stand_side_by_side(two, tmp_path):
+    (tmp_path / "bad" / "predictions.npz").unlink()
+    found = comparison.compare(two)
+    assert len(found["runs"]) == 2
+    assert "no predictions.npz beside" in found["pairs"][0]["not_compared"]
+
+
+def test_predictions_of_another_evaluation_are_refused(two, tmp_path):
+    other = predictions.Predictions(LABELS[:3], np.full((3, 7), 1 / 7, np.float32), np.arange(3))
+    predictions.write_npz(str(tmp_path / "bad" / "predictions.npz"), other)
+    with pytest.raises(UserError, match=r"bad/predictions\.npz holds 3 examples"):
+        comparison.compare(two)
+
+
+def test_a_file_named_twice_is_refused(two):
+    with pytest.raises(UserError, match="names a file twice"):
+        comparison.compare([two[0], two[0].replace("good/", "good/./")])
+
+
+def test_a_missing_file_is_named(two):
+    with pytest.raises(UserError, match=r"nowhere/eval\.json"):
+        comparison.compare([*two, "nowhere/eval.json"])
+
+
+def test_a_score_on_validation_is_not_comparable_with_published_ones(two):
+    run = comparison.compare(two)["runs"][0]
+    assert not run["comparable"]
+    assert "the split that chose the checkpoint" in run["remark"]
+
+
+def test_a_plain_score_on_the_test_split_is_comparable(tmp_path):
+    path = evaluated(tmp_path, range(10), split="test", protocol={**built()["protocol"], "labels": "fer"})
+    assert comparison.compare([path])["runs"][0]["comparable"]
+
+
+def test_every_published_result_tells_its_protocol_and_source():
+    fields = {"method", "accuracy", "split", "examples", "selected_on", "tta", "members", "parameters"}
+    fields |= {"extra_data", "year", "comparable", "remark", "source", "accuracy_ci95"}
+    for result in comparison.published():
+        assert set(result) == fields
+        assert 0.5 < result["accuracy"] < 0.9
+        assert result["source"]
+        assert result["comparable"] or result["remark"]
+
+
+def test_no_published_result_chosen_or_measured_outside_the_protocol_is_comparable():
+    for result in comparison.published():
+        if result["selected_on"] == "PrivateTest" or result["split"] != "PrivateTest" or result["extra_data"]:
+            assert not result["comparable"], result["method"]
+
+
+def test_published_intervals_are_those_of_the_test_split():
+    inception = next(one for one in comparison.published() if one["method"].startswith("Inception-v3"))
+    assert inception["accuracy_ci95"] == pytest.approx([0.7124, 0.7415], abs=2e-4)
+
+
+def test_all_files_are_written_and_hold_every_result(two, tmp_path):
+    found = comparison.compare(two)
+    paths = comparison_report.write(found, str(tmp_path / "out"))
+    assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == found
+    text, page = ((tmp_path / "out" / f"comparison.{kind}").read_text() for kind in ("md", "html"))
+    assert text.count("\n| ") == page.count("<tr") + 1 == len(found["runs"]) + len(found["published"]) + 2
+    for result in found["published"]:
+        assert result["method"] in text
+    assert found["pairs"][0]["sentence"] in text
+
+
+def test_the_page_needs_no_network(two):
+    page = comparison_report.page(comparison.compare(two), b"picture")
+    assert 'src="data:image/png;base64,' in page
+    assert "<link" not in page
+    assert "<script" not in page
+
+
+def test_names_cannot_break_the_page_or_the_table(tmp_path):
+    folder = tmp_path / "a|b <i>"
+    folder.mkdir()
+    found = comparison.compare([evaluated(folder, range(3))])
+    assert "<i>" not in comparison_report.page(found, b"")
+    table = [line for line in comparison_report.markdown(found).splitlines() if "a\\|b" in line]
+    assert table[0].replace("\\|", "").count("|") == len(comparison_report.HEADER) + 1
+
+
+def test_names_in_the_plot_keep_their_order_and_their_distance():
+    values = [0.7, 0.701, 0.7005, 0.9, 0.2, 0.9]
+    moved = comparison_plot._apart(values, 0.01)
+    assert np.diff(np.sort(moved)).min() >= 0.01 - 1e-9
+    assert np.argsort(moved, kind="stable").tolist() == np.argsort(values, kind="stable").tolist()
+    assert moved[4] == 0.2

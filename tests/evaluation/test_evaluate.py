@@ -1,0 +1,171 @@
+"""An evaluation from run folders and shards, with the shipped network."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from fer.errors import UserError
+from fer.evaluation import eval_json, evaluate, inference, metrics, predictions, run
+from fer.labels import FERPLUS_COLUMNS
+from tests.evaluation import made
+
+COUNT = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """Two runs; shards with a labelled validation split and an unlabelled test split; the same with votes."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    made.run(folder / "one", seed=1)
+    made.run(folder / "two", seed=2)
+    labels = np.arange(COUNT) % 7
+    splits = {"validation": (made.images(COUNT), labels), "test": (made.images(5), np.full(5, -1))}
+    made.shards(folder / "faces", splits)
+    votes = np.zeros((COUNT, 10), np.int64)
+    votes[:, FERPLUS_COLUMNS.index("fear")] = 6
+    votes[:4] = 0  # no votes
+    votes[4:7, FERPLUS_COLUMNS.index("neutral")] = 6  # a tie
+    made.shards(folder / "voted", {"validation": splits["validation"]}, {"validation": votes})
+    train = np.concatenate([made.images(3, seed=1), made.images(COUNT)[:6]])
+    whole = {"train": (train, np.arange(9) % 7), **splits, "test": (made.images(12, seed=2), np.arange(12) % 7)}
+    made.shards(folder / "whole", whole)
+    made.shards(folder / "empty", {"validation": (made.images(0), np.zeros(0, np.int64))})
+    return folder
+
+
+def request(folder: pathlib.Path, *names: str, data: str = "faces", **options) -> evaluate.Request:
+    return evaluate.Request([str(folder / name) for name in names or ("one",)], str(folder / data), **options)
+
+
+@pytest.fixture(scope="module")
+def told() -> list:
+    """What the plain evaluation told of its progress."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def plain(folder, told) -> evaluate.Evaluation:
+    return evaluate.evaluate(request(folder), lambda done, total: told.append((done, total)))
+
+
+def test_the_figures_are_those_of_the_kept_predictions(plain):
+    kept = plain.predictions
+    expected = metrics.measure(kept.labels, evaluate.normalised(kept.probabilities))
+    assert {name: plain.content[name] for name in expected} == expected
+
+
+def test_the_predictions_are_the_models_in_the_order_of_the_shards(plain, folder):
+    model = run.open_run(str(folder / "one")).model
+    expected = inference.predict([model], made.images(COUNT)).probabilities
+    np.testing.assert_array_equal(plain.predictions.probabilities, expected)
+    np.testing.assert_array_equal(plain.predictions.rows, 1000 + np.arange(COUNT))
+    np.testing.assert_array_equal(plain.predictions.labels, np.arange(COUNT) % 7)
+
+
+def test_without_train_split_or_votes_nothing_is_said_of_them(plain):
+    assert plain.content["without_training_images"] is plain.content["by_agreement"] is None
+
+
+def test_the_temperature_for_the_test_split_is_fitted_on_validation(plain, folder):
+    test = evaluate.evaluate(request(folder, data="whole", split="test"))
+    assert test.content["calibration"]["temperature"] == plain.content["calibration"]["temperature"]
+    assert (test.content["examples"], test.content["calibration"]["examples"]) == (12, COUNT)
+    assert len(test.predictions.probabilities) == 12
+
+
+def test_images_that_training_holds_are_left_out_of_a_second_score(plain, folder):
+    found = evaluate.evaluate(request(folder, data="whole")).content
+    assert found["without_training_images"]["left_out"] == 6
+    right = plain.predictions.probabilities[6:].argmax(axis=1) == plain.predictions.labels[6:]
+    assert found["without_training_images"]["accuracy"] == right.mean()
+
+
+def test_progress_ends_at_the_number_of_faces(plain, told):
+    assert told == [(COUNT, COUNT)]
+
+
+def test_an_ensemble_averages_the_probabilities(plain, folder):
+    two = evaluate.evaluate(request(folder, "two"))
+    both = evaluate.evaluate(request(folder, "one", "two"))
+    mean = (plain.predictions.probabilities + two.predictions.probabilities) / 2
+    np.testing.assert_allclose(both.predictions.probabilities, mean, atol=1e-6)
+    assert both.content["parameters"] == plain.content["parameters"] + two.content["parameters"]
+
+
+def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path):
+    paths = evaluate.write(plain, str(tmp_path / "out"))
+    assert {pathlib.Path(path).name for path in paths} == {
+        "eval.json",
+        "predictions.npz",
+        "confusion_matrix.png",
+        "reliability.png",
+        "roc_pr.png",
+        "mistakes.png",
+        "curves.png",
+    }
+    assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
+    assert eval_json.read(str(tmp_path / "out" / "eval.json")) == plain.content
+    read = predictions.read_npz(str(tmp_path / "out" / "predictions.npz"))
+    np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
+
+
+def test_an_output_that_cannot_be_written_is_named(plain, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"Cannot write .*file/out"):
+        evaluate.write(plain, str(tmp_path / "file" / "out"))
+
+
+def test_ferplus_labels_replace_ours_and_the_undecided_are_left_out(folder):
+    found = evaluate.evaluate(request(folder, data="voted", labels="ferplus"))
+    assert found.predictions.labels.tolist() == [2] * (COUNT - 7)
+    assert [entry["votes"] for entry in found.content["by_agreement"]] == [6]
+    assert found.predictions.rows.tolist() == list(range(1007, 1000 + COUNT))
+    assert (found.content["examples"], found.content["protocol"]["left_out"]) == (COUNT - 7, 7)
+
+
+def test_ferplus_without_votes_says_how_to_get_them(folder):
+    with pytest.raises(UserError, match=r"no FER\+ votes; convert it with --ferplus"):
+        evaluate.evaluate(request(folder, labels="ferplus"))
+
+
+def test_an_unlabelled_split_points_to_predict(folder):
+    with pytest.raises(UserError, match=r"test of .* is not labelled; scripts/predict\.py"):
+        evaluate.evaluate(request(folder, split="test"))
+
+
+def test_a_split_without_examples_is_refused(folder):
+    with pytest.raises(UserError, match="holds 0 examples"):
+        evaluate.evaluate(request(folder, data="empty"))
+
+
+def test_a_folder_without_shards_is_named(folder):
+    with pytest.raises(UserError, match="nowhere"):
+        evaluate.evaluate(request(folder, data="nowhere"))
+
+
+def test_a_shard_cut_short_is_named(folder, tmp_path):
+    cut = pathlib.Path(shutil.copytree(folder / "faces", tmp_path / "faces"))
+    shard = cut / "validation-00000-of-00001.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"validation-00000-of-00001\.tfrecord"):
+        evaluate.evaluate(evaluate.Request([str(folder / "one")], str(cut)))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, "runs/one"),
+        ({"split": "test"}, "runs/one/eval-test"),
+        ({"tta": "flip"}, "runs/one/eval-validation-flip"),
+        ({"split": "test", "tta": "tencrop", "labels": "ferplus"}, "runs/one/eval-test-tencrop-ferplus"),
+    ],
+)
+def test_each_kind_of_evaluation_has_a_place_of_its_own(options, expected):
+    assert evaluate.default_output(evaluate.Request(["runs/one"], "data", **options)) == expected
+
+
+def test_an_ensemble_has_no_place_of_its_own():
+    with pytest.raises(UserError, match="--output is missing"):
+        evaluate.default_output(evaluate.Request(["runs/one", "runs/two"], "data"))

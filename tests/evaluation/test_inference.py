@@ -1,0 +1,120 @@
+"""Inference, with a real network of convolutions and batch normalisation."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.evaluation import inference
+
+layers = tf.keras.layers
+
+
+def network(seed: int) -> tf.keras.Model:
+    tf.keras.utils.set_random_seed(seed)
+    model = tf.keras.Sequential(
+        [
+            layers.Input([48, 48, 1], dtype="uint8"),
+            layers.Rescaling(1 / 65, -2.0),
+            layers.Conv2D(16, 3, strides=2, use_bias=False),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(32, 3, strides=2),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(7, kernel_initializer=tf.keras.initializers.RandomNormal(stddev=3.0)),
+        ]
+    )
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.moving_mean.assign_add(tf.linspace(-0.2, 0.2, layer.moving_mean.shape[0]))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> tf.keras.Model:
+    return network(0)
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (21, 48, 48, 1), dtype=np.uint8)
+
+
+def probabilities(model, faces, **options) -> np.ndarray:
+    return inference.predict([model], faces, batch_size=8, **options).probabilities
+
+
+def test_probabilities_are_the_softmax_of_the_logits(model, faces):
+    logits = model(faces, training=False).numpy().astype(np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities(model, faces), expected, atol=1e-6)
+
+
+def test_probabilities_are_float32_and_sum_to_one(model, faces):
+    found = probabilities(model, faces)
+    assert (found.dtype, found.shape) == (np.float32, (21, 7))
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_a_low_precision_network_still_gets_a_float32_softmax(model, faces):
+    halves = tf.keras.Sequential([model, layers.Lambda(lambda x: tf.cast(x, tf.bfloat16))])
+    np.testing.assert_allclose(probabilities(halves, faces).sum(axis=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("tta", inference.TTA)
+def test_a_face_alone_gets_the_bits_that_it_gets_among_others(model, faces, tta):
+    together = probabilities(model, faces, tta=tta)
+    for index in (0, 7, 20):
+        np.testing.assert_array_equal(probabilities(model, faces[index : index + 1], tta=tta)[0], together[index])
+
+
+def test_order_does_not_change_a_bit(model, faces):
+    order = np.random.default_rng(1).permutation(len(faces))
+    np.testing.assert_array_equal(probabilities(model, faces[order]), probabilities(model, faces)[order])
+
+
+def test_flip_is_the_mean_of_a_face_and_its_mirror_image(model, faces):
+    mean = (probabilities(model, faces) + probabilities(model, faces[:, :, ::-1])) / 2
+    np.testing.assert_allclose(probabilities(model, faces, tta="flip"), mean, atol=1e-6)
+
+
+def test_tencrop_is_five_crops_and_their_mirror_images(faces):
+    seen = [view.numpy() for view in inference.views(tf.constant(faces), "tencrop")]
+    assert len(seen) == 10
+    for crop, mirrored in zip(seen[:5], seen[5:]):
+        np.testing.assert_array_equal(mirrored, crop[:, :, ::-1])
+
+
+def test_a_crop_is_44_pixels_resized_as_pillow_would(faces):
+    from PIL import Image
+
+    corner, centre = (inference.views(tf.constant(faces), "tencrop")[index].numpy()[0, :, :, 0] for index in (0, 4))
+    for ours, offset in ((corner, 0), (centre, 2)):
+        crop = Image.fromarray(faces[0, offset : offset + 44, offset : offset + 44, 0])
+        theirs = np.asarray(crop.resize((48, 48), Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(ours.astype(int) - theirs).max() <= 1  # where they round
+
+
+def test_tencrop_is_the_mean_over_its_views(model, faces):
+    views = inference.views(tf.constant(faces), "tencrop")
+    mean = np.mean([probabilities(model, view.numpy()) for view in views], axis=0)
+    np.testing.assert_allclose(probabilities(model, faces, tta="tencrop"), mean, atol=1e-6)
+
+
+def test_an_ensemble_is_the_mean_of_its_members(model, faces):
+    other = network(1)
+    both = inference.predict([model, other], faces, batch_size=8).probabilities
+    np.testing.assert_allclose(both, (probabilities(model, faces) + probabilities(other, faces)) / 2, atol=1e-6)
+
+
+def test_progress_counts_the_faces_and_not_the_padding(model, faces):
+    told = []
+    probabilities(model, faces, progress=told.append)
+    assert told == [8, 8, 5]
+
+
+def test_the_rate_leaves_out_the_first_batch_which_compiles(model, faces, monkeypatch):
+    clock = iter([100.0, 103.0])
+    monkeypatch.setattr(inference.time, "perf_counter", lambda: next(clock))
+    assert inference.predict([model], faces, batch_size=8).images_per_second == len(faces) / 3

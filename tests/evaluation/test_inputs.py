@@ -1,0 +1,139 @@
+"""Every form of faces that can be predicted is read in its order, or what is wrong with it is said."""
+
+import gzip
+import io
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.errors import UserError
+from fer.evaluation import inputs
+from tests.evaluation import made
+
+SHARED = pathlib.Path(os.environ.get("FER_SHARED", "../shared")) / "data" / "test.csv.gz"
+
+
+@pytest.fixture
+def faces() -> np.ndarray:
+    return made.images(5)
+
+
+def pixels(faces: np.ndarray) -> list:
+    return [" ".join(map(str, face.ravel())) for face in faces]
+
+
+def png(face: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(face).save(file, "png")
+    return file.getvalue()
+
+
+def folder_of_pictures(folder: pathlib.Path, faces: np.ndarray) -> str:
+    for name, face in zip(("b.png", "a.png", "deeper/c.png"), faces[..., 0]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(face))
+    (folder / "notes.txt").write_text("no picture")
+    return str(folder)
+
+
+def test_the_challenges_test_csv_is_read_by_row(faces, tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("pixels\n" + "".join(f'"{text}"\n' for text in pixels(faces)))
+    names, found = inputs.read(str(path))
+    assert names == ["0", "1", "2", "3", "4"]
+    np.testing.assert_array_equal(found, faces)
+
+
+def test_a_compressed_table_is_read_alike(faces, tmp_path):
+    path = tmp_path / "test.csv.gz"
+    path.write_bytes(gzip.compress(("pixels\n" + "\n".join(pixels(faces))).encode()))
+    np.testing.assert_array_equal(inputs.read(str(path))[1], faces)
+
+
+def test_labels_and_usage_of_fer2013_are_passed_over(faces, tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_text("emotion,pixels,Usage\n" + "".join(f"3,{text},PrivateTest\n" for text in pixels(faces)))
+    names, found = inputs.read(str(path))
+    assert names == ["0", "1", "2", "3", "4"]
+    np.testing.assert_array_equal(found, faces)
+
+
+def test_rows_are_counted_through_a_table_of_many_pieces(tmp_path):
+    path = tmp_path / "test.csv"
+    many = np.repeat(np.arange(250, dtype=np.uint8), 48 * 48).reshape(-1, 48, 48, 1)
+    path.write_text("pixels\n" + "\n".join(pixels(many)))
+    names, found = inputs.read(str(path))
+    assert names == [str(row) for row in range(250)]
+    np.testing.assert_array_equal(found, many)
+
+
+def test_a_folder_of_pictures_is_read_by_name(faces, tmp_path):
+    names, found = inputs.read(folder_of_pictures(tmp_path / "faces", faces))
+    assert names == ["a.png", "b.png", "deeper/c.png"]
+    np.testing.assert_array_equal(found, faces[[1, 0, 2]])
+
+
+def test_a_picture_alone_is_a_face(faces, tmp_path):
+    path = tmp_path / "face.png"
+    path.write_bytes(png(faces[0, ..., 0]))
+    names, found = inputs.read(str(path))
+    assert names == ["face.png"]
+    np.testing.assert_array_equal(found, faces[:1])
+
+
+def test_a_coloured_picture_of_another_size_becomes_a_grey_face(tmp_path):
+    path = tmp_path / "large.png"
+    path.write_bytes(png(np.full((96, 144, 3), (255, 0, 0), np.uint8)))
+    _, found = inputs.read(str(path))
+    np.testing.assert_array_equal(found, np.full((1, 48, 48, 1), 76))  # 0.299 of 255, ITU-R 601
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is absent; FER_SHARED names the folder of shared/data")
+def test_the_challenges_own_file_holds_3589_faces():
+    names, found = inputs.read(str(SHARED))
+    assert (names[0], names[-1], found.shape) == ("0", "3588", (3589, 48, 48, 1))
+    assert found[0, 0, :4, 0].tolist() == [155, 157, 158, 149]
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no .*nowhere\.csv"):
+        inputs.read(str(tmp_path / "nowhere.csv"))
+
+
+def test_a_bad_row_is_named_by_file_and_line(faces, tmp_path):
+    path = tmp_path / "test.csv"
+    rows = pixels(faces)
+    rows[2] = rows[2].rpartition(" ")[0]
+    path.write_text("pixels\n" + "\n".join(rows))
+    with pytest.raises(UserError, match=r"test\.csv, line 4"):
+        inputs.read(str(path))
+
+
+def test_a_picture_that_is_none_is_named(faces, tmp_path):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    (tmp_path / "faces" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with pytest.raises(UserError, match=r"faces/b\.png is no picture"):
+        inputs.read(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n1,2,3\n", b"\0" * 100], ids=["empty", "other columns", "binary"])
+def test_a_file_of_another_kind_is_named(content, tmp_path):
+    path = tmp_path / "something.bin"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"something\.bin"):
+        inputs.read(str(path))
+
+
+def test_a_table_without_rows_has_nothing_to_predict(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("pixels\n")
+    with pytest.raises(UserError, match="0 faces"):
+        inputs.read(str(path))
+
+
+def test_a_folder_without_faces_is_named(tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path)):
+        inputs.read(str(tmp_path))

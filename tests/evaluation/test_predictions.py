@@ -1,0 +1,57 @@
+"""Predictions come back from disk as they were."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from fer.errors import UserError
+from fer.evaluation import predictions
+from fer.labels import CLASSES
+
+
+@pytest.fixture
+def some() -> predictions.Predictions:
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(7), 5).astype(np.float32)
+    return predictions.Predictions(np.array([0, 6, 3, 3, 1], np.int32), probabilities, np.arange(5) + 2**40)
+
+
+def test_arrays_come_back_bit_for_bit(some, tmp_path):
+    path = str(tmp_path / "predictions.npz")
+    predictions.write_npz(path, some)
+    for written, found in zip(some, predictions.read_npz(path)):
+        np.testing.assert_array_equal(found, written)
+        assert found.dtype == written.dtype
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no .*predictions\.npz"):
+        predictions.read_npz(str(tmp_path / "predictions.npz"))
+
+
+@pytest.mark.parametrize("keep", [0, 30, -30], ids=["empty", "head", "tail cut"])
+def test_a_cut_file_is_named(some, tmp_path, keep):
+    path = tmp_path / "predictions.npz"
+    predictions.write_npz(str(path), some)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"predictions\.npz is no readable"):
+        predictions.read_npz(str(path))
+
+
+def test_another_archive_is_refused(tmp_path):
+    np.savez(tmp_path / "predictions.npz", labels=np.zeros(3))
+    with pytest.raises(UserError, match=r"predictions\.npz is no readable"):
+        predictions.read_npz(str(tmp_path / "predictions.npz"))
+
+
+def test_the_csv_holds_a_line_a_face_in_order(some, tmp_path):
+    path = tmp_path / "predictions.csv"
+    ids = ["a.png", 'with "quotes", and commas', "c", "ü", "e"]
+    predictions.write_csv(str(path), ids, some.probabilities)
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["id", "label", "name", *CLASSES]
+    assert [line[0] for line in lines] == ids
+    assert [int(line[1]) for line in lines] == some.probabilities.argmax(axis=1).tolist()
+    assert all(line[2] == CLASSES[int(line[1])] for line in lines)
+    np.testing.assert_allclose(np.array([line[3:] for line in lines], float), some.probabilities, atol=5e-7)

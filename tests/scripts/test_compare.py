@@ -1,0 +1,32 @@
+"""scripts/compare.py, run as a user runs it."""
+
+import pathlib
+import subprocess
+import sys
+
+from tests.evaluation.test_comparison import evaluated
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def compare(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_two_runs_are_compared_in_words_and_files(tmp_path):
+    evaluated(tmp_path / "a", range(10))
+    evaluated(tmp_path / "b", range(5, 35))
+    done = compare(tmp_path, "--evals=a/eval.json,b/eval.json", "--output=out")
+    assert done.returncode == 0, done.stderr
+    assert "compact (a) is better" in done.stdout
+    written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
+    assert sorted(written) == sorted(f"out/comparison.{kind}" for kind in ("json", "md", "html", "png"))
+    assert all((tmp_path / path).stat().st_size for path in written)
+
+
+def test_a_missing_evaluation_gets_one_sentence_exit_code_1_and_no_output(tmp_path):
+    done = compare(tmp_path, "--evals=a/eval.json", "--output=out")
+    assert done.returncode == 1
+    assert done.stderr == "compare.py: There is no a/eval.json: the evaluation is missing.\n"
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,61 @@
+"""scripts/predict.py, run as a user runs it."""
+
+import csv
+import gzip
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fer.evaluation import inference, run
+from fer.labels import CLASSES
+from tests.evaluation import made
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COUNT = 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("predict")
+    made.run(folder / "run")
+    rows = [" ".join(map(str, face.ravel())) for face in made.images(COUNT)]
+    (folder / "test.csv.gz").write_bytes(gzip.compress("\n".join(["pixels", *rows]).encode()))
+    (folder / "bad.csv").write_text("pixels\n" + rows[0] + "\n" + rows[1] + " 256\n")
+    return folder
+
+
+def predict(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), "--workdir=run", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder):
+    done = predict(folder, "--input=test.csv.gz", "--output=predictions.csv")
+    assert done.returncode == 0, done.stderr
+    assert "wrote predictions.csv" in done.stdout
+    with (folder / "predictions.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["id"] for line in lines] == [str(row) for row in range(COUNT)]
+    expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
+    found = np.array([[float(line[name]) for name in CLASSES] for line in lines])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert [int(line["label"]) for line in lines] == expected.argmax(axis=1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--input=bad.csv"], "bad.csv, line 3"),
+        (["--input=test.csv.gz", "--workdir=nowhere"], "There is no run folder nowhere"),
+    ],
+    ids=["bad row", "no run"],
+)
+def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
+    done = predict(folder, "--output=none.csv", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (folder / "none.csv").exists()
