@@ -1,0 +1,118 @@
+"""Checkpoints: a folder each, whole or absent, with the hash of every file in it.
+
+In the run folder:
+    checkpoints/step-00000500/state.index, state.data-00000-of-00001, checkpoint.json
+
+A folder is written beside its place and renamed, and checkpoint.json is its last file; what a killed run left
+behind is no checkpoint and is cleaned away. The newest few are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import tensorflow as tf
+
+from fer import files
+from fer.errors import UserError
+
+KEPT = 3
+FORMAT = "step-{:08d}"
+META = "checkpoint.json"
+
+
+def save(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, Any]) -> None:
+    """Writes the state after `step` steps, then removes the oldest beyond the newest `KEPT`.
+
+    Args:
+      folder: of the run's checkpoints.
+      state: what is saved.
+      step: names the checkpoint.
+      extra: plain values that `restore` gives back.
+
+    Raises:
+      UserError: it cannot be written; earlier checkpoints are untouched.
+    """
+    place = os.path.join(folder, FORMAT.format(step))
+    beside = place + ".tmp"
+    try:
+        _remove(beside)
+        tf.io.gfile.makedirs(beside)
+        state.write(os.path.join(beside, "state"))
+        hashes = {name: files.sha256(os.path.join(beside, name)) for name in sorted(tf.io.gfile.listdir(beside))}
+        files.write_json(os.path.join(beside, META), {"step": step, "files": hashes, **extra})
+        _remove(place)
+        tf.io.gfile.rename(beside, place)
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(
+            f"Cannot write the checkpoint {place}: {files.reason(error)}. Earlier checkpoints are whole; make room "
+            "and run the same command again."
+        ) from error
+    for old in steps(folder)[:-KEPT]:
+        _remove(os.path.join(folder, FORMAT.format(old)))
+
+
+def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
+    """Puts the newest sound checkpoint into `state`.
+
+    A damaged one is reported and removed, and the one before it taken.
+
+    Returns:
+      What checkpoint.json holds, or None where there is no checkpoint.
+
+    Raises:
+      UserError: there are checkpoints, but none is sound, or the state has another shape.
+    """
+    found = steps(folder)
+    for step in reversed(found):
+        place = os.path.join(folder, FORMAT.format(step))
+        fault = _fault(place)
+        if fault:
+            print(f"The checkpoint {place} is damaged ({fault}); it is removed and the one before it is used.")
+            _remove(place)
+            continue
+        state.read(os.path.join(place, "state")).assert_consumed()
+        return files.read_json(os.path.join(place, META), "the checkpoint")
+    if found:
+        raise UserError(f"None of the {len(found)} checkpoints in {folder} was sound; choose another --workdir.")
+    return None
+
+
+def steps(folder: str) -> list[int]:
+    """The steps of the checkpoints in `folder`, in rising order."""
+    if not tf.io.gfile.isdir(folder):
+        return []
+    names = (re.fullmatch(r"step-(\d{8})/?", name) for name in tf.io.gfile.listdir(folder))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def clean(folder: str) -> None:
+    """Removes what a killed run left half-written."""
+    if tf.io.gfile.isdir(folder):
+        for name in tf.io.gfile.listdir(folder):
+            if ".tmp" in name:
+                _remove(os.path.join(folder, name.rstrip("/")))
+
+
+def _fault(place: str) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        expected = files.read_json(os.path.join(place, META), "the checkpoint")["files"]
+    except (UserError, KeyError, TypeError):
+        return f"{META} is missing or unreadable"
+    for name, digest in expected.items():
+        path = os.path.join(place, name)
+        if not tf.io.gfile.exists(path):
+            return f"{name} is missing"
+        if files.sha256(path) != digest:
+            return f"{name} has changed since it was written"
+    return None
+
+
+def _remove(path: str) -> None:
+    if tf.io.gfile.isdir(path):
+        tf.io.gfile.rmtree(path)
+    elif tf.io.gfile.exists(path):
+        tf.io.gfile.remove(path)

@@ -1,0 +1,49 @@
+"""All that changes while a run goes on, in one place: it is what a checkpoint holds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from fer.config import Experiment
+from fer.models import classifier
+from fer.train import optimizers
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """A run at one moment."""
+
+    model: tf.keras.Model
+    average: tf.keras.Model  # its weights are the moving average of the model's; the model itself without EMA
+    optimizer: tf.keras.optimizers.Optimizer
+    step: tf.Variable  # int64: steps done; the optimizer's own count leaves out steps that overflowed
+    loss: tf.keras.metrics.Mean  # of the epoch so far
+    accuracy: tf.keras.metrics.Mean
+
+    def trackable(self) -> tf.train.Checkpoint:
+        """The state as TensorFlow saves and restores it."""
+        return tf.train.Checkpoint(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
+    def finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.variables)
+
+    def learning_rate(self) -> float:
+        """Of the last step."""
+        return float(tf.convert_to_tensor(self.optimizer.learning_rate))
+
+
+def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_epoch: int, total_steps: int) -> State:
+    """The state before the first step, a function of the experiment's seed."""
+    precision = experiment.train.precision
+    with strategy.scope():
+        model = classifier.build(experiment.model, precision, experiment.seed)
+        average = model
+        if experiment.train.ema_decay:
+            average = classifier.build(experiment.model, precision, experiment.seed)
+        optimizer = optimizers.optimizer(experiment, steps_per_epoch, total_steps)
+        optimizer.build(model.trainable_variables)  # now, not at the first step: a checkpoint restores into it
+        step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
+        return State(model, average, optimizer, step, tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy"))

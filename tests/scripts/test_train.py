@@ -1,0 +1,69 @@
+"""scripts/train.py, run as a user runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SMALL = [
+    "--config.model.image_size=24",
+    "--config.train.global_batch=16",
+    "--config.train.steps=3",
+    "--config.optimizer.warmup_epochs=0",
+]
+
+
+def train(root, data: str, workdir, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(root / "scripts" / "train.py"), f"--data={data}", f"--workdir={workdir}", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_a_run_on_two_replicas_ends_with_the_command_that_evaluates_it(root, synthetic_shards, tmp_path):
+    arguments = ["--config=configs/compact.py", *SMALL, "--config.train.replicas=2", "--strategy=mirrored"]
+    done = train(root, synthetic_shards.folder, tmp_path / "run", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert f"python scripts/evaluate.py --workdir={tmp_path}/run --data={synthetic_shards.folder}" in done.stdout
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (recorded["train"]["steps"], recorded["model"]["image_size"]) == (3, 24)
+    again = train(root, synthetic_shards.folder, tmp_path / "run", *arguments)
+    assert (again.returncode, "is complete: 3 steps" in again.stdout) == (0, True)
+    other = train(root, synthetic_shards.folder, tmp_path / "run", *arguments, "--config.seed=1")
+    assert other.returncode == 1
+    assert "belongs to another config (seed: 0 -> 1)" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--config"),
+        (["--config=configs/none.py"], "There is no config file 'configs/none.py'"),
+        (["--config=configs/compact.py", "--config.train.stepz=3"], "the nearest is config.train.steps"),
+        (["--config=configs/compact.py", "--config.train.steps=many"], "config.train.steps=many"),
+        (["--config=configs/compact.py", "--config.train.precision=float8"], "config.train.precision is 'float8'"),
+        (["--config=configs/compact.py", "--strategy=all"], "--strategy=all"),
+        (["--config=setup.cfg.py"], "There is no config file"),
+    ],
+)
+def test_a_mistake_gets_a_sentence_exit_code_1_and_no_folder(root, tmp_path, arguments, said):
+    done = train(root, str(tmp_path / "nowhere"), tmp_path / "run", *arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_without_a_manifest_is_a_sentence(root, tmp_path):
+    (tmp_path / "data").mkdir()
+    done = train(root, str(tmp_path / "data"), tmp_path / "run", "--config=configs/compact.py")
+    assert done.returncode == 1
+    assert "has no manifest.json" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_debug_shows_the_traceback(root, tmp_path):
+    done = train(root, str(tmp_path), tmp_path / "run", "--config=configs/compact.py", "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr

@@ -1,0 +1,46 @@
+"""Every config that ships: valid, documented, and able to make a real step."""
+
+import dataclasses
+import importlib.util
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import checked
+from fer.data import records
+from fer.models import registry
+from tests.train import made
+
+CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
+
+
+def load(path: pathlib.Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_its_header_gives_the_command(path):
+    header = load(path).__doc__
+    assert re.search(rf"python scripts/train\.py --config=configs/{path.name} --data=\S+ --workdir=\S+", header)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_makes_a_real_step(path, synthetic_shards):
+    experiment = checked(load(path).get_config())
+    # The same experiment at a size that a test can afford.
+    side = max(registry.backbone(experiment.model.name).smallest, 32)
+    experiment.model.image_size, experiment.train.global_batch = side, 8
+    faces = records.read_split(synthetic_shards, "train")
+    few = dataclasses.replace(faces, images=faces.images[:16], labels=faces.labels[:16], rows=faces.rows[:16])
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    before, after = (made.after_steps(strategy, experiment, few, steps) for steps in (0, 2))  # the rate starts at 0
+    assert np.isfinite(float(after.loss.result()))
+    for old, new in zip(before.model.trainable_weights, after.model.trainable_weights):
+        if old.name.startswith("logits/kernel"):
+            assert (old.numpy() != new.numpy()).any()

@@ -1,0 +1,156 @@
+"""A run as a whole: it learns, it can be killed at any moment, and it never sees the test split."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.data import manifest
+from fer.errors import UserError
+from fer.train import checkpoints, loop
+from tests.train import made
+
+RUN = """
+import sys
+from fer.config import from_dict
+from fer.train import loop
+import json
+loop.train(from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], "one")
+"""
+
+
+def start(settings, data: str, workdir: pathlib.Path) -> subprocess.Popen:
+    """Trains in a process of its own, which can be killed."""
+    arguments = [json.dumps(settings.to_dict()), data, str(workdir)]
+    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(workdir / "checkpoints" / f"step-{step:08d}" / "state"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name[0] != "_"}
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return made.experiment(steps=30, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    process = start(settings, synthetic_shards.folder, workdir)
+    output = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 0, output
+    return workdir
+
+
+def test_a_run_killed_twice_ends_with_the_same_bits(settings, synthetic_shards, uninterrupted, tmp_path):
+    """Promise 1, with kill -9: weights, averages, momentum and metrics of the epoch."""
+    workdir = tmp_path / "run"
+    for after in (6, 23):  # within the first epoch and within the second
+        process = start(settings, synthetic_shards.folder, workdir)
+        while not any(step >= after for step in checkpoints.steps(str(workdir / "checkpoints"))):
+            assert process.poll() is None, process.communicate()[0].decode()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(settings, synthetic_shards.folder, workdir)
+    output = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 0, output
+    assert "Going on after step" in output
+    expected, found = final_state(uninterrupted, 30), final_state(workdir, 30)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        histories = [json.load(open(run / "history.json")) for run in (uninterrupted, workdir)]
+        assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
+    best = [json.load(open(run / "best.json")) for run in (uninterrupted, workdir)]
+    assert best[0] == best[1]
+
+
+def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
+    names = set(os.listdir(uninterrupted))
+    assert names == {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
+    history = json.load(open(uninterrupted / "history.json"))
+    assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 30)]
+    assert not [path for path in uninterrupted.rglob("*") if ".tmp" in path.name]
+
+
+def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, uninterrupted, capsys):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
+    loop.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
+    assert "is complete: 30 steps" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("model.name", "resnet", "no model 'resnet'"),
+        ("augment.policy", "flop", "no operation 'flop'"),
+        ("train.global_batch", 999, "the train split has only 320 examples"),
+    ],
+)
+def test_a_run_that_cannot_start_leaves_nothing(synthetic_shards, tmp_path, field, value, said):
+    settings = made.experiment()
+    holder, _, name = field.partition(".")
+    setattr(getattr(settings, holder), name, value)
+    with pytest.raises(UserError, match=said):
+        loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(synthetic_shards, tmp_path):
+    settings = made.experiment(steps=60, checkpoint_steps=1, ema_decay=0.0)
+    settings.optimizer.learning_rate = 1e20
+    with pytest.raises(UserError, match=r"no numbers any more at step \d+; the last checkpoint, of step \d+, is kept"):
+        loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
+    kept = checkpoints.steps(str(tmp_path / "run" / "checkpoints"))
+    assert kept
+    for weights in final_state(tmp_path / "run", kept[-1]).values():
+        if isinstance(weights, np.ndarray) and weights.dtype == np.float32:
+            assert not np.isnan(weights).any()
+
+
+def test_replicas_that_cannot_share_the_batch_are_a_sentence(synthetic_shards, tmp_path):
+    settings = made.experiment(global_batch=15, replicas=2)
+    with pytest.raises(UserError, match="15, which 2 replicas cannot share evenly; 14 would do"):
+        loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "mirrored")
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "missing", "no manifest"])
+def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_path, damage):
+    data = tmp_path / "shards"
+    data.mkdir()
+    for path in pathlib.Path(synthetic_shards.folder).glob("*"):
+        (data / path.name).write_bytes(path.read_bytes())
+    shard = data / manifest.read(str(data)).split("train").shards[0].file
+    content = bytearray(shard.read_bytes())
+    if damage == "cut":
+        shard.write_bytes(content[:-100])
+    elif damage == "bit":
+        content[5000] ^= 4
+        shard.write_bytes(content)
+    elif damage == "missing":
+        shard.unlink()
+    else:
+        (data / "manifest.json").unlink()
+    with pytest.raises(UserError) as caught:
+        loop.train(made.experiment(), str(data), str(tmp_path / "run"), "one")
+    assert ("manifest.json" if damage == "no manifest" else shard.name) in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_trainer_cannot_open_the_test_split(synthetic_shards):
+    """Promise 3."""
+    assert synthetic_shards.split("test").examples == 40
+    with pytest.raises(UserError, match="test"):
+        synthetic_shards.without_test().split("test")

@@ -1,0 +1,100 @@
+"""One step: the same mathematics on one replica and two, in every precision."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.data import records
+from fer.train import step
+from tests.train import made
+
+
+@pytest.fixture(scope="module")
+def faces(synthetic_shards):
+    return records.read_split(synthetic_shards, "train")
+
+
+@pytest.fixture(scope="module")
+def one() -> tf.distribute.Strategy:
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+@pytest.fixture(scope="module")
+def two() -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def test_smoothing_moves_a_share_to_all_classes():
+    smoothed = step.smooth(tf.constant([[0.0, 1.0, 0.0, 0.0]]), 0.2)
+    np.testing.assert_allclose(smoothed, [[0.05, 0.85, 0.05, 0.05]], rtol=1e-6)
+
+
+def test_two_replicas_end_with_the_weights_of_one(one, two, faces):
+    """Promise 2, with synchronised statistics, augmentation and dropout: within 1e-5 in float32."""
+    settings = made.experiment()
+    single, double = made.after_steps(one, settings, faces, 3), made.after_steps(two, settings, faces, 3)
+    moved = 0.0
+    initial = made.after_steps(one, settings, faces, 0)
+    for ours, theirs, before in zip(double.model.weights, single.model.weights, initial.model.weights):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
+        moved = max(moved, np.abs(theirs.numpy() - before.numpy()).max())
+    assert moved > 0.01
+    assert float(double.loss.result()) == pytest.approx(float(single.loss.result()), abs=1e-5)
+    assert float(double.accuracy.result()) == pytest.approx(float(single.accuracy.result()))
+
+
+def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch(one, faces):
+    settings = made.experiment()
+    settings.augment.policy, settings.model.dropout = "none", 0.0
+    before = made.after_steps(one, settings, faces, 0)
+    batch = next(iter(made.pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])))
+    logits = before.model(batch.images, training=True).numpy().astype(np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    targets = np.eye(7)[batch.labels.numpy()] * 0.9 + 0.1 / 7
+    by_hand = -(targets * log_probabilities).sum(axis=1).mean()
+    assert float(made.after_steps(one, settings, faces, 1).loss.result()) == pytest.approx(by_hand, rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_follows_float32(one, faces, precision):
+    losses = {}
+    for name in ("float32", precision):
+        state = made.after_steps(one, made.experiment(precision=name), faces, 3)
+        assert {weight.dtype for weight in state.model.weights} == {tf.float32}
+        losses[name] = float(state.loss.result())
+    assert losses[precision] == pytest.approx(losses["float32"], rel=0.02)
+
+
+def test_an_overflow_under_float16_skips_the_update_and_halves_the_scale(one, faces):
+    settings = made.experiment(precision="mixed_float16")
+    state = made.after_steps(one, settings, faces, 0)
+    state.optimizer.loss_scale  # noqa: B018  a property of the wrapped optimizer: it must exist
+    before = [weight.numpy() for weight in state.model.trainable_weights]
+    state.optimizer._loss_scale._current_loss_scale.assign(2.0**100)
+    iterator = iter(
+        one.distribute_datasets_from_function(
+            lambda _: made.pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])
+        )
+    )
+    step.train_step(one, state, settings)(iterator)
+    for weight, old in zip(state.model.trainable_weights, before):
+        np.testing.assert_array_equal(weight.numpy(), old)
+    assert float(state.optimizer.loss_scale) == 2.0**99
+
+
+def test_the_average_moves_as_its_formula_says(one, faces):
+    settings = made.experiment(ema_decay=0.999)
+    start, end = made.after_steps(one, settings, faces, 0), made.after_steps(one, settings, faces, 1)
+    decay = (1 + 1) / (10 + 1)  # the ramp, below 0.999 at the first step
+    for before, after, average in zip(start.model.weights, end.model.weights, end.average.weights):
+        expected = decay * before.numpy() + (1 - decay) * after.numpy()
+        np.testing.assert_allclose(average.numpy(), expected, rtol=1e-4, atol=1e-6, err_msg=average.name)
+
+
+def test_without_averaging_the_model_is_its_own_average(one, faces):
+    state = made.after_steps(one, made.experiment(ema_decay=0.0), faces, 1)
+    assert state.average is state.model
+
+
+def test_steps_are_counted(one, faces):
+    assert int(made.after_steps(one, made.experiment(), faces, 2).step) == 2
