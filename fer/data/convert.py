@@ -31,6 +31,7 @@ from fer.data import (
     twins,
     votes,
 )
+from fer.data.crew import Crew
 from fer.data.manifest import Manifest
 from fer.data.pixels import PIXELS
 from fer.data.progress import Progress
@@ -102,8 +103,10 @@ def convert(options: Options) -> Manifest:
         rejects = stack.enter_context(contextlib.closing(Rejects(_quarantine(options, folder))))
         given = votes.read(options.ferplus) if options.ferplus else None
         paths, names = stack.enter_context(_inputs(options, scratch))
-        progress = stack.enter_context(contextlib.closing(Progress("Reading", sum(map(containers.size, paths)))))
-        survey = reading.survey(paths, names, pool, workers, spool, rejects, progress)
+        size = sum(map(containers.size, paths))
+        crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
+        progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
+        survey = reading.survey(paths, names, crew, pool, workers, spool, rejects, progress)
         progress.close()
         rejects.close()
         if not len(survey.labels):

@@ -41,6 +41,13 @@ class Picture:
     content: bytes
 
 
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Some consecutive pictures, not yet decoded."""
+
+    pictures: tuple[Picture, ...]
+
+
 def is_picture(path: str, head: bytes) -> bool:
     """Whether a file is meant as a picture: it begins as one, or is named as one."""
     hidden = path.rpartition("/")[2].startswith(".")  # such as macOS puts beside every file of an archive

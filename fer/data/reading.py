@@ -11,7 +11,9 @@ from typing import Callable, TypeVar
 import numpy as np
 
 from fer.data import containers, fingerprints, sources
+from fer.data.crew import Crew
 from fer.data.fingerprints import Fingerprints
+from fer.data.parsing import Piece
 from fer.data.progress import Progress
 from fer.data.rejects import Rejects
 from fer.data.rows import Block
@@ -56,6 +58,7 @@ class Survey:
 def survey(
     paths: list[str],
     names: list[str],
+    crew: Crew,
     pool: concurrent.futures.Executor,
     workers: int,
     spool: Spool,
@@ -66,7 +69,7 @@ def survey(
 
     Args:
       paths: the sources; names: what they are called in the manifest.
-      pool, workers: who parses, and how many they are; the result does not depend on it.
+      crew, pool, workers: who parses, and how many they are; the result does not depend on it.
 
     Raises:
       UserError: a source is missing or damaged, or a row is bad and `rejects` does not take it.
@@ -75,11 +78,15 @@ def survey(
     prints: list[Fingerprints] = []
     found: list[Source] = []
     total = 0
+
+    def work(piece: Piece) -> tuple[str, Block, Fingerprints]:
+        return sources.form(piece), *crew.parse(piece)
+
     for path, name in zip(paths, names):
         tally = Tally(progress.consume)
         forms: dict[str, None] = {}
         before = total
-        for form, block, print_ in ordered(pool, _work, sources.pieces(path, tally), AHEAD * workers):
+        for form, block, print_ in ordered(pool, work, sources.pieces(path, tally), AHEAD * workers):
             if form not in forms:
                 forms[form] = None
                 progress.say(f"Reading {form}")
@@ -118,8 +125,3 @@ def ordered(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _work(piece: sources.Piece) -> tuple[str, Block, Fingerprints]:
-    block = sources.parse(piece)
-    return sources.form(piece), block, fingerprints.of(block.images)

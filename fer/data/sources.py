@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
-from typing import Union
 
 from fer.data import containers, folders, table
-from fer.data.rows import Block
+from fer.data.folders import Picture, Pictures
+from fer.data.parsing import Piece
 from fer.data.tally import Tally
 from fer.errors import UserError
 
 PICTURES = 64  # in a piece
 
 _FOLDERS = "pictures in class folders"
-
-
-@dataclasses.dataclass(frozen=True)
-class Pictures:
-    """Some pictures, not yet decoded."""
-
-    pictures: tuple[folders.Picture, ...]
-
-
-Piece = Union[table.Lines, Pictures]
 
 
 def pieces(path: str, tally: Tally) -> Iterator[Piece]:
@@ -53,7 +42,7 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
             if found not in ("", _FOLDERS):
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
             found = _FOLDERS
-            batch.append(folders.Picture(member.name, member.path, b"".join(member.chunks())))
+            batch.append(Picture(member.name, member.path, b"".join(member.chunks())))
             if len(batch) == PICTURES:
                 yield Pictures(tuple(batch))
                 batch = []
@@ -69,11 +58,6 @@ def form(piece: Piece) -> str:
         return _FOLDERS
     ignored = f"; ignored: {', '.join(piece.header.ignored)}" if piece.header.ignored else ""
     return f"{piece.name}: {piece.header.form}{ignored}"
-
-
-def parse(piece: Piece) -> Block:
-    """Does a piece's work: faces and rejects, in their order."""
-    return folders.parse(piece.pictures) if isinstance(piece, Pictures) else table.parse(piece)
 
 
 def _check_text(name: str, head: bytes) -> None:

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from fer.data import sources
+from fer.data import parsing, sources
 from fer.data.tally import Tally
 from fer.errors import UserError
 from tests.data import making
@@ -16,7 +16,7 @@ CSV = making.csv(IMAGES).encode()
 
 
 def images(path: str) -> np.ndarray:
-    return np.concatenate([sources.parse(piece).images for piece in sources.pieces(path, Tally())])
+    return np.concatenate([parsing.parse(piece)[0].images for piece in sources.pieces(path, Tally())])
 
 
 @pytest.mark.parametrize(

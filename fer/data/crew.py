@@ -1,0 +1,84 @@
+"""Processes that parse. Threads would not do: NumPy's steps on a few faces are shorter than handing over Python's lock.
+
+A member of the crew is this module run as a program: pieces come in by its standard input, what is made of them goes
+out by its standard output. It ends when its input does, so also when the process that began it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+
+from fer.data import parsing
+from fer.data.fingerprints import Fingerprints
+from fer.data.rows import Block
+
+FEW = 16_000_000  # bytes to read; less is parsed before a process has started
+
+
+class Crew:
+    """Parses pieces for the threads of a pool, each of which gets a process of its own."""
+
+    def __init__(self, workers: int, size: int):
+        """A crew for a pool of `workers` threads, and sources of `size` bytes: if these are few, it is nobody."""
+        self._needed = workers > 1 and size >= FEW
+        self._own = threading.local()
+        self._members: list[subprocess.Popen] = []
+
+    def parse(self, piece: parsing.Piece) -> tuple[Block, Fingerprints]:
+        """As `parsing.parse`, wherever it is done.
+
+        Raises:
+          RuntimeError: the process died.
+        """
+        if not self._needed:
+            return parsing.parse(piece)
+        if not hasattr(self._own, "member"):
+            self._own.member = self._begin()
+        member = self._own.member
+        try:
+            pickle.dump(piece, member.stdin, pickle.HIGHEST_PROTOCOL)
+            member.stdin.flush()
+            return pickle.load(member.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise RuntimeError(f"a process that parses died (exit code {member.poll()})") from error
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for member in self._members:
+            member.kill()
+            member.wait()
+            with contextlib.suppress(OSError):  # what was not sent any more
+                member.stdin.close()
+            member.stdout.close()
+
+    def _begin(self) -> subprocess.Popen:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "OPENBLAS_NUM_THREADS": "1",  # the crew is as large as the machine already
+        }
+        command = [sys.executable, "-m", "fer.data.crew"]
+        member = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._members.append(member)
+        return member
+
+
+def main() -> None:
+    """What a member of the crew does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that began this one
+    try:
+        while True:
+            pickle.dump(parsing.parse(pickle.load(sys.stdin.buffer)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+            sys.stdout.buffer.flush()
+    except (EOFError, BrokenPipeError):
+        os._exit(0)  # nobody is there to flush to
+
+
+if __name__ == "__main__":
+    main()

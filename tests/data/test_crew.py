@@ -1,0 +1,111 @@
+"""Processes that parse: what they give back, and how they end."""
+
+import concurrent.futures
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fer.data import crew, folders, parsing, table
+from fer.data.crew import Crew
+from tests.data import making
+
+IMAGES = making.noise(40)
+
+
+def lines(images: np.ndarray) -> table.Lines:
+    [piece] = table.lines("f.csv", iter([(making.csv(images) + "junk\n").encode()]))
+    return piece
+
+
+PIECES = {
+    "lines": lines(IMAGES),
+    "pictures": folders.Pictures(
+        tuple(folders.Picture("n", f"sad/{i}.png", making.picture(image)) for i, image in enumerate(IMAGES))
+    ),
+}
+
+
+@pytest.fixture
+def processes():
+    with contextlib.closing(Crew(2, crew.FEW)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_a_process_gives_what_this_one_would(kind, processes):
+    block, prints = processes.parse(PIECES[kind])
+    expected_block, expected_prints = parsing.parse(PIECES[kind])
+    np.testing.assert_array_equal(block.images, IMAGES)
+    assert block.rejects == expected_block.rejects
+    np.testing.assert_array_equal(prints.digests, expected_prints.digests)
+
+
+def test_every_thread_has_a_process_of_its_own_and_keeps_it(processes):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        blocks = list(pool.map(processes.parse, [PIECES["lines"]] * 20))
+    assert all((block.images == IMAGES).all() for block, _ in blocks)
+    assert len(processes._members) <= 2
+
+
+def test_for_little_data_or_one_worker_there_are_no_processes():
+    for made in (Crew(1, crew.FEW), Crew(2, crew.FEW - 1)):
+        made.parse(PIECES["lines"])
+        assert made._members == []
+
+
+def test_a_process_that_died_is_an_error_and_not_a_wait(processes):
+    processes.parse(PIECES["lines"])
+    processes._members[0].kill()
+    processes._members[0].wait()
+    with pytest.raises(RuntimeError, match="a process that parses died"):
+        processes.parse(PIECES["lines"])
+
+
+def test_processes_end_when_the_crew_is_closed(processes):
+    processes.parse(PIECES["lines"])
+    processes.close()
+    assert [member.poll() is not None for member in processes._members] == [True]
+
+
+def test_processes_end_when_the_one_that_began_them_is_killed():
+    program = """
+import os, time
+from fer.data import crew
+made = crew.Crew(2, crew.FEW)
+print(made._begin().pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    member = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(200):
+        if not alive(member):
+            break
+        time.sleep(0.05)
+    assert not alive(member)
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be noticed does not."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_the_processes_load_does_not_include_tensorflow():
+    program = "import sys, fer.data.crew; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
