@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: install demo test lint lock clean
+.PHONY: install demo test test-models lint lock clean
 
 install: $(VENV)/installed
 
@@ -36,6 +36,10 @@ demo: install
 test: install
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadscope
 	@echo "The whole suite is in tests/, which mirrors fer/."
+
+# Every backbone of the registry: builds it, trains it a step, saves and loads it. Takes minutes and 8 GiB.
+test-models: install
+	$(PYTHON) -m pytest -m slow tests/models
 
 lint: install
 	$(PYTHON) -m ruff check .

@@ -8,6 +8,9 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "fer" / "__init__.py").read_text())[1]
 
+# From 4.12 on it needs NumPy 2.
+PHOTOS = ["opencv-python-headless>=4.8,<4.12"]
+
 setup(
     name="fer",
     version=VERSION,
@@ -17,7 +20,7 @@ setup(
     license="MIT",
     python_requires=">=3.9,<3.12",
     packages=find_packages(include=["fer", "fer.*"]),
-    package_data={"fer.evaluation": ["*.json"]},
+    package_data={"fer.evaluation": ["*.json", "*.css", "*.js"]},
     install_requires=[
         # TensorFlow Addons imports on nothing newer than 2.15; with protobuf 4, a newer
         # tensorflow-metadata breaks `import keras_cv`.
@@ -38,7 +41,22 @@ setup(
         "setuptools>=70.1,<81",  # TensorBoard 2.15 imports pkg_resources, which later ones no longer have
     ],
     extras_require={
+        "photos": PHOTOS,
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
-        "test": ["pytest>=7.4", "pytest-xdist>=3.3", "ruff>=0.4"],
+        # What the benchmark compares with; it says so where one is missing.
+        "bench": [
+            "albumentations>=1.4,<2",
+            *PHOTOS,
+            "torch>=2.2,<3",
+            "torchvision>=0.17,<1",
+        ],
+        "test": [
+            "pytest>=7.4",
+            "pytest-xdist>=3.3",
+            "ruff>=0.4",
+            "hypothesis>=6.80,<7",
+            "selenium>=4.11,<5",
+            *PHOTOS,
+        ],
     },
 )

@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads: i
 from absl import app, flags
 
 from fer import config
-from fer.errors import UserError
+from fer.errors import Stopped, UserError
 
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
 
@@ -20,7 +20,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs a program: parses the flags, calls `main`, and exits.
 
     The exit code is 0 when `main` returned, 1 for a mistake that the user can mend (one sentence on standard
-    error; with --debug the traceback too), and whatever `main` itself exits with.
+    error; with --debug the traceback too), 128 and the signal's number for a run that a signal stopped, and whatever
+    `main` itself exits with.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -31,6 +32,8 @@ def run(main: Callable[[], None]) -> None:
             if DEBUG.value:
                 raise
             _stop(error)
+        except Stopped as stopped:
+            _stop(stopped, stopped.exit_code)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -47,6 +50,6 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
         _stop(error)
 
 
-def _stop(error: Exception) -> None:
+def _stop(error: Exception, exit_code: int = 1) -> None:
     print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(exit_code)

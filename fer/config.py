@@ -13,17 +13,59 @@ from typing import Any
 from fer.errors import UserError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "lamb", "radam_lookahead")
+SCHEDULES = ("cosine", "one_cycle", "step", "constant")
+LOSSES = ("cross_entropy", "focal")
+POOLINGS = ("avg", "max", "avgmax", "gem")
+GREYS = ("repeat", "sum")
+PIXELS = ("grey", "unit", "tf", "v2", "lite", "caffe", "torch")
+WEIGHT_FILES = (".h5", ".keras", ".npz")
+MODES = ("auto", "resident", "streaming")
+SAMPLINGS = ("uniform", "balanced")
+CLASS_WEIGHTS = ("none", "inverse", "effective")
+ENGINES = ("fused", "keras_cv")
 
 
 @dataclasses.dataclass
 class Model:
-    """The network. `name` is a key of `fer.models.registry`."""
+    """The network; `scripts/train.py --list_models` prints what there is."""
 
-    name: str = "compact"
-    image_size: int = 48  # pixels a side that the backbone sees; the resize happens on the device
+    name: str = "compact"  # a key of fer.models.registry, or keras_cv/PRESET
+    image_size: int = 0  # pixels a side that the backbone sees, resized on the device; 0: its default
+    weights: str = "none"  # none (drawn from the seed) | imagenet | a file: .h5, .keras or .npz
+    pixels: str = ""  # how they are normalised (fer.models.pixels); "": as the backbone was trained
+    grey: str = "repeat"  # repeat: the backbone sees grey three times | sum: its stem's kernels are summed over RGB
+    cut: str = ""  # the block that the backbone ends with, such as "mixed8" of inception_v3; "": its last
+    pooling: str = "avg"  # avg | max | avgmax | gem: of the features, before the last layer
     dropout: float = 0.2  # before the last layer
     sync_batch_norm: bool = False  # statistics over all replicas instead of each replica's own
+    auxiliary_heads: bool = False  # of googlenet: two more classifiers in training
+
+    def validate(self) -> None:
+        """Checks ranges, but not what depends on the backbone: `fer.models.classifier.build` does.
+
+        Raises:
+          UserError: names the first field at fault, its value and what it may be.
+        """
+        size, known = self.image_size, self.weights in ("none", "imagenet") or self.weights.endswith(WEIGHT_FILES)
+        _require(size == 0 or 24 <= size <= 1024, "model.image_size", size, "0 (the backbone's default) or 24 to 1024")
+        _require(known, "model.weights", self.weights, f"none, imagenet or a file ({', '.join(WEIGHT_FILES)})")
+        _require(self.pixels in ("", *PIXELS), "model.pixels", self.pixels, '"" or ' + ", ".join(PIXELS))
+        _require(self.grey in GREYS, "model.grey", self.grey, " or ".join(GREYS))
+        _require(self.pooling in POOLINGS, "model.pooling", self.pooling, ", ".join(POOLINGS))
+        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 or more, below 1")
+
+
+@dataclasses.dataclass
+class Data:
+    """How the splits are read, and how often each class is seen and counts."""
+
+    mode: str = "auto"  # resident (in memory) | streaming (from the shards) | auto (resident if memory_mib allows)
+    memory_mib: int = 2048  # a split of at most so many MiB is kept in memory by auto
+    shuffle_window: int = 65_536  # examples shuffled together by streaming, 2.3 kB each; about three windows are held
+    sampling: str = "uniform"  # uniform: each face once an epoch | balanced: each class equally often
+    class_weights: str = "none"  # in the loss: none | inverse (of the class's frequency) | effective (of its number)
+    effective_beta: float = 0.999  # of class_weights "effective": from 0, all alike, towards 1, inverse frequency
 
 
 @dataclasses.dataclass
@@ -31,19 +73,35 @@ class Augment:
     """`policy` is parsed by `fer.augment.policy`; "none" changes nothing."""
 
     policy: str = "flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"
+    engine: str = "fused"  # keras_cv, for comparison: KerasCV's layers, whose draws the seed does not decide
     mixing_off_epochs: int = 0  # the last so many epochs leave out mixup and cutmix
 
 
 @dataclasses.dataclass
 class Optimizer:
-    """Warm-up, then half a cosine down to zero at the last step."""
+    """How weights follow gradients. The rate warms up in a straight line, then goes as `schedule` says."""
 
-    name: str = "sgd"  # sgd (Nesterov) | adamw
+    name: str = "sgd"  # sgd (Nesterov) | adamw | lamb | radam_lookahead
     learning_rate: float = 0.1  # at the end of the warm-up
+    rate_for_batch: int = 0  # the global batch that learning_rate is meant for: others scale it; 0 does not
+    schedule: str = "cosine"  # cosine (down to zero) | one_cycle | step | constant
+    step_epochs: float = 30.0  # of schedule step: the rate is multiplied by step_factor every so many epochs
+    step_factor: float = 0.1
     momentum: float = 0.9  # of sgd
     weight_decay: float = 2e-3  # decoupled: each step takes learning_rate * weight_decay of every kernel
     warmup_epochs: float = 3.0
     clip_norm: float = 0.0  # of the global gradient; 0 does not clip
+    sam_rho: float = 0.0  # how far sharpness-aware minimisation climbs before it descends; 0 leaves it out
+
+
+@dataclasses.dataclass
+class FineTune:
+    """What of a pretrained network is trained, and how fast. The defaults train everything alike."""
+
+    head_epochs: int = 0  # the first so many epochs train the head alone
+    blocks: int = 0  # after them, so many of the backbone's top blocks are trained too; 0 means all
+    layer_decay: float = 1.0  # each block below the head learns at this share of the rate of the one above it
+    freeze_batch_norm: bool = False  # keeps the statistics, scales and shifts of the pretrained backbone
 
 
 @dataclasses.dataclass
@@ -53,7 +111,11 @@ class Train:
     epochs: int = 40
     steps: int = 0  # ends the run after so many steps instead of `epochs`; 0 leaves it to `epochs`
     global_batch: int = 128  # examples a step, over all replicas
+    accumulation: int = 1  # parts in which a replica goes through its share of a batch, one after another
     precision: str = "float32"  # float32 | mixed_bfloat16 | mixed_float16
+    jit_compile: bool = False  # XLA compiles the forward and backward pass
+    loss: str = "cross_entropy"  # cross_entropy | focal
+    focal_gamma: float = 2.0  # of the focal loss
     label_smoothing: float = 0.1
     ema_decay: float = 0.999  # of the averaged weights, which are evaluated and kept; 0 evaluates the raw ones
     checkpoint_steps: int = 500  # a checkpoint every so many steps, besides one each epoch
@@ -67,8 +129,10 @@ class Experiment:
 
     seed: int = 0
     model: Model = dataclasses.field(default_factory=Model)
+    data: Data = dataclasses.field(default_factory=Data)
     augment: Augment = dataclasses.field(default_factory=Augment)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    finetune: FineTune = dataclasses.field(default_factory=FineTune)
     train: Train = dataclasses.field(default_factory=Train)
 
     def validate(self) -> None:
@@ -78,31 +142,20 @@ class Experiment:
           UserError: names the first field at fault, its value and what it may be.
         """
         _check_types(self)
-        model, optimizer, train = self.model, self.optimizer, self.train
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 or more, below 2**31")
-        _require(24 <= model.image_size <= 1024, "model.image_size", model.image_size, "24 to 1024")
-        _require(0 <= model.dropout < 1, "model.dropout", model.dropout, "0 or more, below 1")
+        self.model.validate()
+        _check_data(self.data)
         _require(bool(self.augment.policy), "augment.policy", self.augment.policy, 'a policy such as "flip", or "none"')
+        _require(self.augment.engine in ENGINES, "augment.engine", self.augment.engine, " or ".join(ENGINES))
         _require(
             self.augment.mixing_off_epochs >= 0,
             "augment.mixing_off_epochs",
             self.augment.mixing_off_epochs,
             "0 or more",
         )
-        _require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, " or ".join(OPTIMIZERS))
-        _require(0 < optimizer.learning_rate, "optimizer.learning_rate", optimizer.learning_rate, "above 0")
-        _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "0 or more, below 1")
-        _require(0 <= optimizer.weight_decay, "optimizer.weight_decay", optimizer.weight_decay, "0 or more")
-        _require(0 <= optimizer.warmup_epochs, "optimizer.warmup_epochs", optimizer.warmup_epochs, "0 or more")
-        _require(0 <= optimizer.clip_norm, "optimizer.clip_norm", optimizer.clip_norm, "0 (no clipping) or more")
-        _require(0 < train.epochs, "train.epochs", train.epochs, "1 or more")
-        _require(0 <= train.steps, "train.steps", train.steps, "0 (as train.epochs says) or more")
-        _require(0 < train.global_batch, "train.global_batch", train.global_batch, "1 or more")
-        _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
-        _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")
-        _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "0 (off) or more, below 1")
-        _require(0 < train.checkpoint_steps, "train.checkpoint_steps", train.checkpoint_steps, "1 or more")
-        _require(0 <= train.replicas, "train.replicas", train.replicas, "0 (all devices) or more")
+        _check_optimizer(self.optimizer)
+        _check_finetune(self.finetune)
+        _check_train(self.train)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, as config.json holds them."""
@@ -172,6 +225,59 @@ def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
     if leaf or close:
         return f"; the nearest is {prefix}{(leaf or close)[0]}"
     return "; there are " + ", ".join(prefix + path for path in known)
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    _require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, " or ".join(OPTIMIZERS))
+    _require(0 < optimizer.learning_rate, "optimizer.learning_rate", optimizer.learning_rate, "above 0")
+    _require(0 <= optimizer.rate_for_batch, "optimizer.rate_for_batch", optimizer.rate_for_batch, "0 (off) or more")
+    _require(optimizer.schedule in SCHEDULES, "optimizer.schedule", optimizer.schedule, " or ".join(SCHEDULES))
+    _require(0 < optimizer.step_epochs, "optimizer.step_epochs", optimizer.step_epochs, "above 0")
+    _require(0 < optimizer.step_factor <= 1, "optimizer.step_factor", optimizer.step_factor, "above 0, at most 1")
+    _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "0 or more, below 1")
+    _require(0 <= optimizer.weight_decay, "optimizer.weight_decay", optimizer.weight_decay, "0 or more")
+    _require(0 <= optimizer.warmup_epochs, "optimizer.warmup_epochs", optimizer.warmup_epochs, "0 or more")
+    _require(0 <= optimizer.clip_norm, "optimizer.clip_norm", optimizer.clip_norm, "0 (no clipping) or more")
+    _require(0 <= optimizer.sam_rho, "optimizer.sam_rho", optimizer.sam_rho, "0 (off) or more")
+
+
+def _check_finetune(finetune: FineTune) -> None:
+    _require(0 <= finetune.head_epochs, "finetune.head_epochs", finetune.head_epochs, "0 or more")
+    _require(0 <= finetune.blocks, "finetune.blocks", finetune.blocks, "0 (all) or more")
+    _require(0 < finetune.layer_decay <= 1, "finetune.layer_decay", finetune.layer_decay, "above 0, at most 1")
+
+
+def _check_train(train: Train) -> None:
+    _require(0 < train.epochs, "train.epochs", train.epochs, "1 or more")
+    _require(0 <= train.steps, "train.steps", train.steps, "0 (as train.epochs says) or more")
+    _require(0 < train.global_batch, "train.global_batch", train.global_batch, "1 or more")
+    _require(0 < train.accumulation, "train.accumulation", train.accumulation, "1 or more")
+    _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
+    _require(train.loss in LOSSES, "train.loss", train.loss, " or ".join(LOSSES))
+    _require(0 <= train.focal_gamma, "train.focal_gamma", train.focal_gamma, "0 or more")
+    _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")
+    _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "0 (off) or more, below 1")
+    _require(0 < train.checkpoint_steps, "train.checkpoint_steps", train.checkpoint_steps, "1 or more")
+    _require(0 <= train.replicas, "train.replicas", train.replicas, "0 (all devices) or more")
+
+
+def _check_data(data: Data) -> None:
+    _require(data.mode in MODES, "data.mode", data.mode, " or ".join(MODES))
+    _require(0 <= data.memory_mib, "data.memory_mib", data.memory_mib, "0 or more")
+    _require(0 < data.shuffle_window, "data.shuffle_window", data.shuffle_window, "1 or more")
+    _require(data.sampling in SAMPLINGS, "data.sampling", data.sampling, " or ".join(SAMPLINGS))
+    _require(data.class_weights in CLASS_WEIGHTS, "data.class_weights", data.class_weights, " or ".join(CLASS_WEIGHTS))
+    _require(0 <= data.effective_beta < 1, "data.effective_beta", data.effective_beta, "0 or more, below 1")
+    balanced = data.sampling == "balanced"
+    _require(
+        not (balanced and data.mode == "streaming"), "data.sampling", "balanced", "uniform where mode is streaming"
+    )
+    _require(
+        not balanced or data.class_weights == "none",
+        "data.class_weights",
+        data.class_weights,
+        "none with balanced sampling, which gives each class the same weight already",
+    )
 
 
 def _check_types(node: Any, path: str = "") -> None:

@@ -1,19 +1,33 @@
 """Measures the parts beside their rivals: python scripts/benchmark.py --suite=all --output=runs/benchmark.json."""
 
+import importlib
+
 from absl import flags
 
 from fer import cli
-from fer.benchmark import convert, results
+from fer.benchmark import results
 
-SUITES = {"convert": convert.measure}
+# Modules of fer.benchmark, each imported only if it is asked for: they load rivals that others do not need.
+SUITES = [
+    "augment",
+    "convert",
+    "input",
+    "train",
+]
 
 SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "What to measure.")
+POLICY = flags.DEFINE_string("policy", None, "What the suite augment measures beside RandAugment.")
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the figures go, and beside them a plot.")
 
 
+def measure(suite: str) -> list[results.Result]:
+    told = {"text": POLICY.value} if suite == "augment" and POLICY.value else {}
+    return importlib.import_module(f"fer.benchmark.{suite}").measure(**told)
+
+
 def main() -> None:
-    chosen = list(SUITES) if SUITE.value == "all" else [SUITE.value]
-    measured = [result for name in chosen for result in SUITES[name]()]
+    chosen = SUITES if SUITE.value == "all" else [SUITE.value]
+    measured = [result for name in chosen for result in measure(name)]
     print(results.table(measured))
     for path in results.write(OUTPUT.value, measured):
         print(f"wrote {path}")

@@ -17,6 +17,9 @@ TTA = flags.DEFINE_enum("tta", "none", inference.TTA, "Test-time augmentation: v
 LABELS = flags.DEFINE_enum(
     "labels", "fer", labelled.LABELS, "What counts as true: FER-2013's labels or FER+'s majority."
 )
+CORRUPTIONS = flags.DEFINE_boolean(
+    "corruptions", False, "Scores the faces made worse too, in eight ways at five strengths: 40 passes over the split."
+)
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
@@ -26,7 +29,7 @@ OUTPUT = flags.DEFINE_string(
 
 
 def main() -> None:
-    request = evaluate.Request(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value)
+    request = evaluate.Request(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, CORRUPTIONS.value)
     output = OUTPUT.value or evaluate.default_output(request)
     with progress.faces("evaluating") as told:
         evaluation = evaluate.evaluate(request, told)

@@ -1,25 +1,43 @@
-"""Predicts expressions: python scripts/predict.py --workdir=DIR --input=test.csv|DIR|IMAGE --output=predictions.csv."""
+"""Predicts expressions: python scripts/predict.py --workdir=DIR --input=test.csv|DIR|IMAGE|- --output=FILE."""
 
 from absl import flags
 
 from fer import cli
-from fer.evaluation import inference, inputs, predictions, progress, run
+from fer.evaluation import inference, inputs, predict, progress, run
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote.", required=True)
 INPUT = flags.DEFINE_string(
-    "input", None, "Table with a column pixels, compressed or not, a picture, or a folder of pictures.", required=True
+    "input",
+    None,
+    "Table with a column pixels, compressed or not, a picture or photo, a folder of them, or - for the bytes of one "
+    "on standard input.",
+    required=True,
 )
-OUTPUT = flags.DEFINE_string("output", "predictions.csv", "CSV to write: id, label, name, one probability a class.")
+FACES = flags.DEFINE_enum(
+    "faces",
+    "auto",
+    inputs.FACES,
+    "What a picture holds: find looks for faces, whole takes it as one face, auto does so if it has 48x48 pixels.",
+)
+OUTPUT = flags.DEFINE_string(
+    "output",
+    "predictions.csv",
+    "CSV to write: id, label, name, one probability a class. Photos with their faces named go into a folder beside it.",
+)
+KAGGLE = flags.DEFINE_boolean("kaggle", False, "Writes the challenge's submission form instead: a column emotion.")
 
 
 def main() -> None:
-    names, faces = inputs.read(INPUT.value)
     opened = run.open_run(WORKDIR.value)
+    faces = inputs.read(INPUT.value, FACES.value)
     with progress.faces("predicting") as told:
-        found = inference.predict([opened.model], faces, progress=lambda count: told(count, len(faces)))
-    predictions.write_csv(OUTPUT.value, names, found.probabilities)
-    print(f"{len(faces):,} faces from {INPUT.value}, {found.images_per_second:.0f} images/s")
-    print(f"wrote {OUTPUT.value}")
+        found = inference.predict([opened.model], faces.images, progress=lambda count: told(count, len(faces.images)))
+    paths = predict.write(OUTPUT.value, faces, found.probabilities, KAGGLE.value)
+    print(f"{len(faces.images):,} faces from {INPUT.value}, {found.images_per_second:.0f} images/s")
+    for name in faces.faceless:
+        print(f"no face was found in {name}")
+    for path in paths:
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,39 @@
-"""Trains one experiment: python scripts/train.py --config=configs/compact.py --data=DIR --workdir=DIR."""
+"""Trains one experiment: python scripts/train.py --config=configs/compact.py --data=DIR --workdir=DIR.
+
+With --preview=FILE.png it trains nothing: it draws faces beside what the experiment's augmentation makes of them.
+"""
 
 from absl import flags
 from ml_collections import config_flags
 
 from fer import cli, config
-from fer.train import devices, loop
+from fer.errors import UserError
+from fer.models import listing
+from fer.train import devices, loop, preview
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="An experiment: see configs/.")
-DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command resumes it.", required=True)
+DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command resumes it.")
 STRATEGY = flags.DEFINE_enum("strategy", "auto", devices.STRATEGIES, "Where it runs.")
-flags.mark_flag_as_required("config")
+WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops in good order when EC2 takes the spot instance away.")
+PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
+LIST_MODELS = flags.DEFINE_boolean("list_models", False, "Prints what config.model.name may be, and trains nothing.")
+flags.mark_flags_as_mutual_exclusive(["workdir", "preview"])
 
 
 def main() -> None:
+    if LIST_MODELS.value:
+        for line in listing.lines():
+            print(line, flush=True)
+        return
+    for name, value in {"config": CONFIG.value, "data": DATA.value, "workdir": WORKDIR.value or PREVIEW.value}.items():
+        if value is None:
+            raise UserError(f"--{name} is missing; give --config=FILE, --data=DIR and --workdir=DIR.")
     experiment = config.checked(CONFIG.value)
-    loop.train(experiment, data=DATA.value, workdir=WORKDIR.value, strategy=STRATEGY.value)
+    if PREVIEW.value:
+        preview.preview(experiment, data=DATA.value, path=PREVIEW.value)
+    else:
+        loop.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from fer import config
-from fer.config import Experiment, Model, Train
+from fer.config import Data, Experiment, Model, Train
 from fer.errors import UserError
 
 
@@ -19,6 +19,11 @@ def test_the_default_experiment_is_valid():
         ("seed", -1, "0 or more"),
         ("model.dropout", 1.0, "below 1"),
         ("model.image_size", 12, "24 to 1024"),
+        ("model.weights", "weights.pkl", "none, imagenet or a file"),
+        ("model.pixels", "rgb", "caffe"),
+        ("model.grey", "mean", "repeat or sum"),
+        ("model.pooling", "min", "avgmax"),
+        ("augment.engine", "keras", "fused or keras_cv"),
         ("optimizer.name", "sdg", "sgd or adamw"),
         ("optimizer.learning_rate", float("nan"), "finite"),
         ("train.epochs", 0, "1 or more"),
@@ -27,6 +32,12 @@ def test_the_default_experiment_is_valid():
         ("train.precision", "float16", "mixed_float16"),
         ("train.ema_decay", 1.0, "below 1"),
         ("model.sync_batch_norm", 1, "type bool"),
+        ("data.mode", "memory", "auto or resident or streaming"),
+        ("data.memory_mib", -1, "0 or more"),
+        ("data.shuffle_window", 0, "1 or more"),
+        ("data.sampling", "even", "uniform or balanced"),
+        ("data.class_weights", "cubed", "none or inverse or effective"),
+        ("data.effective_beta", 1.0, "below 1"),
     ],
 )
 def test_a_fault_is_named_with_field_value_and_mend(path, value, mend):
@@ -37,6 +48,18 @@ def test_a_fault_is_named_with_field_value_and_mend(path, value, mend):
         experiment.validate()
     assert f"config.{path} is {value!r}" in str(caught.value)
     assert mend in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (Data(sampling="balanced", mode="streaming"), "config.data.sampling is 'balanced'; it must be uniform where"),
+        (Data(sampling="balanced", class_weights="inverse"), "must be none with balanced sampling"),
+    ],
+)
+def test_ways_of_balancing_that_do_not_go_together_are_refused(data, said):
+    with pytest.raises(UserError, match=said):
+        Experiment(data=data).validate()
 
 
 def test_an_experiment_survives_its_record():

@@ -36,6 +36,7 @@ def test_it_makes_a_real_step(path, synthetic_shards):
     # The same experiment at a size that a test can afford.
     side = max(registry.backbone(experiment.model.name).smallest, 32)
     experiment.model.image_size, experiment.train.global_batch = side, 8
+    experiment.model.weights = "none"  # no file comes with the repository
     faces = records.read_split(synthetic_shards, "train")
     few = dataclasses.replace(faces, images=faces.images[:16], labels=faces.labels[:16], rows=faces.rows[:16])
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")

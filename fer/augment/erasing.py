@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from fer.augment import device
 from fer.augment.draws import Draws
 
 ASPECT = 0.3  # height over width lies between this and its inverse, as in the paper
@@ -30,8 +31,15 @@ def erase(
     aspect = tf.exp((2 * shape - 1) * -tf.math.log(ASPECT))
     tall = tf.minimum(tf.sqrt(area * aspect), height)
     wide = tf.minimum(tf.sqrt(area / aspect), width)
-    covered = rectangle(height, width, top * (height - tall), left * (width - wide), tall, wide)
-    covered &= (chance < p)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    tall = tf.where(chance < p, tall, 0.0)  # a rectangle without height covers nothing
+    return _cover(images, fill, top * (height - tall), left * (width - wide), tall, wide)
+
+
+@device.fused
+def _cover(
+    images: tf.Tensor, fill: float, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor
+) -> tf.Tensor:
+    covered = rectangle(*images.shape[1:3], top, left, tall, wide)
     return tf.where(covered, tf.cast(fill, images.dtype), images)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from fer.augment import device
 from fer.augment.draws import Draws
 from fer.augment.erasing import rectangle
 
@@ -21,9 +22,9 @@ def mixup(images: tf.Tensor, draws: Draws, alpha: float = 0.2) -> tf.Tensor:
       alpha: the share is drawn from Beta(alpha, alpha).
 
     Returns:
-      [B, H, W, 1] float32: one share an image, between 0 and 1.
+      [B, 1, 1, 1] float32: one share an image, between 0 and 1.
     """
-    return tf.broadcast_to(_beta(draws, alpha)[:, tf.newaxis, tf.newaxis, tf.newaxis], tf.shape(images))
+    return _beta(draws, alpha)[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
 
 def cutmix(images: tf.Tensor, draws: Draws, alpha: float = 1.0) -> tf.Tensor:
@@ -39,13 +40,14 @@ def cutmix(images: tf.Tensor, draws: Draws, alpha: float = 1.0) -> tf.Tensor:
     return 1 - tf.cast(theirs, tf.float32)
 
 
+@device.fused
 def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tf.Tensor:
     """Mixes images and targets.
 
     Args:
       images: [B, H, W, 1] uint8.
       targets: [B, classes] float32.
-      keep: [B, H, W, 1] float32: how much of itself each pixel keeps.
+      keep: [B, H, W, 1] float32, or [B, 1, 1, 1]: how much of itself each pixel keeps.
 
     Returns:
       Images uint8 and targets float32; an image's target keeps the mean of what its pixels keep.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer.augment import geometry, randaugment, sharpness, tone
+from fer.augment import device, geometry, randaugment, sharpness, tone
 from fer.augment.draws import Draws
 
 
@@ -22,16 +22,18 @@ class Change(NamedTuple):
     matrices: tf.Tensor | None = None  # [B, 3, 3] float32, see `geometry`
     side: int | None = None  # of the images from here on, in pixels
     sharpness: tf.Tensor | None = None  # [B] float32, see `sharpness.adjust`
-    tables: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None  # (tables, histograms) -> tables, see `tone`
+    tables: Callable[[tf.Tensor, tf.Tensor, bool], tf.Tensor] | None = (
+        None  # (tables, histograms, xla) -> tables: `tone`
+    )
 
 
-def apply(images: tf.Tensor, changes: Sequence[Change], gathers: bool = False) -> tf.Tensor:
+def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf.Tensor:
     """Changes images: geometry first, then sharpness, then tone, each in the order of `changes`.
 
     Args:
       images: [B, H, W, 1] uint8.
       changes: what becomes of them.
-      gathers: see `geometry.warp`.
+      xla: see `device`.
 
     Returns:
       [B, H, W, 1] uint8, smaller where there was a crop.
@@ -41,13 +43,13 @@ def apply(images: tf.Tensor, changes: Sequence[Change], gathers: bool = False) -
     tables = [change.tables for change in changes if change.tables is not None]
     if matrices:
         side = next((change.side for change in reversed(changes) if change.side), None)
-        images = geometry.warp(images, _product(matrices), side=side, gathers=gathers)
+        images = geometry.warp(images, _product(matrices), side=side, gathers=xla or None)
     if factors:
-        images = sharpness.adjust(images, math.prod(factors))
+        images = sharpness.adjust(images, math.prod(factors), xla)
     if tables:
         counts, drawn = tone.histogram(images), tone.identity(tf.shape(images)[0])
         for change in tables:
-            drawn = change(drawn, counts)
+            drawn = change(drawn, counts, xla)
         images = tone.apply(images, drawn)
     return images
 
@@ -88,10 +90,10 @@ def crop(draws: Draws, side: int, to: float = 40) -> Change:
     A network that is convolutions up to its pooling takes it as it is: it trains in (to / side) squared of the time,
     and sees whole faces at inference. Others see it resized to their own size.
     """
-    spare = (side - int(to)) / 2
-    right, down = tf.unstack(2 * draws.uniform(2) - 1, axis=-1)
-    zero = tf.zeros_like(right)
-    moved = geometry.affine(zero, zero + 1, zero, tf.round(right * spare), tf.round(down * spare))
+    spare = side - int(to)
+    left, top = tf.unstack(tf.floor(draws.uniform(2) * (spare + 1)), axis=-1)  # whole pixels: nothing is blurred
+    zero = tf.zeros_like(left)
+    moved = geometry.affine(zero, zero + 1, zero, spare / 2 - left, spare / 2 - top)
     return Change(matrices=moved, side=int(to))
 
 
@@ -110,7 +112,7 @@ def contrast(draws: Draws, side: int, strength: float = 0.3) -> Change:
 def gamma(draws: Draws, side: int, strength: float = 0.3) -> Change:
     """Raises levels to an exponent, uniform in its logarithm: strength 0.3 draws from 1 / 1.3 to 1.3."""
     exponent = tf.exp((2 * draws.uniform(1)[:, 0] - 1) * math.log1p(strength))
-    return Change(tables=lambda tables, _: tone.gamma(tables, exponent))
+    return Change(tables=lambda tables, *_: tone.gamma(tables, exponent))
 
 
 def solarize(draws: Draws, side: int, threshold: float = 128.0, p: float = 0.5) -> Change:
@@ -139,8 +141,12 @@ def autocontrast(draws: Draws, side: int, p: float = 0.5) -> Change:
 
 def equalize(draws: Draws, side: int, p: float = 0.5) -> Change:
     """Makes the levels occur about equally often, with probability `p`."""
-    chosen = _chosen(draws, p)[:, tf.newaxis]
-    return Change(tables=lambda tables, counts: tf.where(chosen, tone.equalize(tables, counts), tables))
+    chosen = _chosen(draws, p)
+
+    def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
+        return device.only(chosen, before, tone.equalize, before, counts, xla=xla)
+
+    return Change(tables=tables)
 
 
 def sharpen(draws: Draws, side: int, strength: float = 0.5) -> Change:
@@ -165,17 +171,20 @@ def randomly(draws: Draws, side: int, layers: float = 2, magnitude: float = 9.0,
     """
     reach = randaugment.SETS[preset]
     drawn = [randaugment.draw(draws.salted(layer), reach, magnitude) for layer in range(int(layers))]
+    return chained(drawn, reach, side)._replace(
+        sharpness=math.prod(randaugment.sharpness(each, reach) for each in drawn)
+    )
 
-    def tables(before: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-        for layer in drawn:
-            before = randaugment.tables(layer, reach, before, counts)
+
+def chained(layers: Sequence[randaugment.Layer], reach: randaugment.Reach, side: int) -> Change:
+    """Layers of RandAugment one after the other, as one change of places and of tone."""
+
+    def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
+        for layer in layers:
+            before = randaugment.tables(layer, reach, before, counts, xla)
         return before
 
-    return Change(
-        matrices=_product([randaugment.matrices(layer, reach, side) for layer in drawn]),
-        sharpness=math.prod(randaugment.sharpness(layer, reach) for layer in drawn),
-        tables=tables,
-    )
+    return Change(matrices=_product([randaugment.matrices(layer, reach, side) for layer in layers]), tables=tables)
 
 
 def _product(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -196,7 +205,7 @@ def _chosen(draws: Draws, p: float) -> tf.Tensor:
 def _curve(change: Callable[[tone.Curve, tone.Facts], tone.Curve]) -> Change:
     """A change of tone that is one curve."""
 
-    def tables(before: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    def tables(before: tf.Tensor, counts: tf.Tensor, _: bool) -> tf.Tensor:
         curve = change(tone.unchanged(tf.shape(before)[0]), tone.facts(before, counts))
         return tone.follow(before, curve)
 

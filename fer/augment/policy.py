@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from fer.augment import erasing, mixing, operations, randaugment
+from fer.augment import augmix, erasing, mixing, operations, randaugment
 from fer.augment.draws import Draws
 from fer.config import nearest
 from fer.errors import UserError
@@ -39,8 +39,9 @@ SINGLE = {
     "randaugment": operations.randomly,
 }
 COVERING = {"erase": erasing.erase}  # (images, draws, **arguments) -> images
+COPYING = {"augmix": augmix.augmix}  # (images, draws, **arguments, xla) -> images
 MIXING = {"mixup": mixing.mixup, "cutmix": mixing.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
-KNOWN = {**SINGLE, **COVERING, **MIXING}
+KNOWN = {**SINGLE, **COVERING, **COPYING, **MIXING}
 
 # Bounds beyond which an argument cannot be meant, by its name.
 BOUNDS = {
@@ -59,8 +60,12 @@ BOUNDS = {
     "high": (0, 1),
     "fill": (0, 255),
     "alpha": (0.01, 100),
+    "severity": (0.1, 10),
+    "width": (1, 8),
 }
 WORDS = {"preset": tuple(randaugment.SETS)}
+
+KERAS_CV = ("flip", "randaugment", "mixup", "cutmix")  # what KerasCV has of these, by the same definition or nearly
 
 # (images uint8 [B, H, W, 1], targets float32 [B, 7], draws) -> the same, changed
 Augmenter = Callable[[tf.Tensor, tf.Tensor, Draws], "tuple[tf.Tensor, tf.Tensor]"]
@@ -79,12 +84,29 @@ class Operation:
         return self.name in MIXING or bool(self.choices)
 
 
-def parse(policy: str) -> list[Operation]:
+def parse(policy: str, engine: str = "fused") -> list[Operation]:
     """The operations of a policy in their order; "none" has none.
 
+    Args:
+      policy: see the head of this file.
+      engine: one of `fer.config.ENGINES`, which is to carry it out.
+
     Raises:
-      UserError: an unknown operation or argument (the message names the nearest), or a value out of bounds.
+      UserError: an unknown operation or argument (the message names the nearest), a value out of bounds, or an
+        operation that the engine lacks.
     """
+    operations = _operations(policy)
+    for each in operations if engine == "keras_cv" else ():
+        if each.name not in KERAS_CV or each.arguments.get("preset", "paper") != "paper":
+            lacks = each.name if each.name not in KERAS_CV else f"{each.name}'s preset {each.arguments['preset']}"
+            raise UserError(
+                f"The policy {policy!r} names {lacks}, which the engine keras_cv lacks: it has {', '.join(KERAS_CV)}. "
+                'Leave it out, or set config.augment.engine to "fused".'
+            )
+    return operations
+
+
+def _operations(policy: str) -> list[Operation]:
     if policy.strip() == "none":
         return []
     try:
@@ -98,7 +120,7 @@ def parse(policy: str) -> list[Operation]:
     return [_operation(each, policy) for each in [node, *nodes]]
 
 
-def augmenter(policy: str, mix: bool = True, gathers: bool = False) -> Augmenter:
+def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "fused") -> Augmenter:
     """The function that a policy describes, pure in images, targets and draws.
 
     Operations that change images one by one, and follow each other, are one warp, one smoothing and one table.
@@ -106,12 +128,17 @@ def augmenter(policy: str, mix: bool = True, gathers: bool = False) -> Augmenter
     Args:
       policy: see the head of this file.
       mix: False leaves out mixup and cutmix, as at the end of a run.
-      gathers: warps by gathers alone, for `jit_compile`; see `geometry.warp`.
+      xla: for callers under `jit_compile`; see `device`.
+      engine: one of `fer.config.ENGINES`.
 
     Raises:
       UserError: see `parse`.
     """
-    numbered = [(salt, each) for salt, each in enumerate(parse(policy)) if mix or not each.mixes]
+    numbered = [(salt, each) for salt, each in enumerate(parse(policy, engine)) if mix or not each.mixes]
+    if engine == "keras_cv":
+        from fer.augment import keras_cv_engine  # importing KerasCV takes seconds, which other runs need not spend
+
+        return keras_cv_engine.augmenter([(each.name, each.arguments) for _, each in numbered])
     stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _kind(pair[1]))]
 
     def augment(images: tf.Tensor, targets: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
@@ -120,11 +147,13 @@ def augmenter(policy: str, mix: bool = True, gathers: bool = False) -> Augmenter
                 changes = [
                     SINGLE[each.name](draws.salted(salt), images.shape[1], **each.arguments) for salt, each in members
                 ]
-                images = operations.apply(images, changes, gathers)
+                images = operations.apply(images, changes, xla)
                 continue
             for salt, each in members:
                 if kind == "covering":
                     images = COVERING[each.name](images, draws.salted(salt), **each.arguments)
+                elif kind == "copying":
+                    images = COPYING[each.name](images, draws.salted(salt), **each.arguments, xla=xla)
                 else:
                     images, targets = mixing.mix(images, targets, _keep(each, images, draws.salted(salt)))
         return images, targets
@@ -133,18 +162,20 @@ def augmenter(policy: str, mix: bool = True, gathers: bool = False) -> Augmenter
 
 
 def _kind(operation: Operation) -> str:
-    if operation.mixes:
-        return "mixing"
-    return "single" if operation.name in SINGLE else "covering"
+    kinds = {"single": SINGLE, "covering": COVERING, "copying": COPYING}
+    return next((kind for kind, members in kinds.items() if operation.name in members), "mixing")
 
 
 def _keep(operation: Operation, images: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """What each pixel keeps of itself, [B, H, W, 1] float32; of choose(...), each image draws one."""
+    """What each pixel keeps of itself, see `mixing.mix`; of choose(...), each image draws one."""
     if not operation.choices:
         return MIXING[operation.name](images, draws, **operation.arguments)
     keeps = [_keep(choice, images, draws.salted(number)) for number, choice in enumerate(operation.choices)]
     chosen = tf.cast(draws.uniform(1)[:, 0] * len(keeps), tf.int32)
-    return tf.gather(tf.stack(keeps, axis=1), chosen, batch_dims=1)
+    keep = keeps[0]
+    for number, other in enumerate(keeps[1:], start=1):
+        keep = tf.where(tf.equal(chosen, number)[:, tf.newaxis, tf.newaxis, tf.newaxis], other, keep)
+    return keep
 
 
 def _operation(node: ast.expr, policy: str) -> Operation:
@@ -159,7 +190,7 @@ def _operation(node: ast.expr, policy: str) -> Operation:
         near = nearest(name.id, [*KNOWN, "choose"])
         raise UserError(f"In the policy {policy!r} there is no operation {name.id!r}{near}.")
     parameters = list(inspect.signature(KNOWN[name.id]).parameters)
-    known = parameters[2:]  # after draws and side, or images and draws
+    known = [name for name in parameters[2:] if name != "xla"]  # after draws and side, or images and draws
     arguments: dict[str, float | str] = {}
     if call and len(call.args) > len(known):
         raise UserError(f"In the policy {policy!r}, {name.id} takes {', '.join(known)}, not {len(call.args)} values.")

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer.augment import geometry, tone
+from fer.augment import device, geometry, tone
 from fer.augment.draws import Draws
 
 MAX_MAGNITUDE = 10.0
@@ -106,13 +106,14 @@ def sharpness(layer: Layer, reach: Reach) -> tf.Tensor:
     return tf.where(layer.name["sharpness"], 1 + layer.strength * reach.enhance, 1.0)
 
 
-def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor, xla: bool = False) -> tf.Tensor:
     """The tables after the layer's change of tone.
 
     Args:
       layer, reach: what was drawn.
       before: [B, 256] float32 tables.
       counts: [B, 256] float32 histograms of the images that the tables will be applied to.
+      xla: see `device`.
     """
     curve = tone.unchanged(tf.shape(before)[0])
     seen = tone.facts(before, counts)
@@ -128,4 +129,4 @@ def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor) -> 
         if name in layer.name:
             curve = tone.where(layer.name[name], change, curve)
     followed = tone.follow(before, curve)
-    return tf.where(layer.name["equalize"][:, tf.newaxis], tone.equalize(before, counts), followed)
+    return device.only(layer.name["equalize"], followed, tone.equalize, before, counts, xla=xla)

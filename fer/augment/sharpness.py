@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-# Pillow's ImageFilter.SMOOTH, on which its ImageEnhance.Sharpness rests.
-SMOOTH = ((1, 1, 1), (1, 5, 1), (1, 1, 1))
+from fer.augment import device
+
+CENTRE, SUM = 5, 13  # Pillow's ImageFilter.SMOOTH, on which its ImageEnhance.Sharpness rests: ones about a five
 
 
-def adjust(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+def adjust(images: tf.Tensor, factor: tf.Tensor, xla: bool = False) -> tf.Tensor:
     """smooth + factor (image - smooth), which is one 3x3 kernel an image: SMOOTH / 13 at 0, nothing changes at 1.
 
     Args:
       images: [B, H, W, 1] uint8. Pixels at the border stay as they are, as in Pillow.
       factor: [B] float32: below 1 blurs, above 1 sharpens.
+      xla: see `device`.
 
     Returns:
       [B, H, W, 1] uint8.
     """
+    return device.only(tf.not_equal(factor, 1.0), images, _adjust, images, factor, xla=xla)
+
+
+def _adjust(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     pixels = tf.cast(images, tf.float32)
-    kernel = tf.constant(SMOOTH, tf.float32)[:, :, tf.newaxis, tf.newaxis]
-    smooth = tf.nn.conv2d(pixels, kernel / tf.reduce_sum(kernel), strides=1, padding="VALID")
-    change = smooth - pixels[:, 1:-1, 1:-1]
+    rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
+    box = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    inner = pixels[:, 1:-1, 1:-1]
+    change = (box + (CENTRE - 1) * inner) / SUM - inner
     change = tf.pad(change, [[0, 0], [1, 1], [1, 1], [0, 0]]) * (1 - factor)[:, tf.newaxis, tf.newaxis, tf.newaxis]
     return tf.cast(tf.round(tf.clip_by_value(pixels + change, 0.0, 255.0)), images.dtype)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from fer.augment import device
+
 LEVELS = 256
 TOP = 255.0
 
@@ -49,6 +51,7 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.DenseBincount(input=levels, size=LEVELS, weights=weights, binary_output=False)
 
 
+@device.fused
 def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Looks every pixel up in its image's table. Images [B, H, W, 1] uint8; returns the same shape and dtype."""
     offsets = LEVELS * tf.range(tf.shape(images)[0])[:, tf.newaxis, tf.newaxis, tf.newaxis]
@@ -128,15 +131,14 @@ def equalize(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     As in Pillow: level v becomes (step // 2 + pixels below v) // step, where step is the number of pixels that are
     not of the highest level, divided by 255; an image with a step of 0 stays as it is.
     """
-    batch = tf.shape(tables)[0]
     levels = tf.cast(tables, tf.int32)
-    cells = levels + LEVELS * tf.range(batch)[:, tf.newaxis]
-    pushed = tf.math.unsorted_segment_sum(tf.reshape(counts, [-1]), tf.reshape(cells, [-1]), batch * LEVELS)
-    below = tf.cumsum(tf.reshape(pushed, [batch, LEVELS]), axis=1, exclusive=True)
+    pushed = tf.raw_ops.DenseBincount(input=levels, size=LEVELS, weights=counts, binary_output=False)
+    below = tf.cumsum(pushed, axis=1, exclusive=True)
     highest = tf.reduce_max(tf.where(counts > 0, levels, 0), axis=1, keepdims=True)
     step = tf.floor(tf.gather(below, highest, batch_dims=1) / TOP)
     spread = _whole(tf.floor((tf.floor(step / 2) + below) / tf.maximum(step, 1.0)))
-    return tf.where(step > 0, tf.reshape(tf.gather(tf.reshape(spread, [-1]), cells), [batch, LEVELS]), tables)
+    cells = levels + LEVELS * tf.range(tf.shape(tables)[0])[:, tf.newaxis]
+    return tf.where(step > 0, tf.gather(tf.reshape(spread, [-1]), cells), tables)
 
 
 def _whole(values: tf.Tensor) -> tf.Tensor:

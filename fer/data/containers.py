@@ -31,7 +31,17 @@ HEAD = 4096  # bytes that may be looked at without reading them
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 _ZIP = b"PK\x03\x04"
 _TAR, _TAR_AT = b"ustar", 257
-_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError, OSError)
+_DAMAGE = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    NotImplementedError,  # of a zip: a version, compression or encryption that Python does not know
+    UnicodeDecodeError,  # of a zip: a name that is not what its flag says
+    tarfile.TarError,
+    OSError,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,37 +1,48 @@
-"""Batches from faces in memory: which face comes when is a function of (seed, epoch) and of nothing else.
+"""Batches of a split, from memory or from its shards: which face comes when is a function of (seed, step) alone.
 
-FER-2013 is 83 MB, so it is read from its shards once and kept as uint8. An epoch is a permutation of the rows and
-a gather a batch, and any step of any epoch can come first without replaying the ones before it.
+Two ways lead to the same promises. `fer.data.resident` keeps a split that fits (FER-2013 is 83 MB) as uint8 in
+memory; `fer.data.streaming` reads one that does not, window after window. With both, any step of any epoch can come
+first without replaying the ones before it, and the global batch does not depend on the replicas and workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Union
 
-import numpy as np
 import tensorflow as tf
 
+from fer.config import Data
+from fer.data import records, resident, streaming
+from fer.data.batches import Batch, Weighted
+from fer.data.manifest import Manifest
 from fer.data.records import Faces
+from fer.data.streaming import Stream
 from fer.errors import UserError
 
-AHEAD = 2  # batches prepared while one is trained on; more only takes memory
+Source = Union[Faces, Stream]
+
+__all__ = ["Batch", "Source", "Weighted", "evaluation_batches", "open_split", "steps_per_epoch", "training_batches"]
 
 
-class Batch(NamedTuple):
-    """What one replica gets for one step."""
+def open_split(manifest: Manifest, split: str, settings: Data) -> Source:
+    """A split in memory or as a stream, as `settings.mode` says; `auto` goes by the bytes that the manifest states.
 
-    images: tf.Tensor  # [B, 48, 48, 1] uint8
-    labels: tf.Tensor  # [B] int32
-    positions: tf.Tensor  # [B] int32: of each example in the global batch
+    Either way every byte of its shards is held against the manifest's SHA-256 first.
 
-
-class Weighted(NamedTuple):
-    """A batch of an evaluation: the last one is filled up with examples of weight 0."""
-
-    images: tf.Tensor  # [B, 48, 48, 1] uint8
-    labels: tf.Tensor  # [B] int32
-    weights: tf.Tensor  # [B] float32, 1 or 0
+    Raises:
+      UserError: there is no such split, a shard is missing or changed, or balanced sampling is asked of a stream.
+    """
+    size = sum(shard.bytes for shard in manifest.split(split).shards)
+    fits = size <= settings.memory_mib * 2**20
+    if settings.mode == "resident" or (settings.mode == "auto" and fits):
+        return records.read_split(manifest, split)
+    if split == "train" and settings.sampling == "balanced":
+        raise UserError(
+            f"config.data.sampling is 'balanced', which needs the {split} split in memory: its {size / 2**20:,.0f} MiB "
+            f"are more than config.data.memory_mib, {settings.memory_mib:,}; raise that or use class_weights."
+        )
+    return streaming.open_stream(manifest, split, settings.shuffle_window)
 
 
 def steps_per_epoch(examples: int, global_batch: int) -> int:
@@ -48,58 +59,37 @@ def steps_per_epoch(examples: int, global_batch: int) -> int:
 
 
 def training_batches(
-    faces: Faces, seed: int, global_batch: int, start: int, stop: int, replicas: int, local: Sequence[int]
+    source: Source,
+    seed: int,
+    global_batch: int,
+    start: int,
+    stop: int,
+    replicas: int,
+    local: Sequence[int],
+    sampling: str = "uniform",
 ) -> tf.data.Dataset:
     """The batches of steps `start` to `stop` (excluded), for the replicas that one worker feeds.
 
     Args:
-      faces: the train split.
+      source: the train split.
       seed: of the experiment.
       global_batch: examples a step over all replicas; a multiple of `replicas`.
       start, stop: steps counted from the beginning of the run.
       replicas: over all workers.
       local: the numbers of this worker's replicas.
+      sampling: one of `fer.config.SAMPLINGS`; a stream knows only "uniform".
 
     Returns:
       A dataset of `Batch`: for each step one a local replica, in the order of `local`.
     """
-    examples = len(faces.labels)
-    steps = steps_per_epoch(examples, global_batch)
-    share = global_batch // replicas
-    positions = tf.reshape(tf.range(global_batch), [replicas, share])
-    order = tf.constant(list(local), tf.int32)
-    images, labels = tf.constant(faces.images), tf.constant(faces.labels)
-
-    def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
-        """The rows of each step of an epoch, [global_batch] int32."""
-        first = tf.maximum(tf.constant(start, tf.int64) - epoch * steps, 0)
-        shuffled = tf.random.experimental.stateless_shuffle(
-            tf.range(examples), seed=[seed, tf.cast(epoch, tf.int32)], alg="philox"
-        )
-        rows = tf.reshape(shuffled[: steps * global_batch], [steps, global_batch])
-        return tf.data.Dataset.from_tensor_slices(rows[first:])
-
-    def replica_batches(rows: tf.Tensor) -> tf.data.Dataset:
-        mine = tf.gather(positions, order)
-        return tf.data.Dataset.from_tensor_slices((tf.gather(rows, mine), mine))
-
-    def gather(rows: tf.Tensor, mine: tf.Tensor) -> Batch:
-        return Batch(tf.gather(images, rows), tf.gather(labels, rows), mine)
-
-    epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
-    batches = epochs.flat_map(epoch_rows).take(stop - start).flat_map(replica_batches)
-    return batches.map(gather).prefetch(AHEAD * len(local))
+    steps = steps_per_epoch(source.examples, global_batch)
+    if isinstance(source, Stream):
+        return streaming.training_batches(source, seed, global_batch, steps, start, stop, replicas, local)
+    return resident.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, sampling)
 
 
-def evaluation_batches(faces: Faces, batch: int) -> tf.data.Dataset:
-    """Every example once, in order, in batches of one size. Returns a dataset of `Weighted`."""
-    examples = len(faces.labels)
-    missing = -examples % batch
-    images, labels = tf.constant(faces.images), tf.constant(faces.labels)
-    rows = np.concatenate([np.arange(examples), np.zeros(missing, np.int64)]).reshape(-1, batch)
-    weights = np.concatenate([np.ones(examples), np.zeros(missing)]).reshape(-1, batch).astype(np.float32)
-
-    def gather(chosen: tf.Tensor, weight: tf.Tensor) -> Weighted:
-        return Weighted(tf.gather(images, chosen), tf.gather(labels, chosen), weight)
-
-    return tf.data.Dataset.from_tensor_slices((rows, weights)).map(gather).prefetch(AHEAD)
+def evaluation_batches(source: Source, batch: int) -> tf.data.Dataset:
+    """Every example once, in the order of the shards, in batches of one size. Returns a dataset of `Weighted`."""
+    if isinstance(source, Stream):
+        return streaming.evaluation_batches(source, batch)
+    return resident.evaluation_batches(source, batch)

@@ -45,6 +45,10 @@ class Faces:
     rows: np.ndarray  # int64 [n], zero-based row of the source
     votes: np.ndarray | None  # int32 [n, 10]
 
+    @property
+    def examples(self) -> int:
+        return len(self.labels)
+
 
 def encode(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None) -> list[bytes]:
     """Serialises faces as `tf.train.Example`, byte for byte as protobuf does deterministically.
@@ -113,21 +117,21 @@ def read_shard(folder: str, shard: Shard) -> Faces:
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
     if len(content) != shard.bytes:
-        raise _wrong(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
+        raise wrong(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise _wrong(path, f"has another SHA-256 than {FILE} states")
+        raise wrong(path, f"has another SHA-256 than {FILE} states")
     del content
     try:
         batches = [_decode(batch) for batch in tf.data.TFRecordDataset(path, buffer_size=1 << 22).batch(BATCH)]
     except tf.errors.DataLossError as error:
-        raise _wrong(path, "has a record whose checksum is wrong") from error
+        raise wrong(path, "has a record whose checksum is wrong") from error
     except (OSError, tf.errors.OpError) as error:
-        raise _wrong(path, f"cannot be read as faces ({files.reason(error)})") from error
+        raise wrong(path, f"cannot be read as faces ({files.reason(error)})") from error
     faces = [np.concatenate(parts) for parts in zip(_NONE, *batches)]
     if len(faces[0]) != shard.examples:
-        raise _wrong(path, f"holds {len(faces[0]):,} faces where {FILE} states {shard.examples:,}")
+        raise wrong(path, f"holds {len(faces[0]):,} faces where {FILE} states {shard.examples:,}")
     if ((faces[1] < -1) | (faces[1] >= len(CLASSES))).any():
-        raise _wrong(path, "has a label that no class has")
+        raise wrong(path, "has a label that no class has")
     return Faces(*faces[:3], votes=faces[3] if (faces[3] >= 0).all() and len(faces[3]) else None)
 
 
@@ -140,22 +144,28 @@ def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Returns:
       images uint8 [B, 48, 48, 1] and labels int32 [B].
     """
-    images, labels, _, _ = _parse(serialized)
-    return images, labels
+    features = tf.io.parse_example(serialized, {name: _FEATURES[name] for name in ("image", "label")})
+    return _images(features["image"]), tf.cast(features["label"], tf.int32)
 
 
-def _parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    features = tf.io.parse_example(serialized, {**_FEATURES, **_VOTES})
-    images = tf.io.decode_raw(features["image"], tf.uint8)
-    images = tf.reshape(tf.ensure_shape(images, [None, PIXELS]), [-1, SIDE, SIDE, 1])
-    return images, tf.cast(features["label"], tf.int32), features["row"], tf.cast(features["votes"], tf.int32)
+def _images(raw: tf.Tensor) -> tf.Tensor:
+    pixels = tf.io.decode_raw(raw, tf.uint8)
+    return tf.reshape(tf.ensure_shape(pixels, [None, PIXELS]), [-1, SIDE, SIDE, 1])
 
 
 def _decode(batch: tf.Tensor) -> list[np.ndarray]:
-    return [part.numpy() for part in _parse(batch)]
+    features = tf.io.parse_example(batch, {**_FEATURES, **_VOTES})
+    columns = (
+        _images(features["image"]),
+        tf.cast(features["label"], tf.int32),
+        features["row"],
+        tf.cast(features["votes"], tf.int32),
+    )
+    return [column.numpy() for column in columns]
 
 
-def _wrong(path: str, what: str) -> UserError:
+def wrong(path: str, what: str) -> UserError:
+    """The error for a shard that is not what the manifest says."""
     return UserError(f"{path} {what}: it is cut short, changed or not of this data. Convert the data again.")
 
 

@@ -207,7 +207,9 @@ def _quoted(line: bytes, header: Header) -> list[Bytes] | _Fault:
     if len(fields) == header.columns and line.count(b'"') == 2 * len(whole):
         return [field.strip(b'"') for field in fields]
     try:
-        parsed = next(csv.reader([line.decode("latin-1")], strict=True, skipinitialspace=True), [""])
+        # A stray carriage return is white space, as it is in a line without quotes; to csv it would be a line's end.
+        text = line.replace(b"\r", b" ").decode("latin-1")
+        parsed = next(csv.reader([text], strict=True, skipinitialspace=True), [""])
         return [field.encode("latin-1") for field in parsed]
     except csv.Error as error:
         return _Fault("", "bad quotes", f"its quotes are wrong ({error})")

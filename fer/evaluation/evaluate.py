@@ -14,7 +14,22 @@ from fer import files
 from fer.data import manifest as manifests
 from fer.data import records
 from fer.errors import UserError
-from fer.evaluation import calibration, eval_json, ferplus, inference, labelled, leakage, metrics, plots, predictions
+from fer.evaluation import (
+    bootstrap,
+    calibration,
+    eval_json,
+    ferplus,
+    gradcam,
+    gradcam_plot,
+    inference,
+    labelled,
+    leakage,
+    metrics,
+    plots,
+    predictions,
+    report,
+    robustness,
+)
 from fer.evaluation import run as runs
 from fer.labels import CLASSES
 
@@ -30,6 +45,7 @@ class Request:
     split: str = "validation"
     tta: str = "none"  # one of `fer.evaluation.inference.TTA`
     labels: str = "fer"  # fer | ferplus
+    corruptions: bool = False  # scores the faces made worse too: 40 passes over them
 
 
 def default_output(request: Request) -> str:
@@ -58,6 +74,7 @@ class Evaluation:
     predictions: predictions.Predictions
     images: np.ndarray  # [n, 48, 48, 1] uint8, of the predictions
     history: list[dict[str, Any]]  # of a single run that kept it
+    maps: dict[int, np.ndarray]  # by position in images, what spoke for the predicted class (Grad-CAM)
 
 
 def evaluate(request: Request, progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
@@ -75,21 +92,24 @@ def evaluate(request: Request, progress: Callable[[int, int], None] = lambda don
     scored = labelled.read(manifest, request.split, request.labels)
     validation = _validation(manifest, request)
     opened = [runs.open_run(workdir) for workdir in request.workdirs]
+    models = [run.model for run in opened]
     count = len(scored.images)
     images = scored.images if validation is None else np.concatenate([scored.images, validation.images])
-    prediction = inference.predict(
-        [run.model for run in opened], images, tta=request.tta, progress=lambda done: progress(done, len(images))
-    )
+    total = len(images) + (robustness.PASSES * count if request.corruptions else 0)
+    prediction = inference.predict(models, images, tta=request.tta, progress=lambda done: progress(done, total))
     probabilities, beyond = np.split(normalised(prediction.probabilities), [count])
     fit = (
         (scored.labels, probabilities) if request.split == "validation" else validation and (validation.labels, beyond)
     )
     figures = {
         **metrics.measure(scored.labels, probabilities),
+        "bootstrap_ci95": bootstrap.intervals(scored.labels, probabilities),
         "calibration": calibration.calibrated(scored.labels, probabilities, fit) if fit else None,
         "without_training_images": _without_training_images(manifest, scored, probabilities),
         "by_agreement": _by_agreement(scored, probabilities),
     }
+    if request.corruptions:
+        figures["corruptions"] = _corruptions(models, scored, request.tta, lambda done: progress(done, total))
     content = eval_json.build(
         opened,
         manifest,
@@ -101,33 +121,54 @@ def evaluate(request: Request, progress: Callable[[int, int], None] = lambda don
         left_out=scored.left_out,
     )
     kept = predictions.Predictions(scored.labels, prediction.probabilities[:count], scored.rows)
-    return Evaluation(content, kept, scored.images, _history(opened))
+    return Evaluation(content, kept, scored.images, _history(opened), _maps(models, scored, probabilities))
 
 
 def write(evaluation: Evaluation, output: str) -> list[str]:
-    """Writes predictions.npz, the pictures and, last, eval.json into the folder `output`. Returns their paths.
+    """Writes predictions.npz, the pictures, report.html and, last, eval.json into the folder `output`.
+
+    Where faces made worse were scored, corruptions.json too. Returns the paths.
 
     Raises:
       UserError: a file cannot be written; an eval.json from before is then untouched.
     """
-    content = evaluation.content
+    content, kept = evaluation.content, evaluation.predictions
+    pictures = _pictures(evaluation)
+    page = report.page(content, kept.labels, normalised(kept.probabilities), kept.rows, evaluation.images, pictures)
+    predictions.write_npz(os.path.join(output, "predictions.npz"), kept)
+    for name, picture in pictures.items():
+        files.write_bytes(os.path.join(output, name), picture)
+    files.write_text(os.path.join(output, "report.html"), page)
+    names = ["eval.json", "predictions.npz", "report.html", *pictures]
+    if "corruptions" in content:
+        clean = {name: content[name] for name in ("model", "split", "examples", "accuracy", "accuracy_ci95")}
+        files.write_json(os.path.join(output, "corruptions.json"), {**clean, **content["corruptions"]})
+        names.append("corruptions.json")
+    eval_json.write(os.path.join(output, "eval.json"), content)
+    return [os.path.join(output, name) for name in names]
+
+
+def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
+    """PNG bytes by file name."""
+    content, images = evaluation.content, evaluation.images
     title = f"{content['model']} on {content['data']['name']}, {content['split']}"
     labels, probabilities = evaluation.predictions.labels, normalised(evaluation.predictions.probabilities)
     found = content["calibration"]
     scaled = calibration.scale(probabilities, found["temperature"]) if found else None
+    chosen = gradcam.two_a_class(labels, probabilities)
     pictures = {
         "confusion_matrix.png": plots.confusion_matrix(content["confusion_matrix"], CLASSES, title),
         "reliability.png": plots.reliability(labels, probabilities, scaled, title),
         "roc_pr.png": plots.roc_and_precision_recall(labels, probabilities, title),
-        "mistakes.png": plots.mistakes(evaluation.images, labels, probabilities, title),
+        "mistakes.png": plots.mistakes(images, labels, probabilities, title),
+        "gradcam.png": gradcam_plot.gradcam(chosen, images, evaluation.maps, probabilities, title),
     }
+    if "corruptions" in content:
+        example = images[probabilities.max(axis=1).argmax()]
+        pictures["corruptions.png"] = robustness.plot(content["corruptions"], content["accuracy"], example, title)
     if evaluation.history:
         pictures["curves.png"] = plots.curves(evaluation.history)
-    predictions.write_npz(os.path.join(output, "predictions.npz"), evaluation.predictions)
-    for name, picture in pictures.items():
-        files.write_bytes(os.path.join(output, name), picture)
-    eval_json.write(os.path.join(output, "eval.json"), content)
-    return [os.path.join(output, name) for name in ("eval.json", "predictions.npz", *pictures)]
+    return pictures
 
 
 def normalised(probabilities: np.ndarray) -> np.ndarray:
@@ -151,6 +192,22 @@ def _without_training_images(
         return None
     seen = leakage.seen_in_training(scored.images, records.read_split(manifest, "train").images)
     return leakage.without(seen, scored.labels, probabilities)
+
+
+def _corruptions(
+    models: Sequence[tf.keras.Model], scored: labelled.Labelled, tta: str, progress: Callable[[int], None]
+) -> dict[str, Any]:
+    compute = inference.predictor(models, tta=tta)
+    return robustness.measure(lambda images: compute(images, progress), scored.images, scored.labels)
+
+
+def _maps(
+    models: Sequence[tf.keras.Model], scored: labelled.Labelled, probabilities: np.ndarray
+) -> dict[int, np.ndarray]:
+    chosen = gradcam.two_a_class(scored.labels, probabilities)
+    positions = [position for pair in chosen for position in pair if position is not None]
+    maps = gradcam.mean_heatmaps(models, scored.images[positions], probabilities[positions].argmax(axis=1))
+    return dict(zip(positions, maps))
 
 
 def _by_agreement(scored: labelled.Labelled, probabilities: np.ndarray) -> list[dict[str, Any]] | None:

@@ -13,6 +13,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from fer.data.pixels import SIDE
 from fer.labels import CLASSES
 
 TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `views`
@@ -46,18 +47,31 @@ def predict(
     Returns:
       The probabilities: softmax in float32, the mean over views, then over models.
     """
-    shape = [batch_size, *images.shape[1:]]
+    compute = predictor(models, batch_size, tta)
+    started = time.perf_counter()
+    probabilities = compute(images, progress)
+    return Prediction(probabilities, len(images) / (time.perf_counter() - started))
+
+
+def predictor(
+    models: Sequence[tf.keras.Model], batch_size: int = BATCH, tta: str = "none"
+) -> Callable[[np.ndarray, Callable[[int], None]], np.ndarray]:
+    """The function from (images, progress) to probabilities, compiled once for all its calls; as for `predict`."""
+    shape = [batch_size, SIDE, SIDE, 1]
     compiled = _compile(models, tta, shape)
     compiled(tf.zeros(shape, tf.uint8))
-    probabilities = np.empty([len(images), len(CLASSES)], np.float32)
-    started = time.perf_counter()
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        padded = np.zeros(shape, np.uint8)
-        padded[: len(batch)] = batch
-        probabilities[start : start + len(batch)] = compiled(tf.constant(padded)).numpy()[: len(batch)]
-        progress(len(batch))
-    return Prediction(probabilities, len(images) / (time.perf_counter() - started))
+
+    def compute(images: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
+        probabilities = np.empty([len(images), len(CLASSES)], np.float32)
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            padded = np.zeros(shape, np.uint8)
+            padded[: len(batch)] = batch
+            probabilities[start : start + len(batch)] = compiled(tf.constant(padded)).numpy()[: len(batch)]
+            progress(len(batch))
+        return probabilities
+
+    return compute
 
 
 def views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:

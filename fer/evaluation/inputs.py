@@ -1,9 +1,12 @@
-"""Faces to predict, out of whatever form they come in: tables of pixels, folders of pictures, one picture."""
+"""Faces to predict, out of whatever form they come in: tables of pixels, folders of pictures, photos, one picture."""
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,46 +17,83 @@ from fer.data import folders, sources, table
 from fer.data.pixels import SIDE
 from fer.data.tally import Tally
 from fer.errors import UserError
+from fer.evaluation import photos
+
+STANDARD_INPUT = "-"
+FACES = ("auto", "find", "whole")  # what a picture holds; see `read`
+MOST_BYTES = 256 << 20  # read from standard input
 
 
-def read(path: str) -> tuple[list[str], np.ndarray]:
+class Photo(NamedTuple):
+    """A picture in which faces were found."""
+
+    picture: folders.Picture
+    boxes: list[photos.Box]
+    first: int  # position of its first face among all
+
+
+class Faces(NamedTuple):
+    """n faces in the input's order."""
+
+    names: list[str]  # zero-based row of a table, path of a picture; "#1" and on for the faces of a photo
+    images: np.ndarray  # [n, 48, 48, 1] uint8
+    photos: list[Photo]
+    faceless: list[str]  # photos without a face
+
+
+def read(path: str, faces: str = "auto") -> Faces:
     """Reads every face at `path`; labels, where there are any, are passed over.
 
     Args:
       path: a table with a column pixels (the challenge's test.csv, fer2013.csv and their kin) or pictures (JPEG,
-        PNG), in a folder or an archive or alone; compressed or not. Pictures are made grey and 48x48; no face is
-        looked for in them.
-
-    Returns:
-      n names, the zero-based row in a table or the path of a picture below the folder, and uint8 [n, 48, 48, 1], both
-      in the input's order (pictures by name).
+        PNG), in a folder or an archive or alone; compressed or not. "-" reads one picture from standard input.
+      faces: find looks for faces in every picture, whole takes each picture as one face, made grey and 48x48;
+        auto does the latter where a picture has 48x48 pixels already.
 
     Raises:
-      UserError: nothing is there, or a row or picture is no face; the message names it.
+      UserError: nothing is there, or a row or picture cannot be read; the message names it. Or no face was found.
     """
-    if not tf.io.gfile.exists(path):
-        raise UserError(
-            f"There is no {path}; --input names a table of pixels, a picture, or a folder or archive of them."
-        )
     names: list[str] = []
-    faces: list[np.ndarray] = [np.empty([0, SIDE, SIDE, 1], np.uint8)]
+    images: list[np.ndarray] = [np.empty([0, SIDE, SIDE, 1], np.uint8)]
+    found: list[Photo] = []
+    faceless: list[str] = []
     for piece in _pieces(path):
-        if isinstance(piece, sources.Pictures):
-            names += [picture.path for picture in piece.pictures]
-            faces += [_face(picture) for picture in piece.pictures]
-        else:
+        if not isinstance(piece, sources.Pictures):
             block = table.parse(piece)
             if block.rejects:
                 raise UserError(f"{block.rejects[0]}; mend or remove that row.")
             names += [str(len(names) + row) for row in block.rows]
-            faces.append(block.images.reshape(-1, SIDE, SIDE, 1))
+            images.append(block.images.reshape(-1, SIDE, SIDE, 1))
+            continue
+        for picture in piece.pictures:
+            if faces == "whole" or (faces == "auto" and _is_face(picture)):
+                names.append(picture.path)
+                images.append(_face(picture))
+                continue
+            boxes, cuts = _faces(picture)
+            if not boxes:
+                faceless.append(picture.path)
+                continue
+            found.append(Photo(picture, boxes, len(names)))
+            names += [f"{picture.path}#{number}" for number in range(1, len(boxes) + 1)]
+            images.append(cuts)
     if not names:
-        raise UserError(f"{path} holds 0 faces: there is nothing to predict.")
-    return names, np.concatenate(faces)
+        raise UserError(
+            f"No face was found in {_some(faceless)}; --faces=whole takes a picture as one face."
+            if faceless
+            else f"{path} holds 0 faces: there is nothing to predict."
+        )
+    return Faces(names, np.concatenate(images), found, faceless)
 
 
 def _pieces(path: str) -> Iterable[sources.Piece]:
     """As `fer.data.sources.pieces`, but a single picture may stand alone."""
+    if path == STANDARD_INPUT:
+        return [sources.Pictures((_standard_input(),))]
+    if not tf.io.gfile.exists(path):
+        raise UserError(
+            f"There is no {path}; --input names a table of pixels, a picture, or a folder or archive of them."
+        )
     if tf.io.gfile.isdir(path):
         return sources.pieces(path, Tally())
     name = os.path.basename(path)
@@ -67,6 +107,30 @@ def _pieces(path: str) -> Iterable[sources.Piece]:
         raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
 
 
+def _standard_input() -> folders.Picture:
+    content = sys.stdin.buffer.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UserError(f"Standard input holds more than {MOST_BYTES:,} bytes: --input=- reads one picture.")
+    if not folders.is_picture("", content):
+        raise UserError("Standard input is no JPEG or PNG: --input=- reads the bytes of one picture.")
+    return folders.Picture("standard input", "stdin", content)
+
+
+def _is_face(picture: folders.Picture) -> bool:
+    """Whether a picture has a face's size; one that cannot be read is left to who reads it."""
+    try:
+        return Image.open(io.BytesIO(picture.content), formats=("JPEG", "PNG")).size == (SIDE, SIDE)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _faces(picture: folders.Picture) -> tuple[list[photos.Box], np.ndarray]:
+    """Where the faces of a photo are, and what they look like, [n, 48, 48, 1] uint8."""
+    image = photos.opened(picture)
+    boxes = photos.find(image)
+    return boxes, np.array([photos.cut(image, box) for box in boxes])
+
+
 def _face(picture: folders.Picture) -> np.ndarray:
     """A picture as [1, 48, 48, 1] uint8."""
     try:
@@ -76,3 +140,8 @@ def _face(picture: folders.Picture) -> np.ndarray:
             f"{picture.name} is no picture that can be read ({str(error) or type(error).__name__})."
         ) from error
     return face.reshape(1, SIDE, SIDE, 1)
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

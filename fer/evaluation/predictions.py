@@ -15,6 +15,8 @@ from fer import files
 from fer.errors import UserError
 from fer.labels import CLASSES
 
+BOX = ("left", "top", "width", "height")
+
 
 class Predictions(NamedTuple):
     """What a model said of a split, example by example."""
@@ -50,21 +52,34 @@ def read_npz(path: str) -> Predictions:
         raise UserError(f"{path} is no readable file of predictions: {files.reason(error)}.") from error
 
 
-def write_csv(path: str, ids: Sequence[str], probabilities: np.ndarray) -> None:
+def write_csv(
+    path: str, ids: Sequence[str], probabilities: np.ndarray, boxes: Sequence[tuple[int, ...]] | None = None
+) -> None:
     """Writes one line a face: id, label (0 to 6), name, and a probability for each class in label order.
 
     Args:
       path: of the CSV.
       ids: n names, in the order of the lines.
       probabilities: [n, 7] float32; written with six decimals.
+      boxes: left, top, width and height of each face in its photo, as four columns more; empty ones stay empty.
 
     Raises:
       UserError: the file cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "label", "name", *CLASSES])
-    for name, row in zip(ids, probabilities):
+    writer.writerow(["id", "label", "name", *CLASSES, *(BOX if boxes else ())])
+    for name, row, box in zip(ids, probabilities, boxes or [()] * len(ids)):
         label = int(row.argmax())
-        writer.writerow([name, label, CLASSES[label], *(f"{probability:.6f}" for probability in row)])
+        empty = [""] * (len(BOX) if boxes and not box else 0)
+        writer.writerow([name, label, CLASSES[label], *(f"{probability:.6f}" for probability in row), *box, *empty])
     files.write_text(path, text.getvalue())
+
+
+def write_submission(path: str, probabilities: np.ndarray) -> None:
+    """Writes the challenge's submission: a column emotion with the label of each row of test.csv, in its order.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    files.write_text(path, "\n".join(["emotion", *map(str, probabilities.argmax(axis=1))]) + "\n")

@@ -5,71 +5,108 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
-from fer.labels import CLASSES
-from fer.models import registry
-from fer.models.dropout import PositionalDropout
+from fer.models import adapting, blocks, heads, registry
+from fer.models.pixels import NORMALIZATIONS, Pixels
+from fer.models.registry import Backbone
 
 SIDE = 48  # of a face as it comes from the shards
-HEAD_SALT = 1_000_000  # beyond the number of any backbone's own dropout layers
 
 layers = tf.keras.layers
 
 
 def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
-    """A classifier with weights drawn from `seed`.
+    """A classifier with weights drawn from `seed`; `fer.models.pretrained` puts others in their place.
 
     Args:
-      config: which network, at what size.
+      config: which network, at what size. Its architecture does not depend on `config.weights`.
       precision: float32, mixed_bfloat16 or mixed_float16: what the backbone computes in.
       seed: of the initial weights.
 
     Returns:
-      A model from uint8 [B, 48, 48, 1] to logits float32 [B, 7], in the order of `fer.labels.CLASSES`.
+      A model from uint8 [B, 48, 48, 1] to logits float32 [B, 7], in the order of `fer.labels.CLASSES`. With
+      auxiliary heads, a call with `training=True` gives a list of logits: see `fer.models.heads.losses`.
 
     Raises:
-      UserError: no such backbone, or an image size below what it needs.
+      UserError: no such backbone or block, or an option or image size that the backbone does not admit.
     """
     chosen = registry.backbone(config.name)
-    if config.image_size < chosen.smallest:
-        raise UserError(
-            f"config.model.image_size is {config.image_size}; {config.name} needs {chosen.smallest} or more."
-        )
+    size = _size(config, chosen)
     tf.keras.utils.set_random_seed(seed)  # the initial weights are the only thing drawn from Keras' global state
     with _policy(precision):
         # Faces are 48x48; an augmenter may have cut them smaller, which a network that takes them as they are allows.
         faces = tf.keras.Input([None, None, 1], dtype="uint8", name="faces")
-        x = layers.Rescaling(chosen.scale, chosen.offset, dtype="float32", name="pixels")(faces)
-        side = None if chosen.any_size and config.image_size == SIDE else config.image_size
-        if side:
-            x = layers.Resizing(config.image_size, config.image_size, dtype="float32", name="resize")(x)
-        if chosen.channels > 1:
-            x = layers.Concatenate(dtype="float32", name="channels")([x] * chosen.channels)
-        network = _adapted(chosen.build(side, chosen.channels), config.sync_batch_norm)
-        x = layers.GlobalAveragePooling2D(dtype="float32", name="pool")(network(x))
-        x = PositionalDropout(config.dropout, HEAD_SALT, dtype="float32", name="head_dropout")(x)
-        logits = layers.Dense(len(CLASSES), dtype="float32", name="logits")(x)
-    return tf.keras.Model(faces, logits, name=config.name)
+        side = None if chosen.any_size and size == SIDE else size
+        x = layers.Resizing(side, side, dtype="float32", name="resize")(faces) if side else faces
+        x = _normalized(x, config, chosen)
+        network = network_of(config, chosen, side, x.shape[-1])
+        features, *tapped = tf.nest.flatten(network(x))
+        logits = heads.classified(features, config.pooling, config.dropout, chosen.class_maps)
+        name = config.name.replace("/", "_")
+        if not tapped:
+            return tf.keras.Model(faces, logits, name=name)
+        others = [heads.auxiliary(tap, number) for number, tap in enumerate(tapped, start=1)]
+        return heads.WithAuxiliaries(faces, [logits, *others], name=name)
 
 
-def _adapted(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.Model:
-    """The same network with dropout that can be resumed and, if asked for, statistics over all replicas."""
-    salts = {layer.name: salt for salt, layer in enumerate(network.layers)}
+def backbone_of(model: tf.keras.Model) -> tf.keras.Model:
+    """The network inside a classifier."""
+    return next(layer for layer in model.layers if isinstance(layer, tf.keras.Model))
 
-    def adapt(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        settings = layer.get_config()
-        if isinstance(layer, layers.Dropout):
-            return PositionalDropout(layer.rate, salts[layer.name], layer.noise_shape, name=layer.name)
-        if isinstance(layer, layers.BatchNormalization) and sync_batch_norm:
-            settings["synchronized"] = True
-        if isinstance(layer, layers.Normalization):
-            settings["dtype"] = "float32"  # under mixed precision it would keep its statistics in 16 bits
-        return layer.__class__.from_config(settings)
 
-    return tf.keras.models.clone_model(network, clone_function=adapt)
+def network_of(config: Model, chosen: Backbone, side: int | None, channels: int) -> tf.keras.Model:
+    """The backbone as the classifier holds it: cut, adapted, with the points at which auxiliary heads sit."""
+    network = chosen.build(side, channels)
+    if config.cut:
+        network = blocks.cut(network, chosen.ends, config.cut)
+    network = adapting.adapted(network, config.sync_batch_norm)
+    if not config.auxiliary_heads:
+        return network
+    taps = [network.get_layer(name).output for name in chosen.auxiliary]
+    return tf.keras.Model(network.input, [network.output, *taps], name=network.name)
+
+
+def channel_mixing(config: Model) -> np.ndarray | None:
+    """How the three channels of the published network follow from ours; None where ours has as many as it.
+
+    Returns:
+      [3, channels]; see `fer.models.pixels.Pixels.mixing`.
+    """
+    chosen = registry.backbone(config.name)
+    return None if chosen.channels == 1 or config.grey == "repeat" else _pixels(config, chosen).mixing()
+
+
+def _pixels(config: Model, chosen: Backbone) -> Pixels:
+    return NORMALIZATIONS[config.pixels or chosen.pixels]
+
+
+def _normalized(x: tf.Tensor, config: Model, chosen: Backbone) -> tf.Tensor:
+    """Grey pixels [B, h, w, 1] as the backbone is given them, float32, in one to three channels."""
+    pixels = _pixels(config, chosen)
+    if chosen.channels > 1 and config.grey == "repeat":
+        x = layers.Concatenate(dtype="float32", name="channels")([x] * 3)
+        return layers.Rescaling(pixels.scale, pixels.offset, dtype="float32", name="pixels")(x)
+    x = layers.Rescaling(np.mean(pixels.scale), np.mean(pixels.offset), dtype="float32", name="pixels")(x)
+    if chosen.channels == 1 or pixels.alike:
+        return x
+    return layers.Concatenate(dtype="float32", name="channels")([x, tf.ones_like(x)])
+
+
+def _size(config: Model, chosen: Backbone) -> int:
+    """The side of the images that the backbone sees, and whether the config's options suit it."""
+    size = config.image_size or chosen.size
+    if size < chosen.smallest:
+        raise UserError(f"config.model.image_size is {size}; {config.name} needs {chosen.smallest} or more.")
+    if config.auxiliary_heads and (not chosen.auxiliary or config.cut):
+        raise UserError(
+            f"config.model.auxiliary_heads is on; {config.name}{' with a cut' if config.cut else ''} has none: they "
+            "belong to googlenet."
+        )
+    return size
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Our own network for small grey faces: 1.9 million parameters, dense 3x3 convolutions only.
+"""Our own network for small grey faces, in three widths: dense 3x3 convolutions only.
 
 Dense convolutions are what CPUs with bfloat16 instructions and small GPUs are fastest at; depthwise ones gain
 nothing there. Channels double as the sides halve (48, 24, 12, 6), so that every stage costs about the same;
@@ -13,25 +13,27 @@ import tensorflow as tf
 layers = tf.keras.layers
 
 
-def compact(side: int | None, channels: int) -> tf.keras.Model:
+def compact(side: int | None, channels: int, width: int = 32, name: str = "compact") -> tf.keras.Model:
     """The backbone.
 
     Args:
       side: pixels of the square input; None takes any.
       channels: of the input.
+      width: channels of the first convolution; 32 makes 1.9 million parameters, which grow with its square.
+      name: of the model.
 
     Returns:
-      A model from [B, side, side, channels] to features [B, side / 8, side / 8, 256].
+      A model from [B, side, side, channels] to features [B, side / 8, side / 8, 8 * width].
     """
     inputs = tf.keras.Input([side, side, channels])
-    x = _convolution(inputs, 32, "stem")
-    x = _convolution(x, 64, "half", stride=2)
-    x = _convolution(x, 64, "half_again")
-    x = _convolution(x, 128, "quarter", stride=2)
-    x = _residual(x, 128, "quarter_residual")
-    x = _convolution(x, 256, "eighth", stride=2)
-    x = _residual(x, 256, "eighth_residual")
-    return tf.keras.Model(inputs, x, name="compact")
+    x = _convolution(inputs, width, "stem")
+    x = _convolution(x, 2 * width, "half", stride=2)
+    x = _convolution(x, 2 * width, "half_again")
+    x = _convolution(x, 4 * width, "quarter", stride=2)
+    x = _residual(x, 4 * width, "quarter_residual")
+    x = _convolution(x, 8 * width, "eighth", stride=2)
+    x = _residual(x, 8 * width, "eighth_residual")
+    return tf.keras.Model(inputs, x, name=name)
 
 
 def _convolution(x: tf.Tensor, width: int, name: str, stride: int = 1) -> tf.Tensor:

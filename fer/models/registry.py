@@ -1,15 +1,21 @@
-"""The backbones by name: how each is built and what it expects to see."""
+"""The backbones by name: how each is built and what it expects to see. Each is a line."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import warnings
 from typing import Callable
 
 import tensorflow as tf
 
 from fer.config import nearest
 from fer.errors import UserError
+from fer.models import googlenet, keras_cv_presets
 from fer.models.compact import compact
+from fer.models.efficientnet_lite import efficientnet_lite
+from fer.models.mini_xception import mini_xception
+from fer.models.resnet import resnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,37 +23,143 @@ class Backbone:
     """A network without its head."""
 
     build: Callable[[int | None, int], tf.keras.Model]  # (side, channels) -> [B, side, side, channels] to [B, h, w, C]
-    channels: int  # 1 takes grey as it is, 3 sees it three times
-    scale: float  # the network sees pixels * scale + offset, pixels in [0, 255]
-    offset: float
+    size: int  # side in pixels, where the config leaves it open: what the publication trains at
     smallest: int  # side in pixels
+    pixels: str  # a key of fer.models.pixels.NORMALIZATIONS
+    # The name of the layer that all paths pass at the end of a block. A group of the pattern names the block, if
+    # there is one (several layers of one name: the last ends it); otherwise blocks are counted: block1, block2, ...
+    ends: str
+    imagenet: Callable[[int], tf.keras.Model] | None = None  # (side) -> the network with ImageNet's weights, if any
+    channels: int = 3  # 1 takes grey as it is
     any_size: bool = False  # built with side None, it takes images of any size from 24 pixels on
+    class_maps: bool = False  # its head is a convolution to seven maps, which are pooled, not the other way round
+    auxiliary: tuple[str, ...] = ()  # layers at which auxiliary heads sit, if they are asked for
 
 
-def _keras(application: Callable[..., tf.keras.Model]) -> Callable[[int, int], tf.keras.Model]:
-    """A network of tf.keras.applications, its weights drawn anew."""
-    return lambda side, channels: application(include_top=False, weights=None, input_shape=(side, side, channels))
+def _keras(name: str, size: int, smallest: int, pixels: str, ends: str, **arguments) -> Backbone:
+    """A network of tf.keras.applications. `arguments` make it leave out its own normalisation where it can."""
+    application = getattr(tf.keras.applications, name)
 
+    def build(weights: str | None, side: int, channels: int) -> tf.keras.Model:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # two channels, of model.grey=sum, are meant
+            return application(include_top=False, weights=weights, input_shape=(side, side, channels), **arguments)
+
+    imagenet = functools.partial(build, "imagenet", channels=3)
+    return Backbone(functools.partial(build, None), size, smallest, pixels, ends, imagenet)
+
+
+def _efficientnet(version: str, size: int) -> Backbone:
+    return _keras(f"EfficientNet{version}", size, 32, "torch", EFFICIENTNET)
+
+
+def _efficientnet_v2(version: str, size: int, pixels: str) -> Backbone:
+    return _keras(f"EfficientNetV2{version}", size, 32, pixels, EFFICIENTNET, include_preprocessing=False)
+
+
+def _convnext(version: str) -> Backbone:
+    ends = r"convnext_\w+_(stem)|tf\.__operators__\.add(?:_\d+)?"
+    return _keras(f"ConvNeXt{version}", 224, 32, "torch", ends, include_preprocessing=False)
+
+
+def _mobilenet_v3(version: str) -> Backbone:
+    ends = r"(Conv)/BatchNorm|(expanded_conv(?:_\d+)?)/(?:Add|project/BatchNorm)"
+    return _keras(f"MobileNetV3{version}", 224, 32, "tf", ends, include_preprocessing=False)
+
+
+def _compact(width: int, name: str) -> Backbone:
+    build = functools.partial(compact, width=width, name=name)
+    return Backbone(build, 48, 24, "grey", r"(\w+)(?<!_1)_relu", channels=1, any_size=True)
+
+
+def _googlenet(normalize: bool, name: str) -> Backbone:
+    build = functools.partial(googlenet.googlenet, normalize=normalize, name=name)
+    return Backbone(build, 224, 32, "torch", r"(stem|inception\w+)_out", auxiliary=googlenet.AUXILIARY)
+
+
+def _resnet(blocks: tuple[int, ...], name: str) -> Backbone:
+    return Backbone(functools.partial(resnet, blocks=blocks, name=name), 224, 32, "torch", RESNET)
+
+
+def _lite(width: float, depth: float, size: int, name: str) -> Backbone:
+    build = functools.partial(efficientnet_lite, width=width, depth=depth, name=name)
+    return Backbone(build, size, 32, "lite", r"(stem)_relu|(head_relu)|(block\d+)_(?:add|project_bn)")
+
+
+EFFICIENTNET = r"(stem|top)_activation|(block\d+[a-z])_(?:add|project_bn|project_activation)"
+RESNET = r"(conv1)_(?:conv|bn|relu)|(conv\d_block\d+)_out"
+INCEPTION_RESNET = r"(mixed_\d[ab])|(block\d+_\d+)_ac|(block8_10)|(conv_7b)_ac"
+MOBILENET_V2 = r"(Conv1)_relu|(expanded_conv|block_\d+)_(?:add|project_BN)|(out)_relu"
+XCEPTION = r"block1_conv2_act|add(?:_\d+)?|block14_sepconv2_act"
 
 BACKBONES = {
-    # FER-2013's training pixels have mean 129.5 and standard deviation 65.0.
-    "compact": Backbone(compact, channels=1, scale=1 / 65, offset=-129.5 / 65, smallest=24, any_size=True),
-    # EfficientNet rescales inside: it takes [0, 255].
-    "efficientnet_b0": Backbone(
-        _keras(tf.keras.applications.EfficientNetB0), channels=3, scale=1.0, offset=0.0, smallest=32
-    ),
-    "inception_v3": Backbone(
-        _keras(tf.keras.applications.InceptionV3), channels=3, scale=1 / 127.5, offset=-1.0, smallest=75
-    ),
+    "compact_s": _compact(16, "compact_s"),
+    "compact": _compact(32, "compact"),
+    "compact_l": _compact(48, "compact_l"),
+    "mini_xception": Backbone(mini_xception, 64, 32, "tf", r"(stem\d|module\d+)_out", channels=1, class_maps=True),
+    "googlenet": _googlenet(True, "googlenet"),
+    "googlenet_lrn": _googlenet(False, "googlenet_lrn"),
+    "inception_v3": _keras("InceptionV3", 299, 75, "tf", r"(mixed\d+)"),
+    "inception_resnet_v2": _keras("InceptionResNetV2", 299, 75, "tf", INCEPTION_RESNET),
+    "xception": _keras("Xception", 299, 71, "tf", XCEPTION),
+    "resnet18": _resnet((2, 2, 2, 2), "resnet18"),
+    "resnet34": _resnet((3, 4, 6, 3), "resnet34"),
+    "resnet50": _keras("ResNet50", 224, 32, "caffe", RESNET),
+    "resnet101": _keras("ResNet101", 224, 32, "caffe", RESNET),
+    "resnet152": _keras("ResNet152", 224, 32, "caffe", RESNET),
+    "resnet50_v2": _keras("ResNet50V2", 224, 32, "tf", RESNET),
+    "resnet101_v2": _keras("ResNet101V2", 224, 32, "tf", RESNET),
+    "resnet152_v2": _keras("ResNet152V2", 224, 32, "tf", RESNET),
+    "vgg16": _keras("VGG16", 224, 32, "caffe", r"(block\d)_pool"),
+    "vgg19": _keras("VGG19", 224, 32, "caffe", r"(block\d)_pool"),
+    "mobilenet": _keras("MobileNet", 224, 32, "tf", r"(conv1|conv_pw_\d+)_relu"),
+    "mobilenet_v2": _keras("MobileNetV2", 224, 32, "tf", MOBILENET_V2),
+    "mobilenet_v3_small": _mobilenet_v3("Small"),
+    "mobilenet_v3_large": _mobilenet_v3("Large"),
+    "efficientnet_lite0": _lite(1.0, 1.0, 224, "efficientnet_lite0"),
+    "efficientnet_lite1": _lite(1.0, 1.1, 240, "efficientnet_lite1"),
+    "efficientnet_lite2": _lite(1.1, 1.2, 260, "efficientnet_lite2"),
+    "efficientnet_b0": _efficientnet("B0", 224),
+    "efficientnet_b1": _efficientnet("B1", 240),
+    "efficientnet_b2": _efficientnet("B2", 260),
+    "efficientnet_b3": _efficientnet("B3", 300),
+    "efficientnet_b4": _efficientnet("B4", 380),
+    "efficientnet_b5": _efficientnet("B5", 456),
+    "efficientnet_b6": _efficientnet("B6", 528),
+    "efficientnet_b7": _efficientnet("B7", 600),
+    "efficientnet_v2_b0": _efficientnet_v2("B0", 224, "torch"),
+    "efficientnet_v2_b1": _efficientnet_v2("B1", 240, "torch"),
+    "efficientnet_v2_b2": _efficientnet_v2("B2", 260, "torch"),
+    "efficientnet_v2_b3": _efficientnet_v2("B3", 300, "torch"),
+    "efficientnet_v2_s": _efficientnet_v2("S", 384, "v2"),
+    "efficientnet_v2_m": _efficientnet_v2("M", 480, "v2"),
+    "efficientnet_v2_l": _efficientnet_v2("L", 480, "v2"),
+    "convnext_tiny": _convnext("Tiny"),
+    "convnext_small": _convnext("Small"),
+    "convnext_base": _convnext("Base"),
+    "convnext_large": _convnext("Large"),
 }
 
 
 def backbone(name: str) -> Backbone:
-    """The backbone called `name`.
+    """The backbone called `name`: a key of BACKBONES, or keras_cv/PRESET.
 
     Raises:
       UserError: there is none; the message names the nearest.
     """
-    if name not in BACKBONES:
-        raise UserError(f"There is no model {name!r}{nearest(name, list(BACKBONES))}.")
-    return BACKBONES[name]
+    if name in BACKBONES:
+        return BACKBONES[name]
+    presets = keras_cv_presets.names()
+    if name not in presets:
+        raise UserError(f"There is no model {name!r}{nearest(name, [*BACKBONES, *presets])}.")
+    # A preset's end says which weights Kaggle holds; which are loaded, the config's own field says, as everywhere.
+    short = name.removeprefix(keras_cv_presets.PREFIX).removesuffix("_imagenet")
+    preset = keras_cv_presets.PRESETS[short]
+    return Backbone(
+        functools.partial(keras_cv_presets.build, short),
+        preset.size,
+        32,
+        "unit",
+        preset.ends,
+        functools.partial(keras_cv_presets.pretrained, short) if preset.pretrained else None,
+    )

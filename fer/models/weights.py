@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,25 +27,40 @@ def load(model: tf.keras.Model, path: str) -> None:
     Raises:
       UserError: the file is missing or damaged, or belongs to another architecture.
     """
-    arrays = _read(path)
-    wanted = [tuple(weight.shape) for weight in model.weights]
-    found = [array.shape for array in arrays]
-    if wanted != found:
-        at = next((i for i, (a, b) in enumerate(zip(wanted, found)) if a != b), min(len(wanted), len(found)))
-        name = model.weights[at].name if at < len(wanted) else "none"
-        raise UserError(
-            f"{path} belongs to another architecture than {model.name}: it holds {len(found)} arrays, the model "
-            f"{len(wanted)}; the first that differs is number {at} (here {name})."
-        )
+    arrays = list(read(path).values())
+    check_shapes(model.weights, arrays, path, model.name)
     model.set_weights(arrays)
 
 
-def _read(path: str) -> list[np.ndarray]:
+def check_shapes(wanted: Sequence[tf.Variable], found: Sequence[np.ndarray], path: str, architecture: str) -> None:
+    """Holds the arrays of a file against the weights that they are for.
+
+    Raises:
+      UserError: they differ in number or in shape; the first that does is named.
+    """
+    shapes, theirs = [tuple(weight.shape) for weight in wanted], [array.shape for array in found]
+    if shapes == theirs:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(shapes, theirs)) if a != b), min(len(shapes), len(theirs)))
+    here = f"{wanted[at].name}, {list(shapes[at])}" if at < len(shapes) else "none"
+    there = f"{list(theirs[at])}" if at < len(theirs) else "none"
+    raise UserError(
+        f"{path} belongs to another architecture than {architecture}: it holds {len(found)} arrays, the model "
+        f"{len(wanted)}; the first that differs is number {at} (here {here}; there {there})."
+    )
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz by their keys, sorted; nothing is unpickled.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             content = file.read()
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return [archive[key] for key in sorted(archive.files)]
+            return {key: archive[key] for key in sorted(archive.files)}
     except tf.errors.NotFoundError as error:
         raise UserError(f"There is no weights file {path}.") from error
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, tf.errors.OpError) as error:

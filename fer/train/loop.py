@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from fer.augment import policy
 from fer.config import Experiment
-from fer.data import manifest, pipeline, records
+from fer.data import manifest, pipeline
+from fer.data.manifest import Manifest
 from fer.data.pipeline import Batch
-from fer.errors import UserError
-from fer.train import checkpoints, devices, runfolder, state, step, telemetry, validation
+from fer.errors import Stopped, UserError
+from fer.train import (
+    checkpoints,
+    devices,
+    finetuning,
+    runfolder,
+    state,
+    step,
+    stopping,
+    telemetry,
+    validation,
+    weighting,
+)
+from fer.train.feed import Feed
 from fer.train.runfolder import RunFolder
 
 LOOK = 20  # steps between two looks at the loss: each look waits for the device
 
 
-def train(experiment: Experiment, data: str, workdir: str, strategy: str) -> None:
+def train(experiment: Experiment, data: str, workdir: str, strategy: str, watch_spot: bool = False) -> None:
     """Trains `experiment` on the shards in `data`; the same call goes on where a killed one stopped.
 
     Args:
@@ -31,24 +46,28 @@ def train(experiment: Experiment, data: str, workdir: str, strategy: str) -> Non
       data: a folder that scripts/convert.py wrote.
       workdir: the run folder.
       strategy: one of `fer.train.devices.STRATEGIES`.
+      watch_spot: whether EC2's notice that it takes a spot instance away stops the run in good order.
 
     Raises:
+      Stopped: a signal or a notice asked the run to stop; it left a checkpoint.
       UserError: the data, the folder, the devices or the experiment cannot be used; see the functions called.
     """
-    policy.parse(experiment.augment.policy)  # a fault in it is told before anything is read
+    policy.parse(experiment.augment.policy, experiment.augment.engine)  # a fault in it is told before anything is read
     shards = manifest.read(data).without_test()
     manifest.check_sizes(shards)
     folder = runfolder.open_folder(workdir, experiment, shards)
     distribution = devices.strategy(strategy, experiment.train)
-    faces = records.read_split(shards, "train")
-    held_out = records.read_split(shards, "validation")
-    epoch_steps = pipeline.steps_per_epoch(len(faces.labels), experiment.train.global_batch)
+    _check_labelled(shards)
+    source = pipeline.open_split(shards, "train", experiment.data)
+    held_out = pipeline.open_split(shards, "validation", experiment.data)
+    epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch)
     total = experiment.train.steps or experiment.train.epochs * epoch_steps
     run = Run(
         experiment=experiment,
         strategy=distribution,
         state=state.create(distribution, experiment, epoch_steps, total),
-        faces=faces,
+        source=source,
+        weights=weighting.class_weights(shards.split("train").class_counts, experiment.data),
         folder=folder,
         epoch_steps=epoch_steps,
         total=total,
@@ -57,9 +76,22 @@ def train(experiment: Experiment, data: str, workdir: str, strategy: str) -> Non
         distribution, run.state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
     )
     folder.record(experiment, shards)  # last: a run that cannot start leaves nothing behind
-    run.go(score)
+    with stopping.on_signals() as stop, stopping.on_spot_notice(stop) if watch_spot else contextlib.nullcontext():
+        run.go(score, stop)
     print(f"The best weights, the history and the curves are in {workdir}. To evaluate them:")
     print(f"  python scripts/evaluate.py --workdir={workdir} --data={data} --split=validation")
+
+
+def _check_labelled(shards: Manifest) -> None:
+    """Stops where faces have no label to learn or to be measured by."""
+    for name in ("train", "validation"):
+        split = shards.split(name)
+        unlabelled = split.examples - sum(split.class_counts.values())
+        if unlabelled > 0:
+            raise UserError(
+                f"The {name} split of {shards.folder} has {unlabelled:,} faces without a label; convert a source that "
+                "labels them all."
+            )
 
 
 @dataclasses.dataclass
@@ -69,14 +101,16 @@ class Run:
     experiment: Experiment
     strategy: tf.distribute.Strategy
     state: state.State
-    faces: records.Faces
+    source: pipeline.Source
+    weights: np.ndarray  # float32 [7]: of each class in the loss
     folder: RunFolder
     epoch_steps: int
     total: int
     seconds: float = 0.0  # of training and validation so far, over all sessions
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    built: tuple[tuple[bool, bool], Callable[[Batch], step.Done]] | None = None  # the step in use, and for what
 
-    def go(self, score: Callable[[], validation.Score]) -> None:
+    def go(self, score: Callable[[], validation.Score], stop: stopping.Stop) -> None:
         """Restores, then trains to the end of each epoch, until the last step is done."""
         done = self._restore()
         if done >= self.total:
@@ -85,14 +119,15 @@ class Run:
         events = telemetry.Events(self.folder.events)
         progress = telemetry.Progress(self.total, done, self.experiment.train.global_batch)
         self._show(events, done)
-        batches = self._batches(done)
-        steps = {mix: step.train_step(self.strategy, self.state, self.experiment, mix) for mix in (True, False)}
+        feed = Feed(self.strategy, self.source, self.experiment, done, self.total)
         while done < self.total:
             until = min(self.total, (done // self.epoch_steps + 1) * self.epoch_steps)
-            started, begun = time.monotonic(), done
-            done = self._steps(steps[self._mixes(done)], batches, done, until, events, progress)
-            rate = (done - begun) * self.experiment.train.global_batch / (time.monotonic() - started)
-            self._finish_epoch(done, rate, score(), time.monotonic() - started, events, progress)
+            started, begun, waited = time.monotonic(), done, feed.waited
+            done = self._steps(self._train_step(done), feed, done, until, events, progress, stop)
+            trained = time.monotonic() - started
+            rate = (done - begun) * self.experiment.train.global_batch / trained
+            share = (feed.waited - waited) / trained
+            self._finish_epoch(done, rate, share, score(), time.monotonic() - started, events, progress)
         progress.close()
         events.close()
 
@@ -100,6 +135,17 @@ class Run:
         """Whether the epoch of the step after `done` mixes images; the last few may not."""
         begins = done - done % self.epoch_steps
         return begins < self.total - self.experiment.augment.mixing_off_epochs * self.epoch_steps
+
+    def _train_step(self, done: int) -> Callable[[Batch], step.Done]:
+        """The step of the epoch after `done` steps: built anew where what is trained, or mixed, changes."""
+        key = (self._mixes(done), done < self.experiment.finetune.head_epochs * self.epoch_steps)
+        if self.built is None or self.built[0] != key:
+            mix, head_only = key
+            weights = None if self.experiment.data.class_weights == "none" else self.weights
+            rates = finetuning.begin(self.state.model, self.experiment, head_only)
+            built = step.train_step(self.strategy, self.state, self.experiment, mix, weights, rates)
+            self.built = (key, built)
+        return self.built[1]
 
     def _restore(self) -> int:
         """Takes up the newest checkpoint. Returns the steps that are done."""
@@ -112,34 +158,44 @@ class Run:
         print(f"Going on after step {found['step']} of {self.total} in {self.folder.path}.")
         return found["step"]
 
-    def _batches(self, done: int) -> Iterator[Batch]:
-        """The batches from step `done` on, each replica its share."""
-        seed, global_batch = self.experiment.seed, self.experiment.train.global_batch
-        replicas = self.strategy.num_replicas_in_sync
-
-        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            share = replicas // context.num_input_pipelines
-            local = range(context.input_pipeline_id * share, (context.input_pipeline_id + 1) * share)
-            return pipeline.training_batches(self.faces, seed, global_batch, done, self.total, replicas, local)
-
-        return iter(self.strategy.distribute_datasets_from_function(of_worker))
-
-    def _steps(self, train_step, batches, done: int, until: int, events, progress) -> int:
+    def _steps(self, train_step, feed: Feed, done: int, until: int, events, progress, stop: stopping.Stop) -> int:
         """Trains up to step `until`, with a checkpoint every so often. Returns `until`."""
-        started, begun = time.monotonic(), done
+        started, begun, waited = time.monotonic(), done, feed.waited
         while done < until:
-            train_step(batches)
+            told = train_step(next(feed))
             done += 1
             if done % LOOK == 0 or done == until:
                 loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
-                rate = (done - begun) * self.experiment.train.global_batch / (time.monotonic() - started)
-                progress.steps(done, loss, accuracy)
-                events.step(done, loss, self.state.learning_rate(), rate)
+                trained = time.monotonic() - started
+                rate = (done - begun) * self.experiment.train.global_batch / trained
+                share = (feed.waited - waited) / trained
+                progress.steps(done, loss, accuracy, share)
+                events.step(
+                    done,
+                    {
+                        "epoch_loss_so_far": loss,
+                        "batch_loss": float(told.loss),
+                        "gradient_norm": float(told.gradient_norm),
+                        "loss_scale": self.state.loss_scale(),
+                        "learning_rate": self.state.learning_rate(),
+                        "images_per_second": rate,
+                        "input_wait_share": share,
+                    },
+                )
             if done % self.experiment.train.checkpoint_steps == 0 and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
+            if stop.asked and done < until:
+                self._checkpoint(done, self.seconds + time.monotonic() - started)
+                raise Stopped(
+                    f"Stopped after step {done} of {self.total} as asked, with a checkpoint in {self.folder.path}; the "
+                    "same command goes on from there.",
+                    stop.exit_code,
+                )
         return done
 
-    def _finish_epoch(self, done: int, rate: float, score: validation.Score, seconds: float, events, progress) -> None:
+    def _finish_epoch(
+        self, done: int, rate: float, waited: float, score: validation.Score, seconds: float, events, progress
+    ) -> None:
         """Records the epoch, keeps the weights if they are the best, and makes a checkpoint."""
         self._check_finite(done)
         self.seconds += seconds
@@ -153,6 +209,7 @@ class Run:
             "validation_accuracy": score.accuracy,
             "validation_macro_f1": score.macro_f1,
             "images_per_second": round(rate, 1),
+            "input_wait_share": round(waited, 4),
             "seconds": round(self.seconds, 1),
         }
         best = score.accuracy > max((past["validation_accuracy"] for past in self.history), default=-1.0)
@@ -185,9 +242,15 @@ class Run:
         events.config(json.dumps(self.experiment.to_dict(), indent=2))
         replicas = self.strategy.num_replicas_in_sync
         batches = pipeline.training_batches(
-            self.faces, self.experiment.seed, self.experiment.train.global_batch, done, done + 1, replicas, [0]
+            self.source,
+            self.experiment.seed,
+            self.experiment.train.global_batch,
+            done,
+            done + 1,
+            replicas,
+            [0],
+            self.experiment.data.sampling,
         )
         for batch in itertools.islice(batches, 1):
             seed = tf.constant([self.experiment.seed, done])
-            images, _ = step.augmented(batch, seed, self.experiment, self._mixes(done))
-            events.augmented(images, done)
+            events.augmented(step.augmented(batch, seed, self.experiment, self._mixes(done)).images, done)

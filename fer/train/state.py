@@ -7,8 +7,8 @@ import dataclasses
 import tensorflow as tf
 
 from fer.config import Experiment
-from fer.models import classifier
-from fer.train import optimizers
+from fer.models import classifier, pretrained
+from fer.train import optimizers, schedules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,12 @@ class State:
 
     def learning_rate(self) -> float:
         """Of the last step."""
-        return float(tf.convert_to_tensor(self.optimizer.learning_rate))
+        rate = self.optimizer.learning_rate
+        return float(tf.convert_to_tensor(rate(self.optimizer.iterations) if callable(rate) else rate))
+
+    def loss_scale(self) -> float:
+        """By which losses are multiplied under mixed_float16; 1 otherwise."""
+        return float(tf.convert_to_tensor(getattr(self.optimizer, "loss_scale", 1.0)))
 
 
 def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_epoch: int, total_steps: int) -> State:
@@ -40,10 +45,13 @@ def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_e
     precision = experiment.train.precision
     with strategy.scope():
         model = classifier.build(experiment.model, precision, experiment.seed)
+        pretrained.load(model, experiment.model)
         average = model
         if experiment.train.ema_decay:
             average = classifier.build(experiment.model, precision, experiment.seed)
-        optimizer = optimizers.optimizer(experiment, steps_per_epoch, total_steps)
-        optimizer.build(model.trainable_variables)  # now, not at the first step: a checkpoint restores into it
+            average.set_weights(model.get_weights())
+        rate = schedules.Schedule(experiment, steps_per_epoch, total_steps)
+        optimizer = optimizers.optimizer(experiment, rate, model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        return State(model, average, optimizer, step, tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy"))
+        loss, accuracy = tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy")
+        return State(model, average, optimizer, step, loss, accuracy)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Callable
+from collections.abc import Sequence
+from typing import Callable, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from fer.augment import policy
@@ -12,23 +13,32 @@ from fer.augment.draws import Draws
 from fer.config import Experiment
 from fer.data.pipeline import Batch
 from fer.labels import CLASSES
-from fer.models import dropout
+from fer.models import dropout, heads
+from fer.train import finetuning, losses, optimizers, sharpness
+from fer.train.finetuning import Rate
 from fer.train.state import State
 
 AUGMENT, DROPOUT = 1, 2  # what the seed of a step is divided into
+SUM = tf.distribute.ReduceOp.SUM
 
 
-def smooth(targets: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Moves a share of the probability to all classes alike (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+class Inputs(NamedTuple):
+    """What the network sees of one replica's share of a batch."""
 
-    Args:
-      targets: [B, classes] float32, rows that sum to 1.
-      smoothing: the share, in [0, 1).
-    """
-    return targets * (1 - smoothing) + smoothing / targets.shape[-1]
+    images: tf.Tensor  # [B, H, W, 1] uint8
+    targets: tf.Tensor  # [B, 7] float32, rows that sum to 1
+    labels: tf.Tensor  # [B] int32
+    positions: tf.Tensor  # [B] int32, in the global batch
 
 
-def augmented(batch: Batch, seed: tf.Tensor, experiment: Experiment, mix: bool) -> tuple[tf.Tensor, tf.Tensor]:
+class Done(NamedTuple):
+    """What a step tells: scalars."""
+
+    loss: tf.Tensor  # over the global batch
+    gradient_norm: tf.Tensor  # of the whole gradient, before clipping
+
+
+def augmented(batch: Batch, seed: tf.Tensor, experiment: Experiment, mix: bool) -> Inputs:
     """The batch as the model sees it.
 
     Args:
@@ -36,50 +46,136 @@ def augmented(batch: Batch, seed: tf.Tensor, experiment: Experiment, mix: bool) 
       seed: [2] int32: the experiment's and the step's number.
       experiment: names the policy.
       mix: whether mixup and cutmix are in force.
-
-    Returns:
-      Images uint8 [B, 48, 48, 1] and targets float32 [B, 7], rows that sum to 1.
     """
     draws = Draws(seed, batch.positions, experiment.train.global_batch).salted(AUGMENT)
-    augment = policy.augmenter(experiment.augment.policy, mix)
-    return augment(batch.images, tf.one_hot(batch.labels, len(CLASSES)), draws)
+    augment = policy.augmenter(experiment.augment.policy, mix, engine=experiment.augment.engine)
+    images, targets = augment(batch.images, tf.one_hot(batch.labels, len(CLASSES)), draws)
+    return Inputs(images, targets, batch.labels, batch.positions)
 
 
 def train_step(
-    strategy: tf.distribute.Strategy, state: State, experiment: Experiment, mix: bool = True
-) -> Callable[[Iterator[Batch]], None]:
-    """The function that takes the next batch of every replica and makes one step.
+    strategy: tf.distribute.Strategy,
+    state: State,
+    experiment: Experiment,
+    mix: bool = True,
+    weights: np.ndarray | None = None,
+    rates: Sequence[Rate] | None = None,
+) -> Callable[[Batch], Done]:
+    """The function that makes one step on a batch of every replica, as `fer.train.feed.Feed` gives them.
 
     Losses are summed and divided by the global batch, so that replicas' gradients add up to those of one device.
-    """
-    train = experiment.train
-    scaled = isinstance(state.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
 
-    def replica_step(batch: Batch, seed: tf.Tensor) -> None:
-        images, targets = augmented(batch, seed, experiment, mix)
-        targets = smooth(targets, train.label_smoothing)
-        masks = Draws(seed, batch.positions, train.global_batch).salted(DROPOUT)
-        with tf.GradientTape() as tape, dropout.drawn_from(*masks):
-            logits = state.model(images, training=True)
-            losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-            loss = tf.reduce_sum(losses) / train.global_batch
-            objective = state.optimizer.get_scaled_loss(loss) if scaled else loss
-        gradients = tape.gradient(objective, state.model.trainable_variables)
-        if scaled:
-            gradients = state.optimizer.get_unscaled_gradients(gradients)
-        state.optimizer.apply_gradients(zip(gradients, state.model.trainable_variables))
-        state.loss.update_state(losses)
-        state.accuracy.update_state(tf.equal(tf.argmax(logits, -1, tf.int32), batch.labels))
+    Args:
+      strategy: in whose scope the state was made.
+      state: what changes.
+      experiment: all that decides how.
+      mix: whether mixup and cutmix are in force.
+      weights: float32 [7], the factor of each class's losses; a mixed target's is the mean of its classes'.
+      rates: see `fer.train.finetuning`: the variables that change, each with its share of the learning rate; None
+        changes all that the model trains, at the full rate.
+    """
+    trained = state.model.trainable_variables if rates is None else [rate.variable for rate in rates]
+    slower = [rate for rate in rates or () if rate.share < 1]
+
+    def replica_inputs(batch: Batch, seed: tf.Tensor) -> Inputs:
+        return augmented(batch, seed, experiment, mix)
+
+    def replica_gradients(inputs: Inputs, seed: tf.Tensor, count: bool) -> tuple[list[tf.Tensor], tf.Tensor]:
+        return gradients(state, experiment, trained, weights, inputs, seed, count)
+
+    def replica_update(found: list[tf.Tensor]) -> None:
+        optimizers.apply(state.optimizer, found, trained)
 
     @tf.function
-    def step(batches: Iterator[Batch]) -> None:
+    def step(batch: Batch) -> Done:
         seed = tf.stack([experiment.seed, tf.cast(state.step, tf.int32)])
-        strategy.run(replica_step, args=(next(batches), seed))
+        inputs = strategy.run(replica_inputs, args=(batch, seed))
+        found, loss = strategy.run(replica_gradients, args=(inputs, seed, True))
+        norm = strategy.experimental_local_results(strategy.run(tf.linalg.global_norm, args=(found,)))[0]
+        if experiment.optimizer.sam_rho:
+            with sharpness.climbed(strategy, state.model, trained, found, experiment.optimizer.sam_rho):
+                found, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
+        with finetuning.slowed(strategy, slower):
+            strategy.run(replica_update, args=(found,))
         state.step.assign_add(1)
-        if train.ema_decay:
-            _move_average(strategy, state, train.ema_decay)
+        if experiment.train.ema_decay:
+            _move_average(strategy, state, experiment.train.ema_decay)
+        return Done(strategy.reduce(SUM, loss, axis=None), norm)
 
     return step
+
+
+def gradients(
+    state: State,
+    experiment: Experiment,
+    trained: Sequence[tf.Variable],
+    weights: np.ndarray | None,
+    inputs: Inputs,
+    seed: tf.Tensor,
+    count: bool,
+) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Forward and backward on one replica, in `train.accumulation` parts, one after another.
+
+    Args:
+      state: whose model it is.
+      experiment: the loss, the precision, the number of parts.
+      trained: the variables whose gradients are wanted.
+      weights: of each class in the loss, or None.
+      inputs: this replica's share of the batch.
+      seed: [2] int32, of the step.
+      count: whether the losses enter the epoch's metrics.
+
+    Returns:
+      The gradients of the global batch's mean loss, summed over replicas, and this replica's share of that loss.
+    """
+    parts = experiment.train.accumulation
+    of_part = _part_gradients(state, experiment, trained, weights, seed, count)
+    if parts == 1:
+        found, loss = of_part(inputs)
+    else:
+        size = inputs.images.shape[0] // parts
+
+        def body(part: tf.Tensor, found: list[tf.Tensor], loss: tf.Tensor):
+            more, share = of_part(Inputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs)))
+            return part + 1, [each + other for each, other in zip(found, more)], loss + share
+
+        nothing = [tf.zeros(variable.shape, variable.dtype) for variable in trained]
+        start = (tf.constant(0), nothing, tf.zeros([]))
+        _, found, loss = tf.while_loop(lambda part, *_: part < parts, body, start, parallel_iterations=1)
+    return tf.distribute.get_replica_context().all_reduce(SUM, found), loss
+
+
+def _part_gradients(
+    state: State,
+    experiment: Experiment,
+    trained: Sequence[tf.Variable],
+    weights: np.ndarray | None,
+    seed: tf.Tensor,
+    count: bool,
+) -> Callable[[Inputs], tuple[list[tf.Tensor], tf.Tensor]]:
+    """The function from one part of a replica's share to its gradients and its loss over the global batch."""
+    train = experiment.train
+
+    def forward_and_backward(part: Inputs):
+        masks = Draws(seed, part.positions, train.global_batch).salted(DROPOUT)
+        with tf.GradientTape() as tape, dropout.drawn_from(*masks):
+            outputs = state.model(part.images, training=True)
+            each = heads.losses(outputs, lambda logits: losses.losses(part.targets, logits, train, weights))
+            loss = tf.reduce_sum(each) / train.global_batch
+            objective = optimizers.scaled(state.optimizer, loss)
+        found = tape.gradient(objective, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return optimizers.unscaled(state.optimizer, found), loss, each, heads.main_logits(outputs)
+
+    computed = tf.function(forward_and_backward, jit_compile=True) if train.jit_compile else forward_and_backward
+
+    def of_part(part: Inputs) -> tuple[list[tf.Tensor], tf.Tensor]:
+        found, loss, each, logits = computed(part)
+        if count:
+            state.loss.update_state(each)
+            state.accuracy.update_state(tf.equal(tf.argmax(logits, -1, tf.int32), part.labels))
+        return found, loss
+
+    return of_part
 
 
 def _move_average(strategy: tf.distribute.Strategy, state: State, decay: float) -> None:

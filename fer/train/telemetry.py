@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +14,14 @@ from fer.evaluation import plots
 from fer.labels import CLASSES
 from fer.train.validation import Score
 
-EPOCH_SCALARS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_macro_f1")
+EPOCH_SCALARS = (
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_macro_f1",
+    "input_wait_share",
+)
 SHOWN = 64  # augmented faces in TensorBoard
 QUIET = 60.0  # seconds between two plain lines where there is no terminal
 
@@ -26,17 +34,17 @@ class Progress:
         self._bar = tqdm(total=total_steps, initial=done, unit="step", disable=not sys.stderr.isatty())
         self._told, self._told_step = time.monotonic(), done
 
-    def steps(self, step: int, loss: float, accuracy: float) -> None:
-        """Step `step` is done; the figures are those of the epoch so far."""
+    def steps(self, step: int, loss: float, accuracy: float, input_wait_share: float) -> None:
+        """Step `step` is done; the figures are those of the epoch so far, the share that of time spent waiting."""
         self._bar.update(step - self._bar.n)
-        self._bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}")
+        self._bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", waiting=f"{input_wait_share:.1%}")
         now = time.monotonic()
         if self._bar.disable and now - self._told > QUIET:
             rate = (step - self._told_step) * self._global_batch / (now - self._told)
             left = (self._total - step) * self._global_batch / rate / 60
             print(
                 f"step {step} of {self._total}: loss {loss:.3f}, accuracy {accuracy:.3f}, "
-                f"{rate:.0f} images/s, {left:.0f} min left",
+                f"{rate:.0f} images/s, {input_wait_share:.1%} waiting for input, {left:.0f} min left",
                 flush=True,
             )
             self._told, self._told_step = now, step
@@ -46,8 +54,8 @@ class Progress:
         line = (
             f"epoch {entry['epoch']}: train loss {entry['train_loss']:.3f}, "
             f"validation loss {entry['validation_loss']:.3f}, accuracy {entry['validation_accuracy']:.4f}, "
-            f"macro F1 {entry['validation_macro_f1']:.4f}, {entry['images_per_second']:.0f} images/s"
-            + (" (best so far)" if best else "")
+            f"macro F1 {entry['validation_macro_f1']:.4f}, {entry['images_per_second']:.0f} images/s, "
+            f"{entry['input_wait_share']:.1%} waiting for input" + (" (best so far)" if best else "")
         )
         self._bar.write(line, file=sys.stdout)
         sys.stdout.flush()
@@ -68,11 +76,11 @@ class Events:
         with self._writer.as_default(step=0):
             tf.summary.text("config", f"```\n{text}\n```")
 
-    def step(self, step: int, loss: float, learning_rate: float, images_per_second: float) -> None:
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures by name, of the steps up to this one."""
         with self._writer.as_default(step=step):
-            tf.summary.scalar("train/epoch_loss_so_far", loss)
-            tf.summary.scalar("train/learning_rate", learning_rate)
-            tf.summary.scalar("train/images_per_second", images_per_second)
+            for name, value in figures.items():
+                tf.summary.scalar("train/" + name, value)
 
     def epoch(self, entry: dict[str, Any], score: Score) -> None:
         """The figures of an epoch and the confusion matrix of the validation split."""

@@ -78,6 +78,25 @@ def test_a_flipped_bit_in_the_compressed_data_is_named(kind, tmp_path):
         read(path)
 
 
+ZIP_FAULTS = {  # bytes from the start of an entry in the directory, and what they are set to
+    "a later version": (6, b"\xf0\x00"),
+    "strong encryption": (8, b"\x40\x00"),
+    "an unknown compression": (10, b"\x63\x00"),
+    "a name that is not UTF-8": (8, b"\x00\x08"),
+}
+
+
+@pytest.mark.parametrize("fault", ZIP_FAULTS)
+def test_a_zip_that_cannot_be_understood_is_named(fault, tmp_path):
+    packed = bytearray(zipped({"XXXX.csv": CONTENT}).replace(b"XXXX", b"f\xc3(x"))
+    at, value = ZIP_FAULTS[fault]
+    at += packed.rindex(b"PK\x01\x02")
+    packed[at : at + 2] = value
+    path = making.write(tmp_path / "faces", bytes(packed))
+    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+        read(path)
+
+
 def test_a_folder_gives_its_files_by_name(tmp_path):
     for name in ("b/2", "b/1", "a/9", "c"):
         making.write(tmp_path / "faces" / name, name)

@@ -92,6 +92,11 @@ def test_a_stray_carriage_return_before_a_value_is_white_space(quote):
     assert (block.labels.tolist(), block.rejects) == ([5], ())
 
 
+def test_a_stray_carriage_return_beside_a_doubled_quote_is_white_space():
+    block = read(f'note,emotion,pixels\n"a ""b""",5\r,{PIXELS[0]}\n')
+    assert (block.labels.tolist(), block.rejects) == ([5], ())
+
+
 def test_a_line_s_number_counts_blank_lines_too():
     [found] = rejects(f"emotion,pixels\n\n\n7,{PIXELS[0]}\n")
     assert found.startswith("faces.csv, line 4, column emotion:")

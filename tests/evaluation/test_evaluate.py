@@ -1,5 +1,6 @@
 """An evaluation from run folders and shards, with the shipped network."""
 
+import json
 import pathlib
 import shutil
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from fer.errors import UserError
-from fer.evaluation import eval_json, evaluate, inference, metrics, predictions, run
+from fer.evaluation import bootstrap, corruptions, eval_json, evaluate, gradcam, inference, metrics, predictions, run
 from fer.labels import FERPLUS_COLUMNS
 from tests.evaluation import made
 
@@ -52,8 +53,10 @@ def plain(folder, told) -> evaluate.Evaluation:
 
 def test_the_figures_are_those_of_the_kept_predictions(plain):
     kept = plain.predictions
-    expected = metrics.measure(kept.labels, evaluate.normalised(kept.probabilities))
+    probabilities = evaluate.normalised(kept.probabilities)
+    expected = metrics.measure(kept.labels, probabilities)
     assert {name: plain.content[name] for name in expected} == expected
+    assert plain.content["bootstrap_ci95"] == bootstrap.intervals(kept.labels, probabilities)
 
 
 def test_the_predictions_are_the_models_in_the_order_of_the_shards(plain, folder):
@@ -103,12 +106,42 @@ def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path
         "reliability.png",
         "roc_pr.png",
         "mistakes.png",
+        "gradcam.png",
+        "report.html",
         "curves.png",
     }
     assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
     assert eval_json.read(str(tmp_path / "out" / "eval.json")) == plain.content
     read = predictions.read_npz(str(tmp_path / "out" / "predictions.npz"))
     np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
+
+
+def test_the_maps_are_those_of_the_faces_that_are_shown(plain, folder):
+    model = run.open_run(str(folder / "one")).model
+    positions = sorted(plain.maps)
+    pairs = gradcam.two_a_class(plain.predictions.labels, plain.predictions.probabilities)
+    assert positions == sorted(position for pair in pairs for position in pair if position is not None)
+    predicted = plain.predictions.probabilities[positions].argmax(axis=1)
+    expected = gradcam.heatmaps(model, made.images(COUNT)[positions], predicted)
+    np.testing.assert_allclose([plain.maps[position] for position in positions], expected, atol=1e-5)
+
+
+def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_path):
+    done = []
+    found = evaluate.evaluate(request(folder, corruptions=True), lambda count, total: done.append((count, total)))
+    assert "corruptions" not in plain.content
+    assert sum(count for count, _ in done) == done[-1][1] == 41 * COUNT
+    kinds = found.content["corruptions"]["kinds"]
+    model = run.open_run(str(folder / "one")).model
+    worse = corruptions.corrupted(made.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
+    predicted = inference.predict([model], worse).probabilities.argmax(axis=1)
+    assert kinds["jpeg"]["accuracy"][4] == (predicted == np.arange(COUNT) % 7).mean()
+    mean = np.mean([kind["accuracy"] for kind in kinds.values()])
+    assert found.content["corruptions"]["mean_accuracy"] == pytest.approx(mean)
+    written = {pathlib.Path(path).name for path in evaluate.write(found, str(tmp_path / "out"))}
+    assert {"corruptions.json", "corruptions.png"} <= written
+    kept = json.loads((tmp_path / "out" / "corruptions.json").read_text())
+    assert (kept["kinds"], kept["accuracy"]) == (kinds, plain.content["accuracy"])
 
 
 def test_an_output_that_cannot_be_written_is_named(plain, tmp_path):

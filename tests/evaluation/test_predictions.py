@@ -55,3 +55,18 @@ def test_the_csv_holds_a_line_a_face_in_order(some, tmp_path):
     assert [int(line[1]) for line in lines] == some.probabilities.argmax(axis=1).tolist()
     assert all(line[2] == CLASSES[int(line[1])] for line in lines)
     np.testing.assert_allclose(np.array([line[3:] for line in lines], float), some.probabilities, atol=5e-7)
+
+
+def test_boxes_of_photos_are_four_columns_more(tmp_path):
+    path = tmp_path / "predictions.csv"
+    predictions.write_csv(str(path), ["a.jpg#1", "b.png"], np.eye(7)[[3, 0]], [(5, 6, 70, 70), ()])
+    header, first, second = path.read_text().splitlines()
+    assert header.endswith("neutral,left,top,width,height")
+    assert first.endswith(",5,6,70,70")
+    assert second.endswith(",,,,")
+
+
+def test_a_submission_is_a_column_of_labels_in_the_rows_order(tmp_path):
+    path = tmp_path / "submission.csv"
+    predictions.write_submission(str(path), np.eye(7)[[3, 0, 6]])
+    assert path.read_text() == "emotion\n3\n0\n6\n"

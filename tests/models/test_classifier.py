@@ -6,13 +6,13 @@ import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
-from fer.models import classifier, dropout, registry
+from fer.models import classifier, dropout
 
 FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
 SMALL = {"compact": 24, "efficientnet_b0": 32, "inception_v3": 75}
 
 
-@pytest.fixture(scope="module", params=sorted(registry.BACKBONES))
+@pytest.fixture(scope="module", params=sorted(SMALL))
 def model(request) -> tf.keras.Model:
     return classifier.build(Model(name=request.param, image_size=SMALL[request.param]), "mixed_bfloat16")
 
@@ -65,18 +65,9 @@ def test_initial_weights_are_a_function_of_the_seed():
     assert any((weight != another).any() for weight, another in zip(one.get_weights(), other.get_weights()))
 
 
-def test_efficientnet_sees_pixels_from_0_to_255():
-    """Its Normalization layer is the identity without ImageNet's weights; in [0, 1] it would fail silently."""
-    model = classifier.build(Model(name="efficientnet_b0", image_size=48), "float32")
-    inside = model.get_layer("efficientnetb0")
-    faces = np.repeat(FACES.astype(np.float32), 3, axis=-1)
-    features = tf.keras.Model(model.input, model.get_layer("pool").input)
-    np.testing.assert_allclose(features(FACES), inside(faces), rtol=1e-5, atol=1e-5)
-
-
 def test_resizing_on_the_device_is_tf_image_resize():
     model = classifier.build(Model(image_size=64), "float32")
-    resized = tf.keras.Model(model.input, model.get_layer("resize").output)(FACES)
+    resized = tf.keras.Model(model.input, model.get_layer("pixels").output)(FACES)
     pixels = (FACES.astype(np.float32) - 129.5) / 65
     np.testing.assert_allclose(resized, tf.image.resize(pixels, [64, 64]), atol=1e-5)
 
@@ -99,8 +90,11 @@ def test_statistics_over_all_replicas_are_an_option():
     [
         (Model(name="inception_v4"), "no model 'inception_v4'; the nearest is inception_v3"),
         (Model(name="inception_v3", image_size=48), "inception_v3 needs 75 or more"),
+        (Model(name="keras_cv/efficientnetv2_x"), "the nearest is keras_cv/efficientnetv2_"),
+        (Model(name="compact", cut="eigth"), "cut names no block of compact: 'eigth'; the nearest is eighth"),
+        (Model(name="compact", auxiliary_heads=True), "auxiliary_heads is on; compact has none"),
     ],
-    ids=["unknown", "too small"],
+    ids=["unknown", "too small", "unknown preset", "unknown block", "no auxiliary heads"],
 )
 def test_a_model_that_cannot_be_built_is_named(model, said):
     with pytest.raises(UserError, match=said):

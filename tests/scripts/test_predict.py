@@ -45,6 +45,14 @@ def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder):
     assert [int(line["label"]) for line in lines] == expected.argmax(axis=1).tolist()
 
 
+def test_the_challenges_form_is_a_column_of_labels(folder):
+    done = predict(folder, "--input=test.csv.gz", "--kaggle", "--output=submission.csv")
+    assert done.returncode == 0, done.stderr
+    expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
+    labels = map(str, expected.argmax(axis=1))
+    assert (folder / "submission.csv").read_text().split() == ["emotion", *labels]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

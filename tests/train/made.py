@@ -7,7 +7,7 @@ import tensorflow as tf
 from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data import pipeline
 from fer.data.records import Faces
-from fer.train import state, step
+from fer.train import feed, finetuning, state, step
 
 BATCH = 16
 
@@ -23,19 +23,15 @@ def experiment(**train) -> Experiment:
     )
 
 
-def after_steps(strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int) -> state.State:
+def after_steps(
+    strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int, weights=None
+) -> state.State:
     """The state after so many training steps under a strategy."""
-    epoch_steps = pipeline.steps_per_epoch(len(faces.labels), settings.train.global_batch)
+    epoch_steps = pipeline.steps_per_epoch(faces.examples, settings.train.global_batch)
     made = state.create(strategy, settings, epoch_steps, 1000)
-    replicas = strategy.num_replicas_in_sync
-
-    def batches(_: tf.distribute.InputContext) -> tf.data.Dataset:
-        return pipeline.training_batches(
-            faces, settings.seed, settings.train.global_batch, 0, steps, replicas, range(replicas)
-        )
-
-    iterator = iter(strategy.distribute_datasets_from_function(batches))
-    train_step = step.train_step(strategy, made, settings)
+    batches = feed.Feed(strategy, faces, settings, 0, steps)
+    rates = finetuning.begin(made.model, settings, head_only=settings.finetune.head_epochs > 0)
+    train_step = step.train_step(strategy, made, settings, weights=weights, rates=rates)
     for _ in range(steps):
-        train_step(iterator)
+        train_step(next(batches))
     return made

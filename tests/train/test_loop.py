@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,9 +38,11 @@ def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name[0] != "_"}
 
 
-@pytest.fixture(scope="module")
-def settings():
-    return made.experiment(steps=30, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
+@pytest.fixture(scope="module", params=["resident", "streaming"])
+def settings(request):
+    experiment = made.experiment(steps=30, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
+    experiment.data.mode, experiment.data.shuffle_window = request.param, 96
+    return experiment
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +79,35 @@ def test_a_run_killed_twice_ends_with_the_same_bits(settings, synthetic_shards, 
     assert best[0] == best[1]
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, tmp_path, root, number, code):
+    """As the program, for its exit code and its sentence."""
+    workdir, config = tmp_path / "run", tmp_path / "config.py"
+    settings = made.experiment(steps=400, checkpoint_steps=1000)
+    config.write_text(
+        f"from fer.config import from_dict\n\n\ndef get_config():\n    return from_dict({settings.to_dict()})\n"
+    )
+    flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
+    command = [sys.executable, str(root / "scripts" / "train.py"), *flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stdout:  # its first epoch is over: it trains
+        if line.startswith("epoch 1:"):
+            break
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
+    assert f"Stopped after step {kept} of 400 as asked" in errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+
+
 def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
     names = set(os.listdir(uninterrupted))
     assert names == {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
     history = json.load(open(uninterrupted / "history.json"))
     assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 30)]
+    assert all(0 <= entry["input_wait_share"] < 1 for entry in history)
     assert not [path for path in uninterrupted.rglob("*") if ".tmp" in path.name]
 
 
@@ -126,8 +153,9 @@ def test_replicas_that_cannot_share_the_batch_are_a_sentence(synthetic_shards, t
         loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "mirrored")
 
 
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
 @pytest.mark.parametrize("damage", ["cut", "bit", "missing", "no manifest"])
-def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_path, damage):
+def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_path, damage, mode):
     data = tmp_path / "shards"
     data.mkdir()
     for path in pathlib.Path(synthetic_shards.folder).glob("*"):
@@ -143,10 +171,21 @@ def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_
         shard.unlink()
     else:
         (data / "manifest.json").unlink()
+    settings = made.experiment()
+    settings.data.mode = mode
     with pytest.raises(UserError) as caught:
-        loop.train(made.experiment(), str(data), str(tmp_path / "run"), "one")
+        loop.train(settings, str(data), str(tmp_path / "run"), "one")
     assert ("manifest.json" if damage == "no manifest" else shard.name) in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_faces_without_a_label_stop_the_run(synthetic_shards, tmp_path):
+    data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
+    stated = json.loads((data / "manifest.json").read_text())
+    stated["splits"]["train"]["class_counts"]["fear"] -= 3
+    (data / "manifest.json").write_text(json.dumps(stated))
+    with pytest.raises(UserError, match=r"The train split of .* has 3 faces without a label"):
+        loop.train(made.experiment(), str(data), str(tmp_path / "run"), "one")
 
 
 def test_the_trainer_cannot_open_the_test_split(synthetic_shards):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fer.data import records
-from fer.train import step
+from fer.train import feed, step
 from tests.train import made
 
 
@@ -22,11 +22,6 @@ def one() -> tf.distribute.Strategy:
 @pytest.fixture(scope="module")
 def two() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
-def test_smoothing_moves_a_share_to_all_classes():
-    smoothed = step.smooth(tf.constant([[0.0, 1.0, 0.0, 0.0]]), 0.2)
-    np.testing.assert_allclose(smoothed, [[0.05, 0.85, 0.05, 0.05]], rtol=1e-6)
 
 
 def test_two_replicas_end_with_the_weights_of_one(one, two, faces):
@@ -55,6 +50,20 @@ def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch(one, faces):
     assert float(made.after_steps(one, settings, faces, 1).loss.result()) == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_class_weights_are_factors_of_the_losses(one, faces):
+    settings = made.experiment()
+    settings.augment.policy, settings.model.dropout = "none", 0.0
+    before = made.after_steps(one, settings, faces, 0)
+    batch = next(iter(made.pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])))
+    logits = before.model(batch.images, training=True).numpy().astype(np.float64)
+    targets = np.eye(7)[batch.labels.numpy()] * 0.9 + 0.1 / 7
+    losses = -(targets * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1)
+    weights = np.linspace(0.5, 2, 7, dtype=np.float32)
+    by_hand = (weights[batch.labels.numpy()] * losses).mean()
+    after = made.after_steps(one, settings, faces, 1, weights)
+    assert float(after.loss.result()) == pytest.approx(by_hand, rel=1e-4)
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_follows_float32(one, faces, precision):
     losses = {}
@@ -71,12 +80,7 @@ def test_an_overflow_under_float16_skips_the_update_and_halves_the_scale(one, fa
     state.optimizer.loss_scale  # noqa: B018  a property of the wrapped optimizer: it must exist
     before = [weight.numpy() for weight in state.model.trainable_weights]
     state.optimizer._loss_scale._current_loss_scale.assign(2.0**100)
-    iterator = iter(
-        one.distribute_datasets_from_function(
-            lambda _: made.pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])
-        )
-    )
-    step.train_step(one, state, settings)(iterator)
+    step.train_step(one, state, settings)(next(feed.Feed(one, faces, settings, 0, 1)))
     for weight, old in zip(state.model.trainable_weights, before):
         np.testing.assert_array_equal(weight.numpy(), old)
     assert float(state.optimizer.loss_scale) == 2.0**99
@@ -98,3 +102,48 @@ def test_without_averaging_the_model_is_its_own_average(one, faces):
 
 def test_steps_are_counted(one, faces):
     assert int(made.after_steps(one, made.experiment(), faces, 2).step) == 2
+
+
+@pytest.mark.parametrize("settings", [{"accumulation": 2}, {"jit_compile": True}])
+def test_parts_and_compilation_leave_the_mathematics(one, faces, settings):
+    """Without BatchNormalization's statistics of a part and dropout's draws, which are others: at frozen statistics."""
+    ends = []
+    for train in ({}, settings):
+        experiment = made.experiment(ema_decay=0.0, **train)
+        experiment.model.dropout = 0.0
+        experiment.finetune.freeze_batch_norm = True
+        ends.append(made.after_steps(one, experiment, faces, 2))
+    for ours, theirs in zip(ends[1].model.weights, ends[0].model.weights):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-5, err_msg=ours.name)
+
+
+def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
+    settings = made.experiment(ema_decay=0.0)
+    plain = made.after_steps(one, settings, faces, 2)
+    settings.optimizer.sam_rho = 0.5
+    single, double = made.after_steps(one, settings, faces, 2), made.after_steps(two, settings, faces, 2)
+    for ours, theirs in zip(double.model.weights, single.model.weights):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
+    distances = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(single.model.weights, plain.model.weights)]
+    assert max(distances) > 1e-4
+
+
+def test_a_frozen_network_stays_but_for_its_head(one, faces):
+    settings = made.experiment(ema_decay=0.0)
+    settings.finetune.head_epochs = 1
+    before, after = made.after_steps(one, settings, faces, 0), made.after_steps(one, settings, faces, 2)
+    changed = {
+        new.name for old, new in zip(before.model.weights, after.model.weights) if (old.numpy() != new.numpy()).any()
+    }
+    assert changed == {"logits/kernel:0", "logits/bias:0"}
+
+
+def test_keras_cvs_engine_trains_under_mixed_precision_on_two_replicas(two, faces):
+    settings = made.experiment(precision="mixed_float16")
+    settings.augment.engine, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"
+    trained, initial = made.after_steps(two, settings, faces, 2), made.after_steps(two, settings, faces, 0)
+    assert np.isfinite(float(trained.loss.result()))
+    moved = [
+        np.abs(now.numpy() - before.numpy()).max() for now, before in zip(trained.model.weights, initial.model.weights)
+    ]
+    assert max(moved) > 1e-4

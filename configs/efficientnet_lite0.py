@@ -1,0 +1,23 @@
+"""EfficientNet-Lite0 on FER-2013 at 96 pixels, fine-tuned from ImageNet.
+
+config.model.weights names the file, with keys "layer/index"; none trains from random weights.
+
+Commands:
+    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/train.py --config=configs/efficientnet_lite0.py --data=tfrecords/fer2013 --workdir=runs/lite0
+
+Not yet trained to the end.
+"""
+
+from fer.config import Augment, Experiment, Model, Optimizer, Train
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        model=Model(
+            name="efficientnet_lite0", image_size=96, weights="weights/efficientnet_lite0.npz", grey="sum", dropout=0.2
+        ),
+        augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
+        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=1.0, clip_norm=1.0),
+        train=Train(epochs=20, global_batch=128, precision="mixed_bfloat16", ema_decay=0.9995),
+    )

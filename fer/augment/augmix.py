@@ -1,0 +1,77 @@
+"""AugMix: an image is mixed with the mean of several differently changed copies (Hendrycks et al. 2020,
+arXiv:1912.02781). The loss that compares two such images of one face is not part of it.
+
+Each copy is a chain of one to three operations, drawn uniformly. The operations are those of the authors' code, which
+leaves out what the test corruptions contain: contrast, brightness and sharpness. The order within a chain is that of
+`operations.apply`. A copy's weight is drawn from a Dirichlet distribution, the copies' common share from Beta(1, 1).
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from fer.augment import device, operations, randaugment
+from fer.augment.draws import Draws
+
+MAX_DEPTH = 3
+CHAIN = randaugment.PAPER._replace(
+    operations=(
+        "autocontrast",
+        "equalize",
+        "rotate",
+        "solarize",
+        "posterize",
+        "shear_x",
+        "shear_y",
+        "translate_x",
+        "translate_y",
+    ),
+    translate=1 / 3,  # of the side, as in the authors' code
+)
+
+
+def augmix(images: tf.Tensor, draws: Draws, severity: float = 3.0, width: float = 3, xla: bool = False) -> tf.Tensor:
+    """Mixes each image with changed copies of itself.
+
+    Args:
+      images: [B, H, W, 1] uint8.
+      draws: see `Draws`.
+      severity: each operation's magnitude is drawn from 0.1 to this, of 10.
+      width: copies an image.
+      xla: see `device`.
+
+    Returns:
+      [B, H, W, 1] uint8.
+    """
+    width = int(width)
+    copies = [
+        operations.apply(images, [_chain(draws.salted(number), images.shape[1], severity)], xla)
+        for number in range(width)
+    ]
+    # Dirichlet(1, ..., 1): exponentials over their sum; Beta(1, 1) is uniform.
+    shares = -tf.math.log(1 - draws.salted(width).uniform(width))
+    weights = shares / tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1e-30)
+    changed = draws.salted(width + 1).uniform(1) * weights
+    return _mixed(images, tf.stack(copies, axis=1), changed)
+
+
+def _chain(draws: Draws, side: int, severity: float) -> operations.Change:
+    """One to three operations on each image, as one change."""
+    depth = tf.cast(draws.salted(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH, tf.int32) + 1
+    levels = draws.salted(MAX_DEPTH + 1).uniform(MAX_DEPTH)
+    layers = []
+    for number in range(MAX_DEPTH):
+        layer = randaugment.draw(draws.salted(number), CHAIN, randaugment.MAX_MAGNITUDE)
+        level = (0.1 + (severity - 0.1) * levels[:, number]) / randaugment.MAX_MAGNITUDE
+        reached = {name: drew & (number < depth) for name, drew in layer.name.items()}
+        layers.append(randaugment.Layer(reached, layer.strength * level))
+    return operations.chained(layers, CHAIN, side)
+
+
+@device.fused
+def _mixed(images: tf.Tensor, copies: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
+    """The images [B, H, W, 1] and their copies [B, width, H, W, 1], whose shares `changed` [B, width] is."""
+    shares = changed[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
+    own = 1 - tf.reduce_sum(shares, axis=1)
+    mixed = own * tf.cast(images, tf.float32) + tf.reduce_sum(shares * tf.cast(copies, tf.float32), axis=1)
+    return tf.cast(tf.round(mixed), images.dtype)

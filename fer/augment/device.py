@@ -1,0 +1,59 @@
+"""How a change of pixels is carried out: as measured by `scripts/benchmark.py --suite=augment`, and the same bytes.
+
+On a CPU, TensorFlow's own operations pass over all pixels once each. XLA makes one loop of a whole change, which is
+two to five times faster, so changes that visit every pixel are compiled (`fused`). What few images draw and what costs
+much is computed for those images alone (`only`): a partition of the batch, not a branch an image.
+
+On a GPU, operations are launched as they stand, and the warp is TensorFlow's kernel. A caller that compiles its whole
+step by XLA says `xla=True`: then nothing may have a shape that the draws decide, nor a kernel that XLA lacks.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+
+def on_cpu() -> bool:
+    """Whether there is no GPU."""
+    return not tf.config.list_logical_devices("GPU")
+
+
+def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles `function` by XLA on a CPU; it takes and returns tensors of shapes known beforehand.
+
+    The random numbers stay outside: XLA draws others than TensorFlow from the same seed.
+    """
+    compiled = tf.function(function, jit_compile=True)
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        return (compiled if on_cpu() else function)(*arguments)
+
+    return run
+
+
+def only(
+    chosen: tf.Tensor, otherwise: tf.Tensor, function: Callable[..., tf.Tensor], *inputs: tf.Tensor, xla: bool = False
+) -> tf.Tensor:
+    """`function(*inputs)` for the chosen images, computed for them alone where the device gains by it.
+
+    Args:
+      chosen: [B] bool.
+      otherwise: [B, ...]: what the others are.
+      function: of [N, ...] tensors, each image by itself; returns [N, ...] as in `otherwise`.
+      inputs: [B, ...] tensors.
+      xla: see above; every image is computed then, as on a GPU, where shapes that change cost more than they save.
+
+    Returns:
+      [B, ...] of `otherwise`'s dtype.
+    """
+    if xla or not on_cpu():
+        wide = tf.reshape(chosen, [-1] + [1] * (len(otherwise.shape) - 1))
+        return tf.where(wide, function(*inputs), otherwise)
+    rows = tf.where(chosen)
+    changed = function(*(tf.gather_nd(each, rows) for each in inputs))
+    return tf.tensor_scatter_nd_update(otherwise, rows, changed)

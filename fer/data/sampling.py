@@ -1,0 +1,75 @@
+"""Which rows an epoch shows, and in which order: functions of (seed, epoch) that hold no state.
+
+`uniform` shows every row once. `balanced` shows every class equally often: the draws of a run, counted from its
+beginning, go round the classes; within a class they go through one permutation of its rows after another, so a rare
+class is repeated evenly. The k-th draw of a class lies in its pass k // rows, so any epoch is planned at once.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+import tensorflow as tf
+
+ALGORITHM = "philox"  # by default TensorFlow picks one by the device
+
+Plan = Callable[[tf.Tensor], tf.Tensor]  # epoch [] int64 -> rows [steps, global_batch] int32
+
+
+def plan(kind: str, labels: np.ndarray, seed: int, steps: int, global_batch: int) -> Plan:
+    """The rows of each step of an epoch, as a function of the epoch's number.
+
+    Args:
+      kind: "uniform" or "balanced".
+      labels: int32 [n]; balanced sampling passes over rows whose label is below 0, and over classes without rows.
+      seed: of the experiment.
+      steps, global_batch: of an epoch; `steps * global_batch` is at most n.
+    """
+    if kind == "balanced":
+        return _balanced(labels, seed, steps, global_batch)
+
+    def rows(epoch: tf.Tensor) -> tf.Tensor:
+        shuffled = _shuffle(tf.range(len(labels)), tf.stack([seed, tf.cast(epoch, tf.int32)]))
+        return tf.reshape(shuffled[: steps * global_batch], [steps, global_batch])
+
+    return rows
+
+
+def _balanced(labels: np.ndarray, seed: int, steps: int, global_batch: int) -> Plan:
+    members = [np.flatnonzero(labels == label).astype(np.int32) for label in np.unique(labels[labels >= 0])]
+    classes, draws = len(members), steps * global_batch
+
+    def rows(epoch: tf.Tensor) -> tf.Tensor:
+        drawn = epoch * draws + tf.range(draws, dtype=tf.int64)
+        kind, turn = drawn % classes, drawn // classes
+        firsts = [(epoch * draws + classes - 1 - number) // classes for number in range(classes)]
+        lasts = [((epoch + 1) * draws + classes - 1 - number) // classes for number in range(classes)]
+        streams = [_passes(members[number], [seed, number], firsts[number], lasts[number]) for number in range(classes)]
+        begins = tf.cumsum([tf.size(stream, tf.int64) for stream in streams], exclusive=True)
+        dealt = tf.gather(tf.concat(streams, 0), tf.gather(begins - tf.stack(firsts), kind) + turn)
+        # Dealt in turn, a class would always meet the same neighbours, which mixup and cutmix go by.
+        keys = tf.random.stateless_uniform(
+            [steps, global_batch], tf.stack([seed, tf.cast(epoch, tf.int32)]), alg=ALGORITHM
+        )
+        return tf.gather(tf.reshape(dealt, [steps, global_batch]), tf.argsort(keys, stable=True), batch_dims=1)
+
+    return rows
+
+
+def _passes(members: np.ndarray, seed: list[int], first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+    """Draws `first` to `last` (excluded) of an endless row of permutations of `members`."""
+    count = len(members)
+    begin = first // count
+
+    def permuted(number: tf.Tensor) -> tf.Tensor:
+        folded = tf.random.experimental.stateless_fold_in(tf.constant(seed), number, alg=ALGORITHM)
+        return _shuffle(tf.constant(members), folded)
+
+    numbers = tf.range(begin, (last + count - 1) // count)
+    endless = tf.reshape(tf.map_fn(permuted, numbers, fn_output_signature=tf.int32), [-1])
+    return endless[first - begin * count : last - begin * count]
+
+
+def _shuffle(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.experimental.stateless_shuffle(values, seed=seed, alg=ALGORITHM)

@@ -1,0 +1,186 @@
+"""Batches from shards that need not fit into memory: windows of random chunks, each shuffled whole.
+
+An epoch is a permutation of the split's chunks (`fer.data.chunks`: up to 256 neighbouring records), seen as one long
+row of examples. The row is cut into `LANES` equal lanes, and each step takes its share of every lane: lane i fills
+the i-th part of the global batch. Of each lane, a window of the next examples is read, shuffled and dealt out. So
+
+- a step's examples follow from (seed, epoch, step): its window is computed, and nothing before it is read;
+- every example comes at most once an epoch, and all but the last partial batch do;
+- a worker reads the lanes that its part of the global batch lies in: its share of the data, where the number of
+  workers divides that of the lanes, and the global batch is the same on any number of workers;
+- memory holds the window being dealt out, the next one, and the chunks of which that is joined.
+
+What the shuffling is worth: examples of one step come from as many chunks as the window has, out of all of the
+split; those of one chunk meet in one window in every epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from fer.data import chunks, records
+from fer.data.batches import AHEAD, Batch, Weighted
+from fer.data.chunks import Chunks
+from fer.data.manifest import Manifest
+from fer.data.sampling import ALGORITHM
+
+LANES = 16  # of a global batch, where they divide it
+READERS = 4  # chunks read and parsed at a time
+BUFFER = 1 << 18  # bytes of a file taken at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """A split on disk or in a store, its shards checked and its records found."""
+
+    paths: tuple[str, ...]
+    sizes: tuple[int, ...]  # of the shards, in bytes
+    chunks: Chunks
+    window: int  # examples shuffled together
+
+    @property
+    def examples(self) -> int:
+        return int(self.chunks.count.sum())
+
+
+def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
+    """Checks a split's shards and finds their records.
+
+    Raises:
+      UserError: see `fer.data.chunks.find`.
+    """
+    found = chunks.find(manifest, split)
+    shards = manifest.split(split).shards
+    paths = tuple(os.path.join(manifest.folder, shard.file) for shard in shards)
+    return Stream(paths, tuple(shard.bytes for shard in shards), found, window)
+
+
+def training_batches(
+    stream: Stream,
+    seed: int,
+    global_batch: int,
+    steps: int,
+    start: int,
+    stop: int,
+    replicas: int,
+    local: Sequence[int],
+) -> tf.data.Dataset:
+    """See `fer.data.pipeline.training_batches`; `steps` are those of an epoch."""
+    share = global_batch // replicas
+    positions = np.concatenate([np.arange(number * share, (number + 1) * share) for number in local]).astype(np.int32)
+    width = global_batch // math.gcd(global_batch, LANES)  # examples of a lane in a step
+    lanes = np.unique(positions // width)
+    columns = np.searchsorted(lanes, positions // width) * width + positions % width
+    window_steps = max(1, stream.window // global_batch)
+
+    def windows(epoch: tf.Tensor) -> tf.data.Dataset:
+        """The images and labels of each window of an epoch, and the rows of its steps in them."""
+        pieces_of = _epoch_pieces(stream, seed, epoch)
+        first_step = tf.maximum(tf.constant(start, tf.int64) - epoch * steps, 0)
+
+        def load(window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            before = window * window_steps
+            here = tf.minimum(steps - before, window_steps)
+
+            def lane_pieces(lane: tf.Tensor) -> tf.data.Dataset:
+                return pieces_of((lane * steps + before) * width, here * width)
+
+            pieces = tf.data.Dataset.from_tensor_slices(lanes.astype(np.int64)).flat_map(lane_pieces)
+            read = pieces.map(_reader(stream), num_parallel_calls=READERS)
+            images, labels = read.rebatch(len(lanes) * here * width).get_single_element()
+            rows = tf.gather(_shuffled_rows(seed, epoch, window, lanes, here, width), columns, axis=1)
+            return images, labels, rows[tf.maximum(first_step - before, 0) :]
+
+        return tf.data.Dataset.range(first_step // window_steps, -(-steps // window_steps)).map(load)
+
+    def deal(images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
+        def gather(chosen: tf.Tensor, mine: tf.Tensor) -> Batch:
+            return Batch(tf.gather(images, chosen), tf.gather(labels, chosen), mine)
+
+        mine = tf.tile(tf.reshape(positions, [-1, share]), [tf.shape(rows)[0], 1])
+        return tf.data.Dataset.from_tensor_slices((tf.reshape(rows, [-1, share]), mine)).map(gather)
+
+    epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
+    batches = epochs.flat_map(windows).prefetch(1).flat_map(deal)
+    return batches.take((stop - start) * len(local)).prefetch(AHEAD * len(local))
+
+
+def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
+    """See `fer.data.pipeline.evaluation_batches`."""
+
+    def fill(images: tf.Tensor, labels: tf.Tensor) -> Weighted:
+        missing = batch - tf.shape(labels)[0]
+        weights = tf.pad(tf.ones_like(labels, tf.float32), [[0, missing]])
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        return Weighted(
+            tf.ensure_shape(images, [batch, *images.shape[1:]]),
+            tf.ensure_shape(tf.pad(labels, [[0, missing]]), [batch]),
+            tf.ensure_shape(weights, [batch]),
+        )
+
+    read = tf.data.Dataset.from_tensor_slices(tuple(stream.chunks)).map(_reader(stream), num_parallel_calls=READERS)
+    return read.rebatch(batch).map(fill).prefetch(AHEAD)
+
+
+def _epoch_pieces(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]:
+    """The function that finds examples `begin` to `begin + count` of an epoch's row: a dataset of parts of chunks."""
+    shard, offset, length, count = (tf.constant(column) for column in stream.chunks)
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(len(stream.chunks.count)), seed=tf.stack([seed, tf.cast(epoch, tf.int32)]), alg=ALGORITHM
+    )
+    ends = tf.cumsum(tf.gather(count, order))
+
+    def pieces(begin: tf.Tensor, wanted: tf.Tensor) -> tf.data.Dataset:
+        first = tf.searchsorted(ends, [begin], side="right")[0]
+        last = tf.searchsorted(ends, [begin + wanted], side="left")[0]
+        chosen, stops = order[first : last + 1], ends[first : last + 1]
+        starts = stops - tf.gather(count, chosen)
+        skipped = tf.maximum(begin - starts, 0)
+        taken = tf.minimum(stops, begin + wanted) - starts - skipped
+        lengths = tf.gather(length, chosen)
+        offsets = tf.gather(offset, chosen) + skipped * (lengths + chunks.FRAMING)
+        return tf.data.Dataset.from_tensor_slices((tf.gather(shard, chosen), offsets, lengths, taken))
+
+    return pieces
+
+
+def _shuffled_rows(
+    seed: int, epoch: tf.Tensor, window: tf.Tensor, lanes: np.ndarray, steps: tf.Tensor, width: int
+) -> tf.Tensor:
+    """[steps, lanes * width] int32: rows of a window that holds `lanes` one after the other, each shuffled in itself.
+
+    Numbers are drawn for all lanes there are, so that a worker's do not depend on how many it reads.
+    """
+    drawn = tf.random.experimental.stateless_fold_in(
+        tf.stack([seed, tf.cast(epoch, tf.int32)]), window + 1, alg=ALGORITHM
+    )
+    count = tf.cast(steps * width, tf.int32)
+    keys = tf.random.stateless_uniform([LANES, count], drawn, alg=ALGORITHM)
+    shuffled = tf.argsort(tf.gather(keys, lanes), stable=True) + count * tf.range(len(lanes))[:, tf.newaxis]
+    by_step = tf.transpose(tf.reshape(shuffled, [len(lanes), -1, width]), [1, 0, 2])
+    return tf.reshape(by_step, [-1, len(lanes) * width])
+
+
+def _reader(stream: Stream) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """The function that reads `count` records of `length` bytes at `offset` of a shard, and parses them at once."""
+    paths, sizes = tf.constant(stream.paths), tf.constant(stream.sizes, tf.int64)
+
+    def read(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        stride = length + chunks.FRAMING
+        span = count * stride
+        # As a file of one record with a long header and footer, a range of bytes is read by TensorFlow itself.
+        ranged = tf.data.FixedLengthRecordDataset(
+            tf.gather(paths, shard), span, offset, tf.gather(sizes, shard) - offset - span, BUFFER
+        )
+        starts = chunks.HEADER + tf.range(count) * stride
+        data = tf.strings.substr(ranged.get_single_element(), starts, tf.fill([count], length))
+        return records.parse(data)
+
+    return read

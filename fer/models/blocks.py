@@ -1,0 +1,62 @@
+"""A backbone's layers in blocks, from input to output."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import tensorflow as tf
+
+from fer.config import nearest
+from fer.errors import UserError
+
+
+@dataclasses.dataclass
+class Block:
+    """Layers between two points that all paths through the network pass."""
+
+    name: str
+    layers: list[tf.keras.layers.Layer]
+    end: tf.keras.layers.Layer  # its output is the block's
+
+
+def blocks(network: tf.keras.Model, ends: str) -> list[Block]:
+    """Divides a network.
+
+    Args:
+      network: a functional model; Keras lists its layers by their distance from the output.
+      ends: as in `fer.models.registry.Backbone`.
+
+    Returns:
+      The blocks, which hold every layer once. Layers after the last end belong to the last block.
+    """
+    found: list[Block] = []
+    waiting, unnamed = [], 0
+    for layer in network.layers:
+        waiting.append(layer)
+        match = re.fullmatch(ends, layer.name)
+        if not match:
+            continue
+        if not match.lastindex:
+            unnamed += 1
+        name = match[match.lastindex] if match.lastindex else f"block{unnamed}"
+        if found and found[-1].name == name:
+            found[-1].layers += waiting
+            found[-1].end = layer
+        else:
+            found.append(Block(name, waiting, layer))
+        waiting = []
+    found[-1].layers += waiting
+    return found
+
+
+def cut(network: tf.keras.Model, ends: str, last: str) -> tf.keras.Model:
+    """The network up to the end of the block called `last`.
+
+    Raises:
+      UserError: it has no such block.
+    """
+    known = {block.name: block for block in blocks(network, ends)}
+    if last not in known:
+        raise UserError(f"config.model.cut names no block of {network.name}: {last!r}{nearest(last, list(known))}.")
+    return tf.keras.Model(network.input, known[last].end.output, name=network.name)

@@ -1,0 +1,137 @@
+"""Pretrained weights: of ImageNet through Keras' cache, or from a file, put into a classifier's backbone.
+
+They are read into the network as it was published, three channels and all, and go from there into ours layer by
+layer. Files are read as arrays: nothing in them is unpickled or run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from fer import files
+from fer.config import Model
+from fer.errors import UserError
+from fer.models import registry, weights
+from fer.models.classifier import backbone_of, channel_mixing
+
+layers = tf.keras.layers
+
+
+def load(model: tf.keras.Model, config: Model) -> None:
+    """Puts the weights that `config.weights` names into a classifier; "none" leaves it as it is.
+
+    A file holds the backbone's weights: .npz with arrays in the order of Keras' `get_weights`, or under keys
+    "layer/index", of which those of other layers, such as an old head, are left out; .h5 or .keras as Keras saves
+    them. An .npz that `fer.models.weights.save` wrote holds the head too and is taken whole.
+
+    Args:
+      model: what `fer.models.classifier.build` made of `config`.
+      config: names the weights.
+
+    Raises:
+      UserError: the weights are absent, damaged, or another architecture's (which layer differs is said).
+    """
+    if config.weights == "none":
+        return
+    chosen = registry.backbone(config.name)
+    network = backbone_of(model)
+    side = network.input_shape[1]
+    if config.weights == "imagenet":
+        donor = _imagenet(config.name, chosen, side)
+    else:
+        arrays = weights.read(config.weights) if config.weights.endswith(".npz") else None
+        if arrays and [array.shape for array in arrays.values()] == [tuple(weight.shape) for weight in model.weights]:
+            model.set_weights(list(arrays.values()))
+            return
+        donor = chosen.build(side, chosen.channels)
+        if arrays is None:
+            _load_keras(donor, config.weights)
+        else:
+            _set_arrays(donor, arrays, config.weights)
+    transfer(donor, network, channel_mixing(config))
+
+
+def transfer(donor: tf.keras.Model, network: tf.keras.Model, mixing: np.ndarray | None) -> None:
+    """Copies a published network's weights into our version of it (`fer.models.classifier.network_of`).
+
+    Args:
+      donor: the network as published.
+      network: ours, perhaps cut and with fewer channels.
+      mixing: [3, channels], or None for equal channels: channel c of the donor's input is the product of row c
+        with the channels of ours, and so the stem's kernels are summed.
+    """
+    theirs = [layer for layer in donor.layers if layer.weights and not isinstance(layer, layers.Normalization)]
+    for place, (ours, source) in enumerate(zip((layer for layer in network.layers if layer.weights), theirs)):
+        arrays = source.get_weights()
+        if place == 0 and mixing is not None:
+            arrays[0] = np.einsum("hwio,ic->hwco", arrays[0], mixing)
+        if isinstance(ours, layers.DepthwiseConv2D) and not isinstance(source, layers.DepthwiseConv2D):
+            arrays[0] = arrays[0].transpose(0, 1, 3, 2)  # was a convolution in groups: see fer.models.adapting
+        ours.set_weights(arrays)
+
+
+def _imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.Model:
+    if chosen.imagenet is None:
+        raise UserError(
+            f"config.model.weights is 'imagenet', which are not published for {name} in Keras; it must be none or a "
+            "file."
+        )
+    try:
+        return chosen.imagenet(side)
+    except Exception as error:  # Keras raises no narrower one
+        failed = re.match(r"URL fetch failure on\s*(\S+?):? ", f"{error} ")
+        if not failed:
+            raise
+        url = failed[1]
+        place = os.path.join(os.path.expanduser("~"), ".keras", "models", url.rpartition("/")[2])
+        raise UserError(
+            f"The ImageNet weights of {name} cannot be fetched ({files.reason(error)}): fetch {url} elsewhere and put "
+            f"it at {place}."
+        ) from error
+
+
+def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: str) -> None:
+    """Arrays by "layer/index", or in the order of `donor.get_weights()`."""
+    if all("/" in key for key in arrays):
+        keys = [f"{layer.name}/{index}" for layer in donor.layers for index in range(len(layer.weights))]
+        missing = [key for key in keys if key not in arrays]
+        if missing:
+            raise UserError(f"{path} holds no {missing[0]}, which {donor.name} needs: it is another architecture's.")
+        found = [arrays[key] for key in keys]
+        wanted = [weight for layer in donor.layers for weight in layer.weights]
+    else:
+        found, wanted = list(arrays.values()), donor.weights
+    weights.check_shapes(wanted, found, path, donor.name)
+    for weight, array in zip(wanted, found):
+        weight.assign(array)
+
+
+def _load_keras(donor: tf.keras.Model, path: str) -> None:
+    """Keras' own formats. Of a .keras archive only the arrays are read, not the model's description."""
+    if not tf.io.gfile.exists(path):
+        raise UserError(f"There is no weights file {path}.")
+    try:
+        with _local(path) as file:
+            donor.load_weights(file)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as error:
+        raise UserError(f"{path} does not hold the weights of {donor.name}: {files.reason(error)}.") from error
+
+
+@contextlib.contextmanager
+def _local(path: str) -> Iterator[str]:
+    """A path that HDF5, which knows no s3://, can open."""
+    if "://" not in path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, os.path.basename(path))
+        tf.io.gfile.copy(path, copy)
+        yield copy

@@ -1,0 +1,110 @@
+"""What TensorFlow Addons alone provides: LAMB, rectified Adam with Lookahead, kappa and Matthews' coefficient.
+
+The only file that imports it. It is imported where it is asked for, so that everything else runs without it.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from fer.errors import UserError
+
+
+def lamb(rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float):
+    """LAMB (You et al. 2020, arXiv:1904.00962), made for large global batches.
+
+    Args:
+      rate: the learning rate.
+      decay: weight decay, which enters the layer's trust ratio as in the paper.
+      undecayed: patterns of the names of variables without decay and without the trust ratio.
+      clip: norm to which the global gradient is clipped; 0 does not clip.
+    """
+    return _addons().optimizers.LAMB(
+        learning_rate=rate,
+        weight_decay=decay,
+        exclude_from_weight_decay=undecayed,
+        exclude_from_layer_adaptation=undecayed,
+        **_clipping(clip),
+    )
+
+
+def rectified_adam_with_lookahead(
+    rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float
+):
+    """Rectified Adam (Liu et al. 2020, arXiv:1908.03265) in Lookahead (Zhang et al. 2019, arXiv:1907.08610).
+
+    Weights decay decoupled from the gradient, by rate times `decay` a step; arguments as for `lamb`.
+    """
+    tfa = _addons()
+    base = tfa.optimizers.RectifiedAdam
+    if not decay:
+        return tfa.optimizers.Lookahead(base(learning_rate=rate, **_clipping(clip)))
+    decayed = tfa.optimizers.extend_with_decoupled_weight_decay(base)
+
+    class Decayed(decayed):
+        """Knows by name which variables decay.
+
+        RectifiedAdam's own decay takes every variable along. The extension's list is filled by a method that
+        Lookahead does not call, and holds no variable of a replica.
+        """
+
+        def _do_use_weight_decay(self, variable: tf.Variable) -> bool:
+            return not any(re.search(pattern, variable.name) for pattern in undecayed)
+
+    inner = Decayed(_Times(rate, decay), learning_rate=rate, **_clipping(clip))
+    return tfa.optimizers.Lookahead(inner)
+
+
+def agreement(confusion: np.ndarray) -> dict[str, float]:
+    """Cohen's kappa and Matthews' correlation coefficient; 0 where a coefficient is not defined.
+
+    Args:
+      confusion: [classes, classes] counts, rows true, columns predicted.
+    """
+    metrics = _addons().metrics
+    classes = len(confusion)
+    kappa = metrics.CohenKappa(classes, sparse_labels=True)
+    matthews = metrics.MatthewsCorrelationCoefficient(classes)
+    for metric in (kappa, matthews):
+        metric.conf_mtx.assign(confusion.astype(np.float32))
+    values = {"cohen_kappa": float(kappa.result()), "matthews": float(matthews.result())}
+    return {name: value if np.isfinite(value) else 0.0 for name, value in values.items()}
+
+
+class _Times(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule times a number."""
+
+    def __init__(self, schedule: tf.keras.optimizers.schedules.LearningRateSchedule, factor: float):
+        self.schedule, self.factor = schedule, factor
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        return self.schedule(step) * self.factor
+
+    def get_config(self) -> dict:
+        return {"schedule": self.schedule, "factor": self.factor}
+
+
+def _clipping(clip: float) -> dict[str, float]:
+    return {"global_clipnorm": clip} if clip else {}
+
+
+def _addons() -> types.ModuleType:
+    """TensorFlow Addons, without its notice that it is no longer developed.
+
+    Raises:
+      UserError: it is not installed, as beside TensorFlow 2.16 and later.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import tensorflow_addons
+        except ImportError as error:
+            raise UserError(
+                "This needs tensorflow-addons, which is installed beside TensorFlow 2.15 alone; choose sgd or adamw."
+            ) from error
+    return tensorflow_addons

@@ -1,0 +1,59 @@
+"""AugMix: mixtures of an image with changed copies of itself."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.augment import augmix
+from fer.augment.draws import Draws
+
+MANY = 600
+DRAWS = Draws(tf.constant([1, 2]), tf.range(MANY), MANY)
+ROWS, COLUMNS = np.mgrid[:48, :48]
+FACE = (127 + 90 * np.sin(ROWS / 7) * np.cos(COLUMNS / 9)).astype(np.uint8)
+FACES = np.broadcast_to(FACE[None, ..., None], (MANY, 48, 48, 1))
+
+
+@pytest.fixture(scope="module")
+def mixed() -> np.ndarray:
+    return augmix.augmix(FACES, DRAWS).numpy()
+
+
+def test_faces_stay_near_and_no_two_alike(mixed):
+    assert mixed.dtype == np.uint8
+    correlation = [np.corrcoef(FACE.ravel(), each.ravel())[0, 1] for each in mixed[..., 0]]
+    assert np.median(correlation) > 0.9
+    assert len(np.unique(mixed.reshape(MANY, -1), axis=0)) > 0.95 * MANY
+
+
+def test_severity_moves_faces_further(mixed):
+    severe = augmix.augmix(FACES, DRAWS, severity=10.0).numpy()
+
+    def distance(images):
+        return np.abs(images.astype(int) - FACES).mean()
+
+    assert distance(severe) > 1.5 * distance(mixed)
+
+
+def test_the_copies_share_is_uniform():
+    """Black images with white copies show it as their grey level; the mean and variance of Beta(1, 1)."""
+    shares = DRAWS.salted(4).uniform(1)
+    copies = tf.fill([MANY, 3, 4, 4, 1], tf.constant(255, tf.uint8))
+    weights = shares * tf.constant([[0.2, 0.3, 0.5]])
+    levels = augmix._mixed(tf.zeros([MANY, 4, 4, 1], tf.uint8), copies, weights).numpy()[:, 0, 0, 0] / 255
+    np.testing.assert_allclose(levels, shares[:, 0], atol=0.003)
+    assert levels.mean() == pytest.approx(1 / 2, abs=5 * np.sqrt(1 / 12 / MANY))
+    assert levels.var() == pytest.approx(1 / 12, rel=0.15)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_chains_have_one_to_three_operations_equally_often(number):
+    """The first operation is always there, the second in two of three, the third in one of three."""
+    layers = []
+    monkey = pytest.MonkeyPatch()
+    monkey.setattr(augmix.operations, "chained", lambda given, *_: layers.extend(given))
+    augmix._chain(DRAWS, 48, 3.0)
+    monkey.undo()
+    there = np.any([drew.numpy() for drew in layers[number].name.values()], axis=0).mean()
+    expected = (3 - number) / 3
+    assert abs(there - expected) <= 5 * np.sqrt(expected * (1 - expected) / MANY)

@@ -1,0 +1,44 @@
+"""The augmentation benchmark measures each contestant on the same images, and says who is missing."""
+
+import numpy as np
+import pytest
+
+from fer.benchmark import augment, rivals
+from fer.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Without rivals in processes of their own, each of which would load its libraries."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(rivals, "missing", lambda name: True)
+    results = augment.measure("flip|mixup(0.2)", batch=4, repeats=1, rounds=1)
+    patch.undo()
+    return {result.name: result for result in results}
+
+
+def test_every_figure_is_a_rate_and_names_its_baseline(measured):
+    assert all(result.value > 0 and result.unit == "images/s" for result in measured.values())
+    assert measured["fer, randaugment(2, 9)"].baseline == "KerasCV, RandAugment"
+    assert measured["warp, gathers"].baseline == "warp, kernel"
+    assert {"Keras, ImageDataGenerator", "randaugment, under jit_compile", "stage: warp"} <= set(measured)
+    assert len({result.suite for result in measured.values()}) == 1
+
+
+def test_a_policy_with_a_fault_is_told_before_anything_is_measured():
+    with pytest.raises(UserError, match="the nearest is flip"):
+        augment.measure("flop")
+
+
+def test_what_is_not_installed_is_missing(monkeypatch):
+    monkeypatch.setitem(rivals.RIVALS, "nobody", ("no_such_package", None))
+    assert rivals.missing("nobody")
+
+
+@pytest.mark.parametrize("name", rivals.RIVALS)
+def test_a_rival_changes_images_and_counts_them(name):
+    if rivals.missing(name):
+        pytest.skip(f"{name} is not installed; the extra bench has it")
+    images = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 1), dtype=np.uint8)
+    with rivals.running(name, images, processes=1, repeats=3) as work:
+        assert work() == 3 * 6

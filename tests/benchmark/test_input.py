@@ -1,0 +1,79 @@
+"""The input benchmark: rivals hand out the same faces, and sizes that do not fit are left out."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from fer.benchmark import input as suite
+from fer.benchmark import shards
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
+LABELS = np.arange(40) % 7
+
+
+def faces(batches, count: int) -> set[tuple[bytes, int]]:
+    """The different faces of the first `count` batches, with their labels."""
+    found = set()
+    for _, batch in zip(range(count), batches):
+        found |= {(np.asarray(image).tobytes(), int(label)) for image, label in zip(batch[0], batch[1])}
+    return found
+
+
+@pytest.fixture
+def given() -> set[tuple[bytes, int]]:
+    return {(image.tobytes(), int(label)) for image, label in zip(IMAGES, LABELS)}
+
+
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+def test_ours_hands_out_the_faces(mode, given, tmp_path):
+    data = shards.write(str(tmp_path / "shards"), IMAGES.reshape(40, -1), LABELS, rows=400)
+    assert faces(suite.fer_batches(data, mode), 3) == given
+
+
+def test_the_usual_pipeline_hands_out_the_faces(given, tmp_path):
+    path = suite.write_plain(str(tmp_path / "plain"), IMAGES.reshape(40, -1), LABELS, rows=400)
+    assert faces(suite.usual([path]), 8) == given
+
+
+def test_pytorchs_loader_hands_out_the_faces(given, tmp_path):
+    pytest.importorskip("torch", reason="torch is in the extra `bench`")
+    pictures = suite.write_pngs(str(tmp_path / "png"), IMAGES, LABELS, rows=400)
+    assert faces(suite.torch_batches(pictures), 3) == given
+
+
+def test_shards_for_measuring_are_as_long_as_asked_for_and_sound(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_ROWS", 150)
+    data = shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
+    assert [shard.examples for shard in data.split("train").shards] == [134, 133, 133]
+    assert suite.pipeline.open_split(data, "train", suite.Data()).examples == 400
+
+
+def test_streaming_is_measured_in_a_process_for_each_size(tmp_path):
+    rate, peak = suite.sizes(str(tmp_path), (2000,))
+    assert rate.value > 0
+    assert 100 < peak.value < 3000
+    assert (rate.name, peak.name, peak.unit) == ("streaming 2,000 rows", "peak memory, streaming 2,000 rows", "MiB")
+
+
+def test_a_size_that_the_disk_cannot_hold_is_left_out_and_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
+    assert suite.sizes(str(tmp_path), (1_000_000,)) == []
+    assert "1,000,000 rows is left out" in capsys.readouterr().out
+
+
+def test_figures_are_relative_to_the_usual_pipeline(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(suite, "PASSES", {"resident": 1, "streaming": 1})
+
+    def absent(_):
+        raise ImportError("torch")
+
+    monkeypatch.setattr(suite, "torch_batches", absent)
+    measured = suite.rivals(str(tmp_path), IMAGES, LABELS, rows=1600)
+    assert [(each.name, each.baseline is None) for each in measured] == [
+        (suite.USUAL, True),
+        ("fer, resident", False),
+        ("fer, streaming", False),
+    ]
+    assert all(each.value > 0 for each in measured)
+    assert "torch is not installed" in capsys.readouterr().out

@@ -1,0 +1,66 @@
+"""Balanced sampling: every class equally often, every face of a class equally often, from any epoch."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.data import pipeline, sampling
+from fer.data.records import Faces
+
+LABELS = np.repeat(np.arange(7), [40, 3, 41, 72, 48, 32, 50]).astype(np.int32)
+STEPS, BATCH = 8, 32
+
+
+def drawn(epochs: int, labels=LABELS, seed=5) -> np.ndarray:
+    """Rows, [epochs * STEPS, BATCH]."""
+    plan = sampling.plan("balanced", labels, seed, STEPS, BATCH)
+    return np.concatenate([plan(tf.constant(epoch, tf.int64)).numpy() for epoch in range(epochs)])
+
+
+def test_each_class_is_drawn_equally_often():
+    counts = np.bincount(LABELS[drawn(7).ravel()])
+    assert counts.max() - counts.min() <= 1
+
+
+def test_each_batch_has_its_share_of_each_class():
+    for batch in drawn(3):
+        assert set(np.bincount(LABELS[batch], minlength=7)) <= {BATCH // 7, BATCH // 7 + 1}
+
+
+@pytest.mark.parametrize("label", range(7))
+def test_each_face_of_a_class_is_drawn_equally_often(label):
+    counts = np.bincount(drawn(9).ravel(), minlength=len(LABELS))[label == LABELS]
+    assert counts.max() - counts.min() <= 1
+
+
+def test_passes_over_a_class_differ():
+    rows = drawn(5).ravel()
+    fear = rows[LABELS[rows] == 2][:123].reshape(3, 41)
+    assert (fear[0] != fear[1]).any()
+    assert (fear[1] != fear[2]).any()
+
+
+def test_a_class_has_no_place_of_its_own_in_the_batch():
+    labels = LABELS[drawn(40)]
+    assert all(len(np.unique(column)) == 7 for column in labels.T)
+
+
+def test_faces_without_a_label_and_classes_without_faces_are_passed_over():
+    labels = np.where(LABELS < 2, -1, LABELS)
+    counts = np.bincount(labels[drawn(5, labels).ravel()], minlength=7)
+    assert (counts[:2] == 0).all()
+    assert counts[2:].max() - counts[2:].min() <= 1
+
+
+def test_any_step_can_come_first_in_balanced_batches_too():
+    images = np.zeros((len(LABELS), 48, 48, 1), np.uint8)
+    images[:, 0, 0, 0], images[:, 0, 1, 0] = np.arange(len(LABELS)) // 256, np.arange(len(LABELS)) % 256
+    faces = Faces(images, LABELS, np.arange(len(LABELS)), None)
+
+    def rows(start: int) -> np.ndarray:
+        batches = pipeline.training_batches(faces, 5, BATCH, start, 20, 1, [0], "balanced")
+        return np.array([batch.images.numpy()[:, 0, :2, 0] @ [256, 1] for batch in batches])
+
+    whole = rows(0)
+    for start in (1, 7, 13):
+        np.testing.assert_array_equal(rows(start), whole[start:])

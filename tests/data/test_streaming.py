@@ -1,0 +1,170 @@
+"""Streaming promises what memory promises, window by window: order by (seed, step) alone, every face once an epoch."""
+
+import hashlib
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Data
+from fer.data import chunks, manifest, pipeline, records
+from fer.errors import UserError
+from fer.labels import CLASSES
+
+COUNT, BATCH = 1000, 32
+STEPS = COUNT // BATCH
+WINDOW = 4 * BATCH
+
+
+def shards(folder: str, count: int, files: int) -> manifest.Manifest:
+    """Faces whose first two pixels are their own number and whose label is that modulo 7, in several shards."""
+    numbers = np.arange(count)
+    images = np.zeros((count, 2304), np.uint8)
+    images[:, 0], images[:, 1] = numbers // 256, numbers % 256
+    made = []
+    for part in np.array_split(numbers, files):
+        path = os.path.join(folder, f"train-{len(made)}.tfrecord")
+        with tf.io.TFRecordWriter(path) as writer:
+            for message in records.encode(images[part], part % 7, part, None):
+                writer.write(message)
+        with open(path, "rb") as file:
+            content = file.read()
+        made.append(
+            manifest.Shard(os.path.basename(path), len(part), len(content), hashlib.sha256(content).hexdigest())
+        )
+    counts = dict(zip(CLASSES, np.bincount(numbers % 7, minlength=7).tolist()))
+    split = manifest.Split("train", count, counts, tuple(made))
+    return manifest.Manifest(folder, "numbers", CLASSES, {"train": split}, {"mean": 0.0, "std": 0.0}, "", {})
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "CHUNK", 16)
+        folder = str(tmp_path_factory.mktemp("numbered"))
+        yield shards(folder, COUNT, files=5)
+
+
+@pytest.fixture(scope="module")
+def stream(numbered):
+    return pipeline.open_split(numbered, "train", Data(mode="streaming", shuffle_window=WINDOW))
+
+
+def rows(source, start, stop, replicas=1, local=(0,), seed=3) -> np.ndarray:
+    """The faces' numbers, [steps * local replicas, share]."""
+    batches = pipeline.training_batches(source, seed, BATCH, start, stop, replicas, local)
+    return np.array([batch.images.numpy()[:, 0, :2, 0] @ [256, 1] for batch in batches])
+
+
+@pytest.fixture(scope="module")
+def epochs(stream):
+    return rows(stream, 0, 3 * STEPS)
+
+
+def test_an_epoch_shows_every_face_at_most_once_and_all_but_a_partial_batch(epochs):
+    for epoch in np.split(epochs, 3):
+        assert len(np.unique(epoch)) == STEPS * BATCH > COUNT - BATCH
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, STEPS - 1, STEPS, STEPS + 6, 3 * STEPS - 1])
+def test_any_step_can_come_first(stream, epochs, start):
+    np.testing.assert_array_equal(rows(stream, start, 3 * STEPS), epochs[start:])
+
+
+def test_a_step_far_from_the_beginning_reads_one_window_of_its_chunks(stream, monkeypatch):
+    read = []
+    parse = records.parse
+
+    def counting(serialized):
+        read.append(tf.py_function(lambda data: seen.append(len(data)), [serialized], []))
+        with tf.control_dependencies(read[-1:]):
+            return parse(serialized)
+
+    seen: list[int] = []
+    monkeypatch.setattr(records, "parse", counting)
+    assert rows(stream, 1000 * STEPS + 9, 1000 * STEPS + 10).shape == (1, BATCH)
+    assert sum(seen) <= 2 * WINDOW  # its own and, while that is dealt out, the next
+
+
+def test_images_and_labels_are_those_that_were_written(stream):
+    for batch in pipeline.training_batches(stream, 3, BATCH, 0, STEPS, 1, [0]):
+        number = batch.images.numpy()[:, 0, :2, 0] @ [256, 1]
+        np.testing.assert_array_equal(batch.labels, number % 7)
+        assert (batch.images.dtype, batch.labels.dtype, batch.positions.dtype) == (tf.uint8, tf.int32, tf.int32)
+
+
+@pytest.mark.parametrize("replicas", [2, 4])
+def test_replicas_share_the_batch_of_one_in_order(stream, epochs, replicas):
+    shared = rows(stream, 2, 9, replicas, range(replicas))
+    np.testing.assert_array_equal(shared.reshape(-1, BATCH), epochs[2:9])
+
+
+def test_workers_share_it_too_and_know_the_positions(stream, epochs):
+    for worker in (0, 1):
+        local = [2 * worker, 2 * worker + 1]
+        for number, batch in enumerate(pipeline.training_batches(stream, 3, BATCH, 0, 9, 4, local)):
+            step, replica = number // 2, local[number % 2]
+            np.testing.assert_array_equal(batch.positions, range(8 * replica, 8 * replica + 8))
+            found = batch.images.numpy()[:, 0, :2, 0] @ [256, 1]
+            np.testing.assert_array_equal(found, epochs[step][batch.positions.numpy()])
+
+
+def test_a_worker_reads_its_share_of_an_epoch(stream, epochs):
+    halves = [rows(stream, 0, STEPS, 2, [worker]) for worker in (0, 1)]
+    assert not np.intersect1d(*halves).size
+    np.testing.assert_array_equal(np.union1d(*halves), np.unique(epochs[:STEPS]))
+
+
+def test_windows_mix_the_shards_and_no_two_epochs_are_alike(stream):
+    orders = rows(stream, 0, 20 * STEPS).reshape(20, -1)
+    place = np.arange(orders.shape[1])
+    correlations = [np.corrcoef(place, order)[0, 1] for order in orders]
+    # Chunks of 16 move as one: about COUNT / 16 independent places, so a standard deviation of 1 / 8 an epoch.
+    assert abs(np.mean(correlations)) < 4 * 0.125 / np.sqrt(20)
+    between = np.corrcoef(orders)[~np.eye(20, dtype=bool)]
+    assert abs(between).max() < 0.75
+    assert abs(between.mean()) < 0.05
+
+
+def test_a_batch_comes_from_all_shards(epochs):
+    assert np.mean([len(np.unique(batch // 200)) for batch in epochs]) > 3
+
+
+def test_another_seed_gives_another_order(stream, epochs):
+    assert (rows(stream, 0, 2, seed=4) != epochs[:2]).any()
+
+
+@pytest.mark.parametrize("window", [1, BATCH, 3 * BATCH + 5, 10 * COUNT])
+def test_every_window_shows_every_face(numbered, window):
+    source = pipeline.open_split(numbered, "train", Data(mode="streaming", shuffle_window=window))
+    assert len(np.unique(rows(source, 0, STEPS))) == STEPS * BATCH
+
+
+def test_a_batch_that_lanes_do_not_divide_is_whole(stream):
+    batches = list(pipeline.training_batches(stream, 3, 15, 0, COUNT // 15, 1, [0]))
+    numbers = np.concatenate([batch.images.numpy()[:, 0, :2, 0] @ [256, 1] for batch in batches])
+    assert len(np.unique(numbers)) == COUNT // 15 * 15
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 1000, 1024])
+def test_an_evaluation_sees_every_face_once_in_order_in_batches_of_one_size(stream, batch):
+    batches = list(pipeline.evaluation_batches(stream, batch))
+    assert {part.images.shape[0] for part in batches} == {batch}
+    kept = np.concatenate([part.weights for part in batches]) == 1
+    numbers = np.concatenate([part.images.numpy()[:, 0, :2, 0] @ [256, 1] for part in batches])[kept]
+    np.testing.assert_array_equal(numbers, np.arange(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("mode", "memory_mib", "streams"),
+    [("auto", 100, False), ("auto", 0, True), ("resident", 0, False), ("streaming", 100, True)],
+)
+def test_auto_goes_by_the_memory_that_is_allowed(numbered, mode, memory_mib, streams):
+    source = pipeline.open_split(numbered, "train", Data(mode=mode, memory_mib=memory_mib))
+    assert isinstance(source, pipeline.Stream) == streams
+
+
+def test_balanced_sampling_of_what_memory_does_not_hold_is_a_sentence(numbered):
+    with pytest.raises(UserError, match=r"needs the train split in memory: its 2 MiB .*memory_mib, 0;"):
+        pipeline.open_split(numbered, "train", Data(memory_mib=0, sampling="balanced"))

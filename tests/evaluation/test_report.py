@@ -1,0 +1,155 @@
+"""report.html, read as a file and used in a browser."""
+
+import io
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.data import manifest
+from fer.evaluation import bootstrap, eval_json, evaluate, face_sheet, metrics, report_words
+from fer.evaluation.predictions import Predictions
+from fer.evaluation.run import open_run
+from fer.labels import CLASSES
+from tests.evaluation import browser, made
+
+COUNT = 140
+WIDTHS = {"desk": 1100, "phone": 390}
+
+
+def scores() -> tuple:
+    random = np.random.default_rng(1)
+    probabilities = random.dirichlet(np.full(7, 0.2), COUNT)
+    labels = np.where(random.random(COUNT) < 0.5, probabilities.argmax(axis=1), random.integers(0, 7, COUNT))
+    labels[labels == CLASSES.index("disgust")] = 0  # so that some cells are empty
+    return labels, probabilities
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory) -> evaluate.Evaluation:
+    """Of scores drawn by chance: the page does not ask where they come from."""
+    folder = tmp_path_factory.mktemp("report")
+    labels, probabilities = scores()
+    images = made.images(COUNT)
+    shards = manifest.read(made.shards(folder / "a <b> & c", {"validation": (images, labels)}))
+    figures = {
+        **metrics.measure(labels, probabilities),
+        "bootstrap_ci95": bootstrap.intervals(labels, probabilities),
+        "calibration": None,
+        "without_training_images": None,
+        "by_agreement": [{"votes": 9, "examples": COUNT, "accuracy": 0.5}],
+    }
+    content = eval_json.build(
+        [open_run(made.run(folder / "run"))], shards, "validation", figures, 10.0, "flip", "fer", 0
+    )
+    kept = Predictions(labels, probabilities.astype(np.float32), 1000 + np.arange(COUNT))
+    maps = {position: np.zeros((48, 48), np.float32) for position in range(COUNT)}
+    return evaluate.Evaluation(content, kept, images, [], maps)
+
+
+@pytest.fixture(scope="module")
+def written(evaluation, tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("written")
+    evaluate.write(evaluation, str(folder))
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module", params=[("desk", False), ("desk", True), ("phone", False)], ids=str)
+def page(request, written, tmp_path_factory):
+    kind, dark = request.param
+    with browser.chromium(tmp_path_factory.mktemp("profile"), WIDTHS[kind], dark) as page:
+        page.get(f"file://{written}")
+        page.dark = dark
+        yield page
+
+
+def members(true: int, taken: int) -> np.ndarray:
+    """Positions of a cell's faces, the most confident first."""
+    labels, probabilities = scores()
+    confidence = probabilities.astype(np.float32).max(axis=1)
+    found = np.flatnonzero((labels == true) & (probabilities.argmax(axis=1) == taken))
+    return found[np.argsort(-confidence[found], kind="stable")]
+
+
+def test_a_sheet_holds_each_cells_faces_the_most_confident_first():
+    labels, probabilities = scores()
+    images = made.images(COUNT)
+    sheet = face_sheet.sheet(labels, probabilities, images)
+    picture = np.asarray(Image.open(io.BytesIO(sheet.jpeg))).astype(int)
+    for number, cell in enumerate(sheet.cells):
+        expected = members(*divmod(number, 7))
+        assert sheet.positions[cell.first : cell.first + cell.shown].tolist() == expected.tolist()
+        for place, position in enumerate(expected, start=cell.first):
+            top, left = 48 * (place // sheet.columns), 48 * (place % sheet.columns)
+            face = picture[top : top + 48, left : left + 48]
+            assert np.abs(face - images[position, :, :, 0]).mean() < 4
+
+
+def test_a_cell_shows_no_more_faces_than_a_browser_bears(monkeypatch):
+    monkeypatch.setattr(face_sheet, "FACES_A_CELL", 2)
+    labels, probabilities = scores()
+    sheet = face_sheet.sheet(labels, probabilities, made.images(COUNT))
+    assert max(cell.shown for cell in sheet.cells) == 2
+    assert sheet.positions[: sheet.cells[0].shown].tolist() == members(0, 0)[:2].tolist()
+
+
+def test_the_page_asks_nothing_of_a_network(written):
+    text = written.read_text()
+    assert "default-src 'none'" in text
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
+    assert not re.findall(r"url\((?!data:)", text)
+
+
+def test_names_are_escaped(written):
+    assert "a &lt;b&gt; &amp; c" in written.read_text()
+    assert "a <b>" not in written.read_text()
+
+
+def test_the_protocol_is_told_in_words(evaluation):
+    said = " ".join(report_words.protocol(evaluation.content))
+    assert "The split validation chose the weights and is scored here too" in said
+    assert "as it is and mirrored" in said
+    test = {**evaluation.content, "split": "test"}
+    assert "test had no say in it" in " ".join(report_words.protocol(test))
+
+
+def test_every_figure_stands_with_its_interval(evaluation):
+    rows = {row[0]: row for row in report_words.figures(evaluation.content)}
+    low, high = evaluation.content["accuracy_ci95"]
+    assert rows["accuracy"][1:3] == (f"{evaluation.content['accuracy']:.4f}", f"{low:.4f} to {high:.4f}")
+    low, high = evaluation.content["bootstrap_ci95"]["macro_f1"]
+    assert rows["macro F1"][1:3] == (f"{evaluation.content['macro_f1']:.4f}", f"{low:.4f} to {high:.4f}")
+
+
+def test_a_click_on_a_cell_shows_its_faces(page):
+    happy = CLASSES.index("happy")
+    page.find_element("css selector", f'[data-cell="{8 * happy}"]').click()
+    expected = members(happy, happy)
+    assert page.find_element("id", "faces-heading").text.startswith(f"happy, recognised: {len(expected)} faces")
+    captions = [element.text for element in page.find_elements("css selector", "#faces figcaption")]
+    confidence = scores()[1].astype(np.float32).max(axis=1)
+    assert captions == [f"{100 * confidence[position]:.0f} %" for position in expected]
+
+
+def test_the_first_face_that_is_shown_is_the_cells_most_confident(page):
+    page.find_element("css selector", '[data-cell="0"]').click()
+    face = page.find_element("css selector", "#faces .face")
+    shown = np.asarray(Image.open(io.BytesIO(face.screenshot_as_png)).convert("L").resize((48, 48)), int)
+    expected = made.images(COUNT)[members(0, 0)[0], :, :, 0].astype(int)
+    assert np.abs(shown - expected)[4:-4, 4:-4].mean() < 12
+
+
+def test_an_empty_cell_cannot_be_chosen(page):
+    assert not page.find_element("css selector", f'[data-cell="{7 * CLASSES.index("disgust")}"]').is_enabled()
+
+
+def test_nothing_is_wider_than_the_screen_and_the_browser_complains_of_nothing(page):
+    assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_page_is_as_dark_as_its_reader_wants(page):
+    colour = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", colour)[:3])) < 128) == page.dark

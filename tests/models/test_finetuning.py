@@ -1,0 +1,73 @@
+"""Groups, freezing, and what decays."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Model
+from fer.errors import UserError
+from fer.models import classifier, dropout, finetuning
+
+SETTINGS = Model(name="compact_s", image_size=24)
+FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+
+
+@pytest.fixture
+def model() -> tf.keras.Model:
+    return classifier.build(SETTINGS, "float32")
+
+
+def trained(model: tf.keras.Model) -> set:
+    return {
+        group.name
+        for group in finetuning.groups(model, SETTINGS)
+        if any(layer.trainable_weights for layer in group.layers)
+    }
+
+
+def test_groups_go_from_input_to_output(model):
+    names = [group.name for group in finetuning.groups(model, SETTINGS)]
+    stages = ["stem", "half", "half_again", "quarter", "quarter_residual", "eighth", "eighth_residual"]
+    assert names == [*stages, "head"]
+
+
+def test_the_head_alone_can_be_trained(model):
+    finetuning.set_trainable(model, SETTINGS, "head", batch_norm=True)
+    assert [weight.shape.as_list() for weight in model.trainable_weights] == [[128, 7], [7]]
+
+
+def test_the_last_blocks_can_be_trained_and_then_everything(model):
+    finetuning.set_trainable(model, SETTINGS, "eighth", batch_norm=True)
+    assert trained(model) == {"eighth", "eighth_residual", "head"}
+    finetuning.set_trainable(model, SETTINGS, "stem", batch_norm=True)
+    assert len(model.trainable_weights) == len(classifier.build(SETTINGS, "float32").trainable_weights)
+
+
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, Model(name="keras_cv/efficientnetv2_b0", image_size=32)], ids=["plain", "composite"]
+)
+def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings):
+    model = classifier.build(settings, "float32")
+    finetuning.set_trainable(model, settings, "stem", batch_norm=False)
+    assert not [weight.name for weight in model.trainable_weights if "gamma" in weight.name or "beta" in weight.name]
+    before = [weight.numpy() for weight in model.non_trainable_weights]
+    with dropout.drawn_from(tf.constant([0, 0]), tf.range(4), 4):
+        model(FACES, training=True)
+    for old, new in zip(before, model.non_trainable_weights):
+        np.testing.assert_array_equal(old, new.numpy())
+
+
+def test_an_unknown_group_is_named(model):
+    with pytest.raises(UserError, match="no group of layers 'eigth'; the nearest is eighth"):
+        finetuning.set_trainable(model, SETTINGS, "eigth", batch_norm=True)
+
+
+@pytest.mark.parametrize("name", ["compact_s", "mobilenet", "convnext_tiny", "googlenet_lrn"])
+def test_kernels_decay_and_nothing_else(name):
+    model = classifier.build(Model(name=name, image_size=32, pooling="gem"), "float32")
+    decayed = {
+        weight.name.partition(":")[0].rpartition("/")[2] for weight in model.weights if finetuning.decays(weight)
+    }
+    spared = {weight.name.partition(":")[0].rpartition("/")[2] for weight in model.weights} - decayed
+    assert decayed <= {"kernel", "depthwise_kernel"}
+    assert spared <= {"bias", "gamma", "beta", "moving_mean", "moving_variance", "power"}

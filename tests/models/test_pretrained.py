@@ -1,0 +1,188 @@
+"""Pretrained weights: from Keras' cache, from files, from the real ones where they are at hand."""
+
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src.utils import data_utils
+
+from fer.config import Model
+from fer.errors import UserError
+from fer.models import classifier, pretrained, registry, weights
+
+FACES = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
+REAL = pathlib.Path(__file__).resolve().parents[3] / "shared" / "weights"
+
+
+def loaded(**settings) -> tf.keras.Model:
+    config = Model(**settings)
+    model = classifier.build(config, "float32", seed=7)
+    pretrained.load(model, config)
+    return model
+
+
+def features(model: tf.keras.Model) -> np.ndarray:
+    return tf.keras.Model(model.input, model.get_layer("pool").input)(FACES).numpy()
+
+
+@pytest.fixture(scope="module")
+def mobilenet() -> tf.keras.Model:
+    tf.keras.utils.set_random_seed(3)
+    return tf.keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3))
+
+
+@pytest.mark.parametrize("kind", ["get_weights.npz", "weights.h5", "layers.weights.h5", "model.keras", "by_layer.npz"])
+def test_a_file_of_any_kind_gives_the_networks_features(mobilenet, tmp_path, kind):
+    path = str(tmp_path / kind)
+    if kind == "get_weights.npz":
+        np.savez(path, **{f"{place:03d}": array for place, array in enumerate(mobilenet.get_weights())})
+    elif kind == "by_layer.npz":
+        arrays = {f"{x.name}/{i}": w for x in mobilenet.layers for i, w in enumerate(x.get_weights())}
+        np.savez(path, **arrays, **{"old_head/0": np.zeros([3, 3])})
+    elif kind == "model.keras":
+        mobilenet.save(path)
+    else:
+        mobilenet.save_weights(path)
+    rgb = np.repeat(tf.image.resize(FACES, [32, 32]), 3, axis=-1)
+    expected = mobilenet(tf.keras.applications.mobilenet.preprocess_input(rgb))
+    model = loaded(name="mobilenet", image_size=32, weights=path)
+    np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_whole_classifier_of_ours_is_taken_with_its_head(tmp_path):
+    path = str(tmp_path / "w.npz")
+    source = classifier.build(Model(name="compact_s", image_size=24), "float32", seed=1)
+    weights.save(source, path)
+    model = loaded(name="compact_s", image_size=24, weights=path)
+    np.testing.assert_array_equal(model(FACES), source(FACES))
+
+
+def test_imagenet_comes_through_keras_cache(mobilenet, tmp_path, monkeypatch):
+    path = str(tmp_path / "cached.h5")
+    mobilenet.save_weights(path)
+    monkeypatch.setattr(data_utils, "get_file", lambda *arguments, **named: path)
+    one = loaded(name="mobilenet", image_size=32, weights="imagenet")
+    other = loaded(name="mobilenet", image_size=32, weights=path)
+    np.testing.assert_array_equal(features(one), features(other))
+
+
+def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch):
+    def failing(fname, origin, **_):
+        raise Exception(f"URL fetch failure on {origin}: None -- no network")  # as Keras' get_file words it
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(data_utils, "get_file", failing)
+    with pytest.raises(UserError) as caught:
+        loaded(name="resnet50", image_size=32, weights="imagenet")
+    name = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    assert f"put it at {tmp_path}/.keras/models/{name}" in str(caught.value)
+    assert f"fetch https://storage.googleapis.com/tensorflow/keras-applications/resnet/{name}" in str(caught.value)
+
+
+def test_imagenet_is_refused_where_there_is_none():
+    with pytest.raises(UserError, match="not published for resnet18"):
+        loaded(name="resnet18", image_size=32, weights="imagenet")
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5", "keras"])
+def test_another_architectures_file_names_what_differs(tmp_path, kind):
+    path = str(tmp_path / f"other.{kind}")
+    other = registry.backbone("vgg16").build(32, 3)
+    if kind == "npz":
+        np.savez(path, **{f"{place:03d}": array for place, array in enumerate(other.get_weights())})
+    elif kind == "h5":
+        other.save_weights(path)
+    else:
+        other.save(path)
+    with pytest.raises(UserError, match=rf"other\.{kind}"):
+        loaded(name="mobilenet", image_size=32, weights=path)
+
+
+@pytest.mark.parametrize("name", ["absent.npz", "absent.h5", "absent.keras"])
+def test_an_absent_file_is_named(name, tmp_path):
+    with pytest.raises(UserError, match=f"There is no weights file .*{name}"):
+        loaded(name="mobilenet", image_size=32, weights=str(tmp_path / name))
+
+
+def test_pickles_and_descriptions_of_models_are_never_run(mobilenet, tmp_path):
+    """Of a .keras archive only the arrays are read: a description that cannot be understood does no harm."""
+    good, odd = tmp_path / "good.keras", tmp_path / "odd.keras"
+    mobilenet.save(good)
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(odd, "w") as target:
+        for entry in source.namelist():
+            target.writestr(entry, b"{}" if entry == "config.json" else source.read(entry))
+    model = loaded(name="mobilenet", image_size=32, weights=str(odd))
+    np.testing.assert_array_equal(features(model), features(loaded(name="mobilenet", image_size=32, weights=str(good))))
+    np.savez(tmp_path / "pickled.npz", np.array([{"never": "unpickled"}], dtype=object))
+    with pytest.raises(UserError, match=r"pickled\.npz"):
+        loaded(name="mobilenet", image_size=32, weights=str(tmp_path / "pickled.npz"))
+
+
+def real(name: str) -> str:
+    if not (REAL / name).exists():
+        pytest.skip(f"the real weights are not at hand: no {REAL / name}")
+    return str(REAL / name)
+
+
+@pytest.mark.parametrize("grey", ["repeat", "sum"])
+@pytest.mark.parametrize(
+    ("name", "side", "pixels", "file", "application", "preprocess"),
+    [
+        ("inception_v3", 80, "unit", "inception_v3_nsfwjs_notop.npz", "InceptionV3", lambda rgb: rgb / 255),
+        (
+            "mobilenet",
+            48,
+            "caffe",
+            "mobilenet_v1_hse_face_notop.npz",
+            "MobileNet",
+            lambda rgb: rgb[..., ::-1] - [103.939, 116.779, 123.68],
+        ),
+    ],
+    ids=["inception", "mobilenet"],
+)
+def test_real_weights_give_what_keras_gives(name, side, pixels, file, application, preprocess, grey):
+    path = real(file)
+    reference = getattr(tf.keras.applications, application)(
+        include_top=False, weights=None, input_shape=(side,) * 2 + (3,)
+    )
+    with np.load(path) as arrays:
+        reference.set_weights([arrays[key] for key in sorted(arrays.files)])
+    rgb = np.repeat(tf.image.resize(FACES, [side, side]).numpy(), 3, axis=-1)
+    expected = reference(preprocess(rgb).astype(np.float32)).numpy()
+    model = loaded(name=name, image_size=side, pixels=pixels, weights=path, grey=grey)
+    np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_real_efficientnet_lite0_gives_what_its_layers_give_by_hand():
+    path = real("efficientnet_lite0_imagenet.npz")
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    x = (np.repeat(FACES.astype(np.float32), 3, axis=-1) - 127) / 128
+    x = _lite(x, arrays)
+    model = loaded(name="efficientnet_lite0", image_size=48, weights=path)
+    np.testing.assert_allclose(features(model), x, rtol=1e-3, atol=1e-3)
+
+
+def _lite(x: tf.Tensor, arrays: dict) -> tf.Tensor:
+    """EfficientNet-Lite0 in TensorFlow's bare operations, from the tables of its publication."""
+
+    def norm(x: tf.Tensor, name: str) -> tf.Tensor:
+        gamma, beta, mean, variance = (arrays[f"{name}/{index}"] for index in range(4))
+        return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+
+    def convolution(x: tf.Tensor, name: str, stride: int = 1) -> tf.Tensor:
+        return tf.nn.conv2d(x, arrays[f"{name}/0"], stride, "SAME")
+
+    x = tf.nn.relu6(norm(convolution(x, "stem_conv", 2), "stem_bn"))
+    strides = [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+    for block, stride in enumerate(strides):
+        name, inputs = f"block{block}", x
+        if block:
+            x = tf.nn.relu6(norm(convolution(x, f"{name}_expand_conv"), f"{name}_expand_bn"))
+        x = tf.nn.depthwise_conv2d(x, arrays[f"{name}_dwconv/0"], [1, stride, stride, 1], "SAME")
+        x = tf.nn.relu6(norm(x, f"{name}_dw_bn"))
+        x = norm(convolution(x, f"{name}_project_conv"), f"{name}_project_bn")
+        x = x + inputs if x.shape == inputs.shape else x
+    return tf.nn.relu6(norm(convolution(x, "head_conv"), "head_bn"))

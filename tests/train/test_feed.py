@@ -1,0 +1,64 @@
+"""What the trainer is fed, and how long it waits for it."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.data import pipeline
+from fer.data.records import Faces
+from fer.errors import UserError
+from fer.train.feed import Feed
+from tests.train import made
+
+FACES = Faces(np.zeros((64, 48, 48, 1), np.uint8), np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
+
+
+@pytest.fixture(scope="module")
+def one() -> tf.distribute.Strategy:
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+def test_it_gives_the_batches_of_the_pipeline_and_ends(one):
+    feed = Feed(one, FACES, made.experiment(), 1, 4)
+    expected = list(pipeline.training_batches(FACES, 0, made.BATCH, 1, 4, 1, [0]))
+    for batch in expected:
+        np.testing.assert_array_equal(next(feed).labels, batch.labels)
+    with pytest.raises(StopIteration):
+        next(feed)
+
+
+def test_waiting_is_counted(one, monkeypatch):
+    opened = threading.Event()
+
+    def blocked(*_arguments):
+        def number(value):
+            return tf.py_function(lambda given: opened.wait() and given, [value], tf.int64)
+
+        return tf.data.Dataset.range(10).map(number).map(lambda value: tf.ensure_shape(value, []))
+
+    monkeypatch.setattr(pipeline, "training_batches", blocked)
+    feed = Feed(one, FACES, made.experiment(), 0, 10)
+    threading.Timer(0.5, opened.set).start()
+    next(feed)
+    assert feed.waited > 0.2
+
+
+def test_what_happens_between_two_batches_is_no_waiting(one):
+    started = time.perf_counter()
+    feed = Feed(one, FACES, made.experiment(), 0, 4)
+    for _ in range(4):
+        next(feed)
+        time.sleep(0.1)
+    assert 0 < feed.waited <= time.perf_counter() - started - 0.4
+
+
+def test_data_that_goes_away_is_a_sentence(one, monkeypatch):
+    def gone(*_arguments):
+        return tf.data.TFRecordDataset(["/nowhere/train.tfrecord"])
+
+    monkeypatch.setattr(pipeline, "training_batches", gone)
+    with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
+        next(Feed(one, FACES, made.experiment(), 0, 1))
