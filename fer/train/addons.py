@@ -1,4 +1,4 @@
-"""What TensorFlow Addons alone provides: LAMB, rectified Adam with Lookahead, kappa and Matthews' coefficient.
+"""What TensorFlow Addons alone provides: LAMB and rectified Adam with Lookahead.
 
 The only file that imports it. It is imported where it is asked for, so that everything else runs without it.
 """
@@ -9,7 +9,6 @@ import re
 import types
 import warnings
 
-import numpy as np
 import tensorflow as tf
 
 from fer.errors import UserError
@@ -58,22 +57,6 @@ def rectified_adam_with_lookahead(
 
     inner = Decayed(_Times(rate, decay), learning_rate=rate, **_clipping(clip))
     return tfa.optimizers.Lookahead(inner)
-
-
-def agreement(confusion: np.ndarray) -> dict[str, float]:
-    """Cohen's kappa and Matthews' correlation coefficient; 0 where a coefficient is not defined.
-
-    Args:
-      confusion: [classes, classes] counts, rows true, columns predicted.
-    """
-    metrics = _addons().metrics
-    classes = len(confusion)
-    kappa = metrics.CohenKappa(classes, sparse_labels=True)
-    matthews = metrics.MatthewsCorrelationCoefficient(classes)
-    for metric in (kappa, matthews):
-        metric.conf_mtx.assign(confusion.astype(np.float32))
-    values = {"cohen_kappa": float(kappa.result()), "matthews": float(matthews.result())}
-    return {name: value if np.isfinite(value) else 0.0 for name, value in values.items()}
 
 
 class _Times(tf.keras.optimizers.schedules.LearningRateSchedule):
