@@ -148,6 +148,12 @@ class Experiment:
         _require(bool(self.augment.policy), "augment.policy", self.augment.policy, 'a policy such as "flip", or "none"')
         _require(self.augment.engine in ENGINES, "augment.engine", self.augment.engine, " or ".join(ENGINES))
         _require(
+            not (self.augment.engine == "keras_cv" and self.train.deterministic),
+            "train.deterministic",
+            True,
+            "false with augment.engine=keras_cv, whose draws the seed does not decide",
+        )
+        _require(
             self.augment.mixing_off_epochs >= 0,
             "augment.mixing_off_epochs",
             self.augment.mixing_off_epochs,

@@ -8,6 +8,7 @@ import pathlib
 
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config as framework_config
 
 from fer.data import convert, manifest
 
@@ -15,6 +16,13 @@ from fer.data import convert, manifest
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+@pytest.fixture(autouse=True)
+def no_determinism_left_behind():
+    """A run turns deterministic operations on for the whole process; no test may depend on those before it."""
+    yield
+    framework_config.disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from fer import config
-from fer.config import Data, Experiment, Model, Train
+from fer.config import Augment, Data, Experiment, Model, Train
 from fer.errors import UserError
 
 
@@ -60,6 +60,14 @@ def test_a_fault_is_named_with_field_value_and_mend(path, value, mend):
 def test_ways_of_balancing_that_do_not_go_together_are_refused(data, said):
     with pytest.raises(UserError, match=said):
         Experiment(data=data).validate()
+
+
+def test_an_engine_without_seeds_is_not_called_deterministic():
+    experiment = Experiment(augment=Augment(engine="keras_cv"))
+    with pytest.raises(UserError, match=r"config\.train\.deterministic is True; it must be false with augment\.engine"):
+        experiment.validate()
+    experiment.train.deterministic = False
+    experiment.validate()
 
 
 def test_an_experiment_survives_its_record():
