@@ -8,8 +8,14 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "fer" / "__init__.py").read_text())[1]
 
-# From 4.12 on it needs NumPy 2.
-PHOTOS = ["opencv-python-headless>=4.8,<4.12"]
+EXTRAS = {
+    # From 4.12 on OpenCV needs NumPy 2.
+    "photos": ["opencv-python-headless>=4.8,<4.12"],
+    "s3": ["tensorflow-io>=0.35,<0.37"],
+    "export": ["tf2onnx>=1.16,<2", "onnx>=1.14,<1.18", "onnxruntime>=1.16"],
+    "demo": ["flask>=3,<4", "opencv-python-headless>=4.8,<4.12"],
+    "sweep": ["optuna>=3.6,<5", "plotly>=5"],
+}
 
 setup(
     name="fer",
@@ -41,12 +47,12 @@ setup(
         "setuptools>=70.1,<81",  # TensorBoard 2.15 imports pkg_resources, which later ones no longer have
     ],
     extras_require={
-        "photos": PHOTOS,
+        **EXTRAS,
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
         # What the benchmark compares with; it says so where one is missing.
         "bench": [
             "albumentations>=1.4,<2",
-            *PHOTOS,
+            *EXTRAS["photos"],
             "torch>=2.2,<3",
             "torchvision>=0.17,<1",
         ],
@@ -56,7 +62,8 @@ setup(
             "ruff>=0.4",
             "hypothesis>=6.80,<7",
             "selenium>=4.11,<5",
-            *PHOTOS,
+            "moto[server]>=5,<6",
+            *(requirement for extra in EXTRAS.values() for requirement in extra),
         ],
     },
 )
