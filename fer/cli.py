@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads: i
 
 from absl import app, flags
 
-from fer import config
+from fer import config, remote
 from fer.errors import Stopped, UserError
 
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
@@ -27,6 +27,7 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(_: Sequence[str]) -> None:
         try:
+            remote.ready(*(str(flags.FLAGS[name].value) for name in flags.FLAGS))
             main()
         except UserError as error:
             if DEBUG.value:

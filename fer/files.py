@@ -1,6 +1,7 @@
 """Files that are whole or absent: written beside their place, then renamed into it.
 
-Paths go through `tf.io.gfile`, so `s3://` and `gs://` work wherever a local path does.
+Paths go through `tf.io.gfile`, so `s3://` works wherever a local path does (`fer.remote`); there, what is written is
+whole or absent by itself.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from fer.errors import UserError
+from fer.remote import is_remote
 
 CHUNK = 1 << 20  # bytes hashed at a time
 
@@ -21,14 +23,17 @@ def write_bytes(path: str, content: bytes) -> None:
     Raises:
       UserError: the folder cannot be written to, or the disk is full.
     """
-    beside = f"{path}.tmp-{os.getpid()}"
+    remote = is_remote(path)
+    beside = path if remote else f"{path}.tmp-{os.getpid()}"
     try:
-        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
+        if not remote:
+            tf.io.gfile.makedirs(os.path.dirname(path) or ".")
         with tf.io.gfile.GFile(beside, "wb") as file:
             file.write(content)
-        tf.io.gfile.rename(beside, path, overwrite=True)
+        if not remote:
+            tf.io.gfile.rename(beside, path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
-        if tf.io.gfile.exists(beside):
+        if not remote and tf.io.gfile.exists(beside):
             tf.io.gfile.remove(beside)
         raise UserError(f"Cannot write {path}: {reason(error)}. Free some space or choose another folder.") from error
 

@@ -5,6 +5,12 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads
 
 import pathlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 import tensorflow as tf
@@ -36,3 +42,39 @@ def synthetic_shards(tmp_path_factory) -> manifest.Manifest:
 def root() -> pathlib.Path:
     """The checkout."""
     return pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def store(root: pathlib.Path, tmp_path_factory):
+    """The environment in which s3://bucket is a bucket of a fresh S3 server on this machine, for programs of ours.
+
+    TensorFlow reads it when it first meets s3://, so it is for processes of their own.
+    """
+    pytest.importorskip("tensorflow_io", reason="s3:// is tested with the extra s3 (tensorflow-io)")
+    pytest.importorskip("moto.server", reason="s3:// is tested against moto's server (moto[server])")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with open(tmp_path_factory.mktemp("moto") / "log", "wb") as log:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT"))
+                    break
+                except urllib.error.URLError:
+                    assert server.poll() is None, "moto's server ended"
+                    time.sleep(0.1)
+            yield {
+                **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "S3_"))},
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": "test",
+                "AWS_REGION": "us-east-1",
+                "AWS_ENDPOINT_URL": address,
+                "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")]),
+            }
+        finally:
+            server.terminate()
+            server.wait()

@@ -8,7 +8,7 @@ import pytest
 import fer
 
 PACKAGE = pathlib.Path(fer.__file__).parent
-BASE = {"labels", "config", "errors", "files"}
+BASE = {"labels", "config", "errors", "files", "remote"}
 ROOMS = {"data", "augment", "models", "train", "evaluation", "benchmark"}
 # room -> the rooms that it may import besides the base and itself
 ALLOWED = {
@@ -48,7 +48,7 @@ def test_a_room_imports_only_the_rooms_it_may(room):
                 assert allowed, f"{path.relative_to(PACKAGE)} imports fer.{name}"
 
 
-@pytest.mark.parametrize("module", ["labels", "config", "errors", "files"])
+@pytest.mark.parametrize("module", sorted(BASE))
 def test_the_base_imports_no_room(module):
     rooms = {name.split(".")[0] for name in imported(PACKAGE / f"{module}.py")}
     assert rooms <= BASE

@@ -20,8 +20,7 @@ from typing import BinaryIO
 
 import tensorflow as tf
 
-from fer import files
-from fer.data import remote
+from fer import files, remote
 from fer.data.tally import Tally
 from fer.errors import UserError
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import fer
-from fer import files
+from fer import files, remote
 from fer.data import (
     audit,
     audit_page,
@@ -24,7 +24,6 @@ from fer.data import (
     manifest,
     placing,
     reading,
-    remote,
     shards,
     splits,
     synthetic,
@@ -92,17 +91,16 @@ def convert(options: Options) -> Manifest:
     """
     options.validate()
     output = options.output.rstrip("/")
-    for path in (output, options.ferplus, *options.input.split(",")):
-        remote.ready(path.strip())
+    remote.ready(output, options.ferplus, options.input)
+    remote.check_within(output)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(placing.replaced(output, options.overwrite))
-        scratch = None if remote.is_remote(output) else folder
-        spool = stack.enter_context(contextlib.closing(Spool(scratch)))
+        spool = stack.enter_context(contextlib.closing(Spool(folder)))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         rejects = stack.enter_context(contextlib.closing(Rejects(_quarantine(options, folder))))
         given = votes.read(options.ferplus) if options.ferplus else None
-        paths, names = stack.enter_context(_inputs(options, scratch))
+        paths, names = stack.enter_context(_inputs(options, folder))
         size = sum(map(containers.size, paths))
         crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
         progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
@@ -167,19 +165,21 @@ def _write(
 
 
 @contextlib.contextmanager
-def _inputs(options: Options, scratch: str | None) -> Iterator[tuple[list[str], list[str]]]:
+def _inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
     """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
     asked = re.fullmatch(r"synthetic(?::(\d+))?", options.input)
     if not asked:
         paths = [path.strip().rstrip("/") for path in options.input.split(",") if path.strip()]
         if not paths:
             raise UserError("--input names nothing: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
+        for path in paths:
+            remote.check_within(path)
         yield paths, [os.path.basename(path) for path in paths]
         return
     rows = int(asked[1] or SYNTHETIC_ROWS)
     if not rows:
         raise UserError("--input=synthetic:0 asks for no face; synthetic:ROWS draws that many.")
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".synthetic-") as place:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".synthetic-") as place:
         path = os.path.join(place, "synthetic.csv")
         synthetic.write_csv(path, rows, options.seed)
         yield [path], [f"synthetic:{rows}"]

@@ -10,8 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer import files
-from fer.data import remote
+from fer import files, remote
 from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.labels import CLASSES

@@ -1,24 +1,29 @@
 """A folder that is whole or absent: filled beside its place, then renamed into it.
 
-What a killed run left beside is swept away by the next. A local folder is renamed as one; where a store knows no
-folders (s3://), its files are moved one by one, the manifest last, which is what makes a folder whole.
+What a killed run left beside is swept away by the next. A store (s3://) knows no folders that can be renamed: there
+the folder is filled on the local disk, and its files are uploaded one by one, the manifest last, which is what makes a
+folder whole. From the first of them to the last, a file named `UNFINISHED` lies with them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from fer import files
 from fer.data.manifest import FILE
-from fer.data.remote import is_remote
 from fer.errors import UserError
+from fer.remote import is_remote
+
+UNFINISHED = "UNFINISHED"
 
 _PARTIAL, _OLD = "partial", "old"
 
@@ -29,7 +34,7 @@ def check(output: str, overwrite: bool) -> None:
     Raises:
       UserError: it exists and `overwrite` is not set, or it is nothing that a conversion wrote.
     """
-    if not tf.io.gfile.exists(output):
+    if not tf.io.gfile.exists(output) or _half_uploaded(output):
         return
     if not overwrite:
         raise UserError(f"{output} exists already: choose another --output, or replace it with --overwrite.")
@@ -41,45 +46,41 @@ def check(output: str, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def replaced(output: str, overwrite: bool) -> Iterator[str]:
-    """Yields an empty folder beside `output` and puts it in its place at the end; after an error nothing is left.
+    """Yields an empty local folder and puts it in the place of `output` at the end; after an error nothing is left.
+
+    It lies beside `output`, so that it takes the same disk's space; for a store, in the system's temporary folder.
 
     Raises:
       UserError: as `check` does, or the place cannot be written to.
     """
+    place = _stand_in(output) if is_remote(output) else output
     try:
-        _sweep(output)
+        _sweep(place)
         check(output, overwrite)
-        with _beside(output) as folder:
+        with _beside(place) as folder:
             yield folder
             check(output, overwrite)  # it may have come to be in the meantime
-            _place(folder, output)
+            if is_remote(output):
+                _upload(folder, output)
+            else:
+                _place(folder, output)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot write {output}: {files.reason(error)}. Free space or choose another place.") from error
 
 
 @contextlib.contextmanager
-def _beside(output: str) -> Iterator[str]:
-    folder = _hidden(output, _PARTIAL) + secrets.token_hex(4)
-    tf.io.gfile.makedirs(folder)
+def _beside(place: str) -> Iterator[str]:
+    folder = _hidden(place, _PARTIAL) + secrets.token_hex(4)
+    os.makedirs(folder)
     with contextlib.ExitStack() as stack:
-        if not is_remote(output):
-            _lock(folder, stack)
+        _lock(folder, stack)
         try:
             yield folder
         finally:
-            if tf.io.gfile.exists(folder):
-                tf.io.gfile.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _place(folder: str, output: str) -> None:
-    tf.io.gfile.makedirs(os.path.dirname(output) or ".")
-    if is_remote(output):
-        if tf.io.gfile.exists(output):
-            tf.io.gfile.remove(os.path.join(output, FILE))
-            tf.io.gfile.rmtree(output)
-        for name in sorted(tf.io.gfile.listdir(folder), key=lambda name: name == FILE):
-            tf.io.gfile.rename(os.path.join(folder, name), os.path.join(output, name), overwrite=True)
-        return
     if os.path.exists(output):
         old = _hidden(output, _OLD) + secrets.token_hex(4)
         os.rename(output, old)
@@ -89,30 +90,60 @@ def _place(folder: str, output: str) -> None:
         os.rename(folder, output)
 
 
-def _sweep(output: str) -> None:
+def _upload(folder: str, output: str) -> None:
+    """Replaces what a store has at `output`, which is marked from before the old manifest goes until the new one is."""
+    marker, manifest = os.path.join(output, UNFINISHED), os.path.join(output, FILE)
+    files.write_text(marker, f"A conversion is being uploaded to this place, or was when it was killed: no {FILE}.\n")
+    try:
+        if tf.io.gfile.exists(manifest):
+            tf.io.gfile.remove(manifest)
+        for name in tf.io.gfile.listdir(output):
+            if name != UNFINISHED:
+                tf.io.gfile.remove(os.path.join(output, name))
+        for name in sorted(os.listdir(folder), key=lambda name: (name == FILE, name)):
+            tf.io.gfile.copy(os.path.join(folder, name), os.path.join(output, name), overwrite=True)
+        tf.io.gfile.remove(marker)
+    except BaseException:
+        with contextlib.suppress(tf.errors.OpError):  # what cannot be removed now is marked, and the next run does it
+            tf.io.gfile.rmtree(output)
+        raise
+
+
+def _half_uploaded(output: str) -> bool:
+    """Whether a store has at `output` what a killed run left, and no more."""
+    marked = is_remote(output) and tf.io.gfile.exists(os.path.join(output, UNFINISHED))
+    return marked and not tf.io.gfile.exists(os.path.join(output, FILE))
+
+
+def _sweep(place: str) -> None:
     """Removes what killed runs left; a folder that was being replaced just then gets its place back."""
-    for old in _left(output, _OLD):
-        if tf.io.gfile.exists(output):
-            tf.io.gfile.rmtree(old)
+    for old in _left(place, _OLD):
+        if os.path.exists(place):
+            shutil.rmtree(old)
         else:
-            tf.io.gfile.rename(old, output)
-    for partial in _left(output, _PARTIAL):
+            os.rename(old, place)
+    for partial in _left(place, _PARTIAL):
         with contextlib.ExitStack() as stack:
-            if is_remote(output) or _lock(partial, stack):
-                tf.io.gfile.rmtree(partial)
+            if _lock(partial, stack):
+                shutil.rmtree(partial)
 
 
-def _left(output: str, kind: str) -> list[str]:
-    parent, start = os.path.split(_hidden(output, kind))
-    if not tf.io.gfile.isdir(parent or "."):
+def _left(place: str, kind: str) -> list[str]:
+    parent, start = os.path.split(_hidden(place, kind))
+    if not os.path.isdir(parent or "."):
         return []
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(parent or ".")]
-    return [os.path.join(parent, name) for name in names if name.startswith(start)]
+    return [os.path.join(parent, name) for name in os.listdir(parent or ".") if name.startswith(start)]
 
 
-def _hidden(output: str, kind: str) -> str:
-    """The beginning of the paths beside `output` that runs use."""
-    return os.path.join(os.path.dirname(output), f".{os.path.basename(output)}.{kind}-")
+def _stand_in(output: str) -> str:
+    """The local path beside which the folder for a place in a store is filled: always the same for one place."""
+    digest = hashlib.sha256(output.encode()).hexdigest()[:16]
+    return os.path.join(tempfile.gettempdir(), f"fer-{os.path.basename(output)}-{digest}")
+
+
+def _hidden(place: str, kind: str) -> str:
+    """The beginning of the paths beside a local place that runs use."""
+    return os.path.join(os.path.dirname(place), f".{os.path.basename(place)}.{kind}-")
 
 
 def _lock(folder: str, stack: contextlib.ExitStack) -> bool:

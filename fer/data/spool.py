@@ -16,13 +16,13 @@ from fer.errors import UserError
 class Spool:
     """Faces in a file without a name: it is gone when the process is, however that ends."""
 
-    def __init__(self, folder: str | None):
-        """Opens it in a local folder, or in the system's temporary one."""
+    def __init__(self, folder: str):
+        """Opens it in a local folder."""
         try:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise UserError(f"Cannot write into {folder}: {files.reason(error)}. Choose another folder.") from error
-        self._where = folder or tempfile.gettempdir()
+        self._where = folder
 
     def append(self, images: np.ndarray) -> None:
         """Sets down uint8 [n, 2304].

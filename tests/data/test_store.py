@@ -1,0 +1,132 @@
+"""Conversions from and to s3://, against a server of the S3 protocol on this machine."""
+
+import subprocess
+import sys
+
+from tests.data import making
+
+BOTH = """
+import sys
+import tensorflow as tf
+from fer import cli, remote
+from fer.data import convert, manifest
+from fer.data.convert import Options
+from fer.data.verify import verify
+from fer.errors import UserError
+source, bad, local = sys.argv[1:]
+out = "s3://bucket/out/faces"
+remote.ready(out)
+tf.io.gfile.copy(source, "s3://bucket/in/faces.csv")
+here = convert.convert(Options(input=source, output=local))
+there = convert.convert(Options(input="s3://bucket/in/faces.csv", output=out))
+assert there.sha256 == here.sha256
+assert sorted(tf.io.gfile.listdir(out)) == sorted(tf.io.gfile.listdir(local))
+again = convert.convert(Options(input=source, output=out, shards=2, overwrite=True))
+assert verify(out).sha256 == again.sha256 != here.sha256
+assert tf.io.gfile.listdir("s3://bucket/out") == ["faces"]
+shards = [name for name in tf.io.gfile.listdir(out) if name.endswith("tfrecord")]
+assert len(shards) == 6, shards
+try:
+    convert.convert(Options(input=source, output=out))
+except UserError as error:
+    assert "exists already" in str(error)
+else:
+    raise AssertionError
+assert verify(out).sha256 == again.sha256
+try:
+    convert.convert(Options(input=bad, output="s3://bucket/bad/faces"))
+except UserError as error:
+    assert "bad.csv, line 5" in str(error)
+else:
+    raise AssertionError
+assert not tf.io.gfile.exists("s3://bucket/bad")
+print("all agree")
+"""
+
+KILLED = """
+import os
+import tensorflow as tf
+from fer import cli, remote
+from fer.data import placing
+
+out, names = "s3://bucket/killed/faces", ["a.tfrecord", "b.tfrecord", "manifest.json"]
+remote.ready(out)  # its client begins with its first use, which is in each child
+
+
+def in_a_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def place(content, overwrite):
+    with placing.replaced(out, overwrite) as folder:
+        for name in names:
+            with open(os.path.join(folder, name), "w") as file:
+                file.write(content)
+
+
+def contents():
+    paths = [os.path.join(out, name) for name in names]
+    return [tf.io.gfile.GFile(path).read() for path in paths]
+
+
+def dies_at(step):
+    left = [step]
+
+    def mortal(call):
+        def called(*arguments, **options):
+            if not left[0]:
+                os._exit(9)
+            left[0] -= 1
+            return call(*arguments, **options)
+
+        return called
+
+    tf.io.gfile.copy, tf.io.gfile.remove = mortal(tf.io.gfile.copy), mortal(tf.io.gfile.remove)
+    place("new", overwrite=True)
+    os._exit(0)
+
+
+def is_whole_or_absent_and_the_next_run_works():
+    whole = tf.io.gfile.exists(os.path.join(out, "manifest.json"))
+    assert not whole or contents() in (["old"] * 3, ["new"] * 3)
+    print("whole" if whole else "absent", flush=True)
+    place("old", overwrite=whole)
+    assert contents() == ["old"] * 3
+    assert sorted(tf.io.gfile.listdir(out)) == names
+    os._exit(0)
+
+
+step = 0
+while in_a_child(lambda: dies_at(step)) == 9:
+    assert in_a_child(is_whole_or_absent_and_the_next_run_works) == 0
+    step += 1
+print(step, "moments")
+"""
+
+
+def run(store, program: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, env=store, capture_output=True, text=True, check=False)
+
+
+def test_a_conversion_to_and_from_a_store_is_that_of_the_local_disk_and_a_bad_row_leaves_nothing(store, tmp_path):
+    source = making.write(tmp_path / "faces.csv", making.csv(making.noise(60)))
+    bad = making.write(tmp_path / "bad.csv", making.csv(making.noise(3)) + "junk\n")
+    done = run(store, BOTH, source, bad, str(tmp_path / "local"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "all agree"
+
+
+def test_killed_at_any_step_of_the_upload_the_output_is_whole_or_absent_and_the_next_run_works(store):
+    done = run(store, KILLED)
+    assert done.returncode == 0, done.stderr
+    states = done.stdout.splitlines()
+    assert set(states[:-1]) == {"whole", "absent"}
+    assert states[-1] == f"{len(states) - 1} moments"
+    assert len(states) > 7  # three files removed, three written, the mark taken away

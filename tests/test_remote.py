@@ -1,0 +1,67 @@
+"""s3:// is made ready where a path names it, and nowhere else."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fer import remote
+from fer.errors import UserError
+
+
+def test_what_is_remote_is_known_by_its_scheme():
+    assert [remote.is_remote(path) for path in ("s3://a/b", "gs://a/b", "/a/b", "a:b")] == [True, True, False, False]
+
+
+def test_without_the_extra_the_user_is_told_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
+    remote._load_s3.cache_clear()
+    with pytest.raises(UserError, match="install the extra s3"):
+        remote.ready("faces.csv,s3://bucket/faces")
+    remote._load_s3.cache_clear()
+
+
+def test_nothing_is_loaded_for_local_paths(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
+    remote.ready("faces.csv", "/tmp/s3", "")
+
+
+@pytest.mark.parametrize("path", ["s3://bucket", "s3://bucket/", "s3://"])
+def test_a_whole_bucket_is_no_place(path):
+    with pytest.raises(UserError, match="is a whole bucket"):
+        remote.check_within(path)
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/a", "s3://bucket/a/", "/bucket", "bucket"])
+def test_a_place_within_a_bucket_is_one(path):
+    remote.check_within(path)
+
+
+PROGRAM = """
+import tensorflow as tf
+from fer import cli, files
+from absl import flags
+PLACE = flags.DEFINE_string("place", None, "")
+def main():
+    files.write_json(PLACE.value + "/a.json", {"a": 1})
+    files.write_json(PLACE.value + "/a.json", {"a": 2})
+    assert files.read_json(PLACE.value + "/a.json", "it") == {"a": 2}
+    assert tf.io.gfile.listdir(PLACE.value) == ["a.json"]
+    files.write_text(PLACE.value + "/empty", "")
+    assert tf.io.gfile.stat(PLACE.value + "/empty").length == 0
+    print("done")
+cli.run(main)
+"""
+
+
+def test_every_program_reads_and_writes_s3_where_a_flag_names_it_and_ends_well(store):
+    command = [sys.executable, "-c", PROGRAM, "--place=s3://bucket/remote"]
+    done = subprocess.run(command, env=store, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_a_bucket_that_is_not_there_is_a_sentence(store):
+    command = [sys.executable, "-c", PROGRAM, "--place=s3://nobodys/remote"]
+    done = subprocess.run(command, env=store, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Cannot write s3://nobodys/remote/a.json: NoSuchBucket" in done.stderr
