@@ -128,8 +128,11 @@ def details(found: Audit, survey: Survey) -> dict[str, Any]:
 def _groups(numbers: np.ndarray) -> list[np.ndarray]:
     """The positions of each group of at least two, the groups in the order of their first."""
     order = np.argsort(numbers, kind="stable")
+    order = order[np.bincount(numbers, minlength=1)[numbers[order]] > 1]  # few are: an array for each would be many
+    if not len(order):
+        return []
     borders = np.flatnonzero(np.diff(numbers[order])) + 1
-    return [group for group in np.split(order, borders) if len(group) > 1]
+    return np.split(order, borders)
 
 
 def _twins_counted(

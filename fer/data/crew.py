@@ -7,6 +7,7 @@ out by its standard output. It ends when its input does, so also when the proces
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pickle
 import signal
@@ -19,6 +20,9 @@ from fer.data.fingerprints import Fingerprints
 from fer.data.rows import Block
 
 FEW = 16_000_000  # bytes to read; less is parsed before a process has started
+
+_PIPE = 1 << 20  # bytes that a pipe holds, a piece and what is made of it: Linux gives as much to anybody who asks
+_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
 
 
 class Crew:
@@ -62,10 +66,17 @@ class Crew:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "OPENBLAS_NUM_THREADS": "1",  # the crew is as large as the machine already
+            # The GNU C library would give the memory of each step's arrays back and fetch it anew for the next one,
+            # which takes as long as the parsing.
+            "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
+            "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
         }
         command = [sys.executable, "-m", "fer.data.crew"]
         member = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self._members.append(member)
+        for pipe in (member.stdin, member.stdout):
+            with contextlib.suppress(OSError):  # the user has many such already, or the system is not Linux
+                fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)
         return member
 
 

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from fer.data.pixels import PIXELS, SIDE
 from fer.data.rows import NO_SPLIT, SPLIT_OF_USAGE, TO_LEARN, Block, Reject
@@ -71,6 +70,8 @@ def meaning(path: str) -> tuple[int | None, int]:
 
 def parse(pictures: Sequence[Picture]) -> Block:
     """Decodes pictures into faces and rejects, in their order."""
+    from PIL import Image  # here, for a process that parses tables starts sooner without it
+
     faces, labels, splits, rows, rejects = [], [], [], [], []
     resized = recoloured = 0
     for row, picture in enumerate(pictures):
@@ -113,6 +114,8 @@ def decode(content: bytes) -> tuple[np.ndarray, bool, bool]:
     Raises:
       OSError, ValueError, SyntaxError, DecompressionBombError: it is no picture, or it is damaged or too large.
     """
+    from PIL import Image
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own limit, which is above ours
         picture = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
