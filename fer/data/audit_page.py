@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 body{margin:2rem auto;max-width:64rem;padding:0 1rem}
 h2{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:1rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse}
+.figures{columns:2 22rem;column-gap:3rem}.figures table{break-inside:avoid;width:100%;margin-bottom:1.5rem}
+.figures th{text-transform:capitalize}nav li{margin:.15rem 0}a{color:inherit}
 th,td{padding:.25rem .75rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
 th:first-child,td:first-child{text-align:left;white-space:normal}
 .groups{display:flex;flex-wrap:wrap;gap:.75rem}
@@ -57,15 +60,17 @@ def page(name: str, summary: Mapping[str, Any], found: Audit, survey: Survey, sp
     def section(title: str, explained: str, groups: Sequence[np.ndarray]) -> str:
         count = f"<p class=note>The first {SHOWN} of {len(groups):,}.</p>" if len(groups) > SHOWN else ""
         shown = "".join(faces(group) for group in groups[:SHOWN]) or "<p>None.</p>"
-        return f'<h2>{title}</h2><p>{explained}</p>{count}<div class="groups">{shown}</div>'
+        return f'<h2 id="{_anchor(title)}">{title}</h2><p>{explained}</p>{count}<div class="groups">{shown}</div>'
 
-    title = f"Audit of {html.escape(name)}"
+    title, findings = f"Audit of {html.escape(name)}", _findings(summary, found)
     parts = [
         f"<h1>{title}</h1>",
-        _figures(summary),
+        _contents(findings),
         "<h2>Classes by split</h2>",
         _balance(summary["class_balance"]),
-        *(section(*finding) for finding in _findings(summary, found)),
+        *(section(*finding) for finding in findings),
+        "<h2>All figures</h2>",
+        _figures(summary),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -113,6 +118,20 @@ def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, 
     return findings
 
 
+def _contents(findings: Sequence[tuple[str, str, Sequence[np.ndarray]]]) -> str:
+    """How often each thing was found, with the way to it; of groups, how many faces are in them."""
+    items = []
+    for title, _, groups in findings:
+        faces = sum(map(len, groups))
+        count = f"{faces:,} faces" + (f" in {len(groups):,} groups" if faces > len(groups) else "")
+        items.append(f'<li><a href="#{_anchor(title)}">{title}</a>: {count if faces else "none"}</li>')
+    return f"<nav><ul>{''.join(items)}</ul></nav>"
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower())
+
+
 def _single(mask: np.ndarray) -> list[np.ndarray]:
     """Each face of a mask, bool [n], as a group of its own."""
     return list(np.flatnonzero(mask)[:, None])
@@ -132,19 +151,38 @@ def _figure(image: np.ndarray, survey: Survey, splits: np.ndarray, position: int
 
 
 def _figures(summary: Mapping[str, Any]) -> str:
-    """Every count of the summary but the balance, as a table of two columns."""
-    rows = []
-
-    def walk(path: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{path} · {key}" if path else key, inner)
+    """Every count of the summary but the balance: a table for each group of them."""
+    groups: dict[str, dict[str, Any]] = {"rows": {}}
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            groups[key] = dict(_flat(value)) if key != "class_balance" else {}
         elif value is not None:
-            shown = f"{value:,}" if isinstance(value, int) else html.escape(str(value))
-            rows.append(f"<tr><td>{html.escape(path.replace('_', ' '))}</td><td>{shown}</td></tr>")
+            groups["rows"][key] = value
+    tables = []
+    for title, counts in groups.items():
+        rows = "".join(f"<tr><td>{_words(key)}</td><td>{_shown(value)}</td></tr>" for key, value in counts.items())
+        if rows:
+            tables.append(f'<table><tr><th colspan="2">{_words(title)}</th></tr>{rows}</table>')
+    return f'<div class="figures">{"".join(tables)}</div>'
 
-    walk("", {key: value for key, value in summary.items() if key != "class_balance"})
-    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}: ")
+        elif value is not None:
+            yield above + key, value
+
+
+def _words(key: str) -> str:
+    return html.escape(key.replace("_", " ").replace("ferplus", "FER+"))
+
+
+def _shown(value: Any) -> str:
+    """A count with its thousands apart, a share in percent."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.1%}" if isinstance(value, float) and value <= 1 else html.escape(str(value))
 
 
 def _balance(balance: Mapping[str, Mapping[str, float]]) -> str:

@@ -66,11 +66,26 @@ def test_every_finding_has_its_heading(read):
         "Blank images",
         "No face, says FER+",
         "Labels that all voters of FER+ dispute",
+        "All figures",
     ]
 
 
+def test_every_finding_is_led_to_and_counted(read, page, found):  # noqa: F811
+    anchors = [address[1:] for address in read.addresses if address.startswith("#")]
+    assert anchors == re.findall(r'<h2 id="([^"]+)"', page)
+    assert len(anchors) == 7
+    faces = sum(map(len, found.conflicting))
+    assert f"different labels</a>: {faces} faces in {len(found.conflicting)} groups<" in page
+
+
+def test_every_figure_of_the_summary_is_there_in_words(page, found):  # noqa: F811
+    assert f"<td>distinct images</td><td>{found.summary['distinct_images']}</td>" in page
+    share = found.summary["ferplus"]["agreement"]
+    assert f"<td>agreement</td><td>{share:.1%}</td>" in page
+
+
 def test_the_page_needs_no_network(read, page):
-    assert all(address.startswith("data:image/png;base64,") for address in read.addresses)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in read.addresses)
     assert not re.search(r"https?://|@import|url\(", page)
 
 
