@@ -7,17 +7,21 @@ from fer.data import audit, convert
 from fer.data.verify import verify
 from fer.errors import UserError
 
-INPUT = flags.DEFINE_string("input", None, "CSVs, archives or class folders, comma-separated, or synthetic[:ROWS].")
-OUTPUT = flags.DEFINE_string("output", None, "Folder for the shards and their manifest.")
+INPUT = flags.DEFINE_string("input", None, "CSVs, archives or class folders, comma-separated; or synthetic[:ROWS].")
+OUTPUT = flags.DEFINE_string("output", None, "Folder for the shards, their manifest and the audit; it must not exist.")
 FERPLUS = flags.DEFINE_string("ferplus", "", "FER+ votes: Microsoft's fer2013new.csv.")
-ON_BAD_ROW = flags.DEFINE_enum("on_bad_row", "fail", convert.ON_BAD_ROW, "Stop, or keep bad rows in rejects.csv.")
+ON_BAD_ROW = flags.DEFINE_enum(
+    "on_bad_row", "fail", convert.ON_BAD_ROW, "What a bad row does: stop, or go to rejects.csv."
+)
 DROP = flags.DEFINE_list("drop", [], f"Leaves rows out of the train split: {', '.join(audit.DROPPABLE)}.")
 PREVIEW = flags.DEFINE_boolean("preview", False, "Draws class_balance.png and preview.png into --output.")
 SHARDS = flags.DEFINE_integer("shards", 0, "Shards of each split; 0 makes them about 100 MB each.", lower_bound=0)
-WORKERS = flags.DEFINE_integer("workers", 0, "Threads; 0 takes one a processor.", lower_bound=0)
-SEED = flags.DEFINE_integer("seed", 0, "Of synthetic faces, and of the split where the input has none.")
-OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replaces --output once the new one is whole.")
-VERIFY = flags.DEFINE_string("verify", None, "Converts nothing: checks this folder of shards against its manifest.")
+WORKERS = flags.DEFINE_integer(
+    "workers", 0, "Processes that parse, threads that write; 0: one a processor.", lower_bound=0
+)
+SEED = flags.DEFINE_integer("seed", 0, "Of synthetic faces, of --preview, and of splits that the input lacks.")
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replaces an --output that exists, once the new one is whole.")
+VERIFY = flags.DEFINE_string("verify", None, "Only checks this folder of shards against its manifest.")
 
 
 def main() -> None:
@@ -50,16 +54,17 @@ def main() -> None:
 
 
 def _tell(found: dict, folder: str) -> None:
-    if found["divided"]:
-        parts = ", ".join(f"{name} {count:,}" for name, count in found["divided"].items())
-        print(f"The input names no split for {sum(found['divided'].values()):,} faces; they went to {parts}")
     for key, what in (("resized", "were not 48x48"), ("recoloured", "were not grey")):
         if found[key]:
             print(f"{found[key]:,} pictures {what} and were converted")
-    if found["rejected"]:
-        print(f"Set aside {sum(found['rejected'].values()):,} bad rows in {folder}/rejects.csv")
-    if found["dropped"]["rows"]:
-        print(f"Dropped {found['dropped']['rows']:,} faces from the train split")
+    dropped = found["dropped"]
+    for total, what, counts in (
+        (sum(found["divided"].values()), "faces for which the input names no split went to", found["divided"]),
+        (sum(found["rejected"].values()), f"bad rows were set aside in {folder}/rejects.csv", found["rejected"]),
+        (dropped["rows"], "faces were dropped from the train split", dropped["by_reason"]),
+    ):
+        if total:
+            print(f"{total:,} {what}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}")
 
 
 def _size(manifest) -> str:
