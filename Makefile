@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: install demo test test-models lint lock clean
+.PHONY: install demo test test-models fuzz lint lock clean
 
 install: $(VENV)/installed
 
@@ -40,6 +40,10 @@ test: install
 # Every backbone of the registry: builds it, trains it a step, saves and loads it. Takes minutes and 8 GiB.
 test-models: install
 	$(PYTHON) -m pytest -m slow tests/models
+
+# A hundred thousand mutated tables, and archives, votes and pictures, against a reader of plain Python.
+fuzz: install
+	$(PYTHON) -m pytest -m slow tests/data/test_fuzz.py
 
 lint: install
 	$(PYTHON) -m ruff check .
