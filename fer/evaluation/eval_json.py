@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.resources
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jsonschema
@@ -112,15 +112,22 @@ def headline(evaluation: dict[str, Any]) -> str:
     """What a person wants to know first, in three lines."""
     low, high = (100 * bound for bound in evaluation["accuracy_ci95"])
     protocol, examples = evaluation["protocol"], evaluation["examples"]
+    exports = [member["export"] for member in protocol["members"] if "export" in member]
+    exported = f", of them exported: {', '.join(named(export) for export in exports)}" if exports else ""
     return (
         f"{evaluation['model']} on {evaluation['data']['name']}, {evaluation['split']}: {examples:,} examples, labels "
         f"{protocol['labels']} ({protocol['left_out']} left out), test-time augmentation {protocol['tta']}, "
-        f"{len(protocol['members'])} model(s)\n"
+        f"{len(protocol['members'])} model(s){exported}\n"
         f"accuracy {100 * evaluation['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f}), "
         f"balanced {100 * evaluation['balanced_accuracy']:.2f} %, macro F1 {evaluation['macro_f1']:.4f}\n"
         f"log loss {evaluation['log_loss']:.4f}, calibration error {evaluation['ece']:.4f}, "
         f"{evaluation['images_per_second']:.0f} images/s"
     )
+
+
+def named(export: Mapping[str, str]) -> str:
+    """A member's export in words, as "tflite int8"."""
+    return f"{export['format']} {export['precision']}"
 
 
 @functools.cache
@@ -133,13 +140,14 @@ def _member(run: Run) -> dict[str, Any]:
     return {
         "workdir": run.workdir,
         "model": run.config.model.name,
-        "parameters": run.model.count_params(),
-        "precision": run.config.train.precision,
+        "parameters": run.parameters,
+        "precision": run.precision,
         "selected_on": run.selected_on,
         "config_sha256": run.config_sha256,
         "checkpoint_step": run.step,
         "weights_sha256": run.weights_sha256,
         "trained_on": run.trained_on,
+        **({"export": run.export} if run.export else {}),
     }
 
 

@@ -52,18 +52,20 @@ def default_output(request: Request) -> str:
     """Where the results go if nothing else is said.
 
     The plain evaluation on validation belongs to the run itself: <workdir>. Every other one gets
-    <workdir>/eval-<split>[-<tta>][-ferplus].
+    <workdir>/eval-<split>[-<tta>][-ferplus]. An export that is named by its file has a folder of its own.
 
     Raises:
-      UserError: an ensemble belongs to no single run, so its output must be named.
+      UserError: an ensemble belongs to no single run, and the bundled network to the package, so their output must be
+        named.
     """
     if len(request.workdirs) > 1:
         raise UserError("--output is missing: the results of an ensemble belong to none of its runs; name a folder.")
     tta = [] if request.tta == "none" else [request.tta]
     labels = [] if request.labels == "fer" else [request.labels]
+    folder = runs.results_folder(request.workdirs[0])
     if request.split == "validation" and not tta and not labels:
-        return request.workdirs[0]
-    return os.path.join(request.workdirs[0], "-".join(["eval", request.split, *tta, *labels]))
+        return folder
+    return os.path.join(folder, "-".join(["eval", request.split, *tta, *labels]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +76,21 @@ class Evaluation:
     predictions: predictions.Predictions
     images: np.ndarray  # [n, 48, 48, 1] uint8, of the predictions
     history: list[dict[str, Any]]  # of a single run that kept it
-    maps: dict[int, np.ndarray]  # by position in images, what spoke for the predicted class (Grad-CAM)
+    maps: dict[int, np.ndarray]  # by position in images, what spoke for the predicted class (Grad-CAM); none of exports
 
 
-def evaluate(request: Request, progress: Callable[[int, int], None] = lambda done, total: None) -> Evaluation:
+def evaluate(
+    request: Request,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    opened: Sequence[runs.Run] | None = None,
+) -> Evaluation:
     """Predicts the split and measures the predictions.
 
     Args:
       request: what and how.
       progress: called after each batch with the faces done in it and how many there are in all. Where another split
         than validation is scored, validation is predicted too, for the temperature.
+      opened: what `request.workdirs` name, where it is open already.
 
     Raises:
       UserError: a run or the data cannot be read, or the split has no labels of the wanted kind.
@@ -91,7 +98,7 @@ def evaluate(request: Request, progress: Callable[[int, int], None] = lambda don
     manifest = manifests.read(request.data)
     scored = labelled.read(manifest, request.split, request.labels)
     validation = _validation(manifest, request)
-    opened = [runs.open_run(workdir) for workdir in request.workdirs]
+    opened = opened or [runs.open_run(workdir) for workdir in request.workdirs]
     models = [run.model for run in opened]
     count = len(scored.images)
     images = scored.images if validation is None else np.concatenate([scored.images, validation.images])
@@ -121,7 +128,9 @@ def evaluate(request: Request, progress: Callable[[int, int], None] = lambda don
         left_out=scored.left_out,
     )
     kept = predictions.Predictions(scored.labels, prediction.probabilities[:count], scored.rows)
-    return Evaluation(content, kept, scored.images, _history(opened), _maps(models, scored, probabilities))
+    # An export has no layers to look into.
+    maps = {} if any(run.export for run in opened) else _maps(models, scored, probabilities)
+    return Evaluation(content, kept, scored.images, _history(opened), maps)
 
 
 def write(evaluation: Evaluation, output: str) -> list[str]:
@@ -155,14 +164,15 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     labels, probabilities = evaluation.predictions.labels, normalised(evaluation.predictions.probabilities)
     found = content["calibration"]
     scaled = calibration.scale(probabilities, found["temperature"]) if found else None
-    chosen = gradcam.two_a_class(labels, probabilities)
     pictures = {
         "confusion_matrix.png": plots.confusion_matrix(content["confusion_matrix"], CLASSES, title),
         "reliability.png": plots.reliability(labels, probabilities, scaled, title),
         "roc_pr.png": plots.roc_and_precision_recall(labels, probabilities, title),
         "mistakes.png": plots.mistakes(images, labels, probabilities, title),
-        "gradcam.png": gradcam_plot.gradcam(chosen, images, evaluation.maps, probabilities, title),
     }
+    if evaluation.maps:
+        chosen = gradcam.two_a_class(labels, probabilities)
+        pictures["gradcam.png"] = gradcam_plot.gradcam(chosen, images, evaluation.maps, probabilities, title)
     if "corruptions" in content:
         example = images[probabilities.max(axis=1).argmax()]
         pictures["corruptions.png"] = robustness.plot(content["corruptions"], content["accuracy"], example, title)

@@ -20,6 +20,8 @@ TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `views`
 BATCH = 128
 CROP = 44  # pixels a side of a crop of tencrop
 
+Model = Callable[..., tf.Tensor]  # called with (faces, training=False)
+
 
 class Prediction(NamedTuple):
     """What `predict` returns."""
@@ -29,7 +31,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    models: Sequence[tf.keras.Model],
+    models: Sequence[Model],
     images: np.ndarray,
     batch_size: int = BATCH,
     tta: str = "none",
@@ -38,7 +40,8 @@ def predict(
     """Computes the probabilities of each face.
 
     Args:
-      models: one or more, each from uint8 [B, 48, 48, 1] to logits [B, 7]; their probabilities are averaged.
+      models: one or more, each from uint8 [B, 48, 48, 1] to logits [B, 7], Keras models or
+        `fer.evaluation.export_runtimes.Network`; their probabilities are averaged.
       images: [n, 48, 48, 1] uint8.
       batch_size: faces a call; n need not be a multiple of it.
       tta: which views of a face are averaged (see `views`).
@@ -54,7 +57,7 @@ def predict(
 
 
 def predictor(
-    models: Sequence[tf.keras.Model], batch_size: int = BATCH, tta: str = "none"
+    models: Sequence[Model], batch_size: int = BATCH, tta: str = "none"
 ) -> Callable[[np.ndarray, Callable[[int], None]], np.ndarray]:
     """The function from (images, progress) to probabilities, compiled once for all its calls; as for `predict`."""
     shape = [batch_size, SIDE, SIDE, 1]
@@ -96,7 +99,7 @@ def views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
     return crops + [crop[:, :, ::-1] for crop in crops]
 
 
-def _compile(models: Sequence[tf.keras.Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
+def _compile(models: Sequence[Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         seen = tf.stack(views(images, tta))
@@ -105,7 +108,7 @@ def _compile(models: Sequence[tf.keras.Model], tta: str, shape: Sequence[int]) -
     return probabilities
 
 
-def _over_views(model: tf.keras.Model, seen: tf.Tensor) -> tf.Tensor:
+def _over_views(model: Model, seen: tf.Tensor) -> tf.Tensor:
     """[views, B, 7] float32. One view after the other: ten at once would need ten times the memory and the tracing."""
 
     def softmax(images: tf.Tensor) -> tf.Tensor:

@@ -116,6 +116,10 @@ def provenance(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("its weights, SHA-256", member["weights_sha256"]),
             ("trained on", f"{member['trained_on']['name']}, manifest {member['trained_on']['manifest_sha256']}"),
         ]
+        if "export" in member:
+            export = member["export"]
+            what = f"{export['format']}, {export['precision']}, {export['file']}"
+            rows += [("its export, which was measured", what), ("the export's SHA-256", export["sha256"])]
     rows.append(("speed here", f"{content['images_per_second']:.0f} images/s"))
     return [*rows, ("versions", ", ".join(f"{name} {version}" for name, version in content["versions"].items()))]
 

@@ -1,8 +1,9 @@
-"""A finished run's folder, opened: its configuration and the model with its best weights."""
+"""What can be evaluated, opened by its path: a run with its best weights, an export of one, or the bundled network."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
 import os
 from typing import Any
 
@@ -10,7 +11,10 @@ import tensorflow as tf
 
 from fer import config, files
 from fer.errors import UserError
+from fer.evaluation import export_json, export_runtimes
 from fer.models import classifier, weights
+
+BUNDLED = "bundled"  # the --workdir that names the package's own network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,48 +23,99 @@ class Run:
 
     workdir: str
     config: config.Experiment
-    config_sha256: str  # as recorded: fields that a later version has added are not in it
-    model: tf.keras.Model  # uint8 [B, 48, 48, 1] to logits float32 [B, 7], the best weights loaded
+    recorded: dict[str, Any]  # the config as it was recorded: fields that a later version has added are not in it
+    config_sha256: str  # of that
+    # uint8 [B, 48, 48, 1] to logits float32 [B, 7], the best weights loaded; an export's has no layers to look into
+    model: tf.keras.Model | export_runtimes.Network
+    parameters: int  # weights, trained or not
+    precision: str  # what the network computes in
     step: int  # of the training, at which these weights were the best
     selected_on: str  # the split on which they were the best
     weights_sha256: str
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+    export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
 
 
 def open_run(workdir: str) -> Run:
-    """Opens the run in `workdir`.
+    """Opens what `workdir` names.
 
-    It reads config.json ({"config", "config_sha256", "data", ...}) and best.json ({"step", "file", "sha256",
-    "selected_on", ...}), which training writes.
+    Args:
+      workdir: a run folder: config.json ({"config", "config_sha256", "data", ...}) and best.json ({"step", "file",
+        "sha256", "selected_on", ...}), which training writes; or a folder that scripts/export.py wrote, which means its
+        most exact export, or one of the exports in it; or "bundled", the network that the package carries.
 
     Raises:
       UserError: the folder is absent, nothing was trained in it yet, a file is damaged, the weights are not those
         that best.json names, or the configuration is another version's.
     """
+    if workdir == BUNDLED:
+        return _bundled()
+    is_run = tf.io.gfile.exists(os.path.join(workdir, "best.json"))
+    found = None if is_run else export_json.find(workdir)
+    if found is not None:
+        return _exported(workdir, found)
     if not tf.io.gfile.isdir(workdir):
-        raise UserError(f"There is no run folder {workdir}; --workdir names one that scripts/train.py wrote.")
-    best_file = os.path.join(workdir, "best.json")
-    if not tf.io.gfile.exists(best_file):
+        raise UserError(
+            f"There is no run folder {workdir}; --workdir names one that scripts/train.py wrote, an export of one that "
+            f"scripts/export.py wrote, or {BUNDLED}."
+        )
+    if not is_run:
         raise UserError(f"{workdir} holds no best.json: train first, with scripts/train.py --workdir={workdir}.")
+    return open_folder(workdir)
+
+
+def open_folder(workdir: str, precision: str | None = None) -> Run:
+    """Opens the run in a folder that has a best.json.
+
+    Args:
+      workdir: the folder.
+      precision: what the network is to compute in; None leaves it to the configuration.
+
+    Raises:
+      UserError: as `open_run`.
+    """
+    best_file = os.path.join(workdir, "best.json")
     best = files.read_json(best_file, "the record of the best weights")
-    experiment, config_sha256, data = _configuration(workdir)
+    experiment, recorded, data = _configuration(workdir)
+    precision = precision or experiment.train.precision
     weights_file, sha256 = (
         os.path.join(workdir, _take(best, "file", str, best_file)),
         _take(best, "sha256", str, best_file),
     )
     _check_weights(weights_file, sha256)
-    model = classifier.build(experiment.model, experiment.train.precision)
+    model = classifier.build(experiment.model, precision)
     weights.load(model, weights_file)
     return Run(
         workdir=workdir,
         config=experiment,
-        config_sha256=config_sha256,
+        recorded=recorded["config"],
+        config_sha256=recorded["config_sha256"],
         model=model,
+        parameters=model.count_params(),
+        precision=precision,
         step=_take(best, "step", int, best_file),
         selected_on=_take(best, "selected_on", str, best_file),
         weights_sha256=sha256,
         trained_on=data,
     )
+
+
+def bundle_folder() -> str:
+    """Where the package keeps the network that it carries."""
+    return str(importlib.resources.files("fer.models").joinpath("weights"))
+
+
+def results_folder(workdir: str) -> str:
+    """The folder to which the results of a workdir belong: itself, or one beside an export that is named by its file.
+
+    Raises:
+      UserError: the bundled network lies in the package, where nothing is to be written.
+    """
+    if workdir == BUNDLED:
+        raise UserError(f"--output is missing: {BUNDLED} names a network within the package; name a folder.")
+    found = export_json.find(workdir)
+    by_file = found is not None and os.path.normpath(found.path) == os.path.normpath(workdir)
+    return f"{os.path.splitext(workdir.rstrip('/'))[0]}-results" if by_file else workdir
 
 
 def read_history(workdir: str) -> list[dict[str, Any]]:
@@ -76,8 +131,44 @@ def read_history(workdir: str) -> list[dict[str, Any]]:
     return history
 
 
-def _configuration(workdir: str) -> tuple[config.Experiment, str, dict[str, str]]:
-    """The experiment that config.json records, its hash, and the data that it was trained on."""
+def _bundled() -> Run:
+    """The package's own network. It computes in float32, which every machine is fast at."""
+    folder = bundle_folder()
+    if not tf.io.gfile.exists(os.path.join(folder, "best.json")):
+        raise UserError(
+            "This copy of fer carries no network: --workdir=bundled needs one in fer/models/weights, which "
+            "scripts/export.py --format=bundle makes of a run; or name a run folder."
+        )
+    return dataclasses.replace(open_folder(folder, "float32"), workdir=BUNDLED)
+
+
+def _exported(workdir: str, found: export_json.Found) -> Run:
+    content, entry = found.content, found.entry
+    run = content["run"]
+    if config.sha256(run["config"]) != run["config_sha256"]:
+        raise UserError(f"{workdir}: the config that {export_json.FILE} records was changed by hand; export again.")
+    if export_json.size_and_sha256(found.path)[1] != entry["sha256"]:
+        raise UserError(
+            f"{found.path} is not what {export_json.FILE} lists: its SHA-256 differs. Copy it again or export anew."
+        )
+    return Run(
+        workdir=workdir,
+        config=config.from_dict(run["config"]),
+        recorded=run["config"],
+        config_sha256=run["config_sha256"],
+        model=export_runtimes.load(found.path, entry["format"]),
+        parameters=content["parameters"],
+        precision="int8" if entry["precision"] == "int8" else "float32",
+        step=run["checkpoint_step"],
+        selected_on=run["selected_on"],
+        weights_sha256=run["weights_sha256"],
+        trained_on=run["trained_on"],
+        export={name: entry[name] for name in ("format", "precision", "file", "sha256")},
+    )
+
+
+def _configuration(workdir: str) -> tuple[config.Experiment, dict[str, Any], dict[str, str]]:
+    """The experiment that config.json records, all that it records, and the data that it was trained on."""
     path = os.path.join(workdir, "config.json")
     recorded = files.read_json(path, "the run's configuration")
     try:
@@ -91,7 +182,7 @@ def _configuration(workdir: str) -> tuple[config.Experiment, str, dict[str, str]
             "or train anew."
         )
     data = _take(recorded, "data", dict, path)
-    return experiment, sha256, {name: _take(data, name, str, path) for name in ("name", "manifest_sha256")}
+    return experiment, recorded, {name: _take(data, name, str, path) for name in ("name", "manifest_sha256")}
 
 
 def _take(values: Any, name: str, kind: type, path: str) -> Any:

@@ -13,9 +13,15 @@ from fer import files
 from fer.errors import UserError
 
 
-def save(model: tf.keras.Model, path: str) -> None:
-    """Writes every weight of `model` (trained or not), float32, whole or not at all."""
-    arrays = {f"{position:05d}": array for position, array in enumerate(model.get_weights())}
+def save(model: tf.keras.Model, path: str, dtype: str = "float32") -> None:
+    """Writes every weight of `model` (trained or not), whole or not at all.
+
+    Args:
+      model: which.
+      path: of the .npz.
+      dtype: float32, or float16 to halve the file; the weights are then rounded to 11 bits.
+    """
+    arrays = {f"{position:05d}": array.astype(dtype) for position, array in enumerate(model.get_weights())}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     files.write_bytes(path, buffer.getvalue())

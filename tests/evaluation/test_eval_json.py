@@ -47,11 +47,13 @@ def member(name: str = "compact", precision: str = "float32", parameters: int = 
         workdir=f"runs/{name}",
         config=Experiment(model=Model(name=name), train=Train(precision=precision)),
         config_sha256=Experiment(model=Model(name=name), train=Train(precision=precision)).sha256(),
-        model=SimpleNamespace(count_params=lambda: parameters),
+        parameters=parameters,
+        precision=precision,
         step=12,
         selected_on="validation",
         weights_sha256="a" * 64,
         trained_on=made.TRAINED_ON,
+        export=None,
     )
 
 

@@ -1,0 +1,221 @@
+"""One export: a run's network in other programs' formats, compared with the run before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, Callable
+
+import numpy as np
+import tensorflow as tf
+
+import fer
+from fer import files
+from fer.data import manifest as manifests
+from fer.errors import UserError
+from fer.evaluation import export_comparison, export_formats, export_json, export_runtimes, labelled
+from fer.evaluation import run as runs
+from fer.labels import CLASSES
+from fer.models import classifier
+
+ALL = "all"
+CALIBRATION = 500  # faces of the validation split, evenly spread, that show int8 its ranges
+MOST_LOST = 0.01  # of the accuracy, by any export
+ORDER = [export_formats.file_name(kind, name) for kind, names in export_formats.PRECISIONS.items() for name in names]
+PACKAGES = ("tensorflow", "numpy", "tf2onnx", "onnx", "onnxruntime")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be exported, and as what."""
+
+    workdir: str
+    kind: str  # one of `fer.evaluation.export_runtimes.FORMATS`
+    output: str  # the folder
+    data: str | None = None  # folder of shards, whose validation split compares and calibrates; None: see `shards`
+    precision: str = ALL  # one that the format has, or all of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    content: dict[str, Any]  # of export.json: these exports, and those of the same run that the folder held before
+    paths: Sequence[str]  # of these exports, and of export.json
+
+
+def export(request: Request, progress: Callable[[int, int], None] = lambda done, total: None) -> Exported:
+    """Exports a run, loads each export by its own runtime and compares it with the run; writes the folder last.
+
+    Args:
+      request: what and how.
+      progress: called after each batch of faces that were predicted, with their number and how many there are in all.
+
+    Raises:
+      UserError: the run or the data cannot be read, the format does not know the network's operations or the
+        precision, the folder holds another run's exports, or an export loses more than `MOST_LOST`. Nothing is
+        written then.
+    """
+    precisions = _precisions(request)
+    run = open_trained(request.workdir)
+    manifest = manifests.read(shards(request.data, run))
+    scored = labelled.read(manifest, "validation", "fer")
+    before = _before(request.output, run)
+    model = in_float32(run)
+    calibration = scored.images[
+        np.linspace(0, len(scored.images) - 1, min(CALIBRATION, len(scored.images))).astype(int)
+    ]
+    total = (1 + len(precisions)) * len(scored.images)
+
+    def measure(network: export_runtimes.Network, precision: str) -> export_comparison.Measured:
+        return export_comparison.measure(
+            network, precision, scored.images, scored.labels, lambda done: progress(done, total)
+        )
+
+    of_run = measure(export_runtimes.of_model(run.model), run.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        entries: list[dict[str, Any]] = []
+        for precision in precisions:
+            path = export_formats.write(model, request.kind, precision, folder, calibration)
+            found = measure(export_runtimes.load(path, request.kind), precision)
+            size, sha256 = export_json.size_and_sha256(path)
+            entries.append(
+                {
+                    "file": os.path.basename(path),
+                    "format": request.kind,
+                    "precision": precision,
+                    "bytes": size,
+                    "sha256": sha256,
+                    "calibrated_on": len(calibration) if precision == "int8" else None,
+                    "compared": export_comparison.compared(found, of_run, manifest),
+                }
+            )
+            _check_loss(entries[-1])
+        content = _content(run, [*entries, *before])
+        paths = [os.path.join(request.output, entry["file"]) for entry in entries]
+        for entry, path in zip(entries, paths):
+            _copy(os.path.join(folder, entry["file"]), path)
+        return Exported(content, [*paths, export_json.write(request.output, content)])
+
+
+def shards(data: str | None, run: runs.Run) -> str:
+    """The folder of shards that is named, or else the one in tfrecords/ that goes by the name of the run's own data.
+
+    Raises:
+      UserError: there is no such folder in tfrecords/.
+    """
+    if data:
+        return data
+    name = run.trained_on["name"]
+    folder = os.path.join("tfrecords", name)
+    if not tf.io.gfile.exists(os.path.join(folder, manifests.FILE)):
+        raise UserError(
+            f"--data is missing: {run.workdir} was trained on {name}, and {folder} holds no shards; name their folder."
+        )
+    return folder
+
+
+def open_trained(workdir: str) -> runs.Run:
+    """Opens a run whose weights are at hand.
+
+    Raises:
+      UserError: there is none, or `workdir` is itself an export.
+    """
+    run = runs.open_run(workdir)
+    if run.export:
+        raise UserError(f"{workdir} is an export already; export the run that it was made of.")
+    return run
+
+
+def in_float32(run: runs.Run) -> tf.keras.Model:
+    """The run's network with its weights, computing in float32 whatever it was trained in."""
+    model = classifier.build(run.config.model, "float32")
+    model.set_weights(run.model.get_weights())
+    return model
+
+
+def _precisions(request: Request) -> tuple[str, ...]:
+    known = export_formats.PRECISIONS[request.kind]
+    if request.precision == ALL:
+        return known
+    if request.precision not in known:
+        raise UserError(f"--format={request.kind} has no --precision={request.precision}: it has {', '.join(known)}.")
+    return (request.precision,)
+
+
+def _before(output: str, run: runs.Run) -> list[dict[str, Any]]:
+    """The exports that the folder holds already, all of the same run."""
+    if not tf.io.gfile.exists(os.path.join(output, export_json.FILE)):
+        if tf.io.gfile.exists(os.path.join(output, "best.json")):
+            raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")
+        return []
+    content = export_json.read(output)
+    if content["run"]["weights_sha256"] != run.weights_sha256:
+        raise UserError(
+            f"{output} holds exports of other weights ({content['run']['workdir']}, step "
+            f"{content['run']['checkpoint_step']:,}); choose another --output or remove it."
+        )
+    return content["exports"]
+
+
+def _check_loss(entry: dict[str, Any]) -> None:
+    found = entry["compared"]
+    lost = -found["accuracy_difference"]
+    if round(lost, 9) > MOST_LOST:  # a face of a hundred is 0.01, but for the last bit
+        raise UserError(
+            f"{entry['file']} loses {100 * lost:.2f} points of accuracy on validation's {found['examples']:,} faces "
+            f"({100 * found['run']['accuracy']:.2f} % to {100 * found['export']['accuracy']:.2f} %), more than the "
+            f"{100 * MOST_LOST:g} allowed, so nothing was written; choose another --precision or --format."
+        )
+
+
+def _content(run: runs.Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    by_file = {entry["file"]: entry for entry in reversed(entries)}  # the new ones come first and stay
+    return {
+        "schema_version": export_json.SCHEMA_VERSION,
+        "model": run.config.model.name,
+        "parameters": run.parameters,
+        "classes": list(CLASSES),
+        "signature": {
+            export_runtimes.FACES: "uint8 [n, 48, 48, 1]",
+            export_runtimes.PROBABILITIES: "float32 [n, 7]",
+            export_runtimes.LOGITS: "float32 [n, 7]",
+        },
+        "run": {
+            "workdir": run.workdir,
+            "config": run.recorded,
+            "config_sha256": run.config_sha256,
+            "weights_sha256": run.weights_sha256,
+            "checkpoint_step": run.step,
+            "selected_on": run.selected_on,
+            "trained_on": run.trained_on,
+        },
+        "exports": [by_file[name] for name in ORDER if name in by_file],
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"fer": fer.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # of the extra, which SavedModel and TFLite do without
+    return versions
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a local file or folder to where it belongs, which need not be local."""
+    if not os.path.isdir(source):
+        with open(source, "rb") as file:
+            files.write_bytes(target, file.read())
+        return
+    if tf.io.gfile.exists(target):  # export.json tells the old one's hash until the new one is whole
+        tf.io.gfile.rmtree(target)
+    for name in export_json.within(source):
+        _copy(os.path.join(source, name), os.path.join(target, name))

@@ -1,0 +1,51 @@
+"""Exports a run: python scripts/export.py --workdir=DIR --format=saved_model|tflite|onnx|bundle --output=DIR.
+
+Each export is loaded by its own runtime and compared with the run on the validation split, before anything is
+written; export.json holds what was found. A bundle is what `--workdir=bundled` opens: see fer/evaluation/bundle.py.
+"""
+
+from absl import flags
+
+from fer import cli
+from fer.errors import UserError
+from fer.evaluation import bundle, export, export_comparison, export_runtimes, progress
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote, or bundled.", required=True)
+FORMAT = flags.DEFINE_enum(
+    "format", None, [*export_runtimes.FORMATS, "bundle"], "What it is exported as.", required=True
+)
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the exports; may hold the run's other formats.", required=True)
+DATA = flags.DEFINE_string(
+    "data",
+    None,
+    "Folder of shards whose validation split compares, and calibrates int8; by default tfrecords/NAME, the NAME being "
+    "that of the data on which the run was trained.",
+)
+PRECISION = flags.DEFINE_enum(
+    "precision",
+    export.ALL,
+    [export.ALL, "float32", "float16", "int8"],
+    "Of tflite: what the weights are stored in. By default all that the format has.",
+)
+
+
+def main() -> None:
+    if FORMAT.value == "bundle":
+        if PRECISION.value != export.ALL:
+            raise UserError("--precision is for --format=tflite; a bundle is always float16.")
+        with progress.faces("evaluating") as told:
+            made = bundle.make(WORKDIR.value, DATA.value, OUTPUT.value, told)
+        print(f"{made.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * made.lost:.2f} points of accuracy")
+        for path in made.paths:
+            print(f"wrote {path}")
+        return
+    request = export.Request(WORKDIR.value, FORMAT.value, OUTPUT.value, DATA.value, PRECISION.value)
+    with progress.faces("comparing") as told:
+        exported = export.export(request, told)
+    print(export_comparison.table(exported.content["exports"]))
+    for path in exported.paths:
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
