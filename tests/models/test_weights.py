@@ -1,5 +1,7 @@
 """Weights on disk."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,16 @@ def test_saved_and_loaded_weights_give_the_same_logits(model, tmp_path):
     assert (other(FACES).numpy() != model(FACES).numpy()).any()
     weights.load(other, path)
     np.testing.assert_array_equal(other(FACES), model(FACES))
+
+
+def test_float16_halves_the_file_and_rounds_the_weights(model, tmp_path):
+    whole, half = str(tmp_path / "whole.npz"), str(tmp_path / "half.npz")
+    weights.save(model, whole)
+    weights.save(model, half, dtype="float16")
+    for exact, rounded in zip(weights.read(whole).values(), weights.read(half).values()):
+        assert rounded.dtype == np.float16
+        np.testing.assert_allclose(rounded, exact, rtol=2**-11, atol=2**-24)
+    assert os.path.getsize(half) < 0.51 * os.path.getsize(whole)
 
 
 def test_another_architecture_is_refused(model, tmp_path):

@@ -1,0 +1,110 @@
+"""The network that the package carries: a run made small, measured again, and described in a model card.
+
+A bundle is a run folder: config.json as the run has it, best.json, and the weights in float16. Beside them are the
+eval.json of these very weights, from which the card takes every figure, and the card.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import Callable
+
+from fer import files
+from fer.errors import UserError
+from fer.evaluation import bundle_card, eval_json, evaluate, inference
+from fer.evaluation import export as exports
+from fer.evaluation import run as runs
+from fer.models import weights
+
+WEIGHTS, CARD = "weights.npz", "MODEL_CARD.md"
+MOST_BYTES = 10_000_000  # that the package may carry
+MOST_LOST = 0.001  # of the accuracy, by rounding to float16
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """What was found."""
+
+    lost: float  # accuracy on validation: of the float32 weights less of the float16 ones
+    bytes: int  # of the weights' file
+    paths: Sequence[str]  # written, the last one last
+
+
+def make(
+    workdir: str, data: str | None, output: str, progress: Callable[[int, int], None] = lambda done, total: None
+) -> Bundle:
+    """Makes a bundle of a run, and writes it into the folder `output` once it is good.
+
+    Args:
+      workdir: the run.
+      data: folder of shards, on whose validation split the bundle is evaluated; None: as
+        `fer.evaluation.export.shards` says.
+      output: the folder; `fer.evaluation.run.bundle_folder` is the package's own.
+      progress: as for `fer.evaluation.evaluate.evaluate`.
+
+    Raises:
+      UserError: the run or the data cannot be read, the weights take more than `MOST_BYTES`, or float16 loses more
+        than `MOST_LOST`. Nothing is written then.
+    """
+    run = exports.open_trained(workdir)
+    if workdir == runs.BUNDLED:
+        raise UserError("--workdir=bundled is a bundle already; name the run to make one of.")
+    data = exports.shards(data, run)
+    with tempfile.TemporaryDirectory() as folder:
+        weights.save(exports.in_float32(run), os.path.join(folder, WEIGHTS), dtype="float16")
+        size = os.path.getsize(os.path.join(folder, WEIGHTS))
+        if size > MOST_BYTES:
+            raise UserError(
+                f"The weights of {workdir} take {size / 1e6:.1f} MB in float16; a package carries at most "
+                f"{MOST_BYTES / 1e6:.0f}. Bundle a smaller network."
+            )
+        record = files.read_json(os.path.join(workdir, "config.json"), "the run's configuration")
+        files.write_json(os.path.join(folder, "config.json"), record)
+        files.write_json(os.path.join(folder, "best.json"), _best(run, os.path.join(folder, WEIGHTS)))
+        evaluation = evaluate.evaluate(evaluate.Request([folder], data), progress, [_open(folder)])
+        lost = _lost(run, evaluation)
+        files.write_text(os.path.join(folder, CARD), bundle_card.text(evaluation.content, record))
+        eval_json.write(os.path.join(folder, "eval.json"), evaluation.content)
+        names = [WEIGHTS, "config.json", "eval.json", CARD, "best.json"]  # what opens the folder comes last
+        for name in names:
+            with open(os.path.join(folder, name), "rb") as file:
+                files.write_bytes(os.path.join(output, name), file.read())
+    return Bundle(lost, size, [os.path.join(output, name) for name in names])
+
+
+def _best(run: runs.Run, path: str) -> dict[str, object]:
+    """best.json of a bundle: as training writes it, and whose rounding these weights are."""
+    return {
+        "step": run.step,
+        "file": WEIGHTS,
+        "sha256": files.sha256(path),
+        "selected_on": run.selected_on,
+        "rounded_to": "float16",
+        "rounded_from_sha256": run.weights_sha256,
+    }
+
+
+def _open(folder: str) -> runs.Run:
+    """The bundle as it will be opened from the package."""
+    return dataclasses.replace(runs.open_folder(folder, "float32"), workdir=runs.BUNDLED)
+
+
+def _lost(run: runs.Run, evaluation: evaluate.Evaluation) -> float:
+    """How much accuracy the rounding cost.
+
+    Raises:
+      UserError: more than it may.
+    """
+    exact = inference.predict([exports.in_float32(run)], evaluation.images).probabilities
+    accuracy = float((exact.argmax(axis=1) == evaluation.predictions.labels).mean())
+    lost = accuracy - evaluation.content["accuracy"]
+    if round(lost, 9) > MOST_LOST:
+        raise UserError(
+            f"Rounding {run.workdir} to float16 loses {100 * lost:.2f} points of accuracy on validation "
+            f"({100 * accuracy:.2f} % to {100 * evaluation.content['accuracy']:.2f} %), more than "
+            f"{100 * MOST_LOST:g}, so nothing was written; bundle another run."
+        )
+    return lost

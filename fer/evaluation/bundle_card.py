@@ -1,0 +1,162 @@
+"""The model card of the bundled network: every figure in it is taken from its eval.json.
+
+The headings follow M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019 (arXiv:1810.03993).
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fer.evaluation import report_words
+
+WIDTH = 118  # of a line
+FEWEST = 100  # faces of which a share is worth telling
+
+
+def text(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """The card, in Markdown.
+
+    Args:
+      content: of the bundle's eval.json, measured on validation against FER-2013's labels.
+      record: the run's config.json.
+    """
+    sections = {
+        "What it is": _what(content, record),
+        "What it is for": _paragraph(_FOR),
+        "What it must not be used for": _list(_NOT_FOR),
+        "Training data": _data(record),
+        "Protocol": _protocol(content),
+        "Figures": _figures(content),
+        "Known biases and weaknesses": _weaknesses(content),
+        "Licence": _paragraph(_LICENCE),
+    }
+    body = "\n\n".join(f"## {heading}\n\n{section}" for heading, section in sections.items())
+    return f"# Model card: the bundled network, {content['model']}\n\n{body}\n"
+
+
+_FOR = (
+    "Research, teaching and trying the programs out: `scripts/predict.py --workdir=bundled --input=photo.jpg` names "
+    "the expressions that faces seem to show. It says which of seven words people would have chosen for a picture, not "
+    'what a person feels: faces are no reliable readout of feelings (L. F. Barrett et al., "Emotional Expressions '
+    'Reconsidered", Psychological Science in the Public Interest 20, 2019).'
+)
+_NOT_FOR = (
+    "decisions about people: hiring, schooling, credit, insurance, policing, borders, health, access to anything;",
+    "inferring emotions at work or in education, which the European Union prohibits but for medical or safety reasons "
+    "(Regulation (EU) 2024/1689, article 5(1)(f));",
+    "watching people who have not agreed to it, or drawing conclusions about a person from a face;",
+    "children, medical diagnosis, lie detection, or any use in which a mistake does harm: it is often wrong.",
+)
+_LICENCE = (
+    "The code is under the MIT licence. FER-2013's authors gave its images no licence; none of them is in this "
+    "package, and the project claims no rights over them. These weights were computed from those images and are "
+    "offered for research and teaching on the terms of the code, as far as the project can grant them: whoever wants "
+    "to use them otherwise has to settle that question first."
+)
+
+
+def _what(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    member, trained = content["protocol"]["members"][0], record["config"]
+    size = trained["model"]["image_size"]
+    rows = {
+        "weights, SHA-256": f"`{member['weights_sha256']}`",
+        "configuration, SHA-256": f"`{member['config_sha256']}` (`config.json`)",
+        "step of the training": f"{member['checkpoint_step']:,}",
+        "trained in": f"{trained['train']['precision']}, seed {trained['seed']}",
+        "with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+    }
+    said = _paragraph(
+        f"A convolutional network, `{content['model']}`{f' at {size}x{size}' if size else ''}, with "
+        f"{content['parameters']:,} parameters: a grey face of 48x48 pixels goes in, seven logits come out, in the "
+        f"order {', '.join(content['classes'])}. Its weights are stored in float16 and computed with in float32."
+    )
+    return "\n".join([said, "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    data, trained = record["data"], record["config"]
+    weights = trained["model"]["weights"]
+    start = "random weights" if weights == "none" else f"the weights `{weights}`"
+    return _paragraph(
+        f"The {data['examples_per_split']['train']:,} faces of the train split of `{data['name']}` (manifest SHA-256 "
+        f"`{data['manifest_sha256']}`), in FER-2013's form (I. J. Goodfellow et al., arXiv:1307.0414): pictures that "
+        "an image search found under words for emotions, cut out by a face detector, and labelled with one of seven "
+        f"classes. Training began from {start}, with the augmentation `{trained['augment']['policy']}`."
+    )
+
+
+def _protocol(content: Mapping[str, Any]) -> str:
+    told = content["protocol"]
+    left_out = f" {told['left_out']:,} faces without a label are left out." if told["left_out"] else ""
+    chosen = ", so the figures are a little too good" if content["split"] == told["selected_on"] else ""
+    return _paragraph(
+        f"Measured with these float16 weights on the {content['examples']:,} faces of the split {content['split']} of "
+        f"`{content['data']['name']}`, one look at each.{left_out} The split {told['selected_on']} chose the training "
+        f"step{chosen}. The test split had no part in anything here. Every figure below is taken from `eval.json` "
+        "beside this card, which tells the versions that computed it."
+    )
+
+
+def _figures(content: Mapping[str, Any]) -> str:
+    lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
+    lines += [f"| {name} | {value} | {interval} |" for name, value, interval, _ in report_words.figures(content)]
+    lines += ["", "| class | faces | precision | recall | F1 |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(row[:5])} |" for row in report_words.classes(content)]
+    return "\n".join(lines)
+
+
+def _weaknesses(content: Mapping[str, Any]) -> str:
+    items = [
+        _of_classes(content),
+        "Who the people in the pictures are, their age, sex, skin, or where they live, is recorded nowhere. So how it "
+        "does for any group is unknown; it must be expected to differ, and to be worst for those whom an image search "
+        "of 2013 showed least.",
+        "What a search for a word finds shows it strongly, and some of it is drawn: it has seen few faint, everyday "
+        "expressions.",
+        "The labels are disputed: people agree with them in 65 ± 5 % of the cases (Goodfellow et al. 2013).",
+    ]
+    seen, agreed, scaled = (content[name] for name in ("without_training_images", "by_agreement", "calibration"))
+    if seen and seen["left_out"]:
+        items.append(
+            f"{seen['left_out']:,} of the faces that it was measured on are in its training data too; without them its "
+            f"accuracy is {100 * seen['accuracy']:.1f} %."
+        )
+    counted = [entry for entry in agreed or [] if entry["examples"] >= FEWEST]
+    if len(counted) > 1:
+        low, high = counted[0], counted[-1]
+        items.append(
+            f"Where {high['votes']} of FER+'s ten people agreed, it is right about {100 * high['accuracy']:.1f} % of "
+            f"the faces; where {low['votes']} did, about {100 * low['accuracy']:.1f} %."
+        )
+    if scaled:
+        mood = "confident" if scaled["temperature"] > 1 else "modest"
+        items.append(f"Its probabilities are too {mood} (temperature {scaled['temperature']:.2f}).")
+    return _list(items)
+
+
+def _of_classes(content: Mapping[str, Any]) -> str:
+    """Which class it knows best and worst, and what it takes for what most often."""
+    recall = {name: found["recall"] for name, found in content["per_class"].items() if found["support"]}
+    best, worst = max(recall, key=recall.get), min(recall, key=recall.get)
+    matrix = np.array(content["confusion_matrix"])
+    mistakes = matrix - np.diag(np.diag(matrix))
+    true, taken = np.unravel_index(mistakes.argmax(), mistakes.shape)
+    return (
+        f"It recognises {100 * recall[best]:.1f} % of the faces labelled {best} and {100 * recall[worst]:.1f} % of "
+        f"those labelled {worst}. Its most frequent mistake is {content['classes'][true]} taken for "
+        f"{content['classes'][taken]}, {mistakes.max():,} of {matrix[true].sum():,} faces."
+    )
+
+
+def _list(items: Sequence[str]) -> str:
+    return "\n".join(_paragraph(item, "- ", "  ") for item in items)
+
+
+def _paragraph(said: str, first: str = "", later: str = "") -> str:
+    return textwrap.fill(
+        said, WIDTH, initial_indent=first, subsequent_indent=later, break_long_words=False, break_on_hyphens=False
+    )

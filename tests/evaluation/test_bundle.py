@@ -1,0 +1,159 @@
+"""The network that the package carries: made of a run, measured again, described by what its eval.json holds."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from fer.config import Experiment, Model, Train
+from fer.errors import UserError
+from fer.evaluation import bundle, bundle_card, eval_json, evaluate, inference, run
+from fer.models import weights
+from tests.evaluation import made
+
+COUNT = 40
+LABELS = np.arange(COUNT) % 7
+EXPERIMENT = Experiment(seed=5, model=Model(name="compact_s", image_size=24), train=Train(precision="mixed_bfloat16"))
+
+
+def faces() -> np.ndarray:
+    """The validation split; the first one is in training too."""
+    return made.images(COUNT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    made.run(folder / "run", seed=3, experiment=EXPERIMENT)
+    made.shards(folder / "faces", {"train": (faces()[:1], LABELS[:1]), "validation": (faces(), LABELS)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundled(folder) -> bundle.Bundle:
+    return bundle.make(str(folder / "run"), str(folder / "faces"), str(folder / "weights"))
+
+
+@pytest.fixture
+def in_package(bundled, folder, monkeypatch) -> None:
+    """The package carries the bundle."""
+    monkeypatch.setattr(run, "bundle_folder", lambda: str(folder / "weights"))
+
+
+def test_the_weights_are_the_runs_rounded_to_float16(bundled, folder):
+    exact = weights.read(str(folder / "run" / "checkpoints" / "best-00000012.npz"))
+    rounded = weights.read(str(folder / "weights" / "weights.npz"))
+    assert list(exact) == list(rounded)
+    for name, array in rounded.items():
+        np.testing.assert_array_equal(array, exact[name].astype(np.float16))
+        assert array.dtype == np.float16
+    assert bundled.bytes == (folder / "weights" / "weights.npz").stat().st_size
+
+
+def test_bundled_names_the_packages_network_which_computes_in_float32(in_package, folder):
+    opened = run.open_run("bundled")
+    assert (opened.workdir, opened.precision, opened.step) == ("bundled", "float32", 12)
+    assert {layer.compute_dtype for layer in opened.model.layers} <= {"float32", "uint8"}
+    rounded = list(weights.read(str(folder / "weights" / "weights.npz")).values())
+    for variable, array in zip(opened.model.get_weights(), rounded):
+        np.testing.assert_array_equal(variable, array.astype(np.float32))
+
+
+def test_its_eval_json_is_of_these_weights(in_package, folder):
+    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    opened = run.open_run("bundled")
+    member = content["protocol"]["members"][0]
+    assert (member["workdir"], member["weights_sha256"]) == ("bundled", opened.weights_sha256)
+    assert content["accuracy"] == accuracy(opened)
+
+
+def accuracy(opened: run.Run) -> float:
+    return float((inference.predict([opened.model], faces()).probabilities.argmax(axis=1) == LABELS).mean())
+
+
+def test_what_rounding_costs_is_the_difference_to_the_float32_weights(bundled, folder):
+    exact, rounded = (accuracy(run.open_folder(str(folder / name), "float32")) for name in ("run", "weights"))
+    assert bundled.lost == pytest.approx(exact - rounded)
+
+
+def test_the_card_is_written_from_eval_json_and_the_record_alone(bundled, folder):
+    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    record = json.loads((folder / "run" / "config.json").read_text())
+    card = (folder / "weights" / "MODEL_CARD.md").read_text()
+    assert card == bundle_card.text(content, record)
+    low, high = content["accuracy_ci95"]
+    assert f"| accuracy | {content['accuracy']:.4f} | {low:.4f} to {high:.4f} |" in card
+    for name, found in content["per_class"].items():
+        assert f"| {name} | {found['support']} | {found['precision']:.4f} | {found['recall']:.4f} |" in card
+    assert "1 of the faces that it was measured on are in its training data too" in " ".join(card.split())
+    assert re.findall(r"^## (.+)$", card, re.MULTILINE) == [
+        "What it is",
+        "What it is for",
+        "What it must not be used for",
+        "Training data",
+        "Protocol",
+        "Figures",
+        "Known biases and weaknesses",
+        "Licence",
+    ]
+    assert max(map(len, card.splitlines())) <= 120
+
+
+def test_nothing_of_a_machine_enters_the_package(bundled, folder):
+    for name in ("config.json", "best.json", "eval.json", "MODEL_CARD.md"):
+        assert str(folder) not in (folder / "weights" / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("MOST_BYTES", 1000, r"take \d\.\d MB in float16; a package carries at most"),
+        ("MOST_LOST", -1.0, "to float16 loses .* nothing was written"),
+    ],
+)
+def test_a_run_that_is_too_large_or_loses_too_much_is_refused(folder, tmp_path, monkeypatch, limit, value, said):
+    monkeypatch.setattr(bundle, limit, value)
+    with pytest.raises(UserError, match=said):
+        bundle.make(str(folder / "run"), str(folder / "faces"), str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_bundle_bundled_says_how_to_make_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "bundle_folder", lambda: str(tmp_path))
+    with pytest.raises(UserError, match=r"carries no network: .*scripts/export\.py --format=bundle"):
+        run.open_run("bundled")
+
+
+def test_the_results_of_the_bundled_network_need_a_place(in_package, folder):
+    with pytest.raises(UserError, match="--output is missing: bundled names a network within the package"):
+        evaluate.default_output(evaluate.Request(["bundled"], str(folder / "faces")))
+
+
+def test_a_bundle_is_not_bundled_again(in_package, folder, tmp_path):
+    with pytest.raises(UserError, match="is a bundle already"):
+        bundle.make("bundled", str(folder / "faces"), str(tmp_path / "out"))
+
+
+PACKAGED = pathlib.Path(run.bundle_folder())
+packaged = pytest.mark.skipif(
+    not (PACKAGED / "best.json").exists(), reason="this copy of the package carries no network"
+)
+
+
+@packaged
+def test_the_packages_network_opens_and_its_weights_fit_in_10_megabytes():
+    opened = run.open_run("bundled")
+    assert opened.parameters == opened.model.count_params()
+    assert (PACKAGED / "weights.npz").stat().st_size <= 10_000_000
+
+
+@packaged
+def test_the_packages_card_holds_the_figures_of_the_eval_json_beside_it():
+    content = eval_json.read(str(PACKAGED / "eval.json"))
+    record = json.loads((PACKAGED / "config.json").read_text())
+    assert (PACKAGED / "MODEL_CARD.md").read_text() == bundle_card.text(content, record)
+    member = content["protocol"]["members"][0]
+    assert member["weights_sha256"] == json.loads((PACKAGED / "best.json").read_text())["sha256"]
+    assert member["config_sha256"] == record["config_sha256"]
