@@ -8,7 +8,8 @@ from fer.evaluation import eval_json, evaluate, inference, labelled, progress
 WORKDIR = flags.DEFINE_list(
     "workdir",
     None,
-    "Run folder; several, comma-separated, are an ensemble: their probabilities are averaged.",
+    "Run folder, export (its folder or file) or bundled; several, comma-separated, are an ensemble: their "
+    "probabilities are averaged.",
     required=True,
 )
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
@@ -24,7 +25,7 @@ OUTPUT = flags.DEFINE_string(
     "output",
     None,
     "Folder of the results. By default the run folder, for validation without --tta and --labels; "
-    "<workdir>/eval-<split>[-<tta>][-ferplus] for the rest; an ensemble needs it.",
+    "<workdir>/eval-<split>[-<tta>][-ferplus] for the rest; an ensemble and bundled need it.",
 )
 
 

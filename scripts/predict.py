@@ -5,7 +5,13 @@ from absl import flags
 from fer import cli
 from fer.evaluation import inference, inputs, predict, progress, run
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote.", required=True)
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "Run folder that scripts/train.py wrote, a folder or file that scripts/export.py wrote, or bundled, the network "
+    "that the package carries.",
+    required=True,
+)
 INPUT = flags.DEFINE_string(
     "input",
     None,

@@ -120,7 +120,7 @@ def _is_face(picture: folders.Picture) -> bool:
     """Whether a picture has a face's size; one that cannot be read is left to who reads it."""
     try:
         return Image.open(io.BytesIO(picture.content), formats=("JPEG", "PNG")).size == (SIDE, SIDE)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except photos.UNREADABLE:
         return False
 
 
@@ -135,10 +135,8 @@ def _face(picture: folders.Picture) -> np.ndarray:
     """A picture as [1, 48, 48, 1] uint8."""
     try:
         face, _, _ = folders.decode(picture.content)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{picture.name} is no picture that can be read ({str(error) or type(error).__name__})."
-        ) from error
+    except photos.UNREADABLE as error:
+        raise photos.unreadable(picture, error) from error
     return face.reshape(1, SIDE, SIDE, 1)
 
 

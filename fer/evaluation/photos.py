@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
 from fer.data.folders import MOST_PIXELS, Picture
 from fer.data.pixels import SIDE
@@ -26,6 +26,7 @@ CASCADE = "haarcascade_frontalface_default.xml"
 SMALLEST = 32  # pixels a side of a face that is looked for
 STEP = 1.1  # from one size that is looked for to the next
 NEIGHBOURS = 5  # overlapping finds that make a face
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
 LARGE = 1600  # pixels of the longer side; larger photos are searched at this size: faces that small do not matter
 
 
@@ -51,10 +52,15 @@ def opened(picture: Picture) -> Image.Image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
         return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{picture.name} is no picture that can be read ({str(error) or type(error).__name__})."
-        ) from error
+    except UNREADABLE as error:
+        raise unreadable(picture, error) from error
+
+
+def unreadable(picture: Picture, error: Exception) -> UserError:
+    """What to say of a picture whose reading failed with one of `UNREADABLE`."""
+    unknown = isinstance(error, UnidentifiedImageError)  # whose text tells an address in memory
+    why = "it holds no JPEG or PNG" if unknown else str(error) or type(error).__name__
+    return UserError(f"{picture.name} is no picture that can be read ({why}); mend or remove it.")
 
 
 def find(image: Image.Image) -> list[Box]:
