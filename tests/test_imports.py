@@ -9,7 +9,7 @@ import fer
 
 PACKAGE = pathlib.Path(fer.__file__).parent
 BASE = {"labels", "config", "errors", "files", "remote"}
-ROOMS = {"data", "augment", "models", "train", "evaluation", "benchmark"}
+ROOMS = {"data", "augment", "models", "train", "evaluation", "benchmark", "demo"}
 # room -> the rooms that it may import besides the base and itself
 ALLOWED = {
     "data": set(),
@@ -17,6 +17,7 @@ ALLOWED = {
     "models": set(),
     "evaluation": {"data", "models"},
     "train": {"data", "augment", "models", "evaluation.metrics", "evaluation.plots"},
+    "demo": {"data", "evaluation"},
     "benchmark": {"data", "augment", "models", "train", "evaluation"},
 }
 

@@ -7,6 +7,7 @@ channel is weighted by the mean of the class logit's gradient over the map, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -28,14 +29,23 @@ def heatmaps(model: tf.keras.Model, images: np.ndarray, classes: np.ndarray) -> 
       [n, 48, 48] float32 in [0, 1], each map's largest value 1, or all 0 where nothing speaks for the class. Computed
       in float32 from the feature map on, whatever the network's precision.
     """
+    return mapper(model)(images, classes)
+
+
+def mapper(model: tf.keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """The function from (images, classes) to maps, made once for all its calls; as for `heatmaps`."""
     backbone, head = _split(model)
-    maps = np.empty(images.shape[:3], np.float32)
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
-        features = tf.cast(backbone(tf.constant(images[part]), training=False), tf.float32)
-        heat = _heat(features, head, tf.constant(classes[part]))
-        maps[part] = tf.image.resize(heat[..., tf.newaxis], images.shape[1:3], method="bilinear")[..., 0].numpy()
-    return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+
+    def compute(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        maps = np.empty(images.shape[:3], np.float32)
+        for start in range(0, len(images), BATCH):
+            part = slice(start, start + BATCH)
+            features = tf.cast(backbone(tf.constant(images[part]), training=False), tf.float32)
+            heat = _heat(features, head, tf.constant(classes[part]))
+            maps[part] = tf.image.resize(heat[..., tf.newaxis], images.shape[1:3], method="bilinear")[..., 0].numpy()
+        return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+
+    return compute
 
 
 def mean_heatmaps(models: Sequence[tf.keras.Model], images: np.ndarray, classes: np.ndarray) -> np.ndarray:

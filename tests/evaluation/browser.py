@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,24 +17,27 @@ FLAGS = (
 
 
 @contextlib.contextmanager
-def chromium(profile: pathlib.Path, width: int, dark: bool) -> Iterator[Any]:
-    """A browser whose window is `width` pixels wide; below 600 it says that it is a phone's."""
+def chromium(profile: pathlib.Path, width: int, dark: bool, flags: Sequence[str] = ()) -> Iterator[Any]:
+    """A browser as `emulate` makes it, with flags of its own beside ours."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: the extra test brings it")
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (browser and driver):
         pytest.skip("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:
-        page.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        emulate(page, width, dark)
         yield page
     finally:
         page.quit()
+
+
+def emulate(page: Any, width: int, dark: bool) -> None:
+    """Makes the window `width` pixels wide, below 600 a phone's, and its user one who wants it dark or light."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

@@ -1,0 +1,105 @@
+"""What the page's server answers, and whom."""
+
+import re
+
+import numpy as np
+import pytest
+
+flask = pytest.importorskip("flask", reason="Flask is not installed: the extra demo brings it")
+
+from fer.demo import recognition, server
+from fer.errors import UserError
+from fer.evaluation.photos import Box
+from fer.labels import CLASSES
+
+FOUND = recognition.Recognised(
+    640, 400, [recognition.Face(Box(10, 20, 30, 30), np.full(7, 1 / 7, np.float32), b"seen", b"looked at")]
+)
+
+
+def client(recognise=lambda content: FOUND, said="compact", host="127.0.0.1"):
+    return server.application(recognise, said, host).test_client()
+
+
+def test_a_pictures_bytes_become_boxes_and_probabilities():
+    given = []
+    answer = client(lambda content: given.append(content) or FOUND).post("/recognise", data=b"picture")
+    assert (answer.status_code, given) == (200, [b"picture"])
+    (face,) = answer.json["faces"]
+    assert face["box"] == [10, 20, 30, 30]
+    assert face["probabilities"] == pytest.approx([1 / 7] * len(CLASSES))
+    assert face["looked_at"].startswith("data:image/png;base64,")
+
+
+def test_a_mistake_is_a_sentence_in_the_answer():
+    def fails(_):
+        raise UserError("No face was found.")
+
+    answer = client(fails).post("/recognise", data=b"picture")
+    assert (answer.status_code, answer.json) == (422, {"error": "No face was found."})
+
+
+def test_too_large_an_upload_is_refused_unread():
+    def read(_):
+        raise AssertionError("it was read")
+
+    answer = client(read).post("/recognise", data=bytes(server.MOST_BYTES + 1))
+    assert (answer.status_code, answer.json["error"]) == (413, "This file is too large: at most 16 MiB are read.")
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860", "192.168.0.7"])
+def test_the_page_answers_to_addresses_and_localhost(name):
+    assert client().get("/", headers={"Host": name}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["evil.example:7860", "127.0.0.1.evil.example", "localhost.evil.example:7860"])
+def test_a_strangers_name_that_points_here_is_refused(name):
+    answer = client().get("/", headers={"Host": name})
+    assert (answer.status_code, "is not a name of this page" in answer.json["error"]) == (400, True)
+
+
+def test_the_name_that_it_was_told_to_listen_on_is_its_own():
+    assert client(host="Faces.local").get("/", headers={"Host": "faces.local:80"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"), [("http://localhost", 200), ("https://evil.example", 403), ("null", 403)]
+)
+def test_only_the_page_itself_may_ask(origin, status):
+    assert client().post("/recognise", data=b"x", headers={"Origin": origin}).status_code == status
+
+
+def test_only_the_pages_own_script_and_style_run_and_nothing_is_kept():
+    page = client()
+    policies = [page.get("/").headers["Content-Security-Policy"] for _ in range(2)]
+    assert policies[0] != policies[1], "the nonce is new each time"
+    assert "default-src 'none'" in policies[0]
+    assert "unsafe" not in policies[0]
+    answer = page.get("/")
+    nonce = re.search("script-src 'nonce-([^']+)'", answer.headers["Content-Security-Policy"])[1]
+    assert set(re.findall('nonce="([^"]*)"', answer.text)) == {nonce}
+    assert answer.headers["Cache-Control"] == page.post("/recognise").headers["Cache-Control"] == "no-store"
+
+
+def test_the_page_asks_nothing_of_a_network_and_escapes_names():
+    text = client(said="<i>&").get("/").text
+    assert "&lt;i&gt;&amp;" in text
+    assert not re.findall(r"(?:src|href)=\"(?!data:)[^\"]+", text)
+    assert "@@" not in text
+
+
+def test_a_place_that_does_not_exist_is_told_in_the_same_form():
+    assert client().get("/elsewhere").status_code == 404
+    assert client().get("/elsewhere").json["error"]
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded():
+    with server.socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"Cannot listen on 127\.0\.0\.1, port {port} .*--port=0"):
+            server.serve("nowhere", "127.0.0.1", port)
+
+
+def test_a_run_that_is_missing_is_named():
+    with pytest.raises(UserError, match="no run folder nowhere"):
+        server.serve("nowhere", "127.0.0.1", 0)
