@@ -1,22 +1,45 @@
-"""Compares evaluations, published ones too: python scripts/compare.py --evals=A/eval.json,B/eval.json --output=DIR."""
+"""Compares evaluations, published ones too: python scripts/compare.py --evals=A/eval.json,B/eval.json --output=DIR.
+
+With --peers --data=DIR, other people's packages are installed beside ours and measured on the same faces.
+"""
 
 from absl import flags
 
 from fer import cli
-from fer.evaluation import comparison, comparison_report
+from fer.errors import UserError
+from fer.evaluation import comparison, comparison_report, evaluate, peers
 
 EVALS = flags.DEFINE_list(
     "evals", None, "eval.json files that scripts/evaluate.py wrote, comma-separated.", required=True
 )
 OUTPUT = flags.DEFINE_string("output", None, "Folder of comparison.json, .md, .html and .png.", required=True)
+PEERS = flags.DEFINE_flag(
+    flags.Flag(
+        flags.ArgumentParser(),
+        flags.ArgumentSerializer(),
+        "peers",
+        "false",
+        f"Measures {' and '.join(peers.DEFAULT)} too, each in an environment of its own that is made with pip and kept "
+        f"in ~/.cache/fer/peers. --peers={peers.ALL} adds what needs PyTorch (gigabytes where pip finds no build for "
+        f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(peers.PEERS)}.",
+        boolean=True,  # so that it may stand alone
+    )
+)
+DATA = flags.DEFINE_string("data", None, "With --peers: folder of the shards that the evaluations were made on.")
+SPLIT = flags.DEFINE_enum("split", "validation", evaluate.SPLITS, "With --peers: split that they were made on.")
 
 
 def main() -> None:
-    found = comparison.compare(EVALS.value)
+    chosen = peers.named(PEERS.value)
+    if chosen and not DATA.value:
+        raise UserError("--peers needs --data: the folder of the shards that the evaluations were made on.")
+    found = comparison.compare(EVALS.value)  # first without the peers: what is wrong here is told before they are made
+    if chosen:
+        told = peers.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))
+        found = comparison.compare(EVALS.value, told)
     paths = comparison_report.write(found, OUTPUT.value)
-    for run in found["runs"]:
-        low, high = (100 * bound for bound in run["accuracy_ci95"])
-        print(f"{run['method']}: {100 * run['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f}) on {run['split']}")
+    for result in [*found["runs"], *found["peers"]]:
+        print(comparison_report.line(result))
     for pair in found["pairs"]:
         print(pair.get("sentence") or f"{pair['first']} and {pair['second']}: {pair['not_compared']}.")
     for path in paths:

@@ -1,4 +1,4 @@
-"""Runs of ours and published results side by side: what is compared, before it is drawn or written."""
+"""Runs of ours, peers and published results side by side: what is compared, before it is drawn or written."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from fer.errors import UserError
-from fer.evaluation import eval_json, metrics, predictions, significance
+from fer.evaluation import eval_json, evaluate, metrics, peers, predictions, significance
 
 SCHEMA_VERSION = 1
+
+
+class Scored(NamedTuple):
+    """One side of a pair: what it said of which examples."""
+
+    name: str
+    measured_on: dict[str, Any]  # split, data and labels; sides that differ in one are not compared
+    predictions: predictions.Predictions | None
+    missing: str  # why there are no predictions, where there are none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,14 +38,15 @@ class Ours:
     predictions: predictions.Predictions | None
 
 
-def compare(paths: Sequence[str]) -> dict[str, Any]:
-    """Reads evaluations and puts them beside each other and beside the published results.
+def compare(paths: Sequence[str], measured: Sequence[peers.Measured] = ()) -> dict[str, Any]:
+    """Reads evaluations and puts them beside each other, beside peers, and beside the published results.
 
     Args:
       paths: of eval.json files; predictions.npz beside them, where it is, lets the runs be compared in pairs.
+      measured: peers, as `fer.evaluation.peers.measure` gives them, each of which makes a pair with each run.
 
     Returns:
-      What comparison.json holds: runs and published, each by falling accuracy, and pairs.
+      What comparison.json holds: runs, peers and published, each by falling accuracy, and pairs.
 
     Raises:
       UserError: a file is missing or damaged, or is named twice.
@@ -44,11 +54,25 @@ def compare(paths: Sequence[str]) -> dict[str, Any]:
     if len({os.path.normpath(path) for path in paths}) < len(paths):
         raise UserError(f"--evals names a file twice: {', '.join(paths)}.")
     ours = [_read(path) for path in paths]
-    runs = [_run(one) for one in ours]
+    sides = [
+        Scored(
+            one.name,
+            {"splits": one.content["split"], "data": one.content["data"], "labels": one.content["protocol"]["labels"]},
+            one.predictions,
+            f"there is no predictions.npz beside {one.path}",
+        )
+        for one in ours
+    ]
+    others = [
+        Scored(one.peer.method, {"splits": one.split, "data": one.data, "labels": "fer"}, one.predictions, "")
+        for one in measured
+        if one.predictions is not None
+    ]
     return {
         "schema_version": SCHEMA_VERSION,
-        "runs": sorted(runs, key=lambda run: -run["accuracy"]),
-        "pairs": _pairs(ours),
+        "runs": sorted(map(_run, ours), key=lambda run: -run["accuracy"]),
+        "peers": sorted(map(_peer, measured), key=lambda peer: -(peer["accuracy"] or 0)),
+        "pairs": _pairs([*itertools.combinations(sides, 2), *itertools.product(sides, others)]),
         "published": sorted(published(), key=lambda result: -result["accuracy"]),
     }
 
@@ -93,6 +117,7 @@ def _run(ours: Ours) -> dict[str, Any]:
         "accuracy": content["accuracy"],
         "accuracy_ci95": content["accuracy_ci95"],
         "macro_f1": content["macro_f1"],
+        "images_per_second": content["images_per_second"],
         "data": content["data"]["name"],
         "split": content["split"],
         "examples": content["examples"],
@@ -107,10 +132,32 @@ def _run(ours: Ours) -> dict[str, Any]:
     }
 
 
-def _pairs(ours: Sequence[Ours]) -> list[dict[str, Any]]:
-    """Every two runs with McNemar's test, or why it cannot be made."""
+def _peer(measured: peers.Measured) -> dict[str, Any]:
+    """As `_run`, of a peer; without figures, but with the reason, where it could not be measured."""
+    kept = measured.predictions
+    figures = None if kept is None else metrics.measure(kept.labels, evaluate.normalised(kept.probabilities))
+    fault = [] if measured.split == "test" else ["not the test split"]
+    remark = "; ".join([*fault, "which data chose its weights is not told"])
+    return {
+        "method": measured.peer.method,
+        **{name: figures and figures[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
+        "images_per_second": measured.images_per_second,
+        "data": measured.data["name"],
+        "split": measured.split,
+        "examples": None if kept is None else len(kept.labels),
+        "tta": "none",
+        "members": 1,
+        "parameters": measured.parameters,
+        "comparable": kept is not None and not fault,
+        "remark": f"not measured: it {measured.hindrance}" if kept is None else remark,
+        "source": measured.peer.source,
+    }
+
+
+def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
+    """Each pair with McNemar's test, or why it cannot be made."""
     pairs: list[dict[str, Any]] = []
-    for first, second in itertools.combinations(ours, 2):
+    for first, second in sides:
         hindrance = _hindrance(first, second)
         pair: dict[str, Any] = {"first": first.name, "second": second.name, "not_compared": hindrance}
         if not hindrance:
@@ -123,16 +170,15 @@ def _pairs(ours: Sequence[Ours]) -> list[dict[str, Any]]:
     return pairs
 
 
-def _hindrance(first: Ours, second: Ours) -> str | None:
-    """Why two runs cannot be compared example by example, or None."""
+def _hindrance(first: Scored, second: Scored) -> str | None:
+    """Why two sides cannot be compared example by example, or None."""
     for one in (first, second):
         if one.predictions is None:
-            return f"there is no predictions.npz beside {one.path}"
-    for field, what in (("split", "splits"), ("data", "data")):
-        if first.content[field] != second.content[field]:
-            return f"they were measured on different {what}"
-    if first.content["protocol"]["labels"] != second.content["protocol"]["labels"]:
-        return "they were measured against different labels"
+            return one.missing
+    for what, value in first.measured_on.items():
+        if value != second.measured_on[what]:
+            against = "against" if what == "labels" else "on"
+            return f"they were measured {against} different {what}"
     same = all(
         np.array_equal(getattr(first.predictions, name), getattr(second.predictions, name))
         for name in ("rows", "labels")
@@ -140,8 +186,8 @@ def _hindrance(first: Ours, second: Ours) -> str | None:
     return None if same else "they were measured on different examples"
 
 
-def _right(ours: Ours) -> np.ndarray:
-    return ours.predictions.probabilities.argmax(axis=1) == ours.predictions.labels
+def _right(side: Scored) -> np.ndarray:
+    return side.predictions.probabilities.argmax(axis=1) == side.predictions.labels
 
 
 def _sentence(pair: dict[str, Any], tests: int) -> str:

@@ -13,23 +13,26 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from fer.evaluation.plots import png
 from fer.labels import COLOURS
 
-OURS, THEIRS = COLOURS[4], "#555555"
+COLOUR = {"ours": COLOURS[4], "peers": COLOURS[0], "published": "#555555"}
 LINE = 0.02  # of the drawn height between two names, so that they do not overlap
 ABREAST = 6  # points beside each other where there is no axis to part them
 
 
-def accuracy_by_parameters(runs: Sequence[dict[str, Any]], published: Sequence[dict[str, Any]]) -> bytes:
+def accuracy_by_parameters(
+    runs: Sequence[dict[str, Any]], peers: Sequence[dict[str, Any]], published: Sequence[dict[str, Any]]
+) -> bytes:
     """Draws every result with its 95 % interval.
 
     Args:
-      runs, published: as `fer.evaluation.comparison.compare` returns them.
+      runs, peers, published: as `fer.evaluation.comparison.compare` returns them; peers that could not be measured are
+        not drawn.
 
     Returns:
       A PNG: on the left those whose parameters are known, on a logarithmic axis; on the right the others. Results
       that are not comparable are hollow.
     """
-    results = [{**run, "ours": True} for run in runs]
-    results += [{**result, "ours": False} for result in published]
+    kinds = {"ours": runs, "peers": [peer for peer in peers if peer["accuracy"] is not None], "published": published}
+    results = [{**result, "kind": kind} for kind, of_kind in kinds.items() for result in of_kind]
     known = [result for result in results if result["parameters"]]
     unknown = [result for result in results if not result["parameters"]]
     figure = Figure(figsize=(15, 9.5), layout="constrained")
@@ -54,7 +57,8 @@ def accuracy_by_parameters(runs: Sequence[dict[str, Any]], published: Sequence[d
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
-        "Accuracy against parameters: ours in blue, published in grey; hollow: not comparable, see the table",
+        "Accuracy against parameters: ours in blue, peers measured on the same faces in orange, published in grey; "
+        "hollow: not comparable, see the table",
         fontsize=12,
     )
     return png(figure)
@@ -64,14 +68,14 @@ def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float]
     """Draws points, intervals, and the names in a column of their own, joined to their points."""
     heights = _apart([result["accuracy"] for result in results], line)
     for result, x, height in zip(results, places, heights):
-        y, colour = result["accuracy"], OURS if result["ours"] else THEIRS
+        y, colour, measured = result["accuracy"], COLOUR[result["kind"]], result["kind"] != "published"
         if result["accuracy_ci95"]:
             axes.plot([x, x], result["accuracy_ci95"], color=colour, linewidth=1, alpha=0.6, zorder=2)
         filled = colour if result["comparable"] else "white"
-        size = 9 if result["ours"] else 6
+        size = 9 if measured else 6
         axes.plot(x, y, marker="o", markersize=size, color=colour, markerfacecolor=filled, zorder=3)
         axes.plot([x, names_at * 0.97], [y, height], color=colour, linewidth=0.4, alpha=0.5, zorder=1)
-        weight = "bold" if result["ours"] else "normal"
+        weight = "bold" if measured else "normal"
         text = f"{100 * y:.1f}  {_short(result['method'])}"
         axes.text(names_at, height, text, fontsize=8.5, va="center", color=colour, weight=weight, zorder=4)
 

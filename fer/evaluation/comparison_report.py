@@ -12,12 +12,14 @@ from fer import files
 from fer.evaluation.comparison_plot import accuracy_by_parameters
 
 HEADER = (
-    "Method", "Accuracy %", "95 %", "Macro F1", "Data, split", "Test-time views", "Models", "Parameters", "Chosen on",
-    "Extra faces", "Year", "Comparable, remarks", "Source",
+    "Method", "Accuracy %", "95 %", "Macro F1", "Data, split", "Test-time views", "Models", "Parameters", "Images/s",
+    "Chosen on", "Extra faces", "Year", "Comparable, remarks", "Source",
 )  # fmt: skip
 NOTE = (
     "In FER-2013, validation is PublicTest and test is PrivateTest. Intervals are Wilson's; they do not tell apart two "
-    "results of 3,589 examples that are less than about 2 points apart. A dash: the source does not tell."
+    "results of 3,589 examples that are less than about 2 points apart. A dash: the source does not tell. "
+    "Peers are other people's packages that were run on the same faces as ours, without their face detectors; images a "
+    "second are those of the machine that measured."
 )
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --ours: #0072b21f; }
@@ -32,6 +34,7 @@ td:nth-child(2) { font-weight: bold; } tr.ours { background: var(--ours); } tr.a
 def markdown(comparison: dict[str, Any]) -> str:
     """The tables and the pairs' sentences."""
     rows = [["**" + _escaped(row[0]) + "**", *map(_escaped, row[1:])] for row in map(_ours, comparison["runs"])]
+    rows += [list(map(_escaped, row)) for row in map(_peers, comparison["peers"])]
     rows += [list(map(_escaped, _theirs(result))) for result in comparison["published"]]
     table = [HEADER, ["---"] * len(HEADER), *rows]
     return "\n".join(
@@ -44,7 +47,7 @@ def markdown(comparison: dict[str, Any]) -> str:
             "",
             NOTE,
             "",
-            "## Our runs in pairs",
+            "## In pairs",
             "",
             *(f"- {_escaped(sentence)}" for sentence in _sentences(comparison)),
             "",
@@ -55,6 +58,7 @@ def markdown(comparison: dict[str, Any]) -> str:
 def page(comparison: dict[str, Any], picture: bytes) -> str:
     """One HTML page that holds everything, the picture too."""
     rows = [("ours", _ours(run)) for run in comparison["runs"]]
+    rows += [("peers", _peers(peer)) for peer in comparison["peers"]]
     rows += [("" if result["comparable"] else "apart", _theirs(result)) for result in comparison["published"]]
     body = "\n".join(f'<tr class="{kind}">{_cells("td", row)}</tr>' for kind, row in rows)
     sentences = "\n".join(f"<li>{html.escape(sentence)}</li>" for sentence in _sentences(comparison))
@@ -63,13 +67,13 @@ def page(comparison: dict[str, Any], picture: bytes) -> str:
 <title>Comparison</title><style>{STYLE}</style></head><body>
 <h1>Comparison</h1>
 <img alt="Accuracy against parameters" src="data:image/png;base64,{base64.b64encode(picture).decode()}">
-<div class="wide"><table><caption>Ours (shaded) and published</caption>
+<div class="wide"><table><caption>Ours (blue), peers measured on the same faces (orange), and published</caption>
 <thead><tr>{_cells("th", HEADER)}</tr></thead>
 <tbody>
 {body}
 </tbody></table></div>
 <p>{html.escape(NOTE)}</p>
-<h2>Our runs in pairs</h2>
+<h2>In pairs</h2>
 <ul>
 {sentences}
 </ul>
@@ -83,13 +87,22 @@ def write(comparison: dict[str, Any], output: str) -> list[str]:
     Raises:
       UserError: a file cannot be written.
     """
-    picture = accuracy_by_parameters(comparison["runs"], comparison["published"])
+    picture = accuracy_by_parameters(comparison["runs"], comparison["peers"], comparison["published"])
     path = {kind: os.path.join(output, f"comparison.{kind}") for kind in ("json", "md", "html", "png")}
     files.write_bytes(path["png"], picture)
     files.write_text(path["md"], markdown(comparison))
     files.write_text(path["html"], page(comparison, picture))
     files.write_json(path["json"], comparison)
     return list(path.values())
+
+
+def line(result: dict[str, Any]) -> str:
+    """A run or a peer in one line."""
+    if result["accuracy"] is None:
+        return f"{result['method']}: {result['remark']}"
+    low, high = (100 * bound for bound in result["accuracy_ci95"])
+    accuracy = f"{100 * result['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f})"
+    return f"{result['method']}: {accuracy} on {result['split']}, {result['images_per_second']:.0f} images/s"
 
 
 def _ours(run: dict[str, Any]) -> list[str]:
@@ -102,11 +115,32 @@ def _ours(run: dict[str, Any]) -> list[str]:
         run["tta"],
         str(run["members"]),
         f"{run['parameters']:,}",
+        f"{run['images_per_second']:.0f}",
         run["selected_on"],
         "-",
         "-",
         ("" if run["comparable"] else "not comparable: ") + run["remark"],
         run["source"],
+    ]
+
+
+def _peers(peer: dict[str, Any]) -> list[str]:
+    measured = peer["accuracy"] is not None
+    return [
+        peer["method"],
+        f"{100 * peer['accuracy']:.2f}" if measured else "-",
+        _interval(peer),
+        f"{peer['macro_f1']:.4f}" if measured else "-",
+        f"{peer['data']}, {peer['split']}",
+        peer["tta"],
+        str(peer["members"]),
+        f"{peer['parameters']:,}" if measured else "-",
+        f"{peer['images_per_second']:.0f}" if measured else "-",
+        "-",
+        "-",
+        "-",
+        ("" if peer["comparable"] or not measured else "not comparable: ") + peer["remark"],
+        peer["source"],
     ]
 
 
@@ -121,6 +155,7 @@ def _theirs(result: dict[str, Any]) -> list[str]:
         _told(result["tta"]),
         _told(result["members"]),
         f"{result['parameters']:,}" if result["parameters"] else "-",
+        "-",
         _told(result["selected_on"]),
         {True: "yes", False: "no", None: "-"}[result["extra_data"]],
         _told(result["year"]),

@@ -66,11 +66,7 @@ def build(
             "labels": labels,
             "left_out": left_out,
         },
-        "data": {
-            "name": manifest.name,
-            "manifest_sha256": manifest.sha256,
-            "examples_per_split": {name: part.examples for name, part in manifest.splits.items()},
-        },
+        "data": of_data(manifest),
         "config_sha256": alone.get("config_sha256"),
         "checkpoint_step": alone.get("checkpoint_step"),
         "versions": {
@@ -81,6 +77,15 @@ def build(
             "scikit-learn": sklearn.__version__,
             "fer": fer.__version__,
         },
+    }
+
+
+def of_data(manifest: Manifest) -> dict[str, Any]:
+    """What eval.json says under data."""
+    return {
+        "name": manifest.name,
+        "manifest_sha256": manifest.sha256,
+        "examples_per_split": {name: part.examples for name, part in manifest.splits.items()},
     }
 
 

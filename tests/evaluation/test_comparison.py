@@ -14,13 +14,14 @@ COUNT = 100
 LABELS = np.arange(COUNT) % 7
 
 
-def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, **fields) -> str:
+def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, count: int = COUNT, **fields) -> str:
     """An eval.json with its predictions, of which those in `wrong` are."""
-    predicted = LABELS.copy()
+    labels = np.arange(count) % 7
+    predicted = labels.copy()
     predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
-    probabilities = np.full((COUNT, 7), 0.05) + 0.65 * np.eye(7)[predicted]
-    content = {**built(), **metrics.measure(LABELS, probabilities), "examples": COUNT, **fields}
-    kept = predictions.Predictions(LABELS, probabilities.astype(np.float32), np.arange(COUNT) + rows)
+    probabilities = np.full((count, 7), 0.05) + 0.65 * np.eye(7)[predicted]
+    content = {**built(), **metrics.measure(labels, probabilities), "examples": count, **fields}
+    kept = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
     predictions.write_npz(str(folder / "predictions.npz"), kept)
     eval_json.write(str(folder / "eval.json"), content)
     return str(folder / "eval.json")

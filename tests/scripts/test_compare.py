@@ -4,7 +4,10 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from tests.evaluation.test_comparison import evaluated
+from tests.scripts import program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -25,8 +28,21 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
     assert all((tmp_path / path).stat().st_size for path in written)
 
 
-def test_a_missing_evaluation_gets_one_sentence_exit_code_1_and_no_output(tmp_path):
-    done = compare(tmp_path, "--evals=a/eval.json", "--output=out")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--evals=b/eval.json"], "There is no b/eval.json: the evaluation is missing."),
+        (["--evals=a/eval.json", "--peers"], "--peers needs --data: the folder of the shards"),
+        (["--evals=a/eval.json", "--peers=rival"], "--peers names 'rival', which is none of fer-tflite"),
+        (["--evals=a/eval.json", "--peers", "--data=nowhere"], "nowhere"),
+    ],
+    ids=["no evaluation", "peers without data", "unknown peer", "no data"],
+)
+def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(tmp_path, arguments, said):
+    evaluated(tmp_path / "a", range(10))
+    done = program.run("compare.py", tmp_path, "--output=out", *arguments)
     assert done.returncode == 1
-    assert done.stderr == "compare.py: There is no a/eval.json: the evaluation is missing.\n"
+    assert done.stderr.startswith("compare.py: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,58 @@
+"""PyPI's facial-emotion-recognition and what-the-face-classification: weights and network of each, its own input."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+from typing import Callable
+
+import harness
+import numpy as np
+import torch
+
+
+def load(package: str) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    network, prepare = {
+        "facial-emotion-recognition": _facial_emotion_recognition,
+        "what-the-face-classification": _what_the_face_classification,
+    }[package]()
+    network.eval()
+
+    def classify(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return torch.softmax(network(prepare(torch.from_numpy(images)[:, None].float() / 255)), dim=1).numpy()
+
+    return classify, sum(parameter.numel() for parameter in network.parameters())
+
+
+def _facial_emotion_recognition() -> tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
+    """Version 0.3.4: from -1 to 1. It exponentiates what its sigmoid gives, which softmax makes probabilities of."""
+    package, folder = "facial-emotion-recognition", "facial_emotion_recognition"
+    network = _module(harness.file_of(package, f"{folder}/networks.py")).NetworkV2(in_c=1, nl=32, out_f=7)
+    network.load_state_dict(_weights(harness.file_of(package, f"{folder}/model/model.pkl"))["network"])
+    return network, lambda faces: (faces - 0.5) / 0.5
+
+
+def _what_the_face_classification() -> tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
+    """Version 0.0.27, with the settings that its Image_classifier has by default: from 0 to 1."""
+    package, folder = "what-the-face-classification", "what_the_face_classification"
+    made = _module(harness.file_of(package, f"{folder}/model.py")).SimpleConvolutionalNetwork
+    network = made(3, [[1, 28], [28, 56], [56, 112]], [3, 3, 3], [0, 0, 0], 304, 112 * 4 * 4)
+    network.load_state_dict(_weights(harness.file_of(package, f"{folder}/active_model.pth")))
+    return network, lambda faces: faces
+
+
+def _weights(path: str) -> dict:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _module(path: str) -> ModuleType:
+    """A file of a package without the package, which asks for face detectors when it is imported."""
+    spec = importlib.util.spec_from_file_location("network", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    harness.run(load)
