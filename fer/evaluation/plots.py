@@ -135,7 +135,8 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, scaled: np.ndarra
         bins = np.array(metrics.reliability(labels, drawn))
         _, accuracy, confidence = bins[bins[:, 0] >= BIN_EXAMPLES].T
         error = metrics.expected_calibration_error(labels, drawn)
-        axes.plot(confidence, accuracy, color=colour, marker=marker, markersize=5, label=f"{name}: ECE {error:.3f}")
+        label = f"{name}: ECE {error:.3f}"
+        axes.plot(confidence, accuracy, color=colour, marker=marker, markersize=5, label=label, clip_on=False)
         width = 1 / metrics.CALIBRATION_BINS / (len(series) + 0.5)
         middle = (np.arange(len(bins)) + 0.5) / len(bins) + (offset - (len(series) - 1) / 2) * width
         below.bar(middle, bins[:, 0] / len(labels), width, color=colour)
@@ -165,7 +166,7 @@ def roc_and_precision_recall(labels: np.ndarray, probabilities: np.ndarray, titl
     Returns:
       A PNG; the legends tell the areas. Classes without examples, or without others, have no curve.
     """
-    figure = Figure(figsize=(12, 5.6), layout="constrained")
+    figure = Figure(figsize=(14, 5.6), layout="constrained")
     figure.suptitle(title, fontsize=12)
     roc, precision_recall = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
@@ -186,9 +187,8 @@ def roc_and_precision_recall(labels: np.ndarray, probabilities: np.ndarray, titl
     precision_recall.set_title("precision and recall (average precision)")
     precision_recall.set_xlabel("recall")
     precision_recall.set_ylabel("precision")
-    roc.legend(frameon=False, loc="lower right")
-    precision_recall.legend(frameon=False, loc="lower left")
     for axes in (roc, precision_recall):
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)
         axes.grid(alpha=0.25)

@@ -61,10 +61,15 @@ def _caveats(content: Mapping[str, Any]) -> list[str]:
     scaled = content["calibration"]
     if scaled:
         mood = "too confident" if scaled["temperature"] > 1 else "too modest"
+        found = f"{content['ece']:.3f} to {scaled['ece']:.3f}"
         sentences.append(
-            f"The network is {mood}: dividing its logits by {scaled['temperature']:.2f} (fitted on validation only) "
-            f"takes its calibration error from {content['ece']:.3f} to {scaled['ece']:.3f} and its log loss from "
-            f"{content['log_loss']:.3f} to {scaled['log_loss']:.3f}."
+            f"By its log loss the network is {mood}: dividing its logits by {scaled['temperature']:.2f} (fitted on "
+            f"validation only) takes that from {content['log_loss']:.3f} to {scaled['log_loss']:.3f}, "
+            + (
+                f"and its calibration error from {found}."
+                if scaled["ece"] <= content["ece"]
+                else f"but its calibration error up from {found}: one number does not mend what is amiss."
+            )
         )
     if "corruptions" in content:
         sentences.append(

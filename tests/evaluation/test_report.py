@@ -11,9 +11,9 @@ from PIL import Image
 from fer.data import manifest
 from fer.evaluation import bootstrap, eval_json, evaluate, face_sheet, metrics, report_words
 from fer.evaluation.predictions import Predictions
-from fer.evaluation.run import open_run
 from fer.labels import CLASSES
 from tests.evaluation import browser, made
+from tests.evaluation.test_eval_json import member
 
 COUNT = 140
 WIDTHS = {"desk": 1100, "phone": 390}
@@ -41,9 +41,7 @@ def evaluation(tmp_path_factory) -> evaluate.Evaluation:
         "without_training_images": None,
         "by_agreement": [{"votes": 9, "examples": COUNT, "accuracy": 0.5}],
     }
-    content = eval_json.build(
-        [open_run(made.run(folder / "run"))], shards, "validation", figures, 10.0, "flip", "fer", 0
-    )
+    content = eval_json.build([member()], shards, "validation", figures, 10.0, "flip", "fer", 0)
     kept = Predictions(labels, probabilities.astype(np.float32), 1000 + np.arange(COUNT))
     maps = {position: np.zeros((48, 48), np.float32) for position in range(COUNT)}
     return evaluate.Evaluation(content, kept, images, [], maps)
@@ -113,6 +111,19 @@ def test_the_protocol_is_told_in_words(evaluation):
     assert "as it is and mirrored" in said
     test = {**evaluation.content, "split": "test"}
     assert "test had no say in it" in " ".join(report_words.protocol(test))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "ece", "said"),
+    [
+        (1.5, 0.0, "the network is too confident: dividing its logits by 1.50"),
+        (0.8, 0.0, "the network is too modest: dividing its logits by 0.80"),
+        (1.5, 0.9, "but its calibration error up from"),
+    ],
+)
+def test_what_a_temperature_mends_is_told_and_what_it_does_not(evaluation, temperature, ece, said):
+    scaled = {"temperature": temperature, "log_loss": 1.0, "brier": 0.5, "ece": ece}
+    assert said in " ".join(report_words.protocol({**evaluation.content, "calibration": scaled}))
 
 
 def test_every_figure_stands_with_its_interval(evaluation):

@@ -2,13 +2,17 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from fer.config import Experiment, Model
+from fer.labels import CLASSES
 from tests.evaluation import made
+from tests.scripts import program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -37,24 +41,47 @@ def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(folder):
 
 
 def test_an_ensemble_with_test_time_augmentation_goes_where_it_is_told(folder):
-    done = evaluate(folder, "--workdir=run,run", "--tta=flip", "--output=ensemble")
+    done = program.run("evaluate.py", folder, "--data=faces", "--workdir=run,run", "--tta=flip", "--output=ensemble")
     assert done.returncode == 0, done.stderr
     protocol = json.loads((folder / "ensemble" / "eval.json").read_text())["protocol"]
     assert (len(protocol["members"]), protocol["tta"]) == (2, "flip")
     assert not (folder / "ensemble" / "curves.png").exists()
 
 
+@pytest.fixture(scope="module")
+def wrong(folder) -> pathlib.Path:
+    """Runs and shards with something amiss."""
+    shutil.copytree(folder / "run", folder / "untrained")
+    (folder / "untrained" / "best.json").unlink()
+    shutil.copytree(folder / "run", folder / "other")
+    other = Experiment(model=Model(name="compact_s"))
+    change(folder / "other" / "config.json", config=other.to_dict(), config_sha256=other.sha256())
+    shutil.copytree(folder / "faces", folder / "reordered")
+    change(folder / "reordered" / "manifest.json", classes=list(CLASSES[::-1]))
+    made.shards(folder / "empty", {"validation": (made.images(0), np.zeros(0, int))})
+    return folder
+
+
+def change(path: pathlib.Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--workdir=nowhere"], "There is no run folder nowhere"),
-        (["--workdir=run", "--split=test", "--output=out"], "no split 'test'"),
+        (["--workdir=run", "--split=test"], "no split 'test'"),
         (["--workdir=run", "--tta=rotate"], "rotate"),
+        (["--workdir=untrained"], "untrained holds no best.json: train first"),
+        (["--workdir=other"], "another architecture"),
+        (["--workdir=run", "--data=reordered"], "reordered/manifest.json orders the classes as"),
+        (["--workdir=run", "--data=empty"], "holds 0 examples"),
     ],
-    ids=["no run", "no split", "unknown augmentation"],
+    ids=["no run", "no split", "unknown augmentation", "no checkpoint", "architecture", "order", "0 examples"],
 )
-def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
-    done = evaluate(folder, *arguments)
+def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(wrong, arguments, said):
+    folder = wrong
+    done = program.run("evaluate.py", folder, "--data=faces", "--output=out", *arguments)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

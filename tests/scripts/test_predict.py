@@ -12,6 +12,7 @@ import pytest
 from fer.evaluation import inference, run
 from fer.labels import CLASSES
 from tests.evaluation import made
+from tests.scripts import program
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNT = 20
@@ -46,7 +47,9 @@ def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder):
 
 
 def test_the_challenges_form_is_a_column_of_labels(folder):
-    done = predict(folder, "--input=test.csv.gz", "--kaggle", "--output=submission.csv")
+    done = program.run(
+        "predict.py", folder, "--workdir=run", "--input=test.csv.gz", "--kaggle", "--output=submission.csv"
+    )
     assert done.returncode == 0, done.stderr
     expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
     labels = map(str, expected.argmax(axis=1))
@@ -62,7 +65,7 @@ def test_the_challenges_form_is_a_column_of_labels(folder):
     ids=["bad row", "no run"],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
-    done = predict(folder, "--output=none.csv", *arguments)
+    done = program.run("predict.py", folder, "--workdir=run", "--output=none.csv", *arguments)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
