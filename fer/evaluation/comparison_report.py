@@ -22,12 +22,14 @@ NOTE = (
     "second are those of the machine that measured."
 )
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --ours: #0072b21f; }
+:root { color-scheme: light dark; --line: #8884; --ours: #0072b233; --peers: #d55e0026; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
 .wide { overflow-x: auto; } img { max-width: 100%; height: auto; background: white; }
+@media (max-width: 40rem) { img { max-width: none; width: 60rem; } }
 table { border-collapse: collapse; font-size: 13px; } caption { text-align: left; font-weight: bold; padding: .5rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top; }
-td:nth-child(2) { font-weight: bold; } tr.ours { background: var(--ours); } tr.apart td { opacity: .7; }
+td:nth-child(2) { font-weight: bold; } tr.ours { background: var(--ours); } tr.peers { background: var(--peers); }
+tr.apart td { opacity: .75; } td:nth-child(3) { white-space: nowrap; } td:nth-child(13), td:nth-child(14) { min-width: 19rem; overflow-wrap: anywhere; } li { overflow-wrap: anywhere; }
 """
 
 
@@ -66,7 +68,8 @@ def page(comparison: dict[str, Any], picture: bytes) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Comparison</title><style>{STYLE}</style></head><body>
 <h1>Comparison</h1>
-<img alt="Accuracy against parameters" src="data:image/png;base64,{base64.b64encode(picture).decode()}">
+<div class="wide"><img alt="Accuracy against parameters"
+ src="data:image/png;base64,{base64.b64encode(picture).decode()}"></div>
 <div class="wide"><table><caption>Ours (blue), peers measured on the same faces (orange), and published</caption>
 <thead><tr>{_cells("th", HEADER)}</tr></thead>
 <tbody>

@@ -17,8 +17,6 @@ import tempfile
 import venv
 from collections.abc import Sequence
 
-# PyTorch's own index has builds for the CPU alone, a tenth in size of PyPI's; where it cannot be reached, PyPI's do.
-MORE_INDEXES = ("https://download.pytorch.org/whl/cpu",)
 LONGEST = 3600  # seconds that one step may take, downloads among them
 
 
@@ -36,7 +34,7 @@ def python_of(packages: Sequence[str], requirements: Sequence[str], cache: str) 
 
     Args:
       packages: requirements with their versions, installed without what they ask for.
-      requirements: what is needed of that, installed with what they ask for in turn.
+      requirements: what is needed of that, installed with what they ask for in turn; options of pip may be among them.
       cache: folder of the environments; they differ by these arguments and by Python's version.
 
     Raises:
@@ -49,9 +47,8 @@ def python_of(packages: Sequence[str], requirements: Sequence[str], cache: str) 
         beside = tempfile.mkdtemp(prefix="unfinished-", dir=cache)
         try:
             _make(beside, packages, requirements)
-            os.rename(beside, folder)
-        except FileExistsError:
-            pass  # another process was faster
+            if not os.path.exists(folder):  # another process may have been faster
+                os.rename(beside, folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return _python_in(folder)
@@ -74,20 +71,10 @@ def run(command: Sequence[str]) -> None:
 
 def _make(folder: str, packages: Sequence[str], requirements: Sequence[str]) -> None:
     venv.create(folder, with_pip=False, symlinks=os.name != "nt")
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        _python_in(folder),
-        "install",
-        "--no-input",
-        "--retries=1",
-    ]
+    pip = [sys.executable, "-m", "pip", "--python", _python_in(folder), "install", "--no-input", "--retries=1"]
     run([*pip, "--no-deps", *packages])
     if requirements:
-        indexes = [f"--extra-index-url={index}" for index in MORE_INDEXES]
-        run([*pip, *indexes, *requirements])
+        run([*pip, *requirements])
 
 
 def _python_in(folder: str) -> str:

@@ -31,7 +31,7 @@ class Peer:
 
     method: str  # its name in tables
     packages: tuple[str, ...]  # that hold it
-    requirements: tuple[str, ...]  # what its runner needs
+    requirements: tuple[str, ...]  # what its runner needs, and options of pip to find it
     runner: str  # path of a program as `fer.evaluation.peer_runners.harness` describes it
     told: tuple[str, ...]  # further arguments of the runner
     source: str
@@ -51,7 +51,13 @@ class Measured:
 
 
 _ARRAYS = ("numpy==1.26.4", "opencv-python-headless==4.11.0.86")
-_TORCH = ("numpy==1.26.4", "torch==2.13.0; python_version>='3.10'", "torch==2.8.0; python_version<'3.10'")
+# PyTorch's own index has builds for the CPU alone, a tenth in size of PyPI's; where it cannot be reached, PyPI's do.
+_TORCH = (
+    "numpy==1.26.4",
+    "torch==2.13.0; python_version>='3.10'",
+    "torch==2.8.0; python_version<'3.10'",
+    "--extra-index-url=https://download.pytorch.org/whl/cpu",
+)
 
 
 def _fer(kind: str, method: str, *requirements: str) -> Peer:
@@ -66,8 +72,8 @@ def _torch(package: str, version: str) -> Peer:
 
 
 PEERS = {
-    "fer-tflite": _fer("tflite", "fer 25.10.3, its TFLite default", "tflite-runtime==2.14.0"),
-    "fer-hdf5": _fer("keras", "fer 25.10.3, its hdf5 weights", "tensorflow-cpu==2.15.1"),
+    "fer-tflite": _fer("tflite", "fer 25.10.3 (TFLite, its default)", "tflite-runtime==2.14.0"),
+    "fer-hdf5": _fer("keras", "fer 25.10.3 (hdf5)", "tensorflow-cpu==2.15.1"),
     "facial-emotion-recognition": _torch("facial-emotion-recognition", "0.3.4"),
     "what-the-face-classification": _torch("what-the-face-classification", "0.0.27"),
 }
