@@ -29,7 +29,8 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 80re
 table { border-collapse: collapse; font-size: 13px; } caption { text-align: left; font-weight: bold; padding: .5rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top; }
 td:nth-child(2) { font-weight: bold; } tr.ours { background: var(--ours); } tr.peers { background: var(--peers); }
-tr.apart td { opacity: .75; } td:nth-child(3) { white-space: nowrap; } td:nth-child(13), td:nth-child(14) { min-width: 19rem; overflow-wrap: anywhere; } li { overflow-wrap: anywhere; }
+tr.apart td { opacity: .75; } td:nth-child(3) { white-space: nowrap; }
+td:nth-child(n + 13), li { overflow-wrap: anywhere; } td:nth-child(n + 13) { min-width: 19rem; }
 """
 
 
