@@ -26,7 +26,11 @@ setup(
     license="MIT",
     python_requires=">=3.9,<3.12",
     packages=find_packages(include=["fer", "fer.*"]),
-    package_data={"fer.evaluation": ["*.json", "*.css", "*.js"], "fer.models": ["weights/*"]},
+    package_data={
+        "fer.evaluation": ["*.json", "*.css", "*.js"],
+        "fer.models": ["weights/*"],
+        "fer.demo": ["*.html", "*.css", "*.js"],
+    },
     install_requires=[
         # TensorFlow Addons imports on nothing newer than 2.15; with protobuf 4, a newer
         # tensorflow-metadata breaks `import keras_cv`.
