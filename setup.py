@@ -55,7 +55,7 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
         # What the benchmark compares with; it says so where one is missing.
         "bench": [
-            "albumentations>=1.4,<2",
+            "albumentations>=1.4,<3",
             *EXTRAS["photos"],
             "torch>=2.2,<3",
             "torchvision>=0.17,<1",
