@@ -33,7 +33,6 @@ from fer.data.sampling import ALGORITHM
 
 LANES = 16  # of a global batch, where they divide it
 READERS = 4  # chunks read and parsed at a time
-BUFFER = 1 << 18  # bytes of a file taken at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,6 @@ class Stream:
     """A split on disk or in a store, its shards checked and its records found."""
 
     paths: tuple[str, ...]
-    sizes: tuple[int, ...]  # of the shards, in bytes
     chunks: Chunks
     window: int  # examples shuffled together
 
@@ -57,9 +55,8 @@ def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
       UserError: see `fer.data.chunks.find`.
     """
     found = chunks.find(manifest, split)
-    shards = manifest.split(split).shards
-    paths = tuple(os.path.join(manifest.folder, shard.file) for shard in shards)
-    return Stream(paths, tuple(shard.bytes for shard in shards), found, window)
+    paths = tuple(os.path.join(manifest.folder, shard.file) for shard in manifest.split(split).shards)
+    return Stream(paths, found, window)
 
 
 def training_batches(
@@ -170,17 +167,17 @@ def _shuffled_rows(
 
 def _reader(stream: Stream) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     """The function that reads `count` records of `length` bytes at `offset` of a shard, and parses them at once."""
-    paths, sizes = tf.constant(stream.paths), tf.constant(stream.sizes, tf.int64)
+    paths = tf.constant(stream.paths)
 
     def read(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        stride = length + chunks.FRAMING
-        span = count * stride
-        # As a file of one record with a long header and footer, a range of bytes is read by TensorFlow itself.
-        ranged = tf.data.FixedLengthRecordDataset(
-            tf.gather(paths, shard), span, offset, tf.gather(sizes, shard) - offset - span, BUFFER
+        # tf.data.TFRecordDataset begins at the beginning, and FixedLengthRecordDataset reads what it is told to skip.
+        ranged = tf.raw_ops.TFRecordDatasetV2(
+            filenames=tf.gather(paths, [shard]),
+            compression_type="",
+            buffer_size=count * (length + chunks.FRAMING),  # all of it at once, and nothing beyond
+            byte_offsets=[offset],
         )
-        starts = chunks.HEADER + tf.range(count) * stride
-        data = tf.strings.substr(ranged.get_single_element(), starts, tf.fill([count], length))
-        return records.parse(data)
+        found = tf.data.experimental.from_variant(ranged, tf.TensorSpec([], tf.string))
+        return records.parse(found.take(count).batch(chunks.CHUNK).get_single_element())
 
     return read

@@ -87,6 +87,22 @@ def test_a_step_far_from_the_beginning_reads_one_window_of_its_chunks(stream, mo
     assert sum(seen) <= 2 * WINDOW  # its own and, while that is dealt out, the next
 
 
+def bytes_read() -> int:
+    """By this process so far, from files and the page cache."""
+    with open("/proc/self/io", encoding="ascii") as file:
+        return int(next(line for line in file if line.startswith("rchar")).split()[1])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="the system does not count what is read")
+def test_what_lies_before_a_chunk_in_its_shard_is_not_read(tmp_path):
+    large = shards(str(tmp_path), 20 * COUNT, files=1)  # 48 MB
+    source = pipeline.open_split(large, "train", Data(mode="streaming", shuffle_window=WINDOW))
+    before = bytes_read()
+    assert rows(source, 0, 1).shape == (1, BATCH)
+    # Two windows of 16 lanes, each of which lies in at most two chunks of 256 records of 2.4 kB.
+    assert bytes_read() - before < 2 * 16 * 2 * 256 * 2400 < 0.9 * os.path.getsize(tmp_path / "train-0.tfrecord")
+
+
 def test_images_and_labels_are_those_that_were_written(stream):
     for batch in pipeline.training_batches(stream, 3, BATCH, 0, STEPS, 1, [0]):
         number = batch.images.numpy()[:, 0, :2, 0] @ [256, 1]
