@@ -91,52 +91,75 @@ def _by_kernel(images: tf.Tensor, matrices: tf.Tensor, fill: float, size: tuple[
     return tf.cast(tf.round(warped), images.dtype)
 
 
-@device.fused
 def _by_gathers(images: tf.Tensor, matrices: tf.Tensor, fill: float, size: tuple[int, int]) -> tf.Tensor:
     """The warp by one gather of four neighbours in one number; [B, *size, 1] uint8.
 
-    A rim of one pixel of the fill on each side stands for all that lies outside.
+    A rim of one pixel of the fill on each side stands for all that lies outside. Cells, gather and blending are
+    compiled each by itself: in one loop with the gather, which goes number by number, none of it is vectorized.
     """
-    height, width = images.shape[1:3]
-    rows, columns = (tf.reshape(place, [1, -1]) for place in _places(size))
-
-    def place(entry: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Along one axis of the rimmed image: the neighbour before, and the share of the one after it."""
-        exact = entry[:, 0, tf.newaxis] * columns + entry[:, 1, tf.newaxis] * rows + entry[:, 2, tf.newaxis] + 1
-        # A thousandth of a level's reach from the rim, whole grey levels do not tell it from the rim itself.
-        exact = tf.clip_by_value(exact, 0.0, length + 0.999)
-        before = tf.cast(exact, tf.int32)
-        return before, exact - tf.cast(before, tf.float32)
-
-    (left, right_share), (top, lower_share) = place(matrices[:, 0], width), place(matrices[:, 1], height)
-    packed = _packed(images, fill)
-    first = tf.range(tf.shape(images)[0])[:, tf.newaxis] * ((height + 1) * (width + 1))
-    found = tf.gather(tf.reshape(packed, [-1]), first + top * (width + 1) + left)
-    one, two, three, four = (
-        tf.cast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(found, bits), 255), tf.float32) for bits in (0, 8, 16, 24)
-    )
-    upper, lower = one + (two - one) * right_share, three + (four - three) * right_share
-    warped = tf.cast(tf.round(upper + (lower - upper) * lower_share), images.dtype)
-    return tf.reshape(warped, [-1, *size, 1])
+    # TensorFlow copies rows here; compiled by XLA, a padding is a choice for each pixel.
+    rimmed = tf.pad(images[..., 0], [[0, 0], [1, 1], [1, 1]], constant_values=tf.cast(fill, images.dtype))
+    shape = tuple(images.shape[1:3])
+    return _blended(_found(_packed(rimmed), _cells(matrices, shape, size)), matrices, shape, size)
 
 
-def _packed(images: tf.Tensor, fill: float) -> tf.Tensor:
-    """Each pixel with its neighbours right, below and below right as the bytes of one number.
-
-    Args:
-      images: [B, H, W, 1] uint8.
-      fill: the grey level of a rim around them.
+@device.fused
+def _packed(rimmed: tf.Tensor) -> tf.Tensor:
+    """Each pixel of [B, H + 2, W + 2] uint8 with its neighbours right, below and below right as the bytes of a number.
 
     Returns:
       [B, H + 1, W + 1] int32.
     """
-    rimmed = tf.pad(images[..., 0], [[0, 0], [1, 1], [1, 1]], constant_values=tf.cast(fill, images.dtype))
     level = tf.cast(rimmed, tf.int32)
     upper = tf.bitwise.bitwise_or(level[:, :-1, :-1], tf.bitwise.left_shift(level[:, :-1, 1:], 8))
     lower = tf.bitwise.bitwise_or(
         tf.bitwise.left_shift(level[:, 1:, :-1], 16), tf.bitwise.left_shift(level[:, 1:, 1:], 24)
     )
     return tf.bitwise.bitwise_or(upper, lower)
+
+
+@device.fused
+def _cells(matrices: tf.Tensor, shape: tuple[int, int], size: tuple[int, int]) -> tf.Tensor:
+    """Where among all packed numbers of the batch each pixel of the output finds its four, [B, pixels] int32."""
+    (left, _), (top, _) = _neighbours(matrices, shape, size)
+    width = shape[1] + 1
+    return tf.range(tf.shape(matrices)[0])[:, tf.newaxis] * ((shape[0] + 1) * width) + top * width + left
+
+
+@device.fused
+def _found(packed: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
+    return tf.gather(tf.reshape(packed, [-1]), cells)
+
+
+@device.fused
+def _blended(found: tf.Tensor, matrices: tf.Tensor, shape: tuple[int, int], size: tuple[int, int]) -> tf.Tensor:
+    """Four neighbours in one number, mixed by how near each is; [B, *size, 1] uint8."""
+    (_, right_share), (_, lower_share) = _neighbours(matrices, shape, size)
+    one, two, three, four = (
+        tf.cast(tf.bitwise.bitwise_and(tf.bitwise.right_shift(found, bits), 255), tf.float32) for bits in (0, 8, 16, 24)
+    )
+    upper, lower = one + (two - one) * right_share, three + (four - three) * right_share
+    return tf.reshape(tf.cast(tf.round(upper + (lower - upper) * lower_share), tf.uint8), [-1, *size, 1])
+
+
+def _neighbours(
+    matrices: tf.Tensor, shape: tuple[int, int], size: tuple[int, int]
+) -> tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """Across and down the rimmed image, for each pixel of the output: the neighbour before, and the share of the next.
+
+    Returns:
+      Two pairs of [B, pixels], int32 and float32.
+    """
+    rows, columns = (tf.reshape(place, [1, -1]) for place in _places(size))
+
+    def place(entry: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
+        exact = entry[:, 0, tf.newaxis] * columns + entry[:, 1, tf.newaxis] * rows + entry[:, 2, tf.newaxis] + 1
+        # A thousandth of a level's reach from the rim, whole grey levels do not tell it from the rim itself.
+        exact = tf.clip_by_value(exact, 0.0, length + 0.999)
+        before = tf.cast(exact, tf.int32)
+        return before, exact - tf.cast(before, tf.float32)
+
+    return place(matrices[:, 0], shape[1]), place(matrices[:, 1], shape[0])
 
 
 def _places(size: tuple[int, int]) -> list[tf.Tensor]:

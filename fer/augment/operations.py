@@ -6,6 +6,7 @@ of them one warp, one smoothing and one table an image.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -25,6 +26,7 @@ class Change(NamedTuple):
     tables: Callable[[tf.Tensor, tf.Tensor, bool], tf.Tensor] | None = (
         None  # (tables, histograms, xla) -> tables: `tone`
     )
+    sees: tf.Tensor | bool = False  # whether `tables` goes by the histogram, of all images or of some ([B] bool)
 
 
 def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf.Tensor:
@@ -47,11 +49,20 @@ def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf
     if factors:
         images = sharpness.adjust(images, math.prod(factors), xla)
     if tables:
-        counts, drawn = tone.histogram(images), tone.identity(tf.shape(images)[0])
+        counts, drawn = _histograms(images, changes, xla), tone.identity(tf.shape(images)[0])
         for change in tables:
             drawn = change(drawn, counts, xla)
         images = tone.apply(images, drawn)
     return images
+
+
+def _histograms(images: tf.Tensor, changes: Sequence[Change], xla: bool) -> tf.Tensor:
+    """[B, 256] float32: the histograms of those images that some change goes by, zeros for the others."""
+    if any(change.sees is True for change in changes):
+        return tone.histogram(images)
+    none = tf.zeros([tf.shape(images)[0], tone.LEVELS])
+    some = [change.sees for change in changes if change.sees is not False]
+    return device.only(functools.reduce(tf.logical_or, some), none, tone.histogram, images, xla=xla) if some else none
 
 
 def flip(draws: Draws, side: int, p: float = 0.5) -> Change:
@@ -106,7 +117,7 @@ def brightness(draws: Draws, side: int, strength: float = 0.3) -> Change:
 def contrast(draws: Draws, side: int, strength: float = 0.3) -> Change:
     """Moves levels away from the mean by a factor, uniform in 1 plus or minus `strength`."""
     factor = _around_one(draws, strength)
-    return _curve(lambda curve, seen: tone.contrast(curve, factor, seen))
+    return _curve(lambda curve, seen: tone.contrast(curve, factor, seen), sees=True)
 
 
 def gamma(draws: Draws, side: int, strength: float = 0.3) -> Change:
@@ -136,7 +147,7 @@ def invert(draws: Draws, side: int, p: float = 0.5) -> Change:
 def autocontrast(draws: Draws, side: int, p: float = 0.5) -> Change:
     """Stretches the levels to the whole range, with probability `p`."""
     chosen = _chosen(draws, p)
-    return _curve(lambda curve, seen: tone.where(chosen, tone.autocontrast(curve, seen), curve))
+    return _curve(lambda curve, seen: tone.where(chosen, tone.autocontrast(curve, seen), curve), sees=chosen)
 
 
 def equalize(draws: Draws, side: int, p: float = 0.5) -> Change:
@@ -146,7 +157,7 @@ def equalize(draws: Draws, side: int, p: float = 0.5) -> Change:
     def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
         return device.only(chosen, before, tone.equalize, before, counts, xla=xla)
 
-    return Change(tables=tables)
+    return Change(tables=tables, sees=chosen)
 
 
 def sharpen(draws: Draws, side: int, strength: float = 0.5) -> Change:
@@ -184,7 +195,11 @@ def chained(layers: Sequence[randaugment.Layer], reach: randaugment.Reach, side:
             before = randaugment.tables(layer, reach, before, counts, xla)
         return before
 
-    return Change(matrices=_product([randaugment.matrices(layer, reach, side) for layer in layers]), tables=tables)
+    return Change(
+        matrices=_product([randaugment.matrices(layer, reach, side) for layer in layers]),
+        tables=tables,
+        sees=functools.reduce(tf.logical_or, [randaugment.sees(layer) for layer in layers]),
+    )
 
 
 def _product(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -202,11 +217,11 @@ def _chosen(draws: Draws, p: float) -> tf.Tensor:
     return draws.uniform(1)[:, 0] < p
 
 
-def _curve(change: Callable[[tone.Curve, tone.Facts], tone.Curve]) -> Change:
-    """A change of tone that is one curve."""
+def _curve(change: Callable[[tone.Curve, tone.Facts], tone.Curve], sees: tf.Tensor | bool = False) -> Change:
+    """A change of tone that is one curve; `sees` as in `Change`."""
 
     def tables(before: tf.Tensor, counts: tf.Tensor, _: bool) -> tf.Tensor:
         curve = change(tone.unchanged(tf.shape(before)[0]), tone.facts(before, counts))
         return tone.follow(before, curve)
 
-    return Change(tables=tables)
+    return Change(tables=tables, sees=sees)

@@ -18,6 +18,7 @@ expression. No Invert, Solarize or Posterize, and geometry at a third to a half 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -68,6 +69,7 @@ FACES = Reach(
     enhance=0.6,
 )
 SETS = {"paper": PAPER, "faces": FACES}
+SEEING = ("contrast", "autocontrast", "equalize")  # these go by what the image looks like
 
 
 class Layer(NamedTuple):
@@ -106,13 +108,19 @@ def sharpness(layer: Layer, reach: Reach) -> tf.Tensor:
     return tf.where(layer.name["sharpness"], 1 + layer.strength * reach.enhance, 1.0)
 
 
+def sees(layer: Layer) -> tf.Tensor:
+    """[B] bool: the images whose change of tone depends on their histograms."""
+    return functools.reduce(tf.logical_or, [layer.name[name] for name in SEEING if name in layer.name])
+
+
 def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor, xla: bool = False) -> tf.Tensor:
     """The tables after the layer's change of tone.
 
     Args:
       layer, reach: what was drawn.
       before: [B, 256] float32 tables.
-      counts: [B, 256] float32 histograms of the images that the tables will be applied to.
+      counts: [B, 256] float32 histograms of the images that the tables will be applied to, where they are needed: see
+        `sees`.
       xla: see `device`.
     """
     curve = tone.unchanged(tf.shape(before)[0])

@@ -60,10 +60,10 @@ def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
 
 
 def facts(tables: tf.Tensor, counts: tf.Tensor) -> Facts:
-    """Of images with the histograms `counts` ([B, 256] float32), seen through `tables`."""
+    """Of images with the histograms `counts` ([B, 256] float32), seen through `tables`; no sense without pixels."""
     there = counts > 0
     return Facts(
-        mean=tf.reduce_sum(tables * counts, axis=1) / tf.reduce_sum(counts, axis=1),
+        mean=tf.math.divide_no_nan(tf.reduce_sum(tables * counts, axis=1), tf.reduce_sum(counts, axis=1)),
         lowest=tf.reduce_min(tf.where(there, tables, TOP), axis=1),
         highest=tf.reduce_max(tf.where(there, tables, 0.0), axis=1),
     )

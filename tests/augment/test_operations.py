@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import operations
+from fer.augment import operations, policy, tone
 from fer.augment.draws import Draws
 
 MANY = 20_000
@@ -46,3 +46,18 @@ def test_the_amounts_of_one_image_are_independent(draws):
     matrices = operations.affine(draws, 48, rotate=15.0, shift=0.08).matrices.numpy()
     angle, right = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]), matrices[:, 0, 2]
     assert abs(np.corrcoef(angle, right)[0, 1]) < 5 / np.sqrt(MANY)
+
+
+@pytest.mark.parametrize(
+    "text", ["brightness", "flip|gamma", "contrast", "brightness|autocontrast(p=0.5)|equalize(p=0.5)"]
+)
+def test_histograms_are_taken_of_the_images_that_need_them(text, monkeypatch):
+    """And the images are changed as if all had been taken."""
+    faces = np.random.default_rng(0).integers(60, 200, (64, 48, 48, 1), dtype=np.uint8)
+    given, targets, taken = Draws(tf.constant([1, 2]), tf.range(64), 64), tf.zeros([64, 7]), []
+    histogram = tone.histogram
+    monkeypatch.setattr(tone, "histogram", lambda images: taken.append(len(images)) or histogram(images))
+    some, _ = policy.augmenter(text)(faces, targets, given)
+    monkeypatch.setattr(operations, "_histograms", lambda images, *_: histogram(images))
+    np.testing.assert_array_equal(some, policy.augmenter(text)(faces, targets, given)[0])
+    assert sum(taken) in {"brightness": [0], "flip|gamma": [0], "contrast": [64]}.get(text, range(32, 64))

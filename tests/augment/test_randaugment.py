@@ -72,13 +72,35 @@ def pillow(name: str, strength: float) -> np.ndarray:
     return np.asarray(done[name]())
 
 
+COUNT = 260
+
+
+@pytest.fixture(scope="module")
+def layer() -> randaugment.Layer:
+    """Drawn outside of what is compiled: XLA would draw other numbers."""
+    return randaugment.draw(draws(COUNT, seed=4), randaugment.PAPER, 6.0)
+
+
+@pytest.fixture(scope="module")
+def changed(layer) -> dict[str, np.ndarray]:
+    """FACE by what each image drew: eagerly, in a graph, and compiled by XLA."""
+    faces = tf.tile(FACE[None, ..., None], [COUNT, 1, 1, 1])
+
+    def change(xla: bool) -> tf.Tensor:
+        chained = operations.chained([layer], randaugment.PAPER, 48)
+        sharp = randaugment.sharpness(layer, randaugment.PAPER)
+        return operations.apply(faces, [chained._replace(sharpness=sharp)], xla)[..., 0]
+
+    return {
+        "eager": change(xla=False).numpy(),
+        "tf.function": tf.function(lambda: change(xla=False))().numpy(),
+        "jit_compile": tf.function(lambda: change(xla=True), jit_compile=True)().numpy(),
+    }
+
+
+@pytest.mark.parametrize("mode", ["eager", "tf.function", "jit_compile"])
 @pytest.mark.parametrize("name", randaugment.PAPER.operations)
-def test_an_image_is_changed_as_pillow_does_by_the_operation_it_drew(name):
-    count = 260
-    given = draws(count, seed=4)
-    faces = np.broadcast_to(FACE[None, ..., None], (count, 48, 48, 1))
-    layer = randaugment.draw(given.salted(0), randaugment.PAPER, 6.0)
-    changed = operations.apply(faces, [operations.randomly(given, 48, layers=1, magnitude=6.0)]).numpy()[..., 0]
+def test_an_image_is_changed_as_pillow_does_by_the_operation_it_drew(name, mode, layer, changed):
     chosen = np.flatnonzero(layer.name[name])
     assert len(chosen) >= 5
     inside = np.s_[:]
@@ -86,7 +108,17 @@ def test_an_image_is_changed_as_pillow_does_by_the_operation_it_drew(name):
         inside = np.s_[18:30, 18:30]  # the resamplers treat what lies outside differently
     for index in chosen[:5]:
         expected = pillow(name, float(layer.strength[index])).astype(int)
-        assert np.abs(changed[index].astype(int) - expected)[inside].max() <= 1
+        assert np.abs(changed[mode][index].astype(int) - expected)[inside].max() <= 1
+
+
+def test_one_layer_is_what_was_drawn_for_it():
+    """What the policy draws is the layer that the tests above hold against Pillow."""
+    given, faces = draws(COUNT, seed=4), np.broadcast_to(FACE[None, ..., None], (COUNT, 48, 48, 1))
+    alone = randaugment.draw(given.salted(0), randaugment.PAPER, 6.0)
+    expected = operations.chained([alone], randaugment.PAPER, 48)
+    expected = expected._replace(sharpness=randaugment.sharpness(alone, randaugment.PAPER))
+    drawn = operations.randomly(given, 48, layers=1, magnitude=6.0)
+    np.testing.assert_array_equal(operations.apply(faces, [drawn]), operations.apply(faces, [expected]))
 
 
 def test_two_layers_are_both_applied():
