@@ -1,11 +1,14 @@
-"""Measures the parts beside their rivals: python scripts/benchmark.py --suite=all --output=runs/benchmark.json."""
+"""Measures the parts beside their rivals: python scripts/benchmark.py --suite=all --output=runs/benchmark.json.
+
+With --fill=docs/performance.md it measures nothing: it puts the figures of --output into that document.
+"""
 
 import importlib
 
 from absl import flags
 
 from fer import cli
-from fer.benchmark import results
+from fer.benchmark import document, results
 
 # Modules of fer.benchmark, each imported only if it is asked for: they load rivals that others do not need.
 SUITES = [
@@ -18,6 +21,7 @@ SUITES = [
 SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "What to measure.")
 POLICY = flags.DEFINE_string("policy", None, "What the suite augment measures beside RandAugment.")
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the figures go, and beside them a plot.")
+FILL = flags.DEFINE_string("fill", None, "A document whose figures are set to those of --output; nothing is measured.")
 
 
 def measure(suite: str) -> list[results.Result]:
@@ -26,9 +30,15 @@ def measure(suite: str) -> list[results.Result]:
 
 
 def main() -> None:
-    chosen = SUITES if SUITE.value == "all" else [SUITE.value]
-    measured = [result for name in chosen for result in measure(name)]
-    print(results.table(measured))
+    if FILL.value:
+        document.fill(FILL.value, OUTPUT.value)
+        print(f"wrote {FILL.value}")
+        return
+    measured = []
+    for name in SUITES if SUITE.value == "all" else [SUITE.value]:
+        found = measure(name)
+        print(results.table(found), flush=True)
+        measured += found
     for path in results.write(OUTPUT.value, measured):
         print(f"wrote {path}")
 

@@ -86,12 +86,19 @@ def sizes(folder: str, rows_of: tuple[int, ...]) -> list[Result]:
     if not streamers:
         return []
     contestants = {name: streamer.turn for name, streamer in streamers.items()}
-    results = race("input", "images/s, by size", contestants, baseline=next(iter(streamers)))
-    for name, streamer in streamers.items():
+    smallest = next(iter(streamers))
+    results = race("input", "images/s, by size", contestants, baseline=smallest)
+    for streamer in streamers.values():
         streamer.close()
-        peak = round(streamer.peak_mib, 1)
-        results.append(Result("input", f"peak memory, {name}", peak, "MiB", peak, peak))
-    return results
+    return results + [_peak(name, streamers, smallest) for name in streamers]
+
+
+def _peak(name: str, streamers: dict[str, Streamer], smallest: str) -> Result:
+    """A closed streamer's peak memory, and how many times that of the smallest split it is."""
+    peak, least = streamers[name].peak_mib, streamers[smallest].peak_mib
+    title, rounded = "peak memory, {}", round(peak, 1)
+    rival = {} if name == smallest else {"baseline": title.format(smallest), "ratio": round(peak / least, 3)}
+    return Result("input", title.format(name), rounded, "MiB", rounded, rounded, **rival)
 
 
 def turn(batches: Iterator[Any], count: int) -> Callable[[], int]:
@@ -164,4 +171,4 @@ class Pictures:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         path, label = self._pictures[index]
-        return np.asarray(Image.open(path))[..., np.newaxis], label
+        return np.array(Image.open(path))[..., np.newaxis], label  # writable, as torch wants it

@@ -36,7 +36,12 @@ class Result:
 
 
 def race(
-    suite: str, unit: str, contestants: Mapping[str, Callable[[], int]], baseline: str, rounds: int = ROUNDS
+    suite: str,
+    unit: str,
+    contestants: Mapping[str, Callable[[], int]],
+    baseline: str,
+    rounds: int = ROUNDS,
+    beside: Sequence[tuple[str, str]] = (),
 ) -> list[Result]:
     """Measures contestants in turn, round after round, so that a busy machine slows all of them alike.
 
@@ -46,6 +51,7 @@ def race(
       contestants: by name; each does its work once and returns how many items it did.
       baseline: the name of the one that the others are compared with.
       rounds: at least 5 for a figure to report.
+      beside: further pairs of contestants; the first of each is told once more, compared with the second.
     """
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -53,13 +59,20 @@ def race(
             started = time.perf_counter()
             items = work()
             rates[name].append(items / (time.perf_counter() - started))
-    results = []
-    for name, values in rates.items():
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(values, rates[baseline]))
-        rival = {} if name == baseline else {"baseline": baseline, "ratio": round(ratio, 3)}
-        low, middle, high = min(values), statistics.median(values), max(values)
-        results.append(Result(suite, name, round(middle, 1), unit, round(low, 1), round(high, 1), **rival))
-    return results
+    results = [_summary(suite, unit, name, name, rates, None if name == baseline else baseline) for name in rates]
+    return results + [_summary(suite, unit, f"{name}, beside {rival}", name, rates, rival) for name, rival in beside]
+
+
+def _summary(
+    suite: str, unit: str, title: str, name: str, rates: Mapping[str, Sequence[float]], rival: str | None
+) -> Result:
+    """The median over rounds, and the median of its ratios to the rival's, each of one round."""
+    values = rates[name]
+    low, middle, high = (round(figure, 1) for figure in (min(values), statistics.median(values), max(values)))
+    if rival is None:
+        return Result(suite, title, middle, unit, low, high)
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(values, rates[rival]))
+    return Result(suite, title, middle, unit, low, high, rival, round(ratio, 3))
 
 
 def write(path: str, results: Sequence[Result]) -> list[str]:
@@ -79,16 +92,17 @@ def write(path: str, results: Sequence[Result]) -> list[str]:
 
 def table(results: Sequence[Result]) -> str:
     """The figures as lines of text."""
-    lines = [f"{'suite':10} {'what':44} {'median':>12} {'low':>12} {'high':>12}  unit"]
+    width = max([len(result.name) for result in results], default=0)
+    lines = [f"{'suite':10} {'what':{width}} {'median':>12} {'low':>12} {'high':>12}  unit"]
     for result in results:
         ratio = f"  ({result.ratio:.2f} x {result.baseline})" if result.ratio is not None else ""
         figures = f"{result.value:12,.1f} {result.low:12,.1f} {result.high:12,.1f}"
-        lines.append(f"{result.suite:10} {result.name:44} {figures}  {result.unit}{ratio}")
+        lines.append(f"{result.suite:10} {result.name:{width}} {figures}  {result.unit}{ratio}")
     return "\n".join(lines)
 
 
 def plot(results: Sequence[Result]) -> bytes:
-    """Bars with the spread over rounds, a panel for each suite and unit, as PNG."""
+    """Bars with the spread over rounds, a panel for each suite and unit, as PNG; grey is what has no baseline."""
     panels: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         panels.setdefault((result.suite, result.unit), []).append(result)
@@ -102,10 +116,12 @@ def plot(results: Sequence[Result]) -> bytes:
         colours = ["#0072B2" if result.baseline else "#999999" for result in members]
         panel.barh(range(len(members)), values, xerr=spread, color=colours, capsize=3)
         panel.set_yticks(range(len(members)), [result.name for result in members])
-        panel.invert_yaxis()
-        panel.set_xlim(0, max(result.high for result in members) * 1.25)
+        panel.set_xlim(0, max(result.high for result in members) * 1.35)
+        panel.set_ylim(len(members) - 0.4, -0.6)
+        panel.locator_params(axis="x", nbins=5)
+        panel.xaxis.set_major_formatter("{x:,.0f}")
         for place, result in enumerate(members):
-            ratio = f"  {result.value:,.0f}" + (f"  ({result.ratio:.1f} x)" if result.ratio is not None else "")
+            ratio = f"  {result.value:,.0f}" + (f"  ({result.ratio:.2f} x)" if result.ratio is not None else "")
             panel.annotate(ratio, (result.high, place), va="center", fontsize=9)
         panel.set_title(f"{suite}: {unit}", loc="left", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
