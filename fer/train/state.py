@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fer.config import Experiment
 from fer.models import classifier, pretrained
-from fer.train import optimizers, schedules
+from fer.train import optimizers, replicas, schedules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,12 @@ class State:
     step: tf.Variable  # int64: steps done; the optimizer's own count leaves out steps that overflowed
     loss: tf.keras.metrics.Mean  # of the epoch so far
     accuracy: tf.keras.metrics.Mean
+    variables: tuple[tf.Variable, ...]  # of all the above
 
     def trackable(self) -> tf.train.Checkpoint:
         """The state as TensorFlow saves and restores it."""
-        return tf.train.Checkpoint(**{field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+        names = {field.name for field in dataclasses.fields(self)} - {"variables"}
+        return tf.train.Checkpoint(**{name: getattr(self, name) for name in sorted(names)})
 
     def finite(self) -> bool:
         """Whether every weight is a number."""
@@ -43,7 +45,8 @@ class State:
 def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_epoch: int, total_steps: int) -> State:
     """The state before the first step, a function of the experiment's seed."""
     precision = experiment.train.precision
-    with strategy.scope():
+    variables: list[tf.Variable] = []
+    with strategy.scope(), tf.variable_creator_scope(replicas.creator(variables)):
         model = classifier.build(experiment.model, precision, experiment.seed)
         pretrained.load(model, experiment.model)
         average = model
@@ -54,4 +57,4 @@ def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_e
         optimizer = optimizers.optimizer(experiment, rate, model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         loss, accuracy = tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy")
-        return State(model, average, optimizer, step, loss, accuracy)
+        return State(model, average, optimizer, step, loss, accuracy, tuple(variables))

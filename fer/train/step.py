@@ -14,7 +14,7 @@ from fer.config import Experiment
 from fer.data.pipeline import Batch
 from fer.labels import CLASSES
 from fer.models import dropout, heads
-from fer.train import finetuning, losses, optimizers, sharpness
+from fer.train import finetuning, losses, optimizers, replicas, sharpness
 from fer.train.finetuning import Rate
 from fer.train.state import State
 
@@ -85,13 +85,14 @@ def train_step(
 
     def replica_update(found: list[tf.Tensor]) -> None:
         optimizers.apply(state.optimizer, found, trained)
+        replicas.make_alike(state.model)
 
     @tf.function
     def step(batch: Batch) -> Done:
         seed = tf.stack([experiment.seed, tf.cast(state.step, tf.int32)])
         inputs = strategy.run(replica_inputs, args=(batch, seed))
         found, loss = strategy.run(replica_gradients, args=(inputs, seed, True))
-        norm = strategy.experimental_local_results(strategy.run(tf.linalg.global_norm, args=(found,)))[0]
+        norm = strategy.run(tf.linalg.global_norm, args=(found,))
         if experiment.optimizer.sam_rho:
             with sharpness.climbed(strategy, state.model, trained, found, experiment.optimizer.sam_rho):
                 found, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
@@ -100,7 +101,7 @@ def train_step(
         state.step.assign_add(1)
         if experiment.train.ema_decay:
             _move_average(strategy, state, experiment.train.ema_decay)
-        return Done(strategy.reduce(SUM, loss, axis=None), norm)
+        return Done(*(strategy.experimental_local_results(told)[0] for told in (loss, norm)))  # alike on all
 
     return step
 
@@ -126,23 +127,28 @@ def gradients(
       count: whether the losses enter the epoch's metrics.
 
     Returns:
-      The gradients of the global batch's mean loss, summed over replicas, and this replica's share of that loss.
+      The gradients of the global batch's mean loss, and that loss: both summed over replicas, so alike on each.
     """
     parts = experiment.train.accumulation
-    of_part = _part_gradients(state, experiment, trained, weights, seed, count)
+    of_part = _part_gradients(state, experiment, trained, weights, seed)
     if parts == 1:
-        found, loss = of_part(inputs)
+        found, loss, right = of_part(inputs)
     else:
         size = inputs.images.shape[0] // parts
 
-        def body(part: tf.Tensor, found: list[tf.Tensor], loss: tf.Tensor):
-            more, share = of_part(Inputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs)))
-            return part + 1, [each + other for each, other in zip(found, more)], loss + share
+        def body(part: tf.Tensor, found: list[tf.Tensor], loss: tf.Tensor, right: tf.Tensor):
+            more, share, hits = of_part(Inputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs)))
+            return part + 1, [each + other for each, other in zip(found, more)], loss + share, right + hits
 
         nothing = [tf.zeros(variable.shape, variable.dtype) for variable in trained]
-        start = (tf.constant(0), nothing, tf.zeros([]))
-        _, found, loss = tf.while_loop(lambda part, *_: part < parts, body, start, parallel_iterations=1)
-    return tf.distribute.get_replica_context().all_reduce(SUM, found), loss
+        start = (tf.constant(0), nothing, tf.zeros([]), tf.zeros([]))
+        _, found, loss, right = tf.while_loop(lambda part, *_: part < parts, body, start, parallel_iterations=1)
+    *found, loss, right = tf.distribute.get_replica_context().all_reduce(SUM, [*found, loss, right])
+    if count:
+        batch = experiment.train.global_batch
+        state.loss.update_state(loss, sample_weight=batch)
+        state.accuracy.update_state(right / batch, sample_weight=batch)
+    return found, loss
 
 
 def _part_gradients(
@@ -151,9 +157,11 @@ def _part_gradients(
     trained: Sequence[tf.Variable],
     weights: np.ndarray | None,
     seed: tf.Tensor,
-    count: bool,
-) -> Callable[[Inputs], tuple[list[tf.Tensor], tf.Tensor]]:
-    """The function from one part of a replica's share to its gradients and its loss over the global batch."""
+) -> Callable[[Inputs], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
+    """The function from one part of a replica's share to its gradients, its part of the loss, and how many are right.
+
+    Gradients and loss are over the global batch: those of all parts and replicas add up to the batch's.
+    """
     train = experiment.train
 
     def forward_and_backward(part: Inputs):
@@ -164,18 +172,10 @@ def _part_gradients(
             loss = tf.reduce_sum(each) / train.global_batch
             objective = optimizers.scaled(state.optimizer, loss)
         found = tape.gradient(objective, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return optimizers.unscaled(state.optimizer, found), loss, each, heads.main_logits(outputs)
+        right = tf.equal(tf.argmax(heads.main_logits(outputs), -1, tf.int32), part.labels)
+        return optimizers.unscaled(state.optimizer, found), loss, tf.reduce_sum(tf.cast(right, tf.float32))
 
-    computed = tf.function(forward_and_backward, jit_compile=True) if train.jit_compile else forward_and_backward
-
-    def of_part(part: Inputs) -> tuple[list[tf.Tensor], tf.Tensor]:
-        found, loss, each, logits = computed(part)
-        if count:
-            state.loss.update_state(each)
-            state.accuracy.update_state(tf.equal(tf.argmax(logits, -1, tf.int32), part.labels))
-        return found, loss
-
-    return of_part
+    return tf.function(forward_and_backward, jit_compile=True) if train.jit_compile else forward_and_backward
 
 
 def _move_average(strategy: tf.distribute.Strategy, state: State, decay: float) -> None:

@@ -1,0 +1,71 @@
+"""What each replica keeps for itself is alike at the end of a step, so that a checkpoint is the whole truth."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.data import pipeline, records
+from fer.train import checkpoints, loop
+from tests.train import made
+from tests.train.test_loop import final_state
+
+
+@pytest.fixture(scope="module")
+def faces(synthetic_shards):
+    return records.read_split(synthetic_shards, "train")
+
+
+@pytest.fixture(scope="module")
+def two() -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def unsynchronised(**train):
+    settings = made.experiment(**train)
+    settings.model.sync_batch_norm, settings.augment.policy = False, "none"
+    return settings
+
+
+def test_statistics_are_the_moving_average_of_the_mean_over_replicas(two, faces):
+    settings = unsynchronised()
+    before, after = made.after_steps(two, settings, faces, 0), made.after_steps(two, settings, faces, 1)
+    stem = next(layer for layer in after.model.submodules if getattr(layer, "name", "") == "stem_bn")
+    seen = before.model.submodules
+    convolution = next(layer for layer in seen if getattr(layer, "name", "") == "stem_conv")
+    network = next(layer for layer in before.model.layers if isinstance(layer, tf.keras.Model))
+    until = tf.keras.Model(before.model.input, network.inbound_nodes[-1].input_tensors)
+    batch = next(iter(pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])))
+    halves = [convolution(until(half)).numpy() for half in tf.split(batch.images, 2)]
+    means = np.mean([half.mean(axis=(0, 1, 2)) for half in halves], axis=0)
+    variances = np.mean([half.var(axis=(0, 1, 2), ddof=1) for half in halves], axis=0)  # fused: unbiased
+    np.testing.assert_allclose(stem.moving_mean.numpy(), 0.05 * means, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(stem.moving_variance.numpy(), 0.95 + 0.05 * variances, rtol=1e-3)
+
+
+def test_every_replica_holds_the_same_bits(two, faces):
+    state = made.after_steps(two, unsynchronised(), faces, 3)
+    variables = [*state.model.variables, *state.average.variables, *state.loss.variables, *state.accuracy.variables]
+    for variable in variables:
+        first, second = (each.numpy() for each in two.experimental_local_results(variable))
+        np.testing.assert_array_equal(first, second, err_msg=variable.name)
+    assert state.loss.count.numpy() == 3 * made.BATCH  # counted once, not once a replica
+
+
+def test_a_run_on_two_replicas_goes_on_to_the_same_bits(synthetic_shards, tmp_path):
+    settings = unsynchronised(steps=6, checkpoint_steps=2, replicas=2, ema_decay=0.9)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    loop.train(settings, synthetic_shards.folder, str(whole), "mirrored")
+    shutil.copytree(whole, cut)
+    for step in (4, 6):  # as if it had been killed after step 3
+        shutil.rmtree(cut / "checkpoints" / f"step-{step:08d}")
+    loop.train(settings, synthetic_shards.folder, str(cut), "mirrored")
+    assert checkpoints.steps(str(cut / "checkpoints")) == [2, 4, 6]
+    expected, found = final_state(whole, 6), final_state(cut, 6)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    histories = [json.loads((run / "history.json").read_text()) for run in (whole, cut)]
+    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
