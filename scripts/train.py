@@ -3,18 +3,23 @@
 With --preview=FILE.png it trains nothing: it draws faces beside what the experiment's augmentation makes of them.
 """
 
+import os
+
 from absl import flags
 from ml_collections import config_flags
 
 from fer import cli, config
 from fer.errors import UserError
 from fer.models import listing
-from fer.train import devices, loop, preview
+from fer.train import cluster, devices, loop, preview
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="An experiment: see configs/.")
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command resumes it.")
 STRATEGY = flags.DEFINE_enum("strategy", "auto", devices.STRATEGIES, "Where it runs.")
+WORKERS = flags.DEFINE_string("workers", None, "host:port of each worker, separated by commas, the chief first.")
+WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Which of --workers this process is, from 0.")
+WORKER_PORT = flags.DEFINE_integer("worker_port", cluster.PORT, "Where Slurm or SageMaker names hosts alone.")
 WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops in good order when EC2 takes the spot instance away.")
 PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
 LIST_MODELS = flags.DEFINE_boolean("list_models", False, "Prints what config.model.name may be, and trains nothing.")
@@ -33,7 +38,8 @@ def main() -> None:
     if PREVIEW.value:
         preview.preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
-        loop.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value)
+        workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
+        loop.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
 
 
 if __name__ == "__main__":

@@ -2,41 +2,115 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+import signal
+import threading
 
+import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy as multi_worker
+from tensorflow.python.eager import context
+
+from fer import files
 from fer.config import Train
 from fer.errors import UserError
+from fer.train import rollcall
+from fer.train.cluster import Cluster
 
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 
+# Seconds. The first decides how soon the others stop when a worker dies, or is cut off without a word.
+HEARTBEAT = 10  # without a sign of life, a worker counts as lost
+JOIN = 600  # workers may start so long after one another
+HANG = 3600  # a worker that lives may keep the others waiting so long: the chief writes, all of them compile
 
-def strategy(name: str, train: Train) -> tf.distribute.Strategy:
+
+def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
     """The distribution strategy called `name`, for as many replicas as `train` asks for.
 
-    `auto` is `mirrored` where there are several GPUs or several replicas are asked for, else `one`. On a machine
-    without GPUs, replicas are logical devices of the CPU, which only a process that has not used them yet can make.
+    `auto` is `multi_worker` where `workers` are several, `mirrored` where there are several GPUs or several replicas
+    are asked for, else `one`. On a machine without GPUs, replicas are logical devices of the CPU, which only a process
+    that has not used them yet can make; a worker without GPUs is one replica.
 
     Raises:
-      UserError: fewer GPUs than replicas, or a global batch that the replicas cannot share evenly.
+      UserError: fewer GPUs than replicas, a global batch that the replicas cannot share evenly, no word of who the
+        workers are, or workers that do not come.
     """
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
+    if name == "auto" and workers is not None and len(workers.workers) > 1:
+        name = "multi_worker"
     if name == "auto":
         name = "mirrored" if (train.replicas or len(gpus)) > 1 else "one"
     if name == "one":
         chosen = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
         chosen = tf.distribute.MirroredStrategy(_devices(train.replicas, len(gpus)))
-    else:
-        chosen = tf.distribute.MultiWorkerMirroredStrategy()
-    replicas = chosen.num_replicas_in_sync
-    if train.global_batch % replicas:
+    elif workers is None:
         raise UserError(
-            f"config.train.global_batch is {train.global_batch}, which {replicas} replicas cannot share evenly; "
-            f"{train.global_batch - train.global_batch % replicas or replicas} would do."
+            "--strategy=multi_worker needs to know the workers: give --workers=host:port,... and --worker_index=N, set "
+            "TF_CONFIG, or start the run with srun or on SageMaker."
         )
+    else:
+        local = _local_replicas(train.replicas, len(workers.workers), len(gpus))
+        _check_batch(train.global_batch, local * len(workers.workers))
+        chosen = _joined(workers, {"GPU": local} if gpus else {})
+    _check_batch(train.global_batch, chosen.num_replicas_in_sync)
     return chosen
+
+
+def _check_batch(global_batch: int, replicas: int) -> None:
+    if global_batch % replicas:
+        raise UserError(
+            f"config.train.global_batch is {global_batch}, which {replicas} replicas cannot share evenly; "
+            f"{global_batch - global_batch % replicas or replicas} would do."
+        )
+
+
+def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Strategy:
+    """The strategy of several workers, once all of them are there. Before it, no operation may have run."""
+    spec = tf.train.ClusterSpec({"worker": list(workers.workers)})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type="worker", task_id=workers.index, num_accelerators=accelerators, rpc_layer="grpc"
+    )
+    # The strategy would do this itself, with a time-out that is not ours to know.
+    context.context().configure_coordination_service(
+        "standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        cluster_register_timeout_in_ms=JOIN * 1000,
+        heartbeat_timeout_in_ms=HEARTBEAT * 1000,
+        coordinated_jobs=[
+            multi_worker.coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(workers.workers))
+        ],
+    )
+    print(f"This is {workers.name}; waiting for the others.", flush=True)
+    rollcall.gather(workers, JOIN)
+    try:
+        chosen = tf.distribute.MultiWorkerMirroredStrategy(
+            resolver, tf.distribute.experimental.CommunicationOptions(timeout_seconds=HANG)
+        )
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"This is {workers.name}, and TensorFlow could not connect it with the others ({files.reason(error)}): see "
+            f"that all of {', '.join(workers.workers)} reach each other."
+        ) from error
+    # All workers have equally many batches, so they need not ask each other before each one whether it is the last.
+    chosen.extended.experimental_enable_get_next_as_optional = False
+    if threading.current_thread() is threading.main_thread():
+        # TensorFlow's server takes SIGTERM for a notice of its own, which nothing here reads: it would be lost.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    return chosen
+
+
+def _local_replicas(replicas: int, workers: int, gpus: int) -> int:
+    """How many of a run's replicas are this worker's."""
+    most = gpus or 1
+    if replicas % workers or replicas > workers * most:
+        raise UserError(
+            f"config.train.replicas is {replicas}, over {workers} workers with {most} "
+            f"{'GPUs' if gpus else 'CPU'} each; 0 uses all, else it must be a multiple of {workers} up to "
+            f"{workers * most}."
+        )
+    return replicas // workers or most
 
 
 def _devices(replicas: int, gpus: int) -> list[str]:

@@ -32,13 +32,22 @@ from fer.train import (
     validation,
     weighting,
 )
+from fer.train import workers as together
+from fer.train.cluster import Cluster
 from fer.train.feed import Feed
 from fer.train.runfolder import RunFolder
 
 LOOK = 20  # steps between two looks at the loss: each look waits for the device
 
 
-def train(experiment: Experiment, data: str, workdir: str, strategy: str, watch_spot: bool = False) -> None:
+def train(
+    experiment: Experiment,
+    data: str,
+    workdir: str,
+    strategy: str,
+    watch_spot: bool = False,
+    workers: Cluster | None = None,
+) -> None:
     """Trains `experiment` on the shards in `data`; the same call goes on where a killed one stopped.
 
     Args:
@@ -47,6 +56,7 @@ def train(experiment: Experiment, data: str, workdir: str, strategy: str, watch_
       workdir: the run folder.
       strategy: one of `fer.train.devices.STRATEGIES`.
       watch_spot: whether EC2's notice that it takes a spot instance away stops the run in good order.
+      workers: the processes that train together, if there are several.
 
     Raises:
       Stopped: a signal or a notice asked the run to stop; it left a checkpoint.
@@ -56,8 +66,24 @@ def train(experiment: Experiment, data: str, workdir: str, strategy: str, watch_
     shards = manifest.read(data).without_test()
     manifest.check_sizes(shards)
     folder = runfolder.open_folder(workdir, experiment, shards)
-    distribution = devices.strategy(strategy, experiment.train)
     _check_labelled(shards)
+    distribution = devices.strategy(strategy, experiment.train, workers)
+    several = workers if together.several(distribution) else None
+    with together.watched(several), together.scratch(several, workdir) as place:
+        together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
+        _train(experiment, shards, dataclasses.replace(folder, path=place), distribution, watch_spot)
+        print(f"The best weights, the history and the curves are in {workdir}. To evaluate them:")
+        print(f"  python scripts/evaluate.py --workdir={workdir} --data={data} --split=validation")
+
+
+def _train(
+    experiment: Experiment,
+    shards: Manifest,
+    folder: RunFolder,
+    distribution: tf.distribute.Strategy,
+    watch_spot: bool,
+) -> None:
+    """Trains on the devices of `distribution`, of which this process may be one worker; see `train`."""
     source = pipeline.open_split(shards, "train", experiment.data)
     held_out = pipeline.open_split(shards, "validation", experiment.data)
     epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch)
@@ -78,8 +104,6 @@ def train(experiment: Experiment, data: str, workdir: str, strategy: str, watch_
     folder.record(experiment, shards)  # last: a run that cannot start leaves nothing behind
     with stopping.on_signals() as stop, stopping.on_spot_notice(stop) if watch_spot else contextlib.nullcontext():
         run.go(score, stop)
-    print(f"The best weights, the history and the curves are in {workdir}. To evaluate them:")
-    print(f"  python scripts/evaluate.py --workdir={workdir} --data={data} --split=validation")
 
 
 def _check_labelled(shards: Manifest) -> None:
@@ -151,12 +175,12 @@ class Run:
         """Takes up the newest checkpoint. Returns the steps that are done."""
         checkpoints.clean(self.folder.checkpoints)
         found = checkpoints.restore(self.folder.checkpoints, self.state.trackable())
-        if found is None:
-            return 0
-        self.seconds = found["seconds"]
-        self.history = self.folder.read_history(until_step=found["step"])
-        print(f"Going on after step {found['step']} of {self.total} in {self.folder.path}.")
-        return found["step"]
+        if found:
+            self.seconds = found["seconds"]
+            self.history = self.folder.read_history(until_step=found["step"])
+            print(f"Going on after step {found['step']} of {self.total} in {self.folder.path}.")
+        together.take_from_chief(self.strategy, self.state.variables)
+        return int(self.state.step.numpy())
 
     def _steps(self, train_step, feed: Feed, done: int, until: int, events, progress, stop: stopping.Stop) -> int:
         """Trains up to step `until`, with a checkpoint every so often. Returns `until`."""
@@ -184,7 +208,7 @@ class Run:
                 )
             if done % self.experiment.train.checkpoint_steps == 0 and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
-            if stop.asked and done < until:
+            if together.asked_to_stop(self.strategy, stop, looks=done) and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
                 raise Stopped(
                     f"Stopped after step {done} of {self.total} as asked, with a checkpoint in {self.folder.path}; the "

@@ -32,8 +32,23 @@ class Score:
 
 
 def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.data.Dataset) -> Callable[[], Score]:
-    """The function that scores `model`, as its weights then are, on a dataset of `Weighted`."""
-    distributed = strategy.experimental_distribute_dataset(batches)
+    """The function that scores `model`, as its weights then are, on a dataset of `Weighted`.
+
+    Every replica of every worker takes its part of each batch, as in training; each worker reads all of them.
+    """
+    replicas = strategy.num_replicas_in_sync
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        share = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * share
+
+        def parts(batch: Weighted) -> tf.data.Dataset:
+            of_replicas = (tf.reshape(each, [replicas, -1, *each.shape[1:]]) for each in batch)
+            return tf.data.Dataset.from_tensor_slices(Weighted(*(each[first : first + share] for each in of_replicas)))
+
+        return batches.flat_map(parts)
+
+    distributed = strategy.distribute_datasets_from_function(of_worker)
 
     def replica_score(batch: Weighted) -> tuple[tf.Tensor, tf.Tensor]:
         logits = model(batch.images, training=False)

@@ -1,0 +1,205 @@
+"""Which machines train together, read from what starts them: flags, TF_CONFIG, SageMaker or Slurm."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import re
+from collections.abc import Mapping
+
+from fer.errors import UserError
+
+PORT = 8470  # of a worker's gRPC server, where the environment names hosts alone
+SAGEMAKER = "/opt/ml/input/config/resourceconfig.json"  # SageMaker's own file, in every training container
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """The workers of a run, in an order that all of them agree on, and which of them this process is."""
+
+    workers: tuple[str, ...]  # host:port
+    index: int
+
+    @property
+    def chief(self) -> bool:
+        """Whether this worker writes the run folder: the first one does."""
+        return self.index == 0
+
+    @property
+    def name(self) -> str:
+        """This worker, for messages."""
+        return f"worker {self.index} of {len(self.workers)} ({self.workers[self.index]})"
+
+
+def find(
+    environment: Mapping[str, str],
+    workers: str | None = None,
+    worker_index: int | None = None,
+    port: int = PORT,
+    resource_config: str = SAGEMAKER,
+) -> Cluster | None:
+    """The cluster that this process belongs to, or None where nothing names one.
+
+    Flags go first, then TF_CONFIG, SageMaker (SM_HOSTS and SM_CURRENT_HOST, or its file) and the step of a Slurm job.
+
+    Args:
+      environment: the process's variables.
+      workers: "host:port,host:port", the same for every worker.
+      worker_index: which of them this process is, from 0.
+      port: for hosts that come without one; the tasks of one Slurm node take it and the next ones.
+      resource_config: SageMaker's file.
+
+    Raises:
+      UserError: what is given contradicts itself or lacks something; the message names it.
+    """
+    if workers is not None or worker_index is not None:
+        return of_flags(workers, worker_index)
+    if environment.get("TF_CONFIG"):
+        return of_tf_config(environment["TF_CONFIG"])
+    if "SM_HOSTS" in environment or os.path.exists(resource_config):
+        return of_sagemaker(environment, port, resource_config)
+    if "SLURM_STEP_NODELIST" in environment:  # set by srun alone: the batch script itself is no worker
+        return of_slurm(environment, port)
+    return None
+
+
+def of_flags(workers: str | None, worker_index: int | None) -> Cluster:
+    """From `--workers=host:port,...` and `--worker_index=N`."""
+    if workers is None or worker_index is None:
+        missing, given = ("workers", "worker_index") if workers is None else ("worker_index", "workers")
+        raise UserError(f"--{given} needs --{missing} beside it: --workers=host:port,host:port --worker_index=0.")
+    return _checked([part.strip() for part in workers.split(",")], worker_index, "--workers", "--worker_index")
+
+
+def of_tf_config(text: str) -> Cluster | None:
+    """From TF_CONFIG, as TensorFlow documents it; a "chief" comes before the workers. None for a task on its own."""
+    try:
+        config = json.loads(text)
+        jobs, task = config.get("cluster") or {}, config.get("task") or {}
+        strangers = sorted(set(jobs) - {"chief", "worker"} | {task.get("type", "worker")} - {"chief", "worker"})
+        if strangers:
+            raise UserError(f"TF_CONFIG names the job {strangers[0]!r}; training has workers, and a chief at most.")
+        chiefs, workers = list(jobs.get("chief", [])), list(jobs.get("worker", []))
+        if not chiefs + workers:
+            return None
+        index = int(task["index"]) + (len(chiefs) if task["type"] == "worker" else 0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            'TF_CONFIG is not of the form {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", '
+            f'"index": 0}}}}: {text[:200]!r}.'
+        ) from error
+    return _checked(chiefs + workers, index, "TF_CONFIG", "its task's index")
+
+
+def of_sagemaker(environment: Mapping[str, str], port: int, resource_config: str) -> Cluster:
+    """From SageMaker's list of hosts, one worker each."""
+    try:
+        if "SM_HOSTS" in environment:
+            hosts, here = json.loads(environment["SM_HOSTS"]), environment["SM_CURRENT_HOST"]
+        else:
+            with open(resource_config, encoding="utf-8") as file:
+                config = json.load(file)
+            hosts, here = config["hosts"], config["current_host"]
+        hosts = sorted(hosts)  # in one order everywhere
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UserError(
+            'SageMaker\'s environment names no hosts: SM_HOSTS must be a list, as in ["algo-1", "algo-2"], beside '
+            f"SM_CURRENT_HOST, or {resource_config} hold hosts and current_host."
+        ) from error
+    if here not in hosts:
+        raise UserError(f"SageMaker's hosts are {', '.join(hosts)}; the current host, {here!r}, is none of them.")
+    return _checked([f"{host}:{port}" for host in hosts], hosts.index(here), "SM_HOSTS", "SM_CURRENT_HOST")
+
+
+def of_slurm(environment: Mapping[str, str], port: int) -> Cluster:
+    """From what srun tells each of a job step's tasks; a task is a worker, and those of a node lie side by side."""
+
+    def told(*names: str) -> str:
+        for name in names:
+            if environment.get(name):
+                return environment[name]
+        raise UserError(f"Slurm's environment lacks {names[0]}; start the workers with srun.")
+
+    hosts = expand(told("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
+    count = _number(told("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_NTASKS")
+    index = _number(told("SLURM_PROCID"), "SLURM_PROCID")
+    each = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE")
+    tasks = _tasks_per_node(each) if each else [-(-count // len(hosts))] * len(hosts)
+    if len(tasks) != len(hosts) or sum(tasks) != count:
+        raise UserError(
+            f"Slurm's environment contradicts itself: {count} tasks, but {each or tasks} on {len(hosts)} nodes "
+            f"({', '.join(hosts)}); start the workers with srun --ntasks-per-node."
+        )
+    workers = [f"{host}:{port + task}" for host, here in zip(hosts, tasks) for task in range(here)]
+    cluster = _checked(workers, index, "Slurm's list of nodes", "SLURM_PROCID")
+    node = environment.get("SLURMD_NODENAME")
+    if node in hosts and workers[index].rpartition(":")[0] != node:
+        raise UserError(
+            f"Task {index} runs on {node}, not on {workers[index].rpartition(':')[0]}: the tasks of a node must follow "
+            "each other; start them with srun --distribution=block."
+        )
+    return cluster
+
+
+def expand(nodes: str) -> list[str]:
+    """The hosts of a Slurm node list, in its order: "a[1-2,07],b" names a1, a2, a07 and b.
+
+    Raises:
+      UserError: brackets that do not close, or a range that is none.
+    """
+    found = []
+    for part in re.split(r",(?![^\[]*\])", nodes):
+        pieces = re.split(r"\[([^\[\]]*)\]", part)  # text and the inside of brackets in turn
+        if not part or any(bracket in piece for piece in pieces[::2] for bracket in "[]"):
+            raise UserError(f"The Slurm node list {nodes!r} cannot be read: {part!r} is no host or range of hosts.")
+        choices = [[piece] if place % 2 == 0 else _range(piece, nodes) for place, piece in enumerate(pieces)]
+        found += ["".join(chosen) for chosen in itertools.product(*choices)]
+    return found
+
+
+def _range(inside: str, nodes: str) -> list[str]:
+    """The numbers between brackets, as they are written: "1-3,08" gives 1, 2, 3, 08."""
+    numbers = []
+    for piece in inside.split(","):
+        bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", piece)
+        first, last = (bounds[1], bounds[2] or bounds[1]) if bounds else ("1", "0")
+        if int(first) > int(last):
+            raise UserError(f"The Slurm node list {nodes!r} cannot be read: {piece!r} is no range of numbers.")
+        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    return numbers
+
+
+def _tasks_per_node(text: str) -> list[int]:
+    """Slurm's "2(x3),1": three nodes with two tasks each, and one with one."""
+    counts: list[int] = []
+    for piece in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", piece)
+        if not match:
+            raise UserError(f"SLURM_TASKS_PER_NODE is {text!r}, which is not of the form 2(x3),1.")
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"{name} is {text!r}, which is no number.")
+    return int(text)
+
+
+def _checked(workers: list[str], index: int, source: str, source_of_index: str) -> Cluster:
+    """The cluster, if its addresses can be used and the index is one of them."""
+    for worker in workers:
+        host, colon, port = str(worker).rpartition(":")
+        if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
+            raise UserError(f"{source}: {worker!r} is not of the form host:port, with a port from 1 to 65535.")
+    twice = [worker for place, worker in enumerate(workers) if worker in workers[:place]]
+    if twice:
+        raise UserError(f"{source} names {twice[0]} twice; each worker needs an address of its own.")
+    if not 0 <= index < len(workers):
+        raise UserError(
+            f"{source_of_index} is {index}, but {source} names {len(workers)} workers: it must be 0 to "
+            f"{len(workers) - 1}."
+        )
+    return Cluster(tuple(workers), index)

@@ -1,0 +1,41 @@
+"""Devices are chosen by what there is, and what cannot be is a sentence before anything is waited for."""
+
+import pytest
+import tensorflow as tf
+
+from fer.config import Train
+from fer.errors import UserError
+from fer.train import devices
+from fer.train.cluster import Cluster
+
+TWO = Cluster(("a:1", "b:1"), 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "workers", "kind"),
+    [
+        ("auto", Train(), None, tf.distribute.OneDeviceStrategy),
+        ("auto", Train(replicas=2), None, tf.distribute.MirroredStrategy),
+        ("auto", Train(), Cluster(("a:1",), 0), tf.distribute.OneDeviceStrategy),
+        ("one", Train(), TWO, tf.distribute.OneDeviceStrategy),
+        ("mirrored", Train(replicas=2), TWO, tf.distribute.MirroredStrategy),
+    ],
+)
+def test_auto_goes_by_workers_then_by_replicas_and_a_name_is_obeyed(name, train, workers, kind):
+    chosen = devices.strategy(name, train, workers)
+    assert type(chosen) is kind
+    assert chosen.num_replicas_in_sync == (train.replicas or 1)
+
+
+@pytest.mark.parametrize(
+    ("train", "workers", "said"),
+    [
+        (Train(), None, "needs to know the workers: give --workers"),
+        (Train(replicas=3), TWO, "replicas is 3, over 2 workers with 1 CPU each; 0 uses all, .* multiple of 2 up to 2"),
+        (Train(replicas=4), TWO, "replicas is 4, over 2 workers"),
+        (Train(global_batch=15), TWO, "15, which 2 replicas cannot share evenly; 14 would do"),
+    ],
+)
+def test_workers_that_cannot_be_are_a_sentence(train, workers, said):
+    with pytest.raises(UserError, match=said):
+        devices.strategy("multi_worker", train, workers)
