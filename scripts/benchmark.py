@@ -12,6 +12,7 @@ from fer.benchmark import document, results
 
 # Modules of fer.benchmark, each imported only if it is asked for: they load rivals that others do not need.
 SUITES = [
+    "scaling",  # first: it divides the CPU into logical devices, which must be done before TensorFlow starts
     "augment",
     "convert",
     "input",

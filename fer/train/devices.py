@@ -119,16 +119,19 @@ def _devices(replicas: int, gpus: int) -> list[str]:
         if replicas > gpus:
             raise UserError(f"config.train.replicas is {replicas}, but this machine has {gpus} GPUs.")
         return [f"GPU:{number}" for number in range(replicas or gpus)]
-    count = max(replicas, 1)
-    _split_cpu(count)
-    return [f"CPU:{number}" for number in range(count)]
+    return logical_cpus(max(replicas, 1))
 
 
-def _split_cpu(count: int) -> None:
-    """Makes `count` logical devices of the CPU, unless a process that already uses TensorFlow has enough."""
+def logical_cpus(count: int) -> list[str]:
+    """Makes `count` logical devices of the CPU, unless a process that already uses TensorFlow has enough.
+
+    Raises:
+      RuntimeError: it uses TensorFlow already and has fewer.
+    """
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
     except RuntimeError:  # TensorFlow has started its devices, which cannot be changed any more
         if len(tf.config.list_logical_devices("CPU")) < count:
             raise
+    return [f"CPU:{number}" for number in range(count)]

@@ -35,8 +35,8 @@ def gather(workers: Cluster, seconds: float) -> None:
         server = socket.create_server(("", port))
     except OSError as error:
         raise UserError(
-            f"This is {workers.name}, and port {port} cannot be listened at ({os.strerror(error.errno)}): end what uses it, or "
-            "give another port to every worker."
+            f"This is {workers.name}, and port {port} cannot be listened at ({os.strerror(error.errno)}): end what "
+            "uses it, or give another port to every worker."
         ) from error
     with server:
         if workers.chief:

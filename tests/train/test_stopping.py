@@ -1,5 +1,6 @@
 """A run is asked to stop by signals and by EC2's notice."""
 
+import functools
 import http.server
 import os
 import signal
@@ -8,7 +9,9 @@ import time
 
 import pytest
 
-from fer.train import stopping
+from fer.errors import Stopped
+from fer.train import checkpoints, loop, stopping
+from tests.train import made
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -35,13 +38,21 @@ def test_a_second_signal_is_no_longer_held_back():
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """EC2's instance metadata service, version 2, as AWS documents it; `server.reclaimed` turns the notice on."""
+    """EC2's instance metadata service, version 2, as AWS documents it; `server.reclaimed` turns the notice on.
+
+    A token is given for a stated time only (400 without one), each is another, and none but the given ones will do.
+    """
 
     def do_PUT(self):
-        self.answer(200 if self.path == "/latest/api/token" else 404, b"token")
+        if self.path != "/latest/api/token":
+            return self.answer(404, b"")
+        if not 1 <= int(self.headers.get("X-aws-ec2-metadata-token-ttl-seconds", 0)) <= 21600:
+            return self.answer(400, b"")
+        self.server.tokens.append(f"token{len(self.server.tokens)}")
+        return self.answer(200, self.server.tokens[-1].encode())
 
     def do_GET(self):
-        if self.headers.get("X-aws-ec2-metadata-token") != "token":
+        if self.headers.get("X-aws-ec2-metadata-token") not in self.server.tokens:
             self.answer(401, b"")
         elif self.path == "/latest/meta-data/spot/instance-action" and self.server.reclaimed:
             self.answer(200, b'{"action": "terminate", "time": "2026-01-01T00:00:00Z"}')
@@ -60,7 +71,7 @@ class Metadata(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def metadata(monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    server.reclaimed = False
+    server.reclaimed, server.tokens = False, []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     yield server
@@ -78,7 +89,7 @@ def waits_until(condition, seconds: float = 10.0) -> bool:
 def test_a_spot_notice_asks_as_sigterm_does(metadata):
     stop = stopping.Stop()
     with stopping.on_spot_notice(stop, every=0.01):
-        time.sleep(0.2)
+        assert waits_until(lambda: len(metadata.tokens) > 2)  # it looks again and again
         assert not stop.asked
         metadata.reclaimed = True
         assert waits_until(lambda: stop.asked)
@@ -92,3 +103,14 @@ def test_a_service_that_does_not_answer_asks_for_nothing(metadata):
     with stopping.on_spot_notice(stop, every=0.01):
         time.sleep(0.2)
     assert not stop.asked
+
+
+def test_a_run_on_a_reclaimed_instance_stops_with_a_checkpoint(metadata, synthetic_shards, tmp_path, monkeypatch):
+    metadata.reclaimed = True
+    soon = functools.partial(stopping.on_spot_notice, every=0.01)
+    monkeypatch.setattr(stopping, "on_spot_notice", soon)
+    settings = made.experiment(steps=10_000, checkpoint_steps=10_000)
+    with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as asked") as caught:
+        loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", watch_spot=True)
+    assert caught.value.exit_code == 143
+    assert checkpoints.steps(str(tmp_path / "run" / "checkpoints"))
