@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 HOSTS = ("10.201.77.1", "10.201.77.2")
 STEPS = 60
-LIMIT = 300.0
+LIMIT = 900.0
 
 
 def ip(*words: str) -> None:

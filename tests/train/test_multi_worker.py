@@ -13,7 +13,7 @@ from tests.train import launching, made
 from tests.train.test_loop import final_state
 
 STEPS = 50  # 20 an epoch
-LIMIT = 240.0  # seconds in which two workers start and train on a machine that does other things too
+LIMIT = 900.0  # seconds in which two workers start and train, on however busy a machine
 FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_macro_f1")
 
 
