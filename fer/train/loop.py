@@ -208,7 +208,7 @@ class Run:
                 )
             if done % self.experiment.train.checkpoint_steps == 0 and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
-            if together.asked_to_stop(self.strategy, stop, looks=done) and done < until:
+            if together.asked_to_stop(self.strategy, stop) and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
                 raise Stopped(
                     f"Stopped after step {done} of {self.total} as asked, with a checkpoint in {self.folder.path}; the "

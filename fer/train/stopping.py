@@ -24,6 +24,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.looks = 0  # how often the workers of a run have looked at it: see fer.train.workers
 
     @property
     def asked(self) -> bool:

@@ -19,7 +19,7 @@ from fer.train.cluster import Cluster
 from fer.train.stopping import Stop
 
 SUM = tf.distribute.ReduceOp.SUM
-AGREE = 5  # steps between two looks at whether any worker was asked to stop
+AGREE = 5  # looks at whether to stop between two at which all workers confer
 
 
 def several(strategy: tf.distribute.Strategy) -> bool:
@@ -116,17 +116,18 @@ def take_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[tf.Var
     take()
 
 
-def asked_to_stop(strategy: tf.distribute.Strategy, stop: Stop, looks: int) -> bool:
+def asked_to_stop(strategy: tf.distribute.Strategy, stop: Stop) -> bool:
     """Whether the run is to stop now: all workers are told the same, so that they stop after the same step.
 
     Args:
       strategy: of the run.
-      stop: what this worker was asked; it learns what another one was.
-      looks: how often this was called before, the same on all workers. They confer at every `AGREE`th look.
+      stop: what this worker was asked; it learns what another one was. All call this after the same steps, and confer
+        every `AGREE`th time.
     """
     if not several(strategy):
         return stop.asked
-    if looks % AGREE:
+    stop.looks += 1
+    if stop.looks % AGREE:
         return False
     asked = strategy.reduce(SUM, tf.one_hot(stop.signal or 0, 64, dtype=tf.int64), axis=None).numpy()
     for number in asked.nonzero()[0]:
