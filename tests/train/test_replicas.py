@@ -45,29 +45,28 @@ def test_statistics_are_the_moving_average_of_the_mean_over_replicas(two, faces)
     np.testing.assert_allclose(stem.moving_variance.numpy(), 0.95 + 0.05 * variances, rtol=1e-3)
 
 
+def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.ndarray]:
+    """The gradients of the first step, its loss, and what the step itself tells."""
+    state, seed = made.after_steps(strategy, settings, faces, 0), tf.constant([settings.seed, 0])
+    trained = state.model.trainable_variables
+
+    def of_replica(batch):
+        inputs = step.augmented(batch, seed, settings, True)
+        return step.gradients(state, settings, trained, None, inputs, seed, False)
+
+    batch = next(feed.Feed(strategy, faces, settings, 0, 1))
+    found = tf.function(lambda batch: strategy.run(of_replica, args=(batch,)))(batch)
+    local = [strategy.experimental_local_results(each)[0] for each in tf.nest.flatten(found)]
+    return [value.numpy() for value in [*local, *step.train_step(strategy, state, settings)(batch)]]
+
+
 def test_gradients_and_what_a_step_tells_are_those_of_one_replica(two, faces):
     """Promise 2 at its root: augmented, with dropout and synchronised statistics, within 1e-5."""
     settings = made.experiment()
-    seed = tf.constant([settings.seed, 0])
-    found = []
-    for strategy in (tf.distribute.OneDeviceStrategy("CPU:0"), two):
-        state = made.after_steps(strategy, settings, faces, 0)
-        trained = state.model.trainable_variables
-
-        @tf.function
-        def gradients(batch, strategy=strategy, state=state, trained=trained):
-            inputs = strategy.run(lambda part: step.augmented(part, seed, settings, True), args=(batch,))
-            return strategy.run(
-                lambda part: step.gradients(state, settings, trained, None, part, seed, False), args=(inputs,)
-            )
-
-        batch = next(feed.Feed(strategy, faces, settings, 0, 1))
-        local = [strategy.experimental_local_results(each)[0] for each in tf.nest.flatten(gradients(batch))]
-        done = step.train_step(strategy, state, settings)(batch)
-        found.append([value.numpy() for value in [*local, *done]])
-    for ours, theirs in zip(found[1], found[0]):
+    expected = first_step(tf.distribute.OneDeviceStrategy("CPU:0"), settings, faces)
+    for ours, theirs in zip(first_step(two, settings, faces), expected):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert max(np.abs(value).max() for value in found[0]) > 0.1
+    assert max(np.abs(value).max() for value in expected) > 0.1
 
 
 def test_every_replica_holds_the_same_bits(two, faces):
