@@ -13,10 +13,10 @@ BATCH = 16
 
 
 def experiment(**train) -> Experiment:
-    """A run of `compact` that takes seconds; arguments are fields of `fer.config.Train`."""
+    """A run of `compact_s` that takes seconds; arguments are fields of `fer.config.Train`."""
     settings = {"global_batch": BATCH, "steps": 4, "checkpoint_steps": 2, **train}
     return Experiment(
-        model=Model(name="compact", image_size=24, dropout=0.2, sync_batch_norm=True),
+        model=Model(name="compact_s", image_size=24, dropout=0.2, sync_batch_norm=True),
         augment=Augment(policy="flip|affine(rotate=10,shift=0.05)"),
         optimizer=Optimizer(learning_rate=0.01, warmup_epochs=0.0),
         train=Train(**settings),
