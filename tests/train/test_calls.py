@@ -43,8 +43,8 @@ def test_data_that_goes_away_between_them_is_a_sentence(faces, monkeypatch):
 
     def cut(*arguments):
         def fail(batch):
-            with tf.control_dependencies([tf.io.read_file("/nowhere/train.tfrecord")]):
-                return tf.nest.map_structure(tf.identity, batch)
+            there = tf.strings.length(tf.io.read_file("/nowhere/train.tfrecord"))
+            return batch._replace(labels=batch.labels + there)
 
         good = whole(*arguments)
         return good.take(2).concatenate(good.skip(2).map(fail))

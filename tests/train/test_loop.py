@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from fer.data import manifest
 from fer.errors import UserError
-from fer.train import checkpoints, loop
+from fer.train import checkpoints, loop, telemetry
 from tests.train import made
 
 RUN = """
@@ -42,6 +42,8 @@ def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
 def settings(request):
     experiment = made.experiment(steps=30, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
     experiment.data.mode, experiment.data.shuffle_window = request.param, 96
+    if request.param == "streaming":
+        experiment.train.steps_per_call, experiment.train.profile_steps = 4, "5-6"
     return experiment
 
 
@@ -72,7 +74,7 @@ def test_a_run_killed_twice_ends_with_the_same_bits(settings, synthetic_shards, 
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
-    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_cohen_kappa"):
         histories = [json.load(open(run / "history.json")) for run in (uninterrupted, workdir)]
         assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
     best = [json.load(open(run / "best.json")) for run in (uninterrupted, workdir)]
@@ -108,7 +110,36 @@ def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
     history = json.load(open(uninterrupted / "history.json"))
     assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 30)]
     assert all(0 <= entry["input_wait_share"] < 1 for entry in history)
+    assert all(
+        -1 <= entry[name] <= 1 for entry in history for name in ("validation_cohen_kappa", "validation_matthews")
+    )
     assert not [path for path in uninterrupted.rglob("*") if ".tmp" in path.name]
+
+
+def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
+    (file,) = (uninterrupted / "events").glob("events.*")
+    values = {
+        (value.tag, event.step): value
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    for entry in json.load(open(uninterrupted / "history.json")):
+        for name in telemetry.EPOCH_SCALARS:
+            found = tf.make_ndarray(values["epoch/" + name, entry["step"]].tensor)
+            assert found == pytest.approx(entry[name], abs=1e-4)
+        assert ("confusion_matrix", entry["step"]) in values
+    steps = {step for tag, step in values if tag == "train/gradient_norm"}
+    assert steps == {20, 30}
+    assert {tag for tag, _ in values} >= {
+        "train/loss_scale",
+        "train/images_per_second",
+        "augmented",
+        "mistakes",
+        "config",
+    }
+    traces = list((uninterrupted / "events").rglob("*.xplane.pb"))
+    assert len(traces) == (1 if settings.train.profile_steps else 0)
+    assert all(b"Conv2DBackpropFilter" in trace.read_bytes() for trace in traces)
 
 
 def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, uninterrupted, capsys):

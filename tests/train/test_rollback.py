@@ -21,7 +21,7 @@ FAULT = 7  # the step at which the poisoned batch comes
 
 @pytest.fixture
 def settings():
-    experiment = made.experiment(steps=TOTAL, checkpoint_steps=EVERY, on_nan="rollback", ema_decay=0.9)
+    experiment = made.experiment(steps=TOTAL, checkpoint_steps=EVERY, on_nan="rollback", ema_decay=0.0)
     experiment.augment.policy = "none"
     return experiment
 
