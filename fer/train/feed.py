@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -105,7 +106,7 @@ class Feed:
             if "GetNext" not in str(error):  # the operation that asks the input
                 raise
             raise UserError(
-                f"The training data can no longer be read ({files.reason(error)}): see that the folder of shards is "
+                f"The training data can no longer be read ({_cause(error)}): see that the folder of shards is "
                 "whole, and run the same command again."
             ) from error
 
@@ -113,3 +114,10 @@ class Feed:
 def _now() -> tf.Tensor:
     """The host's clock as an operation; TensorFlow's own is refused where operations are to be deterministic."""
     return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), [])
+
+
+def _cause(error: tf.errors.OpError) -> str:
+    """What went wrong, without the graph around it: the line above the first operation that TensorFlow names."""
+    lines = (error.message or "").splitlines()
+    named = next((place for place, line in enumerate(lines) if "[[" in line), 0)
+    return re.sub(r"\{\{.*?\}\}", "", lines[named - 1]).strip() if named else files.reason(error)

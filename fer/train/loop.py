@@ -230,9 +230,10 @@ class Run:
         started, begun, waited = time.monotonic(), done, self.feed.waited
         while done < until:
             self.profile.before(done)
-            told = call(self._count(done, until))
+            count = self._count(done, until)
+            told = call(count)
             self.watch.told(done, told)
-            done += self._count(done, until)
+            done += count
             self.profile.after(done, self.state.step)
             if done % LOOK == 0 or done == until:
                 trained = time.monotonic() - started
