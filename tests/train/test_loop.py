@@ -50,9 +50,7 @@ def settings(request):
 @pytest.fixture(scope="module")
 def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    process = start(settings, synthetic_shards.folder, workdir)
-    output = process.communicate(timeout=300)[0].decode()
-    assert process.returncode == 0, output
+    loop.train(settings, synthetic_shards.folder, str(workdir), "one")
     return workdir
 
 
@@ -67,7 +65,7 @@ def test_a_run_killed_twice_ends_with_the_same_bits(settings, synthetic_shards, 
         process.send_signal(signal.SIGKILL)
         process.communicate()
     process = start(settings, synthetic_shards.folder, workdir)
-    output = process.communicate(timeout=300)[0].decode()
+    output = process.communicate(timeout=900)[0].decode()
     assert process.returncode == 0, output
     assert "Going on after step" in output
     expected, found = final_state(uninterrupted, 30), final_state(workdir, 30)
@@ -96,7 +94,7 @@ def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, t
         if line.startswith("epoch 1:"):
             break
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == code, errors
     kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
     assert f"Stopped after step {kept} of 400 as asked" in errors

@@ -64,38 +64,38 @@ def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_clas
 
 
 def test_a_short_run_in_each_precision_reaches_the_same_loss(one, faces):
-    """Mean loss of two epochs within 2 % of float32's, while it falls by a multiple of that."""
+    """Mean loss of an epoch within 2 % of float32's, which has fallen by more than that."""
     losses = {}
     for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
         settings = made.experiment(precision=precision, ema_decay=0.0)
-        trained = made.after_steps(one, settings, faces, 40)
+        trained = made.after_steps(one, settings, faces, 20)
         assert {weight.dtype for weight in trained.model.weights} == {tf.float32}
         losses[precision] = float(trained.loss.result())
-    assert losses["float32"] < 0.9 * np.log(7)  # of a network that knows nothing
+    assert losses["float32"] < 0.95 * np.log(7)  # of a network that knows nothing
     for precision, loss in losses.items():
         assert loss == pytest.approx(losses["float32"], rel=0.02), precision
 
 
 def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(one, faces):
-    """From 2^40 the scale is halved step by step, and nothing moves until gradients fit into float16."""
+    """From 2^26 the scale is halved step by step, and nothing moves until gradients fit into float16."""
     settings = made.experiment(precision="mixed_float16", ema_decay=0.0)
     trained = state.create(one, settings, 20, 1000)
-    trained.optimizer._loss_scale._current_loss_scale.assign(2.0**40)  # it has no public setter
+    trained.optimizer._loss_scale._current_loss_scale.assign(2.0**26)  # it has no public setter
     before = [weight.numpy() for weight in trained.model.trainable_weights]
-    train_step, batches = step.train_step(one, trained, settings), feed.Feed(one, faces, settings, 0, 40)
+    train_step, batches = step.train_step(one, trained, settings), feed.Feed(one, faces, settings, 0, 20)
     scales, moved = [float(trained.optimizer.loss_scale)], []
-    for _ in range(40):
+    for _ in range(20):
         loss = train_step(next(batches)).loss
         assert np.isfinite(loss)
         scales.append(float(trained.optimizer.loss_scale))
         moved.append(any((w.numpy() != old).any() for w, old in zip(trained.model.trainable_weights, before)))
     skipped = moved.index(True)
-    assert skipped > 10
+    assert skipped > 5
     assert all(moved[skipped:])
-    np.testing.assert_array_equal(scales[: skipped + 1], 2.0 ** (40 - np.arange(skipped + 1)))
+    np.testing.assert_array_equal(scales[: skipped + 1], 2.0 ** (26 - np.arange(skipped + 1)))
     assert scales[-1] >= 2.0**8
-    assert int(trained.step) == 40
-    assert int(trained.optimizer.iterations) == 40 - sum(new < old for old, new in zip(scales, scales[1:]))
+    assert int(trained.step) == 20
+    assert int(trained.optimizer.iterations) == 20 - sum(new < old for old, new in zip(scales, scales[1:]))
 
 
 def test_the_average_moves_as_its_formula_says(one, faces, initial):
