@@ -6,7 +6,8 @@ Commands:
 
 To fine-tune weights that saw pixels in [0, 1] instead, without the blocks nearest to their old task:
     ... --config.model.weights=weights/inception_v3.npz --config.model.pixels=unit --config.model.cut=mixed8
-    --config.finetune.head_epochs=2 --config.finetune.layer_decay=0.8 --config.optimizer.learning_rate=0.02
+    --config.finetune.head_epochs=2 --config.finetune.layer_decay=0.8
+    --config.optimizer.name=adamw --config.optimizer.learning_rate=5e-4 --config.optimizer.weight_decay=0.05
 
 Meant for GPUs, whose fastest precision it takes. Not yet trained to the end.
 """

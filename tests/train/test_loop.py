@@ -17,25 +17,7 @@ from fer.data import manifest
 from fer.errors import UserError
 from fer.train import checkpoints, loop, telemetry
 from tests.train import made
-
-RUN = """
-import sys
-from fer.config import from_dict
-from fer.train import loop
-import json
-loop.train(from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], "one")
-"""
-
-
-def start(settings, data: str, workdir: pathlib.Path) -> subprocess.Popen:
-    """Trains in a process of its own, which can be killed."""
-    arguments = [json.dumps(settings.to_dict()), data, str(workdir)]
-    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(workdir / "checkpoints" / f"step-{step:08d}" / "state"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name[0] != "_"}
+from tests.train.made import final_state, start
 
 
 @pytest.fixture(scope="module", params=["resident", "streaming"])

@@ -13,7 +13,7 @@ from fer.errors import Stopped, UserError
 from fer.train import calls, checkpoints, loop, rollback, step
 from fer.train.rollback import Rollback
 from tests.train import made
-from tests.train.test_loop import final_state
+from tests.train.made import final_state
 
 TOTAL, EVERY = 12, 4  # steps of the run, and between two checkpoints
 FAULT = 7  # the step at which the poisoned batch comes

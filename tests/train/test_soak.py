@@ -9,7 +9,7 @@ import pytest
 
 from fer.train import checkpoints
 from tests.train import made
-from tests.train.test_loop import final_state, start
+from tests.train.made import final_state, start
 
 KILLS = int(os.environ.get("FER_SOAK_KILLS", "20"))
 STEPS = 40 + 30 * KILLS  # 20 an epoch
