@@ -1,5 +1,7 @@
 """One step: the same mathematics on one replica and two, in every precision."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -64,16 +66,20 @@ def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_clas
 
 
 def test_a_short_run_in_each_precision_reaches_the_same_loss(one, faces):
-    """Mean loss of an epoch within 2 % of float32's, which has fallen by more than that."""
-    losses = {}
+    """Sixteen faces learnt by heart: the mean loss of the last five steps, within 5 % of float32's."""
+    few = dataclasses.replace(faces, images=faces.images[:16], labels=faces.labels[:16], rows=faces.rows[:16])
+    reached = {}
     for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
         settings = made.experiment(precision=precision, ema_decay=0.0)
-        trained = made.after_steps(one, settings, faces, 20)
+        settings.augment.policy, settings.model.dropout = "none", 0.0
+        trained = state.create(one, settings, 1, 1000)
+        train_step, batches = step.train_step(one, trained, settings), feed.Feed(one, few, settings, 0, 20)
+        losses = [float(train_step(next(batches)).loss) for _ in range(20)]
         assert {weight.dtype for weight in trained.model.weights} == {tf.float32}
-        losses[precision] = float(trained.loss.result())
-    assert losses["float32"] < 0.95 * np.log(7)  # of a network that knows nothing
-    for precision, loss in losses.items():
-        assert loss == pytest.approx(losses["float32"], rel=0.02), precision
+        reached[precision] = np.mean(losses[-5:])
+        assert reached[precision] < 0.8 * losses[0]
+    for precision, loss in reached.items():
+        assert loss == pytest.approx(reached["float32"], rel=0.05), precision
 
 
 def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(one, faces):
