@@ -4,7 +4,12 @@ Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/inception_v3.py --data=tfrecords/fer2013 --workdir=runs/inception_v3
 
-Meant for GPUs; on one that lacks bfloat16, add --config.train.precision=mixed_float16. Not yet trained to the end.
+To fine-tune weights that saw pixels in [0, 1] instead, without the blocks nearest to their old task:
+    ... --config.model.weights=weights/inception_v3.npz --config.model.pixels=unit --config.model.cut=mixed8
+    --config.finetune.head_epochs=2 --config.finetune.layer_decay=0.8
+    --config.optimizer.name=adamw --config.optimizer.learning_rate=5e-4 --config.optimizer.weight_decay=0.05
+
+Meant for GPUs, whose fastest precision it takes. Not yet trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train
@@ -15,5 +20,5 @@ def get_config() -> Experiment:
         model=Model(name="inception_v3", image_size=139, dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2e-3, warmup_epochs=5.0),
-        train=Train(epochs=100, global_batch=256, precision="mixed_bfloat16", ema_decay=0.9995),
+        train=Train(epochs=100, global_batch=256, precision="auto", ema_decay=0.9995),
     )

@@ -8,14 +8,16 @@ import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from fer.errors import UserError
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 OPTIMIZERS = ("sgd", "adamw", "lamb", "radam_lookahead")
 SCHEDULES = ("cosine", "one_cycle", "step", "constant")
 LOSSES = ("cross_entropy", "focal")
+TARGETS = ("fer", "ferplus", "mixture")
+ON_NAN = ("stop", "rollback")
 POOLINGS = ("avg", "max", "avgmax", "gem")
 GREYS = ("repeat", "sum")
 PIXELS = ("grey", "unit", "tf", "v2", "lite", "caffe", "torch")
@@ -112,13 +114,18 @@ class Train:
     steps: int = 0  # ends the run after so many steps instead of `epochs`; 0 leaves it to `epochs`
     global_batch: int = 128  # examples a step, over all replicas
     accumulation: int = 1  # parts in which a replica goes through its share of a batch, one after another
-    precision: str = "float32"  # float32 | mixed_bfloat16 | mixed_float16
+    precision: str = "float32"  # float32 | mixed_bfloat16 | mixed_float16 | auto: what the device is fast in
+    tf32: bool = True  # GPUs that can multiply float32 as TensorFloat-32 (10 bits of mantissa) do so; faster
     jit_compile: bool = False  # XLA compiles the forward and backward pass
+    steps_per_call: int = 1  # steps that the host asks for at once: the same bits, and less waiting for the host
+    targets: str = "fer"  # fer (its label) | ferplus (the shares of its ten votes) | mixture (half of each)
     loss: str = "cross_entropy"  # cross_entropy | focal
     focal_gamma: float = 2.0  # of the focal loss
     label_smoothing: float = 0.1
     ema_decay: float = 0.999  # of the averaged weights, which are evaluated and kept; 0 evaluates the raw ones
     checkpoint_steps: int = 500  # a checkpoint every so many steps, besides one each epoch
+    on_nan: str = "stop"  # stop | rollback: go on from the last checkpoint, without the batches since then
+    profile_steps: str = ""  # traced for TensorBoard, such as "10-12"; "" traces none
     replicas: int = 0  # devices used; 0 means all. More than the machine's CPUs become logical ones
     deterministic: bool = True  # the same bits from the same seed; costs some speed on GPUs
 
@@ -190,7 +197,7 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
 
 def differences(one: Experiment, other: Experiment) -> list[str]:
     """The fields in which two experiments differ, each as "path: value -> value"."""
-    ours, theirs = _flat(one.to_dict()), _flat(other.to_dict())
+    ours, theirs = flat(one.to_dict()), flat(other.to_dict())
     return [f"{path}: {ours[path]!r} -> {theirs[path]!r}" for path in ours if ours[path] != theirs[path]]
 
 
@@ -212,7 +219,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
     Raises:
       UserError: the file is absent, or a field does not exist (the message names the nearest one).
     """
-    paths = list(_flat(Experiment().to_dict()))
+    paths = list(flat(Experiment().to_dict()))
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if re.fullmatch(r"--?config", name):
@@ -259,12 +266,24 @@ def _check_train(train: Train) -> None:
     _require(0 < train.global_batch, "train.global_batch", train.global_batch, "1 or more")
     _require(0 < train.accumulation, "train.accumulation", train.accumulation, "1 or more")
     _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
+    _require(0 < train.steps_per_call, "train.steps_per_call", train.steps_per_call, "1 or more")
+    _require(train.targets in TARGETS, "train.targets", train.targets, " or ".join(TARGETS))
     _require(train.loss in LOSSES, "train.loss", train.loss, " or ".join(LOSSES))
     _require(0 <= train.focal_gamma, "train.focal_gamma", train.focal_gamma, "0 or more")
     _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")
     _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "0 (off) or more, below 1")
     _require(0 < train.checkpoint_steps, "train.checkpoint_steps", train.checkpoint_steps, "1 or more")
     _require(0 <= train.replicas, "train.replicas", train.replicas, "0 (all devices) or more")
+    _require(train.on_nan in ON_NAN, "train.on_nan", train.on_nan, " or ".join(ON_NAN))
+    span = train.profile_steps
+    _require(not span or profiled(span) is not None, "train.profile_steps", span, '"" or two steps such as "10-12"')
+
+
+def profiled(span: str) -> Optional[tuple[int, int]]:
+    """The first and the last step of `train.profile_steps`, counted from 1; None where it names no span."""
+    found = re.fullmatch(r"(\d{1,9})-(\d{1,9})", span)
+    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    return (first, last) if 1 <= first <= last else None
 
 
 def _check_data(data: Data) -> None:
@@ -314,12 +333,12 @@ def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
     return kind(**parts)
 
 
-def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """{"train.steps": 0, ...} from nested dictionaries."""
-    flat: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in values.items():
-        flat.update(_flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})
-    return flat
+        leaves.update(flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})
+    return leaves
 
 
 def _require(holds: bool, path: str, value: Any, mend: str) -> None:

@@ -31,6 +31,13 @@ def test_the_default_experiment_is_valid():
         ("train.epochs", True, "type int"),
         ("train.precision", "float16", "mixed_float16"),
         ("train.ema_decay", 1.0, "below 1"),
+        ("train.tf32", "yes", "type bool"),
+        ("train.steps_per_call", 0, "1 or more"),
+        ("train.targets", "votes", "fer or ferplus or mixture"),
+        ("train.on_nan", "skip", "stop or rollback"),
+        ("train.profile_steps", "12", 'two steps such as "10-12"'),
+        ("train.profile_steps", "0-3", 'two steps such as "10-12"'),
+        ("train.profile_steps", "12-10", 'two steps such as "10-12"'),
         ("model.sync_batch_norm", 1, "type bool"),
         ("data.mode", "memory", "auto or resident or streaming"),
         ("data.memory_mib", -1, "0 or more"),
@@ -73,6 +80,19 @@ def test_an_engine_without_seeds_is_not_called_deterministic():
 def test_an_experiment_survives_its_record():
     experiment = Experiment(seed=3, model=Model(name="inception_v3", image_size=96), train=Train(steps=7))
     assert config.from_dict(experiment.to_dict()) == experiment
+
+
+def test_a_record_from_before_a_field_was_added_has_its_default():
+    record = Experiment().to_dict()
+    for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
+        del record["train"][name]
+    assert config.from_dict(record) == Experiment()
+    assert config.sha256(record) != Experiment().sha256()  # it keeps its own: see fer.evaluation.run
+
+
+def test_profiled_steps_are_first_and_last():
+    assert config.profiled("10-12") == (10, 12)
+    assert config.profiled("7-7") == (7, 7)
 
 
 def test_an_unknown_field_of_a_record_is_named_with_its_nearest():

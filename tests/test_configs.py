@@ -12,6 +12,7 @@ import tensorflow as tf
 from fer.config import checked
 from fer.data import records
 from fer.models import registry
+from fer.train import precision
 from tests.train import made
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
@@ -32,13 +33,19 @@ def test_its_header_gives_the_command(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_it_makes_a_real_step(path, synthetic_shards):
-    experiment = checked(load(path).get_config())
+    experiment = precision.settled(checked(load(path).get_config()))
     # The same experiment at a size that a test can afford.
     side = max(registry.backbone(experiment.model.name).smallest, 32)
     experiment.model.image_size, experiment.train.global_batch = side, 8
     experiment.model.weights = "none"  # no file comes with the repository
     faces = records.read_split(synthetic_shards, "train")
-    few = dataclasses.replace(faces, images=faces.images[:16], labels=faces.labels[:16], rows=faces.rows[:16])
+    few = dataclasses.replace(
+        faces,
+        images=faces.images[:16],
+        labels=faces.labels[:16],
+        rows=faces.rows[:16],
+        votes=np.tile(np.arange(10, dtype=np.int32), (16, 1)),  # for those that ask for them
+    )
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     before, after = (made.after_steps(strategy, experiment, few, steps) for steps in (0, 2))  # the rate starts at 0
     assert np.isfinite(float(after.loss.result()))

@@ -15,6 +15,7 @@ class Batch(NamedTuple):
     images: tf.Tensor  # [B, 48, 48, 1] uint8
     labels: tf.Tensor  # [B] int32
     positions: tf.Tensor  # [B] int32: of each example in the global batch
+    votes: tf.Tensor  # [B, 10] int32: of FER+, in the order of fer.labels.FERPLUS_COLUMNS; [B, 0] if not asked for
 
 
 class Weighted(NamedTuple):

@@ -67,6 +67,7 @@ def training_batches(
     replicas: int,
     local: Sequence[int],
     sampling: str = "uniform",
+    votes: bool = False,
 ) -> tf.data.Dataset:
     """The batches of steps `start` to `stop` (excluded), for the replicas that one worker feeds.
 
@@ -78,14 +79,15 @@ def training_batches(
       replicas: over all workers.
       local: the numbers of this worker's replicas.
       sampling: one of `fer.config.SAMPLINGS`; a stream knows only "uniform".
+      votes: whether each face comes with its FER+ votes, which the split must have.
 
     Returns:
       A dataset of `Batch`: for each step one a local replica, in the order of `local`.
     """
     steps = steps_per_epoch(source.examples, global_batch)
     if isinstance(source, Stream):
-        return streaming.training_batches(source, seed, global_batch, steps, start, stop, replicas, local)
-    return resident.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, sampling)
+        return streaming.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, votes)
+    return resident.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, sampling, votes)
 
 
 def evaluation_batches(source: Source, batch: int) -> tf.data.Dataset:

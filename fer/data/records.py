@@ -135,17 +135,21 @@ def read_shard(folder: str, shard: Shard) -> Faces:
     return Faces(*faces[:3], votes=faces[3] if (faces[3] >= 0).all() and len(faces[3]) else None)
 
 
-def parse(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def parse(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Parses a batch of records within tf.data.
 
     Args:
       serialized: string [B].
+      votes: whether those of FER+ are wanted, which every record must have.
 
     Returns:
-      images uint8 [B, 48, 48, 1] and labels int32 [B].
+      images uint8 [B, 48, 48, 1], labels int32 [B], and votes int32 [B, 10], or [B, 0] if they are not wanted.
     """
-    features = tf.io.parse_example(serialized, {name: _FEATURES[name] for name in ("image", "label")})
-    return _images(features["image"]), tf.cast(features["label"], tf.int32)
+    wanted = {**{name: _FEATURES[name] for name in ("image", "label")}, **(_VOTES if votes else {})}
+    features = tf.io.parse_example(serialized, wanted)
+    labels = tf.cast(features["label"], tf.int32)
+    counts = tf.cast(features["votes"], tf.int32) if votes else tf.zeros([tf.shape(labels)[0], 0], tf.int32)
+    return _images(features["image"]), labels, counts
 
 
 def _images(raw: tf.Tensor) -> tf.Tensor:

@@ -22,12 +22,14 @@ def training_batches(
     replicas: int,
     local: Sequence[int],
     kind: str,
+    votes: bool,
 ) -> tf.data.Dataset:
     """See `fer.data.pipeline.training_batches`; `steps` are those of an epoch, `kind` is how rows are sampled."""
     share = global_batch // replicas
     positions = tf.reshape(tf.range(global_batch), [replicas, share])
     order = tf.constant(list(local), tf.int32)
     images, labels = tf.constant(faces.images), tf.constant(faces.labels)
+    counts = tf.constant(faces.votes if votes else np.empty([faces.examples, 0], np.int32))
     planned = sampling.plan(kind, faces.labels, seed, steps, global_batch)
 
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -40,7 +42,7 @@ def training_batches(
         return tf.data.Dataset.from_tensor_slices((tf.gather(rows, mine), mine))
 
     def gather(rows: tf.Tensor, mine: tf.Tensor) -> Batch:
-        return Batch(tf.gather(images, rows), tf.gather(labels, rows), mine)
+        return Batch(tf.gather(images, rows), tf.gather(labels, rows), mine, tf.gather(counts, rows))
 
     epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
     batches = epochs.flat_map(epoch_rows).take(stop - start).flat_map(replica_batches)

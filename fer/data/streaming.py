@@ -68,6 +68,7 @@ def training_batches(
     stop: int,
     replicas: int,
     local: Sequence[int],
+    votes: bool,
 ) -> tf.data.Dataset:
     """See `fer.data.pipeline.training_batches`; `steps` are those of an epoch."""
     share = global_batch // replicas
@@ -78,11 +79,11 @@ def training_batches(
     window_steps = max(1, stream.window // global_batch)
 
     def windows(epoch: tf.Tensor) -> tf.data.Dataset:
-        """The images and labels of each window of an epoch, and the rows of its steps in them."""
+        """The images, labels and votes of each window of an epoch, and the rows of its steps in them."""
         pieces_of = _epoch_pieces(stream, seed, epoch)
         first_step = tf.maximum(tf.constant(start, tf.int64) - epoch * steps, 0)
 
-        def load(window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def load(window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
             before = window * window_steps
             here = tf.minimum(steps - before, window_steps)
 
@@ -90,16 +91,16 @@ def training_batches(
                 return pieces_of((lane * steps + before) * width, here * width)
 
             pieces = tf.data.Dataset.from_tensor_slices(lanes.astype(np.int64)).flat_map(lane_pieces)
-            read = pieces.map(_reader(stream), num_parallel_calls=READERS)
-            images, labels = read.rebatch(len(lanes) * here * width).get_single_element()
+            read = pieces.map(_reader(stream, votes), num_parallel_calls=READERS)
+            images, labels, counts = read.rebatch(len(lanes) * here * width).get_single_element()
             rows = tf.gather(_shuffled_rows(seed, epoch, window, lanes, here, width), columns, axis=1)
-            return images, labels, rows[tf.maximum(first_step - before, 0) :]
+            return images, labels, counts, rows[tf.maximum(first_step - before, 0) :]
 
         return tf.data.Dataset.range(first_step // window_steps, -(-steps // window_steps)).map(load)
 
-    def deal(images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
+    def deal(images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
         def gather(chosen: tf.Tensor, mine: tf.Tensor) -> Batch:
-            return Batch(tf.gather(images, chosen), tf.gather(labels, chosen), mine)
+            return Batch(tf.gather(images, chosen), tf.gather(labels, chosen), mine, tf.gather(counts, chosen))
 
         mine = tf.tile(tf.reshape(positions, [-1, share]), [tf.shape(rows)[0], 1])
         return tf.data.Dataset.from_tensor_slices((tf.reshape(rows, [-1, share]), mine)).map(gather)
@@ -112,7 +113,7 @@ def training_batches(
 def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
     """See `fer.data.pipeline.evaluation_batches`."""
 
-    def fill(images: tf.Tensor, labels: tf.Tensor) -> Weighted:
+    def fill(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> Weighted:
         missing = batch - tf.shape(labels)[0]
         weights = tf.pad(tf.ones_like(labels, tf.float32), [[0, missing]])
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
@@ -122,7 +123,8 @@ def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
             tf.ensure_shape(weights, [batch]),
         )
 
-    read = tf.data.Dataset.from_tensor_slices(tuple(stream.chunks)).map(_reader(stream), num_parallel_calls=READERS)
+    pieces = tf.data.Dataset.from_tensor_slices(tuple(stream.chunks))
+    read = pieces.map(_reader(stream, votes=False), num_parallel_calls=READERS)
     return read.rebatch(batch).map(fill).prefetch(AHEAD)
 
 
@@ -165,11 +167,11 @@ def _shuffled_rows(
     return tf.reshape(by_step, [-1, len(lanes) * width])
 
 
-def _reader(stream: Stream) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+def _reader(stream: Stream, votes: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """The function that reads `count` records of `length` bytes at `offset` of a shard, and parses them at once."""
     paths = tf.constant(stream.paths)
 
-    def read(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def read(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # tf.data.TFRecordDataset begins at the beginning, and FixedLengthRecordDataset reads what it is told to skip.
         ranged = tf.raw_ops.TFRecordDatasetV2(
             filenames=tf.gather(paths, [shard]),
@@ -178,6 +180,6 @@ def _reader(stream: Stream) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
             byte_offsets=[offset],
         )
         found = tf.data.experimental.from_variant(ranged, tf.TensorSpec([], tf.string))
-        return records.parse(found.take(count).batch(chunks.CHUNK).get_single_element())
+        return records.parse(found.take(count).batch(chunks.CHUNK).get_single_element(), votes)
 
     return read

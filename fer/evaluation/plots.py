@@ -196,7 +196,9 @@ def roc_and_precision_recall(labels: np.ndarray, probabilities: np.ndarray, titl
     return png(figure)
 
 
-def mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str) -> bytes:
+def mistakes(
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str, total: int | None = None
+) -> bytes:
     """Draws the faces that were classified wrongly with the greatest confidence, the worst first.
 
     Args:
@@ -204,6 +206,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
       labels: [n] integers.
       probabilities: [n, 7] float64.
       title: a line above.
+      total: how many mistakes there are, where these are some of them.
 
     Returns:
       A PNG of up to 40 faces with their true and predicted class and the confidence. It holds faces of the data: do
@@ -213,7 +216,7 @@ def mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: WORST_ROWS * WORST_COLUMNS]
     figure = Figure(figsize=(12.6, 9.2), layout="constrained")
-    figure.suptitle(f"{title}: the {len(worst)} most confident of {len(wrong):,} mistakes", fontsize=12)
+    figure.suptitle(f"{title}: the {len(worst)} most confident of {total or len(wrong):,} mistakes", fontsize=12)
     cells = figure.subplots(WORST_ROWS, WORST_COLUMNS).ravel()
     for axes in cells:
         axes.set_axis_off()

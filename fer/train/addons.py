@@ -1,4 +1,4 @@
-"""What TensorFlow Addons alone provides: LAMB and rectified Adam with Lookahead.
+"""What TensorFlow Addons provides: LAMB, rectified Adam with Lookahead, Cohen's kappa and Matthews' correlation.
 
 The only file that imports it. It is imported where it is asked for, so that everything else runs without it.
 """
@@ -9,6 +9,7 @@ import re
 import types
 import warnings
 
+import numpy as np
 import tensorflow as tf
 
 from fer.errors import UserError
@@ -57,6 +58,26 @@ def rectified_adam_with_lookahead(
 
     inner = Decayed(_Times(rate, decay), learning_rate=rate, **_clipping(clip))
     return tfa.optimizers.Lookahead(inner)
+
+
+def cohen_kappa(confusion: np.ndarray) -> float:
+    """Cohen's kappa of [k, k] counts, rows true, columns predicted; NaN where all of them are in one cell."""
+    metric = _addons().metrics.CohenKappa(num_classes=len(confusion), sparse_labels=True, dtype=tf.float64)
+    true, predicted = np.indices(confusion.shape).reshape(2, -1)
+    metric.update_state(true, predicted, sample_weight=confusion.ravel().astype(np.float32))
+    return float(metric.result())
+
+
+def matthews(confusion: np.ndarray) -> float:
+    """Matthews' correlation of [k, k] counts, rows true, columns predicted; 0 where it is undefined.
+
+    In Addons' default float32 it squares the number of examples, which beyond 4,096 of them is no longer exact.
+    """
+    metric = _addons().metrics.MatthewsCorrelationCoefficient(num_classes=len(confusion), dtype=tf.float64)
+    true, predicted = np.indices(confusion.shape).reshape(2, -1)
+    classes = np.eye(len(confusion))
+    metric.update_state(classes[true], classes[predicted], sample_weight=confusion.ravel().astype(np.float64))
+    return float(metric.result())
 
 
 class _Times(tf.keras.optimizers.schedules.LearningRateSchedule):

@@ -88,6 +88,13 @@ def steps(folder: str) -> list[int]:
     return sorted(int(name[1]) for name in names if name)
 
 
+def remove_after(folder: str, step: int) -> None:
+    """Removes the checkpoints of steps after `step`, the newest first."""
+    for later in reversed(steps(folder)):
+        if later > step:
+            _remove(os.path.join(folder, FORMAT.format(later)))
+
+
 def clean(folder: str) -> None:
     """Removes what a killed run left half-written."""
     if tf.io.gfile.isdir(folder):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -15,12 +18,27 @@ from fer.errors import UserError
 ON_DEVICE = 2  # batches a replica that are copied to its device ahead of their step
 
 
+def batches(
+    source: Source, experiment: Experiment, start: int, stop: int, replicas: int, local: Sequence[int]
+) -> tf.data.Dataset:
+    """The batches that an experiment trains on; see `fer.data.pipeline.training_batches`."""
+    return pipeline.training_batches(
+        source,
+        experiment.seed,
+        experiment.train.global_batch,
+        start,
+        stop,
+        replicas,
+        local,
+        experiment.data.sampling,
+        experiment.train.targets != "fer",
+    )
+
+
 class Feed:
     """An iterator over a run's batches from a step on, each replica its share.
 
-    `waited` is the time spent in asking for batches, in seconds. On a GPU the host runs ahead of the device, so it is
-    an upper bound of what the device stood still for; on a CPU, where reading and computing share the cores, it
-    leaves out what reading takes from the computing.
+    Batches come to the host (`next`) or, inside a compiled function, straight to the steps there (`timed`).
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, source: Source, experiment: Experiment, start: int, stop: int):
@@ -29,38 +47,77 @@ class Feed:
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             share = replicas // context.num_input_pipelines
             local = range(context.input_pipeline_id * share, (context.input_pipeline_id + 1) * share)
-            return pipeline.training_batches(
-                source,
-                experiment.seed,
-                experiment.train.global_batch,
-                start,
-                stop,
-                replicas,
-                local,
-                experiment.data.sampling,
-            )
+            return batches(source, experiment, start, stop, replicas, local)
 
         options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=ON_DEVICE)
-        iterator = iter(strategy.distribute_datasets_from_function(of_worker, options))
+        self._iterator = iter(strategy.distribute_datasets_from_function(of_worker, options))
         # Compiled, asking costs a fraction of what it costs eagerly, where each replica is asked from Python.
-        self._take = tf.function(lambda: next(iterator))
-        self.waited = 0.0
+        self._take = tf.function(lambda: next(self._iterator))
+        self._waited = 0.0
+        self._counted: list[tf.Tensor] = []
+
+    @property
+    def waited(self) -> float:
+        """The time spent in asking for batches, in seconds.
+
+        On a GPU the host runs ahead of the device, so it is an upper bound of what the device stood still for; on a
+        CPU, where reading and computing share the cores, it leaves out what reading takes from the computing.
+        """
+        self._waited += sum(float(seconds) for seconds in self._counted)
+        self._counted.clear()
+        return self._waited
 
     def __next__(self) -> Batch:
         """The next batch of every replica.
 
         Raises:
+          StopIteration: there is none.
           UserError: the shards can be read no longer, or are no longer those that were checked.
         """
         started = time.perf_counter()
         try:
-            return self._take()
+            with self.reading():
+                return self._take()
         except tf.errors.OutOfRangeError as error:
             raise StopIteration from error
+        finally:
+            self._waited += time.perf_counter() - started
+
+    def timed(self) -> tuple[Batch, tf.Tensor]:
+        """Within a compiled function: the next batch, and the seconds that it took to come, float64."""
+        asked = _now()
+        with tf.control_dependencies([asked]):
+            batch = next(self._iterator)
+        with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
+            return batch, _now() - asked
+
+    def count(self, seconds: tf.Tensor) -> None:
+        """Adds what `timed` told, once somebody wants to know: until then nobody waits for the device."""
+        self._counted.append(seconds)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within it, an error of the input becomes a sentence; others, such as the steps', stay what they are."""
+        try:
+            yield
+        except tf.errors.OutOfRangeError:
+            raise
         except tf.errors.OpError as error:
+            if "GetNext" not in str(error):  # the operation that asks the input
+                raise
             raise UserError(
-                f"The training data can no longer be read ({files.reason(error)}): see that the folder of shards is "
+                f"The training data can no longer be read ({_cause(error)}): see that the folder of shards is "
                 "whole, and run the same command again."
             ) from error
-        finally:
-            self.waited += time.perf_counter() - started
+
+
+def _now() -> tf.Tensor:
+    """The host's clock as an operation; TensorFlow's own is refused where operations are to be deterministic."""
+    return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), [])
+
+
+def _cause(error: tf.errors.OpError) -> str:
+    """What went wrong, without the graph around it: the line above the first operation that TensorFlow names."""
+    lines = (error.message or "").splitlines()
+    named = next((place for place, line in enumerate(lines) if "[[" in line), 0)
+    return re.sub(r"\{\{.*?\}\}", "", lines[named - 1]).strip() if named else files.reason(error)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
-import json
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,21 +18,28 @@ from fer.data.manifest import Manifest
 from fer.data.pipeline import Batch
 from fer.errors import Stopped, UserError
 from fer.train import (
+    calls,
     checkpoints,
     devices,
+    feed,
     finetuning,
+    precision,
+    rollback,
     runfolder,
     state,
     step,
     stopping,
+    targets,
     telemetry,
     validation,
     weighting,
 )
 from fer.train import workers as together
 from fer.train.cluster import Cluster
-from fer.train.feed import Feed
+from fer.train.profiling import Profile
+from fer.train.rollback import Rollback
 from fer.train.runfolder import RunFolder
+from fer.train.watch import NotANumber, Watch
 
 LOOK = 20  # steps between two looks at the loss: each look waits for the device
 
@@ -63,10 +67,13 @@ def train(
       UserError: the data, the folder, the devices or the experiment cannot be used; see the functions called.
     """
     policy.parse(experiment.augment.policy, experiment.augment.engine)  # a fault in it is told before anything is read
+    experiment = precision.settled(experiment)
+    precision.allow_tensor_float_32(experiment.train)
     shards = manifest.read(data).without_test()
     manifest.check_sizes(shards)
     folder = runfolder.open_folder(workdir, experiment, shards)
     _check_labelled(shards)
+    targets.check(shards, experiment.train.targets)
     distribution = devices.strategy(strategy, experiment.train, workers)
     several = workers if together.several(distribution) else None
     with together.watched(several), together.scratch(several, workdir) as place:
@@ -132,81 +139,133 @@ class Run:
     total: int
     seconds: float = 0.0  # of training and validation so far, over all sessions
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    rollbacks: list[Rollback] = dataclasses.field(default_factory=list)
     built: tuple[tuple[bool, bool], Callable[[Batch], step.Done]] | None = None  # the step in use, and for what
 
     def go(self, score: Callable[[], validation.Score], stop: stopping.Stop) -> None:
         """Restores, then trains to the end of each epoch, until the last step is done."""
+        checkpoints.clean(self.folder.checkpoints)
         done = self._restore()
         if done >= self.total:
             print(f"The run in {self.folder.path} is complete: {done} steps.")
             return
-        events = telemetry.Events(self.folder.events)
-        progress = telemetry.Progress(self.total, done, self.experiment.train.global_batch)
-        self._show(events, done)
-        feed = Feed(self.strategy, self.source, self.experiment, done, self.total)
-        while done < self.total:
-            until = min(self.total, (done // self.epoch_steps + 1) * self.epoch_steps)
-            started, begun, waited = time.monotonic(), done, feed.waited
-            done = self._steps(self._train_step(done), feed, done, until, events, progress, stop)
-            trained = time.monotonic() - started
-            rate = (done - begun) * self.experiment.train.global_batch / trained
-            share = (feed.waited - waited) / trained
-            self._finish_epoch(done, rate, share, score(), time.monotonic() - started, events, progress)
-        progress.close()
-        events.close()
+        if done:
+            print(f"Going on after step {done} of {self.total} in {self.folder.path}.")
+        self._begin(done)
+        try:
+            if self.experiment.train.on_nan == "rollback" and not checkpoints.steps(self.folder.checkpoints):
+                self._checkpoint(done, self.seconds)  # so that there is one to go back to, on every worker
+            while done < self.total:
+                try:
+                    done = self._epoch(done, score, stop)
+                except NotANumber as fault:
+                    done = self._go_back(fault.step)
+        finally:
+            self.profile.close()
+            self.progress.close()
+        self.events.close()
+
+    def _begin(self, done: int) -> None:
+        """Opens what the steps after `done` need, and puts the config and the first batch before people's eyes."""
+        train = self.experiment.train
+        self.watch = Watch(scales=train.precision == "mixed_float16")
+        self.profile = Profile(self.folder.events, train.profile_steps)
+        self.events = telemetry.Events(self.folder.events)
+        self.events.experiment(self.experiment)
+        self.progress = telemetry.Progress(self.total, done, train.global_batch, self.epoch_steps)
+        self._open_feed(done)
+        seed = tf.constant([self.experiment.seed, done])
+        replicas = self.strategy.num_replicas_in_sync
+        start = done + rollback.skipped(self.rollbacks)
+        for batch in feed.batches(self.source, self.experiment, start, start + 1, replicas, [0]):
+            self.events.augmented(step.augmented(batch, seed, self.experiment, self._mixes(done)).images, done)
+
+    def _open_feed(self, done: int) -> None:
+        """Feeds the steps after `done`; the batches of rollbacks are left out."""
+        ahead = rollback.skipped(self.rollbacks)
+        self.feed = feed.Feed(self.strategy, self.source, self.experiment, done + ahead, self.total + ahead)
+        self.call: Callable[[int], step.Done] | None = None  # of the step in use, on this feed
 
     def _mixes(self, done: int) -> bool:
         """Whether the epoch of the step after `done` mixes images; the last few may not."""
         begins = done - done % self.epoch_steps
         return begins < self.total - self.experiment.augment.mixing_off_epochs * self.epoch_steps
 
-    def _train_step(self, done: int) -> Callable[[Batch], step.Done]:
-        """The step of the epoch after `done` steps: built anew where what is trained, or mixed, changes."""
+    def _call(self, done: int) -> Callable[[int], step.Done]:
+        """The steps of the epoch after `done` steps: built anew where what is trained, mixed or fed changes."""
         key = (self._mixes(done), done < self.experiment.finetune.head_epochs * self.epoch_steps)
         if self.built is None or self.built[0] != key:
             mix, head_only = key
             weights = None if self.experiment.data.class_weights == "none" else self.weights
             rates = finetuning.begin(self.state.model, self.experiment, head_only)
-            built = step.train_step(self.strategy, self.state, self.experiment, mix, weights, rates)
-            self.built = (key, built)
-        return self.built[1]
+            self.built = (key, step.train_step(self.strategy, self.state, self.experiment, mix, weights, rates))
+            self.call = None
+        if self.call is None:
+            self.call = calls.calls(self.feed, self.built[1], self.experiment.train.steps_per_call)
+        return self.call
 
     def _restore(self) -> int:
         """Takes up the newest checkpoint. Returns the steps that are done."""
-        checkpoints.clean(self.folder.checkpoints)
         found = checkpoints.restore(self.folder.checkpoints, self.state.trackable())
+        found = together.told_by_chief(self.strategy, found)
         if found:
             self.seconds = found["seconds"]
+            self.rollbacks = rollback.read(found.get("rollbacks", []))
             self.history = self.folder.read_history(until_step=found["step"])
-            print(f"Going on after step {found['step']} of {self.total} in {self.folder.path}.")
         together.take_from_chief(self.strategy, self.state.variables)
         return int(self.state.step.numpy())
 
-    def _steps(self, train_step, feed: Feed, done: int, until: int, events, progress, stop: stopping.Stop) -> int:
-        """Trains up to step `until`, with a checkpoint every so often. Returns `until`."""
-        started, begun, waited = time.monotonic(), done, feed.waited
+    def _go_back(self, fault: int) -> int:
+        """Stops the run at a step whose loss or weights are no numbers, or goes back. Returns the steps done then."""
+        train = self.experiment.train
+        if train.on_nan == "stop":
+            kept = checkpoints.steps(self.folder.checkpoints)
+            raise UserError(
+                f"Loss or weights are no numbers any more at step {fault}; the last checkpoint, of step "
+                f"{kept[-1] if kept else 0}, is kept. Lower config.optimizer.learning_rate, set clip_norm or set "
+                "config.train.on_nan=rollback, with another --workdir."
+            )
+        new = rollback.back(self.folder.checkpoints, self.rollbacks, fault, train.checkpoint_steps, self.epoch_steps)
+        new = Rollback(*together.told_by_chief(self.strategy, new))
+        done = self._restore()
+        self.rollbacks.append(new._replace(to=done))
+        self.folder.write_rollbacks(rollback.record(self.rollbacks))
+        print(
+            f"Loss or weights are no numbers any more at step {fault}: back to step {done}, and on without the "
+            f"{fault - done} batches since then (rollback {len(self.rollbacks)} of at most {rollback.MOST})."
+        )
+        self.progress.back(done)
+        self.watch = Watch(scales=train.precision == "mixed_float16")
+        self._open_feed(done)
+        return done
+
+    def _epoch(self, done: int, score: Callable[[], validation.Score], stop: stopping.Stop) -> int:
+        """Trains to the end of the epoch after `done` steps. Returns the steps done then."""
+        until = min(self.total, (done // self.epoch_steps + 1) * self.epoch_steps)
+        started, begun, waited = time.monotonic(), done, self.feed.waited
+        self._steps(done, until, stop)
+        trained = time.monotonic() - started
+        rate = (until - begun) * self.experiment.train.global_batch / trained
+        share = (self.feed.waited - waited) / trained
+        self._finish_epoch(until, rate, share, score(), time.monotonic() - started)
+        return until
+
+    def _steps(self, done: int, until: int, stop: stopping.Stop) -> None:
+        """Trains up to step `until`, with a checkpoint every so often."""
+        every, call = self.experiment.train.checkpoint_steps, self._call(done)
+        started, begun, waited = time.monotonic(), done, self.feed.waited
         while done < until:
-            told = train_step(next(feed))
-            done += 1
+            self.profile.before(done)
+            count = self._count(done, until)
+            told = call(count)
+            self.watch.told(done, told)
+            done += count
+            self.profile.after(done, self.state.step)
             if done % LOOK == 0 or done == until:
-                loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
                 trained = time.monotonic() - started
                 rate = (done - begun) * self.experiment.train.global_batch / trained
-                share = (feed.waited - waited) / trained
-                progress.steps(done, loss, accuracy, share)
-                events.step(
-                    done,
-                    {
-                        "epoch_loss_so_far": loss,
-                        "batch_loss": float(told.loss),
-                        "gradient_norm": float(told.gradient_norm),
-                        "loss_scale": self.state.loss_scale(),
-                        "learning_rate": self.state.learning_rate(),
-                        "images_per_second": rate,
-                        "input_wait_share": share,
-                    },
-                )
-            if done % self.experiment.train.checkpoint_steps == 0 and done < until:
+                self._tell(done, told, rate, (self.feed.waited - waited) / trained)
+            if done % every == 0 and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
             if together.asked_to_stop(self.strategy, stop) and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
@@ -215,11 +274,33 @@ class Run:
                     "same command goes on from there.",
                     stop.exit_code,
                 )
-        return done
 
-    def _finish_epoch(
-        self, done: int, rate: float, waited: float, score: validation.Score, seconds: float, events, progress
-    ) -> None:
+    def _count(self, done: int, until: int) -> int:
+        """Steps that may be asked for at once after `done`: up to the next one after which the host has work."""
+        every = (LOOK, self.experiment.train.checkpoint_steps)
+        edges = [until, *(done - done % each + each for each in every), *self.profile.edges]
+        return min(self.experiment.train.steps_per_call, min(edge for edge in edges if edge > done) - done)
+
+    def _tell(self, done: int, told: step.Done, rate: float, share: float) -> None:
+        """Looks at the steps so far, and tells people."""
+        self.watch.look()
+        loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
+        self.progress.steps(done, loss, accuracy, share)
+        self.events.step(
+            done,
+            {
+                "epoch_loss_so_far": loss,
+                "epoch_accuracy_so_far": accuracy,
+                "batch_loss": float(np.ravel(told.loss)[-1]),
+                "gradient_norm": float(np.ravel(told.gradient_norm)[-1]),
+                "loss_scale": self.state.loss_scale(),
+                "learning_rate": self.state.learning_rate(),
+                "images_per_second": rate,
+                "input_wait_share": share,
+            },
+        )
+
+    def _finish_epoch(self, done: int, rate: float, waited: float, score: validation.Score, seconds: float) -> None:
         """Records the epoch, keeps the weights if they are the best, and makes a checkpoint."""
         self._check_finite(done)
         self.seconds += seconds
@@ -232,6 +313,8 @@ class Run:
             "validation_loss": score.loss,
             "validation_accuracy": score.accuracy,
             "validation_macro_f1": score.macro_f1,
+            "validation_cohen_kappa": score.cohen_kappa,
+            "validation_matthews": score.matthews,
             "images_per_second": round(rate, 1),
             "input_wait_share": round(waited, 4),
             "seconds": round(self.seconds, 1),
@@ -241,40 +324,23 @@ class Run:
         self.folder.write_history(self.history)
         if best:
             self.folder.write_best(self.state.average, entry)
-        events.epoch(entry, score)
-        progress.epoch(entry, best)
+        self.events.epoch(entry, score)
+        self.progress.epoch(entry, best)
         self.state.loss.reset_state()
         self.state.accuracy.reset_state()
         self._checkpoint(done, self.seconds)
 
     def _check_finite(self, done: int) -> None:
-        """Stops before anything that is not a number is saved: the loss shows it a step later than the weights."""
-        if not (math.isfinite(float(self.state.loss.result())) and self.state.finite()):
-            kept = checkpoints.steps(self.folder.checkpoints)
-            raise UserError(
-                f"Loss or weights are no numbers any more at step {done}; the last checkpoint, of step "
-                f"{kept[-1] if kept else 0}, is kept. Lower config.optimizer.learning_rate or set clip_norm, with "
-                "another --workdir."
-            )
+        """Sees to it that nothing but numbers is saved: the loss shows it a step later than the weights.
+
+        Raises:
+          NotANumber: names the step.
+        """
+        self.watch.look()
+        if not self.state.finite():
+            raise NotANumber(done)
 
     def _checkpoint(self, done: int, seconds: float) -> None:
         self._check_finite(done)
-        checkpoints.save(self.folder.checkpoints, self.state.trackable(), done, {"seconds": round(seconds, 1)})
-
-    def _show(self, events: telemetry.Events, done: int) -> None:
-        """Puts the config and the first batch, augmented, before people's eyes."""
-        events.config(json.dumps(self.experiment.to_dict(), indent=2))
-        replicas = self.strategy.num_replicas_in_sync
-        batches = pipeline.training_batches(
-            self.source,
-            self.experiment.seed,
-            self.experiment.train.global_batch,
-            done,
-            done + 1,
-            replicas,
-            [0],
-            self.experiment.data.sampling,
-        )
-        for batch in itertools.islice(batches, 1):
-            seed = tf.constant([self.experiment.seed, done])
-            events.augmented(step.augmented(batch, seed, self.experiment, self._mixes(done)).images, done)
+        extra = {"seconds": round(seconds, 1), "rollbacks": [list(each) for each in self.rollbacks]}
+        checkpoints.save(self.folder.checkpoints, self.state.trackable(), done, extra)

@@ -4,6 +4,7 @@ Its files:
     config.json     the experiment, the data's hashes, versions, commit: written first, never changed
     history.json    an entry an epoch
     curves.png      the history as a picture
+    rollbacks.json  which steps a run went back over, if it did (train.on_nan)
     best.json       which weights are the best, chosen on the validation split
     checkpoints/    best-*.npz (weights to evaluate) and step-*/ (states to resume from)
     events/         TensorBoard
@@ -74,6 +75,10 @@ class RunFolder:
         if not tf.io.gfile.exists(path):
             return []
         return [entry for entry in files.read_json(path, "the history") if entry["step"] <= until_step]
+
+    def write_rollbacks(self, rollbacks: list[dict[str, Any]]) -> None:
+        """Replaces rollbacks.json."""
+        files.write_json(os.path.join(self.path, "rollbacks.json"), rollbacks)
 
     def write_best(self, model: tf.keras.Model, entry: dict[str, Any]) -> None:
         """Makes `model`'s weights the run's best; the ones before are removed once the new ones are named."""

@@ -12,9 +12,9 @@ from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.config import Experiment
 from fer.data.pipeline import Batch
-from fer.labels import CLASSES
 from fer.models import dropout, heads
 from fer.train import finetuning, losses, optimizers, replicas, sharpness
+from fer.train import targets as soft_targets
 from fer.train.finetuning import Rate
 from fer.train.state import State
 
@@ -44,12 +44,13 @@ def augmented(batch: Batch, seed: tf.Tensor, experiment: Experiment, mix: bool) 
     Args:
       batch: one replica's share.
       seed: [2] int32: the experiment's and the step's number.
-      experiment: names the policy.
+      experiment: names the policy and the targets.
       mix: whether mixup and cutmix are in force.
     """
     draws = Draws(seed, batch.positions, experiment.train.global_batch).salted(AUGMENT)
     augment = policy.augmenter(experiment.augment.policy, mix, engine=experiment.augment.engine)
-    images, targets = augment(batch.images, tf.one_hot(batch.labels, len(CLASSES)), draws)
+    wanted = soft_targets.soft(batch.labels, batch.votes, experiment.train.targets)
+    images, targets = augment(batch.images, wanted, draws)
     return Inputs(images, targets, batch.labels, batch.positions)
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 from tqdm import tqdm
 
+from fer import files
+from fer.config import Experiment, flat
+from fer.errors import UserError
 from fer.evaluation import plots
 from fer.labels import CLASSES
 from fer.train.validation import Score
@@ -20,24 +26,38 @@ EPOCH_SCALARS = (
     "validation_loss",
     "validation_accuracy",
     "validation_macro_f1",
+    "validation_cohen_kappa",
+    "validation_matthews",
     "input_wait_share",
 )
+COMPARED = ("validation_accuracy", "validation_macro_f1", "validation_loss")  # of runs, on the page HParams
 SHOWN = 64  # augmented faces in TensorBoard
 QUIET = 60.0  # seconds between two plain lines where there is no terminal
+BAR = "{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}"
 
 
 class Progress:
     """Tells how far a run is: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, total_steps: int, done: int, global_batch: int):
-        self._global_batch, self._total = global_batch, total_steps
-        self._bar = tqdm(total=total_steps, initial=done, unit="step", disable=not sys.stderr.isatty())
+    def __init__(self, total_steps: int, done: int, global_batch: int, epoch_steps: int):
+        self._global_batch, self._total, self._epoch_steps = global_batch, total_steps, epoch_steps
+        self._bar = tqdm(
+            total=total_steps * global_batch,
+            initial=done * global_batch,
+            unit=" images",
+            bar_format=BAR,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
         self._told, self._told_step = time.monotonic(), done
 
     def steps(self, step: int, loss: float, accuracy: float, input_wait_share: float) -> None:
         """Step `step` is done; the figures are those of the epoch so far, the share that of time spent waiting."""
-        self._bar.update(step - self._bar.n)
-        self._bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", waiting=f"{input_wait_share:.1%}")
+        self._bar.set_description(f"epoch {self._epoch(step)} of {self._epoch(self._total)}", refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {loss:.3f}, accuracy {accuracy:.3f}, {input_wait_share:.1%} waiting", refresh=False
+        )
+        self._bar.update(step * self._global_batch - self._bar.n)
         now = time.monotonic()
         if self._bar.disable and now - self._told > QUIET:
             rate = (step - self._told_step) * self._global_batch / (now - self._told)
@@ -61,44 +81,84 @@ class Progress:
         sys.stdout.flush()
         self._told, self._told_step = time.monotonic(), entry["step"]
 
+    def back(self, step: int) -> None:
+        """The run goes on after an earlier step."""
+        self._told_step = step
+        self._bar.n = step * self._global_batch
+
     def close(self) -> None:
         self._bar.close()
 
+    def _epoch(self, step: int) -> int:
+        return -(-step // self._epoch_steps)
+
 
 class Events:
-    """TensorBoard's event files."""
+    """TensorBoard's event files.
+
+    Each method raises UserError where they cannot be written, as on a full disk.
+    """
 
     def __init__(self, folder: str):
-        self._writer = tf.summary.create_file_writer(folder)
+        self._folder = folder
+        with self._writing():
+            self._writer = tf.summary.create_file_writer(folder)
 
-    def config(self, text: str) -> None:
-        """The experiment, as it was asked for."""
-        with self._writer.as_default(step=0):
+    def experiment(self, experiment: Experiment) -> None:
+        """The experiment: as text, and as hyperparameters that the page HParams compares runs by."""
+        text = json.dumps(experiment.to_dict(), indent=2)
+        fields = flat(experiment.to_dict())
+        with self._writing(0):
             tf.summary.text("config", f"```\n{text}\n```")
+            hparams.hparams_config(
+                [hparams.HParam(name) for name in fields],
+                [hparams.Metric("epoch/" + name, display_name=name.replace("_", " ")) for name in COMPARED],
+            )
+            hparams.hparams(fields)
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures by name, of the steps up to this one."""
-        with self._writer.as_default(step=step):
+        with self._writing(step):
             for name, value in figures.items():
                 tf.summary.scalar("train/" + name, value)
 
     def epoch(self, entry: dict[str, Any], score: Score) -> None:
-        """The figures of an epoch and the confusion matrix of the validation split."""
+        """The figures of an epoch, the validation split's confusion matrix, and the faces that were mistaken."""
         title = f"validation, epoch {entry['epoch']}"
-        with self._writer.as_default(step=entry["step"]):
+        with self._writing(entry["step"]):
             for name in EPOCH_SCALARS:
-                tf.summary.scalar("epoch/" + name, entry[name])
-            picture = tf.io.decode_png(plots.confusion_matrix(score.confusion, CLASSES, title), channels=3)
-            tf.summary.image("confusion_matrix", picture[tf.newaxis])
-        self._writer.flush()
+                if entry[name] is not None:
+                    tf.summary.scalar("epoch/" + name, entry[name])
+            self._picture("confusion_matrix", plots.confusion_matrix(score.confusion, CLASSES, title))
+            if score.mistakes is not None and len(score.mistakes.labels):
+                total = int(score.confusion.sum() - score.confusion.trace())
+                _, images, labels, probabilities = score.mistakes
+                self._picture("mistakes", plots.mistakes(images, labels, probabilities, title, total))
+            self._writer.flush()
 
     def augmented(self, images: tf.Tensor, step: int) -> None:
         """A sheet of faces as the model sees them at `step`; images [B, 48, 48, 1] uint8."""
-        with self._writer.as_default(step=step):
+        with self._writing(step):
             tf.summary.image("augmented", sheet(images[:SHOWN])[tf.newaxis])
 
     def close(self) -> None:
-        self._writer.close()
+        with self._writing():
+            self._writer.close()
+
+    @staticmethod
+    def _picture(name: str, png: bytes) -> None:
+        tf.summary.image(name, tf.io.decode_png(png, channels=3)[tf.newaxis])
+
+    @contextlib.contextmanager
+    def _writing(self, step: int | None = None) -> Iterator[None]:
+        try:
+            with contextlib.nullcontext() if step is None else self._writer.as_default(step=step):
+                yield
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(
+                f"Cannot write TensorBoard's events in {self._folder}: {files.reason(error)}. The checkpoints so far "
+                "are whole; make room and run the same command again."
+            ) from error
 
 
 def sheet(images: tf.Tensor, columns: int = 8) -> tf.Tensor:

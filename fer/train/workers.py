@@ -6,11 +6,14 @@ With a single worker nothing of this communicates.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from fer.errors import Stopped, UserError
@@ -88,6 +91,23 @@ def check_alike(strategy: tf.distribute.Strategy, hashes: dict[str, str]) -> Non
                 f"Worker {strategy.cluster_resolver.task_id} was given another {what} than worker 0; start the same "
                 "command on all."
             )
+
+
+def told_by_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
+    """What the chief passes, on every worker.
+
+    Args:
+      strategy: of the run.
+      value: what JSON can hold; that of the others is dropped.
+    """
+    if not several(strategy):
+        return value
+    chief = strategy.cluster_resolver.task_id == 0
+    text = json.dumps(value).encode() if chief else b""
+    length = int(strategy.reduce(SUM, tf.constant(len(text), tf.int64), axis=None))
+    content = np.frombuffer(text, np.uint8) if chief else np.zeros(length, np.uint8)
+    told = strategy.reduce(SUM, tf.constant(content, tf.int64), axis=None)
+    return json.loads(told.numpy().astype(np.uint8).tobytes())
 
 
 def take_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:

@@ -16,7 +16,8 @@ def faces() -> Faces:
     """Each face is filled with its own number."""
     numbers = np.arange(COUNT)
     images = np.broadcast_to(numbers.astype(np.uint8)[:, None, None, None], (COUNT, 48, 48, 1)).copy()
-    return Faces(images=images, labels=(numbers % 7).astype(np.int32), rows=numbers, votes=None)
+    votes = (numbers[:, np.newaxis] + np.arange(10, dtype=np.int32)) % 11
+    return Faces(images=images, labels=(numbers % 7).astype(np.int32), rows=numbers, votes=votes.astype(np.int32))
 
 
 def rows(faces, start, stop, replicas=1, local=(0,), seed=3) -> list[np.ndarray]:
@@ -33,6 +34,13 @@ def test_an_epoch_shows_every_face_at_most_once_and_the_next_in_another_order(fa
 def test_labels_stay_with_their_images(faces):
     for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0]):
         np.testing.assert_array_equal(batch.labels, batch.images.numpy()[:, 0, 0, 0] % 7)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_votes_come_with_their_faces_if_they_are_asked_for(faces, asked):
+    for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0], votes=asked):
+        expected = faces.votes[batch.images.numpy()[:, 0, 0, 0]]
+        np.testing.assert_array_equal(batch.votes, expected if asked else expected[:, :0])
 
 
 @pytest.mark.parametrize("start", [0, 1, STEPS - 1, STEPS, STEPS + 2, 3 * STEPS - 1])

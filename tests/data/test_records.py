@@ -37,12 +37,14 @@ def test_no_faces_are_no_messages():
     assert records.encode(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
 
 
-def test_parse_gives_images_and_labels_inside_a_graph():
+@pytest.mark.parametrize("wanted", [False, True], ids=["without votes", "with votes"])
+def test_parse_gives_images_labels_and_votes_inside_a_graph(wanted):
     serialized = tf.constant(records.encode(IMAGES, LABELS, ROWS, VOTES))
-    images, labels = tf.function(records.parse)(serialized)
+    images, labels, votes = tf.function(records.parse)(serialized, wanted)
     np.testing.assert_array_equal(images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(labels, LABELS)
-    assert (images.dtype, labels.dtype) == (tf.uint8, tf.int32)
+    np.testing.assert_array_equal(votes, VOTES if wanted else VOTES[:, :0])
+    assert (images.dtype, labels.dtype, votes.dtype) == (tf.uint8, tf.int32, tf.int32)
 
 
 def shard(folder, messages: list[bytes], name: str = "train-00000-of-00001.tfrecord") -> manifest.Shard:

@@ -17,8 +17,12 @@ STEPS = COUNT // BATCH
 WINDOW = 4 * BATCH
 
 
+def votes_of(numbers: np.ndarray) -> np.ndarray:
+    return (numbers[:, np.newaxis] + np.arange(10)) % 11
+
+
 def shards(folder: str, count: int, files: int) -> manifest.Manifest:
-    """Faces whose first two pixels are their own number and whose label is that modulo 7, in several shards."""
+    """Faces whose first two pixels are their own number, from which label and votes follow, in several shards."""
     numbers = np.arange(count)
     images = np.zeros((count, 2304), np.uint8)
     images[:, 0], images[:, 1] = numbers // 256, numbers % 256
@@ -26,7 +30,7 @@ def shards(folder: str, count: int, files: int) -> manifest.Manifest:
     for part in np.array_split(numbers, files):
         path = os.path.join(folder, f"train-{len(made)}.tfrecord")
         with tf.io.TFRecordWriter(path) as writer:
-            for message in records.encode(images[part], part % 7, part, None):
+            for message in records.encode(images[part], part % 7, part, votes_of(part)):
                 writer.write(message)
         with open(path, "rb") as file:
             content = file.read()
@@ -76,10 +80,10 @@ def test_a_step_far_from_the_beginning_reads_one_window_of_its_chunks(stream, mo
     read = []
     parse = records.parse
 
-    def counting(serialized):
+    def counting(serialized, votes):
         read.append(tf.py_function(lambda data: seen.append(len(data)), [serialized], []))
         with tf.control_dependencies(read[-1:]):
-            return parse(serialized)
+            return parse(serialized, votes)
 
     seen: list[int] = []
     monkeypatch.setattr(records, "parse", counting)
@@ -108,6 +112,13 @@ def test_images_and_labels_are_those_that_were_written(stream):
         number = batch.images.numpy()[:, 0, :2, 0] @ [256, 1]
         np.testing.assert_array_equal(batch.labels, number % 7)
         assert (batch.images.dtype, batch.labels.dtype, batch.positions.dtype) == (tf.uint8, tf.int32, tf.int32)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_votes_come_with_their_faces_if_they_are_asked_for(stream, asked):
+    for batch in pipeline.training_batches(stream, 3, BATCH, 3, 8, 2, [0, 1], votes=asked):
+        expected = votes_of(batch.images.numpy()[:, 0, :2, 0] @ [256, 1])
+        np.testing.assert_array_equal(batch.votes, expected if asked else expected[:, :0])
 
 
 @pytest.mark.parametrize("replicas", [2, 4])

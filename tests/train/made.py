@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
 import tensorflow as tf
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train
@@ -11,12 +17,20 @@ from fer.train import feed, finetuning, state, step
 
 BATCH = 16
 
+RUN = """
+import sys
+from fer.config import from_dict
+from fer.train import loop
+import json
+loop.train(from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], "one")
+"""
+
 
 def experiment(**train) -> Experiment:
-    """A run of `compact` that takes seconds; arguments are fields of `fer.config.Train`."""
+    """A run of `compact_s` that takes seconds; arguments are fields of `fer.config.Train`."""
     settings = {"global_batch": BATCH, "steps": 4, "checkpoint_steps": 2, **train}
     return Experiment(
-        model=Model(name="compact", image_size=24, dropout=0.2, sync_batch_norm=True),
+        model=Model(name="compact_s", image_size=24, dropout=0.2, sync_batch_norm=True),
         augment=Augment(policy="flip|affine(rotate=10,shift=0.05)"),
         optimizer=Optimizer(learning_rate=0.01, warmup_epochs=0.0),
         train=Train(**settings),
@@ -35,3 +49,14 @@ def after_steps(
     for _ in range(steps):
         train_step(next(batches))
     return made
+
+
+def start(settings, data: str, workdir: pathlib.Path) -> subprocess.Popen:
+    """Trains in a process of its own, which can be killed."""
+    arguments = [json.dumps(settings.to_dict()), data, str(workdir)]
+    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(workdir / "checkpoints" / f"step-{step:08d}" / "state"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name[0] != "_"}

@@ -62,3 +62,14 @@ def test_data_that_goes_away_is_a_sentence(one, monkeypatch):
     monkeypatch.setattr(pipeline, "training_batches", gone)
     with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
         next(Feed(one, FACES, made.experiment(), 0, 1))
+
+
+def test_another_error_is_not_called_one_of_the_data(one):
+    feed = Feed(one, FACES, made.experiment(), 0, 1)
+
+    @tf.function
+    def step() -> tf.Tensor:
+        return tf.debugging.check_numerics(np.nan * tf.cast(next(feed._iterator).labels, tf.float32), "loss")
+
+    with pytest.raises(tf.errors.InvalidArgumentError), feed.reading():
+        step()

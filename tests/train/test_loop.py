@@ -15,42 +15,24 @@ import tensorflow as tf
 
 from fer.data import manifest
 from fer.errors import UserError
-from fer.train import checkpoints, loop
+from fer.train import checkpoints, loop, telemetry
 from tests.train import made
-
-RUN = """
-import sys
-from fer.config import from_dict
-from fer.train import loop
-import json
-loop.train(from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], "one")
-"""
-
-
-def start(settings, data: str, workdir: pathlib.Path) -> subprocess.Popen:
-    """Trains in a process of its own, which can be killed."""
-    arguments = [json.dumps(settings.to_dict()), data, str(workdir)]
-    return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
-def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(workdir / "checkpoints" / f"step-{step:08d}" / "state"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name[0] != "_"}
+from tests.train.made import final_state, start
 
 
 @pytest.fixture(scope="module", params=["resident", "streaming"])
 def settings(request):
     experiment = made.experiment(steps=30, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
     experiment.data.mode, experiment.data.shuffle_window = request.param, 96
+    if request.param == "streaming":
+        experiment.train.steps_per_call, experiment.train.profile_steps = 4, "5-6"
     return experiment
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    process = start(settings, synthetic_shards.folder, workdir)
-    output = process.communicate(timeout=300)[0].decode()
-    assert process.returncode == 0, output
+    loop.train(settings, synthetic_shards.folder, str(workdir), "one")
     return workdir
 
 
@@ -65,14 +47,14 @@ def test_a_run_killed_twice_ends_with_the_same_bits(settings, synthetic_shards, 
         process.send_signal(signal.SIGKILL)
         process.communicate()
     process = start(settings, synthetic_shards.folder, workdir)
-    output = process.communicate(timeout=300)[0].decode()
+    output = process.communicate(timeout=900)[0].decode()
     assert process.returncode == 0, output
     assert "Going on after step" in output
     expected, found = final_state(uninterrupted, 30), final_state(workdir, 30)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
-    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_cohen_kappa"):
         histories = [json.load(open(run / "history.json")) for run in (uninterrupted, workdir)]
         assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
     best = [json.load(open(run / "best.json")) for run in (uninterrupted, workdir)]
@@ -94,7 +76,7 @@ def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, t
         if line.startswith("epoch 1:"):
             break
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == code, errors
     kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
     assert f"Stopped after step {kept} of 400 as asked" in errors
@@ -108,7 +90,36 @@ def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
     history = json.load(open(uninterrupted / "history.json"))
     assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 30)]
     assert all(0 <= entry["input_wait_share"] < 1 for entry in history)
+    assert all(
+        -1 <= entry[name] <= 1 for entry in history for name in ("validation_cohen_kappa", "validation_matthews")
+    )
     assert not [path for path in uninterrupted.rglob("*") if ".tmp" in path.name]
+
+
+def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
+    (file,) = (uninterrupted / "events").glob("events.*")
+    values = {
+        (value.tag, event.step): value
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    for entry in json.load(open(uninterrupted / "history.json")):
+        for name in telemetry.EPOCH_SCALARS:
+            found = tf.make_ndarray(values["epoch/" + name, entry["step"]].tensor)
+            assert found == pytest.approx(entry[name], abs=1e-4)
+        assert ("confusion_matrix", entry["step"]) in values
+    steps = {step for tag, step in values if tag == "train/gradient_norm"}
+    assert steps == {20, 30}
+    assert {tag for tag, _ in values} >= {
+        "train/loss_scale",
+        "train/images_per_second",
+        "augmented",
+        "mistakes",
+        "config",
+    }
+    traces = list((uninterrupted / "events").rglob("*.xplane.pb"))
+    assert len(traces) == (1 if settings.train.profile_steps else 0)
+    assert all(b"Conv2DBackpropFilter" in trace.read_bytes() for trace in traces)
 
 
 def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, uninterrupted, capsys):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from fer import config
 from fer.config import Experiment, Model
 from fer.errors import UserError
 from fer.evaluation import run as evaluation_run
@@ -15,7 +16,7 @@ from fer.train import runfolder
 
 @pytest.fixture
 def experiment() -> Experiment:
-    return Experiment(model=Model(image_size=24))
+    return Experiment(model=Model(name="compact_s", image_size=24))
 
 
 @pytest.fixture
@@ -66,6 +67,23 @@ def test_evaluation_reads_the_best_weights_that_training_wrote(folder, experimen
     assert (opened.step, opened.selected_on) == (20, "validation")
     faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
     np.testing.assert_array_equal(opened.model(faces), model(faces))
+
+
+def test_a_run_from_before_fields_were_added_goes_on_and_is_evaluated(folder, experiment, synthetic_shards):
+    path = f"{folder.path}/config.json"
+    record = json.load(open(path))
+    for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
+        del record["config"]["train"][name]
+    record["config_sha256"] = config.sha256(record["config"])
+    json.dump(record, open(path, "w"))
+    assert runfolder.open_folder(folder.path, experiment, synthetic_shards) == folder
+    folder.write_best(
+        classifier.build(experiment.model, "float32"), {"step": 10, "epoch": 1, "validation_accuracy": 0.5}
+    )
+    assert evaluation_run.open_run(folder.path).config_sha256 == record["config_sha256"]
+    experiment.train.targets = "ferplus"
+    with pytest.raises(UserError, match=r"another config \(train\.targets: 'fer' -> 'ferplus'\)"):
+        runfolder.open_folder(folder.path, experiment, synthetic_shards)
 
 
 def test_only_one_best_is_kept(folder, experiment, tmp_path):

@@ -1,11 +1,14 @@
 """One step: the same mathematics on one replica and two, in every precision."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.data import records
-from fer.train import feed, step
+from fer.config import Experiment
+from fer.data import pipeline, records
+from fer.train import feed, state, step
 from tests.train import made
 
 
@@ -24,126 +27,139 @@ def two() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
-def test_two_replicas_end_with_the_weights_of_one(one, two, faces):
+@pytest.fixture(scope="module")
+def initial(one) -> list[np.ndarray]:
+    """The weights before the first step, which follow from the seed alone."""
+    return state.create(one, made.experiment(), 20, 1000).model.get_weights()
+
+
+@pytest.fixture(scope="module")
+def after_three(one, faces) -> state.State:
+    return made.after_steps(one, made.experiment(), faces, 3)
+
+
+def test_two_replicas_end_with_the_weights_of_one(two, faces, initial, after_three):
     """Promise 2, with synchronised statistics, augmentation and dropout: within 1e-5 in float32."""
-    settings = made.experiment()
-    single, double = made.after_steps(one, settings, faces, 3), made.after_steps(two, settings, faces, 3)
+    single, double = after_three, made.after_steps(two, made.experiment(), faces, 3)
     moved = 0.0
-    initial = made.after_steps(one, settings, faces, 0)
-    for ours, theirs, before in zip(double.model.weights, single.model.weights, initial.model.weights):
+    for ours, theirs, before in zip(double.model.weights, single.model.weights, initial):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
-        moved = max(moved, np.abs(theirs.numpy() - before.numpy()).max())
+        moved = max(moved, np.abs(theirs.numpy() - before).max())
     assert moved > 0.01
     assert float(double.loss.result()) == pytest.approx(float(single.loss.result()), abs=1e-5)
     assert float(double.accuracy.result()) == pytest.approx(float(single.accuracy.result()))
 
 
-def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch(one, faces):
-    settings = made.experiment()
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 7, dtype=np.float32)], ids=["alike", "weighted"])
+def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_classs_weight(one, faces, weights):
+    settings = made.experiment(ema_decay=0.0)
     settings.augment.policy, settings.model.dropout = "none", 0.0
-    before = made.after_steps(one, settings, faces, 0)
-    batch = next(iter(made.pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])))
+    before = state.create(one, settings, 20, 1000)
+    batch = next(iter(pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])))
     logits = before.model(batch.images, training=True).numpy().astype(np.float64)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = np.eye(7)[batch.labels.numpy()] * 0.9 + 0.1 / 7
-    by_hand = -(targets * log_probabilities).sum(axis=1).mean()
-    assert float(made.after_steps(one, settings, faces, 1).loss.result()) == pytest.approx(by_hand, rel=1e-4)
-
-
-def test_class_weights_are_factors_of_the_losses(one, faces):
-    settings = made.experiment()
-    settings.augment.policy, settings.model.dropout = "none", 0.0
-    before = made.after_steps(one, settings, faces, 0)
-    batch = next(iter(made.pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])))
-    logits = before.model(batch.images, training=True).numpy().astype(np.float64)
-    targets = np.eye(7)[batch.labels.numpy()] * 0.9 + 0.1 / 7
-    losses = -(targets * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1)
-    weights = np.linspace(0.5, 2, 7, dtype=np.float32)
-    by_hand = (weights[batch.labels.numpy()] * losses).mean()
+    factors = np.ones(made.BATCH) if weights is None else weights[batch.labels.numpy()]
+    by_hand = -(factors * (targets * log_probabilities).sum(axis=1)).mean()
     after = made.after_steps(one, settings, faces, 1, weights)
     assert float(after.loss.result()) == pytest.approx(by_hand, rel=1e-4)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_follows_float32(one, faces, precision):
-    losses = {}
-    for name in ("float32", precision):
-        state = made.after_steps(one, made.experiment(precision=name), faces, 3)
-        assert {weight.dtype for weight in state.model.weights} == {tf.float32}
-        losses[name] = float(state.loss.result())
-    assert losses[precision] == pytest.approx(losses["float32"], rel=0.02)
+def test_a_short_run_in_each_precision_reaches_the_same_loss(one, faces):
+    """Sixteen faces learnt by heart: the mean loss of the last five steps, within 5 % of float32's."""
+    few = dataclasses.replace(faces, images=faces.images[:16], labels=faces.labels[:16], rows=faces.rows[:16])
+    reached = {}
+    for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
+        settings = made.experiment(precision=precision, ema_decay=0.0)
+        settings.augment.policy, settings.model.dropout = "none", 0.0
+        trained = state.create(one, settings, 1, 1000)
+        train_step, batches = step.train_step(one, trained, settings), feed.Feed(one, few, settings, 0, 20)
+        losses = [float(train_step(next(batches)).loss) for _ in range(20)]
+        assert {weight.dtype for weight in trained.model.weights} == {tf.float32}
+        reached[precision] = np.mean(losses[-5:])
+        assert reached[precision] < 0.8 * losses[0]
+    for precision, loss in reached.items():
+        assert loss == pytest.approx(reached["float32"], rel=0.05), precision
 
 
-def test_an_overflow_under_float16_skips_the_update_and_halves_the_scale(one, faces):
-    settings = made.experiment(precision="mixed_float16")
-    state = made.after_steps(one, settings, faces, 0)
-    state.optimizer.loss_scale  # noqa: B018  a property of the wrapped optimizer: it must exist
-    before = [weight.numpy() for weight in state.model.trainable_weights]
-    state.optimizer._loss_scale._current_loss_scale.assign(2.0**100)
-    step.train_step(one, state, settings)(next(feed.Feed(one, faces, settings, 0, 1)))
-    for weight, old in zip(state.model.trainable_weights, before):
-        np.testing.assert_array_equal(weight.numpy(), old)
-    assert float(state.optimizer.loss_scale) == 2.0**99
+def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(one, faces):
+    """From 2^26 the scale is halved step by step, and nothing moves until gradients fit into float16."""
+    settings = made.experiment(precision="mixed_float16", ema_decay=0.0)
+    trained = state.create(one, settings, 20, 1000)
+    trained.optimizer._loss_scale._current_loss_scale.assign(2.0**26)  # it has no public setter
+    before = [weight.numpy() for weight in trained.model.trainable_weights]
+    train_step, batches = step.train_step(one, trained, settings), feed.Feed(one, faces, settings, 0, 20)
+    scales, moved = [float(trained.optimizer.loss_scale)], []
+    for _ in range(20):
+        loss = train_step(next(batches)).loss
+        assert np.isfinite(loss)
+        scales.append(float(trained.optimizer.loss_scale))
+        moved.append(any((w.numpy() != old).any() for w, old in zip(trained.model.trainable_weights, before)))
+    skipped = moved.index(True)
+    assert skipped > 5
+    assert all(moved[skipped:])
+    np.testing.assert_array_equal(scales[: skipped + 1], 2.0 ** (26 - np.arange(skipped + 1)))
+    assert scales[-1] >= 2.0**8
+    assert int(trained.step) == 20
+    assert int(trained.optimizer.iterations) == 20 - sum(new < old for old, new in zip(scales, scales[1:]))
 
 
-def test_the_average_moves_as_its_formula_says(one, faces):
-    settings = made.experiment(ema_decay=0.999)
-    start, end = made.after_steps(one, settings, faces, 0), made.after_steps(one, settings, faces, 1)
+def test_the_average_moves_as_its_formula_says(one, faces, initial):
+    end = made.after_steps(one, made.experiment(ema_decay=0.999), faces, 1)
     decay = (1 + 1) / (10 + 1)  # the ramp, below 0.999 at the first step
-    for before, after, average in zip(start.model.weights, end.model.weights, end.average.weights):
-        expected = decay * before.numpy() + (1 - decay) * after.numpy()
+    for before, after, average in zip(initial, end.model.weights, end.average.weights):
+        expected = decay * before + (1 - decay) * after.numpy()
         np.testing.assert_allclose(average.numpy(), expected, rtol=1e-4, atol=1e-6, err_msg=average.name)
 
 
-def test_without_averaging_the_model_is_its_own_average(one, faces):
-    state = made.after_steps(one, made.experiment(ema_decay=0.0), faces, 1)
-    assert state.average is state.model
+def test_without_averaging_the_model_is_its_own_average(one):
+    made_state = state.create(one, made.experiment(ema_decay=0.0), 20, 1000)
+    assert made_state.average is made_state.model
 
 
-def test_steps_are_counted(one, faces):
-    assert int(made.after_steps(one, made.experiment(), faces, 2).step) == 2
+@pytest.fixture(scope="module")
+def plain(one, faces) -> state.State:
+    """After two steps at frozen statistics, without dropout."""
+    return made.after_steps(one, frozen_statistics(), faces, 2)
+
+
+def frozen_statistics(**train) -> Experiment:
+    experiment = made.experiment(ema_decay=0.0, **train)
+    experiment.model.dropout = 0.0
+    experiment.finetune.freeze_batch_norm = True
+    return experiment
 
 
 @pytest.mark.parametrize("settings", [{"accumulation": 2}, {"jit_compile": True}])
-def test_parts_and_compilation_leave_the_mathematics(one, faces, settings):
+def test_parts_and_compilation_leave_the_mathematics(one, faces, plain, settings):
     """Without BatchNormalization's statistics of a part and dropout's draws, which are others: at frozen statistics."""
-    ends = []
-    for train in ({}, settings):
-        experiment = made.experiment(ema_decay=0.0, **train)
-        experiment.model.dropout = 0.0
-        experiment.finetune.freeze_batch_norm = True
-        ends.append(made.after_steps(one, experiment, faces, 2))
-    for ours, theirs in zip(ends[1].model.weights, ends[0].model.weights):
+    other = made.after_steps(one, frozen_statistics(**settings), faces, 2)
+    for ours, theirs in zip(other.model.weights, plain.model.weights):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-5, err_msg=ours.name)
 
 
-def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
+def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces, after_three):
     settings = made.experiment(ema_decay=0.0)
-    plain = made.after_steps(one, settings, faces, 2)
     settings.optimizer.sam_rho = 0.5
-    single, double = made.after_steps(one, settings, faces, 2), made.after_steps(two, settings, faces, 2)
+    single, double = made.after_steps(one, settings, faces, 3), made.after_steps(two, settings, faces, 3)
     for ours, theirs in zip(double.model.weights, single.model.weights):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
-    distances = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(single.model.weights, plain.model.weights)]
+    distances = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(single.model.weights, after_three.model.weights)]
     assert max(distances) > 1e-4
 
 
-def test_a_frozen_network_stays_but_for_its_head(one, faces):
+def test_a_frozen_network_stays_but_for_its_head(one, faces, initial):
     settings = made.experiment(ema_decay=0.0)
     settings.finetune.head_epochs = 1
-    before, after = made.after_steps(one, settings, faces, 0), made.after_steps(one, settings, faces, 2)
-    changed = {
-        new.name for old, new in zip(before.model.weights, after.model.weights) if (old.numpy() != new.numpy()).any()
-    }
+    after = made.after_steps(one, settings, faces, 2)
+    changed = {new.name for old, new in zip(initial, after.model.weights) if (old != new.numpy()).any()}
     assert changed == {"logits/kernel:0", "logits/bias:0"}
 
 
-def test_keras_cvs_engine_trains_under_mixed_precision_on_two_replicas(two, faces):
+def test_keras_cvs_engine_trains_under_mixed_precision_on_two_replicas(two, faces, initial):
     settings = made.experiment(precision="mixed_float16")
     settings.augment.engine, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"
-    trained, initial = made.after_steps(two, settings, faces, 2), made.after_steps(two, settings, faces, 0)
+    trained = made.after_steps(two, settings, faces, 2)
     assert np.isfinite(float(trained.loss.result()))
-    moved = [
-        np.abs(now.numpy() - before.numpy()).max() for now, before in zip(trained.model.weights, initial.model.weights)
-    ]
+    moved = [np.abs(now.numpy() - before).max() for now, before in zip(trained.model.weights, initial)]
     assert max(moved) > 1e-4

@@ -1,0 +1,57 @@
+"""Several steps in one call are the same steps."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.data import pipeline, records
+from fer.errors import UserError
+from fer.train import calls, feed, state, step
+from tests.train import made
+
+
+@pytest.fixture(scope="module")
+def faces(synthetic_shards):
+    return records.read_split(synthetic_shards, "train")
+
+
+def trained(devices: list[str], faces, counts: list[int], most: int) -> tuple[list[np.ndarray], list, float]:
+    """Weights after so many calls of so many steps, what each step told, and the time of waiting."""
+    strategy, settings = tf.distribute.MirroredStrategy(devices), made.experiment()
+    made_state = state.create(strategy, settings, 20, 1000)
+    fed = feed.Feed(strategy, faces, settings, 0, sum(counts))
+    call = calls.calls(fed, step.train_step(strategy, made_state, settings), most)
+    told = [np.transpose([np.atleast_1d(part) for part in call(count)]) for count in counts]
+    weights = [weight.numpy() for weight in [*made_state.model.weights, *made_state.average.weights]]
+    return weights, np.concatenate(told).tolist(), fed.waited
+
+
+@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]], ids=["one", "two"])
+def test_they_leave_the_same_bits_and_tell_the_same(faces, devices):
+    tf.config.experimental.enable_op_determinism()
+    single, told_singly, _ = trained(devices, faces, [1] * 5, most=1)
+    several, told_together, waited = trained(devices, faces, [3, 2], most=3)
+    for one, other in zip(single, several):
+        np.testing.assert_array_equal(one, other)
+    assert told_together == told_singly
+    assert len(told_together) == 5
+    assert 0 < waited < 60
+
+
+def test_data_that_goes_away_between_them_is_a_sentence(faces, monkeypatch):
+    whole = pipeline.training_batches
+
+    def cut(*arguments):
+        def fail(batch):
+            there = tf.strings.length(tf.io.read_file("/nowhere/train.tfrecord"))
+            return batch._replace(labels=batch.labels + there)
+
+        good = whole(*arguments)
+        return good.take(2).concatenate(good.skip(2).map(fail))
+
+    monkeypatch.setattr(pipeline, "training_batches", cut)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    fed = feed.Feed(strategy, faces, made.experiment(), 0, 8)
+    call = calls.calls(fed, lambda batch: step.Done(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4)
+    with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
+        call(4)
