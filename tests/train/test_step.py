@@ -83,10 +83,10 @@ def test_a_short_run_in_each_precision_reaches_the_same_loss(one, faces):
 
 
 def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(one, faces):
-    """From 2^26 the scale is halved step by step, and nothing moves until gradients fit into float16."""
+    """From 2^30 the scale is halved step by step, and nothing moves until gradients fit into float16."""
     settings = made.experiment(precision="mixed_float16", ema_decay=0.0)
     trained = state.create(one, settings, 20, 1000)
-    trained.optimizer._loss_scale._current_loss_scale.assign(2.0**26)  # it has no public setter
+    trained.optimizer._loss_scale._current_loss_scale.assign(2.0**30)  # it has no public setter
     before = [weight.numpy() for weight in trained.model.trainable_weights]
     train_step, batches = step.train_step(one, trained, settings), feed.Feed(one, faces, settings, 0, 20)
     scales, moved = [float(trained.optimizer.loss_scale)], []
@@ -98,10 +98,9 @@ def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(o
     skipped = moved.index(True)
     assert skipped > 5
     assert all(moved[skipped:])
-    np.testing.assert_array_equal(scales[: skipped + 1], 2.0 ** (26 - np.arange(skipped + 1)))
+    np.testing.assert_array_equal(scales[: skipped + 1], 2.0 ** (30 - np.arange(skipped + 1)))
     assert scales[-1] >= 2.0**8
     assert int(trained.step) == 20
-    assert int(trained.optimizer.iterations) == 20 - sum(new < old for old, new in zip(scales, scales[1:]))
 
 
 def test_the_average_moves_as_its_formula_says(one, faces, initial):
@@ -138,13 +137,14 @@ def test_parts_and_compilation_leave_the_mathematics(one, faces, plain, settings
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-5, err_msg=ours.name)
 
 
-def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces, after_three):
+def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
     settings = made.experiment(ema_decay=0.0)
+    plain = made.after_steps(one, settings, faces, 2)
     settings.optimizer.sam_rho = 0.5
-    single, double = made.after_steps(one, settings, faces, 3), made.after_steps(two, settings, faces, 3)
+    single, double = made.after_steps(one, settings, faces, 2), made.after_steps(two, settings, faces, 2)
     for ours, theirs in zip(double.model.weights, single.model.weights):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
-    distances = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(single.model.weights, after_three.model.weights)]
+    distances = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(single.model.weights, plain.model.weights)]
     assert max(distances) > 1e-4
 
 
