@@ -139,6 +139,7 @@ def test_parts_and_compilation_leave_the_mathematics(one, faces, plain, settings
 
 def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
     settings = made.experiment(ema_decay=0.0)
+    settings.model.name = "compact"  # in the smaller one, rounding grows faster at so long a climb
     plain = made.after_steps(one, settings, faces, 2)
     settings.optimizer.sam_rho = 0.5
     single, double = made.after_steps(one, settings, faces, 2), made.after_steps(two, settings, faces, 2)
