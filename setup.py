@@ -6,14 +6,30 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
+# A program that is added to scripts/ is a command as soon as the package is installed anew.
+PROGRAMS = sorted(path.stem for path in (HERE / "scripts").glob("*.py") if path.stem != "__init__")
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "fer" / "__init__.py").read_text())[1]
 
+# Two lanes, told apart by Python, since no wheel fits both: TensorFlow 2.15 has none for Python 3.12, and on 3.12 and
+# later it is TensorFlow 2.21 with tf-keras, the package that carries Keras 2 on.
+OLD = "; python_version < '3.12'"
+NEW = "; python_version >= '3.12'"
+
+# From 4.12 on OpenCV needs NumPy 2.
+OPENCV = [f"opencv-python-headless>=4.8,<4.12{OLD}", f"opencv-python-headless>=4.12,<5{NEW}"]
+
 EXTRAS = {
-    # From 4.12 on OpenCV needs NumPy 2.
-    "photos": ["opencv-python-headless>=4.8,<4.12"],
-    "s3": ["tensorflow-io>=0.35,<0.37"],
-    "export": ["tf2onnx>=1.16,<2", "onnx>=1.14,<1.18", "onnxruntime>=1.16"],
-    "demo": ["flask>=3,<4", "opencv-python-headless>=4.8,<4.12"],
+    "photos": OPENCV,
+    # No tensorflow-io is built against TensorFlow later than 2.16, so there is no s3:// in the new lane.
+    "s3": [f"tensorflow-io>=0.35,<0.37{OLD}"],
+    "export": [
+        f"tf2onnx>=1.16,<2{OLD}",
+        f"tf2onnx>=1.17,<2{NEW}",
+        f"onnx>=1.14,<1.18{OLD}",
+        f"onnx>=1.17,<2{NEW}",
+        "onnxruntime>=1.16",
+    ],
+    "demo": ["flask>=3,<4", *OPENCV],
     "sweep": ["optuna>=3.6,<5", "plotly>=5"],
 }
 
@@ -24,21 +40,27 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    python_requires=">=3.9,<3.12",
-    packages=find_packages(include=["fer", "fer.*"]),
+    python_requires=">=3.9,<3.14",
+    packages=[*find_packages(include=["fer", "fer.*"]), "fer.scripts", "fer.configs"],
+    package_dir={"fer.scripts": "scripts", "fer.configs": "configs"},
     package_data={
         "fer.evaluation": ["*.json", "*.css", "*.js"],
         "fer.models": ["weights/*"],
         "fer.demo": ["*.html", "*.css", "*.js"],
     },
+    entry_points={"console_scripts": [f"fer-{program} = fer.scripts:run" for program in PROGRAMS]},
     install_requires=[
         # TensorFlow Addons imports on nothing newer than 2.15; with protobuf 4, a newer
         # tensorflow-metadata breaks `import keras_cv`.
-        "tensorflow>=2.15.1,<2.16",
-        "tensorflow-addons>=0.23,<0.24",
-        "tensorflow-metadata<1.17",
+        f"tensorflow>=2.15.1,<2.16{OLD}",
+        f"tensorflow-addons>=0.23,<0.24{OLD}",
+        f"tensorflow-metadata<1.17{OLD}",
+        f"numpy>=1.23,<2{OLD}",
+        f"tensorflow>=2.21,<2.22{NEW}",
+        f"tensorboard>=2.20,<3{NEW}",  # no longer a dependency of TensorFlow's
+        f"tf-keras>=2.21,<2.22{NEW}",
+        f"numpy>=2,<3{NEW}",
         "keras-cv>=0.9,<0.10",
-        "numpy>=1.23,<2",
         "pandas>=2,<3",
         "scikit-learn>=1.3,<2",
         "absl-py>=1.4",
@@ -48,11 +70,11 @@ setup(
         "scipy>=1.10,<2",
         "pillow>=9.1",
         "tqdm>=4.65,<5",
-        "setuptools>=70.1,<81",  # TensorBoard 2.15 imports pkg_resources, which later ones no longer have
+        "setuptools>=70.1,<81",  # TensorBoard imports pkg_resources, which later ones no longer have
     ],
     extras_require={
         **EXTRAS,
-        "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
+        "gpu": [f"tensorflow[and-cuda]>=2.15.1,<2.16{OLD}", f"tensorflow[and-cuda]>=2.21,<2.22{NEW}"],
         # What the benchmark compares with; it says so where one is missing.
         "bench": [
             "albumentations>=1.4,<3",

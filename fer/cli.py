@@ -2,13 +2,31 @@
 
 import logging
 import os
+import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Callable
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads: its start-up lines help nobody
-
 from absl import app, flags
+
+import fer
+
+
+def _load_tensorflow_quietly() -> None:
+    """Its start-up lines help nobody. Those that come before it has read its log level, from 2.16 on, go nowhere."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(errors, 2)
+        os.close(errors)
+        os.close(nowhere)
+
+
+_load_tensorflow_quietly()
 
 from fer import config, remote
 from fer.errors import Stopped, UserError
@@ -24,6 +42,7 @@ def run(main: Callable[[], None]) -> None:
     `main` itself exits with.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    flags.FLAGS.set_default("verbosity", -1)  # absl's warnings and errors; TensorFlow 2.21 tells of every checkpoint
 
     def guarded(_: Sequence[str]) -> None:
         try:
@@ -42,6 +61,7 @@ def run(main: Callable[[], None]) -> None:
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     """Parses absl's flags; what is wrong with one is said in a sentence."""
     try:
+        argv = with_paths(argv)
         config.check_overrides(argv)
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
@@ -49,6 +69,28 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
         return rest
     except (UserError, flags.Error, OSError) as error:
         _stop(error)
+
+
+def with_paths(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the path of a configuration that ships in place of its bare name: `--config=compact`.
+
+    They lie in configs/ of the checkout, or in the installed package.
+
+    Raises:
+      UserError: none has that name.
+    """
+    package = pathlib.Path(fer.__file__).parent
+    folders = [package / "configs", package.parent / "configs"]
+    shipped = {path.stem: str(path) for folder in folders for path in sorted(folder.glob("*.py"))}
+    changed = list(arguments)
+    for position, argument in enumerate(arguments):
+        name = re.fullmatch(r"(--?config=)([\w-]+)", argument)
+        if not name:
+            continue
+        if name[2] not in shipped:
+            raise UserError(f"There is no configuration {name[2]!r}{config.nearest(name[2], list(shipped))}.")
+        changed[position] = name[1] + shipped[name[2]]
+    return changed
 
 
 def _stop(error: Exception, exit_code: int = 1) -> None:

@@ -2,6 +2,8 @@
 
 import os
 
+import fer  # noqa: F401  before TensorFlow: it chooses Keras 2
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads
 
 import pathlib

@@ -101,7 +101,7 @@ def _addons() -> types.ModuleType:
     """TensorFlow Addons, without its notice that it is no longer developed.
 
     Raises:
-      UserError: it is not installed, as beside TensorFlow 2.16 and later.
+      UserError: it is not installed, as beside TensorFlow 2.21: it imports on nothing newer than 2.15.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -109,6 +109,7 @@ def _addons() -> types.ModuleType:
             import tensorflow_addons
         except ImportError as error:
             raise UserError(
-                "This needs tensorflow-addons, which is installed beside TensorFlow 2.15 alone; choose sgd or adamw."
+                "config.optimizer.name may be lamb or radam_lookahead only where tensorflow-addons is installed, which "
+                "is beside TensorFlow 2.15 (Python 3.9 to 3.11); choose sgd or adamw."
             ) from error
     return tensorflow_addons

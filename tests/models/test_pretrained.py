@@ -1,18 +1,19 @@
 """Pretrained weights: from Keras' cache, from files, from the real ones where they are at hand."""
 
 import pathlib
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras.src.utils import data_utils
 
 from fer.config import Model
 from fer.errors import UserError
 from fer.models import classifier, pretrained, registry, weights
 
 FACES = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
+data_utils = sys.modules[tf.keras.utils.get_file.__module__]  # of Keras 2, or of tf-keras, which carries it on
 REAL = pathlib.Path(__file__).resolve().parents[3] / "shared" / "weights"
 
 

@@ -1,11 +1,20 @@
 """The optimizer that a config describes."""
 
+import importlib.util
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fer.config import Experiment, Optimizer, Train
+from fer.errors import UserError
 from fer.train import optimizers, schedules
+
+addons_alone = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow_addons") is None, reason="TensorFlow Addons runs on TensorFlow 2.15 alone"
+)
+LAMB, LOOKAHEAD = (pytest.param(name, marks=addons_alone) for name in ("lamb", "radam_lookahead"))
 
 
 def experiment(**settings) -> Experiment:
@@ -22,7 +31,7 @@ def update(chosen: optimizers.Optimizer, gradients: list, variables: list[tf.Var
     strategy.run(lambda: optimizers.apply(chosen, [tf.constant(each) for each in gradients], variables))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "radam_lookahead"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", LOOKAHEAD])
 def test_decay_shrinks_kernels_and_spares_biases_and_scales(name):
     settings = experiment(name=name, learning_rate=0.1, weight_decay=0.5, warmup_epochs=0.0)
     variables = [tf.Variable([1.0], name=f"layer/{part}") for part in ("kernel", "bias", "gamma", "beta")]
@@ -48,6 +57,7 @@ def test_the_global_gradient_is_clipped():
     np.testing.assert_allclose([float(weight[0]) for weight in weights], [-0.6, -0.8], rtol=1e-5)
 
 
+@addons_alone
 def test_lamb_moves_a_layer_by_the_rate_times_the_norm_of_its_weights():
     """You et al. 2020, algorithm 2: the first direction has elements of size 1, which the trust ratio scales."""
     settings = experiment(name="lamb", learning_rate=0.01, weight_decay=0.0, warmup_epochs=0.0)
@@ -57,6 +67,7 @@ def test_lamb_moves_a_layer_by_the_rate_times_the_norm_of_its_weights():
     np.testing.assert_allclose(weight, [3 - step, 4 + step], rtol=1e-4)
 
 
+@addons_alone
 def test_lookahead_goes_half_way_back_every_sixth_step():
     settings = experiment(name="radam_lookahead", learning_rate=0.1, weight_decay=0.0, warmup_epochs=0.0)
     weight = tf.Variable([0.0], name="layer/kernel")
@@ -69,7 +80,7 @@ def test_lookahead_goes_half_way_back_every_sixth_step():
     assert path[6] > path[5]
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "radam_lookahead"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", LAMB, LOOKAHEAD])
 def test_a_checkpoint_holds_all_of_an_optimizer(name, tmp_path):
     settings = experiment(name=name, learning_rate=0.1, warmup_epochs=0.0)
     ends = []
@@ -87,6 +98,13 @@ def test_a_checkpoint_holds_all_of_an_optimizer(name, tmp_path):
             update(chosen, [[-0.2, 0.4]], [weight])
         ends.append(weight.numpy())
     np.testing.assert_array_equal(ends[0], ends[1])
+
+
+@pytest.mark.parametrize("name", ["lamb", "radam_lookahead"])
+def test_without_addons_one_sentence_says_where_they_run(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_addons", None)  # as if it were not installed
+    with pytest.raises(UserError, match=r"beside TensorFlow 2\.15 .*; choose sgd or adamw\.$"):
+        made(experiment(name=name), [tf.Variable([1.0])])
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
