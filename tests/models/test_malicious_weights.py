@@ -1,0 +1,70 @@
+"""Weights that try to run code: a Lambda's bytecode in Keras' files, a pickle in an .npz. Each would, where it is let."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Model
+from fer.errors import UserError
+from fer.models import classifier, pretrained
+
+
+def load_into_a_classifier(path: str) -> tf.keras.Model:
+    config = Model(name="mobilenet", image_size=32, weights=path)
+    model = classifier.build(config, "float32", seed=7)
+    pretrained.load(model, config)
+    return model
+
+
+@pytest.fixture(scope="module")
+def network_with_a_lambda(tmp_path_factory):
+    """MobileNet, whose weights are right, and after it a Lambda that makes a folder when its model is built."""
+    trace = tmp_path_factory.mktemp("lambda") / "ran"
+    # The function is kept in the file as bytecode; where it writes to is one of its defaults, kept with it.
+    attack = eval(f"lambda x, at={str(trace)!r}: (__import__('os').makedirs(at, exist_ok=True), x)[1]")
+    network = tf.keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3))
+    model = tf.keras.Model(network.input, tf.keras.layers.Lambda(attack)(network.output))
+    trace.rmdir()  # made by this very building
+    return model, trace
+
+
+@pytest.mark.parametrize("kind", ["h5", "keras"])
+def test_the_code_of_a_lambda_never_runs(network_with_a_lambda, tmp_path, kind):
+    model, trace = network_with_a_lambda
+    path = str(tmp_path / f"weights.{kind}")
+    model.save(path)
+    try:
+        loaded = load_into_a_classifier(path)
+    except UserError as refused:
+        assert str(refused).startswith(f"{path} does not hold the weights of")
+        assert "\n" not in str(refused)
+    else:
+        taken = {array.tobytes() for array in loaded.get_weights()}
+        assert all(array.tobytes() in taken for array in model.get_weights()[5:])  # behind the stem, which is summed
+    assert not trace.exists()
+    tf.keras.models.load_model(path, compile=False, **({"safe_mode": False} if kind == "keras" else {}))
+    assert trace.exists(), "the file is harmless, so nothing was tested"
+    trace.rmdir()
+
+
+class Attack:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, at: str):
+        self.at = at
+
+    def __reduce__(self):
+        return os.makedirs, (self.at,)
+
+
+def test_a_pickle_in_an_npz_is_refused_in_a_sentence_and_never_runs(tmp_path):
+    path, trace = str(tmp_path / "weights.npz"), tmp_path / "ran"
+    np.savez(path, np.array([Attack(str(trace))], dtype=object))
+    with pytest.raises(UserError, match=r"weights\.npz is no readable \.npz of weights: [^\n]*$"):
+        load_into_a_classifier(path)
+    assert not trace.exists()
+    with np.load(path, allow_pickle=True) as archive:
+        list(archive.values())
+    assert trace.exists(), "the file is harmless, so nothing was tested"
