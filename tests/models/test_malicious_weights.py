@@ -1,4 +1,4 @@
-"""Weights that try to run code: a Lambda's bytecode in Keras' files, a pickle in an .npz. Each would, where it is let."""
+"""Weights that try to run code, and would where they are let: a Lambda in Keras' files, a pickle in an .npz."""
 
 import os
 
@@ -35,14 +35,8 @@ def test_the_code_of_a_lambda_never_runs(network_with_a_lambda, tmp_path, kind):
     model, trace = network_with_a_lambda
     path = str(tmp_path / f"weights.{kind}")
     model.save(path)
-    try:
-        loaded = load_into_a_classifier(path)
-    except UserError as refused:
-        assert str(refused).startswith(f"{path} does not hold the weights of")
-        assert "\n" not in str(refused)
-    else:
-        taken = {array.tobytes() for array in loaded.get_weights()}
-        assert all(array.tobytes() in taken for array in model.get_weights()[5:])  # behind the stem, which is summed
+    taken = {array.tobytes() for array in load_into_a_classifier(path).get_weights()}
+    assert all(array.tobytes() in taken for array in model.get_weights()[1:])  # but for the stem, which is summed
     assert not trace.exists()
     tf.keras.models.load_model(path, compile=False, **({"safe_mode": False} if kind == "keras" else {}))
     assert trace.exists(), "the file is harmless, so nothing was tested"

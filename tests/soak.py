@@ -1,0 +1,148 @@
+"""Converts, trains, is killed, goes on and evaluates, again and again: python -m tests.soak --minutes=30.
+
+Each round converts faces, trains on them in this process, trains the same in a process of its own that is killed at
+random moments until it is through, and evaluates. Nothing may be lost: every round ends with the weights and the
+figures of the first. Nothing may leak: memory, open files and threads of this process stay where they were once
+it was warm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import random
+import shutil
+import time
+
+import numpy as np
+from absl import flags
+
+from fer import cli, files
+from fer.data import convert, verify
+from fer.errors import UserError
+from fer.evaluation import evaluate
+from fer.train import checkpoints, loop
+from tests.train import made
+from tests.train.test_loop import start
+
+MINUTES = flags.DEFINE_float("minutes", 30.0, "How long; the round that is then under way is finished.")
+OUTPUT = flags.DEFINE_string("output", "runs/soak", "Folder of the rounds and of soak.json, made anew.")
+SEED = flags.DEFINE_integer("seed", 0, "Of the moments at which runs are killed.")
+
+WARM_UP = 3  # rounds after which all that is loaded, compiled and cached once is there
+KILLS = 2  # of the run in each round
+MEMORY = 4.0  # MiB a round: the growth that a fit over the warm rounds must not exceed
+STEPS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """What one round found; the last four are of this process, when it was over."""
+
+    seconds: float
+    kept: list[int]  # the newest checkpoint's step at each kill
+    weights: str  # SHA-256 of the best
+    killed_weights: str  # the same of the run that was killed
+    accuracy: float
+    memory_mib: float
+    open_files: int
+    threads: int
+
+
+def one_round(folder: str, moments: random.Random) -> Round:
+    """One round in `folder`, which is made anew."""
+    started = time.monotonic()
+    shutil.rmtree(folder, ignore_errors=True)
+    data, plain, killed = (os.path.join(folder, name) for name in ("shards", "run", "killed"))
+    convert.convert(convert.Options(input="synthetic:400", output=data))
+    settings = made.experiment(steps=STEPS, checkpoint_steps=5)
+    loop.train(settings, data, plain, "one")
+    kept = [kill_a_run(settings, data, killed, moments) for _ in range(KILLS)]
+    process = start(settings, data, killed)
+    told = process.communicate()[0].decode()
+    if process.returncode:
+        raise UserError(f"The run in {killed} does not go on after kills at the steps {kept}: {told}")
+    verify.verify(data)
+    evaluations = [evaluate.evaluate(evaluate.Request([run], data)) for run in (plain, killed)]
+    evaluate.write(evaluations[1], os.path.join(killed, "eval"))
+    gc.collect()
+    return Round(
+        seconds=round(time.monotonic() - started, 1),
+        kept=kept,
+        weights=files.sha256(best_file(plain)),
+        killed_weights=files.sha256(best_file(killed)),
+        accuracy=evaluations[1].content["accuracy"],
+        memory_mib=round(resident_mib(), 1),
+        open_files=len(os.listdir("/proc/self/fd")),
+        threads=len(os.listdir("/proc/self/task")),
+    )
+
+
+def kill_a_run(settings, data: str, workdir: str, moments: random.Random) -> int:
+    """Starts the run in `workdir` or goes on with it, and kills it within a second after its next checkpoint.
+
+    Returns:
+      The step of the newest checkpoint that is whole.
+    """
+    folder = os.path.join(workdir, "checkpoints")
+    before = max(checkpoints.steps(folder), default=0)
+    process = start(settings, data, workdir)
+    while max(checkpoints.steps(folder), default=0) == before and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(moments.uniform(0, 1))
+    process.kill()
+    process.communicate()
+    return max(checkpoints.steps(folder), default=0)
+
+
+def best_file(workdir: str) -> str:
+    return os.path.join(workdir, files.read_json(os.path.join(workdir, "best.json"), "the best weights")["file"])
+
+
+def resident_mib() -> float:
+    """The memory of this process that is in use, in MiB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def faults(rounds: list[Round]) -> list[str]:
+    """What was lost or leaked, a sentence each."""
+    found = []
+    expected = rounds[0].weights
+    for number, each in enumerate(rounds, 1):
+        if each.weights != expected or each.killed_weights != expected or each.accuracy != rounds[0].accuracy:
+            found.append(f"Round {number} does not end as the first one did: {each}.")
+    warm = rounds[WARM_UP:]
+    if len(warm) < 3:
+        return [*found, f"{len(rounds)} rounds are too few to tell of leaks: give more --minutes."]
+    growth = float(np.polyfit(range(len(warm)), [each.memory_mib for each in warm], 1)[0])
+    if growth > MEMORY:
+        found.append(f"Memory grows by {growth:.1f} MiB a round, from {warm[0].memory_mib} to {warm[-1].memory_mib}.")
+    for name in ("open_files", "threads"):
+        first, last = getattr(warm[0], name), getattr(warm[-1], name)
+        if last > first:
+            found.append(
+                f"There were {first} {name.replace('_', ' ')} after round {WARM_UP + 1}, and {last} at the end."
+            )
+    return found
+
+
+def main() -> None:
+    moments, rounds = random.Random(SEED.value), []
+    ending = time.monotonic() + 60 * MINUTES.value
+    while time.monotonic() < ending:
+        rounds.append(one_round(os.path.join(OUTPUT.value, "round"), moments))
+        print(f"round {len(rounds)}: {dataclasses.asdict(rounds[-1])}", flush=True)
+    found = faults(rounds)
+    record = {"rounds": [dataclasses.asdict(each) for each in rounds], "faults": found}
+    path = os.path.join(OUTPUT.value, "soak.json")
+    files.write_json(path, record)
+    print(f"wrote {path}")
+    if found:
+        raise UserError(" ".join(found))
+    print(f"{len(rounds)} rounds, {KILLS * len(rounds)} kills: nothing was lost and nothing leaked.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

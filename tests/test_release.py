@@ -1,0 +1,75 @@
+"""What is released: the wheel, built from a copy of the checkout."""
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import fer
+
+SOURCES = ["fer", "scripts", "configs", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"]
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+
+
+@pytest.fixture(scope="module")
+def wheel(root, tmp_path_factory) -> zipfile.ZipFile:
+    """Built elsewhere: what earlier builds left in the checkout would come along."""
+    folder = tmp_path_factory.mktemp("release")
+    for name in SOURCES:
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        copy(root / name, folder / name)
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, "dist"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = (folder / "dist").glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+@pytest.mark.slow
+def test_it_holds_every_file_of_the_package_and_nothing_else(root, wheel):
+    inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    places = {"fer": "fer", "scripts": "fer/scripts", "configs": "fer/configs"}
+    tracked = subprocess.run(["git", "ls-files", *places], cwd=root, capture_output=True, text=True, check=True)
+    expected = set()
+    for path in tracked.stdout.splitlines():
+        folder, _, rest = path.partition("/")
+        if folder != "configs" or path.endswith(".py"):  # what launches instances is for a checkout
+            expected.add(f"{places[folder]}/{rest}")
+    assert inside == expected
+
+
+@pytest.mark.slow
+def test_each_script_is_a_command(root, wheel):
+    (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    points = configparser.ConfigParser()
+    points.read_string(wheel.read(name).decode())
+    scripts = {path.stem for path in (root / "scripts").glob("*.py")} - {"__init__"}
+    assert dict(points["console_scripts"]) == {f"fer-{script}": "fer.scripts:run" for script in scripts}
+
+
+@pytest.mark.slow
+def test_a_command_runs_from_the_wheel_alone_and_finds_the_configurations(wheel, tmp_path):
+    wheel.extractall(tmp_path / "installed")
+    (tmp_path / "fer-train").write_text("from fer.scripts import run\n\nrun()\n")
+    done = subprocess.run(
+        [sys.executable, "fer-train", "--config=compact", "--data=nowhere", "--workdir=run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": "installed"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("train.py: nowhere has no manifest.json")
+
+
+def test_the_version_stands_in_one_place(root):
+    changes = (root / "CHANGELOG.md").read_text()
+    assert f"## {fer.__version__}" in changes
+    for name in ("setup.py", "pyproject.toml"):
+        assert fer.__version__ not in (root / name).read_text(), name

@@ -1,0 +1,51 @@
+"""The soak's judgement: what counts as lost, and what as a leak."""
+
+import dataclasses
+import re
+
+import pytest
+
+from tests import soak
+
+STEADY = soak.Round(
+    seconds=30.0,
+    kept=[10, 25],
+    weights="a",
+    killed_weights="a",
+    accuracy=0.5,
+    memory_mib=900.0,
+    open_files=20,
+    threads=40,
+)
+
+
+def rounds(**changes) -> list[soak.Round]:
+    """Ten rounds; a change is a function of the round's number that gives the field's value."""
+    made = []
+    for number in range(10):
+        values = {name: change(number) for name, change in changes.items()}
+        made.append(dataclasses.replace(STEADY, **values))
+    return made
+
+
+def test_a_warm_up_and_small_waves_are_no_leak():
+    assert soak.faults(rounds(memory_mib=lambda n: 400 + 500 * (n > 1) + 8 * (-1) ** n)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"memory_mib": lambda n: 900 + 5.0 * n}, r"Memory grows by 5\.0 MiB a round"),
+        ({"open_files": lambda n: 20 + n}, "There were 23 open files after round 4, and 29 at the end"),
+        ({"threads": lambda n: 40 + (n == 9)}, "There were 40 threads after round 4, and 41 at the end"),
+        ({"killed_weights": lambda n: "b" if n == 2 else "a"}, "Round 3 does not end as the first one did"),
+        ({"accuracy": lambda n: 0.5 + (n == 5)}, "Round 6 does not end as the first one did"),
+    ],
+)
+def test_a_leak_or_a_loss_is_named(changes, said):
+    (found,) = soak.faults(rounds(**changes))
+    assert re.match(said, found)
+
+
+def test_too_few_rounds_tell_nothing_of_leaks():
+    assert soak.faults(rounds()[:4]) == ["4 rounds are too few to tell of leaks: give more --minutes."]
