@@ -20,7 +20,7 @@ OPENCV = [f"opencv-python-headless>=4.8,<4.12{OLD}", f"opencv-python-headless>=4
 
 EXTRAS = {
     "photos": OPENCV,
-    # No tensorflow-io is built against TensorFlow later than 2.16, so there is no s3:// in the new lane.
+    # The last tensorflow-io, 0.37, lacks symbols beside TensorFlow 2.21: there is no s3:// in the new lane.
     "s3": [f"tensorflow-io>=0.35,<0.37{OLD}"],
     "export": [
         f"tf2onnx>=1.16,<2{OLD}",

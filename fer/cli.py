@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Callable
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 import fer
 
@@ -42,7 +43,8 @@ def run(main: Callable[[], None]) -> None:
     `main` itself exits with.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    flags.FLAGS.set_default("verbosity", -1)  # absl's warnings and errors; TensorFlow 2.21 tells of every checkpoint
+    # absl would raise it to "info" unless it were set, and TensorFlow 2.21 tells of every checkpoint there.
+    flags.FLAGS.verbosity = absl_logging.WARNING
 
     def guarded(_: Sequence[str]) -> None:
         try:
