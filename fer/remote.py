@@ -11,14 +11,22 @@ are the store's or the client's (tensorflow_io 0.36):
   begins like the one it is given ("a/step-1" also "a/step-10"), unless that ends with "/"; and it fails on an empty
   object. Nothing of ours renames in a store.
 - A whole bucket is "s3://bucket/"; without the slash it is an error.
+- What is asked whether something is there says no where access is denied or the store cannot be reached, too. A "no"
+  that decides something is therefore asked for with `surely`.
+
+A request that fails is repeated with growing, random pauses by the client itself, about half a minute long; AWS's own
+variable AWS_MAX_ATTEMPTS says how often.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import re
+from collections.abc import Iterator
+from typing import Callable
 
 from fer.errors import UserError
 
@@ -32,10 +40,46 @@ def ready(*texts: str) -> None:
     """Makes TensorFlow understand the paths in some texts (a path, several with commas between them, a configuration).
 
     Raises:
-      UserError: there is an s3:// path, and the extra `s3` is not installed.
+      UserError: there is an s3:// path, and the extra `s3` is not installed, or its bucket does not exist, is denied
+        or cannot be reached.
     """
-    if any("s3://" in text for text in texts):
+    for bucket in dict.fromkeys(bucket for text in texts for bucket in re.findall(r"s3://([^/,\s'\"]+)", text)):
         _load_s3()
+        _reach(bucket)
+
+
+def surely(path: str, there: Callable[[str], bool]) -> bool:
+    """What `there(path)` says, such as tf.io.gfile.exists; a "no" only of a store that answers.
+
+    Raises:
+      UserError: as `ready`.
+    """
+    found = there(path)
+    if found or not is_remote(path):
+        return found
+    ready(path)
+    return there(path)
+
+
+@contextlib.contextmanager
+def kept(*paths: str) -> Iterator[None]:
+    """Within it, what goes wrong with a store that one of the paths is in becomes a sentence.
+
+    Raises:
+      UserError: says that what was written before is whole, and how to go on.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        stores = [path for path in paths if is_remote(path)]
+        if not stores:
+            raise
+        raise UserError(
+            f"The connection to {' or '.join(stores)} broke ({error.message.splitlines()[0]}). What was written before "
+            "is whole: run the same command again, and it goes on from there."
+        ) from error
 
 
 def check_within(path: str) -> None:
@@ -54,6 +98,8 @@ def _load_s3() -> None:
     # that does not answer would be waited for five minutes, ten times.
     os.environ.setdefault("S3_DISABLE_MULTI_PART_DOWNLOAD", "1")
     os.environ.setdefault("S3_CONNECT_TIMEOUT_MSEC", "5000")
+    os.environ.setdefault("AWS_RETRY_MODE", "standard")
+    os.environ.setdefault("AWS_MAX_ATTEMPTS", "8")  # with pauses of up to 1, 2, 4, ... 20 s
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")  # as other clients name it
     if endpoint:
         os.environ.setdefault("S3_ENDPOINT", endpoint)
@@ -69,3 +115,21 @@ def _load_s3() -> None:
     system = ctypes.CDLL(None)
     if hasattr(system, "on_exit"):  # the GNU C library's
         system.on_exit(system._exit, None)
+
+
+def _reach(bucket: str) -> None:
+    """Asks a store for a bucket: of all that can be asked, this tells errors apart."""
+    import tensorflow as tf
+
+    try:
+        tf.io.gfile.makedirs(f"s3://{bucket}/")
+    except tf.errors.NotFoundError as error:
+        raise UserError(f"There is no bucket {bucket}: see the name, and the region in AWS_REGION.") from error
+    except tf.errors.PermissionDeniedError as error:
+        raise UserError(
+            f"Access to the bucket {bucket} is denied: see the credentials (aws sts get-caller-identity); they need "
+            "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject."
+        ) from error
+    except tf.errors.OpError as error:
+        reason = error.message.strip(": ")
+        raise UserError(f"The bucket {bucket} cannot be reached ({reason}): see the network and AWS_REGION.") from error

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from fer import remote
 from fer.errors import UserError
@@ -64,4 +65,30 @@ def test_a_bucket_that_is_not_there_is_a_sentence(store):
     command = [sys.executable, "-c", PROGRAM, "--place=s3://nobodys/remote"]
     done = subprocess.run(command, env=store, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "Cannot write s3://nobodys/remote/a.json: NoSuchBucket" in done.stderr
+    assert "There is no bucket nobodys" in done.stderr
+
+
+def test_a_no_of_a_store_counts_only_if_the_store_answers(monkeypatch):
+    asked = []
+
+    def unreachable(path: str) -> None:
+        asked.append(path)
+        raise UserError("away")
+
+    monkeypatch.setattr(remote, "ready", unreachable)
+    assert remote.surely("s3://bucket/a", lambda _: True)
+    assert not remote.surely("/nowhere", lambda _: False)
+    assert asked == []
+    with pytest.raises(UserError, match="away"):
+        remote.surely("s3://bucket/a", lambda _: False)
+    monkeypatch.setattr(remote, "ready", asked.append)
+    answers = iter([False, True])  # it was away for a moment
+    assert remote.surely("s3://bucket/a", lambda _: next(answers))
+
+
+def test_what_breaks_in_a_store_is_a_sentence_and_what_breaks_elsewhere_is_not():
+    said = r"The connection to s3://b/run broke \(reset\)\. .* run the same command again"
+    with pytest.raises(UserError, match=said), remote.kept("s3://b/run", "/data"):
+        raise tf.errors.UnknownError(None, None, "reset\nmore")
+    with pytest.raises(tf.errors.UnknownError), remote.kept("/run", "/data"):
+        raise tf.errors.UnknownError(None, None, "reset")

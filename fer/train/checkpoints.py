@@ -4,18 +4,20 @@ In the run folder:
     checkpoints/step-00000500/state.index, state.data-00000-of-00001, checkpoint.json
 
 A folder is written beside its place and renamed, and checkpoint.json is its last file; what a killed run left
-behind is no checkpoint and is cleaned away. The newest few are kept.
+behind is no checkpoint and is cleaned away. Into a store, which cannot rename, it is uploaded in that order. The newest
+few are kept.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
 from typing import Any
 
 import tensorflow as tf
 
-from fer import files
+from fer import files, remote
 from fer.errors import UserError
 
 KEPT = 3
@@ -36,15 +38,18 @@ def save(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, An
       UserError: it cannot be written; earlier checkpoints are untouched.
     """
     place = os.path.join(folder, FORMAT.format(step))
-    beside = place + ".tmp"
     try:
-        _remove(beside)
-        tf.io.gfile.makedirs(beside)
-        state.write(os.path.join(beside, "state"))
-        hashes = {name: files.sha256(os.path.join(beside, name)) for name in sorted(tf.io.gfile.listdir(beside))}
-        files.write_json(os.path.join(beside, META), {"step": step, "files": hashes, **extra})
-        _remove(place)
-        tf.io.gfile.rename(beside, place)
+        if remote.is_remote(folder):
+            with tempfile.TemporaryDirectory() as beside:
+                _write(beside, state, step, extra)
+                _upload(beside, place)
+        else:
+            beside = place + ".tmp"
+            _remove(beside)
+            tf.io.gfile.makedirs(beside)
+            _write(beside, state, step, extra)
+            _remove(place)
+            tf.io.gfile.rename(beside, place)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(
             f"Cannot write the checkpoint {place}: {files.reason(error)}. Earlier checkpoints are whole; make room "
@@ -69,6 +74,9 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
     for step in reversed(found):
         place = os.path.join(folder, FORMAT.format(step))
         fault = _fault(place)
+        if fault and remote.is_remote(place):  # a store that was away for a moment looks like one without the files
+            remote.ready(place)
+            fault = _fault(place)
         if fault:
             print(f"The checkpoint {place} is damaged ({fault}); it is removed and the one before it is used.")
             _remove(place)
@@ -82,7 +90,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
 
 def steps(folder: str) -> list[int]:
     """The steps of the checkpoints in `folder`, in rising order."""
-    if not tf.io.gfile.isdir(folder):
+    if not remote.surely(folder, tf.io.gfile.isdir):
         return []
     names = (re.fullmatch(r"step-(\d{8})/?", name) for name in tf.io.gfile.listdir(folder))
     return sorted(int(name[1]) for name in names if name)
@@ -101,6 +109,20 @@ def clean(folder: str) -> None:
         for name in tf.io.gfile.listdir(folder):
             if ".tmp" in name:
                 _remove(os.path.join(folder, name.rstrip("/")))
+
+
+def _write(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, Any]) -> None:
+    """Writes the state and, last, checkpoint.json into an empty local folder."""
+    state.write(os.path.join(folder, "state"))
+    hashes = {name: files.sha256(os.path.join(folder, name)) for name in sorted(tf.io.gfile.listdir(folder))}
+    files.write_json(os.path.join(folder, META), {"step": step, "files": hashes, **extra})
+
+
+def _upload(folder: str, place: str) -> None:
+    """Copies a checkpoint to its place in a store, checkpoint.json last."""
+    _remove(place)
+    for name in sorted(os.listdir(folder), key=lambda name: name == META):
+        tf.io.gfile.copy(os.path.join(folder, name), os.path.join(place, name), overwrite=True)
 
 
 def _fault(place: str) -> str | None:

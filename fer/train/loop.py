@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fer import remote
 from fer.augment import policy
 from fer.config import Experiment
 from fer.data import manifest, pipeline
@@ -51,6 +52,7 @@ def train(
     strategy: str,
     watch_spot: bool = False,
     workers: Cluster | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> None:
     """Trains `experiment` on the shards in `data`; the same call goes on where a killed one stopped.
 
@@ -61,6 +63,8 @@ def train(
       strategy: one of `fer.train.devices.STRATEGIES`.
       watch_spot: whether EC2's notice that it takes a spot instance away stops the run in good order.
       workers: the processes that train together, if there are several.
+      on_epoch: called with the entry of history.json once an epoch is over and its checkpoint written; what it raises
+        ends the run, which the same call goes on with.
 
     Raises:
       Stopped: a signal or a notice asked the run to stop; it left a checkpoint.
@@ -76,9 +80,10 @@ def train(
     targets.check(shards, experiment.train.targets)
     distribution = devices.strategy(strategy, experiment.train, workers)
     several = workers if together.several(distribution) else None
-    with together.watched(several), together.scratch(several, workdir) as place:
+    # A worker that is lost is told by `watched`, before it can be taken for a store that is.
+    with remote.kept(workdir, data), together.watched(several), together.scratch(several, workdir) as place:
         together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
-        _train(experiment, shards, dataclasses.replace(folder, path=place), distribution, watch_spot)
+        _train(experiment, shards, dataclasses.replace(folder, path=place), distribution, watch_spot, on_epoch)
         print(f"The best weights, the history and the curves are in {workdir}. To evaluate them:")
         print(f"  python scripts/evaluate.py --workdir={workdir} --data={data} --split=validation")
 
@@ -89,6 +94,7 @@ def _train(
     folder: RunFolder,
     distribution: tf.distribute.Strategy,
     watch_spot: bool,
+    on_epoch: Callable[[dict[str, Any]], None],
 ) -> None:
     """Trains on the devices of `distribution`, of which this process may be one worker; see `train`."""
     source = pipeline.open_split(shards, "train", experiment.data)
@@ -104,6 +110,7 @@ def _train(
         folder=folder,
         epoch_steps=epoch_steps,
         total=total,
+        on_epoch=on_epoch,
     )
     score = validation.scorer(
         distribution, run.state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
@@ -137,6 +144,7 @@ class Run:
     folder: RunFolder
     epoch_steps: int
     total: int
+    on_epoch: Callable[[dict[str, Any]], None]
     seconds: float = 0.0  # of training and validation so far, over all sessions
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     rollbacks: list[Rollback] = dataclasses.field(default_factory=list)
@@ -329,6 +337,7 @@ class Run:
         self.state.loss.reset_state()
         self.state.accuracy.reset_state()
         self._checkpoint(done, self.seconds)
+        self.on_epoch(entry)
 
     def _check_finite(self, done: int) -> None:
         """Sees to it that nothing but numbers is saved: the loss shows it a step later than the weights.

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 import fer
-from fer import config, files
+from fer import config, files, remote
 from fer.config import Experiment
 from fer.data.manifest import Manifest
 from fer.errors import UserError
@@ -50,7 +50,7 @@ class RunFolder:
     def record(self, experiment: Experiment, manifest: Manifest) -> None:
         """Writes config.json, unless the run goes on."""
         path = os.path.join(self.path, RECORD)
-        if tf.io.gfile.exists(path):
+        if remote.surely(path, tf.io.gfile.exists):
             return
         examples = {name: split.examples for name, split in manifest.splits.items()}
         files.write_json(
@@ -72,7 +72,7 @@ class RunFolder:
     def read_history(self, until_step: int) -> list[dict[str, Any]]:
         """The epochs that ended by `until_step`: a killed run may have written one more than it checkpointed."""
         path = os.path.join(self.path, "history.json")
-        if not tf.io.gfile.exists(path):
+        if not remote.surely(path, tf.io.gfile.exists):
             return []
         return [entry for entry in files.read_json(path, "the history") if entry["step"] <= until_step]
 
@@ -107,7 +107,7 @@ def open_folder(path: str, experiment: Experiment, manifest: Manifest) -> RunFol
         or something else.
     """
     record = os.path.join(path, RECORD)
-    if tf.io.gfile.exists(record):
+    if remote.surely(record, tf.io.gfile.exists):
         _check_same(record, files.read_json(record, "the run's config"), experiment, manifest)
     elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if ".tmp-" not in name]:
         raise UserError(f"{path} exists and holds no run (no {RECORD}); choose an empty or a new --workdir.")

@@ -1,0 +1,248 @@
+"""All programs with every path in a store: a server of the S3 protocol on this machine, behind a link that is cut."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+DATA, RUNS = "s3://bucket/faces/synthetic", "s3://bucket/runs"
+SMALL = [
+    "--config=configs/compact.py",
+    "--config.model.name=compact_s",
+    "--config.model.image_size=24",
+    "--config.augment.policy=flip",
+    "--config.optimizer.warmup_epochs=0",
+    "--config.train.precision=float32",
+    "--config.train.global_batch=16",
+    "--config.train.steps=40",
+    "--config.train.checkpoint_steps=4",
+]
+
+
+class Link:
+    """A port that leads to a server, and can be cut and mended."""
+
+    def __init__(self, server: int):
+        self.server = server
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.mend()
+
+    def mend(self) -> None:
+        self.open: list[socket.socket] = []
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", self.port))
+        self.listener.listen(64)
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        for each in [self.listener, *self.open]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.server))
+                self.open += [client, server]
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def link(store):
+    link = Link(urllib.parse.urlsplit(store["AWS_ENDPOINT_URL"]).port)
+    yield link
+    link.cut()
+
+
+@pytest.fixture
+def start(root, store, link):
+    """Starts a program of ours for which s3:// lies behind the link."""
+    started = []
+
+    def starter(program: str, *flags: str, attempts: int = 8) -> subprocess.Popen:
+        environment = {
+            **store,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{link.port}",
+            "AWS_MAX_ATTEMPTS": str(attempts),
+        }
+        command = [sys.executable, str(root / "scripts" / program), *flags]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True))
+        return started[-1]
+
+    yield starter
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def done(process: subprocess.Popen) -> str:
+    """What a program printed that must end well."""
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return output
+
+
+def keys(store, prefix: str) -> list[str]:
+    """The objects of the bucket whose keys begin like this, without the prefix, asked of the server itself."""
+    found = urllib.request.urlopen(f"{store['AWS_ENDPOINT_URL']}/bucket?list-type=2&prefix={prefix}").read()
+    tree = ElementTree.fromstring(found)
+    return sorted(element.text[len(prefix) :] for element in tree.iter() if element.tag.endswith("Key"))
+
+
+def content(store, key: str) -> bytes:
+    return urllib.request.urlopen(f"{store['AWS_ENDPOINT_URL']}/bucket/{key}").read()
+
+
+def wait_for_checkpoint(store, run: str, process: subprocess.Popen, after: int = 0) -> int:
+    """The newest whole checkpoint, once there is one of a step beyond `after`."""
+    while True:
+        names = [
+            key.split("/")[0] for key in keys(store, f"runs/{run}/checkpoints/") if key.endswith("checkpoint.json")
+        ]
+        steps = [int(name.removeprefix("step-")) for name in names]
+        if steps and max(steps) > after:
+            return max(steps)
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def data(root, store):
+    """Shards in the store."""
+    command = [sys.executable, str(root / "scripts" / "convert.py"), "--input=synthetic:400", f"--output={DATA}"]
+    converted = subprocess.run(command, env=store, cwd=root, capture_output=True, text=True, check=False)
+    assert converted.returncode == 0, converted.stderr
+    assert f"to {DATA}" in converted.stdout
+    return DATA
+
+
+@pytest.mark.slow
+def test_the_whole_way_of_the_data_in_a_store_with_an_outage_and_a_killed_run(data, store, link, start, tmp_path):
+    flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/a"]
+    first = start("train.py", *flags)
+    at = wait_for_checkpoint(store, "a", first)
+    link.cut()
+    time.sleep(2)
+    link.mend()  # requests of these two seconds are repeated
+    at = wait_for_checkpoint(store, "a", first, after=at)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    told = done(start("train.py", *flags))
+    assert f"of 40 in {RUNS}/a" in told.splitlines()[0]
+    going_on = int(told.split("Going on after step ")[1].split()[0])
+    assert going_on >= at - 4  # the killed run may have been removing or writing the newest
+    evaluated = done(start("evaluate.py", f"--workdir={RUNS}/a", f"--data={data}", f"--output={RUNS}/a/eval"))
+    assert f"wrote {RUNS}/a/eval/eval.json" in evaluated
+    compared = done(start("compare.py", f"--evals={RUNS}/a/eval/eval.json", "--output=s3://bucket/comparison"))
+    assert "wrote s3://bucket/comparison/comparison.json" in compared
+    names = keys(store, "runs/a/")
+    assert {"config.json", "history.json", "curves.png", "best.json", "eval/eval.json"} <= set(names)
+    assert {name.split("/")[1] for name in names if "/step-" in name} == {f"step-{step:08d}" for step in (32, 36, 40)}
+    assert len([name for name in names if name.startswith("events/")]) == 2
+    assert not [name for name in names if ".tmp" in name]
+    history = json.loads(content(store, "runs/a/history.json"))
+    assert [entry["step"] for entry in history] == [20, 40]
+    accuracy = json.loads(content(store, "runs/a/eval/eval.json"))["accuracy"]
+    assert accuracy == json.loads(content(store, "runs/a/best.json"))["accuracy"]
+    assert json.loads(content(store, "comparison/comparison.json"))["runs"][0]["accuracy"] == accuracy
+
+
+@pytest.mark.slow
+def test_a_connection_that_stays_broken_is_a_sentence_and_the_run_goes_on_later(data, store, link, start):
+    flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/b"]
+    first = start("train.py", *flags, attempts=2)
+    at = wait_for_checkpoint(store, "b", first)
+    link.cut()
+    try:
+        _, errors = first.communicate(timeout=300)
+    finally:
+        link.mend()
+    assert first.returncode == 1, errors
+    assert "Traceback" not in errors
+    said = [line for line in errors.splitlines() if line.startswith("train.py: ")]
+    assert len(said) == 1, errors
+    assert f"{RUNS}/b" in said[0]
+    assert "run the same command again" in said[0] or "Cannot write" in said[0]
+    whole = wait_for_checkpoint(store, "b", start("train.py", "--list_models"))
+    assert whole >= at
+    told = done(start("train.py", *flags))
+    assert f"Going on after step {whole} of 40" in told
+    assert len(json.loads(content(store, "runs/b/history.json"))) == 2
+
+
+class Denied(http.server.BaseHTTPRequestHandler):
+    """A store that allows nothing, as S3 says it."""
+
+    def _deny(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = (
+            b""
+            if self.command == "HEAD"
+            else b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        )
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _deny  # noqa: N815  the library's names
+
+    def log_message(self, *_) -> None:
+        """Says nothing."""
+
+
+def test_a_missing_bucket_denied_access_and_no_connection_are_a_sentence_each(root: pathlib.Path, store, tmp_path):
+    denying = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied)
+    threading.Thread(target=denying.serve_forever, daemon=True).start()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        cases = {
+            "There is no bucket nobody": ("s3://nobody/runs/a", store["AWS_ENDPOINT_URL"]),
+            "Access to the bucket bucket is denied": (f"{RUNS}/c", f"http://127.0.0.1:{denying.server_port}"),
+            "The bucket bucket cannot be reached (": (f"{RUNS}/c", f"http://127.0.0.1:{closed.getsockname()[1]}"),
+        }
+        started = {}
+        for said, (workdir, endpoint) in cases.items():
+            environment = {**store, "AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": "1"}
+            command = [
+                sys.executable,
+                str(root / "scripts" / "train.py"),
+                *SMALL[:1],
+                "--data=x",
+                f"--workdir={workdir}",
+            ]
+            pipe = subprocess.PIPE
+            started[said] = subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True)
+        for said, process in started.items():
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 1
+            assert errors.startswith(f"train.py: {said}"), errors
+            assert len(errors.splitlines()) == 1
+    denying.shutdown()
+    assert keys(store, "runs/c/") == []
