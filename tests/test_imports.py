@@ -9,7 +9,7 @@ import fer
 
 PACKAGE = pathlib.Path(fer.__file__).parent
 BASE = {"labels", "config", "errors", "files", "remote"}
-ROOMS = {"data", "augment", "models", "train", "evaluation", "benchmark", "demo"}
+ROOMS = {"data", "augment", "models", "train", "evaluation", "benchmark", "demo", "sweep"}
 # room -> the rooms that it may import besides the base and itself
 ALLOWED = {
     "data": set(),
@@ -19,6 +19,7 @@ ALLOWED = {
     "train": {"data", "augment", "models", "evaluation.metrics", "evaluation.plots"},
     "demo": {"data", "evaluation"},
     "benchmark": {"data", "augment", "models", "train", "evaluation"},
+    "sweep": {"data", "train", "evaluation"},  # trains and evaluates whole runs, and reads the manifest's hash
 }
 
 

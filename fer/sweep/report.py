@@ -1,0 +1,173 @@
+"""What came of a sweep: one table as Markdown and JSON, and Optuna's pictures of history and importances."""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import warnings
+from typing import Any, Callable
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from fer import files
+from fer.sweep.study import Plan
+
+SCHEMA_VERSION = 1
+TARGET = "validation accuracy"
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "under way",
+    TrialState.WAITING: "waiting",
+}
+
+
+def write(output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], str]) -> list[str]:
+    """Writes sweep.json, sweep.md and the pictures that can be drawn so far. Returns their paths.
+
+    Args:
+      output: a folder.
+      study: as it is now.
+      plan: of the sweep.
+      folder: from a trial's number to its run folder.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    content = summary(study, plan, folder)
+    pictures = _pictures(study, plan)
+    for name, picture in pictures.items():
+        files.write_bytes(os.path.join(output, name), picture)
+    files.write_text(os.path.join(output, "sweep.md"), markdown(content, list(pictures)))
+    files.write_json(os.path.join(output, "sweep.json"), content)
+    return [os.path.join(output, name) for name in ("sweep.json", "sweep.md", *pictures)]
+
+
+def summary(study: optuna.Study, plan: Plan, folder: Callable[[int], str]) -> dict[str, Any]:
+    """What sweep.json holds: every trial, the best first, and the mean over seeds where the sweep has several."""
+    trials = [_trial(trial, folder(trial.number)) for trial in plan.of(study)]
+    trials.sort(key=lambda trial: (trial["state"] != "complete", -(trial["accuracy"] or 0.0), trial["number"]))
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "grid" if plan.is_grid else "space",
+        "fields": list(plan.space),
+        "planned": plan.trials,
+        "pruning": study.user_attrs["asked"]["pruning"],
+        "trials": trials,
+        "over_seeds": _over_seeds(trials) if "seed" in plan.space else [],
+        "importances": _importances(study),
+    }
+
+
+def markdown(content: dict[str, Any], pictures: list[str]) -> str:
+    """The tables of a `summary`."""
+    fields = content["fields"]
+    head = ["trial", *fields, "accuracy, validation", "epochs", "state", "run folder"]
+    rows = [
+        [
+            str(trial["number"]),
+            *(str(trial["values"].get(field, "")) for field in fields),
+            "" if trial["accuracy"] is None else f"{100 * trial['accuracy']:.2f} %",
+            str(trial["epochs"]),
+            trial["state"] + (f": {trial['failure']}" if trial["failure"] else ""),
+            trial["folder"],
+        ]
+        for trial in content["trials"]
+    ]
+    done = sum(trial["state"] == "complete" for trial in content["trials"])
+    lines = ["# Sweep", "", f"{done} of {content['planned']} trials are complete; pruning: {content['pruning']}.", ""]
+    lines += _table(head, rows)
+    if content["over_seeds"]:
+        others = [field for field in fields if field != "seed"]
+        head = [*others, "seeds", "mean accuracy", "standard deviation"]
+        rows = [
+            [
+                *(str(group["values"][field]) for field in others),
+                str(group["seeds"]),
+                f"{100 * group['mean']:.2f} %",
+                "" if group["deviation"] is None else f"{100 * group['deviation']:.2f} points",
+            ]
+            for group in content["over_seeds"]
+        ]
+        lines += ["", "## Over seeds", "", *_table(head, rows)]
+    if content["importances"]:
+        rows = [[field, f"{share:.3f}"] for field, share in content["importances"].items()]
+        lines += ["", "## Importances", "", *_table(["field", "share of the variance (fANOVA)"], rows)]
+    return "\n".join([*lines, *(f"\n![{name[:-4]}]({name})" for name in pictures), ""])
+
+
+def _trial(trial: FrozenTrial, folder: str) -> dict[str, Any]:
+    return {
+        "number": trial.number,
+        "values": dict(trial.params),
+        "state": STATES[trial.state],
+        "accuracy": trial.user_attrs.get("accuracy"),
+        "epochs": max(trial.intermediate_values, default=0),
+        "failure": trial.user_attrs.get("failure"),
+        "folder": folder,
+    }
+
+
+def _over_seeds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation (n - 1) of the accuracies of complete trials that differ in their seed alone."""
+    groups: dict[str, tuple[dict[str, Any], list[float]]] = {}
+    for trial in trials:
+        if trial["state"] == "complete":
+            others = {field: value for field, value in trial["values"].items() if field != "seed"}
+            groups.setdefault(repr(sorted(others.items())), (others, []))[1].append(trial["accuracy"])
+    found = [
+        {
+            "values": values,
+            "seeds": len(accuracies),
+            "mean": statistics.mean(accuracies),
+            "deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        }
+        for values, accuracies in groups.values()
+    ]
+    return sorted(found, key=lambda group: -group["mean"])
+
+
+def _importances(study: optuna.Study) -> dict[str, float]:
+    """fANOVA's share of each field in the variance of the accuracy; {} where there are too few or equal results."""
+    if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) < 2:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return {
+        field: float(share)
+        for field, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
+    }
+
+
+def _pictures(study: optuna.Study, plan: Plan) -> dict[str, bytes]:
+    """PNG bytes by file name: of what there are results for."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from optuna.visualization import matplotlib as drawing
+
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that these drawings are experimental
+        pictures = {"history.png": _png(drawing.plot_optimization_history(study, target_name=TARGET))}
+        if _importances(study):
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+            pictures["importances.png"] = _png(
+                drawing.plot_param_importances(study, evaluator=evaluator, target_name=TARGET)
+            )
+    return pictures
+
+
+def _png(axes: Any) -> bytes:
+    buffer = io.BytesIO()
+    axes.figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+    axes.figure.clear()
+    return buffer.getvalue()
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *escaped]]

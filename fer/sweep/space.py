@@ -1,0 +1,184 @@
+"""What differs between the runs of a sweep, read strictly from a line of text.
+
+A grid, every combination once:      seed=0,1,2; model.dropout=0.2,0.4
+A space, which Optuna searches:      optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)
+
+Fields are those of `fer.config.Experiment`, with dots. A value is read as the field's type; a comma within parentheses
+belongs to the value, so that augmentation policies can be listed. Ranges of a space, both ends included:
+
+    uniform(low,high)  uniform(low,high,step)  log(low,high)  choice(a,b,...)
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import re
+import typing
+from typing import Any, Union
+
+from fer import config
+from fer.config import Experiment
+from fer.errors import UserError
+
+Value = Union[bool, int, float, str]
+RANGES = ("uniform", "log")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    values: tuple[Value, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """A number between two others, both included; whole where the field is."""
+
+    low: float
+    high: float
+    whole: bool
+    log: bool = False
+    step: float | None = None
+
+
+Space = dict[str, Union[Choice, Range]]  # by field
+
+
+def grid(text: str, base: Experiment) -> Space:
+    """Reads a grid: the values of each field.
+
+    Raises:
+      UserError: names what is wrong: a field that does not exist, a value of another type or listed twice, or a
+        combination that `base` cannot have.
+    """
+    space: Space = {}
+    for field, values in _fields(text):
+        space[field] = Choice(_values(field, values))
+    for point in points(space):
+        applied(base, point)
+    return space
+
+
+def search(text: str, base: Experiment) -> Space:
+    """Reads a space to search: the range of each field. The ends of ranges and each choice are tried on `base`.
+
+    Raises:
+      UserError: names what is wrong, as `grid` does.
+    """
+    space: Space = {field: _dimension(field, values) for field, values in _fields(text)}
+    for field, dimension in space.items():
+        for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
+            applied(base, {field: value})
+    return space
+
+
+def points(space: Space) -> list[dict[str, Value]]:
+    """Every combination of a grid's values, the last field's changing fastest."""
+    choices = [dimension.values for dimension in space.values() if isinstance(dimension, Choice)]
+    return [dict(zip(space, values)) for values in itertools.product(*choices)]
+
+
+def applied(base: Experiment, values: dict[str, Value]) -> Experiment:
+    """`base` with some fields changed.
+
+    Raises:
+      UserError: the experiment that comes of it is none, see `fer.config.Experiment.validate`.
+    """
+    experiment = copy.deepcopy(base)
+    for field, value in values.items():
+        holder: Any = experiment
+        *parents, name = field.split(".")
+        for parent in parents:
+            holder = getattr(holder, parent)
+        setattr(holder, name, value)
+    experiment.validate()
+    return experiment
+
+
+def types() -> dict[str, type]:
+    """The type of each field of an experiment, by its path."""
+    found: dict[str, type] = {}
+
+    def visit(kind: type, path: str) -> None:
+        for name, expected in typing.get_type_hints(kind).items():
+            if dataclasses.is_dataclass(expected):
+                visit(expected, f"{path}{name}.")
+            else:
+                found[path + name] = expected
+
+    visit(Experiment, "")
+    return found
+
+
+def _fields(text: str) -> list[tuple[str, str]]:
+    """The fields and what stands behind their equals signs."""
+    known, found = types(), []
+    for part in _split(text, ";"):
+        field, equals, values = (piece.strip() for piece in part.partition("="))
+        if not equals or not values:
+            raise UserError(f"{part.strip()!r} is no field with its values, as in seed=0,1,2; model.dropout=0.2,0.4.")
+        if field not in known:
+            raise UserError(f"There is no field {field}{config.nearest(field, list(known))}.")
+        if field in dict(found):
+            raise UserError(f"{field} is there twice; list all its values once.")
+        found.append((field, values))
+    return found
+
+
+def _dimension(field: str, text: str) -> Choice | Range:
+    called = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if called and called[1] == "choice":
+        return Choice(_values(field, called[2]))
+    if not called or called[1] not in RANGES:
+        raise UserError(
+            f"{field}={text} is no range: it must be uniform(low,high), uniform(low,high,step), log(low,high) or "
+            "choice(a,b,...)."
+        )
+    kind = types()[field]
+    if kind not in (int, float):
+        raise UserError(f"{field} is of type {kind.__name__}, which has no {called[1]}(...): use choice(a,b,...).")
+    numbers = [_value(field, part) for part in _split(called[2], ",")]
+    log = called[1] == "log"
+    if len(numbers) not in ((2,) if log else (2, 3)) or not numbers[0] < numbers[1]:
+        raise UserError(
+            f"{field}={text} must have a lower and a higher end" + ("." if log else ", and perhaps a step.")
+        )
+    if (log and numbers[0] <= 0) or (len(numbers) == 3 and numbers[2] <= 0):
+        raise UserError(f"{field}={text}: the lower end of log(...) and every step must be above 0.")
+    return Range(*numbers[:2], whole=kind is int, log=log, step=numbers[2] if len(numbers) == 3 else None)
+
+
+def _values(field: str, text: str) -> tuple[Value, ...]:
+    values = tuple(_value(field, part) for part in _split(text, ","))
+    twice = [value for position, value in enumerate(values) if value in values[:position]]
+    if twice:
+        raise UserError(f"{field} lists {twice[0]!r} twice.")
+    return values
+
+
+def _value(field: str, text: str) -> Value:
+    """A value of the field's type."""
+    kind, text = types()[field], text.strip()
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{field} is of type {kind.__name__}, and {text!r} is not.") from error
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts of a text between separators that stand outside parentheses; an empty part is a mistake."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    if depth or not all(part.strip() for part in parts):
+        raise UserError(f"{text!r} has an empty part or an unpaired parenthesis.")
+    return parts

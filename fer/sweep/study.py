@@ -1,0 +1,106 @@
+"""The study that the processes of a sweep share, in Optuna's storage, and what its trials are.
+
+The storage numbers trials one by one for all processes. Trial k is the k-th point of a grid, or the k-th that is
+sampled, for whoever gets it; so a grid has each of its points exactly once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from fer.errors import UserError
+from fer.sweep.space import Choice, Range, Space, Value, points
+
+NAME = "sweep"
+JOURNAL = "journal:"
+STARTUP = 4  # trials that end before the median of them is worth something
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a sweep tries."""
+
+    space: Space
+    is_grid: bool
+    trials: int  # of the whole study
+    seed: int  # of the search: what is drawn depends on it, on the trial's number and on the results so far
+
+    def draw(self, study: optuna.Study, trial: optuna.Trial) -> dict[str, Value]:
+        """The values of a trial: point number k of a grid, or new ones. A trial that has some keeps them."""
+        if self.is_grid:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                fixed = points(self.space)[trial.number]
+                study.sampler = optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler())
+        else:
+            study.sampler = optuna.samplers.TPESampler(seed=self.seed + trial.number)
+        return {field: _suggest(trial, field, dimension) for field, dimension in self.space.items()}
+
+    def of(self, study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
+        """The trials of the plan so far, in the order of their numbers; those in `states`, or all."""
+        found = study.get_trials(deepcopy=False, states=states or None)
+        return [trial for trial in found if trial.number < self.trials]
+
+
+def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: int) -> optuna.Study:
+    """The study in `storage`, made if there is none.
+
+    Args:
+      storage: journal:PATH, or the URL of a database as SQLAlchemy takes it.
+      asked: all that decides the sweep; a study that is there must have been made for the same.
+      pruning: median (a trial ends once its best epoch so far is below the median of the others' at that epoch) | none.
+      prune_after: epochs that every trial may train.
+
+    Raises:
+      UserError: the storage cannot be opened, or belongs to another sweep.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = optuna.pruners.NopPruner()
+    if pruning == "median":
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=prune_after)
+    try:
+        study = optuna.create_study(
+            storage=_storage(storage), study_name=NAME, direction="maximize", load_if_exists=True, pruner=pruner
+        )
+    except Exception as error:  # of the storage's driver, whichever that is
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"--storage={storage} cannot be opened ({reason}); give journal:PATH or a database, as in "
+            "sqlite:///sweep.db."
+        ) from error
+    if "asked" not in study.user_attrs:
+        study.set_user_attr("asked", asked)
+    found = study.user_attrs["asked"]
+    different = [name for name in asked if found.get(name) != asked[name]]
+    if different:
+        name = different[0]
+        raise UserError(
+            f"{storage} belongs to a sweep with another {name} ({found.get(name)!r}, not {asked[name]!r}); choose "
+            "another --storage and --output, or give the flags of that sweep."
+        )
+    return study
+
+
+def _storage(storage: str) -> optuna.storages.BaseStorage:
+    if not storage.startswith(JOURNAL):
+        return optuna.storages.RDBStorage(storage)
+    path = storage[len(JOURNAL) :]
+    if "://" in path:
+        raise ValueError("a journal lies on a disk that all processes see")
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
+
+
+def _suggest(trial: optuna.Trial, field: str, dimension: Choice | Range) -> Value:
+    if isinstance(dimension, Choice):
+        return trial.suggest_categorical(field, dimension.values)
+    if dimension.whole:
+        low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
+        return trial.suggest_int(field, low, high, step=step, log=dimension.log)
+    return trial.suggest_float(field, dimension.low, dimension.high, step=dimension.step, log=dimension.log)

@@ -1,0 +1,149 @@
+"""A sweep: takes trials until none is left, trains and evaluates each in a run folder, and reports.
+
+In the output folder:
+    trial-0000/ ...    a run folder each, with eval.json of the validation split and what belongs to it
+    study.journal      the study, unless another storage is named
+    sweep.md, sweep.json, history.png, importances.png
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import warnings
+from typing import Any
+
+import optuna
+import tensorflow as tf
+from optuna.trial import TrialState
+
+from fer import files
+from fer.config import Experiment
+from fer.data import manifest
+from fer.errors import UserError
+from fer.evaluation import evaluate
+from fer.sweep import claims, report, study
+from fer.sweep.space import applied
+from fer.sweep.study import JOURNAL, Plan
+from fer.train import loop
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What is asked for."""
+
+    base: Experiment
+    plan: Plan
+    data: str  # folder of shards
+    output: str
+    storage: str = ""  # journal:PATH or the URL of a database; "": a journal in the output folder
+    pruning: str = "auto"  # median | none | auto: median for a search, none for a grid
+    prune_after: int = 3  # epochs
+    strategy: str = "auto"
+
+    def folder(self, number: int) -> str:
+        """The run folder of a trial."""
+        return os.path.join(self.output, f"trial-{number:04d}")
+
+    def open_study(self) -> optuna.Study:
+        """The study, shared by all processes that are given the same flags.
+
+        Raises:
+          UserError: the data or the storage cannot be read, or the study belongs to another sweep.
+        """
+        if not self.storage and "://" in self.output:
+            raise UserError(
+                f"--storage is missing: a study cannot be kept in {self.output}; name a journal or database."
+            )
+        pruning = self.pruning
+        if pruning == "auto":
+            pruning = "none" if self.plan.is_grid else "median"
+        asked = {
+            "config": self.base.to_dict(),
+            "space": {field: dataclasses.asdict(dimension) for field, dimension in self.plan.space.items()},
+            "kind": "grid" if self.plan.is_grid else "space",
+            "data": manifest.read(self.data).sha256,
+            "pruning": f"{pruning}, after {self.prune_after} epochs",
+        }
+        storage = self.storage or JOURNAL + os.path.join(self.output, "study.journal")
+        return study.open_study(storage, json.loads(json.dumps(asked)), pruning, self.prune_after)
+
+
+def run(sweep: Sweep) -> list[str]:
+    """Trains until no trial is left to take, then writes the report. Returns the paths of its files.
+
+    Raises:
+      Stopped: a signal asked the sweep to stop; the same command takes up the trial that was under way.
+      UserError: see `Sweep.open_study`. A trial that fails is recorded with its reason, and the others go on.
+    """
+    shared = sweep.open_study()
+    while (trial := claims.take(shared, sweep.plan)) is not None:
+        with claims.alive(shared, trial):
+            _train(sweep, shared, trial)
+        tf.keras.backend.clear_session()  # the next trial's model is another
+    others = len(sweep.plan.of(shared, TrialState.RUNNING))
+    if others:
+        print(f"{others} trials are still trained by other processes, whose results are not in this report.")
+    return report.write(sweep.output, shared, sweep.plan, sweep.folder)
+
+
+def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
+    """One trial, from its values to its evaluation; what goes wrong in it is its own result."""
+    values, folder = sweep.plan.draw(shared, trial), sweep.folder(trial.number)
+    print(f"trial {trial.number} of {sweep.plan.trials}, in {folder}:", flush=True)
+    print("  " + ", ".join(f"{field}={value}" for field, value in values.items()), flush=True)
+    state = TrialState.COMPLETE
+    try:
+        _report_past(trial, folder)
+        on_epoch = _hook(trial)
+        try:
+            loop.train(applied(sweep.base, values), sweep.data, folder, sweep.strategy, on_epoch=on_epoch)
+        except optuna.TrialPruned as pruned:
+            print(f"trial {trial.number} is given up: {pruned}", flush=True)
+            state = TrialState.PRUNED
+        accuracy = _evaluated(folder, sweep.data)
+    except (UserError, tf.errors.ResourceExhaustedError) as error:
+        print(f"trial {trial.number} failed: {files.reason(error)}", flush=True)
+        trial.set_user_attr("failure", files.reason(error))
+        shared.tell(trial, state=TrialState.FAIL)
+        return
+    trial.set_user_attr("accuracy", accuracy)
+    shared.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
+
+
+def _hook(trial: optuna.Trial):
+    """What is called after each epoch: tells the study its accuracy, and gives the trial up if the study says so."""
+
+    def on_epoch(entry: dict[str, Any]) -> None:
+        _tell(trial, entry)
+        if trial.should_prune():
+            raise optuna.TrialPruned(
+                f"after epoch {entry['epoch']} its accuracy {entry['validation_accuracy']:.4f} is below the others'"
+            )
+
+    return on_epoch
+
+
+def _report_past(trial: optuna.Trial, folder: str) -> None:
+    """Tells the study the epochs of a trial that is taken up again: its process may have died before it could."""
+    path = os.path.join(folder, "history.json")
+    if tf.io.gfile.exists(path):
+        for entry in files.read_json(path, "the run's history"):
+            _tell(trial, entry)
+
+
+def _tell(trial: optuna.Trial, entry: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an epoch that is known already, which changes nothing
+        trial.report(entry["validation_accuracy"], entry["epoch"])
+
+
+def _evaluated(folder: str, data: str) -> float:
+    """Evaluates the trial's best weights on the validation split into its folder. Returns the accuracy."""
+    with contextlib.suppress(UserError):
+        return float(files.read_json(os.path.join(folder, "eval.json"), "the evaluation")["accuracy"])
+    found = evaluate.evaluate(evaluate.Request([folder], data))
+    evaluate.write(found, folder)
+    return float(found.content["accuracy"])

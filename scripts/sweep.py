@@ -1,0 +1,64 @@
+"""Tries many settings: python scripts/sweep.py --config=FILE --data=DIR --output=DIR --grid='seed=0,1,2'.
+
+The same command, in as many processes or on as many machines as there are, shares one study; a killed one goes on.
+"""
+
+import importlib.util
+
+from absl import flags
+from ml_collections import config_flags
+
+from fer import cli, config
+from fer.errors import UserError
+from fer.train import devices
+
+PRUNING = ("auto", "median", "none")
+STRATEGIES = [name for name in devices.STRATEGIES if name != "multi_worker"]
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment that is varied: see configs/.")
+DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the trials' run folders and of the report.", required=True)
+GRID = flags.DEFINE_string("grid", None, "Every combination: 'seed=0,1,2; model.dropout=0.2,0.4'.")
+SPACE = flags.DEFINE_string(
+    "space",
+    None,
+    "What is searched: 'optimizer.learning_rate=log(0.01,1); optimizer.name=choice(a,b)'; uniform(a,b[,step]).",
+)
+TRIALS = flags.DEFINE_integer("trials", 20, "Trials of --space, over all processes; a grid has its points.", 1)
+STORAGE = flags.DEFINE_string("storage", "", "Of the study: journal:PATH or sqlite:///PATH (default: in --output).")
+PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Gives trials up that are below the median; auto: of --space.")
+PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs that every trial may train.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Of the search. The runs' own is config.seed.", lower_bound=0)
+STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Where each trial runs: on this machine.")
+flags.mark_flags_as_mutual_exclusive(["grid", "space"], required=True)
+
+
+def main() -> None:
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("Sweeps need Optuna: install the extra sweep, as in pip install -e '.[sweep]'.")
+    if CONFIG.value is None:
+        raise UserError("--config is missing: the experiment that is varied, a file of configs/.")
+    from fer.sweep import space, study, sweep
+
+    base = config.checked(CONFIG.value)
+    if GRID.value:
+        found = space.grid(GRID.value, base)
+        plan = study.Plan(found, True, len(space.points(found)), SEED.value)
+    else:
+        plan = study.Plan(space.search(SPACE.value, base), False, TRIALS.value, SEED.value)
+    asked = sweep.Sweep(
+        base=base,
+        plan=plan,
+        data=DATA.value,
+        output=OUTPUT.value,
+        storage=STORAGE.value,
+        pruning=PRUNE.value,
+        prune_after=PRUNE_AFTER.value,
+        strategy=STRATEGY.value,
+    )
+    for path in sweep.run(asked):
+        print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,121 @@
+"""Trials go to exactly one process each, and those of dead processes to another."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
+
+from optuna.trial import TrialState
+
+from fer.config import Experiment
+from fer.errors import UserError
+from fer.sweep import claims, space, study
+from fer.sweep.study import Plan
+
+WORKER = """
+import json, os, sys, time
+from fer.config import Experiment
+from fer.sweep import claims, space, study
+storage, text, dies = sys.argv[1:]
+found = space.grid(text, Experiment())
+plan = study.Plan(found, True, len(space.points(found)), 0)
+shared = study.open_study(storage, {"grid": text}, "none", 0)
+claims.SETTLE = 0.2
+while (trial := claims.take(shared, plan)) is not None:
+    values = plan.draw(shared, trial)
+    print(json.dumps([trial.number, values]), flush=True)
+    if dies == "yes":
+        os.kill(os.getpid(), 9)
+    time.sleep(0.05)
+    shared.tell(trial, values["model.dropout"])
+"""
+GRID = "seed=0,1,2,3; model.dropout=0.1,0.2,0.3"
+
+
+def opened(storage: str) -> tuple[optuna.Study, Plan]:
+    found = space.grid(GRID, Experiment())
+    return study.open_study(storage, {"grid": GRID}, "none", 0), Plan(found, True, len(space.points(found)), 0)
+
+
+def start(storage: str, dies: str = "no") -> subprocess.Popen:
+    command = [sys.executable, "-c", WORKER, storage, GRID, dies]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("scheme", ["journal:", "sqlite:///"])
+def test_processes_that_share_a_study_train_each_point_once_and_the_dead_ones_again(tmp_path, scheme):
+    storage = f"{scheme}{tmp_path}/study"
+    killed = start(storage, dies="yes")
+    first = killed.communicate(timeout=120)[0].splitlines()
+    assert (killed.returncode, len(first)) == (-9, 1)
+    workers = [start(storage) for _ in range(2)]
+    outputs = [worker.communicate(timeout=120) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], outputs
+    taken = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
+    shared, plan = opened(storage)
+    expected = [[number, values] for number, values in enumerate(space.points(plan.space))]
+    assert sorted(taken, key=lambda pair: pair[0]) == expected
+    assert json.loads(first[0]) in taken  # with the values that it had
+    assert all(output for output, _ in outputs)  # both had some
+    assert [trial.params for trial in plan.of(shared, TrialState.COMPLETE)] == space.points(plan.space)
+
+
+def test_a_silent_process_of_another_machine_loses_its_trial_and_a_living_one_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "SETTLE", 0.05)
+    monkeypatch.setattr(claims, "SILENCE", 1.0)
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    shared, plan = opened(f"journal:{tmp_path}/study")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(claims, "_host", lambda: "elsewhere")
+        trials = [claims.take(shared, plan) for _ in range(plan.trials)]
+    with claims.alive(shared, trials[0]):
+        again = [claims.take(shared, plan) for _ in range(plan.trials)]
+    assert [trial and trial.number for trial in again] == [*range(1, plan.trials), None]
+
+
+def test_what_a_search_draws_depends_on_seed_and_number_alone_as_long_as_the_results_are_the_same(tmp_path):
+    found = space.search("optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)", Experiment())
+
+    def drawn(name: str, seed: int) -> list[dict]:
+        plan = Plan(found, False, 12, seed)
+        shared = study.open_study(f"journal:{tmp_path}/{name}", {}, "none", 0)
+        while (trial := claims.take(shared, plan)) is not None:
+            shared.tell(trial, plan.draw(shared, trial)["optimizer.learning_rate"])
+        return [trial.params for trial in plan.of(shared)]
+
+    one = drawn("one", 0)
+    assert one == drawn("another", 0) != drawn("third", 1)
+    assert len(one) == 12
+    assert all(0.01 <= values["optimizer.learning_rate"] <= 1 for values in one)
+    best = max(values["optimizer.learning_rate"] for values in one)
+    assert best > 0.5  # it looks where it was good
+
+
+@pytest.mark.parametrize("storage", ["mysql", "journal:s3://bucket/study", "sqlite:////nowhere/at/all.db"])
+def test_a_storage_that_cannot_be_opened_is_a_sentence(storage):
+    with pytest.raises(UserError, match=r"cannot be opened .*give journal:PATH or a database"):
+        study.open_study(storage, {}, "none", 0)
+
+
+def test_a_study_of_another_sweep_is_refused(tmp_path):
+    study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "a"}, "none", 0)
+    with pytest.raises(UserError, match=r"another data \('a', not 'b'\); choose another --storage"):
+        study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "b"}, "none", 0)
+
+
+def test_a_process_is_told_from_a_later_one_with_its_number():
+    began = claims._began(os.getpid())
+    assert began
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    time.sleep(0.1)
+    try:
+        assert claims._began(child.pid) not in ("", began)
+    finally:
+        child.kill()
+        child.wait()
+    assert claims._began(child.pid) == ""
