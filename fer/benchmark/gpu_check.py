@@ -1,0 +1,279 @@
+"""Whether a machine's GPUs do what they are there for, in one go: `make gpu-check`.
+
+Checks, each of which can fail:
+    device          the forward and backward pass lie on the device, with all their convolutions
+    mixed_float16   its convolutions are float16, the loss falls, and loss and weights stay numbers
+    xla             the compiled step is compiled, on the device, and gives the loss that the other one gives
+    augmenter       no operation of it computes anywhere but on the device
+    input           a run waits for its input less than 1 % of its time
+Then images a second, by precision and by number of devices, with the efficiency against one.
+
+`--device=CPU` rehearses all that where there is no GPU: one logical CPU stands in for the GPU, another is the host.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+import fer
+from fer.augment import policy
+from fer.augment.draws import Draws
+from fer.benchmark import placement
+from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
+from fer.data import synthetic
+from fer.data.batches import Batch
+from fer.data.records import Faces
+from fer.errors import UserError
+from fer.labels import CLASSES
+from fer.train import state, step
+from fer.train.feed import Feed
+
+DEVICES = ("GPU", "CPU")
+WAITING = 0.01  # the share of its time that a run may wait for input
+TOLERANCE = 2e-2  # of the loss of a step compiled by XLA, relative: it fuses and reorders sums
+WARM_UP = 5  # steps that are not measured
+TOTAL = 10**6  # steps of the schedule, more than are ever taken
+POLICY = (
+    "flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.4,high=0.2)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is run."""
+
+    device: str = "GPU"  # one of DEVICES
+    model: Model = dataclasses.field(default_factory=lambda: Model(name="compact", dropout=0.3))
+    batch: int = 256  # a device
+    steps: int = 60  # of each rate
+    learning: int = 20  # steps on one batch, in which its loss must fall
+    faces: int = 4000
+    precisions: Sequence[str] = PRECISIONS
+
+    def experiment(self, devices: int = 1, augment: str = POLICY, **train: Any) -> Experiment:
+        """A run on so many devices; further arguments are fields of `fer.config.Train`."""
+        settings = {"global_batch": self.batch * devices, "deterministic": False, "ema_decay": 0.999, **train}
+        return Experiment(
+            model=self.model,
+            augment=Augment(policy=augment),
+            optimizer=Optimizer(learning_rate=0.05, warmup_epochs=0.0),
+            train=Train(**settings),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What was found of one promise."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+def devices(kind: str) -> list[str]:
+    """The names of the devices to check; a rehearsal makes two logical CPUs and takes the one that is not the host.
+
+    Raises:
+      UserError: there is no GPU.
+    """
+    if kind == "GPU":
+        found = tf.config.list_physical_devices("GPU")
+        if not found:
+            raise UserError(
+                "TensorFlow sees no GPU on this machine, so there is nothing to check: see nvidia-smi, and install "
+                "the extra gpu; --device=CPU rehearses the checks."
+            )
+        return [f"GPU:{number}" for number in range(len(found))]
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if not tf.config.get_logical_device_configuration(cpu):
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    return ["CPU:1"]
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """All checks and rates, as JSON holds them.
+
+    Raises:
+      UserError: there is no such device, or a step cannot be made.
+    """
+    names = devices(settings.device)
+    images, labels = synthetic.faces(settings.faces, seed=0)
+    faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(settings.faces), None)
+    checks = [
+        check_augmenter(settings, names[0], faces),
+        *check_steps(settings, names[0], faces),
+        check_input(settings, names, faces),
+    ]
+    return {
+        "schema_version": 1,
+        "rehearsal": settings.device == "CPU",
+        "passed": all(check.passed for check in checks),
+        "checks": [dataclasses.asdict(check) for check in checks],
+        "rates": rates(settings, names, faces),
+        "model": settings.model.name,
+        "batch_per_device": settings.batch,
+        "devices": [_details(name) for name in names],
+        "versions": {
+            "fer": fer.__version__,
+            "python": platform.python_version(),
+            "tensorflow": tf.__version__,
+            **{name: tf.sysconfig.get_build_info().get(f"{name}_version") for name in ("cuda", "cudnn")},
+        },
+    }
+
+
+def check_augmenter(settings: Settings, device: str, faces: Faces, augment: policy.Augmenter | None = None) -> Check:
+    """Whether the augmenter, by default that of the longest policy, computes on `device` and nowhere else."""
+    augment = augment or policy.augmenter(POLICY)
+
+    @tf.function
+    def augmented(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.device(device):
+            return augment(images, targets, Draws(seed, tf.range(settings.batch), settings.batch))
+
+    with tf.device(device):
+        images = tf.constant(faces.images[: settings.batch])
+        targets = tf.one_hot(faces.labels[: settings.batch], len(CLASSES))
+        seed = tf.constant([0, 1])
+    nodes = placement.placed(lambda: augmented(images, targets, seed))
+    elsewhere = placement.on_other_devices(nodes, device)
+    here = sum(node.device == device for node in nodes)
+    found = f"{here} operations on {device}, {len(elsewhere)} elsewhere"
+    return Check("augmenter", here > 0 and not elsewhere, found + _named(elsewhere))
+
+
+def check_steps(settings: Settings, device: str, faces: Faces) -> list[Check]:
+    """What the step promises: that it is on the device, trains in mixed_float16, and can be compiled by XLA."""
+    plain = _learned(settings, device, faces, precision="float32")
+    elsewhere = [node for node in plain.convolutions() if node.device != device]
+    used = Check(
+        "device",
+        bool(plain.convolutions()) and not elsewhere,
+        f"{len(plain.convolutions())} convolutions, {len(elsewhere)} not on {device}" + _named(elsewhere),
+    )
+    compiled = _learned(settings, device, faces, precision="float32", jit_compile=True)
+    clusters = sum(node.compiled and node.device == device for node in compiled.nodes)
+    difference = abs(compiled.losses[0] / plain.losses[0] - 1)
+    xla = Check(
+        "xla",
+        clusters > 0 and difference < TOLERANCE,
+        f"{clusters} compiled clusters on {device}; the first loss differs by {difference:.1e} of itself",
+    )
+    mixed = _learned(settings, device, faces, precision="mixed_float16")
+    halves = sum(node.dtype == tf.float16 and node.device == device for node in mixed.convolutions())
+    first, last = mixed.losses[0], statistics.mean(mixed.losses[-3:])
+    half = Check(
+        "mixed_float16",
+        halves > 0 and mixed.finite and last < first,
+        f"{halves} convolutions in float16 on {device}; the loss goes from {first:.3f} to {last:.3f}, loss and weights "
+        f"{'are' if mixed.finite else 'are not'} numbers",
+    )
+    return [used, half, xla]
+
+
+def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = WAITING) -> Check:
+    """Whether a run on all devices waits for input for less than `limit` of its time."""
+    train_step, feed, made = _under_way(settings, names, faces, "mixed_float16")
+    waited, started = feed.waited, time.perf_counter()
+    for _ in range(settings.steps):
+        train_step(next(feed))
+    float(made.loss.result())  # waits for the devices
+    share = (feed.waited - waited) / (time.perf_counter() - started)
+    return Check(
+        "input", share < limit, f"{share:.2%} of the time is spent waiting for input; the limit is {limit:.0%}"
+    )
+
+
+def rates(settings: Settings, names: Sequence[str], faces: Faces) -> list[dict[str, Any]]:
+    """Images a second of training, by precision and number of devices: 1, 2, 4, ... and all there are."""
+    counts = sorted({*(2**power for power in range(len(names).bit_length())), len(names)})
+    found = []
+    for precision in settings.precisions:
+        measured = {count: _rate(settings, names[:count], faces, precision) for count in counts if count <= len(names)}
+        for count, rate in measured.items():
+            efficiency = round(rate / (count * measured[1]), 3)
+            figures = {"images_per_second": round(rate, 1), "efficiency": efficiency}
+            found.append({"precision": precision, "devices": count, **figures})
+    return found
+
+
+class Learned(NamedTuple):
+    """What some steps on one batch showed."""
+
+    nodes: list[placement.Node]  # of the step's graph
+    losses: list[float]
+    finite: bool
+
+    def convolutions(self) -> list[placement.Node]:
+        return [node for node in self.nodes if "Conv2D" in node.op]
+
+
+def _learned(settings: Settings, device: str, faces: Faces, **train: Any) -> Learned:
+    # The augmenter has its own check, and XLA draws other dropout masks from the same seed: without both, the loss of
+    # the first step is the same number, compiled or not.
+    settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.0))
+    experiment = settings.experiment(augment="none", **train)
+    strategy = tf.distribute.OneDeviceStrategy(device)
+    made = state.create(strategy, experiment, TOTAL, TOTAL)
+    train_step = step.train_step(strategy, made, experiment)
+    batch = next(Feed(strategy, faces, experiment, 0, 1))
+    losses: list[float] = []
+
+    def first() -> None:
+        losses.append(float(train_step(batch).loss))
+
+    nodes = placement.placed(first)
+    losses += [float(train_step(batch).loss) for _ in range(settings.learning)]
+    return Learned(nodes, losses, made.finite() and all(map(math.isfinite, losses)))
+
+
+def _rate(settings: Settings, names: Sequence[str], faces: Faces, precision: str) -> float:
+    """Images a second of a run on some devices, after the steps that compile it and fill its buffers."""
+    train_step, feed, made = _under_way(settings, names, faces, precision)
+    started = time.perf_counter()
+    for _ in range(settings.steps):
+        train_step(next(feed))
+    float(made.loss.result())  # waits for the devices
+    return settings.steps * settings.batch * len(names) / (time.perf_counter() - started)
+
+
+def _under_way(
+    settings: Settings, names: Sequence[str], faces: Faces, precision: str
+) -> tuple[Callable[[Batch], step.Done], Feed, state.State]:
+    experiment = settings.experiment(len(names), precision=precision)
+    one = len(names) == 1
+    strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else tf.distribute.MirroredStrategy(list(names))
+    made = state.create(strategy, experiment, TOTAL, TOTAL)
+    feed = Feed(strategy, faces, experiment, 0, TOTAL)
+    train_step = step.train_step(strategy, made, experiment)
+    for _ in range(WARM_UP):
+        train_step(next(feed))
+    float(made.loss.result())
+    return train_step, feed, made
+
+
+def _named(nodes: Sequence[placement.Node]) -> str:
+    """The first few operations, for a message."""
+    return "".join(f"; {node.op} ({node.name}) on {node.device}" for node in nodes[:5])
+
+
+def _details(name: str) -> dict[str, Any]:
+    """What a device is called, and its compute capability where it is a GPU."""
+    kind, _, number = name.partition(":")
+    physical = tf.config.list_physical_devices(kind)
+    told = tf.config.experimental.get_device_details(physical[int(number)]) if kind == "GPU" else {}
+    capability = told.get("compute_capability")
+    return {
+        "name": name,
+        "model": told.get("device_name", platform.processor() or platform.machine()),
+        "compute_capability": ".".join(map(str, capability)) if capability else None,
+    }

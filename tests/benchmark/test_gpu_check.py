@@ -1,0 +1,116 @@
+"""The checks of `make gpu-check`, rehearsed: a second logical CPU stands in for the GPU."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.augment import policy
+from fer.benchmark import gpu_check, placement
+from fer.config import Model
+from fer.data import synthetic
+from fer.data.records import Faces
+from fer.errors import UserError
+
+SETTINGS = gpu_check.Settings(
+    device="CPU", model=Model(name="compact_s", image_size=24), batch=4, steps=2, learning=4, faces=64
+)
+
+
+@pytest.fixture(scope="module")
+def faces() -> Faces:
+    images, labels = synthetic.faces(SETTINGS.faces, seed=0)
+    return Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(SETTINGS.faces), None)
+
+
+def test_an_operation_on_the_host_is_found_in_the_partitioned_graph():
+    @tf.function
+    def pinned(x):
+        with tf.device("CPU:1"):
+            squared = tf.square(x)
+            with tf.device("CPU:0"):
+                shifted = tf.cumsum(squared)
+            return tf.sort(shifted)
+
+    with tf.device("CPU:1"):
+        x = tf.constant([3.0, 1.0, 2.0])
+    nodes = placement.placed(lambda: pinned(x))
+    assert [node.op for node in placement.on_other_devices(nodes, "CPU:1")] == ["Cumsum"]
+    assert {node.device for node in nodes} == {"CPU:0", "CPU:1"}
+    with pytest.raises(ValueError, match="called before"):
+        placement.placed(lambda: pinned(x))
+
+
+def test_the_augmenter_is_on_the_device_and_one_that_is_not_fails(faces):
+    passed = gpu_check.check_augmenter(SETTINGS, "CPU:1", faces)
+    assert passed.passed, passed.found
+    whole = policy.augmenter("flip")
+
+    def partly_on_host(images, targets, draws):
+        with tf.device("CPU:0"):
+            images = tf.bitwise.invert(images)
+        return whole(images, targets, draws)
+
+    failed = gpu_check.check_augmenter(SETTINGS, "CPU:1", faces, partly_on_host)
+    assert not failed.passed
+    assert "1 elsewhere; Invert" in failed.found
+
+
+def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces):
+    checks = gpu_check.check_steps(SETTINGS, "CPU:1", faces)
+    assert [check.name for check in checks] == ["device", "mixed_float16", "xla"]
+    assert all(check.passed for check in checks), checks
+
+
+def test_waiting_longer_than_the_limit_fails(faces):
+    assert gpu_check.check_input(SETTINGS, ["CPU:1"], faces, limit=1.0).passed
+    failed = gpu_check.check_input(SETTINGS, ["CPU:1"], faces, limit=0.0)
+    assert not failed.passed
+    assert "the limit is 0%" in failed.found
+
+
+def test_rates_are_of_each_precision_and_number_of_devices(faces):
+    settings = dataclasses.replace(SETTINGS, precisions=("float32",))
+    found = gpu_check.rates(settings, ["CPU:0", "CPU:1"], faces)
+    assert [(rate["precision"], rate["devices"]) for rate in found] == [("float32", 1), ("float32", 2)]
+    one, two = (rate["images_per_second"] for rate in found)
+    assert [rate["efficiency"] for rate in found] == [1.0, pytest.approx(two / one / 2, rel=0.05)]
+
+
+def test_without_a_gpu_it_says_so(monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(UserError, match="TensorFlow sees no GPU on this machine"):
+        gpu_check.devices("GPU")
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
+def test_the_program_ends_with_1_where_there_is_no_gpu(root):
+    command = [sys.executable, str(root / "scripts" / "gpu_check.py")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("gpu_check.py: TensorFlow sees no GPU")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_rehearsal_prints_all_of_it_as_json(root, tmp_path):
+    flags = [
+        "--device=CPU",
+        "--model=compact_s",
+        "--image_size=24",
+        "--batch=4",
+        "--steps=3",
+        f"--output={tmp_path}/found.json",
+    ]
+    command = [sys.executable, str(root / "scripts" / "gpu_check.py"), *flags]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [check["name"] for check in found["checks"]] == ["augmenter", "device", "mixed_float16", "xla", "input"]
+    assert all(check["passed"] for check in found["checks"] if check["name"] != "input"), found["checks"]
+    assert done.returncode == (0 if found["passed"] else 1)
+    assert [rate["precision"] for rate in found["rates"]] == ["float32", "mixed_bfloat16", "mixed_float16"]
+    assert found["rehearsal"] is True
