@@ -1,0 +1,33 @@
+# Training on a GPU. TensorFlow 2.15 is built for CUDA 12.2 and cuDNN 8.9, which this base has.
+#
+#   docker build --tag fer .
+#   docker run --rm --gpus=all fer scripts/gpu_check.py
+#
+# SageMaker writes /opt/ml as root: build with --build-arg=RUN_AS=root for it. Everywhere else the user is fer.
+FROM nvidia/cuda:12.2.2-cudnn8-runtime-ubuntu22.04
+
+# cuda-nvcc brings ptxas and libdevice, without which XLA compiles nothing for a GPU.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends cuda-nvcc-12-2=12.2.140-1 python3=3.10.6-* python3-venv=3.10.6-* \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --create-home --uid=1000 fer
+
+WORKDIR /fer
+ENV PATH=/opt/fer/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    XLA_FLAGS=--xla_gpu_cuda_data_dir=/usr/local/cuda-12.2
+
+# What is pinned comes first, so that a change of the code does not install it again.
+COPY requirements.lock ./
+RUN python3 -m venv /opt/fer \
+ && pip install --no-cache-dir --require-hashes --requirement requirements.lock
+COPY setup.py pyproject.toml README.md ./
+COPY fer fer
+RUN pip install --no-cache-dir --no-deps --no-build-isolation .
+COPY scripts scripts
+COPY configs configs
+
+ARG RUN_AS=fer
+USER ${RUN_AS}
+ENTRYPOINT ["python"]
+CMD ["scripts/gpu_check.py"]

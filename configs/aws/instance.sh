@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# One EC2 instance, from an empty disk to eval.json in S3. On a Deep Learning Base GPU AMI (Ubuntu 22.04):
+#
+#   BUCKET=my-bucket bash configs/aws/instance.sh
+#
+# Started again, on this instance or on another, it goes on from the last checkpoint in the bucket.
+set -euo pipefail
+
+BUCKET=${BUCKET:?the name of a bucket that this instance may read and write}
+RUN=${RUN:-compact}
+CONFIG=${CONFIG:-configs/compact.py}
+PRECISION=${PRECISION:-mixed_bfloat16}
+
+if [ ! -x .venv/bin/python ]; then
+  python3 -m venv .venv
+  .venv/bin/pip install --quiet '.[gpu,s3]'
+fi
+.venv/bin/python scripts/gpu_check.py --output="runs/gpu_check.json"
+
+.venv/bin/python scripts/train.py \
+  --config="$CONFIG" \
+  --config.train.precision="$PRECISION" \
+  --data="s3://$BUCKET/tfrecords/fer2013" \
+  --workdir="s3://$BUCKET/runs/$RUN" \
+  --strategy=auto \
+  --watch_spot
+.venv/bin/python scripts/evaluate.py \
+  --workdir="s3://$BUCKET/runs/$RUN" \
+  --data="s3://$BUCKET/tfrecords/fer2013" \
+  --split=validation
