@@ -1,10 +1,11 @@
 # make demo, make test: each does all its own set-up. See README.md.
 
 VENV := .venv
+NEXT := .venv-next
 PYTHON := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: install demo test test-models fuzz lint lock clean
+.PHONY: install demo test test-models test-hosts test-s3 test-next fuzz soak gpu-check colab dist lint lock clean
 
 install: $(VENV)/installed
 
@@ -49,9 +50,59 @@ lint: install
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# Resolves what setup.py admits for Python 3.9 to 3.11; needs uv.
+# A run killed at twenty random moments ends with the bits of one that never was; then rounds of conversion, training
+# with kills and evaluation, whose memory and open files must stay flat.
+soak: install
+	FER_SOAK_KILLS=20 $(PYTHON) -m pytest -s -m slow tests/train/test_soak.py
+	$(PYTHON) -m tests.soak --minutes=30
+
+# Two hosts, each in a network of its own, one of which is cut off; needs root.
+test-hosts: install
+	$(PYTHON) -m pytest -m slow tests/train/test_multi_host.py tests/train/test_multi_worker.py
+
+# Whole runs on an S3 server, and whole sweeps.
+test-s3: install
+	$(PYTHON) -m pytest -m slow tests/test_s3.py tests/sweep tests/benchmark
+
+gpu-check: install
+	$(PYTHON) scripts/gpu_check.py --output=runs/gpu_check.json
+
+# Wheel and sdist, looked into, then installed into an empty environment with the lock file alone.
+dist: install
+	rm -rf dist build
+	$(PYTHON) -c "from setuptools import build_meta; build_meta.build_sdist('dist'); build_meta.build_wheel('dist')"
+	$(PYTHON) -m pytest -m slow tests/test_release.py
+	.ci/smoke $(PYTHON) requirements.lock
+
+# The lane of TensorFlow 2.21, for Python 3.12 and 3.13.
+$(NEXT)/installed: requirements-next.lock setup.py
+	@found=""; \
+	for python in python3 python3.12 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[23].*/bin/python); do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
+	  then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.12 or 3.13 with its venv module is needed for TensorFlow 2.21; none of python3, python3.12, python3.13 is one." >&2; \
+	  exit 1; \
+	fi; \
+	$$found -m venv --clear $(NEXT)
+	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-next.lock
+	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-next: $(NEXT)/installed
+	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist loadscope
+
+colab: $(NEXT)/installed
+	mkdir -p runs/colab && cp docs/colab.ipynb runs/colab
+	cd runs/colab && PATH=$(CURDIR)/$(NEXT)/bin:$$PATH EPOCHS=1 jupyter execute colab.ipynb --output=executed.ipynb --timeout=-1
+
+# Resolves what setup.py admits, a lane at a time; needs uv.
 lock:
-	uv pip compile setup.py --extra test --universal --python-version 3.9 --generate-hashes --no-header --no-annotate -o requirements.lock
+	echo ".[test] ; python_version < '3.12'" | uv pip compile - --universal --python-version 3.9 --no-emit-package fer \
+	  --generate-hashes --no-header --no-annotate -o requirements.lock
+	uv pip compile setup.py --extra test --extra notebook --python-version 3.12 --universal \
+	  --generate-hashes --no-header --no-annotate -o requirements-next.lock
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(NEXT) $(DEMO)

