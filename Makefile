@@ -5,7 +5,7 @@ NEXT := .venv-next
 PYTHON := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: install demo test test-models test-hosts test-s3 test-next fuzz soak gpu-check colab dist lint lock clean
+.PHONY: install demo test test-models test-hosts test-s3 test-next fuzz soak gpu-check audit colab dist lint lock clean
 
 install: $(VENV)/installed
 
@@ -45,6 +45,13 @@ test-models: install
 # A hundred thousand mutated tables, and archives, votes and pictures, against a reader of plain Python.
 fuzz: install
 	$(PYTHON) -m pytest -m slow tests/data/test_fuzz.py
+
+# Asks for known advisories of everything that is pinned; fails where a package cannot be asked about.
+audit:
+	python3 -m venv --clear .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	for lock in requirements.lock requirements-next.lock; do .venv-audit/bin/pip-audit --strict --disable-pip -r $$lock || exit 1; done
+	rm -rf .venv-audit
 
 lint: install
 	$(PYTHON) -m ruff check .
