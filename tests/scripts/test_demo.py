@@ -1,6 +1,7 @@
 """scripts/demo.py, run as a user runs it, and its page in a browser."""
 
 import base64
+import functools
 import os
 import pathlib
 import re
@@ -43,7 +44,10 @@ def address(folder):
     made.run(folder / "run", seed=1)
     before = sorted(folder.rglob("*"))
     command = [*DEMO, "--workdir=run", "--port=0"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # What is started in the background of a script ignores Ctrl-C, and so would what it starts.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=folder, preexec_fn=heed, **pipes) as program:
         try:
             line = program.stdout.readline()
             assert re.match(r"The page is at http://127\.0\.0\.1:\d+/ ", line), line + program.stderr.read()
