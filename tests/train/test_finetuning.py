@@ -54,7 +54,7 @@ def test_blocks_below_the_topmost_stay(settings, model):
 
 def test_more_blocks_than_there_are_is_a_sentence(settings, model):
     settings.finetune.blocks = 99
-    with pytest.raises(UserError, match=r"config\.finetune\.blocks is 99, but compact has"):
+    with pytest.raises(UserError, match=r"config\.finetune\.blocks is 99, but compact_s has 7"):
         finetuning.begin(model, settings, head_only=False)
 
 

@@ -30,6 +30,15 @@ def test_handlers_are_put_back():
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Python's own answer to Ctrl-C, which a process that a script started in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_a_second_signal_is_no_longer_held_back():
     with stopping.on_signals():
         os.kill(os.getpid(), signal.SIGINT)
