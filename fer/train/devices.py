@@ -20,7 +20,6 @@ STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 # Seconds. The first decides how soon the others stop when a worker dies, or is cut off without a word.
 HEARTBEAT = 10  # without a sign of life, a worker counts as lost
 JOIN = 600  # workers may start so long after one another
-HANG = 3600  # a worker that lives may keep the others waiting so long: the chief writes, all of them compile
 
 
 def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
@@ -85,9 +84,9 @@ def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Str
     print(f"This is {workers.name}; waiting for the others.", flush=True)
     rollcall.gather(workers, JOIN)
     try:
-        chosen = tf.distribute.MultiWorkerMirroredStrategy(
-            resolver, tf.distribute.experimental.CommunicationOptions(timeout_seconds=HANG)
-        )
+        # Without a time-out for a worker that lives but hangs: TensorFlow would start a thread for every single
+        # collective operation, which sleeps until its time is up, and soon there would be no more threads to have.
+        chosen = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
         raise UserError(
             f"This is {workers.name}, and TensorFlow could not connect it with the others ({files.reason(error)}): see "
