@@ -21,6 +21,8 @@ STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 HEARTBEAT = 10  # without a sign of life, a worker counts as lost
 JOIN = 600  # workers may start so long after one another
 
+GROUPS = 1000  # of devices that one strategy may divide its own into
+
 
 def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
     """The distribution strategy called `name`, for as many replicas as `train` asks for.
@@ -43,7 +45,7 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
     if name == "one":
         chosen = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
-        chosen = tf.distribute.MirroredStrategy(_devices(train.replicas, len(gpus)))
+        chosen = mirrored(_devices(train.replicas, len(gpus)))
     elif workers is None:
         raise UserError(
             "--strategy=multi_worker needs to know the workers: give --workers=host:port,... and --worker_index=N, set "
@@ -55,6 +57,14 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
         chosen = _joined(workers, {"GPU": local} if gpus else {})
     _check_batch(train.global_batch, chosen.num_replicas_in_sync)
     return chosen
+
+
+def mirrored(names: list[str]) -> tf.distribute.Strategy:
+    """A strategy of one replica on each of these devices, beside any others of this process."""
+    # Strategies count their groups of collective operations from the same key. Two in a process would be taken for
+    # one, and the first operation of another shape would abort them all; TensorFlow's own tests move the key so, too.
+    tf.distribute.MirroredStrategy._collective_key_base += GROUPS
+    return tf.distribute.MirroredStrategy(names)
 
 
 def _check_batch(global_batch: int, replicas: int) -> None:
