@@ -55,7 +55,7 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
     images, labels = synthetic.faces(max(FACES, experiment.train.global_batch), seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(len(labels)), None)
     one, two = f"{name}, one replica", f"{name}, two replicas of the same cores"
-    strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: tf.distribute.MirroredStrategy(two_cpus)}
+    strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: devices.mirrored(two_cpus)}
     contestants, parameters = {}, 0
     for title, strategy in strategies.items():
         made = state.create(strategy, experiment, TOTAL, TOTAL)

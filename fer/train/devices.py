@@ -20,7 +20,8 @@ STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 # Seconds. The first decides how soon the others stop when a worker dies, or is cut off without a word.
 HEARTBEAT = 10  # without a sign of life, a worker counts as lost
 JOIN = 600  # workers may start so long after one another
-HANG = 3600  # a worker that lives may keep the others waiting so long: the chief writes, all of them compile
+
+GROUPS = 1000  # of devices that one strategy may divide its own into
 
 
 def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
@@ -44,7 +45,7 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
     if name == "one":
         chosen = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
-        chosen = tf.distribute.MirroredStrategy(_devices(train.replicas, len(gpus)))
+        chosen = mirrored(_devices(train.replicas, len(gpus)))
     elif workers is None:
         raise UserError(
             "--strategy=multi_worker needs to know the workers: give --workers=host:port,... and --worker_index=N, set "
@@ -56,6 +57,14 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
         chosen = _joined(workers, {"GPU": local} if gpus else {})
     _check_batch(train.global_batch, chosen.num_replicas_in_sync)
     return chosen
+
+
+def mirrored(names: list[str]) -> tf.distribute.Strategy:
+    """A strategy of one replica on each of these devices, beside any others of this process."""
+    # Strategies count their groups of collective operations from the same key. Two in a process would be taken for
+    # one, and the first operation of another shape would abort them all; TensorFlow's own tests move the key so, too.
+    tf.distribute.MirroredStrategy._collective_key_base += GROUPS
+    return tf.distribute.MirroredStrategy(names)
 
 
 def _check_batch(global_batch: int, replicas: int) -> None:
@@ -85,9 +94,9 @@ def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Str
     print(f"This is {workers.name}; waiting for the others.", flush=True)
     rollcall.gather(workers, JOIN)
     try:
-        chosen = tf.distribute.MultiWorkerMirroredStrategy(
-            resolver, tf.distribute.experimental.CommunicationOptions(timeout_seconds=HANG)
-        )
+        # Without a time-out for a worker that lives but hangs: TensorFlow would start a thread for every single
+        # collective operation, which sleeps until its time is up, and soon there would be no more threads to have.
+        chosen = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
         raise UserError(
             f"This is {workers.name}, and TensorFlow could not connect it with the others ({files.reason(error)}): see "

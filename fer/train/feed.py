@@ -35,6 +35,17 @@ def batches(
     )
 
 
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset without the thread that tunes it.
+
+    There is nothing to tune, since no stage leaves its size to TensorFlow; but with several replicas, whoever drops the
+    iterator waits for that thread, which wakes only once a minute.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 class Feed:
     """An iterator over a run's batches from a step on, each replica its share.
 
@@ -47,7 +58,7 @@ class Feed:
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             share = replicas // context.num_input_pipelines
             local = range(context.input_pipeline_id * share, (context.input_pipeline_id + 1) * share)
-            return batches(source, experiment, start, stop, replicas, local)
+            return untuned(batches(source, experiment, start, stop, replicas, local))
 
         options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=ON_DEVICE)
         self._iterator = iter(strategy.distribute_datasets_from_function(of_worker, options))

@@ -227,7 +227,7 @@ class Run:
         """Stops the run at a step whose loss or weights are no numbers, or goes back. Returns the steps done then."""
         train = self.experiment.train
         if train.on_nan == "stop":
-            kept = checkpoints.steps(self.folder.checkpoints)
+            kept = together.told_by_chief(self.strategy, checkpoints.steps(self.folder.checkpoints))
             raise UserError(
                 f"Loss or weights are no numbers any more at step {fault}; the last checkpoint, of step "
                 f"{kept[-1] if kept else 0}, is kept. Lower config.optimizer.learning_rate, set clip_norm or set "
@@ -277,6 +277,7 @@ class Run:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
             if together.asked_to_stop(self.strategy, stop) and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
+                self.events.close()  # whoever stops may leave at once
                 raise Stopped(
                     f"Stopped after step {done} of {self.total} as asked, with a checkpoint in {self.folder.path}; the "
                     "same command goes on from there.",

@@ -14,7 +14,7 @@ from fer.data.pipeline import Weighted
 from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.labels import CLASSES
-from fer.train import addons
+from fer.train import addons, feed
 
 SHOWN = 40  # mistakes that are kept to be looked at
 
@@ -75,7 +75,7 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
             of_replicas = (tf.reshape(each, [replicas, -1, *each.shape[1:]]) for each in batch)
             return tf.data.Dataset.from_tensor_slices(Weighted(*(each[first : first + share] for each in of_replicas)))
 
-        return batches.flat_map(parts)
+        return feed.untuned(batches.flat_map(parts))
 
     distributed = strategy.distribute_datasets_from_function(of_worker)
 

@@ -25,6 +25,17 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def free_neighbours() -> int:
+    """The first of two ports that follow each other, and that nothing listens at."""
+    while True:
+        (port,) = free_ports(1)
+        try:
+            socket.create_server(("127.0.0.1", port + 1)).close()
+        except OSError:
+            continue
+        return port
+
+
 def config_file(folder: pathlib.Path, experiment: Experiment) -> pathlib.Path:
     """A file for --config."""
     path = folder / "config.py"
@@ -34,9 +45,14 @@ def config_file(folder: pathlib.Path, experiment: Experiment) -> pathlib.Path:
     return path
 
 
-def start(arguments: Sequence[str], environment: dict[str, str], before: Sequence[str] = ()) -> subprocess.Popen:
+def start(
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    before: Sequence[str] = (),
+    program: Sequence[str] = (str(ROOT / "scripts" / "train.py"),),
+) -> subprocess.Popen:
     """One worker: scripts/train.py with these flags, these variables besides our own, behind another command."""
-    command = [*before, sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
+    command = [*before, sys.executable, *program, *arguments]
     return subprocess.Popen(
         command,
         env={**os.environ, **environment},
@@ -46,11 +62,11 @@ def start(arguments: Sequence[str], environment: dict[str, str], before: Sequenc
     )
 
 
-def start_two(config: pathlib.Path, data: str, workdir: pathlib.Path, *more: str) -> list[subprocess.Popen]:
-    """Two workers on this machine, named by flags."""
+def start_two(config: pathlib.Path, data: str, workdir: pathlib.Path, **how) -> list[subprocess.Popen]:
+    """Two workers on this machine, named by flags; `how` is `start`'s."""
     workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
-    flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", f"--workers={workers}", *more]
-    return [start([*flags, f"--worker_index={index}"], {}) for index in (0, 1)]
+    flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", f"--workers={workers}"]
+    return [start([*flags, f"--worker_index={index}"], {}, **how) for index in (0, 1)]
 
 
 def wait_for_step(processes: Sequence[subprocess.Popen], workdir: pathlib.Path, step: int, seconds: float) -> None:

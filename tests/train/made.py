@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,16 @@ from fer.config import from_dict
 from fer.train import loop
 import json
 loop.train(from_dict(json.loads(sys.argv[1])), sys.argv[2], sys.argv[3], "one")
+"""
+
+POISONED = """
+import sys
+import numpy as np
+from fer import cli
+from scripts import train
+from tests.train import made
+made.poison(setattr, np.load(sys.argv.pop(1)))
+cli.run(train.main)
 """
 
 
@@ -55,6 +66,24 @@ def start(settings, data: str, workdir: pathlib.Path) -> subprocess.Popen:
     """Trains in a process of its own, which can be killed."""
     arguments = [json.dumps(settings.to_dict()), data, str(workdir)]
     return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def face_of(settings: Experiment, faces: Faces, number: int) -> np.ndarray:
+    """A face of the batch that step `number` takes, uint8 [48, 48, 1]."""
+    batches = pipeline.training_batches(faces, settings.seed, BATCH, number - 1, number, 1, [0])
+    return next(iter(batches)).images.numpy()[3]
+
+
+def poison(replace: Callable[[object, str, object], None], face: np.ndarray) -> None:
+    """Makes the target of a face no number, wherever a step takes it; `replace` is `setattr` or monkeypatch's."""
+    healthy = step.augmented
+
+    def poisoned(batch, *arguments):
+        inputs = healthy(batch, *arguments)
+        here = tf.reduce_all(batch.images == face, axis=[1, 2, 3])
+        return inputs._replace(targets=tf.where(here[:, tf.newaxis], np.nan, inputs.targets))
+
+    replace(step, "augmented", poisoned)
 
 
 def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:

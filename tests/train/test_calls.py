@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from fer.data import pipeline, records
 from fer.errors import UserError
-from fer.train import calls, feed, state, step
+from fer.train import calls, devices, feed, state, step
 from tests.train import made
 
 
@@ -15,9 +15,9 @@ def faces(synthetic_shards):
     return records.read_split(synthetic_shards, "train")
 
 
-def trained(devices: list[str], faces, counts: list[int], most: int) -> tuple[list[np.ndarray], list, float]:
+def trained(names: list[str], faces, counts: list[int], most: int) -> tuple[list[np.ndarray], list, float]:
     """Weights after so many calls of so many steps, what each step told, and the time of waiting."""
-    strategy, settings = tf.distribute.MirroredStrategy(devices), made.experiment()
+    strategy, settings = devices.mirrored(names), made.experiment()
     made_state = state.create(strategy, settings, 20, 1000)
     fed = feed.Feed(strategy, faces, settings, 0, sum(counts))
     call = calls.calls(fed, step.train_step(strategy, made_state, settings), most)
@@ -26,11 +26,11 @@ def trained(devices: list[str], faces, counts: list[int], most: int) -> tuple[li
     return weights, np.concatenate(told).tolist(), fed.waited
 
 
-@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]], ids=["one", "two"])
-def test_they_leave_the_same_bits_and_tell_the_same(faces, devices):
+@pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]], ids=["one", "two"])
+def test_they_leave_the_same_bits_and_tell_the_same(faces, names):
     tf.config.experimental.enable_op_determinism()
-    single, told_singly, _ = trained(devices, faces, [1] * 5, most=1)
-    several, told_together, waited = trained(devices, faces, [3, 2], most=3)
+    single, told_singly, _ = trained(names, faces, [1] * 5, most=1)
+    several, told_together, waited = trained(names, faces, [3, 2], most=3)
     for one, other in zip(single, several):
         np.testing.assert_array_equal(one, other)
     assert told_together == told_singly

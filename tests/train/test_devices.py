@@ -39,3 +39,19 @@ def test_auto_goes_by_workers_then_by_replicas_and_a_name_is_obeyed(name, train,
 def test_workers_that_cannot_be_are_a_sentence(train, workers, said):
     with pytest.raises(UserError, match=said):
         devices.strategy("multi_worker", train, workers)
+
+
+def test_strategies_of_one_process_keep_their_collectives_apart():
+    """Taken for one, the second would abort at a sum of another shape, and every strategy of the process after it."""
+    for size in (3, 5):
+        strategy = devices.mirrored(["CPU:0", "CPU:1"])
+
+        @tf.function
+        def total(strategy=strategy, size=size):
+            def of_replica():
+                context = tf.distribute.get_replica_context()
+                return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([size]))
+
+            return strategy.experimental_local_results(strategy.run(of_replica))
+
+        assert [each.numpy().tolist() for each in total()] == [[2.0] * size] * 2

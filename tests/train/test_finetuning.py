@@ -7,7 +7,7 @@ import tensorflow as tf
 from fer.config import FineTune
 from fer.errors import UserError
 from fer.models import classifier
-from fer.train import finetuning
+from fer.train import devices, finetuning
 from fer.train.finetuning import Rate
 from tests.train import made
 
@@ -58,9 +58,9 @@ def test_more_blocks_than_there_are_is_a_sentence(settings, model):
         finetuning.begin(model, settings, head_only=False)
 
 
-@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]])
-def test_an_update_moves_a_variable_by_its_share(devices):
-    strategy = tf.distribute.MirroredStrategy(devices)
+@pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]])
+def test_an_update_moves_a_variable_by_its_share(names):
+    strategy = devices.mirrored(names)
     with strategy.scope():
         variable = tf.Variable([1.0, 2.0])
 

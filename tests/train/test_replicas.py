@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fer.data import pipeline, records
-from fer.train import checkpoints, feed, loop, step
+from fer.train import checkpoints, devices, feed, loop, step
 from tests.train import made
 from tests.train.test_loop import final_state
 
@@ -20,7 +20,7 @@ def faces(synthetic_shards):
 
 @pytest.fixture(scope="module")
 def two() -> tf.distribute.Strategy:
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return devices.mirrored(["CPU:0", "CPU:1"])
 
 
 def unsynchronised(**train):

@@ -6,11 +6,10 @@ import signal
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from fer.data import pipeline, records
+from fer.data import records
 from fer.errors import Stopped, UserError
-from fer.train import calls, checkpoints, loop, rollback, step
+from fer.train import calls, checkpoints, loop, rollback
 from fer.train.rollback import Rollback
 from tests.train import made
 from tests.train.made import final_state
@@ -30,16 +29,7 @@ def settings():
 def poison(settings, synthetic_shards, monkeypatch):
     """A face of one batch whose target is no number."""
     faces = records.read_split(synthetic_shards, "train")
-    batches = pipeline.training_batches(faces, settings.seed, made.BATCH, FAULT - 1, FAULT, 1, [0])
-    face = next(iter(batches)).images[3]
-    healthy = step.augmented
-
-    def poisoned(batch, *arguments):
-        inputs = healthy(batch, *arguments)
-        here = tf.reduce_all(batch.images == face, axis=[1, 2, 3])
-        return inputs._replace(targets=tf.where(here[:, tf.newaxis], np.nan, inputs.targets))
-
-    monkeypatch.setattr(step, "augmented", poisoned)
+    made.poison(monkeypatch.setattr, made.face_of(settings, faces, FAULT))
 
 
 def rolled_back(workdir) -> list:

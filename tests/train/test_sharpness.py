@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.train import sharpness
+from fer.train import devices, sharpness
 
 
-@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]])
-def test_weights_climb_along_the_gradient_and_come_back(devices):
-    strategy = tf.distribute.MirroredStrategy(devices)
+@pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]])
+def test_weights_climb_along_the_gradient_and_come_back(names):
+    strategy = devices.mirrored(names)
     with strategy.scope():
         model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=[2]), tf.keras.layers.BatchNormalization()])
     trained = model.trainable_variables[:1]

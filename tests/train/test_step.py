@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fer.config import Experiment
 from fer.data import pipeline, records
-from fer.train import feed, state, step
+from fer.train import devices, feed, state, step
 from tests.train import made
 
 
@@ -24,7 +24,7 @@ def one() -> tf.distribute.Strategy:
 
 @pytest.fixture(scope="module")
 def two() -> tf.distribute.Strategy:
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return devices.mirrored(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import tensorflow as tf
 from fer.config import Model
 from fer.data import pipeline, records
 from fer.models import classifier
-from fer.train import validation
+from fer.train import devices, validation
 
 SMALL = Model(name="compact_s", image_size=24)
 
@@ -20,11 +20,11 @@ def faces(synthetic_shards):
     return records.read_split(synthetic_shards, "validation")
 
 
-@pytest.mark.parametrize("devices", [["CPU:0"], ["CPU:0", "CPU:1"]], ids=["one", "two"])
+@pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]], ids=["one", "two"])
 @pytest.mark.parametrize("batch", [16, 64])
-def test_the_figures_are_scikit_learns(faces, devices, batch):
+def test_the_figures_are_scikit_learns(faces, names, batch):
     """Of 40 faces, the last batch of 16 holds 8, and two replicas share it unevenly."""
-    strategy = tf.distribute.MirroredStrategy(devices)
+    strategy = devices.mirrored(names)
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
     score = validation.scorer(strategy, model, pipeline.evaluation_batches(faces, batch))()
