@@ -30,7 +30,6 @@ PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Gives trials up that are 
 PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs that every trial may train.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Of the search. The runs' own is config.seed.", lower_bound=0)
 STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Where each trial runs: on this machine.")
-flags.mark_flags_as_mutual_exclusive(["grid", "space"], required=True)
 
 
 def main() -> None:
@@ -38,6 +37,8 @@ def main() -> None:
         raise UserError("Sweeps need Optuna: install the extra sweep, as in pip install -e '.[sweep]'.")
     if CONFIG.value is None:
         raise UserError("--config is missing: the experiment that is varied, a file of configs/.")
+    if bool(GRID.value) == bool(SPACE.value):
+        raise UserError("Give one of --grid='seed=0,1,2' and --space='model.dropout=uniform(0.1,0.5)', and not both.")
     from fer.sweep import space, study, sweep
 
     base = config.checked(CONFIG.value)

@@ -66,19 +66,32 @@ def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces):
     assert all(check.passed for check in checks), checks
 
 
-def test_waiting_longer_than_the_limit_fails(faces):
+def test_waiting_longer_than_the_limit_fails(faces, monkeypatch):
+    under_way = gpu_check._under_way(SETTINGS, ["CPU:1"], faces, "mixed_float16")
+    monkeypatch.setattr(gpu_check, "_under_way", lambda *_: under_way)  # made once for both
     assert gpu_check.check_input(SETTINGS, ["CPU:1"], faces, limit=1.0).passed
     failed = gpu_check.check_input(SETTINGS, ["CPU:1"], faces, limit=0.0)
     assert not failed.passed
     assert "the limit is 0%" in failed.found
 
 
-def test_rates_are_of_each_precision_and_number_of_devices(faces):
+def test_efficiency_is_the_rate_of_several_devices_against_that_of_one(monkeypatch):
+    measured = {1: 100.0, 2: 190.0, 4: 300.0, 6: 450.0}
+    monkeypatch.setattr(gpu_check, "_rate", lambda settings, names, faces, precision: measured[len(names)])
+    settings = dataclasses.replace(SETTINGS, precisions=("float32", "mixed_float16"))
+    found = gpu_check.rates(settings, [f"GPU:{number}" for number in range(6)], None)
+    expected = [(1, 100.0, 1.0), (2, 190.0, 0.95), (4, 300.0, 0.75), (6, 450.0, 0.75)]
+    assert [tuple(rate.values()) for rate in found] == [
+        (precision, *figures) for precision in settings.precisions for figures in expected
+    ]
+
+
+@pytest.mark.slow
+def test_a_rate_is_measured_on_one_device_and_on_several(faces):
     settings = dataclasses.replace(SETTINGS, precisions=("float32",))
     found = gpu_check.rates(settings, ["CPU:0", "CPU:1"], faces)
-    assert [(rate["precision"], rate["devices"]) for rate in found] == [("float32", 1), ("float32", 2)]
-    one, two = (rate["images_per_second"] for rate in found)
-    assert [rate["efficiency"] for rate in found] == [1.0, pytest.approx(two / one / 2, rel=0.05)]
+    assert [rate["devices"] for rate in found] == [1, 2]
+    assert all(rate["images_per_second"] > 0 for rate in found)
 
 
 def test_without_a_gpu_it_says_so(monkeypatch):

@@ -37,9 +37,9 @@ while (trial := claims.take(shared, plan)) is not None:
 GRID = "seed=0,1,2,3; model.dropout=0.1,0.2,0.3"
 
 
-def opened(storage: str) -> tuple[optuna.Study, Plan]:
-    found = space.grid(GRID, Experiment())
-    return study.open_study(storage, {"grid": GRID}, "none", 0), Plan(found, True, len(space.points(found)), 0)
+def opened(storage: str, grid: str = GRID) -> tuple[optuna.Study, Plan]:
+    found = space.grid(grid, Experiment())
+    return study.open_study(storage, {"grid": grid}, "none", 0), Plan(found, True, len(space.points(found)), 0)
 
 
 def start(storage: str, dies: str = "no") -> subprocess.Popen:
@@ -69,7 +69,7 @@ def test_a_silent_process_of_another_machine_loses_its_trial_and_a_living_one_ke
     monkeypatch.setattr(claims, "SETTLE", 0.05)
     monkeypatch.setattr(claims, "SILENCE", 1.0)
     monkeypatch.setattr(claims, "BEAT", 0.1)
-    shared, plan = opened(f"journal:{tmp_path}/study")
+    shared, plan = opened(f"journal:{tmp_path}/study", "seed=0,1,2")
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(claims, "_host", lambda: "elsewhere")
         trials = [claims.take(shared, plan) for _ in range(plan.trials)]

@@ -37,10 +37,61 @@ def start(root, data: str, output, *flags: str) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="module")
-def swept(root, synthetic_shards, tmp_path_factory):
-    """The output of a sweep that two processes shared, of which one was killed and started again; what that said."""
-    output = tmp_path_factory.mktemp("sweep") / "out"
-    flags = ["--grid=seed=0,1; model.dropout=0.1,0.3"]
+def swept(synthetic_shards, tmp_path_factory):
+    """The output of a sweep over two seeds and a batch that there are not enough faces for."""
+    output = tmp_path_factory.mktemp("sweep")
+    base = made.experiment(steps=0, epochs=2, checkpoint_steps=100)
+    found = space.grid("seed=0,1; train.global_batch=321,64", base)  # the train split has 320 faces
+    sweep.run(sweep.Sweep(base, study.Plan(found, True, 4, 0), synthetic_shards.folder, str(output), strategy="one"))
+    return output
+
+
+def check_trial(folder, seed: int, epochs: int) -> dict:
+    """Holds a trial's folder against what a run folder and its evaluation hold. Returns the config."""
+    recorded = json.loads((folder / "config.json").read_text())["config"]
+    assert recorded["seed"] == seed
+    evaluation = eval_json.read(str(folder / "eval.json"))
+    assert (evaluation["split"], evaluation["examples"]) == ("validation", 40)
+    history = json.loads((folder / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == list(range(1, epochs + 1))
+    assert evaluation["accuracy"] == max(entry["validation_accuracy"] for entry in history)
+    return recorded
+
+
+def test_every_trial_is_a_run_folder_with_its_evaluation(swept):
+    for number, seed in ((1, 0), (3, 1)):
+        assert check_trial(swept / f"trial-{number:04d}", seed, epochs=2)["train"]["global_batch"] == 64
+
+
+def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_go_on(swept):
+    trials = json.loads((swept / "sweep.json").read_text())["trials"]
+    assert [trial["state"] for trial in trials] == ["complete", "complete", "failed", "failed"]
+    assert [trial["number"] for trial in trials[2:]] == [0, 2]
+    assert all("only 320 examples" in trial["failure"] for trial in trials[2:])
+
+
+def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
+    content = json.loads((swept / "sweep.json").read_text())
+    one, other = (eval_json.read(str(swept / f"trial-{number:04d}" / "eval.json"))["accuracy"] for number in (1, 3))
+    assert {trial["number"]: trial["accuracy"] for trial in content["trials"]} == {0: None, 1: one, 2: None, 3: other}
+    (group,) = content["over_seeds"]
+    assert (group["values"], group["seeds"]) == ({"train.global_batch": 64}, 2)
+    assert group["mean"] == pytest.approx((one + other) / 2)
+    assert group["deviation"] == pytest.approx(abs(one - other) / 2**0.5)
+    table = (swept / "sweep.md").read_text()
+    assert (table.count("| complete |"), table.count("| failed: ")) == (2, 2)
+    assert "| seed | train.global_batch |" in table
+
+
+def test_the_pictures_are_drawn(swept):
+    assert (swept / "history.png").read_bytes().startswith(b"\x89PNG")
+    values = {trial["accuracy"] for trial in json.loads((swept / "sweep.json").read_text())["trials"]} - {None}
+    assert (swept / "importances.png").exists() == (len(values) > 1)
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_sweep_and_the_trial_of_a_killed_one_is_gone_on_with(root, synthetic_shards, tmp_path):
+    output, flags = tmp_path / "out", ["--grid=seed=0,1; model.dropout=0.1,0.3"]
     first, second = (start(root, synthetic_shards.folder, output, *flags) for _ in range(2))
     for line in first.stdout:
         if line.startswith("epoch 2:"):  # so there is a checkpoint
@@ -49,55 +100,15 @@ def swept(root, synthetic_shards, tmp_path_factory):
     first.communicate()
     told, errors = second.communicate(timeout=600)
     assert second.returncode == 0, errors
-    third = start(root, synthetic_shards.folder, output, *flags)
+    third = start(root, synthetic_shards.folder, output, *flags)  # in case the second had ended before
     said, errors = third.communicate(timeout=600)
     assert third.returncode == 0, errors
-    return output, told + said
-
-
-def test_a_killed_process_leaves_its_trial_to_another_which_goes_on_in_its_folder(swept):
-    _, told = swept
-    assert told.count("Going on after step") == 1
-
-
-def test_every_trial_is_a_run_folder_with_its_evaluation(swept):
-    output, _ = swept
+    assert (told + said).count("Going on after step") == 1
     for number in range(4):
-        folder = output / f"trial-{number:04d}"
-        recorded = json.loads((folder / "config.json").read_text())["config"]
-        expected = {"seed": number // 2, "dropout": [0.1, 0.3][number % 2]}
-        assert {"seed": recorded["seed"], "dropout": recorded["model"]["dropout"]} == expected
-        evaluation = eval_json.read(str(folder / "eval.json"))
-        assert (evaluation["split"], evaluation["examples"]) == ("validation", 40)
-        history = json.loads((folder / "history.json").read_text())
-        assert [entry["epoch"] for entry in history] == [1, 2, 3]
-        assert evaluation["accuracy"] == max(entry["validation_accuracy"] for entry in history)
-
-
-def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
-    output, _ = swept
-    content = json.loads((output / "sweep.json").read_text())
-    assert sorted(trial["number"] for trial in content["trials"]) == [0, 1, 2, 3]
-    assert {trial["state"] for trial in content["trials"]} == {"complete"}
-    accuracies = {}
-    for trial in content["trials"]:
-        evaluation = json.loads((output / f"trial-{trial['number']:04d}" / "eval.json").read_text())
-        assert trial["accuracy"] == evaluation["accuracy"]
-        accuracies.setdefault(trial["values"]["model.dropout"], []).append(trial["accuracy"])
-    for group in content["over_seeds"]:
-        one, other = accuracies[group["values"]["model.dropout"]]
-        assert group["mean"] == pytest.approx((one + other) / 2)
-        assert group["deviation"] == pytest.approx(abs(one - other) / 2**0.5)
-    table = (output / "sweep.md").read_text()
-    assert table.count("| complete |") == 4
-    assert "| seed | model.dropout |" in table
-
-
-def test_the_pictures_are_drawn(swept):
-    output, _ = swept
-    assert (output / "history.png").read_bytes().startswith(b"\x89PNG")
-    values = {trial["accuracy"] for trial in json.loads((output / "sweep.json").read_text())["trials"]}
-    assert (output / "importances.png").exists() == (len(values) > 1)
+        recorded = check_trial(output / f"trial-{number:04d}", number // 2, EPOCHS)
+        assert recorded["model"]["dropout"] == [0.1, 0.3][number % 2]
+    trials = json.loads((output / "sweep.json").read_text())["trials"]
+    assert sorted((trial["number"], trial["state"]) for trial in trials) == [(n, "complete") for n in range(4)]
 
 
 def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shards, tmp_path, capsys):
@@ -127,29 +138,17 @@ def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shard
     assert "| pruned |" in (tmp_path / "sweep.md").read_text()
 
 
-def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_go_on(synthetic_shards, tmp_path):
-    base = made.experiment(steps=2)
-    found = space.grid("train.global_batch=321,16", base)  # the train split has 320 faces
-    asked = sweep.Sweep(base, study.Plan(found, True, 2, 0), synthetic_shards.folder, str(tmp_path), strategy="one")
-    sweep.run(asked)
-    content = json.loads((tmp_path / "sweep.json").read_text())
-    assert [trial["state"] for trial in content["trials"]] == ["complete", "failed"]
-    assert "only 320 examples" in content["trials"][1]["failure"]
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        ([], "Exactly one of (grid, space) must be specified"),
-        (["--grid=seed=0", "--space=model.dropout=uniform(0,0.5)"], "Exactly one of (grid, space) must be specified"),
-        (["--grid=model.dropuot=0.1"], "the nearest is model.dropout"),
-        (["--grid=seed=0", "--storage=nowhere"], "--storage=nowhere cannot be opened"),
-    ],
-)
-def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_path, flags, said):
-    done = start(root, synthetic_shards.folder, tmp_path / "out", *flags)
-    _, errors = done.communicate(timeout=120)
-    assert (done.returncode, said in errors, "Traceback" in errors) == (1, True, False), errors
+def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_path):
+    mistakes = {
+        "Give one of --grid=": [],
+        "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
+        "--storage=nowhere cannot be opened": ["--grid=seed=0", "--storage=nowhere"],
+    }
+    started = {said: start(root, synthetic_shards.folder, tmp_path / "out", *flags) for said, flags in mistakes.items()}
+    for said, process in started.items():
+        output, errors = process.communicate(timeout=300)
+        assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
+        assert errors.startswith(f"sweep.py: {said}")
     assert not (tmp_path / "out").exists()
 
 
