@@ -9,6 +9,10 @@ class UserError(Exception):
     """
 
 
+class StorageError(UserError):
+    """A disk or a store cannot be read or written now. Nothing is wrong with what was asked for: it can go on later."""
+
+
 class Stopped(Exception):  # noqa: N818  it is no error
     """A run that was asked to stop has stopped in good order.
 

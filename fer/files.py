@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 from fer.remote import is_remote
 
 CHUNK = 1 << 20  # bytes hashed at a time
@@ -21,7 +21,7 @@ def write_bytes(path: str, content: bytes) -> None:
     """Replaces `path` by `content`; a reader sees the old file or the new one, never a part.
 
     Raises:
-      UserError: the folder cannot be written to, or the disk is full.
+      StorageError: the folder cannot be written to, or the disk is full.
     """
     remote = is_remote(path)
     beside = path if remote else f"{path}.tmp-{os.getpid()}"
@@ -35,7 +35,9 @@ def write_bytes(path: str, content: bytes) -> None:
     except (OSError, tf.errors.OpError) as error:
         if not remote and tf.io.gfile.exists(beside):
             tf.io.gfile.remove(beside)
-        raise UserError(f"Cannot write {path}: {reason(error)}. Free some space or choose another folder.") from error
+        raise StorageError(
+            f"Cannot write {path}: {reason(error)}. Free some space or choose another folder."
+        ) from error
 
 
 def write_text(path: str, text: str) -> None:

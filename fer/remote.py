@@ -28,7 +28,7 @@ import re
 from collections.abc import Iterator
 from typing import Callable
 
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 
 
 def is_remote(path: str) -> bool:
@@ -66,7 +66,7 @@ def kept(*paths: str) -> Iterator[None]:
     """Within it, what goes wrong with a store that one of the paths is in becomes a sentence.
 
     Raises:
-      UserError: says that what was written before is whole, and how to go on.
+      StorageError: says that what was written before is whole, and how to go on.
     """
     import tensorflow as tf
 
@@ -76,7 +76,7 @@ def kept(*paths: str) -> Iterator[None]:
         stores = [path for path in paths if is_remote(path)]
         if not stores:
             raise
-        raise UserError(
+        raise StorageError(
             f"The connection to {' or '.join(stores)} broke ({error.message.splitlines()[0]}). What was written before "
             "is whole: run the same command again, and it goes on from there."
         ) from error
@@ -124,12 +124,14 @@ def _reach(bucket: str) -> None:
     try:
         tf.io.gfile.makedirs(f"s3://{bucket}/")
     except tf.errors.NotFoundError as error:
-        raise UserError(f"There is no bucket {bucket}: see the name, and the region in AWS_REGION.") from error
+        raise StorageError(f"There is no bucket {bucket}: see the name, and the region in AWS_REGION.") from error
     except tf.errors.PermissionDeniedError as error:
-        raise UserError(
+        raise StorageError(
             f"Access to the bucket {bucket} is denied: see the credentials (aws sts get-caller-identity); they need "
             "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject."
         ) from error
     except tf.errors.OpError as error:
         reason = error.message.strip(": ")
-        raise UserError(f"The bucket {bucket} cannot be reached ({reason}): see the network and AWS_REGION.") from error
+        raise StorageError(
+            f"The bucket {bucket} cannot be reached ({reason}): see the network and AWS_REGION."
+        ) from error

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from fer import files
 from fer.config import Experiment
 from fer.data import manifest
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 from fer.evaluation import evaluate
 from fer.sweep import claims, report, study
 from fer.sweep.space import applied
@@ -65,7 +65,7 @@ class Sweep:
             "space": {field: dataclasses.asdict(dimension) for field, dimension in self.plan.space.items()},
             "kind": "grid" if self.plan.is_grid else "space",
             "data": manifest.read(self.data).sha256,
-            "pruning": f"{pruning}, after {self.prune_after} epochs",
+            "pruning": "none" if pruning == "none" else f"{pruning}, after {self.prune_after} epochs",
         }
         storage = self.storage or JOURNAL + os.path.join(self.output, "study.journal")
         return study.open_study(storage, json.loads(json.dumps(asked)), pruning, self.prune_after)
@@ -76,6 +76,7 @@ def run(sweep: Sweep) -> list[str]:
 
     Raises:
       Stopped: a signal asked the sweep to stop; the same command takes up the trial that was under way.
+      StorageError: the disk is full or the store away; so does it then.
       UserError: see `Sweep.open_study`. A trial that fails is recorded with its reason, and the others go on.
     """
     shared = sweep.open_study()
@@ -104,6 +105,8 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
             print(f"trial {trial.number} is given up: {pruned}", flush=True)
             state = TrialState.PRUNED
         accuracy = _evaluated(folder, sweep.data)
+    except StorageError:
+        raise  # no fault of the trial: it stays under way, and the same command takes it up
     except (UserError, tf.errors.ResourceExhaustedError) as error:
         print(f"trial {trial.number} failed: {files.reason(error)}", flush=True)
         trial.set_user_attr("failure", files.reason(error))

@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from fer import files, remote
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 
 KEPT = 3
 FORMAT = "step-{:08d}"
@@ -51,7 +51,7 @@ def save(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, An
             _remove(place)
             tf.io.gfile.rename(beside, place)
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(
+        raise StorageError(
             f"Cannot write the checkpoint {place}: {files.reason(error)}. Earlier checkpoints are whole; make room "
             "and run the same command again."
         ) from error

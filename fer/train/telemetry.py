@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fer import files
 from fer.config import Experiment, flat
-from fer.errors import UserError
+from fer.errors import StorageError
 from fer.evaluation import plots
 from fer.labels import CLASSES
 from fer.train.validation import Score
@@ -155,7 +155,7 @@ class Events:
             with contextlib.nullcontext() if step is None else self._writer.as_default(step=step):
                 yield
         except (OSError, tf.errors.OpError) as error:
-            raise UserError(
+            raise StorageError(
                 f"Cannot write TensorBoard's events in {self._folder}: {files.reason(error)}. The checkpoints so far "
                 "are whole; make room and run the same command again."
             ) from error

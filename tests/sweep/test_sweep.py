@@ -11,7 +11,7 @@ optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra 
 
 from optuna.trial import TrialState
 
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 from fer.evaluation import eval_json
 from fer.sweep import space, study, sweep
 from tests.train import made
@@ -68,6 +68,16 @@ def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_go_on(swe
     assert [trial["state"] for trial in trials] == ["complete", "complete", "failed", "failed"]
     assert [trial["number"] for trial in trials[2:]] == [0, 2]
     assert all("only 320 examples" in trial["failure"] for trial in trials[2:])
+
+
+def test_a_place_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(synthetic_shards, tmp_path):
+    base = made.experiment(steps=2)
+    (tmp_path / "trial-0000").write_text("where the run folder should be")
+    plan = study.Plan(space.grid("seed=0,1", base), True, 2, 0)
+    asked = sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    with pytest.raises(StorageError, match="trial-0000"):
+        sweep.run(asked)
+    assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.RUNNING]
 
 
 def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
