@@ -35,6 +35,7 @@ from fer.data.records import Faces
 from fer.errors import UserError
 from fer.labels import CLASSES
 from fer.train import state, step
+from fer.train.devices import mirrored
 from fer.train.feed import Feed
 
 DEVICES = ("GPU", "CPU")
@@ -251,7 +252,7 @@ def _under_way(
 ) -> tuple[Callable[[Batch], step.Done], Feed, state.State]:
     experiment = settings.experiment(len(names), precision=precision)
     one = len(names) == 1
-    strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else tf.distribute.MirroredStrategy(list(names))
+    strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else mirrored(list(names))
     made = state.create(strategy, experiment, TOTAL, TOTAL)
     feed = Feed(strategy, faces, experiment, 0, TOTAL)
     train_step = step.train_step(strategy, made, experiment)
