@@ -15,7 +15,6 @@ if [ ! -x .venv/bin/python ]; then
   python3 -m venv .venv
   .venv/bin/pip install --quiet '.[gpu,s3]'
 fi
-.venv/bin/python scripts/gpu_check.py --output="runs/gpu_check.json"
 
 .venv/bin/python scripts/train.py \
   --config="$CONFIG" \
