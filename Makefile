@@ -35,7 +35,7 @@ demo: install
 	@echo "Made: $(DEMO)/evaluation/eval.json and $(DEMO)/evaluation/confusion_matrix.png, from the run in $(DEMO)/run"
 
 test: install
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadscope
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 	@echo "The whole suite is in tests/, which mirrors fer/."
 
 # Every backbone of the registry: builds it, trains it a step, saves and loads it. Takes minutes and 8 GiB.
@@ -98,7 +98,7 @@ $(NEXT)/installed: requirements-next.lock setup.py
 	@touch $@
 
 test-next: $(NEXT)/installed
-	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist loadscope
+	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 colab: $(NEXT)/installed
 	mkdir -p runs/colab && cp docs/colab.ipynb runs/colab

@@ -86,7 +86,7 @@ setup(
         ],
         "test": [
             "pytest>=7.4",
-            "pytest-xdist>=3.3",
+            "pytest-xdist>=3.7",
             "ruff>=0.4",
             "hypothesis>=6.80,<7",
             "selenium>=4.11,<5",

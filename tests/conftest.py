@@ -25,6 +25,25 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
+# Files that take longest. They begin first, so that no process is left alone with one while the others are done.
+LONGEST = [
+    "test_multi_worker.py",
+    "test_loop.py",
+    "test_configs.py",
+    "test_s3.py",
+    "test_step.py",
+    "test_replicas.py",
+    "test_rollback.py",
+    "test_sweep.py",
+    "test_every_operation.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the tests of the longest files first, and leaves the others in their order."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture(autouse=True)
 def no_determinism_left_behind():
