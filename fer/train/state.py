@@ -18,7 +18,7 @@ class State:
     model: tf.keras.Model
     average: tf.keras.Model  # its weights are the moving average of the model's; the model itself without EMA
     optimizer: tf.keras.optimizers.Optimizer
-    step: tf.Variable  # int64: steps done; the optimizer's own count leaves out steps that overflowed
+    step: tf.Variable  # int64: steps done, those that overflowed and changed nothing too
     loss: tf.keras.metrics.Mean  # of the epoch so far
     accuracy: tf.keras.metrics.Mean
     variables: tuple[tf.Variable, ...]  # of all the above
