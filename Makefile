@@ -5,7 +5,7 @@ NEXT := .venv-next
 PYTHON := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: install demo test test-models test-hosts test-s3 test-next fuzz soak gpu-check audit colab dist lint lock clean
+.PHONY: install demo test test-models test-hosts test-s3 test-next test-next-fast fuzz soak gpu-check audit colab dist lint lock clean
 
 install: $(VENV)/installed
 
@@ -83,22 +83,19 @@ dist: install
 
 # The lane of TensorFlow 2.21, for Python 3.12 and 3.13.
 $(NEXT)/installed: requirements-next.lock setup.py
-	@found=""; \
-	for python in python3 python3.12 python3.13 $(wildcard $(HOME)/.pyenv/versions/3.1[23].*/bin/python); do \
-	  if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; \
-	  then found=$$python; break; fi; \
-	done; \
-	if [ -z "$$found" ]; then \
-	  echo "Python 3.12 or 3.13 with its venv module is needed for TensorFlow 2.21; none of python3, python3.12, python3.13 is one." >&2; \
-	  exit 1; \
-	fi; \
-	$$found -m venv --clear $(NEXT)
+	found=$$(.ci/next-python) && $$found -m venv --clear $(NEXT)
 	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-next.lock
 	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 test-next: $(NEXT)/installed
 	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+
+# What touches TensorFlow in the most places for the least time: augmentation, optimizers, steps, weights, inference.
+test-next-fast: $(NEXT)/installed
+	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist loadscope tests/augment tests/test_config.py tests/test_remote.py \
+	  tests/train/test_optimizers.py tests/train/test_teachers.py tests/models/test_weights.py \
+	  tests/models/test_malicious_weights.py tests/evaluation/test_inference.py tests/scripts/test_compare.py
 
 colab: $(NEXT)/installed
 	mkdir -p runs/colab && cp docs/colab.ipynb runs/colab

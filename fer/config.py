@@ -119,6 +119,8 @@ class Train:
     jit_compile: bool = False  # XLA compiles the forward and backward pass
     steps_per_call: int = 1  # steps that the host asks for at once: the same bits, and less waiting for the host
     targets: str = "fer"  # fer (its label) | ferplus (the shares of its ten votes) | mixture (half of each)
+    teacher: str = ""  # run folders, comma-separated, whose probabilities the network is taught too (distillation)
+    teacher_share: float = 0.5  # how much of the target those are; the label keeps the rest
     loss: str = "cross_entropy"  # cross_entropy | focal
     focal_gamma: float = 2.0  # of the focal loss
     label_smoothing: float = 0.1
@@ -268,6 +270,8 @@ def _check_train(train: Train) -> None:
     _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
     _require(0 < train.steps_per_call, "train.steps_per_call", train.steps_per_call, "1 or more")
     _require(train.targets in TARGETS, "train.targets", train.targets, " or ".join(TARGETS))
+    share = train.teacher_share
+    _require(0 < share <= 1, "train.teacher_share", share, "above 0, at most 1; train.teacher='' has no teacher")
     _require(train.loss in LOSSES, "train.loss", train.loss, " or ".join(LOSSES))
     _require(0 <= train.focal_gamma, "train.focal_gamma", train.focal_gamma, "0 or more")
     _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")

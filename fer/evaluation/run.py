@@ -12,27 +12,17 @@ import tensorflow as tf
 from fer import config, files
 from fer.errors import UserError
 from fer.evaluation import export_json, export_runtimes
-from fer.models import classifier, weights
+from fer.models import trained
 
 BUNDLED = "bundled"  # the --workdir that names the package's own network
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """What evaluation needs of a run."""
+class Run(trained.Trained):
+    """What evaluation needs of a run. The model of an export has no layers to look into."""
 
     workdir: str
-    config: config.Experiment
-    recorded: dict[str, Any]  # the config as it was recorded: fields that a later version has added are not in it
-    config_sha256: str  # of that
-    # uint8 [B, 48, 48, 1] to logits float32 [B, 7], the best weights loaded; an export's has no layers to look into
-    model: tf.keras.Model | export_runtimes.Network
     parameters: int  # weights, trained or not
-    precision: str  # what the network computes in
-    step: int  # of the training, at which these weights were the best
-    selected_on: str  # the split on which they were the best
-    weights_sha256: str
-    trained_on: dict[str, str]  # name and manifest_sha256 of the training data
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
 
 
@@ -40,9 +30,8 @@ def open_run(workdir: str) -> Run:
     """Opens what `workdir` names.
 
     Args:
-      workdir: a run folder: config.json ({"config", "config_sha256", "data", ...}) and best.json ({"step", "file",
-        "sha256", "selected_on", ...}), which training writes; or a folder that scripts/export.py wrote, which means its
-        most exact export, or one of the exports in it; or "bundled", the network that the package carries.
+      workdir: a run folder, as `fer.models.trained.read` wants it; or a folder that scripts/export.py wrote, which
+        means its most exact export, or one of the exports in it; or "bundled", the network that the package carries.
 
     Raises:
       UserError: the folder is absent, nothing was trained in it yet, a file is damaged, the weights are not those
@@ -59,8 +48,6 @@ def open_run(workdir: str) -> Run:
             f"There is no run folder {workdir}; --workdir names one that scripts/train.py wrote, an export of one that "
             f"scripts/export.py wrote, or {BUNDLED}."
         )
-    if not is_run:
-        raise UserError(f"{workdir} holds no best.json: train first, with scripts/train.py --workdir={workdir}.")
     return open_folder(workdir)
 
 
@@ -74,30 +61,8 @@ def open_folder(workdir: str, precision: str | None = None) -> Run:
     Raises:
       UserError: as `open_run`.
     """
-    best_file = os.path.join(workdir, "best.json")
-    best = files.read_json(best_file, "the record of the best weights")
-    experiment, recorded, data = _configuration(workdir)
-    precision = precision or experiment.train.precision
-    weights_file, sha256 = (
-        os.path.join(workdir, _take(best, "file", str, best_file)),
-        _take(best, "sha256", str, best_file),
-    )
-    _check_weights(weights_file, sha256)
-    model = classifier.build(experiment.model, precision)
-    weights.load(model, weights_file)
-    return Run(
-        workdir=workdir,
-        config=experiment,
-        recorded=recorded["config"],
-        config_sha256=recorded["config_sha256"],
-        model=model,
-        parameters=model.count_params(),
-        precision=precision,
-        step=_take(best, "step", int, best_file),
-        selected_on=_take(best, "selected_on", str, best_file),
-        weights_sha256=sha256,
-        trained_on=data,
-    )
+    found = trained.read(workdir, precision)
+    return Run(**vars(found), workdir=workdir, parameters=found.model.count_params())
 
 
 def bundle_folder() -> str:
@@ -165,38 +130,3 @@ def _exported(workdir: str, found: export_json.Found) -> Run:
         trained_on=run["trained_on"],
         export={name: entry[name] for name in ("format", "precision", "file", "sha256")},
     )
-
-
-def _configuration(workdir: str) -> tuple[config.Experiment, dict[str, Any], dict[str, str]]:
-    """The experiment that config.json records, all that it records, and the data that it was trained on."""
-    path = os.path.join(workdir, "config.json")
-    recorded = files.read_json(path, "the run's configuration")
-    try:
-        experiment = config.from_dict(_take(recorded, "config", dict, path))
-    except UserError as error:
-        raise UserError(f"{path} is of another version of fer: {error}") from error
-    sha256 = _take(recorded, "config_sha256", str, path)
-    if config.sha256(recorded["config"]) != sha256:
-        raise UserError(
-            f"{path} was changed by hand: its config does not have the hash that it records. Put it back as it was, "
-            "or train anew."
-        )
-    data = _take(recorded, "data", dict, path)
-    return experiment, recorded, {name: _take(data, name, str, path) for name in ("name", "manifest_sha256")}
-
-
-def _take(values: Any, name: str, kind: type, path: str) -> Any:
-    """A field of the JSON object that `path` holds, of the type that it must have."""
-    value = values.get(name) if isinstance(values, dict) else None
-    if not isinstance(value, kind):
-        raise UserError(f"{path} has no {name} of type {kind.__name__}: it is damaged or of another version of fer.")
-    return value
-
-
-def _check_weights(path: str, expected: str) -> None:
-    if not tf.io.gfile.exists(path):
-        raise UserError(f"There is no weights file {path}, which best.json names; copy it back or train anew.")
-    if files.sha256(path) != expected:
-        raise UserError(
-            f"{path} is not the file that best.json names: its SHA-256 differs. Copy it again or train anew."
-        )

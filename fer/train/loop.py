@@ -31,6 +31,7 @@ from fer.train import (
     step,
     stopping,
     targets,
+    teachers,
     telemetry,
     validation,
     weighting,
@@ -101,12 +102,15 @@ def _train(
     held_out = pipeline.open_split(shards, "validation", experiment.data)
     epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch)
     total = experiment.train.steps or experiment.train.epochs * epoch_steps
+    with distribution.scope():
+        taught_by = teachers.read(experiment.train)
     run = Run(
         experiment=experiment,
         strategy=distribution,
         state=state.create(distribution, experiment, epoch_steps, total),
         source=source,
         weights=weighting.class_weights(shards.split("train").class_counts, experiment.data),
+        teach=teachers.taught(taught_by, experiment.train.teacher_share),
         folder=folder,
         epoch_steps=epoch_steps,
         total=total,
@@ -115,7 +119,7 @@ def _train(
     score = validation.scorer(
         distribution, run.state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
     )
-    folder.record(experiment, shards)  # last: a run that cannot start leaves nothing behind
+    folder.record(experiment, shards, teachers.record(taught_by))  # last: a run that cannot start leaves nothing behind
     with stopping.on_signals() as stop, stopping.on_spot_notice(stop) if watch_spot else contextlib.nullcontext():
         run.go(score, stop)
 
@@ -141,6 +145,7 @@ class Run:
     state: state.State
     source: pipeline.Source
     weights: np.ndarray  # float32 [7]: of each class in the loss
+    teach: teachers.Teach | None
     folder: RunFolder
     epoch_steps: int
     total: int
@@ -206,7 +211,8 @@ class Run:
             mix, head_only = key
             weights = None if self.experiment.data.class_weights == "none" else self.weights
             rates = finetuning.begin(self.state.model, self.experiment, head_only)
-            self.built = (key, step.train_step(self.strategy, self.state, self.experiment, mix, weights, rates))
+            built = step.train_step(self.strategy, self.state, self.experiment, mix, weights, rates, self.teach)
+            self.built = (key, built)
             self.call = None
         if self.call is None:
             self.call = calls.calls(self.feed, self.built[1], self.experiment.train.steps_per_call)

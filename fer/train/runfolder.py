@@ -16,6 +16,7 @@ import dataclasses
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -47,10 +48,24 @@ class RunFolder:
     def events(self) -> str:
         return os.path.join(self.path, "events")
 
-    def record(self, experiment: Experiment, manifest: Manifest) -> None:
-        """Writes config.json, unless the run goes on."""
+    def record(self, experiment: Experiment, manifest: Manifest, teachers: Sequence[dict[str, Any]] = ()) -> None:
+        """Writes config.json, unless the run goes on.
+
+        Args:
+          experiment: what is trained.
+          manifest: of the data.
+          teachers: which weights teach, in order, if any do.
+
+        Raises:
+          UserError: the run goes on, and other weights taught its first steps.
+        """
         path = os.path.join(self.path, RECORD)
         if remote.surely(path, tf.io.gfile.exists):
+            if files.read_json(path, "the run's config").get("teachers", []) != list(teachers):
+                raise UserError(
+                    f"The run in {self.path} was begun with other weights in the folders of config.train.teacher "
+                    f"({experiment.train.teacher!r}): put those back, or choose another --workdir."
+                )
             return
         examples = {name: split.examples for name, split in manifest.splits.items()}
         files.write_json(
@@ -61,6 +76,7 @@ class RunFolder:
                 "data": {"name": manifest.name, "manifest_sha256": manifest.sha256, "examples_per_split": examples},
                 "versions": versions(),
                 "git_commit": git_commit(),
+                **({"teachers": list(teachers)} if teachers else {}),
             },
         )
 

@@ -13,7 +13,7 @@ from fer.augment.draws import Draws
 from fer.config import Experiment
 from fer.data.pipeline import Batch
 from fer.models import dropout, heads
-from fer.train import finetuning, losses, optimizers, replicas, sharpness
+from fer.train import finetuning, losses, optimizers, replicas, sharpness, teachers
 from fer.train import targets as soft_targets
 from fer.train.finetuning import Rate
 from fer.train.state import State
@@ -61,6 +61,7 @@ def train_step(
     mix: bool = True,
     weights: np.ndarray | None = None,
     rates: Sequence[Rate] | None = None,
+    teach: teachers.Teach | None = None,
 ) -> Callable[[Batch], Done]:
     """The function that makes one step on a batch of every replica, as `fer.train.feed.Feed` gives them.
 
@@ -74,12 +75,14 @@ def train_step(
       weights: float32 [7], the factor of each class's losses; a mixed target's is the mean of its classes'.
       rates: see `fer.train.finetuning`: the variables that change, each with its share of the learning rate; None
         changes all that the model trains, at the full rate.
+      teach: puts what teachers see in the augmented images into their targets; see `fer.train.teachers`.
     """
     trained = state.model.trainable_variables if rates is None else [rate.variable for rate in rates]
     slower = [rate for rate in rates or () if rate.share < 1]
 
     def replica_inputs(batch: Batch, seed: tf.Tensor) -> Inputs:
-        return augmented(batch, seed, experiment, mix)
+        inputs = augmented(batch, seed, experiment, mix)
+        return inputs._replace(targets=teach(inputs.images, inputs.targets)) if teach else inputs
 
     def replica_gradients(inputs: Inputs, seed: tf.Tensor, count: bool) -> tuple[list[tf.Tensor], tf.Tensor]:
         return gradients(state, experiment, trained, weights, inputs, seed, count)

@@ -1,0 +1,101 @@
+"""A network as training left it: the configuration and the best weights of a run folder, both checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from fer import config, files
+from fer.errors import UserError
+from fer.models import classifier, weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a run folder holds."""
+
+    config: config.Experiment
+    recorded: dict[str, Any]  # the config as it was recorded: fields that a later version has added are not in it
+    config_sha256: str  # of that
+    model: tf.keras.Model  # uint8 [B, 48, 48, 1] to logits float32 [B, 7], the best weights loaded
+    precision: str  # what the network computes in
+    step: int  # of the training, at which these weights were the best
+    selected_on: str  # the split on which they were the best
+    weights_sha256: str
+    trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+
+
+def read(folder: str, precision: str | None = None) -> Trained:
+    """Reads the network in a folder.
+
+    Args:
+      folder: holds config.json ({"config", "config_sha256", "data", ...}) and best.json ({"step", "file", "sha256",
+        "selected_on", ...}), which training writes.
+      precision: what the network is to compute in; None leaves it to the configuration.
+
+    Raises:
+      UserError: nothing was trained in the folder yet, a file is damaged, the weights are not those that best.json
+        names, or the configuration is another version's.
+    """
+    best_file = os.path.join(folder, "best.json")
+    if not tf.io.gfile.exists(best_file):
+        raise UserError(f"{folder} holds no best.json: train first, with scripts/train.py --workdir={folder}.")
+    best = files.read_json(best_file, "the record of the best weights")
+    experiment, recorded, data = _configuration(folder)
+    precision = precision or experiment.train.precision
+    weights_file, sha256 = (
+        os.path.join(folder, _take(best, "file", str, best_file)),
+        _take(best, "sha256", str, best_file),
+    )
+    _check_weights(weights_file, sha256)
+    model = classifier.build(experiment.model, precision)
+    weights.load(model, weights_file)
+    return Trained(
+        config=experiment,
+        recorded=recorded["config"],
+        config_sha256=recorded["config_sha256"],
+        model=model,
+        precision=precision,
+        step=_take(best, "step", int, best_file),
+        selected_on=_take(best, "selected_on", str, best_file),
+        weights_sha256=sha256,
+        trained_on=data,
+    )
+
+
+def _configuration(folder: str) -> tuple[config.Experiment, dict[str, Any], dict[str, str]]:
+    """The experiment that config.json records, all that it records, and the data that it was trained on."""
+    path = os.path.join(folder, "config.json")
+    recorded = files.read_json(path, "the run's configuration")
+    try:
+        experiment = config.from_dict(_take(recorded, "config", dict, path))
+    except UserError as error:
+        raise UserError(f"{path} is of another version of fer: {error}") from error
+    sha256 = _take(recorded, "config_sha256", str, path)
+    if config.sha256(recorded["config"]) != sha256:
+        raise UserError(
+            f"{path} was changed by hand: its config does not have the hash that it records. Put it back as it was, "
+            "or train anew."
+        )
+    data = _take(recorded, "data", dict, path)
+    return experiment, recorded, {name: _take(data, name, str, path) for name in ("name", "manifest_sha256")}
+
+
+def _take(values: Any, name: str, kind: type, path: str) -> Any:
+    """A field of the JSON object that `path` holds, of the type that it must have."""
+    value = values.get(name) if isinstance(values, dict) else None
+    if not isinstance(value, kind):
+        raise UserError(f"{path} has no {name} of type {kind.__name__}: it is damaged or of another version of fer.")
+    return value
+
+
+def _check_weights(path: str, expected: str) -> None:
+    if not tf.io.gfile.exists(path):
+        raise UserError(f"There is no weights file {path}, which best.json names; copy it back or train anew.")
+    if files.sha256(path) != expected:
+        raise UserError(
+            f"{path} is not the file that best.json names: its SHA-256 differs. Copy it again or train anew."
+        )

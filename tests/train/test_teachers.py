@@ -1,0 +1,82 @@
+"""Distillation: what a network that was trained before sees goes into the targets of the next."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer import files
+from fer.config import Train
+from fer.errors import UserError
+from fer.models import trained
+from fer.train import loop, teachers
+from tests.train import made
+
+IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, [5, 48, 48, 1], np.uint8))
+TARGETS = tf.one_hot([0, 1, 2, 3, 6], 7)
+
+
+@pytest.fixture(scope="module")
+def runs(synthetic_shards, tmp_path_factory) -> list[str]:
+    """Two networks of different seeds, trained for four steps."""
+    folders = []
+    for seed in (0, 1):
+        folders.append(str(tmp_path_factory.mktemp("teachers") / f"seed{seed}"))
+        settings = made.experiment()
+        settings.seed = seed
+        loop.train(settings, synthetic_shards.folder, folders[-1], "one")
+    return folders
+
+
+def test_targets_are_the_labels_and_the_mean_of_the_teachers_by_their_share(runs):
+    taught_by = teachers.read(Train(teacher=", ".join(runs)))
+    found = teachers.taught(taught_by, 0.25)(IMAGES, TARGETS).numpy()
+    logits = [trained.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
+    assert not np.allclose(*logits)
+    seen = np.mean([np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits], axis=0)
+    np.testing.assert_allclose(found, 0.75 * TARGETS.numpy() + 0.25 * seen, atol=1e-5)
+    assert teachers.taught([], 0.25) is None
+
+
+def test_a_network_that_hears_its_teacher_alone_comes_to_agree_with_it(runs, synthetic_shards, tmp_path):
+    """Its labels differ from the teacher's answers, which four steps of training did not make good ones."""
+    settings = made.experiment(steps=60, teacher=runs[0], teacher_share=1.0, label_smoothing=0.0, ema_decay=0.0)
+    settings.optimizer.learning_rate = 0.05
+    loop.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
+    teacher, stranger, pupil = (trained.read(run).model for run in (*runs, str(tmp_path / "pupil")))
+
+    def divergence(one: tf.keras.Model, other: tf.keras.Model) -> float:
+        return float(tf.reduce_mean(tf.keras.losses.kl_divergence(*(tf.nn.softmax(m(IMAGES)) for m in (one, other)))))
+
+    assert divergence(teacher, pupil) < divergence(teacher, stranger) / 2
+
+
+def test_the_record_names_the_weights_and_others_are_refused(runs, synthetic_shards, tmp_path):
+    teacher, pupil = tmp_path / "teacher", str(tmp_path / "pupil")
+    shutil.copytree(runs[0], teacher)
+    settings = made.experiment(teacher=str(teacher))
+    loop.train(settings, synthetic_shards.folder, pupil, "one")
+    best, record = files.read_json(f"{teacher}/best.json", "best"), files.read_json(f"{pupil}/config.json", "record")
+    assert [entry["weights_sha256"] for entry in record["teachers"]] == [best["sha256"]]
+    shutil.rmtree(teacher)
+    shutil.copytree(runs[1], teacher)
+    with pytest.raises(UserError, match="begun with other weights in the folders of"):
+        loop.train(settings, synthetic_shards.folder, pupil, "one")
+
+
+def test_a_teacher_that_was_not_trained_is_a_sentence_and_leaves_nothing(synthetic_shards, tmp_path):
+    settings = made.experiment(teacher=str(tmp_path / "nobody"))
+    with pytest.raises(UserError, match=r"nobody holds no best.json: train first"):
+        loop.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
+    assert not (tmp_path / "pupil").exists()
+
+
+def test_a_killed_pupil_goes_on_to_the_same_weights(runs, synthetic_shards, tmp_path):
+    whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
+    settings = made.experiment(teacher=runs[0], checkpoint_steps=2, steps=4)
+    loop.train(settings, synthetic_shards.folder, whole, "one")
+    shutil.copytree(whole, halves)
+    shutil.rmtree(f"{halves}/checkpoints/step-{4:08d}")
+    loop.train(settings, synthetic_shards.folder, halves, "one")
+    assert files.read_json(f"{halves}/best.json", "best") == files.read_json(f"{whole}/best.json", "best")
