@@ -19,7 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LONGEST = 120  # seconds
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["fer.cli", "fer.evaluation.comparison", "fer.evaluation.predict"])
+_SERVER.set_forkserver_preload(
+    ["fer.cli", "fer.evaluation.comparison", "fer.evaluation.predict", "fer.train.loop", "fer.train.preview"]
+)
 
 
 def run(name: str, folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:

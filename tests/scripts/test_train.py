@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.scripts.forked import Forked
+from tests.scripts import program
 
 SMALL = [
     "--config.model.image_size=24",
@@ -19,13 +19,6 @@ SMALL = [
 def train(root, data: str, workdir, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(root / "scripts" / "train.py"), f"--data={data}", f"--workdir={workdir}", *arguments]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def forked(root, tmp_path_factory):
-    programs = Forked(root, tmp_path_factory.mktemp("printed"))
-    yield programs
-    programs.close()
 
 
 def complaints(done: subprocess.CompletedProcess) -> list[str]:
@@ -61,35 +54,35 @@ def test_a_run_on_two_replicas_ends_with_the_command_that_evaluates_it(root, syn
         (["--config=configs/compact.py", "--preview=policy.png"], "At most one of (workdir, preview)"),
     ],
 )
-def test_a_mistake_gets_a_sentence_exit_code_1_and_no_folder(forked, tmp_path, arguments, said):
-    done = forked.run("train.py", f"--data={tmp_path}/nowhere", f"--workdir={tmp_path}/run", *arguments)
+def test_a_mistake_gets_a_sentence_exit_code_1_and_no_folder(tmp_path, arguments, said):
+    done = program.run("train.py", program.ROOT, f"--data={tmp_path}/nowhere", f"--workdir={tmp_path}/run", *arguments)
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_a_preview_draws_the_policy_and_trains_nothing(forked, synthetic_shards, tmp_path):
+def test_a_preview_draws_the_policy_and_trains_nothing(synthetic_shards, tmp_path):
     path = tmp_path / "policy.png"
     arguments = [f"--data={synthetic_shards.folder}", f"--preview={path}", "--config.augment.policy=flip|erase(1.0)"]
-    done = forked.run("train.py", "--config=configs/compact.py", *arguments)
+    done = program.run("train.py", program.ROOT, "--config=configs/compact.py", *arguments)
     assert (done.returncode, done.stdout, complaints(done)) == (0, f"wrote {path}\n", [])
     assert path.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_data_without_a_manifest_is_a_sentence(forked, tmp_path):
+def test_data_without_a_manifest_is_a_sentence(tmp_path):
     (tmp_path / "data").mkdir()
     flags = ["--config=configs/compact.py", f"--data={tmp_path}/data", f"--workdir={tmp_path}/run"]
-    done = forked.run("train.py", *flags)
+    done = program.run("train.py", program.ROOT, *flags)
     assert done.returncode == 1
     assert "has no manifest.json" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_debug_shows_the_traceback(forked, tmp_path):
+def test_debug_shows_the_traceback(tmp_path):
     flags = ["--config=configs/compact.py", f"--data={tmp_path}", f"--workdir={tmp_path}/run", "--debug"]
-    done = forked.run("train.py", *flags)
+    done = program.run("train.py", program.ROOT, *flags)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
