@@ -18,7 +18,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ import fer
 from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.benchmark import placement
-from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
+from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data import synthetic
 from fer.data.batches import Batch
 from fer.data.records import Faces
@@ -39,6 +39,7 @@ from fer.train.devices import mirrored
 from fer.train.feed import Feed
 
 DEVICES = ("GPU", "CPU")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 WAITING = 0.01  # the share of its time that a run may wait for input
 TOLERANCE = 2e-2  # of the loss of a step compiled by XLA, relative: it fuses and reorders sums
 WARM_UP = 5  # steps that are not measured
@@ -100,8 +101,12 @@ def devices(kind: str) -> list[str]:
     return ["CPU:1"]
 
 
-def run(settings: Settings) -> dict[str, Any]:
+def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
     """All checks and rates, as JSON holds them.
+
+    Args:
+      settings: what is run.
+      tell: is called with a line about each check, and about each rate, as soon as it is known.
 
     Raises:
       UserError: there is no such device, or a step cannot be made.
@@ -109,17 +114,16 @@ def run(settings: Settings) -> dict[str, Any]:
     names = devices(settings.device)
     images, labels = synthetic.faces(settings.faces, seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(settings.faces), None)
-    checks = [
-        check_augmenter(settings, names[0], faces),
-        *check_steps(settings, names[0], faces),
-        check_input(settings, names, faces),
-    ]
+    checks = []
+    for check in _checks(settings, names, faces):
+        checks.append(check)
+        tell(f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.found}")
     return {
         "schema_version": 1,
         "rehearsal": settings.device == "CPU",
         "passed": all(check.passed for check in checks),
         "checks": [dataclasses.asdict(check) for check in checks],
-        "rates": rates(settings, names, faces),
+        "rates": rates(settings, names, faces, tell),
         "model": settings.model.name,
         "batch_per_device": settings.batch,
         "devices": [_details(name) for name in names],
@@ -130,6 +134,12 @@ def run(settings: Settings) -> dict[str, Any]:
             **{name: tf.sysconfig.get_build_info().get(f"{name}_version") for name in ("cuda", "cudnn")},
         },
     }
+
+
+def _checks(settings: Settings, names: Sequence[str], faces: Faces) -> Iterator[Check]:
+    yield check_augmenter(settings, names[0], faces)
+    yield from check_steps(settings, names[0], faces)
+    yield check_input(settings, names, faces)
 
 
 def check_augmenter(settings: Settings, device: str, faces: Faces, augment: policy.Augmenter | None = None) -> Check:
@@ -152,33 +162,32 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
     return Check("augmenter", here > 0 and not elsewhere, found + _named(elsewhere))
 
 
-def check_steps(settings: Settings, device: str, faces: Faces) -> list[Check]:
+def check_steps(settings: Settings, device: str, faces: Faces) -> Iterator[Check]:
     """What the step promises: that it is on the device, trains in mixed_float16, and can be compiled by XLA."""
     plain = _learned(settings, device, faces, precision="float32")
     elsewhere = [node for node in plain.convolutions() if node.device != device]
-    used = Check(
+    yield Check(
         "device",
         bool(plain.convolutions()) and not elsewhere,
         f"{len(plain.convolutions())} convolutions, {len(elsewhere)} not on {device}" + _named(elsewhere),
     )
-    compiled = _learned(settings, device, faces, precision="float32", jit_compile=True)
-    clusters = sum(node.compiled and node.device == device for node in compiled.nodes)
-    difference = abs(compiled.losses[0] / plain.losses[0] - 1)
-    xla = Check(
-        "xla",
-        clusters > 0 and difference < TOLERANCE,
-        f"{clusters} compiled clusters on {device}; the first loss differs by {difference:.1e} of itself",
-    )
     mixed = _learned(settings, device, faces, precision="mixed_float16")
     halves = sum(node.dtype == tf.float16 and node.device == device for node in mixed.convolutions())
     first, last = mixed.losses[0], statistics.mean(mixed.losses[-3:])
-    half = Check(
+    yield Check(
         "mixed_float16",
         halves > 0 and mixed.finite and last < first,
         f"{halves} convolutions in float16 on {device}; the loss goes from {first:.3f} to {last:.3f}, loss and weights "
         f"{'are' if mixed.finite else 'are not'} numbers",
     )
-    return [used, half, xla]
+    compiled = _learned(settings, device, faces, precision="float32", jit_compile=True)
+    clusters = sum(node.compiled and node.device == device for node in compiled.nodes)
+    difference = abs(compiled.losses[0] / plain.losses[0] - 1)
+    yield Check(
+        "xla",
+        clusters > 0 and difference < TOLERANCE,
+        f"{clusters} compiled clusters on {device}; the first loss differs by {difference:.1e} of itself",
+    )
 
 
 def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = WAITING) -> Check:
@@ -194,7 +203,9 @@ def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: f
     )
 
 
-def rates(settings: Settings, names: Sequence[str], faces: Faces) -> list[dict[str, Any]]:
+def rates(
+    settings: Settings, names: Sequence[str], faces: Faces, tell: Callable[[str], None] = lambda line: None
+) -> list[dict[str, Any]]:
     """Images a second of training, by precision and number of devices: 1, 2, 4, ... and all there are."""
     counts = sorted({*(2**power for power in range(len(names).bit_length())), len(names)})
     found = []
@@ -204,6 +215,7 @@ def rates(settings: Settings, names: Sequence[str], faces: Faces) -> list[dict[s
             efficiency = round(rate / (count * measured[1]), 3)
             figures = {"images_per_second": round(rate, 1), "efficiency": efficiency}
             found.append({"precision": precision, "devices": count, **figures})
+            tell(f"{precision} on {count}: {rate:,.0f} images/s, efficiency {efficiency}")
     return found
 
 

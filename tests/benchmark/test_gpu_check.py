@@ -15,6 +15,7 @@ from fer.config import Model
 from fer.data import synthetic
 from fer.data.records import Faces
 from fer.errors import UserError
+from fer.models import classifier
 
 SETTINGS = gpu_check.Settings(
     device="CPU", model=Model(name="compact_s", image_size=24), batch=4, steps=2, learning=4, faces=64
@@ -61,7 +62,7 @@ def test_the_augmenter_is_on_the_device_and_one_that_is_not_fails(faces):
 
 
 def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces):
-    checks = gpu_check.check_steps(SETTINGS, "CPU:1", faces)
+    checks = list(gpu_check.check_steps(SETTINGS, "CPU:1", faces))
     assert [check.name for check in checks] == ["device", "mixed_float16", "xla"]
     assert all(check.passed for check in checks), checks
 
@@ -92,6 +93,14 @@ def test_a_rate_is_measured_on_one_device_and_on_several(faces):
     found = gpu_check.rates(settings, ["CPU:0", "CPU:1"], faces)
     assert [rate["devices"] for rate in found] == [1, 2]
     assert all(rate["images_per_second"] > 0 for rate in found)
+
+
+def test_each_precision_that_is_measured_is_one_that_a_network_can_compute_in():
+    for precision in gpu_check.Settings().precisions:
+        stem = next(
+            layer for layer in classifier.build(SETTINGS.model, precision).submodules if "stem_conv" in layer.name
+        )
+        assert stem.compute_dtype == precision.removeprefix("mixed_")
 
 
 def test_without_a_gpu_it_says_so(monkeypatch):
