@@ -86,6 +86,19 @@ def _data(record: Mapping[str, Any]) -> str:
         f"`{data['manifest_sha256']}`), in FER-2013's form (I. J. Goodfellow et al., arXiv:1307.0414): pictures that "
         "an image search found under words for emotions, cut out by a face detector, and labelled with one of seven "
         f"classes. Training began from {start}, with the augmentation `{trained['augment']['policy']}`."
+        f"{_teachers(record)}"
+    )
+
+
+def _teachers(record: Mapping[str, Any]) -> str:
+    """A sentence on the networks that taught this one, if any did."""
+    taught_by, train = record.get("teachers", []), record["config"]["train"]
+    if not taught_by:
+        return ""
+    hashes = ", ".join(f"`{each['weights_sha256']}`" for each in taught_by)
+    return (
+        f" The label was {1 - train['teacher_share']:.0%} of what it was taught; the rest was what "
+        f"`{train['teacher']}` saw in the same picture (weights SHA-256 {hashes})."
     )
 
 

@@ -101,6 +101,16 @@ def test_the_card_is_written_from_eval_json_and_the_record_alone(bundled, folder
     assert max(map(len, card.splitlines())) <= 120
 
 
+def test_the_card_names_the_network_that_taught_it(bundled, folder):
+    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    record = json.loads((folder / "run" / "config.json").read_text())
+    assert "taught" not in bundle_card.text(content, record)
+    record["teachers"] = [{"weights_sha256": "f00d", "config_sha256": "beef", "step": 8}]
+    record["config"]["train"] |= {"teacher": "runs/first", "teacher_share": 0.7}
+    said = "The label was 30% of what it was taught; the rest was what `runs/first` saw in the same picture"
+    assert f"{said} (weights SHA-256 `f00d`)." in " ".join(bundle_card.text(content, record).split())
+
+
 def test_nothing_of_a_machine_enters_the_package(bundled, folder):
     for name in ("config.json", "best.json", "eval.json", "MODEL_CARD.md"):
         assert str(folder) not in (folder / "weights" / name).read_text()
