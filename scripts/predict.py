@@ -5,11 +5,11 @@ from absl import flags
 from fer import cli
 from fer.evaluation import inference, inputs, predict, progress, run
 
-WORKDIR = flags.DEFINE_string(
+WORKDIR = flags.DEFINE_list(
     "workdir",
     None,
     "Run folder that scripts/train.py wrote, a folder or file that scripts/export.py wrote, or bundled, the network "
-    "that the package carries.",
+    "that the package carries; several, comma-separated, are an ensemble: their probabilities are averaged.",
     required=True,
 )
 INPUT = flags.DEFINE_string(
@@ -25,6 +25,7 @@ FACES = flags.DEFINE_enum(
     inputs.FACES,
     "What a picture holds: find looks for faces, whole takes it as one face, auto does so if it has 48x48 pixels.",
 )
+TTA = flags.DEFINE_enum("tta", "none", inference.TTA, "Test-time augmentation: views of a face that are averaged.")
 OUTPUT = flags.DEFINE_string(
     "output",
     "predictions.csv",
@@ -34,10 +35,12 @@ KAGGLE = flags.DEFINE_boolean("kaggle", False, "Writes the challenge's submissio
 
 
 def main() -> None:
-    opened = run.open_run(WORKDIR.value)
+    models = [run.open_run(workdir).model for workdir in WORKDIR.value]
     faces = inputs.read(INPUT.value, FACES.value)
     with progress.faces("predicting") as told:
-        found = inference.predict([opened.model], faces.images, progress=lambda count: told(count, len(faces.images)))
+        found = inference.predict(
+            models, faces.images, tta=TTA.value, progress=lambda count: told(count, len(faces.images))
+        )
     paths = predict.write(OUTPUT.value, faces, found.probabilities, KAGGLE.value)
     print(f"{len(faces.images):,} faces from {INPUT.value}, {found.images_per_second:.0f} images/s")
     for name in faces.faceless:

@@ -22,6 +22,7 @@ COUNT = 20
 def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("predict")
     made.run(folder / "run")
+    made.run(folder / "other", seed=1)
     rows = [" ".join(map(str, face.ravel())) for face in made.images(COUNT)]
     (folder / "test.csv.gz").write_bytes(gzip.compress("\n".join(["pixels", *rows]).encode()))
     (folder / "bad.csv").write_text("pixels\n" + rows[0] + "\n" + rows[1] + " 256\n")
@@ -54,6 +55,21 @@ def test_the_challenges_form_is_a_column_of_labels(folder):
     expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
     labels = map(str, expected.argmax(axis=1))
     assert (folder / "submission.csv").read_text().split() == ["emotion", *labels]
+
+
+def test_several_runs_are_averaged_over_faces_and_mirror_images(folder):
+    arguments = ["--workdir=run,other", "--tta=flip", "--input=test.csv.gz", "--output=ensemble.csv"]
+    done = program.run("predict.py", folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    faces = made.images(COUNT)
+    seen = [
+        inference.predict([run.open_run(str(folder / name)).model], images).probabilities
+        for name in ("run", "other")
+        for images in (faces, faces[:, :, ::-1])
+    ]
+    with (folder / "ensemble.csv").open(newline="") as file:
+        found = np.array([[float(line[name]) for name in CLASSES] for line in csv.DictReader(file)])
+    np.testing.assert_allclose(found, np.mean(seen, axis=0), atol=2e-6)
 
 
 @pytest.mark.parametrize(
