@@ -52,7 +52,8 @@ def test_what_is_shown_is_the_face_and_the_face_under_its_map(found, opened):
         seen, looked_at = (np.asarray(Image.open(io.BytesIO(png))) for png in (face.seen, face.looked_at))
         np.testing.assert_array_equal(seen[::4, ::4], cut[..., 0])
         (heat,) = gradcam.heatmaps(opened.model, cut[np.newaxis], face.probabilities[np.newaxis].argmax(axis=1))
-        np.testing.assert_array_equal(looked_at, np.asarray(recognition.under_heat(cut[..., 0], heat)))
+        expected = np.asarray(recognition.under_heat(cut[..., 0], heat)).astype(int)
+        np.testing.assert_allclose(looked_at, expected, atol=1)  # batches of other sizes round otherwise
 
 
 def test_the_place_that_speaks_most_is_the_brightest_and_reddest():
