@@ -28,7 +28,7 @@ import fer
 from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.benchmark import placement
-from fer.config import Augment, Experiment, Model, Optimizer, Train
+from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
 from fer.data import synthetic
 from fer.data.batches import Batch
 from fer.data.records import Faces
@@ -39,7 +39,7 @@ from fer.train.devices import mirrored
 from fer.train.feed import Feed
 
 DEVICES = ("GPU", "CPU")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+MEASURED = tuple(each for each in PRECISIONS if each != "auto")  # that one is settled before a network is made
 WAITING = 0.01  # the share of its time that a run may wait for input
 TOLERANCE = 2e-2  # of the loss of a step compiled by XLA, relative: it fuses and reorders sums
 WARM_UP = 5  # steps that are not measured
@@ -59,7 +59,7 @@ class Settings:
     steps: int = 60  # of each rate
     learning: int = 20  # steps on one batch, in which its loss must fall
     faces: int = 4000
-    precisions: Sequence[str] = PRECISIONS
+    precisions: Sequence[str] = MEASURED
 
     def experiment(self, devices: int = 1, augment: str = POLICY, **train: Any) -> Experiment:
         """A run on so many devices; further arguments are fields of `fer.config.Train`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from fer.config import Train
+from fer.errors import UserError
 from fer.models import heads, trained
 from fer.models.trained import Trained
 
@@ -21,7 +22,11 @@ def read(train: Train) -> list[Trained]:
     Raises:
       UserError: one of the folders is no finished run, or is damaged.
     """
-    return [trained.read(folder.strip(), train.precision) for folder in train.teacher.split(",") if folder.strip()]
+    folders = [folder.strip() for folder in train.teacher.split(",") if folder.strip()]
+    try:
+        return [trained.read(folder, train.precision) for folder in folders]
+    except UserError as error:
+        raise UserError(f"config.train.teacher: {error}") from error
 
 
 def record(teachers: Sequence[Trained]) -> list[dict[str, str | int]]:

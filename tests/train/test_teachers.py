@@ -67,16 +67,17 @@ def test_the_record_names_the_weights_and_others_are_refused(runs, synthetic_sha
 
 def test_a_teacher_that_was_not_trained_is_a_sentence_and_leaves_nothing(synthetic_shards, tmp_path):
     settings = made.experiment(teacher=str(tmp_path / "nobody"))
-    with pytest.raises(UserError, match=r"nobody holds no best.json: train first"):
+    with pytest.raises(UserError, match=r"^config\.train\.teacher: .*nobody holds no best\.json: train first"):
         loop.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
     assert not (tmp_path / "pupil").exists()
 
 
-def test_a_killed_pupil_goes_on_to_the_same_weights(runs, synthetic_shards, tmp_path):
+def test_a_killed_pupil_goes_on_to_the_same_weights(runs, synthetic_shards, tmp_path, capsys):
     whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
     settings = made.experiment(teacher=runs[0], checkpoint_steps=2, steps=4)
     loop.train(settings, synthetic_shards.folder, whole, "one")
     shutil.copytree(whole, halves)
     shutil.rmtree(f"{halves}/checkpoints/step-{4:08d}")
     loop.train(settings, synthetic_shards.folder, halves, "one")
+    assert "Going on after step 2 of 4" in capsys.readouterr().out
     assert files.read_json(f"{halves}/best.json", "best") == files.read_json(f"{whole}/best.json", "best")
