@@ -16,7 +16,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 OPTIMIZERS = ("sgd", "adamw", "lamb", "radam_lookahead")
 SCHEDULES = ("cosine", "one_cycle", "step", "constant")
 LOSSES = ("cross_entropy", "focal")
-TARGETS = ("fer", "ferplus", "mixture")
+TARGETS = ("fer", "ferplus", "mixture", "posterior")
 ON_NAN = ("stop", "rollback")
 POOLINGS = ("avg", "max", "avgmax", "gem")
 GREYS = ("repeat", "sum")
@@ -118,7 +118,9 @@ class Train:
     tf32: bool = True  # GPUs that can multiply float32 as TensorFloat-32 (10 bits of mantissa) do so; faster
     jit_compile: bool = False  # XLA compiles the forward and backward pass
     steps_per_call: int = 1  # steps that the host asks for at once: the same bits, and less waiting for the host
-    targets: str = "fer"  # fer (its label) | ferplus (the shares of its ten votes) | mixture (half of each)
+    # fer (its label) | ferplus (the shares of its ten votes) | mixture (half of each) | posterior (half its label, half
+    # the labels that faces with such votes have)
+    targets: str = "fer"
     teacher: str = ""  # run folders, comma-separated, whose probabilities the network is taught too (distillation)
     teacher_share: float = 0.5  # how much of the target those are; the label keeps the rest
     loss: str = "cross_entropy"  # cross_entropy | focal

@@ -19,11 +19,17 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment t
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the trials' run folders and of the report.", required=True)
 GRID = flags.DEFINE_string("grid", None, "Every combination: 'seed=0,1,2; model.dropout=0.2,0.4'.")
+CHANGES = flags.DEFINE_string(
+    "changes",
+    None,
+    "Each alone against the config: 'augment.policy=none,flip; train.ema_decay=0'; with --grid of seeds.",
+)
 SPACE = flags.DEFINE_string(
     "space",
     None,
     "What is searched: 'optimizer.learning_rate=log(0.01,1); optimizer.name=choice(a,b)'; uniform(a,b[,step]).",
 )
+ALSO = flags.DEFINE_list("also", [], "Folders of other sweeps over seeds; each is one change more in the report.")
 TRIALS = flags.DEFINE_integer("trials", 20, "Trials of --space, over all processes; a grid has its points.", 1)
 STORAGE = flags.DEFINE_string("storage", "", "Of the study: journal:PATH or sqlite:///PATH (default: in --output).")
 PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Gives trials up that are below the median; auto: of --space.")
@@ -37,14 +43,19 @@ def main() -> None:
         raise UserError("Sweeps need Optuna: install the extra sweep, as in pip install -e '.[sweep]'.")
     if CONFIG.value is None:
         raise UserError("--config is missing: the experiment that is varied, a file of configs/.")
-    if bool(GRID.value) == bool(SPACE.value):
-        raise UserError("Give one of --grid='seed=0,1,2' and --space='model.dropout=uniform(0.1,0.5)', and not both.")
+    if bool(GRID.value or CHANGES.value) == bool(SPACE.value):
+        raise UserError(
+            "Give one of --grid='seed=0,1,2' (and --changes='train.ema_decay=0') and "
+            "--space='model.dropout=uniform(0.1,0.5)', and not both."
+        )
     from fer.sweep import space, study, sweep
 
+    if ALSO.value and not CHANGES.value:
+        raise UserError("--also adds to what --changes compares; give those too.")
     base = config.checked(CONFIG.value)
-    if GRID.value:
-        found = space.grid(GRID.value, base)
-        plan = study.Plan(found, True, len(space.points(found)), SEED.value)
+    if not SPACE.value:
+        found = space.grid(GRID.value, base) if GRID.value else {}
+        plan = study.of_grid(found, space.changes(CHANGES.value, base, found) if CHANGES.value else None)
     else:
         plan = study.Plan(space.search(SPACE.value, base), False, TRIALS.value, SEED.value)
     asked = sweep.Sweep(
@@ -56,6 +67,7 @@ def main() -> None:
         pruning=PRUNE.value,
         prune_after=PRUNE_AFTER.value,
         strategy=STRATEGY.value,
+        also=tuple(ALSO.value),
     )
     for path in sweep.run(asked):
         print(f"wrote {path}")

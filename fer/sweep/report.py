@@ -1,4 +1,4 @@
-"""What came of a sweep: one table as Markdown and JSON, and Optuna's pictures of history and importances."""
+"""What came of a sweep: tables as Markdown and JSON, Optuna's pictures of history and importances, and of changes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import io
 import os
 import statistics
 import warnings
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fer import files
+from fer.errors import UserError
+from fer.sweep import changes
+from fer.sweep.space import BASE, CHANGE
 from fer.sweep.study import Plan
 
 SCHEMA_VERSION = 1
@@ -25,7 +29,9 @@ STATES = {
 }
 
 
-def write(output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], str]) -> list[str]:
+def write(
+    output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Sequence[str] = ()
+) -> list[str]:
     """Writes sweep.json, sweep.md and the pictures that can be drawn so far. Returns their paths.
 
     Args:
@@ -33,12 +39,15 @@ def write(output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], 
       study: as it is now.
       plan: of the sweep.
       folder: from a trial's number to its run folder.
+      also: folders of other sweeps over seeds, each of which counts as one change more.
 
     Raises:
-      UserError: a file cannot be written.
+      UserError: a file cannot be written, or another sweep's cannot be read.
     """
-    content = summary(study, plan, folder)
+    content = summary(study, plan, folder, also)
     pictures = _pictures(study, plan)
+    if len(content["changes"]) > 1:
+        pictures["changes.png"] = changes.picture(content["changes"])
     for name, picture in pictures.items():
         files.write_bytes(os.path.join(output, name), picture)
     files.write_text(os.path.join(output, "sweep.md"), markdown(content, list(pictures)))
@@ -46,8 +55,11 @@ def write(output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], 
     return [os.path.join(output, name) for name in ("sweep.json", "sweep.md", *pictures)]
 
 
-def summary(study: optuna.Study, plan: Plan, folder: Callable[[int], str]) -> dict[str, Any]:
-    """What sweep.json holds: every trial, the best first, and the mean over seeds where the sweep has several."""
+def summary(study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Sequence[str] = ()) -> dict[str, Any]:
+    """What sweep.json holds: every trial, the best first, and the mean over seeds where the sweep has several.
+
+    Where it has changes, what each of them is worth; see `fer.sweep.changes`.
+    """
     trials = [_trial(trial, folder(trial.number)) for trial in plan.of(study)]
     trials.sort(key=lambda trial: (trial["state"] != "complete", -(trial["accuracy"] or 0.0), trial["number"]))
     return {
@@ -58,6 +70,7 @@ def summary(study: optuna.Study, plan: Plan, folder: Callable[[int], str]) -> di
         "pruning": study.user_attrs["asked"]["pruning"],
         "trials": trials,
         "over_seeds": _over_seeds(trials) if "seed" in plan.space else [],
+        "changes": _changes(trials, plan, also),
         "importances": _importances(study),
     }
 
@@ -93,6 +106,8 @@ def markdown(content: dict[str, Any], pictures: list[str]) -> str:
             for group in content["over_seeds"]
         ]
         lines += ["", "## Over seeds", "", *_table(head, rows)]
+    if content["changes"]:
+        lines += ["", "## Against the base", "", *_changes_table(content["changes"])]
     if content["importances"]:
         rows = [[field, f"{share:.3f}"] for field, share in content["importances"].items()]
         lines += ["", "## Importances", "", *_table(["field", "share of the variance (fANOVA)"], rows)]
@@ -128,6 +143,42 @@ def _over_seeds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for values, accuracies in groups.values()
     ]
     return sorted(found, key=lambda group: -group["mean"])
+
+
+def _changes(trials: list[dict[str, Any]], plan: Plan, also: Sequence[str]) -> list[dict[str, Any]]:
+    """What each change is worth, in the order of the plan; [] until a run of the base is complete."""
+    folders = {name: _complete(trials, name) for name in plan.changes}
+    if not folders.get(BASE):
+        return []
+    for other in also:
+        content = files.read_json(os.path.join(other, "sweep.json"), "the report of a sweep")
+        if content.get("fields") != ["seed"]:
+            raise UserError(
+                f"The sweep in {other} varies {content.get('fields')}; --also takes sweeps over seeds alone."
+            )
+        folders[os.path.basename(os.path.normpath(other))] = _complete(content["trials"])
+    return changes.effects({name: changes.read(runs) for name, runs in folders.items() if runs})
+
+
+def _complete(trials: list[dict[str, Any]], change: str | None = None) -> list[str]:
+    """The run folders of complete trials, by seed; those of one change."""
+    found = [trial for trial in trials if trial["state"] == "complete" and trial["values"].get(CHANGE) == change]
+    return [trial["folder"] for trial in sorted(found, key=lambda trial: trial["values"].get("seed", 0))]
+
+
+def _changes_table(found: list[dict[str, Any]]) -> list[str]:
+    head = ["change", "seeds", "mean accuracy", "against the base (95 %)", "macro F1", "minutes"]
+    rows = []
+    for entry in found:
+        difference = ""
+        if entry["difference"] is not None:
+            low, high = entry["difference_ci95"]
+            difference = f"{100 * entry['difference']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
+        seeds, accuracy = str(entry["seeds"]), f"{100 * entry['accuracy']:.2f} %"
+        rows.append(
+            [entry["change"], seeds, accuracy, difference, f"{entry['macro_f1']:.3f}", f"{entry['minutes']:.1f}"]
+        )
+    return _table(head, rows)
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:

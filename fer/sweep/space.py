@@ -7,6 +7,11 @@ Fields are those of `fer.config.Experiment`, with dots. A value is read as the f
 belongs to the value, so that augmentation policies can be listed. Ranges of a space, both ends included:
 
     uniform(low,high)  uniform(low,high,step)  log(low,high)  choice(a,b,...)
+
+Changes, each tried alone against the base, with each seed of the grid if there is one; fields that only make sense
+together are joined by "with":
+
+    augment.policy=none,flip; train.ema_decay=0; optimizer.name=adamw with optimizer.learning_rate=1e-3
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ from fer.errors import UserError
 
 Value = Union[bool, int, float, str]
 RANGES = ("uniform", "log")
+CHANGE = "change"  # the axis of a grid that has the base and each change
+BASE = "base"
+DETERMINISM = "train.deterministic"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +83,40 @@ def search(text: str, base: Experiment) -> Space:
     return space
 
 
+def changes(text: str, base: Experiment, space: Space) -> dict[str, dict[str, Value]]:
+    """Reads changes: the fields of each, by its name, which is what was written; the first is the base, with none.
+
+    Each is tried on `base`, with every seed of `space`, a grid that has nothing else.
+
+    Raises:
+      UserError: names what is wrong, as `grid` does; or a change that changes nothing, or that is there twice.
+    """
+    others = [field for field in space if field != "seed"]
+    if others:
+        raise UserError(f"With --changes, --grid has seeds alone, as in seed=0,1; {others[0]} would be a change.")
+    found: dict[str, dict[str, Value]] = {BASE: {}}
+    for part in _split(text, ";"):
+        joined = [_fields(piece)[0] for piece in part.split(" with ")]
+        if len(joined) == 1:
+            ((field, values),) = joined
+            alone = [{field: value} for value in _values(field, values)]
+        else:
+            alone = [{field: _value(field, value) for field, value in joined}]
+        for fields in alone:
+            name = ", ".join(f"{field}={value}" for field, value in fields.items())
+            if name in found:
+                raise UserError(f"The change {name} is there twice; list it once.")
+            found[name] = fields
+    for name, fields in found.items():
+        if "seed" in fields:
+            raise UserError(f"The change {name} is a seed; seeds belong into --grid.")
+        if fields and applied(base, fields) == base:
+            raise UserError(f"The change {name} changes nothing: the config has these values already.")
+        for point in points(space):
+            applied(base, {**point, **fields})
+    return found
+
+
 def points(space: Space) -> list[dict[str, Value]]:
     """Every combination of a grid's values, the last field's changing fastest."""
     choices = [dimension.values for dimension in space.values() if isinstance(dimension, Choice)]
@@ -124,6 +166,11 @@ def _fields(text: str) -> list[tuple[str, str]]:
             raise UserError(f"There is no field {field}{config.nearest(field, list(known))}.")
         if field in dict(found):
             raise UserError(f"{field} is there twice; list all its values once.")
+        if field == DETERMINISM:
+            raise UserError(
+                f"{field} cannot differ within a sweep: TensorFlow does not take determinism back within a process. "
+                f"Set it for all trials, with --config.{field}=."
+            )
         found.append((field, values))
     return found
 

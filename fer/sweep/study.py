@@ -15,7 +15,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fer.errors import UserError
-from fer.sweep.space import Choice, Range, Space, Value, points
+from fer.sweep.space import CHANGE, Choice, Range, Space, Value, points
 
 NAME = "sweep"
 JOURNAL = "journal:"
@@ -30,6 +30,12 @@ class Plan:
     is_grid: bool
     trials: int  # of the whole study
     seed: int  # of the search: what is drawn depends on it, on the trial's number and on the results so far
+    changes: dict[str, dict[str, Value]] = dataclasses.field(default_factory=dict)  # by the values of the axis CHANGE
+
+    def fields(self, values: dict[str, Value]) -> dict[str, Value]:
+        """The fields of an experiment that a trial's values stand for."""
+        own = {name: value for name, value in values.items() if name != CHANGE}
+        return {**own, **(self.changes[str(values[CHANGE])] if CHANGE in values else {})}
 
     def draw(self, study: optuna.Study, trial: optuna.Trial) -> dict[str, Value]:
         """The values of a trial: point number k of a grid, or new ones. A trial that has some keeps them."""
@@ -46,6 +52,13 @@ class Plan:
         """The trials of the plan so far, in the order of their numbers; those in `states`, or all."""
         found = study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in found if trial.number < self.trials]
+
+
+def of_grid(space: Space, changes: dict[str, dict[str, Value]] | None = None) -> Plan:
+    """Every point of a grid; with `changes`, every one of them (the base is the first) at every point."""
+    if changes:
+        space = {**space, CHANGE: Choice(tuple(changes))}
+    return Plan(space, True, len(points(space)), 0, changes or {})
 
 
 def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: int) -> optuna.Study:

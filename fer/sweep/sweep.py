@@ -3,7 +3,7 @@
 In the output folder:
     trial-0000/ ...    a run folder each, with eval.json of the validation split and what belongs to it
     study.journal      the study, unless another storage is named
-    sweep.md, sweep.json, history.png, importances.png
+    sweep.md, sweep.json, history.png, importances.png, changes.png
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Sweep:
     pruning: str = "auto"  # median | none | auto: median for a search, none for a grid
     prune_after: int = 3  # epochs
     strategy: str = "auto"
+    also: tuple[str, ...] = ()  # other sweeps over seeds, each a change more in the report
 
     def folder(self, number: int) -> str:
         """The run folder of a trial."""
@@ -63,6 +64,7 @@ class Sweep:
         asked = {
             "config": self.base.to_dict(),
             "space": {field: dataclasses.asdict(dimension) for field, dimension in self.plan.space.items()},
+            **({"changes": self.plan.changes} if self.plan.changes else {}),
             "kind": "grid" if self.plan.is_grid else "space",
             "data": manifest.read(self.data).sha256,
             "pruning": "none" if pruning == "none" else f"{pruning}, after {self.prune_after} epochs",
@@ -87,7 +89,7 @@ def run(sweep: Sweep) -> list[str]:
     others = len(sweep.plan.of(shared, TrialState.RUNNING))
     if others:
         print(f"{others} trials are still trained by other processes, whose results are not in this report.")
-    return report.write(sweep.output, shared, sweep.plan, sweep.folder)
+    return report.write(sweep.output, shared, sweep.plan, sweep.folder, sweep.also)
 
 
 def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
@@ -100,7 +102,9 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
         _report_past(trial, folder)
         on_epoch = _hook(trial)
         try:
-            loop.train(applied(sweep.base, values), sweep.data, folder, sweep.strategy, on_epoch=on_epoch)
+            loop.train(
+                applied(sweep.base, sweep.plan.fields(values)), sweep.data, folder, sweep.strategy, on_epoch=on_epoch
+            )
         except optuna.TrialPruned as pruned:
             print(f"trial {trial.number} is given up: {pruned}", flush=True)
             state = TrialState.PRUNED

@@ -102,6 +102,9 @@ def _train(
     held_out = pipeline.open_split(shards, "validation", experiment.data)
     epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch)
     total = experiment.train.steps or experiment.train.epochs * epoch_steps
+    labels_of_votes = None
+    if experiment.train.targets == "posterior":
+        labels_of_votes = targets.posterior(feed.batches(source, experiment, 0, epoch_steps, 1, [0]))
     with distribution.scope():
         taught_by = teachers.read(experiment.train)
     run = Run(
@@ -111,6 +114,7 @@ def _train(
         source=source,
         weights=weighting.class_weights(shards.split("train").class_counts, experiment.data),
         teach=teachers.taught(taught_by, experiment.train.teacher_share),
+        labels_of_votes=labels_of_votes,
         folder=folder,
         epoch_steps=epoch_steps,
         total=total,
@@ -146,6 +150,7 @@ class Run:
     source: pipeline.Source
     weights: np.ndarray  # float32 [7]: of each class in the loss
     teach: teachers.Teach | None
+    labels_of_votes: targets.Posterior | None
     folder: RunFolder
     epoch_steps: int
     total: int
@@ -191,7 +196,8 @@ class Run:
         replicas = self.strategy.num_replicas_in_sync
         start = done + rollback.skipped(self.rollbacks)
         for batch in feed.batches(self.source, self.experiment, start, start + 1, replicas, [0]):
-            self.events.augmented(step.augmented(batch, seed, self.experiment, self._mixes(done)).images, done)
+            inputs = step.augmented(batch, seed, self.experiment, self._mixes(done), self.labels_of_votes)
+            self.events.augmented(inputs.images, done)
 
     def _open_feed(self, done: int) -> None:
         """Feeds the steps after `done`; the batches of rollbacks are left out."""
@@ -211,7 +217,9 @@ class Run:
             mix, head_only = key
             weights = None if self.experiment.data.class_weights == "none" else self.weights
             rates = finetuning.begin(self.state.model, self.experiment, head_only)
-            built = step.train_step(self.strategy, self.state, self.experiment, mix, weights, rates, self.teach)
+            built = step.train_step(
+                self.strategy, self.state, self.experiment, mix, weights, rates, self.teach, self.labels_of_votes
+            )
             self.built = (key, built)
             self.call = None
         if self.call is None:

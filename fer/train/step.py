@@ -38,7 +38,13 @@ class Done(NamedTuple):
     gradient_norm: tf.Tensor  # of the whole gradient, before clipping
 
 
-def augmented(batch: Batch, seed: tf.Tensor, experiment: Experiment, mix: bool) -> Inputs:
+def augmented(
+    batch: Batch,
+    seed: tf.Tensor,
+    experiment: Experiment,
+    mix: bool,
+    labels_of_votes: soft_targets.Posterior | None = None,
+) -> Inputs:
     """The batch as the model sees it.
 
     Args:
@@ -46,10 +52,11 @@ def augmented(batch: Batch, seed: tf.Tensor, experiment: Experiment, mix: bool) 
       seed: [2] int32: the experiment's and the step's number.
       experiment: names the policy and the targets.
       mix: whether mixup and cutmix are in force.
+      labels_of_votes: see `fer.train.targets.soft`.
     """
     draws = Draws(seed, batch.positions, experiment.train.global_batch).salted(AUGMENT)
     augment = policy.augmenter(experiment.augment.policy, mix, engine=experiment.augment.engine)
-    wanted = soft_targets.soft(batch.labels, batch.votes, experiment.train.targets)
+    wanted = soft_targets.soft(batch.labels, batch.votes, experiment.train.targets, labels_of_votes)
     images, targets = augment(batch.images, wanted, draws)
     return Inputs(images, targets, batch.labels, batch.positions)
 
@@ -62,6 +69,7 @@ def train_step(
     weights: np.ndarray | None = None,
     rates: Sequence[Rate] | None = None,
     teach: teachers.Teach | None = None,
+    labels_of_votes: soft_targets.Posterior | None = None,
 ) -> Callable[[Batch], Done]:
     """The function that makes one step on a batch of every replica, as `fer.train.feed.Feed` gives them.
 
@@ -76,12 +84,13 @@ def train_step(
       rates: see `fer.train.finetuning`: the variables that change, each with its share of the learning rate; None
         changes all that the model trains, at the full rate.
       teach: puts what teachers see in the augmented images into their targets; see `fer.train.teachers`.
+      labels_of_votes: see `fer.train.targets.soft`.
     """
     trained = state.model.trainable_variables if rates is None else [rate.variable for rate in rates]
     slower = [rate for rate in rates or () if rate.share < 1]
 
     def replica_inputs(batch: Batch, seed: tf.Tensor) -> Inputs:
-        inputs = augmented(batch, seed, experiment, mix)
+        inputs = augmented(batch, seed, experiment, mix, labels_of_votes)
         return inputs._replace(targets=teach(inputs.images, inputs.targets)) if teach else inputs
 
     def replica_gradients(inputs: Inputs, seed: tf.Tensor, count: bool) -> tuple[list[tf.Tensor], tf.Tensor]:

@@ -65,6 +65,7 @@ def test_every_field_of_an_experiment_has_a_type():
         ("train.jit_compile=yes", "train.jit_compile is of type bool, and 'yes' is not"),
         ("seed=1,1", "seed lists 1 twice"),
         ("seed=1;seed=2", "seed is there twice"),
+        ("train.deterministic=true,false", "train.deterministic cannot differ within a sweep"),
         ("model.dropout=0.1,1.5", "config.model.dropout is 1.5; it must be 0 or more, below 1"),
     ],
 )
@@ -97,7 +98,9 @@ def test_a_mistake_in_a_space_is_a_sentence(text, said):
 def test_the_commands_of_the_page_name_flags_that_exist_and_spaces_that_can_be_read(root):
     page, program = (root / "docs" / "sweeps.md").read_text(), (root / "scripts" / "sweep.py").read_text()
     flags = re.findall(r"--(\w+)[=.`]", page)
-    assert {"grid", "space", "storage", "pruning"} <= set(flags)
+    assert {"grid", "space", "changes", "also", "storage", "pruning"} <= set(flags)
     assert set(flags) <= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', program))
     assert len(space.points(space.grid(re.search(r"--grid='(seed[^']+)'", page)[1], Experiment()))) == 6
+    seeds = space.grid("seed=0,1", Experiment())
+    assert len(space.changes(re.search(r"--changes='([^']+)'", page)[1], Experiment(), seeds)) == 5
     assert len(space.search(re.search(r"--space='(optim[^']+)'", page)[1], Experiment())) == 2

@@ -1,0 +1,24 @@
+#!/bin/bash
+# The ablations of docs/report.md: every change alone against configs/ablation.py, with two seeds, one process a core.
+# Killed, the same command goes on. DATA holds the official split with FER+ votes, CLEAN the same converted with
+# --drop=conflicting,leaked.
+set -euo pipefail
+DATA=${DATA:-tfrecords/fer2013} CLEAN=${CLEAN:-tfrecords/fer2013-clean} OUT=${OUT:-runs/ablations}
+affine="affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)" erase="erase(p=0.4,high=0.2)"
+changes="augment.policy=none,flip|$affine,flip|$erase,flip|$affine|$erase,flip|randaugment(2,9,preset=faces)"
+changes+=",flip|randaugment(2,9),flip|mixup(0.2),flip|cutmix(1.0)"
+changes+="; train.label_smoothing=0; train.ema_decay=0; data.class_weights=inverse; train.precision=float32"
+changes+="; model.image_size=64; train.targets=mixture,posterior"
+
+sweep() { # the output folder's end, then flags
+  local output=$OUT/$1 core; shift
+  for core in $(seq 0 $(($(nproc) - 1))); do
+    taskset -c "$core" python scripts/sweep.py --config=configs/ablation.py --output="$output" --grid='seed=0,1' "$@" &
+  done
+  wait
+}
+
+sweep clean --data="$CLEAN"
+sweep keras_cv --data="$DATA" --config.augment.policy='flip|randaugment(2,9)' --config.augment.engine=keras_cv \
+  --config.train.deterministic=false
+sweep changes --data="$DATA" --changes="$changes" --also="$OUT/clean,$OUT/keras_cv"

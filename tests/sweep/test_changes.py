@@ -1,0 +1,115 @@
+"""What a change is worth: by hand, by simulation, and in a sweep's report."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
+
+from fer.errors import UserError
+from fer.evaluation import eval_json
+from fer.sweep import changes, space, study, sweep
+from tests.train import made
+
+
+def runs(right: np.ndarray) -> changes.Runs:
+    return changes.Runs(right, np.zeros(len(right)), np.zeros(len(right)))
+
+
+def test_with_one_seed_the_interval_is_that_of_paired_faces():
+    random = np.random.default_rng(0)
+    base, changed = random.random([1, 500]) < 0.6, random.random([1, 500]) < 0.7
+    _, effect = changes.effects({"base": runs(base), "x": runs(changed)})
+    paired = changed[0].astype(float) - base[0]
+    assert effect["difference"] == pytest.approx(paired.mean())
+    low, high = effect["difference_ci95"]
+    assert (high - low) / 2 == pytest.approx(1.959964 * paired.std(ddof=1) / 500**0.5)
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says():
+    """Faces differ in difficulty, seeds in skill; the true difference is 0.05 minus what clipping takes."""
+    random, held, tries = np.random.default_rng(1), 0, 400
+    for _ in range(tries):
+        difficulty = random.uniform(0.25, 0.85, 600)
+
+        def trained(gain: float, difficulty: np.ndarray = difficulty) -> changes.Runs:
+            skill = gain + random.normal(0, 0.02, [2, 1])
+            return runs(random.random([2, 600]) < difficulty + skill)
+
+        others = {str(number): trained(0) for number in range(8)}
+        *_, effect = changes.effects({"base": trained(0), **others, "better": trained(0.05)})
+        low, high = effect["difference_ci95"]
+        held += low <= 0.05 <= high
+    assert 0.91 <= held / tries <= 0.985
+
+
+def test_the_picture_shows_every_change():
+    found = changes.effects({name: runs(np.eye(4, dtype=bool)[:2]) for name in ("base", "a", "b" * 200)})
+    assert changes.picture(found).startswith(b"\x89PNG")
+
+
+@pytest.fixture(scope="module")
+def swept(synthetic_shards, tmp_path_factory):
+    """A sweep with one change over two seeds, beside one with a single seed that counts as a second change."""
+    folder, data = tmp_path_factory.mktemp("changes"), synthetic_shards.folder
+    base, smoother = made.experiment(), made.experiment(label_smoothing=0.3)
+    other = sweep.Sweep(smoother, study.of_grid(space.grid("seed=0", base)), data, str(folder / "smoother"))
+    sweep.run(dataclasses.replace(other, strategy="one"))
+    seeds = space.grid("seed=0,1", base)
+    plan = study.of_grid(seeds, space.changes("augment.policy=none with model.dropout=0", base, seeds))
+    sweep.run(sweep.Sweep(base, plan, data, str(folder / "sweep"), strategy="one", also=(other.output,)))
+    return folder / "sweep"
+
+
+def test_each_change_is_trained_alone_with_each_seed(swept):
+    configs = [json.loads((swept / f"trial-{number:04d}" / "config.json").read_text())["config"] for number in range(4)]
+    told = [(each["seed"], each["augment"]["policy"], each["model"]["dropout"]) for each in configs]
+    base = made.experiment()
+    alone = [(base.augment.policy, base.model.dropout), ("none", 0.0)]
+    assert told == [(seed, *each) for seed in (0, 1) for each in alone]
+
+
+def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as_changes(swept):
+    found = json.loads((swept / "sweep.json").read_text())["changes"]
+    assert [entry["change"] for entry in found] == ["base", "augment.policy=none, model.dropout=0.0", "smoother"]
+    assert [entry["seeds"] for entry in found] == [2, 2, 1]
+    for place, entry in enumerate(found[:2]):
+        evaluations = [eval_json.read(str(swept / f"trial-{number:04d}/eval.json")) for number in (place, place + 2)]
+        assert entry["accuracies"] == pytest.approx([each["accuracy"] for each in evaluations])
+        assert entry["macro_f1"] == pytest.approx(np.mean([each["macro_f1"] for each in evaluations]))
+    assert found[0]["difference"] is None
+    assert found[2]["difference"] == pytest.approx(found[2]["accuracy"] - found[0]["accuracy"])
+    table = (swept / "sweep.md").read_text()
+    for part in ("## Against the base", "| smoother | 1 |", "![changes](changes.png)"):
+        assert part in table
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train.ema_decay=0; train.ema_decay=0", "The change train.ema_decay=0.0 is there twice"),
+        ("train.ema_decay=0.999", "changes nothing"),
+        ("seed=3", "The change seed=3 is a seed; seeds belong into --grid"),
+        ("model.dropout=2", "config.model.dropout is 2.0"),
+        ("augment.policy=none with model.dropuot=0", "no field model.dropuot; the nearest is model.dropout"),
+        ("augment.engine=keras_cv with train.deterministic=false", "cannot differ within a sweep"),
+    ],
+)
+def test_a_mistake_in_changes_is_a_sentence(text, said):
+    base = made.experiment()
+    with pytest.raises(UserError) as caught:
+        space.changes(text, base, space.grid("seed=0,1", base))
+    assert said in str(caught.value)
+
+
+def test_a_grid_with_changes_has_seeds_alone():
+    base = made.experiment()
+    with pytest.raises(UserError, match=r"--grid has seeds alone, as in seed=0,1; model\.dropout would be a change"):
+        space.changes("train.ema_decay=0", base, space.grid("seed=0,1; model.dropout=0.1,0.3", base))
+
+
+def test_runs_on_other_faces_are_not_compared():
+    with pytest.raises(UserError, match="x was evaluated on other faces than the base"):
+        changes.effects({"base": runs(np.ones([1, 5], bool)), "x": runs(np.ones([1, 6], bool))})
