@@ -12,19 +12,14 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 import fer
+from fer import quiet
 
 
 def _load_tensorflow_quietly() -> None:
     """Its start-up lines help nobody. Those that come before it has read its log level, from 2.16 on, go nowhere."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
+    with quiet.standard_error():
         import tensorflow  # noqa: F401
-    finally:
-        os.dup2(errors, 2)
-        os.close(errors)
-        os.close(nowhere)
 
 
 _load_tensorflow_quietly()
@@ -93,6 +88,11 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
             raise UserError(f"There is no configuration {name[2]!r}{config.nearest(name[2], list(shipped))}.")
         changed[position] = name[1] + shipped[name[2]]
     return changed
+
+
+def command(program: str) -> str:
+    """How another program is called, as this one was: "fer-evaluate" or "python scripts/evaluate.py"."""
+    return f"fer-{program}" if os.path.basename(sys.argv[0]).startswith("fer-") else f"python scripts/{program}.py"
 
 
 def _stop(error: Exception) -> None:

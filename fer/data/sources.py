@@ -49,7 +49,7 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
     if batch:
         yield Pictures(tuple(batch))
     if not found:
-        raise UserError(f"{path} holds no table with a column pixels, and no JPEG or PNG pictures in class folders.")
+        raise UserError(f"{path} holds neither a table with a column pixels nor JPEG or PNG pictures.")
 
 
 def form(piece: Piece) -> str:

@@ -51,10 +51,10 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
     """
     path = os.path.join(folder, file_name(kind, precision))
     if kind == "saved_model":
-        with quiet.native_output():
+        with quiet.converters():
             _save(model, path)
         return path
-    with tempfile.TemporaryDirectory() as beside, quiet.native_output():
+    with tempfile.TemporaryDirectory() as beside, quiet.converters():
         try:
             content = _tflite(model, precision, calibration, beside) if kind == "tflite" else _onnx(model)
         except UserError:

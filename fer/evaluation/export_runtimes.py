@@ -78,7 +78,7 @@ def load(path: str, kind: str) -> Network:
     """
     load_it = {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx}[kind]
     try:
-        with quiet.native_output():
+        with quiet.converters():
             return load_it(path)
     except UserError:
         raise

@@ -61,7 +61,7 @@ def of_grid(space: Space, changes: dict[str, dict[str, Value]] | None = None) ->
     return Plan(space, True, len(points(space)), 0, changes or {})
 
 
-def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: int) -> optuna.Study:
+def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: int, told: str = "") -> optuna.Study:
     """The study in `storage`, made if there is none.
 
     Args:
@@ -69,6 +69,7 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
       asked: all that decides the sweep; a study that is there must have been made for the same.
       pruning: median (a trial ends once its best epoch so far is below the median of the others' at that epoch) | none.
       prune_after: epochs that every trial may train.
+      told: the flag and value that the storage follows from, where that is not --storage.
 
     Raises:
       UserError: the storage cannot be opened, or belongs to another sweep.
@@ -84,8 +85,8 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
     except Exception as error:  # of the storage's driver, whichever that is
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"--storage={storage} cannot be opened ({reason}); give journal:PATH or a database, as in "
-            "sqlite:///sweep.db."
+            f"{told or '--storage=' + storage} cannot be opened for the study ({reason}); --storage takes journal:PATH "
+            "or a database, as in sqlite:///sweep.db."
         ) from error
     if "asked" not in study.user_attrs:
         study.set_user_attr("asked", asked)

@@ -70,7 +70,8 @@ class Sweep:
             "pruning": "none" if pruning == "none" else f"{pruning}, after {self.prune_after} epochs",
         }
         storage = self.storage or JOURNAL + os.path.join(self.output, "study.journal")
-        return study.open_study(storage, json.loads(json.dumps(asked)), pruning, self.prune_after)
+        told = "" if self.storage else f"--output={self.output}"
+        return study.open_study(storage, json.loads(json.dumps(asked)), pruning, self.prune_after, told)
 
 
 def run(sweep: Sweep) -> list[str]:

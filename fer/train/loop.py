@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fer import remote
+from fer import quiet, remote
 from fer.augment import policy
 from fer.config import Experiment
 from fer.data import manifest, pipeline
@@ -85,8 +85,7 @@ def train(
     with remote.kept(workdir, data), together.watched(several), together.scratch(several, workdir) as place:
         together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
         _train(experiment, shards, dataclasses.replace(folder, path=place), distribution, watch_spot, on_epoch)
-        print(f"The best weights, the history and the curves are in {workdir}. To evaluate them:")
-        print(f"  python scripts/evaluate.py --workdir={workdir} --data={data} --split=validation")
+        print(f"The best weights, the history and the curves are in {workdir}.")
 
 
 def _train(
@@ -196,7 +195,8 @@ class Run:
         replicas = self.strategy.num_replicas_in_sync
         start = done + rollback.skipped(self.rollbacks)
         for batch in feed.batches(self.source, self.experiment, start, start + 1, replicas, [0]):
-            inputs = step.augmented(batch, seed, self.experiment, self._mixes(done), self.labels_of_votes)
+            with quiet.standard_error():  # where XLA says that it compiles, the first time that it does
+                inputs = step.augmented(batch, seed, self.experiment, self._mixes(done), self.labels_of_votes)
             self.events.augmented(inputs.images, done)
 
     def _open_feed(self, done: int) -> None:

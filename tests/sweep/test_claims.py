@@ -98,7 +98,9 @@ def test_what_a_search_draws_depends_on_seed_and_number_alone_as_long_as_the_res
 
 @pytest.mark.parametrize("storage", ["mysql", "journal:s3://bucket/study", "sqlite:////nowhere/at/all.db"])
 def test_a_storage_that_cannot_be_opened_is_a_sentence(storage):
-    with pytest.raises(UserError, match=r"cannot be opened .*give journal:PATH or a database"):
+    with pytest.raises(
+        UserError, match=r"--storage=.* cannot be opened for the study .*--storage takes journal:PATH or a database"
+    ):
         study.open_study(storage, {}, "none", 0)
 
 

@@ -153,6 +153,7 @@ def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_pat
         "Give one of --grid=": [],
         "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
         "--storage=nowhere cannot be opened": ["--grid=seed=0", "--storage=nowhere"],
+        "--also adds to what --changes compares": ["--grid=seed=0", "--also=elsewhere"],
     }
     started = {said: start(root, synthetic_shards.folder, tmp_path / "out", *flags) for said, flags in mistakes.items()}
     for said, process in started.items():
@@ -160,6 +161,14 @@ def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_pat
         assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
         assert errors.startswith(f"sweep.py: {said}")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_hold_the_study_is_named(synthetic_shards, tmp_path):
+    base, output = made.experiment(), tmp_path / "file" / "sweep"
+    (tmp_path / "file").write_text("where a folder should be")
+    asked = sweep.Sweep(base, study.of_grid(space.grid("seed=0,1", base)), synthetic_shards.folder, str(output))
+    with pytest.raises(UserError, match=rf"^--output={output} cannot be opened for the study \(.*Not a directory"):
+        asked.open_study()
 
 
 def test_a_study_cannot_lie_in_a_store(synthetic_shards):
