@@ -16,6 +16,8 @@ import urllib.parse
 
 import pytest
 
+from tests.train import launching
+
 DATA, RUNS = "s3://bucket/faces/synthetic", "s3://bucket/runs"
 SMALL = [
     "--config=configs/compact.py",
@@ -215,6 +217,57 @@ def test_a_connection_that_stays_broken_is_a_sentence_and_the_run_goes_on_later(
     learned = [[entry[name] for name in ("step", "train_loss", "validation_loss")] for entry in expected]
     history = json.loads(content(store, "runs/b/history.json"))
     assert [[entry[name] for name in ("step", "train_loss", "validation_loss")] for entry in history] == learned
+
+
+@pytest.mark.slow
+def test_a_sweep_is_shared_with_its_runs_in_a_store_and_goes_on_after_a_kill(data, store, start, tmp_path):
+    pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
+    flags = [
+        *SMALL,
+        f"--data={data}",
+        f"--output={RUNS}/sweep",
+        f"--storage=journal:{tmp_path}/study",
+        "--grid=seed=0,1",
+        "--changes=train.label_smoothing=0",
+    ]
+    first, second = (start("sweep.py", *flags) for _ in range(2))
+    told = first.stdout.readline()  # "trial 0 of 4, in ...", or trial 1 if the other was faster
+    wait_for_checkpoint(store, f"sweep/trial-{int(told.split()[1]):04d}", first)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    told = done(second) + done(start("sweep.py", *flags))
+    assert told.count("Going on after step") == 1
+    names = keys(store, "runs/sweep/")
+    assert {"sweep.json", "sweep.md", "history.png", "changes.png"} <= set(names)
+    assert {f"trial-000{number}/eval.json" for number in range(4)} <= set(names)
+    found = json.loads(content(store, "runs/sweep/sweep.json"))
+    assert [trial["state"] for trial in found["trials"]] == ["complete"] * 4
+    assert [entry["seeds"] for entry in found["changes"]] == [2, 2]
+
+
+@pytest.mark.slow
+def test_two_workers_train_from_and_to_a_store_are_killed_and_go_on(data, store, start):
+    def together() -> list[subprocess.Popen]:
+        flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/two", "--strategy=multi_worker"]
+        ports = launching.free_ports(2)
+        workers = "--workers=" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        return [start("train.py", *flags, workers, f"--worker_index={index}") for index in (0, 1)]
+
+    chief, other = together()
+    at = wait_for_checkpoint(store, "two", chief)
+    for process in (chief, other):
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    chief, other = together()
+    told = [done(chief), done(other)]
+    assert int(told[0].split("Going on after step ")[1].split()[0]) >= at - 4
+    history = json.loads(content(store, "runs/two/history.json"))
+    assert [entry["step"] for entry in history] == [20, 40]
+    evaluated = done(start("evaluate.py", f"--workdir={RUNS}/two", f"--data={data}", f"--output={RUNS}/two/eval"))
+    assert f"wrote {RUNS}/two/eval/eval.json" in evaluated
+    names = keys(store, "runs/two/")
+    assert {name.split("/")[1] for name in names if "/step-" in name} == {f"step-{step:08d}" for step in (32, 36, 40)}
+    assert not [name for name in names if ".tmp" in name]
 
 
 class Denied(http.server.BaseHTTPRequestHandler):
