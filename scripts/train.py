@@ -40,8 +40,9 @@ def main() -> None:
     else:
         workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
         loop.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
-        evaluate = f"{cli.command('evaluate')} --workdir={WORKDIR.value} --data={DATA.value} --split=validation"
-        print(f"To evaluate them:\n  {evaluate}")
+        if workers is None or workers.chief:
+            evaluate = f"{cli.command('evaluate')} --workdir={WORKDIR.value} --data={DATA.value} --split=validation"
+            print(f"To evaluate them:\n  {evaluate}")
 
 
 if __name__ == "__main__":
