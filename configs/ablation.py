@@ -8,6 +8,11 @@ Commands:
         --drop=conflicting,leaked
     python scripts/train.py --config=configs/ablation.py --data=tfrecords/fer2013 --workdir=runs/ablation  # the base
     bash configs/ablation.sh
+
+Hardware: one core of an AMD Zen 5 with AVX-512 and bfloat16 a run, two runs at a time: 4.8 minutes, and 36 runs
+in 110 minutes with tests running beside them.
+Result: 63.4 % on PublicTest, the mean of two seeds (63.7 and 63.1), which chose the checkpoints. See
+docs/results/ablations/changes/trial-0000/eval.json and trial-0016.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train
