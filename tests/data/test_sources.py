@@ -55,7 +55,7 @@ def test_a_tree_and_the_archive_of_it_are_the_same(tmp_path):
         (b"\x00\x01\x02", "is neither a CSV nor an archive"),
         (b"a,b\n1,2\n", "there is no column pixels"),
         (b"Usage,Image name,neutral\n", "holds FER\\+ votes"),
-        (tar({"README": b"about"}), "holds no table"),
+        (tar({"README": b"about"}), "holds neither a table"),
         (zipped({"a.csv": CSV, "b.csv": CSV}), "also the table"),
         (zipped({"a.csv": CSV, "sad/b.png": making.picture(IMAGES[0])}), "also pictures"),
     ],
@@ -67,7 +67,7 @@ def test_what_is_no_set_of_faces_is_named(content, reason, tmp_path):
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match="holds no table"):
+    with pytest.raises(UserError, match="holds neither a table"):
         images(str(tmp_path))
 
 
