@@ -9,8 +9,8 @@ Commands:
     python scripts/train.py --config=configs/ablation.py --data=tfrecords/fer2013 --workdir=runs/ablation  # the base
     bash configs/ablation.sh
 
-Hardware: one core of an AMD Zen 5 with AVX-512 and bfloat16 a run, two runs at a time: 4.8 minutes, and 36 runs
-in 110 minutes with tests running beside them.
+Hardware: one core of an AMD Zen 5 with AVX-512 and bfloat16 a run, two runs at a time: 4.8 minutes, and all 36
+in two hours with tests running beside them.
 Result: 63.4 % on PublicTest, the mean of two seeds (63.7 and 63.1), which chose the checkpoints. See
 docs/results/ablations/changes/trial-0000/eval.json and trial-0016.
 """
