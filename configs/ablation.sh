@@ -11,11 +11,13 @@ changes+="; train.label_smoothing=0; train.ema_decay=0; data.class_weights=inver
 changes+="; model.image_size=64; train.targets=mixture,posterior"
 
 sweep() { # the output folder's end, then flags
-  local output=$OUT/$1 core; shift
+  local output=$OUT/$1 core process processes=() failed=0; shift
   for core in $(seq 0 $(($(nproc) - 1))); do
     taskset -c "$core" python scripts/sweep.py --config=configs/ablation.py --output="$output" --grid='seed=0,1' "$@" &
+    processes+=($!)
   done
-  wait
+  for process in "${processes[@]}"; do wait "$process" || failed=$?; done # a bare wait tells of no failure
+  return $failed
 }
 
 sweep clean --data="$CLEAN"

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from fer.errors import UserError
@@ -161,7 +160,7 @@ def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
         hindrance = _hindrance(first, second)
         pair: dict[str, Any] = {"first": first.name, "second": second.name, "not_compared": hindrance}
         if not hindrance:
-            pair.update(significance.mcnemar(_right(first), _right(second))._asdict())
+            pair.update(significance.mcnemar(first.predictions.right, second.predictions.right)._asdict())
         pairs.append(pair)
     tested = [pair for pair in pairs if not pair["not_compared"]]
     for pair, corrected in zip(tested, significance.holm([pair["p"] for pair in tested])):
@@ -179,15 +178,8 @@ def _hindrance(first: Scored, second: Scored) -> str | None:
         if value != second.measured_on[what]:
             against = "against" if what == "labels" else "on"
             return f"they were measured {against} different {what}"
-    same = all(
-        np.array_equal(getattr(first.predictions, name), getattr(second.predictions, name))
-        for name in ("rows", "labels")
-    )
+    same = first.predictions.of_same_examples(second.predictions)
     return None if same else "they were measured on different examples"
-
-
-def _right(side: Scored) -> np.ndarray:
-    return side.predictions.probabilities.argmax(axis=1) == side.predictions.labels
 
 
 def _sentence(pair: dict[str, Any], tests: int) -> str:

@@ -25,6 +25,15 @@ class Predictions(NamedTuple):
     probabilities: np.ndarray  # [n, 7] float32
     rows: np.ndarray  # [n] int64, of the source: they tell whether two files speak of the same examples
 
+    @property
+    def right(self) -> np.ndarray:
+        """[n] bool: whether the most probable class is the label."""
+        return self.probabilities.argmax(axis=1) == self.labels
+
+    def of_same_examples(self, other: Predictions) -> bool:
+        """Whether both speak of the same examples, in the same order."""
+        return np.array_equal(self.rows, other.rows) and np.array_equal(self.labels, other.labels)
+
 
 def write_npz(path: str, predictions: Predictions) -> None:
     """Writes the arrays under their names, so that two models can be compared example by example.

@@ -39,20 +39,32 @@ class Runs(NamedTuple):
     minutes: np.ndarray  # [runs], of training and validation
 
 
-def read(folders: Sequence[str]) -> Runs:
-    """Reads run folders that hold an evaluation of the validation split.
+def read(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
+    """Reads the run folders of each change, which hold an evaluation of the validation split.
 
     Raises:
-      UserError: a file is missing or damaged, or the runs were evaluated on different faces.
+      UserError: a file is missing or damaged, or a run was evaluated on other faces than the first.
     """
-    kept = [predictions.read_npz(os.path.join(folder, "predictions.npz")) for folder in folders]
-    for folder, each in zip(folders, kept):
-        if not np.array_equal(each.labels, kept[0].labels):
-            raise UserError(f"{folder} and {folders[0]} were evaluated on different faces; they cannot be compared.")
+    kept = {
+        folder: predictions.read_npz(os.path.join(folder, "predictions.npz"))
+        for of_change in folders.values()
+        for folder in of_change
+    }
+    first = next(iter(kept))
+    for folder, each in kept.items():
+        if not each.of_same_examples(kept[first]):
+            raise UserError(f"{folder} was evaluated on other faces than {first}; they cannot be compared.")
+    return {
+        name: _runs(of_change, np.stack([kept[folder].right for folder in of_change]))
+        for name, of_change in folders.items()
+    }
+
+
+def _runs(folders: Sequence[str], right: np.ndarray) -> Runs:
     evaluations = [eval_json.read(os.path.join(folder, "eval.json")) for folder in folders]
     histories = [files.read_json(os.path.join(folder, "history.json"), "the run's history") for folder in folders]
     return Runs(
-        np.stack([each.probabilities.argmax(axis=1) == each.labels for each in kept]),
+        right,
         np.array([each["macro_f1"] for each in evaluations]),
         np.array([history[-1]["seconds"] / 60 for history in histories]),
     )
@@ -79,8 +91,6 @@ def effects(runs: Mapping[str, Runs]) -> list[dict[str, Any]]:
             "difference_ci95": None,
         }
         if name != BASE:
-            if each.right.shape[1] != base.right.shape[1]:
-                raise UserError(f"{name} was evaluated on other faces than the base; they cannot be compared.")
             difference = float(each.right.mean() - base.right.mean())
             reach = _quantile(freedom) * _deviation(each.right, base.right, between)
             entry.update(difference=difference, difference_ci95=[difference - reach, difference + reach])

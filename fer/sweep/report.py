@@ -6,7 +6,7 @@ import io
 import os
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import optuna
@@ -30,7 +30,7 @@ STATES = {
 
 
 def write(
-    output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Sequence[str] = ()
+    output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Mapping[str, Sequence[str]]
 ) -> list[str]:
     """Writes sweep.json, sweep.md and the pictures that can be drawn so far. Returns their paths.
 
@@ -39,10 +39,10 @@ def write(
       study: as it is now.
       plan: of the sweep.
       folder: from a trial's number to its run folder.
-      also: folders of other sweeps over seeds, each of which counts as one change more.
+      also: run folders by change, of other sweeps; see `others`.
 
     Raises:
-      UserError: a file cannot be written, or another sweep's cannot be read.
+      UserError: a file cannot be written, or one of a run cannot be read.
     """
     content = summary(study, plan, folder, also)
     pictures = _pictures(study, plan)
@@ -55,7 +55,29 @@ def write(
     return [os.path.join(output, name) for name in ("sweep.json", "sweep.md", *pictures)]
 
 
-def summary(study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Sequence[str] = ()) -> dict[str, Any]:
+def others(sweeps: Sequence[str], plan: Plan) -> dict[str, list[str]]:
+    """The run folders of other sweeps over seeds, each of which counts as one change more, named as its folder is.
+
+    Raises:
+      UserError: a report cannot be read, is of no sweep over seeds, or has the name of another change.
+    """
+    found: dict[str, list[str]] = {}
+    for sweep in sweeps:
+        content = files.read_json(os.path.join(sweep, "sweep.json"), "the report of a sweep")
+        if content.get("fields") != ["seed"]:
+            raise UserError(
+                f"The sweep in {sweep} varies {content.get('fields')}; --also takes sweeps over seeds alone."
+            )
+        name = os.path.basename(os.path.normpath(sweep))
+        if name in found or name in plan.changes:
+            raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
+        found[name] = _complete(content["trials"])
+    return found
+
+
+def summary(
+    study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """What sweep.json holds: every trial, the best first, and the mean over seeds where the sweep has several.
 
     Where it has changes, what each of them is worth; see `fer.sweep.changes`.
@@ -145,19 +167,12 @@ def _over_seeds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda group: -group["mean"])
 
 
-def _changes(trials: list[dict[str, Any]], plan: Plan, also: Sequence[str]) -> list[dict[str, Any]]:
+def _changes(trials: list[dict[str, Any]], plan: Plan, also: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     """What each change is worth, in the order of the plan; [] until a run of the base is complete."""
-    folders = {name: _complete(trials, name) for name in plan.changes}
+    folders = {**{name: _complete(trials, name) for name in plan.changes}, **also}
     if not folders.get(BASE):
         return []
-    for other in also:
-        content = files.read_json(os.path.join(other, "sweep.json"), "the report of a sweep")
-        if content.get("fields") != ["seed"]:
-            raise UserError(
-                f"The sweep in {other} varies {content.get('fields')}; --also takes sweeps over seeds alone."
-            )
-        folders[os.path.basename(os.path.normpath(other))] = _complete(content["trials"])
-    return changes.effects({name: changes.read(runs) for name, runs in folders.items() if runs})
+    return changes.effects(changes.read({name: runs for name, runs in folders.items() if runs}))
 
 
 def _complete(trials: list[dict[str, Any]], change: str | None = None) -> list[str]:

@@ -96,7 +96,7 @@ def changes(text: str, base: Experiment, space: Space) -> dict[str, dict[str, Va
         raise UserError(f"With --changes, --grid has seeds alone, as in seed=0,1; {others[0]} would be a change.")
     found: dict[str, dict[str, Value]] = {BASE: {}}
     for part in _split(text, ";"):
-        joined = [_fields(piece)[0] for piece in part.split(" with ")]
+        joined = _fields(part.replace(" with ", ";"))
         if len(joined) == 1:
             ((field, values),) = joined
             alone = [{field: value} for value in _values(field, values)]

@@ -80,17 +80,19 @@ def run(sweep: Sweep) -> list[str]:
     Raises:
       Stopped: a signal asked the sweep to stop; the same command takes up the trial that was under way.
       StorageError: the disk is full or the store away; so does it then.
-      UserError: see `Sweep.open_study`. A trial that fails is recorded with its reason, and the others go on.
+      UserError: see `Sweep.open_study` and `report.others`. A trial that fails is recorded with its reason, and the
+        others go on.
     """
+    also = report.others(sweep.also, sweep.plan)  # before hours of training, not after them
     shared = sweep.open_study()
     while (trial := claims.take(shared, sweep.plan)) is not None:
         with claims.alive(shared, trial):
             _train(sweep, shared, trial)
         tf.keras.backend.clear_session()  # the next trial's model is another
-    others = len(sweep.plan.of(shared, TrialState.RUNNING))
-    if others:
-        print(f"{others} trials are still trained by other processes, whose results are not in this report.")
-    return report.write(sweep.output, shared, sweep.plan, sweep.folder, sweep.also)
+    under_way = len(sweep.plan.of(shared, TrialState.RUNNING))
+    if under_way:
+        print(f"{under_way} trials are still trained by other processes, whose results are not in this report.")
+    return report.write(sweep.output, shared, sweep.plan, sweep.folder, also)
 
 
 def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:

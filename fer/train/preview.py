@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from fer import files
+from fer import files, quiet
 from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.config import Experiment
@@ -50,7 +50,8 @@ def picture(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> b
     columns = [(images, targets.numpy())]
     for step in range(VERSIONS):
         draws = Draws(tf.constant([experiment.seed, step]), tf.range(count), count)
-        changed, mixed = augment(tf.constant(images), targets, draws)
+        with quiet.standard_error():  # where XLA says that it compiles, the first time that it does
+            changed, mixed = augment(tf.constant(images), targets, draws)
         columns.append((changed.numpy(), mixed.numpy()))
     figure = Figure(figsize=(1.05 * len(columns), 1.25 * count + 0.6), layout="constrained")
     figure.suptitle(_wrapped(experiment.augment.policy), fontsize=8, family="monospace")

@@ -76,7 +76,7 @@ def soft(labels: tf.Tensor, votes: tf.Tensor, kind: str, labels_of_votes: Poster
     label = tf.one_hot(labels, len(CLASSES))
     if kind == "fer":
         return label
-    if labels_of_votes is not None:
+    if kind == "posterior":
         return (label + labels_of_votes.of(votes)) / 2
     counts = tf.cast(tf.gather(votes, COLUMNS, axis=1), tf.float32)
     total = tf.reduce_sum(counts, axis=1, keepdims=True)

@@ -8,8 +8,9 @@ import pytest
 
 optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
 
+from fer import files
 from fer.errors import UserError
-from fer.evaluation import eval_json
+from fer.evaluation import eval_json, predictions
 from fer.sweep import changes, space, study, sweep
 from tests.train import made
 
@@ -93,6 +94,7 @@ def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as
         ("train.ema_decay=0.999", "changes nothing"),
         ("seed=3", "The change seed=3 is a seed; seeds belong into --grid"),
         ("model.dropout=2", "config.model.dropout is 2.0"),
+        ("model.dropout=0 with model.dropout=0.1", "model.dropout is there twice"),
         ("augment.policy=none with model.dropuot=0", "no field model.dropuot; the nearest is model.dropout"),
         ("augment.engine=keras_cv with train.deterministic=false", "cannot differ within a sweep"),
     ],
@@ -110,6 +112,35 @@ def test_a_grid_with_changes_has_seeds_alone():
         space.changes("train.ema_decay=0", base, space.grid("seed=0,1; model.dropout=0.1,0.3", base))
 
 
-def test_runs_on_other_faces_are_not_compared():
-    with pytest.raises(UserError, match="x was evaluated on other faces than the base"):
-        changes.effects({"base": runs(np.ones([1, 5], bool)), "x": runs(np.ones([1, 6], bool))})
+@pytest.mark.parametrize(("count", "first_row"), [(6, 0), (5, 100)])
+def test_runs_on_other_faces_are_not_compared(tmp_path, count, first_row):
+    for name, faces, row in (("base", 5, 0), ("x", count, first_row)):
+        kept = predictions.Predictions(
+            np.zeros(faces, np.int32), np.eye(7)[np.zeros(faces, int)], np.arange(faces) + row
+        )
+        predictions.write_npz(str(tmp_path / name / "predictions.npz"), kept)
+    with pytest.raises(UserError, match=r"/x was evaluated on other faces than .*/base; they cannot be compared"):
+        changes.read({name: [str(tmp_path / name)] for name in ("base", "x")})
+
+
+@pytest.mark.parametrize(
+    ("fields", "names", "said"),
+    [
+        (["seed", "model.dropout"], ["a"], r"varies \['seed', 'model.dropout'\]; --also takes sweeps over seeds alone"),
+        (["seed"], ["a", "other/a"], r"other/a has the name of another change, a; rename its folder"),
+        (["seed"], ["base"], r"base has the name of another change, base"),
+        (["seed"], ["a", "nowhere/b"], r"There is no .*nowhere/b/sweep\.json"),
+    ],
+)
+def test_another_sweep_that_is_no_change_is_told_before_anything_is_trained(
+    synthetic_shards, tmp_path, fields, names, said
+):
+    for name in names:
+        if "nowhere" not in name:
+            files.write_json(str(tmp_path / name / "sweep.json"), {"fields": fields, "trials": []})
+    base, output = made.experiment(), tmp_path / "sweep"
+    plan = study.of_grid({}, space.changes("train.ema_decay=0", base, {}))
+    also = tuple(str(tmp_path / name) for name in names)
+    with pytest.raises(UserError, match=said):
+        sweep.run(sweep.Sweep(base, plan, synthetic_shards.folder, str(output), also=also))
+    assert not output.exists()

@@ -71,6 +71,7 @@ def test_targets_are_half_the_label_and_half_the_posterior():
     given = targets.posterior([voted(LABELS.numpy().tolist(), VOTES.numpy().tolist())])
     found = targets.soft(LABELS, VOTES, "posterior", given)
     np.testing.assert_allclose(found, (np.eye(7)[LABELS] + given.of(VOTES)) / 2, atol=1e-6)
+    np.testing.assert_array_equal(targets.soft(LABELS, VOTES, "ferplus", given), targets.soft(LABELS, VOTES, "ferplus"))
 
 
 def test_a_run_is_taught_the_posterior_of_its_split_and_resumes_to_the_same_bits(tmp_path):
