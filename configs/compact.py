@@ -4,7 +4,7 @@ Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/compact.py --data=tfrecords/fer2013 --workdir=runs/compact
 
-Hardware: 2 cores of an Intel Xeon with AMX, no GPU: 654 images/s, 43.0 minutes.
+Hardware: 2 cores of an Intel Xeon with AMX, no GPU: 622 images/s, 43.0 minutes.
 Result: 68.7 % (95 %: 67.2 to 70.2) on PublicTest, which chose the checkpoint; 69.4 % with flip. See
 docs/results/compact/eval.json.
 """

@@ -30,6 +30,13 @@ from fer.errors import Stopped, UserError
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
 
 
+def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
+    """A flag that must be given and names one path or several, comma-separated; an empty one names nothing."""
+    flag = flags.DEFINE_list(name, None, meaning, required=True)
+    flags.register_validator(flag, lambda paths: paths is None or (bool(paths) and all(paths)), "it must name a path")
+    return flag
+
+
 def run(main: Callable[[], None]) -> None:
     """Runs a program: parses the flags, calls `main`, and exits.
 

@@ -9,9 +9,7 @@ from fer import cli
 from fer.errors import UserError
 from fer.evaluation import comparison, comparison_report, evaluate, peers
 
-EVALS = flags.DEFINE_list(
-    "evals", None, "eval.json files that scripts/evaluate.py wrote, comma-separated.", required=True
-)
+EVALS = cli.define_paths("evals", "eval.json files that scripts/evaluate.py wrote, comma-separated.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of comparison.json, .md, .html and .png.", required=True)
 PEERS = flags.DEFINE_flag(
     flags.Flag(

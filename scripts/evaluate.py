@@ -5,12 +5,10 @@ from absl import flags
 from fer import cli
 from fer.evaluation import eval_json, evaluate, inference, labelled, progress
 
-WORKDIR = flags.DEFINE_list(
+WORKDIR = cli.define_paths(
     "workdir",
-    None,
     "Run folder, export (its folder or file) or bundled; several, comma-separated, are an ensemble: their "
     "probabilities are averaged.",
-    required=True,
 )
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
 SPLIT = flags.DEFINE_enum("split", "validation", evaluate.SPLITS, "Split to evaluate.")

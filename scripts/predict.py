@@ -5,12 +5,10 @@ from absl import flags
 from fer import cli
 from fer.evaluation import inference, inputs, predict, progress, run
 
-WORKDIR = flags.DEFINE_list(
+WORKDIR = cli.define_paths(
     "workdir",
-    None,
     "Run folder that scripts/train.py wrote, a folder or file that scripts/export.py wrote, or bundled, the network "
     "that the package carries; several, comma-separated, are an ensemble: their probabilities are averaged.",
-    required=True,
 )
 INPUT = flags.DEFINE_string(
     "input",
@@ -37,6 +35,7 @@ KAGGLE = flags.DEFINE_boolean("kaggle", False, "Writes the challenge's submissio
 def main() -> None:
     models = [run.open_run(workdir).model for workdir in WORKDIR.value]
     faces = inputs.read(INPUT.value, FACES.value)
+    predict.check(INPUT.value, OUTPUT.value, faces, KAGGLE.value)
     with progress.faces("predicting") as told:
         found = inference.predict(
             models, faces.images, tta=TTA.value, progress=lambda count: told(count, len(faces.images))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fer.evaluation import report_words
+from fer.evaluation import eval_json, report_words
 
 WIDTH = 118  # of a line
 FEWEST = 100  # faces of which a share is worth telling
@@ -134,8 +134,9 @@ def _weaknesses(content: Mapping[str, Any]) -> str:
     ]
     seen, agreed, scaled = (content[name] for name in ("without_training_images", "by_agreement", "calibration"))
     if seen and seen["left_out"]:
+        data = "its training data" if eval_json.of_training_data(content) else "the train split beside them"
         items.append(
-            f"{seen['left_out']:,} of the faces that it was measured on are in its training data too; without them its "
+            f"{seen['left_out']:,} of the faces that it was measured on are in {data} too; without them its "
             f"accuracy is {100 * seen['accuracy']:.1f} %."
         )
     counted = [entry for entry in agreed or [] if entry["examples"] >= FEWEST]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from fer.errors import UserError
@@ -96,16 +97,21 @@ def _read(path: str) -> Ours:
     found = predictions.read_npz(kept) if tf.io.gfile.exists(kept) else None
     if found is not None and len(found.labels) != content["examples"]:
         raise UserError(f"{kept} holds {len(found.labels)} examples, {path} {content['examples']}: evaluate again.")
+    if found is not None and found.right.sum() != np.trace(content["confusion_matrix"]):
+        raise UserError(f"{kept} and {path} come from different evaluations, for they disagree: evaluate again.")
     return Ours(f"{content['model']} ({folder or '.'})", path, content, found)
 
 
 def _run(ours: Ours) -> dict[str, Any]:
     content, protocol = ours.content, ours.content["protocol"]
+    named = content["split"] in protocol["selected_on"].split(", ")
+    here = eval_json.of_training_data(content)
     faults = [
         fault
         for holds, fault in (
             (content["split"] != "test", "not the test split"),
-            (content["split"] in protocol["selected_on"].split(", "), "the split that chose the checkpoint"),
+            (named and here, "the split that chose the checkpoint"),
+            (named and not here, "a split of this name, but of other shards, chose the checkpoint"),
             (protocol["labels"] != "fer", "scored against FER+'s majority"),
         )
         if holds

@@ -72,7 +72,7 @@ def build(
         "versions": {
             "python": platform.python_version(),
             "tensorflow": tf.__version__,
-            "keras": importlib.metadata.version("keras"),
+            "keras": importlib.metadata.version(fer.KERAS),
             "numpy": numpy.__version__,
             "scikit-learn": sklearn.__version__,
             "fer": fer.__version__,
@@ -128,6 +128,12 @@ def headline(evaluation: dict[str, Any]) -> str:
         f"log loss {evaluation['log_loss']:.4f}, calibration error {evaluation['ece']:.4f}, "
         f"{evaluation['images_per_second']:.0f} images/s"
     )
+
+
+def of_training_data(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the shards that were scored are those that every member was trained on, and whose splits chose it."""
+    scored = evaluation["data"]["manifest_sha256"]
+    return all(member["trained_on"]["manifest_sha256"] == scored for member in evaluation["protocol"]["members"])
 
 
 def named(export: Mapping[str, str]) -> str:

@@ -125,7 +125,9 @@ def _per_class(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
 
 
 def _area(score: Callable[..., float], is_class: np.ndarray, scores: np.ndarray) -> float | None:
-    return None if is_class.all() or not is_class.any() else float(score(is_class, scores))
+    if is_class.all() or not is_class.any():
+        return None
+    return min(1.0, float(score(is_class, scores)))  # a sum of rounded terms may end a bit above it
 
 
 def _number_or_none(value: float) -> float | None:

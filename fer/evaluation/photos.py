@@ -51,9 +51,20 @@ def opened(picture: Picture) -> Image.Image:
             image = Image.open(io.BytesIO(picture.content), formats=("JPEG", "PNG"))
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
-        return ImageOps.exif_transpose(image).convert("RGB")
+        if image.mode.startswith("I"):  # sixteen bits of grey, which Pillow would clip
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return _upright(image).convert("RGB")
     except UNREADABLE as error:
         raise unreadable(picture, error) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF tells; as it is where that is damaged."""
+    image.load()  # what fails here is the picture itself
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises struct.error, TypeError, AttributeError and more for damaged EXIF
+        return image
 
 
 def unreadable(picture: Picture, error: Exception) -> UserError:

@@ -11,26 +11,48 @@ from fer.errors import UserError
 from fer.evaluation import inputs, photos, predictions
 
 
+def check(source: str, output: str, faces: inputs.Faces, kaggle: bool) -> None:
+    """Looks, before anything is computed, at what `write` would do to the photos in the input.
+
+    Args:
+      source: where `faces` were read.
+      output: as of `write`.
+      faces: as of `write`.
+      kaggle: as of `write`.
+
+    Raises:
+      UserError: photos are to be a submission, or their copies would go among them, or over them.
+    """
+    if not faces.photos:
+        return
+    if kaggle:
+        raise UserError("--kaggle writes labels in the order of a table's rows; photos have none: leave it out.")
+    copies, originals = os.path.realpath(_photo_folder(output)), os.path.realpath(source)
+    if f"{copies}/".startswith(f"{originals}/") or copies == os.path.dirname(originals):
+        raise UserError(
+            f"Photos with their faces named would go into {_photo_folder(output)}, and so among those that --input "
+            "names: choose an --output elsewhere."
+        )
+
+
 def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: bool) -> list[str]:
     """Writes a copy of each photo with its faces named, and the CSV last. Returns the paths.
 
     Args:
       output: of the CSV; the photos go into the folder <output without its ending>-photos, under their own names.
-      faces: n of them.
+      faces: n of them, which `check` has passed.
       probabilities: [n, 7] float32.
       kaggle: writes the challenge's submission form instead, which is for tables.
 
     Raises:
-      UserError: a file cannot be written, or pictures are to be a submission.
+      UserError: a file cannot be written.
     """
-    if kaggle and faces.photos:
-        raise UserError("--kaggle writes labels in the order of a table's rows; photos have none: leave it out.")
     drawn = []
     boxes: list[tuple[int, ...]] = [()] * len(faces.names)
     for photo in faces.photos:
         of_photo = slice(photo.first, photo.first + len(photo.boxes))
         boxes[of_photo] = photo.boxes
-        path = os.path.join(f"{os.path.splitext(output)[0]}-photos", _file_name(photo.picture.path))
+        path = os.path.join(_photo_folder(output), _file_name(photo.picture.path))
         picture = photos.drawn(photos.opened(photo.picture), photo.boxes, probabilities[of_photo])
         files.write_bytes(path, photos.encoded(picture, path))
         drawn.append(path)
@@ -39,6 +61,10 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
     else:
         predictions.write_csv(output, faces.names, probabilities, boxes if faces.photos else None)
     return [*drawn, output]
+
+
+def _photo_folder(output: str) -> str:
+    return f"{os.path.splitext(output)[0]}-photos"
 
 
 def _file_name(path: str) -> str:

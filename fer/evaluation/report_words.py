@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fer.evaluation import eval_json
+
 CLASS_HEADER = ("class", "faces", "precision", "recall", "F1", "ROC AUC", "average precision")
 VIEWS = {
     "none": "Each face was looked at once, as it is.",
@@ -28,17 +30,14 @@ FIGURES = {  # name in eval.json: name for people, what it says
 
 def protocol(content: Mapping[str, Any]) -> list[str]:
     """How it was measured and what is to be kept in mind, a sentence or two each."""
-    told, split = content["protocol"], content["split"]
+    told = content["protocol"]
     several = len(told["members"]) > 1
     sentences = [
         f"{len(told['members'])} networks, their probabilities averaged with equal weights, with "
         f"{content['parameters']:,} parameters together."
         if several
         else f"One network, {content['model']}, with {content['parameters']:,} parameters.",
-        f"The split {split} chose the weights and is scored here too, so the figures are a little too good; a split "
-        "that had no say gives honest ones."
-        if split in told["selected_on"].split(", ")
-        else f"The split {told['selected_on']} chose the weights; {split} had no say in it.",
+        _selection(content),
         VIEWS[told["tta"]],
         "True is what FER-2013's label says."
         if told["labels"] == "fer"
@@ -49,12 +48,28 @@ def protocol(content: Mapping[str, Any]) -> list[str]:
     return [*sentences, *_caveats(content)]
 
 
+def _selection(content: Mapping[str, Any]) -> str:
+    split, selected_on = content["split"], content["protocol"]["selected_on"]
+    if split not in selected_on.split(", "):
+        return f"The split {selected_on} chose the weights; {split} had no say in it."
+    if eval_json.of_training_data(content):
+        return (
+            f"The split {split} chose the weights and is scored here too, so the figures are a little too good; a "
+            "split that had no say gives honest ones."
+        )
+    return (
+        f"A split {split} chose the weights, but of other shards than these; where faces are in both, the figures are "
+        "a little too good."
+    )
+
+
 def _caveats(content: Mapping[str, Any]) -> list[str]:
     sentences = []
     found = content["without_training_images"]
     if found and found["left_out"]:
+        saw = "training saw" if eval_json.of_training_data(content) else "these shards would train on"
         sentences.append(
-            f"{found['left_out']:,} of these faces are, pixel by pixel, faces that training saw; without them the "
+            f"{found['left_out']:,} of these faces are, pixel by pixel, faces that {saw}; without them the "
             f"accuracy is {_percent(found['accuracy'])} ({100 * found['accuracy_difference']:+.2f} points are owed to "
             "them)."
         )

@@ -136,7 +136,7 @@ def versions() -> dict[str, str]:
         "fer": fer.__version__,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
-        "keras": metadata.version("keras"),
+        "keras": metadata.version(fer.KERAS),
         "numpy": np.__version__,
     }
 

@@ -87,6 +87,9 @@ def test_the_card_is_written_from_eval_json_and_the_record_alone(bundled, folder
     assert f"| accuracy | {content['accuracy']:.4f} | {low:.4f} to {high:.4f} |" in card
     for name, found in content["per_class"].items():
         assert f"| {name} | {found['support']} | {found['precision']:.4f} | {found['recall']:.4f} |" in card
+    assert "1 of the faces that it was measured on are in the train split beside them too" in " ".join(card.split())
+    content["data"]["manifest_sha256"] = record["data"]["manifest_sha256"]
+    card = bundle_card.text(content, record)
     assert "1 of the faces that it was measured on are in its training data too" in " ".join(card.split())
     assert re.findall(r"^## (.+)$", card, re.MULTILINE) == [
         "What it is",

@@ -90,6 +90,13 @@ def test_predictions_of_another_evaluation_are_refused(two, tmp_path):
         comparison.compare(two)
 
 
+def test_predictions_with_another_accuracy_are_refused(two, tmp_path):
+    wrong = (tmp_path / "good" / "predictions.npz", tmp_path / "bad" / "predictions.npz")
+    wrong[1].write_bytes(wrong[0].read_bytes())
+    with pytest.raises(UserError, match=r"bad/predictions\.npz and .*bad/eval\.json come from different evaluations"):
+        comparison.compare(two)
+
+
 def test_a_file_named_twice_is_refused(two):
     with pytest.raises(UserError, match="names a file twice"):
         comparison.compare([two[0], two[0].replace("good/", "good/./")])
@@ -103,7 +110,14 @@ def test_a_missing_file_is_named(two):
 def test_a_score_on_validation_is_not_comparable_with_published_ones(two):
     run = comparison.compare(two)["runs"][0]
     assert not run["comparable"]
-    assert "the split that chose the checkpoint" in run["remark"]
+    assert "; a split of this name, but of other shards, chose the checkpoint" in run["remark"]
+
+
+def test_a_score_on_the_very_split_that_chose_the_checkpoint_says_so(tmp_path):
+    members = built()["protocol"]["members"]
+    data = {**built()["data"], "manifest_sha256": members[0]["trained_on"]["manifest_sha256"]}
+    run = comparison.compare([evaluated(tmp_path, range(10), data=data)])["runs"][0]
+    assert "; the split that chose the checkpoint" in run["remark"]
 
 
 def test_a_plain_score_on_the_test_split_is_comparable(tmp_path):

@@ -34,6 +34,14 @@ def figures(probabilities) -> dict:
     return metrics.measure(LABELS, probabilities)
 
 
+@pytest.mark.parametrize("faces", [9, 20, 21, 43])  # whose rounded precisions sum to a bit above 1
+def test_no_area_exceeds_1(faces):
+    labels = np.repeat(np.arange(7), faces)
+    confidences = np.linspace(0.8, 0.9, len(labels))
+    per_class = metrics.measure(labels, np.stack([*map(row, labels, confidences)]))["per_class"]
+    assert {of_class["average_precision"] for of_class in per_class.values()} == {1.0}
+
+
 def test_accuracy_is_the_share_that_is_right(figures):
     assert figures["accuracy"] == 5 / 8
 

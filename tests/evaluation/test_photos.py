@@ -58,8 +58,7 @@ def test_every_face_is_found_from_left_to_right(photo):
 
 def test_a_photo_too_large_to_search_as_it_is_gives_the_same_boxes_enlarged(photo):
     large = photo.resize((6 * photo.width, 6 * photo.height), Image.Resampling.BICUBIC)
-    for small, found in zip(photos.find(photo), photos.find(large)):
-        np.testing.assert_allclose(np.array(found) / 6, small, atol=12)
+    np.testing.assert_allclose(np.array(photos.find(large)) / 6, photos.find(photo), atol=12)
 
 
 def test_what_is_cut_out_is_pillows_own_grey_face(photo):
@@ -75,6 +74,21 @@ def test_a_photo_that_was_taken_sideways_is_turned_upright(photo):
     upright = photos.opened(Picture("a.jpg", "a.jpg", sideways))
     assert upright.size == photo.size
     assert np.abs(np.asarray(upright).astype(int) - np.asarray(photo)).mean() < 3
+
+
+def test_a_photo_whose_exif_is_damaged_is_taken_as_it_lies(photo):
+    damaged = Image.Exif()
+    damaged[0x0112] = 6
+    text = damaged.tobytes().replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02").replace(b"Exif\x00\x00", b"")
+    for exif in (b"II*\x00", text):
+        found = photos.opened(Picture("a.png", "a.png", content(photo, exif=exif)))
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(photo))
+
+
+def test_sixteen_bits_of_grey_become_eight_without_being_clipped():
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    found = photos.opened(Picture("a.png", "a.png", content(Image.fromarray(ramp))))
+    np.testing.assert_array_equal(np.asarray(found)[..., 0], ramp >> 8)
 
 
 def test_a_picture_with_too_many_pixels_is_refused_unread(monkeypatch, photo):
@@ -126,7 +140,23 @@ def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
     assert written[0] == str(tmp_path / "p-photos" / "a.png")
 
 
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("pictures", "pictures/found.csv"), ("x-photos", "x.csv"), ("x-photos/a.png", "x.csv"), ("x-photos", "./x.csv")],
+)
+def test_copies_are_never_drawn_among_the_photos_themselves(folder, tmp_path, monkeypatch, source, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x-photos").symlink_to(folder)
+    with pytest.raises(UserError, match=r"would go into .*-photos, and so among those that --input names"):
+        predict.check(source, output, inputs.read(source), kaggle=False)
+
+
+@pytest.mark.parametrize("source", ["pictures", "pictures/a.png"])
+def test_copies_may_lie_beside_the_photos(folder, tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    predict.check(source, "pictures.csv", inputs.read(source), kaggle=False)
+
+
 def test_photos_are_no_submission(folder, tmp_path):
     with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
-        predict.write(str(tmp_path / "p.csv"), inputs.read(str(folder)), np.eye(7)[[0, 3, 5]], kaggle=True)
-    assert not (tmp_path / "p.csv").exists()
+        predict.check(str(folder), str(tmp_path / "p.csv"), inputs.read(str(folder)), kaggle=True)

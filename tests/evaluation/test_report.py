@@ -105,12 +105,31 @@ def test_names_are_escaped(written):
     assert "a <b>" not in written.read_text()
 
 
-def test_the_protocol_is_told_in_words(evaluation):
-    said = " ".join(report_words.protocol(evaluation.content))
+@pytest.fixture
+def trained_on_it(evaluation) -> dict:
+    """eval.json of a network that was trained on these very shards, ten faces of whose train split are scored."""
+    return {
+        **evaluation.content,
+        "data": {**evaluation.content["data"], "manifest_sha256": made.TRAINED_ON["manifest_sha256"]},
+        "without_training_images": {"left_out": 10, "accuracy": 0.5, "accuracy_difference": 0.01},
+    }
+
+
+def test_the_protocol_is_told_in_words(trained_on_it):
+    said = " ".join(report_words.protocol(trained_on_it))
     assert "The split validation chose the weights and is scored here too" in said
+    assert "10 of these faces are, pixel by pixel, faces that training saw" in said
     assert "as it is and mirrored" in said
-    test = {**evaluation.content, "split": "test"}
+    test = {**trained_on_it, "split": "test"}
     assert "test had no say in it" in " ".join(report_words.protocol(test))
+
+
+def test_shards_that_nobody_trained_on_are_not_called_training_data(evaluation, trained_on_it):
+    others = {**trained_on_it, "data": evaluation.content["data"]}
+    said = " ".join(report_words.protocol(others))
+    assert "A split validation chose the weights, but of other shards than these" in said
+    assert "10 of these faces are, pixel by pixel, faces that these shards would train on" in said
+    assert "training saw" not in said
 
 
 @pytest.mark.parametrize(

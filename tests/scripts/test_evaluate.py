@@ -69,6 +69,7 @@ def change(path: pathlib.Path, **values) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--workdir="], "flag --workdir=[]: it must name a path"),
         (["--workdir=nowhere"], "There is no run folder nowhere"),
         (["--workdir=run", "--split=test"], "no split 'test'"),
         (["--workdir=run", "--tta=rotate"], "rotate"),
@@ -77,7 +78,16 @@ def change(path: pathlib.Path, **values) -> None:
         (["--workdir=run", "--data=reordered"], "reordered/manifest.json orders the classes as"),
         (["--workdir=run", "--data=empty"], "holds 0 examples"),
     ],
-    ids=["no run", "no split", "unknown augmentation", "no checkpoint", "architecture", "order", "0 examples"],
+    ids=[
+        "nothing named",
+        "no run",
+        "no split",
+        "unknown augmentation",
+        "no checkpoint",
+        "architecture",
+        "order",
+        "0 examples",
+    ],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(wrong, arguments, said):
     folder = wrong
