@@ -27,6 +27,8 @@ _load_tensorflow_quietly()
 from fer import config, remote
 from fer.errors import Stopped, UserError
 
+_FAILED = "Error whilst parsing config file"  # ml_collections' words before a traceback that it puts into a message
+
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
 
 
@@ -63,22 +65,52 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
-    """Parses absl's flags; what is wrong with one is said in a sentence."""
+    """Parses absl's flags; what is wrong with one is said in a sentence (with --debug the traceback too)."""
     try:
         argv = with_paths(argv)
         config.check_overrides(argv)
-        rest = flags.FLAGS(argv)
+        rest = _parsed(argv)
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} stands alone: every argument is a flag, as in --name=value.")
         return rest
     except (UserError, flags.Error, OSError) as error:
+        if any(re.fullmatch(r"--?debug(=true|=1)?", argument) for argument in argv):  # the flag may not be parsed yet
+            raise
         _stop(error)
+
+
+def _parsed(argv: Sequence[str]) -> Sequence[str]:
+    """What absl makes of the arguments. A configuration is a program, which runs meanwhile and may fail in any way.
+
+    Raises:
+      UserError: it does; the message names the file and says why.
+      flags.Error, OSError: a flag is wrong.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        paths, why = config.named(argv), _why(error)
+        if not paths or not why:
+            raise
+        raise UserError(f"{paths[-1]} is no configuration ({why}); configs/ holds examples.") from error
+
+
+def _why(error: Exception) -> str:
+    """Why a configuration failed, on one line; "" if it is a flag that is wrong."""
+    text = str(error).strip()
+    if isinstance(error, flags.Error):
+        return text.splitlines()[-1] if _FAILED in text else ""
+    if "no attribute 'get_config'" in text:
+        return "it has no get_config()"
+    return ": ".join([type(error).__name__, *text.splitlines()[:1]])
 
 
 def with_paths(arguments: Sequence[str]) -> list[str]:
     """The arguments with the path of a configuration that ships in place of its bare name: `--config=compact`.
 
-    They lie in configs/ of the checkout, or in the installed package.
+    The name may also stand alone, after `--config`. They lie in configs/ of the checkout, or in the installed package.
 
     Raises:
       UserError: none has that name.
@@ -88,7 +120,8 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
     shipped = {path.stem: str(path) for folder in folders for path in sorted(folder.glob("*.py"))}
     changed = list(arguments)
     for position, argument in enumerate(arguments):
-        name = re.fullmatch(r"(--?config=)([\w-]+)", argument)
+        alone = position > 0 and re.fullmatch(r"--?config", arguments[position - 1])
+        name = re.fullmatch(r"()(\w[\w-]*)" if alone else r"(--?config=)(\w[\w-]*)", argument)
         if not name:
             continue
         if name[2] not in shipped:

@@ -192,7 +192,7 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
     """The experiment that `to_dict` wrote.
 
     Raises:
-      UserError: a field is unknown, or `validate` finds fault.
+      UserError: a field is unknown, a part is no dictionary, or `validate` finds fault.
     """
     experiment = _build(Experiment, values, "")
     experiment.validate()
@@ -221,18 +221,29 @@ def check_overrides(arguments: Sequence[str]) -> None:
     """Looks at `--config=FILE` and `--config.field=value` before they are parsed.
 
     Raises:
-      UserError: the file is absent, or a field does not exist (the message names the nearest one).
+      UserError: the file is absent or no Python file, or a field does not exist (the message names the nearest one).
     """
     paths = list(flat(Experiment().to_dict()))
+    for value in named(arguments):
+        path = value.partition(":")[0]
+        if not os.path.isfile(path):
+            raise UserError(f"There is no config file {value!r}; configs/ holds those that ship.")
+        if not path.endswith(".py"):
+            raise UserError(f"{path} is no configuration, for it is no Python file (.py); configs/ holds examples.")
+    for argument in arguments:
+        override = re.fullmatch(r"--?(?:no)?config\.(.+)", argument.partition("=")[0])
+        if override and override[1] not in paths:
+            raise UserError(f"There is no field config.{override[1]}{nearest(override[1], paths, 'config.')}.")
+
+
+def named(arguments: Sequence[str]) -> list[str]:
+    """What `--config=FILE` or `--config FILE` names, as often as it stands among the arguments."""
+    values = []
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if re.fullmatch(r"--?config", name):
-            value = value if equals else "".join(arguments[position + 1 : position + 2])
-            if not os.path.isfile(value.partition(":")[0]):
-                raise UserError(f"There is no config file {value!r}; configs/ holds those that ship.")
-        override = re.fullmatch(r"--?(?:no)?config\.(.+)", name)
-        if override and override[1] not in paths:
-            raise UserError(f"There is no field config.{override[1]}{nearest(override[1], paths, 'config.')}.")
+            values.append(value if equals else "".join(arguments[position + 1 : position + 2]))
+    return values
 
 
 def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
@@ -327,7 +338,10 @@ def _check_types(node: Any, path: str = "") -> None:
             _require(right, where, value, f"of type {expected.__name__}")
 
 
-def _build(kind: type, values: Mapping[str, Any], path: str) -> Any:
+def _build(kind: type, values: Any, path: str) -> Any:
+    if not isinstance(values, Mapping):
+        where = f"config.{path}".rstrip(".")
+        raise UserError(f"{where} is {values!r}; it must hold the fields of a fer.config.{kind.__name__} by name.")
     hints = typing.get_type_hints(kind)
     for name in values:
         if name not in hints:

@@ -4,6 +4,7 @@ from absl import flags
 
 from fer import cli  # first of ours: sets the log level before TensorFlow loads
 from fer.data import audit, convert
+from fer.data.manifest import Manifest
 from fer.data.verify import verify
 from fer.errors import UserError
 
@@ -67,7 +68,7 @@ def _tell(found: dict, folder: str) -> None:
             print(f"{total:,} {what}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}")
 
 
-def _size(manifest) -> str:
+def _size(manifest: Manifest) -> str:
     splits = manifest.splits.values()
     faces, shards = sum(split.examples for split in splits), sum(len(split.shards) for split in splits)
     return f"{faces:,} faces in {shards} shard{'s' * (shards != 1)}"

@@ -102,6 +102,14 @@ def test_an_unknown_field_of_a_record_is_named_with_its_nearest():
         config.from_dict(record)
 
 
+@pytest.mark.parametrize("value", [None, 3, [], "compact"])
+def test_a_part_of_a_record_that_has_no_fields_is_named(value):
+    with pytest.raises(UserError, match=r"^config\.train is .*; it must hold the fields of a fer\.config\.Train"):
+        config.from_dict({**Experiment().to_dict(), "train": value})
+    with pytest.raises(UserError, match=r"^config is .*; it must hold the fields of a fer\.config\.Experiment"):
+        config.from_dict(value)
+
+
 def test_equal_experiments_hash_alike_and_any_change_shows():
     def variants(node, path=""):
         for field in dataclasses.fields(node):
@@ -145,6 +153,15 @@ def test_differences_are_shown_as_from_and_to():
 def test_an_unknown_override_is_named_with_its_nearest(argument, said):
     with pytest.raises(UserError, match=said):
         config.check_overrides(["train.py", argument])
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md", "compact"])
+def test_a_file_that_is_no_python_is_no_configuration(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("{}")
+    for arguments in ([f"--config={path}"], ["--config", str(path)], [f"--config={path}:small"]):
+        with pytest.raises(UserError, match=f"^{path} is no configuration, for it is no Python file"):
+            config.check_overrides(["train.py", *arguments])
 
 
 def test_known_overrides_pass():

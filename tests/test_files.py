@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import resource
+import signal
 
 import pytest
 
@@ -27,11 +29,23 @@ def test_json_survives_and_nan_is_refused(tmp_path):
 
 
 def test_a_full_disk_is_a_sentence_and_the_old_file_stays(tmp_path):
+    """A limit on the size of files stands for the full disk: the system answers a write alike."""
     path = tmp_path / "file.bin"
-    path.write_bytes(b"old")
-    with pytest.raises(UserError, match="Cannot write /dev/full"):
-        files.write_bytes("/dev/full/file.bin", b"new")
+    files.write_bytes(str(path), b"old")
+    child = os.fork()  # for the limit is the whole process's
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            files.write_bytes(str(path), bytes(2000))
+        except UserError as error:
+            status = 42 if str(error).startswith(f"Cannot write {path}: ") else 43
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
     assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
 
 
 def test_a_folder_where_the_file_should_be_is_a_sentence(tmp_path):

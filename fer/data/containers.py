@@ -12,6 +12,7 @@ import hashlib
 import io
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -37,7 +38,7 @@ _DAMAGE = (
     gzip.BadGzipFile,
     zipfile.BadZipFile,
     NotImplementedError,  # of a zip: a version, compression or encryption that Python does not know
-    UnicodeDecodeError,  # of a zip: a name that is not what its flag says
+    UnicodeError,  # of a zip: a name that is not what its flag says; of a path: one that is not UTF-8
     tarfile.TarError,
     OSError,
 )
@@ -87,18 +88,23 @@ class damage_named:  # noqa: N801 - reads as a sentence where it is used
 
 
 def members(path: str, tally: Tally) -> Iterator[Member]:
-    """Every file at `path`, in an order that the content alone decides (by name, but in a tar as they come).
+    """Every file at `path`, in an order that the content alone decides.
+
+    It is that of the names, folder by folder, with the files right in a folder before those further down; in a zip that
+    of the paths; in a tar they come as they are.
 
     Args:
       path: a file, an archive or a folder, local or remote.
       tally: sees the bytes as they lie there.
 
     Raises:
-      UserError: nothing is there, or it is cut short, damaged or unreadable.
+      UserError: nothing is there, or it is cut short, damaged or unreadable, or it is a pipe or a device.
     """
-    if not tf.io.gfile.exists(path):
+    with damage_named(path):
+        there, is_folder = tf.io.gfile.exists(path), tf.io.gfile.isdir(path)
+    if not there:
         raise UserError(f"There is no {path}: check the name.")
-    if not tf.io.gfile.isdir(path):
+    if not is_folder:
         yield from _unpacked(os.path.basename(path), "", _open(path, tally))
         return
     for full, below in _walk(path):
@@ -143,12 +149,20 @@ def _tarred(name: str, path: str, stream: BinaryIO) -> Iterator[Member]:
             entry = archive.next()
         if entry is None:
             break
+        inner = _printable(entry.name)
+        if entry.islnk() or entry.issym():  # what it leads to has gone by, or is not there yet, or is outside
+            raise UserError(f"{name}:{inner} is a link to another file: unpack the archive and name the folder.")
         if entry.isfile():
             opened = io.BufferedReader(archive.extractfile(entry), CHUNK)
-            yield from _unpacked(f"{name}:{entry.name}", os.path.join(path, entry.name), opened, once=True)
+            yield from _unpacked(f"{name}:{inner}", os.path.join(path, inner), opened, once=True)
     with damage_named(name):  # to the end, where the compression's own checksum stands
         while stream.read(CHUNK):
             pass
+
+
+def _printable(name: str) -> str:
+    """A name out of a tar, as text that can be printed and written: bytes of it that are no UTF-8 become "\\xe9"."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class _File(io.RawIOBase):
@@ -192,24 +206,72 @@ class _File(io.RawIOBase):
 
 def _open(path: str, tally: Tally) -> io.BufferedReader:
     with damage_named(path):
+        if not remote.is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(
+                f"{path} is neither a file nor a folder but a pipe or a device, which can be read only once: name a "
+                "file (compressed ones are read as they are) or a folder."
+            )
         return io.BufferedReader(_File(path, tally), CHUNK)
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:
-    """The path of every file below a folder, by name, and the part of it that is below the folder."""
+    """The path of every file below a folder, folder by folder and by name, and the part that is below the folder."""
     root = folder.rstrip("/")
-    for place, _, names in sorted(tf.io.gfile.walk(root)):
+    for place, _, names in _listed(root):
         for name in sorted(names):
             full = os.path.join(place, name)
             yield full, full[len(root) + 1 :]
 
 
+def _listed(root: str) -> list[tuple[str, list[str], list[str]]]:
+    """What `tf.io.gfile.walk` finds, sorted by folder.
+
+    Raises:
+      UserError: a folder cannot be read, or a name in it is not UTF-8, which is all that TensorFlow takes.
+    """
+
+    def fail(error: Exception) -> None:
+        raise error  # TensorFlow would leave the folder out
+
+    with damage_named(root):
+        try:
+            return sorted(tf.io.gfile.walk(root, onerror=fail))
+        except UnicodeDecodeError as error:
+            name = bytes(error.object).decode("utf-8", "backslashreplace")
+            raise UserError(f"{root} holds the name {name}, whose bytes are not UTF-8: rename it.") from error
+
+
+def own_names(path: str) -> str:
+    """The last two names of a folder's path, as in "train/angry": what it is called may say what is in it.
+
+    Returns:
+      "" of a file, and of what is not there.
+
+    Raises:
+      UserError: the path cannot be looked at.
+    """
+    with damage_named(path):
+        if not tf.io.gfile.isdir(path):
+            return ""
+    whole = path if remote.is_remote(path) else os.path.abspath(path)  # "." has a name, too
+    return "/".join(whole.rstrip("/").split("/")[-2:])
+
+
 def size(path: str) -> int:
-    """The bytes that a file or all files of a folder have; 0 where nothing is."""
-    if not tf.io.gfile.exists(path):
-        return 0
-    paths = [full for full, _ in _walk(path)] if tf.io.gfile.isdir(path) else [path]
-    return sum(tf.io.gfile.stat(full).length for full in paths)
+    """The bytes that a file or all files of a folder have; 0 where nothing is.
+
+    Raises:
+      UserError: names the folder or the file that cannot be looked at, such as a link that leads nowhere.
+    """
+    with damage_named(path):
+        if not tf.io.gfile.exists(path):
+            return 0
+        paths = [full for full, _ in _walk(path)] if tf.io.gfile.isdir(path) else [path]
+    total = 0
+    for full in paths:
+        with damage_named(full):
+            total += tf.io.gfile.stat(full).length
+    return total
 
 
 def sha256(path: str, tally: Tally) -> str:
@@ -217,10 +279,15 @@ def sha256(path: str, tally: Tally) -> str:
 
     Args:
       path: a file or a folder; tally: has seen what was read of it.
+
+    Raises:
+      UserError: names the folder or the file that cannot be read any more.
     """
-    if not tf.io.gfile.isdir(path):
-        return tally.sha256(path)
+    with damage_named(path):
+        if not tf.io.gfile.isdir(path):
+            return tally.sha256(path)
     digest = hashlib.sha256()
     for full, below in _walk(path):
-        digest.update(f"{tally.sha256(full)}  {below}\n".encode("utf-8", "surrogateescape"))
+        with damage_named(full):
+            digest.update(f"{tally.sha256(full)}  {below}\n".encode())
     return digest.hexdigest()

@@ -140,6 +140,11 @@ def _write(
     divided = splits.assign(survey.splits, survey.labels, found.near, options.seed)
     findings = audit.audit(survey, divided, found, joined)
     kept, dropped = audit.drop(findings, divided, options.drop)
+    if not (kept >= 0).any():
+        raise UserError(
+            f"--drop={','.join(options.drop)} leaves no face of {options.input}, for all of them are to train with: "
+            "drop less, or convert another input."
+        )
     counts = None if joined is None else joined.counts
     written = shards.write(folder, survey, kept, counts, spool, options.shards, pool, workers)
     name = re.split(r"[.:]", survey.sources[0].path)[0] or "faces"

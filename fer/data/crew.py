@@ -1,7 +1,7 @@
 """Processes that parse. Threads would not do: NumPy's steps on a few faces are shorter than handing over Python's lock.
 
-A member of the crew is this module run as a program: pieces come in by its standard input, what is made of them goes
-out by its standard output. It ends when its input does, so also when the process that began it is killed.
+A member of the crew is a process that runs this module's `main`: pieces come in by its standard input, what is made of
+them goes out by its standard output. It ends when its input does, so also when the process that began it is killed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from fer.data.rows import Block
 FEW = 16_000_000  # bytes to read; less is parsed before a process has started
 
 _PIPE = 1 << 20  # bytes that a pipe holds, a piece and what is made of it: Linux gives as much to anybody who asks
+_PATIENCE = 5.0  # seconds that a member may take to end
+# Not "python -m", which would look for modules in the current folder first: a csv.py among the user's files would run.
+_START = "import sys; sys.path[:] = sys.argv[1:]; from fer.data import crew; crew.main()"
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
 
 
@@ -50,7 +53,7 @@ class Crew:
             member.stdin.flush()
             return pickle.load(member.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise RuntimeError(f"a process that parses died (exit code {member.poll()})") from error
+            raise RuntimeError(f"a process that parses died (exit code {_ended(member)})") from error
 
     def close(self) -> None:
         """Ends the processes."""
@@ -64,20 +67,30 @@ class Crew:
     def _begin(self) -> subprocess.Popen:
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "OPENBLAS_NUM_THREADS": "1",  # the crew is as large as the machine already
             # The GNU C library would give the memory of each step's arrays back and fetch it anew for the next one,
             # which takes as long as the parsing.
             "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
             "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
         }
-        command = [sys.executable, "-m", "fer.data.crew"]
+        command = [sys.executable, "-c", _START, *(place for place in sys.path if isinstance(place, str))]
         member = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self._members.append(member)
         for pipe in (member.stdin, member.stdout):
             with contextlib.suppress(OSError):  # the user has many such already, or the system is not Linux
                 fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)
         return member
+
+
+def _ended(member: subprocess.Popen) -> int:
+    """The exit code of a member that no longer answers, once it has ended."""
+    with contextlib.suppress(OSError):  # what was not sent any more
+        member.stdin.close()  # so that it ends, if it has not yet
+    try:
+        return member.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        member.kill()
+        return member.wait()
 
 
 def main() -> None:
@@ -89,7 +102,3 @@ def main() -> None:
             sys.stdout.buffer.flush()
     except (EOFError, BrokenPipeError):
         os._exit(0)  # nobody is there to flush to
-
-
-if __name__ == "__main__":
-    main()

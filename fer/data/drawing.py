@@ -22,7 +22,7 @@ Coordinates: u to the right and v down, in pixels of a face at scale 1, from the
 drawing broadcasts to [N, 48, 48] float32 and every operation works on each face by itself, so that a face is a
 function of its own numbers alone. Edges are soft through their distance to a pixel's centre, not through oversampling.
 In the drawing functions p is the person and au the action units; their numbers, lengths in pixels and shares of a
-tone, were fitted by eye on `fer.data.synthetic.sheet`.
+tone, were fitted by eye.
 """
 
 from __future__ import annotations

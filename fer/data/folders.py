@@ -33,11 +33,15 @@ _CLASSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture's file: `name` for messages, `path` below the source with "/" between folders, and its bytes."""
+    """A picture's file: `name` for messages, `path` below the source with "/" between folders, and its bytes.
+
+    `opened` is what the source itself is called, if it is a folder, and the folder it is in: "two/train".
+    """
 
     name: str
     path: str
     content: bytes
+    opened: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +57,30 @@ def is_picture(path: str, head: bytes) -> bool:
     return not hidden and (head.startswith(_MAGICS) or path.lower().endswith(_ENDINGS))
 
 
-def meaning(path: str) -> tuple[int | None, int]:
+def meaning(path: str, opened: str = "") -> tuple[int | None, int]:
     """What a picture's path says: its label (None: nothing) and its split (or `TO_LEARN` or `NO_SPLIT`).
 
     The label is the folder it is in. The split is what the file's name begins with, as re-encoded copies of the
-    CSV have it (`PublicTest_88305960.jpg`), or else any folder above.
+    CSV have it (`PublicTest_88305960.jpg`), or else any folder above, the innermost first.
+
+    Args:
+      path, opened: those of a `Picture`. The folder that was opened is one of those above. The one that it is in counts
+        for pictures that lie in it directly alone, for then it is their class, as in "train/angry". What is further
+        out (/home/test) may be called anything.
     """
-    *above, folder, file = ["", "", *path.split("/")]
+    *above, folder, file = _parts(path, opened)
     label = _CLASSES.get(folder.strip().lower())
     usage = re.match(r"([a-z]+)_", file.lower())
     if usage and usage[1] in SPLIT_OF_USAGE:
         return label, SPLIT_OF_USAGE[usage[1]]
     named = [_SPLITS[part.strip().lower()] for part in above if part.strip().lower() in _SPLITS]
     return label, named[-1] if named else NO_SPLIT
+
+
+def _parts(path: str, opened: str) -> list[str]:
+    """The names of the folders that speak of a picture, from the outermost, and its own: three or more."""
+    outer = opened.split("/")[-1 if "/" in path else -2 :]
+    return ["", "", *outer, *path.split("/")]
 
 
 def parse(pictures: Sequence[Picture]) -> Block:
@@ -75,9 +90,9 @@ def parse(pictures: Sequence[Picture]) -> Block:
     faces, labels, splits, rows, rejects = [], [], [], [], []
     resized = recoloured = 0
     for row, picture in enumerate(pictures):
-        label, split = meaning(picture.path)
+        label, split = meaning(picture.path, picture.opened)
         if label is None:
-            folder = picture.path.rpartition("/")[0].rpartition("/")[2]
+            folder = _parts(picture.path, picture.opened)[-2]
             reason = f"its folder {folder!r} is no class; {', '.join(CLASSES)} and 0 to {len(CLASSES) - 1} are"
             rejects.append(Reject(picture.name, 0, "", "bad label", reason, b""))
             continue

@@ -54,15 +54,17 @@ def parse_one(field: bytes) -> np.ndarray | str:
     Returns:
       uint8 [2304], or what is wrong in words.
     """
-    tokens = field.split()
-    for position, token in enumerate(tokens, 1):
+    values = []
+    for position, token in enumerate(field.split(), 1):
         if not token.isdigit():
             return f"value {position} is {_shown(token)}, not a whole number from 0 to 255"
-        if len(token.lstrip(b"0")) > 3 or int(token) > 255:
+        digits = token.lstrip(b"0") or b"0"  # Python refuses to read a number of some thousand digits, zeros too
+        if len(digits) > 3 or int(digits) > 255:
             return f"value {position} is {_shown(token)}, above 255"
-    if len(tokens) != PIXELS:
-        return f"{len(tokens):,} values where {SIDE} x {SIDE} = {PIXELS:,} are expected"
-    return np.array([int(token) for token in tokens], np.uint8)
+        values.append(int(digits))
+    if len(values) != PIXELS:
+        return f"{len(values):,} values where {SIDE} x {SIDE} = {PIXELS:,} are expected"
+    return np.array(values, np.uint8)
 
 
 def _parse_block(fields: Sequence[bytes | memoryview]) -> np.ndarray | None:

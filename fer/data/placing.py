@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -38,22 +39,24 @@ def check(output: str, overwrite: bool) -> None:
         return
     if not overwrite:
         raise UserError(f"{output} exists already: choose another --output, or replace it with --overwrite.")
-    if not tf.io.gfile.isdir(output) or (
-        tf.io.gfile.listdir(output) and not tf.io.gfile.exists(os.path.join(output, FILE))
-    ):
-        raise UserError(f"{output} exists and is no conversion (it has no {FILE}): choose another --output.")
+    fault = _fault(output)
+    if fault:
+        raise UserError(
+            f"{output} exists and is no conversion ({fault}): choose another --output, or remove it yourself."
+        )
 
 
 @contextlib.contextmanager
 def replaced(output: str, overwrite: bool) -> Iterator[str]:
     """Yields an empty local folder and puts it in the place of `output` at the end; after an error nothing is left.
 
-    It lies beside `output`, so that it takes the same disk's space; for a store, in the system's temporary folder.
+    It lies beside `output`, so that it takes the same disk's space; for a store, in the system's temporary folder. Of
+    an output that is a symbolic link, the folder behind it is filled and replaced, and the link stays.
 
     Raises:
       UserError: as `check` does, or the place cannot be written to.
     """
-    place = _stand_in(output) if is_remote(output) else output
+    place = _stand_in(output) if is_remote(output) else _behind(output)
     try:
         _sweep(place)
         check(output, overwrite)
@@ -63,7 +66,7 @@ def replaced(output: str, overwrite: bool) -> Iterator[str]:
             if is_remote(output):
                 _upload(folder, output)
             else:
-                _place(folder, output)
+                _place(folder, place)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot write {output}: {files.reason(error)}. Free space or choose another place.") from error
 
@@ -71,23 +74,65 @@ def replaced(output: str, overwrite: bool) -> Iterator[str]:
 @contextlib.contextmanager
 def _beside(place: str) -> Iterator[str]:
     folder = _hidden(place, _PARTIAL) + secrets.token_hex(4)
-    os.makedirs(folder)
-    with contextlib.ExitStack() as stack:
-        _lock(folder, stack)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    lacking = _lacking(os.path.dirname(folder))
+    try:
+        os.makedirs(folder)
+        with contextlib.ExitStack() as stack:
+            _lock(folder, stack)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        for parent in lacking:
+            with contextlib.suppress(OSError):  # it was not made, or somebody has put something into it since
+                os.rmdir(parent)
+        raise
 
 
-def _place(folder: str, output: str) -> None:
-    if os.path.exists(output):
-        old = _hidden(output, _OLD) + secrets.token_hex(4)
-        os.rename(output, old)
-        os.rename(folder, output)
+def _lacking(folder: str) -> list[str]:
+    """Of a local folder and those above it, the ones that are not there, the innermost first."""
+    lacking = []
+    while folder and not os.path.lexists(folder):
+        lacking.append(folder)
+        folder = os.path.dirname(folder)
+    return lacking
+
+
+def _place(folder: str, place: str) -> None:
+    if os.path.exists(place):
+        old = _hidden(place, _OLD) + secrets.token_hex(4)
+        os.rename(place, old)
+        os.rename(folder, place)
         shutil.rmtree(old)
     else:
-        os.rename(folder, output)
+        os.rename(folder, place)
+
+
+def _fault(output: str) -> str:
+    """What shows that no conversion wrote a place that exists; "" where one did, or where it is an empty folder.
+
+    The name of its manifest is not enough: web applications and browser extensions have a file of that name, too.
+    """
+    if not tf.io.gfile.isdir(output):
+        return f"it has no {FILE}"
+    if not tf.io.gfile.listdir(output):
+        return ""
+    path = os.path.join(output, FILE)
+    if not tf.io.gfile.exists(path):
+        return f"it has no {FILE}"
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            found = json.loads(file.read())
+    except (ValueError, RecursionError):  # no UTF-8, no JSON, or JSON that is nested without end
+        return f"its {FILE} is damaged"
+    ours = (
+        isinstance(found, dict)
+        and "format_version" in found
+        and isinstance(found.get("splits"), dict)
+        and str(found.get("created_by")).startswith("fer ")
+    )
+    return "" if ours else f"its {FILE} was written by something else"
 
 
 def _upload(folder: str, output: str) -> None:
@@ -133,6 +178,11 @@ def _left(place: str, kind: str) -> list[str]:
     if not os.path.isdir(parent or "."):
         return []
     return [os.path.join(parent, name) for name in os.listdir(parent or ".") if name.startswith(start)]
+
+
+def _behind(output: str) -> str:
+    """The local path that is filled: what a symbolic link leads to, there or not, and otherwise the path as it is."""
+    return os.path.realpath(output) if os.path.islink(output) else output
 
 
 def _stand_in(output: str) -> str:

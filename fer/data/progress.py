@@ -29,7 +29,8 @@ class Progress:
         """Counts rows that are done."""
         self._rows += rows
         if self._bar is not None:
-            self._bar.total = round(self._rows / self._share()) if self._consumed else None
+            share = self._share()
+            self._bar.total = round(self._rows / share) if share else None
             self._bar.update(rows)
         elif time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()

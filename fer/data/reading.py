@@ -99,15 +99,20 @@ def survey(
         found.append(Source(name, containers.sha256(path, tally), total - before, "; ".join(forms)))
     spool.finish()
     return Survey(
-        labels=np.concatenate([block.labels for block in blocks]),
-        splits=np.concatenate([block.splits for block in blocks]),
-        rows=np.concatenate([block.rows for block in blocks]),
+        labels=_joined([block.labels for block in blocks]),
+        splits=_joined([block.splits for block in blocks]),
+        rows=_joined([block.rows for block in blocks]),
         prints=fingerprints.join(prints),
         sources=tuple(found),
         blank_lines=sum(block.blank for block in blocks),
         resized=sum(block.resized for block in blocks),
         recoloured=sum(block.recoloured for block in blocks),
     )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Those of several blocks in turn, int64 [n]; a table with a header alone has no block, and n is 0."""
+    return np.concatenate([np.empty(0, np.int64), *parts])
 
 
 def ordered(

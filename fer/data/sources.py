@@ -26,7 +26,7 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
     Raises:
       UserError: it is missing, damaged, neither a table nor pictures, or holds several tables or both.
     """
-    found, batch = "", []
+    found, batch, opened = "", [], containers.own_names(path)
     for member in containers.members(path, tally):
         head = member.head()
         if table.is_table(head) or not member.path:  # a file that stands alone has to be a table
@@ -42,7 +42,7 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
             if found not in ("", _FOLDERS):
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
             found = _FOLDERS
-            batch.append(Picture(member.name, member.path, b"".join(member.chunks())))
+            batch.append(Picture(member.name, member.path, b"".join(member.chunks()), opened))
             if len(batch) == PICTURES:
                 yield Pictures(tuple(batch))
                 batch = []

@@ -6,16 +6,14 @@ split, and a row does not depend on how many are asked for.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw
 
 from fer import files
-from fer.data.drawing import SIDE, draw_person, draw_units, render
+from fer.data.drawing import draw_person, draw_units, render
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -74,28 +72,6 @@ def write_csv(path: str, rows: int, seed: int) -> None:
     finally:
         if tf.io.gfile.exists(beside):  # whatever ended the writing, an interruption too
             tf.io.gfile.remove(beside)
-
-
-def sheet(path: str, per_class: int = 10, seed: int = 0) -> None:
-    """Writes a PNG with the first faces of each class that `faces` gives: a named line a class, twice enlarged.
-
-    Raises:
-      UserError: `per_class` is below 1, `seed` below 0, or the file cannot be written.
-    """
-    _require("per_class", per_class, 1)
-    decks = -(-per_class // min(DECK.values()))
-    images, labels = faces(decks * sum(DECK.values()), seed)
-    margin, tile = 72, 2 * SIDE
-    picture = Image.new("L", (margin + per_class * tile, len(CLASSES) * tile), 255)
-    pen = ImageDraw.Draw(picture)
-    for line, name in enumerate(CLASSES):
-        pen.text((8, line * tile + SIDE - 6), name, fill=0)
-        row = np.concatenate(images[labels == line][:per_class], axis=1)
-        enlarged = Image.fromarray(row).resize((2 * row.shape[1], tile), Image.Resampling.BICUBIC)
-        picture.paste(enlarged, (margin, line * tile))
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    files.write_bytes(path, content.getvalue())
 
 
 def _decks(rows: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

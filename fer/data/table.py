@@ -248,7 +248,8 @@ def _understand(fields: list[Bytes] | _Fault, header: Header) -> tuple[int, int,
 def _header_names(line: bytes) -> list[str]:
     text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "backslashreplace")
     try:
-        return next(csv.reader([text], strict=True), [])
+        # A space before a quote is not the name's. Others are kept: the form of icml_face_data.csv is known by them.
+        return next(csv.reader([text], strict=True, skipinitialspace='"' in text), [])
     except csv.Error:
         return text.split(",")
 

@@ -9,10 +9,12 @@ import csv
 import dataclasses
 import io
 import os
+import re
 
 import numpy as np
 
 from fer.data import containers
+from fer.data.containers import Member
 from fer.data.rows import NO_SPLIT, SPLIT_OF_USAGE
 from fer.data.tally import Tally
 from fer.errors import UserError
@@ -52,25 +54,28 @@ class Votes:
 
 
 def read(path: str) -> Votes:
-    """Reads fer2013new.csv, compressed or not.
+    """Reads fer2013new.csv, alone or among other files in a folder or an archive.
 
     Raises:
-      UserError: it is missing, damaged, another table, or a row of it is wrong.
+      UserError: it is missing, damaged, another table, there twice, or a row of it is wrong.
     """
+    found: dict[str, Votes] = {}
+    others: list[str] = []
     for member in containers.members(path, Tally()):
-        text = b"".join(member.chunks()).decode("utf-8-sig", "backslashreplace")
-        lines = csv.reader(io.StringIO(text))
-        header = [name.strip() for name in next(lines, [])]
-        if header != list(_COLUMNS):
-            raise UserError(f"{member.name} does not hold FER+ votes: its columns are not {', '.join(_COLUMNS)}.")
-        parsed = [_row(member.name, lines.line_num, fields) for fields in lines if fields]
-        splits, named, counts = zip(*parsed) if parsed else ((), (), ())
-        return Votes(
-            np.array(counts, np.uint8).reshape(-1, len(FERPLUS_COLUMNS)),
-            np.array(splits, np.int64),
-            np.array(named, bool),
-        )
-    raise UserError(f"{path} is an empty folder; --ferplus names Microsoft's fer2013new.csv.")
+        if not _has_votes(member.head()):
+            others.append(member.name)
+            continue
+        if found:
+            raise UserError(f"{path} holds FER+ votes twice, {next(iter(found))} and {member.name}: name one of them.")
+        found[member.name] = _votes(member)
+    if found:
+        return next(iter(found.values()))
+    if not others:
+        raise UserError(f"{path} is an empty folder; --ferplus names Microsoft's fer2013new.csv.")
+    lack = "its columns are not" if len(others) == 1 else "no file in it has the columns"
+    raise UserError(
+        f"{others[0] if len(others) == 1 else path} does not hold FER+ votes: {lack} {', '.join(_COLUMNS)}."
+    )
 
 
 def join(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_rows: int) -> Votes:
@@ -103,6 +108,34 @@ def join(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_r
             "copy of FER-2013, or one of them is out of order."
         )
     return joined
+
+
+def _has_votes(head: bytes) -> bool:
+    """Whether a file that begins like this has the header of fer2013new.csv."""
+    first = re.split(r"[\r\n]", head.decode("utf-8-sig", "backslashreplace"), maxsplit=1)[0]
+    try:
+        return [name.strip() for name in next(csv.reader([first]), [])] == list(_COLUMNS)
+    except csv.Error:
+        return False
+
+
+def _votes(member: Member) -> Votes:
+    text = b"".join(member.chunks()).decode("utf-8-sig", "backslashreplace")
+    lines = csv.reader(io.StringIO(text))
+    try:
+        next(lines)  # the header
+        parsed = [_row(member.name, lines.line_num, fields) for fields in lines if fields]
+    except csv.Error as error:
+        raise UserError(
+            f"{member.name}, line {lines.line_num}, is no line of a CSV ({error}): its lines must end with LF or CRLF, "
+            "and hold no NUL."
+        ) from error
+    splits, named, counts = zip(*parsed) if parsed else ((), (), ())
+    return Votes(
+        np.array(counts, np.uint8).reshape(-1, len(FERPLUS_COLUMNS)),
+        np.array(splits, np.int64),
+        np.array(named, bool),
+    )
 
 
 def _row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]:

@@ -4,11 +4,13 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zipfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fer.data import containers
 from fer.data.tally import Tally
@@ -18,9 +20,9 @@ from tests.data import making
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
 
 
-def tar(files: dict[str, bytes]) -> bytes:
+def tar(files: dict[str, bytes], encoding: str = "utf-8") -> bytes:
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding=encoding) as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
@@ -117,6 +119,103 @@ def test_a_zip_in_a_tar_is_refused_in_words(tmp_path):
     path = making.write(tmp_path / "faces", tar({"f.zip": zipped({"a": b"1"})}))
     with pytest.raises(UserError, match=r"faces:f.zip is a zip inside another archive"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE], ids=["hard", "symbolic"])
+def test_a_link_in_a_tar_is_refused_by_name(kind, tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("angry/1.png"))
+        link = tarfile.TarInfo("angry/2.png")
+        link.type, link.linkname = kind, "angry/1.png"
+        archive.addfile(link)
+    path = making.write(tmp_path / "faces", out.getvalue())
+    with pytest.raises(UserError, match=r"^faces:angry/2.png is a link .*: unpack the archive and name the folder"):
+        read(path)
+
+
+def test_a_name_in_a_tar_that_is_not_utf8_can_be_printed(tmp_path):
+    [name] = read(making.write(tmp_path / "faces", tar({"café.csv": CONTENT}, encoding="latin-1")))
+    assert name == "faces:caf\\xe9.csv"
+    name.encode()
+
+
+@pytest.mark.parametrize("broken", [b"caf\xe9.png", b"caf\xe9/1.png"], ids=["file", "folder"])
+def test_a_name_in_a_folder_that_is_not_utf8_is_named(broken, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"faces", broken)
+    os.makedirs(os.path.dirname(path))
+    open(path, "wb").close()
+    for look in (read, containers.size):
+        with pytest.raises(UserError, match=r"faces holds the name caf\\xe9.*: rename it"):
+            look(str(tmp_path / "faces"))
+
+
+@pytest.mark.parametrize("leads_to", ["nowhere", "link.png"], ids=["nowhere", "to itself"])
+def test_a_link_that_leads_nowhere_is_named(leads_to, tmp_path):
+    making.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    (tmp_path / "faces" / "a" / "link.png").symlink_to(leads_to)
+    for look in (read, containers.size):
+        with pytest.raises(UserError, match=r"faces/a/link.png is cut short, damaged or unreadable"):
+            look(str(tmp_path / "faces"))
+
+
+def test_a_file_that_goes_away_while_it_is_summed_is_named(tmp_path, monkeypatch):
+    making.write(tmp_path / "faces" / "1.png", b"1")
+    walk = tf.io.gfile.walk
+
+    def walked(*arguments, **options):
+        found = list(walk(*arguments, **options))
+        (tmp_path / "faces" / "1.png").unlink()
+        return found
+
+    monkeypatch.setattr(tf.io.gfile, "walk", walked)
+    with pytest.raises(UserError, match=r"faces/1.png is cut short, damaged or unreadable"):
+        containers.sha256(str(tmp_path / "faces"), Tally())
+
+
+def summed(path: str) -> str:
+    return containers.sha256(path, Tally())
+
+
+@pytest.mark.parametrize(
+    ("look", "step"),
+    [
+        *((read, step) for step in ("exists", "isdir", "walk")),
+        *((containers.size, step) for step in ("exists", "isdir", "walk")),
+        *((summed, step) for step in ("isdir", "walk")),
+    ],
+)
+def test_a_connection_that_breaks_while_an_input_is_listed_is_told_of_the_input(look, step, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
+
+    making.write(tmp_path / "faces" / "1.png", b"1")
+    monkeypatch.setattr(tf.io.gfile, step, broken)
+    with pytest.raises(UserError, match=r"/faces is .* unreadable \(Connection reset by peer\)"):
+        look(str(tmp_path / "faces"))
+
+
+def test_a_folder_that_goes_away_while_its_input_is_listed_is_not_left_out(tmp_path, monkeypatch):
+    making.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    walk = tf.io.gfile.walk
+
+    def walked(root, **options):
+        yield next(found := walk(root, **options))
+        os.rename(tmp_path / "faces" / "a", tmp_path / "gone")
+        yield from found
+
+    monkeypatch.setattr(tf.io.gfile, "walk", walked)
+    with pytest.raises(UserError, match=r"faces is .* unreadable \(.*faces/a\)"):
+        read(str(tmp_path / "faces"))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a folder"])
+def test_a_pipe_is_refused_unread(inside, tmp_path):
+    pipe = tmp_path / "faces" / "pipe"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=r"faces/pipe is neither a file nor a folder but a pipe"):
+        read(str(pipe.parent if inside else pipe))
 
 
 def test_the_sum_of_a_folder_changes_with_contents_and_names(tmp_path):

@@ -18,6 +18,7 @@ from fer.data.verify import verify
 from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS
 from tests.data import making
+from tests.data.test_containers import tar
 
 IMAGES = making.noise(30)
 LABELS = np.arange(30) % 7
@@ -98,6 +99,19 @@ def test_a_tree_of_pictures_with_official_names_has_the_official_splits(tmp_path
         rows = list(range(start, 30, 3))
         expected = {(IMAGES[row].tobytes(), LABELS[row]) for row in rows}
         assert {(i.tobytes(), label) for i, label in zip(read[split].images, read[split].labels)} == expected
+
+
+@pytest.mark.parametrize("depth", ["{}", "{}/happy"])
+def test_the_folders_that_are_named_as_inputs_keep_their_split(depth, tmp_path):
+    for row, image in enumerate(IMAGES):
+        split = ("train", "validation", "test")[row % 3]
+        making.write(tmp_path / "three" / split / "happy" / f"{row:03}.png", making.picture(image))
+    inputs = [str(tmp_path / "three" / depth.format(split)) for split in ("train", "validation", "test")]
+    made = run(",".join(inputs), tmp_path)
+    for number, split in enumerate(("train", "validation", "test")):
+        faces = records.read_split(made, split)
+        assert faces.labels.tolist() == [CLASSES.index("happy")] * 10
+        np.testing.assert_array_equal(faces.images.reshape(-1, 2304), IMAGES[number::3])
 
 
 def test_a_table_without_usage_is_divided_by_the_seed_and_twins_stay_together(tmp_path):
@@ -203,6 +217,42 @@ def test_a_bad_row_set_aside_is_kept_and_counted_and_the_others_are_right(kind, 
     np.testing.assert_array_equal(faces.images.reshape(-1, 2304), IMAGES[::3])
     with open(os.path.join(made.folder, "rejects.csv")) as file:
         assert len(file.read().splitlines()) == 2
+
+
+@pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion,pixels,Usage\n\n", "pixels\n"])
+def test_a_header_alone_holds_no_face(header, tmp_path):
+    with pytest.raises(UserError, match=r"faces.csv holds no face"):
+        run(making.write(tmp_path / "in" / "faces.csv", header), tmp_path)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_to_drop_every_face_is_an_error(preview, tmp_path):
+    images = np.zeros((3, 2304), np.uint8)
+    path = making.write(tmp_path / "in" / "faces.csv", making.csv(images, usages=["Training"] * 3))
+    with pytest.raises(UserError, match=r"--drop=blank leaves no face of .*faces.csv"):
+        run(path, tmp_path, drop=("blank",), preview=preview)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_a_fault_of_the_input_is_not_told_of_the_output(tmp_path):
+    making.write(tmp_path / "in" / "sad" / "1.png", making.picture(IMAGES[0]))
+    (tmp_path / "in" / "sad" / "2.png").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"^.*in/sad/2.png is cut short, damaged or unreadable"):
+        run(str(tmp_path / "in"), tmp_path)
+
+
+def test_a_pipe_is_refused_in_words(tmp_path):
+    os.mkfifo(tmp_path / "in")
+    with pytest.raises(UserError, match=r"in is neither a file nor a folder but a pipe"):
+        run(str(tmp_path / "in"), tmp_path)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_names_that_are_not_utf8_are_recorded(tmp_path):
+    packed = tar({"café.csv": making.csv(IMAGES).encode()}, encoding="latin-1")
+    made = run(making.write(tmp_path / "in" / "faces.tar", packed), tmp_path)
+    assert made.raw["source"]["inputs"][0]["form"].startswith("faces.tar:caf\\xe9.csv: fer2013.csv")
 
 
 def test_an_input_of_bad_rows_alone_is_an_error_even_if_they_are_set_aside(tmp_path):

@@ -61,8 +61,26 @@ def test_for_little_data_or_one_worker_there_are_no_processes():
 def test_a_process_that_died_is_an_error_and_not_a_wait(processes):
     processes.parse(PIECES["lines"])
     processes._members[0].kill()
-    processes._members[0].wait()
-    with pytest.raises(RuntimeError, match="a process that parses died"):
+    with pytest.raises(RuntimeError, match=r"a process that parses died \(exit code -9\)"):
+        processes.parse(PIECES["lines"])
+
+
+def test_a_module_in_the_current_folder_is_not_run(processes, tmp_path, monkeypatch):
+    for name in ("csv", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    block, _ = processes.parse(PIECES["lines"])
+    np.testing.assert_array_equal(block.images, IMAGES)
+
+
+def test_a_current_folder_that_this_process_searches_is_searched_and_the_exit_code_is_the_one_it_ends_with(
+    processes, tmp_path, monkeypatch
+):
+    # It stops to answer before it ends: it does that with its input.
+    (tmp_path / "csv.py").write_text("import os, sys\nos.close(1)\nsys.stdin.buffer.read()\nos._exit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    with pytest.raises(RuntimeError, match=r"a process that parses died \(exit code 7\)"):
         processes.parse(PIECES["lines"])
 
 

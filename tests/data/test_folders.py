@@ -39,6 +39,24 @@ def test_a_path_says_label_and_split(path, label, split):
     assert folders.meaning(path) == (CLASSES.index(label), split)
 
 
+@pytest.mark.parametrize(
+    ("opened", "path", "label", "split"),
+    [
+        ("two/train", "angry/1.png", "angry", TO_LEARN),
+        ("two/Test", "angry/1.png", "angry", 2),
+        ("train/angry", "1.png", "angry", TO_LEARN),
+        ("test/3", "1.png", "happy", 2),
+        ("data/3", "1.png", "happy", NO_SPLIT),
+        ("x/test", "train/angry/1.png", "angry", TO_LEARN),
+        ("x/train", "angry/PublicTest_1.png", "angry", 1),
+        ("test/archive", "angry/1.png", "angry", NO_SPLIT),
+        ("test/3", "angry/1.png", "angry", NO_SPLIT),
+    ],
+)
+def test_the_folder_that_was_opened_says_them_too_and_no_other_one_further_out(opened, path, label, split):
+    assert folders.meaning(path, opened) == (CLASSES.index(label), split)
+
+
 @pytest.mark.parametrize("path", ["train/7/1.png", "train/contempt/1.png", "train/1.png", "1.png"])
 def test_a_folder_that_is_no_class_has_no_label(path):
     assert folders.meaning(path)[0] is None

@@ -45,6 +45,7 @@ CASES = {
     "nothing": b"",
     "a line's end alone": b"\n",
     "two columns of one name": b"pixels,PIXELS\n1,2\n",
+    "a quoted header with spaces": b'"emotion", "pixels"\n3, "1 2"\n',
     "a header of quotes": b'"""pixels"\n1\n',
 }
 
@@ -93,7 +94,8 @@ def meant(content: bytes, count: int) -> tuple[list[tuple], list[tuple[int, str]
     """What a table means, by plain Python: faces, faults (line, column), blank lines; None if it has no header."""
     first, *lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     try:
-        names = next(csv.reader([first.removesuffix(b"\r").decode("utf-8", "backslashreplace")], strict=True), [])
+        text = first.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+        names = next(csv.reader([text], strict=True, skipinitialspace=True), [])
     except csv.Error:
         names = first.removesuffix(b"\r").decode("utf-8", "backslashreplace").split(",")
     names = [name.strip().lower() for name in names]

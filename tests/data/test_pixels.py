@@ -85,6 +85,14 @@ def test_leading_zeros_and_double_spaces_are_forgiven():
     assert not faults
 
 
+def test_more_leading_zeros_than_python_reads_are_forgiven_too():
+    image = making.noise(1)
+    _, *others = making.text(image[0]).split(" ")
+    for zeros, value in ((b"0" * 5000, 0), (b"0" * 5000 + b"7", 7)):
+        parsed, faults = pixels.parse([zeros + b" " + " ".join(others).encode()])
+        assert (parsed[0, 0], parsed[0, 1:].tolist(), faults) == (value, image[0, 1:].tolist(), {})
+
+
 def test_a_bad_face_does_not_change_its_block_mates():
     images = making.noise(pixels.BLOCK)
     fields = [making.text(image).encode() for image in images]

@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import json
 import os
+import pathlib
 
 import pytest
 
@@ -11,9 +13,10 @@ from fer.errors import UserError
 
 
 def fill(folder: str, content: str) -> None:
-    for name in ("a.tfrecord", "manifest.json"):
+    manifest = {"format_version": 1, "splits": {}, "created_by": "fer 1.0", "name": content}
+    for name, text in {"a.tfrecord": content, "manifest.json": json.dumps(manifest)}.items():
         with open(os.path.join(folder, name), "w") as file:
-            file.write(content)
+            file.write(text)
 
 
 def place(output: str, content: str, overwrite: bool = False) -> None:
@@ -23,7 +26,7 @@ def place(output: str, content: str, overwrite: bool = False) -> None:
 
 def content(output: str) -> str:
     with open(os.path.join(output, "manifest.json")) as file:
-        return file.read()
+        return json.load(file)["name"]
 
 
 @pytest.fixture
@@ -43,11 +46,20 @@ def test_nothing_is_there_while_it_is_filled(output):
         assert not os.path.exists(output)
 
 
-def test_after_an_error_nothing_is_left(output):
-    with contextlib.suppress(RuntimeError), placing.replaced(output, False) as folder:
-        fill(folder, "new")
+def test_after_an_error_nothing_is_left_and_no_folder_that_was_made_for_it(output, tmp_path):
+    (tmp_path / "before").mkdir()
+    for place in (output, str(tmp_path / "before" / "deep" / "faces")):
+        with contextlib.suppress(RuntimeError), placing.replaced(place, False) as folder:
+            fill(folder, "new")
+            raise RuntimeError
+    assert [path.name for path in tmp_path.rglob("*")] == ["before"]
+
+
+def test_a_folder_that_was_made_stays_if_somebody_else_uses_it(output):
+    with contextlib.suppress(RuntimeError), placing.replaced(output, False):
+        pathlib.Path(output).with_name("notes.txt").write_text("precious")
         raise RuntimeError
-    assert os.listdir(os.path.dirname(output)) == []
+    assert os.listdir(os.path.dirname(output)) == ["notes.txt"]
 
 
 def test_what_exists_is_not_overwritten_unasked(output):
@@ -81,6 +93,53 @@ def test_what_no_conversion_wrote_is_never_replaced(output, kind):
     with pytest.raises(UserError, match="is no conversion"):
         place(output, "new", overwrite=True)
     assert os.path.exists(output)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "fault"),
+    [
+        ('{"name": "shop", "short_name": "shop", "start_url": "/"}', "was written by something else"),
+        ('{"format_version": 1, "splits": {}, "created_by": "shop 2"}', "was written by something else"),
+        ('{"format_version": 1, "splits": [], "created_by": "fer 1.0"}', "was written by something else"),
+        ('{"splits": {}, "created_by": "fer 1.0"}', "was written by something else"),
+        ("[]", "was written by something else"),
+        ('{"format_version": 1, "spl', "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ("\x80", "is damaged"),
+    ],
+    ids=["web application", "of another program", "no splits", "no version", "list", "cut", "nested", "binary"],
+)
+def test_a_folder_whose_manifest_no_conversion_wrote_is_never_replaced(tmp_path, manifest, fault):
+    (tmp_path / "manifest.json").write_bytes(manifest.encode("latin-1"))
+    with pytest.raises(UserError, match=f"is no conversion \\(its manifest.json {fault}\\): choose another --output"):
+        place(str(tmp_path), "new", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_the_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    link, disk = tmp_path / "faces", tmp_path / "disk"
+    place(str(disk / "faces-1"), "old")
+    link.symlink_to(os.path.join("disk", "faces-1"))
+    for again in ("new", "newer"):
+        place(str(link), again, overwrite=True)
+        assert (content(str(disk / "faces-1")), link.is_symlink()) == (again, True)
+    assert sorted(os.listdir(tmp_path)) == ["disk", "faces"]
+    assert os.listdir(disk) == ["faces-1"]
+
+
+def test_a_link_that_leads_nowhere_leads_to_the_folder_then(tmp_path):
+    link = tmp_path / "faces"
+    link.symlink_to(tmp_path / "disk" / "faces-1")
+    place(str(link), "new")
+    assert (content(str(tmp_path / "disk" / "faces-1")), link.is_symlink()) == ("new", True)
+
+
+def test_a_link_is_called_as_the_user_calls_it(tmp_path):
+    link = tmp_path / "faces"
+    place(str(tmp_path / "disk"), "old")
+    link.symlink_to("disk")
+    with pytest.raises(UserError, match=f"^{link} exists already"):
+        place(str(link), "new")
 
 
 def test_what_a_killed_run_left_is_swept_away_by_the_next(output):

@@ -56,6 +56,17 @@ def test_on_a_terminal_there_is_a_bar_with_the_rate_and_the_rows_to_come(monkeyp
     assert "rows/s" in terminal.getvalue()
 
 
+def test_a_bar_of_a_source_whose_size_is_not_known_has_no_end(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    shown = progress.Progress("Reading", size=0)
+    shown.consume(25)
+    shown.advance(20)
+    shown._bar.refresh()
+    shown.close()
+    assert "Reading: 20 rows" in terminal.getvalue()
+
+
 def test_a_line_is_said_beside_the_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", Terminal())
     shown = progress.Progress("Reading", size=100)

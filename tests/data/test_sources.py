@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from fer.data import parsing, sources
+from fer.data import containers, parsing, sources
 from fer.data.tally import Tally
 from fer.errors import UserError
 from tests.data import making
@@ -45,6 +45,33 @@ def test_a_tree_and_the_archive_of_it_are_the_same(tmp_path):
     np.testing.assert_array_equal(images(str(tmp_path / "tree")), IMAGES)
     np.testing.assert_array_equal(images(making.write(tmp_path / "t.zip", zipped(files))), IMAGES)
     np.testing.assert_array_equal(images(making.write(tmp_path / "t.tar", tar(files))), IMAGES)
+
+
+@pytest.mark.parametrize("opened", ["two", "two/test", "two/test/angry", "two/test/angry/"])
+def test_the_folder_that_is_named_says_class_and_split_as_one_in_the_tree_does(opened, tmp_path):
+    making.write(tmp_path / "two" / "test" / "angry" / "1.png", making.picture(IMAGES[0]))
+    [piece] = sources.pieces(str(tmp_path / opened), Tally())
+    block, _ = parsing.parse(piece)
+    assert (block.labels.tolist(), block.splits.tolist()) == ([0], [2])
+
+
+def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
+    making.write(tmp_path / "test" / "angry" / "1.png", making.picture(IMAGES[0]))
+    monkeypatch.chdir(tmp_path / "test")
+    [piece] = sources.pieces(".", Tally())
+    assert parsing.parse(piece)[0].splits.tolist() == [2]
+
+
+def test_what_a_folder_is_called_changes_neither_the_names_in_it_nor_its_sum(tmp_path):
+    for name in ("test", "archive"):
+        making.write(tmp_path / name / "angry" / "1.png", making.picture(IMAGES[0]))
+    found = {}
+    for name in ("test", "archive"):
+        tally = Tally()
+        [piece] = sources.pieces(str(tmp_path / name), tally)
+        assert piece.pictures[0].name == f"{name}/angry/1.png"
+        found[name] = piece.pictures[0].path, containers.sha256(str(tmp_path / name), tally)
+    assert found["test"] == found["archive"]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ print("all agree")
 """
 
 KILLED = """
+import json
 import os
 import tensorflow as tf
 from fer import cli, remote
@@ -67,12 +68,12 @@ def place(content, overwrite):
     with placing.replaced(out, overwrite) as folder:
         for name in names:
             with open(os.path.join(folder, name), "w") as file:
-                file.write(content)
+                file.write(json.dumps({"format_version": 1, "splits": {}, "created_by": "fer 1.0", "name": content}))
 
 
 def contents():
     paths = [os.path.join(out, name) for name in names]
-    return [tf.io.gfile.GFile(path).read() for path in paths]
+    return [json.loads(tf.io.gfile.GFile(path).read())["name"] for path in paths]
 
 
 def dies_at(step):

@@ -6,7 +6,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
 from fer.data import drawing, synthetic
@@ -173,23 +172,6 @@ def test_counts_and_seeds_out_of_range_are_named(tmp_path, count, seed, message)
     with pytest.raises(UserError, match=message):
         synthetic.write_csv(str(tmp_path / "faces.csv"), count, seed)
     assert not os.listdir(tmp_path)
-
-
-def test_a_sheet_shows_the_first_faces_of_each_class(tmp_path):
-    synthetic.sheet(str(tmp_path / "sheet.png"), per_class=3, seed=6)
-    images, labels = synthetic.faces(200, seed=6)
-    with Image.open(tmp_path / "sheet.png") as picture:
-        assert (picture.format, picture.size) == ("PNG", (72 + 3 * 96, 7 * 96))
-        for label in range(7):
-            for column, face in enumerate(images[labels == label][:3]):
-                left, top = 72 + 96 * column, 96 * label
-                tile = picture.crop((left, top, left + 96, top + 96)).resize((48, 48), Image.Resampling.BOX)
-                assert np.corrcoef(np.ravel(tile), face.ravel())[0, 1] > 0.97
-
-
-def test_a_sheet_of_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match="per_class is 0"):
-        synthetic.sheet(str(tmp_path / "sheet.png"), per_class=0)
 
 
 UPPER_FACE, MIDDLE_FACE, LOWER_FACE = (0, 24), (14, 34), (26, 47)  # rows of the image

@@ -28,6 +28,7 @@ FORMS = {
     "fer2013.csv": ("emotion,pixels,Usage", "{label},{pixels},{usage}"),
     "icml_face_data.csv": ("emotion, Usage, pixels", "{label},{usage},{pixels}"),
     "all quoted": ('"emotion","pixels","Usage"', '"{label}","{pixels}","{usage}"'),
+    "all quoted, after spaces": ('"emotion", "pixels", "Usage"', '"{label}", "{pixels}", "{usage}"'),
     "pixels quoted": ("emotion,pixels,Usage", '{label},"{pixels}",{usage}'),
     "extra columns": ("id,emotion,note,pixels,Usage", '9,{label},"a ""b"", c",{pixels},{usage}'),
     "other case and spaces": (" Emotion ,PIXELS, usage", " {label} ,{pixels}, {usage} "),
@@ -175,6 +176,20 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory():
     endless = (b"1" * (1 << 16) for _ in range(1 << 20))
     with pytest.raises(UserError, match="line 1 is longer"):
         list(table.lines("faces.csv", endless))
+
+
+@pytest.mark.parametrize(
+    ("line", "form"),
+    [
+        (b"emotion,pixels,Usage", "fer2013.csv"),
+        (b'"emotion", "pixels", "Usage"', "fer2013.csv"),
+        (b"emotion, Usage, pixels", "icml_face_data.csv"),
+        (b"emotion,Usage,pixels", "a table with the columns emotion, Usage, pixels"),
+    ],
+)
+def test_a_published_form_is_known_by_its_header(line, form):
+    assert table.is_table(line)
+    assert table.read_header("f", line).form.startswith(form)
 
 
 def test_the_form_is_said_with_what_is_ignored():

@@ -1,6 +1,7 @@
 """FER+ votes: read, understood, and joined to the right rows."""
 
 import gzip
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from fer.data import votes
 from fer.errors import UserError
 from fer.labels import CLASSES
 from tests.data import making
+from tests.data.test_containers import zipped
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"
 ROWS = (
@@ -57,11 +59,49 @@ def test_a_compressed_file_is_read_alike(given, tmp_path):
         (HEADER + "Training,f,4,0,0,x,3,2,0,0,0,0\n", "line 2, column sadness: 'x'"),
         (HEADER + "Training,f,4,0,0,1,3,2,0,0,0,-1\n", "line 2, column NF: '-1'"),
         (HEADER + "Training,f,4,0,0,128,3,2,0,0,0,0\n", "line 2, column sadness: '128'"),
+        ((HEADER + ROWS).replace("\n", "\r"), "line 1, is no line of a CSV"),
+        (HEADER + ROWS + "Training,\rf\n", "line 6, is no line of a CSV"),
+        (HEADER + "Training,f,4,0,0,\0,3,2,0,0,0,0\n", "line 2"),
     ],
 )
 def test_a_wrong_file_of_votes_is_named(content, reason, tmp_path):
     with pytest.raises(UserError, match=f"v.csv.*{reason}"):
         votes.read(making.write(tmp_path / "v.csv", content))
+
+
+OTHERS = {  # of Microsoft's repository, and of an archive that macOS made
+    "FERPlus/README.md": b"# FER+\n",
+    "FERPlus/data/FER2013Train/label.csv": b'fer0000002.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0\n',
+    "__MACOSX/FERPlus/._fer2013new.csv": b"\0\5\x16\7\0\2\r",
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_votes_are_found_among_other_files(packed, given, tmp_path):
+    files = {**OTHERS, "FERPlus/fer2013new.csv": (HEADER + ROWS).encode()}
+    found = votes.read(lay(tmp_path, files, packed))
+    np.testing.assert_array_equal(found.counts, given.counts)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_that_no_file_holds_votes_is_said_of_the_whole(packed, tmp_path):
+    path = lay(tmp_path, OTHERS, packed)
+    with pytest.raises(UserError, match=f"^{path} does not hold FER\\+ votes: no file in it has the columns Usage, "):
+        votes.read(path)
+
+
+def test_of_two_files_of_votes_none_is_chosen(tmp_path):
+    path = lay(tmp_path, {"a.csv": (HEADER + ROWS).encode(), "b.csv": HEADER.encode()}, packed=False)
+    with pytest.raises(UserError, match=r"votes twice, given/a.csv and given/b.csv: name one of them"):
+        votes.read(path)
+
+
+def lay(folder: pathlib.Path, files: dict[str, bytes], packed: bool) -> str:
+    if packed:
+        return making.write(folder / "given", zipped(files))
+    for name, content in files.items():
+        making.write(folder / "given" / name, content)
+    return str(folder / "given")
 
 
 def test_votes_are_joined_by_row(given):

@@ -44,6 +44,7 @@ def test_a_run_on_two_replicas_ends_with_the_command_that_evaluates_it(root, syn
         (["--config=configs/compact.py", "--config.train.stepz=3"], "the nearest is config.train.steps"),
         (["--config=configs/compact.py", "--config.train.steps=many"], "config.train.steps=many"),
         (["--config=configs/compact.py", "--config.train.precision=float8"], "config.train.precision is 'float8'"),
+        (["--config", "compact", "--config.train.precision=float8"], "config.train.precision is 'float8'"),
         (["--config=configs/compact.py", "--strategy=all"], "--strategy=all"),
         (["--config=setup.cfg.py"], "There is no config file"),
         (["--config=configs/compact.py", "--preview=policy.png"], "At most one of (workdir, preview)"),
@@ -55,6 +56,28 @@ def test_a_mistake_gets_a_sentence_exit_code_1_and_no_folder(tmp_path, arguments
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+NO_CONFIGURATIONS = {  # files, and why they are none
+    "record.json": ('{"train": null}', ", for it is no Python file (.py)"),
+    "empty.py": ("", " (it has no get_config())"),
+    "cut.py": ("def get_config():\n    x = = 1\n", " (SyntaxError: invalid syntax (cut.py, line 2))"),
+    "imports.py": ("import nowhere", " (ModuleNotFoundError: No module named 'nowhere')"),
+    "raises.py": ("def get_config():\n    raise ValueError('no luck')\n", " (ValueError: no luck)"),
+}
+
+
+@pytest.mark.parametrize("name", NO_CONFIGURATIONS)
+def test_a_file_that_is_no_configuration_is_named_and_why(name, tmp_path):
+    content, why = NO_CONFIGURATIONS[name]
+    (tmp_path / name).write_text(content)
+    flags = [f"--config={name}", "--data=nowhere", "--workdir=run", "--config.train.steps=3"]
+    done = program.run("train.py", tmp_path, *flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"train.py: {name} is no configuration{why}; configs/ holds examples.\n"
+    debugged = program.run("train.py", tmp_path, *flags, "--debug")
+    assert debugged.returncode == 1
+    assert "Traceback" in debugged.stderr
 
 
 def test_a_preview_draws_the_policy_and_trains_nothing(synthetic_shards, tmp_path):
