@@ -72,13 +72,16 @@ def kept(*paths: str) -> Iterator[None]:
 
     try:
         yield
+    except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+        raise  # of the device or the program: no store of ours answers with these
     except tf.errors.OpError as error:
         stores = [path for path in paths if is_remote(path)]
         if not stores:
             raise
+        reason = (error.message or type(error).__name__).splitlines()[0]
         raise StorageError(
-            f"The connection to {' or '.join(stores)} broke ({error.message.splitlines()[0]}). What was written before "
-            "is whole: run the same command again, and it goes on from there."
+            f"The connection to {' or '.join(stores)} broke ({reason}). What was written before is whole: run the same "
+            "command again, and it goes on from there."
         ) from error
 
 

@@ -92,3 +92,8 @@ def test_what_breaks_in_a_store_is_a_sentence_and_what_breaks_elsewhere_is_not()
         raise tf.errors.UnknownError(None, None, "reset\nmore")
     with pytest.raises(tf.errors.UnknownError), remote.kept("/run", "/data"):
         raise tf.errors.UnknownError(None, None, "reset")
+
+
+def test_a_device_that_is_out_of_memory_is_no_broken_connection():
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"), remote.kept("s3://b/run", "/data"):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

@@ -54,7 +54,7 @@ def make(
         raise UserError("--workdir=bundled is a bundle already; name the run to make one of.")
     data = exports.shards(data, run)
     with tempfile.TemporaryDirectory() as folder:
-        weights.save(exports.in_float32(run), os.path.join(folder, WEIGHTS), dtype="float16")
+        weights.save(exports.in_float32(run).weights, os.path.join(folder, WEIGHTS), dtype="float16")
         size = os.path.getsize(os.path.join(folder, WEIGHTS))
         if size > MOST_BYTES:
             raise UserError(

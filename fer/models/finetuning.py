@@ -1,4 +1,4 @@
-"""What fine-tuning needs to know of a classifier: its layers in groups, what decays, what is frozen.
+"""What fine-tuning needs to know of a classifier: its layers in groups, and what is frozen.
 
 order = groups(model, config)                       # from input to output; the last is the head
 rate = base * decay ** group.depth                  # layer-wise decay: the head has depth 0
@@ -46,15 +46,6 @@ def groups(model: tf.keras.Model, config: Model) -> list[Group]:
     parts = [(block.name, block.layers) for block in blocks.blocks(network, registry.backbone(config.name).ends)]
     parts.append((HEAD, [layer for layer in model.layers if layer is not network]))
     return [Group(name, layers, len(parts) - 1 - place) for place, (name, layers) in enumerate(parts)]
-
-
-def decays(variable: tf.Variable) -> bool:
-    """Whether weight decay applies: to kernels, not to biases and the scales and shifts of normalisation.
-
-    Those are vectors or scalars and kernels are not, whatever their names; see Goyal et al. 2017,
-    arXiv:1706.02677, section 5.1.
-    """
-    return variable.shape.rank > 1
 
 
 def set_trainable(model: tf.keras.Model, config: Model, from_group: str, batch_norm: bool) -> None:

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -102,6 +102,8 @@ def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: s
     """Arrays by "layer/index", or in the order of `donor.get_weights()`."""
     if all("/" in key for key in arrays):
         keys = [f"{layer.name}/{index}" for layer in donor.layers for index in range(len(layer.weights))]
+        if any(key not in arrays for key in keys):  # Keras numbers layers without a name on and on in a process
+            keys, arrays = _renumbered(keys), dict(zip(_renumbered(arrays), arrays.values()))
         missing = [key for key in keys if key not in arrays]
         if missing:
             raise UserError(f"{path} holds no {missing[0]}, which {donor.name} needs: it is another architecture's.")
@@ -112,6 +114,19 @@ def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: s
     weights.check_shapes(wanted, found, path, donor.name)
     for weight, array in zip(wanted, found):
         weight.assign(array)
+
+
+def _renumbered(keys: Iterable[str]) -> list[str]:
+    """Keys "layer/index" with each family of layers (conv2d_94, conv2d_95, ...) numbered anew from 0, in its order."""
+    keys = list(keys)
+    names = {key.rpartition("/")[0]: re.fullmatch(r"(.*?)(?:_([0-9]+))?", key.rpartition("/")[0]) for key in keys}
+    families: dict[str, list[int]] = {}
+    for found in names.values():
+        families.setdefault(found[1], []).append(int(found[2] or 0))
+    places = {
+        name: f"{found[1]}_{sorted(families[found[1]]).index(int(found[2] or 0))}" for name, found in names.items()
+    }
+    return [f"{places[key.rpartition('/')[0]]}/{key.rpartition('/')[2]}" for key in keys]
 
 
 def _load_keras(donor: tf.keras.Model, path: str) -> None:

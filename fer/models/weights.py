@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 
@@ -13,15 +14,16 @@ from fer import files
 from fer.errors import UserError
 
 
-def save(model: tf.keras.Model, path: str, dtype: str = "float32") -> None:
-    """Writes every weight of `model` (trained or not), whole or not at all.
+def save(variables: Sequence[tf.Variable], path: str, dtype: str = "float32") -> None:
+    """Writes every weight of a model (trained or not), whole or not at all.
 
     Args:
-      model: which.
+      variables: `model.weights` of a model of which nothing is frozen. Where layers hold layers, as KerasCV's blocks
+        do, freezing some changes Keras' order of them, and `load` reads into a model without frozen ones.
       path: of the .npz.
       dtype: float32, or float16 to halve the file; the weights are then rounded to 11 bits.
     """
-    arrays = {f"{position:05d}": array.astype(dtype) for position, array in enumerate(model.get_weights())}
+    arrays = {f"{position:05d}": weight.numpy().astype(dtype) for position, weight in enumerate(variables)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     files.write_bytes(path, buffer.getvalue())
@@ -57,7 +59,7 @@ def check_shapes(wanted: Sequence[tf.Variable], found: Sequence[np.ndarray], pat
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by their keys, sorted; nothing is unpickled.
+    """The arrays of an .npz by their keys, sorted, numbers in them by their value; nothing is unpickled.
 
     Raises:
       UserError: the file is missing or damaged.
@@ -66,8 +68,13 @@ def read(path: str) -> dict[str, np.ndarray]:
         with tf.io.gfile.GFile(path, "rb") as file:
             content = file.read()
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {key: archive[key] for key in sorted(archive.files)}
+            return {key: archive[key] for key in sorted(archive.files, key=_natural)}
     except tf.errors.NotFoundError as error:
         raise UserError(f"There is no weights file {path}.") from error
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, tf.errors.OpError) as error:
         raise UserError(f"{path} is no readable .npz of weights: {files.reason(error)}.") from error
+
+
+def _natural(key: str) -> list[str | int]:
+    """What makes "arr_2" come before "arr_10", as np.savez numbers arrays that are given without names."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", key)]

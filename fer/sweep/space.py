@@ -31,7 +31,10 @@ Value = Union[bool, int, float, str]
 RANGES = ("uniform", "log")
 CHANGE = "change"  # the axis of a grid that has the base and each change
 BASE = "base"
-DETERMINISM = "train.deterministic"
+OF_A_PROCESS = {  # fields that a process cannot change once it has computed, and why
+    "train.deterministic": "TensorFlow does not take determinism back within a process",
+    "train.replicas": "the devices of a process stay as they were made for the first trial",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,10 +169,10 @@ def _fields(text: str) -> list[tuple[str, str]]:
             raise UserError(f"There is no field {field}{config.nearest(field, list(known))}.")
         if field in dict(found):
             raise UserError(f"{field} is there twice; list all its values once.")
-        if field == DETERMINISM:
+        if field in OF_A_PROCESS:
             raise UserError(
-                f"{field} cannot differ within a sweep: TensorFlow does not take determinism back within a process. "
-                f"Set it for all trials, with --config.{field}=."
+                f"{field} cannot differ within a sweep: {OF_A_PROCESS[field]}. Set it for all trials, with "
+                f"--config.{field}=."
             )
         found.append((field, values))
     return found

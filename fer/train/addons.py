@@ -43,7 +43,7 @@ def rectified_adam_with_lookahead(
     tfa = _addons()
     base = tfa.optimizers.RectifiedAdam
     if not decay:
-        return tfa.optimizers.Lookahead(base(learning_rate=rate, **_clipping(clip)))
+        return tfa.optimizers.Lookahead(base(learning_rate=rate), **_clipping(clip))
     decayed = tfa.optimizers.extend_with_decoupled_weight_decay(base)
 
     class Decayed(decayed):
@@ -56,8 +56,8 @@ def rectified_adam_with_lookahead(
         def _do_use_weight_decay(self, variable: tf.Variable) -> bool:
             return not any(re.search(pattern, variable.name) for pattern in undecayed)
 
-    inner = Decayed(_Times(rate, decay), learning_rate=rate, **_clipping(clip))
-    return tfa.optimizers.Lookahead(inner)
+    # Lookahead clips, not the optimizer in it, whose own apply_gradients it does not call.
+    return tfa.optimizers.Lookahead(Decayed(_Times(rate, decay), learning_rate=rate), **_clipping(clip))
 
 
 def cohen_kappa(confusion: np.ndarray) -> float:

@@ -81,7 +81,13 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
             print(f"The checkpoint {place} is damaged ({fault}); it is removed and the one before it is used.")
             _remove(place)
             continue
-        state.read(os.path.join(place, "state")).assert_consumed()
+        try:
+            state.read(os.path.join(place, "state")).assert_consumed()
+        except (AssertionError, ValueError) as error:  # what TensorFlow raises for other names and other shapes
+            raise UserError(
+                f"The checkpoint {place} holds another state than this version's ({files.reason(error)}): go on with "
+                "the software that config.json beside it names under versions, or choose another --workdir."
+            ) from error
         return files.read_json(os.path.join(place, META), "the checkpoint")
     if found:
         raise UserError(f"None of the {len(found)} checkpoints in {folder} was sound; choose another --workdir.")

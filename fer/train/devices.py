@@ -32,8 +32,8 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
     that has not used them yet can make; a worker without GPUs is one replica.
 
     Raises:
-      UserError: fewer GPUs than replicas, a global batch that the replicas cannot share evenly, no word of who the
-        workers are, or workers that do not come.
+      UserError: fewer GPUs than replicas, a global batch that the replicas cannot share evenly or go through in equal
+        parts, no word of who the workers are, or workers that do not come.
     """
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -43,6 +43,8 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
     if name == "auto":
         name = "mirrored" if (train.replicas or len(gpus)) > 1 else "one"
     if name == "one":
+        if train.replicas > 1:
+            raise UserError(f"config.train.replicas is {train.replicas}, but --strategy=one is a single device.")
         chosen = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
         chosen = mirrored(_devices(train.replicas, len(gpus)))
@@ -53,9 +55,9 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
         )
     else:
         local = _local_replicas(train.replicas, len(workers.workers), len(gpus))
-        _check_batch(train.global_batch, local * len(workers.workers))
+        _check_batch(train, local * len(workers.workers))
         chosen = _joined(workers, {"GPU": local} if gpus else {})
-    _check_batch(train.global_batch, chosen.num_replicas_in_sync)
+    _check_batch(train, chosen.num_replicas_in_sync)
     return chosen
 
 
@@ -67,11 +69,18 @@ def mirrored(names: list[str]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(names)
 
 
-def _check_batch(global_batch: int, replicas: int) -> None:
+def _check_batch(train: Train, replicas: int) -> None:
+    global_batch, parts = train.global_batch, train.accumulation
     if global_batch % replicas:
         raise UserError(
             f"config.train.global_batch is {global_batch}, which {replicas} replicas cannot share evenly; "
             f"{global_batch - global_batch % replicas or replicas} would do."
+        )
+    share = global_batch // replicas
+    if share % parts:
+        raise UserError(
+            f"config.train.accumulation is {parts}, but a replica's {share} examples of a step do not come in {parts} "
+            f"equal parts; {next(fewer for fewer in range(min(parts, share), 0, -1) if share % fewer == 0)} would do."
         )
 
 

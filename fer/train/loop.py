@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +25,7 @@ from fer.train import (
     feed,
     finetuning,
     precision,
+    replicas,
     rollback,
     runfolder,
     state,
@@ -80,6 +81,7 @@ def train(
     _check_labelled(shards)
     targets.check(shards, experiment.train.targets)
     distribution = devices.strategy(strategy, experiment.train, workers)
+    replicas.check(distribution, experiment)
     several = workers if together.several(distribution) else None
     # A worker that is lost is told by `watched`, before it can be taken for a store that is.
     with remote.kept(workdir, data), together.watched(several), together.scratch(several, workdir) as place:
@@ -192,9 +194,8 @@ class Run:
         self.progress = telemetry.Progress(self.total, done, train.global_batch, self.epoch_steps)
         self._open_feed(done)
         seed = tf.constant([self.experiment.seed, done])
-        replicas = self.strategy.num_replicas_in_sync
-        start = done + rollback.skipped(self.rollbacks)
-        for batch in feed.batches(self.source, self.experiment, start, start + 1, replicas, [0]):
+        start, count = done + rollback.skipped(self.rollbacks), self.strategy.num_replicas_in_sync
+        for batch in feed.batches(self.source, self.experiment, start, start + 1, count, [0]):
             with quiet.standard_error():  # where XLA says that it compiles, the first time that it does
                 inputs = step.augmented(batch, seed, self.experiment, self._mixes(done), self.labels_of_votes)
             self.events.augmented(inputs.images, done)
@@ -234,8 +235,19 @@ class Run:
             self.seconds = found["seconds"]
             self.rollbacks = rollback.read(found.get("rollbacks", []))
             self.history = self.folder.read_history(until_step=found["step"])
+            self._tell_of_other_replicas()
         together.take_from_chief(self.strategy, self.state.variables)
         return int(self.state.step.numpy())
+
+    def _tell_of_other_replicas(self) -> None:
+        """Says so where a run goes on with another number of replicas, which may end with other weights."""
+        now = self.strategy.num_replicas_in_sync
+        before = self.history[-1].get("replicas", now) if self.history else now
+        if before != now:
+            print(
+                f"The last epoch was trained on {before} replicas, and the next is on {now}: mixup's partners and, "
+                "unless config.model.sync_batch_norm is set, BatchNormalization's batches are others from here on."
+            )
 
     def _go_back(self, fault: int) -> int:
         """Stops the run at a step whose loss or weights are no numbers, or goes back. Returns the steps done then."""
@@ -265,15 +277,17 @@ class Run:
         """Trains to the end of the epoch after `done` steps. Returns the steps done then."""
         until = min(self.total, (done // self.epoch_steps + 1) * self.epoch_steps)
         started, begun, waited = time.monotonic(), done, self.feed.waited
-        self._steps(done, until, stop)
+        asked = self._steps(done, until, stop)
         trained = time.monotonic() - started
         rate = (until - begun) * self.experiment.train.global_batch / trained
         share = (self.feed.waited - waited) / trained
         self._finish_epoch(until, rate, share, score(), time.monotonic() - started)
+        if asked and until < self.total:
+            self._stop(until, stop)
         return until
 
-    def _steps(self, done: int, until: int, stop: stopping.Stop) -> None:
-        """Trains up to step `until`, with a checkpoint every so often."""
+    def _steps(self, done: int, until: int, stop: stopping.Stop) -> bool:
+        """Trains up to step `until`, with a checkpoint every so often. Returns whether a stop was asked for at last."""
         every, call = self.experiment.train.checkpoint_steps, self._call(done)
         started, begun, waited = time.monotonic(), done, self.feed.waited
         while done < until:
@@ -289,14 +303,20 @@ class Run:
                 self._tell(done, told, rate, (self.feed.waited - waited) / trained)
             if done % every == 0 and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
-            if together.asked_to_stop(self.strategy, stop) and done < until:
+            asked = together.asked_to_stop(self.strategy, stop)
+            if asked and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
-                self.events.close()  # whoever stops may leave at once
-                raise Stopped(
-                    f"Stopped after step {done} of {self.total} as asked, with a checkpoint in {self.folder.path}; the "
-                    "same command goes on from there.",
-                    stop.exit_code,
-                )
+                self._stop(done, stop)
+        return asked
+
+    def _stop(self, done: int, stop: stopping.Stop) -> NoReturn:
+        """Ends the run, whose checkpoint of step `done` is written, as it was asked to."""
+        self.events.close()  # whoever stops may leave at once
+        raise Stopped(
+            f"Stopped after step {done} of {self.total} as asked, with a checkpoint in {self.folder.path}; the same "
+            "command goes on from there.",
+            stop.exit_code,
+        )
 
     def _count(self, done: int, until: int) -> int:
         """Steps that may be asked for at once after `done`: up to the next one after which the host has work."""
@@ -326,6 +346,8 @@ class Run:
     def _finish_epoch(self, done: int, rate: float, waited: float, score: validation.Score, seconds: float) -> None:
         """Records the epoch, keeps the weights if they are the best, and makes a checkpoint."""
         self._check_finite(done)
+        if not np.isfinite(score.loss):  # in float16 what training did without may overflow: averages of weights lag
+            raise NotANumber(done)
         self.seconds += seconds
         entry = {
             "epoch": -(-done // self.epoch_steps),
@@ -341,12 +363,13 @@ class Run:
             "images_per_second": round(rate, 1),
             "input_wait_share": round(waited, 4),
             "seconds": round(self.seconds, 1),
+            "replicas": self.strategy.num_replicas_in_sync,
         }
         best = score.accuracy > max((past["validation_accuracy"] for past in self.history), default=-1.0)
         self.history.append(entry)
         self.folder.write_history(self.history)
         if best:
-            self.folder.write_best(self.state.average, entry)
+            self.folder.write_best(self.state.evaluated, entry)
         self.events.epoch(entry, score)
         self.progress.epoch(entry, best)
         self.state.loss.reset_state()

@@ -11,8 +11,8 @@ from fer.config import Experiment
 from fer.train import addons
 
 # No decay on biases and on the scales and shifts of normalisation layers: they need none, and decay harms
-# them (Goyal et al. 2017, arXiv:1706.02677, section 5.1).
-UNDECAYED = ["bias", "gamma", "beta"]
+# them (Goyal et al. 2017, arXiv:1706.02677, section 5.1). Nor on the exponent of GeM pooling: 0 is no value for it.
+UNDECAYED = ["bias", "gamma", "beta", "power"]
 
 Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer]
 

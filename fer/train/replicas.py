@@ -12,6 +12,27 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
+from fer.config import Experiment
+from fer.errors import UserError
+
+
+def check(strategy: tf.distribute.Strategy, experiment: Experiment) -> None:
+    """Refuses what synchronised statistics cannot be computed in.
+
+    Raises:
+      UserError: replicas would have to confer inside a loop or a compiled function, which TensorFlow does not let them.
+    """
+    train = experiment.train
+    if not experiment.model.sync_batch_norm or strategy.num_replicas_in_sync == 1:
+        return
+    if train.accumulation > 1 or train.jit_compile:
+        field = "accumulation=1" if train.accumulation > 1 else "jit_compile=false"
+        raise UserError(
+            f"config.model.sync_batch_norm lets {strategy.num_replicas_in_sync} replicas confer in every layer, which "
+            f"they cannot with accumulation above 1 or jit_compile: set config.train.{field}, or leave out "
+            "sync_batch_norm."
+        )
+
 
 def creator(made: list[tf.Variable]) -> Callable[..., tf.Variable]:
     """A creator for `tf.variable_creator_scope`: what every replica has its own of is read from the first.

@@ -96,11 +96,11 @@ class RunFolder:
         """Replaces rollbacks.json."""
         files.write_json(os.path.join(self.path, "rollbacks.json"), rollbacks)
 
-    def write_best(self, model: tf.keras.Model, entry: dict[str, Any]) -> None:
-        """Makes `model`'s weights the run's best; the ones before are removed once the new ones are named."""
+    def write_best(self, variables: Sequence[tf.Variable], entry: dict[str, Any]) -> None:
+        """Makes a model's weights the run's best; the ones before are removed once the new ones are named."""
         name = f"checkpoints/best-{entry['step']:08d}.npz"
         path = os.path.join(self.path, name)
-        weights.save(model, path)
+        weights.save(variables, path)
         best = {
             "step": entry["step"],
             "epoch": entry["epoch"],

@@ -22,10 +22,12 @@ class State:
     loss: tf.keras.metrics.Mean  # of the epoch so far
     accuracy: tf.keras.metrics.Mean
     variables: tuple[tf.Variable, ...]  # of all the above
+    trained: tuple[tf.Variable, ...]  # the model's weights, and
+    evaluated: tuple[tf.Variable, ...]  # the average's, both in the order of a model of which nothing is frozen
 
     def trackable(self) -> tf.train.Checkpoint:
         """The state as TensorFlow saves and restores it."""
-        names = {field.name for field in dataclasses.fields(self)} - {"variables"}
+        names = {field.name for field in dataclasses.fields(self)} - {"variables", "trained", "evaluated"}
         return tf.train.Checkpoint(**{name: getattr(self, name) for name in sorted(names)})
 
     def finite(self) -> bool:
@@ -57,4 +59,5 @@ def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_e
         optimizer = optimizers.optimizer(experiment, rate, model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         loss, accuracy = tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy")
-        return State(model, average, optimizer, step, loss, accuracy, tuple(variables))
+        weights = tuple(model.weights), tuple(average.weights)
+        return State(model, average, optimizer, step, loss, accuracy, tuple(variables), *weights)

@@ -198,7 +198,7 @@ def _move_average(strategy: tf.distribute.Strategy, state: State, decay: float) 
     """
     step = tf.cast(state.step, tf.float32)
     towards = 1 - tf.minimum(decay, (1 + step) / (10 + step))
-    for average, weight in zip(state.average.variables, state.model.variables):
+    for average, weight in zip(state.evaluated, state.trained):
         share = towards if weight.dtype.is_floating else tf.ones([], weight.dtype)  # counts are copied
         strategy.extended.update(
             average, lambda mean, value, share: mean.assign_add((value - mean) * share), args=(weight, share)

@@ -70,7 +70,7 @@ def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment | None = Non
     experiment = experiment or Experiment()
     (folder / "checkpoints").mkdir(parents=True)
     file = folder / "checkpoints" / "best-00000012.npz"
-    weights.save(classifier.build(experiment.model, experiment.train.precision, seed), str(file))
+    weights.save(classifier.build(experiment.model, experiment.train.precision, seed).weights, str(file))
     best = {
         "step": 12,
         "epoch": 1,

@@ -74,7 +74,7 @@ def test_weights_with_a_flipped_bit_are_refused(workdir):
 
 def test_weights_of_another_architecture_are_refused(workdir):
     file = workdir / "checkpoints" / "best-00000012.npz"
-    weights.save(tf.keras.Sequential([tf.keras.Input([48, 48, 1]), tf.keras.layers.Conv2D(8, 3)]), str(file))
+    weights.save(tf.keras.Sequential([tf.keras.Input([48, 48, 1]), tf.keras.layers.Conv2D(8, 3)]).weights, str(file))
     change(workdir / "best.json", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
     with pytest.raises(UserError, match="another architecture"):
         run.open_run(str(workdir))

@@ -47,7 +47,7 @@ def test_it_makes_a_step_and_survives_its_file(name, tmp_path):
     optimizer.apply_gradients(zip(gradients, model.trainable_variables))
     logits = model(FACES).numpy()
     assert np.isfinite(logits).all()
-    weights.save(model, path)
+    weights.save(model.weights, path)
     again = classifier.build(settings, "float32", seed=2)
     weights.load(again, path)
     np.testing.assert_array_equal(again(FACES), logits)

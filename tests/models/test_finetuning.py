@@ -1,4 +1,4 @@
-"""Groups, freezing, and what decays."""
+"""Groups and freezing."""
 
 import numpy as np
 import pytest
@@ -60,14 +60,3 @@ def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings):
 def test_an_unknown_group_is_named(model):
     with pytest.raises(UserError, match="no group of layers 'eigth'; the nearest is eighth"):
         finetuning.set_trainable(model, SETTINGS, "eigth", batch_norm=True)
-
-
-@pytest.mark.parametrize("name", ["compact_s", "mobilenet", "convnext_tiny", "googlenet_lrn"])
-def test_kernels_decay_and_nothing_else(name):
-    model = classifier.build(Model(name=name, image_size=32, pooling="gem"), "float32")
-    decayed = {
-        weight.name.partition(":")[0].rpartition("/")[2] for weight in model.weights if finetuning.decays(weight)
-    }
-    spared = {weight.name.partition(":")[0].rpartition("/")[2] for weight in model.weights} - decayed
-    assert decayed <= {"kernel", "depthwise_kernel"}
-    assert spared <= {"bias", "gamma", "beta", "moving_mean", "moving_variance", "power"}

@@ -1,6 +1,7 @@
 """Pretrained weights: from Keras' cache, from files, from the real ones where they are at hand."""
 
 import pathlib
+import re
 import sys
 import zipfile
 
@@ -34,11 +35,15 @@ def mobilenet() -> tf.keras.Model:
     return tf.keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3))
 
 
-@pytest.mark.parametrize("kind", ["get_weights.npz", "weights.h5", "layers.weights.h5", "model.keras", "by_layer.npz"])
+@pytest.mark.parametrize(
+    "kind", ["get_weights.npz", "unnamed.npz", "weights.h5", "layers.weights.h5", "model.keras", "by_layer.npz"]
+)
 def test_a_file_of_any_kind_gives_the_networks_features(mobilenet, tmp_path, kind):
     path = str(tmp_path / kind)
     if kind == "get_weights.npz":
         np.savez(path, **{f"{place:03d}": array for place, array in enumerate(mobilenet.get_weights())})
+    elif kind == "unnamed.npz":
+        np.savez(path, *mobilenet.get_weights())
     elif kind == "by_layer.npz":
         arrays = {f"{x.name}/{i}": w for x in mobilenet.layers for i, w in enumerate(x.get_weights())}
         np.savez(path, **arrays, **{"old_head/0": np.zeros([3, 3])})
@@ -52,10 +57,28 @@ def test_a_file_of_any_kind_gives_the_networks_features(mobilenet, tmp_path, kin
     np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4)
 
 
+def test_layers_that_keras_numbers_are_found_whatever_was_built_before(tmp_path):
+    """In a process of its own the first is conv2d, and here the donor's are numbered after the classifier's."""
+    source = tf.keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
+    path = str(tmp_path / "fresh.npz")
+    weighted = [layer for layer in source.layers if layer.weights]
+    named = [re.fullmatch(r"(conv2d|batch_normalization)_?([0-9]*)", layer.name).groups() for layer in weighted]
+    arrays = {}
+    for layer, (family, number) in zip(weighted, named):
+        place = int(number or 0) - min(int(other or 0) for kind, other in named if kind == family)
+        for index, array in enumerate(layer.get_weights()):
+            arrays[f"{family}_{place}/{index}" if place else f"{family}/{index}"] = array
+    np.savez(path, **arrays)
+    model = loaded(name="inception_v3", image_size=75, weights=path)
+    rgb = np.repeat(tf.image.resize(FACES, [75, 75]), 3, axis=-1)
+    expected = source(tf.keras.applications.inception_v3.preprocess_input(rgb)).numpy()
+    np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
 def test_a_whole_classifier_of_ours_is_taken_with_its_head(tmp_path):
     path = str(tmp_path / "w.npz")
     source = classifier.build(Model(name="compact_s", image_size=24), "float32", seed=1)
-    weights.save(source, path)
+    weights.save(source.weights, path)
     model = loaded(name="compact_s", image_size=24, weights=path)
     np.testing.assert_array_equal(model(FACES), source(FACES))
 

@@ -19,7 +19,7 @@ def model():
 
 def test_saved_and_loaded_weights_give_the_same_logits(model, tmp_path):
     path = str(tmp_path / "weights.npz")
-    weights.save(model, path)
+    weights.save(model.weights, path)
     other = classifier.build(Model(image_size=24), "float32", seed=2)
     assert (other(FACES).numpy() != model(FACES).numpy()).any()
     weights.load(other, path)
@@ -28,8 +28,8 @@ def test_saved_and_loaded_weights_give_the_same_logits(model, tmp_path):
 
 def test_float16_halves_the_file_and_rounds_the_weights(model, tmp_path):
     whole, half = str(tmp_path / "whole.npz"), str(tmp_path / "half.npz")
-    weights.save(model, whole)
-    weights.save(model, half, dtype="float16")
+    weights.save(model.weights, whole)
+    weights.save(model.weights, half, dtype="float16")
     for exact, rounded in zip(weights.read(whole).values(), weights.read(half).values()):
         assert rounded.dtype == np.float16
         np.testing.assert_allclose(rounded, exact, rtol=2**-11, atol=2**-24)
@@ -38,7 +38,7 @@ def test_float16_halves_the_file_and_rounds_the_weights(model, tmp_path):
 
 def test_another_architecture_is_refused(model, tmp_path):
     path = str(tmp_path / "weights.npz")
-    weights.save(model, path)
+    weights.save(model.weights, path)
     with pytest.raises(UserError, match="belongs to another architecture than efficientnet_b0"):
         weights.load(classifier.build(Model(name="efficientnet_b0", image_size=32), "float32"), path)
 
@@ -46,7 +46,7 @@ def test_another_architecture_is_refused(model, tmp_path):
 @pytest.mark.parametrize("damage", ["absent", "cut", "empty", "not an archive", "pickled"])
 def test_a_damaged_file_is_named(model, tmp_path, damage):
     path = tmp_path / "weights.npz"
-    weights.save(model, str(path))
+    weights.save(model.weights, str(path))
     if damage == "absent":
         path.unlink()
     elif damage == "cut":

@@ -66,6 +66,7 @@ def test_every_field_of_an_experiment_has_a_type():
         ("seed=1,1", "seed lists 1 twice"),
         ("seed=1;seed=2", "seed is there twice"),
         ("train.deterministic=true,false", "train.deterministic cannot differ within a sweep"),
+        ("train.replicas=1,2", "train.replicas cannot differ within a sweep: the devices of a process"),
         ("model.dropout=0.1,1.5", "config.model.dropout is 1.5; it must be 0 or more, below 1"),
     ],
 )

@@ -64,6 +64,16 @@ def test_no_sound_one_is_a_sentence(folder):
         restored(folder)
 
 
+@pytest.mark.parametrize(
+    "other", [{"weights": [0.0, 0.0, 0.0]}, {"weights": [0.0, 0.0], "more": [0.0]}, {}], ids=["shape", "more", "less"]
+)
+def test_another_versions_state_is_a_sentence(folder, other):
+    state = tf.train.Checkpoint(**{name: tf.Variable(value) for name, value in other.items()})
+    with pytest.raises(UserError, match=r"step-00000040 holds another state than this version's"):
+        checkpoints.restore(str(folder), state)
+    assert checkpoints.steps(str(folder)) == [20, 30, 40]
+
+
 def test_what_a_killed_run_left_is_no_checkpoint_and_is_cleaned_away(folder):
     half = folder / "step-00000050.tmp"
     half.mkdir()

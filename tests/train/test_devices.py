@@ -41,6 +41,20 @@ def test_workers_that_cannot_be_are_a_sentence(train, workers, said):
         devices.strategy("multi_worker", train, workers)
 
 
+@pytest.mark.parametrize(
+    ("name", "train", "said"),
+    [
+        ("one", Train(replicas=2), "replicas is 2, but --strategy=one is a single device"),
+        ("one", Train(accumulation=3), "accumulation is 3, but a replica's 128 examples .* equal parts; 2 would do"),
+        ("one", Train(accumulation=200), "accumulation is 200, .*; 128 would do"),
+        ("mirrored", Train(replicas=2, global_batch=12, accumulation=4), "a replica's 6 examples .*; 3 would do"),
+    ],
+)
+def test_what_a_batch_cannot_be_divided_into_is_a_sentence(name, train, said):
+    with pytest.raises(UserError, match=said):
+        devices.strategy(name, train)
+
+
 def test_strategies_of_one_process_keep_their_collectives_apart():
     """Taken for one, the second would abort at a sum of another shape, and every strategy of the process after it."""
     for size in (3, 5):

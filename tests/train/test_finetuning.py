@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import FineTune
+from fer.config import FineTune, Model
 from fer.errors import UserError
-from fer.models import classifier
-from fer.train import devices, finetuning
+from fer.models import classifier, weights
+from fer.train import devices, finetuning, state, step
 from fer.train.finetuning import Rate
 from tests.train import made
 
@@ -72,3 +72,27 @@ def test_an_update_moves_a_variable_by_its_share(names):
     update()
     for value in strategy.experimental_local_results(variable):
         np.testing.assert_allclose(value, [2.0, 0.0])
+
+
+@pytest.mark.parametrize("ema_decay", [0.9, 0.0])
+def test_a_network_whose_blocks_hold_layers_is_averaged_and_kept_in_its_own_order_while_it_is_frozen(
+    tmp_path, ema_decay
+):
+    """Keras lists the weights of such a block in another order once some of its layers are frozen."""
+    settings = made.experiment(ema_decay=ema_decay)
+    settings.model = Model(name="keras_cv/efficientnetv2_b0", image_size=32)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    found = state.create(strategy, settings, 20, 100)
+    names = [weight.name for weight in found.model.weights]
+    finetuning.begin(found.model, settings, head_only=False)
+    settings.finetune.head_epochs = 1
+    finetuning.begin(found.model, settings, head_only=True)
+    assert [weight.name for weight in found.model.weights] != names
+    if ema_decay:
+        step._move_average(strategy, found, ema_decay)
+    path = str(tmp_path / "best.npz")
+    weights.save(found.evaluated, path)
+    fresh = classifier.build(settings.model, "float32")
+    weights.load(fresh, path)
+    for ours, theirs in zip(fresh.weights, found.trained):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, err_msg=ours.name)

@@ -1,5 +1,6 @@
 """A run as a whole: it learns, it can be killed at any moment, and it never sees the test split."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,8 +15,8 @@ import pytest
 import tensorflow as tf
 
 from fer.data import manifest
-from fer.errors import UserError
-from fer.train import checkpoints, loop, telemetry
+from fer.errors import Stopped, UserError
+from fer.train import checkpoints, loop, stopping, telemetry, validation
 from tests.train import made
 from tests.train.made import final_state, start
 
@@ -156,6 +157,24 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(sy
     for weights in final_state(tmp_path / "run", kept[-1]).values():
         if isinstance(weights, np.ndarray) and weights.dtype == np.float32:
             assert not np.isnan(weights).any()
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run_in_the_same_words(synthetic_shards, tmp_path, monkeypatch):
+    infinite = validation.Score(float("inf"), np.eye(7, dtype=np.int64))
+    monkeypatch.setattr(validation, "scorer", lambda *_: lambda: infinite)
+    with pytest.raises(UserError, match="no numbers any more at step 4; the last checkpoint, of step 2, is kept"):
+        loop.train(made.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one")
+
+
+def test_a_run_asked_to_stop_in_the_last_call_of_an_epoch_stops_after_it(synthetic_shards, tmp_path, monkeypatch):
+    asked = stopping.Stop()
+    asked.ask(signal.SIGTERM)
+    monkeypatch.setattr(stopping, "on_signals", lambda: contextlib.nullcontext(asked))
+    settings = made.experiment(steps=60, steps_per_call=20, checkpoint_steps=100)  # 20 steps an epoch
+    with pytest.raises(Stopped, match="Stopped after step 20 of 60 as asked, with a checkpoint"):
+        loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
+    assert checkpoints.steps(str(tmp_path / "run" / "checkpoints")) == [20]
+    assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 1
 
 
 def test_replicas_that_cannot_share_the_batch_are_a_sentence(synthetic_shards, tmp_path):

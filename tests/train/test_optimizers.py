@@ -1,14 +1,16 @@
 """The optimizer that a config describes."""
 
 import importlib.util
+import re
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import Experiment, Optimizer, Train
+from fer.config import Experiment, Model, Optimizer, Train
 from fer.errors import UserError
+from fer.models import classifier
 from fer.train import optimizers, schedules
 
 addons_alone = pytest.mark.skipif(
@@ -39,6 +41,17 @@ def test_decay_shrinks_kernels_and_spares_biases_and_scales(name):
     np.testing.assert_allclose([float(variable[0]) for variable in variables], [1 - 0.1 * 0.5, 1, 1, 1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["compact_s", "mobilenet", "convnext_tiny", "googlenet_lrn"])
+def test_of_a_network_all_kernels_decay_and_nothing_else(name):
+    model = classifier.build(Model(name=name, image_size=32, pooling="gem"), "float32")
+    spared = {
+        weight.name
+        for weight in model.trainable_weights
+        if any(re.search(pattern, weight.name) for pattern in optimizers.UNDECAYED)
+    }
+    assert spared == {weight.name for weight in model.trainable_weights if weight.shape.rank < 2}
+
+
 def test_sgd_is_nesterovs():
     weight = tf.Variable([0.0])
     chosen = made(experiment(learning_rate=0.1, weight_decay=0.0, warmup_epochs=0.0), [weight])
@@ -55,6 +68,19 @@ def test_the_global_gradient_is_clipped():
     weights = [tf.Variable([0.0]), tf.Variable([0.0])]
     update(made(settings, weights), [[3.0], [4.0]], weights)
     np.testing.assert_allclose([float(weight[0]) for weight in weights], [-0.6, -0.8], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", LAMB, LOOKAHEAD])
+def test_every_optimizer_sees_the_clipped_gradient(name):
+    settings = {"name": name, "learning_rate": 0.1, "weight_decay": 0.0, "warmup_epochs": 0.0}
+    ends = []
+    for clip_norm, gradients in ((1.0, (0.5, -4.0, 9.0, 2.0)), (0.0, (0.5, -1.0, 1.0, 1.0))):  # clipped by us, by hand
+        weight = tf.Variable([1.0], name="layer/kernel")
+        chosen = made(experiment(**settings, clip_norm=clip_norm), [weight])
+        for gradient in gradients:
+            update(chosen, [[gradient]], [weight])
+        ends.append(float(weight[0]))
+    assert ends[0] == pytest.approx(ends[1], rel=1e-5)
 
 
 @addons_alone

@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fer.data import pipeline, records
-from fer.train import checkpoints, devices, feed, loop, step
+from fer.errors import UserError
+from fer.train import checkpoints, devices, feed, loop, replicas, step
 from tests.train import made
 from tests.train.test_loop import final_state
 
@@ -93,3 +95,21 @@ def test_a_run_on_two_replicas_goes_on_to_the_same_bits(synthetic_shards, tmp_pa
     histories = [json.loads((run / "history.json").read_text()) for run in (whole, cut)]
     for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
         assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
+
+
+@pytest.mark.parametrize(("field", "value"), [("accumulation", 2), ("jit_compile", True)])
+def test_replicas_that_cannot_confer_within_a_layer_are_told_so(two, field, value):
+    settings = made.experiment(**{field: value})
+    with pytest.raises(UserError, match=f"2 replicas confer in every layer, .* set config.train.{field}="):
+        replicas.check(two, settings)
+    replicas.check(tf.distribute.OneDeviceStrategy("CPU:0"), settings)
+    settings.model.sync_batch_norm = False
+    replicas.check(two, settings)
+
+
+@pytest.mark.parametrize(("before", "said"), [(1, "trained on 1 replicas, and the next is on 2"), (2, "")])
+def test_going_on_with_another_number_of_replicas_is_told(two, capsys, before, said):
+    loop.Run._tell_of_other_replicas(types.SimpleNamespace(strategy=two, history=[{"replicas": before}]))
+    told = capsys.readouterr().out
+    assert said in told
+    assert bool(told) == bool(said)

@@ -62,7 +62,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, experime
 def test_evaluation_reads_the_best_weights_that_training_wrote(folder, experiment):
     model = classifier.build(experiment.model, "float32", seed=5)
     for step in (10, 20):
-        folder.write_best(model, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
+        folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
     opened = evaluation_run.open_run(folder.path)
     assert (opened.step, opened.selected_on) == (20, "validation")
     faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
@@ -78,7 +78,7 @@ def test_a_run_from_before_fields_were_added_goes_on_and_is_evaluated(folder, ex
     json.dump(record, open(path, "w"))
     assert runfolder.open_folder(folder.path, experiment, synthetic_shards) == folder
     folder.write_best(
-        classifier.build(experiment.model, "float32"), {"step": 10, "epoch": 1, "validation_accuracy": 0.5}
+        classifier.build(experiment.model, "float32").weights, {"step": 10, "epoch": 1, "validation_accuracy": 0.5}
     )
     assert evaluation_run.open_run(folder.path).config_sha256 == record["config_sha256"]
     experiment.train.targets = "ferplus"
@@ -89,7 +89,7 @@ def test_a_run_from_before_fields_were_added_goes_on_and_is_evaluated(folder, ex
 def test_only_one_best_is_kept(folder, experiment, tmp_path):
     model = classifier.build(experiment.model, "float32")
     for step in (10, 20):
-        folder.write_best(model, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
+        folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["best-00000020.npz"]
 
 
