@@ -37,7 +37,8 @@ def programs() -> dict[str, set[str]]:
     known = {}
     for path in [*(ROOT / "scripts").glob("*.py"), *FOLDER.glob("*.py")]:
         text = path.read_text()
-        defined = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', text) + re.findall(r'add_argument\(\s*"--(\w+)"', text)
+        defined = re.findall(r'(?:DEFINE_\w+|define_paths)\(\s*"(\w+)"', text)
+        defined += re.findall(r'add_argument\(\s*"--(\w+)"', text)
         known[str(path.relative_to(ROOT))] = {*defined, "debug"}
     return known
 
