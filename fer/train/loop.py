@@ -24,6 +24,7 @@ from fer.train import (
     devices,
     feed,
     finetuning,
+    gradients,
     precision,
     replicas,
     rollback,
@@ -86,7 +87,8 @@ def train(
     # A worker that is lost is told by `watched`, before it can be taken for a store that is.
     with remote.kept(workdir, data), together.watched(several), together.scratch(several, workdir) as place:
         together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
-        _train(experiment, shards, dataclasses.replace(folder, path=place), distribution, watch_spot, on_epoch)
+        with gradients.forgotten():
+            _train(experiment, shards, dataclasses.replace(folder, path=place), distribution, watch_spot, on_epoch)
         print(f"The best weights, the history and the curves are in {workdir}.")
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data import pipeline
 from fer.data.records import Faces
-from fer.train import feed, finetuning, state, step
+from fer.train import feed, finetuning, state, step, targets
 
 BATCH = 16
 
@@ -56,7 +56,12 @@ def after_steps(
     made = state.create(strategy, settings, epoch_steps, 1000)
     batches = feed.Feed(strategy, faces, settings, 0, steps)
     rates = finetuning.begin(made.model, settings, head_only=settings.finetune.head_epochs > 0)
-    train_step = step.train_step(strategy, made, settings, weights=weights, rates=rates)
+    labels_of_votes = None
+    if settings.train.targets == "posterior":
+        labels_of_votes = targets.posterior(feed.batches(faces, settings, 0, epoch_steps, 1, [0]))
+    train_step = step.train_step(
+        strategy, made, settings, weights=weights, rates=rates, labels_of_votes=labels_of_votes
+    )
     for _ in range(steps):
         train_step(next(batches))
     return made
