@@ -7,12 +7,16 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fer.data.pixels import PIXELS, SIDE
 from fer.data.rows import NO_SPLIT, SPLIT_OF_USAGE, TO_LEARN, Block, Reject
 from fer.labels import CLASSES, FERPLUS_OF_CLASS
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MOST_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
 
@@ -120,6 +124,31 @@ def parse(pictures: Sequence[Picture]) -> Block:
     )
 
 
+def opened(content: bytes) -> Image.Image:
+    """A picture whose pixels are not read yet.
+
+    Raises:
+      OSError, ValueError, SyntaxError, DecompressionBombError: it is no picture, or too large.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own limit, which is above ours
+        picture = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
+    if picture.width * picture.height > MOST_PIXELS:
+        raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,}")
+    return picture
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Sixteen bits of grey as their upper eight, for Pillow's own conversion would clip them; others as they are."""
+    from PIL import Image
+
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+
+
 def decode(content: bytes) -> tuple[np.ndarray, bool, bool]:
     """A picture's bytes -> a grey face.
 
@@ -131,16 +160,10 @@ def decode(content: bytes) -> tuple[np.ndarray, bool, bool]:
     """
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own limit, which is above ours
-        picture = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
-    if picture.width * picture.height > MOST_PIXELS:
-        raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,}")
+    picture = opened(content)
     resized, recoloured = picture.size != (SIDE, SIDE), picture.mode != "L"
-    if picture.mode.startswith("I"):  # sixteen bits of grey, which Pillow would clip
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    elif recoloured:
-        picture = picture.convert("L")
+    if recoloured:
+        picture = eight_bits(picture).convert("L")
     if resized:
         picture = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
     return np.asarray(picture), resized, recoloured

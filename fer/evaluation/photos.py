@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import pathlib
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 
-from fer.data.folders import MOST_PIXELS, Picture
+from fer.data import folders
+from fer.data.folders import Picture
 from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.labels import CLASSES, COLOURS
@@ -46,14 +46,7 @@ def opened(picture: Picture) -> Image.Image:
       UserError: it is no picture, or damaged, or too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit, which is above ours
-            image = Image.open(io.BytesIO(picture.content), formats=("JPEG", "PNG"))
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
-        if image.mode.startswith("I"):  # sixteen bits of grey, which Pillow would clip
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        return _upright(image).convert("RGB")
+        return _upright(folders.eight_bits(folders.opened(picture.content))).convert("RGB")
     except UNREADABLE as error:
         raise unreadable(picture, error) from error
 

@@ -118,15 +118,13 @@ def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: s
 
 def _renumbered(keys: Iterable[str]) -> list[str]:
     """Keys "layer/index" with each family of layers (conv2d_94, conv2d_95, ...) numbered anew from 0, in its order."""
-    keys = list(keys)
-    names = {key.rpartition("/")[0]: re.fullmatch(r"(.*?)(?:_([0-9]+))?", key.rpartition("/")[0]) for key in keys}
-    families: dict[str, list[int]] = {}
-    for found in names.values():
-        families.setdefault(found[1], []).append(int(found[2] or 0))
-    places = {
-        name: f"{found[1]}_{sorted(families[found[1]]).index(int(found[2] or 0))}" for name, found in names.items()
-    }
-    return [f"{places[key.rpartition('/')[0]]}/{key.rpartition('/')[2]}" for key in keys]
+    parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
+    named = {layer: re.fullmatch(r"(.*?)(?:_([0-9]+))?", layer).groups("0") for layer, _ in parts}
+    families: dict[str, list[str]] = {}
+    for layer, (family, _) in sorted(named.items(), key=lambda item: int(item[1][1])):
+        families.setdefault(family, []).append(layer)
+    places = {layer: f"{family}_{place}" for family, own in families.items() for place, layer in enumerate(own)}
+    return [f"{places[layer]}/{index}" for layer, index in parts]
 
 
 def _load_keras(donor: tf.keras.Model, path: str) -> None:

@@ -105,9 +105,7 @@ def _train(
     held_out = pipeline.open_split(shards, "validation", experiment.data)
     epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch)
     total = experiment.train.steps or experiment.train.epochs * epoch_steps
-    labels_of_votes = None
-    if experiment.train.targets == "posterior":
-        labels_of_votes = targets.posterior(feed.batches(source, experiment, 0, epoch_steps, 1, [0]))
+    labels_of_votes = targets.learned(source, experiment, epoch_steps)
     with distribution.scope():
         taught_by = teachers.read(experiment.train)
     run = Run(

@@ -9,10 +9,12 @@ import numpy as np
 import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
-from fer.data.batches import Batch
+from fer.config import Experiment
 from fer.data.manifest import Manifest
+from fer.data.pipeline import Batch, Source
 from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+from fer.train import feed
 
 NEVER = -1e4  # the logit of a class that the train split lacks
 COLUMNS = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
@@ -27,6 +29,19 @@ class Posterior(NamedTuple):
     def of(self, votes: tf.Tensor) -> tf.Tensor:
         """[B, 7] float32 from votes [B, 10]."""
         return tf.nn.softmax(_features(tf.cast(votes, tf.float32)) @ self.kernel + self.bias)
+
+
+def learned(source: Source, experiment: Experiment, epoch_steps: int) -> Posterior | None:
+    """What targets "posterior" need of the train split; None for others.
+
+    Args:
+      source: the train split.
+      experiment: names the targets.
+      epoch_steps: batches in an epoch, one of which is read.
+    """
+    if experiment.train.targets != "posterior":
+        return None
+    return posterior(feed.batches(source, experiment, 0, epoch_steps, 1, [0]))
 
 
 def posterior(batches: Iterable[Batch]) -> Posterior:

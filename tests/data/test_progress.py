@@ -43,28 +43,27 @@ def test_the_end_is_said_once(monkeypatch, capsys, clock):
     assert capsys.readouterr().out == "Reading: 10 rows, 5 rows/s\n"
 
 
-def test_on_a_terminal_there_is_a_bar_with_the_rate_and_the_rows_to_come(monkeypatch):
+def drawn(monkeypatch, size: int) -> str:
+    """What a terminal shows after 25 bytes and 20 rows of a source of that size."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    shown = progress.Progress("Reading", size=100)
+    shown = progress.Progress("Reading", size)
     shown.consume(25)
     shown.advance(20)
     shown._bar.refresh()
     shown.close()
-    assert "Reading:  25%" in terminal.getvalue()
-    assert "20/80" in terminal.getvalue()
-    assert "rows/s" in terminal.getvalue()
+    return terminal.getvalue()
+
+
+def test_on_a_terminal_there_is_a_bar_with_the_rate_and_the_rows_to_come(monkeypatch):
+    bar = drawn(monkeypatch, size=100)
+    assert "Reading:  25%" in bar
+    assert "20/80" in bar
+    assert "rows/s" in bar
 
 
 def test_a_bar_of_a_source_whose_size_is_not_known_has_no_end(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    shown = progress.Progress("Reading", size=0)
-    shown.consume(25)
-    shown.advance(20)
-    shown._bar.refresh()
-    shown.close()
-    assert "Reading: 20 rows" in terminal.getvalue()
+    assert "Reading: 20 rows" in drawn(monkeypatch, size=0)
 
 
 def test_a_line_is_said_beside_the_bar(monkeypatch, capsys):

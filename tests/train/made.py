@@ -56,9 +56,7 @@ def after_steps(
     made = state.create(strategy, settings, epoch_steps, 1000)
     batches = feed.Feed(strategy, faces, settings, 0, steps)
     rates = finetuning.begin(made.model, settings, head_only=settings.finetune.head_epochs > 0)
-    labels_of_votes = None
-    if settings.train.targets == "posterior":
-        labels_of_votes = targets.posterior(feed.batches(faces, settings, 0, epoch_steps, 1, [0]))
+    labels_of_votes = targets.learned(faces, settings, epoch_steps)
     train_step = step.train_step(
         strategy, made, settings, weights=weights, rates=rates, labels_of_votes=labels_of_votes
     )
