@@ -8,8 +8,8 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, an export of one, or
 HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "Address to listen on. By default nobody but this machine reaches the page; it asks for no password, and only "
-    "http://localhost and https pages may use a camera.",
+    "Address to listen on. By default nobody but this machine reaches the page; it asks for no password. Browsers let "
+    "it use a camera at http://localhost alone: from another machine, ssh -L 7860:localhost:7860 brings it there.",
 )
 PORT = flags.DEFINE_integer("port", 7860, "Port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
 

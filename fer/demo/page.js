@@ -110,11 +110,14 @@ function percent(share) {
 
 async function openCamera() {
   complain("");
+  at("camera").disabled = true; // a second click would open the camera twice, and close it once
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
   } catch {
     complain("The camera cannot be used: there is none, another program has it, or the browser may not use it here.");
     return;
+  } finally {
+    at("camera").disabled = false;
   }
   at("video").srcObject = stream;
   at("live").hidden = false;
@@ -123,11 +126,15 @@ async function openCamera() {
 }
 
 function closeCamera() {
+  const focused = at("live").contains(document.activeElement); // on what is about to be hidden
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
   at("video").srcObject = null;
   at("live").hidden = true;
   at("camera").hidden = false;
+  if (focused) {
+    at("camera").focus();
+  }
 }
 
 function shoot() {

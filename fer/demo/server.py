@@ -30,6 +30,7 @@ except ImportError as error:
 
 MOST_BYTES = 16 << 20  # of an upload
 LOCAL = "localhost"
+EVERYWHERE = ("", "0.0.0.0", "::")
 
 
 def application(recognise: Callable[[bytes], recognition.Recognised], said: str, host: str) -> flask.Flask:
@@ -111,8 +112,15 @@ def serve(workdir: str, host: str, port: int) -> None:
         app = application(recognition.Recogniser(run), _said(run), host)
         number = listening.getsockname()[1]
         server = serving.make_server(host, number, app, threaded=True, fd=listening.fileno())
-        print(f"The page is at http://{f'[{host}]' if ':' in host else host}:{number}/ (Ctrl-C ends it).", flush=True)
+        print(f"The page is at http://{_shown(host)}:{number}/ (Ctrl-C ends it).", flush=True)
         server.serve_forever()  # returns at Ctrl-C
+
+
+def _shown(host: str) -> str:
+    """The host in an address to open: that of every address of this machine is none."""
+    if host in EVERYWHERE:
+        return LOCAL
+    return f"[{host}]" if ":" in host else host
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -15,6 +15,7 @@ HEADER = (
     "Method", "Accuracy %", "95 %", "Macro F1", "Data, split", "Test-time views", "Models", "Parameters", "Images/s",
     "Chosen on", "Extra faces", "Year", "Comparable, remarks", "Source",
 )  # fmt: skip
+EXTRA = {True: "may be", False: "no", None: "-"}  # of ours: nobody knows here what given weights have seen
 NOTE = (
     "In FER-2013, validation is PublicTest and test is PrivateTest. Intervals are Wilson's; they do not tell apart two "
     "results of 3,589 examples that are less than about 2 points apart. A dash: the source does not tell. "
@@ -121,7 +122,7 @@ def _ours(run: dict[str, Any]) -> list[str]:
         f"{run['parameters']:,}",
         f"{run['images_per_second']:.0f}",
         run["selected_on"],
-        "-",
+        EXTRA[run["extra_data"]],
         "-",
         ("" if run["comparable"] else "not comparable: ") + run["remark"],
         run["source"],
@@ -161,7 +162,7 @@ def _theirs(result: dict[str, Any]) -> list[str]:
         f"{result['parameters']:,}" if result["parameters"] else "-",
         "-",
         _told(result["selected_on"]),
-        {True: "yes", False: "no", None: "-"}[result["extra_data"]],
+        {**EXTRA, True: "yes"}[result["extra_data"]],
         _told(result["year"]),
         remark,
         result["source"],

@@ -158,6 +158,11 @@ def _member(run: Run) -> dict[str, Any]:
         "checkpoint_step": run.step,
         "weights_sha256": run.weights_sha256,
         "trained_on": run.trained_on,
+        "learned_from": {
+            "weights": run.config.model.weights,
+            "targets": run.config.train.targets,
+            "teacher": run.config.train.teacher,
+        },
         **({"export": run.export} if run.export else {}),
     }
 

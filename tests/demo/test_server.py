@@ -103,3 +103,11 @@ def test_a_port_that_is_taken_is_told_before_anything_is_loaded():
 def test_a_run_that_is_missing_is_named():
     with pytest.raises(UserError, match="no run folder nowhere"):
         server.serve("nowhere", "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "localhost"), ("::", "localhost"), ("::1", "[::1]"), ("faces", "faces")],
+)
+def test_the_address_that_is_told_can_be_opened(host, shown):
+    assert server._shown(host) == shown

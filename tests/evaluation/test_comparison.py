@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from tests.evaluation.test_eval_json import built
 
 COUNT = 100
 LABELS = np.arange(COUNT) % 7
+PRIVATE = np.repeat(np.arange(7), [491, 55, 528, 879, 594, 416, 626])
 
 
-def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, count: int = COUNT, **fields) -> str:
+def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, labels: np.ndarray = LABELS, **fields) -> str:
     """An eval.json with its predictions, of which those in `wrong` are."""
-    labels = np.arange(count) % 7
+    count = len(labels)
     predicted = labels.copy()
     predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
     probabilities = np.full((count, 7), 0.05) + 0.65 * np.eye(7)[predicted]
@@ -120,9 +122,59 @@ def test_a_score_on_the_very_split_that_chose_the_checkpoint_says_so(tmp_path):
     assert "; the split that chose the checkpoint" in run["remark"]
 
 
-def test_a_plain_score_on_the_test_split_is_comparable(tmp_path):
-    path = evaluated(tmp_path, range(10), split="test", protocol={**built()["protocol"], "labels": "fer"})
-    assert comparison.compare([path])["runs"][0]["comparable"]
+def on_test(folder: pathlib.Path, labels: np.ndarray, **learned_from: str) -> dict:
+    """The run of a plain score on a split named test, trained as `learned_from` says."""
+    protocol = {**built()["protocol"], "labels": "fer"}
+    protocol["members"][0]["learned_from"].update(learned_from)
+    path = evaluated(folder, range(10), labels=labels, split="test", protocol=protocol)
+    return comparison.compare([path])["runs"][0]
+
+
+def test_a_plain_score_on_private_test_is_comparable(tmp_path):
+    run = on_test(tmp_path, PRIVATE)
+    assert run["comparable"]
+    assert run["extra_data"] is False
+
+
+def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
+    run = on_test(tmp_path, LABELS)
+    assert not run["comparable"]
+    assert run["remark"].startswith("a test split that is not FER-2013's PrivateTest")
+
+
+@pytest.mark.parametrize(
+    ("learned_from", "comparable", "remark"),
+    [
+        ({"weights": "weights/faces.npz"}, False, "weights/faces.npz may have seen other faces"),
+        ({"teacher": "runs/a"}, False, "runs/a may have seen other faces"),
+        ({"weights": "imagenet"}, True, "trained on"),
+        ({"targets": "posterior"}, True, "with votes of FER+"),
+    ],
+    ids=["weights", "teacher", "imagenet", "votes"],
+)
+def test_what_a_run_learned_from_beside_the_data_is_told(tmp_path, learned_from, comparable, remark):
+    run = on_test(tmp_path, PRIVATE, **learned_from)
+    assert run["comparable"] == comparable
+    assert remark in run["remark"]
+    assert (" | may be | " in comparison_report.markdown(comparison.compare([run["source"]]))) is not comparable
+
+
+def test_an_older_evaluation_that_does_not_tell_what_it_learned_from_still_stands(tmp_path):
+    protocol = built()["protocol"]
+    del protocol["members"][0]["learned_from"]
+    run = comparison.compare([evaluated(tmp_path, range(10), protocol=protocol)])["runs"][0]
+    assert run["extra_data"] is None
+
+
+@pytest.mark.parametrize(("labels", "comparable"), [(PRIVATE, True), (LABELS, False)], ids=["PrivateTest", "other"])
+def test_a_peer_is_comparable_on_private_test_alone(labels, comparable):
+    kept = predictions.Predictions(labels, np.eye(7, dtype=np.float32)[labels], np.arange(len(labels)))
+    peer = SimpleNamespace(method="a peer", source="https://a")
+    data = {"name": "fer2013"}
+    measured = SimpleNamespace(
+        peer=peer, predictions=kept, split="test", data=data, images_per_second=1.0, parameters=1, hindrance=""
+    )
+    assert comparison.compare([], [measured])["peers"][0]["comparable"] == comparable
 
 
 def test_every_published_result_tells_its_protocol_and_source():

@@ -131,7 +131,7 @@ def test_a_peer_that_fails_is_named_with_its_reason(measured, folder, runner, sa
 def compared(measured, folder) -> dict:
     """With a run of ours on the same faces."""
     told = {"data": measured[0].data, "protocol": {**built()["protocol"], "labels": "fer"}}
-    path = evaluated(folder / "ours", range(3), 1000, COUNT, **told)
+    path = evaluated(folder / "ours", range(3), 1000, LABELS, **told)
     return comparison.compare([path], measured)
 
 

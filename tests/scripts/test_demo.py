@@ -17,7 +17,10 @@ from tests.demo.photo import encoded, photo
 from tests.evaluation import browser, made
 
 pytest.importorskip("flask", reason="Flask is not installed: the extra demo brings it")
+pytest.importorskip("selenium", reason="selenium is not installed: the extra test brings it")
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra demo brings it")
+
+from selenium.webdriver.common.keys import Keys
 
 from fer.demo import server
 
@@ -152,6 +155,32 @@ def test_the_camera_takes_a_picture_and_is_closed_again(page):
     shown(page, "document.querySelectorAll('.face').length === 2")
     assert not page.find_element("id", "video").is_displayed()
     assert page.execute_script("return document.getElementById('video').srcObject === null")
+
+
+def test_a_camera_that_two_clicks_opened_is_off_once_it_is_closed(page):
+    page.refresh()
+    page.execute_script("""
+        const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
+        window.opened = [];
+        media.getUserMedia = async (wanted) => {
+          const stream = await open(wanted);
+          window.opened.push(...stream.getTracks());
+          return stream;
+        };
+        document.getElementById("camera").click();
+        document.getElementById("camera").click();
+    """)
+    shown(page, "document.getElementById('video').videoWidth")
+    page.find_element("id", "stop").click()
+    assert page.execute_script("return window.opened.map((track) => track.readyState)") == ["ended"]
+
+
+def test_the_keyboard_stays_on_the_camera_when_it_is_closed(page):
+    page.refresh()
+    page.find_element("id", "camera").send_keys(Keys.ENTER)
+    shown(page, "document.activeElement.id === 'shoot'")
+    page.find_element("id", "stop").send_keys(Keys.ENTER)
+    assert page.execute_script("return document.activeElement.id") == "camera"
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (1100, True), (390, False)], ids=["desk", "dark", "phone"])
