@@ -23,9 +23,9 @@ RUN python3 -m venv /opt/fer \
  && pip install --no-cache-dir --require-hashes --requirement requirements.lock
 COPY setup.py pyproject.toml README.md ./
 COPY fer fer
-RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 COPY scripts scripts
 COPY configs configs
+RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 
 ARG RUN_AS=fer
 USER ${RUN_AS}

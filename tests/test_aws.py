@@ -1,6 +1,5 @@
 """docs/aws.md and configs/aws: every command names programs and flags that exist, and the scripts do what they say."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -96,30 +95,33 @@ def tool(name: str) -> str:
     return found
 
 
-def test_the_launcher_of_sagemaker_asks_for_spot_and_the_checkpoint_folder(monkeypatch):
-    asked = {}
+SDK = {
+    "__init__.py": "",
+    "inputs.py": "def TrainingInput(uri, input_mode):\n    return uri\n",
+    "estimator.py": """
+import json
+class Estimator:
+    def __init__(self, **settings):
+        self.settings = settings
+    def fit(self, inputs, job_name):
+        print(json.dumps({**self.settings, "inputs": inputs, "job_name": job_name}))
+""",
+}
 
-    class Estimator:
-        def __init__(self, **settings):
-            asked.update(settings)
 
-        def fit(self, inputs, job_name):
-            asked.update(inputs=inputs, job_name=job_name)
+def launched(tmp_path: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
+    """Starts the launcher of SageMaker as docs/aws.md does, beside whatever `tmp_path` holds as its SDK."""
+    command = [sys.executable, "configs/aws/sagemaker_launch.py", "--bucket=b", "--role=r", "--image=i", *flags]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
 
-    class Fake:
-        def __init__(self, **names):
-            self.__dict__.update(names)
 
-    monkeypatch.setitem(sys.modules, "sagemaker", Fake())
-    monkeypatch.setitem(sys.modules, "sagemaker.estimator", Fake(Estimator=Estimator))
-    monkeypatch.setitem(sys.modules, "sagemaker.inputs", Fake(TrainingInput=lambda uri, input_mode: uri))
-    monkeypatch.setattr(
-        sys, "argv", ["sagemaker.py", "--bucket=b", "--role=r", "--image=i", "--instances=2", "--hours=3"]
-    )
-    spec = importlib.util.spec_from_file_location("launcher", FOLDER / "sagemaker.py")
-    launcher = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(launcher)
-    launcher.main()
+def test_the_launcher_of_sagemaker_asks_for_spot_and_the_checkpoint_folder(tmp_path):
+    (tmp_path / "sagemaker").mkdir()
+    for name, text in SDK.items():
+        (tmp_path / "sagemaker" / name).write_text(text)
+    done = launched(tmp_path, "--instances=2", "--hours=3")
+    asked = json.loads(done.stdout or done.stderr)
     assert (asked["use_spot_instances"], asked["max_run"], asked["max_wait"]) == (True, 10800, 21600)
     assert (asked["checkpoint_s3_uri"], asked["checkpoint_local_path"]) == (
         "s3://b/checkpoints/compact",
@@ -127,6 +129,52 @@ def test_the_launcher_of_sagemaker_asks_for_spot_and_the_checkpoint_folder(monke
     )
     assert asked["inputs"] == {"tfrecords": "s3://b/tfrecords/fer2013"}
     assert asked["container_entry_point"] == ["bash", f"/fer/{(FOLDER / 'sagemaker_entry.sh').relative_to(ROOT)}"]
+
+
+def test_the_launcher_of_sagemaker_says_what_it_needs(tmp_path):
+    (tmp_path / "sagemaker").mkdir()
+    (tmp_path / "sagemaker" / "__init__.py").write_text("")
+    done = launched(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("The SageMaker SDK cannot be imported (No module named 'sagemaker.estimator'")
+
+
+def test_the_image_is_built_of_what_was_copied_before(tmp_path):
+    before = (ROOT / "Dockerfile").read_text().partition("RUN pip install --no-cache-dir --no-deps")[0]
+    for copied in re.findall(r"^COPY (.+) \S+$", before, re.MULTILINE):
+        for name in copied.split():
+            (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    build = "from setuptools import build_meta; build_meta.build_wheel('.')"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_head_node_and_queue_of_the_cluster_do_not_share_a_subnet():
+    subnets = re.findall(r"subnet-\w{17}", (FOLDER / "cluster.yaml").read_text())
+    assert len(subnets) == len(set(subnets)) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "ran", "ended"),
+    [(0, ["scripts/evaluate.py"], 0), (143, ["requeue 7"], 0), (1, [], 1)],
+    ids=["trained", "stopped in good order", "failed"],
+)
+def test_a_job_of_slurm_that_was_stopped_goes_into_the_queue_again(tmp_path, code, ran, ended):
+    stubs = {
+        "bin/srun": f"exit {code}",
+        "bin/scontrol": f'echo "$@" >> {tmp_path}/log',
+        ".venv/bin/python": f'echo "$1" >> {tmp_path}/log',
+    }
+    for name, line in stubs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "log").touch()
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "BUCKET": "b", "SLURM_JOB_ID": "7"}
+    done = subprocess.run(["bash", str(FOLDER / "slurm.sh")], cwd=tmp_path, env=environment)
+    assert done.returncode == ended
+    assert (tmp_path / "log").read_text().splitlines() == ran
 
 
 STUB = """#!{python}

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -67,6 +68,22 @@ def test_a_command_runs_from_the_wheel_alone_and_finds_the_configurations(wheel,
     )
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert done.stderr.startswith("train.py: nowhere has no manifest.json")
+
+
+@pytest.mark.slow
+def test_the_source_distribution_holds_all_that_is_tracked_but_the_results(root, tmp_path):
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True)
+    tracked = [path for path in listed.stdout.splitlines() if not path.startswith("docs/results/")]
+    for path in tracked:
+        (tmp_path / "checkout" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / path, tmp_path / "checkout" / path)
+    build = BUILD.replace("build_wheel", "build_sdist")
+    done = subprocess.run([sys.executable, "-c", build, "../dist"], cwd=tmp_path / "checkout", capture_output=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert set(tracked) - inside == set()
 
 
 def test_the_version_stands_in_one_place(root):

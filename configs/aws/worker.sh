@@ -13,6 +13,11 @@ CONFIG=${CONFIG:-configs/compact.py}
 HOSTS=${1:?the private addresses of all instances, comma-separated, the chief first}
 INDEX=${2:?the number of this instance in that list, from 0}
 
+if [ ! -x .venv/bin/python ]; then
+  python3 -m venv .venv
+  .venv/bin/pip install --quiet '.[gpu,s3]'
+fi
+
 IFS=, read -r -a hosts <<<"$HOSTS"
 workers=$(printf '"%s:8470",' "${hosts[@]}")
 export TF_CONFIG="{\"cluster\": {\"worker\": [${workers%,}]}, \"task\": {\"type\": \"worker\", \"index\": $INDEX}}"

@@ -1,6 +1,6 @@
 """Starts a training job of SageMaker on spot instances.
 
-    python configs/aws/sagemaker.py --bucket=my-bucket --role=ARN --image=URI
+    python configs/aws/sagemaker_launch.py --bucket=my-bucket --role=ARN --image=URI
 
 Needs the SageMaker SDK where it is started (pip install 'sagemaker>=2.200,<3'), an image of the Dockerfile in ECR,
 built with --build-arg=RUN_AS=root, and the shards in s3://my-bucket/tfrecords/fer2013. The same --name goes on where a
@@ -10,6 +10,7 @@ job of that name stopped. The evaluation lies in model.tar.gz under s3://my-buck
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 ENTRY = ["bash", "/fer/configs/aws/sagemaker_entry.sh"]
@@ -36,8 +37,11 @@ def main() -> None:
     )
     asked = flags.parse_args()
 
-    from sagemaker.estimator import Estimator
-    from sagemaker.inputs import TrainingInput
+    try:
+        from sagemaker.estimator import Estimator
+        from sagemaker.inputs import TrainingInput
+    except ModuleNotFoundError as error:
+        sys.exit(f"The SageMaker SDK cannot be imported ({error}); pip install 'sagemaker>=2.200,<3'.")
 
     estimator = Estimator(
         image_uri=asked.image,
