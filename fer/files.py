@@ -63,7 +63,8 @@ def read_json(path: str, what: str) -> Any:
       what: its name in the message, such as "the manifest".
 
     Raises:
-      UserError: the file is missing, unreadable or not JSON.
+      StorageError: the file cannot be read now.
+      UserError: it is missing or not JSON.
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
@@ -71,9 +72,15 @@ def read_json(path: str, what: str) -> Any:
     except tf.errors.NotFoundError as error:
         raise UserError(f"There is no {path}: {what} is missing.") from error
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"Cannot read {what}, {path}: {reason(error)}.") from error
+        raise unreadable(f"{what}, {path}", error) from error
     except ValueError as error:  # both UnicodeDecodeError and JSONDecodeError
         raise UserError(f"{path} is not valid JSON ({error}): {what} is damaged.") from error
+
+
+def unreadable(named: str, error: Exception) -> UserError:
+    """What to raise where a file cannot be read: a StorageError, unless it is just not there."""
+    absent = isinstance(error, (FileNotFoundError, tf.errors.NotFoundError))
+    return (UserError if absent else StorageError)(f"Cannot read {named}: {reason(error)}.")
 
 
 def sha256(path: str) -> str:

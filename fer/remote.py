@@ -40,9 +40,14 @@ def ready(*texts: str) -> None:
     """Makes TensorFlow understand the paths in some texts (a path, several with commas between them, a configuration).
 
     Raises:
-      UserError: there is an s3:// path, and the extra `s3` is not installed, or its bucket does not exist, is denied
-        or cannot be reached.
+      UserError: there is an s3:// path, and the extra `s3` is not installed, its bucket does not exist, is denied or
+        cannot be reached, or it has two slashes in a row: files would be written to one place and looked for at
+        another.
     """
+    for text in texts:
+        doubled = re.search(r"s3://[^,\s'\"]*?//[^,\s'\"]*", text)
+        if doubled:
+            raise UserError(f"{doubled[0]} has two slashes in a row: write one.")
     for bucket in dict.fromkeys(bucket for text in texts for bucket in re.findall(r"s3://([^/,\s'\"]+)", text)):
         _load_s3()
         _reach(bucket)
@@ -72,7 +77,12 @@ def kept(*paths: str) -> Iterator[None]:
 
     try:
         yield
-    except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+    except (
+        tf.errors.ResourceExhaustedError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.UnimplementedError,
+        tf.errors.InternalError,
+    ):
         raise  # of the device or the program: no store of ours answers with these
     except tf.errors.OpError as error:
         stores = [path for path in paths if is_remote(path)]

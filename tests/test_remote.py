@@ -97,3 +97,14 @@ def test_what_breaks_in_a_store_is_a_sentence_and_what_breaks_elsewhere_is_not()
 def test_a_device_that_is_out_of_memory_is_no_broken_connection():
     with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"), remote.kept("s3://b/run", "/data"):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+
+def test_an_error_of_the_device_is_no_broken_connection():
+    with pytest.raises(tf.errors.InternalError, match="libdevice"), remote.kept("s3://b/run", "/data"):
+        raise tf.errors.InternalError(None, None, "libdevice not found")
+
+
+@pytest.mark.parametrize("text", ["s3://b/runs//a", "a.csv,s3://b/a//", "{'data': 's3://b//a'}"])
+def test_two_slashes_in_a_row_are_refused(text):
+    with pytest.raises(UserError, match=r"^s3://b/\S* has two slashes in a row: write one\."):
+        remote.ready(text)

@@ -14,6 +14,7 @@ Then images a second, by precision and by number of devices, with the efficiency
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import platform
 import statistics
@@ -25,6 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import fer
+from fer import files
 from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.benchmark import placement
@@ -137,9 +139,17 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> 
 
 
 def _checks(settings: Settings, names: Sequence[str], faces: Faces) -> Iterator[Check]:
-    yield check_augmenter(settings, names[0], faces)
-    yield from check_steps(settings, names[0], faces)
-    yield check_input(settings, names, faces)
+    """Every check; one that the device cannot even run has failed, and the others go on."""
+    checks = {
+        "augmenter": lambda: check_augmenter(settings, names[0], faces),
+        **steps_checks(settings, names[0], faces),
+        "input": lambda: check_input(settings, names, faces),
+    }
+    for name, check in checks.items():
+        try:
+            yield check()
+        except tf.errors.OpError as error:
+            yield Check(name, False, f"it cannot be run: {files.reason(error)}")
 
 
 def check_augmenter(settings: Settings, device: str, faces: Faces, augment: policy.Augmenter | None = None) -> Check:
@@ -162,32 +172,38 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
     return Check("augmenter", here > 0 and not elsewhere, found + _named(elsewhere))
 
 
-def check_steps(settings: Settings, device: str, faces: Faces) -> Iterator[Check]:
-    """What the step promises: that it is on the device, trains in mixed_float16, and can be compiled by XLA."""
-    plain = _learned(settings, device, faces, precision="float32")
-    elsewhere = [node for node in plain.convolutions() if node.device != device]
-    yield Check(
-        "device",
-        bool(plain.convolutions()) and not elsewhere,
-        f"{len(plain.convolutions())} convolutions, {len(elsewhere)} not on {device}" + _named(elsewhere),
-    )
-    mixed = _learned(settings, device, faces, precision="mixed_float16")
-    halves = sum(node.dtype == tf.float16 and node.device == device for node in mixed.convolutions())
-    first, last = mixed.losses[0], statistics.mean(mixed.losses[-3:])
-    yield Check(
-        "mixed_float16",
-        halves > 0 and mixed.finite and last < first,
-        f"{halves} convolutions in float16 on {device}; the loss goes from {first:.3f} to {last:.3f}, loss and weights "
-        f"{'are' if mixed.finite else 'are not'} numbers",
-    )
-    compiled = _learned(settings, device, faces, precision="float32", jit_compile=True)
-    clusters = sum(node.compiled and node.device == device for node in compiled.nodes)
-    difference = abs(compiled.losses[0] / plain.losses[0] - 1)
-    yield Check(
-        "xla",
-        clusters > 0 and difference < TOLERANCE,
-        f"{clusters} compiled clusters on {device}; the first loss differs by {difference:.1e} of itself",
-    )
+def steps_checks(settings: Settings, device: str, faces: Faces) -> dict[str, Callable[[], Check]]:
+    """What the step promises, by name: that it is on the device, trains in mixed_float16, and XLA can compile it."""
+    plain = functools.cache(lambda: _learned(settings, device, faces, precision="float32"))
+
+    def on_device() -> Check:
+        convolutions = plain().convolutions()
+        elsewhere = [node for node in convolutions if node.device != device]
+        found = f"{len(convolutions)} convolutions, {len(elsewhere)} not on {device}{_named(elsewhere)}"
+        return Check("device", bool(convolutions) and not elsewhere, found)
+
+    def mixed_float16() -> Check:
+        mixed = _learned(settings, device, faces, precision="mixed_float16")
+        halves = sum(node.dtype == tf.float16 and node.device == device for node in mixed.convolutions())
+        first, last = mixed.losses[0], statistics.mean(mixed.losses[-3:])
+        return Check(
+            "mixed_float16",
+            halves > 0 and mixed.finite and last < first,
+            f"{halves} convolutions in float16 on {device}; the loss goes from {first:.3f} to {last:.3f}, loss and "
+            f"weights {'are' if mixed.finite else 'are not'} numbers",
+        )
+
+    def xla() -> Check:
+        compiled = _learned(settings, device, faces, precision="float32", jit_compile=True)
+        clusters = sum(node.compiled and node.device == device for node in compiled.nodes)
+        difference = abs(compiled.losses[0] / plain().losses[0] - 1)
+        return Check(
+            "xla",
+            clusters > 0 and difference < TOLERANCE,
+            f"{clusters} compiled clusters on {device}; the first loss differs by {difference:.1e} of itself",
+        )
+
+    return {"device": on_device, "mixed_float16": mixed_float16, "xla": xla}
 
 
 def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = WAITING) -> Check:
@@ -210,12 +226,20 @@ def rates(
     counts = sorted({*(2**power for power in range(len(names).bit_length())), len(names)})
     found = []
     for precision in settings.precisions:
-        measured = {count: _rate(settings, names[:count], faces, precision) for count in counts if count <= len(names)}
-        for count, rate in measured.items():
-            efficiency = round(rate / (count * measured[1]), 3)
-            figures = {"images_per_second": round(rate, 1), "efficiency": efficiency}
-            found.append({"precision": precision, "devices": count, **figures})
-            tell(f"{precision} on {count}: {rate:,.0f} images/s, efficiency {efficiency}")
+        of_one = None
+        for count in (count for count in counts if count <= len(names)):
+            entry = {"precision": precision, "devices": count, "images_per_second": None, "efficiency": None}
+            try:
+                rate = _rate(settings, names[:count], faces, precision)
+            except tf.errors.OpError as error:  # out of memory, say: the others may be measured still
+                entry["failure"] = files.reason(error)
+                tell(f"{precision} on {count}: FAILED, {entry['failure']}")
+            else:
+                of_one = rate if count == 1 else of_one
+                entry["images_per_second"] = round(rate, 1)
+                entry["efficiency"] = round(rate / (count * of_one), 3) if of_one else None
+                tell(f"{precision} on {count}: {rate:,.0f} images/s, efficiency {entry['efficiency']}")
+            found.append(entry)
     return found
 
 

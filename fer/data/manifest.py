@@ -126,7 +126,7 @@ def check_sizes(manifest: Manifest) -> None:
             except tf.errors.NotFoundError as error:
                 raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
             except (OSError, tf.errors.OpError) as error:
-                raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
+                raise files.unreadable(path, error) from error
             if size != shard.bytes:
                 raise UserError(
                     f"{path} has {size:,} bytes where {FILE} states {shard.bytes:,}: it is cut short or not of this "

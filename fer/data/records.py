@@ -115,7 +115,7 @@ def read_shard(folder: str, shard: Shard) -> Faces:
     except tf.errors.NotFoundError as error:
         raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
+        raise files.unreadable(path, error) from error
     if len(content) != shard.bytes:
         raise wrong(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
     if hashlib.sha256(content).hexdigest() != shard.sha256:

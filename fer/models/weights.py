@@ -62,16 +62,20 @@ def read(path: str) -> dict[str, np.ndarray]:
     """The arrays of an .npz by their keys, sorted, numbers in them by their value; nothing is unpickled.
 
     Raises:
-      UserError: the file is missing or damaged.
+      StorageError: the file cannot be read now.
+      UserError: it is missing or damaged.
     """
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             content = file.read()
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {key: archive[key] for key in sorted(archive.files, key=_natural)}
     except tf.errors.NotFoundError as error:
         raise UserError(f"There is no weights file {path}.") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, tf.errors.OpError) as error:
+    except (OSError, tf.errors.OpError) as error:
+        raise files.unreadable(path, error) from error
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return {key: archive[key] for key in sorted(archive.files, key=_natural)}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no readable .npz of weights: {files.reason(error)}.") from error
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import optuna
+import tensorflow as tf
 from optuna.trial import FrozenTrial, TrialState
 
-from fer import files
+from fer import files, remote
 from fer.errors import UserError
 from fer.sweep import changes
 from fer.sweep.space import BASE, CHANGE
@@ -71,7 +72,11 @@ def others(sweeps: Sequence[str], plan: Plan) -> dict[str, list[str]]:
         name = os.path.basename(os.path.normpath(sweep))
         if name in found or name in plan.changes:
             raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
-        found[name] = _complete(content["trials"])
+        # Where they lie now: the folder may have been renamed, or made from elsewhere.
+        found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
+        for run in found[name]:
+            if not remote.surely(os.path.join(run, "predictions.npz"), tf.io.gfile.exists):
+                raise UserError(f"{run}, which {sweep}/sweep.json lists as complete, has no predictions.npz.")
     return found
 
 

@@ -6,15 +6,20 @@ sampled, for whoever gets it; so a grid has each of its points exactly once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from fer.errors import UserError
+from fer.config import flat
+from fer.errors import StorageError, UserError
 from fer.sweep.space import CHANGE, Choice, Range, Space, Value, points
 
 NAME = "sweep"
@@ -45,7 +50,8 @@ class Plan:
                 fixed = points(self.space)[trial.number]
                 study.sampler = optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler())
         else:
-            study.sampler = optuna.samplers.TPESampler(seed=self.seed + trial.number)
+            own = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0]
+            study.sampler = optuna.samplers.TPESampler(seed=int(own))
         return {field: _suggest(trial, field, dimension) for field, dimension in self.space.items()}
 
     def of(self, study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
@@ -85,20 +91,51 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
     except Exception as error:  # of the storage's driver, whichever that is
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{told or '--storage=' + storage} cannot be opened for the study ({reason}); --storage takes journal:PATH "
-            "or a database, as in sqlite:///sweep.db."
+            f"{told or '--storage=' + _shown(storage)} cannot be opened for the study ({_shown(reason)}); --storage "
+            "takes journal:PATH or a database, as in sqlite:///sweep.db."
         ) from error
     if "asked" not in study.user_attrs:
         study.set_user_attr("asked", asked)
     found = study.user_attrs["asked"]
     different = [name for name in asked if found.get(name) != asked[name]]
     if different:
-        name = different[0]
         raise UserError(
-            f"{storage} belongs to a sweep with another {name} ({found.get(name)!r}, not {asked[name]!r}); choose "
-            "another --storage and --output, or give the flags of that sweep."
+            f"{_shown(storage)} belongs to a sweep with another {different[0]} "
+            f"({_difference(found.get(different[0]), asked[different[0]])}); choose another --storage and --output, or "
+            "give the flags of that sweep."
         )
     return study
+
+
+@contextlib.contextmanager
+def reached() -> Iterator[None]:
+    """Within it, a storage that was opened and cannot be reached any more becomes a sentence.
+
+    Raises:
+      StorageError: says how to go on.
+    """
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, OSError) as error:
+        reason = _shown(str(error.__cause__ or error).strip().splitlines()[0])
+        raise StorageError(
+            f"The sweep's study cannot be reached ({reason}). What was trained is whole: run the same command again, "
+            "and it goes on from there."
+        ) from error
+
+
+def _shown(text: str) -> str:
+    """A storage's address, or what its driver says of it, without a password."""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", text)
+
+
+def _difference(found: Any, asked: Any) -> str:
+    """In which fields two values differ, or the values where they have none."""
+    if not (isinstance(found, dict) and isinstance(asked, dict)):
+        return f"{found!r}, not {asked!r}"
+    theirs, ours = flat(found), flat(asked)
+    fields = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    return "; ".join(f"{name}: {theirs.get(name)!r}, not {ours.get(name)!r}" for name in fields)
 
 
 def _storage(storage: str) -> optuna.storages.BaseStorage:

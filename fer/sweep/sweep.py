@@ -79,25 +79,33 @@ def run(sweep: Sweep) -> list[str]:
 
     Raises:
       Stopped: a signal asked the sweep to stop; the same command takes up the trial that was under way.
-      StorageError: the disk is full or the store away; so does it then.
-      UserError: see `Sweep.open_study` and `report.others`. A trial that fails is recorded with its reason, and the
-        others go on.
+      StorageError: the disk is full, or the store or the study away; so does it then.
+      UserError: see `Sweep.open_study` and `report.others`, or the data are not there any more: so does it once they
+        are. A trial that fails is recorded with its reason, and the others go on.
     """
     also = report.others(sweep.also, sweep.plan)  # before hours of training, not after them
     shared = sweep.open_study()
-    while (trial := claims.take(shared, sweep.plan)) is not None:
+    while (trial := _taken(sweep, shared)) is not None:
         with claims.alive(shared, trial):
             _train(sweep, shared, trial)
         tf.keras.backend.clear_session()  # the next trial's model is another
-    under_way = len(sweep.plan.of(shared, TrialState.RUNNING))
-    if under_way:
-        print(f"{under_way} trials are still trained by other processes, whose results are not in this report.")
-    return report.write(sweep.output, shared, sweep.plan, sweep.folder, also)
+    with study.reached():
+        under_way = len(sweep.plan.of(shared, TrialState.RUNNING))
+        if under_way:
+            print(f"{under_way} trials are still trained by other processes, whose results are not in this report.")
+        return report.write(sweep.output, shared, sweep.plan, sweep.folder, also)
+
+
+def _taken(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
+    with study.reached():
+        return claims.take(shared, sweep.plan)
 
 
 def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
     """One trial, from its values to its evaluation; what goes wrong in it is its own result."""
-    values, folder = sweep.plan.draw(shared, trial), sweep.folder(trial.number)
+    with study.reached():
+        values = sweep.plan.draw(shared, trial)
+    folder = sweep.folder(trial.number)
     print(f"trial {trial.number} of {sweep.plan.trials}, in {folder}:", flush=True)
     print("  " + ", ".join(f"{field}={value}" for field, value in values.items()), flush=True)
     state = TrialState.COMPLETE
@@ -115,12 +123,15 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
     except StorageError:
         raise  # no fault of the trial: it stays under way, and the same command takes it up
     except (UserError, tf.errors.ResourceExhaustedError) as error:
+        manifest.check_sizes(manifest.read(sweep.data).without_test())  # without data every trial would fail: see `run`
         print(f"trial {trial.number} failed: {files.reason(error)}", flush=True)
-        trial.set_user_attr("failure", files.reason(error))
-        shared.tell(trial, state=TrialState.FAIL)
+        with study.reached():
+            trial.set_user_attr("failure", files.reason(error))
+            shared.tell(trial, state=TrialState.FAIL)
         return
-    trial.set_user_attr("accuracy", accuracy)
-    shared.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
+    with study.reached():
+        trial.set_user_attr("accuracy", accuracy)
+        shared.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
 
 
 def _hook(trial: optuna.Trial):
@@ -128,7 +139,9 @@ def _hook(trial: optuna.Trial):
 
     def on_epoch(entry: dict[str, Any]) -> None:
         _tell(trial, entry)
-        if trial.should_prune():
+        with study.reached():
+            given_up = trial.should_prune()
+        if given_up:
             raise optuna.TrialPruned(
                 f"after epoch {entry['epoch']} its accuracy {entry['validation_accuracy']:.4f} is below the others'"
             )
@@ -145,7 +158,7 @@ def _report_past(trial: optuna.Trial, folder: str) -> None:
 
 
 def _tell(trial: optuna.Trial, entry: dict[str, Any]) -> None:
-    with warnings.catch_warnings():
+    with study.reached(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an epoch that is known already, which changes nothing
         trial.report(entry["validation_accuracy"], entry["epoch"])
 

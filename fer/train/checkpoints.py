@@ -62,15 +62,16 @@ def save(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, An
 def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
     """Puts the newest sound checkpoint into `state`.
 
-    A damaged one is reported and removed, and the one before it taken.
+    A damaged one is reported, and removed once one before it has been taken.
 
     Returns:
       What checkpoint.json holds, or None where there is no checkpoint.
 
     Raises:
+      StorageError: a checkpoint cannot be read now, which says nothing of whether it is sound.
       UserError: there are checkpoints, but none is sound, or the state has another shape.
     """
-    found = steps(folder)
+    found, damaged = steps(folder), {}
     for step in reversed(found):
         place = os.path.join(folder, FORMAT.format(step))
         fault = _fault(place)
@@ -78,8 +79,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
             remote.ready(place)
             fault = _fault(place)
         if fault:
-            print(f"The checkpoint {place} is damaged ({fault}); it is removed and the one before it is used.")
-            _remove(place)
+            damaged[place] = fault
             continue
         try:
             state.read(os.path.join(place, "state")).assert_consumed()
@@ -88,9 +88,15 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
                 f"The checkpoint {place} holds another state than this version's ({files.reason(error)}): go on with "
                 "the software that config.json beside it names under versions, or choose another --workdir."
             ) from error
+        for worse, fault in damaged.items():
+            print(f"The checkpoint {worse} is damaged ({fault}); it is removed, and {os.path.basename(place)} is used.")
+            _remove(worse)
         return files.read_json(os.path.join(place, META), "the checkpoint")
-    if found:
-        raise UserError(f"None of the {len(found)} checkpoints in {folder} was sound; choose another --workdir.")
+    if damaged:
+        told = "; ".join(f"{os.path.basename(place)}: {fault}" for place, fault in damaged.items())
+        raise UserError(
+            f"None of the {len(found)} checkpoints in {folder} is sound ({told}); choose another --workdir."
+        )
     return None
 
 
@@ -132,16 +138,26 @@ def _upload(folder: str, place: str) -> None:
 
 
 def _fault(place: str) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """What is wrong with a checkpoint, or None.
+
+    Raises:
+      StorageError: it cannot be read.
+    """
     try:
         expected = files.read_json(os.path.join(place, META), "the checkpoint")["files"]
+    except StorageError:
+        raise
     except (UserError, KeyError, TypeError):
-        return f"{META} is missing or unreadable"
+        return f"{META} is missing or no record of a checkpoint"
     for name, digest in expected.items():
         path = os.path.join(place, name)
         if not tf.io.gfile.exists(path):
             return f"{name} is missing"
-        if files.sha256(path) != digest:
+        try:
+            changed = files.sha256(path) != digest
+        except (OSError, tf.errors.OpError) as error:
+            raise files.unreadable(path, error) from error
+        if changed:
             return f"{name} has changed since it was written"
     return None
 

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,18 +64,57 @@ def test_the_augmenter_is_on_the_device_and_one_that_is_not_fails(faces):
 
 
 def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces):
-    checks = list(gpu_check.check_steps(SETTINGS, "CPU:1", faces))
+    checks = [check() for check in gpu_check.steps_checks(SETTINGS, "CPU:1", faces).values()]
     assert [check.name for check in checks] == ["device", "mixed_float16", "xla"]
     assert all(check.passed for check in checks), checks
 
 
-def test_waiting_longer_than_the_limit_fails(faces, monkeypatch):
-    under_way = gpu_check._under_way(SETTINGS, ["CPU:1"], faces, "mixed_float16")
-    monkeypatch.setattr(gpu_check, "_under_way", lambda *_: under_way)  # made once for both
-    assert gpu_check.check_input(SETTINGS, ["CPU:1"], faces, limit=1.0).passed
-    failed = gpu_check.check_input(SETTINGS, ["CPU:1"], faces, limit=0.0)
-    assert not failed.passed
-    assert "the limit is 0%" in failed.found
+class Slow:
+    """A feed that is waited for a given time at each batch, as `fer.train.feed.Feed` tells it."""
+
+    def __init__(self, batch, seconds: float):
+        self.batch, self.seconds, self.waited = batch, seconds, 0.0
+
+    def __next__(self):
+        time.sleep(self.seconds)
+        self.waited += self.seconds
+        return self.batch
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(0.0, True), (0.2, False)], ids=["quick", "slow"])
+def test_waiting_longer_than_the_limit_fails(monkeypatch, seconds, passes):
+    made = SimpleNamespace(loss=SimpleNamespace(result=lambda: 0.0))
+    under_way = (lambda batch: time.sleep(0.05), Slow(None, seconds), made)
+    monkeypatch.setattr(gpu_check, "_under_way", lambda *_: under_way)
+    check = gpu_check.check_input(SETTINGS, ["CPU:1"], None)
+    assert check.passed == passes
+    assert float(check.found.partition("%")[0]) == pytest.approx(0 if passes else 80, abs=8)
+
+
+def test_a_check_that_cannot_be_run_has_failed_and_the_others_go_on(monkeypatch):
+    def broken(settings, device, faces, **train):
+        raise tf.errors.InternalError(None, None, "libdevice not found")
+
+    passed = gpu_check.Check("", True, "")
+    monkeypatch.setattr(gpu_check, "_learned", broken)
+    monkeypatch.setattr(gpu_check, "check_augmenter", lambda *_: passed)
+    monkeypatch.setattr(gpu_check, "check_input", lambda *_: passed)
+    checks = list(gpu_check._checks(SETTINGS, ["CPU:1"], None))
+    assert [check.passed for check in checks] == [True, False, False, False, True]
+    assert checks[3] == gpu_check.Check("xla", False, "it cannot be run: libdevice not found")
+
+
+def test_a_rate_that_cannot_be_measured_says_why_and_the_others_are_measured(monkeypatch):
+    def rate(settings, names, faces, precision):
+        if precision == "float32":
+            raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+        return 100.0 * len(names)
+
+    monkeypatch.setattr(gpu_check, "_rate", rate)
+    settings = dataclasses.replace(SETTINGS, precisions=("float32", "mixed_float16"))
+    found = gpu_check.rates(settings, ["GPU:0", "GPU:1"], None)
+    assert [entry["images_per_second"] for entry in found] == [None, None, 100.0, 200.0]
+    assert [entry.get("failure") for entry in found] == ["out of memory", "out of memory", None, None]
 
 
 def test_efficiency_is_the_rate_of_several_devices_against_that_of_one(monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra 
 from fer import files
 from fer.errors import UserError
 from fer.evaluation import eval_json, predictions
-from fer.sweep import changes, space, study, sweep
+from fer.sweep import changes, report, space, study, sweep
 from tests.train import made
 
 
@@ -70,6 +71,16 @@ def test_each_change_is_trained_alone_with_each_seed(swept):
     base = made.experiment()
     alone = [(base.augment.policy, base.model.dropout), ("none", 0.0)]
     assert told == [(seed, *each) for seed in (0, 1) for each in alone]
+
+
+def test_other_sweeps_runs_are_looked_for_where_its_folder_is_now(swept, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(swept.parent / "smoother", moved)
+    plan = study.of_grid({}, space.changes("train.ema_decay=0", made.experiment(), {}))
+    assert report.others([str(moved)], plan) == {"moved": [str(moved / "trial-0000")]}
+    (moved / "trial-0000" / "predictions.npz").unlink()
+    with pytest.raises(UserError, match=r"moved/trial-0000, which .*moved/sweep\.json lists as complete, has no pred"):
+        report.others([str(moved)], plan)
 
 
 def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as_changes(swept):

@@ -1,7 +1,10 @@
 """A sweep as a whole: it is shared, killed, resumed, prunes, and ends with a table and pictures."""
 
+import contextlib
+import dataclasses
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -78,6 +81,33 @@ def test_a_place_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(synthe
     with pytest.raises(StorageError, match="trial-0000"):
         sweep.run(asked)
     assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.RUNNING]
+
+
+def test_data_that_are_gone_end_the_sweep_and_cost_no_trial(synthetic_shards, tmp_path):
+    base, data = made.experiment(steps=2), tmp_path / "shards"
+    data.symlink_to(synthetic_shards.folder)
+    plan = study.Plan(space.grid("seed=0,1", base), True, 2, 0)
+    asked = sweep.Sweep(base, plan, str(data), str(tmp_path / "out"), strategy="one")
+    shared = asked.open_study()
+    data.unlink()
+    trial = sweep._taken(asked, shared)
+    with pytest.raises(UserError, match=r"shards has no manifest\.json"):
+        sweep._train(asked, shared, trial)
+    assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
+
+
+def test_a_study_that_cannot_be_reached_ends_the_sweep_and_costs_no_trial(synthetic_shards, tmp_path):
+    base = made.experiment(steps=2)
+    plan = study.Plan(space.grid("seed=0,1", base), True, 2, 0)
+    storage = f"sqlite:///{tmp_path}/study.db?timeout=0.1"
+    asked = sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), storage, strategy="one")
+    shared = asked.open_study()
+    trial = sweep._taken(asked, shared)
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageError, match=r"The sweep's study cannot be reached \(.*database is locked.*same"):
+            sweep._hook(trial)({"validation_accuracy": 0.5, "epoch": 1})
+    assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 
 def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
@@ -169,6 +199,33 @@ def test_an_output_that_cannot_hold_the_study_is_named(synthetic_shards, tmp_pat
     asked = sweep.Sweep(base, study.of_grid(space.grid("seed=0,1", base)), synthetic_shards.folder, str(output))
     with pytest.raises(UserError, match=rf"^--output={output} cannot be opened for the study \(.*Not a directory"):
         asked.open_study()
+
+
+def test_another_sweeps_study_is_told_by_the_fields_that_differ(synthetic_shards, tmp_path):
+    for seed in (0, 1):
+        base = dataclasses.replace(made.experiment(), seed=seed)
+        plan = study.of_grid(space.grid("model.dropout=0.1", base))
+        asked = sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path))
+        if seed == 0:
+            asked.open_study()
+    with pytest.raises(UserError, match=r"belongs to a sweep with another config \(seed: 0, not 1\); choose"):
+        asked.open_study()
+
+
+def test_a_storages_password_is_not_shown():
+    with pytest.raises(UserError, match=r"postgresql://user:\*\*\*@127\.0\.0\.1:1/x") as refused:
+        study.open_study("postgresql://user:secret@127.0.0.1:1/x", {}, "none", 0)
+    assert "secret" not in str(refused.value)
+
+
+def test_searches_with_neighbouring_seeds_draw_other_points():
+    base = made.experiment()
+    found = space.search("model.dropout=uniform(0.1,0.5)", base)
+    drawn = []
+    for seed in (0, 1):
+        plan, shared = study.Plan(found, False, 12, seed), optuna.create_study()
+        drawn.append({plan.draw(shared, shared.ask())["model.dropout"] for _ in range(plan.trials)})
+    assert len(drawn[0] | drawn[1]) == 24
 
 
 def test_a_study_cannot_lie_in_a_store(synthetic_shards):

@@ -5,7 +5,8 @@ import os
 import pytest
 import tensorflow as tf
 
-from fer.errors import UserError
+from fer import files
+from fer.errors import StorageError, UserError
 from fer.train import checkpoints
 
 
@@ -57,11 +58,27 @@ def test_a_damaged_newest_is_reported_and_the_one_before_used(folder, capsys, da
     assert checkpoints.steps(str(folder)) == [20, 30]
 
 
-def test_no_sound_one_is_a_sentence(folder):
+def test_no_sound_one_is_a_sentence_and_none_is_removed(folder):
     for step in (20, 30, 40):
         (folder / f"step-{step:08d}" / "state.index").write_bytes(b"")
-    with pytest.raises(UserError, match="None of the 3 checkpoints"):
+    with pytest.raises(UserError, match=r"None of the 3 checkpoints.*step-00000020: state\.index has changed"):
         restored(folder)
+    assert checkpoints.steps(str(folder)) == [20, 30, 40]
+
+
+@pytest.mark.parametrize("unreadable", ["read_json", "sha256"])
+def test_one_that_cannot_be_read_now_is_not_a_damaged_one(folder, monkeypatch, unreadable):
+    readable, place = getattr(files, unreadable), "step-00000040"
+
+    def away(path, *arguments):
+        if place in path:
+            raise files.unreadable(path, tf.errors.UnavailableError(None, None, "slow down"))
+        return readable(path, *arguments)
+
+    monkeypatch.setattr(files, unreadable, away)
+    with pytest.raises(StorageError, match=r"Cannot read .*step-00000040/.*: slow down"):
+        restored(folder)
+    assert checkpoints.steps(str(folder)) == [20, 30, 40]
 
 
 @pytest.mark.parametrize(
