@@ -32,7 +32,7 @@ def text(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         "Protocol": _protocol(content),
         "Figures": _figures(content),
         "Known biases and weaknesses": _weaknesses(content),
-        "Licence": _paragraph(_LICENCE),
+        "Licence": _paragraph(_LICENCE.format(others=_OTHERS if _others(record) else "")),
     }
     body = "\n\n".join(f"## {heading}\n\n{section}" for heading, section in sections.items())
     return f"# Model card: the bundled network, {content['model']}\n\n{body}\n"
@@ -53,10 +53,11 @@ _NOT_FOR = (
 )
 _LICENCE = (
     "The code is under the MIT licence. FER-2013's authors gave its images no licence; none of them is in this "
-    "package, and the project claims no rights over them. These weights were computed from those images and are "
-    "offered for research and teaching on the terms of the code, as far as the project can grant them: whoever wants "
-    "to use them otherwise has to settle that question first."
+    "package, and the project claims no rights over them. These weights were computed from those images{others} and "
+    "are offered for research and teaching on the terms of the code, as far as the project can grant them: whoever "
+    "wants to use them otherwise has to settle that question first."
 )
+_OTHERS = ", with the help of other networks, which stand under training data and whose terms docs/reproduce.md tells,"
 
 
 def _what(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -96,10 +97,17 @@ def _teachers(record: Mapping[str, Any]) -> str:
     if not taught_by:
         return ""
     hashes = ", ".join(f"`{each['weights_sha256']}`" for each in taught_by)
+    began = ", ".join(f"`{each['began_with']}`" for each in taught_by if each.get("began_with", "none") != "none")
     return (
         f" The label was {1 - train['teacher_share']:.0%} of what it was taught; the rest was what "
-        f"`{train['teacher']}` saw in the same picture (weights SHA-256 {hashes})."
+        f"`{train['teacher']}` saw in the same picture (weights SHA-256 {hashes}"
+        f"{f'; it had begun with the weights {began}' if began else ''})."
     )
+
+
+def _others(record: Mapping[str, Any]) -> bool:
+    """Whether the network began with weights, or was taught by a network, that came from elsewhere."""
+    return record["config"]["model"]["weights"] != "none" or bool(record.get("teachers"))
 
 
 def _protocol(content: Mapping[str, Any]) -> str:

@@ -152,8 +152,8 @@ def _is_private_test(split: str, faces_of_class: Sequence[int]) -> bool:
 
 
 def _may_know_other_faces(learned: Sequence[dict[str, str] | None]) -> list[str]:
-    """What members began with or were taught by, of which nobody can say here what it had seen; no names of data."""
-    named = [(each["weights"], each["teacher"]) for each in learned if each]
+    """The files of weights that members began with, and their teachers: what these had seen nobody can say here."""
+    named = [(os.path.basename(each["weights"]), each["teacher"]) for each in learned if each]
     return list(dict.fromkeys(name for pair in named for name in pair if name not in ("", "none", "imagenet")))
 
 

@@ -61,7 +61,8 @@ class RunFolder:
         """
         path = os.path.join(self.path, RECORD)
         if remote.surely(path, tf.io.gfile.exists):
-            if files.read_json(path, "the run's config").get("teachers", []) != list(teachers):
+            begun = files.read_json(path, "the run's config").get("teachers", [])
+            if [each["weights_sha256"] for each in begun] != [each["weights_sha256"] for each in teachers]:
                 raise UserError(
                     f"The run in {self.path} was begun with other weights in the folders of config.train.teacher "
                     f"({experiment.train.teacher!r}): put those back, or choose another --workdir."

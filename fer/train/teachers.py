@@ -30,9 +30,14 @@ def read(train: Train) -> list[Trained]:
 
 
 def record(teachers: Sequence[Trained]) -> list[dict[str, str | int]]:
-    """What a run's config.json keeps of them: which weights taught."""
+    """What a run's config.json keeps of them: which weights taught, and what those had begun with."""
     return [
-        {"config_sha256": each.config_sha256, "weights_sha256": each.weights_sha256, "step": each.step}
+        {
+            "config_sha256": each.config_sha256,
+            "weights_sha256": each.weights_sha256,
+            "step": each.step,
+            "began_with": each.config.model.weights,
+        }
         for each in teachers
     ]
 

@@ -68,3 +68,10 @@ def test_the_figures_of_the_document_that_ships_are_those_that_were_measured(roo
     assert document.filled(text, measured) == text, (
         "scripts/benchmark.py --fill=docs/performance.md --output=docs/results/benchmark/benchmark.json sets them"
     )
+
+
+def test_every_suite_that_was_measured_stands_in_the_document_that_ships(root):
+    text = (root / "docs" / "performance.md").read_text()
+    measured = json.loads((root / "docs" / "results" / "benchmark" / "benchmark.json").read_text())["results"]
+    for suite in {result["suite"] for result in measured}:
+        assert f"<!--{suite} / " in text, suite

@@ -108,10 +108,16 @@ def test_the_card_names_the_network_that_taught_it(bundled, folder):
     content = eval_json.read(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     assert "taught" not in bundle_card.text(content, record)
+    assert "from those images and are offered" in " ".join(bundle_card.text(content, record).split())
     record["teachers"] = [{"weights_sha256": "f00d", "config_sha256": "beef", "step": 8}]
     record["config"]["train"] |= {"teacher": "runs/first", "teacher_share": 0.7}
     said = "The label was 30% of what it was taught; the rest was what `runs/first` saw in the same picture"
-    assert f"{said} (weights SHA-256 `f00d`)." in " ".join(bundle_card.text(content, record).split())
+    card = " ".join(bundle_card.text(content, record).split())
+    assert f"{said} (weights SHA-256 `f00d`)." in card
+    assert "from those images, with the help of other networks, which stand under training data" in card
+    record["teachers"][0]["began_with"] = "faces.npz"
+    card = " ".join(bundle_card.text(content, record).split())
+    assert f"{said} (weights SHA-256 `f00d`; it had begun with the weights `faces.npz`)." in card
 
 
 def test_nothing_of_a_machine_enters_the_package(bundled, folder):

@@ -145,7 +145,7 @@ def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
 @pytest.mark.parametrize(
     ("learned_from", "comparable", "remark"),
     [
-        ({"weights": "weights/faces.npz"}, False, "weights/faces.npz may have seen other faces"),
+        ({"weights": "weights/faces.npz"}, False, "faces.npz may have seen other faces; trained on"),
         ({"teacher": "runs/a"}, False, "runs/a may have seen other faces"),
         ({"weights": "imagenet"}, True, "trained on"),
         ({"targets": "posterior"}, True, "with votes of FER+"),

@@ -218,8 +218,14 @@ def test_faces_without_a_label_stop_the_run(synthetic_shards, tmp_path):
         loop.train(made.experiment(), str(data), str(tmp_path / "run"), "one")
 
 
-def test_the_trainer_cannot_open_the_test_split(synthetic_shards):
-    """Promise 3."""
-    assert synthetic_shards.split("test").examples == 40
-    with pytest.raises(UserError, match="test"):
-        synthetic_shards.without_test().split("test")
+def test_a_run_ends_with_the_same_weights_where_the_test_split_is_gone(synthetic_shards, tmp_path):
+    """Promise 3: nothing of it is opened, not even to see that it is whole."""
+    data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
+    loop.train(made.experiment(), str(data), str(tmp_path / "with"), "one")
+    gone = list(data.glob("test-*"))
+    assert gone
+    for shard in gone:
+        shard.unlink()
+    loop.train(made.experiment(), str(data), str(tmp_path / "without"), "one")
+    one, other = (json.loads((tmp_path / name / "best.json").read_text()) for name in ("with", "without"))
+    assert one == other

@@ -59,6 +59,7 @@ def test_the_record_names_the_weights_and_others_are_refused(runs, synthetic_sha
     loop.train(settings, synthetic_shards.folder, pupil, "one")
     best, record = files.read_json(f"{teacher}/best.json", "best"), files.read_json(f"{pupil}/config.json", "record")
     assert [entry["weights_sha256"] for entry in record["teachers"]] == [best["sha256"]]
+    assert [entry["began_with"] for entry in record["teachers"]] == ["none"]
     shutil.rmtree(teacher)
     shutil.copytree(runs[1], teacher)
     with pytest.raises(UserError, match="begun with other weights in the folders of"):
