@@ -118,8 +118,11 @@ def _host() -> str:
     boot = "/proc/sys/kernel/random/boot_id"
     if not os.path.exists(boot):
         return f"{socket.gethostname()}/{uuid.getnode()}"
+    numbered = ""  # of two containers with the host's name, each numbers its own processes
+    with contextlib.suppress(OSError):
+        numbered = os.readlink("/proc/self/ns/pid")
     with open(boot, encoding="ascii") as file:
-        return f"{socket.gethostname()}/{file.read().strip()}"
+        return f"{socket.gethostname()}/{file.read().strip()}/{numbered}"
 
 
 def _began(process: int) -> str:

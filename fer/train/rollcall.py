@@ -64,8 +64,14 @@ def _call(workers: Cluster, server: socket.socket, end: float, seconds: float) -
             index = _index(workers, connection)
             if index is not None:
                 there[index] = connection
-        for connection in there.values():
-            connection.sendall(GO)
+        for index, connection in there.items():
+            try:
+                connection.sendall(GO)
+            except OSError as error:
+                raise UserError(
+                    f"This is {workers.name}, and worker {index} ({workers.workers[index]}) was there and is gone "
+                    f"({error.strerror}): start the same command on all of them again."
+                ) from error
     finally:
         for connection in there.values():
             connection.close()

@@ -78,6 +78,12 @@ def test_a_silent_process_of_another_machine_loses_its_trial_and_a_living_one_ke
     assert [trial and trial.number for trial in again] == [*range(1, plan.trials), None]
 
 
+def test_processes_of_another_container_are_not_looked_for_here(monkeypatch):
+    here, link = claims._host(), os.readlink
+    monkeypatch.setattr(os, "readlink", lambda path: "pid:[1]" if path == "/proc/self/ns/pid" else link(path))
+    assert claims._host() != here
+
+
 def test_what_a_search_draws_depends_on_seed_and_number_alone_as_long_as_the_results_are_the_same(tmp_path):
     found = space.search("optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)", Experiment())
 

@@ -1,7 +1,9 @@
 """Workers wait for each other, not for ever, and say who is missing."""
 
 import concurrent.futures
+import json
 import socket
+import struct
 import time
 
 import pytest
@@ -46,6 +48,22 @@ def test_who_does_not_come_is_named():
     chief, other = together((members[0], 1.0), (members[1], 1.0))
     assert f"1 s went by without worker 2 ({members[2].workers[2]})" in chief
     assert f"worker 1 of 3 ({members[1].workers[1]}), and 1 s went by without worker 0" in other
+
+
+def test_who_came_and_left_again_is_named():
+    members = cluster(3)
+    host, _, port = members[0].workers[0].rpartition(":")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        chief = pool.submit(together, (members[0], 30))
+        time.sleep(0.3)
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(json.dumps({"index": 1, "workers": members[1].workers}).encode() + b"\n")
+            time.sleep(0.3)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, not closed
+        last = pool.submit(together, (members[2], 1.0))
+        (said,) = chief.result()
+        last.result()
+    assert f"worker 1 ({members[1].workers[1]}) was there and is gone (" in said
 
 
 def test_another_list_and_strangers_are_turned_away():
