@@ -143,7 +143,9 @@ def _zipped(name: str, path: str, stream: BinaryIO) -> Iterator[Member]:
 
 def _tarred(name: str, path: str, stream: BinaryIO) -> Iterator[Member]:
     with damage_named(name):
-        archive = tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK)  # noqa: SIM115 - holds nothing of its own
+        archive = tarfile.open(  # noqa: SIM115 - holds nothing of its own
+            fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Header
+        )
     while True:
         with damage_named(name):
             entry = archive.next()
@@ -158,6 +160,19 @@ def _tarred(name: str, path: str, stream: BinaryIO) -> Iterator[Member]:
     with damage_named(name):  # to the end, where the compression's own checksum stands
         while stream.read(CHUNK):
             pass
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header. Python takes a damaged one, or none, for the end; only the blocks that mark the end are it."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
 
 
 def _printable(name: str) -> str:

@@ -93,6 +93,7 @@ def convert(options: Options) -> Manifest:
     output = options.output.rstrip("/")
     remote.ready(output, options.ferplus, options.input)
     remote.check_within(output)
+    _check_apart(output, options.input)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(placing.replaced(output, options.overwrite))
@@ -111,6 +112,14 @@ def convert(options: Options) -> Manifest:
             raise UserError(f"{options.input} holds no face: there is no good row in it.")
         _write(folder, options, survey, spool, rejects, given, pool, workers)
     return manifest.read(output)
+
+
+def _check_apart(output: str, source: str) -> None:
+    """Refuses an output within an input: what is written there would be read, or take part in the input's sum."""
+    for path in filter(None, (path.strip() for path in source.split(","))):
+        inside = os.path.join(os.path.realpath(output), "").startswith(os.path.join(os.path.realpath(path), ""))
+        if inside and not remote.is_remote(path):
+            raise UserError(f"--output={output} lies in {path}, which is read: choose a place outside of it.")
 
 
 def statistics(survey: Survey, train: np.ndarray) -> dict[str, float | None]:

@@ -25,6 +25,7 @@ from fer.errors import UserError
 from fer.remote import is_remote
 
 UNFINISHED = "UNFINISHED"
+WRITTEN = (FILE, "audit.html", "audit.json", "rejects.csv", "class_balance.png", "preview.png", UNFINISHED)
 
 _PARTIAL, _OLD = "partial", "old"
 
@@ -42,7 +43,8 @@ def check(output: str, overwrite: bool) -> None:
     fault = _fault(output)
     if fault:
         raise UserError(
-            f"{output} exists and is no conversion ({fault}): choose another --output, or remove it yourself."
+            f"{output} exists and is no conversion alone ({fault}): choose another --output, or remove what is there "
+            "yourself."
         )
 
 
@@ -110,7 +112,7 @@ def _place(folder: str, place: str) -> None:
 
 
 def _fault(output: str) -> str:
-    """What shows that no conversion wrote a place that exists; "" where one did, or where it is an empty folder.
+    """What shows that a place that exists is not a conversion and nothing else; "" for one, or for an empty folder.
 
     The name of its manifest is not enough: web applications and browser extensions have a file of that name, too.
     """
@@ -132,7 +134,14 @@ def _fault(output: str) -> str:
         and isinstance(found.get("splits"), dict)
         and str(found.get("created_by")).startswith("fer ")
     )
-    return "" if ours else f"its {FILE} was written by something else"
+    if not ours:
+        return f"its {FILE} was written by something else"
+    try:
+        shards = {shard["file"] for split in found["splits"].values() for shard in split["shards"]}
+    except (KeyError, TypeError):
+        return f"its {FILE} is damaged"
+    others = sorted(name for name in tf.io.gfile.listdir(output) if name not in {*WRITTEN, *shards})
+    return f"it also holds {others[0]}" if others else ""
 
 
 def _upload(folder: str, output: str) -> None:

@@ -26,7 +26,8 @@ def assign(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int)
       seed: decides, with the faces' order, which.
 
     Returns:
-      int64 [n], index into SPLITS. Where no class has a face for each fold, all go to train.
+      int64 [n], index into SPLITS. Groups larger than a fold go to train, and all do where no class of the others has
+      a face for each fold, or where they are fewer groups than folds.
     """
     loose = np.flatnonzero((given == NO_SPLIT) | (given == TO_LEARN))
     splits = given.copy()
@@ -34,7 +35,10 @@ def assign(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int)
     lacking = [split for split in (_VALIDATION, _TEST) if not (given == split).any()]
     if _TEST in lacking and (given == TO_LEARN).any():
         lacking.remove(_TEST)
-    if lacking and np.bincount(labels[loose], minlength=1).max() >= FOLDS:
+    _, group, sizes = np.unique(groups[loose], return_inverse=True, return_counts=True)
+    loose = loose[sizes[group.ravel()] <= max(len(loose) / FOLDS, 1)]
+    several = len(np.unique(groups[loose])) >= FOLDS and np.bincount(labels[loose], minlength=1).max() >= FOLDS
+    if lacking and several:
         numbers = _folds(labels[loose], groups[loose], seed)
         for number, split in enumerate(lacking):
             splits[loose[numbers == number]] = split

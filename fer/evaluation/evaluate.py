@@ -10,7 +10,7 @@ from typing import Any, Callable
 import numpy as np
 import tensorflow as tf
 
-from fer import files
+from fer import files, remote
 from fer.data import manifest as manifests
 from fer.data import records
 from fer.errors import UserError
@@ -34,6 +34,7 @@ from fer.evaluation import run as runs
 from fer.labels import CLASSES
 
 SPLITS = ("validation", "test")
+OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png")  # not every evaluation writes these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +154,9 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
         clean = {name: content[name] for name in ("model", "split", "examples", "accuracy", "accuracy_ci95")}
         files.write_json(os.path.join(output, "corruptions.json"), {**clean, **content["corruptions"]})
         names.append("corruptions.json")
+    for name in set(OPTIONAL) - set(names):  # an earlier evaluation's, which would be taken for this one's
+        if remote.surely(os.path.join(output, name), tf.io.gfile.exists):
+            tf.io.gfile.remove(os.path.join(output, name))
     eval_json.write(os.path.join(output, "eval.json"), content)
     return [os.path.join(output, name) for name in names]
 

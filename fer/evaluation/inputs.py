@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import sys
@@ -39,6 +40,7 @@ class Faces(NamedTuple):
     images: np.ndarray  # [n, 48, 48, 1] uint8
     photos: list[Photo]
     faceless: list[str]  # photos without a face
+    pictures: bool = False  # whether any of them came as a picture, and not as a table's row
 
 
 def read(path: str, faces: str = "auto") -> Faces:
@@ -57,14 +59,17 @@ def read(path: str, faces: str = "auto") -> Faces:
     images: list[np.ndarray] = [np.empty([0, SIDE, SIDE, 1], np.uint8)]
     found: list[Photo] = []
     faceless: list[str] = []
+    pictures = False
     for piece in _pieces(path):
         if not isinstance(piece, sources.Pictures):
-            block = table.parse(piece)
+            unlabelled = dataclasses.replace(piece.header, emotion=None, usage=None)
+            block = table.parse(dataclasses.replace(piece, header=unlabelled))
             if block.rejects:
                 raise UserError(f"{block.rejects[0]}; mend or remove that row.")
             names += [str(len(names) + row) for row in block.rows]
             images.append(block.images.reshape(-1, SIDE, SIDE, 1))
             continue
+        pictures = True
         for picture in piece.pictures:
             if faces == "whole" or (faces == "auto" and _is_face(picture)):
                 names.append(picture.path)
@@ -83,7 +88,7 @@ def read(path: str, faces: str = "auto") -> Faces:
             if faceless
             else f"{path} holds 0 faces: there is nothing to predict."
         )
-    return Faces(names, np.concatenate(images), found, faceless)
+    return Faces(names, np.concatenate(images), found, faceless, pictures)
 
 
 def _pieces(path: str) -> Iterable[sources.Piece]:

@@ -46,7 +46,7 @@ def read(manifest: Manifest, split: str, labels: str) -> Labelled:
         chosen = ferplus.majority(faces.votes)
     else:
         chosen = faces.labels
-        if (chosen < 0).any():
+        if (chosen < 0).all():
             raise UserError(f"{where} is not labelled; scripts/predict.py predicts faces without labels.")
     kept = chosen >= 0
     if not kept.any():

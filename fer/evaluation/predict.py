@@ -12,7 +12,7 @@ from fer.evaluation import inputs, photos, predictions
 
 
 def check(source: str, output: str, faces: inputs.Faces, kaggle: bool) -> None:
-    """Looks, before anything is computed, at what `write` would do to the photos in the input.
+    """Looks, before anything is computed, at what `write` would do to the input.
 
     Args:
       source: where `faces` were read.
@@ -21,13 +21,17 @@ def check(source: str, output: str, faces: inputs.Faces, kaggle: bool) -> None:
       kaggle: as of `write`.
 
     Raises:
-      UserError: photos are to be a submission, or their copies would go among them, or over them.
+      UserError: what is to be a submission is no table, or the CSV would replace a file of the input, or copies of
+        photos would go among them, or over them.
     """
+    if kaggle and faces.pictures:
+        raise UserError("--kaggle writes labels in the order of a table's rows; pictures have none: leave it out.")
+    originals, written = os.path.realpath(source), os.path.realpath(output)
+    if written == originals or (f"{written}/".startswith(f"{originals}/") and os.path.exists(written)):
+        raise UserError(f"--output={output} is a file of what --input names, and would be replaced: name another.")
     if not faces.photos:
         return
-    if kaggle:
-        raise UserError("--kaggle writes labels in the order of a table's rows; photos have none: leave it out.")
-    copies, originals = os.path.realpath(_photo_folder(output)), os.path.realpath(source)
+    copies = os.path.realpath(_photo_folder(output))
     if f"{copies}/".startswith(f"{originals}/") or copies == os.path.dirname(originals):
         raise UserError(
             f"Photos with their faces named would go into {_photo_folder(output)}, and so among those that --input "

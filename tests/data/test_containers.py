@@ -71,6 +71,20 @@ def test_an_archive_that_is_cut_short_is_named(kind, share, tmp_path):
         read(path)
 
 
+def test_a_tar_that_ends_or_is_damaged_at_any_header_is_named(tmp_path):
+    whole = tar({f"{number}.csv": CONTENT[:700] for number in range(5)})
+    member, blocks = 3 * 512, 5 * 3  # a header and two blocks of content each, then the mark of the end
+    assert len(read(making.write(tmp_path / "whole", whole))) == 5
+    cut = [whole[: 512 * count] for count in range(1, blocks + 1)]
+    cut += [whole[: member * number + 100] for number in range(1, 5)]
+    changed = [bytearray(whole) for _ in range(1, 5)]
+    for number, content in enumerate(changed, 1):
+        content[member * number + 148] ^= 1  # of the header's own sum
+    for content in (*cut, *changed):
+        with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+            read(making.write(tmp_path / "faces", bytes(content)))
+
+
 @pytest.mark.parametrize("kind", ["gz", "xz", "bz2", "tar.gz", "tar.xz", "zip"])
 def test_a_flipped_bit_in_the_compressed_data_is_named(kind, tmp_path):
     packed = bytearray(PACKED[kind][0])

@@ -54,6 +54,14 @@ def test_every_row_is_in_its_split_with_its_label(source, tmp_path):
     check(run(source, tmp_path), IMAGES, LABELS, [SPLIT_OF[making.USAGES[i % 3]] for i in range(30)])
 
 
+@pytest.mark.parametrize("output", ["in/out", "in"])
+def test_an_output_within_the_input_is_refused_and_nothing_is_left(source, tmp_path, output):
+    folder = os.path.dirname(source)
+    with pytest.raises(UserError, match=rf"--output=.*{output} lies in .*/in, which is read"):
+        run(folder, tmp_path, output, overwrite=True)
+    assert os.listdir(folder) == ["faces.csv"]
+
+
 def test_the_statistics_are_those_of_the_train_split(source, tmp_path):
     made = run(source, tmp_path)
     train = IMAGES[::3] / 255
@@ -313,7 +321,9 @@ def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_wor
     whole = run(large, tmp_path, "whole")
     took = time.monotonic() - start
     outcomes = []
-    for moment in np.linspace(0, 1.5 * took, 20):
+    for moment in (*np.linspace(0, 1.5 * took, 20), *took * 2.0 ** np.arange(1, 7)):
+        if moment > 1.5 * took and any(outcomes):
+            break  # the later moments are for a child that is far slower than the first run
         child = forked(lambda: run(large, tmp_path, workers=2))
         time.sleep(moment)
         os.kill(child, signal.SIGKILL)
@@ -322,7 +332,7 @@ def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_wor
         if outcomes[-1]:
             assert verify(str(tmp_path / "out")).sha256 == whole.sha256
             (tmp_path / "out").rename(tmp_path / f"done-{len(outcomes)}")
-    assert not all(outcomes)
+    assert set(outcomes) == {False, True}
     _, status = os.waitpid(forked(lambda: run(large, tmp_path)), 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert verify(str(tmp_path / "out")).sha256 == whole.sha256

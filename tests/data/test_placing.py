@@ -13,7 +13,8 @@ from fer.errors import UserError
 
 
 def fill(folder: str, content: str) -> None:
-    manifest = {"format_version": 1, "splits": {}, "created_by": "fer 1.0", "name": content}
+    splits = {"train": {"shards": [{"file": "a.tfrecord"}]}}
+    manifest = {"format_version": 1, "splits": splits, "created_by": "fer 1.0", "name": content}
     for name, text in {"a.tfrecord": content, "manifest.json": json.dumps(manifest)}.items():
         with open(os.path.join(folder, name), "w") as file:
             file.write(text)
@@ -111,9 +112,22 @@ def test_what_no_conversion_wrote_is_never_replaced(output, kind):
 )
 def test_a_folder_whose_manifest_no_conversion_wrote_is_never_replaced(tmp_path, manifest, fault):
     (tmp_path / "manifest.json").write_bytes(manifest.encode("latin-1"))
-    with pytest.raises(UserError, match=f"is no conversion \\(its manifest.json {fault}\\): choose another --output"):
+    with pytest.raises(
+        UserError, match=f"is no conversion alone \\(its manifest.json {fault}\\): choose another --output"
+    ):
         place(str(tmp_path), "new", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "b.tfrecord", "notes/today.txt"])
+def test_a_conversion_beside_which_something_else_lies_is_never_replaced(output, name):
+    place(output, "old")
+    other = pathlib.Path(output) / name
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("precious")
+    with pytest.raises(UserError, match=rf"no conversion alone \(it also holds {name.partition('/')[0]}\)"):
+        place(output, "new", overwrite=True)
+    assert (content(output), other.read_text()) == ("old", "precious")
 
 
 def test_the_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):

@@ -75,5 +75,16 @@ def test_a_handful_of_faces_is_all_train():
     assert (splits.assign(np.full(63, NO_SPLIT), few, np.arange(63), seed=0) == 0).all()
 
 
+def test_faces_of_a_few_groups_are_all_train():
+    assert (splits.assign(np.full(20, NO_SPLIT), np.zeros(20, int), np.arange(20) // 10, seed=0) == 0).all()
+
+
+def test_a_group_larger_than_a_fold_trains_and_the_others_are_divided():
+    groups = np.concatenate([np.zeros(60, int), np.arange(1, 201)])
+    divided = splits.assign(np.full(260, NO_SPLIT), np.zeros(260, int), groups, seed=0)
+    assert (divided[:60] == 0).all()
+    assert np.bincount(divided[60:]).tolist() == [160, 20, 20]
+
+
 def test_unlabelled_faces_with_a_split_are_left_alone():
     assert splits.assign(np.array([2, 2]), np.array([-1, -1]), np.arange(2), seed=0).tolist() == [2, 2]

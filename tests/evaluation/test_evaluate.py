@@ -1,5 +1,6 @@
 """An evaluation from run folders and shards, with the shipped network."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -7,8 +8,20 @@ import shutil
 import numpy as np
 import pytest
 
+from fer.data import manifest, records
 from fer.errors import UserError
-from fer.evaluation import bootstrap, corruptions, eval_json, evaluate, gradcam, inference, metrics, predictions, run
+from fer.evaluation import (
+    bootstrap,
+    corruptions,
+    eval_json,
+    evaluate,
+    gradcam,
+    inference,
+    labelled,
+    metrics,
+    predictions,
+    run,
+)
 from fer.labels import FERPLUS_COLUMNS
 from tests.evaluation import made
 
@@ -142,6 +155,8 @@ def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_pa
     assert {"corruptions.json", "corruptions.png"} <= written
     kept = json.loads((tmp_path / "out" / "corruptions.json").read_text())
     assert (kept["kinds"], kept["accuracy"]) == (kinds, plain.content["accuracy"])
+    written = {pathlib.Path(path).name for path in evaluate.write(plain, str(tmp_path / "out"))}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written  # nothing of the evaluation before is left
 
 
 def test_an_output_that_cannot_be_written_is_named(plain, tmp_path, monkeypatch):
@@ -167,6 +182,14 @@ def test_ferplus_without_votes_says_how_to_get_them(folder):
 def test_an_unlabelled_split_points_to_predict(folder):
     with pytest.raises(UserError, match=r"test of .* is not labelled; scripts/predict\.py"):
         evaluate.evaluate(request(folder, split="test"))
+
+
+def test_of_a_split_that_is_labelled_in_part_the_rest_is_left_out(folder, monkeypatch):
+    whole, labels = records.read_split, np.arange(COUNT) % 7
+    labels[:3] = -1
+    monkeypatch.setattr(records, "read_split", lambda *where: dataclasses.replace(whole(*where), labels=labels))
+    scored = labelled.read(manifest.read(str(folder / "faces")), "validation", "fer")
+    assert (scored.left_out, scored.rows.tolist()) == (3, list(range(1003, 1000 + COUNT)))
 
 
 def test_a_split_without_examples_is_refused(folder):

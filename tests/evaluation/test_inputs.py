@@ -42,9 +42,15 @@ def folder_of_pictures(folder: pathlib.Path, faces: np.ndarray) -> str:
 def test_the_challenges_test_csv_is_read_by_row(faces, tmp_path):
     path = tmp_path / "test.csv"
     path.write_text("pixels\n" + "".join(f'"{text}"\n' for text in pixels(faces)))
-    names, found, _, _ = inputs.read(str(path))
+    names, found = inputs.read(str(path))[:2]
     assert names == ["0", "1", "2", "3", "4"]
     np.testing.assert_array_equal(found, faces)
+
+
+def test_labels_and_usage_that_mean_nothing_are_passed_over_too(faces, tmp_path):
+    path, rows = tmp_path / "test.csv", zip(["", "-1", "x", "7", "happy"], pixels(faces))
+    path.write_text("emotion,pixels,Usage\n" + "".join(f"{label},{text},Test\n" for label, text in rows))
+    np.testing.assert_array_equal(inputs.read(str(path)).images, faces)
 
 
 def test_a_compressed_table_is_read_alike(faces, tmp_path):
@@ -56,7 +62,7 @@ def test_a_compressed_table_is_read_alike(faces, tmp_path):
 def test_labels_and_usage_of_fer2013_are_passed_over(faces, tmp_path):
     path = tmp_path / "fer2013.csv"
     path.write_text("emotion,pixels,Usage\n" + "".join(f"3,{text},PrivateTest\n" for text in pixels(faces)))
-    names, found, _, _ = inputs.read(str(path))
+    names, found, *_ = inputs.read(str(path))
     assert names == ["0", "1", "2", "3", "4"]
     np.testing.assert_array_equal(found, faces)
 
@@ -65,13 +71,13 @@ def test_rows_are_counted_through_a_table_of_many_pieces(tmp_path):
     path = tmp_path / "test.csv"
     many = np.repeat(np.arange(250, dtype=np.uint8), 48 * 48).reshape(-1, 48, 48, 1)
     path.write_text("pixels\n" + "\n".join(pixels(many)))
-    names, found, _, _ = inputs.read(str(path))
+    names, found, *_ = inputs.read(str(path))
     assert names == [str(row) for row in range(250)]
     np.testing.assert_array_equal(found, many)
 
 
 def test_a_folder_of_pictures_is_read_by_name(faces, tmp_path):
-    names, found, _, _ = inputs.read(folder_of_pictures(tmp_path / "faces", faces))
+    names, found, *_ = inputs.read(folder_of_pictures(tmp_path / "faces", faces))
     assert names == ["a.png", "b.png", "deeper/c.png"]
     np.testing.assert_array_equal(found, faces[[1, 0, 2]])
 
@@ -79,7 +85,7 @@ def test_a_folder_of_pictures_is_read_by_name(faces, tmp_path):
 def test_a_picture_of_48x48_pixels_alone_is_a_face(faces, tmp_path):
     path = tmp_path / "face.png"
     path.write_bytes(png(faces[0, ..., 0]))
-    names, found, _, _ = inputs.read(str(path))
+    names, found, *_ = inputs.read(str(path))
     assert names == ["face.png"]
     np.testing.assert_array_equal(found, faces[:1])
 
@@ -87,13 +93,13 @@ def test_a_picture_of_48x48_pixels_alone_is_a_face(faces, tmp_path):
 def test_taken_whole_a_coloured_picture_of_another_size_becomes_a_grey_face(tmp_path):
     path = tmp_path / "large.png"
     path.write_bytes(png(np.full((96, 144, 3), (255, 0, 0), np.uint8)))
-    _, found, _, _ = inputs.read(str(path), faces="whole")
+    _, found, *_ = inputs.read(str(path), faces="whole")
     np.testing.assert_array_equal(found, np.full((1, 48, 48, 1), 76))  # 0.299 of 255, ITU-R 601
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is absent; FER_SHARED names the folder of shared/data")
 def test_the_challenges_own_file_holds_3589_faces():
-    names, found, _, _ = inputs.read(str(SHARED))
+    names, found, *_ = inputs.read(str(SHARED))
     assert (names[0], names[-1], found.shape) == ("0", "3588", (3589, 48, 48, 1))
     assert found[0, 0, :4, 0].tolist() == [155, 157, 158, 149]
 
@@ -141,7 +147,7 @@ def test_a_folder_without_faces_is_named(tmp_path):
 
 def test_standard_input_holds_the_bytes_of_a_picture(faces, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(png(faces[0, ..., 0]))))
-    names, found, _, _ = inputs.read("-")
+    names, found, *_ = inputs.read("-")
     assert names == ["stdin"]
     np.testing.assert_array_equal(found, faces[:1])
 

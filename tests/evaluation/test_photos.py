@@ -160,3 +160,20 @@ def test_copies_may_lie_beside_the_photos(folder, tmp_path, monkeypatch, source)
 def test_photos_are_no_submission(folder, tmp_path):
     with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
         predict.check(str(folder), str(tmp_path / "p.csv"), inputs.read(str(folder)), kaggle=True)
+
+
+@pytest.mark.parametrize(("source", "output"), [("a.csv", "./a.csv"), ("a.csv", "link.csv"), ("few", "few/a.png")])
+def test_the_input_is_never_replaced(tmp_path, monkeypatch, source, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("pixels\n" + " ".join(["7"] * 2304) + "\n")
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    (tmp_path / "few").mkdir()
+    Image.new("L", (48, 48)).save(tmp_path / "few" / "a.png")
+    with pytest.raises(UserError, match=r"is a file of what --input names, and would be replaced"):
+        predict.check(source, output, inputs.read(source), kaggle=False)
+
+
+def test_pictures_of_faces_are_no_submission_either(tmp_path):
+    Image.new("L", (48, 48)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
+        predict.check(str(tmp_path), str(tmp_path / "p.csv"), inputs.read(str(tmp_path)), kaggle=True)
