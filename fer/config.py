@@ -16,6 +16,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 OPTIMIZERS = ("sgd", "adamw", "lamb", "radam_lookahead")
 SCHEDULES = ("cosine", "one_cycle", "step", "constant")
 LOSSES = ("cross_entropy", "focal")
+STEPS_PER_CALL = 20  # at most: as often the host looks at the loss
 TARGETS = ("fer", "ferplus", "mixture", "posterior")
 ON_NAN = ("stop", "rollback")
 POOLINGS = ("avg", "max", "avgmax", "gem")
@@ -117,7 +118,7 @@ class Train:
     precision: str = "float32"  # float32 | mixed_bfloat16 | mixed_float16 | auto: what the device is fast in
     tf32: bool = True  # GPUs that can multiply float32 as TensorFloat-32 (10 bits of mantissa) do so; faster
     jit_compile: bool = False  # XLA compiles the forward and backward pass
-    steps_per_call: int = 1  # steps that the host asks for at once: the same bits, and less waiting for the host
+    steps_per_call: int = 1  # steps, 20 at most, that the host asks for at once: the same bits, and less waiting for it
     # fer (its label) | ferplus (the shares of its ten votes) | mixture (half of each) | posterior (half its label, half
     # the labels that faces with such votes have)
     targets: str = "fer"
@@ -172,6 +173,14 @@ class Experiment:
         )
         _check_optimizer(self.optimizer)
         _check_finetune(self.finetune)
+        lookahead = self.optimizer.name == "radam_lookahead"
+        phases = self.finetune.head_epochs > 0 or self.finetune.layer_decay < 1
+        _require(
+            not (lookahead and phases),
+            "optimizer.name",
+            self.optimizer.name,
+            "sgd, adamw or lamb with finetune.head_epochs or layer_decay: Lookahead's own weights know neither",
+        )
         _check_train(self.train)
 
     def to_dict(self) -> dict[str, Any]:
@@ -281,7 +290,8 @@ def _check_train(train: Train) -> None:
     _require(0 < train.global_batch, "train.global_batch", train.global_batch, "1 or more")
     _require(0 < train.accumulation, "train.accumulation", train.accumulation, "1 or more")
     _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
-    _require(0 < train.steps_per_call, "train.steps_per_call", train.steps_per_call, "1 or more")
+    most = STEPS_PER_CALL
+    _require(0 < train.steps_per_call <= most, "train.steps_per_call", train.steps_per_call, f"1 to {most}")
     _require(train.targets in TARGETS, "train.targets", train.targets, " or ".join(TARGETS))
     share = train.teacher_share
     _require(0 < share <= 1, "train.teacher_share", share, "above 0, at most 1; train.teacher='' has no teacher")

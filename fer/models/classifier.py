@@ -106,6 +106,11 @@ def _size(config: Model, chosen: Backbone) -> int:
             f"config.model.auxiliary_heads is on; {config.name}{' with a cut' if config.cut else ''} has none: they "
             "belong to googlenet."
         )
+    if chosen.class_maps and config.pooling == "gem":
+        raise UserError(
+            f"config.model.pooling is gem, a power of what is positive, and {config.name} pools logits, which may be "
+            "negative: choose avg, max or avgmax."
+        )
     return size
 
 

@@ -2,7 +2,8 @@
 
 EfficientNet (Tan and Le 2019, arXiv:1905.11946) without squeeze-and-excitation, with ReLU6 in the place of swish;
 the widths of stem and head and the depths of the first and the last stage are not scaled
-(github.com/tensorflow/tpu, models/official/efficientnet/lite). Layers are named as in Keras' EfficientNet.
+(github.com/tensorflow/tpu, models/official/efficientnet/lite). Layers are named stem, block0 to
+block15 or more, and head, as `layer/index` keys of a file of weights call them.
 """
 
 from __future__ import annotations

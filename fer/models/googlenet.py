@@ -29,7 +29,10 @@ AUXILIARY = ("inception4a_out", "inception4d_out")  # where the auxiliary heads 
 
 
 class LocalResponseNormalization(layers.Layer):
-    """Divides by (1 + 1e-4 / 5 * the sum of squares over 5 channels) ** 0.75 (Krizhevsky et al. 2012, section 3.3)."""
+    """Divides by (1 + 1e-4 / 5 * the sum of squares over 5 channels) ** 0.75.
+
+    The form is that of Krizhevsky et al. 2012, section 3.3, the constants are those of Caffe's GoogLeNet.
+    """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.local_response_normalization(inputs, depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from fer import quiet, remote
 from fer.augment import policy
-from fer.config import Experiment
+from fer.config import STEPS_PER_CALL, Experiment
 from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.data.pipeline import Batch
@@ -45,7 +45,7 @@ from fer.train.rollback import Rollback
 from fer.train.runfolder import RunFolder
 from fer.train.watch import NotANumber, Watch
 
-LOOK = 20  # steps between two looks at the loss: each look waits for the device
+LOOK = STEPS_PER_CALL  # steps between two looks at the loss: each look waits for the device
 
 
 def train(
@@ -84,6 +84,11 @@ def train(
     distribution = devices.strategy(strategy, experiment.train, workers)
     replicas.check(distribution, experiment)
     several = workers if together.several(distribution) else None
+    if workers is not None and len(workers.workers) > 1 and several is None:
+        raise UserError(
+            f"--strategy={strategy} trains on this machine alone, but there are {len(workers.workers)} workers, which "
+            f"would all write {workdir}: leave --strategy out, or start one process."
+        )
     # A worker that is lost is told by `watched`, before it can be taken for a store that is.
     with remote.kept(workdir, data), together.watched(several), together.scratch(several, workdir) as place:
         together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
@@ -108,6 +113,9 @@ def _train(
     labels_of_votes = targets.learned(source, experiment, epoch_steps)
     with distribution.scope():
         taught_by = teachers.read(experiment.train)
+    if taught_by:
+        hashes = (teacher.weights_sha256 for teacher in taught_by)
+        together.check_alike(distribution, {f"teacher, number {number}": each for number, each in enumerate(hashes, 1)})
     run = Run(
         experiment=experiment,
         strategy=distribution,
@@ -124,6 +132,7 @@ def _train(
     score = validation.scorer(
         distribution, run.state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
     )
+    finetuning.begin(run.state.model, experiment, head_only=False)  # for its faults: each phase begins by itself
     folder.record(experiment, shards, teachers.record(taught_by))  # last: a run that cannot start leaves nothing behind
     with stopping.on_signals() as stop, stopping.on_spot_notice(stop) if watch_spot else contextlib.nullcontext():
         run.go(score, stop)
@@ -217,7 +226,7 @@ class Run:
         if self.built is None or self.built[0] != key:
             mix, head_only = key
             weights = None if self.experiment.data.class_weights == "none" else self.weights
-            rates = finetuning.begin(self.state.model, self.experiment, head_only)
+            rates = finetuning.begin(self.state.model, self.experiment, head_only, self.epoch_steps)
             built = step.train_step(
                 self.strategy, self.state, self.experiment, mix, weights, rates, self.teach, self.labels_of_votes
             )

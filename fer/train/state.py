@@ -35,9 +35,10 @@ class State:
         return all(bool(tf.reduce_all(tf.math.is_finite(weight))) for weight in self.model.variables)
 
     def learning_rate(self) -> float:
-        """Of the last step."""
-        rate = self.optimizer.learning_rate
-        return float(tf.convert_to_tensor(rate(self.optimizer.iterations) if callable(rate) else rate))
+        """Of the last step, or of the first before it is made."""
+        rate = self.optimizer.learning_rate  # of Keras' older optimizers a schedule, by the steps before
+        last = tf.maximum(self.optimizer.iterations - 1, 0)
+        return float(tf.convert_to_tensor(rate(last) if callable(rate) else rate))
 
     def loss_scale(self) -> float:
         """By which losses are multiplied under mixed_float16; 1 otherwise."""

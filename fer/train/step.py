@@ -87,7 +87,6 @@ def train_step(
       labels_of_votes: see `fer.train.targets.soft`.
     """
     trained = state.model.trainable_variables if rates is None else [rate.variable for rate in rates]
-    slower = [rate for rate in rates or () if rate.share < 1]
 
     def replica_inputs(batch: Batch, seed: tf.Tensor) -> Inputs:
         inputs = augmented(batch, seed, experiment, mix, labels_of_votes)
@@ -109,7 +108,7 @@ def train_step(
         if experiment.optimizer.sam_rho:
             with sharpness.climbed(strategy, state.model, trained, found, experiment.optimizer.sam_rho):
                 found, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
-        with finetuning.slowed(strategy, slower):
+        with finetuning.slowed(strategy, rates or (), state.optimizer):
             strategy.run(replica_update, args=(found,))
         state.step.assign_add(1)
         if experiment.train.ema_decay:

@@ -93,8 +93,12 @@ def test_statistics_over_all_replicas_are_an_option():
         (Model(name="keras_cv/efficientnetv2_x"), "the nearest is keras_cv/efficientnetv2_"),
         (Model(name="compact", cut="eigth"), "cut names no block of compact: 'eigth'; the nearest is eighth"),
         (Model(name="compact", auxiliary_heads=True), "auxiliary_heads is on; compact has none"),
+        (
+            Model(name="mini_xception", pooling="gem"),
+            "pooling is gem, .* mini_xception pools logits",
+        ),
     ],
-    ids=["unknown", "too small", "unknown preset", "unknown block", "no auxiliary heads"],
+    ids=["unknown", "too small", "unknown preset", "unknown block", "no auxiliary heads", "a power of logits"],
 )
 def test_a_model_that_cannot_be_built_is_named(model, said):
     with pytest.raises(UserError, match=said):

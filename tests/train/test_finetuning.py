@@ -62,16 +62,53 @@ def test_more_blocks_than_there_are_is_a_sentence(settings, model):
 def test_an_update_moves_a_variable_by_its_share(names):
     strategy = devices.mirrored(names)
     with strategy.scope():
-        variable = tf.Variable([1.0, 2.0])
+        variable, optimizer = tf.Variable([1.0, 2.0]), tf.keras.optimizers.SGD()
 
     @tf.function
     def update():
-        with finetuning.slowed(strategy, [Rate(variable, 0.25)]):
+        with finetuning.slowed(strategy, [Rate(variable, 0.25)], optimizer):
             strategy.extended.update(variable, lambda weight: weight.assign_add([4.0, -8.0]))
 
     update()
     for value in strategy.experimental_local_results(variable):
         np.testing.assert_allclose(value, [2.0, 0.0])
+
+
+@pytest.mark.parametrize("thawed", [1, 200])
+def test_a_variable_that_thaws_moves_as_one_that_adam_has_just_begun_with(thawed):
+    """Its first steps are as long as those of a variable that an optimizer of its own has moved as often."""
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    random = np.random.default_rng(0)
+    head, body, alone = (tf.Variable([0.0, 0.0]) for _ in range(3))
+    adam, fresh = (
+        tf.keras.optimizers.AdamW(0.01, weight_decay=0.0, epsilon=1e-12, jit_compile=False) for _ in range(2)
+    )
+    adam.build([head, body])
+    for _ in range(thawed):
+        adam.apply_gradients([(tf.constant([1.0, 1.0]), head)])
+
+    @tf.function
+    def update(gradient):
+        with finetuning.slowed(strategy, [Rate(head, 1.0), Rate(body, 1.0, thawed)], adam):
+            strategy.run(lambda: adam.apply_gradients([(gradient, head), (gradient, body)]))
+
+    for _ in range(30):
+        gradient = tf.constant(random.normal(size=2), tf.float32)
+        update(gradient)
+        fresh.apply_gradients([(gradient, alone)])
+        np.testing.assert_allclose(body, alone, rtol=1e-4)
+
+
+def test_what_thaws_after_the_heads_epochs_knows_how_late_it_is(settings, model):
+    rates = finetuning.begin(model, settings, head_only=False, steps_per_epoch=20)
+    assert {(rate.since, rate.share == 1.0) for rate in rates} == {(0, True), (20, False)}
+
+
+@pytest.mark.parametrize("phases", [FineTune(head_epochs=1), FineTune(layer_decay=0.9)])
+def test_lookahead_whose_own_weights_know_no_phases_is_refused_with_them(settings, phases):
+    settings.finetune, settings.optimizer.name = phases, "radam_lookahead"
+    with pytest.raises(UserError, match=r"optimizer\.name.*radam_lookahead.*sgd, adamw or lamb"):
+        settings.validate()
 
 
 @pytest.mark.parametrize("ema_decay", [0.9, 0.0])

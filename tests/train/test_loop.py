@@ -17,6 +17,7 @@ import tensorflow as tf
 from fer.data import manifest
 from fer.errors import Stopped, UserError
 from fer.train import checkpoints, loop, stopping, telemetry, validation
+from fer.train.cluster import Cluster
 from tests.train import made
 from tests.train.made import final_state, start
 
@@ -136,6 +137,7 @@ def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, 
         ("model.name", "resnet", "no model 'resnet'"),
         ("augment.policy", "flop", "no operation 'flop'"),
         ("train.global_batch", 999, "the train split has only 320 examples"),
+        ("finetune.blocks", 99, "config.finetune.blocks is 99"),
     ],
 )
 def test_a_run_that_cannot_start_leaves_nothing(synthetic_shards, tmp_path, field, value, said):
@@ -144,6 +146,13 @@ def test_a_run_that_cannot_start_leaves_nothing(synthetic_shards, tmp_path, fiel
     setattr(getattr(settings, holder), name, value)
     with pytest.raises(UserError, match=said):
         loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_that_would_each_train_alone_into_one_folder_are_refused(synthetic_shards, tmp_path):
+    workers = Cluster(("127.0.0.1:1", "127.0.0.1:2"), 1)
+    with pytest.raises(UserError, match="--strategy=one trains on this machine alone, but there are 2 workers"):
+        loop.train(made.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one", workers=workers)
     assert not (tmp_path / "run").exists()
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from fer.config import Experiment, Model, Optimizer, Train
 from fer.errors import UserError
 from fer.models import classifier
-from fer.train import optimizers, schedules
+from fer.train import optimizers, schedules, state
 
 addons_alone = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow_addons") is None, reason="TensorFlow Addons runs on TensorFlow 2.15 alone"
@@ -108,6 +108,18 @@ def test_lookahead_goes_half_way_back_every_sixth_step():
         path.append(float(weight[0]))
         expected.append(float(plain[0]))
     np.testing.assert_allclose(path, [*expected[:5], expected[5] / 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", LAMB, LOOKAHEAD])
+def test_the_rate_that_is_told_is_that_of_the_last_step(name):
+    settings = experiment(name=name, learning_rate=0.1, warmup_epochs=1.0)
+    settings.model = Model(name="compact_s", image_size=24)
+    found = state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 10, 100)
+    schedule = schedules.Schedule(settings, 10, 100)
+    variables = found.model.trainable_variables
+    for number in range(3):
+        update(found.optimizer, [tf.zeros_like(each) for each in variables], variables)
+        assert found.learning_rate() == pytest.approx(float(schedule(number)))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", LAMB, LOOKAHEAD])
