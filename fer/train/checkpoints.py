@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -25,14 +26,22 @@ FORMAT = "step-{:08d}"
 META = "checkpoint.json"
 
 
-def save(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, Any]) -> None:
-    """Writes the state after `step` steps, then removes the oldest beyond the newest `KEPT`.
+def save(
+    folder: str,
+    state: tf.train.Checkpoint,
+    step: int,
+    extra: dict[str, Any],
+    planned: Callable[[int], bool] = lambda step: True,
+) -> None:
+    """Writes the state after `step` steps, then removes the oldest beyond the newest `KEPT` and the newest planned one.
 
     Args:
       folder: of the run's checkpoints.
       state: what is saved.
       step: names the checkpoint.
       extra: plain values that `restore` gives back.
+      planned: whether the checkpoint of a step is one that the run makes by itself, and not because it was stopped:
+        the newest of these is what it may have to go back to.
 
     Raises:
       UserError: it cannot be written; earlier checkpoints are untouched.
@@ -55,8 +64,11 @@ def save(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, An
             f"Cannot write the checkpoint {place}: {files.reason(error)}. Earlier checkpoints are whole; make room "
             "and run the same command again."
         ) from error
-    for old in steps(folder)[:-KEPT]:
-        _remove(os.path.join(folder, FORMAT.format(old)))
+    found = steps(folder)
+    kept = {*found[-KEPT:], max(filter(planned, found), default=step)}
+    for old in found:
+        if old not in kept:
+            _remove(os.path.join(folder, FORMAT.format(old)))
 
 
 def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:

@@ -399,4 +399,11 @@ class Run:
     def _checkpoint(self, done: int, seconds: float) -> None:
         self._check_finite(done)
         extra = {"seconds": round(seconds, 1), "rollbacks": [list(each) for each in self.rollbacks]}
-        checkpoints.save(self.folder.checkpoints, self.state.trackable(), done, extra)
+        every, epoch_steps = self.experiment.train.checkpoint_steps, self.epoch_steps
+        checkpoints.save(
+            self.folder.checkpoints,
+            self.state.trackable(),
+            done,
+            extra,
+            lambda step: rollback.is_planned(step, every, epoch_steps),
+        )

@@ -39,6 +39,11 @@ def record(rollbacks: list[Rollback]) -> list[dict[str, Any]]:
     return [{**each._asdict(), "batches_left_out": each.step - each.to} for each in rollbacks]
 
 
+def is_planned(step: int, every: int, epoch_steps: int) -> bool:
+    """Whether a run that is never stopped has a checkpoint of this step; arguments as for `back`."""
+    return step % every == 0 or step % epoch_steps == 0
+
+
 def back(folder: str, rollbacks: list[Rollback], step: int, every: int, epoch_steps: int) -> Rollback:
     """Where a run goes back to from a fault at `step`; the checkpoints after that are removed.
 
@@ -58,9 +63,9 @@ def back(folder: str, rollbacks: list[Rollback], step: int, every: int, epoch_st
             "kept. Lower config.optimizer.learning_rate or set clip_norm, with another --workdir."
         )
     found = checkpoints.steps(folder)
-    regular = [each for each in found if each % every == 0 or each % epoch_steps == 0]
+    planned = [each for each in found if is_planned(each, every, epoch_steps)]
     if not found:
         raise UserError(f"Loss or weights are no numbers any more at step {step}, and {folder} holds no checkpoint.")
-    to = (regular or found)[-1]
+    to = (planned or found)[-1]
     checkpoints.remove_after(folder, to)
     return Rollback(step, to)

@@ -82,8 +82,8 @@ def stopping_after(make, last: int):
 
 
 def killing_after(save, last: int):
-    def saving(folder, state, done, extra):
-        save(folder, state, done, extra)
+    def saving(folder, state, done, *more):
+        save(folder, state, done, *more)
         if done == last:
             raise KeyboardInterrupt
 
