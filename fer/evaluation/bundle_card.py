@@ -87,7 +87,18 @@ def _data(record: Mapping[str, Any]) -> str:
         f"`{data['manifest_sha256']}`), in FER-2013's form (I. J. Goodfellow et al., arXiv:1307.0414): pictures that "
         "an image search found under words for emotions, cut out by a face detector, and labelled with one of seven "
         f"classes. Training began from {start}, with the augmentation `{trained['augment']['policy']}`."
-        f"{_teachers(record)}"
+        f"{_votes(record)}{_teachers(record)}"
+    )
+
+
+def _votes(record: Mapping[str, Any]) -> str:
+    """A sentence on FER+'s votes, if the targets came of them too."""
+    targets = record["config"]["train"]["targets"]
+    if targets == "fer":
+        return ""
+    return (
+        f" Its targets were made of FER+'s votes too (E. Barsoum et al. 2016, arXiv:1608.01041; `targets={targets}` in "
+        "`fer/config.py` says how)."
     )
 
 

@@ -120,6 +120,14 @@ def test_the_card_names_the_network_that_taught_it(bundled, folder):
     assert f"{said} (weights SHA-256 `f00d`; it had begun with the weights `faces.npz`)." in card
 
 
+def test_the_card_says_that_votes_were_learned_from(bundled, folder):
+    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    record = json.loads((folder / "run" / "config.json").read_text())
+    assert "votes too" not in bundle_card.text(content, record)
+    record["config"]["train"]["targets"] = "posterior"
+    assert "Its targets were made of FER+'s votes too" in " ".join(bundle_card.text(content, record).split())
+
+
 def test_nothing_of_a_machine_enters_the_package(bundled, folder):
     for name in ("config.json", "best.json", "eval.json", "MODEL_CARD.md"):
         assert str(folder) not in (folder / "weights" / name).read_text()
