@@ -65,10 +65,12 @@ def in_a_child(work):
 
 
 def place(content, overwrite):
+    splits = {"train": {"shards": [{"file": name} for name in names[:2]]}}
     with placing.replaced(out, overwrite) as folder:
         for name in names:
             with open(os.path.join(folder, name), "w") as file:
-                file.write(json.dumps({"format_version": 1, "splits": {}, "created_by": "fer 1.0", "name": content}))
+                found = {"format_version": 1, "splits": splits, "created_by": "fer 1.0", "name": content}
+                file.write(json.dumps(found))
 
 
 def contents():
