@@ -146,5 +146,6 @@ def _reach(bucket: str) -> None:
     except tf.errors.OpError as error:
         reason = error.message.strip(": ")
         raise StorageError(
-            f"The bucket {bucket} cannot be reached ({reason}): see the network and AWS_REGION."
+            f"The bucket {bucket} cannot be reached ({reason}): see the network and AWS_REGION, and run the same "
+            "command again."
         ) from error
