@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a SageMaker training container runs; configs/aws/sagemaker_launch.py starts it, with a config and flags for training.
+# What a SageMaker training container runs; configs/aws/sagemaker_launch.py starts it, with a config and flags for
+# training.
 #
 # The run folder is SageMaker's checkpoint folder, which it copies to S3 while training goes on and back when a spot
 # instance is replaced. Every host trains, the first one evaluates.

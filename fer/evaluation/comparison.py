@@ -108,14 +108,13 @@ def _run(ours: Ours) -> dict[str, Any]:
     content, protocol = ours.content, ours.content["protocol"]
     named = content["split"] in protocol["selected_on"].split(", ")
     here = eval_json.of_training_data(content)
-    private = _is_private_test(content["split"], np.sum(content["confusion_matrix"], axis=1))
+    elsewhere = _split_fault(content["split"], np.sum(content["confusion_matrix"], axis=1))
     learned = [member.get("learned_from") for member in protocol["members"]]
     unknown = _may_know_other_faces(learned)
     faults = [
         fault
         for holds, fault in (
-            (content["split"] != "test", "not the test split"),
-            (content["split"] == "test" and not private, "a test split that is not FER-2013's PrivateTest"),
+            (elsewhere, elsewhere),
             (named and here, "the split that chose the checkpoint"),
             (named and not here, "a split of this name, but of other shards, chose the checkpoint"),
             (protocol["labels"] != "fer", "scored against FER+'s majority"),
@@ -146,9 +145,11 @@ def _run(ours: Ours) -> dict[str, Any]:
     }
 
 
-def _is_private_test(split: str, faces_of_class: Sequence[int]) -> bool:
-    """Whether this is the very split that published results speak of, and not one of other data by its name."""
-    return split == "test" and tuple(faces_of_class) == PRIVATE_TEST
+def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
+    """Why this is not the split that published results speak of; "" for PrivateTest, known by its faces."""
+    if split != "test":
+        return "not the test split"
+    return "" if tuple(faces_of_class) == PRIVATE_TEST else "a test split that is not FER-2013's PrivateTest"
 
 
 def _may_know_other_faces(learned: Sequence[dict[str, str] | None]) -> list[str]:
@@ -161,10 +162,8 @@ def _peer(measured: peers.Measured) -> dict[str, Any]:
     """As `_run`, of a peer; without figures, but with the reason, where it could not be measured."""
     kept = measured.predictions
     figures = None if kept is None else metrics.measure(kept.labels, evaluate.normalised(kept.probabilities))
-    fault = [] if measured.split == "test" else ["not the test split"]
-    if kept is not None and not fault and not _is_private_test("test", np.bincount(kept.labels, minlength=7)):
-        fault = ["a test split that is not FER-2013's PrivateTest"]
-    remark = "; ".join([*fault, "which data chose its weights is not told"])
+    fault = "" if kept is None else _split_fault(measured.split, np.bincount(kept.labels, minlength=7))
+    remark = "; ".join([*filter(None, [fault]), "which data chose its weights is not told"])
     return {
         "method": measured.peer.method,
         **{name: figures and figures[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
