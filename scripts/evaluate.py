@@ -8,7 +8,7 @@ from fer.evaluation import eval_json, evaluate, inference, labelled, progress
 WORKDIR = cli.define_paths(
     "workdir",
     "Run folder, export (its folder or file) or bundled; several, comma-separated, are an ensemble: their "
-    "probabilities are averaged.",
+    "probabilities are averaged. A member may be a folder of results (eval.json and predictions.npz), too.",
 )
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
 SPLIT = flags.DEFINE_enum("split", "validation", evaluate.SPLITS, "Split to evaluate.")

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer.errors import UserError
-from fer.evaluation import eval_json, evaluate, metrics, peers, predictions, significance
+from fer.evaluation import eval_json, kept, metrics, peers, predictions, significance
 
 SCHEMA_VERSION = 1
 # Faces of each class in PrivateTest, in the order of the labels: FER-2013's totals less Training and PublicTest.
@@ -95,12 +95,8 @@ def _interval(accuracy: float, examples: int | None) -> list[float] | None:
 def _read(path: str) -> Ours:
     content = eval_json.read(path)
     folder = os.path.dirname(path)
-    kept = os.path.join(folder, "predictions.npz")
-    found = predictions.read_npz(kept) if tf.io.gfile.exists(kept) else None
-    if found is not None and len(found.labels) != content["examples"]:
-        raise UserError(f"{kept} holds {len(found.labels)} examples, {path} {content['examples']}: evaluate again.")
-    if found is not None and found.right.sum() != np.trace(content["confusion_matrix"]):
-        raise UserError(f"{kept} and {path} come from different evaluations, for they disagree: evaluate again.")
+    has_predictions = tf.io.gfile.exists(os.path.join(folder, "predictions.npz"))
+    found = kept.read_predictions(folder, content) if has_predictions else None
     return Ours(f"{content['model']} ({folder or '.'})", path, content, found)
 
 
@@ -160,9 +156,9 @@ def _may_know_other_faces(learned: Sequence[dict[str, str] | None]) -> list[str]
 
 def _peer(measured: peers.Measured) -> dict[str, Any]:
     """As `_run`, of a peer; without figures, but with the reason, where it could not be measured."""
-    kept = measured.predictions
-    figures = None if kept is None else metrics.measure(kept.labels, evaluate.normalised(kept.probabilities))
-    fault = "" if kept is None else _split_fault(measured.split, np.bincount(kept.labels, minlength=7))
+    said = measured.predictions
+    figures = None if said is None else metrics.measure(said.labels, predictions.normalised(said.probabilities))
+    fault = "" if said is None else _split_fault(measured.split, np.bincount(said.labels, minlength=7))
     remark = "; ".join([*filter(None, [fault]), "which data chose its weights is not told"])
     return {
         "method": measured.peer.method,
@@ -170,12 +166,12 @@ def _peer(measured: peers.Measured) -> dict[str, Any]:
         "images_per_second": measured.images_per_second,
         "data": measured.data["name"],
         "split": measured.split,
-        "examples": None if kept is None else len(kept.labels),
+        "examples": None if said is None else len(said.labels),
         "tta": "none",
         "members": 1,
         "parameters": measured.parameters,
-        "comparable": kept is not None and not fault,
-        "remark": f"not measured: it {measured.hindrance}" if kept is None else remark,
+        "comparable": said is not None and not fault,
+        "remark": f"not measured: it {measured.hindrance}" if said is None else remark,
         "source": measured.peer.source,
     }
 

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 
 
 def build(
-    runs: Sequence[Run],
+    members: Sequence[dict[str, Any]],
     manifest: Manifest,
     split: str,
     figures: dict[str, Any],
@@ -38,7 +38,7 @@ def build(
     """The content of eval.json; eval.schema.json says what each field means.
 
     Args:
-      runs: the members, at least one.
+      members: what `member` says of each, at least one.
       manifest, split: what was evaluated.
       figures: what `fer.evaluation.metrics.measure` returned, and calibration, without_training_images and
         by_agreement.
@@ -47,12 +47,11 @@ def build(
       labels: fer or ferplus.
       left_out: examples of the split that have no such label.
     """
-    members = [_member(run) for run in runs]
     alone = members[0] if len(members) == 1 else {}
     return {
         "schema_version": SCHEMA_VERSION,
-        "model": " + ".join(member["model"] for member in members),
-        "parameters": sum(member["parameters"] for member in members),
+        "model": " + ".join(each["model"] for each in members),
+        "parameters": sum(each["parameters"] for each in members),
         "split": split,
         "examples": sum(map(sum, figures["confusion_matrix"])),
         **figures,
@@ -77,6 +76,27 @@ def build(
             "scikit-learn": sklearn.__version__,
             "fer": fer.__version__,
         },
+    }
+
+
+def member(run: Run) -> dict[str, Any]:
+    """What eval.json says of one of the networks whose probabilities are averaged."""
+    return {
+        "workdir": run.workdir,
+        "model": run.config.model.name,
+        "parameters": run.parameters,
+        "precision": run.precision,
+        "selected_on": run.selected_on,
+        "config_sha256": run.config_sha256,
+        "checkpoint_step": run.step,
+        "weights_sha256": run.weights_sha256,
+        "trained_on": run.trained_on,
+        "learned_from": {
+            "weights": run.config.model.weights,
+            "targets": run.config.train.targets,
+            "teacher": run.config.train.teacher,
+        },
+        **({"export": run.export} if run.export else {}),
     }
 
 
@@ -117,12 +137,14 @@ def headline(evaluation: dict[str, Any]) -> str:
     """What a person wants to know first, in three lines."""
     low, high = (100 * bound for bound in evaluation["accuracy_ci95"])
     protocol, examples = evaluation["protocol"], evaluation["examples"]
-    exports = [member["export"] for member in protocol["members"] if "export" in member]
+    exports = [each["export"] for each in protocol["members"] if "export" in each]
     exported = f", of them exported: {', '.join(named(export) for export in exports)}" if exports else ""
+    known = sum("kept" in each for each in protocol["members"])
+    earlier = f", {known} of them as evaluated earlier" if known else ""
     return (
         f"{evaluation['model']} on {evaluation['data']['name']}, {evaluation['split']}: {examples:,} examples, labels "
         f"{protocol['labels']} ({protocol['left_out']} left out), test-time augmentation {protocol['tta']}, "
-        f"{len(protocol['members'])} model(s){exported}\n"
+        f"{len(protocol['members'])} model(s){exported}{earlier}\n"
         f"accuracy {100 * evaluation['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f}), "
         f"balanced {100 * evaluation['balanced_accuracy']:.2f} %, macro F1 {evaluation['macro_f1']:.4f}\n"
         f"log loss {evaluation['log_loss']:.4f}, calibration error {evaluation['ece']:.4f}, "
@@ -133,7 +155,7 @@ def headline(evaluation: dict[str, Any]) -> str:
 def of_training_data(evaluation: Mapping[str, Any]) -> bool:
     """Whether the shards that were scored are those that every member was trained on, and whose splits chose it."""
     scored = evaluation["data"]["manifest_sha256"]
-    return all(member["trained_on"]["manifest_sha256"] == scored for member in evaluation["protocol"]["members"])
+    return all(each["trained_on"]["manifest_sha256"] == scored for each in evaluation["protocol"]["members"])
 
 
 def named(export: Mapping[str, str]) -> str:
@@ -147,26 +169,6 @@ def _validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(json.loads(text))
 
 
-def _member(run: Run) -> dict[str, Any]:
-    return {
-        "workdir": run.workdir,
-        "model": run.config.model.name,
-        "parameters": run.parameters,
-        "precision": run.precision,
-        "selected_on": run.selected_on,
-        "config_sha256": run.config_sha256,
-        "checkpoint_step": run.step,
-        "weights_sha256": run.weights_sha256,
-        "trained_on": run.trained_on,
-        "learned_from": {
-            "weights": run.config.model.weights,
-            "targets": run.config.train.targets,
-            "teacher": run.config.train.teacher,
-        },
-        **({"export": run.export} if run.export else {}),
-    }
-
-
 def _joined(members: Sequence[dict[str, Any]], field: str) -> str:
     """The value that all members share, or the different ones."""
-    return ", ".join(dict.fromkeys(member[field] for member in members))
+    return ", ".join(dict.fromkeys(each[field] for each in members))

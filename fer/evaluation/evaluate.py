@@ -22,6 +22,7 @@ from fer.evaluation import (
     gradcam,
     gradcam_plot,
     inference,
+    kept,
     labelled,
     leakage,
     metrics,
@@ -33,6 +34,8 @@ from fer.evaluation import (
 from fer.evaluation import run as runs
 from fer.labels import CLASSES
 
+Member = runs.Run | kept.Kept
+
 SPLITS = ("validation", "test")
 OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png")  # not every evaluation writes these
 
@@ -41,7 +44,7 @@ OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png")  # not every e
 class Request:
     """What is to be evaluated, and how."""
 
-    workdirs: Sequence[str]  # one run, or several whose probabilities are averaged
+    workdirs: Sequence[str]  # one run, or several runs and results of runs, whose probabilities are averaged
     data: str  # folder of shards
     split: str = "validation"
     tta: str = "none"  # one of `fer.evaluation.inference.TTA`
@@ -83,7 +86,7 @@ class Evaluation:
 def evaluate(
     request: Request,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    opened: Sequence[runs.Run] | None = None,
+    opened: Sequence[Member] | None = None,
 ) -> Evaluation:
     """Predicts the split and measures the predictions.
 
@@ -98,14 +101,15 @@ def evaluate(
     """
     manifest = manifests.read(request.data)
     scored = labelled.read(manifest, request.split, request.labels)
-    validation = _validation(manifest, request)
-    opened = opened or [runs.open_run(workdir) for workdir in request.workdirs]
-    models = [run.model for run in opened]
+    opened = opened or _open(request, manifest, scored)
+    earlier = any(isinstance(member, kept.Kept) for member in opened)
+    validation = None if earlier else _validation(manifest, request)  # what was said of it then was not kept
+    models = [member.model for member in opened if isinstance(member, runs.Run)]
     count = len(scored.images)
     images = scored.images if validation is None else np.concatenate([scored.images, validation.images])
     total = len(images) + (robustness.PASSES * count if request.corruptions else 0)
-    prediction = inference.predict(models, images, tta=request.tta, progress=lambda done: progress(done, total))
-    probabilities, beyond = np.split(normalised(prediction.probabilities), [count])
+    prediction = _predict(opened, images, request.tta, lambda done: progress(done, total))
+    probabilities, beyond = np.split(predictions.normalised(prediction.probabilities), [count])
     fit = (
         (scored.labels, probabilities) if request.split == "validation" else validation and (validation.labels, beyond)
     )
@@ -119,7 +123,7 @@ def evaluate(
     if request.corruptions:
         figures["corruptions"] = _corruptions(models, scored, request.tta, lambda done: progress(done, total))
     content = eval_json.build(
-        opened,
+        [told for member in opened for told in _members(member)],
         manifest,
         request.split,
         figures,
@@ -128,10 +132,11 @@ def evaluate(
         labels=request.labels,
         left_out=scored.left_out,
     )
-    kept = predictions.Predictions(scored.labels, prediction.probabilities[:count], scored.rows)
-    # An export has no layers to look into.
-    maps = {} if any(run.export for run in opened) else _maps(models, scored, probabilities)
-    return Evaluation(content, kept, scored.images, _history(opened), maps)
+    said = predictions.Predictions(scored.labels, prediction.probabilities[:count], scored.rows)
+    # An export has no layers to look into, and an evaluation of before no network.
+    blind = earlier or any(run.export for run in opened)
+    maps = {} if blind else _maps(models, scored, probabilities)
+    return Evaluation(content, said, scored.images, _history(opened), maps)
 
 
 def write(evaluation: Evaluation, output: str) -> list[str]:
@@ -142,10 +147,12 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     Raises:
       UserError: a file cannot be written; an eval.json from before is then untouched.
     """
-    content, kept = evaluation.content, evaluation.predictions
+    content, said = evaluation.content, evaluation.predictions
     pictures = _pictures(evaluation)
-    page = report.page(content, kept.labels, normalised(kept.probabilities), kept.rows, evaluation.images, pictures)
-    predictions.write_npz(os.path.join(output, "predictions.npz"), kept)
+    page = report.page(
+        content, said.labels, predictions.normalised(said.probabilities), said.rows, evaluation.images, pictures
+    )
+    predictions.write_npz(os.path.join(output, "predictions.npz"), said)
     for name, picture in pictures.items():
         files.write_bytes(os.path.join(output, name), picture)
     files.write_text(os.path.join(output, "report.html"), page)
@@ -165,7 +172,7 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     """PNG bytes by file name."""
     content, images = evaluation.content, evaluation.images
     title = f"{content['model']} on {content['data']['name']}, {content['split']}"
-    labels, probabilities = evaluation.predictions.labels, normalised(evaluation.predictions.probabilities)
+    labels, probabilities = evaluation.predictions.labels, predictions.normalised(evaluation.predictions.probabilities)
     found = content["calibration"]
     scaled = calibration.scale(probabilities, found["temperature"]) if found else None
     pictures = {
@@ -185,10 +192,32 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     return pictures
 
 
-def normalised(probabilities: np.ndarray) -> np.ndarray:
-    """float32 probabilities as float64 whose rows sum to 1 to the last bit but one, as log loss wants them."""
-    wide = probabilities.astype(np.float64)
-    return wide / wide.sum(axis=1, keepdims=True)
+def _open(request: Request, manifest: manifests.Manifest, scored: labelled.Labelled) -> list[Member]:
+    """Each of `request.workdirs`: a run, or what was kept of an earlier evaluation."""
+    known = [workdir for workdir in request.workdirs if kept.is_kept(workdir)]
+    if known and len(request.workdirs) == 1:
+        raise UserError(f"{known[0]} holds results of a run, not the run: they can be members of an ensemble alone.")
+    if known and request.corruptions:
+        raise UserError(f"--corruptions needs the network itself, and {known[0]} holds results of one alone.")
+    alike = (manifest, request.split, request.tta, request.labels, scored)
+    return [kept.read(each, *alike) if each in known else runs.open_run(each) for each in request.workdirs]
+
+
+def _predict(
+    opened: Sequence[Member], images: np.ndarray, tta: str, progress: Callable[[int], None]
+) -> inference.Prediction:
+    """The mean of what the networks say now and of what was kept of others."""
+    models = [member.model for member in opened if isinstance(member, runs.Run)]
+    known = [member for member in opened if isinstance(member, kept.Kept)]
+    fresh = inference.predict(models, images, tta=tta, progress=progress) if models else None
+    return kept.average(fresh, len(models), known) if known else fresh
+
+
+def _members(member: Member) -> list[dict[str, Any]]:
+    """What eval.json says of it."""
+    if isinstance(member, runs.Run):
+        return [eval_json.member(member)]
+    return [{**each, "kept": member.folder} for each in member.members]
 
 
 def _validation(manifest: manifests.Manifest, request: Request) -> labelled.Labelled | None:
@@ -230,7 +259,7 @@ def _by_agreement(scored: labelled.Labelled, probabilities: np.ndarray) -> list[
     return ferplus.by_agreement(scored.votes, probabilities.argmax(axis=1) == scored.labels)
 
 
-def _history(opened: Sequence[runs.Run]) -> list[dict[str, Any]]:
+def _history(opened: Sequence[Member]) -> list[dict[str, Any]]:
     """The epochs of a single run, where it kept them."""
     alone = len(opened) == 1 and tf.io.gfile.exists(os.path.join(opened[0].workdir, "history.json"))
     return runs.read_history(opened[0].workdir) if alone else []

@@ -35,6 +35,12 @@ class Predictions(NamedTuple):
         return np.array_equal(self.rows, other.rows) and np.array_equal(self.labels, other.labels)
 
 
+def normalised(probabilities: np.ndarray) -> np.ndarray:
+    """float32 probabilities as float64 whose rows sum to 1 to the last bit but one, as log loss wants them."""
+    wide = probabilities.astype(np.float64)
+    return wide / wide.sum(axis=1, keepdims=True)
+
+
 def write_npz(path: str, predictions: Predictions) -> None:
     """Writes the arrays under their names, so that two models can be compared example by example.
 
@@ -50,14 +56,20 @@ def read_npz(path: str) -> Predictions:
     """Reads what `write_npz` wrote.
 
     Raises:
-      UserError: the file is missing or damaged.
+      StorageError: the file cannot be read now.
+      UserError: it is missing or damaged.
     """
     try:
-        with tf.io.gfile.GFile(path, "rb") as file, np.load(io.BytesIO(file.read()), allow_pickle=False) as arrays:
-            return Predictions(*(arrays[name] for name in Predictions._fields))
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = file.read()
     except tf.errors.NotFoundError as error:
         raise UserError(f"There is no {path}; scripts/evaluate.py writes it beside eval.json.") from error
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as error:
+    except (OSError, tf.errors.OpError) as error:
+        raise files.unreadable(path, error) from error
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return Predictions(*(arrays[name] for name in Predictions._fields))
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no readable file of predictions: {files.reason(error)}.") from error
 
 

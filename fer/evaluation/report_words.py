@@ -136,6 +136,8 @@ def provenance(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("its weights, SHA-256", member["weights_sha256"]),
             ("trained on", f"{member['trained_on']['name']}, manifest {member['trained_on']['manifest_sha256']}"),
         ]
+        if "kept" in member:
+            rows.append(("its probabilities, from the evaluation in", member["kept"]))
         if "export" in member:
             export = member["export"]
             what = f"{export['format']}, {export['precision']}, {export['file']}"

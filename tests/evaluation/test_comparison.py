@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -86,16 +87,8 @@ def test_without_predictions_the_runs_still_stand_side_by_side(two, tmp_path):
 
 
 def test_predictions_of_another_evaluation_are_refused(two, tmp_path):
-    other = predictions.Predictions(LABELS[:3], np.full((3, 7), 1 / 7, np.float32), np.arange(3))
-    predictions.write_npz(str(tmp_path / "bad" / "predictions.npz"), other)
-    with pytest.raises(UserError, match=r"bad/predictions\.npz holds 3 examples"):
-        comparison.compare(two)
-
-
-def test_predictions_with_another_accuracy_are_refused(two, tmp_path):
-    wrong = (tmp_path / "good" / "predictions.npz", tmp_path / "bad" / "predictions.npz")
-    wrong[1].write_bytes(wrong[0].read_bytes())
-    with pytest.raises(UserError, match=r"bad/predictions\.npz and .*bad/eval\.json come from different evaluations"):
+    shutil.copy(tmp_path / "good" / "predictions.npz", tmp_path / "bad" / "predictions.npz")
+    with pytest.raises(UserError, match=r"bad/predictions\.npz is not what the eval\.json beside it was made of"):
         comparison.compare(two)
 
 

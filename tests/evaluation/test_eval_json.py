@@ -66,7 +66,7 @@ def built(*members: SimpleNamespace) -> dict:
         splits={"validation": SimpleNamespace(examples=9), "test": SimpleNamespace(examples=4)},
     )
     return eval_json.build(
-        members or (member(),),
+        [eval_json.member(each) for each in members or (member(),)],
         manifest,
         "validation",
         {**figures, "calibration": None, "without_training_images": None, "by_agreement": None},

@@ -66,7 +66,7 @@ def plain(folder, told) -> evaluate.Evaluation:
 
 def test_the_figures_are_those_of_the_kept_predictions(plain):
     kept = plain.predictions
-    probabilities = evaluate.normalised(kept.probabilities)
+    probabilities = predictions.normalised(kept.probabilities)
     expected = metrics.measure(kept.labels, probabilities)
     assert {name: plain.content[name] for name in expected} == expected
     assert plain.content["bootstrap_ci95"] == bootstrap.intervals(kept.labels, probabilities)

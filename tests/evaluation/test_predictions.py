@@ -4,8 +4,9 @@ import csv
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 from fer.evaluation import predictions
 from fer.labels import CLASSES
 
@@ -26,6 +27,15 @@ def test_arrays_come_back_bit_for_bit(some, tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"no .*predictions\.npz"):
+        predictions.read_npz(str(tmp_path / "predictions.npz"))
+
+
+def test_a_store_that_is_away_does_not_make_a_file_damaged(tmp_path, monkeypatch):
+    def throttled(*_):
+        raise tf.errors.UnavailableError(None, None, "slow down")
+
+    monkeypatch.setattr(tf.io.gfile.GFile, "read", throttled)
+    with pytest.raises(StorageError, match=r"Cannot read .*predictions\.npz: slow down"):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 
 

@@ -41,7 +41,7 @@ def evaluation(tmp_path_factory) -> evaluate.Evaluation:
         "without_training_images": None,
         "by_agreement": [{"votes": 9, "examples": COUNT, "accuracy": 0.5}],
     }
-    content = eval_json.build([member()], shards, "validation", figures, 10.0, "flip", "fer", 0)
+    content = eval_json.build([eval_json.member(member())], shards, "validation", figures, 10.0, "flip", "fer", 0)
     kept = Predictions(labels, probabilities.astype(np.float32), 1000 + np.arange(COUNT))
     maps = {position: np.zeros((48, 48), np.float32) for position in range(COUNT)}
     return evaluate.Evaluation(content, kept, images, [], maps)
