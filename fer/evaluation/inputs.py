@@ -19,6 +19,7 @@ from fer.data.pixels import SIDE
 from fer.data.tally import Tally
 from fer.errors import UserError
 from fer.evaluation import photos
+from fer.evaluation.picture_spool import PictureSpool, Spooled
 
 STANDARD_INPUT = "-"
 FACES = ("auto", "find", "whole")  # what a picture holds; see `read`
@@ -28,7 +29,7 @@ MOST_BYTES = 256 << 20  # read from standard input
 class Photo(NamedTuple):
     """A picture in which faces were found."""
 
-    picture: folders.Picture
+    picture: Spooled
     boxes: list[photos.Box]
     first: int  # position of its first face among all
 
@@ -59,7 +60,7 @@ def read(path: str, faces: str = "auto") -> Faces:
     images: list[np.ndarray] = [np.empty([0, SIDE, SIDE, 1], np.uint8)]
     found: list[Photo] = []
     faceless: list[str] = []
-    pictures = False
+    pictures, spool = False, PictureSpool()
     for piece in _pieces(path):
         if not isinstance(piece, sources.Pictures):
             unlabelled = dataclasses.replace(piece.header, emotion=None, usage=None)
@@ -79,7 +80,7 @@ def read(path: str, faces: str = "auto") -> Faces:
             if not boxes:
                 faceless.append(picture.path)
                 continue
-            found.append(Photo(picture, boxes, len(names)))
+            found.append(Photo(spool.add(picture), boxes, len(names)))
             names += [f"{picture.path}#{number}" for number in range(1, len(boxes) + 1)]
             images.append(cuts)
     if not names:

@@ -57,7 +57,7 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
         of_photo = slice(photo.first, photo.first + len(photo.boxes))
         boxes[of_photo] = photo.boxes
         path = os.path.join(_photo_folder(output), _file_name(photo.picture.path))
-        picture = photos.drawn(photos.opened(photo.picture), photo.boxes, probabilities[of_photo])
+        picture = photos.drawn(photos.opened(photo.picture.picture()), photo.boxes, probabilities[of_photo])
         files.write_bytes(path, photos.encoded(picture, path))
         drawn.append(path)
     if kaggle:

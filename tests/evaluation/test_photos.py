@@ -10,6 +10,7 @@ from fer.data import folders, synthetic
 from fer.data.folders import Picture
 from fer.errors import UserError
 from fer.evaluation import inputs, photos, predict
+from fer.evaluation.picture_spool import PictureSpool
 from fer.labels import CLASSES
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
@@ -134,7 +135,7 @@ def test_photos_are_drawn_under_their_own_names_beside_the_csv(folder, tmp_path)
 
 def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
     boxes = [photos.Box(60, 80, 192, 192)]
-    picture = Picture("a.tar:../../a.png", "../../a.png", content(photo))
+    picture = PictureSpool().add(Picture("a.tar:../../a.png", "../../a.png", content(photo)))
     found = inputs.Faces(["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [inputs.Photo(picture, boxes, 0)], [])
     written = predict.write(str(tmp_path / "p.csv"), found, np.eye(7)[:1], kaggle=False)
     assert written[0] == str(tmp_path / "p-photos" / "a.png")

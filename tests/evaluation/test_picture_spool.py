@@ -1,0 +1,37 @@
+"""Photos wait on disk, not in memory."""
+
+import tracemalloc
+
+import pytest
+
+from fer.data.folders import Picture
+from fer.errors import UserError
+from fer.evaluation.picture_spool import PictureSpool
+
+
+def test_pictures_come_back_as_they_were_in_any_order():
+    spool = PictureSpool()
+    pictures = [Picture("in/a.png", "a.png", b"abc"), Picture("in/b.jpg", "b.jpg", b""), Picture("c", "c", b"\0" * 9)]
+    spooled = [spool.add(picture) for picture in pictures]
+    assert [each.picture() for each in reversed(spooled)] == pictures[::-1]
+    late = Picture("d", "d", b"late")
+    assert (spool.add(late).picture(), spooled[0].picture()) == (late, pictures[0])
+
+
+def test_memory_does_not_grow_with_their_number():
+    spool = PictureSpool()
+    tracemalloc.start()
+    try:
+        kept = [spool.add(Picture("n", "p", bytes(1 << 20))) for _ in range(16)]
+        assert tracemalloc.get_traced_memory()[0] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(kept[-1].picture().content) == 1 << 20
+
+
+def test_a_full_disk_is_told_with_the_picture_and_the_folder(monkeypatch):
+    spool = PictureSpool()
+    full = open("/dev/full", "wb", buffering=0)
+    monkeypatch.setattr(spool, "_file", full)
+    with pytest.raises(UserError, match=r"Cannot keep in/a\.png in .*: No space left on device.*TMPDIR"):
+        spool.add(Picture("in/a.png", "a.png", b"abc"))
