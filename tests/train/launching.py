@@ -50,23 +50,34 @@ def start(
     environment: dict[str, str],
     before: Sequence[str] = (),
     program: Sequence[str] = (str(ROOT / "scripts" / "train.py"),),
+    folder: pathlib.Path | None = None,
 ) -> subprocess.Popen:
-    """One worker: scripts/train.py with these flags, these variables besides our own, behind another command."""
+    """One worker: scripts/train.py with these flags, these variables besides our own, behind another command.
+
+    It starts in `folder`, where that is given.
+    """
     command = [*before, sys.executable, *program, *arguments]
     return subprocess.Popen(
         command,
         env={**os.environ, **environment},
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def start_two(config: pathlib.Path, data: str, workdir: pathlib.Path, **how) -> list[subprocess.Popen]:
-    """Two workers on this machine, named by flags; `how` is `start`'s."""
+def start_two(
+    config: pathlib.Path,
+    data: str,
+    workdir: pathlib.Path,
+    folders: Sequence[pathlib.Path | None] = (None, None),
+    **how,
+) -> list[subprocess.Popen]:
+    """Two workers on this machine, named by flags, each started in its folder; `how` is `start`'s."""
     workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
     flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", f"--workers={workers}"]
-    return [start([*flags, f"--worker_index={index}"], {}, **how) for index in (0, 1)]
+    return [start([*flags, f"--worker_index={index}"], {}, folder=folders[index], **how) for index in (0, 1)]
 
 
 def wait_for_step(processes: Sequence[subprocess.Popen], workdir: pathlib.Path, step: int, seconds: float) -> None:

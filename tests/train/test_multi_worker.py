@@ -12,6 +12,7 @@ import pytest
 from fer.data import records
 from fer.errors import Stopped
 from fer.train import calls, checkpoints, devices, loop
+from tests.evaluation import made as made_runs
 from tests.train import launching, made
 from tests.train.made import final_state
 from tests.train.test_rollback import stopping_after
@@ -121,6 +122,22 @@ def test_a_worker_outlives_one_that_is_killed_and_the_same_commands_go_on_to_the
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert f"Going on after step {kept} of {STEPS}" in ended[0][1]
     assert_same_bits(workdir, whole[0])
+
+
+def test_a_worker_whose_teacher_is_another_network_than_the_chiefs_is_told_so(synthetic_shards, tmp_path):
+    """The teacher's path, and so the configuration, is the same on both machines; what lies there is not."""
+    config = launching.config_file(tmp_path, made_settings(teacher="teacher"))
+    for index in (0, 1):
+        made_runs.run(tmp_path / str(index) / "teacher", seed=index)
+    started = launching.start_two(
+        config, synthetic_shards.folder, tmp_path / "run", folders=[tmp_path / "0", tmp_path / "1"]
+    )
+    (chiefs_code, _, chiefs_errors), (code, _, errors) = launching.outcomes(started, LIMIT)
+    assert code == 1, errors
+    assert "Worker 1 was given another teacher, number 1 than worker 0; start the same command on all" in errors
+    assert chiefs_code == 1, chiefs_errors
+    assert "lost another one" in chiefs_errors
+    assert "Traceback" not in errors + chiefs_errors
 
 
 @pytest.mark.slow
