@@ -7,7 +7,7 @@ Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/mobilenet_face.py --data=tfrecords/fer2013 --workdir=runs/mobilenet_face
 
-Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 420 images/s, 29.6 minutes with
+Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 412 images/s, 29.6 minutes with
 tests running beside it.
 Result: 69.5 % (95 %: 68.0 to 71.0) on PublicTest, which chose the checkpoint. See
 docs/results/mobilenet_face/eval.json.

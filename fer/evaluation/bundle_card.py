@@ -57,7 +57,7 @@ _LICENCE = (
     "are offered for research and teaching on the terms of the code, as far as the project can grant them: whoever "
     "wants to use them otherwise has to settle that question first."
 )
-_OTHERS = ", with the help of other networks, which stand under training data and whose terms docs/reproduce.md tells,"
+_OTHERS = ", with the help of other networks (docs/reproduce.md tells what these had learned from, and on what terms),"
 
 
 def _what(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
@@ -65,7 +65,7 @@ def _what(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     size = trained["model"]["image_size"]
     rows = {
         "weights, SHA-256": f"`{member['weights_sha256']}`",
-        "configuration, SHA-256": f"`{member['config_sha256']}` (`config.json`)",
+        "configuration, SHA-256": f"`{member['config_sha256']}` (`config_sha256` in `config.json`)",
         "step of the training": f"{member['checkpoint_step']:,}",
         "trained in": f"{trained['train']['precision']}, seed {trained['seed']}",
         "with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
@@ -81,7 +81,8 @@ def _what(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 def _data(record: Mapping[str, Any]) -> str:
     data, trained = record["data"], record["config"]
     weights = trained["model"]["weights"]
-    start = "random weights" if weights == "none" else f"the weights `{weights}`"
+    told = "docs/reproduce.md tells what these had learned from"
+    start = "random weights" if weights == "none" else f"the weights `{weights}` ({told})"
     return _paragraph(
         f"The {data['examples_per_split']['train']:,} faces of the train split of `{data['name']}` (manifest SHA-256 "
         f"`{data['manifest_sha256']}`), in FER-2013's form (I. J. Goodfellow et al., arXiv:1307.0414): pictures that "

@@ -114,7 +114,7 @@ def test_the_card_names_the_network_that_taught_it(bundled, folder):
     said = "The label was 30% of what it was taught; the rest was what `runs/first` saw in the same picture"
     card = " ".join(bundle_card.text(content, record).split())
     assert f"{said} (weights SHA-256 `f00d`)." in card
-    assert "from those images, with the help of other networks, which stand under training data" in card
+    assert "from those images, with the help of other networks (docs/reproduce.md tells" in card
     record["teachers"][0]["began_with"] = "faces.npz"
     card = " ".join(bundle_card.text(content, record).split())
     assert f"{said} (weights SHA-256 `f00d`; it had begun with the weights `faces.npz`)." in card
