@@ -7,12 +7,13 @@ whole or absent by itself.
 import hashlib
 import json
 import os
+import uuid
 from typing import Any
 
 import tensorflow as tf
 
 from fer.errors import StorageError, UserError
-from fer.remote import is_remote
+from fer.remote import is_remote, surely
 
 CHUNK = 1 << 20  # bytes hashed at a time
 
@@ -24,7 +25,7 @@ def write_bytes(path: str, content: bytes) -> None:
       StorageError: the folder cannot be written to, or the disk is full.
     """
     remote = is_remote(path)
-    beside = path if remote else f"{path}.tmp-{os.getpid()}"
+    beside = path if remote else temporary(path)
     try:
         if not remote:
             tf.io.gfile.makedirs(os.path.dirname(path) or ".")
@@ -38,6 +39,20 @@ def write_bytes(path: str, content: bytes) -> None:
         raise StorageError(
             f"Cannot write {path}: {reason(error)}. Free some space or choose another folder."
         ) from error
+
+
+def temporary(path: str) -> str:
+    """A name beside `path` that no other process writes to, on another machine that shares the disk neither."""
+    return f"{path}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def exists(path: str) -> bool:
+    """Whether something is there; a store that does not answer is no "no".
+
+    Raises:
+      UserError: as `fer.remote.ready`.
+    """
+    return surely(path, tf.io.gfile.exists)
 
 
 def write_text(path: str, text: str) -> None:

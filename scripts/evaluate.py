@@ -23,7 +23,8 @@ OUTPUT = flags.DEFINE_string(
     "output",
     None,
     "Folder of the results. By default the run folder, for validation without --tta and --labels; "
-    "<workdir>/eval-<split>[-<tta>][-ferplus] for the rest; an ensemble and bundled need it.",
+    "<workdir>/eval-<split>[-<tta>][-ferplus] for the rest, and <file>-results of an export that is named by its file; "
+    "an ensemble and bundled need it.",
 )
 
 

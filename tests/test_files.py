@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from fer import files
+from fer import files, remote
 from fer.errors import UserError
 
 
@@ -74,3 +74,21 @@ def test_sha256_is_hashlibs(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"\x00\x01" * 1_000_000)
     assert files.sha256(str(path)) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_processes_that_share_a_number_write_beside_each_other():
+    """As those of two containers may, that share a disk."""
+    names = {files.temporary("a/b.json") for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith("a/b.json.tmp-") for name in names)
+
+
+def test_a_store_that_does_not_answer_is_no_no(monkeypatch):
+    def away(_):
+        raise UserError("The bucket cannot be reached.")
+
+    monkeypatch.setattr(files.tf.io.gfile, "exists", lambda _: False)
+    assert not files.exists("a/local/file")
+    monkeypatch.setattr(remote, "ready", away)
+    with pytest.raises(UserError, match="cannot be reached"):
+        files.exists("s3://bucket/file")

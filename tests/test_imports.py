@@ -80,3 +80,12 @@ def test_only_the_trainers_sealed_manifest_reaches_training():
     calls = [line for path in files_of("train") for line in path.read_text().splitlines() if "manifest.read(" in line]
     assert calls
     assert all(".without_test()" in line for line in calls)
+
+
+@pytest.mark.parametrize("room", ["", *sorted(ROOMS)])
+def test_no_type_is_joined_with_a_bar_outside_of_annotations(room):
+    """Python 3.9 cannot: there, `A | B` of two types is an error when the file is imported."""
+    for path in files_of(room) if room else sorted(PACKAGE.glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            bars = isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)
+            assert not (bars and isinstance(node.value.op, ast.BitOr)), f"{path}, line {node.lineno}: write Union[...]"

@@ -11,7 +11,8 @@ from fer.data.parsing import Piece
 from fer.data.tally import Tally
 from fer.errors import UserError
 
-PICTURES = 64  # in a piece
+PICTURES = 64  # in a piece, at most
+PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
 
 _FOLDERS = "pictures in class folders"
 
@@ -26,7 +27,7 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
     Raises:
       UserError: it is missing, damaged, neither a table nor pictures, or holds several tables or both.
     """
-    found, batch, opened = "", [], containers.own_names(path)
+    found, batch, held, opened = "", [], 0, containers.own_names(path)
     for member in containers.members(path, tally):
         head = member.head()
         if table.is_table(head) or not member.path:  # a file that stands alone has to be a table
@@ -43,9 +44,10 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
             found = _FOLDERS
             batch.append(Picture(member.name, member.path, b"".join(member.chunks()), opened))
-            if len(batch) == PICTURES:
+            held += len(batch[-1].content)
+            if len(batch) == PICTURES or held >= PICTURE_BYTES:
                 yield Pictures(tuple(batch))
-                batch = []
+                batch, held = [], 0
     if batch:
         yield Pictures(tuple(batch))
     if not found:

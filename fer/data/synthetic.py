@@ -57,7 +57,7 @@ def write_csv(path: str, rows: int, seed: int) -> None:
       UserError: `rows` or `seed` is out of its range, or the file cannot be written.
     """
     decks = _decks(rows, seed)
-    beside = f"{path}.tmp-{os.getpid()}"
+    beside = files.temporary(path)
     try:
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
         with tf.io.gfile.GFile(beside, "wb") as file:

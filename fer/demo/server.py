@@ -64,6 +64,8 @@ def application(recognise: Callable[[bytes], recognition.Recognised], said: str,
 
     @app.post("/recognise")
     def recognised() -> Any:
+        if flask.request.content_length is None:  # it would be cut at the limit, not refused
+            flask.abort(411, "Send the picture with its length, not in chunks.")
         return recognition.as_json(recognise(flask.request.get_data(cache=False)))
 
     @app.errorhandler(UserError)

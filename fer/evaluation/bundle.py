@@ -52,6 +52,7 @@ def make(
     run = exports.open_trained(workdir)
     if workdir == runs.BUNDLED:
         raise UserError("--workdir=bundled is a bundle already; name the run to make one of.")
+    _check_output(output)
     data = exports.shards(data, run)
     with tempfile.TemporaryDirectory() as folder:
         weights.save(exports.in_float32(run).weights, os.path.join(folder, WEIGHTS), dtype="float16")
@@ -73,6 +74,13 @@ def make(
             with open(os.path.join(folder, name), "rb") as file:
                 files.write_bytes(os.path.join(output, name), file.read())
     return Bundle(lost, size, [os.path.join(output, name) for name in names])
+
+
+def _check_output(output: str) -> None:
+    """Raises a UserError where another run would be overwritten."""
+    path = os.path.join(output, "best.json")
+    if files.exists(path) and "rounded_to" not in files.read_json(path, "what lies in --output"):
+        raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
 
 
 def _best(run: runs.Run, path: str) -> dict[str, object]:

@@ -65,7 +65,7 @@ def _what(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     size = trained["model"]["image_size"]
     rows = {
         "weights, SHA-256": f"`{member['weights_sha256']}`",
-        "configuration, SHA-256": f"`{member['config_sha256']}` (`config_sha256` in `config.json`)",
+        "`config_sha256` of `config.json`": f"`{member['config_sha256']}`",
         "step of the training": f"{member['checkpoint_step']:,}",
         "trained in": f"{trained['train']['precision']}, seed {trained['seed']}",
         "with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
@@ -125,7 +125,8 @@ def _others(record: Mapping[str, Any]) -> bool:
 def _protocol(content: Mapping[str, Any]) -> str:
     told = content["protocol"]
     left_out = f" {told['left_out']:,} faces without a label are left out." if told["left_out"] else ""
-    chosen = ", so the figures are a little too good" if content["split"] == told["selected_on"] else ""
+    flattered = content["split"] == told["selected_on"] and eval_json.of_training_data(content)
+    chosen = ", so the figures are a little too good" if flattered else ""
     return _paragraph(
         f"Measured with these float16 weights on the {content['examples']:,} faces of the split {content['split']} of "
         f"`{content['data']['name']}`, one look at each.{left_out} The split {told['selected_on']} chose the training "

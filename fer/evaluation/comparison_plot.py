@@ -77,7 +77,9 @@ def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float]
         axes.plot([x, names_at * 0.97], [y, height], color=colour, linewidth=0.4, alpha=0.5, zorder=1)
         weight = "bold" if measured else "normal"
         text = f"{100 * y:.1f}  {_short(result['method'])}"
-        axes.text(names_at, height, text, fontsize=8.5, va="center", color=colour, weight=weight, zorder=4)
+        axes.text(
+            names_at, height, text, fontsize=8.5, va="center", color=colour, weight=weight, zorder=4, parse_math=False
+        )
 
 
 def _apart(values: Sequence[float], line: float) -> list[float]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 import numpy as np
 import tensorflow as tf
 
-from fer import files, remote
+from fer import files
 from fer.data import manifest as manifests
 from fer.data import records
 from fer.errors import UserError
@@ -34,10 +34,10 @@ from fer.evaluation import (
 from fer.evaluation import run as runs
 from fer.labels import CLASSES
 
-Member = runs.Run | kept.Kept
+Member = Union[runs.Run, kept.Kept]
 
 SPLITS = ("validation", "test")
-OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png")  # not every evaluation writes these
+OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png", "curves.png")  # not every evaluation writes these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +102,7 @@ def evaluate(
     manifest = manifests.read(request.data)
     scored = labelled.read(manifest, request.split, request.labels)
     opened = opened or _open(request, manifest, scored)
+    members = _members(opened)
     earlier = any(isinstance(member, kept.Kept) for member in opened)
     validation = None if earlier else _validation(manifest, request)  # what was said of it then was not kept
     models = [member.model for member in opened if isinstance(member, runs.Run)]
@@ -123,7 +124,7 @@ def evaluate(
     if request.corruptions:
         figures["corruptions"] = _corruptions(models, scored, request.tta, lambda done: progress(done, total))
     content = eval_json.build(
-        [told for member in opened for told in _members(member)],
+        members,
         manifest,
         request.split,
         figures,
@@ -161,8 +162,10 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
         clean = {name: content[name] for name in ("model", "split", "examples", "accuracy", "accuracy_ci95")}
         files.write_json(os.path.join(output, "corruptions.json"), {**clean, **content["corruptions"]})
         names.append("corruptions.json")
-    for name in set(OPTIONAL) - set(names):  # an earlier evaluation's, which would be taken for this one's
-        if remote.surely(os.path.join(output, name), tf.io.gfile.exists):
+    trained_here = files.exists(os.path.join(output, "history.json"))  # and so were its curves drawn
+    stale = set(OPTIONAL) - set(names) - ({"curves.png"} if trained_here else set())
+    for name in stale:  # an earlier evaluation's, which would be taken for this one's
+        if files.exists(os.path.join(output, name)):
             tf.io.gfile.remove(os.path.join(output, name))
     eval_json.write(os.path.join(output, "eval.json"), content)
     return [os.path.join(output, name) for name in names]
@@ -213,11 +216,29 @@ def _predict(
     return kept.average(fresh, len(models), known) if known else fresh
 
 
-def _members(member: Member) -> list[dict[str, Any]]:
-    """What eval.json says of it."""
-    if isinstance(member, runs.Run):
-        return [eval_json.member(member)]
-    return [{**each, "kept": member.folder} for each in member.members]
+def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
+    """What eval.json says of each network.
+
+    Raises:
+      UserError: one of them is there twice, and would weigh double.
+    """
+    members: list[dict[str, Any]] = []
+    for member in opened:
+        if isinstance(member, runs.Run):
+            members.append(eval_json.member(member))
+        else:
+            members += [{**each, "kept": member.folder} for each in member.members]
+    seen: dict[tuple[str, str], str] = {}
+    for member in members:
+        network = (member["weights_sha256"], member.get("export", {}).get("sha256", ""))
+        named = member.get("kept", member["workdir"])
+        if network in seen:
+            raise UserError(
+                f"{seen[network]} and {named} hold the same network (step {member['checkpoint_step']:,} of "
+                f"{member['workdir']}), which would weigh double: name it once."
+            )
+        seen[network] = named
+    return members
 
 
 def _validation(manifest: manifests.Manifest, request: Request) -> labelled.Labelled | None:
@@ -261,5 +282,5 @@ def _by_agreement(scored: labelled.Labelled, probabilities: np.ndarray) -> list[
 
 def _history(opened: Sequence[Member]) -> list[dict[str, Any]]:
     """The epochs of a single run, where it kept them."""
-    alone = len(opened) == 1 and tf.io.gfile.exists(os.path.join(opened[0].workdir, "history.json"))
+    alone = len(opened) == 1 and files.exists(os.path.join(opened[0].workdir, "history.json"))
     return runs.read_history(opened[0].workdir) if alone else []

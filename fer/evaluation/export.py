@@ -149,8 +149,8 @@ def _precisions(request: Request) -> tuple[str, ...]:
 
 def _before(output: str, run: runs.Run) -> list[dict[str, Any]]:
     """The exports that the folder holds already, all of the same run."""
-    if not tf.io.gfile.exists(os.path.join(output, export_json.FILE)):
-        if tf.io.gfile.exists(os.path.join(output, "best.json")):
+    if not files.exists(os.path.join(output, export_json.FILE)):
+        if files.exists(os.path.join(output, "best.json")):
             raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")
         return []
     content = export_json.read(output)

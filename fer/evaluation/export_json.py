@@ -64,12 +64,12 @@ def find(workdir: str) -> Found | None:
       UserError: export.json is damaged, or does not list the file.
     """
     workdir = workdir.rstrip("/")
-    if tf.io.gfile.exists(os.path.join(workdir, FILE)):
+    if files.exists(os.path.join(workdir, FILE)):
         content = read(workdir)
         entry = content["exports"][0]
         return Found(content, entry, os.path.join(workdir, entry["file"]))
     folder, name = os.path.split(workdir)
-    if not name or not tf.io.gfile.exists(os.path.join(folder, FILE)):
+    if not name or not files.exists(os.path.join(folder, FILE)):
         return None
     content = read(folder)
     listed = {entry["file"]: entry for entry in content["exports"]}

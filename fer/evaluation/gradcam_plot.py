@@ -34,7 +34,9 @@ def gradcam(
       A PNG. It holds faces of the data: do not publish it where these may not be.
     """
     figure = Figure(figsize=(12.6, 8.0), layout="constrained")
-    figure.suptitle(f"{title}: what spoke for the predicted class (Grad-CAM; bright: much)", fontsize=12)
+    figure.suptitle(
+        f"{title}: what spoke for the predicted class (Grad-CAM; bright: much)", fontsize=12, parse_math=False
+    )
     cells = figure.subplots(4, len(CLASSES))
     for axes in cells.ravel():
         axes.set_xticks([])

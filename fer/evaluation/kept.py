@@ -1,7 +1,7 @@
 """Earlier evaluations as members of an ensemble: what their networks said is known, so the networks need not be there.
 
 A folder of results keeps the probability of each class for each face (predictions.npz) and how they came about
-(eval.json). Averaged with others' they give exactly what evaluating all the networks together gives.
+(eval.json). Averaged with others' they are the probabilities that evaluating all the networks together gives.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from fer import files
 from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.evaluation import eval_json, inference, metrics, predictions
+from fer.evaluation import run as runs
 from fer.evaluation.labelled import Labelled
 
 LOG_LOSS_TOLERANCE = 1e-6  # of the recomputed figure, which other versions of NumPy add up in another order
@@ -34,7 +35,9 @@ class Kept:
 
 def is_kept(folder: str) -> bool:
     """Whether the folder holds an evaluation and nothing that could be evaluated again."""
-    holds = {name: tf.io.gfile.exists(os.path.join(folder, name)) for name in ("eval.json", "best.json", "export.json")}
+    if folder == runs.BUNDLED:
+        return False
+    holds = {name: files.exists(os.path.join(folder, name)) for name in ("eval.json", "best.json", "export.json")}
     return holds["eval.json"] and not holds["best.json"] and not holds["export.json"]
 
 
@@ -76,7 +79,13 @@ def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predic
     """
     path = os.path.join(folder, "predictions.npz")
     said = predictions.read_npz(path)
-    found = metrics.measure(said.labels, predictions.normalised(said.probabilities))
+    try:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = metrics.measure(said.labels, predictions.normalised(said.probabilities))
+    except (ValueError, IndexError, TypeError) as error:
+        raise UserError(
+            f"{path} holds no predictions of seven classes ({files.reason(error)}). Evaluate again."
+        ) from error
     same = found["confusion_matrix"] == content["confusion_matrix"]
     if not same or abs(found["log_loss"] - content["log_loss"]) > LOG_LOSS_TOLERANCE:
         raise UserError(

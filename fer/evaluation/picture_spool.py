@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from typing import BinaryIO
 
 from fer import files
 from fer.data.folders import Picture
@@ -29,23 +30,24 @@ class PictureSpool:
     """The bytes of pictures in a file without a name: it is gone when nothing refers to it, or the process ends."""
 
     def __init__(self) -> None:
-        """Opens it in the system's folder for such files."""
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the pictures in it
+        self._file: BinaryIO | None = None  # opened for the first picture
 
     def add(self, picture: Picture) -> Spooled:
         """Sets a picture down.
 
         Raises:
-          UserError: the disk is full.
+          UserError: there is no folder for such files, or the disk is full.
         """
         try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the pictures in it
             start = self._file.seek(0, 2)
             self._file.write(picture.content)
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"Cannot keep {picture.name} in {tempfile.gettempdir()}: {files.reason(error)}. Free some space, or "
-                "name another folder in TMPDIR."
+                f"Cannot keep {picture.name} in a temporary file: {files.reason(error)}. Free some space, or name "
+                "another folder in TMPDIR."
             ) from error
         return Spooled(self, picture.name, picture.path, start, len(picture.content))
 

@@ -57,7 +57,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
     axes.set_ylabel("true (and how many)", fontsize=11)
     _thin_grid(axes, len(classes))
     accuracy = counts.trace() / max(counts.sum(), 1)
-    axes.set_title(f"{title}\naccuracy {100 * accuracy:.2f} %, n = {counts.sum():,}", fontsize=12)
+    axes.set_title(f"{title}\naccuracy {100 * accuracy:.2f} %, n = {counts.sum():,}", fontsize=12, parse_math=False)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1.0))
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
@@ -140,7 +140,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, scaled: np.ndarra
         width = 1 / metrics.CALIBRATION_BINS / (len(series) + 0.5)
         middle = (np.arange(len(bins)) + 0.5) / len(bins) + (offset - (len(series) - 1) / 2) * width
         below.bar(middle, bins[:, 0] / len(labels), width, color=colour)
-    axes.set_title(title, fontsize=12)
+    axes.set_title(title, fontsize=12, parse_math=False)
     axes.set_ylabel("accuracy")
     axes.legend(frameon=False, loc="upper left")
     axes.set_ylim(0, 1)
@@ -167,7 +167,7 @@ def roc_and_precision_recall(labels: np.ndarray, probabilities: np.ndarray, titl
       A PNG; the legends tell the areas. Classes without examples, or without others, have no curve.
     """
     figure = Figure(figsize=(14, 5.6), layout="constrained")
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(title, fontsize=12, parse_math=False)
     roc, precision_recall = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     for index, (name, colour) in enumerate(zip(CLASSES, COLOURS)):
@@ -216,7 +216,9 @@ def mistakes(
     wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: WORST_ROWS * WORST_COLUMNS]
     figure = Figure(figsize=(12.6, 9.2), layout="constrained")
-    figure.suptitle(f"{title}: the {len(worst)} most confident of {total or len(wrong):,} mistakes", fontsize=12)
+    figure.suptitle(
+        f"{title}: the {len(worst)} most confident of {total or len(wrong):,} mistakes", fontsize=12, parse_math=False
+    )
     cells = figure.subplots(WORST_ROWS, WORST_COLUMNS).ravel()
     for axes in cells:
         axes.set_axis_off()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -51,12 +53,12 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
     Raises:
       UserError: a file cannot be written.
     """
-    drawn = []
+    drawn: list[str] = []
     boxes: list[tuple[int, ...]] = [()] * len(faces.names)
     for photo in faces.photos:
         of_photo = slice(photo.first, photo.first + len(photo.boxes))
         boxes[of_photo] = photo.boxes
-        path = os.path.join(_photo_folder(output), _file_name(photo.picture.path))
+        path = _unused(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), drawn)
         picture = photos.drawn(photos.opened(photo.picture.picture()), photo.boxes, probabilities[of_photo])
         files.write_bytes(path, photos.encoded(picture, path))
         drawn.append(path)
@@ -65,6 +67,13 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
     else:
         predictions.write_csv(output, faces.names, probabilities, boxes if faces.photos else None)
     return [*drawn, output]
+
+
+def _unused(path: str, used: Sequence[str]) -> str:
+    """The path, with a number before its ending where an archive holds two pictures of one name."""
+    stem, ending = os.path.splitext(path)
+    numbered = (f"{stem}-{number}{ending}" for number in itertools.count(2))
+    return path if path not in used else next(other for other in numbered if other not in used)
 
 
 def _photo_folder(output: str) -> str:

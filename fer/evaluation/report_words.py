@@ -142,7 +142,9 @@ def provenance(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             export = member["export"]
             what = f"{export['format']}, {export['precision']}, {export['file']}"
             rows += [("its export, which was measured", what), ("the export's SHA-256", export["sha256"])]
-    rows.append(("speed here", f"{content['images_per_second']:.0f} images/s"))
+    earlier = any("kept" in member for member in content["protocol"]["members"])
+    where = "speed, with the times of earlier evaluations as they were measured then" if earlier else "speed here"
+    rows.append((where, f"{content['images_per_second']:.0f} images/s"))
     return [*rows, ("versions", ", ".join(f"{name} {version}" for name, version in content["versions"].items()))]
 
 

@@ -60,7 +60,9 @@ def plot(found: dict[str, Any], clean: float, image: np.ndarray, title: str) -> 
       A PNG. It holds a face of the data: do not publish it where these may not be.
     """
     figure = Figure(figsize=(13, 7.4), layout="constrained")
-    figure.suptitle(f"{title}: mean accuracy under corruption {100 * found['mean_accuracy']:.1f} %", fontsize=12)
+    figure.suptitle(
+        f"{title}: mean accuracy under corruption {100 * found['mean_accuracy']:.1f} %", fontsize=12, parse_math=False
+    )
     grid = figure.add_gridspec(4, 4, height_ratios=[3, 1, 3, 1])
     for place, (name, kind) in enumerate(found["kinds"].items()):
         row, column = 2 * (place // 4), place % 4

@@ -39,8 +39,7 @@ def open_run(workdir: str) -> Run:
     """
     if workdir == BUNDLED:
         return _bundled()
-    is_run = tf.io.gfile.exists(os.path.join(workdir, "best.json"))
-    found = None if is_run else export_json.find(workdir)
+    found = _export(workdir)
     if found is not None:
         return _exported(workdir, found)
     if not tf.io.gfile.isdir(workdir):
@@ -78,7 +77,7 @@ def results_folder(workdir: str) -> str:
     """
     if workdir == BUNDLED:
         raise UserError(f"--output is missing: {BUNDLED} names a network within the package; name a folder.")
-    found = export_json.find(workdir)
+    found = _export(workdir)
     by_file = found is not None and os.path.normpath(found.path) == os.path.normpath(workdir)
     return f"{os.path.splitext(workdir.rstrip('/'))[0]}-results" if by_file else workdir
 
@@ -94,6 +93,11 @@ def read_history(workdir: str) -> list[dict[str, Any]]:
     if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
         raise UserError(f"{path} is not a list of epochs: it is damaged.")
     return history
+
+
+def _export(workdir: str) -> export_json.Found | None:
+    """The export that `workdir` names, if it names one and no run."""
+    return None if files.exists(os.path.join(workdir, "best.json")) else export_json.find(workdir)
 
 
 def _bundled() -> Run:

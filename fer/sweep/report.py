@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import optuna
-import tensorflow as tf
 from optuna.trial import FrozenTrial, TrialState
 
-from fer import files, remote
+from fer import files
 from fer.errors import UserError
 from fer.sweep import changes
 from fer.sweep.space import BASE, CHANGE
@@ -75,7 +74,7 @@ def others(sweeps: Sequence[str], plan: Plan) -> dict[str, list[str]]:
         # Where they lie now: the folder may have been renamed, or made from elsewhere.
         found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
         for run in found[name]:
-            if not remote.surely(os.path.join(run, "predictions.npz"), tf.io.gfile.exists):
+            if not files.exists(os.path.join(run, "predictions.npz")):
                 raise UserError(f"{run}, which {sweep}/sweep.json lists as complete, has no predictions.npz.")
     return found
 

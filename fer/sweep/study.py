@@ -104,6 +104,11 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
             f"({_difference(found.get(different[0]), asked[different[0]])}); choose another --storage and --output, or "
             "give the flags of that sweep."
         )
+    if list(found.get("space", {})) != list(asked.get("space", {})):  # the number of a trial is a place in a grid
+        raise UserError(
+            f"{_shown(storage)} belongs to a sweep with its fields in another order ({'; '.join(found['space'])}): "
+            "give them in that order."
+        )
     return study
 
 

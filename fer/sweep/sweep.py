@@ -152,7 +152,7 @@ def _hook(trial: optuna.Trial):
 def _report_past(trial: optuna.Trial, folder: str) -> None:
     """Tells the study the epochs of a trial that is taken up again: its process may have died before it could."""
     path = os.path.join(folder, "history.json")
-    if tf.io.gfile.exists(path):
+    if files.exists(path):
         for entry in files.read_json(path, "the run's history"):
             _tell(trial, entry)
 

@@ -101,3 +101,13 @@ def test_an_empty_folder_is_named(tmp_path):
 def test_the_form_is_said(tmp_path):
     piece = next(sources.pieces(making.write(tmp_path / "f.csv", CSV), Tally()))
     assert sources.form(piece) == "f.csv: fer2013.csv (emotion,pixels,Usage)"
+
+
+def test_large_pictures_are_handed_on_one_by_one(tmp_path, monkeypatch):
+    """So that memory holds a few of them, however many there are."""
+    for number in range(4):
+        making.write(tmp_path / "faces" / "sad" / f"{number}.png", making.picture(IMAGES[0]))
+    monkeypatch.setattr(sources, "PICTURE_BYTES", 1)
+    assert [len(piece.pictures) for piece in sources.pieces(str(tmp_path / "faces"), Tally())] == [1] * 4
+    monkeypatch.setattr(sources, "PICTURE_BYTES", len(making.picture(IMAGES[0])) + 1)
+    assert [len(piece.pictures) for piece in sources.pieces(str(tmp_path / "faces"), Tally())] == [2, 2]

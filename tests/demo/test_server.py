@@ -1,5 +1,6 @@
 """What the page's server answers, and whom."""
 
+import io
 import re
 
 import numpy as np
@@ -45,6 +46,15 @@ def test_too_large_an_upload_is_refused_unread():
 
     answer = client(read).post("/recognise", data=bytes(server.MOST_BYTES + 1))
     assert (answer.status_code, answer.json["error"]) == (413, "This file is too large: at most 16 MiB are read.")
+
+
+def test_an_upload_that_does_not_tell_its_length_is_refused_not_cut():
+    def read(_):
+        raise AssertionError("it was read")
+
+    chunked = {"wsgi.input": io.BytesIO(b"picture"), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+    answer = client(read).post("/recognise", environ_overrides=chunked)
+    assert (answer.status_code, answer.json["error"]) == (411, "Send the picture with its length, not in chunks.")
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860", "192.168.0.7"])

@@ -184,3 +184,13 @@ def test_the_packages_card_holds_the_figures_of_the_eval_json_beside_it():
     member = content["protocol"]["members"][0]
     assert member["weights_sha256"] == json.loads((PACKAGED / "best.json").read_text())["sha256"]
     assert member["config_sha256"] == record["config_sha256"]
+
+
+def test_a_run_folder_is_never_overwritten_by_a_bundle_and_a_bundle_may_be(bundled, folder, tmp_path):
+    other = pathlib.Path(made.run(tmp_path / "other", seed=4, experiment=EXPERIMENT))
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"other is a run folder; choose another --output, such as .*other/bundle"):
+        bundle.make(str(folder / "run"), str(folder / "faces"), str(other))
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+    twice = [bundle.make(str(folder / "run"), str(folder / "faces"), str(tmp_path / "bundle")) for _ in range(2)]
+    assert twice[0].paths == twice[1].paths

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer.errors import UserError
-from fer.evaluation import comparison, comparison_plot, comparison_report, eval_json, metrics, predictions
+from fer.evaluation import comparison, comparison_plot, comparison_report, eval_json, metrics, predictions, significance
 from tests.evaluation.test_eval_json import built
 
 COUNT = 100
@@ -55,10 +55,13 @@ def test_a_small_difference_is_called_chance(tmp_path):
 
 
 def test_several_pairs_are_corrected_for_their_number(tmp_path):
-    paths = [evaluated(tmp_path / str(index), range(10 * index, 10 * index + 9 + index)) for index in range(3)]
+    wrong = (range(5), range(10, 25), range(40, 80))
+    paths = [evaluated(tmp_path / str(index), faces) for index, faces in enumerate(wrong)]
     pairs = comparison.compare(paths)["pairs"]
     assert len(pairs) == 3
-    assert all(pair["p_corrected"] >= pair["p"] for pair in pairs)
+    alone = [pair["p"] for pair in pairs]
+    assert [pair["p_corrected"] for pair in pairs] == significance.holm(alone)
+    assert max(corrected / p for corrected, p in zip(significance.holm(alone), alone)) == pytest.approx(3)
     assert all("corrected for 3 comparisons" in pair["sentence"] for pair in pairs)
 
 
@@ -127,6 +130,14 @@ def test_a_plain_score_on_private_test_is_comparable(tmp_path):
     run = on_test(tmp_path, PRIVATE)
     assert run["comparable"]
     assert run["extra_data"] is False
+
+
+def test_private_test_scored_against_ferplus_is_not_said_to_be_another_split(tmp_path):
+    protocol = {**built()["protocol"], "labels": "ferplus"}
+    path = evaluated(tmp_path, range(10), labels=LABELS, split="test", protocol=protocol)
+    run = comparison.compare([path])["runs"][0]
+    assert not run["comparable"]
+    assert run["remark"].startswith("scored against FER+'s majority; ")
 
 
 def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
@@ -217,6 +228,13 @@ def test_names_cannot_break_the_page_or_the_table(tmp_path):
     assert "<i>" not in comparison_report.page(found, b"")
     table = [line for line in comparison_report.markdown(found).splitlines() if "a\\|b" in line]
     assert table[0].replace("\\|", "").count("|") == len(comparison_report.HEADER) + 1
+
+
+def test_names_cannot_break_the_plot(tmp_path):
+    folder = tmp_path / "$a_{$"  # which would be mathematics to matplotlib
+    folder.mkdir()
+    found = comparison.compare([evaluated(folder, range(3))])
+    assert comparison_plot.accuracy_by_parameters(found["runs"], [], []).startswith(b"\x89PNG")
 
 
 def test_names_in_the_plot_keep_their_order_and_their_distance():

@@ -157,11 +157,19 @@ def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_pa
     assert (kept["kinds"], kept["accuracy"]) == (kinds, plain.content["accuracy"])
     written = {pathlib.Path(path).name for path in evaluate.write(plain, str(tmp_path / "out"))}
     assert {path.name for path in (tmp_path / "out").iterdir()} == written  # nothing of the evaluation before is left
+    evaluate.write(dataclasses.replace(plain, history=[]), str(tmp_path / "out"))  # of an ensemble, say
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written - {"curves.png"}
 
 
 def test_an_output_that_cannot_be_written_is_named(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "_pictures", lambda _: {})  # what they show is another test's
     (tmp_path / "file").write_text("")
+    eval_json.write(str(tmp_path / "old" / "eval.json"), {**plain.content, "images_per_second": 1.0})
+    before = (tmp_path / "old" / "eval.json").read_bytes()
+    (tmp_path / "old" / "predictions.npz").mkdir()
+    with pytest.raises(UserError, match=r"Cannot write .*old/predictions\.npz"):
+        evaluate.write(plain, str(tmp_path / "old"))
+    assert (tmp_path / "old" / "eval.json").read_bytes() == before
     with pytest.raises(UserError, match=r"Cannot write .*file/out"):
         evaluate.write(plain, str(tmp_path / "file" / "out"))
 

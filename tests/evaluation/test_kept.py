@@ -22,6 +22,9 @@ def folder(tmp_path_factory) -> pathlib.Path:
         made.run(folder / name, seed)
     splits = {"validation": (made.images(COUNT), LABELS), "test": (made.images(7, seed=1), np.arange(7))}
     made.shards(folder / "faces", splits)
+    votes = np.zeros((COUNT, 10), np.int64)
+    votes[:, 0] = 6
+    made.shards(folder / "voted", {"validation": splits["validation"]}, {"validation": votes})
     made.shards(folder / "others", {"validation": (made.images(COUNT, seed=2), LABELS)})
     for names in (["one"], ["two"], ["one", "two"]):
         results(folder, folder / ("said-by-" + "-".join(names)), *names)
@@ -100,6 +103,7 @@ def test_the_times_of_all_members_add_up(folder):
     [
         ({"tta": "flip"}, "another test-time augmentation: none, not flip"),
         ({"split": "test"}, "another split: validation, not test"),
+        ({"labels": "ferplus", "data": "voted"}, "another kind of labels: fer, not ferplus"),
         ({"data": "others"}, "another data .*: [0-9a-f]{64}, not [0-9a-f]{64}"),
     ],
 )
@@ -133,6 +137,37 @@ def test_kept_results_cannot_be_evaluated_alone_or_on_other_faces(folder):
         evaluate.evaluate(request(folder, "said-by-one"))
     with pytest.raises(UserError, match=r"--corruptions needs the network itself, and .*said-by-two"):
         evaluate.evaluate(request(folder, "one", "said-by-two", corruptions=True))
+
+
+@pytest.mark.parametrize("twice", [("one", "one"), ("one", "said-by-one"), ("said-by-one-two", "said-by-two")])
+def test_a_network_that_is_there_twice_is_told(folder, twice):
+    with pytest.raises(UserError, match=r"hold the same network \(step 12 of .*\), which would weigh double"):
+        evaluate.evaluate(request(folder, *twice))
+
+
+def test_a_folder_called_bundled_does_not_hide_the_packages_network(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder / "said-by-one", tmp_path / "bundled")
+    monkeypatch.chdir(tmp_path)
+    assert not kept.is_kept("bundled")
+    assert kept.is_kept("./bundled")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"probabilities": np.full([COUNT - 1, 7], 1 / 7, np.float32)},
+        {"probabilities": np.zeros([COUNT, 7], np.float32)},
+        {"labels": np.full(COUNT, 7)},
+        {"labels": LABELS / 2},
+    ],
+    ids=["one less", "zero", "no class", "fractions"],
+)
+def test_what_are_no_predictions_is_told(folder, tmp_path, arrays):
+    changed = copied(folder, tmp_path / "changed", **arrays)
+    with pytest.raises(
+        UserError, match=r"changed/predictions\.npz (holds no predictions of seven classes|is not what)"
+    ):
+        evaluate.evaluate(request(folder, "two", changed))
 
 
 def test_a_run_folder_with_results_in_it_is_a_run(folder, tmp_path):

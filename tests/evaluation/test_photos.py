@@ -1,6 +1,7 @@
 """Faces in photos that the test draws."""
 
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -139,6 +140,17 @@ def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
     found = inputs.Faces(["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [inputs.Photo(picture, boxes, 0)], [])
     written = predict.write(str(tmp_path / "p.csv"), found, np.eye(7)[:1], kaggle=False)
     assert written[0] == str(tmp_path / "p-photos" / "a.png")
+
+
+def test_two_photos_of_one_name_are_both_drawn(photo, tmp_path):
+    spool, box = PictureSpool(), [photos.Box(60, 80, 192, 192)]
+    named = [Picture(f"a.tar:{path}", path, content(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
+    found = [inputs.Photo(spool.add(picture), box, first) for first, picture in enumerate(named)]
+    faces = inputs.Faces([picture.path for picture in named], np.zeros((4, 48, 48, 1), np.uint8), found, [])
+    written = predict.write(str(tmp_path / "p.csv"), faces, np.eye(7)[:4], kaggle=False)
+    names = [pathlib.Path(path).name for path in written]
+    assert names == ["a.png", "a-2.png", "b.jpg", "b-2.jpg", "p.csv"]
+    assert {path.name for path in (tmp_path / "p-photos").iterdir()} == set(names[:4])
 
 
 @pytest.mark.parametrize(

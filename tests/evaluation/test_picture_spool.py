@@ -6,6 +6,7 @@ import pytest
 
 from fer.data.folders import Picture
 from fer.errors import UserError
+from fer.evaluation import picture_spool
 from fer.evaluation.picture_spool import PictureSpool
 
 
@@ -33,5 +34,15 @@ def test_a_full_disk_is_told_with_the_picture_and_the_folder(monkeypatch):
     spool = PictureSpool()
     full = open("/dev/full", "wb", buffering=0)
     monkeypatch.setattr(spool, "_file", full)
-    with pytest.raises(UserError, match=r"Cannot keep in/a\.png in .*: No space left on device.*TMPDIR"):
+    with pytest.raises(UserError, match=r"Cannot keep in/a\.png in a temporary file: No space left on device.*TMPDIR"):
         spool.add(Picture("in/a.png", "a.png", b"abc"))
+
+
+def test_without_a_place_for_temporary_files_that_is_told(monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(picture_spool.tempfile, "TemporaryFile", nowhere)
+    spool = PictureSpool()  # tables need none
+    with pytest.raises(UserError, match=r"Cannot keep a\.png in a temporary file: No usable temporary directory"):
+        spool.add(Picture("a.png", "a.png", b"abc"))

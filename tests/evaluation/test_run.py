@@ -99,3 +99,8 @@ def test_a_damaged_record_is_named(workdir, file, content):
     (workdir / file).write_text(content)
     with pytest.raises(UserError, match=file.replace(".", r"\.")):
         run.read_history(str(workdir)) if file == "history.json" else run.open_run(str(workdir))
+
+
+def test_an_export_beside_a_run_does_not_hide_it(workdir):
+    (workdir.parent / "export.json").write_text("{}")
+    assert run.results_folder(str(workdir)) == str(workdir)

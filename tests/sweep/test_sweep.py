@@ -233,3 +233,18 @@ def test_a_study_cannot_lie_in_a_store(synthetic_shards):
     plan = study.Plan(space.grid("seed=0,1", base), True, 2, 0)
     with pytest.raises(UserError, match="--storage is missing"):
         sweep.Sweep(base, plan, synthetic_shards.folder, "s3://bucket/sweep").open_study()
+
+
+def test_a_grid_with_its_fields_in_another_order_is_another_sweep(synthetic_shards, tmp_path):
+    """A trial's number is its place in the grid, which the order decides."""
+    base = made.experiment()
+
+    def asked(grid: str) -> sweep.Sweep:
+        return sweep.Sweep(base, study.of_grid(space.grid(grid, base)), synthetic_shards.folder, str(tmp_path))
+
+    asked("seed=0,1; model.dropout=0.1,0.3").open_study()
+    with pytest.raises(
+        UserError, match=r"with its fields in another order \(seed; model\.dropout\): give them in that"
+    ):
+        asked("model.dropout=0.1,0.3; seed=0,1").open_study()
+    asked("seed=0,1; model.dropout=0.1,0.3").open_study()
