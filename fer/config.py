@@ -101,7 +101,7 @@ class Optimizer:
 class FineTune:
     """What of a pretrained network is trained, and how fast. The defaults train everything alike."""
 
-    head_epochs: int = 0  # the first so many epochs train the head alone
+    head_epochs: int = 0  # the first so many epochs train the head alone; adamw then begins gently with the rest
     blocks: int = 0  # after them, so many of the backbone's top blocks are trained too; 0 means all
     layer_decay: float = 1.0  # each block below the head learns at this share of the rate of the one above it
     freeze_batch_norm: bool = False  # keeps the statistics, scales and shifts of the pretrained backbone
@@ -179,7 +179,13 @@ class Experiment:
             not (lookahead and phases),
             "optimizer.name",
             self.optimizer.name,
-            "sgd, adamw or lamb with finetune.head_epochs or layer_decay: Lookahead's own weights know neither",
+            "sgd or adamw with finetune.head_epochs, or lamb with layer_decay: Lookahead's own weights know neither",
+        )
+        _require(
+            not (self.optimizer.name == "lamb" and self.finetune.head_epochs),
+            "optimizer.name",
+            self.optimizer.name,
+            "sgd or adamw with finetune.head_epochs: LAMB would move what thaws several times too far",
         )
         _check_train(self.train)
 

@@ -41,7 +41,7 @@ def cutmix(images: tf.Tensor, draws: Draws, alpha: float = 1.0) -> tf.Tensor:
 
 
 @device.fused
-def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tf.Tensor:
+def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mixes images and targets.
 
     Args:

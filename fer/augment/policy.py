@@ -2,7 +2,8 @@
 
     flip|affine(rotate=15,scale=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.25)|choose(mixup(0.2),cutmix(1.0))
 
-Operations stand in the order in which they apply, separated by "|". What an operation may be told is the parameters
+Operations stand in the order in which they apply, separated by "|". (Within randaugment and augmix it is geometry,
+sharpness, tone.) What an operation may be told is the parameters
 of its function, by name or in their order. The string is parsed strictly, before a run starts, and recorded with it.
 """
 
@@ -11,8 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -38,6 +38,8 @@ SINGLE = {
     "blur": operations.blur,
     "randaugment": operations.randomly,
 }
+# What `operations.apply` does first and last of each: geometry 0, sharpness 1, tone 2, which the others are.
+PASSES = {"flip": (0, 0), "affine": (0, 0), "crop": (0, 0), "sharpen": (1, 1), "blur": (1, 1), "randaugment": (0, 2)}
 COVERING = {"erase": erasing.erase}  # (images, draws, **arguments) -> images
 COPYING = {"augmix": augmix.augmix}  # (images, draws, **arguments, xla) -> images
 MIXING = {"mixup": mixing.mixup, "cutmix": mixing.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
@@ -63,6 +65,7 @@ BOUNDS = {
     "severity": (0.1, 10),
     "width": (1, 8),
 }
+WHOLE = ("to", "bits", "layers", "width")
 WORDS = {"preset": tuple(randaugment.SETS)}
 
 KERAS_CV = ("flip", "randaugment", "mixup", "cutmix")  # what KerasCV has of these, by the same definition or nearly
@@ -96,6 +99,7 @@ def parse(policy: str, engine: str = "fused") -> list[Operation]:
         operation that the engine lacks.
     """
     operations = _operations(policy)
+    _check_crops(operations, policy)
     for each in operations if engine == "keras_cv" else ():
         if each.name not in KERAS_CV or each.arguments.get("preset", "paper") != "paper":
             lacks = each.name if each.name not in KERAS_CV else f"{each.name}'s preset {each.arguments['preset']}"
@@ -104,6 +108,15 @@ def parse(policy: str, engine: str = "fused") -> list[Operation]:
                 'Leave it out, or set config.augment.engine to "fused".'
             )
     return operations
+
+
+def _check_crops(operations: list[Operation], policy: str) -> None:
+    """Raises a UserError where a crop would be larger than what is left of the image."""
+    default = inspect.signature(SINGLE["crop"]).parameters["to"].default
+    sides = [int(each.arguments.get("to", default)) for each in operations if each.name == "crop"]
+    for before, after in zip(sides, sides[1:]):
+        if after > before:
+            raise UserError(f"In the policy {policy!r}, crop({after}) comes after crop({before}), which leaves less.")
 
 
 def _operations(policy: str) -> list[Operation]:
@@ -123,7 +136,8 @@ def _operations(policy: str) -> list[Operation]:
 def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "fused") -> Augmenter:
     """The function that a policy describes, pure in images, targets and draws.
 
-    Operations that change images one by one, and follow each other, are one warp, one smoothing and one table.
+    Operations that change images one by one, and follow each other in this order, are one warp, one smoothing and one
+    table.
 
     Args:
       policy: see the head of this file.
@@ -139,14 +153,15 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
         from fer.augment import keras_cv_engine  # importing KerasCV takes seconds, which other runs need not spend
 
         return keras_cv_engine.augmenter([(each.name, each.arguments) for _, each in numbered])
-    stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _kind(pair[1]))]
+    stages = _stages(numbered)
 
     def augment(images: tf.Tensor, targets: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
         for kind, members in stages:
             if kind == "single":
-                changes = [
-                    SINGLE[each.name](draws.salted(salt), images.shape[1], **each.arguments) for salt, each in members
-                ]
+                changes, side = [], images.shape[1]
+                for salt, each in members:
+                    changes.append(SINGLE[each.name](draws.salted(salt), side, **each.arguments))
+                    side = changes[-1].side or side
                 images = operations.apply(images, changes, xla)
                 continue
             for salt, each in members:
@@ -159,6 +174,21 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
         return images, targets
 
     return augment
+
+
+def _stages(numbered: Sequence[tuple[int, Operation]]) -> list[tuple[str, list[tuple[int, Operation]]]]:
+    """Operations that are carried out together, and their kind; those on single images as far as the order allows."""
+    stages: list[tuple[str, list[tuple[int, Operation]]]] = []
+    reached = 0
+    for salt, each in numbered:
+        kind, (first, last) = _kind(each), PASSES.get(each.name, (2, 2))
+        together = stages and stages[-1][0] == kind and (kind != "single" or first >= reached)
+        if together:
+            stages[-1][1].append((salt, each))
+        else:
+            stages.append((kind, [(salt, each)]))
+        reached = last
+    return stages
 
 
 def _kind(operation: Operation) -> str:
@@ -222,8 +252,10 @@ def _value(keyword: ast.keyword, name: str, policy: str) -> float | str:
     low, high = BOUNDS[keyword.arg]
     try:
         value = ast.literal_eval(keyword.value)
-    except ValueError:
+    except (ValueError, TypeError):
         value = None
+    if keyword.arg in WHOLE and isinstance(value, float) and value != int(value):
+        raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be a whole number.")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be {low} to {high}.")
     return float(value)

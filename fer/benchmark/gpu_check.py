@@ -6,6 +6,7 @@ Checks, each of which can fail:
     xla             the compiled step is compiled, on the device, and gives the loss that the other one gives
     augmenter       no operation of it computes anywhere but on the device
     input           a run waits for its input less than 1 % of its time
+    deterministic   with everything that `train.deterministic` forbids forbidden, a run is possible, and the same twice
 Then images a second, by precision and by number of devices, with the efficiency against one.
 
 `--device=CPU` rehearses all that where there is no GPU: one logical CPU stands in for the GPU, another is the host.
@@ -116,16 +117,23 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> 
     names = devices(settings.device)
     images, labels = synthetic.faces(settings.faces, seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(settings.faces), None)
-    checks = []
-    for check in _checks(settings, names, faces):
+    checks: list[Check] = []
+
+    def found(check: Check) -> None:
         checks.append(check)
         tell(f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.found}")
+
+    for check in _checks(settings, names, faces):
+        found(check)
+    measured = rates(settings, names, faces, tell)
+    # Last: what it forbids stays forbidden, and would slow down what is measured.
+    found(_made("deterministic", lambda: check_deterministic(settings, names[0], faces)))
     return {
         "schema_version": 1,
         "rehearsal": settings.device == "CPU",
         "passed": all(check.passed for check in checks),
         "checks": [dataclasses.asdict(check) for check in checks],
-        "rates": rates(settings, names, faces, tell),
+        "rates": measured,
         "model": settings.model.name,
         "batch_per_device": settings.batch,
         "devices": [_details(name) for name in names],
@@ -146,10 +154,14 @@ def _checks(settings: Settings, names: Sequence[str], faces: Faces) -> Iterator[
         "input": lambda: check_input(settings, names, faces),
     }
     for name, check in checks.items():
-        try:
-            yield check()
-        except tf.errors.OpError as error:
-            yield Check(name, False, f"it cannot be run: {files.reason(error)}")
+        yield _made(name, check)
+
+
+def _made(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except tf.errors.OpError as error:
+        return Check(name, False, f"it cannot be run: {files.reason(error)}")
 
 
 def check_augmenter(settings: Settings, device: str, faces: Faces, augment: policy.Augmenter | None = None) -> Check:
@@ -206,6 +218,25 @@ def steps_checks(settings: Settings, device: str, faces: Faces) -> dict[str, Cal
     return {"device": on_device, "mixed_float16": mixed_float16, "xla": xla}
 
 
+def check_deterministic(settings: Settings, device: str, faces: Faces) -> Check:
+    """Whether a run with the longest policy is possible as `train.deterministic` wants it, and the same twice.
+
+    From then on, TensorFlow refuses in this process what is not the same each time.
+    """
+    tf.config.experimental.enable_op_determinism()
+    first, second = (
+        _learned(settings, device, faces, augment=POLICY, precision="mixed_float16", deterministic=True)
+        for _ in range(2)
+    )
+    differing = sum(one != other for one, other in zip(first.losses, second.losses))
+    return Check(
+        "deterministic",
+        first.finite and not differing,
+        f"{differing} of {len(first.losses)} losses differ between two runs, which "
+        f"{'are' if first.finite else 'are not'} numbers",
+    )
+
+
 def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = WAITING) -> Check:
     """Whether a run on all devices waits for input for less than `limit` of its time."""
     train_step, feed, made = _under_way(settings, names, faces, "mixed_float16")
@@ -254,11 +285,11 @@ class Learned(NamedTuple):
         return [node for node in self.nodes if "Conv2D" in node.op]
 
 
-def _learned(settings: Settings, device: str, faces: Faces, **train: Any) -> Learned:
+def _learned(settings: Settings, device: str, faces: Faces, augment: str = "none", **train: Any) -> Learned:
     # The augmenter has its own check, and XLA draws other dropout masks from the same seed: without both, the loss of
     # the first step is the same number, compiled or not.
     settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.0))
-    experiment = settings.experiment(augment="none", **train)
+    experiment = settings.experiment(augment=augment, **train)
     strategy = tf.distribute.OneDeviceStrategy(device)
     made = state.create(strategy, experiment, TOTAL, TOTAL)
     train_step = step.train_step(strategy, made, experiment)

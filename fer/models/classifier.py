@@ -44,6 +44,8 @@ def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
         x = layers.Resizing(side, side, dtype="float32", name="resize")(faces) if side else faces
         x = _normalized(x, config, chosen)
         network = network_of(config, chosen, side, x.shape[-1])
+        if config.pooling == "gem":
+            _check_positive(config, network)
         features, *tapped = tf.nest.flatten(network(x))
         logits = heads.classified(features, config.pooling, config.dropout, chosen.class_maps)
         name = config.name.replace("/", "_")
@@ -112,6 +114,17 @@ def _size(config: Model, chosen: Backbone) -> int:
             "negative: choose avg, max or avgmax."
         )
     return size
+
+
+def _check_positive(config: Model, network: tf.keras.Model) -> None:
+    """Raises a UserError where half the features are negative, which a power takes for nothing."""
+    last = tf.nest.flatten(network.output)[0].node.layer
+    if isinstance(last, (layers.Add, layers.BatchNormalization, layers.LayerNormalization)):
+        where = f"{config.name} cut after {config.cut}" if config.cut else config.name
+        raise UserError(
+            f"config.model.pooling is gem, a power of what is positive, and {where} ends with {last.name}, which may "
+            "be negative: choose avg, max or avgmax."
+        )
 
 
 @contextlib.contextmanager

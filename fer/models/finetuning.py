@@ -71,8 +71,15 @@ def set_trainable(model: tf.keras.Model, config: Model, from_group: str, batch_n
     for place, group in enumerate(order):
         for layer in group.layers:
             layer.trainable = place >= first
-            for part in layer.submodules if place >= first and not batch_norm else ():
+            parts = (layer, *layer.submodules) if place >= first and not batch_norm else ()
+            for part in parts:
                 if isinstance(part, tf.keras.layers.BatchNormalization):
-                    part.trainable = False
-            if isinstance(layer, tf.keras.layers.BatchNormalization) and not batch_norm:
-                layer.trainable = False
+                    _freeze_statistics(part)
+
+
+def _freeze_statistics(layer: tf.keras.layers.BatchNormalization) -> None:
+    layer.trainable = False
+    if tf.config.list_logical_devices("GPU"):
+        # There, the gradient of the fused operation with moving statistics is refused where a run is to be the same
+        # each time (`train.deterministic`); the plain operations compute the same.
+        layer.fused = False

@@ -61,6 +61,22 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
     return chosen
 
 
+def check_compiled(model: tf.keras.Model, train: Train) -> None:
+    """Refuses what TensorFlow cannot compute alike each time in a step that XLA compiles for a GPU.
+
+    Raises:
+      UserError: the network has a layer of the kind.
+    """
+    if not (train.deterministic and train.jit_compile and tf.config.list_logical_devices("GPU")):
+        return
+    pooled = [part.name for part in model.submodules if isinstance(part, tf.keras.layers.MaxPooling2D)]
+    if pooled:
+        raise UserError(
+            f"config.train.jit_compile is true, and XLA has no gradient of max-pooling (layer {pooled[0]}) for GPUs "
+            "that is the same each time: set config.train.jit_compile=false, or config.train.deterministic=false."
+        )
+
+
 def mirrored(names: list[str]) -> tf.distribute.Strategy:
     """A strategy of one replica on each of these devices, beside any others of this process."""
     # Strategies count their groups of collective operations from the same key. Two in a process would be taken for

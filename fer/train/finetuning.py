@@ -92,7 +92,8 @@ def moment_correction(optimizer: tf.keras.optimizers.Optimizer, since: int) -> t
 
     Adam divides its moments, which begin at zero, by 1 - beta^t, where t counts the optimizer's steps (Kingma and Ba
     2015, arXiv:1412.6980, algorithm 1). Those of a variable that was frozen for `since` of them are k = t - since
-    steps old, so that the update would be too large, several times over for some hundred steps.
+    steps old, so that the update would be too large, several times over for some hundred steps. The whole update is
+    scaled, weight decay too, of which these steps therefore make less.
 
     Returns:
       (sqrt(1 - beta2^k) / (1 - beta1^k)) / (sqrt(1 - beta2^t) / (1 - beta1^t)); None where nothing is to be corrected.

@@ -116,10 +116,12 @@ def _train(
     if taught_by:
         hashes = (teacher.weights_sha256 for teacher in taught_by)
         together.check_alike(distribution, {f"teacher, number {number}": each for number, each in enumerate(hashes, 1)})
+    made = state.create(distribution, experiment, epoch_steps, total)
+    devices.check_compiled(made.model, experiment.train)
     run = Run(
         experiment=experiment,
         strategy=distribution,
-        state=state.create(distribution, experiment, epoch_steps, total),
+        state=made,
         source=source,
         weights=weighting.class_weights(shards.split("train").class_counts, experiment.data),
         teach=teachers.taught(taught_by, experiment.train.teacher_share),
@@ -270,8 +272,9 @@ class Run:
             )
         new = rollback.back(self.folder.checkpoints, self.rollbacks, fault, train.checkpoint_steps, self.epoch_steps)
         new = Rollback(*together.told_by_chief(self.strategy, new))
+        before = self.rollbacks  # the checkpoint does not know those that went back to it
         done = self._restore()
-        self.rollbacks.append(new._replace(to=done))
+        self.rollbacks = [*before, new._replace(to=done)]
         self.folder.write_rollbacks(rollback.record(self.rollbacks))
         print(
             f"Loss or weights are no numbers any more at step {fault}: back to step {done}, and on without the "

@@ -15,7 +15,7 @@ from fer.config import Experiment
 from fer.data import manifest, records
 from fer.labels import CLASSES
 
-VERSIONS = 8  # of each face, by the draws of the steps 0, 1, ...
+VERSIONS = 8  # of each face; a run draws others
 WIDTH = 110  # characters of the title that fit on a line
 
 

@@ -25,7 +25,7 @@ class Profile:
 
     def before(self, done: int) -> None:
         """The next step will be the one after `done`."""
-        if self._last and done == self._first - 1:
+        if self._last and not self._tracing and done == self._first - 1:  # a rollback may come here again
             tf.profiler.experimental.start(self._folder)
             self._tracing = True
 

@@ -3,8 +3,9 @@
 Divergence is as much the batches' doing as the step's at which it shows, and a run that is repeated exactly would
 meet it again. So all batches between the checkpoint and the fault are left out: from there on, step s takes the batch
 that step s + (their number) would have taken. (Chowdhery et al. 2022, arXiv:2204.02311, section 5.1, mend spikes of
-the loss so.) What was left out is part of each later checkpoint, and where a run goes back to does not depend on
-where it was stopped in between, so that a run that is killed ends with the same weights here too.
+the loss so.) A fault that comes again before the next checkpoint leaves out more. What was left out is part of each
+later checkpoint, and where a run goes back to does not depend on where it was stopped in between, so that a run that is
+killed ends with the same weights here too.
 """
 
 from __future__ import annotations

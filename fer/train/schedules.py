@@ -29,7 +29,8 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         self.highest = highest_rate(experiment)
         self.total = total_steps
         self.warmup = min(round(settings.warmup_epochs * steps_per_epoch), total_steps - 1)
-        self.step_steps, self.step_factor = round(settings.step_epochs * steps_per_epoch), settings.step_factor
+        self.step_steps = max(1, round(settings.step_epochs * steps_per_epoch))
+        self.step_factor = settings.step_factor
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """The rate of the step after `step` steps, float32."""

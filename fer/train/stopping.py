@@ -7,6 +7,7 @@ EC2 puts into an instance's metadata two minutes before it takes a spot instance
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import threading
@@ -95,5 +96,6 @@ def _notice() -> bool:
         )
         with urllib.request.urlopen(notice, timeout=PATIENCE) as answer:
             return answer.status == 200
-    except (urllib.error.URLError, OSError):  # no notice, or a service that is away for a moment: ask again later
+    # No notice, or a service that is away or answers nonsense for a moment: ask again later.
+    except (urllib.error.URLError, OSError, http.client.HTTPException, ValueError):
         return False

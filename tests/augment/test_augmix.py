@@ -46,6 +46,19 @@ def test_the_copies_share_is_uniform():
     assert levels.var() == pytest.approx(1 / 12, rel=0.15)
 
 
+def test_a_copys_weight_is_of_a_flat_dirichlet_and_its_share_uniform(monkeypatch):
+    """Black images whose first copy is white show the product of the two, of mean 1/6 and variance 1/36.
+
+    E(w) E(s) = 1/3 * 1/2 and E(w^2) E(s^2) - 1/36 = 1/6 * 1/3 - 1/36, of w from Dirichlet(1, 1, 1), s from Beta(1, 1).
+    """
+    black = tf.zeros([MANY, 4, 4, 1], tf.uint8)
+    copies = iter([tf.fill([MANY, 4, 4, 1], tf.constant(255, tf.uint8)), black, black])
+    monkeypatch.setattr(augmix.operations, "apply", lambda *_: next(copies))
+    levels = augmix.augmix(black, DRAWS).numpy()[:, 0, 0, 0] / 255
+    assert levels.mean() == pytest.approx(1 / 6, abs=5 * np.sqrt(1 / 36 / MANY))
+    assert levels.var() == pytest.approx(1 / 36, rel=0.25)
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_chains_have_one_to_three_operations_equally_often(number):
     """The first operation is always there, the second in two of three, the third in one of three."""

@@ -37,6 +37,11 @@ def draws(seed=(0, 0), positions=range(16), global_batch=16) -> Draws:
         ("__import__('os')", "no operation '__import__'"),
         ("flip.p", "is not of the form"),
         ("affine(**{})", "no argument None"),
+        ("affine(rotate={[1]: 2})", "affine's rotate is {[1]: 2}; it must be 0 to 180"),
+        ("crop(40.5)", "crop's to is 40.5; it must be a whole number"),
+        ("randaugment(layers=2.9)", "randaugment's layers is 2.9; it must be a whole number"),
+        ("crop(30)|erase|crop(40)", "crop(40) comes after crop(30), which leaves less"),
+        ("crop(30)|crop", "crop(40) comes after crop(30), which leaves less"),
     ],
 )
 def test_a_fault_in_a_policy_is_named(text, said):
@@ -51,6 +56,37 @@ def test_operations_keep_their_order_and_arguments():
         policy.Operation("flip", {}),
         policy.Operation("affine", {"rotate": 15.0, "shift": 0.08}),
     ]
+
+
+DIM = (120 + FACES // 5).astype(np.uint8)  # few grey levels, so that a stretch of them shows
+
+
+@pytest.mark.parametrize(
+    "policy_text",
+    [
+        "autocontrast(p=1.0)|affine(rotate=15,shift=0.1)",
+        "randaugment|affine(rotate=15)",
+        "blur(p=1.0)|affine(rotate=15)|equalize(p=1.0)|sharpen",
+        "crop(40)|equalize(p=1.0)|crop(32)|flip",
+    ],
+)
+def test_operations_apply_in_the_order_in_which_they_stand(policy_text):
+    given = draws(seed=(2, 3))
+    images, _ = policy.augmenter(policy_text)(DIM, TARGETS, given)
+    in_turn = tf.constant(DIM)
+    for salt, each in enumerate(policy.parse(policy_text)):
+        change = policy.SINGLE[each.name](given.salted(salt), in_turn.shape[1], **each.arguments)
+        in_turn = operations.apply(in_turn, [change])
+    np.testing.assert_array_equal(images, in_turn)
+
+
+@pytest.mark.parametrize("policy_text", ["crop(44)|crop(40)", "crop(44)|erase(p=0.0)|crop(40)"])
+def test_crops_after_crops_stay_within_the_image(policy_text):
+    white = np.full_like(FACES, 255)
+    for step in range(8):
+        images, _ = policy.augmenter(policy_text)(white, TARGETS, draws(seed=(0, step)))
+        assert images.shape == (16, 40, 40, 1)
+        assert images.numpy().min() == 255
 
 
 def test_none_changes_nothing():

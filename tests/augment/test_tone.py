@@ -99,6 +99,18 @@ def test_the_histogram_is_numpys():
     np.testing.assert_array_equal(tone.histogram(FACES), expected)
 
 
+def test_counting_for_gpus_gives_the_same_numbers(monkeypatch):
+    levels = tf.cast(tf.reshape(FACES, [len(FACES), -1]), tf.int32)
+    np.testing.assert_array_equal(tone.counted_by_sorting(levels), tone.histogram(FACES))
+    weights = tf.cast(levels % 7, tf.float32)
+    expected = [np.bincount(row, share, 256) for row, share in zip(levels.numpy(), weights.numpy())]
+    np.testing.assert_array_equal(tone.summed_by_comparing(levels, weights), expected)
+    here = tone.equalize(tone.identity(len(FACES)), tone.histogram(FACES))
+    monkeypatch.setattr(tone.device, "on_cpu", lambda: False)
+    monkeypatch.setattr(tone.tf.raw_ops, "DenseBincount", None)  # refused there
+    np.testing.assert_array_equal(tone.equalize(tone.identity(len(FACES)), tone.histogram(FACES)), here)
+
+
 def test_one_table_of_three_operations_is_the_three_in_turn():
     def all_at_once(tables, counts):
         tables = tone.follow(tables, tone.solarize(tone.unchanged(COUNT), each(128)))

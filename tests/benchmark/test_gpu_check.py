@@ -172,8 +172,28 @@ def test_a_rehearsal_prints_all_of_it_as_json(root, tmp_path):
     command = [sys.executable, str(root / "scripts" / "gpu_check.py"), *flags]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     found = json.loads((tmp_path / "found.json").read_text())
-    assert [check["name"] for check in found["checks"]] == ["augmenter", "device", "mixed_float16", "xla", "input"]
+    assert [check["name"] for check in found["checks"]] == [
+        "augmenter",
+        "device",
+        "mixed_float16",
+        "xla",
+        "input",
+        "deterministic",
+    ]
     assert all(check["passed"] for check in found["checks"] if check["name"] != "input"), found["checks"]
     assert done.returncode == (0 if found["passed"] else 1)
     assert [rate["precision"] for rate in found["rates"]] == ["float32", "mixed_bfloat16", "mixed_float16"]
     assert found["rehearsal"] is True
+
+
+def test_two_runs_that_differ_fail_the_check_of_determinism(faces, monkeypatch):
+    passed = gpu_check.check_deterministic(SETTINGS, "CPU:1", faces)
+    assert passed.passed, passed.found
+    learned, seeds = gpu_check._learned, iter((0, 1))
+
+    def differently(settings, device, faces, **how):
+        return learned(settings, device, faces, **how)._replace(losses=[float(next(seeds)), 1.0])
+
+    monkeypatch.setattr(gpu_check, "_learned", differently)
+    failed = gpu_check.check_deterministic(SETTINGS, "CPU:1", faces)
+    assert (failed.passed, failed.found.startswith("1 of 2 losses differ")) == (False, True)

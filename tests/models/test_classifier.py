@@ -97,8 +97,25 @@ def test_statistics_over_all_replicas_are_an_option():
             Model(name="mini_xception", pooling="gem"),
             "pooling is gem, .* mini_xception pools logits",
         ),
+        (
+            Model(name="convnext_tiny", image_size=32, pooling="gem"),
+            "pooling is gem, .* convnext_tiny ends with .*norm",
+        ),
+        (
+            Model(name="mobilenet_v2", image_size=32, cut="block_12", pooling="gem"),
+            "pooling is gem, .* mobilenet_v2 cut after block_12 ends with block_12_add, which may be negative",
+        ),
     ],
-    ids=["unknown", "too small", "unknown preset", "unknown block", "no auxiliary heads", "a power of logits"],
+    ids=[
+        "unknown",
+        "too small",
+        "unknown preset",
+        "unknown block",
+        "no auxiliary heads",
+        "a power of logits",
+        "a norm",
+        "a sum",
+    ],
 )
 def test_a_model_that_cannot_be_built_is_named(model, said):
     with pytest.raises(UserError, match=said):

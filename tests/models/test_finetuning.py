@@ -57,6 +57,20 @@ def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings):
         np.testing.assert_array_equal(old, new.numpy())
 
 
+def test_frozen_batch_norm_on_a_gpu_computes_the_same_by_plain_operations(monkeypatch):
+    """There the gradient of the fused operation is refused in a deterministic run."""
+    fused, plain = (classifier.build(SETTINGS, "float32") for _ in range(2))
+    finetuning.set_trainable(fused, SETTINGS, "stem", batch_norm=False)
+    monkeypatch.setattr(finetuning.tf.config, "list_logical_devices", lambda kind: ["one"])
+    finetuning.set_trainable(plain, SETTINGS, "stem", batch_norm=False)
+    of_kind = [part for part in plain.submodules if isinstance(part, tf.keras.layers.BatchNormalization)]
+    assert of_kind
+    assert not any(part.fused for part in of_kind)
+    monkeypatch.undo()
+    faces = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)
+    np.testing.assert_allclose(plain(faces), fused(faces), atol=1e-4)
+
+
 def test_an_unknown_group_is_named(model):
     with pytest.raises(UserError, match="no group of layers 'eigth'; the nearest is eighth"):
         finetuning.set_trainable(model, SETTINGS, "eigth", batch_norm=True)

@@ -69,3 +69,15 @@ def test_strategies_of_one_process_keep_their_collectives_apart():
             return strategy.experimental_local_results(strategy.run(of_replica))
 
         assert [each.numpy().tolist() for each in total()] == [[2.0] * size] * 2
+
+
+def test_max_pooling_that_xla_cannot_repeat_on_a_gpu_is_a_sentence(monkeypatch):
+    pooled = tf.keras.Sequential([tf.keras.layers.MaxPooling2D(name="pool")])
+    compiled = Train(jit_compile=True, deterministic=True)
+    devices.check_compiled(pooled, compiled)  # on a CPU it can
+    monkeypatch.setattr(devices.tf.config, "list_logical_devices", lambda kind: ["one"])
+    for allowed in (Train(jit_compile=True, deterministic=False), Train(deterministic=True)):
+        devices.check_compiled(pooled, allowed)
+    devices.check_compiled(tf.keras.Sequential([tf.keras.layers.ReLU()]), compiled)
+    with pytest.raises(UserError, match=r"max-pooling \(layer pool\).*set config\.train\.jit_compile=false, or"):
+        devices.check_compiled(pooled, compiled)

@@ -107,7 +107,16 @@ def test_what_thaws_after_the_heads_epochs_knows_how_late_it_is(settings, model)
 @pytest.mark.parametrize("phases", [FineTune(head_epochs=1), FineTune(layer_decay=0.9)])
 def test_lookahead_whose_own_weights_know_no_phases_is_refused_with_them(settings, phases):
     settings.finetune, settings.optimizer.name = phases, "radam_lookahead"
-    with pytest.raises(UserError, match=r"optimizer\.name.*radam_lookahead.*sgd, adamw or lamb"):
+    with pytest.raises(UserError, match=r"optimizer\.name.*radam_lookahead.*sgd or adamw with"):
+        settings.validate()
+
+
+def test_lamb_which_would_move_thawed_variables_too_far_is_refused_with_head_epochs(settings):
+    settings.optimizer.name = "lamb"
+    settings.finetune = FineTune(layer_decay=0.9)
+    settings.validate()
+    settings.finetune = FineTune(head_epochs=1)
+    with pytest.raises(UserError, match=r"optimizer\.name.*lamb.*sgd or adamw with finetune\.head_epochs"):
         settings.validate()
 
 

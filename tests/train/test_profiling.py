@@ -44,3 +44,12 @@ def test_without_the_field_nothing_is_traced(tmp_path):
     profile.after(0, tf.Variable(0))
     profile.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rollback_into_a_trace_does_not_begin_another(tmp_path):
+    profile = Profile(str(tmp_path), "5-30")
+    profile.before(4)
+    profile.before(5)
+    profile.before(4)  # gone back
+    profile.close()
+    assert len(traced(tmp_path)) == 1

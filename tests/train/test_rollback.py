@@ -119,3 +119,25 @@ def test_batches_left_out_add_up_and_survive_their_record():
     rollbacks = [Rollback(17, 10), Rollback(12, 10)]
     assert rollback.skipped(rollbacks) == 9
     assert rollback.read(json.loads(json.dumps(rollbacks))) == rollbacks
+
+
+def test_a_fault_that_comes_again_before_the_next_checkpoint_leaves_out_more(
+    settings, synthetic_shards, tmp_path, monkeypatch
+):
+    """The batches of steps 7 and 9: after the first fault, step 5 takes the 8th batch and step 6 the 9th."""
+    faces = records.read_split(synthetic_shards, "train")
+    for number in (FAULT, FAULT + 2):
+        made.poison(monkeypatch.setattr, made.face_of(settings, faces, number))
+    loop.train(settings, synthetic_shards.folder, str(tmp_path), "one")
+    assert rolled_back(tmp_path) == [
+        {"step": FAULT, "to": EVERY, "batches_left_out": 3},
+        {"step": EVERY + 2, "to": EVERY, "batches_left_out": 2},
+    ]
+    assert len(final_state(tmp_path, TOTAL)) > 0
+
+
+def test_a_run_that_diverges_each_time_ends_after_three_rollbacks(settings, synthetic_shards, tmp_path):
+    settings.optimizer.learning_rate = 1e20
+    with pytest.raises(UserError, match="after 3 rollbacks; the last checkpoint is kept"):
+        loop.train(settings, synthetic_shards.folder, str(tmp_path), "one")
+    assert len(rolled_back(tmp_path)) == rollback.MOST

@@ -56,3 +56,8 @@ def test_the_rate_grows_with_the_global_batch_if_asked():
     assert schedules.highest_rate(settings) == pytest.approx(0.4)
     settings.optimizer.rate_for_batch = 0
     assert schedules.highest_rate(settings) == pytest.approx(0.1)
+
+
+def test_an_interval_shorter_than_a_step_is_one_step():
+    chosen = rate(20, 100, learning_rate=1.0, schedule="step", step_epochs=0.01, step_factor=0.5, warmup_epochs=0.0)
+    assert [float(chosen(step)) for step in (0, 1, 5)] == pytest.approx([1, 1 / 2, 1 / 32])

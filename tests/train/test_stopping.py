@@ -1,6 +1,7 @@
 """A run is asked to stop by signals and by EC2's notice."""
 
 import functools
+import http.client
 import http.server
 import os
 import signal
@@ -112,6 +113,25 @@ def test_a_service_that_does_not_answer_asks_for_nothing(metadata):
     with stopping.on_spot_notice(stop, every=0.01):
         time.sleep(0.2)
     assert not stop.asked
+
+
+def test_a_service_that_answers_nonsense_is_asked_again(metadata, monkeypatch):
+    """Such as a proxy that is no web server, or an address that is none."""
+    asked, answers = [], iter([http.client.BadStatusLine("?"), ValueError("unknown url type"), *[None] * 1000])
+    original = stopping.urllib.request.urlopen
+
+    def open_or_fail(*request, **how):
+        asked.append(request)
+        error = next(answers)
+        if error:
+            raise error
+        return original(*request, **how)
+
+    monkeypatch.setattr(stopping.urllib.request, "urlopen", open_or_fail)
+    metadata.reclaimed, stop = True, stopping.Stop()
+    with stopping.on_spot_notice(stop, every=0.01):
+        assert waits_until(lambda: stop.asked)
+    assert len(asked) == 4  # two that failed, a token and the notice
 
 
 def test_a_run_on_a_reclaimed_instance_stops_with_a_checkpoint(metadata, synthetic_shards, tmp_path, monkeypatch):

@@ -1,0 +1,28 @@
+"""What a run's state consists of."""
+
+import pytest
+import tensorflow as tf
+
+from fer.models import classifier, weights
+from fer.train import state
+from tests.train import made
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_its_variables_are_those_of_its_parts_and_no_others(tmp_path, ema_decay, pretrained):
+    """Networks that were only a step on the way would stay in memory, and travel between workers."""
+    settings = made.experiment(ema_decay=ema_decay)
+    if pretrained:
+        backbone = classifier.backbone_of(classifier.build(settings.model, "float32"))
+        weights.save(backbone.weights, str(tmp_path / "backbone.npz"))
+        settings.model.weights = str(tmp_path / "backbone.npz")
+    found = state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 100)
+    optimizer = found.optimizer.variables
+    parts = [found.model.weights, found.average.weights, optimizer() if callable(optimizer) else optimizer]
+    parts += [found.loss.variables, found.accuracy.variables, [found.step]]
+    references = [variable.ref() for variable in found.variables]
+    assert len(set(references)) == len(references)
+    missing = {variable.ref() for part in parts for variable in part} - set(references)
+    assert not missing
+    assert len(references) <= len({variable.ref() for part in parts for variable in part}) + 1  # and the rate
