@@ -220,7 +220,7 @@ def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
     """What eval.json says of each network.
 
     Raises:
-      UserError: one of them is there twice, and would weigh double.
+      UserError: results of before hold one that is there already, and that would weigh double.
     """
     members: list[dict[str, Any]] = []
     for member in opened:
@@ -228,16 +228,16 @@ def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
             members.append(eval_json.member(member))
         else:
             members += [{**each, "kept": member.folder} for each in member.members]
-    seen: dict[tuple[str, str], str] = {}
+    seen: dict[tuple[str, str], dict[str, Any]] = {}
     for member in members:
         network = (member["weights_sha256"], member.get("export", {}).get("sha256", ""))
-        named = member.get("kept", member["workdir"])
-        if network in seen:
+        other = seen.setdefault(network, member)
+        if other is not member and ("kept" in member or "kept" in other):
+            first, second = (each.get("kept", each["workdir"]) for each in (other, member))
             raise UserError(
-                f"{seen[network]} and {named} hold the same network (step {member['checkpoint_step']:,} of "
+                f"{first} and {second} hold the same network (step {member['checkpoint_step']:,} of "
                 f"{member['workdir']}), which would weigh double: name it once."
             )
-        seen[network] = named
     return members
 
 

@@ -37,8 +37,9 @@ def is_kept(folder: str) -> bool:
     """Whether the folder holds an evaluation and nothing that could be evaluated again."""
     if folder == runs.BUNDLED:
         return False
-    holds = {name: files.exists(os.path.join(folder, name)) for name in ("eval.json", "best.json", "export.json")}
-    return holds["eval.json"] and not holds["best.json"] and not holds["export.json"]
+    of_others = ("best.json", "checkpoints", "export.json")  # of runs, also unfinished ones, and of exports
+    there = {name: files.exists(os.path.join(folder, name)) for name in ("eval.json", *of_others)}
+    return there["eval.json"] and not any(there[name] for name in of_others)
 
 
 def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, scored: Labelled) -> Kept:
