@@ -70,6 +70,22 @@ def write_json(path: str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_bytes(path: str, absent: str) -> bytes:
+    """The whole file at `path`.
+
+    Raises:
+      StorageError: it cannot be read now.
+      UserError: it is not there; `absent` is the sentence.
+    """
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read()
+    except tf.errors.NotFoundError as error:
+        raise UserError(absent) from error
+    except (OSError, tf.errors.OpError) as error:
+        raise unreadable(path, error) from error
+
+
 def read_json(path: str, what: str) -> Any:
     """The JSON at `path`.
 

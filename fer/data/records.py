@@ -109,13 +109,7 @@ def read_shard(folder: str, shard: Shard) -> Faces:
       UserError: it is missing, cut short, changed or foreign.
     """
     path = os.path.join(folder, shard.file)
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content = file.read()
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
-    except (OSError, tf.errors.OpError) as error:
-        raise files.unreadable(path, error) from error
+    content = files.read_bytes(path, f"{path} is missing, and {FILE} names it: convert the data again.")
     if len(content) != shard.bytes:
         raise wrong(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
     if hashlib.sha256(content).hexdigest() != shard.sha256:

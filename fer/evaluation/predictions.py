@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from fer import files
 from fer.errors import UserError
@@ -59,13 +58,7 @@ def read_npz(path: str) -> Predictions:
       StorageError: the file cannot be read now.
       UserError: it is missing or damaged.
     """
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content = file.read()
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"There is no {path}; scripts/evaluate.py writes it beside eval.json.") from error
-    except (OSError, tf.errors.OpError) as error:
-        raise files.unreadable(path, error) from error
+    content = files.read_bytes(path, f"There is no {path}; scripts/evaluate.py writes it beside eval.json.")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return Predictions(*(arrays[name] for name in Predictions._fields))

@@ -65,13 +65,7 @@ def read(path: str) -> dict[str, np.ndarray]:
       StorageError: the file cannot be read now.
       UserError: it is missing or damaged.
     """
-    try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            content = file.read()
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"There is no weights file {path}.") from error
-    except (OSError, tf.errors.OpError) as error:
-        raise files.unreadable(path, error) from error
+    content = files.read_bytes(path, f"There is no weights file {path}.")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {key: archive[key] for key in sorted(archive.files, key=_natural)}
