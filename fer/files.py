@@ -70,8 +70,8 @@ def write_json(path: str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_bytes(path: str, absent: str) -> bytes:
-    """The whole file at `path`.
+def read_bytes(path: str, absent: str, named: str = "") -> bytes:
+    """The whole file at `path`, which is called `named` or by its path where it cannot be read.
 
     Raises:
       StorageError: it cannot be read now.
@@ -83,7 +83,7 @@ def read_bytes(path: str, absent: str) -> bytes:
     except tf.errors.NotFoundError as error:
         raise UserError(absent) from error
     except (OSError, tf.errors.OpError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable(named or path, error) from error
 
 
 def read_json(path: str, what: str) -> Any:
@@ -97,13 +97,9 @@ def read_json(path: str, what: str) -> Any:
       StorageError: the file cannot be read now.
       UserError: it is missing or not JSON.
     """
+    content = read_bytes(path, f"There is no {path}: {what} is missing.", f"{what}, {path}")
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            return json.loads(file.read().decode("utf-8"))
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"There is no {path}: {what} is missing.") from error
-    except (OSError, tf.errors.OpError) as error:
-        raise unreadable(f"{what}, {path}", error) from error
+        return json.loads(content.decode("utf-8"))
     except ValueError as error:  # both UnicodeDecodeError and JSONDecodeError
         raise UserError(f"{path} is not valid JSON ({error}): {what} is damaged.") from error
 

@@ -29,8 +29,11 @@ class Change(NamedTuple):
     sees: tf.Tensor | bool = False  # whether `tables` goes by the histogram, of all images or of some ([B] bool)
 
 
+PASSES = ("matrices", "sharpness", "tables")  # geometry, sharpness, tone
+
+
 def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf.Tensor:
-    """Changes images: geometry first, then sharpness, then tone, each in the order of `changes`.
+    """Changes images in the order of `changes`, in as few passes as it allows; within one change it is `PASSES`.
 
     Args:
       images: [B, H, W, 1] uint8.
@@ -40,6 +43,19 @@ def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf
     Returns:
       [B, H, W, 1] uint8, smaller where there was a crop.
     """
+    together: list[Change] = []
+    reached = 0
+    for change in changes:
+        passes = [place for place, name in enumerate(PASSES) if getattr(change, name) is not None] or [reached]
+        if passes[0] < reached:
+            images, together = _apply_together(images, together, xla), []
+        together.append(change)
+        reached = passes[-1]
+    return _apply_together(images, together, xla)
+
+
+def _apply_together(images: tf.Tensor, changes: Sequence[Change], xla: bool) -> tf.Tensor:
+    """One pass of each kind, in the order of `PASSES`."""
     matrices = [change.matrices for change in changes if change.matrices is not None]
     factors = [change.sharpness for change in changes if change.sharpness is not None]
     tables = [change.tables for change in changes if change.tables is not None]

@@ -3,8 +3,8 @@
     flip|affine(rotate=15,scale=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.25)|choose(mixup(0.2),cutmix(1.0))
 
 Operations stand in the order in which they apply, separated by "|". (Within randaugment and augmix it is geometry,
-sharpness, tone.) What an operation may be told is the parameters
-of its function, by name or in their order. The string is parsed strictly, before a run starts, and recorded with it.
+sharpness, tone.) What an operation may be told is the parameters of its function, by name or in their order. The
+string is parsed strictly, before a run starts, and recorded with it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -38,8 +39,6 @@ SINGLE = {
     "blur": operations.blur,
     "randaugment": operations.randomly,
 }
-# What `operations.apply` does first and last of each: geometry 0, sharpness 1, tone 2, which the others are.
-PASSES = {"flip": (0, 0), "affine": (0, 0), "crop": (0, 0), "sharpen": (1, 1), "blur": (1, 1), "randaugment": (0, 2)}
 COVERING = {"erase": erasing.erase}  # (images, draws, **arguments) -> images
 COPYING = {"augmix": augmix.augmix}  # (images, draws, **arguments, xla) -> images
 MIXING = {"mixup": mixing.mixup, "cutmix": mixing.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
@@ -153,7 +152,7 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
         from fer.augment import keras_cv_engine  # importing KerasCV takes seconds, which other runs need not spend
 
         return keras_cv_engine.augmenter([(each.name, each.arguments) for _, each in numbered])
-    stages = _stages(numbered)
+    stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _kind(pair[1]))]
 
     def augment(images: tf.Tensor, targets: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
         for kind, members in stages:
@@ -174,21 +173,6 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
         return images, targets
 
     return augment
-
-
-def _stages(numbered: Sequence[tuple[int, Operation]]) -> list[tuple[str, list[tuple[int, Operation]]]]:
-    """Operations that are carried out together, and their kind; those on single images as far as the order allows."""
-    stages: list[tuple[str, list[tuple[int, Operation]]]] = []
-    reached = 0
-    for salt, each in numbered:
-        kind, (first, last) = _kind(each), PASSES.get(each.name, (2, 2))
-        together = stages and stages[-1][0] == kind and (kind != "single" or first >= reached)
-        if together:
-            stages[-1][1].append((salt, each))
-        else:
-            stages.append((kind, [(salt, each)]))
-        reached = last
-    return stages
 
 
 def _kind(operation: Operation) -> str:

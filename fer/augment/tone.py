@@ -46,18 +46,21 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
     """How many pixels of each image, [B, H, W, 1] uint8, have each grey level: [B, 256] float32."""
     pixels = images.shape[1] * images.shape[2]
     levels = tf.cast(tf.reshape(images, [-1, pixels]), tf.int32)
-    if not device.on_cpu():
-        return counted_by_sorting(levels)
-    # tf.math.bincount would find its size at run time, which XLA does not allow.
-    weights = tf.zeros([0])
-    return tf.raw_ops.DenseBincount(input=levels, size=LEVELS, weights=weights, binary_output=False)
+    return _summed(levels)
+
+
+def _summed(levels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """The sum of `weights`, or the number, at each of the 256 levels of int32 [B, N]: [B, 256] float32."""
+    if device.on_cpu():
+        # tf.math.bincount would find its size at run time, which XLA does not allow.
+        given = tf.zeros([0]) if weights is None else weights
+        return tf.raw_ops.DenseBincount(input=levels, size=LEVELS, weights=given, binary_output=False)
+    # On a GPU, TensorFlow's Bincount is refused where a run is to be the same each time (`train.deterministic`).
+    return counted_by_sorting(levels) if weights is None else summed_by_comparing(levels, weights)
 
 
 def counted_by_sorting(levels: tf.Tensor) -> tf.Tensor:
-    """How often each of the 256 levels occurs in each row of int32 [B, N]: [B, 256] float32.
-
-    On a GPU, TensorFlow's Bincount is refused where a run is to be the same each time (`train.deterministic`).
-    """
+    """How often each of the 256 levels occurs in each row of int32 [B, N]: [B, 256] float32."""
     ordered = tf.sort(tf.cast(levels, tf.float32), axis=1)
     every = tf.tile(tf.range(LEVELS, dtype=tf.float32)[tf.newaxis], [tf.shape(levels)[0], 1])
     up_to = tf.searchsorted(ordered, every, side="right")
@@ -65,7 +68,7 @@ def counted_by_sorting(levels: tf.Tensor) -> tf.Tensor:
 
 
 def summed_by_comparing(levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """The sum of `weights` (float32 [B, N]) at each of the 256 levels of int32 [B, N]: [B, 256]; as above, for GPUs."""
+    """The sum of `weights` (float32 [B, N]) at each of the 256 levels of int32 [B, N]: [B, 256]."""
     return tf.reduce_sum(weights[:, :, tf.newaxis] * tf.one_hot(levels, LEVELS), axis=1)
 
 
@@ -150,10 +153,7 @@ def equalize(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     not of the highest level, divided by 255; an image with a step of 0 stays as it is.
     """
     levels = tf.cast(tables, tf.int32)
-    if device.on_cpu():
-        pushed = tf.raw_ops.DenseBincount(input=levels, size=LEVELS, weights=counts, binary_output=False)
-    else:
-        pushed = summed_by_comparing(levels, counts)
+    pushed = _summed(levels, counts)
     below = tf.cumsum(pushed, axis=1, exclusive=True)
     highest = tf.reduce_max(tf.where(counts > 0, levels, 0), axis=1, keepdims=True)
     step = tf.floor(tf.gather(below, highest, batch_dims=1) / TOP)

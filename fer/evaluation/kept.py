@@ -38,8 +38,8 @@ def is_kept(folder: str) -> bool:
     if folder == runs.BUNDLED:
         return False
     of_others = ("best.json", "checkpoints", "export.json")  # of runs, also unfinished ones, and of exports
-    there = {name: files.exists(os.path.join(folder, name)) for name in ("eval.json", *of_others)}
-    return there["eval.json"] and not any(there[name] for name in of_others)
+    holds_results = files.exists(os.path.join(folder, "eval.json"))
+    return holds_results and not any(files.exists(os.path.join(folder, name)) for name in of_others)
 
 
 def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, scored: Labelled) -> Kept:

@@ -21,7 +21,7 @@ class Spooled:
     start: int
     length: int
 
-    def picture(self) -> Picture:
+    def read(self) -> Picture:
         """The picture as it was, its bytes read again."""
         return Picture(self.name, self.path, self.spool.read(self.start, self.length))
 

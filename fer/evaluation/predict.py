@@ -59,7 +59,7 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
         of_photo = slice(photo.first, photo.first + len(photo.boxes))
         boxes[of_photo] = photo.boxes
         path = _unused(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), drawn)
-        picture = photos.drawn(photos.opened(photo.picture.picture()), photo.boxes, probabilities[of_photo])
+        picture = photos.drawn(photos.opened(photo.picture.read()), photo.boxes, probabilities[of_photo])
         files.write_bytes(path, photos.encoded(picture, path))
         drawn.append(path)
     if kaggle:

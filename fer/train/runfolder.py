@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 import fer
-from fer import config, files, remote
+from fer import config, files
 from fer.config import Experiment
 from fer.data.manifest import Manifest
 from fer.errors import UserError
@@ -60,7 +60,7 @@ class RunFolder:
           UserError: the run goes on, and other weights taught its first steps.
         """
         path = os.path.join(self.path, RECORD)
-        if remote.surely(path, tf.io.gfile.exists):
+        if files.exists(path):
             begun = files.read_json(path, "the run's config").get("teachers", [])
             if [each["weights_sha256"] for each in begun] != [each["weights_sha256"] for each in teachers]:
                 raise UserError(
@@ -89,7 +89,7 @@ class RunFolder:
     def read_history(self, until_step: int) -> list[dict[str, Any]]:
         """The epochs that ended by `until_step`: a killed run may have written one more than it checkpointed."""
         path = os.path.join(self.path, "history.json")
-        if not remote.surely(path, tf.io.gfile.exists):
+        if not files.exists(path):
             return []
         return [entry for entry in files.read_json(path, "the history") if entry["step"] <= until_step]
 
@@ -124,7 +124,7 @@ def open_folder(path: str, experiment: Experiment, manifest: Manifest) -> RunFol
         or something else.
     """
     record = os.path.join(path, RECORD)
-    if remote.surely(record, tf.io.gfile.exists):
+    if files.exists(record):
         _check_same(record, files.read_json(record, "the run's config"), experiment, manifest)
     elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if ".tmp-" not in name]:
         raise UserError(f"{path} exists and holds no run (no {RECORD}); choose an empty or a new --workdir.")

@@ -48,16 +48,15 @@ class State:
 def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_epoch: int, total_steps: int) -> State:
     """The state before the first step, a function of the experiment's seed."""
     precision = experiment.train.precision
-    # Networks that are only a step on the way (before it is adapted, that which weights come from) may go again.
-    with strategy.scope(), tf.variable_creator_scope(replicas.creator([])):
+    others: list[tf.Variable] = []
+    with strategy.scope(), tf.variable_creator_scope(replicas.creator(others)):
         model = classifier.build(experiment.model, precision, experiment.seed)
         pretrained.load(model, experiment.model)
         average = model
         if experiment.train.ema_decay:
             average = classifier.build(experiment.model, precision, experiment.seed)
             average.set_weights(model.get_weights())
-    others: list[tf.Variable] = []
-    with strategy.scope(), tf.variable_creator_scope(replicas.creator(others)):
+        others.clear()  # networks that were only a step on the way, before adapting and as givers of weights, may go
         rate = schedules.Schedule(experiment, steps_per_epoch, total_steps)
         optimizer = optimizers.optimizer(experiment, rate, model.trainable_variables)
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")

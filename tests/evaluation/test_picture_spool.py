@@ -14,9 +14,9 @@ def test_pictures_come_back_as_they_were_in_any_order():
     spool = PictureSpool()
     pictures = [Picture("in/a.png", "a.png", b"abc"), Picture("in/b.jpg", "b.jpg", b""), Picture("c", "c", b"\0" * 9)]
     spooled = [spool.add(picture) for picture in pictures]
-    assert [each.picture() for each in reversed(spooled)] == pictures[::-1]
+    assert [each.read() for each in reversed(spooled)] == pictures[::-1]
     late = Picture("d", "d", b"late")
-    assert (spool.add(late).picture(), spooled[0].picture()) == (late, pictures[0])
+    assert (spool.add(late).read(), spooled[0].read()) == (late, pictures[0])
 
 
 def test_memory_does_not_grow_with_their_number():
@@ -27,7 +27,7 @@ def test_memory_does_not_grow_with_their_number():
         assert tracemalloc.get_traced_memory()[0] < 1 << 20
     finally:
         tracemalloc.stop()
-    assert len(kept[-1].picture().content) == 1 << 20
+    assert len(kept[-1].read().content) == 1 << 20
 
 
 def test_a_full_disk_is_told_with_the_picture_and_the_folder(monkeypatch):
