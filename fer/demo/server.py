@@ -15,6 +15,7 @@ import logging
 import os
 import secrets
 import socket
+import threading
 from typing import Any, Callable
 
 from fer.demo import recognition
@@ -29,6 +30,7 @@ except ImportError as error:
     raise UserError("The page is served by Flask, which is not installed: pip install 'fer[demo]'.") from error
 
 MOST_BYTES = 16 << 20  # of an upload
+MOST_AT_ONCE = 16  # uploads in memory: one is looked at, the others wait
 LOCAL = "localhost"
 EVERYWHERE = ("", "0.0.0.0", "::")
 
@@ -43,6 +45,7 @@ def application(recognise: Callable[[bytes], recognition.Recognised], said: str,
     """
     app = flask.Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
+    places = threading.BoundedSemaphore(MOST_AT_ONCE)
 
     @app.before_request
     def refuse_strangers() -> None:
@@ -66,7 +69,12 @@ def application(recognise: Callable[[bytes], recognition.Recognised], said: str,
     def recognised() -> Any:
         if flask.request.content_length is None:  # it would be cut at the limit, not refused
             flask.abort(411, "Send the picture with its length, not in chunks.")
-        return recognition.as_json(recognise(flask.request.get_data(cache=False)))
+        if not places.acquire(blocking=False):
+            flask.abort(503, "Too many pictures are waiting; try again in a moment.")
+        try:
+            return recognition.as_json(recognise(flask.request.get_data(cache=False)))
+        finally:
+            places.release()
 
     @app.errorhandler(UserError)
     def mistake(error: UserError) -> tuple[dict[str, str], int]:

@@ -66,6 +66,7 @@ class Sweep:
             "space": {field: dataclasses.asdict(dimension) for field, dimension in self.plan.space.items()},
             **({"changes": self.plan.changes} if self.plan.changes else {}),
             "kind": "grid" if self.plan.is_grid else "space",
+            **({} if self.plan.is_grid else {"--seed": self.plan.seed}),
             "data": manifest.read(self.data).sha256,
             "pruning": "none" if pruning == "none" else f"{pruning}, after {self.prune_after} epochs",
         }

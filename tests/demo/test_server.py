@@ -2,6 +2,8 @@
 
 import io
 import re
+import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -55,6 +57,36 @@ def test_an_upload_that_does_not_tell_its_length_is_refused_not_cut():
     chunked = {"wsgi.input": io.BytesIO(b"picture"), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     answer = client(read).post("/recognise", environ_overrides=chunked)
     assert (answer.status_code, answer.json["error"]) == (411, "Send the picture with its length, not in chunks.")
+
+
+def test_who_finds_all_places_taken_is_refused_until_one_is_free(monkeypatch):
+    monkeypatch.setattr(server, "MOST_AT_ONCE", 1)
+    begun, end = threading.Event(), threading.Event()
+
+    def slow(_):
+        begun.set()
+        assert end.wait(30)
+        return FOUND
+
+    page = server.application(slow, "compact", "127.0.0.1")
+    with futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(page.test_client().post, "/recognise", data=b"picture")
+        assert begun.wait(30)
+        second = page.test_client().post("/recognise", data=b"picture")
+        end.set()
+    assert (second.status_code, second.json["error"]) == (503, "Too many pictures are waiting; try again in a moment.")
+    assert first.result().status_code == 200
+    assert page.test_client().post("/recognise", data=b"picture").status_code == 200
+
+
+def test_a_mistake_gives_its_place_back(monkeypatch):
+    monkeypatch.setattr(server, "MOST_AT_ONCE", 1)
+
+    def fails(_):
+        raise UserError("No face was found.")
+
+    page = client(fails)
+    assert [page.post("/recognise", data=b"picture").status_code for _ in range(2)] == [422, 422]
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1:7860", "localhost:7860", "[::1]:7860", "192.168.0.7"])

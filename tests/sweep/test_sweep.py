@@ -212,6 +212,20 @@ def test_another_sweeps_study_is_told_by_the_fields_that_differ(synthetic_shards
         asked.open_study()
 
 
+def test_a_search_with_another_seed_is_another_sweep(synthetic_shards, tmp_path):
+    """What it draws depends on the seed, so nobody could repeat a study of two."""
+    base = made.experiment()
+    found = space.search("model.dropout=uniform(0.1,0.5)", base)
+
+    def asked(seed: int, trials: int = 12) -> sweep.Sweep:
+        return sweep.Sweep(base, study.Plan(found, False, trials, seed), synthetic_shards.folder, str(tmp_path))
+
+    asked(0).open_study()
+    with pytest.raises(UserError, match=r"belongs to a sweep with another --seed \(0, not 1\); choose"):
+        asked(1).open_study()
+    asked(0, trials=24).open_study()  # more of the same draws is the same sweep
+
+
 def test_a_storages_password_is_not_shown():
     with pytest.raises(UserError, match=r"postgresql://user:\*\*\*@127\.0\.0\.1:1/x") as refused:
         study.open_study("postgresql://user:secret@127.0.0.1:1/x", {}, "none", 0)
