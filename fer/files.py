@@ -100,7 +100,7 @@ def read_json(path: str, what: str) -> Any:
     content = read_bytes(path, f"There is no {path}: {what} is missing.", f"{what}, {path}")
     try:
         return json.loads(content.decode("utf-8"))
-    except ValueError as error:  # both UnicodeDecodeError and JSONDecodeError
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or JSON that is nested without end
         raise UserError(f"{path} is not valid JSON ({error}): {what} is damaged.") from error
 
 

@@ -196,8 +196,8 @@ def _near_shared(found: Twins, some: np.ndarray) -> np.ndarray:
     near = of_some.copy()
     one, other = found.pairs[:, 0], found.pairs[:, 1]
     touched = np.zeros(len(some), bool)
-    touched[one] |= of_some[other]
-    touched[other] |= of_some[one]
+    np.logical_or.at(touched, one, of_some[other])  # unbuffered: a face may be in several pairs
+    np.logical_or.at(touched, other, of_some[one])
     return near | _shared(found.exact, touched)
 
 

@@ -171,7 +171,7 @@ class _Header(tarfile.TarInfo):
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:
             raise
-        except tarfile.HeaderError as error:
+        except (tarfile.HeaderError, ValueError) as error:  # ValueError: the map of a sparse file is no numbers
             raise tarfile.ReadError(str(error)) from error
 
 

@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import math
 import os
 import re
 import tempfile
@@ -25,6 +24,7 @@ from fer.data import (
     placing,
     reading,
     shards,
+    sources,
     splits,
     synthetic,
     twins,
@@ -68,13 +68,18 @@ class Options:
             raise UserError(f"--drop={unknown[0]} means nothing; it takes {', '.join(audit.DROPPABLE)}.")
         if "not_a_face" in self.drop and not self.ferplus:
             raise UserError("--drop=not_a_face goes by the votes of FER+: give them with --ferplus=fer2013new.csv.")
+        if self.on_bad_row not in ON_BAD_ROW:
+            raise UserError(f"--on_bad_row={self.on_bad_row} means nothing; it takes {' or '.join(ON_BAD_ROW)}.")
+        for name, number in (("shards", self.shards), ("workers", self.workers)):
+            if number < 0:
+                raise UserError(f"--{name} is {number}; it must be 0 or more.")
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed is {self.seed}; it must be 0 or more, below 2**31.")
 
     def recorded(self) -> dict[str, Any]:
         """Those that the manifest records: what decides its own and the shards' bytes."""
         return {
-            "ferplus": os.path.basename(self.ferplus),
+            "ferplus": os.path.basename(self.ferplus.rstrip("/")),
             "on_bad_row": self.on_bad_row,
             "drop": sorted(set(self.drop)),
             "shards": self.shards,
@@ -124,11 +129,8 @@ def _check_apart(output: str, source: str) -> None:
 
 def statistics(survey: Survey, train: np.ndarray) -> dict[str, float | None]:
     """Mean and standard deviation of the pixels of the faces in `train` (bool [n]), in [0, 1], from whole numbers."""
-    count = int(train.sum()) * PIXELS
-    if not count:
-        return {"mean": None, "std": None}
-    total, squares = int(survey.prints.sums[train].sum()), int(survey.prints.squares[train].sum())
-    return {"mean": total / count / 255, "std": math.sqrt(squares * count - total**2) / count / 255}
+    sums, squares = survey.prints.sums[train], survey.prints.squares[train]
+    return manifest.statistics(int(train.sum()) * PIXELS, int(sums.sum()), int(squares.sum()))
 
 
 def _write(
@@ -144,6 +146,12 @@ def _write(
     """Everything after the reading: splits, audit, shards, and the manifest last."""
     joined = None
     if given is not None:
+        for source in survey.sources:
+            if sources.FOLDERS in source.form:
+                raise UserError(
+                    f"{options.ferplus} is joined by the rows of fer2013.csv, which the pictures in {source.path} do "
+                    "not have: leave out --ferplus, or convert the CSV."
+                )
         joined = votes.join(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
     found = twins.find(survey.prints)
     divided = splits.assign(survey.splits, survey.labels, found.near, options.seed)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
 
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-_ENDINGS = (".jpg", ".jpeg", ".png")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # all but the first three are refused
 _SPLITS = {
     **dict.fromkeys(("train", "training"), TO_LEARN),
     **dict.fromkeys(("validation", "valid", "val", "publictest"), 1),
@@ -130,11 +130,14 @@ def opened(content: bytes) -> Image.Image:
     Raises:
       OSError, ValueError, SyntaxError, DecompressionBombError: it is no picture, or too large.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own limit, which is above ours
-        picture = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
+        try:
+            picture = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
+        except UnidentifiedImageError as error:
+            raise ValueError("it is neither JPEG nor PNG") from error  # Pillow's words name a place in memory
     if picture.width * picture.height > MOST_PIXELS:
         raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,}")
     return picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -70,7 +71,8 @@ class Manifest:
     def without_test(self) -> Manifest:
         """The same, but the split "test" cannot be opened: what training works with."""
         splits = {name: split for name, split in self.splits.items() if name != "test"}
-        return dataclasses.replace(self, splits=splits, sealed=("test",))
+        said = {name: entry for name, entry in self.raw["splits"].items() if name != "test"}
+        return dataclasses.replace(self, splits=splits, raw={**self.raw, "splits": said}, sealed=("test",))
 
     def table(self) -> str:
         """Classes by split, as lines of text."""
@@ -112,6 +114,16 @@ def read(folder: str) -> Manifest:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}). Convert the data again.") from error
 
 
+def statistics(pixels: int, total: int, squares: int) -> dict[str, float | None]:
+    """Mean and standard deviation in [0, 1] of so many pixels in 0 to 255, by their sum and the sum of their squares.
+
+    None of both where there are no pixels.
+    """
+    if not pixels:
+        return {"mean": None, "std": None}
+    return {"mean": total / pixels / 255, "std": math.sqrt(squares * pixels - total**2) / pixels / 255}
+
+
 def check_sizes(manifest: Manifest) -> None:
     """Holds every shard of the splits that may be opened against its stated size, without reading it.
 
@@ -142,7 +154,7 @@ def _understood(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
         name=str(raw["name"]),
         classes=tuple(raw["classes"]),
         splits={name: _split(name, entry) for name, entry in raw["splits"].items()},
-        statistics={key: raw["statistics"][key] for key in ("mean", "std")},
+        statistics={key: _share(raw["statistics"][key]) for key in ("mean", "std")},
         sha256=_sha256(path),
         raw=dict(raw),
     )
@@ -150,16 +162,28 @@ def _understood(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
 
 def _split(name: str, entry: Mapping[str, Any]) -> Split:
     shards = tuple(
-        Shard(str(shard["file"]), int(shard["examples"]), int(shard["bytes"]), str(shard["sha256"]))
+        Shard(str(shard["file"]), _whole(shard["examples"]), _whole(shard["bytes"]), str(shard["sha256"]))
         for shard in entry["shards"]
     )
-    split = Split(name, int(entry["examples"]), {key: int(entry["class_counts"][key]) for key in CLASSES}, shards)
+    split = Split(name, _whole(entry["examples"]), {key: _whole(entry["class_counts"][key]) for key in CLASSES}, shards)
     for shard in shards:
         if os.path.basename(shard.file) != shard.file:
             raise ValueError(f"a shard is named {shard.file!r}, with a folder")
     if sum(shard.examples for shard in shards) != split.examples:
         raise ValueError(f"the shards of {name} do not add up to its {split.examples:,} examples")
     return split
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no number of things")
+    return value
+
+
+def _share(value: Any) -> float | None:
+    if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
+        raise ValueError(f"{value!r} is no number from 0 to 1")
+    return value
 
 
 def _sha256(path: str) -> str:

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -26,6 +27,8 @@ from fer.remote import is_remote
 
 UNFINISHED = "UNFINISHED"
 WRITTEN = (FILE, "audit.html", "audit.json", "rejects.csv", "class_balance.png", "preview.png", UNFINISHED)
+
+TOKEN_BYTES = 4  # random ones, in the names of what lies beside an output for a while
 
 _PARTIAL, _OLD = "partial", "old"
 
@@ -75,7 +78,7 @@ def replaced(output: str, overwrite: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _beside(place: str) -> Iterator[str]:
-    folder = _hidden(place, _PARTIAL) + secrets.token_hex(4)
+    folder = _hidden(place, _PARTIAL) + secrets.token_hex(TOKEN_BYTES)
     lacking = _lacking(os.path.dirname(folder))
     try:
         os.makedirs(folder)
@@ -102,13 +105,17 @@ def _lacking(folder: str) -> list[str]:
 
 
 def _place(folder: str, place: str) -> None:
-    if os.path.exists(place):
-        old = _hidden(place, _OLD) + secrets.token_hex(4)
-        os.rename(place, old)
+    if not os.path.exists(place):
         os.rename(folder, place)
-        shutil.rmtree(old)
-    else:
+        return
+    old = _hidden(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
+    os.rename(place, old)
+    try:
         os.rename(folder, place)
+    except BaseException:
+        os.rename(old, place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)  # the next run sweeps away what is left of it
 
 
 def _fault(output: str) -> str:
@@ -171,22 +178,28 @@ def _half_uploaded(output: str) -> bool:
 
 def _sweep(place: str) -> None:
     """Removes what killed runs left; a folder that was being replaced just then gets its place back."""
+    lives = False
+    for partial in _left(place, _PARTIAL):
+        with contextlib.ExitStack() as stack:
+            if _lock(partial, stack):
+                shutil.rmtree(partial)
+            else:
+                lives = True
+    if lives:  # it may be replacing the folder at this moment
+        return
     for old in _left(place, _OLD):
         if os.path.exists(place):
             shutil.rmtree(old)
         else:
             os.rename(old, place)
-    for partial in _left(place, _PARTIAL):
-        with contextlib.ExitStack() as stack:
-            if _lock(partial, stack):
-                shutil.rmtree(partial)
 
 
 def _left(place: str, kind: str) -> list[str]:
     parent, start = os.path.split(_hidden(place, kind))
     if not os.path.isdir(parent or "."):
         return []
-    return [os.path.join(parent, name) for name in os.listdir(parent or ".") if name.startswith(start)]
+    ours = re.compile(re.escape(start) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")  # no more: a user's may begin like it
+    return [os.path.join(parent, name) for name in os.listdir(parent or ".") if ours.fullmatch(name)]
 
 
 def _behind(output: str) -> str:

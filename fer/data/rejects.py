@@ -52,6 +52,6 @@ class Rejects:
 
 def _line(reject: Reject) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow([reject.file, reject.line, reject.column, reject.reason])
+    csv.writer(text, lineterminator="\n").writerow([reject.file, reject.line, reject.column, reject.reason])
     original = b'"' + reject.original.replace(b'"', b'""') + b'"' if reject.original else b""
-    return text.getvalue().encode("utf-8", "surrogateescape") + b"," + original + b"\n"
+    return text.getvalue().removesuffix("\n").encode("utf-8", "surrogateescape") + b"," + original + b"\n"

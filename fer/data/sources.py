@@ -14,7 +14,7 @@ from fer.errors import UserError
 PICTURES = 64  # in a piece, at most
 PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
 
-_FOLDERS = "pictures in class folders"
+FOLDERS = "pictures in class folders"
 
 
 def pieces(path: str, tally: Tally) -> Iterator[Piece]:
@@ -40,9 +40,9 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
             _check_text(member.name, head)
             yield from table.lines(member.name, member.chunks())
         elif folders.is_picture(member.path, head):
-            if found not in ("", _FOLDERS):
+            if found not in ("", FOLDERS):
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
-            found = _FOLDERS
+            found = FOLDERS
             batch.append(Picture(member.name, member.path, b"".join(member.chunks()), opened))
             held += len(batch[-1].content)
             if len(batch) == PICTURES or held >= PICTURE_BYTES:
@@ -57,7 +57,7 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
 def form(piece: Piece) -> str:
     """What a piece comes from, in words for the user."""
     if isinstance(piece, Pictures):
-        return _FOLDERS
+        return FOLDERS
     ignored = f"; ignored: {', '.join(piece.header.ignored)}" if piece.header.ignored else ""
     return f"{piece.name}: {piece.header.form}{ignored}"
 
@@ -67,5 +67,7 @@ def _check_text(name: str, head: bytes) -> None:
         raise UserError(f"{name} is empty: get a whole copy of it.")
     if b"\0" in head:
         raise UserError(f"{name} is neither a CSV nor an archive of one: it begins with {head[:8]!r}.")
+    if b"\r" in head.split(b"\n", 1)[0].removesuffix(b"\r"):
+        raise UserError(f"{name} ends its lines with CR alone: save it with lines that end with LF or CRLF.")
     if head.removeprefix(b"\xef\xbb\xbf").startswith(b"Usage,Image name"):
         raise UserError(f"{name} holds FER+ votes, and no faces: give it as --ferplus, and the faces as --input.")

@@ -15,7 +15,8 @@ from fer.labels import CLASSES
 
 
 def verify(folder: str) -> Manifest:
-    """Checks every shard: size, SHA-256, each record's checksums, their number, contents and labels.
+    """Checks every shard: size, SHA-256, each record's checksums, their number, contents and labels; and the pixels'
+    statistics.
 
     Returns:
       The manifest that everything agrees with.
@@ -32,15 +33,20 @@ def verify(folder: str) -> Manifest:
     ]
     for split in manifest.splits.values():
         counts = np.zeros(len(CLASSES), np.int64)
+        pixels = total = squares = 0
         faults = []
         for shard in split.shards:
             try:
-                labels = records.read_shard(folder, shard).labels
-                counts += np.bincount(labels[labels >= 0], minlength=len(CLASSES))
+                faces = records.read_shard(folder, shard)
+                counts += np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES))
+                pixels, total = pixels + faces.images.size, total + int(faces.images.sum(dtype=np.int64))
+                squares += int(np.square(faces.images, dtype=np.uint16).sum(dtype=np.int64))
             except UserError as error:
                 faults.append(str(error))
         if not faults and counts.tolist() != list(split.class_counts.values()):
             faults.append(f"The labels of split {split.name} are not those that {manifests.FILE} counts.")
+        if not faults and split.name == "train" and manifests.statistics(pixels, total, squares) != manifest.statistics:
+            faults.append(f"The pixels of split train have another mean or deviation than {manifests.FILE} states.")
         differences.extend(faults)
     if differences:
         raise UserError("\n".join(differences))

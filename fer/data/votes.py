@@ -91,7 +91,7 @@ def join(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_r
     Raises:
       UserError: the votes are not of this source: they are more or fewer, or name another split.
     """
-    name = os.path.basename(path)
+    name = os.path.basename(path.rstrip("/"))
     if (splits < 0).any():
         raise UserError(f"{name} is joined by row and checked by the column Usage, which the input lacks.")
     if not rows[-1] < len(votes.splits) <= source_rows:
@@ -151,4 +151,6 @@ def _row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]
         if not (text.strip().isdecimal() and text.isascii() and len(text) < 5 and int(text) <= MOST):
             raise UserError(f"{name}, line {line}, column {column}: {text!r} is no number of votes.")
         counts.append(int(text))
+    if not any(counts):
+        raise UserError(f"{name}, line {line}: all ten columns are 0, and a row without a vote says nothing.")
     return split, bool(fields[1].strip()), counts

@@ -87,6 +87,34 @@ def test_leaks_are_counted_from_both_sides(found):
     assert leakage["test"]["identical_to_train"] == leakage["validation"]["identical_to_test"] == 0
 
 
+def of(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
+    """The leakage among images with their splits, all of one class."""
+    images, splits = np.array([image for image, _ in faces], np.uint8), np.array([split for _, split in faces])
+    survey = Survey(
+        labels=np.zeros(len(faces), int),
+        splits=splits,
+        rows=np.arange(len(faces)),
+        prints=fingerprints.of(images),
+        sources=(Source("f.csv", "", len(faces), "f"),),
+        blank_lines=0,
+        resized=0,
+        recoloured=0,
+    )
+    return audit.audit(survey, splits, twins.find(survey.prints), None).summary["leakage"]
+
+
+@pytest.mark.parametrize("validates", range(3))
+def test_a_face_with_several_near_twins_leaks_by_any_of_them(validates):
+    found = of(*((soft(4) + 9 * place, VALIDATION if place == validates else TRAIN) for place in range(3)))
+    assert found["train"]["near_identical_to_validation"] == 2
+    assert found["validation"]["near_identical_to_train"] == 1
+
+
+def test_what_is_identical_to_a_near_twin_leaks_with_it():
+    found = of((soft(4), TRAIN), (soft(4), TRAIN), (soft(4) + 9, VALIDATION))
+    assert found["train"]["near_identical_to_validation"] == 2
+
+
 def test_blank_faces_are_counted(found):
     assert found.summary["blank"] == {"constant": 1, "nearly_blank": 1, "nearly_blank_below": 5.0}
 

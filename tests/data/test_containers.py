@@ -94,6 +94,25 @@ def test_a_flipped_bit_in_the_compressed_data_is_named(kind, tmp_path):
         read(path)
 
 
+def test_a_wrong_sum_at_the_end_of_a_compressed_tar_is_named(tmp_path):
+    """The tar itself ends before it, and would be taken for whole."""
+    packed = bytearray(PACKED["tar.gz"][0])
+    packed[-6] ^= 1
+    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+        read(making.write(tmp_path / "faces", bytes(packed)))
+
+
+@pytest.mark.parametrize("header", [{"GNU.sparse.map": "a,b", "GNU.sparse.size": "9"}, {"GNU.sparse.size": "zz"}])
+def test_a_sparse_file_in_a_tar_whose_map_is_no_numbers_is_named(header, tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("f.csv")
+        entry.pax_headers, entry.size = header, 9
+        archive.addfile(entry, io.BytesIO(b"123456789"))
+    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+        read(making.write(tmp_path / "faces", out.getvalue()))
+
+
 ZIP_FAULTS = {  # bytes from the start of an entry in the directory, and what they are set to
     "a later version": (6, b"\xf0\x00"),
     "strong encryption": (8, b"\x40\x00"),

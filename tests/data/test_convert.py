@@ -151,6 +151,15 @@ def test_the_same_input_gives_the_same_bytes(source, tmp_path):
     assert sums(one.folder) == sums(other.folder)
 
 
+def test_rejects_are_the_same_bytes_each_time(tmp_path):
+    folder = tmp_path / "in"
+    for place, content in enumerate((making.picture(IMAGES[0]), making.picture(IMAGES[1]), b"no picture", b"GIF89a")):
+        making.write(folder / "sad" / f"{place}.png", content)
+    one, other = (run(str(folder), tmp_path, name, on_bad_row="quarantine") for name in ("one", "other"))
+    assert one.raw["audit"]["rejected"] == {"bad picture": 2}
+    assert sums(one.folder) == sums(other.folder)
+
+
 def test_the_workers_change_no_byte(large, tmp_path, monkeypatch):
     alone = run(large, tmp_path, "alone", workers=1)
     monkeypatch.setattr(crew, "FEW", 0)  # so that there are processes
@@ -165,11 +174,25 @@ def test_votes_are_joined_and_recorded(source, tmp_path):
         f"{making.USAGES[i % 3]},fer{i:07d}.png," + ",".join(map(str, counts)) + "\n" for i, counts in enumerate(votes)
     ]
     ferplus = making.write(tmp_path / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + "".join(lines))
+    making.write(tmp_path / "votes" / "v.csv", pathlib.Path(ferplus).read_bytes())
     made = run(source, tmp_path, ferplus=ferplus)
     faces = records.read_split(made, "validation")
     np.testing.assert_array_equal(faces.votes, votes[faces.rows])
     assert made.raw["audit"]["ferplus"]["without_image_name"] == 0
     assert made.raw["options"]["ferplus"] == "v.csv"
+    of_folder = run(source, tmp_path, "of_folder", ferplus=f"{tmp_path}/votes/")
+    assert of_folder.raw["options"]["ferplus"] == "votes"
+
+
+def test_votes_are_not_joined_to_pictures_which_have_no_rows(tmp_path):
+    folder, ferplus = tmp_path / "in", tmp_path / "v.csv"
+    for place in range(4):
+        making.write(folder / "happy" / f"Training_{place}.png", making.picture(IMAGES[place]))
+    row = "Training,fer.png,0,10,0,0,0,0,0,0,0,0\n"
+    making.write(ferplus, "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + 4 * row)
+    with pytest.raises(UserError, match=r"v\.csv is joined by the rows .*, which the pictures in in do not"):
+        run(str(folder), tmp_path, ferplus=str(ferplus))
+    assert not (tmp_path / "out").exists()
 
 
 def test_dropped_rows_leave_train_only_and_are_counted(tmp_path):
@@ -177,7 +200,10 @@ def test_dropped_rows_leave_train_only_and_are_counted(tmp_path):
     images[3] = images[1]  # row 1 validates, row 3 trains
     images[[6, 7]] = 0  # row 6 trains, row 7 validates
     made = run(making.write(tmp_path / "f.csv", making.csv(images)), tmp_path, drop=("blank", "leaked"))
-    assert records.read_split(made, "train").rows.tolist() == [0, 9]
+    kept = records.read_split(made, "train")
+    assert kept.rows.tolist() == [0, 9]
+    assert made.statistics["mean"] == pytest.approx(kept.images.mean() / 255)
+    assert made.statistics["std"] == pytest.approx(kept.images.std() / 255)
     assert made.splits["validation"].examples == made.splits["test"].examples == 4
     assert made.raw["audit"]["dropped"] == {"rows": 2, "by_reason": {"blank": 1, "leaked": 2}}
 
@@ -234,6 +260,12 @@ def test_a_header_alone_holds_no_face(header, tmp_path):
     assert os.listdir(tmp_path) == ["in"]
 
 
+def test_a_table_whose_lines_end_with_cr_alone_is_named(tmp_path):
+    path = making.write(tmp_path / "in" / "faces.csv", making.csv(IMAGES[:2]).replace("\n", "\r"))
+    with pytest.raises(UserError, match=r"^faces\.csv ends its lines with CR alone: save it with"):
+        run(path, tmp_path)
+
+
 @pytest.mark.parametrize("preview", [False, True])
 def test_to_drop_every_face_is_an_error(preview, tmp_path):
     images = np.zeros((3, 2304), np.uint8)
@@ -280,6 +312,9 @@ def test_an_input_of_bad_rows_alone_is_an_error_even_if_they_are_set_aside(tmp_p
         ({"drop": ("ugly",)}, "--drop=ugly means nothing"),
         ({"drop": ("not_a_face",)}, "give them with --ferplus"),
         ({"seed": -1}, "--seed is -1"),
+        ({"shards": -3}, "--shards is -3"),
+        ({"workers": -1}, "--workers is -1"),
+        ({"on_bad_row": "ignored"}, "--on_bad_row=ignored means nothing; it takes fail or quarantine"),
     ],
 )
 def test_a_wrong_option_is_named_and_nothing_is_left(source, tmp_path, options, reason):

@@ -3,8 +3,10 @@
 import concurrent.futures
 import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -46,10 +48,24 @@ def test_a_process_gives_what_this_one_would(kind, processes):
 
 
 def test_every_thread_has_a_process_of_its_own_and_keeps_it(processes):
+    together = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
+
+    def parse(piece: parsing.Piece) -> np.ndarray:
+        together.wait()
+        return processes.parse(piece)[0].images
+
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        blocks = list(pool.map(processes.parse, [PIECES["lines"]] * 20))
-    assert all((block.images == IMAGES).all() for block, _ in blocks)
-    assert len(processes._members) <= 2
+        images = list(pool.map(parse, [PIECES["lines"]] * 6))
+    assert all((found == IMAGES).all() for found in images)
+    assert len(processes._members) == 2
+
+
+def test_an_interrupt_does_not_end_a_process(processes):
+    """Ctrl-C reaches all of them at once; the one that began them ends them in order."""
+    processes.parse(PIECES["lines"])
+    processes._members[0].send_signal(signal.SIGINT)
+    block, _ = processes.parse(PIECES["lines"])
+    np.testing.assert_array_equal(block.images, IMAGES)
 
 
 def test_for_little_data_or_one_worker_there_are_no_processes():

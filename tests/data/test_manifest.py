@@ -68,8 +68,8 @@ def test_training_cannot_open_the_test(synthetic_shards):
 
 
 def test_training_cannot_open_the_test_by_what_the_raw_manifest_says_either(synthetic_shards):
-    assert "test" not in synthetic_shards.without_test().splits
-    assert synthetic_shards.without_test().split("train") == synthetic_shards.split("train")
+    assert set(synthetic_shards.raw["splits"]) == {"train", "validation", "test"}
+    assert set(synthetic_shards.without_test().raw["splits"]) == {"train", "validation"}
 
 
 def test_a_folder_without_manifest_is_named(tmp_path):
@@ -77,7 +77,9 @@ def test_a_folder_without_manifest_is_named(tmp_path):
         manifest.read(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b"null", b'{"format_version": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b"null", b'{"format_version": 1}', b"[" * 100_000]
+)
 def test_a_damaged_manifest_is_named(content, tmp_path):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(UserError, match=r"manifest.json is (not valid JSON|no manifest|damaged)"):
@@ -95,7 +97,11 @@ def test_a_damaged_manifest_is_named(content, tmp_path):
         (["splits", "train", "examples"], 7, "do not add up"),
         (["splits", "train", "class_counts", "fear"], None, "is damaged"),
         (["splits"], [], "is damaged"),
+        (["splits", "train", "examples"], 5.9, "is damaged .*5.9 is no number of things"),
+        (["splits", "train", "class_counts", "fear"], -1, "is damaged .*-1 is no number of things"),
+        (["splits", "train", "shards", 0, "bytes"], "9", "is damaged .*'9' is no number of things"),
         (["statistics"], 1, "is damaged"),
+        (["statistics", "mean"], "zero", "is damaged .*'zero' is no number from 0 to 1"),
         (["image", "height"], 64, "is damaged"),
     ],
 )

@@ -1,6 +1,7 @@
 """An output folder is whole or absent."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -157,7 +158,7 @@ def test_a_link_is_called_as_the_user_calls_it(tmp_path):
 
 
 def test_what_a_killed_run_left_is_swept_away_by_the_next(output):
-    for mark in ("partial-0", "partial-1"):
+    for mark in ("partial-00000000", "partial-1111aaaa"):
         left = os.path.join(os.path.dirname(output), f".faces.{mark}")
         os.makedirs(left)
         fill(left, "half")
@@ -166,28 +167,80 @@ def test_what_a_killed_run_left_is_swept_away_by_the_next(output):
 
 
 def test_a_run_that_still_lives_is_left_alone(output):
-    living = os.path.join(os.path.dirname(output), ".faces.partial-0")
+    living = os.path.join(os.path.dirname(output), ".faces.partial-00000000")
     os.makedirs(living)
     handle = os.open(living, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     place(output, "new")
     os.close(handle)
-    assert sorted(os.listdir(os.path.dirname(output))) == [".faces.partial-0", "faces"]
+    assert sorted(os.listdir(os.path.dirname(output))) == [".faces.partial-00000000", "faces"]
 
 
 def test_a_folder_that_was_being_replaced_when_its_run_was_killed_gets_its_place_back(output):
     place(output, "old")
-    os.rename(output, os.path.join(os.path.dirname(output), ".faces.old-0"))
+    os.rename(output, os.path.join(os.path.dirname(output), ".faces.old-00000000"))
     with pytest.raises(UserError, match="exists already"):
         place(output, "new")
     assert content(output) == "old"
 
 
 def test_another_output_with_a_like_name_is_not_swept(output):
-    other = os.path.join(os.path.dirname(output), ".faces2.partial-0")
+    other = os.path.join(os.path.dirname(output), ".faces2.partial-00000000")
     os.makedirs(other)
     place(output, "new")
     assert os.path.exists(other)
+
+
+@pytest.mark.parametrize(
+    "name", [".faces.old-archive", ".faces.partial-notes", ".faces.old-0000000", ".faces.old-00000000x"]
+)
+def test_a_users_folder_with_a_like_name_is_neither_removed_nor_taken(output, name):
+    users = os.path.join(os.path.dirname(output), name)
+    os.makedirs(users)
+    place(output, "new")
+    assert (content(output), os.path.exists(users)) == ("new", True)
+
+
+def test_where_the_new_folder_cannot_take_its_place_the_old_one_keeps_it(output, monkeypatch):
+    place(output, "old")
+    rename, asked = os.rename, []
+
+    def fails(source: str, target: str) -> None:
+        asked.append(target)
+        if len(asked) == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(UserError, match=rf"Cannot write {output}: Input/output error"):
+        place(output, "new", overwrite=True)
+    assert (content(output), os.listdir(os.path.dirname(output))) == ("old", ["faces"])
+
+
+def test_a_folder_that_another_run_replaces_just_now_is_left_to_it(output):
+    """Between its two renames there is none in the place."""
+    place(output, "old")
+    beside = os.path.dirname(output)
+    old, living = os.path.join(beside, ".faces.old-00000000"), os.path.join(beside, ".faces.partial-00000000")
+    os.rename(output, old)
+    os.makedirs(living)
+    with contextlib.ExitStack() as stack:
+        placing._lock(living, stack)
+        placing._sweep(output)
+        assert (os.path.exists(old), os.path.exists(output)) == (True, False)
+    placing._sweep(output)
+    assert os.listdir(beside) == ["faces"]
+
+
+def test_an_output_that_came_to_be_while_it_was_filled_is_not_replaced(output):
+    def slowly() -> None:
+        with placing.replaced(output, overwrite=False) as folder:
+            fill(folder, "new")
+            place(output, "somebody's")
+
+    with pytest.raises(UserError, match="exists already"):
+        slowly()
+    assert content(output) == "somebody's"
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):

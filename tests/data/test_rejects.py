@@ -12,6 +12,7 @@ ROWS = [
     Reject("f.csv", 7, "pixels", "bad pixels", "2,303 values", b"3,1 2 3"),
     Reject("f.csv", 9, "", "bad quotes", 'a "quote"', b'4,"1 2'),
     Reject("t/sad/1.png", 0, "", "bad picture", "no picture", b""),
+    Reject("t/sad/new\nline.png", 0, "", "bad picture", "no picture", b""),
     Reject("f.csv", 12, "pixels", "bad pixels", "0 values", b"3,\xff\x00\r"),
 ]
 
@@ -38,7 +39,7 @@ def test_they_are_counted_by_kind(tmp_path):
     rejects = Rejects(str(tmp_path))
     rejects.take(ROWS)
     rejects.close()
-    assert rejects.counts == {"bad pixels": 2, "bad quotes": 1, "bad picture": 1}
+    assert rejects.counts == {"bad pixels": 2, "bad quotes": 1, "bad picture": 2}
 
 
 def test_without_bad_rows_there_is_no_file(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fer.config import Data
-from fer.data import chunks, manifest, pipeline, records
+from fer.data import chunks, manifest, pipeline, records, streaming
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -152,6 +152,22 @@ def test_windows_mix_the_shards_and_no_two_epochs_are_alike(stream):
     between = np.corrcoef(orders)[~np.eye(20, dtype=bool)]
     assert abs(between).max() < 0.75
     assert abs(between.mean()) < 0.05
+
+
+def test_each_lane_of_each_window_of_each_epoch_has_an_order_of_its_own_whoever_reads_it():
+    steps = 20
+
+    def orders(epoch: int, window: int, lanes: list[int]) -> list[tuple[int, ...]]:
+        shuffled = streaming._shuffled_rows(
+            3, tf.constant(epoch), tf.constant(window), np.array(lanes), tf.constant(steps), width=1
+        )
+        return [tuple(column - place * steps) for place, column in enumerate(shuffled.numpy().T)]
+
+    places = [(epoch, window) for epoch in range(2) for window in range(2)]
+    found = [order for place in places for order in orders(*place, lanes=[0, 1, 2])]
+    assert all(sorted(order) == list(range(steps)) for order in found)
+    assert len(set(found)) == len(places) * 3
+    assert orders(1, 1, lanes=[2]) == found[-1:]
 
 
 def test_a_batch_comes_from_all_shards(epochs):

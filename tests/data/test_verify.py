@@ -1,10 +1,12 @@
 """Verifying finds every difference between a folder and its manifest."""
 
+import functools
 import os
 import shutil
 
 import pytest
 
+from fer import files
 from fer.data.verify import verify
 from fer.errors import UserError
 
@@ -40,6 +42,25 @@ def test_one_flipped_bit_is_found_wherever_it_is(folder, synthetic_shards, place
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte ^ 16]))
     with pytest.raises(UserError, match=f"{name} has another SHA-256"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (("statistics", "mean"), "The pixels of split train have another mean or deviation"),
+        (("statistics", "std"), "The pixels of split train have another mean or deviation"),
+        (("splits", "validation", "class_counts", "fear"), "The labels of split validation are not those"),
+    ],
+)
+def test_what_the_manifest_says_of_pixels_and_labels_is_recomputed(folder, keys, said):
+    path = os.path.join(folder, "manifest.json")
+    content = files.read_json(path, "the manifest")
+    *outer, last = keys
+    place = functools.reduce(dict.get, outer, content)
+    place[last] = place[last] + 1 if isinstance(place[last], int) else place[last] / 2
+    files.write_json(path, content)
+    with pytest.raises(UserError, match=said):
         verify(folder)
 
 

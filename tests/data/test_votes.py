@@ -18,6 +18,7 @@ ROWS = (
     "PublicTest,fer0000001.png,0,10,0,0,0,0,0,0,0,0\n"
     "Training,,0,0,0,0,0,0,0,0,0,10\n"
     "PrivateTest,fer0000003.png,0,0,0,0,0,0,0,5,5,0\n"
+    "PrivateTest,,0,0,0,0,0,0,0,5,5,0\n"
 )
 
 
@@ -28,20 +29,25 @@ def given(tmp_path) -> votes.Votes:
 
 def test_counts_and_splits_are_those_of_the_file(given):
     assert given.counts.tolist()[0] == [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]
-    assert given.splits.tolist() == [0, 1, 0, 2]
-    assert given.named.tolist() == [True, True, False, True]
+    assert given.splits.tolist() == [0, 1, 0, 2, 2]
+    assert given.named.tolist() == [True, True, False, True, False]
 
 
 def test_the_majority_is_a_class_of_ours_or_none(given):
-    assert given.labels().tolist() == [CLASSES.index("neutral"), CLASSES.index("happy"), -1, -1]
+    assert given.labels().tolist() == [CLASSES.index("neutral"), CLASSES.index("happy"), -1, -1, -1]
+
+
+def test_of_two_with_the_most_votes_the_first_is_the_majority():
+    tied = votes.Votes(np.array([[1, 4, 0, 4, 1, 0, 0, 0, 0, 0]], np.uint8), np.zeros(1, int), np.ones(1, bool))
+    assert tied.labels().tolist() == [CLASSES.index("happy")]  # the column happiness comes before sadness
 
 
 def test_all_votes_for_one_are_unanimous(given):
-    assert given.unanimous().tolist() == [False, True, True, False]
+    assert given.unanimous().tolist() == [False, True, True, False, False]
 
 
 def test_no_face_is_what_most_say_or_has_no_image(given):
-    assert given.not_a_face().tolist() == [False, False, True, False]
+    assert given.not_a_face().tolist() == [False, False, True, False, True]
 
 
 def test_a_compressed_file_is_read_alike(given, tmp_path):
@@ -55,12 +61,13 @@ def test_a_compressed_file_is_read_alike(given, tmp_path):
         ("emotion,pixels\n", "does not hold FER\\+ votes"),
         ("", "does not hold FER\\+ votes"),
         (HEADER + "Training,f,1\n", "line 2: 3 fields where 12"),
-        (HEADER + ROWS + ROWS.splitlines()[0].replace("Training", "Nowhere"), "line 6, column Usage: 'Nowhere'"),
+        (HEADER + ROWS + ROWS.splitlines()[0].replace("Training", "Nowhere"), "line 7, column Usage: 'Nowhere'"),
         (HEADER + "Training,f,4,0,0,x,3,2,0,0,0,0\n", "line 2, column sadness: 'x'"),
+        (HEADER + "Training,f,0,0,0,0,0,0,0,0,0,0\n", "line 2: all ten columns are 0"),
         (HEADER + "Training,f,4,0,0,1,3,2,0,0,0,-1\n", "line 2, column NF: '-1'"),
         (HEADER + "Training,f,4,0,0,128,3,2,0,0,0,0\n", "line 2, column sadness: '128'"),
         ((HEADER + ROWS).replace("\n", "\r"), "line 1, is no line of a CSV"),
-        (HEADER + ROWS + "Training,\rf\n", "line 6, is no line of a CSV"),
+        (HEADER + ROWS + "Training,\rf\n", "line 7, is no line of a CSV"),
         (HEADER + "Training,f,4,0,0,\0,3,2,0,0,0,0\n", "line 2"),
     ],
 )
@@ -105,26 +112,26 @@ def lay(folder: pathlib.Path, files: dict[str, bytes], packed: bool) -> str:
 
 
 def test_votes_are_joined_by_row(given):
-    joined = votes.join(given, "v.csv", np.array([0, 3]), np.array([0, 2]), source_rows=4)
+    joined = votes.join(given, "v.csv", np.array([0, 3]), np.array([0, 2]), source_rows=5)
     np.testing.assert_array_equal(joined.counts, given.counts[[0, 3]])
 
 
 def test_bad_rows_at_the_end_need_no_votes(given):
-    joined = votes.join(given, "v.csv", np.arange(4), given.splits, source_rows=6)
-    assert len(joined.counts) == 4
+    joined = votes.join(given, "v.csv", np.arange(5), given.splits, source_rows=7)
+    assert len(joined.counts) == 5
 
 
-@pytest.mark.parametrize(("rows", "source_rows"), [(5, 5), (3, 3)])
+@pytest.mark.parametrize(("rows", "source_rows"), [(6, 6), (4, 4)])
 def test_more_or_fewer_votes_than_rows_are_an_error(given, rows, source_rows):
-    with pytest.raises(UserError, match=f"votes on 4 rows and the input has {source_rows}"):
+    with pytest.raises(UserError, match=f"votes on 5 rows and the input has {source_rows}"):
         votes.join(given, "v.csv", np.arange(rows), np.zeros(rows, int), source_rows)
 
 
 def test_another_usage_is_an_error_that_names_the_row(given):
     with pytest.raises(UserError, match=r"v.csv, line 4, column Usage, is not that of row 2"):
-        votes.join(given, "v.csv", np.arange(4), np.array([0, 1, 1, 2]), source_rows=4)
+        votes.join(given, "v.csv", np.arange(5), np.array([0, 1, 1, 2, 2]), source_rows=5)
 
 
 def test_an_input_without_usage_cannot_be_joined(given):
     with pytest.raises(UserError, match="which the input lacks"):
-        votes.join(given, "v.csv", np.arange(4), np.full(4, -1), source_rows=4)
+        votes.join(given, "v.csv", np.arange(4), np.full(4, -1), source_rows=5)

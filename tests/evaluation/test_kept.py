@@ -25,7 +25,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     votes = np.zeros((COUNT, 10), np.int64)
     votes[:, 0] = 6
     made.shards(folder / "voted", {"validation": splits["validation"]}, {"validation": votes})
-    made.shards(folder / "others", {"validation": (made.images(COUNT, seed=2), LABELS)})
+    made.shards(folder / "untested", {"validation": splits["validation"]})
     for names in (["one"], ["two"], ["one", "two"]):
         results(folder, folder / ("said-by-" + "-".join(names)), *names)
     return folder
@@ -104,12 +104,20 @@ def test_the_times_of_all_members_add_up(folder):
         ({"tta": "flip"}, "another test-time augmentation: none, not flip"),
         ({"split": "test"}, "another split: validation, not test"),
         ({"labels": "ferplus", "data": "voted"}, "another kind of labels: fer, not ferplus"),
-        ({"data": "others"}, "another data .*: [0-9a-f]{64}, not [0-9a-f]{64}"),
     ],
 )
 def test_results_of_another_kind_of_evaluation_are_refused(folder, options, named):
     with pytest.raises(UserError, match=f"said-by-two/eval.json is an evaluation with {named}"):
         evaluate.evaluate(request(folder, "one", "said-by-two", **options))
+
+
+def test_the_same_faces_under_another_manifest_are_the_same(folder):
+    """As those of a conversion without the test split are."""
+    found = evaluate.evaluate(request(folder, "one", "said-by-two", data="untested"))
+    both = evaluate.evaluate(request(folder, "one", "two"))
+    np.testing.assert_allclose(found.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
+    hashes = [evaluation.content["data"]["manifest_sha256"] for evaluation in (found, both)]
+    assert hashes[0] != hashes[1]
 
 
 def test_predictions_that_eval_json_was_not_made_of_are_refused(folder, tmp_path):
