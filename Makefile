@@ -65,6 +65,7 @@ soak: install
 
 # Two hosts, each in a network of its own, one of which is cut off; needs root.
 test-hosts: install
+	@ip netns add fer-probe && ip netns del fer-probe || { echo "No network namespaces here: needs root and ip."; exit 1; }
 	$(PYTHON) -m pytest -m slow tests/train/test_multi_host.py tests/train/test_multi_worker.py
 
 # Whole runs on an S3 server, and whole sweeps.

@@ -132,7 +132,9 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
 
 def command(program: str) -> str:
     """How another program is called, as this one was: "fer-evaluate" or "python scripts/evaluate.py"."""
-    return f"fer-{program}" if os.path.basename(sys.argv[0]).startswith("fer-") else f"python scripts/{program}.py"
+    own = getattr(sys.modules["__main__"], "__spec__", None)  # fer.scripts.NAME of one that is installed
+    installed = own is not None and own.name.startswith("fer.scripts.")
+    return f"fer-{program}" if installed else f"python scripts/{program}.py"
 
 
 def _stop(error: Exception) -> None:

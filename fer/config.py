@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -37,7 +38,8 @@ class Model:
     image_size: int = 0  # pixels a side that the backbone sees, resized on the device; 0: its default
     weights: str = "none"  # none (drawn from the seed) | imagenet | a file: .h5, .keras or .npz
     pixels: str = ""  # how they are normalised (fer.models.pixels); "": as the backbone was trained
-    grey: str = "repeat"  # repeat: the backbone sees grey three times | sum: its stem's kernels are summed over RGB
+    # Of a backbone with three channels. repeat: it sees grey three times | sum: its stem's kernels are summed over RGB
+    grey: str = "repeat"
     cut: str = ""  # the block that the backbone ends with, such as "mixed8" of inception_v3; "": its last
     pooling: str = "avg"  # avg | max | avgmax | gem: of the features, before the last layer
     dropout: float = 0.2  # before the last layer
@@ -347,7 +349,7 @@ def _check_types(node: Any, path: str = "") -> None:
             _check_types(value, f"{where}.")
         elif expected is float:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            _require(number and abs(value) < float("inf"), where, value, "a finite number")
+            _require(number and abs(value) <= sys.float_info.max, where, value, "a finite number")
             setattr(node, name, float(value))  # so that 1 and 1.0 hash alike
         else:
             right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))

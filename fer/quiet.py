@@ -13,7 +13,12 @@ def standard_error() -> Iterator[None]:
     """Within it, nothing reaches the standard error. Exceptions pass as they are, so that no error is lost."""
     if sys.stderr:
         sys.stderr.flush()
-    errors, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        errors = os.dup(2)
+    except OSError:  # it is closed, as by 2>&-
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield

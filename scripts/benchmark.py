@@ -8,6 +8,7 @@ import importlib
 from absl import flags
 
 from fer import cli
+from fer.augment import policy
 from fer.benchmark import document, results
 
 # Modules of fer.benchmark, each imported only if it is asked for: they load rivals that others do not need.
@@ -35,12 +36,15 @@ def main() -> None:
         document.fill(FILL.value, OUTPUT.value)
         print(f"wrote {FILL.value}")
         return
-    measured = []
+    if POLICY.value:
+        policy.parse(POLICY.value)  # a fault in it is told before minutes of measuring
+    measured: list[results.Result] = []
     for name in SUITES if SUITE.value == "all" else [SUITE.value]:
         found = measure(name)
         print(results.table(found), flush=True)
         measured += found
-    for path in results.write(OUTPUT.value, measured):
+        paths = results.write(OUTPUT.value, measured)  # after each suite: a later one may fail
+    for path in paths:
         print(f"wrote {path}")
 
 

@@ -16,9 +16,7 @@ ON_BAD_ROW = flags.DEFINE_enum(
 )
 DROP = flags.DEFINE_list("drop", [], f"Leaves rows out of the train split: {', '.join(audit.DROPPABLE)}.")
 PREVIEW = flags.DEFINE_boolean("preview", False, "Draws class_balance.png and preview.png into --output.")
-SHARDS = flags.DEFINE_integer(
-    "shards", 0, "Of each split; 0: about 100 MB each, and 8 or more of train.", lower_bound=0
-)
+SHARDS = flags.DEFINE_integer("shards", 0, "Of each split; 0: about 100 MB each, of train 8 or more.", lower_bound=0)
 WORKERS = flags.DEFINE_integer(
     "workers", 0, "Processes that parse, threads that write; 0: one a processor.", lower_bound=0
 )

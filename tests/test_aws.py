@@ -120,14 +120,15 @@ def test_the_launcher_of_sagemaker_asks_for_spot_and_the_checkpoint_folder(tmp_p
     (tmp_path / "sagemaker").mkdir()
     for name, text in SDK.items():
         (tmp_path / "sagemaker" / name).write_text(text)
-    done = launched(tmp_path, "--instances=2", "--hours=3")
+    done = launched(tmp_path, "--instances=2", "--hours=3", "--name=compact_long")
     asked = json.loads(done.stdout or done.stderr)
     assert (asked["use_spot_instances"], asked["max_run"], asked["max_wait"]) == (True, 10800, 21600)
     assert (asked["checkpoint_s3_uri"], asked["checkpoint_local_path"]) == (
-        "s3://b/checkpoints/compact",
+        "s3://b/checkpoints/compact_long",
         "/opt/ml/checkpoints",
     )
     assert asked["inputs"] == {"tfrecords": "s3://b/tfrecords/fer2013"}
+    assert re.fullmatch(r"fer-compact-long-[\d-]+", asked["job_name"])
     assert asked["container_entry_point"] == ["bash", f"/fer/{(FOLDER / 'sagemaker_entry.sh').relative_to(ROOT)}"]
 
 
@@ -175,6 +176,25 @@ def test_a_job_of_slurm_that_was_stopped_goes_into_the_queue_again(tmp_path, cod
     done = subprocess.run(["bash", str(FOLDER / "slurm.sh")], cwd=tmp_path, env=environment)
     assert done.returncode == ended
     assert (tmp_path / "log").read_text().splitlines() == ran
+
+
+@pytest.mark.parametrize("script", ["instance.sh", "worker.sh"])
+def test_an_installation_that_was_cut_off_is_made_again(tmp_path, script):
+    """`python3 -m venv` makes the folder, and pip fails once; what is to be run has the name of the interpreter."""
+    for name, text in {
+        "python3": "mkdir -p .venv/bin; ln -sf $0.venv .venv/bin/python; ln -sf $0.pip .venv/bin/pip",
+        "python3.venv": f'echo "$1" >> {tmp_path}/log',
+        "python3.pip": f"[ -e {tmp_path}/once ] || {{ touch {tmp_path}/once; exit 1; }}; echo pip >> {tmp_path}/log",
+    }.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "BUCKET": "b"}
+    command = ["bash", str(FOLDER / script), "10.0.0.11,10.0.0.12", "1"]
+    codes = [subprocess.run(command, cwd=tmp_path, env=environment).returncode for _ in range(3)]
+    assert (codes[0] != 0, codes[1:]) == (True, [0, 0])
+    log = (tmp_path / "log").read_text().splitlines()
+    assert (log.count("pip"), log.count("scripts/train.py")) == (1, 2)
 
 
 STUB = """#!{python}
@@ -235,6 +255,7 @@ def test_the_worker_script_builds_tf_config(tmp_path):
     stub.parent.mkdir(parents=True)
     stub.write_text(f'#!/bin/sh\necho "$TF_CONFIG" >> {tmp_path}/log\necho "$@" >> {tmp_path}/log\n')
     stub.chmod(0o755)
+    (tmp_path / ".venv" / "installed").touch()
     command = ["bash", str(FOLDER / "worker.sh"), "10.0.0.11,10.0.0.12", "0"]
     subprocess.run(command, cwd=tmp_path, env={**os.environ, "BUCKET": "b"}, check=True)
     config, trained, empty, evaluated = (tmp_path / "log").read_text().splitlines()

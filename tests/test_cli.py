@@ -1,5 +1,9 @@
 """What all programs share."""
 
+import os
+import pathlib
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -7,17 +11,28 @@ import pytest
 from fer import cli
 from fer.errors import UserError
 
+TELLS = "from fer import cli\n\nprint(cli.command('evaluate'))\n"
 
-@pytest.mark.parametrize(
-    ("called", "expected"),
-    [
-        ("scripts/train.py", "python scripts/evaluate.py"),
-        ("/usr/local/bin/fer-train", "fer-evaluate"),
-    ],
-)
-def test_another_program_is_named_as_this_one_was_called(monkeypatch, called, expected):
-    monkeypatch.setattr(sys, "argv", [called])
-    assert cli.command("evaluate") == expected
+
+def told(program: pathlib.Path, place: pathlib.Path) -> str:
+    """What a program prints that finds our package in `place`."""
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    return subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True).stdout
+
+
+def test_another_program_is_named_as_this_one_was_called(root, tmp_path):
+    """A script by its path; an installed command, which runs the module fer.scripts.NAME, by its own name."""
+    script = tmp_path / "train.py"
+    script.write_text(TELLS)
+    assert told(script, root) == "python scripts/evaluate.py\n"
+    package, command = tmp_path / "installed" / "fer", tmp_path / "fer-train"
+    (package / "scripts").mkdir(parents=True)
+    for path in (root / "fer").iterdir():
+        (package / path.name).symlink_to(path)
+    shutil.copy(root / "scripts" / "__init__.py", package / "scripts")
+    shutil.copy(script, package / "scripts")
+    command.write_text("from fer.scripts import run\n\nrun()\n")
+    assert told(command, tmp_path / "installed") == "fer-evaluate\n"
 
 
 @pytest.mark.parametrize("given", [["--config=compact"], ["--config", "compact"], ["-config", "compact"]])

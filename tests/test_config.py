@@ -26,6 +26,7 @@ def test_the_default_experiment_is_valid():
         ("augment.engine", "keras", "fused or keras_cv"),
         ("optimizer.name", "sdg", "sgd or adamw"),
         ("optimizer.learning_rate", float("nan"), "finite"),
+        ("optimizer.learning_rate", 10**400, "finite"),
         ("train.epochs", 0, "1 or more"),
         ("train.epochs", 2.5, "type int"),
         ("train.epochs", True, "type int"),

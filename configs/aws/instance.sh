@@ -11,9 +11,10 @@ RUN=${RUN:-compact}
 CONFIG=${CONFIG:-configs/compact.py}
 PRECISION=${PRECISION:-mixed_bfloat16}
 
-if [ ! -x .venv/bin/python ]; then
+if [ ! -e .venv/installed ]; then # the last thing that an installation makes
   python3 -m venv .venv
   .venv/bin/pip install --quiet '.[gpu,s3]'
+  touch .venv/installed
 fi
 
 .venv/bin/python scripts/train.py \

@@ -10,6 +10,7 @@ job of that name stopped. The evaluation lies in model.tar.gz under s3://my-buck
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 
@@ -58,7 +59,8 @@ def main() -> None:
         output_path=f"s3://{asked.bucket}/sagemaker",
     )
     shards = TrainingInput(f"s3://{asked.bucket}/tfrecords/fer2013", input_mode="File")
-    estimator.fit({"tfrecords": shards}, job_name=f"fer-{asked.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    name = re.sub(r"[^a-zA-Z0-9]+", "-", asked.name)[:40].strip("-")  # of a job: no underscore, 63 characters in all
+    estimator.fit({"tfrecords": shards}, job_name=f"fer-{name}-{time.strftime('%Y%m%d-%H%M%S')}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,10 @@ CONFIG=${CONFIG:-configs/compact.py}
 HOSTS=${1:?the private addresses of all instances, comma-separated, the chief first}
 INDEX=${2:?the number of this instance in that list, from 0}
 
-if [ ! -x .venv/bin/python ]; then
+if [ ! -e .venv/installed ]; then # the last thing that an installation makes
   python3 -m venv .venv
   .venv/bin/pip install --quiet '.[gpu,s3]'
+  touch .venv/installed
 fi
 
 IFS=, read -r -a hosts <<<"$HOSTS"

@@ -26,7 +26,8 @@ CHAIN = randaugment.PAPER._replace(
         "translate_x",
         "translate_y",
     ),
-    translate=1 / 3,  # of the side, as in the authors' code
+    translate=1 / 3,  # of the side; this and `bits` are those of the authors' code, which would end at none
+    bits=lambda strength: tf.maximum(4 - tf.floor(4 * strength), 1),
 )
 
 

@@ -19,7 +19,8 @@ def erase(
       images: [B, H, W, 1] uint8.
       draws: see `Draws`.
       p: probability for each image.
-      low, high: the share of the image that is covered, drawn uniformly.
+      low, high: the share of the image that is covered, drawn uniformly. Above 0.3 the rectangle is less oblong than
+        `ASPECT` allows, as far as it takes to lie within the image.
       fill: the grey level. One level, not noise: noise would need thousands of draws an image.
 
     Returns:
@@ -27,8 +28,9 @@ def erase(
     """
     height, width = images.shape[1:3]
     chance, share, shape, top, left = tf.unstack(draws.uniform(5), axis=-1)
-    area = (low + (high - low) * share) * height * width
-    aspect = tf.exp((2 * shape - 1) * -tf.math.log(ASPECT))
+    covered = low + (high - low) * share
+    area = covered * height * width
+    aspect = tf.exp((2 * shape - 1) * tf.minimum(-tf.math.log(ASPECT), -tf.math.log(covered)))
     tall = tf.minimum(tf.sqrt(area * aspect), height)
     wide = tf.minimum(tf.sqrt(area / aspect), width)
     tall = tf.where(chance < p, tall, 0.0)  # a rectangle without height covers nothing

@@ -62,8 +62,8 @@ def _beta(draws: Draws, alpha: float) -> tf.Tensor:
     """[B] float32 from Beta(alpha, alpha), as a ratio of gammas.
 
     `tf.random.stateless_gamma`, since the stateful op has a kernel for the CPU alone. For small alpha both gammas
-    can underflow to zero; such a draw is an image that keeps itself.
+    can be too small for a quotient; such a draw is an image that keeps itself.
     """
     gammas = tf.random.stateless_gamma([draws.global_batch, 2], draws.seed, alpha=alpha)
     one, other = tf.unstack(tf.gather(gammas, draws.positions), axis=-1)
-    return tf.where(one + other > 0, one / tf.maximum(one + other, 1e-30), 1.0)
+    return tf.where(one + other > 1e-30, one / tf.maximum(one + other, 1e-30), 1.0)

@@ -47,7 +47,8 @@ def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf
     reached = 0
     for change in changes:
         passes = [place for place, name in enumerate(PASSES) if getattr(change, name) is not None] or [reached]
-        if passes[0] < reached:
+        twice = change.sharpness is not None and any(each.sharpness is not None for each in together)
+        if passes[0] < reached or twice:
             images, together = _apply_together(images, together, xla), []
         together.append(change)
         reached = passes[-1]

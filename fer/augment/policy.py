@@ -13,7 +13,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -60,7 +60,7 @@ BOUNDS = {
     "low": (0, 1),
     "high": (0, 1),
     "fill": (0, 255),
-    "alpha": (0.01, 100),
+    "alpha": (0.05, 100),  # below, float32 cannot hold the gammas that a share is drawn with
     "severity": (0.1, 10),
     "width": (1, 8),
 }
@@ -216,7 +216,16 @@ def _operation(node: ast.expr, policy: str) -> Operation:
         if keyword.arg in arguments:
             raise UserError(f"In the policy {policy!r}, {name.id} is told {keyword.arg} twice.")
         arguments[keyword.arg] = _value(keyword, name.id, policy)
+    _check_order(name.id, arguments, policy)
     return Operation(name.id, arguments)
+
+
+def _check_order(name: str, arguments: Mapping[str, float | str], policy: str) -> None:
+    """Refuses a `low` above the `high` of the same operation, either of which may be the default."""
+    both = {each: parameter.default for each, parameter in inspect.signature(KNOWN[name]).parameters.items()}
+    both.update(arguments)
+    if "low" in both and both["low"] > both["high"]:
+        raise UserError(f"In the policy {policy!r}, {name}'s low, {both['low']}, is above its high, {both['high']}.")
 
 
 def _choose(call: ast.Call | None, policy: str) -> Operation:
@@ -238,7 +247,7 @@ def _value(keyword: ast.keyword, name: str, policy: str) -> float | str:
         value = ast.literal_eval(keyword.value)
     except (ValueError, TypeError):
         value = None
-    if keyword.arg in WHOLE and isinstance(value, float) and value != int(value):
+    if keyword.arg in WHOLE and isinstance(value, float) and not value.is_integer():
         raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be a whole number.")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be {low} to {high}.")

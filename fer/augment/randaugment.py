@@ -2,7 +2,7 @@
 
 Each image has its own operations, drawn uniformly, at one magnitude from 0 to 10. They are numbers before they are
 changes: the geometric ones become entries of one matrix, the tone ones numbers of one curve a layer, sharpness a
-factor. So a batch with fourteen kinds of operations is computed at once, with no branch and no map over its images.
+factor. So a batch with thirteen kinds of operations is computed at once, with no branch and no map over its images.
 
 Where it differs from the paper, and why:
 - Color is left out: a grey face has none. It would be a second Identity.
@@ -13,13 +13,15 @@ Where it differs from the paper, and why:
 - Two layers that both draw Sharpness multiply their factors.
 
 `faces` is a gentler set: a face upside down, inverted or moved by half its width is no longer a face with an
-expression. No Invert, Solarize or Posterize, and geometry at a third to a half of the paper's reach.
+expression. No Invert, Solarize or Posterize, geometry at a third to a half of the paper's reach, and factors of
+brightness, contrast and sharpness at two thirds.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -38,6 +40,7 @@ class Reach(NamedTuple):
     shear: float  # columns a row
     translate: float  # of the side
     enhance: float  # factors of brightness, contrast and sharpness lie in 1 - this to 1 + this
+    bits: Callable[[tf.Tensor], tf.Tensor]  # magnitude over 10 -> those that posterize keeps of a level, float32
 
 
 PAPER = Reach(
@@ -60,8 +63,9 @@ PAPER = Reach(
     shear=0.3,
     translate=0.45,  # 150 of AutoAugment's 331 pixels (Cubuk et al. 2019, arXiv:1805.09501, table 6)
     enhance=0.9,
+    bits=lambda strength: 8 - tf.round(4 * strength),
 )
-FACES = Reach(
+FACES = PAPER._replace(
     operations=tuple(name for name in PAPER.operations if name not in ("solarize", "posterize")),
     rotate=15.0,
     shear=0.15,
@@ -131,7 +135,7 @@ def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor, xla
         "contrast": tone.contrast(curve, factor, seen),
         "autocontrast": tone.autocontrast(curve, seen),
         "solarize": tone.solarize(curve, tf.round(tone.LEVELS * (1 - strong))),
-        "posterize": tone.posterize(curve, 8 - tf.round(4 * strong)),
+        "posterize": tone.posterize(curve, reach.bits(strong)),
     }
     for name, change in changes.items():
         if name in layer.name:

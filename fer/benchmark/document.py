@@ -33,6 +33,8 @@ def fill(path: str, figures: str) -> None:
       UserError: either cannot be read, or see `filled`.
     """
     content = files.read_json(figures, "the file of measured figures")
+    if not isinstance(content, dict) or not {"machine", "versions", "results"} <= set(content):
+        raise UserError(f"{figures} holds no figures that scripts/benchmark.py measured; name another with --output.")
     try:
         with tf.io.gfile.GFile(path) as file:
             document = file.read()

@@ -61,7 +61,7 @@ class Settings:
     batch: int = 256  # a device
     steps: int = 60  # of each rate
     learning: int = 20  # steps on one batch, in which its loss must fall
-    faces: int = 4000
+    faces: int = 4000  # or as many as a batch of all devices has
     precisions: Sequence[str] = MEASURED
 
     def experiment(self, devices: int = 1, augment: str = POLICY, **train: Any) -> Experiment:
@@ -115,8 +115,9 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> 
       UserError: there is no such device, or a step cannot be made.
     """
     names = devices(settings.device)
-    images, labels = synthetic.faces(settings.faces, seed=0)
-    faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(settings.faces), None)
+    count = max(settings.faces, settings.batch * len(names))  # a batch of all devices has each face once
+    images, labels = synthetic.faces(count, seed=0)
+    faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(count), None)
     checks: list[Check] = []
 
     def found(check: Check) -> None:

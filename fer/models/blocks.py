@@ -59,4 +59,5 @@ def cut(network: tf.keras.Model, ends: str, last: str) -> tf.keras.Model:
     known = {block.name: block for block in blocks(network, ends)}
     if last not in known:
         raise UserError(f"config.model.cut names no block of {network.name}: {last!r}{nearest(last, list(known))}.")
-    return tf.keras.Model(network.input, known[last].end.output, name=network.name)
+    # Its last output: a Sequential, as ConvNeXt's stem is one, has one more, of its own input.
+    return tf.keras.Model(network.input, known[last].end.get_output_at(-1), name=network.name)

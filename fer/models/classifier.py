@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -117,14 +118,26 @@ def _size(config: Model, chosen: Backbone) -> int:
 
 
 def _check_positive(config: Model, network: tf.keras.Model) -> None:
-    """Raises a UserError where half the features are negative, which a power takes for nothing."""
-    last = tf.nest.flatten(network.output)[0].node.layer
-    if isinstance(last, (layers.Add, layers.BatchNormalization, layers.LayerNormalization)):
+    """Raises a UserError where half the features may be far below zero, which a power takes for nothing."""
+    features = tf.nest.flatten(network.output)[0]
+    if not _is_positive(features):
+        last = features.node.layer
         where = f"{config.name} cut after {config.cut}" if config.cut else config.name
         raise UserError(
             f"config.model.pooling is gem, a power of what is positive, and {where} ends with {last.name}, which may "
             "be negative: choose avg, max or avgmax."
         )
+
+
+def _is_positive(features: Any) -> bool:
+    """Whether a Keras tensor has no values far below zero: an activation gave it, or all its parts.
+
+    Swish goes down to -0.28. MobileNet v3 writes its activation, x * relu6(x + 3) / 6, as a product.
+    """
+    node = features.node
+    if isinstance(node.layer, (layers.Concatenate, layers.MaxPooling2D, layers.AveragePooling2D)):
+        return all(map(_is_positive, node.keras_inputs))
+    return isinstance(node.layer, (layers.ReLU, layers.Activation, layers.Multiply))
 
 
 @contextlib.contextmanager

@@ -88,7 +88,7 @@ def _lite(width: float, depth: float, size: int, name: str) -> Backbone:
 
 EFFICIENTNET = r"(stem|top)_activation|(block\d+[a-z])_(?:add|project_bn|project_activation)"
 RESNET = r"(conv1)_(?:conv|bn|relu)|(conv\d_block\d+)_out"
-INCEPTION_RESNET = r"(mixed_\d[ab])|(block\d+_\d+)_ac|(block8_10)|(conv_7b)_ac"
+INCEPTION_RESNET = r"(mixed_\d[ab])|(block\d+_\d+)_ac|(conv_7b)_ac"  # block8_10, which ends unnamed, is in conv_7b
 MOBILENET_V2 = r"(Conv1)_relu|(expanded_conv|block_\d+)_(?:add|project_BN)|(out)_relu"
 XCEPTION = r"block1_conv2_act|add(?:_\d+)?|block14_sepconv2_act"
 

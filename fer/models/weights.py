@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +14,9 @@ import tensorflow as tf
 
 from fer import files
 from fer.errors import UserError
+
+# What NumPy raises of a file that is no .npz, or that is damaged: in the archive, what is compressed, or a header.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
 def save(variables: Sequence[tf.Variable], path: str, dtype: str = "float32") -> None:
@@ -68,9 +73,13 @@ def read(path: str) -> dict[str, np.ndarray]:
     content = files.read_bytes(path, f"There is no weights file {path}.")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {key: archive[key] for key in sorted(archive.files, key=_natural)}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            arrays = {key: archive[key] for key in sorted(archive.files, key=_natural)}
+    except _DAMAGE as error:
         raise UserError(f"{path} is no readable .npz of weights: {files.reason(error)}.") from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+            raise UserError(f"{path} is no readable .npz of weights: {key} in it is no array of numbers.")
+    return arrays
 
 
 def _natural(key: str) -> list[str | int]:

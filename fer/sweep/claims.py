@@ -126,9 +126,10 @@ def _host() -> str:
 
 
 def _began(process: int) -> str:
-    """When a process of this machine was started, in the kernel's ticks; "" where there is none."""
+    """When a process of this machine was started, in the kernel's ticks; "" where there is none, or a dead one."""
     try:
         with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]  # field 22 of proc(5)
+            state, *fields = file.read().rpartition(")")[2].split()  # from field 3 of proc(5) on
     except OSError:
         return ""
+    return "" if state in "ZX" else fields[18]  # field 22

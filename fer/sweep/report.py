@@ -13,7 +13,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fer import files
+from fer.data import manifest
 from fer.errors import UserError
+from fer.evaluation import labelled, predictions
 from fer.sweep import changes
 from fer.sweep.space import BASE, CHANGE
 from fer.sweep.study import Plan
@@ -44,8 +46,8 @@ def write(
     Raises:
       UserError: a file cannot be written, or one of a run cannot be read.
     """
+    pictures = _pictures(study, plan)  # takes seconds, in which other processes may end trials
     content = summary(study, plan, folder, also)
-    pictures = _pictures(study, plan)
     if len(content["changes"]) > 1:
         pictures["changes.png"] = changes.picture(content["changes"])
     for name, picture in pictures.items():
@@ -55,15 +57,22 @@ def write(
     return [os.path.join(output, name) for name in ("sweep.json", "sweep.md", *pictures)]
 
 
-def others(sweeps: Sequence[str], plan: Plan) -> dict[str, list[str]]:
+def others(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[str]]:
     """The run folders of other sweeps over seeds, each of which counts as one change more, named as its folder is.
 
+    Args:
+      sweeps: their output folders; plan: what they are added to; data: on whose validation split all are scored.
+
     Raises:
-      UserError: a report cannot be read, is of no sweep over seeds, or has the name of another change.
+      UserError: a report cannot be read, is of no sweep over seeds, has no complete run or one on other faces, or has
+        the name of another change.
     """
     found: dict[str, list[str]] = {}
     for sweep in sweeps:
-        content = files.read_json(os.path.join(sweep, "sweep.json"), "the report of a sweep")
+        path = os.path.join(sweep, "sweep.json")
+        content = files.read_json(path, "the report of a sweep")
+        if not isinstance(content, dict) or not isinstance(content.get("trials"), list):
+            raise UserError(f"{path} is no report of a sweep; run that sweep again, which writes it.")
         if content.get("fields") != ["seed"]:
             raise UserError(
                 f"The sweep in {sweep} varies {content.get('fields')}; --also takes sweeps over seeds alone."
@@ -73,10 +82,23 @@ def others(sweeps: Sequence[str], plan: Plan) -> dict[str, list[str]]:
             raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
         # Where they lie now: the folder may have been renamed, or made from elsewhere.
         found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
-        for run in found[name]:
-            if not files.exists(os.path.join(run, "predictions.npz")):
-                raise UserError(f"{run}, which {sweep}/sweep.json lists as complete, has no predictions.npz.")
+    for sweep, runs in zip(sweeps, found.values()):
+        _check_runs(runs, sweep, data)
     return found
+
+
+def _check_runs(runs: Sequence[str], sweep: str, data: str) -> None:
+    """Refuses those of another sweep that cannot be compared with runs on `data`, before these are trained."""
+    if not runs:
+        raise UserError(f"{sweep}/sweep.json lists no complete run; leave {sweep} out of --also.")
+    scored = labelled.read(manifest.read(data), "validation", "fer")
+    for run in runs:
+        path = os.path.join(run, "predictions.npz")
+        if not files.exists(path):
+            raise UserError(f"{run}, which {sweep}/sweep.json lists as complete, has no predictions.npz.")
+        said = predictions.read_npz(path)
+        if not said.of_same_examples(predictions.Predictions(scored.labels, said.probabilities, scored.rows)):
+            raise UserError(f"{run} was evaluated on other faces than the validation split of {data} holds.")
 
 
 def summary(

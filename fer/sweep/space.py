@@ -19,8 +19,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import math
 import re
 import typing
+from decimal import Decimal
 from typing import Any, Union
 
 from fer import config
@@ -191,6 +193,8 @@ def _dimension(field: str, text: str) -> Choice | Range:
     if kind not in (int, float):
         raise UserError(f"{field} is of type {kind.__name__}, which has no {called[1]}(...): use choice(a,b,...).")
     numbers = [_value(field, part) for part in _split(called[2], ",")]
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"{field}={text} must have numbers that are finite.")
     log = called[1] == "log"
     if len(numbers) not in ((2,) if log else (2, 3)) or not numbers[0] < numbers[1]:
         raise UserError(
@@ -198,6 +202,8 @@ def _dimension(field: str, text: str) -> Choice | Range:
         )
     if (log and numbers[0] <= 0) or (len(numbers) == 3 and numbers[2] <= 0):
         raise UserError(f"{field}={text}: the lower end of log(...) and every step must be above 0.")
+    if len(numbers) == 3 and (Decimal(str(numbers[1])) - Decimal(str(numbers[0]))) % Decimal(str(numbers[2])):
+        raise UserError(f"{field}={text}: steps of {numbers[2]} do not lead from {numbers[0]} to {numbers[1]}.")
     return Range(*numbers[:2], whole=kind is int, log=log, step=numbers[2] if len(numbers) == 3 else None)
 
 

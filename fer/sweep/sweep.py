@@ -22,12 +22,12 @@ from optuna.trial import TrialState
 from fer import files
 from fer.config import Experiment
 from fer.data import manifest
-from fer.errors import StorageError, UserError
-from fer.evaluation import evaluate
+from fer.errors import Stopped, StorageError, UserError
+from fer.evaluation import eval_json, evaluate
 from fer.sweep import claims, report, study
 from fer.sweep.space import applied
 from fer.sweep.study import JOURNAL, Plan
-from fer.train import loop
+from fer.train import loop, stopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,15 @@ class Sweep:
     def folder(self, number: int) -> str:
         """The run folder of a trial."""
         return os.path.join(self.output, f"trial-{number:04d}")
+
+    def check(self) -> None:
+        """Tries what a trial may be given, before any is trained.
+
+        Raises:
+          UserError: names a backbone or a policy that is none.
+        """
+        for values in self.plan.candidates():
+            loop.check(applied(self.base, self.plan.fields(values)))
 
     def open_study(self) -> optuna.Study:
         """The study, shared by all processes that are given the same flags.
@@ -81,20 +90,28 @@ def run(sweep: Sweep) -> list[str]:
     Raises:
       Stopped: a signal asked the sweep to stop; the same command takes up the trial that was under way.
       StorageError: the disk is full, or the store or the study away; so does it then.
-      UserError: see `Sweep.open_study` and `report.others`, or the data are not there any more: so does it once they
-        are. A trial that fails is recorded with its reason, and the others go on.
+      UserError: see `Sweep.check`, `Sweep.open_study` and `report.others`; or the data are not there any more: so does
+        it once they are; or no trial succeeded. A trial that fails is recorded with its reason, and the others go on.
     """
-    also = report.others(sweep.also, sweep.plan)  # before hours of training, not after them
+    also = report.others(sweep.also, sweep.plan, sweep.data)  # before hours of training, not after them
+    sweep.check()
     shared = sweep.open_study()
-    while (trial := _taken(sweep, shared)) is not None:
-        with claims.alive(shared, trial):
-            _train(sweep, shared, trial)
-        tf.keras.backend.clear_session()  # the next trial's model is another
+    with stopping.on_signals() as stop:
+        while not stop.asked and (trial := _taken(sweep, shared)) is not None:
+            with claims.alive(shared, trial):
+                _train(sweep, shared, trial, stop)
+            tf.keras.backend.clear_session()  # the next trial's model is another
+    if stop.asked:
+        raise Stopped("Stopped between two trials as asked; the same command goes on from there.", stop.exit_code)
     with study.reached():
         under_way = len(sweep.plan.of(shared, TrialState.RUNNING))
         if under_way:
             print(f"{under_way} trials are still trained by other processes, whose results are not in this report.")
-        return report.write(sweep.output, shared, sweep.plan, sweep.folder, also)
+        paths = report.write(sweep.output, shared, sweep.plan, sweep.folder, also)
+        failed = len(sweep.plan.of(shared, TrialState.FAIL))
+    if failed == sweep.plan.trials:
+        raise UserError(f"All {failed} trials failed; {os.path.join(sweep.output, 'sweep.md')} says why of each.")
+    return paths
 
 
 def _taken(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
@@ -102,7 +119,7 @@ def _taken(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
         return claims.take(shared, sweep.plan)
 
 
-def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
+def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: stopping.Stop) -> None:
     """One trial, from its values to its evaluation; what goes wrong in it is its own result."""
     with study.reached():
         values = sweep.plan.draw(shared, trial)
@@ -114,9 +131,8 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial) -> None:
         _report_past(trial, folder)
         on_epoch = _hook(trial)
         try:
-            loop.train(
-                applied(sweep.base, sweep.plan.fields(values)), sweep.data, folder, sweep.strategy, on_epoch=on_epoch
-            )
+            experiment = applied(sweep.base, sweep.plan.fields(values))
+            loop.train(experiment, sweep.data, folder, sweep.strategy, on_epoch=on_epoch, stop=stop)
         except optuna.TrialPruned as pruned:
             print(f"trial {trial.number} is given up: {pruned}", flush=True)
             state = TrialState.PRUNED
@@ -165,9 +181,15 @@ def _tell(trial: optuna.Trial, entry: dict[str, Any]) -> None:
 
 
 def _evaluated(folder: str, data: str) -> float:
-    """Evaluates the trial's best weights on the validation split into its folder. Returns the accuracy."""
+    """Evaluates the trial's best weights on the validation split into its folder. Returns the accuracy.
+
+    An evaluation that is there is taken, if it is of these weights: a trial that was given up may have gone on since.
+    """
+    best = files.read_json(os.path.join(folder, "best.json"), "what names the best weights")
     with contextlib.suppress(UserError):
-        return float(files.read_json(os.path.join(folder, "eval.json"), "the evaluation")["accuracy"])
+        known = eval_json.read(os.path.join(folder, "eval.json"))
+        if known["protocol"]["members"][0]["weights_sha256"] == best["sha256"]:
+            return float(known["accuracy"])
     found = evaluate.evaluate(evaluate.Request([folder], data))
     evaluate.write(found, folder)
     return float(found.content["accuracy"])

@@ -18,6 +18,7 @@ from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.data.pipeline import Batch
 from fer.errors import Stopped, UserError
+from fer.models import registry
 from fer.train import (
     calls,
     checkpoints,
@@ -48,6 +49,16 @@ from fer.train.watch import NotANumber, Watch
 LOOK = STEPS_PER_CALL  # steps between two looks at the loss: each look waits for the device
 
 
+def check(experiment: Experiment) -> None:
+    """What can be told of an experiment without data, devices or a model.
+
+    Raises:
+      UserError: its augmentation or its backbone is none.
+    """
+    policy.parse(experiment.augment.policy, experiment.augment.engine)
+    registry.backbone(experiment.model.name)
+
+
 def train(
     experiment: Experiment,
     data: str,
@@ -56,6 +67,7 @@ def train(
     watch_spot: bool = False,
     workers: Cluster | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
+    stop: stopping.Stop | None = None,
 ) -> None:
     """Trains `experiment` on the shards in `data`; the same call goes on where a killed one stopped.
 
@@ -68,12 +80,13 @@ def train(
       workers: the processes that train together, if there are several.
       on_epoch: called with the entry of history.json once an epoch is over and its checkpoint written; what it raises
         ends the run, which the same call goes on with.
+      stop: what the caller's own signals ask; without it the run listens to SIGTERM and SIGINT itself.
 
     Raises:
       Stopped: a signal or a notice asked the run to stop; it left a checkpoint.
       UserError: the data, the folder, the devices or the experiment cannot be used; see the functions called.
     """
-    policy.parse(experiment.augment.policy, experiment.augment.engine)  # a fault in it is told before anything is read
+    check(experiment)  # a fault of these is told before anything is read
     experiment = precision.settled(experiment)
     precision.allow_tensor_float_32(experiment.train)
     shards = manifest.read(data).without_test()
@@ -93,7 +106,8 @@ def train(
     with remote.kept(workdir, data), together.watched(several), together.scratch(several, workdir) as place:
         together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
         with gradients.forgotten():
-            _train(experiment, shards, dataclasses.replace(folder, path=place), distribution, watch_spot, on_epoch)
+            here = dataclasses.replace(folder, path=place)
+            _train(experiment, shards, here, distribution, watch_spot, on_epoch, stop)
         print(f"The best weights, the history and the curves are in {workdir}.")
 
 
@@ -104,6 +118,7 @@ def _train(
     distribution: tf.distribute.Strategy,
     watch_spot: bool,
     on_epoch: Callable[[dict[str, Any]], None],
+    stop: stopping.Stop | None,
 ) -> None:
     """Trains on the devices of `distribution`, of which this process may be one worker; see `train`."""
     source = pipeline.open_split(shards, "train", experiment.data)
@@ -136,8 +151,11 @@ def _train(
     )
     finetuning.begin(run.state.model, experiment, head_only=False)  # for its faults: each phase begins by itself
     folder.record(experiment, shards, teachers.record(taught_by))  # last: a run that cannot start leaves nothing behind
-    with stopping.on_signals() as stop, stopping.on_spot_notice(stop) if watch_spot else contextlib.nullcontext():
-        run.go(score, stop)
+    with (
+        contextlib.nullcontext(stop) if stop else stopping.on_signals() as asked,
+        stopping.on_spot_notice(asked) if watch_spot else contextlib.nullcontext(),
+    ):
+        run.go(score, asked)
 
 
 def _check_labelled(shards: Manifest) -> None:

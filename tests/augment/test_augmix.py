@@ -35,15 +35,19 @@ def test_severity_moves_faces_further(mixed):
     assert distance(severe) > 1.5 * distance(mixed)
 
 
-def test_the_copies_share_is_uniform():
-    """Black images with white copies show it as their grey level; the mean and variance of Beta(1, 1)."""
-    shares = DRAWS.salted(4).uniform(1)
-    copies = tf.fill([MANY, 3, 4, 4, 1], tf.constant(255, tf.uint8))
-    weights = shares * tf.constant([[0.2, 0.3, 0.5]])
-    levels = augmix._mixed(tf.zeros([MANY, 4, 4, 1], tf.uint8), copies, weights).numpy()[:, 0, 0, 0] / 255
-    np.testing.assert_allclose(levels, shares[:, 0], atol=0.003)
+def test_all_copies_together_have_the_share_that_was_drawn(monkeypatch):
+    """Black images whose copies are all white show it as their grey level; the mean and variance of Beta(1, 1)."""
+    black, white = (tf.fill([MANY, 4, 4, 1], tf.constant(level, tf.uint8)) for level in (0, 255))
+    monkeypatch.setattr(augmix.operations, "apply", lambda *_: white)
+    levels = augmix.augmix(black, DRAWS).numpy()[:, 0, 0, 0] / 255
     assert levels.mean() == pytest.approx(1 / 2, abs=5 * np.sqrt(1 / 12 / MANY))
     assert levels.var() == pytest.approx(1 / 12, rel=0.15)
+
+
+def test_posterize_keeps_the_bits_that_the_authors_code_keeps():
+    """4 less the whole part of 4 times a tenth of the level; no fewer than one."""
+    strengths = tf.constant([0.01, 0.24, 0.25, 0.3, 0.75, 1.0])
+    assert augmix.CHAIN.bits(strengths).numpy().tolist() == [4, 4, 3, 3, 1, 1]
 
 
 def test_a_copys_weight_is_of_a_flat_dirichlet_and_its_share_uniform(monkeypatch):

@@ -31,6 +31,14 @@ def test_what_is_covered_is_a_rectangle_of_the_area_drawn(draws):
     assert share.mean() == pytest.approx(0.2, abs=0.005)
 
 
+@pytest.mark.parametrize("share", [0.33, 0.5, 0.9])
+def test_a_large_rectangle_covers_what_is_asked_for_too(draws, share):
+    covered = erasing.erase(WHITE, draws, p=1.0, low=share, high=share).numpy()[..., 0] == 128
+    found = covered.mean(axis=(1, 2))
+    assert found.mean() == pytest.approx(share, abs=0.01)
+    assert abs(found - share).max() < 0.045
+
+
 def test_the_rest_stays_as_it_was(draws):
     faces = np.random.default_rng(0).integers(0, 100, WHITE.shape, dtype=np.uint8)
     erased = erasing.erase(faces, draws, p=1.0).numpy()

@@ -70,13 +70,17 @@ def test_both_engines_mix_images_and_targets_in_one_proportion(engine, text):
     """White faces of one class among black ones of another: the grey level is the target."""
     white = np.arange(COUNT) < COUNT // 2
     faces = white[:, None, None, None] * np.full((1, 48, 48, 1), 255, np.uint8)
-    images, targets = policy.augmenter(text, engine=engine)(
-        faces, np.eye(7, dtype=np.float32)[white.astype(int)], DRAWS
-    )
-    # KerasCV reckons with the rectangle that was asked for, also where the border cuts it.
-    exact = 1.0 if (engine, text) == ("keras_cv", "cutmix(1.0)") else 0.003
-    np.testing.assert_allclose(images.numpy().mean(axis=(1, 2, 3)) / 255, targets.numpy()[:, 1], atol=exact)
-    assert 0.1 < images.numpy().mean() / 255 < 0.9
+    classes = np.eye(7, dtype=np.float32)[white.astype(int)]
+    images, targets = policy.augmenter(text, engine=engine)(faces, classes, DRAWS)
+    levels, shares = images.numpy().mean(axis=(1, 2, 3)) / 255, targets.numpy()[:, 1]
+    if (engine, text) == ("keras_cv", "cutmix(1.0)"):
+        # KerasCV reckons with the rectangle that was asked for, also where the border cuts it.
+        assert np.corrcoef(levels, shares)[0, 1] > 0.8
+    else:
+        np.testing.assert_allclose(levels, shares, atol=0.003)
+    mixed = (shares > 0.05) & (shares < 0.95)
+    assert mixed.mean() > 0.2
+    assert ((levels > 0) & (levels < 1))[mixed].mean() > 0.9
 
 
 @pytest.mark.parametrize("name", ["autocontrast", "equalize", "posterize", "solarize"])

@@ -17,7 +17,7 @@ def draws() -> Draws:
     return Draws(tf.constant([1, 2]), tf.range(MANY), MANY)
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.2, 1.0])
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2, 1.0])
 def test_mixups_share_has_the_moments_of_beta(draws, alpha):
     share = mixing.mixup(FACES, draws, alpha).numpy()[:, 0, 0, 0]
     variance = 1 / (4 * (2 * alpha + 1))

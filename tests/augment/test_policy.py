@@ -29,7 +29,7 @@ def draws(seed=(0, 0), positions=range(16), global_batch=16) -> Draws:
         ("affine(15, rotate=3)", "affine is told rotate twice"),
         ("flip(0.5, 1)", "flip takes p, not 2 values"),
         ("randaugment(preset=face)", "randaugment's preset is face; the nearest is faces"),
-        ("mixup(0)", "mixup's alpha is 0; it must be 0.01 to 100"),
+        ("mixup(0)", "mixup's alpha is 0; it must be 0.05 to 100"),
         ("choose(mixup)", "choose(...) takes two or more of mixup, cutmix"),
         ("choose(mixup,flip)", "choose(...) takes two or more of mixup, cutmix"),
         ("flip|", "is not of the form"),
@@ -39,6 +39,9 @@ def draws(seed=(0, 0), positions=range(16), global_batch=16) -> Draws:
         ("affine(**{})", "no argument None"),
         ("affine(rotate={[1]: 2})", "affine's rotate is {[1]: 2}; it must be 0 to 180"),
         ("crop(40.5)", "crop's to is 40.5; it must be a whole number"),
+        ("crop(1e999)", "crop's to is 1e309; it must be a whole number"),
+        ("erase(low=0.5)", "erase's low, 0.5, is above its high, 0.33"),
+        ("erase(low=0.9,high=0.1)", "erase's low, 0.9, is above its high, 0.1"),
         ("randaugment(layers=2.9)", "randaugment's layers is 2.9; it must be a whole number"),
         ("crop(30)|erase|crop(40)", "crop(40) comes after crop(30), which leaves less"),
         ("crop(30)|crop", "crop(40) comes after crop(30), which leaves less"),
@@ -68,6 +71,7 @@ DIM = (120 + FACES // 5).astype(np.uint8)  # few grey levels, so that a stretch 
         "randaugment|affine(rotate=15)",
         "blur(p=1.0)|affine(rotate=15)|equalize(p=1.0)|sharpen",
         "crop(40)|equalize(p=1.0)|crop(32)|flip",
+        "blur(p=1.0)|flip|sharpen(1.0)",
     ],
 )
 def test_operations_apply_in_the_order_in_which_they_stand(policy_text):

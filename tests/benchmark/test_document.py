@@ -53,6 +53,14 @@ def test_what_cannot_be_set_is_named(asked, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [[], {"splits": {}}])
+def test_a_file_that_holds_no_figures_is_named(tmp_path, content):
+    (tmp_path / "page.md").write_text("nothing")
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"manifest\.json holds no figures that scripts/benchmark\.py measured"):
+        document.fill(str(tmp_path / "page.md"), str(tmp_path / "manifest.json"))
+
+
 def test_a_file_is_filled_in_its_place(tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "benchmark.json"
     page.write_text("<!--nap / slow / value-->?<!--/-->\n")

@@ -91,6 +91,16 @@ def test_waiting_longer_than_the_limit_fails(monkeypatch, seconds, passes):
     assert float(check.found.partition("%")[0]) == pytest.approx(0 if passes else 80, abs=8)
 
 
+def test_there_are_faces_for_a_batch_of_all_devices(monkeypatch):
+    seen = []
+    monkeypatch.setattr(gpu_check, "devices", lambda kind: ["CPU:0", "CPU:1"])
+    monkeypatch.setattr(gpu_check, "_checks", lambda settings, names, faces: seen.append(faces) or iter(()))
+    monkeypatch.setattr(gpu_check, "rates", lambda *_: [])
+    monkeypatch.setattr(gpu_check, "_made", lambda name, check: gpu_check.Check(name, True, ""))
+    gpu_check.run(dataclasses.replace(SETTINGS, batch=40, faces=64))
+    assert len(seen[0].images) == 80
+
+
 def test_a_check_that_cannot_be_run_has_failed_and_the_others_go_on(monkeypatch):
     def broken(settings, device, faces, **train):
         raise tf.errors.InternalError(None, None, "libdevice not found")

@@ -156,6 +156,12 @@ def test_a_network_can_be_cut_after_a_block():
     assert part.count_params() < whole.count_params()
 
 
+def test_a_network_can_be_cut_after_a_stem_that_is_a_network_itself():
+    model = classifier.build(Model(name="convnext_tiny", image_size=64, cut="stem"), "float32")
+    assert classifier.backbone_of(model).output_shape[1:] == (16, 16, 96)
+    assert model(FACES).shape == (2, 7)
+
+
 def test_googlenets_auxiliary_heads_are_seen_in_training_only():
     model = classifier.build(Model(name="googlenet", image_size=64, auxiliary_heads=True), "float32")
     assert model(FACES).shape == (2, 7)

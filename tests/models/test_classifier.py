@@ -102,6 +102,10 @@ def test_statistics_over_all_replicas_are_an_option():
             "pooling is gem, .* convnext_tiny ends with .*norm",
         ),
         (
+            Model(name="convnext_tiny", image_size=32, cut="block3", pooling="gem"),
+            "pooling is gem, .* convnext_tiny cut after block3 ends with .*, which may be negative",
+        ),
+        (
             Model(name="mobilenet_v2", image_size=32, cut="block_12", pooling="gem"),
             "pooling is gem, .* mobilenet_v2 cut after block_12 ends with block_12_add, which may be negative",
         ),
@@ -114,6 +118,7 @@ def test_statistics_over_all_replicas_are_an_option():
         "no auxiliary heads",
         "a power of logits",
         "a norm",
+        "a sum without a layer",
         "a sum",
     ],
 )

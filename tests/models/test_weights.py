@@ -1,6 +1,7 @@
 """Weights on disk."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -43,17 +44,33 @@ def test_another_architecture_is_refused(model, tmp_path):
         weights.load(classifier.build(Model(name="efficientnet_b0", image_size=32), "float32"), path)
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "empty", "not an archive", "pickled"])
+DAMAGE = ["absent", "cut", "empty", "no archive", "one array", "a text beside", "texts", "compressed", "pickled"]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_named(model, tmp_path, damage):
     path = tmp_path / "weights.npz"
     weights.save(model.weights, str(path))
-    if damage == "absent":
+    if damage == "one array":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    elif damage == "a text beside":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("README.txt", "weights")
+    elif damage == "texts":
+        np.savez(path, *(np.full(weight.shape, "x") for weight in model.weights))
+    elif damage == "compressed":
+        np.savez_compressed(path, *(weight.numpy() for weight in model.weights))
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 9] = b"\xff" * 9
+        path.write_bytes(bytes(content))
+    elif damage == "absent":
         path.unlink()
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:-1000])
     elif damage == "empty":
         path.write_bytes(b"")
-    elif damage == "not an archive":
+    elif damage == "no archive":
         path.write_bytes(b"weights")
     else:
         np.savez(path, np.array([{"never": "unpickled"}], dtype=object))

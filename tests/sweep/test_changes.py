@@ -73,14 +73,20 @@ def test_each_change_is_trained_alone_with_each_seed(swept):
     assert told == [(seed, *each) for seed in (0, 1) for each in alone]
 
 
-def test_other_sweeps_runs_are_looked_for_where_its_folder_is_now(swept, tmp_path):
+def test_other_sweeps_runs_are_looked_for_where_its_folder_is_now(swept, tmp_path, synthetic_shards):
     moved = tmp_path / "moved"
     shutil.copytree(swept.parent / "smoother", moved)
     plan = study.of_grid({}, space.changes("train.ema_decay=0", made.experiment(), {}))
-    assert report.others([str(moved)], plan) == {"moved": [str(moved / "trial-0000")]}
-    (moved / "trial-0000" / "predictions.npz").unlink()
+    data = synthetic_shards.folder
+    assert report.others([str(moved)], plan, data) == {"moved": [str(moved / "trial-0000")]}
+    kept = moved / "trial-0000" / "predictions.npz"
+    said = predictions.read_npz(str(kept))
+    predictions.write_npz(str(kept), said._replace(rows=said.rows + 1))
+    with pytest.raises(UserError, match=r"moved/trial-0000 was evaluated on other faces than the validation split of"):
+        report.others([str(moved)], plan, data)
+    kept.unlink()
     with pytest.raises(UserError, match=r"moved/trial-0000, which .*moved/sweep\.json lists as complete, has no pred"):
-        report.others([str(moved)], plan)
+        report.others([str(moved)], plan, data)
 
 
 def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as_changes(swept):
@@ -140,6 +146,8 @@ def test_runs_on_other_faces_are_not_compared(tmp_path, count, first_row):
         (["seed", "model.dropout"], ["a"], r"varies \['seed', 'model.dropout'\]; --also takes sweeps over seeds alone"),
         (["seed"], ["a", "other/a"], r"other/a has the name of another change, a; rename its folder"),
         (["seed"], ["base"], r"base has the name of another change, base"),
+        (["seed"], ["a"], r"a/sweep\.json lists no complete run; leave .*a out of --also"),
+        (None, ["a"], r"a/sweep\.json is no report of a sweep"),
         (["seed"], ["a", "nowhere/b"], r"There is no .*nowhere/b/sweep\.json"),
     ],
 )
@@ -148,7 +156,7 @@ def test_another_sweep_that_is_no_change_is_told_before_anything_is_trained(
 ):
     for name in names:
         if "nowhere" not in name:
-            files.write_json(str(tmp_path / name / "sweep.json"), {"fields": fields, "trials": []})
+            files.write_json(str(tmp_path / name / "sweep.json"), fields and {"fields": fields, "trials": []})
     base, output = made.experiment(), tmp_path / "sweep"
     plan = study.of_grid({}, space.changes("train.ema_decay=0", base, {}))
     also = tuple(str(tmp_path / name) for name in names)

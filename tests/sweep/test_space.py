@@ -32,13 +32,13 @@ def test_values_have_the_types_of_their_fields_and_commas_within_parentheses_are
 
 def test_a_space_has_ranges_and_choices():
     text = (
-        "optimizer.learning_rate=log(0.01,1); train.epochs=uniform(2,8,2); model.dropout=uniform(0,0.5); "
+        "optimizer.learning_rate=log(0.01,1); train.epochs=uniform(2,8,2); model.dropout=uniform(0,0.5,0.1); "
         "optimizer.name=choice(sgd,adamw)"
     )
     assert space.search(text, Experiment()) == {
         "optimizer.learning_rate": Range(0.01, 1.0, whole=False, log=True),
         "train.epochs": Range(2, 8, whole=True, step=2),
-        "model.dropout": Range(0.0, 0.5, whole=False),
+        "model.dropout": Range(0.0, 0.5, whole=False, step=0.1),
         "optimizer.name": Choice(("sgd", "adamw")),
     }
 
@@ -83,6 +83,10 @@ def test_a_mistake_in_a_grid_is_a_sentence(text, said):
         ("model.dropout=normal(0,1)", "is no range: it must be uniform(low,high)"),
         ("model.dropout=uniform(0.5,0.1)", "must have a lower and a higher end"),
         ("model.dropout=uniform(0.1)", "must have a lower and a higher end"),
+        ("model.dropout=uniform(0,0.5,inf)", "must have numbers that are finite"),
+        ("model.dropout=uniform(0,0.5,nan)", "must have numbers that are finite"),
+        ("train.epochs=uniform(2,9,3)", "steps of 3 do not lead from 2 to 9"),
+        ("model.dropout=uniform(0,0.5,0.7)", "steps of 0.7 do not lead from 0.0 to 0.5"),
         ("model.dropout=log(0,0.5)", "the lower end of log(...) and every step must be above 0"),
         ("model.dropout=log(0.1,0.5,0.1)", "must have a lower and a higher end"),
         ("optimizer.name=uniform(1,2)", "is of type str, which has no uniform(...)"),

@@ -14,9 +14,10 @@ optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra 
 
 from optuna.trial import TrialState
 
-from fer.errors import StorageError, UserError
+from fer.errors import Stopped, StorageError, UserError
 from fer.evaluation import eval_json
 from fer.sweep import space, study, sweep
+from fer.train import checkpoints, loop, stopping
 from tests.train import made
 
 EPOCHS = 3
@@ -92,7 +93,7 @@ def test_data_that_are_gone_end_the_sweep_and_cost_no_trial(synthetic_shards, tm
     data.unlink()
     trial = sweep._taken(asked, shared)
     with pytest.raises(UserError, match=r"shards has no manifest\.json"):
-        sweep._train(asked, shared, trial)
+        sweep._train(asked, shared, trial, stopping.Stop())
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 
@@ -108,6 +109,66 @@ def test_a_study_that_cannot_be_reached_ends_the_sweep_and_costs_no_trial(synthe
         with pytest.raises(StorageError, match=r"The sweep's study cannot be reached \(.*database is locked.*same"):
             sweep._hook(trial)({"validation_accuracy": 0.5, "epoch": 1})
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
+
+
+def test_what_a_trial_can_be_given_is_tried_before_any_is_trained(synthetic_shards, tmp_path):
+    base = made.experiment(steps=2)
+    for text, said in (
+        ("augment.policy=flip,flop", "no operation 'flop'"),
+        ("model.name=compact_s,compac", "There is no model 'compac'; the nearest is compact"),
+    ):
+        for plan in (
+            study.of_grid(space.grid(text, base)),
+            study.Plan(space.search(text.replace("=", "=choice(") + ")", base), False, 2, 0),
+        ):
+            with pytest.raises(UserError, match=said):
+                sweep.run(sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), strategy="one"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_without_a_trial_that_succeeds_is_an_error(synthetic_shards, tmp_path):
+    base = made.experiment(steps=2)
+    plan = study.of_grid(space.grid("train.global_batch=321,400", base))
+    with pytest.raises(UserError, match=rf"^All 2 trials failed; {tmp_path}/sweep\.md says why of each"):
+        sweep.run(sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one"))
+    assert (tmp_path / "sweep.md").read_text().count("only 320 examples") == 2
+
+
+def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(synthetic_shards, tmp_path):
+    base = made.experiment(steps=0, epochs=1, global_batch=64)
+    run, data = str(tmp_path / "run"), synthetic_shards.folder
+    loop.train(base, data, run, "one")
+    first = sweep._evaluated(run, data)
+    evaluation = tmp_path / "run" / "eval.json"
+    before = evaluation.stat().st_mtime_ns
+    assert sweep._evaluated(run, data) == first
+    assert evaluation.stat().st_mtime_ns == before  # the same weights are not evaluated twice
+    other = json.loads((tmp_path / "run" / "best.json").read_text())
+    stale = json.loads(evaluation.read_text())
+    stale["accuracy"], stale["protocol"]["members"][0]["weights_sha256"] = 0.001, 64 * "0"
+    evaluation.write_text(json.dumps(stale))
+    assert sweep._evaluated(run, data) == first
+    found = eval_json.read(str(evaluation))
+    assert found["protocol"]["members"][0]["weights_sha256"] == other["sha256"]
+
+
+def test_a_signal_while_the_last_epoch_is_scored_ends_the_sweep_after_that_trial(
+    synthetic_shards, tmp_path, monkeypatch
+):
+    saved = checkpoints.save
+
+    def signalled(*arguments, **named):
+        signal.raise_signal(signal.SIGTERM)
+        return saved(*arguments, **named)
+
+    base = made.experiment(steps=0, epochs=1, global_batch=64, checkpoint_steps=100)
+    plan = study.of_grid(space.grid("seed=0,1", base))
+    asked = sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    monkeypatch.setattr(checkpoints, "save", signalled)
+    with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
+        sweep.run(asked)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.COMPLETE]
 
 
 def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
