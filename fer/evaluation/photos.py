@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fer.data import folders
 from fer.data.folders import Picture
@@ -62,8 +62,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def unreadable(picture: Picture, error: Exception) -> UserError:
     """What to say of a picture whose reading failed with one of `UNREADABLE`."""
-    unknown = isinstance(error, UnidentifiedImageError)  # whose text tells an address in memory
-    why = "it holds no JPEG or PNG" if unknown else str(error) or type(error).__name__
+    why = str(error) or type(error).__name__
     return UserError(f"{picture.name} is no picture that can be read ({why}); mend or remove it.")
 
 

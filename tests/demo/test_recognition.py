@@ -95,7 +95,7 @@ def bomb(width: int, height: int) -> bytes:
         (b"GIF89a" + bytes(100), "is no JPEG or PNG"),
         (b"", "is no JPEG or PNG"),
         (encoded(photo())[:3000], "is no picture that can be read"),
-        (b"\xff\xd8\xff and nothing of a JPEG after that", r"can be read \(it holds no JPEG or PNG\)"),
+        (b"\xff\xd8\xff and nothing of a JPEG after that", r"can be read \(it is neither JPEG nor PNG\)"),
         (bomb(10_000, 10_000), "it has 10000 x 10000 pixels, more than"),
         (bomb(30_000, 30_000), "is no picture that can be read"),
         (encoded(Image.new("RGB", (320, 240), "green"), "JPEG"), "No face was found"),

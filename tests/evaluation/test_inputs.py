@@ -121,7 +121,7 @@ def test_a_bad_row_is_named_by_file_and_line(faces, tmp_path):
 def test_a_picture_that_is_none_is_named(faces, tmp_path):
     folder = folder_of_pictures(tmp_path / "faces", faces)
     (tmp_path / "faces" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(UserError, match=r"faces/b\.png is no picture that can be read \(it holds no JPEG or PNG\)"):
+    with pytest.raises(UserError, match=r"faces/b\.png is no picture that can be read \(it is neither JPEG nor PNG\)"):
         inputs.read(folder)
 
 
