@@ -137,7 +137,8 @@ def _is_positive(features: Any) -> bool:
     node = features.node
     if isinstance(node.layer, (layers.Concatenate, layers.MaxPooling2D, layers.AveragePooling2D)):
         return all(map(_is_positive, node.keras_inputs))
-    return isinstance(node.layer, (layers.ReLU, layers.Activation, layers.Multiply))
+    activated = getattr(node.layer, "activation", None) not in (None, tf.keras.activations.linear)  # as VGG's are
+    return activated or isinstance(node.layer, (layers.ReLU, layers.Multiply))
 
 
 @contextlib.contextmanager

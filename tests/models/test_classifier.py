@@ -125,3 +125,16 @@ def test_statistics_over_all_replicas_are_an_option():
 def test_a_model_that_cannot_be_built_is_named(model, said):
     with pytest.raises(UserError, match=said):
         classifier.build(model, "float32")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model(name="vgg16", image_size=32, pooling="gem"),
+        Model(name="mobilenet_v3_small", image_size=32, pooling="gem"),
+        Model(name="inception_v3", image_size=75, cut="mixed3", pooling="gem"),
+    ],
+    ids=["within the layer, then pooled", "a product", "parts"],
+)
+def test_features_that_an_activation_gave_can_be_pooled_by_a_power(model):
+    assert classifier.build(model, "float32").output_shape == (None, 7)
