@@ -26,8 +26,8 @@ CHAIN = randaugment.PAPER._replace(
         "translate_x",
         "translate_y",
     ),
-    translate=1 / 3,  # of the side; this and `bits` are those of the authors' code, which would end at none
-    bits=lambda strength: tf.maximum(4 - tf.floor(4 * strength), 1),
+    translate=1 / 3,  # of the side, as in the authors' code
+    bits=lambda strength: tf.maximum(4 - tf.floor(4 * strength), 1),  # as there, where magnitude 10 would keep none
 )
 
 

@@ -47,8 +47,7 @@ def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf
     reached = 0
     for change in changes:
         passes = [place for place, name in enumerate(PASSES) if getattr(change, name) is not None] or [reached]
-        twice = change.sharpness is not None and any(each.sharpness is not None for each in together)
-        if passes[0] < reached or twice:
+        if passes[0] < reached:
             images, together = _apply_together(images, together, xla), []
         together.append(change)
         reached = passes[-1]
@@ -56,15 +55,15 @@ def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf
 
 
 def _apply_together(images: tf.Tensor, changes: Sequence[Change], xla: bool) -> tf.Tensor:
-    """One pass of each kind, in the order of `PASSES`."""
+    """One pass of each kind, in the order of `PASSES`; but one for each sharpness: two of them are no third."""
     matrices = [change.matrices for change in changes if change.matrices is not None]
     factors = [change.sharpness for change in changes if change.sharpness is not None]
     tables = [change.tables for change in changes if change.tables is not None]
     if matrices:
         side = next((change.side for change in reversed(changes) if change.side), None)
         images = geometry.warp(images, _product(matrices), side=side, gathers=xla or None)
-    if factors:
-        images = sharpness.adjust(images, math.prod(factors), xla)
+    for factor in factors:
+        images = sharpness.adjust(images, factor, xla)
     if tables:
         counts, drawn = _histograms(images, changes, xla), tone.identity(tf.shape(images)[0])
         for change in tables:

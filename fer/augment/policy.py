@@ -13,7 +13,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -203,8 +203,8 @@ def _operation(node: ast.expr, policy: str) -> Operation:
     if name.id not in KNOWN:
         near = nearest(name.id, [*KNOWN, "choose"])
         raise UserError(f"In the policy {policy!r} there is no operation {name.id!r}{near}.")
-    parameters = list(inspect.signature(KNOWN[name.id]).parameters)
-    known = [name for name in parameters[2:] if name != "xla"]  # after draws and side, or images and draws
+    parameters = inspect.signature(KNOWN[name.id]).parameters
+    known = [name for name in list(parameters)[2:] if name != "xla"]  # after draws and side, or images and draws
     arguments: dict[str, float | str] = {}
     if call and len(call.args) > len(known):
         raise UserError(f"In the policy {policy!r}, {name.id} takes {', '.join(known)}, not {len(call.args)} values.")
@@ -216,16 +216,11 @@ def _operation(node: ast.expr, policy: str) -> Operation:
         if keyword.arg in arguments:
             raise UserError(f"In the policy {policy!r}, {name.id} is told {keyword.arg} twice.")
         arguments[keyword.arg] = _value(keyword, name.id, policy)
-    _check_order(name.id, arguments, policy)
+    if "low" in known:
+        low, high = (arguments.get(each, parameters[each].default) for each in ("low", "high"))
+        if low > high:
+            raise UserError(f"In the policy {policy!r}, {name.id}'s low, {low}, is above its high, {high}.")
     return Operation(name.id, arguments)
-
-
-def _check_order(name: str, arguments: Mapping[str, float | str], policy: str) -> None:
-    """Refuses a `low` above the `high` of the same operation, either of which may be the default."""
-    both = {each: parameter.default for each, parameter in inspect.signature(KNOWN[name]).parameters.items()}
-    both.update(arguments)
-    if "low" in both and both["low"] > both["high"]:
-        raise UserError(f"In the policy {policy!r}, {name}'s low, {both['low']}, is above its high, {both['high']}.")
 
 
 def _choose(call: ast.Call | None, policy: str) -> Operation:

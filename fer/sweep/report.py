@@ -82,16 +82,16 @@ def others(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[str]]
             raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
         # Where they lie now: the folder may have been renamed, or made from elsewhere.
         found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
+    scored = labelled.read(manifest.read(data), "validation", "fer") if found else None
     for sweep, runs in zip(sweeps, found.values()):
-        _check_runs(runs, sweep, data)
+        _check_runs(runs, sweep, scored, data)
     return found
 
 
-def _check_runs(runs: Sequence[str], sweep: str, data: str) -> None:
+def _check_runs(runs: Sequence[str], sweep: str, scored: labelled.Labelled, data: str) -> None:
     """Refuses those of another sweep that cannot be compared with runs on `data`, before these are trained."""
     if not runs:
         raise UserError(f"{sweep}/sweep.json lists no complete run; leave {sweep} out of --also.")
-    scored = labelled.read(manifest.read(data), "validation", "fer")
     for run in runs:
         path = os.path.join(run, "predictions.npz")
         if not files.exists(path):

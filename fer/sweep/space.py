@@ -82,9 +82,8 @@ def search(text: str, base: Experiment) -> Space:
       UserError: names what is wrong, as `grid` does.
     """
     space: Space = {field: _dimension(field, values) for field, values in _fields(text)}
-    for field, dimension in space.items():
-        for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
-            applied(base, {field: value})
+    for point in alone(space):
+        applied(base, point)
     return space
 
 
@@ -126,6 +125,15 @@ def points(space: Space) -> list[dict[str, Value]]:
     """Every combination of a grid's values, the last field's changing fastest."""
     choices = [dimension.values for dimension in space.values() if isinstance(dimension, Choice)]
     return [dict(zip(space, values)) for values in itertools.product(*choices)]
+
+
+def alone(space: Space) -> list[dict[str, Value]]:
+    """Each choice and each end of a range, one at a time."""
+    return [
+        {field: value}
+        for field, dimension in space.items()
+        for value in (dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high))
+    ]
 
 
 def applied(base: Experiment, values: dict[str, Value]) -> Experiment:

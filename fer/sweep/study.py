@@ -42,15 +42,6 @@ class Plan:
         own = {name: value for name, value in values.items() if name != CHANGE}
         return {**own, **(self.changes[str(values[CHANGE])] if CHANGE in values else {})}
 
-    def candidates(self) -> Iterator[dict[str, Value]]:
-        """Every point of a grid; of a search each choice, and the ends of each range, one at a time."""
-        if self.is_grid:
-            yield from points(self.space)
-            return
-        for field, dimension in self.space.items():
-            for value in dimension.values if isinstance(dimension, Choice) else (dimension.low, dimension.high):
-                yield {field: value}
-
     def draw(self, study: optuna.Study, trial: optuna.Trial) -> dict[str, Value]:
         """The values of a trial: point number k of a grid, or new ones. A trial that has some keeps them."""
         if self.is_grid:

@@ -25,7 +25,7 @@ from fer.data import manifest
 from fer.errors import Stopped, StorageError, UserError
 from fer.evaluation import eval_json, evaluate
 from fer.sweep import claims, report, study
-from fer.sweep.space import applied
+from fer.sweep.space import alone, applied, points
 from fer.sweep.study import JOURNAL, Plan
 from fer.train import loop, stopping
 
@@ -54,7 +54,7 @@ class Sweep:
         Raises:
           UserError: names a backbone or a policy that is none.
         """
-        for values in self.plan.candidates():
+        for values in points(self.plan.space) if self.plan.is_grid else alone(self.plan.space):
             loop.check(applied(self.base, self.plan.fields(values)))
 
     def open_study(self) -> optuna.Study:
