@@ -55,6 +55,7 @@ NORMALIZATIONS = {
     "v2": _all(1 / 128, -1.0),
     "lite": _all(1 / 128, -127 / 128),
     "caffe": Pixels((1.0,) * 3, (-103.939, -116.779, -123.68)),  # blue, green, red
+    "dlib": Pixels((1 / 256,) * 3, (-122.782 / 256, -117.001 / 256, -104.298 / 256)),  # red, green, blue
     "torch": Pixels(
         tuple(1 / (255 * std) for std in RGB_STD), tuple(-mean / std for mean, std in zip(RGB_MEAN, RGB_STD))
     ),

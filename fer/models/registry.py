@@ -13,6 +13,7 @@ from fer.config import nearest
 from fer.errors import UserError
 from fer.models import googlenet, keras_cv_presets
 from fer.models.compact import compact
+from fer.models.dlib_resnet import dlib_resnet
 from fer.models.efficientnet_lite import efficientnet_lite
 from fer.models.mini_xception import mini_xception
 from fer.models.resnet import resnet
@@ -104,6 +105,7 @@ BACKBONES = {
     "xception": _keras("Xception", 299, 71, "tf", XCEPTION),
     "resnet18": _resnet((2, 2, 2, 2), "resnet18"),
     "resnet34": _resnet((3, 4, 6, 3), "resnet34"),
+    "dlib_resnet": Backbone(dlib_resnet, 150, 103, "dlib", RESNET),
     "resnet50": _keras("ResNet50", 224, 32, "caffe", RESNET),
     "resnet101": _keras("ResNet101", 224, 32, "caffe", RESNET),
     "resnet152": _keras("ResNet152", 224, 32, "caffe", RESNET),

@@ -17,6 +17,7 @@ QUICK = [
     "googlenet",
     "googlenet_lrn",
     "resnet18",
+    "dlib_resnet",
     "mobilenet",
     "mobilenet_v3_small",
     "efficientnet_lite0",

@@ -1,0 +1,38 @@
+"""dlib's face recognition network (D. King, CC0), fine-tuned on FER-2013 at sizes that grow: 112, 128 and 150 pixels.
+
+dlib_face_recognition_resnet_model_v1.dat is in the PyPI package face_recognition_models. Half of each target is the
+label, half what FER+'s votes say of it, so the shards need votes.
+
+Commands (best-NUMBER.npz is the file that best.json names):
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
+    python scripts/import_dlib.py --input=dlib_face_recognition_resnet_model_v1.dat --data=tfrecords/fer2013 \
+      --output=weights/dlib_resnet.npz
+    python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_112 \
+      --config.model.image_size=112 --config.optimizer.schedule=constant --config.train.epochs=8
+"""
+
+from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        model=Model(
+            name="dlib_resnet",
+            image_size=150,
+            weights="weights/dlib_resnet.npz",
+            cut="conv5_block3",
+            grey="sum",
+            dropout=0.3,
+        ),
+        augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
+        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5, clip_norm=1.0),
+        finetune=FineTune(layer_decay=0.96),
+        train=Train(
+            epochs=10,
+            global_batch=128,
+            precision="mixed_bfloat16",
+            targets="posterior",
+            label_smoothing=0.05,
+            ema_decay=0.999,
+        ),
+    )
