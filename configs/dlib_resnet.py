@@ -9,6 +9,16 @@ Commands (best-NUMBER.npz is the file that best.json names):
       --output=weights/dlib_resnet.npz
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_112 \
       --config.model.image_size=112 --config.optimizer.schedule=constant --config.train.epochs=8
+    python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_128 \
+      --config.model.weights=runs/dlib_112/checkpoints/best-00001792.npz --config.model.image_size=128 \
+      --config.optimizer.schedule=constant --config.seed=1
+    python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_150 \
+      --config.model.weights=runs/dlib_128/checkpoints/best-00002240.npz --config.seed=2 --config.train.epochs=20 \
+      --config.optimizer.learning_rate=1e-3
+
+Hardware: 2 cores of an AMD Zen 4 with AVX-512 and bfloat16, no GPU: about 310, 245 and 188 images/s, 90.5 minutes in
+all, for the first sixth of which tests ran beside it.
+Result: 69.7 % (95 %: 68.2 to 71.2) on PublicTest, which chose the checkpoint. See docs/results/dlib_resnet/eval.json.
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train

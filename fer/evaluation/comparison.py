@@ -25,7 +25,9 @@ class Scored(NamedTuple):
     """One side of a pair: what it said of which examples."""
 
     name: str
-    measured_on: dict[str, Any]  # split, data and labels; sides that differ in one are not compared
+    # Split, name of the data and labels; sides that differ in one are not compared. The manifest may be another, that
+    # of an earlier version or of rows without PrivateTest: rows and labels tell whether the examples are the same.
+    measured_on: dict[str, Any]
     predictions: predictions.Predictions | None
     missing: str  # why there are no predictions, where there are none
 
@@ -59,14 +61,18 @@ def compare(paths: Sequence[str], measured: Sequence[peers.Measured] = ()) -> di
     sides = [
         Scored(
             one.name,
-            {"splits": one.content["split"], "data": one.content["data"], "labels": one.content["protocol"]["labels"]},
+            {
+                "splits": one.content["split"],
+                "data": one.content["data"]["name"],
+                "labels": one.content["protocol"]["labels"],
+            },
             one.predictions,
             f"there is no predictions.npz beside {one.path}",
         )
         for one in ours
     ]
     others = [
-        Scored(one.peer.method, {"splits": one.split, "data": one.data, "labels": "fer"}, one.predictions, "")
+        Scored(one.peer.method, {"splits": one.split, "data": one.data["name"], "labels": "fer"}, one.predictions, "")
         for one in measured
         if one.predictions is not None
     ]

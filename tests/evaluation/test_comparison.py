@@ -82,6 +82,14 @@ def test_runs_on_other_examples_are_not_tested_against_each_other(tmp_path, fiel
     assert "p" not in pair
 
 
+def test_the_same_examples_are_compared_under_another_manifest(tmp_path):
+    other = {**built()["data"], "manifest_sha256": "c" * 64}
+    paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(20), data=other)]
+    (pair,) = comparison.compare(paths)["pairs"]
+    assert pair["not_compared"] is None
+    assert (pair["only_first"], pair["only_second"]) == (10, 0)
+
+
 def test_without_predictions_the_runs_still_stand_side_by_side(two, tmp_path):
     (tmp_path / "bad" / "predictions.npz").unlink()
     found = comparison.compare(two)
