@@ -17,7 +17,7 @@ DATA = flags.DEFINE_string(
 )
 OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
 
-FACES = 2048  # the first of the split: with more, no statistic changes by a hundredth of a deviation
+FACES = 2048  # the first of the split, all of it where it has fewer
 
 
 def main() -> None:
