@@ -46,6 +46,25 @@ def temporary(path: str) -> str:
     return f"{path}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
+def check_place(path: str) -> None:
+    """Looks whether a file could stand at `path`, before work whose result would have no place; a store is not asked.
+
+    Raises:
+      StorageError: it names a folder, or what is above it is a file, or may not be written to.
+    """
+    if is_remote(path):
+        return
+    if os.path.isdir(path):
+        raise StorageError(f"Cannot write {path}: it is a folder. Remove it or choose another place.")
+    above = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise StorageError(f"Cannot write {path}: {above} is a file. Choose another folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise StorageError(f"Cannot write {path}: {above} may not be written to. Choose another folder.")
+
+
 def exists(path: str) -> bool:
     """Whether something is there; a store that does not answer is no "no".
 

@@ -7,7 +7,7 @@ import importlib
 
 from absl import flags
 
-from fer import cli
+from fer import cli, files
 from fer.augment import policy
 from fer.benchmark import document, results
 
@@ -38,6 +38,7 @@ def main() -> None:
         return
     if POLICY.value:
         policy.parse(POLICY.value)  # a fault in it is told before minutes of measuring
+    files.check_place(OUTPUT.value)
     measured: list[results.Result] = []
     for name in SUITES if SUITE.value == "all" else [SUITE.value]:
         found = measure(name)

@@ -3,9 +3,11 @@
 With --peers --data=DIR, other people's packages are installed beside ours and measured on the same faces.
 """
 
+import os
+
 from absl import flags
 
-from fer import cli
+from fer import cli, files
 from fer.errors import UserError
 from fer.evaluation import comparison, comparison_report, evaluate, peers
 
@@ -31,6 +33,7 @@ def main() -> None:
     chosen = peers.named(PEERS.value)
     if chosen and not DATA.value:
         raise UserError("--peers needs --data: the folder of the shards that the evaluations were made on.")
+    files.check_place(os.path.join(OUTPUT.value, "comparison.json"))
     found = comparison.compare(EVALS.value)  # first without the peers: what is wrong here is told before they are made
     if chosen:
         told = peers.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))

@@ -1,8 +1,10 @@
 """Evaluates a run, or an ensemble of runs: python scripts/evaluate.py --workdir=DIR --data=DIR --split=validation."""
 
+import os
+
 from absl import flags
 
-from fer import cli
+from fer import cli, files
 from fer.evaluation import eval_json, evaluate, inference, labelled, progress
 
 WORKDIR = cli.define_paths(
@@ -31,6 +33,7 @@ OUTPUT = flags.DEFINE_string(
 def main() -> None:
     request = evaluate.Request(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, CORRUPTIONS.value)
     output = OUTPUT.value or evaluate.default_output(request)
+    files.check_place(os.path.join(output, "eval.json"))
     with progress.faces("evaluating") as told:
         evaluation = evaluate.evaluate(request, told)
     paths = evaluate.write(evaluation, output)

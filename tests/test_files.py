@@ -56,6 +56,32 @@ def test_a_folder_where_the_file_should_be_is_a_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("folder", "it is a folder"),
+        ("file/out/eval.json", "file is a file"),
+        ("folder/locked/out/eval.json", "locked may not be written to"),
+    ],
+)
+def test_a_place_where_no_file_could_stand_is_told_beforehand(tmp_path, monkeypatch, path, said):
+    monkeypatch.setattr(os, "access", lambda folder, mode: not folder.endswith("locked"))  # root may write anywhere
+    (tmp_path / "folder" / "locked").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=rf"Cannot write {tmp_path}/{path}: .*{said}"):
+        files.check_place(str(tmp_path / path))
+
+
+@pytest.mark.parametrize("path", ["file", "folder/new", "new/deeper/file", "s3://bucket/file"])
+def test_looking_at_a_place_leaves_it_as_it_was(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    files.check_place(path)
+    assert (sorted(os.listdir(tmp_path)), os.listdir("folder")) == (["file", "folder"], [])
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [(None, "is missing"), (b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON")],
     ids=["absent", "cut", "not text"],

@@ -77,8 +77,9 @@ def make(
 
 
 def _check_output(output: str) -> None:
-    """Raises a UserError where another run would be overwritten."""
+    """Raises a UserError where another run would be overwritten, or nothing could be written."""
     path = os.path.join(output, "best.json")
+    files.check_place(path)
     if files.exists(path) and "rounded_to" not in files.read_json(path, "what lies in --output"):
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
 

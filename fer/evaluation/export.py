@@ -148,7 +148,8 @@ def _precisions(request: Request) -> tuple[str, ...]:
 
 
 def _before(output: str, run: runs.Run) -> list[dict[str, Any]]:
-    """The exports that the folder holds already, all of the same run."""
+    """The exports that the folder holds already, all of the same run; a UserError where no more could be written."""
+    files.check_place(os.path.join(output, export_json.FILE))
     if not files.exists(os.path.join(output, export_json.FILE)):
         if files.exists(os.path.join(output, "best.json")):
             raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")

@@ -23,14 +23,15 @@ def check(source: str, output: str, faces: inputs.Faces, kaggle: bool) -> None:
       kaggle: as of `write`.
 
     Raises:
-      UserError: what is to be a submission is no table, or the CSV would replace a file of the input, or copies of
-        photos would go among them, or over them.
+      UserError: what is to be a submission is no table, or the CSV would replace a file of the input, or has no place
+        to stand, or copies of photos would go among them, or over them.
     """
     if kaggle and faces.pictures:
         raise UserError("--kaggle writes labels in the order of a table's rows; pictures have none: leave it out.")
     originals, written = os.path.realpath(source), os.path.realpath(output)
     if written == originals or (f"{written}/".startswith(f"{originals}/") and os.path.exists(written)):
         raise UserError(f"--output={output} is a file of what --input names, and would be replaced: name another.")
+    files.check_place(output)
     if not faces.photos:
         return
     copies = os.path.realpath(_photo_folder(output))

@@ -36,8 +36,9 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
         (["--evals=a/eval.json", "--peers"], "--peers needs --data: the folder of the shards"),
         (["--evals=a/eval.json", "--peers=rival"], "--peers names 'rival', which is none of fer-tflite"),
         (["--evals=a/eval.json", "--peers", "--data=nowhere"], "nowhere"),
+        (["--evals=nowhere", "--output=a/eval.json/out"], "a/eval.json is a file. Choose another folder."),
     ],
-    ids=["nothing named", "no evaluation", "peers without data", "unknown peer", "no data"],
+    ids=["nothing named", "no evaluation", "peers without data", "unknown peer", "no data", "no place"],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(tmp_path, arguments, said):
     evaluated(tmp_path / "a", range(10))

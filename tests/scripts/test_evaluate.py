@@ -77,6 +77,7 @@ def change(path: pathlib.Path, **values) -> None:
         (["--workdir=other"], "another architecture"),
         (["--workdir=run", "--data=reordered"], "reordered/manifest.json orders the classes as"),
         (["--workdir=run", "--data=empty"], "holds 0 examples"),
+        (["--workdir=nowhere", "--output=run/best.json/out"], "run/best.json is a file. Choose another folder."),
     ],
     ids=[
         "nothing named",
@@ -87,6 +88,7 @@ def change(path: pathlib.Path, **values) -> None:
         "architecture",
         "order",
         "0 examples",
+        "no place",
     ],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(wrong, arguments, said):

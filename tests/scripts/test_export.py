@@ -68,8 +68,19 @@ def test_a_bundle_is_written_with_its_card(folder):
     assert written == [f"weights/{name}" for name in names]
 
 
-def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder):
-    done = program(folder, "export.py", "--output=out", "--workdir=run", "--format=onnx", "--precision=int8")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format=onnx", "--precision=int8"], "--format=onnx has no --precision=int8: it has float32."),
+        (["--format=onnx", "--output=run/best.json/out"], "run/best.json is a file. Choose another folder."),
+        (["--format=bundle", "--output=run/best.json/out"], "run/best.json is a file. Choose another folder."),
+    ],
+    ids=["no such precision", "no place", "no place for a bundle"],
+)
+def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
+    done = program(folder, "export.py", "--output=out", "--workdir=run", *arguments)
     assert done.returncode == 1
-    assert done.stderr == "export.py: --format=onnx has no --precision=int8: it has float32.\n"
+    assert done.stderr.startswith("export.py: ")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert not (folder / "out").exists()

@@ -78,8 +78,9 @@ def test_several_runs_are_averaged_over_faces_and_mirror_images(folder):
         (["--input=bad.csv"], "bad.csv, line 3"),
         (["--input=test.csv.gz", "--workdir=run,"], "it must name a path"),
         (["--input=test.csv.gz", "--workdir=nowhere"], "There is no run folder nowhere"),
+        (["--input=test.csv.gz", "--output=run"], "Cannot write run: it is a folder."),
     ],
-    ids=["bad row", "an empty name", "no run"],
+    ids=["bad row", "an empty name", "no run", "no place"],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
     done = program.run("predict.py", folder, "--workdir=run", "--output=none.csv", *arguments)
