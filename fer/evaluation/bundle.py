@@ -46,8 +46,8 @@ def make(
       progress: as for `fer.evaluation.evaluate.evaluate`.
 
     Raises:
-      UserError: the run or the data cannot be read, the weights take more than `MOST_BYTES`, or float16 loses more
-        than `MOST_LOST`. Nothing is written then.
+      UserError: the run or the data cannot be read, the folder holds a run or cannot be written to, the weights take
+        more than `MOST_BYTES`, or float16 loses more than `MOST_LOST`. Nothing is written then.
     """
     run = exports.open_trained(workdir)
     if workdir == runs.BUNDLED:

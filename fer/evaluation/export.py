@@ -57,8 +57,8 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
 
     Raises:
       UserError: the run or the data cannot be read, the format does not know the network's operations or the
-        precision, the folder holds another run's exports, or an export loses more than `MOST_LOST`. Nothing is
-        written then.
+        precision, the folder holds a run or another one's exports or cannot be written to, or an export loses more
+        than `MOST_LOST`. Nothing is written then.
     """
     precisions = _precisions(request)
     run = open_trained(request.workdir)
