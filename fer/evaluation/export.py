@@ -64,6 +64,7 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
     run = open_trained(request.workdir)
     manifest = manifests.read(shards(request.data, run))
     scored = labelled.read(manifest, "validation", "fer")
+    files.check_place(os.path.join(request.output, export_json.FILE))
     before = _before(request.output, run)
     model = in_float32(run)
     calibration = scored.images[
@@ -148,8 +149,7 @@ def _precisions(request: Request) -> tuple[str, ...]:
 
 
 def _before(output: str, run: runs.Run) -> list[dict[str, Any]]:
-    """The exports that the folder holds already, all of the same run; a UserError where no more could be written."""
-    files.check_place(os.path.join(output, export_json.FILE))
+    """The exports that the folder holds already, all of the same run."""
     if not files.exists(os.path.join(output, export_json.FILE)):
         if files.exists(os.path.join(output, "best.json")):
             raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")
