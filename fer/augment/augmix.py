@@ -53,12 +53,13 @@ def augmix(images: tf.Tensor, draws: Draws, severity: float = 3.0, width: float 
     shares = -tf.math.log(1 - draws.salted(width).uniform(width))
     weights = shares / tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1e-30)
     changed = draws.salted(width + 1).uniform(1) * weights
-    return _mixed(images, tf.stack(copies, axis=1), changed)
+    # TensorFlow stacks no uint8 on a GPU, but concatenates it.
+    return _mixed(images, tf.concat([copy[:, tf.newaxis] for copy in copies], axis=1), changed)
 
 
 def _chain(draws: Draws, side: int, severity: float) -> operations.Change:
     """One to three operations on each image, as one change."""
-    depth = tf.cast(draws.salted(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH, tf.int32) + 1
+    depth = tf.floor(draws.salted(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH) + 1
     levels = draws.salted(MAX_DEPTH + 1).uniform(MAX_DEPTH)
     layers = []
     for number in range(MAX_DEPTH):

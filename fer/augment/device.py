@@ -10,16 +10,35 @@ step by XLA says `xla=True`: then nothing may have a shape that the draws decide
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
+_AS_ON_GPU: contextvars.ContextVar[bool] = contextvars.ContextVar("as_on_gpu", default=False)
+
 
 def on_cpu() -> bool:
     """Whether there is no GPU."""
-    return not tf.config.list_logical_devices("GPU")
+    return not (_AS_ON_GPU.get() or tf.config.list_logical_devices("GPU"))
+
+
+@contextlib.contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Within it, changes are built as for a GPU, whether there is one or not: to look at what is built."""
+    token = _AS_ON_GPU.set(True)
+    try:
+        yield
+    finally:
+        _AS_ON_GPU.reset(token)
+
+
+def index_type() -> tf.DType:
+    """Of numbers that say where: int64 on a GPU, since TensorFlow computes int32 there in the host's memory."""
+    return tf.int32 if on_cpu() else tf.int64
 
 
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:

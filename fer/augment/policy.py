@@ -185,10 +185,10 @@ def _keep(operation: Operation, images: tf.Tensor, draws: Draws) -> tf.Tensor:
     if not operation.choices:
         return MIXING[operation.name](images, draws, **operation.arguments)
     keeps = [_keep(choice, images, draws.salted(number)) for number, choice in enumerate(operation.choices)]
-    chosen = tf.cast(draws.uniform(1)[:, 0] * len(keeps), tf.int32)
+    chosen = tf.floor(draws.uniform(1)[:, 0] * len(keeps))
     keep = keeps[0]
     for number, other in enumerate(keeps[1:], start=1):
-        keep = tf.where(tf.equal(chosen, number)[:, tf.newaxis, tf.newaxis, tf.newaxis], other, keep)
+        keep = tf.where(tf.equal(chosen, float(number))[:, tf.newaxis, tf.newaxis, tf.newaxis], other, keep)
     return keep
 
 

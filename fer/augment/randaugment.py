@@ -86,9 +86,9 @@ class Layer(NamedTuple):
 def draw(draws: Draws, reach: Reach, magnitude: float) -> Layer:
     """Which operation each image gets, uniformly, and in which direction."""
     chance, direction = tf.unstack(draws.uniform(2), axis=-1)
-    index = tf.cast(chance * len(reach.operations), tf.int32)
+    index = tf.floor(chance * len(reach.operations))
     strength = tf.where(direction < 0.5, -1.0, 1.0) * (magnitude / MAX_MAGNITUDE)
-    return Layer({name: tf.equal(index, number) for number, name in enumerate(reach.operations)}, strength)
+    return Layer({name: tf.equal(index, float(number)) for number, name in enumerate(reach.operations)}, strength)
 
 
 def matrices(layer: Layer, reach: Reach, side: int) -> tf.Tensor:

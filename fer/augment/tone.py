@@ -63,8 +63,8 @@ def counted_by_sorting(levels: tf.Tensor) -> tf.Tensor:
     """How often each of the 256 levels occurs in each row of int32 [B, N]: [B, 256] float32."""
     ordered = tf.sort(tf.cast(levels, tf.float32), axis=1)
     every = tf.tile(tf.range(LEVELS, dtype=tf.float32)[tf.newaxis], [tf.shape(levels)[0], 1])
-    up_to = tf.searchsorted(ordered, every, side="right")
-    return tf.cast(up_to - tf.pad(up_to[:, :-1], [[0, 0], [1, 0]]), tf.float32)
+    up_to = tf.cast(tf.searchsorted(ordered, every, side="right", out_type=device.index_type()), tf.float32)
+    return up_to - tf.pad(up_to[:, :-1], [[0, 0], [1, 0]])
 
 
 def summed_by_comparing(levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -75,9 +75,16 @@ def summed_by_comparing(levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 @device.fused
 def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Looks every pixel up in its image's table. Images [B, H, W, 1] uint8; returns the same shape and dtype."""
-    offsets = LEVELS * tf.range(tf.shape(images)[0])[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    flat = tf.reshape(tf.cast(tables, tf.uint8), [-1])  # one gather over all tables is faster than one a table
-    return tf.gather(flat, tf.cast(images, tf.int32) + offsets)
+    offsets = _offsets(images)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    levels = tf.cast(tables, tf.uint8) if device.on_cpu() else tables  # TensorFlow gathers no uint8 on a GPU
+    # One gather over all tables is faster than one a table.
+    changed = tf.gather(tf.reshape(levels, [-1]), tf.cast(images, offsets.dtype) + offsets)
+    return tf.cast(changed, images.dtype)
+
+
+def _offsets(tables: tf.Tensor) -> tf.Tensor:
+    """Where the table of each of B images begins if they lie one after the other, [B]."""
+    return tf.cast(LEVELS * tf.range(tf.shape(tables)[0]), device.index_type())
 
 
 def facts(tables: tf.Tensor, counts: tf.Tensor) -> Facts:
@@ -152,13 +159,13 @@ def equalize(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     As in Pillow: level v becomes (step // 2 + pixels below v) // step, where step is the number of pixels that are
     not of the highest level, divided by 255; an image with a step of 0 stays as it is.
     """
-    levels = tf.cast(tables, tf.int32)
-    pushed = _summed(levels, counts)
+    pushed = _summed(tf.cast(tables, tf.int32), counts)
     below = tf.cumsum(pushed, axis=1, exclusive=True)
-    highest = tf.reduce_max(tf.where(counts > 0, levels, 0), axis=1, keepdims=True)
-    step = tf.floor(tf.gather(below, highest, batch_dims=1) / TOP)
+    highest = tf.reduce_max(tf.where(counts > 0, tables, 0.0), axis=1, keepdims=True)
+    step = tf.floor(tf.gather(below, tf.cast(highest, tf.int32), batch_dims=1) / TOP)
     spread = _whole(tf.floor((tf.floor(step / 2) + below) / tf.maximum(step, 1.0)))
-    cells = levels + LEVELS * tf.range(tf.shape(tables)[0])[:, tf.newaxis]
+    offsets = _offsets(tables)[:, tf.newaxis]
+    cells = tf.cast(tables, offsets.dtype) + offsets
     return tf.where(step > 0, tf.gather(tf.reshape(spread, [-1]), cells), tables)
 
 

@@ -5,6 +5,7 @@ Checks, each of which can fail:
     mixed_float16   its convolutions are float16, the loss falls, and loss and weights stay numbers
     xla             the compiled step is compiled, on the device, and gives the loss that the other one gives
     augmenter       no operation of it computes anywhere but on the device
+    host            no operation of a step waits for the device to compute in the host's memory; see `kernels`
     input           a run waits for its input less than 1 % of its time
     deterministic   with everything that `train.deterministic` forbids forbidden, a run is possible, and the same twice
 Then images a second, by precision and by number of devices, with the efficiency against one.
@@ -29,8 +30,9 @@ import tensorflow as tf
 import fer
 from fer import files
 from fer.augment import policy
+from fer.augment.device import as_on_gpu
 from fer.augment.draws import Draws
-from fer.benchmark import placement
+from fer.benchmark import kernels, placement
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
 from fer.data import synthetic
 from fer.data.batches import Batch
@@ -50,6 +52,7 @@ TOTAL = 10**6  # steps of the schedule, more than are ever taken
 POLICY = (
     "flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.4,high=0.2)"
 )
+MIXING = "choose(mixup,cutmix)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +154,7 @@ def _checks(settings: Settings, names: Sequence[str], faces: Faces) -> Iterator[
     """Every check; one that the device cannot even run has failed, and the others go on."""
     checks = {
         "augmenter": lambda: check_augmenter(settings, names[0], faces),
+        "host": lambda: check_host(settings, names[0], faces),
         **steps_checks(settings, names[0], faces),
         "input": lambda: check_input(settings, names, faces),
     }
@@ -183,6 +187,19 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
     here = sum(node.device == device for node in nodes)
     found = f"{here} operations on {device}, {len(elsewhere)} elsewhere"
     return Check("augmenter", here > 0 and not elsewhere, found + _named(elsewhere))
+
+
+def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{POLICY}|{MIXING}") -> Check:
+    """Whether everything in a step, as it is built for a GPU, has a kernel that computes there."""
+    experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
+    strategy = tf.distribute.OneDeviceStrategy(device)
+    made = state.create(strategy, experiment, TOTAL, TOTAL)
+    train_step = step.train_step(strategy, made, experiment)
+    batch = next(Feed(strategy, faces, experiment, 0, 1))
+    with as_on_gpu():
+        found = kernels.on_host(train_step.get_concrete_function(batch).graph)
+    named = "".join(f"; {each.op} ({each.name}): {each.why}" for each in found[:5])
+    return Check("host", not found, f"{len(found)} operations of a step compute on the host what the GPU has{named}")
 
 
 def steps_checks(settings: Settings, device: str, faces: Faces) -> dict[str, Callable[[], Check]]:

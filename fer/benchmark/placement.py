@@ -9,6 +9,8 @@ import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.python.eager import context  # the public API gives graphs to callbacks of tf.Session alone
 
+from fer import seeds
+
 # What moves data between devices, or hands them in and out of a function. A computation is none of these.
 TRANSFERS = frozenset({"_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "_Send", "_Recv", "_HostSend", "_HostRecv"})
 STILL = frozenset({"NoOp", "Const", "Identity"})  # computes nothing
@@ -42,8 +44,12 @@ def placed(call: Callable[[], Any]) -> list[Node]:
 
 
 def on_other_devices(nodes: Sequence[Node], device: str) -> list[Node]:
-    """The operations that compute, but not on `device`."""
-    return [node for node in nodes if node.device != device and node.op not in TRANSFERS | STILL]
+    """The operations that compute, but not on `device`; seeds, which are the host's on purpose, are left out."""
+    return [
+        node
+        for node in nodes
+        if node.device != device and node.op not in TRANSFERS | STILL and not seeds.is_of_seed(node.name)
+    ]
 
 
 def _nodes(graph: GraphDef) -> list[Node]:

@@ -29,7 +29,7 @@ from fer.data import chunks, records
 from fer.data.batches import AHEAD, Batch, Weighted
 from fer.data.chunks import Chunks
 from fer.data.manifest import Manifest
-from fer.data.sampling import ALGORITHM
+from fer.seeds import ALGORITHM
 
 LANES = 16  # of a global batch, where they divide it
 READERS = 4  # chunks read and parsed at a time

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-ALGORITHM = "philox"  # by default TensorFlow picks one by the device
+from fer import seeds
 
 
 class Draw(NamedTuple):
@@ -59,8 +59,8 @@ class PositionalDropout(tf.keras.layers.Layer):
             raise RuntimeError("A model with dropout is trained inside fer.models.dropout.drawn_from only.")
         asked = self.noise_shape or (None,) * inputs.shape.rank
         shape = [size if size is not None else inputs.shape[axis] for axis, size in enumerate(asked)]
-        seed = tf.random.experimental.stateless_fold_in(draw.seed, self.salt, alg=ALGORITHM)
-        uniform = tf.random.stateless_uniform([draw.global_batch, *shape[1:]], seed, alg=ALGORITHM)
+        seed = seeds.salted(draw.seed, self.salt)
+        uniform = tf.random.stateless_uniform([draw.global_batch, *shape[1:]], seed, alg=seeds.ALGORITHM)
         kept = tf.gather(uniform, draw.positions) >= self.rate
         return inputs * tf.cast(kept, inputs.dtype) / tf.cast(1 - self.rate, inputs.dtype)
 

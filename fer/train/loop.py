@@ -266,7 +266,9 @@ class Run:
             self.history = self.folder.read_history(until_step=found["step"])
             self._tell_of_other_replicas()
         together.take_from_chief(self.strategy, self.state.variables)
-        return int(self.state.step.numpy())
+        done = found["step"] if found else 0
+        self.state.step.assign(done)
+        return done
 
     def _tell_of_other_replicas(self) -> None:
         """Says so where a run goes on with another number of replicas, which may end with other weights."""
@@ -326,7 +328,7 @@ class Run:
             told = call(count)
             self.watch.told(done, told)
             done += count
-            self.profile.after(done, self.state.step)
+            self.profile.after(done, self.state.optimizer.iterations)
             if done % LOOK == 0 or done == until:
                 trained = time.monotonic() - started
                 rate = (done - begun) * self.experiment.train.global_batch / trained

@@ -6,6 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from fer import seeds
 from fer.config import Experiment
 from fer.models import classifier, pretrained
 from fer.train import optimizers, replicas, schedules
@@ -18,10 +19,10 @@ class State:
     model: tf.keras.Model
     average: tf.keras.Model  # its weights are the moving average of the model's; the model itself without EMA
     optimizer: tf.keras.optimizers.Optimizer
-    step: tf.Variable  # int64: steps done, those that overflowed and changed nothing too
+    step: tf.Variable  # int64, on each host: steps done, those that overflowed and changed nothing too
     loss: tf.keras.metrics.Mean  # of the epoch so far
     accuracy: tf.keras.metrics.Mean
-    variables: tuple[tf.Variable, ...]  # of all the above
+    variables: tuple[tf.Variable, ...]  # of all the above but the step
     trained: tuple[tf.Variable, ...]  # the model's weights, and
     evaluated: tuple[tf.Variable, ...]  # the average's, both in the order of a model of which nothing is frozen
 
@@ -49,6 +50,8 @@ def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_e
     """The state before the first step, a function of the experiment's seed."""
     precision = experiment.train.precision
     others: list[tf.Variable] = []
+    with tf.device(seeds.HOST):  # the seeds follow from it
+        step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     with strategy.scope(), tf.variable_creator_scope(replicas.creator(others)):
         model = classifier.build(experiment.model, precision, experiment.seed)
         pretrained.load(model, experiment.model)
@@ -59,7 +62,6 @@ def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_e
         others.clear()  # networks that were only a step on the way, before adapting and as givers of weights, may go
         rate = schedules.Schedule(experiment, steps_per_epoch, total_steps)
         optimizer = optimizers.optimizer(experiment, rate, model.trainable_variables)
-        step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         loss, accuracy = tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy")
     trained, evaluated = tuple(model.weights), tuple(average.weights)
     variables = (*trained, *(evaluated if average is not model else ()), *others)

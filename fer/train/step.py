@@ -8,6 +8,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from fer import seeds
 from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.config import Experiment
@@ -101,7 +102,7 @@ def train_step(
 
     @tf.function
     def step(batch: Batch) -> Done:
-        seed = tf.stack([experiment.seed, tf.cast(state.step, tf.int32)])
+        seed = seeds.of_step(experiment.seed, state.step)
         inputs = strategy.run(replica_inputs, args=(batch, seed))
         found, loss = strategy.run(replica_gradients, args=(inputs, seed, True))
         norm = strategy.run(tf.linalg.global_norm, args=(found,))
@@ -184,7 +185,8 @@ def _part_gradients(
             loss = tf.reduce_sum(each) / train.global_batch
             objective = optimizers.scaled(state.optimizer, loss)
         found = tape.gradient(objective, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        right = tf.equal(tf.argmax(heads.main_logits(outputs), -1, tf.int32), part.labels)
+        # int64: TensorFlow compares int32 in the host's memory, for which the host would wait
+        right = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
         return optimizers.unscaled(state.optimizer, found), loss, tf.reduce_sum(tf.cast(right, tf.float32))
 
     return tf.function(forward_and_backward, jit_compile=True) if train.jit_compile else forward_and_backward

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import policy
+from fer.augment import device, policy
 from fer.benchmark import gpu_check, placement
 from fer.config import Model
 from fer.data import synthetic
@@ -63,6 +63,16 @@ def test_the_augmenter_is_on_the_device_and_one_that_is_not_fails(faces):
     assert "1 elsewhere; Invert" in failed.found
 
 
+def test_a_step_leaves_nothing_of_the_device_to_the_host_and_one_that_does_fails(faces, monkeypatch):
+    passed = gpu_check.check_host(SETTINGS, "CPU:1", faces)
+    assert passed.passed, passed.found
+    monkeypatch.setattr(device, "index_type", lambda: tf.int32)
+    failed = gpu_check.check_host(SETTINGS, "CPU:1", faces, "brightness")
+    assert not failed.passed
+    assert "1 operations of a step compute on the host what the GPU has; AddV2" in failed.found
+    assert "int32 (4, 48, 48, 1) is read by the host" in failed.found
+
+
 def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces):
     checks = [check() for check in gpu_check.steps_checks(SETTINGS, "CPU:1", faces).values()]
     assert [check.name for check in checks] == ["device", "mixed_float16", "xla"]
@@ -107,11 +117,11 @@ def test_a_check_that_cannot_be_run_has_failed_and_the_others_go_on(monkeypatch)
 
     passed = gpu_check.Check("", True, "")
     monkeypatch.setattr(gpu_check, "_learned", broken)
-    monkeypatch.setattr(gpu_check, "check_augmenter", lambda *_: passed)
-    monkeypatch.setattr(gpu_check, "check_input", lambda *_: passed)
+    for name in ("check_augmenter", "check_host", "check_input"):
+        monkeypatch.setattr(gpu_check, name, lambda *_: passed)
     checks = list(gpu_check._checks(SETTINGS, ["CPU:1"], None))
-    assert [check.passed for check in checks] == [True, False, False, False, True]
-    assert checks[3] == gpu_check.Check("xla", False, "it cannot be run: libdevice not found")
+    assert [check.passed for check in checks] == [True, True, False, False, False, True]
+    assert checks[4] == gpu_check.Check("xla", False, "it cannot be run: libdevice not found")
 
 
 def test_a_rate_that_cannot_be_measured_says_why_and_the_others_are_measured(monkeypatch):
@@ -184,6 +194,7 @@ def test_a_rehearsal_prints_all_of_it_as_json(root, tmp_path):
     found = json.loads((tmp_path / "found.json").read_text())
     assert [check["name"] for check in found["checks"]] == [
         "augmenter",
+        "host",
         "device",
         "mixed_float16",
         "xla",

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from fer.models import classifier, weights
 from fer.train import state
+from fer.train.devices import mirrored
 from tests.train import made
 
 
@@ -20,9 +21,20 @@ def test_its_variables_are_those_of_its_parts_and_no_others(tmp_path, ema_decay,
     found = state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 100)
     optimizer = found.optimizer.variables
     parts = [found.model.weights, found.average.weights, optimizer() if callable(optimizer) else optimizer]
-    parts += [found.loss.variables, found.accuracy.variables, [found.step]]
+    parts += [found.loss.variables, found.accuracy.variables]
     references = [variable.ref() for variable in found.variables]
     assert len(set(references)) == len(references)
     missing = {variable.ref() for part in parts for variable in part} - set(references)
     assert not missing
     assert len(references) <= len({variable.ref() for part in parts for variable in part}) + 1  # and the rate
+
+
+@pytest.mark.parametrize("devices", [["CPU:1"], ["CPU:0", "CPU:1"]], ids=["one", "mirrored"])
+def test_the_step_is_the_hosts_and_counts_there(devices):
+    """The seeds of a step follow from it: on a GPU, every step would wait for the one before."""
+    one = len(devices) == 1
+    strategy = tf.distribute.OneDeviceStrategy(devices[0]) if one else mirrored(devices)
+    found = state.create(strategy, made.experiment(), 20, 100)
+    assert found.step.device.endswith("CPU:0")
+    assert found.model.trainable_variables[0].device.endswith(devices[0])
+    assert found.step.ref() not in {variable.ref() for variable in found.variables}
