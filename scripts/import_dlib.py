@@ -6,7 +6,7 @@ face_recognition_models has it. FILE.npz is for --config.model.weights with --co
 
 from absl import flags
 
-from fer import cli
+from fer import cli, files
 from fer.data import manifest, records
 from fer.errors import UserError
 from fer.models import dlib_weights, registry, weights
@@ -23,6 +23,7 @@ FACES = 2048  # the first of the split, all of it where it has fewer
 def main() -> None:
     if not OUTPUT.value.endswith(".npz"):
         raise UserError(f"--output={OUTPUT.value}: it must end with .npz.")
+    files.check_place(OUTPUT.value)
     faces = records.read_split(manifest.read(DATA.value), "train").images[:FACES]
     chosen = registry.backbone("dlib_resnet")
     model = chosen.build(chosen.size, chosen.channels)

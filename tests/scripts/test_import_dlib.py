@@ -39,3 +39,10 @@ def test_the_output_must_be_an_npz(synthetic_shards, tmp_path):
     done = run("import_dlib.py", tmp_path, "--input=x.dat", f"--data={synthetic_shards.folder}", "--output=network.h5")
     assert done.returncode == 1
     assert "--output=network.h5: it must end with .npz." in done.stderr
+
+
+def test_an_output_without_a_place_is_told_before_anything_is_read(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("import_dlib.py", tmp_path, "--input=nowhere.dat", "--data=nowhere", "--output=file/network.npz")
+    assert done.returncode == 1
+    assert f"Cannot write file/network.npz: {tmp_path}/file is a file. Choose another folder." in done.stderr
