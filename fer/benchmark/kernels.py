@@ -59,9 +59,9 @@ def _on_host(graph: tf.Graph) -> Iterator[OnHost]:
         if given and not kernel:
             kinds = ", ".join(tensor.dtype.name for tensor in operation.inputs)
             yield OnHost(operation.name, operation.type, f"no kernel for GPUs takes {kinds}")
-        for tensor in (tensor for name, tensor in given if name in read_by_host):
-            yield OnHost(operation.name, operation.type, f"{tensor.dtype.name} {tensor.shape} is read by the host")
-            break
+        read = next((tensor for name, tensor in given if name in read_by_host), None)
+        if read is not None:
+            yield OnHost(operation.name, operation.type, f"{read.dtype.name} {read.shape} is read by the host")
 
 
 def _arguments(operation: tf.Operation, definitions: Iterable[OpDef.ArgDef]) -> list[str]:
