@@ -23,11 +23,12 @@ def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not()
 
     @tf.function
     def drawn() -> tf.Tensor:
-        with tf.device("CPU:1"):
+        with tf.name_scope("drawing"), tf.device("CPU:1"):
             seed = seeds.salted(seeds.salted(seeds.of_step(5, step), 1), 2)
             return tf.sort(tf.random.stateless_uniform([8], seed, alg=seeds.ALGORITHM))
 
-    nodes = placement.placed(drawn)
+    # By name: whatever else the process computes meanwhile, in a thread that another test has left, is told too.
+    nodes = [node for node in placement.placed(drawn) if node.name.startswith("drawing/")]
     of_seed = [node for node in nodes if seeds.is_of_seed(node.name) and node.op not in placement.TRANSFERS]
     assert sum("StatelessRandom" in node.op for node in of_seed) >= 2
     assert {node.device for node in of_seed} == {"CPU:0"}
