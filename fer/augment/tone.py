@@ -82,9 +82,9 @@ def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     return tf.cast(changed, images.dtype)
 
 
-def _offsets(tables: tf.Tensor) -> tf.Tensor:
-    """Where the table of each of B images begins if they lie one after the other, [B]."""
-    return tf.cast(LEVELS * tf.range(tf.shape(tables)[0]), device.index_type())
+def _offsets(batch: tf.Tensor) -> tf.Tensor:
+    """Where the table of each image of a batch ([B, ...]) begins if tables lie one after the other, [B]."""
+    return tf.cast(LEVELS * tf.range(tf.shape(batch)[0]), device.index_type())
 
 
 def facts(tables: tf.Tensor, counts: tf.Tensor) -> Facts:

@@ -267,7 +267,7 @@ class Run:
             self._tell_of_other_replicas()
         together.take_from_chief(self.strategy, self.state.variables)
         done = found["step"] if found else 0
-        self.state.step.assign(done)
+        self.state.step.assign(done)  # a worker that found no checkpoint itself has the chief's step, too
         return done
 
     def _tell_of_other_replicas(self) -> None:
