@@ -25,15 +25,16 @@ SILENCE = 60.0
 SETTLE = 1.0  # seconds; much more than it takes to write to the storage
 
 OWNER, SIGN = "owner", "sign_of_life"
+NOBODY = "nobody"
 
 
 def take(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
-    """A trial to train: one left behind on this machine, else a new one, else one left behind on another machine.
+    """A trial to train: one left behind on this machine, or nobody's, else a new one, else one of another machine.
 
     Returns:
       None where every trial is over, or is trained by a living process.
     """
-    left = [trial for trial in plan.of(study, TrialState.RUNNING) if _dead_here(trial)]
+    left = [trial for trial in plan.of(study, TrialState.RUNNING) if _is_free(trial) or _dead_here(trial)]
     return _claimed(study, left) or _new(study, plan) or _claimed(study, _silent(study, plan))
 
 
@@ -63,7 +64,7 @@ def _new(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
         return None
     trial = study.ask()
     if trial.number >= plan.trials:  # another process was faster
-        study.tell(trial, state=TrialState.FAIL)
+        trial.set_user_attr(OWNER, NOBODY)  # until a plan has more trials
         return None
     trial.set_user_attr(OWNER, _me())
     return trial
@@ -85,6 +86,8 @@ def _claimed(study: optuna.Study, left: list[FrozenTrial]) -> optuna.Trial | Non
 
 def _silent(study: optuna.Study, plan: Plan) -> list[FrozenTrial]:
     """The trials of other machines' processes that give no sign of life for as long as it takes to be sure."""
+    if any(OWNER not in trial.user_attrs for trial in plan.of(study, TrialState.RUNNING)):
+        time.sleep(SETTLE)  # a process of this machine may just have asked for it
     before = [trial for trial in plan.of(study, TrialState.RUNNING) if not _is_here(trial)]
     if before:
         print(f"Waiting {SILENCE:.0f} s to see whether {len(before)} trials of other machines are alive.", flush=True)
@@ -99,6 +102,11 @@ def _now(study: optuna.Study, trial: FrozenTrial) -> FrozenTrial:
 def _me() -> str:
     """This process, and one claim of it: host, process, when that began, and a number of its own."""
     return " ".join([_host(), str(os.getpid()), _began(os.getpid()), uuid.uuid4().hex])
+
+
+def _is_free(trial: FrozenTrial) -> bool:
+    """Whether the trial was asked for beyond the plan; one that has no owner yet is just about to get one."""
+    return trial.user_attrs.get(OWNER) == NOBODY
 
 
 def _is_here(trial: FrozenTrial) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -25,7 +26,6 @@ storage, text, dies = sys.argv[1:]
 found = space.grid(text, Experiment())
 plan = study.Plan(found, True, len(space.points(found)), 0)
 shared = study.open_study(storage, {"grid": text}, "none", 0)
-claims.SETTLE = 0.2
 while (trial := claims.take(shared, plan)) is not None:
     values = plan.draw(shared, trial)
     print(json.dumps([trial.number, values]), flush=True)
@@ -76,6 +76,31 @@ def test_a_silent_process_of_another_machine_loses_its_trial_and_a_living_one_ke
     with claims.alive(shared, trials[0]):
         again = [claims.take(shared, plan) for _ in range(plan.trials)]
     assert [trial and trial.number for trial in again] == [*range(1, plan.trials), None]
+
+
+def test_a_trial_that_is_just_asked_for_is_not_taken_for_another_machines(tmp_path, capsys):
+    shared, plan = opened(f"journal:{tmp_path}/study", "seed=0,1")
+    trials = [shared.ask(), shared.ask()]
+    own = [threading.Timer(0.2, trial.set_user_attr, (claims.OWNER, claims._me())) for trial in trials]
+    for each in own:
+        each.start()
+    assert claims.take(shared, plan) is None
+    assert capsys.readouterr().out == ""  # it did not wait to see whether they are alive
+
+
+def test_a_trial_too_many_waits_for_a_plan_that_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "SETTLE", 0.05)
+    found = space.search("optimizer.learning_rate=log(0.01,1)", Experiment())
+    shared = study.open_study(f"journal:{tmp_path}/study", {}, "none", 0)
+    plan = Plan(found, False, 2, 0)
+    for _ in range(plan.trials):
+        shared.tell(claims.take(shared, plan), 0.5)
+    with monkeypatch.context() as before:  # as another process saw the study before the second trial was asked for
+        before.setattr(shared, "get_trials", lambda **_: [])
+        assert claims.take(shared, plan) is None
+    assert claims.take(shared, plan) is None
+    more = Plan(found, False, 4, 0)
+    assert [trial and trial.number for trial in (claims.take(shared, more) for _ in range(3))] == [2, 3, None]
 
 
 def test_processes_of_another_container_are_not_looked_for_here(monkeypatch):
