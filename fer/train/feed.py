@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
+from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from fer import files
 from fer.config import Experiment
@@ -38,12 +39,25 @@ def batches(
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without the thread that tunes it.
 
-    There is nothing to tune, since no stage leaves its size to TensorFlow; but with several replicas, whoever drops the
-    iterator waits for that thread, which wakes only once a minute.
+    There is nothing to tune, since no stage leaves its size to TensorFlow; but whoever drops the iterator waits for
+    that thread, which may miss that it is to end and sleeps for as long as a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def iterate(distributed: tf.distribute.DistributedDataset) -> Iterator:
+    """An iterator over a distributed dataset that has no such thread for any device either.
+
+    TensorFlow makes a dataset for each device, which copies batches there, and hands on to it no option of ours.
+    """
+    create = multi_device_iterator_ops._create_device_dataset
+    multi_device_iterator_ops._create_device_dataset = lambda *arguments: untuned(create(*arguments))
+    try:
+        return iter(distributed)
+    finally:
+        multi_device_iterator_ops._create_device_dataset = create
 
 
 class Feed:
@@ -61,7 +75,7 @@ class Feed:
             return untuned(batches(source, experiment, start, stop, replicas, local))
 
         options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=ON_DEVICE)
-        self._iterator = iter(strategy.distribute_datasets_from_function(of_worker, options))
+        self._iterator = iterate(strategy.distribute_datasets_from_function(of_worker, options))
         # Compiled, asking costs a fraction of what it costs eagerly, where each replica is asked from Python.
         self._take = tf.function(lambda: next(self._iterator))
         self._waited = 0.0

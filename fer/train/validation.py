@@ -102,7 +102,7 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
 
     def score() -> Score:
         loss, confusion, kept = tf.zeros([], tf.float64), tf.zeros([len(CLASSES)] * 2, tf.int64), _none()
-        for batch in distributed:
+        for batch in feed.iterate(distributed):
             loss, confusion, kept = batch_score(batch, loss, confusion, kept)
         there = kept.confidence.numpy() > 0
         counted = confusion.numpy()

@@ -71,6 +71,18 @@ def start(settings, data: str, workdir: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
+def tuned(monkeypatch) -> list[bool | None]:
+    """Whether a thread tunes it, of every iterator that is made from now on; None where TensorFlow is not told."""
+    found, begin = [], tf.data.Dataset.__iter__
+
+    def recorded(dataset):
+        found.append(dataset.options().autotune.enabled)
+        return begin(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", recorded)
+    return found
+
+
 def face_of(settings: Experiment, faces: Faces, number: int) -> np.ndarray:
     """A face of the batch that step `number` takes, uint8 [48, 48, 1]."""
     batches = pipeline.training_batches(faces, settings.seed, BATCH, number - 1, number, 1, [0])

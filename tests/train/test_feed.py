@@ -10,7 +10,8 @@ import tensorflow as tf
 from fer.data import pipeline
 from fer.data.records import Faces
 from fer.errors import UserError
-from fer.train.feed import Feed
+from fer.train import devices
+from fer.train.feed import Feed, iterate
 from tests.train import made
 
 FACES = Faces(np.zeros((64, 48, 48, 1), np.uint8), np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
@@ -53,6 +54,19 @@ def test_what_happens_between_two_batches_is_no_waiting(one):
         next(feed)
         time.sleep(0.1)
     assert 0 < feed.waited <= time.perf_counter() - started - 0.4
+
+
+def test_nothing_tunes_what_is_copied_to_the_devices(monkeypatch):
+    """Whoever drops an iterator waits for the thread that does, for up to a minute."""
+    strategy = devices.mirrored(["CPU:0", "CPU:1"])
+    tuned = made.tuned(monkeypatch)
+    Feed(strategy, FACES, made.experiment(), 0, 4)
+    assert tuned == [False, False]
+    batches = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.range(4).batch(1))
+    ours, theirs = iterate(batches), iter(batches)
+    assert tuned == [False, False, False, False, None, None]  # None: as TensorFlow likes
+    first, second = (strategy.experimental_local_results(next(iterator)) for iterator in (ours, theirs))
+    assert [part.numpy().tolist() for part in first] == [part.numpy().tolist() for part in second] == [[0], [1]]
 
 
 def test_data_that_goes_away_is_a_sentence(one, monkeypatch):

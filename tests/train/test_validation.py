@@ -11,6 +11,7 @@ from fer.config import Model
 from fer.data import pipeline, records
 from fer.models import classifier
 from fer.train import devices, validation
+from tests.train import made
 
 SMALL = Model(name="compact_s", image_size=24)
 
@@ -47,6 +48,15 @@ def test_the_figures_are_scikit_learns(faces, names, batch):
     np.testing.assert_array_equal(score.mistakes.labels, faces.labels[order])
     np.testing.assert_array_equal(score.mistakes.images, faces.images[order])
     np.testing.assert_allclose(score.mistakes.probabilities, probabilities[order], rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_tunes_what_is_copied_to_the_devices(faces, monkeypatch):
+    strategy = devices.mirrored(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = classifier.build(SMALL, "float32")
+    tuned = made.tuned(monkeypatch)
+    validation.scorer(strategy, model, pipeline.evaluation_batches(faces, 16))()
+    assert tuned == [False, False]
 
 
 def test_of_many_mistakes_the_most_confident_are_kept(faces, monkeypatch):
