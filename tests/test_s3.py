@@ -89,6 +89,10 @@ class Link:
                 seen = seen[-256:] + piece  # a name may lie on both sides of a border
                 if self.last is not None and self.last in seen:
                     self.cut()
+                if not self.whole:  # or a connection that was made just as the link was cut
+                    for each in (source, target):
+                        each.shutdown(socket.SHUT_RDWR)
+                    return
                 target.sendall(piece)
             target.shutdown(socket.SHUT_WR)
 
