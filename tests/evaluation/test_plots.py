@@ -134,13 +134,26 @@ def test_mistakes_are_shown_with_both_names_the_most_confident_first(drawn):
     images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((48, 48, 1), np.uint8)
     plots.mistakes(images, labels, probabilities, "a title")
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    shown = [axes for axes in drawn[0].axes if axes.images]
-    faces = [int(axes.images[0].get_array()[0, 0]) for axes in shown]
+    (axes,) = drawn[0].axes
+    shown = sorted(axes.images, key=lambda image: (image.get_extent()[3], image.get_extent()[0]))  # as one reads
+    faces = [int(image.get_array()[0, 0]) for image in shown]
     wrong = [int(face) for face in np.argsort(-confidence) if labels[face] != predicted[face]]
     assert faces == wrong[:40]
-    first = faces[0]
-    expected = f"{CLASSES[labels[first]]}, taken for\n{CLASSES[predicted[first]]} ({100 * confidence[first]:.0f} %)"
-    assert shown[0].get_title() == expected
+    for image, face in zip(shown, faces):
+        left, right, _, top = image.get_extent()
+        place = pytest.approx(((left + right) / 2, top - 0.03))
+        (above,) = (text for text in axes.texts if text.get_position() == place)
+        told = f"{CLASSES[labels[face]]}, taken for\n{CLASSES[predicted[face]]} ({100 * confidence[face]:.0f} %)"
+        assert above.get_text() == told
+
+
+def test_no_mistake_covers_another_or_leaves_the_picture(drawn):
+    labels, probabilities = scores()
+    plots.mistakes(np.zeros((200, 48, 48, 1), np.uint8), labels, probabilities, "a title")
+    axes, render = drawn[0].axes[0], drawn[0].canvas.get_renderer()
+    boxes = [each.get_window_extent(render) for each in [*axes.images, *axes.texts, drawn[0].texts[0]]]
+    assert not [1 for place, box in enumerate(boxes) if box.count_overlaps(boxes[place + 1 :])]
+    assert all(drawn[0].bbox.containsx(x) and drawn[0].bbox.containsy(y) for box in boxes for x, y in box.corners())
 
 
 def test_without_mistakes_there_is_an_empty_grid(drawn):
