@@ -48,10 +48,10 @@ def experiment(**train) -> Experiment:
     )
 
 
-def after_steps(
+def begun(
     strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int, weights=None
-) -> state.State:
-    """The state after so many training steps under a strategy."""
+) -> tuple[state.State, Callable[[], None]]:
+    """The state before the first step under a strategy, and the function that makes the next one, up to `steps`."""
     epoch_steps = pipeline.steps_per_epoch(faces.examples, settings.train.global_batch)
     made = state.create(strategy, settings, epoch_steps, 1000)
     batches = feed.Feed(strategy, faces, settings, 0, steps)
@@ -60,9 +60,17 @@ def after_steps(
     train_step = step.train_step(
         strategy, made, settings, weights=weights, rates=rates, labels_of_votes=labels_of_votes
     )
+    return made, lambda: train_step(next(batches))
+
+
+def after_steps(
+    strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int, weights=None
+) -> state.State:
+    """The state after so many training steps under a strategy."""
+    found, go = begun(strategy, settings, faces, steps, weights)
     for _ in range(steps):
-        train_step(next(batches))
-    return made
+        go()
+    return found
 
 
 def start(settings, data: str, workdir: pathlib.Path) -> subprocess.Popen:
