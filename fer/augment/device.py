@@ -46,7 +46,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
     The random numbers stay outside: XLA draws others than TensorFlow from the same seed.
     """
-    compiled = tf.function(function, jit_compile=True)
+    compiled = tf.function(function, autograph=False, jit_compile=True)
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:

@@ -173,7 +173,7 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
     """Whether the augmenter, by default that of the longest policy, computes on `device` and nowhere else."""
     augment = augment or policy.augmenter(POLICY)
 
-    @tf.function
+    @tf.function(autograph=False)
     def augmented(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.device(device):
             return augment(images, targets, Draws(seed, tf.range(settings.batch), settings.batch))

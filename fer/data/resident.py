@@ -32,15 +32,18 @@ def training_batches(
     counts = tf.constant(faces.votes if votes else np.empty([faces.examples, 0], np.int32))
     planned = sampling.plan(kind, faces.labels, seed, steps, global_batch)
 
+    @tf.autograph.experimental.do_not_convert
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
         """The rows of each step of an epoch, [global_batch] int32."""
         first = tf.maximum(tf.constant(start, tf.int64) - epoch * steps, 0)
         return tf.data.Dataset.from_tensor_slices(planned(epoch)[first:])
 
+    @tf.autograph.experimental.do_not_convert
     def replica_batches(rows: tf.Tensor) -> tf.data.Dataset:
         mine = tf.gather(positions, order)
         return tf.data.Dataset.from_tensor_slices((tf.gather(rows, mine), mine))
 
+    @tf.autograph.experimental.do_not_convert
     def gather(rows: tf.Tensor, mine: tf.Tensor) -> Batch:
         return Batch(tf.gather(images, rows), tf.gather(labels, rows), mine, tf.gather(counts, rows))
 
@@ -56,6 +59,7 @@ def evaluation_batches(faces: Faces, batch: int) -> tf.data.Dataset:
     rows = np.concatenate([np.arange(faces.examples), np.zeros(missing, np.int64)]).reshape(-1, batch)
     weights = np.concatenate([np.ones(faces.examples), np.zeros(missing)]).reshape(-1, batch).astype(np.float32)
 
+    @tf.autograph.experimental.do_not_convert
     def gather(chosen: tf.Tensor, weight: tf.Tensor) -> Weighted:
         return Weighted(tf.gather(images, chosen), tf.gather(labels, chosen), weight)
 

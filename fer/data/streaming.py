@@ -78,6 +78,7 @@ def training_batches(
     columns = np.searchsorted(lanes, positions // width) * width + positions % width
     window_steps = max(1, stream.window // global_batch)
 
+    @tf.autograph.experimental.do_not_convert
     def windows(epoch: tf.Tensor) -> tf.data.Dataset:
         """The images, labels and votes of each window of an epoch, and the rows of its steps in them."""
         pieces_of = _epoch_pieces(stream, seed, epoch)
@@ -98,6 +99,7 @@ def training_batches(
 
         return tf.data.Dataset.range(first_step // window_steps, -(-steps // window_steps)).map(load)
 
+    @tf.autograph.experimental.do_not_convert
     def deal(images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
         def gather(chosen: tf.Tensor, mine: tf.Tensor) -> Batch:
             return Batch(tf.gather(images, chosen), tf.gather(labels, chosen), mine, tf.gather(counts, chosen))
@@ -113,6 +115,7 @@ def training_batches(
 def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
     """See `fer.data.pipeline.evaluation_batches`."""
 
+    @tf.autograph.experimental.do_not_convert
     def fill(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> Weighted:
         missing = batch - tf.shape(labels)[0]
         weights = tf.pad(tf.ones_like(labels, tf.float32), [[0, missing]])
@@ -171,6 +174,7 @@ def _reader(stream: Stream, votes: bool) -> Callable[..., tuple[tf.Tensor, tf.Te
     """The function that reads `count` records of `length` bytes at `offset` of a shard, and parses them at once."""
     paths = tf.constant(stream.paths)
 
+    @tf.autograph.experimental.do_not_convert
     def read(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
         # tf.data.TFRecordDataset begins at the beginning, and FixedLengthRecordDataset reads what it is told to skip.
         ranged = tf.raw_ops.TFRecordDatasetV2(

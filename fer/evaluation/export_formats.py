@@ -69,7 +69,7 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
 
 
 def _signature(model: tf.keras.Model) -> tf.types.experimental.GenericFunction:
-    @tf.function(input_signature=[tf.TensorSpec([None, SIDE, SIDE, 1], tf.uint8, name=FACES)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, SIDE, SIDE, 1], tf.uint8, name=FACES)])
     def serve(faces: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(faces, training=False)
         return {LOGITS: logits, PROBABILITIES: tf.nn.softmax(logits)}
@@ -78,7 +78,7 @@ def _signature(model: tf.keras.Model) -> tf.types.experimental.GenericFunction:
 
 
 def _save(model: tf.keras.Model, path: str) -> None:
-    @tf.function(input_signature=[])
+    @tf.function(autograph=False, input_signature=[])
     def classes() -> dict[str, tf.Tensor]:
         return {"classes": tf.constant(CLASSES)}
 

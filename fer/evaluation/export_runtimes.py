@@ -50,7 +50,7 @@ class GraphNetwork(Network):
 
     def __init__(self, logits: Callable[[tf.Tensor], tf.Tensor]):
         # Each number of faces gets a program of its own, as in `fer.evaluation.inference`.
-        compiled = tf.function(logits)
+        compiled = tf.function(logits, autograph=False)
         super().__init__(lambda faces: compiled(tf.constant(faces)).numpy())
         self._logits = logits
 

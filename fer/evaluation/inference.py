@@ -100,7 +100,7 @@ def views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
 
 
 def _compile(models: Sequence[Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         seen = tf.stack(views(images, tta))
         return tf.reduce_mean([tf.reduce_mean(_over_views(model, seen), axis=0) for model in models], axis=0)

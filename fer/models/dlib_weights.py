@@ -107,7 +107,7 @@ def _statistics(model: tf.keras.Model, names: Sequence[str], images: np.ndarray)
     side = model.input_shape[1]
     pixels = NORMALIZATIONS[registry.backbone("dlib_resnet").pixels]
 
-    @tf.function
+    @tf.function(autograph=False)
     def moments(faces: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         outputs = seen(tf.image.resize(faces, [side, side]) * pixels.scale + pixels.offset, training=False)
         return [(tf.reduce_mean(each, [0, 1, 2]), tf.reduce_mean(each**2, [0, 1, 2])) for each in outputs]

@@ -51,6 +51,7 @@ class PositionalDropout(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate, self.salt, self.noise_shape = rate, salt, noise_shape
 
+    @tf.autograph.experimental.do_not_convert
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self.rate == 0:
             return inputs

@@ -25,7 +25,7 @@ def lines() -> Iterator[str]:
 def multiply_adds(model: tf.keras.Model) -> int:
     """What a classifier computes for one face in its convolutions and dense layers, as publications count it."""
     face = tf.TensorSpec([1, SIDE, SIDE, 1], tf.uint8)
-    graph = tf.function(lambda faces: model(faces, training=False)).get_concrete_function(face).graph
+    graph = tf.function(lambda faces: model(faces, training=False), autograph=False).get_concrete_function(face).graph
     total = 0
     for operation in graph.get_operations():
         if operation.type not in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):

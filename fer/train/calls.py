@@ -28,7 +28,7 @@ def calls(feed: Feed, step: Callable[[Batch], Done], most: int) -> Callable[[int
     if most == 1:
         return lambda count: step(next(feed))
 
-    @tf.function
+    @tf.function(autograph=False)
     def several(count: tf.Tensor) -> tuple[Done, tf.Tensor]:
         def body(number: tf.Tensor, told: Done, waited: tf.Tensor):
             batch, wait = feed.timed()

@@ -77,7 +77,7 @@ class Feed:
         options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=ON_DEVICE)
         self._iterator = iterate(strategy.distribute_datasets_from_function(of_worker, options))
         # Compiled, asking costs a fraction of what it costs eagerly, where each replica is asked from Python.
-        self._take = tf.function(lambda: next(self._iterator))
+        self._take = tf.function(lambda: next(self._iterator), autograph=False)
         self._waited = 0.0
         self._counted: list[tf.Tensor] = []
 

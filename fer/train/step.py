@@ -100,7 +100,7 @@ def train_step(
         optimizers.apply(state.optimizer, found, trained)
         replicas.make_alike(state.model)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(batch: Batch) -> Done:
         seed = seeds.of_step(experiment.seed, state.step)
         inputs = strategy.run(replica_inputs, args=(batch, seed))
@@ -189,7 +189,9 @@ def _part_gradients(
         right = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
         return optimizers.unscaled(state.optimizer, found), loss, tf.reduce_sum(tf.cast(right, tf.float32))
 
-    return tf.function(forward_and_backward, jit_compile=True) if train.jit_compile else forward_and_backward
+    if not train.jit_compile:
+        return forward_and_backward
+    return tf.function(forward_and_backward, autograph=False, jit_compile=True)
 
 
 def _move_average(strategy: tf.distribute.Strategy, state: State, decay: float) -> None:

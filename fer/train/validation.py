@@ -71,6 +71,7 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
         share = replicas // context.num_input_pipelines
         first = context.input_pipeline_id * share
 
+        @tf.autograph.experimental.do_not_convert
         def parts(batch: Weighted) -> tf.data.Dataset:
             of_replicas = (tf.reshape(each, [replicas, -1, *each.shape[1:]]) for each in batch)
             return tf.data.Dataset.from_tensor_slices(Weighted(*(each[first : first + share] for each in of_replicas)))
@@ -91,7 +92,7 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
         kept = _most_confident(Mistakes(confidence, batch.images, batch.labels, probabilities))
         return tf.reduce_sum(tf.cast(losses * batch.weights, tf.float64)), tf.cast(counts, tf.int64), kept
 
-    @tf.function
+    @tf.function(autograph=False)
     def batch_score(batch: Weighted, loss: tf.Tensor, confusion: tf.Tensor, kept: Mistakes):
         more_loss, counts, more = strategy.run(replica_score, args=(batch,))
         both = [tf.concat([own, *strategy.experimental_local_results(new)], 0) for own, new in zip(kept, more)]

@@ -128,7 +128,7 @@ def take_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[tf.Var
                 values[place] = value
         return values
 
-    @tf.function
+    @tf.function(autograph=False)
     def take() -> None:
         for variable, value in zip(variables, strategy.run(of_replica)):
             strategy.extended.update(variable, lambda mine, value: mine.assign(value), args=(value,))

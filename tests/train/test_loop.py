@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.autograph.impl import api as autograph
 
 from fer.data import manifest
 from fer.errors import Stopped, UserError
@@ -32,9 +33,22 @@ def settings(request):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
-    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    loop.train(settings, synthetic_shards.folder, str(workdir), "one")
+def converted() -> list[str]:
+    """The modules of what AutoGraph has converted."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(settings, synthetic_shards, tmp_path_factory, converted) -> pathlib.Path:
+    workdir, convert = tmp_path_factory.mktemp("uninterrupted") / "run", autograph._convert_actual
+
+    def recorded(function, context):
+        converted.append(function.__module__)
+        return convert(function, context)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autograph, "_convert_actual", recorded)
+        loop.train(settings, synthetic_shards.folder, str(workdir), "one")
     return workdir
 
 
@@ -122,6 +136,11 @@ def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
     traces = list((uninterrupted / "events").rglob("*.xplane.pb"))
     assert len(traces) == (1 if settings.train.profile_steps else 0)
     assert all(b"Conv2DBackpropFilter" in trace.read_bytes() for trace in traces)
+
+
+def test_a_run_waits_for_no_conversion_of_its_functions(uninterrupted, converted):
+    """AutoGraph has nothing to change in them, and took seconds of every start to find that out."""
+    assert not [module for module in converted if module.split(".")[0] == "fer"]
 
 
 def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, uninterrupted, capsys):
