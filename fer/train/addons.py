@@ -60,6 +60,7 @@ def rectified_adam_with_lookahead(
     return tfa.optimizers.Lookahead(Decayed(_Times(rate, decay), learning_rate=rate), **_clipping(clip))
 
 
+@tf.autograph.experimental.do_not_convert
 def cohen_kappa(confusion: np.ndarray) -> float:
     """Cohen's kappa of [k, k] counts, rows true, columns predicted; NaN where all of them are in one cell."""
     metric = _addons().metrics.CohenKappa(num_classes=len(confusion), sparse_labels=True, dtype=tf.float64)
@@ -68,6 +69,7 @@ def cohen_kappa(confusion: np.ndarray) -> float:
     return float(metric.result())
 
 
+@tf.autograph.experimental.do_not_convert
 def matthews(confusion: np.ndarray) -> float:
     """Matthews' correlation of [k, k] counts, rows true, columns predicted; 0 where it is undefined.
 
