@@ -55,7 +55,7 @@ def augmenter(
         grey = tf.round(tf.clip_by_value(sample["images"][..., :1], 0.0, TOP))
         return tf.ensure_shape(tf.cast(grey, images.dtype), images.shape), tf.cast(sample["labels"], tf.float32)
 
-    return augment
+    return tf.autograph.to_graph(augment)  # in our functions it is off, and KerasCV's conditions are written for it
 
 
 @contextlib.contextmanager
