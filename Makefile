@@ -35,7 +35,7 @@ demo: install
 	@echo "Made: $(DEMO)/evaluation/eval.json and $(DEMO)/evaluation/confusion_matrix.png, from the run in $(DEMO)/run"
 
 test: install
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
 	@echo "The whole suite is in tests/, which mirrors fer/."
 
 # Every backbone of the registry: builds it, trains it a step, saves and loads it. Takes minutes and 8 GiB.
@@ -90,11 +90,11 @@ $(NEXT)/installed: requirements-next.lock setup.py
 	@touch $@
 
 test-next: $(NEXT)/installed
-	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
 # What touches TensorFlow in the most places for the least time: augmentation, optimizers, steps, weights, inference.
 test-next-fast: $(NEXT)/installed
-	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist loadscope tests/augment tests/test_config.py tests/test_remote.py \
+	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal tests/augment tests/test_config.py tests/test_remote.py \
 	  tests/train/test_optimizers.py tests/train/test_teachers.py tests/models/test_weights.py \
 	  tests/models/test_malicious_weights.py tests/evaluation/test_inference.py tests/scripts/test_compare.py
 

@@ -6,7 +6,9 @@ import fer  # noqa: F401  before TensorFlow: it chooses Keras 2
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads
 
+import dataclasses
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,30 +21,15 @@ import tensorflow as tf
 from tensorflow.python.framework import config as framework_config
 
 from fer.data import convert, manifest
+from fer.evaluation import evaluate
+from fer.train import loop
+from tests.shared import shared_folder
+from tests.train import made
 
 # Two logical devices, for the tests of two replicas; they can only be made before TensorFlow starts.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-
-# Files that take longest. They begin first, so that no process is left alone with one while the others are done.
-LONGEST = [
-    "test_multi_worker.py",
-    "test_loop.py",
-    "test_configs.py",
-    "test_s3.py",
-    "test_step.py",
-    "test_replicas.py",
-    "test_rollback.py",
-    "test_sweep.py",
-    "test_every_operation.py",
-]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests of the longest files first, and leaves the others in their order."""
-    order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +41,37 @@ def no_determinism_left_behind():
 
 @pytest.fixture(scope="session")
 def synthetic_shards(tmp_path_factory) -> manifest.Manifest:
-    """400 synthetic faces, converted as a user converts them: 320 train, 40 validation, 40 test."""
-    folder = tmp_path_factory.mktemp("shards") / "synthetic"
-    return convert.convert(convert.Options(input="synthetic:400", output=str(folder)))
+    """400 synthetic faces, converted as a user converts them: 320 train, 40 validation, 40 test. Read only."""
+    options = convert.Options(input="synthetic:400", output="")
+    folder = shared_folder(
+        tmp_path_factory, "synthetic", lambda place: convert.convert(dataclasses.replace(options, output=str(place)))
+    )
+    return manifest.read(str(folder))
+
+
+@pytest.fixture(scope="session")
+def trained_run(synthetic_shards, tmp_path_factory) -> pathlib.Path:
+    """The run folder of the network `tiny` after two epochs (40 steps) on `synthetic_shards`. Copy it to write."""
+    experiment = made.experiment(steps=40, checkpoint_steps=10)
+    experiment.model.name = "tiny"
+
+    def train(folder: pathlib.Path) -> None:
+        loop.train(experiment, synthetic_shards.folder, str(folder), "one")
+        framework_config.disable_op_determinism()
+
+    return shared_folder(tmp_path_factory, "trained", train)
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(synthetic_shards, trained_run, tmp_path_factory) -> pathlib.Path:
+    """A copy of `trained_run` with its evaluation on validation: eval.json, predictions.npz, pictures. Read only."""
+
+    def measure(folder: pathlib.Path) -> None:
+        shutil.copytree(trained_run, folder)
+        request = evaluate.Request([str(folder)], synthetic_shards.folder)
+        evaluate.write(evaluate.evaluate(request), str(folder))
+
+    return shared_folder(tmp_path_factory, "evaluated", measure)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,21 @@ def compact(side: int | None, channels: int, width: int = 32, name: str = "compa
     return tf.keras.Model(inputs, x, name=name)
 
 
+def tiny(side: int | None, channels: int) -> tf.keras.Model:
+    """Builds a backbone of two convolutions, for smoke tests of a pipeline; it is not meant to be accurate.
+
+    Args:
+      side: pixels of the square input; None takes any.
+      channels: of the input.
+
+    Returns:
+      A model from [B, side, side, channels] to features [B, side / 4, side / 4, 16].
+    """
+    inputs = tf.keras.Input([side, side, channels])
+    x = _convolution(inputs, 8, "half", stride=2)
+    return tf.keras.Model(inputs, _convolution(x, 16, "quarter", stride=2), name="tiny")
+
+
 def _convolution(x: tf.Tensor, width: int, name: str, stride: int = 1) -> tf.Tensor:
     return layers.ReLU(name=f"{name}_relu")(_linear(x, width, name, stride))
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from fer.config import nearest
 from fer.errors import UserError
 from fer.models import googlenet, keras_cv_presets
-from fer.models.compact import compact
+from fer.models.compact import compact, tiny
 from fer.models.dlib_resnet import dlib_resnet
 from fer.models.efficientnet_lite import efficientnet_lite
 from fer.models.mini_xception import mini_xception
@@ -69,7 +69,10 @@ def _mobilenet_v3(version: str) -> Backbone:
 
 
 def _compact(width: int, name: str) -> Backbone:
-    build = functools.partial(compact, width=width, name=name)
+    return _small(functools.partial(compact, width=width, name=name))
+
+
+def _small(build: Callable[[int | None, int], tf.keras.Model]) -> Backbone:
     return Backbone(build, 48, 24, "grey", r"(\w+)(?<!_1)_relu", channels=1, any_size=True)
 
 
@@ -94,6 +97,7 @@ MOBILENET_V2 = r"(Conv1)_relu|(expanded_conv|block_\d+)_(?:add|project_BN)|(out)
 XCEPTION = r"block1_conv2_act|add(?:_\d+)?|block14_sepconv2_act"
 
 BACKBONES = {
+    "tiny": _small(tiny),
     "compact_s": _compact(16, "compact_s"),
     "compact": _compact(32, "compact"),
     "compact_l": _compact(48, "compact_l"),
