@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from fer.config import checked
 from fer.data import records
-from fer.models import registry
-from fer.train import precision
+from fer.models import precision, registry
 from tests.train import made
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py"))

@@ -18,7 +18,7 @@ from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.data.pipeline import Batch
 from fer.errors import Stopped, UserError
-from fer.models import registry
+from fer.models import precision, registry
 from fer.train import (
     calls,
     checkpoints,
@@ -26,7 +26,6 @@ from fer.train import (
     feed,
     finetuning,
     gradients,
-    precision,
     replicas,
     rollback,
     runfolder,

@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from fer.errors import UserError
-from fer.train import precision, runfolder
+from fer.models import precision
+from fer.train import runfolder
 from tests.train import made
 
 
