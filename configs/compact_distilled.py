@@ -23,7 +23,6 @@ def get_config() -> Experiment:
         train=Train(
             epochs=36,
             global_batch=128,
-            precision="mixed_bfloat16",
             teacher="runs/mobilenet_face",
             teacher_share=0.7,
             label_smoothing=0.0,

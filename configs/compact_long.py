@@ -27,7 +27,6 @@ def get_config() -> Experiment:
         train=Train(
             epochs=66,
             global_batch=128,
-            precision="mixed_bfloat16",
             targets="posterior",
             label_smoothing=0.0,
             ema_decay=0.999,

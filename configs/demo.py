@@ -13,5 +13,5 @@ def get_config() -> Experiment:
         model=Model(name="compact", dropout=0.1),
         augment=Augment(policy="flip|affine(rotate=10,scale=0.1,shift=0.05)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.05, weight_decay=2e-3, warmup_epochs=1.0),
-        train=Train(epochs=8, global_batch=64, precision="mixed_bfloat16", ema_decay=0.98, replicas=2),
+        train=Train(epochs=8, global_batch=64, ema_decay=0.98, replicas=2),
     )

@@ -4,7 +4,7 @@ Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/efficientnet_b0.py --data=tfrecords/fer2013 --workdir=runs/efficientnet_b0
 
-Meant for GPUs; on one that lacks bfloat16, add --config.train.precision=mixed_float16. Not yet trained to the end.
+Meant for GPUs. Not yet trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train
@@ -15,5 +15,5 @@ def get_config() -> Experiment:
         model=Model(name="efficientnet_b0", image_size=112, dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
         optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, warmup_epochs=5.0, clip_norm=1.0),
-        train=Train(epochs=100, global_batch=256, precision="mixed_bfloat16", ema_decay=0.9995),
+        train=Train(epochs=100, global_batch=256, ema_decay=0.9995),
     )

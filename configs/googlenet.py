@@ -4,7 +4,7 @@ Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/googlenet.py --data=tfrecords/fer2013 --workdir=runs/googlenet
 
-Meant for GPUs, whose fastest precision it takes. Not yet trained to the end.
+Meant for GPUs. Not yet trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train
@@ -15,5 +15,5 @@ def get_config() -> Experiment:
         model=Model(name="googlenet", image_size=96, grey="sum", auxiliary_heads=True, dropout=0.4),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2e-3, warmup_epochs=5.0),
-        train=Train(epochs=100, global_batch=256, precision="auto", ema_decay=0.9995),
+        train=Train(epochs=100, global_batch=256, ema_decay=0.9995),
     )

@@ -9,7 +9,7 @@ To fine-tune weights that saw pixels in [0, 1] instead, without the blocks neare
     --config.finetune.head_epochs=2 --config.finetune.layer_decay=0.8
     --config.optimizer.name=adamw --config.optimizer.learning_rate=5e-4 --config.optimizer.weight_decay=0.05
 
-Meant for GPUs, whose fastest precision it takes. Not yet trained to the end.
+Meant for GPUs. Not yet trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train
@@ -20,5 +20,5 @@ def get_config() -> Experiment:
         model=Model(name="inception_v3", image_size=139, dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2e-3, warmup_epochs=5.0),
-        train=Train(epochs=100, global_batch=256, precision="auto", ema_decay=0.9995),
+        train=Train(epochs=100, global_batch=256, ema_decay=0.9995),
     )

@@ -28,5 +28,5 @@ def get_config() -> Experiment:
         ),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
         optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=1.0, clip_norm=1.0),
-        train=Train(epochs=24, global_batch=128, precision="mixed_bfloat16", ema_decay=0.9995),
+        train=Train(epochs=24, global_batch=128, ema_decay=0.9995),
     )

@@ -40,7 +40,6 @@ def get_config() -> Experiment:
         train=Train(
             epochs=20,
             global_batch=128,
-            precision="mixed_bfloat16",
             targets="posterior",
             label_smoothing=0.05,
             ema_decay=0.999,

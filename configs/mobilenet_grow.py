@@ -53,7 +53,6 @@ def get_config() -> Experiment:
         train=Train(
             epochs=10,
             global_batch=128,
-            precision="mixed_bfloat16",
             targets="posterior",
             label_smoothing=0.05,
             ema_decay=0.999,

@@ -117,7 +117,7 @@ class Train:
     steps: int = 0  # ends the run after so many steps instead of `epochs`; 0 leaves it to `epochs`
     global_batch: int = 128  # examples a step, over all replicas
     accumulation: int = 1  # parts in which a replica goes through its share of a batch, one after another
-    precision: str = "float32"  # float32 | mixed_bfloat16 | mixed_float16 | auto: what the device is fast in
+    precision: str = "auto"  # auto (the fastest of the device) | float32 | mixed_bfloat16 | mixed_float16
     tf32: bool = True  # GPUs that can multiply float32 as TensorFloat-32 (10 bits of mantissa) do so; faster
     jit_compile: bool = False  # XLA compiles the forward and backward pass
     steps_per_call: int = 1  # steps, 20 at most, that the host asks for at once: the same bits, and less waiting for it

@@ -9,7 +9,7 @@ set -euo pipefail
 BUCKET=${BUCKET:?the name of a bucket that this instance may read and write}
 RUN=${RUN:-compact}
 CONFIG=${CONFIG:-configs/compact.py}
-PRECISION=${PRECISION:-mixed_bfloat16}
+PRECISION=${PRECISION:-auto}
 
 if [ ! -e .venv/installed ]; then # the last thing that an installation makes
   python3 -m venv .venv

@@ -50,7 +50,7 @@ def main() -> None:
         instance_type=asked.instance_type,
         instance_count=asked.instances,
         container_entry_point=ENTRY,
-        container_arguments=[f"--config={asked.config}", "--config.train.precision=mixed_bfloat16"],
+        container_arguments=[f"--config={asked.config}"],
         use_spot_instances=True,
         max_run=asked.hours * HOUR,
         max_wait=2 * asked.hours * HOUR,

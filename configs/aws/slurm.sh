@@ -25,7 +25,6 @@ CONFIG=${CONFIG:-configs/compact.py}
 code=0
 srun --kill-on-bad-exit=0 .venv/bin/python scripts/train.py \
   --config="$CONFIG" \
-  --config.train.precision=mixed_bfloat16 \
   --data="s3://$BUCKET/tfrecords/fer2013" \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --strategy=multi_worker \

@@ -25,7 +25,6 @@ export TF_CONFIG="{\"cluster\": {\"worker\": [${workers%,}]}, \"task\": {\"type\
 
 .venv/bin/python scripts/train.py \
   --config="$CONFIG" \
-  --config.train.precision=mixed_bfloat16 \
   --data="s3://$BUCKET/tfrecords/fer2013" \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --strategy=multi_worker \

@@ -21,6 +21,7 @@ from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data import synthetic
 from fer.data.batches import AHEAD
 from fer.data.records import Faces
+from fer.models import precision
 from fer.train import devices, state, step
 from fer.train.feed import ON_DEVICE, Feed
 
@@ -35,13 +36,13 @@ EXPERIMENTS = {
         model=Model(name="compact", dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2.5e-3, warmup_epochs=3.0),
-        train=Train(global_batch=128, precision="mixed_bfloat16", ema_decay=0.999, deterministic=False),
+        train=Train(global_batch=128, ema_decay=0.999, deterministic=False),
     ),
     "efficientnet_b0 at 48": Experiment(
         model=Model(name="efficientnet_b0", image_size=48, dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
         optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, warmup_epochs=5.0, clip_norm=1.0),
-        train=Train(global_batch=256, precision="mixed_bfloat16", ema_decay=0.9995, deterministic=False),
+        train=Train(global_batch=256, ema_decay=0.9995, deterministic=False),
     ),
 }
 
@@ -53,7 +54,7 @@ def measure() -> list[Result]:
     return [
         result
         for name, experiment in EXPERIMENTS.items()
-        for result in rates(name, experiment, faces, STEPS[name], ROUNDS)
+        for result in rates(name, precision.settled(experiment), faces, STEPS[name], ROUNDS)
     ]
 
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from fer import config, files
 from fer.errors import UserError
 from fer.models import classifier, weights
+from fer.models.precision import check_computable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ def read(folder: str, precision: str | None = None) -> Trained:
 
     Raises:
       UserError: nothing was trained in the folder yet, a file is damaged, the weights are not those that best.json
-        names, or the configuration is another version's.
+        names, the configuration is another version's, or the precision cannot be computed here.
     """
     best_file = os.path.join(folder, "best.json")
     if not tf.io.gfile.exists(best_file):
@@ -46,6 +47,7 @@ def read(folder: str, precision: str | None = None) -> Trained:
     best = files.read_json(best_file, "the record of the best weights")
     experiment, recorded, data = _configuration(folder)
     precision = precision or experiment.train.precision
+    check_computable(precision)
     weights_file, sha256 = (
         os.path.join(folder, _take(best, "file", str, best_file)),
         _take(best, "sha256", str, best_file),

@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from fer.config import Experiment
+from fer.config import Experiment, Train
 from fer.labels import CLASSES
 from fer.models import classifier, weights
 
@@ -67,7 +67,7 @@ def shards(
 
 def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment | None = None) -> str:
     """A run folder as training leaves it: a network with random weights, said to be the best after 12 steps."""
-    experiment = experiment or Experiment()
+    experiment = experiment or Experiment(train=Train(precision="float32"))
     (folder / "checkpoints").mkdir(parents=True)
     file = folder / "checkpoints" / "best-00000012.npz"
     weights.save(classifier.build(experiment.model, experiment.train.precision, seed).weights, str(file))

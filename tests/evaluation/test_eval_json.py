@@ -101,7 +101,7 @@ def test_the_schema_itself_is_sound():
 
 def test_a_single_run_names_its_config_and_step():
     content = built()
-    assert (content["config_sha256"], content["checkpoint_step"]) == (Experiment().sha256(), 12)
+    assert (content["config_sha256"], content["checkpoint_step"]) == (member().config_sha256, 12)
 
 
 def test_an_ensemble_sums_its_parameters_and_lists_its_members():

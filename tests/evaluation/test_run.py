@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import Experiment, Model
+from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 from fer.evaluation import run
 from fer.models import classifier, weights
@@ -39,7 +39,7 @@ def test_the_model_computes_what_the_trained_one_did(workdir):
 def test_the_run_knows_where_its_weights_come_from(workdir):
     opened = run.open_run(str(workdir))
     assert (opened.step, opened.selected_on, opened.trained_on) == (12, "validation", made.TRAINED_ON)
-    assert opened.config == Experiment()
+    assert opened.config == Experiment(train=Train(precision="float32"))
 
 
 def test_the_history_is_read_as_it_was_written(workdir):

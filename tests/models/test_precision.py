@@ -1,8 +1,12 @@
 """What auto becomes on which device."""
 
+import pathlib
+import runpy
+
 import pytest
 import tensorflow as tf
 
+from fer.config import Train
 from fer.errors import UserError
 from fer.models import precision
 from fer.train import runfolder
@@ -14,6 +18,8 @@ def machine(monkeypatch, tmp_path, flags: str = "", gpus: tuple = ()) -> None:
     cpuinfo = tmp_path / f"cpuinfo {flags}"
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu sse2 {flags}\n")
     monkeypatch.setattr(precision, "CPUINFO", str(cpuinfo))
+    for variable in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS"):
+        monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus) if kind == "GPU" else ["CPU"])
     monkeypatch.setattr(
         tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": gpu} if gpu else {}
@@ -40,6 +46,76 @@ def machine(monkeypatch, tmp_path, flags: str = "", gpus: tuple = ()) -> None:
 def test_auto_goes_by_the_devices(monkeypatch, tmp_path, flags, gpus, becomes):
     machine(monkeypatch, tmp_path, flags, gpus)
     assert precision.fastest()[0] == becomes
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "becomes"),
+    [
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", "float32"),
+        ("ONEDNN_MAX_CPU_ISA", "avx2", "float32"),
+        ("DNNL_MAX_CPU_ISA", "AVX512_CORE", "float32"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", "mixed_bfloat16"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX", "mixed_bfloat16"),
+        ("ONEDNN_MAX_CPU_ISA", "ALL", "mixed_bfloat16"),
+        ("TF_ENABLE_ONEDNN_OPTS", "0", "float32"),
+        ("TF_ENABLE_ONEDNN_OPTS", "1", "mixed_bfloat16"),
+    ],
+)
+def test_auto_respects_the_cap_on_onednns_instructions(monkeypatch, tmp_path, variable, value, becomes):
+    machine(monkeypatch, tmp_path, "avx512f avx512_bf16 amx_bf16")
+    monkeypatch.setenv(variable, value)
+    found, why = precision.fastest()
+    assert found == becomes
+    assert (f"={value.upper()} allows" in why) == (becomes == "float32")
+
+
+def test_auto_without_amx_names_only_the_flag_that_the_cap_leaves(monkeypatch, tmp_path):
+    machine(monkeypatch, tmp_path, "avx512_bf16 amx_bf16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+    assert precision.fastest() == ("mixed_bfloat16", "the CPU has avx512_bf16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpus", "named", "expected"),
+    [
+        ("avx2", (), "mixed_bfloat16", "about 11 times as long"),
+        ("avx2 avx512f", (), "mixed_bfloat16", "about 3 times as long"),
+        ("avx2 avx512f avx512_bf16 amx_bf16", (), "mixed_float16", "about 60 times as long"),
+        ("avx2", ((7, 5),), "mixed_bfloat16", "compute capability 7.5"),
+        ("avx2", ((6, 1),), "mixed_float16", "compute capability 6.1"),
+        ("avx2", (), "float32", ""),
+        ("avx512_bf16", (), "mixed_bfloat16", ""),
+        ("avx2", ((7, 5),), "mixed_float16", ""),
+        ("avx2", ((8, 0),), "mixed_bfloat16", ""),
+    ],
+)
+def test_settled_warns_once_when_the_devices_have_no_instructions(
+    monkeypatch, tmp_path, capsys, flags, gpus, named, expected
+):
+    machine(monkeypatch, tmp_path, flags, gpus)
+    precision.settled(made.experiment(precision=named))
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == (1 if expected else 0)
+    assert expected in printed
+    if expected:
+        assert f"--config.train.precision={named}".removeprefix("--") in printed
+        assert "--config.train.precision=auto" in printed
+
+
+def test_settled_rejects_bfloat16_when_the_cap_forbids_what_tensorflow_uses(monkeypatch, tmp_path):
+    machine(monkeypatch, tmp_path, "avx2 avx512f avx512_bf16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert not precision.computes_bfloat16()
+    with pytest.raises(UserError, match="cannot be computed here: ONEDNN_MAX_CPU_ISA=AVX2 forbids"):
+        precision.settled(made.experiment(precision="mixed_bfloat16"))
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert precision.computes_bfloat16()
+
+
+def test_auto_is_the_default_of_the_dataclass_and_of_every_config():
+    assert Train().precision == "auto"
+    for path in pathlib.Path(made.__file__).parents[2].joinpath("configs").glob("*.py"):
+        assert runpy.run_path(str(path))["get_config"]().train.precision == "auto", path.name
 
 
 def test_where_linux_tells_nothing_it_is_float32(monkeypatch, tmp_path):

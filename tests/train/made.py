@@ -39,7 +39,7 @@ cli.run(train.main)
 
 def experiment(**train) -> Experiment:
     """A run of `compact_s` that takes seconds; arguments are fields of `fer.config.Train`."""
-    settings = {"global_batch": BATCH, "steps": 4, "checkpoint_steps": 2, **train}
+    settings = {"global_batch": BATCH, "steps": 4, "checkpoint_steps": 2, "precision": "float32", **train}
     return Experiment(
         model=Model(name="compact_s", image_size=24, dropout=0.2, sync_batch_norm=True),
         augment=Augment(policy="flip|affine(rotate=10,shift=0.05)"),
