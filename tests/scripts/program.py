@@ -17,6 +17,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LONGEST = 120  # seconds
+KINDS = ("stdout", "stderr")
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
@@ -24,22 +25,61 @@ _SERVER.set_forkserver_preload(
 )
 
 
+class Started:
+    """A program under way, with what `subprocess.Popen` offers of it."""
+
+    def __init__(self, name: str, folder: pathlib.Path, arguments: tuple[str, ...], environment: dict[str, str]):
+        self.args = [name, *arguments]
+        self._outputs = tempfile.TemporaryDirectory()
+        given = (str(ROOT / "scripts" / name), str(folder), arguments, self._outputs.name, environment)
+        self._process = _SERVER.Process(target=_run, args=given)
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code; the negative number of the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def said(self) -> tuple[str, str]:
+        """Standard output and standard error so far."""
+        files = [pathlib.Path(self._outputs.name, kind) for kind in KINDS]
+        return tuple(file.read_text() if file.exists() else "" for file in files)
+
+    def communicate(self, timeout: float = LONGEST) -> tuple[str, str]:
+        """Returns standard output and standard error once it has ended, which it must in `timeout` seconds."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            self.kill()
+            raise TimeoutError(f"{self.args} took longer than {timeout} s: {self.said()}")
+        return self.said()
+
+
+def start(name: str, folder: pathlib.Path, *arguments: str, environment: dict[str, str] | None = None) -> Started:
+    """Starts scripts/<name> in a folder, with these variables besides its own. Wait for its end, or kill it."""
+    return Started(name, folder, arguments, environment or {})
+
+
 def run(name: str, folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
     """Runs scripts/<name> in a folder."""
-    with tempfile.TemporaryDirectory() as outputs:
-        process = _SERVER.Process(target=_run, args=(str(ROOT / "scripts" / name), str(folder), arguments, outputs))
-        process.start()
-        process.join(LONGEST)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(f"{name} {arguments} took longer than {LONGEST} s")
-        said, complaint = (pathlib.Path(outputs, kind).read_text() for kind in ("stdout", "stderr"))
-    return subprocess.CompletedProcess([name, *arguments], process.exitcode, said, complaint)
+    process = start(name, folder, *arguments)
+    said, complaint = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, said, complaint)
 
 
-def _run(path: str, folder: str, arguments: tuple[str, ...], outputs: str) -> None:
-    for number, kind in ((1, "stdout"), (2, "stderr")):
+def _run(path: str, folder: str, arguments: tuple[str, ...], outputs: str, environment: dict[str, str]) -> None:
+    for number, kind in enumerate(KINDS, 1):
         os.dup2(os.open(os.path.join(outputs, kind), os.O_WRONLY | os.O_CREAT), number)
+    os.environ.update(environment)
     os.chdir(folder)
     sys.argv = [path, *arguments]
     runpy.run_path(path, run_name="__main__")
