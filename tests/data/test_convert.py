@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from fer.data import convert, crew, manifest, records, synthetic
+from fer.data import containers, convert, crew, manifest, preview, records, synthetic
 from fer.data.convert import Options
 from fer.data.verify import verify
 from fer.errors import UserError
@@ -145,7 +145,8 @@ def test_synthetic_faces_are_those_that_synthetic_draws(synthetic_shards):
         np.testing.assert_array_equal(faces.labels, labels[faces.rows])
 
 
-def test_the_same_input_gives_the_same_bytes(source, tmp_path):
+def test_the_same_input_gives_the_same_bytes(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(preview, "COLUMNS", 2)
     one = run(source, tmp_path, "one", preview=True)
     other = run(source, tmp_path, "other", preview=True, overwrite=True)
     assert sums(one.folder) == sums(other.folder)
@@ -163,6 +164,7 @@ def test_rejects_are_the_same_bytes_each_time(tmp_path):
 def test_the_workers_change_no_byte(large, tmp_path, monkeypatch):
     alone = run(large, tmp_path, "alone", workers=1)
     monkeypatch.setattr(crew, "FEW", 0)  # so that there are processes
+    monkeypatch.setattr(containers, "CHUNK", 1 << 16)  # and pieces for each of them
     for workers in (2, 3):
         shared = run(large, tmp_path, f"shared-{workers}", workers=workers)
         assert sums(alone.folder) == sums(shared.folder)
@@ -345,18 +347,21 @@ def forked(work) -> int:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory) -> str:
-    """1,500 faces, all of them to train with."""
-    content = making.csv(making.noise(1500), usages=["Training"] * 1500)
+    """300 faces, all of them to train with."""
+    content = making.csv(making.noise(300), usages=["Training"] * 300)
     return making.write(tmp_path_factory.mktemp("large") / "faces.csv", content)
 
 
-def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_works(large, tmp_path, monkeypatch):
+@pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.extended)])
+def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_works(
+    large, tmp_path, monkeypatch, moments
+):
     monkeypatch.setattr(crew, "FEW", 0)  # so that there are processes
     start = time.monotonic()
     whole = run(large, tmp_path, "whole")
     took = time.monotonic() - start
     outcomes = []
-    for moment in (*np.linspace(0, 1.5 * took, 20), *took * 2.0 ** np.arange(1, 7)):
+    for moment in (*np.linspace(0, 1.5 * took, moments), *took * 2.0 ** np.arange(1, 7)):
         if moment > 1.5 * took and any(outcomes):
             break  # the later moments are for a child that is far slower than the first run
         child = forked(lambda: run(large, tmp_path, workers=2))
@@ -374,11 +379,11 @@ def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_wor
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("limit", [0, 100_000, 3_500_000])
+@pytest.mark.parametrize("limit", [0, 100_000, 700_000])
 def test_a_disk_that_fills_up_is_named_and_nothing_is_left(large, tmp_path, limit):
     """A limit on the size of files stands for the full disk: the system answers a write alike.
 
-    It strikes while the faces are set down, 3.46 MB of them, or after that, while their one shard of 3.6 MB is written.
+    It strikes while the faces are set down, 0.69 MB of them, or while their one shard of 0.72 MB is written.
     """
 
     def work():

@@ -20,13 +20,19 @@ def faces() -> Faces:
     return Faces(images=images, labels=(numbers % 7).astype(np.int32), rows=numbers, votes=votes.astype(np.int32))
 
 
+@pytest.fixture(scope="module")
+def epochs(faces) -> list[np.ndarray]:
+    """The rows of three epochs."""
+    return rows(faces, 0, 3 * STEPS)
+
+
 def rows(faces, start, stop, replicas=1, local=(0,), seed=3) -> list[np.ndarray]:
     batches = pipeline.training_batches(faces, seed, BATCH, start, stop, replicas, local)
     return [batch.images.numpy()[:, 0, 0, 0] for batch in batches]
 
 
-def test_an_epoch_shows_every_face_at_most_once_and_the_next_in_another_order(faces):
-    first, second = np.concatenate(rows(faces, 0, STEPS)), np.concatenate(rows(faces, STEPS, 2 * STEPS))
+def test_an_epoch_shows_every_face_at_most_once_and_the_next_in_another_order(epochs):
+    first, second = np.concatenate(epochs[:STEPS]), np.concatenate(epochs[STEPS : 2 * STEPS])
     assert len(np.unique(first)) == len(np.unique(second)) == STEPS * BATCH
     assert (first != second).any()
 
@@ -44,34 +50,31 @@ def test_votes_come_with_their_faces_if_they_are_asked_for(faces, asked):
 
 
 @pytest.mark.parametrize("start", [0, 1, STEPS - 1, STEPS, STEPS + 2, 3 * STEPS - 1])
-def test_any_step_can_come_first(faces, start):
-    whole = rows(faces, 0, 3 * STEPS)
-    np.testing.assert_array_equal(rows(faces, start, 3 * STEPS), whole[start:])
+def test_any_step_can_come_first(faces, epochs, start):
+    np.testing.assert_array_equal(rows(faces, start, 3 * STEPS), epochs[start:])
 
 
 def test_a_run_may_end_within_an_epoch(faces):
     assert len(rows(faces, 2, STEPS + 3)) == STEPS + 1
 
 
-def test_another_seed_gives_another_order(faces):
-    assert (np.concatenate(rows(faces, 0, 2)) != np.concatenate(rows(faces, 0, 2, seed=4))).any()
+def test_another_seed_gives_another_order(faces, epochs):
+    assert (np.concatenate(epochs[:2]) != np.concatenate(rows(faces, 0, 2, seed=4))).any()
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
-def test_replicas_share_the_batch_of_one_in_order(faces, replicas):
-    whole = np.concatenate(rows(faces, 0, 5))
+def test_replicas_share_the_batch_of_one_in_order(faces, epochs, replicas):
     shared = np.concatenate(rows(faces, 0, 5, replicas, range(replicas)))
-    np.testing.assert_array_equal(shared, whole)
+    np.testing.assert_array_equal(shared, np.concatenate(epochs[:5]))
 
 
-def test_workers_share_it_too_and_know_the_positions(faces):
-    whole = rows(faces, 0, 5)
+def test_workers_share_it_too_and_know_the_positions(faces, epochs):
     for worker in (0, 1):
         local = [2 * worker, 2 * worker + 1]
         for number, batch in enumerate(pipeline.training_batches(faces, 3, BATCH, 0, 5, 4, local)):
             step, replica = number // 2, local[number % 2]
             np.testing.assert_array_equal(batch.positions, range(4 * replica, 4 * replica + 4))
-            np.testing.assert_array_equal(batch.images[:, 0, 0, 0], whole[step][batch.positions.numpy()])
+            np.testing.assert_array_equal(batch.images[:, 0, 0, 0], epochs[step][batch.positions.numpy()])
 
 
 def test_batches_stay_uint8(faces):

@@ -33,7 +33,8 @@ def test_the_balance_shows_every_class_of_the_splits_with_labels():
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
 
 
-def test_the_faces_are_those_of_their_class(survey, spool):  # noqa: F811
+def test_the_faces_are_those_of_their_class(survey, spool, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(preview, "COLUMNS", 4)  # one more than any class has
     figure = preview.faces(survey, survey.splits, spool, seed=0)
     present = sorted({face[1] for face in FACES if face[2] == 0})
     assert len(figure.axes) == len(present) * preview.COLUMNS
@@ -52,7 +53,8 @@ def test_unlabelled_faces_are_shown_where_there_is_nothing_else(survey, spool): 
     assert sum(len(axes.images) for axes in figure.axes) == len(FACES)
 
 
-def test_the_files_are_pictures_and_the_same_each_time(survey, spool, tmp_path):  # noqa: F811
+def test_the_files_are_pictures_and_the_same_each_time(survey, spool, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(preview, "COLUMNS", 2)
     contents = []
     for name in ("one", "two"):
         preview.write(str(tmp_path / name), WRITTEN, survey, survey.splits, spool, seed=0)

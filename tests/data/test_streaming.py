@@ -55,15 +55,28 @@ def stream(numbered):
     return pipeline.open_split(numbered, "train", Data(mode="streaming", shuffle_window=WINDOW))
 
 
+def number_of(batch) -> np.ndarray:
+    """The faces' numbers of a batch, int64 [share]."""
+    return batch.images.numpy()[:, 0, :2, 0] @ [256, 1]
+
+
 def rows(source, start, stop, replicas=1, local=(0,), seed=3) -> np.ndarray:
     """The faces' numbers, [steps * local replicas, share]."""
-    batches = pipeline.training_batches(source, seed, BATCH, start, stop, replicas, local)
-    return np.array([batch.images.numpy()[:, 0, :2, 0] @ [256, 1] for batch in batches])
+    return np.array(
+        [number_of(batch) for batch in pipeline.training_batches(source, seed, BATCH, start, stop, replicas, local)]
+    )
 
 
 @pytest.fixture(scope="module")
-def epochs(stream):
-    return rows(stream, 0, 3 * STEPS)
+def batches(stream) -> list[pipeline.Batch]:
+    """Batches of twenty epochs."""
+    return list(pipeline.training_batches(stream, 3, BATCH, 0, 20 * STEPS, 1, [0]))
+
+
+@pytest.fixture(scope="module")
+def epochs(batches) -> np.ndarray:
+    """The faces' numbers of the first three epochs, [3 * STEPS, BATCH]."""
+    return np.array([number_of(batch) for batch in batches[: 3 * STEPS]])
 
 
 def test_an_epoch_shows_every_face_at_most_once_and_all_but_a_partial_batch(epochs):
@@ -71,7 +84,15 @@ def test_an_epoch_shows_every_face_at_most_once_and_all_but_a_partial_batch(epoc
         assert len(np.unique(epoch)) == STEPS * BATCH > COUNT - BATCH
 
 
-@pytest.mark.parametrize("start", [0, 1, 4, 5, STEPS - 1, STEPS, STEPS + 6, 3 * STEPS - 1])
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(pytest.param(step, marks=pytest.mark.extended) for step in (0, 1, 5, STEPS, 3 * STEPS - 1)),
+        4,  # the first of a window
+        STEPS - 1,  # the last of an epoch
+        STEPS + 6,  # within a window of an epoch that is not the first
+    ],
+)
 def test_any_step_can_come_first(stream, epochs, start):
     np.testing.assert_array_equal(rows(stream, start, 3 * STEPS), epochs[start:])
 
@@ -107,44 +128,48 @@ def test_what_lies_before_a_chunk_in_its_shard_is_not_read(tmp_path):
     assert bytes_read() - before < 2 * 16 * 2 * 256 * 2400 < 0.9 * os.path.getsize(tmp_path / "train-0.tfrecord")
 
 
-def test_images_and_labels_are_those_that_were_written(stream):
-    for batch in pipeline.training_batches(stream, 3, BATCH, 0, STEPS, 1, [0]):
-        number = batch.images.numpy()[:, 0, :2, 0] @ [256, 1]
-        np.testing.assert_array_equal(batch.labels, number % 7)
+def test_images_and_labels_are_those_that_were_written(batches):
+    for batch in batches[:STEPS]:
+        np.testing.assert_array_equal(batch.labels, number_of(batch) % 7)
         assert (batch.images.dtype, batch.labels.dtype, batch.positions.dtype) == (tf.uint8, tf.int32, tf.int32)
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_votes_come_with_their_faces_if_they_are_asked_for(stream, asked):
-    for batch in pipeline.training_batches(stream, 3, BATCH, 3, 8, 2, [0, 1], votes=asked):
-        expected = votes_of(batch.images.numpy()[:, 0, :2, 0] @ [256, 1])
-        np.testing.assert_array_equal(batch.votes, expected if asked else expected[:, :0])
+def test_votes_come_with_their_faces_if_they_are_asked_for(stream, batches):
+    assert {batch.votes.shape.as_list()[1] for batch in batches} == {0}
+    asked = list(pipeline.training_batches(stream, 3, BATCH, 3, 8, 2, [0, 1], votes=True))
+    assert len(asked) == 10
+    for batch in asked:
+        np.testing.assert_array_equal(batch.votes, votes_of(number_of(batch)))
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.extended)])
 def test_replicas_share_the_batch_of_one_in_order(stream, epochs, replicas):
     shared = rows(stream, 2, 9, replicas, range(replicas))
     np.testing.assert_array_equal(shared.reshape(-1, BATCH), epochs[2:9])
 
 
-def test_workers_share_it_too_and_know_the_positions(stream, epochs):
-    for worker in (0, 1):
-        local = [2 * worker, 2 * worker + 1]
-        for number, batch in enumerate(pipeline.training_batches(stream, 3, BATCH, 0, 9, 4, local)):
-            step, replica = number // 2, local[number % 2]
+@pytest.fixture(scope="module")
+def workers(stream) -> list[list[pipeline.Batch]]:
+    """Batches of an epoch for two workers of two replicas each."""
+    return [list(pipeline.training_batches(stream, 3, BATCH, 0, STEPS, 4, local)) for local in ([0, 1], [2, 3])]
+
+
+def test_workers_share_it_too_and_know_the_positions(workers, epochs):
+    for worker, batches in enumerate(workers):
+        for number, batch in enumerate(batches):
+            step, replica = number // 2, 2 * worker + number % 2
             np.testing.assert_array_equal(batch.positions, range(8 * replica, 8 * replica + 8))
-            found = batch.images.numpy()[:, 0, :2, 0] @ [256, 1]
-            np.testing.assert_array_equal(found, epochs[step][batch.positions.numpy()])
+            np.testing.assert_array_equal(number_of(batch), epochs[step][batch.positions.numpy()])
 
 
-def test_a_worker_reads_its_share_of_an_epoch(stream, epochs):
-    halves = [rows(stream, 0, STEPS, 2, [worker]) for worker in (0, 1)]
+def test_a_worker_reads_its_share_of_an_epoch(workers, epochs):
+    halves = [np.concatenate([number_of(batch) for batch in batches]) for batches in workers]
     assert not np.intersect1d(*halves).size
     np.testing.assert_array_equal(np.union1d(*halves), np.unique(epochs[:STEPS]))
 
 
-def test_windows_mix_the_shards_and_no_two_epochs_are_alike(stream):
-    orders = rows(stream, 0, 20 * STEPS).reshape(20, -1)
+def test_windows_mix_the_shards_and_no_two_epochs_are_alike(batches):
+    orders = np.array([number_of(batch) for batch in batches]).reshape(20, -1)
     place = np.arange(orders.shape[1])
     correlations = [np.corrcoef(place, order)[0, 1] for order in orders]
     # Chunks of 16 move as one: about COUNT / 16 independent places, so a standard deviation of 1 / 8 an epoch.
@@ -178,15 +203,17 @@ def test_another_seed_gives_another_order(stream, epochs):
     assert (rows(stream, 0, 2, seed=4) != epochs[:2]).any()
 
 
-@pytest.mark.parametrize("window", [1, BATCH, 3 * BATCH + 5, 10 * COUNT])
+@pytest.mark.parametrize(
+    "window", [1, 10 * COUNT, *(pytest.param(size, marks=pytest.mark.extended) for size in (BATCH, 3 * BATCH + 5))]
+)
 def test_every_window_shows_every_face(numbered, window):
     source = pipeline.open_split(numbered, "train", Data(mode="streaming", shuffle_window=window))
     assert len(np.unique(rows(source, 0, STEPS))) == STEPS * BATCH
 
 
 def test_a_batch_that_lanes_do_not_divide_is_whole(stream):
-    batches = list(pipeline.training_batches(stream, 3, 15, 0, COUNT // 15, 1, [0]))
-    numbers = np.concatenate([batch.images.numpy()[:, 0, :2, 0] @ [256, 1] for batch in batches])
+    batches = pipeline.training_batches(stream, 3, 15, 0, COUNT // 15, 1, [0])
+    numbers = np.concatenate([number_of(batch) for batch in batches])
     assert len(np.unique(numbers)) == COUNT // 15 * 15
 
 
@@ -195,7 +222,7 @@ def test_an_evaluation_sees_every_face_once_in_order_in_batches_of_one_size(stre
     batches = list(pipeline.evaluation_batches(stream, batch))
     assert {part.images.shape[0] for part in batches} == {batch}
     kept = np.concatenate([part.weights for part in batches]) == 1
-    numbers = np.concatenate([part.images.numpy()[:, 0, :2, 0] @ [256, 1] for part in batches])[kept]
+    numbers = np.concatenate([number_of(part) for part in batches])[kept]
     np.testing.assert_array_equal(numbers, np.arange(COUNT))
 
 

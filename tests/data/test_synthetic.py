@@ -2,6 +2,7 @@
 
 import csv
 import os
+import pathlib
 import tracemalloc
 
 import numpy as np
@@ -15,15 +16,21 @@ from fer.labels import CLASSES
 
 @pytest.fixture(scope="module")
 def many() -> tuple:
-    return synthetic.faces(2000, seed=3)
+    return synthetic.faces(1000, seed=3)
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> list:
-    """The first 400 rows of a CSV, as Python's own reader gives them."""
+def table(tmp_path_factory) -> pathlib.Path:
+    """A CSV of 400 rows."""
     path = tmp_path_factory.mktemp("csv") / "faces.csv"
     synthetic.write_csv(str(path), 400, seed=5)
-    with open(path, newline="") as file:
+    return path
+
+
+@pytest.fixture(scope="module")
+def rows(table) -> list:
+    """The rows of `table`, as Python's own reader gives them."""
+    with open(table, newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -45,16 +52,13 @@ def strengths(count: int, **units: list) -> dict:
 
 def test_faces_have_the_shapes_and_types_promised(many):
     images, labels = many
-    assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((2000, 48, 48), np.uint8, (2000,), np.int64)
+    assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((1000, 48, 48), np.uint8, (1000,), np.int64)
 
 
-def test_the_same_seed_gives_the_same_faces():
-    for one, other in zip(synthetic.faces(30, seed=8), synthetic.faces(30, seed=8)):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_another_seed_gives_other_faces():
-    assert (synthetic.faces(30, seed=8)[0] != synthetic.faces(30, seed=9)[0]).mean() > 0.8
+def test_the_same_seed_gives_the_same_faces_and_another_seed_gives_others(many):
+    for one, other in zip(synthetic.faces(30, seed=3), many):
+        np.testing.assert_array_equal(one, other[:30])
+    assert (synthetic.faces(30, seed=4)[0] != many[0][:30]).mean() > 0.8
 
 
 def test_a_bigger_set_begins_with_the_smaller_one(many):
@@ -63,7 +67,7 @@ def test_a_bigger_set_begins_with_the_smaller_one(many):
 
 
 def test_no_two_faces_are_alike(many):
-    assert len({image.tobytes() for image in many[0]}) == 2000
+    assert len({image.tobytes() for image in many[0]}) == 1000
 
 
 def test_a_face_does_not_feel_its_batch_mates():
@@ -121,13 +125,14 @@ def test_the_csv_has_fer2013s_header_and_line_ends(tmp_path):
     assert (content.count(b"\n"), content.count(b"\r"), content[-1:]) == (4, 0, b"\n")
 
 
-def test_a_bigger_csv_begins_with_the_smaller_one(tmp_path):
-    for count in (90, 210):
-        synthetic.write_csv(str(tmp_path / f"{count}.csv"), count, seed=4)
-    assert (tmp_path / "210.csv").read_bytes().startswith((tmp_path / "90.csv").read_bytes())
+def test_a_bigger_csv_begins_with_the_smaller_one(table, tmp_path):
+    synthetic.write_csv(str(tmp_path / "90.csv"), 90, seed=5)
+    assert table.read_bytes().startswith((tmp_path / "90.csv").read_bytes())
 
 
-def test_memory_does_not_grow_with_the_rows(tmp_path):
+def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "render", lambda person, units: np.full((200, 48, 48), 255, np.uint8))
+
     def peak(count: int) -> int:
         tracemalloc.start()
         synthetic.write_csv(str(tmp_path / "faces.csv"), count, seed=0)
@@ -136,7 +141,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
         return peak
 
     few = peak(200)
-    assert peak(800) < 1.5 * few
+    assert peak(1000) < 1.5 * few
 
 
 @pytest.mark.parametrize("stop", [OSError("disk full"), KeyboardInterrupt()])
@@ -214,5 +219,5 @@ def test_a_linear_model_of_the_pixels_learns_far_more_than_chance(many):
     images, labels = many
     small = images.reshape(-1, 16, 3, 16, 3).mean((2, 4)).reshape(len(images), -1)
     small = (small - small.mean(1, keepdims=True)) / small.std(1, keepdims=True)
-    model = RidgeClassifier(alpha=10.0).fit(small[:1500], labels[:1500])
-    assert model.score(small[1500:], labels[1500:]) > 0.45  # always saying "happy" gives 0.24
+    model = RidgeClassifier(alpha=10.0).fit(small[:750], labels[:750])
+    assert model.score(small[750:], labels[750:]) > 0.45  # always saying "happy" gives 0.24
