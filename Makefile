@@ -29,10 +29,16 @@ $(VENV)/installed: requirements.lock setup.py
 
 demo: install
 	rm -rf $(DEMO)
-	$(PYTHON) scripts/convert.py --input=synthetic:4000 --output=$(DEMO)/tfrecords
+	$(PYTHON) scripts/convert.py --input=synthetic:2500 --output=$(DEMO)/tfrecords
 	$(PYTHON) scripts/train.py --config=configs/demo.py --data=$(DEMO)/tfrecords --workdir=$(DEMO)/run
 	$(PYTHON) scripts/evaluate.py --workdir=$(DEMO)/run --data=$(DEMO)/tfrecords --split=test --output=$(DEMO)/evaluation
-	@echo "Made: $(DEMO)/evaluation/eval.json and $(DEMO)/evaluation/confusion_matrix.png, from the run in $(DEMO)/run"
+	@printf '%s\n' '' 'The demo made these files; open the first in a browser:' \
+	  '  $(DEMO)/evaluation/report.html           the report, with every misclassified face' \
+	  '  $(DEMO)/evaluation/confusion_matrix.png  the confusion matrix of the test split' \
+	  '  $(DEMO)/evaluation/eval.json             accuracy, macro F1, calibration and confidence intervals' \
+	  '  $(DEMO)/run/curves.png                   loss and accuracy by epoch' \
+	  '  $(DEMO)/tfrecords/audit.html             duplicates and class balance of the data' \
+	  'Training in TensorBoard: $(VENV)/bin/tensorboard --logdir=$(DEMO)/run'
 
 test: install
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
