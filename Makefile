@@ -5,7 +5,7 @@ NEXT := .venv-next
 PYTHON := $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: install demo test test-models test-hosts test-s3 test-next test-next-fast fuzz soak gpu-check audit colab dist lint lock clean
+.PHONY: install demo test test-all test-models test-hosts test-s3 test-next test-next-fast fuzz soak gpu-check audit colab dist lint lock clean
 
 install: $(VENV)/installed
 
@@ -42,7 +42,14 @@ demo: install
 
 test: install
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
-	@echo "The whole suite is in tests/, which mirrors fer/."
+	@echo "make test-all adds the extended tests and TensorFlow 2.21."
+
+# Adds to make test what takes many seconds of processor time each: whole runs on S3 and in several processes, runs that
+# are killed and resumed, every config's training step, large backbones, XLA and KerasCV, whole sweeps, robustness,
+# exports and the pages in a browser; then a part of the suite on TensorFlow 2.21, where Python 3.12 or 3.13 is found.
+test-all: test
+	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "extended and not slow"
+	@if .ci/next-python; then $(MAKE) test-next-fast; else echo "TensorFlow 2.21 was not tested."; fi
 
 # Every backbone of the registry: builds it, trains it a step, saves and loads it. Takes minutes and 8 GiB.
 test-models: install
