@@ -140,5 +140,7 @@ def sha256(path: str) -> str:
 
 def reason(error: Exception) -> str:
     """What went wrong, in the system's words, on one line."""
+    if isinstance(error, (MemoryError, RecursionError)):  # whose words are empty, or Python's own
+        return "it needs more memory than there is" if isinstance(error, MemoryError) else "it is nested too deep"
     text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
     return str(text).strip().splitlines()[0].rstrip(".") if str(text).strip() else type(error).__name__

@@ -12,8 +12,12 @@ import hashlib
 import io
 import lzma
 import os
+import re
+import shutil
 import stat
+import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,12 +25,19 @@ from typing import BinaryIO
 
 import tensorflow as tf
 
-from fer import files, remote
+from fer import files, remote, unpacking
 from fer.data.tally import Tally
 from fer.errors import UserError
 
 CHUNK = 1 << 19  # bytes read at a time: larger ones are slower, for the memory is fetched anew each time
 HEAD = 4096  # bytes that may be looked at without reading them
+
+# Beyond these, an archive is refused.
+MOST_LAYERS = 5  # around a file: a gzipped table in a .tar.gz in a zip has four
+MOST_MEMBERS = 1_000_000  # of one archive
+MOST_HEADER = 1 << 16  # bytes of a member's header in a tar that extends the plain one
+MOST_DIRECTORY = 1 << 27  # bytes of a zip's directory
+MOST_IDLE = 1 << 24  # compressed bytes in a row that unpack to nothing, such as zeros behind the end of a gzip
 
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 _ZIP = b"PK\x03\x04"
@@ -38,7 +49,11 @@ _DAMAGE = (
     gzip.BadGzipFile,
     zipfile.BadZipFile,
     NotImplementedError,  # of a zip: a version, compression or encryption that Python does not know
-    UnicodeError,  # of a zip: a name that is not what its flag says; of a path: one that is not UTF-8
+    ValueError,  # of a zip: an offset before its beginning, or a name that is not what its flag says
+    struct.error,
+    OverflowError,
+    RecursionError,  # of a tar: headers that extend headers without end
+    MemoryError,
     tarfile.TarError,
     OSError,
 )
@@ -70,6 +85,15 @@ class Member:
             while chunk := self.stream.read(CHUNK):
                 yield chunk
 
+    def content(self, most: int) -> bytes:
+        """The whole content; where it is longer than `most` bytes, its first `most` + 1.
+
+        Raises:
+          UserError: as `chunks`.
+        """
+        with damage_named(self.name):
+            return self.stream.read(most + 1)
+
 
 class damage_named:  # noqa: N801 - reads as a sentence where it is used
     """Turns what damaged archives raise into a UserError that names the file."""
@@ -81,6 +105,8 @@ class damage_named:  # noqa: N801 - reads as a sentence where it is used
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, unpacking.LimitError):
+            raise UserError(f"{self._name} {error}") from error
         if isinstance(error, (*_DAMAGE, tf.errors.OpError)):
             raise UserError(
                 f"{self._name} is cut short, damaged or unreadable ({files.reason(error)}): get a whole copy of it."
@@ -105,65 +131,178 @@ def members(path: str, tally: Tally) -> Iterator[Member]:
     if not there:
         raise UserError(f"There is no {path}: check the name.")
     if not is_folder:
-        yield from _unpacked(os.path.basename(path), "", _open(path, tally))
+        yield from _unpacked(_open(os.path.basename(path), "", path, tally))
         return
     for full, below in _walk(path):
         name = os.path.join(os.path.basename(path.rstrip("/")), below)
-        yield from _unpacked(name, below, _open(full, tally))
+        yield from _unpacked(_open(name, below, full, tally))
 
 
-def _unpacked(name: str, path: str, stream: io.BufferedReader, once: bool = False) -> Iterator[Member]:
-    """Takes off one layer after the other; `once` says that the stream cannot be read out of order."""
-    with damage_named(name):
-        head = stream.peek(HEAD)[:HEAD]
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """A stream that may be an archive or compressed; `name` and `path` are as of a `Member`."""
+
+    name: str
+    path: str
+    stream: io.BufferedReader
+    budget: unpacking.Budget  # of the file that all of it comes out of
+    layers: int = 0  # that were taken off before
+    once: bool = False  # whether the stream cannot be read out of order
+
+    def holding(self, stream: BinaryIO, inner: str = "", once: bool = False) -> _Packed:
+        """What comes out of it, or out of its member `inner`.
+
+        Raises:
+          UserError: there are too many layers.
+        """
+        if self.layers == MOST_LAYERS:
+            raise UserError(
+                f"{self.name} is packed more than {MOST_LAYERS} times over, as decompression bombs are: "
+                f"{unpacking.ADVICE}."
+            )
+        return _Packed(
+            f"{self.name}:{inner}" if inner else self.name,
+            os.path.join(self.path, inner) if inner else self.path,
+            io.BufferedReader(stream, CHUNK),
+            self.budget,
+            self.layers + 1,
+            self.once or once,
+        )
+
+
+def _unpacked(packed: _Packed) -> Iterator[Member]:
+    """Takes off one layer after the other."""
+    with damage_named(packed.name):
+        head = packed.stream.peek(HEAD)[:HEAD]
     opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
     if opener:
-        yield from _unpacked(name, path, io.BufferedReader(opener(stream), CHUNK), once)
+        source = _Compressed(packed.stream)
+        yield from _unpacked(packed.holding(_Unpacking(opener(source), packed.budget, source)))
     elif head.startswith(_ZIP):
-        if once:
-            raise UserError(f"{name} is a zip inside another archive: unpack it first.")
-        yield from _zipped(name, path, stream)
+        if packed.once:
+            raise UserError(f"{packed.name} is a zip inside another archive: unpack it first.")
+        yield from _zipped(packed)
     elif head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
-        yield from _tarred(name, path, stream)
+        yield from _tarred(packed)
     else:
-        yield Member(name, path, stream)
+        yield Member(packed.name, packed.path, packed.stream)
 
 
-def _zipped(name: str, path: str, stream: BinaryIO) -> Iterator[Member]:
-    with damage_named(name):
-        archive = zipfile.ZipFile(stream)
+def _zipped(packed: _Packed) -> Iterator[Member]:
+    with damage_named(packed.name):
+        archive = zipfile.ZipFile(_ZipSource(packed.stream if packed.layers == 0 else _on_disk(packed.stream)))
         entries = sorted((entry for entry in archive.infolist() if not entry.is_dir()), key=lambda e: e.filename)
+        _check_count(len(entries))
     for entry in entries:
         if entry.flag_bits & 1:
-            raise UserError(f"{name} is locked by a password: unpack it first.")
-        with damage_named(name):
-            opened = io.BufferedReader(archive.open(entry), CHUNK)
-        yield from _unpacked(f"{name}:{entry.filename}", os.path.join(path, entry.filename), opened)
+            raise UserError(f"{packed.name} is locked by a password: unpack it first.")
+        with damage_named(packed.name):
+            opened = _Unpacking(archive.open(entry), packed.budget)
+        yield from _unpacked(packed.holding(opened, entry.filename))
 
 
-def _tarred(name: str, path: str, stream: BinaryIO) -> Iterator[Member]:
-    with damage_named(name):
-        archive = tarfile.open(  # noqa: SIM115 - holds nothing of its own
-            fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Header
-        )
+def _on_disk(stream: BinaryIO) -> BinaryIO:
+    """A copy that can be read out of order without unpacking its beginning anew each time."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the archive
+    shutil.copyfileobj(stream, copy, CHUNK)
+    return copy
+
+
+def _tarred(packed: _Packed) -> Iterator[Member]:
+    with damage_named(packed.name):
+        archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK, tarinfo=_Header)
+    count = 0
     while True:
-        with damage_named(name):
+        with damage_named(packed.name):
             entry = archive.next()
+            _check_count(count := count + 1)
+            _forget(archive)
         if entry is None:
             break
         inner = _printable(entry.name)
         if entry.islnk() or entry.issym():  # what it leads to has gone by, or is not there yet, or is outside
-            raise UserError(f"{name}:{inner} is a link to another file: unpack the archive and name the folder.")
+            raise UserError(f"{packed.name}:{inner} is a link to another file: unpack the archive and name the folder.")
+        if entry.issparse():
+            raise UserError(f"{packed.name} {_SPARSE.format(inner)}")
         if entry.isfile():
-            opened = io.BufferedReader(archive.extractfile(entry), CHUNK)
-            yield from _unpacked(f"{name}:{inner}", os.path.join(path, inner), opened, once=True)
-    with damage_named(name):  # to the end, where the compression's own checksum stands
-        while stream.read(CHUNK):
+            yield from _unpacked(packed.holding(archive.extractfile(entry), inner, once=True))
+    with damage_named(packed.name):  # to the end, where the compression's own checksum stands
+        while packed.stream.read(CHUNK):
             pass
+
+
+def _check_count(members: int) -> None:
+    """Refuses an archive with too many members.
+
+    Raises:
+      unpacking.LimitError: it has.
+    """
+    if members > MOST_MEMBERS:
+        raise unpacking.LimitError(f"holds more than {MOST_MEMBERS:,} files: unpack it and name the folder.")
+
+
+class _Compressed:
+    """The compressed side of a layer, on which nothing may be read for ever without anything coming out."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.idle = 0  # bytes read since something came out
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size)
+        self.idle += len(content)
+        if self.idle > MOST_IDLE:
+            raise unpacking.LimitError(
+                f"holds more than {MOST_IDLE:,} bytes in a row that unpack to nothing: {unpacking.ADVICE}."
+            )
+        return content
+
+
+class _Unpacking(io.RawIOBase):
+    """The other side of a layer, whose bytes are counted."""
+
+    def __init__(self, stream: BinaryIO, budget: unpacking.Budget, source: _Compressed | None = None):
+        self._stream, self._budget, self._source = stream, budget, source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = self._stream.readinto(buffer)
+        self._budget.take(count)
+        if self._source is not None:
+            self._source.idle = 0
+        return count
+
+
+class _ZipSource:
+    """A file for Python's reader of zips, which would read a directory of any size."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MOST_DIRECTORY:
+            raise unpacking.LimitError(
+                f"has a directory of {size:,} bytes, more than {MOST_DIRECTORY:,}: unpack it and name the folder."
+            )
+        return self._stream.read(size)
+
+
+_SPARSE = "holds {0} as a sparse file: pack it without --sparse, or unpack it and name the folder."
 
 
 class _Header(tarfile.TarInfo):
     """A member's header. Python takes a damaged one, or none, for the end; only the blocks that mark the end are it."""
+
+    _EXTENDING = (
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    )
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
@@ -173,6 +312,64 @@ class _Header(tarfile.TarInfo):
             raise
         except (tarfile.HeaderError, ValueError) as error:  # ValueError: the map of a sparse file is no numbers
             raise tarfile.ReadError(str(error)) from error
+
+    @classmethod
+    def frombuf(cls, *arguments: object) -> tarfile.TarInfo:
+        """Reads the block of a header, before what it says is read.
+
+        Raises:
+          unpacking.LimitError: that is too long, or the member is a sparse file, whose map may be.
+        """
+        found = super().frombuf(*arguments)
+        if found.type in cls._EXTENDING and found.size > MOST_HEADER:
+            raise unpacking.LimitError(
+                f"has a header of {found.size:,} bytes, more than {MOST_HEADER:,}: unpack it and name the folder."
+            )
+        if found.type == tarfile.GNUTYPE_SPARSE:
+            raise unpacking.LimitError(_SPARSE.format(_printable(found.name)))
+        return found
+
+    def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
+        """As Python's own, which reads a map of any length."""
+        raise unpacking.LimitError(_SPARSE.format(_printable(member.name)))
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        archive.fileobj.pax = True
+        return super()._proc_pax(archive)
+
+
+class _Tar(tarfile.TarFile):
+    """A tar that is read through a `_TarSource`."""
+
+    def __init__(self, name: str | None, mode: str, fileobj: BinaryIO, **options: object):
+        super().__init__(name, mode, _TarSource(fileobj), **options)
+
+
+class _TarSource:
+    """A file for Python's reader of tars, which until 3.11.9 searches a pax header in quadratic time."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+        self.pax = False  # whether a pax header is read next
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        pax, self.pax = self.pax, False
+        if pax and re.search(rb"[0-9]{256}", content):  # the search goes on from each digit to the last one
+            raise tarfile.ReadError("a pax header with more than 255 digits in a row")
+        return content
+
+
+def _forget(archive: tarfile.TarFile) -> None:
+    """Lets go of the headers that an archive keeps.
+
+    Raises:
+      unpacking.LimitError: those that count for all members are too many.
+    """
+    archive.members = []
+    if sum(len(name) + len(value) for name, value in archive.pax_headers.items()) > MOST_HEADER:
+        raise unpacking.LimitError(f"has headers of more than {MOST_HEADER:,} bytes: unpack it and name the folder.")
 
 
 def _printable(name: str) -> str:
@@ -187,7 +384,7 @@ class _File(io.RawIOBase):
         self._path, self._tally = path, tally
         # Local files go around TensorFlow, which would copy what it reads once more.
         self._file = tf.io.gfile.GFile(path, "rb") if remote.is_remote(path) else io.FileIO(path)
-        self._size, self._offset = tf.io.gfile.stat(path).length, 0
+        self.size, self._offset = tf.io.gfile.stat(path).length, 0
 
     def readable(self) -> bool:
         return True
@@ -202,12 +399,12 @@ class _File(io.RawIOBase):
             buffer[:count] = content
         else:
             count = self._file.readinto(buffer)
-        self._tally.take(self._path, self._size, self._offset, buffer[:count])
+        self._tally.take(self._path, self.size, self._offset, buffer[:count])
         self._offset += count
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._offset = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence] + offset
+        self._offset = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self.size}[whence] + offset
         self._file.seek(self._offset)
         return self._offset
 
@@ -219,14 +416,25 @@ class _File(io.RawIOBase):
         super().close()
 
 
-def _open(path: str, tally: Tally) -> io.BufferedReader:
+def check_file(path: str) -> None:
+    """Refuses a pipe or a device, from which nothing may ever come.
+
+    Raises:
+      UserError: it is one, or cannot be looked at.
+    """
     with damage_named(path):
         if not remote.is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
             raise UserError(
                 f"{path} is neither a file nor a folder but a pipe or a device, which can be read only once: name a "
                 "file (compressed ones are read as they are) or a folder."
             )
-        return io.BufferedReader(_File(path, tally), CHUNK)
+
+
+def _open(name: str, below: str, path: str, tally: Tally) -> _Packed:
+    check_file(path)
+    with damage_named(path):
+        file = _File(path, tally)
+        return _Packed(name, below, io.BufferedReader(file, CHUNK), unpacking.Budget(file.size))
 
 
 def _walk(folder: str) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MOST_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
+MOST_BYTES = 256 << 20  # of a picture's file: four for each of its pixels
 
 _MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # all but the first three are refused
@@ -132,6 +133,8 @@ def opened(content: bytes) -> Image.Image:
     """
     from PIL import Image, UnidentifiedImageError
 
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own limit, which is above ours
         try:

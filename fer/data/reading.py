@@ -21,6 +21,7 @@ from fer.data.spool import Spool
 from fer.data.tally import Tally
 
 AHEAD = 3  # pieces in flight for each worker
+AHEAD_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -86,7 +87,7 @@ def survey(
         tally = Tally(progress.consume)
         forms: dict[str, None] = {}
         before = total
-        for form, block, print_ in ordered(pool, work, sources.pieces(path, tally), AHEAD * workers):
+        for form, block, print_ in ordered(pool, work, sources.pieces(path, tally), AHEAD * workers, sources.size):
             if form not in forms:
                 forms[form] = None
                 progress.say(f"Reading {form}")
@@ -116,17 +117,34 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def ordered(
-    pool: concurrent.futures.Executor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
+    pool: concurrent.futures.Executor,
+    work: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    ahead: int,
+    size: Callable[[_Item], int] = lambda _: 0,
 ) -> Iterator[_Result]:
-    """`map` over a pool, in order, that takes no more than `ahead` items before their results are wanted."""
-    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    """Maps over a pool, in order, and takes few items before their results are wanted.
+
+    Args:
+      pool: computes `work(item)`.
+      work: what is mapped.
+      items: its arguments.
+      ahead: items taken at most.
+      size: bytes of an item. No item is taken while those that were have more than `AHEAD_BYTES`.
+    """
+    waiting: collections.deque[tuple[concurrent.futures.Future, int]] = collections.deque()
+    held = 0
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
+            waiting.append((pool.submit(work, item), size(item)))
+            held += waiting[-1][1]
+            del item
+            while waiting and (len(waiting) >= ahead or held > AHEAD_BYTES):
+                future, freed = waiting.popleft()
+                held -= freed
+                yield future.result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
-        for future in waiting:
+        for future, _ in waiting:
             future.cancel()

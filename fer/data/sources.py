@@ -43,7 +43,7 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
             if found not in ("", FOLDERS):
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
             found = FOLDERS
-            batch.append(Picture(member.name, member.path, b"".join(member.chunks()), opened))
+            batch.append(Picture(member.name, member.path, member.content(folders.MOST_BYTES), opened))
             held += len(batch[-1].content)
             if len(batch) == PICTURES or held >= PICTURE_BYTES:
                 yield Pictures(tuple(batch))
@@ -52,6 +52,13 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
         yield Pictures(tuple(batch))
     if not found:
         raise UserError(f"{path} holds neither a table with a column pixels nor JPEG or PNG pictures.")
+
+
+def size(piece: Piece) -> int:
+    """Returns the bytes of a piece."""
+    if isinstance(piece, Pictures):
+        return sum(len(picture.content) for picture in piece.pictures)
+    return len(piece.text)
 
 
 def form(piece: Piece) -> str:

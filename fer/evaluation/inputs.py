@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from fer import files
-from fer.data import folders, sources, table
+from fer.data import containers, folders, sources, table
 from fer.data.pixels import SIDE
 from fer.data.tally import Tally
 from fer.errors import UserError
@@ -23,7 +23,6 @@ from fer.evaluation.picture_spool import PictureSpool, Spooled
 
 STANDARD_INPUT = "-"
 FACES = ("auto", "find", "whole")  # what a picture holds; see `read`
-MOST_BYTES = 256 << 20  # read from standard input
 
 
 class Photo(NamedTuple):
@@ -103,20 +102,21 @@ def _pieces(path: str) -> Iterable[sources.Piece]:
     if tf.io.gfile.isdir(path):
         return sources.pieces(path, Tally())
     name = os.path.basename(path)
+    containers.check_file(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             if not folders.is_picture(name, file.read(len(b"\x89PNG\r\n\x1a\n"))):
                 return sources.pieces(path, Tally())
             file.seek(0)
-            return [sources.Pictures((folders.Picture(path, name, file.read()),))]
+            return [sources.Pictures((folders.Picture(path, name, file.read(folders.MOST_BYTES + 1)),))]
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
 
 
 def _standard_input() -> folders.Picture:
-    content = sys.stdin.buffer.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise UserError(f"Standard input holds more than {MOST_BYTES:,} bytes: --input=- reads one picture.")
+    content = sys.stdin.buffer.read(folders.MOST_BYTES + 1)
+    if len(content) > folders.MOST_BYTES:
+        raise UserError(f"Standard input holds more than {folders.MOST_BYTES:,} bytes: --input=- reads one picture.")
     if not folders.is_picture("", content):
         raise UserError("Standard input is no JPEG or PNG: --input=- reads the bytes of one picture.")
     return folders.Picture("standard input", "stdin", content)

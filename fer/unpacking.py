@@ -1,0 +1,37 @@
+"""Bounds on what compressed data may unpack to: a decompression bomb ends in a sentence, not in a full memory."""
+
+from __future__ import annotations
+
+FREE = 64 << 20  # bytes that any file may unpack to
+RATIO = 100  # times its own size that a larger one may unpack to; FER-2013's CSV has 4, zeros in one layer have 1,000
+ADVICE = "if the content is meant, unpack it and name the folder"
+
+
+class LimitError(Exception):
+    """Data goes beyond a bound. The text follows the name of the file in a message, and says what to do."""
+
+
+class Budget:
+    """Counts the bytes that a file unpacks to, over all layers and members."""
+
+    def __init__(self, packed: int):
+        """Sets the bound.
+
+        Args:
+          packed: bytes of the file itself.
+        """
+        self._most = max(FREE, RATIO * packed)
+        self._packed, self._unpacked = packed, 0
+
+    def take(self, count: int) -> None:
+        """Counts some bytes.
+
+        Raises:
+          LimitError: there are more than the bound.
+        """
+        self._unpacked += count
+        if self._unpacked > self._most:
+            raise LimitError(
+                f"has {self._packed:,} bytes and unpacks to more than {self._most:,}, as decompression bombs do: "
+                f"{ADVICE}."
+            )
