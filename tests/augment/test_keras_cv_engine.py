@@ -1,11 +1,13 @@
-"""KerasCV behind our call, and both engines against each other where they define the same."""
+"""KerasCV behind our call, and both engines against each other where they define the same.
 
-import keras_cv
+Importing KerasCV takes a second or more, so it is imported where a test uses it.
+"""
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import geometry, keras_cv_engine, mixing, policy
+from fer.augment import geometry, mixing, policy
 from fer.augment.draws import Draws
 from fer.errors import UserError
 
@@ -16,7 +18,7 @@ TARGETS = np.eye(7, dtype=np.float32)[np.arange(COUNT) % 7]
 DRAWS = Draws(tf.constant([1, 2]), tf.range(COUNT), COUNT)
 
 
-@pytest.fixture(params=["float32", "mixed_float16"])
+@pytest.fixture(params=[pytest.param("float32", marks=pytest.mark.extended), "mixed_float16"])
 def precision(request):
     tf.keras.mixed_precision.set_global_policy(request.param)
     yield request.param
@@ -33,6 +35,8 @@ def augmented(text: str, faces=FACES, targets=TARGETS) -> tuple[tf.Tensor, tf.Te
 
 
 def test_the_policy_knows_what_the_engine_has():
+    from fer.augment import keras_cv_engine
+
     assert set(policy.KERAS_CV) == set(keras_cv_engine.LAYERS)
 
 
@@ -85,6 +89,8 @@ def test_both_engines_mix_images_and_targets_in_one_proportion(engine, text):
 
 @pytest.mark.parametrize("name", ["autocontrast", "equalize", "posterize", "solarize"])
 def test_tone_agrees_with_keras_cv_within_one_grey_level(name):
+    import keras_cv
+
     theirs = {
         "autocontrast": lambda: keras_cv.layers.AutoContrast(value_range=(0, 255)),
         "equalize": lambda: keras_cv.layers.Equalization(value_range=(0, 255)),
@@ -111,6 +117,8 @@ def test_sharpness_agrees_with_tensorflow_addons_within_one_grey_level(tfa):
 
 
 def test_mixup_agrees_with_keras_cvs_formula():
+    import keras_cv
+
     share = tf.constant(RANDOM.random([COUNT, 1, 1, 1]), tf.float32)
     ours, targets = mixing.mix(FACES, TARGETS, share)
     layer = keras_cv.layers.MixUp(dtype="float32")
