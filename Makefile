@@ -51,9 +51,9 @@ test-all: test
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "extended and not slow"
 	@if .ci/next-python; then $(MAKE) test-next-fast; else echo "TensorFlow 2.21 was not tested."; fi
 
-# Every backbone of the registry: builds it, trains it a step, saves and loads it. Takes minutes and 8 GiB.
+# All tests of the models. Builds every backbone, trains it a step, saves and loads it. Takes minutes and 8 GiB.
 test-models: install
-	$(PYTHON) -m pytest -m slow tests/models
+	$(PYTHON) -m pytest -m "" tests/models
 
 # A hundred thousand mutated tables, and archives, votes and pictures, against a reader of plain Python.
 fuzz: install

@@ -1,6 +1,5 @@
 """Every backbone of the registry: it builds, trains, survives its file, and sees the pixels that it should."""
 
-import keras_cv
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,10 +9,10 @@ from fer.models import blocks, classifier, dropout, finetuning, heads, keras_cv_
 from fer.models.pixels import NORMALIZATIONS
 
 FACES = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
-# A quick one of each file or family; `make test-models` takes the others.
-QUICK = [
-    "compact_s",
-    "mini_xception",
+# Cheap ones, which each `make test` builds; of each file or family one of the `EXTENDED`, for `make test-all`; the
+# others are for `make test-models`.
+CHEAP = ["tiny", "compact_s", "mini_xception"]
+EXTENDED = [
     "googlenet",
     "googlenet_lrn",
     "resnet18",
@@ -28,11 +27,16 @@ QUICK = [
 ALL = [*registry.BACKBONES, *(f"keras_cv/{name}" for name in keras_cv_presets.PRESETS)]
 
 
-def marked(names: list) -> list:
-    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def extended(*values) -> object:
+    """Returns parameters of a test that `make test-all` runs, because it builds large networks."""
+    return pytest.param(*values, marks=pytest.mark.extended)
 
 
-@pytest.mark.parametrize("name", marked(ALL))
+def marked(name: str) -> object:
+    return name if name in CHEAP else extended(name) if name in EXTENDED else pytest.param(name, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", map(marked, ALL))
 def test_it_makes_a_step_and_survives_its_file(name, tmp_path):
     tf.keras.backend.clear_session()
     # At 32 pixels, features of 1x1 leave BatchNormalization two values a channel, and gradients explode.
@@ -65,7 +69,7 @@ def _holds_no_hidden_chance(model: tf.keras.Model) -> None:
 
 def _is_divided_into_groups(model: tf.keras.Model, settings: Model) -> None:
     order = finetuning.groups(model, settings)
-    assert len({group.name for group in order}) == len(order) >= 6
+    assert len({group.name for group in order}) == len(order) >= (3 if settings.name == "tiny" else 6)
     grouped = [id(weight) for group in order for weight in group.variables]
     assert sorted(grouped) == sorted(id(weight) for weight in model.weights)
     assert [group.depth for group in order] == list(range(len(order) - 1, -1, -1))
@@ -73,7 +77,7 @@ def _is_divided_into_groups(model: tf.keras.Model, settings: Model) -> None:
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("resnet18", 11_689_512), ("efficientnet_lite0", 4_652_008), ("googlenet_lrn", 6_998_552)],
+    [("resnet18", 11_689_512), extended("efficientnet_lite0", 4_652_008), extended("googlenet_lrn", 6_998_552)],
 )
 def test_parameters_are_those_published(name, parameters):
     """With ImageNet's 1000 classes, trained ones only; GoogLeNet's of Caffe's model without auxiliary heads."""
@@ -86,8 +90,10 @@ def test_mini_xception_has_the_parameters_of_its_authors():
     assert classifier.build(Model(name="mini_xception"), "float32").count_params() == 58_423
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet18_v2", "efficientnetv2_b0"])
+@pytest.mark.parametrize("name", ["resnet18", extended("resnet18_v2"), extended("efficientnetv2_b0")])
 def test_presets_of_keras_cv_have_the_parameters_that_it_states(name):
+    import keras_cv  # takes a second or more, which other tests need not spend
+
     kind = getattr(keras_cv.models, keras_cv_presets.PRESETS[name].kind)
     stated = kind.presets[name]["metadata"]["params"]
     assert keras_cv_presets.build(name, 32, 3).count_params() == stated
@@ -100,11 +106,11 @@ def features(model: tf.keras.Model) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "application", "preprocess"),
     [
-        ("efficientnet_b0", "EfficientNetB0", lambda rgb: rgb),
-        ("efficientnet_v2_b0", "EfficientNetV2B0", lambda rgb: rgb),
-        ("mobilenet_v3_small", "MobileNetV3Small", lambda rgb: rgb),
-        ("convnext_tiny", "ConvNeXtTiny", lambda rgb: rgb),
-        ("mobilenet_v2", "MobileNetV2", tf.keras.applications.mobilenet_v2.preprocess_input),
+        extended("efficientnet_b0", "EfficientNetB0", lambda rgb: rgb),
+        extended("efficientnet_v2_b0", "EfficientNetV2B0", lambda rgb: rgb),
+        extended("mobilenet_v3_small", "MobileNetV3Small", lambda rgb: rgb),
+        extended("convnext_tiny", "ConvNeXtTiny", lambda rgb: rgb),
+        extended("mobilenet_v2", "MobileNetV2", tf.keras.applications.mobilenet_v2.preprocess_input),
         ("vgg16", "VGG16", tf.keras.applications.vgg16.preprocess_input),
     ],
 )
@@ -121,6 +127,7 @@ def test_pixels_are_normalised_as_keras_own_model_does(name, application, prepro
     np.testing.assert_allclose(features(ours), reference(preprocess(rgb)), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.extended
 def test_efficientnet_from_random_weights_sees_normalised_pixels():
     """The trap: without ImageNet's weights Keras' own network leaves pixels in [0, 1]."""
     model = classifier.build(Model(name="efficientnet_b0", image_size=48), "float32")
@@ -130,7 +137,14 @@ def test_efficientnet_from_random_weights_sees_normalised_pixels():
 
 
 @pytest.mark.parametrize(
-    ("name", "side"), [("mobilenet", 48), ("resnet50", 48), ("efficientnet_b0", 47), ("efficientnet_lite0", 48)]
+    ("name", "side"),
+    [
+        ("vgg16", 32),
+        extended("mobilenet", 48),
+        extended("resnet50", 48),
+        extended("efficientnet_b0", 47),
+        extended("efficientnet_lite0", 48),
+    ],
 )
 def test_summed_stem_kernels_give_what_three_channels_give(name, side):
     """Also at the border, where zeros are padded after the normalisation, and with means that differ by channel."""
@@ -148,21 +162,31 @@ def test_the_configs_names_of_normalisations_are_those_there_are():
     assert tuple(NORMALIZATIONS) == PIXELS
 
 
-def test_a_network_can_be_cut_after_a_block():
-    whole = classifier.build(Model(name="inception_v3", image_size=96), "float32")
-    part = classifier.build(Model(name="inception_v3", image_size=96, cut="mixed8"), "float32")
-    assert classifier.backbone_of(part).output_shape[-1] == 1280
-    names = [block.name for block in blocks.blocks(classifier.backbone_of(whole), r"(mixed\d+)")]
-    assert names == [f"mixed{number}" for number in range(11)]
+@pytest.mark.parametrize(
+    ("name", "size", "cut", "channels", "blocks_before", "blocks_after"),
+    [
+        ("tiny", 24, "half", 8, ["half"], ["quarter"]),
+        extended("inception_v3", 96, "mixed8", 1280, [f"mixed{n}" for n in range(9)], ["mixed9", "mixed10"]),
+    ],
+)
+def test_a_network_can_be_cut_after_a_block(name, size, cut, channels, blocks_before, blocks_after):
+    whole = classifier.build(Model(name=name, image_size=size), "float32")
+    part = classifier.build(Model(name=name, image_size=size, cut=cut), "float32")
+    assert classifier.backbone_of(part).output_shape[-1] == channels
+    for model, expected in ((whole, blocks_before + blocks_after), (part, blocks_before)):
+        found = blocks.blocks(classifier.backbone_of(model), registry.backbone(name).ends)
+        assert [block.name for block in found] == expected
     assert part.count_params() < whole.count_params()
 
 
+@pytest.mark.extended
 def test_a_network_can_be_cut_after_a_stem_that_is_a_network_itself():
     model = classifier.build(Model(name="convnext_tiny", image_size=64, cut="stem"), "float32")
     assert classifier.backbone_of(model).output_shape[1:] == (16, 16, 96)
     assert model(FACES).shape == (2, 7)
 
 
+@pytest.mark.extended
 def test_googlenets_auxiliary_heads_are_seen_in_training_only():
     model = classifier.build(Model(name="googlenet", image_size=64, auxiliary_heads=True), "float32")
     assert model(FACES).shape == (2, 7)

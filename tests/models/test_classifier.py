@@ -1,20 +1,36 @@
 """What every classifier promises, whatever its backbone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
-from fer.models import classifier, dropout
+from fer.models import classifier, dropout, registry
+from tests.marks import needs_bfloat16
+
+layers = tf.keras.layers
 
 FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
-SMALL = {"compact": 24, "efficientnet_b0": 32, "inception_v3": 75}
+TINY = Model(name="tiny", image_size=24)
+LARGER = {"compact": 24, "efficientnet_b0": 32, "inception_v3": 75}  # name -> the smallest side in pixels
+SMALL = {"tiny": 24, **LARGER}
 
 
-@pytest.fixture(scope="module", params=sorted(SMALL))
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("tiny", "mixed_float16"),
+        pytest.param(("tiny", "mixed_bfloat16"), marks=needs_bfloat16),
+        *(pytest.param((name, "mixed_bfloat16"), marks=[needs_bfloat16, pytest.mark.extended]) for name in LARGER),
+    ],
+    ids=" ".join,
+)
 def model(request) -> tf.keras.Model:
-    return classifier.build(Model(name=request.param, image_size=SMALL[request.param]), "mixed_bfloat16")
+    name, precision = request.param
+    return classifier.build(Model(name=name, image_size=SMALL[name]), precision)
 
 
 def test_uint8_faces_become_seven_float32_logits(model):
@@ -44,29 +60,31 @@ def test_dropout_in_training_follows_from_the_seed_alone(model):
     assert (logits(1) != logits(2)).any()
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"]
+)
 def test_logits_are_float32_and_weights_are_too(precision):
-    model = classifier.build(Model(image_size=24), precision)
+    model = classifier.build(TINY, precision)
     assert model(FACES).dtype == tf.float32
     assert {weight.dtype for weight in model.weights} == {tf.float32}
-    hidden = {layer.compute_dtype for layer in model.get_layer("compact").layers if layer.weights}
+    hidden = {layer.compute_dtype for layer in model.get_layer("tiny").layers if layer.weights}
     assert hidden == {precision.replace("mixed_", "")}
 
 
 def test_the_global_precision_is_left_as_it_was():
-    classifier.build(Model(image_size=24), "mixed_bfloat16")
+    classifier.build(TINY, "mixed_bfloat16")
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
 
 def test_initial_weights_are_a_function_of_the_seed():
-    one, same, other = (classifier.build(Model(image_size=24), "float32", seed) for seed in (1, 1, 2))
+    one, same, other = (classifier.build(TINY, "float32", seed) for seed in (1, 1, 2))
     for weight, again in zip(one.get_weights(), same.get_weights()):
         np.testing.assert_array_equal(weight, again)
     assert any((weight != another).any() for weight, another in zip(one.get_weights(), other.get_weights()))
 
 
 def test_resizing_on_the_device_is_tf_image_resize():
-    model = classifier.build(Model(image_size=64), "float32")
+    model = classifier.build(Model(name="tiny", image_size=64), "float32")
     resized = tf.keras.Model(model.input, model.get_layer("pixels").output)(FACES)
     pixels = (FACES.astype(np.float32) - 129.5) / 65
     np.testing.assert_allclose(resized, tf.image.resize(pixels, [64, 64]), atol=1e-5)
@@ -78,11 +96,11 @@ def test_compact_has_about_two_million_parameters():
 
 def test_statistics_over_all_replicas_are_an_option():
     def synchronised(model: tf.keras.Model) -> set:
-        layers = model.get_layer("compact").layers
+        layers = model.get_layer("tiny").layers
         return {layer.synchronized for layer in layers if "bn" in layer.name}
 
-    assert synchronised(classifier.build(Model(image_size=24), "float32")) == {False}
-    assert synchronised(classifier.build(Model(image_size=24, sync_batch_norm=True), "float32")) == {True}
+    assert synchronised(classifier.build(TINY, "float32")) == {False}
+    assert synchronised(classifier.build(dataclasses.replace(TINY, sync_batch_norm=True), "float32")) == {True}
 
 
 @pytest.mark.parametrize(
@@ -91,23 +109,26 @@ def test_statistics_over_all_replicas_are_an_option():
         (Model(name="inception_v4"), "no model 'inception_v4'; the nearest is inception_v3"),
         (Model(name="inception_v3", image_size=48), "inception_v3 needs 75 or more"),
         (Model(name="keras_cv/efficientnetv2_x"), "the nearest is keras_cv/efficientnetv2_"),
-        (Model(name="compact", cut="eigth"), "cut names no block of compact: 'eigth'; the nearest is eighth"),
+        (Model(name="tiny", cut="quartr"), "cut names no block of tiny: 'quartr'; the nearest is quarter"),
         (Model(name="compact", auxiliary_heads=True), "auxiliary_heads is on; compact has none"),
         (
             Model(name="mini_xception", pooling="gem"),
             "pooling is gem, .* mini_xception pools logits",
         ),
-        (
+        pytest.param(
             Model(name="convnext_tiny", image_size=32, pooling="gem"),
             "pooling is gem, .* convnext_tiny ends with .*norm",
+            marks=pytest.mark.extended,
         ),
-        (
+        pytest.param(
             Model(name="convnext_tiny", image_size=32, cut="block3", pooling="gem"),
             "pooling is gem, .* convnext_tiny cut after block3 ends with .*, which may be negative",
+            marks=pytest.mark.extended,
         ),
-        (
+        pytest.param(
             Model(name="mobilenet_v2", image_size=32, cut="block_12", pooling="gem"),
             "pooling is gem, .* mobilenet_v2 cut after block_12 ends with block_12_add, which may be negative",
+            marks=pytest.mark.extended,
         ),
     ],
     ids=[
@@ -127,12 +148,63 @@ def test_a_model_that_cannot_be_built_is_named(model, said):
         classifier.build(model, "float32")
 
 
+def linear(x: tf.Tensor) -> tf.Tensor:
+    return layers.Conv2D(4, 1)(x)
+
+
+def activated(x: tf.Tensor) -> tf.Tensor:
+    return layers.ReLU()(linear(x))
+
+
+@pytest.mark.parametrize(
+    ("ends", "may_be_pooled"),
+    [
+        (activated, True),
+        (lambda x: layers.Conv2D(4, 1, activation="relu")(x), True),
+        (lambda x: layers.Multiply()([linear(x), activated(x)]), True),
+        (lambda x: layers.MaxPooling2D()(activated(x)), True),
+        (lambda x: layers.Concatenate()([activated(x), layers.AveragePooling2D(1)(activated(x))]), True),
+        (linear, False),
+        (lambda x: layers.BatchNormalization()(activated(x)), False),
+        (lambda x: layers.Add()([activated(x), linear(x)]), False),
+        (lambda x: layers.MaxPooling2D()(linear(x)), False),
+        (lambda x: layers.Concatenate()([activated(x), linear(x)]), False),
+    ],
+    ids=[
+        "an activation",
+        "within the layer",
+        "a product",
+        "pooled",
+        "parts",
+        "a convolution",
+        "a norm",
+        "a sum",
+        "a convolution, pooled",
+        "parts with one that is not",
+    ],
+)
+def test_features_are_pooled_by_a_power_only_where_an_activation_gave_them(ends, may_be_pooled, monkeypatch):
+    def build(side: int, channels: int) -> tf.keras.Model:
+        inputs = tf.keras.Input([side, side, channels])
+        return tf.keras.Model(inputs, ends(inputs), name="made_here")
+
+    monkeypatch.setitem(registry.BACKBONES, "tiny", dataclasses.replace(registry.BACKBONES["tiny"], build=build))
+    gem = dataclasses.replace(TINY, pooling="gem")
+    if may_be_pooled:
+        assert classifier.build(gem, "float32").output_shape == (None, 7)
+    else:
+        with pytest.raises(UserError, match=r"pooling is gem, .* tiny ends with .*, which may be negative"):
+            classifier.build(gem, "float32")
+
+
 @pytest.mark.parametrize(
     "model",
     [
         Model(name="vgg16", image_size=32, pooling="gem"),
-        Model(name="mobilenet_v3_small", image_size=32, pooling="gem"),
-        Model(name="inception_v3", image_size=75, cut="mixed3", pooling="gem"),
+        pytest.param(Model(name="mobilenet_v3_small", image_size=32, pooling="gem"), marks=pytest.mark.extended),
+        pytest.param(
+            Model(name="inception_v3", image_size=75, cut="mixed3", pooling="gem"), marks=pytest.mark.extended
+        ),
     ],
     ids=["within the layer, then pooled", "a product", "parts"],
 )

@@ -1,5 +1,7 @@
 """dlib's face network: what its own file says is what ours computes, and it can be trained from there."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,18 +13,24 @@ from fer.models.pixels import NORMALIZATIONS
 
 SIDE = 103  # the smallest; the rows and columns that dlib's sums pad are among its stages
 FACES = np.random.default_rng(0).integers(0, 256, (12, 48, 48, 1), dtype=np.uint8)
-SHAPES = [
-    tuple(layer.kernel.shape)
-    for layer in dlib_resnet.dlib_resnet(SIDE, 3).layers
-    if isinstance(layer, tf.keras.layers.Conv2D)
-]
+
+
+@functools.cache
+def network() -> tf.keras.Model:
+    """Returns the network, built once; the fixture `loaded` puts weights into it."""
+    return dlib_resnet.dlib_resnet(SIDE, 3)
+
+
+def shapes() -> list[tuple[int, ...]]:
+    """Returns the shapes of the network's kernels, in its order."""
+    return [tuple(layer.kernel.shape) for layer in network().layers if isinstance(layer, tf.keras.layers.Conv2D)]
 
 
 def random_convolutions() -> list[Convolution]:
     """Kernels as small as dlib's have become in training, and scales that make up for it."""
     random, shrunk = np.random.default_rng(1), 0.01
     made = []
-    for height, width, channels, filters in SHAPES:
+    for height, width, channels, filters in shapes():
         kernel = random.normal(0, shrunk / np.sqrt(height * width * channels), (height, width, channels, filters))
         bias, shift = random.normal(0, shrunk / 10, filters), random.normal(0, 0.1, filters)
         made.append(
@@ -66,9 +74,8 @@ def file(convolutions, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def loaded(file) -> tf.keras.Model:
-    model = dlib_resnet.dlib_resnet(SIDE, 3)
-    dlib_weights.load(model, file, FACES)
-    return model
+    dlib_weights.load(network(), file, FACES)
+    return network()
 
 
 def seen() -> np.ndarray:
@@ -117,7 +124,7 @@ def test_its_convolutions_outputs_have_variance_one(loaded):
 
 
 def test_the_file_is_read_in_its_order(file, convolutions):
-    for found, expected in zip(dlib_weights.read(file, SHAPES), convolutions):
+    for found, expected in zip(dlib_weights.read(file, shapes()), convolutions):
         for name in ("kernel", "bias", "scale", "shift"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
@@ -128,7 +135,7 @@ def test_a_file_that_ends_early_is_refused(file, tmp_path, keep, number):
     with open(file, "rb") as whole:
         short.write_bytes(whole.read(keep))
     with pytest.raises(UserError, match=rf"short\.dat is not dlib's .* or is damaged: .* for convolution {number}\."):
-        dlib_weights.read(str(short), SHAPES)
+        dlib_weights.read(str(short), shapes())
 
 
 def test_a_value_that_is_no_number_is_refused(convolutions, tmp_path):
@@ -136,9 +143,9 @@ def test_a_value_that_is_no_number_is_refused(convolutions, tmp_path):
     path = tmp_path / "nan.dat"
     path.write_bytes(as_dlib_writes(convolutions))
     with pytest.raises(UserError, match="for convolution 4"):
-        dlib_weights.read(str(path), SHAPES)
+        dlib_weights.read(str(path), shapes())
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"There is no weights file .*absent\.dat"):
-        dlib_weights.read(str(tmp_path / "absent.dat"), SHAPES)
+        dlib_weights.read(str(tmp_path / "absent.dat"), shapes())

@@ -1,20 +1,46 @@
 """Groups and freezing."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
-from fer.models import classifier, dropout, finetuning
+from fer.models import classifier, dropout, finetuning, registry
 
-SETTINGS = Model(name="compact_s", image_size=24)
+SETTINGS = Model(name="tiny", image_size=24)
 FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
 
 
 @pytest.fixture
 def model() -> tf.keras.Model:
     return classifier.build(SETTINGS, "float32")
+
+
+class Composite(tf.keras.layers.Layer):
+    """A layer that holds its BatchNormalization itself, as KerasCV's blocks do."""
+
+    def __init__(self, name: str):
+        super().__init__(name=name)
+        self.convolution = tf.keras.layers.Conv2D(4, 3)
+        self.norm = tf.keras.layers.BatchNormalization()
+
+    def call(self, inputs, training=None):
+        return self.norm(self.convolution(inputs), training=training)
+
+
+@pytest.fixture
+def composite(monkeypatch) -> None:
+    """The backbone `composite`, which is one Composite."""
+
+    def build(side: int, channels: int) -> tf.keras.Model:
+        inputs = tf.keras.Input([side, side, channels])
+        return tf.keras.Model(inputs, Composite(name="block")(inputs), name="composite")
+
+    entry = dataclasses.replace(registry.BACKBONES["tiny"], build=build, ends="(block)")
+    monkeypatch.setitem(registry.BACKBONES, "composite", entry)
 
 
 def trained(model: tf.keras.Model) -> set:
@@ -25,30 +51,38 @@ def trained(model: tf.keras.Model) -> set:
     }
 
 
-def test_groups_go_from_input_to_output(model):
-    names = [group.name for group in finetuning.groups(model, SETTINGS)]
+def test_groups_go_from_input_to_output():
+    settings = Model(name="compact_s", image_size=24)
+    names = [group.name for group in finetuning.groups(classifier.build(settings, "float32"), settings)]
     stages = ["stem", "half", "half_again", "quarter", "quarter_residual", "eighth", "eighth_residual"]
     assert names == [*stages, "head"]
 
 
 def test_the_head_alone_can_be_trained(model):
     finetuning.set_trainable(model, SETTINGS, "head", batch_norm=True)
-    assert [weight.shape.as_list() for weight in model.trainable_weights] == [[128, 7], [7]]
+    assert [weight.shape.as_list() for weight in model.trainable_weights] == [[16, 7], [7]]
 
 
 def test_the_last_blocks_can_be_trained_and_then_everything(model):
-    finetuning.set_trainable(model, SETTINGS, "eighth", batch_norm=True)
-    assert trained(model) == {"eighth", "eighth_residual", "head"}
-    finetuning.set_trainable(model, SETTINGS, "stem", batch_norm=True)
+    finetuning.set_trainable(model, SETTINGS, "quarter", batch_norm=True)
+    assert trained(model) == {"quarter", "head"}
+    finetuning.set_trainable(model, SETTINGS, "half", batch_norm=True)
     assert len(model.trainable_weights) == len(classifier.build(SETTINGS, "float32").trainable_weights)
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, Model(name="keras_cv/efficientnetv2_b0", image_size=32)], ids=["plain", "composite"]
+    ("settings", "first"),
+    [
+        (SETTINGS, "half"),
+        (Model(name="composite", image_size=24), "block"),
+        pytest.param(Model(name="keras_cv/efficientnetv2_b0", image_size=32), "stem", marks=pytest.mark.extended),
+    ],
+    ids=["plain", "composite", "composite of KerasCV"],
 )
-def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings):
+@pytest.mark.usefixtures("composite")
+def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings, first):
     model = classifier.build(settings, "float32")
-    finetuning.set_trainable(model, settings, "stem", batch_norm=False)
+    finetuning.set_trainable(model, settings, first, batch_norm=False)
     assert not [weight.name for weight in model.trainable_weights if "gamma" in weight.name or "beta" in weight.name]
     before = [weight.numpy() for weight in model.non_trainable_weights]
     with dropout.drawn_from(tf.constant([0, 0]), tf.range(4), 4):
@@ -60,9 +94,9 @@ def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings):
 def test_frozen_batch_norm_on_a_gpu_computes_the_same_by_plain_operations(monkeypatch):
     """There the gradient of the fused operation is refused in a deterministic run."""
     fused, plain = (classifier.build(SETTINGS, "float32") for _ in range(2))
-    finetuning.set_trainable(fused, SETTINGS, "stem", batch_norm=False)
+    finetuning.set_trainable(fused, SETTINGS, "half", batch_norm=False)
     monkeypatch.setattr(finetuning.tf.config, "list_logical_devices", lambda kind: ["one"])
-    finetuning.set_trainable(plain, SETTINGS, "stem", batch_norm=False)
+    finetuning.set_trainable(plain, SETTINGS, "half", batch_norm=False)
     of_kind = [part for part in plain.submodules if isinstance(part, tf.keras.layers.BatchNormalization)]
     assert of_kind
     assert not any(part.fused for part in of_kind)
@@ -72,5 +106,5 @@ def test_frozen_batch_norm_on_a_gpu_computes_the_same_by_plain_operations(monkey
 
 
 def test_an_unknown_group_is_named(model):
-    with pytest.raises(UserError, match="no group of layers 'eigth'; the nearest is eighth"):
-        finetuning.set_trainable(model, SETTINGS, "eigth", batch_norm=True)
+    with pytest.raises(UserError, match="no group of layers 'quartr'; the nearest is quarter"):
+        finetuning.set_trainable(model, SETTINGS, "quartr", batch_norm=True)

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from fer.config import POOLINGS, Model
-from fer.models import classifier, heads
+from fer.models import classifier, dropout, heads
+from tests.marks import needs_bfloat16
 
 FEATURES = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)
 BY_HAND = {
@@ -23,11 +24,27 @@ def test_pooling_is_what_its_formula_says(pooling):
     np.testing.assert_allclose(model(FEATURES), BY_HAND[pooling], rtol=1e-5)
 
 
-def test_the_power_of_the_generalised_mean_is_learned_also_from_zeros():
-    model = classifier.build(Model(pooling="gem", image_size=24), "mixed_bfloat16")
+@pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=needs_bfloat16)])
+def test_the_power_of_the_generalised_mean_is_learned_also_from_zeros(precision):
+    model = classifier.build(Model(name="tiny", pooling="gem", image_size=24), precision)
     power = model.get_layer("pool").power
     faces = np.zeros([2, 48, 48, 1], np.uint8)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.square(model(faces)))
     assert power.dtype == tf.float32
     assert np.isfinite(tape.gradient(loss, power).numpy())
+
+
+def test_auxiliary_heads_give_logits_in_training_only_and_their_losses_count_less():
+    inputs = tf.keras.Input([12, 12, 4])
+    main = heads.classified(inputs, "avg", 0.0, class_maps=False)
+    model = heads.WithAuxiliaries(inputs, [main, *(heads.auxiliary(inputs, number) for number in (1, 2))])
+    features = np.random.default_rng(0).random((2, 12, 12, 4)).astype(np.float32)
+    assert model(features).shape == (2, 7)
+    with dropout.drawn_from(tf.constant([0, 0]), tf.range(2), 2):
+        outputs = model(features, training=True)
+    assert [output.shape for output in outputs] == [(2, 7)] * 3
+    mean = [tf.reduce_mean(output, axis=1).numpy() for output in outputs]
+    summed = heads.losses(outputs, lambda logits: tf.reduce_mean(logits, axis=1)).numpy()
+    np.testing.assert_allclose(summed, mean[0] + 0.3 * (mean[1] + mean[2]), rtol=1e-5)
+    np.testing.assert_array_equal(heads.main_logits(outputs), outputs[0])

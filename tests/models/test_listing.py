@@ -6,6 +6,7 @@ from fer.config import Model
 from fer.models import classifier, listing, registry
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("name", "published"), [("mobilenet", 569e6), ("resnet18", 1.8e9), ("efficientnet_b0", 390e6)])
 def test_multiply_adds_are_those_published(name, published):
     model = classifier.build(Model(name=name), "float32")

@@ -1,9 +1,12 @@
 """Pretrained weights: from Keras' cache, from files, from the real ones where they are at hand."""
 
+import dataclasses
 import pathlib
 import re
 import sys
 import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,37 +32,92 @@ def features(model: tf.keras.Model) -> np.ndarray:
     return tf.keras.Model(model.input, model.get_layer("pool").input)(FACES).numpy()
 
 
-@pytest.fixture(scope="module")
-def mobilenet() -> tf.keras.Model:
+class Donor(NamedTuple):
+    """A network as published, with weights, and how it is given faces."""
+
+    name: str  # of the backbone in the registry
+    network: tf.keras.Model
+    preprocess: Callable[[tf.Tensor], tf.Tensor]  # grey in [0, 255], float32 [B, h, w, 1], to what the network takes
+
+    def features(self, side: int) -> np.ndarray:
+        return self.network(self.preprocess(tf.image.resize(FACES, [side, side]))).numpy()
+
+
+def tiny_donor() -> Donor:
+    """Returns the backbone `tiny` with random weights, those of its normalisation included."""
+    network, random = registry.backbone("tiny").build(32, 1), np.random.default_rng(3)
+    network.set_weights([random.uniform(0.5, 1, weight.shape).astype(np.float32) for weight in network.weights])
+    return Donor("tiny", network, lambda grey: (grey - 129.5) / 65)
+
+
+def mobilenet_donor() -> Donor:
     tf.keras.utils.set_random_seed(3)
-    return tf.keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3))
+    network = tf.keras.applications.MobileNet(include_top=False, weights=None, input_shape=(32, 32, 3))
+    preprocess = tf.keras.applications.mobilenet.preprocess_input
+    return Donor("mobilenet", network, lambda grey: preprocess(np.repeat(grey, 3, axis=-1)))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Donor:
+    return tiny_donor()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[tiny_donor, pytest.param(mobilenet_donor, marks=pytest.mark.extended)],
+    ids=["tiny", "mobilenet"],
+)
+def donor(request) -> Donor:
+    return request.param()
 
 
 @pytest.mark.parametrize(
     "kind", ["get_weights.npz", "unnamed.npz", "weights.h5", "layers.weights.h5", "model.keras", "by_layer.npz"]
 )
-def test_a_file_of_any_kind_gives_the_networks_features(mobilenet, tmp_path, kind):
-    path = str(tmp_path / kind)
+def test_a_file_of_any_kind_gives_the_networks_features(donor, tmp_path, kind):
+    path, network = str(tmp_path / kind), donor.network
     if kind == "get_weights.npz":
-        np.savez(path, **{f"{place:03d}": array for place, array in enumerate(mobilenet.get_weights())})
+        np.savez(path, **{f"{place:03d}": array for place, array in enumerate(network.get_weights())})
     elif kind == "unnamed.npz":
-        np.savez(path, *mobilenet.get_weights())
+        np.savez(path, *network.get_weights())
     elif kind == "by_layer.npz":
-        arrays = {f"{x.name}/{i}": w for x in mobilenet.layers for i, w in enumerate(x.get_weights())}
+        arrays = {f"{x.name}/{i}": w for x in network.layers for i, w in enumerate(x.get_weights())}
         np.savez(path, **arrays, **{"old_head/0": np.zeros([3, 3])})
     elif kind == "model.keras":
-        mobilenet.save(path)
+        network.save(path)
     else:
-        mobilenet.save_weights(path)
-    rgb = np.repeat(tf.image.resize(FACES, [32, 32]), 3, axis=-1)
-    expected = mobilenet(tf.keras.applications.mobilenet.preprocess_input(rgb))
-    model = loaded(name="mobilenet", image_size=32, weights=path)
-    np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4)
+        network.save_weights(path)
+    expected = donor.features(32)
+    model = loaded(name=donor.name, image_size=32, weights=path)
+    np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
-def test_layers_that_keras_numbers_are_found_whatever_was_built_before(tmp_path):
+def numbered(side: int, channels: int) -> tf.keras.Model:
+    """Builds a network whose layers Keras names, by its count of the layers in the process."""
+    layers = tf.keras.layers
+    x = inputs = tf.keras.Input([side, side, channels])
+    for width in (4, 8, 16):
+        x = layers.BatchNormalization()(layers.Conv2D(width, 3, use_bias=False)(x))
+    return tf.keras.Model(inputs, layers.ReLU()(x), name="numbered")
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "preprocess"),
+    [
+        ("numbered", 24, lambda grey: (grey - 129.5) / 65),
+        pytest.param(
+            "inception_v3",
+            75,
+            lambda grey: tf.keras.applications.inception_v3.preprocess_input(np.repeat(grey, 3, axis=-1)),
+            marks=pytest.mark.extended,
+        ),
+    ],
+)
+def test_layers_that_keras_numbers_are_found_whatever_was_built_before(name, side, preprocess, tmp_path, monkeypatch):
     """In a process of its own the first is conv2d, and here the donor's are numbered after the classifier's."""
-    source = tf.keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(75, 75, 3))
+    monkeypatch.setitem(registry.BACKBONES, "numbered", dataclasses.replace(registry.BACKBONES["tiny"], build=numbered))
+    chosen = registry.backbone(name)
+    source = chosen.build(side, chosen.channels)
     path = str(tmp_path / "fresh.npz")
     weighted = [layer for layer in source.layers if layer.weights]
     named = [re.fullmatch(r"(conv2d|batch_normalization)_?([0-9]*)", layer.name).groups() for layer in weighted]
@@ -69,23 +127,31 @@ def test_layers_that_keras_numbers_are_found_whatever_was_built_before(tmp_path)
         for index, array in enumerate(layer.get_weights()):
             arrays[f"{family}_{place}/{index}" if place else f"{family}/{index}"] = array
     np.savez(path, **arrays)
-    model = loaded(name="inception_v3", image_size=75, weights=path)
-    rgb = np.repeat(tf.image.resize(FACES, [75, 75]), 3, axis=-1)
-    expected = source(tf.keras.applications.inception_v3.preprocess_input(rgb)).numpy()
+    model = loaded(name=name, image_size=side, weights=path)
+    expected = Donor(name, source, preprocess).features(side)
     np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_a_whole_classifier_of_ours_is_taken_with_its_head(tmp_path):
     path = str(tmp_path / "w.npz")
-    source = classifier.build(Model(name="compact_s", image_size=24), "float32", seed=1)
+    source = classifier.build(Model(name="tiny", image_size=24), "float32", seed=1)
     weights.save(source.weights, path)
-    model = loaded(name="compact_s", image_size=24, weights=path)
+    model = loaded(name="tiny", image_size=24, weights=path)
     np.testing.assert_array_equal(model(FACES), source(FACES))
 
 
-def test_imagenet_comes_through_keras_cache(mobilenet, tmp_path, monkeypatch):
+def test_imagenets_weights_are_those_of_the_network_that_the_registry_names(tiny, monkeypatch):
+    entry = dataclasses.replace(registry.BACKBONES["tiny"], imagenet=lambda side: {32: tiny.network}[side])
+    monkeypatch.setitem(registry.BACKBONES, "tiny", entry)
+    expected = tiny.features(32)
+    found = features(loaded(name="tiny", image_size=32, weights="imagenet"))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.extended
+def test_imagenet_comes_through_keras_cache(tmp_path, monkeypatch):
     path = str(tmp_path / "cached.h5")
-    mobilenet.save_weights(path)
+    mobilenet_donor().network.save_weights(path)
     monkeypatch.setattr(data_utils, "get_file", lambda *arguments, **named: path)
     one = loaded(name="mobilenet", image_size=32, weights="imagenet")
     other = loaded(name="mobilenet", image_size=32, weights=path)
@@ -99,21 +165,21 @@ def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(data_utils, "get_file", failing)
     with pytest.raises(UserError) as caught:
-        loaded(name="resnet50", image_size=32, weights="imagenet")
-    name = "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        loaded(name="vgg16", image_size=32, weights="imagenet")
+    name = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     assert f"put it at {tmp_path}/.keras/models/{name}" in str(caught.value)
-    assert f"fetch https://storage.googleapis.com/tensorflow/keras-applications/resnet/{name}" in str(caught.value)
+    assert f"fetch https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{name}" in str(caught.value)
 
 
 def test_imagenet_is_refused_where_there_is_none():
-    with pytest.raises(UserError, match="not published for resnet18"):
-        loaded(name="resnet18", image_size=32, weights="imagenet")
+    with pytest.raises(UserError, match="not published for tiny"):
+        loaded(name="tiny", image_size=32, weights="imagenet")
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5", "keras"])
 def test_another_architectures_file_names_what_differs(tmp_path, kind):
     path = str(tmp_path / f"other.{kind}")
-    other = registry.backbone("vgg16").build(32, 3)
+    other = registry.backbone("compact_s").build(32, 1)
     if kind == "npz":
         np.savez(path, **{f"{place:03d}": array for place, array in enumerate(other.get_weights())})
     elif kind == "h5":
@@ -121,27 +187,27 @@ def test_another_architectures_file_names_what_differs(tmp_path, kind):
     else:
         other.save(path)
     with pytest.raises(UserError, match=rf"other\.{kind}"):
-        loaded(name="mobilenet", image_size=32, weights=path)
+        loaded(name="tiny", image_size=32, weights=path)
 
 
 @pytest.mark.parametrize("name", ["absent.npz", "absent.h5", "absent.keras"])
 def test_an_absent_file_is_named(name, tmp_path):
     with pytest.raises(UserError, match=f"There is no weights file .*{name}"):
-        loaded(name="mobilenet", image_size=32, weights=str(tmp_path / name))
+        loaded(name="tiny", image_size=32, weights=str(tmp_path / name))
 
 
-def test_pickles_and_descriptions_of_models_are_never_run(mobilenet, tmp_path):
+def test_pickles_and_descriptions_of_models_are_never_run(tiny, tmp_path):
     """Of a .keras archive only the arrays are read: a description that cannot be understood does no harm."""
     good, odd = tmp_path / "good.keras", tmp_path / "odd.keras"
-    mobilenet.save(good)
+    tiny.network.save(good)
     with zipfile.ZipFile(good) as source, zipfile.ZipFile(odd, "w") as target:
         for entry in source.namelist():
             target.writestr(entry, b"{}" if entry == "config.json" else source.read(entry))
-    model = loaded(name="mobilenet", image_size=32, weights=str(odd))
-    np.testing.assert_array_equal(features(model), features(loaded(name="mobilenet", image_size=32, weights=str(good))))
+    model = loaded(name="tiny", image_size=32, weights=str(odd))
+    np.testing.assert_array_equal(features(model), features(loaded(name="tiny", image_size=32, weights=str(good))))
     np.savez(tmp_path / "pickled.npz", np.array([{"never": "unpickled"}], dtype=object))
     with pytest.raises(UserError, match=r"pickled\.npz"):
-        loaded(name="mobilenet", image_size=32, weights=str(tmp_path / "pickled.npz"))
+        loaded(name="tiny", image_size=32, weights=str(tmp_path / "pickled.npz"))
 
 
 def real(name: str) -> str:
@@ -150,6 +216,7 @@ def real(name: str) -> str:
     return str(REAL / name)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("grey", ["repeat", "sum"])
 @pytest.mark.parametrize(
     ("name", "side", "pixels", "file", "application", "preprocess"),
@@ -179,6 +246,7 @@ def test_real_weights_give_what_keras_gives(name, side, pixels, file, applicatio
     np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.extended
 def test_real_efficientnet_lite0_gives_what_its_layers_give_by_hand():
     path = real("efficientnet_lite0_imagenet.npz")
     with np.load(path) as archive:
