@@ -64,16 +64,32 @@ def test_a_low_precision_network_still_gets_a_float32_softmax(model, faces):
     np.testing.assert_allclose(probabilities(halves, faces).sum(axis=1), 1.0, atol=1e-6)
 
 
+def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=inference.BATCH_TOLERANCE)
+
+
 @pytest.mark.parametrize("tta", inference.TTA)
-def test_a_face_alone_gets_the_bits_that_it_gets_among_others(model, faces, tta):
+def test_a_face_alone_gets_what_it_gets_among_others(model, faces, tta):
     together = probabilities(model, faces, tta=tta)
+    compute = inference.predictor([model], batch_size=8, tta=tta)
     for index in (0, 7, 20):
-        np.testing.assert_array_equal(probabilities(model, faces[index : index + 1], tta=tta)[0], together[index])
+        assert_same(compute(faces[index : index + 1], lambda count: None)[0], together[index])
 
 
-def test_order_does_not_change_a_bit(model, faces):
+def test_order_changes_no_more_than_rounding(model, faces):
     order = np.random.default_rng(1).permutation(len(faces))
-    np.testing.assert_array_equal(probabilities(model, faces[order]), probabilities(model, faces)[order])
+    assert_same(probabilities(model, faces[order]), probabilities(model, faces)[order])
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_batch_size_changes_no_more_than_rounding(model, faces, batch_size):
+    assert_same(inference.predict([model], faces, batch_size).probabilities, probabilities(model, faces))
+
+
+def test_other_faces_in_the_batch_do_not_change_a_bit(model, faces):
+    others = 255 - faces
+    others[::4] = faces[::4]  # at the same positions, beside other faces
+    np.testing.assert_array_equal(probabilities(model, others)[::4], probabilities(model, faces)[::4])
 
 
 def test_flip_is_the_mean_of_a_face_and_its_mirror_image(model, faces):
