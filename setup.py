@@ -56,6 +56,7 @@ setup(
         f"tensorflow-addons>=0.23,<0.24{OLD}",
         f"tensorflow-metadata<1.17{OLD}",
         f"numpy>=1.23,<2{OLD}",
+        f"pyarrow>=14,<26{OLD}",  # of tensorflow-datasets, a dependency of KerasCV; from 26 on it needs NumPy 2
         f"tensorflow>=2.21,<2.22{NEW}",
         f"tensorboard>=2.20,<3{NEW}",  # no longer a dependency of TensorFlow's
         f"tf-keras>=2.21,<2.22{NEW}",

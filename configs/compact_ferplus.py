@@ -1,7 +1,7 @@
-"""compact, taught by the ten votes of FER+ (Barsoum et al. 2016, arXiv:1608.01041) instead of FER-2013's one label.
+"""compact, trained on the ten votes of FER+ (Barsoum et al. 2016, arXiv:1608.01041) instead of FER-2013's label.
 
-`targets="mixture"` gives label and votes half of the say each. Validation still is by FER-2013's labels;
-`scripts/evaluate.py --labels=ferplus` measures by the majority of the votes.
+`targets="ferplus"` trains on the shares of the votes; `mixture` would mix them half and half with the label.
+Validation uses FER-2013's labels; `scripts/evaluate.py --labels=ferplus` measures against the majority of the votes.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --drop=not_a_face --output=tfrecords/ferplus

@@ -1,4 +1,4 @@
-"""Who may import whom: the lines that DESIGN draws between the rooms."""
+"""The dependency rules between the packages: which may import which."""
 
 import ast
 import pathlib

@@ -64,7 +64,7 @@ def rivals(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> li
         loader = torch_batches(write_pngs(os.path.join(folder, "png"), images, labels, rows))
         iterators["PyTorch DataLoader, PNG files, 2 workers"] = (loader, 1)
     except ImportError:
-        print("torch is not installed, so PyTorch's DataLoader is left out: pip install 'fer[bench]'.")
+        print("torch is not installed, so PyTorch's DataLoader is left out: pip install -e '.[bench]'.")
     for batches, _ in iterators.values():
         next(batches)
     contestants = {name: turn(batches, passes * (rows // BATCH)) for name, (batches, passes) in iterators.items()}

@@ -27,7 +27,7 @@ try:
     import flask
     from werkzeug import exceptions, serving
 except ImportError as error:
-    raise UserError("The page is served by Flask, which is not installed: pip install 'fer[demo]'.") from error
+    raise UserError("The page is served by Flask, which is not installed: pip install -e '.[demo]'.") from error
 
 MOST_BYTES = 16 << 20  # of an upload
 MOST_AT_ONCE = 16  # uploads in memory: one is looked at, the others wait

@@ -121,7 +121,7 @@ def _onnx(model: tf.keras.Model) -> bytes:
     try:
         import tf2onnx
     except ImportError as error:
-        raise UserError("tf2onnx is not installed: pip install 'fer[export]'.") from error
+        raise UserError("tf2onnx is not installed: pip install -e '.[export]'.") from error
     serve = _signature(model)
     proto, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
     for value in (*proto.graph.input, *proto.graph.output):

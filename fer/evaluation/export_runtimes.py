@@ -131,7 +131,7 @@ def _onnx(path: str) -> Network:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError("ONNX Runtime is not installed: pip install 'fer[export]'.") from error
+        raise UserError("ONNX Runtime is not installed: pip install -e '.[export]'.") from error
     session = onnxruntime.InferenceSession(_content(path), providers=["CPUExecutionProvider"])
     return Network(lambda faces: session.run([LOGITS], {FACES: faces})[0])
 

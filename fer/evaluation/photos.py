@@ -137,7 +137,7 @@ def _detector() -> Any:
         import cv2
     except ImportError as error:
         raise UserError(
-            "Faces in photos are found with OpenCV, which is not installed: pip install 'fer[photos]', or cut the "
+            "Faces in photos are found with OpenCV, which is not installed: pip install -e '.[photos]', or cut the "
             "faces out and use --faces=whole."
         ) from error
     return cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)

@@ -14,7 +14,7 @@ from fer.evaluation import eval_json, metrics
 from fer.labels import CLASSES
 from tests.evaluation import made
 
-# DESIGN.md's list: users' programs read these names.
+# Users' programs read these names: they may not change.
 FIELDS = [
     "schema_version",
     "model",
