@@ -3,7 +3,7 @@
 from absl import flags
 
 from fer import cli  # first of ours: sets the log level before TensorFlow loads
-from fer.data import audit, convert
+from fer.data import audit, convert, image_reader, label_map, summary
 from fer.data.manifest import Manifest
 from fer.data.verify import verify
 from fer.errors import UserError
@@ -14,6 +14,10 @@ FERPLUS = flags.DEFINE_string("ferplus", "", "FER+ votes: Microsoft's fer2013new
 ON_BAD_ROW = flags.DEFINE_enum(
     "on_bad_row", "fail", convert.ON_BAD_ROW, "What a bad row does: stop, or go to rejects.csv."
 )
+LABEL_MAP = flags.DEFINE_string(
+    "label_map", "", f"What numbered or other class folders, or labels of a table, mean: {label_map.FORMS}."
+)
+FIT = flags.DEFINE_enum("fit", "stretch", image_reader.FITS, "How pictures that are not square become so.")
 DROP = flags.DEFINE_list("drop", [], f"Leaves rows out of the train split: {', '.join(audit.DROPPABLE)}.")
 PREVIEW = flags.DEFINE_boolean("preview", False, "Draws class_balance.png and preview.png into --output.")
 SHARDS = flags.DEFINE_integer("shards", 0, "Of each split; 0: about 100 MB each, of train 8 or more.", lower_bound=0)
@@ -41,6 +45,8 @@ def main() -> None:
             output=OUTPUT.value,
             ferplus=FERPLUS.value,
             on_bad_row=ON_BAD_ROW.value,
+            label_map=LABEL_MAP.value,
+            fit=FIT.value,
             drop=tuple(DROP.value),
             preview=PREVIEW.value,
             shards=SHARDS.value,
@@ -50,22 +56,9 @@ def main() -> None:
         )
     )
     print(manifest.table())
-    _tell(manifest.raw["audit"], manifest.folder)
+    for line in summary.lines(manifest.raw["audit"], manifest.folder):
+        print(line)
     print(f"Wrote {_size(manifest)} to {manifest.folder}; what was found is in {manifest.folder}/audit.html")
-
-
-def _tell(found: dict, folder: str) -> None:
-    for key, what in (("resized", "were not 48x48"), ("recoloured", "were not grey")):
-        if found[key]:
-            print(f"{found[key]:,} pictures {what} and were converted")
-    dropped = found["dropped"]
-    for total, what, counts in (
-        (sum(found["divided"].values()), "faces for which the input names no split went to", found["divided"]),
-        (sum(found["rejected"].values()), f"bad rows were set aside in {folder}/rejects.csv", found["rejected"]),
-        (dropped["rows"], "faces were dropped from the train split", dropped["by_reason"]),
-    ):
-        if total:
-            print(f"{total:,} {what}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}")
 
 
 def _size(manifest: Manifest) -> str:

@@ -3,6 +3,7 @@
 from absl import flags
 
 from fer import cli
+from fer.data import image_reader
 from fer.evaluation import inference, inputs, predict, progress, run
 
 WORKDIR = cli.define_paths(
@@ -23,6 +24,9 @@ FACES = flags.DEFINE_enum(
     inputs.FACES,
     "What a picture holds: find looks for faces, whole takes it as one face, auto does so if it has 48x48 pixels.",
 )
+FIT = flags.DEFINE_enum(
+    "fit", "stretch", image_reader.FITS, "How pictures that are taken whole and are not square become so."
+)
 TTA = flags.DEFINE_enum("tta", "none", inference.TTA, "Test-time augmentation: views of a face that are averaged.")
 OUTPUT = flags.DEFINE_string(
     "output",
@@ -34,7 +38,7 @@ KAGGLE = flags.DEFINE_boolean("kaggle", False, "Writes the challenge's submissio
 
 def main() -> None:
     models = [run.open_run(workdir).model for workdir in WORKDIR.value]
-    faces = inputs.read(INPUT.value, FACES.value)
+    faces = inputs.read(INPUT.value, FACES.value, FIT.value)
     predict.check(INPUT.value, OUTPUT.value, faces, KAGGLE.value)
     with progress.faces("predicting") as told:
         found = inference.predict(
@@ -42,10 +46,9 @@ def main() -> None:
         )
     paths = predict.write(OUTPUT.value, faces, found.probabilities, KAGGLE.value)
     print(f"{len(faces.images):,} faces from {INPUT.value}, {found.images_per_second:.0f} images/s")
-    for name in faces.faceless:
-        print(f"no face was found in {name}")
     for path in paths:
         print(f"wrote {path}")
+    predict.report(faces, OUTPUT.value)
 
 
 if __name__ == "__main__":

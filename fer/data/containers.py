@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import bz2
 import dataclasses
+import errno
 import gzip
 import hashlib
 import io
@@ -26,6 +27,7 @@ from typing import BinaryIO
 import tensorflow as tf
 
 from fer import files, remote, unpacking
+from fer.data.passed_over import PassedOver, hidden_part
 from fer.data.tally import Tally
 from fer.errors import UserError
 
@@ -113,8 +115,8 @@ class damage_named:  # noqa: N801 - reads as a sentence where it is used
             ) from error
 
 
-def members(path: str, tally: Tally) -> Iterator[Member]:
-    """Every file at `path`, in an order that the content alone decides.
+def members(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterator[Member]:
+    """Every file at `path` that is not hidden, in an order that the content alone decides.
 
     It is that of the names, folder by folder, with the files right in a folder before those further down; in a zip that
     of the paths; in a tar they come as they are.
@@ -122,20 +124,23 @@ def members(path: str, tally: Tally) -> Iterator[Member]:
     Args:
       path: a file, an archive or a folder, local or remote.
       tally: sees the bytes as they lie there.
+      passed: counts what is hidden, see `passed_over.hidden_part`.
 
     Raises:
       UserError: nothing is there, or it is cut short, damaged or unreadable, or it is a pipe or a device.
     """
+    passed = PassedOver() if passed is None else passed
     with damage_named(path):
         there, is_folder = tf.io.gfile.exists(path), tf.io.gfile.isdir(path)
     if not there:
+        _check_link(path)
         raise UserError(f"There is no {path}: check the name.")
     if not is_folder:
-        yield from _unpacked(_open(os.path.basename(path), "", path, tally))
+        yield from _unpacked(_open(os.path.basename(path), "", path, tally, passed))
         return
-    for full, below in _walk(path):
+    for full, below in _walk(path, passed):
         name = os.path.join(os.path.basename(path.rstrip("/")), below)
-        yield from _unpacked(_open(name, below, full, tally))
+        yield from _unpacked(_open(name, below, full, tally, passed))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +151,7 @@ class _Packed:
     path: str
     stream: io.BufferedReader
     budget: unpacking.Budget  # of the file that all of it comes out of
+    passed: PassedOver  # counts what is hidden
     layers: int = 0  # that were taken off before
     once: bool = False  # whether the stream cannot be read out of order
 
@@ -165,6 +171,7 @@ class _Packed:
             os.path.join(self.path, inner) if inner else self.path,
             io.BufferedReader(stream, CHUNK),
             self.budget,
+            self.passed,
             self.layers + 1,
             self.once or once,
         )
@@ -191,14 +198,30 @@ def _unpacked(packed: _Packed) -> Iterator[Member]:
 def _zipped(packed: _Packed) -> Iterator[Member]:
     with damage_named(packed.name):
         archive = zipfile.ZipFile(_ZipSource(packed.stream if packed.layers == 0 else _on_disk(packed.stream)))
-        entries = sorted((entry for entry in archive.infolist() if not entry.is_dir()), key=lambda e: e.filename)
+        entries = sorted([(_zip_path(entry), entry) for entry in archive.infolist()], key=lambda pair: pair[0])
         _check_count(len(entries))
-    for entry in entries:
+    for inner, entry in entries:
+        if inner.endswith("/") or _is_hidden(inner, packed.passed):
+            continue
         if entry.flag_bits & 1:
             raise UserError(f"{packed.name} is locked by a password: unpack it first.")
         with damage_named(packed.name):
             opened = _Unpacking(archive.open(entry), packed.budget)
-        yield from _unpacked(packed.holding(opened, entry.filename))
+        yield from _unpacked(packed.holding(opened, inner))
+
+
+def _zip_path(entry: zipfile.ZipInfo) -> str:
+    """Returns the path of an entry, with "/" between folders where a program on Windows wrote backslashes."""
+    windows = entry.create_system == 0 or "/" not in entry.filename
+    return entry.filename.replace("\\", "/") if windows else entry.filename
+
+
+def _is_hidden(path: str, passed: PassedOver) -> bool:
+    """Returns whether a path in an archive is hidden or litter, and counts it."""
+    part = hidden_part(path)
+    if part:
+        passed.add_hidden(part)
+    return bool(part)
 
 
 def _on_disk(stream: BinaryIO) -> BinaryIO:
@@ -219,7 +242,9 @@ def _tarred(packed: _Packed) -> Iterator[Member]:
             _forget(archive)
         if entry is None:
             break
-        inner = _printable(entry.name)
+        inner = _printable(entry.name if "/" in entry.name else entry.name.replace("\\", "/"))
+        if _is_hidden(inner, packed.passed):
+            continue
         if entry.islnk() or entry.issym():  # what it leads to has gone by, or is not there yet, or is outside
             raise UserError(f"{packed.name}:{inner} is a link to another file: unpack the archive and name the folder.")
         if entry.issparse():
@@ -430,38 +455,84 @@ def check_file(path: str) -> None:
             )
 
 
-def _open(name: str, below: str, path: str, tally: Tally) -> _Packed:
+def _open(name: str, below: str, path: str, tally: Tally, passed: PassedOver) -> _Packed:
     check_file(path)
     with damage_named(path):
         file = _File(path, tally)
-        return _Packed(name, below, io.BufferedReader(file, CHUNK), unpacking.Budget(file.size))
+        return _Packed(name, below, io.BufferedReader(file, CHUNK), unpacking.Budget(file.size), passed)
 
 
-def _walk(folder: str) -> Iterator[tuple[str, str]]:
-    """The path of every file below a folder, folder by folder and by name, and the part that is below the folder."""
+def _check_link(path: str) -> None:
+    """Refuses a link that leads nowhere.
+
+    Raises:
+      UserError: names the link, and what it names.
+    """
+    if remote.is_remote(path) or not os.path.islink(path) or os.path.exists(path):
+        return
+    target = _printable(os.readlink(path))
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link that leads back to itself, by {target}: remove it.") from error
+    raise UserError(f"{path} is a link to {target}, where nothing is: remove it, or put back what it names.")
+
+
+def _walk(folder: str, passed: PassedOver | None = None) -> Iterator[tuple[str, str]]:
+    """The path of every file below a folder, folder by folder and by name, and the part that is below the folder.
+
+    Hidden files and folders are left out, and counted by `passed`.
+    """
     root = folder.rstrip("/")
-    for place, _, names in _listed(root):
-        for name in sorted(names):
+    for place, names in _listed(root, PassedOver() if passed is None else passed):
+        for name in names:
             full = os.path.join(place, name)
             yield full, full[len(root) + 1 :]
 
 
-def _listed(root: str) -> list[tuple[str, list[str], list[str]]]:
-    """What `tf.io.gfile.walk` finds, sorted by folder.
+def _listed(root: str, passed: PassedOver) -> list[tuple[str, list[str]]]:
+    """Folders with the names of their files, both sorted, without what is hidden.
 
     Raises:
-      UserError: a folder cannot be read, or a name in it is not UTF-8, which is all that TensorFlow takes.
+      UserError: a folder cannot be read, a link leads nowhere or to a folder above it, or a name is not UTF-8, which is
+        all that TensorFlow takes.
     """
 
     def fail(error: Exception) -> None:
         raise error  # TensorFlow would leave the folder out
 
+    found = []
     with damage_named(root):
         try:
-            return sorted(tf.io.gfile.walk(root, onerror=fail))
+            for place, folders, names in tf.io.gfile.walk(root, onerror=fail):
+                below = place[len(root) + 1 :]
+                for inner in (folders, names):  # in place: the walk goes on into what is left of `folders`
+                    inner[:] = [name for name in inner if not _is_hidden(os.path.join(below, name), passed)]
+                if not remote.is_remote(root):
+                    _check_links(root, place, folders, names)
+                found.append((place, sorted(names)))
         except UnicodeDecodeError as error:
             name = bytes(error.object).decode("utf-8", "backslashreplace")
             raise UserError(f"{root} holds the name {name}, whose bytes are not UTF-8: rename it.") from error
+    return sorted(found)
+
+
+def _check_links(root: str, place: str, folders: list[str], names: list[str]) -> None:
+    """Refuses links that lead nowhere, and to folders that hold them: these would be walked without end."""
+    for name in names:
+        _check_link(os.path.join(place, name))
+    links = [full for full in (os.path.join(place, name) for name in folders) if os.path.islink(full)]
+    if not links:
+        return
+    above = [place]
+    while above[-1] != root:
+        above.append(os.path.dirname(above[-1]))
+    inside = [os.path.join(os.path.realpath(folder), "") for folder in above]
+    for full in links:
+        target = os.path.join(os.path.realpath(full), "")
+        if any(folder.startswith(target) for folder in inside):
+            raise UserError(f"{full} is a link to a folder that holds it, {_printable(os.readlink(full))}: remove it.")
 
 
 def own_names(path: str) -> str:

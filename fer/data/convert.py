@@ -20,6 +20,8 @@ from fer.data import (
     audit,
     audit_page,
     containers,
+    image_reader,
+    label_map,
     manifest,
     placing,
     reading,
@@ -34,7 +36,7 @@ from fer.data.crew import Crew
 from fer.data.manifest import Manifest
 from fer.data.pixels import PIXELS
 from fer.data.progress import Progress
-from fer.data.reading import Survey
+from fer.data.reading import Rules, Survey
 from fer.data.rejects import Rejects
 from fer.data.rows import NO_SPLIT, SPLITS
 from fer.data.spool import Spool
@@ -54,6 +56,8 @@ class Options:
     output: str
     ferplus: str = ""  # path of fer2013new.csv
     on_bad_row: str = "fail"
+    label_map: str = ""  # what numbers and other names stand for: see label_map.parse
+    fit: str = "stretch"  # of image_reader.FITS: how pictures that are not square become so
     drop: tuple[str, ...] = ()  # of audit.DROPPABLE
     preview: bool = False
     shards: int = 0  # of each split; 0 follows the size
@@ -70,6 +74,8 @@ class Options:
             raise UserError("--drop=not_a_face goes by the votes of FER+: give them with --ferplus=fer2013new.csv.")
         if self.on_bad_row not in ON_BAD_ROW:
             raise UserError(f"--on_bad_row={self.on_bad_row} means nothing; it takes {' or '.join(ON_BAD_ROW)}.")
+        if self.fit not in image_reader.FITS:
+            raise UserError(f"--fit={self.fit} means nothing; it takes {', '.join(image_reader.FITS)}.")
         for name, number in (("shards", self.shards), ("workers", self.workers)):
             if number < 0:
                 raise UserError(f"--{name} is {number}; it must be 0 or more.")
@@ -81,6 +87,8 @@ class Options:
         return {
             "ferplus": os.path.basename(self.ferplus.rstrip("/")),
             "on_bad_row": self.on_bad_row,
+            "label_map": label_map.recorded(self.label_map),
+            "fit": self.fit,
             "drop": sorted(set(self.drop)),
             "shards": self.shards,
             "seed": self.seed,
@@ -95,10 +103,12 @@ def convert(options: Options) -> Manifest:
         is left at the output, or what was there before.
     """
     options.validate()
-    output = options.output.rstrip("/")
-    remote.ready(output, options.ferplus, options.input)
+    output = _expanded(options.output).rstrip("/")
+    options = dataclasses.replace(options, output=output, ferplus=_expanded(options.ferplus))
+    remote.ready(output, options.ferplus, options.input, options.label_map)
     remote.check_within(output)
-    _check_apart(output, options.input)
+    _check_apart(output, _paths(options.input))
+    rules = Rules(label_map.parse(options.label_map), options.fit)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(placing.replaced(output, options.overwrite))
@@ -110,7 +120,7 @@ def convert(options: Options) -> Manifest:
         size = sum(map(containers.size, paths))
         crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
         progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
-        survey = reading.survey(paths, names, crew, pool, workers, spool, rejects, progress)
+        survey = reading.survey(paths, names, crew, pool, workers, spool, rejects, progress, rules)
         progress.close()
         rejects.close()
         if not len(survey.labels):
@@ -119,9 +129,33 @@ def convert(options: Options) -> Manifest:
     return manifest.read(output)
 
 
-def _check_apart(output: str, source: str) -> None:
+def _paths(text: str) -> list[str]:
+    """Returns the paths of `--input`, which are comma-separated; a comma may also be part of a path that is there."""
+    parts = text.split(",")
+    single = [part.strip() for part in parts if part.strip()]
+    if not all(map(_is_there, single)):
+        single = []
+        while parts:
+            counts = range(len(parts), 1, -1)
+            count = next((count for count in counts if _is_there(",".join(parts[:count]).strip())), 1)
+            single.append(",".join(parts[:count]).strip())
+            parts = parts[count:]
+    return [_expanded(path).rstrip("/") or "/" for path in single if path]
+
+
+def _is_there(path: str) -> bool:
+    return "," not in path if remote.is_remote(path) else os.path.lexists(_expanded(path))
+
+
+def _expanded(path: str) -> str:
+    """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "="."""
+    literal = not path.startswith("~") or os.path.lexists(path)
+    return path if literal else os.path.expanduser(path)
+
+
+def _check_apart(output: str, paths: list[str]) -> None:
     """Refuses an output within an input: what is written there would be read, or take part in the input's sum."""
-    for path in filter(None, (path.strip() for path in source.split(","))):
+    for path in paths:
         inside = os.path.join(os.path.realpath(output), "").startswith(os.path.join(os.path.realpath(path), ""))
         if inside and not remote.is_remote(path):
             raise UserError(f"--output={output} lies in {path}, which is read: choose a place outside of it.")
@@ -153,6 +187,7 @@ def _write(
                     "not have: leave out --ferplus, or convert the CSV."
                 )
         joined = votes.join(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
+        votes.check_agreement(joined, survey.labels, survey.rows, os.path.basename(options.ferplus.rstrip("/")))
     found = twins.find(survey.prints)
     divided = splits.assign(survey.splits, survey.labels, found.near, options.seed)
     findings = audit.audit(survey, divided, found, joined)
@@ -166,12 +201,7 @@ def _write(
     written = shards.write(folder, survey, kept, counts, spool, options.shards, pool, workers)
     name = re.split(r"[.:]", survey.sources[0].path)[0] or "faces"
     summary = {
-        "rows": survey.source_rows,
-        "faces": len(survey.labels),
-        "blank_lines": survey.blank_lines,
-        "rejected": dict(sorted(rejects.counts.items())),
-        "resized": survey.resized,
-        "recoloured": survey.recoloured,
+        **_counted(survey, rejects),
         "divided": _divided(survey.splits, divided),
         **findings.summary,
         "dropped": dropped,
@@ -186,12 +216,26 @@ def _write(
     _write_manifest(folder, name, options, survey, statistics(survey, kept == SPLITS.index("train")), written, summary)
 
 
+def _counted(survey: Survey, rejects: Rejects) -> dict[str, Any]:
+    """What the reading counted, as the manifest's `audit` has it."""
+    return {
+        "rows": survey.source_rows,
+        "faces": len(survey.labels),
+        "blank_lines": survey.blank_lines,
+        "rejected": dict(sorted(rejects.counts.items())),
+        "left_out": survey.excluded,
+        **{name: survey.altered.get(name, 0) for name in image_reader.ALTERED},
+        "passed_over": dict(survey.passed_over),
+        "label_map": dict(survey.label_map),
+    }
+
+
 @contextlib.contextmanager
 def _inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
     """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
     asked = re.fullmatch(r"synthetic(?::(\d+))?", options.input)
     if not asked:
-        paths = [path.strip().rstrip("/") for path in options.input.split(",") if path.strip()]
+        paths = _paths(options.input)
         if not paths:
             raise UserError("--input names nothing: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
         for path in paths:

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import io
 import re
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer.data.pixels import PIXELS, SIDE
-from fer.data.rows import NO_SPLIT, SPLIT_OF_USAGE, TO_LEARN, Block, Reject
-from fer.labels import CLASSES, FERPLUS_OF_CLASS
+from fer.data import image_reader, label_map
+from fer.data.label_map import WORDS, LabelMap
+from fer.data.pixels import PIXELS
+from fer.data.rows import NO_SPLIT, SPLIT_OF_USAGE, SPLITS, TO_LEARN, Block, Reject
+from fer.errors import UserError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-MOST_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
-MOST_BYTES = 256 << 20  # of a picture's file: four for each of its pixels
-
-_MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # all but the first three are refused
+_TRAIN = ("train", "training", "trainset")
+_VALIDATION = ("validation", "valid", "val", "valset", "dev")
+_TEST = ("test", "testing", "testset")
 _SPLITS = {
-    **dict.fromkeys(("train", "training"), TO_LEARN),
-    **dict.fromkeys(("validation", "valid", "val", "publictest"), 1),
-    **dict.fromkeys(("test", "testing", "privatetest"), 2),
+    **dict.fromkeys(_TRAIN, TO_LEARN),
+    **dict.fromkeys((*_VALIDATION, "publictest"), SPLITS.index("validation")),
+    **dict.fromkeys((*_TEST, "privatetest"), SPLITS.index("test")),
 }
-_CLASSES = {
-    **{str(label): label for label in range(len(CLASSES))},
-    **{name: label for label, name in enumerate(CLASSES)},
-    **{name: label for label, name in enumerate(FERPLUS_OF_CLASS)},  # anger, happiness, sadness
-    **{"fearful": 2, "disgusted": 1, "surprised": 5},
+_PADDING = {
+    "set",
+    "data",
+    "images",
+    "image",
+    "img",
+    "faces",
+    "class",
+    "classes",
+    "pictures",
+    "photos",
+    "split",
+    "folder",
+}
+_FER2013 = re.compile(r"(training|publictest|privatetest)_\d+(?:\.\w+)?")  # its own names: "Training_10118481.jpg"
+# The folders in which a picture of each of these names may lie. Published copies have one folder for both tests.
+_AGREEING = {
+    "training": _TRAIN,
+    "publictest": (*_VALIDATION, *_TEST, "publictest"),
+    "privatetest": (*_TEST, "privatetest"),
 }
 
 
@@ -51,35 +61,80 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Some consecutive pictures, not yet decoded."""
+    """Some consecutive pictures, not yet decoded, and how to: see `parse`."""
 
     pictures: tuple[Picture, ...]
+    labels: LabelMap = WORDS
+    fit: str = "stretch"
 
 
-def is_picture(path: str, head: bytes) -> bool:
-    """Whether a file is meant as a picture: it begins as one, or is named as one."""
-    hidden = path.rpartition("/")[2].startswith(".")  # such as macOS puts beside every file of an archive
-    return not hidden and (head.startswith(_MAGICS) or path.lower().endswith(_ENDINGS))
-
-
-def meaning(path: str, opened: str = "") -> tuple[int | None, int]:
+def meaning(path: str, opened: str = "", labels: LabelMap = WORDS) -> tuple[int | None, int]:
     """What a picture's path says: its label (None: nothing) and its split (or `TO_LEARN` or `NO_SPLIT`).
 
-    The label is the folder it is in. The split is what the file's name begins with, as re-encoded copies of the
-    CSV have it (`PublicTest_88305960.jpg`), or else any folder above, the innermost first.
+    The label is the folder it is in. A number counts if `labels` maps it, or if the file's name is one of FER-2013's
+    own (`PublicTest_88305960.jpg`), which proves FER-2013's order. The split is what such a name begins with, or else
+    any folder above, the innermost first.
 
     Args:
       path, opened: those of a `Picture`. The folder that was opened is one of those above. The one that it is in counts
         for pictures that lie in it directly alone, for then it is their class, as in "train/angry". What is further
         out (/home/test) may be called anything.
+      labels: what folders' names stand for.
     """
     *above, folder, file = _parts(path, opened)
-    label = _CLASSES.get(folder.strip().lower())
-    usage = re.match(r"([a-z]+)_", file.lower())
-    if usage and usage[1] in SPLIT_OF_USAGE:
-        return label, SPLIT_OF_USAGE[usage[1]]
-    named = [_SPLITS[part.strip().lower()] for part in above if part.strip().lower() in _SPLITS]
-    return label, named[-1] if named else NO_SPLIT
+    usage = _usage(file)
+    label = labels.find(folder, fer2013=bool(usage))
+    if usage:
+        return label, SPLIT_OF_USAGE[usage]
+    word = _split_word(above)
+    return label, _SPLITS[word] if word else NO_SPLIT
+
+
+def class_folder(picture: Picture) -> str:
+    """Returns the name of the folder that a picture is in: what stands for its class."""
+    return _parts(picture.path, picture.opened)[-2]
+
+
+def check_numbers(picture: Picture, labels: LabelMap) -> None:
+    """Refuses a numbered class folder whose order nothing proves.
+
+    Raises:
+      UserError: shows the usual orders, and how to name one.
+    """
+    folder, file = _parts(picture.path, picture.opened)[-2:]
+    if label_map.is_number(folder) and not labels.numbered and not _usage(file):
+        raise UserError(
+            f"{picture.name} lies in the class folder {folder!r}, and data sets number the classes in different orders "
+            f"({label_map.orders()}): name the order of this one with --label_map={label_map.FORMS}."
+        )
+
+
+def contradiction(path: str, opened: str = "") -> str:
+    """Returns what is wrong where a name of FER-2013's own lies in a folder of another split; "" where nothing is."""
+    *above, _, file = _parts(path, opened)
+    usage, word = _usage(file), _split_word(above)
+    if not usage or not word or word in _AGREEING[usage]:
+        return ""
+    return (
+        f"its name says {file.partition('_')[0]}, and a folder above it says {word}: rename the file, or move it to "
+        "the folder of its split"
+    )
+
+
+def _usage(file: str) -> str:
+    """Returns the value of the column Usage that a name of FER-2013's own begins with, in lower case; "" of others."""
+    name = _FER2013.fullmatch(file.lower())
+    return name[1] if name else ""
+
+
+def _split_word(folders: Sequence[str]) -> str:
+    """Returns what the innermost folder that names a split calls it: "train" of "Train_images"; "" where none does."""
+    for folder in reversed(folders):
+        words = re.findall(r"\w+", folder.lower().replace("_", " "))
+        word = "".join([word for word in words if word not in _PADDING])
+        if word in _SPLITS:
+            return word
+    return ""
 
 
 def _parts(path: str, opened: str) -> list[str]:
@@ -88,88 +143,50 @@ def _parts(path: str, opened: str) -> list[str]:
     return ["", "", *outer, *path.split("/")]
 
 
-def parse(pictures: Sequence[Picture]) -> Block:
-    """Decodes pictures into faces and rejects, in their order."""
-    from PIL import Image  # here, for a process that parses tables starts sooner without it
+def parse(pictures: Sequence[Picture], labels: LabelMap = WORDS, fit: str = "stretch") -> Block:
+    """Decodes pictures into faces and rejects, in their order.
 
-    faces, labels, splits, rows, rejects = [], [], [], [], []
-    resized = recoloured = 0
+    Args:
+      labels: what folders' names stand for; fit: of `image_reader.FITS`.
+    """
+    faces, found, rejects = [], [], []
+    altered: collections.Counter[str] = collections.Counter()
+    excluded = 0
     for row, picture in enumerate(pictures):
-        label, split = meaning(picture.path, picture.opened)
-        if label is None:
-            folder = _parts(picture.path, picture.opened)[-2]
-            reason = f"its folder {folder!r} is no class; {', '.join(CLASSES)} and 0 to {len(CLASSES) - 1} are"
-            rejects.append(Reject(picture.name, 0, "", "bad label", reason, b""))
+        label, split = meaning(picture.path, picture.opened, labels)
+        if label == label_map.EXCLUDED:
+            excluded += 1
             continue
-        try:
-            face, was_resized, was_recoloured = decode(picture.content)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = f"it is no picture that can be read ({str(error) or type(error).__name__})"
-            rejects.append(Reject(picture.name, 0, "", "bad picture", reason, b""))
+        fault = _fault(picture, label, labels)
+        if fault is None:
+            try:
+                face, changes = image_reader.read_face(picture.content, fit)
+            except image_reader.PictureError as error:
+                fault = ("bad picture", f"it is no picture that can be read ({error})")
+        if fault is not None:
+            rejects.append(Reject(picture.name, 0, "", *fault, b""))
             continue
-        resized, recoloured = resized + was_resized, recoloured + was_recoloured
+        altered.update(changes)
         faces.append(face)
-        labels.append(label)
-        splits.append(split)
-        rows.append(row)
+        found.append((label, split, row))
+    columns = np.array(found, np.int64).reshape(-1, 3)
     return Block(
         images=np.array(faces, np.uint8).reshape(-1, PIXELS),
-        labels=np.array(labels, np.int64),
-        splits=np.array(splits, np.int64),
-        rows=np.array(rows, np.int64),
+        labels=columns[:, 0],
+        splits=columns[:, 1],
+        rows=columns[:, 2],
         count=len(pictures),
         blank=0,
         rejects=tuple(rejects),
-        resized=resized,
-        recoloured=recoloured,
+        altered=altered,
+        excluded=excluded,
     )
 
 
-def opened(content: bytes) -> Image.Image:
-    """A picture whose pixels are not read yet.
-
-    Raises:
-      OSError, ValueError, SyntaxError, DecompressionBombError: it is no picture, or too large.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's own limit, which is above ours
-        try:
-            picture = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
-        except UnidentifiedImageError as error:
-            raise ValueError("it is neither JPEG nor PNG") from error  # Pillow's words name a place in memory
-    if picture.width * picture.height > MOST_PIXELS:
-        raise ValueError(f"it has {picture.width} x {picture.height} pixels, more than {MOST_PIXELS:,}")
-    return picture
-
-
-def eight_bits(picture: Image.Image) -> Image.Image:
-    """Sixteen bits of grey as their upper eight, for Pillow's own conversion would clip them; others as they are."""
-    from PIL import Image
-
-    if not picture.mode.startswith("I"):
-        return picture
-    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-
-
-def decode(content: bytes) -> tuple[np.ndarray, bool, bool]:
-    """A picture's bytes -> a grey face.
-
-    Returns:
-      uint8 [48, 48]; whether it had another size; whether it had another form than eight bits of grey.
-
-    Raises:
-      OSError, ValueError, SyntaxError, DecompressionBombError: it is no picture, or it is damaged or too large.
-    """
-    from PIL import Image
-
-    picture = opened(content)
-    resized, recoloured = picture.size != (SIDE, SIDE), picture.mode != "L"
-    if recoloured:
-        picture = eight_bits(picture).convert("L")
-    if resized:
-        picture = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(picture), resized, recoloured
+def _fault(picture: Picture, label: int | None, labels: LabelMap) -> tuple[str, str] | None:
+    """Returns the kind and the words of what is wrong with where a picture lies; None where nothing is."""
+    if label is None:
+        folder = class_folder(picture)
+        return "bad label", f"its folder {folder!r} is no class; {labels.advice(folder)}"
+    contradicting = contradiction(picture.path, picture.opened)
+    return ("contradicting split", contradicting) if contradicting else None

@@ -13,5 +13,8 @@ Piece = Union[table.Lines, folders.Pictures]
 
 def parse(piece: Piece) -> tuple[Block, Fingerprints]:
     """The faces and rejects of a piece, in their order, and what is remembered of the faces."""
-    block = folders.parse(piece.pictures) if isinstance(piece, folders.Pictures) else table.parse(piece)
+    if isinstance(piece, folders.Pictures):
+        block = folders.parse(piece.pictures, piece.labels, piece.fit)
+    else:
+        block = table.parse(piece)
     return block, fingerprints.of(block.images)

@@ -37,9 +37,11 @@ def check(output: str, overwrite: bool) -> None:
     """Refuses an output that may not be written to.
 
     Raises:
-      UserError: it exists and `overwrite` is not set, or it is nothing that a conversion wrote.
+      UserError: it exists, is no empty folder, and `overwrite` is not set, or it is nothing that a conversion wrote; or
+        it is a folder that cannot be replaced.
     """
-    if not tf.io.gfile.exists(output) or _half_uploaded(output):
+    _check_replaceable(output)
+    if not tf.io.gfile.exists(output) or _half_uploaded(output) or _is_empty(output):
         return
     if not overwrite:
         raise UserError(f"{output} exists already: choose another --output, or replace it with --overwrite.")
@@ -49,6 +51,24 @@ def check(output: str, overwrite: bool) -> None:
             f"{output} exists and is no conversion alone ({fault}): choose another --output, or remove what is there "
             "yourself."
         )
+
+
+def _is_empty(output: str) -> bool:
+    return not is_remote(output) and os.path.isdir(output) and not os.listdir(output)
+
+
+def _check_replaceable(output: str) -> None:
+    """Refuses the folder that the program runs in, and the root of a disk.
+
+    Raises:
+      UserError: it is one of them.
+    """
+    if is_remote(output) or not os.path.isdir(output):
+        return
+    if os.path.samefile(output, os.curdir):
+        raise UserError(f"{output} is the folder that this command runs in, and would be replaced: name another one.")
+    if os.path.ismount(os.path.realpath(output)):
+        raise UserError(f"{output} is the root of a disk, which cannot be replaced: name a folder in it.")
 
 
 @contextlib.contextmanager
@@ -105,8 +125,8 @@ def _lacking(folder: str) -> list[str]:
 
 
 def _place(folder: str, place: str) -> None:
-    if not os.path.exists(place):
-        os.rename(folder, place)
+    if not os.path.exists(place) or _is_empty(place):
+        os.rename(folder, place)  # takes the place of an empty folder, too
         return
     old = _hidden(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
     os.rename(place, old)
@@ -203,8 +223,17 @@ def _left(place: str, kind: str) -> list[str]:
 
 
 def _behind(output: str) -> str:
-    """The local path that is filled: what a symbolic link leads to, there or not, and otherwise the path as it is."""
-    return os.path.realpath(output) if os.path.islink(output) else output
+    """The local path that is filled: what a symbolic link leads to, there or not, and otherwise the path as it is.
+
+    Raises:
+      UserError: the link leads back to itself.
+    """
+    if not os.path.islink(output):
+        return output
+    place = os.path.realpath(output)
+    if os.path.islink(place):
+        raise UserError(f"{output} is a link that leads back to itself: remove it, or choose another --output.")
+    return place
 
 
 def _stand_in(output: str) -> str:

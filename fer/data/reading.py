@@ -5,20 +5,23 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import Callable, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, TypeVar
 
 import numpy as np
 
-from fer.data import containers, fingerprints, sources
+from fer.data import containers, fingerprints, folders, label_map, sources, table
 from fer.data.crew import Crew
 from fer.data.fingerprints import Fingerprints
+from fer.data.label_map import LabelMap
 from fer.data.parsing import Piece
+from fer.data.passed_over import PassedOver
 from fer.data.progress import Progress
 from fer.data.rejects import Rejects
 from fer.data.rows import Block
 from fer.data.spool import Spool
 from fer.data.tally import Tally
+from fer.labels import CLASSES
 
 AHEAD = 3  # pieces in flight for each worker
 AHEAD_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
@@ -38,6 +41,14 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rules:
+    """How inputs are understood: what names stand for, and how pictures that are not square become so."""
+
+    labels: LabelMap = label_map.WORDS
+    fit: str = "stretch"  # of image_reader.FITS
+
+
+@dataclasses.dataclass(frozen=True)
 class Survey:
     """What is known of n faces, whose pixels lie in the spool in the same order."""
 
@@ -47,8 +58,11 @@ class Survey:
     prints: Fingerprints
     sources: tuple[Source, ...]
     blank_lines: int
-    resized: int
-    recoloured: int
+    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERED
+    excluded: int = 0  # rows that the label map leaves out
+    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)  # files, by ending
+    # As given, and by name what stands for a class: {"given": "rafdb", "names": {"1": "surprise", "fear": "fear"}}.
+    label_map: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def source_rows(self) -> int:
@@ -65,19 +79,24 @@ def survey(
     spool: Spool,
     rejects: Rejects,
     progress: Progress,
+    rules: Rules,
 ) -> Survey:
     """Reads every face of some sources into the spool, in their order.
 
     Args:
       paths: the sources; names: what they are called in the manifest.
       crew, pool, workers: who parses, and how many they are; the result does not depend on it.
+      rules: how the sources are understood.
 
     Raises:
-      UserError: a source is missing or damaged, or a row is bad and `rejects` does not take it.
+      UserError: a source is missing or damaged, or a row is bad and `rejects` does not take it; or its labels or splits
+        could be read wrongly, and the user has to say how they are meant.
     """
     blocks: list[Block] = []  # without their images
     prints: list[Fingerprints] = []
     found: list[Source] = []
+    passed_over = PassedOver()
+    meanings: dict[str, int] = {}  # of folders' names and labels
     total = 0
 
     def work(piece: Piece) -> tuple[str, Block, Fingerprints]:
@@ -87,7 +106,8 @@ def survey(
         tally = Tally(progress.consume)
         forms: dict[str, None] = {}
         before = total
-        for form, block, print_ in ordered(pool, work, sources.pieces(path, tally), AHEAD * workers, sources.size):
+        pieces = _understood(sources.pieces(path, tally, passed_over), rules, meanings)
+        for form, block, print_ in ordered(pool, work, pieces, AHEAD * workers, sources.size):
             if form not in forms:
                 forms[form] = None
                 progress.say(f"Reading {form}")
@@ -106,9 +126,39 @@ def survey(
         prints=fingerprints.join(prints),
         sources=tuple(found),
         blank_lines=sum(block.blank for block in blocks),
-        resized=sum(block.resized for block in blocks),
-        recoloured=sum(block.recoloured for block in blocks),
+        altered=sum((collections.Counter(block.altered) for block in blocks), collections.Counter()),
+        excluded=sum(block.excluded for block in blocks),
+        passed_over=passed_over.counts(),
+        label_map={"given": rules.labels.given, "names": _classes(meanings)},
     )
+
+
+def _understood(pieces: Iterable[Piece], rules: Rules, names: dict[str, int]) -> Iterator[Piece]:
+    """Yields pieces with the rules to parse them by, and notes in `names` what stands for which label.
+
+    Raises:
+      UserError: as `survey`, of labels and splits.
+    """
+    for piece in pieces:
+        if isinstance(piece, folders.Pictures):
+            for picture in piece.pictures:
+                folders.check_numbers(picture, rules.labels)
+                label, _ = folders.meaning(picture.path, picture.opened, rules.labels)
+                if label is not None:
+                    names[folders.class_folder(picture)] = label
+            yield dataclasses.replace(piece, labels=rules.labels, fit=rules.fit)
+        else:
+            table.check_columns(piece.name, piece.header)
+            if piece.header.emotion is not None:
+                cells = rules.labels.cells().items()
+                names.update({cell.decode(): label for cell, label in cells if cell.isdigit()})
+            yield dataclasses.replace(piece, header=dataclasses.replace(piece.header, labels=rules.labels))
+
+
+def _classes(names: Mapping[str, int]) -> dict[str, str]:
+    """Returns the class of each name, "none" of one that is left out, numbers before words."""
+    order = sorted(names, key=lambda name: (not label_map.is_number(name), len(name), name))
+    return {name: "none" if names[name] == label_map.EXCLUDED else CLASSES[names[name]] for name in order}
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

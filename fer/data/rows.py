@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -43,5 +44,5 @@ class Block:
     count: int  # rows of the block that are not blank
     blank: int  # blank lines
     rejects: tuple[Reject, ...] = ()
-    resized: int = 0  # pictures that were not 48x48
-    recoloured: int = 0  # pictures that were not grey
+    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERED
+    excluded: int = 0  # rows that a label map leaves out

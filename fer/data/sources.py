@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from fer.data import containers, folders, table
+from fer.data import containers, foreign, image_reader, passed_over, table
 from fer.data.folders import Picture, Pictures
 from fer.data.parsing import Piece
+from fer.data.passed_over import PassedOver
 from fer.data.tally import Tally
 from fer.errors import UserError
 
@@ -17,18 +18,20 @@ PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
 FOLDERS = "pictures in class folders"
 
 
-def pieces(path: str, tally: Tally) -> Iterator[Piece]:
-    """Reads what is at a path: one table, or pictures in class folders; other files are passed over.
+def pieces(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterator[Piece]:
+    """Reads what is at a path: one table, or pictures in class folders; other files are passed over and counted.
 
     Args:
       path: a file, an archive or a folder, local or remote.
       tally: sees the bytes as they lie there.
+      passed: counts the files that are passed over.
 
     Raises:
       UserError: it is missing, damaged, neither a table nor pictures, or holds several tables or both.
     """
     found, batch, held, opened = "", [], 0, containers.own_names(path)
-    for member in containers.members(path, tally):
+    passed = PassedOver() if passed is None else passed
+    for member in containers.members(path, tally, passed):
         head = member.head()
         if table.is_table(head) or not member.path:  # a file that stands alone has to be a table
             if found:
@@ -39,19 +42,25 @@ def pieces(path: str, tally: Tally) -> Iterator[Piece]:
             found = f"the table {member.name}"
             _check_text(member.name, head)
             yield from table.lines(member.name, member.chunks())
-        elif folders.is_picture(member.path, head):
+        elif image_reader.is_picture(member.path, head):
             if found not in ("", FOLDERS):
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
             found = FOLDERS
-            batch.append(Picture(member.name, member.path, member.content(folders.MOST_BYTES), opened))
+            batch.append(Picture(member.name, member.path, member.content(image_reader.MOST_BYTES), opened))
             held += len(batch[-1].content)
             if len(batch) == PICTURES or held >= PICTURE_BYTES:
                 yield Pictures(tuple(batch))
                 batch, held = [], 0
+        else:
+            passed.add(member.path)
     if batch:
         yield Pictures(tuple(batch))
     if not found:
-        raise UserError(f"{path} holds neither a table with a column pixels nor JPEG or PNG pictures.")
+        others = passed_over.describe(passed.counts())
+        raise UserError(
+            f"{path} holds neither a table with a column pixels nor pictures ({image_reader.NAMES} are read)"
+            + (f", but {others}." if others else ".")
+        )
 
 
 def size(piece: Piece) -> int:
@@ -72,6 +81,11 @@ def form(piece: Piece) -> str:
 def _check_text(name: str, head: bytes) -> None:
     if not head.strip():
         raise UserError(f"{name} is empty: get a whole copy of it.")
+    kind = foreign.describe(head)
+    if kind:
+        raise UserError(f"{name} is {kind[0]}, which is not read: {kind[1]}.")
+    if image_reader.is_picture("", head):
+        raise UserError(f"{name} is a picture alone, without a class: name the folder that holds the class folders.")
     if b"\0" in head:
         raise UserError(f"{name} is neither a CSV nor an archive of one: it begins with {head[:8]!r}.")
     if b"\r" in head.split(b"\n", 1)[0].removesuffix(b"\r"):

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Union
 
 import numpy as np
 
 from fer.data import pixels
+from fer.data.label_map import EXCLUDED, WORDS, LabelMap
 from fer.data.rows import NO_SPLIT, SPLIT_OF_USAGE, UNLABELLED, Block, Reject
 from fer.errors import UserError
 from fer.labels import CLASSES
@@ -28,7 +29,10 @@ LONGEST_LINE = 1 << 20  # bytes; FER-2013's longest has 9.2 thousand
 Bytes = Union[bytes, memoryview]
 
 _BOM = b"\xef\xbb\xbf"
-_LABELS = {str(label).encode(): label for label in range(len(CLASSES))}
+# Columns that a table without labels may have beside `pixels`; any other one may be its labels under another name.
+_NO_LABELS = {"", "id", "index", "idx", "no", "number", "row", "unnamed: 0", "image", "image name", "image_name"}
+_NO_LABELS |= {"image_id", "file", "filename", "file name", "file_name", "path", "name"}
+_SPLITS = {"split", "splits", "set", "subset", "partition", "phase", "usages", "purpose", "dataset", "data_set"}
 _FORMS = {
     ("emotion", "pixels", "Usage"): "fer2013.csv (emotion,pixels,Usage)",
     ("emotion", " Usage", " pixels"): "icml_face_data.csv (emotion, Usage, pixels)",
@@ -47,6 +51,7 @@ class Header:
     usage: int | None
     form: str  # in words, for the user
     ignored: tuple[str, ...]
+    labels: LabelMap = WORDS  # what the values of `emotion` stand for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +101,34 @@ def read_header(name: str, line: bytes) -> Header:
     return Header(len(names), found["pixels"], found.get("emotion"), found.get("usage"), form, tuple(ignored))
 
 
+def check_columns(name: str, header: Header) -> None:
+    """Refuses a table whose labels or splits may stand in a column of another name: they would be lost.
+
+    Raises:
+      UserError: names these columns and what to call them.
+    """
+    if header.emotion is None:
+        others = [column for column in header.ignored if column.lower() not in _NO_LABELS]
+        if others:
+            raise UserError(
+                f"{name}, line 1: there is no column emotion, and {_listed(others)} may hold the labels: call the "
+                "column of the labels emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; "
+                "--label_map for others), or remove it from a table without labels."
+            )
+    elif header.usage is None:
+        others = [column for column in header.ignored if column.lower() in _SPLITS]
+        if others:
+            raise UserError(
+                f"{name}, line 1: there is no column Usage, and {_listed(others)} may hold the splits: call it Usage "
+                "(Training, PublicTest, PrivateTest), or remove it to have the faces divided."
+            )
+
+
+def _listed(columns: list[str], most: int = 5) -> str:
+    shown = ", ".join(column if len(column) <= 40 else column[:40] + "..." for column in columns[:most])
+    return shown + (f" and {len(columns) - most:,} more" if len(columns) > most else "")
+
+
 def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
     """Cuts a table's bytes into pieces of whole lines, the header read and left out.
 
@@ -130,17 +163,20 @@ def _cut(rest: bytes, chunk: bytes) -> tuple[bytes, bytes, bytes]:
 
 def parse(piece: Lines) -> Block:
     """Parses lines into faces and rejects, in their order."""
-    count = blank = 0
+    count = blank = excluded = 0
     faces: list[_Face] = []
     rejects: list[Reject] = []
+    cells = piece.header.labels.cells()
     for number, line, fields in _lines_of(piece):
         if not line or (isinstance(fields, list) and len(fields) < 2 and bytes(line).isspace()):
             blank += 1
             continue
         count += 1
-        understood = _understand(fields, piece.header)
+        understood = _understand(fields, piece.header, cells)
         if isinstance(understood, _Fault):
             rejects.append(understood.reject(piece.name, number, line))
+        elif understood[0] == EXCLUDED:
+            excluded += 1
         else:
             faces.append(_Face(count - 1, number, line, *understood))
     images, faults = pixels.parse([face.pixels for face in faces])
@@ -159,6 +195,7 @@ def parse(piece: Lines) -> Block:
         count=count,
         blank=blank,
         rejects=tuple(rejects),
+        excluded=excluded,
     )
 
 
@@ -223,8 +260,10 @@ def _quoted(line: bytes, header: Header) -> list[Bytes] | _Fault:
         return _Fault("", "bad quotes", f"its quotes are wrong ({error})")
 
 
-def _understand(fields: list[Bytes] | _Fault, header: Header) -> tuple[int, int, Bytes] | _Fault:
-    """Label, split and pixels of a row, or its first fault."""
+def _understand(
+    fields: list[Bytes] | _Fault, header: Header, cells: Mapping[bytes, int]
+) -> tuple[int, int, Bytes] | _Fault:
+    """Label, split and pixels of a row, or its first fault; `cells` are the labels by their text."""
     if isinstance(fields, _Fault):
         return fields
     if len(fields) != header.columns:
@@ -234,15 +273,23 @@ def _understand(fields: list[Bytes] | _Fault, header: Header) -> tuple[int, int,
     split = NO_SPLIT if header.emotion is not None else SPLIT_OF_USAGE["privatetest"]
     if header.emotion is not None:
         text = bytes(fields[header.emotion])
-        label = _LABELS.get(text.strip(), UNLABELLED)
+        label = cells.get(text.strip().lower(), UNLABELLED)
         if label == UNLABELLED:
-            return _Fault("emotion", "bad label", f"{_shown(text)} is no label; 0 to {len(CLASSES) - 1} are")
+            return _Fault("emotion", "bad label", f"{_shown(text)} is no label{_expected(text, header.labels)}")
     if header.usage is not None:
         text = bytes(fields[header.usage])
         split = SPLIT_OF_USAGE.get(text.strip().lower().decode("latin-1"), NO_SPLIT)
         if split == NO_SPLIT:
             return _Fault("Usage", "bad usage", f"{_shown(text)} is none of Training, PublicTest and PrivateTest")
     return label, split, fields[header.pixels]
+
+
+def _expected(text: bytes, labels: LabelMap) -> str:
+    """What labels are, to go on a message after "is no label"."""
+    if labels.given:
+        return f" of --label_map={labels.given}"
+    words = ", and words with --label_map=fer2013" if WORDS.find(text.decode("latin-1")) is not None else ""
+    return f"; 0 to {len(CLASSES) - 1} are{words}"
 
 
 def _header_names(line: bytes) -> list[str]:

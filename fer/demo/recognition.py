@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from fer.data.folders import Picture, is_picture
+from fer.data import image_reader
+from fer.data.folders import Picture
 from fer.errors import UserError
 from fer.evaluation import gradcam, gradcam_plot, inference, photos
 from fer.evaluation.run import Run
@@ -52,16 +53,19 @@ class Recogniser:
         """Finds the faces in a picture and classifies them.
 
         Args:
-          content: the bytes of a JPEG or PNG.
+          content: the bytes of a picture, of `image_reader.NAMES`.
 
         Raises:
           UserError: it is no such picture, is damaged or too large (which its header tells, before anything is
             unpacked), or no face is found; the text is meant for the person before the page.
         """
-        if not is_picture("", content[:8]):
-            raise UserError("This file is no JPEG or PNG picture.")
+        if not image_reader.is_picture("", content[:4096]):
+            raise UserError(f"This file is no picture that is read ({image_reader.NAMES} are).")
         with self._lock:
-            image = photos.opened(Picture("This file", "", content))
+            try:
+                image = photos.opened(Picture("This file", "", content))
+            except image_reader.PictureError as error:
+                raise UserError(f"This file is no picture that can be read ({error}).") from error
             boxes = photos.find(image)
             if not boxes:
                 raise UserError(

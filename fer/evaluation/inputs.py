@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from fer import files
-from fer.data import containers, folders, sources, table
+from fer.data import containers, folders, foreign, image_reader, sources, table
+from fer.data.image_reader import PictureError
+from fer.data.passed_over import PassedOver
 from fer.data.pixels import SIDE
 from fer.data.tally import Tally
 from fer.errors import UserError
@@ -23,6 +25,7 @@ from fer.evaluation.picture_spool import PictureSpool, Spooled
 
 STANDARD_INPUT = "-"
 FACES = ("auto", "find", "whole")  # what a picture holds; see `read`
+HEAD = 4096  # bytes by which a file's kind is known
 
 
 class Photo(NamedTuple):
@@ -41,26 +44,36 @@ class Faces(NamedTuple):
     photos: list[Photo]
     faceless: list[str]  # photos without a face
     pictures: bool = False  # whether any of them came as a picture, and not as a table's row
+    unreadable: Sequence[str] = ()  # a sentence for each picture that cannot be read
+    altered: Mapping[str, int] = MappingProxyType({})  # pictures taken whole, by image_reader.ALTERED
+    passed_over: Mapping[str, int] = MappingProxyType({})  # files of other kinds, by ending
 
 
-def read(path: str, faces: str = "auto") -> Faces:
+def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
     """Reads every face at `path`; labels, where there are any, are passed over.
 
     Args:
-      path: a table with a column pixels (the challenge's test.csv, fer2013.csv and their kin) or pictures (JPEG,
-        PNG), in a folder or an archive or alone; compressed or not. "-" reads one picture from standard input.
+      path: a table with a column pixels (the challenge's test.csv, fer2013.csv and their kin) or pictures (of
+        `image_reader.NAMES`), in a folder or an archive or alone; compressed or not. "-" reads one picture from
+        standard input.
       faces: find looks for faces in every picture, whole takes each picture as one face, made grey and 48x48;
         auto does the latter where a picture has 48x48 pixels already.
+      fit: of `image_reader.FITS`, for pictures that are taken whole.
+
+    Returns:
+      The faces. A picture that cannot be read is named in `unreadable`, and the others are read.
 
     Raises:
-      UserError: nothing is there, or a row or picture cannot be read; the message names it. Or no face was found.
+      UserError: nothing is there, or a row cannot be read; the message names it. Or no face was found.
     """
     names: list[str] = []
     images: list[np.ndarray] = [np.empty([0, SIDE, SIDE, 1], np.uint8)]
     found: list[Photo] = []
     faceless: list[str] = []
-    pictures, spool = False, PictureSpool()
-    for piece in _pieces(path):
+    unreadable: list[str] = []
+    altered: collections.Counter[str] = collections.Counter()
+    pictures, spool, passed = False, PictureSpool(), PassedOver()
+    for piece in _pieces(path, passed):
         if not isinstance(piece, sources.Pictures):
             unlabelled = dataclasses.replace(piece.header, emotion=None, usage=None)
             block = table.parse(dataclasses.replace(piece, header=unlabelled))
@@ -71,27 +84,40 @@ def read(path: str, faces: str = "auto") -> Faces:
             continue
         pictures = True
         for picture in piece.pictures:
-            if faces == "whole" or (faces == "auto" and _is_face(picture)):
-                names.append(picture.path)
-                images.append(_face(picture))
+            try:
+                if faces == "whole" or (faces == "auto" and image_reader.size(picture.content) == (SIDE, SIDE)):
+                    face, changes = image_reader.read_face(picture.content, fit)
+                    altered.update(changes)
+                    names.append(picture.path)
+                    images.append(face.reshape(1, SIDE, SIDE, 1))
+                    continue
+                image = photos.opened(picture)
+            except PictureError as error:
+                unreadable.append(f"{picture.name} is no picture that can be read ({error})")
                 continue
-            boxes, cuts = _faces(picture)
+            boxes = photos.find(image)
             if not boxes:
                 faceless.append(picture.path)
                 continue
             found.append(Photo(spool.add(picture), boxes, len(names)))
             names += [f"{picture.path}#{number}" for number in range(1, len(boxes) + 1)]
-            images.append(cuts)
+            images.append(np.array([photos.cut(image, box) for box in boxes]))
     if not names:
-        raise UserError(
-            f"No face was found in {_some(faceless)}; --faces=whole takes a picture as one face."
-            if faceless
-            else f"{path} holds 0 faces: there is nothing to predict."
-        )
-    return Faces(names, np.concatenate(images), found, faceless, pictures)
+        raise UserError(_nothing(path, faceless, unreadable))
+    return Faces(names, np.concatenate(images), found, faceless, pictures, unreadable, altered, passed.counts())
 
 
-def _pieces(path: str) -> Iterable[sources.Piece]:
+def _nothing(path: str, faceless: list[str], unreadable: list[str]) -> str:
+    """Returns why there is no face to predict."""
+    if unreadable:
+        others = f", and no face was found in {len(faceless):,} others" if faceless else ""
+        return f"{_some(unreadable)}{others}: repair or remove {'them' if len(unreadable) > 1 else 'it'}."
+    if faceless:
+        return f"No face was found in {_some(faceless)}; --faces=whole takes a picture as one face."
+    return f"{path} holds 0 faces: there is nothing to predict."
+
+
+def _pieces(path: str, passed: PassedOver) -> Iterable[sources.Piece]:
     """As `fer.data.sources.pieces`, but a single picture may stand alone."""
     if path == STANDARD_INPUT:
         return [sources.Pictures((_standard_input(),))]
@@ -100,50 +126,30 @@ def _pieces(path: str) -> Iterable[sources.Piece]:
             f"There is no {path}; --input names a table of pixels, a picture, or a folder or archive of them."
         )
     if tf.io.gfile.isdir(path):
-        return sources.pieces(path, Tally())
+        return sources.pieces(path, Tally(), passed)
     name = os.path.basename(path)
     containers.check_file(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            if not folders.is_picture(name, file.read(len(b"\x89PNG\r\n\x1a\n"))):
-                return sources.pieces(path, Tally())
+            if not image_reader.is_picture(name, file.read(HEAD)):
+                return sources.pieces(path, Tally(), passed)
             file.seek(0)
-            return [sources.Pictures((folders.Picture(path, name, file.read(folders.MOST_BYTES + 1)),))]
+            return [sources.Pictures((folders.Picture(path, name, file.read(image_reader.MOST_BYTES + 1)),))]
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
 
 
 def _standard_input() -> folders.Picture:
-    content = sys.stdin.buffer.read(folders.MOST_BYTES + 1)
-    if len(content) > folders.MOST_BYTES:
-        raise UserError(f"Standard input holds more than {folders.MOST_BYTES:,} bytes: --input=- reads one picture.")
-    if not folders.is_picture("", content):
-        raise UserError("Standard input is no JPEG or PNG: --input=- reads the bytes of one picture.")
+    content = sys.stdin.buffer.read(image_reader.MOST_BYTES + 1)
+    if len(content) > image_reader.MOST_BYTES:
+        raise UserError(
+            f"Standard input holds more than {image_reader.MOST_BYTES:,} bytes: --input=- reads one picture."
+        )
+    if not image_reader.is_picture("", content[:HEAD]):
+        kind = foreign.describe(content[:HEAD])
+        found = f"is {kind[0]}" if kind else "is no picture"
+        raise UserError(f"Standard input {found}: --input=- reads the bytes of one picture ({image_reader.NAMES}).")
     return folders.Picture("standard input", "stdin", content)
-
-
-def _is_face(picture: folders.Picture) -> bool:
-    """Whether a picture has a face's size; one that cannot be read is left to who reads it."""
-    try:
-        return Image.open(io.BytesIO(picture.content), formats=("JPEG", "PNG")).size == (SIDE, SIDE)
-    except photos.UNREADABLE:
-        return False
-
-
-def _faces(picture: folders.Picture) -> tuple[list[photos.Box], np.ndarray]:
-    """Where the faces of a photo are, and what they look like, [n, 48, 48, 1] uint8."""
-    image = photos.opened(picture)
-    boxes = photos.find(image)
-    return boxes, np.array([photos.cut(image, box) for box in boxes])
-
-
-def _face(picture: folders.Picture) -> np.ndarray:
-    """A picture as [1, 48, 48, 1] uint8."""
-    try:
-        face, _, _ = folders.decode(picture.content)
-    except photos.UNREADABLE as error:
-        raise photos.unreadable(picture, error) from error
-    return face.reshape(1, SIDE, SIDE, 1)
 
 
 def _some(names: list[str], most: int = 3) -> str:

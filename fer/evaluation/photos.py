@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-from fer.data import folders
+from fer.data import image_reader
 from fer.data.folders import Picture
 from fer.data.pixels import SIDE
 from fer.errors import UserError
@@ -26,7 +26,6 @@ CASCADE = "haarcascade_frontalface_default.xml"
 SMALLEST = 32  # pixels a side of a face that is looked for
 STEP = 1.1  # from one size that is looked for to the next
 NEIGHBOURS = 5  # overlapping finds that make a face
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises
 LARGE = 1600  # pixels of the longer side; larger photos are searched at this size: faces that small do not matter
 
 
@@ -43,27 +42,9 @@ def opened(picture: Picture) -> Image.Image:
     """A picture in colour, the right way up.
 
     Raises:
-      UserError: it is no picture, or damaged, or too large.
+      PictureError: it is no picture, or damaged, or too large.
     """
-    try:
-        return _upright(folders.eight_bits(folders.opened(picture.content))).convert("RGB")
-    except UNREADABLE as error:
-        raise unreadable(picture, error) from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """An image turned as its EXIF tells; as it is where that is damaged."""
-    image.load()  # what fails here is the picture itself
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow raises struct.error, TypeError, AttributeError and more for damaged EXIF
-        return image
-
-
-def unreadable(picture: Picture, error: Exception) -> UserError:
-    """What to say of a picture whose reading failed with one of `UNREADABLE`."""
-    why = str(error) or type(error).__name__
-    return UserError(f"{picture.name} is no picture that can be read ({why}); mend or remove it.")
+    return image_reader.decode(picture.content, "RGB").image
 
 
 def find(image: Image.Image) -> list[Box]:

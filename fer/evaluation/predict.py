@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 
 from fer import files
+from fer.data import image_reader, passed_over
 from fer.errors import UserError
 from fer.evaluation import inputs, photos, predictions
 
@@ -68,6 +70,28 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
     else:
         predictions.write_csv(output, faces.names, probabilities, boxes if faces.photos else None)
     return [*drawn, output]
+
+
+def report(faces: inputs.Faces, output: str) -> None:
+    """Prints what was made of the input, once the predictions are written; pictures that cannot be read come last.
+
+    Raises:
+      UserError: pictures could not be read, so that they have no prediction.
+    """
+    for name, what in image_reader.ALTERED.items():
+        if faces.altered.get(name):
+            print(f"{faces.altered[name]:,} pictures {what}")
+    for name in faces.faceless:
+        print(f"no face was found in {name}")
+    if faces.passed_over:
+        print(f"files passed over, as they are not read: {passed_over.describe(faces.passed_over)}")
+    if faces.unreadable:
+        print("\n".join(faces.unreadable), file=sys.stderr)
+        count = f"{len(faces.unreadable):,} picture{'s' * (len(faces.unreadable) > 1)}"
+        raise UserError(
+            f"{count} could not be read (listed above): repair or remove them; {output} has the other "
+            f"{len(faces.names):,} faces."
+        )
 
 
 def _unused(path: str, used: Sequence[str]) -> str:

@@ -44,8 +44,6 @@ def survey() -> Survey:
         prints=fingerprints.of(images),
         sources=(Source("f.csv", "", 100, "f"),),
         blank_lines=0,
-        resized=0,
-        recoloured=0,
     )
 
 
@@ -97,8 +95,6 @@ def of(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
         prints=fingerprints.of(images),
         sources=(Source("f.csv", "", len(faces), "f"),),
         blank_lines=0,
-        resized=0,
-        recoloured=0,
     )
     return audit.audit(survey, splits, twins.find(survey.prints), None).summary["leakage"]
 

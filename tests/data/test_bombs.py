@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from fer import unpacking
-from fer.data import containers, folders, reading, sources
+from fer.data import containers, folders, image_reader, reading, sources
 from fer.data.tally import Tally
 from fer.errors import UserError
 from fer.evaluation import inputs
@@ -168,7 +168,7 @@ def test_zip_rejects_large_directory_unread(tmp_path):
 
 
 def test_picture_of_too_many_bytes_is_rejected_and_read_no_further(tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "MOST_BYTES", 1000)
+    monkeypatch.setattr(image_reader, "MOST_BYTES", 1000)
     making.write(tmp_path / "train" / "happy" / "a.png", PNG)
     os.truncate(tmp_path / "train" / "happy" / "a.png", 5_000_000_000)
     (piece,) = sources.pieces(str(tmp_path), Tally())

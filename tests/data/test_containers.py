@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 from fer.data import containers
+from fer.data.passed_over import PassedOver
 from fer.data.tally import Tally
 from fer.errors import UserError
 from tests.data import making
@@ -183,13 +184,102 @@ def test_a_name_in_a_folder_that_is_not_utf8_is_named(broken, tmp_path):
             look(str(tmp_path / "faces"))
 
 
-@pytest.mark.parametrize("leads_to", ["nowhere", "link.png"], ids=["nowhere", "to itself"])
-def test_a_link_that_leads_nowhere_is_named(leads_to, tmp_path):
+@pytest.mark.parametrize(
+    ("leads_to", "reason"),
+    [
+        ("nowhere", "is a link to nowhere, where nothing is: remove it"),
+        ("link.png", "is a link that leads back to itself, by link.png: remove it"),
+    ],
+    ids=["nowhere", "to itself"],
+)
+def test_link_that_leads_nowhere_is_named_with_its_target(leads_to, reason, tmp_path):
     making.write(tmp_path / "faces" / "a" / "1.png", b"1")
     (tmp_path / "faces" / "a" / "link.png").symlink_to(leads_to)
     for look in (read, containers.size):
-        with pytest.raises(UserError, match=r"faces/a/link.png is cut short, damaged or unreadable"):
+        with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
             look(str(tmp_path / "faces"))
+    with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
+        read(str(tmp_path / "faces" / "a" / "link.png"))
+
+
+@pytest.mark.parametrize(
+    "leads_to", [".", "..", "../..", "../b"], ids=["itself", "parent", "above the input", "mutual"]
+)
+def test_link_to_folder_that_holds_it_is_named(leads_to, tmp_path):
+    for name in ("a", "b"):
+        making.write(tmp_path / "faces" / name / "1.png", b"1")
+    (tmp_path / "faces" / "a" / "link").symlink_to(leads_to)
+    (tmp_path / "faces" / "b" / "back").symlink_to("../a")
+    for look in (read, containers.size):
+        with pytest.raises(UserError, match=r"faces/.* is a link to a folder that holds it, .*: remove it"):
+            look(str(tmp_path / "faces"))
+
+
+def test_linked_files_and_folders_are_read(tmp_path):
+    making.write(tmp_path / "disk" / "1.png", b"1")
+    (tmp_path / "faces" / "b").mkdir(parents=True)
+    (tmp_path / "faces" / "a").symlink_to("../disk")
+    (tmp_path / "faces" / "b" / "2.png").symlink_to("../../disk/1.png")
+    assert read(str(tmp_path / "faces")) == {"faces/a/1.png": b"1", "faces/b/2.png": b"1"}
+
+
+HIDDEN = [".DS_Store", "a/.thumb.png", ".trash/a/1.png", "a/@eaDir/1.png/THUMB.png", "__MACOSX/a/._1.png"]
+HIDDEN += ["a/.ipynb_checkpoints/1.png", "$RECYCLE.BIN/1.png", "#recycle/a/1.png"]
+
+
+@pytest.mark.parametrize("packed", [None, "zip", "tar"])
+def test_hidden_and_litter_files_are_skipped_and_counted(packed, tmp_path):
+    files = {"a/1.png": b"1", **dict.fromkeys(HIDDEN, b"hidden")}
+    if packed:
+        path = making.write(tmp_path / ".cache" / "faces", (zipped if packed == "zip" else tar)(files))
+    else:
+        for name, content in files.items():
+            making.write(tmp_path / ".cache" / "faces" / name, content)
+        path = str(tmp_path / ".cache" / "faces")
+    passed = PassedOver()
+    found = [member.path for member in containers.members(path, Tally(), passed)]
+    assert found == ["a/1.png"]
+    assert passed.counts() == {"hidden": len(HIDDEN)}
+
+
+def test_archive_whose_paths_begin_with_a_dot_alone_is_no_hidden_file(tmp_path):
+    path = making.write(tmp_path / "faces", tar({"./a/1.png": b"1"}))
+    assert list(read(path)) == ["faces:./a/1.png"]
+
+
+def test_hidden_files_change_neither_size_nor_sum_of_a_folder(tmp_path):
+    making.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    path = str(tmp_path / "faces")
+    before = containers.size(path), summed(path)
+    for name in HIDDEN:
+        making.write(tmp_path / "faces" / name, b"hidden")
+    assert (containers.size(path), summed(path)) == before
+
+
+def test_hidden_link_in_a_tar_is_skipped(tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        link = tarfile.TarInfo(".git/1.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "a/1.png"
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("a/1.png"))
+    assert list(read(making.write(tmp_path / "faces", out.getvalue()))) == ["faces:a/1.png"]
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar"])
+def test_backslashes_of_archives_made_on_windows_separate_folders(pack, tmp_path):
+    files = {"train\\angry\\2.png": b"2", "train\\angry\\": b"", "test\\sad\\1.png": b"1"}
+    if pack == "tar":
+        del files["train\\angry\\"]
+    path = making.write(tmp_path / "faces", (zipped if pack == "zip" else tar)(files))
+    found = {member.path: b"".join(member.chunks()) for member in containers.members(path, Tally())}
+    assert found == {"train/angry/2.png": b"2", "test/sad/1.png": b"1"}
+    assert list(found) == (sorted(found) if pack == "zip" else ["train/angry/2.png", "test/sad/1.png"])
+
+
+def test_backslash_in_a_name_of_a_zip_made_on_linux_is_part_of_it(tmp_path):
+    path = making.write(tmp_path / "faces", zipped({"sad/a\\b.png": b"1"}))
+    assert [member.path for member in containers.members(path, Tally())] == ["sad/a\\b.png"]
 
 
 def test_a_file_that_goes_away_while_it_is_summed_is_named(tmp_path, monkeypatch):

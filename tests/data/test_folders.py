@@ -1,16 +1,15 @@
 """Pictures in class folders."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from fer.data import folders
+from fer.data import folders, image_reader, label_map
 from fer.data.folders import Picture
 from fer.data.rows import NO_SPLIT, TO_LEARN
+from fer.errors import UserError
 from fer.labels import CLASSES
 from tests.data import making
+from tests.data.test_image_reader import png, raw_png
 
 IMAGES = making.noise(2)
 
@@ -25,8 +24,23 @@ IMAGES = making.noise(2)
         ("val/Surprised/1.png", "surprise", 1),
         ("train/fearful/1.png", "fear", TO_LEARN),
         ("train/disgusted/1.png", "disgust", TO_LEARN),
-        ("train/6/1.png", "neutral", TO_LEARN),
-        ("0/1.png", "angry", NO_SPLIT),
+        ("test/6/PrivateTest_1.png", "neutral", 2),
+        ("0/Training_12.png", "angry", 0),
+        ("train/0_angry/1.png", "angry", TO_LEARN),
+        ("train/1-Happy/1.png", "happy", TO_LEARN),
+        ("train/6neutral/1.png", "neutral", TO_LEARN),
+        ("train/03. Sadness/1.png", "sad", TO_LEARN),
+        ("train/fear (2)/1.png", "fear", TO_LEARN),
+        ("train/neutrality/1.png", "neutral", TO_LEARN),
+        ("train/joy/1.png", "happy", TO_LEARN),
+        ("train/suprise/1.png", "surprise", TO_LEARN),
+        ("Train_images/sad/1.png", "sad", TO_LEARN),
+        ("test set/sad/1.png", "sad", 2),
+        ("public_test/sad/1.png", "sad", 1),
+        ("test/sad/Training_room_01.jpg", "sad", 2),
+        ("test/sad/Training_12_flipped.jpg", "sad", 2),
+        ("test_run/sad/1.png", "sad", NO_SPLIT),
+        ("train_test_split/sad/1.png", "sad", NO_SPLIT),
         ("images/train/fear/1.png", "fear", TO_LEARN),
         ("train/happy/Training_1206.jpg", "happy", 0),
         ("test/happy/PublicTest_88305960.jpg", "happy", 1),
@@ -45,10 +59,11 @@ def test_a_path_says_label_and_split(path, label, split):
         ("two/train", "angry/1.png", "angry", TO_LEARN),
         ("two/Test", "angry/1.png", "angry", 2),
         ("train/angry", "1.png", "angry", TO_LEARN),
-        ("test/3", "1.png", "happy", 2),
-        ("data/3", "1.png", "happy", NO_SPLIT),
+        ("test/3", "PrivateTest_1.png", "happy", 2),
+        ("data/3", "Training_1.png", "happy", 0),
+        ("data/happy", "1.png", "happy", NO_SPLIT),
         ("x/test", "train/angry/1.png", "angry", TO_LEARN),
-        ("x/train", "angry/PublicTest_1.png", "angry", 1),
+        ("x/test", "angry/PublicTest_1.png", "angry", 1),
         ("test/archive", "angry/1.png", "angry", NO_SPLIT),
         ("test/3", "angry/1.png", "angry", NO_SPLIT),
     ],
@@ -57,66 +72,88 @@ def test_the_folder_that_was_opened_says_them_too_and_no_other_one_further_out(o
     assert folders.meaning(path, opened) == (CLASSES.index(label), split)
 
 
-@pytest.mark.parametrize("path", ["train/7/1.png", "train/contempt/1.png", "train/1.png", "1.png"])
+@pytest.mark.parametrize(
+    "path",
+    ["train/7/1.png", "train/3/1.png", "3/Training_a.png", "²/1.png", "train/contempt/1.png", "train/1.png", "1.png"],
+)
 def test_a_folder_that_is_no_class_has_no_label(path):
     assert folders.meaning(path)[0] is None
 
 
 @pytest.mark.parametrize(
-    ("path", "head", "expected"),
+    ("path", "words"),
     [
-        ("a/1.jpg", b"\xff\xd8\xff\xe0", True),
-        ("a/1", b"\x89PNG\r\n\x1a\n", True),
-        ("a/1.PNG", b"junk", True),
-        ("a/1.bmp", b"BM", True),
-        ("a/1.webp", b"RIFF", True),
-        ("a/readme.txt", b"junk", False),
-        ("__MACOSX/a/._1.jpg", b"\0\5\x16\7", False),
+        ("test/happy/Training_12.jpg", "test"),
+        ("validation/happy/Training_12.jpg", "validation"),
+        ("train/happy/PublicTest_12.jpg", "train"),
+        ("Train/happy/privatetest_12.png", "train"),
+        ("PrivateTest/happy/PublicTest_12.jpg", "privatetest"),
+        ("valid/happy/PrivateTest_12.jpg", "valid"),
     ],
 )
-def test_pictures_are_known_by_content_or_name(path, head, expected):
-    assert folders.is_picture(path, head) is expected
+def test_name_of_fer2013_in_folder_of_another_split_is_a_reject(path, words):
+    [reject] = folders.parse([Picture(f"in/{path}", path, making.picture(IMAGES[0]))]).rejects
+    name = path.rpartition("/")[2].partition("_")[0]
+    assert reject.kind == "contradicting split"
+    assert str(reject).startswith(f"in/{path}: its name says {name}, and a folder above it says {words}: rename the")
+
+
+@pytest.mark.parametrize(
+    "path", ["train/sad/Training_1.png", "test/sad/PublicTest_1.png", "val/sad/PublicTest_1.png", "sad/Training_1.png"]
+)
+def test_name_of_fer2013_in_folder_of_its_split_is_no_contradiction(path):
+    assert folders.contradiction(path) == ""
+
+
+@pytest.mark.parametrize("path", ["train/0/1.png", "07/1.png", "train/class_3/Training_room.png", "1.0/../2/x.png"])
+def test_numbered_folder_without_proof_stops_with_the_usual_orders(path):
+    with pytest.raises(UserError) as caught:
+        folders.check_numbers(Picture(f"in/{path}", path, b""), label_map.WORDS)
+    message = str(caught.value)
+    assert message.startswith(f"in/{path} lies in the class folder {path.split('/')[-2]!r}, and data sets number")
+    assert "fer2013 0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral" in message
+    assert "affectnet 0 neutral, 1 happy, 2 sad, 3 surprise, 4 fear, 5 disgust, 6 angry" in message
+    assert "rafdb 1 surprise, 2 fear, 3 disgust, 4 happy, 5 sad, 6 angry, 7 neutral" in message
+    assert "--label_map=fer2013, affectnet, rafdb, FILE.json or pairs such as 0=angry" in message
+
+
+@pytest.mark.parametrize("path", ["train/0/Training_1.png", "train/0_angry/1.png", "train/angry/1.png", "2x/1.png"])
+def test_folder_whose_class_is_proved_or_a_word_does_not_stop(path):
+    folders.check_numbers(Picture("n", path, b""), label_map.WORDS)
+
+
+def test_label_map_decides_over_the_names_of_fer2013():
+    affectnet = label_map.parse("affectnet")
+    folders.check_numbers(Picture("n", "train/0/1.png", b""), affectnet)
+    assert folders.meaning("train/0/1.png", labels=affectnet)[0] == CLASSES.index("neutral")
+    assert folders.meaning("train/0/Training_1.png", labels=affectnet)[0] == CLASSES.index("neutral")
+    assert folders.meaning("train/0/Training_1.png", labels=label_map.parse("contempt=none"))[0] == 0
+
+
+def test_folders_mapped_to_none_are_left_out_and_counted():
+    pictures = [Picture("n", f"{name}/1.png", making.picture(IMAGES[0])) for name in ("7", "sad", "contempt")]
+    block = folders.parse(pictures, label_map.parse("affectnet,7=none,contempt=none"))
+    assert (block.count, block.excluded, block.rows.tolist(), block.rejects) == (3, 2, [1], ())
 
 
 def test_a_grey_png_is_read_pixel_by_pixel():
     block = folders.parse([Picture("n", "sad/1.png", making.picture(image)) for image in IMAGES])
     np.testing.assert_array_equal(block.images, IMAGES)
-    assert (block.resized, block.recoloured) == (0, 0)
+    assert block.altered == {}
 
 
-def test_a_larger_picture_is_averaged_down_and_counted():
-    face, resized, recoloured = folders.decode(making.picture(IMAGES[0], size=96))
-    np.testing.assert_array_equal(face.ravel(), IMAGES[0])
-    assert (resized, recoloured) == (True, False)
+def test_alterations_of_pictures_are_counted():
+    kinds = [("PNG", 48, "L"), ("PNG", 48, "RGB"), ("PNG", 96, "L"), ("PNG", 96, "RGB")]
+    block = folders.parse([Picture("n", "sad/1.png", making.picture(IMAGES[0], *kind)) for kind in kinds])
+    assert block.altered == {"recoloured": 2, "resized": 2}
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
-def test_a_picture_in_another_form_becomes_the_same_grey_and_is_counted(mode):
-    face, resized, recoloured = folders.decode(making.picture(IMAGES[0], mode=mode))
-    np.testing.assert_array_equal(face.ravel(), IMAGES[0])
-    assert (resized, recoloured) == (False, True)
-
-
-def test_sixteen_bits_of_grey_become_the_upper_eight():
-    file = io.BytesIO()
-    Image.fromarray((IMAGES[0].reshape(48, 48).astype(np.uint16) << 8) + 77).save(file, "PNG")
-    face, _, recoloured = folders.decode(file.getvalue())
-    np.testing.assert_array_equal(face.ravel(), IMAGES[0])
-    assert recoloured
-
-
-def test_colour_becomes_the_luma_of_bt_601():
-    colours = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(colours).save(file, "PNG")
-    face, _, _ = folders.decode(file.getvalue())
-    assert np.abs(face - colours @ [0.299, 0.587, 0.114]).max() < 1
-
-
-def test_a_jpeg_is_read_within_its_loss():
-    smooth = np.linspace(20, 230, 2304).astype(np.uint8)
-    face, _, _ = folders.decode(making.picture(smooth, "JPEG"))
-    assert np.abs(face.ravel().astype(int) - smooth).max() < 12
+def test_fit_decides_how_pictures_that_are_not_square_become_so():
+    picture = Picture("n", "sad/1.png", png(np.repeat(np.uint8([0, 200, 200, 0]), 24)[None].repeat(48, 0)))
+    middles = {fit: folders.parse([picture], fit=fit).images[0].reshape(48, 48) for fit in ("stretch", "crop", "pad")}
+    assert (middles["stretch"][0, :12] == 0).all()
+    assert (middles["crop"] == 200).all()
+    assert (middles["pad"][0] == image_reader.BACKGROUND).all()
 
 
 @pytest.mark.parametrize(
@@ -132,13 +169,14 @@ def test_a_file_that_is_no_whole_picture_is_rejected_by_name(content):
 def test_a_picture_in_no_class_is_rejected_by_name():
     block = folders.parse([Picture("tree/love/1.png", "love/1.png", making.picture(IMAGES[0]))])
     assert "tree/love/1.png: its folder 'love' is no class" in str(block.rejects[0])
+    assert "map it with --label_map=love=angry, or another class, or leave it out with --label_map=love=none" in str(
+        block.rejects[0]
+    )
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
 def test_a_decompression_bomb_is_refused_unread(side):
-    file = io.BytesIO()
-    Image.new("1", (side, side)).save(file, "PNG")
-    block = folders.parse([Picture("n", "sad/1.png", file.getvalue())])
+    block = folders.parse([Picture("n", "sad/1.png", raw_png(side, side, 8, 0, b""))])
     assert "pixels" in block.rejects[0].reason
 
 

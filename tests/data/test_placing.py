@@ -71,6 +71,45 @@ def test_what_exists_is_not_overwritten_unasked(output):
     assert content(output) == "old"
 
 
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_empty_folder_is_filled_unasked(output, overwrite, linked):
+    os.makedirs(output if not linked else os.path.join(os.path.dirname(output), "disk"))
+    if linked:
+        os.symlink("disk", output)
+    place(output, "new", overwrite=overwrite)
+    assert content(output) == "new"
+    assert os.path.islink(output) == linked
+    assert sorted(os.listdir(os.path.dirname(output))) == sorted(["faces", *["disk"] * linked])
+
+
+def test_empty_folder_stays_where_a_conversion_fails(output):
+    os.makedirs(output)
+    with contextlib.suppress(RuntimeError), placing.replaced(output, False):
+        raise RuntimeError
+    assert os.listdir(output) == []
+
+
+@pytest.mark.parametrize("name", [".", "../faces", "./"])
+def test_folder_that_the_command_runs_in_is_refused(name, output, monkeypatch):
+    os.makedirs(output)
+    monkeypatch.chdir(output)
+    with pytest.raises(UserError, match=rf"^{name} is the folder that this command runs in, and would be replaced"):
+        place(name, "new", overwrite=True)
+    assert os.listdir(output) == []
+
+
+def test_root_of_a_disk_is_refused():
+    with pytest.raises(UserError, match=r"^/proc is the root of a disk, which cannot be replaced: name a folder in it"):
+        placing.check("/proc", overwrite=True)
+
+
+def test_link_that_leads_back_to_itself_is_refused(tmp_path):
+    (tmp_path / "faces").symlink_to("faces")
+    with pytest.raises(UserError, match=r"^.*/faces is a link that leads back to itself"):
+        place(str(tmp_path / "faces"), "new")
+
+
 def test_what_exists_is_replaced_when_asked(output):
     place(output, "old")
     place(output, "new", overwrite=True)

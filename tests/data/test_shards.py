@@ -24,8 +24,6 @@ def survey() -> Survey:
         prints=fingerprints.join([]),
         sources=(),
         blank_lines=0,
-        resized=0,
-        recoloured=0,
     )
 
 

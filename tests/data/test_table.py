@@ -1,9 +1,11 @@
 """Tables in every published form, and what their flaws are called."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from fer.data import table
+from fer.data import label_map, table
 from fer.data.rows import NO_SPLIT, UNLABELLED, Block
 from fer.errors import UserError
 from tests.data import making
@@ -196,3 +198,59 @@ def test_the_form_is_said_with_what_is_ignored():
     header = table.read_header("f", b"emotion,pixels,Usage,note")
     assert "emotion, pixels, Usage, note" in header.form
     assert header.ignored == ("note",)
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("label,pixels", "label"),
+        ("Class,pixels", "Class"),
+        ("emotions,pixels", "emotions"),
+        ("id,pixels,expression", "expression"),
+        ("pixels,emotion_id,score", "emotion_id, score"),
+        ('"y", "pixels"', "y"),
+        ("\ufeffLabels,pixels", "Labels"),
+        (",".join(["pixels", *(f"c{number}" for number in range(9))]), "c0, c1, c2, c3, c4 and 4 more"),
+    ],
+)
+def test_labels_under_another_name_are_refused_with_the_columns(header, named):
+    found = table.read_header("train.csv", header.encode())
+    with pytest.raises(UserError) as caught:
+        table.check_columns("train.csv", found)
+    message = str(caught.value)
+    assert message.startswith(
+        f"train.csv, line 1: there is no column emotion, and {named} may hold the labels: call the"
+    )
+    assert (
+        "emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; --label_map for others)" in message
+    )
+
+
+@pytest.mark.parametrize("name", ["split", "Set", "phase", "partition"])
+def test_splits_under_another_name_are_refused_with_the_column(name):
+    found = table.read_header("train.csv", f"emotion,pixels,{name}".encode())
+    with pytest.raises(UserError, match=f"no column Usage, and {name} may hold the splits: call it Usage"):
+        table.check_columns("train.csv", found)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["pixels", "id,pixels", "Image Name,pixels,ID", ",pixels", "emotion,pixels,label", "emotion,pixels,Usage,split"],
+)
+def test_columns_that_hide_neither_labels_nor_splits_are_accepted(header):
+    table.check_columns("f", table.read_header("f", header.encode()))
+
+
+def test_label_map_says_what_the_numbers_of_a_table_mean():
+    [piece] = table.lines("f", iter([f"emotion,pixels\n0,{PIXELS[0]}\nHappy,{PIXELS[1]}\n6,{PIXELS[2]}\n".encode()]))
+    header = dataclasses.replace(piece.header, labels=label_map.parse("affectnet,6=none"))
+    block = table.parse(dataclasses.replace(piece, header=header))
+    assert (block.labels.tolist(), block.rows.tolist(), block.excluded, block.count) == ([6, 3], [0, 1], 1, 3)
+    header = dataclasses.replace(piece.header, labels=label_map.parse("rafdb"))
+    [reject] = table.parse(dataclasses.replace(piece, header=header)).rejects
+    assert str(reject) == "f, line 2, column emotion: '0' is no label of --label_map=rafdb"
+
+
+def test_word_for_a_label_is_refused_with_the_flag_that_reads_it():
+    [found] = rejects(f"emotion,pixels\nhappy,{PIXELS[0]}\n")
+    assert found.endswith("'happy' is no label; 0 to 6 are, and words with --label_map=fer2013")

@@ -8,7 +8,7 @@ import pytest
 
 from fer.data import votes
 from fer.errors import UserError
-from fer.labels import CLASSES
+from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from tests.data import making
 from tests.data.test_containers import zipped
 
@@ -135,3 +135,63 @@ def test_another_usage_is_an_error_that_names_the_row(given):
 def test_an_input_without_usage_cannot_be_joined(given):
     with pytest.raises(UserError, match="which the input lacks"):
         votes.join(given, "v.csv", np.arange(4), np.full(4, -1), source_rows=5)
+
+
+def ballots(labels: np.ndarray) -> votes.Votes:
+    """Votes whose majority names a class for each row, or contempt where it is -1."""
+    columns = [FERPLUS_COLUMNS.index(name) for name in (*FERPLUS_OF_CLASS, "contempt")]
+    counts = np.eye(len(FERPLUS_COLUMNS), dtype=np.uint8)[[columns[label] for label in labels]]
+    return votes.Votes(counts, np.zeros(len(labels), int), np.ones(len(labels), bool))
+
+
+def labelled(count: int, agreement: float = 0.63, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and majorities that agree with so many of them, each in the shares of FER-2013."""
+    rng = np.random.default_rng(seed)
+    shares = [0.14, 0.02, 0.14, 0.25, 0.17, 0.11, 0.17]
+    labels, others = rng.choice(7, (2, count), p=shares)
+    return labels, np.where(rng.random(count) < (agreement - 0.18) / 0.82, labels, others)
+
+
+@pytest.mark.parametrize("count", [30, 210, 5_000])
+@pytest.mark.parametrize("agreement", [0.63, 0.9, 1.0])
+def test_agreement_of_ferplus_is_accepted(count, agreement):
+    labels, majorities = labelled(count, agreement)
+    votes.check_agreement(ballots(majorities), labels, np.arange(count), "v.csv")
+
+
+@pytest.mark.parametrize("count", [30, 210, 5_000])
+@pytest.mark.parametrize("order", ["shuffled", "reversed", "one row on"])
+def test_agreement_by_chance_is_refused_with_both_figures(order, count):
+    labels, majorities = labelled(count, 1.0)
+    moved = {
+        "shuffled": np.random.default_rng(1).permutation(majorities),
+        "reversed": majorities[::-1],
+        "one row on": np.roll(majorities, 1),
+    }[order]
+    with pytest.raises(UserError, match=r"^v.csv agrees with \d+% of the labels, where .* \d+% and FER\+ .* 63 %"):
+        votes.check_agreement(ballots(moved), labels, np.arange(count), "v.csv")
+
+
+def test_votes_that_are_misplaced_from_some_row_on_are_refused_with_their_rows():
+    labels, majorities = labelled(5_000)
+    majorities[4_000:] = np.roll(majorities[4_000:], 1)
+    with pytest.raises(UserError, match=r"% of the labels of rows 4,0\d\d to 4,\d\d\d, where"):
+        votes.check_agreement(ballots(majorities), labels, np.arange(5_000), "v.csv")
+
+
+def test_agreement_is_that_of_faces_with_a_label_and_a_class_by_majority():
+    labels, majorities = labelled(200, 1.0)
+    labels[::4], majorities[1::4] = -1, -1
+    votes.check_agreement(ballots(majorities), labels, np.arange(200), "v.csv")
+
+
+@pytest.mark.parametrize("labels", [np.full(200, 3), np.full(200, -1), np.arange(20) % 7], ids=["one", "none", "few"])
+def test_agreement_of_faces_that_prove_nothing_is_not_judged(labels):
+    majorities = np.random.default_rng(0).permutation(np.arange(len(labels)) % 7)
+    votes.check_agreement(ballots(majorities), labels, np.arange(len(labels)), "v.csv")
+
+
+def test_faces_in_the_order_of_their_classes_are_accepted():
+    labels, majorities = labelled(7_000)
+    order = np.argsort(labels, kind="stable")
+    votes.check_agreement(ballots(majorities[order]), labels[order], np.arange(7_000), "v.csv")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer.data import image_reader
 from fer.errors import UserError
-from fer.evaluation import inputs
+from fer.evaluation import inputs, predict
 from tests.evaluation import made
 
 SHARED = pathlib.Path(os.environ.get("FER_SHARED", "../shared")) / "data" / "test.csv.gz"
@@ -121,8 +122,82 @@ def test_a_bad_row_is_named_by_file_and_line(faces, tmp_path):
 def test_a_picture_that_is_none_is_named(faces, tmp_path):
     folder = folder_of_pictures(tmp_path / "faces", faces)
     (tmp_path / "faces" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(UserError, match=r"faces/b\.png is no picture that can be read \(it is neither JPEG nor PNG\)"):
-        inputs.read(folder)
+    found = inputs.read(folder)
+    assert (found.names, len(found.unreadable)) == (["a.png", "deeper/c.png"], 1)
+    assert found.unreadable[0].startswith(
+        "faces/b.png is no picture that can be read (it is damaged or no picture; JPEG"
+    )
+    np.testing.assert_array_equal(found.images, faces[[1, 2]])
+
+
+def test_report_lists_unreadable_pictures_last_and_fails(faces, tmp_path, capsys):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    for name in ("b.png", "a.png"):
+        (tmp_path / "faces" / name).write_bytes(b"no picture")
+    found = inputs.read(folder)
+    with pytest.raises(UserError, match=r"^2 pictures could not be read .*: repair .*; p\.csv has the other 1 faces"):
+        predict.report(found, "p.csv")
+    listed = capsys.readouterr().err.splitlines()
+    assert [line.split(" is no picture")[0] for line in listed] == ["faces/a.png", "faces/b.png"]
+
+
+def test_report_of_readable_pictures_counts_what_was_altered_and_passed_over(faces, tmp_path, capsys):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    (tmp_path / "faces" / "wide.png").write_bytes(png(np.zeros((10, 20), np.uint8)))
+    (tmp_path / "faces" / "new.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    predict.report(inputs.read(folder, "whole"), "p.csv")
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("1 pictures are not square and were squashed") for line in lines)
+    assert lines[-1] == "files passed over, as they are not read: 1 .heic, 1 .txt"
+
+
+@pytest.mark.parametrize("fit", image_reader.FITS)
+def test_pictures_taken_whole_are_read_as_a_conversion_reads_them(fit, tmp_path):
+    sideways = np.rot90(made.images(1)[0, :30, :, 0], 1).copy()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(sideways).save(tmp_path / "a.png", exif=exif)
+    found = inputs.read(str(tmp_path), "whole", fit)
+    converted, _ = image_reader.read_face((tmp_path / "a.png").read_bytes(), fit)
+    np.testing.assert_array_equal(found.images[0, ..., 0], converted)
+    assert found.altered["turned"] == 1
+
+
+def test_hidden_and_litter_files_are_not_predicted(faces, tmp_path):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    for name in (".hidden.png", "@eaDir/a.png", "__MACOSX/._a.png"):
+        (tmp_path / "faces" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "faces" / name).write_bytes(png(faces[0, ..., 0]))
+    assert inputs.read(folder).names == ["a.png", "b.png", "deeper/c.png"]
+
+
+@pytest.mark.parametrize("kind", ["webp", "bmp", "gif", "tiff", "ppm"])
+def test_picture_of_every_kind_is_read_alone_and_from_standard_input(kind, faces, tmp_path, monkeypatch):
+    path = tmp_path / f"face.{kind}"
+    Image.fromarray(faces[0, ..., 0]).save(path, **({"lossless": True} if kind == "webp" else {}))
+    whole = inputs.read(str(path)).images
+    assert np.abs(whole[0].astype(int) - faces[0]).max() <= 3
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    np.testing.assert_array_equal(inputs.read("-").images, whole)
+
+
+def test_picture_of_a_kind_that_is_not_read_is_named_for_what_it_is(tmp_path, monkeypatch):
+    content = b"\0\0\0\x18ftypheic" + bytes(60)
+    (tmp_path / "photo.heic").write_bytes(content)
+    with pytest.raises(UserError, match=r"photo\.heic is a HEIC picture, which is not read: save it as JPEG or PNG"):
+        inputs.read(str(tmp_path / "photo.heic"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(UserError, match="Standard input is a HEIC picture: --input=- reads"):
+        inputs.read("-")
+
+
+def test_pictures_that_are_all_unreadable_are_an_error_that_names_them(tmp_path):
+    for name in ("a.png", "b.jpg", "c.gif", "d.tif"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(
+        UserError, match=r"/a\.png is no picture .*, .*/b\.jpg is .* and 1 more: repair or remove them\."
+    ):
+        inputs.read(str(tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n1,2,3\n", b"\0" * 100], ids=["empty", "other columns", "binary"])
@@ -155,5 +230,5 @@ def test_standard_input_holds_the_bytes_of_a_picture(faces, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"pixels\n1 2 3"])
 def test_standard_input_that_is_no_picture_is_refused(content, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
-    with pytest.raises(UserError, match="Standard input is no JPEG or PNG"):
+    with pytest.raises(UserError, match="Standard input is no picture: --input=- reads"):
         inputs.read("-")

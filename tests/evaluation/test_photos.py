@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer.data import folders, synthetic
+from fer.data import image_reader, synthetic
 from fer.data.folders import Picture
 from fer.errors import UserError
 from fer.evaluation import inputs, photos, predict
@@ -94,8 +94,8 @@ def test_sixteen_bits_of_grey_become_eight_without_being_clipped():
 
 
 def test_a_picture_with_too_many_pixels_is_refused_unread(monkeypatch, photo):
-    monkeypatch.setattr(folders, "MOST_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"a\.png is no picture that can be read \(it has 640 x 400 pixels"):
+    monkeypatch.setattr(image_reader, "MOST_PIXELS", 1000)
+    with pytest.raises(image_reader.PictureError, match=r"it has 640 x 400 pixels, more than 1,000"):
         photos.opened(Picture("a.png", "a.png", content(photo)))
 
 

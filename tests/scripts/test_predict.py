@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer.evaluation import inference, run
 from fer.labels import CLASSES
@@ -70,6 +71,21 @@ def test_several_runs_are_averaged_over_faces_and_mirror_images(folder):
     with (folder / "ensemble.csv").open(newline="") as file:
         found = np.array([[float(line[name]) for name in CLASSES] for line in csv.DictReader(file)])
     np.testing.assert_allclose(found, np.mean(seen, axis=0), atol=2e-6)
+
+
+def test_bad_picture_ends_with_exit_code_1_after_the_others_are_predicted(folder):
+    (folder / "pictures").mkdir()
+    for number, face in enumerate(made.images(3)):
+        Image.fromarray(face[..., 0]).save(folder / "pictures" / f"{number}.png")
+    (folder / "pictures" / "1.png").write_bytes(b"no picture")
+    done = program.run("predict.py", folder, "--workdir=run", "--input=pictures", "--output=some.csv")
+    assert done.returncode == 1
+    assert [line.split(" (")[0] for line in done.stderr.splitlines()] == [
+        "pictures/1.png is no picture that can be read",
+        "predict.py: 1 picture could not be read",
+    ]
+    with (folder / "some.csv").open(newline="") as file:
+        assert [line["id"] for line in csv.DictReader(file)] == ["0.png", "2.png"]
 
 
 @pytest.mark.parametrize(

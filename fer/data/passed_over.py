@@ -1,0 +1,66 @@
+"""Files that an input holds and that are not read: counted, so that none is lost without a word."""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+from collections.abc import Mapping
+
+HIDDEN = "hidden"
+SHOWN = 12  # kinds of files in a printed line
+
+# Folders that operating systems, disk stations and archivers add: previews, copies and deleted files.
+_LITTER = {
+    "__macosx",
+    "@eadir",
+    "@recycle",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+}
+_ENDING = re.compile(r"\.[a-z0-9_+-]{1,12}")
+
+
+def hidden_part(path: str) -> str:
+    """Returns the path up to its first part that begins with a dot or is litter, such as @eaDir; "" without one.
+
+    Args:
+      path: below the input, with "/" between folders; what is above the input may have any name.
+    """
+    parts = path.split("/")
+    for count, part in enumerate(parts, 1):
+        if (part.startswith(".") and part not in (".", "..")) or part.lower() in _LITTER:
+            return "/".join(parts[:count])
+    return ""
+
+
+class PassedOver:
+    """Counts the files of an input that are not read, by their endings, and hidden files and folders."""
+
+    def __init__(self) -> None:
+        self._endings: collections.Counter[str] = collections.Counter()
+        self._hidden: set[str] = set()
+
+    def add(self, path: str) -> None:
+        """Counts a file of a kind that is not read."""
+        ending = os.path.splitext(path)[1].lower()
+        self._endings[ending if _ENDING.fullmatch(ending) else "no ending" if not ending else "other"] += 1
+
+    def add_hidden(self, part: str) -> None:
+        """Counts a hidden file or folder, once; `part` is what `hidden_part` returns."""
+        self._hidden.add(part)
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many there are of each ending, the most frequent first, and of hidden ones last."""
+        endings = sorted(self._endings.items(), key=lambda entry: (-entry[1], entry[0]))
+        return {**dict(endings), **({HIDDEN: len(self._hidden)} if self._hidden else {})}
+
+
+def describe(counts: Mapping[str, int]) -> str:
+    """Returns counts in words: "24 .heic, 1 .txt, 2 hidden"."""
+    shown = [f"{count:,} {kind}" for kind, count in list(counts.items())[:SHOWN]]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} more kinds" if more else "")

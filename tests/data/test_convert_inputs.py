@@ -1,0 +1,288 @@
+"""What a conversion makes of inputs that could be read in several ways: labels, splits, kinds of files, paths."""
+
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.data import convert, manifest, records, summary
+from fer.data.convert import Options
+from fer.errors import UserError
+from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+from tests.data import making
+from tests.data.test_containers import tar, zipped
+from tests.data.test_image_reader import encoded, exif, png
+
+FACES = making.noise(8)
+AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
+
+
+def run(source: pathlib.Path | str, tmp_path: pathlib.Path, **options) -> manifest.Manifest:
+    return convert.convert(Options(input=str(source), output=str(tmp_path / "out"), **options))
+
+
+def tree(folder: pathlib.Path, names, pattern: str = "train/{}/1.png") -> pathlib.Path:
+    """Writes a picture for each name, the n-th of FACES."""
+    for face, name in zip(FACES, names):
+        making.write(folder / pattern.format(name), making.picture(face))
+    return folder
+
+
+def classes(made: manifest.Manifest, split: str = "train") -> dict[int, str]:
+    """Returns the class of each of FACES in a split."""
+    read = records.read_split(made, split)
+    known = {face.tobytes(): number for number, face in enumerate(FACES)}
+    return {known[image.tobytes()]: CLASSES[label] for image, label in zip(read.images, read.labels)}
+
+
+def said(made: manifest.Manifest) -> list[str]:
+    return list(summary.lines(made.raw["audit"], "out"))
+
+
+@pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}])
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbered_folders_stop_a_conversion_that_names_no_order(first, options, tmp_path):
+    source = tree(tmp_path / "in", range(first, first + 7))
+    with pytest.raises(
+        UserError, match=r"in/train/\d/1.png lies in the class folder .*name the order of this one with"
+    ):
+        run(source, tmp_path, **options)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_label_map_gives_numbered_folders_their_classes_and_is_recorded(tmp_path):
+    made = run(tree(tmp_path / "in", range(7)), tmp_path, label_map="affectnet")
+    assert classes(made) == dict(enumerate(AFFECTNET))
+    assert made.raw["options"]["label_map"] == "affectnet"
+    names = {str(number): name for number, name in enumerate(AFFECTNET)}
+    assert made.raw["audit"]["label_map"] == {"given": "affectnet", "names": names}
+    mapping = ", ".join(f"{number} = {name}" for number, name in names.items())
+    assert f"Labels by --label_map=affectnet: {mapping}" in said(made)
+
+
+def test_number_outside_of_the_label_map_is_a_bad_row_that_says_how_to_map_it(tmp_path):
+    source = tree(tmp_path / "in", range(8))
+    with pytest.raises(
+        UserError, match=r"in/train/7/1.png: its folder '7' is no class; .* with --label_map=affectnet,7=none"
+    ):
+        run(source, tmp_path, label_map="affectnet")
+    made = run(source, tmp_path, label_map="affectnet,7=none")
+    assert (made.raw["audit"]["left_out"], made.raw["audit"]["faces"]) == (1, 7)
+    assert "1 rows were left out, as --label_map maps them to none" in said(made)
+
+
+def test_label_map_of_a_file_is_recorded_without_its_folder(tmp_path):
+    making.write(tmp_path / "orders" / "mine.json", json.dumps({"0": "sad", "1": "anger"}))
+    made = run(tree(tmp_path / "in", (0, 1)), tmp_path, label_map=f"{tmp_path}/orders/mine.json")
+    assert classes(made) == {0: "sad", 1: "angry"}
+    assert made.raw["options"]["label_map"] == "mine.json"
+    assert made.raw["audit"]["label_map"]["names"] == {"0": "sad", "1": "angry"}
+
+
+def test_numbered_folders_with_the_names_of_fer2013_are_read_in_its_order(tmp_path):
+    made = run(tree(tmp_path / "in", range(7), "train/{0}/Training_{0}12.png"), tmp_path)
+    assert classes(made) == dict(enumerate(CLASSES))
+    assert any(line.startswith("Labels in FER-2013's order: 0 = angry, 1 = disgust") for line in said(made))
+
+
+def test_words_with_numbers_and_nouns_are_read_and_printed(tmp_path):
+    names = ["0_angry", "1-happy", "6neutral", "sadness", "Neutrality", "02 Fear", "Surprised"]
+    made = run(tree(tmp_path / "in", names), tmp_path)
+    assert classes(made) == dict(enumerate(["angry", "happy", "neutral", "sad", "neutral", "fear", "surprise"]))
+    [line] = [line for line in said(made) if line.startswith("Labels")]
+    assert "0_angry = angry" in line
+    assert "Neutrality = neutral" in line
+
+
+def test_labels_of_a_table_go_by_the_label_map(tmp_path):
+    rows = "".join(f"{number},{making.text(face)}\n" for number, face in enumerate(FACES[:7]))
+    path = making.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    assert classes(run(path, tmp_path, label_map="affectnet")) == dict(enumerate(AFFECTNET))
+
+
+def test_table_whose_labels_have_another_name_is_refused_and_nothing_is_left(tmp_path):
+    path = making.write(tmp_path / "in" / "train.csv", f"label,pixels\n3,{making.text(FACES[0])}\n")
+    with pytest.raises(
+        UserError, match=r"train.csv, line 1: there is no column emotion, and label may hold the labels"
+    ):
+        run(path, tmp_path)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_file_name_decides_no_split_against_its_folder(tmp_path):
+    source = tmp_path / "in"
+    making.write(source / "test" / "happy" / "Training_room_01.jpg", making.picture(FACES[0]))
+    making.write(source / "train" / "happy" / "1.png", making.picture(FACES[1]))
+    made = run(source, tmp_path)
+    assert (classes(made), classes(made, "test")) == ({1: "happy"}, {0: "happy"})
+
+
+def test_name_of_fer2013_in_another_split_stops_or_is_set_aside(tmp_path):
+    source = tree(tmp_path / "in", ["happy", "sad"])
+    making.write(source / "test" / "happy" / "Training_12.png", making.picture(FACES[2]))
+    with pytest.raises(UserError, match=r"^in/test/happy/Training_12.png: its name says Training, and a folder above"):
+        run(source, tmp_path)
+    made = run(source, tmp_path, on_bad_row="quarantine")
+    assert made.raw["audit"]["rejected"] == {"contradicting split": 1}
+    assert classes(made) == {0: "happy", 1: "sad"}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_pictures_of_other_kinds_are_read_or_counted_by_ending(packed, tmp_path):
+    kinds = {"a.webp": "WEBP", "b.bmp": "BMP", "c.gif": "GIF", "d.tif": "TIFF", "e.ppm": "PPM", "f.pgm": "PPM"}
+    pictures = {name: encoded(Image.fromarray(FACES[0].reshape(48, 48)), kind) for name, kind in kinds.items()}
+    others = dict.fromkeys(["g.heic", "h.HEIC", "i.avif", "j.jp2", "notes.txt", ".DS_Store"], b"\0\0\0\x18ftypheic")
+    files = {f"train/happy/{name}": content for name, content in {**pictures, **others}.items()}
+    for name, content in files.items():
+        making.write(tmp_path / "in" / name, content)
+    path = making.write(tmp_path / "faces.zip", zipped(files)) if packed else tmp_path / "in"
+    made = run(path, tmp_path)
+    assert made.raw["audit"]["faces"] == len(kinds)
+    assert made.raw["audit"]["passed_over"] == {".heic": 2, ".avif": 1, ".jp2": 1, ".txt": 1, "hidden": 1}
+    assert "6 files were passed over, as they are not read: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden" in said(made)
+
+
+def test_input_without_a_picture_that_is_read_names_what_there_is(tmp_path):
+    for name in ("1.heic", "2.heic", "3.avif"):
+        making.write(tmp_path / "in" / "happy" / name, b"\0\0\0\x18ftypheic")
+    with pytest.raises(
+        UserError, match=r"in holds neither a table .* nor pictures \(JPEG, .* but 2 \.heic, 1 \.avif\."
+    ):
+        run(tmp_path / "in", tmp_path)
+
+
+def test_alterations_of_pictures_are_counted_and_printed(tmp_path):
+    face = FACES[0].reshape(48, 48)
+    folder = tmp_path / "in" / "train" / "sad"
+    making.write(folder / "turned.jpg", encoded(Image.fromarray(np.rot90(face).copy()), "JPEG", exif=exif(6)))
+    making.write(folder / "clear.png", encoded(Image.fromarray(face).convert("LA").point(lambda level: level // 2)))
+    making.write(folder / "deep.png", png(face.astype(np.uint16) << 4))
+    making.write(folder / "wide.png", png(face[:24]))
+    making.write(
+        folder / "moving.gif",
+        encoded(Image.fromarray(face), "GIF", save_all=True, append_images=[Image.new("L", (48, 48))]),
+    )
+    made = run(tmp_path / "in", tmp_path)
+    audit = made.raw["audit"]
+    counted = {name: audit[name] for name in ("turned", "composited", "rescaled", "squashed", "first_frame", "resized")}
+    assert counted == dict.fromkeys(counted, 1)
+    assert audit["recoloured"] == 2
+    lines = said(made)
+    assert "1 pictures were turned upright by their EXIF orientation" in lines
+    assert "1 pictures have transparent pixels and were composited on grey level 128" in lines
+    assert "1 pictures are not square and were squashed (--fit=crop and --fit=pad keep their proportions)" in lines
+
+
+@pytest.mark.parametrize(("fit", "name"), [("stretch", "squashed"), ("crop", "cropped"), ("pad", "padded")])
+def test_fit_is_recorded_with_the_pictures_it_altered(fit, name, tmp_path):
+    wide = np.zeros((48, 96), np.uint8)
+    wide[:, 24:72] = FACES[0].reshape(48, 48)
+    making.write(tmp_path / "in" / "train" / "sad" / "1.png", png(wide))
+    made = run(tmp_path / "in", tmp_path, fit=fit)
+    assert (made.raw["options"]["fit"], made.raw["audit"][name]) == (fit, 1)
+    same = np.array_equal(records.read_split(made, "train").images[0, ..., 0], FACES[0].reshape(48, 48))
+    assert same == (fit == "crop")
+
+
+def test_hidden_and_litter_folders_are_no_data(tmp_path):
+    source = tree(tmp_path / "in", ["happy", "@eaDir/sad", ".cache/fear", "__MACOSX/fear", "sad/.thumbs"])
+    made = run(source, tmp_path)
+    assert classes(made) == {0: "happy"}
+    assert made.raw["audit"]["passed_over"] == {"hidden": 4}
+
+
+def test_votes_on_other_faces_are_refused_and_nothing_is_left(tmp_path):
+    faces, labels = making.noise(70, seed=1), np.arange(70) % 7
+    columns = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
+    votes = np.eye(10, dtype=int)[[columns[label] for label in np.roll(labels, 10).tolist()]]
+    rows = "".join(f"Training,fer{i}.png," + ",".join(map(str, row)) + "\n" for i, row in enumerate(votes))
+    ferplus = making.write(tmp_path / "in" / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + rows)
+    source = making.write(tmp_path / "in" / "f.csv", making.csv(faces, labels, ["Training"] * 70))
+    with pytest.raises(UserError, match=r"^v.csv agrees with 0% of the labels, where votes on other faces .* 14%"):
+        run(source, tmp_path, ferplus=ferplus)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("pack", [zipped, tar])
+def test_archive_made_on_windows_is_read(pack, tmp_path):
+    files = {f"faces\\train\\{name}\\1.png": making.picture(face) for face, name in zip(FACES, ("happy", "sad"))}
+    made = run(making.write(tmp_path / "faces.zip", pack(files)), tmp_path)
+    assert classes(made) == {0: "happy", 1: "sad"}
+
+
+def test_leading_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tree(tmp_path / "in", ["happy"])
+    made = convert.convert(Options(input="~/in", output="~/deep/out"))
+    assert made.folder == str(tmp_path / "deep" / "out")
+    assert made.raw["source"]["path"] == "in"
+
+
+def test_file_whose_name_begins_with_a_tilde_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    making.write(tmp_path / "~faces.csv", making.csv(FACES))
+    assert run("~faces.csv", tmp_path).raw["source"]["rows"] == len(FACES)
+
+
+@pytest.mark.parametrize(
+    ("there", "text", "paths"),
+    [
+        (["a", "b"], "a,b", ["a", "b"]),
+        (["a,b"], "a,b", ["a,b"]),
+        (["a, b", "c"], "a, b,c", ["a, b", "c"]),
+        (["c", "a,b,d"], "c,a,b,d", ["c", "a,b,d"]),
+        (["a", "a,b"], "a,b", ["a,b"]),
+        (["a", "b", "a,b"], "a,b", ["a", "b"]),
+        (["a"], "a,nowhere", ["a", "nowhere"]),
+        ([], "s3://b/a,s3://b/c", ["s3://b/a", "s3://b/c"]),
+        (["x,y"], "s3://b/a,x,y", ["s3://b/a", "x,y"]),
+        ([], " , ", []),
+    ],
+)
+def test_comma_separates_inputs_or_is_part_of_a_path_that_is_there(there, text, paths, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        (tmp_path / name).mkdir()
+    assert convert._paths(text) == paths
+
+
+def test_input_with_a_comma_in_its_path_is_read(tmp_path):
+    made = run(making.write(tmp_path / "a, b" / "f,1.csv", making.csv(FACES)), tmp_path)
+    assert (made.raw["source"]["path"], made.raw["source"]["rows"]) == ("f,1.csv", len(FACES))
+
+
+FOREIGN = {
+    "f.hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file, which is not read: export its faces as a CSV"),
+    "f.parquet": (b"PAR1" + bytes(99), "is a Parquet file, which is not read: export"),
+    "f.npy": (b"\x93NUMPY\1\0" + bytes(99), "is a NumPy array, which is not read: export"),
+    "f.pkl": (b"\x80\x04\x95" + bytes(99), "is a Python pickle, which is not read: export"),
+    "f.rar": (b"Rar!\x1a\x07\x01\0" + bytes(99), "is a RAR archive, which is not read: unpack it first"),
+    "f.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(99), "is a 7z archive, which is not read: unpack it first"),
+    "f.zst": (b"\x28\xb5\x2f\xfd" + bytes(99), "is a file compressed by Zstandard, which is not read: unpack"),
+    "f.heic": (b"\0\0\0\x18ftypheic" + bytes(99), "is a HEIC picture, which is not read: save it as JPEG or PNG"),
+    "f.mp4": (b"\0\0\0\x18ftypisom" + bytes(99), "is a video, which is not read: save its frames"),
+    "f.csv": ("emotion,pixels\n".encode("utf-16"), "is text in UTF-16, which is not read: save it in UTF-8"),
+    "f.png": (making.picture(FACES[0]), "is a picture alone, without a class: name the folder"),
+    "f.npz": (zipped({"x.npy": b"\x93NUMPY"}), r"holds neither a table .*, but 1 \.npy\."),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_file_of_another_kind_is_named_for_what_it_is(name, tmp_path):
+    content, reason = FOREIGN[name]
+    with pytest.raises(UserError, match=f"{name} {reason}"):
+        run(making.write(tmp_path / "in" / name, content), tmp_path)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_empty_output_folder_is_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    assert classes(run(tree(tmp_path / "in", ["happy"]), tmp_path)) == {0: "happy"}
+
+
+def test_unknown_fit_is_named(tmp_path):
+    with pytest.raises(UserError, match="--fit=squash means nothing; it takes stretch, crop, pad"):
+        run("in", tmp_path, fit="squash")
