@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -13,7 +14,8 @@ from fer import files
 from fer.errors import UserError
 from fer.evaluation import eval_json, predictions
 from fer.sweep import changes, report, space, study, sweep
-from tests.train import made
+from tests.shared import shared_folder
+from tests.sweep import made
 
 
 def runs(right: np.ndarray) -> changes.Runs:
@@ -52,17 +54,21 @@ def test_the_picture_shows_every_change():
     assert changes.picture(found).startswith(b"\x89PNG")
 
 
-@pytest.fixture(scope="module")
-def swept(synthetic_shards, tmp_path_factory):
+@pytest.fixture(scope="module", params=made.WAYS)
+def swept(request, synthetic_shards, tmp_path_factory):
     """A sweep with one change over two seeds, beside one with a single seed that counts as a second change."""
-    folder, data = tmp_path_factory.mktemp("changes"), synthetic_shards.folder
-    base, smoother = made.experiment(), made.experiment(label_smoothing=0.3)
-    other = sweep.Sweep(smoother, study.of_grid(space.grid("seed=0", base)), data, str(folder / "smoother"))
-    sweep.run(dataclasses.replace(other, strategy="one"))
+    base, smoother, data = made.experiment(), made.experiment(label_smoothing=0.3), synthetic_shards.folder
     seeds = space.grid("seed=0,1", base)
     plan = study.of_grid(seeds, space.changes("augment.policy=none with model.dropout=0", base, seeds))
-    sweep.run(sweep.Sweep(base, plan, data, str(folder / "sweep"), strategy="one", also=(other.output,)))
-    return folder / "sweep"
+
+    def run(folder: pathlib.Path) -> None:
+        other = sweep.Sweep(smoother, study.of_grid(space.grid("seed=0", base)), data, str(folder / "smoother"))
+        with pytest.MonkeyPatch.context() as patch:
+            made.results(patch, request.param)
+            sweep.run(dataclasses.replace(other, strategy="one"))
+            sweep.run(sweep.Sweep(base, plan, data, str(folder / "sweep"), strategy="one", also=(other.output,)))
+
+    return shared_folder(tmp_path_factory, f"changes, {request.param}", run) / "sweep"
 
 
 def test_each_change_is_trained_alone_with_each_seed(swept):

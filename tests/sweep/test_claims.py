@@ -47,7 +47,7 @@ def start(storage: str, dies: str = "no") -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("scheme", ["journal:", "sqlite:///"])
+@pytest.mark.parametrize("scheme", ["journal:", pytest.param("sqlite:///", marks=pytest.mark.extended)])
 def test_processes_that_share_a_study_train_each_point_once_and_the_dead_ones_again(tmp_path, scheme):
     storage = f"{scheme}{tmp_path}/study"
     killed = start(storage, dies="yes")

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import pathlib
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,10 +17,12 @@ optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra 
 from optuna.trial import TrialState
 
 from fer.errors import Stopped, StorageError, UserError
-from fer.evaluation import eval_json
+from fer.evaluation import eval_json, evaluate
 from fer.sweep import space, study, sweep
 from fer.train import checkpoints, loop, stopping
-from tests.train import made
+from tests.scripts import program
+from tests.shared import shared_folder
+from tests.sweep import made
 
 EPOCHS = 3
 FLAGS = [
@@ -40,14 +44,19 @@ def start(root, data: str, output, *flags: str) -> subprocess.Popen:
     )
 
 
-@pytest.fixture(scope="module")
-def swept(synthetic_shards, tmp_path_factory):
+@pytest.fixture(scope="module", params=made.WAYS)
+def swept(request, synthetic_shards, tmp_path_factory):
     """The output of a sweep over two seeds and a batch that there are not enough faces for."""
-    output = tmp_path_factory.mktemp("sweep")
     base = made.experiment(steps=0, epochs=2, checkpoint_steps=100)
     found = space.grid("seed=0,1; train.global_batch=321,64", base)  # the train split has 320 faces
-    sweep.run(sweep.Sweep(base, study.Plan(found, True, 4, 0), synthetic_shards.folder, str(output), strategy="one"))
-    return output
+    plan = study.Plan(found, True, 4, 0)
+
+    def run(output: pathlib.Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            made.results(patch, request.param)
+            sweep.run(sweep.Sweep(base, plan, synthetic_shards.folder, str(output), strategy="one"))
+
+    return shared_folder(tmp_path_factory, f"sweep, {request.param}", run)
 
 
 def check_trial(folder, seed: int, epochs: int) -> dict:
@@ -134,13 +143,14 @@ def test_a_sweep_without_a_trial_that_succeeds_is_an_error(synthetic_shards, tmp
     assert (tmp_path / "sweep.md").read_text().count("only 320 examples") == 2
 
 
-def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(synthetic_shards, tmp_path):
-    base = made.experiment(steps=0, epochs=1, global_batch=64)
+def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(
+    synthetic_shards, evaluated_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluate, "_pictures", lambda evaluation: {})  # which take longer than all else
     run, data = str(tmp_path / "run"), synthetic_shards.folder
-    loop.train(base, data, run, "one")
-    first = sweep._evaluated(run, data)
+    shutil.copytree(evaluated_run, run)
     evaluation = tmp_path / "run" / "eval.json"
-    before = evaluation.stat().st_mtime_ns
+    first, before = eval_json.read(str(evaluation))["accuracy"], evaluation.stat().st_mtime_ns
     assert sweep._evaluated(run, data) == first
     assert evaluation.stat().st_mtime_ns == before  # the same weights are not evaluated twice
     other = json.loads((tmp_path / "run" / "best.json").read_text())
@@ -152,6 +162,7 @@ def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(synthetic_
     assert found["protocol"]["members"][0]["weights_sha256"] == other["sha256"]
 
 
+@pytest.mark.extended
 def test_a_signal_while_the_last_epoch_is_scored_ends_the_sweep_after_that_trial(
     synthetic_shards, tmp_path, monkeypatch
 ):
@@ -165,6 +176,21 @@ def test_a_signal_while_the_last_epoch_is_scored_ends_the_sweep_after_that_trial
     plan = study.of_grid(space.grid("seed=0,1", base))
     asked = sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
     monkeypatch.setattr(checkpoints, "save", signalled)
+    with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
+        sweep.run(asked)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.COMPLETE]
+
+
+def test_a_signal_in_a_trials_last_moment_ends_the_sweep_after_that_trial(synthetic_shards, tmp_path, monkeypatch):
+    def train(*arguments, **named):
+        made.train(*arguments, **named)
+        signal.raise_signal(signal.SIGTERM)
+
+    base = made.experiment(steps=0, epochs=1, global_batch=64)
+    plan = study.of_grid(space.grid("seed=0,1", base))
+    asked = sweep.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    monkeypatch.setattr(loop, "train", train)
     with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
         sweep.run(asked)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
@@ -239,19 +265,29 @@ def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shard
     assert "| pruned |" in (tmp_path / "sweep.md").read_text()
 
 
-def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_path):
-    mistakes = {
-        "Give one of --grid=": [],
-        "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
-        "--storage=nowhere cannot be opened": ["--grid=seed=0", "--storage=nowhere"],
-        "--also adds to what --changes compares": ["--grid=seed=0", "--also=elsewhere"],
-    }
-    started = {said: start(root, synthetic_shards.folder, tmp_path / "out", *flags) for said, flags in mistakes.items()}
-    for said, process in started.items():
-        output, errors = process.communicate(timeout=300)
-        assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
-        assert errors.startswith(f"sweep.py: {said}")
+MISTAKES = {
+    "Give one of --grid=": [],
+    "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
+    "--storage=nowhere cannot be opened": ["--grid=seed=0", "--storage=nowhere"],
+    "--also adds to what --changes compares": ["--grid=seed=0", "--also=elsewhere"],
+}
+
+
+@pytest.mark.parametrize("said", MISTAKES)
+def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_path, said):
+    flags = [f"--data={synthetic_shards.folder}", f"--output={tmp_path / 'out'}", *FLAGS, *MISTAKES[said]]
+    done = program.run("sweep.py", root, *flags)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+    assert done.stderr.startswith(f"sweep.py: {said}")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.extended
+def test_a_mistake_gets_a_sentence_as_a_user_starts_the_program(root, synthetic_shards, tmp_path):
+    process = start(root, synthetic_shards.folder, tmp_path / "out", "--grid=seed=0", "--storage=nowhere")
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
+    assert errors.startswith("sweep.py: --storage=nowhere cannot be opened")
 
 
 def test_an_output_that_cannot_hold_the_study_is_named(synthetic_shards, tmp_path):
