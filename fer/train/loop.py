@@ -28,6 +28,7 @@ from fer.train import (
     gradients,
     replicas,
     rollback,
+    run_lock,
     runfolder,
     state,
     step,
@@ -102,7 +103,13 @@ def train(
             f"would all write {workdir}: leave --strategy out, or start one process."
         )
     # A worker that is lost is told by `watched`, before it can be taken for a store that is.
-    with remote.kept(workdir, data), together.watched(several), together.scratch(several, workdir) as place:
+    chief = workers is None or workers.chief
+    with (
+        remote.kept(workdir, data),
+        together.watched(several),
+        run_lock.hold(workdir) if chief else contextlib.nullcontext(),
+        together.scratch(several, workdir) as place,
+    ):
         together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
         with gradients.forgotten():
             here = dataclasses.replace(folder, path=place)

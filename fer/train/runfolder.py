@@ -8,6 +8,7 @@ Its files:
     best.json       which weights are the best, chosen on the validation split
     checkpoints/    best-*.npz (weights to evaluate) and step-*/ (states to resume from)
     events/         TensorBoard
+    owner.json      the process that trains in it now (fer.train.run_lock)
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.evaluation import plots
 from fer.models import weights
+from fer.train import run_lock
 
 RECORD = "config.json"
 
@@ -126,9 +128,14 @@ def open_folder(path: str, experiment: Experiment, manifest: Manifest) -> RunFol
     record = os.path.join(path, RECORD)
     if files.exists(record):
         _check_same(record, files.read_json(record, "the run's config"), experiment, manifest)
-    elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if ".tmp-" not in name]:
+    elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if not _left_over(name)]:
         raise UserError(f"{path} exists and holds no run (no {RECORD}); choose an empty or a new --workdir.")
     return RunFolder(path)
+
+
+def _left_over(name: str) -> bool:
+    """Returns whether a file is one that a killed process leaves before a run has begun."""
+    return ".tmp-" in name or name == run_lock.NAME
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,200 @@
+"""The owner of a run directory: one process at a time trains in it.
+
+On a local disk the owner holds a lock of the operating system (flock), which ends with the process, however it ends. In
+an object store, which has no locks, the owner renews a lease object; a lease that is not renewed for LEASE_S seconds
+has expired.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from fer import files
+from fer.errors import StorageError, UserError
+from fer.remote import is_remote
+
+NAME = "owner.json"
+LEASE_S = 60.0  # seconds without a renewal after which a lease in a store has expired
+RENEW_S = 15.0  # seconds between two renewals
+
+
+@contextlib.contextmanager
+def hold(workdir: str) -> Iterator[None]:
+    """Holds the run directory for this process while the context lasts.
+
+    A local directory that does not exist is created, and removed again if nothing was written into it.
+
+    Args:
+      workdir: the run directory, local or in a store.
+
+    Raises:
+      UserError: another process trains in it; the message names it.
+      StorageError: the directory cannot be created or written to.
+    """
+    with _lease(workdir) if is_remote(workdir) else _flock(workdir):
+        yield
+
+
+@contextlib.contextmanager
+def _flock(workdir: str) -> Iterator[None]:
+    created = _make_directories(workdir)
+    path = os.path.join(workdir, NAME)
+    try:
+        descriptor = _open_locked(path, workdir)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(_owner()).encode())
+            yield
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # while the lock is held: who opened it before locks a file without a name
+            os.close(descriptor)
+    finally:
+        for folder in created:
+            with contextlib.suppress(OSError):  # it is not empty
+                os.rmdir(folder)
+
+
+def _open_locked(path: str, workdir: str) -> int:
+    """Opens the owner's file and locks it, until the file that is locked is the one that the path names."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StorageError(f"Cannot write {path}: {files.reason(error)}. Choose another --workdir.") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = _parse(os.pread(descriptor, 4096, 0))
+            os.close(descriptor)
+            raise _taken(workdir, owner) from error
+        except OSError:  # a file system without locks, as some network disks are
+            return descriptor
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(descriptor)):
+                return descriptor
+        os.close(descriptor)
+
+
+def _make_directories(workdir: str) -> list[str]:
+    """Creates the directory and those above it. Returns the ones that it created, the innermost first."""
+    missing, folder = [], os.path.abspath(workdir)
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    try:
+        os.makedirs(workdir, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"Cannot write {workdir}: {files.reason(error)}. Choose another --workdir.") from error
+    return missing
+
+
+@contextlib.contextmanager
+def _lease(workdir: str) -> Iterator[None]:
+    path, owner = os.path.join(workdir, NAME), {**_owner(), "lease": uuid.uuid4().hex}
+    _wait_for_lease(path, workdir)
+    files.write_json(path, {**owner, "renewals": 0})
+    found = _read(path)
+    if found and found.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
+        raise _taken(workdir, found)
+    stop = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(path, owner, stop), daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        renewing.join()
+        with contextlib.suppress(UserError, tf.errors.OpError):  # the lease expires by itself
+            found = _read(path)
+            if found and found.get("lease") == owner["lease"]:
+                tf.io.gfile.remove(path)
+
+
+def _wait_for_lease(path: str, workdir: str) -> None:
+    """Returns once nobody renews the lease at `path`.
+
+    Whether it is renewed is seen by its content, not by its time: the clocks of two machines may differ.
+    """
+    found = _read(path)
+    if not found or _ended(found):
+        return
+    print(f"{workdir} has an owner, {_describe(found)}: waiting {LEASE_S:.0f} s for its lease to expire.", flush=True)
+    end = time.monotonic() + LEASE_S
+    while time.monotonic() < end:
+        time.sleep(min(RENEW_S, LEASE_S) / 5)
+        now = _read(path)
+        if not now:
+            return
+        if now != found:
+            raise _taken(workdir, now)
+
+
+def _renew(path: str, owner: dict[str, Any], stop: threading.Event) -> None:
+    renewals = 0
+    while not stop.wait(RENEW_S):
+        renewals += 1
+        with contextlib.suppress(UserError):  # the store is away: the next renewal may reach it
+            files.write_json(path, {**owner, "renewals": renewals})
+
+
+def _owner() -> dict[str, Any]:
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+
+
+def _ended(owner: dict[str, Any]) -> bool:
+    """Returns whether the owner was a process of this machine that has ended."""
+    if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return owner["pid"] == os.getpid()  # a lease of this very process, which an earlier run in it left behind
+
+
+def _read(path: str) -> dict[str, Any]:
+    """Returns what is recorded of the owner; {} if there is none, or nothing that can be read."""
+    if not files.exists(path):
+        return {}
+    try:
+        return _parse(files.read_bytes(path, f"There is no {path}."))
+    except StorageError:
+        raise
+    except UserError:  # removed in between
+        return {}
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        owner = json.loads(content)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _describe(owner: dict[str, Any]) -> str:
+    if not owner:
+        return "another process"
+    return f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('started')}"
+
+
+def _taken(workdir: str, owner: dict[str, Any]) -> UserError:
+    return UserError(
+        f"{workdir} is in use by {_describe(owner)}: two processes cannot train in one run directory. Wait for it to "
+        "end, stop it, or choose another --workdir."
+    )
