@@ -33,10 +33,11 @@ from fer.data import (
     votes,
 )
 from fer.data.crew import Crew
+from fer.data.interpretation import Rules
 from fer.data.manifest import Manifest
 from fer.data.pixels import PIXELS
 from fer.data.progress import Progress
-from fer.data.reading import Rules, Survey
+from fer.data.reading import Survey
 from fer.data.rejects import Rejects
 from fer.data.rows import NO_SPLIT, SPLITS
 from fer.data.spool import Spool
@@ -79,6 +80,10 @@ class Options:
         for name, number in (("shards", self.shards), ("workers", self.workers)):
             if number < 0:
                 raise UserError(f"--{name} is {number}; it must be 0 or more.")
+        if self.label_map and _synthetic(self.input):
+            raise UserError(
+                "--label_map is not for synthetic faces, whose labels are in FER-2013's order: leave it out."
+            )
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed is {self.seed}; it must be 0 or more, below 2**31.")
 
@@ -108,7 +113,7 @@ def convert(options: Options) -> Manifest:
     remote.ready(output, options.ferplus, options.input, options.label_map)
     remote.check_within(output)
     _check_apart(output, _paths(options.input))
-    rules = Rules(label_map.parse(options.label_map), options.fit)
+    rules = Rules(label_map.parse(_expanded(options.label_map)), options.fit)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(placing.replaced(output, options.overwrite))
@@ -148,7 +153,16 @@ def _is_there(path: str) -> bool:
 
 
 def _expanded(path: str) -> str:
-    """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "="."""
+    """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "=".
+
+    Raises:
+      UserError: the path is not UTF-8, which is all that TensorFlow takes.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        printable = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise UserError(f"{printable} holds a name whose bytes are not UTF-8: rename it.") from error
     literal = not path.startswith("~") or os.path.lexists(path)
     return path if literal else os.path.expanduser(path)
 
@@ -230,10 +244,15 @@ def _counted(survey: Survey, rejects: Rejects) -> dict[str, Any]:
     }
 
 
+def _synthetic(text: str) -> re.Match | None:
+    """Returns the match of an `--input` that asks for synthetic faces, with their number; None of another."""
+    return re.fullmatch(r"synthetic(?::(\d+))?", text)
+
+
 @contextlib.contextmanager
 def _inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
     """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
-    asked = re.fullmatch(r"synthetic(?::(\d+))?", options.input)
+    asked = _synthetic(options.input)
     if not asked:
         paths = _paths(options.input)
         if not paths:

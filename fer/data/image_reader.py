@@ -49,6 +49,8 @@ _MAGIC = re.compile(
 )
 _ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
 _ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm")
+# Raw files of cameras are TIFFs by their first bytes, and hold no more than a preview that Pillow reads.
+_RAW_ENDINGS = (".3fr", ".arw", ".cr2", ".dng", ".erf", ".kdc", ".nef", ".nrw", ".pef", ".srw")
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE = 258
 _FIT_NAMES = {"stretch": "squashed", "crop": "cropped", "pad": "padded"}
@@ -72,7 +74,8 @@ def is_picture(name: str, head: bytes) -> bool:
       name: the file's name; its ending counts.
       head: its first bytes; 64 are enough.
     """
-    return bool(_MAGIC.match(head)) or name.lower().endswith(_ENDINGS)
+    name = name.lower()
+    return name.endswith(_ENDINGS) or (bool(_MAGIC.match(head)) and not name.endswith(_RAW_ENDINGS))
 
 
 def size(content: bytes) -> tuple[int, int]:

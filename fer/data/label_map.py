@@ -69,11 +69,16 @@ class LabelMap:
         """Whether the map says what numbers stand for."""
         return any(map(_is_digits, self.names))
 
+    def numbers(self) -> dict[str, int]:
+        """Returns the label of each number that the column `emotion` of a table may have."""
+        if not self.numbered:
+            return {str(label): label for label in range(len(CLASSES))}
+        return {name: label for name, label in self.names.items() if _is_digits(name)}
+
     def cells(self) -> dict[bytes, int]:
         """Returns the label of each value that the column `emotion` of a table may have, in lower case."""
-        numbers = {} if self.numbered else {str(label): label for label in range(len(CLASSES))}
         words = _WORDS if self.given else {}
-        return {name.encode(): label for name, label in {**numbers, **words, **self.names}.items()}
+        return {name.encode(): label for name, label in {**self.numbers(), **words, **self.names}.items()}
 
     def advice(self, name: str) -> str:
         """Returns what to do about a name that stands for no class."""
@@ -85,6 +90,11 @@ class LabelMap:
 
 
 WORDS = LabelMap()  # no map: words are read, and numbers where FER-2013's order is proved
+
+
+def class_name(label: int) -> str:
+    """Returns the name of a class, or "none" for EXCLUDED."""
+    return _NONE if label == EXCLUDED else CLASSES[label]
 
 
 def is_number(name: str) -> bool:
@@ -113,10 +123,11 @@ def parse(text: str) -> LabelMap:
     pairs: dict[str, int] = {}
     order = ""
     for item in [text] if _is_file(text) else filter(None, map(str.strip, text.split(","))):
-        if item.lower() in ORDERS:
+        published = re.sub(r"[-_ ]", "", item.lower())
+        if published in ORDERS:
             if order:
                 raise UserError(f"--label_map={text} names two orders, {order} and {item}: name one.")
-            order = item.lower()
+            order = published
             names.update({str(number): CLASSES.index(name) for number, name in ORDERS[order].items()})
         elif _is_file(item):
             names.update(_read_json(os.path.expanduser(item)))

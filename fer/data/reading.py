@@ -10,10 +10,10 @@ from typing import Any, Callable, TypeVar
 
 import numpy as np
 
-from fer.data import containers, fingerprints, folders, label_map, sources, table
+from fer.data import containers, fingerprints, sources
 from fer.data.crew import Crew
 from fer.data.fingerprints import Fingerprints
-from fer.data.label_map import LabelMap
+from fer.data.interpretation import Interpreter, Rules
 from fer.data.parsing import Piece
 from fer.data.passed_over import PassedOver
 from fer.data.progress import Progress
@@ -21,7 +21,6 @@ from fer.data.rejects import Rejects
 from fer.data.rows import Block
 from fer.data.spool import Spool
 from fer.data.tally import Tally
-from fer.labels import CLASSES
 
 AHEAD = 3  # pieces in flight for each worker
 AHEAD_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
@@ -38,14 +37,6 @@ class Source:
     sha256: str
     rows: int
     form: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """How inputs are understood: what names stand for, and how pictures that are not square become so."""
-
-    labels: LabelMap = label_map.WORDS
-    fit: str = "stretch"  # of image_reader.FITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +86,7 @@ def survey(
     blocks: list[Block] = []  # without their images
     prints: list[Fingerprints] = []
     found: list[Source] = []
-    passed_over = PassedOver()
-    meanings: dict[str, int] = {}  # of folders' names and labels
+    passed_over, interpreter = PassedOver(), Interpreter(rules)
     total = 0
 
     def work(piece: Piece) -> tuple[str, Block, Fingerprints]:
@@ -106,17 +96,19 @@ def survey(
         tally = Tally(progress.consume)
         forms: dict[str, None] = {}
         before = total
-        pieces = _understood(sources.pieces(path, tally, passed_over), rules, meanings)
+        pieces = interpreter.interpret(sources.pieces(path, tally, passed_over))
         for form, block, print_ in ordered(pool, work, pieces, AHEAD * workers, sources.size):
             if form not in forms:
                 forms[form] = None
                 progress.say(f"Reading {form}")
             rejects.take(block.rejects)
+            interpreter.count(block)
             spool.append(block.images)
             blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
             prints.append(print_)
             total += block.count
             progress.advance(block.count)
+        interpreter.check_order(name)
         found.append(Source(name, containers.sha256(path, tally), total - before, "; ".join(forms)))
     spool.finish()
     return Survey(
@@ -129,36 +121,8 @@ def survey(
         altered=sum((collections.Counter(block.altered) for block in blocks), collections.Counter()),
         excluded=sum(block.excluded for block in blocks),
         passed_over=passed_over.counts(),
-        label_map={"given": rules.labels.given, "names": _classes(meanings)},
+        label_map=interpreter.label_map(),
     )
-
-
-def _understood(pieces: Iterable[Piece], rules: Rules, names: dict[str, int]) -> Iterator[Piece]:
-    """Yields pieces with the rules to parse them by, and notes in `names` what stands for which label.
-
-    Raises:
-      UserError: as `survey`, of labels and splits.
-    """
-    for piece in pieces:
-        if isinstance(piece, folders.Pictures):
-            for picture in piece.pictures:
-                folders.check_numbers(picture, rules.labels)
-                label, _ = folders.meaning(picture.path, picture.opened, rules.labels)
-                if label is not None:
-                    names[folders.class_folder(picture)] = label
-            yield dataclasses.replace(piece, labels=rules.labels, fit=rules.fit)
-        else:
-            table.check_columns(piece.name, piece.header)
-            if piece.header.emotion is not None:
-                cells = rules.labels.cells().items()
-                names.update({cell.decode(): label for cell, label in cells if cell.isdigit()})
-            yield dataclasses.replace(piece, header=dataclasses.replace(piece.header, labels=rules.labels))
-
-
-def _classes(names: Mapping[str, int]) -> dict[str, str]:
-    """Returns the class of each name, "none" of one that is left out, numbers before words."""
-    order = sorted(names, key=lambda name: (not label_map.is_number(name), len(name), name))
-    return {name: "none" if names[name] == label_map.EXCLUDED else CLASSES[names[name]] for name in order}
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

@@ -26,6 +26,8 @@ from fer.labels import CLASSES
 
 LONGEST_LINE = 1 << 20  # bytes; FER-2013's longest has 9.2 thousand
 
+HIGH_LABEL = "label out of range"  # the kind of reject of a row whose label is a number that stands for nothing
+
 Bytes = Union[bytes, memoryview]
 
 _BOM = b"\xef\xbb\xbf"
@@ -275,7 +277,8 @@ def _understand(
         text = bytes(fields[header.emotion])
         label = cells.get(text.strip().lower(), UNLABELLED)
         if label == UNLABELLED:
-            return _Fault("emotion", "bad label", f"{_shown(text)} is no label{_expected(text, header.labels)}")
+            kind = HIGH_LABEL if text.strip().isdigit() else "bad label"
+            return _Fault("emotion", kind, f"{_shown(text)} is no label{_expected(text, header.labels)}")
     if header.usage is not None:
         text = bytes(fields[header.usage])
         split = SPLIT_OF_USAGE.get(text.strip().lower().decode("latin-1"), NO_SPLIT)
@@ -288,8 +291,10 @@ def _expected(text: bytes, labels: LabelMap) -> str:
     """What labels are, to go on a message after "is no label"."""
     if labels.given:
         return f" of --label_map={labels.given}"
-    words = ", and words with --label_map=fer2013" if WORDS.find(text.decode("latin-1")) is not None else ""
-    return f"; 0 to {len(CLASSES) - 1} are{words}"
+    others = ", and words with --label_map=fer2013" if WORDS.find(text.decode("latin-1")) is not None else ""
+    if text.strip().isdigit():
+        others = ", and other orders with --label_map"
+    return f"; 0 to {len(CLASSES) - 1} are{others}"
 
 
 def _header_names(line: bytes) -> list[str]:

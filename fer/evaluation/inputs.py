@@ -91,7 +91,8 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
                     names.append(picture.path)
                     images.append(face.reshape(1, SIDE, SIDE, 1))
                     continue
-                image = photos.opened(picture)
+                image, changes = image_reader.decode(picture.content, "RGB")
+                altered.update(changes)
             except PictureError as error:
                 unreadable.append(f"{picture.name} is no picture that can be read ({error})")
                 continue

@@ -103,6 +103,35 @@ def test_labels_of_a_table_go_by_the_label_map(tmp_path):
     assert classes(run(path, tmp_path, label_map="affectnet")) == dict(enumerate(AFFECTNET))
 
 
+@pytest.mark.parametrize(("first", "count"), [(1, 7), (0, 8)], ids=["rafdb", "affectnet with contempt"])
+@pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}, {"on_bad_row": "quarantine", "workers": 3}])
+def test_table_in_another_order_is_refused_even_if_bad_rows_are_set_aside(first, count, options, tmp_path):
+    rows = "".join(f"{first + number % count},{making.text(FACES[number % 8])}\n" for number in range(40))
+    path = making.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    reason = "train.csv has 5 labels above 6 in 40 rows, .*rafdb 1 surprise" if options else "'7' is no label"
+    with pytest.raises(UserError, match=f"{reason}.* --label_map"):
+        run(path, tmp_path, **options)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_few_labels_out_of_range_are_set_aside(tmp_path):
+    rows = "".join(f"{label},{making.text(FACES[0])}\n" for label in (7, 9, 3, 3))
+    path = making.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    made = run(path, tmp_path, on_bad_row="quarantine")
+    assert made.raw["audit"]["rejected"] == {"label out of range": 2}
+
+
+def test_label_map_of_numbers_is_refused_where_a_table_and_folders_would_share_it(tmp_path):
+    folders = tree(tmp_path / "in" / "set", (0, 1))
+    table = making.write(tmp_path / "in" / "f.csv", making.csv(FACES[4:]))
+    for source in (f"{table},{folders}", f"{folders},{table}"):
+        with pytest.raises(UserError, match=r"^--label_map=affectnet would give the numbers of .* and of .* the same"):
+            run(source, tmp_path, label_map="affectnet")
+    words = tree(tmp_path / "in" / "words", ("sad", "contempt"))
+    made = run(f"{table},{words}", tmp_path, label_map="contempt=none")
+    assert made.raw["audit"]["faces"] == 5
+
+
 def test_table_whose_labels_have_another_name_is_refused_and_nothing_is_left(tmp_path):
     path = making.write(tmp_path / "in" / "train.csv", f"label,pixels\n3,{making.text(FACES[0])}\n")
     with pytest.raises(
@@ -281,6 +310,23 @@ def test_file_of_another_kind_is_named_for_what_it_is(name, tmp_path):
 def test_empty_output_folder_is_filled(tmp_path):
     (tmp_path / "out").mkdir()
     assert classes(run(tree(tmp_path / "in", ["happy"]), tmp_path)) == {0: "happy"}
+
+
+@pytest.mark.parametrize("flag", ["input", "output", "ferplus", "label_map"])
+def test_path_that_is_not_utf8_is_named(flag, tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")
+    options = {
+        "input": making.write(tmp_path / "f.csv", making.csv(FACES)),
+        "output": str(tmp_path / "out"),
+        flag: path,
+    }
+    with pytest.raises(UserError, match=r"/caf\\xe9\.csv holds a name whose bytes are not UTF-8: rename it\.$"):
+        convert.convert(Options(**options))
+
+
+def test_label_map_is_refused_for_synthetic_faces(tmp_path):
+    with pytest.raises(UserError, match="--label_map is not for synthetic faces"):
+        run("synthetic:9", tmp_path, label_map="affectnet")
 
 
 def test_unknown_fit_is_named(tmp_path):

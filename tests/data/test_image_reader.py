@@ -106,6 +106,8 @@ def test_read_face_reads_pgm_with_any_header(content):
         ("notes", b"P5 is a programme", False),
         ("1.heic", b"\0\0\0\x18ftypheic", False),
         ("1.avif", b"\0\0\0\x18ftypavif", False),
+        ("1.CR2", b"II*\0\x10\0\0\0CR\2\0", False),
+        ("1.nef", b"MM\0*", False),
         ("1.jp2", b"\0\0\0\x0cjP  \r\n\x87\n", False),
     ],
 )

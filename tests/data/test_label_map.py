@@ -63,6 +63,8 @@ def test_numbers_count_without_a_map_where_the_order_of_fer2013_is_proved():
         ("rafdb,7=none,contempt=None", {"1": 5, "7": EXCLUDED, "contempt": EXCLUDED}),
         ("7=none,rafdb", {"1": 5, "7": EXCLUDED}),
         ("AffectNet", {"0": 6}),
+        ("RAF-DB", {"7": 6}),
+        ("FER-2013", {"0": 0}),
     ],
 )
 def test_pairs_map_names_and_override_an_order(text, names):
