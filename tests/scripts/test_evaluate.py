@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from fer.config import Experiment, Model
+from fer.config import Experiment, Model, Train
 from fer.labels import CLASSES
 from tests.evaluation import made
 from tests.scripts import program
@@ -54,7 +54,7 @@ def wrong(folder) -> pathlib.Path:
     shutil.copytree(folder / "run", folder / "untrained")
     (folder / "untrained" / "best.json").unlink()
     shutil.copytree(folder / "run", folder / "other")
-    other = Experiment(model=Model(name="compact_s"))
+    other = Experiment(model=Model(name="compact_s"), train=Train(precision="float32"))
     change(folder / "other" / "config.json", config=other.to_dict(), config_sha256=other.sha256())
     shutil.copytree(folder / "faces", folder / "reordered")
     change(folder / "reordered" / "manifest.json", classes=list(CLASSES[::-1]))

@@ -9,14 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from fer.config import Experiment, Model
+from fer.config import Experiment, Model, Train
 from fer.evaluation import inference, run
 from fer.labels import CLASSES
 from tests.evaluation import made
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNT = 20
-EXPERIMENT = Experiment(model=Model(name="compact_s", image_size=24))
+EXPERIMENT = Experiment(model=Model(name="compact_s", image_size=24), train=Train(precision="float32"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fer import config
-from fer.config import Experiment, Model
+from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 from fer.evaluation import run as evaluation_run
 from fer.models import classifier
@@ -16,7 +16,7 @@ from fer.train import runfolder
 
 @pytest.fixture
 def experiment() -> Experiment:
-    return Experiment(model=Model(name="compact_s", image_size=24))
+    return Experiment(model=Model(name="tiny", image_size=24), train=Train(precision="float32"))
 
 
 @pytest.fixture
