@@ -207,16 +207,20 @@ def _rescaled(image: Image.Image) -> Image.Image:
     """Returns a grey image of more than eight bits, its least value as 0 and its greatest as 255."""
     from PIL import Image
 
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
         raise PictureError("some of its values are not finite numbers")
-    low, high = values.min(), values.max()
     if low == high:
         return Image.new("L", image.size, int(min(max(high, 0) // 256, 255)))
-    if image.mode == "F":
-        return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
-    levels = (values - low) * 256 // (high - low + 1)  # of a full range of 16 bits, the upper eight of each value
-    return Image.fromarray(levels.astype(np.uint8))
+    levels = np.empty(values.shape, np.uint8)
+    for row, line in enumerate(values):  # line by line, for all of a large picture's in 64 bits would fill the memory
+        above = line.astype(np.float64) - low
+        if image.mode == "F":
+            levels[row] = np.rint(above * (255 / (high - low)))
+        else:
+            levels[row] = above * 256 // (high - low + 1)  # of a full range of 16 bits, the upper eight of each value
+    return Image.fromarray(levels)
 
 
 def _composited(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -147,8 +147,9 @@ def recorded(text: str) -> str:
 
 
 def _is_file(text: str) -> bool:
-    named = text.lower().endswith(".json") and "=" not in text
-    return named and ("," not in text or os.path.isfile(os.path.expanduser(text)))
+    if not text.lower().endswith(".json"):
+        return False
+    return not re.search("[,=]", text) or os.path.isfile(os.path.expanduser(text))
 
 
 def _read_json(path: str) -> dict[str, int]:

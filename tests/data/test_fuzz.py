@@ -248,6 +248,7 @@ def fuzz_pictures(rounds: int, seed: int) -> None:
     image = making.noise(1)[0]
     sound = [making.picture(image, *how) for how in (("PNG",), ("JPEG",), ("PNG", 60, "RGB"), ("JPEG", 60, "CMYK"))]
     sound += [making.picture(image, "PNG", 20, mode) for mode in ("P", "LA", "1", "I;16", "RGBA")]
+    sound += [making.picture(image, kind, 20, "RGB") for kind in ("WEBP", "BMP", "GIF", "TIFF", "PPM")]
     for number in range(rounds):
         rng = random.Random(f"{seed}/{number}")
         content = mutate(rng.choice(sound), sound, rng)
