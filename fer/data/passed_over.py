@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 HIDDEN = "hidden"
 SHOWN = 12  # kinds of files in a printed line
+MOST_KINDS = 100  # endings that are counted by themselves; the rarer ones are "other"
 
 # Folders that operating systems, disk stations and archivers add: previews, copies and deleted files.
 _LITTER = {
@@ -21,6 +22,7 @@ _LITTER = {
     "system volume information",
     "lost+found",
 }
+_OTHER = "other"
 _ENDING = re.compile(r"\.[a-z0-9_+-]{1,12}")
 
 
@@ -47,7 +49,7 @@ class PassedOver:
     def add(self, path: str) -> None:
         """Counts a file of a kind that is not read."""
         ending = os.path.splitext(path)[1].lower()
-        self._endings[ending if _ENDING.fullmatch(ending) else "no ending" if not ending else "other"] += 1
+        self._endings[ending if _ENDING.fullmatch(ending) else "no ending" if not ending else _OTHER] += 1
 
     def add_hidden(self, part: str) -> None:
         """Counts a hidden file or folder, once; `part` is what `hidden_part` returns."""
@@ -56,7 +58,11 @@ class PassedOver:
     def counts(self) -> dict[str, int]:
         """Returns how many there are of each ending, the most frequent first, and of hidden ones last."""
         endings = sorted(self._endings.items(), key=lambda entry: (-entry[1], entry[0]))
-        return {**dict(endings), **({HIDDEN: len(self._hidden)} if self._hidden else {})}
+        counts = dict(endings[:MOST_KINDS])
+        rare = sum(count for _, count in endings[MOST_KINDS:])
+        if rare:
+            counts[_OTHER] = counts.get(_OTHER, 0) + rare
+        return {**counts, **({HIDDEN: len(self._hidden)} if self._hidden else {})}
 
 
 def describe(counts: Mapping[str, int]) -> str:

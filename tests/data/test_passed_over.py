@@ -35,6 +35,16 @@ def test_counts_are_by_ending_the_most_frequent_first():
     assert list(passed.counts())[:2] == [".heic", "no ending"]
 
 
+def test_rare_endings_are_counted_together():
+    passed = PassedOver()
+    for number in range(passed_over.MOST_KINDS + 5):
+        passed.add(f"scan.{number:04}")
+    passed.add("odd.a b")
+    counts = passed.counts()
+    assert (len(counts), sum(counts.values())) == (passed_over.MOST_KINDS + 1, passed_over.MOST_KINDS + 6)
+    assert counts["other"] == 6
+
+
 def test_description_names_the_most_frequent_kinds():
     assert passed_over.describe({".heic": 1_024, "hidden": 2}) == "1,024 .heic, 2 hidden"
     many = passed_over.describe({f".{number}": 1 for number in range(15)})
