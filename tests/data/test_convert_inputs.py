@@ -38,7 +38,7 @@ def classes(made: manifest.Manifest, split: str = "train") -> dict[int, str]:
     return {known[image.tobytes()]: CLASSES[label] for image, label in zip(read.images, read.labels)}
 
 
-def said(made: manifest.Manifest) -> list[str]:
+def printed(made: manifest.Manifest) -> list[str]:
     return list(summary.lines(made.raw["audit"], "out"))
 
 
@@ -60,7 +60,7 @@ def test_label_map_gives_numbered_folders_their_classes_and_is_recorded(tmp_path
     names = {str(number): name for number, name in enumerate(AFFECTNET)}
     assert made.raw["audit"]["label_map"] == {"given": "affectnet", "names": names}
     mapping = ", ".join(f"{number} = {name}" for number, name in names.items())
-    assert f"Labels by --label_map=affectnet: {mapping}" in said(made)
+    assert f"Labels by --label_map=affectnet: {mapping}" in printed(made)
 
 
 def test_number_outside_of_the_label_map_is_a_bad_row_that_says_how_to_map_it(tmp_path):
@@ -71,7 +71,7 @@ def test_number_outside_of_the_label_map_is_a_bad_row_that_says_how_to_map_it(tm
         run(source, tmp_path, label_map="affectnet")
     made = run(source, tmp_path, label_map="affectnet,7=none")
     assert (made.raw["audit"]["left_out"], made.raw["audit"]["faces"]) == (1, 7)
-    assert "1 rows were left out, as --label_map maps them to none" in said(made)
+    assert "1 rows were left out, as --label_map maps them to none" in printed(made)
 
 
 def test_label_map_of_a_file_is_recorded_without_its_folder(tmp_path):
@@ -85,14 +85,14 @@ def test_label_map_of_a_file_is_recorded_without_its_folder(tmp_path):
 def test_numbered_folders_with_the_names_of_fer2013_are_read_in_its_order(tmp_path):
     made = run(tree(tmp_path / "in", range(7), "train/{0}/Training_{0}12.png"), tmp_path)
     assert classes(made) == dict(enumerate(CLASSES))
-    assert any(line.startswith("Labels in FER-2013's order: 0 = angry, 1 = disgust") for line in said(made))
+    assert any(line.startswith("Labels in FER-2013's order: 0 = angry, 1 = disgust") for line in printed(made))
 
 
 def test_words_with_numbers_and_nouns_are_read_and_printed(tmp_path):
     names = ["0_angry", "1-happy", "6neutral", "sadness", "Neutrality", "02 Fear", "Surprised"]
     made = run(tree(tmp_path / "in", names), tmp_path)
     assert classes(made) == dict(enumerate(["angry", "happy", "neutral", "sad", "neutral", "fear", "surprise"]))
-    [line] = [line for line in said(made) if line.startswith("Labels")]
+    [line] = [line for line in printed(made) if line.startswith("Labels")]
     assert "0_angry = angry" in line
     assert "Neutrality = neutral" in line
 
@@ -171,7 +171,7 @@ def test_pictures_of_other_kinds_are_read_or_counted_by_ending(packed, tmp_path)
     made = run(path, tmp_path)
     assert made.raw["audit"]["faces"] == len(kinds)
     assert made.raw["audit"]["passed_over"] == {".heic": 2, ".avif": 1, ".jp2": 1, ".txt": 1, "hidden": 1}
-    assert "6 files were passed over, as they are not read: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden" in said(made)
+    assert "6 files were passed over, as they are not read: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden" in printed(made)
 
 
 def test_input_without_a_picture_that_is_read_names_what_there_is(tmp_path):
@@ -199,7 +199,7 @@ def test_alterations_of_pictures_are_counted_and_printed(tmp_path):
     counted = {name: audit[name] for name in ("turned", "composited", "rescaled", "squashed", "first_frame", "resized")}
     assert counted == dict.fromkeys(counted, 1)
     assert audit["recoloured"] == 2
-    lines = said(made)
+    lines = printed(made)
     assert "1 pictures were turned upright by their EXIF orientation" in lines
     assert "1 pictures have transparent pixels and were composited on grey level 128" in lines
     assert "1 pictures are not square and were squashed (--fit=crop and --fit=pad keep their proportions)" in lines
