@@ -83,7 +83,8 @@ def _warps(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
     matrices = operations.randomly(_draws(faces, tf.constant([0, 0])), 48).matrices
 
     def warp(gathers: bool) -> Callable[[], int]:
-        return _timed(tf.function(lambda _: geometry.warp(faces, matrices, gathers=gathers)), faces, repeats)
+        function = tf.function(lambda _: geometry.warp(faces, matrices, gathers=gathers), autograph=False)
+        return _timed(function, faces, repeats)
 
     contestants = {"warp, kernel": warp(False), "warp, gathers": warp(True)}
     return race("augment", WAYS, contestants, baseline="warp, kernel", rounds=rounds)
@@ -111,7 +112,7 @@ def _stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Resu
     }
     contestants = {whole: _augmenting(text, faces, repeats)}
     for name, stage in stages.items():
-        contestants[f"stage: {name}"] = _timed(tf.function(stage), faces, repeats)
+        contestants[f"stage: {name}"] = _timed(tf.function(stage, autograph=False), faces, repeats)
     return race("augment", "images/s, a stage alone", contestants, baseline=whole, rounds=rounds)
 
 
@@ -124,7 +125,8 @@ def _augmenting(
     def changed(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return augment(faces, targets, _draws(faces, seed))
 
-    return _timed(tf.function(changed, jit_compile=xla or None) if graph else changed, faces, repeats)
+    function = tf.function(changed, autograph=False, jit_compile=xla or None) if graph else changed
+    return _timed(function, faces, repeats)
 
 
 def _generator(faces: np.ndarray, repeats: int) -> Callable[[], int]:

@@ -64,7 +64,7 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
         parameters = sum(variable.shape.num_elements() for variable in made.model.trainable_variables)
     measured = race(SUITE, "images/s", contestants, baseline=one, rounds=rounds)
     for count in GPUS:
-        megabytes = round(ring_bytes(parameters, count) / 1e6, 2)  # reckoned, so without a spread
+        megabytes = float(f"{ring_bytes(parameters, count) / 1e6:.4g}")  # reckoned, so without a spread
         measured.append(
             Result(SUITE, f"{name}, sent by each of {count} GPUs", megabytes, "MB/step", megabytes, megabytes)
         )

@@ -31,9 +31,10 @@ POLICIES = {
 }
 # Changes whose jumps turn a difference of one level before them into a greater one after them.
 CHAINS = {"randaugment", "randaugment, faces", "augmix"}
-# About 1,000 and 5,000 operations: tracing and compiling them takes seconds. "randaugment" stays in the default tests.
-HEAVY = {"randaugment, faces", "augmix"}
-HEAVY_EXTENDED = [pytest.param(name, marks=pytest.mark.extended) if name in HEAVY else name for name in POLICIES]
+# About 1,000 and 5,000 operations, which take seconds to trace; test_randaugment.py traces "randaugment" too.
+HEAVY_TO_TRACE = {"randaugment", "randaugment, faces", "augmix"}
+# A warp, and what goes by histograms; test_randaugment.py compiles the other passes.
+COMPILED_BY_DEFAULT = {"affine", "equalize"}
 RANDOM = np.random.default_rng(0)
 FACES = np.kron(RANDOM.integers(10, 240, (BATCH, 12, 12, 1)), np.ones((1, 4, 4, 1))).astype(np.uint8)
 TARGETS = tf.one_hot(np.arange(BATCH) % 7, 7)
@@ -68,6 +69,11 @@ def eager(name: str) -> np.ndarray:
     return changed(name).numpy()
 
 
+def policies(extended: set[str]) -> list:
+    """Returns the names of all policies as parameters of a test; some are marked extended."""
+    return [pytest.param(name, marks=pytest.mark.extended) if name in extended else name for name in POLICIES]
+
+
 def test_no_operation_is_left_out():
     named = {policy.parse(text)[0].name for text in POLICIES.values()}
     assert named == set(policy.KNOWN) - set(policy.MIXING)
@@ -97,13 +103,13 @@ def test_two_replicas_change_the_faces_as_one_does(name):
     np.testing.assert_array_equal(tf.concat(halves, 0), eager(name))
 
 
-@pytest.mark.parametrize("name", HEAVY_EXTENDED)
+@pytest.mark.parametrize("name", policies(extended=HEAVY_TO_TRACE))
 def test_in_a_graph_it_gives_the_eager_bytes(name):
     function = tf.function(lambda seed: changed(name, given=draws()._replace(seed=seed)), autograph=False)
     np.testing.assert_array_equal(function(tf.constant([5, 1])), eager(name))
 
 
-@pytest.mark.parametrize("name", HEAVY_EXTENDED)
+@pytest.mark.parametrize("name", policies(extended=POLICIES.keys() - COMPILED_BY_DEFAULT))
 def test_compiled_by_xla_the_same_draws_change_the_faces_alike(name):
     faces, given = tf.constant(FACES), Outside(draws())
     compiled = tf.function(lambda: changed(name, faces, given, xla=True), jit_compile=True, autograph=False)()

@@ -3,16 +3,21 @@
 import numpy as np
 import pytest
 
+from fer.augment import policy
 from fer.benchmark import augment, rivals
 from fer.errors import UserError
 
 
-@pytest.fixture(scope="module")
-def measured():
-    """Without rivals in processes of their own, each of which would load its libraries."""
-    patch = pytest.MonkeyPatch()
+@pytest.fixture(
+    scope="module", params=[False, pytest.param(True, marks=pytest.mark.extended)], ids=["without KerasCV", "KerasCV"]
+)
+def measured(request):
+    """Without rivals in processes of their own, and KerasCV by default, each of which would load its libraries."""
+    patch, augmenter = pytest.MonkeyPatch(), policy.augmenter
     patch.setattr(rivals, "missing", lambda name: True)
     patch.setattr(augment, "RANDAUGMENT", "flip")  # what each contestant is, not how long it compiles
+    if not request.param:
+        patch.setattr(policy, "augmenter", lambda text, xla=False, engine="fused": augmenter(text, xla=xla))
     results = augment.measure("flip|mixup(0.2)", batch=4, repeats=1, rounds=1)
     patch.undo()
     return {result.name: result for result in results}

@@ -18,10 +18,12 @@ from fer.data import synthetic
 from fer.data.records import Faces
 from fer.errors import UserError
 from fer.models import classifier
+from tests.scripts import program
 
 SETTINGS = gpu_check.Settings(
-    device="CPU", model=Model(name="compact_s", image_size=24), batch=4, steps=2, learning=4, faces=64
+    device="CPU", model=Model(name="tiny", image_size=24), batch=4, steps=2, learning=4, faces=64
 )
+LONGEST = f"{gpu_check.POLICY}|{gpu_check.MIXING}"
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +50,14 @@ def test_an_operation_on_the_host_is_found_in_the_partitioned_graph():
         placement.placed(lambda: pinned(x))
 
 
-def test_the_augmenter_is_on_the_device_and_one_that_is_not_fails(faces):
-    passed = gpu_check.check_augmenter(SETTINGS, "CPU:1", faces)
-    assert passed.passed, passed.found
+@pytest.mark.parametrize("text", ["flip|erase(p=0.4)", pytest.param(gpu_check.POLICY, marks=pytest.mark.extended)])
+def test_the_augmenter_is_on_the_device(faces, monkeypatch, text):
+    monkeypatch.setattr(gpu_check, "POLICY", text)
+    check = gpu_check.check_augmenter(SETTINGS, "CPU:1", faces)
+    assert check.passed, check.found
+
+
+def test_an_augmenter_that_is_partly_on_the_host_fails(faces):
     whole = policy.augmenter("flip")
 
     def partly_on_host(images, targets, draws):
@@ -63,9 +70,15 @@ def test_the_augmenter_is_on_the_device_and_one_that_is_not_fails(faces):
     assert "1 elsewhere; Invert" in failed.found
 
 
-def test_a_step_leaves_nothing_of_the_device_to_the_host_and_one_that_does_fails(faces, monkeypatch):
-    passed = gpu_check.check_host(SETTINGS, "CPU:1", faces)
-    assert passed.passed, passed.found
+@pytest.mark.parametrize(
+    "text", ["flip|erase(p=0.4)|choose(mixup,cutmix)", pytest.param(LONGEST, marks=pytest.mark.extended)]
+)
+def test_a_step_leaves_nothing_of_the_device_to_the_host(faces, text):
+    check = gpu_check.check_host(SETTINGS, "CPU:1", faces, text)
+    assert check.passed, check.found
+
+
+def test_a_step_that_leaves_something_to_the_host_fails(faces, monkeypatch):
     monkeypatch.setattr(device, "index_type", lambda: tf.int32)
     failed = gpu_check.check_host(SETTINGS, "CPU:1", faces, "brightness")
     assert not failed.passed
@@ -73,10 +86,15 @@ def test_a_step_leaves_nothing_of_the_device_to_the_host_and_one_that_does_fails
     assert "int32 (4, 48, 48, 1) is read by the host" in failed.found
 
 
-def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces):
-    checks = [check() for check in gpu_check.steps_checks(SETTINGS, "CPU:1", faces).values()]
-    assert [check.name for check in checks] == ["device", "mixed_float16", "xla"]
-    assert all(check.passed for check in checks), checks
+@pytest.mark.parametrize(
+    "name", ["device", *(pytest.param(n, marks=pytest.mark.extended) for n in ("mixed_float16", "xla"))]
+)
+def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces, name):
+    checks = gpu_check.steps_checks(SETTINGS, "CPU:1", faces)
+    assert list(checks) == ["device", "mixed_float16", "xla"]
+    check = checks[name]()
+    assert check.name == name
+    assert check.passed, check
 
 
 class Slow:
@@ -159,7 +177,7 @@ def test_a_rate_is_measured_on_one_device_and_on_several(faces):
 def test_each_precision_that_is_measured_is_one_that_a_network_can_compute_in():
     for precision in gpu_check.Settings().precisions:
         stem = next(
-            layer for layer in classifier.build(SETTINGS.model, precision).submodules if "stem_conv" in layer.name
+            layer for layer in classifier.build(SETTINGS.model, precision).submodules if "half_conv" in layer.name
         )
         assert stem.compute_dtype == precision.removeprefix("mixed_")
 
@@ -171,9 +189,8 @@ def test_without_a_gpu_it_says_so(monkeypatch):
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
-def test_the_program_ends_with_1_where_there_is_no_gpu(root):
-    command = [sys.executable, str(root / "scripts" / "gpu_check.py")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+def test_the_program_ends_with_1_where_there_is_no_gpu(tmp_path):
+    done = program.run("gpu_check.py", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("gpu_check.py: TensorFlow sees no GPU")
     assert len(done.stderr.splitlines()) == 1
@@ -207,14 +224,24 @@ def test_a_rehearsal_prints_all_of_it_as_json(root, tmp_path):
     assert found["rehearsal"] is True
 
 
-def test_two_runs_that_differ_fail_the_check_of_determinism(faces, monkeypatch):
-    passed = gpu_check.check_deterministic(SETTINGS, "CPU:1", faces)
-    assert passed.passed, passed.found
-    learned, seeds = gpu_check._learned, iter((0, 1))
+@pytest.mark.extended
+def test_two_deterministic_runs_are_the_same(faces):
+    check = gpu_check.check_deterministic(SETTINGS, "CPU:1", faces)
+    assert check.passed, check.found
 
-    def differently(settings, device, faces, **how):
-        return learned(settings, device, faces, **how)._replace(losses=[float(next(seeds)), 1.0])
 
-    monkeypatch.setattr(gpu_check, "_learned", differently)
-    failed = gpu_check.check_deterministic(SETTINGS, "CPU:1", faces)
-    assert (failed.passed, failed.found.startswith("1 of 2 losses differ")) == (False, True)
+@pytest.mark.parametrize(
+    ("losses", "finite", "passes", "said"),
+    [
+        ((1.5, 1.2, 0.9), True, True, "0 of 3 losses differ between two runs, which are numbers"),
+        ((1.5, 1.3, 0.9), True, False, "1 of 3 losses differ between two runs, which are numbers"),
+        ((1.5, 1.2, 0.9), False, False, "0 of 3 losses differ between two runs, which are not numbers"),
+    ],
+    ids=["the same", "different", "no numbers"],
+)
+def test_two_runs_that_differ_fail_the_check_of_determinism(monkeypatch, losses, finite, passes, said):
+    runs = iter([gpu_check.Learned([], [1.5, 1.2, 0.9], finite), gpu_check.Learned([], list(losses), finite)])
+    asked = []
+    monkeypatch.setattr(gpu_check, "_learned", lambda *_, **how: asked.append(how) or next(runs))
+    assert gpu_check.check_deterministic(SETTINGS, "CPU:1", None) == gpu_check.Check("deterministic", passes, said)
+    assert asked == [{"augment": gpu_check.POLICY, "precision": "mixed_float16", "deterministic": True}] * 2

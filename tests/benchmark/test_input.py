@@ -1,12 +1,15 @@
 """The input benchmark: rivals hand out the same faces, and sizes that do not fit are left out."""
 
+import io
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 from fer.benchmark import input as suite
-from fer.benchmark import shards
+from fer.benchmark import shards, streamer
+from fer.data import manifest
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
 LABELS = np.arange(40) % 7
@@ -18,6 +21,13 @@ def faces(batches, count: int) -> set[tuple[bytes, int]]:
     for _, batch in zip(range(count), batches):
         found |= {(np.asarray(image).tobytes(), int(label)) for image, label in zip(batch[0], batch[1])}
     return found
+
+
+@pytest.fixture(autouse=True)
+def small_buffers(monkeypatch):
+    """No larger than the tests' shards: filling them is most of what a pipeline's first batch costs."""
+    monkeypatch.setattr(suite, "SHUFFLED", 256)
+    monkeypatch.setattr(streamer, "WINDOW", 256)
 
 
 @pytest.fixture
@@ -49,11 +59,36 @@ def test_shards_for_measuring_are_as_long_as_asked_for_and_sound(tmp_path, monke
     assert suite.pipeline.open_split(data, "train", suite.Data()).examples == 400
 
 
-def test_streaming_is_measured_in_a_process_for_each_size(tmp_path):
+class Fake:
+    """A streamer of 100 images a turn that has held 300 MiB."""
+
+    def __init__(self, folder: str):
+        assert manifest.read(folder).split("train").examples == 2000
+        self.turn, self.peak_mib = lambda: 100, 0.0
+
+    def close(self) -> None:
+        self.peak_mib = 300.0
+
+
+@pytest.mark.parametrize(
+    "process", [False, pytest.param(True, marks=pytest.mark.extended)], ids=["no process", "a process"]
+)
+def test_streaming_is_measured_in_a_process_for_each_size(tmp_path, monkeypatch, process):
+    if not process:
+        monkeypatch.setattr(suite, "Streamer", Fake)
     rate, peak = suite.sizes(str(tmp_path), (2000,))
     assert rate.value > 0
     assert 100 < peak.value < 3000
     assert (rate.name, peak.name, peak.unit) == ("streaming 2,000 rows", "peak memory, streaming 2,000 rows", "MiB")
+
+
+def test_a_streamer_answers_each_line_with_its_images_and_ends_with_its_memory(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(streamer, "TURN", 2)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n\n"))
+    streamer.serve(shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400).folder)
+    *turns, peak = capsys.readouterr().out.split()
+    assert turns == [str(2 * streamer.BATCH)] * 3
+    assert float(peak) > 100
 
 
 def test_a_size_that_the_disk_cannot_hold_is_left_out_and_told(tmp_path, monkeypatch, capsys):

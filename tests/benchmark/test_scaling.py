@@ -26,9 +26,15 @@ def test_the_bytes_are_those_of_a_ring_played_by_hand(replicas):
     assert scaling.ring_bytes(gradients[0].size, replicas) == pytest.approx(sent)
 
 
-def test_one_and_two_replicas_are_measured_in_turn():
+@pytest.mark.parametrize(
+    "trained", [False, pytest.param(True, marks=pytest.mark.extended)], ids=["without training", "trained"]
+)
+def test_one_and_two_replicas_are_measured_in_turn(monkeypatch, trained):
+    """Tracing and compiling the two steps is most of the time that this takes."""
+    if not trained:
+        monkeypatch.setattr(scaling, "_turn", lambda *_: lambda: made.BATCH)
     settings = made.experiment(deterministic=False)
-    settings.model.name = "compact_s"
+    settings.model.name = "tiny"
     one, two, server, servers = scaling.overhead("small", settings, steps=1, rounds=2)
     assert (one.baseline, two.baseline) == (None, one.name)
     assert min(one.value, two.value) > 0

@@ -23,10 +23,17 @@ def test_its_policies_models_and_optimizers_are_those_of_the_configs(root, name,
     assert ours.train.precision == shipped.train.precision
 
 
-def test_a_run_is_compared_with_its_step_on_one_batch():
+@pytest.mark.parametrize(
+    "trained", [False, pytest.param(True, marks=pytest.mark.extended)], ids=["without training", "trained"]
+)
+def test_a_run_is_compared_with_its_step_on_one_batch(monkeypatch, trained):
+    """Tracing and compiling the two steps is most of the time that this takes."""
+    if not trained:
+        monkeypatch.setattr(train.step, "train_step", lambda *_: lambda batch: None)
     images = np.random.default_rng(0).integers(0, 256, (64, 48, 48, 1), dtype=np.uint8)
     faces = Faces(images, np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
     settings = made.experiment(deterministic=False)
+    settings.model.name = "tiny"
     run, constant, plain = train.rates("small", settings, faces, steps=1, rounds=2)
     assert (run.name, run.baseline) == ("small, a run", "small, one constant batch")
     assert (constant.baseline, plain.baseline) == (None, "small, one constant batch")

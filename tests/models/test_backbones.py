@@ -1,5 +1,7 @@
 """Every backbone of the registry: it builds, trains, survives its file, and sees the pixels that it should."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,8 +13,9 @@ from fer.models.pixels import NORMALIZATIONS
 FACES = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
 # Cheap ones, which each `make test` builds; of each file or family one of the `EXTENDED`, for `make test-all`; the
 # others are for `make test-models`.
-CHEAP = ["tiny", "compact_s", "mini_xception"]
+CHEAP = ["tiny", "compact_s"]
 EXTENDED = [
+    "mini_xception",
     "googlenet",
     "googlenet_lrn",
     "resnet18",
@@ -75,9 +78,10 @@ def _is_divided_into_groups(model: tf.keras.Model, settings: Model) -> None:
     assert [group.depth for group in order] == list(range(len(order) - 1, -1, -1))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("resnet18", 11_689_512), extended("efficientnet_lite0", 4_652_008), extended("googlenet_lrn", 6_998_552)],
+    [("resnet18", 11_689_512), ("efficientnet_lite0", 4_652_008), ("googlenet_lrn", 6_998_552)],
 )
 def test_parameters_are_those_published(name, parameters):
     """With ImageNet's 1000 classes, trained ones only; GoogLeNet's of Caffe's model without auxiliary heads."""
@@ -86,11 +90,13 @@ def test_parameters_are_those_published(name, parameters):
     assert trained + network.output_shape[-1] * 1000 + 1000 == parameters
 
 
+@pytest.mark.extended
 def test_mini_xception_has_the_parameters_of_its_authors():
     assert classifier.build(Model(name="mini_xception"), "float32").count_params() == 58_423
 
 
-@pytest.mark.parametrize("name", ["resnet18", extended("resnet18_v2"), extended("efficientnetv2_b0")])
+@pytest.mark.extended
+@pytest.mark.parametrize("name", ["resnet18", "resnet18_v2", "efficientnetv2_b0"])
 def test_presets_of_keras_cv_have_the_parameters_that_it_states(name):
     import keras_cv  # takes a second or more, which other tests need not spend
 
@@ -139,15 +145,17 @@ def test_efficientnet_from_random_weights_sees_normalised_pixels():
 @pytest.mark.parametrize(
     ("name", "side"),
     [
-        ("vgg16", 32),
+        ("tiny_rgb", 24),
         extended("mobilenet", 48),
         extended("resnet50", 48),
         extended("efficientnet_b0", 47),
         extended("efficientnet_lite0", 48),
     ],
 )
-def test_summed_stem_kernels_give_what_three_channels_give(name, side):
+def test_summed_stem_kernels_give_what_three_channels_give(name, side, monkeypatch):
     """Also at the border, where zeros are padded after the normalisation, and with means that differ by channel."""
+    in_colour = dataclasses.replace(registry.BACKBONES["tiny"], channels=3, pixels="torch")
+    monkeypatch.setitem(registry.BACKBONES, "tiny_rgb", in_colour)
     repeat, grey = (Model(name=name, image_size=side, grey=grey) for grey in ("repeat", "sum"))
     donor = registry.backbone(name).build(side, 3)
     models = [classifier.build(settings, "float32") for settings in (repeat, grey)]

@@ -197,14 +197,13 @@ def test_features_are_pooled_by_a_power_only_where_an_activation_gave_them(ends,
             classifier.build(gem, "float32")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "model",
     [
         Model(name="vgg16", image_size=32, pooling="gem"),
-        pytest.param(Model(name="mobilenet_v3_small", image_size=32, pooling="gem"), marks=pytest.mark.extended),
-        pytest.param(
-            Model(name="inception_v3", image_size=75, cut="mixed3", pooling="gem"), marks=pytest.mark.extended
-        ),
+        Model(name="mobilenet_v3_small", image_size=32, pooling="gem"),
+        Model(name="inception_v3", image_size=75, cut="mixed3", pooling="gem"),
     ],
     ids=["within the layer, then pooled", "a product", "parts"],
 )

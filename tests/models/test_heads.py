@@ -24,6 +24,15 @@ def test_pooling_is_what_its_formula_says(pooling):
     np.testing.assert_allclose(model(FEATURES), BY_HAND[pooling], rtol=1e-5)
 
 
+def test_class_maps_are_pooled_after_their_convolution():
+    inputs = tf.keras.Input(FEATURES.shape[1:])
+    model = tf.keras.Model(inputs, heads.classified(inputs, "avg", 0.0, class_maps=True))
+    kernel, bias = model.get_layer("logits").weights
+    by_hand = tf.nn.conv2d(FEATURES, kernel, 1, "SAME").numpy().mean(axis=(1, 2)) + bias
+    assert kernel.shape == (3, 3, 5, 7)
+    np.testing.assert_allclose(model(FEATURES), by_hand, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=needs_bfloat16)])
 def test_the_power_of_the_generalised_mean_is_learned_also_from_zeros(precision):
     model = classifier.build(Model(name="tiny", pooling="gem", image_size=24), precision)

@@ -176,10 +176,15 @@ def test_imagenet_is_refused_where_there_is_none():
         loaded(name="tiny", image_size=32, weights="imagenet")
 
 
+@pytest.fixture(scope="module")
+def other() -> tf.keras.Model:
+    """A network of another architecture than `tiny`."""
+    return registry.backbone("compact_s").build(32, 1)
+
+
 @pytest.mark.parametrize("kind", ["npz", "h5", "keras"])
-def test_another_architectures_file_names_what_differs(tmp_path, kind):
+def test_another_architectures_file_names_what_differs(other, tmp_path, kind):
     path = str(tmp_path / f"other.{kind}")
-    other = registry.backbone("compact_s").build(32, 1)
     if kind == "npz":
         np.savez(path, **{f"{place:03d}": array for place, array in enumerate(other.get_weights())})
     elif kind == "h5":
