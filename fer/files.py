@@ -7,6 +7,7 @@ whole or absent by itself.
 import hashlib
 import json
 import os
+import stat
 import uuid
 from typing import Any
 
@@ -16,6 +17,9 @@ from fer.errors import StorageError, UserError
 from fer.remote import is_remote, surely
 
 CHUNK = 1 << 20  # bytes hashed at a time
+MOST_BYTES = 2 << 30  # of a file that is read as a whole
+MOST_JSON = 64 << 20  # bytes
+LONGEST_REASON = 300  # characters: Python's own words may hold a file's content
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -89,20 +93,44 @@ def write_json(path: str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_bytes(path: str, absent: str, named: str = "") -> bytes:
+def read_bytes(path: str, absent: str, named: str = "", most: int = MOST_BYTES) -> bytes:
     """The whole file at `path`, which is called `named` or by its path where it cannot be read.
 
     Raises:
       StorageError: it cannot be read now.
-      UserError: it is not there; `absent` is the sentence.
+      UserError: it is not there (`absent` is the sentence), has more than `most` bytes, or is a pipe or a device.
     """
     try:
+        large = False
+        if not is_remote(path) and os.path.exists(path):
+            check_regular(path)
+            large = os.path.getsize(path) > most
         with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
+            content = b"" if large else file.read(most + 1)
+        if large or len(content) > most:
+            raise UserError(f"{named or path} has more than {most:,} bytes: it is damaged or another file.")
+        return content
     except tf.errors.NotFoundError as error:
         raise UserError(absent) from error
     except (OSError, tf.errors.OpError) as error:
         raise unreadable(named or path, error) from error
+
+
+def check_regular(path: str) -> None:
+    """Refuses a pipe or a device, from which nothing may ever come; a folder passes.
+
+    Args:
+      path: of something that is there; a store has neither.
+
+    Raises:
+      UserError: it is one.
+      OSError: it cannot be looked at.
+    """
+    if not is_remote(path) and not (os.path.isdir(path) or stat.S_ISREG(os.stat(path).st_mode)):
+        raise UserError(
+            f"{path} is neither a file nor a folder but a pipe or a device, which can be read only once: name a file "
+            "(compressed ones are read as they are) or a folder."
+        )
 
 
 def read_json(path: str, what: str) -> Any:
@@ -116,7 +144,7 @@ def read_json(path: str, what: str) -> Any:
       StorageError: the file cannot be read now.
       UserError: it is missing or not JSON.
     """
-    content = read_bytes(path, f"There is no {path}: {what} is missing.", f"{what}, {path}")
+    content = read_bytes(path, f"There is no {path}: {what} is missing.", f"{what}, {path}", MOST_JSON)
     try:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or JSON that is nested without end
@@ -130,8 +158,14 @@ def unreadable(named: str, error: Exception) -> UserError:
 
 
 def sha256(path: str) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+      UserError: it is a pipe or a device.
+    """
     digest = hashlib.sha256()
+    if not is_remote(path) and os.path.exists(path):
+        check_regular(path)
     with tf.io.gfile.GFile(path, "rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
@@ -142,5 +176,6 @@ def reason(error: Exception) -> str:
     """What went wrong, in the system's words, on one line."""
     if isinstance(error, (MemoryError, RecursionError)):  # whose words are empty, or Python's own
         return "it needs more memory than there is" if isinstance(error, MemoryError) else "it is nested too deep"
-    text = getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
-    return str(text).strip().splitlines()[0].rstrip(".") if str(text).strip() else type(error).__name__
+    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
+    line = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."

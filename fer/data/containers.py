@@ -15,7 +15,6 @@ import lzma
 import os
 import re
 import shutil
-import stat
 import struct
 import tarfile
 import tempfile
@@ -448,11 +447,7 @@ def check_file(path: str) -> None:
       UserError: it is one, or cannot be looked at.
     """
     with damage_named(path):
-        if not remote.is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
-            raise UserError(
-                f"{path} is neither a file nor a folder but a pipe or a device, which can be read only once: name a "
-                "file (compressed ones are read as they are) or a folder."
-            )
+        files.check_regular(path)
 
 
 def _open(name: str, below: str, path: str, tally: Tally, passed: PassedOver) -> _Packed:

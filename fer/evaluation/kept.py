@@ -90,7 +90,7 @@ def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predic
             f"{path} holds no predictions of seven classes ({files.reason(error)}). Evaluate again."
         ) from error
     same = found["confusion_matrix"] == content["confusion_matrix"]
-    if not same or abs(found["log_loss"] - content["log_loss"]) > LOG_LOSS_TOLERANCE:
+    if not (same and abs(found["log_loss"] - content["log_loss"]) <= LOG_LOSS_TOLERANCE):
         raise UserError(
             f"{path} is not what the eval.json beside it was made of: it gives an accuracy of "
             f"{found['accuracy']:.4f} and a log loss of {found['log_loss']:.4f} over {len(said.labels):,} faces, the "

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
 
+from fer import npz
 from fer.data import manifest as manifests
 from fer.errors import UserError
 from fer.evaluation import eval_json, labelled, peer_environments
@@ -148,13 +148,13 @@ def _run(peer: Peer, python: str, faces: labelled.Labelled) -> dict[str, Any]:
         np.savez(given, images=faces.images[..., 0])
         peer_environments.run([python, "-s", peer.runner, str(given), str(answered), *peer.told])
         try:
-            with np.load(answered, allow_pickle=False) as arrays:
-                probabilities, seconds, parameters = (
-                    arrays["probabilities"].astype(np.float32),
-                    float(arrays["seconds"]),
-                    int(arrays["parameters"]),
-                )
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            arrays = npz.read(str(answered), "file of probabilities", f"There is no {answered}.")
+            probabilities, seconds, parameters = (
+                arrays["probabilities"].astype(np.float32),
+                float(arrays["seconds"]),
+                int(arrays["parameters"]),
+            )
+        except (UserError, LookupError, TypeError, ValueError, OverflowError) as error:
             raise peer_environments.NotAvailable("it left no readable probabilities behind") from error
     sums = probabilities.sum(axis=1) if probabilities.shape == (len(faces.images), len(CLASSES)) else np.zeros(1)
     if (probabilities < 0).any() or not np.allclose(sums, 1, atol=1e-3):

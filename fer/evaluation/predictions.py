@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fer import files
+from fer import files, npz
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -56,14 +55,24 @@ def read_npz(path: str) -> Predictions:
 
     Raises:
       StorageError: the file cannot be read now.
-      UserError: it is missing or damaged.
+      UserError: it is missing or damaged, or holds other arrays.
     """
-    content = files.read_bytes(path, f"There is no {path}; scripts/evaluate.py writes it beside eval.json.")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return Predictions(*(arrays[name] for name in Predictions._fields))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is no readable file of predictions: {files.reason(error)}.") from error
+    kind = "file of predictions"
+    arrays = npz.read(path, kind, f"There is no {path}; scripts/evaluate.py writes it beside eval.json.")
+    missing = [name for name in Predictions._fields if name not in arrays]
+    if missing:
+        raise UserError(f"{path} is no readable {kind}: it holds no array {missing[0]}.")
+    found = Predictions(*(arrays[name] for name in Predictions._fields))
+    count = len(found.labels) if found.labels.ndim == 1 else -1
+    wanted = [("labels", "iu", (count,)), ("probabilities", "f", (count, len(CLASSES))), ("rows", "iu", (count,))]
+    for name, kinds, shape in wanted:
+        array = getattr(found, name)
+        if array.dtype.kind not in kinds or array.shape != shape:
+            raise UserError(
+                f"{path} is no readable {kind}: {name} is {array.dtype.name} {list(array.shape)}; expected are labels "
+                f"[n] of integers, probabilities [n, {len(CLASSES)}] and rows [n] of integers."
+            )
+    return found
 
 
 def write_csv(

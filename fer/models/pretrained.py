@@ -16,13 +16,15 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from fer import files
+from fer import files, npz, remote, unpacking
 from fer.config import Model
 from fer.errors import UserError
-from fer.models import registry, weights
+from fer.models import hdf5, registry, weights
 from fer.models.classifier import backbone_of, channel_mixing
 
 layers = tf.keras.layers
+
+ARCHIVED = "model.weights.h5"  # in a .keras archive
 
 
 def load(model: tf.keras.Model, config: Model) -> None:
@@ -113,7 +115,7 @@ def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: s
         found, wanted = list(arrays.values()), donor.weights
     weights.check_shapes(wanted, found, path, donor.name)
     for weight, array in zip(wanted, found):
-        weight.assign(array)
+        weight.assign(array.astype(weight.dtype.as_numpy_dtype))
 
 
 def _renumbered(keys: Iterable[str]) -> list[str]:
@@ -131,20 +133,33 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
     """Keras' own formats. Of a .keras archive only the arrays are read, not the model's description."""
     if not tf.io.gfile.exists(path):
         raise UserError(f"There is no weights file {path}.")
+    files.check_regular(path)
     try:
-        with _local(path) as file:
+        with _hdf5(path) as file:
+            hdf5.check(file)
             donor.load_weights(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, tf.errors.OpError) as error:
+    except (*npz.DAMAGE, tf.errors.OpError) as error:
         raise UserError(f"{path} does not hold the weights of {donor.name}: {files.reason(error)}.") from error
 
 
 @contextlib.contextmanager
-def _local(path: str) -> Iterator[str]:
-    """A path that HDF5, which knows no s3://, can open."""
-    if "://" not in path:
+def _hdf5(path: str) -> Iterator[str]:
+    """A local file of HDF5, which knows neither s3:// nor archives."""
+    with contextlib.ExitStack() as stack:
+        if remote.is_remote(path):
+            copy = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), os.path.basename(path))
+            tf.io.gfile.copy(path, copy)
+            path = copy
+        if path.endswith(".keras") and zipfile.is_zipfile(path):
+            path = _extracted(path, stack.enter_context(tempfile.TemporaryDirectory()))
         yield path
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = os.path.join(folder, os.path.basename(path))
-        tf.io.gfile.copy(path, copy)
-        yield copy
+
+
+def _extracted(path: str, folder: str) -> str:
+    """The weights of a .keras archive, as a file in a folder."""
+    budget = unpacking.Budget(os.path.getsize(path))
+    found = os.path.join(folder, ARCHIVED)
+    with zipfile.ZipFile(path) as archive, open(found, "wb") as file:
+        budget.take(archive.getinfo(ARCHIVED).file_size)
+        file.write(archive.read(ARCHIVED))
+    return found

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from fer import files
+from fer import files, npz
 from fer.errors import UserError
-
-# What NumPy raises of a file that is no .npz, or that is damaged: in the archive, what is compressed, or a header.
-_DAMAGE = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
 def save(variables: Sequence[tf.Variable], path: str, dtype: str = "float32") -> None:
@@ -70,16 +64,8 @@ def read(path: str) -> dict[str, np.ndarray]:
       StorageError: the file cannot be read now.
       UserError: it is missing or damaged.
     """
-    content = files.read_bytes(path, f"There is no weights file {path}.")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in sorted(archive.files, key=_natural)}
-    except _DAMAGE as error:
-        raise UserError(f"{path} is no readable .npz of weights: {files.reason(error)}.") from error
-    for key, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise UserError(f"{path} is no readable .npz of weights: {key} in it is no array of numbers.")
-    return arrays
+    arrays = npz.read(path, ".npz of weights", f"There is no weights file {path}.")
+    return {key: arrays[key] for key in sorted(arrays, key=_natural)}
 
 
 def _natural(key: str) -> list[str | int]:

@@ -173,7 +173,8 @@ def test_a_folder_called_bundled_does_not_hide_the_packages_network(folder, tmp_
 def test_what_are_no_predictions_is_told(folder, tmp_path, arrays):
     changed = copied(folder, tmp_path / "changed", **arrays)
     with pytest.raises(
-        UserError, match=r"changed/predictions\.npz (holds no predictions of seven classes|is not what)"
+        UserError,
+        match=r"changed/predictions\.npz (is no readable file|holds no predictions of seven classes|is not what)",
     ):
         evaluate.evaluate(request(folder, "two", changed))
 
