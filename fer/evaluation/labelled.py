@@ -8,8 +8,8 @@ import numpy as np
 
 from fer.data import records
 from fer.data.manifest import Manifest
+from fer.data.votes import majority_class
 from fer.errors import UserError
-from fer.evaluation import ferplus
 
 LABELS = ("fer", "ferplus")
 
@@ -43,7 +43,7 @@ def read(manifest: Manifest, split: str, labels: str) -> Labelled:
             raise UserError(
                 f"{where} holds no FER+ votes; convert it with --ferplus=fer2013new.csv, or use --labels=fer."
             )
-        chosen = ferplus.majority(faces.votes)
+        chosen = majority_class(faces.votes)
     else:
         chosen = faces.labels
         if (chosen < 0).all():
