@@ -169,7 +169,7 @@ def test_agreement_by_chance_is_refused_with_both_figures(order, count):
         "reversed": majorities[::-1],
         "one row on": np.roll(majorities, 1),
     }[order]
-    with pytest.raises(UserError, match=r"^v.csv agrees with \d+% of the labels, where .* \d+% and FER\+ .* 63 %"):
+    with pytest.raises(UserError, match=r"^v.csv agrees with \d+% of the labels, where .* \d+% and FER\+ .* 66 %"):
         votes.check_agreement(ballots(moved), labels, np.arange(count), "v.csv")
 
 
