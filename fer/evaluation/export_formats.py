@@ -20,6 +20,7 @@ from fer.errors import UserError
 from fer.evaluation import quiet
 from fer.evaluation.export_runtimes import FACES, LOGITS, PROBABILITIES, SIGNATURE
 from fer.labels import CLASSES
+from fer.literal_path import literal
 
 PRECISIONS = {  # of each format, the most exact first
     "saved_model": ("float32",),
@@ -54,9 +55,9 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
         with quiet.converters():
             _save(model, path)
         return path
-    with tempfile.TemporaryDirectory() as beside, quiet.converters():
+    with tempfile.TemporaryDirectory() as beside, literal(beside) as folder_read, quiet.converters():
         try:
-            content = _tflite(model, precision, calibration, beside) if kind == "tflite" else _onnx(model)
+            content = _tflite(model, precision, calibration, folder_read) if kind == "tflite" else _onnx(model)
         except UserError:
             raise
         except Exception as error:  # converters raise what they please: RuntimeError, KeyError, exceptions of their own

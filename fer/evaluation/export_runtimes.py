@@ -17,6 +17,7 @@ from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.evaluation import quiet
 from fer.labels import CLASSES
+from fer.literal_path import literal
 
 FORMATS = ("saved_model", "tflite", "onnx")
 SIGNATURE = "serving_default"
@@ -87,7 +88,8 @@ def load(path: str, kind: str) -> Network:
 
 
 def _saved_model(path: str) -> Network:
-    loaded = tf.saved_model.load(path)
+    with literal(path) as folder:
+        loaded = tf.saved_model.load(folder)
     serve = loaded.signatures[SIGNATURE]
 
     def logits(faces: tf.Tensor) -> tf.Tensor:

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from fer import files, remote
 from fer.errors import StorageError, UserError
+from fer.literal_path import literal
 
 KEPT = 3
 FORMAT = "step-{:08d}"
@@ -94,7 +95,8 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
             damaged[place] = fault
             continue
         try:
-            state.read(os.path.join(place, "state")).assert_consumed()
+            with literal(place) as folder_read:
+                state.read(os.path.join(folder_read, "state")).assert_consumed()
         except (AssertionError, ValueError) as error:  # what TensorFlow raises for other names and other shapes
             raise UserError(
                 f"The checkpoint {place} holds another state than this version's ({files.reason(error)}): go on with "

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
@@ -113,9 +114,9 @@ class RunFolder:
             "selected_on": "validation",
         }
         files.write_json(os.path.join(self.path, "best.json"), best)
-        for other in tf.io.gfile.glob(os.path.join(self.checkpoints, "best-*.npz")):
-            if os.path.basename(other) != os.path.basename(path):
-                tf.io.gfile.remove(other)
+        for other in tf.io.gfile.listdir(self.checkpoints):  # no glob: the path may hold characters of a pattern
+            if re.fullmatch(r"best-.*\.npz", other) and other != os.path.basename(path):
+                tf.io.gfile.remove(os.path.join(self.checkpoints, other))
 
 
 def open_folder(path: str, experiment: Experiment, manifest: Manifest) -> RunFolder:
