@@ -7,6 +7,7 @@ import fer  # noqa: F401  before TensorFlow: it chooses Keras 2
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads
 
 import dataclasses
+import importlib.util
 import pathlib
 import shutil
 import socket
@@ -86,8 +87,13 @@ def store(root: pathlib.Path, tmp_path_factory):
 
     TensorFlow reads it when it first meets s3://, so it is for processes of their own.
     """
-    pytest.importorskip("tensorflow_io", reason="s3:// is tested with the extra s3 (tensorflow-io)")
-    pytest.importorskip("moto.server", reason="s3:// is tested against moto's server (moto[server])")
+    for module, reason in (
+        ("tensorflow_io", "s3:// is tested with the extra s3 (tensorflow-io)"),
+        ("moto", "s3:// is tested against moto's server (moto[server])"),
+        ("flask_cors", "s3:// is tested against moto's server (moto[server])"),
+    ):
+        if importlib.util.find_spec(module) is None:  # not imported here, which takes two seconds
+            pytest.skip(reason)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,5 +1,6 @@
 """s3:// is made ready where a path names it, and nowhere else."""
 
+import pathlib
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from fer import remote
 from fer.errors import UserError
+from tests.scripts import program
 
 
 def test_what_is_remote_is_known_by_its_scheme():
@@ -55,17 +57,32 @@ cli.run(main)
 """
 
 
-def test_every_program_reads_and_writes_s3_where_a_flag_names_it_and_ends_well(store):
-    command = [sys.executable, "-c", PROGRAM, "--place=s3://bucket/remote"]
+def run(way: str, folder: pathlib.Path, store: dict[str, str], place: str) -> tuple[int, str, str]:
+    """Returns the exit code and the outputs of `PROGRAM`, started in one of `WAYS`."""
+    path = folder / "program.py"
+    path.write_text(PROGRAM)
+    if way == "forked":
+        started = program.start(str(path), folder, f"--place={place}", environment=store)
+        output, errors = started.communicate()
+        return started.returncode, output, errors
+    command = [sys.executable, str(path), f"--place={place}"]
     done = subprocess.run(command, env=store, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_a_bucket_that_is_not_there_is_a_sentence(store):
-    command = [sys.executable, "-c", PROGRAM, "--place=s3://nobodys/remote"]
-    done = subprocess.run(command, env=store, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "There is no bucket nobodys" in done.stderr
+WAYS = ["forked", pytest.param("as a user starts it", marks=pytest.mark.extended)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_program_reads_and_writes_s3_where_a_flag_names_it_and_ends_well(store, tmp_path, way):
+    assert run(way, tmp_path, store, f"s3://bucket/remote {way}") == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bucket_that_is_not_there_is_a_sentence(store, tmp_path, way):
+    code, _, errors = run(way, tmp_path, store, "s3://nobodys/remote")
+    assert code == 1
+    assert "There is no bucket nobodys" in errors
 
 
 def test_a_no_of_a_store_counts_only_if_the_store_answers(monkeypatch):

@@ -8,20 +8,19 @@ import json
 import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.parse
 
 import pytest
 
+from tests.scripts import program
 from tests.train import launching
 
 DATA, RUNS = "s3://bucket/faces/synthetic", "s3://bucket/runs"
 SMALL = [
     "--config=configs/compact.py",
-    "--config.model.name=compact_s",
+    "--config.model.name=tiny",
     "--config.model.image_size=24",
     "--config.augment.policy=flip",
     "--config.optimizer.warmup_epochs=0",
@@ -59,7 +58,7 @@ class Link:
     def cut_at(self, name: str) -> None:
         self.last = name.encode()
 
-    def wait_until_hung_up(self, times: int, process: subprocess.Popen) -> None:
+    def wait_until_hung_up(self, times: int, process: program.Started) -> None:
         """Returns once requests of a process that is to live were refused so many times since the link was cut."""
         deadline = time.monotonic() + 300
         while self.whole or self.hung_up < times:
@@ -109,15 +108,10 @@ def start(root, store, link):
     """Starts a program of ours for which s3:// lies behind the link."""
     started = []
 
-    def starter(program: str, *flags: str, attempts: int = 8) -> subprocess.Popen:
-        environment = {
-            **store,
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{link.port}",
-            "AWS_MAX_ATTEMPTS": str(attempts),
-        }
-        command = [sys.executable, str(root / "scripts" / program), *flags]
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True))
+    def starter(name: str, *flags: str, attempts: int = 8) -> program.Started:
+        endpoint = f"http://127.0.0.1:{link.port}"
+        environment = {**store, "AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": str(attempts)}
+        started.append(program.start(name, root, *flags, environment=environment))
         return started[-1]
 
     yield starter
@@ -126,7 +120,7 @@ def start(root, store, link):
         process.communicate()
 
 
-def done(process: subprocess.Popen) -> str:
+def done(process: program.Started) -> str:
     """What a program printed that must end well."""
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
@@ -166,13 +160,12 @@ def newest_checkpoint(store, run: str) -> int:
 @pytest.fixture(scope="module")
 def data(root, store):
     """Shards in the store."""
-    command = [sys.executable, str(root / "scripts" / "convert.py"), "--input=synthetic:400", f"--output={DATA}"]
-    converted = subprocess.run(command, env=store, cwd=root, capture_output=True, text=True, check=False)
-    assert converted.returncode == 0, converted.stderr
-    assert f"to {DATA}" in converted.stdout
+    flags = ["--input=synthetic:400", f"--output={DATA}"]
+    assert f"to {DATA}" in done(program.start("convert.py", root, *flags, environment=store))
     return DATA
 
 
+@pytest.mark.extended
 def test_the_whole_way_of_the_data_in_a_store_with_an_outage_and_a_killed_run(data, store, link, start):
     flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/a"]
     link.cut_at("runs/a/checkpoints/step-00000012")
@@ -241,7 +234,10 @@ def test_a_sweep_is_shared_with_its_runs_in_a_store_and_goes_on_after_a_kill(dat
         "--changes=train.label_smoothing=0",
     ]
     first, second = (start("sweep.py", *flags) for _ in range(2))
-    told = first.stdout.readline()  # "trial 0 of 4, in ...", or trial 1 if the other was faster
+    while "\n" not in (told := first.said()[0]):
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.01)
+    # "trial 0 of 4, in ...", or trial 1 if the other was faster
     link.cut_at(f"sweep/trial-{int(told.split()[1]):04d}/checkpoints/step-00000012")
     link.wait_until_hung_up(1, first)
     first.send_signal(signal.SIGKILL)
@@ -259,7 +255,7 @@ def test_a_sweep_is_shared_with_its_runs_in_a_store_and_goes_on_after_a_kill(dat
 
 @pytest.mark.slow
 def test_two_workers_train_from_and_to_a_store_are_killed_and_go_on(data, store, link, start):
-    def together() -> list[subprocess.Popen]:
+    def together() -> list[program.Started]:
         flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/two", "--strategy=multi_worker"]
         ports = launching.free_ports(2)
         workers = "--workers=" + ",".join(f"127.0.0.1:{port}" for port in ports)
@@ -318,15 +314,8 @@ def test_a_missing_bucket_denied_access_and_no_connection_are_a_sentence_each(ro
         started = {}
         for said, (workdir, endpoint) in cases.items():
             environment = {**store, "AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": "1"}
-            command = [
-                sys.executable,
-                str(root / "scripts" / "train.py"),
-                *SMALL[:1],
-                "--data=x",
-                f"--workdir={workdir}",
-            ]
-            pipe = subprocess.PIPE
-            started[said] = subprocess.Popen(command, cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True)
+            flags = [*SMALL[:1], "--data=x", f"--workdir={workdir}"]
+            started[said] = program.start("train.py", root, *flags, environment=environment)
         for said, process in started.items():
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 1

@@ -1,9 +1,9 @@
 """Conversions from and to s3://, against a server of the S3 protocol on this machine."""
 
-import subprocess
-import sys
+import pathlib
 
 from tests.data import making
+from tests.scripts import program
 
 BOTH = """
 import sys
@@ -113,23 +113,23 @@ print(step, "moments")
 """
 
 
-def run(store, program: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, env=store, capture_output=True, text=True, check=False)
+def run(store: dict[str, str], folder: pathlib.Path, text: str, *arguments: str) -> list[str]:
+    """Returns the lines that a program prints, which must end well."""
+    (folder / "program.py").write_text(text)
+    started = program.start(str(folder / "program.py"), folder, *arguments, environment=store)
+    output, errors = started.communicate()
+    assert started.returncode == 0, errors
+    return output.splitlines()
 
 
 def test_a_conversion_to_and_from_a_store_is_that_of_the_local_disk_and_a_bad_row_leaves_nothing(store, tmp_path):
     source = making.write(tmp_path / "faces.csv", making.csv(making.noise(60)))
     bad = making.write(tmp_path / "bad.csv", making.csv(making.noise(3)) + "junk\n")
-    done = run(store, BOTH, source, bad, str(tmp_path / "local"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "all agree"
+    assert run(store, tmp_path, BOTH, source, bad, str(tmp_path / "local"))[-1] == "all agree"
 
 
-def test_killed_at_any_step_of_the_upload_the_output_is_whole_or_absent_and_the_next_run_works(store):
-    done = run(store, KILLED)
-    assert done.returncode == 0, done.stderr
-    states = done.stdout.splitlines()
+def test_killed_at_any_step_of_the_upload_the_output_is_whole_or_absent_and_the_next_run_works(store, tmp_path):
+    states = run(store, tmp_path, KILLED)
     assert set(states[:-1]) == {"whole", "absent"}
     assert states[-1] == f"{len(states) - 1} moments"
     assert len(states) > 7  # three files removed, three written, the mark taken away
