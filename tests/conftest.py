@@ -24,6 +24,8 @@ from tensorflow.python.framework import config as framework_config
 from fer.data import convert, manifest
 from fer.evaluation import evaluate
 from fer.train import loop
+from tests.demo import photo
+from tests.evaluation import browser
 from tests.shared import shared_folder
 from tests.train import made
 
@@ -73,6 +75,14 @@ def evaluated_run(synthetic_shards, trained_run, tmp_path_factory) -> pathlib.Pa
         evaluate.write(evaluate.evaluate(request), str(folder))
 
     return shared_folder(tmp_path_factory, "evaluated", measure)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A browser for all tests of pages in this process; its camera sees the photo of tests/demo/photo.py."""
+    film = photo.encoded(photo.photo(), "JPEG")
+    with browser.chromium(tmp_path_factory.mktemp("chromium"), film) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

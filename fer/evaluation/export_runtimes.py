@@ -51,15 +51,18 @@ class GraphNetwork(Network):
 
     def __init__(self, logits: Callable[[tf.Tensor], tf.Tensor]):
         # Each number of faces gets a program of its own, as in `fer.evaluation.inference`.
-        compiled = tf.function(logits, autograph=False)
-        super().__init__(lambda faces: compiled(tf.constant(faces)).numpy())
+        self._compiled = tf.function(logits, autograph=False)
         self._logits = logits
+        super().__init__(self._compute)  # a method, so that it holds the network with its variables
 
     def __call__(self, faces: tf.Tensor, training: bool = False) -> tf.Tensor:
         """As for `Network`."""
         if training:
             raise ValueError("An exported network cannot be trained.")
         return self._logits(faces)
+
+    def _compute(self, faces: np.ndarray) -> np.ndarray:
+        return self._compiled(tf.constant(faces)).numpy()
 
 
 def of_model(model: tf.keras.Model) -> Network:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,23 +13,24 @@ import pytest
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 )  # fmt: skip
 
 
 @contextlib.contextmanager
-def chromium(profile: pathlib.Path, width: int, dark: bool, flags: Sequence[str] = ()) -> Iterator[Any]:
-    """A browser as `emulate` makes it, with flags of its own beside ours."""
+def chromium(folder: pathlib.Path, film: bytes) -> Iterator[Any]:
+    """A browser whose profile is in `folder`, which must exist, and whose camera sees `film`, a JPEG."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: the extra test brings it")
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (browser and driver):
         pytest.skip("chromium and chromedriver are not installed (Debian: apt-get install chromium chromium-driver)")
+    (folder / "film.mjpeg").write_bytes(2 * film)
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, f"--use-file-for-fake-video-capture={folder}/film.mjpeg", f"--user-data-dir={folder}/profile"):
         options.add_argument(flag)
     page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     try:
-        emulate(page, width, dark)
         yield page
     finally:
         page.quit()

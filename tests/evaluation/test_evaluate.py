@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer.data import manifest, records
 from fer.errors import UserError
@@ -110,7 +111,7 @@ def test_an_ensemble_averages_the_probabilities(plain, folder):
     assert both.content["parameters"] == plain.content["parameters"] + two.content["parameters"]
 
 
-def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path):
+def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path, figures):
     paths = evaluate.write(plain, str(tmp_path / "out"))
     assert {pathlib.Path(path).name for path in paths} == {
         "eval.json",
@@ -129,6 +130,15 @@ def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path
     np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
 
 
+def test_every_picture_is_a_png_that_opens(evaluated_run):
+    names = {"confusion_matrix", "reliability", "roc_pr", "mistakes", "gradcam", "curves"}
+    assert {path.stem for path in evaluated_run.glob("*.png")} >= names
+    for path in evaluated_run.glob("*.png"):
+        picture = Image.open(path)
+        picture.load()
+        assert min(picture.size) > 500
+
+
 def test_the_maps_are_those_of_the_faces_that_are_shown(plain, folder):
     model = run.open_run(str(folder / "one")).model
     positions = sorted(plain.maps)
@@ -139,7 +149,7 @@ def test_the_maps_are_those_of_the_faces_that_are_shown(plain, folder):
     np.testing.assert_allclose([plain.maps[position] for position in positions], expected, atol=1e-5)
 
 
-def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_path):
+def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_path, figures):
     done = []
     found = evaluate.evaluate(request(folder, corruptions=True), lambda count, total: done.append((count, total)))
     assert "corruptions" not in plain.content

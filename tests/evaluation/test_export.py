@@ -1,5 +1,7 @@
 """Exports compute what the run does, each by its own runtime; what does not is refused, and nothing is left behind."""
 
+import dataclasses
+import gc
 import json
 import pathlib
 import shutil
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import Experiment, Model, Train
+from fer.config import Model, Train
 from fer.errors import UserError
 from fer.evaluation import (
     eval_json,
@@ -24,38 +26,18 @@ from fer.evaluation import (
 from fer.labels import CLASSES
 from fer.models import classifier, weights
 from tests.evaluation import made
+from tests.marks import needs_bfloat16
 
 for extra in ("tf2onnx", "onnxruntime"):
     pytest.importorskip(extra, reason=f"{extra} is not installed: the extra export brings it")
 
 COUNT = 30
 FILES = ["saved_model", "float32.tflite", "float16.tflite", "int8.tflite", "model.onnx"]
-EXPERIMENT = Experiment(model=Model(name="compact_s", image_size=24), train=Train(precision="mixed_bfloat16"))
 
 
-def separating(folder: pathlib.Path) -> None:
-    """Gives the run's last layer weights so large that its classes differ: rounding then changes few predictions."""
-    path = next((folder / "checkpoints").glob("best-*.npz"))
-    arrays = weights.read(str(path))
-    kernel = max((name for name in arrays if arrays[name].ndim == 2), key=int)
-    arrays[kernel] *= 100
-    np.savez(path, **arrays)
-    best = json.loads((folder / "best.json").read_text())
-    best["sha256"] = export_json.size_and_sha256(str(path))[1]
-    (folder / "best.json").write_text(json.dumps(best))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> pathlib.Path:
-    """Two runs of one architecture, and shards that the first classifies rightly but for every sixth face."""
-    folder = tmp_path_factory.mktemp("export")
-    made.run(folder / "run", seed=3, experiment=EXPERIMENT)
-    separating(folder / "run")
-    made.run(folder / "other", seed=4, experiment=EXPERIMENT)
-    images = made.images(COUNT)
-    said = inference.predict([run.open_run(str(folder / "run")).model], images).probabilities.argmax(axis=1)
-    made.shards(folder / "faces", {"validation": (images, (said + (np.arange(COUNT) % 6 == 0)) % 7)})
-    return folder
+@pytest.fixture
+def folder(export_folder) -> pathlib.Path:
+    return export_folder
 
 
 def request(folder: pathlib.Path, kind: str, output: pathlib.Path, **options) -> export.Request:
@@ -63,21 +45,17 @@ def request(folder: pathlib.Path, kind: str, output: pathlib.Path, **options) ->
     return export.Request(kind=kind, output=str(output), **values)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def exported(folder) -> dict:
-    """All formats, one after the other into one folder: what the last export.json holds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_comparison, "LONGEST", 0.0)  # the times themselves are not looked at
-        for kind in ("onnx", "tflite", "saved_model"):
-            done = export.export(request(folder, kind, folder / "exports"))
-    return done.content
+    """What export.json holds of all formats, which were exported one after the other into one folder."""
+    return json.loads((folder / "exports" / "export.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def float32(folder) -> np.ndarray:
+def float32(export_folder) -> np.ndarray:
     """The run's logits in float32, computed by Keras."""
-    model = classifier.build(EXPERIMENT.model, "float32")
-    weights.load(model, str(folder / "run" / "checkpoints" / "best-00000012.npz"))
+    model = classifier.build(made.EXPERIMENT.model, "float32")
+    weights.load(model, str(export_folder / "run" / "checkpoints" / "best-00000012.npz"))
     return model(made.images(COUNT), training=False).numpy()
 
 
@@ -145,10 +123,50 @@ def test_the_onnx_file_names_its_outputs_and_the_classes(exported, folder):
     assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(CLASSES)
 
 
-def test_stored_in_less_a_network_is_smaller(exported):
-    size = {entry["file"]: entry["bytes"] for entry in exported["exports"]}
-    assert size["float16.tflite"] < 0.55 * size["float32.tflite"]
-    assert size["int8.tflite"] < 0.35 * size["float32.tflite"]
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("float32.tflite", np.float32), ("float16.tflite", np.float16), ("int8.tflite", np.int8)]
+)
+def test_a_tflite_file_stores_the_kernels_in_its_precision(exported, folder, name, dtype):
+    details = tf.lite.Interpreter(str(folder / "exports" / name)).get_tensor_details()
+    kernels = [tensor["dtype"] for tensor in details if tensor["shape"].tolist() == [16, 3, 3, 8]]
+    assert dtype in kernels
+    # TensorFlow Lite unpacks float16 to float32 in a tensor of the same shape.
+    assert set(kernels) <= {dtype, np.float32 if dtype == np.float16 else dtype}
+
+
+@pytest.mark.extended
+def test_stored_in_less_a_network_is_smaller(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_comparison, "LONGEST", 0.0)
+    monkeypatch.setattr(export, "MOST_LOST", 1.0)
+    model = Model(name="compact_s", image_size=24)
+    made.run(tmp_path / "run", experiment=dataclasses.replace(made.EXPERIMENT, model=model))
+    done = export.export(request(folder, "tflite", tmp_path / "out", workdir=str(tmp_path / "run")))
+    size = {entry["precision"]: entry["bytes"] for entry in done.content["exports"]}
+    assert size["float16"] < 0.55 * size["float32"]
+    assert size["int8"] < 0.35 * size["float32"]
+
+
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"])
+def test_a_run_in_mixed_precision_is_exported_in_float32(folder, float32, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr(export_comparison, "LONGEST", 0.0)
+    mixed = shutil.copytree(folder / "run", tmp_path / "run")
+    experiment = dataclasses.replace(made.EXPERIMENT, train=Train(precision=precision))
+    record = json.loads((mixed / "config.json").read_text())
+    record |= {"config": experiment.to_dict(), "config_sha256": experiment.sha256()}
+    (mixed / "config.json").write_text(json.dumps(record))
+    done = export.export(request(folder, "saved_model", tmp_path / "out", workdir=str(mixed)))
+    compared = done.content["exports"][0]["compared"]
+    assert (compared["run"]["precision"], compared["export"]["precision"]) == (precision, "float32")
+    network = run.open_run(str(tmp_path / "out")).model
+    np.testing.assert_allclose(network.compute(made.images(COUNT)), float32, atol=1e-4 * np.abs(float32).max())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_compute_function_works_without_its_network(exported, folder, name):
+    """It holds what it needs, such as the variables of a SavedModel."""
+    compute = run.open_run(str(folder / "exports" / name)).model.compute
+    gc.collect()
+    assert compute(made.images(2)).shape == (2, 7)
 
 
 def test_each_export_is_compared_with_the_run_on_validation(exported, folder):
@@ -161,7 +179,7 @@ def test_each_export_is_compared_with_the_run_on_validation(exported, folder):
         assert found["agreement"] == pytest.approx((said == of_run).mean())
         assert found["run"]["accuracy"] == pytest.approx((of_run == labels).mean()) == pytest.approx(25 / 30)
         assert found["accuracy_difference"] == pytest.approx((said == labels).mean() - 25 / 30)
-        assert (found["split"], found["examples"], found["run"]["precision"]) == ("validation", COUNT, "mixed_bfloat16")
+        assert (found["split"], found["examples"], found["run"]["precision"]) == ("validation", COUNT, "float32")
         assert entry["calibrated_on"] == (COUNT if entry["precision"] == "int8" else None)
 
 
@@ -174,7 +192,7 @@ def run_labels(folder: pathlib.Path) -> list:
 
 def test_the_table_has_a_line_for_the_run_and_one_for_each_export(exported):
     lines = export_comparison.table(exported["exports"]).splitlines()
-    assert lines[1].startswith("the run, mixed_bfloat16")
+    assert lines[1].startswith("the run, float32")
     assert "83.33 %" in lines[1]
     assert [line.split()[0] for line in lines[2:]] == FILES
     assert len({len(line) for line in lines}) == 1
@@ -204,12 +222,12 @@ def test_evaluation_says_which_export_it_measured(exported, folder, name):
     member = found.content["protocol"]["members"][0]
     assert member["export"] == {field: entry[field] for field in ("format", "precision", "file", "sha256")}
     assert member["precision"] == found.content["protocol"]["precision"] == ("int8" if "int8" in name else "float32")
-    assert (member["model"], member["checkpoint_step"]) == ("compact_s", 12)
+    assert (member["model"], member["checkpoint_step"]) == ("tiny", 12)
     assert f"{entry['format']} {entry['precision']}" in eval_json.headline(found.content)
     assert found.maps == {}
 
 
-def test_an_evaluated_export_has_all_results_but_a_look_inside(exported, folder, tmp_path):
+def test_an_evaluated_export_has_all_results_but_a_look_inside(exported, folder, tmp_path, figures):
     found = evaluate.evaluate(evaluate.Request([str(folder / "exports")], str(folder / "faces")))
     assert found.content["protocol"]["members"][0]["export"]["file"] == "saved_model"  # the most exact
     assert found.content["accuracy"] == exported["exports"][0]["compared"]["export"]["accuracy"]

@@ -10,11 +10,12 @@ from fer.labels import CLASSES
 from fer.models import classifier
 from fer.models.registry import BACKBONES
 from tests.evaluation import made
+from tests.marks import needs_bfloat16
 
 
 @pytest.fixture(scope="module")
 def model() -> tf.keras.Model:
-    return classifier.build(Model(name="compact"), "float32", seed=3)
+    return classifier.build(Model(name="tiny"), "float32", seed=3)
 
 
 def test_the_map_is_that_of_class_activation_mapping_where_a_mean_and_a_dense_layer_follow(model):
@@ -47,9 +48,9 @@ def test_only_the_half_that_speaks_for_the_class_is_lit():
     assert not silent.any()
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"])
 def test_maps_are_float32_under_every_precision(model, precision):
-    mixed = classifier.build(Model(name="compact"), precision)
+    mixed = classifier.build(Model(name="tiny"), precision)
     mixed.set_weights(model.get_weights())
     images, classes = made.images(2), np.array([1, 4])
     found = gradcam.heatmaps(mixed, images, classes)
@@ -57,7 +58,10 @@ def test_maps_are_float32_under_every_precision(model, precision):
     np.testing.assert_allclose(found, gradcam.heatmaps(model, images, classes), atol=0.1)
 
 
-@pytest.mark.parametrize("name", ["compact", "efficientnet_b0", "inception_v3"])
+LARGE = [pytest.param(name, marks=pytest.mark.extended) for name in ("compact", "efficientnet_b0", "inception_v3")]
+
+
+@pytest.mark.parametrize("name", ["tiny", *LARGE])
 def test_networks_of_every_build_have_maps(name):
     size = {"inception_v3": 96}.get(name, 48)
     model = classifier.build(Model(name=name, image_size=max(size, BACKBONES[name].smallest)), "float32")
@@ -83,9 +87,7 @@ def test_the_surest_right_and_the_surest_wrong_face_of_each_class_are_chosen():
     assert chosen == [(1, 3), (None, None), (None, None), (None, None), (4, None), (None, None), (None, None)]
 
 
-def test_the_picture_names_both_faces_of_a_class(monkeypatch):
-    figures = []
-    monkeypatch.setattr(gradcam_plot, "png", lambda figure: figures.append(figure) or b"")
+def test_the_picture_names_both_faces_of_a_class(figures):
     probabilities = np.eye(7)[[0, 3]] * 0.9
     maps = {position: np.zeros((48, 48), np.float32) for position in (0, 1)}
     chosen = [(0, 1)] + [(None, None)] * 6

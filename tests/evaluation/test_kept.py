@@ -42,6 +42,12 @@ def results(folder: pathlib.Path, output: pathlib.Path, *names: str, **options) 
     eval_json.write(str(output / "eval.json"), found.content)
 
 
+@pytest.fixture(scope="module")
+def both(folder) -> evaluate.Evaluation:
+    """Both networks, evaluated together."""
+    return evaluate.evaluate(request(folder, "one", "two"))
+
+
 def copied(folder: pathlib.Path, to: pathlib.Path, **arrays: np.ndarray) -> str:
     """The results of the run "one", with some arrays of its predictions replaced."""
     shutil.copytree(folder / "said-by-one", to)
@@ -50,8 +56,7 @@ def copied(folder: pathlib.Path, to: pathlib.Path, **arrays: np.ndarray) -> str:
     return str(to)
 
 
-def test_a_run_and_kept_results_say_what_both_runs_say(folder):
-    both = evaluate.evaluate(request(folder, "one", "two"))
+def test_a_run_and_kept_results_say_what_both_runs_say(folder, both):
     half = evaluate.evaluate(request(folder, "one", "said-by-two"))
     np.testing.assert_allclose(half.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
     assert half.content["confusion_matrix"] == both.content["confusion_matrix"]
@@ -68,12 +73,11 @@ def test_a_kept_ensemble_counts_with_each_of_its_networks(folder):
     three = evaluate.evaluate(request(folder, "one", "two", "three"))
     found = evaluate.evaluate(request(folder, "said-by-one-two", "three"))
     np.testing.assert_allclose(found.predictions.probabilities, three.predictions.probabilities, atol=1e-6)
-    assert [member["model"] for member in found.content["protocol"]["members"]] == ["compact"] * 3
+    assert [member["model"] for member in found.content["protocol"]["members"]] == ["tiny"] * 3
 
 
-def test_kept_results_alone_make_an_ensemble_without_any_network(folder, tmp_path):
+def test_kept_results_alone_make_an_ensemble_without_any_network(folder, both, tmp_path, figures):
     found = evaluate.evaluate(request(folder, "said-by-one", "said-by-two"))
-    both = evaluate.evaluate(request(folder, "one", "two"))
     np.testing.assert_allclose(found.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
     evaluate.write(found, str(tmp_path))
     assert eval_json.read(str(tmp_path / "eval.json")) == found.content
@@ -111,10 +115,9 @@ def test_results_of_another_kind_of_evaluation_are_refused(folder, options, name
         evaluate.evaluate(request(folder, "one", "said-by-two", **options))
 
 
-def test_the_same_faces_under_another_manifest_are_the_same(folder):
+def test_the_same_faces_under_another_manifest_are_the_same(folder, both):
     """As those of a conversion without the test split are."""
     found = evaluate.evaluate(request(folder, "one", "said-by-two", data="untested"))
-    both = evaluate.evaluate(request(folder, "one", "two"))
     np.testing.assert_allclose(found.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
     hashes = [evaluation.content["data"]["manifest_sha256"] for evaluation in (found, both)]
     assert hashes[0] != hashes[1]

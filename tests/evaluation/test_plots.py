@@ -1,24 +1,16 @@
 """What the pictures show."""
 
 import io
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from sklearn.calibration import calibration_curve
 
 from fer.evaluation import calibration, metrics, plots
 from fer.labels import CLASSES
-
-
-@pytest.fixture
-def drawn(monkeypatch) -> list:
-    """The figures that were rendered, in order."""
-    figures, render = [], plots.png
-    monkeypatch.setattr(plots, "png", lambda figure: figures.append(figure) or render(figure))
-    return figures
+from tests.scripts import program
 
 
 def matrix() -> np.ndarray:
@@ -44,43 +36,43 @@ def texts(axes) -> list:
     return [text.get_text() for text in axes.texts]
 
 
-def test_every_count_and_every_share_of_its_row_is_written(drawn):
+def test_every_count_and_every_share_of_its_row_is_written(figures):
     plots.confusion_matrix(matrix(), CLASSES, "a title")
-    written = texts(drawn[0].axes[0])
+    written = texts(figures[0].axes[0])
     shares = matrix() / matrix().sum(axis=1, keepdims=True)
     assert written[1::2] == [f"{count:,}" for count in matrix().ravel()]
     assert written[0::2] == [f"{100 * share:.0f} %" for share in shares.ravel()]
 
 
-def test_rows_are_the_true_classes_from_the_top_and_columns_the_predicted(drawn):
+def test_rows_are_the_true_classes_from_the_top_and_columns_the_predicted(figures):
     plots.confusion_matrix(matrix(), CLASSES, "a title")
-    axes = drawn[0].axes[0]
+    axes = figures[0].axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
     assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == list(CLASSES)
     assert axes.yaxis_inverted()
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true (and how many)")
 
 
-def test_the_title_tells_accuracy_and_number(drawn):
+def test_the_title_tells_accuracy_and_number(figures):
     plots.confusion_matrix(np.diag([3, 0, 0, 0, 0, 0, 0]) + np.eye(7, k=1, dtype=int), CLASSES, "a title")
-    assert drawn[0].axes[0].get_title() == "a title\naccuracy 33.33 %, n = 9"
+    assert figures[0].axes[0].get_title() == "a title\naccuracy 33.33 %, n = 9"
 
 
-def test_a_class_without_examples_is_marked_and_breaks_nothing(drawn):
+def test_a_class_without_examples_is_marked_and_breaks_nothing(figures):
     plots.confusion_matrix(np.diag([3, 0, 0, 0, 0, 0, 0]), CLASSES, "a title")
-    assert texts(drawn[0].axes[0])[14] == "-"
+    assert texts(figures[0].axes[0])[14] == "-"
 
 
-def test_curves_mark_the_best_epoch_on_validation(drawn):
+def test_curves_mark_the_best_epoch_on_validation(figures):
     plots.curves(epochs(3))
-    accuracy = drawn[0].axes[1]
+    accuracy = figures[0].axes[1]
     assert "70.00%, epoch 2" in accuracy.get_title()
     assert [line.get_xdata()[0] for line in accuracy.lines if len(set(line.get_xdata())) == 1] == [2]
 
 
-def test_curves_hold_each_series_as_it_is(drawn):
+def test_curves_hold_each_series_as_it_is(figures):
     plots.curves(epochs(3))
-    loss = {line.get_label(): list(line.get_ydata()) for line in drawn[0].axes[0].lines}
+    loss = {line.get_label(): list(line.get_ydata()) for line in figures[0].axes[0].lines}
     assert loss["train"] == [2, 1, 2 / 3]
     assert loss["validation"] == [2.1, 1.05, pytest.approx(0.7)]
 
@@ -97,10 +89,10 @@ def scores(count: int = 200) -> tuple:
     return labels, probabilities
 
 
-def test_reliability_draws_accuracy_over_confidence_before_and_after_scaling(drawn):
+def test_reliability_draws_accuracy_over_confidence_before_and_after_scaling(figures):
     labels, probabilities = scores()
     plots.reliability(labels, probabilities, calibration.scale(probabilities, 2.0), "a title")
-    diagonal, before, after = drawn[0].axes[0].lines
+    diagonal, before, after = figures[0].axes[0].lines
     assert list(diagonal.get_xdata()) == list(diagonal.get_ydata())
     for line, shown in ((before, probabilities), (after, calibration.scale(probabilities, 2.0))):
         theirs = np.array(calibration_curve(shown.argmax(axis=1) == labels, shown.max(axis=1), n_bins=15))
@@ -108,33 +100,33 @@ def test_reliability_draws_accuracy_over_confidence_before_and_after_scaling(dra
         np.testing.assert_allclose([line.get_ydata(), line.get_xdata()], theirs[:, examples[examples > 0] >= 10])
 
 
-def test_reliability_without_a_temperature_draws_one_series(drawn):
+def test_reliability_without_a_temperature_draws_one_series(figures):
     plots.reliability(*scores(), None, "a title")
-    assert len(drawn[0].axes[0].lines) == 2
+    assert len(figures[0].axes[0].lines) == 2
 
 
-def test_roc_and_precision_recall_tell_each_classs_areas(drawn):
+def test_roc_and_precision_recall_tell_each_classs_areas(figures):
     labels, probabilities = scores()
     plots.roc_and_precision_recall(labels, probabilities, "a title")
-    figures = metrics.measure(labels, probabilities)["per_class"]
-    for axes, area in zip(drawn[0].axes, ("roc_auc", "average_precision")):
+    per_class = metrics.measure(labels, probabilities)["per_class"]
+    for axes, area in zip(figures[0].axes, ("roc_auc", "average_precision")):
         told = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert told == [f"{name}: {figures[name][area]:.3f}" for name in CLASSES]
+        assert told == [f"{name}: {per_class[name][area]:.3f}" for name in CLASSES]
 
 
-def test_a_class_that_does_not_occur_has_no_curve(drawn):
+def test_a_class_that_does_not_occur_has_no_curve(figures):
     labels, probabilities = scores()
     plots.roc_and_precision_recall(np.where(labels == 1, 0, labels), probabilities, "a title")
-    told = [text.get_text().split(":")[0] for text in drawn[0].axes[0].get_legend().get_texts()]
+    told = [text.get_text().split(":")[0] for text in figures[0].axes[0].get_legend().get_texts()]
     assert told == [name for name in CLASSES if name != "disgust"]
 
 
-def test_mistakes_are_shown_with_both_names_the_most_confident_first(drawn):
+def test_mistakes_are_shown_with_both_names_the_most_confident_first(figures):
     labels, probabilities = scores()
     images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((48, 48, 1), np.uint8)
     plots.mistakes(images, labels, probabilities, "a title")
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    (axes,) = drawn[0].axes
+    (axes,) = figures[0].axes
     shown = sorted(axes.images, key=lambda image: (image.get_extent()[3], image.get_extent()[0]))  # as one reads
     faces = [int(image.get_array()[0, 0]) for image in shown]
     wrong = [int(face) for face in np.argsort(-confidence) if labels[face] != predicted[face]]
@@ -147,25 +139,25 @@ def test_mistakes_are_shown_with_both_names_the_most_confident_first(drawn):
         assert above.get_text() == told
 
 
-def test_no_mistake_covers_another_or_leaves_the_picture(drawn):
+def test_no_mistake_covers_another_or_leaves_the_picture(figures):
     labels, probabilities = scores()
     plots.mistakes(np.zeros((200, 48, 48, 1), np.uint8), labels, probabilities, "a title")
-    axes, render = drawn[0].axes[0], drawn[0].canvas.get_renderer()
-    boxes = [each.get_window_extent(render) for each in [*axes.images, *axes.texts, drawn[0].texts[0]]]
+    axes, render = figures[0].axes[0], FigureCanvasAgg(figures[0]).get_renderer()
+    boxes = [each.get_window_extent(render) for each in [*axes.images, *axes.texts, figures[0].texts[0]]]
     assert not [1 for place, box in enumerate(boxes) if box.count_overlaps(boxes[place + 1 :])]
-    assert all(drawn[0].bbox.containsx(x) and drawn[0].bbox.containsy(y) for box in boxes for x, y in box.corners())
+    assert all(figures[0].bbox.containsx(x) and figures[0].bbox.containsy(y) for box in boxes for x, y in box.corners())
 
 
-def test_without_mistakes_there_is_an_empty_grid(drawn):
+def test_without_mistakes_there_is_an_empty_grid(figures):
     plots.mistakes(np.zeros((1, 48, 48, 1), np.uint8), np.array([3]), np.eye(7)[[3]], "a title")
-    assert not [axes for axes in drawn[0].axes if axes.images]
+    assert not [axes for axes in figures[0].axes if axes.images]
 
 
 def test_the_same_figures_give_the_same_bytes():
-    assert plots.confusion_matrix(matrix(), CLASSES, "a") == plots.confusion_matrix(matrix(), CLASSES, "a")
+    counts = [[3, 1], [0, 2]]
+    assert plots.confusion_matrix(counts, ["a", "b"], "a") == plots.confusion_matrix(counts, ["a", "b"], "a")
 
 
 def test_no_window_system_and_no_global_figure_is_touched():
-    program = "import sys; from fer.evaluation import plots; plots.confusion_matrix([[1]], ['a'], ''); "
-    program += "sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    code = "import sys; from fer.evaluation import plots; plots.confusion_matrix([[1]], ['a'], ''); "
+    assert program.execute(code + "sys.exit('matplotlib.pyplot' in sys.modules)") == 0

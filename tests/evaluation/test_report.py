@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fer.data import manifest
-from fer.evaluation import bootstrap, eval_json, evaluate, face_sheet, metrics, report_words
+from fer.evaluation import bootstrap, eval_json, evaluate, face_sheet, metrics, report, report_words
 from fer.evaluation.predictions import Predictions
 from fer.labels import CLASSES
 from tests.evaluation import browser, made
@@ -48,19 +48,24 @@ def evaluation(tmp_path_factory) -> evaluate.Evaluation:
 
 
 @pytest.fixture(scope="module")
-def written(evaluation, tmp_path_factory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("written")
-    evaluate.write(evaluation, str(folder))
-    return folder / "report.html"
+def written(evaluation, evaluated_run, tmp_path_factory) -> pathlib.Path:
+    """The page of these scores, with another evaluation's pictures."""
+    pictures = {path.name: path.read_bytes() for path in evaluated_run.glob("*.png")}
+    kept = evaluation.predictions
+    text = report.page(evaluation.content, *scores(), kept.rows, evaluation.images, pictures)
+    path = tmp_path_factory.mktemp("written") / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="module", params=[("desk", False), ("desk", True), ("phone", False)], ids=str)
-def page(request, written, tmp_path_factory):
+def page(request, written, chromium):
     kind, dark = request.param
-    with browser.chromium(tmp_path_factory.mktemp("profile"), WIDTHS[kind], dark) as page:
-        page.get(f"file://{written}")
-        page.dark = dark
-        yield page
+    browser.emulate(chromium, WIDTHS[kind], dark)
+    chromium.get_log("browser")  # of the pages before
+    chromium.get(f"file://{written}")
+    chromium.dark = dark
+    return chromium
 
 
 def members(true: int, taken: int) -> np.ndarray:

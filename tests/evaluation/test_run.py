@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 from fer.evaluation import run
 from fer.models import classifier, weights
@@ -31,7 +30,7 @@ def change(path: pathlib.Path, **fields) -> None:
 
 
 def test_the_model_computes_what_the_trained_one_did(workdir):
-    trained = classifier.build(Model(), "float32", seed=3)
+    trained = classifier.build(made.EXPERIMENT.model, "float32", seed=3)
     faces = made.images(4)
     np.testing.assert_array_equal(run.open_run(str(workdir)).model(faces), trained(faces))
 
@@ -39,7 +38,7 @@ def test_the_model_computes_what_the_trained_one_did(workdir):
 def test_the_run_knows_where_its_weights_come_from(workdir):
     opened = run.open_run(str(workdir))
     assert (opened.step, opened.selected_on, opened.trained_on) == (12, "validation", made.TRAINED_ON)
-    assert opened.config == Experiment(train=Train(precision="float32"))
+    assert opened.config == made.EXPERIMENT
 
 
 def test_the_history_is_read_as_it_was_written(workdir):
@@ -81,14 +80,14 @@ def test_weights_of_another_architecture_are_refused(workdir):
 
 
 def test_a_config_changed_by_hand_is_refused(workdir):
-    config = Experiment(seed=1).to_dict()
+    config = {**made.EXPERIMENT.to_dict(), "seed": 1}
     change(workdir / "config.json", config=config)
     with pytest.raises(UserError, match=r"config\.json was changed by hand"):
         run.open_run(str(workdir))
 
 
 def test_a_config_with_fields_of_another_version_is_refused(workdir):
-    change(workdir / "config.json", config={**Experiment().to_dict(), "colour": "blue"})
+    change(workdir / "config.json", config={**made.EXPERIMENT.to_dict(), "colour": "blue"})
     with pytest.raises(UserError, match=r"another version of fer: .*colour"):
         run.open_run(str(workdir))
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import pathlib
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -76,10 +77,24 @@ def run(name: str, folder: pathlib.Path, *arguments: str) -> subprocess.Complete
     return subprocess.CompletedProcess(process.args, process.returncode, said, complaint)
 
 
+def execute(code: str) -> int:
+    """Executes Python code in a process of the server, where our programs' modules are imported and no others.
+
+    Returns:
+      The exit code.
+    """
+    process = _SERVER.Process(target=exec, args=(code,))
+    process.start()
+    process.join(LONGEST)
+    process.kill()
+    return process.exitcode
+
+
 def _run(path: str, folder: str, arguments: tuple[str, ...], outputs: str, environment: dict[str, str]) -> None:
     for number, kind in enumerate(KINDS, 1):
         os.dup2(os.open(os.path.join(outputs, kind), os.O_WRONLY | os.O_CREAT), number)
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a script starts in the background
     os.chdir(folder)
     sys.argv = [path, *arguments]
     runpy.run_path(path, run_name="__main__")

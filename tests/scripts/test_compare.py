@@ -1,26 +1,15 @@
 """scripts/compare.py, run as a user runs it."""
 
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
 from tests.evaluation.test_comparison import evaluated
 from tests.scripts import program
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def compare(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / "compare.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
 
 def test_two_runs_are_compared_in_words_and_files(tmp_path):
     evaluated(tmp_path / "a", range(10))
     evaluated(tmp_path / "b", range(5, 35))
-    done = compare(tmp_path, "--evals=a/eval.json,b/eval.json", "--output=out")
+    done = program.run("compare.py", tmp_path, "--evals=a/eval.json,b/eval.json", "--output=out")
     assert done.returncode == 0, done.stderr
     assert "compact (a) is better" in done.stdout
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]

@@ -1,25 +1,21 @@
 """scripts/convert.py as a user runs it."""
 
+import functools
 import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from fer.data import manifest
 from tests.data import making
+from tests.scripts import program
 
 IMAGES = making.noise(30)
 
 
 @pytest.fixture
-def run(root: pathlib.Path, tmp_path: pathlib.Path):
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, str(root / "scripts" / "convert.py"), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-
-    return run
+def run(tmp_path: pathlib.Path):
+    return functools.partial(program.run, "convert.py", tmp_path)
 
 
 def test_it_converts_says_what_it_did_and_verifies_it(run, tmp_path):

@@ -1,13 +1,11 @@
 """scripts/demo.py, run as a user runs it, and its page in a browser."""
 
 import base64
-import functools
 import os
 import pathlib
 import re
 import signal
-import subprocess
-import sys
+import time
 
 import pytest
 from PIL import Image
@@ -15,6 +13,7 @@ from PIL import Image
 from fer.labels import CLASSES
 from tests.demo.photo import encoded, photo
 from tests.evaluation import browser, made
+from tests.scripts import program
 
 pytest.importorskip("flask", reason="Flask is not installed: the extra demo brings it")
 pytest.importorskip("selenium", reason="selenium is not installed: the extra test brings it")
@@ -24,8 +23,6 @@ from selenium.webdriver.common.keys import Keys
 
 from fer.demo import server
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DEMO = [sys.executable, str(ROOT / "scripts" / "demo.py")]
 WAIT = 20  # seconds
 # Drops a file on the page, as a person's hand does: nothing else of selenium does so.
 DROP = """
@@ -46,34 +43,28 @@ def folder(tmp_path_factory) -> pathlib.Path:
 def address(folder):
     made.run(folder / "run", seed=1)
     before = sorted(folder.rglob("*"))
-    command = [*DEMO, "--workdir=run", "--port=0"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    # What is started in the background of a script ignores Ctrl-C, and so would what it starts.
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, cwd=folder, preexec_fn=heed, **pipes) as program:
-        try:
-            line = program.stdout.readline()
-            assert re.match(r"The page is at http://127\.0\.0\.1:\d+/ ", line), line + program.stderr.read()
-            yield line.split()[4]
-        finally:
-            program.send_signal(signal.SIGINT)
-            _, complaint = program.communicate(timeout=WAIT)
-    assert (program.returncode, complaint) == (0, "")
-    assert [path for path in sorted(folder.rglob("*")) if "browser" not in str(path)] == before, "nothing is stored"
+    served = program.start("demo.py", folder, "--workdir=run", "--port=0")
+    try:
+        for _ in range(60 * 20):
+            if "\n" in served.said()[0] or served.poll() is not None:
+                break
+            time.sleep(0.05)
+        line = served.said()[0]
+        assert re.match(r"The page is at http://127\.0\.0\.1:\d+/ ", line), served.said()
+        yield line.split()[4]
+    finally:
+        served.send_signal(signal.SIGINT)
+        _, complaint = served.communicate(timeout=WAIT)
+    assert (served.returncode, complaint) == (0, "")
+    assert sorted(folder.rglob("*")) == before, "nothing is stored"
 
 
 @pytest.fixture(scope="module")
-def page(address, tmp_path_factory):
-    """One browser for all; its camera sees the photo."""
-    profile = tmp_path_factory.mktemp("browser")
-    film = profile / "film.mjpeg"
-    film.write_bytes(encoded(photo(), "JPEG") * 2)
-    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with browser.chromium(
-        profile / "profile", 1100, False, [*flags, f"--use-file-for-fake-video-capture={film}"]
-    ) as page:
-        page.get(address)
-        yield page
+def page(address, chromium):
+    browser.emulate(chromium, 1100, False)
+    chromium.get_log("browser")  # of the pages before
+    chromium.get(address)
+    return chromium
 
 
 def shown(page, condition: str) -> None:

@@ -1,20 +1,18 @@
 """scripts/evaluate.py, run as a user runs it."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from fer.config import Experiment, Model, Train
+from fer.config import Model
 from fer.labels import CLASSES
 from tests.evaluation import made
 from tests.scripts import program
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +24,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 
 def evaluate(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "--data=faces", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return program.run("evaluate.py", folder, "--data=faces", *arguments)
 
 
 def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(folder):
@@ -41,7 +38,7 @@ def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(folder):
 
 
 def test_an_ensemble_with_test_time_augmentation_goes_where_it_is_told(folder):
-    done = program.run("evaluate.py", folder, "--data=faces", "--workdir=run,run", "--tta=flip", "--output=ensemble")
+    done = evaluate(folder, "--workdir=run,run", "--tta=flip", "--output=ensemble")
     assert done.returncode == 0, done.stderr
     protocol = json.loads((folder / "ensemble" / "eval.json").read_text())["protocol"]
     assert (len(protocol["members"]), protocol["tta"]) == (2, "flip")
@@ -54,7 +51,7 @@ def wrong(folder) -> pathlib.Path:
     shutil.copytree(folder / "run", folder / "untrained")
     (folder / "untrained" / "best.json").unlink()
     shutil.copytree(folder / "run", folder / "other")
-    other = Experiment(model=Model(name="compact_s"), train=Train(precision="float32"))
+    other = dataclasses.replace(made.EXPERIMENT, model=Model(name="compact_s", image_size=24))
     change(folder / "other" / "config.json", config=other.to_dict(), config_sha256=other.sha256())
     shutil.copytree(folder / "faces", folder / "reordered")
     change(folder / "reordered" / "manifest.json", classes=list(CLASSES[::-1]))
@@ -93,7 +90,7 @@ def change(path: pathlib.Path, **values) -> None:
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(wrong, arguments, said):
     folder = wrong
-    done = program.run("evaluate.py", folder, "--data=faces", "--output=out", *arguments)
+    done = evaluate(folder, "--output=out", *arguments)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

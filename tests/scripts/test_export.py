@@ -3,27 +3,23 @@
 import csv
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from fer.config import Experiment, Model, Train
 from fer.evaluation import inference, run
 from fer.labels import CLASSES
 from tests.evaluation import made
+from tests.scripts import program
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNT = 20
-EXPERIMENT = Experiment(model=Model(name="compact_s", image_size=24), train=Train(precision="float32"))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
     """A run, and the shards where the program looks for them: in tfrecords/, by the name of the run's data."""
     folder = tmp_path_factory.mktemp("export")
-    made.run(folder / "run", experiment=EXPERIMENT)
+    made.run(folder / "run")
     (folder / "tfrecords").mkdir()
     # Labels that the run gets wrong: rounding then cannot lose accuracy, wherever this is computed.
     said = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities.argmax(axis=1)
@@ -33,27 +29,23 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def program(folder: pathlib.Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / name), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
 def test_an_export_is_compared_printed_and_written_and_then_predicts_and_is_evaluated(folder):
-    done = program(folder, "export.py", "--workdir=run", "--format=tflite", "--precision=float16", "--output=exports")
+    wanted = ("--format=tflite", "--precision=float16", "--output=exports")
+    done = program.run("export.py", folder, "--workdir=run", *wanted)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # nothing of what the converter says
     lines = done.stdout.splitlines()[-4:]  # on a slow machine, lines of progress come before
     assert [line.split()[0] for line in lines[:2]] == ["the", "float16.tflite"]
     assert lines[2:] == ["wrote exports/float16.tflite", "wrote exports/export.json"]
 
-    done = program(folder, "predict.py", "--workdir=exports", "--input=test.csv", "--output=predictions.csv")
+    done = program.run("predict.py", folder, "--workdir=exports", "--input=test.csv", "--output=predictions.csv")
     assert done.returncode == 0, done.stderr
     with (folder / "predictions.csv").open(newline="") as file:
         found = np.array([[float(line[name]) for name in CLASSES] for line in csv.DictReader(file)])
     expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
-    done = program(folder, "evaluate.py", "--workdir=exports/float16.tflite", "--data=tfrecords/faces")
+    done = program.run("evaluate.py", folder, "--workdir=exports/float16.tflite", "--data=tfrecords/faces")
     assert done.returncode == 0, done.stderr
     assert "tflite float16" in done.stdout
     member = json.loads((folder / "exports" / "float16-results" / "eval.json").read_text())["protocol"]["members"][0]
@@ -61,7 +53,7 @@ def test_an_export_is_compared_printed_and_written_and_then_predicts_and_is_eval
 
 
 def test_a_bundle_is_written_with_its_card(folder):
-    done = program(folder, "export.py", "--workdir=run", "--format=bundle", "--output=weights")
+    done = program.run("export.py", folder, "--workdir=run", "--format=bundle", "--output=weights")
     assert done.returncode == 0, done.stderr
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
     names = ["weights.npz", "config.json", "eval.json", "MODEL_CARD.md", "best.json"]
@@ -84,7 +76,7 @@ def test_a_bundle_is_written_with_its_card(folder):
     ids=["no such precision", "no place", "no place for a bundle"],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
-    done = program(folder, "export.py", "--output=out", "--workdir=run", *arguments)
+    done = program.run("export.py", folder, "--output=out", "--workdir=run", *arguments)
     assert done.returncode == 1
     assert done.stderr == f"export.py: {said.format(folder=folder)}\n"
     assert not (folder / "out").exists()

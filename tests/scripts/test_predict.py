@@ -4,7 +4,6 @@ import csv
 import gzip
 import pathlib
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from fer.labels import CLASSES
 from tests.evaluation import made
 from tests.scripts import program
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNT = 20
 
 
@@ -31,8 +29,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 
 def predict(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), "--workdir=run", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return program.run("predict.py", folder, "--workdir=run", *arguments)
 
 
 def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder):
@@ -49,9 +46,7 @@ def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder):
 
 
 def test_the_challenges_form_is_a_column_of_labels(folder):
-    done = program.run(
-        "predict.py", folder, "--workdir=run", "--input=test.csv.gz", "--kaggle", "--output=submission.csv"
-    )
+    done = predict(folder, "--input=test.csv.gz", "--kaggle", "--output=submission.csv")
     assert done.returncode == 0, done.stderr
     expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
     labels = map(str, expected.argmax(axis=1))

@@ -1,14 +1,15 @@
 """scripts/train.py, run as a user runs it."""
 
 import json
+import pathlib
 import subprocess
-import sys
 
 import pytest
 
 from tests.scripts import program
 
 SMALL = [
+    "--config.model.name=tiny",
     "--config.model.image_size=24",
     "--config.train.global_batch=16",
     "--config.train.steps=3",
@@ -16,22 +17,21 @@ SMALL = [
 ]
 
 
-def train(root, data: str, workdir, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(root / "scripts" / "train.py"), f"--data={data}", f"--workdir={workdir}", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+def train(data: str, workdir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
+    return program.run("train.py", program.ROOT, f"--data={data}", f"--workdir={workdir}", *arguments)
 
 
-def test_a_run_on_two_replicas_ends_with_the_command_that_evaluates_it(root, synthetic_shards, tmp_path):
+def test_a_run_on_two_replicas_ends_with_the_command_that_evaluates_it(synthetic_shards, tmp_path):
     arguments = ["--config=configs/compact.py", *SMALL, "--config.train.replicas=2", "--strategy=mirrored"]
-    done = train(root, synthetic_shards.folder, tmp_path / "run", *arguments)
+    done = train(synthetic_shards.folder, tmp_path / "run", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert f"python scripts/evaluate.py --workdir={tmp_path}/run --data={synthetic_shards.folder}" in done.stdout
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert (recorded["train"]["steps"], recorded["model"]["image_size"]) == (3, 24)
-    again = train(root, synthetic_shards.folder, tmp_path / "run", *arguments)
+    again = train(synthetic_shards.folder, tmp_path / "run", *arguments)
     assert (again.returncode, "is complete: 3 steps" in again.stdout) == (0, True)
-    other = train(root, synthetic_shards.folder, tmp_path / "run", *arguments, "--config.seed=1")
+    other = train(synthetic_shards.folder, tmp_path / "run", *arguments, "--config.seed=1")
     assert other.returncode == 1
     assert "belongs to another config (seed: 0 -> 1)" in other.stderr
 
