@@ -90,7 +90,16 @@ def write_json(path: str, value: Any) -> None:
       ValueError: `value` holds NaN or infinity, which JSON has no word for.
       UserError: the folder cannot be written to, or the disk is full.
     """
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Returns what `write_json` writes.
+
+    Raises:
+      ValueError: as `write_json`.
+    """
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_bytes(path: str, absent: str, named: str = "", most: int = MOST_BYTES) -> bytes:

@@ -38,8 +38,8 @@ def write(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> man
         )
     counts = np.bincount(labels[np.arange(rows) % len(images)], minlength=len(CLASSES)).tolist()
     split = {"examples": rows, "class_counts": dict(zip(CLASSES, counts)), "shards": made}
-    files.write_json(
-        os.path.join(folder, manifest.FILE),
+    manifest.write(
+        folder,
         {
             "format_version": manifest.FORMAT_VERSION,
             "name": "measuring",

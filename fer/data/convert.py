@@ -298,8 +298,8 @@ def _write_manifest(
     summary: dict[str, Any],
 ) -> None:
     sources = survey.sources
-    files.write_json(
-        os.path.join(folder, manifest.FILE),
+    manifest.write(
+        folder,
         {
             "format_version": manifest.FORMAT_VERSION,
             "name": name,

@@ -20,6 +20,8 @@ FILE = "manifest.json"
 FORMAT_VERSION = 1
 IMAGE = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 
+CHECKSUM = "content_sha256"  # SHA-256 of the manifest's text without this key, which is its last
+
 _KEYS = ("name", "classes", "image", "splits", "statistics", "source", "audit", "options", "created_by")
 
 
@@ -109,9 +111,45 @@ def read(folder: str) -> Manifest:
             f"{path} orders the classes as {raw['classes']!r}, and this version as {list(CLASSES)!r}: convert again."
         )
     try:
-        return _understood(folder, path, raw)
+        found = _understood(folder, path, raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}). Convert the data again.") from error
+    _check_content(found, path)
+    return found
+
+
+def write(folder: str, content: dict[str, Any]) -> None:
+    """Writes the manifest of a folder, with a checksum of its content under `CHECKSUM`, in place of one that it has.
+
+    Raises:
+      StorageError: the folder cannot be written to.
+    """
+    content = {key: value for key, value in content.items() if key != CHECKSUM}
+    files.write_json(os.path.join(folder, FILE), {**content, CHECKSUM: _checksum(content)})
+
+
+def _check_content(manifest: Manifest, path: str) -> None:
+    """Checks every byte of the manifest's file against the checksum in it. Manifests of before have none.
+
+    Raises:
+      UserError: they differ.
+    """
+    content = {key: value for key, value in manifest.raw.items() if key != CHECKSUM}
+    if CHECKSUM not in manifest.raw:
+        unknown = sorted(set(content) - {"format_version", *_KEYS})
+        if unknown:  # the name of the checksum may be what is damaged
+            raise UserError(f"{path} is damaged: it has a key {unknown[0]!r}. Convert the data again.")
+        return
+    as_written = hashlib.sha256(files.json_text(manifest.raw).encode()).hexdigest()
+    if manifest.raw[CHECKSUM] != _checksum(content) or manifest.sha256 != as_written:
+        raise UserError(
+            f"{path} was changed since it was written: its content does not have the checksum in it ({CHECKSUM}). Copy "
+            "it again from where it was whole, or convert the data again."
+        )
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(files.json_text(content).encode()).hexdigest()
 
 
 def statistics(pixels: int, total: int, squares: int) -> dict[str, float | None]:

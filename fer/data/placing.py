@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fer import files
+from fer import durable, files
 from fer.data.manifest import FILE
 from fer.errors import UserError
 from fer.remote import is_remote
@@ -101,7 +101,7 @@ def _beside(place: str) -> Iterator[str]:
     folder = _hidden(place, _PARTIAL) + secrets.token_hex(TOKEN_BYTES)
     lacking = _lacking(os.path.dirname(folder))
     try:
-        os.makedirs(folder)
+        durable.make_folders(folder)
         with contextlib.ExitStack() as stack:
             _lock(folder, stack)
             try:
@@ -126,12 +126,13 @@ def _lacking(folder: str) -> list[str]:
 
 def _place(folder: str, place: str) -> None:
     if not os.path.exists(place) or _is_empty(place):
-        os.rename(folder, place)  # takes the place of an empty folder, too
+        durable.publish(folder, place)  # takes the place of an empty folder, too
         return
+    durable.sync_tree(folder)  # before the old folder goes: nothing slow happens while neither is in the place
     old = _hidden(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
     os.rename(place, old)
     try:
-        os.rename(folder, place)
+        durable.publish(folder, place)
     except BaseException:
         os.rename(old, place)
         raise

@@ -18,7 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer import files, remote
+from fer import durable, files, remote
 from fer.errors import StorageError, UserError
 from fer.literal_path import literal
 
@@ -56,10 +56,10 @@ def save(
         else:
             beside = place + ".tmp"
             _remove(beside)
-            tf.io.gfile.makedirs(beside)
+            durable.make_folders(beside)
             _write(beside, state, step, extra)
             _remove(place)
-            tf.io.gfile.rename(beside, place)
+            durable.publish(beside, place)
     except (OSError, tf.errors.OpError) as error:
         raise StorageError(
             f"Cannot write the checkpoint {place}: {files.reason(error)}. Earlier checkpoints are whole; make room "

@@ -1,5 +1,6 @@
 """The manifest: what it says, and every way it can be wrong."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -51,7 +52,7 @@ def test_it_holds_no_time_and_no_place(synthetic_shards):
     assert os.path.dirname(synthetic_shards.folder) not in text
     assert set(synthetic_shards.raw) == {
         *("format_version", "name", "classes", "image", "splits", "statistics", "source", "audit", "options"),
-        "created_by",
+        *("created_by", "content_sha256"),
     }
 
 
@@ -109,6 +110,56 @@ def test_a_manifest_of_something_else_is_named(folder, path, value, reason):
     change(folder, *path, value=value)
     with pytest.raises(UserError, match=rf"manifest.json .*{reason}"):
         manifest.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"rows": 400', b'"rows": 401'),
+        (b'"path": "synthetic', b'"path": "Synthetic'),
+        (b'"content_sha256"', b'"content_sha257"'),
+        (b'"created_by": "fer', b'"created_by": "for'),
+        (b",\n  ", b",\r\n  "),
+        (b'"seed": 0', b'"seed":\t0'),
+    ],
+)
+def test_manifest_that_was_changed_is_rejected(folder, before, after):
+    path = os.path.join(folder, manifest.FILE)
+    with open(path, "rb") as file:
+        content = file.read()
+    assert before in content
+    with open(path, "wb") as file:
+        file.write(content.replace(before, after, 1))
+    with pytest.raises(UserError, match=r"manifest.json (was changed since it was written|is damaged: it has a key)"):
+        manifest.read(folder)
+
+
+def test_every_flipped_byte_of_manifest_is_noticed(folder):
+    path = os.path.join(folder, manifest.FILE)
+    with open(path, "rb") as file:
+        content = bytearray(file.read())
+    for place in range(0, len(content), 7):
+        for bit in (1, 4, 32, 255):
+            content[place] ^= bit
+            with open(path, "wb") as file:
+                file.write(content)
+            with pytest.raises(UserError):
+                manifest.read(folder)
+            content[place] ^= bit
+
+
+def test_manifest_from_before_checksum_is_read(folder):
+    change(folder, manifest.CHECKSUM, value=None)
+    assert manifest.read(folder).splits["train"].examples == 320
+
+
+def test_checksum_is_that_of_text_without_it(folder):
+    with open(os.path.join(folder, manifest.FILE), encoding="utf-8") as file:
+        text = file.read()
+    stated = json.loads(text)[manifest.CHECKSUM]
+    line = f',\n  "{manifest.CHECKSUM}": "{stated}"'
+    assert text.count(line) == 1
+    assert hashlib.sha256(text.replace(line, "").encode()).hexdigest() == stated
 
 
 def test_sizes_that_agree_pass(folder):

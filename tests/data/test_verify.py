@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from fer import files
+from fer.data import manifest
 from fer.data.verify import verify
 from fer.errors import UserError
 
@@ -59,7 +60,7 @@ def test_what_the_manifest_says_of_pixels_and_labels_is_recomputed(folder, keys,
     *outer, last = keys
     place = functools.reduce(dict.get, outer, content)
     place[last] = place[last] + 1 if isinstance(place[last], int) else place[last] / 2
-    files.write_json(path, content)
+    manifest.write(folder, content)
     with pytest.raises(UserError, match=said):
         verify(folder)
 

@@ -241,7 +241,7 @@ def test_faces_without_a_label_stop_the_run(synthetic_shards, tmp_path):
     data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
     stated = json.loads((data / "manifest.json").read_text())
     stated["splits"]["train"]["class_counts"]["fear"] -= 3
-    (data / "manifest.json").write_text(json.dumps(stated))
+    manifest.write(str(data), stated)
     with pytest.raises(UserError, match=r"The train split of .* has 3 faces without a label"):
         loop.train(made.experiment(), str(data), str(tmp_path / "run"), "one")
 
