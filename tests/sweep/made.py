@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer import files
 from fer.config import Experiment
 from fer.data import manifest, pipeline
-from fer.evaluation import eval_json, labelled, metrics, predictions
+from fer.evaluation import eval_json, evaluate, labelled, metrics, plots, predictions
 from fer.train import loop, runfolder
 from tests.train import made
 
@@ -31,6 +33,14 @@ def results(patch: pytest.MonkeyPatch, way: str) -> None:
     """Replaces training by `train` where `way`, one of `WAYS`, asks for results that are made up."""
     if way == "made up":
         patch.setattr(loop, "train", train)
+
+
+def no_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Leaves pictures undrawn, which take longer than all else of a small run and its evaluation."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG")
+    patch.setattr(plots, "png", lambda figure: file.getvalue())
+    patch.setattr(evaluate, "_pictures", lambda evaluation: {})
 
 
 def train(

@@ -17,7 +17,7 @@ optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra 
 from optuna.trial import TrialState
 
 from fer.errors import Stopped, StorageError, UserError
-from fer.evaluation import eval_json, evaluate
+from fer.evaluation import eval_json
 from fer.sweep import space, study, sweep
 from fer.train import checkpoints, loop, stopping
 from tests.scripts import program
@@ -146,7 +146,7 @@ def test_a_sweep_without_a_trial_that_succeeds_is_an_error(synthetic_shards, tmp
 def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(
     synthetic_shards, evaluated_run, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(evaluate, "_pictures", lambda evaluation: {})  # which take longer than all else
+    made.no_pictures(monkeypatch)
     run, data = str(tmp_path / "run"), synthetic_shards.folder
     shutil.copytree(evaluated_run, run)
     evaluation = tmp_path / "run" / "eval.json"
@@ -238,7 +238,8 @@ def test_two_processes_share_a_sweep_and_the_trial_of_a_killed_one_is_gone_on_wi
     assert sorted((trial["number"], trial["state"]) for trial in trials) == [(n, "complete") for n in range(4)]
 
 
-def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shards, tmp_path, capsys):
+def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shards, tmp_path, capsys, monkeypatch):
+    made.no_pictures(monkeypatch)
     base = made.experiment(steps=0, epochs=EPOCHS, global_batch=64)
     found = space.search("model.dropout=uniform(0.1,0.3)", base)
     plan = study.Plan(found, False, study.STARTUP + 1, 0)
