@@ -8,11 +8,11 @@ import hashlib
 import json
 import os
 import stat
-import uuid
 from typing import Any
 
 import tensorflow as tf
 
+from fer import temp_files
 from fer.errors import StorageError, UserError
 from fer.remote import is_remote, surely
 
@@ -30,6 +30,8 @@ def write_bytes(path: str, content: bytes) -> None:
     """
     remote = is_remote(path)
     beside = path if remote else temporary(path)
+    if not remote:
+        temp_files.sweep(os.path.dirname(path))
     try:
         if not remote:
             tf.io.gfile.makedirs(os.path.dirname(path) or ".")
@@ -47,7 +49,7 @@ def write_bytes(path: str, content: bytes) -> None:
 
 def temporary(path: str) -> str:
     """A name beside `path` that no other process writes to, on another machine that shares the disk neither."""
-    return f"{path}.tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return temp_files.path_beside(path)
 
 
 def check_place(path: str) -> None:

@@ -12,11 +12,11 @@ import re
 import tempfile
 from collections.abc import Iterator
 
+from fer import temp_files
 from fer.errors import StorageError
 from fer.remote import is_remote
 
 PATTERN = re.compile(r"[][*?\\]")  # characters that TensorFlow or a file system takes as a part of a pattern
-PREFIX = "fer-alias-"  # of the temporary folder that holds an alias
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def literal(folder: str) -> Iterator[str]:
     if is_remote(folder) or not PATTERN.search(folder):
         yield folder
         return
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", dir=_temporary_folder(folder)) as place:
+    with temp_files.folder("alias", within=_temporary_folder(folder)) as place:
         alias = os.path.join(place, "folder")
         os.symlink(os.path.abspath(folder), alias)
         yield alias

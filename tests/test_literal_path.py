@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import tempfile
@@ -37,7 +38,7 @@ def network() -> tf.keras.Model:
 
 
 def aliases() -> list[str]:
-    return [name for name in os.listdir(tempfile.gettempdir()) if name.startswith(f"fer-alias-{os.getpid()}-")]
+    return [name for name in os.listdir(tempfile.gettempdir()) if re.match(rf"fer-alias-\w+-{os.getpid()}-", name)]
 
 
 def test_literal_yields_path_without_pattern(folder):

@@ -7,13 +7,13 @@ import contextlib
 import io
 import os
 import sys
-import tempfile
 import warnings
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from fer import temp_files
 from fer.benchmark.memory import peak_mib
 from fer.benchmark.results import Result, race
 from fer.data import convert, reading, shards
@@ -36,7 +36,7 @@ _CONVERT = "import sys; from fer.data.convert import *; convert(Options(input=sy
 
 def measure() -> list[Result]:
     """Rows a second on images in FER-2013's form, and peak memory at ten times the rows."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temp_files.folder("benchmark") as folder:
         csv, tenfold = os.path.join(folder, "faces.csv"), os.path.join(folder, "tenfold.csv")
         write_rows(csv, ROWS)
         contestants = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -18,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from fer import temp_files
 from fer.benchmark import shards
 from fer.benchmark.results import Result, race
 from fer.benchmark.streamer import Streamer
@@ -37,7 +37,7 @@ USUAL = "parse_single_example, shuffle, batch"
 
 def measure() -> list[Result]:
     """Images a second of resident and streaming input beside their rivals, and of streaming at growing sizes."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temp_files.folder("benchmark") as folder:
         images, labels = synthetic.faces(DRAWN, seed=0)
         results = rivals(folder, images, labels, FACES)
         results += sizes(folder, SIZES)

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 from collections.abc import Sequence
 from typing import Callable
 
-from fer import files
+from fer import files, temp_files
 from fer.errors import UserError
 from fer.evaluation import bundle_card, eval_json, evaluate, inference
 from fer.evaluation import export as exports
@@ -54,7 +53,7 @@ def make(
         raise UserError("--workdir=bundled is a bundle already; name the run to make one of.")
     _check_output(output)
     data = exports.shards(data, run)
-    with tempfile.TemporaryDirectory() as folder:
+    with temp_files.folder("bundle") as folder:
         weights.save(exports.in_float32(run).weights, os.path.join(folder, WEIGHTS), dtype="float16")
         size = os.path.getsize(os.path.join(folder, WEIGHTS))
         if size > MOST_BYTES:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, Callable
@@ -14,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import fer
-from fer import files
+from fer import files, temp_files
 from fer.data import manifest as manifests
 from fer.errors import UserError
 from fer.evaluation import export_comparison, export_formats, export_json, export_runtimes, labelled
@@ -78,7 +77,7 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
         )
 
     of_run = measure(export_runtimes.of_model(run.model), run.precision)
-    with tempfile.TemporaryDirectory() as folder:
+    with temp_files.folder("export") as folder:
         entries: list[dict[str, Any]] = []
         for precision in precisions:
             path = export_formats.write(model, request.kind, precision, folder, calibration)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
 
-from fer import files
+from fer import files, temp_files
 from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.evaluation import quiet
@@ -55,7 +54,7 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
         with quiet.converters():
             _save(model, path)
         return path
-    with tempfile.TemporaryDirectory() as beside, literal(beside) as folder_read, quiet.converters():
+    with temp_files.folder("export") as beside, literal(beside) as folder_read, quiet.converters():
         try:
             content = _tflite(model, precision, calibration, folder_read) if kind == "tflite" else _onnx(model)
         except UserError:
@@ -86,7 +85,7 @@ def _save(model: tf.keras.Model, path: str) -> None:
     module = tf.Module()  # rather than the Keras model, whose layers would each be saved as programs of their own
     module.variables_of_the_model = model.variables
     module.serve, module.classes = _signature(model), classes
-    with tempfile.TemporaryDirectory() as beside:
+    with temp_files.folder("export") as beside:
         names = os.path.join(beside, CLASSES_FILE)
         files.write_text(names, "\n".join(CLASSES) + "\n")
         module.class_names = tf.saved_model.Asset(names)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import tempfile
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
 
-from fer import npz
+from fer import npz, temp_files
 from fer.data import manifest as manifests
 from fer.errors import UserError
 from fer.evaluation import eval_json, labelled, peer_environments
@@ -143,7 +142,7 @@ def _measured(peer: Peer, faces: labelled.Labelled, cache: str, progress: Callab
 
 
 def _run(peer: Peer, python: str, faces: labelled.Labelled) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
+    with temp_files.folder("peers") as folder:
         given, answered = pathlib.Path(folder, "faces.npz"), pathlib.Path(folder, "probabilities.npz")
         np.savez(given, images=faces.images[..., 0])
         peer_environments.run([python, "-s", peer.runner, str(given), str(answered), *peer.told])

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from fer import files, npz, remote, unpacking
+from fer import files, npz, remote, temp_files, unpacking
 from fer.config import Model
 from fer.errors import UserError
 from fer.models import hdf5, registry, weights
@@ -147,11 +146,11 @@ def _hdf5(path: str) -> Iterator[str]:
     """A local file of HDF5, which knows neither s3:// nor archives."""
     with contextlib.ExitStack() as stack:
         if remote.is_remote(path):
-            copy = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), os.path.basename(path))
+            copy = os.path.join(stack.enter_context(temp_files.folder("weights")), os.path.basename(path))
             tf.io.gfile.copy(path, copy)
             path = copy
         if path.endswith(".keras") and zipfile.is_zipfile(path):
-            path = _extracted(path, stack.enter_context(tempfile.TemporaryDirectory()))
+            path = _extracted(path, stack.enter_context(temp_files.folder("weights")))
         yield path
 
 

@@ -10,15 +10,15 @@ few are kept.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from fer import durable, files, remote
+from fer import durable, files, remote, temp_files
 from fer.errors import StorageError, UserError
 from fer.literal_path import literal
 
@@ -50,7 +50,7 @@ def save(
     place = os.path.join(folder, FORMAT.format(step))
     try:
         if remote.is_remote(folder):
-            with tempfile.TemporaryDirectory() as beside:
+            with temp_files.folder("checkpoint") as beside:
                 _write(beside, state, step, extra)
                 _upload(beside, place)
         else:
@@ -61,6 +61,9 @@ def save(
             _remove(place)
             durable.publish(beside, place)
     except (OSError, tf.errors.OpError) as error:
+        if not remote.is_remote(folder):
+            with contextlib.suppress(OSError, tf.errors.OpError):  # on a full disk, what is half-written takes space
+                _remove(place + ".tmp")
         raise StorageError(
             f"Cannot write the checkpoint {place}: {files.reason(error)}. Earlier checkpoints are whole; make room "
             "and run the same command again."

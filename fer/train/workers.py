@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from fer import temp_files
 from fer.errors import Stopped, UserError
 from fer.train import devices
 from fer.train.cluster import Cluster
@@ -63,7 +63,7 @@ def scratch(workers: Cluster | None, workdir: str) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         try:
-            yield stack.enter_context(tempfile.TemporaryDirectory(prefix="fer-worker-"))
+            yield stack.enter_context(temp_files.folder("worker"))
         except Stopped as stopped:
             raise Stopped(
                 f"{workers.name.capitalize()} stopped together with the others; the checkpoint is in {workdir}.",

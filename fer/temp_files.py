@@ -1,0 +1,105 @@
+"""Names of files and folders that exist for a while, by which what a killed process left is found and removed.
+
+Such a name holds the machine and the process that made it, as in curves.png.tmp-0a1b2c3d-4711-89abcdef.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+
+OLD_S = 24 * 3600.0  # seconds after which a file that another machine has not renamed is one that it left
+
+_OWNER = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})"
+_FILE = re.compile(rf".+\.tmp-(?:{_OWNER}|\d+)-[0-9a-f]{{8}}")  # before, there was no machine in it
+_FOLDER = re.compile(rf"fer-[a-z]+-{_OWNER}-\w+")
+
+
+def path_beside(path: str) -> str:
+    """Returns a path beside `path` that no other process uses, on another machine that shares the disk neither."""
+    return f"{path}.tmp-{_owner()}-{uuid.uuid4().hex[:8]}"
+
+
+@contextlib.contextmanager
+def folder(kind: str, within: str | None = None) -> Iterator[str]:
+    """Yields a new folder for temporary files, which is removed at the end; those of killed processes go first.
+
+    Args:
+      kind: what the folder is for, one word in small letters.
+      within: the folder that it is created in; the system's for temporary files by default.
+    """
+    place = within or tempfile.gettempdir()
+    _sweep_folders(place)
+    with tempfile.TemporaryDirectory(prefix=f"fer-{kind}-{_owner()}-", dir=place) as path:
+        yield path
+
+
+def sweep(place: str) -> None:
+    """Removes the files in a local folder that killed processes left there, once in the life of this process."""
+    _sweep_files(os.path.abspath(place))
+
+
+@functools.lru_cache(maxsize=1000)
+def _sweep_files(place: str) -> None:
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            name = _FILE.fullmatch(entry.name)
+            if name and entry.is_file(follow_symlinks=False) and (_has_ended(name) or _is_old(entry)):
+                with contextlib.suppress(OSError):
+                    os.remove(entry.path)
+
+
+def _sweep_folders(place: str) -> None:
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            name = _FOLDER.fullmatch(entry.name)
+            if name and entry.is_dir(follow_symlinks=False) and _is_ours(entry) and _has_ended(name):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _owner() -> str:
+    return f"{_machine()}-{os.getpid()}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Returns eight digits for this machine or, in a container, for the container: its processes count anew."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        processes = ""
+    return hashlib.sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
+
+
+def _has_ended(name: re.Match) -> bool:
+    """Returns whether the process that a name holds was one of this machine, and has ended."""
+    if name["machine"] != _machine():
+        return False
+    try:
+        os.kill(int(name["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _is_old(entry: os.DirEntry) -> bool:
+    with contextlib.suppress(OSError):
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_S
+    return False
+
+
+def _is_ours(entry: os.DirEntry) -> bool:
+    with contextlib.suppress(OSError):
+        return entry.stat(follow_symlinks=False).st_uid == os.getuid()
+    return False
