@@ -18,6 +18,7 @@ from fer.benchmark.memory import peak_mib
 from fer.benchmark.results import Result, race
 from fer.data import convert, reading, shards
 from fer.data.crew import Crew
+from fer.data.interpretation import Rules
 from fer.data.pixels import SIDE
 from fer.data.progress import Progress
 from fer.data.rejects import Rejects
@@ -89,7 +90,7 @@ def unaudited(csv: str, output: str) -> int:
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
         progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
-        survey = reading.survey([csv], ["faces"], crew, pool, workers, spool, Rejects(None), progress)
+        survey = reading.survey([csv], ["faces"], crew, pool, workers, spool, Rejects(None), progress, Rules())
         written = shards.write(output, survey, survey.splits, None, spool, 0, pool, workers)
     return sum(split.examples for split in written.values())
 

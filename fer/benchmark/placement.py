@@ -34,6 +34,8 @@ def placed(call: Callable[[], Any]) -> list[Node]:
     """
     context.enable_run_metadata()
     try:
+        tf.function(lambda: tf.zeros([]), autograph=False)()  # with it come graphs that an earlier call left over
+        context.export_run_metadata()
         call()
         graphs = context.export_run_metadata().partition_graphs
     finally:

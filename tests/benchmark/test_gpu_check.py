@@ -119,6 +119,14 @@ def test_waiting_longer_than_the_limit_fails(monkeypatch, seconds, passes):
     assert float(check.found.partition("%")[0]) == pytest.approx(0 if passes else 80, abs=8)
 
 
+def test_placed_returns_the_operations_of_its_call_alone():
+    x = tf.constant([3.0, 1.0])
+    placement.placed(lambda: tf.function(tf.square, autograph=False)(x))
+    tf.math.is_finite(tf.function(tf.cumsum, autograph=False)(x))  # TensorFlow goes on collecting what is first run
+    nodes = placement.placed(lambda: tf.function(tf.square, autograph=False)(x))
+    assert {node.op for node in nodes} - placement.TRANSFERS == {"Square"}
+
+
 def test_there_are_faces_for_a_batch_of_all_devices(monkeypatch):
     seen = []
     monkeypatch.setattr(gpu_check, "devices", lambda kind: ["CPU:0", "CPU:1"])
