@@ -44,7 +44,7 @@ def folder(kind: str, within: str | None = None) -> Iterator[str]:
 
 
 def sweep(place: str) -> None:
-    """Removes the files in a local folder that killed processes left there, once in the life of this process."""
+    """Removes what killed processes left in a local folder, once in the life of this process."""
     _sweep_files(os.path.abspath(place))
 
 
@@ -53,9 +53,12 @@ def _sweep_files(place: str) -> None:
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             name = _FILE.fullmatch(entry.name)
-            if name and entry.is_file(follow_symlinks=False) and (_has_ended(name) or _is_old(entry)):
-                with contextlib.suppress(OSError):
-                    os.remove(entry.path)
+            if name and (_has_ended(name) or _is_old(entry)):
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(OSError):
+                        os.remove(entry.path)
 
 
 def _sweep_folders(place: str) -> None:

@@ -17,6 +17,7 @@ from fer.evaluation import bundle_card, eval_json, evaluate, inference
 from fer.evaluation import export as exports
 from fer.evaluation import run as runs
 from fer.models import weights
+from fer.transaction import transaction
 
 WEIGHTS, CARD = "weights.npz", "MODEL_CARD.md"
 MOST_BYTES = 10_000_000  # that the package may carry
@@ -69,9 +70,10 @@ def make(
         files.write_text(os.path.join(folder, CARD), bundle_card.text(evaluation.content, record))
         eval_json.write(os.path.join(folder, "eval.json"), evaluation.content)
         names = [WEIGHTS, "config.json", "eval.json", CARD, "best.json"]  # what opens the folder comes last
-        for name in names:
-            with open(os.path.join(folder, name), "rb") as file:
-                files.write_bytes(os.path.join(output, name), file.read())
+        with transaction() as stage:
+            for name in names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    files.write_bytes(stage(os.path.join(output, name)), file.read())
     return Bundle(lost, size, [os.path.join(output, name) for name in names])
 
 

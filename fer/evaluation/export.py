@@ -20,6 +20,7 @@ from fer.evaluation import export_comparison, export_formats, export_json, expor
 from fer.evaluation import run as runs
 from fer.labels import CLASSES
 from fer.models import classifier
+from fer.transaction import transaction
 
 ALL = "all"
 CALIBRATION = 500  # faces of the validation split, evenly spread, that show int8 its ranges
@@ -96,10 +97,7 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
             )
             _check_loss(entries[-1])
         content = _content(run, [*entries, *before])
-        paths = [os.path.join(request.output, entry["file"]) for entry in entries]
-        for entry, path in zip(entries, paths):
-            _copy(os.path.join(folder, entry["file"]), path)
-        return Exported(content, [*paths, export_json.write(request.output, content)])
+        return Exported(content, _write(folder, request.output, [entry["file"] for entry in entries], content))
 
 
 def shards(data: str | None, run: runs.Run) -> str:
@@ -209,13 +207,28 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _write(source: str, output: str, names: Sequence[str], content: dict[str, Any]) -> list[str]:
+    """Copies exports to the folder `output`, which need not be local, and writes export.json: all or, locally, nothing.
+
+    Returns:
+      The paths, that of export.json last.
+    """
+    paths = [os.path.join(output, name) for name in names]
+    with transaction() as stage:
+        for name, path in zip(names, paths):
+            _copy(os.path.join(source, name), stage(path))
+        record = os.path.join(output, export_json.FILE)
+        export_json.write(stage(record), content)
+    return [*paths, record]
+
+
 def _copy(source: str, target: str) -> None:
     """Copies a local file or folder to where it belongs, which need not be local."""
     if not os.path.isdir(source):
         with open(source, "rb") as file:
             files.write_bytes(target, file.read())
         return
-    if tf.io.gfile.exists(target):  # export.json tells the old one's hash until the new one is whole
+    if tf.io.gfile.exists(target):  # in a store: export.json has the old one's hash until the new one is whole
         tf.io.gfile.rmtree(target)
     for name in export_json.within(source):
         _copy(os.path.join(source, name), os.path.join(target, name))

@@ -27,17 +27,15 @@ class Found(NamedTuple):
     path: str  # of the export's file, or a SavedModel's folder
 
 
-def write(folder: str, content: dict[str, Any]) -> str:
-    """Writes export.json, once it is what the schema says. Returns its path.
+def write(path: str, content: dict[str, Any]) -> None:
+    """Writes export.json to a path, once it is what the schema says.
 
     Raises:
       jsonschema.ValidationError: it is not (a fault of the program, not of its user).
       UserError: the file cannot be written.
     """
     _validator().validate(content)
-    path = os.path.join(folder, FILE)
     files.write_json(path, content)
-    return path
 
 
 def read(folder: str) -> dict[str, Any]:

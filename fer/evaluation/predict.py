@@ -13,6 +13,7 @@ from fer import files
 from fer.data import image_reader, passed_over
 from fer.errors import UserError
 from fer.evaluation import inputs, photos, predictions
+from fer.transaction import transaction
 
 
 def check(source: str, output: str, faces: inputs.Faces, kaggle: bool) -> None:
@@ -45,7 +46,7 @@ def check(source: str, output: str, faces: inputs.Faces, kaggle: bool) -> None:
 
 
 def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: bool) -> list[str]:
-    """Writes a copy of each photo with its faces named, and the CSV last. Returns the paths.
+    """Writes a copy of each photo with its faces named, and the CSV: all of them or, locally, none. Returns the paths.
 
     Args:
       output: of the CSV; the photos go into the folder <output without its ending>-photos, under their own names.
@@ -58,17 +59,18 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
     """
     drawn: list[str] = []
     boxes: list[tuple[int, ...]] = [()] * len(faces.names)
-    for photo in faces.photos:
-        of_photo = slice(photo.first, photo.first + len(photo.boxes))
-        boxes[of_photo] = photo.boxes
-        path = _unused(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), drawn)
-        picture = photos.drawn(photos.opened(photo.picture.read()), photo.boxes, probabilities[of_photo])
-        files.write_bytes(path, photos.encoded(picture, path))
-        drawn.append(path)
-    if kaggle:
-        predictions.write_submission(output, probabilities)
-    else:
-        predictions.write_csv(output, faces.names, probabilities, boxes if faces.photos else None)
+    with transaction() as stage:
+        for photo in faces.photos:
+            of_photo = slice(photo.first, photo.first + len(photo.boxes))
+            boxes[of_photo] = photo.boxes
+            path = _unused(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), drawn)
+            picture = photos.drawn(photos.opened(photo.picture.read()), photo.boxes, probabilities[of_photo])
+            files.write_bytes(stage(path), photos.encoded(picture, path))
+            drawn.append(path)
+        if kaggle:
+            predictions.write_submission(stage(output), probabilities)
+        else:
+            predictions.write_csv(stage(output), faces.names, probabilities, boxes if faces.photos else None)
     return [*drawn, output]
 
 

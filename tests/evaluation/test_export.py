@@ -357,5 +357,5 @@ def test_what_is_no_model_cannot_be_loaded(tmp_path, kind):
 
 def test_what_the_schema_does_not_know_is_not_written(exported, tmp_path):
     with pytest.raises(jsonschema.ValidationError):
-        export_json.write(str(tmp_path), {**exported, "colour": "blue"})
+        export_json.write(str(tmp_path / "export.json"), {**exported, "colour": "blue"})
     assert not (tmp_path / "export.json").exists()
