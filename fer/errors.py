@@ -1,12 +1,26 @@
 """The exceptions whose text is meant for the person at the keyboard."""
 
+MOST_CHARACTERS = 500  # of a line of a message; a line may quote a cell, a header or a path of any length
+MOST_LINES = 50  # of a message
+
+
+def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Returns a line of at most `most` characters: of a longer one, the middle becomes "...", and most of it stays."""
+    tail = most // 3
+    return text if len(text) <= most else f"{text[: most - tail - 3]}...{text[-tail:]}"
+
 
 class UserError(Exception):
     """A mistake that the user can mend.
 
     Its text is one sentence that names the file, row, field or value at fault and says what to do.
-    The command line prints it alone, without a traceback, and exits with 1 (see `fer.cli`).
+    The command line prints it alone, without a traceback, and exits with 1 (see `fer.cli`). Long lines are shortened.
     """
+
+    def __str__(self) -> str:
+        lines = super().__str__().splitlines()
+        more = [f"... and {len(lines) - MOST_LINES:,} lines more"] if len(lines) > MOST_LINES else []
+        return "\n".join([*map(shorten, lines[:MOST_LINES]), *more])
 
 
 class StorageError(UserError):

@@ -1,0 +1,36 @@
+"""Messages are bounded, whatever they quote."""
+
+import pytest
+
+from fer.data import convert
+from fer.errors import MOST_CHARACTERS, MOST_LINES, StorageError, UserError, shorten
+
+
+@pytest.mark.parametrize("length", [0, MOST_CHARACTERS, MOST_CHARACTERS + 1, 100_000])
+def test_shorten_keeps_both_ends(length):
+    text = "begin " + "x" * (length - 10) + " end" if length else ""
+    found = shorten(text)
+    assert len(found) == min(length, MOST_CHARACTERS)
+    assert (found == text) == (length <= MOST_CHARACTERS)
+    assert (found[:6], found[-4:]) == (text[:6], text[-4:])
+
+
+@pytest.mark.parametrize("kind", [UserError, StorageError])
+def test_user_error_bounds_lines_and_their_number(kind):
+    lines = str(kind("\n".join(["y" * 1000] * 200))).splitlines()
+    assert len(lines) == MOST_LINES + 1
+    assert max(map(len, lines)) == MOST_CHARACTERS
+    assert lines[-1] == "... and 150 lines more"
+    assert str(kind("one sentence.")) == "one sentence."
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["0," + "89 " * 2303 + "89,Training", "emotion," + ",".join(f"pixel{k}" for k in range(2304)), "z" * 100_000],
+    ids=["no header", "column a pixel", "one word"],
+)
+def test_conversion_error_about_long_header_is_short(tmp_path, header):
+    (tmp_path / "faces.csv").write_text(f"{header}\n0,1\n")
+    with pytest.raises(UserError, match=r"faces\.csv") as caught:
+        convert.convert(convert.Options(input=str(tmp_path / "faces.csv"), output=str(tmp_path / "out")))
+    assert len(str(caught.value)) <= MOST_CHARACTERS
