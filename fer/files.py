@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer import temp_files
+from fer import local_write, temp_files
 from fer.errors import StorageError, UserError
 from fer.remote import is_remote, surely
 
@@ -23,25 +23,18 @@ LONGEST_REASON = 300  # characters: Python's own words may hold a file's content
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Replaces `path` by `content`; a reader sees the old file or the new one, never a part.
+    """Replaces `path` by `content`; a reader sees the old file or the new one, never a part (see `fer.local_write`).
 
     Raises:
       StorageError: the folder cannot be written to, or the disk is full.
     """
-    remote = is_remote(path)
-    beside = path if remote else temporary(path)
-    if not remote:
-        temp_files.sweep(os.path.dirname(path))
     try:
-        if not remote:
-            tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-        with tf.io.gfile.GFile(beside, "wb") as file:
-            file.write(content)
-        if not remote:
-            tf.io.gfile.rename(beside, path, overwrite=True)
+        if is_remote(path):
+            with tf.io.gfile.GFile(path, "wb") as file:
+                file.write(content)
+        else:
+            local_write.write(path, content)
     except (OSError, tf.errors.OpError) as error:
-        if not remote and tf.io.gfile.exists(beside):
-            tf.io.gfile.remove(beside)
         raise StorageError(
             f"Cannot write {path}: {reason(error)}. Free some space or choose another folder."
         ) from error
@@ -60,6 +53,11 @@ def check_place(path: str) -> None:
     """
     if is_remote(path):
         return
+    if local_write.is_special(path):
+        if os.path.exists(path) and not os.access(path, os.W_OK):
+            raise StorageError(f"Cannot write {path}: it may not be written to. Choose another place.")
+        return
+    path = os.path.realpath(path) if os.path.islink(path) else path
     if os.path.isdir(path):
         raise StorageError(f"Cannot write {path}: it is a folder. Remove it or choose another place.")
     above = os.path.dirname(os.path.abspath(path))

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Callable
 
-from fer import durable, files, temp_files
+from fer import durable, files, local_write, temp_files
 from fer.errors import StorageError
 from fer.remote import is_remote
 
@@ -27,7 +27,7 @@ def transaction() -> Iterator[Callable[[str], str]]:
     staged: dict[str, str] = {}  # by target, the path that its new content is written to
 
     def stage(path: str) -> str:
-        if is_remote(path) or (os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))):
+        if is_remote(path) or local_write.is_special(path):
             return path
         target = os.path.realpath(path)
         root = _root(target)

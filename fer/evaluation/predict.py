@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer import files
+from fer import files, local_write
 from fer.data import image_reader, passed_over
-from fer.errors import UserError
+from fer.errors import UserError, shorten
 from fer.evaluation import inputs, photos, predictions
 from fer.transaction import transaction
 
@@ -35,7 +35,7 @@ def check(source: str, output: str, faces: inputs.Faces, kaggle: bool) -> None:
     if written == originals or (f"{written}/".startswith(f"{originals}/") and os.path.exists(written)):
         raise UserError(f"--output={output} is a file of what --input names, and would be replaced: name another.")
     files.check_place(output)
-    if not faces.photos:
+    if not faces.photos or local_write.is_special(output):
         return
     copies = os.path.realpath(_photo_folder(output))
     if f"{copies}/".startswith(f"{originals}/") or copies == os.path.dirname(originals):
@@ -49,7 +49,8 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
     """Writes a copy of each photo with its faces named, and the CSV: all of them or, locally, none. Returns the paths.
 
     Args:
-      output: of the CSV; the photos go into the folder <output without its ending>-photos, under their own names.
+      output: of the CSV; the photos go into the folder <output without its ending>-photos, under their own names, or,
+        where the output is a device or a pipe, nowhere.
       faces: n of them, which `check` has passed.
       probabilities: [n, 7] float32.
       kaggle: writes the challenge's submission form instead, which is for tables.
@@ -59,10 +60,11 @@ def write(output: str, faces: inputs.Faces, probabilities: np.ndarray, kaggle: b
     """
     drawn: list[str] = []
     boxes: list[tuple[int, ...]] = [()] * len(faces.names)
+    for photo in faces.photos:
+        boxes[photo.first : photo.first + len(photo.boxes)] = photo.boxes
     with transaction() as stage:
-        for photo in faces.photos:
+        for photo in [] if local_write.is_special(output) else faces.photos:
             of_photo = slice(photo.first, photo.first + len(photo.boxes))
-            boxes[of_photo] = photo.boxes
             path = _unused(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), drawn)
             picture = photos.drawn(photos.opened(photo.picture.read()), photo.boxes, probabilities[of_photo])
             files.write_bytes(stage(path), photos.encoded(picture, path))
@@ -88,7 +90,7 @@ def report(faces: inputs.Faces, output: str) -> None:
     if faces.passed_over:
         print(f"files passed over, as they are not read: {passed_over.describe(faces.passed_over)}")
     if faces.unreadable:
-        print("\n".join(faces.unreadable), file=sys.stderr)
+        print("\n".join(map(shorten, faces.unreadable)), file=sys.stderr)
         count = f"{len(faces.unreadable):,} picture{'s' * (len(faces.unreadable) > 1)}"
         raise UserError(
             f"{count} could not be read (listed above): repair or remove them; {output} has the other "
