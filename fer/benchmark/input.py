@@ -20,7 +20,7 @@ from PIL import Image
 from fer import temp_files
 from fer.benchmark import shards
 from fer.benchmark.results import Result, race
-from fer.benchmark.streamer import Streamer
+from fer.benchmark.streamer import TURN, Streamer
 from fer.config import Data
 from fer.data import manifest, pipeline, synthetic
 
@@ -71,8 +71,14 @@ def rivals(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> li
     return race("input", "images/s", contestants, baseline=USUAL)
 
 
-def sizes(folder: str, rows_of: tuple[int, ...]) -> list[Result]:
-    """Streaming at several sizes in turn, in a process each: images a second, and each one's peak memory."""
+def sizes(folder: str, rows_of: tuple[int, ...], batches: int = TURN) -> list[Result]:
+    """Measures streaming at several sizes in turn, in a process each: images a second, and each one's peak memory.
+
+    Args:
+      folder: for the shards.
+      rows_of: the sizes.
+      batches: of a turn.
+    """
     images = np.random.default_rng(0).integers(0, 256, (shards.SHARD_ROWS, 48 * 48), dtype=np.uint8)
     labels = np.arange(len(images)) % 7
     streamers: dict[str, Streamer] = {}
@@ -82,7 +88,7 @@ def sizes(folder: str, rows_of: tuple[int, ...]) -> list[Result]:
             continue
         place = os.path.join(folder, f"rows-{rows}")
         shards.write(place, images, labels, rows)
-        streamers[f"streaming {rows:,} rows"] = Streamer(place)
+        streamers[f"streaming {rows:,} rows"] = Streamer(place, batches)
     if not streamers:
         return []
     contestants = {name: streamer.turn for name, streamer in streamers.items()}

@@ -13,15 +13,15 @@ from fer.config import Data
 from fer.data import manifest, pipeline
 
 BATCH = 128
-TURN = 1000  # batches
+TURN = 1000  # batches, by default
 WINDOW = 8192  # less than the smallest split that is measured, so that all splits are streamed alike
 
 
 class Streamer:
     """The process, seen from the one that measures. After `close`, `peak_mib` is its peak memory."""
 
-    def __init__(self, folder: str):
-        command = [sys.executable, "-m", "fer.benchmark.streamer", folder]
+    def __init__(self, folder: str, turn: int = TURN):
+        command = [sys.executable, "-m", "fer.benchmark.streamer", folder, str(turn)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.turn()  # opens, compiles, fills the first window
         self.peak_mib = 0.0
@@ -36,12 +36,12 @@ class Streamer:
         self.peak_mib = float(self._process.communicate()[0])
 
 
-def serve(folder: str) -> None:
-    """The program: answers its standard input until that ends."""
+def serve(folder: str, turn: int) -> None:
+    """Answers the lines of standard input, with `turn` batches each, until it ends."""
     source = pipeline.open_split(manifest.read(folder), "train", Data(mode="streaming", shuffle_window=WINDOW))
     batches = iter(pipeline.training_batches(source, 0, BATCH, 0, 10**9, 1, [0]))
     for _ in sys.stdin:
-        print(sum(next(batches).labels.shape[0] for _ in range(TURN)), flush=True)
+        print(sum(next(batches).labels.shape[0] for _ in range(turn)), flush=True)
     print(peak_mib())
 
 
@@ -52,4 +52,4 @@ def peak_mib() -> float:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))

@@ -62,7 +62,8 @@ def test_shards_for_measuring_are_as_long_as_asked_for_and_sound(tmp_path, monke
 class Fake:
     """A streamer of 100 images a turn that has held 300 MiB."""
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, turn: int):
+        assert turn == 10
         assert manifest.read(folder).split("train").examples == 2000
         self.turn, self.peak_mib = lambda: 100, 0.0
 
@@ -76,16 +77,16 @@ class Fake:
 def test_streaming_is_measured_in_a_process_for_each_size(tmp_path, monkeypatch, process):
     if not process:
         monkeypatch.setattr(suite, "Streamer", Fake)
-    rate, peak = suite.sizes(str(tmp_path), (2000,))
+    rate, peak = suite.sizes(str(tmp_path), (2000,), batches=10)
     assert rate.value > 0
     assert 100 < peak.value < 3000
     assert (rate.name, peak.name, peak.unit) == ("streaming 2,000 rows", "peak memory, streaming 2,000 rows", "MiB")
 
 
 def test_a_streamer_answers_each_line_with_its_images_and_ends_with_its_memory(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(streamer, "TURN", 2)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n\n"))
-    streamer.serve(shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400).folder)
+    data = shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
+    streamer.serve(data.folder, 2)
     *turns, peak = capsys.readouterr().out.split()
     assert turns == [str(2 * streamer.BATCH)] * 3
     assert float(peak) > 100

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
-from fer.models import classifier, dropout, registry
+from fer.models import classifier, dropout, precision, registry
 from tests.marks import needs_bfloat16
 
 layers = tf.keras.layers
@@ -16,6 +16,7 @@ layers = tf.keras.layers
 FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
 TINY = Model(name="tiny", image_size=24)
 LARGER = {"compact": 24, "efficientnet_b0": 32, "inception_v3": 75}  # name -> the smallest side in pixels
+LARGERS_PRECISION = "mixed_bfloat16" if precision.computes_bfloat16() else "float32"  # float16 takes minutes on a CPU
 SMALL = {"tiny": 24, **LARGER}
 
 
@@ -24,13 +25,13 @@ SMALL = {"tiny": 24, **LARGER}
     params=[
         ("tiny", "mixed_float16"),
         pytest.param(("tiny", "mixed_bfloat16"), marks=needs_bfloat16),
-        *(pytest.param((name, "mixed_bfloat16"), marks=[needs_bfloat16, pytest.mark.extended]) for name in LARGER),
+        *(pytest.param((name, LARGERS_PRECISION), marks=pytest.mark.extended) for name in LARGER),
     ],
     ids=" ".join,
 )
 def model(request) -> tf.keras.Model:
-    name, precision = request.param
-    return classifier.build(Model(name=name, image_size=SMALL[name]), precision)
+    name, compute_dtype = request.param
+    return classifier.build(Model(name=name, image_size=SMALL[name]), compute_dtype)
 
 
 def test_uint8_faces_become_seven_float32_logits(model):
