@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads
 
 import dataclasses
 import importlib.util
+import json
 import pathlib
 import shutil
 import socket
@@ -22,12 +23,21 @@ import tensorflow as tf
 from tensorflow.python.framework import config as framework_config
 
 from fer.data import convert, manifest
-from fer.evaluation import evaluate
-from fer.train import loop
 from tests.demo import photo
 from tests.evaluation import browser
+from tests.evaluation import made as evaluated
+from tests.scripts import program
 from tests.shared import shared_folder
 from tests.train import made
+
+CONFIG = """import json
+
+from fer.config import from_dict
+
+
+def get_config():
+    return from_dict(json.loads({json!r}))
+"""
 
 # Two logical devices, for the tests of two replicas; they can only be made before TensorFlow starts.
 tf.config.set_logical_device_configuration(
@@ -54,27 +64,41 @@ def synthetic_shards(tmp_path_factory) -> manifest.Manifest:
 
 @pytest.fixture(scope="session")
 def trained_run(synthetic_shards, tmp_path_factory) -> pathlib.Path:
-    """The run folder of the network `tiny` after two epochs (40 steps) on `synthetic_shards`. Copy it to write."""
-    experiment = made.experiment(steps=40, checkpoint_steps=10)
-    experiment.model.name = "tiny"
+    """The run folder of the network `tiny` after two epochs (40 steps) on `synthetic_shards`. Copy it to write.
+
+    scripts/train.py trained it. `tests.scripts.program.printed` has its output; its configuration is <folder>.py.
+    """
 
     def train(folder: pathlib.Path) -> None:
-        loop.train(experiment, synthetic_shards.folder, str(folder), "one")
-        framework_config.disable_op_determinism()
+        config = folder.with_suffix(".py")
+        config.write_text(CONFIG.format(json=json.dumps(made.tiny(steps=40, checkpoint_steps=10).to_dict())))
+        program.make(folder, "train.py", f"--config={config}", f"--data={synthetic_shards.folder}", "--strategy=one")
 
     return shared_folder(tmp_path_factory, "trained", train)
 
 
 @pytest.fixture(scope="session")
 def evaluated_run(synthetic_shards, trained_run, tmp_path_factory) -> pathlib.Path:
-    """A copy of `trained_run` with its evaluation on validation: eval.json, predictions.npz, pictures. Read only."""
+    """A copy of `trained_run` with its evaluation on validation: eval.json, predictions.npz, pictures. Read only.
 
-    def measure(folder: pathlib.Path) -> None:
+    scripts/evaluate.py evaluated it; `tests.scripts.program.printed` has its output.
+    """
+
+    def evaluate(folder: pathlib.Path) -> None:
         shutil.copytree(trained_run, folder)
-        request = evaluate.Request([str(folder)], synthetic_shards.folder)
-        evaluate.write(evaluate.evaluate(request), str(folder))
+        program.make(folder, "evaluate.py", f"--data={synthetic_shards.folder}")
 
-    return shared_folder(tmp_path_factory, "evaluated", measure)
+    return shared_folder(tmp_path_factory, "evaluated", evaluate)
+
+
+@pytest.fixture(scope="session")
+def export_folder(tmp_path_factory) -> pathlib.Path:
+    """A run in run/, its exports in all formats in exports/, and their shards in tfrecords/faces. Read only.
+
+    The run classifies these faces rightly but for every sixth. Another run of the same architecture is in other/, what
+    scripts/export.py printed of tflite in printed.
+    """
+    return shared_folder(tmp_path_factory, "exports", evaluated.exports)
 
 
 @pytest.fixture(scope="session")

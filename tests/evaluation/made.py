@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import pathlib
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from fer.config import Experiment, Model, Train
+from fer.evaluation import export, export_comparison
+from fer.evaluation import run as runs
 from fer.labels import CLASSES
 from fer.models import classifier, weights
+from tests.scripts import program
 
 EXPERIMENT = Experiment(model=Model(name="tiny", image_size=24), train=Train(precision="float32"))
+EXPORT_FACES = 30  # of the shards that exports are compared on
 TRAINED_ON = {"name": "faces", "manifest_sha256": "0" * 64}
 
 
@@ -101,6 +107,47 @@ def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment = EXPERIMENT
     for name, value in (("best.json", best), ("config.json", config), ("history.json", [epoch])):
         (folder / name).write_text(json.dumps(value))
     return str(folder)
+
+
+def exports(folder: pathlib.Path) -> None:
+    """Fills a folder with what the fixture `export_folder` says."""
+    run(folder / "run", seed=3)
+    run(folder / "other", seed=4)
+    faces, classes = _separate_classes(folder / "run")
+    np.save(folder / "faces.npy", faces)
+    labels = (classes + (np.arange(EXPORT_FACES) % 6 == 0)) % 7
+    shards(folder / "tfrecords" / TRAINED_ON["name"], {"validation": (faces, labels)})
+    done = program.run("export.py", folder, "--workdir=run", "--format=tflite", "--output=exports")
+    assert (done.returncode, done.stderr) == (0, "")  # nothing of what the converter says
+    (folder / "printed").write_text(done.stdout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(export_comparison, "LONGEST", 0.0)  # the times themselves are not looked at
+        for kind, package in (("onnx", "tf2onnx"), ("saved_model", "tensorflow")):
+            if importlib.util.find_spec(package):
+                export.export(export.Request("run", kind, "exports"))
+
+
+def _separate_classes(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Gives a run weights that tell many classes, and finds faces whose classes no rounding changes.
+
+    Returns:
+      The faces [EXPORT_FACES, 48, 48, 1] uint8, and the classes that the run predicts.
+    """
+    path = next((folder / "checkpoints").glob("best-*.npz"))
+    model = runs.open_run(str(folder)).model
+    kernel, bias = model.get_layer("logits").weights
+    kernel.assign(100 * kernel)
+    faces = images(500)
+    logits = model(faces, training=False).numpy()
+    bias.assign_sub(logits.mean(axis=0))  # otherwise one class is the largest for every face
+    ordered = np.sort(logits - logits.mean(axis=0), axis=1)
+    surest = np.argsort(ordered[:, -2] - ordered[:, -1])[:EXPORT_FACES]
+    weights.save(model.weights, str(path))
+    best = json.loads((folder / "best.json").read_text())
+    best["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "best.json").write_text(json.dumps(best))
+    return faces[surest], (logits - logits.mean(axis=0))[surest].argmax(axis=1)
 
 
 def _example(face: np.ndarray, label: int, row: int, votes: np.ndarray | None) -> bytes:

@@ -1,5 +1,6 @@
 """Evaluations side by side: what is set against what, and what is said of it."""
 
+import functools
 import json
 import pathlib
 import shutil
@@ -20,19 +21,35 @@ PRIVATE = np.repeat(np.arange(7), [491, 55, 528, 879, 594, 416, 626])
 def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, labels: np.ndarray = LABELS, **fields) -> str:
     """An eval.json with its predictions, of which those in `wrong` are."""
     count = len(labels)
-    predicted = labels.copy()
-    predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
-    probabilities = np.full((count, 7), 0.05) + 0.65 * np.eye(7)[predicted]
-    content = {**built(), **metrics.measure(labels, probabilities), "examples": count, **fields}
+    probabilities, figures = scored(wrong, tuple(labels))
+    content = {**built(), **figures, "examples": count, **fields}
     kept = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
     predictions.write_npz(str(folder / "predictions.npz"), kept)
     eval_json.write(str(folder / "eval.json"), content)
     return str(folder / "eval.json")
 
 
+@functools.cache
+def scored(wrong: range, labels: tuple) -> tuple[np.ndarray, dict]:
+    """Probabilities of which those in `wrong` are, and their figures."""
+    predicted = np.array(labels)
+    predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
+    probabilities = np.full((len(labels), 7), 0.05) + 0.65 * np.eye(7)[predicted]
+    return probabilities, metrics.measure(np.array(labels), probabilities)
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("comparison")
+    evaluated(folder / "good", range(10))
+    evaluated(folder / "bad", range(5, 35))
+    return folder
+
+
 @pytest.fixture
-def two(tmp_path) -> list:
-    return [evaluated(tmp_path / "good", range(10)), evaluated(tmp_path / "bad", range(5, 35))]
+def two(templates, tmp_path) -> list:
+    shutil.copytree(templates, tmp_path, dirs_exist_ok=True)
+    return [str(tmp_path / name / "eval.json") for name in ("good", "bad")]
 
 
 def test_runs_come_by_falling_accuracy(two):
@@ -210,7 +227,7 @@ def test_published_intervals_are_those_of_the_test_split():
     assert inception["accuracy_ci95"] == pytest.approx([0.7124, 0.7415], abs=2e-4)
 
 
-def test_all_files_are_written_and_hold_every_result(two, tmp_path):
+def test_all_files_are_written_and_hold_every_result(two, tmp_path, figures):
     found = comparison.compare(two)
     paths = comparison_report.write(found, str(tmp_path / "out"))
     assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)

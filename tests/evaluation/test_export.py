@@ -31,7 +31,8 @@ from tests.marks import needs_bfloat16
 for extra in ("tf2onnx", "onnxruntime"):
     pytest.importorskip(extra, reason=f"{extra} is not installed: the extra export brings it")
 
-COUNT = 30
+COUNT = made.EXPORT_FACES
+SHARDS = "tfrecords/faces"
 FILES = ["saved_model", "float32.tflite", "float16.tflite", "int8.tflite", "model.onnx"]
 
 
@@ -41,7 +42,7 @@ def folder(export_folder) -> pathlib.Path:
 
 
 def request(folder: pathlib.Path, kind: str, output: pathlib.Path, **options) -> export.Request:
-    values = {"workdir": str(folder / "run"), "data": str(folder / "faces"), **options}
+    values = {"workdir": str(folder / "run"), "data": str(folder / SHARDS), **options}
     return export.Request(kind=kind, output=str(output), **values)
 
 
@@ -52,11 +53,16 @@ def exported(folder) -> dict:
 
 
 @pytest.fixture(scope="module")
-def float32(export_folder) -> np.ndarray:
+def images(export_folder) -> np.ndarray:
+    return np.load(export_folder / "faces.npy")
+
+
+@pytest.fixture(scope="module")
+def float32(export_folder, images) -> np.ndarray:
     """The run's logits in float32, computed by Keras."""
     model = classifier.build(made.EXPERIMENT.model, "float32")
     weights.load(model, str(export_folder / "run" / "checkpoints" / "best-00000012.npz"))
-    return model(made.images(COUNT), training=False).numpy()
+    return model(images, training=False).numpy()
 
 
 def test_a_folder_gathers_every_format_of_a_run_the_most_exact_first(exported, folder):
@@ -75,19 +81,19 @@ def test_a_folder_gathers_every_format_of_a_run_the_most_exact_first(exported, f
         ("model.onnx", 1e-4),
     ],
 )
-def test_each_runtime_computes_the_runs_logits_in_float32(exported, folder, float32, name, tolerance):
+def test_each_runtime_computes_the_runs_logits_in_float32(exported, folder, float32, name, tolerance, images):
     network = run.open_run(str(folder / "exports" / name)).model
-    found = network.compute(made.images(COUNT))
+    found = network.compute(images)
     assert (found.dtype, found.shape) == (np.float32, (COUNT, 7))
     np.testing.assert_allclose(found, float32, atol=tolerance * np.abs(float32).max())
-    np.testing.assert_array_equal(network(tf.constant(made.images(COUNT))), found)
+    np.testing.assert_array_equal(network(tf.constant(images)), found)
 
 
-def test_the_saved_model_serves_uint8_to_both_outputs_and_names_the_classes(exported, folder, float32):
+def test_the_saved_model_serves_uint8_to_both_outputs_and_names_the_classes(exported, folder, float32, images):
     loaded = tf.saved_model.load(str(folder / "exports" / "saved_model"))
     serve = loaded.signatures["serving_default"]
     assert serve.structured_input_signature[1] == {"faces": tf.TensorSpec([None, 48, 48, 1], tf.uint8, name="faces")}
-    served = serve(faces=tf.constant(made.images(COUNT)))
+    served = serve(faces=tf.constant(images))
     assert {name: value.dtype for name, value in served.items()} == {"probabilities": tf.float32, "logits": tf.float32}
     exponents = np.exp(float32 - float32.max(axis=1, keepdims=True))
     np.testing.assert_allclose(served["probabilities"], exponents / exponents.sum(axis=1, keepdims=True), atol=1e-4)
@@ -96,7 +102,7 @@ def test_the_saved_model_serves_uint8_to_both_outputs_and_names_the_classes(expo
 
 
 @pytest.mark.parametrize("name", ["float32.tflite", "float16.tflite", "int8.tflite"])
-def test_a_tflite_file_takes_uint8_and_gives_both_outputs_in_float32(exported, folder, name):
+def test_a_tflite_file_takes_uint8_and_gives_both_outputs_in_float32(exported, folder, name, images):
     runner = tf.lite.Interpreter(str(folder / "exports" / name)).get_signature_runner("serving_default")
     assert runner.get_input_details()["faces"]["dtype"] == np.uint8
     found = runner(faces=made.images(3))
@@ -147,7 +153,7 @@ def test_stored_in_less_a_network_is_smaller(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"])
-def test_a_run_in_mixed_precision_is_exported_in_float32(folder, float32, tmp_path, monkeypatch, precision):
+def test_a_run_in_mixed_precision_is_exported_in_float32(folder, float32, tmp_path, monkeypatch, precision, images):
     monkeypatch.setattr(export_comparison, "LONGEST", 0.0)
     mixed = shutil.copytree(folder / "run", tmp_path / "run")
     experiment = dataclasses.replace(made.EXPERIMENT, train=Train(precision=precision))
@@ -158,19 +164,19 @@ def test_a_run_in_mixed_precision_is_exported_in_float32(folder, float32, tmp_pa
     compared = done.content["exports"][0]["compared"]
     assert (compared["run"]["precision"], compared["export"]["precision"]) == (precision, "float32")
     network = run.open_run(str(tmp_path / "out")).model
-    np.testing.assert_allclose(network.compute(made.images(COUNT)), float32, atol=1e-4 * np.abs(float32).max())
+    np.testing.assert_allclose(network.compute(images), float32, atol=1e-4 * np.abs(float32).max())
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_compute_function_works_without_its_network(exported, folder, name):
+def test_the_compute_function_works_without_its_network(exported, folder, name, images):
     """It holds what it needs, such as the variables of a SavedModel."""
     compute = run.open_run(str(folder / "exports" / name)).model.compute
     gc.collect()
     assert compute(made.images(2)).shape == (2, 7)
 
 
-def test_each_export_is_compared_with_the_run_on_validation(exported, folder):
-    images, labels = made.images(COUNT), np.array(run_labels(folder))
+def test_each_export_is_compared_with_the_run_on_validation(exported, folder, images):
+    labels = np.array(run_labels(folder))
     of_run = inference.predict([run.open_run(str(folder / "run")).model], images).probabilities.argmax(axis=1)
     for entry in exported["exports"]:
         network = export_runtimes.load(str(folder / "exports" / entry["file"]), entry["format"])
@@ -184,7 +190,7 @@ def test_each_export_is_compared_with_the_run_on_validation(exported, folder):
 
 
 def run_labels(folder: pathlib.Path) -> list:
-    records = tf.data.TFRecordDataset(str(folder / "faces" / "validation-00000-of-00001.tfrecord"))
+    records = tf.data.TFRecordDataset(str(folder / SHARDS / "validation-00000-of-00001.tfrecord"))
     return [
         tf.train.Example.FromString(record.numpy()).features.feature["label"].int64_list.value[0] for record in records
     ]
@@ -218,7 +224,7 @@ def test_the_times_are_medians_of_calls_with_one_face_and_with_a_batch(monkeypat
 @pytest.mark.parametrize("name", ["saved_model", "int8.tflite", "model.onnx"])
 def test_evaluation_says_which_export_it_measured(exported, folder, name):
     entry = next(entry for entry in exported["exports"] if entry["file"] == name)
-    found = evaluate.evaluate(evaluate.Request([str(folder / "exports" / name)], str(folder / "faces"), tta="flip"))
+    found = evaluate.evaluate(evaluate.Request([str(folder / "exports" / name)], str(folder / SHARDS), tta="flip"))
     member = found.content["protocol"]["members"][0]
     assert member["export"] == {field: entry[field] for field in ("format", "precision", "file", "sha256")}
     assert member["precision"] == found.content["protocol"]["precision"] == ("int8" if "int8" in name else "float32")
@@ -228,7 +234,7 @@ def test_evaluation_says_which_export_it_measured(exported, folder, name):
 
 
 def test_an_evaluated_export_has_all_results_but_a_look_inside(exported, folder, tmp_path, figures):
-    found = evaluate.evaluate(evaluate.Request([str(folder / "exports")], str(folder / "faces")))
+    found = evaluate.evaluate(evaluate.Request([str(folder / "exports")], str(folder / SHARDS)))
     assert found.content["protocol"]["members"][0]["export"]["file"] == "saved_model"  # the most exact
     assert found.content["accuracy"] == exported["exports"][0]["compared"]["export"]["accuracy"]
     written = {pathlib.Path(path).name for path in evaluate.write(found, str(tmp_path))}
@@ -238,10 +244,9 @@ def test_an_evaluated_export_has_all_results_but_a_look_inside(exported, folder,
     assert eval_json.read(str(tmp_path / "eval.json")) == found.content
 
 
-def test_an_ensemble_mixes_runs_and_exports(exported, folder):
+def test_an_ensemble_mixes_runs_and_exports(exported, folder, images):
     names = ("other", "exports/int8.tflite", "exports/model.onnx")
-    both = evaluate.evaluate(evaluate.Request([str(folder / name) for name in names], str(folder / "faces")))
-    images = made.images(COUNT)
+    both = evaluate.evaluate(evaluate.Request([str(folder / name) for name in names], str(folder / SHARDS)))
     alone = [inference.predict([run.open_run(str(folder / name)).model], images).probabilities for name in names]
     np.testing.assert_allclose(both.predictions.probabilities, np.mean(alone, axis=0), atol=1e-6)
     assert ["export" in member for member in both.content["protocol"]["members"]] == [False, True, True]
@@ -258,7 +263,7 @@ def test_an_ensemble_mixes_runs_and_exports(exported, folder):
     ],
 )
 def test_results_go_beside_an_export_and_not_into_it(exported, folder, workdir, expected):
-    wanted = evaluate.Request([f"{folder}/{workdir}"], str(folder / "faces"))
+    wanted = evaluate.Request([f"{folder}/{workdir}"], str(folder / SHARDS))
     assert evaluate.default_output(wanted) == str(folder / expected)
 
 
@@ -310,7 +315,7 @@ def test_without_data_the_shards_that_the_run_was_trained_on_are_looked_for(fold
     with pytest.raises(UserError, match=r"--data is missing: .*run was trained on faces, and tfrecords/faces holds no"):
         export.shards(None, trained)
     (tmp_path / "tfrecords").mkdir()
-    shutil.copytree(folder / "faces", tmp_path / "tfrecords" / "faces")
+    shutil.copytree(folder / SHARDS, tmp_path / "tfrecords" / "faces")
     assert export.shards(None, trained) == "tfrecords/faces"
     assert export.shards("elsewhere", trained) == "elsewhere"
 

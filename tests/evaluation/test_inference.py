@@ -1,5 +1,6 @@
 """Inference, with a real network of convolutions and batch normalisation."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -43,8 +44,14 @@ def faces() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (21, 48, 48, 1), dtype=np.uint8)
 
 
-def probabilities(model, faces, **options) -> np.ndarray:
-    return inference.predict([model], faces, batch_size=8, **options).probabilities
+@functools.cache
+def predictor(model, tta: str):
+    return inference.predictor([model], 8, tta)
+
+
+def probabilities(model, faces, tta: str = "none", progress=lambda count: None) -> np.ndarray:
+    """In batches of eight, by programs that are compiled once for all tests."""
+    return predictor(model, tta)(faces, progress)
 
 
 def test_probabilities_are_the_softmax_of_the_logits(model, faces):
@@ -70,10 +77,9 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
 
 @pytest.mark.parametrize("tta", inference.TTA)
 def test_a_face_alone_gets_what_it_gets_among_others(model, faces, tta):
-    together = probabilities(model, faces, tta=tta)
-    compute = inference.predictor([model], batch_size=8, tta=tta)
+    together = probabilities(model, faces, tta)
     for index in (0, 7, 20):
-        assert_same(compute(faces[index : index + 1], lambda count: None)[0], together[index])
+        assert_same(probabilities(model, faces[index : index + 1], tta)[0], together[index])
 
 
 def test_order_changes_no_more_than_rounding(model, faces):

@@ -112,7 +112,7 @@ def test_the_times_of_all_members_add_up(folder):
 )
 def test_results_of_another_kind_of_evaluation_are_refused(folder, options, named):
     with pytest.raises(UserError, match=f"said-by-two/eval.json is an evaluation with {named}"):
-        evaluate.evaluate(request(folder, "one", "said-by-two", **options))
+        evaluate.evaluate(request(folder, "said-by-two", "one", **options))
 
 
 def test_the_same_faces_under_another_manifest_are_the_same(folder, both):
@@ -127,20 +127,20 @@ def test_predictions_that_eval_json_was_not_made_of_are_refused(folder, tmp_path
     other = predictions.read_npz(str(folder / "said-by-two" / "predictions.npz")).probabilities
     changed = copied(folder, tmp_path / "changed", probabilities=other)
     with pytest.raises(UserError, match=r"changed/predictions\.npz is not what the eval\.json beside it was made of"):
-        evaluate.evaluate(request(folder, "one", changed))
+        evaluate.evaluate(request(folder, changed, "one"))
 
 
 def test_results_of_other_rows_are_refused(folder, tmp_path):
     changed = copied(folder, tmp_path / "changed", rows=np.arange(COUNT))
     with pytest.raises(UserError, match=r"changed/predictions\.npz is of other rows or labels than .*faces"):
-        evaluate.evaluate(request(folder, "one", changed))
+        evaluate.evaluate(request(folder, changed, "one"))
 
 
 def test_results_without_their_predictions_are_refused(folder, tmp_path):
     results_alone = shutil.copytree(folder / "said-by-one", tmp_path / "results")
     (results_alone / "predictions.npz").unlink()
     with pytest.raises(UserError, match=r"There is no .*results/predictions\.npz"):
-        evaluate.evaluate(request(folder, "one", str(results_alone)))
+        evaluate.evaluate(request(folder, str(results_alone), "one"))
 
 
 def test_kept_results_cannot_be_evaluated_alone_or_on_other_faces(folder):
@@ -179,7 +179,7 @@ def test_what_are_no_predictions_is_told(folder, tmp_path, arrays):
         UserError,
         match=r"changed/predictions\.npz (is no readable file|holds no predictions of seven classes|is not what)",
     ):
-        evaluate.evaluate(request(folder, "two", changed))
+        evaluate.evaluate(request(folder, changed, "two"))
 
 
 def test_a_run_folder_with_results_in_it_is_a_run(folder, tmp_path):

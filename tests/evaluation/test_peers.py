@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import pickle
 import zipfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from fer.evaluation import comparison, comparison_plot, comparison_report, metri
 from tests.evaluation import made
 from tests.evaluation.test_comparison import evaluated
 from tests.evaluation.test_eval_json import built
+from tests.shared import shared_folder
 
 COUNT = 40
 IMAGES = made.images(COUNT)
@@ -54,9 +56,13 @@ def wheel(folder: pathlib.Path) -> pathlib.Path:
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("peers")
+    """The package, shards, runners, and in cache/ and measured.pickle what `measure` made of them."""
+    return shared_folder(tmp_path_factory, "peers", fill)
+
+
+def fill(folder: pathlib.Path) -> None:
     made.shards(folder / "faces", {"validation": (IMAGES, LABELS)})
     runners = folder / "runners"
     runners.mkdir()
@@ -66,7 +72,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     halves = "import sys, numpy\nnumpy.savez(sys.argv[2], probabilities=numpy.ones((3, 7)), seconds=1, parameters=1)"
     (runners / "halves.py").write_text(halves)
     (runners / "silent.py").write_text("")
-    return folder
+    (folder / "measured.pickle").write_bytes(pickle.dumps(measure(folder)))
 
 
 def peer(folder: pathlib.Path, runner: str = "tiny.py", packages: tuple = (), told: tuple = ()) -> peers.Peer:
@@ -74,18 +80,23 @@ def peer(folder: pathlib.Path, runner: str = "tiny.py", packages: tuple = (), to
     return peers.Peer(runner.split(".")[0], packages, (), str(folder / "runners" / runner), told, "made by the test")
 
 
-@pytest.fixture(scope="module")
-def told() -> list:
-    return []
-
-
-@pytest.fixture(scope="module")
-def measured(folder, told) -> list[peers.Measured]:
-    """Two peers of one environment, and one whose package does not exist."""
+def measure(folder: pathlib.Path) -> tuple[list[peers.Measured], list[str]]:
+    """Two peers of one environment, and one whose package does not exist; and what was told meanwhile."""
     wheel(folder)
     gone = peer(folder, packages=(f"gone @ {(folder / 'gone-1.0-py3-none-any.whl').as_uri()}",))
-    chosen = [peer(folder, told=("1",)), peer(folder, told=("-1",)), gone]
-    return peers.measure(chosen, str(folder / "faces"), "validation", str(folder / "cache"), told.append)
+    chosen, told = [peer(folder, told=("1",)), peer(folder, told=("-1",)), gone], []
+    found = peers.measure(chosen, str(folder / "faces"), "validation", str(folder / "cache"), told.append)
+    return found, told
+
+
+@pytest.fixture(scope="module")
+def measured(folder) -> list[peers.Measured]:
+    return pickle.loads((folder / "measured.pickle").read_bytes())[0]
+
+
+@pytest.fixture(scope="module")
+def told(folder) -> list[str]:
+    return pickle.loads((folder / "measured.pickle").read_bytes())[1]
 
 
 def expected(scale: float) -> np.ndarray:
@@ -157,7 +168,7 @@ def test_each_measured_peer_is_tested_against_each_run(compared):
     assert all("McNemar's exact test" in pair["sentence"] for pair in compared["pairs"])
 
 
-def test_every_file_of_the_comparison_holds_the_peers(compared, tmp_path):
+def test_every_file_of_the_comparison_holds_the_peers(compared, tmp_path, figures):
     comparison_report.write(compared, str(tmp_path))
     assert json.loads((tmp_path / "comparison.json").read_text()) == compared
     text, page = ((tmp_path / f"comparison.{kind}").read_text() for kind in ("md", "html"))
@@ -165,11 +176,15 @@ def test_every_file_of_the_comparison_holds_the_peers(compared, tmp_path):
     assert text.count("not measured: it could not be installed") == 1
 
 
-def test_peers_that_were_measured_are_drawn_and_others_are_not(compared):
+def test_peers_that_were_measured_are_drawn_and_others_are_not(compared, figures):
+    def names(*shown) -> list[str]:
+        comparison_plot.accuracy_by_parameters(compared["runs"], shown, [])
+        return [text.get_text() for axes in figures[-1].axes for text in axes.texts]
+
     first, second, absent = compared["peers"]
-    picture = comparison_plot.accuracy_by_parameters(compared["runs"], [first, second, absent], [])
-    assert picture == comparison_plot.accuracy_by_parameters(compared["runs"], [first, second], [])
-    assert picture != comparison_plot.accuracy_by_parameters(compared["runs"], [first], [])
+    ours = names()
+    assert names(first) == [*ours, f"{100 * first['accuracy']:.1f}  tiny"]
+    assert names(first, second, absent) == names(first, second) == [*names(first), names(second)[-1]]
 
 
 @pytest.mark.parametrize(

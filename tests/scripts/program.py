@@ -77,6 +77,18 @@ def run(name: str, folder: pathlib.Path, *arguments: str) -> subprocess.Complete
     return subprocess.CompletedProcess(process.args, process.returncode, said, complaint)
 
 
+def make(folder: pathlib.Path, name: str, *arguments: str) -> None:
+    """Runs scripts/<name> with --workdir=<folder>, which must succeed without a complaint; see `printed`."""
+    done = run(name, folder.parent, f"--workdir={folder}", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder.with_suffix(".out").write_text(done.stdout)
+
+
+def printed(folder: pathlib.Path) -> str:
+    """Returns what the program printed that `make` ran for this folder."""
+    return folder.with_suffix(".out").read_text()
+
+
 def execute(code: str) -> int:
     """Executes Python code in a process of the server, where our programs' modules are imported and no others.
 

@@ -27,16 +27,17 @@ def evaluate(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProce
     return program.run("evaluate.py", folder, "--data=faces", *arguments)
 
 
-def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(folder):
-    done = evaluate(folder, "--workdir=run", "--split=validation")
-    assert done.returncode == 0, done.stderr
-    written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
-    assert {"run/eval.json", "run/predictions.npz", "run/confusion_matrix.png", "run/curves.png"} <= set(written)
-    content = json.loads((folder / "run" / "eval.json").read_text())
-    assert f"accuracy {100 * content['accuracy']:.2f} %" in done.stdout
-    assert all((folder / path).stat().st_size for path in written)
+def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(evaluated_run):
+    lines = program.printed(evaluated_run).splitlines()
+    written = {line.partition("wrote ")[2] for line in lines if line.startswith("wrote ")}
+    names = ("eval.json", "predictions.npz", "confusion_matrix.png", "curves.png")
+    assert {str(evaluated_run / name) for name in names} <= written
+    content = json.loads((evaluated_run / "eval.json").read_text())
+    assert f"accuracy {100 * content['accuracy']:.2f} %" in "\n".join(lines)
+    assert all(pathlib.Path(path).stat().st_size for path in written)
 
 
+@pytest.mark.extended
 def test_an_ensemble_with_test_time_augmentation_goes_where_it_is_told(folder):
     done = evaluate(folder, "--workdir=run,run", "--tta=flip", "--output=ensemble")
     assert done.returncode == 0, done.stderr

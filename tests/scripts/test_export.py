@@ -3,61 +3,61 @@
 import csv
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
 from fer.evaluation import inference, run
 from fer.labels import CLASSES
-from tests.evaluation import made
 from tests.scripts import program
 
-COUNT = 20
+
+@pytest.fixture
+def folder(export_folder) -> pathlib.Path:
+    return export_folder
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> pathlib.Path:
-    """A run, and the shards where the program looks for them: in tfrecords/, by the name of the run's data."""
-    folder = tmp_path_factory.mktemp("export")
-    made.run(folder / "run")
-    (folder / "tfrecords").mkdir()
-    # Labels that the run gets wrong: rounding then cannot lose accuracy, wherever this is computed.
-    said = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities.argmax(axis=1)
-    made.shards(folder / "tfrecords" / "faces", {"validation": (made.images(COUNT), (said + 1) % 7)})
-    rows = [" ".join(map(str, face.ravel())) for face in made.images(COUNT)]
-    (folder / "test.csv").write_text("\n".join(["pixels", *rows]))
-    return folder
+def test_exports_are_compared_printed_and_written(folder):
+    """On shards that the program found in tfrecords/ by the name of the run's data."""
+    names = ["float32.tflite", "float16.tflite", "int8.tflite"]
+    lines = (folder / "printed").read_text().splitlines()[-8:]  # on a slow machine, lines of progress come before
+    assert [line.split()[0] for line in lines[:4]] == ["the", *names]
+    assert "83.33 %" in lines[0]
+    assert lines[4:] == [f"wrote exports/{name}" for name in [*names, "export.json"]]
 
 
-def test_an_export_is_compared_printed_and_written_and_then_predicts_and_is_evaluated(folder):
-    wanted = ("--format=tflite", "--precision=float16", "--output=exports")
-    done = program.run("export.py", folder, "--workdir=run", *wanted)
+def test_an_export_predicts(folder, tmp_path):
+    rows = [" ".join(map(str, face.ravel())) for face in np.load(folder / "faces.npy")]
+    (tmp_path / "test.csv").write_text("\n".join(["pixels", *rows]))
+    arguments = ("--workdir=exports/float16.tflite", f"--input={tmp_path}/test.csv", f"--output={tmp_path}/found.csv")
+    done = program.run("predict.py", folder, *arguments)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # nothing of what the converter says
-    lines = done.stdout.splitlines()[-4:]  # on a slow machine, lines of progress come before
-    assert [line.split()[0] for line in lines[:2]] == ["the", "float16.tflite"]
-    assert lines[2:] == ["wrote exports/float16.tflite", "wrote exports/export.json"]
-
-    done = program.run("predict.py", folder, "--workdir=exports", "--input=test.csv", "--output=predictions.csv")
-    assert done.returncode == 0, done.stderr
-    with (folder / "predictions.csv").open(newline="") as file:
+    with (tmp_path / "found.csv").open(newline="") as file:
         found = np.array([[float(line[name]) for name in CLASSES] for line in csv.DictReader(file)])
-    expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
+    faces = np.load(folder / "faces.npy")
+    expected = inference.predict([run.open_run(str(folder / "run")).model], faces).probabilities
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
-    done = program.run("evaluate.py", folder, "--workdir=exports/float16.tflite", "--data=tfrecords/faces")
+
+@pytest.mark.extended
+def test_an_export_is_evaluated_into_a_folder_beside_it(folder, tmp_path):
+    shutil.copytree(folder / "exports", tmp_path / "exports")
+    done = program.run("evaluate.py", tmp_path, "--workdir=exports/float16.tflite", f"--data={folder}/tfrecords/faces")
     assert done.returncode == 0, done.stderr
     assert "tflite float16" in done.stdout
-    member = json.loads((folder / "exports" / "float16-results" / "eval.json").read_text())["protocol"]["members"][0]
+    results = tmp_path / "exports" / "float16-results"
+    member = json.loads((results / "eval.json").read_text())["protocol"]["members"][0]
     assert (member["export"]["format"], member["export"]["precision"]) == ("tflite", "float16")
 
 
-def test_a_bundle_is_written_with_its_card(folder):
-    done = program.run("export.py", folder, "--workdir=run", "--format=bundle", "--output=weights")
+def test_a_bundle_is_written_with_its_card(folder, tmp_path):
+    done = program.run("export.py", folder, "--workdir=run", "--format=bundle", f"--output={tmp_path}/weights")
     assert done.returncode == 0, done.stderr
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
     names = ["weights.npz", "config.json", "eval.json", "MODEL_CARD.md", "best.json"]
-    assert written == [f"weights/{name}" for name in names]
+    assert written == [f"{tmp_path}/weights/{name}" for name in names]
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == set(names)
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,32 @@
 """scripts/import_dlib.py: from dlib's file to one that a training begins with."""
 
+import pathlib
+
 import numpy as np
+import pytest
 
 from fer.config import Model
 from fer.models import classifier, pretrained
+from tests.evaluation import made
 from tests.models.test_dlib_weights import as_dlib_writes, random_convolutions
 from tests.scripts.program import run
 
 
-def test_dlibs_file_becomes_one_that_a_training_begins_with(synthetic_shards, tmp_path):
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Shards in faces/, and dlib's file."""
+    made.shards(tmp_path / "faces", {"train": (made.images(8), np.arange(8) % 7)})
     (tmp_path / "network.dat").write_bytes(as_dlib_writes(random_convolutions()))
-    done = run(
-        "import_dlib.py", tmp_path, "--input=network.dat", f"--data={synthetic_shards.folder}", "--output=network.npz"
-    )
+    return tmp_path
+
+
+@pytest.mark.extended
+def test_dlibs_file_becomes_one_that_a_training_begins_with(folder):
+    done = run("import_dlib.py", folder, "--input=network.dat", "--data=faces", "--output=network.npz")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "wrote network.npz: 5,585,376 numbers, statistics of 320 faces\n"
+    assert done.stdout == "wrote network.npz: 5,585,376 numbers, statistics of 8 faces\n"
     config = Model(
-        name="dlib_resnet", cut="conv5_block3", image_size=112, grey="sum", weights=str(tmp_path / "network.npz")
+        name="dlib_resnet", cut="conv5_block3", image_size=112, grey="sum", weights=str(folder / "network.npz")
     )
     model = classifier.build(config, "float32")
     pretrained.load(model, config)
@@ -25,18 +35,16 @@ def test_dlibs_file_becomes_one_that_a_training_begins_with(synthetic_shards, tm
     np.testing.assert_array_equal(stem, theirs[theirs.files[5]])
 
 
-def test_what_is_no_network_of_dlibs_leaves_nothing_behind(synthetic_shards, tmp_path):
-    (tmp_path / "other.dat").write_bytes(b"no network")
-    done = run(
-        "import_dlib.py", tmp_path, "--input=other.dat", f"--data={synthetic_shards.folder}", "--output=network.npz"
-    )
+def test_what_is_no_network_of_dlibs_leaves_nothing_behind(folder):
+    (folder / "other.dat").write_bytes(b"no network")
+    done = run("import_dlib.py", folder, "--input=other.dat", "--data=faces", "--output=network.npz")
     assert done.returncode == 1
     assert "other.dat is not dlib's face recognition network" in done.stderr
-    assert not (tmp_path / "network.npz").exists()
+    assert not (folder / "network.npz").exists()
 
 
-def test_the_output_must_be_an_npz(synthetic_shards, tmp_path):
-    done = run("import_dlib.py", tmp_path, "--input=x.dat", f"--data={synthetic_shards.folder}", "--output=network.h5")
+def test_the_output_must_be_an_npz(tmp_path):
+    done = run("import_dlib.py", tmp_path, "--input=x.dat", "--data=faces", "--output=network.h5")
     assert done.returncode == 1
     assert "--output=network.h5: it must end with .npz." in done.stderr
 

@@ -21,39 +21,43 @@ COUNT = 20
 def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("predict")
     made.run(folder / "run")
-    made.run(folder / "other", seed=1)
     rows = [" ".join(map(str, face.ravel())) for face in made.images(COUNT)]
     (folder / "test.csv.gz").write_bytes(gzip.compress("\n".join(["pixels", *rows]).encode()))
     (folder / "bad.csv").write_text("pixels\n" + rows[0] + "\n" + rows[1] + " 256\n")
     return folder
 
 
+@pytest.fixture(scope="module")
+def expected(folder) -> np.ndarray:
+    return inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
+
+
 def predict(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
     return program.run("predict.py", folder, "--workdir=run", *arguments)
 
 
-def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder):
+def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder, expected):
     done = predict(folder, "--input=test.csv.gz", "--output=predictions.csv")
     assert done.returncode == 0, done.stderr
     assert "wrote predictions.csv" in done.stdout
     with (folder / "predictions.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["id"] for line in lines] == [str(row) for row in range(COUNT)]
-    expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
     found = np.array([[float(line[name]) for name in CLASSES] for line in lines])
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert [int(line["label"]) for line in lines] == expected.argmax(axis=1).tolist()
 
 
-def test_the_challenges_form_is_a_column_of_labels(folder):
+def test_the_challenges_form_is_a_column_of_labels(folder, expected):
     done = predict(folder, "--input=test.csv.gz", "--kaggle", "--output=submission.csv")
     assert done.returncode == 0, done.stderr
-    expected = inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
     labels = map(str, expected.argmax(axis=1))
     assert (folder / "submission.csv").read_text().split() == ["emotion", *labels]
 
 
+@pytest.mark.extended
 def test_several_runs_are_averaged_over_faces_and_mirror_images(folder):
+    made.run(folder / "other", seed=1)
     arguments = ["--workdir=run,other", "--tta=flip", "--input=test.csv.gz", "--output=ensemble.csv"]
     done = program.run("predict.py", folder, *arguments)
     assert done.returncode == 0, done.stderr

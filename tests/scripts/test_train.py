@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 
 import pytest
@@ -21,19 +22,30 @@ def train(data: str, workdir: pathlib.Path, *arguments: str) -> subprocess.Compl
     return program.run("train.py", program.ROOT, f"--data={data}", f"--workdir={workdir}", *arguments)
 
 
-def test_a_run_on_two_replicas_ends_with_the_command_that_evaluates_it(synthetic_shards, tmp_path):
-    arguments = ["--config=configs/compact.py", *SMALL, "--config.train.replicas=2", "--strategy=mirrored"]
-    done = train(synthetic_shards.folder, tmp_path / "run", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert f"python scripts/evaluate.py --workdir={tmp_path}/run --data={synthetic_shards.folder}" in done.stdout
-    recorded = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert (recorded["train"]["steps"], recorded["model"]["image_size"]) == (3, 24)
-    again = train(synthetic_shards.folder, tmp_path / "run", *arguments)
-    assert (again.returncode, "is complete: 3 steps" in again.stdout) == (0, True)
-    other = train(synthetic_shards.folder, tmp_path / "run", *arguments, "--config.seed=1")
+def test_a_run_ends_with_the_command_that_evaluates_it(trained_run, synthetic_shards):
+    command = f"python scripts/evaluate.py --workdir={trained_run} --data={synthetic_shards.folder}"
+    assert command in program.printed(trained_run)
+    recorded = json.loads((trained_run / "config.json").read_text())["config"]
+    assert (recorded["train"]["steps"], recorded["model"]["name"]) == (40, "tiny")
+
+
+def test_a_complete_run_is_not_trained_again_and_belongs_to_its_config(trained_run, synthetic_shards, tmp_path):
+    workdir = shutil.copytree(trained_run, tmp_path / "run")
+    config = f"--config={trained_run.with_suffix('.py')}"
+    again = train(synthetic_shards.folder, workdir, config)
+    assert (again.returncode, "is complete: 40 steps" in again.stdout) == (0, True)
+    other = train(synthetic_shards.folder, workdir, config, "--config.seed=1")
     assert other.returncode == 1
     assert "belongs to another config (seed: 0 -> 1)" in other.stderr
+
+
+@pytest.mark.extended
+def test_a_run_on_two_replicas_is_recorded(synthetic_shards, tmp_path):
+    arguments = ["--config=configs/compact.py", *SMALL, "--config.train.replicas=2", "--strategy=mirrored"]
+    done = train(synthetic_shards.folder, tmp_path / "run", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    recorded = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert (recorded["train"]["steps"], recorded["model"]["image_size"]) == (3, 24)
 
 
 @pytest.mark.parametrize(

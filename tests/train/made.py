@@ -48,6 +48,13 @@ def experiment(**train) -> Experiment:
     )
 
 
+def tiny(**train) -> Experiment:
+    """As `experiment`, of the network `tiny`."""
+    settings = experiment(**train)
+    settings.model.name = "tiny"
+    return settings
+
+
 def begun(
     strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int, weights=None
 ) -> tuple[state.State, Callable[[], None]]:
