@@ -1,41 +1,46 @@
-"""What all programs share: flags are parsed, one function runs, a user's mistake becomes one sentence."""
+"""What all programs share: flags are parsed, one function runs, a user's mistake becomes one sentence.
 
-import logging
+Nothing here imports TensorFlow, so that help and what is wrong with a flag need not wait for it. A program imports it,
+with `fer.quiet.import_tensorflow`, once it has looked at its flags and at the local paths in them.
+"""
+
 import os
 import pathlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import Callable
+from typing import Callable, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 import fer
-from fer import quiet
-
-
-def _load_tensorflow_quietly() -> None:
-    """Its start-up lines help nobody. Those that come before it has read its log level, from 2.16 on, go nowhere."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet.standard_error():
-        import tensorflow  # noqa: F401
-
-
-_load_tensorflow_quietly()
-
-from fer import config, remote
+from fer import config, quiet, remote, usage
 from fer.errors import Stopped, UserError
 
 _FAILED = "Error whilst parsing config file"  # ml_collections' words before a traceback that it puts into a message
 
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
+flags.disclaim_key_flags()  # those that `define_paths` defines are the program's own
+
+_REQUIRED: dict[str, tuple[str, ...]] = {}  # flags that must be given, with those any of which makes up for it
+
+
+def require(*names: str, unless: Sequence[str] = ()) -> None:
+    """Says which flags must be given, for `run` and for help. absl's own `required` would keep help from being asked.
+
+    Args:
+      names: of flags that the program defines.
+      unless: of flags, any of which makes them needless.
+    """
+    _REQUIRED.update(dict.fromkeys(names, tuple(unless)))
 
 
 def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
     """A flag that must be given and names one path or several, comma-separated; an empty one names nothing."""
-    flag = flags.DEFINE_list(name, None, meaning, required=True)
+    flag = flags.DEFINE_list(name, None, meaning)
     flags.register_validator(flag, lambda paths: paths is None or (bool(paths) and all(paths)), "it must name a path")
+    require(name)
     return flag
 
 
@@ -46,13 +51,12 @@ def run(main: Callable[[], None]) -> None:
     error; with --debug the traceback too), 128 and the signal's number for a run that a signal stopped, and whatever
     `main` itself exits with.
     """
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     # absl would raise it to "info" unless it were set, and TensorFlow 2.21 tells of every checkpoint there.
     flags.FLAGS.verbosity = absl_logging.WARNING
 
     def guarded(_: Sequence[str]) -> None:
         try:
-            remote.ready(*(str(flags.FLAGS[name].value) for name in flags.FLAGS))
+            _reach_stores()
             main()
         except UserError as error:
             if DEBUG.value:
@@ -64,19 +68,52 @@ def run(main: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=_parse)
 
 
+def _reach_stores() -> None:
+    """Makes TensorFlow ready for the paths of stores in the flags, if there are any."""
+    texts = [str(flags.FLAGS[name].value) for name in flags.FLAGS]
+    if any("s3://" in text for text in texts):
+        quiet.import_tensorflow()
+    remote.ready(*texts)
+
+
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     """Parses absl's flags; what is wrong with one is said in a sentence (with --debug the traceback too)."""
+    form = usage.asked(argv)
+    if form is not None:
+        _answer(form)
     try:
         argv = with_paths(argv)
         config.check_overrides(argv)
         rest = _parsed(argv)
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} stands alone: every argument is a flag, as in --name=value.")
+        _check_required()
         return rest
     except (UserError, flags.Error, OSError) as error:
         if any(re.fullmatch(r"--?debug(=true|=1)?", argument) for argument in argv):  # the flag may not be parsed yet
             raise
         _stop(error)
+
+
+def _answer(form: str) -> NoReturn:
+    """Prints what one of `usage.FORMS` asks for, and ends the program with exit code 0."""
+    program, installed = os.path.basename(sys.argv[0]), _is_installed()
+    text = usage.text(form, f"fer-{program.removesuffix('.py')}" if installed else program, list(_REQUIRED))
+    try:
+        print(re.sub(r"(python )?scripts/(\w+)\.py", r"fer-\2", text) if installed else text, flush=True)
+    except BrokenPipeError:  # its reader, such as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(0)
+
+
+def _check_required() -> None:
+    """Raises a UserError that names every flag that is missing."""
+    given = {name for name in flags.FLAGS if flags.FLAGS[name].value not in (None, False, "")}
+    missing = [f"--{name}" for name, others in _REQUIRED.items() if name not in given and given.isdisjoint(others)]
+    if missing:
+        listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
+        program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+        raise UserError(f"{listed} {'are' if missing[1:] else 'is'} missing: see {command(program)} --help.")
 
 
 def _parsed(argv: Sequence[str]) -> Sequence[str]:
@@ -132,9 +169,13 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
 
 def command(program: str) -> str:
     """How another program is called, as this one was: "fer-evaluate" or "python scripts/evaluate.py"."""
-    own = getattr(sys.modules["__main__"], "__spec__", None)  # fer.scripts.NAME of one that is installed
-    installed = own is not None and own.name.startswith("fer.scripts.")
-    return f"fer-{program}" if installed else f"python scripts/{program}.py"
+    return f"fer-{program}" if _is_installed() else f"python scripts/{program}.py"
+
+
+def _is_installed() -> bool:
+    """Whether this program was started as an installed command: it is then the module fer.scripts.NAME."""
+    own = getattr(sys.modules["__main__"], "__spec__", None)
+    return own is not None and own.name.startswith("fer.scripts.")
 
 
 def _stop(error: Exception) -> None:

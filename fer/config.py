@@ -29,6 +29,22 @@ SAMPLINGS = ("uniform", "balanced")
 CLASS_WEIGHTS = ("none", "inverse", "effective")
 ENGINES = ("fused", "keras_cv")
 
+# What flags of the programs may be, apart from the fields of an experiment.
+STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
+SPLITS = ("validation", "test")  # that are evaluated
+TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `fer.evaluation.inference.views`
+LABELS = ("fer", "ferplus")  # see `fer.evaluation.labelled.read`
+FACES = ("auto", "find", "whole")  # what a picture holds; see `fer.evaluation.inputs.read`
+FORMATS = {  # of exports: the precisions of each, the most exact first
+    "saved_model": ("float32",),
+    "tflite": ("float32", "float16", "int8"),
+    "onnx": ("float32",),
+}
+DEVICES = ("GPU", "CPU")
+FITS = ("stretch", "crop", "pad")  # how pictures that are not square become so; see `fer.data.image_reader`
+ON_BAD_ROW = ("fail", "quarantine")
+DROPPABLE = ("leaked", "near_leaked", "blank", "conflicting", "not_a_face")  # see `fer.data.audit`
+
 
 @dataclasses.dataclass
 class Model:

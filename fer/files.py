@@ -1,16 +1,15 @@
 """Files that are whole or absent: written beside their place, then renamed into it.
 
-Paths go through `tf.io.gfile`, so `s3://` works wherever a local path does (`fer.remote`); there, what is written is
-whole or absent by itself.
+A path may also be in a store (`fer.remote`), where what is written is whole or absent by itself. Such paths go through
+`tf.io.gfile`; TensorFlow is imported for them alone, so that a program can look at local files before it is loaded.
 """
 
 import hashlib
 import json
 import os
 import stat
-from typing import Any
-
-import tensorflow as tf
+import sys
+from typing import Any, BinaryIO
 
 from fer import local_write, temp_files
 from fer.errors import StorageError, UserError
@@ -30,14 +29,46 @@ def write_bytes(path: str, content: bytes) -> None:
     """
     try:
         if is_remote(path):
-            with tf.io.gfile.GFile(path, "wb") as file:
+            with _gfile().GFile(path, "wb") as file:
                 file.write(content)
         else:
             local_write.write(path, content)
-    except (OSError, tf.errors.OpError) as error:
+    except failures() as error:
         raise StorageError(
             f"Cannot write {path}: {reason(error)}. Free some space or choose another folder."
         ) from error
+
+
+def open_file(path: str, mode: str = "rb") -> BinaryIO:
+    """Opens a file for bytes: a file object of Python, or TensorFlow's where the path is in a store.
+
+    Raises:
+      One of `failures()`: it cannot be opened; TensorFlow's own raise so when they are first read.
+    """
+    return _gfile().GFile(path, mode) if is_remote(path) else open(path, mode)
+
+
+def isdir(path: str) -> bool:
+    """Returns whether a folder is there; of a store that does not answer, False."""
+    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def listdir(path: str) -> list[str]:
+    """Returns the names in a folder, in any order; those of folders in a store end with "/".
+
+    Raises:
+      One of `failures()`: it cannot be read.
+    """
+    return _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+
+
+def size(path: str) -> int:
+    """Returns the bytes of a file.
+
+    Raises:
+      One of `failures()`: it cannot be read.
+    """
+    return _gfile().stat(path).length if is_remote(path) else os.stat(path).st_size
 
 
 def temporary(path: str) -> str:
@@ -75,7 +106,7 @@ def exists(path: str) -> bool:
     Raises:
       UserError: as `fer.remote.ready`.
     """
-    return surely(path, tf.io.gfile.exists)
+    return surely(path, _gfile().exists) if is_remote(path) else os.path.exists(path)
 
 
 def write_text(path: str, text: str) -> None:
@@ -114,14 +145,14 @@ def read_bytes(path: str, absent: str, named: str = "", most: int = MOST_BYTES) 
         if not is_remote(path) and os.path.exists(path):
             check_regular(path)
             large = os.path.getsize(path) > most
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with open_file(path) as file:
             content = b"" if large else file.read(most + 1)
         if large or len(content) > most:
             raise UserError(f"{named or path} has more than {most:,} bytes: it is damaged or another file.")
         return content
-    except tf.errors.NotFoundError as error:
-        raise UserError(absent) from error
-    except (OSError, tf.errors.OpError) as error:
+    except failures() as error:
+        if is_absence(error):
+            raise UserError(absent) from error
         raise unreadable(named or path, error) from error
 
 
@@ -160,10 +191,22 @@ def read_json(path: str, what: str) -> Any:
         raise UserError(f"{path} is not valid JSON ({error}): {what} is damaged.") from error
 
 
+def failures() -> tuple[type[Exception], ...]:
+    """Returns what reading and writing raise: OSError and, where TensorFlow is loaded, its OpError."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
+
+
+def is_absence(error: Exception) -> bool:
+    """Returns whether one of `failures()` says that the file is not there."""
+    tensorflow = sys.modules.get("tensorflow")
+    absent = (FileNotFoundError, tensorflow.errors.NotFoundError) if tensorflow else FileNotFoundError
+    return isinstance(error, absent)
+
+
 def unreadable(named: str, error: Exception) -> UserError:
     """What to raise where a file cannot be read: a StorageError, unless it is just not there."""
-    absent = isinstance(error, (FileNotFoundError, tf.errors.NotFoundError))
-    return (UserError if absent else StorageError)(f"Cannot read {named}: {reason(error)}.")
+    return (UserError if is_absence(error) else StorageError)(f"Cannot read {named}: {reason(error)}.")
 
 
 def sha256(path: str) -> str:
@@ -175,7 +218,7 @@ def sha256(path: str) -> str:
     digest = hashlib.sha256()
     if not is_remote(path) and os.path.exists(path):
         check_regular(path)
-    with tf.io.gfile.GFile(path, "rb") as file:
+    with open_file(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -188,3 +231,10 @@ def reason(error: Exception) -> str:
     text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
     line = text.splitlines()[0].rstrip(".") if text else type(error).__name__
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
+
+
+def _gfile() -> Any:
+    """TensorFlow's files, which know the paths of stores."""
+    import tensorflow as tf
+
+    return tf.io.gfile

@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
+
+from fer import progress
+
+
+def import_tensorflow(announce: bool = True) -> None:
+    """Imports TensorFlow without its start-up lines, which help nobody.
+
+    A program calls it once its flags are known to be good, before it imports what needs TensorFlow. From TensorFlow
+    2.16 on, lines that come before it has read its log level go nowhere.
+
+    Args:
+      announce: prints a line where loading takes long.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    notice = progress.when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
+    with notice, standard_error():
+        import tensorflow  # noqa: F401
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -3,13 +3,18 @@
 With --fill=docs/performance.md it measures nothing: it puts the figures of --output into that document.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fer import cli, files
-from fer.augment import policy
-from fer.benchmark import document, results
+from fer import cli, files, quiet
+from fer.benchmark import document
+
+if TYPE_CHECKING:
+    from fer.benchmark import results
 
 # Modules of fer.benchmark, each imported only if it is asked for: they load rivals that others do not need.
 SUITES = [
@@ -36,9 +41,13 @@ def main() -> None:
         document.fill(FILL.value, OUTPUT.value)
         print(f"wrote {FILL.value}")
         return
+    files.check_place(OUTPUT.value)
+    quiet.import_tensorflow()
+    from fer.augment import policy
+    from fer.benchmark import results
+
     if POLICY.value:
         policy.parse(POLICY.value)  # a fault in it is told before minutes of measuring
-    files.check_place(OUTPUT.value)
     measured: list[results.Result] = []
     for name in SUITES if SUITE.value == "all" else [SUITE.value]:
         found = measure(name)

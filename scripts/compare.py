@@ -7,12 +7,13 @@ import os
 
 from absl import flags
 
-from fer import cli, files
+from fer import cli, config, files, quiet
+from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation import comparison, comparison_report, evaluate, peers
+from fer.evaluation import peers
 
 EVALS = cli.define_paths("evals", "eval.json files that scripts/evaluate.py wrote, comma-separated.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of comparison.json, .md, .html and .png.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "Folder of comparison.json, .md, .html and .png.")
 PEERS = flags.DEFINE_flag(
     flags.Flag(
         flags.ArgumentParser(),
@@ -26,7 +27,8 @@ PEERS = flags.DEFINE_flag(
     )
 )
 DATA = flags.DEFINE_string("data", None, "With --peers: folder of the shards that the evaluations were made on.")
-SPLIT = flags.DEFINE_enum("split", "validation", evaluate.SPLITS, "With --peers: split that they were made on.")
+SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "With --peers: split that they were made on.")
+cli.require("output")
 
 
 def main() -> None:
@@ -34,6 +36,13 @@ def main() -> None:
     if chosen and not DATA.value:
         raise UserError("--peers needs --data: the folder of the shards that the evaluations were made on.")
     files.check_place(os.path.join(OUTPUT.value, "comparison.json"))
+    for path in EVALS.value:
+        files.read_json(path, "the evaluation")
+    if chosen:
+        manifest.check(DATA.value)
+        quiet.import_tensorflow()
+    from fer.evaluation import comparison, comparison_report
+
     found = comparison.compare(EVALS.value)  # first without the peers: what is wrong here is told before they are made
     if chosen:
         told = peers.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))

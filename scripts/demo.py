@@ -3,8 +3,9 @@
 from absl import flags
 
 from fer import cli
+from fer.evaluation import run
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, an export of one, or bundled.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, an export of one, or bundled.")
 HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
@@ -12,9 +13,11 @@ HOST = flags.DEFINE_string(
     "it use a camera at http://localhost alone: from another machine, ssh -L 7860:localhost:7860 brings it there.",
 )
 PORT = flags.DEFINE_integer("port", 7860, "Port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
+cli.require("workdir")
 
 
 def main() -> None:
+    run.check(WORKDIR.value)
     from fer.demo import server  # within `cli.run`, so that a missing Flask is told in a sentence
 
     server.serve(WORKDIR.value, HOST.value, PORT.value)

@@ -4,20 +4,18 @@ import os
 
 from absl import flags
 
-from fer import cli, files
-from fer.evaluation import eval_json, evaluate, inference, labelled, progress
+from fer import cli, config, files, quiet
+from fer.evaluation.request import Request
 
 WORKDIR = cli.define_paths(
     "workdir",
     "Run folder, export (its folder or file) or bundled; several, comma-separated, are an ensemble: their "
     "probabilities are averaged. A member may be a folder of results (eval.json and predictions.npz), too.",
 )
-DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
-SPLIT = flags.DEFINE_enum("split", "validation", evaluate.SPLITS, "Split to evaluate.")
-TTA = flags.DEFINE_enum("tta", "none", inference.TTA, "Test-time augmentation: views of a face that are averaged.")
-LABELS = flags.DEFINE_enum(
-    "labels", "fer", labelled.LABELS, "What counts as true: FER-2013's labels or FER+'s majority."
-)
+DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
+SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "Split to evaluate.")
+TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation: views of a face that are averaged.")
+LABELS = flags.DEFINE_enum("labels", "fer", config.LABELS, "What counts as true: FER-2013's labels or FER+'s majority.")
 CORRUPTIONS = flags.DEFINE_boolean(
     "corruptions", False, "Scores the faces made worse too, in eight ways at five strengths: 40 passes over the split."
 )
@@ -28,12 +26,17 @@ OUTPUT = flags.DEFINE_string(
     "<workdir>/eval-<split>[-<tta>][-ferplus] for the rest, and <file>-results of an export that is named by its file; "
     "an ensemble and bundled need it.",
 )
+cli.require("data")
 
 
 def main() -> None:
-    request = evaluate.Request(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, CORRUPTIONS.value)
-    output = OUTPUT.value or evaluate.default_output(request)
+    request = Request(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, CORRUPTIONS.value)
+    output = OUTPUT.value or request.default_output()
     files.check_place(os.path.join(output, "eval.json"))
+    request.check()
+    quiet.import_tensorflow()
+    from fer.evaluation import eval_json, evaluate, progress
+
     with progress.faces("evaluating") as told:
         evaluation = evaluate.evaluate(request, told)
     paths = evaluate.write(evaluation, output)

@@ -6,15 +6,15 @@ written; export.json holds what was found. A bundle is what `--workdir=bundled` 
 
 from absl import flags
 
-from fer import cli
+from fer import cli, config, quiet
+from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation import bundle, export, export_comparison, export_runtimes, progress
+from fer.evaluation import run
+from fer.evaluation.request import ALL, export_precisions
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote, or bundled.", required=True)
-FORMAT = flags.DEFINE_enum(
-    "format", None, [*export_runtimes.FORMATS, "bundle"], "What it is exported as.", required=True
-)
-OUTPUT = flags.DEFINE_string("output", None, "Folder of the exports; may hold the run's other formats.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote, or bundled.")
+FORMAT = flags.DEFINE_enum("format", None, [*config.FORMATS, "bundle"], "What it is exported as.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the exports; may hold the run's other formats.")
 DATA = flags.DEFINE_string(
     "data",
     None,
@@ -23,16 +23,25 @@ DATA = flags.DEFINE_string(
 )
 PRECISION = flags.DEFINE_enum(
     "precision",
-    export.ALL,
-    [export.ALL, "float32", "float16", "int8"],
+    ALL,
+    [ALL, "float32", "float16", "int8"],
     "Of tflite: what the weights are stored in. By default all that the format has.",
 )
+cli.require("workdir", "format", "output")
 
 
 def main() -> None:
+    if FORMAT.value != "bundle":
+        export_precisions(FORMAT.value, PRECISION.value)
+    elif PRECISION.value != ALL:
+        raise UserError("--precision is for --format=tflite; a bundle is always float16.")
+    run.check(WORKDIR.value)
+    if DATA.value:
+        manifest.check(DATA.value)
+    quiet.import_tensorflow()
+    from fer.evaluation import bundle, export, export_comparison, progress
+
     if FORMAT.value == "bundle":
-        if PRECISION.value != export.ALL:
-            raise UserError("--precision is for --format=tflite; a bundle is always float16.")
         with progress.faces("evaluating") as told:
             made = bundle.make(WORKDIR.value, DATA.value, OUTPUT.value, told)
         print(f"{made.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * made.lost:.2f} points of accuracy")

@@ -8,12 +8,11 @@ import sys
 
 from absl import flags
 
-from fer import cli, files
-from fer.benchmark import gpu_check
+from fer import cli, config, files, quiet
 from fer.config import Model
 from fer.errors import UserError
 
-DEVICE = flags.DEFINE_enum("device", "GPU", gpu_check.DEVICES, "CPU rehearses the checks where there is no GPU.")
+DEVICE = flags.DEFINE_enum("device", "GPU", config.DEVICES, "CPU rehearses the checks where there is no GPU.")
 MODEL = flags.DEFINE_string(
     "model", None, "What is trained: a name of scripts/train.py --list_models; compact by default, compact_s on a CPU."
 )
@@ -27,6 +26,12 @@ def main() -> None:
     rehearsal = DEVICE.value == "CPU"  # CPUs are slow in float16
     name, batch, steps = ("compact_s", 8, 6) if rehearsal else ("compact", 256, 60)
     model = Model(name=MODEL.value or name, image_size=IMAGE_SIZE.value)
+    if OUTPUT.value:
+        files.check_place(OUTPUT.value)
+    print("Loading TensorFlow ...", file=sys.stderr)
+    quiet.import_tensorflow(announce=False)
+    from fer.benchmark import gpu_check
+
     settings = gpu_check.Settings(DEVICE.value, model, BATCH.value or batch, STEPS.value or steps)
     found = gpu_check.run(settings, tell=lambda line: print(line, file=sys.stderr))
     print(json.dumps(found, indent=2))

@@ -6,16 +6,14 @@ face_recognition_models has it. FILE.npz is for --config.model.weights with --co
 
 from absl import flags
 
-from fer import cli, files
-from fer.data import manifest, records
+from fer import cli, files, quiet
+from fer.data import manifest
 from fer.errors import UserError
-from fer.models import dlib_weights, registry, weights
 
-INPUT = flags.DEFINE_string("input", None, "dlib_face_recognition_resnet_model_v1.dat.", required=True)
-DATA = flags.DEFINE_string(
-    "data", None, "Folder of shards; statistics are measured on faces of its train split.", required=True
-)
-OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.", required=True)
+INPUT = flags.DEFINE_string("input", None, "dlib_face_recognition_resnet_model_v1.dat.")
+DATA = flags.DEFINE_string("data", None, "Folder of shards; statistics are measured on faces of its train split.")
+OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.")
+cli.require("input", "data", "output")
 
 FACES = 2048  # the first of the split, all of it where it has fewer
 
@@ -24,6 +22,13 @@ def main() -> None:
     if not OUTPUT.value.endswith(".npz"):
         raise UserError(f"--output={OUTPUT.value}: it must end with .npz.")
     files.check_place(OUTPUT.value)
+    if not files.exists(INPUT.value):
+        raise UserError(f"There is no {INPUT.value}: --input names dlib's dlib_face_recognition_resnet_model_v1.dat.")
+    manifest.check(DATA.value)
+    quiet.import_tensorflow()
+    from fer.data import records
+    from fer.models import dlib_weights, registry, weights
+
     faces = records.read_split(manifest.read(DATA.value), "train").images[:FACES]
     chosen = registry.backbone("dlib_resnet")
     model = chosen.build(chosen.size, chosen.channels)

@@ -2,9 +2,8 @@
 
 from absl import flags
 
-from fer import cli
-from fer.data import image_reader
-from fer.evaluation import inference, inputs, predict, progress, run
+from fer import cli, config, files, quiet
+from fer.evaluation import request, run
 
 WORKDIR = cli.define_paths(
     "workdir",
@@ -16,27 +15,34 @@ INPUT = flags.DEFINE_string(
     None,
     "Table with a column pixels, compressed or not, a picture or photo, a folder of them, or - for the bytes of one "
     "on standard input.",
-    required=True,
 )
 FACES = flags.DEFINE_enum(
     "faces",
     "auto",
-    inputs.FACES,
+    config.FACES,
     "What a picture holds: find looks for faces, whole takes it as one face, auto does so if it has 48x48 pixels.",
 )
 FIT = flags.DEFINE_enum(
-    "fit", "stretch", image_reader.FITS, "How pictures that are taken whole and are not square become so."
+    "fit", "stretch", config.FITS, "How pictures that are taken whole and are not square become so."
 )
-TTA = flags.DEFINE_enum("tta", "none", inference.TTA, "Test-time augmentation: views of a face that are averaged.")
+TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation: views of a face that are averaged.")
 OUTPUT = flags.DEFINE_string(
     "output",
     "predictions.csv",
     "CSV to write: id, label, name, one probability a class. Photos with their faces named go into a folder beside it.",
 )
 KAGGLE = flags.DEFINE_boolean("kaggle", False, "Writes the challenge's submission form instead: a column emotion.")
+cli.require("input")
 
 
 def main() -> None:
+    for workdir in WORKDIR.value:
+        run.check(workdir)
+    request.check_input(INPUT.value)
+    files.check_place(OUTPUT.value)
+    quiet.import_tensorflow()
+    from fer.evaluation import inference, inputs, predict, progress
+
     models = [run.open_run(workdir).model for workdir in WORKDIR.value]
     faces = inputs.read(INPUT.value, FACES.value, FIT.value)
     predict.check(INPUT.value, OUTPUT.value, faces, KAGGLE.value)

@@ -8,16 +8,17 @@ import importlib.util
 from absl import flags
 from ml_collections import config_flags
 
-from fer import cli, config
+from fer import cli, config, quiet
+from fer.data import manifest
 from fer.errors import UserError
-from fer.train import devices
+from fer.sweep import space
 
 PRUNING = ("auto", "median", "none")
-STRATEGIES = [name for name in devices.STRATEGIES if name != "multi_worker"]
+STRATEGIES = [name for name in config.STRATEGIES if name != "multi_worker"]
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment that is varied: see configs/.")
-DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "Folder of the trials' run folders and of the report.", required=True)
+DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the trials' run folders and of the report.")
 GRID = flags.DEFINE_string("grid", None, "Every combination: 'seed=0,1,2; model.dropout=0.2,0.4'.")
 CHANGES = flags.DEFINE_string(
     "changes",
@@ -36,28 +37,29 @@ PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Gives trials up that are 
 PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs that every trial may train.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Of the search. The runs' own is config.seed.", lower_bound=0)
 STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Where each trial runs: on this machine.")
+cli.require("config", "data", "output")
 
 
 def main() -> None:
     if importlib.util.find_spec("optuna") is None:
         raise UserError("Sweeps need Optuna: install the extra sweep, as in pip install -e '.[sweep]'.")
-    if CONFIG.value is None:
-        raise UserError("--config is missing: the experiment that is varied, a file of configs/.")
     if bool(GRID.value or CHANGES.value) == bool(SPACE.value):
         raise UserError(
             "Give one of --grid='seed=0,1,2' (and --changes='train.ema_decay=0') and "
             "--space='model.dropout=uniform(0.1,0.5)', and not both."
         )
-    from fer.sweep import space, study, sweep
-
     if ALSO.value and not CHANGES.value:
         raise UserError("--also adds to what --changes compares; give those too.")
     base = config.checked(CONFIG.value)
-    if not SPACE.value:
-        found = space.grid(GRID.value, base) if GRID.value else {}
-        plan = study.of_grid(found, space.changes(CHANGES.value, base, found) if CHANGES.value else None)
-    else:
-        plan = study.Plan(space.search(SPACE.value, base), False, TRIALS.value, SEED.value)
+    found = space.search(SPACE.value, base) if SPACE.value else {}
+    if GRID.value:
+        found = space.grid(GRID.value, base)
+    changes = space.changes(CHANGES.value, base, found) if CHANGES.value else None
+    manifest.check(DATA.value)
+    quiet.import_tensorflow()
+    from fer.sweep import study, sweep
+
+    plan = study.Plan(found, False, TRIALS.value, SEED.value) if SPACE.value else study.of_grid(found, changes)
     asked = sweep.Sweep(
         base=base,
         plan=plan,

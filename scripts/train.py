@@ -8,15 +8,14 @@ import os
 from absl import flags
 from ml_collections import config_flags
 
-from fer import cli, config
-from fer.errors import UserError
-from fer.models import listing
-from fer.train import cluster, devices, loop, preview
+from fer import cli, config, quiet
+from fer.data import manifest
+from fer.train import cluster
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="An experiment: see configs/.")
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command resumes it.")
-STRATEGY = flags.DEFINE_enum("strategy", "auto", devices.STRATEGIES, "Where it runs.")
+STRATEGY = flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "Where it runs.")
 WORKERS = flags.DEFINE_string("workers", None, "host:port of each worker, separated by commas, the chief first.")
 WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Which of --workers this process is, from 0.")
 WORKER_PORT = flags.DEFINE_integer("worker_port", cluster.PORT, "Where Slurm or SageMaker names hosts alone.")
@@ -24,21 +23,27 @@ WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops in good order when
 PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
 LIST_MODELS = flags.DEFINE_boolean("list_models", False, "Prints what config.model.name may be, and trains nothing.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "preview"])
+cli.require("config", "data", unless=["list_models"])
+cli.require("workdir", unless=["list_models", "preview"])
 
 
 def main() -> None:
     if LIST_MODELS.value:
+        quiet.import_tensorflow()
+        from fer.models import listing
+
         for line in listing.lines():
             print(line, flush=True)
         return
-    for name, value in {"config": CONFIG.value, "data": DATA.value, "workdir": WORKDIR.value or PREVIEW.value}.items():
-        if value is None:
-            raise UserError(f"--{name} is missing; give --config=FILE, --data=DIR and --workdir=DIR.")
     experiment = config.checked(CONFIG.value)
+    workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
+    manifest.check(DATA.value)
+    quiet.import_tensorflow()
+    from fer.train import loop, preview
+
     if PREVIEW.value:
         preview.preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
-        workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
         loop.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
         if workers is None or workers.chief:
             evaluate = f"{cli.command('evaluate')} --workdir={WORKDIR.value} --data={DATA.value} --split=validation"

@@ -20,19 +20,35 @@ def told(program: pathlib.Path, place: pathlib.Path) -> str:
     return subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True).stdout
 
 
-def test_another_program_is_named_as_this_one_was_called(root, tmp_path):
-    """A script by its path; an installed command, which runs the module fer.scripts.NAME, by its own name."""
-    script = tmp_path / "train.py"
-    script.write_text(TELLS)
-    assert told(script, root) == "python scripts/evaluate.py\n"
-    package, command = tmp_path / "installed" / "fer", tmp_path / "fer-train"
+def installed(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Path) -> pathlib.Path:
+    """The command of a script, as it is when the package is installed in the folder: it runs fer.scripts.NAME."""
+    package, command = folder / "fer", folder / f"fer-{script.stem}"
     (package / "scripts").mkdir(parents=True)
     for path in (root / "fer").iterdir():
         (package / path.name).symlink_to(path)
     shutil.copy(root / "scripts" / "__init__.py", package / "scripts")
     shutil.copy(script, package / "scripts")
     command.write_text("from fer.scripts import run\n\nrun()\n")
-    assert told(command, tmp_path / "installed") == "fer-evaluate\n"
+    return command
+
+
+def test_another_program_is_named_as_this_one_was_called(root, tmp_path):
+    """A script by its path; an installed command, which runs the module fer.scripts.NAME, by its own name."""
+    script = tmp_path / "train.py"
+    script.write_text(TELLS)
+    assert told(script, root) == "python scripts/evaluate.py\n"
+    assert told(installed(root, tmp_path / "installed", script), tmp_path / "installed") == "fer-evaluate\n"
+
+
+def test_the_help_of_an_installed_command_names_installed_commands(root, tmp_path):
+    command = installed(root, tmp_path, root / "scripts" / "predict.py")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    help_ = [sys.executable, str(command), "--help"]
+    done = subprocess.run(help_, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Predicts expressions: fer-predict --workdir=DIR --input=")
+    assert "Flags of fer-predict:\n  --workdir=A,B (required)\n      Run folder that fer-train wrote," in done.stdout
+    assert "scripts/" not in done.stdout
 
 
 @pytest.mark.parametrize("given", [["--config=compact"], ["--config", "compact"], ["-config", "compact"]])

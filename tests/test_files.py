@@ -6,6 +6,7 @@ import resource
 import signal
 
 import pytest
+import tensorflow as tf
 
 from fer import files, remote
 from fer.errors import UserError
@@ -113,7 +114,7 @@ def test_a_store_that_does_not_answer_is_no_no(monkeypatch):
     def away(_):
         raise UserError("The bucket cannot be reached.")
 
-    monkeypatch.setattr(files.tf.io.gfile, "exists", lambda _: False)
+    monkeypatch.setattr(tf.io.gfile, "exists", lambda _: False)
     assert not files.exists("a/local/file")
     monkeypatch.setattr(remote, "ready", away)
     with pytest.raises(UserError, match="cannot be reached"):

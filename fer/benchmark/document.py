@@ -15,8 +15,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from fer import files
 from fer.config import nearest
 from fer.errors import UserError
@@ -36,9 +34,9 @@ def fill(path: str, figures: str) -> None:
     if not isinstance(content, dict) or not {"machine", "versions", "results"} <= set(content):
         raise UserError(f"{figures} holds no figures that scripts/benchmark.py measured; name another with --output.")
     try:
-        with tf.io.gfile.GFile(path) as file:
-            document = file.read()
-    except tf.errors.OpError as error:
+        with files.open_file(path) as file:
+            document = file.read().decode("utf-8")
+    except (*files.failures(), UnicodeDecodeError) as error:
         raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
     files.write_text(path, filled(document, content))
 

@@ -43,7 +43,6 @@ from fer.train import state, step
 from fer.train.devices import mirrored
 from fer.train.feed import Feed
 
-DEVICES = ("GPU", "CPU")
 MEASURED = tuple(each for each in PRECISIONS if each != "auto")  # that one is settled before a network is made
 WAITING = 0.01  # the share of its time that a run may wait for input
 TOLERANCE = 2e-2  # of the loss of a step compiled by XLA, relative: it fuses and reorders sums
@@ -59,7 +58,7 @@ MIXING = "choose(mixup,cutmix)"
 class Settings:
     """What is run."""
 
-    device: str = "GPU"  # one of DEVICES
+    device: str = "GPU"  # one of `fer.config.DEVICES`
     model: Model = dataclasses.field(default_factory=lambda: Model(name="compact", dropout=0.3))
     batch: int = 256  # a device
     steps: int = 60  # of each rate

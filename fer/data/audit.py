@@ -1,7 +1,7 @@
 """What is wrong with a set of faces: twins, contradictions, leaks between splits, blanks, and what FER+ says.
 
-Nothing here changes the data. Whoever wants rows out of the train split names the findings (`DROPPABLE`), and only
-those are left out, and counted.
+Nothing here changes the data. Rows leave the train split by the findings that are named (`fer.config.DROPPABLE`), and
+only those are left out, and counted.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from fer.data.rows import LEFT_OUT, SPLITS
 from fer.data.twins import Twins
 from fer.data.votes import Votes
 from fer.labels import CLASSES
-
-DROPPABLE = ("leaked", "near_leaked", "blank", "conflicting", "not_a_face")
 
 _TRAIN = SPLITS.index("train")
 
@@ -37,7 +35,7 @@ class Audit:
     nearly_blank: np.ndarray
     not_a_face: np.ndarray
     disputed: np.ndarray  # FER+ names another of the seven classes, unanimously
-    droppable: dict[str, np.ndarray]  # by the names of DROPPABLE
+    droppable: dict[str, np.ndarray]  # by the names of `fer.config.DROPPABLE`
 
 
 def audit(survey: Survey, splits: np.ndarray, found: Twins, votes: Votes | None) -> Audit:
@@ -95,7 +93,7 @@ def drop(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tuple[np
     """Leaves rows out of the train split, and of no other.
 
     Args:
-      found: the audit; splits: int64 [n]; reasons: of DROPPABLE.
+      found: the audit; splits: int64 [n]; reasons: of `fer.config.DROPPABLE`.
 
     Returns:
       splits with LEFT_OUT where a face is dropped; and how many rows each reason names, and all together.

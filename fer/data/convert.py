@@ -35,6 +35,7 @@ from fer.data import (
 from fer.data.crew import Crew
 from fer.data.interpretation import Rules
 from fer.data.manifest import Manifest
+from fer.data.options import Options
 from fer.data.pixels import PIXELS
 from fer.data.progress import Progress
 from fer.data.reading import Survey
@@ -45,60 +46,6 @@ from fer.data.votes import Votes
 from fer.errors import UserError
 from fer.labels import CLASSES
 
-SYNTHETIC_ROWS = 4000
-ON_BAD_ROW = ("fail", "quarantine")
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a conversion is asked to do. The names are those of the flags of scripts/convert.py."""
-
-    input: str  # paths, comma-separated, or synthetic[:ROWS]
-    output: str
-    ferplus: str = ""  # path of fer2013new.csv
-    on_bad_row: str = "fail"
-    label_map: str = ""  # what numbers and other names stand for: see label_map.parse
-    fit: str = "stretch"  # of image_reader.FITS: how pictures that are not square become so
-    drop: tuple[str, ...] = ()  # of audit.DROPPABLE
-    preview: bool = False
-    shards: int = 0  # of each split; 0 follows the size
-    workers: int = 0  # 0 takes the machine's processors; changes nothing but the time
-    seed: int = 0  # of synthetic faces, of the split where the source has none, and of the preview
-    overwrite: bool = False
-
-    def validate(self) -> None:
-        """Raises UserError where a value means nothing."""
-        unknown = [reason for reason in self.drop if reason not in audit.DROPPABLE]
-        if unknown:
-            raise UserError(f"--drop={unknown[0]} means nothing; it takes {', '.join(audit.DROPPABLE)}.")
-        if "not_a_face" in self.drop and not self.ferplus:
-            raise UserError("--drop=not_a_face goes by the votes of FER+: give them with --ferplus=fer2013new.csv.")
-        if self.on_bad_row not in ON_BAD_ROW:
-            raise UserError(f"--on_bad_row={self.on_bad_row} means nothing; it takes {' or '.join(ON_BAD_ROW)}.")
-        if self.fit not in image_reader.FITS:
-            raise UserError(f"--fit={self.fit} means nothing; it takes {', '.join(image_reader.FITS)}.")
-        for name, number in (("shards", self.shards), ("workers", self.workers)):
-            if number < 0:
-                raise UserError(f"--{name} is {number}; it must be 0 or more.")
-        if self.label_map and _synthetic(self.input):
-            raise UserError(
-                "--label_map is not for synthetic faces, whose labels are in FER-2013's order: leave it out."
-            )
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed is {self.seed}; it must be 0 or more, below 2**31.")
-
-    def recorded(self) -> dict[str, Any]:
-        """Those that the manifest records: what decides its own and the shards' bytes."""
-        return {
-            "ferplus": os.path.basename(self.ferplus.rstrip("/")),
-            "on_bad_row": self.on_bad_row,
-            "label_map": label_map.recorded(self.label_map),
-            "fit": self.fit,
-            "drop": sorted(set(self.drop)),
-            "shards": self.shards,
-            "seed": self.seed,
-        }
-
 
 def convert(options: Options) -> Manifest:
     """Converts, prints what was found on the way, and returns the manifest of what lies in the output folder then.
@@ -107,13 +54,11 @@ def convert(options: Options) -> Manifest:
       UserError: the input is missing, damaged or has a bad row; the output exists or cannot be written to. Nothing
         is left at the output, or what was there before.
     """
-    options.validate()
-    output = _expanded(options.output).rstrip("/")
-    options = dataclasses.replace(options, output=output, ferplus=_expanded(options.ferplus))
+    options.check()
+    options = options.expanded()
+    output = options.output
     remote.ready(output, options.ferplus, options.input, options.label_map)
-    remote.check_within(output)
-    _check_apart(output, _paths(options.input))
-    rules = Rules(label_map.parse(_expanded(options.label_map)), options.fit)
+    rules = Rules(label_map.parse(options.label_map), options.fit)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(placing.replaced(output, options.overwrite))
@@ -132,47 +77,6 @@ def convert(options: Options) -> Manifest:
             raise UserError(f"{options.input} holds no face: there is no good row in it.")
         _write(folder, options, survey, spool, rejects, given, pool, workers)
     return manifest.read(output)
-
-
-def _paths(text: str) -> list[str]:
-    """Returns the paths of `--input`, which are comma-separated; a comma may also be part of a path that is there."""
-    parts = text.split(",")
-    single = [part.strip() for part in parts if part.strip()]
-    if not all(map(_is_there, single)):
-        single = []
-        while parts:
-            counts = range(len(parts), 1, -1)
-            count = next((count for count in counts if _is_there(",".join(parts[:count]).strip())), 1)
-            single.append(",".join(parts[:count]).strip())
-            parts = parts[count:]
-    return [_expanded(path).rstrip("/") or "/" for path in single if path]
-
-
-def _is_there(path: str) -> bool:
-    return "," not in path if remote.is_remote(path) else os.path.lexists(_expanded(path))
-
-
-def _expanded(path: str) -> str:
-    """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "=".
-
-    Raises:
-      UserError: the path is not UTF-8, which is all that TensorFlow takes.
-    """
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        printable = os.fsencode(path).decode("utf-8", "backslashreplace")
-        raise UserError(f"{printable} holds a name whose bytes are not UTF-8: rename it.") from error
-    literal = not path.startswith("~") or os.path.lexists(path)
-    return path if literal else os.path.expanduser(path)
-
-
-def _check_apart(output: str, paths: list[str]) -> None:
-    """Refuses an output within an input: what is written there would be read, or take part in the input's sum."""
-    for path in paths:
-        inside = os.path.join(os.path.realpath(output), "").startswith(os.path.join(os.path.realpath(path), ""))
-        if inside and not remote.is_remote(path):
-            raise UserError(f"--output={output} lies in {path}, which is read: choose a place outside of it.")
 
 
 def statistics(survey: Survey, train: np.ndarray) -> dict[str, float | None]:
@@ -244,26 +148,14 @@ def _counted(survey: Survey, rejects: Rejects) -> dict[str, Any]:
     }
 
 
-def _synthetic(text: str) -> re.Match | None:
-    """Returns the match of an `--input` that asks for synthetic faces, with their number; None of another."""
-    return re.fullmatch(r"synthetic(?::(\d+))?", text)
-
-
 @contextlib.contextmanager
 def _inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
     """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
-    asked = _synthetic(options.input)
-    if not asked:
-        paths = _paths(options.input)
-        if not paths:
-            raise UserError("--input names nothing: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
-        for path in paths:
-            remote.check_within(path)
+    rows = options.synthetic_rows()
+    if rows is None:
+        paths = options.paths()
         yield paths, [os.path.basename(path) for path in paths]
         return
-    rows = int(asked[1] or SYNTHETIC_ROWS)
-    if not rows:
-        raise UserError("--input=synthetic:0 asks for no face; synthetic:ROWS draws that many.")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".synthetic-") as place:
         path = os.path.join(place, "synthetic.csv")
         synthetic.write_csv(path, rows, options.seed)

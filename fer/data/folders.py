@@ -147,7 +147,7 @@ def parse(pictures: Sequence[Picture], labels: LabelMap = WORDS, fit: str = "str
     """Decodes pictures into faces and rejects, in their order.
 
     Args:
-      labels: what folders' names stand for; fit: of `image_reader.FITS`.
+      labels: what folders' names stand for; fit: of `fer.config.FITS`.
     """
     faces, found, rejects = [], [], []
     altered: collections.Counter[str] = collections.Counter()

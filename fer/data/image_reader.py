@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF and PPM/PGM"
-FITS = ("stretch", "crop", "pad")
 MOST_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
 MOST_BYTES = 256 << 20  # of a picture's file: four for each of its pixels
 BACKGROUND = 128  # the grey level behind transparent pixels and beside padded pictures: FER-2013's mean is 129

@@ -25,7 +25,7 @@ class Rules:
     """How inputs are understood: what names stand for, and how pictures that are not square become so."""
 
     labels: LabelMap = label_map.WORDS
-    fit: str = "stretch"  # of image_reader.FITS
+    fit: str = "stretch"  # of fer.config.FITS
 
 
 class Interpreter:

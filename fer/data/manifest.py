@@ -9,15 +9,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from fer import files, remote
-from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.labels import CLASSES
 
 FILE = "manifest.json"
 FORMAT_VERSION = 1
+SIDE = 48  # pixels a side of a face
 IMAGE = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 
 CHECKSUM = "content_sha256"  # SHA-256 of the manifest's text without this key, which is its last
@@ -76,6 +74,12 @@ class Manifest:
         said = {name: entry for name, entry in self.raw["splits"].items() if name != "test"}
         return dataclasses.replace(self, splits=splits, raw={**self.raw, "splits": said}, sealed=("test",))
 
+    def counts(self) -> str:
+        """Returns how much there is in all, as in "35,887 faces in 12 shards"."""
+        splits = self.splits.values()
+        faces, shards = sum(split.examples for split in splits), sum(len(split.shards) for split in splits)
+        return f"{faces:,} faces in {shards} shard{'s' * (shards != 1)}"
+
     def table(self) -> str:
         """Classes by split, as lines of text."""
         lines = ["".join([f"{'':12}", *(f"{name:>10}" for name in CLASSES), f"{'unlabelled':>12}{'total':>10}"])]
@@ -94,7 +98,7 @@ def read(folder: str) -> Manifest:
     """
     remote.ready(folder)
     path = os.path.join(folder, FILE)
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise UserError(f"{folder} has no {FILE}: it is no folder of shards, or a conversion into it never ended.")
     raw = files.read_json(path, "the manifest")
     if not isinstance(raw, dict) or "format_version" not in raw:
@@ -152,6 +156,16 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(files.json_text(content).encode()).hexdigest()
 
 
+def check(folder: str) -> None:
+    """Reads the manifest of a local folder for its faults, without TensorFlow. One in a store is left to `read`.
+
+    Raises:
+      UserError: see `read`.
+    """
+    if not remote.is_remote(folder):
+        read(folder)
+
+
 def statistics(pixels: int, total: int, squares: int) -> dict[str, float | None]:
     """Mean and standard deviation in [0, 1] of so many pixels in 0 to 255, by their sum and the sum of their squares.
 
@@ -172,10 +186,10 @@ def check_sizes(manifest: Manifest) -> None:
         for shard in split.shards:
             path = os.path.join(manifest.folder, shard.file)
             try:
-                size = tf.io.gfile.stat(path).length
-            except tf.errors.NotFoundError as error:
-                raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
-            except (OSError, tf.errors.OpError) as error:
+                size = files.size(path)
+            except files.failures() as error:
+                if files.is_absence(error):
+                    raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
                 raise files.unreadable(path, error) from error
             if size != shard.bytes:
                 raise UserError(
@@ -193,7 +207,7 @@ def _understood(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
         classes=tuple(raw["classes"]),
         splits={name: _split(name, entry) for name, entry in raw["splits"].items()},
         statistics={key: _share(raw["statistics"][key]) for key in ("mean", "std")},
-        sha256=_sha256(path),
+        sha256=files.sha256(path),
         raw=dict(raw),
     )
 
@@ -222,8 +236,3 @@ def _share(value: Any) -> float | None:
     if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
         raise ValueError(f"{value!r} is no number from 0 to 1")
     return value
-
-
-def _sha256(path: str) -> str:
-    with tf.io.gfile.GFile(path, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SIDE = 48
+from fer.data.manifest import SIDE
+
 PIXELS = SIDE * SIDE
 BLOCK = 24  # faces parsed at once: their text and what is made of it stay in a processor's second-level cache
 

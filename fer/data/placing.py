@@ -18,8 +18,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-import tensorflow as tf
-
 from fer import durable, files
 from fer.data.manifest import FILE
 from fer.errors import UserError
@@ -41,7 +39,7 @@ def check(output: str, overwrite: bool) -> None:
         it is a folder that cannot be replaced.
     """
     _check_replaceable(output)
-    if not tf.io.gfile.exists(output) or _half_uploaded(output) or _is_empty(output):
+    if not files.exists(output) or _half_uploaded(output) or _is_empty(output):
         return
     if not overwrite:
         raise UserError(f"{output} exists already: choose another --output, or replace it with --overwrite.")
@@ -92,7 +90,7 @@ def replaced(output: str, overwrite: bool) -> Iterator[str]:
                 _upload(folder, output)
             else:
                 _place(folder, place)
-    except (OSError, tf.errors.OpError) as error:
+    except files.failures() as error:
         raise UserError(f"Cannot write {output}: {files.reason(error)}. Free space or choose another place.") from error
 
 
@@ -144,15 +142,15 @@ def _fault(output: str) -> str:
 
     The name of its manifest is not enough: web applications and browser extensions have a file of that name, too.
     """
-    if not tf.io.gfile.isdir(output):
+    if not files.isdir(output):
         return f"it has no {FILE}"
-    if not tf.io.gfile.listdir(output):
+    if not files.listdir(output):
         return ""
     path = os.path.join(output, FILE)
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         return f"it has no {FILE}"
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with files.open_file(path) as file:
             found = json.loads(file.read())
     except (ValueError, RecursionError):  # no UTF-8, no JSON, or JSON that is nested without end
         return f"its {FILE} is damaged"
@@ -168,12 +166,14 @@ def _fault(output: str) -> str:
         shards = {shard["file"] for split in found["splits"].values() for shard in split["shards"]}
     except (KeyError, TypeError):
         return f"its {FILE} is damaged"
-    others = sorted(name for name in tf.io.gfile.listdir(output) if name not in {*WRITTEN, *shards})
+    others = sorted(name for name in files.listdir(output) if name not in {*WRITTEN, *shards})
     return f"it also holds {others[0]}" if others else ""
 
 
 def _upload(folder: str, output: str) -> None:
     """Replaces what a store has at `output`, which is marked from before the old manifest goes until the new one is."""
+    import tensorflow as tf
+
     marker, manifest = os.path.join(output, UNFINISHED), os.path.join(output, FILE)
     files.write_text(marker, f"A conversion is being uploaded to this place, or was when it was killed: no {FILE}.\n")
     try:
@@ -193,8 +193,9 @@ def _upload(folder: str, output: str) -> None:
 
 def _half_uploaded(output: str) -> bool:
     """Whether a store has at `output` what a killed run left, and no more."""
-    marked = is_remote(output) and tf.io.gfile.exists(os.path.join(output, UNFINISHED))
-    return marked and not tf.io.gfile.exists(os.path.join(output, FILE))
+    if not is_remote(output):
+        return False
+    return files.exists(os.path.join(output, UNFINISHED)) and not files.exists(os.path.join(output, FILE))
 
 
 def _sweep(place: str) -> None:

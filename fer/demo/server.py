@@ -16,9 +16,9 @@ import os
 import secrets
 import socket
 import threading
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
-from fer.demo import recognition
+from fer import quiet
 from fer.errors import UserError
 from fer.evaluation import run as runs
 from fer.labels import CLASSES, COLOURS
@@ -28,6 +28,9 @@ try:
     from werkzeug import exceptions, serving
 except ImportError as error:
     raise UserError("The page is served by Flask, which is not installed: pip install -e '.[demo]'.") from error
+
+if TYPE_CHECKING:
+    from fer.demo import recognition
 
 MOST_BYTES = 16 << 20  # of an upload
 MOST_AT_ONCE = 16  # uploads in memory: one is looked at, the others wait
@@ -43,6 +46,8 @@ def application(recognise: Callable[[bytes], recognition.Recognised], said: str,
       said: what the page says of the network, in plain text.
       host: the name or address that the server was told to listen on.
     """
+    from fer.demo import recognition
+
     app = flask.Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
     places = threading.BoundedSemaphore(MOST_AT_ONCE)
@@ -117,6 +122,9 @@ def serve(workdir: str, host: str, port: int) -> None:
             "one."
         ) from error
     with listening:
+        quiet.import_tensorflow()  # not before it is known that the page can be served
+        from fer.demo import recognition
+
         run = runs.open_run(workdir)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request helps nobody
         app = application(recognition.Recogniser(run), _said(run), host)

@@ -8,12 +8,7 @@ import importlib.resources
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import jsonschema
-import numpy
-import sklearn
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 import fer
 from fer import files
@@ -21,6 +16,9 @@ from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.evaluation.run import Run
 from fer.labels import CLASSES
+
+if TYPE_CHECKING:
+    import jsonschema
 
 SCHEMA_VERSION = 1
 
@@ -43,10 +41,14 @@ def build(
       figures: what `fer.evaluation.metrics.measure` returned, and calibration, without_training_images and
         by_agreement.
       images_per_second: of the inference.
-      tta: one of `fer.evaluation.inference.TTA`.
+      tta: one of `fer.config.TTA`.
       labels: fer or ferplus.
       left_out: examples of the split that have no such label.
     """
+    import numpy
+    import sklearn
+    import tensorflow as tf
+
     alone = members[0] if len(members) == 1 else {}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -126,6 +128,8 @@ def read(path: str) -> dict[str, Any]:
     Raises:
       UserError: it is missing, damaged, or not what this version's schema says.
     """
+    import jsonschema
+
     evaluation = files.read_json(path, "the evaluation")
     fault = jsonschema.exceptions.best_match(_validator().iter_errors(evaluation))
     if fault is not None:
@@ -165,6 +169,8 @@ def named(export: Mapping[str, str]) -> str:
 
 @functools.cache
 def _validator() -> jsonschema.Draft202012Validator:
+    import jsonschema
+
     text = importlib.resources.files("fer.evaluation").joinpath("eval.schema.json").read_text(encoding="utf-8")
     return jsonschema.Draft202012Validator(json.loads(text))
 

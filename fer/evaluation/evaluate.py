@@ -32,44 +32,12 @@ from fer.evaluation import (
     robustness,
 )
 from fer.evaluation import run as runs
+from fer.evaluation.request import Request
 from fer.labels import CLASSES
 
 Member = Union[runs.Run, kept.Kept]
 
-SPLITS = ("validation", "test")
 OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png", "curves.png")  # not every evaluation writes these
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What is to be evaluated, and how."""
-
-    workdirs: Sequence[str]  # one run, or several runs and results of runs, whose probabilities are averaged
-    data: str  # folder of shards
-    split: str = "validation"
-    tta: str = "none"  # one of `fer.evaluation.inference.TTA`
-    labels: str = "fer"  # fer | ferplus
-    corruptions: bool = False  # scores the faces made worse too: 40 passes over them
-
-
-def default_output(request: Request) -> str:
-    """Where the results go if nothing else is said.
-
-    The plain evaluation on validation belongs to the run itself: <workdir>. Every other one gets
-    <workdir>/eval-<split>[-<tta>][-ferplus]. An export that is named by its file has a folder of its own.
-
-    Raises:
-      UserError: an ensemble belongs to no single run, and the bundled network to the package, so their output must be
-        named.
-    """
-    if len(request.workdirs) > 1:
-        raise UserError("--output is missing: the results of an ensemble belong to none of its runs; name a folder.")
-    tta = [] if request.tta == "none" else [request.tta]
-    labels = [] if request.labels == "fer" else [request.labels]
-    folder = runs.results_folder(request.workdirs[0])
-    if request.split == "validation" and not tta and not labels:
-        return folder
-    return os.path.join(folder, "-".join(["eval", request.split, *tta, *labels]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,11 +165,7 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
 
 def _open(request: Request, manifest: manifests.Manifest, scored: labelled.Labelled) -> list[Member]:
     """Each of `request.workdirs`: a run, or what was kept of an earlier evaluation."""
-    known = [workdir for workdir in request.workdirs if kept.is_kept(workdir)]
-    if known and len(request.workdirs) == 1:
-        raise UserError(f"{known[0]} holds results of a run, not the run: they can be members of an ensemble alone.")
-    if known and request.corruptions:
-        raise UserError(f"--corruptions needs the network itself, and {known[0]} holds results of one alone.")
+    known = request.known()
     alike = (manifest, request.split, request.tta, request.labels, scored)
     return [kept.read(each, *alike) if each in known else runs.open_run(each) for each in request.workdirs]
 

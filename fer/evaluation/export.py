@@ -14,18 +14,19 @@ import tensorflow as tf
 
 import fer
 from fer import files, temp_files
+from fer.config import FORMATS
 from fer.data import manifest as manifests
 from fer.errors import UserError
 from fer.evaluation import export_comparison, export_formats, export_json, export_runtimes, labelled
 from fer.evaluation import run as runs
+from fer.evaluation.request import ALL, export_precisions
 from fer.labels import CLASSES
 from fer.models import classifier
 from fer.transaction import transaction
 
-ALL = "all"
 CALIBRATION = 500  # faces of the validation split, evenly spread, that show int8 its ranges
 MOST_LOST = 0.01  # of the accuracy, by any export
-ORDER = [export_formats.file_name(kind, name) for kind, names in export_formats.PRECISIONS.items() for name in names]
+ORDER = [export_formats.file_name(kind, name) for kind, names in FORMATS.items() for name in names]
 PACKAGES = ("tensorflow", "numpy", "tf2onnx", "onnx", "onnxruntime")
 
 
@@ -34,7 +35,7 @@ class Request:
     """What is to be exported, and as what."""
 
     workdir: str
-    kind: str  # one of `fer.evaluation.export_runtimes.FORMATS`
+    kind: str  # one of `fer.config.FORMATS`
     output: str  # the folder
     data: str | None = None  # folder of shards, whose validation split compares and calibrates; None: see `shards`
     precision: str = ALL  # one that the format has, or all of them
@@ -60,7 +61,7 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
         precision, the folder holds a run or another one's exports or cannot be written to, or an export loses more
         than `MOST_LOST`. Nothing is written then.
     """
-    precisions = _precisions(request)
+    precisions = export_precisions(request.kind, request.precision)
     run = open_trained(request.workdir)
     manifest = manifests.read(shards(request.data, run))
     scored = labelled.read(manifest, "validation", "fer")
@@ -134,15 +135,6 @@ def in_float32(run: runs.Run) -> tf.keras.Model:
     model = classifier.build(run.config.model, "float32")
     model.set_weights(run.model.get_weights())
     return model
-
-
-def _precisions(request: Request) -> tuple[str, ...]:
-    known = export_formats.PRECISIONS[request.kind]
-    if request.precision == ALL:
-        return known
-    if request.precision not in known:
-        raise UserError(f"--format={request.kind} has no --precision={request.precision}: it has {', '.join(known)}.")
-    return (request.precision,)
 
 
 def _before(output: str, run: runs.Run) -> list[dict[str, Any]]:

@@ -21,11 +21,6 @@ from fer.evaluation.export_runtimes import FACES, LOGITS, PROBABILITIES, SIGNATU
 from fer.labels import CLASSES
 from fer.literal_path import literal
 
-PRECISIONS = {  # of each format, the most exact first
-    "saved_model": ("float32",),
-    "tflite": ("float32", "float16", "int8"),
-    "onnx": ("float32",),
-}
 CLASSES_FILE = "classes.txt"  # an asset of the SavedModel: the names of the classes, one a line, in label order
 OPSET = 17  # of ONNX: Resize as TensorFlow resizes needs 11; every runtime since 2022 reads it
 
@@ -40,7 +35,7 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
 
     Args:
       model: a classifier that computes in float32.
-      kind: a key of `PRECISIONS`.
+      kind: a key of `fer.config.FORMATS`.
       precision: one of its values. float16 stores the weights so and computes in float32; int8 stores and computes
         in 8-bit integers, but for the softmax.
       folder: where it goes.

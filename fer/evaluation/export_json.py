@@ -7,13 +7,13 @@ import hashlib
 import importlib.resources
 import json
 import os
-from typing import Any, NamedTuple
-
-import jsonschema
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fer import files
 from fer.errors import UserError
+
+if TYPE_CHECKING:
+    import jsonschema
 
 FILE = "export.json"
 SCHEMA_VERSION = 1
@@ -45,6 +45,8 @@ def read(folder: str) -> dict[str, Any]:
       UserError: it is missing, damaged, or not what this version's schema says.
     """
     path = os.path.join(folder, FILE)
+    import jsonschema
+
     content = files.read_json(path, "the record of the exports")
     fault = jsonschema.exceptions.best_match(_validator().iter_errors(content))
     if fault is not None:
@@ -83,21 +85,23 @@ def size_and_sha256(path: str) -> tuple[int, str]:
       UserError: it is missing or cannot be read.
     """
     try:
-        if not tf.io.gfile.isdir(path):
-            return tf.io.gfile.stat(path).length, files.sha256(path)
+        if not files.isdir(path):
+            return files.size(path), files.sha256(path)
         lines, size = [], 0
         for file in within(path):
-            size += tf.io.gfile.stat(os.path.join(path, file)).length
+            size += files.size(os.path.join(path, file))
             lines.append(f"{files.sha256(os.path.join(path, file))}  {file}\n")
-    except tf.errors.NotFoundError as error:
-        raise UserError(f"There is no {path}, which {FILE} lists: copy it back or export again.") from error
-    except (OSError, tf.errors.OpError) as error:
+    except files.failures() as error:
+        if files.is_absence(error):
+            raise UserError(f"There is no {path}, which {FILE} lists: copy it back or export again.") from error
         raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
     return size, hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def within(folder: str) -> list[str]:
     """The paths of a folder's files, relative to it, sorted."""
+    import tensorflow as tf  # whose walk knows stores, too
+
     return sorted(
         os.path.relpath(os.path.join(below, name), folder)
         for below, _, names in tf.io.gfile.walk(folder)
@@ -107,5 +111,7 @@ def within(folder: str) -> list[str]:
 
 @functools.cache
 def _validator() -> jsonschema.Draft202012Validator:
+    import jsonschema
+
     text = importlib.resources.files("fer.evaluation").joinpath("export.schema.json").read_text(encoding="utf-8")
     return jsonschema.Draft202012Validator(json.loads(text))

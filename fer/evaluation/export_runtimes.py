@@ -19,7 +19,6 @@ from fer.evaluation import quiet
 from fer.labels import CLASSES
 from fer.literal_path import literal
 
-FORMATS = ("saved_model", "tflite", "onnx")
 SIGNATURE = "serving_default"
 FACES, LOGITS, PROBABILITIES = "faces", "logits", "probabilities"  # the names in every export's signature
 
@@ -75,7 +74,7 @@ def load(path: str, kind: str) -> Network:
 
     Args:
       path: of the folder of a SavedModel, or of the file.
-      kind: one of `FORMATS`.
+      kind: one of `fer.config.FORMATS`.
 
     Raises:
       UserError: it cannot be read, its runtime is not installed, or its inputs and outputs are others than ours.

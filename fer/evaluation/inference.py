@@ -18,7 +18,6 @@ import tensorflow as tf
 from fer.data.pixels import SIDE
 from fer.labels import CLASSES
 
-TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `views`
 BATCH = 128
 BATCH_TOLERANCE = 1e-5  # of a probability in float32; the largest difference measured was 3e-6
 CROP = 44  # pixels a side of a crop of tencrop

@@ -22,9 +22,8 @@ from fer.data.tally import Tally
 from fer.errors import UserError
 from fer.evaluation import photos
 from fer.evaluation.picture_spool import PictureSpool, Spooled
+from fer.evaluation.request import STANDARD_INPUT, check_input
 
-STANDARD_INPUT = "-"
-FACES = ("auto", "find", "whole")  # what a picture holds; see `read`
 HEAD = 4096  # bytes by which a file's kind is known
 
 
@@ -58,7 +57,7 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
         standard input.
       faces: find looks for faces in every picture, whole takes each picture as one face, made grey and 48x48;
         auto does the latter where a picture has 48x48 pixels already.
-      fit: of `image_reader.FITS`, for pictures that are taken whole.
+      fit: of `fer.config.FITS`, for pictures that are taken whole.
 
     Returns:
       The faces. A picture that cannot be read is named in `unreadable`, and the others are read.
@@ -122,10 +121,7 @@ def _pieces(path: str, passed: PassedOver) -> Iterable[sources.Piece]:
     """As `fer.data.sources.pieces`, but a single picture may stand alone."""
     if path == STANDARD_INPUT:
         return [sources.Pictures((_standard_input(),))]
-    if not tf.io.gfile.exists(path):
-        raise UserError(
-            f"There is no {path}; --input names a table of pixels, a picture, or a folder or archive of them."
-        )
+    check_input(path)
     if tf.io.gfile.isdir(path):
         return sources.pieces(path, Tally(), passed)
     name = os.path.basename(path)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer import files
 from fer.data.manifest import Manifest
 from fer.errors import UserError
-from fer.evaluation import eval_json, inference, metrics, predictions
-from fer.evaluation import run as runs
-from fer.evaluation.labelled import Labelled
+from fer.evaluation import eval_json, metrics, predictions
+
+if TYPE_CHECKING:
+    from fer.evaluation.inference import Prediction
+    from fer.evaluation.labelled import Labelled
 
 LOG_LOSS_TOLERANCE = 1e-6  # of the recomputed figure, which other versions of NumPy add up in another order
 
@@ -31,15 +33,6 @@ class Kept:
     probabilities: np.ndarray  # [n, 7] float32, of the examples that are scored, in their order
     members: list[dict[str, Any]]  # of eval.json's protocol
     images_per_second: float  # of all its members, where it was made
-
-
-def is_kept(folder: str) -> bool:
-    """Whether the folder holds an evaluation and nothing that could be evaluated again."""
-    if folder == runs.BUNDLED:
-        return False
-    of_others = ("best.json", "checkpoints", "export.json")  # of runs, also unfinished ones, and of exports
-    holds_results = files.exists(os.path.join(folder, "eval.json"))
-    return holds_results and not any(files.exists(os.path.join(folder, name)) for name in of_others)
 
 
 def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, scored: Labelled) -> Kept:
@@ -100,7 +93,7 @@ def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predic
     return said
 
 
-def average(fresh: inference.Prediction | None, networks: int, kept: Sequence[Kept]) -> inference.Prediction:
+def average(fresh: Prediction | None, networks: int, kept: Sequence[Kept]) -> Prediction:
     """The mean over all networks, those computed now and those of before, each with the same weight.
 
     Args:
@@ -112,7 +105,9 @@ def average(fresh: inference.Prediction | None, networks: int, kept: Sequence[Ke
       The probabilities, and the speed of computing all networks one after the other: the reciprocal of the sum of
       their times, those of before as they were measured then.
     """
+    from fer.evaluation.inference import Prediction
+
     counts = [networks] * (fresh is not None) + [len(evaluation.members) for evaluation in kept]
     parts = [fresh] * (fresh is not None) + list(kept)
     mean = np.average([part.probabilities for part in parts], axis=0, weights=counts)
-    return inference.Prediction(mean.astype(np.float32), 1 / sum(1 / part.images_per_second for part in parts))
+    return Prediction(mean.astype(np.float32), 1 / sum(1 / part.images_per_second for part in parts))

@@ -11,8 +11,6 @@ from fer.data.manifest import Manifest
 from fer.data.votes import majority_class
 from fer.errors import UserError
 
-LABELS = ("fer", "ferplus")
-
 
 class Labelled(NamedTuple):
     """n examples in the order of the shards."""

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
-import numpy as np
-
-from fer import npz, temp_files
+from fer import temp_files
 from fer.data import manifest as manifests
 from fer.errors import UserError
-from fer.evaluation import eval_json, labelled, peer_environments
-from fer.evaluation.predictions import Predictions
+from fer.evaluation import eval_json, peer_environments
 from fer.labels import CLASSES
+
+if TYPE_CHECKING:
+    from fer.evaluation import labelled
+    from fer.evaluation.predictions import Predictions
 
 RUNNERS = pathlib.Path(__file__).parent / "peer_runners"
 ALL = "all"
@@ -115,6 +116,8 @@ def measure(
     Raises:
       UserError: the data cannot be read.
     """
+    from fer.evaluation import labelled
+
     manifest = manifests.read(data)
     faces = labelled.read(manifest, split, "fer")
     folder = cache or peer_environments.cache_folder()
@@ -142,6 +145,11 @@ def _measured(peer: Peer, faces: labelled.Labelled, cache: str, progress: Callab
 
 
 def _run(peer: Peer, python: str, faces: labelled.Labelled) -> dict[str, Any]:
+    import numpy as np
+
+    from fer import npz
+    from fer.evaluation.predictions import Predictions
+
     with temp_files.folder("peers") as folder:
         given, answered = pathlib.Path(folder, "faces.npz"), pathlib.Path(folder, "probabilities.npz")
         np.savez(given, images=faces.images[..., 0])

@@ -7,11 +7,9 @@ import importlib.resources
 import os
 from typing import Any
 
-import tensorflow as tf
-
-from fer import config, files
+from fer import config, files, remote
 from fer.errors import UserError
-from fer.evaluation import export_json, export_runtimes
+from fer.evaluation import export_json
 from fer.models import trained
 
 BUNDLED = "bundled"  # the --workdir that names the package's own network
@@ -24,6 +22,19 @@ class Run(trained.Trained):
     workdir: str
     parameters: int  # weights, trained or not
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
+
+
+def check(workdir: str) -> None:
+    """Looks whether a local path names what `open_run` could open, without TensorFlow. A store is not asked.
+
+    Raises:
+      UserError: as `open_run`, of what is absent.
+    """
+    if workdir == BUNDLED:
+        _check_bundled()
+    elif not remote.is_remote(workdir) and _export(workdir) is None:
+        _check_folder(workdir)
+        trained.check(workdir)
 
 
 def open_run(workdir: str) -> Run:
@@ -42,11 +53,7 @@ def open_run(workdir: str) -> Run:
     found = _export(workdir)
     if found is not None:
         return _exported(workdir, found)
-    if not tf.io.gfile.isdir(workdir):
-        raise UserError(
-            f"There is no run folder {workdir}; --workdir names one that scripts/train.py wrote, an export of one that "
-            f"scripts/export.py wrote, or {BUNDLED}."
-        )
+    _check_folder(workdir)
     return open_folder(workdir)
 
 
@@ -95,6 +102,31 @@ def read_history(workdir: str) -> list[dict[str, Any]]:
     return history
 
 
+def is_kept(folder: str) -> bool:
+    """Whether the folder holds an evaluation and nothing that could be evaluated again."""
+    if folder == BUNDLED:
+        return False
+    of_others = ("best.json", "checkpoints", "export.json")  # of runs, also unfinished ones, and of exports
+    holds_results = files.exists(os.path.join(folder, "eval.json"))
+    return holds_results and not any(files.exists(os.path.join(folder, name)) for name in of_others)
+
+
+def _check_folder(workdir: str) -> None:
+    if not files.isdir(workdir):
+        raise UserError(
+            f"There is no run folder {workdir}; --workdir names one that scripts/train.py wrote, an export of one that "
+            f"scripts/export.py wrote, or {BUNDLED}."
+        )
+
+
+def _check_bundled() -> None:
+    if not files.exists(os.path.join(bundle_folder(), "best.json")):
+        raise UserError(
+            "This copy of fer carries no network: --workdir=bundled needs one in fer/models/weights, which "
+            "scripts/export.py --format=bundle makes of a run; or name a run folder."
+        )
+
+
 def _export(workdir: str) -> export_json.Found | None:
     """The export that `workdir` names, if it names one and no run."""
     return None if files.exists(os.path.join(workdir, "best.json")) else export_json.find(workdir)
@@ -102,16 +134,13 @@ def _export(workdir: str) -> export_json.Found | None:
 
 def _bundled() -> Run:
     """The package's own network. It computes in float32, which every machine is fast at."""
-    folder = bundle_folder()
-    if not tf.io.gfile.exists(os.path.join(folder, "best.json")):
-        raise UserError(
-            "This copy of fer carries no network: --workdir=bundled needs one in fer/models/weights, which "
-            "scripts/export.py --format=bundle makes of a run; or name a run folder."
-        )
-    return dataclasses.replace(open_folder(folder, "float32"), workdir=BUNDLED)
+    _check_bundled()
+    return dataclasses.replace(open_folder(bundle_folder(), "float32"), workdir=BUNDLED)
 
 
 def _exported(workdir: str, found: export_json.Found) -> Run:
+    from fer.evaluation import export_runtimes
+
     content, entry = found.content, found.entry
     run = content["run"]
     if config.sha256(run["config"]) != run["config_sha256"]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from fer import config, files
 from fer.errors import UserError
-from fer.models import classifier, weights
-from fer.models.precision import check_computable
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +28,16 @@ class Trained:
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
 
 
+def check(folder: str) -> None:
+    """Looks whether training has left something to read in a folder, without TensorFlow.
+
+    Raises:
+      UserError: it has not.
+    """
+    if not files.exists(os.path.join(folder, "best.json")):
+        raise UserError(f"{folder} holds no best.json: train first, with scripts/train.py --workdir={folder}.")
+
+
 def read(folder: str, precision: str | None = None) -> Trained:
     """Reads the network in a folder.
 
@@ -41,9 +50,11 @@ def read(folder: str, precision: str | None = None) -> Trained:
       UserError: nothing was trained in the folder yet, a file is damaged, the weights are not those that best.json
         names, the configuration is another version's, or the precision cannot be computed here.
     """
+    from fer.models import classifier, weights  # here, so that `check` does without TensorFlow
+    from fer.models.precision import check_computable
+
+    check(folder)
     best_file = os.path.join(folder, "best.json")
-    if not tf.io.gfile.exists(best_file):
-        raise UserError(f"{folder} holds no best.json: train first, with scripts/train.py --workdir={folder}.")
     best = files.read_json(best_file, "the record of the best weights")
     experiment, recorded, data = _configuration(folder)
     precision = precision or experiment.train.precision
@@ -95,7 +106,7 @@ def _take(values: Any, name: str, kind: type, path: str) -> Any:
 
 
 def _check_weights(path: str, expected: str) -> None:
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise UserError(f"There is no weights file {path}, which best.json names; copy it back or train anew.")
     if files.sha256(path) != expected:
         raise UserError(

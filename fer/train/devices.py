@@ -15,8 +15,6 @@ from fer.errors import UserError
 from fer.train import rollcall
 from fer.train.cluster import Cluster
 
-STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
-
 # Seconds. The first decides how soon the others stop when a worker dies, or is cut off without a word.
 HEARTBEAT = 10  # without a sign of life, a worker counts as lost
 JOIN = 600  # workers may start so long after one another

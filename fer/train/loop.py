@@ -75,7 +75,7 @@ def train(
       experiment: validated.
       data: a folder that scripts/convert.py wrote.
       workdir: the run folder.
-      strategy: one of `fer.train.devices.STRATEGIES`.
+      strategy: one of `fer.config.STRATEGIES`.
       watch_spot: whether EC2's notice that it takes a spot instance away stops the run in good order.
       workers: the processes that train together, if there are several.
       on_epoch: called with the entry of history.json once an epoch is over and its checkpoint written; what it raises

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer.config import FITS
 from fer.data import image_reader
 from fer.data.image_reader import PictureError
 from tests.data import making
@@ -249,7 +250,7 @@ def test_fit_of_a_picture_that_is_not_square(fit, altered, upright):
     assert found == ()
 
 
-@pytest.mark.parametrize("fit", image_reader.FITS)
+@pytest.mark.parametrize("fit", FITS)
 def test_fit_of_a_line_of_pixels(fit):
     face, _ = image_reader.read_face(png(np.full((1, 5000), 9, np.uint8)), fit)
     assert face.shape == (48, 48)

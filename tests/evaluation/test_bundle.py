@@ -157,7 +157,7 @@ def test_without_a_bundle_bundled_says_how_to_make_one(tmp_path, monkeypatch):
 
 def test_the_results_of_the_bundled_network_need_a_place(in_package, folder):
     with pytest.raises(UserError, match="--output is missing: bundled names a network within the package"):
-        evaluate.default_output(evaluate.Request(["bundled"], str(folder / "faces")))
+        evaluate.Request(["bundled"], str(folder / "faces")).default_output()
 
 
 def test_a_bundle_is_not_bundled_again(in_package, folder, tmp_path):

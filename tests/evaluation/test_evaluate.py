@@ -240,9 +240,9 @@ def test_a_shard_cut_short_is_named(folder, tmp_path):
     ],
 )
 def test_each_kind_of_evaluation_has_a_place_of_its_own(options, expected):
-    assert evaluate.default_output(evaluate.Request(["runs/one"], "data", **options)) == expected
+    assert evaluate.Request(["runs/one"], "data", **options).default_output() == expected
 
 
 def test_an_ensemble_has_no_place_of_its_own():
     with pytest.raises(UserError, match="--output is missing"):
-        evaluate.default_output(evaluate.Request(["runs/one", "runs/two"], "data"))
+        evaluate.Request(["runs/one", "runs/two"], "data").default_output()

@@ -264,7 +264,7 @@ def test_an_ensemble_mixes_runs_and_exports(exported, folder, images):
 )
 def test_results_go_beside_an_export_and_not_into_it(exported, folder, workdir, expected):
     wanted = evaluate.Request([f"{folder}/{workdir}"], str(folder / SHARDS))
-    assert evaluate.default_output(wanted) == str(folder / expected)
+    assert wanted.default_output() == str(folder / expected)
 
 
 def test_an_export_that_loses_more_than_a_point_is_refused_and_nothing_is_written(folder, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer.config import TTA
 from fer.evaluation import inference
 
 layers = tf.keras.layers
@@ -75,7 +76,7 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=inference.BATCH_TOLERANCE)
 
 
-@pytest.mark.parametrize("tta", inference.TTA)
+@pytest.mark.parametrize("tta", TTA)
 def test_a_face_alone_gets_what_it_gets_among_others(model, faces, tta):
     together = probabilities(model, faces, tta)
     for index in (0, 7, 20):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer.config import FITS
 from fer.data import image_reader
 from fer.errors import UserError
 from fer.evaluation import inputs, predict
@@ -151,7 +152,7 @@ def test_report_of_readable_pictures_counts_what_was_altered_and_passed_over(fac
     assert lines[-1] == "files passed over, as they are not read: 1 .heic, 1 .txt"
 
 
-@pytest.mark.parametrize("fit", image_reader.FITS)
+@pytest.mark.parametrize("fit", FITS)
 def test_pictures_taken_whole_are_read_as_a_conversion_reads_them(fit, tmp_path):
     sideways = np.rot90(made.images(1)[0, :30, :, 0], 1).copy()
     exif = Image.Exif()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fer.errors import UserError
-from fer.evaluation import eval_json, evaluate, inference, kept, predictions, report_words
+from fer.evaluation import eval_json, evaluate, inference, kept, predictions, report_words, run
 from tests.evaluation import made
 
 COUNT = 20
@@ -159,8 +159,8 @@ def test_a_network_that_is_there_twice_is_told(folder, twice):
 def test_a_folder_called_bundled_does_not_hide_the_packages_network(folder, tmp_path, monkeypatch):
     shutil.copytree(folder / "said-by-one", tmp_path / "bundled")
     monkeypatch.chdir(tmp_path)
-    assert not kept.is_kept("bundled")
-    assert kept.is_kept("./bundled")
+    assert not run.is_kept("bundled")
+    assert run.is_kept("./bundled")
 
 
 @pytest.mark.parametrize(
@@ -185,5 +185,5 @@ def test_what_are_no_predictions_is_told(folder, tmp_path, arrays):
 def test_a_run_folder_with_results_in_it_is_a_run(folder, tmp_path):
     both = shutil.copytree(folder / "one", tmp_path / "one")
     shutil.copy(folder / "said-by-one" / "eval.json", both / "eval.json")
-    assert not kept.is_kept(str(both))
-    assert kept.is_kept(str(folder / "said-by-one"))
+    assert not run.is_kept(str(both))
+    assert run.is_kept(str(folder / "said-by-one"))

@@ -46,7 +46,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_1_and_leaves_nothing(run, tmp
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "--input and --output are needed"),
+        ([], "--input and --output are missing: see python scripts/convert.py --help."),
         (["--verify=nothing"], "nothing has no manifest.json"),
         (["--input=a", "--output=b", "--on_bad_row=ignore"], "should be one of <fail|quarantine>"),
     ],

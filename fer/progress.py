@@ -1,0 +1,21 @@
+"""What a program says while nothing else is to be seen of it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+PATIENCE = 3.0  # seconds
+
+
+@contextlib.contextmanager
+def when_slow(text: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Prints the line `text` if what is done within takes longer than `patience` seconds."""
+    timer = threading.Timer(patience, lambda: print(text, flush=True))
+    timer.daemon = True  # a program that ends meanwhile does not wait for it
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

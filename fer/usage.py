@@ -1,0 +1,174 @@
+"""What `--help` and `--version` print: flags and the fields of a configuration, without loading anything else."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+import platform
+import re
+import shutil
+import sys
+import textwrap
+import tokenize
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+import fer
+from fer import config
+
+FORMS = ("help", "helpshort", "helpfull", "helpxml", "version")  # flags that print and end the program
+EVERYWHERE = {
+    "--help": "Prints this.",
+    "--helpshort": "Prints this, but not the fields of a configuration.",
+    "--helpfull": "Prints the flags of libraries too, such as absl's --verbosity.",
+    "--version": "Prints the versions of fer, TensorFlow and Python.",
+    "--debug": "Shows the traceback of an error.",
+}
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-rocm", "tf-nightly")
+WIDEST = 110  # characters of a line
+
+
+def asked(arguments: Sequence[str]) -> str | None:
+    """Returns which of `FORMS` the arguments ask for first, whatever else they hold; None: none of them."""
+    for argument in arguments[1:]:
+        if argument == "--":
+            return None
+        if argument in ("-h", "-?"):
+            return "help"
+        found = re.fullmatch(r"--?(\w+)(=true|=1)?", argument)
+        if found and found[1] in FORMS:
+            return found[1]
+    return None
+
+
+def text(form: str, program: str, required: Sequence[str]) -> str:
+    """Returns what one of `FORMS` asks for.
+
+    Args:
+      form: one of `FORMS`.
+      program: what it is called.
+      required: the names of flags that must be given.
+    """
+    if form == "version":
+        return versions()
+    if form == "helpxml":
+        file = io.StringIO()
+        flags.FLAGS.write_help_in_xml_format(file)
+        return file.getvalue()
+    return "\n".join(_lines(form, program, required))
+
+
+def versions() -> str:
+    """Returns the versions of fer, TensorFlow and Python; nothing is imported for them."""
+    return f"fer {fer.__version__}, TensorFlow {_tensorflow()}, Python {platform.python_version()}"
+
+
+def _lines(form: str, program: str, required: Sequence[str]) -> Iterator[str]:
+    """Yields the lines of help: what the program is for, its own flags, and what `form` asks for beside them."""
+    width, main = min(WIDEST, shutil.get_terminal_size().columns), sys.argv[0]  # absl's name of the main module
+    by_module = flags.FLAGS.flags_by_module_dict()
+    own = sorted(by_module.get(main, []), key=lambda flag: flag.name not in required)
+    yield (sys.modules["__main__"].__doc__ or "").strip()
+    yield from ("", f"Flags of {program}:")
+    for flag in own:
+        if not _is_field(flag):
+            yield from _described(f"--{_written(flag)}{_remark(flag, required)}", _meaning(flag), width)
+    yield from ("", "Flags of every program:")
+    for name, meaning in EVERYWHERE.items():
+        yield from _described(name, meaning, width)
+    if any(flag.name == "config" for flag in own):
+        yield ""
+        yield from _fields(width) if form != "helpshort" else ["Flags --config.FIELD=VALUE: see --help."]
+    for module, others in sorted(by_module.items()) if form == "helpfull" else ():
+        if module not in (main, "fer.cli"):
+            yield from ("", f"Flags of {module}:")
+            for flag in others:
+                yield from _described(f"--{_written(flag)}{_remark(flag, ())}", _meaning(flag), width)
+
+
+def fields() -> Mapping[str, tuple[Any, str]]:
+    """Returns the fields of an experiment by path ("train.epochs"): the default and the comment beside it."""
+    comments = _comments(pathlib.Path(config.__file__).read_text(encoding="utf-8"))
+    return {path: (value, comments[path]) for path, value in config.flat(config.Experiment().to_dict()).items()}
+
+
+def _fields(width: int) -> Iterator[str]:
+    yield "Fields of the configuration, each with the value that it has where the file given to --config sets none:"
+    for path, (value, comment) in fields().items():
+        yield from _described(f"--config.{path}={value if value != '' else repr(value)}", comment, width)
+
+
+def _comments(source: str) -> dict[str, str]:
+    """The comment of each field in the source of `fer.config`: behind it, or else in the lines above it."""
+    import ast
+
+    by_line = {
+        token.start[0]: (token.string.lstrip("# "), not token.line[: token.start[1]].strip())
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    kinds = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+
+    def of(kind: ast.ClassDef, path: str) -> Iterator[tuple[str, str]]:
+        for field in kind.body:
+            if not isinstance(field, ast.AnnAssign):
+                continue
+            name = ast.unparse(field.annotation)
+            if name in kinds:
+                yield from of(kinds[name], f"{field.target.id}.")
+                continue
+            behind, above = by_line.get(field.end_lineno), []
+            line = field.lineno - 1
+            while line in by_line and by_line[line][1]:
+                above.insert(0, by_line[line][0])
+                line -= 1
+            yield f"{path}{field.target.id}", " ".join([*above, *([behind[0]] if behind else [])])
+
+    return dict(of(kinds["Experiment"], ""))
+
+
+def _is_field(flag: flags.Flag) -> bool:
+    """Whether a flag is a field of the configuration, which ml_collections defines once it has read the file."""
+    return flag.name.startswith("config.")
+
+
+def _written(flag: flags.Flag) -> str:
+    """A flag as it is written on the command line."""
+    if isinstance(flag, flags.BooleanFlag):
+        return f"[no]{flag.name}"
+    if isinstance(flag, flags.EnumFlag):
+        return f"{flag.name}={'|'.join(flag.parser.enum_values)}"
+    kind = {"int": "N", "float": "X", "comma separated list of strings": "A,B"}.get(flag.flag_type(), "TEXT")
+    return f"{flag.name}[={kind}]" if flag.boolean else f"{flag.name}={kind}"
+
+
+def _meaning(flag: flags.Flag) -> str:
+    """The help of a flag, without the values that absl puts before that of an enumeration."""
+    return re.sub(r"^<[^>]*>: ", "", flag.help or "")
+
+
+def _remark(flag: flags.Flag, required: Sequence[str]) -> str:
+    """Whether a flag must be given, or its default."""
+    if flag.name in required:
+        return " (required)"
+    unset = flag.default is None or flag.default is False or flag.default in ("", [], {})
+    return "" if unset else f" (default: {flag.default_as_str.strip(chr(39))})"
+
+
+def _described(name: str, meaning: str, width: int) -> Iterator[str]:
+    """A flag and, below it, what it means."""
+    yield f"  {name}"
+    yield from textwrap.wrap(meaning, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
+
+
+def _tensorflow() -> str:
+    from importlib import metadata
+
+    for name in TENSORFLOWS:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "(not installed)"

@@ -1,0 +1,178 @@
+"""What every program answers before it loads TensorFlow: help, versions, and what is wrong with flags and paths."""
+
+import os
+import pathlib
+import re
+
+import pytest
+
+import fer
+from fer import usage
+from fer.config import Experiment, flat
+from tests.scripts import light
+
+PROGRAMS = sorted(path.name for path in (light.ROOT / "scripts").glob("[!_]*.py"))
+CONFIGURED = ("train.py", "sweep.py")
+# What must be given, by program.
+REQUIRED = {
+    "benchmark.py": [],
+    "compare.py": ["evals", "output"],
+    "convert.py": ["input", "output"],
+    "demo.py": ["workdir"],
+    "evaluate.py": ["workdir", "data"],
+    "export.py": ["workdir", "format", "output"],
+    "gpu_check.py": [],
+    "import_dlib.py": ["input", "data", "output"],
+    "predict.py": ["workdir", "input"],
+    "sweep.py": ["config", "data", "output"],
+    "train.py": ["config", "data", "workdir"],
+}
+NO_RUN = "There is no run folder nowhere; --workdir names one that scripts/train.py wrote"
+NO_SHARDS = "nowhere has no manifest.json"
+TRAIN = ["train.py", "--config=compact", "--data=nowhere", "--workdir=run"]
+SWEEP = ["sweep.py", "--config=compact", "--data=nowhere", "--output=out"]
+# The arguments, and the beginning of the answer.
+MISTAKES = [
+    (["convert.py", "--input=nowhere.csv", "--output=out"], "There is no nowhere.csv: check the name."),
+    (["convert.py", "--input=faces.csv,nowhere.csv", "--output=out"], "There is no nowhere.csv: check the name."),
+    (["convert.py", "--input=faces.csv", "--ferplus=votes.csv", "--output=out"], "There is no votes.csv: check the"),
+    (["convert.py", "--input=faces.csv", "--output=full"], "full exists already: choose another --output, or replace"),
+    (["convert.py", "--input=faces.csv", "--output=full", "--overwrite"], "full exists and is no conversion alone"),
+    (["convert.py", "--input=synthetic:0", "--output=out"], "--input=synthetic:0 asks for no face"),
+    (["convert.py", "--input=faces.csv", "--output=out", "--drop=ugly"], "--drop=ugly means nothing; it takes leaked,"),
+    (["convert.py", "--input=faces.csv", "--output=out", "--seed=-1"], "--seed is -1; it must be 0 or more"),
+    (["convert.py", "--verify=nowhere"], NO_SHARDS),
+    ([*TRAIN, "--config.train.stepz=3"], "There is no field config.train.stepz; the nearest is config.train.steps."),
+    ([*TRAIN, "--config.train.epochs=0"], "config.train.epochs is 0; it must be 1 or more."),
+    ([*TRAIN, "--config.train.epochs=few"], "flag --config.train.epochs=few: "),
+    ([*TRAIN, "--config.optimizer.name=adam"], "config.optimizer.name is 'adam'; it must be sgd or adamw"),
+    ([*TRAIN, "--config=kompact"], "There is no configuration 'kompact'; the nearest is compact"),
+    ([*TRAIN, "--strategy=two"], "flag --strategy=two: value should be one of <auto|one|mirrored|multi_worker>"),
+    ([*TRAIN, "--workers=a:1"], "--workers needs --worker_index beside it"),
+    (TRAIN, NO_SHARDS),
+    ([*TRAIN[:3], "--preview=faces.png"], NO_SHARDS),
+    (["evaluate.py", "--workdir=nowhere", "--data=full"], NO_RUN),
+    (["evaluate.py", "--workdir=full", "--data=nowhere"], "full holds no best.json: train first"),
+    (["evaluate.py", "--workdir=bundled", "--data=nowhere"], "--output is missing: bundled names a network within"),
+    (["evaluate.py", "--workdir=bundled", "--data=nowhere", "--output=out"], NO_SHARDS),
+    (["evaluate.py", "--workdir=results", "--data=nowhere"], "results holds results of a run, not the run"),
+    (["evaluate.py", "--workdir=bundled", "--data=full", "--tta=twice"], "flag --tta=twice: value should be one of"),
+    (["evaluate.py", "--workdir=", "--data=full"], "flag --workdir=[]: it must name a path"),
+    (["predict.py", "--workdir=nowhere", "--input=faces.csv"], NO_RUN),
+    (["predict.py", "--workdir=bundled", "--input=nowhere.jpg"], "There is no nowhere.jpg; --input names a table"),
+    (["predict.py", "--workdir=bundled", "--input=faces.csv", "--output=full"], "Cannot write full: it is a folder."),
+    (["export.py", "--workdir=nowhere", "--format=onnx", "--output=out"], NO_RUN),
+    (["export.py", "--workdir=bundled", "--format=onnx", "--output=out", "--data=nowhere"], NO_SHARDS),
+    (["export.py", "--workdir=bundled", "--format=onnx", "--output=out", "--precision=int8"], "--format=onnx has no"),
+    (["compare.py", "--evals=nowhere/eval.json", "--output=out"], "There is no nowhere/eval.json: the evaluation is"),
+    (["compare.py", "--evals=faces.csv", "--output=out"], "faces.csv is not valid JSON"),
+    (["demo.py", "--workdir=nowhere"], NO_RUN),
+    (["demo.py", "--workdir=bundled", "--port=70000"], "flag --port=70000: "),
+    (["benchmark.py", "--output=faces.csv/out.json"], "Cannot write faces.csv/out.json: "),
+    (["benchmark.py", "--fill=page.md", "--output=nowhere.json"], "There is no nowhere.json: the file of measured"),
+    ([*SWEEP, "--grid=seed=0,1"], NO_SHARDS),
+    ([*SWEEP, "--grid=sead=0,1"], "There is no field sead"),
+    ([*SWEEP, "--space=model.dropout=uniform(0.1,2)"], "config.model.dropout is 2.0; it must be 0 or more, below 1"),
+    ([*SWEEP], "Give one of --grid='seed=0,1,2'"),
+    (["gpu_check.py", "--output=full"], "Cannot write full: it is a folder."),
+    (["import_dlib.py", "--input=nowhere.dat", "--data=full", "--output=a.npz"], "There is no nowhere.dat: --input"),
+    (["import_dlib.py", "--input=faces.csv", "--data=nowhere", "--output=a.npz"], NO_SHARDS),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("start")
+    (folder / "faces.csv").write_text("emotion,pixels,Usage\n")
+    for name, file in (("full", "letter.txt"), ("results", "eval.json")):
+        (folder / name).mkdir()
+        (folder / name / file).write_text("{}")
+    return folder
+
+
+def only(folder: pathlib.Path, *command: str) -> light.Run:
+    (run,) = light.run_all(folder, [command])
+    return run
+
+
+def test_help_exits_0_lists_every_flag_required_ones_first_and_loads_nothing_heavy(folder):
+    assert sorted(REQUIRED) == PROGRAMS
+    for program, run in zip(PROGRAMS, light.run_all(folder, [[program, "--help"] for program in PROGRAMS])):
+        assert (run.returncode, run.stderr, run.heavy) == (0, "", []), program
+        source = (light.ROOT / "scripts" / program).read_text()
+        defined = re.findall(r"(?:DEFINE_\w+|define_paths)\(\s*\"(\w+)\"", source)
+        assert set(defined) <= set(run.flags), program
+        own = run.stdout.partition(f"Flags of {program}:\n")[2].partition("\nFlags of every program:\n")[0]
+        listed = re.findall(r"^  --(?:\[no\])?(\w+)(?:\[?=\S+)?( \(required\))?", own, re.MULTILINE)
+        assert sorted(name for name, _ in listed) == sorted(run.flags), program
+        required = len(REQUIRED[program])
+        assert sorted(name for name, _ in listed[:required]) == sorted(REQUIRED[program])
+        assert [bool(mark) for _, mark in listed] == [True] * required + [False] * (len(listed) - required)
+
+
+def test_help_describes_every_field_of_a_configuration(folder):
+    for run in light.run_all(folder, [[program, "--help"] for program in CONFIGURED]):
+        for path, value in flat(Experiment().to_dict()).items():
+            assert f"\n  --config.{path}={value if value != '' else repr(value)}\n" in run.stdout
+    assert usage.fields()["train.replicas"] == (0, "devices used; 0 means all. More than the machine's CPUs become "
+                                                   "logical ones")  # fmt: skip
+    assert usage.fields()["model.grey"][1].startswith("Of a backbone with three channels. repeat: it sees grey three")
+    assert usage.fields()["train.targets"][1].startswith("fer (its label) | ferplus (the shares of its ten votes)")
+
+
+@pytest.mark.parametrize(
+    ("flag", "holds", "lacks"),
+    [
+        ("-h", "--config.train.epochs=40", "--verbosity=N"),
+        ("--helpshort", "Folder of the run; the same command resumes it.", "--config.train.epochs"),
+        ("--helpfull", "--verbosity=N", "import tensorflow"),
+        ("--helpxml", "<name>workdir</name>", "Traceback"),
+        ("--version", f"fer {fer.__version__}, TensorFlow 2.", "Flags of"),
+    ],
+)
+def test_what_asks_for_help_is_answered_whatever_else_is_wrong(folder, flag, holds, lacks):
+    run = only(folder, "train.py", "--config=nowhere.py", "--bogus", flag)
+    assert (run.returncode, run.stderr, run.heavy) == (0, "", [])
+    assert holds in run.stdout
+    assert lacks not in run.stdout
+
+
+def test_help_that_stands_behind_two_dashes_or_is_a_value_is_no_question():
+    assert usage.asked(["train.py", "--", "--help"]) is None
+    assert usage.asked(["train.py", "--workdir=--help"]) is None
+    assert usage.asked(["train.py", "--nohelp"]) is None
+
+
+def test_missing_flags_are_all_named_in_one_sentence(folder):
+    programs = [program for program in PROGRAMS if REQUIRED[program]]
+    for program, run in zip(programs, light.run_all(folder, [[program] for program in programs])):
+        names = [f"--{name}" for name in REQUIRED[program]]
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        verb = "are" if names[1:] else "is"
+        sentence = f"{program}: {listed} {verb} missing: see python scripts/{program} --help.\n"
+        assert (run.returncode, run.stdout, run.stderr, run.heavy) == (1, "", sentence, [])
+
+
+def test_a_flag_that_makes_others_needless_is_enough(folder):
+    run = only(folder, "train.py", "--preview=faces.png")
+    assert run.stderr == "train.py: --config and --data are missing: see python scripts/train.py --help.\n"
+
+
+def test_a_wrong_flag_is_named_by_every_program(folder):
+    for program, run in zip(PROGRAMS, light.run_all(folder, [[program, "--bogus=1"] for program in PROGRAMS])):
+        assert (run.returncode, run.stdout, run.heavy) == (1, "", [])
+        assert run.stderr == f"{program}: Unknown command line flag 'bogus'\n"
+
+
+def test_a_mistake_gets_one_sentence_before_anything_heavy_is_loaded(folder):
+    before = sorted(os.walk(folder))
+    for (command, sentence), run in zip(MISTAKES, light.run_all(folder, [command for command, _ in MISTAKES])):
+        assert run.stderr.startswith(f"{command[0]}: {sentence}"), (command, run.stderr)
+        assert (run.returncode, run.stdout, run.stderr.count("\n"), run.heavy) == (1, "", 1, []), command
+    assert sorted(os.walk(folder)) == before
+
+
+def test_versions_are_those_of_what_is_installed(folder):
+    import tensorflow as tf
+
+    assert f"TensorFlow {tf.__version__}, Python 3." in only(folder, "demo.py", "--version").stdout
