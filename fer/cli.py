@@ -15,7 +15,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 import fer
-from fer import config, quiet, remote, usage
+from fer import config, flag_paths, quiet, remote, streams, usage
 from fer.errors import Stopped, UserError
 
 _FAILED = "Error whilst parsing config file"  # ml_collections' words before a traceback that it puts into a message
@@ -53,11 +53,13 @@ def run(main: Callable[[], None]) -> None:
     """
     # absl would raise it to "info" unless it were set, and TensorFlow 2.21 tells of every checkpoint there.
     flags.FLAGS.verbosity = absl_logging.WARNING
+    streams.guard()
 
     def guarded(_: Sequence[str]) -> None:
         try:
             _reach_stores()
             main()
+            _check_printed()
         except UserError as error:
             if DEBUG.value:
                 raise
@@ -74,6 +76,13 @@ def _reach_stores() -> None:
     if any("s3://" in text for text in texts):
         quiet.import_tensorflow()
     remote.ready(*texts)
+
+
+def _check_printed() -> None:
+    """Raises a UserError where the work is done but standard output could not be written, as on a full disk."""
+    error = streams.failure()
+    if error is not None:
+        raise UserError(f"The work is done, but standard output is incomplete: {error.strerror}.")
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
@@ -124,7 +133,9 @@ def _parsed(argv: Sequence[str]) -> Sequence[str]:
       flags.Error, OSError: a flag is wrong.
     """
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        flag_paths.resolve(flags.FLAGS)
+        return rest
     except (UserError, OSError):
         raise
     except Exception as error:
