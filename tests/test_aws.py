@@ -140,6 +140,7 @@ def test_the_launcher_of_sagemaker_says_what_it_needs(tmp_path):
     assert done.stderr.startswith("The SageMaker SDK cannot be imported (No module named 'sagemaker.estimator'")
 
 
+@pytest.mark.extended
 def test_the_image_is_built_of_what_was_copied_before(tmp_path):
     before = (ROOT / "Dockerfile").read_text().partition("RUN pip install --no-cache-dir --no-deps")[0]
     for copied in re.findall(r"^COPY (.+) \S+$", before, re.MULTILINE):

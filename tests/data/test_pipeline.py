@@ -49,7 +49,14 @@ def test_votes_come_with_their_faces_if_they_are_asked_for(faces, asked):
         np.testing.assert_array_equal(batch.votes, expected if asked else expected[:, :0])
 
 
-@pytest.mark.parametrize("start", [0, 1, STEPS - 1, STEPS, STEPS + 2, 3 * STEPS - 1])
+@pytest.mark.parametrize(
+    "start",
+    [
+        *(pytest.param(step, marks=pytest.mark.extended) for step in (0, 1, STEPS, 3 * STEPS - 1)),
+        STEPS - 1,  # the last of an epoch
+        STEPS + 2,  # within an epoch that is not the first
+    ],
+)
 def test_any_step_can_come_first(faces, epochs, start):
     np.testing.assert_array_equal(rows(faces, start, 3 * STEPS), epochs[start:])
 

@@ -20,6 +20,12 @@ def many() -> tuple:
 
 
 @pytest.fixture(scope="module")
+def few() -> tuple:
+    """The first 230 of `many`, of which 200 are drawn at once, drawn anew."""
+    return synthetic.faces(230, seed=3)
+
+
+@pytest.fixture(scope="module")
 def table(tmp_path_factory) -> pathlib.Path:
     """A CSV of 400 rows."""
     path = tmp_path_factory.mktemp("csv") / "faces.csv"
@@ -55,14 +61,12 @@ def test_faces_have_the_shapes_and_types_promised(many):
     assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((1000, 48, 48), np.uint8, (1000,), np.int64)
 
 
-def test_the_same_seed_gives_the_same_faces_and_another_seed_gives_others(many):
-    for one, other in zip(synthetic.faces(30, seed=3), many):
-        np.testing.assert_array_equal(one, other[:30])
-    assert (synthetic.faces(30, seed=4)[0] != many[0][:30]).mean() > 0.8
+def test_another_seed_gives_other_faces(few):
+    assert (synthetic.faces(30, seed=4)[0] != few[0][:30]).mean() > 0.8
 
 
-def test_a_bigger_set_begins_with_the_smaller_one(many):
-    for small, big in zip(synthetic.faces(230, seed=3), many):
+def test_the_same_seed_gives_the_same_faces_and_a_bigger_set_begins_with_the_smaller_one(few, many):
+    for small, big in zip(few, many):
         np.testing.assert_array_equal(small, big[:230])
 
 
@@ -112,10 +116,10 @@ def test_the_splits_are_80_10_and_10_percent(rows):
 
 
 def test_the_csv_holds_the_faces_pixel_by_pixel(rows):
-    images, labels = synthetic.faces(400, seed=5)
-    pixels = np.array([row["pixels"].split(" ") for row in rows], np.int64)
-    np.testing.assert_array_equal(pixels, images.reshape(400, -1))
-    np.testing.assert_array_equal([int(row["emotion"]) for row in rows], labels)
+    images, labels = synthetic.faces(200, seed=5)  # as many as are drawn at once
+    pixels = np.array([row["pixels"].split(" ") for row in rows[:200]], np.int64)
+    np.testing.assert_array_equal(pixels, images.reshape(200, -1))
+    np.testing.assert_array_equal([int(row["emotion"]) for row in rows[:200]], labels)
 
 
 def test_the_csv_has_fer2013s_header_and_line_ends(tmp_path):
