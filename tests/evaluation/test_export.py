@@ -167,7 +167,10 @@ def test_a_run_in_mixed_precision_is_exported_in_float32(folder, float32, tmp_pa
     np.testing.assert_allclose(network.compute(images), float32, atol=1e-4 * np.abs(float32).max())
 
 
-@pytest.mark.parametrize("name", FILES)
+OTHERS = [pytest.param(name, marks=pytest.mark.extended) for name in FILES[1:]]
+
+
+@pytest.mark.parametrize("name", [FILES[0], *OTHERS])
 def test_the_compute_function_works_without_its_network(exported, folder, name, images):
     """It holds what it needs, such as the variables of a SavedModel."""
     compute = run.open_run(str(folder / "exports" / name)).model.compute

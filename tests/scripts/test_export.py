@@ -51,6 +51,7 @@ def test_an_export_is_evaluated_into_a_folder_beside_it(folder, tmp_path):
     assert (member["export"]["format"], member["export"]["precision"]) == ("tflite", "float16")
 
 
+@pytest.mark.extended
 def test_a_bundle_is_written_with_its_card(folder, tmp_path):
     done = program.run("export.py", folder, "--workdir=run", "--format=bundle", f"--output={tmp_path}/weights")
     assert done.returncode == 0, done.stderr

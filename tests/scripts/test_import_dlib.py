@@ -35,6 +35,7 @@ def test_dlibs_file_becomes_one_that_a_training_begins_with(folder):
     np.testing.assert_array_equal(stem, theirs[theirs.files[5]])
 
 
+@pytest.mark.extended
 def test_what_is_no_network_of_dlibs_leaves_nothing_behind(folder):
     (folder / "other.dat").write_bytes(b"no network")
     done = run("import_dlib.py", folder, "--input=other.dat", "--data=faces", "--output=network.npz")

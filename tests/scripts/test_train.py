@@ -92,6 +92,7 @@ def test_a_file_that_is_no_configuration_is_named_and_why(name, tmp_path):
     assert "Traceback" in debugged.stderr
 
 
+@pytest.mark.extended
 def test_a_preview_draws_the_policy_and_trains_nothing(synthetic_shards, tmp_path):
     path = tmp_path / "policy.png"
     arguments = [f"--data={synthetic_shards.folder}", f"--preview={path}", "--config.augment.policy=flip|erase(1.0)"]
