@@ -60,25 +60,29 @@ def rectified_adam_with_lookahead(
     return tfa.optimizers.Lookahead(Decayed(_Times(rate, decay), learning_rate=rate), **_clipping(clip))
 
 
-@tf.autograph.experimental.do_not_convert
 def cohen_kappa(confusion: np.ndarray) -> float:
     """Cohen's kappa of [k, k] counts, rows true, columns predicted; NaN where all of them are in one cell."""
     metric = _addons().metrics.CohenKappa(num_classes=len(confusion), sparse_labels=True, dtype=tf.float64)
-    true, predicted = np.indices(confusion.shape).reshape(2, -1)
-    metric.update_state(true, predicted, sample_weight=confusion.ravel().astype(np.float32))
-    return float(metric.result())
+    return _result(metric, confusion)
 
 
-@tf.autograph.experimental.do_not_convert
 def matthews(confusion: np.ndarray) -> float:
     """Matthews' correlation of [k, k] counts, rows true, columns predicted; 0 where it is undefined.
 
     In Addons' default float32 it squares the number of examples, which beyond 4,096 of them is no longer exact.
     """
     metric = _addons().metrics.MatthewsCorrelationCoefficient(num_classes=len(confusion), dtype=tf.float64)
-    true, predicted = np.indices(confusion.shape).reshape(2, -1)
-    classes = np.eye(len(confusion))
-    metric.update_state(classes[true], classes[predicted], sample_weight=confusion.ravel().astype(np.float64))
+    return _result(metric, confusion)
+
+
+@tf.autograph.experimental.do_not_convert
+def _result(metric: tf.keras.metrics.Metric, confusion: np.ndarray) -> float:
+    """Computes a metric of a confusion matrix.
+
+    The metric is given the matrix itself. To count labels and predictions into it, CohenKappa would trace a function
+    anew in every epoch, which takes longer than the rest of a short one.
+    """
+    metric.conf_mtx.assign(confusion)
     return float(metric.result())
 
 
