@@ -230,7 +230,10 @@ def reason(error: Exception) -> str:
         return "it needs more memory than there is" if isinstance(error, MemoryError) else "it is nested too deep"
     text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
     line = text.splitlines()[0].rstrip(".") if text else type(error).__name__
-    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}..."
+    if len(line) <= LONGEST_REASON:
+        return line
+    half = LONGEST_REASON // 2  # TensorFlow names a long path first and what is wrong with it last
+    return f"{line[:half]}...{line[-half:]}"
 
 
 def _gfile() -> Any:

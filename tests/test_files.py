@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import resource
 import signal
 
@@ -119,3 +120,10 @@ def test_a_store_that_does_not_answer_is_no_no(monkeypatch):
     monkeypatch.setattr(remote, "ready", away)
     with pytest.raises(UserError, match="cannot be reached"):
         files.exists("s3://bucket/file")
+
+
+def test_a_long_reason_is_cut_in_its_middle():
+    """TensorFlow's begins with a path and ends with what is wrong with it."""
+    said = files.reason(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
+    assert len(said) < 310
+    assert re.fullmatch(r"/data/deep.*\.\.\..*deep/state\.tmp; No space left on device", said)
