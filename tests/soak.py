@@ -24,7 +24,7 @@ from fer.errors import UserError
 from fer.evaluation import evaluate
 from fer.train import checkpoints, loop
 from tests.train import made
-from tests.train.test_loop import start
+from tests.train.made import start
 
 MINUTES = flags.DEFINE_float("minutes", 30.0, "How long; the round that is then under way is finished.")
 OUTPUT = flags.DEFINE_string("output", "runs/soak", "Folder of the rounds and of soak.json, made anew.")
@@ -57,6 +57,7 @@ def one_round(folder: str, moments: random.Random) -> Round:
     data, plain, killed = (os.path.join(folder, name) for name in ("shards", "run", "killed"))
     convert.convert(convert.Options(input="synthetic:400", output=data))
     settings = made.experiment(steps=STEPS, checkpoint_steps=5)
+    settings.model.name = "compact_s"
     loop.train(settings, data, plain, "one")
     kept = [kill_a_run(settings, data, killed, moments) for _ in range(KILLS)]
     process = start(settings, data, killed)

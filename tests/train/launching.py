@@ -9,11 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import Union
 
 from fer.config import Experiment
 from fer.train import checkpoints
+from tests.scripts import program
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = program.ROOT
+QUICK = str(ROOT / "tests" / "train" / "quick_train.py")
+LIMIT = 300.0  # seconds in which programs start and train, on however busy a machine
+Process = Union[subprocess.Popen, program.Started]
 
 
 def free_ports(count: int) -> list[int]:
@@ -49,21 +54,11 @@ def start(
     arguments: Sequence[str],
     environment: dict[str, str],
     before: Sequence[str] = (),
-    program: Sequence[str] = (str(ROOT / "scripts" / "train.py"),),
-    folder: pathlib.Path | None = None,
 ) -> subprocess.Popen:
-    """One worker: scripts/train.py with these flags, these variables besides our own, behind another command.
-
-    It starts in `folder`, where that is given.
-    """
-    command = [*before, sys.executable, *program, *arguments]
+    """One worker: scripts/train.py with these flags, these variables besides our own, behind another command."""
+    command = [*before, sys.executable, str(ROOT / "scripts" / "train.py"), *arguments]
     return subprocess.Popen(
-        command,
-        env={**os.environ, **environment},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -71,16 +66,16 @@ def start_two(
     config: pathlib.Path,
     data: str,
     workdir: pathlib.Path,
-    folders: Sequence[pathlib.Path | None] = (None, None),
-    **how,
-) -> list[subprocess.Popen]:
-    """Two workers on this machine, named by flags, each started in its folder; `how` is `start`'s."""
+    folders: Sequence[pathlib.Path] = (ROOT, ROOT),
+    path: str = QUICK,
+) -> list[program.Started]:
+    """Two workers on this machine, named by flags, each started in its folder; `path` is of the program."""
     workers = ",".join(f"127.0.0.1:{port}" for port in free_ports(2))
     flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", f"--workers={workers}"]
-    return [start([*flags, f"--worker_index={index}"], {}, folder=folders[index], **how) for index in (0, 1)]
+    return [program.start(path, folders[index], *flags, f"--worker_index={index}") for index in (0, 1)]
 
 
-def wait_for_step(processes: Sequence[subprocess.Popen], workdir: pathlib.Path, step: int, seconds: float) -> None:
+def wait_for_step(processes: Sequence[Process], workdir: pathlib.Path, step: int, seconds: float) -> None:
     """Returns once the run has a checkpoint of `step` or a later one."""
     end = time.monotonic() + seconds
     while not any(found >= step for found in checkpoints.steps(str(workdir / "checkpoints"))):
@@ -90,7 +85,7 @@ def wait_for_step(processes: Sequence[subprocess.Popen], workdir: pathlib.Path, 
         time.sleep(0.01)
 
 
-def outcomes(processes: Sequence[subprocess.Popen], seconds: float) -> list[tuple[int, str, str]]:
+def outcomes(processes: Sequence[Process], seconds: float) -> list[tuple[int, str, str]]:
     """Exit code, standard output and standard error of each, which must end in time."""
     found = []
     for process in processes:

@@ -26,7 +26,9 @@ def trained(names: list[str], faces, counts: list[int], most: int) -> tuple[list
     return weights, np.concatenate(told).tolist(), fed.waited
 
 
-@pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "names", [["CPU:0"], pytest.param(["CPU:0", "CPU:1"], marks=pytest.mark.extended)], ids=["one", "two"]
+)
 def test_they_leave_the_same_bits_and_tell_the_same(faces, names):
     tf.config.experimental.enable_op_determinism()
     single, told_singly, _ = trained(names, faces, [1] * 5, most=1)

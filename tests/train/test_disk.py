@@ -1,17 +1,18 @@
-"""A disk that fills up while a run trains: a real one, of a few MiB."""
+"""A disk that fills up while a run trains: a real one, of a few KiB."""
 
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
 
 from fer.train import checkpoints, state
-from tests.train import made
+from tests.scripts import program
+from tests.train import launching, made
 
-MIB = 24  # room for three checkpoints and what lies beside them, not for a fourth
+KIB = 136  # holds three checkpoints and what lies beside them, not a fourth
+CHECKPOINT = 32  # KiB, in pages of 4
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def small_disk(tmp_path):
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={MIB}m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={KIB}k", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
@@ -28,17 +29,13 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_stops_the_run_with_a_sentence_and_earlier_checkpoints_whole(
-    small_disk, synthetic_shards, tmp_path, root
+    small_disk, synthetic_shards, tmp_path
 ):
     settings = made.experiment(steps=200, checkpoint_steps=2)
-    config = tmp_path / "config.py"
-    config.write_text(
-        f"from fer.config import from_dict\n\n\ndef get_config():\n    return from_dict({settings.to_dict()})\n"
-    )
+    config = launching.config_file(tmp_path, settings)
     workdir = small_disk / "run"
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
-    command = [sys.executable, str(root / "scripts" / "train.py"), *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    done = program.run("train.py", tmp_path, *flags)
     assert done.returncode == 1, done.stderr
     said = done.stderr.strip().splitlines()[-1]
     assert "Cannot write" in said
@@ -51,4 +48,4 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_earlier_checkpoints_whole
     fresh = state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 200)
     assert checkpoints.restore(folder, fresh.trackable())["step"] == kept[-1] == int(fresh.step)
     assert json.loads((workdir / "config.json").read_text())["config"] == settings.to_dict()
-    assert os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize < 12 * 2**20
+    assert os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize < CHECKPOINT * 2**10

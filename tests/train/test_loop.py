@@ -6,26 +6,27 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.autograph.impl import api as autograph
+from tensorflow.python.framework import config as framework_config
 
+from fer import config
 from fer.data import manifest
 from fer.errors import Stopped, UserError
 from fer.train import checkpoints, loop, stopping, telemetry, validation
 from fer.train.cluster import Cluster
-from tests.train import made
-from tests.train.made import final_state, start
+from tests.scripts import program
+from tests.shared import shared_folder
+from tests.train import launching, made
+from tests.train.made import final_state
 
 
-@pytest.fixture(scope="module", params=["resident", "streaming"])
+@pytest.fixture(scope="module", params=[pytest.param("resident", marks=pytest.mark.extended), "streaming"])
 def settings(request):
-    experiment = made.experiment(steps=30, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
+    experiment = made.augmented(steps=40, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
     experiment.data.mode, experiment.data.shuffle_window = request.param, 96
     if request.param == "streaming":
         experiment.train.steps_per_call, experiment.train.profile_steps = 4, "5-6"
@@ -33,40 +34,40 @@ def settings(request):
 
 
 @pytest.fixture(scope="module")
-def converted() -> list[str]:
-    """The modules of what AutoGraph has converted."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(settings, synthetic_shards, tmp_path_factory, converted) -> pathlib.Path:
-    workdir, convert = tmp_path_factory.mktemp("uninterrupted") / "run", autograph._convert_actual
+def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
+    """The run, and beside it the modules of what AutoGraph converted for it. Read only."""
+    converted, convert = [], autograph._convert_actual
 
     def recorded(function, context):
         converted.append(function.__module__)
         return convert(function, context)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autograph, "_convert_actual", recorded)
-        loop.train(settings, synthetic_shards.folder, str(workdir), "one")
-    return workdir
+    def train(folder: pathlib.Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(autograph, "_convert_actual", recorded)
+            loop.train(settings, synthetic_shards.folder, str(folder / "run"), "one")
+        framework_config.disable_op_determinism()
+        (folder / "converted.json").write_text(json.dumps(converted))
+
+    return shared_folder(tmp_path_factory, f"uninterrupted-{settings.data.mode}", train) / "run"
 
 
-def test_a_run_killed_twice_ends_with_the_same_bits(settings, synthetic_shards, uninterrupted, tmp_path):
+@pytest.mark.parametrize("kills", [(6,), pytest.param((6, 23), marks=pytest.mark.extended)], ids=["once", "twice"])
+def test_a_killed_run_ends_with_the_same_bits(settings, synthetic_shards, uninterrupted, tmp_path, kills):
     """Promise 1, with kill -9: weights, averages, momentum and metrics of the epoch."""
-    workdir = tmp_path / "run"
-    for after in (6, 23):  # within the first epoch and within the second
-        process = start(settings, synthetic_shards.folder, workdir)
-        while not any(step >= after for step in checkpoints.steps(str(workdir / "checkpoints"))):
-            assert process.poll() is None, process.communicate()[0].decode()
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+    workdir, config = tmp_path / "run", launching.config_file(tmp_path, settings)
+    flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
+    for after in kills:  # within the first epoch and within the second
+        process = program.start(launching.QUICK, tmp_path, *flags)
+        launching.wait_for_step([process], workdir, after, launching.LIMIT)
+        process.kill()
         process.communicate()
-    process = start(settings, synthetic_shards.folder, workdir)
-    output = process.communicate(timeout=900)[0].decode()
-    assert process.returncode == 0, output
+        assert process.returncode == -signal.SIGKILL
+    process = program.start(launching.QUICK, tmp_path, *flags)
+    output, errors = process.communicate(launching.LIMIT)
+    assert process.returncode == 0, errors
     assert "Going on after step" in output
-    expected, found = final_state(uninterrupted, 30), final_state(workdir, 30)
+    expected, found = final_state(uninterrupted, 40), final_state(workdir, 40)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
@@ -77,22 +78,18 @@ def test_a_run_killed_twice_ends_with_the_same_bits(settings, synthetic_shards, 
     assert best[0] == best[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, tmp_path, root, number, code):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.extended)]
+)
+def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, tmp_path, number, code):
     """As the program, for its exit code and its sentence."""
-    workdir, config = tmp_path / "run", tmp_path / "config.py"
-    settings = made.experiment(steps=400, checkpoint_steps=1000)
-    config.write_text(
-        f"from fer.config import from_dict\n\n\ndef get_config():\n    return from_dict({settings.to_dict()})\n"
-    )
+    workdir = tmp_path / "run"
+    config = launching.config_file(tmp_path, made.experiment(steps=400, checkpoint_steps=3, ema_decay=0.0))
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
-    command = [sys.executable, str(root / "scripts" / "train.py"), *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for line in process.stdout:  # its first epoch is over: it trains
-        if line.startswith("epoch 1:"):
-            break
+    process = program.start("train.py", tmp_path, *flags)
+    launching.wait_for_step([process], workdir, 3, launching.LIMIT)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(launching.LIMIT)
     assert process.returncode == code, errors
     kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
     assert f"Stopped after step {kept} of 400 as asked" in errors
@@ -104,7 +101,7 @@ def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
     names = set(os.listdir(uninterrupted))
     assert names == {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
     history = json.load(open(uninterrupted / "history.json"))
-    assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 30)]
+    assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 40)]
     assert all(0 <= entry["input_wait_share"] < 1 for entry in history)
     assert all(
         -1 <= entry[name] <= 1 for entry in history for name in ("validation_cohen_kappa", "validation_matthews")
@@ -125,7 +122,7 @@ def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
             assert found == pytest.approx(entry[name], abs=1e-4)
         assert ("confusion_matrix", entry["step"]) in values
     steps = {step for tag, step in values if tag == "train/gradient_norm"}
-    assert steps == {20, 30}
+    assert steps == {20, 40}
     assert {tag for tag, _ in values} >= {
         "train/loss_scale",
         "train/images_per_second",
@@ -138,15 +135,16 @@ def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
     assert all(b"Conv2DBackpropFilter" in trace.read_bytes() for trace in traces)
 
 
-def test_a_run_waits_for_no_conversion_of_its_functions(uninterrupted, converted):
+def test_a_run_waits_for_no_conversion_of_its_functions(uninterrupted):
     """AutoGraph has nothing to change in them, and took seconds of every start to find that out."""
+    converted = json.loads((uninterrupted.parent / "converted.json").read_text())
     assert not [module for module in converted if module.split(".")[0] == "fer"]
 
 
 def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, uninterrupted, capsys):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     loop.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
-    assert "is complete: 30 steps" in capsys.readouterr().out
+    assert "is complete: 40 steps" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()} == before
 
 
@@ -198,7 +196,7 @@ def test_a_run_asked_to_stop_in_the_last_call_of_an_epoch_stops_after_it(synthet
     asked = stopping.Stop()
     asked.ask(signal.SIGTERM)
     monkeypatch.setattr(stopping, "on_signals", lambda: contextlib.nullcontext(asked))
-    settings = made.experiment(steps=60, steps_per_call=20, checkpoint_steps=100)  # 20 steps an epoch
+    settings = made.experiment(steps=60, steps_per_call=20, checkpoint_steps=100, ema_decay=0.0)  # 20 steps an epoch
     with pytest.raises(Stopped, match="Stopped after step 20 of 60 as asked, with a checkpoint"):
         loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
     assert checkpoints.steps(str(tmp_path / "run" / "checkpoints")) == [20]
@@ -246,14 +244,14 @@ def test_faces_without_a_label_stop_the_run(synthetic_shards, tmp_path):
         loop.train(made.experiment(), str(data), str(tmp_path / "run"), "one")
 
 
-def test_a_run_ends_with_the_same_weights_where_the_test_split_is_gone(synthetic_shards, tmp_path):
+def test_a_run_ends_with_the_same_weights_where_the_test_split_is_gone(synthetic_shards, trained_run, tmp_path):
     """Promise 3: nothing of it is opened, not even to see that it is whole."""
     data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
-    loop.train(made.experiment(), str(data), str(tmp_path / "with"), "one")
     gone = list(data.glob("test-*"))
     assert gone
     for shard in gone:
         shard.unlink()
-    loop.train(made.experiment(), str(data), str(tmp_path / "without"), "one")
-    one, other = (json.loads((tmp_path / name / "best.json").read_text()) for name in ("with", "without"))
+    settings = config.from_dict(json.loads((trained_run / "config.json").read_text())["config"])
+    loop.train(settings, str(data), str(tmp_path / "without"), "one")
+    one, other = (json.loads((run / "best.json").read_text()) for run in (trained_run, tmp_path / "without"))
     assert one == other

@@ -13,14 +13,16 @@ from fer.data import records
 from fer.errors import Stopped
 from fer.train import calls, checkpoints, devices, loop
 from tests.evaluation import made as made_runs
+from tests.scripts import program
+from tests.shared import shared_folder
 from tests.train import launching, made
+from tests.train.launching import LIMIT
 from tests.train.made import final_state
 from tests.train.test_rollback import stopping_after
 
 # Two workers are within 2.4e-7 of one replica for 5 steps. Then the first ReLU falls on the other side of zero, and
 # rounding grows as it does in one replica that starts a rounding apart: to 6e-6 here, to 1e-3 after 24 steps at 0.01.
-STEPS, RATE = 12, 0.001
-LIMIT = 300.0  # seconds in which two workers start and train, on however busy a machine
+STEPS, RATE = 12, 0.003
 LEAVING = 8.0  # seconds from a signal to the end of both processes
 FIGURES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_macro_f1")
 
@@ -41,19 +43,48 @@ def config(settings, tmp_path_factory) -> pathlib.Path:
     return launching.config_file(tmp_path_factory.mktemp("config"), settings)
 
 
-@pytest.fixture(scope="module")
-def whole(config, synthetic_shards, tmp_path_factory) -> tuple[pathlib.Path, list[tuple[int, str, str]]]:
-    """The folder and the words of a run that nothing interrupted, started by srun as two tasks of one node."""
-    workdir = tmp_path_factory.mktemp("whole") / "run"
+def start_tasks(config: pathlib.Path, data: str, workdir: pathlib.Path) -> list[program.Started]:
+    """Two workers, started by srun as two tasks of one node."""
     step = {"SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
-    flags = [
-        f"--config={config}",
-        f"--data={synthetic_shards.folder}",
-        f"--workdir={workdir}",
-        f"--worker_port={launching.free_neighbours()}",
-    ]
-    tasks = [launching.start(flags, {**step, "SLURM_PROCID": str(task)}) for task in (0, 1)]
-    return workdir, launching.outcomes(tasks, LIMIT)
+    flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}"]
+    flags.append(f"--worker_port={launching.free_neighbours()}")
+    ranks = [{**step, "SLURM_PROCID": str(task)} for task in (0, 1)]
+    return [program.start(launching.QUICK, program.ROOT, *flags, environment=rank) for rank in ranks]
+
+
+@pytest.fixture(scope="module")
+def killed(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
+    """The run of two workers, one of which was killed, after the same commands went on to its end.
+
+    Beside it, killed.json has what happened to the other one, and ended.json the ends of both. Read only.
+    """
+
+    def train(folder: pathlib.Path) -> None:
+        workdir = folder / "run"
+        started = start_tasks(config, synthetic_shards.folder, workdir)
+        launching.wait_for_step(started, workdir, 3, LIMIT)
+        started[1].kill()
+        begun = time.monotonic()
+        outcome = launching.outcomes(started, LIMIT)[0]
+        left = checkpoints.steps(str(workdir / "checkpoints"))[-1]
+        (folder / "killed.json").write_text(json.dumps([time.monotonic() - begun, left, *outcome]))
+        ended = launching.outcomes(start_tasks(config, synthetic_shards.folder, workdir), LIMIT)
+        (folder / "ended.json").write_text(json.dumps(ended))
+
+    return shared_folder(tmp_path_factory, "two-workers", train) / "run"
+
+
+@pytest.fixture(scope="module")
+def whole(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
+    """The folder of a run of two workers that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    ended = launching.outcomes(launching.start_two(config, synthetic_shards.folder, workdir), LIMIT)
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    return workdir
+
+
+def read(workdir: pathlib.Path, name: str) -> list:
+    return json.loads((workdir.parent / name).read_text())
 
 
 def history(workdir: pathlib.Path) -> list[dict]:
@@ -80,50 +111,44 @@ def assert_same_bits(found: pathlib.Path, expected: pathlib.Path) -> None:
         assert [entry[figure] for entry in history(found)] == [entry[figure] for entry in history(expected)], figure
 
 
-def test_two_workers_end_with_the_weights_and_figures_of_one_replica(settings, whole, synthetic_shards, tmp_path):
-    """Promise 2, across processes: 40 faces are validated in batches of 16, so the last one is partial."""
-    workdir, ended = whole
+def test_a_worker_outlives_one_that_is_killed_and_the_same_commands_go_on(killed):
+    seconds, left, code, _, errors = read(killed, "killed.json")
+    assert seconds < 3 * devices.HEARTBEAT
+    assert (code, "Traceback" in errors) == (1, False), errors
+    assert "train.py: Worker 0 of 2" in errors
+    assert "lost another one" in errors
+    assert 3 <= left < STEPS
+    ended = read(killed, "ended.json")
     assert [code for code, _, _ in ended] == [0, 0], ended
+    assert f"Going on after step {left} of {STEPS}" in ended[0][1]
+
+
+def test_two_workers_end_with_the_weights_and_figures_of_one_replica(settings, killed, synthetic_shards, tmp_path):
+    """Promise 2, across processes: 40 faces are validated in batches of 16, so the last one is partial."""
     loop.train(settings, synthetic_shards.folder, str(tmp_path / "one"), "one")
-    assert_near(workdir, tmp_path / "one", tolerance=1e-5)
-    state = final_state(workdir, STEPS)
+    assert_near(killed, tmp_path / "one", tolerance=1e-5)
+    state = final_state(killed, STEPS)
     kernels = [name for name in state if name.startswith("model/") and "/kernel/" in name]
     moved = max(np.abs(state[name] - state[name.replace("model/", "average/", 1)]).max() for name in kernels)
     assert moved > 5e-4  # fifty times the tolerance
 
 
-def test_only_the_chief_writes_and_speaks(whole):
-    workdir, ((_, output, _), (_, other, errors)) = whole
+def test_only_the_chief_writes_and_speaks(killed):
+    (_, output, _), (_, other, errors) = read(killed, "ended.json")
     names = {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
-    assert {path.name for path in workdir.iterdir()} == names
-    assert len(list((workdir / "events").iterdir())) == 1
+    assert {path.name for path in killed.iterdir()} == names
+    assert len(list((killed / "events").iterdir())) == 2  # of two processes, one after the other
     assert "python scripts/evaluate.py" in output
     assert [line[:22] for line in other.splitlines() if line] == ["This is worker 1 of 2 "]
     assert "Traceback" not in errors
 
 
-def test_a_worker_outlives_one_that_is_killed_and_the_same_commands_go_on_to_the_same_bits(
-    whole, config, synthetic_shards, tmp_path
-):
-    workdir = tmp_path / "run"
-    started = launching.start_two(config, synthetic_shards.folder, workdir)
-    launching.wait_for_step(started, workdir, 3, LIMIT)
-    started[1].kill()
-    killed = time.monotonic()
-    code, _, errors = launching.outcomes(started, LIMIT)[0]
-    assert time.monotonic() - killed < 3 * devices.HEARTBEAT
-    assert (code, "Traceback" in errors) == (1, False), errors
-    assert "train.py: Worker 0 of 2" in errors
-    assert "lost another one" in errors
-    kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
-    assert 3 <= kept < STEPS
-
-    ended = launching.outcomes(launching.start_two(config, synthetic_shards.folder, workdir), LIMIT)
-    assert [code for code, _, _ in ended] == [0, 0], ended
-    assert f"Going on after step {kept} of {STEPS}" in ended[0][1]
-    assert_same_bits(workdir, whole[0])
+@pytest.mark.extended
+def test_the_run_that_was_killed_ends_with_the_same_bits(killed, whole):
+    assert_same_bits(killed, whole)
 
 
+@pytest.mark.extended
 def test_a_worker_whose_teacher_is_another_network_than_the_chiefs_is_told_so(synthetic_shards, tmp_path):
     """The teacher's path, and so the configuration, is the same on both machines; what lies there is not."""
     config = launching.config_file(tmp_path, made_settings(teacher="teacher"))
@@ -164,7 +189,7 @@ def test_a_signal_to_one_stops_both_after_the_same_step_and_they_go_on_to_the_sa
     ended = launching.outcomes(launching.start_two(config, synthetic_shards.folder, workdir), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert f"Going on after step {kept} of {STEPS}" in ended[0][1]
-    assert_same_bits(workdir, whole[0])
+    assert_same_bits(workdir, whole)
 
 
 @pytest.mark.slow
@@ -187,8 +212,9 @@ def test_workers_roll_back_to_the_chiefs_checkpoint_and_end_as_one_replica_does(
         shutil.copytree(one, two)
         assert checkpoints.steps(str(two / "checkpoints"))[-2:] == [4, fault - 1]
         loop.train(settings, data, str(one), "one")
-    program = ["-c", made.POISONED, str(tmp_path / "face.npy")]
-    ended = launching.outcomes(launching.start_two(config, data, two, program=program), LIMIT)
+    poisoned = tmp_path / "poisoned.py"
+    poisoned.write_text(made.POISONED.format(face=str(tmp_path / "face.npy")))
+    ended = launching.outcomes(launching.start_two(config, data, two, path=str(poisoned)), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert "no numbers any more at step 7: back to step 4, and on without the 3 batches since then" in ended[0][1]
     kept = [json.loads((workdir / "rollbacks.json").read_text()) for workdir in (one, two)]

@@ -20,7 +20,7 @@ LAMB, LOOKAHEAD = (pytest.param(name, marks=addons_alone) for name in ("lamb", "
 
 
 def experiment(**settings) -> Experiment:
-    return Experiment(optimizer=Optimizer(**settings))
+    return Experiment(optimizer=Optimizer(**settings), train=Train(precision="float32", ema_decay=0.0))
 
 
 def made(settings: Experiment, variables: list[tf.Variable]) -> optimizers.Optimizer:
@@ -43,7 +43,12 @@ def test_decay_shrinks_kernels_and_spares_biases_and_scales(name):
 
 @pytest.mark.parametrize(
     ("name", "pooling"),
-    [("compact_s", "gem"), ("mobilenet", "gem"), ("convnext_tiny", "avg"), ("googlenet_lrn", "gem")],
+    [
+        ("compact_s", "gem"),
+        pytest.param("mobilenet", "gem", marks=pytest.mark.extended),
+        pytest.param("convnext_tiny", "avg", marks=pytest.mark.extended),
+        pytest.param("googlenet_lrn", "gem", marks=pytest.mark.extended),
+    ],
 )
 def test_of_a_network_all_kernels_decay_and_nothing_else(name, pooling):
     model = classifier.build(Model(name=name, image_size=32, pooling=pooling), "float32")
@@ -116,7 +121,7 @@ def test_lookahead_goes_half_way_back_every_sixth_step():
 @pytest.mark.parametrize("name", ["sgd", "adamw", LAMB, LOOKAHEAD])
 def test_the_rate_that_is_told_is_that_of_the_last_step(name):
     settings = experiment(name=name, learning_rate=0.1, warmup_epochs=1.0)
-    settings.model = Model(name="compact_s", image_size=24)
+    settings.model = Model(name="tiny", image_size=24)
     found = state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 10, 100)
     schedule = schedules.Schedule(settings, 10, 100)
     variables = found.model.trainable_variables

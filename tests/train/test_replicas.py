@@ -31,24 +31,31 @@ def unsynchronised(**train):
     return settings
 
 
-def test_statistics_are_the_moving_average_of_the_mean_over_replicas(two, faces):
+def test_replicas_statistics_are_averaged_and_every_replica_holds_the_same_bits(two, faces):
     settings = unsynchronised()
-    before, after = made.after_steps(two, settings, faces, 0), made.after_steps(two, settings, faces, 1)
-    stem = next(layer for layer in after.model.submodules if getattr(layer, "name", "") == "stem_bn")
-    seen = before.model.submodules
-    convolution = next(layer for layer in seen if getattr(layer, "name", "") == "stem_conv")
-    network = next(layer for layer in before.model.layers if isinstance(layer, tf.keras.Model))
-    until = tf.keras.Model(before.model.input, network.inbound_nodes[-1].input_tensors)
+    state, go = made.begun(two, settings, faces, 3)
+    first = {layer.name: layer for layer in state.model.submodules if getattr(layer, "name", "").startswith("half_")}
+    network = next(layer for layer in state.model.layers if isinstance(layer, tf.keras.Model))
+    until = tf.keras.Model(state.model.input, network.inbound_nodes[-1].input_tensors)
     batch = next(iter(pipeline.training_batches(faces, settings.seed, made.BATCH, 0, 1, 1, [0])))
-    halves = [convolution(until(half)).numpy() for half in tf.split(batch.images, 2)]
+    halves = [first["half_conv"](until(half)).numpy() for half in tf.split(batch.images, 2)]
     means = np.mean([half.mean(axis=(0, 1, 2)) for half in halves], axis=0)
     variances = np.mean([half.var(axis=(0, 1, 2), ddof=1) for half in halves], axis=0)  # fused: unbiased
-    np.testing.assert_allclose(stem.moving_mean.numpy(), 0.05 * means, rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(stem.moving_variance.numpy(), 0.95 + 0.05 * variances, rtol=1e-3)
+    go()
+    statistics = first["half_bn"]
+    np.testing.assert_allclose(statistics.moving_mean.numpy(), 0.05 * means, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(statistics.moving_variance.numpy(), 0.95 + 0.05 * variances, rtol=1e-3)
+    for _ in range(2):
+        go()
+    variables = [*state.model.variables, *state.average.variables, *state.loss.variables, *state.accuracy.variables]
+    for variable in variables:
+        ours, theirs = (each.numpy() for each in two.experimental_local_results(variable))
+        np.testing.assert_array_equal(ours, theirs, err_msg=variable.name)
+    assert state.loss.count.numpy() == 3 * made.BATCH  # counted once, not once a replica
 
 
 def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.ndarray]:
-    """The gradients of the first step, its loss, and what the step itself tells."""
+    """The gradients of the first step, and its loss."""
     state, seed = made.after_steps(strategy, settings, faces, 0), tf.constant([settings.seed, 0])
     trained = state.model.trainable_variables
 
@@ -58,28 +65,20 @@ def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.nda
 
     batch = next(feed.Feed(strategy, faces, settings, 0, 1))
     found = tf.function(lambda batch: strategy.run(of_replica, args=(batch,)))(batch)
-    local = [strategy.experimental_local_results(each)[0] for each in tf.nest.flatten(found)]
-    return [value.numpy() for value in [*local, *step.train_step(strategy, state, settings)(batch)]]
+    return [strategy.experimental_local_results(each)[0].numpy() for each in tf.nest.flatten(found)]
 
 
-def test_gradients_and_what_a_step_tells_are_those_of_one_replica(two, faces):
+@pytest.mark.extended
+def test_gradients_are_those_of_one_replica(two, faces):
     """Promise 2 at its root: augmented, with dropout and synchronised statistics, within 1e-5."""
-    settings = made.experiment()
+    settings = made.augmented(ema_decay=0.0)
     expected = first_step(tf.distribute.OneDeviceStrategy("CPU:0"), settings, faces)
     for ours, theirs in zip(first_step(two, settings, faces), expected):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     assert max(np.abs(value).max() for value in expected) > 0.1
 
 
-def test_every_replica_holds_the_same_bits(two, faces):
-    state = made.after_steps(two, unsynchronised(), faces, 3)
-    variables = [*state.model.variables, *state.average.variables, *state.loss.variables, *state.accuracy.variables]
-    for variable in variables:
-        first, second = (each.numpy() for each in two.experimental_local_results(variable))
-        np.testing.assert_array_equal(first, second, err_msg=variable.name)
-    assert state.loss.count.numpy() == 3 * made.BATCH  # counted once, not once a replica
-
-
+@pytest.mark.extended
 def test_a_run_on_two_replicas_goes_on_to_the_same_bits(synthetic_shards, tmp_path):
     settings = unsynchronised(steps=6, checkpoint_steps=2, replicas=2, ema_decay=0.9)
     whole, cut = tmp_path / "whole", tmp_path / "cut"

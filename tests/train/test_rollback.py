@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -37,7 +38,7 @@ def rolled_back(workdir) -> list:
 
 
 def test_it_goes_on_without_the_batches_since_the_checkpoint_and_a_killed_run_ends_alike(
-    settings, synthetic_shards, poison, tmp_path, monkeypatch, capsys
+    settings, synthetic_shards, poison, tmp_path, capsys
 ):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     loop.train(settings, synthetic_shards.folder, str(whole), "one")
@@ -49,6 +50,19 @@ def test_it_goes_on_without_the_batches_since_the_checkpoint_and_a_killed_run_en
     expected = final_state(whole, TOTAL)
     assert all(np.isfinite(value).all() for value in expected.values() if getattr(value, "dtype", None) == np.float32)
 
+    shutil.copytree(whole, killed)  # as if it had been killed after the rollback, with a checkpoint
+    shutil.rmtree(killed / "checkpoints" / checkpoints.FORMAT.format(TOTAL))
+    loop.train(settings, synthetic_shards.folder, str(killed), "one")
+    assert rolled_back(killed) == rolled_back(whole)
+    assert_same_bits(final_state(killed, TOTAL), expected)
+
+
+@pytest.mark.extended
+def test_a_run_stopped_before_the_fault_and_killed_after_it_ends_alike(
+    settings, synthetic_shards, poison, tmp_path, monkeypatch
+):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    loop.train(settings, synthetic_shards.folder, str(whole), "one")
     with monkeypatch.context() as patch:  # stopped at a step that has no checkpoint otherwise
         patch.setattr(calls, "calls", stopping_after(calls.calls, FAULT - 1))
         with pytest.raises(Stopped):
@@ -60,7 +74,10 @@ def test_it_goes_on_without_the_batches_since_the_checkpoint_and_a_killed_run_en
             loop.train(settings, synthetic_shards.folder, str(killed), "one")
     assert rolled_back(killed) == rolled_back(whole)
     loop.train(settings, synthetic_shards.folder, str(killed), "one")
-    found = final_state(killed, TOTAL)
+    assert_same_bits(final_state(killed, TOTAL), final_state(whole, TOTAL))
+
+
+def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

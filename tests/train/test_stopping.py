@@ -138,7 +138,7 @@ def test_a_run_on_a_reclaimed_instance_stops_with_a_checkpoint(metadata, synthet
     metadata.reclaimed = True
     soon = functools.partial(stopping.on_spot_notice, every=0.01)
     monkeypatch.setattr(stopping, "on_spot_notice", soon)
-    settings = made.experiment(steps=10_000, checkpoint_steps=10_000)
+    settings = made.experiment(steps=10_000, checkpoint_steps=10_000, ema_decay=0.0)
     with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as asked") as caught:
         loop.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", watch_spot=True)
     assert caught.value.exit_code == 143

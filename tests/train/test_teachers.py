@@ -1,5 +1,7 @@
 """Distillation: what a network that was trained before sees goes into the targets of the next."""
 
+import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -7,10 +9,11 @@ import pytest
 import tensorflow as tf
 
 from fer import files
-from fer.config import Train
+from fer.config import Experiment, Train
 from fer.errors import UserError
 from fer.models import trained
 from fer.train import loop, teachers
+from tests.evaluation import made as made_runs
 from tests.train import made
 
 IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, [5, 48, 48, 1], np.uint8))
@@ -19,18 +22,22 @@ TARGETS = tf.one_hot([0, 1, 2, 3, 6], 7)
 
 @pytest.fixture(scope="module")
 def runs(synthetic_shards, tmp_path_factory) -> list[str]:
-    """Two networks of different seeds, trained for four steps."""
-    folders = []
-    for seed in (0, 1):
-        folders.append(str(tmp_path_factory.mktemp("teachers") / f"seed{seed}"))
-        settings = made.experiment()
-        settings.seed = seed
-        loop.train(settings, synthetic_shards.folder, folders[-1], "one")
-    return folders
+    """Two networks of different seeds."""
+    folder = tmp_path_factory.mktemp("teachers")
+    return [made_runs.run(folder / f"seed{seed}", seed, made.experiment()) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def pupil(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathlib.Path]:
+    """A run of four steps that the first of them teaches; it has checkpoints of the steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("pupil") / "run"
+    settings = made.experiment(teacher=runs[0], checkpoint_steps=2, steps=4, ema_decay=0.0)
+    loop.train(settings, synthetic_shards.folder, str(folder), "one")
+    return settings, folder
 
 
 def test_targets_are_the_labels_and_the_mean_of_the_teachers_by_their_share(runs):
-    taught_by = teachers.read(Train(teacher=", ".join(runs)))
+    taught_by = teachers.read(Train(teacher=", ".join(runs), precision="float32"))
     found = teachers.taught(taught_by, 0.25)(IMAGES, TARGETS).numpy()
     logits = [trained.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
     assert not np.allclose(*logits)
@@ -40,8 +47,9 @@ def test_targets_are_the_labels_and_the_mean_of_the_teachers_by_their_share(runs
 
 
 def test_a_network_that_hears_its_teacher_alone_comes_to_agree_with_it(runs, synthetic_shards, tmp_path):
-    """Its labels differ from the teacher's answers, which four steps of training did not make good ones."""
-    settings = made.experiment(steps=60, teacher=runs[0], teacher_share=1.0, label_smoothing=0.0, ema_decay=0.0)
+    """Its labels differ from the teacher's answers, whose weights are random."""
+    alone = {"teacher": runs[0], "teacher_share": 1.0, "label_smoothing": 0.0, "ema_decay": 0.0}
+    settings = made.experiment(global_batch=8, steps=40, checkpoint_steps=100, **alone)
     settings.optimizer.learning_rate = 0.05
     loop.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
     teacher, stranger, pupil = (trained.read(run).model for run in (*runs, str(tmp_path / "pupil")))
@@ -52,18 +60,16 @@ def test_a_network_that_hears_its_teacher_alone_comes_to_agree_with_it(runs, syn
     assert divergence(teacher, pupil) < divergence(teacher, stranger) / 2
 
 
-def test_the_record_names_the_weights_and_others_are_refused(runs, synthetic_shards, tmp_path):
-    teacher, pupil = tmp_path / "teacher", str(tmp_path / "pupil")
-    shutil.copytree(runs[0], teacher)
-    settings = made.experiment(teacher=str(teacher))
-    loop.train(settings, synthetic_shards.folder, pupil, "one")
-    best, record = files.read_json(f"{teacher}/best.json", "best"), files.read_json(f"{pupil}/config.json", "record")
+def test_the_record_names_the_weights_and_others_are_refused(runs, pupil, synthetic_shards, tmp_path):
+    settings, folder = pupil
+    best, record = (files.read_json(f"{place}.json", "it") for place in (f"{runs[0]}/best", f"{folder}/config"))
     assert [entry["weights_sha256"] for entry in record["teachers"]] == [best["sha256"]]
     assert [entry["began_with"] for entry in record["teachers"]] == ["none"]
-    shutil.rmtree(teacher)
-    shutil.copytree(runs[1], teacher)
+    other = shutil.copytree(folder, tmp_path / "other")
+    record["teachers"][0]["weights_sha256"] = files.read_json(f"{runs[1]}/best.json", "best")["sha256"]
+    (other / "config.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="begun with other weights in the folders of"):
-        loop.train(settings, synthetic_shards.folder, pupil, "one")
+        loop.train(settings, synthetic_shards.folder, str(other), "one")
 
 
 def test_a_teacher_that_was_not_trained_is_a_sentence_and_leaves_nothing(synthetic_shards, tmp_path):
@@ -73,10 +79,8 @@ def test_a_teacher_that_was_not_trained_is_a_sentence_and_leaves_nothing(synthet
     assert not (tmp_path / "pupil").exists()
 
 
-def test_a_killed_pupil_goes_on_to_the_same_weights(runs, synthetic_shards, tmp_path, capsys):
-    whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
-    settings = made.experiment(teacher=runs[0], checkpoint_steps=2, steps=4)
-    loop.train(settings, synthetic_shards.folder, whole, "one")
+def test_a_killed_pupil_goes_on_to_the_same_weights(pupil, synthetic_shards, tmp_path, capsys):
+    (settings, whole), halves = pupil, str(tmp_path / "halves")
     shutil.copytree(whole, halves)
     shutil.rmtree(f"{halves}/checkpoints/step-{4:08d}")
     loop.train(settings, synthetic_shards.folder, halves, "one")

@@ -13,7 +13,7 @@ from fer.models import classifier
 from fer.train import devices, validation
 from tests.train import made
 
-SMALL = Model(name="compact_s", image_size=24)
+SMALL = Model(name="tiny", image_size=24)
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,15 @@ def faces(synthetic_shards):
     return records.read_split(synthetic_shards, "validation")
 
 
-@pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]], ids=["one", "two"])
-@pytest.mark.parametrize("batch", [16, 64])
+@pytest.mark.parametrize(
+    ("names", "batch"),
+    [
+        (["CPU:0"], 64),
+        (["CPU:0", "CPU:1"], 16),
+        pytest.param(["CPU:0"], 16, marks=pytest.mark.extended),
+        pytest.param(["CPU:0", "CPU:1"], 64, marks=pytest.mark.extended),
+    ],
+)
 def test_the_figures_are_scikit_learns(faces, names, batch):
     """Of 40 faces, the last batch of 16 holds 8, and two replicas share it unevenly."""
     strategy = devices.mirrored(names)

@@ -1,0 +1,11 @@
+"""What the tests of training share."""
+
+import pytest
+
+from tests.train import made
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch):
+    """Fixtures of a module or of the session, whose pictures tests look at, draw them as they are."""
+    made.small_pictures(monkeypatch.setattr)
