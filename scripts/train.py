@@ -8,7 +8,7 @@ import os
 from absl import flags
 from ml_collections import config_flags
 
-from fer import cli, config, quiet
+from fer import cli, config, quiet, streams
 from fer.data import manifest
 from fer.train import cluster
 
@@ -34,6 +34,8 @@ def main() -> None:
 
         for line in listing.lines():
             print(line, flush=True)
+            if not streams.is_read():  # each line takes a network to be built
+                return
         return
     experiment = config.checked(CONFIG.value)
     workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
