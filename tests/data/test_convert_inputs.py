@@ -268,14 +268,18 @@ def test_file_whose_name_begins_with_a_tilde_is_read(tmp_path, monkeypatch):
         (["a"], "a,nowhere", ["a", "nowhere"]),
         ([], "s3://b/a,s3://b/c", ["s3://b/a", "s3://b/c"]),
         (["x,y"], "s3://b/a,x,y", ["s3://b/a", "x,y"]),
-        ([], " , ", []),
     ],
 )
 def test_comma_separates_inputs_or_is_part_of_a_path_that_is_there(there, text, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in there:
         (tmp_path / name).mkdir()
-    assert convert._paths(text) == paths
+    assert Options(input=text, output="out").paths() == paths
+
+
+def test_options_reject_an_input_of_commas_alone():
+    with pytest.raises(UserError, match="--input names nothing"):
+        Options(input=" , ", output="out").paths()
 
 
 def test_input_with_a_comma_in_its_path_is_read(tmp_path):
