@@ -50,6 +50,7 @@ def main() -> None:
         policy.parse(POLICY.value)  # a fault in it is told before minutes of measuring
     measured: list[results.Result] = []
     for name in SUITES if SUITE.value == "all" else [SUITE.value]:
+        print(f"Measuring the suite {name}: some minutes ...", flush=True)
         found = measure(name)
         print(results.table(found), flush=True)
         measured += found

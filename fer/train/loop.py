@@ -155,6 +155,7 @@ def _train(
     score = validation.scorer(
         distribution, run.state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
     )
+    print(_banner(run, shards), flush=True)
     finetuning.begin(run.state.model, experiment, head_only=False)  # for its faults: each phase begins by itself
     folder.record(experiment, shards, teachers.record(taught_by))  # last: a run that cannot start leaves nothing behind
     with (
@@ -162,6 +163,23 @@ def _train(
         stopping.on_spot_notice(asked) if watch_spot else contextlib.nullcontext(),
     ):
         run.go(score, asked)
+
+
+def _banner(run: Run, shards: Manifest) -> str:
+    """Returns what is about to be trained, on what and for how long, for a person to check before the first step."""
+    experiment, train = run.experiment, run.experiment.train
+    side = experiment.model.image_size or registry.backbone(experiment.model.name).size
+    replicas_used = run.strategy.num_replicas_in_sync
+    devices_used = f"{replicas_used} replica{'s' * (replicas_used != 1)} ({type(run.strategy).__name__})"
+    faces = ", ".join(f"{shards.split(name).examples:,} {name}" for name in ("train", "validation"))
+    lines = (
+        ("network", f"{experiment.model.name} at {side} pixels, {run.state.model.count_params():,} parameters"),
+        ("precision", train.precision),
+        ("devices", f"{devices_used}, global batch {train.global_batch}"),
+        ("faces", faces),
+        ("steps", f"{run.total:,}, of which {run.epoch_steps:,} make an epoch"),
+    )
+    return "\n".join(f"{name:<10}{text}" for name, text in lines)
 
 
 def _check_labelled(shards: Manifest) -> None:
@@ -227,6 +245,7 @@ class Run:
         self.events = telemetry.Events(self.folder.events)
         self.events.experiment(self.experiment)
         self.progress = telemetry.Progress(self.total, done, train.global_batch, self.epoch_steps)
+        print("Compiling the first step ...", flush=True)
         self._open_feed(done)
         seed = tf.constant([self.experiment.seed, done])
         start, count = done + rollback.skipped(self.rollbacks), self.strategy.num_replicas_in_sync
