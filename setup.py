@@ -45,7 +45,7 @@ setup(
     package_dir={"fer.scripts": "scripts", "fer.configs": "configs"},
     package_data={
         "fer.evaluation": ["*.json", "*.css", "*.js"],
-        "fer.models": ["weights/*"],
+        "fer.models": ["*.json", "weights/*"],
         "fer.demo": ["*.html", "*.css", "*.js"],
     },
     entry_points={"console_scripts": [f"fer-{program} = fer.scripts:run" for program in PROGRAMS]},

@@ -4,6 +4,8 @@ Nothing here imports TensorFlow, so that help and what is wrong with a flag need
 with `fer.quiet.import_tensorflow`, once it has looked at its flags and at the local paths in them.
 """
 
+from __future__ import annotations
+
 import os
 import pathlib
 import re
@@ -42,6 +44,29 @@ def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
     flags.register_validator(flag, lambda paths: paths is None or (bool(paths) and all(paths)), "it must name a path")
     require(name)
     return flag
+
+
+def define_optional(name: str, alone: str, meaning: str) -> flags.FlagHolder[str | None]:
+    """A flag that may stand alone, as --NAME, or have a value, as --NAME=VALUE.
+
+    Args:
+      name: of the flag.
+      alone: its value where it stands alone; without it the value is None.
+      meaning: of the flag, for help.
+    """
+    parser, serializer = _Optional(alone), flags.ArgumentSerializer()
+    return flags.DEFINE_flag(flags.Flag(parser, serializer, name, None, meaning, boolean=True))
+
+
+class _Optional(flags.ArgumentParser):
+    """Parses what absl gives for a flag that stands alone ("true"), is taken back ("false"), or has a value."""
+
+    def __init__(self, alone: str):
+        super().__init__()
+        self._alone = alone
+
+    def parse(self, argument: str) -> str | None:
+        return {"true": self._alone, "false": None}.get(argument, argument)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -108,10 +133,7 @@ def _answer(form: str) -> NoReturn:
     """Prints what one of `usage.FORMS` asks for, and ends the program with exit code 0."""
     program, installed = os.path.basename(sys.argv[0]), _is_installed()
     text = usage.text(form, f"fer-{program.removesuffix('.py')}" if installed else program, list(_REQUIRED))
-    try:
-        print(re.sub(r"(python )?scripts/(\w+)\.py", r"fer-\2", text) if installed else text, flush=True)
-    except BrokenPipeError:  # its reader, such as head, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    print(re.sub(r"(python )?scripts/(\w+)\.py", r"fer-\2", text) if installed else text, flush=True)
     sys.exit(0)
 
 

@@ -70,11 +70,6 @@ def guard() -> None:
         setattr(sys, name, _stream(stream, descriptor))
 
 
-def is_read() -> bool:
-    """Returns whether standard output has not failed so far: without a reader, work that is only printed can end."""
-    return OUTPUT not in _failures
-
-
 def failure() -> OSError | None:
     """Returns why standard output is incomplete, or None; a reader that has gone is no failure."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

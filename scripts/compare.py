@@ -14,17 +14,12 @@ from fer.evaluation import peers
 
 EVALS = cli.define_paths("evals", "eval.json files that scripts/evaluate.py wrote, comma-separated.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of comparison.json, .md, .html and .png.")
-PEERS = flags.DEFINE_flag(
-    flags.Flag(
-        flags.ArgumentParser(),
-        flags.ArgumentSerializer(),
-        "peers",
-        "false",
-        f"Measures {' and '.join(peers.DEFAULT)} too, each in an environment of its own that is made with pip and kept "
-        f"in ~/.cache/fer/peers. --peers={peers.ALL} adds what needs PyTorch (gigabytes where pip finds no build for "
-        f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(peers.PEERS)}.",
-        boolean=True,  # so that it may stand alone
-    )
+PEERS = cli.define_optional(
+    "peers",
+    "true",
+    f"Measures {' and '.join(peers.DEFAULT)} too, each in an environment of its own that is made with pip and kept "
+    f"in ~/.cache/fer/peers. --peers={peers.ALL} adds what needs PyTorch (gigabytes where pip finds no build for "
+    f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(peers.PEERS)}.",
 )
 DATA = flags.DEFINE_string("data", None, "With --peers: folder of the shards that the evaluations were made on.")
 SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "With --peers: split that they were made on.")
@@ -32,7 +27,7 @@ cli.require("output")
 
 
 def main() -> None:
-    chosen = peers.named(PEERS.value)
+    chosen = peers.named(PEERS.value or "false")
     if chosen and not DATA.value:
         raise UserError("--peers needs --data: the folder of the shards that the evaluations were made on.")
     files.check_place(os.path.join(OUTPUT.value, "comparison.json"))

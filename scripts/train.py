@@ -8,8 +8,9 @@ import os
 from absl import flags
 from ml_collections import config_flags
 
-from fer import cli, config, quiet, streams
+from fer import cli, config, quiet
 from fer.data import manifest
+from fer.models import listing
 from fer.train import cluster
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="An experiment: see configs/.")
@@ -21,7 +22,9 @@ WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Which of --workers th
 WORKER_PORT = flags.DEFINE_integer("worker_port", cluster.PORT, "Where Slurm or SageMaker names hosts alone.")
 WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops in good order when EC2 takes the spot instance away.")
 PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
-LIST_MODELS = flags.DEFINE_boolean("list_models", False, "Prints what config.model.name may be, and trains nothing.")
+LIST_MODELS = cli.define_optional(
+    "list_models", "*", "Prints what config.model.name may be, such as *b0*; trains nothing."
+)
 flags.mark_flags_as_mutual_exclusive(["workdir", "preview"])
 cli.require("config", "data", unless=["list_models"])
 cli.require("workdir", unless=["list_models", "preview"])
@@ -29,15 +32,10 @@ cli.require("workdir", unless=["list_models", "preview"])
 
 def main() -> None:
     if LIST_MODELS.value:
-        quiet.import_tensorflow()
-        from fer.models import listing
-
-        for line in listing.lines():
-            print(line, flush=True)
-            if not streams.is_read():  # each line takes a network to be built
-                return
+        print("\n".join(listing.lines(LIST_MODELS.value)))
         return
     experiment = config.checked(CONFIG.value)
+    listing.check(experiment.model.name)
     workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check(DATA.value)
     quiet.import_tensorflow()

@@ -65,14 +65,3 @@ def test_text_that_cannot_be_encoded_is_escaped(tmp_path, encoding):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("line 0 caf\\udce9 ")
     assert ("\u263a" if encoding == "utf-8" else "\\u263a") in done.stdout
-
-
-def test_listing_ends_when_its_reader_leaves(tmp_path):
-    """Work that is only printed is not done for nobody."""
-    (tmp_path / "program.py").write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom fer import streams\nstreams.guard()\n"
-        "for number in range(10**9):\n    print(number, flush=True)\n    if not streams.is_read():\n        break\n"
-    )
-    shell = ["bash", "-c", f"{sys.executable} -S program.py | head -1; exit ${{PIPESTATUS[0]}}"]
-    done = subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -7,12 +7,13 @@ take them, so that a network with random weights needs no download; only the pre
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, Any
 
 from fer.errors import UserError
 from fer.files import reason
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 PREFIX = "keras_cv/"
 

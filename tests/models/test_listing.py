@@ -1,8 +1,10 @@
 """The list of models and its figures."""
 
 import pytest
+import tensorflow as tf
 
 from fer.config import Model
+from fer.errors import UserError
 from fer.models import classifier, listing, registry
 
 
@@ -21,12 +23,56 @@ def test_multiply_adds_of_a_dense_network_follow_from_its_shapes():
     assert listing.multiply_adds(model) == expected
 
 
-def test_each_model_has_a_line(monkeypatch):
-    few = {name: registry.BACKBONES[name] for name in ("compact", "mini_xception")}
-    monkeypatch.setattr(registry, "BACKBONES", few)
-    lines = list(listing.lines())
-    assert [line.split() for line in lines[2:4]] == [
-        ["compact", "1,905,831", "139", "M", "48", "px"],
-        ["mini_xception", "58,423", "10", "M", "64", "px"],
-    ]
-    assert "keras_cv/efficientnetv2_s_imagenet" in lines[4]
+def test_table_names_every_network_of_the_registry_in_its_order():
+    assert [row.name for row in listing.table()] == list(registry.BACKBONES)
+    assert [row.size for row in listing.table()] == [chosen.size for chosen in registry.BACKBONES.values()]
+
+
+@pytest.mark.parametrize("name", ["tiny", "compact_s"])
+def test_table_holds_what_a_small_network_costs(name):
+    assert listing.measure(name) in listing.table()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", listing.table(), ids=lambda row: row.name)
+def test_table_holds_what_every_network_costs(row):
+    tf.keras.backend.clear_session()
+    assert listing.measure(row.name) == row
+
+
+def test_table_is_written_as_it_is_read(monkeypatch, tmp_path):
+    rows = listing.table()[:3]
+    monkeypatch.setattr(listing, "_measured", lambda: iter(rows))
+    monkeypatch.setattr(listing, "__file__", str(tmp_path / "listing.py"))
+    path = listing.write()
+    assert path == str(tmp_path / listing.TABLE)
+    monkeypatch.setattr(listing.importlib.resources, "files", lambda package: tmp_path)
+    assert listing.table() == rows
+
+
+def test_each_network_has_a_line():
+    lines = listing.lines()
+    found = {line.split()[0]: line.split()[1:] for line in lines[2:-1]}
+    assert list(found) == list(registry.BACKBONES)
+    assert found["compact"] == ["1,905,831", "139", "M", "48", "px"]
+    assert found["mini_xception"] == ["58,423", "10", "M", "64", "px"]
+    assert "keras_cv/efficientnetv2_s_imagenet" in lines[-1]
+
+
+def test_a_pattern_chooses_lines():
+    lines = listing.lines("*b0*")
+    assert [line.split()[0] for line in lines[2:-1]] == ["efficientnet_b0", "efficientnet_v2_b0"]
+    assert lines[-1].endswith(": keras_cv/efficientnetv2_b0, keras_cv/efficientnetv2_b0_imagenet")
+    assert listing.lines("keras_cv/resnet18_v2") == ["By preset, with KerasCV's architecture: keras_cv/resnet18_v2"]
+    assert len(listing.lines("compact_?")) == 4
+
+
+def test_a_pattern_that_matches_nothing_raises_user_error():
+    with pytest.raises(UserError, match="No model's name matches 'none_'"):
+        listing.lines("none_")
+
+
+def test_an_unknown_name_error_names_the_nearest():
+    listing.check("keras_cv/densenet121_imagenet")
+    with pytest.raises(UserError, match="There is no model 'compakt'; the nearest is compact"):
+        listing.check("compakt")

@@ -46,6 +46,8 @@ MISTAKES = [
     ([*TRAIN, "--config.train.epochs=0"], "config.train.epochs is 0; it must be 1 or more."),
     ([*TRAIN, "--config.train.epochs=few"], "flag --config.train.epochs=few: "),
     ([*TRAIN, "--config.optimizer.name=adam"], "config.optimizer.name is 'adam'; it must be sgd or adamw"),
+    ([*TRAIN, "--config.model.name=compakt"], "There is no model 'compakt'; the nearest is compact."),
+    (["train.py", "--list_models=*x9*"], "No model's name matches '*x9*'; --list_models alone prints all of them."),
     ([*TRAIN, "--config=kompact"], "There is no configuration 'kompact'; the nearest is compact"),
     ([*TRAIN, "--strategy=two"], "flag --strategy=two: value should be one of <auto|one|mirrored|multi_worker>"),
     ([*TRAIN, "--workers=a:1"], "--workers needs --worker_index beside it"),
@@ -100,7 +102,7 @@ def test_help_exits_0_lists_every_flag_required_ones_first_and_loads_nothing_hea
     for program, run in zip(PROGRAMS, light.run_all(folder, [[program, "--help"] for program in PROGRAMS])):
         assert (run.returncode, run.stderr, run.heavy) == (0, "", []), program
         source = (light.ROOT / "scripts" / program).read_text()
-        defined = re.findall(r"(?:DEFINE_\w+|define_paths)\(\s*\"(\w+)\"", source)
+        defined = re.findall(r"(?:DEFINE_\w+|define_paths|define_optional)\(\s*\"(\w+)\"", source)
         assert set(defined) <= set(run.flags), program
         own = run.stdout.partition(f"Flags of {program}:\n")[2].partition("\nFlags of every program:\n")[0]
         listed = re.findall(r"^  --(?:\[no\])?(\w+)(?:\[?=\S+)?( \(required\))?", own, re.MULTILINE)
@@ -170,6 +172,16 @@ def test_a_mistake_gets_one_sentence_before_anything_heavy_is_loaded(folder):
         assert run.stderr.startswith(f"{command[0]}: {sentence}"), (command, run.stderr)
         assert (run.returncode, run.stdout, run.stderr.count("\n"), run.heavy) == (1, "", 1, []), command
     assert sorted(os.walk(folder)) == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "lines", "holds"), [("--list_models", 50, "efficientnet_b7"), ("--list_models=*b0*", 5, "_v2_b0")]
+)
+def test_models_are_listed_before_anything_heavy_is_loaded(folder, flag, lines, holds):
+    run = only(folder, "train.py", flag)
+    assert (run.returncode, run.stderr, run.heavy) == (0, "", [])
+    assert len(run.stdout.splitlines()) >= lines
+    assert holds in run.stdout
 
 
 def test_versions_are_those_of_what_is_installed(folder):
