@@ -6,12 +6,15 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from fer import progress
 
+# Keras imports these if it can, for functions that only scripts/benchmark.py calls: a seventh of TensorFlow's import.
+UNUSED = ("pandas", "scipy")
 
-def import_tensorflow(announce: bool = True) -> None:
+
+def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
     """Imports TensorFlow without its start-up lines, which help nobody.
 
     A program calls it once its flags are known to be good, before it imports what needs TensorFlow. From TensorFlow
@@ -19,12 +22,25 @@ def import_tensorflow(announce: bool = True) -> None:
 
     Args:
       announce: prints a line where loading takes long.
+      whole: lets Keras have `UNUSED`, which tf.keras.preprocessing.image needs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     notice = progress.when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
-    with notice, standard_error():
+    with notice, standard_error(), _hidden(() if whole else UNUSED):
         import tensorflow  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _hidden(packages: Sequence[str]) -> Iterator[None]:
+    """Within it, importing one of the packages fails, unless it is imported already."""
+    absent = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))
+    try:
+        yield
+    finally:
+        for package in absent:
+            del sys.modules[package]
 
 
 @contextlib.contextmanager

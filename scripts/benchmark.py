@@ -42,7 +42,7 @@ def main() -> None:
         print(f"wrote {FILL.value}")
         return
     files.check_place(OUTPUT.value)
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(whole=True)
     from fer.augment import policy
     from fer.benchmark import results
 

@@ -43,17 +43,17 @@ def main() -> None:
     quiet.import_tensorflow()
     from fer.evaluation import inference, inputs, predict, progress
 
-    models = [run.open_run(workdir).model for workdir in WORKDIR.value]
+    models = [run.open_network(workdir) for workdir in WORKDIR.value]
     faces = inputs.read(INPUT.value, FACES.value, FIT.value)
     predict.check(INPUT.value, OUTPUT.value, faces, KAGGLE.value)
     with progress.faces("predicting") as told:
+        count = len(faces.images)
         found = inference.predict(
-            models, faces.images, tta=TTA.value, progress=lambda count: told(count, len(faces.images))
+            models, faces.images, tta=TTA.value, progress=lambda done: told(done, count), warm_up=False
         )
     paths = predict.write(OUTPUT.value, faces, found.probabilities, KAGGLE.value)
-    print(f"{len(faces.images):,} faces from {INPUT.value}, {found.images_per_second:.0f} images/s")
-    for path in paths:
-        print(f"wrote {path}")
+    for line in [*predict.sentences(INPUT.value, faces, found), *(f"wrote {path}" for path in paths)]:
+        print(line)
     predict.report(faces, OUTPUT.value)
 
 

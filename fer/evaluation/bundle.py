@@ -1,7 +1,8 @@
 """The network that the package carries: a run made small, measured again, and described in a model card.
 
 A bundle is a run folder: config.json as the run has it, best.json, and the weights in float16. Beside them are the
-eval.json of these very weights, from which the card takes every figure, and the card.
+network's graph of inference, which predicts without Keras, the eval.json of these very weights, from which the card
+takes every figure, and the card.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from fer.errors import UserError
 from fer.evaluation import bundle_card, eval_json, evaluate, inference
 from fer.evaluation import export as exports
 from fer.evaluation import run as runs
-from fer.models import weights
+from fer.models import inference_graph, weights
 from fer.transaction import transaction
 
-WEIGHTS, CARD = "weights.npz", "MODEL_CARD.md"
+WEIGHTS, GRAPH, CARD = "weights.npz", "graph.pb", "MODEL_CARD.md"
 MOST_BYTES = 10_000_000  # that the package may carry
 MOST_LOST = 0.001  # of the accuracy, by rounding to float16
 
@@ -55,7 +56,8 @@ def make(
     _check_output(output)
     data = exports.shards(data, run)
     with temp_files.folder("bundle") as folder:
-        weights.save(exports.in_float32(run).weights, os.path.join(folder, WEIGHTS), dtype="float16")
+        model = exports.in_float32(run)
+        weights.save(model.weights, os.path.join(folder, WEIGHTS), dtype="float16")
         size = os.path.getsize(os.path.join(folder, WEIGHTS))
         if size > MOST_BYTES:
             raise UserError(
@@ -64,12 +66,13 @@ def make(
             )
         record = files.read_json(os.path.join(workdir, "config.json"), "the run's configuration")
         files.write_json(os.path.join(folder, "config.json"), record)
-        files.write_json(os.path.join(folder, "best.json"), _best(run, os.path.join(folder, WEIGHTS)))
+        inference_graph.write(model, os.path.join(folder, GRAPH))
+        files.write_json(os.path.join(folder, "best.json"), _best(run, folder))
         evaluation = evaluate.evaluate(evaluate.Request([folder], data), progress, [_open(folder)])
         lost = _lost(run, evaluation)
         files.write_text(os.path.join(folder, CARD), bundle_card.text(evaluation.content, record))
         eval_json.write(os.path.join(folder, "eval.json"), evaluation.content)
-        names = [WEIGHTS, "config.json", "eval.json", CARD, "best.json"]  # what opens the folder comes last
+        names = [WEIGHTS, GRAPH, "config.json", "eval.json", CARD, "best.json"]  # what opens the folder comes last
         with transaction() as stage:
             for name in names:
                 with open(os.path.join(folder, name), "rb") as file:
@@ -85,12 +88,14 @@ def _check_output(output: str) -> None:
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
 
 
-def _best(run: runs.Run, path: str) -> dict[str, object]:
+def _best(run: runs.Run, folder: str) -> dict[str, object]:
     """best.json of a bundle: as training writes it, and whose rounding these weights are."""
     return {
         "step": run.step,
         "file": WEIGHTS,
-        "sha256": files.sha256(path),
+        "sha256": files.sha256(os.path.join(folder, WEIGHTS)),
+        "graph": GRAPH,
+        "graph_sha256": files.sha256(os.path.join(folder, GRAPH)),
         "selected_on": run.selected_on,
         "rounded_to": "float16",
         "rounded_from_sha256": run.weights_sha256,

@@ -29,7 +29,7 @@ class Prediction(NamedTuple):
     """What `predict` returns."""
 
     probabilities: np.ndarray  # [n, 7] float32, each row sums to 1
-    images_per_second: float  # after a first batch that is not counted: it compiles
+    images_per_second: float | None  # after a first batch that is not counted: it compiles; None if there is no other
 
 
 def predict(
@@ -38,6 +38,7 @@ def predict(
     batch_size: int = BATCH,
     tta: str = "none",
     progress: Callable[[int], None] = lambda count: None,
+    warm_up: bool = True,
 ) -> Prediction:
     """Computes the probabilities of each face.
 
@@ -45,26 +46,37 @@ def predict(
       models: one or more, each from uint8 [B, 48, 48, 1] to logits [B, 7], Keras models or
         `fer.evaluation.export_runtimes.Network`; their probabilities are averaged.
       images: [n, 48, 48, 1] uint8.
-      batch_size: faces a call; n need not be a multiple of it.
+      batch_size: faces a call; n need not be a multiple of it. Of fewer faces, the next power of two is taken.
       tta: which views of a face are averaged (see `views`).
       progress: called after each batch with the number of faces done in it.
+      warm_up: computes a batch of blank faces first, so that the speed of all others can be measured. Without it, the
+        first batch is the one that is not counted.
 
     Returns:
       The probabilities: softmax in float32, the mean over views, then over models.
     """
-    compute = predictor(models, batch_size, tta)
-    started = time.perf_counter()
-    probabilities = compute(images, progress)
-    return Prediction(probabilities, len(images) / (time.perf_counter() - started))
+    size = min(batch_size, 1 << max(len(images) - 1, 0).bit_length())
+    compute = predictor(models, size, tta, warm_up)
+    started, counted = (time.perf_counter(), len(images)) if warm_up else (None, len(images) - size)
+
+    def timed(count: int) -> None:
+        nonlocal started
+        progress(count)
+        if started is None:
+            started = time.perf_counter()
+
+    probabilities = compute(images, timed)
+    return Prediction(probabilities, counted / (time.perf_counter() - started) if counted > 0 else None)
 
 
 def predictor(
-    models: Sequence[Model], batch_size: int = BATCH, tta: str = "none"
+    models: Sequence[Model], batch_size: int = BATCH, tta: str = "none", warm_up: bool = True
 ) -> Callable[[np.ndarray, Callable[[int], None]], np.ndarray]:
     """The function from (images, progress) to probabilities, compiled once for all its calls; as for `predict`."""
     shape = [batch_size, SIDE, SIDE, 1]
     compiled = _compile(models, tta, shape)
-    compiled(tf.zeros(shape, tf.uint8))
+    if warm_up:
+        compiled(tf.zeros(shape, tf.uint8))
 
     def compute(images: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
         probabilities = np.empty([len(images), len(CLASSES)], np.float32)
@@ -104,19 +116,21 @@ def views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
 def _compile(models: Sequence[Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
     def probabilities(images: tf.Tensor) -> tf.Tensor:
-        seen = tf.stack(views(images, tta))
+        seen = views(images, tta)
         return tf.reduce_mean([tf.reduce_mean(_over_views(model, seen), axis=0) for model in models], axis=0)
 
     return probabilities
 
 
-def _over_views(model: Model, seen: tf.Tensor) -> tf.Tensor:
+def _over_views(model: Model, seen: Sequence[tf.Tensor]) -> tf.Tensor:
     """[views, B, 7] float32. One view after the other: ten at once would need ten times the memory and the tracing."""
 
     def softmax(images: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
 
-    return tf.map_fn(softmax, seen, parallel_iterations=1, fn_output_signature=tf.float32)
+    if len(seen) == 1:
+        return softmax(seen[0])[tf.newaxis]
+    return tf.map_fn(softmax, tf.stack(seen), parallel_iterations=1, fn_output_signature=tf.float32)
 
 
 def _resized(images: tf.Tensor, side: int) -> tf.Tensor:

@@ -7,12 +7,12 @@ OpenCV's cascade finds them (Viola and Jones 2001). FER-2013's own faces were cu
 from __future__ import annotations
 
 import functools
+import importlib.util
 import io
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -133,7 +133,8 @@ def _within(box: Box, image: Image.Image) -> Box:
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """The font that matplotlib brings along, so that none need be on the machine."""
-    return ImageFont.truetype(str(pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+    package = pathlib.Path(importlib.util.find_spec("matplotlib").origin).parent  # found, but not imported
+    return ImageFont.truetype(str(package / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 def _luminance(colour: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import os
 import sys
@@ -13,6 +14,10 @@ from fer import files, local_write
 from fer.data import image_reader, passed_over
 from fer.errors import UserError, shorten
 from fer.evaluation import inputs, photos, predictions
+from fer.evaluation.inference import Prediction
+from fer.labels import CLASSES
+
+FEW = 10  # faces of which each is named on the screen
 from fer.transaction import transaction
 
 
@@ -96,6 +101,29 @@ def report(faces: inputs.Faces, output: str) -> None:
             f"{count} could not be read (listed above): repair or remove them; {output} has the other "
             f"{len(faces.names):,} faces."
         )
+
+
+def sentences(source: str, faces: inputs.Faces, found: Prediction) -> list[str]:
+    """Returns what was recognised, in words: each of a few faces, or how often each class among many.
+
+    Args:
+      source: where `faces` were read.
+      faces: n of them.
+      found: what the networks said of them.
+    """
+    count, alone = len(faces.names), {photo.first for photo in faces.photos if len(photo.boxes) == 1}
+    rate = "" if found.images_per_second is None else f", {found.images_per_second:.0f} images/s"
+    if count > FEW:
+        chosen = collections.Counter(CLASSES[label] for label in found.probabilities.argmax(axis=1))
+        classes = ", ".join(f"{name} {number:,}" for name, number in chosen.most_common())
+        return [f"{count:,} faces from {source}{rate}: {classes}"]
+    lines = [f"{count} face{'s' * (count != 1)} from {source}{rate}"]
+    for position, (name, row) in enumerate(zip(faces.names, found.probabilities)):
+        shown = name if faces.pictures else f"row {name}"
+        shown = name.rpartition("#")[0] if position in alone else shown
+        best = [label for label in row.argsort()[::-1][:2] if row[label] >= 0.005]
+        lines.append(f"{shown}: {', '.join(f'{CLASSES[label]} {100 * row[label]:.0f} %' for label in best)}")
+    return lines
 
 
 def _unused(path: str, used: Sequence[str]) -> str:

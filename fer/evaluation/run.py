@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, files, remote
 from fer.errors import UserError
 from fer.evaluation import export_json
 from fer.models import trained
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 BUNDLED = "bundled"  # the --workdir that names the package's own network
 
@@ -55,6 +58,21 @@ def open_run(workdir: str) -> Run:
         return _exported(workdir, found)
     _check_folder(workdir)
     return open_folder(workdir)
+
+
+def open_network(workdir: str) -> Callable[..., tf.Tensor]:
+    """Opens the network that `workdir` names, for prediction alone. The package's own is a graph that needs no Keras.
+
+    Returns:
+      What `fer.evaluation.inference.predict` takes.
+
+    Raises:
+      UserError: as `open_run`.
+    """
+    if workdir != BUNDLED:
+        return open_run(workdir).model
+    _check_bundled()
+    return trained.read_graph(bundle_folder()) or open_run(workdir).model
 
 
 def open_folder(workdir: str, precision: str | None = None) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, files
 from fer.errors import UserError
@@ -63,7 +63,7 @@ def read(folder: str, precision: str | None = None) -> Trained:
         os.path.join(folder, _take(best, "file", str, best_file)),
         _take(best, "sha256", str, best_file),
     )
-    _check_weights(weights_file, sha256)
+    _check_file(weights_file, sha256, "weights file")
     model = classifier.build(experiment.model, precision)
     weights.load(model, weights_file)
     return Trained(
@@ -77,6 +77,29 @@ def read(folder: str, precision: str | None = None) -> Trained:
         weights_sha256=sha256,
         trained_on=data,
     )
+
+
+def read_graph(folder: str) -> Callable[..., tf.Tensor] | None:
+    """Reads the graph of inference that lies in a folder whose content is trusted, as a bundle's is in the package.
+
+    Returns:
+      The network as `fer.models.inference_graph.read` gives it, its weights loaded; None where there is no graph.
+
+    Raises:
+      UserError: a file is missing or damaged, or is not the one that best.json names.
+    """
+    from fer.models import inference_graph, weights
+
+    check(folder)
+    best_file = os.path.join(folder, "best.json")
+    best = files.read_json(best_file, "the record of the best weights")
+    if "graph" not in best:
+        return None
+    names = {}
+    for name, sha256 in (("file", "sha256"), ("graph", "graph_sha256")):
+        names[name] = os.path.join(folder, _take(best, name, str, best_file))
+        _check_file(names[name], _take(best, sha256, str, best_file), {"file": "weights file"}.get(name, name))
+    return inference_graph.read(names["graph"], list(weights.read(names["file"]).values()))
 
 
 def _configuration(folder: str) -> tuple[config.Experiment, dict[str, Any], dict[str, str]]:
@@ -105,9 +128,9 @@ def _take(values: Any, name: str, kind: type, path: str) -> Any:
     return value
 
 
-def _check_weights(path: str, expected: str) -> None:
+def _check_file(path: str, expected: str, what: str) -> None:
     if not files.exists(path):
-        raise UserError(f"There is no weights file {path}, which best.json names; copy it back or train anew.")
+        raise UserError(f"There is no {what} {path}, which best.json names; copy it back or train anew.")
     if files.sha256(path) != expected:
         raise UserError(
             f"{path} is not the file that best.json names: its SHA-256 differs. Copy it again or train anew."

@@ -176,6 +176,40 @@ def test_the_packages_network_opens_and_its_weights_fit_in_10_megabytes():
     opened = run.open_run("bundled")
     assert opened.parameters == opened.model.count_params()
     assert (PACKAGED / "weights.npz").stat().st_size <= 10_000_000
+    by_graph, by_keras = (said(network) for network in (run.open_network("bundled"), opened.model))
+    np.testing.assert_allclose(by_graph, by_keras, rtol=0, atol=inference.BATCH_TOLERANCE)
+
+
+def said(network) -> np.ndarray:
+    return inference.predict([network], faces()[:2]).probabilities
+
+
+def test_network_of_a_bundle_is_read_from_its_graph(in_package):
+    network = run.open_network("bundled")
+    assert not isinstance(network, type(run.open_run("bundled").model))
+    np.testing.assert_array_equal(said(network), said(run.open_run("bundled").model))
+
+
+def test_network_of_a_bundle_without_a_graph_is_built(bundled, folder, tmp_path, monkeypatch):
+    place = shutil.copytree(folder / "weights", tmp_path / "weights")
+    best = json.loads((place / "best.json").read_text())
+    (place / "best.json").write_text(json.dumps({key: best[key] for key in best if not key.startswith("graph")}))
+    (place / "graph.pb").unlink()
+    monkeypatch.setattr(run, "bundle_folder", lambda: str(place))
+    network = run.open_network("bundled")
+    assert isinstance(network, type(run.open_run("bundled").model))
+    np.testing.assert_array_equal(said(network), said(run.open_folder(str(folder / "weights"), "float32").model))
+
+
+@pytest.mark.parametrize(("content", "why"), [(b"other", "is not the file that best.json names"), (None, "no graph")])
+def test_a_graph_that_is_not_the_bundles_error_names_it(bundled, folder, tmp_path, monkeypatch, content, why):
+    place = shutil.copytree(folder / "weights", tmp_path / "weights")
+    (place / "graph.pb").unlink()
+    if content:
+        (place / "graph.pb").write_bytes(content)
+    monkeypatch.setattr(run, "bundle_folder", lambda: str(place))
+    with pytest.raises(UserError, match=why):
+        run.open_network("bundled")
 
 
 @packaged

@@ -157,3 +157,20 @@ def test_the_rate_leaves_out_the_first_batch_which_compiles(model, faces, monkey
     monkeypatch.setattr(inference, "_compile", compiles)
     monkeypatch.setattr(inference.time, "perf_counter", lambda: next(clock) + now["compiling"])
     assert inference.predict([model], faces, batch_size=8).images_per_second == len(faces) / 3
+    assert inference.predict([model], faces, batch_size=8, warm_up=False).images_per_second == (len(faces) - 8) / 3
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 8)])
+def test_few_faces_are_one_small_batch(model, faces, monkeypatch, count, size):
+    called = []
+    compile_it = inference._compile
+
+    def compiles(models, tta, shape):
+        compiled = compile_it(models, tta, shape)
+        return lambda images: called.append(len(images)) or compiled(images)
+
+    monkeypatch.setattr(inference, "_compile", compiles)
+    found = inference.predict([model], faces[:count], batch_size=8, warm_up=False)
+    assert called == [size] * -(-count // size)
+    assert (found.images_per_second is None) == (count <= size)
+    assert_same(found.probabilities, probabilities(model, faces)[:count])

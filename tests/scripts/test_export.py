@@ -56,7 +56,7 @@ def test_a_bundle_is_written_with_its_card(folder, tmp_path):
     done = program.run("export.py", folder, "--workdir=run", "--format=bundle", f"--output={tmp_path}/weights")
     assert done.returncode == 0, done.stderr
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
-    names = ["weights.npz", "config.json", "eval.json", "MODEL_CARD.md", "best.json"]
+    names = ["weights.npz", "graph.pb", "config.json", "eval.json", "MODEL_CARD.md", "best.json"]
     assert written == [f"{tmp_path}/weights/{name}" for name in names]
     assert {path.name for path in (tmp_path / "weights").iterdir()} == set(names)
 

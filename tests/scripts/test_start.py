@@ -9,6 +9,7 @@ import pytest
 import fer
 from fer import usage
 from fer.config import Experiment, flat
+from tests.demo.photo import encoded, photo
 from tests.scripts import light
 
 PROGRAMS = sorted(path.name for path in (light.ROOT / "scripts").glob("[!_]*.py"))
@@ -172,6 +173,16 @@ def test_a_mistake_gets_one_sentence_before_anything_heavy_is_loaded(folder):
         assert run.stderr.startswith(f"{command[0]}: {sentence}"), (command, run.stderr)
         assert (run.returncode, run.stdout, run.stderr.count("\n"), run.heavy) == (1, "", 1, []), command
     assert sorted(os.walk(folder)) == before
+
+
+@pytest.mark.extended
+def test_prediction_of_a_photo_loads_what_it_needs_alone_and_says_what_it_found(tmp_path):
+    pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
+    (tmp_path / "photo.jpg").write_bytes(encoded(photo(), "JPEG"))
+    run = only(tmp_path, "predict.py", "--workdir=bundled", "--input=photo.jpg", "--output=out.csv")
+    assert (run.returncode, run.stderr, run.heavy) == (0, "", ["PIL", "cv2", "keras", "numpy", "tensorflow"])
+    found = r"^2 faces from photo\.jpg\nphoto\.jpg#1: \w+ \d+ %(, \w+ \d+ %)?\nphoto\.jpg#2: "
+    assert re.search(found, run.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
