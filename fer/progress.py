@@ -10,9 +10,9 @@ PATIENCE = 3.0  # seconds
 
 
 @contextlib.contextmanager
-def when_slow(text: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Prints the line `text` if what is done within takes longer than `patience` seconds."""
-    timer = threading.Timer(patience, lambda: print(text, flush=True))
+def when_slow(text: str, patience: float | None = None) -> Iterator[None]:
+    """Prints the line `text` if what is done within takes longer than `patience` seconds, or than PATIENCE."""
+    timer = threading.Timer(PATIENCE if patience is None else patience, lambda: print(text, flush=True))
     timer.daemon = True  # a program that ends meanwhile does not wait for it
     timer.start()
     try:

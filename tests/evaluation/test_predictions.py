@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer import files
 from fer.errors import StorageError, UserError
 from fer.evaluation import predictions
 from fer.labels import CLASSES
@@ -34,7 +35,7 @@ def test_a_store_that_is_away_does_not_make_a_file_damaged(tmp_path, monkeypatch
     def throttled(*_):
         raise tf.errors.UnavailableError(None, None, "slow down")
 
-    monkeypatch.setattr(tf.io.gfile.GFile, "read", throttled)
+    monkeypatch.setattr(files, "open_file", throttled)
     with pytest.raises(StorageError, match=r"Cannot read .*predictions\.npz: slow down"):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 
