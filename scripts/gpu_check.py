@@ -8,7 +8,7 @@ import sys
 
 from absl import flags
 
-from fer import cli, config, files, quiet
+from fer import cli, config, files, progress, quiet
 from fer.config import Model
 from fer.errors import UserError
 
@@ -28,8 +28,8 @@ def main() -> None:
     model = Model(name=MODEL.value or name, image_size=IMAGE_SIZE.value)
     if OUTPUT.value:
         files.check_place(OUTPUT.value)
-    print("Loading TensorFlow ...", file=sys.stderr)
-    quiet.import_tensorflow(announce=False)
+    with progress.when_slow("Loading TensorFlow ...", sys.stderr):  # standard output holds the JSON alone
+        quiet.import_tensorflow(announce=False)
     from fer.benchmark import gpu_check
 
     settings = gpu_check.Settings(DEVICE.value, model, BATCH.value or batch, STEPS.value or steps)
