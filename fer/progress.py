@@ -11,13 +11,13 @@ PATIENCE = 3.0  # seconds
 
 
 @contextlib.contextmanager
-def when_slow(text: str, file: TextIO | None = None, patience: float | None = None) -> Iterator[None]:
+def when_slow(text: str, patience: float | None = None, file: TextIO | None = None) -> Iterator[None]:
     """Prints the line `text` if what is done within takes longer than `patience` seconds, or than PATIENCE.
 
     Args:
       text: the line.
-      file: where it goes; standard output if None.
       patience: in seconds; PATIENCE if None.
+      file: where it goes; standard output if None.
     """
     timer = threading.Timer(PATIENCE if patience is None else patience, lambda: print(text, file=file, flush=True))
     timer.daemon = True  # a program that ends meanwhile does not wait for it

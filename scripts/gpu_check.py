@@ -28,7 +28,7 @@ def main() -> None:
     model = Model(name=MODEL.value or name, image_size=IMAGE_SIZE.value)
     if OUTPUT.value:
         files.check_place(OUTPUT.value)
-    with progress.when_slow("Loading TensorFlow ...", sys.stderr):  # standard output holds the JSON alone
+    with progress.when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output holds the JSON alone
         quiet.import_tensorflow(announce=False)
     from fer.benchmark import gpu_check
 
