@@ -19,11 +19,10 @@ from fer.benchmark.results import Result, race
 from fer.data import convert, reading, shards
 from fer.data.crew import Crew
 from fer.data.interpretation import Rules
-from fer.data.pixels import SIDE
 from fer.data.progress import Progress
 from fer.data.rejects import Rejects
 from fer.data.spool import Spool
-from fer.labels import CLASSES
+from fer.labels import CLASSES, SIDE
 
 ROWS = 30_000  # about FER-2013
 TENFOLD = 300_000

@@ -13,11 +13,10 @@ import numpy as np
 from PIL import Image
 
 from fer.data.audit import Audit
-from fer.data.pixels import SIDE
 from fer.data.reading import Survey
 from fer.data.rows import SPLITS, UNLABELLED
 from fer.data.spool import Spool
-from fer.labels import CLASSES, COLOURS
+from fer.labels import CLASSES, COLOURS, SIDE
 
 SHOWN = 24  # groups or faces of each finding; audit.json names all
 FACES = 8  # of a group

@@ -12,7 +12,8 @@ import hashlib
 
 import numpy as np
 
-from fer.data.pixels import PIXELS, SIDE
+from fer.data.pixels import PIXELS
+from fer.labels import SIDE
 
 DIGEST = 16  # bytes of BLAKE2b
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fer.data import foreign
-from fer.data.pixels import SIDE
+from fer.labels import SIDE
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -11,11 +11,10 @@ from typing import Any
 
 from fer import files, remote
 from fer.errors import UserError
-from fer.labels import CLASSES
+from fer.labels import CLASSES, SIDE
 
 FILE = "manifest.json"
 FORMAT_VERSION = 1
-SIDE = 48  # pixels a side of a face
 IMAGE = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 
 CHECKSUM = "content_sha256"  # SHA-256 of the manifest's text without this key, which is its last

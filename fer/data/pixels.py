@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer.data.manifest import SIDE
+from fer.labels import SIDE
 
 PIXELS = SIDE * SIDE
 BLOCK = 24  # faces parsed at once: their text and what is made of it stay in a processor's second-level cache

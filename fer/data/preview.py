@@ -11,11 +11,10 @@ from matplotlib.figure import Figure
 
 from fer import files
 from fer.data.manifest import Split
-from fer.data.pixels import SIDE
 from fer.data.reading import Survey
 from fer.data.rows import SPLITS
 from fer.data.spool import Spool
-from fer.labels import CLASSES, COLOURS
+from fer.labels import CLASSES, COLOURS, SIDE
 
 BALANCE, FACES = "class_balance.png", "preview.png"
 COLUMNS = 12  # faces of each class

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from fer import files
 from fer.data.manifest import FILE, Manifest, Shard
-from fer.data.pixels import PIXELS, SIDE
+from fer.data.pixels import PIXELS
 from fer.errors import UserError
-from fer.labels import CLASSES, FERPLUS_COLUMNS
+from fer.labels import CLASSES, FERPLUS_COLUMNS, SIDE
 
 BATCH = 4096  # records taken from a shard at once
 

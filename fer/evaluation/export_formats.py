@@ -14,11 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from fer import files, temp_files
-from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.evaluation import quiet
 from fer.evaluation.export_runtimes import FACES, LOGITS, PROBABILITIES, SIGNATURE
-from fer.labels import CLASSES
+from fer.labels import CLASSES, SIDE
 from fer.literal_path import literal
 
 CLASSES_FILE = "classes.txt"  # an asset of the SavedModel: the names of the classes, one a line, in label order

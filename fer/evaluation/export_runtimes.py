@@ -13,10 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from fer import files
-from fer.data.pixels import SIDE
 from fer.errors import UserError
 from fer.evaluation import quiet
-from fer.labels import CLASSES
+from fer.labels import CLASSES, SIDE
 from fer.literal_path import literal
 
 SIGNATURE = "serving_default"

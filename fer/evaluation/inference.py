@@ -15,8 +15,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fer.data.pixels import SIDE
-from fer.labels import CLASSES
+from fer.labels import CLASSES, SIDE
 
 BATCH = 128
 BATCH_TOLERANCE = 1e-5  # of a probability in float32; the largest difference measured was 3e-6

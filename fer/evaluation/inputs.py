@@ -17,12 +17,12 @@ from fer import files
 from fer.data import containers, folders, foreign, image_reader, sources, table
 from fer.data.image_reader import PictureError
 from fer.data.passed_over import PassedOver
-from fer.data.pixels import SIDE
 from fer.data.tally import Tally
 from fer.errors import UserError
 from fer.evaluation import photos
 from fer.evaluation.picture_spool import PictureSpool, Spooled
 from fer.evaluation.request import STANDARD_INPUT, check_input
+from fer.labels import SIDE
 
 HEAD = 4096  # bytes by which a file's kind is known
 

@@ -18,9 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fer.data import image_reader
 from fer.data.folders import Picture
-from fer.data.pixels import SIDE
 from fer.errors import UserError
-from fer.labels import CLASSES, COLOURS
+from fer.labels import CLASSES, COLOURS, SIDE
 
 CASCADE = "haarcascade_frontalface_default.xml"
 SMALLEST = 32  # pixels a side of a face that is looked for

@@ -11,11 +11,10 @@ import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
+from fer.labels import SIDE
 from fer.models import adapting, blocks, heads, registry
 from fer.models.pixels import NORMALIZATIONS, Pixels
 from fer.models.registry import Backbone
-
-SIDE = 48  # of a face as it comes from the shards
 
 layers = tf.keras.layers
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 
 from fer import files
-from fer.data.manifest import SIDE
 from fer.errors import UserError
+from fer.labels import SIDE
 
 FACES, LOGITS, WEIGHT = "faces", "logits", "weight_"  # names of nodes; a weight's has its position in `model.weights`
 

@@ -86,7 +86,7 @@ def multiply_adds(model: tf.keras.Model) -> int:
     """What a classifier computes for one face in its convolutions and dense layers, as publications count it."""
     import tensorflow as tf
 
-    from fer.models.classifier import SIDE
+    from fer.labels import SIDE
 
     face = tf.TensorSpec([1, SIDE, SIDE, 1], tf.uint8)
     graph = tf.function(lambda faces: model(faces, training=False), autograph=False).get_concrete_function(face).graph

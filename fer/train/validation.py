@@ -11,9 +11,8 @@ import tensorflow as tf
 from sklearn import metrics
 
 from fer.data.pipeline import Weighted
-from fer.data.pixels import SIDE
 from fer.errors import UserError
-from fer.labels import CLASSES
+from fer.labels import CLASSES, SIDE
 from fer.train import addons, feed
 
 SHOWN = 40  # mistakes that are kept to be looked at
