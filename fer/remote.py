@@ -15,7 +15,8 @@ are the store's or the client's (tensorflow_io 0.36):
   that decides something is therefore asked for with `surely`.
 
 A request that fails is repeated with growing, random pauses by the client itself, about half a minute long; AWS's own
-variable AWS_MAX_ATTEMPTS says how often.
+variable AWS_MAX_ATTEMPTS says how often. A server that accepts a request and goes silent is given up after
+S3_REQUEST_TIMEOUT_MSEC, 15 s, each time, so after three minutes in all; the first question to a store after `REACH`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ import contextlib
 import ctypes
 import functools
 import os
+import queue
 import re
+import threading
 from collections.abc import Iterator
 from typing import Callable
 
 from fer.errors import StorageError, UserError
+
+REACH = 60.0  # seconds in which a store must answer the first question, all repetitions together
 
 
 def is_remote(path: str) -> bool:
@@ -111,6 +116,7 @@ def _load_s3() -> None:
     # that does not answer would be waited for five minutes, ten times.
     os.environ.setdefault("S3_DISABLE_MULTI_PART_DOWNLOAD", "1")
     os.environ.setdefault("S3_CONNECT_TIMEOUT_MSEC", "5000")
+    os.environ.setdefault("S3_REQUEST_TIMEOUT_MSEC", "15000")  # without a byte
     os.environ.setdefault("AWS_RETRY_MODE", "standard")
     os.environ.setdefault("AWS_MAX_ATTEMPTS", "8")  # with pauses of up to 1, 2, 4, ... 20 s
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")  # as other clients name it
@@ -135,7 +141,12 @@ def _reach(bucket: str) -> None:
     import tensorflow as tf
 
     try:
-        tf.io.gfile.makedirs(f"s3://{bucket}/")
+        _in_time(lambda: tf.io.gfile.makedirs(f"s3://{bucket}/"))
+    except TimeoutError as error:
+        raise StorageError(
+            f"The bucket {bucket} cannot be reached (no answer within {REACH:.0f} s): see the network, AWS_REGION and "
+            "AWS_ENDPOINT_URL, and run the same command again."
+        ) from error
     except tf.errors.NotFoundError as error:
         raise StorageError(f"There is no bucket {bucket}: see the name, and the region in AWS_REGION.") from error
     except tf.errors.PermissionDeniedError as error:
@@ -149,3 +160,27 @@ def _reach(bucket: str) -> None:
             f"The bucket {bucket} cannot be reached ({reason}): see the network and AWS_REGION, and run the same "
             "command again."
         ) from error
+
+
+def _in_time(ask: Callable[[], None]) -> None:
+    """Calls `ask`, which nothing can interrupt, in a thread that is left behind when its time is up.
+
+    Raises:
+      TimeoutError: it takes longer than `REACH`.
+      Exception: what `ask` raises.
+    """
+    answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put(ask())
+        except BaseException as error:
+            answers.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        error = answers.get(timeout=REACH)
+    except queue.Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error

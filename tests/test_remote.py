@@ -3,12 +3,13 @@
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 import tensorflow as tf
 
 from fer import remote
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 from tests.scripts import program
 
 
@@ -22,6 +23,18 @@ def test_without_the_extra_the_user_is_told_what_to_install(monkeypatch):
     with pytest.raises(UserError, match="install the extra s3"):
         remote.ready("faces.csv,s3://bucket/faces")
     remote._load_s3.cache_clear()
+
+
+def test_store_that_never_answers_is_given_up(monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr(remote, "_load_s3", lambda: None)
+    monkeypatch.setattr(remote, "REACH", 0.1)
+    monkeypatch.setattr(tf.io.gfile, "makedirs", lambda _: never.wait(60))
+    with pytest.raises(
+        StorageError, match=r"The bucket away cannot be reached \(no answer within 0 s\): see the network"
+    ):
+        remote.ready("s3://away/runs")
+    never.set()
 
 
 def test_nothing_is_loaded_for_local_paths(monkeypatch):

@@ -301,19 +301,26 @@ class Denied(http.server.BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def test_a_missing_bucket_denied_access_and_no_connection_are_a_sentence_each(root: pathlib.Path, store, tmp_path):
+def test_a_missing_bucket_denied_access_no_connection_and_no_answer_are_a_sentence_each(
+    root: pathlib.Path, store, tmp_path
+):
     denying = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied)
     threading.Thread(target=denying.serve_forever, daemon=True).start()
-    with socket.socket() as closed:
+    with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as silent:
         closed.bind(("127.0.0.1", 0))  # and nobody listens
         cases = {
             "There is no bucket nobody": ("s3://nobody/runs/a", store["AWS_ENDPOINT_URL"]),
             "Access to the bucket bucket is denied": (f"{RUNS}/c", f"http://127.0.0.1:{denying.server_port}"),
             "The bucket bucket cannot be reached (": (f"{RUNS}/c", f"http://127.0.0.1:{closed.getsockname()[1]}"),
+            "The bucket bucket cannot be reached (curlCode: 28, Timeout was reached)": (
+                f"{RUNS}/c",
+                f"http://127.0.0.1:{silent.getsockname()[1]}",  # takes what it is asked, and never answers
+            ),
         }
         started = {}
         for said, (workdir, endpoint) in cases.items():
-            environment = {**store, "AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": "1"}
+            limits = {"AWS_MAX_ATTEMPTS": "1", "S3_REQUEST_TIMEOUT_MSEC": "1000"}
+            environment = {**store, **limits, "AWS_ENDPOINT_URL": endpoint}
             flags = [*SMALL[:1], "--data=x", f"--workdir={workdir}"]
             started[said] = program.start("train.py", root, *flags, environment=environment)
         for said, process in started.items():
