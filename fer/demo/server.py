@@ -6,6 +6,7 @@ machine's (DNS rebinding), requests from another origin, and scripts that are no
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import importlib.resources
@@ -16,6 +17,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer import quiet
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from fer.demo import recognition
 
 MOST_BYTES = 16 << 20  # of an upload
-MOST_AT_ONCE = 16  # uploads in memory: one is looked at, the others wait
+MOST_AT_ONCE = 16  # pictures that are whole: one is looked at, the others wait
+MOST_CONNECTIONS = 32  # that have begun a request: the oldest makes way for a new one
+PATIENCE = 30.0  # seconds in which a request must be whole, and its answer be taken
 LOCAL = "localhost"
 EVERYWHERE = ("", "0.0.0.0", "::")
 
@@ -74,10 +78,11 @@ def application(recognise: Callable[[bytes], recognition.Recognised], said: str,
     def recognised() -> Any:
         if flask.request.content_length is None:  # it would be cut at the limit, not refused
             flask.abort(411, "Send the picture with its length, not in chunks.")
+        content = flask.request.get_data(cache=False)  # before a place is taken: it may never come
         if not places.acquire(blocking=False):
             flask.abort(503, "Too many pictures are waiting; try again in a moment.")
         try:
-            return recognition.as_json(recognise(flask.request.get_data(cache=False)))
+            return recognition.as_json(recognise(content))
         finally:
             places.release()
 
@@ -128,10 +133,49 @@ def serve(workdir: str, host: str, port: int) -> None:
         run = runs.open_run(workdir)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request helps nobody
         app = application(recognition.Recogniser(run), _said(run), host)
-        number = listening.getsockname()[1]
-        server = serving.make_server(host, number, app, threaded=True, fd=listening.fileno())
-        print(f"The page is at http://{_shown(host)}:{number}/ (Ctrl-C ends it).", flush=True)
+        server = Server(app, host, listening)
+        print(f"The page is at http://{_shown(host)}:{server.port}/ (Ctrl-C ends it).", flush=True)
         server.serve_forever()  # returns at Ctrl-C
+
+
+class Server(serving.ThreadedWSGIServer):
+    """A thread for each connection, none of which can be held by a request that does not come."""
+
+    def __init__(self, app: flask.Flask, host: str, listening: socket.socket):
+        super().__init__(host, listening.getsockname()[1], app, _Handler, fd=listening.fileno())
+        self._begun: dict[socket.socket, float] = {}  # when each connection was made, the oldest first
+        self._lock = threading.Lock()
+
+    def process_request(self, request: socket.socket, client_address: Any) -> None:
+        """Begins a connection."""
+        with self._lock:
+            if len(self._begun) >= MOST_CONNECTIONS:
+                self._give_up(next(iter(self._begun)))
+            self._begun[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Ends what is overdue, twice a second."""
+        now = time.monotonic()
+        with self._lock:
+            for each in [each for each, begun in self._begun.items() if now - begun > PATIENCE]:
+                self._give_up(each)
+
+    def shutdown_request(self, request: socket.socket) -> None:
+        """Ends a connection that was answered."""
+        with self._lock:
+            self._begun.pop(request, None)
+        super().shutdown_request(request)
+
+    def _give_up(self, connection: socket.socket) -> None:
+        """Waits no more for what a connection has to say; a request that has come whole is still answered."""
+        del self._begun[connection]
+        with contextlib.suppress(OSError):  # it has ended by itself
+            connection.shutdown(socket.SHUT_RD)
+
+
+class _Handler(serving.WSGIRequestHandler):
+    timeout = PATIENCE  # of a single step, such as sending an answer
 
 
 def _shown(host: str) -> str:

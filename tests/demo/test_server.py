@@ -1,8 +1,11 @@
 """What the page's server answers, and whom."""
 
+import http.client
 import io
 import re
+import socket
 import threading
+import time
 from concurrent import futures
 
 import numpy as np
@@ -77,6 +80,95 @@ def test_who_finds_all_places_taken_is_refused_until_one_is_free(monkeypatch):
     assert (second.status_code, second.json["error"]) == (503, "Too many pictures are waiting; try again in a moment.")
     assert first.result().status_code == 200
     assert page.test_client().post("/recognise", data=b"picture").status_code == 200
+
+
+@pytest.fixture
+def address():
+    """Where the page is served while the test runs."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        page = server.application(lambda _: FOUND, "compact", "127.0.0.1")
+        serving = server.Server(page, "127.0.0.1", listening)
+        threading.Thread(target=serving.serve_forever, args=[0.05], daemon=True).start()
+        yield listening.getsockname()
+        serving.shutdown()
+
+
+def begun(address, request: bytes) -> socket.socket:
+    """A connection with a part of a request."""
+    connection = socket.create_connection(address, timeout=30)
+    connection.sendall(request)
+    return connection
+
+
+def status(address, method: str = "POST", path: str = "/recognise") -> int:
+    connection = http.client.HTTPConnection(*address, timeout=30)
+    connection.request(method, path, b"picture" if method == "POST" else None)
+    return connection.getresponse().status
+
+
+UNFINISHED = {
+    "body": b"POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\npart",
+    "header": b"POST /recognise HTTP/1.1\r\nHost: local",
+    "nothing": b"",
+    "too large a body": b"POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\npart",
+    "chunks": b"POST /recognise HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n99\r\npart",
+}
+
+
+@pytest.mark.parametrize("part", UNFINISHED)
+def test_server_answers_beside_requests_that_do_not_come(part, address):
+    waiting = [begun(address, UNFINISHED[part]) for _ in range(2 * server.MOST_CONNECTIONS)]
+    assert [status(address), status(address, "GET", "/")] == [200, 200]
+    for each in waiting:
+        each.close()
+
+
+def test_server_gives_up_no_request_while_there_are_few(address):
+    first = begun(address, b"POST /recognise HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\npa")
+    others = [begun(address, b"") for _ in range(server.MOST_CONNECTIONS - 2)]
+    assert status(address) == 200
+    first.sendall(b"rt")
+    assert first.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+    for each in (first, *others):
+        each.close()
+
+
+def test_server_ends_a_request_that_comes_too_slowly(address, monkeypatch):
+    monkeypatch.setattr(server, "PATIENCE", 0.3)
+    slow = [begun(address, part) for part in UNFINISHED.values()]
+    ended = time.monotonic() + 30
+    while slow:
+        assert time.monotonic() < ended
+        for each in list(slow):
+            try:
+                each.sendall(b"x")
+                each.settimeout(0.05)
+                if each.recv(1 << 16) == b"":
+                    slow.remove(each)
+            except socket.timeout:
+                continue
+            except OSError:
+                slow.remove(each)
+    assert status(address) == 200
+
+
+def test_server_answers_a_whole_request_however_many_come_after_it(address, monkeypatch):
+    monkeypatch.setattr(server, "MOST_CONNECTIONS", 1)
+    gate, release = threading.Event(), threading.Event()
+
+    def slow(_):
+        gate.set()
+        release.wait(30)
+        return {}
+
+    monkeypatch.setattr(recognition, "as_json", slow)
+    with futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(status, address)
+        assert gate.wait(30)
+        for _ in range(3):
+            begun(address, b"GET").close()
+        release.set()
+        assert first.result() == 200
 
 
 def test_a_mistake_gives_its_place_back(monkeypatch):
