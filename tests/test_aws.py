@@ -127,6 +127,7 @@ def test_the_launcher_of_sagemaker_asks_for_spot_and_the_checkpoint_folder(tmp_p
         "s3://b/checkpoints/compact_long",
         "/opt/ml/checkpoints",
     )
+    assert re.fullmatch(r"[0-9a-f]{32}", asked["environment"]["FER_RENDEZVOUS_TOKEN"])
     assert asked["inputs"] == {"tfrecords": "s3://b/tfrecords/fer2013"}
     assert re.fullmatch(r"fer-compact-long-[\d-]+", asked["job_name"])
     assert asked["container_entry_point"] == ["bash", f"/fer/{(FOLDER / 'sagemaker_entry.sh').relative_to(ROOT)}"]
@@ -163,7 +164,7 @@ def test_head_node_and_queue_of_the_cluster_do_not_share_a_subnet():
 )
 def test_a_job_of_slurm_that_was_stopped_goes_into_the_queue_again(tmp_path, code, ran, ended):
     stubs = {
-        "bin/srun": f"exit {code}",
+        "bin/srun": f"test ${{#FER_RENDEZVOUS_TOKEN}} = 32 && exit {code}; exit 9",
         "bin/scontrol": f'echo "$@" >> {tmp_path}/log',
         ".venv/bin/python": f'echo "$1" >> {tmp_path}/log',
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import secrets
 import sys
 import time
 
@@ -51,6 +52,7 @@ def main() -> None:
         instance_count=asked.instances,
         container_entry_point=ENTRY,
         container_arguments=[f"--config={asked.config}"],
+        environment={"FER_RENDEZVOUS_TOKEN": secrets.token_hex(16)},  # what the hosts know each other by
         use_spot_instances=True,
         max_run=asked.hours * HOUR,
         max_wait=2 * asked.hours * HOUR,

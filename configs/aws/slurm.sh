@@ -21,6 +21,10 @@ BUCKET=${BUCKET:?the name of a bucket that the nodes may read and write}
 RUN=${RUN:-compact}
 CONFIG=${CONFIG:-configs/compact.py}
 
+# What the workers of this job know each other by: see docs/aws.md.
+FER_RENDEZVOUS_TOKEN=${FER_RENDEZVOUS_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
+export FER_RENDEZVOUS_TOKEN
+
 # A worker that has stopped must not end the chief, which still writes the checkpoint; one that is lost is noticed.
 code=0
 srun --kill-on-bad-exit=0 .venv/bin/python scripts/train.py \

@@ -4,7 +4,8 @@
 #   BUCKET=my-bucket bash configs/aws/worker.sh 10.0.0.11,10.0.0.12 0      # on 10.0.0.11, which is the chief
 #   BUCKET=my-bucket bash configs/aws/worker.sh 10.0.0.11,10.0.0.12 1      # on 10.0.0.12
 #
-# Their security group must let them reach each other on every TCP port: NCCL chooses its own.
+# FER_RENDEZVOUS_TOKEN, a secret, is to be the same on all of them, if it is set. Their security group must let them
+# reach each other on every TCP port: NCCL chooses its own.
 set -euo pipefail
 
 BUCKET=${BUCKET:?the name of a bucket that the instances may read and write}

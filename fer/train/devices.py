@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -18,6 +19,7 @@ from fer.train.cluster import Cluster
 # Seconds. The first decides how soon the others stop when a worker dies, or is cut off without a word.
 HEARTBEAT = 10  # without a sign of life, a worker counts as lost
 JOIN = 600  # workers may start so long after one another
+CONNECT = 120  # once all are there, TensorFlow may take so long to connect them
 
 GROUPS = 1000  # of devices that one strategy may divide its own into
 
@@ -57,6 +59,12 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
         chosen = _joined(workers, {"GPU": local} if gpus else {})
     _check_batch(train, chosen.num_replicas_in_sync)
     return chosen
+
+
+class Resolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
+    """Of workers that have met."""
+
+    others: rollcall.Others | None = None  # until all have started: see `fer.train.workers.starting`
 
 
 def check_compiled(model: tf.keras.Model, train: Train) -> None:
@@ -101,30 +109,33 @@ def _check_batch(train: Train, replicas: int) -> None:
 def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Strategy:
     """The strategy of several workers, once all of them are there. Before it, no operation may have run."""
     spec = tf.train.ClusterSpec({"worker": list(workers.workers)})
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+    resolver = Resolver(
         spec, task_type="worker", task_id=workers.index, num_accelerators=accelerators, rpc_layer="grpc"
     )
     # The strategy would do this itself, with a time-out that is not ours to know.
     context.context().configure_coordination_service(
         "standalone",
         service_leader="/job:worker/replica:0/task:0",
-        cluster_register_timeout_in_ms=JOIN * 1000,
+        cluster_register_timeout_in_ms=CONNECT * 1000,
         heartbeat_timeout_in_ms=HEARTBEAT * 1000,
         coordinated_jobs=[
             multi_worker.coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(workers.workers))
         ],
     )
     print(f"This is {workers.name}; waiting for the others.", flush=True)
-    rollcall.gather(workers, JOIN)
+    resolver.others = rollcall.gather(workers, JOIN, os.environ.get(rollcall.TOKEN, ""))
+    resolver.others.watch(CONNECT, 3 * HEARTBEAT - 2)  # so that it is over within what `watched` says
     try:
         # Without a time-out for a worker that lives but hangs: TensorFlow would start a thread for every single
         # collective operation, which sleeps until its time is up, and soon there would be no more threads to have.
         chosen = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
+        resolver.others.close()
         raise UserError(
             f"This is {workers.name}, and TensorFlow could not connect it with the others ({files.reason(error)}): see "
             f"that all of {', '.join(workers.workers)} reach each other."
         ) from error
+    resolver.others.connected()
     # All workers have equally many batches, so they need not ask each other before each one whether it is the last.
     chosen.extended.experimental_enable_get_next_as_optional = False
     if threading.current_thread() is threading.main_thread():

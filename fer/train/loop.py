@@ -107,6 +107,7 @@ def train(
     with (
         remote.kept(workdir, data),
         together.watched(several),
+        together.starting(distribution),
         run_lock.hold(workdir) if chief else contextlib.nullcontext(),
         together.scratch(several, workdir) as place,
     ):
@@ -351,6 +352,7 @@ class Run:
             self.profile.before(done)
             count = self._count(done, until)
             told = call(count)
+            together.started(self.strategy)
             self.watch.told(done, told)
             done += count
             self.profile.after(done, self.state.optimizer.iterations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import tensorflow as tf
 
 from fer import config
@@ -41,5 +43,6 @@ class Profile:
             self._tracing = False
             tf.profiler.experimental.stop()
             print(
-                f"The steps up to {self._last} are traced: see the page Profile of tensorboard --logdir={self._folder}."
+                f"The steps up to {self._last} are traced: see the page Profile of tensorboard "
+                f"--logdir={shlex.quote(self._folder)}."
             )

@@ -51,6 +51,29 @@ def watched(workers: Cluster | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def starting(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Within it, this worker starts; `started` says when it has. One that fails before is lost to the others."""
+    try:
+        yield
+    except Stopped:
+        started(strategy)
+        raise
+    except BaseException:
+        others = getattr(strategy.cluster_resolver, "others", None)
+        if others is not None:
+            others.close()
+        raise
+    started(strategy)
+
+
+def started(strategy: tf.distribute.Strategy) -> None:
+    """Says that this worker has made its first step, for which all the others had to start, or has none to make."""
+    others = getattr(strategy.cluster_resolver, "others", None)
+    if others is not None:
+        others.finish()
+
+
+@contextlib.contextmanager
 def scratch(workers: Cluster | None, workdir: str) -> Iterator[str]:
     """The folder that this worker writes the run to: `workdir` for the chief.
 
