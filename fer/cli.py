@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Callable, NoReturn
@@ -17,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 import fer
-from fer import config, flag_paths, quiet, remote, streams, usage
+from fer import config, escaping, flag_paths, quiet, remote, streams, usage
 from fer.errors import Stopped, UserError
 
 _FAILED = "Error whilst parsing config file"  # ml_collections' words before a traceback that it puts into a message
@@ -200,9 +201,15 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
     return changed
 
 
-def command(program: str) -> str:
-    """How another program is called, as this one was: "fer-evaluate" or "python scripts/evaluate.py"."""
-    return f"fer-{program}" if _is_installed() else f"python scripts/{program}.py"
+def command(program: str, **values: str) -> str:
+    """How another program is called, as this one was: "fer-evaluate" or "python scripts/evaluate.py".
+
+    Args:
+      program: its name.
+      **values: of its flags, which are quoted for a shell.
+    """
+    called = f"fer-{program}" if _is_installed() else f"python scripts/{program}.py"
+    return " ".join([called, *(f"--{flag}={shlex.quote(value)}" for flag, value in values.items())])
 
 
 def _is_installed() -> bool:
@@ -212,8 +219,13 @@ def _is_installed() -> bool:
 
 
 def _stop(error: Exception) -> None:
-    print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
+    print(f"{os.path.basename(sys.argv[0])}: {_shown(error)}", file=sys.stderr)
     sys.exit(1)
+
+
+def _shown(error: Exception) -> str:
+    """An error's text with nothing in it that moves a terminal's cursor, and no password."""
+    return escaping.redacted("\n".join(map(escaping.printable, str(error).split("\n"))))
 
 
 def _leave(stopped: Stopped) -> None:
@@ -222,7 +234,7 @@ def _leave(stopped: Stopped) -> None:
     That frees the graphs' objects one by one and waits for TensorFlow's threads, some of which sleep: seconds, on a
     busy machine a minute, of the two that a spot notice leaves. A run that has stopped has closed all of its files.
     """
-    print(f"{os.path.basename(sys.argv[0])}: {stopped}", file=sys.stderr)
+    print(f"{os.path.basename(sys.argv[0])}: {_shown(stopped)}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(stopped.exit_code)

@@ -156,6 +156,25 @@ def read_bytes(path: str, absent: str, named: str = "", most: int = MOST_BYTES) 
         raise unreadable(named or path, error) from error
 
 
+def inside(folder: str, name: str, source: str) -> str:
+    """Returns the path of a file in a folder.
+
+    Args:
+      folder: what it must lie in.
+      name: its path there, as a file from elsewhere states it, such as "checkpoints/best-00000012.npz".
+      source: the file that states it.
+
+    Raises:
+      UserError: the path leads out of the folder.
+    """
+    parts = name.split("/")
+    if not name or os.path.isabs(name) or ".." in parts or is_remote(name) or "\0" in name:
+        raise UserError(
+            f"{source} names the file {name!r}, which is not in {folder}: it is damaged or not to be trusted."
+        )
+    return os.path.join(folder, name)
+
+
 def check_regular(path: str) -> None:
     """Refuses a pipe or a device, from which nothing may ever come; a folder passes.
 

@@ -13,6 +13,8 @@ import os
 import select
 import sys
 
+from fer import escaping
+
 OUTPUT, ERROR = 1, 2  # file descriptors
 _GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.EBADF}  # the reader has read enough, or never was
 
@@ -78,8 +80,16 @@ def failure() -> OSError | None:
     return None if error is None or error.errno in _GONE else error
 
 
+class _Text(io.TextIOWrapper):
+    """A stream that nothing printed can use to move a terminal's cursor or the like: names come from anywhere."""
+
+    def write(self, text: str) -> int:
+        super().write(escaping.on_screen(text))
+        return len(text)
+
+
 def _stream(old: io.TextIOWrapper | None, descriptor: int) -> io.TextIOWrapper:
-    return io.TextIOWrapper(
+    return _Text(
         io.BufferedWriter(_Raw(descriptor)),
         encoding=getattr(old, "encoding", None) or "utf-8",
         errors="backslashreplace",

@@ -46,7 +46,7 @@ def main() -> None:
     else:
         loop.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
         if workers is None or workers.chief:
-            evaluate = f"{cli.command('evaluate')} --workdir={WORKDIR.value} --data={DATA.value} --split=validation"
+            evaluate = cli.command("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
             print(f"To evaluate them:\n  {evaluate}")
 
 

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 import tensorflow as tf
 
-from fer import files, remote, unpacking
+from fer import escaping, files, remote, unpacking
 from fer.data.passed_over import PassedOver, hidden_part
 from fer.data.tally import Tally
 from fer.errors import UserError
@@ -135,10 +135,10 @@ def members(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterat
         _check_link(path)
         raise UserError(f"There is no {path}: check the name.")
     if not is_folder:
-        yield from _unpacked(_open(os.path.basename(path), "", path, tally, passed))
+        yield from _unpacked(_open(escaping.printable(os.path.basename(path)), "", path, tally, passed))
         return
     for full, below in _walk(path, passed):
-        name = os.path.join(os.path.basename(path.rstrip("/")), below)
+        name = escaping.printable(os.path.join(os.path.basename(path.rstrip("/")), below))
         yield from _unpacked(_open(name, below, full, tally, passed))
 
 
@@ -166,7 +166,7 @@ class _Packed:
                 f"{unpacking.ADVICE}."
             )
         return _Packed(
-            f"{self.name}:{inner}" if inner else self.name,
+            f"{self.name}:{escaping.printable(inner)}" if inner else self.name,
             os.path.join(self.path, inner) if inner else self.path,
             io.BufferedReader(stream, CHUNK),
             self.budget,

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 from typing import Any
 
 from fer.errors import UserError
@@ -82,10 +83,13 @@ class LabelMap:
 
     def advice(self, name: str) -> str:
         """Returns what to do about a name that stands for no class."""
-        flag = f"--label_map={self.given}{',' * bool(self.given)}{name}"
+        chosen, left_out = (
+            f"--label_map={shlex.quote(','.join(filter(None, [self.given, f'{name}={value}'])))}"
+            for value in ("angry", _NONE)
+        )
         return (
-            f"{', '.join(CLASSES)} and their nouns are: map it with {flag}=angry, or another class, or leave it out "
-            f"with {flag}=none"
+            f"{', '.join(CLASSES)} and their nouns are: map it with {chosen}, or another class, or leave it out with "
+            f"{left_out}"
         )
 
 

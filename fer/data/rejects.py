@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from fer import escaping
 from fer.data.rows import Reject
 from fer.errors import UserError
 
@@ -21,7 +22,8 @@ class Rejects:
     """Takes the rejects of a conversion in their order.
 
     With a folder they are kept in `rejects.csv`, a file that begins when the first one comes: the file, the line in it
-    (0 for a picture), the column, the reason, and the row as it was, byte for byte within CSV's quotes.
+    (0 for a picture), the column, the reason, and the row as it was, byte for byte within CSV's quotes. Texts that a
+    spreadsheet could take for a formula have a quote ' before them: see `fer.escaping.cell`.
     """
 
     def __init__(self, folder: str | None):
@@ -52,6 +54,8 @@ class Rejects:
 
 def _line(reject: Reject) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([reject.file, reject.line, reject.column, reject.reason])
-    original = b'"' + reject.original.replace(b'"', b'""') + b'"' if reject.original else b""
+    file, column, reason = map(escaping.cell, (reject.file, reject.column, reject.reason))
+    csv.writer(text, lineterminator="\n").writerow([file, reject.line, column, reason])
+    quote = b"'" if escaping.is_risky(reject.original.decode("utf-8", "replace")) else b""
+    original = b'"' + quote + reject.original.replace(b'"', b'""') + b'"' if reject.original else b""
     return text.getvalue().removesuffix("\n").encode("utf-8", "surrogateescape") + b"," + original + b"\n"

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from fer import files
+from fer import escaping, files
 from fer.evaluation.comparison_plot import accuracy_by_parameters
 
 HEADER = (
@@ -37,9 +37,10 @@ td:nth-child(n + 13), li { overflow-wrap: anywhere; } td:nth-child(n + 13) { min
 
 def markdown(comparison: dict[str, Any]) -> str:
     """The tables and the pairs' sentences."""
-    rows = [["**" + _escaped(row[0]) + "**", *map(_escaped, row[1:])] for row in map(_ours, comparison["runs"])]
-    rows += [list(map(_escaped, row)) for row in map(_peers, comparison["peers"])]
-    rows += [list(map(_escaped, _theirs(result))) for result in comparison["published"]]
+    escaped = escaping.markdown
+    rows = [["**" + escaped(row[0]) + "**", *map(escaped, row[1:])] for row in map(_ours, comparison["runs"])]
+    rows += [list(map(escaped, row)) for row in map(_peers, comparison["peers"])]
+    rows += [list(map(escaped, _theirs(result))) for result in comparison["published"]]
     table = [HEADER, ["---"] * len(HEADER), *rows]
     return "\n".join(
         [
@@ -53,7 +54,7 @@ def markdown(comparison: dict[str, Any]) -> str:
             "",
             "## In pairs",
             "",
-            *(f"- {_escaped(sentence)}" for sentence in _sentences(comparison)),
+            *(f"- {escaped(sentence)}" for sentence in _sentences(comparison)),
             "",
         ]
     )
@@ -188,7 +189,3 @@ def _sentences(comparison: dict[str, Any]) -> list[str]:
 
 def _cells(tag: str, texts: Sequence[str]) -> str:
     return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")

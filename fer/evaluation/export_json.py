@@ -67,7 +67,7 @@ def find(workdir: str) -> Found | None:
     if files.exists(os.path.join(workdir, FILE)):
         content = read(workdir)
         entry = content["exports"][0]
-        return Found(content, entry, os.path.join(workdir, entry["file"]))
+        return Found(content, entry, files.inside(workdir, entry["file"], os.path.join(workdir, FILE)))
     folder, name = os.path.split(workdir)
     if not name or not files.exists(os.path.join(folder, FILE)):
         return None

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer import files, local_write
+from fer import escaping, files, local_write
 from fer.data import image_reader, passed_over
 from fer.errors import UserError, shorten
 from fer.evaluation import inputs, photos, predictions
@@ -91,11 +91,11 @@ def report(faces: inputs.Faces, output: str) -> None:
         if faces.altered.get(name):
             print(f"{faces.altered[name]:,} pictures {what}")
     for name in faces.faceless:
-        print(f"no face was found in {name}")
+        print(f"no face was found in {escaping.printable(name)}")
     if faces.passed_over:
         print(f"files passed over, as they are not read: {passed_over.describe(faces.passed_over)}")
     if faces.unreadable:
-        print("\n".join(map(shorten, faces.unreadable)), file=sys.stderr)
+        print("\n".join(escaping.printable(shorten(text)) for text in faces.unreadable), file=sys.stderr)
         count = f"{len(faces.unreadable):,} picture{'s' * (len(faces.unreadable) > 1)}"
         raise UserError(
             f"{count} could not be read (listed above): repair or remove them; {output} has the other "

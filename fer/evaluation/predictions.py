@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer import files, npz
+from fer import escaping, files, npz
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -82,7 +82,7 @@ def write_csv(
 
     Args:
       path: of the CSV.
-      ids: n names, in the order of the lines.
+      ids: n names, in the order of the lines; written as `fer.escaping.cell` makes them harmless in spreadsheets.
       probabilities: [n, 7] float32; written with six decimals.
       boxes: left, top, width and height of each face in its photo, as four columns more; empty ones stay empty.
 
@@ -95,7 +95,9 @@ def write_csv(
     for name, row, box in zip(ids, probabilities, boxes or [()] * len(ids)):
         label = int(row.argmax())
         empty = [""] * (len(BOX) if boxes and not box else 0)
-        writer.writerow([name, label, CLASSES[label], *(f"{probability:.6f}" for probability in row), *box, *empty])
+        writer.writerow(
+            [escaping.cell(name), label, CLASSES[label], *(f"{probability:.6f}" for probability in row), *box, *empty]
+        )
     files.write_text(path, text.getvalue())
 
 

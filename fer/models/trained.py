@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, files
@@ -35,7 +36,9 @@ def check(folder: str) -> None:
       UserError: it has not.
     """
     if not files.exists(os.path.join(folder, "best.json")):
-        raise UserError(f"{folder} holds no best.json: train first, with scripts/train.py --workdir={folder}.")
+        raise UserError(
+            f"{folder} holds no best.json: train first, with scripts/train.py --workdir={shlex.quote(folder)}."
+        )
 
 
 def read(folder: str, precision: str | None = None) -> Trained:
@@ -59,10 +62,8 @@ def read(folder: str, precision: str | None = None) -> Trained:
     experiment, recorded, data = _configuration(folder)
     precision = precision or experiment.train.precision
     check_computable(precision)
-    weights_file, sha256 = (
-        os.path.join(folder, _take(best, "file", str, best_file)),
-        _take(best, "sha256", str, best_file),
-    )
+    name, sha256 = _take(best, "file", str, best_file), _take(best, "sha256", str, best_file)
+    weights_file = files.inside(folder, name, best_file)
     _check_file(weights_file, sha256, "weights file")
     model = classifier.build(experiment.model, precision)
     weights.load(model, weights_file)
@@ -97,7 +98,7 @@ def read_graph(folder: str) -> Callable[..., tf.Tensor] | None:
         return None
     names = {}
     for name, sha256 in (("file", "sha256"), ("graph", "graph_sha256")):
-        names[name] = os.path.join(folder, _take(best, name, str, best_file))
+        names[name] = files.inside(folder, _take(best, name, str, best_file), best_file)
         _check_file(names[name], _take(best, sha256, str, best_file), {"file": "weights file"}.get(name, name))
     return inference_graph.read(names["graph"], list(weights.read(names["file"]).values()))
 

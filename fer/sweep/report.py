@@ -12,7 +12,7 @@ from typing import Any, Callable
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from fer import files
+from fer import escaping, files
 from fer.data import manifest
 from fer.errors import UserError
 from fer.evaluation import labelled, predictions
@@ -261,5 +261,5 @@ def _png(axes: Any) -> bytes:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    escaped = [[escaping.markdown(cell) for cell in row] for row in rows]
     return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *escaped]]

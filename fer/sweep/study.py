@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from fer import escaping
 from fer.config import flat
 from fer.errors import StorageError, UserError
 from fer.sweep.space import CHANGE, Choice, Range, Space, Value, points
@@ -131,7 +131,7 @@ def reached() -> Iterator[None]:
 
 def _shown(text: str) -> str:
     """A storage's address, or what its driver says of it, without a password."""
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", text)
+    return escaping.redacted(text)
 
 
 def _difference(found: Any, asked: Any) -> str:

@@ -103,3 +103,14 @@ def test_a_damaged_record_is_named(workdir, file, content):
 def test_an_export_beside_a_run_does_not_hide_it(workdir):
     (workdir.parent / "export.json").write_text("{}")
     assert run.results_folder(str(workdir)) == str(workdir)
+
+
+@pytest.mark.parametrize("place", ["../best.npz", "{folder}/best.npz", "checkpoints/../../best.npz"])
+def test_best_json_that_leads_out_of_the_run_is_rejected(workdir, place):
+    name = json.loads((workdir / "best.json").read_text())["file"]
+    shutil.copy(workdir / name, workdir.parent / "best.npz")
+    change(workdir / "best.json", file=place.format(folder=workdir.parent))
+    with pytest.raises(
+        UserError, match=r"best\.json names the file '.*best\.npz', which is not in .*: it is damaged or not"
+    ):
+        run.open_run(str(workdir))

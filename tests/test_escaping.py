@@ -1,0 +1,181 @@
+"""Text from elsewhere is harmless in a terminal, a spreadsheet and Markdown."""
+
+import csv
+import html
+import json
+import re
+import shlex
+import sys
+
+import numpy as np
+import pytest
+
+from fer import cli, escaping, files, streams
+from fer.data import containers, rejects
+from fer.data.label_map import LabelMap
+from fer.data.rows import Reject
+from fer.data.tally import Tally
+from fer.errors import UserError
+from fer.evaluation import comparison_report, predictions
+from fer.sweep import report
+from tests.data import making
+
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\n=1", "\uff1d1", "-a.png", '=HYPERLINK("x"&A1)']
+HARMLESS = ["a.png", "0", "17", "a=b", "angry/1-2.png", "ü", "", "a'b", "3,1 2 3"]
+CONTROL = "a\x1b[2Jb\x07\x9bc\u202ed"
+MARKED = [
+    '<img src=x onerror="alert(1)">',
+    "[a](javascript:x)",
+    "![a](http://x)",
+    "`a`",
+    "*a*",
+    "_a_",
+    "a | b",
+    "~~a~~",
+]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_cell_is_no_formula(text):
+    assert escaping.cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_cell_leaves_other_texts(text):
+    assert escaping.cell(text) == text
+
+
+def test_cell_can_be_read_back():
+    assert escaping.cell("'=1") == "''=1"
+    assert len({escaping.cell(text) for text in ("=1", "'=1", "''=1")}) == 3
+
+
+def test_cell_writes_control_characters_out():
+    assert escaping.cell("a\x1b[2J\x00\x7f\x9b\n\t\rb") == "a\\x1b[2J\\x00\\x7f\\x9b\n\t\\rb"
+    assert escaping.cell("\x1b=1") == "\\x1b=1"
+
+
+def test_predictions_hold_no_formula_and_numbers_stay_numbers(tmp_path):
+    path = tmp_path / "predictions.csv"
+    names = [*FORMULAS, *HARMLESS]
+    shares = np.random.default_rng(0).dirichlet(np.ones(7), len(names)).astype(np.float32)
+    predictions.write_csv(str(path), names, shares, [(0, 1, 2, 3)] * len(names))
+    with path.open(newline="", encoding="utf-8") as file:
+        _, *lines = csv.reader(file)
+    assert [line[0] for line in lines] == [*(f"'{text}" for text in FORMULAS), *HARMLESS]
+    assert all(float(value) >= 0 for line in lines for value in [line[1], *line[3:]])
+
+
+def test_rejects_hold_no_formula(tmp_path):
+    kept = rejects.Rejects(str(tmp_path))
+    kept.take([Reject(text, 7, text, "bad label", text, text.encode()) for text in [*FORMULAS, "'a"]])
+    kept.close()
+    with open(tmp_path / "rejects.csv", encoding="utf-8", newline="") as file:
+        _, *lines = csv.reader(file)
+    assert lines == [[f"'{text}", "7", f"'{text}", f"'{text}", f"'{text}"] for text in [*FORMULAS, "'a"]]
+
+
+def shown(markdown: str) -> str:
+    """What a reader sees of Markdown that begins nothing."""
+    assert not re.search(r"(?<!\\)[`*|\[\]~]|<|>", markdown), markdown
+    return html.unescape(re.sub(r"\\([\\`*\[\]|~$_])", r"\1", markdown))
+
+
+@pytest.mark.parametrize("text", [*MARKED, "a_b", "a & b", "&lt;", "\\`a`", "x\\", "$a$"])
+def test_markdown_shows_a_text_as_it_is(text):
+    assert shown(escaping.markdown(text)) == text
+
+
+def test_markdown_stays_on_its_line():
+    assert escaping.markdown("a\n# b\r\x1b") == "a\\\\n# b\\\\r\\\\x1b"
+
+
+def everywhere(value, text: str):
+    """A copy of JSON with a text in place of all others that are no keys."""
+    if isinstance(value, dict):
+        return {name: everywhere(entry, text) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [everywhere(entry, text) for entry in value]
+    return text if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("text", MARKED)
+def test_comparison_shows_the_names_of_evaluations_as_they_are(text, root):
+    found = json.loads((root / "docs" / "results" / "comparison" / "comparison.json").read_text())
+    found = everywhere({**found, "published": found["published"][:1]}, text)
+    lines = comparison_report.markdown(found).splitlines()
+    (row,) = [line for line in lines if line.startswith("| **")][:1]
+    assert shown(row.split(" | ")[0].removeprefix("| **").removesuffix("**")) == text
+    assert len(re.findall(r"(?<!\\)\|", row)) == len(comparison_report.HEADER) + 1
+    assert shown(lines[-1].removeprefix("- ")).startswith(text)
+    assert "<img src=x" not in "\n".join(lines) + comparison_report.page(found, b"")
+
+
+def test_sweep_shows_failures_as_they_are():
+    head, _, row = report._table(["failure"], [[MARKED[0]]])
+    assert shown(row.removeprefix("| ").removesuffix(" |")) == MARKED[0]
+    assert head == "| failure |"
+
+
+SECRETS = {
+    "postgresql://user:secret@10.0.0.5/sweep": "postgresql://user:***@10.0.0.5/sweep",
+    "postgresql://user:se@cret@host/db": "postgresql://user:***@host/db",
+    "postgresql://user:se/c?r#et@host/db": "postgresql://user:***@host/db",
+    "postgresql://:secret@host/db": "postgresql://:***@host/db",
+    "postgresql://host/db?user=a&password=sec@ret": "postgresql://host/db?user=***&password=***",
+    "postgresql://user:secret@host/db?sslpassword=secret": "postgresql://user:***@host/db?sslpassword=***",
+    "mysql+pymysql://user:secret@host/db?charset=utf8": "mysql+pymysql://user:***@host/db?charset=***",
+    "https://host/x?secret": "https://host/x?***",
+    "cannot open postgresql://user:secret@host/db (no route)": "cannot open postgresql://user:***@host/db (no route)",
+    "FATAL: password = secret for user": "FATAL: password = *** for user",
+    "sqlite:////tmp/a@b/sweep.db": "sqlite:////tmp/a@b/sweep.db",
+    "s3://bucket/a?b=1": "s3://bucket/a?b=1",
+    "no URL: a@b.c": "no URL: a@b.c",
+}
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_redacted_hides_passwords_and_queries_of_urls(text):
+    assert escaping.redacted(text) == SECRETS[text]
+
+
+def test_program_shows_an_error_without_password_and_control_characters(capsys):
+    with pytest.raises(SystemExit):
+        cli._stop(UserError(f"There is no https://user:secret@host/{CONTROL}: check the name."))
+    assert capsys.readouterr().err.endswith(
+        ": There is no https://user:***@host/a\\x1b[2Jb\\x07\\x9bc\\u202ed: check the name.\n"
+    )
+
+
+def test_streams_write_control_characters_out(tmp_path, monkeypatch):
+    path = tmp_path / "output"
+    with path.open("wb") as file:
+        stream = streams._stream(None, file.fileno())
+        print(f"{CONTROL}\tü", file=stream, flush=True)
+        monkeypatch.setattr(sys, "stdout", stream)  # which a test must not close
+    assert path.read_text() == "a\\x1b[2Jb\\x07\\x9bc\\u202ed\tü\n"
+
+
+def test_names_of_files_in_messages_stay_on_their_line(tmp_path):
+    making.write(tmp_path / "faces" / "a\nb\x1b.csv", "pixels\n")
+    (member,) = containers.members(str(tmp_path / "faces"), Tally())
+    assert (member.name, member.path) == ("faces/a\\nb\\x1b.csv", "a\nb\x1b.csv")
+
+
+@pytest.mark.parametrize("value", ["a b", "a;rm -rf ~", "$(touch x)", "a'b", "plain/path"])
+def test_commands_to_paste_are_quoted(value):
+    command = cli.command("evaluate", workdir=value, data="b")
+    assert shlex.split(command)[-2:] == [f"--workdir={value}", "--data=b"]
+    advice = LabelMap().advice(value)
+    assert f"--label_map={value}=angry" in shlex.split(advice.split("map it with ")[1].split(", or")[0])
+
+
+@pytest.mark.parametrize("name", ["../best.npz", "/etc/passwd", "a/../../b", "s3://b/a", "", "a\0b", ".."])
+def test_file_outside_its_folder_is_rejected(name):
+    with pytest.raises(UserError, match=r"run/best\.json names the file .*, which is not in run: it is damaged or not"):
+        files.inside("run", name, "run/best.json")
+
+
+@pytest.mark.parametrize("name", ["checkpoints/best-00000012.npz", "weights.npz", "..a/b..c"])
+def test_file_in_its_folder_is_found(name):
+    assert files.inside("run", name, "run/best.json") == f"run/{name}"
