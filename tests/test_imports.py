@@ -9,7 +9,7 @@ import fer
 
 PACKAGE = pathlib.Path(fer.__file__).parent
 BASE = {"labels", "config", "durable", "errors", "files", "literal_path", "progress", "quiet", "remote"}
-BASE |= {"flag_paths", "local_write", "streams", "temp_files", "transaction"}
+BASE |= {"escaping", "flag_paths", "local_write", "streams", "temp_files", "transaction"}
 ROOMS = {"data", "augment", "models", "train", "evaluation", "benchmark", "demo", "sweep"}
 # room -> the rooms that it may import besides the base and itself
 ALLOWED = {
