@@ -11,7 +11,7 @@ import stat
 import sys
 from typing import Any, BinaryIO
 
-from fer import local_write, temp_files
+from fer import local_write
 from fer.errors import StorageError, UserError
 from fer.remote import is_remote, surely
 
@@ -69,11 +69,6 @@ def size(path: str) -> int:
       One of `failures()`: it cannot be read.
     """
     return _gfile().stat(path).length if is_remote(path) else os.stat(path).st_size
-
-
-def temporary(path: str) -> str:
-    """A name beside `path` that no other process writes to, on another machine that shares the disk neither."""
-    return temp_files.path_beside(path)
 
 
 def check_place(path: str) -> None:

@@ -43,6 +43,17 @@ def folder(kind: str, within: str | None = None) -> Iterator[str]:
         yield path
 
 
+def process_has_ended(pid: int) -> bool:
+    """Returns whether this machine has no process of that number; False where that cannot be known."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 def sweep(place: str) -> None:
     """Removes what killed processes left in a local folder, once in the life of this process."""
     _sweep_files(os.path.abspath(place))
@@ -85,15 +96,7 @@ def _machine() -> str:
 
 def _has_ended(name: re.Match) -> bool:
     """Returns whether the process that a name holds was one of this machine, and has ended."""
-    if name["machine"] != _machine():
-        return False
-    try:
-        os.kill(int(name["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
+    return name["machine"] == _machine() and process_has_ended(int(name["pid"]))
 
 
 def _is_old(entry: os.DirEntry) -> bool:

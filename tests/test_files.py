@@ -9,7 +9,7 @@ import signal
 import pytest
 import tensorflow as tf
 
-from fer import files, remote
+from fer import files, remote, temp_files
 from fer.errors import UserError
 
 
@@ -106,7 +106,7 @@ def test_sha256_is_hashlibs(tmp_path):
 
 def test_processes_that_share_a_number_write_beside_each_other():
     """As those of two containers may, that share a disk."""
-    names = {files.temporary("a/b.json") for _ in range(100)}
+    names = {temp_files.path_beside("a/b.json") for _ in range(100)}
     assert len(names) == 100
     assert all(name.startswith("a/b.json.tmp-") for name in names)
 

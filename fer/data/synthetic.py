@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from fer import files
+from fer import files, temp_files
 from fer.data.drawing import draw_person, draw_units, render
 from fer.errors import UserError
 from fer.labels import CLASSES
@@ -57,7 +57,7 @@ def write_csv(path: str, rows: int, seed: int) -> None:
       UserError: `rows` or `seed` is out of its range, or the file cannot be written.
     """
     decks = _decks(rows, seed)
-    beside = files.temporary(path)
+    beside = temp_files.path_beside(path)
     try:
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
         with tf.io.gfile.GFile(beside, "wb") as file:

@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer import files
+from fer import files, temp_files
 from fer.errors import StorageError, UserError
 from fer.remote import is_remote
 
@@ -158,13 +158,8 @@ def _ended(owner: dict[str, Any]) -> bool:
     """Returns whether the owner was a process of this machine that has ended."""
     if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
         return False
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return owner["pid"] == os.getpid()  # a lease of this very process, which an earlier run in it left behind
+    # A lease of this very process is one that an earlier run in it left behind.
+    return owner["pid"] == os.getpid() or temp_files.process_has_ended(owner["pid"])
 
 
 def _read(path: str) -> dict[str, Any]:
