@@ -47,20 +47,23 @@ def read(folder: str, precision: str | None = None) -> Trained:
     Args:
       folder: holds config.json ({"config", "config_sha256", "data", ...}) and best.json ({"step", "file", "sha256",
         "selected_on", ...}), which training writes.
-      precision: what the network is to compute in; None leaves it to the configuration.
+      precision: what the network is to compute in; None leaves it to the configuration. "auto" becomes the fastest
+        precision of this machine.
 
     Raises:
       UserError: nothing was trained in the folder yet, a file is damaged, the weights are not those that best.json
         names, the configuration is another version's, or the precision cannot be computed here.
     """
     from fer.models import classifier, weights  # here, so that `check` does without TensorFlow
-    from fer.models.precision import check_computable
+    from fer.models.precision import check_computable, fastest
 
     check(folder)
     best_file = os.path.join(folder, "best.json")
     best = files.read_json(best_file, "the record of the best weights")
     experiment, recorded, data = _configuration(folder)
     precision = precision or experiment.train.precision
+    if precision == "auto":  # training records the precision that it resolved; a config.json from elsewhere may not
+        precision, _ = fastest()
     check_computable(precision)
     name, sha256 = _take(best, "file", str, best_file), _take(best, "sha256", str, best_file)
     weights_file = files.inside(folder, name, best_file)

@@ -1,5 +1,6 @@
 """A run folder opens as it was trained, or says what is wrong with it."""
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer.config import Train
 from fer.errors import UserError
 from fer.evaluation import run
-from fer.models import classifier, weights
+from fer.models import classifier, precision, weights
 from tests.evaluation import made
 
 
@@ -90,6 +92,15 @@ def test_a_config_with_fields_of_another_version_is_refused(workdir):
     change(workdir / "config.json", config={**made.EXPERIMENT.to_dict(), "colour": "blue"})
     with pytest.raises(UserError, match=r"another version of fer: .*colour"):
         run.open_run(str(workdir))
+
+
+def test_open_run_resolves_precision_auto(workdir, monkeypatch):
+    monkeypatch.setattr(precision, "fastest", lambda: ("float32", "this test runs on any machine"))
+    experiment = dataclasses.replace(made.EXPERIMENT, train=Train(precision="auto"))
+    change(workdir / "config.json", config=experiment.to_dict(), config_sha256=experiment.sha256())
+    opened = run.open_run(str(workdir))
+    assert opened.precision == "float32"
+    assert opened.model(made.images(2)).dtype == tf.float32
 
 
 @pytest.mark.parametrize("file", ["config.json", "best.json", "history.json"])
