@@ -6,7 +6,7 @@ Commands:
 
 Hardware: 2 cores of an Intel Xeon with AMX, no GPU: 622 images/s, 43.0 minutes.
 Result: 68.7 % (95 %: 67.2 to 70.2) on PublicTest, which chose the checkpoint; 69.4 % with flip. See
-docs/results/compact/eval.json.
+docs/results/runs/compact.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -9,7 +9,7 @@ Commands:
 
 Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 440 images/s at the end, 47.2 minutes with
 tests running beside it.
-Result: 68.3 % (95 %: 66.8 to 69.8) on PublicTest, which chose the checkpoint. See docs/results/distilled/eval.json.
+Result: 68.3 % (95 %: 66.8 to 69.8) on PublicTest, which chose the checkpoint. See docs/results/runs/compact_distilled.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -10,7 +10,7 @@ Commands:
 Hardware: 2 cores of an AMD Zen 4 with AVX-512 and bfloat16, no GPU: 386 images/s where nothing ran beside it, 118.4
 minutes with tests beside it.
 Result: 68.7 % (95 %: 67.1 to 70.2) on PublicTest, which chose the checkpoint; 68.8 % with flip. See
-docs/results/compact_long/eval.json.
+docs/results/runs/compact_long.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -33,9 +33,9 @@ c622e88 (fer/models/weights/weights.npz, rounded to float16):
 Hardware: 2 cores of an AMD Zen 4 with AVX-512 and bfloat16, no GPU: about 310, 245 and 188 images/s, 90.5 minutes in
 all, for the first sixth of which tests ran beside it; the 24 epochs took 124.9 minutes more (115 images/s alone),
 tests beside a half of them; the 36 took 121.9 (154 to 183 images/s alone), tests beside more than a half of them.
-Result: 69.7 % (95 %: 68.2 to 71.2) on PublicTest, which chose the checkpoint. See docs/results/dlib_resnet/eval.json.
-After the 24 epochs 70.4 % (68.8 to 71.8), docs/results/dlib_taught/eval.json; after the 36, without a
-teacher, 70.8 % (69.3 to 72.2), docs/results/dlib_long/eval.json: the network that the package carries.
+Result: 69.7 % (95 %: 68.2 to 71.2) on PublicTest, which chose the checkpoint. See docs/results/runs/dlib_resnet.
+After the 24 epochs 70.4 % (68.8 to 71.8), docs/results/runs/dlib_distilled; after the 36, without a
+teacher, 70.8 % (69.3 to 72.2), docs/results/runs/dlib_long: the network that the package carries.
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train

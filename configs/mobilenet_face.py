@@ -10,7 +10,7 @@ Commands:
 Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 412 images/s, 29.6 minutes with
 tests running beside it.
 Result: 69.5 % (95 %: 68.0 to 71.0) on PublicTest, which chose the checkpoint. See
-docs/results/mobilenet_face/eval.json.
+docs/results/runs/mobilenet_face.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -15,7 +15,7 @@ Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 170 images/
 beside it; the second run on one core, 95 images/s, 69.2 minutes.
 Result: 70.0 % (95 %: 68.5 to 71.5) on PublicTest, which chose the checkpoint, and after the second run
 70.7 % (69.2 to 72.2).
-See docs/results/mobilenet_160/eval.json and docs/results/mobilenet_160b/eval.json.
+See docs/results/runs/mobilenet_face_160 and docs/results/runs/mobilenet_face_160b.
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train

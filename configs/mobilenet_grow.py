@@ -29,9 +29,9 @@ Hardware: 2 cores of an AMD Zen 4 with AVX-512 and bfloat16, no GPU: about 250, 
 all, for two thirds of which tests ran beside it; the 20 epochs took 118.8 more, tests beside a third of them,
 and the 11 took 110.7 (50 images/s), tests beside the first seven minutes.
 Result: 71.7 % (95 %: 70.3 to 73.2) on PublicTest, which chose the checkpoint. See
-docs/results/mobilenet_grow/eval.json. After the 20 epochs 71.9 % (70.4 to 73.4),
-docs/results/mobilenet_grow_again/eval.json; after the 11, 72.2 % (70.7 to 73.7),
-docs/results/mobilenet_grow_sam/eval.json.
+docs/results/runs/mobilenet_grow. After the 20 epochs 71.9 % (70.4 to 73.4),
+docs/results/runs/mobilenet_grow_again; after the 11, 72.2 % (70.7 to 73.7),
+docs/results/runs/mobilenet_grow_sam.
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train
