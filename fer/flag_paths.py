@@ -1,4 +1,8 @@
-"""The paths in the flags of every program: resolved and checked in one place, before anything is read."""
+"""The paths in the flags of every program: resolved and checked in one place, before anything is read.
+
+Three flags hold paths among other things: the fields `model.weights` and `train.teacher` of `--config`, the items of
+`--label_map` that are files, and `--storage`.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,29 @@ import re
 
 from absl import flags
 
-from fer.errors import UserError
+from fer import escaping, files
+from fer.config import Experiment
+from fer.errors import StorageError, UserError
 
 PATHS = {  # flags of the programs that name paths, several with commas between them
     *("input", "output", "ferplus", "verify", "data", "workdir", "preview", "evals", "fill", "also"),
 }
+JOURNAL = "journal:"  # how --storage begins that names a file of Optuna's journal
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
 _KNOWN = "s3"
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", re.DOTALL)
 
 
 def resolve(values: flags.FlagValues) -> None:
     """Checks the paths in the flags that were given, and puts the home folder in place of a leading "~".
 
     Args:
-      values: the flags, parsed; those that `PATHS` names are changed.
+      values: the flags, parsed; those that `PATHS` names, config, label_map and storage are changed.
 
     Raises:
-      UserError: a path is empty, is not UTF-8, holds a NUL byte, or has a scheme that is not supported. The message
-        names the flag.
+      UserError: a path is empty, is not UTF-8, holds a NUL byte, or has a scheme that is not supported; or --storage
+        is none. The message names the flag.
     """
     for name in sorted(PATHS & set(values)):
         flag = values[name]
@@ -35,10 +43,59 @@ def resolve(values: flags.FlagValues) -> None:
             flag.value = _resolved(name, flag.value, flag.default)
         elif isinstance(flag.value, list):
             flag.value = [_resolved(name, path, None) for path in flag.value]
+    for name, change in (("config", _resolve_config), ("label_map", _label_map), ("storage", _storage)):
+        if name in values and values[name].present and values[name].value:
+            values[name].value = change(values[name].value)
+
+
+def resolve_fields(experiment: Experiment) -> None:
+    """Resolves and checks the paths in the fields of an experiment, which are changed.
+
+    Raises:
+      UserError: as `resolve`; the message names the field.
+    """
+    model, train = experiment.model, experiment.train
+    model.weights = _resolved("config.model.weights", model.weights, "")
+    train.teacher = _resolved("config.train.teacher", train.teacher, "")
+
+
+def _resolve_config(value: object) -> object:
+    """Resolves the experiment that --config names; anything else is left to `fer.config.checked`."""
+    if isinstance(value, Experiment) and isinstance(value.model.weights, str) and isinstance(value.train.teacher, str):
+        resolve_fields(value)
+    return value
+
+
+def _label_map(text: str) -> str:
+    """Resolves the files in a label map; orders and pairs NAME=CLASS are no paths."""
+    items = [text] if os.path.lexists(text) else text.split(",")
+    return ",".join(item if "=" in item else _resolved("label_map", item, "") for item in items)
+
+
+def _storage(text: str) -> str:
+    """Resolves the file of a sweep's study; the address of a database is left to its driver."""
+    sqlite = _SQLITE.fullmatch(text)
+    scheme, path, query = sqlite.groups() if sqlite else (text[: len(JOURNAL)], text[len(JOURNAL) :], "")
+    if not sqlite and scheme != JOURNAL:
+        if re.match(r"[a-z][a-z0-9+_]*://", text):
+            return text
+        raise UserError(
+            f"--storage={escaping.redacted(text)} is no storage: it takes {JOURNAL}PATH or the address of a database, "
+            "as in sqlite:///sweep.db."
+        )
+    if not path.startswith(("file:", ":memory:")) and (path or scheme == JOURNAL):
+        if "://" in path:
+            raise UserError(f"--storage={text}: a study lies on a local disk or in a database; name a local path.")
+        path = _resolved("storage", path, None)
+        try:
+            files.check_place(path)
+        except StorageError as error:
+            raise StorageError(f"--storage={text}: {error}") from error
+    return f"{scheme}{path}{query}"
 
 
 def _resolved(name: str, text: str, default: str | None) -> str:
-    """Returns the text of a flag with its paths resolved."""
+    """Returns the text of a flag with its paths resolved; it may be empty where its default is."""
     if not text.strip() and default != "":
         raise UserError(f"--{name} is empty: it must name a path.")
     try:
@@ -68,4 +125,6 @@ def _check_scheme(name: str, path: str) -> None:
 
 def _at_home(path: str) -> str:
     """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "=" and ","."""
-    return path if os.path.lexists(path) or not path.startswith("~") else os.path.expanduser(path)
+    if os.path.lexists(path) or not path.lstrip().startswith("~"):
+        return path
+    return os.path.expanduser(path.strip())

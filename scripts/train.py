@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from fer import cli, config, quiet
 from fer.data import manifest
-from fer.models import listing
+from fer.models import listing, trained
 from fer.train import cluster
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="An experiment: see configs/.")
@@ -36,6 +36,7 @@ def main() -> None:
         return
     experiment = config.checked(CONFIG.value)
     listing.check(experiment.model.name)
+    trained.check_sources(experiment)
     workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check(DATA.value)
     quiet.import_tensorflow()

@@ -7,19 +7,17 @@ import pytest
 from absl import flags
 
 from fer import flag_paths
+from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 
 NO_PATHS = {  # flags that take a text which names no path
     *(
         "policy",
-        "label_map",
         "drop",
         "host",
         "model",
         "peers",
-        "storage",
         "workers",
-        "config",
         "grid",
         "changes",
         "space",
@@ -114,4 +112,69 @@ def test_every_flag_of_programs_is_known_as_path_or_not(root):
         text = path.read_text()
         defined |= set(re.findall(r'(?:DEFINE_(?:string|list|config_file|flag)|define_paths)\(\s*"(\w+)"', text))
     assert defined
-    assert defined - flag_paths.PATHS - NO_PATHS == set()
+    assert defined - flag_paths.PATHS - {"config", "label_map", "storage"} - NO_PATHS == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("label_map", "~/map.json", "/home/me/map.json"),
+        ("label_map", "affectnet,~/map.json,7=none", "affectnet,/home/me/map.json,7=none"),
+        ("label_map", "~=happy", "~=happy"),
+        ("storage", "journal:~/study", "journal:/home/me/study"),
+        ("storage", "journal:a[1]/study", "journal:a[1]/study"),
+        ("storage", "sqlite:///~/study.db", "sqlite:////home/me/study.db"),
+        ("storage", "sqlite:///study.db?timeout=9", "sqlite:///study.db?timeout=9"),
+        ("storage", "sqlite:///:memory:", "sqlite:///:memory:"),
+        ("storage", "mysql+pymysql://me:secret@host/db", "mysql+pymysql://me:secret@host/db"),
+        ("storage", "", ""),
+    ],
+)
+def test_resolve_gives_paths_among_other_texts(name, text, expected):
+    assert resolved("string", text, name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("label_map", "fer2013,http://host/map.json", r"^--label_map=http://host/map\.json: the scheme http: is not"),
+        ("storage", "study.db", r"^--storage=study\.db is no storage: it takes journal:PATH or the address"),
+        ("storage", "x y://me:secret@host", r"^--storage=x y://me:\*\*\*@host is no storage: "),
+        ("storage", "journal:", r"^--storage is empty: it must name a path"),
+        ("storage", "journal:s3://bucket/study", r"^--storage=journal:s3://bucket/study: a study lies on a local disk"),
+        ("storage", "journal:.", r"^--storage=journal:\.: Cannot write \.: it is a folder"),
+        ("storage", "sqlite:///.", r"^--storage=sqlite:///\.: Cannot write \.: it is a folder"),
+    ],
+)
+def test_resolve_rejects_paths_among_other_texts(name, text, message):
+    with pytest.raises(UserError, match=message):
+        resolved("string", text, name)
+
+
+def experiment(weights: str = "none", teacher: str = "") -> Experiment:
+    return Experiment(model=Model(weights=weights), train=Train(teacher=teacher))
+
+
+def test_resolve_fields_gives_paths():
+    changed = experiment("~/face.npz", "runs/a[1], ~/b")
+    flag_paths.resolve_fields(changed)
+    assert changed == experiment("/home/me/face.npz", "runs/a[1],/home/me/b")
+
+
+def test_resolve_fields_leaves_experiment_without_paths():
+    unchanged = experiment()
+    flag_paths.resolve_fields(unchanged)
+    assert unchanged == experiment()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"weights": "gs://b/face.npz"}, r"^--config\.model\.weights=gs://b/face\.npz: the scheme gs: is not"),
+        ({"teacher": "runs/a,hdfs://b/c"}, r"^--config\.train\.teacher=hdfs://b/c: the scheme hdfs: is not"),
+        ({"teacher": "a\0b"}, r"^--config\.train\.teacher holds a NUL byte"),
+    ],
+)
+def test_resolve_fields_rejects_path(fields, message):
+    with pytest.raises(UserError, match=message):
+        flag_paths.resolve_fields(experiment(**fields))

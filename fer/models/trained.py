@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, files
 from fer.errors import UserError
+from fer.remote import is_remote
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,6 +40,34 @@ def check(folder: str) -> None:
         raise UserError(
             f"{folder} holds no best.json: train first, with scripts/train.py --workdir={shlex.quote(folder)}."
         )
+
+
+def check_sources(experiment: config.Experiment) -> None:
+    """Checks that the local files that an experiment begins with are there, without TensorFlow.
+
+    Raises:
+      UserError: the file of `model.weights` or a run folder of `train.teacher` is missing, or is a pipe or a device.
+    """
+    path = experiment.model.weights
+    if path not in ("none", "imagenet") and not is_remote(path):
+        if not os.path.exists(path):
+            raise UserError(f"There is no weights file {path}, which config.model.weights names.")
+        if os.path.isdir(path):
+            raise UserError(f"{path}, which config.model.weights names, is a folder: name a file in it.")
+        files.check_regular(path)
+    for folder in teachers(experiment.train):
+        if not is_remote(folder):
+            try:
+                check(folder)
+            except UserError as error:
+                raise UserError(f"config.train.teacher: {error}") from error
+
+
+def teachers(train: config.Train) -> list[str]:
+    """Returns the run folders that `train.teacher` names; a folder that exists may have a comma in its name."""
+    if os.path.isdir(train.teacher):
+        return [train.teacher]
+    return [folder.strip() for folder in train.teacher.split(",") if folder.strip()]
 
 
 def read(folder: str, precision: str | None = None) -> Trained:

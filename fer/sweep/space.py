@@ -25,7 +25,7 @@ import typing
 from decimal import Decimal
 from typing import Any, Union
 
-from fer import config
+from fer import config, flag_paths
 from fer.config import Experiment
 from fer.errors import UserError
 
@@ -140,7 +140,8 @@ def applied(base: Experiment, values: dict[str, Value]) -> Experiment:
     """`base` with some fields changed.
 
     Raises:
-      UserError: the experiment that comes of it is none, see `fer.config.Experiment.validate`.
+      UserError: the experiment that comes of it is none, see `fer.config.Experiment.validate` and
+        `fer.flag_paths.resolve_fields`.
     """
     experiment = copy.deepcopy(base)
     for field, value in values.items():
@@ -149,6 +150,7 @@ def applied(base: Experiment, values: dict[str, Value]) -> Experiment:
         for parent in parents:
             holder = getattr(holder, parent)
         setattr(holder, name, value)
+    flag_paths.resolve_fields(experiment)
     experiment.validate()
     return experiment
 

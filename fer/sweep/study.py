@@ -20,10 +20,10 @@ from optuna.trial import FrozenTrial, TrialState
 from fer import escaping
 from fer.config import flat
 from fer.errors import StorageError, UserError
+from fer.flag_paths import JOURNAL
 from fer.sweep.space import CHANGE, Choice, Range, Space, Value, points
 
 NAME = "sweep"
-JOURNAL = "journal:"
 STARTUP = 4  # trials that end before the median of them is worth something
 
 

@@ -24,9 +24,10 @@ from fer.config import Experiment
 from fer.data import manifest
 from fer.errors import Stopped, StorageError, UserError
 from fer.evaluation import eval_json, evaluate
+from fer.flag_paths import JOURNAL
 from fer.sweep import claims, report, study
 from fer.sweep.space import alone, applied, points
-from fer.sweep.study import JOURNAL, Plan
+from fer.sweep.study import Plan
 from fer.train import loop, stopping
 
 

@@ -18,7 +18,7 @@ from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.data.pipeline import Batch
 from fer.errors import Stopped, UserError
-from fer.models import precision, registry
+from fer.models import precision, registry, trained
 from fer.train import (
     calls,
     checkpoints,
@@ -53,8 +53,9 @@ def check(experiment: Experiment) -> None:
     """What can be told of an experiment without data, devices or a model.
 
     Raises:
-      UserError: its augmentation or its backbone is none.
+      UserError: its augmentation or its backbone is none, or a file that it begins with is missing.
     """
+    trained.check_sources(experiment)
     policy.parse(experiment.augment.policy, experiment.augment.engine)
     registry.backbone(experiment.model.name)
 

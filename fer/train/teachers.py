@@ -22,9 +22,8 @@ def read(train: Train) -> list[Trained]:
     Raises:
       UserError: one of the folders is no finished run, or is damaged.
     """
-    folders = [folder.strip() for folder in train.teacher.split(",") if folder.strip()]
     try:
-        return [trained.read(folder, train.precision) for folder in folders]
+        return [trained.read(folder, train.precision) for folder in trained.teachers(train)]
     except UserError as error:
         raise UserError(f"config.train.teacher: {error}") from error
 

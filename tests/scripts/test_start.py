@@ -39,6 +39,11 @@ MISTAKES = [
     (["convert.py", "--input=faces.csv", "--ferplus=votes.csv", "--output=out"], "There is no votes.csv: check the"),
     (["convert.py", "--input=faces.csv", "--output=full"], "full exists already: choose another --output, or replace"),
     (["convert.py", "--input=faces.csv", "--output=full", "--overwrite"], "full exists and is no conversion alone"),
+    (
+        ["convert.py", "--input=full", "--label_map=gs://a/b.json", "--output=out"],
+        "--label_map=gs://a/b.json: the scheme",
+    ),
+    (["convert.py", "--input=full", "--label_map=~/nowhere.json", "--output=out"], "There is no /"),
     (["convert.py", "--input=synthetic:0", "--output=out"], "--input=synthetic:0 asks for no face"),
     (["convert.py", "--input=faces.csv", "--output=out", "--drop=ugly"], "--drop=ugly means nothing; it takes leaked,"),
     (["convert.py", "--input=faces.csv", "--output=out", "--seed=-1"], "--seed is -1; it must be 0 or more"),
@@ -49,6 +54,15 @@ MISTAKES = [
     ([*TRAIN, "--config.optimizer.name=adam"], "config.optimizer.name is 'adam'; it must be sgd or adamw"),
     ([*TRAIN, "--config.model.name=compakt"], "There is no model 'compakt'; the nearest is compact."),
     (["train.py", "--list_models=*x9*"], "No model's name matches '*x9*'; --list_models alone prints all of them."),
+    (
+        [*TRAIN, "--config.model.weights=nowhere.npz"],
+        "There is no weights file nowhere.npz, which config.model.weights",
+    ),
+    ([*TRAIN, "--config.model.weights=gs://a/b.npz"], "--config.model.weights=gs://a/b.npz: the scheme gs: is not"),
+    ([*TRAIN, "--config.model.weights=folder.npz"], "folder.npz, which config.model.weights names, is a folder"),
+    ([*TRAIN, "--config.model.weights=pipe.npz"], "pipe.npz is neither a file nor a folder but a pipe or a device"),
+    ([*TRAIN, "--config.train.teacher=full"], "config.train.teacher: full holds no best.json"),
+    ([*TRAIN, "--config.train.teacher=full,https://a"], "--config.train.teacher=https://a: the scheme https: is not"),
     ([*TRAIN, "--config=kompact"], "There is no configuration 'kompact'; the nearest is compact"),
     ([*TRAIN, "--strategy=two"], "flag --strategy=two: value should be one of <auto|one|mirrored|multi_worker>"),
     ([*TRAIN, "--workers=a:1"], "--workers needs --worker_index beside it"),
@@ -74,6 +88,12 @@ MISTAKES = [
     (["benchmark.py", "--output=faces.csv/out.json"], "Cannot write faces.csv/out.json: "),
     (["benchmark.py", "--fill=page.md", "--output=nowhere.json"], "There is no nowhere.json: the file of measured"),
     ([*SWEEP, "--grid=seed=0,1"], NO_SHARDS),
+    ([*SWEEP, "--grid=seed=0", "--storage=a.db"], "--storage=a.db is no storage: it takes journal:PATH or the address"),
+    (
+        [*SWEEP, "--grid=seed=0", "--storage=journal:faces.csv/a"],
+        "--storage=journal:faces.csv/a: Cannot write faces.csv/",
+    ),
+    ([*SWEEP, "--grid=model.weights=gs://a/b.npz"], "--config.model.weights=gs://a/b.npz: the scheme gs: is not"),
     ([*SWEEP, "--grid=sead=0,1"], "There is no field sead"),
     ([*SWEEP, "--space=model.dropout=uniform(0.1,2)"], "config.model.dropout is 2.0; it must be 0 or more, below 1"),
     ([*SWEEP], "Give one of --grid='seed=0,1,2'"),
@@ -87,6 +107,8 @@ MISTAKES = [
 def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("start")
     (folder / "faces.csv").write_text("emotion,pixels,Usage\n")
+    (folder / "folder.npz").mkdir()
+    os.mkfifo(folder / "pipe.npz")
     for name, file in (("full", "letter.txt"), ("results", "eval.json")):
         (folder / name).mkdir()
         (folder / name / file).write_text("{}")
