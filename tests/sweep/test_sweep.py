@@ -269,7 +269,8 @@ def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shard
 MISTAKES = {
     "Give one of --grid=": [],
     "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
-    "--storage=nowhere cannot be opened": ["--grid=seed=0", "--storage=nowhere"],
+    "--storage=nowhere is no storage": ["--grid=seed=0", "--storage=nowhere"],
+    "--storage=nowhere://db cannot be opened": ["--grid=seed=0", "--storage=nowhere://db"],
     "--also adds to what --changes compares": ["--grid=seed=0", "--also=elsewhere"],
 }
 
@@ -285,10 +286,10 @@ def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_pat
 
 @pytest.mark.extended
 def test_a_mistake_gets_a_sentence_as_a_user_starts_the_program(root, synthetic_shards, tmp_path):
-    process = start(root, synthetic_shards.folder, tmp_path / "out", "--grid=seed=0", "--storage=nowhere")
+    process = start(root, synthetic_shards.folder, tmp_path / "out", "--grid=seed=0", "--storage=nowhere://db")
     output, errors = process.communicate(timeout=300)
     assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
-    assert errors.startswith("sweep.py: --storage=nowhere cannot be opened")
+    assert errors.startswith("sweep.py: --storage=nowhere://db cannot be opened")
 
 
 def test_an_output_that_cannot_hold_the_study_is_named(synthetic_shards, tmp_path):
