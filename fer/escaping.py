@@ -45,6 +45,14 @@ def markdown(text: str) -> str:
     return re.sub("[&<>]", lambda found: _ENTITIES[found[0]], text)
 
 
+def code(text: str) -> str:
+    """Returns a code span of Markdown that shows a text as it is, on one line; nothing in the text ends the span."""
+    text = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    pad = " " if fence[1:] else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
 def redacted(text: str) -> str:
     """Returns a text without the secrets of the URLs in it: passwords, and all values of queries."""
     text = re.sub(rf"({_SCHEME}[^\s?]*\?)(\S*=\S*)", lambda url: url[1] + re.sub("=[^&\\s)]*", "=***", url[2]), text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Callable
+from typing import Any, Callable
 
 from fer import files, temp_files
 from fer.errors import UserError
@@ -53,6 +53,7 @@ def make(
     run = exports.open_trained(workdir)
     if workdir == runs.BUNDLED:
         raise UserError("--workdir=bundled is a bundle already; name the run to make one of.")
+    record = _record(os.path.join(workdir, "config.json"))
     _check_output(output)
     data = exports.shards(data, run)
     with temp_files.folder("bundle") as folder:
@@ -64,7 +65,6 @@ def make(
                 f"The weights of {workdir} take {size / 1e6:.1f} MB in float16; a package carries at most "
                 f"{MOST_BYTES / 1e6:.0f}. Bundle a smaller network."
             )
-        record = files.read_json(os.path.join(workdir, "config.json"), "the run's configuration")
         files.write_json(os.path.join(folder, "config.json"), record)
         inference_graph.write(model, os.path.join(folder, GRAPH))
         files.write_json(os.path.join(folder, "best.json"), _best(run, folder))
@@ -78,6 +78,26 @@ def make(
                 with open(os.path.join(folder, name), "rb") as file:
                     files.write_bytes(stage(os.path.join(output, name)), file.read())
     return Bundle(lost, size, [os.path.join(output, name) for name in names])
+
+
+def _record(path: str) -> dict[str, Any]:
+    """Reads config.json of a run that has been opened.
+
+    Raises:
+      UserError: a field that the card shows is missing or of another type.
+    """
+    record = files.read_json(path, "the run's configuration")
+    teachers, examples = record.get("teachers", []), record["data"].get("examples_per_split")
+    sound = {
+        "versions": isinstance(record.get("versions"), dict),
+        "data.examples_per_split.train": isinstance(examples, dict) and isinstance(examples.get("train"), int),
+        "teachers": isinstance(teachers, list)
+        and all(isinstance(each, dict) and isinstance(each.get("weights_sha256"), str) for each in teachers),
+    }
+    for field, is_sound in sound.items():
+        if not is_sound:
+            raise UserError(f"{path} has no valid field {field}, which the model card shows: train the run anew.")
+    return record
 
 
 def _check_output(output: str) -> None:

@@ -5,15 +5,18 @@ The headings follow M. Mitchell et al., "Model Cards for Model Reporting", FAT* 
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fer.escaping import code, markdown
 from fer.evaluation import eval_json, report_words
 
 WIDTH = 118  # of a line
+_BLOCK = re.compile(r"\n *(?=[-#>+*=|<~]|```|\d+[.)])")  # a line end before the beginning of a list, a heading, ...
 FEWEST = 100  # faces of which a share is worth telling
 
 
@@ -35,7 +38,7 @@ def text(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         "Licence": _paragraph(_LICENCE.format(others=_OTHERS if _others(record) else "")),
     }
     body = "\n\n".join(f"## {heading}\n\n{section}" for heading, section in sections.items())
-    return f"# Model card: the bundled network, {content['model']}\n\n{body}\n"
+    return f"# Model card: the bundled network, {markdown(content['model'])}\n\n{body}\n"
 
 
 _FOR = (
@@ -64,14 +67,14 @@ def _what(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     member, trained = content["protocol"]["members"][0], record["config"]
     size = trained["model"]["image_size"]
     rows = {
-        "weights, SHA-256": f"`{member['weights_sha256']}`",
-        "`config_sha256` of `config.json`": f"`{member['config_sha256']}`",
+        "weights, SHA-256": code(member["weights_sha256"]),
+        "`config_sha256` of `config.json`": code(member["config_sha256"]),
         "step of the training": f"{member['checkpoint_step']:,}",
         "trained in": f"{trained['train']['precision']}, seed {trained['seed']}",
-        "with": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "with": markdown(", ".join(f"{name} {version}" for name, version in record["versions"].items())),
     }
     said = _paragraph(
-        f"A convolutional network, `{content['model']}`{f' at {size}x{size}' if size else ''}, with "
+        f"A convolutional network, {code(content['model'])}{f' at {size}x{size}' if size else ''}, with "
         f"{content['parameters']:,} parameters: a grey face of 48x48 pixels goes in, seven logits come out, in the "
         f"order {', '.join(content['classes'])}. Its weights are stored in float16 and computed with in float32."
     )
@@ -82,12 +85,13 @@ def _data(record: Mapping[str, Any]) -> str:
     data, trained = record["data"], record["config"]
     weights = trained["model"]["weights"]
     told = "docs/reproduce.md tells what these had learned from"
-    start = "random weights" if weights == "none" else f"the weights `{weights}` ({told})"
+    start = "random weights" if weights == "none" else f"the weights {code(weights)} ({told})"
     return _paragraph(
-        f"The {data['examples_per_split']['train']:,} faces of the train split of `{data['name']}` (manifest SHA-256 "
-        f"`{data['manifest_sha256']}`), in FER-2013's form (I. J. Goodfellow et al., arXiv:1307.0414): pictures that "
-        "an image search found under words for emotions, cut out by a face detector, and labelled with one of seven "
-        f"classes. Training began from {start}, with the augmentation `{trained['augment']['policy']}`."
+        f"The {data['examples_per_split']['train']:,} faces of the train split of {code(data['name'])} (manifest "
+        f"SHA-256 {code(data['manifest_sha256'])}), in FER-2013's form (I. J. Goodfellow et al., arXiv:1307.0414): "
+        "pictures that an image search found under words for emotions, cut out by a face detector, and labelled with "
+        f"one of seven classes. Training began from {start}, with the augmentation "
+        f"{code(trained['augment']['policy'])}."
         f"{_votes(record)}{_teachers(record)}"
     )
 
@@ -108,11 +112,11 @@ def _teachers(record: Mapping[str, Any]) -> str:
     taught_by, train = record.get("teachers", []), record["config"]["train"]
     if not taught_by:
         return ""
-    hashes = ", ".join(f"`{each['weights_sha256']}`" for each in taught_by)
-    began = ", ".join(f"`{each['began_with']}`" for each in taught_by if each.get("began_with", "none") != "none")
+    hashes = ", ".join(code(each["weights_sha256"]) for each in taught_by)
+    began = ", ".join(code(each["began_with"]) for each in taught_by if each.get("began_with", "none") != "none")
     return (
         f" The label was {1 - train['teacher_share']:.0%} of what it was taught; the rest was what "
-        f"`{train['teacher']}` saw in the same picture (weights SHA-256 {hashes}"
+        f"{code(train['teacher'])} saw in the same picture (weights SHA-256 {hashes}"
         f"{f'; it had begun with the weights {began}' if began else ''})."
     )
 
@@ -129,9 +133,9 @@ def _protocol(content: Mapping[str, Any]) -> str:
     chosen = ", so the figures are a little too good" if flattered else ""
     return _paragraph(
         f"Measured with these float16 weights on the {content['examples']:,} faces of the split {content['split']} of "
-        f"`{content['data']['name']}`, one look at each.{left_out} The split {told['selected_on']} chose the training "
-        f"step{chosen}. The test split had no part in anything here. Every figure below is taken from `eval.json` "
-        "beside this card, which tells the versions that computed it."
+        f"{code(content['data']['name'])}, one look at each.{left_out} The split {told['selected_on']} chose the "
+        f"training step{chosen}. The test split had no part in anything here. Every figure below is taken from "
+        "`eval.json` beside this card, which tells the versions that computed it."
     )
 
 
@@ -192,6 +196,8 @@ def _list(items: Sequence[str]) -> str:
 
 
 def _paragraph(said: str, first: str = "", later: str = "") -> str:
-    return textwrap.fill(
+    """Wraps a paragraph; no line but the first begins with characters that would begin another block of Markdown."""
+    text = textwrap.fill(
         said, WIDTH, initial_indent=first, subsequent_indent=later, break_long_words=False, break_on_hyphens=False
     )
+    return _BLOCK.sub(" ", text)

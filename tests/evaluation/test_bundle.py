@@ -1,6 +1,7 @@
 """The network that the package carries: made of a run, measured again, described by what its eval.json holds."""
 
 import dataclasses
+import html
 import json
 import pathlib
 import re
@@ -8,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from fer.config import Train
 from fer.errors import UserError
@@ -128,6 +130,43 @@ def test_the_card_says_that_votes_were_learned_from(bundled, folder):
     assert "votes too" not in bundle_card.text(content, record)
     record["config"]["train"]["targets"] = "posterior"
     assert "Its targets were made of FER+'s votes too" in " ".join(bundle_card.text(content, record).split())
+
+
+def test_card_shows_texts_of_others_as_text(bundled, folder):
+    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    record = json.loads((folder / "run" / "config.json").read_text())
+    hostile = "<img src=x>`|</td>[a](http://b)\n# c\x1b[2J"
+    record["teachers"] = [{"weights_sha256": hostile, "began_with": hostile}]
+    record["config"]["train"]["teacher"] = record["config"]["model"]["weights"] = hostile
+    record["config"]["augment"]["policy"] = record["data"]["name"] = record["data"]["manifest_sha256"] = hostile
+    record["versions"] = {hostile: hostile}
+    content["model"] = content["data"]["name"] = hostile
+    page = MarkdownIt("commonmark").enable("table").parse(bundle_card.text(content, record))
+    inline = [child for block in page for child in block.children or []]
+    assert not [token.type for token in [*page, *inline] if token.type.startswith(("html", "link", "image"))]
+    shown = html.unescape(" ".join(" ".join(token.content for token in inline).split()))
+    assert shown.count("<img src=x>`|</td>[a](http://b)\\n# c\\x1b[2J") >= 10
+
+
+def test_card_wraps_no_text_into_another_block(bundled, folder):
+    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    record = json.loads((folder / "run" / "config.json").read_text())
+    before = [block.type for block in MarkdownIt("commonmark").parse(bundle_card.text(content, record))]
+    for start in ("# ", "- ", "1. ", "> ", "--- ", "== ", "``` "):
+        record["data"]["name"] = start * 100
+        blocks = [block.type for block in MarkdownIt("commonmark").parse(bundle_card.text(content, record))]
+        assert blocks == before, start
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("versions", None), ("data", {**made.TRAINED_ON}), ("teachers", [{}]), ("teachers", 3)]
+)
+def test_make_error_names_field_of_a_damaged_record(folder, tmp_path, field, value):
+    workdir = shutil.copytree(folder / "run", tmp_path / "run")
+    record = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps({**record, field: value}))
+    with pytest.raises(UserError, match=rf"config\.json has no valid field {field}"):
+        bundle.make(str(workdir), str(folder / "faces"), str(tmp_path / "out"))
 
 
 def test_nothing_of_a_machine_enters_the_package(bundled, folder):
