@@ -1,0 +1,142 @@
+"""The documents against the code: links, commands, and tables of fields, ops, backbones and metrics."""
+
+import functools
+import importlib.util
+import inspect
+import json
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from fer import config
+from fer.config import Experiment
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tfrecords/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+README_LINES = 140
+MOST_WORDS = 9_500  # of the English guides: those of docs/ but for the reports
+
+by_name = functools.partial(pytest.mark.parametrize, "page", PAGES, ids=lambda page: page.name)
+
+
+def prose(page: pathlib.Path) -> str:
+    """Returns the text of a page without its indented and fenced code."""
+    parts = re.split(r"^```.*?^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return "\n".join(line for line in "\n".join(parts).splitlines() if not line.startswith("    "))
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """Returns the anchors of a page's headings, as GitHub forms them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands(page: pathlib.Path) -> list[list[str]]:
+    """Returns the words of each command of a page that starts one of our programs, the program first."""
+    joined = re.sub(r"\\\n\s*", "", page.read_text().replace("\\|", "|"))
+    found = re.findall(r"^    .*?\b((?:scripts|configs/aws)/\w+\.py .*)", joined, re.MULTILINE)
+    return [shlex.split(command, comments=True) for command in found]
+
+
+@functools.cache
+def flags_of(program: str) -> set[str]:
+    """Returns the names of the flags that a program defines."""
+    text = (ROOT / program).read_text()
+    defined = re.findall(r'(?:DEFINE_\w+|define_\w+)\(\s*"(\w+)"', text) + re.findall(r'"--(\w+)"', text)
+    return {*defined, "debug", "help", "version"}
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """Returns the cells of the rows below the header of the tables that follow a heading, up to the next heading."""
+    text = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#+ |\Z)", page, re.MULTILINE | re.DOTALL)[1]
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+@by_name()
+def test_page_links_resolve(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
+
+
+@by_name()
+def test_page_commands_name_programs_and_flags_that_exist(page):
+    for program, *words in commands(page):
+        assert (ROOT / program).exists(), f"{page.name}: {program}"
+        for word in words:
+            if word.startswith("--"):
+                name = word[2:].partition("=")[0]
+                assert name.partition(".")[0] in flags_of(program), f"{page.name}: {program} has no flag --{name}"
+        config.check_overrides([word for word in words if word.startswith("--config.")])
+
+
+@by_name()
+def test_page_names_files_that_exist(page):
+    """Files of the code in backquotes: paths that a reader opens."""
+    for path in re.findall(r"`((?:fer|scripts|configs|tests|docs)/[\w/.+-]+\.\w+)`", prose(page)):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_training_page_lists_every_config_field_with_its_default():
+    rows = re.findall(r"^\| `([\w.]+)=(.+?)` \|", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
+    listed = {field: default.replace("\\|", "|") for field, default in rows}
+    defaults = config.flat(Experiment().to_dict())
+    assert {field: listed.get(field) for field in defaults} == {
+        field: repr(default) if default == "" else str(default) for field, default in defaults.items()
+    }
+
+
+def test_training_page_lists_every_op_with_its_defaults():
+    from fer.augment import policy
+
+    rows = table((ROOT / "docs" / "training.md").read_text(), "Augmentation")[1:]
+    arguments_of = {name: cell for names, cell, _ in rows for name in re.findall(r"`(\w+)`", names)}
+    for name, function in policy.KNOWN.items():
+        parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "xla"][2:]
+        listed = dict(re.findall(r"(\w+)=([\w.]+)", arguments_of[name]))
+        assert set(listed) == {each.name for each in parameters}, name
+        own = re.search(rf"`{name}` ([\d.]+)", arguments_of[name])  # where ops of one row differ in a default
+        for each in parameters:
+            default = own[1] if own else listed[each.name]
+            assert default == each.default or float(default) == each.default, f"{name}({each.name}={default})"
+
+
+def test_models_page_names_every_backbone():
+    page = (ROOT / "docs" / "models.md").read_text()
+    known = {row["name"] for row in json.loads((ROOT / "fer" / "models" / "model_table.json").read_text())}
+    assert known - set(re.findall(r"`(\w+)`", page)) == set()
+
+
+def test_evaluation_page_names_every_key_of_eval_json():
+    page = (ROOT / "docs" / "evaluation.md").read_text()
+    (path,) = (ROOT / "fer").rglob("eval.schema.json")
+    keys = set(json.loads(path.read_text())["properties"]) - {"schema_version"}
+    assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def test_guides_are_short():
+    guides = [page for page in (ROOT / "docs").glob("*.md") if not page.name.startswith("report")]
+    assert sum(len(page.read_text().split()) for page in guides) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.py")), ids=lambda path: path.stem)
+def test_config_header_names_results_that_exist(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for named in re.findall(r"docs/[\w/.+-]*\w", module.__doc__):
+        assert (ROOT / named).exists(), named
