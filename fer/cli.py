@@ -83,6 +83,8 @@ def run(main: Callable[[], None]) -> None:
 
     def guarded(_: Sequence[str]) -> None:
         try:
+            if flag_paths.is_output_printed(flags.FLAGS):
+                sys.stdout = sys.stderr  # lines for a person would stand among the output
             _reach_stores()
             main()
             _check_printed()

@@ -11,13 +11,14 @@ import re
 
 from absl import flags
 
-from fer import escaping, files
+from fer import escaping, files, local_write
 from fer.config import Experiment
 from fer.errors import StorageError, UserError
 
 PATHS = {  # flags of the programs that name paths, several with commas between them
     *("input", "output", "ferplus", "verify", "data", "workdir", "preview", "evals", "fill", "also"),
 }
+OUTPUTS = ("output", "preview", "fill")  # flags of a file that is written
 JOURNAL = "journal:"  # how --storage begins that names a file of Optuna's journal
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
@@ -46,6 +47,12 @@ def resolve(values: flags.FlagValues) -> None:
     for name, change in (("config", _resolve_config), ("label_map", _label_map), ("storage", _storage)):
         if name in values and values[name].present and values[name].value:
             values[name].value = change(values[name].value)
+
+
+def is_output_printed(values: flags.FlagValues) -> bool:
+    """Returns whether a program's output is a file that leads to standard output, which then holds nothing else."""
+    paths = [values[name].value for name in OUTPUTS if name in values]
+    return any(isinstance(path, str) and local_write.is_standard_output(path) for path in paths)
 
 
 def resolve_fields(experiment: Experiment) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import stat
 import sys
 import time
 
@@ -21,6 +22,18 @@ def is_special(path: str) -> bool:
     return _descriptor(path) is not None or not (
         os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
     )
+
+
+def is_standard_output(path: str) -> bool:
+    """Returns whether a path leads to what this process prints to; the null device and the like are never meant."""
+    if _descriptor(path) == _NUMBERS["stdout"]:
+        return True
+    try:
+        found, printed = os.stat(path), os.fstat(_NUMBERS["stdout"])
+    except (OSError, ValueError):
+        return False
+    device = stat.S_ISCHR(found.st_mode) and not os.isatty(_NUMBERS["stdout"])
+    return os.path.samestat(found, printed) and not device
 
 
 def write(path: str, content: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from fer import cli, files, quiet
+from fer.augment import grammar
 from fer.benchmark import document
 
 if TYPE_CHECKING:
@@ -42,12 +43,11 @@ def main() -> None:
         print(f"wrote {FILL.value}")
         return
     files.check_place(OUTPUT.value)
+    if POLICY.value:
+        grammar.parse(POLICY.value)
     quiet.import_tensorflow(whole=True)
-    from fer.augment import policy
     from fer.benchmark import results
 
-    if POLICY.value:
-        policy.parse(POLICY.value)  # a fault in it is told before minutes of measuring
     measured: list[results.Result] = []
     for name in SUITES if SUITE.value == "all" else [SUITE.value]:
         print(f"Measuring the suite {name}: some minutes ...", flush=True)

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from fer import cli, config, quiet
+from fer.augment import grammar
 from fer.data import manifest
 from fer.models import listing, trained
 from fer.train import cluster
@@ -37,6 +38,7 @@ def main() -> None:
     experiment = config.checked(CONFIG.value)
     listing.check(experiment.model.name)
     trained.check_sources(experiment)
+    grammar.parse(experiment.augment.policy, experiment.augment.engine)
     workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check(DATA.value)
     quiet.import_tensorflow()

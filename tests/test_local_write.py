@@ -64,6 +64,51 @@ def test_full_device_raises_storage_error():
         files.write_bytes("/dev/full", b"content")
 
 
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/dev/stdout", True),
+        ("/dev//fd/1", True),
+        ("out", True),
+        ("link", True),
+        ("pipe", False),
+        ("other", False),
+        ("absent", False),
+        (os.devnull, False),
+        ("/dev/stderr", False),
+    ],
+)
+def test_is_standard_output_finds_file_that_is_printed_to(tmp_path, monkeypatch, path, expected):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").touch()
+    (tmp_path / "link").symlink_to("out")
+    os.mkfifo(tmp_path / "pipe")
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            os.dup2(os.open("out", os.O_WRONLY | os.O_CREAT), 1)
+            status = int(local_write.is_standard_output(path))
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == expected
+
+
+@pytest.mark.parametrize("output", [os.devnull, "pipe"])
+def test_is_standard_output_compares_pipes_and_no_null_device(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            os.dup2(os.open(output, os.O_RDWR), 1)
+            status = int(local_write.is_standard_output(output))
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (output == "pipe")
+
+
 @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_standard_output_is_appended_to(tmp_path, path):
     """Even where it is a file, which is not replaced under the shell that opened it."""

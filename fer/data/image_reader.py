@@ -8,8 +8,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import io
+import logging
 import re
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
@@ -144,7 +147,7 @@ def _open(content: bytes) -> Image.Image:
 
     if len(content) > MOST_BYTES:
         raise PictureError(f"it has more than {MOST_BYTES:,} bytes")
-    _silence_warnings()
+    _silence_libraries()
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:  # Pillow's words name a place in memory
@@ -157,12 +160,22 @@ def _open(content: bytes) -> Image.Image:
 
 
 @functools.cache
-def _silence_warnings() -> None:
-    """Ignores Pillow's warnings of damaged EXIF, and of its own limit of pixels, which is above ours.
+def _silence_libraries() -> None:
+    """Ignores Pillow's warnings of damaged tags and of its own limit of pixels, and what libtiff prints by itself.
 
-    For the whole process: a filter for a block of code would be lost or kept by chance where several threads read.
+    For the whole process: a filter for a block of code would be lost or kept by chance where several threads read. The
+    reason of a picture that cannot be read is in the error that Pillow raises.
     """
+    from PIL import Image
+
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or with one whose names are hidden
+        library = ctypes.CDLL(Image.core.__file__)  # finds the functions of the libraries that it is linked with too
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            setter = getattr(library, name)
+            setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
+            setter(None)
 
 
 def _has_frames(image: Image.Image) -> bool:
@@ -260,4 +273,6 @@ def _fitted(image: Image.Image, fit: str) -> Image.Image:
 def _reason(error: Exception) -> str:
     """Returns why a picture cannot be read, on one line and without places in memory, which change each time."""
     text = re.sub(r"<[^<>]*\b0x[0-9a-f]+>", "it", str(error)).strip().split("\n")[0]
+    if re.fullmatch(r"decoder error -\d+", text):  # of libtiff, whose own words Pillow does not pass on
+        return "its pixels are damaged"
     return text or type(error).__name__

@@ -28,6 +28,7 @@ CALIBRATION = 500  # faces of the validation split, evenly spread, that show int
 MOST_LOST = 0.01  # of the accuracy, by any export
 ORDER = [export_formats.file_name(kind, name) for kind, names in FORMATS.items() for name in names]
 PACKAGES = ("tensorflow", "numpy", "tf2onnx", "onnx", "onnxruntime")
+MARKER = "saved_model.pb"  # the file of a SavedModel without which TensorFlow loads none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,12 +216,18 @@ def _write(source: str, output: str, names: Sequence[str], content: dict[str, An
 
 
 def _copy(source: str, target: str) -> None:
-    """Copies a local file or folder to where it belongs, which need not be local."""
+    """Copies a local file or folder to where it belongs, which need not be local.
+
+    In a store a folder's files appear one by one. `MARKER` is removed first and written last, and
+    export.json has the old folder's hash until the new one is whole.
+    """
     if not os.path.isdir(source):
         with open(source, "rb") as file:
             files.write_bytes(target, file.read())
         return
-    if tf.io.gfile.exists(target):  # in a store: export.json has the old one's hash until the new one is whole
+    if tf.io.gfile.exists(target):
+        if tf.io.gfile.exists(os.path.join(target, MARKER)):
+            tf.io.gfile.remove(os.path.join(target, MARKER))
         tf.io.gfile.rmtree(target)
-    for name in export_json.within(source):
+    for name in sorted(export_json.within(source), key=lambda name: name == MARKER):
         _copy(os.path.join(source, name), os.path.join(target, name))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import geometry, mixing, policy
+from fer.augment import geometry, grammar, mixing, policy
 from fer.augment.draws import Draws
 from fer.errors import UserError
 
@@ -37,7 +37,7 @@ def augmented(text: str, faces=FACES, targets=TARGETS) -> tuple[tf.Tensor, tf.Te
 def test_the_policy_knows_what_the_engine_has():
     from fer.augment import keras_cv_engine
 
-    assert set(policy.KERAS_CV) == set(keras_cv_engine.LAYERS)
+    assert set(grammar.KERAS_CV) == set(keras_cv_engine.LAYERS)
 
 
 @pytest.mark.parametrize(

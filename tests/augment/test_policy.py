@@ -1,10 +1,12 @@
 """What a policy string means, and how strictly it is read."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import geometry, operations, policy
+from fer.augment import geometry, grammar, operations, policy, randaugment
 from fer.augment.draws import Draws
 from fer.errors import UserError
 
@@ -44,6 +46,9 @@ def draws(seed=(0, 0), positions=range(16), global_batch=16) -> Draws:
         ("erase(low=0.9,high=0.1)", "erase's low, 0.9, is above its high, 0.1"),
         ("randaugment(layers=2.9)", "randaugment's layers is 2.9; it must be a whole number"),
         ("crop(30)|erase|crop(40)", "crop(40) comes after crop(30), which leaves less"),
+        ("flip(p='\\d')", "flip's p is '\\\\d'; it must be 0 to 1"),
+        ("flip(p=" + "-" * 1900 + "1)", "1)' is nested too deep."),
+        ("flip(p=" + "(" * 900 + "1" + ")" * 900 + ")", "is not of the form name("),
         ("crop(30)|crop", "crop(40) comes after crop(30), which leaves less"),
     ],
 )
@@ -51,7 +56,23 @@ def test_a_fault_in_a_policy_is_named(text, said):
     with pytest.raises(UserError) as caught:
         policy.augmenter(text)
     assert said in str(caught.value)
-    assert repr(text) in str(caught.value)
+    assert repr(text) in str(caught.value) or len(text) > 1000
+
+
+def test_parse_rejects_a_policy_that_is_too_long():
+    with pytest.raises(UserError, match=r"^The policy 'flip\|flip.* has 49,999 characters; 2,000 are allowed"):
+        grammar.parse("flip|" * 9999 + "flip")
+    assert len(grammar.parse("flip|" * 399 + "flip")) == 400
+
+
+def test_grammar_knows_operations_with_their_arguments_and_defaults():
+    assert list(grammar.ARGUMENTS) == list(policy.KNOWN)
+    assert tuple(policy.MIXING) == grammar.MIXING
+    assert grammar.WORDS["preset"] == tuple(randaugment.SETS)
+    for name, function in policy.KNOWN.items():
+        parameters = list(inspect.signature(function).parameters.values())[2:]  # after draws and side, or images
+        expected = {each.name: each.default for each in parameters if each.name != "xla"}
+        assert list(grammar.ARGUMENTS[name].items()) == list(expected.items()), name
 
 
 def test_operations_keep_their_order_and_arguments():

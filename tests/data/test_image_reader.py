@@ -298,3 +298,33 @@ def test_size_is_that_of_the_file_without_unpacking_it(monkeypatch):
     assert image_reader.size(content) == (40, 48)
     with pytest.raises(PictureError, match="no picture"):
         image_reader.size(b"GIF89a")
+
+
+def damaged_tiff(tag: int | None = None, value: int = 0) -> bytes:
+    """A compressed TIFF with another value of a tag or, without one, with other bytes of pixels."""
+    content = bytearray(encoded(Image.effect_noise((48, 48), 80).convert("RGB"), "TIFF", compression="tiff_lzw"))
+    if tag is None:
+        content[40:200] = b"\xff" * 160
+        return bytes(content)
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", content, entry) == (tag,):
+            struct.pack_into("<I", content, entry + 8, value)
+            return bytes(content)
+    raise AssertionError(f"there is no tag {tag}")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (damaged_tiff(), "its pixels are damaged"),
+        (damaged_tiff(277, 85), "it is damaged or no picture"),  # samples per pixel
+        (damaged_tiff(279, 3), "its pixels are damaged"),  # bytes of the strip
+        (damaged_tiff(259, 5)[:60], "it is damaged or no picture"),
+    ],
+)
+def test_decode_prints_nothing_of_a_damaged_tiff(capfd, caplog, content, reason):
+    with pytest.raises(PictureError, match=reason):
+        image_reader.decode(content, "L")
+    assert (capfd.readouterr(), caplog.records) == (("", ""), [])

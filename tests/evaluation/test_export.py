@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer import files
 from fer.config import Model, Train
 from fer.errors import UserError
 from fer.evaluation import (
@@ -268,6 +269,29 @@ def test_an_ensemble_mixes_runs_and_exports(exported, folder, images):
 def test_results_go_beside_an_export_and_not_into_it(exported, folder, workdir, expected):
     wanted = evaluate.Request([f"{folder}/{workdir}"], str(folder / SHARDS))
     assert wanted.default_output() == str(folder / expected)
+
+
+def test_saved_model_in_a_store_is_incomplete_for_readers_until_its_last_file(tmp_path, monkeypatch):
+    """ram:// stands for a store, in which a folder is not renamed as one."""
+    source, target = tmp_path / "saved_model", "ram://exports/saved_model"
+    (source / "variables").mkdir(parents=True)
+    for name in ("fingerprint.pb", export.MARKER, "variables/variables.index"):
+        (source / name).write_bytes(b"new")
+    readable, write = [], files.write_bytes
+
+    def recorded(path: str, content: bytes) -> None:
+        readable.append(tf.io.gfile.exists(f"{target}/{export.MARKER}"))
+        write(path, content)
+
+    tf.io.gfile.makedirs(f"{target}/variables")
+    for name in (export.MARKER, "variables/stale"):
+        write(f"{target}/{name}", b"old")
+    monkeypatch.setattr(files, "write_bytes", recorded)
+    export._copy(str(source), target)
+    assert readable == [False] * 3
+    for name in ("fingerprint.pb", export.MARKER, "variables/variables.index"):
+        assert files.read_bytes(f"{target}/{name}", "") == b"new"
+    assert not tf.io.gfile.exists(f"{target}/variables/stale")
 
 
 def test_an_export_that_loses_more_than_a_point_is_refused_and_nothing_is_written(folder, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import pathlib
 import subprocess
 
@@ -46,6 +47,14 @@ def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder, expected
     found = np.array([[float(line[name]) for name in CLASSES] for line in lines])
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert [int(line["label"]) for line in lines] == expected.argmax(axis=1).tolist()
+
+
+def test_output_that_is_standard_output_has_no_other_lines(folder, expected):
+    done = predict(folder, "--input=test.csv.gz", "--output=/dev/stdout")
+    assert done.returncode == 0, done.stderr
+    lines = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [int(line["label"]) for line in lines] == expected.argmax(axis=1).tolist()
+    assert "wrote /dev/stdout" in done.stderr
 
 
 def test_the_challenges_form_is_a_column_of_labels(folder, expected):

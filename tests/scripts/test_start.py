@@ -63,6 +63,11 @@ MISTAKES = [
     ([*TRAIN, "--config.model.weights=pipe.npz"], "pipe.npz is neither a file nor a folder but a pipe or a device"),
     ([*TRAIN, "--config.train.teacher=full"], "config.train.teacher: full holds no best.json"),
     ([*TRAIN, "--config.train.teacher=full,https://a"], "--config.train.teacher=https://a: the scheme https: is not"),
+    (
+        [*TRAIN, "--config.augment.policy=flop"],
+        "In the policy 'flop' there is no operation 'flop'; the nearest is flip.",
+    ),
+    (["benchmark.py", "--policy=flip(2)"], "In the policy 'flip(2)', flip's p is 2; it must be 0 to 1."),
     ([*TRAIN, "--config=kompact"], "There is no configuration 'kompact'; the nearest is compact"),
     ([*TRAIN, "--strategy=two"], "flag --strategy=two: value should be one of <auto|one|mirrored|multi_worker>"),
     ([*TRAIN, "--workers=a:1"], "--workers needs --worker_index beside it"),

@@ -1,0 +1,297 @@
+"""Builds results.csv and the tables of README.md and the report: python docs/results/build_results.py.
+
+A document holds a table between `<!-- NAME -->` and `<!-- /NAME -->`. report_rows.json lists the rows with their names
+in English and Russian. No figure is typed: each comes from an eval.json, predictions.npz, sweep.json or the manifest.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import pathlib
+import re
+from typing import Any
+
+from fer.evaluation import predictions, significance
+from fer.sweep import changes
+
+RESULTS = pathlib.Path(__file__).resolve().parent
+ROOT = RESULTS.parents[1]
+BUNDLED = RESULTS / "runs" / "bundled" / "eval-validation" / "eval.json"
+WEIGHTS = ROOT / "fer" / "models" / "weights" / "weights.npz"
+KINDS = {"runs": "run", "ensembles": "ensemble", "backbones": "backbone", "gpu": "gpu", "ablations": "ablation"}
+COLUMNS = (
+    "config", "kind", "split", "tta", "accuracy", "ci_low", "ci_high", "macro_f1", "parameters", "megabytes",
+    "log_loss", "ece", "path",
+)  # fmt: skip
+
+Row = dict[str, Any]
+Table = list[list[str]]
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Returns the content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def evaluations() -> list[Row]:
+    """Returns a row for each recorded evaluation, sorted by path."""
+    paths = (path for path in RESULTS.rglob("eval.json") if path.relative_to(RESULTS).parts[0] in KINDS)
+    return [evaluation(path) for path in sorted(paths)]
+
+
+def evaluation(path: pathlib.Path) -> Row:
+    """Returns the row of an eval.json: a value for each of `COLUMNS`."""
+    content = read_json(path)
+    first, *parts = path.relative_to(RESULTS).parent.parts
+    config = "/".join(part for part in parts if not part.startswith("eval-"))
+    kind, megabytes = ("bundled", f"{WEIGHTS.stat().st_size / 1e6:.1f}") if path == BUNDLED else (KINDS[first], "")
+    values = (
+        config, kind, content["split"], content["protocol"]["tta"], content["accuracy"], *content["accuracy_ci95"],
+        content["macro_f1"], content["parameters"], megabytes, content["log_loss"], content["ece"],
+        path.relative_to(ROOT).as_posix(),
+    )  # fmt: skip
+    return dict(zip(COLUMNS, values))
+
+
+def results_csv() -> str:
+    """Returns the text of results.csv."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in evaluations():
+        writer.writerow({name: f"{value:.6f}" if isinstance(value, float) else value for name, value in row.items()})
+    return file.getvalue()
+
+
+def ablations() -> list[dict[str, Any]]:
+    """Returns the recorded ablations as `fer.sweep.changes.effects` does: the base, then by falling difference."""
+    found = read_json(RESULTS / "ablations" / "changes" / "sweep.json")["changes"]
+    return sorted(found, key=lambda entry: (entry["difference"] is not None, -(entry["difference"] or 0)))
+
+
+def ablation_picture() -> bytes:
+    """Returns the differences of the ablations to their base, as a PNG."""
+    names = read_json(RESULTS / "report_rows.json")["ablations"]
+    return changes.picture([{**entry, "change": names[entry["change"]]["en"]} for entry in ablations()])
+
+
+def fill(text: str, tables: dict[str, Table]) -> str:
+    """Returns a document with each table between its markers.
+
+    Raises:
+      ValueError: a marker has no end, or names no table.
+    """
+    for name in re.findall(r"<!-- (\w+) -->", text):
+        if name not in tables:
+            raise ValueError(f"<!-- {name} --> names no table; there are {', '.join(tables)}.")
+        if f"<!-- /{name} -->" not in text:
+            raise ValueError(f"<!-- {name} --> has no <!-- /{name} --> after it.")
+    for name, table in tables.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(
+            pattern, lambda found, table=table: f"{found[1]}\n{markdown(table)}\n{found[2]}", text, flags=re.S
+        )
+    return text
+
+
+def markdown(table: Table) -> str:
+    """Returns a table, whose first row is its head, as Markdown."""
+    head, *body = table
+    return "".join("| " + " | ".join(row) + " |\n" for row in [head, ["---"] * len(head), *body])
+
+
+def interval(row: Row) -> str:
+    """Returns an accuracy with its 95 % confidence interval."""
+    accuracy, low, high = (100 * row[name] for name in ("accuracy", "ci_low", "ci_high"))
+    return f"{accuracy:.1f} % (95 % CI {low:.1f}-{high:.1f})"
+
+
+def millions(parameters: int) -> str:
+    """Returns a number of parameters in millions, with two digits at least."""
+    return f"{parameters / 1e6:.{1 if parameters >= 1e6 else 2}f} M"
+
+
+def percent(share: float) -> str:
+    """Returns a share in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def headline_table() -> Table:
+    """Returns the README's table: best single network, best ensemble, bundled network, `compact`."""
+    rows = evaluations()
+    runs, ensembles = ([row for row in rows if row["kind"] == kind] for kind in ("run", "ensemble"))
+    chosen = {
+        "Best single network": max(runs, key=lambda row: row["accuracy"]),
+        "Best ensemble": max(ensembles, key=lambda row: row["accuracy"]),
+        "Bundled network": evaluation(BUNDLED),
+        "Compact network": next(row for row in runs if row["config"] == "compact" and row["tta"] == "none"),
+    }
+    table = [["", "network", "flip at test time", "accuracy on PublicTest", "macro F1", "parameters"]]
+    for name, row in chosen.items():
+        flip = {"flip": "yes", "none": "no"}[row["tta"]]
+        figures = [interval(row), f"{row['macro_f1']:.3f}", millions(row["parameters"])]
+        table.append([name, f"[`{row['config']}`]({row['path']})", flip, *figures])
+    return table
+
+
+class Report:
+    """The tables of the report in one language, "en" or "ru"."""
+
+    def __init__(self, language: str):
+        self.language = language
+        self.rows = read_json(RESULTS / "report_rows.json")
+        self.manifest = read_json(RESULTS / "dataset" / "manifest.json")
+
+    def tables(self) -> dict[str, Table]:
+        """Returns each table by the name of its marker."""
+        bodies = {
+            "data": self.data(), "classes": self.classes(), "backbones": self.backbones(), "results": self.results(),
+            "recalls": self.recalls(), "changes": self.changes(), "ablations": self.ablations(),
+        }  # fmt: skip
+        return {name: [self.text(self.rows["headings"][name]), *body] for name, body in bodies.items()}
+
+    def text(self, names: dict[str, Any]) -> Any:
+        """Returns the name in the report's language."""
+        return names[self.language]
+
+    def figure(self, text: str) -> str:
+        """Returns a figure as the language writes it: Russian has decimal commas and no-break spaces in thousands."""
+        if self.language == "en":
+            return text
+        text = re.sub(r"(?<=\d),(?=\d{3}\b)", "\N{NO-BREAK SPACE}", text)
+        text = re.sub(r"(?<=\d)\.(?=\d)", ",", text)
+        text = re.sub(r"-(?=\d)", "\N{MINUS SIGN}", re.sub(r"(?<=\d)-(?=\d)", "\N{EN DASH}", text))
+        for english, russian in ((" to ", " … "), ("CI", "ДИ"), (" M", " млн"), (", ", "; ")):
+            text = text.replace(english, russian)
+        return text
+
+    def link(self, text: str, row: Row) -> str:
+        """Returns a link from the report to an evaluation."""
+        return f"[{text}]({row['path'].removeprefix('docs/')})"
+
+    def data(self) -> Table:
+        """Returns the findings of the audit."""
+        audit, votes = self.manifest["audit"], self.manifest["audit"]["ferplus"]
+        leaked, duplicates = audit["leakage"]["validation"], audit["exact_duplicates"]
+        share = leaked["identical_to_train"] / self.manifest["splits"]["validation"]["examples"]
+        figures = {
+            "rows": f"{audit['rows']:,}",
+            "distinct_images": f"{audit['distinct_images']:,}",
+            "duplicate_groups": f"{duplicates['groups']:,}",
+            "conflicting_groups": f"{duplicates['conflicting_groups']:,}",
+            "identical_to_train": f"{leaked['identical_to_train']:,} ({percent(share)})",
+            "near_identical_to_train": f"{leaked['near_identical_to_train']:,}",
+            "constant": f"{audit['blank']['constant']:,}",
+            "not_a_face": f"{sum(votes['not_a_face'].values()):,}",
+            "majority": f"{votes['majority_is_one_of_the_seven']:,}",
+            "agreement": percent(votes["agreement"]),
+            "agreement_where_unanimous": percent(votes["agreement_where_unanimous"]),
+        }
+        return [[self.text(row), self.figure(figures[row["key"]])] for row in self.rows["data"]]
+
+    def classes(self) -> Table:
+        """Returns the size of each class and how often FER+'s majority confirms its labels, by falling agreement."""
+        counts, votes = self.manifest["splits"]["train"]["class_counts"], self.manifest["audit"]["ferplus"]
+        table = []
+        for name, agreement in sorted(votes["agreement_by_class"].items(), key=lambda each: -each[1]):
+            figures = f"{counts[name]:,}", percent(counts[name] / sum(counts.values())), percent(agreement)
+            table.append([self.text(self.rows["classes"][name]), *map(self.figure, figures)])
+        return table
+
+    def backbones(self) -> Table:
+        """Returns the backbones that were trained on one budget, on two cores and on a GPU."""
+        table = []
+        for entry in self.rows["backbones"]:
+            folders = [RESULTS / kind / entry[kind] if entry[kind] else None for kind in ("backbones", "gpu")]
+            found = [folder and evaluation(folder / "eval-validation" / "eval.json") for folder in folders]
+            sizes = ", ".join(dict.fromkeys(str(image_size(folder)) for folder in folders if folder))
+            parameters = next(row["parameters"] for row in found if row)
+            shown = [self.link(self.figure(interval(row)), row) if row else "-" for row in found]
+            cells = [entry["name"], self.text(entry), self.figure(sizes), self.figure(millions(parameters))]
+            table.append([*cells, *shown])
+        return table
+
+    def results(self) -> Table:
+        """Returns the main results."""
+        table = []
+        for entry in self.rows["results"]:
+            row = evaluation(RESULTS / entry["path"] / "eval.json")
+            losses = (f"{row[name]:.3f}" for name in ("macro_f1", "log_loss", "ece"))
+            figures = interval(row), *losses, millions(row["parameters"])
+            flip = self.text(self.rows["tta"][row["tta"]])
+            table.append([self.link(self.text(entry), row), flip, *map(self.figure, figures)])
+        return table
+
+    def recalls(self) -> Table:
+        """Returns precision, recall and the most frequent mistake of the bundled network, class by class."""
+        content = read_json(BUNDLED)
+        names = [self.text(self.rows["classes"][name]) for name in content["classes"]]
+        table = []
+        for place, (name, counts) in enumerate(zip(content["classes"], content["confusion_matrix"])):
+            count, other = max((each, at) for at, each in enumerate(counts) if at != place)
+            found = content["per_class"][name]
+            figures = percent(found["precision"]), percent(found["recall"]), f"{found['f1']:.3f}"
+            taken = f"{names[other]}, {self.figure(percent(count / sum(counts)))}"
+            table.append([names[place], *map(self.figure, figures), taken])
+        return table
+
+    def changes(self) -> Table:
+        """Returns pairs of evaluations of the same faces with McNemar's test."""
+        table = []
+        for entry in self.rows["changes"]:
+            before, after = (RESULTS / entry[side] for side in ("before", "after"))
+            right = [predictions.read_npz(str(folder / "predictions.npz")).right for folder in (before, after)]
+            accuracies = [100 * each.mean() for each in right]
+            p = significance.mcnemar(*right).p
+            figures = (
+                ", ".join(f"{accuracy:.1f}" for accuracy in accuracies),
+                f"{accuracies[1] - accuracies[0]:+.1f}",
+                f"{p:.2g}" if p < 0.1 else f"{p:.2f}",
+            )
+            row = evaluation(after / "eval.json")
+            table.append([self.link(self.text(entry), row), *map(self.figure, figures)])
+        return table
+
+    def ablations(self) -> Table:
+        """Returns the ablations."""
+        table = []
+        for entry in ablations():
+            difference = "-"
+            if entry["difference"] is not None:
+                ends = (entry["difference"], *entry["difference_ci95"])
+                difference = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in ends))
+            accuracies = ", ".join(f"{100 * each:.1f}" for each in entry["accuracies"])
+            figures = accuracies, difference, f"{entry['macro_f1']:.3f}", f"{entry['minutes']:.1f}"
+            table.append([self.text(self.rows["ablations"][entry["change"]]), *map(self.figure, figures)])
+        return table
+
+
+def image_size(run: pathlib.Path) -> int:
+    """Returns the side of the images that a recorded run was trained on; 0 in its config is the backbone's default."""
+    model = read_json(run / "config.json")["config"]["model"]
+    listed = read_json(ROOT / "fer" / "models" / "model_table.json")
+    return model["image_size"] or next(entry["size"] for entry in listed if entry["name"] == model["name"])
+
+
+def documents() -> dict[str, str]:
+    """Returns the documents with their tables, by path from the repository's root."""
+    tables = {
+        "README.md": {"results": headline_table()},
+        "docs/report.md": Report("en").tables(),
+        "docs/report.ru.md": Report("ru").tables(),
+    }
+    return {path: fill((ROOT / path).read_text(encoding="utf-8"), tables[path]) for path in tables}
+
+
+def main() -> None:
+    texts = {"docs/results/results.csv": results_csv(), **documents()}
+    for path, text in texts.items():
+        (ROOT / path).write_text(text, encoding="utf-8")
+    (RESULTS / "ablations" / "changes.png").write_bytes(ablation_picture())
+    print(f"Wrote {', '.join(texts)} and docs/results/ablations/changes.png.")
+
+
+if __name__ == "__main__":
+    main()

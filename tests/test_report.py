@@ -1,0 +1,196 @@
+"""The report, its Russian version and README.md: their figures are those of the files in docs/results."""
+
+import collections
+import csv
+import hashlib
+import importlib.util
+import json
+import pathlib
+import re
+
+import pytest
+
+from fer.evaluation import metrics
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+REPORTS = ("docs/report.md", "docs/report.ru.md")
+MOST_WORDS = 10  # of a table's cell
+OWNER = round(0.714 * 3589), 3589  # right on PrivateTest, as the owner measured the bundled network
+
+
+@pytest.fixture(scope="module")
+def build_results():
+    spec = importlib.util.spec_from_file_location("build_results", RESULTS / "build_results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def normalized(path: str, text: str) -> str:
+    """Returns a text of a page with plain numerals: no separators of thousands, decimal points."""
+    if path.endswith(".ru.md"):
+        return re.sub(r"(?<=\d),(?=\d)", ".", re.sub("(?<=\\d)\N{NO-BREAK SPACE}(?=\\d{3}\\b)", "", text))
+    return re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
+
+
+def numerals(path: str, text: str) -> collections.Counter:
+    return collections.Counter(re.findall(r"\d+(?:\.\d+)?", normalized(path, text)))
+
+
+def sections(path: str) -> list[str]:
+    return re.split(r"^## ", read(path), flags=re.M)
+
+
+def table_rows(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def marked(text: str, name: str) -> list[list[str]]:
+    return table_rows(re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.S)[1])[2:]
+
+
+def test_build_results_changes_nothing_when_run_again(build_results):
+    assert build_results.results_csv() == read("docs/results/results.csv")
+    for path, text in build_results.documents().items():
+        assert text == read(path), f"{path}: python docs/results/build_results.py fills its tables"
+
+
+def test_results_csv_lists_every_recorded_evaluation():
+    with (RESULTS / "results.csv").open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    recorded = {path.relative_to(ROOT).as_posix(): path for path in RESULTS.rglob("eval.json")}
+    assert rows.keys() == recorded.keys()
+    for path, row in rows.items():
+        content = json.loads(recorded[path].read_text())
+        low, high = content["accuracy_ci95"]
+        for name, value in (("accuracy", content["accuracy"]), ("ci_low", low), ("ci_high", high)):
+            assert float(row[name]) == pytest.approx(value, abs=1e-6), path
+        assert (int(row["parameters"]), row["tta"]) == (content["parameters"], content["protocol"]["tta"])
+
+
+def test_recorded_evaluation_of_the_bundled_network_is_of_the_weights_in_the_package():
+    shipped = json.loads(read("fer/models/weights/eval.json"))
+    recorded = json.loads(read("docs/results/runs/bundled/eval-validation/eval.json"))
+    assert recorded["confusion_matrix"] == shipped["confusion_matrix"]
+    members = [content["protocol"]["members"][0]["weights_sha256"] for content in (recorded, shipped)]
+    assert members[0] == members[1]
+
+
+@pytest.mark.parametrize("path", REPORTS)
+def test_data_tables_hold_the_figures_of_the_manifest(path):
+    manifest = json.loads(read("docs/results/dataset/manifest.json"))
+    audit = manifest["audit"]
+    votes, leaked = audit["ferplus"], audit["leakage"]["validation"]
+    share = 100 * leaked["identical_to_train"] / manifest["splits"]["validation"]["examples"]
+    text = normalized(path, read(path))
+    assert [row[1] for row in marked(text, "data")] == [
+        str(audit["rows"]),
+        str(audit["distinct_images"]),
+        str(audit["exact_duplicates"]["groups"]),
+        str(audit["exact_duplicates"]["conflicting_groups"]),
+        f"{leaked['identical_to_train']} ({share:.1f} %)",
+        str(leaked["near_identical_to_train"]),
+        str(audit["blank"]["constant"]),
+        str(sum(votes["not_a_face"].values())),
+        str(votes["majority_is_one_of_the_seven"]),
+        f"{100 * votes['agreement']:.1f} %",
+        f"{100 * votes['agreement_where_unanimous']:.1f} %",
+    ]
+    counts = manifest["splits"]["train"]["class_counts"]
+    by_agreement = sorted(votes["agreement_by_class"].items(), key=lambda each: -each[1])
+    expected = [[str(counts[name]), f"{100 * agreement:.1f} %"] for name, agreement in by_agreement]
+    assert [[row[1], row[3]] for row in marked(text, "classes")] == expected
+
+
+def test_reproduce_names_the_hash_of_the_recorded_manifest():
+    found = hashlib.sha256((RESULTS / "dataset" / "manifest.json").read_bytes()).hexdigest()
+    assert found[:8] in read("docs/reproduce.md")
+
+
+@pytest.mark.parametrize("path", ["README.md", *REPORTS])
+def test_intervals_in_prose_are_of_recorded_evaluations(path, build_results):
+    known = {build_results.interval(row) for row in build_results.evaluations()}
+    low, high = metrics.wilson(*OWNER)
+    known.add(build_results.interval({"accuracy": 0.714, "ci_low": low, "ci_high": high}))
+    text = normalized(path, " ".join(read(path).split())).replace("ДИ", "CI").replace("\N{EN DASH}", "-")
+    found = re.findall(r"[\d.]+ % \(95 % CI [\d.]+-[\d.]+\)", text)
+    assert len(found) >= 4
+    assert set(found) <= known
+
+
+def test_russian_report_has_the_structure_of_the_english():
+    english, russian = map(sections, REPORTS)
+    assert len(english) == len(russian) == 7  # the introduction and six tasks
+    for ours, theirs in zip(english, russian):
+        shapes = [[len(row) for row in table_rows(text)] for text in (ours, theirs)]
+        assert shapes[0] == shapes[1], ours[:40]
+        for mark in (r"^- ", r"^!\[", r"^\*\*", r"^    "):
+            counts = [len(re.findall(mark, text, re.M)) for text in (ours, theirs)]
+            assert counts[0] == counts[1], (mark, ours[:40])
+        targets = [re.findall(r"\]\((results/[^)]*)\)", text) for text in (ours, theirs)]
+        assert targets[0] == targets[1], ours[:40]
+
+
+def test_russian_report_has_the_numerals_of_the_english():
+    for ours, theirs in zip(*map(sections, REPORTS)):
+        english, russian = numerals(REPORTS[0], ours), numerals(REPORTS[1], theirs)
+        assert english == russian, (ours[:40], english - russian, russian - english)
+
+
+def test_numerals_differ_when_one_figure_does():
+    assert numerals("a.md", "1,853 of 35,887: 5.16 %") == numerals("a.ru.md", "1\N{NO-BREAK SPACE}853 из 35887: 5,16 %")
+    assert numerals("a.md", "72.72, 71.97") != numerals("a.ru.md", "72,72; 71,79")
+
+
+@pytest.mark.parametrize("path", REPORTS)
+def test_table_cells_are_short(path):
+    for row in table_rows(read(path)):
+        for cell in row:
+            shown = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell)
+            words = re.findall(r"\S*\w\S*", shown)
+            assert len(words) <= MOST_WORDS, cell
+
+
+@pytest.mark.parametrize("path", ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
+def test_links_of_pages_lead_to_files(path):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", read(path)):
+        if "://" not in target:
+            assert ((ROOT / path).parent / target).exists(), target
+
+
+def test_members_of_recorded_ensembles_are_listed_with_their_folders():
+    listed = dict(row for row in table_rows(read("docs/results/README.md")) if row[0].startswith("`docs/results/"))
+    for path in (RESULTS / "ensembles").rglob("eval.json"):
+        for member in json.loads(path.read_text())["protocol"]["members"]:
+            kept = member.get("kept", "")
+            if kept.startswith("docs/results/"):
+                content = json.loads((RESULTS / listed[f"`{kept}`"].strip("`") / "eval.json").read_text())
+                assert content["protocol"]["members"][0]["weights_sha256"] == member["weights_sha256"], kept
+
+
+def test_fill_rejects_a_marker_without_an_end_and_one_of_no_table(build_results):
+    with pytest.raises(ValueError, match="<!-- results --> has no <!-- /results -->"):
+        build_results.fill("<!-- results -->\n", {"results": [["a"]]})
+    with pytest.raises(ValueError, match="<!-- result --> names no table"):
+        build_results.fill("<!-- result -->\n<!-- /result -->", {"results": [["a"]]})
+
+
+def test_fill_replaces_a_table_between_its_markers(build_results):
+    text = "a\n<!-- results -->\nold\n<!-- /results -->\nb\n"
+    made = build_results.fill(text, {"results": [["x"], ["1"]]})
+    assert made == "a\n<!-- results -->\n\n| x |\n| --- |\n| 1 |\n\n<!-- /results -->\nb\n"
+    assert build_results.fill(made, {"results": [["x"], ["1"]]}) == made
+
+
+def test_ablation_picture_names_every_change_of_the_table(build_results, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(build_results.changes, "picture", lambda found: drawn.extend(found) or b"png")
+    assert build_results.ablation_picture() == b"png"
+    table = marked(read("docs/report.md"), "ablations")
+    assert [entry["change"] for entry in drawn] == [row[0] for row in table]
