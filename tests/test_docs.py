@@ -128,6 +128,14 @@ def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
 
+def test_readme_layout_lists_every_package():
+    layout = re.search(r"^```\n(fer/\n.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
+    packages = {path.parent.name for path in (ROOT / "fer").glob("*/__init__.py")}
+    assert set(re.findall(r"^  (\w+)/ ", layout, re.MULTILINE)) == packages
+    for folder in re.findall(r"^(\w+)/ ", layout, re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder
+
+
 def test_guides_are_short():
     guides = [page for page in (ROOT / "docs").glob("*.md") if not page.name.startswith("report")]
     assert sum(len(page.read_text().split()) for page in guides) <= MOST_WORDS
