@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import inspect
 import json
 import pathlib
 import re
@@ -11,6 +10,7 @@ import shlex
 import pytest
 
 from fer import config
+from fer.augment import grammar
 from fer.config import Experiment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -97,18 +97,15 @@ def test_training_page_lists_every_config_field_with_its_default():
 
 
 def test_training_page_lists_every_op_with_its_defaults():
-    from fer.augment import policy
-
     rows = table((ROOT / "docs" / "training.md").read_text(), "Augmentation")[1:]
     arguments_of = {name: cell for names, cell, _ in rows for name in re.findall(r"`(\w+)`", names)}
-    for name, function in policy.KNOWN.items():
-        parameters = [each for each in inspect.signature(function).parameters.values() if each.name != "xla"][2:]
+    for name, arguments in grammar.ARGUMENTS.items():
         listed = dict(re.findall(r"(\w+)=([\w.]+)", arguments_of[name]))
-        assert set(listed) == {each.name for each in parameters}, name
         own = re.search(rf"`{name}` ([\d.]+)", arguments_of[name])  # where ops of one row differ in a default
-        for each in parameters:
-            default = own[1] if own else listed[each.name]
-            assert default == each.default or float(default) == each.default, f"{name}({each.name}={default})"
+        assert set(listed) == set(arguments), name
+        for argument, default in arguments.items():
+            stated = own[1] if own else listed[argument]
+            assert stated == default or float(stated) == default, f"{name}({argument}={stated})"
 
 
 def test_models_page_names_every_backbone():
