@@ -6,6 +6,7 @@ import io
 import pathlib
 import random
 import struct
+import sys
 import time
 import zipfile
 from typing import Callable
@@ -92,7 +93,8 @@ def check_mutants(network: tf.keras.Model, sound: pathlib.Path, path: pathlib.Pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_readers_of_arrays_survive_damage(network, sound, tmp_path, kind):
+def test_readers_of_arrays_survive_damage(network, sound, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(hdf5, "check", hdf5.inspect)  # a process for each mutant would take a minute in all
     read(network, sound / kind, kind)
     check_mutants(network, sound, tmp_path / kind, kind, 150 if kind.endswith(".npz") else 30)
 
@@ -188,6 +190,10 @@ def test_predictions_of_another_form_are_named(case, tmp_path):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 
 
+def texts(file: h5py.File) -> None:
+    file.create_dataset("array", data=["a", "text"], dtype=h5py.string_dtype())
+
+
 def absurd(file: h5py.File) -> None:
     """An array of 4 TB of which nothing was written."""
     file.create_dataset("array", (1 << 40,), "f4")
@@ -217,7 +223,9 @@ def cyclic(file: h5py.File) -> None:
         file[name] = file
 
 
-@pytest.mark.parametrize("make", [absurd, padded, elsewhere, linked, virtual, cyclic], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [absurd, texts, padded, elsewhere, linked, virtual, cyclic], ids=lambda make: make.__name__
+)
 def test_hdf5_with_absurd_content_is_named(make: Callable[[h5py.File], None], network, tmp_path):
     path = str(tmp_path / "network.weights.h5")
     network.save_weights(path)
@@ -225,6 +233,41 @@ def test_hdf5_with_absurd_content_is_named(make: Callable[[h5py.File], None], ne
     with h5py.File(path, "a") as file:
         make(file)
     with pytest.raises(UserError, match=r"network\.weights\.h5 does not hold the weights of model\S*: [^\n]{5,400}$"):
+        pretrained._load_keras(network, path)
+
+
+def endless(path: str) -> None:
+    """Makes HDF5 search for a text in a heap whose first object has no size."""
+    with h5py.File(path, "a") as file:
+        file.attrs["note"] = "text"
+    content = bytearray(pathlib.Path(path).read_bytes())
+    size = content.index(b"GCOL") + 24
+    content[size : size + 8] = bytes(8)
+    pathlib.Path(path).write_bytes(content)
+
+
+def test_hdf5_that_is_read_without_end_is_named(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "TIMEOUT_S", 5.0)
+    path = str(tmp_path / "network.weights.h5")
+    network.save_weights(path)
+    endless(path)
+    with pytest.raises(
+        UserError, match=r"does not hold the weights of \S+: HDF5 has not read it in 5 s: it is damaged"
+    ):
+        pretrained._load_keras(network, path)
+
+
+def test_hdf5_that_crashes_its_reader_is_named(network, tmp_path, monkeypatch):
+    crash = "import os, signal, sys; os.kill(os.getpid(), signal.SIGSEGV)"
+    (tmp_path / "python").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{crash}'\n")
+    (tmp_path / "python").chmod(0o755)
+    path = str(tmp_path / "network.weights.h5")
+    network.save_weights(path)
+    pretrained._load_keras(network, path)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(
+        UserError, match=r"network\.weights\.h5 does not hold .*: HDF5 ends with code -11 when it reads it"
+    ):
         pretrained._load_keras(network, path)
 
 
