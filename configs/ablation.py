@@ -1,6 +1,6 @@
-r"""The base of the ablations: the narrow compact (0.5 M parameters), mirror images, and a short schedule.
+r"""The base of the ablations: `compact_s` (0.5 M parameters), horizontal flips, a short schedule.
 
-configs/ablation.sh has the changes, docs/report.md (section 6) what came of them.
+configs/ablation.sh trains each change against this config; docs/report.md has the results.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
@@ -9,10 +9,10 @@ Commands:
     python scripts/train.py --config=configs/ablation.py --data=tfrecords/fer2013 --workdir=runs/ablation  # the base
     bash configs/ablation.sh
 
-Hardware: one core of an AMD Zen 5 with AVX-512 and bfloat16 a run, two runs at a time: 4.8 minutes, and all 36
-in two hours with tests running beside them.
-Result: 63.4 % on PublicTest, the mean of two seeds (63.7 and 63.1), which chose the checkpoints. See
-docs/results/ablations/changes/trial-0000/eval.json and trial-0016.
+Hardware: one core per run of an AMD Zen 5 (AVX512_BF16), two runs at a time.
+Time: 4.8 minutes per run; all 36 runs in two hours, while other tests used the machine.
+Result: 63.4 % on PublicTest, which selected the checkpoints: the mean of two seeds (63.7 and 63.1 %). See
+docs/results/ablations/changes/trial-0000 and docs/results/ablations/changes/trial-0016.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -1,11 +1,12 @@
-"""compact, our own network for 48x48 grey faces (1.9 M parameters, dense 3x3 convolutions), on FER-2013.
+"""`compact`, a network for 48x48 grey faces (1.9 M parameters, dense 3x3 convolutions), from random weights.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/compact.py --data=tfrecords/fer2013 --workdir=runs/compact
 
-Hardware: 2 cores of an Intel Xeon with AMX, no GPU: 622 images/s, 43.0 minutes.
-Result: 68.7 % (95 %: 67.2 to 70.2) on PublicTest, which chose the checkpoint; 69.4 % with flip. See
+Hardware: 2 cores of an Intel Xeon with AMX, no GPU.
+Time: 43.0 minutes, 622 images/s.
+Result: 68.7 % (95 % CI 67.2-70.2) on PublicTest, which selected the checkpoint; 69.4 % with flip. See
 docs/results/runs/compact.
 """
 

@@ -1,15 +1,16 @@
-"""compact, taught by a network that was trained before (Hinton et al. 2015, arXiv:1503.02531).
+"""`compact`, distilled from a trained network (Hinton et al. 2015, arXiv:1503.02531).
 
-The teacher is configs/mobilenet_face.py; config.train.teacher names its run folder, or several of any networks. Seven
-tenths of each target are what the teacher sees in the same augmented face, which no label smoothing has to soften.
+The teacher is configs/mobilenet_face.py; config.train.teacher names its run directory, or several of any networks.
+Seven tenths of each target are the teacher's probabilities for the same augmented face, so label smoothing is off.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/compact_distilled.py --data=tfrecords/fer2013 --workdir=runs/distilled
 
-Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 440 images/s at the end, 47.2 minutes with
-tests running beside it.
-Result: 68.3 % (95 %: 66.8 to 69.8) on PublicTest, which chose the checkpoint. See docs/results/runs/compact_distilled.
+Hardware: 2 cores of an AMD Zen 5 (AVX512_BF16), no GPU; other tests used the machine.
+Time: 47.2 minutes, 440 images/s at the end.
+Result: 68.3 % (95 % CI 66.8-69.8) on PublicTest, which selected the checkpoint. See
+docs/results/runs/compact_distilled.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -1,13 +1,14 @@
-"""compact, trained on the ten votes of FER+ (Barsoum et al. 2016, arXiv:1608.01041) instead of FER-2013's label.
+"""`compact`, trained on the ten votes of FER+ (Barsoum et al. 2016, arXiv:1608.01041) instead of FER-2013's labels.
 
-`targets="ferplus"` trains on the shares of the votes; `mixture` would mix them half and half with the label.
-Validation uses FER-2013's labels; `scripts/evaluate.py --labels=ferplus` measures against the majority of the votes.
+`targets="ferplus"` is the distribution of the votes; `mixture` is the mean of votes and label. Validation uses
+FER-2013's labels; `scripts/evaluate.py --labels=ferplus` scores against the majority of the votes.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --drop=not_a_face --output=tfrecords/ferplus
     python scripts/train.py --config=configs/compact_ferplus.py --data=tfrecords/ferplus --workdir=runs/compact_ferplus
 
-Not yet trained to the end.
+Hardware: any CPU or GPU, as configs/compact.py.
+Time and result: not trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

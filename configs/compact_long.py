@@ -1,15 +1,15 @@
-"""compact, trained on from the weights of configs/compact_distilled.py with softer targets and mixup.
+"""`compact`, continued from the weights of configs/compact_distilled.py with posterior targets and mixup.
 
-Half of each target is the label, half what FER+'s votes say of it, so the shards need votes. The weights it begins with
-are those that the package carried before, rounded to float16: the best ones of runs/distilled do as well.
+Half of each target is the label, half the labels that faces with such FER+ votes have, so the shards need votes. The
+recorded run started from float16 weights; the best weights of runs/distilled serve as well.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/compact_long.py --data=tfrecords/fer2013 --workdir=runs/compact_long
 
-Hardware: 2 cores of an AMD Zen 4 with AVX-512 and bfloat16, no GPU: 386 images/s where nothing ran beside it, 118.4
-minutes with tests beside it.
-Result: 68.7 % (95 %: 67.1 to 70.2) on PublicTest, which chose the checkpoint; 68.8 % with flip. See
+Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the machine.
+Time: 118.4 minutes; 386 images/s without other load.
+Result: 68.7 % (95 % CI 67.1-70.2) on PublicTest, which selected the checkpoint; 68.8 % with flip. See
 docs/results/runs/compact_long.
 """
 

@@ -1,9 +1,9 @@
-"""dlib's face recognition network (D. King, CC0), fine-tuned on FER-2013 at sizes that grow: 112, 128 and 150 pixels.
+r"""dlib's face recognition network (D. King, CC0), fine-tuned at growing sizes: 112, 128 and 150 pixels.
 
-dlib_face_recognition_resnet_model_v1.dat is in the PyPI package face_recognition_models. Half of each target is the
-label, half what FER+'s votes say of it, so the shards need votes.
+dlib_face_recognition_resnet_model_v1.dat is in the PyPI package face_recognition_models. The targets are posterior
+targets, so the shards need FER+ votes.
 
-Commands (best-NUMBER.npz is the file that best.json names):
+Commands (best.json names the file best-NUMBER.npz):
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_dlib.py --input=dlib_face_recognition_resnet_model_v1.dat --data=tfrecords/fer2013 \
       --output=weights/dlib_resnet.npz
@@ -16,26 +16,27 @@ Commands (best-NUMBER.npz is the file that best.json names):
       --config.model.weights=runs/dlib_128/checkpoints/best-00002240.npz --config.seed=2 --config.train.epochs=20 \
       --config.optimizer.learning_rate=1e-3
 
-And 24 epochs more from there, taught by mobilenet_grow_sam (configs/mobilenet_grow.py), mixup in the first 16:
+dlib_distilled: 24 more epochs with the teacher mobilenet_grow_sam (configs/mobilenet_grow.py), mixup in the first 16:
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_taught \
       --config.model.weights=runs/dlib_150/checkpoints/best-00004480.npz --config.seed=3 --config.train.epochs=24 \
       --config.optimizer.learning_rate=1e-3 --config.train.teacher=runs/grow_sam --config.train.teacher_share=0.7 \
       --config.train.label_smoothing=0 --config.augment.mixing_off_epochs=8 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.2)"
 
-Or 36 epochs more without a teacher, mixup in the first 24, from the same weights as the package carried them at commit
-c622e88 (fer/models/weights/weights.npz, rounded to float16):
+dlib_long: 36 more epochs without a teacher, mixup in the first 24, from the float16 weights that the package contained
+at commit c622e88 (fer/models/weights/weights.npz):
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_long \
       --config.model.weights=weights/bundled.npz --config.seed=5 --config.train.epochs=36 \
       --config.optimizer.learning_rate=1e-3 --config.augment.mixing_off_epochs=12 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.4)"
 
-Hardware: 2 cores of an AMD Zen 4 with AVX-512 and bfloat16, no GPU: about 310, 245 and 188 images/s, 90.5 minutes in
-all, for the first sixth of which tests ran beside it; the 24 epochs took 124.9 minutes more (115 images/s alone),
-tests beside a half of them; the 36 took 121.9 (154 to 183 images/s alone), tests beside more than a half of them.
-Result: 69.7 % (95 %: 68.2 to 71.2) on PublicTest, which chose the checkpoint. See docs/results/runs/dlib_resnet.
-After the 24 epochs 70.4 % (68.8 to 71.8), docs/results/runs/dlib_distilled; after the 36, without a
-teacher, 70.8 % (69.3 to 72.2), docs/results/runs/dlib_long: the network that the package carries.
+Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the machine for part of the time.
+Time: 90.5 minutes (310, 245 and 188 images/s); dlib_distilled 124.9 more (115 images/s alone); dlib_long 121.9 more
+(154 to 183 images/s alone).
+Result on PublicTest, which selected the checkpoints:
+    dlib_resnet      69.7 % (95 % CI 68.2-71.2)  docs/results/runs/dlib_resnet
+    dlib_distilled   70.4 % (95 % CI 68.8-71.8)  docs/results/runs/dlib_distilled
+    dlib_long        70.8 % (95 % CI 69.3-72.2)  docs/results/runs/dlib_long, the bundled network
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train

@@ -1,10 +1,11 @@
-"""EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946) on FER-2013, from random weights, at 112 pixels.
+"""EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946), from random weights, at 112 pixels.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/efficientnet_b0.py --data=tfrecords/fer2013 --workdir=runs/efficientnet_b0
 
-Meant for GPUs. Not yet trained to the end.
+Hardware: a GPU.
+Time and result: not trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -1,12 +1,13 @@
-"""EfficientNet-Lite0 on FER-2013 at 96 pixels, fine-tuned from ImageNet.
+"""EfficientNet-Lite0, fine-tuned from ImageNet weights at 96 pixels.
 
-config.model.weights names the file, with keys "layer/index"; none trains from random weights.
+config.model.weights names the file of the weights, with keys "layer/index"; `none` trains from random weights.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/efficientnet_lite0.py --data=tfrecords/fer2013 --workdir=runs/lite0
 
-Not yet trained to the end.
+Hardware: a GPU.
+Time and result: not trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -1,10 +1,11 @@
-"""GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842) with its auxiliary heads on FER-2013, at 96 pixels.
+"""GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842) with its auxiliary heads, from random weights, at 96 pixels.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/googlenet.py --data=tfrecords/fer2013 --workdir=runs/googlenet
 
-Meant for GPUs. Not yet trained to the end.
+Hardware: a GPU.
+Time and result: not trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -1,15 +1,16 @@
-"""Inception-v3 (Szegedy et al. 2016, arXiv:1512.00567) on FER-2013, from random weights, at 139 pixels.
+"""Inception-v3 (Szegedy et al. 2016, arXiv:1512.00567), from random weights, at 139 pixels.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/inception_v3.py --data=tfrecords/fer2013 --workdir=runs/inception_v3
 
-To fine-tune weights that saw pixels in [0, 1] instead, without the blocks nearest to their old task:
+Fine-tuning of weights for pixels in [0, 1], without the blocks that are closest to their old task:
     ... --config.model.weights=weights/inception_v3.npz --config.model.pixels=unit --config.model.cut=mixed8
     --config.finetune.head_epochs=2 --config.finetune.layer_decay=0.8
     --config.optimizer.name=adamw --config.optimizer.learning_rate=5e-4 --config.optimizer.weight_decay=0.05
 
-Meant for GPUs. Not yet trained to the end.
+Hardware: a GPU.
+Time and result: not trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -1,10 +1,11 @@
-"""mini-Xception (Arriaga et al. 2017, arXiv:1710.07557; 58 thousand parameters), the usual baseline on FER-2013.
+"""mini-Xception (Arriaga et al. 2017, arXiv:1710.07557), 58 thousand parameters, a common baseline on FER-2013.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/mini_xception.py --data=tfrecords/fer2013 --workdir=runs/mini_xception
 
-Small enough for a CPU. Not yet trained to the end.
+Hardware: a CPU is enough.
+Time and result: not trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -1,15 +1,15 @@
-"""MobileNet, trained on faces before, fine-tuned on FER-2013 at 96 pixels.
+"""MobileNet, pretrained on faces, fine-tuned at 96 pixels.
 
-The weights are in the order of tf.keras.applications.MobileNet(include_top=False) and see blue, green and red minus
-their means; config.model.weights names the file.
+config.model.weights names the file, in the order of tf.keras.applications.MobileNet(include_top=False), for BGR minus
+the ImageNet means.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/mobilenet_face.py --data=tfrecords/fer2013 --workdir=runs/mobilenet_face
 
-Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 412 images/s, 29.6 minutes with
-tests running beside it.
-Result: 69.5 % (95 %: 68.0 to 71.0) on PublicTest, which chose the checkpoint. See
+Hardware: 2 cores of an AMD Zen 5 (AVX512_BF16), no GPU; other tests used the machine.
+Time: 29.6 minutes, 412 images/s.
+Result: 69.5 % (95 % CI 68.0-71.0) on PublicTest, which selected the checkpoint. See
 docs/results/runs/mobilenet_face.
 """
 

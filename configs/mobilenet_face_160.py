@@ -1,8 +1,8 @@
-"""MobileNet, trained on faces before, fine-tuned on FER-2013 at 160 pixels, twice in a row.
+r"""MobileNet, pretrained on faces, fine-tuned at 160 pixels in two consecutive runs.
 
-The faces that made the weights of configs/mobilenet_face.py were larger than those of FER-2013, and at 160 pixels the
-frozen network tells more than at 96. Half of each target is the label, half what FER+'s votes say of it, so the shards
-need votes. The second run begins with the best weights of the first and a fresh cosine.
+The images of the pretraining were larger than FER-2013's, and the frozen features are better at 160 pixels than at 96.
+The targets are posterior targets, so the shards need FER+ votes. The second run starts from the best weights of the
+first, with a new cosine schedule.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
@@ -11,11 +11,11 @@ Commands:
       --config.model.weights=runs/mobilenet_160/checkpoints/best-00004480.npz --config.seed=1 --config.train.epochs=13 \
       --config.optimizer.warmup_epochs=0.5 --workdir=runs/mobilenet_160b
 
-Hardware: 2 cores of an AMD Zen 5 with AVX-512 and bfloat16, no GPU: 170 images/s, 65.3 minutes with tests running
-beside it; the second run on one core, 95 images/s, 69.2 minutes.
-Result: 70.0 % (95 %: 68.5 to 71.5) on PublicTest, which chose the checkpoint, and after the second run
-70.7 % (69.2 to 72.2).
-See docs/results/runs/mobilenet_face_160 and docs/results/runs/mobilenet_face_160b.
+Hardware: 2 cores of an AMD Zen 5 (AVX512_BF16), no GPU, while other tests ran; one core for the second run.
+Time: 65.3 minutes, 170 images/s; second run 69.2 minutes, 95 images/s.
+Result on PublicTest, which selected the checkpoints:
+    first run    70.0 % (95 % CI 68.5-71.5)  docs/results/runs/mobilenet_face_160
+    second run   70.7 % (95 % CI 69.2-72.2)  docs/results/runs/mobilenet_face_160b
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train

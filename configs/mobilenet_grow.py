@@ -1,9 +1,9 @@
-"""MobileNet, trained on faces before, fine-tuned on FER-2013 at sizes that grow: 96, 128 and 160 pixels.
+r"""MobileNet, pretrained on faces, fine-tuned at growing sizes: 96, 128 and 160 pixels.
 
-Most steps are taken where they are cheap, at a rate that stays; the last ones at the size that tells most, at a rate
-that falls to zero. Half of each target is the label, half what FER+'s votes say of it, so the shards need votes.
+Most steps run at small, cheap sizes with a constant learning rate; the last ones at 160 pixels with a cosine schedule.
+The targets are posterior targets, so the shards need FER+ votes.
 
-Commands (best-NUMBER.npz is the file that best.json names):
+Commands (best.json names the file best-NUMBER.npz):
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_96 \
       --config.model.weights=weights/mobilenet_face.npz --config.model.image_size=96 \
@@ -14,24 +14,24 @@ Commands (best-NUMBER.npz is the file that best.json names):
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_160 \
       --config.model.weights=runs/grow_128/checkpoints/best-00002240.npz --config.seed=2
 
-And 20 epochs more from there, mixup in the first twelve:
+mobilenet_grow_again: 20 more epochs, mixup in the first twelve:
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_again \
       --config.model.weights=runs/grow_160/checkpoints/best-00002240.npz --config.seed=3 --config.train.epochs=20 \
       --config.augment.mixing_off_epochs=8 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.2)"
 
-And 11 sharpness-aware epochs from there, each of which takes twice the time:
+mobilenet_grow_sam: 11 more epochs with sharpness-aware minimization, each of which takes twice the time:
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_sam \
       --config.model.weights=runs/grow_again/checkpoints/best-00004480.npz --config.seed=4 --config.train.epochs=11 \
       --config.optimizer.sam_rho=0.1
 
-Hardware: 2 cores of an AMD Zen 4 with AVX-512 and bfloat16, no GPU: about 250, 140 and 100 images/s, 116.3 minutes in
-all, for two thirds of which tests ran beside it; the 20 epochs took 118.8 more, tests beside a third of them,
-and the 11 took 110.7 (50 images/s), tests beside the first seven minutes.
-Result: 71.7 % (95 %: 70.3 to 73.2) on PublicTest, which chose the checkpoint. See
-docs/results/runs/mobilenet_grow. After the 20 epochs 71.9 % (70.4 to 73.4),
-docs/results/runs/mobilenet_grow_again; after the 11, 72.2 % (70.7 to 73.7),
-docs/results/runs/mobilenet_grow_sam.
+Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the machine for part of the time.
+Time: 116.3 minutes (250, 140 and 100 images/s); mobilenet_grow_again 118.8 more; mobilenet_grow_sam 110.7 more
+(50 images/s).
+Result on PublicTest, which selected the checkpoints:
+    mobilenet_grow        71.7 % (95 % CI 70.3-73.2)  docs/results/runs/mobilenet_grow
+    mobilenet_grow_again  71.9 % (95 % CI 70.4-73.4)  docs/results/runs/mobilenet_grow_again
+    mobilenet_grow_sam    72.2 % (95 % CI 70.7-73.7)  docs/results/runs/mobilenet_grow_sam
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train

@@ -1,10 +1,11 @@
-"""ResNet18 (He et al. 2015, arXiv:1512.03385) on FER-2013, from random weights, at 96 pixels.
+"""ResNet18 (He et al. 2015, arXiv:1512.03385), from random weights, at 96 pixels.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/resnet18.py --data=tfrecords/fer2013 --workdir=runs/resnet18
 
-Meant for GPUs. Not yet trained to the end.
+Hardware: a GPU.
+Time and result: not trained to the end.
 """
 
 from fer.config import Augment, Experiment, Model, Optimizer, Train
