@@ -107,7 +107,10 @@ def test_comparison_shows_the_names_of_evaluations_as_they_are(text, root):
     (row,) = [line for line in lines if line.startswith("| **")][:1]
     assert shown(row.split(" | ")[0].removeprefix("| **").removesuffix("**")) == text
     assert len(re.findall(r"(?<!\\)\|", row)) == len(comparison_report.HEADER) + 1
-    assert shown(lines[-1].removeprefix("- ")).startswith(text)
+    first, second, *_, result = lines[-1].removeprefix("| ").removesuffix(" |").split(" | ")
+    assert (shown(first), shown(second)) == (text, text)
+    assert shown(result) in (f"not compared: {text}", f"{text} is better", "no significant difference")
+    assert len(re.findall(r"(?<!\\)\|", lines[-1])) == len(comparison_report.PAIR_HEADER) + 1
     assert "<img src=x" not in "\n".join(lines) + comparison_report.page(found, b"")
 
 

@@ -1,4 +1,4 @@
-"""Runs of ours, peers and published results side by side: what is compared, before it is drawn or written."""
+"""Compares evaluations of ours with each other, with other packages and with published results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.resources
 import itertools
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +22,12 @@ SCHEMA_VERSION = 1
 PRIVATE_TEST = (491, 55, 528, 879, 594, 416, 626)
 
 
+# The folder that scripts/evaluate.py writes into a run by default, such as eval-validation-flip.
+EVALUATION_FOLDER = re.compile(r"eval-(train|validation|test)((?:-[a-z]+)*)")
+
+
 class Scored(NamedTuple):
-    """One side of a pair: what it said of which examples."""
+    """One side of a pair: its predictions and the examples they are of."""
 
     name: str
     # Split, name of the data and labels; sides that differ in one are not compared. The manifest may be another, that
@@ -43,21 +48,21 @@ class Ours:
 
 
 def compare(paths: Sequence[str], measured: Sequence[peers.Measured] = ()) -> dict[str, Any]:
-    """Reads evaluations and puts them beside each other, beside peers, and beside the published results.
+    """Compares evaluations with each other, with peers and with the published results.
 
     Args:
       paths: of eval.json files; predictions.npz beside them, where it is, lets the runs be compared in pairs.
       measured: peers, as `fer.evaluation.peers.measure` gives them, each of which makes a pair with each run.
 
     Returns:
-      What comparison.json holds: runs, peers and published, each by falling accuracy, and pairs.
+      The content of comparison.json: runs, peers and published, each by falling accuracy, and pairs.
 
     Raises:
       UserError: a file is missing or damaged, or is named twice.
     """
     if len({os.path.normpath(path) for path in paths}) < len(paths):
         raise UserError(f"--evals names a file twice: {', '.join(paths)}.")
-    ours = [_read(path) for path in paths]
+    ours = [_read(path, name) for path, name in zip(paths, short_names(paths))]
     sides = [
         Scored(
             one.name,
@@ -86,7 +91,7 @@ def compare(paths: Sequence[str], measured: Sequence[peers.Measured] = ()) -> di
 
 
 def published() -> list[dict[str, Any]]:
-    """The results of published.json, with accuracy_ci95: Wilson's interval, or None where the number is not told."""
+    """Returns published.json with accuracy_ci95: Wilson's interval, None if the number of faces is unknown."""
     text = importlib.resources.files("fer.evaluation").joinpath("published.json").read_text(encoding="utf-8")
     return [
         {**result, "accuracy_ci95": _interval(result["accuracy"], result["examples"])}
@@ -98,12 +103,41 @@ def _interval(accuracy: float, examples: int | None) -> list[float] | None:
     return None if examples is None else list(metrics.wilson(round(accuracy * examples), examples))
 
 
-def _read(path: str) -> Ours:
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Names evaluations by their folders, as briefly as they differ.
+
+    runs/a/eval-test-flip/eval.json is "a, flip" and results/b/eval.json is "b". Names that are equal get the next
+    folder in front: "runs/a" and "ensembles/a".
+
+    Args:
+      paths: of eval.json files, which differ.
+    """
+    folders = [os.path.normpath(os.path.dirname(path)).split(os.sep) for path in paths]
+    views = []
+    for folder in folders:
+        found = EVALUATION_FOLDER.fullmatch(folder[-1]) if len(folder) > 1 else None
+        views.append(", ".join(["", *filter(None, (found[2] or "").split("-"))]) if found else "")
+        if found:
+            folder.pop()
+    parts = [1] * len(paths)
+    while True:
+        names = ["/".join(folder[-count:]) + view for folder, count, view in zip(folders, parts, views)]
+        longer = [
+            index for index, name in enumerate(names) if names.count(name) > 1 and parts[index] < len(folders[index])
+        ]
+        if not longer:
+            break
+        for index in longer:
+            parts[index] += 1
+    return [name if names.count(name) == 1 and name != "." else path for name, path in zip(names, paths)]
+
+
+def _read(path: str, name: str) -> Ours:
     content = eval_json.read(path)
     folder = os.path.dirname(path)
     has_predictions = files.exists(os.path.join(folder, "predictions.npz"))
     found = kept.read_predictions(folder, content) if has_predictions else None
-    return Ours(f"{content['model']} ({folder or '.'})", path, content, found)
+    return Ours(name, path, content, found)
 
 
 def _run(ours: Ours) -> dict[str, Any]:
@@ -119,10 +153,10 @@ def _run(ours: Ours) -> dict[str, Any]:
         fault
         for holds, fault in (
             (elsewhere, elsewhere),
-            (named and here, "the split that chose the checkpoint"),
-            (named and not here, "a split of this name, but of other shards, chose the checkpoint"),
-            (protocol["labels"] != "fer", "scored against FER+'s majority"),
-            (unknown, f"{', '.join(unknown)} may have seen other faces"),
+            (named and here, "the split that selected the checkpoint"),
+            (named and not here, "a split of this name, from other shards, selected the checkpoint"),
+            (protocol["labels"] != "fer", "scored against FER+ majorities"),
+            (unknown, f"{', '.join(unknown)} may know other faces"),
         )
         if holds
     ]
@@ -130,6 +164,8 @@ def _run(ours: Ours) -> dict[str, Any]:
     votes = any(each and each["targets"] != "fer" for each in learned)
     return {
         "method": ours.name,
+        "model": content["model"],
+        "bundled": any(member["workdir"] == "bundled" for member in protocol["members"]),
         "accuracy": content["accuracy"],
         "accuracy_ci95": content["accuracy_ci95"],
         "macro_f1": content["macro_f1"],
@@ -144,30 +180,30 @@ def _run(ours: Ours) -> dict[str, Any]:
         "parameters": content["parameters"],
         "comparable": not faults,
         "extra_data": True if unknown else False if all(learned) else None,
-        "remark": "; ".join([*faults, f"trained on {', '.join(trained_on)}{' with votes of FER+' if votes else ''}"]),
+        "remark": "; ".join([*faults, f"trained on {', '.join(trained_on)}{' with FER+ votes' if votes else ''}"]),
         "source": ours.path,
     }
 
 
 def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
-    """Why this is not the split that published results speak of; "" for PrivateTest, known by its faces."""
+    """Returns why a split is not the one of published results, or "" for PrivateTest, known by its class counts."""
     if split != "test":
         return "not the test split"
     return "" if tuple(faces_of_class) == PRIVATE_TEST else "a test split that is not FER-2013's PrivateTest"
 
 
 def _may_know_other_faces(learned: Sequence[dict[str, str] | None]) -> list[str]:
-    """The files of weights that members began with, and their teachers: what these had seen nobody can say here."""
+    """Returns the initial weights and teachers of members, whose own training data are unknown here."""
     named = [(os.path.basename(each["weights"]), each["teacher"]) for each in learned if each]
     return list(dict.fromkeys(name for pair in named for name in pair if name not in ("", "none", "imagenet")))
 
 
 def _peer(measured: peers.Measured) -> dict[str, Any]:
-    """As `_run`, of a peer; without figures, but with the reason, where it could not be measured."""
+    """Returns a peer as `_run` returns a run; without figures, but with the reason, if it could not be measured."""
     said = measured.predictions
     figures = None if said is None else metrics.measure(said.labels, predictions.normalised(said.probabilities))
     fault = "" if said is None else _split_fault(measured.split, np.bincount(said.labels, minlength=7))
-    remark = "; ".join([*filter(None, [fault]), "which data chose its weights is not told"])
+    remark = "; ".join([*filter(None, [fault]), "the data that selected its weights are not published"])
     return {
         "method": measured.peer.method,
         **{name: figures and figures[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
@@ -185,7 +221,7 @@ def _peer(measured: peers.Measured) -> dict[str, Any]:
 
 
 def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
-    """Each pair with McNemar's test, or why it cannot be made."""
+    """Returns each pair with McNemar's test, or with the reason why the test is not possible."""
     pairs: list[dict[str, Any]] = []
     for first, second in sides:
         hindrance = _hindrance(first, second)
@@ -201,7 +237,7 @@ def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
 
 
 def _hindrance(first: Scored, second: Scored) -> str | None:
-    """Why two sides cannot be compared example by example, or None."""
+    """Returns why two sides cannot be compared example by example, or None."""
     for one in (first, second):
         if one.predictions is None:
             return one.missing
@@ -214,13 +250,14 @@ def _hindrance(first: Scored, second: Scored) -> str | None:
 
 
 def _sentence(pair: dict[str, Any], tests: int) -> str:
-    """What a pair's test says, in words."""
-    counts = (
-        f"{pair['only_first']} examples only {pair['first']} has right, {pair['only_second']} only {pair['second']}"
+    """Returns the result of a pair's test as a sentence."""
+    first, second = pair["first"], pair["second"]
+    corrected = f", {pair['p_corrected']:.2g} after Holm's correction for {tests} comparisons" if tests > 1 else ""
+    found = (
+        f"only {first} classifies {pair['only_first']} faces correctly, only {second} {pair['only_second']}; "
+        f"McNemar p = {pair['p']:.2g}{corrected}"
     )
-    corrected = f", {pair['p_corrected']:.2g} corrected for {tests} comparisons" if tests > 1 else ""
-    found = f"{counts}; McNemar's exact test: p = {pair['p']:.2g}{corrected}"
     if pair["p_corrected"] >= significance.LEVEL:
-        return f"The difference may well be chance: {found}."
-    better = pair["first"] if pair["only_first"] > pair["only_second"] else pair["second"]
-    return f"{better} is better, and chance is an unlikely reason: {found}."
+        return f"{first} and {second} do not differ significantly: {found}."
+    better, other = (first, second) if pair["only_first"] > pair["only_second"] else (second, first)
+    return f"{better} is better than {other}: {found}."

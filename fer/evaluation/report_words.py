@@ -70,8 +70,7 @@ def _caveats(content: Mapping[str, Any]) -> list[str]:
         saw = "training saw" if eval_json.of_training_data(content) else "these shards would train on"
         sentences.append(
             f"{found['left_out']:,} of these faces are, pixel by pixel, faces that {saw}; without them the "
-            f"accuracy is {_percent(found['accuracy'])} ({100 * found['accuracy_difference']:+.2f} points are owed to "
-            "them)."
+            f"accuracy is {_percent(found['accuracy'])}, {_points_from_leakage(100 * found['accuracy_difference'])}."
         )
     scaled = content["calibration"]
     if scaled:
@@ -92,6 +91,13 @@ def _caveats(content: Mapping[str, Any]) -> list[str]:
             f"accuracy is {_percent(content['corruptions']['mean_accuracy'])}."
         )
     return sentences
+
+
+def _points_from_leakage(difference: float) -> str:
+    """Returns how an accuracy without leaked images differs from the one with them: `difference` points less."""
+    if abs(difference) < 0.005:
+        return "the same as with them"
+    return f"{abs(difference):.2f} points {'lower' if difference > 0 else 'higher'} than with them"
 
 
 def figures(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -1,6 +1,7 @@
-"""Evaluations side by side: what is set against what, and what is said of it."""
+"""Comparison of evaluations: names, tests of pairs, picture and page."""
 
 import functools
+import itertools
 import json
 import pathlib
 import shutil
@@ -8,9 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from fer.errors import UserError
 from fer.evaluation import comparison, comparison_plot, comparison_report, eval_json, metrics, predictions, significance
+from tests.evaluation import browser
 from tests.evaluation.test_eval_json import built
 
 COUNT = 100
@@ -61,14 +65,14 @@ def test_runs_come_by_falling_accuracy(two):
 def test_a_pair_is_tested_on_the_examples_that_only_one_has_right(two):
     (pair,) = comparison.compare(two)["pairs"]
     assert (pair["only_first"], pair["only_second"]) == (25, 5)
-    assert "good) is better" in pair["sentence"]
+    assert pair["sentence"].startswith("good is better than bad: ")
 
 
 def test_a_small_difference_is_called_chance(tmp_path):
     paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(5, 16))]
     (pair,) = comparison.compare(paths)["pairs"]
     assert pair["p"] > 0.9
-    assert pair["sentence"].startswith("The difference may well be chance")
+    assert pair["sentence"].startswith("a and b do not differ significantly: ")
 
 
 def test_several_pairs_are_corrected_for_their_number(tmp_path):
@@ -79,7 +83,7 @@ def test_several_pairs_are_corrected_for_their_number(tmp_path):
     alone = [pair["p"] for pair in pairs]
     assert [pair["p_corrected"] for pair in pairs] == significance.holm(alone)
     assert max(corrected / p for corrected, p in zip(significance.holm(alone), alone)) == pytest.approx(3)
-    assert all("corrected for 3 comparisons" in pair["sentence"] for pair in pairs)
+    assert all("Holm's correction for 3 comparisons" in pair["sentence"] for pair in pairs)
 
 
 @pytest.mark.parametrize(
@@ -133,14 +137,14 @@ def test_a_missing_file_is_named(two):
 def test_a_score_on_validation_is_not_comparable_with_published_ones(two):
     run = comparison.compare(two)["runs"][0]
     assert not run["comparable"]
-    assert "; a split of this name, but of other shards, chose the checkpoint" in run["remark"]
+    assert "; a split of this name, from other shards, selected the checkpoint" in run["remark"]
 
 
 def test_a_score_on_the_very_split_that_chose_the_checkpoint_says_so(tmp_path):
     members = built()["protocol"]["members"]
     data = {**built()["data"], "manifest_sha256": members[0]["trained_on"]["manifest_sha256"]}
     run = comparison.compare([evaluated(tmp_path, range(10), data=data)])["runs"][0]
-    assert "; the split that chose the checkpoint" in run["remark"]
+    assert "; the split that selected the checkpoint" in run["remark"]
 
 
 def on_test(folder: pathlib.Path, labels: np.ndarray, **learned_from: str) -> dict:
@@ -162,7 +166,7 @@ def test_private_test_scored_against_ferplus_is_not_said_to_be_another_split(tmp
     path = evaluated(tmp_path, range(10), labels=LABELS, split="test", protocol=protocol)
     run = comparison.compare([path])["runs"][0]
     assert not run["comparable"]
-    assert run["remark"].startswith("scored against FER+'s majority; ")
+    assert run["remark"].startswith("scored against FER+ majorities; ")
 
 
 def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
@@ -174,10 +178,10 @@ def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
 @pytest.mark.parametrize(
     ("learned_from", "comparable", "remark"),
     [
-        ({"weights": "weights/faces.npz"}, False, "faces.npz may have seen other faces; trained on"),
-        ({"teacher": "runs/a"}, False, "runs/a may have seen other faces"),
+        ({"weights": "weights/faces.npz"}, False, "faces.npz may know other faces; trained on"),
+        ({"teacher": "runs/a"}, False, "runs/a may know other faces"),
         ({"weights": "imagenet"}, True, "trained on"),
-        ({"targets": "posterior"}, True, "with votes of FER+"),
+        ({"targets": "posterior"}, True, "with FER+ votes"),
     ],
     ids=["weights", "teacher", "imagenet", "votes"],
 )
@@ -185,7 +189,7 @@ def test_what_a_run_learned_from_beside_the_data_is_told(tmp_path, learned_from,
     run = on_test(tmp_path, PRIVATE, **learned_from)
     assert run["comparable"] == comparable
     assert remark in run["remark"]
-    assert (" | may be | " in comparison_report.markdown(comparison.compare([run["source"]]))) is not comparable
+    assert (" | possible | " in comparison_report.markdown(comparison.compare([run["source"]]))) is not comparable
 
 
 def test_an_older_evaluation_that_does_not_tell_what_it_learned_from_still_stands(tmp_path):
@@ -233,10 +237,12 @@ def test_all_files_are_written_and_hold_every_result(two, tmp_path, figures):
     assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == found
     text, page = ((tmp_path / "out" / f"comparison.{kind}").read_text() for kind in ("md", "html"))
-    assert text.count("\n| ") == page.count("<tr") + 1 == len(found["runs"]) + len(found["published"]) + 2
+    rows = len(found["runs"]) + len(found["published"]) + len(found["pairs"])
+    assert text.count("\n| ") - 2 == page.count("<tr") == rows + 2  # with the heads of two tables
     for result in found["published"]:
         assert result["method"] in text
-    assert found["pairs"][0]["sentence"] in text
+    assert "| good | bad | 25 | 5 | " in text
+    assert "| good is better |" in text
 
 
 def test_the_page_needs_no_network(two):
@@ -268,3 +274,123 @@ def test_names_in_the_plot_keep_their_order_and_their_distance():
     assert np.diff(np.sort(moved)).min() >= 0.01 - 1e-9
     assert np.argsort(moved, kind="stable").tolist() == np.argsort(values, kind="stable").tolist()
     assert moved[4] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/a/eval-test/eval.json", "runs/a/eval-test-flip/eval.json"], ["a", "a, flip"]),
+        (["runs/a/eval-validation-flip-ferplus/eval.json"], ["a, flip, ferplus"]),
+        (["runs/a/eval-test/eval.json", "ensembles/a/eval-test/eval.json"], ["runs/a", "ensembles/a"]),
+        (["x/a/eval.json", "y/x/a/eval.json"], ["x/a", "y/x/a"]),
+        (
+            ["a/eval-test/eval.json", "a/eval-validation/eval.json"],
+            ["a/eval-test/eval.json", "a/eval-validation/eval.json"],
+        ),
+        (["eval.json", "eval-test/eval.json"], ["eval.json", "eval-test"]),
+        (["s3://bucket/a/eval-test/eval.json"], ["a"]),
+    ],
+)
+def test_short_names_are_the_shortest_that_differ(paths, names):
+    assert comparison.short_names(paths) == names
+
+
+def run(accuracy: float, **fields) -> dict:
+    shown = {"method": f"run {accuracy}", "accuracy_ci95": [accuracy - 0.015, accuracy + 0.015], "comparable": False}
+    return {**shown, "accuracy": accuracy, "members": 1, "tta": "none", "bundled": False, "parameters": 10**6, **fields}
+
+
+SEVEN = [
+    run(0.74, members=3, tta="flip"),
+    run(0.738, members=3, tta="flip"),
+    run(0.73, tta="flip"),
+    run(0.725),
+    run(0.72),
+    run(0.71, bundled=True),
+    run(0.69, parameters=10**5),
+]
+
+
+def test_headline_runs_are_five_that_differ_in_kind():
+    chosen = comparison_plot.headline_runs(SEVEN)
+    assert [each["accuracy"] for each in chosen] == [0.74, 0.73, 0.725, 0.71, 0.69]
+
+
+def test_headline_runs_are_all_when_there_are_few():
+    assert comparison_plot.headline_runs(SEVEN[:3]) == SEVEN[:3]
+
+
+def test_headline_runs_of_one_kind_are_the_most_accurate():
+    runs = [run(accuracy) for accuracy in (0.73, 0.73, 0.72, 0.71, 0.7, 0.69)]
+    assert [each["accuracy"] for each in comparison_plot.headline_runs(runs)] == [0.73, 0.73, 0.72, 0.71, 0.7]
+
+
+def drawn(figures, runs) -> list:
+    """Draws runs and the published results, and returns the axes."""
+    comparison_plot.accuracy_by_parameters(runs, [], comparison.published())
+    return figures[-1].axes
+
+
+def test_names_in_the_plot_do_not_overlap(figures):
+    axes = drawn(figures, SEVEN)
+    figure = figures[-1]
+    FigureCanvasAgg(figure).draw()
+    boxes = [Text.get_window_extent(text) for one in axes for text in one.texts]  # without the lines to the points
+    assert len(boxes) == 5 + len(comparison.published())
+    for first, second in itertools.combinations(boxes, 2):
+        assert not first.overlaps(second)
+    for one in axes:
+        for text in one.texts:  # beside the axes, inside the picture
+            box = Text.get_window_extent(text)
+            assert one.get_window_extent().x1 < box.x0
+            assert box.x1 <= figure.bbox.x1
+
+
+def test_axes_of_the_plot_end_where_the_data_do(figures):
+    left, _ = drawn(figures, SEVEN)
+    published = comparison.published()
+    ends = [bound for each in [*SEVEN, *published] for bound in each["accuracy_ci95"] or [each["accuracy"]]]
+    assert left.get_ylim() == pytest.approx((min(ends) - 0.005, max(ends) + 0.005))
+    sizes = [each["parameters"] for each in [*SEVEN, *published] if each["parameters"]]
+    assert left.get_xlim() == pytest.approx((min(sizes) / 1.5, max(sizes) * 1.5))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, templates) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("page")
+    paths = [str(templates / name / "eval.json") for name in ("good", "bad")]
+    comparison_report.write(comparison.compare(paths), str(folder))
+    return folder / "comparison.html"
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("recorded", [False, True], ids=["new", "recorded"])
+def test_page_cuts_no_table(written, root, chromium, width, recorded):
+    browser.emulate(chromium, width, dark=False)
+    chromium.get(f"file://{root / 'docs/results/comparison/comparison.html' if recorded else written}")
+    cut = chromium.execute_script(
+        "const edge = document.documentElement.clientWidth;"
+        "return [...document.querySelectorAll('td, th')].filter(cell => cell.getClientRects().length"
+        " && (cell.getBoundingClientRect().right > edge || cell.scrollWidth > cell.clientWidth))"
+        ".map(cell => cell.textContent)"
+    )
+    assert cut == []
+    assert chromium.execute_script("return document.querySelectorAll('.all td').length") > 100
+
+
+def test_page_states_beside_each_result_whether_it_is_comparable(written, chromium):
+    browser.emulate(chromium, 1200, dark=False)
+    chromium.get(f"file://{written}")
+    rows = chromium.execute_script(
+        "return [...document.querySelectorAll('.all tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    results = [
+        ("good", False),
+        ("bad", False),
+        *((each["method"], each["comparable"]) for each in comparison.published()),
+    ]
+    assert len(rows) == len(results)
+    for name, comparable in results:
+        (row,) = (row for row in rows if row[0].split(", 2")[0] == name)
+        assert row[1] == ("yes" if comparable else "no")

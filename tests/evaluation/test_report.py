@@ -129,6 +129,20 @@ def test_the_protocol_is_told_in_words(trained_on_it):
     assert "test had no say in it" in " ".join(report_words.protocol(test))
 
 
+@pytest.mark.parametrize(
+    ("difference", "words"),
+    [
+        (0.01, "is 50.0 %, 1.00 points lower than with them."),
+        (-0.003, "is 50.0 %, 0.30 points higher than with them."),
+        (0.0, "is 50.0 %, the same as with them."),
+    ],
+)
+def test_protocol_states_the_leakage_difference_without_a_sign(trained_on_it, difference, words):
+    leaked = {**trained_on_it["without_training_images"], "accuracy_difference": difference}
+    said = " ".join(report_words.protocol({**trained_on_it, "without_training_images": leaked}))
+    assert f"without them the accuracy {words}" in said
+
+
 def test_shards_that_nobody_trained_on_are_not_called_training_data(evaluation, trained_on_it):
     others = {**trained_on_it, "data": evaluation.content["data"]}
     said = " ".join(report_words.protocol(others))

@@ -11,7 +11,7 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
     evaluated(tmp_path / "b", range(5, 35))
     done = program.run("compare.py", tmp_path, "--evals=a/eval.json,b/eval.json", "--output=out")
     assert done.returncode == 0, done.stderr
-    assert "compact (a) is better" in done.stdout
+    assert "a is better than b: " in done.stdout
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
     assert sorted(written) == sorted(f"out/comparison.{kind}" for kind in ("json", "md", "html", "png"))
     assert all((tmp_path / path).stat().st_size for path in written)
