@@ -1,4 +1,4 @@
-# make demo, make test: each does all its own set-up. See README.md.
+# Every target installs what it needs. See README.md and CONTRIBUTING.md.
 
 VENV := .venv
 NEXT := .venv-next
@@ -9,7 +9,7 @@ DEMO := runs/demo
 
 install: $(VENV)/installed
 
-# A name on the path is not enough: version managers put stand-ins there that only say they are not installed.
+# Each candidate is executed: version managers put stubs on the path that only print an error.
 $(VENV)/installed: requirements.lock setup.py
 	@found=""; \
 	for python in python3 python3.11 python3.10 python3.9; do \
@@ -44,22 +44,22 @@ test: install
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
 	@echo "make test-all adds the extended tests and TensorFlow 2.21."
 
-# Adds to make test what takes many seconds of processor time each: whole runs on S3 and in several processes, runs that
-# are killed and resumed, every config's training step, large backbones, XLA and KerasCV, whole sweeps, robustness,
-# exports and the pages in a browser; then a part of the suite on TensorFlow 2.21, where Python 3.12 or 3.13 is found.
+# The default tier, the extended tier (tests of many CPU seconds: whole runs, kills and resumes, S3, several processes,
+# every config, large backbones, sweeps, exports, browser pages), then a part of the suite on TensorFlow 2.21, if Python
+# 3.12 or 3.13 is installed.
 test-all: test
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "extended and not slow"
 	@if .ci/next-python; then $(MAKE) test-next-fast; else echo "TensorFlow 2.21 was not tested."; fi
 
-# All tests of the models. Builds every backbone, trains it a step, saves and loads it. Takes minutes and 8 GiB.
+# All model tests: builds every backbone, trains it for a step, saves and loads it. Takes minutes and 8 GiB.
 test-models: install
 	$(PYTHON) -m pytest -m "" tests/models
 
-# A hundred thousand mutated tables, and archives, votes and pictures, against a reader of plain Python.
+# 100,000 mutated tables, archives, votes and images, compared with a reader in plain Python.
 fuzz: install
 	$(PYTHON) -m pytest -m slow tests/data/test_fuzz.py
 
-# Asks for known advisories of everything that is pinned; fails where a package cannot be asked about.
+# Queries known advisories for all pinned packages; fails if a package cannot be queried.
 audit:
 	python3 -m venv --clear .venv-audit
 	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
@@ -70,13 +70,13 @@ lint: install
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-# A run killed at twenty random moments ends with the bits of one that never was; then rounds of conversion, training
-# with kills and evaluation, whose memory and open files must stay flat.
+# A run that is killed at twenty random moments must end with the same bits as an uninterrupted one. Then rounds of
+# conversion, training with kills and evaluation must keep memory and open files constant.
 soak: install
 	FER_SOAK_KILLS=20 $(PYTHON) -m pytest -s -m slow tests/train/test_soak.py
 	$(PYTHON) -m tests.soak --minutes=30
 
-# Two hosts, each in a network of its own, one of which is cut off; needs root.
+# Two hosts in separate network namespaces, one of which loses its connection; needs root.
 test-hosts: install
 	@ip netns add fer-probe && ip netns del fer-probe || { echo "No network namespaces here: needs root and ip."; exit 1; }
 	$(PYTHON) -m pytest -m slow tests/train/test_multi_host.py tests/train/test_multi_worker.py
@@ -88,14 +88,14 @@ test-s3: install
 gpu-check: install
 	$(PYTHON) scripts/gpu_check.py --output=runs/gpu_check.json
 
-# Wheel and sdist, looked into, then installed into an empty environment with the lock file alone.
+# Builds wheel and sdist, checks their content and installs the wheel into an empty environment with the lock file.
 dist: install
 	rm -rf dist build
 	$(PYTHON) -c "from setuptools import build_meta; build_meta.build_sdist('dist'); build_meta.build_wheel('dist')"
 	$(PYTHON) -m pytest -m slow tests/test_release.py
 	.ci/smoke $(PYTHON) requirements.lock
 
-# The lane of TensorFlow 2.21, for Python 3.12 and 3.13.
+# TensorFlow 2.21, for Python 3.12 and 3.13.
 $(NEXT)/installed: requirements-next.lock setup.py
 	found=$$(.ci/next-python) && $$found -m venv --clear $(NEXT)
 	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-next.lock
@@ -105,7 +105,7 @@ $(NEXT)/installed: requirements-next.lock setup.py
 test-next: $(NEXT)/installed
 	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal
 
-# What touches TensorFlow in the most places for the least time: augmentation, optimizers, steps, weights, inference.
+# The tests with the broadest use of TensorFlow's API for their time.
 test-next-fast: $(NEXT)/installed
 	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal tests/augment tests/test_config.py tests/test_remote.py \
 	  tests/train/test_optimizers.py tests/train/test_teachers.py tests/models/test_weights.py \
@@ -115,7 +115,7 @@ colab: $(NEXT)/installed
 	mkdir -p runs/colab && cp docs/colab.ipynb runs/colab
 	cd runs/colab && PATH=$(CURDIR)/$(NEXT)/bin:$$PATH EPOCHS=1 jupyter execute colab.ipynb --output=executed.ipynb --timeout=-1
 
-# Resolves what setup.py admits, a lane at a time; needs uv.
+# Resolves the ranges of setup.py into both lock files; needs uv.
 lock:
 	echo ".[test] ; python_version < '3.12'" | uv pip compile - --universal --python-version 3.9 --no-emit-package fer \
 	  --generate-hashes --no-header --no-annotate -o requirements.lock

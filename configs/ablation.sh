@@ -1,6 +1,6 @@
 #!/bin/bash
-# The ablations of docs/report.md: every change alone against configs/ablation.py, with two seeds, one process a core.
-# Killed, the same command goes on. DATA holds the official split with FER+ votes, CLEAN the same converted with
+# The ablations of docs/report.md: each change alone against configs/ablation.py, two seeds each, one process per core.
+# The same command resumes a killed sweep. DATA is the official split with FER+ votes; CLEAN is the same, converted with
 # --drop=conflicting,leaked.
 set -euo pipefail
 DATA=${DATA:-tfrecords/fer2013} CLEAN=${CLEAN:-tfrecords/fer2013-clean} OUT=${OUT:-runs/ablations}
@@ -10,13 +10,13 @@ changes+=",flip|randaugment(2,9),flip|mixup(0.2),flip|cutmix(1.0)"
 changes+="; train.label_smoothing=0; train.ema_decay=0; data.class_weights=inverse; train.precision=float32"
 changes+="; model.image_size=64; train.targets=mixture,posterior"
 
-sweep() { # the output folder's end, then flags
+sweep() { # arguments: subdirectory of OUT, then flags
   local output=$OUT/$1 core process processes=() failed=0; shift
   for core in $(seq 0 $(($(nproc) - 1))); do
     taskset -c "$core" python scripts/sweep.py --config=configs/ablation.py --output="$output" --grid='seed=0,1' "$@" &
     processes+=($!)
   done
-  for process in "${processes[@]}"; do wait "$process" || failed=$?; done # a bare wait tells of no failure
+  for process in "${processes[@]}"; do wait "$process" || failed=$?; done # `wait` without an argument hides failures
   return $failed
 }
 

@@ -3,15 +3,15 @@
 #
 #   BUCKET=my-bucket bash configs/aws/instance.sh
 #
-# Started again, on this instance or on another, it goes on from the last checkpoint in the bucket.
+# The same command, on this or another instance, resumes from the last checkpoint in the bucket.
 set -euo pipefail
 
-BUCKET=${BUCKET:?the name of a bucket that this instance may read and write}
+BUCKET=${BUCKET:?set it to a bucket that this instance may read and write}
 RUN=${RUN:-compact}
 CONFIG=${CONFIG:-configs/compact.py}
 PRECISION=${PRECISION:-auto}
 
-if [ ! -e .venv/installed ]; then # the last thing that an installation makes
+if [ ! -e .venv/installed ]; then # created after a complete installation
   python3 -m venv .venv
   .venv/bin/pip install --quiet '.[gpu,s3]'
   touch .venv/installed

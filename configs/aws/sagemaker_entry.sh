@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# What a SageMaker training container runs; configs/aws/sagemaker_launch.py starts it, with a config and flags for
+# The entry point of a SageMaker training container. configs/aws/sagemaker_launch.py starts it with a config and flags of
 # training.
 #
-# The run folder is SageMaker's checkpoint folder, which it copies to S3 while training goes on and back when a spot
-# instance is replaced. Every host trains, the first one evaluates.
+# The run directory is SageMaker's checkpoint directory. SageMaker copies it to S3 during training, and back to a
+# replacement of a spot instance. Every host trains; the first one evaluates.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-ML=${ML:-/opt/ml} # SageMaker's folder in every container
+ML=${ML:-/opt/ml} # SageMaker's directory in every container
 RUN=$ML/checkpoints/run
 DATA=$ML/input/data/tfrecords
 
-# SageMaker's SIGTERM goes on to the training, which stops after its step, with a checkpoint.
+# SageMaker's SIGTERM is passed on to the training, which stops after its step, with a checkpoint.
 python scripts/train.py --data="$DATA" --workdir="$RUN" --strategy=auto "$@" &
 training=$!
 trap 'kill -TERM "$training"' TERM
 code=0
 wait "$training" || code=$?
-while kill -0 "$training" 2>/dev/null; do # the signal ended the waiting, not yet the training
+while kill -0 "$training" 2>/dev/null; do # the signal ended `wait`, but not the training yet
   code=0
   wait "$training" || code=$?
 done

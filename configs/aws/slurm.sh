@@ -8,24 +8,24 @@
 #SBATCH --signal=TERM@120
 #SBATCH --output=%x-%j.log
 #SBATCH --open-mode=append
-# A job of AWS ParallelCluster, one process a node. From the checkout, in a folder that all nodes see:
+# A job of AWS ParallelCluster, one process per node. From a checkout in a shared directory:
 #
 #   sbatch --export=ALL,BUCKET=my-bucket configs/aws/slurm.sh
 #
-# A spot instance that goes, and --signal before the job's time is over, stop the training in good order, with exit code
-# 143; the job then puts itself into the queue again and goes on from the last checkpoint. --requeue does so for a node
-# that failed without notice. The addresses of the workers come from Slurm's own variables.
+# A spot interruption, or --signal before the time limit, stops the training with a checkpoint and exit code 143. The job
+# then requeues itself and resumes from the last checkpoint. --requeue does the same after the failure of a node. Slurm's
+# variables give the addresses of the workers.
 set -euo pipefail
 
-BUCKET=${BUCKET:?the name of a bucket that the nodes may read and write}
+BUCKET=${BUCKET:?set it to a bucket that the nodes may read and write}
 RUN=${RUN:-compact}
 CONFIG=${CONFIG:-configs/compact.py}
 
-# What the workers of this job know each other by: see docs/aws.md.
+# The shared secret of this job's workers: see docs/aws.md.
 FER_RENDEZVOUS_TOKEN=${FER_RENDEZVOUS_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
 export FER_RENDEZVOUS_TOKEN
 
-# A worker that has stopped must not end the chief, which still writes the checkpoint; one that is lost is noticed.
+# A worker that stops must not kill the chief, which still writes the checkpoint. Training itself detects a lost worker.
 code=0
 srun --kill-on-bad-exit=0 .venv/bin/python scripts/train.py \
   --config="$CONFIG" \

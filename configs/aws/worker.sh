@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# One of several EC2 instances that train together, started on each of them with the same list and its own number:
+# One of several EC2 instances that train together. Run it on each with the same list and the instance's index:
 #
 #   BUCKET=my-bucket bash configs/aws/worker.sh 10.0.0.11,10.0.0.12 0      # on 10.0.0.11, which is the chief
 #   BUCKET=my-bucket bash configs/aws/worker.sh 10.0.0.11,10.0.0.12 1      # on 10.0.0.12
 #
-# FER_RENDEZVOUS_TOKEN, a secret, is to be the same on all of them, if it is set. Their security group must let them
-# reach each other on every TCP port: NCCL chooses its own.
+# If FER_RENDEZVOUS_TOKEN (a shared secret) is set, it must be the same on all instances. Their security group must allow
+# every TCP port between them, because NCCL chooses ports by itself.
 set -euo pipefail
 
-BUCKET=${BUCKET:?the name of a bucket that the instances may read and write}
+BUCKET=${BUCKET:?set it to a bucket that the instances may read and write}
 RUN=${RUN:-compact}
 CONFIG=${CONFIG:-configs/compact.py}
-HOSTS=${1:?the private addresses of all instances, comma-separated, the chief first}
-INDEX=${2:?the number of this instance in that list, from 0}
+HOSTS=${1:?first argument: the private addresses of all instances, comma-separated, the chief first}
+INDEX=${2:?second argument: the index of this instance in that list, from 0}
 
-if [ ! -e .venv/installed ]; then # the last thing that an installation makes
+if [ ! -e .venv/installed ]; then # created after a complete installation
   python3 -m venv .venv
   .venv/bin/pip install --quiet '.[gpu,s3]'
   touch .venv/installed
