@@ -19,6 +19,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 README_LINES = 140
+PRIVATE = re.compile(r"\b(told|tells?|said|seen|rooms?|house|mend(s|ed)?|whoever|whom|crews?|twins?|rivals?)\b", re.I)
 MOST_WORDS = 9_500  # of the English guides: those of docs/ but for the reports
 
 by_name = functools.partial(pytest.mark.parametrize, "page", PAGES, ids=lambda page: page.name)
@@ -85,6 +86,12 @@ def test_page_names_files_that_exist(page):
     """Files of the code in backquotes: paths that a reader opens."""
     for path in re.findall(r"`((?:fer|scripts|configs|tests|docs)/[\w/.+-]+\.\w+)`", prose(page)):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+@by_name()
+def test_page_has_no_private_words(page):
+    found = PRIVATE.search(page.read_text())
+    assert not found, f"{page.name}: {found}"
 
 
 def test_training_page_lists_every_config_field_with_its_default():
