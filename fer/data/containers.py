@@ -15,12 +15,13 @@ import lzma
 import os
 import re
 import shutil
+import stat
 import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import tensorflow as tf
@@ -41,7 +42,9 @@ MOST_DIRECTORY = 1 << 27  # bytes of a zip's directory
 MOST_IDLE = 1 << 24  # compressed bytes in a row that unpack to nothing, such as zeros behind the end of a gzip
 
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
-_ZIP = b"PK\x03\x04"
+_ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins one without files
+_UNIX = 3  # the system that made an entry of a zip
+_LINK = "{0} is a link to another file: unpack the archive and name the folder."
 _TAR, _TAR_AT = b"ustar", 257
 _DAMAGE = (
     EOFError,
@@ -184,7 +187,7 @@ def _unpacked(packed: _Packed) -> Iterator[Member]:
     if opener:
         source = _Compressed(packed.stream)
         yield from _unpacked(packed.holding(_Unpacking(opener(source), packed.budget, source)))
-    elif head.startswith(_ZIP):
+    elif head.startswith(_ZIPS):
         if packed.once:
             raise UserError(f"{packed.name} is a zip inside another archive: unpack it first.")
         yield from _zipped(packed)
@@ -199,9 +202,12 @@ def _zipped(packed: _Packed) -> Iterator[Member]:
         archive = zipfile.ZipFile(_ZipSource(packed.stream if packed.layers == 0 else _on_disk(packed.stream)))
         entries = sorted([(_zip_path(entry), entry) for entry in archive.infolist()], key=lambda pair: pair[0])
         _check_count(len(entries))
+    _check_once(packed.name, [inner for inner, _ in entries])
     for inner, entry in entries:
         if inner.endswith("/") or _is_hidden(inner, packed.passed):
             continue
+        if entry.create_system == _UNIX and stat.S_ISLNK(entry.external_attr >> 16):
+            raise UserError(_LINK.format(f"{packed.name}:{escaping.printable(inner)}"))
         if entry.flag_bits & 1:
             raise UserError(f"{packed.name} is locked by a password: unpack it first.")
         with damage_named(packed.name):
@@ -212,7 +218,34 @@ def _zipped(packed: _Packed) -> Iterator[Member]:
 def _zip_path(entry: zipfile.ZipInfo) -> str:
     """Returns the path of an entry, with "/" between folders where a program on Windows wrote backslashes."""
     windows = entry.create_system == 0 or "/" not in entry.filename
-    return entry.filename.replace("\\", "/") if windows else entry.filename
+    return _plain(entry.filename.replace("\\", "/") if windows else entry.filename)
+
+
+def _plain(path: str) -> str:
+    """Returns a path in an archive without empty parts and "."; the "/" at the end of a folder's stays."""
+    return re.sub(r"(?:(?<=/)|^)\.?/", "", path) or "/"
+
+
+def _check_once(name: str, paths: Sequence[str], seen: set[bytes] | None = None) -> None:
+    """Refuses an archive that holds a file twice: to unpack it would leave the later one alone.
+
+    Args:
+      name: of the archive, for the message.
+      paths: of files in it.
+      seen: hashes of those before, to which these are added.
+
+    Raises:
+      UserError: names the file.
+    """
+    seen = set() if seen is None else seen
+    for path in paths:
+        key = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=12).digest()
+        if key in seen and not path.endswith("/"):
+            raise UserError(
+                f"{name} holds {escaping.printable(path)} twice, as an archive to which a newer one was added: unpack "
+                "it and name the folder."
+            )
+        seen.add(key)
 
 
 def _is_hidden(path: str, passed: PassedOver) -> bool:
@@ -233,7 +266,7 @@ def _on_disk(stream: BinaryIO) -> BinaryIO:
 def _tarred(packed: _Packed) -> Iterator[Member]:
     with damage_named(packed.name):
         archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK, tarinfo=_Header)
-    count = 0
+    count, seen = 0, set()
     while True:
         with damage_named(packed.name):
             entry = archive.next()
@@ -241,14 +274,17 @@ def _tarred(packed: _Packed) -> Iterator[Member]:
             _forget(archive)
         if entry is None:
             break
-        inner = _printable(entry.name if "/" in entry.name else entry.name.replace("\\", "/"))
+        inner = _plain(_printable(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
         if _is_hidden(inner, packed.passed):
             continue
         if entry.islnk() or entry.issym():  # what it leads to has gone by, or is not there yet, or is outside
-            raise UserError(f"{packed.name}:{inner} is a link to another file: unpack the archive and name the folder.")
+            raise UserError(_LINK.format(f"{packed.name}:{inner}"))
         if entry.issparse():
             raise UserError(f"{packed.name} {_SPARSE.format(inner)}")
+        if not (entry.isfile() or entry.isdir()):  # a device, a pipe, or a part of another volume
+            packed.passed.add(inner)
         if entry.isfile():
+            _check_once(packed.name, [inner], seen)
             yield from _unpacked(packed.holding(archive.extractfile(entry), inner, once=True))
     with damage_named(packed.name):  # to the end, where the compression's own checksum stands
         while packed.stream.read(CHUNK):

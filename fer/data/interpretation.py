@@ -12,12 +12,13 @@ from typing import Any
 from fer.data import folders, label_map, table
 from fer.data.label_map import LabelMap
 from fer.data.parsing import Piece
-from fer.data.rows import Block
+from fer.data.rows import NO_SPLIT, Block
 from fer.errors import UserError
 from fer.labels import CLASSES
 
 # Rows of a table whose labels are numbers above FER-2013's: from this many and this share on, all numbers are doubted.
 DOUBTED_ROWS, DOUBTED_SHARE = 3, 0.01
+FEW_WITHOUT_ZERO = 7  # rows from which on one such label is enough where no label is 0: the order may begin at 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Interpreter:
         self._rules = rules
         self._meanings: dict[str, int] = {}  # labels by the names of folders and by numbers
         self._numbered: dict[type, str] = {}  # a table, and a picture in a numbered folder, whose numbers are mapped
-        self._rows = self._high = 0  # of the present input: rows, and labels out of range
+        self._rows = self._high = self._zeros = 0  # of the present input: rows, labels out of range, labels 0
+        self._divided: dict[bool, str] = {}  # of the present input, a picture that a split is named for, and one not
 
     def interpret(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """Yields the pieces of an input with the rules.
@@ -43,7 +45,8 @@ class Interpreter:
         Raises:
           UserError: labels or splits could be read wrongly; the message says how to name what is meant.
         """
-        self._rows = self._high = 0
+        self._rows = self._high = self._zeros = 0
+        self._divided = {}
         for piece in pieces:
             if isinstance(piece, folders.Pictures):
                 for picture in piece.pictures:
@@ -57,8 +60,9 @@ class Interpreter:
             yield dataclasses.replace(piece, header=dataclasses.replace(piece.header, labels=self._rules.labels))
 
     def count(self, block: Block) -> None:
-        """Counts the rows of the present input, and its labels out of range."""
+        """Counts the rows of the present input, its labels out of range and its labels 0."""
         self._rows += block.count
+        self._zeros += int((block.labels == 0).sum())
         self._high += sum(reject.kind == table.HIGH_LABEL for reject in block.rejects)
 
     def check_order(self, name: str) -> None:
@@ -70,8 +74,9 @@ class Interpreter:
         Raises:
           UserError: shows the usual orders, and how to name one.
         """
-        doubted = self._high >= DOUBTED_ROWS and self._high > DOUBTED_SHARE * self._rows
-        if doubted and not self._rules.labels.numbered:
+        many = self._high >= DOUBTED_ROWS and self._high > DOUBTED_SHARE * self._rows
+        from_one = self._high > 0 and not self._zeros and self._rows >= FEW_WITHOUT_ZERO
+        if (many or from_one) and not self._rules.labels.numbered:
             raise UserError(
                 f"{name} has {self._high:,} labels above {len(CLASSES) - 1} in {self._rows:,} rows, so that its "
                 "numbers are not FER-2013's; data sets number the classes in different orders "
@@ -94,12 +99,26 @@ class Interpreter:
         """
         labels = self._rules.labels
         folders.check_numbers(picture, labels)
-        label, _ = folders.meaning(picture.path, picture.opened, labels)
+        label, split = folders.meaning(picture.path, picture.opened, labels)
         folder = folders.class_folder(picture)
         if label is not None:
             self._meanings[folder] = label
+            self._check_divided(picture.name, split != NO_SPLIT)
         if label_map.is_number(folder):
             self._check_one_kind(folders.Pictures, picture.name)
+
+    def _check_divided(self, name: str, has_split: bool) -> None:
+        """Refuses an input that names a split for some pictures alone: a test split of another name would train.
+
+        Raises:
+          UserError: names a picture with a split and one without.
+        """
+        self._divided.setdefault(has_split, name)
+        if len(self._divided) > 1:
+            raise UserError(
+                f"{self._divided[True]} is of a split by its folder or its name, and {self._divided[False]} is of "
+                "none: put each picture below a folder train, validation or test, or give them as two inputs."
+            )
 
     def _check_one_kind(self, kind: type, name: str) -> None:
         """Refuses a map of numbers that would serve a table and folders alike: they are of different data sets.

@@ -27,6 +27,7 @@ ORDERS = {
 }
 FORMS = f"{', '.join(ORDERS)}, FILE.json or pairs such as 0=angry,1=disgust"
 
+_FER2013 = {str(number) for number in ORDERS["fer2013"]}
 _NONE = "none"
 _EXAMPLE = '{"0": "angry", "1": "disgust"}'
 _WORDS = {
@@ -61,7 +62,7 @@ class LabelMap:
         key = _key(name)
         if key in self.names:
             return self.names[key]
-        if fer2013 and not self.numbered and _is_digits(key) and int(key) < len(CLASSES):
+        if fer2013 and not self.numbered and key in _FER2013:
             return int(key)
         return _word(key)
 
@@ -197,7 +198,7 @@ def _key(name: str) -> str:
     """Returns a name in lower case; of a number, alone or after a word such as "class_", its digits alone."""
     text = name.strip().lower()
     number = _NUMBER.fullmatch(text)
-    return str(int(number[1])) if number else text
+    return (number[1].lstrip("0") or "0") if number else text
 
 
 def _word(key: str) -> int | None:

@@ -13,6 +13,7 @@ from fer.data import label_map, placing
 from fer.errors import UserError
 
 SYNTHETIC_ROWS = 4000
+MOST_SYNTHETIC = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +117,12 @@ class Options:
         asked = re.fullmatch(r"synthetic(?::(\d+))?", self.input)
         if not asked:
             return None
-        rows = int(asked[1] or SYNTHETIC_ROWS)
+        digits = asked[1] or str(SYNTHETIC_ROWS)
+        rows = int(digits) if len(digits) < 20 else MOST_SYNTHETIC + 1  # Python reads no number of any length
         if not rows:
             raise UserError("--input=synthetic:0 asks for no face; synthetic:ROWS draws that many.")
+        if rows > MOST_SYNTHETIC:
+            raise UserError(f"--input=synthetic:{rows} asks for more than {MOST_SYNTHETIC:,} faces: draw fewer.")
         return rows
 
     def recorded(self) -> dict[str, Any]:

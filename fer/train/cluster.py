@@ -163,7 +163,7 @@ def _range(inside: str, nodes: str) -> list[str]:
     """The numbers between brackets, as they are written: "1-3,08" gives 1, 2, 3, 08."""
     numbers = []
     for piece in inside.split(","):
-        bounds = re.fullmatch(r"(\d+)(?:-(\d+))?", piece)
+        bounds = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", piece)
         first, last = (bounds[1], bounds[2] or bounds[1]) if bounds else ("1", "0")
         if int(first) > int(last):
             raise UserError(f"The Slurm node list {nodes!r} cannot be read: {piece!r} is no range of numbers.")
@@ -175,7 +175,7 @@ def _tasks_per_node(text: str) -> list[int]:
     """Slurm's "2(x3),1": three nodes with two tasks each, and one with one."""
     counts: list[int] = []
     for piece in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", piece)
+        match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", piece)
         if not match:
             raise UserError(f"SLURM_TASKS_PER_NODE is {text!r}, which is not of the form 2(x3),1.")
         counts += [int(match[1])] * int(match[2] or 1)
@@ -183,7 +183,7 @@ def _tasks_per_node(text: str) -> list[int]:
 
 
 def _number(text: str, name: str) -> int:
-    if not text.isdecimal():
+    if not re.fullmatch(r"\d{1,9}", text):
         raise UserError(f"{name} is {text!r}, which is no number.")
     return int(text)
 

@@ -5,7 +5,9 @@ import gzip
 import io
 import lzma
 import os
+import stat
 import tarfile
+import warnings
 import zipfile
 
 import numpy as np
@@ -244,7 +246,54 @@ def test_hidden_and_litter_files_are_skipped_and_counted(packed, tmp_path):
 
 def test_archive_whose_paths_begin_with_a_dot_alone_is_no_hidden_file(tmp_path):
     path = making.write(tmp_path / "faces", tar({"./a/1.png": b"1"}))
-    assert list(read(path)) == ["faces:./a/1.png"]
+    assert list(read(path)) == ["faces:a/1.png"]
+
+
+@pytest.mark.parametrize("pack", [zipped, tar], ids=["zip", "tar"])
+def test_paths_of_an_archive_are_read_without_empty_parts(pack, tmp_path):
+    path = making.write(tmp_path / "faces", pack({"a/.//1.png": b"1", "/b//./2.png": b"2"}))
+    assert list(read(path)) == ["faces:a/1.png", "faces:b/2.png"]
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "a/1.png"), ("a/1.png", "./a//1.png"), ("a\\1.png", "a/1.png")])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archive_that_holds_a_file_twice_is_refused(names, kind, tmp_path):
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of zipfile's, that the name is there twice
+        if kind == "zip":
+            with zipfile.ZipFile(out, "w") as archive:
+                for name in names:
+                    archive.writestr(name, name)
+        else:
+            out.write(tar({names[0]: b"1"})[: 2 * tarfile.BLOCKSIZE] + tar({names[1]: b"2"}))
+    with pytest.raises(UserError, match=r"^faces holds a/1.png twice, as an archive to which a newer one was added: "):
+        read(making.write(tmp_path / "faces", out.getvalue()))
+
+
+def test_link_in_a_zip_is_refused(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        link = zipfile.ZipInfo("a/1.png")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "2.png")
+    with pytest.raises(UserError, match=r"^faces:a/1.png is a link to another file: unpack the archive and name the"):
+        read(making.write(tmp_path / "faces", out.getvalue()))
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, b"M", b"Z"])
+def test_member_of_a_tar_that_is_no_file_is_counted(kind, tmp_path):
+    entry = tarfile.TarInfo("a/part.png")
+    entry.type = kind
+    content = entry.tobuf(tarfile.GNU_FORMAT) + tar({"a/1.png": b"1"})
+    passed = PassedOver()
+    path = making.write(tmp_path / "faces", content)
+    assert [member.path for member in containers.members(path, Tally(), passed)] == ["a/1.png"]
+    assert passed.counts() == {".png": 1}
+
+
+def test_empty_zip_holds_no_file(tmp_path):
+    assert read(making.write(tmp_path / "faces", zipped({}))) == {}
 
 
 def test_hidden_files_change_neither_size_nor_sum_of_a_folder(tmp_path):

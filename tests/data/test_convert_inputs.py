@@ -114,6 +114,57 @@ def test_table_in_another_order_is_refused_even_if_bad_rows_are_set_aside(first,
     assert os.listdir(tmp_path) == ["in"]
 
 
+def test_small_table_whose_labels_begin_at_1_is_refused_even_if_bad_rows_are_set_aside(tmp_path):
+    rows = "".join(f"{label},{making.text(FACES[label])}\n" for label in range(1, 8))
+    path = making.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    with pytest.raises(UserError, match=r"^train.csv has 1 labels above 6 in 7 rows"):
+        run(path, tmp_path, on_bad_row="quarantine")
+    assert len(classes(run(path, tmp_path, label_map="rafdb"))) == 7
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000 + "3"])
+def test_label_of_any_number_of_digits_is_a_bad_row_or_its_number(digits, tmp_path):
+    path = making.write(
+        tmp_path / "in" / "t.csv", f"emotion,pixels\n0,{making.text(FACES[0])}\n{digits},{making.text(FACES[1])}\n"
+    )
+    with pytest.raises(UserError, match=r"^t.csv, line 3, column emotion: '\d{20}\.\.\.' is no label"):
+        run(path, tmp_path)
+    folders = tree(tmp_path / "numbers", ["0" * 200 + "3"])
+    assert classes(run(folders, tmp_path, label_map=digits + "=sad,3=sad" if digits[0] == "9" else digits + "=sad"))
+
+
+@pytest.mark.parametrize("other", ["holdout/sad/1.png", "test_aug/sad/1.png", "sad/1.png", "sad/face.png"])
+def test_input_that_names_a_split_for_some_pictures_alone_is_refused(other, tmp_path):
+    source = tree(tmp_path / "in", ["happy"])
+    making.write(source / other, making.picture(FACES[1]))
+    with pytest.raises(
+        UserError, match=r"^in/train/happy/1.png is of a split by .* and in/\S+.png is of none: put each"
+    ):
+        run(source, tmp_path)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_pictures_with_and_without_a_split_are_read_as_two_inputs(tmp_path):
+    named = tree(tmp_path / "in", ["happy"], "test/{}/1.png")
+    making.write(tmp_path / "more" / "sad" / "1.png", making.picture(FACES[1]))
+    made = run(f"{named},{tmp_path / 'more'}", tmp_path)
+    assert (classes(made), classes(made, "test")) == ({1: "sad"}, {0: "happy"})
+
+
+@pytest.mark.parametrize(("first", "count"), [(200, 250), (900, 110)])
+def test_votes_that_are_misplaced_in_some_rows_are_refused(first, count, tmp_path):
+    faces, labels = making.noise(1200, seed=1), np.random.default_rng(0).integers(0, 7, 1200)
+    misplaced = labels.copy()
+    misplaced[first : first + count] = np.roll(labels[first : first + count], 1)
+    columns = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
+    rows = [",".join(map(str, np.eye(10, dtype=int)[columns[label]])) for label in misplaced]
+    text = "".join(f"Training,fer{i}.png,{row}\n" for i, row in enumerate(rows))
+    ferplus = making.write(tmp_path / "in" / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + text)
+    source = making.write(tmp_path / "in" / "f.csv", making.csv(faces, labels.tolist(), ["Training"] * 1200))
+    with pytest.raises(UserError, match=r"^v.csv agrees with \d+% of the labels of rows "):
+        run(source, tmp_path, ferplus=ferplus)
+
+
 def test_few_labels_out_of_range_are_set_aside(tmp_path):
     rows = "".join(f"{label},{making.text(FACES[0])}\n" for label in (7, 9, 3, 3))
     path = making.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)

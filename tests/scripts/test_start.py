@@ -44,6 +44,11 @@ MISTAKES = [
         "--label_map=gs://a/b.json: the scheme",
     ),
     (["convert.py", "--input=full", "--label_map=~/nowhere.json", "--output=out"], "There is no /"),
+    (["convert.py", "--input=synthetic:1" + 5000 * "0", "--output=out"], "--input=synthetic:1000"),
+    (
+        ["convert.py", "--input=synthetic:10000001", "--output=out"],
+        "--input=synthetic:10000001 asks for more than 10,000",
+    ),
     (["convert.py", "--input=synthetic:0", "--output=out"], "--input=synthetic:0 asks for no face"),
     (["convert.py", "--input=faces.csv", "--output=out", "--drop=ugly"], "--drop=ugly means nothing; it takes leaked,"),
     (["convert.py", "--input=faces.csv", "--output=out", "--seed=-1"], "--seed is -1; it must be 0 or more"),

@@ -118,6 +118,9 @@ def test_a_node_list_is_expanded_without_slurm(nodes, hosts):
         (slurm(SLURMD_NODENAME="queue1-dy-p4d-1"), {}, "Task 2 runs on queue1-dy-p4d-1, .* --distribution=block"),
         (slurm(SLURM_STEP_NODELIST="n[1-2"), {}, r"'n\[1-2' is no host or range"),
         (slurm(SLURM_STEP_NODELIST="n[2-1]"), {}, "'2-1' is no range of numbers"),
+        (slurm(SLURM_STEP_NODELIST="n[1-9999999]"), {}, "'1-9999999' is no range of numbers"),
+        (slurm(SLURM_STEP_TASKS_PER_NODE="2(x9999999)"), {}, "which is not of the form"),
+        (slurm(SLURM_PROCID="9" * 5000), {}, "which is no number"),
         (slurm(SLURM_STEP_NODELIST="n[a]"), {}, "'a' is no range of numbers"),
     ],
 )
