@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Callable, NoReturn
@@ -94,6 +95,10 @@ def run(main: Callable[[], None]) -> None:
             _stop(error)
         except Stopped as stopped:
             _leave(stopped)
+        except KeyboardInterrupt:
+            if DEBUG.value:
+                raise
+            _leave(Stopped("Interrupted.", 128 + signal.SIGINT))
 
     app.run(guarded, flags_parser=_parse)
 
@@ -163,16 +168,18 @@ def _parsed(argv: Sequence[str]) -> Sequence[str]:
         return rest
     except (UserError, OSError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         paths, why = config.named(argv), _why(error)
         if not paths or not why:
             raise
         raise UserError(f"{paths[-1]} is no configuration ({why}); configs/ holds examples.") from error
 
 
-def _why(error: Exception) -> str:
-    """Why a configuration failed, on one line; "" if it is a flag that is wrong."""
+def _why(error: BaseException) -> str:
+    """Why a configuration failed, on one line; "" if a flag is wrong."""
     text = str(error).strip()
+    if isinstance(error, SystemExit):
+        return f"it ends the program with exit code {text}"
     if isinstance(error, flags.Error):
         return text.splitlines()[-1] if _FAILED in text else ""
     if "no attribute 'get_config'" in text:

@@ -4,6 +4,7 @@ A path may also be in a store (`fer.remote`), where what is written is whole or 
 `tf.io.gfile`; TensorFlow is imported for them alone, so that a program can look at local files before it is loaded.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -80,10 +81,17 @@ def check_place(path: str) -> None:
     if is_remote(path):
         return
     if local_write.is_special(path):
-        if os.path.exists(path) and not os.access(path, os.W_OK):
+        if not local_write.is_open_for_writing(path):
             raise StorageError(f"Cannot write {path}: it may not be written to. Choose another place.")
         return
-    path = os.path.realpath(path) if os.path.islink(path) else path
+    try:
+        path = os.path.realpath(path) if os.path.islink(path) else path
+        if os.path.islink(path):
+            raise StorageError(f"Cannot write {path}: it is a link that leads back to itself. Choose another place.")
+        os.lstat(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # ENAMETOOLONG, for one
+            raise StorageError(f"Cannot write {path}: {reason(error)}. Choose another place.") from error
     if os.path.isdir(path):
         raise StorageError(f"Cannot write {path}: it is a folder. Remove it or choose another place.")
     above = os.path.dirname(os.path.abspath(path))

@@ -76,7 +76,9 @@ def _resolve_config(value: object) -> object:
 def _label_map(text: str) -> str:
     """Resolves the files in a label map; orders and pairs NAME=CLASS are no paths."""
     items = [text] if os.path.lexists(text) else text.split(",")
-    return ",".join(item if "=" in item else _resolved("label_map", item, "") for item in items)
+    return ",".join(
+        item if "=" in item and not _SCHEME.match(item) else _resolved("label_map", item, "") for item in items
+    )
 
 
 def _storage(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import stat
@@ -22,6 +23,17 @@ def is_special(path: str) -> bool:
     return _descriptor(path) is not None or not (
         os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
     )
+
+
+def is_open_for_writing(path: str) -> bool:
+    """Returns whether a path for which `is_special` is true may be written to."""
+    number = _descriptor(path)
+    if number is None:
+        return os.access(path, os.W_OK)
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except (OSError, OverflowError):
+        return False
 
 
 def is_standard_output(path: str) -> bool:
@@ -67,7 +79,7 @@ def write(path: str, content: bytes) -> None:
 
 def _descriptor(path: str) -> int | None:
     """Returns the number of the stream of this process that a path names, or None."""
-    found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d+)", os.path.normpath(path))
+    found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,99})", os.path.normpath(path))
     return None if found is None else _NUMBERS[found[1]] if found[1] else int(found[2])
 
 

@@ -12,11 +12,13 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 
+LONGEST_NAME = 255  # bytes, on every file system that is common
 OLD_S = 24 * 3600.0  # seconds after which a file that another machine has not renamed is one that it left
 
 _OWNER = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})"
@@ -25,8 +27,14 @@ _FOLDER = re.compile(rf"fer-[a-z]+-{_OWNER}-\w+")
 
 
 def path_beside(path: str) -> str:
-    """Returns a path beside `path` that no other process uses, on another machine that shares the disk neither."""
-    return f"{path}.tmp-{_owner()}-{uuid.uuid4().hex[:8]}"
+    """Returns a path beside `path` that no other process uses, on another machine that shares the disk neither.
+
+    Of a name so long that no more fits into it, the end is left out.
+    """
+    place, name = os.path.split(path)
+    end = f".tmp-{_owner()}-{uuid.uuid4().hex[:8]}"
+    name = os.fsencode(name)[: LONGEST_NAME - len(end)].decode(sys.getfilesystemencoding(), "ignore")
+    return os.path.join(place, name + end)
 
 
 @contextlib.contextmanager

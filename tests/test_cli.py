@@ -51,6 +51,17 @@ def test_the_help_of_an_installed_command_names_installed_commands(root, tmp_pat
     assert "scripts/" not in done.stdout
 
 
+def test_run_ends_with_one_line_when_interrupted(root, tmp_path):
+    program = tmp_path / "wait.py"
+    program.write_text(
+        "import os, signal, time\nfrom fer import cli\n\n\ndef main():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n\n\ncli.run(main)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "wait.py: Interrupted.\n")
+
+
 @pytest.mark.parametrize("given", [["--config=compact"], ["--config", "compact"], ["-config", "compact"]])
 def test_a_configuration_that_ships_is_known_by_its_bare_name(root, given):
     found = cli.with_paths(["train.py", *given, "--workdir", "compact"])

@@ -63,14 +63,39 @@ def test_a_folder_where_the_file_should_be_is_a_sentence(tmp_path):
         ("folder", "it is a folder"),
         ("file/out/eval.json", "file is a file"),
         ("folder/locked/out/eval.json", "locked may not be written to"),
+        ("link", "it is a link that leads back to itself"),
+        ("x" * 256, "File name too long"),
+        ("x/" * 3000 + "eval.json", "File name too long"),
     ],
 )
 def test_a_place_where_no_file_could_stand_is_told_beforehand(tmp_path, monkeypatch, path, said):
     monkeypatch.setattr(os, "access", lambda folder, mode: not folder.endswith("locked"))  # root may write anywhere
     (tmp_path / "folder" / "locked").mkdir(parents=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=rf"Cannot write {tmp_path}/{path}: .*{said}"):
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(UserError, match=rf"Cannot write {tmp_path}/{path[:50]}\S*: .*{said}"):
         files.check_place(str(tmp_path / path))
+
+
+@pytest.mark.parametrize(
+    "path", ["/dev/fd/9999", "/dev/fd/" + 40 * "9", "/proc/self/fd/{closed}", "/dev/fd/{read_only}"]
+)
+def test_stream_that_cannot_be_written_to_is_named_beforehand(path):
+    read_only, closed = os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_WRONLY)
+    os.close(closed)
+    path = path.format(read_only=read_only, closed=closed)
+    try:
+        with pytest.raises(UserError, match=rf"Cannot write {path}: "):
+            files.check_place(path)
+    finally:
+        os.close(read_only)
+
+
+def test_name_that_is_as_long_as_a_name_may_be_is_written(tmp_path):
+    for name in ("x" * 255, "\u00e9" * 127):
+        files.check_place(str(tmp_path / name))
+        files.write_bytes(str(tmp_path / name), b"content")
+    assert sorted(os.listdir(tmp_path)) == ["x" * 255, "\u00e9" * 127]
 
 
 @pytest.mark.parametrize("path", ["file", "folder/new", "new/deeper/file", "s3://bucket/file"])

@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from fer import remote
+from fer import files, remote
 from fer.config import DROPPABLE, FITS, ON_BAD_ROW
 from fer.data import label_map, placing
 from fer.errors import UserError
@@ -68,6 +68,8 @@ class Options:
         for path in filter(None, (*asked.paths(), asked.ferplus)):
             if not remote.is_remote(path) and not os.path.lexists(path):
                 raise UserError(f"There is no {path}: check the name.")
+            if not remote.is_remote(path) and os.path.exists(path):  # what is wrong with a link is said when it is read
+                files.check_regular(path)
         if not remote.is_remote(asked.label_map):
             label_map.parse(asked.label_map)
         if not remote.is_remote(asked.output):

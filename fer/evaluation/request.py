@@ -82,12 +82,14 @@ def check_input(path: str) -> None:
     """Checks that what is to be predicted is there.
 
     Raises:
-      UserError: it is not.
+      UserError: it is not, or is a pipe or a device.
     """
     if path != STANDARD_INPUT and not files.exists(path):
         raise UserError(
             f"There is no {path}; --input names a table of pixels, a picture, or a folder or archive of them."
         )
+    if path != STANDARD_INPUT:
+        files.check_regular(path)
 
 
 def export_precisions(kind: str, precision: str) -> tuple[str, ...]:

@@ -73,6 +73,14 @@ MISTAKES = [
         "In the policy 'flop' there is no operation 'flop'; the nearest is flip.",
     ),
     (["benchmark.py", "--policy=flip(2)"], "In the policy 'flip(2)', flip's p is 2; it must be 0 to 1."),
+    (
+        [*TRAIN, "--config=ends.py"],
+        "ends.py is no configuration (it ends the program with exit code 0); configs/ holds",
+    ),
+    (["predict.py", "--workdir=bundled", "--input=pipe.npz"], "pipe.npz is neither a file nor a folder but a pipe"),
+    (["predict.py", "--workdir=bundled", "--input=faces.csv", "--output=/dev/fd/99"], "Cannot write /dev/fd/99: "),
+    (["convert.py", "--input=pipe.npz", "--output=out"], "pipe.npz is neither a file nor a folder but a pipe"),
+    (["convert.py", "--input=full", "--label_map=ftp://a?c=sad", "--output=out"], "--label_map=ftp://a?c=*** the"),
     ([*TRAIN, "--config=kompact"], "There is no configuration 'kompact'; the nearest is compact"),
     ([*TRAIN, "--strategy=two"], "flag --strategy=two: value should be one of <auto|one|mirrored|multi_worker>"),
     ([*TRAIN, "--workers=a:1"], "--workers needs --worker_index beside it"),
@@ -117,6 +125,7 @@ MISTAKES = [
 def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("start")
     (folder / "faces.csv").write_text("emotion,pixels,Usage\n")
+    (folder / "ends.py").write_text("raise SystemExit(0)")
     (folder / "folder.npz").mkdir()
     os.mkfifo(folder / "pipe.npz")
     for name, file in (("full", "letter.txt"), ("results", "eval.json")):
