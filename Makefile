@@ -57,7 +57,7 @@ test-models: install
 
 # 100,000 mutated tables, archives, votes and images, compared with a reader in plain Python.
 fuzz: install
-	$(PYTHON) -m pytest -m slow tests/data/test_fuzz.py
+	$(PYTHON) -m pytest -m slow tests/convert/test_fuzz.py
 
 # Queries known advisories for all pinned packages; fails if a package cannot be queried.
 audit:
@@ -79,7 +79,7 @@ soak: install
 # Two hosts in separate network namespaces, one of which loses its connection; needs root.
 test-hosts: install
 	@ip netns add fer-probe && ip netns del fer-probe || { echo "No network namespaces here: needs root and ip."; exit 1; }
-	$(PYTHON) -m pytest -m slow tests/train/test_multi_host.py tests/train/test_multi_worker.py
+	$(PYTHON) -m pytest -m slow tests/train/distributed/test_multi_host.py tests/train/distributed/test_multi_worker.py
 
 # Whole runs on an S3 server, and whole sweeps.
 test-s3: install
@@ -107,8 +107,8 @@ test-next: $(NEXT)/installed
 
 # The tests with the broadest use of TensorFlow's API for their time.
 test-next-fast: $(NEXT)/installed
-	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal tests/augment tests/test_config.py tests/test_remote.py \
-	  tests/train/test_optimizers.py tests/train/test_teachers.py tests/models/test_weights.py \
+	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal tests/augment tests/test_config.py tests/test_storage.py \
+	  tests/train/optim/test_optimizers.py tests/train/test_distillation.py tests/models/test_weights.py \
 	  tests/models/test_malicious_weights.py tests/evaluation/test_inference.py tests/scripts/test_compare.py
 
 colab: $(NEXT)/installed

@@ -44,8 +44,10 @@ setup(
     packages=[*find_packages(include=["fer", "fer.*"]), "fer.scripts", "fer.configs"],
     package_dir={"fer.scripts": "scripts", "fer.configs": "configs"},
     package_data={
-        "fer.evaluation": ["*.json", "*.css", "*.js"],
-        "fer.models": ["*.json", "weights/*"],
+        "fer.compare": ["*.json"],
+        "fer.evaluation": ["*.json"],
+        "fer.evaluation.report": ["*.css", "*.js"],
+        "fer.models": ["*.json", "bundled/*"],
         "fer.demo": ["*.html", "*.css", "*.js"],
     },
     entry_points={"console_scripts": [f"fer-{program} = fer.scripts:run" for program in PROGRAMS]},

@@ -1,7 +1,7 @@
 """What all programs share: flags are parsed, one function runs, a user's mistake becomes one sentence.
 
 Nothing here imports TensorFlow, so that help and what is wrong with a flag need not wait for it. A program imports it,
-with `fer.quiet.import_tensorflow`, once it has looked at its flags and at the local paths in them.
+with `fer.log_suppression.import_tensorflow`, once it has looked at its flags and at the local paths in them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 import fer
-from fer import config, escaping, flag_paths, quiet, remote, streams, usage
+from fer import config, escaping, flag_paths, help_text, log_suppression, storage, streams
 from fer.errors import Stopped, UserError
 
 _FAILED = "Error whilst parsing config file"  # ml_collections' words before a traceback that it puts into a message
@@ -107,8 +107,8 @@ def _reach_stores() -> None:
     """Makes TensorFlow ready for the paths of stores in the flags, if there are any."""
     texts = [str(flags.FLAGS[name].value) for name in flags.FLAGS]
     if any("s3://" in text for text in texts):
-        quiet.import_tensorflow()
-    remote.ready(*texts)
+        log_suppression.import_tensorflow()
+    storage.ready(*texts)
 
 
 def _check_printed() -> None:
@@ -120,7 +120,7 @@ def _check_printed() -> None:
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     """Parses absl's flags; what is wrong with one is said in a sentence (with --debug the traceback too)."""
-    form = usage.asked(argv)
+    form = help_text.asked(argv)
     if form is not None:
         _answer(form)
     try:
@@ -140,7 +140,7 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
 def _answer(form: str) -> NoReturn:
     """Prints what one of `usage.FORMS` asks for, and ends the program with exit code 0."""
     program, installed = os.path.basename(sys.argv[0]), _is_installed()
-    text = usage.text(form, f"fer-{program.removesuffix('.py')}" if installed else program, list(_REQUIRED))
+    text = help_text.text(form, f"fer-{program.removesuffix('.py')}" if installed else program, list(_REQUIRED))
     print(re.sub(r"(python )?scripts/(\w+)\.py", r"fer-\2", text) if installed else text, flush=True)
     sys.exit(0)
 

@@ -33,17 +33,17 @@ ENGINES = ("fused", "keras_cv")
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 SPLITS = ("validation", "test")  # that are evaluated
 TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `fer.evaluation.inference.views`
-LABELS = ("fer", "ferplus")  # see `fer.evaluation.labelled.read`
-FACES = ("auto", "find", "whole")  # what a picture holds; see `fer.evaluation.inputs.read`
+LABELS = ("fer", "ferplus")  # see `fer.evaluation.eval_dataset.read`
+FACES = ("auto", "find", "whole")  # what a picture holds; see `fer.predict.input_readers.read`
 FORMATS = {  # of exports: the precisions of each, the most exact first
     "saved_model": ("float32",),
     "tflite": ("float32", "float16", "int8"),
     "onnx": ("float32",),
 }
 DEVICES = ("GPU", "CPU")
-FITS = ("stretch", "crop", "pad")  # how pictures that are not square become so; see `fer.data.image_reader`
+FITS = ("stretch", "crop", "pad")  # how pictures that are not square become so; see `fer.convert.readers.image_reader`
 ON_BAD_ROW = ("fail", "quarantine")
-DROPPABLE = ("leaked", "near_leaked", "blank", "conflicting", "not_a_face")  # see `fer.data.audit`
+DROPPABLE = ("leaked", "near_leaked", "blank", "conflicting", "not_a_face")  # see `fer.convert.audit.audit`
 
 
 @dataclasses.dataclass
@@ -53,7 +53,7 @@ class Model:
     name: str = "compact"  # a key of fer.models.registry, or keras_cv/PRESET
     image_size: int = 0  # pixels a side that the backbone sees, resized on the device; 0: its default
     weights: str = "none"  # none (drawn from the seed) | imagenet | a file: .h5, .keras or .npz
-    pixels: str = ""  # how they are normalised (fer.models.pixels); "": as the backbone was trained
+    pixels: str = ""  # how they are normalised (fer.models.normalization); "": as the backbone was trained
     # Of a backbone with three channels. repeat: it sees grey three times | sum: its stem's kernels are summed over RGB
     grey: str = "repeat"
     cut: str = ""  # the block that the backbone ends with, such as "mixed8" of inception_v3; "": its last

@@ -11,9 +11,10 @@ import re
 
 from absl import flags
 
-from fer import escaping, files, local_write
+from fer import escaping
 from fer.config import Experiment
 from fer.errors import StorageError, UserError
+from fer.io import files, local_write
 
 PATHS = {  # flags of the programs that name paths, several with commas between them
     *("input", "output", "ferplus", "verify", "data", "workdir", "preview", "evals", "fill", "also"),

@@ -3,8 +3,9 @@
 # The order is FER-2013's own: column `emotion` holds the index.
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
-# Pixels a side of a face, which is grey and square.
+# Pixels a side of a face, which is grey and square, and in all.
 SIDE = 48
+PIXELS = SIDE * SIDE
 
 # Okabe and Ito's palette (2008), told apart by colour-blind readers too; black stands for neutral.
 COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#000000")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fer import cli, files, quiet
+from fer import cli, log_suppression
 from fer.augment import grammar
-from fer.benchmark import document
+from fer.benchmark import fill_docs
+from fer.io import files
 
 if TYPE_CHECKING:
-    from fer.benchmark import results
+    from fer.benchmark import harness
 
 # Modules of fer.benchmark, each imported only if it is asked for: they load rivals that others do not need.
 SUITES = [
@@ -32,29 +33,29 @@ OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the figures
 FILL = flags.DEFINE_string("fill", None, "A document whose figures are set to those of --output; nothing is measured.")
 
 
-def measure(suite: str) -> list[results.Result]:
+def measure(suite: str) -> list[harness.Result]:
     told = {"text": POLICY.value} if suite == "augment" and POLICY.value else {}
     return importlib.import_module(f"fer.benchmark.{suite}").measure(**told)
 
 
 def main() -> None:
     if FILL.value:
-        document.fill(FILL.value, OUTPUT.value)
+        fill_docs.fill(FILL.value, OUTPUT.value)
         print(f"wrote {FILL.value}")
         return
     files.check_place(OUTPUT.value)
     if POLICY.value:
         grammar.parse(POLICY.value)
-    quiet.import_tensorflow(whole=True)
-    from fer.benchmark import results
+    log_suppression.import_tensorflow(whole=True)
+    from fer.benchmark import harness
 
-    measured: list[results.Result] = []
+    measured: list[harness.Result] = []
     for name in SUITES if SUITE.value == "all" else [SUITE.value]:
         print(f"Measuring the suite {name}: some minutes ...", flush=True)
         found = measure(name)
-        print(results.table(found), flush=True)
+        print(harness.table(found), flush=True)
         measured += found
-        paths = results.write(OUTPUT.value, measured)  # after each suite: a later one may fail
+        paths = harness.write(OUTPUT.value, measured)  # after each suite: a later one may fail
     for path in paths:
         print(f"wrote {path}")
 

@@ -7,19 +7,20 @@ import os
 
 from absl import flags
 
-from fer import cli, config, files, quiet
+from fer import cli, config, log_suppression
+from fer.compare import baselines
 from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation import peers
+from fer.io import files
 
 EVALS = cli.define_paths("evals", "eval.json files that scripts/evaluate.py wrote, comma-separated.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of comparison.json, .md, .html and .png.")
 PEERS = cli.define_optional(
     "peers",
     "true",
-    f"Measures {' and '.join(peers.DEFAULT)} too, each in an environment of its own that is made with pip and kept "
-    f"in ~/.cache/fer/peers. --peers={peers.ALL} adds what needs PyTorch (gigabytes where pip finds no build for "
-    f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(peers.PEERS)}.",
+    f"Measures {' and '.join(baselines.DEFAULT)} too, each in an environment of its own that is made with pip and kept "
+    f"in ~/.cache/fer/peers. --peers={baselines.ALL} adds what needs PyTorch (gigabytes where pip finds no build for "
+    f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(baselines.PEERS)}.",
 )
 DATA = flags.DEFINE_string("data", None, "With --peers: folder of the shards that the evaluations were made on.")
 SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "With --peers: split that they were made on.")
@@ -27,7 +28,7 @@ cli.require("output")
 
 
 def main() -> None:
-    chosen = peers.named(PEERS.value or "false")
+    chosen = baselines.named(PEERS.value or "false")
     if chosen and not DATA.value:
         raise UserError("--peers needs --data: the folder of the shards that the evaluations were made on.")
     files.check_place(os.path.join(OUTPUT.value, "comparison.json"))
@@ -35,12 +36,12 @@ def main() -> None:
         files.read_json(path, "the evaluation")
     if chosen:
         manifest.check(DATA.value)
-        quiet.import_tensorflow()
-    from fer.evaluation import comparison, comparison_report
+        log_suppression.import_tensorflow()
+    from fer.compare import comparison, comparison_report
 
     found = comparison.compare(EVALS.value)  # first without the peers: what is wrong here is told before they are made
     if chosen:
-        told = peers.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))
+        told = baselines.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))
         found = comparison.compare(EVALS.value, told)
     paths = comparison_report.write(found, OUTPUT.value)
     for result in [*found["runs"], *found["peers"]]:

@@ -2,10 +2,10 @@
 
 from absl import flags
 
-from fer import cli, config, quiet
-from fer.data import label_map
+from fer import cli, config, log_suppression
+from fer.convert.options import Options
+from fer.convert.readers import label_map
 from fer.data import manifest as manifests
-from fer.data.options import Options
 from fer.errors import UserError
 
 INPUT = flags.DEFINE_string("input", None, "CSVs, archives or class folders, comma-separated; or synthetic[:ROWS].")
@@ -35,8 +35,8 @@ def main() -> None:
         if INPUT.value or OUTPUT.value:
             raise UserError("--verify=DIR stands alone: it converts nothing.")
         manifests.check(VERIFY.value)
-        quiet.import_tensorflow()
-        from fer.data.verify import verify
+        log_suppression.import_tensorflow()
+        from fer.convert.verify import verify
 
         manifest = verify(VERIFY.value)
         print(manifest.table())
@@ -57,8 +57,8 @@ def main() -> None:
         overwrite=OVERWRITE.value,
     )
     options.check()
-    quiet.import_tensorflow()
-    from fer.data import convert, summary
+    log_suppression.import_tensorflow()
+    from fer.convert import convert, summary
 
     manifest = convert.convert(options)
     print(manifest.table())

@@ -3,7 +3,7 @@
 from absl import flags
 
 from fer import cli
-from fer.evaluation import run
+from fer.models import loading
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, an export of one, or bundled.")
 HOST = flags.DEFINE_string(
@@ -17,7 +17,7 @@ cli.require("workdir")
 
 
 def main() -> None:
-    run.check(WORKDIR.value)
+    loading.check(WORKDIR.value)
     from fer.demo import server  # within `cli.run`, so that a missing Flask is told in a sentence
 
     server.serve(WORKDIR.value, HOST.value, PORT.value)

@@ -4,8 +4,9 @@ import os
 
 from absl import flags
 
-from fer import cli, config, files, quiet
-from fer.evaluation.request import Request
+from fer import cli, config, log_suppression
+from fer.evaluation.requests import Request
+from fer.io import files
 
 WORKDIR = cli.define_paths(
     "workdir",
@@ -34,10 +35,10 @@ def main() -> None:
     output = OUTPUT.value or request.default_output()
     files.check_place(os.path.join(output, "eval.json"))
     request.check()
-    quiet.import_tensorflow()
-    from fer.evaluation import eval_json, evaluate, progress
+    log_suppression.import_tensorflow()
+    from fer.evaluation import eval_json, eval_progress, evaluate
 
-    with progress.faces("evaluating") as told:
+    with eval_progress.faces("evaluating") as told:
         evaluation = evaluate.evaluate(request, told)
     paths = evaluate.write(evaluation, output)
     print(eval_json.headline(evaluation.content))

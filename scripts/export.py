@@ -1,16 +1,16 @@
 """Exports a run: python scripts/export.py --workdir=DIR --format=saved_model|tflite|onnx|bundle --output=DIR.
 
 Each export is loaded by its own runtime and compared with the run on the validation split, before anything is
-written; export.json holds what was found. A bundle is what `--workdir=bundled` opens: see fer/evaluation/bundle.py.
+written; export.json holds what was found. A bundle is what `--workdir=bundled` opens: see fer/export/bundle.py.
 """
 
 from absl import flags
 
-from fer import cli, config, quiet
+from fer import cli, config, log_suppression
 from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation import run
-from fer.evaluation.request import ALL, export_precisions
+from fer.evaluation.requests import ALL, export_precisions
+from fer.models import loading
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote, or bundled.")
 FORMAT = flags.DEFINE_enum("format", None, [*config.FORMATS, "bundle"], "What it is exported as.")
@@ -35,23 +35,24 @@ def main() -> None:
         export_precisions(FORMAT.value, PRECISION.value)
     elif PRECISION.value != ALL:
         raise UserError("--precision is for --format=tflite; a bundle is always float16.")
-    run.check(WORKDIR.value)
+    loading.check(WORKDIR.value)
     if DATA.value:
         manifest.check(DATA.value)
-    quiet.import_tensorflow()
-    from fer.evaluation import bundle, export, export_comparison, progress
+    log_suppression.import_tensorflow()
+    from fer.evaluation import eval_progress
+    from fer.export import bundle, export, parity
 
     if FORMAT.value == "bundle":
-        with progress.faces("evaluating") as told:
+        with eval_progress.faces("evaluating") as told:
             made = bundle.make(WORKDIR.value, DATA.value, OUTPUT.value, told)
         print(f"{made.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * made.lost:.2f} points of accuracy")
         for path in made.paths:
             print(f"wrote {path}")
         return
     request = export.Request(WORKDIR.value, FORMAT.value, OUTPUT.value, DATA.value, PRECISION.value)
-    with progress.faces("comparing") as told:
+    with eval_progress.faces("comparing") as told:
         exported = export.export(request, told)
-    print(export_comparison.table(exported.content["exports"]))
+    print(parity.table(exported.content["exports"]))
     for path in exported.paths:
         print(f"wrote {path}")
 

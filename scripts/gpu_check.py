@@ -8,9 +8,10 @@ import sys
 
 from absl import flags
 
-from fer import cli, config, files, progress, quiet
+from fer import cli, config, log_suppression, progress
 from fer.config import Model
 from fer.errors import UserError
+from fer.io import files
 
 DEVICE = flags.DEFINE_enum("device", "GPU", config.DEVICES, "CPU rehearses the checks where there is no GPU.")
 MODEL = flags.DEFINE_string(
@@ -29,7 +30,7 @@ def main() -> None:
     if OUTPUT.value:
         files.check_place(OUTPUT.value)
     with progress.when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output holds the JSON alone
-        quiet.import_tensorflow(announce=False)
+        log_suppression.import_tensorflow(announce=False)
     from fer.benchmark import gpu_check
 
     settings = gpu_check.Settings(DEVICE.value, model, BATCH.value or batch, STEPS.value or steps)

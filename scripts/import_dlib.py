@@ -6,9 +6,10 @@ face_recognition_models has it. FILE.npz is for --config.model.weights with --co
 
 from absl import flags
 
-from fer import cli, files, quiet
+from fer import cli, log_suppression
 from fer.data import manifest
 from fer.errors import UserError
+from fer.io import files
 
 INPUT = flags.DEFINE_string("input", None, "dlib_face_recognition_resnet_model_v1.dat.")
 DATA = flags.DEFINE_string("data", None, "Folder of shards; statistics are measured on faces of its train split.")
@@ -25,14 +26,14 @@ def main() -> None:
     if not files.exists(INPUT.value):
         raise UserError(f"There is no {INPUT.value}: --input names dlib's dlib_face_recognition_resnet_model_v1.dat.")
     manifest.check(DATA.value)
-    quiet.import_tensorflow()
-    from fer.data import records
-    from fer.models import dlib_weights, registry, weights
+    log_suppression.import_tensorflow()
+    from fer.data import example_codec
+    from fer.models import dlib_import, registry, weights
 
-    faces = records.read_split(manifest.read(DATA.value), "train").images[:FACES]
+    faces = example_codec.read_split(manifest.read(DATA.value), "train").images[:FACES]
     chosen = registry.backbone("dlib_resnet")
     model = chosen.build(chosen.size, chosen.channels)
-    dlib_weights.load(model, INPUT.value, faces)
+    dlib_import.load(model, INPUT.value, faces)
     weights.save(model.weights, OUTPUT.value)
     print(f"wrote {OUTPUT.value}: {model.count_params():,} numbers, statistics of {len(faces):,} faces")
 

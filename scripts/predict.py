@@ -2,8 +2,10 @@
 
 from absl import flags
 
-from fer import cli, config, files, quiet
-from fer.evaluation import request, run
+from fer import cli, config, log_suppression
+from fer.evaluation import requests
+from fer.io import files
+from fer.models import loading
 
 WORKDIR = cli.define_paths(
     "workdir",
@@ -37,16 +39,17 @@ cli.require("input")
 
 def main() -> None:
     for workdir in WORKDIR.value:
-        run.check(workdir)
-    request.check_input(INPUT.value)
+        loading.check(workdir)
+    requests.check_input(INPUT.value)
     files.check_place(OUTPUT.value)
-    quiet.import_tensorflow()
-    from fer.evaluation import inference, inputs, predict, progress
+    log_suppression.import_tensorflow()
+    from fer.evaluation import eval_progress, inference
+    from fer.predict import input_readers, predict
 
-    models = [run.open_network(workdir) for workdir in WORKDIR.value]
-    faces = inputs.read(INPUT.value, FACES.value, FIT.value)
+    models = [loading.open_network(workdir) for workdir in WORKDIR.value]
+    faces = input_readers.read(INPUT.value, FACES.value, FIT.value)
     predict.check(INPUT.value, OUTPUT.value, faces, KAGGLE.value)
-    with progress.faces("predicting") as told:
+    with eval_progress.faces("predicting") as told:
         count = len(faces.images)
         found = inference.predict(
             models, faces.images, tta=TTA.value, progress=lambda done: told(done, count), warm_up=False

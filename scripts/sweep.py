@@ -8,14 +8,13 @@ import importlib.util
 from absl import flags
 from ml_collections import config_flags
 
-from fer import cli, config, quiet
+from fer import cli, config, log_suppression
 from fer.data import manifest
 from fer.errors import UserError
-from fer.sweep import space
+from fer.sweep import search_space
 
 PRUNING = ("auto", "median", "none")
 STRATEGIES = [name for name in config.STRATEGIES if name != "multi_worker"]
-
 CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment that is varied: see configs/.")
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the trials' run folders and of the report.")
@@ -51,16 +50,17 @@ def main() -> None:
     if ALSO.value and not CHANGES.value:
         raise UserError("--also adds to what --changes compares; give those too.")
     base = config.checked(CONFIG.value)
-    found = space.search(SPACE.value, base) if SPACE.value else {}
+    found = search_space.search(SPACE.value, base) if SPACE.value else {}
     if GRID.value:
-        found = space.grid(GRID.value, base)
-    changes = space.changes(CHANGES.value, base, found) if CHANGES.value else None
+        found = search_space.grid(GRID.value, base)
+    changes = search_space.changes(CHANGES.value, base, found) if CHANGES.value else None
     manifest.check(DATA.value)
-    quiet.import_tensorflow()
-    from fer.sweep import study, sweep
+    log_suppression.import_tensorflow()
+    from fer.sweep import runner
+    from fer.sweep.optuna_study import Plan, of_grid
 
-    plan = study.Plan(found, False, TRIALS.value, SEED.value) if SPACE.value else study.of_grid(found, changes)
-    asked = sweep.Sweep(
+    plan = Plan(found, False, TRIALS.value, SEED.value) if SPACE.value else of_grid(found, changes)
+    asked = runner.Sweep(
         base=base,
         plan=plan,
         data=DATA.value,
@@ -71,7 +71,7 @@ def main() -> None:
         strategy=STRATEGY.value,
         also=tuple(ALSO.value),
     )
-    for path in sweep.run(asked):
+    for path in runner.run(asked):
         print(f"wrote {path}")
 
 

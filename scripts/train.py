@@ -8,11 +8,11 @@ import os
 from absl import flags
 from ml_collections import config_flags
 
-from fer import cli, config, quiet
+from fer import cli, config, log_suppression
 from fer.augment import grammar
 from fer.data import manifest
-from fer.models import listing, trained
-from fer.train import cluster
+from fer.models import model_table, run_loading
+from fer.train.distributed import cluster_resolver
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="An experiment: see configs/.")
 DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
@@ -20,7 +20,7 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same comm
 STRATEGY = flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "Where it runs.")
 WORKERS = flags.DEFINE_string("workers", None, "host:port of each worker, separated by commas, the chief first.")
 WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Which of --workers this process is, from 0.")
-WORKER_PORT = flags.DEFINE_integer("worker_port", cluster.PORT, "Where Slurm or SageMaker names hosts alone.")
+WORKER_PORT = flags.DEFINE_integer("worker_port", cluster_resolver.PORT, "Where Slurm or SageMaker names hosts alone.")
 WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops in good order when EC2 takes the spot instance away.")
 PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
 LIST_MODELS = cli.define_optional(
@@ -33,21 +33,21 @@ cli.require("workdir", unless=["list_models", "preview"])
 
 def main() -> None:
     if LIST_MODELS.value:
-        print("\n".join(listing.lines(LIST_MODELS.value)))
+        print("\n".join(model_table.lines(LIST_MODELS.value)))
         return
     experiment = config.checked(CONFIG.value)
-    listing.check(experiment.model.name)
-    trained.check_sources(experiment)
+    model_table.check(experiment.model.name)
+    run_loading.check_sources(experiment)
     grammar.parse(experiment.augment.policy, experiment.augment.engine)
-    workers = cluster.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
+    workers = cluster_resolver.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check(DATA.value)
-    quiet.import_tensorflow()
-    from fer.train import loop, preview
+    log_suppression.import_tensorflow()
+    from fer.train import augmentation_preview, trainer
 
     if PREVIEW.value:
-        preview.preview(experiment, data=DATA.value, path=PREVIEW.value)
+        augmentation_preview.preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
-        loop.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
+        trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
         if workers is None or workers.chief:
             evaluate = cli.command("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
             print(f"To evaluate them:\n  {evaluate}")

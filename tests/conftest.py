@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow loads
 
 import dataclasses
 import importlib.util
+import io
 import json
 import pathlib
 import shutil
@@ -20,15 +21,17 @@ import urllib.request
 
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow.python.framework import config as framework_config
 
-from fer.data import convert, manifest
+from fer.convert import convert
+from fer.data import manifest
+from tests import browser
 from tests.demo import photo
-from tests.evaluation import browser
-from tests.evaluation import made as evaluated
-from tests.scripts import program
+from tests.evaluation import factories as evaluated
+from tests.scripts import run_script
 from tests.shared import shared_folder
-from tests.train import made
+from tests.train import factories
 
 CONFIG = """import json
 
@@ -66,13 +69,13 @@ def synthetic_shards(tmp_path_factory) -> manifest.Manifest:
 def trained_run(synthetic_shards, tmp_path_factory) -> pathlib.Path:
     """The run folder of the network `tiny` after two epochs (40 steps) on `synthetic_shards`. Copy it to write.
 
-    scripts/train.py trained it. `tests.scripts.program.printed` has its output; its configuration is <folder>.py.
+    scripts/train.py trained it. `tests.scripts.run_script.printed` has its output; its configuration is <folder>.py.
     """
 
     def train(folder: pathlib.Path) -> None:
         config = folder.with_suffix(".py")
-        config.write_text(CONFIG.format(json=json.dumps(made.augmented(steps=40, checkpoint_steps=10).to_dict())))
-        program.make(folder, "train.py", f"--config={config}", f"--data={synthetic_shards.folder}", "--strategy=one")
+        config.write_text(CONFIG.format(json=json.dumps(factories.augmented(steps=40, checkpoint_steps=10).to_dict())))
+        run_script.make(folder, "train.py", f"--config={config}", f"--data={synthetic_shards.folder}", "--strategy=one")
 
     return shared_folder(tmp_path_factory, "trained", train)
 
@@ -81,12 +84,12 @@ def trained_run(synthetic_shards, tmp_path_factory) -> pathlib.Path:
 def evaluated_run(synthetic_shards, trained_run, tmp_path_factory) -> pathlib.Path:
     """A copy of `trained_run` with its evaluation on validation: eval.json, predictions.npz, pictures. Read only.
 
-    scripts/evaluate.py evaluated it; `tests.scripts.program.printed` has its output.
+    scripts/evaluate.py evaluated it; `tests.scripts.run_script.printed` has its output.
     """
 
     def evaluate(folder: pathlib.Path) -> None:
         shutil.copytree(trained_run, folder)
-        program.make(folder, "evaluate.py", f"--data={synthetic_shards.folder}")
+        run_script.make(folder, "evaluate.py", f"--data={synthetic_shards.folder}")
 
     return shared_folder(tmp_path_factory, "evaluated", evaluate)
 
@@ -154,3 +157,21 @@ def store(root: pathlib.Path, tmp_path_factory):
         finally:
             server.terminate()
             server.wait()
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list:
+    """The figures that are drawn, in order. They are not rendered, which is most of what a picture costs."""
+    from fer.evaluation.metrics import robustness
+    from fer.viz import comparison_plot, gradcam_plot, plots
+
+    drawn, file = [], io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "PNG")
+
+    def png(figure) -> bytes:
+        drawn.append(figure)
+        return file.getvalue()
+
+    for module in (comparison_plot, gradcam_plot, plots, robustness):
+        monkeypatch.setattr(module, "png", png)
+    return drawn

@@ -18,13 +18,14 @@ import time
 import numpy as np
 from absl import flags
 
-from fer import cli, files
-from fer.data import convert, verify
+from fer import cli
+from fer.convert import convert, verify
 from fer.errors import UserError
 from fer.evaluation import evaluate
-from fer.train import checkpoints, loop
-from tests.train import made
-from tests.train.made import start
+from fer.io import files
+from fer.train import checkpoints, trainer
+from tests.train import factories
+from tests.train.factories import start
 
 MINUTES = flags.DEFINE_float("minutes", 30.0, "How long; the round that is then under way is finished.")
 OUTPUT = flags.DEFINE_string("output", "runs/soak", "Folder of the rounds and of soak.json, made anew.")
@@ -56,9 +57,9 @@ def one_round(folder: str, moments: random.Random) -> Round:
     shutil.rmtree(folder, ignore_errors=True)
     data, plain, killed = (os.path.join(folder, name) for name in ("shards", "run", "killed"))
     convert.convert(convert.Options(input="synthetic:400", output=data))
-    settings = made.experiment(steps=STEPS, checkpoint_steps=5)
+    settings = factories.experiment(steps=STEPS, checkpoint_steps=5)
     settings.model.name = "compact_s"
-    loop.train(settings, data, plain, "one")
+    trainer.train(settings, data, plain, "one")
     kept = [kill_a_run(settings, data, killed, moments) for _ in range(KILLS)]
     process = start(settings, data, killed)
     told = process.communicate()[0].decode()

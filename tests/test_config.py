@@ -89,7 +89,7 @@ def test_a_record_from_before_a_field_was_added_has_its_default():
     for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
         del record["train"][name]
     assert config.from_dict(record) == Experiment()
-    assert config.sha256(record) != Experiment().sha256()  # it keeps its own: see fer.evaluation.run
+    assert config.sha256(record) != Experiment().sha256()  # it keeps its own: see fer.models.loading
 
 
 def test_profiled_steps_are_first_and_last():

@@ -10,10 +10,10 @@ import pytest
 import tensorflow as tf
 
 from fer.config import checked
-from fer.data import records
+from fer.data import example_codec
 from fer.models import precision, registry
-from fer.train import loop
-from tests.train import made
+from fer.train import trainer
+from tests.train import factories
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 CHEAP = ("demo", "compact_ferplus")
@@ -36,7 +36,7 @@ def test_its_header_gives_the_command(path):
 def test_it_is_valid_and_names_a_policy_and_a_network_that_there_are(path):
     experiment = precision.settled(checked(load(path).get_config()))
     experiment.model.weights, experiment.train.teacher = "none", ""  # no file comes with the repository
-    loop.check(experiment)
+    trainer.check(experiment)
     assert experiment.model.image_size in (0, *range(registry.backbone(experiment.model.name).smallest, 1024))
 
 
@@ -52,7 +52,7 @@ def test_it_makes_a_real_step(path, synthetic_shards):
     experiment.model.image_size, experiment.train.global_batch = side, 8
     experiment.model.weights = "none"  # no file comes with the repository
     experiment.train.ema_decay = 0.0  # the average is a second network to be built
-    faces = records.read_split(synthetic_shards, "train")
+    faces = example_codec.read_split(synthetic_shards, "train")
     few = dataclasses.replace(
         faces,
         images=faces.images[:16],
@@ -61,7 +61,7 @@ def test_it_makes_a_real_step(path, synthetic_shards):
         votes=np.tile(np.arange(10, dtype=np.int32), (16, 1)),  # for those that ask for them
     )
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    state, go = made.begun(strategy, experiment, few, 2)
+    state, go = factories.begun(strategy, experiment, few, 2)
     (kernel,) = (weight for weight in state.model.trainable_weights if weight.name.startswith("logits/kernel"))
     before = kernel.numpy()
     for _ in range(2):  # the rate starts at 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fer.data import convert
+from fer.convert import convert
 from fer.errors import MOST_CHARACTERS, MOST_LINES, StorageError, UserError, shorten
 
 

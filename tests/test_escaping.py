@@ -10,15 +10,18 @@ import sys
 import numpy as np
 import pytest
 
-from fer import cli, escaping, files, streams
-from fer.data import containers, rejects
-from fer.data.label_map import LabelMap
-from fer.data.rows import Reject
-from fer.data.tally import Tally
+from fer import cli, escaping, streams
+from fer.compare import comparison_report
+from fer.convert import rejected_rows
+from fer.convert.readers import archives
+from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.label_map import LabelMap
+from fer.convert.rows import Reject
 from fer.errors import UserError
-from fer.evaluation import comparison_report, predictions
+from fer.evaluation import predictions
+from fer.io import files
 from fer.sweep import report
-from tests.data import making
+from tests.convert import input_factories
 
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\n=1", "\uff1d1", "-a.png", '=HYPERLINK("x"&A1)']
 HARMLESS = ["a.png", "0", "17", "a=b", "angry/1-2.png", "ü", "", "a'b", "3,1 2 3"]
@@ -67,7 +70,7 @@ def test_predictions_hold_no_formula_and_numbers_stay_numbers(tmp_path):
 
 
 def test_rejects_hold_no_formula(tmp_path):
-    kept = rejects.Rejects(str(tmp_path))
+    kept = rejected_rows.Rejects(str(tmp_path))
     kept.take([Reject(text, 7, text, "bad label", text, text.encode()) for text in [*FORMULAS, "'a"]])
     kept.close()
     with open(tmp_path / "rejects.csv", encoding="utf-8", newline="") as file:
@@ -160,8 +163,8 @@ def test_streams_write_control_characters_out(tmp_path, monkeypatch):
 
 
 def test_names_of_files_in_messages_stay_on_their_line(tmp_path):
-    making.write(tmp_path / "faces" / "a\nb\x1b.csv", "pixels\n")
-    (member,) = containers.members(str(tmp_path / "faces"), Tally())
+    input_factories.write(tmp_path / "faces" / "a\nb\x1b.csv", "pixels\n")
+    (member,) = archives.members(str(tmp_path / "faces"), Tally())
     assert (member.name, member.path) == ("faces/a\\nb\\x1b.csv", "a\nb\x1b.csv")
 
 

@@ -8,20 +8,24 @@ import pytest
 import fer
 
 PACKAGE = pathlib.Path(fer.__file__).parent
-BASE = {"labels", "config", "durable", "errors", "files", "literal_path", "progress", "quiet", "remote"}
-BASE |= {"escaping", "flag_paths", "local_write", "streams", "temp_files", "transaction"}
-ROOMS = {"data", "augment", "models", "train", "evaluation", "benchmark", "demo", "sweep"}
-# room -> the rooms that it may import besides the base and itself
+# The modules of the package itself, and fer.io: they import each other and no other package.
+ROOT = {path.stem for path in PACKAGE.glob("*.py")} | {"io"}
+PACKAGES = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"io"}
+# package -> the packages that it may import besides the root modules and itself
 ALLOWED = {
     "data": set(),
     "augment": set(),
     "models": set(),
-    "evaluation": {"data", "models"},
-    "train": {"data", "augment", "models", "evaluation.metrics", "evaluation.plots"},
-    "demo": {"data", "evaluation"},
-    "benchmark": {"data", "augment", "models", "train", "evaluation"},
-    "sweep": {"data", "train", "evaluation"},  # trains and evaluates whole runs, and reads the manifest's hash
+    "synthetic": set(),
+    "viz": {"evaluation.metrics"},  # the bins of the reliability diagram
+    "convert": {"data", "synthetic", "viz"},
+    "evaluation": {"data", "models", "viz", "convert"},
+    "train": {"data", "augment", "models", "viz", "evaluation.metrics"},
+    "predict": {"data", "models", "evaluation", "viz", "convert"},
+    "export": {"data", "models", "evaluation", "viz"},
+    "compare": {"data", "models", "evaluation", "viz"},
 }
+ALLOWED |= {name: PACKAGES - {"sweep", "demo", "benchmark"} for name in ("sweep", "demo", "benchmark")}
 
 
 def imported(path: pathlib.Path) -> set[str]:
@@ -36,25 +40,31 @@ def imported(path: pathlib.Path) -> set[str]:
     return {name.partition(".")[2] for name in names if name == "fer" or name.startswith("fer.")}
 
 
-def files_of(room: str) -> list[pathlib.Path]:
-    return sorted((PACKAGE / room).rglob("*.py"))
+def files_of(package: str) -> list[pathlib.Path]:
+    return sorted((PACKAGE / package).rglob("*.py"))
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS))
-def test_a_room_imports_only_the_rooms_it_may(room):
-    assert files_of(room), f"fer/{room} holds no file"
-    for path in files_of(room):
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_package_imports_only_the_packages_it_may(package):
+    assert files_of(package), f"fer/{package} holds no file"
+    for path in files_of(package):
         for name in imported(path):
             parts = name.split(".")
-            if parts[0] in ROOMS - {room}:
-                allowed = parts[0] in ALLOWED[room] or ".".join(parts[:2]) in ALLOWED[room]
+            if parts[0] in PACKAGES - {package}:
+                allowed = parts[0] in ALLOWED[package] or ".".join(parts[:2]) in ALLOWED[package]
                 assert allowed, f"{path.relative_to(PACKAGE)} imports fer.{name}"
 
 
-@pytest.mark.parametrize("module", sorted(BASE))
-def test_the_base_imports_no_room(module):
-    rooms = {name.split(".")[0] for name in imported(PACKAGE / f"{module}.py")}
-    assert rooms <= BASE
+@pytest.mark.parametrize("module", sorted(ROOT - {"__init__"}))
+def test_root_module_imports_no_package(module):
+    paths = files_of("io") if module == "io" else [PACKAGE / f"{module}.py"]
+    for path in paths:
+        assert {name.split(".")[0] for name in imported(path)} - {""} <= ROOT, path
+
+
+def test_folders_hold_at_most_18_modules():
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
+        assert len(list(folder.glob("*.py"))) - (folder / "__init__.py").exists() <= 18, folder
 
 
 def test_labels_import_nothing_of_ours():
@@ -83,10 +93,10 @@ def test_only_the_trainers_sealed_manifest_reaches_training():
     assert all(".without_test()" in line for line in calls)
 
 
-@pytest.mark.parametrize("room", ["", *sorted(ROOMS)])
-def test_no_type_is_joined_with_a_bar_outside_of_annotations(room):
+@pytest.mark.parametrize("package", ["", "io", *sorted(PACKAGES)])
+def test_no_type_is_joined_with_a_bar_outside_of_annotations(package):
     """Python 3.9 cannot: there, `A | B` of two types is an error when the file is imported."""
-    for path in files_of(room) if room else sorted(PACKAGE.glob("*.py")):
+    for path in files_of(package) if package else sorted(PACKAGE.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
             bars = isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)
             assert not (bars and isinstance(node.value.op, ast.BitOr)), f"{path}, line {node.lineno}: write Union[...]"

@@ -11,7 +11,7 @@ import re
 import pytest
 
 from fer import config
-from fer.evaluation import metrics
+from fer.evaluation.metrics import metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -76,7 +76,7 @@ def test_results_csv_lists_every_recorded_evaluation():
 
 
 def test_recorded_evaluation_of_the_bundled_network_is_of_the_weights_in_the_package():
-    shipped = json.loads(read("fer/models/weights/eval.json"))
+    shipped = json.loads(read("fer/models/bundled/eval.json"))
     recorded = json.loads(read("docs/results/runs/bundled/eval-validation/eval.json"))
     assert recorded["confusion_matrix"] == shipped["confusion_matrix"]
     members = [content["protocol"]["members"][0]["weights_sha256"] for content in (recorded, shipped)]
@@ -253,7 +253,7 @@ def test_fill_replaces_a_table_between_its_markers(build_results):
 
 def test_ablation_picture_names_every_change_of_the_table(build_results, monkeypatch):
     drawn = []
-    monkeypatch.setattr(build_results.changes, "picture", lambda found: drawn.extend(found) or b"png")
+    monkeypatch.setattr(build_results.ablation, "picture", lambda found: drawn.extend(found) or b"png")
     assert build_results.ablation_picture() == b"png"
     table = marked(read("docs/report.md"), "ablations")
     assert [entry["change"] for entry in drawn] == [row[0] for row in table]

@@ -14,8 +14,8 @@ import urllib.parse
 
 import pytest
 
-from tests.scripts import program
-from tests.train import launching
+from tests.scripts import run_script
+from tests.train import launch
 
 DATA, RUNS = "s3://bucket/faces/synthetic", "s3://bucket/runs"
 SMALL = [
@@ -58,7 +58,7 @@ class Link:
     def cut_at(self, name: str) -> None:
         self.last = name.encode()
 
-    def wait_until_hung_up(self, times: int, process: program.Started) -> None:
+    def wait_until_hung_up(self, times: int, process: run_script.Started) -> None:
         """Returns once requests of a process that is to live were refused so many times since the link was cut."""
         deadline = time.monotonic() + 300
         while self.whole or self.hung_up < times:
@@ -108,10 +108,10 @@ def start(root, store, link):
     """Starts a program of ours for which s3:// lies behind the link."""
     started = []
 
-    def starter(name: str, *flags: str, attempts: int = 8) -> program.Started:
+    def starter(name: str, *flags: str, attempts: int = 8) -> run_script.Started:
         endpoint = f"http://127.0.0.1:{link.port}"
         environment = {**store, "AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": str(attempts)}
-        started.append(program.start(name, root, *flags, environment=environment))
+        started.append(run_script.start(name, root, *flags, environment=environment))
         return started[-1]
 
     yield starter
@@ -120,7 +120,7 @@ def start(root, store, link):
         process.communicate()
 
 
-def done(process: program.Started) -> str:
+def done(process: run_script.Started) -> str:
     """What a program printed that must end well."""
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
@@ -161,7 +161,7 @@ def newest_checkpoint(store, run: str) -> int:
 def data(root, store):
     """Shards in the store."""
     flags = ["--input=synthetic:400", f"--output={DATA}"]
-    assert f"to {DATA}" in done(program.start("convert.py", root, *flags, environment=store))
+    assert f"to {DATA}" in done(run_script.start("convert.py", root, *flags, environment=store))
     return DATA
 
 
@@ -255,9 +255,9 @@ def test_a_sweep_is_shared_with_its_runs_in_a_store_and_goes_on_after_a_kill(dat
 
 @pytest.mark.slow
 def test_two_workers_train_from_and_to_a_store_are_killed_and_go_on(data, store, link, start):
-    def together() -> list[program.Started]:
+    def together() -> list[run_script.Started]:
         flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/two", "--strategy=multi_worker"]
-        ports = launching.free_ports(2)
+        ports = launch.free_ports(2)
         workers = "--workers=" + ",".join(f"127.0.0.1:{port}" for port in ports)
         return [start("train.py", *flags, workers, f"--worker_index={index}") for index in (0, 1)]
 
@@ -322,7 +322,7 @@ def test_a_missing_bucket_denied_access_no_connection_and_no_answer_are_a_senten
             limits = {"AWS_MAX_ATTEMPTS": "1", "S3_REQUEST_TIMEOUT_MSEC": "1000"}
             environment = {**store, **limits, "AWS_ENDPOINT_URL": endpoint}
             flags = [*SMALL[:1], "--data=x", f"--workdir={workdir}"]
-            started[said] = program.start("train.py", root, *flags, environment=environment)
+            started[said] = run_script.start("train.py", root, *flags, environment=environment)
         for said, process in started.items():
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 1

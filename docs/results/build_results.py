@@ -13,13 +13,14 @@ import pathlib
 import re
 from typing import Any
 
-from fer.evaluation import predictions, significance
-from fer.sweep import changes
+from fer.evaluation import predictions
+from fer.evaluation.metrics import significance
+from fer.sweep import ablation
 
 RESULTS = pathlib.Path(__file__).resolve().parent
 ROOT = RESULTS.parents[1]
 BUNDLED = RESULTS / "runs" / "bundled" / "eval-validation" / "eval.json"
-WEIGHTS = ROOT / "fer" / "models" / "weights" / "weights.npz"
+WEIGHTS = ROOT / "fer" / "models" / "bundled" / "weights.npz"
 KINDS = {"runs": "run", "ensembles": "ensemble", "backbones": "backbone", "gpu": "gpu", "ablations": "ablation"}
 COLUMNS = (
     "config", "kind", "split", "tta", "accuracy", "ci_low", "ci_high", "macro_f1", "parameters", "megabytes",
@@ -66,7 +67,7 @@ def results_csv() -> str:
 
 
 def ablations() -> list[dict[str, Any]]:
-    """Returns the recorded ablations as `fer.sweep.changes.effects` does: the base, then by falling difference."""
+    """Returns the recorded ablations as `fer.sweep.ablation.effects` does: the base, then by falling difference."""
     found = read_json(RESULTS / "ablations" / "changes" / "sweep.json")["changes"]
     return sorted(found, key=lambda entry: (entry["difference"] is not None, -(entry["difference"] or 0)))
 
@@ -74,7 +75,7 @@ def ablations() -> list[dict[str, Any]]:
 def ablation_picture() -> bytes:
     """Returns the differences of the ablations to their base, as a PNG."""
     names = read_json(RESULTS / "report_rows.json")["ablations"]
-    return changes.picture([{**entry, "change": names[entry["change"]]["en"]} for entry in ablations()])
+    return ablation.picture([{**entry, "change": names[entry["change"]]["en"]} for entry in ablations()])
 
 
 def fill(text: str, tables: dict[str, Table]) -> str:

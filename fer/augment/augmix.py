@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from fer.augment import device, operations, randaugment
+from fer.augment import ops, randaugment
+from fer.augment import xla as device
 from fer.augment.draws import Draws
 
 MAX_DEPTH = 3
@@ -46,8 +47,7 @@ def augmix(images: tf.Tensor, draws: Draws, severity: float = 3.0, width: float 
     """
     width = int(width)
     copies = [
-        operations.apply(images, [_chain(draws.salted(number), images.shape[1], severity)], xla)
-        for number in range(width)
+        ops.apply(images, [_chain(draws.salted(number), images.shape[1], severity)], xla) for number in range(width)
     ]
     # Dirichlet(1, ..., 1): exponentials over their sum; Beta(1, 1) is uniform.
     shares = -tf.math.log(1 - draws.salted(width).uniform(width))
@@ -57,7 +57,7 @@ def augmix(images: tf.Tensor, draws: Draws, severity: float = 3.0, width: float 
     return _mixed(images, tf.concat([copy[:, tf.newaxis] for copy in copies], axis=1), changed)
 
 
-def _chain(draws: Draws, side: int, severity: float) -> operations.Change:
+def _chain(draws: Draws, side: int, severity: float) -> ops.Change:
     """One to three operations on each image, as one change."""
     depth = tf.floor(draws.salted(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH) + 1
     levels = draws.salted(MAX_DEPTH + 1).uniform(MAX_DEPTH)
@@ -67,7 +67,7 @@ def _chain(draws: Draws, side: int, severity: float) -> operations.Change:
         level = (0.1 + (severity - 0.1) * levels[:, number]) / randaugment.MAX_MAGNITUDE
         reached = {name: drew & (number < depth) for name, drew in layer.name.items()}
         layers.append(randaugment.Layer(reached, layer.strength * level))
-    return operations.chained(layers, CHAIN, side)
+    return ops.chained(layers, CHAIN, side)
 
 
 @device.fused

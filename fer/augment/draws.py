@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer import seeds
+from fer import rng
 
 
 class Draws(NamedTuple):
@@ -23,9 +23,9 @@ class Draws(NamedTuple):
 
     def salted(self, salt: int) -> Draws:
         """Other draws for the same examples: each operation of a policy has its own salt."""
-        return self._replace(seed=seeds.salted(self.seed, salt))
+        return self._replace(seed=rng.salted(self.seed, salt))
 
     def uniform(self, count: int) -> tf.Tensor:
         """[B, count] float32 in [0, 1)."""
-        drawn = tf.random.stateless_uniform([self.global_batch, count], self.seed, alg=seeds.ALGORITHM)
+        drawn = tf.random.stateless_uniform([self.global_batch, count], self.seed, alg=rng.ALGORITHM)
         return tf.gather(drawn, self.positions)

@@ -14,30 +14,30 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from fer.augment import augmix, erasing, mixing, operations
+from fer.augment import augmix, mixup, ops, random_erasing
 from fer.augment.draws import Draws
 from fer.augment.grammar import Operation, parse
 
 # (draws, side, **arguments) -> Change
 SINGLE = {
-    "flip": operations.flip,
-    "affine": operations.affine,
-    "crop": operations.crop,
-    "brightness": operations.brightness,
-    "contrast": operations.contrast,
-    "gamma": operations.gamma,
-    "solarize": operations.solarize,
-    "posterize": operations.posterize,
-    "invert": operations.invert,
-    "autocontrast": operations.autocontrast,
-    "equalize": operations.equalize,
-    "sharpen": operations.sharpen,
-    "blur": operations.blur,
-    "randaugment": operations.randomly,
+    "flip": ops.flip,
+    "affine": ops.affine,
+    "crop": ops.crop,
+    "brightness": ops.brightness,
+    "contrast": ops.contrast,
+    "gamma": ops.gamma,
+    "solarize": ops.solarize,
+    "posterize": ops.posterize,
+    "invert": ops.invert,
+    "autocontrast": ops.autocontrast,
+    "equalize": ops.equalize,
+    "sharpen": ops.sharpen,
+    "blur": ops.blur,
+    "randaugment": ops.randomly,
 }
-COVERING = {"erase": erasing.erase}  # (images, draws, **arguments) -> images
+COVERING = {"erase": random_erasing.erase}  # (images, draws, **arguments) -> images
 COPYING = {"augmix": augmix.augmix}  # (images, draws, **arguments, xla) -> images
-MIXING = {"mixup": mixing.mixup, "cutmix": mixing.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
+MIXING = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
 KNOWN = {**SINGLE, **COVERING, **COPYING, **MIXING}
 
 # (images uint8 [B, H, W, 1], targets float32 [B, 7], draws) -> the same, changed
@@ -61,9 +61,9 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
     """
     numbered = [(salt, each) for salt, each in enumerate(parse(policy, engine)) if mix or not each.mixes]
     if engine == "keras_cv":
-        from fer.augment import keras_cv_engine  # importing KerasCV takes seconds, which other runs need not spend
+        from fer.augment import keras_cv_backend  # importing KerasCV takes seconds, which other runs need not spend
 
-        return keras_cv_engine.augmenter([(each.name, each.arguments) for _, each in numbered])
+        return keras_cv_backend.augmenter([(each.name, each.arguments) for _, each in numbered])
     stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _kind(pair[1]))]
 
     def augment(images: tf.Tensor, targets: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
@@ -73,7 +73,7 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
                 for salt, each in members:
                     changes.append(SINGLE[each.name](draws.salted(salt), side, **each.arguments))
                     side = changes[-1].side or side
-                images = operations.apply(images, changes, xla)
+                images = ops.apply(images, changes, xla)
                 continue
             for salt, each in members:
                 if kind == "covering":
@@ -81,7 +81,7 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
                 elif kind == "copying":
                     images = COPYING[each.name](images, draws.salted(salt), **each.arguments, xla=xla)
                 else:
-                    images, targets = mixing.mix(images, targets, _keep(each, images, draws.salted(salt)))
+                    images, targets = mixup.mix(images, targets, _keep(each, images, draws.salted(salt)))
         return images, targets
 
     return augment

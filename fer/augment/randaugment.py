@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer.augment import device, geometry, tone
+from fer.augment import geometric, photometric
+from fer.augment import xla as device
 from fer.augment.draws import Draws
 
 MAX_MAGNITUDE = 10.0
@@ -97,7 +98,7 @@ def matrices(layer: Layer, reach: Reach, side: int) -> tf.Tensor:
     def amount(name: str, most: float) -> tf.Tensor:
         return tf.where(layer.name[name], layer.strength * most, 0.0)
 
-    return geometry.affine(
+    return geometric.affine(
         angle=amount("rotate", reach.rotate * math.pi / 180),
         scale=tf.ones_like(layer.strength),
         shear_x=amount("shear_x", reach.shear),
@@ -127,18 +128,18 @@ def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor, xla
         `sees`.
       xla: see `device`.
     """
-    curve = tone.unchanged(tf.shape(before)[0])
-    seen = tone.facts(before, counts)
+    curve = photometric.unchanged(tf.shape(before)[0])
+    seen = photometric.facts(before, counts)
     factor, strong = 1 + layer.strength * reach.enhance, tf.abs(layer.strength)
     changes = {
-        "brightness": tone.brightness(curve, factor),
-        "contrast": tone.contrast(curve, factor, seen),
-        "autocontrast": tone.autocontrast(curve, seen),
-        "solarize": tone.solarize(curve, tf.round(tone.LEVELS * (1 - strong))),
-        "posterize": tone.posterize(curve, reach.bits(strong)),
+        "brightness": photometric.brightness(curve, factor),
+        "contrast": photometric.contrast(curve, factor, seen),
+        "autocontrast": photometric.autocontrast(curve, seen),
+        "solarize": photometric.solarize(curve, tf.round(photometric.LEVELS * (1 - strong))),
+        "posterize": photometric.posterize(curve, reach.bits(strong)),
     }
     for name, change in changes.items():
         if name in layer.name:
-            curve = tone.where(layer.name[name], change, curve)
-    followed = tone.follow(before, curve)
-    return device.only(layer.name["equalize"], followed, tone.equalize, before, counts, xla=xla)
+            curve = photometric.where(layer.name[name], change, curve)
+    followed = photometric.follow(before, curve)
+    return device.only(layer.name["equalize"], followed, photometric.equalize, before, counts, xla=xla)

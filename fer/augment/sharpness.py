@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from fer.augment import device
+from fer.augment import xla as device
 
 CENTRE, SUM = 5, 13  # Pillow's ImageFilter.SMOOTH, on which its ImageEnhance.Sharpness rests: ones about a five
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from fer.augment import erasing, geometry, mixing, operations, policy, tone
+from fer.augment import geometric, mixup, ops, photometric, policy, random_erasing
 from fer.augment.draws import Draws
-from fer.benchmark import rivals
-from fer.benchmark.results import ROUNDS, Result, race
-from fer.data import synthetic
+from fer.benchmark import baselines
+from fer.benchmark.harness import ROUNDS, Result, race
 from fer.labels import CLASSES
+from fer.synthetic import synthetic
 
 RANDAUGMENT = "randaugment(layers=2,magnitude=9)"
 WHOLE = f"flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)|{RANDAUGMENT}|erase(p=0.25)|mixup(alpha=0.2)"
@@ -57,11 +57,11 @@ def _rivals(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Resu
     }
     others = ["Keras, ImageDataGenerator"]
     with contextlib.ExitStack() as stack:
-        for name in rivals.RIVALS:
-            if rivals.missing(name):
+        for name in baselines.RIVALS:
+            if baselines.missing(name):
                 print(f"{name} is not installed, so it is not measured; the extra bench has it.")
                 continue
-            work = stack.enter_context(rivals.running(name, faces.numpy(), cores, slow))
+            work = stack.enter_context(baselines.running(name, faces.numpy(), cores, slow))
             others.append(f"{name}, {cores} processes")
             contestants[others[-1]] = _warm(work)
         beside = [(OURS, other) for other in others]
@@ -80,10 +80,10 @@ def _modes(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
 
 def _warps(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
     """The two ways to warp, of which `geometry.warp` takes the faster."""
-    matrices = operations.randomly(_draws(faces, tf.constant([0, 0])), 48).matrices
+    matrices = ops.randomly(_draws(faces, tf.constant([0, 0])), 48).matrices
 
     def warp(gathers: bool) -> Callable[[], int]:
-        function = tf.function(lambda _: geometry.warp(faces, matrices, gathers=gathers), autograph=False)
+        function = tf.function(lambda _: geometric.warp(faces, matrices, gathers=gathers), autograph=False)
         return _timed(function, faces, repeats)
 
     contestants = {"warp, kernel": warp(False), "warp, gathers": warp(True)}
@@ -93,22 +93,22 @@ def _warps(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
 def _stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
     """Each stage alone; the ratio to the whole is the inverse of its share."""
     whole = "all stages of the policy"
-    counts, tables = tone.histogram(faces), tone.identity(tf.shape(faces)[0])
+    counts, tables = photometric.histogram(faces), photometric.identity(tf.shape(faces)[0])
     targets = tf.one_hot(tf.range(len(faces)) % len(CLASSES), len(CLASSES))
 
-    def drawn(seed: tf.Tensor) -> operations.Change:
-        return operations.randomly(_draws(faces, seed), 48)
+    def drawn(seed: tf.Tensor) -> ops.Change:
+        return ops.randomly(_draws(faces, seed), 48)
 
     stages = {
         "draws and matrices": lambda seed: drawn(seed).matrices,
-        "warp": lambda seed: operations.apply(faces, [operations.Change(matrices=drawn(seed).matrices)]),
-        "sharpness": lambda seed: operations.apply(faces, [operations.Change(sharpness=drawn(seed).sharpness)]),
-        "histogram": lambda _: tone.histogram(faces),
+        "warp": lambda seed: ops.apply(faces, [ops.Change(matrices=drawn(seed).matrices)]),
+        "sharpness": lambda seed: ops.apply(faces, [ops.Change(sharpness=drawn(seed).sharpness)]),
+        "histogram": lambda _: photometric.histogram(faces),
         "tables": lambda seed: drawn(seed).tables(tables, counts, False),
-        "equalize, every image": lambda _: tone.equalize(tables, counts),
-        "table lookup": lambda _: tone.apply(faces, tables),
-        "erase": lambda seed: erasing.erase(faces, _draws(faces, seed), p=0.25),
-        "mixup": lambda seed: mixing.mix(faces, targets, mixing.mixup(faces, _draws(faces, seed))),
+        "equalize, every image": lambda _: photometric.equalize(tables, counts),
+        "table lookup": lambda _: photometric.apply(faces, tables),
+        "erase": lambda seed: random_erasing.erase(faces, _draws(faces, seed), p=0.25),
+        "mixup": lambda seed: mixup.mix(faces, targets, mixup.mixup(faces, _draws(faces, seed))),
     }
     contestants = {whole: _augmenting(text, faces, repeats)}
     for name, stage in stages.items():

@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from fer import temp_files
-from fer.benchmark.memory import peak_mib
-from fer.benchmark.results import Result, race
-from fer.data import convert, reading, shards
-from fer.data.crew import Crew
-from fer.data.interpretation import Rules
-from fer.data.progress import Progress
-from fer.data.rejects import Rejects
-from fer.data.spool import Spool
+from fer.benchmark.harness import Result, race
+from fer.benchmark.peak_memory import peak_mib
+from fer.convert import convert, ingest, shard_writer
+from fer.convert.progress import Progress
+from fer.convert.readers.interpretation import Rules
+from fer.convert.rejected_rows import Rejects
+from fer.convert.temp_store import Spool
+from fer.convert.worker_pool import Crew
+from fer.io import temp_files
 from fer.labels import CLASSES, SIDE
 
 ROWS = 30_000  # about FER-2013
@@ -31,7 +31,7 @@ USUAL = "pandas, np.fromstring, one Example a row"
 _BATCH = 2000  # rows written at once
 _WAVES = 8  # of an image, in each direction
 _USAGES = ("Training",) * 8 + ("PublicTest", "PrivateTest")
-_CONVERT = "import sys; from fer.data.convert import *; convert(Options(input=sys.argv[1], output=sys.argv[2]))"
+_CONVERT = "import sys; from fer.convert.convert import *; convert(Options(input=sys.argv[1], output=sys.argv[2]))"
 
 
 def measure() -> list[Result]:
@@ -89,8 +89,8 @@ def unaudited(csv: str, output: str) -> int:
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
         progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
-        survey = reading.survey([csv], ["faces"], crew, pool, workers, spool, Rejects(None), progress, Rules())
-        written = shards.write(output, survey, survey.splits, None, spool, 0, pool, workers)
+        survey = ingest.survey([csv], ["faces"], crew, pool, workers, spool, Rejects(None), progress, Rules())
+        written = shard_writer.write(output, survey, survey.splits, None, spool, 0, pool, workers)
     return sum(split.examples for split in written.values())
 
 

@@ -28,20 +28,21 @@ import numpy as np
 import tensorflow as tf
 
 import fer
-from fer import files
 from fer.augment import policy
-from fer.augment.device import as_on_gpu
 from fer.augment.draws import Draws
-from fer.benchmark import kernels, placement
+from fer.augment.xla import as_on_gpu
+from fer.benchmark import host_ops, op_placement
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
-from fer.data import synthetic
 from fer.data.batches import Batch
-from fer.data.records import Faces
+from fer.data.example_codec import Faces
 from fer.errors import UserError
+from fer.io import files
 from fer.labels import CLASSES
-from fer.train import state, step
-from fer.train.devices import mirrored
-from fer.train.feed import Feed
+from fer.synthetic import synthetic
+from fer.train import train_state
+from fer.train import train_step as step
+from fer.train.device_iterator import Feed
+from fer.train.distributed.strategy import mirrored
 
 MEASURED = tuple(each for each in PRECISIONS if each != "auto")  # that one is settled before a network is made
 WAITING = 0.01  # the share of its time that a run may wait for input
@@ -181,8 +182,8 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
         images = tf.constant(faces.images[: settings.batch])
         targets = tf.one_hot(faces.labels[: settings.batch], len(CLASSES))
         seed = tf.constant([0, 1])
-    nodes = placement.placed(lambda: augmented(images, targets, seed))
-    elsewhere = placement.on_other_devices(nodes, device)
+    nodes = op_placement.placed(lambda: augmented(images, targets, seed))
+    elsewhere = op_placement.on_other_devices(nodes, device)
     here = sum(node.device == device for node in nodes)
     found = f"{here} operations on {device}, {len(elsewhere)} elsewhere"
     return Check("augmenter", here > 0 and not elsewhere, found + _named(elsewhere))
@@ -192,11 +193,11 @@ def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{
     """Whether everything in a step, as it is built for a GPU, has a kernel that computes there."""
     experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
     strategy = tf.distribute.OneDeviceStrategy(device)
-    made = state.create(strategy, experiment, TOTAL, TOTAL)
+    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
     train_step = step.train_step(strategy, made, experiment)
     batch = next(Feed(strategy, faces, experiment, 0, 1))
     with as_on_gpu():
-        found = kernels.on_host(train_step.get_concrete_function(batch).graph)
+        found = host_ops.on_host(train_step.get_concrete_function(batch).graph)
     named = "".join(f"; {each.op} ({each.name}): {each.why}" for each in found[:5])
     return Check("host", not found, f"{len(found)} operations of a step compute on the host what the GPU has{named}")
 
@@ -294,11 +295,11 @@ def rates(
 class Learned(NamedTuple):
     """What some steps on one batch showed."""
 
-    nodes: list[placement.Node]  # of the step's graph
+    nodes: list[op_placement.Node]  # of the step's graph
     losses: list[float]
     finite: bool
 
-    def convolutions(self) -> list[placement.Node]:
+    def convolutions(self) -> list[op_placement.Node]:
         return [node for node in self.nodes if "Conv2D" in node.op]
 
 
@@ -308,7 +309,7 @@ def _learned(settings: Settings, device: str, faces: Faces, augment: str = "none
     settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.0))
     experiment = settings.experiment(augment=augment, **train)
     strategy = tf.distribute.OneDeviceStrategy(device)
-    made = state.create(strategy, experiment, TOTAL, TOTAL)
+    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
     train_step = step.train_step(strategy, made, experiment)
     batch = next(Feed(strategy, faces, experiment, 0, 1))
     losses: list[float] = []
@@ -316,7 +317,7 @@ def _learned(settings: Settings, device: str, faces: Faces, augment: str = "none
     def first() -> None:
         losses.append(float(train_step(batch).loss))
 
-    nodes = placement.placed(first)
+    nodes = op_placement.placed(first)
     losses += [float(train_step(batch).loss) for _ in range(settings.learning)]
     return Learned(nodes, losses, made.finite() and all(map(math.isfinite, losses)))
 
@@ -333,11 +334,11 @@ def _rate(settings: Settings, names: Sequence[str], faces: Faces, precision: str
 
 def _under_way(
     settings: Settings, names: Sequence[str], faces: Faces, precision: str
-) -> tuple[Callable[[Batch], step.Done], Feed, state.State]:
+) -> tuple[Callable[[Batch], step.Done], Feed, train_state.State]:
     experiment = settings.experiment(len(names), precision=precision)
     one = len(names) == 1
     strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else mirrored(list(names))
-    made = state.create(strategy, experiment, TOTAL, TOTAL)
+    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
     feed = Feed(strategy, faces, experiment, 0, TOTAL)
     train_step = step.train_step(strategy, made, experiment)
     for _ in range(WARM_UP):
@@ -346,7 +347,7 @@ def _under_way(
     return train_step, feed, made
 
 
-def _named(nodes: Sequence[placement.Node]) -> str:
+def _named(nodes: Sequence[op_placement.Node]) -> str:
     """The first few operations, for a message."""
     return "".join(f"; {node.op} ({node.name}) on {node.device}" for node in nodes[:5])
 

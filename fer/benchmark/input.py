@@ -17,12 +17,13 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from fer import temp_files
-from fer.benchmark import shards
-from fer.benchmark.results import Result, race
-from fer.benchmark.streamer import TURN, Streamer
+from fer.benchmark import fake_shards
+from fer.benchmark.harness import Result, race
+from fer.benchmark.stream_process import TURN, Streamer
 from fer.config import Data
-from fer.data import manifest, pipeline, synthetic
+from fer.data import manifest, pipeline
+from fer.io import temp_files
+from fer.synthetic import synthetic
 
 BATCH = 128
 DRAWN = 4000  # different synthetic faces, each of which comes five times
@@ -53,7 +54,7 @@ def rivals(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> li
       rows: of a pass.
     """
     flat = images.reshape(len(images), -1)
-    ours = shards.write(os.path.join(folder, "rivals"), flat, labels, rows)
+    ours = fake_shards.write(os.path.join(folder, "rivals"), flat, labels, rows)
     plain = [write_plain(os.path.join(folder, f"plain-{part}"), flat, labels, rows // 8) for part in range(8)]
     iterators: dict[str, tuple[Iterator[Any], int]] = {
         USUAL: (iter(usual(plain)), 1),
@@ -79,7 +80,7 @@ def sizes(folder: str, rows_of: tuple[int, ...], batches: int = TURN) -> list[Re
       rows_of: the sizes.
       batches: of a turn.
     """
-    images = np.random.default_rng(0).integers(0, 256, (shards.SHARD_ROWS, 48 * 48), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (fake_shards.SHARD_ROWS, 48 * 48), dtype=np.uint8)
     labels = np.arange(len(images)) % 7
     streamers: dict[str, Streamer] = {}
     for rows in rows_of:
@@ -87,7 +88,7 @@ def sizes(folder: str, rows_of: tuple[int, ...], batches: int = TURN) -> list[Re
             print(f"Streaming {rows:,} rows is left out: {folder} has no room for {rows * ROW_BYTES / 1e9:.1f} GB.")
             continue
         place = os.path.join(folder, f"rows-{rows}")
-        shards.write(place, images, labels, rows)
+        fake_shards.write(place, images, labels, rows)
         streamers[f"streaming {rows:,} rows"] = Streamer(place, batches)
     if not streamers:
         return []

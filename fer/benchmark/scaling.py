@@ -14,13 +14,15 @@ from typing import Callable
 import numpy as np
 import tensorflow as tf
 
-from fer.benchmark.results import Result, race
+from fer.benchmark.harness import Result, race
 from fer.benchmark.train import EXPERIMENTS, TOTAL
 from fer.config import Experiment
-from fer.data import synthetic
-from fer.data.records import Faces
-from fer.train import devices, state, step
-from fer.train.feed import Feed
+from fer.data.example_codec import Faces
+from fer.synthetic import synthetic
+from fer.train import train_state
+from fer.train import train_step as step
+from fer.train.device_iterator import Feed
+from fer.train.distributed import strategy as devices
 
 SUITE = "scaling"
 STEPS = 4  # of a turn
@@ -58,7 +60,7 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
     strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: devices.mirrored(two_cpus)}
     contestants, parameters = {}, 0
     for title, strategy in strategies.items():
-        made = state.create(strategy, experiment, TOTAL, TOTAL)
+        made = train_state.create(strategy, experiment, TOTAL, TOTAL)
         contestants[title] = _turn(strategy, made, experiment, faces, steps)
         contestants[title]()  # compiles
         parameters = sum(variable.shape.num_elements() for variable in made.model.trainable_variables)
@@ -72,7 +74,7 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
 
 
 def _turn(
-    strategy: tf.distribute.Strategy, made: state.State, experiment: Experiment, faces: Faces, steps: int
+    strategy: tf.distribute.Strategy, made: train_state.State, experiment: Experiment, faces: Faces, steps: int
 ) -> Callable[[], int]:
     """The function that takes so many steps, each on its next batch, and says how many images that were."""
     feed = Feed(strategy, faces, experiment, 0, TOTAL)

@@ -16,14 +16,15 @@ from typing import Callable
 
 import numpy as np
 
-from fer.benchmark.results import Result, race
+from fer.benchmark.harness import Result, race
 from fer.config import Augment, Experiment, Model, Optimizer, Train
-from fer.data import synthetic
 from fer.data.batches import AHEAD
-from fer.data.records import Faces
+from fer.data.example_codec import Faces
 from fer.models import precision
-from fer.train import devices, state, step
-from fer.train.feed import ON_DEVICE, Feed
+from fer.synthetic import synthetic
+from fer.train import train_state, train_step
+from fer.train.device_iterator import ON_DEVICE, Feed
+from fer.train.distributed import strategy as devices
 
 STEPS = {"compact": 10, "efficientnet_b0 at 48": 4}  # of a turn: some seconds on two cores
 ROUNDS = 7
@@ -69,12 +70,12 @@ def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: i
       rounds: turns of each contestant.
     """
     strategy = devices.strategy("one", experiment.train)
-    made = state.create(strategy, experiment, TOTAL, TOTAL)
+    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
     feed = Feed(strategy, faces, experiment, 0, TOTAL)
     constant = next(feed)
     plain = copy.deepcopy(experiment)
     plain.augment = dataclasses.replace(plain.augment, policy="none")
-    augmenting, not_augmenting = (step.train_step(strategy, made, each) for each in (experiment, plain))
+    augmenting, not_augmenting = (train_step.train_step(strategy, made, each) for each in (experiment, plain))
 
     def run() -> int:
         for _ in range(AHEAD + ON_DEVICE):

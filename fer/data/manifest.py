@@ -9,8 +9,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from fer import files, remote
+from fer import storage
 from fer.errors import UserError
+from fer.io import files
 from fer.labels import CLASSES, SIDE
 
 FILE = "manifest.json"
@@ -95,7 +96,7 @@ def read(folder: str) -> Manifest:
     Raises:
       UserError: there is none, it is damaged, or it is of another format or order of classes.
     """
-    remote.ready(folder)
+    storage.ready(folder)
     path = os.path.join(folder, FILE)
     if not files.exists(path):
         raise UserError(f"{folder} has no {FILE}: it is no folder of shards, or a conversion into it never ended.")
@@ -161,7 +162,7 @@ def check(folder: str) -> None:
     Raises:
       UserError: see `read`.
     """
-    if not remote.is_remote(folder):
+    if not storage.is_remote(folder):
         read(folder)
 
 

@@ -1,6 +1,6 @@
 """Batches of a split, from memory or from its shards: which face comes when is a function of (seed, step) alone.
 
-Two ways lead to the same promises. `fer.data.resident` keeps a split that fits (FER-2013 is 83 MB) as uint8 in
+Two ways lead to the same promises. `fer.data.in_memory` keeps a split that fits (FER-2013 is 83 MB) as uint8 in
 memory; `fer.data.streaming` reads one that does not, window after window. With both, any step of any epoch can come
 first without replaying the ones before it, and the global batch does not depend on the replicas and workers.
 """
@@ -13,10 +13,10 @@ from typing import Union
 import tensorflow as tf
 
 from fer.config import Data
-from fer.data import records, resident, streaming
+from fer.data import example_codec, in_memory, streaming
 from fer.data.batches import Batch, Weighted
+from fer.data.example_codec import Faces
 from fer.data.manifest import Manifest
-from fer.data.records import Faces
 from fer.data.streaming import Stream
 from fer.errors import UserError
 
@@ -36,7 +36,7 @@ def open_split(manifest: Manifest, split: str, settings: Data) -> Source:
     size = sum(shard.bytes for shard in manifest.split(split).shards)
     fits = size <= settings.memory_mib * 2**20
     if settings.mode == "resident" or (settings.mode == "auto" and fits):
-        return records.read_split(manifest, split)
+        return example_codec.read_split(manifest, split)
     if split == "train" and settings.sampling == "balanced":
         raise UserError(
             f"config.data.sampling is 'balanced', which needs the {split} split in memory: its {size / 2**20:,.0f} MiB "
@@ -87,11 +87,11 @@ def training_batches(
     steps = steps_per_epoch(source.examples, global_batch)
     if isinstance(source, Stream):
         return streaming.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, votes)
-    return resident.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, sampling, votes)
+    return in_memory.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, sampling, votes)
 
 
 def evaluation_batches(source: Source, batch: int) -> tf.data.Dataset:
     """Every example once, in the order of the shards, in batches of one size. Returns a dataset of `Weighted`."""
     if isinstance(source, Stream):
         return streaming.evaluation_batches(source, batch)
-    return resident.evaluation_batches(source, batch)
+    return in_memory.evaluation_batches(source, batch)

@@ -1,7 +1,7 @@
 """Batches from shards that need not fit into memory: windows of random chunks, each shuffled whole.
 
-An epoch is a permutation of the split's chunks (`fer.data.chunks`: up to 256 neighbouring records), seen as one long
-row of examples. The row is cut into `LANES` equal lanes, and each step takes its share of every lane: lane i fills
+An epoch is a permutation of the split's chunks (`fer.data.record_index`: up to 256 neighbouring records), seen as one
+long row of examples. The row is cut into `LANES` equal lanes, and each step takes its share of every lane: lane i fills
 the i-th part of the global batch. Of each lane, a window of the next examples is read, shuffled and dealt out. So
 
 - a step's examples follow from (seed, epoch, step): its window is computed, and nothing before it is read;
@@ -25,11 +25,11 @@ from typing import Callable
 import numpy as np
 import tensorflow as tf
 
-from fer.data import chunks, records
+from fer.data import example_codec, record_index
 from fer.data.batches import AHEAD, Batch, Weighted
-from fer.data.chunks import Chunks
 from fer.data.manifest import Manifest
-from fer.seeds import ALGORITHM
+from fer.data.record_index import Chunks
+from fer.rng import ALGORITHM
 
 LANES = 16  # of a global batch, where they divide it
 READERS = 4  # chunks read and parsed at a time
@@ -52,9 +52,9 @@ def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
     """Checks a split's shards and finds their records.
 
     Raises:
-      UserError: see `fer.data.chunks.find`.
+      UserError: see `fer.data.record_index.find`.
     """
-    found = chunks.find(manifest, split)
+    found = record_index.find(manifest, split)
     paths = tuple(os.path.join(manifest.folder, shard.file) for shard in manifest.split(split).shards)
     return Stream(paths, found, window)
 
@@ -147,7 +147,7 @@ def _epoch_pieces(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[tf.T
         skipped = tf.maximum(begin - starts, 0)
         taken = tf.minimum(stops, begin + wanted) - starts - skipped
         lengths = tf.gather(length, chosen)
-        offsets = tf.gather(offset, chosen) + skipped * (lengths + chunks.FRAMING)
+        offsets = tf.gather(offset, chosen) + skipped * (lengths + record_index.FRAMING)
         return tf.data.Dataset.from_tensor_slices((tf.gather(shard, chosen), offsets, lengths, taken))
 
     return pieces
@@ -180,10 +180,10 @@ def _reader(stream: Stream, votes: bool) -> Callable[..., tuple[tf.Tensor, tf.Te
         ranged = tf.raw_ops.TFRecordDatasetV2(
             filenames=tf.gather(paths, [shard]),
             compression_type="",
-            buffer_size=count * (length + chunks.FRAMING),  # all of it at once, and nothing beyond
+            buffer_size=count * (length + record_index.FRAMING),  # all of it at once, and nothing beyond
             byte_offsets=[offset],
         )
         found = tf.data.experimental.from_variant(ranged, tf.TensorSpec([], tf.string))
-        return records.parse(found.take(count).batch(chunks.CHUNK).get_single_element(), votes)
+        return example_codec.parse(found.take(count).batch(record_index.CHUNK).get_single_element(), votes)
 
     return read

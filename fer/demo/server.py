@@ -20,10 +20,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable
 
-from fer import quiet
+from fer import log_suppression
 from fer.errors import UserError
-from fer.evaluation import run as runs
 from fer.labels import CLASSES, COLOURS
+from fer.models import loading as runs
 
 try:
     import flask
@@ -32,7 +32,7 @@ except ImportError as error:
     raise UserError("The page is served by Flask, which is not installed: pip install -e '.[demo]'.") from error
 
 if TYPE_CHECKING:
-    from fer.demo import recognition
+    from fer.demo import predictor
 
 MOST_BYTES = 16 << 20  # of an upload
 MOST_AT_ONCE = 16  # pictures that are whole: one is looked at, the others wait
@@ -42,15 +42,15 @@ LOCAL = "localhost"
 EVERYWHERE = ("", "0.0.0.0", "::")
 
 
-def application(recognise: Callable[[bytes], recognition.Recognised], said: str, host: str) -> flask.Flask:
+def application(recognise: Callable[[bytes], predictor.Recognised], said: str, host: str) -> flask.Flask:
     """The page (/) and what it asks (/recognise: a picture's bytes in, JSON out). Nothing is kept of either.
 
     Args:
-      recognise: see `fer.demo.recognition.Recogniser`.
+      recognise: see `fer.demo.predictor.Recogniser`.
       said: what the page says of the network, in plain text.
       host: the name or address that the server was told to listen on.
     """
-    from fer.demo import recognition
+    from fer.demo import predictor
 
     app = flask.Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
@@ -82,7 +82,7 @@ def application(recognise: Callable[[bytes], recognition.Recognised], said: str,
         if not places.acquire(blocking=False):
             flask.abort(503, "Too many pictures are waiting; try again in a moment.")
         try:
-            return recognition.as_json(recognise(content))
+            return predictor.as_json(recognise(content))
         finally:
             places.release()
 
@@ -111,7 +111,7 @@ def serve(workdir: str, host: str, port: int) -> None:
     """Serves the page until it is interrupted.
 
     Args:
-      workdir: as for `fer.evaluation.run.open_run`.
+      workdir: as for `fer.models.loading.open_run`.
       host: the name or address to listen on.
       port: 0 takes a free one.
 
@@ -127,12 +127,12 @@ def serve(workdir: str, host: str, port: int) -> None:
             "one."
         ) from error
     with listening:
-        quiet.import_tensorflow()  # not before it is known that the page can be served
-        from fer.demo import recognition
+        log_suppression.import_tensorflow()  # not before it is known that the page can be served
+        from fer.demo import predictor
 
         run = runs.open_run(workdir)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request helps nobody
-        app = application(recognition.Recogniser(run), _said(run), host)
+        app = application(predictor.Recogniser(run), _said(run), host)
         server = Server(app, host, listening)
         print(f"The page is at http://{_shown(host)}:{server.port}/ (Ctrl-C ends it).", flush=True)
         server.serve_forever()  # returns at Ctrl-C

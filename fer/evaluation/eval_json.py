@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import fer
-from fer import files
 from fer.data.manifest import Manifest
 from fer.errors import UserError
-from fer.evaluation.run import Run
+from fer.io import files
 from fer.labels import CLASSES
+from fer.models.loading import Run
 
 if TYPE_CHECKING:
     import jsonschema
@@ -38,7 +38,7 @@ def build(
     Args:
       members: what `member` says of each, at least one.
       manifest, split: what was evaluated.
-      figures: what `fer.evaluation.metrics.measure` returned, and calibration, without_training_images and
+      figures: what `fer.evaluation.metrics.metrics.measure` returned, and calibration, without_training_images and
         by_agreement.
       images_per_second: of the inference.
       tta: one of `fer.config.TTA`.

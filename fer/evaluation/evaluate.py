@@ -10,32 +10,26 @@ from typing import Any, Callable, Union
 import numpy as np
 import tensorflow as tf
 
-from fer import files
+from fer.data import example_codec
 from fer.data import manifest as manifests
-from fer.data import records
 from fer.errors import UserError
-from fer.evaluation import (
+from fer.evaluation import eval_dataset, eval_json, inference, predictions, saved_predictions
+from fer.evaluation.metrics import (
+    annotator_agreement,
     bootstrap,
     calibration,
-    eval_json,
-    ferplus,
-    gradcam,
-    gradcam_plot,
-    inference,
-    kept,
-    labelled,
-    leakage,
     metrics,
-    plots,
-    predictions,
-    report,
     robustness,
+    train_overlap,
 )
-from fer.evaluation import run as runs
-from fer.evaluation.request import Request
+from fer.evaluation.report import report_html
+from fer.evaluation.requests import Request
+from fer.io import files
 from fer.labels import CLASSES
+from fer.models import loading as runs
+from fer.viz import gradcam, gradcam_plot, plots
 
-Member = Union[runs.Run, kept.Kept]
+Member = Union[runs.Run, saved_predictions.Kept]
 
 OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png", "curves.png")  # not every evaluation writes these
 
@@ -68,10 +62,10 @@ def evaluate(
       UserError: a run or the data cannot be read, or the split has no labels of the wanted kind.
     """
     manifest = manifests.read(request.data)
-    scored = labelled.read(manifest, request.split, request.labels)
+    scored = eval_dataset.read(manifest, request.split, request.labels)
     opened = opened or _open(request, manifest, scored)
     members = _members(opened)
-    earlier = any(isinstance(member, kept.Kept) for member in opened)
+    earlier = any(isinstance(member, saved_predictions.Kept) for member in opened)
     validation = None if earlier else _validation(manifest, request)  # what was said of it then was not kept
     models = [member.model for member in opened if isinstance(member, runs.Run)]
     count = len(scored.images)
@@ -118,7 +112,7 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     """
     content, said = evaluation.content, evaluation.predictions
     pictures = _pictures(evaluation)
-    page = report.page(
+    page = report_html.page(
         content, said.labels, predictions.normalised(said.probabilities), said.rows, evaluation.images, pictures
     )
     predictions.write_npz(os.path.join(output, "predictions.npz"), said)
@@ -163,11 +157,11 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     return pictures
 
 
-def _open(request: Request, manifest: manifests.Manifest, scored: labelled.Labelled) -> list[Member]:
+def _open(request: Request, manifest: manifests.Manifest, scored: eval_dataset.Labelled) -> list[Member]:
     """Each of `request.workdirs`: a run, or what was kept of an earlier evaluation."""
     known = request.known()
     alike = (manifest, request.split, request.tta, request.labels, scored)
-    return [kept.read(each, *alike) if each in known else runs.open_run(each) for each in request.workdirs]
+    return [saved_predictions.read(each, *alike) if each in known else runs.open_run(each) for each in request.workdirs]
 
 
 def _predict(
@@ -175,9 +169,9 @@ def _predict(
 ) -> inference.Prediction:
     """The mean of what the networks say now and of what was kept of others."""
     models = [member.model for member in opened if isinstance(member, runs.Run)]
-    known = [member for member in opened if isinstance(member, kept.Kept)]
+    known = [member for member in opened if isinstance(member, saved_predictions.Kept)]
     fresh = inference.predict(models, images, tta=tta, progress=progress) if models else None
-    return kept.average(fresh, len(models), known) if known else fresh
+    return saved_predictions.average(fresh, len(models), known) if known else fresh
 
 
 def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
@@ -205,32 +199,32 @@ def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
     return members
 
 
-def _validation(manifest: manifests.Manifest, request: Request) -> labelled.Labelled | None:
+def _validation(manifest: manifests.Manifest, request: Request) -> eval_dataset.Labelled | None:
     """The labelled validation split where another one is scored; None where the data have none."""
     split = manifest.splits.get("validation")
     if request.split == "validation" or split is None or not sum(split.class_counts.values()):
         return None
-    return labelled.read(manifest, "validation", request.labels)
+    return eval_dataset.read(manifest, "validation", request.labels)
 
 
 def _without_training_images(
-    manifest: manifests.Manifest, scored: labelled.Labelled, probabilities: np.ndarray
+    manifest: manifests.Manifest, scored: eval_dataset.Labelled, probabilities: np.ndarray
 ) -> dict[str, Any] | None:
     if "train" not in manifest.splits:
         return None
-    seen = leakage.seen_in_training(scored.images, records.read_split(manifest, "train").images)
-    return leakage.without(seen, scored.labels, probabilities)
+    seen = train_overlap.seen_in_training(scored.images, example_codec.read_split(manifest, "train").images)
+    return train_overlap.without(seen, scored.labels, probabilities)
 
 
 def _corruptions(
-    models: Sequence[tf.keras.Model], scored: labelled.Labelled, tta: str, progress: Callable[[int], None]
+    models: Sequence[tf.keras.Model], scored: eval_dataset.Labelled, tta: str, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     compute = inference.predictor(models, tta=tta)
     return robustness.measure(lambda images: compute(images, progress), scored.images, scored.labels)
 
 
 def _maps(
-    models: Sequence[tf.keras.Model], scored: labelled.Labelled, probabilities: np.ndarray
+    models: Sequence[tf.keras.Model], scored: eval_dataset.Labelled, probabilities: np.ndarray
 ) -> dict[int, np.ndarray]:
     chosen = gradcam.two_a_class(scored.labels, probabilities)
     positions = [position for pair in chosen for position in pair if position is not None]
@@ -238,10 +232,10 @@ def _maps(
     return dict(zip(positions, maps))
 
 
-def _by_agreement(scored: labelled.Labelled, probabilities: np.ndarray) -> list[dict[str, Any]] | None:
+def _by_agreement(scored: eval_dataset.Labelled, probabilities: np.ndarray) -> list[dict[str, Any]] | None:
     if scored.votes is None:
         return None
-    return ferplus.by_agreement(scored.votes, probabilities.argmax(axis=1) == scored.labels)
+    return annotator_agreement.by_agreement(scored.votes, probabilities.argmax(axis=1) == scored.labels)
 
 
 def _history(opened: Sequence[Member]) -> list[dict[str, Any]]:

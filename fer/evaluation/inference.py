@@ -43,7 +43,7 @@ def predict(
 
     Args:
       models: one or more, each from uint8 [B, 48, 48, 1] to logits [B, 7], Keras models or
-        `fer.evaluation.export_runtimes.Network`; their probabilities are averaged.
+        `fer.models.runtimes.Network`; their probabilities are averaged.
       images: [n, 48, 48, 1] uint8.
       batch_size: faces a call; n need not be a multiple of it. Of fewer faces, the next power of two is taken.
       tta: which views of a face are averaged (see `views`).

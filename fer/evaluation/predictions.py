@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer import escaping, files, npz
+from fer import escaping
 from fer.errors import UserError
+from fer.io import files, npz
 from fer.labels import CLASSES
 
 BOX = ("left", "top", "width", "height")

@@ -12,8 +12,8 @@ import tensorflow as tf
 from fer.config import Model
 from fer.errors import UserError
 from fer.labels import SIDE
-from fer.models import adapting, blocks, heads, registry
-from fer.models.pixels import NORMALIZATIONS, Pixels
+from fer.models import backbone_blocks, heads, layer_surgery, registry
+from fer.models.normalization import NORMALIZATIONS, Pixels
 from fer.models.registry import Backbone
 
 layers = tf.keras.layers
@@ -64,8 +64,8 @@ def network_of(config: Model, chosen: Backbone, side: int | None, channels: int)
     """The backbone as the classifier holds it: cut, adapted, with the points at which auxiliary heads sit."""
     network = chosen.build(side, channels)
     if config.cut:
-        network = blocks.cut(network, chosen.ends, config.cut)
-    network = adapting.adapted(network, config.sync_batch_norm)
+        network = backbone_blocks.cut(network, chosen.ends, config.cut)
+    network = layer_surgery.adapted(network, config.sync_batch_norm)
     if not config.auxiliary_heads:
         return network
     taps = [network.get_layer(name).output for name in chosen.auxiliary]
@@ -76,7 +76,7 @@ def channel_mixing(config: Model) -> np.ndarray | None:
     """How the three channels of the published network follow from ours; None where ours has as many as it.
 
     Returns:
-      [3, channels]; see `fer.models.pixels.Pixels.mixing`.
+      [3, channels]; see `fer.models.normalization.Pixels.mixing`.
     """
     chosen = registry.backbone(config.name)
     return None if chosen.channels == 1 or config.grey == "repeat" else _pixels(config, chosen).mixing()

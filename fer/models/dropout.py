@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer import seeds
+from fer import rng
 
 
 class Draw(NamedTuple):
@@ -60,8 +60,8 @@ class PositionalDropout(tf.keras.layers.Layer):
             raise RuntimeError("A model with dropout is trained inside fer.models.dropout.drawn_from only.")
         asked = self.noise_shape or (None,) * inputs.shape.rank
         shape = [size if size is not None else inputs.shape[axis] for axis, size in enumerate(asked)]
-        seed = seeds.salted(draw.seed, self.salt)
-        uniform = tf.random.stateless_uniform([draw.global_batch, *shape[1:]], seed, alg=seeds.ALGORITHM)
+        seed = rng.salted(draw.seed, self.salt)
+        uniform = tf.random.stateless_uniform([draw.global_batch, *shape[1:]], seed, alg=rng.ALGORITHM)
         kept = tf.gather(uniform, draw.positions) >= self.rate
         return inputs * tf.cast(kept, inputs.dtype) / tf.cast(1 - self.rate, inputs.dtype)
 

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 
-from fer import files
 from fer.errors import UserError
+from fer.io import files
 from fer.labels import SIDE
 
 FACES, LOGITS, WEIGHT = "faces", "logits", "weight_"  # names of nodes; a weight's has its position in `model.weights`

@@ -15,10 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import tensorflow as tf
 
-from fer import files, npz, remote, temp_files, unpacking
+from fer import storage
 from fer.config import Model
 from fer.errors import UserError
-from fer.models import hdf5, registry, weights
+from fer.io import decompression, files, hdf5, npz, temp_files
+from fer.models import registry, weights
 from fer.models.classifier import backbone_of, channel_mixing
 
 layers = tf.keras.layers
@@ -75,7 +76,7 @@ def transfer(donor: tf.keras.Model, network: tf.keras.Model, mixing: np.ndarray 
         if place == 0 and mixing is not None:
             arrays[0] = np.einsum("hwio,ic->hwco", arrays[0], mixing)
         if isinstance(ours, layers.DepthwiseConv2D) and not isinstance(source, layers.DepthwiseConv2D):
-            arrays[0] = arrays[0].transpose(0, 1, 3, 2)  # was a convolution in groups: see fer.models.adapting
+            arrays[0] = arrays[0].transpose(0, 1, 3, 2)  # was a convolution in groups: see fer.models.layer_surgery
         ours.set_weights(arrays)
 
 
@@ -145,7 +146,7 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
 def _hdf5(path: str) -> Iterator[str]:
     """A local file of HDF5, which knows neither s3:// nor archives."""
     with contextlib.ExitStack() as stack:
-        if remote.is_remote(path):
+        if storage.is_remote(path):
             copy = os.path.join(stack.enter_context(temp_files.folder("weights")), os.path.basename(path))
             tf.io.gfile.copy(path, copy)
             path = copy
@@ -156,7 +157,7 @@ def _hdf5(path: str) -> Iterator[str]:
 
 def _extracted(path: str, folder: str) -> str:
     """The weights of a .keras archive, as a file in a folder."""
-    budget = unpacking.Budget(os.path.getsize(path))
+    budget = decompression.Budget(os.path.getsize(path))
     found = os.path.join(folder, ARCHIVED)
     with zipfile.ZipFile(path) as archive, open(found, "wb") as file:
         budget.take(archive.getinfo(ARCHIVED).file_size)

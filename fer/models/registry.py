@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from fer.config import nearest
 from fer.errors import UserError
-from fer.models import googlenet, keras_cv_presets
-from fer.models.compact import compact, tiny
-from fer.models.dlib_resnet import dlib_resnet
-from fer.models.efficientnet_lite import efficientnet_lite
-from fer.models.mini_xception import mini_xception
-from fer.models.resnet import resnet
+from fer.models.backbones import googlenet, keras_cv_presets
+from fer.models.backbones.compact import compact, tiny
+from fer.models.backbones.dlib_resnet import dlib_resnet
+from fer.models.backbones.efficientnet_lite import efficientnet_lite
+from fer.models.backbones.mini_xception import mini_xception
+from fer.models.backbones.resnet import resnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Backbone:
     build: Callable[[int | None, int], tf.keras.Model]  # (side, channels) -> [B, side, side, channels] to [B, h, w, C]
     size: int  # side in pixels, where the config leaves it open: what the publication trains at
     smallest: int  # side in pixels
-    pixels: str  # a key of fer.models.pixels.NORMALIZATIONS
+    pixels: str  # a key of fer.models.normalization.NORMALIZATIONS
     # The name of the layer that all paths pass at the end of a block. A group of the pattern names the block, if
     # there is one (several layers of one name: the last ends it); otherwise blocks are counted: block1, block2, ...
     ends: str

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from fer import files, npz
 from fer.errors import UserError
+from fer.io import files, npz
 
 
 def save(variables: Sequence[tf.Variable], path: str, dtype: str = "float32") -> None:

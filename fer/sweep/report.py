@@ -12,13 +12,14 @@ from typing import Any, Callable
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from fer import escaping, files
+from fer import escaping
 from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation import labelled, predictions
-from fer.sweep import changes
-from fer.sweep.space import BASE, CHANGE
-from fer.sweep.study import Plan
+from fer.evaluation import eval_dataset, predictions
+from fer.io import files
+from fer.sweep import ablation
+from fer.sweep.optuna_study import Plan
+from fer.sweep.search_space import BASE, CHANGE
 
 SCHEMA_VERSION = 1
 TARGET = "validation accuracy"
@@ -49,7 +50,7 @@ def write(
     pictures = _pictures(study, plan)  # takes seconds, in which other processes may end trials
     content = summary(study, plan, folder, also)
     if len(content["changes"]) > 1:
-        pictures["changes.png"] = changes.picture(content["changes"])
+        pictures["changes.png"] = ablation.picture(content["changes"])
     for name, picture in pictures.items():
         files.write_bytes(os.path.join(output, name), picture)
     files.write_text(os.path.join(output, "sweep.md"), markdown(content, list(pictures)))
@@ -82,13 +83,13 @@ def others(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[str]]
             raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
         # Where they lie now: the folder may have been renamed, or made from elsewhere.
         found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
-    scored = labelled.read(manifest.read(data), "validation", "fer") if found else None
+    scored = eval_dataset.read(manifest.read(data), "validation", "fer") if found else None
     for sweep, runs in zip(sweeps, found.values()):
         _check_runs(runs, sweep, scored, data)
     return found
 
 
-def _check_runs(runs: Sequence[str], sweep: str, scored: labelled.Labelled, data: str) -> None:
+def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.Labelled, data: str) -> None:
     """Refuses those of another sweep that cannot be compared with runs on `data`, before these are trained."""
     if not runs:
         raise UserError(f"{sweep}/sweep.json lists no complete run; leave {sweep} out of --also.")
@@ -106,7 +107,7 @@ def summary(
 ) -> dict[str, Any]:
     """What sweep.json holds: every trial, the best first, and the mean over seeds where the sweep has several.
 
-    Where it has changes, what each of them is worth; see `fer.sweep.changes`.
+    Where it has changes, what each of them is worth; see `fer.sweep.ablation`.
     """
     trials = [_trial(trial, folder(trial.number)) for trial in plan.of(study)]
     trials.sort(key=lambda trial: (trial["state"] != "complete", -(trial["accuracy"] or 0.0), trial["number"]))
@@ -198,7 +199,7 @@ def _changes(trials: list[dict[str, Any]], plan: Plan, also: Mapping[str, Sequen
     folders = {**{name: _complete(trials, name) for name in plan.changes}, **also}
     if not folders.get(BASE):
         return []
-    return changes.effects(changes.read({name: runs for name, runs in folders.items() if runs}))
+    return ablation.effects(ablation.read({name: runs for name, runs in folders.items() if runs}))
 
 
 def _complete(trials: list[dict[str, Any]], change: str | None = None) -> list[str]:

@@ -18,9 +18,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer import durable, files, remote, temp_files
+from fer import storage
 from fer.errors import StorageError, UserError
-from fer.literal_path import literal
+from fer.io import files, fsync, temp_files
+from fer.io.literal_path import literal
 
 KEPT = 3
 FORMAT = "step-{:08d}"
@@ -49,19 +50,19 @@ def save(
     """
     place = os.path.join(folder, FORMAT.format(step))
     try:
-        if remote.is_remote(folder):
+        if storage.is_remote(folder):
             with temp_files.folder("checkpoint") as beside:
                 _write(beside, state, step, extra)
                 _upload(beside, place)
         else:
             beside = place + ".tmp"
             _remove(beside)
-            durable.make_folders(beside)
+            fsync.make_folders(beside)
             _write(beside, state, step, extra)
             _remove(place)
-            durable.publish(beside, place)
+            fsync.publish(beside, place)
     except (OSError, tf.errors.OpError) as error:
-        if not remote.is_remote(folder):
+        if not storage.is_remote(folder):
             with contextlib.suppress(OSError, tf.errors.OpError):  # on a full disk, what is half-written takes space
                 _remove(place + ".tmp")
         raise StorageError(
@@ -91,8 +92,8 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
     for step in reversed(found):
         place = os.path.join(folder, FORMAT.format(step))
         fault = _fault(place)
-        if fault and remote.is_remote(place):  # a store that was away for a moment looks like one without the files
-            remote.ready(place)
+        if fault and storage.is_remote(place):  # a store that was away for a moment looks like one without the files
+            storage.ready(place)
             fault = _fault(place)
         if fault:
             damaged[place] = fault
@@ -119,7 +120,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
 
 def steps(folder: str) -> list[int]:
     """The steps of the checkpoints in `folder`, in rising order."""
-    if not remote.surely(folder, tf.io.gfile.isdir):
+    if not storage.surely(folder, tf.io.gfile.isdir):
         return []
     names = (re.fullmatch(r"step-(\d{8})/?", name) for name in tf.io.gfile.listdir(folder))
     return sorted(int(name[1]) for name in names if name)

@@ -20,9 +20,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer import files, temp_files
 from fer.errors import StorageError, UserError
-from fer.remote import is_remote
+from fer.io import files, temp_files
+from fer.storage import is_remote
 
 NAME = "owner.json"
 LEASE_S = 60.0  # seconds without a renewal after which a lease in a store has expired

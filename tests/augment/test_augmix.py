@@ -38,7 +38,7 @@ def test_severity_moves_faces_further(mixed):
 def test_all_copies_together_have_the_share_that_was_drawn(monkeypatch):
     """Black images whose copies are all white show it as their grey level; the mean and variance of Beta(1, 1)."""
     black, white = (tf.fill([MANY, 4, 4, 1], tf.constant(level, tf.uint8)) for level in (0, 255))
-    monkeypatch.setattr(augmix.operations, "apply", lambda *_: white)
+    monkeypatch.setattr(augmix.ops, "apply", lambda *_: white)
     levels = augmix.augmix(black, DRAWS).numpy()[:, 0, 0, 0] / 255
     assert levels.mean() == pytest.approx(1 / 2, abs=5 * np.sqrt(1 / 12 / MANY))
     assert levels.var() == pytest.approx(1 / 12, rel=0.15)
@@ -57,7 +57,7 @@ def test_a_copys_weight_is_of_a_flat_dirichlet_and_its_share_uniform(monkeypatch
     """
     black = tf.zeros([MANY, 4, 4, 1], tf.uint8)
     copies = iter([tf.fill([MANY, 4, 4, 1], tf.constant(255, tf.uint8)), black, black])
-    monkeypatch.setattr(augmix.operations, "apply", lambda *_: next(copies))
+    monkeypatch.setattr(augmix.ops, "apply", lambda *_: next(copies))
     levels = augmix.augmix(black, DRAWS).numpy()[:, 0, 0, 0] / 255
     assert levels.mean() == pytest.approx(1 / 6, abs=5 * np.sqrt(1 / 36 / MANY))
     assert levels.var() == pytest.approx(1 / 36, rel=0.25)
@@ -68,7 +68,7 @@ def test_chains_have_one_to_three_operations_equally_often(number):
     """The first operation is always there, the second in two of three, the third in one of three."""
     layers = []
     monkey = pytest.MonkeyPatch()
-    monkey.setattr(augmix.operations, "chained", lambda given, *_: layers.extend(given))
+    monkey.setattr(augmix.ops, "chained", lambda given, *_: layers.extend(given))
     augmix._chain(DRAWS, 48, 3.0)
     monkey.undo()
     there = np.any([drew.numpy() for drew in layers[number].name.values()], axis=0).mean()

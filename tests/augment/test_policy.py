@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import geometry, grammar, operations, policy, randaugment
+from fer.augment import geometric, grammar, ops, policy, randaugment
 from fer.augment.draws import Draws
 from fer.errors import UserError
 
@@ -101,7 +101,7 @@ def test_operations_apply_in_the_order_in_which_they_stand(policy_text):
     in_turn = tf.constant(DIM)
     for salt, each in enumerate(policy.parse(policy_text)):
         change = policy.SINGLE[each.name](given.salted(salt), in_turn.shape[1], **each.arguments)
-        in_turn = operations.apply(in_turn, [change])
+        in_turn = ops.apply(in_turn, [change])
     np.testing.assert_array_equal(images, in_turn)
 
 
@@ -122,10 +122,10 @@ def test_none_changes_nothing():
 
 def test_a_policy_is_its_operations_matrices_multiplied():
     given = draws(seed=(3, 5))
-    mirrored = operations.flip(given.salted(0), 48).matrices
-    moved = operations.affine(given.salted(1), 48, 15.0, 0.1, 0.08, 0.1).matrices
+    mirrored = ops.flip(given.salted(0), 48).matrices
+    moved = ops.affine(given.salted(1), 48, 15.0, 0.1, 0.08, 0.1).matrices
     images, targets = policy.augmenter(POLICY)(FACES, TARGETS, given)
-    np.testing.assert_array_equal(images, geometry.warp(FACES, mirrored @ moved))
+    np.testing.assert_array_equal(images, geometric.warp(FACES, mirrored @ moved))
     np.testing.assert_array_equal(targets, TARGETS)
 
 

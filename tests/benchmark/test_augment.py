@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer.augment import policy
-from fer.benchmark import augment, rivals
+from fer.benchmark import augment, baselines
 from fer.errors import UserError
 
 
@@ -14,7 +14,7 @@ from fer.errors import UserError
 def measured(request):
     """Without rivals in processes of their own, and KerasCV by default, each of which would load its libraries."""
     patch, augmenter = pytest.MonkeyPatch(), policy.augmenter
-    patch.setattr(rivals, "missing", lambda name: True)
+    patch.setattr(baselines, "missing", lambda name: True)
     patch.setattr(augment, "RANDAUGMENT", "flip")  # what each contestant is, not how long it compiles
     if not request.param:
         patch.setattr(policy, "augmenter", lambda text, xla=False, engine="fused": augmenter(text, xla=xla))
@@ -38,14 +38,14 @@ def test_a_policy_with_a_fault_is_told_before_anything_is_measured():
 
 
 def test_what_is_not_installed_is_missing(monkeypatch):
-    monkeypatch.setitem(rivals.RIVALS, "nobody", ("no_such_package", None))
-    assert rivals.missing("nobody")
+    monkeypatch.setitem(baselines.RIVALS, "nobody", ("no_such_package", None))
+    assert baselines.missing("nobody")
 
 
-@pytest.mark.parametrize("name", rivals.RIVALS)
+@pytest.mark.parametrize("name", baselines.RIVALS)
 def test_a_rival_changes_images_and_counts_them(name):
-    if rivals.missing(name):
+    if baselines.missing(name):
         pytest.skip(f"{name} is not installed; the extra bench has it")
     images = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 1), dtype=np.uint8)
-    with rivals.running(name, images, processes=1, repeats=3) as work:
+    with baselines.running(name, images, processes=1, repeats=3) as work:
         assert work() == 3 * 6

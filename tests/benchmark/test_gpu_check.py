@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import device, policy
-from fer.benchmark import gpu_check, placement
+from fer.augment import policy, xla
+from fer.benchmark import gpu_check, op_placement
 from fer.config import Model
-from fer.data import synthetic
-from fer.data.records import Faces
+from fer.data.example_codec import Faces
 from fer.errors import UserError
 from fer.models import classifier
-from tests.scripts import program
+from fer.synthetic import synthetic
+from tests.scripts import run_script
 
 SETTINGS = gpu_check.Settings(
     device="CPU", model=Model(name="tiny", image_size=24), batch=4, steps=2, learning=4, faces=64
@@ -43,11 +43,11 @@ def test_an_operation_on_the_host_is_found_in_the_partitioned_graph():
 
     with tf.device("CPU:1"):
         x = tf.constant([3.0, 1.0, 2.0])
-    nodes = placement.placed(lambda: pinned(x))
-    assert [node.op for node in placement.on_other_devices(nodes, "CPU:1")] == ["Cumsum"]
+    nodes = op_placement.placed(lambda: pinned(x))
+    assert [node.op for node in op_placement.on_other_devices(nodes, "CPU:1")] == ["Cumsum"]
     assert {node.device for node in nodes} == {"CPU:0", "CPU:1"}
     with pytest.raises(ValueError, match="called before"):
-        placement.placed(lambda: pinned(x))
+        op_placement.placed(lambda: pinned(x))
 
 
 @pytest.mark.parametrize("text", ["flip|erase(p=0.4)", pytest.param(gpu_check.POLICY, marks=pytest.mark.extended)])
@@ -79,7 +79,7 @@ def test_a_step_leaves_nothing_of_the_device_to_the_host(faces, text):
 
 
 def test_a_step_that_leaves_something_to_the_host_fails(faces, monkeypatch):
-    monkeypatch.setattr(device, "index_type", lambda: tf.int32)
+    monkeypatch.setattr(xla, "index_type", lambda: tf.int32)
     failed = gpu_check.check_host(SETTINGS, "CPU:1", faces, "brightness")
     assert not failed.passed
     assert "1 operations of a step compute on the host what the GPU has; AddV2" in failed.found
@@ -98,7 +98,7 @@ def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces, name
 
 
 class Slow:
-    """A feed that is waited for a given time at each batch, as `fer.train.feed.Feed` tells it."""
+    """A feed that is waited for a given time at each batch, as `fer.train.device_iterator.Feed` tells it."""
 
     def __init__(self, batch, seconds: float):
         self.batch, self.seconds, self.waited = batch, seconds, 0.0
@@ -121,10 +121,10 @@ def test_waiting_longer_than_the_limit_fails(monkeypatch, seconds, passes):
 
 def test_placed_returns_the_operations_of_its_call_alone():
     x = tf.constant([3.0, 1.0])
-    placement.placed(lambda: tf.function(tf.square, autograph=False)(x))
+    op_placement.placed(lambda: tf.function(tf.square, autograph=False)(x))
     tf.math.is_finite(tf.function(tf.cumsum, autograph=False)(x))  # TensorFlow goes on collecting what is first run
-    nodes = placement.placed(lambda: tf.function(tf.square, autograph=False)(x))
-    assert {node.op for node in nodes} - placement.TRANSFERS == {"Square"}
+    nodes = op_placement.placed(lambda: tf.function(tf.square, autograph=False)(x))
+    assert {node.op for node in nodes} - op_placement.TRANSFERS == {"Square"}
 
 
 def test_there_are_faces_for_a_batch_of_all_devices(monkeypatch):
@@ -198,7 +198,7 @@ def test_without_a_gpu_it_says_so(monkeypatch):
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
 def test_the_program_ends_with_1_where_there_is_no_gpu(tmp_path):
-    done = program.run("gpu_check.py", tmp_path)
+    done = run_script.run("gpu_check.py", tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("gpu_check.py: TensorFlow sees no GPU")
     assert len(done.stderr.splitlines()) == 1

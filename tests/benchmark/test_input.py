@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from fer.benchmark import fake_shards, stream_process
 from fer.benchmark import input as suite
-from fer.benchmark import shards, streamer
 from fer.data import manifest
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
@@ -27,7 +27,7 @@ def faces(batches, count: int) -> set[tuple[bytes, int]]:
 def small_buffers(monkeypatch):
     """No larger than the tests' shards: filling them is most of what a pipeline's first batch costs."""
     monkeypatch.setattr(suite, "SHUFFLED", 256)
-    monkeypatch.setattr(streamer, "WINDOW", 256)
+    monkeypatch.setattr(stream_process, "WINDOW", 256)
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def given() -> set[tuple[bytes, int]]:
 
 @pytest.mark.parametrize("mode", ["resident", "streaming"])
 def test_ours_hands_out_the_faces(mode, given, tmp_path):
-    data = shards.write(str(tmp_path / "shards"), IMAGES.reshape(40, -1), LABELS, rows=400)
+    data = fake_shards.write(str(tmp_path / "shards"), IMAGES.reshape(40, -1), LABELS, rows=400)
     assert faces(suite.fer_batches(data, mode), 3) == given
 
 
@@ -53,8 +53,8 @@ def test_pytorchs_loader_hands_out_the_faces(given, tmp_path):
 
 
 def test_shards_for_measuring_are_as_long_as_asked_for_and_sound(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARD_ROWS", 150)
-    data = shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
+    monkeypatch.setattr(fake_shards, "SHARD_ROWS", 150)
+    data = fake_shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
     assert [shard.examples for shard in data.split("train").shards] == [134, 133, 133]
     assert suite.pipeline.open_split(data, "train", suite.Data()).examples == 400
 
@@ -85,10 +85,10 @@ def test_streaming_is_measured_in_a_process_for_each_size(tmp_path, monkeypatch,
 
 def test_a_streamer_answers_each_line_with_its_images_and_ends_with_its_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n\n"))
-    data = shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
-    streamer.serve(data.folder, 2)
+    data = fake_shards.write(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
+    stream_process.serve(data.folder, 2)
     *turns, peak = capsys.readouterr().out.split()
-    assert turns == [str(2 * streamer.BATCH)] * 3
+    assert turns == [str(2 * stream_process.BATCH)] * 3
     assert float(peak) > 100
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer.benchmark import scaling
-from tests.train import made
+from tests.train import factories
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 8])
@@ -32,8 +32,8 @@ def test_the_bytes_are_those_of_a_ring_played_by_hand(replicas):
 def test_one_and_two_replicas_are_measured_in_turn(monkeypatch, trained):
     """Tracing and compiling the two steps is most of the time that this takes."""
     if not trained:
-        monkeypatch.setattr(scaling, "_turn", lambda *_: lambda: made.BATCH)
-    settings = made.experiment(deterministic=False)
+        monkeypatch.setattr(scaling, "_turn", lambda *_: lambda: factories.BATCH)
+    settings = factories.experiment(deterministic=False)
     settings.model.name = "tiny"
     one, two, server, servers = scaling.overhead("small", settings, steps=1, rounds=2)
     assert (one.baseline, two.baseline) == (None, one.name)

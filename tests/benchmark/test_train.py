@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fer.benchmark import train
-from fer.data.records import Faces
-from tests.train import made
+from fer.data.example_codec import Faces
+from tests.train import factories
 
 
 @pytest.mark.parametrize(("name", "config"), [("compact", "compact"), ("efficientnet_b0 at 48", "efficientnet_b0")])
@@ -29,10 +29,10 @@ def test_its_policies_models_and_optimizers_are_those_of_the_configs(root, name,
 def test_a_run_is_compared_with_its_step_on_one_batch(monkeypatch, trained):
     """Tracing and compiling the two steps is most of the time that this takes."""
     if not trained:
-        monkeypatch.setattr(train.step, "train_step", lambda *_: lambda batch: None)
+        monkeypatch.setattr(train.train_step, "train_step", lambda *_: lambda batch: None)
     images = np.random.default_rng(0).integers(0, 256, (64, 48, 48, 1), dtype=np.uint8)
     faces = Faces(images, np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
-    settings = made.experiment(deterministic=False)
+    settings = factories.experiment(deterministic=False)
     settings.model.name = "tiny"
     run, constant, plain = train.rates("small", settings, faces, steps=1, rounds=2)
     assert (run.name, run.baseline) == ("small, a run", "small, one constant batch")

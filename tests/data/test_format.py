@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from fer.data import records
+from fer.data import example_codec
 
 
 def crc32c(content: bytes) -> int:
@@ -75,7 +75,7 @@ def example():
 def test_a_shard_is_read_by_the_specification_alone(synthetic_shards, example):
     folder = pathlib.Path(synthetic_shards.folder)
     stated = json.loads((folder / "manifest.json").read_text())["splits"]["test"]
-    ours = records.read_split(synthetic_shards, "test")
+    ours = example_codec.read_split(synthetic_shards, "test")
     at = 0
     for shard in stated["shards"]:
         content = (folder / shard["file"]).read_bytes()

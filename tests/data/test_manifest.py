@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-from fer import files
 from fer.data import manifest
 from fer.errors import UserError
+from fer.io import files
 from fer.labels import CLASSES
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer.data import pipeline
-from fer.data.records import Faces
+from fer.data.example_codec import Faces
 from fer.errors import UserError
 
 COUNT, BATCH = 100, 16

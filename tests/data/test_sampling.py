@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from fer.data import pipeline, sampling
-from fer.data.records import Faces
+from fer.data.example_codec import Faces
 
 LABELS = np.repeat(np.arange(7), [40, 3, 41, 72, 48, 32, 50]).astype(np.int32)
 STEPS, BATCH = 8, 32

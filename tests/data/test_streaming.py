@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fer.config import Data
-from fer.data import chunks, manifest, pipeline, records, streaming
+from fer.data import example_codec, manifest, pipeline, record_index, streaming
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -30,7 +30,7 @@ def shards(folder: str, count: int, files: int) -> manifest.Manifest:
     for part in np.array_split(numbers, files):
         path = os.path.join(folder, f"train-{len(made)}.tfrecord")
         with tf.io.TFRecordWriter(path) as writer:
-            for message in records.encode(images[part], part % 7, part, votes_of(part)):
+            for message in example_codec.encode(images[part], part % 7, part, votes_of(part)):
                 writer.write(message)
         with open(path, "rb") as file:
             content = file.read()
@@ -45,7 +45,7 @@ def shards(folder: str, count: int, files: int) -> manifest.Manifest:
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "CHUNK", 16)
+        patch.setattr(record_index, "CHUNK", 16)
         folder = str(tmp_path_factory.mktemp("numbered"))
         yield shards(folder, COUNT, files=5)
 
@@ -97,7 +97,7 @@ def test_any_step_can_come_first(stream, epochs, start):
 
 def test_a_step_far_from_the_beginning_reads_one_window_of_its_chunks(stream, monkeypatch):
     read = []
-    parse = records.parse
+    parse = example_codec.parse
 
     def counting(serialized, votes):
         read.append(tf.py_function(lambda data: seen.append(len(data)), [serialized], []))
@@ -105,7 +105,7 @@ def test_a_step_far_from_the_beginning_reads_one_window_of_its_chunks(stream, mo
             return parse(serialized, votes)
 
     seen: list[int] = []
-    monkeypatch.setattr(records, "parse", counting)
+    monkeypatch.setattr(example_codec, "parse", counting)
     assert rows(stream, 1000 * STEPS + 9, 1000 * STEPS + 10).shape == (1, BATCH)
     assert sum(seen) <= 2 * WINDOW  # its own and, while that is dealt out, the next
 

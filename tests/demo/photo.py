@@ -6,7 +6,7 @@ import io
 
 from PIL import Image
 
-from fer.data import synthetic
+from fer.synthetic import synthetic
 
 PLACES = [(60, 80, 192), (400, 150, 144)]  # left, top, side
 

@@ -13,13 +13,13 @@ import pytest
 
 flask = pytest.importorskip("flask", reason="Flask is not installed: the extra demo brings it")
 
-from fer.demo import recognition, server
+from fer.demo import predictor, server
 from fer.errors import UserError
-from fer.evaluation.photos import Box
 from fer.labels import CLASSES
+from fer.predict.face_detection import Box
 
-FOUND = recognition.Recognised(
-    640, 400, [recognition.Face(Box(10, 20, 30, 30), np.full(7, 1 / 7, np.float32), b"seen", b"looked at")]
+FOUND = predictor.Recognised(
+    640, 400, [predictor.Face(Box(10, 20, 30, 30), np.full(7, 1 / 7, np.float32), b"seen", b"looked at")]
 )
 
 
@@ -161,7 +161,7 @@ def test_server_answers_a_whole_request_however_many_come_after_it(address, monk
         release.wait(30)
         return {}
 
-    monkeypatch.setattr(recognition, "as_json", slow)
+    monkeypatch.setattr(predictor, "as_json", slow)
     with futures.ThreadPoolExecutor() as pool:
         first = pool.submit(status, address)
         assert gate.wait(30)

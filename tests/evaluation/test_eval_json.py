@@ -10,9 +10,10 @@ import pytest
 
 from fer.config import Experiment, Model, Train
 from fer.errors import UserError
-from fer.evaluation import eval_json, metrics
+from fer.evaluation import eval_json
+from fer.evaluation.metrics import metrics
 from fer.labels import CLASSES
-from tests.evaluation import made
+from tests.evaluation import factories
 
 # Users' programs read these names: they may not change.
 FIELDS = [
@@ -52,7 +53,7 @@ def member(name: str = "compact", precision: str = "float32", parameters: int = 
         step=12,
         selected_on="validation",
         weights_sha256="a" * 64,
-        trained_on=made.TRAINED_ON,
+        trained_on=factories.TRAINED_ON,
         export=None,
     )
 

@@ -9,22 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer.data import manifest, records
+from fer.data import example_codec, manifest
 from fer.errors import UserError
-from fer.evaluation import (
-    bootstrap,
-    corruptions,
-    eval_json,
-    evaluate,
-    gradcam,
-    inference,
-    labelled,
-    metrics,
-    predictions,
-    run,
-)
+from fer.evaluation import eval_dataset, eval_json, evaluate, inference, predictions
+from fer.evaluation.metrics import bootstrap, corruptions, metrics
 from fer.labels import FERPLUS_COLUMNS
-from tests.evaluation import made
+from fer.models import loading
+from fer.viz import gradcam
+from tests.evaluation import factories
 
 COUNT = 30
 
@@ -33,20 +25,20 @@ COUNT = 30
 def folder(tmp_path_factory) -> pathlib.Path:
     """Two runs; shards with a labelled validation split and an unlabelled test split; the same with votes."""
     folder = tmp_path_factory.mktemp("evaluation")
-    made.run(folder / "one", seed=1)
-    made.run(folder / "two", seed=2)
+    factories.run(folder / "one", seed=1)
+    factories.run(folder / "two", seed=2)
     labels = np.arange(COUNT) % 7
-    splits = {"validation": (made.images(COUNT), labels), "test": (made.images(5), np.full(5, -1))}
-    made.shards(folder / "faces", splits)
+    splits = {"validation": (factories.images(COUNT), labels), "test": (factories.images(5), np.full(5, -1))}
+    factories.shards(folder / "faces", splits)
     votes = np.zeros((COUNT, 10), np.int64)
     votes[:, FERPLUS_COLUMNS.index("fear")] = 6
     votes[:4] = 0  # no votes
     votes[4:7, FERPLUS_COLUMNS.index("neutral")] = 6  # a tie
-    made.shards(folder / "voted", {"validation": splits["validation"]}, {"validation": votes})
-    train = np.concatenate([made.images(3, seed=1), made.images(COUNT)[:6]])
-    whole = {"train": (train, np.arange(9) % 7), **splits, "test": (made.images(12, seed=2), np.arange(12) % 7)}
-    made.shards(folder / "whole", whole)
-    made.shards(folder / "empty", {"validation": (made.images(0), np.zeros(0, np.int64))})
+    factories.shards(folder / "voted", {"validation": splits["validation"]}, {"validation": votes})
+    train = np.concatenate([factories.images(3, seed=1), factories.images(COUNT)[:6]])
+    whole = {"train": (train, np.arange(9) % 7), **splits, "test": (factories.images(12, seed=2), np.arange(12) % 7)}
+    factories.shards(folder / "whole", whole)
+    factories.shards(folder / "empty", {"validation": (factories.images(0), np.zeros(0, np.int64))})
     return folder
 
 
@@ -74,8 +66,8 @@ def test_the_figures_are_those_of_the_kept_predictions(plain):
 
 
 def test_the_predictions_are_the_models_in_the_order_of_the_shards(plain, folder):
-    model = run.open_run(str(folder / "one")).model
-    expected = inference.predict([model], made.images(COUNT)).probabilities
+    model = loading.open_run(str(folder / "one")).model
+    expected = inference.predict([model], factories.images(COUNT)).probabilities
     np.testing.assert_array_equal(plain.predictions.probabilities, expected)
     np.testing.assert_array_equal(plain.predictions.rows, 1000 + np.arange(COUNT))
     np.testing.assert_array_equal(plain.predictions.labels, np.arange(COUNT) % 7)
@@ -140,12 +132,12 @@ def test_every_picture_is_a_png_that_opens(evaluated_run):
 
 
 def test_the_maps_are_those_of_the_faces_that_are_shown(plain, folder):
-    model = run.open_run(str(folder / "one")).model
+    model = loading.open_run(str(folder / "one")).model
     positions = sorted(plain.maps)
     pairs = gradcam.two_a_class(plain.predictions.labels, plain.predictions.probabilities)
     assert positions == sorted(position for pair in pairs for position in pair if position is not None)
     predicted = plain.predictions.probabilities[positions].argmax(axis=1)
-    expected = gradcam.heatmaps(model, made.images(COUNT)[positions], predicted)
+    expected = gradcam.heatmaps(model, factories.images(COUNT)[positions], predicted)
     np.testing.assert_allclose([plain.maps[position] for position in positions], expected, atol=1e-5)
 
 
@@ -155,8 +147,8 @@ def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_pa
     assert "corruptions" not in plain.content
     assert sum(count for count, _ in done) == done[-1][1] == 41 * COUNT
     kinds = found.content["corruptions"]["kinds"]
-    model = run.open_run(str(folder / "one")).model
-    worse = corruptions.corrupted(made.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
+    model = loading.open_run(str(folder / "one")).model
+    worse = corruptions.corrupted(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
     predicted = inference.predict([model], worse).probabilities.argmax(axis=1)
     assert kinds["jpeg"]["accuracy"][4] == (predicted == np.arange(COUNT) % 7).mean()
     mean = np.mean([kind["accuracy"] for kind in kinds.values()])
@@ -205,10 +197,10 @@ def test_an_unlabelled_split_points_to_predict(folder):
 
 
 def test_of_a_split_that_is_labelled_in_part_the_rest_is_left_out(folder, monkeypatch):
-    whole, labels = records.read_split, np.arange(COUNT) % 7
+    whole, labels = example_codec.read_split, np.arange(COUNT) % 7
     labels[:3] = -1
-    monkeypatch.setattr(records, "read_split", lambda *where: dataclasses.replace(whole(*where), labels=labels))
-    scored = labelled.read(manifest.read(str(folder / "faces")), "validation", "fer")
+    monkeypatch.setattr(example_codec, "read_split", lambda *where: dataclasses.replace(whole(*where), labels=labels))
+    scored = eval_dataset.read(manifest.read(str(folder / "faces")), "validation", "fer")
     assert (scored.left_out, scored.rows.tolist()) == (3, list(range(1003, 1000 + COUNT)))
 
 

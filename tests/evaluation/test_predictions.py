@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer import files
 from fer.errors import StorageError, UserError
 from fer.evaluation import predictions
+from fer.io import files
 from fer.labels import CLASSES
 
 

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from fer.config import PIXELS, Model
-from fer.models import blocks, classifier, dropout, finetuning, heads, keras_cv_presets, pretrained, registry, weights
-from fer.models.pixels import NORMALIZATIONS
+from fer.models import backbone_blocks, classifier, dropout, heads, layer_groups, pretrained, registry, weights
+from fer.models.backbones import keras_cv_presets
+from fer.models.normalization import NORMALIZATIONS
 
 FACES = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
 # Cheap ones, which each `make test` builds; of each file or family one of the `EXTENDED`, for `make test-all`; the
@@ -71,7 +72,7 @@ def _holds_no_hidden_chance(model: tf.keras.Model) -> None:
 
 
 def _is_divided_into_groups(model: tf.keras.Model, settings: Model) -> None:
-    order = finetuning.groups(model, settings)
+    order = layer_groups.groups(model, settings)
     assert len({group.name for group in order}) == len(order) >= (3 if settings.name == "tiny" else 6)
     grouped = [id(weight) for group in order for weight in group.variables]
     assert sorted(grouped) == sorted(id(weight) for weight in model.weights)
@@ -182,7 +183,7 @@ def test_a_network_can_be_cut_after_a_block(name, size, cut, channels, blocks_be
     part = classifier.build(Model(name=name, image_size=size, cut=cut), "float32")
     assert classifier.backbone_of(part).output_shape[-1] == channels
     for model, expected in ((whole, blocks_before + blocks_after), (part, blocks_before)):
-        found = blocks.blocks(classifier.backbone_of(model), registry.backbone(name).ends)
+        found = backbone_blocks.blocks(classifier.backbone_of(model), registry.backbone(name).ends)
         assert [block.name for block in found] == expected
     assert part.count_params() < whole.count_params()
 

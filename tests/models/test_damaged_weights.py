@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer import files
 from fer.errors import UserError
 from fer.evaluation import predictions
-from fer.models import hdf5, pretrained, weights
+from fer.io import files, hdf5
+from fer.models import pretrained, weights
 
 LONGEST = 1000  # characters of a message, whose path has some
 KINDS = ["stored.npz", "deflated.npz", "predictions.npz", "whole.keras", "whole.h5", "layers.h5", "layers.weights.h5"]

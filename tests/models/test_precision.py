@@ -9,8 +9,8 @@ import tensorflow as tf
 from fer.config import Train
 from fer.errors import UserError
 from fer.models import precision
-from fer.train import runfolder
-from tests.train import made
+from fer.train import run_dir
+from tests.train import factories
 
 
 def machine(monkeypatch, tmp_path, flags: str = "", gpus: tuple = ()) -> None:
@@ -93,7 +93,7 @@ def test_settled_warns_once_when_the_devices_have_no_instructions(
     monkeypatch, tmp_path, capsys, flags, gpus, named, expected
 ):
     machine(monkeypatch, tmp_path, flags, gpus)
-    precision.settled(made.experiment(precision=named))
+    precision.settled(factories.experiment(precision=named))
     printed = capsys.readouterr().out
     assert printed.count("\n") == (1 if expected else 0)
     assert expected in printed
@@ -107,14 +107,14 @@ def test_settled_rejects_bfloat16_when_the_cap_forbids_what_tensorflow_uses(monk
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert not precision.computes_bfloat16()
     with pytest.raises(UserError, match="cannot be computed here: ONEDNN_MAX_CPU_ISA=AVX2 forbids"):
-        precision.settled(made.experiment(precision="mixed_bfloat16"))
+        precision.settled(factories.experiment(precision="mixed_bfloat16"))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert precision.computes_bfloat16()
 
 
 def test_auto_is_the_default_of_the_dataclass_and_of_every_config():
     assert Train().precision == "auto"
-    for path in pathlib.Path(made.__file__).parents[2].joinpath("configs").glob("*.py"):
+    for path in pathlib.Path(factories.__file__).parents[2].joinpath("configs").glob("*.py"):
         assert runpy.run_path(str(path))["get_config"]().train.precision == "auto", path.name
 
 
@@ -126,26 +126,26 @@ def test_where_linux_tells_nothing_it_is_float32(monkeypatch, tmp_path):
 
 def test_what_is_named_stays(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, "amx_bf16")
-    asked = made.experiment(precision="mixed_float16")
+    asked = factories.experiment(precision="mixed_float16")
     assert precision.settled(asked) is asked
 
 
 def test_a_run_records_what_auto_became_and_refuses_to_become_another(monkeypatch, tmp_path, synthetic_shards, capsys):
-    asked, run = made.experiment(precision="auto"), str(tmp_path / "run")
+    asked, run = factories.experiment(precision="auto"), str(tmp_path / "run")
     machine(monkeypatch, tmp_path, "amx_bf16")
     here = precision.settled(asked)
     assert capsys.readouterr().out == (
         "config.train.precision is auto, which becomes mixed_bfloat16 here: the CPU has amx_bf16.\n"
     )
     assert (asked.train.precision, here.train.precision) == ("auto", "mixed_bfloat16")
-    runfolder.open_folder(run, here, synthetic_shards).record(here, synthetic_shards)
-    runfolder.open_folder(run, precision.settled(asked), synthetic_shards)  # the same machine
+    run_dir.open_folder(run, here, synthetic_shards).record(here, synthetic_shards)
+    run_dir.open_folder(run, precision.settled(asked), synthetic_shards)  # the same machine
     machine(monkeypatch, tmp_path, "avx2")
     with pytest.raises(UserError, match=r"another config \(train\.precision: 'mixed_bfloat16' -> 'float32'\)"):
-        runfolder.open_folder(run, precision.settled(asked), synthetic_shards)
+        run_dir.open_folder(run, precision.settled(asked), synthetic_shards)
 
 
 @pytest.mark.parametrize("allowed", [False, True])
 def test_tensor_float_32_is_allowed_or_not(allowed):
-    precision.allow_tensor_float_32(made.experiment(tf32=allowed).train)
+    precision.allow_tensor_float_32(factories.experiment(tf32=allowed).train)
     assert tf.config.experimental.tensor_float_32_execution_enabled() == allowed

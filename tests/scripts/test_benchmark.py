@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scripts import program
+from tests.scripts import run_script
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from tests.scripts import program
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_is_told_before_minutes_of_measuring(tmp_path, arguments, said):
     (tmp_path / "file").write_text("")
-    done = program.run("benchmark.py", tmp_path, *arguments)
+    done = run_script.run("benchmark.py", tmp_path, *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("benchmark.py: ")
     assert said in done.stderr

@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.evaluation.test_comparison import evaluated
-from tests.scripts import program
+from tests.compare.test_comparison import evaluated
+from tests.scripts import run_script
 
 
 def test_two_runs_are_compared_in_words_and_files(tmp_path):
     evaluated(tmp_path / "a", range(10))
     evaluated(tmp_path / "b", range(5, 35))
-    done = program.run("compare.py", tmp_path, "--evals=a/eval.json,b/eval.json", "--output=out")
+    done = run_script.run("compare.py", tmp_path, "--evals=a/eval.json,b/eval.json", "--output=out")
     assert done.returncode == 0, done.stderr
     assert "a is better than b: " in done.stdout
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
@@ -31,7 +31,7 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(tmp_path, arguments, said):
     evaluated(tmp_path / "a", range(10))
-    done = program.run("compare.py", tmp_path, "--output=out", *arguments)
+    done = run_script.run("compare.py", tmp_path, "--output=out", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("compare.py: ")
     assert said in done.stderr

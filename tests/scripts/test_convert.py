@@ -7,19 +7,19 @@ import pathlib
 import pytest
 
 from fer.data import manifest
-from tests.data import making
-from tests.scripts import program
+from tests.convert import input_factories
+from tests.scripts import run_script
 
-IMAGES = making.noise(30)
+IMAGES = input_factories.noise(30)
 
 
 @pytest.fixture
 def run(tmp_path: pathlib.Path):
-    return functools.partial(program.run, "convert.py", tmp_path)
+    return functools.partial(run_script.run, "convert.py", tmp_path)
 
 
 def test_it_converts_says_what_it_did_and_verifies_it(run, tmp_path):
-    making.write(tmp_path / "faces.csv", making.csv(IMAGES) + "junk\n")
+    input_factories.write(tmp_path / "faces.csv", input_factories.csv(IMAGES) + "junk\n")
     made = run("--input=faces.csv", "--output=out", "--on_bad_row=quarantine", "--preview", "--shards=2")
     assert (made.returncode, made.stderr) == (0, "")
     assert "Reading faces.csv: fer2013.csv (emotion,pixels,Usage)" in made.stdout
@@ -33,7 +33,7 @@ def test_it_converts_says_what_it_did_and_verifies_it(run, tmp_path):
 
 
 def test_a_mistake_gets_one_sentence_and_exit_code_1_and_leaves_nothing(run, tmp_path):
-    making.write(tmp_path / "faces.csv", making.csv(IMAGES).replace("PublicTest", "Publictset", 1))
+    input_factories.write(tmp_path / "faces.csv", input_factories.csv(IMAGES).replace("PublicTest", "Publictset", 1))
     failed = run("--input=faces.csv", "--output=out")
     assert failed.returncode == 1
     assert failed.stderr == (

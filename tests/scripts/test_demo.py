@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from fer.labels import CLASSES
+from tests import browser
 from tests.demo.photo import encoded, photo
-from tests.evaluation import browser, made
-from tests.scripts import program
+from tests.evaluation import factories
+from tests.scripts import run_script
 
 pytest.importorskip("flask", reason="Flask is not installed: the extra demo brings it")
 pytest.importorskip("selenium", reason="selenium is not installed: the extra test brings it")
@@ -41,9 +42,9 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def address(folder):
-    made.run(folder / "run", seed=1)
+    factories.run(folder / "run", seed=1)
     before = sorted(folder.rglob("*"))
-    served = program.start("demo.py", folder, "--workdir=run", "--port=0")
+    served = run_script.start("demo.py", folder, "--workdir=run", "--port=0")
     try:
         for _ in range(60 * 20):
             if "\n" in served.said()[0] or served.poll() is not None:

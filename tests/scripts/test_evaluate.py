@@ -11,24 +11,24 @@ import pytest
 
 from fer.config import Model
 from fer.labels import CLASSES
-from tests.evaluation import made
-from tests.scripts import program
+from tests.evaluation import factories
+from tests.scripts import run_script
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("evaluate")
-    made.run(folder / "run")
-    made.shards(folder / "faces", {"validation": (made.images(20), np.arange(20) % 7)})
+    factories.run(folder / "run")
+    factories.shards(folder / "faces", {"validation": (factories.images(20), np.arange(20) % 7)})
     return folder
 
 
 def evaluate(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    return program.run("evaluate.py", folder, "--data=faces", *arguments)
+    return run_script.run("evaluate.py", folder, "--data=faces", *arguments)
 
 
 def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(evaluated_run):
-    lines = program.printed(evaluated_run).splitlines()
+    lines = run_script.printed(evaluated_run).splitlines()
     written = {line.partition("wrote ")[2] for line in lines if line.startswith("wrote ")}
     names = ("eval.json", "predictions.npz", "confusion_matrix.png", "curves.png")
     assert {str(evaluated_run / name) for name in names} <= written
@@ -52,11 +52,11 @@ def wrong(folder) -> pathlib.Path:
     shutil.copytree(folder / "run", folder / "untrained")
     (folder / "untrained" / "best.json").unlink()
     shutil.copytree(folder / "run", folder / "other")
-    other = dataclasses.replace(made.EXPERIMENT, model=Model(name="compact_s", image_size=24))
+    other = dataclasses.replace(factories.EXPERIMENT, model=Model(name="compact_s", image_size=24))
     change(folder / "other" / "config.json", config=other.to_dict(), config_sha256=other.sha256())
     shutil.copytree(folder / "faces", folder / "reordered")
     change(folder / "reordered" / "manifest.json", classes=list(CLASSES[::-1]))
-    made.shards(folder / "empty", {"validation": (made.images(0), np.zeros(0, int))})
+    factories.shards(folder / "empty", {"validation": (factories.images(0), np.zeros(0, int))})
     return folder
 
 

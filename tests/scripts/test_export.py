@@ -8,9 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from fer.evaluation import inference, run
+from fer.evaluation import inference
 from fer.labels import CLASSES
-from tests.scripts import program
+from fer.models import loading
+from tests.scripts import run_script
 
 
 @pytest.fixture
@@ -31,19 +32,21 @@ def test_an_export_predicts(folder, tmp_path):
     rows = [" ".join(map(str, face.ravel())) for face in np.load(folder / "faces.npy")]
     (tmp_path / "test.csv").write_text("\n".join(["pixels", *rows]))
     arguments = ("--workdir=exports/float16.tflite", f"--input={tmp_path}/test.csv", f"--output={tmp_path}/found.csv")
-    done = program.run("predict.py", folder, *arguments)
+    done = run_script.run("predict.py", folder, *arguments)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "found.csv").open(newline="") as file:
         found = np.array([[float(line[name]) for name in CLASSES] for line in csv.DictReader(file)])
     faces = np.load(folder / "faces.npy")
-    expected = inference.predict([run.open_run(str(folder / "run")).model], faces).probabilities
+    expected = inference.predict([loading.open_run(str(folder / "run")).model], faces).probabilities
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 @pytest.mark.extended
 def test_an_export_is_evaluated_into_a_folder_beside_it(folder, tmp_path):
     shutil.copytree(folder / "exports", tmp_path / "exports")
-    done = program.run("evaluate.py", tmp_path, "--workdir=exports/float16.tflite", f"--data={folder}/tfrecords/faces")
+    done = run_script.run(
+        "evaluate.py", tmp_path, "--workdir=exports/float16.tflite", f"--data={folder}/tfrecords/faces"
+    )
     assert done.returncode == 0, done.stderr
     assert "tflite float16" in done.stdout
     results = tmp_path / "exports" / "float16-results"
@@ -53,7 +56,7 @@ def test_an_export_is_evaluated_into_a_folder_beside_it(folder, tmp_path):
 
 @pytest.mark.extended
 def test_a_bundle_is_written_with_its_card(folder, tmp_path):
-    done = program.run("export.py", folder, "--workdir=run", "--format=bundle", f"--output={tmp_path}/weights")
+    done = run_script.run("export.py", folder, "--workdir=run", "--format=bundle", f"--output={tmp_path}/weights")
     assert done.returncode == 0, done.stderr
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
     names = ["weights.npz", "graph.pb", "config.json", "eval.json", "MODEL_CARD.md", "best.json"]
@@ -77,7 +80,7 @@ def test_a_bundle_is_written_with_its_card(folder, tmp_path):
     ids=["no such precision", "no place", "no place for a bundle"],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
-    done = program.run("export.py", folder, "--output=out", "--workdir=run", *arguments)
+    done = run_script.run("export.py", folder, "--output=out", "--workdir=run", *arguments)
     assert done.returncode == 1
     assert done.stderr == f"export.py: {said.format(folder=folder)}\n"
     assert not (folder / "out").exists()

@@ -7,15 +7,15 @@ import pytest
 
 from fer.config import Model
 from fer.models import classifier, pretrained
-from tests.evaluation import made
-from tests.models.test_dlib_weights import as_dlib_writes, random_convolutions
-from tests.scripts.program import run
+from tests.evaluation import factories
+from tests.models.test_dlib_import import as_dlib_writes, random_convolutions
+from tests.scripts.run_script import run
 
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
     """Shards in faces/, and dlib's file."""
-    made.shards(tmp_path / "faces", {"train": (made.images(8), np.arange(8) % 7)})
+    factories.shards(tmp_path / "faces", {"train": (factories.images(8), np.arange(8) % 7)})
     (tmp_path / "network.dat").write_bytes(as_dlib_writes(random_convolutions()))
     return tmp_path
 

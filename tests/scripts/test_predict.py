@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer.evaluation import inference, run
+from fer.evaluation import inference
 from fer.labels import CLASSES
-from tests.evaluation import made
-from tests.scripts import program
+from fer.models import loading
+from tests.evaluation import factories
+from tests.scripts import run_script
 
 COUNT = 20
 
@@ -21,8 +22,8 @@ COUNT = 20
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("predict")
-    made.run(folder / "run")
-    rows = [" ".join(map(str, face.ravel())) for face in made.images(COUNT)]
+    factories.run(folder / "run")
+    rows = [" ".join(map(str, face.ravel())) for face in factories.images(COUNT)]
     (folder / "test.csv.gz").write_bytes(gzip.compress("\n".join(["pixels", *rows]).encode()))
     (folder / "bad.csv").write_text("pixels\n" + rows[0] + "\n" + rows[1] + " 256\n")
     return folder
@@ -30,11 +31,11 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def expected(folder) -> np.ndarray:
-    return inference.predict([run.open_run(str(folder / "run")).model], made.images(COUNT)).probabilities
+    return inference.predict([loading.open_run(str(folder / "run")).model], factories.images(COUNT)).probabilities
 
 
 def predict(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    return program.run("predict.py", folder, "--workdir=run", *arguments)
+    return run_script.run("predict.py", folder, "--workdir=run", *arguments)
 
 
 def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder, expected):
@@ -66,13 +67,13 @@ def test_the_challenges_form_is_a_column_of_labels(folder, expected):
 
 @pytest.mark.extended
 def test_several_runs_are_averaged_over_faces_and_mirror_images(folder):
-    made.run(folder / "other", seed=1)
+    factories.run(folder / "other", seed=1)
     arguments = ["--workdir=run,other", "--tta=flip", "--input=test.csv.gz", "--output=ensemble.csv"]
-    done = program.run("predict.py", folder, *arguments)
+    done = run_script.run("predict.py", folder, *arguments)
     assert done.returncode == 0, done.stderr
-    faces = made.images(COUNT)
+    faces = factories.images(COUNT)
     seen = [
-        inference.predict([run.open_run(str(folder / name)).model], images).probabilities
+        inference.predict([loading.open_run(str(folder / name)).model], images).probabilities
         for name in ("run", "other")
         for images in (faces, faces[:, :, ::-1])
     ]
@@ -83,10 +84,10 @@ def test_several_runs_are_averaged_over_faces_and_mirror_images(folder):
 
 def test_bad_picture_ends_with_exit_code_1_after_the_others_are_predicted(folder):
     (folder / "pictures").mkdir()
-    for number, face in enumerate(made.images(3)):
+    for number, face in enumerate(factories.images(3)):
         Image.fromarray(face[..., 0]).save(folder / "pictures" / f"{number}.png")
     (folder / "pictures" / "1.png").write_bytes(b"no picture")
-    done = program.run("predict.py", folder, "--workdir=run", "--input=pictures", "--output=some.csv")
+    done = run_script.run("predict.py", folder, "--workdir=run", "--input=pictures", "--output=some.csv")
     assert done.returncode == 1
     assert [line.split(" (")[0] for line in done.stderr.splitlines()] == [
         "pictures/1.png is no picture that can be read",
@@ -107,7 +108,7 @@ def test_bad_picture_ends_with_exit_code_1_after_the_others_are_predicted(folder
     ids=["bad row", "an empty name", "no run", "no place"],
 )
 def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
-    done = program.run("predict.py", folder, "--workdir=run", "--output=none.csv", *arguments)
+    done = run_script.run("predict.py", folder, "--workdir=run", "--output=none.csv", *arguments)
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

@@ -7,12 +7,12 @@ import re
 import pytest
 
 import fer
-from fer import usage
+from fer import help_text
 from fer.config import Experiment, flat
 from tests.demo.photo import encoded, photo
-from tests.scripts import light
+from tests.scripts import fork_server
 
-PROGRAMS = sorted(path.name for path in (light.ROOT / "scripts").glob("[!_]*.py"))
+PROGRAMS = sorted(path.name for path in (fork_server.ROOT / "scripts").glob("[!_]*.py"))
 CONFIGURED = ("train.py", "sweep.py")
 # What must be given, by program.
 REQUIRED = {
@@ -134,16 +134,16 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def only(folder: pathlib.Path, *command: str) -> light.Run:
-    (run,) = light.run_all(folder, [command])
+def only(folder: pathlib.Path, *command: str) -> fork_server.Run:
+    (run,) = fork_server.run_all(folder, [command])
     return run
 
 
 def test_help_exits_0_lists_every_flag_required_ones_first_and_loads_nothing_heavy(folder):
     assert sorted(REQUIRED) == PROGRAMS
-    for program, run in zip(PROGRAMS, light.run_all(folder, [[program, "--help"] for program in PROGRAMS])):
+    for program, run in zip(PROGRAMS, fork_server.run_all(folder, [[program, "--help"] for program in PROGRAMS])):
         assert (run.returncode, run.stderr, run.heavy) == (0, "", []), program
-        source = (light.ROOT / "scripts" / program).read_text()
+        source = (fork_server.ROOT / "scripts" / program).read_text()
         defined = re.findall(r"(?:DEFINE_\w+|define_paths|define_optional)\(\s*\"(\w+)\"", source)
         assert set(defined) <= set(run.flags), program
         own = run.stdout.partition(f"Flags of {program}:\n")[2].partition("\nFlags of every program:\n")[0]
@@ -155,13 +155,15 @@ def test_help_exits_0_lists_every_flag_required_ones_first_and_loads_nothing_hea
 
 
 def test_help_describes_every_field_of_a_configuration(folder):
-    for run in light.run_all(folder, [[program, "--help"] for program in CONFIGURED]):
+    for run in fork_server.run_all(folder, [[program, "--help"] for program in CONFIGURED]):
         for path, value in flat(Experiment().to_dict()).items():
             assert f"\n  --config.{path}={value if value != '' else repr(value)}\n" in run.stdout
-    assert usage.fields()["train.replicas"] == (0, "devices used; 0 means all. More than the machine's CPUs become "
+    assert help_text.fields()["train.replicas"] == (0, "devices used; 0 means all. More than the machine's CPUs become "
                                                    "logical ones")  # fmt: skip
-    assert usage.fields()["model.grey"][1].startswith("Of a backbone with three channels. repeat: it sees grey three")
-    assert usage.fields()["train.targets"][1].startswith("fer (its label) | ferplus (the shares of its ten votes)")
+    assert help_text.fields()["model.grey"][1].startswith(
+        "Of a backbone with three channels. repeat: it sees grey three"
+    )
+    assert help_text.fields()["train.targets"][1].startswith("fer (its label) | ferplus (the shares of its ten votes)")
 
 
 @pytest.mark.parametrize(
@@ -182,14 +184,14 @@ def test_what_asks_for_help_is_answered_whatever_else_is_wrong(folder, flag, hol
 
 
 def test_help_that_stands_behind_two_dashes_or_is_a_value_is_no_question():
-    assert usage.asked(["train.py", "--", "--help"]) is None
-    assert usage.asked(["train.py", "--workdir=--help"]) is None
-    assert usage.asked(["train.py", "--nohelp"]) is None
+    assert help_text.asked(["train.py", "--", "--help"]) is None
+    assert help_text.asked(["train.py", "--workdir=--help"]) is None
+    assert help_text.asked(["train.py", "--nohelp"]) is None
 
 
 def test_missing_flags_are_all_named_in_one_sentence(folder):
     programs = [program for program in PROGRAMS if REQUIRED[program]]
-    for program, run in zip(programs, light.run_all(folder, [[program] for program in programs])):
+    for program, run in zip(programs, fork_server.run_all(folder, [[program] for program in programs])):
         names = [f"--{name}" for name in REQUIRED[program]]
         listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
         verb = "are" if names[1:] else "is"
@@ -203,14 +205,14 @@ def test_a_flag_that_makes_others_needless_is_enough(folder):
 
 
 def test_a_wrong_flag_is_named_by_every_program(folder):
-    for program, run in zip(PROGRAMS, light.run_all(folder, [[program, "--bogus=1"] for program in PROGRAMS])):
+    for program, run in zip(PROGRAMS, fork_server.run_all(folder, [[program, "--bogus=1"] for program in PROGRAMS])):
         assert (run.returncode, run.stdout, run.heavy) == (1, "", [])
         assert run.stderr == f"{program}: Unknown command line flag 'bogus'\n"
 
 
 def test_a_mistake_gets_one_sentence_before_anything_heavy_is_loaded(folder):
     before = sorted(os.walk(folder))
-    for (command, sentence), run in zip(MISTAKES, light.run_all(folder, [command for command, _ in MISTAKES])):
+    for (command, sentence), run in zip(MISTAKES, fork_server.run_all(folder, [command for command, _ in MISTAKES])):
         assert run.stderr.startswith(f"{command[0]}: {sentence}"), (command, run.stderr)
         assert (run.returncode, run.stdout, run.stderr.count("\n"), run.heavy) == (1, "", 1, []), command
     assert sorted(os.walk(folder)) == before

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.scripts import program
+from tests.scripts import run_script
 
 SMALL = [
     "--config.model.name=tiny",
@@ -19,12 +19,12 @@ SMALL = [
 
 
 def train(data: str, workdir: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
-    return program.run("train.py", program.ROOT, f"--data={data}", f"--workdir={workdir}", *arguments)
+    return run_script.run("train.py", run_script.ROOT, f"--data={data}", f"--workdir={workdir}", *arguments)
 
 
 def test_a_run_ends_with_the_command_that_evaluates_it(trained_run, synthetic_shards):
     command = f"python scripts/evaluate.py --workdir={trained_run} --data={synthetic_shards.folder}"
-    assert command in program.printed(trained_run)
+    assert command in run_script.printed(trained_run)
     recorded = json.loads((trained_run / "config.json").read_text())["config"]
     assert (recorded["train"]["steps"], recorded["model"]["name"]) == (40, "tiny")
 
@@ -63,7 +63,9 @@ def test_a_run_on_two_replicas_is_recorded(synthetic_shards, tmp_path):
     ],
 )
 def test_a_mistake_gets_a_sentence_exit_code_1_and_no_folder(tmp_path, arguments, said):
-    done = program.run("train.py", program.ROOT, f"--data={tmp_path}/nowhere", f"--workdir={tmp_path}/run", *arguments)
+    done = run_script.run(
+        "train.py", run_script.ROOT, f"--data={tmp_path}/nowhere", f"--workdir={tmp_path}/run", *arguments
+    )
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -84,10 +86,10 @@ def test_a_file_that_is_no_configuration_is_named_and_why(name, tmp_path):
     content, why = NO_CONFIGURATIONS[name]
     (tmp_path / name).write_text(content)
     flags = [f"--config={name}", "--data=nowhere", "--workdir=run", "--config.train.steps=3"]
-    done = program.run("train.py", tmp_path, *flags)
+    done = run_script.run("train.py", tmp_path, *flags)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"train.py: {name} is no configuration{why}; configs/ holds examples.\n"
-    debugged = program.run("train.py", tmp_path, *flags, "--debug")
+    debugged = run_script.run("train.py", tmp_path, *flags, "--debug")
     assert debugged.returncode == 1
     assert "Traceback" in debugged.stderr
 
@@ -96,7 +98,7 @@ def test_a_file_that_is_no_configuration_is_named_and_why(name, tmp_path):
 def test_a_preview_draws_the_policy_and_trains_nothing(synthetic_shards, tmp_path):
     path = tmp_path / "policy.png"
     arguments = [f"--data={synthetic_shards.folder}", f"--preview={path}", "--config.augment.policy=flip|erase(1.0)"]
-    done = program.run("train.py", program.ROOT, "--config=configs/compact.py", *arguments)
+    done = run_script.run("train.py", run_script.ROOT, "--config=configs/compact.py", *arguments)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"wrote {path}\n", "")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [path]
@@ -105,7 +107,7 @@ def test_a_preview_draws_the_policy_and_trains_nothing(synthetic_shards, tmp_pat
 def test_data_without_a_manifest_is_a_sentence(tmp_path):
     (tmp_path / "data").mkdir()
     flags = ["--config=configs/compact.py", f"--data={tmp_path}/data", f"--workdir={tmp_path}/run"]
-    done = program.run("train.py", program.ROOT, *flags)
+    done = run_script.run("train.py", run_script.ROOT, *flags)
     assert done.returncode == 1
     assert "has no manifest.json" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -114,6 +116,6 @@ def test_data_without_a_manifest_is_a_sentence(tmp_path):
 
 def test_debug_shows_the_traceback(tmp_path):
     flags = ["--config=configs/compact.py", f"--data={tmp_path}", f"--workdir={tmp_path}/run", "--debug"]
-    done = program.run("train.py", program.ROOT, *flags)
+    done = run_script.run("train.py", run_script.ROOT, *flags)
     assert done.returncode != 0
     assert "Traceback" in done.stderr

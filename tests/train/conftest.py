@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.train import made
+from tests.train import factories
 
 
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch):
     """Fixtures of a module or of the session, whose pictures tests look at, draw them as they are."""
-    made.small_pictures(monkeypatch.setattr)
+    factories.small_pictures(monkeypatch.setattr)

@@ -4,8 +4,8 @@ import sys
 
 from fer import cli
 from scripts import train
-from tests.train import made
+from tests.train import factories
 
-made.small_pictures(setattr)
+factories.small_pictures(setattr)
 sys.argv[0] = train.__file__
 cli.run(train.main)

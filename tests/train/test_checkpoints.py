@@ -5,9 +5,9 @@ import os
 import pytest
 import tensorflow as tf
 
-from fer import files
 from fer.errors import StorageError, UserError
-from fer.train import checkpoints, rollback
+from fer.io import files
+from fer.train import checkpoints, nan_recovery
 
 
 def counting(value: float) -> tf.train.Checkpoint:
@@ -37,12 +37,12 @@ def test_only_the_newest_few_are_kept(folder):
 
 def test_the_newest_that_was_planned_outlives_those_that_stops_made(tmp_path):
     def planned(step: int) -> bool:
-        return rollback.is_planned(step, 20, 1000)
+        return nan_recovery.is_planned(step, 20, 1000)
 
     for step in (20, 40, 43, 46, 49, 52):
         checkpoints.save(str(tmp_path), counting(float(step)), step, {}, planned)
     assert checkpoints.steps(str(tmp_path)) == [40, 46, 49, 52]
-    assert rollback.back(str(tmp_path), [], 55, 20, 1000).to == 40
+    assert nan_recovery.back(str(tmp_path), [], 55, 20, 1000).to == 40
 
 
 def test_nothing_saved_is_nothing_restored(tmp_path):

@@ -7,9 +7,9 @@ import subprocess
 import pytest
 import tensorflow as tf
 
-from fer.train import checkpoints, state
-from tests.scripts import program
-from tests.train import launching, made
+from fer.train import checkpoints, train_state
+from tests.scripts import run_script
+from tests.train import factories, launch
 
 KIB = 136  # holds three checkpoints and what lies beside them, not a fourth
 CHECKPOINT = 32  # KiB, in pages of 4
@@ -31,11 +31,11 @@ def small_disk(tmp_path):
 def test_a_full_disk_stops_the_run_with_a_sentence_and_earlier_checkpoints_whole(
     small_disk, synthetic_shards, tmp_path
 ):
-    settings = made.experiment(steps=200, checkpoint_steps=2)
-    config = launching.config_file(tmp_path, settings)
+    settings = factories.experiment(steps=200, checkpoint_steps=2)
+    config = launch.config_file(tmp_path, settings)
     workdir = small_disk / "run"
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
-    done = program.run("train.py", tmp_path, *flags)
+    done = run_script.run("train.py", tmp_path, *flags)
     assert done.returncode == 1, done.stderr
     said = done.stderr.strip().splitlines()[-1]
     assert "Cannot write" in said
@@ -45,7 +45,7 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_earlier_checkpoints_whole
     folder = str(workdir / "checkpoints")
     kept = checkpoints.steps(folder)
     assert kept
-    fresh = state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 200)
+    fresh = train_state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 200)
     assert checkpoints.restore(folder, fresh.trackable())["step"] == kept[-1] == int(fresh.step)
     assert json.loads((workdir / "config.json").read_text())["config"] == settings.to_dict()
     assert os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize < CHECKPOINT * 2**10

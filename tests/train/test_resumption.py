@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from fer.config import Data, Experiment, FineTune
-from fer.train import checkpoints, loop
-from tests.train import made
-from tests.train.made import final_state
-from tests.train.test_optimizers import addons_alone
+from fer.train import checkpoints, trainer
+from tests.train import factories
+from tests.train.factories import final_state
+from tests.train.optim.test_optimizers import addons_alone
 
 BATCH, STEPS = 64, 7  # 5 are an epoch
 EVERY = 3  # steps between two checkpoints
 
 
 def experiment_of(**train) -> Experiment:
-    return made.experiment(global_batch=BATCH, steps=STEPS, checkpoint_steps=EVERY, ema_decay=0.0, **train)
+    return factories.experiment(global_batch=BATCH, steps=STEPS, checkpoint_steps=EVERY, ema_decay=0.0, **train)
 
 
 def phases() -> Experiment:
@@ -57,12 +57,12 @@ EXTENDED += [pytest.param(each, marks=[addons_alone, pytest.mark.extended]) for 
 @pytest.mark.parametrize("settings", [phases, *EXTENDED])
 def test_a_run_that_goes_on_ends_with_the_same_bits(settings, synthetic_shards, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    loop.train(settings(), synthetic_shards.folder, str(whole), "one")
+    trainer.train(settings(), synthetic_shards.folder, str(whole), "one")
     shutil.copytree(whole, cut)
     for step in checkpoints.steps(str(cut / "checkpoints")):  # as if it had been killed before the next one
         if step > EVERY:
             shutil.rmtree(cut / "checkpoints" / checkpoints.FORMAT.format(step))
-    loop.train(settings(), synthetic_shards.folder, str(cut), "one")
+    trainer.train(settings(), synthetic_shards.folder, str(cut), "one")
     expected, found = final_state(whole, STEPS), final_state(cut, STEPS)
     assert found.keys() == expected.keys()
     for name, value in expected.items():

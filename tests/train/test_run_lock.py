@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from fer.errors import StorageError, UserError
-from fer.train import run_lock, runfolder
-from tests.train import made
+from fer.train import run_dir, run_lock
+from tests.train import factories
 
 HOLD = """
 import sys, time
@@ -68,7 +68,7 @@ def test_hold_takes_over_after_a_killed_process(root, synthetic_shards, tmp_path
             run_lock.hold(workdir).__enter__()
         process.kill()
     assert (tmp_path / "run" / run_lock.NAME).exists()
-    runfolder.open_folder(workdir, made.experiment(), synthetic_shards)  # a run that was killed before it began
+    run_dir.open_folder(workdir, factories.experiment(), synthetic_shards)  # a run that was killed before it began
     with run_lock.hold(workdir):
         assert owner_of(tmp_path / "run")["pid"] == os.getpid()
 

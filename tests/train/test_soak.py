@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fer.train import checkpoints
-from tests.train import made
-from tests.train.made import final_state, start
+from tests.train import factories
+from tests.train.factories import final_state, start
 
 KILLS = int(os.environ.get("FER_SOAK_KILLS", "20"))
 STEPS = 40 + 30 * KILLS  # 20 an epoch
@@ -18,7 +18,7 @@ STARTING = 15.0  # seconds within which a process is killed that need not have c
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_never_was(synthetic_shards, tmp_path):
-    settings = made.experiment(steps=STEPS, checkpoint_steps=3, ema_decay=0.9, steps_per_call=4)
+    settings = factories.experiment(steps=STEPS, checkpoint_steps=3, ema_decay=0.9, steps_per_call=4)
     settings.model.name = "compact_s"
     whole = start(settings, synthetic_shards.folder, tmp_path / "whole")
     output = whole.communicate()[0].decode()

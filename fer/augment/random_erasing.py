@@ -1,0 +1,61 @@
+"""Random erasing: a rectangle of each image is covered (Zhong et al. 2020, arXiv:1708.04896)."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from fer.augment import xla
+from fer.augment.draws import Draws
+
+ASPECT = 0.3  # height over width lies between this and its inverse, as in the paper
+
+
+def erase(
+    images: tf.Tensor, draws: Draws, p: float = 0.5, low: float = 0.02, high: float = 0.33, fill: float = 128.0
+) -> tf.Tensor:
+    """Covers a rectangle with grey.
+
+    Args:
+      images: [B, H, W, 1] uint8.
+      draws: see `Draws`.
+      p: probability for each image.
+      low, high: the share of the image that is covered, drawn uniformly. Above 0.3 the rectangle is less oblong than
+        `ASPECT` allows, as far as it takes to lie within the image.
+      fill: the grey level. One level, not noise: noise would need thousands of draws an image.
+
+    Returns:
+      [B, H, W, 1] uint8.
+    """
+    height, width = images.shape[1:3]
+    chance, share, shape, top, left = tf.unstack(draws.uniform(5), axis=-1)
+    covered = low + (high - low) * share
+    area = covered * height * width
+    aspect = tf.exp((2 * shape - 1) * tf.minimum(-tf.math.log(ASPECT), -tf.math.log(covered)))
+    tall = tf.minimum(tf.sqrt(area * aspect), height)
+    wide = tf.minimum(tf.sqrt(area / aspect), width)
+    tall = tf.where(chance < p, tall, 0.0)  # a rectangle without height covers nothing
+    return _cover(images, fill, top * (height - tall), left * (width - wide), tall, wide)
+
+
+@xla.fused
+def _cover(
+    images: tf.Tensor, fill: float, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor
+) -> tf.Tensor:
+    covered = rectangle(*images.shape[1:3], top, left, tall, wide)
+    return tf.where(covered, tf.cast(fill, images.dtype), images)
+
+
+def rectangle(height: int, width: int, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
+    """Which pixels' centres lie in each image's rectangle, whose place and size are [B] float32 in pixels.
+
+    Returns:
+      [B, height, width, 1] bool.
+    """
+
+    def within(size: int, start: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+        centres = tf.range(size, dtype=tf.float32) + 0.5
+        start, length = start[:, tf.newaxis], length[:, tf.newaxis]
+        return (centres >= start) & (centres < start + length)
+
+    rows, columns = within(height, top, tall), within(width, left, wide)
+    return (rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :])[..., tf.newaxis]

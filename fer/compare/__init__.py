@@ -1,0 +1,1 @@
+"""Compares evaluations with published results and with other installable packages."""

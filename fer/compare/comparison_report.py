@@ -1,0 +1,223 @@
+"""Writes a comparison as JSON, Markdown, a picture and one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from fer import escaping
+from fer.evaluation.metrics import significance
+from fer.io import files
+from fer.viz.comparison_plot import accuracy_by_parameters
+
+HEADER = (
+    "Method", "Comparable", "Accuracy % (95 % CI)", "Macro F1", "Measured on", "TTA", "Models", "Parameters",
+    "Images/s", "Selected on", "Extra faces", "Remarks", "Source",
+)  # fmt: skip
+PAIR_HEADER = ("First", "Second", "Only first correct", "Only second correct", "McNemar p", "Corrected p", "Result")
+EXTRA = {True: "possible", False: "no", None: "-"}  # of ours: what given weights were trained on is not known here
+NOTE = (
+    "Comparable: measured on FER-2013's PrivateTest, which selected nothing, without faces of other data sets. In "
+    "FER-2013, validation is PublicTest and test is PrivateTest. CI: Wilson's confidence interval; on 3,589 faces, two "
+    "results less than about 2 points apart need a paired test. Dash: not stated by the source. Other packages were "
+    "measured on the same faces as ours, without their face detectors. Images/s are those of the machine that measured."
+)
+NO_PAIRS = "There is one run only."
+PAIRS_NOTE = (
+    "McNemar's exact test on the faces that only one of the two classifies correctly; p corrected by Holm for all "
+    "pairs. A difference is significant where the corrected p is below 0.05."
+)
+STYLE = """
+:root { color-scheme: light dark; --line: #8884; --ours: #0072b233; --peers: #d55e0026; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
+.wide { overflow-x: auto; } img { max-width: 100%; height: auto; background: white; }
+table { border-collapse: collapse; font-size: 12px; width: 100%; }
+caption { text-align: left; font-weight: bold; padding: .5rem 0; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .25rem; text-align: left; vertical-align: top; }
+td:first-child { font-weight: bold; } tr.ours { background: var(--ours); } tr.peers { background: var(--peers); }
+tr.apart td { opacity: .75; } td { overflow-wrap: break-word; }
+.all td:first-child { min-width: 7.5rem; overflow-wrap: anywhere; } .all td:nth-child(3) { min-width: 4.8rem; }
+.all td:nth-child(n + 12) { min-width: 7rem; overflow-wrap: anywhere; } .all td:nth-child(12) { min-width: 9.5rem; }
+@media (max-width: 60rem) {
+  table, caption, tbody, tr, td { display: block; } thead, .empty { display: none; } tr { padding: .5rem 0; }
+  td, .all td:nth-child(n) { border: 0; padding: .1rem .5rem; min-width: 0; overflow-wrap: anywhere; }
+  .all td.empty { display: none; }
+  td:not(:first-child)::before { content: attr(data-name) ": "; color: gray; }
+}
+@media (max-width: 40rem) { img { max-width: none; width: 60rem; } }
+"""
+
+
+def markdown(comparison: dict[str, Any]) -> str:
+    """Returns the tables of results and of pairs."""
+    escaped = escaping.markdown
+    rows = [["**" + escaped(row[0]) + "**", *map(escaped, row[1:])] for row in map(_ours, comparison["runs"])]
+    rows += [list(map(escaped, row)) for row in map(_peers, comparison["peers"])]
+    rows += [list(map(escaped, _theirs(result))) for result in comparison["published"]]
+    pairs = [list(map(escaped, row)) for row in map(_pair, comparison["pairs"])]
+    return "\n".join(
+        [
+            "# Comparison",
+            "",
+            "![Accuracy against parameters](comparison.png)",
+            "",
+            *_table(HEADER, rows),
+            "",
+            NOTE,
+            "",
+            "## Paired tests",
+            "",
+            *([PAIRS_NOTE, "", *_table(PAIR_HEADER, pairs)] if pairs else [NO_PAIRS]),
+            "",
+        ]
+    )
+
+
+def page(comparison: dict[str, Any], picture: bytes) -> str:
+    """Returns one HTML page with the tables and the picture, a PNG."""
+    rows = [("ours", _ours(run)) for run in comparison["runs"]]
+    rows += [("peers", _peers(peer)) for peer in comparison["peers"]]
+    rows += [("" if result["comparable"] else "apart", _theirs(result)) for result in comparison["published"]]
+    body = "\n".join(f'<tr class="{kind}">{_cells(HEADER, row)}</tr>' for kind, row in rows)
+    pairs = "\n".join(f"<tr>{_cells(PAIR_HEADER, _pair(pair))}</tr>" for pair in comparison["pairs"])
+    head, pair_head = ("".join(f"<th>{html.escape(name)}</th>" for name in names) for names in (HEADER, PAIR_HEADER))
+    tested = f"""<p>{html.escape(PAIRS_NOTE)}</p>
+<table><thead><tr>{pair_head}</tr></thead>
+<tbody>
+{pairs}
+</tbody></table>"""
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Comparison</title><style>{STYLE}</style></head><body>
+<h1>Comparison</h1>
+<div class="wide"><img alt="Accuracy against parameters"
+ src="data:image/png;base64,{base64.b64encode(picture).decode()}"></div>
+<div class="wide"><table class="all">
+<caption>Ours (blue), other packages on the same faces (orange), published</caption>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody></table></div>
+<p>{html.escape(NOTE)}</p>
+<h2>Paired tests</h2>
+{tested if comparison["pairs"] else f"<p>{NO_PAIRS}</p>"}
+</body></html>
+"""
+
+
+def write(comparison: dict[str, Any], output: str) -> list[str]:
+    """Writes comparison.png, .md, .html and, last, .json into the folder `output` and returns their paths.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    picture = accuracy_by_parameters(comparison["runs"], comparison["peers"], comparison["published"])
+    path = {kind: os.path.join(output, f"comparison.{kind}") for kind in ("json", "md", "html", "png")}
+    files.write_bytes(path["png"], picture)
+    files.write_text(path["md"], markdown(comparison))
+    files.write_text(path["html"], page(comparison, picture))
+    files.write_json(path["json"], comparison)
+    return list(path.values())
+
+
+def line(result: dict[str, Any]) -> str:
+    """Returns a run or a peer in one line."""
+    if result["accuracy"] is None:
+        return f"{result['method']}: {result['remark']}"
+    low, high = (100 * bound for bound in result["accuracy_ci95"])
+    accuracy = f"{100 * result['accuracy']:.2f} % (95 % CI {low:.2f}-{high:.2f})"
+    return f"{result['method']}: {accuracy} on {result['split']}, {result['images_per_second']:.0f} images/s"
+
+
+def _ours(run: dict[str, Any]) -> list[str]:
+    return [
+        run["method"],
+        _yes_or_no(run["comparable"]),
+        _accuracy(run),
+        f"{run['macro_f1']:.4f}",
+        f"{run['data']}, {run['split']}",
+        run["tta"],
+        str(run["members"]),
+        f"{run['parameters']:,}",
+        f"{run['images_per_second']:.0f}",
+        run["selected_on"],
+        EXTRA[run["extra_data"]],
+        run["remark"],
+        run["source"],
+    ]
+
+
+def _peers(peer: dict[str, Any]) -> list[str]:
+    measured = peer["accuracy"] is not None
+    return [
+        peer["method"],
+        _yes_or_no(peer["comparable"]) if measured else "-",
+        _accuracy(peer) if measured else "-",
+        f"{peer['macro_f1']:.4f}" if measured else "-",
+        f"{peer['data']}, {peer['split']}",
+        peer["tta"],
+        str(peer["members"]),
+        f"{peer['parameters']:,}" if measured else "-",
+        f"{peer['images_per_second']:.0f}" if measured else "-",
+        "-",
+        "-",
+        peer["remark"],
+        peer["source"],
+    ]
+
+
+def _theirs(result: dict[str, Any]) -> list[str]:
+    return [
+        result["method"] + (f", {result['year']}" if result["year"] else ""),
+        _yes_or_no(result["comparable"]),
+        _accuracy(result),
+        "-",
+        f"FER-2013, {result['split']}",
+        _stated(result["tta"]),
+        _stated(result["members"]),
+        f"{result['parameters']:,}" if result["parameters"] else "-",
+        "-",
+        _stated(result["selected_on"]),
+        {**EXTRA, True: "yes"}[result["extra_data"]],
+        result["remark"],
+        result["source"],
+    ]
+
+
+def _pair(pair: dict[str, Any]) -> list[str]:
+    if pair["not_compared"]:
+        return [pair["first"], pair["second"], "-", "-", "-", "-", f"not compared: {pair['not_compared']}"]
+    counts = f"{pair['only_first']:,}", f"{pair['only_second']:,}"
+    result = "no significant difference"
+    if pair["p_corrected"] < significance.LEVEL:
+        better = pair["first"] if pair["only_first"] > pair["only_second"] else pair["second"]
+        result = f"{better} is better"
+    return [pair["first"], pair["second"], *counts, f"{pair['p']:.2g}", f"{pair['p_corrected']:.2g}", result]
+
+
+def _accuracy(result: dict[str, Any]) -> str:
+    bounds = result["accuracy_ci95"]
+    return f"{100 * result['accuracy']:.2f}" + (f" ({100 * bounds[0]:.1f}-{100 * bounds[1]:.1f})" if bounds else "")
+
+
+def _yes_or_no(comparable: bool) -> str:
+    return "yes" if comparable else "no"
+
+
+def _stated(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
+
+
+def _cells(head: Sequence[str], texts: Sequence[str]) -> str:
+    """Returns the cells of a row; narrow screens show each with the name of its column, and leave out dashes."""
+    return "".join(
+        f'<td data-name="{html.escape(name)}"{" class=empty" if text == "-" else ""}>{html.escape(text)}</td>'
+        for name, text in zip(head, texts)
+    )

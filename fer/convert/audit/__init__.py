@@ -1,0 +1,1 @@
+"""Audits a data set: duplicates, conflicting labels, leaks between splits, blank images."""

@@ -1,0 +1,199 @@
+"""audit.html: the audit as one page with pictures, that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fer.convert.audit.audit import Audit
+from fer.convert.ingest import Survey
+from fer.convert.rows import SPLITS, UNLABELLED
+from fer.convert.temp_store import Spool
+from fer.labels import CLASSES, COLOURS, SIDE
+
+SHOWN = 24  # groups or faces of each finding; audit.json names all
+FACES = 8  # of a group
+
+_STYLE = """
+:root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--line:#d5d5d5;--soft:#666}
+@media(prefers-color-scheme:dark){:root{--ink:#e8e8e8;--paper:#161616;--line:#3c3c3c;--soft:#a0a0a0}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
+body{margin:2rem auto;max-width:64rem;padding:0 1rem}
+h2{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:1rem}
+.scroll{overflow-x:auto}table{border-collapse:collapse}
+.figures{columns:2 22rem;column-gap:3rem}.figures table{break-inside:avoid;width:100%;margin-bottom:1.5rem}
+.figures th{text-transform:capitalize}nav li{margin:.15rem 0}a{color:inherit}
+th,td{padding:.25rem .75rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left;white-space:normal}
+.groups{display:flex;flex-wrap:wrap;gap:.75rem}
+.group{display:flex;flex-wrap:wrap;border:1px solid var(--line);border-radius:6px;padding:.4rem;gap:.4rem}
+figure{margin:0;text-align:center}figure img{width:72px;height:72px;margin:auto;image-rendering:pixelated;display:block}
+figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);display:block;font-size:.7rem}
+.bar{display:flex;height:1.5rem;min-width:20rem;outline:1px solid var(--line)}.bar span{display:block;height:100%}
+.key span{display:inline-block;outline:1px solid var(--line);width:.8em;height:.8em;margin:0 .3em 0 1em}
+.note{color:var(--soft)}
+"""
+
+
+def page(name: str, summary: Mapping[str, Any], found: Audit, survey: Survey, splits: np.ndarray, spool: Spool) -> str:
+    """The page.
+
+    Args:
+      name: of the data set; summary: the manifest's `audit`.
+      found: the findings; survey, splits, spool: the faces that they are about.
+    """
+
+    def faces(positions: np.ndarray) -> str:
+        images = spool.read(positions[:FACES])
+        shown = "".join(_figure(image, survey, splits, at) for image, at in zip(images, positions))
+        more = f"<figure>+{len(positions) - FACES}</figure>" if len(positions) > FACES else ""
+        return f'<div class="group">{shown}{more}</div>'
+
+    def section(title: str, explained: str, groups: Sequence[np.ndarray]) -> str:
+        count = f"<p class=note>The first {SHOWN} of {len(groups):,}.</p>" if len(groups) > SHOWN else ""
+        shown = "".join(faces(group) for group in groups[:SHOWN]) or "<p>None.</p>"
+        return f'<h2 id="{_anchor(title)}">{title}</h2><p>{explained}</p>{count}<div class="groups">{shown}</div>'
+
+    title, findings = f"Audit of {html.escape(name)}", _findings(summary, found)
+    parts = [
+        f"<h1>{title}</h1>",
+        _contents(findings),
+        "<h2>Classes by split</h2>",
+        _balance(summary["class_balance"]),
+        *(section(*finding) for finding in findings),
+        "<h2>All figures</h2>",
+        _figures(summary),
+    ]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, Sequence[np.ndarray]]]:
+    """Title, explanation and groups of faces, each finding's."""
+    near, blank = summary["near_duplicates"], summary["blank"]
+    alike = f"perceptual hashes ({near['method']}) differ in at most {near['threshold']} bits"
+    findings = [
+        (
+            "The same image, different labels",
+            "Groups of identical images whose labels contradict each other.",
+            found.conflicting,
+        ),
+        (
+            "The same image in several splits",
+            "A model that learned such an image by heart is rewarded for it.",
+            found.leaked,
+        ),
+        ("Nearly the same image in several splits", f"Images whose {alike}.", found.near_leaked),
+        ("Nearly the same image", "All such groups, within a split or not.", found.near),
+        (
+            "Blank images",
+            f"Constant, or with a standard deviation below {blank['nearly_blank_below']:g} grey levels.",
+            _single(found.constant | found.nearly_blank),
+        ),
+    ]
+    if summary["ferplus"] is not None:
+        findings += [
+            (
+                "No face, says FER+",
+                "Most of ten people saw no face, or no image is named.",
+                _single(found.not_a_face),
+            ),
+            (
+                "Labels that all voters of FER+ dispute",
+                "All voters agree on another of the seven classes.",
+                _single(found.disputed),
+            ),
+        ]
+    return findings
+
+
+def _contents(findings: Sequence[tuple[str, str, Sequence[np.ndarray]]]) -> str:
+    """How often each thing was found, with the way to it; of groups, how many faces are in them."""
+    items = []
+    for title, _, groups in findings:
+        faces = sum(map(len, groups))
+        count = f"{faces:,} faces" + (f" in {len(groups):,} groups" if faces > len(groups) else "")
+        items.append(f'<li><a href="#{_anchor(title)}">{title}</a>: {count if faces else "none"}</li>')
+    return f"<nav><ul>{''.join(items)}</ul></nav>"
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower())
+
+
+def _single(mask: np.ndarray) -> list[np.ndarray]:
+    """Each face of a mask, bool [n], as a group of its own."""
+    return list(np.flatnonzero(mask)[:, None])
+
+
+def _figure(image: np.ndarray, survey: Survey, splits: np.ndarray, position: int) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG")
+    source = base64.b64encode(file.getvalue()).decode()
+    label = survey.labels[position]
+    name = "unlabelled" if label == UNLABELLED else CLASSES[label]
+    where = f"{SPLITS[splits[position]]} {survey.rows[position]}"
+    return (
+        f'<figure><img alt="{name}, {where}" src="data:image/png;base64,{source}">'
+        f"<figcaption>{name}<small>{where}</small></figcaption></figure>"
+    )
+
+
+def _figures(summary: Mapping[str, Any]) -> str:
+    """Every count of the summary but the balance: a table for each group of them."""
+    groups: dict[str, dict[str, Any]] = {"rows": {}}
+    for key, value in summary.items():
+        if isinstance(value, Mapping):
+            groups[key] = dict(_flat(value)) if key != "class_balance" else {}
+        elif value is not None:
+            groups["rows"][key] = value
+    tables = []
+    for title, counts in groups.items():
+        rows = "".join(f"<tr><td>{_words(key)}</td><td>{_shown(value)}</td></tr>" for key, value in counts.items())
+        if rows:
+            tables.append(f'<table><tr><th colspan="2">{_words(title)}</th></tr>{rows}</table>')
+    return f'<div class="figures">{"".join(tables)}</div>'
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}: ")
+        elif value is not None:
+            yield above + key, value
+
+
+def _words(key: str) -> str:
+    return html.escape(key.replace("_", " ").replace("ferplus", "FER+"))
+
+
+def _shown(value: Any) -> str:
+    """A count with its thousands apart, a share in percent."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.1%}" if isinstance(value, float) and value <= 1 else html.escape(str(value))
+
+
+def _balance(balance: Mapping[str, Mapping[str, float]]) -> str:
+    key = "".join(f'<span style="background:{c}"></span>{n}' for n, c in zip(CLASSES, COLOURS))
+    rows = []
+    for split, shares in balance.items():
+        bar = "".join(
+            f'<span title="{name}" style="width:{shares[name]:.2%};background:{colour}"></span>'
+            for name, colour in zip(CLASSES, COLOURS)
+        )
+        numbers = "".join(f"<td>{shares[name]:.1%}</td>" for name in CLASSES)
+        rows.append(f'<tr><td>{split}</td>{numbers}<td><div class="bar">{bar}</div></td></tr>')
+    head = "".join(f"<th>{name}</th>" for name in CLASSES)
+    body = f"<table><tr><th>split</th>{head}<th></th></tr>{''.join(rows)}</table>"
+    return f'<p class="key">{key}</p><div class="scroll">{body}</div>'

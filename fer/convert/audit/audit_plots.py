@@ -1,0 +1,76 @@
+"""What people look at before they train: a plot of the classes by split, and some faces of each class."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fer.convert.ingest import Survey
+from fer.convert.rows import SPLITS
+from fer.convert.temp_store import Spool
+from fer.data.manifest import Split
+from fer.io import files
+from fer.labels import CLASSES, COLOURS, SIDE
+
+BALANCE, FACES = "class_balance.png", "preview.png"
+COLUMNS = 12  # faces of each class
+
+_FIXED = {"Software": None}  # nothing in the pictures depends on the day or the installation
+
+
+def write(
+    folder: str, written: Mapping[str, Split], survey: Survey, splits: np.ndarray, spool: Spool, seed: int
+) -> None:
+    """Writes class_balance.png and preview.png.
+
+    Args:
+      folder: where to; written: the splits as they lie in the shards.
+      survey, splits, spool: the faces; seed: decides which of them are shown.
+    """
+    files.write_bytes(os.path.join(folder, BALANCE), _png(balance(written)))
+    files.write_bytes(os.path.join(folder, FACES), _png(faces(survey, splits, spool, seed)))
+
+
+def balance(written: Mapping[str, Split]) -> Figure:
+    """How many faces of each class there are, a panel for each split that has labels."""
+    labelled = [split for split in written.values() if sum(split.class_counts.values())]
+    figure = Figure(figsize=(4.2 * max(1, len(labelled)), 3.6), layout="constrained")
+    for split, axes in zip(labelled, figure.subplots(1, max(1, len(labelled)), squeeze=False)[0]):
+        counts = list(split.class_counts.values())
+        bars = axes.bar(CLASSES, counts, color=COLOURS)
+        axes.bar_label(bars, [f"{count:,}" for count in counts], fontsize=8)
+        axes.set_title(f"{split.name}: {sum(counts):,} labelled faces", fontsize=10)
+        axes.tick_params(axis="x", rotation=40)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(y=0.12)
+    return figure
+
+
+def faces(survey: Survey, splits: np.ndarray, spool: Spool, seed: int) -> Figure:
+    """A row of random faces for each class of the train split; of any split where there is none."""
+    shown = splits == 0 if (splits == 0).any() else splits >= 0
+    names = [*CLASSES, "unlabelled"]
+    labels = np.where(survey.labels < 0, len(CLASSES), survey.labels)
+    present = [label for label in range(len(names)) if (shown & (labels == label)).any()]
+    random = np.random.default_rng(seed)
+    figure = Figure(figsize=(0.75 * COLUMNS + 1.2, 0.8 * len(present) + 0.5), layout="constrained")
+    figure.suptitle(f"Random faces of the {SPLITS[0]} split" if (splits == 0).any() else "Random faces", fontsize=10)
+    for label, row in zip(present, figure.subplots(len(present), COLUMNS, squeeze=False)):
+        members = np.flatnonzero(shown & (labels == label))
+        chosen = np.sort(random.permutation(members)[:COLUMNS])
+        row[0].text(-0.15, 0.5, names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=9)
+        for axes, image in zip(row, spool.read(chosen)):
+            axes.imshow(image.reshape(SIDE, SIDE), cmap="gray", vmin=0, vmax=255)
+        for axes in row:
+            axes.set_axis_off()
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120, metadata=_FIXED)
+    return file.getvalue()

@@ -1,0 +1,70 @@
+"""What is remembered of each face while the faces themselves pass by: enough to find twins and blanks.
+
+The perceptual hash is the usual one of 64 bits (Zauner 2010, "Implementation and benchmarking of perceptual image
+hash functions", chapter 3.2.1): the 8x8 lowest frequencies of the discrete cosine transform, each compared with
+their median. It is computed in whole numbers, so that every machine finds the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from fer.labels import PIXELS, SIDE
+
+DIGEST = 16  # bytes of BLAKE2b
+
+_LOW = 8  # frequencies kept in each direction
+_SCALE = 64  # of the whole-number cosines: 48 * 255 * 64 < 2**24, so float32 adds the first pass exactly
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprints:
+    """Of n faces."""
+
+    digests: np.ndarray  # uint64 [n, 2], a hash of the pixels: equal for identical faces only
+    hashes: np.ndarray  # uint64 [n], perceptual: few bits differ between faces that look alike
+    sums: np.ndarray  # int64 [n], of the pixels
+    squares: np.ndarray  # int64 [n], of the pixels' squares
+
+    def deviations(self) -> np.ndarray:
+        """Standard deviation of each face in grey levels, float64 [n]."""
+        return np.sqrt(np.maximum(self.squares * PIXELS - self.sums**2, 0)) / PIXELS
+
+
+def of(images: np.ndarray) -> Fingerprints:
+    """The fingerprints of faces, uint8 [n, 2304]."""
+    digests = b"".join(hashlib.blake2b(image, digest_size=DIGEST).digest() for image in images)
+    return Fingerprints(
+        digests=np.frombuffer(digests, np.uint64).reshape(-1, 2),
+        hashes=perceptual_hash(images),
+        sums=images.sum(axis=1, dtype=np.uint32).astype(np.int64),
+        squares=np.multiply(images, images, dtype=np.uint16).sum(axis=1, dtype=np.uint32).astype(np.int64),
+    )
+
+
+def join(parts: list[Fingerprints]) -> Fingerprints:
+    """Those of several batches of faces, in turn."""
+    parts = parts or [of(np.empty((0, PIXELS), np.uint8))]
+    return Fingerprints(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Fingerprints))
+    )
+
+
+def perceptual_hash(images: np.ndarray) -> np.ndarray:
+    """The perceptual hash of faces, uint8 [n, 2304], as uint64 [n]."""
+    faces, cosines = images.reshape(-1, SIDE, SIDE), _cosines()
+    across = faces.astype(np.float32) @ cosines.T.astype(np.float32)  # [n, 48, 8], whole numbers below 2**24
+    both = cosines.astype(np.float64) @ across.astype(np.float64)  # [n, 8, 8], whole numbers below 2**53
+    frequencies = both.reshape(-1, _LOW * _LOW)
+    others = frequencies[:, 1:]  # the first is the mean, far from all others
+    median = np.partition(others, others.shape[1] // 2, axis=1)[:, others.shape[1] // 2]
+    return np.packbits(frequencies > median[:, None], axis=1).view(np.uint64)[:, 0]
+
+
+def _cosines() -> np.ndarray:
+    """The lowest rows of the cosine transform (DCT-II), times `_SCALE` and rounded: int64 [8, 48]."""
+    frequency, position = np.arange(_LOW)[:, None], np.arange(SIDE)[None, :]
+    return np.rint(_SCALE * np.cos(np.pi * frequency * (position + 0.5) / SIDE)).astype(np.int64)

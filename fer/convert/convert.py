@@ -1,0 +1,208 @@
+"""One conversion: any published form of FER-2013 in, verified shards and their manifest out."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+import fer
+from fer import storage
+from fer.convert import atomic_dir, ferplus, ingest, shard_writer, splits
+from fer.convert.audit import audit, audit_html, duplicates
+from fer.convert.ferplus import Votes
+from fer.convert.ingest import Survey
+from fer.convert.options import Options
+from fer.convert.progress import Progress
+from fer.convert.readers import archives, formats, image_reader, label_map
+from fer.convert.readers.interpretation import Rules
+from fer.convert.rejected_rows import Rejects
+from fer.convert.rows import NO_SPLIT, SPLITS
+from fer.convert.temp_store import Spool
+from fer.convert.worker_pool import Crew
+from fer.data import manifest
+from fer.data.manifest import Manifest
+from fer.errors import UserError
+from fer.io import files
+from fer.labels import CLASSES, PIXELS
+from fer.synthetic import synthetic
+
+
+def convert(options: Options) -> Manifest:
+    """Converts, prints what was found on the way, and returns the manifest of what lies in the output folder then.
+
+    Raises:
+      UserError: the input is missing, damaged or has a bad row; the output exists or cannot be written to. Nothing
+        is left at the output, or what was there before.
+    """
+    options.check()
+    options = options.expanded()
+    output = options.output
+    storage.ready(output, options.ferplus, options.input, options.label_map)
+    rules = Rules(label_map.parse(options.label_map), options.fit)
+    workers = options.workers or os.cpu_count() or 1
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(atomic_dir.replaced(output, options.overwrite))
+        spool = stack.enter_context(contextlib.closing(Spool(folder)))
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
+        rejects = stack.enter_context(contextlib.closing(Rejects(_quarantine(options, folder))))
+        given = ferplus.read(options.ferplus) if options.ferplus else None
+        paths, names = stack.enter_context(_inputs(options, folder))
+        size = sum(map(archives.size, paths))
+        crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
+        progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
+        survey = ingest.survey(paths, names, crew, pool, workers, spool, rejects, progress, rules)
+        progress.close()
+        rejects.close()
+        if not len(survey.labels):
+            raise UserError(f"{options.input} holds no face: there is no good row in it.")
+        _write(folder, options, survey, spool, rejects, given, pool, workers)
+    return manifest.read(output)
+
+
+def statistics(survey: Survey, train: np.ndarray) -> dict[str, float | None]:
+    """Mean and standard deviation of the pixels of the faces in `train` (bool [n]), in [0, 1], from whole numbers."""
+    sums, squares = survey.prints.sums[train], survey.prints.squares[train]
+    return manifest.statistics(int(train.sum()) * PIXELS, int(sums.sum()), int(squares.sum()))
+
+
+def _write(
+    folder: str,
+    options: Options,
+    survey: Survey,
+    spool: Spool,
+    rejects: Rejects,
+    given: Votes | None,
+    pool: concurrent.futures.Executor,
+    workers: int,
+) -> None:
+    """Everything after the reading: splits, audit, shards, and the manifest last."""
+    joined = None
+    if given is not None:
+        for source in survey.sources:
+            if formats.FOLDERS in source.form:
+                raise UserError(
+                    f"{options.ferplus} is joined by the rows of fer2013.csv, which the pictures in {source.path} do "
+                    "not have: leave out --ferplus, or convert the CSV."
+                )
+        joined = ferplus.join(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
+        ferplus.check_agreement(joined, survey.labels, survey.rows, os.path.basename(options.ferplus.rstrip("/")))
+    found = duplicates.find(survey.prints)
+    divided = splits.assign(survey.splits, survey.labels, found.near, options.seed)
+    findings = audit.audit(survey, divided, found, joined)
+    kept, dropped = audit.drop(findings, divided, options.drop)
+    if not (kept >= 0).any():
+        raise UserError(
+            f"--drop={','.join(options.drop)} leaves no face of {options.input}, for all of them are to train with: "
+            "drop less, or convert another input."
+        )
+    counts = None if joined is None else joined.counts
+    written = shard_writer.write(folder, survey, kept, counts, spool, options.shards, pool, workers)
+    name = re.split(r"[.:]", survey.sources[0].path)[0] or "faces"
+    summary = {
+        **_counted(survey, rejects),
+        "divided": _divided(survey.splits, divided),
+        **findings.summary,
+        "dropped": dropped,
+    }
+    page = audit_html.page(name, summary, findings, survey, divided, spool)
+    files.write_text(os.path.join(folder, "audit.html"), page)
+    files.write_json(os.path.join(folder, "audit.json"), {**summary, "rows_of": audit.details(findings, survey)})
+    if options.preview:
+        from fer.convert.audit import audit_plots  # loads matplotlib, which takes a second
+
+        audit_plots.write(folder, written, survey, kept, spool, options.seed)
+    _write_manifest(folder, name, options, survey, statistics(survey, kept == SPLITS.index("train")), written, summary)
+
+
+def _counted(survey: Survey, rejects: Rejects) -> dict[str, Any]:
+    """What the reading counted, as the manifest's `audit` has it."""
+    return {
+        "rows": survey.source_rows,
+        "faces": len(survey.labels),
+        "blank_lines": survey.blank_lines,
+        "rejected": dict(sorted(rejects.counts.items())),
+        "left_out": survey.excluded,
+        **{name: survey.altered.get(name, 0) for name in image_reader.ALTERED},
+        "passed_over": dict(survey.passed_over),
+        "label_map": dict(survey.label_map),
+    }
+
+
+@contextlib.contextmanager
+def _inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
+    """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
+    rows = options.synthetic_rows()
+    if rows is None:
+        paths = options.paths()
+        yield paths, [os.path.basename(path) for path in paths]
+        return
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".synthetic-") as place:
+        path = os.path.join(place, "synthetic.csv")
+        synthetic.write_csv(path, rows, options.seed)
+        yield [path], [f"synthetic:{rows}"]
+
+
+def _divided(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
+    """Where the faces went whose source names no split: {} if it names one for each."""
+    loose = given < 0
+    if not (given == NO_SPLIT).any() and (splits[loose] == SPLITS.index("train")).all():
+        return {}
+    counts = np.bincount(splits[loose], minlength=len(SPLITS)).tolist()
+    return {name: count for name, count in zip(SPLITS, counts) if count}
+
+
+def _quarantine(options: Options, folder: str) -> str | None:
+    return folder if options.on_bad_row == "quarantine" else None
+
+
+def _joined(sums: list[str]) -> str:
+    """One SHA-256 for several: of a single one itself, of more that of their lines."""
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+def _write_manifest(
+    folder: str,
+    name: str,
+    options: Options,
+    survey: Survey,
+    train: dict[str, float | None],
+    written: dict[str, manifest.Split],
+    summary: dict[str, Any],
+) -> None:
+    sources = survey.sources
+    manifest.write(
+        folder,
+        {
+            "format_version": manifest.FORMAT_VERSION,
+            "name": name,
+            "classes": list(CLASSES),
+            "image": manifest.IMAGE,
+            "splits": {
+                split.name: {
+                    "examples": split.examples,
+                    "class_counts": split.class_counts,
+                    "shards": [dataclasses.asdict(shard) for shard in split.shards],
+                }
+                for split in written.values()
+            },
+            "statistics": train,
+            "source": {
+                "path": ",".join(source.path for source in sources),
+                "sha256": _joined([source.sha256 for source in sources]),
+                "rows": survey.source_rows,
+                "inputs": [dataclasses.asdict(source) for source in sources],
+            },
+            "audit": summary,
+            "options": options.recorded(),
+            "created_by": f"fer {fer.__version__}",
+        },
+    )

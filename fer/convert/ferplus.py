@@ -1,0 +1,202 @@
+"""Microsoft's FER+ (Barsoum et al. 2016, arXiv:1608.01041): ten people's votes on every row of FER-2013.
+
+`fer2013new.csv` names no pixels: its n-th row speaks of the n-th row of fer2013.csv, which its column Usage confirms.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import re
+
+import numpy as np
+
+from fer.convert.readers import archives
+from fer.convert.readers.archives import Member
+from fer.convert.readers.hashing_reader import Tally
+from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE
+from fer.errors import UserError
+from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+
+MOST = 127  # votes in a cell, so that one takes a byte in a record
+
+# The least Cohen's kappa of the labels and the votes' majorities. Votes on other faces have 0. FER-2013 and FER+ have
+# 0.58 (agreement 0.657, expected by chance 0.185), and 0.42 to 0.75 in every 100 rows; moved by a row, -0.15 to 0.14.
+LEAST_KAPPA = 0.3
+WINDOW = 100  # consecutive rows that are also looked at by themselves: votes may be misplaced from some row on
+FEW = 30  # rows; the kappa of fewer varies too much
+
+_COLUMNS = ("Usage", "Image name", *FERPLUS_COLUMNS)
+_NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
+
+
+@dataclasses.dataclass(frozen=True)
+class Votes:
+    """Of n rows."""
+
+    counts: np.ndarray  # uint8 [n, 10], in the order of fer.labels.FERPLUS_COLUMNS
+    splits: np.ndarray  # int64 [n], index into SPLITS
+    named: np.ndarray  # bool [n], whether FER+ names an image: it does not for most rows that are no face
+
+    def unanimous(self) -> np.ndarray:
+        """Whether all votes went to one column, bool [n]."""
+        return self.counts.max(axis=1) == self.counts.sum(axis=1)
+
+    def not_a_face(self) -> np.ndarray:
+        """Rows that most votes call no face, or that have no image name, bool [n]."""
+        return (self.counts.argmax(axis=1) == _NOT_A_FACE) | ~self.named  # of a tie, NF is the last column
+
+    def labels(self) -> np.ndarray:
+        """Returns `majority_class` of the counts."""
+        return majority_class(self.counts)
+
+
+def majority_class(counts: np.ndarray) -> np.ndarray:
+    """Returns the class with the most votes.
+
+    Args:
+      counts: [n, 10] integers in the order of `fer.labels.FERPLUS_COLUMNS`; a row without votes holds nothing above 0.
+
+    Returns:
+      [n] int32: an index into `fer.labels.CLASSES`, or -1 where there are no votes, where two columns share the most,
+      or where the most are for contempt, unknown or not a face. Source of the votes and of taking their majority:
+      Barsoum et al. 2016 (arXiv:1608.01041).
+    """
+    most = counts.max(axis=1, keepdims=True)
+    single = (counts == most).sum(axis=1) == 1  # a row without votes is a tie of all ten
+    classes = [FERPLUS_OF_CLASS.index(name) if name in FERPLUS_OF_CLASS else -1 for name in FERPLUS_COLUMNS]
+    return np.where(single, np.array(classes)[counts.argmax(axis=1)], -1).astype(np.int32)
+
+
+def read(path: str) -> Votes:
+    """Reads fer2013new.csv, alone or among other files in a folder or an archive.
+
+    Raises:
+      UserError: it is missing, damaged, another table, there twice, or a row of it is wrong.
+    """
+    found: dict[str, Votes] = {}
+    others: list[str] = []
+    for member in archives.members(path, Tally()):
+        if not _has_votes(member.head()):
+            others.append(member.name)
+            continue
+        if found:
+            raise UserError(f"{path} holds FER+ votes twice, {next(iter(found))} and {member.name}: name one of them.")
+        found[member.name] = _votes(member)
+    if found:
+        return next(iter(found.values()))
+    if not others:
+        raise UserError(f"{path} is an empty folder; --ferplus names Microsoft's fer2013new.csv.")
+    lack = "its columns are not" if len(others) == 1 else "no file in it has the columns"
+    raise UserError(
+        f"{others[0] if len(others) == 1 else path} does not hold FER+ votes: {lack} {', '.join(_COLUMNS)}."
+    )
+
+
+def join(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_rows: int) -> Votes:
+    """The votes on some faces.
+
+    Args:
+      votes: of every row of the source; path: where they come from, for messages.
+      rows, splits: int64 [n] of the faces, ascending rows; source_rows: how many rows the source has in all.
+
+    Returns:
+      The votes of these n faces.
+
+    Raises:
+      UserError: the votes are not of this source: they are more or fewer, or name another split.
+    """
+    name = os.path.basename(path.rstrip("/"))
+    if (splits < 0).any():
+        raise UserError(f"{name} is joined by row and checked by the column Usage, which the input lacks.")
+    if not rows[-1] < len(votes.splits) <= source_rows:
+        raise UserError(
+            f"{name} has votes on {len(votes.splits):,} rows and the input has {source_rows:,}: they are not of the "
+            "same copy of FER-2013."
+        )
+    joined = Votes(votes.counts[rows], votes.splits[rows], votes.named[rows])
+    different = np.flatnonzero(joined.splits != splits)
+    if len(different):
+        row = int(rows[different[0]])
+        raise UserError(
+            f"{name}, line {row + 2}, column Usage, is not that of row {row} of the input: they are not of the same "
+            "copy of FER-2013, or one of them is out of order."
+        )
+    return joined
+
+
+def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: str) -> None:
+    """Refuses votes that agree with the labels no more than votes on other faces would.
+
+    Args:
+      votes: on n faces; labels: int64 [n] of these; rows: int64 [n], their rows in the source.
+      name: of the votes, for the message.
+
+    Raises:
+      UserError: Cohen's kappa of labels and majorities is below `LEAST_KAPPA`, in all rows or in `WINDOW` rows.
+    """
+    majority = votes.labels()
+    judged = np.flatnonzero((majority >= 0) & (labels >= 0))
+    if len(judged) < FEW or len(np.unique(labels[judged])) == 1:  # of one class, any order agrees alike
+        return
+    agree = majority[judged] == labels[judged]
+    shares = np.bincount(majority[judged], minlength=len(CLASSES)) / len(judged)
+    chance = shares[labels[judged]]
+    for window in (judged, *np.array_split(judged, max(1, len(judged) // WINDOW))):
+        inside = np.searchsorted(judged, window)
+        found, expected = agree[inside].mean(), chance[inside].mean()
+        if found - expected < LEAST_KAPPA * (1 - expected):
+            where = "" if len(window) == len(judged) else f" of rows {rows[window[0]]:,} to {rows[window[-1]]:,}"
+            raise UserError(
+                f"{name} agrees with {found:.0%} of the labels{where}, where votes on other faces would agree with "
+                f"{expected:.0%} and FER+ agrees with 66 % of FER-2013's: one of them is in another order. Give the "
+                "rows of both in their original order, or leave out --ferplus."
+            )
+
+
+def _has_votes(head: bytes) -> bool:
+    """Whether a file that begins like this has the header of fer2013new.csv."""
+    first = re.split(r"[\r\n]", head.decode("utf-8-sig", "backslashreplace"), maxsplit=1)[0]
+    try:
+        return [name.strip() for name in next(csv.reader([first]), [])] == list(_COLUMNS)
+    except csv.Error:
+        return False
+
+
+def _votes(member: Member) -> Votes:
+    text = b"".join(member.chunks()).decode("utf-8-sig", "backslashreplace")
+    lines = csv.reader(io.StringIO(text))
+    try:
+        next(lines)  # the header
+        parsed = [_row(member.name, lines.line_num, fields) for fields in lines if fields]
+    except csv.Error as error:
+        raise UserError(
+            f"{member.name}, line {lines.line_num}, is no line of a CSV ({error}): its lines must end with LF or CRLF, "
+            "and hold no NUL."
+        ) from error
+    splits, named, counts = zip(*parsed) if parsed else ((), (), ())
+    return Votes(
+        np.array(counts, np.uint8).reshape(-1, len(FERPLUS_COLUMNS)),
+        np.array(splits, np.int64),
+        np.array(named, bool),
+    )
+
+
+def _row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]:
+    if len(fields) != len(_COLUMNS):
+        raise UserError(f"{name}, line {line}: {len(fields)} fields where {len(_COLUMNS)} are expected.")
+    split = SPLIT_OF_USAGE.get(fields[0].strip().lower(), NO_SPLIT)
+    if split == NO_SPLIT:
+        raise UserError(
+            f"{name}, line {line}, column Usage: {fields[0]!r} is none of Training, PublicTest and PrivateTest."
+        )
+    counts = []
+    for column, text in zip(FERPLUS_COLUMNS, fields[2:]):
+        if not (text.strip().isdecimal() and text.isascii() and len(text) < 5 and int(text) <= MOST):
+            raise UserError(f"{name}, line {line}, column {column}: {text!r} is no number of votes.")
+        counts.append(int(text))
+    if not any(counts):
+        raise UserError(f"{name}, line {line}: all ten columns are 0, and a row without a vote says nothing.")
+    return split, bool(fields[1].strip()), counts

@@ -1,0 +1,165 @@
+"""The first pass of a conversion: every face goes through here once; what is remembered of it is a few numbers."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable, TypeVar
+
+import numpy as np
+
+from fer.convert.audit import image_hashes
+from fer.convert.audit.image_hashes import Fingerprints
+from fer.convert.parsing import Piece
+from fer.convert.progress import Progress
+from fer.convert.readers import archives, formats
+from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.interpretation import Interpreter, Rules
+from fer.convert.readers.skipped_files import PassedOver
+from fer.convert.rejected_rows import Rejects
+from fer.convert.rows import Block
+from fer.convert.temp_store import Spool
+from fer.convert.worker_pool import Crew
+
+AHEAD = 3  # pieces in flight for each worker
+AHEAD_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One input: its base name, the SHA-256 of what was read, its rows (blank lines left out) and its form."""
+
+    path: str
+    sha256: str
+    rows: int
+    form: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What is known of n faces, whose pixels lie in the spool in the same order."""
+
+    labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
+    splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
+    rows: np.ndarray  # int64 [n], zero-based among all rows of all sources
+    prints: Fingerprints
+    sources: tuple[Source, ...]
+    blank_lines: int
+    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERED
+    excluded: int = 0  # rows that the label map leaves out
+    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)  # files, by ending
+    # As given, and by name what stands for a class: {"given": "rafdb", "names": {"1": "surprise", "fear": "fear"}}.
+    label_map: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def source_rows(self) -> int:
+        """Rows of all sources, bad ones included."""
+        return sum(source.rows for source in self.sources)
+
+
+def survey(
+    paths: list[str],
+    names: list[str],
+    crew: Crew,
+    pool: concurrent.futures.Executor,
+    workers: int,
+    spool: Spool,
+    rejects: Rejects,
+    progress: Progress,
+    rules: Rules,
+) -> Survey:
+    """Reads every face of some sources into the spool, in their order.
+
+    Args:
+      paths: the sources; names: what they are called in the manifest.
+      crew, pool, workers: who parses, and how many they are; the result does not depend on it.
+      rules: how the sources are understood.
+
+    Raises:
+      UserError: a source is missing or damaged, or a row is bad and `rejects` does not take it; or its labels or splits
+        could be read wrongly, and the user has to say how they are meant.
+    """
+    blocks: list[Block] = []  # without their images
+    prints: list[Fingerprints] = []
+    found: list[Source] = []
+    passed_over, interpreter = PassedOver(), Interpreter(rules)
+    total = 0
+
+    def work(piece: Piece) -> tuple[str, Block, Fingerprints]:
+        return formats.form(piece), *crew.parse(piece)
+
+    for path, name in zip(paths, names):
+        tally = Tally(progress.consume)
+        forms: dict[str, None] = {}
+        before = total
+        pieces = interpreter.interpret(formats.pieces(path, tally, passed_over))
+        for form, block, print_ in ordered(pool, work, pieces, AHEAD * workers, formats.size):
+            if form not in forms:
+                forms[form] = None
+                progress.say(f"Reading {form}")
+            rejects.take(block.rejects)
+            interpreter.count(block)
+            spool.append(block.images)
+            blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
+            prints.append(print_)
+            total += block.count
+            progress.advance(block.count)
+        interpreter.check_order(name)
+        found.append(Source(name, archives.sha256(path, tally), total - before, "; ".join(forms)))
+    spool.finish()
+    return Survey(
+        labels=_joined([block.labels for block in blocks]),
+        splits=_joined([block.splits for block in blocks]),
+        rows=_joined([block.rows for block in blocks]),
+        prints=image_hashes.join(prints),
+        sources=tuple(found),
+        blank_lines=sum(block.blank for block in blocks),
+        altered=sum((collections.Counter(block.altered) for block in blocks), collections.Counter()),
+        excluded=sum(block.excluded for block in blocks),
+        passed_over=passed_over.counts(),
+        label_map=interpreter.label_map(),
+    )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """Those of several blocks in turn, int64 [n]; a table with a header alone has no block, and n is 0."""
+    return np.concatenate([np.empty(0, np.int64), *parts])
+
+
+def ordered(
+    pool: concurrent.futures.Executor,
+    work: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    ahead: int,
+    size: Callable[[_Item], int] = lambda _: 0,
+) -> Iterator[_Result]:
+    """Maps over a pool, in order, and takes few items before their results are wanted.
+
+    Args:
+      pool: computes `work(item)`.
+      work: what is mapped.
+      items: its arguments.
+      ahead: items taken at most.
+      size: bytes of an item. No item is taken while those that were have more than `AHEAD_BYTES`.
+    """
+    waiting: collections.deque[tuple[concurrent.futures.Future, int]] = collections.deque()
+    held = 0
+    try:
+        for item in items:
+            waiting.append((pool.submit(work, item), size(item)))
+            held += waiting[-1][1]
+            del item
+            while waiting and (len(waiting) >= ahead or held > AHEAD_BYTES):
+                future, freed = waiting.popleft()
+                held -= freed
+                yield future.result()
+        while waiting:
+            yield waiting.popleft()[0].result()
+    finally:
+        for future, _ in waiting:
+            future.cancel()

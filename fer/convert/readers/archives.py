@@ -1,0 +1,621 @@
+"""What a path holds: its files, out of whatever folders, archives and compression they are in.
+
+The content decides, not the name: gzip, xz, bzip2, zip and tar are known by their first bytes and may be nested.
+"""
+
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import errno
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import re
+import shutil
+import stat
+import struct
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import tensorflow as tf
+
+from fer import escaping, storage
+from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.skipped_files import PassedOver, hidden_part
+from fer.errors import UserError
+from fer.io import decompression, files
+
+CHUNK = 1 << 19  # bytes read at a time: larger ones are slower, for the memory is fetched anew each time
+HEAD = 4096  # bytes that may be looked at without reading them
+
+# Beyond these, an archive is refused.
+MOST_LAYERS = 5  # around a file: a gzipped table in a .tar.gz in a zip has four
+MOST_MEMBERS = 1_000_000  # of one archive
+MOST_HEADER = 1 << 16  # bytes of a member's header in a tar that extends the plain one
+MOST_DIRECTORY = 1 << 27  # bytes of a zip's directory
+MOST_IDLE = 1 << 24  # compressed bytes in a row that unpack to nothing, such as zeros behind the end of a gzip
+
+_COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+_ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins one without files
+_UNIX = 3  # the system that made an entry of a zip
+_LINK = "{0} is a link to another file: unpack the archive and name the folder."
+_TAR, _TAR_AT = b"ustar", 257
+_DAMAGE = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    NotImplementedError,  # of a zip: a version, compression or encryption that Python does not know
+    ValueError,  # of a zip: an offset before its beginning, or a name that is not what its flag says
+    struct.error,
+    OverflowError,
+    RecursionError,  # of a tar: headers that extend headers without end
+    MemoryError,
+    tarfile.TarError,
+    OSError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One file, to be read before the next one is asked for.
+
+    `name` is what a user would call it ("fer2013.tar.gz:fer2013/fer2013.csv"); `path` is its place below the path
+    that was opened, with "/" between folders ("fer2013/fer2013.csv", or "" for the opened file itself).
+    """
+
+    name: str
+    path: str
+    stream: io.BufferedReader
+
+    def head(self) -> bytes:
+        """The first bytes, at most `HEAD`, without reading them."""
+        return self.stream.peek(HEAD)[:HEAD]
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content, about `CHUNK` bytes at a time.
+
+        Raises:
+          UserError: the file, or the archive around it, is cut short or damaged.
+        """
+        with damage_named(self.name):
+            while chunk := self.stream.read(CHUNK):
+                yield chunk
+
+    def content(self, most: int) -> bytes:
+        """The whole content; where it is longer than `most` bytes, its first `most` + 1.
+
+        Raises:
+          UserError: as `chunks`.
+        """
+        with damage_named(self.name):
+            return self.stream.read(most + 1)
+
+
+class damage_named:  # noqa: N801 - reads as a sentence where it is used
+    """Turns what damaged archives raise into a UserError that names the file."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, decompression.LimitError):
+            raise UserError(f"{self._name} {error}") from error
+        if isinstance(error, (*_DAMAGE, tf.errors.OpError)):
+            raise UserError(
+                f"{self._name} is cut short, damaged or unreadable ({files.reason(error)}): get a whole copy of it."
+            ) from error
+
+
+def members(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterator[Member]:
+    """Every file at `path` that is not hidden, in an order that the content alone decides.
+
+    It is that of the names, folder by folder, with the files right in a folder before those further down; in a zip that
+    of the paths; in a tar they come as they are.
+
+    Args:
+      path: a file, an archive or a folder, local or remote.
+      tally: sees the bytes as they lie there.
+      passed: counts what is hidden, see `passed_over.hidden_part`.
+
+    Raises:
+      UserError: nothing is there, or it is cut short, damaged or unreadable, or it is a pipe or a device.
+    """
+    passed = PassedOver() if passed is None else passed
+    with damage_named(path):
+        there, is_folder = tf.io.gfile.exists(path), tf.io.gfile.isdir(path)
+    if not there:
+        _check_link(path)
+        raise UserError(f"There is no {path}: check the name.")
+    if not is_folder:
+        yield from _unpacked(_open(escaping.printable(os.path.basename(path)), "", path, tally, passed))
+        return
+    for full, below in _walk(path, passed):
+        name = escaping.printable(os.path.join(os.path.basename(path.rstrip("/")), below))
+        yield from _unpacked(_open(name, below, full, tally, passed))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Packed:
+    """A stream that may be an archive or compressed; `name` and `path` are as of a `Member`."""
+
+    name: str
+    path: str
+    stream: io.BufferedReader
+    budget: decompression.Budget  # of the file that all of it comes out of
+    passed: PassedOver  # counts what is hidden
+    layers: int = 0  # that were taken off before
+    once: bool = False  # whether the stream cannot be read out of order
+
+    def holding(self, stream: BinaryIO, inner: str = "", once: bool = False) -> _Packed:
+        """What comes out of it, or out of its member `inner`.
+
+        Raises:
+          UserError: there are too many layers.
+        """
+        if self.layers == MOST_LAYERS:
+            raise UserError(
+                f"{self.name} is packed more than {MOST_LAYERS} times over, as decompression bombs are: "
+                f"{decompression.ADVICE}."
+            )
+        return _Packed(
+            f"{self.name}:{escaping.printable(inner)}" if inner else self.name,
+            os.path.join(self.path, inner) if inner else self.path,
+            io.BufferedReader(stream, CHUNK),
+            self.budget,
+            self.passed,
+            self.layers + 1,
+            self.once or once,
+        )
+
+
+def _unpacked(packed: _Packed) -> Iterator[Member]:
+    """Takes off one layer after the other."""
+    with damage_named(packed.name):
+        head = packed.stream.peek(HEAD)[:HEAD]
+    opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+    if opener:
+        source = _Compressed(packed.stream)
+        yield from _unpacked(packed.holding(_Unpacking(opener(source), packed.budget, source)))
+    elif head.startswith(_ZIPS):
+        if packed.once:
+            raise UserError(f"{packed.name} is a zip inside another archive: unpack it first.")
+        yield from _zipped(packed)
+    elif head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        yield from _tarred(packed)
+    else:
+        yield Member(packed.name, packed.path, packed.stream)
+
+
+def _zipped(packed: _Packed) -> Iterator[Member]:
+    with damage_named(packed.name):
+        archive = zipfile.ZipFile(_ZipSource(packed.stream if packed.layers == 0 else _on_disk(packed.stream)))
+        entries = sorted([(_zip_path(entry), entry) for entry in archive.infolist()], key=lambda pair: pair[0])
+        _check_count(len(entries))
+    _check_once(packed.name, [inner for inner, _ in entries])
+    for inner, entry in entries:
+        if inner.endswith("/") or _is_hidden(inner, packed.passed):
+            continue
+        if entry.create_system == _UNIX and stat.S_ISLNK(entry.external_attr >> 16):
+            raise UserError(_LINK.format(f"{packed.name}:{escaping.printable(inner)}"))
+        if entry.flag_bits & 1:
+            raise UserError(f"{packed.name} is locked by a password: unpack it first.")
+        with damage_named(packed.name):
+            opened = _Unpacking(archive.open(entry), packed.budget)
+        yield from _unpacked(packed.holding(opened, inner))
+
+
+def _zip_path(entry: zipfile.ZipInfo) -> str:
+    """Returns the path of an entry, with "/" between folders where a program on Windows wrote backslashes."""
+    windows = entry.create_system == 0 or "/" not in entry.filename
+    return _plain(entry.filename.replace("\\", "/") if windows else entry.filename)
+
+
+def _plain(path: str) -> str:
+    """Returns a path in an archive without empty parts and "."; the "/" at the end of a folder's stays."""
+    return re.sub(r"(?:(?<=/)|^)\.?/", "", path) or "/"
+
+
+def _check_once(name: str, paths: Sequence[str], seen: set[bytes] | None = None) -> None:
+    """Refuses an archive that holds a file twice: to unpack it would leave the later one alone.
+
+    Args:
+      name: of the archive, for the message.
+      paths: of files in it.
+      seen: hashes of those before, to which these are added.
+
+    Raises:
+      UserError: names the file.
+    """
+    seen = set() if seen is None else seen
+    for path in paths:
+        key = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=12).digest()
+        if key in seen and not path.endswith("/"):
+            raise UserError(
+                f"{name} holds {escaping.printable(path)} twice, as an archive to which a newer one was added: unpack "
+                "it and name the folder."
+            )
+        seen.add(key)
+
+
+def _is_hidden(path: str, passed: PassedOver) -> bool:
+    """Returns whether a path in an archive is hidden or litter, and counts it."""
+    part = hidden_part(path)
+    if part:
+        passed.add_hidden(part)
+    return bool(part)
+
+
+def _on_disk(stream: BinaryIO) -> BinaryIO:
+    """A copy that can be read out of order without unpacking its beginning anew each time."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the archive
+    shutil.copyfileobj(stream, copy, CHUNK)
+    return copy
+
+
+def _tarred(packed: _Packed) -> Iterator[Member]:
+    with damage_named(packed.name):
+        archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK, tarinfo=_Header)
+    count, seen = 0, set()
+    while True:
+        with damage_named(packed.name):
+            entry = archive.next()
+            _check_count(count := count + 1)
+            _forget(archive)
+        if entry is None:
+            break
+        inner = _plain(_printable(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
+        if _is_hidden(inner, packed.passed):
+            continue
+        if entry.islnk() or entry.issym():  # what it leads to has gone by, or is not there yet, or is outside
+            raise UserError(_LINK.format(f"{packed.name}:{inner}"))
+        if entry.issparse():
+            raise UserError(f"{packed.name} {_SPARSE.format(inner)}")
+        if not (entry.isfile() or entry.isdir()):  # a device, a pipe, or a part of another volume
+            packed.passed.add(inner)
+        if entry.isfile():
+            _check_once(packed.name, [inner], seen)
+            yield from _unpacked(packed.holding(archive.extractfile(entry), inner, once=True))
+    with damage_named(packed.name):  # to the end, where the compression's own checksum stands
+        while packed.stream.read(CHUNK):
+            pass
+
+
+def _check_count(members: int) -> None:
+    """Refuses an archive with too many members.
+
+    Raises:
+      unpacking.LimitError: it has.
+    """
+    if members > MOST_MEMBERS:
+        raise decompression.LimitError(f"holds more than {MOST_MEMBERS:,} files: unpack it and name the folder.")
+
+
+class _Compressed:
+    """The compressed side of a layer, on which nothing may be read for ever without anything coming out."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.idle = 0  # bytes read since something came out
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size)
+        self.idle += len(content)
+        if self.idle > MOST_IDLE:
+            raise decompression.LimitError(
+                f"holds more than {MOST_IDLE:,} bytes in a row that unpack to nothing: {decompression.ADVICE}."
+            )
+        return content
+
+
+class _Unpacking(io.RawIOBase):
+    """The other side of a layer, whose bytes are counted."""
+
+    def __init__(self, stream: BinaryIO, budget: decompression.Budget, source: _Compressed | None = None):
+        self._stream, self._budget, self._source = stream, budget, source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        count = self._stream.readinto(buffer)
+        self._budget.take(count)
+        if self._source is not None:
+            self._source.idle = 0
+        return count
+
+
+class _ZipSource:
+    """A file for Python's reader of zips, which would read a directory of any size."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MOST_DIRECTORY:
+            raise decompression.LimitError(
+                f"has a directory of {size:,} bytes, more than {MOST_DIRECTORY:,}: unpack it and name the folder."
+            )
+        return self._stream.read(size)
+
+
+_SPARSE = "holds {0} as a sparse file: pack it without --sparse, or unpack it and name the folder."
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header. Python takes a damaged one, or none, for the end; only the blocks that mark the end are it."""
+
+    _EXTENDING = (
+        tarfile.XHDTYPE,
+        tarfile.XGLTYPE,
+        tarfile.SOLARIS_XHDTYPE,
+        tarfile.GNUTYPE_LONGNAME,
+        tarfile.GNUTYPE_LONGLINK,
+    )
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except (tarfile.HeaderError, ValueError) as error:  # ValueError: the map of a sparse file is no numbers
+            raise tarfile.ReadError(str(error)) from error
+
+    @classmethod
+    def frombuf(cls, *arguments: object) -> tarfile.TarInfo:
+        """Reads the block of a header, before what it says is read.
+
+        Raises:
+          unpacking.LimitError: that is too long, or the member is a sparse file, whose map may be.
+        """
+        found = super().frombuf(*arguments)
+        if found.type in cls._EXTENDING and found.size > MOST_HEADER:
+            raise decompression.LimitError(
+                f"has a header of {found.size:,} bytes, more than {MOST_HEADER:,}: unpack it and name the folder."
+            )
+        if found.type == tarfile.GNUTYPE_SPARSE:
+            raise decompression.LimitError(_SPARSE.format(_printable(found.name)))
+        return found
+
+    def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
+        """As Python's own, which reads a map of any length."""
+        raise decompression.LimitError(_SPARSE.format(_printable(member.name)))
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        archive.fileobj.pax = True
+        return super()._proc_pax(archive)
+
+
+class _Tar(tarfile.TarFile):
+    """A tar that is read through a `_TarSource`."""
+
+    def __init__(self, name: str | None, mode: str, fileobj: BinaryIO, **options: object):
+        super().__init__(name, mode, _TarSource(fileobj), **options)
+
+
+class _TarSource:
+    """A file for Python's reader of tars, which until 3.11.9 searches a pax header in quadratic time."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
+        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+        self.pax = False  # whether a pax header is read next
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(size)
+        pax, self.pax = self.pax, False
+        if pax and re.search(rb"[0-9]{256}", content):  # the search goes on from each digit to the last one
+            raise tarfile.ReadError("a pax header with more than 255 digits in a row")
+        return content
+
+
+def _forget(archive: tarfile.TarFile) -> None:
+    """Lets go of the headers that an archive keeps.
+
+    Raises:
+      unpacking.LimitError: those that count for all members are too many.
+    """
+    archive.members = []
+    if sum(len(name) + len(value) for name, value in archive.pax_headers.items()) > MOST_HEADER:
+        raise decompression.LimitError(
+            f"has headers of more than {MOST_HEADER:,} bytes: unpack it and name the folder."
+        )
+
+
+def _printable(name: str) -> str:
+    """A name out of a tar, as text that can be printed and written: bytes of it that are no UTF-8 become "\\xe9"."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class _File(io.RawIOBase):
+    """A file, local or remote, as Python's input expects one, and as a tally sees it."""
+
+    def __init__(self, path: str, tally: Tally):
+        self._path, self._tally = path, tally
+        # Local files go around TensorFlow, which would copy what it reads once more.
+        self._file = tf.io.gfile.GFile(path, "rb") if storage.is_remote(path) else io.FileIO(path)
+        self.size, self._offset = tf.io.gfile.stat(path).length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        if isinstance(self._file, tf.io.gfile.GFile):
+            content = self._file.read(len(buffer))
+            count = len(content)
+            buffer[:count] = content
+        else:
+            count = self._file.readinto(buffer)
+        self._tally.take(self._path, self.size, self._offset, buffer[:count])
+        self._offset += count
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._offset = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self.size}[whence] + offset
+        self._file.seek(self._offset)
+        return self._offset
+
+    def tell(self) -> int:
+        return self._offset
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def check_file(path: str) -> None:
+    """Refuses a pipe or a device, from which nothing may ever come.
+
+    Raises:
+      UserError: it is one, or cannot be looked at.
+    """
+    with damage_named(path):
+        files.check_regular(path)
+
+
+def _open(name: str, below: str, path: str, tally: Tally, passed: PassedOver) -> _Packed:
+    check_file(path)
+    with damage_named(path):
+        file = _File(path, tally)
+        return _Packed(name, below, io.BufferedReader(file, CHUNK), decompression.Budget(file.size), passed)
+
+
+def _check_link(path: str) -> None:
+    """Refuses a link that leads nowhere.
+
+    Raises:
+      UserError: names the link, and what it names.
+    """
+    if storage.is_remote(path) or not os.path.islink(path) or os.path.exists(path):
+        return
+    target = _printable(os.readlink(path))
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link that leads back to itself, by {target}: remove it.") from error
+    raise UserError(f"{path} is a link to {target}, where nothing is: remove it, or put back what it names.")
+
+
+def _walk(folder: str, passed: PassedOver | None = None) -> Iterator[tuple[str, str]]:
+    """The path of every file below a folder, folder by folder and by name, and the part that is below the folder.
+
+    Hidden files and folders are left out, and counted by `passed`.
+    """
+    root = folder.rstrip("/")
+    for place, names in _listed(root, PassedOver() if passed is None else passed):
+        for name in names:
+            full = os.path.join(place, name)
+            yield full, full[len(root) + 1 :]
+
+
+def _listed(root: str, passed: PassedOver) -> list[tuple[str, list[str]]]:
+    """Folders with the names of their files, both sorted, without what is hidden.
+
+    Raises:
+      UserError: a folder cannot be read, a link leads nowhere or to a folder above it, or a name is not UTF-8, which is
+        all that TensorFlow takes.
+    """
+
+    def fail(error: Exception) -> None:
+        raise error  # TensorFlow would leave the folder out
+
+    found = []
+    with damage_named(root):
+        try:
+            for place, folders, names in tf.io.gfile.walk(root, onerror=fail):
+                below = place[len(root) + 1 :]
+                for inner in (folders, names):  # in place: the walk goes on into what is left of `folders`
+                    inner[:] = [name for name in inner if not _is_hidden(os.path.join(below, name), passed)]
+                if not storage.is_remote(root):
+                    _check_links(root, place, folders, names)
+                found.append((place, sorted(names)))
+        except UnicodeDecodeError as error:
+            name = bytes(error.object).decode("utf-8", "backslashreplace")
+            raise UserError(f"{root} holds the name {name}, whose bytes are not UTF-8: rename it.") from error
+    return sorted(found)
+
+
+def _check_links(root: str, place: str, folders: list[str], names: list[str]) -> None:
+    """Refuses links that lead nowhere, and to folders that hold them: these would be walked without end."""
+    for name in names:
+        _check_link(os.path.join(place, name))
+    links = [full for full in (os.path.join(place, name) for name in folders) if os.path.islink(full)]
+    if not links:
+        return
+    above = [place]
+    while above[-1] != root:
+        above.append(os.path.dirname(above[-1]))
+    inside = [os.path.join(os.path.realpath(folder), "") for folder in above]
+    for full in links:
+        target = os.path.join(os.path.realpath(full), "")
+        if any(folder.startswith(target) for folder in inside):
+            raise UserError(f"{full} is a link to a folder that holds it, {_printable(os.readlink(full))}: remove it.")
+
+
+def own_names(path: str) -> str:
+    """The last two names of a folder's path, as in "train/angry": what it is called may say what is in it.
+
+    Returns:
+      "" of a file, and of what is not there.
+
+    Raises:
+      UserError: the path cannot be looked at.
+    """
+    with damage_named(path):
+        if not tf.io.gfile.isdir(path):
+            return ""
+    whole = path if storage.is_remote(path) else os.path.abspath(path)  # "." has a name, too
+    return "/".join(whole.rstrip("/").split("/")[-2:])
+
+
+def size(path: str) -> int:
+    """The bytes that a file or all files of a folder have; 0 where nothing is.
+
+    Raises:
+      UserError: names the folder or the file that cannot be looked at, such as a link that leads nowhere.
+    """
+    with damage_named(path):
+        if not tf.io.gfile.exists(path):
+            return 0
+        paths = [full for full, _ in _walk(path)] if tf.io.gfile.isdir(path) else [path]
+    total = 0
+    for full in paths:
+        with damage_named(full):
+            total += tf.io.gfile.stat(full).length
+    return total
+
+
+def sha256(path: str, tally: Tally) -> str:
+    """The SHA-256 of a file's bytes; of a folder, that of its files' sums and names, as `sha256sum` lists them.
+
+    Args:
+      path: a file or a folder; tally: has seen what was read of it.
+
+    Raises:
+      UserError: names the folder or the file that cannot be read any more.
+    """
+    with damage_named(path):
+        if not tf.io.gfile.isdir(path):
+            return tally.sha256(path)
+    digest = hashlib.sha256()
+    for full, below in _walk(path):
+        with damage_named(full):
+            digest.update(f"{tally.sha256(full)}  {below}\n".encode())
+    return digest.hexdigest()

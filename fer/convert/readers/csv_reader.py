@@ -1,0 +1,311 @@
+"""Tables of faces: every CSV form in which FER-2013 is published, a line a face.
+
+    fer2013.csv         emotion,pixels,Usage
+    icml_face_data.csv  emotion, Usage, pixels      (with these spaces)
+    train.csv           emotion,pixels
+    test.csv            pixels                      (no labels: the challenge's test)
+
+Columns are found by their names, whatever their order, case, spaces and quotes; others are ignored. A row is a
+line: a field may be quoted, but not go on in the next line.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Union
+
+import numpy as np
+
+from fer.convert.readers import pixel_parser
+from fer.convert.readers.label_map import EXCLUDED, WORDS, LabelMap
+from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, UNLABELLED, Block, Reject
+from fer.errors import UserError
+from fer.labels import CLASSES
+
+LONGEST_LINE = 1 << 20  # bytes; FER-2013's longest has 9.2 thousand
+
+HIGH_LABEL = "label out of range"  # the kind of reject of a row whose label is a number that stands for nothing
+
+Bytes = Union[bytes, memoryview]
+
+_BOM = b"\xef\xbb\xbf"
+# Columns that a table without labels may have beside `pixels`; any other one may be its labels under another name.
+_NO_LABELS = {"", "id", "index", "idx", "no", "number", "row", "unnamed: 0", "image", "image name", "image_name"}
+_NO_LABELS |= {"image_id", "file", "filename", "file name", "file_name", "path", "name"}
+_SPLITS = {"split", "splits", "set", "subset", "partition", "phase", "usages", "purpose", "dataset", "data_set"}
+_FORMS = {
+    ("emotion", "pixels", "Usage"): "fer2013.csv (emotion,pixels,Usage)",
+    ("emotion", " Usage", " pixels"): "icml_face_data.csv (emotion, Usage, pixels)",
+    ("emotion", "pixels"): "the challenge's train.csv (emotion,pixels)",
+    ("pixels",): "the challenge's test.csv (pixels, no labels)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """The columns of a table: how many, and where those are that matter (None: there is none)."""
+
+    columns: int
+    pixels: int
+    emotion: int | None
+    usage: int | None
+    form: str  # in words, for the user
+    ignored: tuple[str, ...]
+    labels: LabelMap = WORDS  # what the values of `emotion` stand for
+
+
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Consecutive lines of a table, not yet parsed."""
+
+    name: str
+    header: Header
+    first: int  # number of the first line, from 1
+    text: bytes  # without the last line's end
+
+
+def is_table(head: bytes) -> bool:
+    """Whether a file that begins like this has a header with a column `pixels`."""
+    first = head.removeprefix(_BOM).split(b"\n", 1)[0]
+    return "pixels" in [name.strip().lower() for name in _header_names(first)]
+
+
+def read_header(name: str, line: bytes) -> Header:
+    """Understands a table's first line.
+
+    Args:
+      name: the file, for messages.
+      line: the first line, its end and a byte order mark included or not.
+
+    Raises:
+      UserError: a column is missing or stands twice.
+    """
+    names = _header_names(line.removeprefix(_BOM))
+    found: dict[str, int] = {}
+    ignored = []
+    for position, column in enumerate(names):
+        key = column.strip().lower()
+        if key not in ("emotion", "pixels", "usage"):
+            ignored.append(column.strip())
+        elif key in found:
+            raise UserError(f"{name}, line 1: column {column.strip()} stands twice; keep the one that is meant.")
+        else:
+            found[key] = position
+    if "pixels" not in found or ("usage" in found and "emotion" not in found):
+        missing = "emotion" if "pixels" in found else "pixels"
+        raise UserError(
+            f"{name}, line 1: there is no column {missing}, but {', '.join(names)!r}; expected are the columns "
+            "emotion, pixels and Usage of fer2013.csv, emotion and pixels, or pixels alone."
+        )
+    form = _FORMS.get(tuple(names), f"a table with the columns {', '.join(column.strip() for column in names)}")
+    return Header(len(names), found["pixels"], found.get("emotion"), found.get("usage"), form, tuple(ignored))
+
+
+def check_columns(name: str, header: Header) -> None:
+    """Refuses a table whose labels or splits may stand in a column of another name: they would be lost.
+
+    Raises:
+      UserError: names these columns and what to call them.
+    """
+    if header.emotion is None:
+        others = [column for column in header.ignored if column.lower() not in _NO_LABELS]
+        if others:
+            raise UserError(
+                f"{name}, line 1: there is no column emotion, and {_listed(others)} may hold the labels: call the "
+                "column of the labels emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; "
+                "--label_map for others), or remove it from a table without labels."
+            )
+    elif header.usage is None:
+        others = [column for column in header.ignored if column.lower() in _SPLITS]
+        if others:
+            raise UserError(
+                f"{name}, line 1: there is no column Usage, and {_listed(others)} may hold the splits: call it Usage "
+                "(Training, PublicTest, PrivateTest), or remove it to have the faces divided."
+            )
+
+
+def _listed(columns: list[str], most: int = 5) -> str:
+    shown = ", ".join(column if len(column) <= 40 else column[:40] + "..." for column in columns[:most])
+    return shown + (f" and {len(columns) - most:,} more" if len(columns) > most else "")
+
+
+def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
+    """Cuts a table's bytes into pieces of whole lines, the header read and left out.
+
+    Raises:
+      UserError: the table is empty, its header is wrong, or a line has no end within `LONGEST_LINE` bytes.
+    """
+    header, first, rest = None, 1, b""
+    for chunk in chunks:
+        text, newline, rest = _cut(rest, chunk)
+        if len(rest) > LONGEST_LINE:
+            at = first + text.count(b"\n") + bool(newline)
+            raise UserError(f"{name}, line {at} is longer than {LONGEST_LINE:,} bytes: this is no table of faces.")
+        if header is None and newline:
+            line, newline, text = text.partition(b"\n")
+            header, first = read_header(name, line), 2
+        if newline:
+            yield Lines(name, header, first, text)
+            first += text.count(b"\n") + 1
+    if header is None:
+        header, first, rest = read_header(name, rest), 2, b""
+    if rest:
+        yield Lines(name, header, first, rest)
+
+
+def _cut(rest: bytes, chunk: bytes) -> tuple[bytes, bytes, bytes]:
+    """As `(rest + chunk).rpartition(b"\\n")`, with each byte copied once."""
+    end = chunk.rfind(b"\n")
+    if end < 0:
+        return b"", b"", rest + chunk
+    return b"".join([rest, memoryview(chunk)[:end]]), b"\n", chunk[end + 1 :]
+
+
+def parse(piece: Lines) -> Block:
+    """Parses lines into faces and rejects, in their order."""
+    count = blank = excluded = 0
+    faces: list[_Face] = []
+    rejects: list[Reject] = []
+    cells = piece.header.labels.cells()
+    for number, line, fields in _lines_of(piece):
+        if not line or (isinstance(fields, list) and len(fields) < 2 and bytes(line).isspace()):
+            blank += 1
+            continue
+        count += 1
+        understood = _understand(fields, piece.header, cells)
+        if isinstance(understood, _Fault):
+            rejects.append(understood.reject(piece.name, number, line))
+        elif understood[0] == EXCLUDED:
+            excluded += 1
+        else:
+            faces.append(_Face(count - 1, number, line, *understood))
+    images, faults = pixel_parser.parse([face.pixels for face in faces])
+    if faults:
+        for position, reason in faults.items():
+            fault = _Fault("pixels", "bad pixels", reason)
+            rejects.append(fault.reject(piece.name, faces[position].number, faces[position].line))
+        rejects.sort(key=lambda reject: reject.line)
+        kept = [position for position in range(len(faces)) if position not in faults]
+        images, faces = images[kept], [faces[position] for position in kept]
+    return Block(
+        images=images,
+        labels=np.array([face.label for face in faces], np.int64),
+        splits=np.array([face.split for face in faces], np.int64),
+        rows=np.array([face.row for face in faces], np.int64),
+        count=count,
+        blank=blank,
+        rejects=tuple(rejects),
+        excluded=excluded,
+    )
+
+
+class _Face(NamedTuple):
+    """A row whose pixels are still to be parsed."""
+
+    row: int
+    number: int
+    line: memoryview
+    label: int
+    split: int
+    pixels: Bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fault:
+    """What is wrong with a row; `column` is "" when it is the row as a whole."""
+
+    column: str
+    kind: str
+    reason: str
+
+    def reject(self, name: str, number: int, line: memoryview) -> Reject:
+        return Reject(name, number, self.column, self.kind, self.reason, bytes(line))
+
+
+def _lines_of(piece: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _Fault]]:
+    """Each line's number, text and fields. Nothing is copied: a face's text is too long to be so for nothing."""
+    text, view, quoted = piece.text, memoryview(piece.text), b'"' in piece.text
+    start, number = 0, piece.first
+    while start <= len(text):
+        newline = text.find(b"\n", start)
+        stop = newline if newline >= 0 else len(text)
+        end = stop - text.endswith(b"\r", start, stop)
+        line = view[start:end]
+        yield number, line, _quoted(bytes(line), piece.header) if quoted else _split(text, view, start, end)
+        start, number = stop + 1, number + 1
+
+
+def _split(text: bytes, view: memoryview, start: int, stop: int) -> list[Bytes]:
+    """The fields of a line without quotes."""
+    fields = []
+    while (comma := text.find(b",", start, stop)) >= 0:
+        fields.append(view[start:comma])
+        start = comma + 1
+    fields.append(view[start:stop])
+    return fields
+
+
+def _quoted(line: bytes, header: Header) -> list[Bytes] | _Fault:
+    """The fields of a line that may have quotes."""
+    fields = line.split(b",")
+    whole = [field for field in fields if len(field) > 1 and field[:1] == b'"' == field[-1:]]
+    if len(fields) == header.columns and line.count(b'"') == 2 * len(whole):
+        return [field.strip(b'"') for field in fields]
+    try:
+        # A stray carriage return is white space, as it is in a line without quotes; to csv it would be a line's end.
+        text = line.replace(b"\r", b" ").decode("latin-1")
+        parsed = next(csv.reader([text], strict=True, skipinitialspace=True), [""])
+        return [field.encode("latin-1") for field in parsed]
+    except csv.Error as error:
+        return _Fault("", "bad quotes", f"its quotes are wrong ({error})")
+
+
+def _understand(
+    fields: list[Bytes] | _Fault, header: Header, cells: Mapping[bytes, int]
+) -> tuple[int, int, Bytes] | _Fault:
+    """Label, split and pixels of a row, or its first fault; `cells` are the labels by their text."""
+    if isinstance(fields, _Fault):
+        return fields
+    if len(fields) != header.columns:
+        counted = f"{len(fields)} field{'s' * (len(fields) != 1)}"
+        return _Fault("", "wrong number of fields", f"{counted} where the header names {header.columns}")
+    label = UNLABELLED
+    split = NO_SPLIT if header.emotion is not None else SPLIT_OF_USAGE["privatetest"]
+    if header.emotion is not None:
+        text = bytes(fields[header.emotion])
+        label = cells.get(text.strip().lower(), UNLABELLED)
+        if label == UNLABELLED:
+            kind = HIGH_LABEL if text.strip().isdigit() else "bad label"
+            return _Fault("emotion", kind, f"{_shown(text)} is no label{_expected(text, header.labels)}")
+    if header.usage is not None:
+        text = bytes(fields[header.usage])
+        split = SPLIT_OF_USAGE.get(text.strip().lower().decode("latin-1"), NO_SPLIT)
+        if split == NO_SPLIT:
+            return _Fault("Usage", "bad usage", f"{_shown(text)} is none of Training, PublicTest and PrivateTest")
+    return label, split, fields[header.pixels]
+
+
+def _expected(text: bytes, labels: LabelMap) -> str:
+    """What labels are, to go on a message after "is no label"."""
+    if labels.given:
+        return f" of --label_map={labels.given}"
+    others = ", and words with --label_map=fer2013" if WORDS.find(text.decode("latin-1")) is not None else ""
+    if text.strip().isdigit():
+        others = ", and other orders with --label_map"
+    return f"; 0 to {len(CLASSES) - 1} are{others}"
+
+
+def _header_names(line: bytes) -> list[str]:
+    text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "backslashreplace")
+    try:
+        # A space before a quote is not the name's. Others are kept: the form of icml_face_data.csv is known by them.
+        return next(csv.reader([text], strict=True, skipinitialspace='"' in text), [])
+    except csv.Error:
+        return text.split(",")
+
+
+def _shown(text: bytes) -> str:
+    shown = text.decode("utf-8", "backslashreplace")
+    return repr(shown if len(shown) <= 20 else shown[:20] + "...")

@@ -1,0 +1,192 @@
+"""Pictures in class folders: `train/angry/im0.png`, `test/3/PrivateTest_10131363.jpg` and their kin -> faces."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from fer.convert.readers import image_reader, label_map
+from fer.convert.readers.label_map import WORDS, LabelMap
+from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, SPLITS, TO_LEARN, Block, Reject
+from fer.errors import UserError
+from fer.labels import PIXELS
+
+_TRAIN = ("train", "training", "trainset")
+_VALIDATION = ("validation", "valid", "val", "valset", "dev")
+_TEST = ("test", "testing", "testset")
+_SPLITS = {
+    **dict.fromkeys(_TRAIN, TO_LEARN),
+    **dict.fromkeys((*_VALIDATION, "publictest"), SPLITS.index("validation")),
+    **dict.fromkeys((*_TEST, "privatetest"), SPLITS.index("test")),
+}
+_PADDING = {
+    "set",
+    "data",
+    "images",
+    "image",
+    "img",
+    "faces",
+    "class",
+    "classes",
+    "pictures",
+    "photos",
+    "split",
+    "folder",
+}
+_FER2013 = re.compile(r"(training|publictest|privatetest)_\d+(?:\.\w+)?")  # its own names: "Training_10118481.jpg"
+# The folders in which a picture of each of these names may lie. Published copies have one folder for both tests.
+_AGREEING = {
+    "training": _TRAIN,
+    "publictest": (*_VALIDATION, *_TEST, "publictest"),
+    "privatetest": (*_TEST, "privatetest"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture's file: `name` for messages, `path` below the source with "/" between folders, and its bytes.
+
+    `opened` is what the source itself is called, if it is a folder, and the folder it is in: "two/train".
+    """
+
+    name: str
+    path: str
+    content: bytes
+    opened: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """Some consecutive pictures, not yet decoded, and how to: see `parse`."""
+
+    pictures: tuple[Picture, ...]
+    labels: LabelMap = WORDS
+    fit: str = "stretch"
+
+
+def meaning(path: str, opened: str = "", labels: LabelMap = WORDS) -> tuple[int | None, int]:
+    """What a picture's path says: its label (None: nothing) and its split (or `TO_LEARN` or `NO_SPLIT`).
+
+    The label is the folder it is in. A number counts if `labels` maps it, or if the file's name is one of FER-2013's
+    own (`PublicTest_88305960.jpg`), which proves FER-2013's order. The split is what such a name begins with, or else
+    any folder above, the innermost first.
+
+    Args:
+      path, opened: those of a `Picture`. The folder that was opened is one of those above. The one that it is in counts
+        for pictures that lie in it directly alone, for then it is their class, as in "train/angry". What is further
+        out (/home/test) may be called anything.
+      labels: what folders' names stand for.
+    """
+    *above, folder, file = _parts(path, opened)
+    usage = _usage(file)
+    label = labels.find(folder, fer2013=bool(usage))
+    if usage:
+        return label, SPLIT_OF_USAGE[usage]
+    word = _split_word(above)
+    return label, _SPLITS[word] if word else NO_SPLIT
+
+
+def class_folder(picture: Picture) -> str:
+    """Returns the name of the folder that a picture is in: what stands for its class."""
+    return _parts(picture.path, picture.opened)[-2]
+
+
+def check_numbers(picture: Picture, labels: LabelMap) -> None:
+    """Refuses a numbered class folder whose order nothing proves.
+
+    Raises:
+      UserError: shows the usual orders, and how to name one.
+    """
+    folder, file = _parts(picture.path, picture.opened)[-2:]
+    if label_map.is_number(folder) and not labels.numbered and not _usage(file):
+        raise UserError(
+            f"{picture.name} lies in the class folder {folder!r}, and data sets number the classes in different orders "
+            f"({label_map.orders()}): name the order of this one with --label_map={label_map.FORMS}."
+        )
+
+
+def contradiction(path: str, opened: str = "") -> str:
+    """Returns what is wrong where a name of FER-2013's own lies in a folder of another split; "" where nothing is."""
+    *above, _, file = _parts(path, opened)
+    usage, word = _usage(file), _split_word(above)
+    if not usage or not word or word in _AGREEING[usage]:
+        return ""
+    return (
+        f"its name says {file.partition('_')[0]}, and a folder above it says {word}: rename the file, or move it to "
+        "the folder of its split"
+    )
+
+
+def _usage(file: str) -> str:
+    """Returns the value of the column Usage that a name of FER-2013's own begins with, in lower case; "" of others."""
+    name = _FER2013.fullmatch(file.lower())
+    return name[1] if name else ""
+
+
+def _split_word(folders: Sequence[str]) -> str:
+    """Returns what the innermost folder that names a split calls it: "train" of "Train_images"; "" where none does."""
+    for folder in reversed(folders):
+        words = re.findall(r"\w+", folder.lower().replace("_", " "))
+        word = "".join([word for word in words if word not in _PADDING])
+        if word in _SPLITS:
+            return word
+    return ""
+
+
+def _parts(path: str, opened: str) -> list[str]:
+    """The names of the folders that speak of a picture, from the outermost, and its own: three or more."""
+    outer = opened.split("/")[-1 if "/" in path else -2 :]
+    return ["", "", *outer, *path.split("/")]
+
+
+def parse(pictures: Sequence[Picture], labels: LabelMap = WORDS, fit: str = "stretch") -> Block:
+    """Decodes pictures into faces and rejects, in their order.
+
+    Args:
+      labels: what folders' names stand for; fit: of `fer.config.FITS`.
+    """
+    faces, found, rejects = [], [], []
+    altered: collections.Counter[str] = collections.Counter()
+    excluded = 0
+    for row, picture in enumerate(pictures):
+        label, split = meaning(picture.path, picture.opened, labels)
+        if label == label_map.EXCLUDED:
+            excluded += 1
+            continue
+        fault = _fault(picture, label, labels)
+        if fault is None:
+            try:
+                face, changes = image_reader.read_face(picture.content, fit)
+            except image_reader.PictureError as error:
+                fault = ("bad picture", f"it is no picture that can be read ({error})")
+        if fault is not None:
+            rejects.append(Reject(picture.name, 0, "", *fault, b""))
+            continue
+        altered.update(changes)
+        faces.append(face)
+        found.append((label, split, row))
+    columns = np.array(found, np.int64).reshape(-1, 3)
+    return Block(
+        images=np.array(faces, np.uint8).reshape(-1, PIXELS),
+        labels=columns[:, 0],
+        splits=columns[:, 1],
+        rows=columns[:, 2],
+        count=len(pictures),
+        blank=0,
+        rejects=tuple(rejects),
+        altered=altered,
+        excluded=excluded,
+    )
+
+
+def _fault(picture: Picture, label: int | None, labels: LabelMap) -> tuple[str, str] | None:
+    """Returns the kind and the words of what is wrong with where a picture lies; None where nothing is."""
+    if label is None:
+        folder = class_folder(picture)
+        return "bad label", f"its folder {folder!r} is no class; {labels.advice(folder)}"
+    contradicting = contradiction(picture.path, picture.opened)
+    return ("contradicting split", contradicting) if contradicting else None

@@ -1,0 +1,206 @@
+"""Label maps: which of the seven classes a folder's name, or a value of the column `emotion`, stands for.
+
+Words are read as they are ("anger", "Happiness", "0_neutral"). Numbers mean another class in every data set, so they
+are read only by an order that the user names, or where FER-2013's own file names or table prove FER-2013's order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+from typing import Any
+
+from fer.errors import UserError
+from fer.labels import CLASSES, FERPLUS_OF_CLASS
+
+EXCLUDED = -2  # the label of a name that a label map maps to "none": its faces are left out and counted
+
+# The numbers of published data sets: FER-2013 (Goodfellow et al. 2013), AffectNet (Mollahosseini et al. 2017) and
+# RAF-DB (Li et al. 2017).
+ORDERS = {
+    "fer2013": dict(enumerate(CLASSES)),
+    "affectnet": dict(enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"))),
+    "rafdb": dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"), 1)),
+}
+FORMS = f"{', '.join(ORDERS)}, FILE.json or pairs such as 0=angry,1=disgust"
+
+_FER2013 = {str(number) for number in ORDERS["fer2013"]}
+_NONE = "none"
+_EXAMPLE = '{"0": "angry", "1": "disgust"}'
+_WORDS = {
+    **{name: label for label, name in enumerate(CLASSES)},
+    **{name: label for label, name in enumerate(FERPLUS_OF_CLASS)},  # anger, happiness, sadness
+    **dict.fromkeys(("disgusted", "disgusting"), CLASSES.index("disgust")),
+    **dict.fromkeys(("fearful", "afraid", "scared"), CLASSES.index("fear")),
+    **dict.fromkeys(("joy", "joyful"), CLASSES.index("happy")),
+    **dict.fromkeys(("surprised", "suprise", "suprised"), CLASSES.index("surprise")),  # published with this error
+    "neutrality": CLASSES.index("neutral"),
+}
+_NUMBER = re.compile(r"(?:(?:class|cls|label|emotion|expression|category)[\s_.:-]*)?([0-9]+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """What names stand for. `given` is the flag's text, "" where no map was given."""
+
+    given: str = ""
+    names: dict[str, int] = dataclasses.field(default_factory=dict)  # by `_key`; a class, or EXCLUDED
+
+    def find(self, name: str, fer2013: bool = False) -> int | None:
+        """Returns the class that a folder's name stands for.
+
+        Args:
+          name: of the folder.
+          fer2013: whether FER-2013's order is proved, so that its numbers count where no map was given.
+
+        Returns:
+          An index into fer.labels.CLASSES, EXCLUDED, or None where the name stands for no class.
+        """
+        key = _key(name)
+        if key in self.names:
+            return self.names[key]
+        if fer2013 and not self.numbered and key in _FER2013:
+            return int(key)
+        return _word(key)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the map says what numbers stand for."""
+        return any(map(_is_digits, self.names))
+
+    def numbers(self) -> dict[str, int]:
+        """Returns the label of each number that the column `emotion` of a table may have."""
+        if not self.numbered:
+            return {str(label): label for label in range(len(CLASSES))}
+        return {name: label for name, label in self.names.items() if _is_digits(name)}
+
+    def cells(self) -> dict[bytes, int]:
+        """Returns the label of each value that the column `emotion` of a table may have, in lower case."""
+        words = _WORDS if self.given else {}
+        return {name.encode(): label for name, label in {**self.numbers(), **words, **self.names}.items()}
+
+    def advice(self, name: str) -> str:
+        """Returns what to do about a name that stands for no class."""
+        chosen, left_out = (
+            f"--label_map={shlex.quote(','.join(filter(None, [self.given, f'{name}={value}'])))}"
+            for value in ("angry", _NONE)
+        )
+        return (
+            f"{', '.join(CLASSES)} and their nouns are: map it with {chosen}, or another class, or leave it out with "
+            f"{left_out}"
+        )
+
+
+WORDS = LabelMap()  # no map: words are read, and numbers where FER-2013's order is proved
+
+
+def class_name(label: int) -> str:
+    """Returns the name of a class, or "none" for EXCLUDED."""
+    return _NONE if label == EXCLUDED else CLASSES[label]
+
+
+def is_number(name: str) -> bool:
+    """Returns whether a folder's name is a number alone, such as "3", "03" or "class_3"."""
+    return _is_digits(_key(name))
+
+
+def orders() -> str:
+    """Returns the usual orders of numbers, for a message."""
+    return "; ".join(
+        f"{order} {', '.join(f'{number} {name}' for number, name in names.items())}" for order, names in ORDERS.items()
+    )
+
+
+def parse(text: str) -> LabelMap:
+    """Understands the flag `--label_map`.
+
+    Args:
+      text: names of `ORDERS`, paths of JSON files and pairs NAME=CLASS, comma-separated; a pair overrides the order or
+        file before it. A class is a word such as happy or happiness, or none.
+
+    Raises:
+      UserError: an order, a class or a file is unknown or damaged, or a name is mapped twice.
+    """
+    names: dict[str, int] = {}
+    pairs: dict[str, int] = {}
+    order = ""
+    for item in [text] if _is_file(text) else filter(None, map(str.strip, text.split(","))):
+        published = re.sub(r"[-_ ]", "", item.lower())
+        if published in ORDERS:
+            if order:
+                raise UserError(f"--label_map={text} names two orders, {order} and {item}: name one.")
+            order = published
+            names.update({str(number): CLASSES.index(name) for number, name in ORDERS[order].items()})
+        elif _is_file(item):
+            names.update(_read_json(os.path.expanduser(item)))
+        elif "=" in item:
+            name, _, value = item.rpartition("=")
+            _add(pairs, name, value, f"--label_map={text}")
+        else:
+            raise UserError(f"--label_map={text}: {item!r} is no map; it takes {FORMS}.")
+    if text and not (names or pairs):
+        raise UserError(f"--label_map={text} maps nothing; it takes {FORMS}.")
+    return LabelMap(recorded(text), {**names, **pairs})
+
+
+def recorded(text: str) -> str:
+    """Returns the flag's text as a manifest records it: of a file, its name without folders."""
+    return os.path.basename(text) if _is_file(text) else text
+
+
+def _is_file(text: str) -> bool:
+    if not text.lower().endswith(".json"):
+        return False
+    return not re.search("[,=]", text) or os.path.isfile(os.path.expanduser(text))
+
+
+def _read_json(path: str) -> dict[str, int]:
+    """Reads {"0": "angry", ...}, or ["angry", ...] in the order of the numbers; null leaves a name out."""
+    from fer.io import files  # here, for processes that parse do without TensorFlow
+
+    pairs: list[tuple[str, Any]] = []
+    content = files.read_bytes(path, f"There is no {path}: --label_map takes {FORMS}.")
+    try:
+        found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=list)
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}): write {{'0': 'angry', ...}} with double quotes."
+        ) from error
+    if isinstance(found, list):
+        is_object = all(isinstance(entry, tuple) for entry in found)
+        pairs = found if is_object else [(str(number), name) for number, name in enumerate(found)]
+    if not pairs:
+        raise UserError(f"{path} maps nothing: write an object such as {_EXAMPLE}.")
+    names: dict[str, int] = {}
+    for name, value in pairs:
+        _add(names, name, _NONE if value is None else value, path)
+    return names
+
+
+def _add(names: dict[str, int], name: str, value: Any, where: str) -> None:
+    key = _key(name)
+    if key in names:
+        raise UserError(f"{where} maps {name!r} twice: keep one.")
+    label = _word(_key(value)) if isinstance(value, str) else None
+    if label is None and not (isinstance(value, str) and value.strip().lower() == _NONE):
+        raise UserError(f"{where} maps {name!r} to {value!r}, which is none of {', '.join(CLASSES)} and none.")
+    names[key] = EXCLUDED if label is None else label
+
+
+def _is_digits(key: str) -> bool:
+    return key.isascii() and key.isdigit()
+
+
+def _key(name: str) -> str:
+    """Returns a name in lower case; of a number, alone or after a word such as "class_", its digits alone."""
+    text = name.strip().lower()
+    number = _NUMBER.fullmatch(text)
+    return (number[1].lstrip("0") or "0") if number else text
+
+
+def _word(key: str) -> int | None:
+    """Returns the class of a word, with or without a number or signs at either end: "happy", "3_happy", "happy (3)"."""
+    return _WORDS.get(re.sub(r"^[\W\d_]+|[\W\d_]+$", "", key))

@@ -1,0 +1,61 @@
+"""Bad rows: the first one stops a conversion, or all are kept in rejects.csv and counted."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import io
+import os
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from fer import escaping
+from fer.convert.rows import Reject
+from fer.errors import UserError
+
+FILE = "rejects.csv"
+HEADER = b"file,line,column,reason,original\n"
+
+
+class Rejects:
+    """Takes the rejects of a conversion in their order.
+
+    With a folder they are kept in `rejects.csv`, a file that begins when the first one comes: the file, the line in it
+    (0 for a picture), the column, the reason, and the row as it was, byte for byte within CSV's quotes. Texts that a
+    spreadsheet could take for a formula have a quote ' before them: see `fer.escaping.cell`.
+    """
+
+    def __init__(self, folder: str | None):
+        self._folder = folder
+        self._file: tf.io.gfile.GFile | None = None
+        self.counts: collections.Counter[str] = collections.Counter()  # by kind
+
+    def take(self, rejects: Sequence[Reject]) -> None:
+        """Keeps some.
+
+        Raises:
+          UserError: there is no folder to keep them in.
+        """
+        for reject in rejects:
+            if self._folder is None:
+                raise UserError(f"{reject}. Mend the row, or set bad rows aside with --on_bad_row=quarantine.")
+            if self._file is None:
+                self._file = tf.io.gfile.GFile(os.path.join(self._folder, FILE), "wb")
+                self._file.write(HEADER)
+            self._file.write(_line(reject))
+            self.counts[reject.kind] += 1
+
+    def close(self) -> None:
+        """Ends the file, if there is one."""
+        if self._file is not None:
+            self._file.close()
+
+
+def _line(reject: Reject) -> bytes:
+    text = io.StringIO()
+    file, column, reason = map(escaping.cell, (reject.file, reject.column, reject.reason))
+    csv.writer(text, lineterminator="\n").writerow([file, reject.line, column, reason])
+    quote = b"'" if escaping.is_risky(reject.original.decode("utf-8", "replace")) else b""
+    original = b'"' + quote + reject.original.replace(b'"', b'""') + b'"' if reject.original else b""
+    return text.getvalue().removesuffix("\n").encode("utf-8", "surrogateescape") + b"," + original + b"\n"

@@ -1,0 +1,89 @@
+"""The last pass of a conversion: faces from the spool into shards, and what the manifest says of them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from fer.convert.ingest import Survey, ordered
+from fer.convert.rows import SPLITS
+from fer.convert.temp_store import Spool
+from fer.data import example_codec
+from fer.data.manifest import Shard, Split
+from fer.io import files
+from fer.labels import CLASSES
+
+SHARD_BYTES = 100_000_000  # about, when nobody asks for a number of shards
+TRAIN_SHARDS = 8  # at least, of a train split that has `FEW` examples for each of them
+FEW = 100
+BATCH = 1024  # faces in memory at once, for each worker
+
+_EXAMPLE_BYTES = 2400
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    path: str
+    positions: np.ndarray  # of the faces in the spool, ascending
+
+
+def write(
+    folder: str,
+    survey: Survey,
+    splits: np.ndarray,
+    votes: np.ndarray | None,
+    spool: Spool,
+    shards: int,
+    pool: concurrent.futures.Executor,
+    workers: int,
+) -> dict[str, Split]:
+    """Writes every split.
+
+    A split's shards hold its faces in the source's order, each shard a run of them.
+
+    Args:
+      folder: where to; it exists.
+      survey, spool: the faces.
+      splits: int64 [n], index into SPLITS; another number leaves the face out.
+      votes: uint8 [n, 10] of FER+, or None.
+      shards: of each split, or 0 for as many as its size asks for.
+      pool, workers: who writes, and how many they are; the result does not depend on it.
+    """
+
+    def work(job: _Job) -> Shard:
+        with tf.io.TFRecordWriter(job.path) as writer:
+            for start in range(0, len(job.positions), BATCH):
+                some = job.positions[start : start + BATCH]
+                chosen = None if votes is None else votes[some]
+                for message in example_codec.encode(spool.read(some), survey.labels[some], survey.rows[some], chosen):
+                    writer.write(message)
+        size = tf.io.gfile.stat(job.path).length
+        return Shard(os.path.basename(job.path), len(job.positions), size, files.sha256(job.path))
+
+    written = {}
+    for index, name in enumerate(SPLITS):
+        members = np.flatnonzero(splits == index)
+        if not len(members):
+            continue
+        count = _count(name, len(members), shards)
+        jobs = [
+            _Job(os.path.join(folder, f"{name}-{number:05d}-of-{count:05d}.tfrecord"), part)
+            for number, part in enumerate(np.array_split(members, count))
+        ]
+        labels = survey.labels[members]
+        counts = np.bincount(labels[labels >= 0], minlength=len(CLASSES)).tolist()
+        written[name] = Split(
+            name, len(members), dict(zip(CLASSES, counts)), tuple(ordered(pool, work, jobs, 2 * workers))
+        )
+    return written
+
+
+def _count(split: str, examples: int, asked: int) -> int:
+    if asked:
+        return min(asked, examples)
+    by_size = -(-examples * _EXAMPLE_BYTES // SHARD_BYTES)
+    return max(by_size, TRAIN_SHARDS) if split == "train" and examples >= TRAIN_SHARDS * FEW else by_size

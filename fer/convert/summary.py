@@ -1,0 +1,47 @@
+"""What a conversion did to its input, in lines for the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fer.convert.readers import image_reader, label_map, skipped_files
+
+SHOWN = 24  # names of a label map in a line
+
+
+def lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
+    """Yields the lines.
+
+    Args:
+      audit: of the manifest; folder: where the conversion lies.
+    """
+    yield from _labels(audit["label_map"])
+    for name, what in image_reader.ALTERED.items():
+        if audit[name]:
+            yield f"{audit[name]:,} pictures {what}"
+    others = audit["passed_over"]
+    if others:
+        yield f"{sum(others.values()):,} files were passed over, as they are not read: {skipped_files.describe(others)}"
+    if audit["left_out"]:
+        yield f"{audit['left_out']:,} rows were left out, as --label_map maps them to none"
+    dropped = audit["dropped"]
+    for total, what, counts in (
+        (sum(audit["divided"].values()), "faces for which the input names no split went to", audit["divided"]),
+        (sum(audit["rejected"].values()), f"bad rows were set aside in {folder}/rejects.csv", audit["rejected"]),
+        (dropped["rows"], "faces were dropped from the train split", dropped["by_reason"]),
+    ):
+        if total:
+            yield f"{total:,} {what}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}"
+
+
+def _labels(used: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the label map that was used, unless every name is that of its class."""
+    names = used["names"]
+    if all(name == class_ for name, class_ in names.items()):
+        return
+    order = " in FER-2013's order" if any(map(label_map.is_number, names)) else ""
+    how = f" by --label_map={used['given']}" if used["given"] else order
+    shown = ", ".join(f"{name} = {class_}" for name, class_ in list(names.items())[:SHOWN])
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    yield f"Labels{how}: {shown}{more}"

@@ -1,0 +1,53 @@
+"""Holds a folder of shards against its manifest, bit for bit."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from fer.data import example_codec
+from fer.data import manifest as manifests
+from fer.data.manifest import Manifest
+from fer.errors import UserError
+from fer.labels import CLASSES
+
+
+def verify(folder: str) -> Manifest:
+    """Checks every shard: size, SHA-256, each record's checksums, their number, contents and labels; and the pixels'
+    statistics.
+
+    Returns:
+      The manifest that everything agrees with.
+
+    Raises:
+      UserError: there is no manifest, or names everything that differs from it.
+    """
+    manifest = manifests.read(folder)
+    known = {shard.file for split in manifest.splits.values() for shard in split.shards}
+    differences = [
+        f"{os.path.join(folder, name)} is a shard that {manifests.FILE} does not name."
+        for name in sorted(tf.io.gfile.listdir(folder))
+        if name.endswith(".tfrecord") and name not in known
+    ]
+    for split in manifest.splits.values():
+        counts = np.zeros(len(CLASSES), np.int64)
+        pixels = total = squares = 0
+        faults = []
+        for shard in split.shards:
+            try:
+                faces = example_codec.read_shard(folder, shard)
+                counts += np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES))
+                pixels, total = pixels + faces.images.size, total + int(faces.images.sum(dtype=np.int64))
+                squares += int(np.square(faces.images, dtype=np.uint16).sum(dtype=np.int64))
+            except UserError as error:
+                faults.append(str(error))
+        if not faults and counts.tolist() != list(split.class_counts.values()):
+            faults.append(f"The labels of split {split.name} are not those that {manifests.FILE} counts.")
+        if not faults and split.name == "train" and manifests.statistics(pixels, total, squares) != manifest.statistics:
+            faults.append(f"The pixels of split train have another mean or deviation than {manifests.FILE} states.")
+        differences.extend(faults)
+    if differences:
+        raise UserError("\n".join(differences))
+    return manifest

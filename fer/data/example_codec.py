@@ -1,0 +1,215 @@
+"""Faces as TFRecords of `tf.train.Example`: written in bulk, read back checked. tfrecords/README.md specifies them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from fer.data.manifest import FILE, Manifest, Shard
+from fer.errors import UserError
+from fer.io import files
+from fer.labels import CLASSES, FERPLUS_COLUMNS, PIXELS, SIDE
+
+BATCH = 4096  # records taken from a shard at once
+
+_FRAMING = 16  # bytes of a record that are not its data: length and two checksums
+_FEATURES = {
+    "image": tf.io.FixedLenFeature([], tf.string),
+    "label": tf.io.FixedLenFeature([], tf.int64),
+    "row": tf.io.FixedLenFeature([], tf.int64),
+}
+_VOTES = {"votes": tf.io.FixedLenFeature([len(FERPLUS_COLUMNS)], tf.int64, [-1] * len(FERPLUS_COLUMNS))}
+_NONE = (
+    np.empty((0, SIDE, SIDE, 1), np.uint8),
+    np.empty(0, np.int32),
+    np.empty(0, np.int64),
+    np.empty((0, len(FERPLUS_COLUMNS)), np.int32),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+    """A split in memory, in the order of its shards and records.
+
+    `votes` holds those of FER+ in the order of `fer.labels.FERPLUS_COLUMNS`, and is None where none were given.
+    """
+
+    images: np.ndarray  # uint8 [n, 48, 48, 1]
+    labels: np.ndarray  # int32 [n], index into fer.labels.CLASSES; -1 unlabelled
+    rows: np.ndarray  # int64 [n], zero-based row of the source
+    votes: np.ndarray | None  # int32 [n, 10]
+
+    @property
+    def examples(self) -> int:
+        return len(self.labels)
+
+
+def encode(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None) -> list[bytes]:
+    """Serialises faces as `tf.train.Example`, byte for byte as protobuf does deterministically.
+
+    Between faces of one layout only the values differ, so they are laid over a template, all at once.
+
+    Args:
+      images: uint8 [n, 2304].
+      labels: int64 [n], -1 or an index into fer.labels.CLASSES.
+      rows: int64 [n], 0 or more.
+      votes: [n, 10], each 0 to 127; or None.
+
+    Returns:
+      n messages.
+    """
+    row_bytes = np.maximum(1, -(-_bit_length(rows) // 7))
+    layouts = 2 * row_bytes + (labels < 0)
+    borders = np.flatnonzero(np.diff(layouts)) + 1
+    messages: list[bytes] = []
+    for part in np.split(np.arange(len(labels)), borders):
+        if len(part):
+            some = slice(part[0], part[-1] + 1)
+            width = int(row_bytes[part[0]])
+            chosen = None if votes is None else votes[some]
+            messages.extend(_encode_alike(images[some], labels[some], rows[some], width, chosen))
+    return messages
+
+
+def read_split(manifest: Manifest, split: str) -> Faces:
+    """Reads a whole split into memory and checks every shard of it: SHA-256, checksums, count and contents.
+
+    Args:
+      manifest: of the folder.
+      split: a name within it.
+
+    Raises:
+      UserError: there is no such split, or names the shard that is missing, cut short, changed or foreign.
+    """
+    wanted = manifest.split(split)
+    parts = [read_shard(manifest.folder, shard) for shard in wanted.shards]
+    votes = [part.votes for part in parts]
+    faces = Faces(
+        images=np.concatenate([_NONE[0], *(part.images for part in parts)]),
+        labels=np.concatenate([_NONE[1], *(part.labels for part in parts)]),
+        rows=np.concatenate([_NONE[2], *(part.rows for part in parts)]),
+        votes=None if any(part is None for part in votes) or not votes else np.concatenate(votes),
+    )
+    counts = np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES)).tolist()
+    if counts != list(wanted.class_counts.values()):
+        raise UserError(f"The labels of split {split} in {manifest.folder} are not those that {FILE} counts.")
+    return faces
+
+
+def read_shard(folder: str, shard: Shard) -> Faces:
+    """Reads one shard and checks it.
+
+    Raises:
+      UserError: it is missing, cut short, changed or foreign.
+    """
+    path = os.path.join(folder, shard.file)
+    content = files.read_bytes(path, f"{path} is missing, and {FILE} names it: convert the data again.")
+    if len(content) != shard.bytes:
+        raise wrong(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
+    if hashlib.sha256(content).hexdigest() != shard.sha256:
+        raise wrong(path, f"has another SHA-256 than {FILE} states")
+    del content
+    try:
+        batches = [_decode(batch) for batch in tf.data.TFRecordDataset(path, buffer_size=1 << 22).batch(BATCH)]
+    except tf.errors.DataLossError as error:
+        raise wrong(path, "has a record whose checksum is wrong") from error
+    except (OSError, tf.errors.OpError) as error:
+        raise wrong(path, f"cannot be read as faces ({files.reason(error)})") from error
+    faces = [np.concatenate(parts) for parts in zip(_NONE, *batches)]
+    if len(faces[0]) != shard.examples:
+        raise wrong(path, f"holds {len(faces[0]):,} faces where {FILE} states {shard.examples:,}")
+    if ((faces[1] < -1) | (faces[1] >= len(CLASSES))).any():
+        raise wrong(path, "has a label that no class has")
+    return Faces(*faces[:3], votes=faces[3] if (faces[3] >= 0).all() and len(faces[3]) else None)
+
+
+def parse(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Parses a batch of records within tf.data.
+
+    Args:
+      serialized: string [B].
+      votes: whether those of FER+ are wanted, which every record must have.
+
+    Returns:
+      images uint8 [B, 48, 48, 1], labels int32 [B], and votes int32 [B, 10], or [B, 0] if they are not wanted.
+    """
+    wanted = {**{name: _FEATURES[name] for name in ("image", "label")}, **(_VOTES if votes else {})}
+    features = tf.io.parse_example(serialized, wanted)
+    labels = tf.cast(features["label"], tf.int32)
+    counts = tf.cast(features["votes"], tf.int32) if votes else tf.zeros([tf.shape(labels)[0], 0], tf.int32)
+    return _images(features["image"]), labels, counts
+
+
+def _images(raw: tf.Tensor) -> tf.Tensor:
+    pixels = tf.io.decode_raw(raw, tf.uint8)
+    return tf.reshape(tf.ensure_shape(pixels, [None, PIXELS]), [-1, SIDE, SIDE, 1])
+
+
+def _decode(batch: tf.Tensor) -> list[np.ndarray]:
+    features = tf.io.parse_example(batch, {**_FEATURES, **_VOTES})
+    columns = (
+        _images(features["image"]),
+        tf.cast(features["label"], tf.int32),
+        features["row"],
+        tf.cast(features["votes"], tf.int32),
+    )
+    return [column.numpy() for column in columns]
+
+
+def wrong(path: str, what: str) -> UserError:
+    """The error for a shard that is not what the manifest says."""
+    return UserError(f"{path} {what}: it is cut short, changed or not of this data. Convert the data again.")
+
+
+def _bit_length(values: np.ndarray) -> np.ndarray:
+    """Bits that each of int64 [n] takes; exact below 2**53."""
+    return np.frexp(values.astype(np.float64))[1]
+
+
+def _encode_alike(
+    images: np.ndarray, labels: np.ndarray, rows: np.ndarray, row_bytes: int, votes: np.ndarray | None
+) -> Sequence[bytes]:
+    """Serialises faces whose labels and rows take the same number of bytes."""
+    label_value = _varint(-1 % 2**64) if labels[0] < 0 else b"\0"
+    entries = [
+        _entry("image", _field(1, _field(1, bytes(PIXELS)))),
+        _entry("label", _field(3, _field(1, label_value))),
+        _entry("row", _field(3, _field(1, bytes(row_bytes)))),
+    ]
+    if votes is not None:
+        entries.append(_entry("votes", _field(3, _field(1, bytes(len(FERPLUS_COLUMNS))))))
+    message = _field(1, b"".join(entries))
+    ends = len(message) - len(b"".join(entries)) + np.cumsum([len(entry) for entry in entries])  # values come last
+    table = np.tile(np.frombuffer(message, np.uint8), (len(images), 1))
+    table[:, ends[0] - PIXELS : ends[0]] = images
+    if labels[0] >= 0:
+        table[:, ends[1] - 1] = labels
+    for byte in range(row_bytes):
+        more = 128 if byte < row_bytes - 1 else 0
+        table[:, ends[2] - row_bytes + byte] = rows >> 7 * byte & 127 | more
+    if votes is not None:
+        table[:, ends[3] - len(FERPLUS_COLUMNS) : ends[3]] = votes
+    return [row.tobytes() for row in table]
+
+
+def _entry(name: str, feature: bytes) -> bytes:
+    """An entry of the map `Features.feature`."""
+    return _field(1, _field(1, name.encode()) + _field(2, feature))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited protobuf field."""
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    parts = []
+    while value > 127:
+        parts.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*parts, value])

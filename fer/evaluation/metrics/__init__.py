@@ -1,0 +1,1 @@
+"""Metrics of classifiers, as pure functions of labels and probabilities."""

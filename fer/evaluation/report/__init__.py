@@ -1,0 +1,1 @@
+"""Builds report.html from an evaluation."""

@@ -1,0 +1,1 @@
+"""Exports classifiers as SavedModel, TFLite, ONNX or a bundled network."""

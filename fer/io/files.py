@@ -1,0 +1,265 @@
+"""Files that are whole or absent: written beside their place, then renamed into it.
+
+A path may also be in a store (`fer.storage`), where what is written is whole or absent by itself. Such paths go through
+`tf.io.gfile`; TensorFlow is imported for them alone, so that a program can look at local files before it is loaded.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import sys
+from typing import Any, BinaryIO
+
+from fer.errors import StorageError, UserError
+from fer.io import local_write
+from fer.storage import is_remote, surely
+
+CHUNK = 1 << 20  # bytes hashed at a time
+MOST_BYTES = 2 << 30  # of a file that is read as a whole
+MOST_JSON = 64 << 20  # bytes
+LONGEST_REASON = 300  # characters: Python's own words may hold a file's content
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Replaces `path` by `content`; a reader sees the old file or the new one, never a part (see `fer.io.local_write`).
+
+    Raises:
+      StorageError: the folder cannot be written to, or the disk is full.
+    """
+    try:
+        if is_remote(path):
+            with _gfile().GFile(path, "wb") as file:
+                file.write(content)
+        else:
+            local_write.write(path, content)
+    except failures() as error:
+        raise StorageError(
+            f"Cannot write {path}: {reason(error)}. Free some space or choose another folder."
+        ) from error
+
+
+def open_file(path: str, mode: str = "rb") -> BinaryIO:
+    """Opens a file for bytes: a file object of Python, or TensorFlow's where the path is in a store.
+
+    Raises:
+      One of `failures()`: it cannot be opened; TensorFlow's own raise so when they are first read.
+    """
+    return _gfile().GFile(path, mode) if is_remote(path) else open(path, mode)
+
+
+def isdir(path: str) -> bool:
+    """Returns whether a folder is there; of a store that does not answer, False."""
+    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def listdir(path: str) -> list[str]:
+    """Returns the names in a folder, in any order; those of folders in a store end with "/".
+
+    Raises:
+      One of `failures()`: it cannot be read.
+    """
+    return _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+
+
+def size(path: str) -> int:
+    """Returns the bytes of a file.
+
+    Raises:
+      One of `failures()`: it cannot be read.
+    """
+    return _gfile().stat(path).length if is_remote(path) else os.stat(path).st_size
+
+
+def check_place(path: str) -> None:
+    """Looks whether a file could stand at `path`, before work whose result would have no place; a store is not asked.
+
+    Raises:
+      StorageError: it names a folder, or what is above it is a file, or may not be written to.
+    """
+    if is_remote(path):
+        return
+    if local_write.is_special(path):
+        if not local_write.is_open_for_writing(path):
+            raise StorageError(f"Cannot write {path}: it may not be written to. Choose another place.")
+        return
+    try:
+        path = os.path.realpath(path) if os.path.islink(path) else path
+        if os.path.islink(path):
+            raise StorageError(f"Cannot write {path}: it is a link that leads back to itself. Choose another place.")
+        os.lstat(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # ENAMETOOLONG, for one
+            raise StorageError(f"Cannot write {path}: {reason(error)}. Choose another place.") from error
+    if os.path.isdir(path):
+        raise StorageError(f"Cannot write {path}: it is a folder. Remove it or choose another place.")
+    above = os.path.dirname(os.path.abspath(path))
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise StorageError(f"Cannot write {path}: {above} is a file. Choose another folder.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise StorageError(f"Cannot write {path}: {above} may not be written to. Choose another folder.")
+
+
+def exists(path: str) -> bool:
+    """Whether something is there; a store that does not answer is no "no".
+
+    Raises:
+      UserError: as `fer.storage.ready`.
+    """
+    return surely(path, _gfile().exists) if is_remote(path) else os.path.exists(path)
+
+
+def write_text(path: str, text: str) -> None:
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str, value: Any) -> None:
+    """As `write_bytes`: JSON with sorted meaning left in the writer's order, indented, without NaN.
+
+    Raises:
+      ValueError: `value` holds NaN or infinity, which JSON has no word for.
+      UserError: the folder cannot be written to, or the disk is full.
+    """
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Returns what `write_json` writes.
+
+    Raises:
+      ValueError: as `write_json`.
+    """
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_bytes(path: str, absent: str, named: str = "", most: int = MOST_BYTES) -> bytes:
+    """The whole file at `path`, which is called `named` or by its path where it cannot be read.
+
+    Raises:
+      StorageError: it cannot be read now.
+      UserError: it is not there (`absent` is the sentence), has more than `most` bytes, or is a pipe or a device.
+    """
+    try:
+        large = False
+        if not is_remote(path) and os.path.exists(path):
+            check_regular(path)
+            large = os.path.getsize(path) > most
+        with open_file(path) as file:
+            content = b"" if large else file.read(most + 1)
+        if large or len(content) > most:
+            raise UserError(f"{named or path} has more than {most:,} bytes: it is damaged or another file.")
+        return content
+    except failures() as error:
+        if is_absence(error):
+            raise UserError(absent) from error
+        raise unreadable(named or path, error) from error
+
+
+def inside(folder: str, name: str, source: str) -> str:
+    """Returns the path of a file in a folder.
+
+    Args:
+      folder: what it must lie in.
+      name: its path there, as a file from elsewhere states it, such as "checkpoints/best-00000012.npz".
+      source: the file that states it.
+
+    Raises:
+      UserError: the path leads out of the folder.
+    """
+    parts = name.split("/")
+    if not name or os.path.isabs(name) or ".." in parts or is_remote(name) or "\0" in name:
+        raise UserError(
+            f"{source} names the file {name!r}, which is not in {folder}: it is damaged or not to be trusted."
+        )
+    return os.path.join(folder, name)
+
+
+def check_regular(path: str) -> None:
+    """Refuses a pipe or a device, from which nothing may ever come; a folder passes.
+
+    Args:
+      path: of something that is there; a store has neither.
+
+    Raises:
+      UserError: it is one.
+      OSError: it cannot be looked at.
+    """
+    if not is_remote(path) and not (os.path.isdir(path) or stat.S_ISREG(os.stat(path).st_mode)):
+        raise UserError(
+            f"{path} is neither a file nor a folder but a pipe or a device, which can be read only once: name a file "
+            "(compressed ones are read as they are) or a folder."
+        )
+
+
+def read_json(path: str, what: str) -> Any:
+    """The JSON at `path`.
+
+    Args:
+      path: a file.
+      what: its name in the message, such as "the manifest".
+
+    Raises:
+      StorageError: the file cannot be read now.
+      UserError: it is missing or not JSON.
+    """
+    content = read_bytes(path, f"There is no {path}: {what} is missing.", f"{what}, {path}", MOST_JSON)
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or JSON that is nested without end
+        raise UserError(f"{path} is not valid JSON ({error}): {what} is damaged.") from error
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Returns what reading and writing raise: OSError and, where TensorFlow is loaded, its OpError."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
+
+
+def is_absence(error: Exception) -> bool:
+    """Returns whether one of `failures()` says that the file is not there."""
+    tensorflow = sys.modules.get("tensorflow")
+    absent = (FileNotFoundError, tensorflow.errors.NotFoundError) if tensorflow else FileNotFoundError
+    return isinstance(error, absent)
+
+
+def unreadable(named: str, error: Exception) -> UserError:
+    """What to raise where a file cannot be read: a StorageError, unless it is just not there."""
+    return (UserError if is_absence(error) else StorageError)(f"Cannot read {named}: {reason(error)}.")
+
+
+def sha256(path: str) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+      UserError: it is a pipe or a device.
+    """
+    digest = hashlib.sha256()
+    if not is_remote(path) and os.path.exists(path):
+        check_regular(path)
+    with open_file(path) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in the system's words, on one line."""
+    if isinstance(error, (MemoryError, RecursionError)):  # whose words are empty, or Python's own
+        return "it needs more memory than there is" if isinstance(error, MemoryError) else "it is nested too deep"
+    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
+    line = text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    if len(line) <= LONGEST_REASON:
+        return line
+    half = LONGEST_REASON // 2  # TensorFlow names a long path first and what is wrong with it last
+    return f"{line[:half]}...{line[-half:]}"
+
+
+def _gfile() -> Any:
+    """TensorFlow's files, which know the paths of stores."""
+    import tensorflow as tf
+
+    return tf.io.gfile

@@ -1,0 +1,117 @@
+"""One local file is written: whole or not at all, or, where the path leads to a device or a pipe, into that."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import stat
+import sys
+import time
+
+from fer.io import fsync, temp_files
+
+PIPE_WAIT_S = 10.0  # seconds for which a named pipe may have no reader
+
+_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+
+def is_special(path: str) -> bool:
+    """Returns whether a path leads to a device, a pipe or a stream of this process, and to no file or folder."""
+    return _descriptor(path) is not None or not (
+        os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
+    )
+
+
+def is_open_for_writing(path: str) -> bool:
+    """Returns whether a path for which `is_special` is true may be written to."""
+    number = _descriptor(path)
+    if number is None:
+        return os.access(path, os.W_OK)
+    try:
+        return fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except (OSError, OverflowError):
+        return False
+
+
+def is_standard_output(path: str) -> bool:
+    """Returns whether a path leads to what this process prints to; the null device and the like are never meant."""
+    if _descriptor(path) == _NUMBERS["stdout"]:
+        return True
+    try:
+        found, printed = os.stat(path), os.fstat(_NUMBERS["stdout"])
+    except (OSError, ValueError):
+        return False
+    device = stat.S_ISCHR(found.st_mode) and not os.isatty(_NUMBERS["stdout"])
+    return os.path.samestat(found, printed) and not device
+
+
+def write(path: str, content: bytes) -> None:
+    """Replaces a local file by `content`, and creates its folder; behind a symbolic link, the file that it leads to.
+
+    A device, a pipe or a stream of this process is opened and written to, and stays what it is. A reader that leaves
+    early is no error.
+
+    Raises:
+      OSError: it cannot be written; nothing is left beside it then.
+    """
+    if is_special(path):
+        with contextlib.suppress(BrokenPipeError):
+            _write_into(path, content)
+        return
+    path = os.path.realpath(path)
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, "it is a link that leads back to itself")
+    temp_files.sweep(os.path.dirname(path))
+    beside = temp_files.path_beside(path)
+    try:
+        fsync.make_folders(os.path.dirname(path))
+        with open(beside, "wb") as file:
+            file.write(content)
+        fsync.publish(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(beside)
+        raise
+
+
+def _descriptor(path: str) -> int | None:
+    """Returns the number of the stream of this process that a path names, or None."""
+    found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,99})", os.path.normpath(path))
+    return None if found is None else _NUMBERS[found[1]] if found[1] else int(found[2])
+
+
+def _write_into(path: str, content: bytes) -> None:
+    for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    number = _descriptor(path)
+    descriptor = _open(path) if number is None else os.dup(number)
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: str) -> int:
+    """Opens a device or a named pipe, for whose reader it waits.
+
+    Raises:
+      OSError: it cannot be opened, or nobody reads from the pipe.
+    """
+    end = time.monotonic() + PIPE_WAIT_S
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            os.set_blocking(descriptor, True)
+            return descriptor
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > end:
+                raise OSError(errno.ENXIO, "nobody reads from this pipe") from error
+            time.sleep(0.05)

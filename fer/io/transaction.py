@@ -1,0 +1,95 @@
+"""Several files and folders that are replaced together: all of them or, after an error, none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Callable
+
+from fer.errors import StorageError
+from fer.io import files, fsync, local_write, temp_files
+from fer.storage import is_remote
+
+
+@contextlib.contextmanager
+def transaction() -> Iterator[Callable[[str], str]]:
+    """Yields a function that returns, for the path of a file or folder, the path to write its new content to.
+
+    At the end the new ones take their places, in the order in which they were asked for, once all of them are on the
+    disk. After an error the old ones are in their places again, and folders that did not exist do not. Paths in a
+    store, whose objects are whole or absent by themselves, and paths of devices and pipes are written directly.
+
+    Raises:
+      StorageError: something cannot be written; the message names the path that was asked for.
+    """
+    staged: dict[str, str] = {}  # by target, the path that its new content is written to
+
+    def stage(path: str) -> str:
+        if is_remote(path) or local_write.is_special(path):
+            return path
+        target = os.path.realpath(path)
+        root = _root(target)
+        beside = staged.setdefault(root, temp_files.path_beside(root))
+        if root == target:
+            return beside
+        inner = os.path.join(beside, os.path.relpath(target, root))
+        os.makedirs(os.path.dirname(inner), exist_ok=True)
+        return inner
+
+    try:
+        yield stage
+        for beside in staged.values():
+            if os.path.isdir(beside):
+                fsync.sync_tree(beside)
+        _publish(staged)
+    except StorageError as error:
+        text = str(error)
+        for target, beside in staged.items():
+            text = text.replace(beside, target)
+        raise StorageError(text) from error
+    except OSError as error:
+        named = next(iter(staged), "the output")
+        raise StorageError(
+            f"Cannot write {named}: {files.reason(error)}. Free some space or choose another folder."
+        ) from error
+    finally:
+        for beside in staged.values():
+            _remove(beside)
+
+
+def _root(target: str) -> str:
+    """Returns the outermost folder of a path that does not exist yet, or the path itself where its folder does."""
+    root = target
+    while not os.path.lexists(os.path.dirname(root)):
+        root = os.path.dirname(root)
+    return root
+
+
+def _publish(staged: dict[str, str]) -> None:
+    replaced: list[tuple[str, str]] = []  # target, and where what was there is; "" if there was nothing
+    try:
+        for target, beside in staged.items():
+            old = ""
+            if os.path.lexists(target):
+                old = temp_files.path_beside(target)
+                os.rename(target, old)
+            replaced.append((target, old))
+            fsync.publish(beside, target)
+    except BaseException:
+        for target, old in reversed(replaced):
+            _remove(target)
+            if old:
+                os.rename(old, target)
+        raise
+    for _, old in replaced:
+        _remove(old)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    elif os.path.lexists(path):
+        with contextlib.suppress(OSError):
+            os.remove(path)

@@ -1,0 +1,1 @@
+"""Backbones that Keras lacks, and those of KerasCV."""

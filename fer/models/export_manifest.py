@@ -1,0 +1,117 @@
+"""export.json: what a folder of exports holds, held against its schema, written and read; and found again by path."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fer.errors import UserError
+from fer.io import files
+
+if TYPE_CHECKING:
+    import jsonschema
+
+FILE = "export.json"
+SCHEMA_VERSION = 1
+
+
+class Found(NamedTuple):
+    """One export of a folder."""
+
+    content: dict[str, Any]  # of export.json; export.schema.json says what each field means
+    entry: dict[str, Any]  # of content["exports"]
+    path: str  # of the export's file, or a SavedModel's folder
+
+
+def write(path: str, content: dict[str, Any]) -> None:
+    """Writes export.json to a path, once it is what the schema says.
+
+    Raises:
+      jsonschema.ValidationError: it is not (a fault of the program, not of its user).
+      UserError: the file cannot be written.
+    """
+    _validator().validate(content)
+    files.write_json(path, content)
+
+
+def read(folder: str) -> dict[str, Any]:
+    """Reads a folder's export.json.
+
+    Raises:
+      UserError: it is missing, damaged, or not what this version's schema says.
+    """
+    path = os.path.join(folder, FILE)
+    import jsonschema
+
+    content = files.read_json(path, "the record of the exports")
+    fault = jsonschema.exceptions.best_match(_validator().iter_errors(content))
+    if fault is not None:
+        raise UserError(f"{path} is no export.json of this version: {fault.json_path}: {fault.message}.")
+    return content
+
+
+def find(workdir: str) -> Found | None:
+    """The export that a path names: one by its file, or a folder's first, which is its most exact.
+
+    Returns:
+      None where the path has nothing to do with an export.
+
+    Raises:
+      UserError: export.json is damaged, or does not list the file.
+    """
+    workdir = workdir.rstrip("/")
+    if files.exists(os.path.join(workdir, FILE)):
+        content = read(workdir)
+        entry = content["exports"][0]
+        return Found(content, entry, files.inside(workdir, entry["file"], os.path.join(workdir, FILE)))
+    folder, name = os.path.split(workdir)
+    if not name or not files.exists(os.path.join(folder, FILE)):
+        return None
+    content = read(folder)
+    listed = {entry["file"]: entry for entry in content["exports"]}
+    if name not in listed:
+        raise UserError(f"{workdir} is not an export of {os.path.join(folder, FILE)}, which lists {', '.join(listed)}.")
+    return Found(content, listed[name], workdir)
+
+
+def size_and_sha256(path: str) -> tuple[int, str]:
+    """The bytes of a file, or of all files of a folder, and the hash that the schema describes.
+
+    Raises:
+      UserError: it is missing or cannot be read.
+    """
+    try:
+        if not files.isdir(path):
+            return files.size(path), files.sha256(path)
+        lines, size = [], 0
+        for file in within(path):
+            size += files.size(os.path.join(path, file))
+            lines.append(f"{files.sha256(os.path.join(path, file))}  {file}\n")
+    except files.failures() as error:
+        if files.is_absence(error):
+            raise UserError(f"There is no {path}, which {FILE} lists: copy it back or export again.") from error
+        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
+    return size, hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def within(folder: str) -> list[str]:
+    """The paths of a folder's files, relative to it, sorted."""
+    import tensorflow as tf  # whose walk knows stores, too
+
+    return sorted(
+        os.path.relpath(os.path.join(below, name), folder)
+        for below, _, names in tf.io.gfile.walk(folder)
+        for name in names
+    )
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    import jsonschema
+
+    text = importlib.resources.files("fer.models").joinpath("export.schema.json").read_text(encoding="utf-8")
+    return jsonschema.Draft202012Validator(json.loads(text))

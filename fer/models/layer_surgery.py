@@ -1,0 +1,62 @@
+"""A published network as the trainer needs it: dropout that can be resumed, no normalisation of its own."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from fer.models.dropout import PositionalDropout
+
+layers = tf.keras.layers
+
+
+def adapted(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.Model:
+    """The same network, its weights drawn anew.
+
+    Dropout becomes `PositionalDropout`, also inside composite layers such as KerasCV's blocks. The network's own
+    normalisation of pixels goes: `fer.models.normalization` stands in its place. BatchNormalization computes its
+    statistics over all replicas, if asked for.
+
+    Args:
+      network: a functional model.
+      sync_batch_norm: whether statistics are those of all replicas.
+    """
+    salts = {layer.name: salt for salt, layer in enumerate(network.layers)}
+
+    def adapt(layer: layers.Layer) -> layers.Layer:
+        settings = layer.get_config()
+        if isinstance(layer, layers.Dropout):
+            return PositionalDropout(layer.rate, salts[layer.name], layer.noise_shape, name=layer.name)
+        if isinstance(layer, (layers.Rescaling, layers.Normalization)):
+            return layers.Activation("linear", name=layer.name)
+        if isinstance(layer, layers.BatchNormalization) and sync_batch_norm:
+            settings["synchronized"] = True
+        if isinstance(layer, layers.Conv2D) and 1 < layer.groups == layer.filters:
+            return _depthwise(layer)
+        copy = layer.__class__.from_config(settings)
+        _adapt_inside(copy, salts[layer.name], sync_batch_norm)
+        return copy
+
+    return tf.keras.models.clone_model(network, clone_function=adapt)
+
+
+def _depthwise(layer: layers.Conv2D) -> layers.DepthwiseConv2D:
+    """ConvNeXt's convolutions have a group a channel: the same, but CPUs lack kernels for grouped ones."""
+    initializer = layer.kernel_initializer
+    return layers.DepthwiseConv2D(
+        layer.kernel_size,
+        layer.strides,
+        layer.padding,
+        use_bias=layer.use_bias,
+        depthwise_initializer=initializer.from_config(initializer.get_config()),  # a used one repeats its values
+        name=layer.name,
+    )
+
+
+def _adapt_inside(layer: layers.Layer, salt: int, sync_batch_norm: bool) -> None:
+    """Does the same to the parts of a composite layer, in place: its attributes before they are built."""
+    for name, part in list(vars(layer).items()):
+        if isinstance(part, layers.Dropout):
+            setattr(layer, name, PositionalDropout(part.rate, salt, part.noise_shape, name=part.name))
+        elif isinstance(part, layers.BatchNormalization) and sync_batch_norm:
+            # Not replaced, as the order of a layer's weights is that in which its parts were set.
+            part.synchronized, part.fused = True, False

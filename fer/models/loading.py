@@ -1,0 +1,183 @@
+"""What can be evaluated, opened by its path: a run with its best weights, an export of one, or the bundled network."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import os
+from typing import TYPE_CHECKING, Any, Callable
+
+from fer import config, storage
+from fer.errors import UserError
+from fer.io import files
+from fer.models import export_manifest, run_loading
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+BUNDLED = "bundled"  # the --workdir that names the package's own network
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(run_loading.Trained):
+    """What evaluation needs of a run. The model of an export has no layers to look into."""
+
+    workdir: str
+    parameters: int  # weights, trained or not
+    export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
+
+
+def check(workdir: str) -> None:
+    """Looks whether a local path names what `open_run` could open, without TensorFlow. A store is not asked.
+
+    Raises:
+      UserError: as `open_run`, of what is absent.
+    """
+    if workdir == BUNDLED:
+        _check_bundled()
+    elif not storage.is_remote(workdir) and _export(workdir) is None:
+        _check_folder(workdir)
+        run_loading.check(workdir)
+
+
+def open_run(workdir: str) -> Run:
+    """Opens what `workdir` names.
+
+    Args:
+      workdir: a run folder, as `fer.models.run_loading.read` wants it; or a folder that scripts/export.py wrote, which
+        means its most exact export, or one of the exports in it; or "bundled", the network that the package carries.
+
+    Raises:
+      UserError: the folder is absent, nothing was trained in it yet, a file is damaged, the weights are not those
+        that best.json names, or the configuration is another version's.
+    """
+    if workdir == BUNDLED:
+        return _bundled()
+    found = _export(workdir)
+    if found is not None:
+        return _exported(workdir, found)
+    _check_folder(workdir)
+    return open_folder(workdir)
+
+
+def open_network(workdir: str) -> Callable[..., tf.Tensor]:
+    """Opens the network that `workdir` names, for prediction alone. The package's own is a graph that needs no Keras.
+
+    Returns:
+      What `fer.evaluation.inference.predict` takes.
+
+    Raises:
+      UserError: as `open_run`.
+    """
+    if workdir != BUNDLED:
+        return open_run(workdir).model
+    _check_bundled()
+    return run_loading.read_graph(bundle_folder()) or open_run(workdir).model
+
+
+def open_folder(workdir: str, precision: str | None = None) -> Run:
+    """Opens the run in a folder that has a best.json.
+
+    Args:
+      workdir: the folder.
+      precision: what the network is to compute in; None leaves it to the configuration.
+
+    Raises:
+      UserError: as `open_run`.
+    """
+    found = run_loading.read(workdir, precision)
+    return Run(**vars(found), workdir=workdir, parameters=found.model.count_params())
+
+
+def bundle_folder() -> str:
+    """Where the package keeps the network that it carries."""
+    return str(importlib.resources.files("fer.models").joinpath("bundled"))
+
+
+def results_folder(workdir: str) -> str:
+    """The folder to which the results of a workdir belong: itself, or one beside an export that is named by its file.
+
+    Raises:
+      UserError: the bundled network lies in the package, where nothing is to be written.
+    """
+    if workdir == BUNDLED:
+        raise UserError(f"--output is missing: {BUNDLED} names a network within the package; name a folder.")
+    found = _export(workdir)
+    by_file = found is not None and os.path.normpath(found.path) == os.path.normpath(workdir)
+    return f"{os.path.splitext(workdir.rstrip('/'))[0]}-results" if by_file else workdir
+
+
+def read_history(workdir: str) -> list[dict[str, Any]]:
+    """The entries of history.json, one an epoch.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = os.path.join(workdir, "history.json")
+    history = files.read_json(path, "the record of the run's epochs")
+    if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
+        raise UserError(f"{path} is not a list of epochs: it is damaged.")
+    return history
+
+
+def is_kept(folder: str) -> bool:
+    """Whether the folder holds an evaluation and nothing that could be evaluated again."""
+    if folder == BUNDLED:
+        return False
+    of_others = ("best.json", "checkpoints", "export.json")  # of runs, also unfinished ones, and of exports
+    holds_results = files.exists(os.path.join(folder, "eval.json"))
+    return holds_results and not any(files.exists(os.path.join(folder, name)) for name in of_others)
+
+
+def _check_folder(workdir: str) -> None:
+    if not files.isdir(workdir):
+        raise UserError(
+            f"There is no run folder {workdir}; --workdir names one that scripts/train.py wrote, an export of one that "
+            f"scripts/export.py wrote, or {BUNDLED}."
+        )
+
+
+def _check_bundled() -> None:
+    if not files.exists(os.path.join(bundle_folder(), "best.json")):
+        raise UserError(
+            "This copy of fer carries no network: --workdir=bundled needs one in fer/models/bundled, which "
+            "scripts/export.py --format=bundle makes of a run; or name a run folder."
+        )
+
+
+def _export(workdir: str) -> export_manifest.Found | None:
+    """The export that `workdir` names, if it names one and no run."""
+    return None if files.exists(os.path.join(workdir, "best.json")) else export_manifest.find(workdir)
+
+
+def _bundled() -> Run:
+    """The package's own network. It computes in float32, which every machine is fast at."""
+    _check_bundled()
+    return dataclasses.replace(open_folder(bundle_folder(), "float32"), workdir=BUNDLED)
+
+
+def _exported(workdir: str, found: export_manifest.Found) -> Run:
+    from fer.models import runtimes
+
+    content, entry = found.content, found.entry
+    run = content["run"]
+    if config.sha256(run["config"]) != run["config_sha256"]:
+        raise UserError(f"{workdir}: the config that {export_manifest.FILE} records was changed by hand; export again.")
+    if export_manifest.size_and_sha256(found.path)[1] != entry["sha256"]:
+        raise UserError(
+            f"{found.path} is not what {export_manifest.FILE} lists: its SHA-256 differs. Copy it again or export anew."
+        )
+    return Run(
+        workdir=workdir,
+        config=config.from_dict(run["config"]),
+        recorded=run["config"],
+        config_sha256=run["config_sha256"],
+        model=runtimes.load(found.path, entry["format"]),
+        parameters=content["parameters"],
+        precision="int8" if entry["precision"] == "int8" else "float32",
+        step=run["checkpoint_step"],
+        selected_on=run["selected_on"],
+        weights_sha256=run["weights_sha256"],
+        trained_on=run["trained_on"],
+        export={name: entry[name] for name in ("format", "precision", "file", "sha256")},
+    )

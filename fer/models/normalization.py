@@ -1,0 +1,62 @@
+"""How pixels are normalised before a backbone sees them, and what that makes of grey ones.
+
+The backbones' own normalisation layers are taken out (`fer.models.layer_surgery`) and this stands in their place. So a
+network that is trained from random weights sees the same range as one with pretrained weights; Keras'
+EfficientNet, for one, would leave pixels in [0, 1] without ImageNet's weights, and say nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """Channel c of the network's input is `scale[c] * pixel + offset[c]`, pixels in [0, 255]."""
+
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+    @property
+    def alike(self) -> bool:
+        """Whether all channels see the same."""
+        return len(set(zip(self.scale, self.offset))) == 1
+
+    def mixing(self) -> np.ndarray:
+        """How the channels follow from fewer ones.
+
+        Zero padding comes after the normalisation, so that a channel's offset cannot become a bias: at the border
+        it would count too often. It becomes a channel of ones, which is padded as the others are.
+
+        Returns:
+          [3, 1] ones if all channels see the same; else [3, 2]: channel c is the product of row c with (the grey
+          channel, a channel of ones), the grey channel being normalised with the means of scale and offset.
+        """
+        if self.alike:
+            return np.ones([3, 1], np.float32)
+        scale, offset = np.array(self.scale), np.array(self.offset)
+        share = scale / scale.mean()
+        return np.stack([share, offset - share * offset.mean()], axis=1).astype(np.float32)
+
+
+def _all(scale: float, offset: float) -> Pixels:
+    return Pixels((scale,) * 3, (offset,) * 3)
+
+
+# The keys are fer.config.PIXELS.
+NORMALIZATIONS = {
+    "grey": _all(1 / 65, -129.5 / 65),  # FER-2013's training pixels have mean 129.5 and standard deviation 65.0
+    "unit": _all(1 / 255, 0.0),
+    "tf": _all(1 / 127.5, -1.0),
+    "v2": _all(1 / 128, -1.0),
+    "lite": _all(1 / 128, -127 / 128),
+    "caffe": Pixels((1.0,) * 3, (-103.939, -116.779, -123.68)),  # blue, green, red
+    "dlib": Pixels((1 / 256,) * 3, (-122.782 / 256, -117.001 / 256, -104.298 / 256)),  # red, green, blue
+    "torch": Pixels(
+        tuple(1 / (255 * std) for std in RGB_STD), tuple(-mean / std for mean, std in zip(RGB_MEAN, RGB_STD))
+    ),
+}

@@ -1,0 +1,1 @@
+"""Predicts expressions in tables, folders of images and photos."""

@@ -1,0 +1,141 @@
+"""Photos: the faces in them are found, cut out, and drawn with what was recognised.
+
+OpenCV's cascade finds them (Viola and Jones 2001). FER-2013's own faces were cut out with OpenCV's detector too
+(Goodfellow et al. 2013, arXiv:1307.0414, section 3), so that what is cut out here is framed like what was learned.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fer.convert.readers import image_reader
+from fer.convert.readers.image_folder import Picture
+from fer.errors import UserError
+from fer.labels import CLASSES, COLOURS, SIDE
+
+CASCADE = "haarcascade_frontalface_default.xml"
+SMALLEST = 32  # pixels a side of a face that is looked for
+STEP = 1.1  # from one size that is looked for to the next
+NEIGHBOURS = 5  # overlapping finds that make a face
+LARGE = 1600  # pixels of the longer side; larger photos are searched at this size: faces that small do not matter
+
+
+class Box(NamedTuple):
+    """Where a face is in a photo, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def opened(picture: Picture) -> Image.Image:
+    """A picture in colour, the right way up.
+
+    Raises:
+      PictureError: it is no picture, or damaged, or too large.
+    """
+    return image_reader.decode(picture.content, "RGB").image
+
+
+def find(image: Image.Image) -> list[Box]:
+    """The faces in a photo, from left to right.
+
+    Args:
+      image: in colour.
+
+    Returns:
+      Square boxes within the photo; none where no face is found.
+
+    Raises:
+      UserError: OpenCV is not installed.
+    """
+    scale = max(1.0, max(image.size) / LARGE)
+    searched = image.convert("L")
+    if scale > 1:
+        searched = searched.resize([max(1, round(side / scale)) for side in image.size], Image.Resampling.BILINEAR)
+    found = _detector().detectMultiScale(np.asarray(searched), STEP, NEIGHBOURS, minSize=(SMALLEST, SMALLEST))
+    boxes = [Box(*(round(scale * float(value)) for value in box)) for box in found]
+    return sorted(box for box in (_within(box, image) for box in boxes))
+
+
+def cut(image: Image.Image, box: Box) -> np.ndarray:
+    """A face [48, 48, 1] uint8, grey."""
+    part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height)).convert("L")
+    return np.asarray(part.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., np.newaxis]
+
+
+def drawn(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray) -> Image.Image:
+    """A copy of a photo with a box around each face, and the class's name and probability above it.
+
+    Args:
+      image: in colour.
+      boxes: n places.
+      probabilities: [n, 7], of the faces there.
+    """
+    copy = image.copy()
+    pen = ImageDraw.Draw(copy)
+    size = max(14, min(image.size) // 32)
+    font, line = _font(size), max(2, size // 8)
+    for box, row in zip(boxes, probabilities):
+        best = int(row.argmax())
+        colour = COLOURS[best]
+        ink = "white" if _luminance(colour) < 0.5 else "black"
+        outline = [box.left, box.top, box.left + box.width - 1, box.top + box.height - 1]
+        pen.rectangle([outline[0] - 1, outline[1] - 1, outline[2] + 1, outline[3] + 1], outline="white", width=line + 2)
+        pen.rectangle(outline, outline=colour, width=line)
+        text = f"{CLASSES[best]} {100 * row[best]:.0f} %"
+        wide = pen.textlength(text, font=font) + size // 2
+        left = max(0, min(box.left, image.width - wide))
+        top = box.top - 1.4 * size if box.top > 1.4 * size else box.top + box.height
+        pen.rectangle([left, top, left + wide, top + 1.4 * size], fill=colour)
+        pen.text((left + size // 4, top + 0.1 * size), text, fill=ink, font=font)
+    return copy
+
+
+def encoded(image: Image.Image, path: str) -> bytes:
+    """An image in the form that its path's ending names: PNG, or else JPEG."""
+    file = io.BytesIO()
+    if path.lower().endswith(".png"):
+        image.save(file, "PNG")
+    else:
+        image.save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+@functools.cache
+def _detector() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise UserError(
+            "Faces in photos are found with OpenCV, which is not installed: pip install -e '.[photos]', or cut the "
+            "faces out and use --faces=whole."
+        ) from error
+    return cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
+
+
+def _within(box: Box, image: Image.Image) -> Box:
+    """A box that rounding may have pushed over the edge, put back."""
+    width, height = min(box.width, image.width), min(box.height, image.height)
+    return Box(min(box.left, image.width - width), min(box.top, image.height - height), width, height)
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that matplotlib brings along, so that none need be on the machine."""
+    package = pathlib.Path(importlib.util.find_spec("matplotlib").origin).parent  # found, but not imported
+    return ImageFont.truetype(str(package / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue

@@ -1,0 +1,93 @@
+"""What a policy does to faces, as a picture: look at it before a run."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from fer import log_suppression
+from fer.augment import policy
+from fer.augment.draws import Draws
+from fer.config import Experiment
+from fer.data import example_codec, manifest
+from fer.io import files
+from fer.labels import CLASSES
+
+VERSIONS = 8  # of each face; a run draws others
+WIDTH = 110  # characters of the title that fit on a line
+
+
+def preview(experiment: Experiment, data: str, path: str) -> None:
+    """Draws one face of each class, and one more, beside what the experiment's policy makes of them.
+
+    Args:
+      experiment: names the policy, its engine and the seed.
+      data: a folder that scripts/convert.py wrote; faces of its train split are drawn.
+      path: where the picture goes, as PNG.
+
+    Raises:
+      UserError: the policy has a fault, or the data cannot be read.
+    """
+    policy.parse(experiment.augment.policy, experiment.augment.engine)
+    faces = example_codec.read_split(manifest.read(data).without_test(), "train")
+    rows = _rows(faces.labels, experiment.seed)
+    files.write_bytes(path, picture(experiment, faces.images[rows], faces.labels[rows]))
+    print(f"wrote {path}")
+
+
+def picture(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> bytes:
+    """PNG: a row for each face, the original at the left; under mixed faces the classes they are mixed of.
+
+    Args:
+      experiment: names the policy, its engine and the seed.
+      images: [N, 48, 48, 1] uint8; mixing pairs them with each other.
+      labels: [N] int32.
+    """
+    augment = policy.augmenter(experiment.augment.policy, engine=experiment.augment.engine)
+    count, targets = len(images), tf.one_hot(labels, len(CLASSES))
+    columns = [(images, targets.numpy())]
+    for step in range(VERSIONS):
+        draws = Draws(tf.constant([experiment.seed, step]), tf.range(count), count)
+        with log_suppression.standard_error():  # where XLA says that it compiles, the first time that it does
+            changed, mixed = augment(tf.constant(images), targets, draws)
+        columns.append((changed.numpy(), mixed.numpy()))
+    figure = Figure(figsize=(1.05 * len(columns), 1.25 * count + 0.6), layout="constrained")
+    figure.suptitle(_wrapped(experiment.augment.policy), fontsize=8, family="monospace")
+    axes = figure.subplots(count, len(columns), squeeze=False)
+    for column, (shown, shares) in enumerate(columns):
+        for row in range(count):
+            axes[row, column].imshow(shown[row, ..., 0], cmap="gray", vmin=0, vmax=255)
+            axes[row, column].set_axis_off()
+            axes[row, column].set_title(_said(shares[row], labels[row], original=column == 0), fontsize=7, pad=2)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    return file.getvalue()
+
+
+def _rows(labels: np.ndarray, seed: int) -> np.ndarray:
+    """A random face of each class that occurs, in the classes' order, and one more: so no face is its own partner."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    firsts = [shuffled[labels[shuffled] == label][:1] for label in range(len(CLASSES))]
+    chosen = np.concatenate(firsts)
+    return np.append(chosen, np.setdiff1d(shuffled, chosen, assume_unique=True)[: len(chosen) % 2])
+
+
+def _said(shares: np.ndarray, label: int, original: bool) -> str:
+    """The class above an original, the classes above a mixture, nothing above the rest."""
+    if original:
+        return CLASSES[label]
+    parts = [name for name in np.argsort(-shares) if shares[name] >= 0.005]
+    return "" if len(parts) < 2 else "\n".join(f"{CLASSES[part]} {shares[part]:.2f}" for part in parts)
+
+
+def _wrapped(text: str) -> str:
+    """The policy in lines that fit, broken between operations."""
+    lines = [""]
+    for part in text.replace("|", "|\0").split("\0"):
+        if lines[-1] and len(lines[-1]) + len(part) > WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Sets up replicas and workers: strategy, host discovery, start barrier, synchronization."""

@@ -1,0 +1,170 @@
+"""What a person sees of a run while it goes on: TensorBoard, a progress bar or plain lines."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
+from tqdm import tqdm
+
+from fer.config import Experiment, flat
+from fer.errors import StorageError
+from fer.io import files
+from fer.labels import CLASSES
+from fer.train.eval_step import Score
+from fer.viz import plots
+
+EPOCH_SCALARS = (
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "validation_macro_f1",
+    "validation_cohen_kappa",
+    "validation_matthews",
+    "input_wait_share",
+)
+COMPARED = ("validation_accuracy", "validation_macro_f1", "validation_loss")  # of runs, on the page HParams
+SHOWN = 64  # augmented faces in TensorBoard
+QUIET = 60.0  # seconds between two plain lines where there is no terminal
+BAR = "{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}"
+
+
+class Progress:
+    """Tells how far a run is: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, total_steps: int, done: int, global_batch: int, epoch_steps: int):
+        self._global_batch, self._total, self._epoch_steps = global_batch, total_steps, epoch_steps
+        self._bar = tqdm(
+            total=total_steps * global_batch,
+            initial=done * global_batch,
+            unit=" images",
+            bar_format=BAR,
+            dynamic_ncols=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._told, self._told_step = time.monotonic(), done
+
+    def steps(self, step: int, loss: float, accuracy: float, input_wait_share: float) -> None:
+        """Step `step` is done; the figures are those of the epoch so far, the share that of time spent waiting."""
+        self._bar.set_description(f"epoch {self._epoch(step)} of {self._epoch(self._total)}", refresh=False)
+        self._bar.set_postfix_str(
+            f"loss {loss:.3f}, accuracy {accuracy:.3f}, {input_wait_share:.1%} waiting", refresh=False
+        )
+        self._bar.update(step * self._global_batch - self._bar.n)
+        now = time.monotonic()
+        if self._bar.disable and now - self._told > QUIET:
+            rate = (step - self._told_step) * self._global_batch / (now - self._told)
+            left = (self._total - step) * self._global_batch / rate / 60
+            print(
+                f"step {step} of {self._total}: loss {loss:.3f}, accuracy {accuracy:.3f}, "
+                f"{rate:.0f} images/s, {input_wait_share:.1%} waiting for input, {left:.0f} min left",
+                flush=True,
+            )
+            self._told, self._told_step = now, step
+
+    def epoch(self, entry: dict[str, Any], best: bool) -> None:
+        """An epoch is over."""
+        line = (
+            f"epoch {entry['epoch']}: train loss {entry['train_loss']:.3f}, "
+            f"validation loss {entry['validation_loss']:.3f}, accuracy {entry['validation_accuracy']:.4f}, "
+            f"macro F1 {entry['validation_macro_f1']:.4f}, {entry['images_per_second']:.0f} images/s, "
+            f"{entry['input_wait_share']:.1%} waiting for input" + (" (best so far)" if best else "")
+        )
+        self._bar.write(line, file=sys.stdout)
+        sys.stdout.flush()
+        self._told, self._told_step = time.monotonic(), entry["step"]
+
+    def back(self, step: int) -> None:
+        """The run goes on after an earlier step."""
+        self._told_step = step
+        self._bar.n = step * self._global_batch
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _epoch(self, step: int) -> int:
+        return -(-step // self._epoch_steps)
+
+
+class Events:
+    """TensorBoard's event files.
+
+    Each method raises UserError where they cannot be written, as on a full disk.
+    """
+
+    def __init__(self, folder: str):
+        self._folder = folder
+        with self._writing():
+            self._writer = tf.summary.create_file_writer(folder)
+
+    def experiment(self, experiment: Experiment) -> None:
+        """The experiment: as text, and as hyperparameters that the page HParams compares runs by."""
+        text = json.dumps(experiment.to_dict(), indent=2)
+        fields = flat(experiment.to_dict())
+        with self._writing(0):
+            tf.summary.text("config", f"```\n{text}\n```")
+            hparams.hparams_config(
+                [hparams.HParam(name) for name in fields],
+                [hparams.Metric("epoch/" + name, display_name=name.replace("_", " ")) for name in COMPARED],
+            )
+            hparams.hparams(fields)
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures by name, of the steps up to this one."""
+        with self._writing(step):
+            for name, value in figures.items():
+                tf.summary.scalar("train/" + name, value)
+
+    def epoch(self, entry: dict[str, Any], score: Score) -> None:
+        """The figures of an epoch, the validation split's confusion matrix, and the faces that were mistaken."""
+        title = f"validation, epoch {entry['epoch']}"
+        with self._writing(entry["step"]):
+            for name in EPOCH_SCALARS:
+                if entry[name] is not None:
+                    tf.summary.scalar("epoch/" + name, entry[name])
+            self._picture("confusion_matrix", plots.confusion_matrix(score.confusion, CLASSES, title))
+            if score.mistakes is not None and len(score.mistakes.labels):
+                total = int(score.confusion.sum() - score.confusion.trace())
+                _, images, labels, probabilities = score.mistakes
+                self._picture("mistakes", plots.mistakes(images, labels, probabilities, title, total))
+            self._writer.flush()
+
+    def augmented(self, images: tf.Tensor, step: int) -> None:
+        """A sheet of faces as the model sees them at `step`; images [B, 48, 48, 1] uint8."""
+        with self._writing(step):
+            tf.summary.image("augmented", sheet(images[:SHOWN])[tf.newaxis])
+
+    def close(self) -> None:
+        with self._writing():
+            self._writer.close()
+
+    @staticmethod
+    def _picture(name: str, png: bytes) -> None:
+        tf.summary.image(name, tf.io.decode_png(png, channels=3)[tf.newaxis])
+
+    @contextlib.contextmanager
+    def _writing(self, step: int | None = None) -> Iterator[None]:
+        try:
+            with contextlib.nullcontext() if step is None else self._writer.as_default(step=step):
+                yield
+        except (OSError, tf.errors.OpError) as error:
+            raise StorageError(
+                f"Cannot write TensorBoard's events in {self._folder}: {files.reason(error)}. The checkpoints so far "
+                "are whole; make room and run the same command again."
+            ) from error
+
+
+def sheet(images: tf.Tensor, columns: int = 8) -> tf.Tensor:
+    """Images [B, H, W, C] side by side, [rows * H, columns * W, C]; the last row is filled up with black."""
+    count, height, width, channels = images.shape
+    padded = tf.pad(images, [[0, -count % columns], [0, 0], [0, 0], [0, 0]])
+    rows = padded.shape[0] // columns
+    tiles = tf.reshape(padded, [rows, columns, height, width, channels])
+    return tf.reshape(tf.transpose(tiles, [0, 2, 1, 3, 4]), [rows * height, columns * width, channels])

@@ -1,0 +1,1 @@
+"""Optimizers, learning rate schedules, losses, SAM, parameter groups and class weights."""

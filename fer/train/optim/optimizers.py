@@ -1,0 +1,89 @@
+"""The optimizer that a config describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+import tensorflow as tf
+
+from fer.config import Experiment
+from fer.train.optim import tfa
+
+# No decay on biases and on the scales and shifts of normalisation layers: they need none, and decay harms
+# them (Goyal et al. 2017, arXiv:1706.02677, section 5.1). Nor on the exponent of GeM pooling: 0 is no value for it.
+UNDECAYED = ["bias", "gamma", "beta", "power"]
+
+Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer]
+
+
+def optimizer(
+    experiment: Experiment,
+    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
+    variables: Sequence[tf.Variable],
+) -> Optimizer:
+    """An optimizer with all its variables made, so that a checkpoint restores into it before the first step.
+
+    Args:
+      experiment: which optimizer, its strengths; mixed_float16 adds dynamic loss scaling.
+      rate: the learning rate by step.
+      variables: all that may be trained.
+    """
+    settings = experiment.optimizer
+    if settings.name == "lamb":
+        chosen = tfa.lamb(rate, settings.weight_decay, UNDECAYED, settings.clip_norm)
+    elif settings.name == "radam_lookahead":
+        chosen = tfa.rectified_adam_with_lookahead(rate, settings.weight_decay, UNDECAYED, settings.clip_norm)
+    else:
+        chosen = _of_keras(experiment, rate)
+    if experiment.train.precision == "mixed_float16":
+        chosen = tf.keras.mixed_precision.LossScaleOptimizer(chosen)
+    inner = getattr(chosen, "inner_optimizer", chosen)
+    if isinstance(inner, tf.keras.optimizers.legacy.Optimizer):
+        inner._create_all_weights(variables)  # Keras' older optimizers, those of Addons, have no public name for it
+    else:
+        chosen.build(variables)
+    return chosen
+
+
+def scaled(chosen: Optimizer, loss: tf.Tensor) -> tf.Tensor:
+    """The loss whose gradients are taken: times the loss scale under mixed_float16."""
+    return chosen.get_scaled_loss(loss) if _scales(chosen) else loss
+
+
+def unscaled(chosen: Optimizer, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The gradients of the loss from those of `scaled`."""
+    return chosen.get_unscaled_gradients(gradients) if _scales(chosen) else gradients
+
+
+def apply(chosen: Optimizer, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
+    """Updates the variables, on one replica, by gradients that are already summed over all of them.
+
+    Under loss scaling, gradients that overflowed change nothing but the scale.
+    """
+    inner = getattr(chosen, "inner_optimizer", chosen)
+    older = isinstance(inner, tf.keras.optimizers.legacy.Optimizer)
+    summed = {"experimental_aggregate_gradients": False} if older else {"skip_gradients_aggregation": True}
+    chosen.apply_gradients(zip(gradients, variables), **summed)
+
+
+def _scales(chosen: Optimizer) -> bool:
+    return isinstance(chosen, tf.keras.mixed_precision.LossScaleOptimizer)
+
+
+def _of_keras(experiment: Experiment, rate: tf.keras.optimizers.schedules.LearningRateSchedule) -> Optimizer:
+    settings = experiment.optimizer
+    common = {
+        "learning_rate": rate,
+        "global_clipnorm": settings.clip_norm or None,
+        "jit_compile": False,  # compiling the update alone gains nothing and fails under MirroredStrategy
+    }
+    if settings.name == "sgd":
+        chosen = tf.keras.optimizers.SGD(
+            momentum=settings.momentum, nesterov=True, weight_decay=settings.weight_decay or None, **common
+        )
+    else:
+        chosen = tf.keras.optimizers.AdamW(weight_decay=settings.weight_decay, **common)
+    if settings.weight_decay:
+        chosen.exclude_from_weight_decay(var_names=UNDECAYED)
+    return chosen

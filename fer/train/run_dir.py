@@ -1,0 +1,184 @@
+"""The run folder: what was asked for, on which data, with which software, and how it went.
+
+Its files:
+    config.json     the experiment, the data's hashes, versions, commit: written first, never changed
+    history.json    an entry an epoch
+    curves.png      the history as a picture
+    rollbacks.json  which steps a run went back over, if it did (train.on_nan)
+    best.json       which weights are the best, chosen on the validation split
+    checkpoints/    best-*.npz (weights to evaluate) and step-*/ (states to resume from)
+    events/         TensorBoard
+    owner.json      the process that trains in it now (fer.train.run_lock)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import fer
+from fer import config
+from fer.config import Experiment
+from fer.data.manifest import Manifest
+from fer.errors import UserError
+from fer.io import files
+from fer.models import weights
+from fer.train import run_lock
+from fer.viz import plots
+
+RECORD = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: str
+
+    @property
+    def checkpoints(self) -> str:
+        return os.path.join(self.path, "checkpoints")
+
+    @property
+    def events(self) -> str:
+        return os.path.join(self.path, "events")
+
+    def record(self, experiment: Experiment, manifest: Manifest, teachers: Sequence[dict[str, Any]] = ()) -> None:
+        """Writes config.json, unless the run goes on.
+
+        Args:
+          experiment: what is trained.
+          manifest: of the data.
+          teachers: which weights teach, in order, if any do.
+
+        Raises:
+          UserError: the run goes on, and other weights taught its first steps.
+        """
+        path = os.path.join(self.path, RECORD)
+        if files.exists(path):
+            begun = files.read_json(path, "the run's config").get("teachers", [])
+            if [each["weights_sha256"] for each in begun] != [each["weights_sha256"] for each in teachers]:
+                raise UserError(
+                    f"The run in {self.path} was begun with other weights in the folders of config.train.teacher "
+                    f"({experiment.train.teacher!r}): put those back, or choose another --workdir."
+                )
+            return
+        examples = {name: split.examples for name, split in manifest.splits.items()}
+        files.write_json(
+            path,
+            {
+                "config": experiment.to_dict(),
+                "config_sha256": experiment.sha256(),
+                "data": {"name": manifest.name, "manifest_sha256": manifest.sha256, "examples_per_split": examples},
+                "versions": versions(),
+                "git_commit": git_commit(),
+                **({"teachers": list(teachers)} if teachers else {}),
+            },
+        )
+
+    def write_history(self, history: list[dict[str, Any]]) -> None:
+        """Replaces history.json and curves.png."""
+        files.write_json(os.path.join(self.path, "history.json"), history)
+        files.write_bytes(os.path.join(self.path, "curves.png"), plots.curves(history))
+
+    def read_history(self, until_step: int) -> list[dict[str, Any]]:
+        """The epochs that ended by `until_step`: a killed run may have written one more than it checkpointed."""
+        path = os.path.join(self.path, "history.json")
+        if not files.exists(path):
+            return []
+        return [entry for entry in files.read_json(path, "the history") if entry["step"] <= until_step]
+
+    def write_rollbacks(self, rollbacks: list[dict[str, Any]]) -> None:
+        """Replaces rollbacks.json."""
+        files.write_json(os.path.join(self.path, "rollbacks.json"), rollbacks)
+
+    def write_best(self, variables: Sequence[tf.Variable], entry: dict[str, Any]) -> None:
+        """Makes a model's weights the run's best; the ones before are removed once the new ones are named."""
+        name = f"checkpoints/best-{entry['step']:08d}.npz"
+        path = os.path.join(self.path, name)
+        weights.save(variables, path)
+        best = {
+            "step": entry["step"],
+            "epoch": entry["epoch"],
+            "accuracy": entry["validation_accuracy"],
+            "file": name,
+            "sha256": files.sha256(path),
+            "selected_on": "validation",
+        }
+        files.write_json(os.path.join(self.path, "best.json"), best)
+        for other in tf.io.gfile.listdir(self.checkpoints):  # no glob: the path may hold characters of a pattern
+            if re.fullmatch(r"best-.*\.npz", other) and other != os.path.basename(path):
+                tf.io.gfile.remove(os.path.join(self.checkpoints, other))
+
+
+def open_folder(path: str, experiment: Experiment, manifest: Manifest) -> RunFolder:
+    """The folder of a run that begins in `path`, or goes on there if it is the same. Writes nothing yet.
+
+    Raises:
+      UserError: the folder holds a run of another config or on other data (the message shows the difference),
+        or something else.
+    """
+    record = os.path.join(path, RECORD)
+    if files.exists(record):
+        _check_same(record, files.read_json(record, "the run's config"), experiment, manifest)
+    elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if not _left_over(name)]:
+        raise UserError(f"{path} exists and holds no run (no {RECORD}); choose an empty or a new --workdir.")
+    return RunFolder(path)
+
+
+def _left_over(name: str) -> bool:
+    """Returns whether a file is one that a killed process leaves before a run has begun."""
+    return ".tmp-" in name or name == run_lock.NAME
+
+
+def versions() -> dict[str, str]:
+    """The software that computes."""
+    return {
+        "fer": fer.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": metadata.version(fer.KERAS),
+        "numpy": np.__version__,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the code, with "+changes" where files differ from it; None outside a checkout."""
+    here = os.path.dirname(os.path.abspath(fer.__file__))
+    try:
+        commit = subprocess.run(
+            ["git", "-C", here, "describe", "--always", "--abbrev=40", "--dirty=+changes"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip()
+
+
+def _check_same(record: str, found: dict[str, Any], experiment: Experiment, manifest: Manifest) -> None:
+    try:
+        before, data = config.from_dict(found["config"]), found["data"]["manifest_sha256"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{record} is not the record of a run; choose another --workdir.") from error
+    changed = config.differences(before, experiment)
+    if changed:
+        raise UserError(
+            f"{record} belongs to another config ({'; '.join(changed)}). Choose another --workdir, or give the "
+            "flags of the run that is there."
+        )
+    if data != manifest.sha256:
+        raise UserError(
+            f"{record} belongs to other data: its manifest had the hash {data[:12]}..., {manifest.folder} has "
+            f"{manifest.sha256[:12]}.... Choose another --workdir, or the --data of the run that is there."
+        )

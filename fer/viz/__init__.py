@@ -1,0 +1,1 @@
+"""Draws plots and images as PNG bytes."""

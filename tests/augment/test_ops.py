@@ -1,0 +1,63 @@
+"""What the operations draw."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.augment import ops, photometric, policy
+from fer.augment.draws import Draws
+
+MANY = 20_000
+
+
+@pytest.fixture(scope="module")
+def draws() -> Draws:
+    return Draws(tf.constant([1, 2]), tf.range(MANY), MANY)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.25, 0.5, 1.0])
+def test_flips_come_as_often_as_asked(draws, p):
+    flipped = ops.flip(draws, 48, p).matrices.numpy()[:, 0, 0] < 0
+    # five standard errors of a share of 20,000
+    assert abs(flipped.mean() - p) <= 5 * np.sqrt(p * (1 - p) / MANY)
+
+
+@pytest.mark.parametrize(
+    ("argument", "strength", "low", "high", "measured"),
+    [
+        ("rotate", 15.0, -15.0, 15.0, lambda m: np.rad2deg(np.arctan2(m[:, 1, 0], m[:, 0, 0]))),
+        ("scale", 0.1, 0.9, 1.1, lambda m: 1 / m[:, 0, 0]),
+        ("shift", 0.08, -3.84, 3.84, lambda m: -m[:, 0, 2]),
+        ("shift", 0.08, -3.84, 3.84, lambda m: -m[:, 1, 2]),
+        ("shear", 0.1, -0.1, 0.1, lambda m: -m[:, 0, 1]),
+    ],
+    ids=["rotate", "scale", "shift right", "shift down", "shear"],
+)
+def test_strengths_are_uniform_between_their_bounds(draws, argument, strength, low, high, measured):
+    drawn = measured(ops.affine(draws, 48, **{argument: strength}).matrices.numpy().astype(float))
+    assert drawn.min() >= low - 1e-4
+    assert drawn.max() <= high + 1e-4
+    counts, _ = np.histogram(drawn, bins=20, range=(low - 1e-4, high + 1e-4))
+    chi_square = ((counts - MANY / 20) ** 2 / (MANY / 20)).sum()
+    assert chi_square < 43.8  # the 99.9th percentile with 19 degrees of freedom
+
+
+def test_the_amounts_of_one_image_are_independent(draws):
+    matrices = ops.affine(draws, 48, rotate=15.0, shift=0.08).matrices.numpy()
+    angle, right = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]), matrices[:, 0, 2]
+    assert abs(np.corrcoef(angle, right)[0, 1]) < 5 / np.sqrt(MANY)
+
+
+@pytest.mark.parametrize(
+    "text", ["brightness", "flip|gamma", "contrast", "brightness|autocontrast(p=0.5)|equalize(p=0.5)"]
+)
+def test_histograms_are_taken_of_the_images_that_need_them(text, monkeypatch):
+    """And the images are changed as if all had been taken."""
+    faces = np.random.default_rng(0).integers(60, 200, (64, 48, 48, 1), dtype=np.uint8)
+    given, targets, taken = Draws(tf.constant([1, 2]), tf.range(64), 64), tf.zeros([64, 7]), []
+    histogram = photometric.histogram
+    monkeypatch.setattr(photometric, "histogram", lambda images: taken.append(len(images)) or histogram(images))
+    some, _ = policy.augmenter(text)(faces, targets, given)
+    monkeypatch.setattr(ops, "_histograms", lambda images, *_: histogram(images))
+    np.testing.assert_array_equal(some, policy.augmenter(text)(faces, targets, given)[0])
+    assert sum(taken) in {"brightness": [0], "flip|gamma": [0], "contrast": [64]}.get(text, range(32, 64))

@@ -1,0 +1,145 @@
+"""Tone operations against Pillow, image by image, and their composition into one table."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageEnhance, ImageOps
+
+from fer.augment import photometric
+
+RANDOM = np.random.default_rng(0)
+# Bright, dark, full range, two levels, one level, few bright pixels on black.
+FACES = np.stack(
+    [
+        RANDOM.integers(120, 250, (48, 48)),
+        RANDOM.integers(5, 90, (48, 48)),
+        RANDOM.integers(0, 256, (48, 48)),
+        RANDOM.choice([40, 200], (48, 48)),
+        np.full((48, 48), 77),
+        (RANDOM.random((48, 48)) < 0.01) * 255,
+    ]
+).astype(np.uint8)[..., np.newaxis]
+COUNT = len(FACES)
+
+
+def each(value: float) -> tf.Tensor:
+    return tf.fill([COUNT], float(value))
+
+
+def drawn(change) -> tf.Tensor:
+    """The faces through the tables that `change` makes of (identity, histogram)."""
+    counts = photometric.histogram(FACES)
+    return tf.cast(photometric.apply(FACES, change(photometric.identity(COUNT), counts))[..., 0], tf.int32)
+
+
+def curved(change) -> tf.Tensor:
+    """The faces through the curve that `change` makes of (nothing changed, facts)."""
+    return drawn(
+        lambda tables, counts: photometric.follow(
+            tables, change(photometric.unchanged(COUNT), photometric.facts(tables, counts))
+        )
+    )
+
+
+def pillow(change) -> np.ndarray:
+    return np.stack([np.asarray(change(Image.fromarray(face[..., 0]))) for face in FACES]).astype(int)
+
+
+OPERATIONS = {
+    "brightness up": (
+        lambda: curved(lambda curve, _: photometric.brightness(curve, each(1.7))),
+        lambda image: ImageEnhance.Brightness(image).enhance(1.7),
+    ),
+    "brightness down": (
+        lambda: curved(lambda curve, _: photometric.brightness(curve, each(0.3))),
+        lambda image: ImageEnhance.Brightness(image).enhance(0.3),
+    ),
+    "contrast up": (
+        lambda: curved(lambda curve, seen: photometric.contrast(curve, each(1.8), seen)),
+        lambda image: ImageEnhance.Contrast(image).enhance(1.8),
+    ),
+    "contrast down": (
+        lambda: curved(lambda curve, seen: photometric.contrast(curve, each(0.4), seen)),
+        lambda image: ImageEnhance.Contrast(image).enhance(0.4),
+    ),
+    "solarize": (
+        lambda: curved(lambda curve, _: photometric.solarize(curve, each(100))),
+        lambda image: ImageOps.solarize(image, 100),
+    ),
+    "posterize": (
+        lambda: curved(lambda curve, _: photometric.posterize(curve, each(3))),
+        lambda image: ImageOps.posterize(image, 3),
+    ),
+    "invert": (lambda: curved(lambda curve, _: photometric.invert(curve)), ImageOps.invert),
+    "autocontrast": (lambda: curved(photometric.autocontrast), ImageOps.autocontrast),
+    "equalize": (lambda: drawn(photometric.equalize), ImageOps.equalize),
+    "gamma": (
+        lambda: drawn(lambda tables, _: photometric.gamma(tables, each(0.6))),
+        lambda image: image.point(lambda level: 255 * (level / 255) ** 0.6),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, dict[str, tf.Tensor]]:
+    """Every operation in one graph, as it stands and compiled by XLA."""
+
+    def changed():
+        return {name: ours() for name, (ours, _) in OPERATIONS.items()}
+
+    return {
+        "tf.function": tf.function(changed, autograph=False)(),
+        "jit_compile": tf.function(changed, jit_compile=True, autograph=False)(),
+    }
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("mode", ["eager", "tf.function", "jit_compile"])
+def test_an_operation_agrees_with_pillow_within_one_grey_level(name, mode, compiled):
+    ours, theirs = OPERATIONS[name]
+    changed = ours() if mode == "eager" else compiled[mode][name]
+    assert np.abs(changed - pillow(theirs)).max() <= 1
+
+
+def test_the_histogram_is_numpys():
+    expected = [np.bincount(face.ravel(), minlength=256) for face in FACES]
+    np.testing.assert_array_equal(photometric.histogram(FACES), expected)
+
+
+def test_counting_for_gpus_gives_the_same_numbers(monkeypatch):
+    levels = tf.cast(tf.reshape(FACES, [len(FACES), -1]), tf.int32)
+    np.testing.assert_array_equal(photometric.counted_by_sorting(levels), photometric.histogram(FACES))
+    weights = tf.cast(levels % 7, tf.float32)
+    expected = [np.bincount(row, share, 256) for row, share in zip(levels.numpy(), weights.numpy())]
+    np.testing.assert_array_equal(photometric.summed_by_comparing(levels, weights), expected)
+    here = photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES))
+    monkeypatch.setattr(photometric.xla, "on_cpu", lambda: False)
+    monkeypatch.setattr(photometric.tf.raw_ops, "DenseBincount", None)  # refused there
+    np.testing.assert_array_equal(
+        photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES)), here
+    )
+
+
+def test_one_table_of_three_operations_is_the_three_in_turn():
+    def all_at_once(tables, counts):
+        tables = photometric.follow(tables, photometric.solarize(photometric.unchanged(COUNT), each(128)))
+        tables = photometric.equalize(tables, counts)
+        return photometric.follow(
+            tables, photometric.autocontrast(photometric.unchanged(COUNT), photometric.facts(tables, counts))
+        )
+
+    def in_turn(image):
+        return ImageOps.autocontrast(ImageOps.equalize(ImageOps.solarize(image, 128)))
+
+    assert np.abs(drawn(all_at_once) - pillow(in_turn)).max() <= 1
+
+
+def test_images_with_different_curves_are_one_computation():
+    one, other = (
+        photometric.invert(photometric.unchanged(COUNT)),
+        photometric.brightness(photometric.unchanged(COUNT), each(0.5)),
+    )
+    chosen = np.arange(COUNT) % 2 == 0
+    mixed = curved(lambda *_: photometric.where(chosen, one, other))
+    expected = np.where(chosen[:, None, None], curved(lambda *_: one), curved(lambda *_: other))
+    np.testing.assert_array_equal(mixed, expected)

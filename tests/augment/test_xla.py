@@ -1,0 +1,43 @@
+"""The ways to carry a change out lead to the same bytes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.augment import xla as device
+
+IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, (12, 5, 5, 1), dtype=np.uint8))
+OTHERWISE = IMAGES - 1
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["apart", "all"])
+@pytest.mark.parametrize("share", ["none", "some", "all"])
+def test_only_the_chosen_are_changed(share, xla):
+    chosen = {"none": np.zeros(12, bool), "some": np.arange(12) % 3 == 1, "all": np.ones(12, bool)}[share]
+    numbers = tf.cast(tf.range(12), tf.uint8)
+
+    def brighter(images, by):
+        return images + by[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+    changed = device.only(tf.constant(chosen), OTHERWISE, brighter, IMAGES, numbers, xla=xla)
+    expected = np.where(chosen[:, None, None, None], brighter(IMAGES, numbers), OTHERWISE)
+    np.testing.assert_array_equal(changed, expected)
+
+
+@pytest.mark.skipif(not device.on_cpu(), reason="on a GPU all images are computed")
+def test_the_others_are_not_computed():
+    seen = []
+
+    def counted(images):
+        seen.append(len(images))
+        return images
+
+    device.only(tf.range(12) < 3, OTHERWISE, counted, IMAGES)
+    assert seen == [3]
+
+
+def test_what_is_fused_gives_what_it_gives_step_by_step():
+    def change(images, factor):
+        return tf.cast(tf.round(tf.cast(images, tf.float32) * factor), tf.uint8)
+
+    np.testing.assert_array_equal(device.fused(change)(IMAGES, tf.constant(0.3)), change(IMAGES, tf.constant(0.3)))

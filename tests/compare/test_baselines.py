@@ -1,0 +1,216 @@
+"""Peers, installed and run as a user's are: a tiny package that the test makes, and no network."""
+
+import io
+import json
+import pathlib
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from fer.compare import baselines, comparison, comparison_report
+from fer.errors import UserError
+from fer.evaluation.metrics import metrics
+from fer.viz import comparison_plot
+from tests.compare.test_comparison import evaluated
+from tests.evaluation import factories
+from tests.evaluation.test_eval_json import built
+from tests.shared import shared_folder
+
+COUNT = 40
+IMAGES = factories.images(COUNT)
+LABELS = np.arange(COUNT) % 7
+WEIGHTS = np.random.default_rng(0).normal(0, 1, (36, 7)).astype(np.float32)
+# A network of one layer, on the mean of each block of 8x8 pixels. It has a module that must not be taken for ours.
+RUNNER = """
+import fer_tiny, harness, numpy as np
+
+def load(scale):
+    weights = np.load(harness.file_of("fer-tiny", "fer_tiny.npy"))
+    def classify(images):
+        blocks = images.reshape(len(images), 6, 8, 6, 8).mean(axis=(2, 4)).reshape(len(images), 36)
+        scores = np.exp((blocks / 255 - 0.5) @ weights * float(scale))
+        return scores / scores.sum(axis=1, keepdims=True)
+    return classify, weights.size
+
+if __name__ == "__main__":
+    harness.run(load)
+"""
+
+
+def wheel(folder: pathlib.Path) -> pathlib.Path:
+    """A package fer-tiny 1.0 with weights; its runner finds NumPy where this test has it."""
+    weights, metadata = io.BytesIO(), "fer_tiny-1.0.dist-info"
+    np.save(weights, WEIGHTS)
+    contents = {
+        "fer_tiny.py": "",
+        "fer_tiny.npy": weights.getvalue(),
+        "numpy_of_the_test.pth": str(pathlib.Path(np.__file__).parents[1]) + "\n",
+        f"{metadata}/METADATA": "Metadata-Version: 2.1\nName: fer-tiny\nVersion: 1.0\nRequires-Dist: nowhere\n",
+        f"{metadata}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    contents[f"{metadata}/RECORD"] = "".join(f"{name},,\n" for name in [*contents, f"{metadata}/RECORD"])
+    path = folder / "fer_tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in contents.items():
+            file.writestr(name, content)
+    return path
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """The package, shards, runners, and in cache/ and measured.pickle what `measure` made of them."""
+    return shared_folder(tmp_path_factory, "peers", fill)
+
+
+def fill(folder: pathlib.Path) -> None:
+    factories.shards(folder / "faces", {"validation": (IMAGES, LABELS)})
+    runners = folder / "runners"
+    runners.mkdir()
+    (runners / "tiny.py").write_text(RUNNER)
+    (runners / "harness.py").write_text((baselines.RUNNERS / "harness.py").read_text())
+    (runners / "dies.py").write_text("raise RuntimeError('the weights are of another version')")
+    halves = "import sys, numpy\nnumpy.savez(sys.argv[2], probabilities=numpy.ones((3, 7)), seconds=1, parameters=1)"
+    (runners / "halves.py").write_text(halves)
+    (runners / "silent.py").write_text("")
+    (folder / "measured.pickle").write_bytes(pickle.dumps(measure(folder)))
+
+
+def peer(folder: pathlib.Path, runner: str = "tiny.py", packages: tuple = (), told: tuple = ()) -> baselines.Peer:
+    packages = packages or (f"fer-tiny @ {(folder / 'fer_tiny-1.0-py3-none-any.whl').as_uri()}",)
+    return baselines.Peer(
+        runner.split(".")[0], packages, (), str(folder / "runners" / runner), told, "made by the test"
+    )
+
+
+def measure(folder: pathlib.Path) -> tuple[list[baselines.Measured], list[str]]:
+    """Two peers of one environment, and one whose package does not exist; and what was told meanwhile."""
+    wheel(folder)
+    gone = peer(folder, packages=(f"gone @ {(folder / 'gone-1.0-py3-none-any.whl').as_uri()}",))
+    chosen, told = [peer(folder, told=("1",)), peer(folder, told=("-1",)), gone], []
+    found = baselines.measure(chosen, str(folder / "faces"), "validation", str(folder / "cache"), told.append)
+    return found, told
+
+
+@pytest.fixture(scope="module")
+def measured(folder) -> list[baselines.Measured]:
+    return pickle.loads((folder / "measured.pickle").read_bytes())[0]
+
+
+@pytest.fixture(scope="module")
+def told(folder) -> list[str]:
+    return pickle.loads((folder / "measured.pickle").read_bytes())[1]
+
+
+def expected(scale: float) -> np.ndarray:
+    scores = (IMAGES.reshape(COUNT, 6, 8, 6, 8).mean(axis=(2, 4)).reshape(COUNT, 36) / 255 - 0.5) @ WEIGHTS * scale
+    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+
+
+def test_a_peer_is_installed_and_classifies_the_splits_faces(measured):
+    for found, scale in zip(measured, (1, -1)):
+        np.testing.assert_allclose(found.predictions.probabilities, expected(scale), rtol=1e-5)
+        np.testing.assert_array_equal(found.predictions.labels, LABELS)
+        np.testing.assert_array_equal(found.predictions.rows, 1000 + np.arange(COUNT))
+        assert (found.parameters, found.hindrance) == (WEIGHTS.size, None)
+        assert found.images_per_second > 0
+
+
+def test_peers_of_the_same_packages_share_an_environment_and_nothing_unfinished_stays(measured, folder, told):
+    assert [path.name.startswith("unfinished") for path in (folder / "cache").iterdir()] == [False]
+    assert len(told) == 5, "two were prepared and measured, one only prepared"
+
+
+def test_a_peer_that_cannot_be_installed_is_named_with_pips_reason(measured):
+    assert measured[2].predictions is None
+    assert measured[2].hindrance.startswith("could not be installed (ERROR: ")
+    assert "gone-1.0-py3-none-any.whl" in measured[2].hindrance
+
+
+@pytest.mark.parametrize(
+    ("runner", "said"),
+    [
+        ("dies.py", "failed on these faces (RuntimeError: the weights are of another version)"),
+        ("halves.py", "what it gave are no probabilities of seven classes, face by face"),
+        ("silent.py", "it left no readable probabilities behind"),
+    ],
+)
+def test_a_peer_that_fails_is_named_with_its_reason(measured, folder, runner, said):
+    (found,) = baselines.measure([peer(folder, runner)], str(folder / "faces"), "validation", str(folder / "cache"))
+    assert said in found.hindrance
+    assert found.predictions is None
+
+
+@pytest.fixture(scope="module")
+def compared(measured, folder) -> dict:
+    """With a run of ours on the same faces."""
+    told = {"data": measured[0].data, "protocol": {**built()["protocol"], "labels": "fer"}}
+    path = evaluated(folder / "ours", range(3), 1000, LABELS, **told)
+    return comparison.compare([path], measured)
+
+
+def test_measured_peers_stand_in_the_comparison_with_our_metrics(compared):
+    for found in compared["peers"][:2]:
+        scale = 1 if found["accuracy"] == (expected(1).argmax(axis=1) == LABELS).mean() else -1
+        figures = metrics.measure(LABELS, expected(scale))
+        assert found["accuracy_ci95"] == figures["accuracy_ci95"]
+        assert found["macro_f1"] == pytest.approx(figures["macro_f1"])
+        assert not found["comparable"]
+        assert "not the test split" in found["remark"]
+    assert compared["peers"][2]["accuracy"] is None
+    assert compared["peers"][2]["remark"].startswith("not measured: it could not be installed (ERROR")
+
+
+def test_each_measured_peer_is_tested_against_each_run(compared):
+    assert [pair["first"] for pair in compared["pairs"]] == ["ours", "ours"]
+    predicted = LABELS.copy()
+    predicted[:3] = (predicted[:3] + 1) % 7
+    ours, theirs = predicted == LABELS, expected(1).argmax(axis=1) == LABELS
+    counts = {(pair["only_first"], pair["only_second"]) for pair in compared["pairs"]}
+    assert (int((ours & ~theirs).sum()), int((theirs & ~ours).sum())) in counts
+    assert all("McNemar p = " in pair["sentence"] for pair in compared["pairs"])
+
+
+def test_every_file_of_the_comparison_holds_the_peers(compared, tmp_path, figures):
+    comparison_report.write(compared, str(tmp_path))
+    assert json.loads((tmp_path / "comparison.json").read_text()) == compared
+    text, page = ((tmp_path / f"comparison.{kind}").read_text() for kind in ("md", "html"))
+    assert text.count("\n| tiny |") == page.count('<tr class="peers">') == 3
+    assert text.count("not measured: it could not be installed") == 1
+
+
+def test_peers_that_were_measured_are_drawn_and_others_are_not(compared, figures):
+    def names(*shown) -> list[str]:
+        comparison_plot.accuracy_by_parameters(compared["runs"], shown, [])
+        return [text.get_text() for axes in figures[-1].axes for text in axes.texts]
+
+    first, second, absent = compared["peers"]
+    ours = names()
+    assert names(first) == [*ours, f"{100 * first['accuracy']:.1f}  tiny"]
+    assert names(first, second, absent) == names(first, second) == [*names(first), names(second)[-1]]
+
+
+@pytest.mark.parametrize(
+    ("told", "names"),
+    [
+        ("true", baselines.DEFAULT),
+        ("false", ()),
+        ("all", tuple(baselines.PEERS)),
+        ("facial-emotion-recognition,fer-tflite", ("facial-emotion-recognition", "fer-tflite")),
+    ],
+)
+def test_the_flag_alone_means_what_is_quickly_installed(told, names):
+    assert baselines.named(told) == [baselines.PEERS[name] for name in names]
+
+
+def test_an_unknown_peer_is_named():
+    with pytest.raises(UserError, match="--peers names 'rival', which is none of fer-tflite"):
+        baselines.named("fer-tflite,rival")
+
+
+def test_every_peers_runner_is_there_and_its_packages_are_pinned():
+    for each in baselines.PEERS.values():
+        assert pathlib.Path(each.runner).is_file()
+        wanted = [part for part in (*each.packages, *each.requirements) if not part.startswith("--")]
+        assert all("==" in requirement for requirement in wanted)

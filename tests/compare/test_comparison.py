@@ -1,0 +1,399 @@
+"""Comparison of evaluations: names, tests of pairs, picture and page."""
+
+import functools
+import itertools
+import json
+import pathlib
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from fer.compare import comparison, comparison_report
+from fer.errors import UserError
+from fer.evaluation import eval_json, predictions
+from fer.evaluation.metrics import metrics, significance
+from fer.viz import comparison_plot
+from tests import browser
+from tests.evaluation.test_eval_json import built
+
+COUNT = 100
+LABELS = np.arange(COUNT) % 7
+PRIVATE = np.repeat(np.arange(7), [491, 55, 528, 879, 594, 416, 626])
+
+
+def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, labels: np.ndarray = LABELS, **fields) -> str:
+    """An eval.json with its predictions, of which those in `wrong` are."""
+    count = len(labels)
+    probabilities, figures = scored(wrong, tuple(labels))
+    content = {**built(), **figures, "examples": count, **fields}
+    kept = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
+    predictions.write_npz(str(folder / "predictions.npz"), kept)
+    eval_json.write(str(folder / "eval.json"), content)
+    return str(folder / "eval.json")
+
+
+@functools.cache
+def scored(wrong: range, labels: tuple) -> tuple[np.ndarray, dict]:
+    """Probabilities of which those in `wrong` are, and their figures."""
+    predicted = np.array(labels)
+    predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
+    probabilities = np.full((len(labels), 7), 0.05) + 0.65 * np.eye(7)[predicted]
+    return probabilities, metrics.measure(np.array(labels), probabilities)
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("comparison")
+    evaluated(folder / "good", range(10))
+    evaluated(folder / "bad", range(5, 35))
+    return folder
+
+
+@pytest.fixture
+def two(templates, tmp_path) -> list:
+    shutil.copytree(templates, tmp_path, dirs_exist_ok=True)
+    return [str(tmp_path / name / "eval.json") for name in ("good", "bad")]
+
+
+def test_runs_come_by_falling_accuracy(two):
+    runs = comparison.compare(two[::-1])["runs"]
+    assert [run["accuracy"] for run in runs] == [0.9, 0.7]
+    assert [run["source"] for run in runs] == two
+
+
+def test_a_pair_is_tested_on_the_examples_that_only_one_has_right(two):
+    (pair,) = comparison.compare(two)["pairs"]
+    assert (pair["only_first"], pair["only_second"]) == (25, 5)
+    assert pair["sentence"].startswith("good is better than bad: ")
+
+
+def test_a_small_difference_is_called_chance(tmp_path):
+    paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(5, 16))]
+    (pair,) = comparison.compare(paths)["pairs"]
+    assert pair["p"] > 0.9
+    assert pair["sentence"].startswith("a and b do not differ significantly: ")
+
+
+def test_several_pairs_are_corrected_for_their_number(tmp_path):
+    wrong = (range(5), range(10, 25), range(40, 80))
+    paths = [evaluated(tmp_path / str(index), faces) for index, faces in enumerate(wrong)]
+    pairs = comparison.compare(paths)["pairs"]
+    assert len(pairs) == 3
+    alone = [pair["p"] for pair in pairs]
+    assert [pair["p_corrected"] for pair in pairs] == significance.holm(alone)
+    assert max(corrected / p for corrected, p in zip(significance.holm(alone), alone)) == pytest.approx(3)
+    assert all("Holm's correction for 3 comparisons" in pair["sentence"] for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"split": "test"}, "different splits"),
+        ({"data": {"name": "other", "manifest_sha256": "c" * 64, "examples_per_split": {}}}, "different data"),
+        ({"protocol": {**built()["protocol"], "labels": "fer"}}, "different labels"),
+        ({"rows": 1}, "different examples"),
+    ],
+    ids=["split", "data", "labels", "rows"],
+)
+def test_runs_on_other_examples_are_not_tested_against_each_other(tmp_path, fields, reason):
+    paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(20), **fields)]
+    (pair,) = comparison.compare(paths)["pairs"]
+    assert reason in pair["not_compared"]
+    assert "p" not in pair
+
+
+def test_the_same_examples_are_compared_under_another_manifest(tmp_path):
+    other = {**built()["data"], "manifest_sha256": "c" * 64}
+    paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(20), data=other)]
+    (pair,) = comparison.compare(paths)["pairs"]
+    assert pair["not_compared"] is None
+    assert (pair["only_first"], pair["only_second"]) == (10, 0)
+
+
+def test_without_predictions_the_runs_still_stand_side_by_side(two, tmp_path):
+    (tmp_path / "bad" / "predictions.npz").unlink()
+    found = comparison.compare(two)
+    assert len(found["runs"]) == 2
+    assert "no predictions.npz beside" in found["pairs"][0]["not_compared"]
+
+
+def test_predictions_of_another_evaluation_are_refused(two, tmp_path):
+    shutil.copy(tmp_path / "good" / "predictions.npz", tmp_path / "bad" / "predictions.npz")
+    with pytest.raises(UserError, match=r"bad/predictions\.npz is not what the eval\.json beside it was made of"):
+        comparison.compare(two)
+
+
+def test_a_file_named_twice_is_refused(two):
+    with pytest.raises(UserError, match="names a file twice"):
+        comparison.compare([two[0], two[0].replace("good/", "good/./")])
+
+
+def test_a_missing_file_is_named(two):
+    with pytest.raises(UserError, match=r"nowhere/eval\.json"):
+        comparison.compare([*two, "nowhere/eval.json"])
+
+
+def test_a_score_on_validation_is_not_comparable_with_published_ones(two):
+    run = comparison.compare(two)["runs"][0]
+    assert not run["comparable"]
+    assert "; a split of this name, from other shards, selected the checkpoint" in run["remark"]
+
+
+def test_a_score_on_the_very_split_that_chose_the_checkpoint_says_so(tmp_path):
+    members = built()["protocol"]["members"]
+    data = {**built()["data"], "manifest_sha256": members[0]["trained_on"]["manifest_sha256"]}
+    run = comparison.compare([evaluated(tmp_path, range(10), data=data)])["runs"][0]
+    assert "; the split that selected the checkpoint" in run["remark"]
+
+
+def on_test(folder: pathlib.Path, labels: np.ndarray, **learned_from: str) -> dict:
+    """The run of a plain score on a split named test, trained as `learned_from` says."""
+    protocol = {**built()["protocol"], "labels": "fer"}
+    protocol["members"][0]["learned_from"].update(learned_from)
+    path = evaluated(folder, range(10), labels=labels, split="test", protocol=protocol)
+    return comparison.compare([path])["runs"][0]
+
+
+def test_a_plain_score_on_private_test_is_comparable(tmp_path):
+    run = on_test(tmp_path, PRIVATE)
+    assert run["comparable"]
+    assert run["extra_data"] is False
+
+
+def test_private_test_scored_against_ferplus_is_not_said_to_be_another_split(tmp_path):
+    protocol = {**built()["protocol"], "labels": "ferplus"}
+    path = evaluated(tmp_path, range(10), labels=LABELS, split="test", protocol=protocol)
+    run = comparison.compare([path])["runs"][0]
+    assert not run["comparable"]
+    assert run["remark"].startswith("scored against FER+ majorities; ")
+
+
+def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
+    run = on_test(tmp_path, LABELS)
+    assert not run["comparable"]
+    assert run["remark"].startswith("a test split that is not FER-2013's PrivateTest")
+
+
+@pytest.mark.parametrize(
+    ("learned_from", "comparable", "remark"),
+    [
+        ({"weights": "weights/faces.npz"}, False, "faces.npz may know other faces; trained on"),
+        ({"teacher": "runs/a"}, False, "runs/a may know other faces"),
+        ({"weights": "imagenet"}, True, "trained on"),
+        ({"targets": "posterior"}, True, "with FER+ votes"),
+    ],
+    ids=["weights", "teacher", "imagenet", "votes"],
+)
+def test_what_a_run_learned_from_beside_the_data_is_told(tmp_path, learned_from, comparable, remark):
+    run = on_test(tmp_path, PRIVATE, **learned_from)
+    assert run["comparable"] == comparable
+    assert remark in run["remark"]
+    assert (" | possible | " in comparison_report.markdown(comparison.compare([run["source"]]))) is not comparable
+
+
+def test_an_older_evaluation_that_does_not_tell_what_it_learned_from_still_stands(tmp_path):
+    protocol = built()["protocol"]
+    del protocol["members"][0]["learned_from"]
+    run = comparison.compare([evaluated(tmp_path, range(10), protocol=protocol)])["runs"][0]
+    assert run["extra_data"] is None
+
+
+@pytest.mark.parametrize(("labels", "comparable"), [(PRIVATE, True), (LABELS, False)], ids=["PrivateTest", "other"])
+def test_a_peer_is_comparable_on_private_test_alone(labels, comparable):
+    kept = predictions.Predictions(labels, np.eye(7, dtype=np.float32)[labels], np.arange(len(labels)))
+    peer = SimpleNamespace(method="a peer", source="https://a")
+    data = {"name": "fer2013"}
+    measured = SimpleNamespace(
+        peer=peer, predictions=kept, split="test", data=data, images_per_second=1.0, parameters=1, hindrance=""
+    )
+    assert comparison.compare([], [measured])["peers"][0]["comparable"] == comparable
+
+
+def test_every_published_result_tells_its_protocol_and_source():
+    fields = {"method", "accuracy", "split", "examples", "selected_on", "tta", "members", "parameters"}
+    fields |= {"extra_data", "year", "comparable", "remark", "source", "accuracy_ci95"}
+    for result in comparison.published():
+        assert set(result) == fields
+        assert 0.5 < result["accuracy"] < 0.9
+        assert result["source"]
+        assert result["comparable"] or result["remark"]
+
+
+def test_no_published_result_chosen_or_measured_outside_the_protocol_is_comparable():
+    for result in comparison.published():
+        if result["selected_on"] == "PrivateTest" or result["split"] != "PrivateTest" or result["extra_data"]:
+            assert not result["comparable"], result["method"]
+
+
+def test_published_intervals_are_those_of_the_test_split():
+    inception = next(one for one in comparison.published() if one["method"].startswith("Inception-v3"))
+    assert inception["accuracy_ci95"] == pytest.approx([0.7124, 0.7415], abs=2e-4)
+
+
+def test_all_files_are_written_and_hold_every_result(two, tmp_path, figures):
+    found = comparison.compare(two)
+    paths = comparison_report.write(found, str(tmp_path / "out"))
+    assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == found
+    text, page = ((tmp_path / "out" / f"comparison.{kind}").read_text() for kind in ("md", "html"))
+    rows = len(found["runs"]) + len(found["published"]) + len(found["pairs"])
+    assert text.count("\n| ") - 2 == page.count("<tr") == rows + 2  # with the heads of two tables
+    for result in found["published"]:
+        assert result["method"] in text
+    assert "| good | bad | 25 | 5 | " in text
+    assert "| good is better |" in text
+
+
+def test_the_page_needs_no_network(two):
+    page = comparison_report.page(comparison.compare(two), b"picture")
+    assert 'src="data:image/png;base64,' in page
+    assert "<link" not in page
+    assert "<script" not in page
+
+
+def test_names_cannot_break_the_page_or_the_table(tmp_path):
+    folder = tmp_path / "a|b <i>"
+    folder.mkdir()
+    found = comparison.compare([evaluated(folder, range(3))])
+    assert "<i>" not in comparison_report.page(found, b"")
+    table = [line for line in comparison_report.markdown(found).splitlines() if "a\\|b" in line]
+    assert table[0].replace("\\|", "").count("|") == len(comparison_report.HEADER) + 1
+
+
+def test_names_cannot_break_the_plot(tmp_path):
+    folder = tmp_path / "$a_{$"  # which would be mathematics to matplotlib
+    folder.mkdir()
+    found = comparison.compare([evaluated(folder, range(3))])
+    assert comparison_plot.accuracy_by_parameters(found["runs"], [], []).startswith(b"\x89PNG")
+
+
+def test_names_in_the_plot_keep_their_order_and_their_distance():
+    values = [0.7, 0.701, 0.7005, 0.9, 0.2, 0.9]
+    moved = comparison_plot._apart(values, 0.01)
+    assert np.diff(np.sort(moved)).min() >= 0.01 - 1e-9
+    assert np.argsort(moved, kind="stable").tolist() == np.argsort(values, kind="stable").tolist()
+    assert moved[4] == 0.2
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/a/eval-test/eval.json", "runs/a/eval-test-flip/eval.json"], ["a", "a, flip"]),
+        (["runs/a/eval-validation-flip-ferplus/eval.json"], ["a, flip, ferplus"]),
+        (["runs/a/eval-test/eval.json", "ensembles/a/eval-test/eval.json"], ["runs/a", "ensembles/a"]),
+        (["x/a/eval.json", "y/x/a/eval.json"], ["x/a", "y/x/a"]),
+        (
+            ["a/eval-test/eval.json", "a/eval-validation/eval.json"],
+            ["a/eval-test/eval.json", "a/eval-validation/eval.json"],
+        ),
+        (["eval.json", "eval-test/eval.json"], ["eval.json", "eval-test"]),
+        (["s3://bucket/a/eval-test/eval.json"], ["a"]),
+    ],
+)
+def test_short_names_are_the_shortest_that_differ(paths, names):
+    assert comparison.short_names(paths) == names
+
+
+def run(accuracy: float, **fields) -> dict:
+    shown = {"method": f"run {accuracy}", "accuracy_ci95": [accuracy - 0.015, accuracy + 0.015], "comparable": False}
+    return {**shown, "accuracy": accuracy, "members": 1, "tta": "none", "bundled": False, "parameters": 10**6, **fields}
+
+
+SEVEN = [
+    run(0.74, members=3, tta="flip"),
+    run(0.738, members=3, tta="flip"),
+    run(0.73, tta="flip"),
+    run(0.725),
+    run(0.72),
+    run(0.71, bundled=True),
+    run(0.69, parameters=10**5),
+]
+
+
+def test_headline_runs_are_five_that_differ_in_kind():
+    chosen = comparison_plot.headline_runs(SEVEN)
+    assert [each["accuracy"] for each in chosen] == [0.74, 0.73, 0.725, 0.71, 0.69]
+
+
+def test_headline_runs_are_all_when_there_are_few():
+    assert comparison_plot.headline_runs(SEVEN[:3]) == SEVEN[:3]
+
+
+def test_headline_runs_of_one_kind_are_the_most_accurate():
+    runs = [run(accuracy) for accuracy in (0.73, 0.73, 0.72, 0.71, 0.7, 0.69)]
+    assert [each["accuracy"] for each in comparison_plot.headline_runs(runs)] == [0.73, 0.73, 0.72, 0.71, 0.7]
+
+
+def drawn(figures, runs) -> list:
+    """Draws runs and the published results, and returns the axes."""
+    comparison_plot.accuracy_by_parameters(runs, [], comparison.published())
+    return figures[-1].axes
+
+
+def test_names_in_the_plot_do_not_overlap(figures):
+    axes = drawn(figures, SEVEN)
+    figure = figures[-1]
+    FigureCanvasAgg(figure).draw()
+    boxes = [Text.get_window_extent(text) for one in axes for text in one.texts]  # without the lines to the points
+    assert len(boxes) == 5 + len(comparison.published())
+    for first, second in itertools.combinations(boxes, 2):
+        assert not first.overlaps(second)
+    for one in axes:
+        for text in one.texts:  # beside the axes, inside the picture
+            box = Text.get_window_extent(text)
+            assert one.get_window_extent().x1 < box.x0
+            assert box.x1 <= figure.bbox.x1
+
+
+def test_axes_of_the_plot_end_where_the_data_do(figures):
+    left, _ = drawn(figures, SEVEN)
+    published = comparison.published()
+    ends = [bound for each in [*SEVEN, *published] for bound in each["accuracy_ci95"] or [each["accuracy"]]]
+    assert left.get_ylim() == pytest.approx((min(ends) - 0.005, max(ends) + 0.005))
+    sizes = [each["parameters"] for each in [*SEVEN, *published] if each["parameters"]]
+    assert left.get_xlim() == pytest.approx((min(sizes) / 1.5, max(sizes) * 1.5))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, templates) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("page")
+    paths = [str(templates / name / "eval.json") for name in ("good", "bad")]
+    comparison_report.write(comparison.compare(paths), str(folder))
+    return folder / "comparison.html"
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("recorded", [False, True], ids=["new", "recorded"])
+def test_page_cuts_no_table(written, root, chromium, width, recorded):
+    browser.emulate(chromium, width, dark=False)
+    chromium.get(f"file://{root / 'docs/results/comparison/comparison.html' if recorded else written}")
+    cut = chromium.execute_script(
+        "const edge = document.documentElement.clientWidth;"
+        "return [...document.querySelectorAll('td, th')].filter(cell => cell.getClientRects().length"
+        " && (cell.getBoundingClientRect().right > edge || cell.scrollWidth > cell.clientWidth))"
+        ".map(cell => cell.textContent)"
+    )
+    assert cut == []
+    assert chromium.execute_script("return document.querySelectorAll('.all td').length") > 100
+
+
+def test_page_states_beside_each_result_whether_it_is_comparable(written, chromium):
+    browser.emulate(chromium, 1200, dark=False)
+    chromium.get(f"file://{written}")
+    rows = chromium.execute_script(
+        "return [...document.querySelectorAll('.all tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    results = [
+        ("good", False),
+        ("bad", False),
+        *((each["method"], each["comparable"]) for each in comparison.published()),
+    ]
+    assert len(rows) == len(results)
+    for name, comparable in results:
+        (row,) = (row for row in rows if row[0].split(", 2")[0] == name)
+        assert row[1] == ("yes" if comparable else "no")

@@ -1,0 +1,100 @@
+"""audit.html."""
+
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.convert.audit import audit_html
+from fer.convert.temp_store import Spool
+from tests.convert.audit.test_audit import FACES, found, survey  # noqa: F401 - fixtures
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects headings, pictures and addresses, and checks that elements close as they opened."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.headings, self.pictures, self.addresses = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.addresses += [value for key, value in attributes.items() if key in ("src", "href")]
+        if tag == "img":
+            self.pictures.append(attributes)
+        elif tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+@pytest.fixture
+def page(survey, found, tmp_path) -> str:  # noqa: F811
+    spool = Spool(str(tmp_path))
+    spool.append(np.array([face[0] for face in FACES], np.uint8))
+    spool.finish()
+    text = audit_html.page("a <b> & c", found.summary, found, survey, survey.splits, spool)
+    spool.close()
+    return text
+
+
+@pytest.fixture
+def read(page) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_every_finding_has_its_heading(read):
+    assert read.headings == [
+        "Audit of a <b> & c",
+        "Classes by split",
+        "The same image, different labels",
+        "The same image in several splits",
+        "Nearly the same image in several splits",
+        "Nearly the same image",
+        "Blank images",
+        "No face, says FER+",
+        "Labels that all voters of FER+ dispute",
+        "All figures",
+    ]
+
+
+def test_every_finding_is_led_to_and_counted(read, page, found):  # noqa: F811
+    anchors = [address[1:] for address in read.addresses if address.startswith("#")]
+    assert anchors == re.findall(r'<h2 id="([^"]+)"', page)
+    assert len(anchors) == 7
+    faces = sum(map(len, found.conflicting))
+    assert f"different labels</a>: {faces} faces in {len(found.conflicting)} groups<" in page
+
+
+def test_every_figure_of_the_summary_is_there_in_words(page, found):  # noqa: F811
+    assert f"<td>distinct images</td><td>{found.summary['distinct_images']}</td>" in page
+    share = found.summary["ferplus"]["agreement"]
+    assert f"<td>agreement</td><td>{share:.1%}</td>" in page
+
+
+def test_the_page_needs_no_network(read, page):
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in read.addresses)
+    assert not re.search(r"https?://|@import|url\(", page)
+
+
+def test_a_picture_is_the_face_it_names(read):
+    for picture in read.pictures:
+        row = int(picture["alt"].rsplit(" ", 1)[1])
+        content = base64.b64decode(picture["src"].partition(",")[2])
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))).ravel(), FACES[row // 10][0])
+
+
+def test_a_picture_says_label_split_and_row(read):
+    assert {"angry, validation 10", "happy, train 20", "neutral, validation 90"} <= {p["alt"] for p in read.pictures}

@@ -1,0 +1,63 @@
+"""The pictures that people look at before they train."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.convert.audit import audit_plots
+from fer.convert.temp_store import Spool
+from fer.data.manifest import Split
+from fer.labels import CLASSES
+from tests.convert.audit.test_audit import FACES, survey  # noqa: F401 - a fixture
+
+WRITTEN = {
+    "train": Split("train", 28, dict(zip(CLASSES, range(1, 8))), ()),
+    "test": Split("test", 5, dict.fromkeys(CLASSES, 0), ()),
+}
+
+
+@pytest.fixture
+def spool(tmp_path) -> Spool:
+    spool = Spool(str(tmp_path))
+    spool.append(np.array([face[0] for face in FACES], np.uint8))
+    spool.finish()
+    yield spool
+    spool.close()
+
+
+def test_the_balance_shows_every_class_of_the_splits_with_labels():
+    [axes] = audit_plots.balance(WRITTEN).axes
+    assert [bar.get_height() for bar in axes.patches] == list(range(1, 8))
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
+
+
+def test_the_faces_are_those_of_their_class(survey, spool, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(audit_plots, "COLUMNS", 4)  # one more than any class has
+    figure = audit_plots.faces(survey, survey.splits, spool, seed=0)
+    present = sorted({face[1] for face in FACES if face[2] == 0})
+    assert len(figure.axes) == len(present) * audit_plots.COLUMNS
+    for number, label in enumerate(present):
+        row = figure.axes[number * audit_plots.COLUMNS : (number + 1) * audit_plots.COLUMNS]
+        shown = [np.asarray(image.get_array()).ravel() for axes in row for image in axes.images]
+        expected = [face[0] for face in FACES if face[1] == label and face[2] == 0]
+        np.testing.assert_array_equal(shown, expected)
+        assert row[0].texts[0].get_text() == CLASSES[label]
+
+
+def test_unlabelled_faces_are_shown_where_there_is_nothing_else(survey, spool):  # noqa: F811
+    unlabelled = type(survey)(**{**vars(survey), "labels": np.full(len(FACES), -1)})
+    figure = audit_plots.faces(unlabelled, np.full(len(FACES), 2), spool, seed=0)
+    assert figure.axes[0].texts[0].get_text() == "unlabelled"
+    assert sum(len(axes.images) for axes in figure.axes) == len(FACES)
+
+
+def test_the_files_are_pictures_and_the_same_each_time(survey, spool, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(audit_plots, "COLUMNS", 2)
+    contents = []
+    for name in ("one", "two"):
+        audit_plots.write(str(tmp_path / name), WRITTEN, survey, survey.splits, spool, seed=0)
+        contents.append([(tmp_path / name / file).read_bytes() for file in (audit_plots.BALANCE, audit_plots.FACES)])
+    assert contents[0] == contents[1]
+    assert all(Image.open(io.BytesIO(content)).format == "PNG" for content in contents[0])

@@ -1,0 +1,66 @@
+"""Twins among faces, against looking at every pair."""
+
+import numpy as np
+import pytest
+
+from fer.convert.audit import duplicates, image_hashes
+from tests.convert import input_factories
+
+
+def apart(hashes: np.ndarray) -> np.ndarray:
+    bits = np.unpackbits(hashes.view(np.uint8).reshape(-1, 8), axis=1).astype(int)
+    return (bits[:, None] != bits[None]).sum(axis=2)
+
+
+@pytest.fixture(scope="module")
+def hashes() -> np.ndarray:
+    """Random hashes, and around some of them others with 0 to 7 bits changed."""
+    random = np.random.default_rng(0)
+    centres = random.integers(0, 2**64, 60, dtype=np.uint64)
+    changes = [sum(1 << int(bit) for bit in random.permutation(64)[: i % 8]) for i in range(300)]
+    return np.concatenate([centres, centres[np.arange(300) % 60] ^ np.array(changes, np.uint64)])
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 3, 4])
+def test_close_pairs_are_those_that_looking_at_every_pair_finds(hashes, most):
+    one, other = np.nonzero(np.triu(apart(hashes) <= most, 1))
+    np.testing.assert_array_equal(duplicates.close_pairs(hashes, most), np.stack([one, other], axis=1))
+
+
+def test_no_hashes_have_no_pairs():
+    assert duplicates.close_pairs(np.empty(0, np.uint64), 4).shape == (0, 2)
+
+
+def test_more_bits_than_the_search_can_promise_are_refused(hashes):
+    with pytest.raises(ValueError, match="up to 4 bits"):
+        duplicates.close_pairs(hashes, 5)
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    """0 to 9 unlike; 10 and 11 are 3 again; 12 is 4 a little brighter; 13 and 14 are blank alike, 15 nearly so."""
+    smooth = np.kron(input_factories.noise(10).reshape(10, 48, 48)[:, :8, :8], np.ones((6, 6), np.uint8)).reshape(
+        10, 2304
+    )
+    smooth = smooth // 2
+    blank = np.zeros((3, 2304), np.uint8)
+    blank[2, 5] = 100
+    return np.concatenate([smooth, smooth[[3, 3]], smooth[[4]] + 9, blank])
+
+
+def test_identical_faces_are_grouped_and_groups_numbered_as_they_come(faces):
+    found = duplicates.find(image_hashes.of(faces))
+    assert found.exact.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 10, 11, 11, 12]
+
+
+def test_faces_that_look_alike_are_grouped_but_blanks_only_if_identical(faces):
+    found = duplicates.find(image_hashes.of(faces))
+    assert found.near.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 4, 10, 10, 11]
+    assert found.pairs.tolist() == [[4, 12]]
+
+
+def test_likeness_goes_on_from_one_to_the_next():
+    chain = np.array([0, 0b1111, 0b11111111, 1 << 63 | 0xFFFFFFFF << 20], np.uint64)
+    prints = image_hashes.of(input_factories.noise(4))
+    found = duplicates.find(image_hashes.Fingerprints(prints.digests, chain, prints.sums, prints.squares))
+    assert found.near.tolist() == [0, 0, 0, 1]

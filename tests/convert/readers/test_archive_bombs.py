@@ -1,0 +1,207 @@
+"""Archives and files that would fill the memory, or keep the reader busy without end, stop with a sentence."""
+
+import concurrent.futures
+import gzip
+import io
+import lzma
+import os
+import struct
+import tarfile
+import zipfile
+
+import pytest
+
+from fer.convert import ingest
+from fer.convert.readers import archives, formats, image_folder, image_reader
+from fer.convert.readers.hashing_reader import Tally
+from fer.errors import UserError
+from fer.io import decompression
+from fer.predict import input_readers
+from tests.convert import input_factories
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def block(kind: bytes, size: int, name: str = "x") -> bytes:
+    """The header of a member in a tar."""
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(records: dict[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """A header that extends the next one (or all), and its content."""
+    lines = [f" {name}={value}\n".encode() for name, value in records.items()]
+    content = b"".join(str(length).encode() + line for line in lines for length in [len(line) + len(str(len(line)))])
+    return block(kind, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def read(path: str) -> int:
+    """The number of files at a path, each of them read."""
+    return sum(1 for member in archives.members(path, Tally()) for _ in [list(member.chunks())])
+
+
+def error_of(path: str) -> str:
+    with pytest.raises(UserError) as raised:
+        read(path)
+    return str(raised.value)
+
+
+GNU_SPARSE = block(tarfile.GNUTYPE_SPARSE, 512, "happy/a.png") + bytes(512)
+SPARSE = {
+    "old GNU": GNU_SPARSE,
+    "pax 0.1": pax({"GNU.sparse.map": "0,8", "GNU.sparse.size": "4200000000"}) + block(b"0", 8, "happy/a.png") + PNG,
+    "pax 1.0": pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "4200000000"})
+    + block(b"0", 520, "happy/a.png")
+    + b"1\n0\n8\n".ljust(512, b"\0")
+    + PNG,
+}
+
+
+@pytest.mark.parametrize("form", SPARSE)
+def test_tar_rejects_sparse_file(form, tmp_path):
+    path = input_factories.write(tmp_path / "faces.tar", SPARSE[form].ljust(4096, b"\0"))
+    assert error_of(path).startswith("faces.tar holds happy/a.png as a sparse file: pack it without --sparse")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_tar_rejects_long_header_unread(kind, tmp_path):
+    path = input_factories.write(tmp_path / "faces", gzip.compress(block(kind, 5_000_000_000) + bytes(4096)))
+    assert error_of(path) == (
+        "faces has a header of 5,000,000,000 bytes, more than 65,536: unpack it and name the folder."
+    )
+
+
+def test_tar_rejects_headers_that_add_up(tmp_path):
+    headers = [pax({f"name{number}": "x" * 9000}, tarfile.XGLTYPE) + block(b"0", 0, str(number)) for number in range(8)]
+    assert "faces has headers of more than 65,536 bytes" in error_of(
+        input_factories.write(tmp_path / "faces", b"".join(headers))
+    )
+
+
+def test_tar_rejects_headers_that_extend_each_other_without_end(tmp_path):
+    path = input_factories.write(tmp_path / "faces", pax({"a": "b"}) * 2000 + block(b"0", 0) + bytes(1024))
+    assert "faces is cut short, damaged or unreadable (it is nested too deep)" in error_of(path)
+
+
+def test_tar_rejects_pax_header_that_python_searches_in_quadratic_time(tmp_path):
+    path = input_factories.write(tmp_path / "faces", block(tarfile.XHDTYPE, 60_000) + b"1" * 60_416)
+    assert "(a pax header with more than 255 digits in a row)" in error_of(path)
+
+
+def test_archives_reject_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
+    path = input_factories.write(tmp_path / "faces.tar", b"".join(block(b"0", 0, name) for name in "abc") + bytes(1024))
+    assert error_of(path) == "faces.tar holds more than 2 files: unpack it and name the folder."
+    path = input_factories.write(tmp_path / "faces.zip", zipped(dict.fromkeys("abc", b"")))
+    assert error_of(path) == "faces.zip holds more than 2 files: unpack it and name the folder."
+
+
+def nested(packers: list) -> bytes:
+    content = b"pixels\n"
+    for packer in packers:
+        content = packer(content)
+    return content
+
+
+def in_zip(content: bytes) -> bytes:
+    return zipped({"inner": content})
+
+
+@pytest.mark.parametrize("packer", [gzip.compress, lzma.compress, in_zip])
+def test_five_layers_are_read_and_more_are_rejected(packer, tmp_path):
+    assert read(input_factories.write(tmp_path / "five", nested([packer] * 5))) == 1
+    for depth in (6, 60):
+        message = error_of(input_factories.write(tmp_path / "deep", nested([packer] * depth)))
+        assert "is packed more than 5 times over" in message
+        assert message.startswith("deep")
+
+
+def zeros(packed: bytes = b"", count: int = decompression.FREE + 1) -> bytes:
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as file:
+        file.write(packed)
+        for start in range(0, count, 1 << 22):
+            file.write(bytes(min(1 << 22, count - start)))
+    return out.getvalue()
+
+
+def test_compressed_zeros_stop_at_the_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(decompression, "FREE", 1 << 20)
+    monkeypatch.setattr(decompression, "RATIO", 10)
+    bomb = zeros(PNG, 2 << 20)
+    message = r"faces\S* has [\d,]+ bytes and unpacks to more than 1,048,576, as decompression bombs do"
+    for content in (bomb, gzip.compress(bomb), zipped({"happy/a.png": PNG + bytes(2 << 20)}), in_zip(bomb)):
+        with pytest.raises(UserError, match=message):
+            read(input_factories.write(tmp_path / "faces", content))
+    assert read(input_factories.write(tmp_path / "faces", zeros(PNG, (1 << 20) - len(PNG)))) == 1
+
+
+def test_bound_counts_all_files_of_an_archive_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(decompression, "FREE", 1 << 20)
+    path = input_factories.write(tmp_path / "faces", zipped({f"{number}.png": bytes(200_000) for number in range(6)}))
+    assert "faces:5.png has" in error_of(path)
+
+
+def test_gzip_padded_without_end_is_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_IDLE", 100_000)
+    path = input_factories.write(tmp_path / "faces", gzip.compress(b"pixels\n"))
+    os.truncate(path, 5_000_000_000)
+    assert "faces holds more than 100,000 bytes in a row that unpack to nothing" in error_of(path)
+
+
+def test_zip_rejects_large_directory_unread(tmp_path):
+    size = 4_000_000_000
+    path = tmp_path / "faces"
+    with path.open("wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(size + 4)
+        file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, size, 4, 0))
+    assert "faces has a directory of 4,000,000,000 bytes, more than 134,217,728" in error_of(str(path))
+
+
+def test_picture_of_too_many_bytes_is_rejected_and_read_no_further(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_reader, "MOST_BYTES", 1000)
+    input_factories.write(tmp_path / "train" / "happy" / "a.png", PNG)
+    os.truncate(tmp_path / "train" / "happy" / "a.png", 5_000_000_000)
+    (piece,) = formats.pieces(str(tmp_path), Tally())
+    assert formats.size(piece) == 1001
+    (reject,) = image_folder.parse(piece.pictures).rejects
+    assert str(reject).endswith("happy/a.png: it is no picture that can be read (it has more than 1,000 bytes)")
+    for path in (tmp_path, tmp_path / "train" / "happy" / "a.png"):
+        with pytest.raises(UserError, match=r"a\.png is no picture that can be read \(it has more than 1,000 bytes\)"):
+            input_readers.read(str(path), faces="whole")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_predicting_rejects_what_is_no_file(kind, tmp_path):
+    path = "/dev/zero"
+    if kind == "pipe":
+        path = str(tmp_path / "pipe")
+        os.mkfifo(path)
+    with pytest.raises(UserError, match=f"{path} is neither a file nor a folder but a pipe or a device"):
+        input_readers.read(path)
+
+
+def test_pieces_in_flight_are_few_where_they_are_large(monkeypatch):
+    monkeypatch.setattr(ingest, "AHEAD_BYTES", 100)
+    taken = []
+
+    def items():
+        for number in range(10):
+            taken.append(number)
+            yield number
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        found = ingest.ordered(pool, str, items(), 6, size=lambda _: 60)
+        assert next(found) == "0"
+        assert taken == [0, 1]
+        assert [*found] == [str(number) for number in range(1, 10)]

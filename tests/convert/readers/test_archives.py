@@ -1,0 +1,399 @@
+"""Files out of whatever they are packed in."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import stat
+import tarfile
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.convert.readers import archives
+from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.skipped_files import PassedOver
+from fer.errors import UserError
+from tests.convert import input_factories
+
+CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
+
+
+def tar(files: dict[str, bytes], encoding: str = "utf-8") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding=encoding) as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def read(path: str) -> dict[str, bytes]:
+    return {member.name: b"".join(member.chunks()) for member in archives.members(path, Tally())}
+
+
+PACKED = {
+    "plain": (CONTENT, "faces"),
+    "gz": (gzip.compress(CONTENT), "faces"),
+    "xz": (lzma.compress(CONTENT), "faces"),
+    "bz2": (bz2.compress(CONTENT), "faces"),
+    "tar": (tar({"a/f.csv": CONTENT}), "faces:a/f.csv"),
+    "tar.gz": (gzip.compress(tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
+    "tar.xz": (lzma.compress(tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
+    "zip": (zipped({"a/f.csv": CONTENT}), "faces:a/f.csv"),
+    "gz in zip": (zipped({"f.csv.gz": gzip.compress(CONTENT)}), "faces:f.csv.gz"),
+    "tar.gz in zip": (zipped({"f.tgz": gzip.compress(tar({"f.csv": CONTENT}))}), "faces:f.tgz:f.csv"),
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_file_is_found_in_whatever_it_is_packed_whatever_the_name(kind, tmp_path):
+    packed, name = PACKED[kind]
+    assert read(input_factories.write(tmp_path / "faces", packed)) == {name: CONTENT}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", [kind for kind in PACKED if kind != "plain"])
+def test_an_archive_that_is_cut_short_is_named(kind, share, tmp_path):
+    packed, _ = PACKED[kind]
+    path = input_factories.write(tmp_path / "faces", packed[: int(share * len(packed))])
+    with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+        read(path)
+
+
+def test_a_tar_that_ends_or_is_damaged_at_any_header_is_named(tmp_path):
+    whole = tar({f"{number}.csv": CONTENT[:700] for number in range(5)})
+    member, blocks = 3 * 512, 5 * 3  # a header and two blocks of content each, then the mark of the end
+    assert len(read(input_factories.write(tmp_path / "whole", whole))) == 5
+    cut = [whole[: 512 * count] for count in range(1, blocks + 1)]
+    cut += [whole[: member * number + 100] for number in range(1, 5)]
+    changed = [bytearray(whole) for _ in range(1, 5)]
+    for number, content in enumerate(changed, 1):
+        content[member * number + 148] ^= 1  # of the header's own sum
+    for content in (*cut, *changed):
+        with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+            read(input_factories.write(tmp_path / "faces", bytes(content)))
+
+
+@pytest.mark.parametrize("kind", ["gz", "xz", "bz2", "tar.gz", "tar.xz", "zip"])
+def test_a_flipped_bit_in_the_compressed_data_is_named(kind, tmp_path):
+    packed = bytearray(PACKED[kind][0])
+    packed[len(packed) // 2] ^= 1
+    path = input_factories.write(tmp_path / "faces", bytes(packed))
+    with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+        read(path)
+
+
+def test_a_wrong_sum_at_the_end_of_a_compressed_tar_is_named(tmp_path):
+    """The tar itself ends before it, and would be taken for whole."""
+    packed = bytearray(PACKED["tar.gz"][0])
+    packed[-6] ^= 1
+    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+        read(input_factories.write(tmp_path / "faces", bytes(packed)))
+
+
+@pytest.mark.parametrize("header", [{"GNU.sparse.map": "a,b", "GNU.sparse.size": "9"}, {"GNU.sparse.size": "zz"}])
+def test_a_sparse_file_in_a_tar_whose_map_is_no_numbers_is_named(header, tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        entry = tarfile.TarInfo("f.csv")
+        entry.pax_headers, entry.size = header, 9
+        archive.addfile(entry, io.BytesIO(b"123456789"))
+    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+        read(input_factories.write(tmp_path / "faces", out.getvalue()))
+
+
+ZIP_FAULTS = {  # bytes from the start of an entry in the directory, and what they are set to
+    "a later version": (6, b"\xf0\x00"),
+    "strong encryption": (8, b"\x40\x00"),
+    "an unknown compression": (10, b"\x63\x00"),
+    "a name that is not UTF-8": (8, b"\x00\x08"),
+}
+
+
+@pytest.mark.parametrize("fault", ZIP_FAULTS)
+def test_a_zip_that_cannot_be_understood_is_named(fault, tmp_path):
+    packed = bytearray(zipped({"XXXX.csv": CONTENT}).replace(b"XXXX", b"f\xc3(x"))
+    at, value = ZIP_FAULTS[fault]
+    at += packed.rindex(b"PK\x01\x02")
+    packed[at : at + 2] = value
+    path = input_factories.write(tmp_path / "faces", bytes(packed))
+    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+        read(path)
+
+
+def test_a_folder_gives_its_files_by_name(tmp_path):
+    for name in ("b/2", "b/1", "a/9", "c"):
+        input_factories.write(tmp_path / "faces" / name, name)
+    assert list(read(str(tmp_path / "faces")).values()) == [b"c", b"a/9", b"b/1", b"b/2"]
+
+
+def test_a_zip_gives_its_files_by_name(tmp_path):
+    path = input_factories.write(tmp_path / "faces", zipped({"b": b"2", "a": b"1"}))
+    assert list(read(path)) == ["faces:a", "faces:b"]
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"There is no .*/nothing"):
+        read(str(tmp_path / "nothing"))
+
+
+def test_a_zip_in_a_tar_is_refused_in_words(tmp_path):
+    path = input_factories.write(tmp_path / "faces", tar({"f.zip": zipped({"a": b"1"})}))
+    with pytest.raises(UserError, match=r"faces:f.zip is a zip inside another archive"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE], ids=["hard", "symbolic"])
+def test_a_link_in_a_tar_is_refused_by_name(kind, tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("angry/1.png"))
+        link = tarfile.TarInfo("angry/2.png")
+        link.type, link.linkname = kind, "angry/1.png"
+        archive.addfile(link)
+    path = input_factories.write(tmp_path / "faces", out.getvalue())
+    with pytest.raises(UserError, match=r"^faces:angry/2.png is a link .*: unpack the archive and name the folder"):
+        read(path)
+
+
+def test_a_name_in_a_tar_that_is_not_utf8_can_be_printed(tmp_path):
+    [name] = read(input_factories.write(tmp_path / "faces", tar({"café.csv": CONTENT}, encoding="latin-1")))
+    assert name == "faces:caf\\xe9.csv"
+    name.encode()
+
+
+@pytest.mark.parametrize("broken", [b"caf\xe9.png", b"caf\xe9/1.png"], ids=["file", "folder"])
+def test_a_name_in_a_folder_that_is_not_utf8_is_named(broken, tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"faces", broken)
+    os.makedirs(os.path.dirname(path))
+    open(path, "wb").close()
+    for look in (read, archives.size):
+        with pytest.raises(UserError, match=r"faces holds the name caf\\xe9.*: rename it"):
+            look(str(tmp_path / "faces"))
+
+
+@pytest.mark.parametrize(
+    ("leads_to", "reason"),
+    [
+        ("nowhere", "is a link to nowhere, where nothing is: remove it"),
+        ("link.png", "is a link that leads back to itself, by link.png: remove it"),
+    ],
+    ids=["nowhere", "to itself"],
+)
+def test_link_that_leads_nowhere_is_named_with_its_target(leads_to, reason, tmp_path):
+    input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    (tmp_path / "faces" / "a" / "link.png").symlink_to(leads_to)
+    for look in (read, archives.size):
+        with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
+            look(str(tmp_path / "faces"))
+    with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
+        read(str(tmp_path / "faces" / "a" / "link.png"))
+
+
+@pytest.mark.parametrize(
+    "leads_to", [".", "..", "../..", "../b"], ids=["itself", "parent", "above the input", "mutual"]
+)
+def test_link_to_folder_that_holds_it_is_named(leads_to, tmp_path):
+    for name in ("a", "b"):
+        input_factories.write(tmp_path / "faces" / name / "1.png", b"1")
+    (tmp_path / "faces" / "a" / "link").symlink_to(leads_to)
+    (tmp_path / "faces" / "b" / "back").symlink_to("../a")
+    for look in (read, archives.size):
+        with pytest.raises(UserError, match=r"faces/.* is a link to a folder that holds it, .*: remove it"):
+            look(str(tmp_path / "faces"))
+
+
+def test_linked_files_and_folders_are_read(tmp_path):
+    input_factories.write(tmp_path / "disk" / "1.png", b"1")
+    (tmp_path / "faces" / "b").mkdir(parents=True)
+    (tmp_path / "faces" / "a").symlink_to("../disk")
+    (tmp_path / "faces" / "b" / "2.png").symlink_to("../../disk/1.png")
+    assert read(str(tmp_path / "faces")) == {"faces/a/1.png": b"1", "faces/b/2.png": b"1"}
+
+
+HIDDEN = [".DS_Store", "a/.thumb.png", ".trash/a/1.png", "a/@eaDir/1.png/THUMB.png", "__MACOSX/a/._1.png"]
+HIDDEN += ["a/.ipynb_checkpoints/1.png", "$RECYCLE.BIN/1.png", "#recycle/a/1.png"]
+
+
+@pytest.mark.parametrize("packed", [None, "zip", "tar"])
+def test_hidden_and_litter_files_are_skipped_and_counted(packed, tmp_path):
+    files = {"a/1.png": b"1", **dict.fromkeys(HIDDEN, b"hidden")}
+    if packed:
+        path = input_factories.write(tmp_path / ".cache" / "faces", (zipped if packed == "zip" else tar)(files))
+    else:
+        for name, content in files.items():
+            input_factories.write(tmp_path / ".cache" / "faces" / name, content)
+        path = str(tmp_path / ".cache" / "faces")
+    passed = PassedOver()
+    found = [member.path for member in archives.members(path, Tally(), passed)]
+    assert found == ["a/1.png"]
+    assert passed.counts() == {"hidden": len(HIDDEN)}
+
+
+def test_archive_whose_paths_begin_with_a_dot_alone_is_no_hidden_file(tmp_path):
+    path = input_factories.write(tmp_path / "faces", tar({"./a/1.png": b"1"}))
+    assert list(read(path)) == ["faces:a/1.png"]
+
+
+@pytest.mark.parametrize("pack", [zipped, tar], ids=["zip", "tar"])
+def test_paths_of_an_archive_are_read_without_empty_parts(pack, tmp_path):
+    path = input_factories.write(tmp_path / "faces", pack({"a/.//1.png": b"1", "/b//./2.png": b"2"}))
+    assert list(read(path)) == ["faces:a/1.png", "faces:b/2.png"]
+
+
+@pytest.mark.parametrize("names", [("a/1.png", "a/1.png"), ("a/1.png", "./a//1.png"), ("a\\1.png", "a/1.png")])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archive_that_holds_a_file_twice_is_refused(names, kind, tmp_path):
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of zipfile's, that the name is there twice
+        if kind == "zip":
+            with zipfile.ZipFile(out, "w") as archive:
+                for name in names:
+                    archive.writestr(name, name)
+        else:
+            out.write(tar({names[0]: b"1"})[: 2 * tarfile.BLOCKSIZE] + tar({names[1]: b"2"}))
+    with pytest.raises(UserError, match=r"^faces holds a/1.png twice, as an archive to which a newer one was added: "):
+        read(input_factories.write(tmp_path / "faces", out.getvalue()))
+
+
+def test_link_in_a_zip_is_refused(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        link = zipfile.ZipInfo("a/1.png")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "2.png")
+    with pytest.raises(UserError, match=r"^faces:a/1.png is a link to another file: unpack the archive and name the"):
+        read(input_factories.write(tmp_path / "faces", out.getvalue()))
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, b"M", b"Z"])
+def test_member_of_a_tar_that_is_no_file_is_counted(kind, tmp_path):
+    entry = tarfile.TarInfo("a/part.png")
+    entry.type = kind
+    content = entry.tobuf(tarfile.GNU_FORMAT) + tar({"a/1.png": b"1"})
+    passed = PassedOver()
+    path = input_factories.write(tmp_path / "faces", content)
+    assert [member.path for member in archives.members(path, Tally(), passed)] == ["a/1.png"]
+    assert passed.counts() == {".png": 1}
+
+
+def test_empty_zip_holds_no_file(tmp_path):
+    assert read(input_factories.write(tmp_path / "faces", zipped({}))) == {}
+
+
+def test_hidden_files_change_neither_size_nor_sum_of_a_folder(tmp_path):
+    input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    path = str(tmp_path / "faces")
+    before = archives.size(path), summed(path)
+    for name in HIDDEN:
+        input_factories.write(tmp_path / "faces" / name, b"hidden")
+    assert (archives.size(path), summed(path)) == before
+
+
+def test_hidden_link_in_a_tar_is_skipped(tmp_path):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        link = tarfile.TarInfo(".git/1.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "a/1.png"
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("a/1.png"))
+    assert list(read(input_factories.write(tmp_path / "faces", out.getvalue()))) == ["faces:a/1.png"]
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar"])
+def test_backslashes_of_archives_made_on_windows_separate_folders(pack, tmp_path):
+    files = {"train\\angry\\2.png": b"2", "train\\angry\\": b"", "test\\sad\\1.png": b"1"}
+    if pack == "tar":
+        del files["train\\angry\\"]
+    path = input_factories.write(tmp_path / "faces", (zipped if pack == "zip" else tar)(files))
+    found = {member.path: b"".join(member.chunks()) for member in archives.members(path, Tally())}
+    assert found == {"train/angry/2.png": b"2", "test/sad/1.png": b"1"}
+    assert list(found) == (sorted(found) if pack == "zip" else ["train/angry/2.png", "test/sad/1.png"])
+
+
+def test_backslash_in_a_name_of_a_zip_made_on_linux_is_part_of_it(tmp_path):
+    path = input_factories.write(tmp_path / "faces", zipped({"sad/a\\b.png": b"1"}))
+    assert [member.path for member in archives.members(path, Tally())] == ["sad/a\\b.png"]
+
+
+def test_a_file_that_goes_away_while_it_is_summed_is_named(tmp_path, monkeypatch):
+    input_factories.write(tmp_path / "faces" / "1.png", b"1")
+    walk = tf.io.gfile.walk
+
+    def walked(*arguments, **options):
+        found = list(walk(*arguments, **options))
+        (tmp_path / "faces" / "1.png").unlink()
+        return found
+
+    monkeypatch.setattr(tf.io.gfile, "walk", walked)
+    with pytest.raises(UserError, match=r"faces/1.png is cut short, damaged or unreadable"):
+        archives.sha256(str(tmp_path / "faces"), Tally())
+
+
+def summed(path: str) -> str:
+    return archives.sha256(path, Tally())
+
+
+@pytest.mark.parametrize(
+    ("look", "step"),
+    [
+        *((read, step) for step in ("exists", "isdir", "walk")),
+        *((archives.size, step) for step in ("exists", "isdir", "walk")),
+        *((summed, step) for step in ("isdir", "walk")),
+    ],
+)
+def test_a_connection_that_breaks_while_an_input_is_listed_is_told_of_the_input(look, step, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
+
+    input_factories.write(tmp_path / "faces" / "1.png", b"1")
+    monkeypatch.setattr(tf.io.gfile, step, broken)
+    with pytest.raises(UserError, match=r"/faces is .* unreadable \(Connection reset by peer\)"):
+        look(str(tmp_path / "faces"))
+
+
+def test_a_folder_that_goes_away_while_its_input_is_listed_is_not_left_out(tmp_path, monkeypatch):
+    input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    walk = tf.io.gfile.walk
+
+    def walked(root, **options):
+        yield next(found := walk(root, **options))
+        os.rename(tmp_path / "faces" / "a", tmp_path / "gone")
+        yield from found
+
+    monkeypatch.setattr(tf.io.gfile, "walk", walked)
+    with pytest.raises(UserError, match=r"faces is .* unreadable \(.*faces/a\)"):
+        read(str(tmp_path / "faces"))
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a folder"])
+def test_a_pipe_is_refused_unread(inside, tmp_path):
+    pipe = tmp_path / "faces" / "pipe"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match=r"faces/pipe is neither a file nor a folder but a pipe"):
+        read(str(pipe.parent if inside else pipe))
+
+
+def test_the_sum_of_a_folder_changes_with_contents_and_names(tmp_path):
+    sums = set()
+    for name, content in (("a", "1"), ("a", "2"), ("b", "1")):
+        folder = tmp_path / f"{name}{content}"
+        input_factories.write(folder / name, content)
+        sums.add(archives.sha256(str(folder), Tally()))
+    assert len(sums) == 3

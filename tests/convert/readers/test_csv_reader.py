@@ -1,0 +1,258 @@
+"""Tables in every published form, and what their flaws are called."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fer.convert.readers import csv_reader, label_map
+from fer.convert.rows import NO_SPLIT, UNLABELLED, Block
+from fer.errors import UserError
+from tests.convert import input_factories
+
+IMAGES = input_factories.noise(4)
+PIXELS = [input_factories.text(image) for image in IMAGES]
+
+
+def read(content, size: int = 1 << 20) -> Block:
+    """Reads a table from pieces of `size` bytes; it has to fit one block."""
+    content = content if isinstance(content, bytes) else content.encode()
+    chunks = (content[start : start + size] for start in range(0, len(content), size))
+    [piece] = csv_reader.lines("faces.csv", chunks)
+    return csv_reader.parse(piece)
+
+
+def rejects(content) -> list[str]:
+    return [str(reject) for reject in read(content).rejects]
+
+
+FORMS = {
+    "fer2013.csv": ("emotion,pixels,Usage", "{label},{pixels},{usage}"),
+    "icml_face_data.csv": ("emotion, Usage, pixels", "{label},{usage},{pixels}"),
+    "all quoted": ('"emotion","pixels","Usage"', '"{label}","{pixels}","{usage}"'),
+    "all quoted, after spaces": ('"emotion", "pixels", "Usage"', '"{label}", "{pixels}", "{usage}"'),
+    "pixels quoted": ("emotion,pixels,Usage", '{label},"{pixels}",{usage}'),
+    "extra columns": ("id,emotion,note,pixels,Usage", '9,{label},"a ""b"", c",{pixels},{usage}'),
+    "other case and spaces": (" Emotion ,PIXELS, usage", " {label} ,{pixels}, {usage} "),
+}
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_with_labels_and_usage_gives_the_same_rows(form, mark, ending):
+    header, row = FORMS[form]
+    lines = [
+        row.format(label=label, pixels=text, usage=usage)
+        for label, text, usage in zip([0, 6, 3, 3], PIXELS, [*input_factories.USAGES, "Training"])
+    ]
+    block = read(mark + ending.join([header, *lines]) + ending)
+    np.testing.assert_array_equal(block.images, IMAGES)
+    assert block.labels.tolist() == [0, 6, 3, 3]
+    assert block.splits.tolist() == [0, 1, 2, 0]
+    assert block.rows.tolist() == [0, 1, 2, 3]
+    assert (block.count, block.rejects) == (4, ())
+
+
+def test_a_table_without_usage_leaves_the_split_open():
+    block = read(f"emotion,pixels\n5,{PIXELS[0]}\n")
+    assert (block.labels.tolist(), block.splits.tolist()) == ([5], [NO_SPLIT])
+
+
+def test_a_table_of_pixels_alone_is_the_unlabelled_test():
+    block = read(f"pixels\n{PIXELS[0]}\n" + f'"{PIXELS[1]}"\n')
+    np.testing.assert_array_equal(block.images, IMAGES[:2])
+    assert (block.labels.tolist(), block.splits.tolist()) == ([UNLABELLED] * 2, [2, 2])
+
+
+def test_a_last_line_without_an_end_counts():
+    assert read(f"emotion,pixels\n5,{PIXELS[0]}").count == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 9000])
+def test_the_pieces_in_which_a_file_comes_change_nothing(size):
+    content = input_factories.csv(IMAGES).encode()
+    pieces = list(csv_reader.lines("f", (content[i : i + size] for i in range(0, len(content), size))))
+    blocks = [csv_reader.parse(piece) for piece in pieces]
+    np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), IMAGES)
+    assert pieces[0].first == 2
+    assert sum(piece.text.count(b"\n") + 1 for piece in pieces) == len(IMAGES)
+
+
+def test_blank_lines_are_counted_and_no_rows():
+    block = read(f"emotion,pixels\n\n5,{PIXELS[0]}\n  \n\r\n4,{PIXELS[1]}\n\n")
+    assert (block.count, block.blank, block.rows.tolist()) == (2, 4, [0, 1])
+
+
+def test_blank_lines_among_quoted_rows_are_no_rows_either():
+    block = read(f'emotion,pixels\n5,"{PIXELS[0]}"\n\n \t\n4,"{PIXELS[1]}"\n\n')
+    assert (block.count, block.blank, block.rejects) == (2, 3, ())
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_stray_carriage_return_before_a_value_is_white_space(quote):
+    block = read(f"emotion,pixels\n\r5,{quote}{PIXELS[0]}{quote}\n")
+    assert (block.labels.tolist(), block.rejects) == ([5], ())
+
+
+def test_a_stray_carriage_return_beside_a_doubled_quote_is_white_space():
+    block = read(f'note,emotion,pixels\n"a ""b""",5\r,{PIXELS[0]}\n')
+    assert (block.labels.tolist(), block.rejects) == ([5], ())
+
+
+def test_a_line_s_number_counts_blank_lines_too():
+    [found] = rejects(f"emotion,pixels\n\n\n7,{PIXELS[0]}\n")
+    assert found.startswith("faces.csv, line 4, column emotion:")
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "reason"),
+    [
+        ("7,{}", "emotion", "'7' is no label"),
+        ("-1,{}", "emotion", "'-1' is no label"),
+        (",{}", "emotion", "'' is no label"),
+        ("happy,{}", "emotion", "'happy' is no label"),
+        ("3.0,{}", "emotion", "'3.0' is no label"),
+        ("3,{} 1", "pixels", "2,305 values"),
+        ("3,{}x", "pixels", "not a whole number"),
+        ("3,", "pixels", "0 values"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_line_and_column(row, column, reason):
+    good = f"4,{PIXELS[1]}\n"
+    [found] = rejects("emotion,pixels\n" + good + row.format(PIXELS[0]) + "\n" + good)
+    assert found.startswith(f"faces.csv, line 3, column {column}: ")
+    assert reason in found
+
+
+def test_an_unknown_usage_is_named():
+    [found] = rejects(f"emotion,pixels,Usage\n4,{PIXELS[0]},Test\n")
+    assert found.startswith("faces.csv, line 2, column Usage: 'Test'")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("junk", "1 field where the header names 2"),
+        ("1,2,3,4", "4 fields where the header names 2"),
+        ("<html>", "1 field where"),
+        ('3,"1 2', "its quotes are wrong"),
+        ('3,"1" 2', "its quotes are wrong"),
+    ],
+)
+def test_a_row_that_is_junk_is_named_with_its_line(row, reason):
+    [found] = rejects(f"emotion,pixels\n3,{PIXELS[0]}\n{row}\n")
+    assert found.startswith("faces.csv, line 3: ")
+    assert reason in found
+
+
+def test_rejects_come_in_the_order_of_their_lines_with_the_row_as_it_was():
+    block = read(b"emotion,pixels\n3,1 2\n7,1\n\xff\xfe\0junk\r\n3,\n")
+    assert [reject.line for reject in block.rejects] == [2, 3, 4, 5]
+    assert [reject.original for reject in block.rejects] == [b"3,1 2", b"7,1", b"\xff\xfe\0junk", b"3,"]
+    assert (block.count, len(block.images)) == (4, 0)
+
+
+def test_good_rows_among_bad_ones_keep_their_numbers():
+    block = read(f"emotion,pixels\n9,1\n1,{PIXELS[0]}\n1,2 3\njunk\n2,{PIXELS[1]}\n")
+    assert (block.rows.tolist(), block.labels.tolist()) == ([1, 4], [1, 2])
+    np.testing.assert_array_equal(block.images, IMAGES[:2])
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("a,b,c", "no column pixels"),
+        ("emotion,Usage", "no column pixels"),
+        ("pixels,Usage", "no column emotion"),
+        ("emotion,pixels,Pixels", "stands twice"),
+        ("", "no column pixels"),
+    ],
+)
+def test_a_header_that_lacks_something_is_named(header, reason):
+    with pytest.raises(UserError, match=f"faces.csv, line 1: .*{reason}"):
+        read(f"{header}\n1,2,3\n")
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory():
+    endless = (b"1" * (1 << 16) for _ in range(1 << 20))
+    with pytest.raises(UserError, match="line 1 is longer"):
+        list(csv_reader.lines("faces.csv", endless))
+
+
+@pytest.mark.parametrize(
+    ("line", "form"),
+    [
+        (b"emotion,pixels,Usage", "fer2013.csv"),
+        (b'"emotion", "pixels", "Usage"', "fer2013.csv"),
+        (b"emotion, Usage, pixels", "icml_face_data.csv"),
+        (b"emotion,Usage,pixels", "a table with the columns emotion, Usage, pixels"),
+    ],
+)
+def test_a_published_form_is_known_by_its_header(line, form):
+    assert csv_reader.is_table(line)
+    assert csv_reader.read_header("f", line).form.startswith(form)
+
+
+def test_the_form_is_said_with_what_is_ignored():
+    header = csv_reader.read_header("f", b"emotion,pixels,Usage,note")
+    assert "emotion, pixels, Usage, note" in header.form
+    assert header.ignored == ("note",)
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("label,pixels", "label"),
+        ("Class,pixels", "Class"),
+        ("emotions,pixels", "emotions"),
+        ("id,pixels,expression", "expression"),
+        ("pixels,emotion_id,score", "emotion_id, score"),
+        ('"y", "pixels"', "y"),
+        ("\ufeffLabels,pixels", "Labels"),
+        (",".join(["pixels", *(f"c{number}" for number in range(9))]), "c0, c1, c2, c3, c4 and 4 more"),
+    ],
+)
+def test_labels_under_another_name_are_refused_with_the_columns(header, named):
+    found = csv_reader.read_header("train.csv", header.encode())
+    with pytest.raises(UserError) as caught:
+        csv_reader.check_columns("train.csv", found)
+    message = str(caught.value)
+    assert message.startswith(
+        f"train.csv, line 1: there is no column emotion, and {named} may hold the labels: call the"
+    )
+    assert (
+        "emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; --label_map for others)" in message
+    )
+
+
+@pytest.mark.parametrize("name", ["split", "Set", "phase", "partition"])
+def test_splits_under_another_name_are_refused_with_the_column(name):
+    found = csv_reader.read_header("train.csv", f"emotion,pixels,{name}".encode())
+    with pytest.raises(UserError, match=f"no column Usage, and {name} may hold the splits: call it Usage"):
+        csv_reader.check_columns("train.csv", found)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["pixels", "id,pixels", "Image Name,pixels,ID", ",pixels", "emotion,pixels,label", "emotion,pixels,Usage,split"],
+)
+def test_columns_that_hide_neither_labels_nor_splits_are_accepted(header):
+    csv_reader.check_columns("f", csv_reader.read_header("f", header.encode()))
+
+
+def test_label_map_says_what_the_numbers_of_a_table_mean():
+    [piece] = csv_reader.lines(
+        "f", iter([f"emotion,pixels\n0,{PIXELS[0]}\nHappy,{PIXELS[1]}\n6,{PIXELS[2]}\n".encode()])
+    )
+    header = dataclasses.replace(piece.header, labels=label_map.parse("affectnet,6=none"))
+    block = csv_reader.parse(dataclasses.replace(piece, header=header))
+    assert (block.labels.tolist(), block.rows.tolist(), block.excluded, block.count) == ([6, 3], [0, 1], 1, 3)
+    header = dataclasses.replace(piece.header, labels=label_map.parse("rafdb"))
+    [reject] = csv_reader.parse(dataclasses.replace(piece, header=header)).rejects
+    assert str(reject) == "f, line 2, column emotion: '0' is no label of --label_map=rafdb"
+
+
+def test_word_for_a_label_is_refused_with_the_flag_that_reads_it():
+    [found] = rejects(f"emotion,pixels\nhappy,{PIXELS[0]}\n")
+    assert found.endswith("'happy' is no label; 0 to 6 are, and words with --label_map=fer2013")

@@ -1,0 +1,61 @@
+"""A source's sum, without reading it twice."""
+
+import hashlib
+
+import pytest
+
+from fer.convert.readers.hashing_reader import Tally
+from fer.io import files
+from tests.convert import input_factories
+
+CONTENT = input_factories.noise(4).tobytes()
+SUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+def take(tally: Tally, path: str, start: int, stop: int) -> None:
+    tally.take(path, len(CONTENT), start, memoryview(CONTENT)[start:stop])
+
+
+@pytest.fixture
+def path(tmp_path) -> str:
+    return input_factories.write(tmp_path / "f", CONTENT)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Makes reading a file for its sum an error."""
+    monkeypatch.delattr(files, "sha256")
+
+
+@pytest.mark.usefixtures("unread")
+def test_what_was_read_in_order_is_not_read_again(path):
+    tally = Tally()
+    for start in range(0, len(CONTENT), 1000):
+        take(tally, path, start, start + 1000)
+    assert tally.sha256(path) == SUM
+
+
+@pytest.mark.usefixtures("unread")
+def test_a_look_at_the_end_before_does_not_matter(path):
+    tally = Tally()
+    take(tally, path, len(CONTENT) - 22, len(CONTENT))
+    take(tally, path, 0, 5000)
+    take(tally, path, 0, 4)
+    take(tally, path, 5000, len(CONTENT))
+    assert tally.sha256(path) == SUM
+
+
+@pytest.mark.parametrize("parts", [[], [(0, 100)], [(100, len(CONTENT))], [(0, 100), (200, len(CONTENT))]])
+def test_what_was_read_in_part_is_read_again(path, parts):
+    tally = Tally()
+    for part in parts:
+        take(tally, path, *part)
+    assert tally.sha256(path) == SUM
+
+
+def test_bytes_are_counted_as_often_as_they_are_read(path):
+    counts = []
+    tally = Tally(counts.append)
+    take(tally, path, 0, 100)
+    take(tally, path, 0, 50)
+    assert counts == [100, 50]

@@ -1,0 +1,188 @@
+"""Pictures in class folders."""
+
+import numpy as np
+import pytest
+
+from fer.convert.readers import image_folder, image_reader, label_map
+from fer.convert.readers.image_folder import Picture
+from fer.convert.rows import NO_SPLIT, TO_LEARN
+from fer.errors import UserError
+from fer.labels import CLASSES
+from tests.convert import input_factories
+from tests.convert.readers.test_image_reader import png, raw_png
+
+IMAGES = input_factories.noise(2)
+
+
+@pytest.mark.parametrize(
+    ("path", "label", "split"),
+    [
+        ("train/angry/1.jpg", "angry", TO_LEARN),
+        ("Train/Anger/1.jpg", "angry", TO_LEARN),
+        ("test/HAPPINESS/1.png", "happy", 2),
+        ("validation/sadness/1.png", "sad", 1),
+        ("val/Surprised/1.png", "surprise", 1),
+        ("train/fearful/1.png", "fear", TO_LEARN),
+        ("train/disgusted/1.png", "disgust", TO_LEARN),
+        ("test/6/PrivateTest_1.png", "neutral", 2),
+        ("0/Training_12.png", "angry", 0),
+        ("train/0_angry/1.png", "angry", TO_LEARN),
+        ("train/1-Happy/1.png", "happy", TO_LEARN),
+        ("train/6neutral/1.png", "neutral", TO_LEARN),
+        ("train/03. Sadness/1.png", "sad", TO_LEARN),
+        ("train/fear (2)/1.png", "fear", TO_LEARN),
+        ("train/neutrality/1.png", "neutral", TO_LEARN),
+        ("train/joy/1.png", "happy", TO_LEARN),
+        ("train/suprise/1.png", "surprise", TO_LEARN),
+        ("Train_images/sad/1.png", "sad", TO_LEARN),
+        ("test set/sad/1.png", "sad", 2),
+        ("public_test/sad/1.png", "sad", 1),
+        ("test/sad/Training_room_01.jpg", "sad", 2),
+        ("test/sad/Training_12_flipped.jpg", "sad", 2),
+        ("test_run/sad/1.png", "sad", NO_SPLIT),
+        ("train_test_split/sad/1.png", "sad", NO_SPLIT),
+        ("images/train/fear/1.png", "fear", TO_LEARN),
+        ("train/happy/Training_1206.jpg", "happy", 0),
+        ("test/happy/PublicTest_88305960.jpg", "happy", 1),
+        ("test/happy/PrivateTest_10131363.jpg", "happy", 2),
+        ("happy/PrivateTest_10131363.jpg", "happy", 2),
+        ("happy/train_1.jpg", "happy", NO_SPLIT),
+    ],
+)
+def test_a_path_says_label_and_split(path, label, split):
+    assert image_folder.meaning(path) == (CLASSES.index(label), split)
+
+
+@pytest.mark.parametrize(
+    ("opened", "path", "label", "split"),
+    [
+        ("two/train", "angry/1.png", "angry", TO_LEARN),
+        ("two/Test", "angry/1.png", "angry", 2),
+        ("train/angry", "1.png", "angry", TO_LEARN),
+        ("test/3", "PrivateTest_1.png", "happy", 2),
+        ("data/3", "Training_1.png", "happy", 0),
+        ("data/happy", "1.png", "happy", NO_SPLIT),
+        ("x/test", "train/angry/1.png", "angry", TO_LEARN),
+        ("x/test", "angry/PublicTest_1.png", "angry", 1),
+        ("test/archive", "angry/1.png", "angry", NO_SPLIT),
+        ("test/3", "angry/1.png", "angry", NO_SPLIT),
+    ],
+)
+def test_the_folder_that_was_opened_says_them_too_and_no_other_one_further_out(opened, path, label, split):
+    assert image_folder.meaning(path, opened) == (CLASSES.index(label), split)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["train/7/1.png", "train/3/1.png", "3/Training_a.png", "²/1.png", "train/contempt/1.png", "train/1.png", "1.png"],
+)
+def test_a_folder_that_is_no_class_has_no_label(path):
+    assert image_folder.meaning(path)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("test/happy/Training_12.jpg", "test"),
+        ("validation/happy/Training_12.jpg", "validation"),
+        ("train/happy/PublicTest_12.jpg", "train"),
+        ("Train/happy/privatetest_12.png", "train"),
+        ("PrivateTest/happy/PublicTest_12.jpg", "privatetest"),
+        ("valid/happy/PrivateTest_12.jpg", "valid"),
+    ],
+)
+def test_name_of_fer2013_in_folder_of_another_split_is_a_reject(path, words):
+    [reject] = image_folder.parse([Picture(f"in/{path}", path, input_factories.picture(IMAGES[0]))]).rejects
+    name = path.rpartition("/")[2].partition("_")[0]
+    assert reject.kind == "contradicting split"
+    assert str(reject).startswith(f"in/{path}: its name says {name}, and a folder above it says {words}: rename the")
+
+
+@pytest.mark.parametrize(
+    "path", ["train/sad/Training_1.png", "test/sad/PublicTest_1.png", "val/sad/PublicTest_1.png", "sad/Training_1.png"]
+)
+def test_name_of_fer2013_in_folder_of_its_split_is_no_contradiction(path):
+    assert image_folder.contradiction(path) == ""
+
+
+@pytest.mark.parametrize("path", ["train/0/1.png", "07/1.png", "train/class_3/Training_room.png", "1.0/../2/x.png"])
+def test_numbered_folder_without_proof_stops_with_the_usual_orders(path):
+    with pytest.raises(UserError) as caught:
+        image_folder.check_numbers(Picture(f"in/{path}", path, b""), label_map.WORDS)
+    message = str(caught.value)
+    assert message.startswith(f"in/{path} lies in the class folder {path.split('/')[-2]!r}, and data sets number")
+    assert "fer2013 0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral" in message
+    assert "affectnet 0 neutral, 1 happy, 2 sad, 3 surprise, 4 fear, 5 disgust, 6 angry" in message
+    assert "rafdb 1 surprise, 2 fear, 3 disgust, 4 happy, 5 sad, 6 angry, 7 neutral" in message
+    assert "--label_map=fer2013, affectnet, rafdb, FILE.json or pairs such as 0=angry" in message
+
+
+@pytest.mark.parametrize("path", ["train/0/Training_1.png", "train/0_angry/1.png", "train/angry/1.png", "2x/1.png"])
+def test_folder_whose_class_is_proved_or_a_word_does_not_stop(path):
+    image_folder.check_numbers(Picture("n", path, b""), label_map.WORDS)
+
+
+def test_label_map_decides_over_the_names_of_fer2013():
+    affectnet = label_map.parse("affectnet")
+    image_folder.check_numbers(Picture("n", "train/0/1.png", b""), affectnet)
+    assert image_folder.meaning("train/0/1.png", labels=affectnet)[0] == CLASSES.index("neutral")
+    assert image_folder.meaning("train/0/Training_1.png", labels=affectnet)[0] == CLASSES.index("neutral")
+    assert image_folder.meaning("train/0/Training_1.png", labels=label_map.parse("contempt=none"))[0] == 0
+
+
+def test_folders_mapped_to_none_are_left_out_and_counted():
+    pictures = [Picture("n", f"{name}/1.png", input_factories.picture(IMAGES[0])) for name in ("7", "sad", "contempt")]
+    block = image_folder.parse(pictures, label_map.parse("affectnet,7=none,contempt=none"))
+    assert (block.count, block.excluded, block.rows.tolist(), block.rejects) == (3, 2, [1], ())
+
+
+def test_a_grey_png_is_read_pixel_by_pixel():
+    block = image_folder.parse([Picture("n", "sad/1.png", input_factories.picture(image)) for image in IMAGES])
+    np.testing.assert_array_equal(block.images, IMAGES)
+    assert block.altered == {}
+
+
+def test_alterations_of_pictures_are_counted():
+    kinds = [("PNG", 48, "L"), ("PNG", 48, "RGB"), ("PNG", 96, "L"), ("PNG", 96, "RGB")]
+    block = image_folder.parse([Picture("n", "sad/1.png", input_factories.picture(IMAGES[0], *kind)) for kind in kinds])
+    assert block.altered == {"recoloured": 2, "resized": 2}
+
+
+def test_fit_decides_how_pictures_that_are_not_square_become_so():
+    picture = Picture("n", "sad/1.png", png(np.repeat(np.uint8([0, 200, 200, 0]), 24)[None].repeat(48, 0)))
+    middles = {
+        fit: image_folder.parse([picture], fit=fit).images[0].reshape(48, 48) for fit in ("stretch", "crop", "pad")
+    }
+    assert (middles["stretch"][0, :12] == 0).all()
+    assert (middles["crop"] == 200).all()
+    assert (middles["pad"][0] == image_reader.BACKGROUND).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xd8\xff", b"GIF89a", input_factories.picture(IMAGES[0])[:300], b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_file_that_is_no_whole_picture_is_rejected_by_name(content):
+    block = image_folder.parse([Picture("tree/sad/1.png", "sad/1.png", content)])
+    assert len(block.images) == 0
+    assert str(block.rejects[0]).startswith("tree/sad/1.png: it is no picture that can be read")
+    assert "0x" not in block.rejects[0].reason  # a place in memory, which is another each time
+
+
+def test_a_picture_in_no_class_is_rejected_by_name():
+    block = image_folder.parse([Picture("tree/love/1.png", "love/1.png", input_factories.picture(IMAGES[0]))])
+    assert "tree/love/1.png: its folder 'love' is no class" in str(block.rejects[0])
+    assert "map it with --label_map=love=angry, or another class, or leave it out with --label_map=love=none" in str(
+        block.rejects[0]
+    )
+
+
+@pytest.mark.parametrize("side", [9_000, 20_000])
+def test_a_decompression_bomb_is_refused_unread(side):
+    block = image_folder.parse([Picture("n", "sad/1.png", raw_png(side, side, 8, 0, b""))])
+    assert "pixels" in block.rejects[0].reason
+
+
+def test_good_pictures_keep_their_places_among_bad_ones():
+    pictures = [Picture("n", "sad/1.png", b""), Picture("n", "fear/2.png", input_factories.picture(IMAGES[1]))]
+    block = image_folder.parse(pictures)
+    assert (block.count, block.rows.tolist(), block.labels.tolist()) == (2, [1], [CLASSES.index("fear")])

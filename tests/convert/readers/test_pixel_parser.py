@@ -1,0 +1,103 @@
+"""The parser of pixels, against Python's own number parsing."""
+
+import numpy as np
+import pytest
+
+from fer.convert.readers import pixel_parser
+from tests.convert import input_factories
+
+
+def changed(position: int, token: str) -> bytes:
+    tokens = input_factories.text(input_factories.noise(1)[0]).split(" ")
+    tokens[position] = token
+    return " ".join(tokens).encode()
+
+
+def test_every_value_is_read_in_every_place_of_a_block():
+    images = input_factories.noise(3 * pixel_parser.BLOCK + 5)
+    parsed, faults = pixel_parser.parse([input_factories.text(image).encode() for image in images])
+    np.testing.assert_array_equal(parsed, images)
+    assert not faults
+
+
+def test_no_faces_are_no_images():
+    parsed, faults = pixel_parser.parse([])
+    assert parsed.shape == (0, 2304)
+    assert not faults
+
+
+def test_faces_of_one_digit_and_of_three_digits_stand_side_by_side():
+    images = np.array([[0] * 2304, [255] * 2304, [9, 10] * 1152, [99, 100] * 1152], np.uint8)
+    parsed, faults = pixel_parser.parse([input_factories.text(image).encode() for image in images])
+    np.testing.assert_array_equal(parsed, images)
+    assert not faults
+
+
+@pytest.mark.parametrize("value", [256, 257, 299, 300, 511, 999, 1000, 2550, 10**12])
+@pytest.mark.parametrize("position", [0, 1, 2303])
+def test_a_value_above_255_is_named(value, position):
+    _, faults = pixel_parser.parse([changed(position, str(value))])
+    assert f"value {position + 1} is '{value}'" in faults[0]
+    assert "above 255" in faults[0]
+
+
+@pytest.mark.parametrize("token", ["-1", "1.0", "x", "0x1", "1e2", "+1", "٣", "[70", "1,", "\0"])
+def test_what_is_no_whole_number_is_named(token):
+    _, faults = pixel_parser.parse([changed(7, token)])
+    assert "value 8 is" in faults[0]
+    assert "not a whole number" in faults[0]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2303, 2305, 4608])
+def test_another_number_of_values_is_counted(count):
+    _, faults = pixel_parser.parse([b" ".join([b"7"] * count)])
+    assert faults[0].startswith(f"{count:,} values")
+
+
+def test_what_one_face_lacks_and_the_next_has_too_much_is_not_made_up():
+    images = input_factories.noise(4)
+    fields = [input_factories.text(image).encode() for image in images]
+    fields[1] = b" ".join(fields[1].split(b" ")[:-1])
+    fields[2] += b" 7"
+    parsed, faults = pixel_parser.parse(fields)
+    assert sorted(faults) == [1, 2]
+    np.testing.assert_array_equal(parsed[[0, 3]], images[[0, 3]])
+
+
+def test_a_missing_value_is_not_made_up_by_two_spaces():
+    tokens = input_factories.text(input_factories.noise(1)[0]).split(" ")
+    _, faults = pixel_parser.parse([" ".join([*tokens[:100], "", *tokens[101:]]).encode()])
+    assert "2,303 values" in faults[0]
+
+
+@pytest.mark.parametrize("written", ["  {}", "{}  ", "\t{}"])
+def test_white_space_around_the_pixels_is_forgiven(written):
+    image = input_factories.noise(1)
+    parsed, faults = pixel_parser.parse([written.format(input_factories.text(image[0])).encode()])
+    np.testing.assert_array_equal(parsed, image)
+    assert not faults
+
+
+def test_leading_zeros_and_double_spaces_are_forgiven():
+    image = input_factories.noise(1)
+    parsed, faults = pixel_parser.parse(["  ".join(f"{value:03d}" for value in image[0]).encode()])
+    np.testing.assert_array_equal(parsed, image)
+    assert not faults
+
+
+def test_more_leading_zeros_than_python_reads_are_forgiven_too():
+    image = input_factories.noise(1)
+    _, *others = input_factories.text(image[0]).split(" ")
+    for zeros, value in ((b"0" * 5000, 0), (b"0" * 5000 + b"7", 7)):
+        parsed, faults = pixel_parser.parse([zeros + b" " + " ".join(others).encode()])
+        assert (parsed[0, 0], parsed[0, 1:].tolist(), faults) == (value, image[0, 1:].tolist(), {})
+
+
+def test_a_bad_face_does_not_change_its_block_mates():
+    images = input_factories.noise(pixel_parser.BLOCK)
+    fields = [input_factories.text(image).encode() for image in images]
+    fields[5] = changed(3, "256")
+    parsed, faults = pixel_parser.parse(fields)
+    assert list(faults) == [5]
+    others = np.arange(pixel_parser.BLOCK) != 5
+    np.testing.assert_array_equal(parsed[others], images[others])

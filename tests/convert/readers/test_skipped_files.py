@@ -1,0 +1,52 @@
+"""Files that are not read are counted."""
+
+import pytest
+
+from fer.convert.readers import skipped_files
+from fer.convert.readers.skipped_files import PassedOver
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("a/.b/c.png", "a/.b"),
+        (".a", ".a"),
+        ("a/@eaDir/1.png/SYNO.png", "a/@eaDir"),
+        ("__MACOSX/a/1.png", "__MACOSX"),
+        ("a/$Recycle.Bin/1.png", "a/$Recycle.Bin"),
+        ("./a/1.png", ""),
+        ("../a/1.png", ""),
+        ("a.b/c..png", ""),
+        ("a/...", "a/..."),
+        ("a/@eadir.png", ""),
+    ],
+)
+def test_hidden_part_is_what_begins_with_a_dot_or_is_litter(path, part):
+    assert skipped_files.hidden_part(path) == part
+
+
+def test_counts_are_by_ending_the_most_frequent_first():
+    passed = PassedOver()
+    for name in ("1.HEIC", "a/2.heic", "x.jp2", "README", "a.b/noending", "odd.a b", "x.txt"):
+        passed.add(name)
+    for name in ("a/.b", "a/.b", "c/@eaDir"):
+        passed.add_hidden(name)
+    assert passed.counts() == {".heic": 2, "no ending": 2, ".jp2": 1, ".txt": 1, "other": 1, "hidden": 2}
+    assert list(passed.counts())[:2] == [".heic", "no ending"]
+
+
+def test_rare_endings_are_counted_together():
+    passed = PassedOver()
+    for number in range(skipped_files.MOST_KINDS + 5):
+        passed.add(f"scan.{number:04}")
+    passed.add("odd.a b")
+    counts = passed.counts()
+    assert (len(counts), sum(counts.values())) == (skipped_files.MOST_KINDS + 1, skipped_files.MOST_KINDS + 6)
+    assert counts["other"] == 6
+
+
+def test_description_names_the_most_frequent_kinds():
+    assert skipped_files.describe({".heic": 1_024, "hidden": 2}) == "1,024 .heic, 2 hidden"
+    many = skipped_files.describe({f".{number}": 1 for number in range(15)})
+    assert many.startswith("1 .0, 1 .1, ")
+    assert many.endswith("1 .11 and 3 more kinds")

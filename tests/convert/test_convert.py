@@ -1,0 +1,417 @@
+"""Conversions from end to end."""
+
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import resource
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from fer.convert import convert, worker_pool
+from fer.convert.audit import audit_plots
+from fer.convert.convert import Options
+from fer.convert.readers import archives
+from fer.convert.verify import verify
+from fer.data import example_codec, manifest
+from fer.errors import UserError
+from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+from fer.synthetic import synthetic
+from tests.convert import input_factories
+from tests.convert.readers.test_archives import tar
+
+IMAGES = input_factories.noise(30)
+LABELS = np.arange(30) % 7
+SPLIT_OF = dict(zip(input_factories.USAGES, ("train", "validation", "test")))
+
+
+@pytest.fixture
+def source(tmp_path) -> str:
+    return input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(IMAGES))
+
+
+def run(source: str, tmp_path: pathlib.Path, name: str = "out", **options) -> manifest.Manifest:
+    return convert.convert(Options(input=source, output=str(tmp_path / name), **options))
+
+
+def sums(folder: str) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).iterdir()}
+
+
+def check(made: manifest.Manifest, images: np.ndarray, labels, splits: list[str]) -> None:
+    """Every face is in the split it belongs to, with its label and row, and nothing else is."""
+    assert verify(made.folder).sha256 == made.sha256
+    assert sum(split.examples for split in made.splits.values()) == len(images)
+    for name in made.splits:
+        faces = example_codec.read_split(made, name)
+        expected = [row for row, split in enumerate(splits) if split == name]
+        assert faces.rows.tolist() == expected
+        np.testing.assert_array_equal(faces.images.reshape(-1, 2304), images[expected])
+        assert faces.labels.tolist() == [labels[row] for row in expected]
+
+
+def test_every_row_is_in_its_split_with_its_label(source, tmp_path):
+    check(run(source, tmp_path), IMAGES, LABELS, [SPLIT_OF[input_factories.USAGES[i % 3]] for i in range(30)])
+
+
+@pytest.mark.parametrize("output", ["in/out", "in"])
+def test_an_output_within_the_input_is_refused_and_nothing_is_left(source, tmp_path, output):
+    folder = os.path.dirname(source)
+    with pytest.raises(UserError, match=rf"--output=.*{output} lies in .*/in, which is read"):
+        run(folder, tmp_path, output, overwrite=True)
+    assert os.listdir(folder) == ["faces.csv"]
+
+
+def test_the_statistics_are_those_of_the_train_split(source, tmp_path):
+    made = run(source, tmp_path)
+    train = IMAGES[::3] / 255
+    assert made.statistics == pytest.approx({"mean": train.mean(), "std": train.std()}, rel=1e-12)
+
+
+def test_the_source_is_recorded(source, tmp_path):
+    made = run(source, tmp_path)
+    with open(source, "rb") as file:
+        expected = hashlib.sha256(file.read()).hexdigest()
+    assert made.name == "faces"
+    assert (made.raw["source"]["path"], made.raw["source"]["sha256"]) == ("faces.csv", expected)
+    assert made.raw["source"]["rows"] == 30
+
+
+def test_an_unlabelled_table_is_an_unlabelled_test(tmp_path):
+    path = input_factories.write(
+        tmp_path / "test.csv", "pixels\n" + "".join(f'"{input_factories.text(i)}"\n' for i in IMAGES)
+    )
+    made = run(path, tmp_path)
+    check(made, IMAGES, [-1] * 30, ["test"] * 30)
+    assert made.statistics == {"mean": None, "std": None}
+    assert set(made.splits["test"].class_counts.values()) == {0}
+
+
+def test_several_inputs_are_one_set_whose_rows_go_on(source, tmp_path):
+    other = input_factories.write(
+        tmp_path / "test.csv.gz",
+        gzip.compress(
+            ("pixels\n" + "".join(input_factories.text(image) + "\n" for image in input_factories.noise(5, 1))).encode()
+        ),
+    )
+    made = run(f"{source},{other}", tmp_path)
+    splits = [SPLIT_OF[input_factories.USAGES[i % 3]] for i in range(30)] + ["test"] * 5
+    check(made, np.concatenate([IMAGES, input_factories.noise(5, 1)]), [*LABELS, *[-1] * 5], splits)
+    assert made.raw["source"]["path"] == "faces.csv,test.csv.gz"
+    assert [entry["rows"] for entry in made.raw["source"]["inputs"]] == [30, 5]
+
+
+def test_a_tree_of_pictures_with_official_names_has_the_official_splits(tmp_path):
+    for row in range(30):
+        folder = tmp_path / "archive" / ("train" if row % 3 == 0 else "test") / CLASSES[LABELS[row]]
+        input_factories.write(
+            folder / f"{input_factories.USAGES[row % 3]}_{row:03}.png", input_factories.picture(IMAGES[row])
+        )
+    made = run(str(tmp_path / "archive"), tmp_path)
+    read = {name: example_codec.read_split(made, name) for name in made.splits}
+    for split, start in (("train", 0), ("validation", 1), ("test", 2)):
+        rows = list(range(start, 30, 3))
+        expected = {(IMAGES[row].tobytes(), LABELS[row]) for row in rows}
+        assert {(i.tobytes(), label) for i, label in zip(read[split].images, read[split].labels)} == expected
+
+
+@pytest.mark.parametrize("depth", ["{}", "{}/happy"])
+def test_the_folders_that_are_named_as_inputs_keep_their_split(depth, tmp_path):
+    for row, image in enumerate(IMAGES):
+        split = ("train", "validation", "test")[row % 3]
+        input_factories.write(tmp_path / "three" / split / "happy" / f"{row:03}.png", input_factories.picture(image))
+    inputs = [str(tmp_path / "three" / depth.format(split)) for split in ("train", "validation", "test")]
+    made = run(",".join(inputs), tmp_path)
+    for number, split in enumerate(("train", "validation", "test")):
+        faces = example_codec.read_split(made, split)
+        assert faces.labels.tolist() == [CLASSES.index("happy")] * 10
+        np.testing.assert_array_equal(faces.images.reshape(-1, 2304), IMAGES[number::3])
+
+
+def test_a_table_without_usage_is_divided_by_the_seed_and_twins_stay_together(tmp_path):
+    images = input_factories.noise(300)
+    images[1::2] = images[::2]
+    rows = [f"{i // 2 % 7},{input_factories.text(image)}\n" for i, image in enumerate(images)]
+    path = input_factories.write(tmp_path / "train.csv", "emotion,pixels\n" + "".join(rows))
+    made = run(path, tmp_path, seed=1)
+    split_of = {row: name for name in made.splits for row in example_codec.read_split(made, name).rows}
+    assert [split_of[row] for row in range(0, 300, 2)] == [split_of[row] for row in range(1, 300, 2)]
+    assert all(20 <= made.splits[name].examples <= 40 for name in ("validation", "test"))
+    assert made.raw["audit"]["divided"] == {name: split.examples for name, split in made.splits.items()}
+    assert run(path, tmp_path, "again", seed=1).sha256 == made.sha256
+    assert run(path, tmp_path, "other", seed=2).splits != made.splits
+
+
+def test_synthetic_faces_are_those_that_synthetic_draws(synthetic_shards):
+    images, labels = synthetic.faces(400, seed=0)
+    assert synthetic_shards.raw["source"]["path"] == "synthetic:400"
+    for name in synthetic_shards.splits:
+        faces = example_codec.read_split(synthetic_shards, name)
+        np.testing.assert_array_equal(faces.images[..., 0], images[faces.rows])
+        np.testing.assert_array_equal(faces.labels, labels[faces.rows])
+
+
+def test_the_same_input_gives_the_same_bytes(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(audit_plots, "COLUMNS", 2)
+    one = run(source, tmp_path, "one", preview=True)
+    other = run(source, tmp_path, "other", preview=True, overwrite=True)
+    assert sums(one.folder) == sums(other.folder)
+
+
+def test_rejects_are_the_same_bytes_each_time(tmp_path):
+    folder = tmp_path / "in"
+    for place, content in enumerate(
+        (input_factories.picture(IMAGES[0]), input_factories.picture(IMAGES[1]), b"no picture", b"GIF89a")
+    ):
+        input_factories.write(folder / "sad" / f"{place}.png", content)
+    one, other = (run(str(folder), tmp_path, name, on_bad_row="quarantine") for name in ("one", "other"))
+    assert one.raw["audit"]["rejected"] == {"bad picture": 2}
+    assert sums(one.folder) == sums(other.folder)
+
+
+def test_the_workers_change_no_byte(large, tmp_path, monkeypatch):
+    alone = run(large, tmp_path, "alone", workers=1)
+    monkeypatch.setattr(worker_pool, "FEW", 0)  # so that there are processes
+    monkeypatch.setattr(archives, "CHUNK", 1 << 16)  # and pieces for each of them
+    shared = run(large, tmp_path, "shared", workers=3)
+    assert sums(alone.folder) == sums(shared.folder)
+
+
+def test_votes_are_joined_and_recorded(source, tmp_path):
+    columns = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
+    votes = np.random.default_rng(0).multinomial(4, [0.1] * 10, 30)
+    votes[np.arange(30), [columns[label] for label in LABELS]] += 6
+    lines = [
+        f"{input_factories.USAGES[i % 3]},fer{i:07d}.png," + ",".join(map(str, counts)) + "\n"
+        for i, counts in enumerate(votes)
+    ]
+    ferplus = input_factories.write(
+        tmp_path / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + "".join(lines)
+    )
+    input_factories.write(tmp_path / "votes" / "v.csv", pathlib.Path(ferplus).read_bytes())
+    made = run(source, tmp_path, ferplus=ferplus)
+    faces = example_codec.read_split(made, "validation")
+    np.testing.assert_array_equal(faces.votes, votes[faces.rows])
+    assert made.raw["audit"]["ferplus"]["without_image_name"] == 0
+    assert made.raw["options"]["ferplus"] == "v.csv"
+    of_folder = run(source, tmp_path, "of_folder", ferplus=f"{tmp_path}/votes/")
+    assert of_folder.raw["options"]["ferplus"] == "votes"
+
+
+def test_votes_are_not_joined_to_pictures_which_have_no_rows(tmp_path):
+    folder, ferplus = tmp_path / "in", tmp_path / "v.csv"
+    for place in range(4):
+        input_factories.write(folder / "happy" / f"Training_{place}.png", input_factories.picture(IMAGES[place]))
+    row = "Training,fer.png,0,10,0,0,0,0,0,0,0,0\n"
+    input_factories.write(ferplus, "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + 4 * row)
+    with pytest.raises(UserError, match=r"v\.csv is joined by the rows .*, which the pictures in in do not"):
+        run(str(folder), tmp_path, ferplus=str(ferplus))
+    assert not (tmp_path / "out").exists()
+
+
+def test_dropped_rows_leave_train_only_and_are_counted(tmp_path):
+    images = input_factories.noise(12)
+    images[3] = images[1]  # row 1 validates, row 3 trains
+    images[[6, 7]] = 0  # row 6 trains, row 7 validates
+    made = run(
+        input_factories.write(tmp_path / "f.csv", input_factories.csv(images)), tmp_path, drop=("blank", "leaked")
+    )
+    kept = example_codec.read_split(made, "train")
+    assert kept.rows.tolist() == [0, 9]
+    assert made.statistics["mean"] == pytest.approx(kept.images.mean() / 255)
+    assert made.statistics["std"] == pytest.approx(kept.images.std() / 255)
+    assert made.splits["validation"].examples == made.splits["test"].examples == 4
+    assert made.raw["audit"]["dropped"] == {"rows": 2, "by_reason": {"blank": 1, "leaked": 2}}
+
+
+def test_the_audit_lies_beside_the_shards(source, tmp_path):
+    made = run(source, tmp_path)
+    with open(os.path.join(made.folder, "audit.json")) as file:
+        details = json.load(file)
+    assert {key: details[key] for key in made.raw["audit"]} == made.raw["audit"]
+    assert os.path.getsize(os.path.join(made.folder, "audit.html")) > 1000
+
+
+BAD = {
+    "2,303 pixels": ("1,{short},Training", "line 3, column pixels: 2,303 values where 48 x 48 = 2,304"),
+    "a pixel of 256": ("1,256 {short},Training", "line 3, column pixels: value 1 is '256', above 255"),
+    "a label of 7": ("7,{full},Training", "line 3, column emotion: '7' is no label"),
+    "junk": ("<!-- junk -->", "line 3: 1 field where the header names 3"),
+}
+
+
+def bad(kind: str) -> str:
+    full = input_factories.text(IMAGES[0])
+    row = BAD[kind][0].format(full=full, short=full.rpartition(" ")[0])
+    head, first, *rest = input_factories.csv(IMAGES).splitlines(keepends=True)
+    return "".join([head, first, row + "\n", *rest])
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_is_named_and_nothing_is_left(kind, tmp_path):
+    path = input_factories.write(tmp_path / "in" / "faces.csv", bad(kind))
+    with pytest.raises(UserError) as caught:
+        run(path, tmp_path)
+    assert str(caught.value).startswith(f"faces.csv, {BAD[kind][1]}")
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_row_set_aside_is_kept_and_counted_and_the_others_are_right(kind, tmp_path):
+    path = input_factories.write(tmp_path / "in" / "faces.csv", bad(kind))
+    made = run(path, tmp_path, on_bad_row="quarantine")
+    assert sum(made.raw["audit"]["rejected"].values()) == 1
+    assert (made.raw["audit"]["rows"], made.raw["audit"]["faces"]) == (31, 30)
+    faces = example_codec.read_split(made, "train")
+    assert faces.rows.tolist() == [0, *range(4, 31, 3)]
+    np.testing.assert_array_equal(faces.images.reshape(-1, 2304), IMAGES[::3])
+    with open(os.path.join(made.folder, "rejects.csv")) as file:
+        assert len(file.read().splitlines()) == 2
+
+
+@pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion,pixels,Usage\n\n", "pixels\n"])
+def test_a_header_alone_holds_no_face(header, tmp_path):
+    with pytest.raises(UserError, match=r"faces.csv holds no face"):
+        run(input_factories.write(tmp_path / "in" / "faces.csv", header), tmp_path)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_a_table_whose_lines_end_with_cr_alone_is_named(tmp_path):
+    path = input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(IMAGES[:2]).replace("\n", "\r"))
+    with pytest.raises(UserError, match=r"^faces\.csv ends its lines with CR alone: save it with"):
+        run(path, tmp_path)
+
+
+@pytest.mark.parametrize("preview", [False, True])
+def test_to_drop_every_face_is_an_error(preview, tmp_path):
+    images = np.zeros((3, 2304), np.uint8)
+    path = input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(images, usages=["Training"] * 3))
+    with pytest.raises(UserError, match=r"--drop=blank leaves no face of .*faces.csv"):
+        run(path, tmp_path, drop=("blank",), preview=preview)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_a_fault_of_the_input_is_not_told_of_the_output(tmp_path):
+    input_factories.write(tmp_path / "in" / "sad" / "1.png", input_factories.picture(IMAGES[0]))
+    (tmp_path / "in" / "sad" / "2.png").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"^.*in/sad/2.png is a link to nowhere, where nothing is"):
+        run(str(tmp_path / "in"), tmp_path)
+
+
+def test_a_pipe_is_refused_in_words(tmp_path):
+    os.mkfifo(tmp_path / "in")
+    with pytest.raises(UserError, match=r"in is neither a file nor a folder but a pipe"):
+        run(str(tmp_path / "in"), tmp_path)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_names_that_are_not_utf8_are_recorded(tmp_path):
+    packed = tar({"café.csv": input_factories.csv(IMAGES).encode()}, encoding="latin-1")
+    made = run(input_factories.write(tmp_path / "in" / "faces.tar", packed), tmp_path)
+    assert made.raw["source"]["inputs"][0]["form"].startswith("faces.tar:caf\\xe9.csv: fer2013.csv")
+
+
+def test_an_input_of_bad_rows_alone_is_an_error_even_if_they_are_set_aside(tmp_path):
+    path = input_factories.write(tmp_path / "in" / "faces.csv", "emotion,pixels\n1,2\n")
+    with pytest.raises(UserError, match="holds no face"):
+        run(path, tmp_path, on_bad_row="quarantine")
+    assert os.listdir(tmp_path) == ["in"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"input": "/no/such.csv"}, r"There is no /no/such.csv"),
+        ({"input": ","}, "--input names nothing"),
+        ({"input": "synthetic:0"}, "asks for no face"),
+        ({"ferplus": "/no/votes.csv"}, r"There is no /no/votes.csv"),
+        ({"drop": ("ugly",)}, "--drop=ugly means nothing"),
+        ({"drop": ("not_a_face",)}, "give them with --ferplus"),
+        ({"seed": -1}, "--seed is -1"),
+        ({"shards": -3}, "--shards is -3"),
+        ({"workers": -1}, "--workers is -1"),
+        ({"on_bad_row": "ignored"}, "--on_bad_row=ignored means nothing; it takes fail or quarantine"),
+    ],
+)
+def test_a_wrong_option_is_named_and_nothing_is_left(source, tmp_path, options, reason):
+    with pytest.raises(UserError, match=reason):
+        run(options.pop("input", source), tmp_path, **options)
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_a_failed_conversion_leaves_the_old_one(source, tmp_path):
+    old = run(source, tmp_path)
+    with pytest.raises(UserError):
+        run(input_factories.write(tmp_path / "bad.csv", bad("junk")), tmp_path, overwrite=True)
+    assert verify(old.folder).sha256 == old.sha256
+
+
+def forked(work) -> int:
+    """Runs something in a process of its own; returns its id."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return child
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> str:
+    """300 faces, all of them to train with."""
+    content = input_factories.csv(input_factories.noise(300), usages=["Training"] * 300)
+    return input_factories.write(tmp_path_factory.mktemp("large") / "faces.csv", content)
+
+
+@pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.extended)])
+def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_works(
+    large, tmp_path, monkeypatch, moments
+):
+    monkeypatch.setattr(worker_pool, "FEW", 0)  # so that there are processes
+    start = time.monotonic()
+    whole = run(large, tmp_path, "whole")
+    took = time.monotonic() - start
+    outcomes = []
+    for moment in (*np.linspace(0, 1.5 * took, moments), *took * 2.0 ** np.arange(1, 7)):
+        if moment > 1.5 * took and any(outcomes):
+            break  # the later moments are for a child that is far slower than the first run
+        child = forked(lambda: run(large, tmp_path, workers=2))
+        time.sleep(moment)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        outcomes.append((tmp_path / "out").exists())
+        if outcomes[-1]:
+            assert verify(str(tmp_path / "out")).sha256 == whole.sha256
+            (tmp_path / "out").rename(tmp_path / f"done-{len(outcomes)}")
+    assert set(outcomes) == {False, True}
+    _, status = os.waitpid(forked(lambda: run(large, tmp_path)), 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert verify(str(tmp_path / "out")).sha256 == whole.sha256
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("limit", [0, 100_000, 700_000])
+def test_a_disk_that_fills_up_is_named_and_nothing_is_left(large, tmp_path, limit):
+    """A limit on the size of files stands for the full disk: the system answers a write alike.
+
+    It strikes while the faces are set down, 0.69 MB of them, or while their one shard of 0.72 MB is written.
+    """
+
+    def work():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        try:
+            run(large, tmp_path, shards=1)
+        except UserError as error:
+            os._exit(42 if "Cannot write" in str(error) else 43)
+
+    _, status = os.waitpid(forked(work), 0)
+    assert os.waitstatus_to_exitcode(status) == 42
+    assert os.listdir(tmp_path) == []

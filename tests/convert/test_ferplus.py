@@ -1,0 +1,198 @@
+"""FER+ votes: read, understood, and joined to the right rows."""
+
+import gzip
+import pathlib
+
+import numpy as np
+import pytest
+
+from fer.convert import ferplus
+from fer.errors import UserError
+from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+from tests.convert import input_factories
+from tests.convert.readers.test_archives import zipped
+
+HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF\n"
+ROWS = (
+    "Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0\n"
+    "PublicTest,fer0000001.png,0,10,0,0,0,0,0,0,0,0\n"
+    "Training,,0,0,0,0,0,0,0,0,0,10\n"
+    "PrivateTest,fer0000003.png,0,0,0,0,0,0,0,5,5,0\n"
+    "PrivateTest,,0,0,0,0,0,0,0,5,5,0\n"
+)
+
+
+@pytest.fixture
+def given(tmp_path) -> ferplus.Votes:
+    return ferplus.read(input_factories.write(tmp_path / "fer2013new.csv", HEADER + ROWS))
+
+
+def test_counts_and_splits_are_those_of_the_file(given):
+    assert given.counts.tolist()[0] == [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]
+    assert given.splits.tolist() == [0, 1, 0, 2, 2]
+    assert given.named.tolist() == [True, True, False, True, False]
+
+
+def test_the_majority_is_a_class_of_ours_or_none(given):
+    assert given.labels().tolist() == [CLASSES.index("neutral"), CLASSES.index("happy"), -1, -1, -1]
+
+
+def test_majority_class_is_none_when_two_columns_share_the_most():
+    """The audit of a conversion and the labels of an evaluation count the same rows."""
+    tied = ferplus.Votes(np.array([[1, 4, 0, 4, 1, 0, 0, 0, 0, 0]], np.uint8), np.zeros(1, int), np.ones(1, bool))
+    assert tied.labels().tolist() == [-1]
+
+
+def test_all_votes_for_one_are_unanimous(given):
+    assert given.unanimous().tolist() == [False, True, True, False, False]
+
+
+def test_no_face_is_what_most_say_or_has_no_image(given):
+    assert given.not_a_face().tolist() == [False, False, True, False, True]
+
+
+def test_a_compressed_file_is_read_alike(given, tmp_path):
+    packed = ferplus.read(input_factories.write(tmp_path / "v", gzip.compress((HEADER + ROWS).encode())))
+    np.testing.assert_array_equal(packed.counts, given.counts)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("emotion,pixels\n", "does not hold FER\\+ votes"),
+        ("", "does not hold FER\\+ votes"),
+        (HEADER + "Training,f,1\n", "line 2: 3 fields where 12"),
+        (HEADER + ROWS + ROWS.splitlines()[0].replace("Training", "Nowhere"), "line 7, column Usage: 'Nowhere'"),
+        (HEADER + "Training,f,4,0,0,x,3,2,0,0,0,0\n", "line 2, column sadness: 'x'"),
+        (HEADER + "Training,f,0,0,0,0,0,0,0,0,0,0\n", "line 2: all ten columns are 0"),
+        (HEADER + "Training,f,4,0,0,1,3,2,0,0,0,-1\n", "line 2, column NF: '-1'"),
+        (HEADER + "Training,f,4,0,0,128,3,2,0,0,0,0\n", "line 2, column sadness: '128'"),
+        ((HEADER + ROWS).replace("\n", "\r"), "line 1, is no line of a CSV"),
+        (HEADER + ROWS + "Training,\rf\n", "line 7, is no line of a CSV"),
+        (HEADER + "Training,f,4,0,0,\0,3,2,0,0,0,0\n", "line 2"),
+    ],
+)
+def test_a_wrong_file_of_votes_is_named(content, reason, tmp_path):
+    with pytest.raises(UserError, match=f"v.csv.*{reason}"):
+        ferplus.read(input_factories.write(tmp_path / "v.csv", content))
+
+
+OTHERS = {  # of Microsoft's repository, and of an archive that macOS made
+    "FERPlus/README.md": b"# FER+\n",
+    "FERPlus/data/FER2013Train/label.csv": b'fer0000002.png,"(0, 0, 48, 48)",4,0,0,1,3,2,0,0,0,0\n',
+    "__MACOSX/FERPlus/._fer2013new.csv": b"\0\5\x16\7\0\2\r",
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_votes_are_found_among_other_files(packed, given, tmp_path):
+    files = {**OTHERS, "FERPlus/fer2013new.csv": (HEADER + ROWS).encode()}
+    found = ferplus.read(lay(tmp_path, files, packed))
+    np.testing.assert_array_equal(found.counts, given.counts)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_that_no_file_holds_votes_is_said_of_the_whole(packed, tmp_path):
+    path = lay(tmp_path, OTHERS, packed)
+    with pytest.raises(UserError, match=f"^{path} does not hold FER\\+ votes: no file in it has the columns Usage, "):
+        ferplus.read(path)
+
+
+def test_of_two_files_of_votes_none_is_chosen(tmp_path):
+    path = lay(tmp_path, {"a.csv": (HEADER + ROWS).encode(), "b.csv": HEADER.encode()}, packed=False)
+    with pytest.raises(UserError, match=r"votes twice, given/a.csv and given/b.csv: name one of them"):
+        ferplus.read(path)
+
+
+def lay(folder: pathlib.Path, files: dict[str, bytes], packed: bool) -> str:
+    if packed:
+        return input_factories.write(folder / "given", zipped(files))
+    for name, content in files.items():
+        input_factories.write(folder / "given" / name, content)
+    return str(folder / "given")
+
+
+def test_votes_are_joined_by_row(given):
+    joined = ferplus.join(given, "v.csv", np.array([0, 3]), np.array([0, 2]), source_rows=5)
+    np.testing.assert_array_equal(joined.counts, given.counts[[0, 3]])
+
+
+def test_bad_rows_at_the_end_need_no_votes(given):
+    joined = ferplus.join(given, "v.csv", np.arange(5), given.splits, source_rows=7)
+    assert len(joined.counts) == 5
+
+
+@pytest.mark.parametrize(("rows", "source_rows"), [(6, 6), (4, 4)])
+def test_more_or_fewer_votes_than_rows_are_an_error(given, rows, source_rows):
+    with pytest.raises(UserError, match=f"votes on 5 rows and the input has {source_rows}"):
+        ferplus.join(given, "v.csv", np.arange(rows), np.zeros(rows, int), source_rows)
+
+
+def test_another_usage_is_an_error_that_names_the_row(given):
+    with pytest.raises(UserError, match=r"v.csv, line 4, column Usage, is not that of row 2"):
+        ferplus.join(given, "v.csv", np.arange(5), np.array([0, 1, 1, 2, 2]), source_rows=5)
+
+
+def test_an_input_without_usage_cannot_be_joined(given):
+    with pytest.raises(UserError, match="which the input lacks"):
+        ferplus.join(given, "v.csv", np.arange(4), np.full(4, -1), source_rows=5)
+
+
+def ballots(labels: np.ndarray) -> ferplus.Votes:
+    """Votes whose majority names a class for each row, or contempt where it is -1."""
+    columns = [FERPLUS_COLUMNS.index(name) for name in (*FERPLUS_OF_CLASS, "contempt")]
+    counts = np.eye(len(FERPLUS_COLUMNS), dtype=np.uint8)[[columns[label] for label in labels]]
+    return ferplus.Votes(counts, np.zeros(len(labels), int), np.ones(len(labels), bool))
+
+
+def labelled(count: int, agreement: float = 0.63, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and majorities that agree with so many of them, each in the shares of FER-2013."""
+    rng = np.random.default_rng(seed)
+    shares = [0.14, 0.02, 0.14, 0.25, 0.17, 0.11, 0.17]
+    labels, others = rng.choice(7, (2, count), p=shares)
+    return labels, np.where(rng.random(count) < (agreement - 0.18) / 0.82, labels, others)
+
+
+@pytest.mark.parametrize("count", [30, 210, 5_000])
+@pytest.mark.parametrize("agreement", [0.63, 0.9, 1.0])
+def test_agreement_of_ferplus_is_accepted(count, agreement):
+    labels, majorities = labelled(count, agreement)
+    ferplus.check_agreement(ballots(majorities), labels, np.arange(count), "v.csv")
+
+
+@pytest.mark.parametrize("count", [30, 210, 5_000])
+@pytest.mark.parametrize("order", ["shuffled", "reversed", "one row on"])
+def test_agreement_by_chance_is_refused_with_both_figures(order, count):
+    labels, majorities = labelled(count, 1.0)
+    moved = {
+        "shuffled": np.random.default_rng(1).permutation(majorities),
+        "reversed": majorities[::-1],
+        "one row on": np.roll(majorities, 1),
+    }[order]
+    with pytest.raises(UserError, match=r"^v.csv agrees with \d+% of the labels, where .* \d+% and FER\+ .* 66 %"):
+        ferplus.check_agreement(ballots(moved), labels, np.arange(count), "v.csv")
+
+
+def test_votes_that_are_misplaced_from_some_row_on_are_refused_with_their_rows():
+    labels, majorities = labelled(5_000)
+    majorities[4_000:] = np.roll(majorities[4_000:], 1)
+    with pytest.raises(UserError, match=r"% of the labels of rows 4,0\d\d to 4,\d\d\d, where"):
+        ferplus.check_agreement(ballots(majorities), labels, np.arange(5_000), "v.csv")
+
+
+def test_agreement_is_that_of_faces_with_a_label_and_a_class_by_majority():
+    labels, majorities = labelled(200, 1.0)
+    labels[::4], majorities[1::4] = -1, -1
+    ferplus.check_agreement(ballots(majorities), labels, np.arange(200), "v.csv")
+
+
+@pytest.mark.parametrize("labels", [np.full(200, 3), np.full(200, -1), np.arange(20) % 7], ids=["one", "none", "few"])
+def test_agreement_of_faces_that_prove_nothing_is_not_judged(labels):
+    majorities = np.random.default_rng(0).permutation(np.arange(len(labels)) % 7)
+    ferplus.check_agreement(ballots(majorities), labels, np.arange(len(labels)), "v.csv")
+
+
+def test_faces_in_the_order_of_their_classes_are_accepted():
+    labels, majorities = labelled(7_000)
+    order = np.argsort(labels, kind="stable")
+    ferplus.check_agreement(ballots(majorities[order]), labels[order], np.arange(7_000), "v.csv")

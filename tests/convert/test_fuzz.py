@@ -1,0 +1,280 @@
+"""The parsers under mutated input: they return exactly its rows, or name the fault.
+
+`make fuzz` (`pytest -m slow tests/convert/test_fuzz.py`) runs 100,000 mutants. What it finds is kept in `CASES`. Faces
+are of 4x4 pixels here, but for some mutants: the code is the same, and a thousand mutants take a second.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import random
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+from fer.convert.readers import csv_reader, formats, image_folder, pixel_parser
+from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.image_folder import Picture
+from fer.errors import UserError
+from tests.convert import input_factories
+
+SMALL = 16  # pixels of a face
+TOKENS = [b",", b'"', b'""', b"\n", b"\r", b"\r\n", b"\0", b" ", b"\t", b"\x0b", b"\x1c", b"\xa0", b"\xef\xbb\xbf"]
+TOKENS += [b"0", b"255", b"256", b"999", b"1000", b"0000000255", b"-1", b"1.0", b"1e2", b"+3", b"\xd9\xa3", b"x"]
+TOKENS += [b"emotion", b"pixels", b"Usage", b" pixels ", b"Training", b"PUBLICTEST", b"Test", b'"Training"', b"7", b"#"]
+
+# What earlier runs found, and whatever else is easily got wrong; each was an error once, or is beside one.
+CASES = {
+    "a carriage return within quotes": b'emotion,pixels\n3,"0\r"\n',
+    "a quote that opens in one line and closes in the next": b'emotion,pixels\n3,"1 2\n3",4\n',
+    "quotes after a blank": b'emotion,pixels\n3, "1 2"\n',
+    "a quoted header alone": b'"pixels"',
+    "a line of one quote": b'pixels\n"\n',
+    "a line of two quotes": b'pixels\n""\n',
+    "a NUL in a quoted row": b'emotion,pixels\n3,"\0"\n',
+    "a NUL in a row": b"emotion,pixels\n3,\0\n",
+    "white space that only text has": b"pixels\n\x1c\n\xa0\n\x85\n",
+    "a mark within": b"emotion,pixels\n\xef\xbb\xbf3,1\n",
+    "no line but the header": b"emotion,pixels\n",
+    "nothing": b"",
+    "a line's end alone": b"\n",
+    "two columns of one name": b"pixels,PIXELS\n1,2\n",
+    "a quoted header with spaces": b'"emotion", "pixels"\n3, "1 2"\n',
+    "a header of quotes": b'"""pixels"\n1\n',
+}
+
+
+def seeds(count: int) -> list[bytes]:
+    """Sound tables in all forms, of faces with `count` pixels."""
+    faces = [input_factories.text(image[:count]) for image in input_factories.noise(3)]
+    rows = list(zip([0, 6, 3], faces, input_factories.USAGES))
+    made = [
+        "emotion,pixels,Usage\n" + "".join(f"{label},{text},{usage}\n" for label, text, usage in rows),
+        "emotion, Usage, pixels\n" + "".join(f"{label},{usage},{text}\n" for label, text, usage in rows),
+        "emotion,pixels\n" + "".join(f'{label},"{text}"\n' for label, text, _ in rows),
+        "pixels\n" + "".join(f"{text}\n" for _, text, _ in rows),
+        'id,"emotion",note,pixels,Usage\n' + "".join(f'9,{a},"a ""b"", c",{b},{c}\n' for a, b, c in rows),
+    ]
+    return [text.replace("\n", end).encode() for text in made for end in ("\n", "\r\n")] + [
+        b"\xef\xbb\xbf" + made[0].encode()
+    ]
+
+
+def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
+    """Changes a few places of it."""
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
+        start = rng.randrange(len(content) + 1)
+        stop = min(len(content), start + rng.choice((0, 1, 1, 2, 4, 16)))
+        kind = rng.randrange(6)
+        if kind == 0:
+            put = rng.choice(TOKENS)
+        elif kind == 1:
+            put = bytes(rng.randrange(256) for _ in range(rng.randrange(4)))
+        elif kind == 2:
+            put = content[start:stop] * 2
+        elif kind == 3:
+            other = rng.choice(others)
+            at = rng.randrange(len(other))
+            put = other[at : at + rng.randrange(64)]
+        elif kind == 4 and start < len(content):
+            put, stop = bytes([content[start] ^ 1 << rng.randrange(8)]), start + 1
+        else:
+            put, stop = b"", rng.randrange(start, len(content) + 1) if rng.randrange(9) == 0 else stop
+        content = content[:start] + put + content[stop:]
+    return content
+
+
+def meant(content: bytes, count: int) -> tuple[list[tuple], list[tuple[int, str]], int] | None:
+    """What a table means, by plain Python: faces, faults (line, column), blank lines; None if it has no header."""
+    first, *lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    try:
+        text = first.removesuffix(b"\r").decode("utf-8", "backslashreplace")
+        names = next(csv.reader([text], strict=True, skipinitialspace=True), [])
+    except csv.Error:
+        names = first.removesuffix(b"\r").decode("utf-8", "backslashreplace").split(",")
+    names = [name.strip().lower() for name in names]
+    stated = [names.count(name) for name in ("emotion", "pixels", "usage")]
+    if max(stated) > 1 or not stated[1] or (stated[2] and not stated[0]):
+        return None
+    if lines[-1:] == [b""]:
+        lines.pop()
+    faces, faults, blank = [], [], 0
+    for number, line in enumerate(lines, 2):
+        line = line.removesuffix(b"\r")
+        if not line.strip():
+            blank += 1
+            continue
+        try:
+            text = line.replace(b"\r", b" ").decode("latin-1")
+            fields = next(csv.reader([text], strict=True, skipinitialspace=True))
+        except csv.Error:
+            faults.append((number, ""))
+            continue
+        face = of_fields(dict(zip(names, [field.encode("latin-1") for field in fields])), count)
+        if len(fields) != len(names):
+            faults.append((number, ""))
+        elif isinstance(face, str):
+            faults.append((number, face))
+        else:
+            faces.append(face)
+    return faces, faults, blank
+
+
+def of_fields(row: dict[str, bytes], count: int) -> tuple | str:
+    """Label, split and values of a row, or the column at fault."""
+    label, split = -1, 2
+    if "emotion" in row:
+        if row["emotion"].strip() not in (b"0", b"1", b"2", b"3", b"4", b"5", b"6"):
+            return "emotion"
+        label, split = int(row["emotion"]), -1
+    if "usage" in row:
+        usages = [b"training", b"publictest", b"privatetest"]
+        if row["usage"].strip().lower() not in usages:
+            return "Usage"
+        split = usages.index(row["usage"].strip().lower())
+    values = row.get("pixels", b"").split()
+    if len(values) != count or not all(value.isdigit() and int(value) < 256 for value in values):
+        return "pixels"
+    return label, split, [int(value) for value in values]
+
+
+def check(content: bytes, count: int, size: int) -> None:
+    """Reads a table in pieces of `size` bytes, and holds what comes of it against what it means."""
+    expected, refused = meant(content, count), ""
+    try:
+        chunks = (content[start : start + size] for start in range(0, len(content), size))
+        blocks = [csv_reader.parse(piece) for piece in csv_reader.lines("f.csv", chunks)]
+    except UserError as error:
+        refused = str(error)
+    assert bool(refused) == (expected is None), refused
+    if refused:
+        assert refused.startswith("f.csv, line 1"), refused
+        return
+    found = [
+        (int(label), int(split), image.tolist())
+        for block in blocks
+        for label, split, image in zip(block.labels, block.splits, block.images)
+    ]
+    faults = [(reject.line, reject.column) for block in blocks for reject in block.rejects]
+    blank = sum(block.blank for block in blocks)
+    assert (found, faults, blank) == expected
+    assert sum(block.count for block in blocks) == len(found) + len(faults)
+
+
+def fuzz_tables(rounds: int, count: int, seed: int) -> None:
+    sound = seeds(count)
+    for number in range(rounds):
+        rng = random.Random(f"{seed}/{number}")
+        content = mutate(rng.choice(sound), sound, rng)
+        try:
+            check(content, count, rng.choice((1 << 20, 1 << 20, 100, 7)))
+        except BaseException as error:
+            raise AssertionError(f"mutant {seed}/{number} of {count} pixels: {content[:2000]!r}") from error
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(pixel_parser, "PIXELS", SMALL)
+    monkeypatch.setattr(pixel_parser, "SIDE", 4)
+
+
+@pytest.mark.parametrize("size", [1 << 20, 5])
+@pytest.mark.parametrize("case", CASES)
+def test_what_was_found_before_stays_mended(case, size, small):
+    check(CASES[case], SMALL, size)
+
+
+def test_sound_tables_are_read_whole(small):
+    for content in seeds(SMALL):
+        faces, faults, blank = meant(content, SMALL)
+        assert (len(faces), faults, blank) == (3, [], 0)
+        check(content, SMALL, 1 << 20)
+
+
+def test_some_mutated_tables_give_exactly_their_rows_or_name_the_fault(small):
+    fuzz_tables(1_000, SMALL, seed=1)
+
+
+@pytest.mark.slow
+def test_many_mutated_tables_give_exactly_their_rows_or_name_the_fault(small):
+    fuzz_tables(100_000, SMALL, seed=2)
+
+
+@pytest.mark.slow
+def test_mutated_tables_of_whole_faces_give_exactly_their_rows_or_name_the_fault():
+    fuzz_tables(5_000, 2304, seed=3)
+
+
+def packed() -> list[bytes]:
+    """A sound table in every archive."""
+    content, tar, zipped = seeds(2304)[0], io.BytesIO(), io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        entry = tarfile.TarInfo("a/f.csv")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("f.csv", content)
+    plain = [tar.getvalue(), zipped.getvalue()]
+    return [
+        *plain,
+        *(pack(inner) for pack in (gzip.compress, lzma.compress, bz2.compress) for inner in (content, plain[0])),
+    ]
+
+
+def fuzz_archives(path, rounds: int, seed: int) -> None:
+    sound = packed()
+    for number in range(rounds):
+        rng = random.Random(f"{seed}/{number}")
+        content = mutate(rng.choice(sound), sound, rng)
+        path.write_bytes(content)
+        refused = ""
+        try:
+            for piece in formats.pieces(str(path), Tally()):
+                csv_reader.parse(piece) if isinstance(piece, csv_reader.Lines) else image_folder.parse(piece.pictures)
+        except UserError as error:
+            refused = str(error)
+        except BaseException as error:
+            raise AssertionError(f"mutant {seed}/{number}: {content[:2000]!r}") from error
+        assert not refused or path.name in refused
+
+
+def fuzz_pictures(rounds: int, seed: int) -> None:
+    image = input_factories.noise(1)[0]
+    sound = [
+        input_factories.picture(image, *how) for how in (("PNG",), ("JPEG",), ("PNG", 60, "RGB"), ("JPEG", 60, "CMYK"))
+    ]
+    sound += [input_factories.picture(image, "PNG", 20, mode) for mode in ("P", "LA", "1", "I;16", "RGBA")]
+    sound += [input_factories.picture(image, kind, 20, "RGB") for kind in ("WEBP", "BMP", "GIF", "TIFF", "PPM")]
+    for number in range(rounds):
+        rng = random.Random(f"{seed}/{number}")
+        content = mutate(rng.choice(sound), sound, rng)
+        try:
+            block = image_folder.parse([Picture("f/angry/a", "angry/a", content)])
+        except BaseException as error:
+            raise AssertionError(f"mutant {seed}/{number}: {content[:3000]!r}") from error
+        assert len(block.images) + len(block.rejects) == block.count == 1
+        assert block.images.dtype == np.uint8
+
+
+def test_some_mutated_archives_are_read_or_refused_by_name(tmp_path):
+    fuzz_archives(tmp_path / "faces", 200, seed=4)
+
+
+def test_some_mutated_pictures_are_faces_or_rejects():
+    fuzz_pictures(300, seed=5)
+
+
+@pytest.mark.slow
+def test_many_mutated_archives_are_read_or_refused_by_name(tmp_path):
+    fuzz_archives(tmp_path / "faces", 20_000, seed=6)
+
+
+@pytest.mark.slow
+def test_many_mutated_pictures_are_faces_or_rejects():
+    fuzz_pictures(20_000, seed=7)

@@ -1,0 +1,55 @@
+"""The real FER-2013, where it is at hand: the figures that are known of it."""
+
+import pytest
+
+from fer.convert import convert
+from fer.convert.verify import verify
+from tests.convert import input_factories
+
+TRUTH = {
+    "train": [3995, 436, 4097, 7215, 4830, 3171, 4965],
+    "validation": [467, 56, 496, 895, 653, 415, 607],
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    if not (input_factories.REAL / "fer2013.tar.gz").exists():
+        pytest.skip(f"the real data is not at hand: no {input_factories.REAL / 'fer2013.tar.gz'}")
+    return convert.convert(
+        convert.Options(
+            input=str(input_factories.REAL / "fer2013.tar.gz"),
+            ferplus=str(input_factories.REAL / "fer2013new.csv"),
+            output=str(tmp_path_factory.mktemp("real") / "fer2013"),
+        )
+    )
+
+
+def test_its_classes_are_those_of_the_publication(made):
+    assert {name: list(split.class_counts.values()) for name, split in made.splits.items()} == TRUTH
+
+
+def test_its_flaws_are_those_known(made):
+    found = made.raw["audit"]
+    assert (found["rows"], found["distinct_images"], found["blank"]["constant"]) == (32_298, 30_766, 12)
+    twins = found["exact_duplicates"]
+    assert twins == {
+        "groups": 1_273,
+        "rows": 2_805,
+        "surplus_rows": 1_532,
+        "conflicting_groups": 47,
+        "straddling_groups": 270,
+    }
+    assert found["leakage"]["validation"]["identical_to_train"] == 280
+
+
+def test_its_brightness_is_that_known(made):
+    assert made.statistics == pytest.approx({"mean": 0.50774, "std": 0.25501}, abs=5e-6)
+
+
+def test_its_labels_agree_with_ferplus_as_known(made):
+    assert made.raw["audit"]["ferplus"]["agreement"] == pytest.approx(0.657, abs=0.001)
+
+
+def test_its_shards_are_sound(made):
+    assert len(verify(made.folder).splits["train"].shards) == 8

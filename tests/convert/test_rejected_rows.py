@@ -1,0 +1,49 @@
+"""Bad rows stop a conversion or are kept."""
+
+import csv
+
+import pytest
+
+from fer.convert.rejected_rows import Rejects
+from fer.convert.rows import Reject
+from fer.errors import UserError
+
+ROWS = [
+    Reject("f.csv", 7, "pixels", "bad pixels", "2,303 values", b"3,1 2 3"),
+    Reject("f.csv", 9, "", "bad quotes", 'a "quote"', b'4,"1 2'),
+    Reject("t/sad/1.png", 0, "", "bad picture", "no picture", b""),
+    Reject("t/sad/new\nline.png", 0, "", "bad picture", "no picture", b""),
+    Reject("f.csv", 12, "pixels", "bad pixels", "0 values", b"3,\xff\x00\r"),
+]
+
+
+def test_without_a_place_the_first_stops_everything_and_says_what_to_do():
+    with pytest.raises(UserError, match=r"^f.csv, line 7, column pixels: 2,303 values\. .*--on_bad_row=quarantine\.$"):
+        Rejects(None).take(ROWS)
+
+
+def test_with_a_place_they_are_kept_as_they_were(tmp_path):
+    rejects = Rejects(str(tmp_path))
+    rejects.take(ROWS[:1])
+    rejects.take(ROWS[1:])
+    rejects.close()
+    with open(tmp_path / "rejects.csv", encoding="latin-1", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["file", "line", "column", "reason", "original"]
+    assert [row[0] for row in rows] == [reject.file for reject in ROWS]
+    assert [int(row[1]) for row in rows] == [reject.line for reject in ROWS]
+    assert [row[4].encode("latin-1") for row in rows] == [reject.original for reject in ROWS]
+
+
+def test_they_are_counted_by_kind(tmp_path):
+    rejects = Rejects(str(tmp_path))
+    rejects.take(ROWS)
+    rejects.close()
+    assert rejects.counts == {"bad pixels": 2, "bad quotes": 1, "bad picture": 2}
+
+
+def test_without_bad_rows_there_is_no_file(tmp_path):
+    rejects = Rejects(str(tmp_path))
+    rejects.take([])
+    rejects.close()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+"""Shards: how many, which faces where."""
+
+import concurrent.futures
+import os
+
+import numpy as np
+import pytest
+
+from fer.convert import shard_writer
+from fer.convert.audit import image_hashes
+from fer.convert.ingest import Survey
+from fer.convert.rows import LEFT_OUT
+from fer.convert.temp_store import Spool
+from fer.data import example_codec
+from tests.convert import input_factories
+
+COUNT = 850
+
+
+@pytest.fixture(scope="module")
+def survey() -> Survey:
+    return Survey(
+        labels=np.arange(COUNT) % 7,
+        splits=np.where(np.arange(COUNT) < 805, 0, 1),
+        rows=3 * np.arange(COUNT),
+        prints=image_hashes.join([]),
+        sources=(),
+        blank_lines=0,
+    )
+
+
+@pytest.fixture
+def spool(tmp_path) -> Spool:
+    spool = Spool(str(tmp_path))
+    spool.append(input_factories.noise(COUNT))
+    spool.finish()
+    yield spool
+    spool.close()
+
+
+@pytest.fixture
+def write(tmp_path, survey, spool):
+    def write(splits=survey.splits, votes=None, count=0, workers=2):
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            return shard_writer.write(str(tmp_path), survey, splits, votes, spool, count, pool, workers)
+
+    return write
+
+
+def test_a_train_split_of_hundreds_has_eight_shards_and_a_small_split_one(write, tmp_path):
+    written = write()
+    assert [shard.file for shard in written["train"].shards] == [f"train-{i:05d}-of-00008.tfrecord" for i in range(8)]
+    assert [shard.file for shard in written["validation"].shards] == ["validation-00000-of-00001.tfrecord"]
+    assert len(os.listdir(tmp_path)) == 9
+
+
+def test_a_number_asked_for_is_kept_unless_a_shard_were_empty(write, survey):
+    written = write(splits=np.where(survey.rows < 6, 1, 0), count=3)
+    assert [len(split.shards) for split in written.values()] == [3, 2]
+
+
+def test_a_split_without_faces_is_not_there(write):
+    assert list(write(splits=np.full(COUNT, 2))) == ["test"]
+
+
+def test_the_faces_lie_in_the_order_of_the_source(write, survey, tmp_path):
+    written = write()
+    faces = [example_codec.read_shard(str(tmp_path), shard) for shard in written["train"].shards]
+    np.testing.assert_array_equal(np.concatenate([part.rows for part in faces]), survey.rows[:805])
+    np.testing.assert_array_equal(np.concatenate([part.labels for part in faces]), survey.labels[:805])
+    images = np.concatenate([part.images for part in faces]).reshape(-1, 2304)
+    np.testing.assert_array_equal(images, input_factories.noise(COUNT)[:805])
+    assert max(len(part.rows) for part in faces) - min(len(part.rows) for part in faces) == 1
+
+
+def test_faces_that_are_left_out_are_in_no_shard(write, survey, tmp_path):
+    written = write(splits=np.where(np.arange(COUNT) % 10 == 3, LEFT_OUT, survey.splits))
+    assert sum(split.examples for split in written.values()) == COUNT * 9 // 10
+    [shard] = written["validation"].shards
+    rows = example_codec.read_shard(str(tmp_path), shard).rows
+    np.testing.assert_array_equal(rows, [row for row in survey.rows[805:] if row // 3 % 10 != 3])
+
+
+def test_votes_go_with_their_faces(write, tmp_path):
+    votes = np.random.default_rng(0).integers(0, 11, (COUNT, 10)).astype(np.uint8)
+    [shard] = write(votes=votes)["validation"].shards
+    np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard).votes, votes[805:])
+
+
+def test_classes_are_counted(write, survey):
+    counts = write()["train"].class_counts
+    assert list(counts.values()) == np.bincount(survey.labels[:805]).tolist()

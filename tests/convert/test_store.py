@@ -1,0 +1,136 @@
+"""Conversions from and to s3://, against a server of the S3 protocol on this machine."""
+
+import pathlib
+
+from tests.convert import input_factories
+from tests.scripts import run_script
+
+BOTH = """
+import sys
+import tensorflow as tf
+from fer import cli, storage
+from fer.convert import convert
+from fer.data import manifest
+from fer.convert.convert import Options
+from fer.convert.verify import verify
+from fer.errors import UserError
+source, bad, local = sys.argv[1:]
+out = "s3://bucket/out/faces"
+storage.ready(out)
+tf.io.gfile.copy(source, "s3://bucket/in/faces.csv")
+here = convert.convert(Options(input=source, output=local))
+there = convert.convert(Options(input="s3://bucket/in/faces.csv", output=out))
+assert there.sha256 == here.sha256
+assert sorted(tf.io.gfile.listdir(out)) == sorted(tf.io.gfile.listdir(local))
+again = convert.convert(Options(input=source, output=out, shards=2, overwrite=True))
+assert verify(out).sha256 == again.sha256 != here.sha256
+assert tf.io.gfile.listdir("s3://bucket/out") == ["faces"]
+shards = [name for name in tf.io.gfile.listdir(out) if name.endswith("tfrecord")]
+assert len(shards) == 6, shards
+try:
+    convert.convert(Options(input=source, output=out))
+except UserError as error:
+    assert "exists already" in str(error)
+else:
+    raise AssertionError
+assert verify(out).sha256 == again.sha256
+try:
+    convert.convert(Options(input=bad, output="s3://bucket/bad/faces"))
+except UserError as error:
+    assert "bad.csv, line 5" in str(error)
+else:
+    raise AssertionError
+assert not tf.io.gfile.exists("s3://bucket/bad")
+print("all agree")
+"""
+
+KILLED = """
+import json
+import os
+import tensorflow as tf
+from fer import cli, storage
+from fer.convert import atomic_dir
+
+out, names = "s3://bucket/killed/faces", ["a.tfrecord", "b.tfrecord", "manifest.json"]
+storage.ready(out)  # its client begins with its first use, which is in each child
+
+
+def in_a_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def place(content, overwrite):
+    splits = {"train": {"shards": [{"file": name} for name in names[:2]]}}
+    with atomic_dir.replaced(out, overwrite) as folder:
+        for name in names:
+            with open(os.path.join(folder, name), "w") as file:
+                found = {"format_version": 1, "splits": splits, "created_by": "fer 1.0", "name": content}
+                file.write(json.dumps(found))
+
+
+def contents():
+    paths = [os.path.join(out, name) for name in names]
+    return [json.loads(tf.io.gfile.GFile(path).read())["name"] for path in paths]
+
+
+def dies_at(step):
+    left = [step]
+
+    def mortal(call):
+        def called(*arguments, **options):
+            if not left[0]:
+                os._exit(9)
+            left[0] -= 1
+            return call(*arguments, **options)
+
+        return called
+
+    tf.io.gfile.copy, tf.io.gfile.remove = mortal(tf.io.gfile.copy), mortal(tf.io.gfile.remove)
+    place("new", overwrite=True)
+    os._exit(0)
+
+
+def is_whole_or_absent_and_the_next_run_works():
+    whole = tf.io.gfile.exists(os.path.join(out, "manifest.json"))
+    assert not whole or contents() in (["old"] * 3, ["new"] * 3)
+    print("whole" if whole else "absent", flush=True)
+    place("old", overwrite=whole)
+    assert contents() == ["old"] * 3
+    assert sorted(tf.io.gfile.listdir(out)) == names
+    os._exit(0)
+
+
+step = 0
+while in_a_child(lambda: dies_at(step)) == 9:
+    assert in_a_child(is_whole_or_absent_and_the_next_run_works) == 0
+    step += 1
+print(step, "moments")
+"""
+
+
+def run(store: dict[str, str], folder: pathlib.Path, text: str, *arguments: str) -> list[str]:
+    """Returns the lines that a program prints, which must end well."""
+    (folder / "program.py").write_text(text)
+    started = run_script.start(str(folder / "program.py"), folder, *arguments, environment=store)
+    output, errors = started.communicate()
+    assert started.returncode == 0, errors
+    return output.splitlines()
+
+
+def test_a_conversion_to_and_from_a_store_is_that_of_the_local_disk_and_a_bad_row_leaves_nothing(store, tmp_path):
+    source = input_factories.write(tmp_path / "faces.csv", input_factories.csv(input_factories.noise(60)))
+    bad = input_factories.write(tmp_path / "bad.csv", input_factories.csv(input_factories.noise(3)) + "junk\n")
+    assert run(store, tmp_path, BOTH, source, bad, str(tmp_path / "local"))[-1] == "all agree"
+
+
+def test_killed_at_any_step_of_the_upload_the_output_is_whole_or_absent_and_the_next_run_works(store, tmp_path):
+    states = run(store, tmp_path, KILLED)
+    assert set(states[:-1]) == {"whole", "absent"}
+    assert states[-1] == f"{len(states) - 1} moments"
+    assert len(states) > 7  # three files removed, three written, the mark taken away

@@ -1,0 +1,70 @@
+"""Verifying finds every difference between a folder and its manifest."""
+
+import functools
+import os
+import shutil
+
+import pytest
+
+from fer.convert.verify import verify
+from fer.data import manifest
+from fer.errors import UserError
+from fer.io import files
+
+
+@pytest.fixture
+def folder(synthetic_shards, tmp_path) -> str:
+    return shutil.copytree(synthetic_shards.folder, str(tmp_path / "copy"))
+
+
+def test_a_sound_folder_passes(folder, synthetic_shards):
+    assert verify(folder).sha256 == synthetic_shards.sha256
+
+
+def test_everything_that_differs_is_named(folder, synthetic_shards):
+    train, validation = (synthetic_shards.splits[name].shards[0].file for name in ("train", "validation"))
+    os.remove(os.path.join(folder, train))
+    os.truncate(os.path.join(folder, validation), 50)
+    shutil.copy(os.path.join(synthetic_shards.folder, train), os.path.join(folder, "train-00009-of-00010.tfrecord"))
+    with pytest.raises(UserError) as caught:
+        verify(folder)
+    assert f"{train} is missing" in str(caught.value)
+    assert f"{validation} has 50 bytes" in str(caught.value)
+    assert "train-00009-of-00010.tfrecord is a shard that manifest.json does not name" in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.3, 0.999])
+def test_one_flipped_bit_is_found_wherever_it_is(folder, synthetic_shards, place):
+    name = synthetic_shards.splits["test"].shards[0].file
+    path = os.path.join(folder, name)
+    with open(path, "r+b") as file:
+        file.seek(int(place * os.path.getsize(path)))
+        [byte] = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 16]))
+    with pytest.raises(UserError, match=f"{name} has another SHA-256"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (("statistics", "mean"), "The pixels of split train have another mean or deviation"),
+        (("statistics", "std"), "The pixels of split train have another mean or deviation"),
+        (("splits", "validation", "class_counts", "fear"), "The labels of split validation are not those"),
+    ],
+)
+def test_what_the_manifest_says_of_pixels_and_labels_is_recomputed(folder, keys, said):
+    path = os.path.join(folder, "manifest.json")
+    content = files.read_json(path, "the manifest")
+    *outer, last = keys
+    place = functools.reduce(dict.get, outer, content)
+    place[last] = place[last] + 1 if isinstance(place[last], int) else place[last] / 2
+    manifest.write(folder, content)
+    with pytest.raises(UserError, match=said):
+        verify(folder)
+
+
+def test_a_folder_without_manifest_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"has no manifest.json"):
+        verify(str(tmp_path))

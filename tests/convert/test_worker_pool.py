@@ -1,0 +1,148 @@
+"""Processes that parse: what they give back, and how they end."""
+
+import concurrent.futures
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fer.convert import parsing, worker_pool
+from fer.convert.readers import csv_reader, image_folder
+from fer.convert.worker_pool import Crew
+from tests.convert import input_factories
+
+IMAGES = input_factories.noise(40)
+
+
+def lines(images: np.ndarray) -> csv_reader.Lines:
+    [piece] = csv_reader.lines("f.csv", iter([(input_factories.csv(images) + "junk\n").encode()]))
+    return piece
+
+
+PIECES = {
+    "lines": lines(IMAGES),
+    "pictures": image_folder.Pictures(
+        tuple(
+            image_folder.Picture("n", f"sad/{i}.png", input_factories.picture(image)) for i, image in enumerate(IMAGES)
+        )
+    ),
+}
+
+
+@pytest.fixture
+def processes():
+    with contextlib.closing(Crew(2, worker_pool.FEW)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", PIECES)
+def test_a_process_gives_what_this_one_would(kind, processes):
+    block, prints = processes.parse(PIECES[kind])
+    expected_block, expected_prints = parsing.parse(PIECES[kind])
+    np.testing.assert_array_equal(block.images, IMAGES)
+    assert block.rejects == expected_block.rejects
+    np.testing.assert_array_equal(prints.digests, expected_prints.digests)
+
+
+def test_every_thread_has_a_process_of_its_own_and_keeps_it(processes):
+    together = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
+
+    def parse(piece: parsing.Piece) -> np.ndarray:
+        together.wait()
+        return processes.parse(piece)[0].images
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        images = list(pool.map(parse, [PIECES["lines"]] * 6))
+    assert all((found == IMAGES).all() for found in images)
+    assert len(processes._members) == 2
+
+
+def test_an_interrupt_does_not_end_a_process(processes):
+    """Ctrl-C reaches all of them at once; the one that began them ends them in order."""
+    processes.parse(PIECES["lines"])
+    processes._members[0].send_signal(signal.SIGINT)
+    block, _ = processes.parse(PIECES["lines"])
+    np.testing.assert_array_equal(block.images, IMAGES)
+
+
+def test_for_little_data_or_one_worker_there_are_no_processes():
+    for made in (Crew(1, worker_pool.FEW), Crew(2, worker_pool.FEW - 1)):
+        made.parse(PIECES["lines"])
+        assert made._members == []
+
+
+def test_a_process_that_died_is_an_error_and_not_a_wait(processes):
+    processes.parse(PIECES["lines"])
+    processes._members[0].kill()
+    with pytest.raises(RuntimeError, match=r"a process that parses died \(exit code -9\)"):
+        processes.parse(PIECES["lines"])
+
+
+def test_a_module_in_the_current_folder_is_not_run(processes, tmp_path, monkeypatch):
+    for name in ("csv", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    block, _ = processes.parse(PIECES["lines"])
+    np.testing.assert_array_equal(block.images, IMAGES)
+
+
+def test_a_current_folder_that_this_process_searches_is_searched_and_the_exit_code_is_the_one_it_ends_with(
+    processes, tmp_path, monkeypatch
+):
+    # It stops to answer before it ends: it does that with its input.
+    (tmp_path / "csv.py").write_text("import os, sys\nos.close(1)\nsys.stdin.buffer.read()\nos._exit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    with pytest.raises(RuntimeError, match=r"a process that parses died \(exit code 7\)"):
+        processes.parse(PIECES["lines"])
+
+
+def test_processes_end_when_the_crew_is_closed(processes):
+    processes.parse(PIECES["lines"])
+    processes.close()
+    assert [member.poll() is not None for member in processes._members] == [True]
+
+
+def test_processes_end_when_the_one_that_began_them_is_killed():
+    program = """
+import os, time
+from fer.convert import worker_pool
+made = worker_pool.Crew(2, worker_pool.FEW)
+print(made._begin().pid, flush=True)
+time.sleep(60)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    member = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(200):
+        if not alive(member):
+            break
+        time.sleep(0.05)
+    assert not alive(member)
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be noticed does not."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_what_the_processes_load_does_not_include_tensorflow():
+    program = "import sys, fer.convert.worker_pool; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

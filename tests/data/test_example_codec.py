@@ -1,0 +1,164 @@
+"""Records: the bytes against protobuf's own, the reading against what was written, and every way a shard can go bad."""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.data import example_codec, manifest
+from fer.errors import UserError
+from tests.convert import input_factories
+
+ROWS = np.array([0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 2**31, 2**40])
+IMAGES = input_factories.noise(len(ROWS))
+LABELS = np.array([0, 6, -1, -1, 3, 3, -1, 2, 1, -1])
+VOTES = np.random.default_rng(0).integers(0, 128, (len(ROWS), 10))
+
+
+def protobuf(image, label, row, votes) -> bytes:
+    """The same message as protobuf writes it."""
+    integers = {"label": [label], "row": [row], **({} if votes is None else {"votes": votes})}
+    features = {name: tf.train.Feature(int64_list={"value": value}) for name, value in integers.items()}
+    features["image"] = tf.train.Feature(bytes_list={"value": [image.tobytes()]})
+    return tf.train.Example(features={"feature": features}).SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
+def test_a_message_is_byte_for_byte_what_protobuf_writes(votes):
+    expected = [protobuf(*face) for face in zip(IMAGES, LABELS, ROWS, votes if votes is not None else [None] * 10)]
+    assert example_codec.encode(IMAGES, LABELS, ROWS, votes) == expected
+
+
+def test_no_faces_are_no_messages():
+    assert example_codec.encode(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
+
+
+@pytest.mark.parametrize("wanted", [False, True], ids=["without votes", "with votes"])
+def test_parse_gives_images_labels_and_votes_inside_a_graph(wanted):
+    serialized = tf.constant(example_codec.encode(IMAGES, LABELS, ROWS, VOTES))
+    images, labels, votes = tf.function(example_codec.parse)(serialized, wanted)
+    np.testing.assert_array_equal(images, IMAGES.reshape(-1, 48, 48, 1))
+    np.testing.assert_array_equal(labels, LABELS)
+    np.testing.assert_array_equal(votes, VOTES if wanted else VOTES[:, :0])
+    assert (images.dtype, labels.dtype, votes.dtype) == (tf.uint8, tf.int32, tf.int32)
+
+
+def shard(folder, messages: list[bytes], name: str = "train-00000-of-00001.tfrecord") -> manifest.Shard:
+    path = os.path.join(folder, name)
+    with tf.io.TFRecordWriter(path) as writer:
+        for message in messages:
+            writer.write(message)
+    with open(path, "rb") as file:
+        content = file.read()
+    return manifest.Shard(name, len(messages), len(content), hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
+def test_a_shard_gives_back_what_was_written(votes, tmp_path):
+    faces = example_codec.read_shard(str(tmp_path), shard(tmp_path, example_codec.encode(IMAGES, LABELS, ROWS, votes)))
+    np.testing.assert_array_equal(faces.images, IMAGES.reshape(-1, 48, 48, 1))
+    np.testing.assert_array_equal(faces.labels, LABELS)
+    np.testing.assert_array_equal(faces.rows, ROWS)
+    assert (faces.votes is None) if votes is None else (faces.votes == votes).all()
+    assert (faces.images.dtype, faces.labels.dtype, faces.rows.dtype) == (np.uint8, np.int32, np.int64)
+
+
+def test_an_empty_shard_has_no_faces(tmp_path):
+    faces = example_codec.read_shard(str(tmp_path), shard(tmp_path, []))
+    assert faces.images.shape == (0, 48, 48, 1)
+
+
+@pytest.fixture
+def copy(synthetic_shards, tmp_path) -> manifest.Manifest:
+    """A copy of a converted folder, to be spoilt."""
+    folder = tmp_path / "copy"
+    shutil.copytree(synthetic_shards.folder, folder)
+    return manifest.read(str(folder))
+
+
+def spoil(copy: manifest.Manifest, change) -> str:
+    """Changes the first validation shard's bytes; returns its name."""
+    name = copy.splits["validation"].shards[0].file
+    path = os.path.join(copy.folder, name)
+    with open(path, "rb") as file:
+        content = change(bytearray(file.read()))
+    with open(path, "wb") as file:
+        file.write(content)
+    return name
+
+
+def flip(content: bytearray) -> bytearray:
+    content[len(content) // 2] ^= 1
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content[:-1], "bytes where manifest.json states"),
+        (lambda content: content[:0], "has 0 bytes"),
+        (lambda content: content + b"\0", "bytes where manifest.json states"),
+        (flip, "another SHA-256"),
+        (lambda content: bytearray(len(content)), "another SHA-256"),
+    ],
+    ids=["cut", "empty", "longer", "flipped bit", "zeros"],
+)
+def test_a_changed_shard_is_named(copy, change, reason):
+    name = spoil(copy, change)
+    with pytest.raises(UserError, match=f"{name} .*{reason}"):
+        example_codec.read_split(copy, "validation")
+
+
+def test_a_missing_shard_is_named(copy):
+    name = copy.splits["validation"].shards[0].file
+    os.remove(os.path.join(copy.folder, name))
+    with pytest.raises(UserError, match=f"{name} is missing"):
+        example_codec.read_split(copy, "validation")
+
+
+def resealed(copy: manifest.Manifest, **changes) -> manifest.Manifest:
+    """The manifest as if it had been made for the validation shard as it lies there now."""
+    split = copy.splits["validation"]
+    with open(os.path.join(copy.folder, split.shards[0].file), "rb") as file:
+        content = file.read()
+    sums = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **changes}
+    split = dataclasses.replace(split, shards=(dataclasses.replace(split.shards[0], **sums),))
+    return dataclasses.replace(copy, splits={"validation": split})
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ([b"no protobuf"], "cannot be read as faces"),
+        ([tf.train.Example().SerializeToString()], "cannot be read as faces"),
+        ([protobuf(IMAGES[0][:2303], 0, 0, None)], "cannot be read as faces"),
+        ([protobuf(IMAGES[0], 7, 0, None)], "a label that no class has"),
+    ],
+    ids=["no protobuf", "no features", "2,303 pixels", "label 7"],
+)
+def test_records_that_are_no_faces_are_named(content, reason, tmp_path):
+    with pytest.raises(UserError, match=reason):
+        example_codec.read_shard(str(tmp_path), shard(tmp_path, content))
+
+
+def test_a_wrong_checksum_is_named_even_if_the_manifest_was_made_for_it(copy):
+    spoil(copy, flip)
+    with pytest.raises(UserError, match="a record whose checksum is wrong"):
+        example_codec.read_split(resealed(copy), "validation")
+
+
+def test_another_count_is_named(copy):
+    with pytest.raises(UserError, match=r"holds 40 faces where manifest.json states 41"):
+        example_codec.read_split(resealed(copy, examples=41), "validation")
+
+
+def test_labels_that_are_not_those_counted_are_named(copy):
+    split = copy.splits["validation"]
+    counts = {**split.class_counts, "angry": split.class_counts["angry"] + 1}
+    changed = dataclasses.replace(copy, splits={"validation": dataclasses.replace(split, class_counts=counts)})
+    with pytest.raises(UserError, match="labels of split validation"):
+        example_codec.read_split(changed, "validation")

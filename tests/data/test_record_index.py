@@ -1,0 +1,70 @@
+"""Where records lie: every one is found, and every way a shard can go bad is named before a batch is read."""
+
+import dataclasses
+import hashlib
+import os
+
+import numpy as np
+import pytest
+
+from fer.data import manifest, record_index
+from fer.errors import UserError
+
+
+def made(folder, content: bytes, count: int, **changes) -> manifest.Manifest:
+    with open(os.path.join(folder, "train.tfrecord"), "wb") as file:
+        file.write(content)
+    shard = manifest.Shard("train.tfrecord", count, len(content), hashlib.sha256(content).hexdigest())
+    split = manifest.Split("train", count, {}, (dataclasses.replace(shard, **changes),))
+    return manifest.Manifest(str(folder), "x", (), {"train": split}, {}, "", {})
+
+
+def framed(lengths) -> bytes:
+    """Records of given lengths; that their sums are zeros is not looked at, for the shard's SHA-256 covers them."""
+    return b"".join(length.to_bytes(8, "little") + bytes(4 + length + 4) for length in lengths)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [[100] * 1000, [100, 101] * 50, [7], [2382] * 130 + [2383] * 600 + [2392] * 3, [0, 5, 5, 0]],
+    ids=["alike", "in turn", "one", "longer and longer", "empty ones"],
+)
+@pytest.mark.parametrize("piece", [64, 1 << 23], ids=["small pieces", "one piece"])
+def test_every_record_is_found_at_its_place(lengths, piece, tmp_path, monkeypatch):
+    monkeypatch.setattr(record_index, "_PIECE", max(piece, max(lengths)))
+    found = record_index.find(made(tmp_path, framed(lengths), len(lengths)), "train")
+    assert found.count.max() <= record_index.CHUNK
+    places = [
+        (offset + number * (length + record_index.FRAMING), length)
+        for _, offset, length, count in zip(*found)
+        for number in range(count)
+    ]
+    starts = np.cumsum([0, *(length + 16 for length in lengths[:-1])])
+    assert places == list(zip(starts, lengths))
+
+
+def test_chunks_of_a_real_shard_are_the_faces_of_the_manifest(synthetic_shards):
+    found = record_index.find(synthetic_shards, "train")
+    assert found.count.sum() == synthetic_shards.split("train").examples
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "reason"),
+    [
+        (framed([50] * 4), {"sha256": "0" * 64}, "has another SHA-256"),
+        (framed([50] * 4)[:-1], {}, "ends within a record"),
+        (framed([50] * 4), {"examples": 5}, "holds 4 faces where manifest.json states 5"),
+        (b"\xff" * 100, {}, "has a record of"),
+    ],
+    ids=["changed", "cut", "another count", "no records"],
+)
+def test_a_bad_shard_is_named(content, changes, reason, tmp_path):
+    with pytest.raises(UserError, match=rf"train\.tfrecord {reason}"):
+        record_index.find(made(tmp_path, content, 4, **changes), "train")
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    spoilt = made(tmp_path, framed([5]), 1)
+    os.remove(tmp_path / "train.tfrecord")
+    with pytest.raises(UserError, match=r"train\.tfrecord is missing"):
+        record_index.find(spoilt, "train")

@@ -1,0 +1,164 @@
+"""Run folders and folders of shards, made small for tests, without the rooms that make them for users."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Experiment, Model, Train
+from fer.export import export, parity
+from fer.labels import CLASSES
+from fer.models import classifier, weights
+from fer.models import loading as runs
+from tests.scripts import run_script
+
+EXPERIMENT = Experiment(model=Model(name="tiny", image_size=24), train=Train(precision="float32"))
+EXPORT_FACES = 30  # of the shards that exports are compared on
+TRAINED_ON = {"name": "faces", "manifest_sha256": "0" * 64}
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """[count, 48, 48, 1] uint8: blocks of grey, so that a network finds something."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (count, 6, 6, 1), dtype=np.uint8)
+    return np.kron(blocks, np.ones((1, 8, 8, 1), np.uint8))
+
+
+def shards(
+    folder: pathlib.Path,
+    splits: dict[str, tuple[np.ndarray, np.ndarray]],
+    votes: dict[str, np.ndarray] | None = None,
+) -> str:
+    """Writes each split's (images, labels) as one shard, with a manifest. Rows are numbered from 1000."""
+    folder.mkdir(parents=True)
+    described = {}
+    for split, (faces, labels) in splits.items():
+        file = folder / f"{split}-00000-of-00001.tfrecord"
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for index, (face, label) in enumerate(zip(faces, labels)):
+                chosen = votes[split][index] if votes else None
+                writer.write(_example(face, int(label), 1000 + index, chosen))
+        content = file.read_bytes()
+        described[split] = {
+            "examples": len(labels),
+            "class_counts": {name: int((labels == index).sum()) for index, name in enumerate(CLASSES)},
+            "shards": [
+                {
+                    "file": file.name,
+                    "examples": len(labels),
+                    "bytes": len(content),
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                }
+            ],
+        }
+    manifest = {
+        "format_version": 1,
+        "name": folder.name,
+        "classes": list(CLASSES),
+        "image": {"height": 48, "width": 48, "channels": 1, "encoding": "raw uint8, row by row"},
+        "splits": described,
+        "statistics": {"mean": 0.5, "std": 0.25},
+        "source": {},
+        "audit": {},
+        "options": {},
+        "created_by": "tests",
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return str(folder)
+
+
+def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment = EXPERIMENT) -> str:
+    """A run folder as training leaves it: a network with random weights, said to be the best after 12 steps."""
+    (folder / "checkpoints").mkdir(parents=True)
+    file = folder / "checkpoints" / "best-00000012.npz"
+    weights.save(classifier.build(experiment.model, experiment.train.precision, seed).weights, str(file))
+    best = {
+        "step": 12,
+        "epoch": 1,
+        "accuracy": 0.5,
+        "file": "checkpoints/best-00000012.npz",
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "selected_on": "validation",
+    }
+    config = {
+        "config": experiment.to_dict(),
+        "config_sha256": experiment.sha256(),
+        "data": {**TRAINED_ON, "examples_per_split": {"train": 100}},
+        "versions": {},
+        "git_commit": None,
+    }
+    epoch = {
+        "epoch": 1,
+        "step": 12,
+        "learning_rate": 0.1,
+        "train_loss": 2.0,
+        "train_accuracy": 0.4,
+        "validation_loss": 1.9,
+        "validation_accuracy": 0.5,
+        "validation_macro_f1": 0.4,
+        "images_per_second": 100.0,
+        "seconds": 1.0,
+    }
+    for name, value in (("best.json", best), ("config.json", config), ("history.json", [epoch])):
+        (folder / name).write_text(json.dumps(value))
+    return str(folder)
+
+
+def exports(folder: pathlib.Path) -> None:
+    """Fills a folder with what the fixture `export_folder` says."""
+    run(folder / "run", seed=3)
+    run(folder / "other", seed=4)
+    faces, classes = _separate_classes(folder / "run")
+    np.save(folder / "faces.npy", faces)
+    labels = (classes + (np.arange(EXPORT_FACES) % 6 == 0)) % 7
+    shards(folder / "tfrecords" / TRAINED_ON["name"], {"validation": (faces, labels)})
+    done = run_script.run("export.py", folder, "--workdir=run", "--format=tflite", "--output=exports")
+    assert (done.returncode, done.stderr) == (0, "")  # nothing of what the converter says
+    (folder / "printed").write_text(done.stdout)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(parity, "LONGEST", 0.0)  # the times themselves are not looked at
+        for kind, package in (("onnx", "tf2onnx"), ("saved_model", "tensorflow")):
+            if importlib.util.find_spec(package):
+                export.export(export.Request("run", kind, "exports"))
+
+
+def _separate_classes(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Gives a run weights that tell many classes, and finds faces whose classes no rounding changes.
+
+    Returns:
+      The faces [EXPORT_FACES, 48, 48, 1] uint8, and the classes that the run predicts.
+    """
+    path = next((folder / "checkpoints").glob("best-*.npz"))
+    model = runs.open_run(str(folder)).model
+    kernel, bias = model.get_layer("logits").weights
+    kernel.assign(100 * kernel)
+    faces = images(500)
+    logits = model(faces, training=False).numpy()
+    bias.assign_sub(logits.mean(axis=0))  # otherwise one class is the largest for every face
+    ordered = np.sort(logits - logits.mean(axis=0), axis=1)
+    surest = np.argsort(ordered[:, -2] - ordered[:, -1])[:EXPORT_FACES]
+    weights.save(model.weights, str(path))
+    best = json.loads((folder / "best.json").read_text())
+    best["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "best.json").write_text(json.dumps(best))
+    return faces[surest], (logits - logits.mean(axis=0))[surest].argmax(axis=1)
+
+
+def _example(face: np.ndarray, label: int, row: int, votes: np.ndarray | None) -> bytes:
+    def integers(*values: int) -> tf.train.Feature:
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+    features = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[face.tobytes()])),
+        "label": integers(label),
+        "row": integers(row),
+    }
+    if votes is not None:
+        features["votes"] = integers(*votes.tolist())
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()

@@ -1,0 +1,178 @@
+"""The figures, each recomputed by hand on a case small enough for it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import calibration
+
+from fer.evaluation.metrics import metrics
+from fer.labels import CLASSES
+
+# Eight faces. True: 3 happy (3), 3 sad (4), 2 neutral (6).
+LABELS = np.array([3, 3, 3, 4, 4, 4, 6, 6])
+# Predicted: happy, happy, sad | sad, sad, neutral | neutral, happy; confidence 0.88, or 0.4 where the guess is wrong.
+PREDICTED = [3, 3, 4, 4, 4, 6, 6, 3]
+
+
+def row(predicted: int, confidence: float) -> np.ndarray:
+    """The rest is spread evenly over the six other classes."""
+    probabilities = np.full(7, (1 - confidence) / 6)
+    probabilities[predicted] = confidence
+    return probabilities
+
+
+@pytest.fixture
+def probabilities() -> np.ndarray:
+    return np.stack([row(p, 0.88 if p == t else 0.4) for p, t in zip(PREDICTED, LABELS)])
+
+
+@pytest.fixture
+def figures(probabilities) -> dict:
+    return metrics.measure(LABELS, probabilities)
+
+
+@pytest.mark.parametrize("faces", [9, 20, 21, 43])  # whose rounded precisions sum to a bit above 1
+def test_no_area_exceeds_1(faces):
+    labels = np.repeat(np.arange(7), faces)
+    confidences = np.linspace(0.8, 0.9, len(labels))
+    per_class = metrics.measure(labels, np.stack([*map(row, labels, confidences)]))["per_class"]
+    assert {of_class["average_precision"] for of_class in per_class.values()} == {1.0}
+
+
+def test_accuracy_is_the_share_that_is_right(figures):
+    assert figures["accuracy"] == 5 / 8
+
+
+def test_confusion_matrix_counts_true_rows_and_predicted_columns(figures):
+    expected = np.zeros((7, 7), int)
+    expected[3, 3], expected[3, 4], expected[4, 4], expected[4, 6], expected[6, 6], expected[6, 3] = 2, 1, 2, 1, 1, 1
+    assert figures["confusion_matrix"] == expected.tolist()
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_occur(figures):
+    assert figures["balanced_accuracy"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 3)
+
+
+def test_precision_recall_and_f1_of_a_class(figures):
+    happy = figures["per_class"]["happy"]
+    assert (happy["precision"], happy["recall"], happy["support"]) == (pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
+    neutral = figures["per_class"]["neutral"]
+    assert (neutral["precision"], neutral["recall"], neutral["support"]) == (1 / 2, 1 / 2, 2)
+    assert neutral["f1"] == pytest.approx(1 / 2)
+
+
+def test_macro_f1_is_the_mean_of_the_seven(figures):
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1 / 2) / 7)
+
+
+def test_kappa_is_agreement_beyond_chance(figures):
+    by_chance = (3 * 3 + 3 * 3 + 2 * 2) / 64  # true times predicted counts, class by class
+    assert figures["cohen_kappa"] == pytest.approx((5 / 8 - by_chance) / (1 - by_chance))
+
+
+def test_matthews_is_the_multiclass_correlation(figures):
+    # Gorodkin 2004: (c s - sum t p) / sqrt((s^2 - sum p^2)(s^2 - sum t^2)), c right of s; t and p are counts.
+    assert figures["matthews"] == pytest.approx((5 * 8 - 22) / math.sqrt((64 - 22) * (64 - 22)))
+
+
+def test_log_loss_is_the_mean_surprise_at_the_truth(figures):
+    assert figures["log_loss"] == pytest.approx(-(5 * math.log(0.88) + 3 * math.log(0.1)) / 8)
+
+
+def test_brier_is_the_squared_distance_to_the_one_hot_label(figures):
+    right = (1 - 0.88) ** 2 + 6 * 0.02**2
+    wrong = 0.4**2 + (1 - 0.1) ** 2 + 5 * 0.1**2
+    assert figures["brier"] == pytest.approx((5 * right + 3 * wrong) / 8)
+
+
+def test_ece_weighs_each_bins_gap_by_its_examples(figures):
+    # 0.88 lies in the bin (13/15, 14/15], all right there; 0.4 in (5/15, 6/15], all wrong.
+    assert figures["ece"] == pytest.approx(5 / 8 * abs(1 - 0.88) + 3 / 8 * abs(0 - 0.4))
+
+
+def test_roc_auc_is_the_share_of_pairs_in_the_right_order(figures, probabilities):
+    for index in (3, 4, 6):
+        is_class = np.equal(LABELS, index)
+        inside, outside = probabilities[is_class, index], probabilities[~is_class, index]
+        pairs = [(a > b) + 0.5 * (a == b) for a in inside for b in outside]
+        assert figures["per_class"][CLASSES[index]]["roc_auc"] == pytest.approx(np.mean(pairs))
+
+
+def test_average_precision_is_the_precision_at_each_example_of_the_class(figures):
+    # By the score for happy: two happy faces and the neutral one taken for happy (0.88, 0.88, 0.4), then the third
+    # happy face together with one other (0.1): precision 2/2 at recall 2/3, and 3/5 at 3/3.
+    assert figures["per_class"]["happy"]["average_precision"] == pytest.approx(2 / 3 * 1 + 1 / 3 * 3 / 5)
+
+
+def test_a_class_without_examples_has_no_areas(figures):
+    disgust = figures["per_class"]["disgust"]
+    assert disgust["roc_auc"] is disgust["average_precision"] is None
+
+
+def test_nothing_is_nan_however_few_classes_occur():
+    for label in range(7):
+        for predicted in range(7):
+            figures = metrics.measure(np.array([label]), row(predicted, 0.9)[None])
+            json.dumps(figures, allow_nan=False)
+
+
+def test_kappa_of_a_single_class_has_no_value():
+    assert metrics.measure(np.array([3, 3]), np.stack([row(3, 0.9)] * 2))["cohen_kappa"] is None
+
+
+def test_certainty_of_the_wrong_class_costs_a_finite_loss():
+    assert math.isfinite(metrics.measure(np.array([0]), np.eye(7)[[1]])["log_loss"])
+
+
+def test_wilson_ends_are_196_standard_errors_away():
+    for successes, trials in ((2493, 3589), (1, 10), (7, 8)):
+        for bound in metrics.wilson(successes, trials):
+            distance = abs(successes / trials - bound) / math.sqrt(bound * (1 - bound) / trials)
+            assert distance == pytest.approx(stats.norm.ppf(0.975))
+
+
+def test_wilson_agrees_with_scipy_at_the_ends():
+    for successes in (0, 20):
+        theirs = stats.binomtest(successes, 20).proportion_ci(0.95, method="wilson")
+        assert metrics.wilson(successes, 20) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_wilson_and_bootstrap_agree_at_the_size_of_fer2013():
+    correct = np.arange(3589) < 2493
+    accuracy = stats.bootstrap(
+        (correct,), np.mean, confidence_level=0.95, n_resamples=2000, method="percentile", random_state=0, batch=100
+    ).confidence_interval
+    np.testing.assert_allclose(metrics.wilson(2493, 3589), (accuracy.low, accuracy.high), atol=0.0015)
+
+
+def test_reliability_is_the_curve_that_scikit_learn_draws():
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(7), 2000)
+    labels = generator.integers(0, 7, 2000)
+    right = probabilities.argmax(1) == labels
+    accuracy, confidence = calibration.calibration_curve(right, probabilities.max(1), n_bins=15)
+    ours = np.array([bin_ for bin_ in metrics.reliability(labels, probabilities) if bin_[0]])
+    np.testing.assert_allclose(ours[:, 1:], np.stack([accuracy, confidence], axis=1))
+
+
+def test_full_confidence_falls_into_the_last_bin():
+    assert metrics.reliability(np.array([2]), np.eye(7)[[2]])[-1] == (1, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "probabilities"),
+    [
+        (np.array([], int), np.zeros((0, 7))),
+        (np.array([0, 1]), np.eye(7)[:1]),
+        (np.array([7]), np.eye(7)[:1]),
+        (np.array([-1]), np.eye(7)[:1]),
+        (np.array([0]), np.full((1, 7), 0.5)),
+    ],
+    ids=["no examples", "other lengths", "label 7", "unlabelled", "no probabilities"],
+)
+def test_what_cannot_be_measured_is_refused(labels, probabilities):
+    with pytest.raises(ValueError, match="must"):
+        metrics.measure(labels, probabilities)

@@ -1,0 +1,33 @@
+"""What images seen in training are worth."""
+
+import numpy as np
+import pytest
+
+from fer.evaluation.metrics import train_overlap
+from tests.evaluation import factories
+
+
+def test_an_image_is_seen_if_training_holds_every_pixel_of_it():
+    train = factories.images(5)
+    nearly = train[3].copy()
+    nearly[40, 40] ^= 1
+    scored = np.stack([train[4], nearly, train[0], train[4]])
+    assert train_overlap.seen_in_training(scored, train).tolist() == [True, False, True, True]
+
+
+def test_without_training_images_nothing_is_seen():
+    assert train_overlap.seen_in_training(factories.images(2), factories.images(0)).tolist() == [False, False]
+
+
+def test_the_difference_is_the_accuracy_that_the_seen_examples_add():
+    labels = np.zeros(10, int)
+    predicted = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])  # 6 of 10
+    seen = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)  # 2 of 6 without them
+    found = train_overlap.without(seen, labels, np.eye(7)[predicted])
+    assert (found["examples"], found["left_out"]) == (6, 4)
+    assert found["accuracy"] == pytest.approx(2 / 6)
+    assert found["accuracy_difference"] == pytest.approx(6 / 10 - 2 / 6)
+
+
+def test_if_all_were_seen_there_is_no_score():
+    assert train_overlap.without(np.array([True]), np.array([0]), np.eye(7)[[0]]) is None

@@ -1,0 +1,155 @@
+"""Files are whole or absent."""
+
+import hashlib
+import os
+import re
+import resource
+import signal
+
+import pytest
+import tensorflow as tf
+
+from fer import storage
+from fer.errors import UserError
+from fer.io import files, temp_files
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "deep" / "file.bin"
+    files.write_bytes(str(path), b"one")
+    files.write_bytes(str(path), b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+def test_json_survives_and_nan_is_refused(tmp_path):
+    path = str(tmp_path / "value.json")
+    files.write_json(path, {"gesichtsausdruck": "fröhlich", "n": [1, 2.5, None]})
+    assert files.read_json(path, "it") == {"gesichtsausdruck": "fröhlich", "n": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, float("nan"))
+    assert files.read_json(path, "it")["n"] == [1, 2.5, None]
+
+
+def test_a_full_disk_is_a_sentence_and_the_old_file_stays(tmp_path):
+    """A limit on the size of files stands for the full disk: the system answers a write alike."""
+    path = tmp_path / "file.bin"
+    files.write_bytes(str(path), b"old")
+    child = os.fork()  # for the limit is the whole process's
+    if child == 0:
+        status = 1
+        try:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            files.write_bytes(str(path), bytes(2000))
+        except UserError as error:
+            status = 42 if str(error).startswith(f"Cannot write {path}: ") else 43
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+def test_a_folder_where_the_file_should_be_is_a_sentence(tmp_path):
+    (tmp_path / "file.bin" / "inside").mkdir(parents=True)
+    with pytest.raises(UserError, match="Cannot write"):
+        files.write_bytes(str(tmp_path / "file.bin"), b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("folder", "it is a folder"),
+        ("file/out/eval.json", "file is a file"),
+        ("folder/locked/out/eval.json", "locked may not be written to"),
+        ("link", "it is a link that leads back to itself"),
+        ("x" * 256, "File name too long"),
+        ("x/" * 3000 + "eval.json", "File name too long"),
+    ],
+)
+def test_a_place_where_no_file_could_stand_is_told_beforehand(tmp_path, monkeypatch, path, said):
+    monkeypatch.setattr(os, "access", lambda folder, mode: not folder.endswith("locked"))  # root may write anywhere
+    (tmp_path / "folder" / "locked").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(UserError, match=rf"Cannot write {tmp_path}/{path[:50]}\S*: .*{said}"):
+        files.check_place(str(tmp_path / path))
+
+
+@pytest.mark.parametrize(
+    "path", ["/dev/fd/9999", "/dev/fd/" + 40 * "9", "/proc/self/fd/{closed}", "/dev/fd/{read_only}"]
+)
+def test_stream_that_cannot_be_written_to_is_named_beforehand(path):
+    read_only, closed = os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_WRONLY)
+    os.close(closed)
+    path = path.format(read_only=read_only, closed=closed)
+    try:
+        with pytest.raises(UserError, match=rf"Cannot write {path}: "):
+            files.check_place(path)
+    finally:
+        os.close(read_only)
+
+
+def test_name_that_is_as_long_as_a_name_may_be_is_written(tmp_path):
+    for name in ("x" * 255, "\u00e9" * 127):
+        files.check_place(str(tmp_path / name))
+        files.write_bytes(str(tmp_path / name), b"content")
+    assert sorted(os.listdir(tmp_path)) == ["x" * 255, "\u00e9" * 127]
+
+
+@pytest.mark.parametrize("path", ["file", "folder/new", "new/deeper/file", "s3://bucket/file"])
+def test_looking_at_a_place_leaves_it_as_it_was(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    files.check_place(path)
+    assert (sorted(os.listdir(tmp_path)), os.listdir("folder")) == (["file", "folder"], [])
+    assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "is missing"), (b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON")],
+    ids=["absent", "cut", "not text"],
+)
+def test_unreadable_json_is_named(tmp_path, content, said):
+    path = tmp_path / "value.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        files.read_json(str(path), "the record")
+    assert str(path) in str(caught.value)
+    assert "the record" in str(caught.value)
+
+
+def test_sha256_is_hashlibs(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"\x00\x01" * 1_000_000)
+    assert files.sha256(str(path)) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_processes_that_share_a_number_write_beside_each_other():
+    """As those of two containers may, that share a disk."""
+    names = {temp_files.path_beside("a/b.json") for _ in range(100)}
+    assert len(names) == 100
+    assert all(name.startswith("a/b.json.tmp-") for name in names)
+
+
+def test_a_store_that_does_not_answer_is_no_no(monkeypatch):
+    def away(_):
+        raise UserError("The bucket cannot be reached.")
+
+    monkeypatch.setattr(tf.io.gfile, "exists", lambda _: False)
+    assert not files.exists("a/local/file")
+    monkeypatch.setattr(storage, "ready", away)
+    with pytest.raises(UserError, match="cannot be reached"):
+        files.exists("s3://bucket/file")
+
+
+def test_a_long_reason_is_cut_in_its_middle():
+    """TensorFlow's begins with a path and ends with what is wrong with it."""
+    said = files.reason(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
+    assert len(said) < 310
+    assert re.fullmatch(r"/data/deep.*\.\.\..*deep/state\.tmp; No space left on device", said)

@@ -1,0 +1,101 @@
+"""What is published is on the disk before its name is."""
+
+import errno
+import os
+import pathlib
+
+import pytest
+import tensorflow as tf
+
+from fer.convert import atomic_dir
+from fer.errors import StorageError
+from fer.io import fsync as durable
+from fer.train import checkpoints
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[str, str]]:
+    """Syncs and renames in their order, with the path of each; the paths of descriptors are read from the system."""
+    made = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+
+    def synced(descriptor: int) -> None:
+        made.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def renamed(how):
+        def call(source, target):
+            made.append(("rename", os.path.abspath(target)))
+            how(source, target)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed(rename))
+    monkeypatch.setattr(os, "replace", renamed(replace))
+    return made
+
+
+@pytest.fixture
+def counting() -> tf.train.Checkpoint:
+    return tf.train.Checkpoint(weights=tf.Variable([1.0]))
+
+
+def test_publish_syncs_files_and_folders_then_name(tmp_path, calls):
+    source, target = tmp_path / "beside", tmp_path / "place"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "file").write_text("content")
+    durable.publish(str(source), str(target))
+    assert calls[-2:] == [("rename", str(target)), ("sync", str(tmp_path))]
+    assert set(calls[:-2]) == {("sync", str(path)) for path in (source, source / "deep", source / "deep" / "file")}
+
+
+def test_make_folders_syncs_names_of_new_ones(tmp_path, calls):
+    durable.make_folders(str(tmp_path / "a" / "b"))
+    assert calls == [("sync", str(tmp_path / "a")), ("sync", str(tmp_path))]
+    durable.make_folders(str(tmp_path / "a" / "b"))
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_sync_passes_where_file_system_cannot(tmp_path, monkeypatch, number):
+    def fails(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    durable.sync(str(tmp_path))
+
+
+def test_checkpoint_is_synced_before_its_name(tmp_path, calls, counting):
+    checkpoints.save(str(tmp_path), counting, 7, {})
+    place = str(tmp_path / "step-00000007")
+    at = calls.index(("rename", place))
+    synced = {os.path.basename(path) for kind, path in calls[:at] if kind == "sync" and f"{place}.tmp/" in path}
+    assert synced >= {"checkpoint.json", "state.index", "state.data-00000-of-00001"}
+    assert ("sync", place + ".tmp") in calls[:at]
+    assert ("sync", str(tmp_path)) in calls[at:]
+
+
+def test_checkpoint_error_names_it_when_disk_fills_up_at_sync(tmp_path, monkeypatch, counting):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"Cannot write .*step-00000007.*: No space left on device"):
+        checkpoints.save(str(tmp_path), counting, 7, {})
+    assert checkpoints.steps(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_conversion_is_synced_before_its_name(tmp_path, calls, overwrite):
+    output = tmp_path / "out"
+    content = '{"format_version": 1, "splits": {}, "created_by": "fer 1"}'
+    if overwrite:
+        output.mkdir()
+        (output / "manifest.json").write_text(content)
+    with atomic_dir.replaced(str(output), overwrite) as folder:
+        pathlib.Path(folder, "manifest.json").write_text(content)
+    at = calls.index(("rename", str(output)))
+    assert ("sync", os.path.join(folder, "manifest.json")) in calls[:at]
+    assert ("sync", folder) in calls[:at]
+    assert ("sync", str(tmp_path)) in calls[at:]

@@ -1,0 +1,127 @@
+"""What killed processes left is removed; what living ones use is not."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+import tensorflow as tf
+
+from fer.errors import StorageError
+from fer.io import files, temp_files
+from fer.train import checkpoints
+from fer.train.distributed import multi_worker
+from fer.train.distributed.cluster_resolver import Cluster
+
+PID = re.compile(rf"-{os.getpid()}-")
+
+
+@pytest.fixture(scope="module")
+def ended() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> pathlib.Path:
+    """The folder for temporary files, empty."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+def of(path: str, pid: int) -> str:
+    """The name that the process `pid` of this machine would have chosen."""
+    return PID.sub(f"-{pid}-", path)
+
+
+def test_paths_beside_differ():
+    names = {temp_files.path_beside("a/b.json") for _ in range(100)}
+    assert len(names) == 100
+    assert all(re.fullmatch(rf"a/b\.json\.tmp-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}", name) for name in names)
+
+
+def test_write_removes_left_over_of_ended_process(tmp_path, ended):
+    left = pathlib.Path(of(temp_files.path_beside(str(tmp_path / "curves.png")), ended))
+    left.write_bytes(b"half")
+    files.write_bytes(str(tmp_path / "other.png"), b"whole")
+    assert os.listdir(tmp_path) == ["other.png"]
+
+
+@pytest.mark.parametrize("machine", ["this", "another"])
+def test_write_keeps_file_of_process_that_may_live(tmp_path, ended, machine):
+    path = temp_files.path_beside(str(tmp_path / "curves.png"))
+    if machine == "another":
+        path = re.sub(r"tmp-[0-9a-f]{8}", "tmp-00000000", of(path, ended))
+    pathlib.Path(path).write_bytes(b"half")
+    files.write_bytes(str(tmp_path / "other.png"), b"whole")
+    assert os.path.exists(path)
+
+
+@pytest.mark.parametrize("name", ["curves.png.tmp-00000000-1-0123abcd", "curves.png.tmp-1-0123abcd"])
+def test_write_removes_left_over_of_another_machine_after_a_day(tmp_path, name):
+    left = tmp_path / name
+    left.write_bytes(b"half")
+    os.utime(left, (time.time() - temp_files.OLD_S - 60,) * 2)
+    files.write_bytes(str(tmp_path / "other.png"), b"whole")
+    assert os.listdir(tmp_path) == ["other.png"]
+
+
+@pytest.mark.parametrize("name", ["notes.tmp-final", "notes.tmp-2024-01-02", "a.tmp", ".tmp-1-0123abcd"])
+def test_write_keeps_files_of_users(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    os.utime(tmp_path / name, (0, 0))
+    files.write_bytes(str(tmp_path / "other.png"), b"whole")
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_folder_is_removed_and_those_of_ended_processes_too(temporary, ended):
+    with temp_files.folder("export") as mine:
+        left = pathlib.Path(of(mine, ended))
+        (left / "deep").mkdir(parents=True)
+        with temp_files.folder("worker") as other:
+            assert sorted(os.listdir(temporary)) == sorted(map(os.path.basename, (mine, other)))
+    assert os.listdir(temporary) == []
+
+
+def test_folders_of_others_are_kept(temporary):
+    names = ["fer-notes", "fer-worker-00000000-1-abc", "tmpabc", "fer-Export-1"]
+    for name in names:
+        (temporary / name).mkdir()
+    with temp_files.folder("worker"):
+        pass
+    assert sorted(os.listdir(temporary)) == sorted(names)
+
+
+def test_folder_of_killed_worker_is_removed_by_next_one(temporary):
+    """A worker that is not the chief, killed while it writes."""
+    second = Cluster(("a:1", "b:1"), 1)
+    child = os.fork()
+    if child == 0:
+        with multi_worker.scratch(second, "run"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    (left,) = os.listdir(temporary)
+    with multi_worker.scratch(second, "run") as place:
+        assert os.listdir(temporary) == [os.path.basename(place)] != [left]
+
+
+def test_checkpoint_that_fills_disk_leaves_nothing(tmp_path, monkeypatch):
+    state = tf.train.Checkpoint(weights=tf.Variable([1.0]))
+
+    def full(prefix):
+        pathlib.Path(prefix + ".index").write_bytes(b"half")
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(state, "write", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        checkpoints.save(str(tmp_path), state, 50, {})
+    assert os.listdir(tmp_path) == []

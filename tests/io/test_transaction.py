@@ -1,0 +1,161 @@
+"""Several files are replaced together or not at all."""
+
+import errno
+import os
+import pathlib
+import stat
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.errors import StorageError
+from fer.export import export
+from fer.io import files, fsync
+from fer.io.transaction import transaction
+from fer.models import export_manifest
+from fer.predict import face_detection, input_readers, predict
+
+
+def tree(folder: pathlib.Path) -> dict[str, str]:
+    """The files below a folder, with their content."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_text(errors="replace") for path in found}
+
+
+def fill(folder: pathlib.Path, text: str) -> None:
+    """Replaces a folder and a file in one transaction."""
+    with transaction() as stage:
+        files.write_text(os.path.join(stage(str(folder / "model")), "deep", "weights"), text)
+        files.write_text(stage(str(folder / "record.json")), text)
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Makes every rename fail from the given one on, counted over the whole transaction."""
+    rename = os.rename
+
+    def from_the(number: int) -> None:
+        count = iter(range(1000))
+
+        def fails(source, target):
+            if next(count) == number:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            rename(source, target)
+
+        monkeypatch.setattr(fsync.os, "rename", fails)
+
+    return from_the
+
+
+@pytest.mark.parametrize("place", ["", "new/deeper"])
+def test_transaction_replaces_all(tmp_path, place):
+    for text in ("old", "new"):
+        fill(tmp_path / place, text)
+        assert tree(tmp_path / place) == {"model/deep/weights": text, "record.json": text}
+
+
+def test_nothing_is_there_before_end(tmp_path):
+    with transaction() as stage:
+        files.write_text(stage(str(tmp_path / "new" / "a")), "a")
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("place", ["", "new/deeper"])
+def test_error_leaves_nothing(tmp_path, place):
+    def fail() -> None:
+        with transaction() as stage:
+            files.write_text(stage(str(tmp_path / place / "a")), "a")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_rename_that_fails_leaves_old_ones(tmp_path, full, number):
+    fill(tmp_path, "old")
+    full(number)
+    with pytest.raises(StorageError, match="No space left on device"):
+        fill(tmp_path, "new")
+    assert tree(tmp_path) == {"model/deep/weights": "old", "record.json": "old"}
+    assert sorted(os.listdir(tmp_path)) == ["model", "record.json"]
+
+
+def test_error_names_path_that_was_asked_for(tmp_path, monkeypatch):
+    def fails(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    expected = rf"^Cannot write {tmp_path}/record\.json: No space left"
+    with pytest.raises(StorageError, match=expected), transaction() as stage:
+        pathlib.Path(stage(str(tmp_path / "record.json"))).write_text("new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_link_stays_and_file_behind_it_is_replaced(tmp_path):
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    with transaction() as stage:
+        files.write_text(stage(str(tmp_path / "link")), "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_text() == "new"
+
+
+def test_pipe_is_written_directly(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with transaction() as stage:
+        assert stage(str(tmp_path / "pipe")) == str(tmp_path / "pipe")
+    assert stat.S_ISFIFO(os.stat(tmp_path / "pipe").st_mode)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_export_is_whole_or_absent_when_disk_fills_up(tmp_path, monkeypatch, before):
+    """The second file of the SavedModel does not fit; the record is not looked at here."""
+    source, output = tmp_path / "source" / "saved_model", tmp_path / "exports"
+    (source / "variables").mkdir(parents=True)
+    (source / "saved_model.pb").write_text("graph")
+    (source / "variables" / "variables.index").write_text("index")
+    monkeypatch.setattr(export_manifest, "write", lambda path, content: files.write_json(path, content))
+    if before:
+        export._write(str(source.parent), str(output), ["saved_model"], {"old": 1})
+    old, write = tree(tmp_path), files.write_bytes
+
+    def full(path, content):
+        if path.endswith("variables.index"):
+            raise StorageError(f"Cannot write {path}: No space left on device.")
+        write(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    named = output / "saved_model" if before else output
+    with pytest.raises(StorageError, match=rf"Cannot write {named}/.*variables\.index: No space left"):
+        export._write(str(source.parent), str(output), ["saved_model"], {"new": 1})
+    assert tree(tmp_path) == old
+    assert output.exists() == before
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_pictures_of_predict_are_whole_or_absent_when_disk_fills_up(tmp_path, monkeypatch, before):
+    """The CSV does not fit, after all photos."""
+    content = face_detection.encoded(Image.new("RGB", (60, 60)), "a.png")
+    whole = types.SimpleNamespace(content=content)
+    pictures = [types.SimpleNamespace(path=f"{name}.png", read=lambda: whole) for name in "ab"]
+    boxes = [face_detection.Box(5, 5, 40, 40)]
+    found = [input_readers.Photo(picture, boxes, first) for first, picture in enumerate(pictures)]
+    faces = input_readers.Faces(["a#1", "b#1"], np.zeros((2, 48, 48, 1), np.uint8), found, [], pictures=True)
+    output = tmp_path / "predictions.csv"
+    if before:
+        predict.write(str(output), faces, np.eye(7, dtype=np.float32)[:2], False)
+        assert set(tree(tmp_path)) == {"predictions.csv", "predictions-photos/a.png", "predictions-photos/b.png"}
+    old = tree(tmp_path)
+
+    def full(path, text):
+        raise StorageError(f"Cannot write {path}: No space left on device.")
+
+    monkeypatch.setattr(files, "write_text", full)
+    with pytest.raises(StorageError, match=rf"Cannot write {output}: No space left"):
+        predict.write(str(output), faces, np.eye(7, dtype=np.float32)[5:], False)
+    assert tree(tmp_path) == old
+    assert sorted(os.listdir(tmp_path)) == (["predictions-photos", "predictions.csv"] if before else [])

@@ -1,0 +1,126 @@
+"""A run folder opens as it was trained, or says what is wrong with it."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Train
+from fer.errors import UserError
+from fer.models import classifier, loading, precision, weights
+from tests.evaluation import factories
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> str:
+    return factories.run(tmp_path_factory.mktemp("runs") / "run", seed=3)
+
+
+@pytest.fixture
+def workdir(trained, tmp_path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def change(path: pathlib.Path, **fields) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_the_model_computes_what_the_trained_one_did(workdir):
+    trained = classifier.build(factories.EXPERIMENT.model, "float32", seed=3)
+    faces = factories.images(4)
+    np.testing.assert_array_equal(loading.open_run(str(workdir)).model(faces), trained(faces))
+
+
+def test_the_run_knows_where_its_weights_come_from(workdir):
+    opened = loading.open_run(str(workdir))
+    assert (opened.step, opened.selected_on, opened.trained_on) == (12, "validation", factories.TRAINED_ON)
+    assert opened.config == factories.EXPERIMENT
+
+
+def test_the_history_is_read_as_it_was_written(workdir):
+    assert loading.read_history(str(workdir)) == json.loads((workdir / "history.json").read_text())
+
+
+def test_an_absent_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no run folder .*nowhere"):
+        loading.open_run(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_a_best_checkpoint_asks_to_train_first(workdir):
+    (workdir / "best.json").unlink()
+    with pytest.raises(UserError, match="train first"):
+        loading.open_run(str(workdir))
+
+
+def test_missing_weights_are_named(workdir):
+    (workdir / "checkpoints" / "best-00000012.npz").unlink()
+    with pytest.raises(UserError, match=r"no weights file .*best-00000012\.npz"):
+        loading.open_run(str(workdir))
+
+
+def test_weights_with_a_flipped_bit_are_refused(workdir):
+    file = workdir / "checkpoints" / "best-00000012.npz"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"best-00000012\.npz is not the file that best\.json names"):
+        loading.open_run(str(workdir))
+
+
+def test_weights_of_another_architecture_are_refused(workdir):
+    file = workdir / "checkpoints" / "best-00000012.npz"
+    weights.save(tf.keras.Sequential([tf.keras.Input([48, 48, 1]), tf.keras.layers.Conv2D(8, 3)]).weights, str(file))
+    change(workdir / "best.json", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    with pytest.raises(UserError, match="another architecture"):
+        loading.open_run(str(workdir))
+
+
+def test_a_config_changed_by_hand_is_refused(workdir):
+    config = {**factories.EXPERIMENT.to_dict(), "seed": 1}
+    change(workdir / "config.json", config=config)
+    with pytest.raises(UserError, match=r"config\.json was changed by hand"):
+        loading.open_run(str(workdir))
+
+
+def test_a_config_with_fields_of_another_version_is_refused(workdir):
+    change(workdir / "config.json", config={**factories.EXPERIMENT.to_dict(), "colour": "blue"})
+    with pytest.raises(UserError, match=r"another version of fer: .*colour"):
+        loading.open_run(str(workdir))
+
+
+def test_open_run_resolves_precision_auto(workdir, monkeypatch):
+    monkeypatch.setattr(precision, "fastest", lambda: ("float32", "this test runs on any machine"))
+    experiment = dataclasses.replace(factories.EXPERIMENT, train=Train(precision="auto"))
+    change(workdir / "config.json", config=experiment.to_dict(), config_sha256=experiment.sha256())
+    opened = loading.open_run(str(workdir))
+    assert opened.precision == "float32"
+    assert opened.model(factories.images(2)).dtype == tf.float32
+
+
+@pytest.mark.parametrize("file", ["config.json", "best.json", "history.json"])
+@pytest.mark.parametrize("content", ['{"cut": ', "[]", "{}", "3"], ids=["cut", "list", "empty", "number"])
+def test_a_damaged_record_is_named(workdir, file, content):
+    (workdir / file).write_text(content)
+    with pytest.raises(UserError, match=file.replace(".", r"\.")):
+        loading.read_history(str(workdir)) if file == "history.json" else loading.open_run(str(workdir))
+
+
+def test_an_export_beside_a_run_does_not_hide_it(workdir):
+    (workdir.parent / "export.json").write_text("{}")
+    assert loading.results_folder(str(workdir)) == str(workdir)
+
+
+@pytest.mark.parametrize("place", ["../best.npz", "{folder}/best.npz", "checkpoints/../../best.npz"])
+def test_best_json_that_leads_out_of_the_run_is_rejected(workdir, place):
+    name = json.loads((workdir / "best.json").read_text())["file"]
+    shutil.copy(workdir / name, workdir.parent / "best.npz")
+    change(workdir / "best.json", file=place.format(folder=workdir.parent))
+    with pytest.raises(
+        UserError, match=r"best\.json names the file '.*best\.npz', which is not in .*: it is damaged or not"
+    ):
+        loading.open_run(str(workdir))

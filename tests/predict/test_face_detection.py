@@ -1,0 +1,195 @@
+"""Faces in photos that the test draws."""
+
+import io
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.convert.readers import image_reader
+from fer.convert.readers.image_folder import Picture
+from fer.errors import UserError
+from fer.labels import CLASSES
+from fer.predict import face_detection, input_readers, predict
+from fer.predict.photo_store import PictureSpool
+from fer.synthetic import synthetic
+
+pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
+
+PLACES = [(60, 80, 192), (400, 150, 144)]  # left, top, side of the faces of the photo
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    return synthetic.faces(2, seed=0)[0]
+
+
+@pytest.fixture(scope="module")
+def photo(faces) -> Image.Image:
+    photo = Image.new("RGB", (640, 400), (200, 205, 210))
+    for face, (left, top, side) in zip(faces, PLACES):
+        photo.paste(Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC), (left, top))
+    return photo
+
+
+def content(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path, photo, faces):
+    """A photo of two faces, one of none, and a face alone."""
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    (folder / "a.png").write_bytes(content(photo))
+    (folder / "below" / "b.jpg").write_bytes(content(Image.new("RGB", (320, 240), "green"), "JPEG"))
+    (folder / "c.png").write_bytes(content(Image.fromarray(faces[0])))
+    return folder
+
+
+def test_every_face_is_found_from_left_to_right(photo):
+    boxes = face_detection.find(photo)
+    assert len(boxes) == 2
+    for box, (left, top, side) in zip(boxes, PLACES):
+        middle = (box.left + box.width / 2, box.top + box.height / 2)
+        assert np.hypot(middle[0] - left - side / 2, middle[1] - top - side / 2) < 0.15 * side
+        assert 0.6 * side < box.width < 1.2 * side
+
+
+def test_a_photo_too_large_to_search_as_it_is_gives_the_same_boxes_enlarged(photo):
+    large = photo.resize((6 * photo.width, 6 * photo.height), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(np.array(face_detection.find(large)) / 6, face_detection.find(photo), atol=12)
+
+
+def test_what_is_cut_out_is_pillows_own_grey_face(photo):
+    box = face_detection.Box(60, 80, 96, 96)
+    expected = photo.crop((60, 80, 156, 176)).convert("L").resize((48, 48), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(face_detection.cut(photo, box)[..., 0], np.asarray(expected))
+
+
+def test_a_photo_that_was_taken_sideways_is_turned_upright(photo):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned to the right
+    sideways = content(photo.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
+    upright = face_detection.opened(Picture("a.jpg", "a.jpg", sideways))
+    assert upright.size == photo.size
+    assert np.abs(np.asarray(upright).astype(int) - np.asarray(photo)).mean() < 3
+
+
+def test_a_photo_whose_exif_is_damaged_is_taken_as_it_lies(photo):
+    damaged = Image.Exif()
+    damaged[0x0112] = 6
+    text = damaged.tobytes().replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02").replace(b"Exif\x00\x00", b"")
+    for exif in (b"II*\x00", text):
+        found = face_detection.opened(Picture("a.png", "a.png", content(photo, exif=exif)))
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(photo))
+
+
+def test_sixteen_bits_of_grey_become_eight_without_being_clipped():
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    found = face_detection.opened(Picture("a.png", "a.png", content(Image.fromarray(ramp))))
+    np.testing.assert_array_equal(np.asarray(found)[..., 0], ramp >> 8)
+
+
+def test_a_picture_with_too_many_pixels_is_refused_unread(monkeypatch, photo):
+    monkeypatch.setattr(image_reader, "MOST_PIXELS", 1000)
+    with pytest.raises(image_reader.PictureError, match=r"it has 640 x 400 pixels, more than 1,000"):
+        face_detection.opened(Picture("a.png", "a.png", content(photo)))
+
+
+def test_each_box_is_drawn_in_its_classs_colour_and_the_photo_is_left_as_it_was(photo):
+    before = photo.copy()
+    drawn = face_detection.drawn(photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]])
+    assert photo == before
+    assert drawn.getpixel((60, 200)) == (0xE6, 0x9F, 0x00)
+    assert drawn.getpixel((620, 390)) == photo.getpixel((620, 390))
+
+
+def test_photos_give_their_faces_and_a_picture_of_a_faces_size_gives_itself(folder, faces):
+    found = input_readers.read(str(folder))
+    assert found.names == ["a.png#1", "a.png#2", "c.png"]
+    assert found.faceless == ["below/b.jpg"]
+    np.testing.assert_array_equal(found.images[2, ..., 0], faces[0])
+
+
+def test_without_a_single_face_that_is_said(folder):
+    with pytest.raises(UserError, match=r"No face was found in b\.jpg; --faces=whole"):
+        input_readers.read(str(folder / "below" / "b.jpg"))
+
+
+def test_photos_are_drawn_under_their_own_names_beside_the_csv(folder, tmp_path):
+    found = input_readers.read(str(folder))
+    output = str(tmp_path / "out" / "found.csv")
+    written = predict.write(output, found, np.eye(7, dtype=np.float32)[[0, 3, 5]], kaggle=False)
+    assert written == [str(tmp_path / "out" / "found-photos" / "a.png"), output]
+    assert Image.open(written[0]).size == (640, 400)
+    lines = (tmp_path / "out" / "found.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["a.png#1", "0", "angry"],
+        ["a.png#2", "3", "happy"],
+        ["c.png", "5", "surprise"],
+    ]
+    assert lines[1].split(",")[-4:] == [str(side) for side in found.photos[0].boxes[0]]
+
+
+def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
+    boxes = [face_detection.Box(60, 80, 192, 192)]
+    picture = PictureSpool().add(Picture("a.tar:../../a.png", "../../a.png", content(photo)))
+    found = input_readers.Faces(
+        ["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [input_readers.Photo(picture, boxes, 0)], []
+    )
+    written = predict.write(str(tmp_path / "p.csv"), found, np.eye(7)[:1], kaggle=False)
+    assert written[0] == str(tmp_path / "p-photos" / "a.png")
+
+
+def test_two_photos_of_one_name_are_both_drawn(photo, tmp_path):
+    spool, box = PictureSpool(), [face_detection.Box(60, 80, 192, 192)]
+    named = [Picture(f"a.tar:{path}", path, content(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
+    found = [input_readers.Photo(spool.add(picture), box, first) for first, picture in enumerate(named)]
+    faces = input_readers.Faces([picture.path for picture in named], np.zeros((4, 48, 48, 1), np.uint8), found, [])
+    written = predict.write(str(tmp_path / "p.csv"), faces, np.eye(7)[:4], kaggle=False)
+    names = [pathlib.Path(path).name for path in written]
+    assert names == ["a.png", "a-2.png", "b.jpg", "b-2.jpg", "p.csv"]
+    assert {path.name for path in (tmp_path / "p-photos").iterdir()} == set(names[:4])
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("pictures", "pictures/found.csv"), ("x-photos", "x.csv"), ("x-photos/a.png", "x.csv"), ("x-photos", "./x.csv")],
+)
+def test_copies_are_never_drawn_among_the_photos_themselves(folder, tmp_path, monkeypatch, source, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x-photos").symlink_to(folder)
+    with pytest.raises(UserError, match=r"would go into .*-photos, and so among those that --input names"):
+        predict.check(source, output, input_readers.read(source), kaggle=False)
+
+
+@pytest.mark.parametrize("source", ["pictures", "pictures/a.png"])
+def test_copies_may_lie_beside_the_photos(folder, tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    predict.check(source, "pictures.csv", input_readers.read(source), kaggle=False)
+
+
+def test_photos_are_no_submission(folder, tmp_path):
+    with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
+        predict.check(str(folder), str(tmp_path / "p.csv"), input_readers.read(str(folder)), kaggle=True)
+
+
+@pytest.mark.parametrize(("source", "output"), [("a.csv", "./a.csv"), ("a.csv", "link.csv"), ("few", "few/a.png")])
+def test_the_input_is_never_replaced(tmp_path, monkeypatch, source, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("pixels\n" + " ".join(["7"] * 2304) + "\n")
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    (tmp_path / "few").mkdir()
+    Image.new("L", (48, 48)).save(tmp_path / "few" / "a.png")
+    with pytest.raises(UserError, match=r"is a file of what --input names, and would be replaced"):
+        predict.check(source, output, input_readers.read(source), kaggle=False)
+
+
+def test_pictures_of_faces_are_no_submission_either(tmp_path):
+    Image.new("L", (48, 48)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
+        predict.check(str(tmp_path), str(tmp_path / "p.csv"), input_readers.read(str(tmp_path)), kaggle=True)

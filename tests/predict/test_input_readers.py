@@ -1,0 +1,235 @@
+"""Every form of faces that can be predicted is read in its order, or what is wrong with it is said."""
+
+import gzip
+import io
+import os
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.config import FITS
+from fer.convert.readers import image_reader
+from fer.errors import UserError
+from fer.predict import input_readers, predict
+from tests.evaluation import factories
+
+SHARED = pathlib.Path(os.environ.get("FER_SHARED", "../shared")) / "data" / "test.csv.gz"
+
+
+@pytest.fixture
+def faces() -> np.ndarray:
+    return factories.images(5)
+
+
+def pixels(faces: np.ndarray) -> list:
+    return [" ".join(map(str, face.ravel())) for face in faces]
+
+
+def png(face: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(face).save(file, "png")
+    return file.getvalue()
+
+
+def folder_of_pictures(folder: pathlib.Path, faces: np.ndarray) -> str:
+    for name, face in zip(("b.png", "a.png", "deeper/c.png"), faces[..., 0]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(face))
+    (folder / "notes.txt").write_text("no picture")
+    return str(folder)
+
+
+def test_the_challenges_test_csv_is_read_by_row(faces, tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("pixels\n" + "".join(f'"{text}"\n' for text in pixels(faces)))
+    names, found = input_readers.read(str(path))[:2]
+    assert names == ["0", "1", "2", "3", "4"]
+    np.testing.assert_array_equal(found, faces)
+
+
+def test_labels_and_usage_that_mean_nothing_are_passed_over_too(faces, tmp_path):
+    path, rows = tmp_path / "test.csv", zip(["", "-1", "x", "7", "happy"], pixels(faces))
+    path.write_text("emotion,pixels,Usage\n" + "".join(f"{label},{text},Test\n" for label, text in rows))
+    np.testing.assert_array_equal(input_readers.read(str(path)).images, faces)
+
+
+def test_a_compressed_table_is_read_alike(faces, tmp_path):
+    path = tmp_path / "test.csv.gz"
+    path.write_bytes(gzip.compress(("pixels\n" + "\n".join(pixels(faces))).encode()))
+    np.testing.assert_array_equal(input_readers.read(str(path))[1], faces)
+
+
+def test_labels_and_usage_of_fer2013_are_passed_over(faces, tmp_path):
+    path = tmp_path / "fer2013.csv"
+    path.write_text("emotion,pixels,Usage\n" + "".join(f"3,{text},PrivateTest\n" for text in pixels(faces)))
+    names, found, *_ = input_readers.read(str(path))
+    assert names == ["0", "1", "2", "3", "4"]
+    np.testing.assert_array_equal(found, faces)
+
+
+def test_rows_are_counted_through_a_table_of_many_pieces(tmp_path):
+    path = tmp_path / "test.csv"
+    many = np.repeat(np.arange(250, dtype=np.uint8), 48 * 48).reshape(-1, 48, 48, 1)
+    path.write_text("pixels\n" + "\n".join(pixels(many)))
+    names, found, *_ = input_readers.read(str(path))
+    assert names == [str(row) for row in range(250)]
+    np.testing.assert_array_equal(found, many)
+
+
+def test_a_folder_of_pictures_is_read_by_name(faces, tmp_path):
+    names, found, *_ = input_readers.read(folder_of_pictures(tmp_path / "faces", faces))
+    assert names == ["a.png", "b.png", "deeper/c.png"]
+    np.testing.assert_array_equal(found, faces[[1, 0, 2]])
+
+
+def test_a_picture_of_48x48_pixels_alone_is_a_face(faces, tmp_path):
+    path = tmp_path / "face.png"
+    path.write_bytes(png(faces[0, ..., 0]))
+    names, found, *_ = input_readers.read(str(path))
+    assert names == ["face.png"]
+    np.testing.assert_array_equal(found, faces[:1])
+
+
+def test_taken_whole_a_coloured_picture_of_another_size_becomes_a_grey_face(tmp_path):
+    path = tmp_path / "large.png"
+    path.write_bytes(png(np.full((96, 144, 3), (255, 0, 0), np.uint8)))
+    _, found, *_ = input_readers.read(str(path), faces="whole")
+    np.testing.assert_array_equal(found, np.full((1, 48, 48, 1), 76))  # 0.299 of 255, ITU-R 601
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is absent; FER_SHARED names the folder of shared/data")
+def test_the_challenges_own_file_holds_3589_faces():
+    names, found, *_ = input_readers.read(str(SHARED))
+    assert (names[0], names[-1], found.shape) == ("0", "3588", (3589, 48, 48, 1))
+    assert found[0, 0, :4, 0].tolist() == [155, 157, 158, 149]
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no .*nowhere\.csv"):
+        input_readers.read(str(tmp_path / "nowhere.csv"))
+
+
+def test_a_bad_row_is_named_by_file_and_line(faces, tmp_path):
+    path = tmp_path / "test.csv"
+    rows = pixels(faces)
+    rows[2] = rows[2].rpartition(" ")[0]
+    path.write_text("pixels\n" + "\n".join(rows))
+    with pytest.raises(UserError, match=r"test\.csv, line 4"):
+        input_readers.read(str(path))
+
+
+def test_a_picture_that_is_none_is_named(faces, tmp_path):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    (tmp_path / "faces" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    found = input_readers.read(folder)
+    assert (found.names, len(found.unreadable)) == (["a.png", "deeper/c.png"], 1)
+    assert found.unreadable[0].startswith(
+        "faces/b.png is no picture that can be read (it is damaged or no picture; JPEG"
+    )
+    np.testing.assert_array_equal(found.images, faces[[1, 2]])
+
+
+def test_report_lists_unreadable_pictures_last_and_fails(faces, tmp_path, capsys):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    for name in ("b.png", "a.png"):
+        (tmp_path / "faces" / name).write_bytes(b"no picture")
+    found = input_readers.read(folder)
+    with pytest.raises(UserError, match=r"^2 pictures could not be read .*: repair .*; p\.csv has the other 1 faces"):
+        predict.report(found, "p.csv")
+    listed = capsys.readouterr().err.splitlines()
+    assert [line.split(" is no picture")[0] for line in listed] == ["faces/a.png", "faces/b.png"]
+
+
+def test_report_of_readable_pictures_counts_what_was_altered_and_passed_over(faces, tmp_path, capsys):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    (tmp_path / "faces" / "wide.png").write_bytes(png(np.zeros((10, 20), np.uint8)))
+    (tmp_path / "faces" / "new.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    predict.report(input_readers.read(folder, "whole"), "p.csv")
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("1 pictures are not square and were squashed") for line in lines)
+    assert lines[-1] == "files passed over, as they are not read: 1 .heic, 1 .txt"
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_pictures_taken_whole_are_read_as_a_conversion_reads_them(fit, tmp_path):
+    sideways = np.rot90(factories.images(1)[0, :30, :, 0], 1).copy()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(sideways).save(tmp_path / "a.png", exif=exif)
+    found = input_readers.read(str(tmp_path), "whole", fit)
+    converted, _ = image_reader.read_face((tmp_path / "a.png").read_bytes(), fit)
+    np.testing.assert_array_equal(found.images[0, ..., 0], converted)
+    assert found.altered["turned"] == 1
+
+
+def test_hidden_and_litter_files_are_not_predicted(faces, tmp_path):
+    folder = folder_of_pictures(tmp_path / "faces", faces)
+    for name in (".hidden.png", "@eaDir/a.png", "__MACOSX/._a.png"):
+        (tmp_path / "faces" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "faces" / name).write_bytes(png(faces[0, ..., 0]))
+    assert input_readers.read(folder).names == ["a.png", "b.png", "deeper/c.png"]
+
+
+@pytest.mark.parametrize("kind", ["webp", "bmp", "gif", "tiff", "ppm"])
+def test_picture_of_every_kind_is_read_alone_and_from_standard_input(kind, faces, tmp_path, monkeypatch):
+    path = tmp_path / f"face.{kind}"
+    Image.fromarray(faces[0, ..., 0]).save(path, **({"lossless": True} if kind == "webp" else {}))
+    whole = input_readers.read(str(path)).images
+    assert np.abs(whole[0].astype(int) - faces[0]).max() <= 3
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    np.testing.assert_array_equal(input_readers.read("-").images, whole)
+
+
+def test_picture_of_a_kind_that_is_not_read_is_named_for_what_it_is(tmp_path, monkeypatch):
+    content = b"\0\0\0\x18ftypheic" + bytes(60)
+    (tmp_path / "photo.heic").write_bytes(content)
+    with pytest.raises(UserError, match=r"photo\.heic is a HEIC picture, which is not read: save it as JPEG or PNG"):
+        input_readers.read(str(tmp_path / "photo.heic"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(UserError, match="Standard input is a HEIC picture: --input=- reads"):
+        input_readers.read("-")
+
+
+def test_pictures_that_are_all_unreadable_are_an_error_that_names_them(tmp_path):
+    for name in ("a.png", "b.jpg", "c.gif", "d.tif"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(
+        UserError, match=r"/a\.png is no picture .*, .*/b\.jpg is .* and 1 more: repair or remove them\."
+    ):
+        input_readers.read(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n1,2,3\n", b"\0" * 100], ids=["empty", "other columns", "binary"])
+def test_a_file_of_another_kind_is_named(content, tmp_path):
+    path = tmp_path / "something.bin"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"something\.bin"):
+        input_readers.read(str(path))
+
+
+def test_a_table_without_rows_has_nothing_to_predict(tmp_path):
+    path = tmp_path / "test.csv"
+    path.write_text("pixels\n")
+    with pytest.raises(UserError, match="0 faces"):
+        input_readers.read(str(path))
+
+
+def test_a_folder_without_faces_is_named(tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path)):
+        input_readers.read(str(tmp_path))
+
+
+def test_standard_input_holds_the_bytes_of_a_picture(faces, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(png(faces[0, ..., 0]))))
+    names, found, *_ = input_readers.read("-")
+    assert names == ["stdin"]
+    np.testing.assert_array_equal(found, faces[:1])
+
+
+@pytest.mark.parametrize("content", [b"", b"pixels\n1 2 3"])
+def test_standard_input_that_is_no_picture_is_refused(content, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(UserError, match="Standard input is no picture: --input=- reads"):
+        input_readers.read("-")

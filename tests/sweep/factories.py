@@ -1,0 +1,106 @@
+"""Small experiments for the tests of sweeps, and made-up results in place of training."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.config import Experiment
+from fer.data import manifest, pipeline
+from fer.evaluation import eval_dataset, eval_json, evaluate, predictions
+from fer.evaluation.metrics import metrics
+from fer.io import files
+from fer.train import run_dir, trainer
+from fer.viz import plots
+from tests.train import factories
+
+# How the trials of a sweep come by their results: `results` has the two ways.
+WAYS = ["made up", pytest.param("trained", marks=pytest.mark.extended)]
+
+
+def experiment(**train) -> Experiment:
+    """Returns an experiment with the network `tiny`; arguments are fields of `fer.config.Train`."""
+    settings = factories.experiment(**train)
+    settings.model.name = "tiny"
+    return settings
+
+
+def results(patch: pytest.MonkeyPatch, way: str) -> None:
+    """Replaces training by `train` where `way`, one of `WAYS`, asks for results that are made up."""
+    if way == "made up":
+        patch.setattr(trainer, "train", train)
+
+
+def no_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Leaves pictures undrawn, which take longer than all else of a small run and its evaluation."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "PNG")
+    patch.setattr(plots, "png", lambda figure: file.getvalue())
+    patch.setattr(evaluate, "_pictures", lambda evaluation: {})
+
+
+def train(
+    settings: Experiment,
+    data: str,
+    folder: str,
+    strategy: str,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
+    stop: object = None,
+) -> None:
+    """Writes what a run and its evaluation leave, with predictions that depend on the experiment alone.
+
+    Stands for `fer.train.trainer.train`. The evaluation is of the weights that best.json names, so a sweep takes it.
+
+    Raises:
+      UserError: the batch is too large for the data, or the folder cannot be written, as in a run.
+    """
+    shards = manifest.read(data)
+    steps = pipeline.steps_per_epoch(shards.split("train").examples, settings.train.global_batch)
+    run_dir.open_folder(folder, settings, shards).record(settings, shards)
+    digest = settings.sha256()
+    accuracy = _evaluate(settings, shards, folder, digest)
+    epochs = -(-settings.train.steps // steps) or settings.train.epochs
+    history = [
+        {"epoch": epoch, "step": epoch * steps, "validation_accuracy": accuracy, "seconds": 60.0 * epoch}
+        for epoch in range(1, epochs + 1)
+    ]
+    files.write_json(os.path.join(folder, "history.json"), history)
+    files.write_json(os.path.join(folder, "best.json"), {"sha256": digest})
+    for entry in history:
+        on_epoch(entry)
+
+
+def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weights_sha256: str) -> float:
+    """Writes eval.json and predictions.npz of predictions of which about 60 % are right. Returns the accuracy."""
+    scored = eval_dataset.read(shards, "validation", "fer")
+    wrong = np.random.default_rng(int(weights_sha256, 16)).random(len(scored.labels)) < 0.4
+    probabilities = np.full((len(wrong), 7), 0.05) + 0.65 * np.eye(7)[(scored.labels + wrong) % 7]
+    member = {
+        "workdir": folder,
+        "model": settings.model.name,
+        "parameters": 1,
+        "precision": "float32",
+        "selected_on": "validation",
+        "config_sha256": settings.sha256(),
+        "checkpoint_step": 1,
+        "weights_sha256": weights_sha256,
+        "trained_on": {"name": shards.name, "manifest_sha256": shards.sha256},
+        "learned_from": {"weights": "none", "targets": "fer", "teacher": ""},
+    }
+    figures = {
+        **metrics.measure(scored.labels, probabilities),
+        "calibration": None,
+        "without_training_images": None,
+        "by_agreement": None,
+    }
+    content = eval_json.build([member], shards, "validation", figures, 1.0, "none", "fer", 0)
+    said = predictions.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)
+    predictions.write_npz(os.path.join(folder, "predictions.npz"), said)
+    eval_json.write(os.path.join(folder, "eval.json"), content)
+    return content["accuracy"]

@@ -1,0 +1,44 @@
+"""configs/ablation.sh: what it asks for can be had, and what fails in it fails it."""
+
+import os
+import subprocess
+
+import pytest
+
+pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
+
+from configs import ablation
+from fer.augment import policy
+from fer.sweep import search_space
+
+STUB = """#!/bin/sh
+for argument in "$@"; do printf '%s\\n' "$argument"; done >> "$CALLS"
+case "$*" in *"$FAILING"*) exit 3;; esac
+"""
+
+
+def called(root, folder, failing: str) -> tuple[int, list[str]]:
+    """The script's exit code and the arguments of all its calls of python, which fail where they hold `failing`."""
+    (folder / "python").write_text(STUB)
+    (folder / "python").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "FAILING": failing}
+    environment["CALLS"] = str(folder / "calls")
+    code = subprocess.run(["bash", str(root / "configs" / "ablation.sh")], env=environment, check=False).returncode
+    return code, (folder / "calls").read_text().splitlines()
+
+
+def test_its_changes_are_changes_of_its_config_with_policies_that_exist(root, tmp_path):
+    code, arguments = called(root, tmp_path, failing="nothing")
+    assert code == 0
+    (text,) = {argument for argument in arguments if argument.startswith("--changes=")}
+    base = ablation.get_config()
+    found = search_space.changes(text.removeprefix("--changes="), base, search_space.grid("seed=0,1", base))
+    assert len(found) == 16  # the base among them
+    for fields in found.values():
+        policy.parse(search_space.applied(base, fields).augment.policy)
+
+
+def test_a_sweep_that_fails_ends_it_with_a_failure_and_before_the_next(root, tmp_path):
+    code, arguments = called(root, tmp_path, failing="fer2013-clean")
+    assert code == 3
+    assert not [argument for argument in arguments if argument.startswith("--changes=")]

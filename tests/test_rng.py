@@ -1,0 +1,43 @@
+"""Seeds are made on the host, whatever device asks for them, and are the numbers that TensorFlow makes of a salt."""
+
+import tensorflow as tf
+
+from fer import rng
+from fer.benchmark import op_placement
+
+
+def test_a_salt_divides_a_seed_as_tensorflow_folds_it_in():
+    seed = tf.constant([5, 7])
+    folded = tf.random.experimental.stateless_fold_in(seed, 3, alg="philox")
+    assert rng.salted(seed, 3).numpy().tolist() == folded.numpy().tolist()
+    assert rng.salted(seed, 4).numpy().tolist() != folded.numpy().tolist()
+
+
+def test_the_seed_of_a_step_is_the_experiments_and_its_number():
+    step = tf.Variable(12, dtype=tf.int64)
+    assert rng.of_step(5, step).numpy().tolist() == [5, 12]
+
+
+def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not():
+    step = tf.Variable(12, dtype=tf.int64)
+
+    @tf.function
+    def drawn() -> tf.Tensor:
+        with tf.name_scope("drawing"), tf.device("CPU:1"):
+            seed = rng.salted(rng.salted(rng.of_step(5, step), 1), 2)
+            return tf.sort(tf.random.stateless_uniform([8], seed, alg=rng.ALGORITHM))
+
+    # By name: whatever else the process computes meanwhile, in a thread that another test has left, is told too.
+    nodes = [node for node in op_placement.placed(drawn) if node.name.startswith("drawing/")]
+    of_seed = [node for node in nodes if rng.is_of_seed(node.name) and node.op not in op_placement.TRANSFERS]
+    assert sum("StatelessRandom" in node.op for node in of_seed) >= 2
+    assert {node.device for node in of_seed} == {"CPU:0"}
+    assert {node.device for node in nodes if node.op == "StatelessRandomUniformV2"} == {"CPU:1"}
+    assert op_placement.on_other_devices(nodes, "CPU:1") == []
+
+
+def test_the_operations_of_a_seed_are_known_by_their_names_scope():
+    assert rng.is_of_seed("seeds/stack")
+    assert rng.is_of_seed("augment/seeds_12/stack")
+    assert not rng.is_of_seed("seeds_of_doubt/stack")
+    assert not rng.is_of_seed("reseeds/stack")

@@ -1,0 +1,88 @@
+"""Distillation: what a network that was trained before sees goes into the targets of the next."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fer.config import Experiment, Train
+from fer.errors import UserError
+from fer.io import files
+from fer.models import run_loading
+from fer.train import distillation, trainer
+from tests.evaluation import factories as made_runs
+from tests.train import factories
+
+IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, [5, 48, 48, 1], np.uint8))
+TARGETS = tf.one_hot([0, 1, 2, 3, 6], 7)
+
+
+@pytest.fixture(scope="module")
+def runs(synthetic_shards, tmp_path_factory) -> list[str]:
+    """Two networks of different seeds."""
+    folder = tmp_path_factory.mktemp("teachers")
+    return [made_runs.run(folder / f"seed{seed}", seed, factories.experiment()) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def pupil(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathlib.Path]:
+    """A run of four steps that the first of them teaches; it has checkpoints of the steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("pupil") / "run"
+    settings = factories.experiment(teacher=runs[0], checkpoint_steps=2, steps=4, ema_decay=0.0)
+    trainer.train(settings, synthetic_shards.folder, str(folder), "one")
+    return settings, folder
+
+
+def test_targets_are_the_labels_and_the_mean_of_the_teachers_by_their_share(runs):
+    taught_by = distillation.read(Train(teacher=", ".join(runs), precision="float32"))
+    found = distillation.taught(taught_by, 0.25)(IMAGES, TARGETS).numpy()
+    logits = [run_loading.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
+    assert not np.allclose(*logits)
+    seen = np.mean([np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits], axis=0)
+    np.testing.assert_allclose(found, 0.75 * TARGETS.numpy() + 0.25 * seen, atol=1e-5)
+    assert distillation.taught([], 0.25) is None
+
+
+def test_a_network_that_hears_its_teacher_alone_comes_to_agree_with_it(runs, synthetic_shards, tmp_path):
+    """Its labels differ from the teacher's answers, whose weights are random."""
+    alone = {"teacher": runs[0], "teacher_share": 1.0, "label_smoothing": 0.0, "ema_decay": 0.0}
+    settings = factories.experiment(global_batch=8, steps=40, checkpoint_steps=100, **alone)
+    settings.optimizer.learning_rate = 0.05
+    trainer.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
+    teacher, stranger, pupil = (run_loading.read(run).model for run in (*runs, str(tmp_path / "pupil")))
+
+    def divergence(one: tf.keras.Model, other: tf.keras.Model) -> float:
+        return float(tf.reduce_mean(tf.keras.losses.kl_divergence(*(tf.nn.softmax(m(IMAGES)) for m in (one, other)))))
+
+    assert divergence(teacher, pupil) < divergence(teacher, stranger) / 2
+
+
+def test_the_record_names_the_weights_and_others_are_refused(runs, pupil, synthetic_shards, tmp_path):
+    settings, folder = pupil
+    best, record = (files.read_json(f"{place}.json", "it") for place in (f"{runs[0]}/best", f"{folder}/config"))
+    assert [entry["weights_sha256"] for entry in record["teachers"]] == [best["sha256"]]
+    assert [entry["began_with"] for entry in record["teachers"]] == ["none"]
+    other = shutil.copytree(folder, tmp_path / "other")
+    record["teachers"][0]["weights_sha256"] = files.read_json(f"{runs[1]}/best.json", "best")["sha256"]
+    (other / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="begun with other weights in the folders of"):
+        trainer.train(settings, synthetic_shards.folder, str(other), "one")
+
+
+def test_a_teacher_that_was_not_trained_is_a_sentence_and_leaves_nothing(synthetic_shards, tmp_path):
+    settings = factories.experiment(teacher=str(tmp_path / "nobody"))
+    with pytest.raises(UserError, match=r"^config\.train\.teacher: .*nobody holds no best\.json: train first"):
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
+    assert not (tmp_path / "pupil").exists()
+
+
+def test_a_killed_pupil_goes_on_to_the_same_weights(pupil, synthetic_shards, tmp_path, capsys):
+    (settings, whole), halves = pupil, str(tmp_path / "halves")
+    shutil.copytree(whole, halves)
+    shutil.rmtree(f"{halves}/checkpoints/step-{4:08d}")
+    trainer.train(settings, synthetic_shards.folder, halves, "one")
+    assert "Going on after step 2 of 4" in capsys.readouterr().out
+    assert files.read_json(f"{halves}/best.json", "best") == files.read_json(f"{whole}/best.json", "best")

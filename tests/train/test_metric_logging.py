@@ -1,0 +1,156 @@
+"""What a person sees."""
+
+import io
+import json
+import re
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from fer.config import Experiment
+from fer.errors import UserError
+from fer.train import metric_logging
+from fer.train.eval_step import Mistakes, Score
+
+ENTRY = {
+    "epoch": 2,
+    "step": 20,
+    "learning_rate": 0.1,
+    "train_loss": 1.25,
+    "train_accuracy": 0.5,
+    "validation_loss": 1.5,
+    "validation_accuracy": 0.625,
+    "validation_macro_f1": 0.5,
+    "validation_cohen_kappa": 0.5,
+    "validation_matthews": 0.525,
+    "images_per_second": 321.0,
+    "input_wait_share": 0.0125,
+    "seconds": 9.0,
+}
+
+
+def test_a_sheet_lays_images_out_in_rows_and_fills_up_with_black():
+    images = np.stack([np.full((2, 3, 1), value, np.uint8) for value in range(1, 6)])
+    sheet = metric_logging.sheet(tf.constant(images), columns=4).numpy()[..., 0]
+    expected = np.kron([[1, 2, 3, 4], [5, 0, 0, 0]], np.ones((2, 3), int))
+    np.testing.assert_array_equal(sheet, expected)
+
+
+def written(folder) -> dict:
+    """What the event files in a folder hold, by tag and step."""
+    return {
+        (value.tag, event.step): value
+        for file in folder.rglob("*.tfevents.*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+
+
+def picture(value) -> np.ndarray:
+    return tf.io.decode_png(tf.make_ndarray(value.tensor)[2]).numpy()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory) -> dict:
+    """Events of a run with four mistakes, read back."""
+    folder = tmp_path_factory.mktemp("events")
+    events = metric_logging.Events(str(folder))
+    events.experiment(Experiment(seed=7))
+    events.step(10, {"gradient_norm": 3.5, "learning_rate": 0.1, "images_per_second": 100.0, "input_wait_share": 0.25})
+    events.augmented(tf.fill([8, 48, 48, 1], tf.constant(77, tf.uint8)), 0)
+    confusion = np.eye(7, dtype=np.int64) * 10
+    confusion[0, 6] = 4
+    probabilities = np.tile(np.float32([[0.1, 0, 0, 0, 0, 0, 0.9]]), (4, 1))
+    faces = np.full((4, 48, 48, 1), 200, np.uint8)
+    events.epoch(
+        ENTRY, Score(1.5, confusion, Mistakes(probabilities[:, 6], faces, np.zeros(4, np.int32), probabilities))
+    )
+    events.epoch({**ENTRY, "step": 30, "validation_cohen_kappa": None}, Score(1.5, confusion))
+    events.close()
+    return written(folder)
+
+
+@pytest.mark.parametrize(
+    ("tag", "step", "figure"),
+    [
+        ("epoch/validation_accuracy", 20, 0.625),
+        ("epoch/validation_cohen_kappa", 20, 0.5),
+        ("epoch/validation_matthews", 20, 0.525),
+        ("epoch/input_wait_share", 20, 0.0125),
+        ("train/learning_rate", 10, 0.1),
+        ("train/gradient_norm", 10, 3.5),
+        ("train/input_wait_share", 10, 0.25),
+        ("train/images_per_second", 10, 100.0),
+    ],
+)
+def test_tensorboard_gets_the_figures(found, tag, step, figure):
+    assert tf.make_ndarray(found[tag, step].tensor) == np.float32(figure)
+
+
+def test_a_figure_without_a_value_is_left_out(found):
+    assert ("epoch/validation_cohen_kappa", 30) not in found
+    assert ("epoch/validation_matthews", 30) in found
+
+
+def test_tensorboard_gets_the_config_as_text_and_as_hyperparameters(found):
+    text = tf.make_ndarray(found["config", 0].tensor).item().decode()
+    assert json.loads(text.strip("`\n")) == Experiment(seed=7).to_dict()
+    content = found["_hparams_/session_start_info", 0].metadata.plugin_data.content
+    values = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert values["seed"].number_value == 7
+    assert values["optimizer.learning_rate"].number_value == Experiment().optimizer.learning_rate
+    assert values["augment.policy"].string_value == Experiment().augment.policy
+    content = found["_hparams_/experiment", 0].metadata.plugin_data.content
+    infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    shown = {tag for tag, _ in found}
+    assert {info.name.tag for info in infos} <= shown  # each is a figure that is written
+    assert len(infos) == 3
+
+
+def test_tensorboard_gets_faces_the_confusion_matrix_and_the_mistakes(found):
+    sheet = picture(found["augmented", 0])
+    assert sheet.shape == (48, 8 * 48, 1)
+    assert (sheet == 77).all()
+    matrix, mistakes = picture(found["confusion_matrix", 20]), picture(found["mistakes", 20])
+    assert min(matrix.shape[:2]) > 300
+    grey = (mistakes == 200).all(axis=-1).sum()  # four faces of a grid of five rows and eight columns
+    assert 0.02 < grey / mistakes[..., 0].size < 0.10
+    assert ("mistakes", 30) not in found
+
+
+def test_events_that_cannot_be_written_are_a_sentence(tmp_path):
+    (tmp_path / "events").write_text("in the way")
+    with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*The checkpoints so far are whole"):
+        metric_logging.Events(str(tmp_path / "events"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_bar_tells_epoch_loss_accuracy_rate_and_time_left(monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    progress = metric_logging.Progress(total_steps=400, done=100, global_batch=16, epoch_steps=100)
+    time.sleep(0.2)
+    progress.steps(120, 1.234, 0.456, 0.05)
+    progress.close()
+    last = sys.stderr.getvalue().split("\r")[-1]
+    assert re.search(
+        r"epoch 2 of 4:\s+30%\|.*\| [\d.]+ images/s, \d\d:\d\d left, loss 1\.234, accuracy 0\.456, 5\.0% waiting", last
+    )
+
+
+def test_without_a_terminal_an_epoch_is_one_plain_line(capsys):
+    progress = metric_logging.Progress(total_steps=100, done=0, global_batch=16, epoch_steps=10)
+    progress.steps(10, 1.2, 0.4, 0.0)
+    progress.epoch(ENTRY, best=True)
+    progress.close()
+    out, err = capsys.readouterr()
+    assert out.startswith("epoch 2: train loss 1.250, validation loss 1.500, accuracy 0.6250, macro F1 0.5000, ")
+    assert out.endswith("321 images/s, 1.2% waiting for input (best so far)\n")
+    assert err == ""

@@ -1,0 +1,55 @@
+"""A trace of chosen steps, read back."""
+
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+from fer.train.profiler import Profile
+
+
+def traced(folder) -> list:
+    return list((folder / "plugins" / "profile").rglob("*.xplane.pb"))
+
+
+def test_it_traces_what_the_chosen_steps_compute_and_nothing_else(tmp_path, capsys):
+    profile, step = Profile(str(tmp_path), "2-3"), tf.Variable(0, dtype=tf.int64)
+    for done in range(5):
+        assert bool(traced(tmp_path)) == (done >= 3)
+        profile.before(done)
+        tf.raw_ops.Cholesky(input=tf.eye(4) * 2) if done in (1, 2) else tf.raw_ops.MatrixInverse(input=tf.eye(4))
+        step.assign_add(1)
+        profile.after(done + 1, step)
+    (file,) = traced(tmp_path)
+    space = xplane_pb2.XSpace.FromString(file.read_bytes())
+    events = [data.name for plane in space.planes for data in plane.event_metadata.values()]
+    assert [name for name in events if "Cholesky" in name]
+    assert not [name for name in events if "MatrixInverse" in name]
+    assert f"tensorboard --logdir={tmp_path}" in capsys.readouterr().out
+
+
+def test_calls_of_several_steps_end_where_a_trace_begins_and_ends(tmp_path):
+    assert Profile(str(tmp_path), "10-12").edges == (9, 12)
+
+
+def test_a_trace_that_is_cut_short_is_ended(tmp_path):
+    profile = Profile(str(tmp_path), "1-100")
+    profile.before(0)
+    profile.close()
+    profile.close()
+    assert len(traced(tmp_path)) == 1
+
+
+def test_without_the_field_nothing_is_traced(tmp_path):
+    profile = Profile(str(tmp_path), "")
+    profile.before(0)
+    profile.after(0, tf.Variable(0))
+    profile.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rollback_into_a_trace_does_not_begin_another(tmp_path):
+    profile = Profile(str(tmp_path), "5-30")
+    profile.before(4)
+    profile.before(5)
+    profile.before(4)  # gone back
+    profile.close()
+    assert len(traced(tmp_path)) == 1

@@ -1,0 +1,111 @@
+"""The run folder: one experiment, one set of data, told apart from others."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from fer import config
+from fer.config import Experiment, Model, Train
+from fer.errors import UserError
+from fer.models import classifier
+from fer.models import loading as evaluation_run
+from fer.train import run_dir
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    return Experiment(model=Model(name="tiny", image_size=24), train=Train(precision="float32"))
+
+
+@pytest.fixture
+def folder(tmp_path, experiment, synthetic_shards):
+    made = run_dir.open_folder(str(tmp_path / "run"), experiment, synthetic_shards)
+    made.record(experiment, synthetic_shards)
+    return made
+
+
+def test_the_record_says_what_on_which_data_with_what(folder, experiment, synthetic_shards):
+    record = json.load(open(f"{folder.path}/config.json"))
+    assert record["config"] == experiment.to_dict()
+    assert record["config_sha256"] == experiment.sha256()
+    assert record["data"]["manifest_sha256"] == synthetic_shards.sha256
+    assert record["data"]["examples_per_split"]["train"] == 320
+    assert set(record["versions"]) >= {"fer", "python", "tensorflow"}
+
+
+def test_the_same_run_goes_on(folder, experiment, synthetic_shards):
+    again = run_dir.open_folder(folder.path, experiment, synthetic_shards)
+    assert again == folder
+
+
+def test_another_config_is_refused_with_the_difference(folder, experiment, synthetic_shards):
+    experiment.optimizer.learning_rate = 0.5
+    with pytest.raises(UserError, match=r"another config \(optimizer.learning_rate: 0.1 -> 0.5\)"):
+        run_dir.open_folder(folder.path, experiment, synthetic_shards)
+
+
+def test_other_data_is_refused(folder, experiment, synthetic_shards):
+    other = dataclasses.replace(synthetic_shards, sha256="f" * 64)
+    with pytest.raises(UserError, match="other data"):
+        run_dir.open_folder(folder.path, experiment, other)
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, experiment, synthetic_shards):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no run"):
+        run_dir.open_folder(str(tmp_path), experiment, synthetic_shards)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_evaluation_reads_the_best_weights_that_training_wrote(folder, experiment):
+    model = classifier.build(experiment.model, "float32", seed=5)
+    for step in (10, 20):
+        folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
+    opened = evaluation_run.open_run(folder.path)
+    assert (opened.step, opened.selected_on) == (20, "validation")
+    faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(opened.model(faces), model(faces))
+
+
+def test_a_run_from_before_fields_were_added_goes_on_and_is_evaluated(folder, experiment, synthetic_shards):
+    path = f"{folder.path}/config.json"
+    record = json.load(open(path))
+    for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
+        del record["config"]["train"][name]
+    record["config_sha256"] = config.sha256(record["config"])
+    json.dump(record, open(path, "w"))
+    assert run_dir.open_folder(folder.path, experiment, synthetic_shards) == folder
+    folder.write_best(
+        classifier.build(experiment.model, "float32").weights, {"step": 10, "epoch": 1, "validation_accuracy": 0.5}
+    )
+    assert evaluation_run.open_run(folder.path).config_sha256 == record["config_sha256"]
+    experiment.train.targets = "ferplus"
+    with pytest.raises(UserError, match=r"another config \(train\.targets: 'fer' -> 'ferplus'\)"):
+        run_dir.open_folder(folder.path, experiment, synthetic_shards)
+
+
+def test_only_one_best_is_kept(folder, experiment, tmp_path):
+    model = classifier.build(experiment.model, "float32")
+    for step in (10, 20):
+        folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["best-00000020.npz"]
+
+
+def test_epochs_after_the_checkpoint_are_forgotten(folder):
+    history = [{"epoch": epoch, "step": 10 * epoch, **FIGURES} for epoch in (1, 2, 3)]
+    folder.write_history(history)
+    assert folder.read_history(until_step=25) == history[:2]
+
+
+FIGURES = {
+    "learning_rate": 0.1,
+    "train_loss": 1.0,
+    "train_accuracy": 0.5,
+    "validation_loss": 1.0,
+    "validation_accuracy": 0.5,
+    "validation_macro_f1": 0.5,
+    "images_per_second": 100.0,
+    "seconds": 1.0,
+}

@@ -1,0 +1,259 @@
+"""A run as a whole: it learns, it can be killed at any moment, and it never sees the test split."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.autograph.impl import api as autograph
+from tensorflow.python.framework import config as framework_config
+
+from fer import config
+from fer.data import manifest
+from fer.errors import Stopped, UserError
+from fer.train import checkpoints, eval_step, metric_logging, preemption, trainer
+from fer.train.distributed.cluster_resolver import Cluster
+from tests.scripts import run_script
+from tests.shared import shared_folder
+from tests.train import factories, launch
+from tests.train.factories import final_state
+
+
+@pytest.fixture(scope="module", params=[pytest.param("resident", marks=pytest.mark.extended), "streaming"])
+def settings(request):
+    experiment = factories.augmented(steps=40, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
+    experiment.data.mode, experiment.data.shuffle_window = request.param, 96
+    if request.param == "streaming":
+        experiment.train.steps_per_call, experiment.train.profile_steps = 4, "5-6"
+    return experiment
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
+    """The run, and beside it the modules of what AutoGraph converted for it. Read only."""
+    converted, convert = [], autograph._convert_actual
+
+    def recorded(function, context):
+        converted.append(function.__module__)
+        return convert(function, context)
+
+    def train(folder: pathlib.Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(autograph, "_convert_actual", recorded)
+            trainer.train(settings, synthetic_shards.folder, str(folder / "run"), "one")
+        framework_config.disable_op_determinism()
+        (folder / "converted.json").write_text(json.dumps(converted))
+
+    return shared_folder(tmp_path_factory, f"uninterrupted-{settings.data.mode}", train) / "run"
+
+
+@pytest.mark.parametrize("kills", [(6,), pytest.param((6, 23), marks=pytest.mark.extended)], ids=["once", "twice"])
+def test_a_killed_run_ends_with_the_same_bits(settings, synthetic_shards, uninterrupted, tmp_path, kills):
+    """Promise 1, with kill -9: weights, averages, momentum and metrics of the epoch."""
+    workdir, config = tmp_path / "run", launch.config_file(tmp_path, settings)
+    flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
+    for after in kills:  # within the first epoch and within the second
+        process = run_script.start(launch.QUICK, tmp_path, *flags)
+        launch.wait_for_step([process], workdir, after, launch.LIMIT)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    process = run_script.start(launch.QUICK, tmp_path, *flags)
+    output, errors = process.communicate(launch.LIMIT)
+    assert process.returncode == 0, errors
+    assert "Going on after step" in output
+    expected, found = final_state(uninterrupted, 40), final_state(workdir, 40)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_cohen_kappa"):
+        histories = [json.load(open(run / "history.json")) for run in (uninterrupted, workdir)]
+        assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
+    best = [json.load(open(run / "best.json")) for run in (uninterrupted, workdir)]
+    assert best[0] == best[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.extended)]
+)
+def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, tmp_path, number, code):
+    """As the program, for its exit code and its sentence."""
+    workdir = tmp_path / "run"
+    config = launch.config_file(tmp_path, factories.experiment(steps=400, checkpoint_steps=3, ema_decay=0.0))
+    flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
+    process = run_script.start("train.py", tmp_path, *flags)
+    launch.wait_for_step([process], workdir, 3, launch.LIMIT)
+    process.send_signal(number)
+    _, errors = process.communicate(launch.LIMIT)
+    assert process.returncode == code, errors
+    kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
+    assert f"Stopped after step {kept} of 400 as asked" in errors
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
+    names = set(os.listdir(uninterrupted))
+    assert names == {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
+    history = json.load(open(uninterrupted / "history.json"))
+    assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 40)]
+    assert all(0 <= entry["input_wait_share"] < 1 for entry in history)
+    assert all(
+        -1 <= entry[name] <= 1 for entry in history for name in ("validation_cohen_kappa", "validation_matthews")
+    )
+    assert not [path for path in uninterrupted.rglob("*") if ".tmp" in path.name]
+
+
+def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
+    (file,) = (uninterrupted / "events").glob("events.*")
+    values = {
+        (value.tag, event.step): value
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    for entry in json.load(open(uninterrupted / "history.json")):
+        for name in metric_logging.EPOCH_SCALARS:
+            found = tf.make_ndarray(values["epoch/" + name, entry["step"]].tensor)
+            assert found == pytest.approx(entry[name], abs=1e-4)
+        assert ("confusion_matrix", entry["step"]) in values
+    steps = {step for tag, step in values if tag == "train/gradient_norm"}
+    assert steps == {20, 40}
+    assert {tag for tag, _ in values} >= {
+        "train/loss_scale",
+        "train/images_per_second",
+        "augmented",
+        "mistakes",
+        "config",
+    }
+    traces = list((uninterrupted / "events").rglob("*.xplane.pb"))
+    assert len(traces) == (1 if settings.train.profile_steps else 0)
+    assert all(b"Conv2DBackpropFilter" in trace.read_bytes() for trace in traces)
+
+
+def test_a_run_waits_for_no_conversion_of_its_functions(uninterrupted):
+    """AutoGraph has nothing to change in them, and took seconds of every start to find that out."""
+    converted = json.loads((uninterrupted.parent / "converted.json").read_text())
+    assert not [module for module in converted if module.split(".")[0] == "fer"]
+
+
+def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, uninterrupted, capsys):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
+    trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
+    assert "is complete: 40 steps" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("model.name", "resnet", "no model 'resnet'"),
+        ("augment.policy", "flop", "no operation 'flop'"),
+        ("train.global_batch", 999, "the train split has only 320 examples"),
+        ("finetune.blocks", 99, "config.finetune.blocks is 99"),
+    ],
+)
+def test_a_run_that_cannot_start_leaves_nothing(synthetic_shards, tmp_path, field, value, said):
+    settings = factories.experiment()
+    holder, _, name = field.partition(".")
+    setattr(getattr(settings, holder), name, value)
+    with pytest.raises(UserError, match=said):
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_that_would_each_train_alone_into_one_folder_are_refused(synthetic_shards, tmp_path):
+    workers = Cluster(("127.0.0.1:1", "127.0.0.1:2"), 1)
+    with pytest.raises(UserError, match="--strategy=one trains on this machine alone, but there are 2 workers"):
+        trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one", workers=workers)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(synthetic_shards, tmp_path):
+    settings = factories.experiment(steps=60, checkpoint_steps=1, ema_decay=0.0)
+    settings.optimizer.learning_rate = 1e20
+    with pytest.raises(UserError, match=r"no numbers any more at step \d+; the last checkpoint, of step \d+, is kept"):
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
+    kept = checkpoints.steps(str(tmp_path / "run" / "checkpoints"))
+    assert kept
+    for weights in final_state(tmp_path / "run", kept[-1]).values():
+        if isinstance(weights, np.ndarray) and weights.dtype == np.float32:
+            assert not np.isnan(weights).any()
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run_in_the_same_words(synthetic_shards, tmp_path, monkeypatch):
+    infinite = eval_step.Score(float("inf"), np.eye(7, dtype=np.int64))
+    monkeypatch.setattr(eval_step, "scorer", lambda *_: lambda: infinite)
+    with pytest.raises(UserError, match="no numbers any more at step 4; the last checkpoint, of step 2, is kept"):
+        trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one")
+
+
+def test_a_run_asked_to_stop_in_the_last_call_of_an_epoch_stops_after_it(synthetic_shards, tmp_path, monkeypatch):
+    asked = preemption.Stop()
+    asked.ask(signal.SIGTERM)
+    monkeypatch.setattr(preemption, "on_signals", lambda: contextlib.nullcontext(asked))
+    settings = factories.experiment(
+        steps=60, steps_per_call=20, checkpoint_steps=100, ema_decay=0.0
+    )  # 20 steps an epoch
+    with pytest.raises(Stopped, match="Stopped after step 20 of 60 as asked, with a checkpoint"):
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
+    assert checkpoints.steps(str(tmp_path / "run" / "checkpoints")) == [20]
+    assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 1
+
+
+def test_replicas_that_cannot_share_the_batch_are_a_sentence(synthetic_shards, tmp_path):
+    settings = factories.experiment(global_batch=15, replicas=2)
+    with pytest.raises(UserError, match="15, which 2 replicas cannot share evenly; 14 would do"):
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "mirrored")
+
+
+@pytest.mark.parametrize("mode", ["resident", "streaming"])
+@pytest.mark.parametrize("damage", ["cut", "bit", "missing", "no manifest"])
+def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_path, damage, mode):
+    data = tmp_path / "shards"
+    data.mkdir()
+    for path in pathlib.Path(synthetic_shards.folder).glob("*"):
+        (data / path.name).write_bytes(path.read_bytes())
+    shard = data / manifest.read(str(data)).split("train").shards[0].file
+    content = bytearray(shard.read_bytes())
+    if damage == "cut":
+        shard.write_bytes(content[:-100])
+    elif damage == "bit":
+        content[5000] ^= 4
+        shard.write_bytes(content)
+    elif damage == "missing":
+        shard.unlink()
+    else:
+        (data / "manifest.json").unlink()
+    settings = factories.experiment()
+    settings.data.mode = mode
+    with pytest.raises(UserError) as caught:
+        trainer.train(settings, str(data), str(tmp_path / "run"), "one")
+    assert ("manifest.json" if damage == "no manifest" else shard.name) in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_faces_without_a_label_stop_the_run(synthetic_shards, tmp_path):
+    data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
+    stated = json.loads((data / "manifest.json").read_text())
+    stated["splits"]["train"]["class_counts"]["fear"] -= 3
+    manifest.write(str(data), stated)
+    with pytest.raises(UserError, match=r"The train split of .* has 3 faces without a label"):
+        trainer.train(factories.experiment(), str(data), str(tmp_path / "run"), "one")
+
+
+def test_a_run_ends_with_the_same_weights_where_the_test_split_is_gone(synthetic_shards, trained_run, tmp_path):
+    """Promise 3: nothing of it is opened, not even to see that it is whole."""
+    data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
+    gone = list(data.glob("test-*"))
+    assert gone
+    for shard in gone:
+        shard.unlink()
+    settings = config.from_dict(json.loads((trained_run / "config.json").read_text())["config"])
+    trainer.train(settings, str(data), str(tmp_path / "without"), "one")
+    one, other = (json.loads((run / "best.json").read_text()) for run in (trained_run, tmp_path / "without"))
+    assert one == other

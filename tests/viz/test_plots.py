@@ -1,0 +1,164 @@
+"""What the pictures show."""
+
+import io
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from sklearn.calibration import calibration_curve
+
+from fer.evaluation.metrics import calibration, metrics
+from fer.labels import CLASSES
+from fer.viz import plots
+from tests.scripts import run_script
+
+
+def matrix() -> np.ndarray:
+    return np.arange(49).reshape(7, 7) * 31
+
+
+def epochs(count: int) -> list:
+    return [
+        {
+            "epoch": epoch,
+            "learning_rate": 0.1 / epoch,
+            "train_loss": 2 / epoch,
+            "train_accuracy": 1 - 0.8 / epoch,
+            "validation_loss": 2.1 / epoch,
+            "validation_accuracy": {1: 0.3, 2: 0.7, 3: 0.6}[epoch],
+            "validation_macro_f1": 0.25,
+        }
+        for epoch in range(1, count + 1)
+    ]
+
+
+def texts(axes) -> list:
+    return [text.get_text() for text in axes.texts]
+
+
+def test_every_count_and_every_share_of_its_row_is_written(figures):
+    plots.confusion_matrix(matrix(), CLASSES, "a title")
+    written = texts(figures[0].axes[0])
+    shares = matrix() / matrix().sum(axis=1, keepdims=True)
+    assert written[1::2] == [f"{count:,}" for count in matrix().ravel()]
+    assert written[0::2] == [f"{100 * share:.0f} %" for share in shares.ravel()]
+
+
+def test_rows_are_the_true_classes_from_the_top_and_columns_the_predicted(figures):
+    plots.confusion_matrix(matrix(), CLASSES, "a title")
+    axes = figures[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
+    assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == list(CLASSES)
+    assert axes.yaxis_inverted()
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true (and how many)")
+
+
+def test_the_title_tells_accuracy_and_number(figures):
+    plots.confusion_matrix(np.diag([3, 0, 0, 0, 0, 0, 0]) + np.eye(7, k=1, dtype=int), CLASSES, "a title")
+    assert figures[0].axes[0].get_title() == "a title\naccuracy 33.33 %, n = 9"
+
+
+def test_a_class_without_examples_is_marked_and_breaks_nothing(figures):
+    plots.confusion_matrix(np.diag([3, 0, 0, 0, 0, 0, 0]), CLASSES, "a title")
+    assert texts(figures[0].axes[0])[14] == "-"
+
+
+def test_curves_mark_the_best_epoch_on_validation(figures):
+    plots.curves(epochs(3))
+    accuracy = figures[0].axes[1]
+    assert "70.00%, epoch 2" in accuracy.get_title()
+    assert [line.get_xdata()[0] for line in accuracy.lines if len(set(line.get_xdata())) == 1] == [2]
+
+
+def test_curves_hold_each_series_as_it_is(figures):
+    plots.curves(epochs(3))
+    loss = {line.get_label(): list(line.get_ydata()) for line in figures[0].axes[0].lines}
+    assert loss["train"] == [2, 1, 2 / 3]
+    assert loss["validation"] == [2.1, 1.05, pytest.approx(0.7)]
+
+
+def test_a_single_epoch_can_be_drawn():
+    assert Image.open(io.BytesIO(plots.curves(epochs(1)))).width > 1000
+
+
+def scores(count: int = 200) -> tuple:
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.full(7, 0.3), count)
+    right = generator.random(count) < 0.6
+    labels = np.where(right, probabilities.argmax(axis=1), generator.integers(0, 7, count))
+    return labels, probabilities
+
+
+def test_reliability_draws_accuracy_over_confidence_before_and_after_scaling(figures):
+    labels, probabilities = scores()
+    plots.reliability(labels, probabilities, calibration.scale(probabilities, 2.0), "a title")
+    diagonal, before, after = figures[0].axes[0].lines
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata())
+    for line, shown in ((before, probabilities), (after, calibration.scale(probabilities, 2.0))):
+        theirs = np.array(calibration_curve(shown.argmax(axis=1) == labels, shown.max(axis=1), n_bins=15))
+        examples, _ = np.histogram(shown.max(axis=1), np.linspace(0, 1, 16))
+        np.testing.assert_allclose([line.get_ydata(), line.get_xdata()], theirs[:, examples[examples > 0] >= 10])
+
+
+def test_reliability_without_a_temperature_draws_one_series(figures):
+    plots.reliability(*scores(), None, "a title")
+    assert len(figures[0].axes[0].lines) == 2
+
+
+def test_roc_and_precision_recall_tell_each_classs_areas(figures):
+    labels, probabilities = scores()
+    plots.roc_and_precision_recall(labels, probabilities, "a title")
+    per_class = metrics.measure(labels, probabilities)["per_class"]
+    for axes, area in zip(figures[0].axes, ("roc_auc", "average_precision")):
+        told = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert told == [f"{name}: {per_class[name][area]:.3f}" for name in CLASSES]
+
+
+def test_a_class_that_does_not_occur_has_no_curve(figures):
+    labels, probabilities = scores()
+    plots.roc_and_precision_recall(np.where(labels == 1, 0, labels), probabilities, "a title")
+    told = [text.get_text().split(":")[0] for text in figures[0].axes[0].get_legend().get_texts()]
+    assert told == [name for name in CLASSES if name != "disgust"]
+
+
+def test_mistakes_are_shown_with_both_names_the_most_confident_first(figures):
+    labels, probabilities = scores()
+    images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((48, 48, 1), np.uint8)
+    plots.mistakes(images, labels, probabilities, "a title")
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    (axes,) = figures[0].axes
+    shown = sorted(axes.images, key=lambda image: (image.get_extent()[3], image.get_extent()[0]))  # as one reads
+    faces = [int(image.get_array()[0, 0]) for image in shown]
+    wrong = [int(face) for face in np.argsort(-confidence) if labels[face] != predicted[face]]
+    assert faces == wrong[:40]
+    for image, face in zip(shown, faces):
+        left, right, _, top = image.get_extent()
+        place = pytest.approx(((left + right) / 2, top - 0.03))
+        (above,) = (text for text in axes.texts if text.get_position() == place)
+        told = f"{CLASSES[labels[face]]}, taken for\n{CLASSES[predicted[face]]} ({100 * confidence[face]:.0f} %)"
+        assert above.get_text() == told
+
+
+def test_no_mistake_covers_another_or_leaves_the_picture(figures):
+    labels, probabilities = scores()
+    plots.mistakes(np.zeros((200, 48, 48, 1), np.uint8), labels, probabilities, "a title")
+    axes, render = figures[0].axes[0], FigureCanvasAgg(figures[0]).get_renderer()
+    boxes = [each.get_window_extent(render) for each in [*axes.images, *axes.texts, figures[0].texts[0]]]
+    assert not [1 for place, box in enumerate(boxes) if box.count_overlaps(boxes[place + 1 :])]
+    assert all(figures[0].bbox.containsx(x) and figures[0].bbox.containsy(y) for box in boxes for x, y in box.corners())
+
+
+def test_without_mistakes_there_is_an_empty_grid(figures):
+    plots.mistakes(np.zeros((1, 48, 48, 1), np.uint8), np.array([3]), np.eye(7)[[3]], "a title")
+    assert not [axes for axes in figures[0].axes if axes.images]
+
+
+def test_the_same_figures_give_the_same_bytes():
+    counts = [[3, 1], [0, 2]]
+    assert plots.confusion_matrix(counts, ["a", "b"], "a") == plots.confusion_matrix(counts, ["a", "b"], "a")
+
+
+def test_no_window_system_and_no_global_figure_is_touched():
+    code = "import sys; from fer.viz import plots; plots.confusion_matrix([[1]], ['a'], ''); "
+    assert run_script.execute(code + "sys.exit('matplotlib.pyplot' in sys.modules)") == 0
