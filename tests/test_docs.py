@@ -128,6 +128,17 @@ def test_evaluation_page_names_every_key_of_eval_json():
     assert {key for key in keys if f"`{key}`" not in page} == set()
 
 
+def test_contributing_names_what_the_files_to_touch_hold():
+    rows = re.findall(r"^\| (`[a-z]+/.+?) \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    for files, change in rows:
+        text = "".join(
+            (ROOT / path).read_text() for path in re.findall(r"`([\w/.]+)`", files) if (ROOT / path).is_file()
+        )
+        for name in re.findall(r"`([A-Z]\w+|measure)`", change):
+            assert re.search(rf"\b{name}\b", text), f"{files} has no {name}"
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
 
