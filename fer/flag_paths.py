@@ -106,6 +106,8 @@ def _storage(text: str) -> str:
 
 def _resolved(name: str, text: str, default: str | None) -> str:
     """Returns the text of a flag with its paths resolved; it may be empty where its default is."""
+    if text == "-" and name in OUTPUTS:
+        return "/dev/stdout"
     if not text.strip() and default != "":
         raise UserError(f"--{name} is empty: it must name a path.")
     try:

@@ -31,7 +31,8 @@ TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation: view
 OUTPUT = flags.DEFINE_string(
     "output",
     "predictions.csv",
-    "CSV to write: id, label, name, one probability a class. Photos with their faces named go into a folder beside it.",
+    "CSV to write: id, label, name, one probability a class. Photos with their faces named go into a folder beside it. "
+    "- is standard output.",
 )
 KAGGLE = flags.DEFINE_boolean("kaggle", False, "Writes the challenge's submission form instead: a column emotion.")
 cli.require("input")

@@ -155,6 +155,11 @@ def experiment(weights: str = "none", teacher: str = "") -> Experiment:
     return Experiment(model=Model(weights=weights), train=Train(teacher=teacher))
 
 
+def test_resolve_gives_standard_output_for_a_hyphen():
+    assert resolved("string", "-", "output") == "/dev/stdout"
+    assert resolved("string", "-", "input") == "-"
+
+
 def test_resolve_fields_gives_paths():
     changed = experiment("~/face.npz", "runs/a[1], ~/b")
     flag_paths.resolve_fields(changed)

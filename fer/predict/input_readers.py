@@ -137,7 +137,12 @@ def _pieces(path: str, passed: PassedOver) -> Iterable[formats.Piece]:
 
 
 def _standard_input() -> image_folder.Picture:
-    content = sys.stdin.buffer.read(image_reader.MOST_BYTES + 1)
+    if sys.stdin is None:
+        raise UserError("Standard input is closed: --input=- reads one picture from it.")
+    try:
+        content = sys.stdin.buffer.read(image_reader.MOST_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"Cannot read standard input: {files.reason(error)}.") from error
     if len(content) > image_reader.MOST_BYTES:
         raise UserError(
             f"Standard input holds more than {image_reader.MOST_BYTES:,} bytes: --input=- reads one picture."

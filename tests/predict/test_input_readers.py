@@ -221,6 +221,16 @@ def test_a_folder_without_faces_is_named(tmp_path):
         input_readers.read(str(tmp_path))
 
 
+def test_standard_input_that_is_closed_or_for_writing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match=r"^Standard input is closed"):
+        input_readers.read("-")
+    with open(os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT), "rb") as file:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(file))
+        with pytest.raises(UserError, match=r"^Cannot read standard input: Bad file descriptor"):
+            input_readers.read("-")
+
+
 def test_standard_input_holds_the_bytes_of_a_picture(faces, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(png(faces[0, ..., 0]))))
     names, found, *_ = input_readers.read("-")

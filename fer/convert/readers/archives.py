@@ -112,6 +112,11 @@ class damage_named:  # noqa: N801 - reads as a sentence where it is used
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, decompression.LimitError):
             raise UserError(f"{self._name} {error}") from error
+        if isinstance(error, UnicodeEncodeError) and error.encoding.replace("-", "") not in ("utf8", "latin1"):
+            raise UserError(
+                f"{self._name} holds a name that the locale's encoding, {error.encoding}, has no bytes for: set "
+                "PYTHONUTF8=1."
+            ) from error
         if isinstance(error, (*_DAMAGE, tf.errors.OpError)):
             raise UserError(
                 f"{self._name} is cut short, damaged or unreadable ({files.reason(error)}): get a whole copy of it."
