@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
@@ -24,6 +23,7 @@ POOLINGS = ("avg", "max", "avgmax", "gem")
 GREYS = ("repeat", "sum")
 PIXELS = ("grey", "unit", "tf", "v2", "lite", "caffe", "dlib", "torch")
 WEIGHT_FILES = (".h5", ".keras", ".npz")
+MOST = 1_000_000_000  # that a number of a configuration may be; TensorFlow computes with 32 bits
 MODES = ("auto", "resident", "streaming")
 SAMPLINGS = ("uniform", "balanced")
 CLASS_WEIGHTS = ("none", "inverse", "effective")
@@ -365,11 +365,12 @@ def _check_types(node: Any, path: str = "") -> None:
             _check_types(value, f"{where}.")
         elif expected is float:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            _require(number and abs(value) <= sys.float_info.max, where, value, "a finite number")
+            _require(number and abs(value) <= MOST, where, value, f"a finite number of at most {MOST:,}")
             setattr(node, name, float(value))  # so that 1 and 1.0 hash alike
         else:
             right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
             _require(right, where, value, f"of type {expected.__name__}")
+            _require(expected is not int or abs(value) < 2**31, where, value, "below 2**31")
 
 
 def _build(kind: type, values: Any, path: str) -> Any:

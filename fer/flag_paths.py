@@ -129,7 +129,11 @@ def _resolved(name: str, text: str, default: str | None) -> str:
 
 def _check_scheme(name: str, path: str) -> None:
     scheme = _SCHEME.match(path)
-    if scheme is None or (scheme[1] == _KNOWN and path.startswith("s3://")):
+    if path.startswith("s3://"):
+        if not re.match(r"s3://[^/]", path):
+            raise UserError(f"--{name}={path} names no bucket; write {_KNOWN}://BUCKET/PATH.")
+        return
+    if scheme is None:
         return
     advice = f"write {_KNOWN}://BUCKET/PATH" if scheme[1].lower() == _KNOWN else "name a local path or s3://BUCKET/PATH"
     raise UserError(f"--{name}={path}: the scheme {scheme[1]}: is not supported; {advice}.")

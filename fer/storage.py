@@ -16,7 +16,8 @@ are the store's or the client's (tensorflow_io 0.36):
 
 A request that fails is repeated with growing, random pauses by the client itself, about half a minute long; AWS's own
 variable AWS_MAX_ATTEMPTS says how often. A server that accepts a request and goes silent is given up after
-S3_REQUEST_TIMEOUT_MSEC, 15 s, each time, so after three minutes in all; the first question to a store after `REACH`.
+S3_REQUEST_TIMEOUT_MSEC, 15 s, each time, so after three minutes in all; the first question to a store, and each whose
+answer is short, after `REACH`.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ import queue
 import re
 import threading
 from collections.abc import Iterator
-from typing import Callable
+from typing import Callable, TypeVar
 
 from fer.errors import StorageError, UserError
+
+Answer = TypeVar("Answer")
 
 REACH = 60.0  # seconds in which a store must answer the first question, all repetitions together
 
@@ -64,11 +67,35 @@ def surely(path: str, there: Callable[[str], bool]) -> bool:
     Raises:
       UserError: as `ready`.
     """
-    found = there(path)
-    if found or not is_remote(path):
-        return found
-    ready(path)
-    return there(path)
+    if not is_remote(path):
+        return there(path)
+    found = ask(path, lambda: there(path))
+    if not found:
+        ready(path)
+        found = ask(path, lambda: there(path))
+    return found
+
+
+def ask(path: str, question: Callable[[], Answer]) -> Answer:
+    """Returns the answer to a question whose answer is short, such as whether a file is there.
+
+    A store that answers with a byte now and then is given up by no limit of the client's.
+
+    Args:
+      path: in a store.
+      question: asks for it.
+
+    Raises:
+      StorageError: there is no answer within `REACH`.
+      Exception: as `question` raises.
+    """
+    try:
+        return _in_time(question)
+    except TimeoutError as error:
+        raise StorageError(
+            f"The store has not answered a question about {path} within {REACH:.0f} s: see the network, AWS_REGION and "
+            "AWS_ENDPOINT_URL, and run the same command again."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -162,25 +189,26 @@ def _reach(bucket: str) -> None:
         ) from error
 
 
-def _in_time(ask: Callable[[], None]) -> None:
-    """Calls `ask`, which nothing can interrupt, in a thread that is left behind when its time is up.
+def _in_time(question: Callable[[], Answer]) -> Answer:
+    """Calls `question`, which nothing can interrupt, in a thread that is left behind when its time is up.
 
     Raises:
       TimeoutError: it takes longer than `REACH`.
-      Exception: what `ask` raises.
+      Exception: what `question` raises.
     """
-    answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            answers.put(ask())
+            answers.put((question(), None))
         except BaseException as error:
-            answers.put(error)
+            answers.put((None, error))
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        error = answers.get(timeout=REACH)
+        answer, error = answers.get(timeout=REACH)
     except queue.Empty:
         raise TimeoutError from None
     if error is not None:
         raise error
+    return answer

@@ -81,6 +81,12 @@ def test_resolve_rejects_scheme(kind, text):
         resolved(kind, text)
 
 
+@pytest.mark.parametrize("text", ["s3://", "s3:///faces", "a,s3://"])
+def test_resolve_rejects_store_without_bucket(text):
+    with pytest.raises(UserError, match=r"^--input=s3://\S* names no bucket; write s3://BUCKET/PATH\."):
+        resolved("string", text)
+
+
 @pytest.mark.parametrize("text", ["", " "])
 def test_resolve_rejects_empty_path(text):
     with pytest.raises(UserError, match=r"^--output is empty: it must name a path"):

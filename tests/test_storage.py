@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fer import storage
 from fer.errors import StorageError, UserError
+from fer.io import files
 from tests.scripts import run_script
 
 
@@ -115,6 +116,30 @@ def test_a_no_of_a_store_counts_only_if_the_store_answers(monkeypatch):
     monkeypatch.setattr(storage, "ready", asked.append)
     answers = iter([False, True])  # it was away for a moment
     assert storage.surely("s3://bucket/a", lambda _: next(answers))
+
+
+@pytest.mark.parametrize(
+    ("asked", "question"), [("exists", "exists"), ("isdir", "isdir"), ("listdir", "listdir"), ("size", "stat")]
+)
+def test_question_that_a_store_answers_without_end_is_given_up(asked, question, monkeypatch):
+    ended = threading.Event()
+    monkeypatch.setattr(storage, "REACH", 0.1)
+    monkeypatch.setattr(tf.io.gfile, question, lambda _: ended.wait(60))
+    try:
+        with pytest.raises(StorageError, match=r"^The store has not answered a question about s3://bucket/a within 0 "):
+            getattr(files, asked)("s3://bucket/a")
+    finally:
+        ended.set()
+
+
+@pytest.mark.parametrize("error", [tf.errors.NotFoundError(None, None, "absent"), KeyError("a")])
+def test_ask_raises_as_the_question_and_returns_its_answer(error):
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        storage.ask("s3://bucket/a", fail)
+    assert storage.ask("s3://bucket/a", lambda: ["b"]) == ["b"]
 
 
 def test_what_breaks_in_a_store_is_a_sentence_and_what_breaks_elsewhere_is_not():

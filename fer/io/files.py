@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from fer.errors import StorageError, UserError
 from fer.io import local_write
-from fer.storage import is_remote, surely
+from fer.storage import ask, is_remote, surely
 
 CHUNK = 1 << 20  # bytes hashed at a time
 MOST_BYTES = 2 << 30  # of a file that is read as a whole
@@ -51,7 +51,7 @@ def open_file(path: str, mode: str = "rb") -> BinaryIO:
 
 def isdir(path: str) -> bool:
     """Returns whether a folder is there; of a store that does not answer, False."""
-    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+    return ask(path, lambda: _gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
 
 
 def listdir(path: str) -> list[str]:
@@ -60,7 +60,7 @@ def listdir(path: str) -> list[str]:
     Raises:
       One of `failures()`: it cannot be read.
     """
-    return _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+    return ask(path, lambda: _gfile().listdir(path)) if is_remote(path) else os.listdir(path)
 
 
 def size(path: str) -> int:
@@ -69,7 +69,7 @@ def size(path: str) -> int:
     Raises:
       One of `failures()`: it cannot be read.
     """
-    return _gfile().stat(path).length if is_remote(path) else os.stat(path).st_size
+    return ask(path, lambda: _gfile().stat(path).length) if is_remote(path) else os.stat(path).st_size
 
 
 def check_place(path: str) -> None:
