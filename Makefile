@@ -10,7 +10,7 @@ DEMO := runs/demo
 install: $(VENV)/installed
 
 # Each candidate is executed: version managers put stubs on the path that only print an error.
-$(VENV)/installed: requirements.lock setup.py
+$(VENV)/installed: requirements.lock setup.py pyproject.toml
 	@found=""; \
 	for python in python3 python3.11 python3.10 python3.9; do \
 	  if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; \
@@ -97,7 +97,7 @@ dist: install
 	.ci/smoke $(PYTHON) requirements.lock
 
 # TensorFlow 2.21, for Python 3.12 and 3.13.
-$(NEXT)/installed: requirements-next.lock setup.py
+$(NEXT)/installed: requirements-next.lock setup.py pyproject.toml
 	found=$$(.ci/next-python) && $$found -m venv --clear $(NEXT)
 	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-next.lock
 	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -118,7 +118,7 @@ colab: $(NEXT)/installed
 
 # Resolves the ranges of setup.py into both lock files; needs uv.
 lock:
-	echo ".[test] ; python_version < '3.12'" | uv pip compile - --universal --python-version 3.9 --no-emit-package fer \
+	echo ".[test] ; python_version < '3.12'" | uv pip compile - --universal --python-version 3.9 --no-emit-package fer-trainer \
 	  --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile setup.py --extra test --extra notebook --python-version 3.12 --universal \
 	  --generate-hashes --no-header --no-annotate -o requirements-next.lock

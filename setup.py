@@ -1,17 +1,16 @@
-"""The package's only definition: what it is, what it needs, which extras there are."""
+"""Packages, commands and requirements. pyproject.toml has the static metadata."""
 
 import pathlib
-import re
 
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-# A program that is added to scripts/ is a command as soon as the package is installed anew.
+# A file that is added to scripts/ becomes a command when the package is installed again: gpu_check.py is fer-gpu-check.
 PROGRAMS = sorted(path.stem for path in (HERE / "scripts").glob("*.py") if path.stem != "__init__")
-VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "fer" / "__init__.py").read_text())[1]
+COMMANDS = [f"fer-{program.replace('_', '-')}" for program in PROGRAMS]
 
-# Two lanes, told apart by Python, since no wheel fits both: TensorFlow 2.15 has none for Python 3.12, and on 3.12 and
-# later it is TensorFlow 2.21 with tf-keras, the package that carries Keras 2 on.
+# The Python version chooses the requirements: TensorFlow 2.15 has no wheel for Python 3.12. There and later it is
+# TensorFlow 2.21 with tf-keras, the package that continues Keras 2.
 OLD = "; python_version < '3.12'"
 NEW = "; python_version >= '3.12'"
 
@@ -34,23 +33,9 @@ EXTRAS = {
 }
 
 setup(
-    name="fer",
-    version=VERSION,
-    description="Training systems for facial expression recognition on TensorFlow",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    license="MIT",
-    python_requires=">=3.9,<3.14",
     packages=[*find_packages(include=["fer", "fer.*"]), "fer.scripts", "fer.configs"],
     package_dir={"fer.scripts": "scripts", "fer.configs": "configs"},
-    package_data={
-        "fer.compare": ["*.json"],
-        "fer.evaluation": ["*.json"],
-        "fer.evaluation.report": ["*.css", "*.js"],
-        "fer.models": ["*.json", "bundled/*"],
-        "fer.demo": ["*.html", "*.css", "*.js"],
-    },
-    entry_points={"console_scripts": [f"fer-{program} = fer.scripts:run" for program in PROGRAMS]},
+    entry_points={"console_scripts": [f"{command} = fer.scripts:run" for command in COMMANDS]},
     install_requires=[
         # TensorFlow Addons imports on nothing newer than 2.15; with protobuf 4, a newer
         # tensorflow-metadata breaks `import keras_cv`.

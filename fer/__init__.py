@@ -3,8 +3,41 @@
 import os as _os
 import re as _re
 import sys as _sys
+from collections.abc import Iterator as _Iterator
 
 __version__ = "0.1.0"
+
+
+def _metadata_folders() -> "_Iterator[tuple[str, str]]":
+    """Yields parent folder and name of each installed distribution's metadata folder, in the order of `sys.path`.
+
+    importlib.metadata finds the same folders, but its import takes longer than the rest of a program's `--help`.
+    """
+    for folder in _sys.path:
+        try:
+            names = _os.listdir(folder or ".")
+        except OSError:
+            continue
+        yield from ((folder or ".", name) for name in names if name.endswith((".dist-info", ".egg-info")))
+
+
+def _warn_of_other_fer() -> None:
+    """Warns if the distribution `fer` of another project is installed: its files lie in the same package folder."""
+    for folder, name in _metadata_folders():
+        found = _re.fullmatch(r"fer-(\d[^-]*)(-py.*)?\.(dist|egg)-info", name)
+        if not found:
+            continue
+        import importlib.metadata
+        import pathlib
+        import warnings
+
+        files = importlib.metadata.PathDistribution(pathlib.Path(folder, name)).files or []
+        if any(file.parts[0] == "fer" for file in files):
+            warnings.warn(
+                f"The distribution fer {found[1]} of another project in {folder} also installs a package fer, so the "
+                "files of both mix: run pip uninstall fer, then install fer-trainer again.",
+                stacklevel=2,
+            )
 
 
 def _keep_keras_2() -> str:
@@ -32,20 +65,11 @@ def _keep_keras_2() -> str:
 
 
 def _tensorflow_release() -> "tuple[int, int] | None":
-    """Returns TensorFlow's major and minor version; None where no distribution called tensorflow is installed.
-
-    Looks for the distribution's folder by its name. importlib.metadata would find the same, but importing it takes
-    longer than all else of a program's `--help`, so it is asked only where there is no such folder.
-    """
-    for folder in _sys.path:
-        try:
-            names = _os.listdir(folder or ".")
-        except OSError:
-            continue
-        for name in names:
-            found = _re.fullmatch(r"tensorflow-(\d+)\.(\d+).*\.dist-info", name)
-            if found:
-                return int(found[1]), int(found[2])
+    """Returns TensorFlow's major and minor version; None if no distribution called tensorflow is installed."""
+    for _, name in _metadata_folders():
+        found = _re.fullmatch(r"tensorflow-(\d+)\.(\d+).*\.dist-info", name)
+        if found:
+            return int(found[1]), int(found[2])
     import importlib.metadata
 
     try:
@@ -55,4 +79,5 @@ def _tensorflow_release() -> "tuple[int, int] | None":
     return int(major), int(minor)
 
 
+_warn_of_other_fer()
 KERAS = _keep_keras_2()

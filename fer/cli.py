@@ -140,8 +140,10 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
 def _answer(form: str) -> NoReturn:
     """Prints what one of `usage.FORMS` asks for, and ends the program with exit code 0."""
     program, installed = os.path.basename(sys.argv[0]), _is_installed()
-    text = help_text.text(form, f"fer-{program.removesuffix('.py')}" if installed else program, list(_REQUIRED))
-    print(re.sub(r"(python )?scripts/(\w+)\.py", r"fer-\2", text) if installed else text, flush=True)
+    text = help_text.text(form, _installed_name(program) if installed else program, list(_REQUIRED))
+    if installed:
+        text = re.sub(r"(?:python )?scripts/(\w+\.py)", lambda match: _installed_name(match[1]), text)
+    print(text, flush=True)
     sys.exit(0)
 
 
@@ -217,8 +219,13 @@ def command(program: str, **values: str) -> str:
       program: its name.
       **values: of its flags, which are quoted for a shell.
     """
-    called = f"fer-{program}" if _is_installed() else f"python scripts/{program}.py"
+    called = _installed_name(program) if _is_installed() else f"python scripts/{program}.py"
     return " ".join([called, *(f"--{flag}={shlex.quote(value)}" for flag, value in values.items())])
+
+
+def _installed_name(program: str) -> str:
+    """Returns the installed command of a program: fer-gpu-check for gpu_check or gpu_check.py."""
+    return f"fer-{program.removesuffix('.py').replace('_', '-')}"
 
 
 def _is_installed() -> bool:

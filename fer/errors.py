@@ -1,5 +1,8 @@
 """The exceptions whose text is meant for the person at the keyboard."""
 
+import pathlib
+import shlex
+
 MOST_CHARACTERS = 500  # of a line of a message; a line may quote a cell, a header or a path of any length
 MOST_LINES = 50  # of a message
 
@@ -8,6 +11,15 @@ def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
     """Returns a line of at most `most` characters: of a longer one, the middle becomes "...", and most of it stays."""
     tail = most // 3
     return text if len(text) <= most else f"{text[: most - tail - 3]}...{text[-tail:]}"
+
+
+def install_command(extra: str) -> str:
+    """Returns the command that installs an extra: in a checkout from the checkout, else from the package index."""
+    checkout = pathlib.Path(__file__).resolve().parents[1]
+    if not (checkout / "setup.py").is_file():
+        return f"pip install 'fer-trainer[{extra}]'"
+    place = "." if checkout == pathlib.Path.cwd() else checkout
+    return "pip install -e " + shlex.quote(f"{place}[{extra}]")
 
 
 class UserError(Exception):

@@ -32,7 +32,7 @@ import threading
 from collections.abc import Iterator
 from typing import Callable, TypeVar
 
-from fer.errors import StorageError, UserError
+from fer.errors import StorageError, UserError, install_command
 
 Answer = TypeVar("Answer")
 
@@ -153,8 +153,8 @@ def _load_s3() -> None:
         import tensorflow_io  # noqa: F401 - registers s3:// with TensorFlow
     except ImportError as error:
         raise UserError(
-            "s3:// paths need TensorFlow I/O: install the extra s3, as in pip install -e '.[s3]', on Python 3.9 to "
-            "3.11 (there is none for the TensorFlow of later ones)."
+            f"s3:// paths need TensorFlow I/O: install the extra s3 ({install_command('s3')}) on Python 3.9 to 3.11; "
+            "later versions of Python have none."
         ) from error
     # Since 0.35 its client aborts a process that has done its work and is ending (tensorflow/io issue 1912). So the
     # process ends here, with its exit code, once Python itself is done, and before the destructors that do it.

@@ -6,6 +6,6 @@ import sys
 
 
 def run() -> None:
-    """Runs the program that the command is called after: fer-train is train.py."""
-    program = pathlib.Path(sys.argv[0]).stem.removeprefix("fer-")
+    """Runs the program of the installed command: fer-train runs train.py, fer-gpu-check runs gpu_check.py."""
+    program = pathlib.Path(sys.argv[0]).stem.removeprefix("fer-").replace("-", "_")
     runpy.run_module(f"{__name__}.{program}", run_name="__main__", alter_sys=True)

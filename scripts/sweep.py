@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from fer import cli, config, log_suppression
 from fer.data import manifest
-from fer.errors import UserError
+from fer.errors import UserError, install_command
 from fer.sweep import search_space
 
 PRUNING = ("auto", "median", "none")
@@ -41,7 +41,7 @@ cli.require("config", "data", "output")
 
 def main() -> None:
     if importlib.util.find_spec("optuna") is None:
-        raise UserError("Sweeps need Optuna: install the extra sweep, as in pip install -e '.[sweep]'.")
+        raise UserError(f"Sweeps need Optuna: install the extra sweep ({install_command('sweep')}).")
     if bool(GRID.value or CHANGES.value) == bool(SPACE.value):
         raise UserError(
             "Give one of --grid='seed=0,1,2' (and --changes='train.ema_decay=0') and "

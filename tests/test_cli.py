@@ -22,7 +22,7 @@ def told(program: pathlib.Path, place: pathlib.Path) -> str:
 
 def installed(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Path) -> pathlib.Path:
     """The command of a script, as it is when the package is installed in the folder: it runs fer.scripts.NAME."""
-    package, command = folder / "fer", folder / f"fer-{script.stem}"
+    package, command = folder / "fer", folder / f"fer-{script.stem.replace('_', '-')}"
     (package / "scripts").mkdir(parents=True)
     for path in (root / "fer").iterdir():
         (package / path.name).symlink_to(path)
@@ -38,6 +38,24 @@ def test_another_program_is_named_as_this_one_was_called(root, tmp_path):
     script.write_text(TELLS)
     assert told(script, root) == "python scripts/evaluate.py\n"
     assert told(installed(root, tmp_path / "installed", script), tmp_path / "installed") == "fer-evaluate\n"
+
+
+def test_command_has_hyphens_when_installed(root, tmp_path):
+    script = tmp_path / "gpu_check.py"
+    script.write_text(TELLS.replace("evaluate", "import_dlib"))
+    assert told(script, root) == "python scripts/import_dlib.py\n"
+    command = installed(root, tmp_path / "installed", script)
+    assert command.name == "fer-gpu-check"
+    assert told(command, tmp_path / "installed") == "fer-import-dlib\n"
+
+
+def test_help_of_installed_gpu_check_has_hyphens(root, tmp_path):
+    command = installed(root, tmp_path, root / "scripts" / "gpu_check.py")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, command, "--help"], env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("Checks that the GPUs do their work, and how fast: fer-gpu-check --output=")
+    assert "Flags of fer-gpu-check:\n" in done.stdout
+    assert "gpu_check.py" not in done.stdout
 
 
 def test_the_help_of_an_installed_command_names_installed_commands(root, tmp_path):

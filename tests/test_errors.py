@@ -2,8 +2,9 @@
 
 import pytest
 
+from fer import errors
 from fer.convert import convert
-from fer.errors import MOST_CHARACTERS, MOST_LINES, StorageError, UserError, shorten
+from fer.errors import MOST_CHARACTERS, MOST_LINES, StorageError, UserError, install_command, shorten
 
 
 @pytest.mark.parametrize("length", [0, MOST_CHARACTERS, MOST_CHARACTERS + 1, 100_000])
@@ -13,6 +14,15 @@ def test_shorten_keeps_both_ends(length):
     assert len(found) == min(length, MOST_CHARACTERS)
     assert (found == text) == (length <= MOST_CHARACTERS)
     assert (found[:6], found[-4:]) == (text[:6], text[-4:])
+
+
+def test_install_command_names_checkout_or_distribution(root, monkeypatch, tmp_path):
+    monkeypatch.chdir(root)
+    assert install_command("s3") == "pip install -e '.[s3]'"
+    monkeypatch.chdir(tmp_path)
+    assert install_command("s3") == f"pip install -e '{root}[s3]'"
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "fer" / "errors.py"))
+    assert install_command("s3") == "pip install 'fer-trainer[s3]'"
 
 
 @pytest.mark.parametrize("kind", [UserError, StorageError])

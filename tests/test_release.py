@@ -1,7 +1,9 @@
 """What is released: the wheel, built from a copy of the checkout."""
 
 import configparser
+import email
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -51,7 +53,21 @@ def test_each_script_is_a_command(root, wheel):
     points = configparser.ConfigParser()
     points.read_string(wheel.read(name).decode())
     scripts = {path.stem for path in (root / "scripts").glob("*.py")} - {"__init__"}
-    assert dict(points["console_scripts"]) == {f"fer-{script}": "fer.scripts:run" for script in scripts}
+    commands = {f"fer-{script.replace('_', '-')}" for script in scripts}
+    assert commands >= {"fer-train", "fer-gpu-check", "fer-import-dlib"}
+    assert dict(points["console_scripts"]) == dict.fromkeys(commands, "fer.scripts:run")
+
+
+@pytest.mark.slow
+def test_wheel_is_named_fer_trainer_and_has_metadata(wheel):
+    assert pathlib.PurePath(wheel.filename).name.startswith(f"fer_trainer-{fer.__version__}-py3")
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_bytes(wheel.read(name))
+    assert (metadata["Name"], metadata["Version"], metadata["License"]) == ("fer-trainer", fer.__version__, "MIT")
+    assert metadata["Requires-Python"] == "<3.14,>=3.9"
+    assert set(metadata.get_all("Provides-Extra")) >= {"s3", "photos", "export", "demo", "sweep", "gpu", "test"}
+    assert any(each.startswith("tensorflow<2.16,>=2.15.1") for each in metadata.get_all("Requires-Dist"))
+    assert metadata.get_payload().lstrip().startswith("# ")
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from fer.benchmark.harness import Result, race
 from fer.benchmark.stream_process import TURN, Streamer
 from fer.config import Data
 from fer.data import manifest, pipeline
+from fer.errors import install_command
 from fer.io import temp_files
 from fer.synthetic import synthetic
 
@@ -65,7 +66,7 @@ def rivals(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> li
         loader = torch_batches(write_pngs(os.path.join(folder, "png"), images, labels, rows))
         iterators["PyTorch DataLoader, PNG files, 2 workers"] = (loader, 1)
     except ImportError:
-        print("torch is not installed, so PyTorch's DataLoader is left out: pip install -e '.[bench]'.")
+        print(f"torch is not installed, so PyTorch's DataLoader is left out: {install_command('bench')}.")
     for batches, _ in iterators.values():
         next(batches)
     contestants = {name: turn(batches, passes * (rows // BATCH)) for name, (batches, passes) in iterators.items()}

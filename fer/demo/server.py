@@ -21,7 +21,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer import log_suppression
-from fer.errors import UserError
+from fer.errors import UserError, install_command
 from fer.labels import CLASSES, COLOURS
 from fer.models import loading as runs
 
@@ -29,7 +29,7 @@ try:
     import flask
     from werkzeug import exceptions, serving
 except ImportError as error:
-    raise UserError("The page is served by Flask, which is not installed: pip install -e '.[demo]'.") from error
+    raise UserError(f"The page is served by Flask, which is not installed: {install_command('demo')}.") from error
 
 if TYPE_CHECKING:
     from fer.demo import predictor

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer import log_suppression
-from fer.errors import UserError
+from fer.errors import UserError, install_command
 from fer.io import files, temp_files
 from fer.io.literal_path import literal
 from fer.labels import CLASSES, SIDE
@@ -115,7 +115,7 @@ def _onnx(model: tf.keras.Model) -> bytes:
     try:
         import tf2onnx
     except ImportError as error:
-        raise UserError("tf2onnx is not installed: pip install -e '.[export]'.") from error
+        raise UserError(f"tf2onnx is not installed: {install_command('export')}.") from error
     serve = _signature(model)
     proto, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
     for value in (*proto.graph.input, *proto.graph.output):

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer import log_suppression
-from fer.errors import UserError
+from fer.errors import UserError, install_command
 from fer.io import files
 from fer.io.literal_path import literal
 from fer.labels import CLASSES, SIDE
@@ -134,7 +134,7 @@ def _onnx(path: str) -> Network:
     try:
         import onnxruntime
     except ImportError as error:
-        raise UserError("ONNX Runtime is not installed: pip install -e '.[export]'.") from error
+        raise UserError(f"ONNX Runtime is not installed: {install_command('export')}.") from error
     session = onnxruntime.InferenceSession(_content(path), providers=["CPUExecutionProvider"])
     return Network(lambda faces: session.run([LOGITS], {FACES: faces})[0])
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fer.convert.readers import image_reader
 from fer.convert.readers.image_folder import Picture
-from fer.errors import UserError
+from fer.errors import UserError, install_command
 from fer.labels import CLASSES, COLOURS, SIDE
 
 CASCADE = "haarcascade_frontalface_default.xml"
@@ -117,8 +117,8 @@ def _detector() -> Any:
         import cv2
     except ImportError as error:
         raise UserError(
-            "Faces in photos are found with OpenCV, which is not installed: pip install -e '.[photos]', or cut the "
-            "faces out and use --faces=whole."
+            "Faces in photos are found with OpenCV, which is not installed: "
+            f"{install_command('photos')}, or cut the faces out and use --faces=whole."
         ) from error
     return cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
 
