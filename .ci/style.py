@@ -125,6 +125,7 @@ CONCEPTS = set(
     comparison config contributing conversion converter csv cutmix data dataset demo detector device docker dockerfile
     docs document dropout ece efficiency ensemble epoch erasing error evaluation event example exif export face
     feature ferplus figure file filesystem flag folder font gallery glossary gpu gradient graph grey gzip hash hdf5
+    help
     head histogram host html image imagenet import input interval job journal jpeg json kappa keras kernel label lamb
     layer leak leakage license link lock lockfile logit lookahead loss makefile manifest mask matrix member memory
     metric mirror mixup model module nan network notebook npz number onnx op optimizer option output package page pair

@@ -48,7 +48,7 @@ def test_it_holds_every_file_of_the_package_and_nothing_else(root, wheel):
 
 
 @pytest.mark.slow
-def test_each_script_is_a_command(root, wheel):
+def test_scripts_become_commands(root, wheel):
     (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     points = configparser.ConfigParser()
     points.read_string(wheel.read(name).decode())
@@ -59,7 +59,7 @@ def test_each_script_is_a_command(root, wheel):
 
 
 @pytest.mark.slow
-def test_wheel_is_named_fer_trainer_and_has_metadata(wheel):
+def test_wheel_metadata_has_name_and_requirements(wheel):
     assert pathlib.PurePath(wheel.filename).name.startswith(f"fer_trainer-{fer.__version__}-py3")
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = email.message_from_bytes(wheel.read(name))
