@@ -15,7 +15,8 @@ import io
 import logging
 import re
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -54,7 +55,7 @@ _ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm")
 # Raw files of cameras are TIFFs by their first bytes, and hold no more than a preview that Pillow reads.
 _RAW_ENDINGS = (".3fr", ".arw", ".cr2", ".dng", ".erf", ".kdc", ".nef", ".nrw", ".pef", ".srw")
 _ORIENTATION = 0x0112
-_BITS_PER_SAMPLE = 258
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _FIT_NAMES = {"stretch": "squashed", "crop": "cropped", "pad": "padded"}
 
 
@@ -104,15 +105,15 @@ def decode(content: bytes, mode: str) -> Decoded:
     """
     try:
         image = _open(content)
-        stored = image.mode
+        stored, kind, tags = image.mode, image.format, getattr(image, "tag_v2", None) or {}
         altered = ["first_frame"] if _has_frames(image) else []
         image, turned = _upright(image)
         altered += ["turned"] * turned
         _check_depth(image, content)
         if image.mode.startswith(("I", "F")):
-            image = _rescaled(image)
+            image = _rescaled(image, tags)
             altered.append("rescaled")
-        image, composited = _composited(image)
+        image, composited = _composited(image, kind)
         altered += ["composited"] * composited
         altered += ["recoloured"] * (mode == "L" and (stored != "L" or composited))
         return Decoded(image.convert(mode), tuple(altered))
@@ -215,28 +216,52 @@ def _check_depth(image: Image.Image, content: bytes) -> None:
         raise PictureError("it has 16 bits a colour and uses the lower 14 at most: save it with 8 bits")
 
 
-def _rescaled(image: Image.Image) -> Image.Image:
-    """Returns a grey image of more than eight bits, its least value as 0 and its greatest as 255."""
-    from PIL import Image
+def _rescaled(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """Returns a grey image of more than eight bits, its darkest value as 0 and its brightest as 255.
+
+    Args:
+      image: of a mode that begins with I or F.
+      tags: of the file, if it is a TIFF.
+    """
+    from PIL import ImageOps
 
     values = np.asarray(image)
+    if image.mode == "I" and tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
+        values = values.view(np.uint32)  # Pillow reads these as signed
+    if tags.get(_PHOTOMETRIC) == 0:  # 0 is white, which Pillow heeds in eight bits alone
+        return ImageOps.invert(_levels(values, image.mode))
+    return _levels(values, image.mode)
+
+
+def _levels(values: np.ndarray, mode: str) -> Image.Image:
+    """Returns grey levels, the least value as 0 and the greatest as 255; `mode` is Pillow's of the values."""
+    from PIL import Image
+
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise PictureError("some of its values are not finite numbers")
     if low == high:
-        return Image.new("L", image.size, int(min(max(high, 0) // 256, 255)))
+        return Image.new("L", values.shape[::-1], int(min(max(high, 0) // 256, 255)))
     levels = np.empty(values.shape, np.uint8)
     for row, line in enumerate(values):  # line by line, for all of a large picture's in 64 bits would fill the memory
         above = line.astype(np.float64) - low
-        if image.mode == "F":
+        if mode == "F":
             levels[row] = np.rint(above * (255 / (high - low)))
         else:
             levels[row] = above * 256 // (high - low + 1)  # of a full range of 16 bits, the upper eight of each value
     return Image.fromarray(levels)
 
 
-def _composited(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Puts an image with transparent pixels on `BACKGROUND`; others are returned as they are."""
+def _composited(image: Image.Image, stored: str | None) -> tuple[Image.Image, bool]:
+    """Puts an image with transparent pixels on `BACKGROUND`; others are returned as they are.
+
+    Args:
+      image: to look at.
+      stored: the format of its file, of `_FORMATS`.
+
+    Raises:
+      PictureError: nothing of it can be seen.
+    """
     from PIL import Image
 
     if image.mode not in ("RGBA", "RGBa", "LA", "La", "PA") and "transparency" not in image.info:
@@ -245,6 +270,10 @@ def _composited(image: Image.Image) -> tuple[Image.Image, bool]:
     alpha = solid.getchannel("A")
     if alpha.getextrema()[0] == 255:
         return image, False
+    if alpha.getextrema()[1] == 0:
+        if stored == "BMP":  # whose fourth byte programs leave at 0
+            return solid.convert("RGB"), False
+        raise PictureError("all of its pixels are transparent: save it without transparency")
     below = Image.new("RGB", image.size, (BACKGROUND,) * 3)
     below.paste(solid, mask=alpha)
     return below, True

@@ -328,3 +328,60 @@ def test_decode_prints_nothing_of_a_damaged_tiff(capfd, caplog, content, reason)
     with pytest.raises(PictureError, match=reason):
         image_reader.decode(content, "L")
     assert (capfd.readouterr(), caplog.records) == (("", ""), [])
+
+
+def deep_tiff(values: np.ndarray, photometric: int, sample_format: int) -> bytes:
+    """A TIFF of grey values; photometric 0: the least is white; sample_format: 1 unsigned, 2 signed, 3 floats."""
+    height, width = values.shape
+    content = values.tobytes()
+    tags = [(256, width), (257, height), (258, values.itemsize * 8), (259, 1), (262, photometric), (273, 8), (277, 1)]
+    tags += [(278, height), (279, len(content)), (339, sample_format)]
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(content)) + content + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+RAMP = np.arange(48 * 48).reshape(48, 48) / (48 * 48 - 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "sample_format", "photometric"),
+    [
+        (np.rint(RAMP * 65535).astype("<u2"), 1, 1),
+        (np.rint(RAMP * 65535).astype("<u2"), 1, 0),
+        (np.rint(RAMP * 60000 - 30000).astype("<i2"), 2, 1),
+        (np.rint(RAMP * (2**32 - 1)).astype("<u4"), 1, 1),
+        (np.rint(RAMP * 2**31 - 2**30).astype("<i4"), 2, 1),
+        (RAMP.astype("<f4"), 3, 1),
+        (RAMP.astype("<f4"), 3, 0),
+    ],
+    ids=["uint16", "uint16, 0 white", "int16", "uint32", "int32", "float32", "float32, 0 white"],
+)
+def test_deep_grey_of_a_tiff_is_read_as_its_tags_say(values, sample_format, photometric):
+    face, altered = image_reader.read_face(deep_tiff(values, photometric, sample_format))
+    expected = 255 * (RAMP if photometric else 1 - RAMP)
+    np.testing.assert_allclose(face, expected, atol=1.5)
+    assert "rescaled" in altered
+
+
+def bmp(grey: np.ndarray, alpha: int) -> bytes:
+    """A BMP whose pixels have a fourth byte that its header calls alpha."""
+    height, width = grey.shape
+    pixels = np.dstack([grey, grey, grey, np.full_like(grey, alpha)])[::-1].tobytes()
+    header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(pixels), 0, 0, 0, 0)
+    header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 122 + len(pixels), 0, 0, 122) + header + pixels
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_fourth_byte_of_a_bmp_that_is_0_everywhere_is_no_transparency(alpha):
+    grey = np.rint(255 * RAMP).astype(np.uint8)
+    face, altered = image_reader.read_face(bmp(grey, alpha))
+    np.testing.assert_array_equal(face, grey)
+    assert "composited" not in altered
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_picture_of_which_nothing_can_be_seen_is_refused(kind):
+    hidden = Image.merge("RGBA", [Image.effect_noise((48, 48), 50)] * 3 + [Image.new("L", (48, 48), 0)])
+    with pytest.raises(PictureError, match="all of its pixels are transparent"):
+        image_reader.read_face(encoded(hidden, kind))
