@@ -15,12 +15,15 @@ from fer import escaping
 from fer.config import Experiment
 from fer.errors import StorageError, UserError
 from fer.io import files, local_write
+from fer.storage import is_remote
 
 PATHS = {  # flags of the programs that name paths, several with commas between them
     *("input", "output", "ferplus", "verify", "data", "workdir", "preview", "evals", "fill", "also"),
 }
 OUTPUTS = ("output", "preview", "fill")  # flags of a file that is written
 JOURNAL = "journal:"  # how --storage begins that names a file of Optuna's journal
+
+LONGEST = 4095  # bytes of a path, the most that Linux takes
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
 _KNOWN = "s3"
@@ -44,10 +47,25 @@ def resolve(values: flags.FlagValues) -> None:
         if isinstance(flag.value, str):
             flag.value = _resolved(name, flag.value, flag.default)
         elif isinstance(flag.value, list):
-            flag.value = [_resolved(name, path, None) for path in flag.value]
+            flag.value = [_resolved(name, path, None) for path in split(",".join(flag.value)) or flag.value]
     for name, change in (("config", _resolve_config), ("label_map", _label_map), ("storage", _storage)):
         if name in values and values[name].present and values[name].value:
             values[name].value = change(values[name].value)
+
+
+def split(text: str) -> list[str]:
+    """Returns the paths in a text, which are comma-separated. A comma may also be part of a path that is there."""
+    parts = text.split(",")
+    paths = [part.strip() for part in parts if part.strip()]
+    if all(map(_is_there, paths)):
+        return paths
+    paths = []
+    while parts:
+        counts = range(len(parts), 1, -1)
+        count = next((count for count in counts if _is_there(",".join(parts[:count]).strip())), 1)
+        paths.append(",".join(parts[:count]).strip())
+        parts = parts[count:]
+    return [path for path in paths if path]
 
 
 def is_output_printed(values: flags.FlagValues) -> bool:
@@ -99,6 +117,8 @@ def _storage(text: str) -> str:
         path = _resolved("storage", path, None)
         try:
             files.check_place(path)
+            if local_write.is_special(path):
+                raise StorageError(f"{path} is a pipe or a device: name a file.")
         except StorageError as error:
             raise StorageError(f"--storage={text}: {error}") from error
     return f"{scheme}{path}{query}"
@@ -123,6 +143,8 @@ def _resolved(name: str, text: str, default: str | None) -> str:
         return text
     parts = text.split(",")
     for path in parts:
+        if len(os.fsencode(path)) > LONGEST:
+            raise UserError(f"--{name} names a path of more than {LONGEST:,} bytes, which no system opens: shorten it.")
         _check_scheme(name, path.strip())
     return ",".join(map(_at_home, parts))
 
@@ -137,6 +159,10 @@ def _check_scheme(name: str, path: str) -> None:
         return
     advice = f"write {_KNOWN}://BUCKET/PATH" if scheme[1].lower() == _KNOWN else "name a local path or s3://BUCKET/PATH"
     raise UserError(f"--{name}={path}: the scheme {scheme[1]}: is not supported; {advice}.")
+
+
+def _is_there(path: str) -> bool:
+    return "," not in path if is_remote(path) else os.path.lexists(_at_home(path))
 
 
 def _at_home(path: str) -> str:

@@ -161,6 +161,28 @@ def experiment(weights: str = "none", teacher: str = "") -> Experiment:
     return Experiment(model=Model(weights=weights), train=Train(teacher=teacher))
 
 
+def test_resolve_keeps_comma_of_list_in_path_that_exists(tmp_path):
+    for name in ("x,y/run", "a", "b"):
+        (tmp_path / name).mkdir(parents=True)
+    assert resolved("list", "x,y/run", "workdir") == ["x,y/run"]
+    assert resolved("list", "a,x,y/run, b", "workdir") == ["a", "x,y/run", "b"]
+    assert resolved("list", "x,y/gone,a", "workdir") == ["x", "y/gone", "a"]
+
+
+@pytest.mark.parametrize("kind", ["string", "list"])
+def test_resolve_rejects_path_that_no_system_opens(kind):
+    with pytest.raises(UserError, match=r"^--output names a path of more than 4,095 bytes"):
+        resolved(kind, "p/" * 2100, "output")
+    assert resolved(kind, ",".join(["p/" * 1000] * 9), "input")
+
+
+@pytest.mark.parametrize("text", ["journal:pipe", "sqlite:///pipe", "journal:/dev/full"])
+def test_resolve_rejects_storage_in_a_pipe_or_a_device(text, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=rf"^--storage={text}: \S+ is a pipe or a device: name a file"):
+        resolved("string", text, "storage")
+
+
 def test_resolve_gives_standard_output_for_a_hyphen():
     assert resolved("string", "-", "output") == "/dev/stdout"
     assert resolved("string", "-", "input") == "-"

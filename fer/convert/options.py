@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-from fer import storage
+from fer import flag_paths, storage
 from fer.config import DROPPABLE, FITS, ON_BAD_ROW
 from fer.convert import atomic_dir
 from fer.convert.readers import label_map
@@ -100,16 +100,7 @@ class Options:
         """
         if self.synthetic_rows() is not None:
             return []
-        parts = self.input.split(",")
-        single = [part.strip() for part in parts if part.strip()]
-        if not all(map(_is_there, single)):
-            single = []
-            while parts:
-                counts = range(len(parts), 1, -1)
-                count = next((count for count in counts if _is_there(",".join(parts[:count]).strip())), 1)
-                single.append(",".join(parts[:count]).strip())
-                parts = parts[count:]
-        paths = [_expanded(path).rstrip("/") or "/" for path in single if path]
+        paths = [_expanded(path).rstrip("/") or "/" for path in flag_paths.split(self.input)]
         if not paths:
             raise UserError("--input names nothing: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
         return paths
@@ -151,10 +142,6 @@ class Options:
             )
             if inside and not storage.is_remote(path):
                 raise UserError(f"--output={self.output} lies in {path}, which is read: choose a place outside of it.")
-
-
-def _is_there(path: str) -> bool:
-    return "," not in path if storage.is_remote(path) else os.path.lexists(_expanded(path))
 
 
 def _expanded(path: str) -> str:

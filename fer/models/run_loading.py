@@ -7,7 +7,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any, Callable
 
-from fer import config
+from fer import config, flag_paths
 from fer.errors import UserError
 from fer.io import files
 from fer.storage import is_remote
@@ -66,9 +66,7 @@ def check_sources(experiment: config.Experiment) -> None:
 
 def teachers(train: config.Train) -> list[str]:
     """Returns the run folders that `train.teacher` names; a folder that exists may have a comma in its name."""
-    if os.path.isdir(train.teacher):
-        return [train.teacher]
-    return [folder.strip() for folder in train.teacher.split(",") if folder.strip()]
+    return flag_paths.split(train.teacher)
 
 
 def read(folder: str, precision: str | None = None) -> Trained:

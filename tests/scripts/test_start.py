@@ -44,7 +44,7 @@ MISTAKES = [
         "--label_map=gs://a/b.json: the scheme",
     ),
     (["convert.py", "--input=full", "--label_map=~/nowhere.json", "--output=out"], "There is no /"),
-    (["convert.py", "--input=synthetic:1" + 5000 * "0", "--output=out"], "--input=synthetic:1000"),
+    (["convert.py", "--input=synthetic:1" + 4000 * "0", "--output=out"], "--input=synthetic:1000"),
     (
         ["convert.py", "--input=synthetic:10000001", "--output=out"],
         "--input=synthetic:10000001 asks for more than 10,000",
