@@ -69,6 +69,7 @@ audit:
 lint: install
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
 	$(PYTHON) .ci/style.py
 
 # A run that is killed at twenty random moments must end with the same bits as an uninterrupted one. Then rounds of

@@ -76,6 +76,7 @@ setup(
             "pytest>=7.4",
             "pytest-xdist>=3.7",
             "ruff>=0.4",
+            "mypy>=1.19,<3",
             "hypothesis>=6.80,<7",
             "selenium>=4.11,<5",
             "moto[server]>=5,<6",
