@@ -108,7 +108,7 @@ def _reach_stores() -> None:
     texts = [str(flags.FLAGS[name].value) for name in flags.FLAGS]
     if any("s3://" in text for text in texts):
         log_suppression.import_tensorflow()
-    storage.ready(*texts)
+    storage.register_filesystems(*texts)
 
 
 def _check_printed() -> None:
@@ -124,7 +124,7 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
     if form is not None:
         _answer(form)
     try:
-        argv = with_paths(argv)
+        argv = resolve_config_names(argv)
         config.check_overrides(argv)
         rest = _parsed(argv)
         if len(rest) > 1:
@@ -154,7 +154,7 @@ def _check_required() -> None:
     if missing:
         listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
         program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-        raise UserError(f"{listed} {'are' if missing[1:] else 'is'} missing: see {command(program)} --help.")
+        raise UserError(f"{listed} {'are' if missing[1:] else 'is'} missing: see {command_name(program)} --help.")
 
 
 def _parsed(argv: Sequence[str]) -> Sequence[str]:
@@ -171,7 +171,7 @@ def _parsed(argv: Sequence[str]) -> Sequence[str]:
     except (UserError, OSError):
         raise
     except (Exception, SystemExit) as error:
-        paths, why = config.named(argv), _why(error)
+        paths, why = config.config_flag_values(argv), _why(error)
         if not paths or not why:
             raise
         raise UserError(f"{paths[-1]} is no configuration ({why}); configs/ holds examples.") from error
@@ -189,7 +189,7 @@ def _why(error: BaseException) -> str:
     return ": ".join([type(error).__name__, *text.splitlines()[:1]])
 
 
-def with_paths(arguments: Sequence[str]) -> list[str]:
+def resolve_config_names(arguments: Sequence[str]) -> list[str]:
     """The arguments with the path of a configuration that ships in place of its bare name: `--config=compact`.
 
     The name may also stand alone, after `--config`. They lie in configs/ of the checkout, or in the installed package.
@@ -207,12 +207,12 @@ def with_paths(arguments: Sequence[str]) -> list[str]:
         if not name:
             continue
         if name[2] not in shipped:
-            raise UserError(f"There is no configuration {name[2]!r}{config.nearest(name[2], list(shipped))}.")
+            raise UserError(f"There is no configuration {name[2]!r}{config.suggest(name[2], list(shipped))}.")
         changed[position] = name[1] + shipped[name[2]]
     return changed
 
 
-def command(program: str, **values: str) -> str:
+def command_name(program: str, **values: str) -> str:
     """How another program is called, as this one was: "fer-evaluate" or "python scripts/evaluate.py".
 
     Args:

@@ -32,7 +32,7 @@ ENGINES = ("fused", "keras_cv")
 # What flags of the programs may be, apart from the fields of an experiment.
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 SPLITS = ("validation", "test")  # that are evaluated
-TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `fer.evaluation.inference.views`
+TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `fer.evaluation.inference.tta_views`
 LABELS = ("fer", "ferplus")  # see `fer.evaluation.eval_dataset.read`
 FACES = ("auto", "find", "whole")  # what a picture holds; see `fer.predict.input_readers.read`
 FORMATS = {  # of exports: the precisions of each, the most exact first
@@ -232,13 +232,13 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
     return experiment
 
 
-def differences(one: Experiment, other: Experiment) -> list[str]:
+def diff(one: Experiment, other: Experiment) -> list[str]:
     """The fields in which two experiments differ, each as "path: value -> value"."""
-    ours, theirs = flat(one.to_dict()), flat(other.to_dict())
+    ours, theirs = flatten(one.to_dict()), flatten(other.to_dict())
     return [f"{path}: {ours[path]!r} -> {theirs[path]!r}" for path in ours if ours[path] != theirs[path]]
 
 
-def checked(value: Any) -> Experiment:
+def validate_config(value: Any) -> Experiment:
     """What a config file's get_config() returned, validated.
 
     Raises:
@@ -256,8 +256,8 @@ def check_overrides(arguments: Sequence[str]) -> None:
     Raises:
       UserError: the file is absent or no Python file, or a field does not exist (the message names the nearest one).
     """
-    paths = list(flat(Experiment().to_dict()))
-    for value in named(arguments):
+    paths = list(flatten(Experiment().to_dict()))
+    for value in config_flag_values(arguments):
         path = value.partition(":")[0]
         if not os.path.isfile(path):
             raise UserError(f"There is no config file {value!r}; configs/ holds those that ship.")
@@ -266,10 +266,10 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for argument in arguments:
         override = re.fullmatch(r"--?(?:no)?config\.(.+)", argument.partition("=")[0])
         if override and override[1] not in paths:
-            raise UserError(f"There is no field config.{override[1]}{nearest(override[1], paths, 'config.')}.")
+            raise UserError(f"There is no field config.{override[1]}{suggest(override[1], paths, 'config.')}.")
 
 
-def named(arguments: Sequence[str]) -> list[str]:
+def config_flag_values(arguments: Sequence[str]) -> list[str]:
     """What `--config=FILE` or `--config FILE` names, as often as it stands among the arguments."""
     values = []
     for position, argument in enumerate(arguments):
@@ -279,7 +279,7 @@ def named(arguments: Sequence[str]) -> list[str]:
     return values
 
 
-def nearest(word: str, known: Sequence[str], prefix: str = "") -> str:
+def suggest(word: str, known: Sequence[str], prefix: str = "") -> str:
     """The end of a message about an unknown word: "; did you mean X?" or the list of what there is."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     leaf = [path for path in known if path.rpartition(".")[2] == word.rpartition(".")[2]]
@@ -327,10 +327,12 @@ def _check_train(train: Train) -> None:
     _require(0 <= train.replicas, "train.replicas", train.replicas, "0 (all devices) or more")
     _require(train.on_nan in ON_NAN, "train.on_nan", train.on_nan, " or ".join(ON_NAN))
     span = train.profile_steps
-    _require(not span or profiled(span) is not None, "train.profile_steps", span, '"" or two steps such as "10-12"')
+    _require(
+        not span or parse_step_range(span) is not None, "train.profile_steps", span, '"" or two steps such as "10-12"'
+    )
 
 
-def profiled(span: str) -> Optional[tuple[int, int]]:
+def parse_step_range(span: str) -> Optional[tuple[int, int]]:
     """The first and the last step of `train.profile_steps`, counted from 1; None where it names no span."""
     found = re.fullmatch(r"(\d{1,9})-(\d{1,9})", span)
     first, last = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -380,7 +382,7 @@ def _build(kind: type, values: Any, path: str) -> Any:
     hints = typing.get_type_hints(kind)
     for name in values:
         if name not in hints:
-            raise UserError(f"There is no field {path}{name}{nearest(name, list(hints), path)}.")
+            raise UserError(f"There is no field {path}{name}{suggest(name, list(hints), path)}.")
     parts = {
         name: _build(hints[name], value, f"{path}{name}.") if dataclasses.is_dataclass(hints[name]) else value
         for name, value in values.items()
@@ -388,11 +390,11 @@ def _build(kind: type, values: Any, path: str) -> Any:
     return kind(**parts)
 
 
-def flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """{"train.steps": 0, ...} from nested dictionaries."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
-        leaves.update(flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})
+        leaves.update(flatten(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})
     return leaves
 
 

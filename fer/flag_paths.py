@@ -86,7 +86,7 @@ def resolve_fields(experiment: Experiment) -> None:
 
 
 def _resolve_config(value: object) -> object:
-    """Resolves the experiment that --config names; anything else is left to `fer.config.checked`."""
+    """Resolves the experiment that --config names; anything else is left to `fer.config.validate_config`."""
     if isinstance(value, Experiment) and isinstance(value.model.weights, str) and isinstance(value.train.teacher, str):
         resolve_fields(value)
     return value
@@ -116,7 +116,7 @@ def _storage(text: str) -> str:
             raise UserError(f"--storage={text}: a study lies on a local disk or in a database; name a local path.")
         path = _resolved("storage", path, None)
         try:
-            files.check_place(path)
+            files.check_writable(path)
             if local_write.is_special(path):
                 raise StorageError(f"{path} is a pipe or a device: name a file.")
         except StorageError as error:

@@ -91,7 +91,7 @@ def _lines(form: str, program: str, required: Sequence[str]) -> Iterator[str]:
 def fields() -> Mapping[str, tuple[Any, str]]:
     """Returns the fields of an experiment by path ("train.epochs"): the default and the comment beside it."""
     comments = _comments(pathlib.Path(config.__file__).read_text(encoding="utf-8"))
-    return {path: (value, comments[path]) for path, value in config.flat(config.Experiment().to_dict()).items()}
+    return {path: (value, comments[path]) for path, value in config.flatten(config.Experiment().to_dict()).items()}
 
 
 def _fields(width: int) -> Iterator[str]:

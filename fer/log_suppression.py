@@ -29,7 +29,7 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     notice = progress.when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
-    with notice, standard_error(), _hidden(() if whole else UNUSED):
+    with notice, suppress_stderr(), _hidden(() if whole else UNUSED):
         import tensorflow  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -47,7 +47,7 @@ def _hidden(packages: Sequence[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def standard_error() -> Iterator[None]:
+def suppress_stderr() -> Iterator[None]:
     """Within it, nothing reaches the standard error. Exceptions pass as they are, so that no error is lost."""
     if sys.stderr:
         sys.stderr.flush()
@@ -67,7 +67,7 @@ def standard_error() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def converters() -> Iterator[None]:
+def suppress_converter_output() -> Iterator[None]:
     """Within it, nothing is written to the standard error, and no logger speaks below a warning."""
     verbosity = absl_logging.get_verbosity()
     levels = {name: logging.getLogger(name).level for name in CONVERTER_LOGGERS}
@@ -75,7 +75,7 @@ def converters() -> Iterator[None]:
     for name in CONVERTER_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        with standard_error():
+        with suppress_stderr():
             yield
     finally:
         absl_logging.set_verbosity(verbosity)

@@ -20,13 +20,13 @@ def is_of_seed(operation: str) -> bool:
     return re.search(rf"(^|/){SCOPE}(_\d+)?/", operation) is not None
 
 
-def salted(seed: tf.Tensor, salt: int) -> tf.Tensor:
+def fold_in(seed: tf.Tensor, salt: int) -> tf.Tensor:
     """Another seed, [2] int32, for each salt."""
     with tf.device(HOST), tf.name_scope(SCOPE):
         return tf.random.experimental.stateless_fold_in(seed, salt, alg=ALGORITHM)
 
 
-def of_step(seed: int, step: tf.Variable) -> tf.Tensor:
+def step_seed(seed: int, step: tf.Variable) -> tf.Tensor:
     """The seed of a step, [2] int32.
 
     Args:

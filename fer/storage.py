@@ -44,7 +44,7 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def ready(*texts: str) -> None:
+def register_filesystems(*texts: str) -> None:
     """Makes TensorFlow understand the paths in some texts (a path, several with commas between them, a configuration).
 
     Raises:
@@ -61,7 +61,7 @@ def ready(*texts: str) -> None:
         _reach(bucket)
 
 
-def surely(path: str, there: Callable[[str], bool]) -> bool:
+def check_or_raise(path: str, there: Callable[[str], bool]) -> bool:
     """What `there(path)` says, such as tf.io.gfile.exists; a "no" only of a store that answers.
 
     Raises:
@@ -71,7 +71,7 @@ def surely(path: str, there: Callable[[str], bool]) -> bool:
         return there(path)
     found = ask(path, lambda: there(path))
     if not found:
-        ready(path)
+        register_filesystems(path)
         found = ask(path, lambda: there(path))
     return found
 
@@ -99,7 +99,7 @@ def ask(path: str, question: Callable[[], Answer]) -> Answer:
 
 
 @contextlib.contextmanager
-def kept(*paths: str) -> Iterator[None]:
+def storage_errors(*paths: str) -> Iterator[None]:
     """Within it, what goes wrong with a store that one of the paths is in becomes a sentence.
 
     Raises:

@@ -43,7 +43,7 @@ def main() -> None:
         fill_docs.fill(FILL.value, OUTPUT.value)
         print(f"wrote {FILL.value}")
         return
-    files.check_place(OUTPUT.value)
+    files.check_writable(OUTPUT.value)
     if POLICY.value:
         grammar.parse(POLICY.value)
     log_suppression.import_tensorflow(whole=True)

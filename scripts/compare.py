@@ -20,7 +20,7 @@ PEERS = cli.define_optional(
     "true",
     f"Measures {' and '.join(baselines.DEFAULT)} too, each in an environment of its own that is made with pip and kept "
     f"in ~/.cache/fer/peers. --peers={baselines.ALL} adds what needs PyTorch (gigabytes where pip finds no build for "
-    f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(baselines.PEERS)}.",
+    f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(baselines.BASELINES)}.",
 )
 DATA = flags.DEFINE_string("data", None, "With --peers: folder of the shards that the evaluations were made on.")
 SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "With --peers: split that they were made on.")
@@ -28,10 +28,10 @@ cli.require("output")
 
 
 def main() -> None:
-    chosen = baselines.named(PEERS.value or "false")
+    chosen = baselines.parse_baselines(PEERS.value or "false")
     if chosen and not DATA.value:
         raise UserError("--peers needs --data: the folder of the shards that the evaluations were made on.")
-    files.check_place(os.path.join(OUTPUT.value, "comparison.json"))
+    files.check_writable(os.path.join(OUTPUT.value, "comparison.json"))
     for path in EVALS.value:
         files.read_json(path, "the evaluation")
     if chosen:

@@ -5,7 +5,7 @@ from absl import flags
 from fer import cli, config, log_suppression
 from fer.convert.options import Options
 from fer.convert.readers import label_map
-from fer.data import manifest as manifests
+from fer.data.manifest import check
 from fer.errors import UserError
 
 INPUT = flags.DEFINE_string("input", None, "CSVs, archives or class folders, comma-separated; or synthetic[:ROWS].")
@@ -34,7 +34,7 @@ def main() -> None:
     if VERIFY.value is not None:
         if INPUT.value or OUTPUT.value:
             raise UserError("--verify=DIR stands alone: it converts nothing.")
-        manifests.check(VERIFY.value)
+        check(VERIFY.value)
         log_suppression.import_tensorflow()
         from fer.convert.verify import verify
 

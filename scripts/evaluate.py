@@ -5,7 +5,7 @@ import os
 from absl import flags
 
 from fer import cli, config, log_suppression
-from fer.evaluation.requests import Request
+from fer.evaluation.requests import EvalRequest
 from fer.io import files
 
 WORKDIR = cli.define_paths(
@@ -31,9 +31,9 @@ cli.require("data")
 
 
 def main() -> None:
-    request = Request(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, CORRUPTIONS.value)
+    request = EvalRequest(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, CORRUPTIONS.value)
     output = OUTPUT.value or request.default_output()
-    files.check_place(os.path.join(output, "eval.json"))
+    files.check_writable(os.path.join(output, "eval.json"))
     request.check()
     log_suppression.import_tensorflow()
     from fer.evaluation import eval_json, eval_progress, evaluate
@@ -41,7 +41,7 @@ def main() -> None:
     with eval_progress.faces("evaluating") as told:
         evaluation = evaluate.evaluate(request, told)
     paths = evaluate.write(evaluation, output)
-    print(eval_json.headline(evaluation.content))
+    print(eval_json.summary_line(evaluation.content))
     for path in paths:
         print(f"wrote {path}")
 

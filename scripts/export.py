@@ -49,7 +49,7 @@ def main() -> None:
         for path in made.paths:
             print(f"wrote {path}")
         return
-    request = export.Request(WORKDIR.value, FORMAT.value, OUTPUT.value, DATA.value, PRECISION.value)
+    request = export.ExportRequest(WORKDIR.value, FORMAT.value, OUTPUT.value, DATA.value, PRECISION.value)
     with eval_progress.faces("comparing") as told:
         exported = export.export(request, told)
     print(parity.table(exported.content["exports"]))

@@ -28,7 +28,7 @@ def main() -> None:
     name, batch, steps = ("compact_s", 8, 6) if rehearsal else ("compact", 256, 60)
     model = Model(name=MODEL.value or name, image_size=IMAGE_SIZE.value)
     if OUTPUT.value:
-        files.check_place(OUTPUT.value)
+        files.check_writable(OUTPUT.value)
     with progress.when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output holds the JSON alone
         log_suppression.import_tensorflow(announce=False)
     from fer.benchmark import gpu_check

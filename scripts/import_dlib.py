@@ -22,7 +22,7 @@ FACES = 2048  # the first of the split, all of it where it has fewer
 def main() -> None:
     if not OUTPUT.value.endswith(".npz"):
         raise UserError(f"--output={OUTPUT.value}: it must end with .npz.")
-    files.check_place(OUTPUT.value)
+    files.check_writable(OUTPUT.value)
     if not files.exists(INPUT.value):
         raise UserError(f"There is no {INPUT.value}: --input names dlib's dlib_face_recognition_resnet_model_v1.dat.")
     manifest.check(DATA.value)
@@ -30,8 +30,8 @@ def main() -> None:
     from fer.data import example_codec
     from fer.models import dlib_import, registry, weights
 
-    faces = example_codec.read_split(manifest.read(DATA.value), "train").images[:FACES]
-    chosen = registry.backbone("dlib_resnet")
+    faces = example_codec.read_split(manifest.read_manifest(DATA.value), "train").images[:FACES]
+    chosen = registry.backbone_spec("dlib_resnet")
     model = chosen.build(chosen.size, chosen.channels)
     dlib_import.load(model, INPUT.value, faces)
     weights.save(model.weights, OUTPUT.value)

@@ -42,7 +42,7 @@ def main() -> None:
     for workdir in WORKDIR.value:
         loading.check(workdir)
     requests.check_input(INPUT.value)
-    files.check_place(OUTPUT.value)
+    files.check_writable(OUTPUT.value)
     log_suppression.import_tensorflow()
     from fer.evaluation import eval_progress, inference
     from fer.predict import input_readers, predict

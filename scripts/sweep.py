@@ -49,7 +49,7 @@ def main() -> None:
         )
     if ALSO.value and not CHANGES.value:
         raise UserError("--also adds to what --changes compares; give those too.")
-    base = config.checked(CONFIG.value)
+    base = config.validate_config(CONFIG.value)
     found = search_space.search(SPACE.value, base) if SPACE.value else {}
     if GRID.value:
         found = search_space.grid(GRID.value, base)

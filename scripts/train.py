@@ -35,7 +35,7 @@ def main() -> None:
     if LIST_MODELS.value:
         print("\n".join(model_table.lines(LIST_MODELS.value)))
         return
-    experiment = config.checked(CONFIG.value)
+    experiment = config.validate_config(CONFIG.value)
     model_table.check(experiment.model.name)
     run_loading.check_sources(experiment)
     grammar.parse(experiment.augment.policy, experiment.augment.engine)
@@ -49,7 +49,7 @@ def main() -> None:
     else:
         trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
         if workers is None or workers.chief:
-            evaluate = cli.command("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
+            evaluate = cli.command_name("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
             print(f"To evaluate them:\n  {evaluate}")
 
 

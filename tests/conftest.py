@@ -28,7 +28,7 @@ from fer.convert import convert
 from fer.data import manifest
 from tests import browser
 from tests.demo import photo
-from tests.evaluation import factories as evaluated
+from tests.evaluation.factories import exports
 from tests.scripts import run_script
 from tests.shared import shared_folder
 from tests.train import factories
@@ -62,7 +62,7 @@ def synthetic_shards(tmp_path_factory) -> manifest.Manifest:
     folder = shared_folder(
         tmp_path_factory, "synthetic", lambda place: convert.convert(dataclasses.replace(options, output=str(place)))
     )
-    return manifest.read(str(folder))
+    return manifest.read_manifest(str(folder))
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +101,7 @@ def export_folder(tmp_path_factory) -> pathlib.Path:
     The run classifies these faces rightly but for every sixth. Another run of the same architecture is in other/, what
     scripts/export.py printed of tflite in printed.
     """
-    return shared_folder(tmp_path_factory, "exports", evaluated.exports)
+    return shared_folder(tmp_path_factory, "exports", exports)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from fer import cli
 from fer.convert import convert, verify
 from fer.errors import UserError
 from fer.evaluation import evaluate
+from fer.evaluation.requests import EvalRequest
 from fer.io import files
 from fer.train import checkpoints, trainer
 from tests.train import factories
@@ -66,7 +67,7 @@ def one_round(folder: str, moments: random.Random) -> Round:
     if process.returncode:
         raise UserError(f"The run in {killed} does not go on after kills at the steps {kept}: {told}")
     verify.verify(data)
-    evaluations = [evaluate.evaluate(evaluate.Request([run], data)) for run in (plain, killed)]
+    evaluations = [evaluate.evaluate(EvalRequest([run], data)) for run in (plain, killed)]
     evaluate.write(evaluations[1], os.path.join(killed, "eval"))
     gc.collect()
     return Round(

@@ -11,7 +11,7 @@ import pytest
 from fer import cli
 from fer.errors import UserError
 
-TELLS = "from fer import cli\n\nprint(cli.command('evaluate'))\n"
+TELLS = "from fer import cli\n\nprint(cli.command_name('evaluate'))\n"
 
 
 def told(program: pathlib.Path, place: pathlib.Path) -> str:
@@ -82,7 +82,7 @@ def test_run_ends_with_one_line_when_interrupted(root, tmp_path):
 
 @pytest.mark.parametrize("given", [["--config=compact"], ["--config", "compact"], ["-config", "compact"]])
 def test_a_configuration_that_ships_is_known_by_its_bare_name(root, given):
-    found = cli.with_paths(["train.py", *given, "--workdir", "compact"])
+    found = cli.resolve_config_names(["train.py", *given, "--workdir", "compact"])
     assert "=".join(found[1 : 1 + len(given)]).endswith(f"config={root}/configs/compact.py")
     assert found[-2:] == ["--workdir", "compact"]
 
@@ -90,9 +90,9 @@ def test_a_configuration_that_ships_is_known_by_its_bare_name(root, given):
 @pytest.mark.parametrize("given", [["--config=compac"], ["--config", "compac"]])
 def test_a_bare_name_that_no_configuration_has_is_named_with_its_nearest(given):
     with pytest.raises(UserError, match="There is no configuration 'compac'; the nearest is compact"):
-        cli.with_paths(["train.py", *given])
+        cli.resolve_config_names(["train.py", *given])
 
 
 @pytest.mark.parametrize("given", [["--config=my/compact.py"], ["--config", "my/compact.py"], ["--config", "--debug"]])
 def test_what_is_no_bare_name_stays_as_it_is(given):
-    assert cli.with_paths(["train.py", *given]) == ["train.py", *given]
+    assert cli.resolve_config_names(["train.py", *given]) == ["train.py", *given]

@@ -98,8 +98,8 @@ def test_a_record_from_before_a_field_was_added_has_its_default():
 
 
 def test_profiled_steps_are_first_and_last():
-    assert config.profiled("10-12") == (10, 12)
-    assert config.profiled("7-7") == (7, 7)
+    assert config.parse_step_range("10-12") == (10, 12)
+    assert config.parse_step_range("7-7") == (7, 7)
 
 
 def test_an_unknown_field_of_a_record_is_named_with_its_nearest():
@@ -145,7 +145,7 @@ def test_whole_numbers_do_for_fractions_and_hash_alike():
 
 def test_differences_are_shown_as_from_and_to():
     other = Experiment(seed=1, train=Train(epochs=2))
-    assert config.differences(Experiment(), other) == ["seed: 0 -> 1", "train.epochs: 40 -> 2"]
+    assert config.diff(Experiment(), other) == ["seed: 0 -> 1", "train.epochs: 40 -> 2"]
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_known_overrides_pass():
 
 def test_what_is_no_experiment_is_refused():
     with pytest.raises(UserError, match="get_config"):
-        config.checked({"train": {}})
+        config.validate_config({"train": {}})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import checked
+from fer.config import validate_config
 from fer.data import example_codec
 from fer.models import precision, registry
 from fer.train import trainer
@@ -34,10 +34,10 @@ def test_its_header_gives_the_command(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_it_is_valid_and_names_a_policy_and_a_network_that_there_are(path):
-    experiment = precision.settled(checked(load(path).get_config()))
+    experiment = precision.resolve_precision(validate_config(load(path).get_config()))
     experiment.model.weights, experiment.train.teacher = "none", ""  # no file comes with the repository
     trainer.check(experiment)
-    assert experiment.model.image_size in (0, *range(registry.backbone(experiment.model.name).smallest, 1024))
+    assert experiment.model.image_size in (0, *range(registry.backbone_spec(experiment.model.name).min_size, 1024))
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def test_it_is_valid_and_names_a_policy_and_a_network_that_there_are(path):
     ids=lambda path: path.stem,
 )
 def test_it_makes_a_real_step(path, synthetic_shards):
-    experiment = precision.settled(checked(load(path).get_config()))
+    experiment = precision.resolve_precision(validate_config(load(path).get_config()))
     # The same experiment at a size that a test can afford.
-    side = max(registry.backbone(experiment.model.name).smallest, 32)
+    side = max(registry.backbone_spec(experiment.model.name).min_size, 32)
     experiment.model.image_size, experiment.train.global_batch = side, 8
     experiment.model.weights = "none"  # no file comes with the repository
     experiment.train.ema_decay = 0.0  # the average is a second network to be built

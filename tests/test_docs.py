@@ -97,7 +97,7 @@ def test_page_has_no_private_words(page):
 def test_training_page_lists_every_config_field_with_its_default():
     rows = re.findall(r"^\| `([\w.]+)=(.+?)` \|", (ROOT / "docs" / "training.md").read_text(), re.MULTILINE)
     listed = {field: default.replace("\\|", "|") for field, default in rows}
-    defaults = config.flat(Experiment().to_dict())
+    defaults = config.flatten(Experiment().to_dict())
     assert {field: listed.get(field) for field in defaults} == {
         field: repr(default) if default == "" else str(default) for field, default in defaults.items()
     }

@@ -14,7 +14,7 @@ from fer import cli, escaping, streams
 from fer.compare import comparison_report
 from fer.convert import rejected_rows
 from fer.convert.readers import archives
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.label_map import LabelMap
 from fer.convert.rows import Reject
 from fer.errors import UserError
@@ -70,8 +70,8 @@ def test_predictions_hold_no_formula_and_numbers_stay_numbers(tmp_path):
 
 
 def test_rejects_hold_no_formula(tmp_path):
-    kept = rejected_rows.Rejects(str(tmp_path))
-    kept.take([Reject(text, 7, text, "bad label", text, text.encode()) for text in [*FORMULAS, "'a"]])
+    kept = rejected_rows.RejectedRows(str(tmp_path))
+    kept.add([Reject(text, 7, text, "bad label", text, text.encode()) for text in [*FORMULAS, "'a"]])
     kept.close()
     with open(tmp_path / "rejects.csv", encoding="utf-8", newline="") as file:
         _, *lines = csv.reader(file)
@@ -164,13 +164,13 @@ def test_streams_write_control_characters_out(tmp_path, monkeypatch):
 
 def test_names_of_files_in_messages_stay_on_their_line(tmp_path):
     input_factories.write(tmp_path / "faces" / "a\nb\x1b.csv", "pixels\n")
-    (member,) = archives.members(str(tmp_path / "faces"), Tally())
+    (member,) = archives.members(str(tmp_path / "faces"), HashingReader())
     assert (member.name, member.path) == ("faces/a\\nb\\x1b.csv", "a\nb\x1b.csv")
 
 
 @pytest.mark.parametrize("value", ["a b", "a;rm -rf ~", "$(touch x)", "a'b", "plain/path"])
 def test_commands_to_paste_are_quoted(value):
-    command = cli.command("evaluate", workdir=value, data="b")
+    command = cli.command_name("evaluate", workdir=value, data="b")
     assert shlex.split(command)[-2:] == [f"--workdir={value}", "--data=b"]
     advice = LabelMap().advice(value)
     assert f"--label_map={value}=angry" in shlex.split(advice.split("map it with ")[1].split(", or")[0])

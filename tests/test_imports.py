@@ -88,9 +88,14 @@ def test_scripts_are_short(root):
 
 def test_only_the_trainers_sealed_manifest_reaches_training():
     """Promise 3: no file of fer/train reads a manifest without taking the test split away at once."""
-    calls = [line for path in files_of("train") for line in path.read_text().splitlines() if "manifest.read(" in line]
+    calls = [
+        line
+        for path in files_of("train")
+        for line in path.read_text().splitlines()
+        if "manifest.read_manifest(" in line
+    ]
     assert calls
-    assert all(".without_test()" in line for line in calls)
+    assert all(".seal_test_split()" in line for line in calls)
 
 
 @pytest.mark.parametrize("package", ["", "io", *sorted(PACKAGES)])

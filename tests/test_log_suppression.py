@@ -13,7 +13,7 @@ from fer import log_suppression, progress
 
 def test_nothing_that_is_written_below_python_reaches_standard_error(capfd):
     os.write(2, b"before\n")
-    with log_suppression.standard_error():
+    with log_suppression.suppress_stderr():
         os.write(2, b"within\n")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "before\nafter\n"
@@ -21,7 +21,8 @@ def test_nothing_that_is_written_below_python_reaches_standard_error(capfd):
 
 def test_a_standard_error_that_is_closed_stays_so():
     program = (
-        "from fer import log_suppression\nwith log_suppression.standard_error():\n    print('within')\nprint('after')\n"
+        "from fer import log_suppression\n"
+        "with log_suppression.suppress_stderr():\n    print('within')\nprint('after')\n"
     )
     command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(program)} 2>&-"
     done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, text=True)
@@ -29,7 +30,7 @@ def test_a_standard_error_that_is_closed_stays_so():
 
 
 def test_an_exception_passes_and_standard_error_is_back(capfd):
-    with pytest.raises(ValueError, match="as it is"), log_suppression.standard_error():
+    with pytest.raises(ValueError, match="as it is"), log_suppression.suppress_stderr():
         raise ValueError("as it is")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "after\n"

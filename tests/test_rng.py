@@ -9,13 +9,13 @@ from fer.benchmark import op_placement
 def test_a_salt_divides_a_seed_as_tensorflow_folds_it_in():
     seed = tf.constant([5, 7])
     folded = tf.random.experimental.stateless_fold_in(seed, 3, alg="philox")
-    assert rng.salted(seed, 3).numpy().tolist() == folded.numpy().tolist()
-    assert rng.salted(seed, 4).numpy().tolist() != folded.numpy().tolist()
+    assert rng.fold_in(seed, 3).numpy().tolist() == folded.numpy().tolist()
+    assert rng.fold_in(seed, 4).numpy().tolist() != folded.numpy().tolist()
 
 
 def test_the_seed_of_a_step_is_the_experiments_and_its_number():
     step = tf.Variable(12, dtype=tf.int64)
-    assert rng.of_step(5, step).numpy().tolist() == [5, 12]
+    assert rng.step_seed(5, step).numpy().tolist() == [5, 12]
 
 
 def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not():
@@ -24,7 +24,7 @@ def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not()
     @tf.function
     def drawn() -> tf.Tensor:
         with tf.name_scope("drawing"), tf.device("CPU:1"):
-            seed = rng.salted(rng.salted(rng.of_step(5, step), 1), 2)
+            seed = rng.fold_in(rng.fold_in(rng.step_seed(5, step), 1), 2)
             return tf.sort(tf.random.stateless_uniform([8], seed, alg=rng.ALGORITHM))
 
     # By name: whatever else the process computes meanwhile, in a thread that another test has left, is told too.

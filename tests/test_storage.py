@@ -22,7 +22,7 @@ def test_without_the_extra_the_user_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_io", None)
     storage._load_s3.cache_clear()
     with pytest.raises(UserError, match="install the extra s3"):
-        storage.ready("faces.csv,s3://bucket/faces")
+        storage.register_filesystems("faces.csv,s3://bucket/faces")
     storage._load_s3.cache_clear()
 
 
@@ -34,13 +34,13 @@ def test_store_that_never_answers_is_given_up(monkeypatch):
     with pytest.raises(
         StorageError, match=r"The bucket away cannot be reached \(no answer within 0 s\): see the network"
     ):
-        storage.ready("s3://away/runs")
+        storage.register_filesystems("s3://away/runs")
     never.set()
 
 
 def test_nothing_is_loaded_for_local_paths(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_io", None)
-    storage.ready("faces.csv", "/tmp/s3", "")
+    storage.register_filesystems("faces.csv", "/tmp/s3", "")
 
 
 @pytest.mark.parametrize("path", ["s3://bucket", "s3://bucket/", "s3://"])
@@ -107,15 +107,15 @@ def test_a_no_of_a_store_counts_only_if_the_store_answers(monkeypatch):
         asked.append(path)
         raise UserError("away")
 
-    monkeypatch.setattr(storage, "ready", unreachable)
-    assert storage.surely("s3://bucket/a", lambda _: True)
-    assert not storage.surely("/nowhere", lambda _: False)
+    monkeypatch.setattr(storage, "register_filesystems", unreachable)
+    assert storage.check_or_raise("s3://bucket/a", lambda _: True)
+    assert not storage.check_or_raise("/nowhere", lambda _: False)
     assert asked == []
     with pytest.raises(UserError, match="away"):
-        storage.surely("s3://bucket/a", lambda _: False)
-    monkeypatch.setattr(storage, "ready", asked.append)
+        storage.check_or_raise("s3://bucket/a", lambda _: False)
+    monkeypatch.setattr(storage, "register_filesystems", asked.append)
     answers = iter([False, True])  # it was away for a moment
-    assert storage.surely("s3://bucket/a", lambda _: next(answers))
+    assert storage.check_or_raise("s3://bucket/a", lambda _: next(answers))
 
 
 @pytest.mark.parametrize(
@@ -144,23 +144,23 @@ def test_ask_raises_as_the_question_and_returns_its_answer(error):
 
 def test_what_breaks_in_a_store_is_a_sentence_and_what_breaks_elsewhere_is_not():
     said = r"The connection to s3://b/run broke \(reset\)\. .* run the same command again"
-    with pytest.raises(UserError, match=said), storage.kept("s3://b/run", "/data"):
+    with pytest.raises(UserError, match=said), storage.storage_errors("s3://b/run", "/data"):
         raise tf.errors.UnknownError(None, None, "reset\nmore")
-    with pytest.raises(tf.errors.UnknownError), storage.kept("/run", "/data"):
+    with pytest.raises(tf.errors.UnknownError), storage.storage_errors("/run", "/data"):
         raise tf.errors.UnknownError(None, None, "reset")
 
 
 def test_a_device_that_is_out_of_memory_is_no_broken_connection():
-    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"), storage.kept("s3://b/run", "/data"):
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"), storage.storage_errors("s3://b/run", "/data"):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
 def test_an_error_of_the_device_is_no_broken_connection():
-    with pytest.raises(tf.errors.InternalError, match="libdevice"), storage.kept("s3://b/run", "/data"):
+    with pytest.raises(tf.errors.InternalError, match="libdevice"), storage.storage_errors("s3://b/run", "/data"):
         raise tf.errors.InternalError(None, None, "libdevice not found")
 
 
 @pytest.mark.parametrize("text", ["s3://b/runs//a", "a.csv,s3://b/a//", "{'data': 's3://b//a'}"])
 def test_two_slashes_in_a_row_are_refused(text):
     with pytest.raises(UserError, match=r"^s3://b/\S* has two slashes in a row: write one\."):
-        storage.ready(text)
+        storage.register_filesystems(text)

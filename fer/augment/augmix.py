@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from fer.augment import ops, randaugment
-from fer.augment import xla as device
+from fer.augment import ops, randaugment, xla_support
 from fer.augment.draws import Draws
 
 MAX_DEPTH = 3
@@ -47,30 +46,30 @@ def augmix(images: tf.Tensor, draws: Draws, severity: float = 3.0, width: float 
     """
     width = int(width)
     copies = [
-        ops.apply(images, [_chain(draws.salted(number), images.shape[1], severity)], xla) for number in range(width)
+        ops.apply(images, [_chain(draws.fold_in(number), images.shape[1], severity)], xla) for number in range(width)
     ]
     # Dirichlet(1, ..., 1): exponentials over their sum; Beta(1, 1) is uniform.
-    shares = -tf.math.log(1 - draws.salted(width).uniform(width))
+    shares = -tf.math.log(1 - draws.fold_in(width).uniform(width))
     weights = shares / tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1e-30)
-    changed = draws.salted(width + 1).uniform(1) * weights
+    changed = draws.fold_in(width + 1).uniform(1) * weights
     # TensorFlow stacks no uint8 on a GPU, but concatenates it.
     return _mixed(images, tf.concat([copy[:, tf.newaxis] for copy in copies], axis=1), changed)
 
 
-def _chain(draws: Draws, side: int, severity: float) -> ops.Change:
+def _chain(draws: Draws, side: int, severity: float) -> ops.LazyOp:
     """One to three operations on each image, as one change."""
-    depth = tf.floor(draws.salted(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH) + 1
-    levels = draws.salted(MAX_DEPTH + 1).uniform(MAX_DEPTH)
+    depth = tf.floor(draws.fold_in(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH) + 1
+    levels = draws.fold_in(MAX_DEPTH + 1).uniform(MAX_DEPTH)
     layers = []
     for number in range(MAX_DEPTH):
-        layer = randaugment.draw(draws.salted(number), CHAIN, randaugment.MAX_MAGNITUDE)
+        layer = randaugment.draw(draws.fold_in(number), CHAIN, randaugment.MAX_MAGNITUDE)
         level = (0.1 + (severity - 0.1) * levels[:, number]) / randaugment.MAX_MAGNITUDE
         reached = {name: drew & (number < depth) for name, drew in layer.name.items()}
         layers.append(randaugment.Layer(reached, layer.strength * level))
-    return ops.chained(layers, CHAIN, side)
+    return ops.compose(layers, CHAIN, side)
 
 
-@device.fused
+@xla_support.xla_on_cpu
 def _mixed(images: tf.Tensor, copies: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
     """The images [B, H, W, 1] and their copies [B, width, H, W, 1], whose shares `changed` [B, width] is."""
     shares = changed[:, :, tf.newaxis, tf.newaxis, tf.newaxis]

@@ -21,9 +21,9 @@ class Draws(NamedTuple):
     positions: tf.Tensor  # [B] int32: of each example in the global batch
     global_batch: int
 
-    def salted(self, salt: int) -> Draws:
+    def fold_in(self, salt: int) -> Draws:
         """Other draws for the same examples: each operation of a policy has its own salt."""
-        return self._replace(seed=rng.salted(self.seed, salt))
+        return self._replace(seed=rng.fold_in(self.seed, salt))
 
     def uniform(self, count: int) -> tf.Tensor:
         """[B, count] float32 in [0, 1)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from fer.augment import xla
+from fer.augment import xla_support
 
 PARAMETERS = 8  # of a projective transform, as ImageProjectiveTransformV3 takes them
 
@@ -74,7 +74,7 @@ def warp(
     size = (side, side) if side else (height, width)
     to_corner = _shift((1 - size[1]) / 2, (1 - size[0]) / 2)
     about_corner = _shift((width - 1) / 2, (height - 1) / 2) @ matrices @ to_corner
-    gathers = xla.on_cpu() if gathers is None else gathers
+    gathers = xla_support.on_cpu() if gathers is None else gathers
     return (_by_gathers if gathers else _by_kernel)(images, about_corner, fill, size)
 
 
@@ -103,7 +103,7 @@ def _by_gathers(images: tf.Tensor, matrices: tf.Tensor, fill: float, size: tuple
     return _blended(_found(_packed(rimmed), _cells(matrices, shape, size)), matrices, shape, size)
 
 
-@xla.fused
+@xla_support.xla_on_cpu
 def _packed(rimmed: tf.Tensor) -> tf.Tensor:
     """Each pixel of [B, H + 2, W + 2] uint8 with its neighbours right, below and below right as the bytes of a number.
 
@@ -118,7 +118,7 @@ def _packed(rimmed: tf.Tensor) -> tf.Tensor:
     return tf.bitwise.bitwise_or(upper, lower)
 
 
-@xla.fused
+@xla_support.xla_on_cpu
 def _cells(matrices: tf.Tensor, shape: tuple[int, int], size: tuple[int, int]) -> tf.Tensor:
     """Where among all packed numbers of the batch each pixel of the output finds its four, [B, pixels] int32."""
     (left, _), (top, _) = _neighbours(matrices, shape, size)
@@ -126,12 +126,12 @@ def _cells(matrices: tf.Tensor, shape: tuple[int, int], size: tuple[int, int]) -
     return tf.range(tf.shape(matrices)[0])[:, tf.newaxis] * ((shape[0] + 1) * width) + top * width + left
 
 
-@xla.fused
+@xla_support.xla_on_cpu
 def _found(packed: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(packed, [-1]), cells)
 
 
-@xla.fused
+@xla_support.xla_on_cpu
 def _blended(found: tf.Tensor, matrices: tf.Tensor, shape: tuple[int, int], size: tuple[int, int]) -> tf.Tensor:
     """Four neighbours in one number, mixed by how near each is; [B, *size, 1] uint8."""
     (_, right_share), (_, lower_share) = _neighbours(matrices, shape, size)

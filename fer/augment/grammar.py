@@ -9,7 +9,7 @@ import ast
 import dataclasses
 import warnings
 
-from fer.config import nearest
+from fer.config import suggest
 from fer.errors import UserError, shorten
 
 LONGEST = 2000  # characters of a policy
@@ -35,7 +35,7 @@ ARGUMENTS: dict[str, dict[str, float | str]] = {
     "mixup": {"alpha": 0.2},
     "cutmix": {"alpha": 1.0},
 }
-MIXING = ("mixup", "cutmix")
+MIX_OPS = ("mixup", "cutmix")
 
 # Bounds beyond which an argument cannot be meant, by its name.
 BOUNDS = {
@@ -73,7 +73,7 @@ class Operation:
 
     @property
     def mixes(self) -> bool:
-        return self.name in MIXING or bool(self.choices)
+        return self.name in MIX_OPS or bool(self.choices)
 
 
 def parse(policy: str, engine: str = "fused") -> list[Operation]:
@@ -138,7 +138,7 @@ def _operation(node: ast.expr, policy: str) -> Operation:
     if name.id == "choose":
         return _choose(call, policy)
     if name.id not in ARGUMENTS:
-        near = nearest(name.id, [*ARGUMENTS, "choose"])
+        near = suggest(name.id, [*ARGUMENTS, "choose"])
         raise UserError(f"In the policy {policy!r} there is no operation {name.id!r}{near}.")
     known = list(ARGUMENTS[name.id])
     arguments: dict[str, float | str] = {}
@@ -147,7 +147,7 @@ def _operation(node: ast.expr, policy: str) -> Operation:
     given = [ast.keyword(arg, value) for arg, value in zip(known, call.args)] + call.keywords if call else []
     for keyword in given:
         if keyword.arg not in known:
-            near = nearest(str(keyword.arg), known)
+            near = suggest(str(keyword.arg), known)
             raise UserError(f"In the policy {policy!r}, {name.id} has no argument {keyword.arg!r}{near}.")
         if keyword.arg in arguments:
             raise UserError(f"In the policy {policy!r}, {name.id} is told {keyword.arg} twice.")
@@ -161,8 +161,8 @@ def _operation(node: ast.expr, policy: str) -> Operation:
 
 def _choose(call: ast.Call | None, policy: str) -> Operation:
     choices = tuple(_operation(each, policy) for each in call.args) if call and not call.keywords else ()
-    if len(choices) < 2 or not all(choice.name in MIXING for choice in choices):
-        raise UserError(f"In the policy {policy!r}, choose(...) takes two or more of {', '.join(MIXING)}.")
+    if len(choices) < 2 or not all(choice.name in MIX_OPS for choice in choices):
+        raise UserError(f"In the policy {policy!r}, choose(...) takes two or more of {', '.join(MIX_OPS)}.")
     return Operation("choose", {}, choices)
 
 
@@ -171,7 +171,7 @@ def _value(keyword: ast.keyword, name: str, policy: str) -> float | str:
     if keyword.arg in WORDS:
         words = WORDS[keyword.arg]
         if given not in words:
-            raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}{nearest(given, words)}.")
+            raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}{suggest(given, words)}.")
         return given
     low, high = BOUNDS[keyword.arg]
     try:

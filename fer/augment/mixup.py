@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from fer.augment import xla
+from fer.augment import xla_support
 from fer.augment.draws import Draws
 from fer.augment.random_erasing import rectangle
 
@@ -33,14 +33,14 @@ def cutmix(images: tf.Tensor, draws: Draws, alpha: float = 1.0) -> tf.Tensor:
     The rectangle's share of the image is drawn from Beta(alpha, alpha), its centre uniformly; at the border it is cut.
     """
     height, width = images.shape[1:3]
-    side = tf.sqrt(1 - _beta(draws.salted(1), alpha))
-    down, right = tf.unstack(draws.salted(2).uniform(2), axis=-1)
+    side = tf.sqrt(1 - _beta(draws.fold_in(1), alpha))
+    down, right = tf.unstack(draws.fold_in(2).uniform(2), axis=-1)
     tall, wide = side * height, side * width
     theirs = rectangle(height, width, down * height - tall / 2, right * width - wide / 2, tall, wide)
     return 1 - tf.cast(theirs, tf.float32)
 
 
-@xla.fused
+@xla_support.xla_on_cpu
 def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mixes images and targets.
 

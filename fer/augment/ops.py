@@ -1,6 +1,6 @@
 """The operations of a policy that change images one by one: each draws numbers, and says what they mean.
 
-An operation does not touch pixels. It returns a `Change`, and however many of them follow each other, `apply` makes
+An operation does not touch pixels. It returns a `LazyOp`, and however many of them follow each other, `apply` makes
 of them one warp, one smoothing and one table an image.
 """
 
@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer.augment import geometric, photometric, randaugment, sharpness
-from fer.augment import xla as device
+from fer.augment import geometric, photometric, randaugment, sharpness, xla_support
 from fer.augment.draws import Draws
 
 
-class Change(NamedTuple):
+class LazyOp(NamedTuple):
     """What becomes of each image of a batch; None where nothing does."""
 
     matrices: tf.Tensor | None = None  # [B, 3, 3] float32, see `geometry`
@@ -27,13 +26,15 @@ class Change(NamedTuple):
     tables: Callable[[tf.Tensor, tf.Tensor, bool], tf.Tensor] | None = (
         None  # (tables, histograms, xla) -> tables: `tone`
     )
-    sees: tf.Tensor | bool = False  # whether `tables` goes by the histogram, of all images or of some ([B] bool)
+    needs_histogram: tf.Tensor | bool = (
+        False  # whether `tables` goes by the histogram, of all images or of some ([B] bool)
+    )
 
 
 PASSES = ("matrices", "sharpness", "tables")  # geometry, sharpness, tone
 
 
-def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf.Tensor:
+def apply(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool = False) -> tf.Tensor:
     """Changes images in the order of `changes`, in as few passes as it allows; within one change it is `PASSES`.
 
     Args:
@@ -44,7 +45,7 @@ def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf
     Returns:
       [B, H, W, 1] uint8, smaller where there was a crop.
     """
-    together: list[Change] = []
+    together: list[LazyOp] = []
     reached = 0
     for change in changes:
         passes = [place for place, name in enumerate(PASSES) if getattr(change, name) is not None] or [reached]
@@ -55,7 +56,7 @@ def apply(images: tf.Tensor, changes: Sequence[Change], xla: bool = False) -> tf
     return _apply_together(images, together, xla)
 
 
-def _apply_together(images: tf.Tensor, changes: Sequence[Change], xla: bool) -> tf.Tensor:
+def _apply_together(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool) -> tf.Tensor:
     """One pass of each kind, in the order of `PASSES`; but one for each sharpness: two of them are no third."""
     matrices = [change.matrices for change in changes if change.matrices is not None]
     factors = [change.sharpness for change in changes if change.sharpness is not None]
@@ -73,27 +74,27 @@ def _apply_together(images: tf.Tensor, changes: Sequence[Change], xla: bool) -> 
     return images
 
 
-def _histograms(images: tf.Tensor, changes: Sequence[Change], xla: bool) -> tf.Tensor:
+def _histograms(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool) -> tf.Tensor:
     """[B, 256] float32: the histograms of those images that some change goes by, zeros for the others."""
-    if any(change.sees is True for change in changes):
+    if any(change.needs_histogram is True for change in changes):
         return photometric.histogram(images)
     none = tf.zeros([tf.shape(images)[0], photometric.LEVELS])
-    some = [change.sees for change in changes if change.sees is not False]
+    some = [change.needs_histogram for change in changes if change.needs_histogram is not False]
     return (
-        device.only(functools.reduce(tf.logical_or, some), none, photometric.histogram, images, xla=xla)
+        xla_support.apply_where(functools.reduce(tf.logical_or, some), none, photometric.histogram, images, xla=xla)
         if some
         else none
     )
 
 
-def flip(draws: Draws, side: int, p: float = 0.5) -> Change:
+def flip(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
     """Mirrors left and right with probability `p`. Faces have no other flip."""
-    return Change(matrices=geometric.mirror(draws.uniform(1)[:, 0] < p))
+    return LazyOp(matrices=geometric.mirror(draws.uniform(1)[:, 0] < p))
 
 
 def affine(
     draws: Draws, side: int, rotate: float = 0.0, scale: float = 0.0, shift: float = 0.0, shear: float = 0.0
-) -> Change:
+) -> LazyOp:
     """Turns, zooms, leans and moves, each by its own amount, uniform in plus or minus the strength.
 
     Args:
@@ -105,7 +106,7 @@ def affine(
       shear: columns moved for each row further from the centre.
     """
     angle, zoom, lean, right, down = tf.unstack(2 * draws.uniform(5) - 1, axis=-1)
-    return Change(
+    return LazyOp(
         matrices=geometric.affine(
             angle=angle * (rotate * math.pi / 180),
             scale=1 + zoom * scale,
@@ -116,7 +117,7 @@ def affine(
     )
 
 
-def crop(draws: Draws, side: int, to: float = 40) -> Change:
+def crop(draws: Draws, side: int, to: float = 40) -> LazyOp:
     """Cuts a square of `to` pixels a side out at random.
 
     A network that is convolutions up to its pooling takes it as it is: it trains in (to / side) squared of the time,
@@ -126,74 +127,77 @@ def crop(draws: Draws, side: int, to: float = 40) -> Change:
     left, top = tf.unstack(tf.floor(draws.uniform(2) * (spare + 1)), axis=-1)  # whole pixels: nothing is blurred
     zero = tf.zeros_like(left)
     moved = geometric.affine(zero, zero + 1, zero, spare / 2 - left, spare / 2 - top)
-    return Change(matrices=moved, side=int(to))
+    return LazyOp(matrices=moved, side=int(to))
 
 
-def brightness(draws: Draws, side: int, strength: float = 0.3) -> Change:
+def brightness(draws: Draws, side: int, strength: float = 0.3) -> LazyOp:
     """Multiplies by a factor, uniform in 1 plus or minus `strength`."""
     factor = _around_one(draws, strength)
     return _curve(lambda curve, _: photometric.brightness(curve, factor))
 
 
-def contrast(draws: Draws, side: int, strength: float = 0.3) -> Change:
+def contrast(draws: Draws, side: int, strength: float = 0.3) -> LazyOp:
     """Moves levels away from the mean by a factor, uniform in 1 plus or minus `strength`."""
     factor = _around_one(draws, strength)
-    return _curve(lambda curve, seen: photometric.contrast(curve, factor, seen), sees=True)
+    return _curve(lambda curve, seen: photometric.contrast(curve, factor, seen), needs_histogram=True)
 
 
-def gamma(draws: Draws, side: int, strength: float = 0.3) -> Change:
+def gamma(draws: Draws, side: int, strength: float = 0.3) -> LazyOp:
     """Raises levels to an exponent, uniform in its logarithm: strength 0.3 draws from 1 / 1.3 to 1.3."""
     exponent = tf.exp((2 * draws.uniform(1)[:, 0] - 1) * math.log1p(strength))
-    return Change(tables=lambda tables, *_: photometric.gamma(tables, exponent))
+    return LazyOp(tables=lambda tables, *_: photometric.gamma(tables, exponent))
 
 
-def solarize(draws: Draws, side: int, threshold: float = 128.0, p: float = 0.5) -> Change:
+def solarize(draws: Draws, side: int, threshold: float = 128.0, p: float = 0.5) -> LazyOp:
     """Inverts the levels from `threshold` on, with probability `p`."""
     level = tf.where(_chosen(draws, p), threshold, photometric.LEVELS)
     return _curve(lambda curve, _: photometric.solarize(curve, level))
 
 
-def posterize(draws: Draws, side: int, bits: float = 4.0, p: float = 0.5) -> Change:
+def posterize(draws: Draws, side: int, bits: float = 4.0, p: float = 0.5) -> LazyOp:
     """Keeps the upper `bits` of each level, with probability `p`."""
     kept = tf.where(_chosen(draws, p), float(round(bits)), 8.0)
     return _curve(lambda curve, _: photometric.posterize(curve, kept))
 
 
-def invert(draws: Draws, side: int, p: float = 0.5) -> Change:
+def invert(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
     """Black for white, with probability `p`."""
     chosen = _chosen(draws, p)
     return _curve(lambda curve, _: photometric.where(chosen, photometric.invert(curve), curve))
 
 
-def autocontrast(draws: Draws, side: int, p: float = 0.5) -> Change:
+def autocontrast(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
     """Stretches the levels to the whole range, with probability `p`."""
     chosen = _chosen(draws, p)
     return _curve(
-        lambda curve, seen: photometric.where(chosen, photometric.autocontrast(curve, seen), curve), sees=chosen
+        lambda curve, seen: photometric.where(chosen, photometric.autocontrast(curve, seen), curve),
+        needs_histogram=chosen,
     )
 
 
-def equalize(draws: Draws, side: int, p: float = 0.5) -> Change:
+def equalize(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
     """Makes the levels occur about equally often, with probability `p`."""
     chosen = _chosen(draws, p)
 
     def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
-        return device.only(chosen, before, photometric.equalize, before, counts, xla=xla)
+        return xla_support.apply_where(chosen, before, photometric.equalize, before, counts, xla=xla)
 
-    return Change(tables=tables, sees=chosen)
+    return LazyOp(tables=tables, needs_histogram=chosen)
 
 
-def sharpen(draws: Draws, side: int, strength: float = 0.5) -> Change:
+def sharpen(draws: Draws, side: int, strength: float = 0.5) -> LazyOp:
     """Sharpens or blurs by a factor, uniform in 1 plus or minus `strength`."""
-    return Change(sharpness=_around_one(draws, strength))
+    return LazyOp(sharpness=_around_one(draws, strength))
 
 
-def blur(draws: Draws, side: int, p: float = 0.5) -> Change:
+def blur(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
     """Smooths with the 3x3 kernel of `sharpness`, with probability `p`."""
-    return Change(sharpness=tf.where(_chosen(draws, p), 0.0, 1.0))
+    return LazyOp(sharpness=tf.where(_chosen(draws, p), 0.0, 1.0))
 
 
-def randomly(draws: Draws, side: int, layers: float = 2, magnitude: float = 9.0, preset: str = "paper") -> Change:
+def apply_randaugment(
+    draws: Draws, side: int, layers: float = 2, magnitude: float = 9.0, preset: str = "paper"
+) -> LazyOp:
     """RandAugment: see `randaugment`.
 
     Args:
@@ -204,13 +208,13 @@ def randomly(draws: Draws, side: int, layers: float = 2, magnitude: float = 9.0,
       preset: a key of `randaugment.SETS`.
     """
     reach = randaugment.SETS[preset]
-    drawn = [randaugment.draw(draws.salted(layer), reach, magnitude) for layer in range(int(layers))]
-    return chained(drawn, reach, side)._replace(
+    drawn = [randaugment.draw(draws.fold_in(layer), reach, magnitude) for layer in range(int(layers))]
+    return compose(drawn, reach, side)._replace(
         sharpness=math.prod(randaugment.sharpness(each, reach) for each in drawn)
     )
 
 
-def chained(layers: Sequence[randaugment.Layer], reach: randaugment.Reach, side: int) -> Change:
+def compose(layers: Sequence[randaugment.Layer], reach: randaugment.AugmentSpace, side: int) -> LazyOp:
     """Layers of RandAugment one after the other, as one change of places and of tone."""
 
     def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
@@ -218,10 +222,10 @@ def chained(layers: Sequence[randaugment.Layer], reach: randaugment.Reach, side:
             before = randaugment.tables(layer, reach, before, counts, xla)
         return before
 
-    return Change(
+    return LazyOp(
         matrices=_product([randaugment.matrices(layer, reach, side) for layer in layers]),
         tables=tables,
-        sees=functools.reduce(tf.logical_or, [randaugment.sees(layer) for layer in layers]),
+        needs_histogram=functools.reduce(tf.logical_or, [randaugment.needs_histogram(layer) for layer in layers]),
     )
 
 
@@ -241,12 +245,13 @@ def _chosen(draws: Draws, p: float) -> tf.Tensor:
 
 
 def _curve(
-    change: Callable[[photometric.Curve, photometric.Facts], photometric.Curve], sees: tf.Tensor | bool = False
-) -> Change:
-    """A change of tone that is one curve; `sees` as in `Change`."""
+    change: Callable[[photometric.Curve, photometric.ImageStats], photometric.Curve],
+    needs_histogram: tf.Tensor | bool = False,
+) -> LazyOp:
+    """A change of tone that is one curve; `needs_histogram` as in `LazyOp`."""
 
     def tables(before: tf.Tensor, counts: tf.Tensor, _: bool) -> tf.Tensor:
-        curve = change(photometric.unchanged(tf.shape(before)[0]), photometric.facts(before, counts))
-        return photometric.follow(before, curve)
+        curve = change(photometric.identity_curve(tf.shape(before)[0]), photometric.image_stats(before, counts))
+        return photometric.apply_curve(before, curve)
 
-    return Change(tables=tables, sees=sees)
+    return LazyOp(tables=tables, needs_histogram=needs_histogram)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer.augment import xla
+from fer.augment import xla_support
 
 LEVELS = 256
 TOP = 255.0
@@ -29,7 +29,7 @@ class Curve(NamedTuple):
     offset: tf.Tensor
 
 
-class Facts(NamedTuple):
+class ImageStats(NamedTuple):
     """What some operations must know of the images as they are so far; each [B] float32."""
 
     mean: tf.Tensor
@@ -51,32 +51,32 @@ def histogram(images: tf.Tensor) -> tf.Tensor:
 
 def _summed(levels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
     """The sum of `weights`, or the number, at each of the 256 levels of int32 [B, N]: [B, 256] float32."""
-    if xla.on_cpu():
+    if xla_support.on_cpu():
         # tf.math.bincount would find its size at run time, which XLA does not allow.
         given = tf.zeros([0]) if weights is None else weights
         return tf.raw_ops.DenseBincount(input=levels, size=LEVELS, weights=given, binary_output=False)
     # On a GPU, TensorFlow's Bincount is refused where a run is to be the same each time (`train.deterministic`).
-    return counted_by_sorting(levels) if weights is None else summed_by_comparing(levels, weights)
+    return histogram_by_sorting(levels) if weights is None else sum_by_comparing(levels, weights)
 
 
-def counted_by_sorting(levels: tf.Tensor) -> tf.Tensor:
+def histogram_by_sorting(levels: tf.Tensor) -> tf.Tensor:
     """How often each of the 256 levels occurs in each row of int32 [B, N]: [B, 256] float32."""
     ordered = tf.sort(tf.cast(levels, tf.float32), axis=1)
     every = tf.tile(tf.range(LEVELS, dtype=tf.float32)[tf.newaxis], [tf.shape(levels)[0], 1])
-    up_to = tf.cast(tf.searchsorted(ordered, every, side="right", out_type=xla.index_type()), tf.float32)
+    up_to = tf.cast(tf.searchsorted(ordered, every, side="right", out_type=xla_support.index_type()), tf.float32)
     return up_to - tf.pad(up_to[:, :-1], [[0, 0], [1, 0]])
 
 
-def summed_by_comparing(levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def sum_by_comparing(levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """The sum of `weights` (float32 [B, N]) at each of the 256 levels of int32 [B, N]: [B, 256]."""
     return tf.reduce_sum(weights[:, :, tf.newaxis] * tf.one_hot(levels, LEVELS), axis=1)
 
 
-@xla.fused
+@xla_support.xla_on_cpu
 def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Looks every pixel up in its image's table. Images [B, H, W, 1] uint8; returns the same shape and dtype."""
     offsets = _offsets(images)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    levels = tf.cast(tables, tf.uint8) if xla.on_cpu() else tables  # TensorFlow gathers no uint8 on a GPU
+    levels = tf.cast(tables, tf.uint8) if xla_support.on_cpu() else tables  # TensorFlow gathers no uint8 on a GPU
     # One gather over all tables is faster than one a table.
     changed = tf.gather(tf.reshape(levels, [-1]), tf.cast(images, offsets.dtype) + offsets)
     return tf.cast(changed, images.dtype)
@@ -84,20 +84,20 @@ def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
 
 def _offsets(batch: tf.Tensor) -> tf.Tensor:
     """Where the table of each image of a batch ([B, ...]) begins if tables lie one after the other, [B]."""
-    return tf.cast(LEVELS * tf.range(tf.shape(batch)[0]), xla.index_type())
+    return tf.cast(LEVELS * tf.range(tf.shape(batch)[0]), xla_support.index_type())
 
 
-def facts(tables: tf.Tensor, counts: tf.Tensor) -> Facts:
+def image_stats(tables: tf.Tensor, counts: tf.Tensor) -> ImageStats:
     """Of images with the histograms `counts` ([B, 256] float32), seen through `tables`; no sense without pixels."""
     there = counts > 0
-    return Facts(
+    return ImageStats(
         mean=tf.math.divide_no_nan(tf.reduce_sum(tables * counts, axis=1), tf.reduce_sum(counts, axis=1)),
         lowest=tf.reduce_min(tf.where(there, tables, TOP), axis=1),
         highest=tf.reduce_max(tf.where(there, tables, 0.0), axis=1),
     )
 
 
-def follow(tables: tf.Tensor, curve: Curve) -> tf.Tensor:
+def apply_curve(tables: tf.Tensor, curve: Curve) -> tf.Tensor:
     """The tables [B, 256], each changed by its image's curve."""
     threshold, step, slope, offset = (values[:, tf.newaxis] for values in curve)
     solarized = tf.where(tables >= threshold, TOP - tables, tables)
@@ -105,7 +105,7 @@ def follow(tables: tf.Tensor, curve: Curve) -> tf.Tensor:
     return _whole(slope * cut + offset)
 
 
-def unchanged(batch: tf.Tensor) -> Curve:
+def identity_curve(batch: tf.Tensor) -> Curve:
     """The curve that changes nothing."""
     one = tf.ones([batch])
     return Curve(threshold=one * LEVELS, step=one, slope=one, offset=one * 0)
@@ -116,7 +116,7 @@ def brightness(curve: Curve, factor: tf.Tensor) -> Curve:
     return curve._replace(slope=factor)
 
 
-def contrast(curve: Curve, factor: tf.Tensor, seen: Facts) -> Curve:
+def contrast(curve: Curve, factor: tf.Tensor, seen: ImageStats) -> Curve:
     """Moves grey levels away from the image's mean by `factor` ([B] float32): 0 is flat, 1 changes nothing."""
     return curve._replace(slope=factor, offset=tf.floor(seen.mean + 0.5) * (1 - factor))
 
@@ -136,7 +136,7 @@ def posterize(curve: Curve, bits: tf.Tensor) -> Curve:
     return curve._replace(step=tf.pow(2.0, 8.0 - bits))
 
 
-def autocontrast(curve: Curve, seen: Facts) -> Curve:
+def autocontrast(curve: Curve, seen: ImageStats) -> Curve:
     """Stretches the levels that occur to the whole range, 0 to 255; an image of one level stays as it is."""
     several = seen.highest > seen.lowest
     slope = tf.where(several, TOP / tf.maximum(seen.highest - seen.lowest, 1.0), 1.0)

@@ -19,7 +19,7 @@ from fer.augment.draws import Draws
 from fer.augment.grammar import Operation, parse
 
 # (draws, side, **arguments) -> Change
-SINGLE = {
+SINGLE_IMAGE_OPS = {
     "flip": ops.flip,
     "affine": ops.affine,
     "crop": ops.crop,
@@ -33,12 +33,12 @@ SINGLE = {
     "equalize": ops.equalize,
     "sharpen": ops.sharpen,
     "blur": ops.blur,
-    "randaugment": ops.randomly,
+    "randaugment": ops.apply_randaugment,
 }
-COVERING = {"erase": random_erasing.erase}  # (images, draws, **arguments) -> images
-COPYING = {"augmix": augmix.augmix}  # (images, draws, **arguments, xla) -> images
-MIXING = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
-KNOWN = {**SINGLE, **COVERING, **COPYING, **MIXING}
+ERASE_OPS = {"erase": random_erasing.erase}  # (images, draws, **arguments) -> images
+SELF_MIX_OPS = {"augmix": augmix.augmix}  # (images, draws, **arguments, xla) -> images
+MIX_OPS = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
+KNOWN = {**SINGLE_IMAGE_OPS, **ERASE_OPS, **SELF_MIX_OPS, **MIX_OPS}
 
 # (images uint8 [B, H, W, 1], targets float32 [B, 7], draws) -> the same, changed
 Augmenter = Callable[[tf.Tensor, tf.Tensor, Draws], "tuple[tf.Tensor, tf.Tensor]"]
@@ -71,32 +71,32 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
             if kind == "single":
                 changes, side = [], images.shape[1]
                 for salt, each in members:
-                    changes.append(SINGLE[each.name](draws.salted(salt), side, **each.arguments))
+                    changes.append(SINGLE_IMAGE_OPS[each.name](draws.fold_in(salt), side, **each.arguments))
                     side = changes[-1].side or side
                 images = ops.apply(images, changes, xla)
                 continue
             for salt, each in members:
                 if kind == "covering":
-                    images = COVERING[each.name](images, draws.salted(salt), **each.arguments)
+                    images = ERASE_OPS[each.name](images, draws.fold_in(salt), **each.arguments)
                 elif kind == "copying":
-                    images = COPYING[each.name](images, draws.salted(salt), **each.arguments, xla=xla)
+                    images = SELF_MIX_OPS[each.name](images, draws.fold_in(salt), **each.arguments, xla=xla)
                 else:
-                    images, targets = mixup.mix(images, targets, _keep(each, images, draws.salted(salt)))
+                    images, targets = mixup.mix(images, targets, _keep(each, images, draws.fold_in(salt)))
         return images, targets
 
     return augment
 
 
 def _kind(operation: Operation) -> str:
-    kinds = {"single": SINGLE, "covering": COVERING, "copying": COPYING}
+    kinds = {"single": SINGLE_IMAGE_OPS, "covering": ERASE_OPS, "copying": SELF_MIX_OPS}
     return next((kind for kind, members in kinds.items() if operation.name in members), "mixing")
 
 
 def _keep(operation: Operation, images: tf.Tensor, draws: Draws) -> tf.Tensor:
     """What each pixel keeps of itself, see `mixing.mix`; of choose(...), each image draws one."""
     if not operation.choices:
-        return MIXING[operation.name](images, draws, **operation.arguments)
-    keeps = [_keep(choice, images, draws.salted(number)) for number, choice in enumerate(operation.choices)]
+        return MIX_OPS[operation.name](images, draws, **operation.arguments)
+    keeps = [_keep(choice, images, draws.fold_in(number)) for number, choice in enumerate(operation.choices)]
     chosen = tf.floor(draws.uniform(1)[:, 0] * len(keeps))
     keep = keeps[0]
     for number, other in enumerate(keeps[1:], start=1):

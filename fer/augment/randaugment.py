@@ -26,14 +26,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer.augment import geometric, photometric
-from fer.augment import xla as device
+from fer.augment import geometric, photometric, xla_support
 from fer.augment.draws import Draws
 
 MAX_MAGNITUDE = 10.0
 
 
-class Reach(NamedTuple):
+class AugmentSpace(NamedTuple):
     """A set of operations, and how far each goes at magnitude 10."""
 
     operations: tuple[str, ...]
@@ -44,7 +43,7 @@ class Reach(NamedTuple):
     bits: Callable[[tf.Tensor], tf.Tensor]  # magnitude over 10 -> those that posterize keeps of a level, float32
 
 
-PAPER = Reach(
+PAPER = AugmentSpace(
     operations=(
         "identity",
         "autocontrast",
@@ -74,7 +73,7 @@ FACES = PAPER._replace(
     enhance=0.6,
 )
 SETS = {"paper": PAPER, "faces": FACES}
-SEEING = ("contrast", "autocontrast", "equalize")  # these go by what the image looks like
+HISTOGRAM_OPS = ("contrast", "autocontrast", "equalize")  # these go by what the image looks like
 
 
 class Layer(NamedTuple):
@@ -84,7 +83,7 @@ class Layer(NamedTuple):
     strength: tf.Tensor  # [B] float32: the magnitude over 10, its sign drawn
 
 
-def draw(draws: Draws, reach: Reach, magnitude: float) -> Layer:
+def draw(draws: Draws, reach: AugmentSpace, magnitude: float) -> Layer:
     """Which operation each image gets, uniformly, and in which direction."""
     chance, direction = tf.unstack(draws.uniform(2), axis=-1)
     index = tf.floor(chance * len(reach.operations))
@@ -92,7 +91,7 @@ def draw(draws: Draws, reach: Reach, magnitude: float) -> Layer:
     return Layer({name: tf.equal(index, float(number)) for number, name in enumerate(reach.operations)}, strength)
 
 
-def matrices(layer: Layer, reach: Reach, side: int) -> tf.Tensor:
+def matrices(layer: Layer, reach: AugmentSpace, side: int) -> tf.Tensor:
     """The layer's change of place, [B, 3, 3] float32, the identity for images that drew another operation."""
 
     def amount(name: str, most: float) -> tf.Tensor:
@@ -108,28 +107,28 @@ def matrices(layer: Layer, reach: Reach, side: int) -> tf.Tensor:
     )
 
 
-def sharpness(layer: Layer, reach: Reach) -> tf.Tensor:
+def sharpness(layer: Layer, reach: AugmentSpace) -> tf.Tensor:
     """The layer's factor of sharpness, [B] float32, 1 for images that drew another operation."""
     return tf.where(layer.name["sharpness"], 1 + layer.strength * reach.enhance, 1.0)
 
 
-def sees(layer: Layer) -> tf.Tensor:
+def needs_histogram(layer: Layer) -> tf.Tensor:
     """[B] bool: the images whose change of tone depends on their histograms."""
-    return functools.reduce(tf.logical_or, [layer.name[name] for name in SEEING if name in layer.name])
+    return functools.reduce(tf.logical_or, [layer.name[name] for name in HISTOGRAM_OPS if name in layer.name])
 
 
-def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor, xla: bool = False) -> tf.Tensor:
+def tables(layer: Layer, reach: AugmentSpace, before: tf.Tensor, counts: tf.Tensor, xla: bool = False) -> tf.Tensor:
     """The tables after the layer's change of tone.
 
     Args:
       layer, reach: what was drawn.
       before: [B, 256] float32 tables.
       counts: [B, 256] float32 histograms of the images that the tables will be applied to, where they are needed: see
-        `sees`.
+        `needs_histogram`.
       xla: see `device`.
     """
-    curve = photometric.unchanged(tf.shape(before)[0])
-    seen = photometric.facts(before, counts)
+    curve = photometric.identity_curve(tf.shape(before)[0])
+    seen = photometric.image_stats(before, counts)
     factor, strong = 1 + layer.strength * reach.enhance, tf.abs(layer.strength)
     changes = {
         "brightness": photometric.brightness(curve, factor),
@@ -141,5 +140,5 @@ def tables(layer: Layer, reach: Reach, before: tf.Tensor, counts: tf.Tensor, xla
     for name, change in changes.items():
         if name in layer.name:
             curve = photometric.where(layer.name[name], change, curve)
-    followed = photometric.follow(before, curve)
-    return device.only(layer.name["equalize"], followed, photometric.equalize, before, counts, xla=xla)
+    followed = photometric.apply_curve(before, curve)
+    return xla_support.apply_where(layer.name["equalize"], followed, photometric.equalize, before, counts, xla=xla)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from fer.augment import xla
+from fer.augment import xla_support
 from fer.augment.draws import Draws
 
 ASPECT = 0.3  # height over width lies between this and its inverse, as in the paper
@@ -37,7 +37,7 @@ def erase(
     return _cover(images, fill, top * (height - tall), left * (width - wide), tall, wide)
 
 
-@xla.fused
+@xla_support.xla_on_cpu
 def _cover(
     images: tf.Tensor, fill: float, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor
 ) -> tf.Tensor:

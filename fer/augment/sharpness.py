@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from fer.augment import xla as device
+from fer.augment import xla_support
 
 CENTRE, SUM = 5, 13  # Pillow's ImageFilter.SMOOTH, on which its ImageEnhance.Sharpness rests: ones about a five
 
@@ -20,7 +20,7 @@ def adjust(images: tf.Tensor, factor: tf.Tensor, xla: bool = False) -> tf.Tensor
     Returns:
       [B, H, W, 1] uint8.
     """
-    return device.only(tf.not_equal(factor, 1.0), images, _adjust, images, factor, xla=xla)
+    return xla_support.apply_where(tf.not_equal(factor, 1.0), images, _adjust, images, factor, xla=xla)
 
 
 def _adjust(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from fer.augment import geometric, mixup, ops, photometric, policy, random_erasing
 from fer.augment.draws import Draws
 from fer.benchmark import baselines
-from fer.benchmark.harness import ROUNDS, Result, race
+from fer.benchmark.harness import ROUNDS, Result, run_interleaved
 from fer.labels import CLASSES
 from fer.synthetic import synthetic
 
@@ -57,7 +57,7 @@ def _rivals(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Resu
     }
     others = ["Keras, ImageDataGenerator"]
     with contextlib.ExitStack() as stack:
-        for name in baselines.RIVALS:
+        for name in baselines.BASELINES:
             if baselines.missing(name):
                 print(f"{name} is not installed, so it is not measured; the extra bench has it.")
                 continue
@@ -65,7 +65,7 @@ def _rivals(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Resu
             others.append(f"{name}, {cores} processes")
             contestants[others[-1]] = _warm(work)
         beside = [(OURS, other) for other in others]
-        return race("augment", "images/s", contestants, baseline=KERAS_CV, rounds=rounds, beside=beside)
+        return run_interleaved("augment", "images/s", contestants, baseline=KERAS_CV, rounds=rounds, beside=beside)
 
 
 def _modes(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
@@ -75,19 +75,19 @@ def _modes(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
         "randaugment, eagerly": _augmenting(RANDAUGMENT, faces, repeats, graph=False),
         "randaugment, under jit_compile": _augmenting(RANDAUGMENT, faces, repeats, xla=True),
     }
-    return race("augment", WAYS, contestants, baseline="randaugment, in tf.function", rounds=rounds)
+    return run_interleaved("augment", WAYS, contestants, baseline="randaugment, in tf.function", rounds=rounds)
 
 
 def _warps(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
     """The two ways to warp, of which `geometry.warp` takes the faster."""
-    matrices = ops.randomly(_draws(faces, tf.constant([0, 0])), 48).matrices
+    matrices = ops.apply_randaugment(_draws(faces, tf.constant([0, 0])), 48).matrices
 
     def warp(gathers: bool) -> Callable[[], int]:
         function = tf.function(lambda _: geometric.warp(faces, matrices, gathers=gathers), autograph=False)
         return _timed(function, faces, repeats)
 
     contestants = {"warp, kernel": warp(False), "warp, gathers": warp(True)}
-    return race("augment", WAYS, contestants, baseline="warp, kernel", rounds=rounds)
+    return run_interleaved("augment", WAYS, contestants, baseline="warp, kernel", rounds=rounds)
 
 
 def _stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
@@ -96,13 +96,13 @@ def _stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Resu
     counts, tables = photometric.histogram(faces), photometric.identity(tf.shape(faces)[0])
     targets = tf.one_hot(tf.range(len(faces)) % len(CLASSES), len(CLASSES))
 
-    def drawn(seed: tf.Tensor) -> ops.Change:
-        return ops.randomly(_draws(faces, seed), 48)
+    def drawn(seed: tf.Tensor) -> ops.LazyOp:
+        return ops.apply_randaugment(_draws(faces, seed), 48)
 
     stages = {
         "draws and matrices": lambda seed: drawn(seed).matrices,
-        "warp": lambda seed: ops.apply(faces, [ops.Change(matrices=drawn(seed).matrices)]),
-        "sharpness": lambda seed: ops.apply(faces, [ops.Change(sharpness=drawn(seed).sharpness)]),
+        "warp": lambda seed: ops.apply(faces, [ops.LazyOp(matrices=drawn(seed).matrices)]),
+        "sharpness": lambda seed: ops.apply(faces, [ops.LazyOp(sharpness=drawn(seed).sharpness)]),
         "histogram": lambda _: photometric.histogram(faces),
         "tables": lambda seed: drawn(seed).tables(tables, counts, False),
         "equalize, every image": lambda _: photometric.equalize(tables, counts),
@@ -113,7 +113,7 @@ def _stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Resu
     contestants = {whole: _augmenting(text, faces, repeats)}
     for name, stage in stages.items():
         contestants[f"stage: {name}"] = _timed(tf.function(stage, autograph=False), faces, repeats)
-    return race("augment", "images/s, a stage alone", contestants, baseline=whole, rounds=rounds)
+    return run_interleaved("augment", "images/s, a stage alone", contestants, baseline=whole, rounds=rounds)
 
 
 def _augmenting(

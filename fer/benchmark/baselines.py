@@ -64,7 +64,7 @@ def torchvision_randaugment() -> Change:
 
 
 # name -> (the package that it needs, how its change is made)
-RIVALS = {
+BASELINES = {
     "albumentations": ("albumentations", albumentations_randaugment),
     "torchvision": ("torchvision", torchvision_randaugment),
 }
@@ -72,7 +72,7 @@ RIVALS = {
 
 def missing(name: str) -> bool:
     """Whether the package of a rival is not installed; the extra `bench` has all."""
-    return importlib.util.find_spec(RIVALS[name][0]) is None
+    return importlib.util.find_spec(BASELINES[name][0]) is None
 
 
 @contextlib.contextmanager
@@ -92,7 +92,7 @@ def running(name: str, images: np.ndarray, processes: int, repeats: int) -> Iter
 
 def _prepare(name: str, images: np.ndarray) -> None:
     global _images, _change
-    _images, _change = images, RIVALS[name][1]()
+    _images, _change = images, BASELINES[name][1]()
 
 
 def _changed(repeats: int) -> int:

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from fer.benchmark.harness import Result, race
+from fer.benchmark.harness import Result, run_interleaved
 from fer.benchmark.peak_memory import peak_mib
 from fer.convert import convert, ingest, shard_writer
 from fer.convert.progress import Progress
 from fer.convert.readers.interpretation import Rules
-from fer.convert.rejected_rows import Rejects
-from fer.convert.temp_store import Spool
-from fer.convert.worker_pool import Crew
+from fer.convert.rejected_rows import RejectedRows
+from fer.convert.temp_store import TempStore
+from fer.convert.worker_pool import ParserPool
 from fer.io import temp_files
 from fer.labels import CLASSES, SIDE
 
@@ -44,7 +44,7 @@ def measure() -> list[Result]:
             "fer, audit and its pages included": lambda: ours(csv, os.path.join(folder, "ours")),
             "fer without them": lambda: unaudited(csv, os.path.join(folder, "unaudited")),
         }
-        results = race("convert", "rows/s", contestants, baseline=USUAL)
+        results = run_interleaved("convert", "rows/s", contestants, baseline=USUAL)
         write_rows(tenfold, TENFOLD)
         for path, rows in ((csv, ROWS), (tenfold, TENFOLD)):
             command = [sys.executable, "-c", _CONVERT, path, os.path.join(folder, f"memory-{rows}")]
@@ -85,11 +85,13 @@ def unaudited(csv: str, output: str) -> int:
     workers, size = os.cpu_count() or 1, os.path.getsize(csv)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        spool = stack.enter_context(contextlib.closing(Spool(output)))
+        spool = stack.enter_context(contextlib.closing(TempStore(output)))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
-        crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
+        crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
-        survey = ingest.survey([csv], ["faces"], crew, pool, workers, spool, Rejects(None), progress, Rules())
+        survey = ingest.ingest_sources(
+            [csv], ["faces"], crew, pool, workers, spool, RejectedRows(None), progress, Rules()
+        )
         written = shard_writer.write(output, survey, survey.splits, None, spool, 0, pool, workers)
     return sum(split.examples for split in written.values())
 

@@ -38,7 +38,7 @@ def write(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> man
         )
     counts = np.bincount(labels[np.arange(rows) % len(images)], minlength=len(CLASSES)).tolist()
     split = {"examples": rows, "class_counts": dict(zip(CLASSES, counts)), "shards": made}
-    manifest.write(
+    manifest.write_manifest(
         folder,
         {
             "format_version": manifest.FORMAT_VERSION,
@@ -53,4 +53,4 @@ def write(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> man
             "created_by": f"fer {fer.__version__}",
         },
     )
-    return manifest.read(folder)
+    return manifest.read_manifest(folder)

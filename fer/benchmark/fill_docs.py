@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fer.config import nearest
+from fer.config import suggest
 from fer.errors import UserError
 from fer.io import files
 
@@ -37,11 +37,11 @@ def fill(path: str, figures: str) -> None:
         with files.open_file(path) as file:
             document = file.read().decode("utf-8")
     except (*files.failures(), UnicodeDecodeError) as error:
-        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
-    files.write_text(path, filled(document, content))
+        raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
+    files.write_text(path, fill_text(document, content))
 
 
-def filled(document: str, content: Mapping[str, Any]) -> str:
+def fill_text(document: str, content: Mapping[str, Any]) -> str:
     """The document with its figures set to those of a benchmark.
 
     Args:
@@ -65,7 +65,7 @@ def filled(document: str, content: Mapping[str, Any]) -> str:
 def _figure(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
     name, _, asked = source.rpartition(" / ")
     if name not in known:
-        raise UserError(f"The document asks for {name!r}, which was not measured{nearest(name, list(known))}.")
+        raise UserError(f"The document asks for {name!r}, which was not measured{suggest(name, list(known))}.")
     form = ASKED.fullmatch(asked)
     if not form:
         raise UserError(f'The document asks for {source!r}, which must end in "value" or "ratio", or "ratio >= 20".')

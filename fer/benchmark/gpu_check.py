@@ -30,7 +30,7 @@ import tensorflow as tf
 import fer
 from fer.augment import policy
 from fer.augment.draws import Draws
-from fer.augment.xla import as_on_gpu
+from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import host_ops, op_placement
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
 from fer.data.batches import Batch
@@ -39,9 +39,8 @@ from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES
 from fer.synthetic import synthetic
-from fer.train import train_state
-from fer.train import train_step as step
-from fer.train.device_iterator import Feed
+from fer.train import train_state, train_step
+from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed.strategy import mirrored
 
 MEASURED = tuple(each for each in PRECISIONS if each != "auto")  # that one is settled before a network is made
@@ -166,7 +165,7 @@ def _made(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except tf.errors.OpError as error:
-        return Check(name, False, f"it cannot be run: {files.reason(error)}")
+        return Check(name, False, f"it cannot be run: {files.error_message(error)}")
 
 
 def check_augmenter(settings: Settings, device: str, faces: Faces, augment: policy.Augmenter | None = None) -> Check:
@@ -194,10 +193,10 @@ def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{
     experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
     strategy = tf.distribute.OneDeviceStrategy(device)
     made = train_state.create(strategy, experiment, TOTAL, TOTAL)
-    train_step = step.train_step(strategy, made, experiment)
-    batch = next(Feed(strategy, faces, experiment, 0, 1))
+    take_step = train_step.make_train_step(strategy, made, experiment)
+    batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     with as_on_gpu():
-        found = host_ops.on_host(train_step.get_concrete_function(batch).graph)
+        found = host_ops.on_host(take_step.get_concrete_function(batch).graph)
     named = "".join(f"; {each.op} ({each.name}): {each.why}" for each in found[:5])
     return Check("host", not found, f"{len(found)} operations of a step compute on the host what the GPU has{named}")
 
@@ -257,10 +256,10 @@ def check_deterministic(settings: Settings, device: str, faces: Faces) -> Check:
 
 def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = WAITING) -> Check:
     """Whether a run on all devices waits for input for less than `limit` of its time."""
-    train_step, feed, made = _under_way(settings, names, faces, "mixed_float16")
+    take_step, feed, made = _under_way(settings, names, faces, "mixed_float16")
     waited, started = feed.waited, time.perf_counter()
     for _ in range(settings.steps):
-        train_step(next(feed))
+        take_step(next(feed))
     float(made.loss.result())  # waits for the devices
     share = (feed.waited - waited) / (time.perf_counter() - started)
     return Check(
@@ -281,7 +280,7 @@ def rates(
             try:
                 rate = _rate(settings, names[:count], faces, precision)
             except tf.errors.OpError as error:  # out of memory, say: the others may be measured still
-                entry["failure"] = files.reason(error)
+                entry["failure"] = files.error_message(error)
                 tell(f"{precision} on {count}: FAILED, {entry['failure']}")
             else:
                 of_one = rate if count == 1 else of_one
@@ -310,41 +309,41 @@ def _learned(settings: Settings, device: str, faces: Faces, augment: str = "none
     experiment = settings.experiment(augment=augment, **train)
     strategy = tf.distribute.OneDeviceStrategy(device)
     made = train_state.create(strategy, experiment, TOTAL, TOTAL)
-    train_step = step.train_step(strategy, made, experiment)
-    batch = next(Feed(strategy, faces, experiment, 0, 1))
+    take_step = train_step.make_train_step(strategy, made, experiment)
+    batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     losses: list[float] = []
 
     def first() -> None:
-        losses.append(float(train_step(batch).loss))
+        losses.append(float(take_step(batch).loss))
 
     nodes = op_placement.placed(first)
-    losses += [float(train_step(batch).loss) for _ in range(settings.learning)]
+    losses += [float(take_step(batch).loss) for _ in range(settings.learning)]
     return Learned(nodes, losses, made.finite() and all(map(math.isfinite, losses)))
 
 
 def _rate(settings: Settings, names: Sequence[str], faces: Faces, precision: str) -> float:
     """Images a second of a run on some devices, after the steps that compile it and fill its buffers."""
-    train_step, feed, made = _under_way(settings, names, faces, precision)
+    take_step, feed, made = _under_way(settings, names, faces, precision)
     started = time.perf_counter()
     for _ in range(settings.steps):
-        train_step(next(feed))
+        take_step(next(feed))
     float(made.loss.result())  # waits for the devices
     return settings.steps * settings.batch * len(names) / (time.perf_counter() - started)
 
 
 def _under_way(
     settings: Settings, names: Sequence[str], faces: Faces, precision: str
-) -> tuple[Callable[[Batch], step.Done], Feed, train_state.State]:
+) -> tuple[Callable[[Batch], train_step.StepMetrics], DeviceIterator, train_state.State]:
     experiment = settings.experiment(len(names), precision=precision)
     one = len(names) == 1
     strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else mirrored(list(names))
     made = train_state.create(strategy, experiment, TOTAL, TOTAL)
-    feed = Feed(strategy, faces, experiment, 0, TOTAL)
-    train_step = step.train_step(strategy, made, experiment)
+    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)
+    take_step = train_step.make_train_step(strategy, made, experiment)
     for _ in range(WARM_UP):
-        train_step(next(feed))
+        take_step(next(feed))
     float(made.loss.result())
-    return train_step, feed, made
+    return take_step, feed, made
 
 
 def _named(nodes: Sequence[op_placement.Node]) -> str:

@@ -35,7 +35,7 @@ class Result:
     ratio: float | None = None  # the median over rounds of this figure over the rival's in the same round
 
 
-def race(
+def run_interleaved(
     suite: str,
     unit: str,
     contestants: Mapping[str, Callable[[], int]],

@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 from fer.benchmark import fake_shards
-from fer.benchmark.harness import Result, race
+from fer.benchmark.harness import Result, run_interleaved
 from fer.benchmark.stream_process import TURN, Streamer
 from fer.config import Data
 from fer.data import manifest, pipeline
@@ -70,7 +70,7 @@ def rivals(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> li
     for batches, _ in iterators.values():
         next(batches)
     contestants = {name: turn(batches, passes * (rows // BATCH)) for name, (batches, passes) in iterators.items()}
-    return race("input", "images/s", contestants, baseline=USUAL)
+    return run_interleaved("input", "images/s", contestants, baseline=USUAL)
 
 
 def sizes(folder: str, rows_of: tuple[int, ...], batches: int = TURN) -> list[Result]:
@@ -95,7 +95,7 @@ def sizes(folder: str, rows_of: tuple[int, ...], batches: int = TURN) -> list[Re
         return []
     contestants = {name: streamer.turn for name, streamer in streamers.items()}
     smallest = next(iter(streamers))
-    results = race("input", "images/s, by size", contestants, baseline=smallest)
+    results = run_interleaved("input", "images/s, by size", contestants, baseline=smallest)
     for streamer in streamers.values():
         streamer.close()
     return results + [_peak(name, streamers, smallest) for name in streamers]

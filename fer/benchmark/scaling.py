@@ -14,15 +14,14 @@ from typing import Callable
 import numpy as np
 import tensorflow as tf
 
-from fer.benchmark.harness import Result, race
+from fer.benchmark.harness import Result, run_interleaved
 from fer.benchmark.train import EXPERIMENTS, TOTAL
 from fer.config import Experiment
 from fer.data.example_codec import Faces
 from fer.synthetic import synthetic
-from fer.train import train_state
-from fer.train import train_step as step
-from fer.train.device_iterator import Feed
-from fer.train.distributed import strategy as devices
+from fer.train import train_state, train_step
+from fer.train.device_iterator import DeviceIterator
+from fer.train.distributed.strategy import logical_cpus, mirrored
 
 SUITE = "scaling"
 STEPS = 4  # of a turn
@@ -53,18 +52,18 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
       steps: of a turn.
       rounds: turns of each contestant.
     """
-    two_cpus = devices.logical_cpus(2)  # before anything runs: afterwards they cannot be made any more
+    two_cpus = logical_cpus(2)  # before anything runs: afterwards they cannot be made any more
     images, labels = synthetic.faces(max(FACES, experiment.train.global_batch), seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(len(labels)), None)
     one, two = f"{name}, one replica", f"{name}, two replicas of the same cores"
-    strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: devices.mirrored(two_cpus)}
+    strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: mirrored(two_cpus)}
     contestants, parameters = {}, 0
     for title, strategy in strategies.items():
         made = train_state.create(strategy, experiment, TOTAL, TOTAL)
         contestants[title] = _turn(strategy, made, experiment, faces, steps)
         contestants[title]()  # compiles
         parameters = sum(variable.shape.num_elements() for variable in made.model.trainable_variables)
-    measured = race(SUITE, "images/s", contestants, baseline=one, rounds=rounds)
+    measured = run_interleaved(SUITE, "images/s", contestants, baseline=one, rounds=rounds)
     for count in GPUS:
         megabytes = float(f"{ring_bytes(parameters, count) / 1e6:.4g}")  # reckoned, so without a spread
         measured.append(
@@ -77,12 +76,12 @@ def _turn(
     strategy: tf.distribute.Strategy, made: train_state.State, experiment: Experiment, faces: Faces, steps: int
 ) -> Callable[[], int]:
     """The function that takes so many steps, each on its next batch, and says how many images that were."""
-    feed = Feed(strategy, faces, experiment, 0, TOTAL)
-    train_step = step.train_step(strategy, made, experiment)
+    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)
+    take_step = train_step.make_train_step(strategy, made, experiment)
 
     def turn() -> int:
         for _ in range(steps):
-            told = train_step(next(feed))
+            told = take_step(next(feed))
         float(told.loss)  # waits for the devices
         return steps * experiment.train.global_batch
 

@@ -38,7 +38,7 @@ class Streamer:
 
 def serve(folder: str, turn: int) -> None:
     """Answers the lines of standard input, with `turn` batches each, until it ends."""
-    source = pipeline.open_split(manifest.read(folder), "train", Data(mode="streaming", shuffle_window=WINDOW))
+    source = pipeline.open_split(manifest.read_manifest(folder), "train", Data(mode="streaming", shuffle_window=WINDOW))
     batches = iter(pipeline.training_batches(source, 0, BATCH, 0, 10**9, 1, [0]))
     for _ in sys.stdin:
         print(sum(next(batches).labels.shape[0] for _ in range(turn)), flush=True)

@@ -16,15 +16,15 @@ from typing import Callable
 
 import numpy as np
 
-from fer.benchmark.harness import Result, race
+from fer.benchmark.harness import Result, run_interleaved
 from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data.batches import AHEAD
 from fer.data.example_codec import Faces
 from fer.models import precision
 from fer.synthetic import synthetic
 from fer.train import train_state, train_step
-from fer.train.device_iterator import ON_DEVICE, Feed
-from fer.train.distributed import strategy as devices
+from fer.train.device_iterator import ON_DEVICE, DeviceIterator
+from fer.train.distributed.strategy import make_strategy
 
 STEPS = {"compact": 10, "efficientnet_b0 at 48": 4}  # of a turn: some seconds on two cores
 ROUNDS = 7
@@ -55,7 +55,7 @@ def measure() -> list[Result]:
     return [
         result
         for name, experiment in EXPERIMENTS.items()
-        for result in rates(name, precision.settled(experiment), faces, STEPS[name], ROUNDS)
+        for result in rates(name, precision.resolve_precision(experiment), faces, STEPS[name], ROUNDS)
     ]
 
 
@@ -69,13 +69,13 @@ def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: i
       steps: of a turn.
       rounds: turns of each contestant.
     """
-    strategy = devices.strategy("one", experiment.train)
+    strategy = make_strategy("one", experiment.train)
     made = train_state.create(strategy, experiment, TOTAL, TOTAL)
-    feed = Feed(strategy, faces, experiment, 0, TOTAL)
+    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)
     constant = next(feed)
     plain = copy.deepcopy(experiment)
     plain.augment = dataclasses.replace(plain.augment, policy="none")
-    augmenting, not_augmenting = (train_step.train_step(strategy, made, each) for each in (experiment, plain))
+    augmenting, not_augmenting = (train_step.make_train_step(strategy, made, each) for each in (experiment, plain))
 
     def run() -> int:
         for _ in range(AHEAD + ON_DEVICE):
@@ -95,4 +95,4 @@ def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: i
     }
     for compile_it in (augmenting, not_augmenting):
         compile_it(constant)
-    return race("train", "images/s", contestants, baseline=f"{name}, one constant batch", rounds=rounds)
+    return run_interleaved("train", "images/s", contestants, baseline=f"{name}, one constant batch", rounds=rounds)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer.compare import baseline_environments
-from fer.data import manifest as manifests
+from fer.data.manifest import read_manifest
 from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.io import temp_files
@@ -27,7 +27,7 @@ ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True)
-class Peer:
+class Baseline:
     """A classifier, and how it is installed and run."""
 
     method: str  # its name in tables
@@ -39,10 +39,10 @@ class Peer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class BaselineResult:
     """What a peer said of the faces, or why it said nothing."""
 
-    peer: Peer
+    peer: Baseline
     data: dict[str, Any]  # as eval.json tells them
     split: str
     predictions: Predictions | None = None
@@ -61,18 +61,18 @@ _TORCH = (
 )
 
 
-def _fer(kind: str, method: str, *requirements: str) -> Peer:
+def _fer(kind: str, method: str, *requirements: str) -> Baseline:
     runner, source = str(RUNNERS / "fer_package.py"), "https://pypi.org/project/fer/25.10.3/"
-    return Peer(method, ("fer==25.10.3",), (*_ARRAYS, *requirements), runner, (kind,), source)
+    return Baseline(method, ("fer==25.10.3",), (*_ARRAYS, *requirements), runner, (kind,), source)
 
 
-def _torch(package: str, version: str) -> Peer:
+def _torch(package: str, version: str) -> Baseline:
     packages = ("facial-emotion-recognition==0.3.4", "what-the-face-classification==0.0.27")  # of one environment
     source = f"https://pypi.org/project/{package}/{version}/"
-    return Peer(f"{package} {version}", packages, _TORCH, str(RUNNERS / "torch_packages.py"), (package,), source)
+    return Baseline(f"{package} {version}", packages, _TORCH, str(RUNNERS / "torch_packages.py"), (package,), source)
 
 
-PEERS = {
+BASELINES = {
     "fer-tflite": _fer("tflite", "fer 25.10.3 (TFLite, its default)", "tflite-runtime==2.14.0"),
     "fer-hdf5": _fer("keras", "fer 25.10.3 (hdf5)", "tensorflow-cpu==2.15.1"),
     "facial-emotion-recognition": _torch("facial-emotion-recognition", "0.3.4"),
@@ -81,7 +81,7 @@ PEERS = {
 DEFAULT = ("fer-tflite", "fer-hdf5")  # the others need PyTorch, which may be gigabytes to download
 
 
-def named(told: str) -> list[Peer]:
+def parse_baselines(told: str) -> list[Baseline]:
     """The peers that a flag asks for.
 
     Args:
@@ -90,21 +90,21 @@ def named(told: str) -> list[Peer]:
     Raises:
       UserError: one of the names is unknown.
     """
-    whole = {"true": DEFAULT, "false": (), ALL: tuple(PEERS)}
+    whole = {"true": DEFAULT, "false": (), ALL: tuple(BASELINES)}
     names = whole[told] if told in whole else told.split(",")
-    unknown = [name for name in names if name not in PEERS]
+    unknown = [name for name in names if name not in BASELINES]
     if unknown:
-        raise UserError(f"--peers names {unknown[0]!r}, which is none of {', '.join(PEERS)} and {ALL}.")
-    return [PEERS[name] for name in names]
+        raise UserError(f"--peers names {unknown[0]!r}, which is none of {', '.join(BASELINES)} and {ALL}.")
+    return [BASELINES[name] for name in names]
 
 
 def measure(
-    peers: Sequence[Peer],
+    peers: Sequence[Baseline],
     data: str,
     split: str,
     cache: str | None = None,
     progress: Callable[[str], None] = lambda text: None,
-) -> list[Measured]:
+) -> list[BaselineResult]:
     """Lets each peer classify the labelled faces of a split.
 
     Args:
@@ -119,16 +119,19 @@ def measure(
     """
     from fer.evaluation import eval_dataset
 
-    manifest = manifests.read(data)
+    manifest = read_manifest(data)
     faces = eval_dataset.read(manifest, split, "fer")
     folder = cache or baseline_environments.cache_folder()
     return [
-        Measured(peer, eval_json.of_data(manifest), split, **_measured(peer, faces, folder, progress)) for peer in peers
+        BaselineResult(peer, eval_json.of_data(manifest), split, **_measured(peer, faces, folder, progress))
+        for peer in peers
     ]
 
 
-def _measured(peer: Peer, faces: eval_dataset.Labelled, cache: str, progress: Callable[[str], None]) -> dict[str, Any]:
-    """The fields of `Measured` that are found out."""
+def _measured(
+    peer: Baseline, faces: eval_dataset.EvalDataset, cache: str, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """The fields of `BaselineResult` that are found out."""
     try:
         progress(f"preparing {peer.method} in {cache}")
         python = baseline_environments.python_of(peer.packages, peer.requirements, cache)
@@ -145,7 +148,7 @@ def _measured(peer: Peer, faces: eval_dataset.Labelled, cache: str, progress: Ca
         return {"hindrance": f"failed on these faces ({reason})"}
 
 
-def _run(peer: Peer, python: str, faces: eval_dataset.Labelled) -> dict[str, Any]:
+def _run(peer: Baseline, python: str, faces: eval_dataset.EvalDataset) -> dict[str, Any]:
     import numpy as np
 
     from fer.evaluation.predictions import Predictions

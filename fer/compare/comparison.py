@@ -49,7 +49,7 @@ class Ours:
     predictions: predictions.Predictions | None
 
 
-def compare(paths: Sequence[str], measured: Sequence[baselines.Measured] = ()) -> dict[str, Any]:
+def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] = ()) -> dict[str, Any]:
     """Compares evaluations with each other, with peers and with the published results.
 
     Args:
@@ -135,7 +135,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def _read(path: str, name: str) -> Ours:
-    content = eval_json.read(path)
+    content = eval_json.read_eval(path)
     folder = os.path.dirname(path)
     has_predictions = files.exists(os.path.join(folder, "predictions.npz"))
     found = saved_predictions.read_predictions(folder, content) if has_predictions else None
@@ -145,7 +145,7 @@ def _read(path: str, name: str) -> Ours:
 def _run(ours: Ours) -> dict[str, Any]:
     content, protocol = ours.content, ours.content["protocol"]
     named = content["split"] in protocol["selected_on"].split(", ")
-    here = eval_json.of_training_data(content)
+    here = eval_json.is_training_data(content)
     # FER+'s majorities say nothing of which faces these are, and are a fault of their own.
     known = protocol["labels"] == "fer" or content["split"] != "test"
     elsewhere = _split_fault(content["split"], np.sum(content["confusion_matrix"], axis=1)) if known else ""
@@ -200,10 +200,10 @@ def _may_know_other_faces(learned: Sequence[dict[str, str] | None]) -> list[str]
     return list(dict.fromkeys(name for pair in named for name in pair if name not in ("", "none", "imagenet")))
 
 
-def _peer(measured: baselines.Measured) -> dict[str, Any]:
+def _peer(measured: baselines.BaselineResult) -> dict[str, Any]:
     """Returns a peer as `_run` returns a run; without figures, but with the reason, if it could not be measured."""
     said = measured.predictions
-    figures = None if said is None else metrics.measure(said.labels, predictions.normalised(said.probabilities))
+    figures = None if said is None else metrics.measure(said.labels, predictions.normalize(said.probabilities))
     fault = "" if said is None else _split_fault(measured.split, np.bincount(said.labels, minlength=7))
     remark = "; ".join([*filter(None, [fault]), "the data that selected its weights are not published"])
     return {

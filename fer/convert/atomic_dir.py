@@ -70,7 +70,7 @@ def _check_replaceable(output: str) -> None:
 
 
 @contextlib.contextmanager
-def replaced(output: str, overwrite: bool) -> Iterator[str]:
+def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
     """Yields an empty local folder and puts it in the place of `output` at the end; after an error nothing is left.
 
     It lies beside `output`, so that it takes the same disk's space; for a store, in the system's temporary folder. Of
@@ -91,7 +91,9 @@ def replaced(output: str, overwrite: bool) -> Iterator[str]:
             else:
                 _place(folder, place)
     except files.failures() as error:
-        raise UserError(f"Cannot write {output}: {files.reason(error)}. Free space or choose another place.") from error
+        raise UserError(
+            f"Cannot write {output}: {files.error_message(error)}. Free space or choose another place."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -19,15 +19,15 @@ from fer import storage
 from fer.convert import atomic_dir, ferplus, ingest, shard_writer, splits
 from fer.convert.audit import audit, audit_html, duplicates
 from fer.convert.ferplus import Votes
-from fer.convert.ingest import Survey
+from fer.convert.ingest import IngestedDataset
 from fer.convert.options import Options
 from fer.convert.progress import Progress
 from fer.convert.readers import archives, formats, image_reader, label_map
 from fer.convert.readers.interpretation import Rules
-from fer.convert.rejected_rows import Rejects
+from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import NO_SPLIT, SPLITS
-from fer.convert.temp_store import Spool
-from fer.convert.worker_pool import Crew
+from fer.convert.temp_store import TempStore
+from fer.convert.worker_pool import ParserPool
 from fer.data import manifest
 from fer.data.manifest import Manifest
 from fer.errors import UserError
@@ -46,29 +46,29 @@ def convert(options: Options) -> Manifest:
     options.check()
     options = options.expanded()
     output = options.output
-    storage.ready(output, options.ferplus, options.input, options.label_map)
+    storage.register_filesystems(output, options.ferplus, options.input, options.label_map)
     rules = Rules(label_map.parse(options.label_map), options.fit)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(atomic_dir.replaced(output, options.overwrite))
-        spool = stack.enter_context(contextlib.closing(Spool(folder)))
+        folder = stack.enter_context(atomic_dir.atomic_directory(output, options.overwrite))
+        spool = stack.enter_context(contextlib.closing(TempStore(folder)))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
-        rejects = stack.enter_context(contextlib.closing(Rejects(_quarantine(options, folder))))
+        rejects = stack.enter_context(contextlib.closing(RejectedRows(_quarantine(options, folder))))
         given = ferplus.read(options.ferplus) if options.ferplus else None
         paths, names = stack.enter_context(_inputs(options, folder))
         size = sum(map(archives.size, paths))
-        crew = stack.enter_context(contextlib.closing(Crew(workers, size)))
+        crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
-        survey = ingest.survey(paths, names, crew, pool, workers, spool, rejects, progress, rules)
+        survey = ingest.ingest_sources(paths, names, crew, pool, workers, spool, rejects, progress, rules)
         progress.close()
         rejects.close()
         if not len(survey.labels):
             raise UserError(f"{options.input} holds no face: there is no good row in it.")
         _write(folder, options, survey, spool, rejects, given, pool, workers)
-    return manifest.read(output)
+    return manifest.read_manifest(output)
 
 
-def statistics(survey: Survey, train: np.ndarray) -> dict[str, float | None]:
+def statistics(survey: IngestedDataset, train: np.ndarray) -> dict[str, float | None]:
     """Mean and standard deviation of the pixels of the faces in `train` (bool [n]), in [0, 1], from whole numbers."""
     sums, squares = survey.prints.sums[train], survey.prints.squares[train]
     return manifest.statistics(int(train.sum()) * PIXELS, int(sums.sum()), int(squares.sum()))
@@ -77,9 +77,9 @@ def statistics(survey: Survey, train: np.ndarray) -> dict[str, float | None]:
 def _write(
     folder: str,
     options: Options,
-    survey: Survey,
-    spool: Spool,
-    rejects: Rejects,
+    survey: IngestedDataset,
+    spool: TempStore,
+    rejects: RejectedRows,
     given: Votes | None,
     pool: concurrent.futures.Executor,
     workers: int,
@@ -123,7 +123,7 @@ def _write(
     _write_manifest(folder, name, options, survey, statistics(survey, kept == SPLITS.index("train")), written, summary)
 
 
-def _counted(survey: Survey, rejects: Rejects) -> dict[str, Any]:
+def _counted(survey: IngestedDataset, rejects: RejectedRows) -> dict[str, Any]:
     """What the reading counted, as the manifest's `audit` has it."""
     return {
         "rows": survey.source_rows,
@@ -173,13 +173,13 @@ def _write_manifest(
     folder: str,
     name: str,
     options: Options,
-    survey: Survey,
+    survey: IngestedDataset,
     train: dict[str, float | None],
     written: dict[str, manifest.Split],
     summary: dict[str, Any],
 ) -> None:
     sources = survey.sources
-    manifest.write(
+    manifest.write_manifest(
         folder,
         {
             "format_version": manifest.FORMAT_VERSION,

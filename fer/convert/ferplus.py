@@ -15,7 +15,7 @@ import numpy as np
 
 from fer.convert.readers import archives
 from fer.convert.readers.archives import Member
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE
 from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
@@ -78,7 +78,7 @@ def read(path: str) -> Votes:
     """
     found: dict[str, Votes] = {}
     others: list[str] = []
-    for member in archives.members(path, Tally()):
+    for member in archives.members(path, HashingReader()):
         if not _has_votes(member.head()):
             others.append(member.name)
             continue

@@ -11,17 +11,17 @@ from typing import Any, Callable, TypeVar
 import numpy as np
 
 from fer.convert.audit import image_hashes
-from fer.convert.audit.image_hashes import Fingerprints
+from fer.convert.audit.image_hashes import ImageHashes
 from fer.convert.parsing import Piece
 from fer.convert.progress import Progress
 from fer.convert.readers import archives, formats
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.interpretation import Interpreter, Rules
-from fer.convert.readers.skipped_files import PassedOver
-from fer.convert.rejected_rows import Rejects
+from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import Block
-from fer.convert.temp_store import Spool
-from fer.convert.worker_pool import Crew
+from fer.convert.temp_store import TempStore
+from fer.convert.worker_pool import ParserPool
 
 AHEAD = 3  # pieces in flight for each worker
 AHEAD_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
@@ -41,13 +41,13 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
+class IngestedDataset:
     """What is known of n faces, whose pixels lie in the spool in the same order."""
 
     labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
     splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
     rows: np.ndarray  # int64 [n], zero-based among all rows of all sources
-    prints: Fingerprints
+    prints: ImageHashes
     sources: tuple[Source, ...]
     blank_lines: int
     altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERED
@@ -62,17 +62,17 @@ class Survey:
         return sum(source.rows for source in self.sources)
 
 
-def survey(
+def ingest_sources(
     paths: list[str],
     names: list[str],
-    crew: Crew,
+    crew: ParserPool,
     pool: concurrent.futures.Executor,
     workers: int,
-    spool: Spool,
-    rejects: Rejects,
+    spool: TempStore,
+    rejects: RejectedRows,
     progress: Progress,
     rules: Rules,
-) -> Survey:
+) -> IngestedDataset:
     """Reads every face of some sources into the spool, in their order.
 
     Args:
@@ -85,24 +85,24 @@ def survey(
         could be read wrongly, and the user has to say how they are meant.
     """
     blocks: list[Block] = []  # without their images
-    prints: list[Fingerprints] = []
+    prints: list[ImageHashes] = []
     found: list[Source] = []
-    passed_over, interpreter = PassedOver(), Interpreter(rules)
+    passed_over, interpreter = SkippedFiles(), Interpreter(rules)
     total = 0
 
-    def work(piece: Piece) -> tuple[str, Block, Fingerprints]:
-        return formats.form(piece), *crew.parse(piece)
+    def work(piece: Piece) -> tuple[str, Block, ImageHashes]:
+        return formats.describe_format(piece), *crew.parse(piece)
 
     for path, name in zip(paths, names):
-        tally = Tally(progress.consume)
+        tally = HashingReader(progress.consume)
         forms: dict[str, None] = {}
         before = total
-        pieces = interpreter.interpret(formats.pieces(path, tally, passed_over))
-        for form, block, print_ in ordered(pool, work, pieces, AHEAD * workers, formats.size):
+        pieces = interpreter.interpret(formats.iter_chunks(path, tally, passed_over))
+        for form, block, print_ in bounded_map(pool, work, pieces, AHEAD * workers, formats.size):
             if form not in forms:
                 forms[form] = None
                 progress.say(f"Reading {form}")
-            rejects.take(block.rejects)
+            rejects.add(block.rejects)
             interpreter.count(block)
             spool.append(block.images)
             blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
@@ -112,11 +112,11 @@ def survey(
         interpreter.check_order(name)
         found.append(Source(name, archives.sha256(path, tally), total - before, "; ".join(forms)))
     spool.finish()
-    return Survey(
+    return IngestedDataset(
         labels=_joined([block.labels for block in blocks]),
         splits=_joined([block.splits for block in blocks]),
         rows=_joined([block.rows for block in blocks]),
-        prints=image_hashes.join(prints),
+        prints=image_hashes.concatenate(prints),
         sources=tuple(found),
         blank_lines=sum(block.blank for block in blocks),
         altered=sum((collections.Counter(block.altered) for block in blocks), collections.Counter()),
@@ -131,7 +131,7 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 
-def ordered(
+def bounded_map(
     pool: concurrent.futures.Executor,
     work: Callable[[_Item], _Result],
     items: Iterable[_Item],

@@ -18,7 +18,7 @@ FILE = "rejects.csv"
 HEADER = b"file,line,column,reason,original\n"
 
 
-class Rejects:
+class RejectedRows:
     """Takes the rejects of a conversion in their order.
 
     With a folder they are kept in `rejects.csv`, a file that begins when the first one comes: the file, the line in it
@@ -31,7 +31,7 @@ class Rejects:
         self._file: tf.io.gfile.GFile | None = None
         self.counts: collections.Counter[str] = collections.Counter()  # by kind
 
-    def take(self, rejects: Sequence[Reject]) -> None:
+    def add(self, rejects: Sequence[Reject]) -> None:
         """Keeps some.
 
         Raises:

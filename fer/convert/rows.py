@@ -9,8 +9,8 @@ import numpy as np
 
 SPLITS = ("train", "validation", "test")
 NO_SPLIT = -1  # the source does not say; fer.convert.splits decides
-TO_LEARN = -2  # a folder named train: some of it validates, if nothing else does
-LEFT_OUT = -3  # of all splits: dropped
+TRAIN_OR_VAL = -2  # a folder named train: some of it validates, if nothing else does
+EXCLUDED = -3  # of all splits: dropped
 UNLABELLED = -1
 
 # FER-2013's column `Usage`, and the beginnings of the file names that re-encoded copies carry.

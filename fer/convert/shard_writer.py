@@ -9,9 +9,9 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from fer.convert.ingest import Survey, ordered
+from fer.convert.ingest import IngestedDataset, bounded_map
 from fer.convert.rows import SPLITS
-from fer.convert.temp_store import Spool
+from fer.convert.temp_store import TempStore
 from fer.data import example_codec
 from fer.data.manifest import Shard, Split
 from fer.io import files
@@ -33,10 +33,10 @@ class _Job:
 
 def write(
     folder: str,
-    survey: Survey,
+    survey: IngestedDataset,
     splits: np.ndarray,
     votes: np.ndarray | None,
-    spool: Spool,
+    spool: TempStore,
     shards: int,
     pool: concurrent.futures.Executor,
     workers: int,
@@ -77,7 +77,7 @@ def write(
         labels = survey.labels[members]
         counts = np.bincount(labels[labels >= 0], minlength=len(CLASSES)).tolist()
         written[name] = Split(
-            name, len(members), dict(zip(CLASSES, counts)), tuple(ordered(pool, work, jobs, 2 * workers))
+            name, len(members), dict(zip(CLASSES, counts)), tuple(bounded_map(pool, work, jobs, 2 * workers))
         )
     return written
 

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from fer.convert.rows import NO_SPLIT, SPLITS, TO_LEARN
+from fer.convert.rows import NO_SPLIT, SPLITS, TRAIN_OR_VAL
 
 FOLDS = 10  # one to validate, one to test, as FER-2013 itself is divided: 80, 10 and 10 percent
 
@@ -29,11 +29,11 @@ def assign(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int)
       int64 [n], index into SPLITS. Groups larger than a fold go to train, and all do where no class of the others has
       a face for each fold, or where they are fewer groups than folds.
     """
-    loose = np.flatnonzero((given == NO_SPLIT) | (given == TO_LEARN))
+    loose = np.flatnonzero((given == NO_SPLIT) | (given == TRAIN_OR_VAL))
     splits = given.copy()
     splits[loose] = _TRAIN
     lacking = [split for split in (_VALIDATION, _TEST) if not (given == split).any()]
-    if _TEST in lacking and (given == TO_LEARN).any():
+    if _TEST in lacking and (given == TRAIN_OR_VAL).any():
         lacking.remove(_TEST)
     _, group, sizes = np.unique(groups[loose], return_inverse=True, return_counts=True)
     loose = loose[sizes[group.ravel()] <= max(len(loose) / FOLDS, 1)]

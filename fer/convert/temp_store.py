@@ -13,7 +13,7 @@ from fer.io import files
 from fer.labels import PIXELS
 
 
-class Spool:
+class TempStore:
     """Faces in a file without a name: it is gone when the process is, however that ends."""
 
     def __init__(self, folder: str):
@@ -21,7 +21,9 @@ class Spool:
         try:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
         except OSError as error:
-            raise UserError(f"Cannot write into {folder}: {files.reason(error)}. Choose another folder.") from error
+            raise UserError(
+                f"Cannot write into {folder}: {files.error_message(error)}. Choose another folder."
+            ) from error
         self._where = folder
 
     def append(self, images: np.ndarray) -> None:
@@ -33,14 +35,18 @@ class Spool:
         try:
             self._file.write(np.ascontiguousarray(images).data)
         except OSError as error:
-            raise UserError(f"Cannot write into {self._where}: {files.reason(error)}. Free some space.") from error
+            raise UserError(
+                f"Cannot write into {self._where}: {files.error_message(error)}. Free some space."
+            ) from error
 
     def finish(self) -> None:
         """Ends the writing; from here on `read` may be called."""
         try:
             self._file.flush()
         except OSError as error:
-            raise UserError(f"Cannot write into {self._where}: {files.reason(error)}. Free some space.") from error
+            raise UserError(
+                f"Cannot write into {self._where}: {files.error_message(error)}. Free some space."
+            ) from error
 
     def read(self, positions: np.ndarray) -> np.ndarray:
         """The faces at ascending positions, int64 [n], as uint8 [n, 2304]. Threads may call it at once."""

@@ -16,7 +16,7 @@ import sys
 import threading
 
 from fer.convert import parsing
-from fer.convert.audit.image_hashes import Fingerprints
+from fer.convert.audit.image_hashes import ImageHashes
 from fer.convert.rows import Block
 
 FEW = 16_000_000  # bytes to read; less is parsed before a process has started
@@ -28,7 +28,7 @@ _START = "import sys; sys.path[:] = sys.argv[1:]; from fer.convert import worker
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
 
 
-class Crew:
+class ParserPool:
     """Parses pieces for the threads of a pool, each of which gets a process of its own."""
 
     def __init__(self, workers: int, size: int):
@@ -37,7 +37,7 @@ class Crew:
         self._own = threading.local()
         self._members: list[subprocess.Popen] = []
 
-    def parse(self, piece: parsing.Piece) -> tuple[Block, Fingerprints]:
+    def parse(self, piece: parsing.Piece) -> tuple[Block, ImageHashes]:
         """As `parsing.parse`, wherever it is done.
 
         Raises:

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     votes: tf.Tensor  # [B, 10] int32: of FER+, in the order of fer.labels.FERPLUS_COLUMNS; [B, 0] if not asked for
 
 
-class Weighted(NamedTuple):
+class EvalBatch(NamedTuple):
     """A batch of an evaluation: the last one is filled up with examples of weight 0."""
 
     images: tf.Tensor  # [B, 48, 48, 1] uint8

@@ -110,21 +110,21 @@ def read_shard(folder: str, shard: Shard) -> Faces:
     path = os.path.join(folder, shard.file)
     content = files.read_bytes(path, f"{path} is missing, and {FILE} names it: convert the data again.")
     if len(content) != shard.bytes:
-        raise wrong(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
+        raise shard_error(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise wrong(path, f"has another SHA-256 than {FILE} states")
+        raise shard_error(path, f"has another SHA-256 than {FILE} states")
     del content
     try:
         batches = [_decode(batch) for batch in tf.data.TFRecordDataset(path, buffer_size=1 << 22).batch(BATCH)]
     except tf.errors.DataLossError as error:
-        raise wrong(path, "has a record whose checksum is wrong") from error
+        raise shard_error(path, "has a record whose checksum is wrong") from error
     except (OSError, tf.errors.OpError) as error:
-        raise wrong(path, f"cannot be read as faces ({files.reason(error)})") from error
+        raise shard_error(path, f"cannot be read as faces ({files.error_message(error)})") from error
     faces = [np.concatenate(parts) for parts in zip(_NONE, *batches)]
     if len(faces[0]) != shard.examples:
-        raise wrong(path, f"holds {len(faces[0]):,} faces where {FILE} states {shard.examples:,}")
+        raise shard_error(path, f"holds {len(faces[0]):,} faces where {FILE} states {shard.examples:,}")
     if ((faces[1] < -1) | (faces[1] >= len(CLASSES))).any():
-        raise wrong(path, "has a label that no class has")
+        raise shard_error(path, "has a label that no class has")
     return Faces(*faces[:3], votes=faces[3] if (faces[3] >= 0).all() and len(faces[3]) else None)
 
 
@@ -161,7 +161,7 @@ def _decode(batch: tf.Tensor) -> list[np.ndarray]:
     return [column.numpy() for column in columns]
 
 
-def wrong(path: str, what: str) -> UserError:
+def shard_error(path: str, what: str) -> UserError:
     """The error for a shard that is not what the manifest says."""
     return UserError(f"{path} {what}: it is cut short, changed or not of this data. Convert the data again.")
 

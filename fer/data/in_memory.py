@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data import sampling
-from fer.data.batches import AHEAD, Batch, Weighted
+from fer.data.batches import AHEAD, Batch, EvalBatch
 from fer.data.example_codec import Faces
 
 
@@ -30,7 +30,7 @@ def training_batches(
     order = tf.constant(list(local), tf.int32)
     images, labels = tf.constant(faces.images), tf.constant(faces.labels)
     counts = tf.constant(faces.votes if votes else np.empty([faces.examples, 0], np.int32))
-    planned = sampling.plan(kind, faces.labels, seed, steps, global_batch)
+    planned = sampling.epoch_order(kind, faces.labels, seed, steps, global_batch)
 
     @tf.autograph.experimental.do_not_convert
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -60,7 +60,7 @@ def evaluation_batches(faces: Faces, batch: int) -> tf.data.Dataset:
     weights = np.concatenate([np.ones(faces.examples), np.zeros(missing)]).reshape(-1, batch).astype(np.float32)
 
     @tf.autograph.experimental.do_not_convert
-    def gather(chosen: tf.Tensor, weight: tf.Tensor) -> Weighted:
-        return Weighted(tf.gather(images, chosen), tf.gather(labels, chosen), weight)
+    def gather(chosen: tf.Tensor, weight: tf.Tensor) -> EvalBatch:
+        return EvalBatch(tf.gather(images, chosen), tf.gather(labels, chosen), weight)
 
     return tf.data.Dataset.from_tensor_slices((rows, weights)).map(gather).prefetch(AHEAD)

@@ -68,7 +68,7 @@ class Manifest:
             raise UserError(f"{self.folder} has no split {name!r}; it has {', '.join(self.splits) or 'none'}.")
         return self.splits[name]
 
-    def without_test(self) -> Manifest:
+    def seal_test_split(self) -> Manifest:
         """The same, but the split "test" cannot be opened: what training works with."""
         splits = {name: split for name, split in self.splits.items() if name != "test"}
         said = {name: entry for name, entry in self.raw["splits"].items() if name != "test"}
@@ -90,13 +90,13 @@ class Manifest:
         return "\n".join(lines)
 
 
-def read(folder: str) -> Manifest:
+def read_manifest(folder: str) -> Manifest:
     """Reads a folder's manifest.
 
     Raises:
       UserError: there is none, it is damaged, or it is of another format or order of classes.
     """
-    storage.ready(folder)
+    storage.register_filesystems(folder)
     path = os.path.join(folder, FILE)
     if not files.exists(path):
         raise UserError(f"{folder} has no {FILE}: it is no folder of shards, or a conversion into it never ended.")
@@ -122,7 +122,7 @@ def read(folder: str) -> Manifest:
     return found
 
 
-def write(folder: str, content: dict[str, Any]) -> None:
+def write_manifest(folder: str, content: dict[str, Any]) -> None:
     """Writes the manifest of a folder, with a checksum of its content under `CHECKSUM`, in place of one that it has.
 
     Raises:
@@ -163,7 +163,7 @@ def check(folder: str) -> None:
       UserError: see `read`.
     """
     if not storage.is_remote(folder):
-        read(folder)
+        read_manifest(folder)
 
 
 def statistics(pixels: int, total: int, squares: int) -> dict[str, float | None]:

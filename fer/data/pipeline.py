@@ -14,15 +14,12 @@ import tensorflow as tf
 
 from fer.config import Data
 from fer.data import example_codec, in_memory, streaming
-from fer.data.batches import Batch, Weighted
 from fer.data.example_codec import Faces
 from fer.data.manifest import Manifest
 from fer.data.streaming import Stream
 from fer.errors import UserError
 
 Source = Union[Faces, Stream]
-
-__all__ = ["Batch", "Source", "Weighted", "evaluation_batches", "open_split", "steps_per_epoch", "training_batches"]
 
 
 def open_split(manifest: Manifest, split: str, settings: Data) -> Source:
@@ -91,7 +88,7 @@ def training_batches(
 
 
 def evaluation_batches(source: Source, batch: int) -> tf.data.Dataset:
-    """Every example once, in the order of the shards, in batches of one size. Returns a dataset of `Weighted`."""
+    """Every example once, in the order of the shards, in batches of one size. Returns a dataset of `EvalBatch`."""
     if isinstance(source, Stream):
         return streaming.evaluation_batches(source, batch)
     return in_memory.evaluation_batches(source, batch)

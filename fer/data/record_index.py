@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fer.data.example_codec import wrong
+from fer.data.example_codec import shard_error
 from fer.data.manifest import FILE, Manifest, Shard
 from fer.errors import UserError
 from fer.io import files
@@ -62,14 +62,14 @@ def _of_shard(folder: str, shard: Shard) -> list[tuple[int, int, int]]:
     except tf.errors.NotFoundError as error:
         raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
+        raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     if digest.hexdigest() != shard.sha256:
-        raise wrong(path, f"has another SHA-256 than {FILE} states")
+        raise shard_error(path, f"has another SHA-256 than {FILE} states")
     if rest:
-        raise wrong(path, "ends within a record")
+        raise shard_error(path, "ends within a record")
     examples = sum(count for _, _, count in found)
     if examples != shard.examples:
-        raise wrong(path, f"holds {examples:,} faces where {FILE} states {shard.examples:,}")
+        raise shard_error(path, f"holds {examples:,} faces where {FILE} states {shard.examples:,}")
     return found
 
 
@@ -79,7 +79,7 @@ def _walk(path: str, content: bytes, place: int, found: list[tuple[int, int, int
     while len(content) - at >= HEADER:
         length = int.from_bytes(content[at : at + 8], "little")
         if length > _PIECE:
-            raise wrong(path, f"has a record of {length:,} bytes")
+            raise shard_error(path, f"has a record of {length:,} bytes")
         stride = length + FRAMING
         whole = min((len(content) - at) // stride, CHUNK)
         if not whole:

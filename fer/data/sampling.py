@@ -17,7 +17,7 @@ from fer.rng import ALGORITHM
 Plan = Callable[[tf.Tensor], tf.Tensor]  # epoch [] int64 -> rows [steps, global_batch] int32
 
 
-def plan(kind: str, labels: np.ndarray, seed: int, steps: int, global_batch: int) -> Plan:
+def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_batch: int) -> Plan:
     """The rows of each step of an epoch, as a function of the epoch's number.
 
     Args:

@@ -26,12 +26,12 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data import example_codec, record_index
-from fer.data.batches import AHEAD, Batch, Weighted
+from fer.data.batches import AHEAD, Batch, EvalBatch
 from fer.data.manifest import Manifest
 from fer.data.record_index import Chunks
 from fer.rng import ALGORITHM
 
-LANES = 16  # of a global batch, where they divide it
+INTERLEAVE = 16  # of a global batch, where they divide it
 READERS = 4  # chunks read and parsed at a time
 
 
@@ -73,7 +73,7 @@ def training_batches(
     """See `fer.data.pipeline.training_batches`; `steps` are those of an epoch."""
     share = global_batch // replicas
     positions = np.concatenate([np.arange(number * share, (number + 1) * share) for number in local]).astype(np.int32)
-    width = global_batch // math.gcd(global_batch, LANES)  # examples of a lane in a step
+    width = global_batch // math.gcd(global_batch, INTERLEAVE)  # examples of a lane in a step
     lanes = np.unique(positions // width)
     columns = np.searchsorted(lanes, positions // width) * width + positions % width
     window_steps = max(1, stream.window // global_batch)
@@ -116,11 +116,11 @@ def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
     """See `fer.data.pipeline.evaluation_batches`."""
 
     @tf.autograph.experimental.do_not_convert
-    def fill(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> Weighted:
+    def fill(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> EvalBatch:
         missing = batch - tf.shape(labels)[0]
         weights = tf.pad(tf.ones_like(labels, tf.float32), [[0, missing]])
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        return Weighted(
+        return EvalBatch(
             tf.ensure_shape(images, [batch, *images.shape[1:]]),
             tf.ensure_shape(tf.pad(labels, [[0, missing]]), [batch]),
             tf.ensure_shape(weights, [batch]),
@@ -164,7 +164,7 @@ def _shuffled_rows(
         tf.stack([seed, tf.cast(epoch, tf.int32)]), window + 1, alg=ALGORITHM
     )
     count = tf.cast(steps * width, tf.int32)
-    keys = tf.random.stateless_uniform([LANES, count], drawn, alg=ALGORITHM)
+    keys = tf.random.stateless_uniform([INTERLEAVE, count], drawn, alg=ALGORITHM)
     shuffled = tf.argsort(tf.gather(keys, lanes), stable=True) + count * tf.range(len(lanes))[:, tf.newaxis]
     by_step = tf.transpose(tf.reshape(shuffled, [len(lanes), -1, width]), [1, 0, 2])
     return tf.reshape(by_step, [-1, len(lanes) * width])

@@ -34,7 +34,7 @@ class Face(NamedTuple):
     looked_at: bytes | None  # PNG, the same under its Grad-CAM map; None where the network cannot be looked into
 
 
-class Recognised(NamedTuple):
+class PhotoResult(NamedTuple):
     """A photo, read."""
 
     width: int
@@ -42,7 +42,7 @@ class Recognised(NamedTuple):
     faces: list[Face]  # from left to right
 
 
-class Recogniser:
+class FacePredictor:
     """A network made ready. One photo at a time: neither OpenCV's detector nor the memory is made for several."""
 
     def __init__(self, run: Run):
@@ -51,7 +51,7 @@ class Recogniser:
         # An export has no layers to look into.
         self._look = gradcam.mapper(run.model) if isinstance(run.model, tf.keras.Model) else None
 
-    def __call__(self, content: bytes) -> Recognised:
+    def __call__(self, content: bytes) -> PhotoResult:
         """Finds the faces in a picture and classifies them.
 
         Args:
@@ -65,7 +65,7 @@ class Recogniser:
             raise UserError(f"This file is no picture that is read ({image_reader.NAMES} are).")
         with self._lock:
             try:
-                image = face_detection.opened(Picture("This file", "", content))
+                image = face_detection.open_image(Picture("This file", "", content))
             except image_reader.PictureError as error:
                 raise UserError(f"This file is no picture that can be read ({error}).") from error
             boxes = face_detection.find(image)
@@ -75,10 +75,10 @@ class Recogniser:
                     "and not cut off by the edge."
                 )
             largest = sorted(sorted(boxes, key=lambda box: -box.width)[:MOST_FACES])
-            return Recognised(*image.size, self._faces(image, largest))
+            return PhotoResult(*image.size, self._faces(image, largest))
 
     def _faces(self, image: Image.Image, boxes: list[face_detection.Box]) -> list[Face]:
-        cuts = np.stack([face_detection.cut(image, box) for box in boxes])
+        cuts = np.stack([face_detection.crop(image, box) for box in boxes])
         probabilities = self._predict(cuts, lambda _: None)
         maps = self._look(cuts, probabilities.argmax(axis=1)) if self._look else [None] * len(cuts)
         return [
@@ -101,7 +101,7 @@ def under_heat(face: np.ndarray, heat: np.ndarray) -> Image.Image:
     return Image.fromarray(np.rint(255 * (cover * colours + (1 - cover) * grey)).astype(np.uint8))
 
 
-def as_json(found: Recognised) -> dict[str, Any]:
+def as_json(found: PhotoResult) -> dict[str, Any]:
     """What the page reads: the photo's size, and of each face box, probabilities and pictures (data URIs)."""
     return {
         "width": found.width,

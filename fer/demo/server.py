@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from fer import log_suppression
 from fer.errors import UserError, install_command
 from fer.labels import CLASSES, COLOURS
-from fer.models import loading as runs
+from fer.models import loading
 
 try:
     import flask
@@ -42,11 +42,11 @@ LOCAL = "localhost"
 EVERYWHERE = ("", "0.0.0.0", "::")
 
 
-def application(recognise: Callable[[bytes], predictor.Recognised], said: str, host: str) -> flask.Flask:
+def application(recognise: Callable[[bytes], predictor.PhotoResult], said: str, host: str) -> flask.Flask:
     """The page (/) and what it asks (/recognise: a picture's bytes in, JSON out). Nothing is kept of either.
 
     Args:
-      recognise: see `fer.demo.predictor.Recogniser`.
+      recognise: see `fer.demo.predictor.FacePredictor`.
       said: what the page says of the network, in plain text.
       host: the name or address that the server was told to listen on.
     """
@@ -130,9 +130,9 @@ def serve(workdir: str, host: str, port: int) -> None:
         log_suppression.import_tensorflow()  # not before it is known that the page can be served
         from fer.demo import predictor
 
-        run = runs.open_run(workdir)
+        run = loading.open_run(workdir)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request helps nobody
-        app = application(predictor.Recogniser(run), _said(run), host)
+        app = application(predictor.FacePredictor(run), _said(run), host)
         server = Server(app, host, listening)
         print(f"The page is at http://{_shown(host)}:{server.port}/ (Ctrl-C ends it).", flush=True)
         server.serve_forever()  # returns at Ctrl-C
@@ -202,7 +202,7 @@ def _is_ours(requested: str, host: str) -> bool:
     return True
 
 
-def _said(run: runs.Run) -> str:
+def _said(run: loading.Run) -> str:
     name = os.path.basename(os.path.normpath(run.workdir))  # not the whole path: the page may be shown to others
     return f"{run.config.model.name} of {name}, step {run.step:,}, trained on {run.trained_on['name']}"
 

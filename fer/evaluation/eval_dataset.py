@@ -12,7 +12,7 @@ from fer.data.manifest import Manifest
 from fer.errors import UserError
 
 
-class Labelled(NamedTuple):
+class EvalDataset(NamedTuple):
     """n examples in the order of the shards."""
 
     images: np.ndarray  # [n, 48, 48, 1] uint8
@@ -22,7 +22,7 @@ class Labelled(NamedTuple):
     left_out: int  # examples of the split without a label
 
 
-def read(manifest: Manifest, split: str, labels: str) -> Labelled:
+def read(manifest: Manifest, split: str, labels: str) -> EvalDataset:
     """Reads the examples that have a label.
 
     Args:
@@ -50,4 +50,4 @@ def read(manifest: Manifest, split: str, labels: str) -> Labelled:
     if not kept.any():
         raise UserError(f"{where} has no example whose FER+ votes agree on one of the seven classes.")
     votes = None if faces.votes is None else faces.votes[kept]
-    return Labelled(faces.images[kept], chosen[kept], faces.rows[kept], votes, int((~kept).sum()))
+    return EvalDataset(faces.images[kept], chosen[kept], faces.rows[kept], votes, int((~kept).sum()))

@@ -111,7 +111,7 @@ def of_data(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def write(path: str, evaluation: dict[str, Any]) -> None:
+def write_eval(path: str, evaluation: dict[str, Any]) -> None:
     """Writes eval.json, once it is what the schema says.
 
     Raises:
@@ -122,7 +122,7 @@ def write(path: str, evaluation: dict[str, Any]) -> None:
     files.write_json(path, evaluation)
 
 
-def read(path: str) -> dict[str, Any]:
+def read_eval(path: str) -> dict[str, Any]:
     """Reads an eval.json.
 
     Raises:
@@ -137,7 +137,7 @@ def read(path: str) -> dict[str, Any]:
     return evaluation
 
 
-def headline(evaluation: dict[str, Any]) -> str:
+def summary_line(evaluation: dict[str, Any]) -> str:
     """What a person wants to know first, in three lines."""
     low, high = (100 * bound for bound in evaluation["accuracy_ci95"])
     protocol, examples = evaluation["protocol"], evaluation["examples"]
@@ -156,7 +156,7 @@ def headline(evaluation: dict[str, Any]) -> str:
     )
 
 
-def of_training_data(evaluation: Mapping[str, Any]) -> bool:
+def is_training_data(evaluation: Mapping[str, Any]) -> bool:
     """Whether the shards that were scored are those that every member was trained on, and whose splits chose it."""
     scored = evaluation["data"]["manifest_sha256"]
     return all(each["trained_on"]["manifest_sha256"] == scored for each in evaluation["protocol"]["members"])

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data import example_codec
-from fer.data import manifest as manifests
+from fer.data.manifest import Manifest, read_manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset, eval_json, inference, predictions, saved_predictions
 from fer.evaluation.metrics import (
@@ -23,13 +23,13 @@ from fer.evaluation.metrics import (
     train_overlap,
 )
 from fer.evaluation.report import report_html
-from fer.evaluation.requests import Request
+from fer.evaluation.requests import EvalRequest
 from fer.io import files
 from fer.labels import CLASSES
-from fer.models import loading as runs
+from fer.models import loading
 from fer.viz import gradcam, gradcam_plot, plots
 
-Member = Union[runs.Run, saved_predictions.Kept]
+Member = Union[loading.Run, saved_predictions.SavedPredictions]
 
 OPTIONAL = ("corruptions.json", "corruptions.png", "gradcam.png", "curves.png")  # not every evaluation writes these
 
@@ -46,7 +46,7 @@ class Evaluation:
 
 
 def evaluate(
-    request: Request,
+    request: EvalRequest,
     progress: Callable[[int, int], None] = lambda done, total: None,
     opened: Sequence[Member] | None = None,
 ) -> Evaluation:
@@ -61,25 +61,25 @@ def evaluate(
     Raises:
       UserError: a run or the data cannot be read, or the split has no labels of the wanted kind.
     """
-    manifest = manifests.read(request.data)
+    manifest = read_manifest(request.data)
     scored = eval_dataset.read(manifest, request.split, request.labels)
     opened = opened or _open(request, manifest, scored)
     members = _members(opened)
-    earlier = any(isinstance(member, saved_predictions.Kept) for member in opened)
+    earlier = any(isinstance(member, saved_predictions.SavedPredictions) for member in opened)
     validation = None if earlier else _validation(manifest, request)  # what was said of it then was not kept
-    models = [member.model for member in opened if isinstance(member, runs.Run)]
+    models = [member.model for member in opened if isinstance(member, loading.Run)]
     count = len(scored.images)
     images = scored.images if validation is None else np.concatenate([scored.images, validation.images])
     total = len(images) + (robustness.PASSES * count if request.corruptions else 0)
     prediction = _predict(opened, images, request.tta, lambda done: progress(done, total))
-    probabilities, beyond = np.split(predictions.normalised(prediction.probabilities), [count])
+    probabilities, beyond = np.split(predictions.normalize(prediction.probabilities), [count])
     fit = (
         (scored.labels, probabilities) if request.split == "validation" else validation and (validation.labels, beyond)
     )
     figures = {
         **metrics.measure(scored.labels, probabilities),
         "bootstrap_ci95": bootstrap.intervals(scored.labels, probabilities),
-        "calibration": calibration.calibrated(scored.labels, probabilities, fit) if fit else None,
+        "calibration": calibration.calibration_report(scored.labels, probabilities, fit) if fit else None,
         "without_training_images": _without_training_images(manifest, scored, probabilities),
         "by_agreement": _by_agreement(scored, probabilities),
     }
@@ -113,7 +113,7 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     content, said = evaluation.content, evaluation.predictions
     pictures = _pictures(evaluation)
     page = report_html.page(
-        content, said.labels, predictions.normalised(said.probabilities), said.rows, evaluation.images, pictures
+        content, said.labels, predictions.normalize(said.probabilities), said.rows, evaluation.images, pictures
     )
     predictions.write_npz(os.path.join(output, "predictions.npz"), said)
     for name, picture in pictures.items():
@@ -129,7 +129,7 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     for name in stale:  # an earlier evaluation's, which would be taken for this one's
         if files.exists(os.path.join(output, name)):
             tf.io.gfile.remove(os.path.join(output, name))
-    eval_json.write(os.path.join(output, "eval.json"), content)
+    eval_json.write_eval(os.path.join(output, "eval.json"), content)
     return [os.path.join(output, name) for name in names]
 
 
@@ -137,7 +137,7 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     """PNG bytes by file name."""
     content, images = evaluation.content, evaluation.images
     title = f"{content['model']} on {content['data']['name']}, {content['split']}"
-    labels, probabilities = evaluation.predictions.labels, predictions.normalised(evaluation.predictions.probabilities)
+    labels, probabilities = evaluation.predictions.labels, predictions.normalize(evaluation.predictions.probabilities)
     found = content["calibration"]
     scaled = calibration.scale(probabilities, found["temperature"]) if found else None
     pictures = {
@@ -147,7 +147,7 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
         "mistakes.png": plots.mistakes(images, labels, probabilities, title),
     }
     if evaluation.maps:
-        chosen = gradcam.two_a_class(labels, probabilities)
+        chosen = gradcam.pick_examples(labels, probabilities)
         pictures["gradcam.png"] = gradcam_plot.gradcam(chosen, images, evaluation.maps, probabilities, title)
     if "corruptions" in content:
         example = images[probabilities.max(axis=1).argmax()]
@@ -157,19 +157,21 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     return pictures
 
 
-def _open(request: Request, manifest: manifests.Manifest, scored: eval_dataset.Labelled) -> list[Member]:
+def _open(request: EvalRequest, manifest: Manifest, scored: eval_dataset.EvalDataset) -> list[Member]:
     """Each of `request.workdirs`: a run, or what was kept of an earlier evaluation."""
     known = request.known()
     alike = (manifest, request.split, request.tta, request.labels, scored)
-    return [saved_predictions.read(each, *alike) if each in known else runs.open_run(each) for each in request.workdirs]
+    return [
+        saved_predictions.read(each, *alike) if each in known else loading.open_run(each) for each in request.workdirs
+    ]
 
 
 def _predict(
     opened: Sequence[Member], images: np.ndarray, tta: str, progress: Callable[[int], None]
 ) -> inference.Prediction:
     """The mean of what the networks say now and of what was kept of others."""
-    models = [member.model for member in opened if isinstance(member, runs.Run)]
-    known = [member for member in opened if isinstance(member, saved_predictions.Kept)]
+    models = [member.model for member in opened if isinstance(member, loading.Run)]
+    known = [member for member in opened if isinstance(member, saved_predictions.SavedPredictions)]
     fresh = inference.predict(models, images, tta=tta, progress=progress) if models else None
     return saved_predictions.average(fresh, len(models), known) if known else fresh
 
@@ -182,7 +184,7 @@ def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
     """
     members: list[dict[str, Any]] = []
     for member in opened:
-        if isinstance(member, runs.Run):
+        if isinstance(member, loading.Run):
             members.append(eval_json.member(member))
         else:
             members += [{**each, "kept": member.folder} for each in member.members]
@@ -199,7 +201,7 @@ def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
     return members
 
 
-def _validation(manifest: manifests.Manifest, request: Request) -> eval_dataset.Labelled | None:
+def _validation(manifest: Manifest, request: EvalRequest) -> eval_dataset.EvalDataset | None:
     """The labelled validation split where another one is scored; None where the data have none."""
     split = manifest.splits.get("validation")
     if request.split == "validation" or split is None or not sum(split.class_counts.values()):
@@ -208,37 +210,37 @@ def _validation(manifest: manifests.Manifest, request: Request) -> eval_dataset.
 
 
 def _without_training_images(
-    manifest: manifests.Manifest, scored: eval_dataset.Labelled, probabilities: np.ndarray
+    manifest: Manifest, scored: eval_dataset.EvalDataset, probabilities: np.ndarray
 ) -> dict[str, Any] | None:
     if "train" not in manifest.splits:
         return None
-    seen = train_overlap.seen_in_training(scored.images, example_codec.read_split(manifest, "train").images)
+    seen = train_overlap.in_training_split(scored.images, example_codec.read_split(manifest, "train").images)
     return train_overlap.without(seen, scored.labels, probabilities)
 
 
 def _corruptions(
-    models: Sequence[tf.keras.Model], scored: eval_dataset.Labelled, tta: str, progress: Callable[[int], None]
+    models: Sequence[tf.keras.Model], scored: eval_dataset.EvalDataset, tta: str, progress: Callable[[int], None]
 ) -> dict[str, Any]:
     compute = inference.predictor(models, tta=tta)
     return robustness.measure(lambda images: compute(images, progress), scored.images, scored.labels)
 
 
 def _maps(
-    models: Sequence[tf.keras.Model], scored: eval_dataset.Labelled, probabilities: np.ndarray
+    models: Sequence[tf.keras.Model], scored: eval_dataset.EvalDataset, probabilities: np.ndarray
 ) -> dict[int, np.ndarray]:
-    chosen = gradcam.two_a_class(scored.labels, probabilities)
+    chosen = gradcam.pick_examples(scored.labels, probabilities)
     positions = [position for pair in chosen for position in pair if position is not None]
     maps = gradcam.mean_heatmaps(models, scored.images[positions], probabilities[positions].argmax(axis=1))
     return dict(zip(positions, maps))
 
 
-def _by_agreement(scored: eval_dataset.Labelled, probabilities: np.ndarray) -> list[dict[str, Any]] | None:
+def _by_agreement(scored: eval_dataset.EvalDataset, probabilities: np.ndarray) -> list[dict[str, Any]] | None:
     if scored.votes is None:
         return None
-    return annotator_agreement.by_agreement(scored.votes, probabilities.argmax(axis=1) == scored.labels)
+    return annotator_agreement.accuracy_by_agreement(scored.votes, probabilities.argmax(axis=1) == scored.labels)
 
 
 def _history(opened: Sequence[Member]) -> list[dict[str, Any]]:
     """The epochs of a single run, where it kept them."""
     alone = len(opened) == 1 and files.exists(os.path.join(opened[0].workdir, "history.json"))
-    return runs.read_history(opened[0].workdir) if alone else []
+    return loading.read_history(opened[0].workdir) if alone else []

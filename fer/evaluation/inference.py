@@ -90,7 +90,7 @@ def predictor(
     return compute
 
 
-def views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
+def tta_views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
     """The versions of a batch whose probabilities are averaged.
 
     Args:
@@ -115,7 +115,7 @@ def views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
 def _compile(models: Sequence[Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
     def probabilities(images: tf.Tensor) -> tf.Tensor:
-        seen = views(images, tta)
+        seen = tta_views(images, tta)
         return tf.reduce_mean([tf.reduce_mean(_over_views(model, seen), axis=0) for model in models], axis=0)
 
     return probabilities

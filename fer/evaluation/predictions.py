@@ -34,7 +34,7 @@ class Predictions(NamedTuple):
         return np.array_equal(self.rows, other.rows) and np.array_equal(self.labels, other.labels)
 
 
-def normalised(probabilities: np.ndarray) -> np.ndarray:
+def normalize(probabilities: np.ndarray) -> np.ndarray:
     """float32 probabilities as float64 whose rows sum to 1 to the last bit but one, as log loss wants them."""
     wide = probabilities.astype(np.float64)
     return wide / wide.sum(axis=1, keepdims=True)

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 
 from fer import storage
 from fer.config import FORMATS
-from fer.data import manifest as manifests
+from fer.data import manifest
 from fer.errors import UserError
 from fer.io import files
-from fer.models import loading as runs
+from fer.models import loading
 
 STANDARD_INPUT = "-"
 ALL = "all"  # the --precision of an export that means every one
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class EvalRequest:
     """What is to be evaluated, and how."""
 
     workdirs: Sequence[str]  # one run, or several runs and results of runs, whose probabilities are averaged
@@ -37,10 +37,10 @@ class Request:
         """
         self.known()
         for workdir in self.workdirs:
-            if storage.is_remote(workdir) or not runs.is_kept(workdir):
-                runs.check(workdir)
+            if storage.is_remote(workdir) or not loading.is_kept(workdir):
+                loading.check(workdir)
         if not storage.is_remote(self.data):
-            manifests.read(self.data).split(self.split)
+            manifest.read_manifest(self.data).split(self.split)
 
     def known(self) -> list[str]:
         """Returns the workdirs that hold results of an earlier evaluation and no network.
@@ -48,7 +48,7 @@ class Request:
         Raises:
           UserError: they are asked for what only a network can do.
         """
-        known = [workdir for workdir in self.workdirs if runs.is_kept(workdir)]
+        known = [workdir for workdir in self.workdirs if loading.is_kept(workdir)]
         if known and len(self.workdirs) == 1:
             raise UserError(
                 f"{known[0]} holds results of a run, not the run: they can be members of an ensemble alone."
@@ -73,7 +73,7 @@ class Request:
             )
         tta = [] if self.tta == "none" else [self.tta]
         labels = [] if self.labels == "fer" else [self.labels]
-        folder = runs.results_folder(self.workdirs[0])
+        folder = loading.results_folder(self.workdirs[0])
         if self.split == "validation" and not tta and not labels:
             return folder
         return os.path.join(folder, "-".join(["eval", self.split, *tta, *labels]))

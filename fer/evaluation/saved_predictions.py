@@ -20,14 +20,14 @@ from fer.evaluation.metrics import metrics
 from fer.io import files
 
 if TYPE_CHECKING:
-    from fer.evaluation.eval_dataset import Labelled
+    from fer.evaluation.eval_dataset import EvalDataset
     from fer.evaluation.inference import Prediction
 
 LOG_LOSS_TOLERANCE = 1e-6  # of the recomputed figure, which other versions of NumPy add up in another order
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class SavedPredictions:
     """An evaluation of one network, or of an ensemble that counts with each of its networks."""
 
     folder: str
@@ -36,7 +36,7 @@ class Kept:
     images_per_second: float  # of all its members, where it was made
 
 
-def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, scored: Labelled) -> Kept:
+def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, scored: EvalDataset) -> SavedPredictions:
     """Reads an evaluation, if it is one of the same examples in the same way.
 
     The same examples are the same rows with the same labels, in the same order. The manifest may be another: that of
@@ -44,14 +44,14 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, sco
 
     Args:
       folder: of eval.json and predictions.npz.
-      manifest, split, tta, labels: what is evaluated now, as in `fer.evaluation.evaluate.Request`.
+      manifest, split, tta, labels: what is evaluated now, as in `fer.evaluation.requests.EvalRequest`.
       scored: its examples.
 
     Raises:
       UserError: a file is missing or damaged, the two are not of one evaluation, or it differs in one of the above.
     """
     path = os.path.join(folder, "eval.json")
-    content = eval_json.read(path)
+    content = eval_json.read_eval(path)
     for name, theirs, ours in (
         ("split", content["split"], split),
         ("test-time augmentation", content["protocol"]["tta"], tta),
@@ -65,7 +65,7 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, sco
     said = read_predictions(folder, content)
     if not said.of_same_examples(predictions.Predictions(scored.labels, said.probabilities, scored.rows)):
         raise UserError(f"{folder}/predictions.npz is of other rows or labels than {manifest.folder}; evaluate again.")
-    return Kept(folder, said.probabilities, content["protocol"]["members"], content["images_per_second"])
+    return SavedPredictions(folder, said.probabilities, content["protocol"]["members"], content["images_per_second"])
 
 
 def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predictions:
@@ -78,10 +78,10 @@ def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predic
     said = predictions.read_npz(path)
     try:
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = metrics.measure(said.labels, predictions.normalised(said.probabilities))
+            found = metrics.measure(said.labels, predictions.normalize(said.probabilities))
     except (ValueError, IndexError, TypeError) as error:
         raise UserError(
-            f"{path} holds no predictions of seven classes ({files.reason(error)}). Evaluate again."
+            f"{path} holds no predictions of seven classes ({files.error_message(error)}). Evaluate again."
         ) from error
     same = found["confusion_matrix"] == content["confusion_matrix"]
     if not (same and abs(found["log_loss"] - content["log_loss"]) <= LOG_LOSS_TOLERANCE):
@@ -94,7 +94,7 @@ def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predic
     return said
 
 
-def average(fresh: Prediction | None, networks: int, kept: Sequence[Kept]) -> Prediction:
+def average(fresh: Prediction | None, networks: int, kept: Sequence[SavedPredictions]) -> Prediction:
     """The mean over all networks, those computed now and those of before, each with the same weight.
 
     Args:

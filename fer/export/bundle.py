@@ -14,12 +14,11 @@ from typing import Any, Callable
 
 from fer.errors import UserError
 from fer.evaluation import eval_json, evaluate, inference
-from fer.export import export as exports
-from fer.export import model_card
+from fer.evaluation.requests import EvalRequest
+from fer.export import export, model_card
 from fer.io import files, temp_files
 from fer.io.transaction import transaction
-from fer.models import inference_graph, weights
-from fer.models import loading as runs
+from fer.models import inference_graph, loading, weights
 
 WEIGHTS, GRAPH, CARD = "weights.npz", "graph.pb", "MODEL_CARD.md"
 MOST_BYTES = 10_000_000  # that the package may carry
@@ -51,14 +50,14 @@ def make(
       UserError: the run or the data cannot be read, the folder holds a run or cannot be written to, the weights take
         more than `MOST_BYTES`, or float16 loses more than `MOST_LOST`. Nothing is written then.
     """
-    run = exports.open_trained(workdir)
-    if workdir == runs.BUNDLED:
+    run = export.open_trained(workdir)
+    if workdir == loading.BUNDLED:
         raise UserError("--workdir=bundled is a bundle already; name the run to make one of.")
     record = _record(os.path.join(workdir, "config.json"))
     _check_output(output)
-    data = exports.shards(data, run)
+    data = export.shards(data, run)
     with temp_files.folder("bundle") as folder:
-        model = exports.in_float32(run)
+        model = export.in_float32(run)
         weights.save(model.weights, os.path.join(folder, WEIGHTS), dtype="float16")
         size = os.path.getsize(os.path.join(folder, WEIGHTS))
         if size > MOST_BYTES:
@@ -69,10 +68,10 @@ def make(
         files.write_json(os.path.join(folder, "config.json"), record)
         inference_graph.write(model, os.path.join(folder, GRAPH))
         files.write_json(os.path.join(folder, "best.json"), _best(run, folder))
-        evaluation = evaluate.evaluate(evaluate.Request([folder], data), progress, [_open(folder)])
+        evaluation = evaluate.evaluate(EvalRequest([folder], data), progress, [_open(folder)])
         lost = _lost(run, evaluation)
         files.write_text(os.path.join(folder, CARD), model_card.text(evaluation.content, record))
-        eval_json.write(os.path.join(folder, "eval.json"), evaluation.content)
+        eval_json.write_eval(os.path.join(folder, "eval.json"), evaluation.content)
         names = [WEIGHTS, GRAPH, "config.json", "eval.json", CARD, "best.json"]  # what opens the folder comes last
         with transaction() as stage:
             for name in names:
@@ -104,12 +103,12 @@ def _record(path: str) -> dict[str, Any]:
 def _check_output(output: str) -> None:
     """Raises a UserError where another run would be overwritten, or nothing could be written."""
     path = os.path.join(output, "best.json")
-    files.check_place(path)
+    files.check_writable(path)
     if files.exists(path) and "rounded_to" not in files.read_json(path, "what lies in --output"):
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
 
 
-def _best(run: runs.Run, folder: str) -> dict[str, object]:
+def _best(run: loading.Run, folder: str) -> dict[str, object]:
     """best.json of a bundle: as training writes it, and whose rounding these weights are."""
     return {
         "step": run.step,
@@ -123,18 +122,18 @@ def _best(run: runs.Run, folder: str) -> dict[str, object]:
     }
 
 
-def _open(folder: str) -> runs.Run:
+def _open(folder: str) -> loading.Run:
     """The bundle as it will be opened from the package."""
-    return dataclasses.replace(runs.open_folder(folder, "float32"), workdir=runs.BUNDLED)
+    return dataclasses.replace(loading.open_folder(folder, "float32"), workdir=loading.BUNDLED)
 
 
-def _lost(run: runs.Run, evaluation: evaluate.Evaluation) -> float:
+def _lost(run: loading.Run, evaluation: evaluate.Evaluation) -> float:
     """How much accuracy the rounding cost.
 
     Raises:
       UserError: more than it may.
     """
-    exact = inference.predict([exports.in_float32(run)], evaluation.images).probabilities
+    exact = inference.predict([export.in_float32(run)], evaluation.images).probabilities
     accuracy = float((exact.argmax(axis=1) == evaluation.predictions.labels).mean())
     lost = accuracy - evaluation.content["accuracy"]
     if round(lost, 9) > MOST_LOST:

@@ -45,18 +45,22 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
     """
     path = os.path.join(folder, file_name(kind, precision))
     if kind == "saved_model":
-        with log_suppression.converters():
+        with log_suppression.suppress_converter_output():
             _save(model, path)
         return path
-    with temp_files.folder("export") as beside, literal(beside) as folder_read, log_suppression.converters():
+    with (
+        temp_files.folder("export") as beside,
+        literal(beside) as folder_read,
+        log_suppression.suppress_converter_output(),
+    ):
         try:
             content = _tflite(model, precision, calibration, folder_read) if kind == "tflite" else _onnx(model)
         except UserError:
             raise
         except Exception as error:  # converters raise what they please: RuntimeError, KeyError, exceptions of their own
             raise UserError(
-                f"{model.name} cannot be written as {kind} ({files.reason(error)}); another --format may know its "
-                "operations."
+                f"{model.name} cannot be written as {kind} ({files.error_message(error)}); another --format may know "
+                "its operations."
             ) from error
     files.write_bytes(path, content)
     return path

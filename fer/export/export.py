@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import fer
 from fer.config import FORMATS
-from fer.data import manifest as manifests
+from fer.data.manifest import FILE, read_manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset
 from fer.evaluation.requests import ALL, export_precisions
@@ -22,8 +22,7 @@ from fer.export import converters, parity
 from fer.io import files, temp_files
 from fer.io.transaction import transaction
 from fer.labels import CLASSES
-from fer.models import classifier, export_manifest, runtimes
-from fer.models import loading as runs
+from fer.models import classifier, export_manifest, loading, runtimes
 
 CALIBRATION = 500  # faces of the validation split, evenly spread, that show int8 its ranges
 MOST_LOST = 0.01  # of the accuracy, by any export
@@ -33,7 +32,7 @@ MARKER = "saved_model.pb"  # the file of a SavedModel without which TensorFlow l
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """What is to be exported, and as what."""
 
     workdir: str
@@ -51,7 +50,7 @@ class Exported:
     paths: Sequence[str]  # of these exports, and of export.json
 
 
-def export(request: Request, progress: Callable[[int, int], None] = lambda done, total: None) -> Exported:
+def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda done, total: None) -> Exported:
     """Exports a run, loads each export by its own runtime and compares it with the run; writes the folder last.
 
     Args:
@@ -65,9 +64,9 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
     """
     precisions = export_precisions(request.kind, request.precision)
     run = open_trained(request.workdir)
-    manifest = manifests.read(shards(request.data, run))
+    manifest = read_manifest(shards(request.data, run))
     scored = eval_dataset.read(manifest, "validation", "fer")
-    files.check_place(os.path.join(request.output, export_manifest.FILE))
+    files.check_writable(os.path.join(request.output, export_manifest.FILE))
     before = _before(request.output, run)
     model = in_float32(run)
     calibration = scored.images[
@@ -75,7 +74,7 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
     ]
     total = (1 + len(precisions)) * len(scored.images)
 
-    def measure(network: runtimes.Network, precision: str) -> parity.Measured:
+    def measure(network: runtimes.Network, precision: str) -> parity.ParityResult:
         return parity.measure(network, precision, scored.images, scored.labels, lambda done: progress(done, total))
 
     of_run = measure(runtimes.of_model(run.model), run.precision)
@@ -101,7 +100,7 @@ def export(request: Request, progress: Callable[[int, int], None] = lambda done,
         return Exported(content, _write(folder, request.output, [entry["file"] for entry in entries], content))
 
 
-def shards(data: str | None, run: runs.Run) -> str:
+def shards(data: str | None, run: loading.Run) -> str:
     """The folder of shards that is named, or else the one in tfrecords/ that goes by the name of the run's own data.
 
     Raises:
@@ -111,33 +110,33 @@ def shards(data: str | None, run: runs.Run) -> str:
         return data
     name = run.trained_on["name"]
     folder = os.path.join("tfrecords", name)
-    if not tf.io.gfile.exists(os.path.join(folder, manifests.FILE)):
+    if not tf.io.gfile.exists(os.path.join(folder, FILE)):
         raise UserError(
             f"--data is missing: {run.workdir} was trained on {name}, and {folder} holds no shards; name their folder."
         )
     return folder
 
 
-def open_trained(workdir: str) -> runs.Run:
+def open_trained(workdir: str) -> loading.Run:
     """Opens a run whose weights are at hand.
 
     Raises:
       UserError: there is none, or `workdir` is itself an export.
     """
-    run = runs.open_run(workdir)
+    run = loading.open_run(workdir)
     if run.export:
         raise UserError(f"{workdir} is an export already; export the run that it was made of.")
     return run
 
 
-def in_float32(run: runs.Run) -> tf.keras.Model:
+def in_float32(run: loading.Run) -> tf.keras.Model:
     """The run's network with its weights, computing in float32 whatever it was trained in."""
     model = classifier.build(run.config.model, "float32")
     model.set_weights(run.model.get_weights())
     return model
 
 
-def _before(output: str, run: runs.Run) -> list[dict[str, Any]]:
+def _before(output: str, run: loading.Run) -> list[dict[str, Any]]:
     """The exports that the folder holds already, all of the same run."""
     if not files.exists(os.path.join(output, export_manifest.FILE)):
         if files.exists(os.path.join(output, "best.json")):
@@ -163,7 +162,7 @@ def _check_loss(entry: dict[str, Any]) -> None:
         )
 
 
-def _content(run: runs.Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _content(run: loading.Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
     by_file = {entry["file"]: entry for entry in reversed(entries)}  # the new ones come first and stay
     return {
         "schema_version": export_manifest.SCHEMA_VERSION,

@@ -130,7 +130,7 @@ def _others(record: Mapping[str, Any]) -> bool:
 def _protocol(content: Mapping[str, Any]) -> str:
     told = content["protocol"]
     left_out = f" {told['left_out']:,} faces without a label are left out." if told["left_out"] else ""
-    flattered = content["split"] == told["selected_on"] and eval_json.of_training_data(content)
+    flattered = content["split"] == told["selected_on"] and eval_json.is_training_data(content)
     chosen = ", so the figures are a little too good" if flattered else ""
     return _paragraph(
         f"Measured with these float16 weights on the {content['examples']:,} faces of the split {content['split']} of "
@@ -160,7 +160,7 @@ def _weaknesses(content: Mapping[str, Any]) -> str:
     ]
     seen, agreed, scaled = (content[name] for name in ("without_training_images", "by_agreement", "calibration"))
     if seen and seen["left_out"]:
-        data = "its training data" if eval_json.of_training_data(content) else "the train split beside them"
+        data = "its training data" if eval_json.is_training_data(content) else "the train split beside them"
         items.append(
             f"{seen['left_out']:,} of the faces that it was measured on are in {data} too; without them its "
             f"accuracy is {100 * seen['accuracy']:.1f} %."

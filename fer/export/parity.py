@@ -21,7 +21,7 @@ HEADER = ("", "size", "accuracy", "difference", "agreement", "one face", "in a b
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class ParityResult:
     """A network on the validation split."""
 
     precision: str
@@ -39,7 +39,7 @@ class Measured:
 
 def measure(
     network: Network, precision: str, images: np.ndarray, labels: np.ndarray, progress: Callable[[int], None]
-) -> Measured:
+) -> ParityResult:
     """Predicts faces as `scripts/evaluate.py` does, and times the runtime by itself.
 
     Args:
@@ -49,7 +49,7 @@ def measure(
     """
     predicted = inference.predict([network], images, progress=progress).probabilities.argmax(axis=1)
     batch = np.resize(images, (inference.BATCH, *images.shape[1:]))  # repeats them where there are fewer
-    return Measured(
+    return ParityResult(
         precision,
         predicted,
         float((predicted == labels).mean()),
@@ -58,7 +58,7 @@ def measure(
     )
 
 
-def compared(export: Measured, run: Measured, manifest: Manifest) -> dict[str, Any]:
+def compared(export: ParityResult, run: ParityResult, manifest: Manifest) -> dict[str, Any]:
     """What export.json says under compared."""
     return {
         "data": {"name": manifest.name, "manifest_sha256": manifest.sha256},

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from fer.errors import StorageError, UserError
 from fer.io import local_write
-from fer.storage import ask, is_remote, surely
+from fer.storage import ask, check_or_raise, is_remote
 
 CHUNK = 1 << 20  # bytes hashed at a time
 MOST_BYTES = 2 << 30  # of a file that is read as a whole
@@ -36,7 +36,7 @@ def write_bytes(path: str, content: bytes) -> None:
             local_write.write(path, content)
     except failures() as error:
         raise StorageError(
-            f"Cannot write {path}: {reason(error)}. Free some space or choose another folder."
+            f"Cannot write {path}: {error_message(error)}. Free some space or choose another folder."
         ) from error
 
 
@@ -72,7 +72,7 @@ def size(path: str) -> int:
     return ask(path, lambda: _gfile().stat(path).length) if is_remote(path) else os.stat(path).st_size
 
 
-def check_place(path: str) -> None:
+def check_writable(path: str) -> None:
     """Looks whether a file could stand at `path`, before work whose result would have no place; a store is not asked.
 
     Raises:
@@ -91,7 +91,7 @@ def check_place(path: str) -> None:
         os.lstat(path)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):  # ENAMETOOLONG, for one
-            raise StorageError(f"Cannot write {path}: {reason(error)}. Choose another place.") from error
+            raise StorageError(f"Cannot write {path}: {error_message(error)}. Choose another place.") from error
     if os.path.isdir(path):
         raise StorageError(f"Cannot write {path}: it is a folder. Remove it or choose another place.")
     above = os.path.dirname(os.path.abspath(path))
@@ -107,9 +107,9 @@ def exists(path: str) -> bool:
     """Whether something is there; a store that does not answer is no "no".
 
     Raises:
-      UserError: as `fer.storage.ready`.
+      UserError: as `fer.storage.register_filesystems`.
     """
-    return surely(path, _gfile().exists) if is_remote(path) else os.path.exists(path)
+    return check_or_raise(path, _gfile().exists) if is_remote(path) else os.path.exists(path)
 
 
 def write_text(path: str, text: str) -> None:
@@ -228,7 +228,7 @@ def is_absence(error: Exception) -> bool:
 
 def unreadable(named: str, error: Exception) -> UserError:
     """What to raise where a file cannot be read: a StorageError, unless it is just not there."""
-    return (UserError if is_absence(error) else StorageError)(f"Cannot read {named}: {reason(error)}.")
+    return (UserError if is_absence(error) else StorageError)(f"Cannot read {named}: {error_message(error)}.")
 
 
 def sha256(path: str) -> str:
@@ -246,7 +246,7 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
-def reason(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """What went wrong, in the system's words, on one line."""
     if isinstance(error, (MemoryError, RecursionError)):  # whose words are empty, or Python's own
         return "it needs more memory than there is" if isinstance(error, MemoryError) else "it is nested too deep"

@@ -105,5 +105,5 @@ if __name__ == "__main__":
     try:
         inspect(sys.argv[1])
     except npz.DAMAGE as damage:
-        print(files.reason(damage))
+        print(files.error_message(damage))
         sys.exit(_DAMAGED)

@@ -61,7 +61,7 @@ def read(path: str, kind: str, absent: str) -> dict[str, np.ndarray]:
     try:
         return _arrays(content)
     except DAMAGE as error:
-        raise UserError(f"{path} is no readable {kind}: {files.reason(error)}.") from error
+        raise UserError(f"{path} is no readable {kind}: {files.error_message(error)}.") from error
 
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:

@@ -52,7 +52,7 @@ def transaction() -> Iterator[Callable[[str], str]]:
     except OSError as error:
         named = next(iter(staged), "the output")
         raise StorageError(
-            f"Cannot write {named}: {files.reason(error)}. Free some space or choose another folder."
+            f"Cannot write {named}: {files.error_message(error)}. Free some space or choose another folder."
         ) from error
     finally:
         for beside in staged.values():

@@ -7,7 +7,7 @@ import re
 
 import tensorflow as tf
 
-from fer.config import nearest
+from fer.config import suggest
 from fer.errors import UserError
 
 
@@ -20,7 +20,7 @@ class Block:
     end: tf.keras.layers.Layer  # its output is the block's
 
 
-def blocks(network: tf.keras.Model, ends: str) -> list[Block]:
+def split_into_blocks(network: tf.keras.Model, ends: str) -> list[Block]:
     """Divides a network.
 
     Args:
@@ -50,14 +50,14 @@ def blocks(network: tf.keras.Model, ends: str) -> list[Block]:
     return found
 
 
-def cut(network: tf.keras.Model, ends: str, last: str) -> tf.keras.Model:
+def truncate(network: tf.keras.Model, ends: str, last: str) -> tf.keras.Model:
     """The network up to the end of the block called `last`.
 
     Raises:
       UserError: it has no such block.
     """
-    known = {block.name: block for block in blocks(network, ends)}
+    known = {block.name: block for block in split_into_blocks(network, ends)}
     if last not in known:
-        raise UserError(f"config.model.cut names no block of {network.name}: {last!r}{nearest(last, list(known))}.")
+        raise UserError(f"config.model.cut names no block of {network.name}: {last!r}{suggest(last, list(known))}.")
     # Its last output: a Sequential, as ConvNeXt's stem is one, has one more, of its own input.
     return tf.keras.Model(network.input, known[last].end.get_output_at(-1), name=network.name)

@@ -13,7 +13,7 @@ from fer.config import Model
 from fer.errors import UserError
 from fer.labels import SIDE
 from fer.models import backbone_blocks, heads, layer_surgery, registry
-from fer.models.normalization import NORMALIZATIONS, Pixels
+from fer.models.normalization import NORMALIZATIONS, Normalization
 from fer.models.registry import Backbone
 
 layers = tf.keras.layers
@@ -34,7 +34,7 @@ def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
     Raises:
       UserError: no such backbone or block, or an option or image size that the backbone does not admit.
     """
-    chosen = registry.backbone(config.name)
+    chosen = registry.backbone_spec(config.name)
     size = _size(config, chosen)
     tf.keras.utils.set_random_seed(seed)  # the initial weights are the only thing drawn from Keras' global state
     with _policy(precision):
@@ -43,11 +43,11 @@ def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
         side = None if chosen.any_size and size == SIDE else size
         x = layers.Resizing(side, side, dtype="float32", name="resize")(faces) if side else faces
         x = _normalized(x, config, chosen)
-        network = network_of(config, chosen, side, x.shape[-1])
+        network = build_backbone(config, chosen, side, x.shape[-1])
         if config.pooling == "gem":
             _check_positive(config, network)
         features, *tapped = tf.nest.flatten(network(x))
-        logits = heads.classified(features, config.pooling, config.dropout, chosen.class_maps)
+        logits = heads.classification_head(features, config.pooling, config.dropout, chosen.class_maps)
         name = config.name.replace("/", "_")
         if not tapped:
             return tf.keras.Model(faces, logits, name=name)
@@ -60,12 +60,12 @@ def backbone_of(model: tf.keras.Model) -> tf.keras.Model:
     return next(layer for layer in model.layers if isinstance(layer, tf.keras.Model))
 
 
-def network_of(config: Model, chosen: Backbone, side: int | None, channels: int) -> tf.keras.Model:
+def build_backbone(config: Model, chosen: Backbone, side: int | None, channels: int) -> tf.keras.Model:
     """The backbone as the classifier holds it: cut, adapted, with the points at which auxiliary heads sit."""
     network = chosen.build(side, channels)
     if config.cut:
-        network = backbone_blocks.cut(network, chosen.ends, config.cut)
-    network = layer_surgery.adapted(network, config.sync_batch_norm)
+        network = backbone_blocks.truncate(network, chosen.block_end_pattern, config.cut)
+    network = layer_surgery.adapt_backbone(network, config.sync_batch_norm)
     if not config.auxiliary_heads:
         return network
     taps = [network.get_layer(name).output for name in chosen.auxiliary]
@@ -76,13 +76,13 @@ def channel_mixing(config: Model) -> np.ndarray | None:
     """How the three channels of the published network follow from ours; None where ours has as many as it.
 
     Returns:
-      [3, channels]; see `fer.models.normalization.Pixels.mixing`.
+      [3, channels]; see `fer.models.normalization.Normalization.mixing`.
     """
-    chosen = registry.backbone(config.name)
+    chosen = registry.backbone_spec(config.name)
     return None if chosen.channels == 1 or config.grey == "repeat" else _pixels(config, chosen).mixing()
 
 
-def _pixels(config: Model, chosen: Backbone) -> Pixels:
+def _pixels(config: Model, chosen: Backbone) -> Normalization:
     return NORMALIZATIONS[config.pixels or chosen.pixels]
 
 
@@ -101,8 +101,8 @@ def _normalized(x: tf.Tensor, config: Model, chosen: Backbone) -> tf.Tensor:
 def _size(config: Model, chosen: Backbone) -> int:
     """The side of the images that the backbone sees, and whether the config's options suit it."""
     size = config.image_size or chosen.size
-    if size < chosen.smallest:
-        raise UserError(f"config.model.image_size is {size}; {config.name} needs {chosen.smallest} or more.")
+    if size < chosen.min_size:
+        raise UserError(f"config.model.image_size is {size}; {config.name} needs {chosen.min_size} or more.")
     if config.auxiliary_heads and (not chosen.auxiliary or config.cut):
         raise UserError(
             f"config.model.auxiliary_heads is on; {config.name}{' with a cut' if config.cut else ''} has none: they "

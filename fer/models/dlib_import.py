@@ -106,7 +106,7 @@ def _statistics(model: tf.keras.Model, names: Sequence[str], images: np.ndarray)
     """Of each convolution the mean and the variance of its channels, float64 [out], over faces and places."""
     seen = tf.keras.Model(model.input, [model.get_layer(f"{name}_conv").output for name in names])
     side = model.input_shape[1]
-    pixels = NORMALIZATIONS[registry.backbone("dlib_resnet").pixels]
+    pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
 
     @tf.function(autograph=False)
     def moments(faces: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:

@@ -29,7 +29,7 @@ _DRAW: contextvars.ContextVar[Draw | None] = contextvars.ContextVar("draw", defa
 
 
 @contextlib.contextmanager
-def drawn_from(seed: tf.Tensor, positions: tf.Tensor, global_batch: int) -> Iterator[None]:
+def dropout_rng(seed: tf.Tensor, positions: tf.Tensor, global_batch: int) -> Iterator[None]:
     """Within it, a model may be called with `training=True`; see `Draw` for the arguments."""
     token = _DRAW.set(Draw(seed, positions, global_batch))
     try:
@@ -57,10 +57,10 @@ class PositionalDropout(tf.keras.layers.Layer):
             return inputs
         draw = _DRAW.get()
         if draw is None:
-            raise RuntimeError("A model with dropout is trained inside fer.models.dropout.drawn_from only.")
+            raise RuntimeError("A model with dropout is trained inside fer.models.dropout.dropout_rng only.")
         asked = self.noise_shape or (None,) * inputs.shape.rank
         shape = [size if size is not None else inputs.shape[axis] for axis, size in enumerate(asked)]
-        seed = rng.salted(draw.seed, self.salt)
+        seed = rng.fold_in(draw.seed, self.salt)
         uniform = tf.random.stateless_uniform([draw.global_batch, *shape[1:]], seed, alg=rng.ALGORITHM)
         kept = tf.gather(uniform, draw.positions) >= self.rate
         return inputs * tf.cast(kept, inputs.dtype) / tf.cast(1 - self.rate, inputs.dtype)

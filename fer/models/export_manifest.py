@@ -94,7 +94,7 @@ def size_and_sha256(path: str) -> tuple[int, str]:
     except files.failures() as error:
         if files.is_absence(error):
             raise UserError(f"There is no {path}, which {FILE} lists: copy it back or export again.") from error
-        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
+        raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     return size, hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -30,7 +30,7 @@ class GeneralizedMean(layers.Layer):
         return tf.pow(tf.reduce_mean(powers, axis=[1, 2]), 1 / self.power)
 
 
-def pooled(features: tf.Tensor, pooling: str) -> tf.Tensor:
+def pool(features: tf.Tensor, pooling: str) -> tf.Tensor:
     """[B, h, w, C] in any precision to [B, C] float32.
 
     Args:
@@ -43,11 +43,11 @@ def pooled(features: tf.Tensor, pooling: str) -> tf.Tensor:
         mean = layers.GlobalAveragePooling2D(dtype="float32", name="pool_avg")(features)
         largest = layers.GlobalMaxPooling2D(dtype="float32", name="pool_max")(features)
         return layers.Average(dtype="float32", name="pool")([mean, largest])
-    pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
-    return pool(dtype="float32", name="pool")(features)
+    layer = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
+    return layer(dtype="float32", name="pool")(features)
 
 
-def classified(features: tf.Tensor, pooling: str, dropout: float, class_maps: bool) -> tf.Tensor:
+def classification_head(features: tf.Tensor, pooling: str, dropout: float, class_maps: bool) -> tf.Tensor:
     """The head: features [B, h, w, C] to logits float32 [B, 7].
 
     Args:
@@ -60,8 +60,8 @@ def classified(features: tf.Tensor, pooling: str, dropout: float, class_maps: bo
     drop = PositionalDropout(dropout, HEAD_SALT, dtype="float32", name="head_dropout")
     if class_maps:
         maps = layers.Conv2D(len(CLASSES), 3, padding="same", dtype="float32", name="logits")(drop(features))
-        return pooled(maps, pooling)
-    return layers.Dense(len(CLASSES), dtype="float32", name="logits")(drop(pooled(features, pooling)))
+        return pool(maps, pooling)
+    return layers.Dense(len(CLASSES), dtype="float32", name="logits")(drop(pool(features, pooling)))
 
 
 def auxiliary(features: tf.Tensor, number: int) -> tf.Tensor:

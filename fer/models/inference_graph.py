@@ -74,7 +74,7 @@ def read(path: str, arrays: Sequence[np.ndarray]) -> Callable[..., tf.Tensor]:
         graph.ParseFromString(content)
         weights = {node.name: _weight(node, arrays) for node in graph.node if node.name.startswith(WEIGHT)}
     except Exception as error:  # protobuf's errors differ by its version
-        raise UserError(f"{path} is no graph of these weights ({files.reason(error)}).") from error
+        raise UserError(f"{path} is no graph of these weights ({files.error_message(error)}).") from error
 
     def network(faces: tf.Tensor, training: bool = False) -> tf.Tensor:
         if training:

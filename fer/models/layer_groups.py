@@ -13,7 +13,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from fer.config import Model, nearest
+from fer.config import Model, suggest
 from fer.errors import UserError
 from fer.models import backbone_blocks, registry
 from fer.models.classifier import backbone_of
@@ -44,7 +44,8 @@ def groups(model: tf.keras.Model, config: Model) -> list[Group]:
     """
     network = backbone_of(model)
     parts = [
-        (block.name, block.layers) for block in backbone_blocks.blocks(network, registry.backbone(config.name).ends)
+        (block.name, block.layers)
+        for block in backbone_blocks.split_into_blocks(network, registry.backbone_spec(config.name).block_end_pattern)
     ]
     parts.append((HEAD, [layer for layer in model.layers if layer is not network]))
     return [Group(name, layers, len(parts) - 1 - place) for place, (name, layers) in enumerate(parts)]
@@ -68,7 +69,7 @@ def set_trainable(model: tf.keras.Model, config: Model, from_group: str, batch_n
     order = groups(model, config)
     names = [group.name for group in order]
     if from_group not in names:
-        raise UserError(f"{config.name} has no group of layers {from_group!r}{nearest(from_group, names)}.")
+        raise UserError(f"{config.name} has no group of layers {from_group!r}{suggest(from_group, names)}.")
     first = names.index(from_group)
     for place, group in enumerate(order):
         for layer in group.layers:

@@ -9,7 +9,7 @@ from fer.models.dropout import PositionalDropout
 layers = tf.keras.layers
 
 
-def adapted(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.Model:
+def adapt_backbone(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.Model:
     """The same network, its weights drawn anew.
 
     Dropout becomes `PositionalDropout`, also inside composite layers such as KerasCV's blocks. The network's own

@@ -19,7 +19,7 @@ BUNDLED = "bundled"  # the --workdir that names the package's own network
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(run_loading.Trained):
+class Run(run_loading.LoadedRun):
     """What evaluation needs of a run. The model of an export has no layers to look into."""
 
     workdir: str

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from fer import log_suppression
-from fer.config import Model, nearest
+from fer.config import Model, suggest
 from fer.errors import UserError
 from fer.models.backbones import keras_cv_presets
 
@@ -71,7 +71,7 @@ def check(name: str) -> None:
     """
     known = [*(row.name for row in table()), *keras_cv_presets.names()]
     if name not in known:
-        raise UserError(f"There is no model {name!r}{nearest(name, known)}.")
+        raise UserError(f"There is no model {name!r}{suggest(name, known)}.")
 
 
 def measure(name: str) -> Row:
@@ -79,7 +79,7 @@ def measure(name: str) -> Row:
     from fer.models import classifier, registry
 
     model = classifier.build(Model(name=name), "float32")
-    return Row(name, model.count_params(), multiply_adds(model), registry.backbone(name).size)
+    return Row(name, model.count_params(), multiply_adds(model), registry.backbone_spec(name).size)
 
 
 def multiply_adds(model: tf.keras.Model) -> int:

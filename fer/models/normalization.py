@@ -15,7 +15,7 @@ RGB_MEAN, RGB_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet,
 
 
 @dataclasses.dataclass(frozen=True)
-class Pixels:
+class Normalization:
     """Channel c of the network's input is `scale[c] * pixel + offset[c]`, pixels in [0, 255]."""
 
     scale: tuple[float, float, float]
@@ -43,8 +43,8 @@ class Pixels:
         return np.stack([share, offset - share * offset.mean()], axis=1).astype(np.float32)
 
 
-def _all(scale: float, offset: float) -> Pixels:
-    return Pixels((scale,) * 3, (offset,) * 3)
+def _all(scale: float, offset: float) -> Normalization:
+    return Normalization((scale,) * 3, (offset,) * 3)
 
 
 # The keys are fer.config.PIXELS.
@@ -54,9 +54,9 @@ NORMALIZATIONS = {
     "tf": _all(1 / 127.5, -1.0),
     "v2": _all(1 / 128, -1.0),
     "lite": _all(1 / 128, -127 / 128),
-    "caffe": Pixels((1.0,) * 3, (-103.939, -116.779, -123.68)),  # blue, green, red
-    "dlib": Pixels((1 / 256,) * 3, (-122.782 / 256, -117.001 / 256, -104.298 / 256)),  # red, green, blue
-    "torch": Pixels(
+    "caffe": Normalization((1.0,) * 3, (-103.939, -116.779, -123.68)),  # blue, green, red
+    "dlib": Normalization((1 / 256,) * 3, (-122.782 / 256, -117.001 / 256, -104.298 / 256)),  # red, green, blue
+    "torch": Normalization(
         tuple(1 / (255 * std) for std in RGB_STD), tuple(-mean / std for mean, std in zip(RGB_MEAN, RGB_STD))
     ),
 }

@@ -24,7 +24,7 @@ CAPPED_BELOW_AMX = ("avx512_core_bf16", "avx512_core_fp16")
 SLOWER_FLOAT16, SLOWER_BFLOAT16, SLOWER_BFLOAT16_AVX512 = 60, 11, 3
 
 
-def settled(experiment: Experiment) -> Experiment:
+def resolve_precision(experiment: Experiment) -> Experiment:
     """Returns the experiment with `auto` replaced by the fastest precision of the devices: what the run records.
 
     A run that goes on elsewhere is refused where `auto` would be another precision there, instead of changing. A
@@ -39,14 +39,14 @@ def settled(experiment: Experiment) -> Experiment:
         if warning:
             print(warning)
         return experiment
-    precision, why = fastest()
+    precision, why = best_precision()
     print(f"config.train.precision is auto, which becomes {precision} here: {why}.")
     settled_one = copy.deepcopy(experiment)
     settled_one.train.precision = precision
     return settled_one
 
 
-def fastest() -> tuple[str, str]:
+def best_precision() -> tuple[str, str]:
     """Returns the fastest precision of this machine's devices, and why; of several GPUs the oldest decides."""
     if not tf.config.list_physical_devices("GPU"):
         found = sorted(_cpu_bfloat16())

@@ -43,7 +43,7 @@ def load(model: tf.keras.Model, config: Model) -> None:
     """
     if config.weights == "none":
         return
-    chosen = registry.backbone(config.name)
+    chosen = registry.backbone_spec(config.name)
     network = backbone_of(model)
     side = network.input_shape[1]
     if config.weights == "imagenet":
@@ -58,11 +58,11 @@ def load(model: tf.keras.Model, config: Model) -> None:
             _load_keras(donor, config.weights)
         else:
             _set_arrays(donor, arrays, config.weights)
-    transfer(donor, network, channel_mixing(config))
+    copy_weights(donor, network, channel_mixing(config))
 
 
-def transfer(donor: tf.keras.Model, network: tf.keras.Model, mixing: np.ndarray | None) -> None:
-    """Copies a published network's weights into our version of it (`fer.models.classifier.network_of`).
+def copy_weights(donor: tf.keras.Model, network: tf.keras.Model, mixing: np.ndarray | None) -> None:
+    """Copies a published network's weights into our version of it (`fer.models.classifier.build_backbone`).
 
     Args:
       donor: the network as published.
@@ -95,8 +95,8 @@ def _imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.Model
         url = failed[1]
         place = os.path.join(os.path.expanduser("~"), ".keras", "models", url.rpartition("/")[2])
         raise UserError(
-            f"The ImageNet weights of {name} cannot be fetched ({files.reason(error)}): fetch {url} elsewhere and put "
-            f"it at {place}."
+            f"The ImageNet weights of {name} cannot be fetched ({files.error_message(error)}): fetch {url} elsewhere "
+            f"and put it at {place}."
         ) from error
 
 
@@ -139,7 +139,7 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
             hdf5.check(file)
             donor.load_weights(file)
     except (*npz.DAMAGE, tf.errors.OpError) as error:
-        raise UserError(f"{path} does not hold the weights of {donor.name}: {files.reason(error)}.") from error
+        raise UserError(f"{path} does not hold the weights of {donor.name}: {files.error_message(error)}.") from error
 
 
 @contextlib.contextmanager

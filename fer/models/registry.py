@@ -9,7 +9,7 @@ from typing import Callable
 
 import tensorflow as tf
 
-from fer.config import nearest
+from fer.config import suggest
 from fer.errors import UserError
 from fer.models.backbones import googlenet, keras_cv_presets
 from fer.models.backbones.compact import compact, tiny
@@ -25,11 +25,11 @@ class Backbone:
 
     build: Callable[[int | None, int], tf.keras.Model]  # (side, channels) -> [B, side, side, channels] to [B, h, w, C]
     size: int  # side in pixels, where the config leaves it open: what the publication trains at
-    smallest: int  # side in pixels
+    min_size: int  # side in pixels
     pixels: str  # a key of fer.models.normalization.NORMALIZATIONS
     # The name of the layer that all paths pass at the end of a block. A group of the pattern names the block, if
     # there is one (several layers of one name: the last ends it); otherwise blocks are counted: block1, block2, ...
-    ends: str
+    block_end_pattern: str
     imagenet: Callable[[int], tf.keras.Model] | None = None  # (side) -> the network with ImageNet's weights, if any
     channels: int = 3  # 1 takes grey as it is
     any_size: bool = False  # built with side None, it takes images of any size from 24 pixels on
@@ -37,7 +37,7 @@ class Backbone:
     auxiliary: tuple[str, ...] = ()  # layers at which auxiliary heads sit, if they are asked for
 
 
-def _keras(name: str, size: int, smallest: int, pixels: str, ends: str, **arguments) -> Backbone:
+def _keras(name: str, size: int, smallest: int, pixels: str, block_end_pattern: str, **arguments) -> Backbone:
     """A network of tf.keras.applications. `arguments` make it leave out its own normalisation where it can."""
     application = getattr(tf.keras.applications, name)
 
@@ -47,7 +47,7 @@ def _keras(name: str, size: int, smallest: int, pixels: str, ends: str, **argume
             return application(include_top=False, weights=weights, input_shape=(side, side, channels), **arguments)
 
     imagenet = functools.partial(build, "imagenet", channels=3)
-    return Backbone(functools.partial(build, None), size, smallest, pixels, ends, imagenet)
+    return Backbone(functools.partial(build, None), size, smallest, pixels, block_end_pattern, imagenet)
 
 
 def _efficientnet(version: str, size: int) -> Backbone:
@@ -147,7 +147,7 @@ BACKBONES = {
 }
 
 
-def backbone(name: str) -> Backbone:
+def backbone_spec(name: str) -> Backbone:
     """The backbone called `name`: a key of BACKBONES, or keras_cv/PRESET.
 
     Raises:
@@ -157,7 +157,7 @@ def backbone(name: str) -> Backbone:
         return BACKBONES[name]
     presets = keras_cv_presets.names()
     if name not in presets:
-        raise UserError(f"There is no model {name!r}{nearest(name, [*BACKBONES, *presets])}.")
+        raise UserError(f"There is no model {name!r}{suggest(name, [*BACKBONES, *presets])}.")
     # A preset's end says which weights Kaggle holds; which are loaded, the config's own field says, as everywhere.
     short = name.removeprefix(keras_cv_presets.PREFIX).removesuffix("_imagenet")
     preset = keras_cv_presets.PRESETS[short]
@@ -166,6 +166,6 @@ def backbone(name: str) -> Backbone:
         preset.size,
         32,
         "unit",
-        preset.ends,
+        preset.block_end_pattern,
         functools.partial(keras_cv_presets.pretrained, short) if preset.pretrained else None,
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
+class LoadedRun:
     """What a run folder holds."""
 
     config: config.Experiment
@@ -69,7 +69,7 @@ def teachers(train: config.Train) -> list[str]:
     return flag_paths.split(train.teacher)
 
 
-def read(folder: str, precision: str | None = None) -> Trained:
+def read(folder: str, precision: str | None = None) -> LoadedRun:
     """Reads the network in a folder.
 
     Args:
@@ -83,7 +83,7 @@ def read(folder: str, precision: str | None = None) -> Trained:
         names, the configuration is another version's, or the precision cannot be computed here.
     """
     from fer.models import classifier, weights  # here, so that `check` does without TensorFlow
-    from fer.models.precision import check_computable, fastest
+    from fer.models.precision import best_precision, check_computable
 
     check(folder)
     best_file = os.path.join(folder, "best.json")
@@ -91,14 +91,14 @@ def read(folder: str, precision: str | None = None) -> Trained:
     experiment, recorded, data = _configuration(folder)
     precision = precision or experiment.train.precision
     if precision == "auto":  # training records the precision that it resolved; a config.json from elsewhere may not
-        precision, _ = fastest()
+        precision, _ = best_precision()
     check_computable(precision)
     name, sha256 = _take(best, "file", str, best_file), _take(best, "sha256", str, best_file)
     weights_file = files.inside(folder, name, best_file)
     _check_file(weights_file, sha256, "weights file")
     model = classifier.build(experiment.model, precision)
     weights.load(model, weights_file)
-    return Trained(
+    return LoadedRun(
         config=experiment,
         recorded=recorded["config"],
         config_sha256=recorded["config_sha256"],

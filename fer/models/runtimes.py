@@ -80,12 +80,14 @@ def load(path: str, kind: str) -> Network:
     """
     load_it = {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx}[kind]
     try:
-        with log_suppression.converters():
+        with log_suppression.suppress_converter_output():
             return load_it(path)
     except UserError:
         raise
     except Exception as error:  # each runtime has exceptions of its own for a damaged file, not all of them public
-        raise UserError(f"{path} cannot be loaded ({files.reason(error)}): it is damaged; export again.") from error
+        raise UserError(
+            f"{path} cannot be loaded ({files.error_message(error)}): it is damaged; export again."
+        ) from error
 
 
 def _saved_model(path: str) -> Network:

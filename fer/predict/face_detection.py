@@ -37,7 +37,7 @@ class Box(NamedTuple):
     height: int
 
 
-def opened(picture: Picture) -> Image.Image:
+def open_image(picture: Picture) -> Image.Image:
     """A picture in colour, the right way up.
 
     Raises:
@@ -67,13 +67,13 @@ def find(image: Image.Image) -> list[Box]:
     return sorted(box for box in (_within(box, image) for box in boxes))
 
 
-def cut(image: Image.Image, box: Box) -> np.ndarray:
+def crop(image: Image.Image, box: Box) -> np.ndarray:
     """A face [48, 48, 1] uint8, grey."""
     part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height)).convert("L")
     return np.asarray(part.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., np.newaxis]
 
 
-def drawn(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray) -> Image.Image:
+def annotate(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray) -> Image.Image:
     """A copy of a photo with a box around each face, and the class's name and probability above it.
 
     Args:
@@ -101,7 +101,7 @@ def drawn(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray) -
     return copy
 
 
-def encoded(image: Image.Image, path: str) -> bytes:
+def encode(image: Image.Image, path: str) -> bytes:
     """An image in the form that its path's ending names: PNG, or else JPEG."""
     file = io.BytesIO()
     if path.lower().endswith(".png"):

@@ -14,15 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from fer.convert.readers import archives, csv_reader, file_signatures, formats, image_folder, image_reader
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_reader import PictureError
-from fer.convert.readers.skipped_files import PassedOver
+from fer.convert.readers.skipped_files import SkippedFiles
 from fer.errors import UserError
 from fer.evaluation.requests import STANDARD_INPUT, check_input
 from fer.io import files
 from fer.labels import SIDE
 from fer.predict import face_detection
-from fer.predict.photo_store import PictureSpool, Spooled
+from fer.predict.photo_store import PhotoStore, Spooled
 
 HEAD = 4096  # bytes by which a file's kind is known
 
@@ -71,7 +71,7 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
     faceless: list[str] = []
     unreadable: list[str] = []
     altered: collections.Counter[str] = collections.Counter()
-    pictures, spool, passed = False, PictureSpool(), PassedOver()
+    pictures, spool, passed = False, PhotoStore(), SkippedFiles()
     for piece in _pieces(path, passed):
         if not isinstance(piece, formats.Pictures):
             unlabelled = dataclasses.replace(piece.header, emotion=None, usage=None)
@@ -101,7 +101,7 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
                 continue
             found.append(Photo(spool.add(picture), boxes, len(names)))
             names += [f"{picture.path}#{number}" for number in range(1, len(boxes) + 1)]
-            images.append(np.array([face_detection.cut(image, box) for box in boxes]))
+            images.append(np.array([face_detection.crop(image, box) for box in boxes]))
     if not names:
         raise UserError(_nothing(path, faceless, unreadable))
     return Faces(names, np.concatenate(images), found, faceless, pictures, unreadable, altered, passed.counts())
@@ -117,23 +117,23 @@ def _nothing(path: str, faceless: list[str], unreadable: list[str]) -> str:
     return f"{path} holds 0 faces: there is nothing to predict."
 
 
-def _pieces(path: str, passed: PassedOver) -> Iterable[formats.Piece]:
-    """As `fer.convert.readers.formats.pieces`, but a single picture may stand alone."""
+def _pieces(path: str, passed: SkippedFiles) -> Iterable[formats.Piece]:
+    """As `fer.convert.readers.formats.iter_chunks`, but a single picture may stand alone."""
     if path == STANDARD_INPUT:
         return [formats.Pictures((_standard_input(),))]
     check_input(path)
     if tf.io.gfile.isdir(path):
-        return formats.pieces(path, Tally(), passed)
+        return formats.iter_chunks(path, HashingReader(), passed)
     name = os.path.basename(path)
     archives.check_file(path)
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             if not image_reader.is_picture(name, file.read(HEAD)):
-                return formats.pieces(path, Tally(), passed)
+                return formats.iter_chunks(path, HashingReader(), passed)
             file.seek(0)
             return [formats.Pictures((image_folder.Picture(path, name, file.read(image_reader.MOST_BYTES + 1)),))]
     except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"Cannot read {path}: {files.reason(error)}.") from error
+        raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
 
 
 def _standard_input() -> image_folder.Picture:
@@ -142,7 +142,7 @@ def _standard_input() -> image_folder.Picture:
     try:
         content = sys.stdin.buffer.read(image_reader.MOST_BYTES + 1)
     except OSError as error:
-        raise UserError(f"Cannot read standard input: {files.reason(error)}.") from error
+        raise UserError(f"Cannot read standard input: {files.error_message(error)}.") from error
     if len(content) > image_reader.MOST_BYTES:
         raise UserError(
             f"Standard input holds more than {image_reader.MOST_BYTES:,} bytes: --input=- reads one picture."

@@ -15,7 +15,7 @@ from fer.io import files
 class Spooled:
     """A picture whose bytes are in a spool."""
 
-    spool: PictureSpool
+    spool: PhotoStore
     name: str  # as of `Picture`, and so is path
     path: str
     start: int
@@ -26,7 +26,7 @@ class Spooled:
         return Picture(self.name, self.path, self.spool.read(self.start, self.length))
 
 
-class PictureSpool:
+class PhotoStore:
     """The bytes of pictures in a file without a name: it is gone when nothing refers to it, or the process ends."""
 
     def __init__(self) -> None:
@@ -46,8 +46,8 @@ class PictureSpool:
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"Cannot keep {picture.name} in a temporary file: {files.reason(error)}. Free some space, or name "
-                "another folder in TMPDIR."
+                f"Cannot keep {picture.name} in a temporary file: {files.error_message(error)}. Free some space, or "
+                "name another folder in TMPDIR."
             ) from error
         return Spooled(self, picture.name, picture.path, start, len(picture.content))
 

@@ -41,7 +41,7 @@ def check(source: str, output: str, faces: input_readers.Faces, kaggle: bool) ->
     originals, written = os.path.realpath(source), os.path.realpath(output)
     if written == originals or (f"{written}/".startswith(f"{originals}/") and os.path.exists(written)):
         raise UserError(f"--output={output} is a file of what --input names, and would be replaced: name another.")
-    files.check_place(output)
+    files.check_writable(output)
     if not faces.photos or local_write.is_special(output):
         return
     copies = os.path.realpath(_photo_folder(output))
@@ -73,10 +73,10 @@ def write(output: str, faces: input_readers.Faces, probabilities: np.ndarray, ka
         for photo in [] if local_write.is_special(output) else faces.photos:
             of_photo = slice(photo.first, photo.first + len(photo.boxes))
             path = _unused(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), drawn)
-            picture = face_detection.drawn(
-                face_detection.opened(photo.picture.read()), photo.boxes, probabilities[of_photo]
+            picture = face_detection.annotate(
+                face_detection.open_image(photo.picture.read()), photo.boxes, probabilities[of_photo]
             )
-            files.write_bytes(stage(path), face_detection.encoded(picture, path))
+            files.write_bytes(stage(path), face_detection.encode(picture, path))
             drawn.append(path)
         if kaggle:
             predictions.write_submission(stage(output), probabilities)

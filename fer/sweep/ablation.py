@@ -61,7 +61,7 @@ def read(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
 
 
 def _runs(folders: Sequence[str], right: np.ndarray) -> Runs:
-    evaluations = [eval_json.read(os.path.join(folder, "eval.json")) for folder in folders]
+    evaluations = [eval_json.read_eval(os.path.join(folder, "eval.json")) for folder in folders]
     histories = [files.read_json(os.path.join(folder, "history.json"), "the run's history") for folder in folders]
     return Runs(
         right,

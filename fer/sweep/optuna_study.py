@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fer import escaping
-from fer.config import flat
+from fer.config import flatten
 from fer.errors import StorageError, UserError
 from fer.flag_paths import JOURNAL
 from fer.sweep.search_space import CHANGE, Choice, Range, Space, Value, points
@@ -138,7 +138,7 @@ def _difference(found: Any, asked: Any) -> str:
     """In which fields two values differ, or the values where they have none."""
     if not (isinstance(found, dict) and isinstance(asked, dict)):
         return f"{found!r}, not {asked!r}"
-    theirs, ours = flat(found), flat(asked)
+    theirs, ours = flatten(found), flatten(asked)
     fields = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     return "; ".join(f"{name}: {theirs.get(name)!r}, not {ours.get(name)!r}" for name in fields)
 

@@ -58,7 +58,7 @@ def write(
     return [os.path.join(output, name) for name in ("sweep.json", "sweep.md", *pictures)]
 
 
-def others(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[str]]:
+def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[str]]:
     """The run folders of other sweeps over seeds, each of which counts as one change more, named as its folder is.
 
     Args:
@@ -83,13 +83,13 @@ def others(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[str]]
             raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
         # Where they lie now: the folder may have been renamed, or made from elsewhere.
         found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
-    scored = eval_dataset.read(manifest.read(data), "validation", "fer") if found else None
+    scored = eval_dataset.read(manifest.read_manifest(data), "validation", "fer") if found else None
     for sweep, runs in zip(sweeps, found.values()):
         _check_runs(runs, sweep, scored, data)
     return found
 
 
-def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.Labelled, data: str) -> None:
+def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDataset, data: str) -> None:
     """Refuses those of another sweep that cannot be compared with runs on `data`, before these are trained."""
     if not runs:
         raise UserError(f"{sweep}/sweep.json lists no complete run; leave {sweep} out of --also.")

@@ -23,11 +23,12 @@ from fer.config import Experiment
 from fer.data import manifest
 from fer.errors import Stopped, StorageError, UserError
 from fer.evaluation import eval_json, evaluate
+from fer.evaluation.requests import EvalRequest
 from fer.flag_paths import JOURNAL
 from fer.io import files
 from fer.sweep import optuna_study, report, trial_leases
 from fer.sweep.optuna_study import Plan
-from fer.sweep.search_space import alone, applied, points
+from fer.sweep.search_space import apply_overrides, points, single_changes
 from fer.train import preemption, trainer
 
 
@@ -55,8 +56,8 @@ class Sweep:
         Raises:
           UserError: names a backbone or a policy that is none.
         """
-        for values in points(self.plan.space) if self.plan.is_grid else alone(self.plan.space):
-            trainer.check(applied(self.base, self.plan.fields(values)))
+        for values in points(self.plan.space) if self.plan.is_grid else single_changes(self.plan.space):
+            trainer.check(apply_overrides(self.base, self.plan.fields(values)))
 
     def open_study(self) -> optuna.Study:
         """The study, shared by all processes that are given the same flags.
@@ -77,7 +78,7 @@ class Sweep:
             **({"changes": self.plan.changes} if self.plan.changes else {}),
             "kind": "grid" if self.plan.is_grid else "space",
             **({} if self.plan.is_grid else {"--seed": self.plan.seed}),
-            "data": manifest.read(self.data).sha256,
+            "data": manifest.read_manifest(self.data).sha256,
             "pruning": "none" if pruning == "none" else f"{pruning}, after {self.prune_after} epochs",
         }
         storage = self.storage or JOURNAL + os.path.join(self.output, "study.journal")
@@ -91,15 +92,16 @@ def run(sweep: Sweep) -> list[str]:
     Raises:
       Stopped: a signal asked the sweep to stop; the same command takes up the trial that was under way.
       StorageError: the disk is full, or the store or the study away; so does it then.
-      UserError: see `Sweep.check`, `Sweep.open_study` and `report.others`; or the data are not there any more: so does
-        it once they are; or no trial succeeded. A trial that fails is recorded with its reason, and the others go on.
+      UserError: see `Sweep.check`, `Sweep.open_study` and `report.extra_runs`; or the data are gone (the same command
+        continues once they are back); or no trial succeeded. A trial that fails is recorded with its reason, and the
+        others go on.
     """
-    also = report.others(sweep.also, sweep.plan, sweep.data)  # before hours of training, not after them
+    also = report.extra_runs(sweep.also, sweep.plan, sweep.data)  # before hours of training, not after them
     sweep.check()
     shared = sweep.open_study()
     with preemption.on_signals() as stop:
         while not stop.asked and (trial := _taken(sweep, shared)) is not None:
-            with trial_leases.alive(shared, trial):
+            with trial_leases.heartbeat(shared, trial):
                 _train(sweep, shared, trial, stop)
             tf.keras.backend.clear_session()  # the next trial's model is another
     if stop.asked:
@@ -117,7 +119,7 @@ def run(sweep: Sweep) -> list[str]:
 
 def _taken(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
     with optuna_study.reached():
-        return trial_leases.take(shared, sweep.plan)
+        return trial_leases.acquire_trial(shared, sweep.plan)
 
 
 def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.Stop) -> None:
@@ -132,7 +134,7 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemp
         _report_past(trial, folder)
         on_epoch = _hook(trial)
         try:
-            experiment = applied(sweep.base, sweep.plan.fields(values))
+            experiment = apply_overrides(sweep.base, sweep.plan.fields(values))
             trainer.train(experiment, sweep.data, folder, sweep.strategy, on_epoch=on_epoch, stop=stop)
         except optuna.TrialPruned as pruned:
             print(f"trial {trial.number} is given up: {pruned}", flush=True)
@@ -141,10 +143,12 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemp
     except StorageError:
         raise  # no fault of the trial: it stays under way, and the same command takes it up
     except (UserError, tf.errors.ResourceExhaustedError) as error:
-        manifest.check_sizes(manifest.read(sweep.data).without_test())  # without data every trial would fail: see `run`
-        print(f"trial {trial.number} failed: {files.reason(error)}", flush=True)
+        manifest.check_sizes(
+            manifest.read_manifest(sweep.data).seal_test_split()
+        )  # without data every trial would fail: see `run`
+        print(f"trial {trial.number} failed: {files.error_message(error)}", flush=True)
         with optuna_study.reached():
-            trial.set_user_attr("failure", files.reason(error))
+            trial.set_user_attr("failure", files.error_message(error))
             shared.tell(trial, state=TrialState.FAIL)
         return
     with optuna_study.reached():
@@ -188,9 +192,9 @@ def _evaluated(folder: str, data: str) -> float:
     """
     best = files.read_json(os.path.join(folder, "best.json"), "what names the best weights")
     with contextlib.suppress(UserError):
-        known = eval_json.read(os.path.join(folder, "eval.json"))
+        known = eval_json.read_eval(os.path.join(folder, "eval.json"))
         if known["protocol"]["members"][0]["weights_sha256"] == best["sha256"]:
             return float(known["accuracy"])
-    found = evaluate.evaluate(evaluate.Request([folder], data))
+    found = evaluate.evaluate(EvalRequest([folder], data))
     evaluate.write(found, folder)
     return float(found.content["accuracy"])

@@ -71,7 +71,7 @@ def grid(text: str, base: Experiment) -> Space:
     for field, values in _fields(text):
         space[field] = Choice(_values(field, values))
     for point in points(space):
-        applied(base, point)
+        apply_overrides(base, point)
     return space
 
 
@@ -82,8 +82,8 @@ def search(text: str, base: Experiment) -> Space:
       UserError: names what is wrong, as `grid` does.
     """
     space: Space = {field: _dimension(field, values) for field, values in _fields(text)}
-    for point in alone(space):
-        applied(base, point)
+    for point in single_changes(space):
+        apply_overrides(base, point)
     return space
 
 
@@ -114,10 +114,10 @@ def changes(text: str, base: Experiment, space: Space) -> dict[str, dict[str, Va
     for name, fields in found.items():
         if "seed" in fields:
             raise UserError(f"The change {name} is a seed; seeds belong into --grid.")
-        if fields and applied(base, fields) == base:
+        if fields and apply_overrides(base, fields) == base:
             raise UserError(f"The change {name} changes nothing: the config has these values already.")
         for point in points(space):
-            applied(base, {**point, **fields})
+            apply_overrides(base, {**point, **fields})
     return found
 
 
@@ -127,7 +127,7 @@ def points(space: Space) -> list[dict[str, Value]]:
     return [dict(zip(space, values)) for values in itertools.product(*choices)]
 
 
-def alone(space: Space) -> list[dict[str, Value]]:
+def single_changes(space: Space) -> list[dict[str, Value]]:
     """Each choice and each end of a range, one at a time."""
     return [
         {field: value}
@@ -136,7 +136,7 @@ def alone(space: Space) -> list[dict[str, Value]]:
     ]
 
 
-def applied(base: Experiment, values: dict[str, Value]) -> Experiment:
+def apply_overrides(base: Experiment, values: dict[str, Value]) -> Experiment:
     """`base` with some fields changed.
 
     Raises:
@@ -178,7 +178,7 @@ def _fields(text: str) -> list[tuple[str, str]]:
         if not equals or not values:
             raise UserError(f"{part.strip()!r} is no field with its values, as in seed=0,1,2; model.dropout=0.2,0.4.")
         if field not in known:
-            raise UserError(f"There is no field {field}{config.nearest(field, list(known))}.")
+            raise UserError(f"There is no field {field}{config.suggest(field, list(known))}.")
         if field in dict(found):
             raise UserError(f"{field} is there twice; list all its values once.")
         if field in OF_A_PROCESS:

@@ -28,7 +28,7 @@ OWNER, SIGN = "owner", "sign_of_life"
 NOBODY = "nobody"
 
 
-def take(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
+def acquire_trial(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
     """A trial to train: one left behind on this machine, or nobody's, else a new one, else one of another machine.
 
     Returns:
@@ -39,7 +39,7 @@ def take(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
 
 
 @contextlib.contextmanager
-def alive(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
+def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
     """Within it, the storage is told every few seconds that this process trains the trial."""
     over = threading.Event()
 

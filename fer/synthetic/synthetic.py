@@ -67,7 +67,7 @@ def write_csv(path: str, rows: int, seed: int) -> None:
                 file.write(b"".join(lines[: rows - number * len(lines)]))
         tf.io.gfile.rename(beside, path, overwrite=True)
     except (OSError, tf.errors.OpError) as error:
-        reason = files.reason(error)
+        reason = files.error_message(error)
         raise UserError(f"Cannot write {path}: {reason}. Free some space or choose another folder.") from error
     finally:
         if tf.io.gfile.exists(beside):  # whatever ended the writing, an interruption too

@@ -32,7 +32,7 @@ def preview(experiment: Experiment, data: str, path: str) -> None:
       UserError: the policy has a fault, or the data cannot be read.
     """
     policy.parse(experiment.augment.policy, experiment.augment.engine)
-    faces = example_codec.read_split(manifest.read(data).without_test(), "train")
+    faces = example_codec.read_split(manifest.read_manifest(data).seal_test_split(), "train")
     rows = _rows(faces.labels, experiment.seed)
     files.write_bytes(path, picture(experiment, faces.images[rows], faces.labels[rows]))
     print(f"wrote {path}")
@@ -51,7 +51,7 @@ def picture(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> b
     columns = [(images, targets.numpy())]
     for step in range(VERSIONS):
         draws = Draws(tf.constant([experiment.seed, step]), tf.range(count), count)
-        with log_suppression.standard_error():  # where XLA says that it compiles, the first time that it does
+        with log_suppression.suppress_stderr():  # where XLA says that it compiles, the first time that it does
             changed, mixed = augment(tf.constant(images), targets, draws)
         columns.append((changed.numpy(), mixed.numpy()))
     figure = Figure(figsize=(1.05 * len(columns), 1.25 * count + 0.6), layout="constrained")

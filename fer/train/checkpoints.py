@@ -23,7 +23,7 @@ from fer.errors import StorageError, UserError
 from fer.io import files, fsync, temp_files
 from fer.io.literal_path import literal
 
-KEPT = 3
+MAX_TO_KEEP = 3
 FORMAT = "step-{:08d}"
 META = "checkpoint.json"
 
@@ -66,11 +66,11 @@ def save(
             with contextlib.suppress(OSError, tf.errors.OpError):  # on a full disk, what is half-written takes space
                 _remove(place + ".tmp")
         raise StorageError(
-            f"Cannot write the checkpoint {place}: {files.reason(error)}. Earlier checkpoints are whole; make room "
-            "and run the same command again."
+            f"Cannot write the checkpoint {place}: {files.error_message(error)}. Earlier checkpoints are whole; make "
+            "room and run the same command again."
         ) from error
     found = steps(folder)
-    kept = {*found[-KEPT:], max(filter(planned, found), default=step)}
+    kept = {*found[-MAX_TO_KEEP:], max(filter(planned, found), default=step)}
     for old in found:
         if old not in kept:
             _remove(os.path.join(folder, FORMAT.format(old)))
@@ -93,7 +93,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
         place = os.path.join(folder, FORMAT.format(step))
         fault = _fault(place)
         if fault and storage.is_remote(place):  # a store that was away for a moment looks like one without the files
-            storage.ready(place)
+            storage.register_filesystems(place)
             fault = _fault(place)
         if fault:
             damaged[place] = fault
@@ -103,7 +103,8 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
                 state.read(os.path.join(folder_read, "state")).assert_consumed()
         except (AssertionError, ValueError) as error:  # what TensorFlow raises for other names and other shapes
             raise UserError(
-                f"The checkpoint {place} holds another state than this version's ({files.reason(error)}): go on with "
+                f"The checkpoint {place} holds another state than this version's ({files.error_message(error)}): go "
+                "on with "
                 "the software that config.json beside it names under versions, or choose another --workdir."
             ) from error
         for worse, fault in damaged.items():
@@ -120,7 +121,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
 
 def steps(folder: str) -> list[int]:
     """The steps of the checkpoints in `folder`, in rising order."""
-    if not storage.surely(folder, tf.io.gfile.isdir):
+    if not storage.check_or_raise(folder, tf.io.gfile.isdir):
         return []
     names = (re.fullmatch(r"step-(\d{8})/?", name) for name in tf.io.gfile.listdir(folder))
     return sorted(int(name[1]) for name in names if name)

@@ -12,7 +12,8 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from fer.config import Experiment
 from fer.data import pipeline
-from fer.data.pipeline import Batch, Source
+from fer.data.batches import Batch
+from fer.data.pipeline import Source
 from fer.errors import UserError
 from fer.io import files
 
@@ -60,7 +61,7 @@ def iterate(distributed: tf.distribute.DistributedDataset) -> Iterator:
         multi_device_iterator_ops._create_device_dataset = create
 
 
-class Feed:
+class DeviceIterator:
     """An iterator over a run's batches from a step on, each replica its share.
 
     Batches come to the host (`next`) or, inside a compiled function, straight to the steps there (`timed`).
@@ -145,4 +146,4 @@ def _cause(error: tf.errors.OpError) -> str:
     """What went wrong, without the graph around it: the line above the first operation that TensorFlow names."""
     lines = (error.message or "").splitlines()
     named = next((place for place, line in enumerate(lines) if "[[" in line), 0)
-    return re.sub(r"\{\{.*?\}\}", "", lines[named - 1]).strip() if named else files.reason(error)
+    return re.sub(r"\{\{.*?\}\}", "", lines[named - 1]).strip() if named else files.error_message(error)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn import metrics
 
-from fer.data.pipeline import Weighted
+from fer.data.batches import EvalBatch
 from fer.errors import UserError
 from fer.labels import CLASSES, SIDE
 from fer.train import device_iterator
@@ -60,7 +60,7 @@ class Score:
 
 
 def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.data.Dataset) -> Callable[[], Score]:
-    """The function that scores `model`, as its weights then are, on a dataset of `Weighted`.
+    """The function that scores `model`, as its weights then are, on a dataset of `EvalBatch`.
 
     Every replica of every worker takes its part of each batch, as in training; each worker reads all of them.
     Everything is summed on the devices; the host waits for them once, at the end.
@@ -72,15 +72,15 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
         first = context.input_pipeline_id * share
 
         @tf.autograph.experimental.do_not_convert
-        def parts(batch: Weighted) -> tf.data.Dataset:
+        def parts(batch: EvalBatch) -> tf.data.Dataset:
             of_replicas = (tf.reshape(each, [replicas, -1, *each.shape[1:]]) for each in batch)
-            return tf.data.Dataset.from_tensor_slices(Weighted(*(each[first : first + share] for each in of_replicas)))
+            return tf.data.Dataset.from_tensor_slices(EvalBatch(*(each[first : first + share] for each in of_replicas)))
 
         return device_iterator.untuned(batches.flat_map(parts))
 
     distributed = strategy.distribute_datasets_from_function(of_worker)
 
-    def replica_score(batch: Weighted) -> tuple[tf.Tensor, tf.Tensor, Mistakes]:
+    def replica_score(batch: EvalBatch) -> tuple[tf.Tensor, tf.Tensor, Mistakes]:
         logits = model(batch.images, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
         true = tf.one_hot(batch.labels, len(CLASSES)) * batch.weights[:, tf.newaxis]
@@ -93,7 +93,7 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
         return tf.reduce_sum(tf.cast(losses * batch.weights, tf.float64)), tf.cast(counts, tf.int64), kept
 
     @tf.function(autograph=False)
-    def batch_score(batch: Weighted, loss: tf.Tensor, confusion: tf.Tensor, kept: Mistakes):
+    def batch_score(batch: EvalBatch, loss: tf.Tensor, confusion: tf.Tensor, kept: Mistakes):
         more_loss, counts, more = strategy.run(replica_score, args=(batch,))
         both = [tf.concat([own, *strategy.experimental_local_results(new)], 0) for own, new in zip(kept, more)]
         kept = _most_confident(Mistakes(*both))

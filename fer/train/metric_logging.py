@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
 from tqdm import tqdm
 
-from fer.config import Experiment, flat
+from fer.config import Experiment, flatten
 from fer.errors import StorageError
 from fer.io import files
 from fer.labels import CLASSES
@@ -107,7 +107,7 @@ class Events:
     def experiment(self, experiment: Experiment) -> None:
         """The experiment: as text, and as hyperparameters that the page HParams compares runs by."""
         text = json.dumps(experiment.to_dict(), indent=2)
-        fields = flat(experiment.to_dict())
+        fields = flatten(experiment.to_dict())
         with self._writing(0):
             tf.summary.text("config", f"```\n{text}\n```")
             hparams.hparams_config(
@@ -156,8 +156,8 @@ class Events:
                 yield
         except (OSError, tf.errors.OpError) as error:
             raise StorageError(
-                f"Cannot write TensorBoard's events in {self._folder}: {files.reason(error)}. The checkpoints so far "
-                "are whole; make room and run the same command again."
+                f"Cannot write TensorBoard's events in {self._folder}: {files.error_message(error)}. The checkpoints "
+                "so far are whole; make room and run the same command again."
             ) from error
 
 

@@ -6,12 +6,14 @@ from typing import Callable
 
 import tensorflow as tf
 
-from fer.data.pipeline import Batch
-from fer.train.device_iterator import Feed
-from fer.train.train_step import Done
+from fer.data.batches import Batch
+from fer.train.device_iterator import DeviceIterator
+from fer.train.train_step import StepMetrics
 
 
-def calls(feed: Feed, step: Callable[[Batch], Done], most: int) -> Callable[[int], Done]:
+def make_multi_step(
+    feed: DeviceIterator, step: Callable[[Batch], StepMetrics], most: int
+) -> Callable[[int], StepMetrics]:
     """The function that makes some steps, each on the feed's next batch, and returns what they told.
 
     Several run as one loop on the device, with the same bits as one by one: the host is asked once instead of for
@@ -19,28 +21,28 @@ def calls(feed: Feed, step: Callable[[Batch], Done], most: int) -> Callable[[int
 
     Args:
       feed: where batches come from.
-      step: of `fer.train.train_step.train_step`.
+      step: of `fer.train.train_step.make_train_step`.
       most: steps that will be asked for at once; 1 leaves the loop out.
 
     Returns:
-      From a count of 1 to `most` to a `Done` of that many float32 [count]; of scalars if `most` is 1.
+      From a count of 1 to `most` to a `StepMetrics` of that many float32 [count]; of scalars if `most` is 1.
     """
     if most == 1:
         return lambda count: step(next(feed))
 
     @tf.function(autograph=False)
-    def several(count: tf.Tensor) -> tuple[Done, tf.Tensor]:
-        def body(number: tf.Tensor, told: Done, waited: tf.Tensor):
+    def several(count: tf.Tensor) -> tuple[StepMetrics, tf.Tensor]:
+        def body(number: tf.Tensor, told: StepMetrics, waited: tf.Tensor):
             batch, wait = feed.timed()
-            written = Done(*(array.write(number, value) for array, value in zip(told, step(batch))))
+            written = StepMetrics(*(array.write(number, value) for array, value in zip(told, step(batch))))
             return number + 1, written, waited + wait
 
-        told = Done(*(tf.TensorArray(tf.float32, count, element_shape=[]) for _ in Done._fields))
+        told = StepMetrics(*(tf.TensorArray(tf.float32, count, element_shape=[]) for _ in StepMetrics._fields))
         start = (tf.constant(0), told, tf.zeros([], tf.float64))
         _, told, waited = tf.while_loop(lambda number, *_: number < count, body, start, parallel_iterations=1)
-        return Done(*(array.stack() for array in told)), waited
+        return StepMetrics(*(array.stack() for array in told)), waited
 
-    def call(count: int) -> Done:
+    def call(count: int) -> StepMetrics:
         with feed.reading():
             told, waited = several(tf.constant(count))
         feed.count(waited)

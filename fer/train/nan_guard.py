@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer.train.train_step import Done
+from fer.train.train_step import StepMetrics
 
 
-class NotANumber(Exception):  # noqa: N818  what is done about it, the config decides
+class NonFiniteError(Exception):
     """Of loss or weights, at a step."""
 
     def __init__(self, step: int):
@@ -15,7 +15,7 @@ class NotANumber(Exception):  # noqa: N818  what is done about it, the config de
         self.step = step
 
 
-class Watch:
+class NanGuard:
     """Keeps what steps told until somebody looks: a look waits for the device, keeping does not.
 
     Args:
@@ -24,13 +24,13 @@ class Watch:
 
     def __init__(self, scales: bool):
         self._scales = scales
-        self._told: list[tuple[int, Done]] = []
+        self._told: list[tuple[int, StepMetrics]] = []
 
-    def told(self, after: int, done: Done) -> None:
+    def record(self, after: int, done: StepMetrics) -> None:
         """The steps that follow step `after` told this, in their order."""
         self._told.append((after, done))
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Looks at what was told since the last look.
 
         Raises:
@@ -42,4 +42,4 @@ class Watch:
             if not self._scales:
                 sound &= np.isfinite(np.atleast_1d(done.gradient_norm))
             if not sound.all():
-                raise NotANumber(after + 1 + int(np.argmin(sound)))
+                raise NonFiniteError(after + 1 + int(np.argmin(sound)))

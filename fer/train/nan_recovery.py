@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from fer.errors import UserError
 from fer.train import checkpoints
 
-MOST = 3  # in a run: what does not mend it in three does not mend it
+MAX_ROLLBACKS = 3  # in a run: what does not mend it in three does not mend it
 
 
 class Rollback(NamedTuple):
@@ -45,7 +45,7 @@ def is_planned(step: int, every: int, epoch_steps: int) -> bool:
     return step % every == 0 or step % epoch_steps == 0
 
 
-def back(folder: str, rollbacks: list[Rollback], step: int, every: int, epoch_steps: int) -> Rollback:
+def roll_back(folder: str, rollbacks: list[Rollback], step: int, every: int, epoch_steps: int) -> Rollback:
     """Where a run goes back to from a fault at `step`; the checkpoints after that are removed.
 
     Args:
@@ -58,10 +58,10 @@ def back(folder: str, rollbacks: list[Rollback], step: int, every: int, epoch_st
     Raises:
       UserError: there were `MOST` already, or there is no checkpoint.
     """
-    if len(rollbacks) >= MOST:
+    if len(rollbacks) >= MAX_ROLLBACKS:
         raise UserError(
-            f"Loss or weights are no numbers any more at step {step}, after {MOST} rollbacks; the last checkpoint is "
-            "kept. Lower config.optimizer.learning_rate or set clip_norm, with another --workdir."
+            f"Loss or weights are no numbers any more at step {step}, after {MAX_ROLLBACKS} rollbacks; the last "
+            "checkpoint is kept. Lower config.optimizer.learning_rate or set clip_norm, with another --workdir."
         )
     found = checkpoints.steps(folder)
     planned = [each for each in found if is_planned(each, every, epoch_steps)]

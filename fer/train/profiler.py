@@ -17,7 +17,7 @@ class Profile:
 
     def __init__(self, folder: str, steps: str):
         self._folder = folder
-        self._first, self._last = config.profiled(steps) or (0, 0)
+        self._first, self._last = config.parse_step_range(steps) or (0, 0)
         self._tracing = False
 
     @property

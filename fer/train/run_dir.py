@@ -39,7 +39,7 @@ RECORD = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class RunFolder:
+class RunDir:
     """The files of one run."""
 
     path: str
@@ -120,7 +120,7 @@ class RunFolder:
                 tf.io.gfile.remove(os.path.join(self.checkpoints, other))
 
 
-def open_folder(path: str, experiment: Experiment, manifest: Manifest) -> RunFolder:
+def open_run_dir(path: str, experiment: Experiment, manifest: Manifest) -> RunDir:
     """The folder of a run that begins in `path`, or goes on there if it is the same. Writes nothing yet.
 
     Raises:
@@ -132,7 +132,7 @@ def open_folder(path: str, experiment: Experiment, manifest: Manifest) -> RunFol
         _check_same(record, files.read_json(record, "the run's config"), experiment, manifest)
     elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if not _left_over(name)]:
         raise UserError(f"{path} exists and holds no run (no {RECORD}); choose an empty or a new --workdir.")
-    return RunFolder(path)
+    return RunDir(path)
 
 
 def _left_over(name: str) -> bool:
@@ -171,7 +171,7 @@ def _check_same(record: str, found: dict[str, Any], experiment: Experiment, mani
         before, data = config.from_dict(found["config"]), found["data"]["manifest_sha256"]
     except (KeyError, TypeError) as error:
         raise UserError(f"{record} is not the record of a run; choose another --workdir.") from error
-    changed = config.differences(before, experiment)
+    changed = config.diff(before, experiment)
     if changed:
         raise UserError(
             f"{record} belongs to another config ({'; '.join(changed)}). Choose another --workdir, or give the "

@@ -72,7 +72,9 @@ def _open_locked(path: str, workdir: str) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StorageError(f"Cannot write {path}: {files.reason(error)}. Choose another --workdir.") from error
+            raise StorageError(
+                f"Cannot write {path}: {files.error_message(error)}. Choose another --workdir."
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -96,7 +98,9 @@ def _make_directories(workdir: str) -> list[str]:
     try:
         os.makedirs(workdir, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"Cannot write {workdir}: {files.reason(error)}. Choose another --workdir.") from error
+        raise StorageError(
+            f"Cannot write {workdir}: {files.error_message(error)}. Choose another --workdir."
+        ) from error
     return missing
 
 

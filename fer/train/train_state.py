@@ -62,7 +62,7 @@ def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_e
             average.set_weights(model.get_weights())
         others.clear()  # networks that were only a step on the way, before adapting and as givers of weights, may go
         rate = lr_schedules.Schedule(experiment, steps_per_epoch, total_steps)
-        optimizer = optimizers.optimizer(experiment, rate, model.trainable_variables)
+        optimizer = optimizers.make_optimizer(experiment, rate, model.trainable_variables)
         loss, accuracy = tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy")
     trained, evaluated = tuple(model.weights), tuple(average.weights)
     variables = (*trained, *(evaluated if average is not model else ()), *others)

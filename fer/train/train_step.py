@@ -12,20 +12,19 @@ from fer import rng
 from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.config import Experiment
-from fer.data.pipeline import Batch
+from fer.data.batches import Batch
 from fer.models import dropout, heads
-from fer.train import distillation
-from fer.train import soft_labels as soft_targets
+from fer.train import distillation, soft_labels
 from fer.train.distributed import replica_sync
 from fer.train.optim import losses, optimizers, param_groups, sam
-from fer.train.optim.param_groups import Rate
+from fer.train.optim.param_groups import ParamGroup
 from fer.train.train_state import State
 
 AUGMENT, DROPOUT = 1, 2  # what the seed of a step is divided into
 SUM = tf.distribute.ReduceOp.SUM
 
 
-class Inputs(NamedTuple):
+class TrainInputs(NamedTuple):
     """What the network sees of one replica's share of a batch."""
 
     images: tf.Tensor  # [B, H, W, 1] uint8
@@ -34,20 +33,20 @@ class Inputs(NamedTuple):
     positions: tf.Tensor  # [B] int32, in the global batch
 
 
-class Done(NamedTuple):
+class StepMetrics(NamedTuple):
     """What a step tells: scalars."""
 
     loss: tf.Tensor  # over the global batch
     gradient_norm: tf.Tensor  # of the whole gradient, before clipping
 
 
-def augmented(
+def prepare_inputs(
     batch: Batch,
     seed: tf.Tensor,
     experiment: Experiment,
     mix: bool,
-    labels_of_votes: soft_targets.Posterior | None = None,
-) -> Inputs:
+    labels_of_votes: soft_labels.Posterior | None = None,
+) -> TrainInputs:
     """The batch as the model sees it.
 
     Args:
@@ -57,24 +56,24 @@ def augmented(
       mix: whether mixup and cutmix are in force.
       labels_of_votes: see `fer.train.soft_labels.soft`.
     """
-    draws = Draws(seed, batch.positions, experiment.train.global_batch).salted(AUGMENT)
+    draws = Draws(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT)
     augment = policy.augmenter(experiment.augment.policy, mix, engine=experiment.augment.engine)
-    wanted = soft_targets.soft(batch.labels, batch.votes, experiment.train.targets, labels_of_votes)
+    wanted = soft_labels.soft(batch.labels, batch.votes, experiment.train.targets, labels_of_votes)
     images, targets = augment(batch.images, wanted, draws)
-    return Inputs(images, targets, batch.labels, batch.positions)
+    return TrainInputs(images, targets, batch.labels, batch.positions)
 
 
-def train_step(
+def make_train_step(
     strategy: tf.distribute.Strategy,
     state: State,
     experiment: Experiment,
     mix: bool = True,
     weights: np.ndarray | None = None,
-    rates: Sequence[Rate] | None = None,
+    rates: Sequence[ParamGroup] | None = None,
     teach: distillation.Teach | None = None,
-    labels_of_votes: soft_targets.Posterior | None = None,
-) -> Callable[[Batch], Done]:
-    """The function that makes one step on a batch of every replica, as `fer.train.device_iterator.Feed` gives them.
+    labels_of_votes: soft_labels.Posterior | None = None,
+) -> Callable[[Batch], StepMetrics]:
+    """Returns the function that makes one step on a batch of every replica, as `DeviceIterator` gives them.
 
     Losses are summed and divided by the global batch, so that replicas' gradients add up to those of one device.
 
@@ -91,32 +90,32 @@ def train_step(
     """
     trained = state.model.trainable_variables if rates is None else [rate.variable for rate in rates]
 
-    def replica_inputs(batch: Batch, seed: tf.Tensor) -> Inputs:
-        inputs = augmented(batch, seed, experiment, mix, labels_of_votes)
+    def replica_inputs(batch: Batch, seed: tf.Tensor) -> TrainInputs:
+        inputs = prepare_inputs(batch, seed, experiment, mix, labels_of_votes)
         return inputs._replace(targets=teach(inputs.images, inputs.targets)) if teach else inputs
 
-    def replica_gradients(inputs: Inputs, seed: tf.Tensor, count: bool) -> tuple[list[tf.Tensor], tf.Tensor]:
+    def replica_gradients(inputs: TrainInputs, seed: tf.Tensor, count: bool) -> tuple[list[tf.Tensor], tf.Tensor]:
         return gradients(state, experiment, trained, weights, inputs, seed, count)
 
     def replica_update(found: list[tf.Tensor]) -> None:
         optimizers.apply(state.optimizer, found, trained)
-        replica_sync.make_alike(state.model)
+        replica_sync.sync_bn_stats(state.model)
 
     @tf.function(autograph=False)
-    def step(batch: Batch) -> Done:
-        seed = rng.of_step(experiment.seed, state.step)
+    def step(batch: Batch) -> StepMetrics:
+        seed = rng.step_seed(experiment.seed, state.step)
         inputs = strategy.run(replica_inputs, args=(batch, seed))
         found, loss = strategy.run(replica_gradients, args=(inputs, seed, True))
         norm = strategy.run(tf.linalg.global_norm, args=(found,))
         if experiment.optimizer.sam_rho:
-            with sam.climbed(strategy, state.model, trained, found, experiment.optimizer.sam_rho):
+            with sam.sam_perturbation(strategy, state.model, trained, found, experiment.optimizer.sam_rho):
                 found, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
-        with param_groups.slowed(strategy, rates or (), state.optimizer):
+        with param_groups.scaled_updates(strategy, rates or (), state.optimizer):
             strategy.run(replica_update, args=(found,))
         state.step.assign_add(1)
         if experiment.train.ema_decay:
             _move_average(strategy, state, experiment.train.ema_decay)
-        return Done(*(strategy.experimental_local_results(told)[0] for told in (loss, norm)))  # alike on all
+        return StepMetrics(*(strategy.experimental_local_results(told)[0] for told in (loss, norm)))  # alike on all
 
     return step
 
@@ -126,7 +125,7 @@ def gradients(
     experiment: Experiment,
     trained: Sequence[tf.Variable],
     weights: np.ndarray | None,
-    inputs: Inputs,
+    inputs: TrainInputs,
     seed: tf.Tensor,
     count: bool,
 ) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -152,7 +151,7 @@ def gradients(
         size = inputs.images.shape[0] // parts
 
         def body(part: tf.Tensor, found: list[tf.Tensor], loss: tf.Tensor, right: tf.Tensor):
-            more, share, hits = of_part(Inputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs)))
+            more, share, hits = of_part(TrainInputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs)))
             return part + 1, [each + other for each, other in zip(found, more)], loss + share, right + hits
 
         nothing = [tf.zeros(variable.shape, variable.dtype) for variable in trained]
@@ -172,24 +171,24 @@ def _part_gradients(
     trained: Sequence[tf.Variable],
     weights: np.ndarray | None,
     seed: tf.Tensor,
-) -> Callable[[Inputs], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
+) -> Callable[[TrainInputs], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
     """The function from one part of a replica's share to its gradients, its part of the loss, and how many are right.
 
     Gradients and loss are over the global batch: those of all parts and replicas add up to the batch's.
     """
     train = experiment.train
 
-    def forward_and_backward(part: Inputs):
-        masks = Draws(seed, part.positions, train.global_batch).salted(DROPOUT)
-        with tf.GradientTape() as tape, dropout.drawn_from(*masks):
+    def forward_and_backward(part: TrainInputs):
+        masks = Draws(seed, part.positions, train.global_batch).fold_in(DROPOUT)
+        with tf.GradientTape() as tape, dropout.dropout_rng(*masks):
             outputs = state.model(part.images, training=True)
             each = heads.losses(outputs, lambda logits: losses.losses(part.targets, logits, train, weights))
             loss = tf.reduce_sum(each) / train.global_batch
-            objective = optimizers.scaled(state.optimizer, loss)
+            objective = optimizers.scale_loss(state.optimizer, loss)
         found = tape.gradient(objective, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         # int64: TensorFlow compares int32 in the host's memory, for which the host would wait
         right = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
-        return optimizers.unscaled(state.optimizer, found), loss, tf.reduce_sum(tf.cast(right, tf.float32))
+        return optimizers.unscale_grads(state.optimizer, found), loss, tf.reduce_sum(tf.cast(right, tf.float32))
 
     if not train.jit_compile:
         return forward_and_backward

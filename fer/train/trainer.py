@@ -15,8 +15,8 @@ from fer import log_suppression, storage
 from fer.augment import policy
 from fer.config import STEPS_PER_CALL, Experiment
 from fer.data import manifest, pipeline
+from fer.data.batches import Batch
 from fer.data.manifest import Manifest
-from fer.data.pipeline import Batch
 from fer.errors import Stopped, UserError
 from fer.models import precision, registry, run_loading
 from fer.train import (
@@ -35,17 +35,16 @@ from fer.train import (
     train_state,
     train_step,
 )
-from fer.train.distributed import multi_worker as together
-from fer.train.distributed import replica_sync
-from fer.train.distributed import strategy as devices
+from fer.train.distributed import multi_worker, replica_sync
 from fer.train.distributed.cluster_resolver import Cluster
-from fer.train.nan_guard import NotANumber, Watch
+from fer.train.distributed.strategy import check_compiled, make_strategy
+from fer.train.nan_guard import NanGuard, NonFiniteError
 from fer.train.nan_recovery import Rollback
 from fer.train.optim import class_weights, param_groups
 from fer.train.profiler import Profile
-from fer.train.run_dir import RunFolder
+from fer.train.run_dir import RunDir
 
-LOOK = STEPS_PER_CALL  # steps between two looks at the loss: each look waits for the device
+LOG_EVERY = STEPS_PER_CALL  # steps between two looks at the loss: each look waits for the device
 
 
 def check(experiment: Experiment) -> None:
@@ -56,7 +55,7 @@ def check(experiment: Experiment) -> None:
     """
     run_loading.check_sources(experiment)
     policy.parse(experiment.augment.policy, experiment.augment.engine)
-    registry.backbone(experiment.model.name)
+    registry.backbone_spec(experiment.model.name)
 
 
 def train(
@@ -87,16 +86,16 @@ def train(
       UserError: the data, the folder, the devices or the experiment cannot be used; see the functions called.
     """
     check(experiment)  # a fault of these is told before anything is read
-    experiment = precision.settled(experiment)
+    experiment = precision.resolve_precision(experiment)
     precision.allow_tensor_float_32(experiment.train)
-    shards = manifest.read(data).without_test()
+    shards = manifest.read_manifest(data).seal_test_split()
     manifest.check_sizes(shards)
-    folder = run_dir.open_folder(workdir, experiment, shards)
+    folder = run_dir.open_run_dir(workdir, experiment, shards)
     _check_labelled(shards)
     soft_labels.check(shards, experiment.train.targets)
-    distribution = devices.strategy(strategy, experiment.train, workers)
+    distribution = make_strategy(strategy, experiment.train, workers)
     replica_sync.check(distribution, experiment)
-    several = workers if together.several(distribution) else None
+    several = workers if multi_worker.is_multi_worker(distribution) else None
     if workers is not None and len(workers.workers) > 1 and several is None:
         raise UserError(
             f"--strategy={strategy} trains on this machine alone, but there are {len(workers.workers)} workers, which "
@@ -105,13 +104,13 @@ def train(
     # A worker that is lost is told by `watched`, before it can be taken for a store that is.
     chief = workers is None or workers.chief
     with (
-        storage.kept(workdir, data),
-        together.watched(several),
-        together.starting(distribution),
+        storage.storage_errors(workdir, data),
+        multi_worker.worker_loss_errors(several),
+        multi_worker.starting(distribution),
         run_lock.hold(workdir) if chief else contextlib.nullcontext(),
-        together.scratch(several, workdir) as place,
+        multi_worker.worker_dir(several, workdir) as place,
     ):
-        together.check_alike(distribution, {"config": experiment.sha256(), "data": shards.sha256})
+        multi_worker.assert_same_on_all(distribution, {"config": experiment.sha256(), "data": shards.sha256})
         with tf_workarounds.forgotten():
             here = dataclasses.replace(folder, path=place)
             _train(experiment, shards, here, distribution, watch_spot, on_epoch, stop)
@@ -121,7 +120,7 @@ def train(
 def _train(
     experiment: Experiment,
     shards: Manifest,
-    folder: RunFolder,
+    folder: RunDir,
     distribution: tf.distribute.Strategy,
     watch_spot: bool,
     on_epoch: Callable[[dict[str, Any]], None],
@@ -137,16 +136,18 @@ def _train(
         taught_by = distillation.read(experiment.train)
     if taught_by:
         hashes = (teacher.weights_sha256 for teacher in taught_by)
-        together.check_alike(distribution, {f"teacher, number {number}": each for number, each in enumerate(hashes, 1)})
+        multi_worker.assert_same_on_all(
+            distribution, {f"teacher, number {number}": each for number, each in enumerate(hashes, 1)}
+        )
     made = train_state.create(distribution, experiment, epoch_steps, total)
-    devices.check_compiled(made.model, experiment.train)
-    run = Run(
+    check_compiled(made.model, experiment.train)
+    run = Trainer(
         experiment=experiment,
         strategy=distribution,
         state=made,
         source=source,
         weights=class_weights.class_weights(shards.split("train").class_counts, experiment.data),
-        teach=distillation.taught(taught_by, experiment.train.teacher_share),
+        teach=distillation.make_distill_fn(taught_by, experiment.train.teacher_share),
         labels_of_votes=labels_of_votes,
         folder=folder,
         epoch_steps=epoch_steps,
@@ -157,7 +158,7 @@ def _train(
         distribution, run.state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
     )
     print(_banner(run, shards), flush=True)
-    param_groups.begin(run.state.model, experiment, head_only=False)  # for its faults: each phase begins by itself
+    param_groups.set_phase(run.state.model, experiment, head_only=False)  # for its faults: each phase begins by itself
     folder.record(
         experiment, shards, distillation.record(taught_by)
     )  # last: a run that cannot start leaves nothing behind
@@ -165,13 +166,13 @@ def _train(
         contextlib.nullcontext(stop) if stop else preemption.on_signals() as asked,
         preemption.on_spot_notice(asked) if watch_spot else contextlib.nullcontext(),
     ):
-        run.go(score, asked)
+        run.fit(score, asked)
 
 
-def _banner(run: Run, shards: Manifest) -> str:
+def _banner(run: Trainer, shards: Manifest) -> str:
     """Returns what is about to be trained, on what and for how long, for a person to check before the first step."""
     experiment, train = run.experiment, run.experiment.train
-    side = experiment.model.image_size or registry.backbone(experiment.model.name).size
+    side = experiment.model.image_size or registry.backbone_spec(experiment.model.name).size
     replicas_used = run.strategy.num_replicas_in_sync
     devices_used = f"{replicas_used} replica{'s' * (replicas_used != 1)} ({type(run.strategy).__name__})"
     faces = ", ".join(f"{shards.split(name).examples:,} {name}" for name in ("train", "validation"))
@@ -198,7 +199,7 @@ def _check_labelled(shards: Manifest) -> None:
 
 
 @dataclasses.dataclass
-class Run:
+class Trainer:
     """A run under way."""
 
     experiment: Experiment
@@ -208,16 +209,18 @@ class Run:
     weights: np.ndarray  # float32 [7]: of each class in the loss
     teach: distillation.Teach | None
     labels_of_votes: soft_labels.Posterior | None
-    folder: RunFolder
+    folder: RunDir
     epoch_steps: int
     total: int
     on_epoch: Callable[[dict[str, Any]], None]
     seconds: float = 0.0  # of training and validation so far, over all sessions
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     rollbacks: list[Rollback] = dataclasses.field(default_factory=list)
-    built: tuple[tuple[bool, bool], Callable[[Batch], train_step.Done]] | None = None  # the step in use, and for what
+    built: tuple[tuple[bool, bool], Callable[[Batch], train_step.StepMetrics]] | None = (
+        None  # the step in use, and for what
+    )
 
-    def go(self, score: Callable[[], eval_step.Score], stop: preemption.Stop) -> None:
+    def fit(self, score: Callable[[], eval_step.Score], stop: preemption.Stop) -> None:
         """Restores, then trains to the end of each epoch, until the last step is done."""
         checkpoints.clean(self.folder.checkpoints)
         done = self._restore()
@@ -233,7 +236,7 @@ class Run:
             while done < self.total:
                 try:
                     done = self._epoch(done, score, stop)
-                except NotANumber as fault:
+                except NonFiniteError as fault:
                     done = self._go_back(fault.step)
         finally:
             self.profile.close()
@@ -243,7 +246,7 @@ class Run:
     def _begin(self, done: int) -> None:
         """Opens what the steps after `done` need, and puts the config and the first batch before people's eyes."""
         train = self.experiment.train
-        self.watch = Watch(scales=train.precision == "mixed_float16")
+        self.watch = NanGuard(scales=train.precision == "mixed_float16")
         self.profile = Profile(self.folder.events, train.profile_steps)
         self.events = metric_logging.Events(self.folder.events)
         self.events.experiment(self.experiment)
@@ -253,47 +256,51 @@ class Run:
         seed = tf.constant([self.experiment.seed, done])
         start, count = done + nan_recovery.skipped(self.rollbacks), self.strategy.num_replicas_in_sync
         for batch in device_iterator.batches(self.source, self.experiment, start, start + 1, count, [0]):
-            with log_suppression.standard_error():  # where XLA says that it compiles, the first time that it does
-                inputs = train_step.augmented(batch, seed, self.experiment, self._mixes(done), self.labels_of_votes)
+            with log_suppression.suppress_stderr():  # where XLA says that it compiles, the first time that it does
+                inputs = train_step.prepare_inputs(
+                    batch, seed, self.experiment, self._mixes(done), self.labels_of_votes
+                )
             self.events.augmented(inputs.images, done)
 
     def _open_feed(self, done: int) -> None:
         """Feeds the steps after `done`; the batches of rollbacks are left out."""
         ahead = nan_recovery.skipped(self.rollbacks)
-        self.feed = device_iterator.Feed(self.strategy, self.source, self.experiment, done + ahead, self.total + ahead)
-        self.call: Callable[[int], train_step.Done] | None = None  # of the step in use, on this feed
+        self.feed = device_iterator.DeviceIterator(
+            self.strategy, self.source, self.experiment, done + ahead, self.total + ahead
+        )
+        self.call: Callable[[int], train_step.StepMetrics] | None = None  # of the step in use, on this feed
 
     def _mixes(self, done: int) -> bool:
         """Whether the epoch of the step after `done` mixes images; the last few may not."""
         begins = done - done % self.epoch_steps
         return begins < self.total - self.experiment.augment.mixing_off_epochs * self.epoch_steps
 
-    def _call(self, done: int) -> Callable[[int], train_step.Done]:
+    def _call(self, done: int) -> Callable[[int], train_step.StepMetrics]:
         """The steps of the epoch after `done` steps: built anew where what is trained, mixed or fed changes."""
         key = (self._mixes(done), done < self.experiment.finetune.head_epochs * self.epoch_steps)
         if self.built is None or self.built[0] != key:
             mix, head_only = key
             weights = None if self.experiment.data.class_weights == "none" else self.weights
-            rates = param_groups.begin(self.state.model, self.experiment, head_only, self.epoch_steps)
-            built = train_step.train_step(
+            rates = param_groups.set_phase(self.state.model, self.experiment, head_only, self.epoch_steps)
+            built = train_step.make_train_step(
                 self.strategy, self.state, self.experiment, mix, weights, rates, self.teach, self.labels_of_votes
             )
             self.built = (key, built)
             self.call = None
         if self.call is None:
-            self.call = multi_step.calls(self.feed, self.built[1], self.experiment.train.steps_per_call)
+            self.call = multi_step.make_multi_step(self.feed, self.built[1], self.experiment.train.steps_per_call)
         return self.call
 
     def _restore(self) -> int:
         """Takes up the newest checkpoint. Returns the steps that are done."""
         found = checkpoints.restore(self.folder.checkpoints, self.state.trackable())
-        found = together.told_by_chief(self.strategy, found)
+        found = multi_worker.broadcast_object(self.strategy, found)
         if found:
             self.seconds = found["seconds"]
             self.rollbacks = nan_recovery.read(found.get("rollbacks", []))
             self.history = self.folder.read_history(until_step=found["step"])
             self._tell_of_other_replicas()
-        together.take_from_chief(self.strategy, self.state.variables)
+        multi_worker.broadcast_variables(self.strategy, self.state.variables)
         done = found["step"] if found else 0
         self.state.step.assign(done)  # a worker that found no checkpoint itself has the chief's step, too
         return done
@@ -312,26 +319,27 @@ class Run:
         """Stops the run at a step whose loss or weights are no numbers, or goes back. Returns the steps done then."""
         train = self.experiment.train
         if train.on_nan == "stop":
-            kept = together.told_by_chief(self.strategy, checkpoints.steps(self.folder.checkpoints))
+            kept = multi_worker.broadcast_object(self.strategy, checkpoints.steps(self.folder.checkpoints))
             raise UserError(
                 f"Loss or weights are no numbers any more at step {fault}; the last checkpoint, of step "
                 f"{kept[-1] if kept else 0}, is kept. Lower config.optimizer.learning_rate, set clip_norm or set "
                 "config.train.on_nan=rollback, with another --workdir."
             )
-        new = nan_recovery.back(
+        new = nan_recovery.roll_back(
             self.folder.checkpoints, self.rollbacks, fault, train.checkpoint_steps, self.epoch_steps
         )
-        new = Rollback(*together.told_by_chief(self.strategy, new))
+        new = Rollback(*multi_worker.broadcast_object(self.strategy, new))
         before = self.rollbacks  # the checkpoint does not know those that went back to it
         done = self._restore()
         self.rollbacks = [*before, new._replace(to=done)]
         self.folder.write_rollbacks(nan_recovery.record(self.rollbacks))
         print(
             f"Loss or weights are no numbers any more at step {fault}: back to step {done}, and on without the "
-            f"{fault - done} batches since then (rollback {len(self.rollbacks)} of at most {nan_recovery.MOST})."
+            f"{fault - done} batches since then (rollback {len(self.rollbacks)} of at most "
+            f"{nan_recovery.MAX_ROLLBACKS})."
         )
         self.progress.back(done)
-        self.watch = Watch(scales=train.precision == "mixed_float16")
+        self.watch = NanGuard(scales=train.precision == "mixed_float16")
         self._open_feed(done)
         return done
 
@@ -356,17 +364,17 @@ class Run:
             self.profile.before(done)
             count = self._count(done, until)
             told = call(count)
-            together.started(self.strategy)
-            self.watch.told(done, told)
+            multi_worker.started(self.strategy)
+            self.watch.record(done, told)
             done += count
             self.profile.after(done, self.state.optimizer.iterations)
-            if done % LOOK == 0 or done == until:
+            if done % LOG_EVERY == 0 or done == until:
                 trained = time.monotonic() - started
                 rate = (done - begun) * self.experiment.train.global_batch / trained
-                self._tell(done, told, rate, (self.feed.waited - waited) / trained)
+                self._log(done, told, rate, (self.feed.waited - waited) / trained)
             if done % every == 0 and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
-            asked = together.asked_to_stop(self.strategy, stop)
+            asked = multi_worker.sync_stop(self.strategy, stop)
             if asked and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
                 self._stop(done, stop)
@@ -383,13 +391,13 @@ class Run:
 
     def _count(self, done: int, until: int) -> int:
         """Steps that may be asked for at once after `done`: up to the next one after which the host has work."""
-        every = (LOOK, self.experiment.train.checkpoint_steps)
+        every = (LOG_EVERY, self.experiment.train.checkpoint_steps)
         edges = [until, *(done - done % each + each for each in every), *self.profile.edges]
         return min(self.experiment.train.steps_per_call, min(edge for edge in edges if edge > done) - done)
 
-    def _tell(self, done: int, told: train_step.Done, rate: float, share: float) -> None:
+    def _log(self, done: int, told: train_step.StepMetrics, rate: float, share: float) -> None:
         """Looks at the steps so far, and tells people."""
-        self.watch.look()
+        self.watch.check()
         loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
         self.progress.steps(done, loss, accuracy, share)
         self.events.step(
@@ -410,7 +418,7 @@ class Run:
         """Records the epoch, keeps the weights if they are the best, and makes a checkpoint."""
         self._check_finite(done)
         if not np.isfinite(score.loss):  # in float16 what training did without may overflow: averages of weights lag
-            raise NotANumber(done)
+            raise NonFiniteError(done)
         self.seconds += seconds
         entry = {
             "epoch": -(-done // self.epoch_steps),
@@ -446,9 +454,9 @@ class Run:
         Raises:
           NotANumber: names the step.
         """
-        self.watch.look()
+        self.watch.check()
         if not self.state.finite():
-            raise NotANumber(done)
+            raise NonFiniteError(done)
 
     def _checkpoint(self, done: int, seconds: float) -> None:
         self._check_finite(done)

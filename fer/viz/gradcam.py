@@ -53,7 +53,7 @@ def mean_heatmaps(models: Sequence[tf.keras.Model], images: np.ndarray, classes:
     return np.mean([heatmaps(model, images, classes) for model in models], axis=0)
 
 
-def two_a_class(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int | None, int | None]]:
+def pick_examples(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int | None, int | None]]:
     """For each class the faces of it that were recognised, and mistaken, with the greatest confidence.
 
     Args:

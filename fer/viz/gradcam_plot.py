@@ -24,7 +24,7 @@ def gradcam(
     """Draws two faces a class, one recognised and one mistaken, each above its map.
 
     Args:
-      chosen: as `fer.viz.gradcam.two_a_class` gives them.
+      chosen: as `fer.viz.gradcam.pick_examples` gives them.
       images: [n, 48, 48, 1] uint8.
       maps: by position in `images`, the map [48, 48] in [0, 1] of the class that was predicted.
       probabilities: [n, 7].

@@ -68,7 +68,7 @@ def test_chains_have_one_to_three_operations_equally_often(number):
     """The first operation is always there, the second in two of three, the third in one of three."""
     layers = []
     monkey = pytest.MonkeyPatch()
-    monkey.setattr(augmix.ops, "chained", lambda given, *_: layers.extend(given))
+    monkey.setattr(augmix.ops, "compose", lambda given, *_: layers.extend(given))
     augmix._chain(DRAWS, 48, 3.0)
     monkey.undo()
     there = np.any([drew.numpy() for drew in layers[number].name.values()], axis=0).mean()

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import policy
-from fer.augment import xla as device
+from fer.augment import policy, xla_support
 from fer.augment.draws import Draws
 
 BATCH = 16
@@ -47,9 +46,9 @@ class Outside:
     def __init__(self, draws: Draws):
         self.draws = draws
 
-    def salted(self, salt: int) -> "Outside":
+    def fold_in(self, salt: int) -> "Outside":
         with tf.init_scope():
-            return Outside(self.draws.salted(salt))
+            return Outside(self.draws.fold_in(salt))
 
     def uniform(self, count: int) -> tf.Tensor:
         with tf.init_scope():
@@ -77,7 +76,7 @@ def policies(extended: set[str]) -> list:
 
 def test_no_operation_is_left_out():
     named = {policy.parse(text)[0].name for text in POLICIES.values()}
-    assert named == set(policy.KNOWN) - set(policy.MIXING)
+    assert named == set(policy.KNOWN) - set(policy.MIX_OPS)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -123,7 +122,7 @@ def test_compiled_by_xla_the_same_draws_change_the_faces_alike(name):
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_as_it_is_built_for_a_gpu_it_changes_the_faces_alike(name):
-    with device.as_on_gpu():
+    with xla_support.as_on_gpu():
         built = changed(name).numpy()
     difference = np.abs(built.astype(int) - eager(name))
     if name in CHAINS:

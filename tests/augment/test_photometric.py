@@ -35,8 +35,8 @@ def drawn(change) -> tf.Tensor:
 def curved(change) -> tf.Tensor:
     """The faces through the curve that `change` makes of (nothing changed, facts)."""
     return drawn(
-        lambda tables, counts: photometric.follow(
-            tables, change(photometric.unchanged(COUNT), photometric.facts(tables, counts))
+        lambda tables, counts: photometric.apply_curve(
+            tables, change(photometric.identity_curve(COUNT), photometric.image_stats(tables, counts))
         )
     )
 
@@ -108,12 +108,12 @@ def test_the_histogram_is_numpys():
 
 def test_counting_for_gpus_gives_the_same_numbers(monkeypatch):
     levels = tf.cast(tf.reshape(FACES, [len(FACES), -1]), tf.int32)
-    np.testing.assert_array_equal(photometric.counted_by_sorting(levels), photometric.histogram(FACES))
+    np.testing.assert_array_equal(photometric.histogram_by_sorting(levels), photometric.histogram(FACES))
     weights = tf.cast(levels % 7, tf.float32)
     expected = [np.bincount(row, share, 256) for row, share in zip(levels.numpy(), weights.numpy())]
-    np.testing.assert_array_equal(photometric.summed_by_comparing(levels, weights), expected)
+    np.testing.assert_array_equal(photometric.sum_by_comparing(levels, weights), expected)
     here = photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES))
-    monkeypatch.setattr(photometric.xla, "on_cpu", lambda: False)
+    monkeypatch.setattr(photometric.xla_support, "on_cpu", lambda: False)
     monkeypatch.setattr(photometric.tf.raw_ops, "DenseBincount", None)  # refused there
     np.testing.assert_array_equal(
         photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES)), here
@@ -122,10 +122,10 @@ def test_counting_for_gpus_gives_the_same_numbers(monkeypatch):
 
 def test_one_table_of_three_operations_is_the_three_in_turn():
     def all_at_once(tables, counts):
-        tables = photometric.follow(tables, photometric.solarize(photometric.unchanged(COUNT), each(128)))
+        tables = photometric.apply_curve(tables, photometric.solarize(photometric.identity_curve(COUNT), each(128)))
         tables = photometric.equalize(tables, counts)
-        return photometric.follow(
-            tables, photometric.autocontrast(photometric.unchanged(COUNT), photometric.facts(tables, counts))
+        return photometric.apply_curve(
+            tables, photometric.autocontrast(photometric.identity_curve(COUNT), photometric.image_stats(tables, counts))
         )
 
     def in_turn(image):
@@ -136,8 +136,8 @@ def test_one_table_of_three_operations_is_the_three_in_turn():
 
 def test_images_with_different_curves_are_one_computation():
     one, other = (
-        photometric.invert(photometric.unchanged(COUNT)),
-        photometric.brightness(photometric.unchanged(COUNT), each(0.5)),
+        photometric.invert(photometric.identity_curve(COUNT)),
+        photometric.brightness(photometric.identity_curve(COUNT), each(0.5)),
     )
     chosen = np.arange(COUNT) % 2 == 0
     mixed = curved(lambda *_: photometric.where(chosen, one, other))

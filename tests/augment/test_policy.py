@@ -67,7 +67,7 @@ def test_parse_rejects_a_policy_that_is_too_long():
 
 def test_grammar_knows_operations_with_their_arguments_and_defaults():
     assert list(grammar.ARGUMENTS) == list(policy.KNOWN)
-    assert tuple(policy.MIXING) == grammar.MIXING
+    assert tuple(policy.MIX_OPS) == grammar.MIX_OPS
     assert grammar.WORDS["preset"] == tuple(randaugment.SETS)
     for name, function in policy.KNOWN.items():
         parameters = list(inspect.signature(function).parameters.values())[2:]  # after draws and side, or images
@@ -100,7 +100,7 @@ def test_operations_apply_in_the_order_in_which_they_stand(policy_text):
     images, _ = policy.augmenter(policy_text)(DIM, TARGETS, given)
     in_turn = tf.constant(DIM)
     for salt, each in enumerate(policy.parse(policy_text)):
-        change = policy.SINGLE[each.name](given.salted(salt), in_turn.shape[1], **each.arguments)
+        change = policy.SINGLE_IMAGE_OPS[each.name](given.fold_in(salt), in_turn.shape[1], **each.arguments)
         in_turn = ops.apply(in_turn, [change])
     np.testing.assert_array_equal(images, in_turn)
 
@@ -122,8 +122,8 @@ def test_none_changes_nothing():
 
 def test_a_policy_is_its_operations_matrices_multiplied():
     given = draws(seed=(3, 5))
-    mirrored = ops.flip(given.salted(0), 48).matrices
-    moved = ops.affine(given.salted(1), 48, 15.0, 0.1, 0.08, 0.1).matrices
+    mirrored = ops.flip(given.fold_in(0), 48).matrices
+    moved = ops.affine(given.fold_in(1), 48, 15.0, 0.1, 0.08, 0.1).matrices
     images, targets = policy.augmenter(POLICY)(FACES, TARGETS, given)
     np.testing.assert_array_equal(images, geometric.warp(FACES, mirrored @ moved))
     np.testing.assert_array_equal(targets, TARGETS)

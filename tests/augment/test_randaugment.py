@@ -39,9 +39,9 @@ def test_magnitude_zero_moves_nothing_and_keeps_strengths_at_one():
     faces = np.broadcast_to(FACE[None, ..., None], (64, 48, 48, 1))
     names = [name for name in randaugment.PAPER.operations if name not in ("autocontrast", "equalize")]
     layer = randaugment.draw(draws(64), randaugment.PAPER, 0.0)
-    changed = ops.apply(faces, [ops.randomly(draws(64), 48, layers=1, magnitude=0.0)])
+    changed = ops.apply(faces, [ops.apply_randaugment(draws(64), 48, layers=1, magnitude=0.0)])
     for name in names:
-        chosen = randaugment.draw(draws(64).salted(0), randaugment.PAPER, 0.0).name[name].numpy()
+        chosen = randaugment.draw(draws(64).fold_in(0), randaugment.PAPER, 0.0).name[name].numpy()
         np.testing.assert_array_equal(changed.numpy()[chosen], faces[chosen])
     assert float(tf.reduce_max(tf.abs(layer.strength))) == 0
 
@@ -87,7 +87,7 @@ def changed(layer) -> dict[str, np.ndarray]:
     faces = tf.tile(FACE[None, ..., None], [COUNT, 1, 1, 1])
 
     def change(xla: bool) -> tf.Tensor:
-        chained = ops.chained([layer], randaugment.PAPER, 48)
+        chained = ops.compose([layer], randaugment.PAPER, 48)
         sharp = randaugment.sharpness(layer, randaugment.PAPER)
         return ops.apply(faces, [chained._replace(sharpness=sharp)], xla)[..., 0]
 
@@ -114,20 +114,20 @@ def test_an_image_is_changed_as_pillow_does_by_the_operation_it_drew(name, mode,
 def test_one_layer_is_what_was_drawn_for_it():
     """What the policy draws is the layer that the tests above hold against Pillow."""
     given, faces = draws(COUNT, seed=4), np.broadcast_to(FACE[None, ..., None], (COUNT, 48, 48, 1))
-    alone = randaugment.draw(given.salted(0), randaugment.PAPER, 6.0)
-    expected = ops.chained([alone], randaugment.PAPER, 48)
+    alone = randaugment.draw(given.fold_in(0), randaugment.PAPER, 6.0)
+    expected = ops.compose([alone], randaugment.PAPER, 48)
     expected = expected._replace(sharpness=randaugment.sharpness(alone, randaugment.PAPER))
-    drawn = ops.randomly(given, 48, layers=1, magnitude=6.0)
+    drawn = ops.apply_randaugment(given, 48, layers=1, magnitude=6.0)
     np.testing.assert_array_equal(ops.apply(faces, [drawn]), ops.apply(faces, [expected]))
 
 
 def test_two_layers_are_both_applied():
     faces = np.broadcast_to(FACE[None, ..., None], (512, 48, 48, 1))
     given = draws(512, seed=1)
-    first, second = (randaugment.draw(given.salted(layer), randaugment.PAPER, 9.0) for layer in (0, 1))
+    first, second = (randaugment.draw(given.fold_in(layer), randaugment.PAPER, 9.0) for layer in (0, 1))
     both = np.flatnonzero(first.name["brightness"].numpy() & second.name["posterize"].numpy())
     assert len(both)
-    changed = ops.apply(faces, [ops.randomly(given, 48)]).numpy()[..., 0]
+    changed = ops.apply(faces, [ops.apply_randaugment(given, 48)]).numpy()[..., 0]
     for index in both:
         bright = ImageEnhance.Brightness(Image.fromarray(FACE)).enhance(1 + 0.9 * float(first.strength[index]))
         ours, theirs = changed[index].astype(int), np.asarray(bright).astype(int)
@@ -175,13 +175,13 @@ def test_an_image_does_not_feel_its_batch_mates():
     faces = rng.integers(0, 256, (32, 48, 48, 1), dtype=np.uint8)
     others = np.concatenate([faces[:1], 255 - faces[1:]])
     for seed in range(4):
-        change = [ops.randomly(draws(32, seed), 48)]
+        change = [ops.apply_randaugment(draws(32, seed), 48)]
         np.testing.assert_array_equal(ops.apply(faces, change)[0], ops.apply(others, change)[0])
 
 
 def test_two_replicas_change_the_examples_as_one_does():
     faces = np.random.default_rng(0).integers(0, 256, (32, 48, 48, 1), dtype=np.uint8)
-    whole = ops.apply(faces, [ops.randomly(draws(32), 48)])
+    whole = ops.apply(faces, [ops.apply_randaugment(draws(32), 48)])
     for part in (slice(16), slice(16, 32)):
         given = draws(32)._replace(positions=tf.range(32)[part])
-        np.testing.assert_array_equal(ops.apply(faces[part], [ops.randomly(given, 48)]), whole[part])
+        np.testing.assert_array_equal(ops.apply(faces[part], [ops.apply_randaugment(given, 48)]), whole[part])

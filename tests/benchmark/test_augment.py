@@ -38,11 +38,11 @@ def test_a_policy_with_a_fault_is_told_before_anything_is_measured():
 
 
 def test_what_is_not_installed_is_missing(monkeypatch):
-    monkeypatch.setitem(baselines.RIVALS, "nobody", ("no_such_package", None))
+    monkeypatch.setitem(baselines.BASELINES, "nobody", ("no_such_package", None))
     assert baselines.missing("nobody")
 
 
-@pytest.mark.parametrize("name", baselines.RIVALS)
+@pytest.mark.parametrize("name", baselines.BASELINES)
 def test_a_rival_changes_images_and_counts_them(name):
     if baselines.missing(name):
         pytest.skip(f"{name} is not installed; the extra bench has it")

@@ -32,7 +32,7 @@ CONTENT = {
 def test_a_figure_is_set_whatever_stood_there(asked, told):
     for stood in ("", "17", "1,111 (1 to 2), met"):
         text = f"before <!--{asked}-->{stood}<!--/--> | <!-- a note -->after\n"
-        assert fill_docs.filled(text, CONTENT) == f"before <!--{asked}-->{told}<!--/--> | <!-- a note -->after\n"
+        assert fill_docs.fill_text(text, CONTENT) == f"before <!--{asked}-->{told}<!--/--> | <!-- a note -->after\n"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_figure_is_set_whatever_stood_there(asked, told):
 )
 def test_what_cannot_be_set_is_named(asked, said):
     with pytest.raises(UserError) as caught:
-        fill_docs.filled(f"<!--{asked}-->3<!--/-->", CONTENT)
+        fill_docs.fill_text(f"<!--{asked}-->3<!--/-->", CONTENT)
     assert said in str(caught.value)
 
 
@@ -73,7 +73,7 @@ def test_the_figures_of_the_document_that_ships_are_those_that_were_measured(roo
     text = (root / "docs" / "performance.md").read_text()
     measured = json.loads((root / "docs" / "results" / "benchmark" / "benchmark.json").read_text())
     assert len(fill_docs.CELL.findall(text)) > 30
-    assert fill_docs.filled(text, measured) == text, (
+    assert fill_docs.fill_text(text, measured) == text, (
         "scripts/benchmark.py --fill=docs/performance.md --output=docs/results/benchmark/benchmark.json sets them"
     )
 

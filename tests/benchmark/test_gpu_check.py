@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import policy, xla
+from fer.augment import policy, xla_support
 from fer.benchmark import gpu_check, op_placement
 from fer.config import Model
 from fer.data.example_codec import Faces
@@ -79,7 +79,7 @@ def test_a_step_leaves_nothing_of_the_device_to_the_host(faces, text):
 
 
 def test_a_step_that_leaves_something_to_the_host_fails(faces, monkeypatch):
-    monkeypatch.setattr(xla, "index_type", lambda: tf.int32)
+    monkeypatch.setattr(xla_support, "index_type", lambda: tf.int32)
     failed = gpu_check.check_host(SETTINGS, "CPU:1", faces, "brightness")
     assert not failed.passed
     assert "1 operations of a step compute on the host what the GPU has; AddV2" in failed.found
@@ -98,7 +98,7 @@ def test_the_step_is_on_the_device_trains_in_float16_and_is_compiled(faces, name
 
 
 class Slow:
-    """A feed that is waited for a given time at each batch, as `fer.train.device_iterator.Feed` tells it."""
+    """A feed that is waited for a given time at each batch, as `fer.train.device_iterator.DeviceIterator` tells it."""
 
     def __init__(self, batch, seconds: float):
         self.batch, self.seconds, self.waited = batch, seconds, 0.0

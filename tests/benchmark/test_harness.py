@@ -34,7 +34,9 @@ def sleeper(sleep):
 
 
 def test_a_race_gives_each_its_rate_and_its_ratio_to_the_baseline(sleeper):
-    quick, slow = harness.race("nap", "naps/s", {"quick": sleeper(0.01, 8), "slow": sleeper(0.02, 4)}, "slow", rounds=3)
+    quick, slow = harness.run_interleaved(
+        "nap", "naps/s", {"quick": sleeper(0.01, 8), "slow": sleeper(0.02, 4)}, "slow", rounds=3
+    )
     assert (quick.suite, quick.unit, quick.baseline, slow.baseline) == ("nap", "naps/s", "slow", None)
     assert (quick.low, quick.value, quick.high) == (800.0, 800.0, 800.0)
     assert quick.ratio == 4
@@ -54,14 +56,14 @@ def test_the_ratio_is_that_of_the_same_round(sleep):
         sleep(current[-1] / 2)
         return 1
 
-    slow, quick = harness.race("nap", "naps/s", {"slow": first, "quick": second}, baseline="slow", rounds=4)
+    slow, quick = harness.run_interleaved("nap", "naps/s", {"slow": first, "quick": second}, baseline="slow", rounds=4)
     assert (slow.low, slow.value, slow.high) == (12.5, 37.5, 100.0)
     assert quick.ratio == 2
 
 
 def test_a_pair_is_told_beside_each_other_too(sleeper):
     contestants = {"quick": sleeper(0.01, 8), "slow": sleeper(0.02, 4), "base": sleeper(0.01, 1)}
-    told = harness.race("nap", "naps/s", contestants, "base", rounds=3, beside=[("quick", "slow")])
+    told = harness.run_interleaved("nap", "naps/s", contestants, "base", rounds=3, beside=[("quick", "slow")])
     assert [each.name for each in told] == ["quick", "slow", "base", "quick, beside slow"]
     assert (told[3].baseline, told[3].value, told[3].ratio) == ("slow", told[0].value, 4)
 

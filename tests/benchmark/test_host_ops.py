@@ -6,15 +6,15 @@ import tensorflow as tf
 from fer import rng
 from fer.augment import policy
 from fer.augment.draws import Draws
-from fer.augment.xla import as_on_gpu
+from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import host_ops
 
 BATCH = 4
-SINGLE = "|".join(policy.SINGLE)  # every operation of the kind after the other
+SINGLE = "|".join(policy.SINGLE_IMAGE_OPS)  # every operation of the kind after the other
 POLICIES = {
     "all that change images one by one": SINGLE,
     "faces": "randaugment(2,9,faces)",
-    **{name: name for name in (*policy.COVERING, *policy.COPYING, *policy.MIXING)},
+    **{name: name for name in (*policy.ERASE_OPS, *policy.SELF_MIX_OPS, *policy.MIX_OPS)},
     "one of several mixings": "choose(mixup,cutmix)",
 }
 
@@ -59,7 +59,7 @@ def test_a_draw_whose_seed_was_drawn_is_found_unless_it_is_made_on_the_host():
     assert "StatelessRandomGetKeyCounter" in found(by_split, [2], dtype=tf.int32)
 
     def by_salt(x: tf.Tensor) -> tf.Tensor:
-        return x * tf.random.stateless_uniform([8], rng.salted(tf.constant([1, 2]), 3), alg=rng.ALGORITHM)
+        return x * tf.random.stateless_uniform([8], rng.fold_in(tf.constant([1, 2]), 3), alg=rng.ALGORITHM)
 
     assert found(by_salt, [8]) == []
 

@@ -29,7 +29,7 @@ def test_its_policies_models_and_optimizers_are_those_of_the_configs(root, name,
 def test_a_run_is_compared_with_its_step_on_one_batch(monkeypatch, trained):
     """Tracing and compiling the two steps is most of the time that this takes."""
     if not trained:
-        monkeypatch.setattr(train.train_step, "train_step", lambda *_: lambda batch: None)
+        monkeypatch.setattr(train.train_step, "make_train_step", lambda *_: lambda batch: None)
     images = np.random.default_rng(0).integers(0, 256, (64, 48, 48, 1), dtype=np.uint8)
     faces = Faces(images, np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
     settings = factories.experiment(deterministic=False)

@@ -77,14 +77,14 @@ def fill(folder: pathlib.Path) -> None:
     (folder / "measured.pickle").write_bytes(pickle.dumps(measure(folder)))
 
 
-def peer(folder: pathlib.Path, runner: str = "tiny.py", packages: tuple = (), told: tuple = ()) -> baselines.Peer:
+def peer(folder: pathlib.Path, runner: str = "tiny.py", packages: tuple = (), told: tuple = ()) -> baselines.Baseline:
     packages = packages or (f"fer-tiny @ {(folder / 'fer_tiny-1.0-py3-none-any.whl').as_uri()}",)
-    return baselines.Peer(
+    return baselines.Baseline(
         runner.split(".")[0], packages, (), str(folder / "runners" / runner), told, "made by the test"
     )
 
 
-def measure(folder: pathlib.Path) -> tuple[list[baselines.Measured], list[str]]:
+def measure(folder: pathlib.Path) -> tuple[list[baselines.BaselineResult], list[str]]:
     """Two peers of one environment, and one whose package does not exist; and what was told meanwhile."""
     wheel(folder)
     gone = peer(folder, packages=(f"gone @ {(folder / 'gone-1.0-py3-none-any.whl').as_uri()}",))
@@ -94,7 +94,7 @@ def measure(folder: pathlib.Path) -> tuple[list[baselines.Measured], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def measured(folder) -> list[baselines.Measured]:
+def measured(folder) -> list[baselines.BaselineResult]:
     return pickle.loads((folder / "measured.pickle").read_bytes())[0]
 
 
@@ -196,21 +196,21 @@ def test_peers_that_were_measured_are_drawn_and_others_are_not(compared, figures
     [
         ("true", baselines.DEFAULT),
         ("false", ()),
-        ("all", tuple(baselines.PEERS)),
+        ("all", tuple(baselines.BASELINES)),
         ("facial-emotion-recognition,fer-tflite", ("facial-emotion-recognition", "fer-tflite")),
     ],
 )
 def test_the_flag_alone_means_what_is_quickly_installed(told, names):
-    assert baselines.named(told) == [baselines.PEERS[name] for name in names]
+    assert baselines.parse_baselines(told) == [baselines.BASELINES[name] for name in names]
 
 
 def test_an_unknown_peer_is_named():
     with pytest.raises(UserError, match="--peers names 'rival', which is none of fer-tflite"):
-        baselines.named("fer-tflite,rival")
+        baselines.parse_baselines("fer-tflite,rival")
 
 
 def test_every_peers_runner_is_there_and_its_packages_are_pinned():
-    for each in baselines.PEERS.values():
+    for each in baselines.BASELINES.values():
         assert pathlib.Path(each.runner).is_file()
         wanted = [part for part in (*each.packages, *each.requirements) if not part.startswith("--")]
         assert all("==" in requirement for requirement in wanted)

@@ -32,7 +32,7 @@ def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, labels: np.ndar
     content = {**built(), **figures, "examples": count, **fields}
     kept = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
     predictions.write_npz(str(folder / "predictions.npz"), kept)
-    eval_json.write(str(folder / "eval.json"), content)
+    eval_json.write_eval(str(folder / "eval.json"), content)
     return str(folder / "eval.json")
 
 

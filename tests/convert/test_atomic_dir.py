@@ -22,7 +22,7 @@ def fill(folder: str, content: str) -> None:
 
 
 def place(output: str, content: str, overwrite: bool = False) -> None:
-    with atomic_dir.replaced(output, overwrite) as folder:
+    with atomic_dir.atomic_directory(output, overwrite) as folder:
         fill(folder, content)
 
 
@@ -43,7 +43,7 @@ def test_the_folder_appears_with_all_that_is_in_it_and_nothing_beside(output):
 
 
 def test_nothing_is_there_while_it_is_filled(output):
-    with atomic_dir.replaced(output, False) as folder:
+    with atomic_dir.atomic_directory(output, False) as folder:
         fill(folder, "new")
         assert not os.path.exists(output)
 
@@ -51,14 +51,14 @@ def test_nothing_is_there_while_it_is_filled(output):
 def test_after_an_error_nothing_is_left_and_no_folder_that_was_made_for_it(output, tmp_path):
     (tmp_path / "before").mkdir()
     for place in (output, str(tmp_path / "before" / "deep" / "faces")):
-        with contextlib.suppress(RuntimeError), atomic_dir.replaced(place, False) as folder:
+        with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(place, False) as folder:
             fill(folder, "new")
             raise RuntimeError
     assert [path.name for path in tmp_path.rglob("*")] == ["before"]
 
 
 def test_a_folder_that_was_made_stays_if_somebody_else_uses_it(output):
-    with contextlib.suppress(RuntimeError), atomic_dir.replaced(output, False):
+    with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(output, False):
         pathlib.Path(output).with_name("notes.txt").write_text("precious")
         raise RuntimeError
     assert os.listdir(os.path.dirname(output)) == ["notes.txt"]
@@ -85,7 +85,7 @@ def test_empty_folder_is_filled_unasked(output, overwrite, linked):
 
 def test_empty_folder_stays_where_a_conversion_fails(output):
     os.makedirs(output)
-    with contextlib.suppress(RuntimeError), atomic_dir.replaced(output, False):
+    with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(output, False):
         raise RuntimeError
     assert os.listdir(output) == []
 
@@ -119,7 +119,7 @@ def test_what_exists_is_replaced_when_asked(output):
 
 def test_what_exists_stays_until_the_new_is_whole(output):
     place(output, "old")
-    with contextlib.suppress(RuntimeError), atomic_dir.replaced(output, True) as folder:
+    with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(output, True) as folder:
         fill(folder, "new")
         assert content(output) == "old"
         raise RuntimeError
@@ -273,7 +273,7 @@ def test_a_folder_that_another_run_replaces_just_now_is_left_to_it(output):
 
 def test_an_output_that_came_to_be_while_it_was_filled_is_not_replaced(output):
     def slowly() -> None:
-        with atomic_dir.replaced(output, overwrite=False) as folder:
+        with atomic_dir.atomic_directory(output, overwrite=False) as folder:
             fill(folder, "new")
             place(output, "somebody's")
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from fer.convert.readers import csv_reader, formats, image_folder, pixel_parser
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture
 from fer.errors import UserError
 from tests.convert import input_factories
@@ -235,7 +235,7 @@ def fuzz_archives(path, rounds: int, seed: int) -> None:
         path.write_bytes(content)
         refused = ""
         try:
-            for piece in formats.pieces(str(path), Tally()):
+            for piece in formats.iter_chunks(str(path), HashingReader()):
                 csv_reader.parse(piece) if isinstance(piece, csv_reader.Lines) else image_folder.parse(piece.pictures)
         except UserError as error:
             refused = str(error)

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from fer.convert.rejected_rows import Rejects
+from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import Reject
 from fer.errors import UserError
 
@@ -19,13 +19,13 @@ ROWS = [
 
 def test_without_a_place_the_first_stops_everything_and_says_what_to_do():
     with pytest.raises(UserError, match=r"^f.csv, line 7, column pixels: 2,303 values\. .*--on_bad_row=quarantine\.$"):
-        Rejects(None).take(ROWS)
+        RejectedRows(None).add(ROWS)
 
 
 def test_with_a_place_they_are_kept_as_they_were(tmp_path):
-    rejects = Rejects(str(tmp_path))
-    rejects.take(ROWS[:1])
-    rejects.take(ROWS[1:])
+    rejects = RejectedRows(str(tmp_path))
+    rejects.add(ROWS[:1])
+    rejects.add(ROWS[1:])
     rejects.close()
     with open(tmp_path / "rejects.csv", encoding="latin-1", newline="") as file:
         header, *rows = list(csv.reader(file))
@@ -36,14 +36,14 @@ def test_with_a_place_they_are_kept_as_they_were(tmp_path):
 
 
 def test_they_are_counted_by_kind(tmp_path):
-    rejects = Rejects(str(tmp_path))
-    rejects.take(ROWS)
+    rejects = RejectedRows(str(tmp_path))
+    rejects.add(ROWS)
     rejects.close()
     assert rejects.counts == {"bad pixels": 2, "bad quotes": 1, "bad picture": 2}
 
 
 def test_without_bad_rows_there_is_no_file(tmp_path):
-    rejects = Rejects(str(tmp_path))
-    rejects.take([])
+    rejects = RejectedRows(str(tmp_path))
+    rejects.add([])
     rejects.close()
     assert list(tmp_path.iterdir()) == []

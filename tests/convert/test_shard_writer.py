@@ -8,9 +8,9 @@ import pytest
 
 from fer.convert import shard_writer
 from fer.convert.audit import image_hashes
-from fer.convert.ingest import Survey
-from fer.convert.rows import LEFT_OUT
-from fer.convert.temp_store import Spool
+from fer.convert.ingest import IngestedDataset
+from fer.convert.rows import EXCLUDED
+from fer.convert.temp_store import TempStore
 from fer.data import example_codec
 from tests.convert import input_factories
 
@@ -18,20 +18,20 @@ COUNT = 850
 
 
 @pytest.fixture(scope="module")
-def survey() -> Survey:
-    return Survey(
+def survey() -> IngestedDataset:
+    return IngestedDataset(
         labels=np.arange(COUNT) % 7,
         splits=np.where(np.arange(COUNT) < 805, 0, 1),
         rows=3 * np.arange(COUNT),
-        prints=image_hashes.join([]),
+        prints=image_hashes.concatenate([]),
         sources=(),
         blank_lines=0,
     )
 
 
 @pytest.fixture
-def spool(tmp_path) -> Spool:
-    spool = Spool(str(tmp_path))
+def spool(tmp_path) -> TempStore:
+    spool = TempStore(str(tmp_path))
     spool.append(input_factories.noise(COUNT))
     spool.finish()
     yield spool
@@ -74,7 +74,7 @@ def test_the_faces_lie_in_the_order_of_the_source(write, survey, tmp_path):
 
 
 def test_faces_that_are_left_out_are_in_no_shard(write, survey, tmp_path):
-    written = write(splits=np.where(np.arange(COUNT) % 10 == 3, LEFT_OUT, survey.splits))
+    written = write(splits=np.where(np.arange(COUNT) % 10 == 3, EXCLUDED, survey.splits))
     assert sum(split.examples for split in written.values()) == COUNT * 9 // 10
     [shard] = written["validation"].shards
     rows = example_codec.read_shard(str(tmp_path), shard).rows

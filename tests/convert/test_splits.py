@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fer.convert import splits
-from fer.convert.rows import NO_SPLIT, TO_LEARN
+from fer.convert.rows import NO_SPLIT, TRAIN_OR_VAL
 
 COUNTS = [180, 40, 160, 300, 200, 140, 200]
 
@@ -68,12 +68,12 @@ def test_only_splits_that_the_source_lacks_are_filled(labels, groups):
 
 
 def test_a_train_folder_validates_by_itself_but_gives_no_test(labels, groups):
-    divided = splits.assign(np.full(len(labels), TO_LEARN), labels, groups, seed=0)
+    divided = splits.assign(np.full(len(labels), TRAIN_OR_VAL), labels, groups, seed=0)
     np.testing.assert_allclose(np.bincount(divided) / len(divided), [0.9, 0.1], atol=0.005)
 
 
 def test_a_train_folder_beside_a_validation_folder_is_all_train(labels, groups):
-    given = np.where(np.arange(len(labels)) < 500, 1, TO_LEARN)
+    given = np.where(np.arange(len(labels)) < 500, 1, TRAIN_OR_VAL)
     divided = splits.assign(given, labels, groups, seed=0)
     assert (divided[500:] == 0).all()
 

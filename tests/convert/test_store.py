@@ -16,7 +16,7 @@ from fer.convert.verify import verify
 from fer.errors import UserError
 source, bad, local = sys.argv[1:]
 out = "s3://bucket/out/faces"
-storage.ready(out)
+storage.register_filesystems(out)
 tf.io.gfile.copy(source, "s3://bucket/in/faces.csv")
 here = convert.convert(Options(input=source, output=local))
 there = convert.convert(Options(input="s3://bucket/in/faces.csv", output=out))
@@ -52,7 +52,7 @@ from fer import cli, storage
 from fer.convert import atomic_dir
 
 out, names = "s3://bucket/killed/faces", ["a.tfrecord", "b.tfrecord", "manifest.json"]
-storage.ready(out)  # its client begins with its first use, which is in each child
+storage.register_filesystems(out)  # its client begins with its first use, which is in each child
 
 
 def in_a_child(work):
@@ -67,7 +67,7 @@ def in_a_child(work):
 
 def place(content, overwrite):
     splits = {"train": {"shards": [{"file": name} for name in names[:2]]}}
-    with atomic_dir.replaced(out, overwrite) as folder:
+    with atomic_dir.atomic_directory(out, overwrite) as folder:
         for name in names:
             with open(os.path.join(folder, name), "w") as file:
                 found = {"format_version": 1, "splits": splits, "created_by": "fer 1.0", "name": content}

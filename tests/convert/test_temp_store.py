@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from fer.convert.temp_store import Spool
+from fer.convert.temp_store import TempStore
 from fer.errors import UserError
 from tests.convert import input_factories
 
@@ -13,8 +13,8 @@ IMAGES = input_factories.noise(50)
 
 
 @pytest.fixture
-def spool(tmp_path) -> Spool:
-    spool = Spool(str(tmp_path))
+def spool(tmp_path) -> TempStore:
+    spool = TempStore(str(tmp_path))
     for start in range(0, 50, 7):
         spool.append(IMAGES[start : start + 7])
     spool.finish()
@@ -33,4 +33,4 @@ def test_it_has_no_name_that_could_be_left_behind(spool, tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     with pytest.raises(UserError, match=r"Cannot write into .*nowhere"):
-        Spool(str(tmp_path / "nowhere"))
+        TempStore(str(tmp_path / "nowhere"))

@@ -60,7 +60,7 @@ def test_what_the_manifest_says_of_pixels_and_labels_is_recomputed(folder, keys,
     *outer, last = keys
     place = functools.reduce(dict.get, outer, content)
     place[last] = place[last] + 1 if isinstance(place[last], int) else place[last] / 2
-    manifest.write(folder, content)
+    manifest.write_manifest(folder, content)
     with pytest.raises(UserError, match=said):
         verify(folder)
 

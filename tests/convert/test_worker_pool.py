@@ -14,7 +14,7 @@ import pytest
 
 from fer.convert import parsing, worker_pool
 from fer.convert.readers import csv_reader, image_folder
-from fer.convert.worker_pool import Crew
+from fer.convert.worker_pool import ParserPool
 from tests.convert import input_factories
 
 IMAGES = input_factories.noise(40)
@@ -37,7 +37,7 @@ PIECES = {
 
 @pytest.fixture
 def processes():
-    with contextlib.closing(Crew(2, worker_pool.FEW)) as made:
+    with contextlib.closing(ParserPool(2, worker_pool.FEW)) as made:
         yield made
 
 
@@ -72,7 +72,7 @@ def test_an_interrupt_does_not_end_a_process(processes):
 
 
 def test_for_little_data_or_one_worker_there_are_no_processes():
-    for made in (Crew(1, worker_pool.FEW), Crew(2, worker_pool.FEW - 1)):
+    for made in (ParserPool(1, worker_pool.FEW), ParserPool(2, worker_pool.FEW - 1)):
         made.parse(PIECES["lines"])
         assert made._members == []
 
@@ -113,7 +113,7 @@ def test_processes_end_when_the_one_that_began_them_is_killed():
     program = """
 import os, time
 from fer.convert import worker_pool
-made = worker_pool.Crew(2, worker_pool.FEW)
+made = worker_pool.ParserPool(2, worker_pool.FEW)
 print(made._begin().pid, flush=True)
 time.sleep(60)
 """

@@ -77,7 +77,7 @@ def copy(synthetic_shards, tmp_path) -> manifest.Manifest:
     """A copy of a converted folder, to be spoilt."""
     folder = tmp_path / "copy"
     shutil.copytree(synthetic_shards.folder, folder)
-    return manifest.read(str(folder))
+    return manifest.read_manifest(str(folder))
 
 
 def spoil(copy: manifest.Manifest, change) -> str:

@@ -62,7 +62,7 @@ def test_a_split_that_is_not_there_is_answered_with_those_that_are(synthetic_sha
 
 
 def test_training_cannot_open_the_test(synthetic_shards):
-    learnt = synthetic_shards.without_test()
+    learnt = synthetic_shards.seal_test_split()
     assert list(learnt.splits) == ["train", "validation"]
     with pytest.raises(UserError, match="Training cannot open the test split"):
         learnt.split("test")
@@ -70,12 +70,12 @@ def test_training_cannot_open_the_test(synthetic_shards):
 
 def test_training_cannot_open_the_test_by_what_the_raw_manifest_says_either(synthetic_shards):
     assert set(synthetic_shards.raw["splits"]) == {"train", "validation", "test"}
-    assert set(synthetic_shards.without_test().raw["splits"]) == {"train", "validation"}
+    assert set(synthetic_shards.seal_test_split().raw["splits"]) == {"train", "validation"}
 
 
 def test_a_folder_without_manifest_is_named(tmp_path):
     with pytest.raises(UserError, match=r"has no manifest.json"):
-        manifest.read(str(tmp_path))
+        manifest.read_manifest(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_folder_without_manifest_is_named(tmp_path):
 def test_a_damaged_manifest_is_named(content, tmp_path):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(UserError, match=r"manifest.json is (not valid JSON|no manifest|damaged)"):
-        manifest.read(str(tmp_path))
+        manifest.read_manifest(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_damaged_manifest_is_named(content, tmp_path):
 def test_a_manifest_of_something_else_is_named(folder, path, value, reason):
     change(folder, *path, value=value)
     with pytest.raises(UserError, match=rf"manifest.json .*{reason}"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_manifest_that_was_changed_is_rejected(folder, before, after):
     with open(path, "wb") as file:
         file.write(content.replace(before, after, 1))
     with pytest.raises(UserError, match=r"manifest.json (was changed since it was written|is damaged: it has a key)"):
-        manifest.read(folder)
+        manifest.read_manifest(folder)
 
 
 def test_every_flipped_byte_of_manifest_is_noticed(folder):
@@ -144,13 +144,13 @@ def test_every_flipped_byte_of_manifest_is_noticed(folder):
             with open(path, "wb") as file:
                 file.write(content)
             with pytest.raises(UserError):
-                manifest.read(folder)
+                manifest.read_manifest(folder)
             content[place] ^= bit
 
 
 def test_manifest_from_before_checksum_is_read(folder):
     change(folder, manifest.CHECKSUM, value=None)
-    assert manifest.read(folder).splits["train"].examples == 320
+    assert manifest.read_manifest(folder).splits["train"].examples == 320
 
 
 def test_checksum_is_that_of_text_without_it(folder):
@@ -163,11 +163,11 @@ def test_checksum_is_that_of_text_without_it(folder):
 
 
 def test_sizes_that_agree_pass(folder):
-    assert manifest.check_sizes(manifest.read(folder)) is None
+    assert manifest.check_sizes(manifest.read_manifest(folder)) is None
 
 
 def test_a_missing_shard_is_named_without_reading(folder):
-    read = manifest.read(folder)
+    read = manifest.read_manifest(folder)
     name = read.splits["train"].shards[-1].file
     os.remove(os.path.join(folder, name))
     with pytest.raises(UserError, match=f"{name} is missing"):
@@ -175,7 +175,7 @@ def test_a_missing_shard_is_named_without_reading(folder):
 
 
 def test_a_cut_shard_is_named_without_reading(folder):
-    read = manifest.read(folder)
+    read = manifest.read_manifest(folder)
     name = read.splits["validation"].shards[0].file
     os.truncate(os.path.join(folder, name), 100)
     with pytest.raises(UserError, match=f"{name} has 100 bytes"):

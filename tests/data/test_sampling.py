@@ -21,7 +21,7 @@ def drawn(epochs: int) -> np.ndarray:
 @functools.lru_cache
 def planned(labels: tuple[int, ...], epochs: int) -> np.ndarray:
     """Returns the rows of the first epochs of a plan, traced once, as tf.data traces it."""
-    plan = tf.function(sampling.plan("balanced", np.array(labels, np.int32), 5, STEPS, BATCH), autograph=False)
+    plan = tf.function(sampling.epoch_order("balanced", np.array(labels, np.int32), 5, STEPS, BATCH), autograph=False)
     return np.concatenate([plan(tf.constant(epoch, tf.int64)).numpy() for epoch in range(epochs)])
 
 

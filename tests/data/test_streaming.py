@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fer.config import Data
 from fer.data import example_codec, manifest, pipeline, record_index, streaming
+from fer.data.batches import Batch
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -68,7 +69,7 @@ def rows(source, start, stop, replicas=1, local=(0,), seed=3) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def batches(stream) -> list[pipeline.Batch]:
+def batches(stream) -> list[Batch]:
     """Batches of twenty epochs."""
     return list(pipeline.training_batches(stream, 3, BATCH, 0, 20 * STEPS, 1, [0]))
 
@@ -133,7 +134,7 @@ def test_images_and_labels_are_those_that_were_written(batches):
 
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.extended)])
-def replicas(request, stream) -> list[pipeline.Batch]:
+def replicas(request, stream) -> list[Batch]:
     """Batches of steps 2 to 8 for two replicas or four, with votes."""
     count = request.param
     return list(pipeline.training_batches(stream, 3, BATCH, 2, 9, count, range(count), votes=True))
@@ -151,7 +152,7 @@ def test_replicas_share_the_batch_of_one_in_order(replicas, epochs):
 
 
 @pytest.fixture(scope="module")
-def workers(stream) -> list[list[pipeline.Batch]]:
+def workers(stream) -> list[list[Batch]]:
     """Batches of an epoch for two workers of two replicas each."""
     return [list(pipeline.training_batches(stream, 3, BATCH, 0, STEPS, 4, local)) for local in ([0, 1], [2, 3])]
 

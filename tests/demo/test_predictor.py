@@ -27,12 +27,12 @@ def opened(tmp_path_factory) -> loading.Run:
 
 
 @pytest.fixture(scope="module")
-def recognise(opened) -> predictor.Recogniser:
-    return predictor.Recogniser(opened)
+def recognise(opened) -> predictor.FacePredictor:
+    return predictor.FacePredictor(opened)
 
 
 @pytest.fixture(scope="module")
-def found(recognise) -> predictor.Recognised:
+def found(recognise) -> predictor.PhotoResult:
     return recognise(encoded(photo()))
 
 
@@ -44,13 +44,13 @@ def test_each_face_is_where_it_was_drawn(found):
 
 
 def test_the_probabilities_are_those_of_the_network_for_what_is_cut_out(found, opened):
-    cuts = np.stack([face_detection.cut(photo(), face.box) for face in found.faces])
+    cuts = np.stack([face_detection.crop(photo(), face.box) for face in found.faces])
     expected = inference.predict([opened.model], cuts).probabilities
     np.testing.assert_allclose([face.probabilities for face in found.faces], expected, atol=1e-5)
 
 
 def test_what_is_shown_is_the_face_and_the_face_under_its_map(found, opened):
-    cuts = np.stack([face_detection.cut(photo(), face.box) for face in found.faces])
+    cuts = np.stack([face_detection.crop(photo(), face.box) for face in found.faces])
     classes = np.array([face.probabilities.argmax() for face in found.faces])
     maps = gradcam.heatmaps(opened.model, cuts, classes)  # all at once, as the page does: other batches round otherwise
     for face, cut, heat in zip(found.faces, cuts, maps):
@@ -79,9 +79,9 @@ def test_a_network_that_cannot_be_looked_into_still_names_the_faces(opened):
         def __call__(self, images, training):
             return opened.model(images, training=training)
 
-    faces = predictor.Recogniser(dataclasses.replace(opened, model=Export()))(encoded(photo())).faces
+    faces = predictor.FacePredictor(dataclasses.replace(opened, model=Export()))(encoded(photo())).faces
     assert [face.looked_at for face in faces] == [None, None]
-    assert predictor.as_json(predictor.Recognised(1, 1, faces))["faces"][0]["looked_at"] is None
+    assert predictor.as_json(predictor.PhotoResult(1, 1, faces))["faces"][0]["looked_at"] is None
 
 
 def bomb(width: int, height: int) -> bytes:

@@ -18,7 +18,7 @@ from fer.errors import UserError
 from fer.labels import CLASSES
 from fer.predict.face_detection import Box
 
-FOUND = predictor.Recognised(
+FOUND = predictor.PhotoResult(
     640, 400, [predictor.Face(Box(10, 20, 30, 30), np.full(7, 1 / 7, np.float32), b"seen", b"looked at")]
 )
 

@@ -14,8 +14,7 @@ import tensorflow as tf
 from fer.config import Experiment, Model, Train
 from fer.export import export, parity
 from fer.labels import CLASSES
-from fer.models import classifier, weights
-from fer.models import loading as runs
+from fer.models import classifier, loading, weights
 from tests.scripts import run_script
 
 EXPERIMENT = Experiment(model=Model(name="tiny", image_size=24), train=Train(precision="float32"))
@@ -125,7 +124,7 @@ def exports(folder: pathlib.Path) -> None:
         patch.setattr(parity, "LONGEST", 0.0)  # the times themselves are not looked at
         for kind, package in (("onnx", "tf2onnx"), ("saved_model", "tensorflow")):
             if importlib.util.find_spec(package):
-                export.export(export.Request("run", kind, "exports"))
+                export.export(export.ExportRequest("run", kind, "exports"))
 
 
 def _separate_classes(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +134,7 @@ def _separate_classes(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
       The faces [EXPORT_FACES, 48, 48, 1] uint8, and the classes that the run predicts.
     """
     path = next((folder / "checkpoints").glob("best-*.npz"))
-    model = runs.open_run(str(folder)).model
+    model = loading.open_run(str(folder)).model
     kernel, bias = model.get_layer("logits").weights
     kernel.assign(100 * kernel)
     faces = images(500)

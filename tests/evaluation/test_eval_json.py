@@ -83,13 +83,13 @@ def test_every_field_of_the_design_is_there_and_required():
     for field in FIELDS:
         less = {name: value for name, value in content.items() if name != field}
         with pytest.raises(jsonschema.ValidationError, match=f"'{field}' is a required property"):
-            eval_json.write("nowhere/eval.json", less)
+            eval_json.write_eval("nowhere/eval.json", less)
 
 
 def test_the_file_holds_what_was_built(tmp_path):
     path = str(tmp_path / "eval.json")
-    eval_json.write(path, built())
-    assert eval_json.read(path) == json.loads((tmp_path / "eval.json").read_text()) == built()
+    eval_json.write_eval(path, built())
+    assert eval_json.read_eval(path) == json.loads((tmp_path / "eval.json").read_text()) == built()
 
 
 def test_the_schema_knows_the_classes_in_label_order():
@@ -115,7 +115,7 @@ def test_an_ensemble_sums_its_parameters_and_lists_its_members():
 
 def test_an_ensemble_has_no_single_config_or_step(tmp_path):
     content = built(member(), member("inception_v3"))
-    eval_json.write(str(tmp_path / "eval.json"), content)
+    eval_json.write_eval(str(tmp_path / "eval.json"), content)
     assert content["config_sha256"] is content["checkpoint_step"] is None
 
 
@@ -159,20 +159,20 @@ def spoilt(*path, value) -> dict:
 def test_what_the_schema_does_not_allow_is_neither_written_nor_read(content, tmp_path):
     path = tmp_path / "eval.json"
     with pytest.raises(jsonschema.ValidationError):
-        eval_json.write(str(path), content)
+        eval_json.write_eval(str(path), content)
     assert not path.exists()
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"eval\.json is no eval\.json of this version"):
-        eval_json.read(str(path))
+        eval_json.read_eval(str(path))
 
 
 def test_nan_is_never_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        eval_json.write(str(tmp_path / "eval.json"), {**built(), "images_per_second": float("nan")})
+        eval_json.write_eval(str(tmp_path / "eval.json"), {**built(), "images_per_second": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
 def test_the_headline_tells_accuracy_interval_and_protocol():
-    told = eval_json.headline(built())
+    told = eval_json.summary_line(built())
     assert "accuracy 100.00 % (95 %: 67.56 to 100.00)" in told
     assert "labels ferplus (1 left out), test-time augmentation flip, 1 model(s)" in told

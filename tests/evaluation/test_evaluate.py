@@ -13,6 +13,7 @@ from fer.data import example_codec, manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset, eval_json, evaluate, inference, predictions
 from fer.evaluation.metrics import bootstrap, corruptions, metrics
+from fer.evaluation.requests import EvalRequest
 from fer.labels import FERPLUS_COLUMNS
 from fer.models import loading
 from fer.viz import gradcam
@@ -42,8 +43,8 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def request(folder: pathlib.Path, *names: str, data: str = "faces", **options) -> evaluate.Request:
-    return evaluate.Request([str(folder / name) for name in names or ("one",)], str(folder / data), **options)
+def request(folder: pathlib.Path, *names: str, data: str = "faces", **options) -> EvalRequest:
+    return EvalRequest([str(folder / name) for name in names or ("one",)], str(folder / data), **options)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def plain(folder, told) -> evaluate.Evaluation:
 
 def test_the_figures_are_those_of_the_kept_predictions(plain):
     kept = plain.predictions
-    probabilities = predictions.normalised(kept.probabilities)
+    probabilities = predictions.normalize(kept.probabilities)
     expected = metrics.measure(kept.labels, probabilities)
     assert {name: plain.content[name] for name in expected} == expected
     assert plain.content["bootstrap_ci95"] == bootstrap.intervals(kept.labels, probabilities)
@@ -117,7 +118,7 @@ def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path
         "curves.png",
     }
     assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
-    assert eval_json.read(str(tmp_path / "out" / "eval.json")) == plain.content
+    assert eval_json.read_eval(str(tmp_path / "out" / "eval.json")) == plain.content
     read = predictions.read_npz(str(tmp_path / "out" / "predictions.npz"))
     np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
 
@@ -134,7 +135,7 @@ def test_every_picture_is_a_png_that_opens(evaluated_run):
 def test_the_maps_are_those_of_the_faces_that_are_shown(plain, folder):
     model = loading.open_run(str(folder / "one")).model
     positions = sorted(plain.maps)
-    pairs = gradcam.two_a_class(plain.predictions.labels, plain.predictions.probabilities)
+    pairs = gradcam.pick_examples(plain.predictions.labels, plain.predictions.probabilities)
     assert positions == sorted(position for pair in pairs for position in pair if position is not None)
     predicted = plain.predictions.probabilities[positions].argmax(axis=1)
     expected = gradcam.heatmaps(model, factories.images(COUNT)[positions], predicted)
@@ -148,7 +149,7 @@ def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_pa
     assert sum(count for count, _ in done) == done[-1][1] == 41 * COUNT
     kinds = found.content["corruptions"]["kinds"]
     model = loading.open_run(str(folder / "one")).model
-    worse = corruptions.corrupted(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
+    worse = corruptions.corrupt(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
     predicted = inference.predict([model], worse).probabilities.argmax(axis=1)
     assert kinds["jpeg"]["accuracy"][4] == (predicted == np.arange(COUNT) % 7).mean()
     mean = np.mean([kind["accuracy"] for kind in kinds.values()])
@@ -168,7 +169,7 @@ def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_pa
 def test_an_output_that_cannot_be_written_is_named(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "_pictures", lambda _: {})  # what they show is another test's
     (tmp_path / "file").write_text("")
-    eval_json.write(str(tmp_path / "old" / "eval.json"), {**plain.content, "images_per_second": 1.0})
+    eval_json.write_eval(str(tmp_path / "old" / "eval.json"), {**plain.content, "images_per_second": 1.0})
     before = (tmp_path / "old" / "eval.json").read_bytes()
     (tmp_path / "old" / "predictions.npz").mkdir()
     with pytest.raises(UserError, match=r"Cannot write .*old/predictions\.npz"):
@@ -200,7 +201,7 @@ def test_of_a_split_that_is_labelled_in_part_the_rest_is_left_out(folder, monkey
     whole, labels = example_codec.read_split, np.arange(COUNT) % 7
     labels[:3] = -1
     monkeypatch.setattr(example_codec, "read_split", lambda *where: dataclasses.replace(whole(*where), labels=labels))
-    scored = eval_dataset.read(manifest.read(str(folder / "faces")), "validation", "fer")
+    scored = eval_dataset.read(manifest.read_manifest(str(folder / "faces")), "validation", "fer")
     assert (scored.left_out, scored.rows.tolist()) == (3, list(range(1003, 1000 + COUNT)))
 
 
@@ -219,7 +220,7 @@ def test_a_shard_cut_short_is_named(folder, tmp_path):
     shard = cut / "validation-00000-of-00001.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"validation-00000-of-00001\.tfrecord"):
-        evaluate.evaluate(evaluate.Request([str(folder / "one")], str(cut)))
+        evaluate.evaluate(EvalRequest([str(folder / "one")], str(cut)))
 
 
 @pytest.mark.parametrize(
@@ -232,9 +233,9 @@ def test_a_shard_cut_short_is_named(folder, tmp_path):
     ],
 )
 def test_each_kind_of_evaluation_has_a_place_of_its_own(options, expected):
-    assert evaluate.Request(["runs/one"], "data", **options).default_output() == expected
+    assert EvalRequest(["runs/one"], "data", **options).default_output() == expected
 
 
 def test_an_ensemble_has_no_place_of_its_own():
     with pytest.raises(UserError, match="--output is missing"):
-        evaluate.Request(["runs/one", "runs/two"], "data").default_output()
+        EvalRequest(["runs/one", "runs/two"], "data").default_output()

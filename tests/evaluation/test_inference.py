@@ -105,7 +105,7 @@ def test_flip_is_the_mean_of_a_face_and_its_mirror_image(model, faces):
 
 
 def test_tencrop_is_five_crops_and_their_mirror_images(faces):
-    seen = [view.numpy() for view in inference.views(tf.constant(faces), "tencrop")]
+    seen = [view.numpy() for view in inference.tta_views(tf.constant(faces), "tencrop")]
     assert len(seen) == 10
     for crop, mirrored in zip(seen[:5], seen[5:]):
         np.testing.assert_array_equal(mirrored, crop[:, :, ::-1])
@@ -114,7 +114,7 @@ def test_tencrop_is_five_crops_and_their_mirror_images(faces):
 def test_a_crop_is_44_pixels_resized_as_pillow_would(faces):
     from PIL import Image
 
-    corner, centre = (inference.views(tf.constant(faces), "tencrop")[index].numpy()[0, :, :, 0] for index in (0, 4))
+    corner, centre = (inference.tta_views(tf.constant(faces), "tencrop")[index].numpy()[0, :, :, 0] for index in (0, 4))
     for ours, offset in ((corner, 0), (centre, 2)):
         crop = Image.fromarray(faces[0, offset : offset + 44, offset : offset + 44, 0])
         theirs = np.asarray(crop.resize((48, 48), Image.Resampling.BILINEAR)).astype(int)
@@ -122,7 +122,7 @@ def test_a_crop_is_44_pixels_resized_as_pillow_would(faces):
 
 
 def test_tencrop_is_the_mean_over_its_views(model, faces):
-    views = inference.views(tf.constant(faces), "tencrop")
+    views = inference.tta_views(tf.constant(faces), "tencrop")
     mean = np.mean([probabilities(model, view.numpy()) for view in views], axis=0)
     np.testing.assert_allclose(probabilities(model, faces, tta="tencrop"), mean, atol=1e-6)
 

@@ -9,6 +9,7 @@ import pytest
 from fer.errors import UserError
 from fer.evaluation import eval_json, evaluate, inference, predictions, saved_predictions
 from fer.evaluation.report import report_text
+from fer.evaluation.requests import EvalRequest
 from fer.models import loading
 from tests.evaluation import factories
 
@@ -33,15 +34,15 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def request(folder: pathlib.Path, *names: str, data: str = "faces", **options) -> evaluate.Request:
-    return evaluate.Request([str(folder / name) for name in names], str(folder / data), **options)
+def request(folder: pathlib.Path, *names: str, data: str = "faces", **options) -> EvalRequest:
+    return EvalRequest([str(folder / name) for name in names], str(folder / data), **options)
 
 
 def results(folder: pathlib.Path, output: pathlib.Path, *names: str, **options) -> None:
     """What evaluation keeps of the figures, without the pictures."""
     found = evaluate.evaluate(request(folder, *names, **options))
     predictions.write_npz(str(output / "predictions.npz"), found.predictions)
-    eval_json.write(str(output / "eval.json"), found.content)
+    eval_json.write_eval(str(output / "eval.json"), found.content)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,9 @@ def test_kept_results_alone_make_an_ensemble_without_any_network(folder, both, t
     found = evaluate.evaluate(request(folder, "said-by-one", "said-by-two"))
     np.testing.assert_allclose(found.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
     evaluate.write(found, str(tmp_path))
-    assert eval_json.read(str(tmp_path / "eval.json")) == found.content
+    assert eval_json.read_eval(str(tmp_path / "eval.json")) == found.content
     assert not (tmp_path / "gradcam.png").exists()
-    assert "2 model(s), 2 of them as evaluated earlier" in eval_json.headline(found.content)
+    assert "2 model(s), 2 of them as evaluated earlier" in eval_json.summary_line(found.content)
     rows = report_text.provenance(found.content)
     assert ("its probabilities, from the evaluation in", str(folder / "said-by-one")) in rows
 
@@ -97,7 +98,8 @@ def test_the_temperature_of_kept_results_on_the_test_split_is_not_known(folder, 
 
 def test_the_times_of_all_members_add_up(folder):
     one, two = (
-        saved_predictions.Kept("", np.full([2, 7], share), [{}], rate) for share, rate in ((0.1, 300.0), (0.2, 600.0))
+        saved_predictions.SavedPredictions("", np.full([2, 7], share), [{}], rate)
+        for share, rate in ((0.1, 300.0), (0.2, 600.0))
     )
     assert saved_predictions.average(None, 0, [one, two]).images_per_second == pytest.approx(200)
     fresh = inference.Prediction(np.full([2, 7], 0.4, np.float32), 200.0)

@@ -13,7 +13,8 @@ from markdown_it import MarkdownIt
 
 from fer.config import Train
 from fer.errors import UserError
-from fer.evaluation import eval_json, evaluate, inference
+from fer.evaluation import eval_json, inference
+from fer.evaluation.requests import EvalRequest
 from fer.export import bundle, model_card
 from fer.models import loading, weights
 from tests.evaluation import factories
@@ -67,7 +68,7 @@ def test_bundled_names_the_packages_network_which_computes_in_float32(in_package
 
 
 def test_its_eval_json_is_of_these_weights(in_package, folder):
-    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     opened = loading.open_run("bundled")
     member = content["protocol"]["members"][0]
     assert (member["workdir"], member["weights_sha256"]) == ("bundled", opened.weights_sha256)
@@ -84,7 +85,7 @@ def test_what_rounding_costs_is_the_difference_to_the_float32_weights(bundled, f
 
 
 def test_the_card_is_written_from_eval_json_and_the_record_alone(bundled, folder):
-    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     card = (folder / "weights" / "MODEL_CARD.md").read_text()
     assert card == model_card.text(content, record)
@@ -110,7 +111,7 @@ def test_the_card_is_written_from_eval_json_and_the_record_alone(bundled, folder
 
 
 def test_the_card_names_the_network_that_taught_it(bundled, folder):
-    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     assert "taught" not in model_card.text(content, record)
     assert "from those images and are offered" in " ".join(model_card.text(content, record).split())
@@ -126,7 +127,7 @@ def test_the_card_names_the_network_that_taught_it(bundled, folder):
 
 
 def test_the_card_says_that_votes_were_learned_from(bundled, folder):
-    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     assert "votes too" not in model_card.text(content, record)
     record["config"]["train"]["targets"] = "posterior"
@@ -134,7 +135,7 @@ def test_the_card_says_that_votes_were_learned_from(bundled, folder):
 
 
 def test_card_shows_texts_of_others_as_text(bundled, folder):
-    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     hostile = "<img src=x>`|</td>[a](http://b)\n# c\x1b[2J"
     record["teachers"] = [{"weights_sha256": hostile, "began_with": hostile}]
@@ -150,7 +151,7 @@ def test_card_shows_texts_of_others_as_text(bundled, folder):
 
 
 def test_card_wraps_no_text_into_another_block(bundled, folder):
-    content = eval_json.read(str(folder / "weights" / "eval.json"))
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     before = [block.type for block in MarkdownIt("commonmark").parse(model_card.text(content, record))]
     for start in ("# ", "- ", "1. ", "> ", "--- ", "== ", "``` "):
@@ -197,7 +198,7 @@ def test_without_a_bundle_bundled_says_how_to_make_one(tmp_path, monkeypatch):
 
 def test_the_results_of_the_bundled_network_need_a_place(in_package, folder):
     with pytest.raises(UserError, match="--output is missing: bundled names a network within the package"):
-        evaluate.Request(["bundled"], str(folder / "faces")).default_output()
+        EvalRequest(["bundled"], str(folder / "faces")).default_output()
 
 
 def test_a_bundle_is_not_bundled_again(in_package, folder, tmp_path):
@@ -254,7 +255,7 @@ def test_a_graph_that_is_not_the_bundles_error_names_it(bundled, folder, tmp_pat
 
 @packaged
 def test_the_packages_card_holds_the_figures_of_the_eval_json_beside_it():
-    content = eval_json.read(str(PACKAGED / "eval.json"))
+    content = eval_json.read_eval(str(PACKAGED / "eval.json"))
     record = json.loads((PACKAGED / "config.json").read_text())
     assert (PACKAGED / "MODEL_CARD.md").read_text() == model_card.text(content, record)
     member = content["protocol"]["members"][0]

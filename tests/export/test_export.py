@@ -14,6 +14,7 @@ import tensorflow as tf
 from fer.config import Model, Train
 from fer.errors import UserError
 from fer.evaluation import eval_json, evaluate, inference
+from fer.evaluation.requests import EvalRequest
 from fer.export import export, parity
 from fer.io import files
 from fer.labels import CLASSES
@@ -34,9 +35,9 @@ def folder(export_folder) -> pathlib.Path:
     return export_folder
 
 
-def request(folder: pathlib.Path, kind: str, output: pathlib.Path, **options) -> export.Request:
+def request(folder: pathlib.Path, kind: str, output: pathlib.Path, **options) -> export.ExportRequest:
     values = {"workdir": str(folder / "run"), "data": str(folder / SHARDS), **options}
-    return export.Request(kind=kind, output=str(output), **values)
+    return export.ExportRequest(kind=kind, output=str(output), **values)
 
 
 @pytest.fixture
@@ -220,29 +221,29 @@ def test_the_times_are_medians_of_calls_with_one_face_and_with_a_batch(monkeypat
 @pytest.mark.parametrize("name", ["saved_model", "int8.tflite", "model.onnx"])
 def test_evaluation_says_which_export_it_measured(exported, folder, name):
     entry = next(entry for entry in exported["exports"] if entry["file"] == name)
-    found = evaluate.evaluate(evaluate.Request([str(folder / "exports" / name)], str(folder / SHARDS), tta="flip"))
+    found = evaluate.evaluate(EvalRequest([str(folder / "exports" / name)], str(folder / SHARDS), tta="flip"))
     member = found.content["protocol"]["members"][0]
     assert member["export"] == {field: entry[field] for field in ("format", "precision", "file", "sha256")}
     assert member["precision"] == found.content["protocol"]["precision"] == ("int8" if "int8" in name else "float32")
     assert (member["model"], member["checkpoint_step"]) == ("tiny", 12)
-    assert f"{entry['format']} {entry['precision']}" in eval_json.headline(found.content)
+    assert f"{entry['format']} {entry['precision']}" in eval_json.summary_line(found.content)
     assert found.maps == {}
 
 
 def test_an_evaluated_export_has_all_results_but_a_look_inside(exported, folder, tmp_path, figures):
-    found = evaluate.evaluate(evaluate.Request([str(folder / "exports")], str(folder / SHARDS)))
+    found = evaluate.evaluate(EvalRequest([str(folder / "exports")], str(folder / SHARDS)))
     assert found.content["protocol"]["members"][0]["export"]["file"] == "saved_model"  # the most exact
     assert found.content["accuracy"] == exported["exports"][0]["compared"]["export"]["accuracy"]
     written = {pathlib.Path(path).name for path in evaluate.write(found, str(tmp_path))}
     assert {"eval.json", "report.html", "confusion_matrix.png"} <= written
     assert "gradcam.png" not in written
     assert exported["exports"][0]["sha256"] in (tmp_path / "report.html").read_text()
-    assert eval_json.read(str(tmp_path / "eval.json")) == found.content
+    assert eval_json.read_eval(str(tmp_path / "eval.json")) == found.content
 
 
 def test_an_ensemble_mixes_runs_and_exports(exported, folder, images):
     names = ("other", "exports/int8.tflite", "exports/model.onnx")
-    both = evaluate.evaluate(evaluate.Request([str(folder / name) for name in names], str(folder / SHARDS)))
+    both = evaluate.evaluate(EvalRequest([str(folder / name) for name in names], str(folder / SHARDS)))
     alone = [inference.predict([loading.open_run(str(folder / name)).model], images).probabilities for name in names]
     np.testing.assert_allclose(both.predictions.probabilities, np.mean(alone, axis=0), atol=1e-6)
     assert ["export" in member for member in both.content["protocol"]["members"]] == [False, True, True]
@@ -259,7 +260,7 @@ def test_an_ensemble_mixes_runs_and_exports(exported, folder, images):
     ],
 )
 def test_results_go_beside_an_export_and_not_into_it(exported, folder, workdir, expected):
-    wanted = evaluate.Request([f"{folder}/{workdir}"], str(folder / SHARDS))
+    wanted = EvalRequest([f"{folder}/{workdir}"], str(folder / SHARDS))
     assert wanted.default_output() == str(folder / expected)
 
 

@@ -75,7 +75,7 @@ def test_a_place_where_no_file_could_stand_is_told_beforehand(tmp_path, monkeypa
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("link")
     with pytest.raises(UserError, match=rf"Cannot write {tmp_path}/{path[:50]}\S*: .*{said}"):
-        files.check_place(str(tmp_path / path))
+        files.check_writable(str(tmp_path / path))
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_stream_that_cannot_be_written_to_is_named_beforehand(path):
     path = path.format(read_only=read_only, closed=closed)
     try:
         with pytest.raises(UserError, match=rf"Cannot write {path}: "):
-            files.check_place(path)
+            files.check_writable(path)
     finally:
         os.close(read_only)
 
 
 def test_name_that_is_as_long_as_a_name_may_be_is_written(tmp_path):
     for name in ("x" * 255, "\u00e9" * 127):
-        files.check_place(str(tmp_path / name))
+        files.check_writable(str(tmp_path / name))
         files.write_bytes(str(tmp_path / name), b"content")
     assert sorted(os.listdir(tmp_path)) == ["x" * 255, "\u00e9" * 127]
 
@@ -104,7 +104,7 @@ def test_looking_at_a_place_leaves_it_as_it_was(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("old")
-    files.check_place(path)
+    files.check_writable(path)
     assert (sorted(os.listdir(tmp_path)), os.listdir("folder")) == (["file", "folder"], [])
     assert (tmp_path / "file").read_text() == "old"
 
@@ -143,13 +143,13 @@ def test_a_store_that_does_not_answer_is_no_no(monkeypatch):
 
     monkeypatch.setattr(tf.io.gfile, "exists", lambda _: False)
     assert not files.exists("a/local/file")
-    monkeypatch.setattr(storage, "ready", away)
+    monkeypatch.setattr(storage, "register_filesystems", away)
     with pytest.raises(UserError, match="cannot be reached"):
         files.exists("s3://bucket/file")
 
 
 def test_a_long_reason_is_cut_in_its_middle():
     """TensorFlow's begins with a path and ends with what is wrong with it."""
-    said = files.reason(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
+    said = files.error_message(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
     assert len(said) < 310
     assert re.fullmatch(r"/data/deep.*\.\.\..*deep/state\.tmp; No space left on device", said)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fer.convert import atomic_dir
 from fer.errors import StorageError
-from fer.io import fsync as durable
+from fer.io.fsync import make_folders, publish, sync
 from fer.train import checkpoints
 
 
@@ -45,15 +45,15 @@ def test_publish_syncs_files_and_folders_then_name(tmp_path, calls):
     source, target = tmp_path / "beside", tmp_path / "place"
     (source / "deep").mkdir(parents=True)
     (source / "deep" / "file").write_text("content")
-    durable.publish(str(source), str(target))
+    publish(str(source), str(target))
     assert calls[-2:] == [("rename", str(target)), ("sync", str(tmp_path))]
     assert set(calls[:-2]) == {("sync", str(path)) for path in (source, source / "deep", source / "deep" / "file")}
 
 
 def test_make_folders_syncs_names_of_new_ones(tmp_path, calls):
-    durable.make_folders(str(tmp_path / "a" / "b"))
+    make_folders(str(tmp_path / "a" / "b"))
     assert calls == [("sync", str(tmp_path / "a")), ("sync", str(tmp_path))]
-    durable.make_folders(str(tmp_path / "a" / "b"))
+    make_folders(str(tmp_path / "a" / "b"))
     assert len(calls) == 2
 
 
@@ -63,7 +63,7 @@ def test_sync_passes_where_file_system_cannot(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", fails)
-    durable.sync(str(tmp_path))
+    sync(str(tmp_path))
 
 
 def test_checkpoint_is_synced_before_its_name(tmp_path, calls, counting):
@@ -93,7 +93,7 @@ def test_conversion_is_synced_before_its_name(tmp_path, calls, overwrite):
     if overwrite:
         output.mkdir()
         (output / "manifest.json").write_text(content)
-    with atomic_dir.replaced(str(output), overwrite) as folder:
+    with atomic_dir.atomic_directory(str(output), overwrite) as folder:
         pathlib.Path(folder, "manifest.json").write_text(content)
     at = calls.index(("rename", str(output)))
     assert ("sync", os.path.join(folder, "manifest.json")) in calls[:at]

@@ -14,6 +14,7 @@ import tensorflow as tf
 from fer.config import Model
 from fer.errors import Stopped, StorageError
 from fer.evaluation import evaluate
+from fer.evaluation.requests import EvalRequest
 from fer.export import converters, export
 from fer.io import literal_path
 from fer.models import classifier, loading, runtimes
@@ -84,7 +85,7 @@ def test_checkpoint_is_restored(folder):
 
 
 def test_old_best_weights_are_removed(folder):
-    run_folder = run_dir.RunFolder(str(folder))
+    run_folder = run_dir.RunDir(str(folder))
     for step in (10, 20):
         run_folder.write_best([tf.Variable([1.0])], {"step": step, "epoch": 1, "validation_accuracy": 0.5})
     assert os.listdir(folder / "checkpoints") == ["best-00000020.npz"]
@@ -119,8 +120,8 @@ def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_pat
         trainer.train(settings, data, str(folder / "run"), "one", stop=stop)
     trainer.train(settings, data, str(folder / "run"), "one")
     assert [entry["step"] for entry in loading.read_history(str(folder / "run"))] == [2]
-    request = evaluate.Request([str(folder / "run")], data)
+    request = EvalRequest([str(folder / "run")], data)
     evaluate.write(evaluate.evaluate(request), str(folder / "results"))
-    exported = export.export(export.Request(str(folder / "run"), "saved_model", str(folder / "exports"), data))
+    exported = export.export(export.ExportRequest(str(folder / "run"), "saved_model", str(folder / "exports"), data))
     assert os.listdir(folder / "exports" / "saved_model" / "variables")
     assert loading.open_run(str(folder / "exports")).step == exported.content["run"]["checkpoint_step"] == 2

@@ -106,11 +106,11 @@ def test_folder_of_killed_worker_is_removed_by_next_one(temporary):
     second = Cluster(("a:1", "b:1"), 1)
     child = os.fork()
     if child == 0:
-        with multi_worker.scratch(second, "run"):
+        with multi_worker.worker_dir(second, "run"):
             os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     (left,) = os.listdir(temporary)
-    with multi_worker.scratch(second, "run") as place:
+    with multi_worker.worker_dir(second, "run") as place:
         assert os.listdir(temporary) == [os.path.basename(place)] != [left]
 
 

@@ -139,7 +139,7 @@ def test_export_is_whole_or_absent_when_disk_fills_up(tmp_path, monkeypatch, bef
 @pytest.mark.parametrize("before", [False, True])
 def test_pictures_of_predict_are_whole_or_absent_when_disk_fills_up(tmp_path, monkeypatch, before):
     """The CSV does not fit, after all photos."""
-    content = face_detection.encoded(Image.new("RGB", (60, 60)), "a.png")
+    content = face_detection.encode(Image.new("RGB", (60, 60)), "a.png")
     whole = types.SimpleNamespace(content=content)
     pictures = [types.SimpleNamespace(path=f"{name}.png", read=lambda: whole) for name in "ab"]
     boxes = [face_detection.Box(5, 5, 40, 40)]

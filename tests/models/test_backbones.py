@@ -44,9 +44,12 @@ def marked(name: str) -> object:
 def test_it_makes_a_step_and_survives_its_file(name, tmp_path):
     tf.keras.backend.clear_session()
     # At 32 pixels, features of 1x1 leave BatchNormalization two values a channel, and gradients explode.
-    settings, path = Model(name=name, image_size=max(registry.backbone(name).smallest, 64)), str(tmp_path / "w.npz")
+    settings, path = (
+        Model(name=name, image_size=max(registry.backbone_spec(name).min_size, 64)),
+        str(tmp_path / "w.npz"),
+    )
     model = classifier.build(settings, "float32", seed=1)
-    with tf.GradientTape() as tape, dropout.drawn_from(tf.constant([0, 0]), tf.range(2), 2):
+    with tf.GradientTape() as tape, dropout.dropout_rng(tf.constant([0, 0]), tf.range(2), 2):
         losses = heads.losses(
             model(FACES, training=True), lambda logits: tf.nn.sparse_softmax_cross_entropy_with_logits([0, 3], logits)
         )
@@ -86,7 +89,7 @@ def _is_divided_into_groups(model: tf.keras.Model, settings: Model) -> None:
 )
 def test_parameters_are_those_published(name, parameters):
     """With ImageNet's 1000 classes, trained ones only; GoogLeNet's of Caffe's model without auxiliary heads."""
-    network = registry.backbone(name).build(64, 3)
+    network = registry.backbone_spec(name).build(64, 3)
     trained = sum(weight.shape.num_elements() for weight in network.trainable_weights)
     assert trained + network.output_shape[-1] * 1000 + 1000 == parameters
 
@@ -126,7 +129,7 @@ def test_pixels_are_normalised_as_keras_own_model_does(name, application, prepro
     settings = Model(name=name, image_size=48)
     ours = classifier.build(settings, "float32", seed=1)
     reference = getattr(tf.keras.applications, application)(include_top=False, weights=None, input_shape=(48, 48, 3))
-    pretrained.transfer(reference, classifier.backbone_of(ours), None)
+    pretrained.copy_weights(reference, classifier.backbone_of(ours), None)
     if name == "efficientnet_b0":  # ImageNet's statistics come with its weights: without them it is the identity
         norm = next(layer for layer in reference.layers if isinstance(layer, tf.keras.layers.Normalization))
         norm.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]) ** 2, np.array(0)])
@@ -158,10 +161,10 @@ def test_summed_stem_kernels_give_what_three_channels_give(name, side, monkeypat
     in_colour = dataclasses.replace(registry.BACKBONES["tiny"], channels=3, pixels="torch")
     monkeypatch.setitem(registry.BACKBONES, "tiny_rgb", in_colour)
     repeat, grey = (Model(name=name, image_size=side, grey=grey) for grey in ("repeat", "sum"))
-    donor = registry.backbone(name).build(side, 3)
+    donor = registry.backbone_spec(name).build(side, 3)
     models = [classifier.build(settings, "float32") for settings in (repeat, grey)]
     for model, settings in zip(models, (repeat, grey)):
-        pretrained.transfer(donor, classifier.backbone_of(model), classifier.channel_mixing(settings))
+        pretrained.copy_weights(donor, classifier.backbone_of(model), classifier.channel_mixing(settings))
     first, second = (features(model) for model in models)
     np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-4 * np.abs(first).max())
     assert models[1].count_params() < models[0].count_params()
@@ -183,7 +186,9 @@ def test_a_network_can_be_cut_after_a_block(name, size, cut, channels, blocks_be
     part = classifier.build(Model(name=name, image_size=size, cut=cut), "float32")
     assert classifier.backbone_of(part).output_shape[-1] == channels
     for model, expected in ((whole, blocks_before + blocks_after), (part, blocks_before)):
-        found = backbone_blocks.blocks(classifier.backbone_of(model), registry.backbone(name).ends)
+        found = backbone_blocks.split_into_blocks(
+            classifier.backbone_of(model), registry.backbone_spec(name).block_end_pattern
+        )
         assert [block.name for block in found] == expected
     assert part.count_params() < whole.count_params()
 
@@ -199,7 +204,7 @@ def test_a_network_can_be_cut_after_a_stem_that_is_a_network_itself():
 def test_googlenets_auxiliary_heads_are_seen_in_training_only():
     model = classifier.build(Model(name="googlenet", image_size=64, auxiliary_heads=True), "float32")
     assert model(FACES).shape == (2, 7)
-    with dropout.drawn_from(tf.constant([0, 0]), tf.range(2), 2):
+    with dropout.dropout_rng(tf.constant([0, 0]), tf.range(2), 2):
         outputs = model(FACES, training=True)
     assert [output.shape for output in outputs] == [(2, 7)] * 3
     assert {output.dtype for output in outputs} == {tf.float32}

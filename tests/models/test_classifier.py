@@ -54,7 +54,7 @@ def test_different_faces_have_different_logits(model):
 
 def test_dropout_in_training_follows_from_the_seed_alone(model):
     def logits(seed: int) -> np.ndarray:
-        with dropout.drawn_from(tf.constant([seed, 0]), tf.range(4), 4):
+        with dropout.dropout_rng(tf.constant([seed, 0]), tf.range(4), 4):
             return model(FACES, training=True).numpy()
 
     np.testing.assert_array_equal(logits(1), logits(1))

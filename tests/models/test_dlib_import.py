@@ -81,7 +81,7 @@ def loaded(file) -> tf.keras.Model:
 
 def seen() -> np.ndarray:
     """The faces as the network is given them."""
-    pixels = NORMALIZATIONS[registry.backbone("dlib_resnet").pixels]
+    pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
     return (tf.image.resize(FACES, [SIDE, SIDE]) * pixels.scale + pixels.offset).numpy()
 
 

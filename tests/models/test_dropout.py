@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.models.dropout import PositionalDropout, drawn_from
+from fer.models.dropout import PositionalDropout, dropout_rng
 
 ONES = tf.ones([1000, 50])
 
 
 def masks(layer: PositionalDropout, positions, global_batch=1000, seed=(0, 0), inputs=ONES) -> np.ndarray:
-    with drawn_from(tf.constant(seed, tf.int32), tf.constant(positions, tf.int32), global_batch):
+    with dropout_rng(tf.constant(seed, tf.int32), tf.constant(positions, tf.int32), global_batch):
         return layer(inputs, training=True).numpy()
 
 
@@ -51,5 +51,5 @@ def test_float16_inputs_stay_float16():
 
 
 def test_training_without_a_seed_is_refused():
-    with pytest.raises(RuntimeError, match="drawn_from"):
+    with pytest.raises(RuntimeError, match="dropout_rng"):
         PositionalDropout(0.5, salt=1)(ONES, training=True)

@@ -20,13 +20,13 @@ BY_HAND = {
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooling_is_what_its_formula_says(pooling):
     inputs = tf.keras.Input(FEATURES.shape[1:])
-    model = tf.keras.Model(inputs, heads.pooled(inputs, pooling))
+    model = tf.keras.Model(inputs, heads.pool(inputs, pooling))
     np.testing.assert_allclose(model(FEATURES), BY_HAND[pooling], rtol=1e-5)
 
 
 def test_class_maps_are_pooled_after_their_convolution():
     inputs = tf.keras.Input(FEATURES.shape[1:])
-    model = tf.keras.Model(inputs, heads.classified(inputs, "avg", 0.0, class_maps=True))
+    model = tf.keras.Model(inputs, heads.classification_head(inputs, "avg", 0.0, class_maps=True))
     kernel, bias = model.get_layer("logits").weights
     by_hand = tf.nn.conv2d(FEATURES, kernel, 1, "SAME").numpy().mean(axis=(1, 2)) + bias
     assert kernel.shape == (3, 3, 5, 7)
@@ -46,11 +46,11 @@ def test_the_power_of_the_generalised_mean_is_learned_also_from_zeros(precision)
 
 def test_auxiliary_heads_give_logits_in_training_only_and_their_losses_count_less():
     inputs = tf.keras.Input([12, 12, 4])
-    main = heads.classified(inputs, "avg", 0.0, class_maps=False)
+    main = heads.classification_head(inputs, "avg", 0.0, class_maps=False)
     model = heads.WithAuxiliaries(inputs, [main, *(heads.auxiliary(inputs, number) for number in (1, 2))])
     features = np.random.default_rng(0).random((2, 12, 12, 4)).astype(np.float32)
     assert model(features).shape == (2, 7)
-    with dropout.drawn_from(tf.constant([0, 0]), tf.range(2), 2):
+    with dropout.dropout_rng(tf.constant([0, 0]), tf.range(2), 2):
         outputs = model(features, training=True)
     assert [output.shape for output in outputs] == [(2, 7)] * 3
     mean = [tf.reduce_mean(output, axis=1).numpy() for output in outputs]

@@ -39,7 +39,7 @@ def composite(monkeypatch) -> None:
         inputs = tf.keras.Input([side, side, channels])
         return tf.keras.Model(inputs, Composite(name="block")(inputs), name="composite")
 
-    entry = dataclasses.replace(registry.BACKBONES["tiny"], build=build, ends="(block)")
+    entry = dataclasses.replace(registry.BACKBONES["tiny"], build=build, block_end_pattern="(block)")
     monkeypatch.setitem(registry.BACKBONES, "composite", entry)
 
 
@@ -85,7 +85,7 @@ def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings, fir
     layer_groups.set_trainable(model, settings, first, batch_norm=False)
     assert not [weight.name for weight in model.trainable_weights if "gamma" in weight.name or "beta" in weight.name]
     before = [weight.numpy() for weight in model.non_trainable_weights]
-    with dropout.drawn_from(tf.constant([0, 0]), tf.range(4), 4):
+    with dropout.dropout_rng(tf.constant([0, 0]), tf.range(4), 4):
         model(FACES, training=True)
     for old, new in zip(before, model.non_trainable_weights):
         np.testing.assert_array_equal(old, new.numpy())

@@ -94,7 +94,7 @@ def test_a_config_with_fields_of_another_version_is_refused(workdir):
 
 
 def test_open_run_resolves_precision_auto(workdir, monkeypatch):
-    monkeypatch.setattr(precision, "fastest", lambda: ("float32", "this test runs on any machine"))
+    monkeypatch.setattr(precision, "best_precision", lambda: ("float32", "this test runs on any machine"))
     experiment = dataclasses.replace(factories.EXPERIMENT, train=Train(precision="auto"))
     change(workdir / "config.json", config=experiment.to_dict(), config_sha256=experiment.sha256())
     opened = loading.open_run(str(workdir))

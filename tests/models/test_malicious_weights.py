@@ -24,7 +24,7 @@ def network_with_a_lambda(tmp_path_factory):
     trace = tmp_path_factory.mktemp("lambda") / "ran"
     # The function is kept in the file as bytecode; where it writes to is one of its defaults, kept with it.
     attack = eval(f"lambda x, at={str(trace)!r}: (__import__('os').makedirs(at, exist_ok=True), x)[1]")
-    network = registry.backbone("tiny").build(32, 1)
+    network = registry.backbone_spec("tiny").build(32, 1)
     model = tf.keras.Model(network.input, tf.keras.layers.Lambda(attack)(network.output))
     trace.rmdir()  # made by this very building
     return model, trace

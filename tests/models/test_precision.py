@@ -45,7 +45,7 @@ def machine(monkeypatch, tmp_path, flags: str = "", gpus: tuple = ()) -> None:
 )
 def test_auto_goes_by_the_devices(monkeypatch, tmp_path, flags, gpus, becomes):
     machine(monkeypatch, tmp_path, flags, gpus)
-    assert precision.fastest()[0] == becomes
+    assert precision.best_precision()[0] == becomes
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_auto_goes_by_the_devices(monkeypatch, tmp_path, flags, gpus, becomes):
 def test_auto_respects_the_cap_on_onednns_instructions(monkeypatch, tmp_path, variable, value, becomes):
     machine(monkeypatch, tmp_path, "avx512f avx512_bf16 amx_bf16")
     monkeypatch.setenv(variable, value)
-    found, why = precision.fastest()
+    found, why = precision.best_precision()
     assert found == becomes
     assert (f"={value.upper()} allows" in why) == (becomes == "float32")
 
@@ -72,7 +72,7 @@ def test_auto_respects_the_cap_on_onednns_instructions(monkeypatch, tmp_path, va
 def test_auto_without_amx_names_only_the_flag_that_the_cap_leaves(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, "avx512_bf16 amx_bf16")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-    assert precision.fastest() == ("mixed_bfloat16", "the CPU has avx512_bf16")
+    assert precision.best_precision() == ("mixed_bfloat16", "the CPU has avx512_bf16")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_settled_warns_once_when_the_devices_have_no_instructions(
     monkeypatch, tmp_path, capsys, flags, gpus, named, expected
 ):
     machine(monkeypatch, tmp_path, flags, gpus)
-    precision.settled(factories.experiment(precision=named))
+    precision.resolve_precision(factories.experiment(precision=named))
     printed = capsys.readouterr().out
     assert printed.count("\n") == (1 if expected else 0)
     assert expected in printed
@@ -107,7 +107,7 @@ def test_settled_rejects_bfloat16_when_the_cap_forbids_what_tensorflow_uses(monk
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert not precision.computes_bfloat16()
     with pytest.raises(UserError, match="cannot be computed here: ONEDNN_MAX_CPU_ISA=AVX2 forbids"):
-        precision.settled(factories.experiment(precision="mixed_bfloat16"))
+        precision.resolve_precision(factories.experiment(precision="mixed_bfloat16"))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert precision.computes_bfloat16()
 
@@ -121,28 +121,28 @@ def test_auto_is_the_default_of_the_dataclass_and_of_every_config():
 def test_where_linux_tells_nothing_it_is_float32(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path)
     monkeypatch.setattr(precision, "CPUINFO", str(tmp_path / "absent"))
-    assert precision.fastest()[0] == "float32"
+    assert precision.best_precision()[0] == "float32"
 
 
 def test_what_is_named_stays(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, "amx_bf16")
     asked = factories.experiment(precision="mixed_float16")
-    assert precision.settled(asked) is asked
+    assert precision.resolve_precision(asked) is asked
 
 
 def test_a_run_records_what_auto_became_and_refuses_to_become_another(monkeypatch, tmp_path, synthetic_shards, capsys):
     asked, run = factories.experiment(precision="auto"), str(tmp_path / "run")
     machine(monkeypatch, tmp_path, "amx_bf16")
-    here = precision.settled(asked)
+    here = precision.resolve_precision(asked)
     assert capsys.readouterr().out == (
         "config.train.precision is auto, which becomes mixed_bfloat16 here: the CPU has amx_bf16.\n"
     )
     assert (asked.train.precision, here.train.precision) == ("auto", "mixed_bfloat16")
-    run_dir.open_folder(run, here, synthetic_shards).record(here, synthetic_shards)
-    run_dir.open_folder(run, precision.settled(asked), synthetic_shards)  # the same machine
+    run_dir.open_run_dir(run, here, synthetic_shards).record(here, synthetic_shards)
+    run_dir.open_run_dir(run, precision.resolve_precision(asked), synthetic_shards)  # the same machine
     machine(monkeypatch, tmp_path, "avx2")
     with pytest.raises(UserError, match=r"another config \(train\.precision: 'mixed_bfloat16' -> 'float32'\)"):
-        run_dir.open_folder(run, precision.settled(asked), synthetic_shards)
+        run_dir.open_run_dir(run, precision.resolve_precision(asked), synthetic_shards)
 
 
 @pytest.mark.parametrize("allowed", [False, True])

@@ -45,7 +45,7 @@ class Donor(NamedTuple):
 
 def tiny_donor() -> Donor:
     """Returns the backbone `tiny` with random weights, those of its normalisation included."""
-    network, random = registry.backbone("tiny").build(32, 1), np.random.default_rng(3)
+    network, random = registry.backbone_spec("tiny").build(32, 1), np.random.default_rng(3)
     network.set_weights([random.uniform(0.5, 1, weight.shape).astype(np.float32) for weight in network.weights])
     return Donor("tiny", network, lambda grey: (grey - 129.5) / 65)
 
@@ -116,7 +116,7 @@ def numbered(side: int, channels: int) -> tf.keras.Model:
 def test_layers_that_keras_numbers_are_found_whatever_was_built_before(name, side, preprocess, tmp_path, monkeypatch):
     """In a process of its own the first is conv2d, and here the donor's are numbered after the classifier's."""
     monkeypatch.setitem(registry.BACKBONES, "numbered", dataclasses.replace(registry.BACKBONES["tiny"], build=numbered))
-    chosen = registry.backbone(name)
+    chosen = registry.backbone_spec(name)
     source = chosen.build(side, chosen.channels)
     path = str(tmp_path / "fresh.npz")
     weighted = [layer for layer in source.layers if layer.weights]
@@ -179,7 +179,7 @@ def test_imagenet_is_refused_where_there_is_none():
 @pytest.fixture(scope="module")
 def other() -> tf.keras.Model:
     """A network of another architecture than `tiny`."""
-    return registry.backbone("compact_s").build(32, 1)
+    return registry.backbone_spec("compact_s").build(32, 1)
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5", "keras"])

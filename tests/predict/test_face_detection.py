@@ -12,7 +12,7 @@ from fer.convert.readers.image_folder import Picture
 from fer.errors import UserError
 from fer.labels import CLASSES
 from fer.predict import face_detection, input_readers, predict
-from fer.predict.photo_store import PictureSpool
+from fer.predict.photo_store import PhotoStore
 from fer.synthetic import synthetic
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
@@ -67,14 +67,14 @@ def test_a_photo_too_large_to_search_as_it_is_gives_the_same_boxes_enlarged(phot
 def test_what_is_cut_out_is_pillows_own_grey_face(photo):
     box = face_detection.Box(60, 80, 96, 96)
     expected = photo.crop((60, 80, 156, 176)).convert("L").resize((48, 48), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(face_detection.cut(photo, box)[..., 0], np.asarray(expected))
+    np.testing.assert_array_equal(face_detection.crop(photo, box)[..., 0], np.asarray(expected))
 
 
 def test_a_photo_that_was_taken_sideways_is_turned_upright(photo):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned to the right
     sideways = content(photo.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
-    upright = face_detection.opened(Picture("a.jpg", "a.jpg", sideways))
+    upright = face_detection.open_image(Picture("a.jpg", "a.jpg", sideways))
     assert upright.size == photo.size
     assert np.abs(np.asarray(upright).astype(int) - np.asarray(photo)).mean() < 3
 
@@ -84,25 +84,25 @@ def test_a_photo_whose_exif_is_damaged_is_taken_as_it_lies(photo):
     damaged[0x0112] = 6
     text = damaged.tobytes().replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02").replace(b"Exif\x00\x00", b"")
     for exif in (b"II*\x00", text):
-        found = face_detection.opened(Picture("a.png", "a.png", content(photo, exif=exif)))
+        found = face_detection.open_image(Picture("a.png", "a.png", content(photo, exif=exif)))
         np.testing.assert_array_equal(np.asarray(found), np.asarray(photo))
 
 
 def test_sixteen_bits_of_grey_become_eight_without_being_clipped():
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    found = face_detection.opened(Picture("a.png", "a.png", content(Image.fromarray(ramp))))
+    found = face_detection.open_image(Picture("a.png", "a.png", content(Image.fromarray(ramp))))
     np.testing.assert_array_equal(np.asarray(found)[..., 0], ramp >> 8)
 
 
 def test_a_picture_with_too_many_pixels_is_refused_unread(monkeypatch, photo):
     monkeypatch.setattr(image_reader, "MOST_PIXELS", 1000)
     with pytest.raises(image_reader.PictureError, match=r"it has 640 x 400 pixels, more than 1,000"):
-        face_detection.opened(Picture("a.png", "a.png", content(photo)))
+        face_detection.open_image(Picture("a.png", "a.png", content(photo)))
 
 
 def test_each_box_is_drawn_in_its_classs_colour_and_the_photo_is_left_as_it_was(photo):
     before = photo.copy()
-    drawn = face_detection.drawn(photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]])
+    drawn = face_detection.annotate(photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]])
     assert photo == before
     assert drawn.getpixel((60, 200)) == (0xE6, 0x9F, 0x00)
     assert drawn.getpixel((620, 390)) == photo.getpixel((620, 390))
@@ -137,7 +137,7 @@ def test_photos_are_drawn_under_their_own_names_beside_the_csv(folder, tmp_path)
 
 def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
     boxes = [face_detection.Box(60, 80, 192, 192)]
-    picture = PictureSpool().add(Picture("a.tar:../../a.png", "../../a.png", content(photo)))
+    picture = PhotoStore().add(Picture("a.tar:../../a.png", "../../a.png", content(photo)))
     found = input_readers.Faces(
         ["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [input_readers.Photo(picture, boxes, 0)], []
     )
@@ -146,7 +146,7 @@ def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
 
 
 def test_two_photos_of_one_name_are_both_drawn(photo, tmp_path):
-    spool, box = PictureSpool(), [face_detection.Box(60, 80, 192, 192)]
+    spool, box = PhotoStore(), [face_detection.Box(60, 80, 192, 192)]
     named = [Picture(f"a.tar:{path}", path, content(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
     found = [input_readers.Photo(spool.add(picture), box, first) for first, picture in enumerate(named)]
     faces = input_readers.Faces([picture.path for picture in named], np.zeros((4, 48, 48, 1), np.uint8), found, [])

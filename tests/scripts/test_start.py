@@ -8,7 +8,7 @@ import pytest
 
 import fer
 from fer import help_text
-from fer.config import Experiment, flat
+from fer.config import Experiment, flatten
 from tests.demo.photo import encoded, photo
 from tests.scripts import fork_server
 
@@ -156,7 +156,7 @@ def test_help_exits_0_lists_every_flag_required_ones_first_and_loads_nothing_hea
 
 def test_help_describes_every_field_of_a_configuration(folder):
     for run in fork_server.run_all(folder, [[program, "--help"] for program in CONFIGURED]):
-        for path, value in flat(Experiment().to_dict()).items():
+        for path, value in flatten(Experiment().to_dict()).items():
             assert f"\n  --config.{path}={value if value != '' else repr(value)}\n" in run.stdout
     assert help_text.fields()["train.replicas"] == (0, "devices used; 0 means all. More than the machine's CPUs become "
                                                    "logical ones")  # fmt: skip

@@ -60,9 +60,9 @@ def train(
     Raises:
       UserError: the batch is too large for the data, or the folder cannot be written, as in a run.
     """
-    shards = manifest.read(data)
+    shards = manifest.read_manifest(data)
     steps = pipeline.steps_per_epoch(shards.split("train").examples, settings.train.global_batch)
-    run_dir.open_folder(folder, settings, shards).record(settings, shards)
+    run_dir.open_run_dir(folder, settings, shards).record(settings, shards)
     digest = settings.sha256()
     accuracy = _evaluate(settings, shards, folder, digest)
     epochs = -(-settings.train.steps // steps) or settings.train.epochs
@@ -102,5 +102,5 @@ def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weig
     content = eval_json.build([member], shards, "validation", figures, 1.0, "none", "fer", 0)
     said = predictions.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)
     predictions.write_npz(os.path.join(folder, "predictions.npz"), said)
-    eval_json.write(os.path.join(folder, "eval.json"), content)
+    eval_json.write_eval(os.path.join(folder, "eval.json"), content)
     return content["accuracy"]

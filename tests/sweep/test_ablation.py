@@ -86,15 +86,15 @@ def test_other_sweeps_runs_are_looked_for_where_its_folder_is_now(swept, tmp_pat
     shutil.copytree(swept.parent / "smoother", moved)
     plan = optuna_study.of_grid({}, search_space.changes("train.ema_decay=0", factories.experiment(), {}))
     data = synthetic_shards.folder
-    assert report.others([str(moved)], plan, data) == {"moved": [str(moved / "trial-0000")]}
+    assert report.extra_runs([str(moved)], plan, data) == {"moved": [str(moved / "trial-0000")]}
     kept = moved / "trial-0000" / "predictions.npz"
     said = predictions.read_npz(str(kept))
     predictions.write_npz(str(kept), said._replace(rows=said.rows + 1))
     with pytest.raises(UserError, match=r"moved/trial-0000 was evaluated on other faces than the validation split of"):
-        report.others([str(moved)], plan, data)
+        report.extra_runs([str(moved)], plan, data)
     kept.unlink()
     with pytest.raises(UserError, match=r"moved/trial-0000, which .*moved/sweep\.json lists as complete, has no pred"):
-        report.others([str(moved)], plan, data)
+        report.extra_runs([str(moved)], plan, data)
 
 
 def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as_changes(swept):
@@ -102,7 +102,9 @@ def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as
     assert [entry["change"] for entry in found] == ["base", "augment.policy=none, model.dropout=0.0", "smoother"]
     assert [entry["seeds"] for entry in found] == [2, 2, 1]
     for place, entry in enumerate(found[:2]):
-        evaluations = [eval_json.read(str(swept / f"trial-{number:04d}/eval.json")) for number in (place, place + 2)]
+        evaluations = [
+            eval_json.read_eval(str(swept / f"trial-{number:04d}/eval.json")) for number in (place, place + 2)
+        ]
         assert entry["accuracies"] == pytest.approx([each["accuracy"] for each in evaluations])
         assert entry["macro_f1"] == pytest.approx(np.mean([each["macro_f1"] for each in evaluations]))
     assert found[0]["difference"] is None

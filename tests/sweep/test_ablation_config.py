@@ -35,7 +35,7 @@ def test_its_changes_are_changes_of_its_config_with_policies_that_exist(root, tm
     found = search_space.changes(text.removeprefix("--changes="), base, search_space.grid("seed=0,1", base))
     assert len(found) == 16  # the base among them
     for fields in found.values():
-        policy.parse(search_space.applied(base, fields).augment.policy)
+        policy.parse(search_space.apply_overrides(base, fields).augment.policy)
 
 
 def test_a_sweep_that_fails_ends_it_with_a_failure_and_before_the_next(root, tmp_path):

@@ -63,7 +63,7 @@ def check_trial(folder, seed: int, epochs: int) -> dict:
     """Holds a trial's folder against what a run folder and its evaluation hold. Returns the config."""
     recorded = json.loads((folder / "config.json").read_text())["config"]
     assert recorded["seed"] == seed
-    evaluation = eval_json.read(str(folder / "eval.json"))
+    evaluation = eval_json.read_eval(str(folder / "eval.json"))
     assert (evaluation["split"], evaluation["examples"]) == ("validation", 40)
     history = json.loads((folder / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == list(range(1, epochs + 1))
@@ -150,7 +150,7 @@ def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(
     run, data = str(tmp_path / "run"), synthetic_shards.folder
     shutil.copytree(evaluated_run, run)
     evaluation = tmp_path / "run" / "eval.json"
-    first, before = eval_json.read(str(evaluation))["accuracy"], evaluation.stat().st_mtime_ns
+    first, before = eval_json.read_eval(str(evaluation))["accuracy"], evaluation.stat().st_mtime_ns
     assert runner._evaluated(run, data) == first
     assert evaluation.stat().st_mtime_ns == before  # the same weights are not evaluated twice
     other = json.loads((tmp_path / "run" / "best.json").read_text())
@@ -158,7 +158,7 @@ def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(
     stale["accuracy"], stale["protocol"]["members"][0]["weights_sha256"] = 0.001, 64 * "0"
     evaluation.write_text(json.dumps(stale))
     assert runner._evaluated(run, data) == first
-    found = eval_json.read(str(evaluation))
+    found = eval_json.read_eval(str(evaluation))
     assert found["protocol"]["members"][0]["weights_sha256"] == other["sha256"]
 
 
@@ -199,7 +199,9 @@ def test_a_signal_in_a_trials_last_moment_ends_the_sweep_after_that_trial(synthe
 
 def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
     content = json.loads((swept / "sweep.json").read_text())
-    one, other = (eval_json.read(str(swept / f"trial-{number:04d}" / "eval.json"))["accuracy"] for number in (1, 3))
+    one, other = (
+        eval_json.read_eval(str(swept / f"trial-{number:04d}" / "eval.json"))["accuracy"] for number in (1, 3)
+    )
     assert {trial["number"]: trial["accuracy"] for trial in content["trials"]} == {0: None, 1: one, 2: None, 3: other}
     (group,) = content["over_seeds"]
     assert (group["values"], group["seeds"]) == ({"train.global_batch": 64}, 2)
@@ -261,7 +263,7 @@ def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shard
     (trial,) = plan.of(shared, TrialState.PRUNED)
     folder = tmp_path / f"trial-{trial.number:04d}"
     assert [entry["epoch"] for entry in json.loads((folder / "history.json").read_text())] == [1]
-    assert eval_json.read(str(folder / "eval.json"))["accuracy"] < 1
+    assert eval_json.read_eval(str(folder / "eval.json"))["accuracy"] < 1
     assert f"trial {trial.number} is given up: after epoch 1" in capsys.readouterr().out
     assert "| pruned |" in (tmp_path / "sweep.md").read_text()
 

@@ -15,7 +15,7 @@ def test_a_grid_has_each_combination_once_and_leaves_the_base_as_it_was():
     found = search_space.grid("seed=0,1,2; model.dropout=0.2,0.4", base)
     points = search_space.points(found)
     assert points == [{"seed": seed, "model.dropout": dropout} for seed in (0, 1, 2) for dropout in (0.2, 0.4)]
-    changed = search_space.applied(base, points[5])
+    changed = search_space.apply_overrides(base, points[5])
     assert (changed.seed, changed.model.dropout, base.seed, base.model.dropout) == (2, 0.4, 0, 0.2)
 
 

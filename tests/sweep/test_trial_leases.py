@@ -26,7 +26,7 @@ storage, text, dies = sys.argv[1:]
 found = search_space.grid(text, Experiment())
 plan = optuna_study.Plan(found, True, len(search_space.points(found)), 0)
 shared = optuna_study.open_study(storage, {"grid": text}, "none", 0)
-while (trial := trial_leases.take(shared, plan)) is not None:
+while (trial := trial_leases.acquire_trial(shared, plan)) is not None:
     values = plan.draw(shared, trial)
     print(json.dumps([trial.number, values]), flush=True)
     if dies == "yes":
@@ -74,9 +74,9 @@ def test_a_silent_process_of_another_machine_loses_its_trial_and_a_living_one_ke
     shared, plan = opened(f"journal:{tmp_path}/study", "seed=0,1,2")
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(trial_leases, "_host", lambda: "elsewhere")
-        trials = [trial_leases.take(shared, plan) for _ in range(plan.trials)]
-    with trial_leases.alive(shared, trials[0]):
-        again = [trial_leases.take(shared, plan) for _ in range(plan.trials)]
+        trials = [trial_leases.acquire_trial(shared, plan) for _ in range(plan.trials)]
+    with trial_leases.heartbeat(shared, trials[0]):
+        again = [trial_leases.acquire_trial(shared, plan) for _ in range(plan.trials)]
     assert [trial and trial.number for trial in again] == [*range(1, plan.trials), None]
 
 
@@ -86,7 +86,7 @@ def test_a_trial_that_is_just_asked_for_is_not_taken_for_another_machines(tmp_pa
     own = [threading.Timer(0.2, trial.set_user_attr, (trial_leases.OWNER, trial_leases._me())) for trial in trials]
     for each in own:
         each.start()
-    assert trial_leases.take(shared, plan) is None
+    assert trial_leases.acquire_trial(shared, plan) is None
     assert capsys.readouterr().out == ""  # it did not wait to see whether they are alive
 
 
@@ -96,13 +96,17 @@ def test_a_trial_too_many_waits_for_a_plan_that_has_it(tmp_path, monkeypatch):
     shared = optuna_study.open_study(f"journal:{tmp_path}/study", {}, "none", 0)
     plan = Plan(found, False, 2, 0)
     for _ in range(plan.trials):
-        shared.tell(trial_leases.take(shared, plan), 0.5)
+        shared.tell(trial_leases.acquire_trial(shared, plan), 0.5)
     with monkeypatch.context() as before:  # as another process saw the study before the second trial was asked for
         before.setattr(shared, "get_trials", lambda **_: [])
-        assert trial_leases.take(shared, plan) is None
-    assert trial_leases.take(shared, plan) is None
+        assert trial_leases.acquire_trial(shared, plan) is None
+    assert trial_leases.acquire_trial(shared, plan) is None
     more = Plan(found, False, 4, 0)
-    assert [trial and trial.number for trial in (trial_leases.take(shared, more) for _ in range(3))] == [2, 3, None]
+    assert [trial and trial.number for trial in (trial_leases.acquire_trial(shared, more) for _ in range(3))] == [
+        2,
+        3,
+        None,
+    ]
 
 
 def test_processes_of_another_container_are_not_looked_for_here(monkeypatch):
@@ -117,7 +121,7 @@ def test_what_a_search_draws_depends_on_seed_and_number_alone_as_long_as_the_res
     def drawn(name: str, seed: int) -> list[dict]:
         plan = Plan(found, False, 12, seed)
         shared = optuna_study.open_study(f"journal:{tmp_path}/{name}", {}, "none", 0)
-        while (trial := trial_leases.take(shared, plan)) is not None:
+        while (trial := trial_leases.acquire_trial(shared, plan)) is not None:
             shared.tell(trial, plan.draw(shared, trial)["optimizer.learning_rate"])
         return [trial.params for trial in plan.of(shared)]
 

@@ -16,8 +16,7 @@ import tensorflow as tf
 from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data import pipeline
 from fer.data.example_codec import Faces
-from fer.train import device_iterator, soft_labels, train_state
-from fer.train import train_step as step
+from fer.train import device_iterator, soft_labels, train_state, train_step
 from fer.train.optim import param_groups
 from fer.viz import plots
 
@@ -66,13 +65,13 @@ def begun(
     """The state before the first step under a strategy, and the function that makes the next one, up to `steps`."""
     epoch_steps = pipeline.steps_per_epoch(faces.examples, settings.train.global_batch)
     made = train_state.create(strategy, settings, epoch_steps, 1000)
-    batches = device_iterator.Feed(strategy, faces, settings, 0, steps)
-    rates = param_groups.begin(made.model, settings, head_only=settings.finetune.head_epochs > 0)
+    batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, steps)
+    rates = param_groups.set_phase(made.model, settings, head_only=settings.finetune.head_epochs > 0)
     labels_of_votes = soft_labels.learned(faces, settings, epoch_steps)
-    train_step = step.train_step(
+    take_step = train_step.make_train_step(
         strategy, made, settings, weights=weights, rates=rates, labels_of_votes=labels_of_votes
     )
-    return made, lambda: train_step(next(batches))
+    return made, lambda: take_step(next(batches))
 
 
 def after_steps(
@@ -119,14 +118,14 @@ def small_pictures(replace: Callable[[object, str, object], None]) -> None:
 
 def poison(replace: Callable[[object, str, object], None], face: np.ndarray) -> None:
     """Makes the target of a face no number, wherever a step takes it; `replace` is `setattr` or monkeypatch's."""
-    healthy = step.augmented
+    healthy = train_step.prepare_inputs
 
     def poisoned(batch, *arguments):
         inputs = healthy(batch, *arguments)
         here = tf.reduce_all(batch.images == face, axis=[1, 2, 3])
         return inputs._replace(targets=tf.where(here[:, tf.newaxis], np.nan, inputs.targets))
 
-    replace(step, "augmented", poisoned)
+    replace(train_step, "prepare_inputs", poisoned)
 
 
 def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:

@@ -42,7 +42,7 @@ def test_the_newest_that_was_planned_outlives_those_that_stops_made(tmp_path):
     for step in (20, 40, 43, 46, 49, 52):
         checkpoints.save(str(tmp_path), counting(float(step)), step, {}, planned)
     assert checkpoints.steps(str(tmp_path)) == [40, 46, 49, 52]
-    assert nan_recovery.back(str(tmp_path), [], 55, 20, 1000).to == 40
+    assert nan_recovery.roll_back(str(tmp_path), [], 55, 20, 1000).to == 40
 
 
 def test_nothing_saved_is_nothing_restored(tmp_path):

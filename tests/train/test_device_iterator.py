@@ -10,8 +10,8 @@ import tensorflow as tf
 from fer.data import pipeline
 from fer.data.example_codec import Faces
 from fer.errors import UserError
-from fer.train.device_iterator import Feed, iterate
-from fer.train.distributed import strategy as devices
+from fer.train.device_iterator import DeviceIterator, iterate
+from fer.train.distributed.strategy import mirrored
 from tests.train import factories
 
 FACES = Faces(np.zeros((64, 48, 48, 1), np.uint8), np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
@@ -23,7 +23,7 @@ def one() -> tf.distribute.Strategy:
 
 
 def test_it_gives_the_batches_of_the_pipeline_and_ends(one):
-    feed = Feed(one, FACES, factories.experiment(), 1, 4)
+    feed = DeviceIterator(one, FACES, factories.experiment(), 1, 4)
     expected = list(pipeline.training_batches(FACES, 0, factories.BATCH, 1, 4, 1, [0]))
     for batch in expected:
         np.testing.assert_array_equal(next(feed).labels, batch.labels)
@@ -41,7 +41,7 @@ def test_waiting_is_counted(one, monkeypatch):
         return tf.data.Dataset.range(10).map(number).map(lambda value: tf.ensure_shape(value, []))
 
     monkeypatch.setattr(pipeline, "training_batches", blocked)
-    feed = Feed(one, FACES, factories.experiment(), 0, 10)
+    feed = DeviceIterator(one, FACES, factories.experiment(), 0, 10)
     threading.Timer(0.5, opened.set).start()
     next(feed)
     assert feed.waited > 0.2
@@ -49,7 +49,7 @@ def test_waiting_is_counted(one, monkeypatch):
 
 def test_what_happens_between_two_batches_is_no_waiting(one):
     started = time.perf_counter()
-    feed = Feed(one, FACES, factories.experiment(), 0, 4)
+    feed = DeviceIterator(one, FACES, factories.experiment(), 0, 4)
     for _ in range(4):
         next(feed)
         time.sleep(0.1)
@@ -58,9 +58,9 @@ def test_what_happens_between_two_batches_is_no_waiting(one):
 
 def test_nothing_tunes_what_is_copied_to_the_devices(monkeypatch):
     """Whoever drops an iterator waits for the thread that does, for up to a minute."""
-    strategy = devices.mirrored(["CPU:0", "CPU:1"])
+    strategy = mirrored(["CPU:0", "CPU:1"])
     tuned = factories.tuned(monkeypatch)
-    Feed(strategy, FACES, factories.experiment(), 0, 4)
+    DeviceIterator(strategy, FACES, factories.experiment(), 0, 4)
     assert tuned == [False, False]
     batches = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.range(4).batch(1))
     ours, theirs = iterate(batches), iter(batches)
@@ -75,11 +75,11 @@ def test_data_that_goes_away_is_a_sentence(one, monkeypatch):
 
     monkeypatch.setattr(pipeline, "training_batches", gone)
     with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
-        next(Feed(one, FACES, factories.experiment(), 0, 1))
+        next(DeviceIterator(one, FACES, factories.experiment(), 0, 1))
 
 
 def test_another_error_is_not_called_one_of_the_data(one):
-    feed = Feed(one, FACES, factories.experiment(), 0, 1)
+    feed = DeviceIterator(one, FACES, factories.experiment(), 0, 1)
 
     @tf.function
     def step() -> tf.Tensor:

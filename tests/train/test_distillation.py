@@ -13,7 +13,7 @@ from fer.errors import UserError
 from fer.io import files
 from fer.models import run_loading
 from fer.train import distillation, trainer
-from tests.evaluation import factories as made_runs
+from tests.evaluation.factories import run as write_run
 from tests.train import factories
 
 IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, [5, 48, 48, 1], np.uint8))
@@ -24,7 +24,7 @@ TARGETS = tf.one_hot([0, 1, 2, 3, 6], 7)
 def runs(synthetic_shards, tmp_path_factory) -> list[str]:
     """Two networks of different seeds."""
     folder = tmp_path_factory.mktemp("teachers")
-    return [made_runs.run(folder / f"seed{seed}", seed, factories.experiment()) for seed in (0, 1)]
+    return [write_run(folder / f"seed{seed}", seed, factories.experiment()) for seed in (0, 1)]
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +38,12 @@ def pupil(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathlib
 
 def test_targets_are_the_labels_and_the_mean_of_the_teachers_by_their_share(runs):
     taught_by = distillation.read(Train(teacher=", ".join(runs), precision="float32"))
-    found = distillation.taught(taught_by, 0.25)(IMAGES, TARGETS).numpy()
+    found = distillation.make_distill_fn(taught_by, 0.25)(IMAGES, TARGETS).numpy()
     logits = [run_loading.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
     assert not np.allclose(*logits)
     seen = np.mean([np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits], axis=0)
     np.testing.assert_allclose(found, 0.75 * TARGETS.numpy() + 0.25 * seen, atol=1e-5)
-    assert distillation.taught([], 0.25) is None
+    assert distillation.make_distill_fn([], 0.25) is None
 
 
 def test_a_network_that_hears_its_teacher_alone_comes_to_agree_with_it(runs, synthetic_shards, tmp_path):

@@ -11,7 +11,7 @@ from fer.config import Model
 from fer.data import example_codec, pipeline
 from fer.models import classifier
 from fer.train import eval_step
-from fer.train.distributed import strategy as devices
+from fer.train.distributed.strategy import mirrored
 from tests.train import factories
 
 SMALL = Model(name="tiny", image_size=24)
@@ -33,7 +33,7 @@ def faces(synthetic_shards):
 )
 def test_the_figures_are_scikit_learns(faces, names, batch):
     """Of 40 faces, the last batch of 16 holds 8, and two replicas share it unevenly."""
-    strategy = devices.mirrored(names)
+    strategy = mirrored(names)
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
     score = eval_step.scorer(strategy, model, pipeline.evaluation_batches(faces, batch))()
@@ -59,7 +59,7 @@ def test_the_figures_are_scikit_learns(faces, names, batch):
 
 
 def test_nothing_tunes_what_is_copied_to_the_devices(faces, monkeypatch):
-    strategy = devices.mirrored(["CPU:0", "CPU:1"])
+    strategy = mirrored(["CPU:0", "CPU:1"])
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
     tuned = factories.tuned(monkeypatch)

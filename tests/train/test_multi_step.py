@@ -7,7 +7,7 @@ import tensorflow as tf
 from fer.data import example_codec, pipeline
 from fer.errors import UserError
 from fer.train import device_iterator, multi_step, train_state, train_step
-from fer.train.distributed import strategy as devices
+from fer.train.distributed.strategy import mirrored
 from tests.train import factories
 
 
@@ -18,10 +18,10 @@ def faces(synthetic_shards):
 
 def trained(names: list[str], faces, counts: list[int], most: int) -> tuple[list[np.ndarray], list, float]:
     """Weights after so many calls of so many steps, what each step told, and the time of waiting."""
-    strategy, settings = devices.mirrored(names), factories.experiment()
+    strategy, settings = mirrored(names), factories.experiment()
     made_state = train_state.create(strategy, settings, 20, 1000)
-    fed = device_iterator.Feed(strategy, faces, settings, 0, sum(counts))
-    call = multi_step.calls(fed, train_step.train_step(strategy, made_state, settings), most)
+    fed = device_iterator.DeviceIterator(strategy, faces, settings, 0, sum(counts))
+    call = multi_step.make_multi_step(fed, train_step.make_train_step(strategy, made_state, settings), most)
     told = [np.transpose([np.atleast_1d(part) for part in call(count)]) for count in counts]
     weights = [weight.numpy() for weight in [*made_state.model.weights, *made_state.average.weights]]
     return weights, np.concatenate(told).tolist(), fed.waited
@@ -54,7 +54,9 @@ def test_data_that_goes_away_between_them_is_a_sentence(faces, monkeypatch):
 
     monkeypatch.setattr(pipeline, "training_batches", cut)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    fed = device_iterator.Feed(strategy, faces, factories.experiment(), 0, 8)
-    call = multi_step.calls(fed, lambda batch: train_step.Done(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4)
+    fed = device_iterator.DeviceIterator(strategy, faces, factories.experiment(), 0, 8)
+    call = multi_step.make_multi_step(
+        fed, lambda batch: train_step.StepMetrics(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4
+    )
     with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
         call(4)

@@ -64,7 +64,7 @@ def test_a_run_stopped_before_the_fault_and_killed_after_it_ends_alike(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     trainer.train(settings, synthetic_shards.folder, str(whole), "one")
     with monkeypatch.context() as patch:  # stopped at a step that has no checkpoint otherwise
-        patch.setattr(multi_step, "calls", stopping_after(multi_step.calls, FAULT - 1))
+        patch.setattr(multi_step, "make_multi_step", stopping_after(multi_step.make_multi_step, FAULT - 1))
         with pytest.raises(Stopped):
             trainer.train(settings, synthetic_shards.folder, str(killed), "one")
     assert checkpoints.steps(str(killed / "checkpoints"))[-1] == FAULT - 1
@@ -115,20 +115,20 @@ def folder_of(tmp_path, steps: list[int]) -> str:
 
 def test_it_goes_back_to_a_checkpoint_that_any_run_has_and_removes_those_after_it(tmp_path):
     folder = folder_of(tmp_path, [20, 30, 37])
-    assert nan_recovery.back(folder, [], 39, every=10, epoch_steps=25) == Rollback(39, 30)
+    assert nan_recovery.roll_back(folder, [], 39, every=10, epoch_steps=25) == Rollback(39, 30)
     assert checkpoints.steps(folder) == [20, 30]
 
 
 def test_an_epochs_last_checkpoint_is_one_too(tmp_path):
     folder = folder_of(tmp_path, [40, 50, 53])
-    assert nan_recovery.back(folder, [], 55, every=20, epoch_steps=25).to == 50
+    assert nan_recovery.roll_back(folder, [], 55, every=20, epoch_steps=25).to == 50
 
 
 def test_it_does_not_go_back_for_ever(tmp_path):
     folder = folder_of(tmp_path, [10])
     before = [Rollback(11, 10), Rollback(12, 10), Rollback(11, 10)]
     with pytest.raises(UserError, match="at step 12, after 3 rollbacks; the last checkpoint is kept"):
-        nan_recovery.back(folder, before, 12, every=10, epoch_steps=25)
+        nan_recovery.roll_back(folder, before, 12, every=10, epoch_steps=25)
     assert checkpoints.steps(folder) == [10]
 
 
@@ -157,4 +157,4 @@ def test_a_run_that_diverges_each_time_ends_after_three_rollbacks(settings, synt
     settings.optimizer.learning_rate = 1e20
     with pytest.raises(UserError, match="after 3 rollbacks; the last checkpoint is kept"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path), "one")
-    assert len(rolled_back(tmp_path)) == nan_recovery.MOST
+    assert len(rolled_back(tmp_path)) == nan_recovery.MAX_ROLLBACKS

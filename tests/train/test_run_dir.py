@@ -9,8 +9,7 @@ import pytest
 from fer import config
 from fer.config import Experiment, Model, Train
 from fer.errors import UserError
-from fer.models import classifier
-from fer.models import loading as evaluation_run
+from fer.models import classifier, loading
 from fer.train import run_dir
 
 
@@ -21,7 +20,7 @@ def experiment() -> Experiment:
 
 @pytest.fixture
 def folder(tmp_path, experiment, synthetic_shards):
-    made = run_dir.open_folder(str(tmp_path / "run"), experiment, synthetic_shards)
+    made = run_dir.open_run_dir(str(tmp_path / "run"), experiment, synthetic_shards)
     made.record(experiment, synthetic_shards)
     return made
 
@@ -36,26 +35,26 @@ def test_the_record_says_what_on_which_data_with_what(folder, experiment, synthe
 
 
 def test_the_same_run_goes_on(folder, experiment, synthetic_shards):
-    again = run_dir.open_folder(folder.path, experiment, synthetic_shards)
+    again = run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
     assert again == folder
 
 
 def test_another_config_is_refused_with_the_difference(folder, experiment, synthetic_shards):
     experiment.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match=r"another config \(optimizer.learning_rate: 0.1 -> 0.5\)"):
-        run_dir.open_folder(folder.path, experiment, synthetic_shards)
+        run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
 
 
 def test_other_data_is_refused(folder, experiment, synthetic_shards):
     other = dataclasses.replace(synthetic_shards, sha256="f" * 64)
     with pytest.raises(UserError, match="other data"):
-        run_dir.open_folder(folder.path, experiment, other)
+        run_dir.open_run_dir(folder.path, experiment, other)
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, experiment, synthetic_shards):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no run"):
-        run_dir.open_folder(str(tmp_path), experiment, synthetic_shards)
+        run_dir.open_run_dir(str(tmp_path), experiment, synthetic_shards)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -63,7 +62,7 @@ def test_evaluation_reads_the_best_weights_that_training_wrote(folder, experimen
     model = classifier.build(experiment.model, "float32", seed=5)
     for step in (10, 20):
         folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
-    opened = evaluation_run.open_run(folder.path)
+    opened = loading.open_run(folder.path)
     assert (opened.step, opened.selected_on) == (20, "validation")
     faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
     np.testing.assert_array_equal(opened.model(faces), model(faces))
@@ -76,14 +75,14 @@ def test_a_run_from_before_fields_were_added_goes_on_and_is_evaluated(folder, ex
         del record["config"]["train"][name]
     record["config_sha256"] = config.sha256(record["config"])
     json.dump(record, open(path, "w"))
-    assert run_dir.open_folder(folder.path, experiment, synthetic_shards) == folder
+    assert run_dir.open_run_dir(folder.path, experiment, synthetic_shards) == folder
     folder.write_best(
         classifier.build(experiment.model, "float32").weights, {"step": 10, "epoch": 1, "validation_accuracy": 0.5}
     )
-    assert evaluation_run.open_run(folder.path).config_sha256 == record["config_sha256"]
+    assert loading.open_run(folder.path).config_sha256 == record["config_sha256"]
     experiment.train.targets = "ferplus"
     with pytest.raises(UserError, match=r"another config \(train\.targets: 'fer' -> 'ferplus'\)"):
-        run_dir.open_folder(folder.path, experiment, synthetic_shards)
+        run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
 
 
 def test_only_one_best_is_kept(folder, experiment, tmp_path):

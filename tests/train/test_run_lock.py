@@ -68,7 +68,7 @@ def test_hold_takes_over_after_a_killed_process(root, synthetic_shards, tmp_path
             run_lock.hold(workdir).__enter__()
         process.kill()
     assert (tmp_path / "run" / run_lock.NAME).exists()
-    run_dir.open_folder(workdir, factories.experiment(), synthetic_shards)  # a run that was killed before it began
+    run_dir.open_run_dir(workdir, factories.experiment(), synthetic_shards)  # a run that was killed before it began
     with run_lock.hold(workdir):
         assert owner_of(tmp_path / "run")["pid"] == os.getpid()
 

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from fer.config import Experiment
 from fer.data import example_codec, pipeline
-from fer.train import device_iterator, train_state
-from fer.train import train_step as step
-from fer.train.distributed import strategy as devices
+from fer.train import device_iterator, train_state, train_step
+from fer.train.distributed.strategy import mirrored
 from tests import marks
 from tests.train import factories
 
@@ -28,7 +27,7 @@ def one() -> tf.distribute.Strategy:
 
 @pytest.fixture(scope="module")
 def two() -> tf.distribute.Strategy:
-    return devices.mirrored(["CPU:0", "CPU:1"])
+    return mirrored(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ class Path(NamedTuple):
     """Three steps: the state after them, and what each of them told, and the weights after it."""
 
     state: train_state.State
-    told: list[step.Done]
+    told: list[train_step.StepMetrics]
     weights: list[list[np.ndarray]]
 
 
@@ -117,10 +116,13 @@ def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(o
     trained = train_state.create(one, settings, 20, 1000)
     trained.optimizer._loss_scale._current_loss_scale.assign(2.0**30)  # it has no public setter
     before = [weight.numpy() for weight in trained.model.trainable_weights]
-    train_step, batches = step.train_step(one, trained, settings), device_iterator.Feed(one, faces, settings, 0, 20)
+    take_step, batches = (
+        train_step.make_train_step(one, trained, settings),
+        device_iterator.DeviceIterator(one, faces, settings, 0, 20),
+    )
     scales, moved = [float(trained.optimizer.loss_scale)], []
     for _ in range(20):
-        loss = train_step(next(batches)).loss
+        loss = take_step(next(batches)).loss
         assert np.isfinite(loss)
         scales.append(float(trained.optimizer.loss_scale))
         moved.append(any((w.numpy() != old).any() for w, old in zip(trained.model.trainable_weights, before)))

@@ -218,7 +218,7 @@ def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_
     data.mkdir()
     for path in pathlib.Path(synthetic_shards.folder).glob("*"):
         (data / path.name).write_bytes(path.read_bytes())
-    shard = data / manifest.read(str(data)).split("train").shards[0].file
+    shard = data / manifest.read_manifest(str(data)).split("train").shards[0].file
     content = bytearray(shard.read_bytes())
     if damage == "cut":
         shard.write_bytes(content[:-100])
@@ -241,7 +241,7 @@ def test_faces_without_a_label_stop_the_run(synthetic_shards, tmp_path):
     data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
     stated = json.loads((data / "manifest.json").read_text())
     stated["splits"]["train"]["class_counts"]["fear"] -= 3
-    manifest.write(str(data), stated)
+    manifest.write_manifest(str(data), stated)
     with pytest.raises(UserError, match=r"The train split of .* has 3 faces without a label"):
         trainer.train(factories.experiment(), str(data), str(tmp_path / "run"), "one")
 

@@ -64,7 +64,7 @@ LARGE = [pytest.param(name, marks=pytest.mark.extended) for name in ("compact", 
 @pytest.mark.parametrize("name", ["tiny", *LARGE])
 def test_networks_of_every_build_have_maps(name):
     size = {"inception_v3": 96}.get(name, 48)
-    model = classifier.build(Model(name=name, image_size=max(size, BACKBONES[name].smallest)), "float32")
+    model = classifier.build(Model(name=name, image_size=max(size, BACKBONES[name].min_size)), "float32")
     maps = gradcam.heatmaps(model, factories.images(3), np.array([0, 1, 2]))
     assert maps.shape == (3, 48, 48)
     assert np.isfinite(maps).all()
@@ -83,7 +83,7 @@ def test_the_surest_right_and_the_surest_wrong_face_of_each_class_are_chosen():
     for row, (predicted, confidence) in enumerate([(0, 0.5), (0, 0.9), (1, 0.6), (1, 0.8), (4, 0.7)]):
         probabilities[row, predicted] = confidence
     labels = np.array([0, 0, 0, 0, 4])
-    chosen = gradcam.two_a_class(labels, probabilities)
+    chosen = gradcam.pick_examples(labels, probabilities)
     assert chosen == [(1, 3), (None, None), (None, None), (None, None), (4, None), (None, None), (None, None)]
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from fer.convert.audit import duplicates
-from fer.convert.audit.duplicates import Twins
+from fer.convert.audit.duplicates import DuplicateGroups
 from fer.convert.ferplus import Votes
-from fer.convert.ingest import Survey
-from fer.convert.rows import LEFT_OUT, SPLITS
+from fer.convert.ingest import IngestedDataset
+from fer.convert.rows import EXCLUDED, SPLITS
 from fer.labels import CLASSES
 
 _TRAIN = SPLITS.index("train")
@@ -38,7 +38,7 @@ class Audit:
     droppable: dict[str, np.ndarray]  # by the names of `fer.config.DROPPABLE`
 
 
-def audit(survey: Survey, splits: np.ndarray, found: Twins, votes: Votes | None) -> Audit:
+def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, votes: Votes | None) -> Audit:
     """Looks at everything that is known of the faces.
 
     Args:
@@ -101,10 +101,10 @@ def drop(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tuple[np
     masks = {reason: found.droppable[reason] & (splits == _TRAIN) for reason in reasons}
     dropped = np.logical_or.reduce([np.zeros(len(splits), bool), *masks.values()])
     counts = {reason: int(mask.sum()) for reason, mask in masks.items()}
-    return np.where(dropped, LEFT_OUT, splits), {"rows": int(dropped.sum()), "by_reason": counts}
+    return np.where(dropped, EXCLUDED, splits), {"rows": int(dropped.sum()), "by_reason": counts}
 
 
-def details(found: Audit, survey: Survey) -> dict[str, Any]:
+def details(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
     """Which rows the findings are about: by their zero-based numbers in the source, as audit.json lists them."""
 
     def of(group: np.ndarray) -> list[int]:
@@ -134,7 +134,7 @@ def _groups(numbers: np.ndarray) -> list[np.ndarray]:
 
 
 def _twins_counted(
-    found: Twins,
+    found: DuplicateGroups,
     identical: list[np.ndarray],
     conflicting: list[np.ndarray],
     leaked: list[np.ndarray],
@@ -188,7 +188,7 @@ def _shared(groups: np.ndarray, some: np.ndarray) -> np.ndarray:
     return touched[groups]
 
 
-def _near_shared(found: Twins, some: np.ndarray) -> np.ndarray:
+def _near_shared(found: DuplicateGroups, some: np.ndarray) -> np.ndarray:
     """Faces that are near-identical (one step, not a chain of them) to any of `some`, or identical to it."""
     of_some = _shared(found.exact, some)
     near = of_some.copy()
@@ -199,7 +199,7 @@ def _near_shared(found: Twins, some: np.ndarray) -> np.ndarray:
     return near | _shared(found.exact, touched)
 
 
-def _leakage(found: Twins, splits: np.ndarray) -> dict[str, dict[str, int]]:
+def _leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict[str, int]]:
     """How many rows of each split are also in another: {"validation": {"identical_to_train": 280, ...}, ...}."""
     present = [index for index in range(len(SPLITS)) if (splits == index).any()]
     leakage: dict[str, dict[str, int]] = {}

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from fer.convert.audit.audit import Audit
-from fer.convert.ingest import Survey
+from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS, UNLABELLED
-from fer.convert.temp_store import Spool
+from fer.convert.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 
 SHOWN = 24  # groups or faces of each finding; audit.json names all
@@ -42,7 +42,9 @@ figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);d
 """
 
 
-def page(name: str, summary: Mapping[str, Any], found: Audit, survey: Survey, splits: np.ndarray, spool: Spool) -> str:
+def page(
+    name: str, summary: Mapping[str, Any], found: Audit, survey: IngestedDataset, splits: np.ndarray, spool: TempStore
+) -> str:
     """The page.
 
     Args:
@@ -136,7 +138,7 @@ def _single(mask: np.ndarray) -> list[np.ndarray]:
     return list(np.flatnonzero(mask)[:, None])
 
 
-def _figure(image: np.ndarray, survey: Survey, splits: np.ndarray, position: int) -> str:
+def _figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray, position: int) -> str:
     file = io.BytesIO()
     Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG")
     source = base64.b64encode(file.getvalue()).decode()

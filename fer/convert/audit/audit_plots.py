@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from fer.convert.ingest import Survey
+from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS
-from fer.convert.temp_store import Spool
+from fer.convert.temp_store import TempStore
 from fer.data.manifest import Split
 from fer.io import files
 from fer.labels import CLASSES, COLOURS, SIDE
@@ -23,7 +23,7 @@ _FIXED = {"Software": None}  # nothing in the pictures depends on the day or the
 
 
 def write(
-    folder: str, written: Mapping[str, Split], survey: Survey, splits: np.ndarray, spool: Spool, seed: int
+    folder: str, written: Mapping[str, Split], survey: IngestedDataset, splits: np.ndarray, spool: TempStore, seed: int
 ) -> None:
     """Writes class_balance.png and preview.png.
 
@@ -50,7 +50,7 @@ def balance(written: Mapping[str, Split]) -> Figure:
     return figure
 
 
-def faces(survey: Survey, splits: np.ndarray, spool: Spool, seed: int) -> Figure:
+def faces(survey: IngestedDataset, splits: np.ndarray, spool: TempStore, seed: int) -> Figure:
     """A row of random faces for each class of the train split; of any split where there is none."""
     shown = splits == 0 if (splits == 0).any() else splits >= 0
     names = [*CLASSES, "unlabelled"]

@@ -12,7 +12,7 @@ import itertools
 
 import numpy as np
 
-from fer.convert.audit.image_hashes import Fingerprints
+from fer.convert.audit.image_hashes import ImageHashes
 
 THRESHOLD = 4
 METHOD = "DCT perceptual hash, 64 bits (Zauner 2010)"
@@ -23,7 +23,7 @@ _COUNTS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8
 
 
 @dataclasses.dataclass(frozen=True)
-class Twins:
+class DuplicateGroups:
     """Of n faces. Groups are numbered by their first face, from 0."""
 
     exact: np.ndarray  # int64 [n], the group of identical faces
@@ -31,7 +31,7 @@ class Twins:
     pairs: np.ndarray  # int64 [k, 2], near-identical, not identical faces, each by the first of its exact group
 
 
-def find(prints: Fingerprints) -> Twins:
+def find(prints: ImageHashes) -> DuplicateGroups:
     """Finds the twins among faces. Blank ones look alike without being so: they are only compared exactly."""
     keys = np.ascontiguousarray(prints.digests).view("V16").ravel()
     _, first, exact = np.unique(keys, return_index=True, return_inverse=True)
@@ -40,7 +40,7 @@ def find(prints: Fingerprints) -> Twins:
     seen = first[prints.deviations()[first] >= NEARLY_BLANK]
     pairs = seen[close_pairs(prints.hashes[seen], THRESHOLD)]
     near = _numbered(_connected(len(first), exact[pairs])[exact])
-    return Twins(exact, near, pairs)
+    return DuplicateGroups(exact, near, pairs)
 
 
 def close_pairs(hashes: np.ndarray, most: int) -> np.ndarray:

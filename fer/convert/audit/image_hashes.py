@@ -21,7 +21,7 @@ _SCALE = 64  # of the whole-number cosines: 48 * 255 * 64 < 2**24, so float32 ad
 
 
 @dataclasses.dataclass(frozen=True)
-class Fingerprints:
+class ImageHashes:
     """Of n faces."""
 
     digests: np.ndarray  # uint64 [n, 2], a hash of the pixels: equal for identical faces only
@@ -34,10 +34,10 @@ class Fingerprints:
         return np.sqrt(np.maximum(self.squares * PIXELS - self.sums**2, 0)) / PIXELS
 
 
-def of(images: np.ndarray) -> Fingerprints:
+def hash_images(images: np.ndarray) -> ImageHashes:
     """The fingerprints of faces, uint8 [n, 2304]."""
     digests = b"".join(hashlib.blake2b(image, digest_size=DIGEST).digest() for image in images)
-    return Fingerprints(
+    return ImageHashes(
         digests=np.frombuffer(digests, np.uint64).reshape(-1, 2),
         hashes=perceptual_hash(images),
         sums=images.sum(axis=1, dtype=np.uint32).astype(np.int64),
@@ -45,11 +45,11 @@ def of(images: np.ndarray) -> Fingerprints:
     )
 
 
-def join(parts: list[Fingerprints]) -> Fingerprints:
+def concatenate(parts: list[ImageHashes]) -> ImageHashes:
     """Those of several batches of faces, in turn."""
-    parts = parts or [of(np.empty((0, PIXELS), np.uint8))]
-    return Fingerprints(
-        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Fingerprints))
+    parts = parts or [hash_images(np.empty((0, PIXELS), np.uint8))]
+    return ImageHashes(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(ImageHashes))
     )
 
 

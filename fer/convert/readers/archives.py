@@ -27,8 +27,8 @@ from typing import BinaryIO
 import tensorflow as tf
 
 from fer import escaping, storage
-from fer.convert.readers.hashing_reader import Tally
-from fer.convert.readers.skipped_files import PassedOver, hidden_part
+from fer.convert.readers.hashing_reader import HashingReader
+from fer.convert.readers.skipped_files import SkippedFiles, hidden_part
 from fer.errors import UserError
 from fer.io import decompression, files
 
@@ -86,7 +86,7 @@ class Member:
         Raises:
           UserError: the file, or the archive around it, is cut short or damaged.
         """
-        with damage_named(self.name):
+        with archive_errors(self.name):
             while chunk := self.stream.read(CHUNK):
                 yield chunk
 
@@ -96,11 +96,11 @@ class Member:
         Raises:
           UserError: as `chunks`.
         """
-        with damage_named(self.name):
+        with archive_errors(self.name):
             return self.stream.read(most + 1)
 
 
-class damage_named:  # noqa: N801 - reads as a sentence where it is used
+class archive_errors:  # noqa: N801 - reads as a sentence where it is used
     """Turns what damaged archives raise into a UserError that names the file."""
 
     def __init__(self, name: str):
@@ -119,11 +119,12 @@ class damage_named:  # noqa: N801 - reads as a sentence where it is used
             ) from error
         if isinstance(error, (*_DAMAGE, tf.errors.OpError)):
             raise UserError(
-                f"{self._name} is cut short, damaged or unreadable ({files.reason(error)}): get a whole copy of it."
+                f"{self._name} is cut short, damaged or unreadable ({files.error_message(error)}): get a whole copy "
+                "of it."
             ) from error
 
 
-def members(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterator[Member]:
+def members(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Member]:
     """Every file at `path` that is not hidden, in an order that the content alone decides.
 
     It is that of the names, folder by folder, with the files right in a folder before those further down; in a zip that
@@ -137,8 +138,8 @@ def members(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterat
     Raises:
       UserError: nothing is there, or it is cut short, damaged or unreadable, or it is a pipe or a device.
     """
-    passed = PassedOver() if passed is None else passed
-    with damage_named(path):
+    passed = SkippedFiles() if passed is None else passed
+    with archive_errors(path):
         there, is_folder = tf.io.gfile.exists(path), tf.io.gfile.isdir(path)
     if not there:
         _check_link(path)
@@ -159,7 +160,7 @@ class _Packed:
     path: str
     stream: io.BufferedReader
     budget: decompression.Budget  # of the file that all of it comes out of
-    passed: PassedOver  # counts what is hidden
+    passed: SkippedFiles  # counts what is hidden
     layers: int = 0  # that were taken off before
     once: bool = False  # whether the stream cannot be read out of order
 
@@ -187,7 +188,7 @@ class _Packed:
 
 def _unpacked(packed: _Packed) -> Iterator[Member]:
     """Takes off one layer after the other."""
-    with damage_named(packed.name):
+    with archive_errors(packed.name):
         head = packed.stream.peek(HEAD)[:HEAD]
     opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
     if opener:
@@ -204,7 +205,7 @@ def _unpacked(packed: _Packed) -> Iterator[Member]:
 
 
 def _zipped(packed: _Packed) -> Iterator[Member]:
-    with damage_named(packed.name):
+    with archive_errors(packed.name):
         archive = zipfile.ZipFile(_ZipSource(packed.stream if packed.layers == 0 else _on_disk(packed.stream)))
         entries = sorted([(_zip_path(entry), entry) for entry in archive.infolist()], key=lambda pair: pair[0])
         _check_count(len(entries))
@@ -216,7 +217,7 @@ def _zipped(packed: _Packed) -> Iterator[Member]:
             raise UserError(_LINK.format(f"{packed.name}:{escaping.printable(inner)}"))
         if entry.flag_bits & 1:
             raise UserError(f"{packed.name} is locked by a password: unpack it first.")
-        with damage_named(packed.name):
+        with archive_errors(packed.name):
             opened = _Unpacking(archive.open(entry), packed.budget)
         yield from _unpacked(packed.holding(opened, inner))
 
@@ -254,7 +255,7 @@ def _check_once(name: str, paths: Sequence[str], seen: set[bytes] | None = None)
         seen.add(key)
 
 
-def _is_hidden(path: str, passed: PassedOver) -> bool:
+def _is_hidden(path: str, passed: SkippedFiles) -> bool:
     """Returns whether a path in an archive is hidden or litter, and counts it."""
     part = hidden_part(path)
     if part:
@@ -270,11 +271,11 @@ def _on_disk(stream: BinaryIO) -> BinaryIO:
 
 
 def _tarred(packed: _Packed) -> Iterator[Member]:
-    with damage_named(packed.name):
+    with archive_errors(packed.name):
         archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK, tarinfo=_Header)
     count, seen = 0, set()
     while True:
-        with damage_named(packed.name):
+        with archive_errors(packed.name):
             entry = archive.next()
             _check_count(count := count + 1)
             _forget(archive)
@@ -292,7 +293,7 @@ def _tarred(packed: _Packed) -> Iterator[Member]:
         if entry.isfile():
             _check_once(packed.name, [inner], seen)
             yield from _unpacked(packed.holding(archive.extractfile(entry), inner, once=True))
-    with damage_named(packed.name):  # to the end, where the compression's own checksum stands
+    with archive_errors(packed.name):  # to the end, where the compression's own checksum stands
         while packed.stream.read(CHUNK):
             pass
 
@@ -448,7 +449,7 @@ def _printable(name: str) -> str:
 class _File(io.RawIOBase):
     """A file, local or remote, as Python's input expects one, and as a tally sees it."""
 
-    def __init__(self, path: str, tally: Tally):
+    def __init__(self, path: str, tally: HashingReader):
         self._path, self._tally = path, tally
         # Local files go around TensorFlow, which would copy what it reads once more.
         self._file = tf.io.gfile.GFile(path, "rb") if storage.is_remote(path) else io.FileIO(path)
@@ -467,7 +468,7 @@ class _File(io.RawIOBase):
             buffer[:count] = content
         else:
             count = self._file.readinto(buffer)
-        self._tally.take(self._path, self.size, self._offset, buffer[:count])
+        self._tally.update(self._path, self.size, self._offset, buffer[:count])
         self._offset += count
         return count
 
@@ -490,13 +491,13 @@ def check_file(path: str) -> None:
     Raises:
       UserError: it is one, or cannot be looked at.
     """
-    with damage_named(path):
+    with archive_errors(path):
         files.check_regular(path)
 
 
-def _open(name: str, below: str, path: str, tally: Tally, passed: PassedOver) -> _Packed:
+def _open(name: str, below: str, path: str, tally: HashingReader, passed: SkippedFiles) -> _Packed:
     check_file(path)
-    with damage_named(path):
+    with archive_errors(path):
         file = _File(path, tally)
         return _Packed(name, below, io.BufferedReader(file, CHUNK), decompression.Budget(file.size), passed)
 
@@ -518,19 +519,19 @@ def _check_link(path: str) -> None:
     raise UserError(f"{path} is a link to {target}, where nothing is: remove it, or put back what it names.")
 
 
-def _walk(folder: str, passed: PassedOver | None = None) -> Iterator[tuple[str, str]]:
+def _walk(folder: str, passed: SkippedFiles | None = None) -> Iterator[tuple[str, str]]:
     """The path of every file below a folder, folder by folder and by name, and the part that is below the folder.
 
     Hidden files and folders are left out, and counted by `passed`.
     """
     root = folder.rstrip("/")
-    for place, names in _listed(root, PassedOver() if passed is None else passed):
+    for place, names in _listed(root, SkippedFiles() if passed is None else passed):
         for name in names:
             full = os.path.join(place, name)
             yield full, full[len(root) + 1 :]
 
 
-def _listed(root: str, passed: PassedOver) -> list[tuple[str, list[str]]]:
+def _listed(root: str, passed: SkippedFiles) -> list[tuple[str, list[str]]]:
     """Folders with the names of their files, both sorted, without what is hidden.
 
     Raises:
@@ -542,7 +543,7 @@ def _listed(root: str, passed: PassedOver) -> list[tuple[str, list[str]]]:
         raise error  # TensorFlow would leave the folder out
 
     found = []
-    with damage_named(root):
+    with archive_errors(root):
         try:
             for place, folders, names in tf.io.gfile.walk(root, onerror=fail):
                 below = place[len(root) + 1 :]
@@ -583,7 +584,7 @@ def own_names(path: str) -> str:
     Raises:
       UserError: the path cannot be looked at.
     """
-    with damage_named(path):
+    with archive_errors(path):
         if not tf.io.gfile.isdir(path):
             return ""
     whole = path if storage.is_remote(path) else os.path.abspath(path)  # "." has a name, too
@@ -596,18 +597,18 @@ def size(path: str) -> int:
     Raises:
       UserError: names the folder or the file that cannot be looked at, such as a link that leads nowhere.
     """
-    with damage_named(path):
+    with archive_errors(path):
         if not tf.io.gfile.exists(path):
             return 0
         paths = [full for full, _ in _walk(path)] if tf.io.gfile.isdir(path) else [path]
     total = 0
     for full in paths:
-        with damage_named(full):
+        with archive_errors(full):
             total += tf.io.gfile.stat(full).length
     return total
 
 
-def sha256(path: str, tally: Tally) -> str:
+def sha256(path: str, tally: HashingReader) -> str:
     """The SHA-256 of a file's bytes; of a folder, that of its files' sums and names, as `sha256sum` lists them.
 
     Args:
@@ -616,11 +617,11 @@ def sha256(path: str, tally: Tally) -> str:
     Raises:
       UserError: names the folder or the file that cannot be read any more.
     """
-    with damage_named(path):
+    with archive_errors(path):
         if not tf.io.gfile.isdir(path):
             return tally.sha256(path)
     digest = hashlib.sha256()
     for full, below in _walk(path):
-        with damage_named(full):
+        with archive_errors(full):
             digest.update(f"{tally.sha256(full)}  {below}\n".encode())
     return digest.hexdigest()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from fer.convert.parsing import Piece
 from fer.convert.readers import archives, csv_reader, file_signatures, image_reader, skipped_files
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture, Pictures
-from fer.convert.readers.skipped_files import PassedOver
+from fer.convert.readers.skipped_files import SkippedFiles
 from fer.errors import UserError
 
 PICTURES = 64  # in a piece, at most
@@ -18,7 +18,7 @@ PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
 FOLDERS = "pictures in class folders"
 
 
-def pieces(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterator[Piece]:
+def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Piece]:
     """Reads what is at a path: one table, or pictures in class folders; other files are passed over and counted.
 
     Args:
@@ -30,7 +30,7 @@ def pieces(path: str, tally: Tally, passed: PassedOver | None = None) -> Iterato
       UserError: it is missing, damaged, neither a table nor pictures, or holds several tables or both.
     """
     found, batch, held, opened = "", [], 0, archives.own_names(path)
-    passed = PassedOver() if passed is None else passed
+    passed = SkippedFiles() if passed is None else passed
     for member in archives.members(path, tally, passed):
         head = member.head()
         if csv_reader.is_table(head) or not member.path:  # a file that stands alone has to be a table
@@ -70,7 +70,7 @@ def size(piece: Piece) -> int:
     return len(piece.text)
 
 
-def form(piece: Piece) -> str:
+def describe_format(piece: Piece) -> str:
     """What a piece comes from, in words for the user."""
     if isinstance(piece, Pictures):
         return FOLDERS

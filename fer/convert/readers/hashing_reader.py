@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fer.io import files
 
 
-class Tally:
+class HashingReader:
     """Sees the bytes of files as they are read, and hashes each file as far as it is read in order."""
 
     def __init__(self, consume: Callable[[int], None] = lambda _: None):
@@ -16,10 +16,10 @@ class Tally:
         self._consume = consume
         self._files: dict[str, _File] = {}
 
-    def take(self, path: str, size: int, offset: int, content: memoryview) -> None:
+    def update(self, path: str, size: int, offset: int, content: memoryview) -> None:
         """Sees some bytes of a file that has `size` of them."""
         self._consume(len(content))
-        self._files.setdefault(path, _File(size)).take(offset, content)
+        self._files.setdefault(path, _File(size)).update(offset, content)
 
     def sha256(self, path: str) -> str:
         """Of a file's bytes, in hexadecimal; what was not read in order is read now."""
@@ -32,7 +32,7 @@ class _File:
         self._size, self._hashed, self._digest = size, 0, hashlib.sha256()
         self.sum = ""
 
-    def take(self, offset: int, content: memoryview) -> None:
+    def update(self, offset: int, content: memoryview) -> None:
         if self._digest is None or offset != self._hashed:
             return
         self._digest.update(content)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fer.convert.readers import image_reader, label_map
 from fer.convert.readers.label_map import WORDS, LabelMap
-from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, SPLITS, TO_LEARN, Block, Reject
+from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, SPLITS, TRAIN_OR_VAL, Block, Reject
 from fer.errors import UserError
 from fer.labels import PIXELS
 
@@ -19,7 +19,7 @@ _TRAIN = ("train", "training", "trainset")
 _VALIDATION = ("validation", "valid", "val", "valset", "dev")
 _TEST = ("test", "testing", "testset")
 _SPLITS = {
-    **dict.fromkeys(_TRAIN, TO_LEARN),
+    **dict.fromkeys(_TRAIN, TRAIN_OR_VAL),
     **dict.fromkeys((*_VALIDATION, "publictest"), SPLITS.index("validation")),
     **dict.fromkeys((*_TEST, "privatetest"), SPLITS.index("test")),
 }
@@ -68,7 +68,7 @@ class Pictures:
     fit: str = "stretch"
 
 
-def meaning(path: str, opened: str = "", labels: LabelMap = WORDS) -> tuple[int | None, int]:
+def infer_label_and_split(path: str, opened: str = "", labels: LabelMap = WORDS) -> tuple[int | None, int]:
     """What a picture's path says: its label (None: nothing) and its split (or `TO_LEARN` or `NO_SPLIT`).
 
     The label is the folder it is in. A number counts if `labels` maps it, or if the file's name is one of FER-2013's
@@ -153,7 +153,7 @@ def parse(pictures: Sequence[Picture], labels: LabelMap = WORDS, fit: str = "str
     altered: collections.Counter[str] = collections.Counter()
     excluded = 0
     for row, picture in enumerate(pictures):
-        label, split = meaning(picture.path, picture.opened, labels)
+        label, split = infer_label_and_split(picture.path, picture.opened, labels)
         if label == label_map.EXCLUDED:
             excluded += 1
             continue

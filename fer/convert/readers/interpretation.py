@@ -99,7 +99,7 @@ class Interpreter:
         """
         labels = self._rules.labels
         image_folder.check_numbers(picture, labels)
-        label, split = image_folder.meaning(picture.path, picture.opened, labels)
+        label, split = image_folder.infer_label_and_split(picture.path, picture.opened, labels)
         folder = image_folder.class_folder(picture)
         if label is not None:
             self._meanings[folder] = label

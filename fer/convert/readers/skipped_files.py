@@ -39,7 +39,7 @@ def hidden_part(path: str) -> str:
     return ""
 
 
-class PassedOver:
+class SkippedFiles:
     """Counts the files of an input that are not read, by their endings, and hidden files and folders."""
 
     def __init__(self) -> None:

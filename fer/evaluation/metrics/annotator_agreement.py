@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def by_agreement(votes: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+def accuracy_by_agreement(votes: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
     """Accuracy by how many people chose the most chosen column, whatever it is.
 
     Args:

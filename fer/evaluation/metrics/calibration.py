@@ -44,7 +44,7 @@ def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return special.softmax(np.log(np.maximum(probabilities, SMALLEST)) / temperature, axis=1)
 
 
-def calibrated(
+def calibration_report(
     labels: np.ndarray, probabilities: np.ndarray, validation: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, Any]:
     """What eval.json says under calibration.

@@ -29,7 +29,7 @@ class Kind:
     meaning: str  # of a level
 
 
-def corrupted(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarray:
+def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarray:
     """Corrupts faces.
 
     Args:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fer.evaluation.metrics import metrics
-from fer.evaluation.metrics.corruptions import KINDS, STRENGTHS, corrupted
+from fer.evaluation.metrics.corruptions import KINDS, STRENGTHS, corrupt
 from fer.labels import COLOURS
 from fer.viz.plots import png
 
@@ -34,7 +34,7 @@ def measure(
     kinds: dict[str, Any] = {}
     for name, kind in KINDS.items():
         right = [
-            int((predict(corrupted(images, name, strength, seed)).argmax(axis=1) == labels).sum())
+            int((predict(corrupt(images, name, strength, seed)).argmax(axis=1) == labels).sum())
             for strength in range(1, STRENGTHS + 1)
         ]
         kinds[name] = {
@@ -81,7 +81,7 @@ def plot(found: dict[str, Any], clean: float, image: np.ndarray, title: str) -> 
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         shown = figure.add_subplot(grid[row + 1, column])
-        faces = [corrupted(image[np.newaxis], name, strength, found["seed"])[0, :, :, 0] for strength in strengths]
+        faces = [corrupt(image[np.newaxis], name, strength, found["seed"])[0, :, :, 0] for strength in strengths]
         shown.imshow(np.concatenate(faces, axis=1), cmap="gray", vmin=0, vmax=255)
         shown.set_axis_off()
     return png(figure)

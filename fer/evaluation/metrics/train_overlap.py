@@ -9,7 +9,7 @@ import numpy as np
 from fer.evaluation.metrics import metrics
 
 
-def seen_in_training(images: np.ndarray, train: np.ndarray) -> np.ndarray:
+def in_training_split(images: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Marks the images that are identical to one of the training images.
 
     Args:

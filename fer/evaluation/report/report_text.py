@@ -52,7 +52,7 @@ def _selection(content: Mapping[str, Any]) -> str:
     split, selected_on = content["split"], content["protocol"]["selected_on"]
     if split not in selected_on.split(", "):
         return f"The split {selected_on} chose the weights; {split} had no say in it."
-    if eval_json.of_training_data(content):
+    if eval_json.is_training_data(content):
         return (
             f"The split {split} chose the weights and is scored here too, so the figures are a little too good; a "
             "split that had no say gives honest ones."
@@ -67,7 +67,7 @@ def _caveats(content: Mapping[str, Any]) -> list[str]:
     sentences = []
     found = content["without_training_images"]
     if found and found["left_out"]:
-        saw = "training saw" if eval_json.of_training_data(content) else "these shards would train on"
+        saw = "training saw" if eval_json.is_training_data(content) else "these shards would train on"
         sentences.append(
             f"{found['left_out']:,} of these faces are, pixel by pixel, faces that {saw}; without them the "
             f"accuracy is {_percent(found['accuracy'])}, {_points_from_leakage(100 * found['accuracy_difference'])}."

@@ -10,7 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from fer.errors import UserError
-from fer.io.files import reason
+from fer.io.files import error_message
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,7 +25,7 @@ class Preset:
     kind: str  # the class in keras_cv.models
     arguments: dict[str, Any]
     size: int  # side in pixels that its publication trains at
-    ends: str  # see fer.models.registry.Backbone
+    block_end_pattern: str  # see fer.models.registry.Backbone
     pretrained: bool = False  # whether Kaggle has weights of ImageNet as <name>_imagenet
 
 
@@ -160,7 +160,8 @@ def pretrained(name: str, side: int) -> tf.keras.Model:
         return kind.from_preset(f"{name}_imagenet", include_rescaling=False, input_shape=(side, side, 3))
     except Exception as error:  # kagglehub and requests raise what they please
         raise UserError(
-            f"The weights of {PREFIX}{name}_imagenet cannot be fetched ({reason(error)}): on a machine that reaches "
+            f"The weights of {PREFIX}{name}_imagenet cannot be fetched ({error_message(error)}): on a machine that "
+            f"reaches "
             f"https://www.kaggle.com/models/{handle} take its model.weights.h5 from there, and name it here with "
             "config.model.weights=PATH/model.weights.h5."
         ) from error

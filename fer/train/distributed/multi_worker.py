@@ -17,22 +17,22 @@ import tensorflow as tf
 
 from fer.errors import Stopped, UserError
 from fer.io import temp_files
-from fer.train.distributed import strategy as devices
 from fer.train.distributed.cluster_resolver import Cluster
+from fer.train.distributed.strategy import HEARTBEAT_S
 from fer.train.preemption import Stop
 
 SUM = tf.distribute.ReduceOp.SUM
-AGREE = 5  # looks at whether to stop between two at which all workers confer
+SYNC_EVERY = 5  # looks at whether to stop between two at which all workers confer
 
 
-def several(strategy: tf.distribute.Strategy) -> bool:
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy spans processes."""
     resolver = strategy.cluster_resolver
     return resolver is not None and len(resolver.cluster_spec().as_dict().get("worker", [])) > 1
 
 
 @contextlib.contextmanager
-def watched(workers: Cluster | None) -> Iterator[None]:
+def worker_loss_errors(workers: Cluster | None) -> Iterator[None]:
     """Within it, the loss of another worker is a sentence instead of TensorFlow's error.
 
     Raises:
@@ -45,8 +45,8 @@ def watched(workers: Cluster | None) -> Iterator[None]:
             raise
         raise UserError(
             f"{workers.name.capitalize()} lost another one ({_cause(error)}). Workers that give no sign of life for "
-            f"{devices.HEARTBEAT} s count as lost, and the others stop within {3 * devices.HEARTBEAT} s. What was last "
-            "checkpointed is whole: the same command on every worker goes on from there."
+            f"{HEARTBEAT_S} s count as lost, and the others stop within {3 * HEARTBEAT_S} s. What was "
+            "last checkpointed is whole: the same command on every worker goes on from there."
         ) from error
 
 
@@ -74,7 +74,7 @@ def started(strategy: tf.distribute.Strategy) -> None:
 
 
 @contextlib.contextmanager
-def scratch(workers: Cluster | None, workdir: str) -> Iterator[str]:
+def worker_dir(workers: Cluster | None, workdir: str) -> Iterator[str]:
     """The folder that this worker writes the run to: `workdir` for the chief.
 
     The others do all that the chief does, so that none waits for one that does something else, but what they write
@@ -94,7 +94,7 @@ def scratch(workers: Cluster | None, workdir: str) -> Iterator[str]:
             ) from stopped
 
 
-def check_alike(strategy: tf.distribute.Strategy, hashes: dict[str, str]) -> None:
+def assert_same_on_all(strategy: tf.distribute.Strategy, hashes: dict[str, str]) -> None:
     """Holds what this worker was given against what the chief was given.
 
     Args:
@@ -104,7 +104,7 @@ def check_alike(strategy: tf.distribute.Strategy, hashes: dict[str, str]) -> Non
     Raises:
       UserError: they differ, on a worker that is not the chief.
     """
-    if not several(strategy):
+    if not is_multi_worker(strategy):
         return
     mine = tf.constant([int(digest[:15], 16) for digest in hashes.values()], tf.int64)
     chiefs = strategy.reduce(SUM, mine if strategy.cluster_resolver.task_id == 0 else tf.zeros_like(mine), axis=None)
@@ -116,14 +116,14 @@ def check_alike(strategy: tf.distribute.Strategy, hashes: dict[str, str]) -> Non
             )
 
 
-def told_by_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
+def broadcast_object(strategy: tf.distribute.Strategy, value: Any) -> Any:
     """What the chief passes, on every worker.
 
     Args:
       strategy: of the run.
       value: what JSON can hold; that of the others is dropped.
     """
-    if not several(strategy):
+    if not is_multi_worker(strategy):
         return value
     chief = strategy.cluster_resolver.task_id == 0
     text = json.dumps(value).encode() if chief else b""
@@ -133,9 +133,9 @@ def told_by_chief(strategy: tf.distribute.Strategy, value: Any) -> Any:
     return json.loads(told.numpy().astype(np.uint8).tobytes())
 
 
-def take_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:
+def broadcast_variables(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:
     """Gives every replica of every worker the values, to the bit, of the chief's first replica."""
-    if not several(strategy):
+    if not is_multi_worker(strategy):
         return
 
     def of_replica() -> list[tf.Tensor]:
@@ -159,7 +159,7 @@ def take_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[tf.Var
     take()
 
 
-def asked_to_stop(strategy: tf.distribute.Strategy, stop: Stop) -> bool:
+def sync_stop(strategy: tf.distribute.Strategy, stop: Stop) -> bool:
     """Whether the run is to stop now: all workers are told the same, so that they stop after the same step.
 
     Args:
@@ -167,10 +167,10 @@ def asked_to_stop(strategy: tf.distribute.Strategy, stop: Stop) -> bool:
       stop: what this worker was asked; it learns what another one was. All call this after the same steps, and confer
         every `AGREE`th time.
     """
-    if not several(strategy):
+    if not is_multi_worker(strategy):
         return stop.asked
     stop.looks += 1
-    if stop.looks % AGREE:
+    if stop.looks % SYNC_EVERY:
         return False
     asked = strategy.reduce(SUM, tf.one_hot(stop.signal or 0, 64, dtype=tf.int64), axis=None).numpy()
     for number in asked.nonzero()[0]:

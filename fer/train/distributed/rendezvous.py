@@ -37,7 +37,7 @@ _NO_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _ALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2))  # a host that is cut off is gone after 15 s
 
 
-def gather(workers: Cluster, seconds: float, token: str = "") -> Others:
+def wait_for_workers(workers: Cluster, seconds: float, token: str = "") -> ConnectedWorkers:
     """Returns, on all workers at nearly the same time, once all of them have called it.
 
     Args:
@@ -55,11 +55,11 @@ def gather(workers: Cluster, seconds: float, token: str = "") -> Others:
     end = time.monotonic() + seconds
     with _listen(workers) as server:  # which is closed before TensorFlow takes the port
         if workers.chief:
-            return Others(workers, _Roll(workers, token, end, seconds).call(server))
-        return Others(workers, {0: _answer(workers, token, end, seconds)})
+            return ConnectedWorkers(workers, _Roll(workers, token, end, seconds).call(server))
+        return ConnectedWorkers(workers, {0: _answer(workers, token, end, seconds)})
 
 
-class Others:
+class ConnectedWorkers:
     """The workers that this one has a connection to: the first one has to all, each of the others to the first."""
 
     def __init__(self, workers: Cluster, connections: dict[int, socket.socket]):

@@ -50,7 +50,7 @@ def creator(made: list[tf.Variable]) -> Callable[..., tf.Variable]:
     return create
 
 
-def make_alike(model: tf.keras.Model) -> None:
+def sync_bn_stats(model: tf.keras.Model) -> None:
     """Averages the moving statistics over replicas; called in a replica's context, at the end of a step.
 
     The statistics are linear in the batches', so this is the moving average of the replicas' mean, as Keras would

@@ -17,14 +17,14 @@ from fer.train.distributed import rendezvous
 from fer.train.distributed.cluster_resolver import Cluster
 
 # Seconds. The first decides how soon the others stop when a worker dies, or is cut off without a word.
-HEARTBEAT = 10  # without a sign of life, a worker counts as lost
-JOIN = 600  # workers may start so long after one another
-CONNECT = 120  # once all are there, TensorFlow may take so long to connect them
+HEARTBEAT_S = 10  # without a sign of life, a worker counts as lost
+JOIN_TIMEOUT_S = 600  # workers may start so long after one another
+CONNECT_TIMEOUT_S = 120  # once all are there, TensorFlow may take so long to connect them
 
 GROUPS = 1000  # of devices that one strategy may divide its own into
 
 
-def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
+def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
     """The distribution strategy called `name`, for as many replicas as `train` asks for.
 
     `auto` is `multi_worker` where `workers` are several, `mirrored` where there are several GPUs or several replicas
@@ -64,7 +64,9 @@ def strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.dist
 class Resolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
     """Of workers that have met."""
 
-    others: rendezvous.Others | None = None  # until all have started: see `fer.train.distributed.multi_worker.starting`
+    others: rendezvous.ConnectedWorkers | None = (
+        None  # until all have started: see `fer.train.distributed.multi_worker.starting`
+    )
 
 
 def check_compiled(model: tf.keras.Model, train: Train) -> None:
@@ -116,15 +118,15 @@ def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Str
     context.context().configure_coordination_service(
         "standalone",
         service_leader="/job:worker/replica:0/task:0",
-        cluster_register_timeout_in_ms=CONNECT * 1000,
-        heartbeat_timeout_in_ms=HEARTBEAT * 1000,
+        cluster_register_timeout_in_ms=CONNECT_TIMEOUT_S * 1000,
+        heartbeat_timeout_in_ms=HEARTBEAT_S * 1000,
         coordinated_jobs=[
             multi_worker.coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(workers.workers))
         ],
     )
     print(f"This is {workers.name}; waiting for the others.", flush=True)
-    resolver.others = rendezvous.gather(workers, JOIN, os.environ.get(rendezvous.TOKEN, ""))
-    resolver.others.watch(CONNECT, 3 * HEARTBEAT - 2)  # so that it is over within what `watched` says
+    resolver.others = rendezvous.wait_for_workers(workers, JOIN_TIMEOUT_S, os.environ.get(rendezvous.TOKEN, ""))
+    resolver.others.watch(CONNECT_TIMEOUT_S, 3 * HEARTBEAT_S - 2)  # so that it is over within what `watched` says
     try:
         # Without a time-out for a worker that lives but hangs: TensorFlow would start a thread for every single
         # collective operation, which sleeps until its time is up, and soon there would be no more threads to have.
@@ -132,8 +134,8 @@ def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Str
     except tf.errors.OpError as error:
         resolver.others.close()
         raise UserError(
-            f"This is {workers.name}, and TensorFlow could not connect it with the others ({files.reason(error)}): see "
-            f"that all of {', '.join(workers.workers)} reach each other."
+            f"This is {workers.name}, and TensorFlow could not connect it with the others "
+            f"({files.error_message(error)}): see that all of {', '.join(workers.workers)} reach each other."
         ) from error
     resolver.others.connected()
     # All workers have equally many batches, so they need not ask each other before each one whether it is the last.

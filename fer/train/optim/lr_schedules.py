@@ -26,7 +26,7 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, experiment: Experiment, steps_per_epoch: int, total_steps: int):
         settings = experiment.optimizer
         self.form = settings.schedule
-        self.highest = highest_rate(experiment)
+        self.highest = peak_lr(experiment)
         self.total = total_steps
         self.warmup = min(round(settings.warmup_epochs * steps_per_epoch), total_steps - 1)
         self.step_steps = max(1, round(settings.step_epochs * steps_per_epoch))
@@ -53,7 +53,7 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         raise NotImplementedError("A schedule is rebuilt from the experiment, which is recorded with the run.")
 
 
-def highest_rate(experiment: Experiment) -> float:
+def peak_lr(experiment: Experiment) -> float:
     """The rate at the end of the warm-up.
 
     With `rate_for_batch`, it is scaled in proportion to the global batch (Goyal et al. 2017, arXiv:1706.02677).

@@ -17,7 +17,7 @@ UNDECAYED = ["bias", "gamma", "beta", "power"]
 Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer]
 
 
-def optimizer(
+def make_optimizer(
     experiment: Experiment,
     rate: tf.keras.optimizers.schedules.LearningRateSchedule,
     variables: Sequence[tf.Variable],
@@ -46,12 +46,12 @@ def optimizer(
     return chosen
 
 
-def scaled(chosen: Optimizer, loss: tf.Tensor) -> tf.Tensor:
+def scale_loss(chosen: Optimizer, loss: tf.Tensor) -> tf.Tensor:
     """The loss whose gradients are taken: times the loss scale under mixed_float16."""
     return chosen.get_scaled_loss(loss) if _scales(chosen) else loss
 
 
-def unscaled(chosen: Optimizer, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+def unscale_grads(chosen: Optimizer, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
     """The gradients of the loss from those of `scaled`."""
     return chosen.get_unscaled_gradients(gradients) if _scales(chosen) else gradients
 

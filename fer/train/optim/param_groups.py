@@ -13,17 +13,17 @@ from fer.errors import UserError
 from fer.models import layer_groups
 
 
-class Rate(NamedTuple):
+class ParamGroup(NamedTuple):
     """A variable that is trained, and its share of the learning rate, above 0 and at most 1."""
 
     variable: tf.Variable
-    share: float
+    lr_scale: float
     since: int = 0  # steps that the optimizer made before, while the variable was frozen
 
 
-def begin(
+def set_phase(
     model: tf.keras.Model, experiment: Experiment, head_only: bool, steps_per_epoch: int = 0
-) -> list[Rate] | None:
+) -> list[ParamGroup] | None:
     """Freezes what a phase leaves alone. Steps of the phase are to be built after this, before the next phase.
 
     Args:
@@ -52,16 +52,16 @@ def begin(
     depths = {variable.ref(): group.depth for group in groups for variable in group.variables}
     thawed = settings.head_epochs * steps_per_epoch
 
-    def rate(variable: tf.Variable) -> Rate:
+    def rate(variable: tf.Variable) -> ParamGroup:
         depth = depths[variable.ref()]
-        return Rate(variable, settings.layer_decay**depth, thawed if depth else 0)
+        return ParamGroup(variable, settings.layer_decay**depth, thawed if depth else 0)
 
     return [rate(variable) for variable in model.trainable_variables]
 
 
 @contextlib.contextmanager
-def slowed(
-    strategy: tf.distribute.Strategy, rates: Sequence[Rate], optimizer: tf.keras.optimizers.Optimizer
+def scaled_updates(
+    strategy: tf.distribute.Strategy, rates: Sequence[ParamGroup], optimizer: tf.keras.optimizers.Optimizer
 ) -> Iterator[None]:
     """Within it, an update moves each variable by its share only.
 
@@ -74,12 +74,12 @@ def slowed(
       optimizer: which makes the update.
     """
     factors = {since: moment_correction(optimizer, since) for since in {rate.since for rate in rates}}
-    slower = [rate for rate in rates if rate.share < 1 or factors[rate.since] is not None]
+    slower = [rate for rate in rates if rate.lr_scale < 1 or factors[rate.since] is not None]
     before = strategy.run(lambda: [tf.identity(rate.variable) for rate in slower])
     yield
     for rate, value in zip(slower, before):
         factor = factors[rate.since]
-        share = rate.share if factor is None else rate.share * factor
+        share = rate.lr_scale if factor is None else rate.lr_scale * factor
 
         def move(weight: tf.Variable, value: tf.Tensor, share: float | tf.Tensor = share) -> tf.Operation:
             return weight.assign(value + share * (weight - value))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 @contextlib.contextmanager
-def climbed(
+def sam_perturbation(
     strategy: tf.distribute.Strategy,
     model: tf.keras.Model,
     trained: Sequence[tf.Variable],

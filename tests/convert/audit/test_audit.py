@@ -5,8 +5,8 @@ import pytest
 
 from fer.convert.audit import audit, duplicates, image_hashes
 from fer.convert.ferplus import Votes
-from fer.convert.ingest import Source, Survey
-from fer.convert.rows import LEFT_OUT
+from fer.convert.ingest import IngestedDataset, Source
+from fer.convert.rows import EXCLUDED
 from fer.labels import FERPLUS_COLUMNS
 from tests.convert import input_factories
 
@@ -35,13 +35,13 @@ FACES = [
 
 
 @pytest.fixture(scope="module")
-def survey() -> Survey:
+def survey() -> IngestedDataset:
     images = np.array([face[0] for face in FACES], np.uint8)
-    return Survey(
+    return IngestedDataset(
         labels=np.array([face[1] for face in FACES]),
         splits=np.array([face[2] for face in FACES]),
         rows=10 * np.arange(len(FACES)),
-        prints=image_hashes.of(images),
+        prints=image_hashes.hash_images(images),
         sources=(Source("f.csv", "", 100, "f"),),
         blank_lines=0,
     )
@@ -88,11 +88,11 @@ def test_leaks_are_counted_from_both_sides(found):
 def of(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
     """The leakage among images with their splits, all of one class."""
     images, splits = np.array([image for image, _ in faces], np.uint8), np.array([split for _, split in faces])
-    survey = Survey(
+    survey = IngestedDataset(
         labels=np.zeros(len(faces), int),
         splits=splits,
         rows=np.arange(len(faces)),
-        prints=image_hashes.of(images),
+        prints=image_hashes.hash_images(images),
         sources=(Source("f.csv", "", len(faces), "f"),),
         blank_lines=0,
     )
@@ -152,9 +152,9 @@ def test_rows_are_named_by_their_numbers_in_the_source(found, survey):
 )
 def test_a_reason_drops_its_rows_from_train_only(found, survey, reason, expected):
     splits, counts = audit.drop(found, survey.splits, (reason,))
-    assert np.flatnonzero(splits == LEFT_OUT).tolist() == expected
+    assert np.flatnonzero(splits == EXCLUDED).tolist() == expected
     assert counts == {"rows": len(expected), "by_reason": {reason: len(expected)}}
-    kept = splits != LEFT_OUT
+    kept = splits != EXCLUDED
     np.testing.assert_array_equal(splits[kept], survey.splits[kept])
 
 
@@ -176,6 +176,6 @@ def test_without_votes_nothing_is_said_of_them(survey):
 
 
 def test_faces_without_labels_contradict_nobody(survey):
-    unlabelled = Survey(**{**vars(survey), "labels": np.where(np.arange(len(FACES)) == 2, -1, survey.labels)})
+    unlabelled = IngestedDataset(**{**vars(survey), "labels": np.where(np.arange(len(FACES)) == 2, -1, survey.labels)})
     found = audit.audit(unlabelled, survey.splits, duplicates.find(survey.prints), None)
     assert found.summary["exact_duplicates"]["conflicting_groups"] == 0

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fer.convert.audit import audit_plots
-from fer.convert.temp_store import Spool
+from fer.convert.temp_store import TempStore
 from fer.data.manifest import Split
 from fer.labels import CLASSES
 from tests.convert.audit.test_audit import FACES, survey  # noqa: F401 - a fixture
@@ -19,8 +19,8 @@ WRITTEN = {
 
 
 @pytest.fixture
-def spool(tmp_path) -> Spool:
-    spool = Spool(str(tmp_path))
+def spool(tmp_path) -> TempStore:
+    spool = TempStore(str(tmp_path))
     spool.append(np.array([face[0] for face in FACES], np.uint8))
     spool.finish()
     yield spool

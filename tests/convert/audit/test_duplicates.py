@@ -49,18 +49,18 @@ def faces() -> np.ndarray:
 
 
 def test_identical_faces_are_grouped_and_groups_numbered_as_they_come(faces):
-    found = duplicates.find(image_hashes.of(faces))
+    found = duplicates.find(image_hashes.hash_images(faces))
     assert found.exact.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 10, 11, 11, 12]
 
 
 def test_faces_that_look_alike_are_grouped_but_blanks_only_if_identical(faces):
-    found = duplicates.find(image_hashes.of(faces))
+    found = duplicates.find(image_hashes.hash_images(faces))
     assert found.near.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 4, 10, 10, 11]
     assert found.pairs.tolist() == [[4, 12]]
 
 
 def test_likeness_goes_on_from_one_to_the_next():
     chain = np.array([0, 0b1111, 0b11111111, 1 << 63 | 0xFFFFFFFF << 20], np.uint64)
-    prints = image_hashes.of(input_factories.noise(4))
-    found = duplicates.find(image_hashes.Fingerprints(prints.digests, chain, prints.sums, prints.squares))
+    prints = image_hashes.hash_images(input_factories.noise(4))
+    found = duplicates.find(image_hashes.ImageHashes(prints.digests, chain, prints.sums, prints.squares))
     assert found.near.tolist() == [0, 0, 0, 1]

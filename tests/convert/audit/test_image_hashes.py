@@ -13,18 +13,18 @@ IMAGES = input_factories.noise(40)
 def test_identical_faces_and_only_they_have_the_same_digest():
     images = np.concatenate([IMAGES, IMAGES[3:4], IMAGES[3:4]])
     images[-1, 7] ^= 1
-    digests = [tuple(digest) for digest in image_hashes.of(images).digests]
+    digests = [tuple(digest) for digest in image_hashes.hash_images(images).digests]
     assert digests[-2] == digests[3]
     assert len(set(digests)) == len(IMAGES) + 1
 
 
 def test_deviations_are_numpys():
-    np.testing.assert_allclose(image_hashes.of(IMAGES).deviations(), IMAGES.std(axis=1))
+    np.testing.assert_allclose(image_hashes.hash_images(IMAGES).deviations(), IMAGES.std(axis=1))
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_a_constant_face_has_no_deviation(value):
-    assert image_hashes.of(np.full((1, 2304), value, np.uint8)).deviations() == [0.0]
+    assert image_hashes.hash_images(np.full((1, 2304), value, np.uint8)).deviations() == [0.0]
 
 
 def test_the_perceptual_hash_is_the_sign_of_low_frequencies_about_their_median():
@@ -47,7 +47,7 @@ def test_brightness_and_contrast_change_no_bit():
 
 
 def test_batches_joined_are_one_batch():
-    joined = image_hashes.join([image_hashes.of(IMAGES[:7]), image_hashes.of(IMAGES[7:])])
-    whole = image_hashes.of(IMAGES)
+    joined = image_hashes.concatenate([image_hashes.hash_images(IMAGES[:7]), image_hashes.hash_images(IMAGES[7:])])
+    whole = image_hashes.hash_images(IMAGES)
     for name in ("digests", "hashes", "sums", "squares"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))

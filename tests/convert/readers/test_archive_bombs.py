@@ -13,7 +13,7 @@ import pytest
 
 from fer.convert import ingest
 from fer.convert.readers import archives, formats, image_folder, image_reader
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.errors import UserError
 from fer.io import decompression
 from fer.predict import input_readers
@@ -46,7 +46,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def read(path: str) -> int:
     """The number of files at a path, each of them read."""
-    return sum(1 for member in archives.members(path, Tally()) for _ in [list(member.chunks())])
+    return sum(1 for member in archives.members(path, HashingReader()) for _ in [list(member.chunks())])
 
 
 def error_of(path: str) -> str:
@@ -172,7 +172,7 @@ def test_picture_of_too_many_bytes_is_rejected_and_read_no_further(tmp_path, mon
     monkeypatch.setattr(image_reader, "MOST_BYTES", 1000)
     input_factories.write(tmp_path / "train" / "happy" / "a.png", PNG)
     os.truncate(tmp_path / "train" / "happy" / "a.png", 5_000_000_000)
-    (piece,) = formats.pieces(str(tmp_path), Tally())
+    (piece,) = formats.iter_chunks(str(tmp_path), HashingReader())
     assert formats.size(piece) == 1001
     (reject,) = image_folder.parse(piece.pictures).rejects
     assert str(reject).endswith("happy/a.png: it is no picture that can be read (it has more than 1,000 bytes)")
@@ -201,7 +201,7 @@ def test_pieces_in_flight_are_few_where_they_are_large(monkeypatch):
             yield number
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        found = ingest.ordered(pool, str, items(), 6, size=lambda _: 60)
+        found = ingest.bounded_map(pool, str, items(), 6, size=lambda _: 60)
         assert next(found) == "0"
         assert taken == [0, 1]
         assert [*found] == [str(number) for number in range(1, 10)]

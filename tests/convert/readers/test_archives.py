@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 
 from fer.convert.readers import archives
-from fer.convert.readers.hashing_reader import Tally
-from fer.convert.readers.skipped_files import PassedOver
+from fer.convert.readers.hashing_reader import HashingReader
+from fer.convert.readers.skipped_files import SkippedFiles
 from fer.errors import UserError
 from tests.convert import input_factories
 
@@ -42,7 +42,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def read(path: str) -> dict[str, bytes]:
-    return {member.name: b"".join(member.chunks()) for member in archives.members(path, Tally())}
+    return {member.name: b"".join(member.chunks()) for member in archives.members(path, HashingReader())}
 
 
 PACKED = {
@@ -238,8 +238,8 @@ def test_hidden_and_litter_files_are_skipped_and_counted(packed, tmp_path):
         for name, content in files.items():
             input_factories.write(tmp_path / ".cache" / "faces" / name, content)
         path = str(tmp_path / ".cache" / "faces")
-    passed = PassedOver()
-    found = [member.path for member in archives.members(path, Tally(), passed)]
+    passed = SkippedFiles()
+    found = [member.path for member in archives.members(path, HashingReader(), passed)]
     assert found == ["a/1.png"]
     assert passed.counts() == {"hidden": len(HIDDEN)}
 
@@ -286,9 +286,9 @@ def test_member_of_a_tar_that_is_no_file_is_counted(kind, tmp_path):
     entry = tarfile.TarInfo("a/part.png")
     entry.type = kind
     content = entry.tobuf(tarfile.GNU_FORMAT) + tar({"a/1.png": b"1"})
-    passed = PassedOver()
+    passed = SkippedFiles()
     path = input_factories.write(tmp_path / "faces", content)
-    assert [member.path for member in archives.members(path, Tally(), passed)] == ["a/1.png"]
+    assert [member.path for member in archives.members(path, HashingReader(), passed)] == ["a/1.png"]
     assert passed.counts() == {".png": 1}
 
 
@@ -321,14 +321,14 @@ def test_backslashes_of_archives_made_on_windows_separate_folders(pack, tmp_path
     if pack == "tar":
         del files["train\\angry\\"]
     path = input_factories.write(tmp_path / "faces", (zipped if pack == "zip" else tar)(files))
-    found = {member.path: b"".join(member.chunks()) for member in archives.members(path, Tally())}
+    found = {member.path: b"".join(member.chunks()) for member in archives.members(path, HashingReader())}
     assert found == {"train/angry/2.png": b"2", "test/sad/1.png": b"1"}
     assert list(found) == (sorted(found) if pack == "zip" else ["train/angry/2.png", "test/sad/1.png"])
 
 
 def test_backslash_in_a_name_of_a_zip_made_on_linux_is_part_of_it(tmp_path):
     path = input_factories.write(tmp_path / "faces", zipped({"sad/a\\b.png": b"1"}))
-    assert [member.path for member in archives.members(path, Tally())] == ["sad/a\\b.png"]
+    assert [member.path for member in archives.members(path, HashingReader())] == ["sad/a\\b.png"]
 
 
 def test_a_file_that_goes_away_while_it_is_summed_is_named(tmp_path, monkeypatch):
@@ -342,11 +342,11 @@ def test_a_file_that_goes_away_while_it_is_summed_is_named(tmp_path, monkeypatch
 
     monkeypatch.setattr(tf.io.gfile, "walk", walked)
     with pytest.raises(UserError, match=r"faces/1.png is cut short, damaged or unreadable"):
-        archives.sha256(str(tmp_path / "faces"), Tally())
+        archives.sha256(str(tmp_path / "faces"), HashingReader())
 
 
 def summed(path: str) -> str:
-    return archives.sha256(path, Tally())
+    return archives.sha256(path, HashingReader())
 
 
 @pytest.mark.parametrize(
@@ -395,5 +395,5 @@ def test_the_sum_of_a_folder_changes_with_contents_and_names(tmp_path):
     for name, content in (("a", "1"), ("a", "2"), ("b", "1")):
         folder = tmp_path / f"{name}{content}"
         input_factories.write(folder / name, content)
-        sums.add(archives.sha256(str(folder), Tally()))
+        sums.add(archives.sha256(str(folder), HashingReader()))
     assert len(sums) == 3

@@ -7,7 +7,7 @@ import pytest
 
 from fer.convert import parsing
 from fer.convert.readers import archives, formats
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.errors import UserError
 from tests.convert import input_factories
 from tests.convert.readers.test_archives import tar, zipped
@@ -17,7 +17,7 @@ CSV = input_factories.csv(IMAGES).encode()
 
 
 def images(path: str) -> np.ndarray:
-    return np.concatenate([parsing.parse(piece)[0].images for piece in formats.pieces(path, Tally())])
+    return np.concatenate([parsing.parse(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())])
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_tree_and_the_archive_of_it_are_the_same(tmp_path):
 @pytest.mark.parametrize("opened", ["two", "two/test", "two/test/angry", "two/test/angry/"])
 def test_the_folder_that_is_named_says_class_and_split_as_one_in_the_tree_does(opened, tmp_path):
     input_factories.write(tmp_path / "two" / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
-    [piece] = formats.pieces(str(tmp_path / opened), Tally())
+    [piece] = formats.iter_chunks(str(tmp_path / opened), HashingReader())
     block, _ = parsing.parse(piece)
     assert (block.labels.tolist(), block.splits.tolist()) == ([0], [2])
 
@@ -61,7 +61,7 @@ def test_the_folder_that_is_named_says_class_and_split_as_one_in_the_tree_does(o
 def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     monkeypatch.chdir(tmp_path / "test")
-    [piece] = formats.pieces(".", Tally())
+    [piece] = formats.iter_chunks(".", HashingReader())
     assert parsing.parse(piece)[0].splits.tolist() == [2]
 
 
@@ -70,8 +70,8 @@ def test_what_a_folder_is_called_changes_neither_the_names_in_it_nor_its_sum(tmp
         input_factories.write(tmp_path / name / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     found = {}
     for name in ("test", "archive"):
-        tally = Tally()
-        [piece] = formats.pieces(str(tmp_path / name), tally)
+        tally = HashingReader()
+        [piece] = formats.iter_chunks(str(tmp_path / name), tally)
         assert piece.pictures[0].name == f"{name}/angry/1.png"
         found[name] = piece.pictures[0].path, archives.sha256(str(tmp_path / name), tally)
     assert found["test"] == found["archive"]
@@ -102,8 +102,8 @@ def test_an_empty_folder_is_named(tmp_path):
 
 
 def test_the_form_is_said(tmp_path):
-    piece = next(formats.pieces(input_factories.write(tmp_path / "f.csv", CSV), Tally()))
-    assert formats.form(piece) == "f.csv: fer2013.csv (emotion,pixels,Usage)"
+    piece = next(formats.iter_chunks(input_factories.write(tmp_path / "f.csv", CSV), HashingReader()))
+    assert formats.describe_format(piece) == "f.csv: fer2013.csv (emotion,pixels,Usage)"
 
 
 def test_large_pictures_are_handed_on_one_by_one(tmp_path, monkeypatch):
@@ -111,6 +111,6 @@ def test_large_pictures_are_handed_on_one_by_one(tmp_path, monkeypatch):
     for number in range(4):
         input_factories.write(tmp_path / "faces" / "sad" / f"{number}.png", input_factories.picture(IMAGES[0]))
     monkeypatch.setattr(formats, "PICTURE_BYTES", 1)
-    assert [len(piece.pictures) for piece in formats.pieces(str(tmp_path / "faces"), Tally())] == [1] * 4
+    assert [len(piece.pictures) for piece in formats.iter_chunks(str(tmp_path / "faces"), HashingReader())] == [1] * 4
     monkeypatch.setattr(formats, "PICTURE_BYTES", len(input_factories.picture(IMAGES[0])) + 1)
-    assert [len(piece.pictures) for piece in formats.pieces(str(tmp_path / "faces"), Tally())] == [2, 2]
+    assert [len(piece.pictures) for piece in formats.iter_chunks(str(tmp_path / "faces"), HashingReader())] == [2, 2]

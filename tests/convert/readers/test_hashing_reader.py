@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from fer.convert.readers.hashing_reader import Tally
+from fer.convert.readers.hashing_reader import HashingReader
 from fer.io import files
 from tests.convert import input_factories
 
@@ -12,8 +12,8 @@ CONTENT = input_factories.noise(4).tobytes()
 SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
-def take(tally: Tally, path: str, start: int, stop: int) -> None:
-    tally.take(path, len(CONTENT), start, memoryview(CONTENT)[start:stop])
+def take(tally: HashingReader, path: str, start: int, stop: int) -> None:
+    tally.update(path, len(CONTENT), start, memoryview(CONTENT)[start:stop])
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def unread(monkeypatch):
 
 @pytest.mark.usefixtures("unread")
 def test_what_was_read_in_order_is_not_read_again(path):
-    tally = Tally()
+    tally = HashingReader()
     for start in range(0, len(CONTENT), 1000):
         take(tally, path, start, start + 1000)
     assert tally.sha256(path) == SUM
@@ -37,7 +37,7 @@ def test_what_was_read_in_order_is_not_read_again(path):
 
 @pytest.mark.usefixtures("unread")
 def test_a_look_at_the_end_before_does_not_matter(path):
-    tally = Tally()
+    tally = HashingReader()
     take(tally, path, len(CONTENT) - 22, len(CONTENT))
     take(tally, path, 0, 5000)
     take(tally, path, 0, 4)
@@ -47,7 +47,7 @@ def test_a_look_at_the_end_before_does_not_matter(path):
 
 @pytest.mark.parametrize("parts", [[], [(0, 100)], [(100, len(CONTENT))], [(0, 100), (200, len(CONTENT))]])
 def test_what_was_read_in_part_is_read_again(path, parts):
-    tally = Tally()
+    tally = HashingReader()
     for part in parts:
         take(tally, path, *part)
     assert tally.sha256(path) == SUM
@@ -55,7 +55,7 @@ def test_what_was_read_in_part_is_read_again(path, parts):
 
 def test_bytes_are_counted_as_often_as_they_are_read(path):
     counts = []
-    tally = Tally(counts.append)
+    tally = HashingReader(counts.append)
     take(tally, path, 0, 100)
     take(tally, path, 0, 50)
     assert counts == [100, 50]

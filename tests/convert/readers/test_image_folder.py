@@ -5,7 +5,7 @@ import pytest
 
 from fer.convert.readers import image_folder, image_reader, label_map
 from fer.convert.readers.image_folder import Picture
-from fer.convert.rows import NO_SPLIT, TO_LEARN
+from fer.convert.rows import NO_SPLIT, TRAIN_OR_VAL
 from fer.errors import UserError
 from fer.labels import CLASSES
 from tests.convert import input_factories
@@ -17,31 +17,31 @@ IMAGES = input_factories.noise(2)
 @pytest.mark.parametrize(
     ("path", "label", "split"),
     [
-        ("train/angry/1.jpg", "angry", TO_LEARN),
-        ("Train/Anger/1.jpg", "angry", TO_LEARN),
+        ("train/angry/1.jpg", "angry", TRAIN_OR_VAL),
+        ("Train/Anger/1.jpg", "angry", TRAIN_OR_VAL),
         ("test/HAPPINESS/1.png", "happy", 2),
         ("validation/sadness/1.png", "sad", 1),
         ("val/Surprised/1.png", "surprise", 1),
-        ("train/fearful/1.png", "fear", TO_LEARN),
-        ("train/disgusted/1.png", "disgust", TO_LEARN),
+        ("train/fearful/1.png", "fear", TRAIN_OR_VAL),
+        ("train/disgusted/1.png", "disgust", TRAIN_OR_VAL),
         ("test/6/PrivateTest_1.png", "neutral", 2),
         ("0/Training_12.png", "angry", 0),
-        ("train/0_angry/1.png", "angry", TO_LEARN),
-        ("train/1-Happy/1.png", "happy", TO_LEARN),
-        ("train/6neutral/1.png", "neutral", TO_LEARN),
-        ("train/03. Sadness/1.png", "sad", TO_LEARN),
-        ("train/fear (2)/1.png", "fear", TO_LEARN),
-        ("train/neutrality/1.png", "neutral", TO_LEARN),
-        ("train/joy/1.png", "happy", TO_LEARN),
-        ("train/suprise/1.png", "surprise", TO_LEARN),
-        ("Train_images/sad/1.png", "sad", TO_LEARN),
+        ("train/0_angry/1.png", "angry", TRAIN_OR_VAL),
+        ("train/1-Happy/1.png", "happy", TRAIN_OR_VAL),
+        ("train/6neutral/1.png", "neutral", TRAIN_OR_VAL),
+        ("train/03. Sadness/1.png", "sad", TRAIN_OR_VAL),
+        ("train/fear (2)/1.png", "fear", TRAIN_OR_VAL),
+        ("train/neutrality/1.png", "neutral", TRAIN_OR_VAL),
+        ("train/joy/1.png", "happy", TRAIN_OR_VAL),
+        ("train/suprise/1.png", "surprise", TRAIN_OR_VAL),
+        ("Train_images/sad/1.png", "sad", TRAIN_OR_VAL),
         ("test set/sad/1.png", "sad", 2),
         ("public_test/sad/1.png", "sad", 1),
         ("test/sad/Training_room_01.jpg", "sad", 2),
         ("test/sad/Training_12_flipped.jpg", "sad", 2),
         ("test_run/sad/1.png", "sad", NO_SPLIT),
         ("train_test_split/sad/1.png", "sad", NO_SPLIT),
-        ("images/train/fear/1.png", "fear", TO_LEARN),
+        ("images/train/fear/1.png", "fear", TRAIN_OR_VAL),
         ("train/happy/Training_1206.jpg", "happy", 0),
         ("test/happy/PublicTest_88305960.jpg", "happy", 1),
         ("test/happy/PrivateTest_10131363.jpg", "happy", 2),
@@ -50,26 +50,26 @@ IMAGES = input_factories.noise(2)
     ],
 )
 def test_a_path_says_label_and_split(path, label, split):
-    assert image_folder.meaning(path) == (CLASSES.index(label), split)
+    assert image_folder.infer_label_and_split(path) == (CLASSES.index(label), split)
 
 
 @pytest.mark.parametrize(
     ("opened", "path", "label", "split"),
     [
-        ("two/train", "angry/1.png", "angry", TO_LEARN),
+        ("two/train", "angry/1.png", "angry", TRAIN_OR_VAL),
         ("two/Test", "angry/1.png", "angry", 2),
-        ("train/angry", "1.png", "angry", TO_LEARN),
+        ("train/angry", "1.png", "angry", TRAIN_OR_VAL),
         ("test/3", "PrivateTest_1.png", "happy", 2),
         ("data/3", "Training_1.png", "happy", 0),
         ("data/happy", "1.png", "happy", NO_SPLIT),
-        ("x/test", "train/angry/1.png", "angry", TO_LEARN),
+        ("x/test", "train/angry/1.png", "angry", TRAIN_OR_VAL),
         ("x/test", "angry/PublicTest_1.png", "angry", 1),
         ("test/archive", "angry/1.png", "angry", NO_SPLIT),
         ("test/3", "angry/1.png", "angry", NO_SPLIT),
     ],
 )
 def test_the_folder_that_was_opened_says_them_too_and_no_other_one_further_out(opened, path, label, split):
-    assert image_folder.meaning(path, opened) == (CLASSES.index(label), split)
+    assert image_folder.infer_label_and_split(path, opened) == (CLASSES.index(label), split)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_folder_that_was_opened_says_them_too_and_no_other_one_further_out(o
     ["train/7/1.png", "train/3/1.png", "3/Training_a.png", "²/1.png", "train/contempt/1.png", "train/1.png", "1.png"],
 )
 def test_a_folder_that_is_no_class_has_no_label(path):
-    assert image_folder.meaning(path)[0] is None
+    assert image_folder.infer_label_and_split(path)[0] is None
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,9 @@ def test_folder_whose_class_is_proved_or_a_word_does_not_stop(path):
 def test_label_map_decides_over_the_names_of_fer2013():
     affectnet = label_map.parse("affectnet")
     image_folder.check_numbers(Picture("n", "train/0/1.png", b""), affectnet)
-    assert image_folder.meaning("train/0/1.png", labels=affectnet)[0] == CLASSES.index("neutral")
-    assert image_folder.meaning("train/0/Training_1.png", labels=affectnet)[0] == CLASSES.index("neutral")
-    assert image_folder.meaning("train/0/Training_1.png", labels=label_map.parse("contempt=none"))[0] == 0
+    assert image_folder.infer_label_and_split("train/0/1.png", labels=affectnet)[0] == CLASSES.index("neutral")
+    assert image_folder.infer_label_and_split("train/0/Training_1.png", labels=affectnet)[0] == CLASSES.index("neutral")
+    assert image_folder.infer_label_and_split("train/0/Training_1.png", labels=label_map.parse("contempt=none"))[0] == 0
 
 
 def test_folders_mapped_to_none_are_left_out_and_counted():

@@ -3,7 +3,7 @@
 import pytest
 
 from fer.convert.readers import skipped_files
-from fer.convert.readers.skipped_files import PassedOver
+from fer.convert.readers.skipped_files import SkippedFiles
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_hidden_part_is_what_begins_with_a_dot_or_is_litter(path, part):
 
 
 def test_counts_are_by_ending_the_most_frequent_first():
-    passed = PassedOver()
+    passed = SkippedFiles()
     for name in ("1.HEIC", "a/2.heic", "x.jp2", "README", "a.b/noending", "odd.a b", "x.txt"):
         passed.add(name)
     for name in ("a/.b", "a/.b", "c/@eaDir"):
@@ -36,7 +36,7 @@ def test_counts_are_by_ending_the_most_frequent_first():
 
 
 def test_rare_endings_are_counted_together():
-    passed = PassedOver()
+    passed = SkippedFiles()
     for number in range(skipped_files.MOST_KINDS + 5):
         passed.add(f"scan.{number:04}")
     passed.add("odd.a b")

@@ -55,5 +55,5 @@ def test_rows_marked_as_having_no_votes_are_left_out():
 
 def test_accuracy_is_told_by_how_many_people_agreed():
     people = np.stack([votes(anger=10), votes(fear=7, sadness=3), votes(fear=7, NF=3), votes(NF=10)])
-    found = annotator_agreement.by_agreement(people, np.array([True, True, False, False]))
+    found = annotator_agreement.accuracy_by_agreement(people, np.array([True, True, False, False]))
     assert found == [{"votes": 7, "examples": 2, "accuracy": 0.5}, {"votes": 10, "examples": 2, "accuracy": 0.5}]

@@ -56,7 +56,7 @@ def test_the_temperature_comes_from_validation_alone(drawn):
     labels, logits = drawn
     validation = (labels[:5000], special.softmax(2 * logits[:5000], axis=1))
     scored = special.softmax(logits[5000:], axis=1)  # honest already: fitted on itself, it would be 1
-    found = calibration.calibrated(labels[5000:], scored, validation)
+    found = calibration.calibration_report(labels[5000:], scored, validation)
     assert found["temperature"] == calibration.fit_temperature(*validation) == pytest.approx(2, rel=0.05)
     assert (found["fitted_on"], found["examples"]) == ("validation", 5000)
 
@@ -64,7 +64,7 @@ def test_the_temperature_comes_from_validation_alone(drawn):
 def test_the_figures_are_those_at_that_temperature(drawn):
     labels, logits = drawn
     probabilities = special.softmax(2 * logits, axis=1)
-    found = calibration.calibrated(labels, probabilities, (labels, probabilities))
+    found = calibration.calibration_report(labels, probabilities, (labels, probabilities))
     honest = metrics.measure(labels, special.softmax(logits, axis=1))
     for name in ("log_loss", "brier", "ece"):
         assert found[name] == pytest.approx(honest[name], abs=0.003)

@@ -21,15 +21,14 @@ def faces() -> np.ndarray:
 def distances(faces: np.ndarray, kind: str) -> list:
     """Mean distance from the faces, strength by strength."""
     return [
-        np.abs(corruptions.corrupted(faces, kind, strength, SEED).astype(float) - faces).mean()
-        for strength in STRENGTHS
+        np.abs(corruptions.corrupt(faces, kind, strength, SEED).astype(float) - faces).mean() for strength in STRENGTHS
     ]
 
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
 def test_faces_stay_faces_in_form_and_are_not_changed_in_place(faces, kind):
     before = faces.copy()
-    worse = corruptions.corrupted(faces, kind, 3, SEED)
+    worse = corruptions.corrupt(faces, kind, 3, SEED)
     assert (worse.dtype, worse.shape) == (np.uint8, faces.shape)
     np.testing.assert_array_equal(faces, before)
 
@@ -43,33 +42,33 @@ def test_each_strength_is_worse_than_the_one_before(faces, kind):
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
 def test_a_face_is_corrupted_alike_however_many_follow(faces, kind):
-    alone = corruptions.corrupted(faces[:3], kind, 2, SEED)
-    np.testing.assert_array_equal(corruptions.corrupted(faces, kind, 2, SEED)[:3], alone)
+    alone = corruptions.corrupt(faces[:3], kind, 2, SEED)
+    np.testing.assert_array_equal(corruptions.corrupt(faces, kind, 2, SEED)[:3], alone)
 
 
 @pytest.mark.parametrize("kind", ["noise", "brightness", "occlusion", "rotation"])
 def test_what_is_random_follows_the_seed(faces, kind):
-    first = corruptions.corrupted(faces, kind, 2, SEED)
-    np.testing.assert_array_equal(first, corruptions.corrupted(faces, kind, 2, SEED))
-    assert (first != corruptions.corrupted(faces, kind, 2, SEED + 1)).any()
+    first = corruptions.corrupt(faces, kind, 2, SEED)
+    np.testing.assert_array_equal(first, corruptions.corrupt(faces, kind, 2, SEED))
+    assert (first != corruptions.corrupt(faces, kind, 2, SEED + 1)).any()
 
 
 def test_brightness_and_contrast_are_the_arithmetic_they_say():
     face = np.linspace(100, 150, 48 * 48).reshape(1, 48, 48, 1).astype(np.uint8)
-    changed = corruptions.corrupted(face, "brightness", 2, SEED).astype(int) - face
+    changed = corruptions.corrupt(face, "brightness", 2, SEED).astype(int) - face
     assert set(np.unique(changed)) in ({40}, {-40})
     expected = face.mean() + 0.3 * (face - face.mean())
-    np.testing.assert_allclose(corruptions.corrupted(face, "contrast", 3, SEED), expected, atol=0.51)
+    np.testing.assert_allclose(corruptions.corrupt(face, "contrast", 3, SEED), expected, atol=0.51)
 
 
 def test_noise_has_the_deviation_it_says():
     grey = np.full((50, 48, 48, 1), 128, np.uint8)
-    assert corruptions.corrupted(grey, "noise", 2, SEED).astype(float).std() == pytest.approx(16, rel=0.02)
+    assert corruptions.corrupt(grey, "noise", 2, SEED).astype(float).std() == pytest.approx(16, rel=0.02)
 
 
 def test_an_occlusion_is_one_grey_square_of_its_side():
     black = np.zeros((20, 48, 48, 1), np.uint8)
-    for hidden in corruptions.corrupted(black, "occlusion", 2, SEED)[..., 0]:
+    for hidden in corruptions.corrupt(black, "occlusion", 2, SEED)[..., 0]:
         rows, columns = np.nonzero(hidden)
         assert len(rows) == 12 * 12
         assert (np.ptp(rows), np.ptp(columns)) == (11, 11)
@@ -77,7 +76,7 @@ def test_an_occlusion_is_one_grey_square_of_its_side():
 
 
 def test_a_rotation_is_pillows(faces):
-    turned = corruptions.corrupted(faces, "rotation", 2, SEED)[..., 0].astype(int)
+    turned = corruptions.corrupt(faces, "rotation", 2, SEED)[..., 0].astype(int)
     middle = slice(16, 32)  # corners are filled up in another way
     for face, ours in zip(faces[..., 0], turned):
         theirs = [
@@ -90,6 +89,4 @@ def test_a_rotation_is_pillows(faces):
 def test_jpeg_is_a_file_of_that_quality(faces):
     file = io.BytesIO()
     Image.fromarray(faces[0, ..., 0]).save(file, "JPEG", quality=10)
-    np.testing.assert_array_equal(
-        corruptions.corrupted(faces, "jpeg", 4, SEED)[0, ..., 0], np.asarray(Image.open(file))
-    )
+    np.testing.assert_array_equal(corruptions.corrupt(faces, "jpeg", 4, SEED)[0, ..., 0], np.asarray(Image.open(file)))

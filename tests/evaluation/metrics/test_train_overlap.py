@@ -12,11 +12,11 @@ def test_an_image_is_seen_if_training_holds_every_pixel_of_it():
     nearly = train[3].copy()
     nearly[40, 40] ^= 1
     scored = np.stack([train[4], nearly, train[0], train[4]])
-    assert train_overlap.seen_in_training(scored, train).tolist() == [True, False, True, True]
+    assert train_overlap.in_training_split(scored, train).tolist() == [True, False, True, True]
 
 
 def test_without_training_images_nothing_is_seen():
-    assert train_overlap.seen_in_training(factories.images(2), factories.images(0)).tolist() == [False, False]
+    assert train_overlap.in_training_split(factories.images(2), factories.images(0)).tolist() == [False, False]
 
 
 def test_the_difference_is_the_accuracy_that_the_seen_examples_add():

@@ -37,7 +37,7 @@ def evaluation(tmp_path_factory) -> evaluate.Evaluation:
     folder = tmp_path_factory.mktemp("report")
     labels, probabilities = scores()
     images = factories.images(COUNT)
-    shards = manifest.read(factories.shards(folder / "a <b> & c", {"validation": (images, labels)}))
+    shards = manifest.read_manifest(factories.shards(folder / "a <b> & c", {"validation": (images, labels)}))
     figures = {
         **metrics.measure(labels, probabilities),
         "bootstrap_ci95": bootstrap.intervals(labels, probabilities),

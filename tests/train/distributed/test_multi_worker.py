@@ -13,7 +13,7 @@ from fer.data import example_codec
 from fer.errors import Stopped
 from fer.train import checkpoints, multi_step, trainer
 from fer.train.distributed import strategy
-from tests.evaluation import factories as made_runs
+from tests.evaluation.factories import run
 from tests.scripts import run_script
 from tests.shared import shared_folder
 from tests.train import factories, launch
@@ -114,7 +114,7 @@ def assert_same_bits(found: pathlib.Path, expected: pathlib.Path) -> None:
 
 def test_a_worker_outlives_one_that_is_killed_and_the_same_commands_go_on(killed):
     seconds, left, code, _, errors = read(killed, "killed.json")
-    assert seconds < 3 * strategy.HEARTBEAT
+    assert seconds < 3 * strategy.HEARTBEAT_S
     assert (code, "Traceback" in errors) == (1, False), errors
     assert "train.py: Worker 0 of 2" in errors
     assert "lost another one" in errors
@@ -154,7 +154,7 @@ def test_a_worker_whose_teacher_is_another_network_than_the_chiefs_is_told_so(sy
     """The teacher's path, and so the configuration, is the same on both machines; what lies there is not."""
     config = launch.config_file(tmp_path, made_settings(teacher="teacher"))
     for index in (0, 1):
-        made_runs.run(tmp_path / str(index) / "teacher", seed=index)
+        run(tmp_path / str(index) / "teacher", seed=index)
     started = launch.start_two(
         config, synthetic_shards.folder, tmp_path / "run", folders=[tmp_path / "0", tmp_path / "1"]
     )
@@ -207,7 +207,7 @@ def test_workers_roll_back_to_the_chiefs_checkpoint_and_end_as_one_replica_does(
         np.save(tmp_path / "face.npy", face)
         factories.poison(patch.setattr, face)
         with patch.context() as inner:
-            inner.setattr(multi_step, "calls", stopping_after(multi_step.calls, fault - 1))
+            inner.setattr(multi_step, "make_multi_step", stopping_after(multi_step.make_multi_step, fault - 1))
             with pytest.raises(Stopped):
                 trainer.train(settings, data, str(one), "one")
         shutil.copytree(one, two)

@@ -25,7 +25,7 @@ def together(*calls: tuple[Cluster, float] | tuple[Cluster, float, str]) -> list
 
     def call(*arguments) -> object:
         try:
-            others = rendezvous.gather(*arguments)
+            others = rendezvous.wait_for_workers(*arguments)
         except UserError as error:
             return str(error)
         others.finish()
@@ -91,7 +91,7 @@ def test_a_port_that_is_taken_is_a_sentence():
     member = cluster(2)[0]
     port = int(member.workers[0].rpartition(":")[2])
     with socket.create_server(("", port)), pytest.raises(UserError, match=rf"port {port} cannot be .* already in use"):
-        rendezvous.gather(member, 1)
+        rendezvous.wait_for_workers(member, 1)
 
 
 def lonely(seconds: float, token: str = "", count: int = 2):
@@ -267,4 +267,4 @@ def test_gather_reads_addresses_of_version_6():
 def test_gather_names_an_address_of_another_machine(host, monkeypatch):
     workers = tuple(f"{host}:{port}" for port in launch.free_ports(2))
     with pytest.raises(UserError, match=f"{host} is no address of this machine: start the worker on the machine"):
-        rendezvous.gather(Cluster(workers, 0), 1)
+        rendezvous.wait_for_workers(Cluster(workers, 0), 1)

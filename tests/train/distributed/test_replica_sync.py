@@ -12,7 +12,7 @@ from fer.data import example_codec, pipeline
 from fer.errors import UserError
 from fer.train import checkpoints, device_iterator, train_step, trainer
 from fer.train.distributed import replica_sync
-from fer.train.distributed import strategy as devices
+from fer.train.distributed.strategy import mirrored
 from tests.train import factories
 from tests.train.test_trainer import final_state
 
@@ -24,7 +24,7 @@ def faces(synthetic_shards):
 
 @pytest.fixture(scope="module")
 def two() -> tf.distribute.Strategy:
-    return devices.mirrored(["CPU:0", "CPU:1"])
+    return mirrored(["CPU:0", "CPU:1"])
 
 
 def unsynchronised(**train):
@@ -62,10 +62,10 @@ def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.nda
     trained = state.model.trainable_variables
 
     def of_replica(batch):
-        inputs = train_step.augmented(batch, seed, settings, True)
+        inputs = train_step.prepare_inputs(batch, seed, settings, True)
         return train_step.gradients(state, settings, trained, None, inputs, seed, False)
 
-    batch = next(device_iterator.Feed(strategy, faces, settings, 0, 1))
+    batch = next(device_iterator.DeviceIterator(strategy, faces, settings, 0, 1))
     found = tf.function(lambda batch: strategy.run(of_replica, args=(batch,)))(batch)
     return [strategy.experimental_local_results(each)[0].numpy() for each in tf.nest.flatten(found)]
 
@@ -110,7 +110,7 @@ def test_replicas_that_cannot_confer_within_a_layer_are_told_so(two, field, valu
 
 @pytest.mark.parametrize(("before", "said"), [(1, "trained on 1 replicas, and the next is on 2"), (2, "")])
 def test_going_on_with_another_number_of_replicas_is_told(two, capsys, before, said):
-    trainer.Run._tell_of_other_replicas(types.SimpleNamespace(strategy=two, history=[{"replicas": before}]))
+    trainer.Trainer._tell_of_other_replicas(types.SimpleNamespace(strategy=two, history=[{"replicas": before}]))
     told = capsys.readouterr().out
     assert said in told
     assert bool(told) == bool(said)

@@ -16,7 +16,7 @@ from fer.train.distributed import rendezvous
 from fer.train.distributed.cluster_resolver import Cluster
 sys.argv[0] = "scripts/train.py"
 number, connect, grace, connected, seconds = int(sys.argv[1]), *map(float, sys.argv[2:])
-others = rendezvous.Others(Cluster(("a:1", "b:2"), 0), {1: socket.socket(fileno=number)})
+others = rendezvous.ConnectedWorkers(Cluster(("a:1", "b:2"), 0), {1: socket.socket(fileno=number)})
 others.watch(connect, grace)
 if connected:
     others.connected()

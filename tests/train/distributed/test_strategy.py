@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from fer.config import Train
 from fer.errors import UserError
-from fer.train.distributed import strategy as devices
 from fer.train.distributed.cluster_resolver import Cluster
+from fer.train.distributed.strategy import check_compiled, make_strategy, mirrored
 
 TWO = Cluster(("a:1", "b:1"), 0)
 
@@ -22,7 +22,7 @@ TWO = Cluster(("a:1", "b:1"), 0)
     ],
 )
 def test_auto_goes_by_workers_then_by_replicas_and_a_name_is_obeyed(name, train, workers, kind):
-    chosen = devices.strategy(name, train, workers)
+    chosen = make_strategy(name, train, workers)
     assert type(chosen) is kind
     assert chosen.num_replicas_in_sync == (train.replicas or 1)
 
@@ -38,7 +38,7 @@ def test_auto_goes_by_workers_then_by_replicas_and_a_name_is_obeyed(name, train,
 )
 def test_workers_that_cannot_be_are_a_sentence(train, workers, said):
     with pytest.raises(UserError, match=said):
-        devices.strategy("multi_worker", train, workers)
+        make_strategy("multi_worker", train, workers)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_workers_that_cannot_be_are_a_sentence(train, workers, said):
 )
 def test_what_a_batch_cannot_be_divided_into_is_a_sentence(name, train, said):
     with pytest.raises(UserError, match=said):
-        devices.strategy(name, train)
+        make_strategy(name, train)
 
 
 def test_strategies_of_one_process_keep_their_collectives_apart():
     """Taken for one, the second would abort at a sum of another shape, and every strategy of the process after it."""
     for size in (3, 5):
-        strategy = devices.mirrored(["CPU:0", "CPU:1"])
+        strategy = mirrored(["CPU:0", "CPU:1"])
 
         @tf.function
         def total(strategy=strategy, size=size):
@@ -74,10 +74,10 @@ def test_strategies_of_one_process_keep_their_collectives_apart():
 def test_max_pooling_that_xla_cannot_repeat_on_a_gpu_is_a_sentence(monkeypatch):
     pooled = tf.keras.Sequential([tf.keras.layers.MaxPooling2D(name="pool")])
     compiled = Train(jit_compile=True, deterministic=True)
-    devices.check_compiled(pooled, compiled)  # on a CPU it can
-    monkeypatch.setattr(devices.tf.config, "list_logical_devices", lambda kind: ["one"])
+    check_compiled(pooled, compiled)  # on a CPU it can
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["one"])
     for allowed in (Train(jit_compile=True, deterministic=False), Train(deterministic=True)):
-        devices.check_compiled(pooled, allowed)
-    devices.check_compiled(tf.keras.Sequential([tf.keras.layers.ReLU()]), compiled)
+        check_compiled(pooled, allowed)
+    check_compiled(tf.keras.Sequential([tf.keras.layers.ReLU()]), compiled)
     with pytest.raises(UserError, match=r"max-pooling \(layer pool\).*set config\.train\.jit_compile=false, or"):
-        devices.check_compiled(pooled, compiled)
+        check_compiled(pooled, compiled)

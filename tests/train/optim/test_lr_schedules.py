@@ -53,9 +53,9 @@ def test_a_constant_rate_stays_after_its_warm_up():
 
 def test_the_rate_grows_with_the_global_batch_if_asked():
     settings = Experiment(optimizer=Optimizer(learning_rate=0.1, rate_for_batch=256), train=Train(global_batch=1024))
-    assert lr_schedules.highest_rate(settings) == pytest.approx(0.4)
+    assert lr_schedules.peak_lr(settings) == pytest.approx(0.4)
     settings.optimizer.rate_for_batch = 0
-    assert lr_schedules.highest_rate(settings) == pytest.approx(0.1)
+    assert lr_schedules.peak_lr(settings) == pytest.approx(0.1)
 
 
 def test_an_interval_shorter_than_a_step_is_one_step():

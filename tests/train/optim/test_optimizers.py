@@ -26,7 +26,7 @@ def experiment(**settings) -> Experiment:
 
 def made(settings: Experiment, variables: list[tf.Variable]) -> optimizers.Optimizer:
     """An optimizer in the first of very many steps at the highest rate."""
-    return optimizers.optimizer(settings, lr_schedules.Schedule(settings, 10, 10**9), variables)
+    return optimizers.make_optimizer(settings, lr_schedules.Schedule(settings, 10, 10**9), variables)
 
 
 def update(chosen: optimizers.Optimizer, gradients: list, variables: list[tf.Variable]) -> None:

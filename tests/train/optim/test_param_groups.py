@@ -8,9 +8,9 @@ from fer.config import FineTune, Model
 from fer.errors import UserError
 from fer.models import classifier, registry, weights
 from fer.train import train_state, train_step
-from fer.train.distributed import strategy as devices
+from fer.train.distributed.strategy import mirrored
 from fer.train.optim import param_groups
-from fer.train.optim.param_groups import Rate
+from fer.train.optim.param_groups import ParamGroup
 from tests.train import factories
 
 
@@ -28,18 +28,18 @@ def model(settings) -> tf.keras.Model:
 
 def test_without_settings_everything_is_trained_alike(settings, model):
     settings.finetune = FineTune()
-    assert param_groups.begin(model, settings, head_only=False) is None
+    assert param_groups.set_phase(model, settings, head_only=False) is None
 
 
 def test_the_head_alone_is_trained_first_at_the_full_rate(settings, model):
-    rates = param_groups.begin(model, settings, head_only=True)
+    rates = param_groups.set_phase(model, settings, head_only=True)
     assert {rate.variable.name for rate in rates} == {"logits/kernel:0", "logits/bias:0"}
-    assert {rate.share for rate in rates} == {1.0}
+    assert {rate.lr_scale for rate in rates} == {1.0}
 
 
 def test_then_every_block_learns_slower_than_the_one_above_it(settings, model):
-    rates = param_groups.begin(model, settings, head_only=False)
-    shares = sorted({rate.share for rate in rates})
+    rates = param_groups.set_phase(model, settings, head_only=False)
+    shares = sorted({rate.lr_scale for rate in rates})
     assert shares == [0.5 ** (len(shares) - 1 - place) for place in range(len(shares))]
     assert len(shares) == 3  # the head's and those of two blocks
     assert len(rates) == len(model.trainable_variables)
@@ -47,28 +47,28 @@ def test_then_every_block_learns_slower_than_the_one_above_it(settings, model):
 
 def test_blocks_below_the_topmost_stay(settings, model):
     settings.finetune.blocks = 1
-    few = param_groups.begin(model, settings, head_only=False)
+    few = param_groups.set_phase(model, settings, head_only=False)
     settings.finetune.blocks = 0
-    everything = param_groups.begin(model, settings, head_only=False)
+    everything = param_groups.set_phase(model, settings, head_only=False)
     assert 2 < len(few) < len(everything)
-    assert {rate.share for rate in few} == {1.0, 0.5}
+    assert {rate.lr_scale for rate in few} == {1.0, 0.5}
 
 
 def test_more_blocks_than_there_are_is_a_sentence(settings, model):
     settings.finetune.blocks = 99
     with pytest.raises(UserError, match=r"config\.finetune\.blocks is 99, but tiny has 2"):
-        param_groups.begin(model, settings, head_only=False)
+        param_groups.set_phase(model, settings, head_only=False)
 
 
 @pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]])
 def test_an_update_moves_a_variable_by_its_share(names):
-    strategy = devices.mirrored(names)
+    strategy = mirrored(names)
     with strategy.scope():
         variable, optimizer = tf.Variable([1.0, 2.0]), tf.keras.optimizers.SGD()
 
     @tf.function
     def update():
-        with param_groups.slowed(strategy, [Rate(variable, 0.25)], optimizer):
+        with param_groups.scaled_updates(strategy, [ParamGroup(variable, 0.25)], optimizer):
             strategy.extended.update(variable, lambda weight: weight.assign_add([4.0, -8.0]))
 
     update()
@@ -91,7 +91,7 @@ def test_a_variable_that_thaws_moves_as_one_that_adam_has_just_begun_with(thawed
 
     @tf.function
     def update(gradient):
-        with param_groups.slowed(strategy, [Rate(head, 1.0), Rate(body, 1.0, thawed)], adam):
+        with param_groups.scaled_updates(strategy, [ParamGroup(head, 1.0), ParamGroup(body, 1.0, thawed)], adam):
             strategy.run(lambda: adam.apply_gradients([(gradient, head), (gradient, body)]))
 
     for _ in range(30):
@@ -102,8 +102,8 @@ def test_a_variable_that_thaws_moves_as_one_that_adam_has_just_begun_with(thawed
 
 
 def test_what_thaws_after_the_heads_epochs_knows_how_late_it_is(settings, model):
-    rates = param_groups.begin(model, settings, head_only=False, steps_per_epoch=20)
-    assert {(rate.since, rate.share == 1.0) for rate in rates} == {(0, True), (20, False)}
+    rates = param_groups.set_phase(model, settings, head_only=False, steps_per_epoch=20)
+    assert {(rate.since, rate.lr_scale == 1.0) for rate in rates} == {(0, True), (20, False)}
 
 
 @pytest.mark.parametrize("phases", [FineTune(head_epochs=1), FineTune(layer_decay=0.9)])
@@ -154,9 +154,9 @@ def test_a_network_whose_blocks_hold_layers_is_averaged_and_kept_in_its_own_orde
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     found = train_state.create(strategy, settings, 20, 100)
     names = [weight.name for weight in found.model.weights]
-    param_groups.begin(found.model, settings, head_only=False)
+    param_groups.set_phase(found.model, settings, head_only=False)
     settings.finetune.head_epochs = 1
-    param_groups.begin(found.model, settings, head_only=True)
+    param_groups.set_phase(found.model, settings, head_only=True)
     assert [weight.name for weight in found.model.weights] != names
     if ema_decay:
         train_step._move_average(strategy, found, ema_decay)

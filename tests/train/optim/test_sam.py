@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.train.distributed import strategy as devices
+from fer.train.distributed.strategy import mirrored
 from fer.train.optim import sam
 
 
 @pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]])
 def test_weights_climb_along_the_gradient_and_come_back(names):
-    strategy = devices.mirrored(names)
+    strategy = mirrored(names)
     with strategy.scope():
         model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=[2]), tf.keras.layers.BatchNormalization()])
     trained = model.trainable_variables[:1]
@@ -19,7 +19,7 @@ def test_weights_climb_along_the_gradient_and_come_back(names):
     @tf.function
     def climb():
         gradients = strategy.run(lambda: [tf.constant([[3.0, 0.0], [0.0, 4.0]])])
-        with sam.climbed(strategy, model, trained, gradients, 0.5):
+        with sam.sam_perturbation(strategy, model, trained, gradients, 0.5):
             above = tf.identity(trained[0])
             strategy.extended.update(model.variables[-1], lambda weight: weight.assign_add([7.0, 7.0]))
         return above
@@ -38,5 +38,5 @@ def test_a_gradient_without_direction_moves_nothing(gradient):
         model = tf.keras.Sequential([tf.keras.layers.Dense(1, use_bias=False, input_shape=[1])])
     before = model.variables[0].numpy()
     gradients = strategy.run(lambda: [tf.constant([[gradient]], tf.float32)])
-    with sam.climbed(strategy, model, model.trainable_variables, gradients, 0.5):
+    with sam.sam_perturbation(strategy, model, model.trainable_variables, gradients, 0.5):
         np.testing.assert_array_equal(model.variables[0].numpy(), before)

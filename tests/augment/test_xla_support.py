@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import xla as device
+from fer.augment import xla_support
 
 IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, (12, 5, 5, 1), dtype=np.uint8))
 OTHERWISE = IMAGES - 1
@@ -19,12 +19,12 @@ def test_only_the_chosen_are_changed(share, xla):
     def brighter(images, by):
         return images + by[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
-    changed = device.only(tf.constant(chosen), OTHERWISE, brighter, IMAGES, numbers, xla=xla)
+    changed = xla_support.apply_where(tf.constant(chosen), OTHERWISE, brighter, IMAGES, numbers, xla=xla)
     expected = np.where(chosen[:, None, None, None], brighter(IMAGES, numbers), OTHERWISE)
     np.testing.assert_array_equal(changed, expected)
 
 
-@pytest.mark.skipif(not device.on_cpu(), reason="on a GPU all images are computed")
+@pytest.mark.skipif(not xla_support.on_cpu(), reason="on a GPU all images are computed")
 def test_the_others_are_not_computed():
     seen = []
 
@@ -32,7 +32,7 @@ def test_the_others_are_not_computed():
         seen.append(len(images))
         return images
 
-    device.only(tf.range(12) < 3, OTHERWISE, counted, IMAGES)
+    xla_support.apply_where(tf.range(12) < 3, OTHERWISE, counted, IMAGES)
     assert seen == [3]
 
 
@@ -40,4 +40,6 @@ def test_what_is_fused_gives_what_it_gives_step_by_step():
     def change(images, factor):
         return tf.cast(tf.round(tf.cast(images, tf.float32) * factor), tf.uint8)
 
-    np.testing.assert_array_equal(device.fused(change)(IMAGES, tf.constant(0.3)), change(IMAGES, tf.constant(0.3)))
+    np.testing.assert_array_equal(
+        xla_support.xla_on_cpu(change)(IMAGES, tf.constant(0.3)), change(IMAGES, tf.constant(0.3))
+    )

@@ -41,7 +41,7 @@ def index_type() -> tf.DType:
     return tf.int32 if on_cpu() else tf.int64
 
 
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
+def xla_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles `function` by XLA on a CPU; it takes and returns tensors of shapes known beforehand.
 
     The random numbers stay outside: XLA draws others than TensorFlow from the same seed.
@@ -55,7 +55,7 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def only(
+def apply_where(
     chosen: tf.Tensor, otherwise: tf.Tensor, function: Callable[..., tf.Tensor], *inputs: tf.Tensor, xla: bool = False
 ) -> tf.Tensor:
     """`function(*inputs)` for the chosen images, computed for them alone where the device gains by it.
