@@ -14,7 +14,7 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def printable(text: str) -> str:
-    """Returns a text on one line, its control characters written out as in "\\x1b"."""
+    r"""Returns a text on one line, its control characters written out as in "\x1b"."""
     return _CONTROL.sub(_written_out, text)
 
 
@@ -24,11 +24,11 @@ def on_screen(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Returns a text that a spreadsheet takes for text, as OWASP advises against CSV injection.
+    r"""Returns a text that a spreadsheet takes for text, as OWASP advises against CSV injection.
 
     One that begins with =, +, -, @ (whatever spaces are before it), a quote ' or a control character gets a quote '
     before it, so that the text itself is what follows the first quote. Control characters but tabs and line feeds are
-    written out, as in "\\x1b". Numbers are not to be given.
+    written out, as in "\x1b". Numbers are not to be given.
     """
     text = _IN_CELL.sub(_written_out, text)
     return f"'{text}" if is_risky(text) else text

@@ -1,5 +1,6 @@
-"""AugMix: an image is mixed with the mean of several differently changed copies (Hendrycks et al. 2020,
-arXiv:1912.02781). The loss that compares two such images of one face is not part of it.
+"""AugMix: mixes each image with the mean of several changed copies of it.
+
+Hendrycks et al. 2020, arXiv:1912.02781. The loss that compares two such images of one face is not included.
 
 Each copy is a chain of one to three operations, drawn uniformly. The operations are those of the authors' code, which
 leaves out what the test corruptions contain: contrast, brightness and sharpness. The order within a chain is that of

@@ -73,6 +73,7 @@ class Operation:
 
     @property
     def mixes(self) -> bool:
+        """True if the operation mixes two images of a batch."""
         return self.name in MIX_OPS or bool(self.choices)
 
 

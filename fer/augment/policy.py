@@ -1,4 +1,6 @@
-"""The augmentation of a run is one string, for example
+"""Parser and builder of augmentation policies.
+
+A policy is one string, for example
 
     flip|affine(rotate=15,scale=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.25)|choose(mixup(0.2),cutmix(1.0))
 

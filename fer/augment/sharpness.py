@@ -10,7 +10,7 @@ CENTRE, SUM = 5, 13  # Pillow's ImageFilter.SMOOTH, on which its ImageEnhance.Sh
 
 
 def adjust(images: tf.Tensor, factor: tf.Tensor, xla: bool = False) -> tf.Tensor:
-    """smooth + factor (image - smooth), which is one 3x3 kernel an image: SMOOTH / 13 at 0, nothing changes at 1.
+    """Returns smooth + factor (image - smooth), one 3x3 kernel for each image: SMOOTH / 13 at 0, unchanged at 1.
 
     Args:
       images: [B, H, W, 1] uint8. Pixels at the border stay as they are, as in Pillow.

@@ -299,6 +299,7 @@ class Learned(NamedTuple):
     finite: bool
 
     def convolutions(self) -> list[op_placement.Node]:
+        """Returns the nodes that are convolutions or their gradients."""
         return [node for node in self.nodes if "Conv2D" in node.op]
 
 

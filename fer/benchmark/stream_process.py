@@ -33,6 +33,7 @@ class Streamer:
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
+        """Ends the process and reads its peak memory in MiB."""
         self.peak_mib = float(self._process.communicate()[0])
 
 

@@ -14,8 +14,9 @@ from fer.labels import CLASSES
 
 
 def verify(folder: str) -> Manifest:
-    """Checks every shard: size, SHA-256, each record's checksums, their number, contents and labels; and the pixels'
-    statistics.
+    """Checks every shard and the pixel statistics.
+
+    Of a shard: size, SHA-256, and the checksums, number, contents and labels of its records.
 
     Returns:
       The manifest that everything agrees with.

@@ -46,6 +46,7 @@ class Faces:
 
     @property
     def examples(self) -> int:
+        """Number of faces."""
         return len(self.labels)
 
 

@@ -45,6 +45,7 @@ class Stream:
 
     @property
     def examples(self) -> int:
+        """Number of examples of the split."""
         return int(self.chunks.count.sum())
 
 

@@ -53,6 +53,7 @@ class PositionalDropout(tf.keras.layers.Layer):
 
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Drops inputs in training, by the random numbers of the enclosing `drawn_from`."""
         if not training or self.rate == 0:
             return inputs
         draw = _DRAW.get()
@@ -66,4 +67,5 @@ class PositionalDropout(tf.keras.layers.Layer):
         return inputs * tf.cast(kept, inputs.dtype) / tf.cast(1 - self.rate, inputs.dtype)
 
     def get_config(self) -> dict:
+        """Returns the arguments of the layer."""
         return {**super().get_config(), "rate": self.rate, "salt": self.salt, "noise_shape": self.noise_shape}

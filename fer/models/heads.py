@@ -23,9 +23,11 @@ class GeneralizedMean(layers.Layer):
     """
 
     def build(self, input_shape: tf.TensorShape) -> None:
+        """Adds the trained power."""
         self.power = self.add_weight("power", shape=[], initializer=tf.keras.initializers.Constant(3.0))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Pools [B, H, W, C] to [B, C]."""
         powers = tf.pow(tf.maximum(inputs, 1e-6), self.power)
         return tf.pow(tf.reduce_mean(powers, axis=[1, 2]), 1 / self.power)
 
@@ -81,6 +83,7 @@ class WithAuxiliaries(tf.keras.Model):
     """A functional model of several logits: all in training, in a list, and the first alone at inference."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor | list[tf.Tensor]:
+        """Returns the logits of all heads in training, else those of the main head."""
         outputs = super().call(inputs, training=training, mask=mask)
         return outputs if training else outputs[0]
 

@@ -224,7 +224,7 @@ def _changes_table(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
-    """fANOVA's share of each field in the variance of the accuracy; {} where there are too few or equal results."""
+    """Returns the share of each field in the variance of the accuracy by fANOVA; {} for too few or equal results."""
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)

@@ -38,6 +38,7 @@ class Score:
 
     @property
     def accuracy(self) -> float:
+        """Share of correct predictions."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property

@@ -87,6 +87,7 @@ class Progress:
         self._bar.n = step * self._global_batch
 
     def close(self) -> None:
+        """Closes the progress bar."""
         self._bar.close()
 
     def _epoch(self, step: int) -> int:
@@ -142,6 +143,7 @@ class Events:
             tf.summary.image("augmented", sheet(images[:SHOWN])[tf.newaxis])
 
     def close(self) -> None:
+        """Writes buffered events and closes the file."""
         with self._writing():
             self._writer.close()
 

@@ -29,6 +29,7 @@ class Stop:
 
     @property
     def asked(self) -> bool:
+        """True if a signal or a spot notice asked the run to stop."""
         return self.signal is not None
 
     def ask(self, number: int) -> None:

@@ -46,10 +46,12 @@ class RunDir:
 
     @property
     def checkpoints(self) -> str:
+        """Folder of the checkpoints."""
         return os.path.join(self.path, "checkpoints")
 
     @property
     def events(self) -> str:
+        """Folder of the TensorBoard events."""
         return os.path.join(self.path, "events")
 
     def record(self, experiment: Experiment, manifest: Manifest, teachers: Sequence[dict[str, Any]] = ()) -> None:

@@ -21,6 +21,7 @@ def prepared(images: np.ndarray) -> np.ndarray:
 
 
 def load(kind: str) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """Returns the classifier of a kind ("tflite" or "keras") and its batch size."""
     return {"tflite": _tflite, "keras": _keras}[kind]()
 
 

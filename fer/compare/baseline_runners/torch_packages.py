@@ -12,6 +12,7 @@ import torch
 
 
 def load(package: str) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """Returns the classifier of a package and its batch size."""
     network, prepare = {
         "facial-emotion-recognition": _facial_emotion_recognition,
         "what-the-face-classification": _what_the_face_classification,

@@ -442,7 +442,7 @@ def _forget(archive: tarfile.TarFile) -> None:
 
 
 def _printable(name: str) -> str:
-    """A name out of a tar, as text that can be printed and written: bytes of it that are no UTF-8 become "\\xe9"."""
+    r"""A name out of a tar, as text that can be printed and written: bytes of it that are no UTF-8 become "\xe9"."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -156,7 +156,7 @@ def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
 
 
 def _cut(rest: bytes, chunk: bytes) -> tuple[bytes, bytes, bytes]:
-    """As `(rest + chunk).rpartition(b"\\n")`, with each byte copied once."""
+    r"""As `(rest + chunk).rpartition(b"\n")`, with each byte copied once."""
     end = chunk.rfind(b"\n")
     if end < 0:
         return b"", b"", rest + chunk

@@ -35,6 +35,7 @@ class LocalResponseNormalization(layers.Layer):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Normalizes over five neighbouring channels."""
         return tf.nn.local_response_normalization(inputs, depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75)
 
 

@@ -50,6 +50,7 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         return self.highest * share
 
     def get_config(self) -> dict:
+        """Raises NotImplementedError."""
         raise NotImplementedError("A schedule is rebuilt from the experiment, which is recorded with the run.")
 
 

@@ -373,7 +373,7 @@ def bmp(grey: np.ndarray, alpha: int) -> bytes:
 
 
 @pytest.mark.parametrize("alpha", [0, 255])
-def test_fourth_byte_of_a_bmp_that_is_0_everywhere_is_no_transparency(alpha):
+def test_bmp_whose_fourth_bytes_are_0_is_opaque(alpha):
     grey = np.rint(255 * RAMP).astype(np.uint8)
     face, altered = image_reader.read_face(bmp(grey, alpha))
     np.testing.assert_array_equal(face, grey)
@@ -381,7 +381,7 @@ def test_fourth_byte_of_a_bmp_that_is_0_everywhere_is_no_transparency(alpha):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_picture_of_which_nothing_can_be_seen_is_refused(kind):
+def test_invisible_picture_is_rejected(kind):
     hidden = Image.merge("RGBA", [Image.effect_noise((48, 48), 50)] * 3 + [Image.new("L", (48, 48), 0)])
     with pytest.raises(PictureError, match="all of its pixels are transparent"):
         image_reader.read_face(encoded(hidden, kind))
