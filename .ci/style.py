@@ -121,20 +121,20 @@ PASSIVE_ENDINGS = re.compile(r"_(?:is|are|was|were|as)_(?:a_sentence|named|told|
 CONCEPTS = set(
     """
     accuracy agreement alteration archive arithmetic array audit augmentation augmenter auto axes axis backbone
-    backslash batch benchmark bundle card certainty checkpoint class classifier cli cluster colour column command
-    comparison config contributing conversion converter csv cutmix data dataset demo detector device docker dockerfile
-    docs document dropout ece efficiency ensemble epoch erasing error evaluation event example exif export face
-    feature ferplus figure file filesystem flag folder font gallery glossary gpu gradient graph grey gzip hash hdf5
-    help
-    head histogram host html image imagenet import input interval job journal jpeg json kappa keras kernel label lamb
-    layer leak leakage license link lock lockfile logit lookahead loss makefile manifest mask matrix member memory
-    metric mirror mixup model module nan network notebook npz number onnx op optimizer option output package page pair
-    parser path photo pickle picture pipe pipeline pixel plot png policy posterize precision prediction probability
-    process program progress protocol pytorch readme record release replica report request result roc roc_auc rotation
-    row run sagemaker sample schema script seed server sgd shard signal slurm socket source split statistics step
-    storage store strategy stream sweep synthetic table tar target teacher temperature tencrop tensor tensorboard
-    tensorflow test text tfa tflite tfrecord thread threshold timeout token tone train trainer training trial update
-    url user value variable version video vote warning weight wheel window workdir worker workers xla zip
+    backslash batch benchmark bmp bundle card certainty checkpoint citation class classifier cli cluster colour column
+    command comparison config contributing conversion converter csv cutmix data dataset demo detector device docker
+    dockerfile docs document dropout ece efficiency ensemble epoch erasing error evaluation event example exif export
+    face feature ferplus figure file filesystem flag folder font gallery glossary gpu gradient graph grey gzip hash
+    hdf5 head help histogram hook host html image imagenet import input interval job journal jpeg json kappa keras
+    kernel label lamb layer leak leakage license link lock lockfile logit lookahead loss makefile manifest mask matrix
+    member memory metric mirror mixup model module nan network notebook npz number onnx op optimizer option output
+    package page pair parser path photo pickle picture pipe pipeline pixel plot png policy posterize precision
+    prediction probability process program progress protocol pytorch readme record release replica report repository
+    request result roc roc_auc rotation row run sagemaker sample schema script seed server sgd shard signal slurm
+    socket source split statistics step storage store strategy stream sweep synthetic table tar target teacher
+    temperature tencrop tensor tensorboard tensorflow test text tfa tflite tfrecord thread threshold timeout token
+    tone train trainer training trial update url user value variable version video vote warning weight wheel window
+    workdir worker workers workflow xla zip
     """.split()
 )
 

@@ -1,0 +1,86 @@
+"""The files that describe the repository to other tools: workflow, hooks, citation."""
+
+import re
+import subprocess
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: ml-collections brings it")
+
+
+def read_yaml(path):
+    """Returns the content of a YAML file."""
+    return yaml.safe_load(path.read_text())
+
+
+def hooks(root):
+    """Returns the hooks of pre-commit by their id."""
+    config = read_yaml(root / ".pre-commit-config.yaml")
+    return {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
+
+
+def tracked_files(root):
+    """Returns the tracked files that exist and that the hooks check."""
+    exclude = read_yaml(root / ".pre-commit-config.yaml")["exclude"]
+    if not (root / ".git").exists():
+        pytest.skip("the files are not in a Git checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout
+    return [root / name for name in listed.splitlines() if (root / name).is_file() and not re.search(exclude, name)]
+
+
+def test_workflow_runs_ci_script_with_read_permission(root):
+    workflow = read_yaml(root / ".github" / "workflows" / "ci.yml")
+    steps = workflow["jobs"]["test"]["steps"]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert commands == [".ci/run"]
+    assert (root / commands[0]).stat().st_mode & 0o111
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_workflow_installs_a_python_of_each_tensorflow(root):
+    (setup,) = (
+        step["with"]
+        for step in read_yaml(root / ".github" / "workflows" / "ci.yml")["jobs"]["test"]["steps"]
+        if "setup-python" in step.get("uses", "")
+    )
+    assert setup["python-version"].split() == ["3.12", "3.11"]
+
+
+def test_hooks_run_the_commands_of_make_lint(root):
+    lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.MULTILINE)[1]
+    found = hooks(root)
+    assert set(found) >= {"ruff", "ruff-format", "style", "end-of-file-fixer", "trailing-whitespace"}
+    for name, command in (("ruff", "ruff check"), ("ruff-format", "ruff format"), ("style", ".ci/style.py")):
+        assert command in found[name]["entry"]
+        assert command in lint
+
+
+def test_files_are_no_larger_than_the_hook_allows(root):
+    hook = hooks(root)["check-added-large-files"]
+    limit = int(re.fullmatch(r"--maxkb=(\d+)", hook["args"][0])[1]) * 1024
+    large = {path.relative_to(root).as_posix() for path in tracked_files(root) if path.stat().st_size > limit}
+    assert {name for name in large if not re.search(hook["exclude"], name)} == set()
+    assert large, "the exclusion is not needed any longer"
+
+
+def test_files_end_with_one_newline_and_lines_without_space(root):
+    wrong = []
+    for path in tracked_files(root):
+        content = path.read_bytes()
+        if content and b"\0" not in content:
+            spaces = any(line != line.rstrip(b" \t\r") for line in content.split(b"\n"))
+            wrong += [path] if spaces or not content.endswith(b"\n") or content.endswith(b"\n\n") else []
+    assert wrong == []
+
+
+def test_citation_agrees_with_the_package(root):
+    citation = read_yaml(root / "CITATION.cff")
+    package = (root / "pyproject.toml").read_text()
+    name, description = (re.search(rf'^{key} = "(.+?)"', package, re.MULTILINE)[1] for key in ("name", "description"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["title"].lower() == f"{name}: {description}".lower()
+    assert f'license = {{text = "{citation["license"]}"}}' in package
+    assert [author["name"] for author in citation["authors"]] == re.findall(
+        r'authors = \[\{name = "(.+?)"\}\]', package
+    )
+    assert citation["message"]
