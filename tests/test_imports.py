@@ -19,7 +19,7 @@ ALLOWED = {
     "synthetic": set(),
     "viz": {"evaluation.metrics"},  # the bins of the reliability diagram
     "convert": {"data", "synthetic", "viz"},
-    "evaluation": {"data", "models", "viz", "convert"},
+    "evaluation": {"data", "models", "viz"},
     "train": {"data", "augment", "models", "viz", "evaluation.metrics"},
     "predict": {"data", "models", "evaluation", "viz", "convert"},
     "export": {"data", "models", "evaluation", "viz"},

@@ -1,6 +1,14 @@
 """The order of the classes is FER-2013's, on which every label in every file depends."""
 
+import numpy as np
+import pytest
+
 from fer import labels
+
+
+def votes(**counts) -> np.ndarray:
+    """Returns one row of FER+ votes, [10], from the number of votes of each named column."""
+    return np.array([counts.get(column, 0) for column in labels.FERPLUS_COLUMNS])
 
 
 def test_the_classes_are_in_the_order_of_the_emotion_column():
@@ -15,3 +23,44 @@ def test_each_class_has_a_colour_of_its_own():
 def test_each_class_has_its_ferplus_column():
     assert len(set(labels.FERPLUS_OF_CLASS)) == len(labels.CLASSES)
     assert set(labels.FERPLUS_OF_CLASS) <= set(labels.FERPLUS_COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [
+        ("anger", "angry"),
+        ("disgust", "disgust"),
+        ("fear", "fear"),
+        ("happiness", "happy"),
+        ("sadness", "sad"),
+        ("surprise", "surprise"),
+        ("neutral", "neutral"),
+    ],
+)
+def test_majority_class_is_class_with_most_votes(column, name):
+    other = "fear" if column != "fear" else "happiness"
+    assert labels.majority_class(votes(**{column: 6, other: 4})[None]).tolist() == [labels.CLASSES.index(name)]
+
+
+def test_majority_class_needs_no_absolute_majority():
+    assert labels.majority_class(votes(anger=4, sadness=3, neutral=3)[None]).tolist() == [labels.CLASSES.index("angry")]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"anger": 5, "sadness": 5},
+        {"anger": 4, "contempt": 4, "fear": 2},
+        {"contempt": 6, "neutral": 4},
+        {"unknown": 9, "happiness": 1},
+        {"NF": 10},
+        {},
+    ],
+    ids=["tie", "tie with contempt", "contempt", "unknown", "not a face", "no votes"],
+)
+def test_majority_class_is_minus_1_without_single_winning_class(counts):
+    assert labels.majority_class(votes(**counts)[None]).tolist() == [-1]
+
+
+def test_majority_class_is_minus_1_for_rows_marked_as_without_votes():
+    assert labels.majority_class(np.full((1, 10), -1)).tolist() == [-1]

@@ -18,7 +18,7 @@ from fer.convert.readers.archives import Member
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE
 from fer.errors import UserError
-from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+from fer.labels import CLASSES, FERPLUS_COLUMNS, majority_class
 
 MOST = 127  # votes in a cell, so that one takes a byte in a record
 
@@ -51,23 +51,6 @@ class Votes:
     def labels(self) -> np.ndarray:
         """Returns `majority_class` of the counts."""
         return majority_class(self.counts)
-
-
-def majority_class(counts: np.ndarray) -> np.ndarray:
-    """Returns the class with the most votes.
-
-    Args:
-      counts: [n, 10] integers in the order of `fer.labels.FERPLUS_COLUMNS`; a row without votes holds nothing above 0.
-
-    Returns:
-      [n] int32: an index into `fer.labels.CLASSES`, or -1 where there are no votes, where two columns share the most,
-      or where the most are for contempt, unknown or not a face. Source of the votes and of taking their majority:
-      Barsoum et al. 2016 (arXiv:1608.01041).
-    """
-    most = counts.max(axis=1, keepdims=True)
-    single = (counts == most).sum(axis=1) == 1  # a row without votes is a tie of all ten
-    classes = [FERPLUS_OF_CLASS.index(name) if name in FERPLUS_OF_CLASS else -1 for name in FERPLUS_COLUMNS]
-    return np.where(single, np.array(classes)[counts.argmax(axis=1)], -1).astype(np.int32)
 
 
 def read(path: str) -> Votes:

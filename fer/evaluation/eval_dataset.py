@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer.convert.ferplus import majority_class
 from fer.data import example_codec
 from fer.data.manifest import Manifest
 from fer.errors import UserError
+from fer.labels import majority_class
 
 
 class EvalDataset(NamedTuple):

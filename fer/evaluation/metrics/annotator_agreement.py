@@ -11,7 +11,7 @@ def accuracy_by_agreement(votes: np.ndarray, right: np.ndarray) -> list[dict[str
     """Accuracy by how many people chose the most chosen column, whatever it is.
 
     Args:
-      votes: [n, 10] as for `fer.convert.ferplus.majority_class`.
+      votes: [n, 10] as for `fer.labels.majority_class`.
       right: [n] bool, whether the prediction was.
 
     Returns:
