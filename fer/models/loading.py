@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, storage
@@ -15,6 +16,11 @@ from fer.models import export_manifest, run_loading
 if TYPE_CHECKING:
     import tensorflow as tf
 
+EPOCH_FIELDS: dict[str, tuple[type, ...]] = {  # of an entry in history.json, all 0 or more
+    **dict.fromkeys(("epoch", "step"), (int,)),
+    **dict.fromkeys(("learning_rate", "train_loss", "train_accuracy"), (int, float)),
+    **dict.fromkeys(("validation_loss", "validation_accuracy", "validation_macro_f1", "seconds"), (int, float)),
+}
 BUNDLED = "bundled"  # the --workdir that names the package's own network
 
 
@@ -108,7 +114,7 @@ def results_folder(workdir: str) -> str:
 
 
 def read_history(workdir: str) -> list[dict[str, Any]]:
-    """The entries of history.json, one an epoch.
+    """Returns the entries of history.json, one an epoch, with `EPOCH_FIELDS` and more.
 
     Raises:
       UserError: it is missing or damaged.
@@ -117,6 +123,12 @@ def read_history(workdir: str) -> list[dict[str, Any]]:
     history = files.read_json(path, "the record of the run's epochs")
     if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
         raise UserError(f"{path} is not a list of epochs: it is damaged.")
+    for number, entry in enumerate(history, 1):
+        for field, kinds in EPOCH_FIELDS.items():
+            value = entry.get(field)
+            most = 2**31 if kinds == (int,) else sys.float_info.max
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= most:
+                raise UserError(f"{path}, entry {number}: {field} is {value!r}, which no epoch has: it is damaged.")
     return history
 
 

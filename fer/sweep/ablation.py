@@ -23,8 +23,8 @@ from scipy import stats
 
 from fer.errors import UserError
 from fer.evaluation import eval_json, predictions
-from fer.io import files
 from fer.labels import COLOURS
+from fer.models import loading
 from fer.sweep.search_space import BASE
 from fer.viz.plots import png
 
@@ -62,7 +62,7 @@ def read(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
 
 def _runs(folders: Sequence[str], right: np.ndarray) -> Runs:
     evaluations = [eval_json.read_eval(os.path.join(folder, "eval.json")) for folder in folders]
-    histories = [files.read_json(os.path.join(folder, "history.json"), "the run's history") for folder in folders]
+    histories = [loading.read_history(folder) for folder in folders]
     return Runs(
         right,
         np.array([each["macro_f1"] for each in evaluations]),

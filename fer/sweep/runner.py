@@ -26,6 +26,7 @@ from fer.evaluation import eval_json, evaluate
 from fer.evaluation.requests import EvalRequest
 from fer.flag_paths import JOURNAL
 from fer.io import files
+from fer.models import loading
 from fer.sweep import optuna_study, report, trial_leases
 from fer.sweep.optuna_study import Plan
 from fer.sweep.search_space import apply_overrides, points, single_changes
@@ -173,9 +174,8 @@ def _hook(trial: optuna.Trial):
 
 def _report_past(trial: optuna.Trial, folder: str) -> None:
     """Tells the study the epochs of a trial that is taken up again: its process may have died before it could."""
-    path = os.path.join(folder, "history.json")
-    if files.exists(path):
-        for entry in files.read_json(path, "the run's history"):
+    if files.exists(os.path.join(folder, "history.json")):
+        for entry in loading.read_history(folder):
             _tell(trial, entry)
 
 

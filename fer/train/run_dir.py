@@ -31,7 +31,7 @@ from fer.config import Experiment
 from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
-from fer.models import weights
+from fer.models import loading, weights
 from fer.train import run_lock
 from fer.viz import plots
 
@@ -68,7 +68,11 @@ class RunDir:
         path = os.path.join(self.path, RECORD)
         if files.exists(path):
             begun = files.read_json(path, "the run's config").get("teachers", [])
-            if [each["weights_sha256"] for each in begun] != [each["weights_sha256"] for each in teachers]:
+            try:
+                taught_by = [each["weights_sha256"] for each in begun]
+            except (KeyError, TypeError) as error:
+                raise UserError(f"{path} has no valid field teachers: choose another --workdir.") from error
+            if taught_by != [each["weights_sha256"] for each in teachers]:
                 raise UserError(
                     f"The run in {self.path} was begun with other weights in the folders of config.train.teacher "
                     f"({experiment.train.teacher!r}): put those back, or choose another --workdir."
@@ -94,10 +98,9 @@ class RunDir:
 
     def read_history(self, until_step: int) -> list[dict[str, Any]]:
         """The epochs that ended by `until_step`: a killed run may have written one more than it checkpointed."""
-        path = os.path.join(self.path, "history.json")
-        if not files.exists(path):
+        if not files.exists(os.path.join(self.path, "history.json")):
             return []
-        return [entry for entry in files.read_json(path, "the history") if entry["step"] <= until_step]
+        return [entry for entry in loading.read_history(self.path) if entry["step"] <= until_step]
 
     def write_rollbacks(self, rollbacks: list[dict[str, Any]]) -> None:
         """Replaces rollbacks.json."""
@@ -173,6 +176,8 @@ def _check_same(record: str, found: dict[str, Any], experiment: Experiment, mani
         before, data = config.from_dict(found["config"]), found["data"]["manifest_sha256"]
     except (KeyError, TypeError) as error:
         raise UserError(f"{record} is not the record of a run; choose another --workdir.") from error
+    if not isinstance(data, str):
+        raise UserError(f"{record} has no valid hash of the data; choose another --workdir.")
     changed = config.diff(before, experiment)
     if changed:
         raise UserError(

@@ -102,6 +102,18 @@ def test_open_run_resolves_precision_auto(workdir, monkeypatch):
     assert opened.model(factories.images(2)).dtype == tf.float32
 
 
+@pytest.mark.parametrize("field", list(loading.EPOCH_FIELDS))
+@pytest.mark.parametrize("value", [None, "1", -1, True, [], {"a": 1}, float("nan"), float("inf"), 10**400])
+def test_read_history_error_names_the_field_of_a_damaged_entry(workdir, field, value):
+    (entry,) = json.loads((workdir / "history.json").read_text())
+    (workdir / "history.json").write_text(json.dumps([entry, {**entry, field: value}]))
+    with pytest.raises(UserError, match=rf"history\.json, entry 2: {field} is .*, which no epoch has: it is damaged"):
+        loading.read_history(str(workdir))
+    (workdir / "history.json").write_text(json.dumps([{name: entry[name] for name in entry if name != field}]))
+    with pytest.raises(UserError, match=rf"history\.json, entry 1: {field} is None"):
+        loading.read_history(str(workdir))
+
+
 @pytest.mark.parametrize("file", ["config.json", "best.json", "history.json"])
 @pytest.mark.parametrize("content", ['{"cut": ', "[]", "{}", "3"], ids=["cut", "list", "empty", "number"])
 def test_a_damaged_record_is_named(workdir, file, content):

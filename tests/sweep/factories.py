@@ -67,7 +67,14 @@ def train(
     accuracy = _evaluate(settings, shards, folder, digest)
     epochs = -(-settings.train.steps // steps) or settings.train.epochs
     history = [
-        {"epoch": epoch, "step": epoch * steps, "validation_accuracy": accuracy, "seconds": 60.0 * epoch}
+        {
+            "epoch": epoch,
+            "step": epoch * steps,
+            "learning_rate": 0.1,
+            **dict.fromkeys(("train_loss", "train_accuracy", "validation_loss", "validation_macro_f1"), 0.5),
+            "validation_accuracy": accuracy,
+            "seconds": 60.0 * epoch,
+        }
         for epoch in range(1, epochs + 1)
     ]
     files.write_json(os.path.join(folder, "history.json"), history)

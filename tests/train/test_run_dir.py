@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -96,6 +97,24 @@ def test_epochs_after_the_checkpoint_are_forgotten(folder):
     history = [{"epoch": epoch, "step": 10 * epoch, **FIGURES} for epoch in (1, 2, 3)]
     folder.write_history(history)
     assert folder.read_history(until_step=25) == history[:2]
+
+
+@pytest.mark.parametrize("hashed", [None, 3, {}, ["a"]])
+def test_open_folder_error_names_record_without_a_hash_of_the_data(folder, experiment, synthetic_shards, hashed):
+    path = pathlib.Path(folder.path, "config.json")
+    record = json.loads(path.read_text())
+    record["data"]["manifest_sha256"] = hashed
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"config\.json has no valid hash of the data"):
+        run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
+
+
+@pytest.mark.parametrize("teachers", [3, [3], [{}]])
+def test_record_error_names_damaged_teachers(folder, experiment, synthetic_shards, teachers):
+    path = pathlib.Path(folder.path, "config.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "teachers": teachers}))
+    with pytest.raises(UserError, match=r"config\.json has no valid field teachers"):
+        folder.record(experiment, synthetic_shards)
 
 
 FIGURES = {
