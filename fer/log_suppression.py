@@ -28,7 +28,7 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
       whole: lets Keras have `UNUSED`, which tf.keras.preprocessing.image needs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    notice = progress.when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
+    notice = progress.print_when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
     with notice, suppress_stderr(), _hidden(() if whole else UNUSED):
         import tensorflow  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)

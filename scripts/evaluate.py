@@ -7,6 +7,7 @@ from absl import flags
 from fer import cli, config, log_suppression
 from fer.evaluation.requests import EvalRequest
 from fer.io import files
+from fer.progress import ImageProgress
 
 WORKDIR = cli.define_paths(
     "workdir",
@@ -36,10 +37,10 @@ def main() -> None:
     files.check_writable(os.path.join(output, "eval.json"))
     request.check()
     log_suppression.import_tensorflow()
-    from fer.evaluation import eval_json, eval_progress, evaluate
+    from fer.evaluation import eval_json, evaluate
 
-    with eval_progress.faces("evaluating") as told:
-        evaluation = evaluate.evaluate(request, told)
+    with ImageProgress("evaluating") as progress:
+        evaluation = evaluate.evaluate(request, progress.update)
     paths = evaluate.write(evaluation, output)
     print(eval_json.summary_line(evaluation.content))
     for path in paths:

@@ -11,6 +11,7 @@ from fer.data import manifest
 from fer.errors import UserError
 from fer.evaluation.requests import ALL, export_precisions
 from fer.models import loading
+from fer.progress import ImageProgress
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote, or bundled.")
 FORMAT = flags.DEFINE_enum("format", None, [*config.FORMATS, "bundle"], "What it is exported as.")
@@ -39,19 +40,18 @@ def main() -> None:
     if DATA.value:
         manifest.check(DATA.value)
     log_suppression.import_tensorflow()
-    from fer.evaluation import eval_progress
     from fer.export import bundle, export, parity
 
     if FORMAT.value == "bundle":
-        with eval_progress.faces("evaluating") as told:
-            made = bundle.make(WORKDIR.value, DATA.value, OUTPUT.value, told)
+        with ImageProgress("evaluating") as progress:
+            made = bundle.make(WORKDIR.value, DATA.value, OUTPUT.value, progress.update)
         print(f"{made.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * made.lost:.2f} points of accuracy")
         for path in made.paths:
             print(f"wrote {path}")
         return
     request = export.ExportRequest(WORKDIR.value, FORMAT.value, OUTPUT.value, DATA.value, PRECISION.value)
-    with eval_progress.faces("comparing") as told:
-        exported = export.export(request, told)
+    with ImageProgress("comparing") as progress:
+        exported = export.export(request, progress.update)
     print(parity.table(exported.content["exports"]))
     for path in exported.paths:
         print(f"wrote {path}")

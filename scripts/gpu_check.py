@@ -29,7 +29,7 @@ def main() -> None:
     model = Model(name=MODEL.value or name, image_size=IMAGE_SIZE.value)
     if OUTPUT.value:
         files.check_writable(OUTPUT.value)
-    with progress.when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output holds the JSON alone
+    with progress.print_when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output holds the JSON alone
         log_suppression.import_tensorflow(announce=False)
     from fer.benchmark import gpu_check
 

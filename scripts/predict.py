@@ -6,6 +6,7 @@ from fer import cli, config, log_suppression
 from fer.evaluation import requests
 from fer.io import files
 from fer.models import loading
+from fer.progress import ImageProgress
 
 WORKDIR = cli.define_paths(
     "workdir",
@@ -44,16 +45,16 @@ def main() -> None:
     requests.check_input(INPUT.value)
     files.check_writable(OUTPUT.value)
     log_suppression.import_tensorflow()
-    from fer.evaluation import eval_progress, inference
+    from fer.evaluation import inference
     from fer.predict import input_readers, predict
 
     models = [loading.open_network(workdir) for workdir in WORKDIR.value]
     faces = input_readers.read(INPUT.value, FACES.value, FIT.value)
     predict.check(INPUT.value, OUTPUT.value, faces, KAGGLE.value)
-    with eval_progress.faces("predicting") as told:
+    with ImageProgress("predicting") as progress:
         count = len(faces.images)
         found = inference.predict(
-            models, faces.images, tta=TTA.value, progress=lambda done: told(done, count), warm_up=False
+            models, faces.images, tta=TTA.value, progress=lambda done: progress.update(done, count), warm_up=False
         )
     paths = predict.write(OUTPUT.value, faces, found.probabilities, KAGGLE.value)
     for line in [*predict.sentences(INPUT.value, faces, found), *(f"wrote {path}" for path in paths)]:

@@ -4,11 +4,10 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 
 import pytest
 
-from fer import log_suppression, progress
+from fer import log_suppression
 
 
 def test_nothing_that_is_written_below_python_reaches_standard_error(capfd):
@@ -46,15 +45,3 @@ def test_hidden_packages_cannot_be_imported_meanwhile_unless_they_are_loaded(mon
     import colorsys
 
     assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
-
-
-@pytest.mark.parametrize(("patience", "out"), [(0.0, "Working ...\n"), (60.0, "")])
-def test_slow_work_is_announced_and_quick_work_is_not(patience, out, capsys):
-    with progress.when_slow("Working ...", patience):
-        for _ in range(1000):
-            if patience or capsys.readouterr().out == out:
-                break
-            time.sleep(0.01)
-        else:
-            pytest.fail("nothing was announced")
-    assert not patience or capsys.readouterr().out == out

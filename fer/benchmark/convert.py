@@ -16,13 +16,13 @@ import tensorflow as tf
 from fer.benchmark.harness import Result, run_interleaved
 from fer.benchmark.peak_memory import peak_mib
 from fer.convert import convert, ingest, shard_writer
-from fer.convert.progress import Progress
 from fer.convert.readers.interpretation import Rules
 from fer.convert.rejected_rows import RejectedRows
 from fer.convert.temp_store import TempStore
 from fer.convert.worker_pool import ParserPool
 from fer.io import temp_files
 from fer.labels import CLASSES, SIDE
+from fer.progress import ReadProgress
 
 ROWS = 30_000  # about FER-2013
 TENFOLD = 300_000
@@ -88,7 +88,7 @@ def unaudited(csv: str, output: str) -> int:
         spool = stack.enter_context(contextlib.closing(TempStore(output)))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
-        progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
+        progress = stack.enter_context(ReadProgress("Reading", size))
         survey = ingest.ingest_sources(
             [csv], ["faces"], crew, pool, workers, spool, RejectedRows(None), progress, Rules()
         )

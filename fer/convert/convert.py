@@ -21,7 +21,6 @@ from fer.convert.audit import audit, audit_html, duplicates
 from fer.convert.ferplus import Votes
 from fer.convert.ingest import IngestedDataset
 from fer.convert.options import Options
-from fer.convert.progress import Progress
 from fer.convert.readers import archives, formats, image_reader, label_map
 from fer.convert.readers.interpretation import Rules
 from fer.convert.rejected_rows import RejectedRows
@@ -33,6 +32,7 @@ from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES, PIXELS
+from fer.progress import ReadProgress
 from fer.synthetic import synthetic
 
 
@@ -58,7 +58,7 @@ def convert(options: Options) -> Manifest:
         paths, names = stack.enter_context(_inputs(options, folder))
         size = sum(map(archives.size, paths))
         crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
-        progress = stack.enter_context(contextlib.closing(Progress("Reading", size)))
+        progress = stack.enter_context(ReadProgress("Reading", size))
         survey = ingest.ingest_sources(paths, names, crew, pool, workers, spool, rejects, progress, rules)
         progress.close()
         rejects.close()

@@ -13,7 +13,6 @@ import numpy as np
 from fer.convert.audit import image_hashes
 from fer.convert.audit.image_hashes import ImageHashes
 from fer.convert.parsing import Piece
-from fer.convert.progress import Progress
 from fer.convert.readers import archives, formats
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.interpretation import Interpreter, Rules
@@ -22,6 +21,7 @@ from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import Block
 from fer.convert.temp_store import TempStore
 from fer.convert.worker_pool import ParserPool
+from fer.progress import ReadProgress
 
 AHEAD = 3  # pieces in flight for each worker
 AHEAD_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
@@ -70,7 +70,7 @@ def ingest_sources(
     workers: int,
     spool: TempStore,
     rejects: RejectedRows,
-    progress: Progress,
+    progress: ReadProgress,
     rules: Rules,
 ) -> IngestedDataset:
     """Reads every face of some sources into the spool, in their order.
@@ -94,21 +94,21 @@ def ingest_sources(
         return formats.describe_format(piece), *crew.parse(piece)
 
     for path, name in zip(paths, names):
-        tally = HashingReader(progress.consume)
+        tally = HashingReader(progress.add_bytes)
         forms: dict[str, None] = {}
         before = total
         pieces = interpreter.interpret(formats.iter_chunks(path, tally, passed_over))
         for form, block, print_ in bounded_map(pool, work, pieces, AHEAD * workers, formats.size):
             if form not in forms:
                 forms[form] = None
-                progress.say(f"Reading {form}")
+                progress.print_line(f"Reading {form}")
             rejects.add(block.rejects)
             interpreter.count(block)
             spool.append(block.images)
             blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
             prints.append(print_)
             total += block.count
-            progress.advance(block.count)
+            progress.add_rows(block.count)
         interpreter.check_order(name)
         found.append(Source(name, archives.sha256(path, tally), total - before, "; ".join(forms)))
     spool.finish()

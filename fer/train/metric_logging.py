@@ -1,17 +1,14 @@
-"""What a person sees of a run while it goes on: TensorBoard, a progress bar or plain lines."""
+"""TensorBoard event files of a training run."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams
-from tqdm import tqdm
 
 from fer.config import Experiment, flatten
 from fer.errors import StorageError
@@ -32,66 +29,6 @@ EPOCH_SCALARS = (
 )
 COMPARED = ("validation_accuracy", "validation_macro_f1", "validation_loss")  # of runs, on the page HParams
 SHOWN = 64  # augmented faces in TensorBoard
-QUIET = 60.0  # seconds between two plain lines where there is no terminal
-BAR = "{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}"
-
-
-class Progress:
-    """Tells how far a run is: a bar on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, total_steps: int, done: int, global_batch: int, epoch_steps: int):
-        self._global_batch, self._total, self._epoch_steps = global_batch, total_steps, epoch_steps
-        self._bar = tqdm(
-            total=total_steps * global_batch,
-            initial=done * global_batch,
-            unit=" images",
-            bar_format=BAR,
-            dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-        )
-        self._told, self._told_step = time.monotonic(), done
-
-    def steps(self, step: int, loss: float, accuracy: float, input_wait_share: float) -> None:
-        """Step `step` is done; the figures are those of the epoch so far, the share that of time spent waiting."""
-        self._bar.set_description(f"epoch {self._epoch(step)} of {self._epoch(self._total)}", refresh=False)
-        self._bar.set_postfix_str(
-            f"loss {loss:.3f}, accuracy {accuracy:.3f}, {input_wait_share:.1%} waiting", refresh=False
-        )
-        self._bar.update(step * self._global_batch - self._bar.n)
-        now = time.monotonic()
-        if self._bar.disable and now - self._told > QUIET:
-            rate = (step - self._told_step) * self._global_batch / (now - self._told)
-            left = (self._total - step) * self._global_batch / rate / 60
-            print(
-                f"step {step} of {self._total}: loss {loss:.3f}, accuracy {accuracy:.3f}, "
-                f"{rate:.0f} images/s, {input_wait_share:.1%} waiting for input, {left:.0f} min left",
-                flush=True,
-            )
-            self._told, self._told_step = now, step
-
-    def epoch(self, entry: dict[str, Any], best: bool) -> None:
-        """An epoch is over."""
-        line = (
-            f"epoch {entry['epoch']}: train loss {entry['train_loss']:.3f}, "
-            f"validation loss {entry['validation_loss']:.3f}, accuracy {entry['validation_accuracy']:.4f}, "
-            f"macro F1 {entry['validation_macro_f1']:.4f}, {entry['images_per_second']:.0f} images/s, "
-            f"{entry['input_wait_share']:.1%} waiting for input" + (" (best so far)" if best else "")
-        )
-        self._bar.write(line, file=sys.stdout)
-        sys.stdout.flush()
-        self._told, self._told_step = time.monotonic(), entry["step"]
-
-    def back(self, step: int) -> None:
-        """The run goes on after an earlier step."""
-        self._told_step = step
-        self._bar.n = step * self._global_batch
-
-    def close(self) -> None:
-        """Closes the progress bar."""
-        self._bar.close()
-
-    def _epoch(self, step: int) -> int:
-        return -(-step // self._epoch_steps)
 
 
 class Events:

@@ -19,6 +19,7 @@ from fer.data.batches import Batch
 from fer.data.manifest import Manifest
 from fer.errors import Stopped, UserError
 from fer.models import precision, registry, run_loading
+from fer.progress import TrainProgress
 from fer.train import (
     checkpoints,
     device_iterator,
@@ -250,7 +251,7 @@ class Trainer:
         self.profile = Profile(self.folder.events, train.profile_steps)
         self.events = metric_logging.Events(self.folder.events)
         self.events.experiment(self.experiment)
-        self.progress = metric_logging.Progress(self.total, done, train.global_batch, self.epoch_steps)
+        self.progress = TrainProgress(self.total, done, train.global_batch, self.epoch_steps)
         print("Compiling the first step ...", flush=True)
         self._open_feed(done)
         seed = tf.constant([self.experiment.seed, done])
@@ -338,7 +339,7 @@ class Trainer:
             f"{fault - done} batches since then (rollback {len(self.rollbacks)} of at most "
             f"{nan_recovery.MAX_ROLLBACKS})."
         )
-        self.progress.back(done)
+        self.progress.roll_back(done)
         self.watch = NanGuard(scales=train.precision == "mixed_float16")
         self._open_feed(done)
         return done
@@ -399,7 +400,7 @@ class Trainer:
         """Looks at the steps so far, and tells people."""
         self.watch.check()
         loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
-        self.progress.steps(done, loss, accuracy, share)
+        self.progress.update(done, loss, accuracy, share)
         self.events.step(
             done,
             {
@@ -442,7 +443,7 @@ class Trainer:
         if best:
             self.folder.write_best(self.state.evaluated, entry)
         self.events.epoch(entry, score)
-        self.progress.epoch(entry, best)
+        self.progress.end_epoch(entry, best)
         self.state.loss.reset_state()
         self.state.accuracy.reset_state()
         self._checkpoint(done, self.seconds)

@@ -108,7 +108,7 @@ def _run(path: str, folder: str, arguments: tuple[str, ...], outputs: str, envir
     for number, kind in enumerate(KINDS, 1):
         os.dup2(os.open(os.path.join(outputs, kind), os.O_WRONLY | os.O_CREAT), number)
     os.environ.update(environment)
-    progress.PATIENCE = LONGEST  # no line that only a busy machine prints
+    progress.SLOW_AFTER_S = LONGEST  # no line that only a busy machine prints
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a script starts in the background
     os.chdir(folder)
     sys.argv = [path, *arguments]

@@ -1,10 +1,6 @@
-"""What a person sees."""
+"""TensorBoard event files of a training run."""
 
-import io
 import json
-import re
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -126,31 +122,3 @@ def test_events_that_cannot_be_written_are_a_sentence(tmp_path):
     (tmp_path / "events").write_text("in the way")
     with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*The checkpoints so far are whole"):
         metric_logging.Events(str(tmp_path / "events"))
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_on_a_terminal_a_bar_tells_epoch_loss_accuracy_rate_and_time_left(monkeypatch):
-    monkeypatch.setattr("sys.stderr", Terminal())
-    progress = metric_logging.Progress(total_steps=400, done=100, global_batch=16, epoch_steps=100)
-    time.sleep(0.2)
-    progress.steps(120, 1.234, 0.456, 0.05)
-    progress.close()
-    last = sys.stderr.getvalue().split("\r")[-1]
-    assert re.search(
-        r"epoch 2 of 4:\s+30%\|.*\| [\d.]+ images/s, \d\d:\d\d left, loss 1\.234, accuracy 0\.456, 5\.0% waiting", last
-    )
-
-
-def test_without_a_terminal_an_epoch_is_one_plain_line(capsys):
-    progress = metric_logging.Progress(total_steps=100, done=0, global_batch=16, epoch_steps=10)
-    progress.steps(10, 1.2, 0.4, 0.0)
-    progress.epoch(ENTRY, best=True)
-    progress.close()
-    out, err = capsys.readouterr()
-    assert out.startswith("epoch 2: train loss 1.250, validation loss 1.500, accuracy 0.6250, macro F1 0.5000, ")
-    assert out.endswith("321 images/s, 1.2% waiting for input (best so far)\n")
-    assert err == ""
