@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import os
-import sys
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, storage
@@ -16,11 +15,12 @@ from fer.models import export_manifest, run_loading
 if TYPE_CHECKING:
     import tensorflow as tf
 
-EPOCH_FIELDS: dict[str, tuple[type, ...]] = {  # of an entry in history.json, all 0 or more
-    **dict.fromkeys(("epoch", "step"), (int,)),
-    **dict.fromkeys(("learning_rate", "train_loss", "train_accuracy"), (int, float)),
-    **dict.fromkeys(("validation_loss", "validation_accuracy", "validation_macro_f1", "seconds"), (int, float)),
-}
+EPOCH_COUNTS = ("epoch", "step")  # fields of an entry in history.json that are whole numbers
+EPOCH_FIELDS = (
+    *EPOCH_COUNTS,
+    *("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+    *("validation_macro_f1", "seconds"),
+)
 BUNDLED = "bundled"  # the --workdir that names the package's own network
 
 
@@ -124,10 +124,10 @@ def read_history(workdir: str) -> list[dict[str, Any]]:
     if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
         raise UserError(f"{path} is not a list of epochs: it is damaged.")
     for number, entry in enumerate(history, 1):
-        for field, kinds in EPOCH_FIELDS.items():
+        for field in EPOCH_FIELDS:
             value = entry.get(field)
-            most = 2**31 if kinds == (int,) else sys.float_info.max
-            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= most:
+            known = isinstance(value, int if field in EPOCH_COUNTS else (int, float)) and not isinstance(value, bool)
+            if not known or not 0 <= value < (2**31 if field in EPOCH_COUNTS else 1e300):
                 raise UserError(f"{path}, entry {number}: {field} is {value!r}, which no epoch has: it is damaged.")
     return history
 
