@@ -18,9 +18,9 @@ from fer.benchmark.peak_memory import peak_mib
 from fer.convert import convert, ingest, shard_writer
 from fer.convert.readers.interpretation import Rules
 from fer.convert.rejected_rows import RejectedRows
-from fer.convert.temp_store import TempStore
 from fer.convert.worker_pool import ParserPool
 from fer.io import temp_files
+from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, SIDE
 from fer.progress import ReadProgress
 
@@ -85,14 +85,14 @@ def unaudited(csv: str, output: str) -> int:
     workers, size = os.cpu_count() or 1, os.path.getsize(csv)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        spool = stack.enter_context(contextlib.closing(TempStore(output)))
+        store = stack.enter_context(contextlib.closing(TempStore(output)))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
         survey = ingest.ingest_sources(
-            [csv], ["faces"], crew, pool, workers, spool, RejectedRows(None), progress, Rules()
+            [csv], ["faces"], crew, pool, workers, store, RejectedRows(None), progress, Rules()
         )
-        written = shard_writer.write(output, survey, survey.splits, None, spool, 0, pool, workers)
+        written = shard_writer.write(output, survey, survey.splits, None, store, 0, pool, workers)
     return sum(split.examples for split in written.values())
 
 

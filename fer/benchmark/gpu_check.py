@@ -33,8 +33,8 @@ from fer.augment.draws import Draws
 from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import host_ops, op_placement
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
-from fer.data.batches import Batch
 from fer.data.example_codec import Faces
+from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES

@@ -18,8 +18,8 @@ import numpy as np
 
 from fer.benchmark.harness import Result, run_interleaved
 from fer.config import Augment, Experiment, Model, Optimizer, Train
-from fer.data.batches import AHEAD
 from fer.data.example_codec import Faces
+from fer.data.sampling import PREFETCH
 from fer.models import precision
 from fer.synthetic import synthetic
 from fer.train import train_state, train_step
@@ -78,7 +78,7 @@ def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: i
     augmenting, not_augmenting = (train_step.make_train_step(strategy, made, each) for each in (experiment, plain))
 
     def run() -> int:
-        for _ in range(AHEAD + ON_DEVICE):
+        for _ in range(PREFETCH + ON_DEVICE):
             next(feed)  # what lay ready: so the turn pays for each batch that it trains on
         return turn(lambda: augmenting(next(feed)))
 

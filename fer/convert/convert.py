@@ -25,12 +25,12 @@ from fer.convert.readers import archives, formats, image_reader, label_map
 from fer.convert.readers.interpretation import Rules
 from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import NO_SPLIT, SPLITS
-from fer.convert.temp_store import TempStore
 from fer.convert.worker_pool import ParserPool
 from fer.data import manifest
 from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
+from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, PIXELS
 from fer.progress import ReadProgress
 from fer.synthetic import synthetic
@@ -51,7 +51,7 @@ def convert(options: Options) -> Manifest:
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(atomic_dir.atomic_directory(output, options.overwrite))
-        spool = stack.enter_context(contextlib.closing(TempStore(folder)))
+        store = stack.enter_context(contextlib.closing(TempStore(folder)))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         rejects = stack.enter_context(contextlib.closing(RejectedRows(_quarantine(options, folder))))
         given = ferplus.read(options.ferplus) if options.ferplus else None
@@ -59,12 +59,12 @@ def convert(options: Options) -> Manifest:
         size = sum(map(archives.size, paths))
         crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
-        survey = ingest.ingest_sources(paths, names, crew, pool, workers, spool, rejects, progress, rules)
+        survey = ingest.ingest_sources(paths, names, crew, pool, workers, store, rejects, progress, rules)
         progress.close()
         rejects.close()
         if not len(survey.labels):
             raise UserError(f"{options.input} holds no face: there is no good row in it.")
-        _write(folder, options, survey, spool, rejects, given, pool, workers)
+        _write(folder, options, survey, store, rejects, given, pool, workers)
     return manifest.read_manifest(output)
 
 
@@ -78,7 +78,7 @@ def _write(
     folder: str,
     options: Options,
     survey: IngestedDataset,
-    spool: TempStore,
+    store: TempStore,
     rejects: RejectedRows,
     given: Votes | None,
     pool: concurrent.futures.Executor,
@@ -105,7 +105,7 @@ def _write(
             "drop less, or convert another input."
         )
     counts = None if joined is None else joined.counts
-    written = shard_writer.write(folder, survey, kept, counts, spool, options.shards, pool, workers)
+    written = shard_writer.write(folder, survey, kept, counts, store, options.shards, pool, workers)
     name = re.split(r"[.:]", survey.sources[0].path)[0] or "faces"
     summary = {
         **_counted(survey, rejects),
@@ -113,13 +113,13 @@ def _write(
         **findings.summary,
         "dropped": dropped,
     }
-    page = audit_html.page(name, summary, findings, survey, divided, spool)
+    page = audit_html.page(name, summary, findings, survey, divided, store)
     files.write_text(os.path.join(folder, "audit.html"), page)
     files.write_json(os.path.join(folder, "audit.json"), {**summary, "rows_of": audit.details(findings, survey)})
     if options.preview:
         from fer.convert.audit import audit_plots  # loads matplotlib, which takes a second
 
-        audit_plots.write(folder, written, survey, kept, spool, options.seed)
+        audit_plots.write(folder, written, survey, kept, store, options.seed)
     _write_manifest(folder, name, options, survey, statistics(survey, kept == SPLITS.index("train")), written, summary)
 
 

@@ -12,15 +12,14 @@ import numpy as np
 
 from fer.convert.audit import image_hashes
 from fer.convert.audit.image_hashes import ImageHashes
-from fer.convert.parsing import Piece
 from fer.convert.readers import archives, formats
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.interpretation import Interpreter, Rules
 from fer.convert.readers.skipped_files import SkippedFiles
 from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import Block
-from fer.convert.temp_store import TempStore
-from fer.convert.worker_pool import ParserPool
+from fer.convert.worker_pool import Chunk, ParserPool
+from fer.io.temp_store import TempStore
 from fer.progress import ReadProgress
 
 AHEAD = 3  # pieces in flight for each worker
@@ -42,7 +41,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class IngestedDataset:
-    """What is known of n faces, whose pixels lie in the spool in the same order."""
+    """What is known of n faces, whose pixels lie in the store in the same order."""
 
     labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
     splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
@@ -68,12 +67,12 @@ def ingest_sources(
     crew: ParserPool,
     pool: concurrent.futures.Executor,
     workers: int,
-    spool: TempStore,
+    store: TempStore,
     rejects: RejectedRows,
     progress: ReadProgress,
     rules: Rules,
 ) -> IngestedDataset:
-    """Reads every face of some sources into the spool, in their order.
+    """Reads every face of some sources into the store, in their order.
 
     Args:
       paths: the sources; names: what they are called in the manifest.
@@ -90,7 +89,7 @@ def ingest_sources(
     passed_over, interpreter = SkippedFiles(), Interpreter(rules)
     total = 0
 
-    def work(piece: Piece) -> tuple[str, Block, ImageHashes]:
+    def work(piece: Chunk) -> tuple[str, Block, ImageHashes]:
         return formats.describe_format(piece), *crew.parse(piece)
 
     for path, name in zip(paths, names):
@@ -104,14 +103,13 @@ def ingest_sources(
                 progress.print_line(f"Reading {form}")
             rejects.add(block.rejects)
             interpreter.count(block)
-            spool.append(block.images)
+            store.append_faces(block.images)
             blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
             prints.append(print_)
             total += block.count
             progress.add_rows(block.count)
         interpreter.check_order(name)
         found.append(Source(name, archives.sha256(path, tally), total - before, "; ".join(forms)))
-    spool.finish()
     return IngestedDataset(
         labels=_joined([block.labels for block in blocks]),
         splits=_joined([block.splits for block in blocks]),

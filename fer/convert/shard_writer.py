@@ -1,4 +1,4 @@
-"""The last pass of a conversion: faces from the spool into shards, and what the manifest says of them."""
+"""The last pass of a conversion: faces from the store into shards, and what the manifest says of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from fer.convert.ingest import IngestedDataset, bounded_map
 from fer.convert.rows import SPLITS
-from fer.convert.temp_store import TempStore
 from fer.data import example_codec
 from fer.data.manifest import Shard, Split
 from fer.io import files
+from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 
 SHARD_BYTES = 100_000_000  # about, when nobody asks for a number of shards
@@ -28,7 +28,7 @@ _EXAMPLE_BYTES = 2400
 @dataclasses.dataclass(frozen=True)
 class _Job:
     path: str
-    positions: np.ndarray  # of the faces in the spool, ascending
+    positions: np.ndarray  # of the faces in the store, ascending
 
 
 def write(
@@ -36,7 +36,7 @@ def write(
     survey: IngestedDataset,
     splits: np.ndarray,
     votes: np.ndarray | None,
-    spool: TempStore,
+    store: TempStore,
     shards: int,
     pool: concurrent.futures.Executor,
     workers: int,
@@ -47,7 +47,7 @@ def write(
 
     Args:
       folder: where to; it exists.
-      survey, spool: the faces.
+      survey, store: the faces.
       splits: int64 [n], index into SPLITS; another number leaves the face out.
       votes: uint8 [n, 10] of FER+, or None.
       shards: of each split, or 0 for as many as its size asks for.
@@ -59,7 +59,9 @@ def write(
             for start in range(0, len(job.positions), BATCH):
                 some = job.positions[start : start + BATCH]
                 chosen = None if votes is None else votes[some]
-                for message in example_codec.encode(spool.read(some), survey.labels[some], survey.rows[some], chosen):
+                for message in example_codec.encode(
+                    store.read_faces(some), survey.labels[some], survey.rows[some], chosen
+                ):
                     writer.write(message)
         size = tf.io.gfile.stat(job.path).length
         return Shard(os.path.basename(job.path), len(job.positions), size, files.sha256(job.path))

@@ -14,18 +14,35 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Union
 
-from fer.convert import parsing
+from fer.convert.audit import image_hashes
 from fer.convert.audit.image_hashes import ImageHashes
+from fer.convert.readers import csv_reader, image_folder
 from fer.convert.rows import Block
 
 FEW = 16_000_000  # bytes to read; less is parsed before a process has started
+
+Chunk = Union[csv_reader.Lines, image_folder.Pictures]
 
 _PIPE = 1 << 20  # bytes that a pipe holds, a piece and what is made of it: Linux gives as much to anybody who asks
 _PATIENCE = 5.0  # seconds that a member may take to end
 # Not "python -m", which would look for modules in the current folder first: a csv.py among the user's files would run.
 _START = "import sys; sys.path[:] = sys.argv[1:]; from fer.convert import worker_pool; worker_pool.main()"
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
+
+
+def parse(chunk: Chunk) -> tuple[Block, ImageHashes]:
+    """Parses a chunk of a source.
+
+    Returns:
+      The faces and the rejected rows, in the order of the source, and the hashes of the faces.
+    """
+    if isinstance(chunk, image_folder.Pictures):
+        block = image_folder.parse(chunk.pictures, chunk.labels, chunk.fit)
+    else:
+        block = csv_reader.parse(chunk)
+    return block, image_hashes.hash_images(block.images)
 
 
 class ParserPool:
@@ -37,14 +54,14 @@ class ParserPool:
         self._own = threading.local()
         self._members: list[subprocess.Popen] = []
 
-    def parse(self, piece: parsing.Piece) -> tuple[Block, ImageHashes]:
-        """As `parsing.parse`, wherever it is done.
+    def parse(self, piece: Chunk) -> tuple[Block, ImageHashes]:
+        """As `parse`, wherever it is done.
 
         Raises:
           RuntimeError: the process died.
         """
         if not self._needed:
-            return parsing.parse(piece)
+            return parse(piece)
         if not hasattr(self._own, "member"):
             self._own.member = self._begin()
         member = self._own.member
@@ -98,7 +115,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that began this one
     try:
         while True:
-            pickle.dump(parsing.parse(pickle.load(sys.stdin.buffer)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(parse(pickle.load(sys.stdin.buffer)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
             sys.stdout.buffer.flush()
     except (EOFError, BrokenPipeError):
         os._exit(0)  # nobody is there to flush to

@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data import sampling
-from fer.data.batches import AHEAD, Batch, EvalBatch
 from fer.data.example_codec import Faces
+from fer.data.sampling import PREFETCH, Batch, EvalBatch
 
 
 def training_batches(
@@ -49,7 +49,7 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
     batches = epochs.flat_map(epoch_rows).take(stop - start).flat_map(replica_batches)
-    return batches.map(gather).prefetch(AHEAD * len(local))
+    return batches.map(gather).prefetch(PREFETCH * len(local))
 
 
 def evaluation_batches(faces: Faces, batch: int) -> tf.data.Dataset:
@@ -63,4 +63,4 @@ def evaluation_batches(faces: Faces, batch: int) -> tf.data.Dataset:
     def gather(chosen: tf.Tensor, weight: tf.Tensor) -> EvalBatch:
         return EvalBatch(tf.gather(images, chosen), tf.gather(labels, chosen), weight)
 
-    return tf.data.Dataset.from_tensor_slices((rows, weights)).map(gather).prefetch(AHEAD)
+    return tf.data.Dataset.from_tensor_slices((rows, weights)).map(gather).prefetch(PREFETCH)

@@ -7,14 +7,33 @@ class is repeated evenly. The k-th draw of a class lies in its pass k // rows, s
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from fer.rng import ALGORITHM
 
+PREFETCH = 2  # batches prepared during a training step; more only uses memory
+
 Plan = Callable[[tf.Tensor], tf.Tensor]  # epoch [] int64 -> rows [steps, global_batch] int32
+
+
+class Batch(NamedTuple):
+    """One replica's examples for one training step."""
+
+    images: tf.Tensor  # [B, 48, 48, 1] uint8
+    labels: tf.Tensor  # [B] int32
+    positions: tf.Tensor  # [B] int32: of each example in the global batch
+    votes: tf.Tensor  # [B, 10] int32: of FER+, in the order of fer.labels.FERPLUS_COLUMNS; [B, 0] if not requested
+
+
+class EvalBatch(NamedTuple):
+    """A batch of an evaluation; the last batch is padded with examples of weight 0."""
+
+    images: tf.Tensor  # [B, 48, 48, 1] uint8
+    labels: tf.Tensor  # [B] int32
+    weights: tf.Tensor  # [B] float32, 1 or 0
 
 
 def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_batch: int) -> Plan:

@@ -26,9 +26,9 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data import example_codec, record_index
-from fer.data.batches import AHEAD, Batch, EvalBatch
 from fer.data.manifest import Manifest
 from fer.data.record_index import Chunks
+from fer.data.sampling import PREFETCH, Batch, EvalBatch
 from fer.rng import ALGORITHM
 
 INTERLEAVE = 16  # of a global batch, where they divide it
@@ -110,7 +110,7 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
     batches = epochs.flat_map(windows).prefetch(1).flat_map(deal)
-    return batches.take((stop - start) * len(local)).prefetch(AHEAD * len(local))
+    return batches.take((stop - start) * len(local)).prefetch(PREFETCH * len(local))
 
 
 def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
@@ -129,7 +129,7 @@ def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
 
     pieces = tf.data.Dataset.from_tensor_slices(tuple(stream.chunks))
     read = pieces.map(_reader(stream, votes=False), num_parallel_calls=READERS)
-    return read.rebatch(batch).map(fill).prefetch(AHEAD)
+    return read.rebatch(batch).map(fill).prefetch(PREFETCH)
 
 
 def _epoch_pieces(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]:

@@ -20,17 +20,41 @@ from fer.convert.readers.skipped_files import SkippedFiles
 from fer.errors import UserError
 from fer.evaluation.requests import STANDARD_INPUT, check_input
 from fer.io import files
+from fer.io.temp_store import TempStore
 from fer.labels import SIDE
 from fer.predict import face_detection
-from fer.predict.photo_store import PhotoStore, Spooled
 
 HEAD = 4096  # bytes by which a file's kind is known
+
+
+class StoredPicture(NamedTuple):
+    """A picture whose bytes are in a temporary store."""
+
+    store: TempStore
+    name: str  # as of `image_folder.Picture`, and so is path
+    path: str
+    offset: int
+    length: int
+
+    @classmethod
+    def append(cls, store: TempStore, picture: image_folder.Picture) -> StoredPicture:
+        """Appends the bytes of a picture to a store.
+
+        Raises:
+          UserError: names the picture; there is no folder for temporary files, or the disk is full.
+        """
+        offset = store.append(picture.content, picture.name)
+        return cls(store, picture.name, picture.path, offset, len(picture.content))
+
+    def read(self) -> image_folder.Picture:
+        """Returns the picture, read from the store."""
+        return image_folder.Picture(self.name, self.path, self.store.read(self.offset, self.length))
 
 
 class Photo(NamedTuple):
     """A picture in which faces were found."""
 
-    picture: Spooled
+    picture: StoredPicture
     boxes: list[face_detection.Box]
     first: int  # position of its first face among all
 
@@ -71,7 +95,7 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
     faceless: list[str] = []
     unreadable: list[str] = []
     altered: collections.Counter[str] = collections.Counter()
-    pictures, spool, passed = False, PhotoStore(), SkippedFiles()
+    pictures, store, passed = False, TempStore(), SkippedFiles()
     for piece in _pieces(path, passed):
         if not isinstance(piece, formats.Pictures):
             unlabelled = dataclasses.replace(piece.header, emotion=None, usage=None)
@@ -99,7 +123,7 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
             if not boxes:
                 faceless.append(picture.path)
                 continue
-            found.append(Photo(spool.add(picture), boxes, len(names)))
+            found.append(Photo(StoredPicture.append(store, picture), boxes, len(names)))
             names += [f"{picture.path}#{number}" for number in range(1, len(boxes) + 1)]
             images.append(np.array([face_detection.crop(image, box) for box in boxes]))
     if not names:
@@ -117,7 +141,7 @@ def _nothing(path: str, faceless: list[str], unreadable: list[str]) -> str:
     return f"{path} holds 0 faces: there is nothing to predict."
 
 
-def _pieces(path: str, passed: SkippedFiles) -> Iterable[formats.Piece]:
+def _pieces(path: str, passed: SkippedFiles) -> Iterable[formats.Chunk]:
     """As `fer.convert.readers.formats.iter_chunks`, but a single picture may stand alone."""
     if path == STANDARD_INPUT:
         return [formats.Pictures((_standard_input(),))]

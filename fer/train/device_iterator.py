@@ -12,8 +12,8 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 
 from fer.config import Experiment
 from fer.data import pipeline
-from fer.data.batches import Batch
 from fer.data.pipeline import Source
+from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.io import files
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn import metrics
 
-from fer.data.batches import EvalBatch
+from fer.data.sampling import EvalBatch
 from fer.errors import UserError
 from fer.labels import CLASSES, SIDE
 from fer.train import device_iterator

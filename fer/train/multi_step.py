@@ -6,7 +6,7 @@ from typing import Callable
 
 import tensorflow as tf
 
-from fer.data.batches import Batch
+from fer.data.sampling import Batch
 from fer.train.device_iterator import DeviceIterator
 from fer.train.train_step import StepMetrics
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
 from fer.config import Experiment
-from fer.data.batches import Batch
 from fer.data.manifest import Manifest
 from fer.data.pipeline import Source
+from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from fer.train import device_iterator

@@ -12,7 +12,7 @@ from fer import rng
 from fer.augment import policy
 from fer.augment.draws import Draws
 from fer.config import Experiment
-from fer.data.batches import Batch
+from fer.data.sampling import Batch
 from fer.models import dropout, heads
 from fer.train import distillation, soft_labels
 from fer.train.distributed import replica_sync

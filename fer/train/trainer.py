@@ -15,8 +15,8 @@ from fer import log_suppression, storage
 from fer.augment import policy
 from fer.config import STEPS_PER_CALL, Experiment
 from fer.data import manifest, pipeline
-from fer.data.batches import Batch
 from fer.data.manifest import Manifest
+from fer.data.sampling import Batch
 from fer.errors import Stopped, UserError
 from fer.models import precision, registry, run_loading
 from fer.progress import TrainProgress

@@ -10,8 +10,8 @@ from fer.convert import shard_writer
 from fer.convert.audit import image_hashes
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import EXCLUDED
-from fer.convert.temp_store import TempStore
 from fer.data import example_codec
+from fer.io.temp_store import TempStore
 from tests.convert import input_factories
 
 COUNT = 850
@@ -30,19 +30,18 @@ def survey() -> IngestedDataset:
 
 
 @pytest.fixture
-def spool(tmp_path) -> TempStore:
-    spool = TempStore(str(tmp_path))
-    spool.append(input_factories.noise(COUNT))
-    spool.finish()
-    yield spool
-    spool.close()
+def store(tmp_path) -> TempStore:
+    store = TempStore(str(tmp_path))
+    store.append_faces(input_factories.noise(COUNT))
+    yield store
+    store.close()
 
 
 @pytest.fixture
-def write(tmp_path, survey, spool):
+def write(tmp_path, survey, store):
     def write(splits=survey.splits, votes=None, count=0, workers=2):
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            return shard_writer.write(str(tmp_path), survey, splits, votes, spool, count, pool, workers)
+            return shard_writer.write(str(tmp_path), survey, splits, votes, store, count, pool, workers)
 
     return write
 

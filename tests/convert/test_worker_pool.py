@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from fer.convert import parsing, worker_pool
+from fer.convert import worker_pool
 from fer.convert.readers import csv_reader, image_folder
 from fer.convert.worker_pool import ParserPool
 from tests.convert import input_factories
@@ -44,7 +44,7 @@ def processes():
 @pytest.mark.parametrize("kind", PIECES)
 def test_a_process_gives_what_this_one_would(kind, processes):
     block, prints = processes.parse(PIECES[kind])
-    expected_block, expected_prints = parsing.parse(PIECES[kind])
+    expected_block, expected_prints = worker_pool.parse(PIECES[kind])
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.rejects == expected_block.rejects
     np.testing.assert_array_equal(prints.digests, expected_prints.digests)
@@ -53,7 +53,7 @@ def test_a_process_gives_what_this_one_would(kind, processes):
 def test_every_thread_has_a_process_of_its_own_and_keeps_it(processes):
     together = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
 
-    def parse(piece: parsing.Piece) -> np.ndarray:
+    def parse(piece: worker_pool.Chunk) -> np.ndarray:
         together.wait()
         return processes.parse(piece)[0].images
 

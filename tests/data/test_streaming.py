@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fer.config import Data
 from fer.data import example_codec, manifest, pipeline, record_index, streaming
-from fer.data.batches import Batch
+from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.labels import CLASSES
 

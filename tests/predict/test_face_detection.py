@@ -10,9 +10,9 @@ from PIL import Image
 from fer.convert.readers import image_reader
 from fer.convert.readers.image_folder import Picture
 from fer.errors import UserError
+from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 from fer.predict import face_detection, input_readers, predict
-from fer.predict.photo_store import PhotoStore
 from fer.synthetic import synthetic
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
@@ -137,7 +137,9 @@ def test_photos_are_drawn_under_their_own_names_beside_the_csv(folder, tmp_path)
 
 def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
     boxes = [face_detection.Box(60, 80, 192, 192)]
-    picture = PhotoStore().add(Picture("a.tar:../../a.png", "../../a.png", content(photo)))
+    picture = input_readers.StoredPicture.append(
+        TempStore(), Picture("a.tar:../../a.png", "../../a.png", content(photo))
+    )
     found = input_readers.Faces(
         ["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [input_readers.Photo(picture, boxes, 0)], []
     )
@@ -146,9 +148,12 @@ def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
 
 
 def test_two_photos_of_one_name_are_both_drawn(photo, tmp_path):
-    spool, box = PhotoStore(), [face_detection.Box(60, 80, 192, 192)]
+    store, box = TempStore(), [face_detection.Box(60, 80, 192, 192)]
     named = [Picture(f"a.tar:{path}", path, content(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
-    found = [input_readers.Photo(spool.add(picture), box, first) for first, picture in enumerate(named)]
+    found = [
+        input_readers.Photo(input_readers.StoredPicture.append(store, picture), box, first)
+        for first, picture in enumerate(named)
+    ]
     faces = input_readers.Faces([picture.path for picture in named], np.zeros((4, 48, 48, 1), np.uint8), found, [])
     written = predict.write(str(tmp_path / "p.csv"), faces, np.eye(7)[:4], kaggle=False)
     names = [pathlib.Path(path).name for path in written]

@@ -11,7 +11,9 @@ from PIL import Image
 
 from fer.config import FITS
 from fer.convert.readers import image_reader
+from fer.convert.readers.image_folder import Picture
 from fer.errors import UserError
+from fer.io.temp_store import TempStore
 from fer.predict import input_readers, predict
 from tests.evaluation import factories
 
@@ -243,3 +245,12 @@ def test_standard_input_that_is_no_picture_is_refused(content, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     with pytest.raises(UserError, match="Standard input is no picture: --input=- reads"):
         input_readers.read("-")
+
+
+def test_stored_picture_read_returns_the_picture_in_any_order():
+    store = TempStore()
+    pictures = [Picture("in/a.png", "a.png", b"abc"), Picture("in/b.jpg", "b.jpg", b""), Picture("c", "c", b"\0" * 9)]
+    stored = [input_readers.StoredPicture.append(store, picture) for picture in pictures]
+    assert [each.read() for each in reversed(stored)] == pictures[::-1]
+    late = Picture("d", "d", b"late")
+    assert (input_readers.StoredPicture.append(store, late).read(), stored[0].read()) == (late, pictures[0])

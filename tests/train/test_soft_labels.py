@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fer.convert import convert
-from fer.data.batches import Batch
+from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.labels import FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from fer.train import soft_labels, train_step, trainer

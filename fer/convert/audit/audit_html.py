@@ -15,7 +15,7 @@ from PIL import Image
 from fer.convert.audit.audit import Audit
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS, UNLABELLED
-from fer.convert.temp_store import TempStore
+from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 
 SHOWN = 24  # groups or faces of each finding; audit.json names all
@@ -43,17 +43,17 @@ figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);d
 
 
 def page(
-    name: str, summary: Mapping[str, Any], found: Audit, survey: IngestedDataset, splits: np.ndarray, spool: TempStore
+    name: str, summary: Mapping[str, Any], found: Audit, survey: IngestedDataset, splits: np.ndarray, store: TempStore
 ) -> str:
     """The page.
 
     Args:
       name: of the data set; summary: the manifest's `audit`.
-      found: the findings; survey, splits, spool: the faces that they are about.
+      found: the findings; survey, splits, store: the faces that they are about.
     """
 
     def faces(positions: np.ndarray) -> str:
-        images = spool.read(positions[:FACES])
+        images = store.read_faces(positions[:FACES])
         shown = "".join(_figure(image, survey, splits, at) for image, at in zip(images, positions))
         more = f"<figure>+{len(positions) - FACES}</figure>" if len(positions) > FACES else ""
         return f'<div class="group">{shown}{more}</div>'

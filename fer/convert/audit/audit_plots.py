@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS
-from fer.convert.temp_store import TempStore
 from fer.data.manifest import Split
 from fer.io import files
+from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 
 BALANCE, FACES = "class_balance.png", "preview.png"
@@ -23,16 +23,16 @@ _FIXED = {"Software": None}  # nothing in the pictures depends on the day or the
 
 
 def write(
-    folder: str, written: Mapping[str, Split], survey: IngestedDataset, splits: np.ndarray, spool: TempStore, seed: int
+    folder: str, written: Mapping[str, Split], survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int
 ) -> None:
     """Writes class_balance.png and preview.png.
 
     Args:
       folder: where to; written: the splits as they lie in the shards.
-      survey, splits, spool: the faces; seed: decides which of them are shown.
+      survey, splits, store: the faces; seed: decides which of them are shown.
     """
     files.write_bytes(os.path.join(folder, BALANCE), _png(balance(written)))
-    files.write_bytes(os.path.join(folder, FACES), _png(faces(survey, splits, spool, seed)))
+    files.write_bytes(os.path.join(folder, FACES), _png(faces(survey, splits, store, seed)))
 
 
 def balance(written: Mapping[str, Split]) -> Figure:
@@ -50,7 +50,7 @@ def balance(written: Mapping[str, Split]) -> Figure:
     return figure
 
 
-def faces(survey: IngestedDataset, splits: np.ndarray, spool: TempStore, seed: int) -> Figure:
+def faces(survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int) -> Figure:
     """A row of random faces for each class of the train split; of any split where there is none."""
     shown = splits == 0 if (splits == 0).any() else splits >= 0
     names = [*CLASSES, "unlabelled"]
@@ -63,7 +63,7 @@ def faces(survey: IngestedDataset, splits: np.ndarray, spool: TempStore, seed: i
         members = np.flatnonzero(shown & (labels == label))
         chosen = np.sort(random.permutation(members)[:COLUMNS])
         row[0].text(-0.15, 0.5, names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=9)
-        for axes, image in zip(row, spool.read(chosen)):
+        for axes, image in zip(row, store.read_faces(chosen)):
             axes.imshow(image.reshape(SIDE, SIDE), cmap="gray", vmin=0, vmax=255)
         for axes in row:
             axes.set_axis_off()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from fer.convert.parsing import Piece
 from fer.convert.readers import archives, csv_reader, file_signatures, image_reader, skipped_files
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture, Pictures
 from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.worker_pool import Chunk
 from fer.errors import UserError
 
 PICTURES = 64  # in a piece, at most
@@ -18,7 +18,7 @@ PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
 FOLDERS = "pictures in class folders"
 
 
-def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Piece]:
+def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Chunk]:
     """Reads what is at a path: one table, or pictures in class folders; other files are passed over and counted.
 
     Args:
@@ -63,14 +63,14 @@ def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = N
         )
 
 
-def size(piece: Piece) -> int:
+def size(piece: Chunk) -> int:
     """Returns the bytes of a piece."""
     if isinstance(piece, Pictures):
         return sum(len(picture.content) for picture in piece.pictures)
     return len(piece.text)
 
 
-def describe_format(piece: Piece) -> str:
+def describe_format(piece: Chunk) -> str:
     """What a piece comes from, in words for the user."""
     if isinstance(piece, Pictures):
         return FOLDERS

@@ -9,10 +9,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from fer.convert.parsing import Piece
 from fer.convert.readers import csv_reader, image_folder, label_map
 from fer.convert.readers.label_map import LabelMap
 from fer.convert.rows import NO_SPLIT, Block
+from fer.convert.worker_pool import Chunk
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -39,7 +39,7 @@ class Interpreter:
         self._rows = self._high = self._zeros = 0  # of the present input: rows, labels out of range, labels 0
         self._divided: dict[bool, str] = {}  # of the present input, a picture that a split is named for, and one not
 
-    def interpret(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+    def interpret(self, pieces: Iterable[Chunk]) -> Iterator[Chunk]:
         """Yields the pieces of an input with the rules.
 
         Raises:

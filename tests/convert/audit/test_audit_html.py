@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fer.convert.audit import audit_html
-from fer.convert.temp_store import TempStore
+from fer.io.temp_store import TempStore
 from tests.convert.audit.test_audit import FACES, found, survey  # noqa: F401 - fixtures
 
 
@@ -39,11 +39,10 @@ class Reader(html.parser.HTMLParser):
 
 @pytest.fixture
 def page(survey, found, tmp_path) -> str:  # noqa: F811
-    spool = TempStore(str(tmp_path))
-    spool.append(np.array([face[0] for face in FACES], np.uint8))
-    spool.finish()
-    text = audit_html.page("a <b> & c", found.summary, found, survey, survey.splits, spool)
-    spool.close()
+    store = TempStore(str(tmp_path))
+    store.append_faces(np.array([face[0] for face in FACES], np.uint8))
+    text = audit_html.page("a <b> & c", found.summary, found, survey, survey.splits, store)
+    store.close()
     return text
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from fer.convert.audit import audit_plots
-from fer.convert.temp_store import TempStore
 from fer.data.manifest import Split
+from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 from tests.convert.audit.test_audit import FACES, survey  # noqa: F401 - a fixture
 
@@ -19,12 +19,11 @@ WRITTEN = {
 
 
 @pytest.fixture
-def spool(tmp_path) -> TempStore:
-    spool = TempStore(str(tmp_path))
-    spool.append(np.array([face[0] for face in FACES], np.uint8))
-    spool.finish()
-    yield spool
-    spool.close()
+def store(tmp_path) -> TempStore:
+    store = TempStore(str(tmp_path))
+    store.append_faces(np.array([face[0] for face in FACES], np.uint8))
+    yield store
+    store.close()
 
 
 def test_the_balance_shows_every_class_of_the_splits_with_labels():
@@ -33,9 +32,9 @@ def test_the_balance_shows_every_class_of_the_splits_with_labels():
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
 
 
-def test_the_faces_are_those_of_their_class(survey, spool, monkeypatch):  # noqa: F811
+def test_the_faces_are_those_of_their_class(survey, store, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "COLUMNS", 4)  # one more than any class has
-    figure = audit_plots.faces(survey, survey.splits, spool, seed=0)
+    figure = audit_plots.faces(survey, survey.splits, store, seed=0)
     present = sorted({face[1] for face in FACES if face[2] == 0})
     assert len(figure.axes) == len(present) * audit_plots.COLUMNS
     for number, label in enumerate(present):
@@ -46,18 +45,18 @@ def test_the_faces_are_those_of_their_class(survey, spool, monkeypatch):  # noqa
         assert row[0].texts[0].get_text() == CLASSES[label]
 
 
-def test_unlabelled_faces_are_shown_where_there_is_nothing_else(survey, spool):  # noqa: F811
+def test_unlabelled_faces_are_shown_where_there_is_nothing_else(survey, store):  # noqa: F811
     unlabelled = type(survey)(**{**vars(survey), "labels": np.full(len(FACES), -1)})
-    figure = audit_plots.faces(unlabelled, np.full(len(FACES), 2), spool, seed=0)
+    figure = audit_plots.faces(unlabelled, np.full(len(FACES), 2), store, seed=0)
     assert figure.axes[0].texts[0].get_text() == "unlabelled"
     assert sum(len(axes.images) for axes in figure.axes) == len(FACES)
 
 
-def test_the_files_are_pictures_and_the_same_each_time(survey, spool, tmp_path, monkeypatch):  # noqa: F811
+def test_the_files_are_pictures_and_the_same_each_time(survey, store, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "COLUMNS", 2)
     contents = []
     for name in ("one", "two"):
-        audit_plots.write(str(tmp_path / name), WRITTEN, survey, survey.splits, spool, seed=0)
+        audit_plots.write(str(tmp_path / name), WRITTEN, survey, survey.splits, store, seed=0)
         contents.append([(tmp_path / name / file).read_bytes() for file in (audit_plots.BALANCE, audit_plots.FACES)])
     assert contents[0] == contents[1]
     assert all(Image.open(io.BytesIO(content)).format == "PNG" for content in contents[0])

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from fer.convert import parsing
+from fer.convert import worker_pool
 from fer.convert.readers import archives, formats
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.errors import UserError
@@ -17,7 +17,7 @@ CSV = input_factories.csv(IMAGES).encode()
 
 
 def images(path: str) -> np.ndarray:
-    return np.concatenate([parsing.parse(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())])
+    return np.concatenate([worker_pool.parse(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_tree_and_the_archive_of_it_are_the_same(tmp_path):
 def test_the_folder_that_is_named_says_class_and_split_as_one_in_the_tree_does(opened, tmp_path):
     input_factories.write(tmp_path / "two" / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     [piece] = formats.iter_chunks(str(tmp_path / opened), HashingReader())
-    block, _ = parsing.parse(piece)
+    block, _ = worker_pool.parse(piece)
     assert (block.labels.tolist(), block.splits.tolist()) == ([0], [2])
 
 
@@ -62,7 +62,7 @@ def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     monkeypatch.chdir(tmp_path / "test")
     [piece] = formats.iter_chunks(".", HashingReader())
-    assert parsing.parse(piece)[0].splits.tolist() == [2]
+    assert worker_pool.parse(piece)[0].splits.tolist() == [2]
 
 
 def test_what_a_folder_is_called_changes_neither_the_names_in_it_nor_its_sum(tmp_path):
