@@ -37,7 +37,7 @@ def measure(text: str = WHOLE, batch: int = 256, repeats: int = 40, rounds: int 
       UserError: see `policy.parse`.
     """
     policy.parse(text)
-    images, _ = synthetic.faces(batch, seed=0)
+    images, _ = synthetic.generate_faces(batch, seed=0)
     faces = tf.constant(images.reshape(batch, 48, 48, 1))
     return [
         *_rivals(text, faces, repeats, rounds),

@@ -118,7 +118,7 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> 
     """
     names = devices(settings.device)
     count = max(settings.faces, settings.batch * len(names))  # a batch of all devices has each face once
-    images, labels = synthetic.faces(count, seed=0)
+    images, labels = synthetic.generate_faces(count, seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(count), None)
     checks: list[Check] = []
 

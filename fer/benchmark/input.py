@@ -40,7 +40,7 @@ USUAL = "parse_single_example, shuffle, batch"
 def measure() -> list[Result]:
     """Images a second of resident and streaming input beside their rivals, and of streaming at growing sizes."""
     with temp_files.folder("benchmark") as folder:
-        images, labels = synthetic.faces(DRAWN, seed=0)
+        images, labels = synthetic.generate_faces(DRAWN, seed=0)
         results = rivals(folder, images, labels, FACES)
         results += sizes(folder, SIZES)
     return results

@@ -53,7 +53,7 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
       rounds: turns of each contestant.
     """
     two_cpus = logical_cpus(2)  # before anything runs: afterwards they cannot be made any more
-    images, labels = synthetic.faces(max(FACES, experiment.train.global_batch), seed=0)
+    images, labels = synthetic.generate_faces(max(FACES, experiment.train.global_batch), seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(len(labels)), None)
     one, two = f"{name}, one replica", f"{name}, two replicas of the same cores"
     strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: mirrored(two_cpus)}

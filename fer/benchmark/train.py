@@ -50,7 +50,7 @@ EXPERIMENTS = {
 
 def measure() -> list[Result]:
     """Images a second of each model's run, of its step alone, and of its step without augmentation."""
-    images, labels = synthetic.faces(FACES, seed=0)
+    images, labels = synthetic.generate_faces(FACES, seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(FACES), None)
     return [
         result

@@ -1,1 +1,1 @@
-"""Renders synthetic faces in FER-2013's form, for the demo, tests and benchmarks."""
+"""Renders synthetic faces in the form of FER-2013, for the demo, tests and benchmarks."""

@@ -1,7 +1,7 @@
-"""Synthetic faces in FER-2013's form: what the system runs on where no data set is at hand.
+"""Generates a synthetic data set in the form of FER-2013, for use without a real one.
 
-The faces are drawn by `fer.synthetic.face_renderer`. Rows come in decks of 200, so that a few hundred hold every class
-in every split, and a row does not depend on how many are asked for.
+`fer.synthetic.face_renderer` renders the faces. Rows are generated in decks of 200. A few hundred rows thus contain
+every class in every split, and a row does not depend on the number of rows.
 """
 
 from __future__ import annotations
@@ -21,42 +21,45 @@ HEADER = b"emotion,pixels,Usage\n"
 USAGES = ("Training", "PublicTest", "PrivateTest")
 DIGITS = tuple(str(value) for value in range(256))
 
-# In each deck every class has the same share of the two test splits, a tenth. The shares are FER-2013's, but for
-# disgust, which has 1.5 % there.
+# Faces per class in each deck; a tenth of each class goes into each of PublicTest and PrivateTest. The shares of the
+# classes are those of FER-2013, except for disgust, which has 1.5 % there.
 DECK = {"angry": 27, "disgust": 10, "fear": 27, "happy": 48, "sad": 33, "surprise": 22, "neutral": 33}
 
 
-def faces(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first faces of a seed's endless row of them.
+def generate_faces(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Generates synthetic faces.
 
     Args:
-      rows: how many, 1 or more. Row i is the same face however many there are.
+      rows: number of faces, 1 or more. Row i does not depend on this number.
       seed: 0 or more.
 
     Returns:
-      images: uint8 [rows, 48, 48], and labels: int64 [rows], indices into `fer.labels.CLASSES`.
+      images: uint8 [rows, 48, 48].
+      labels: int64 [rows], indices into `fer.labels.CLASSES`.
 
     Raises:
       UserError: `rows` or `seed` is out of its range.
     """
-    decks = list(_decks(rows, seed))
+    decks = list(_iter_decks(rows, seed))
     images, labels = (np.concatenate(column)[:rows] for column in list(zip(*decks))[:2])
     return images, labels
 
 
 def write_csv(path: str, rows: int, seed: int) -> None:
-    """Writes faces as FER-2013's CSV: emotion, 2,304 pixels row by row, Usage (about 80 / 10 / 10 %).
+    """Writes synthetic faces as a CSV in the form of FER-2013.
 
-    The Usage of row i does not depend on `rows` either. Memory stays flat; the file appears when it is whole.
+    The columns are emotion, pixels (2,304 values, row by row) and Usage (about 80 / 10 / 10 %). The Usage of row i does
+    not depend on `rows`. The memory used does not grow with `rows`. The file appears only when it is complete.
 
     Args:
       path: the file, replaced if it exists.
-      rows, seed: as for `faces`.
+      rows: number of faces, 1 or more.
+      seed: 0 or more.
 
     Raises:
       UserError: `rows` or `seed` is out of its range, or the file cannot be written.
     """
-    decks = _decks(rows, seed)
+    decks = _iter_decks(rows, seed)
     beside = temp_files.path_beside(path)
     try:
         tf.io.gfile.makedirs(os.path.dirname(path) or ".")
@@ -70,17 +73,17 @@ def write_csv(path: str, rows: int, seed: int) -> None:
         reason = files.error_message(error)
         raise UserError(f"Cannot write {path}: {reason}. Free some space or choose another folder.") from error
     finally:
-        if tf.io.gfile.exists(beside):  # whatever ended the writing, an interruption too
+        if tf.io.gfile.exists(beside):  # after an error or an interruption
             tf.io.gfile.remove(beside)
 
 
-def _decks(rows: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Images, labels and indices into USAGES, 200 rows at a time, until there are at least `rows`."""
-    _require("rows", rows, 1)
-    _require("seed", seed, 0)
+def _iter_decks(rows: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yields decks of 200 rows, at least `rows` in all: images, labels and indices into USAGES."""
+    _check_minimum("rows", rows, 1)
+    _check_minimum("seed", seed, 0)
     size = sum(DECK.values())
     labels = np.repeat(np.arange(len(CLASSES)), [DECK[name] for name in CLASSES])
-    usages = np.concatenate([_usages(DECK[name]) for name in CLASSES])
+    usages = np.concatenate([_assign_usages(DECK[name]) for name in CLASSES])
     for number in range(-(-rows // size)):
         random = np.random.default_rng((seed, number))
         order = random.permutation(size)
@@ -88,8 +91,8 @@ def _decks(rows: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.nd
         yield images, labels[order], usages[order]
 
 
-def _usages(count: int) -> np.ndarray:
-    """Indices into USAGES for the rows that one class has in a deck: a tenth, at least one, for each test split."""
+def _assign_usages(count: int) -> np.ndarray:
+    """Returns an index into USAGES for each of `count` rows of a class: a tenth, at least one, for each test split."""
     held = max(1, round(count / 10))
     return np.repeat([0, 1, 2], [count - 2 * held, held, held])
 
@@ -99,6 +102,6 @@ def _csv_line(image: np.ndarray, label: int, usage: int) -> bytes:
     return f"{label},{pixels},{USAGES[usage]}\n".encode("ascii")
 
 
-def _require(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"{name} is {value}; it must be {least} or more.")
+def _check_minimum(name: str, value: int, minimum: int) -> None:
+    if value < minimum:
+        raise UserError(f"{name} is {value}; it must be {minimum} or more.")

@@ -28,7 +28,7 @@ LONGEST = f"{gpu_check.POLICY}|{gpu_check.MIXING}"
 
 @pytest.fixture(scope="module")
 def faces() -> Faces:
-    images, labels = synthetic.faces(SETTINGS.faces, seed=0)
+    images, labels = synthetic.generate_faces(SETTINGS.faces, seed=0)
     return Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(SETTINGS.faces), None)
 
 

@@ -147,7 +147,7 @@ def test_a_table_without_usage_is_divided_by_the_seed_and_twins_stay_together(tm
 
 
 def test_synthetic_faces_are_those_that_synthetic_draws(synthetic_shards):
-    images, labels = synthetic.faces(400, seed=0)
+    images, labels = synthetic.generate_faces(400, seed=0)
     assert synthetic_shards.raw["source"]["path"] == "synthetic:400"
     for name in synthetic_shards.splits:
         faces = example_codec.read_split(synthetic_shards, name)

@@ -13,7 +13,7 @@ PLACES = [(60, 80, 192), (400, 150, 144)]  # left, top, side
 
 def photo() -> Image.Image:
     wall = Image.new("RGB", (640, 400), (200, 205, 210))
-    for face, (left, top, side) in zip(synthetic.faces(2, seed=0)[0], PLACES):
+    for face, (left, top, side) in zip(synthetic.generate_faces(2, seed=0)[0], PLACES):
         wall.paste(Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC), (left, top))
     return wall
 

@@ -22,7 +22,7 @@ PLACES = [(60, 80, 192), (400, 150, 144)]  # left, top, side of the faces of the
 
 @pytest.fixture(scope="module")
 def faces() -> np.ndarray:
-    return synthetic.faces(2, seed=0)[0]
+    return synthetic.generate_faces(2, seed=0)[0]
 
 
 @pytest.fixture(scope="module")

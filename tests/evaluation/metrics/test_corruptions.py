@@ -15,7 +15,7 @@ STRENGTHS = range(1, corruptions.STRENGTHS + 1)
 
 @pytest.fixture(scope="module")
 def faces() -> np.ndarray:
-    return synthetic.faces(12, seed=0)[0][..., np.newaxis]
+    return synthetic.generate_faces(12, seed=0)[0][..., np.newaxis]
 
 
 def distances(faces: np.ndarray, kind: str) -> list:
