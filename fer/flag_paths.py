@@ -27,7 +27,7 @@ LONGEST = 4095  # bytes of a path, the most that Linux takes
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
 _KNOWN = "s3"
-_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", re.DOTALL)
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///?)([^?]*)(.*)", re.DOTALL)
 
 
 def resolve(values: flags.FlagValues) -> None:
@@ -111,7 +111,9 @@ def _storage(text: str) -> str:
             f"--storage={escaping.redacted(text)} is no storage: it takes {JOURNAL}PATH or the address of a database, "
             "as in sqlite:///sweep.db."
         )
-    if not path.startswith(("file:", ":memory:")) and (path or scheme == JOURNAL):
+    if sqlite and (not path or path.startswith(":memory:") or "mode=memory" in query):
+        raise UserError(f"--storage={text} keeps the study in memory, of which nothing stays: name a file.")
+    if not path.startswith("file:"):
         if "://" in path:
             raise UserError(f"--storage={text}: a study lies on a local disk or in a database; name a local path.")
         path = _resolved("storage", path, None)
