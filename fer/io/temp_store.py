@@ -54,7 +54,7 @@ class TempStore:
             where = "a temporary file" if self._folder is None else f"a temporary file in {self._folder}"
             choice = "set TMPDIR to another folder" if self._folder is None else "choose another folder"
             raise UserError(
-                f"Cannot store {name} in {where}: {files.error_message(error)}. Free disk space, or {choice}."
+                f"Cannot write {name} to {where}: {files.error_message(error)}. Free disk space, or {choice}."
             ) from error
         self._size += length
         return offset

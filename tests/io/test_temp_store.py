@@ -33,7 +33,7 @@ def test_temp_store_leaves_no_file(face_store, tmp_path):
 
 
 def test_temp_store_error_names_folder_when_missing(tmp_path):
-    with pytest.raises(UserError, match=r"Cannot store .* in a temporary file in .*nowhere"):
+    with pytest.raises(UserError, match=r"Cannot write .* to a temporary file in .*nowhere"):
         TempStore(str(tmp_path / "nowhere")).append_faces(IMAGES)
 
 
@@ -69,7 +69,7 @@ def test_temp_store_memory_does_not_grow_with_content():
 def test_temp_store_error_names_content_and_tmpdir_when_disk_is_full(monkeypatch):
     store = TempStore()
     monkeypatch.setattr(store, "_file", open("/dev/full", "wb", buffering=0))
-    with pytest.raises(UserError, match=r"Cannot store in/a\.png in a temporary file: No space left on device.*TMPDIR"):
+    with pytest.raises(UserError, match=r"Cannot write in/a\.png to a temporary file: No space left on device.*TMPDIR"):
         store.append(b"abc", "in/a.png")
 
 
@@ -79,5 +79,5 @@ def test_temp_store_error_names_content_when_there_is_no_temporary_folder(monkey
 
     monkeypatch.setattr(temp_store.tempfile, "TemporaryFile", raise_not_found)
     store = TempStore()  # tables need no file
-    with pytest.raises(UserError, match=r"Cannot store a\.png in a temporary file: No usable temporary directory"):
+    with pytest.raises(UserError, match=r"Cannot write a\.png to a temporary file: No usable temporary directory"):
         store.append(b"abc", "a.png")
