@@ -161,17 +161,15 @@ def store(root: pathlib.Path, tmp_path_factory):
 
 @pytest.fixture
 def figures(monkeypatch) -> list:
-    """The figures that are drawn, in order. They are not rendered, which is most of what a picture costs."""
-    from fer.evaluation.metrics import robustness
-    from fer.viz import comparison_plot, gradcam_plot, plots
+    """Collects the figures that are drawn, in order. They are not rendered, which would take most of the time."""
+    from fer.viz import rendering
 
     drawn, file = [], io.BytesIO()
     Image.new("L", (1, 1)).save(file, "PNG")
 
-    def png(figure) -> bytes:
+    def render_png(figure, **_) -> bytes:
         drawn.append(figure)
         return file.getvalue()
 
-    for module in (comparison_plot, gradcam_plot, plots, robustness):
-        monkeypatch.setattr(module, "png", png)
+    monkeypatch.setattr(rendering, "render_png", render_png)
     return drawn

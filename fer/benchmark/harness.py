@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import platform
 import statistics
@@ -12,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 import fer
 from fer.io import files
+from fer.viz import rendering
 
 ROUNDS = 5
 
@@ -108,7 +107,6 @@ def plot(results: Sequence[Result]) -> bytes:
         panels.setdefault((result.suite, result.unit), []).append(result)
     heights = [len(members) for members in panels.values()]
     figure = Figure(figsize=(9, 0.9 * len(panels) + 0.4 * sum(heights)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + n for n in heights]})
     for panel, ((suite, unit), members) in zip(axes[:, 0], panels.items()):
         values = [result.value for result in members]
@@ -125,9 +123,7 @@ def plot(results: Sequence[Result]) -> bytes:
             panel.annotate(ratio, (result.high, place), va="center", fontsize=9)
         panel.set_title(f"{suite}: {unit}", loc="left", fontsize=10)
         panel.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return rendering.render_png(figure, dpi=120)
 
 
 def _processor() -> str:

@@ -18,7 +18,7 @@ from fer.errors import UserError
 from fer.evaluation import inference
 from fer.models.loading import Run
 from fer.predict import face_detection
-from fer.viz import gradcam, gradcam_plot
+from fer.viz import gradcam
 
 BATCH = 16  # faces computed at once; one is as fast as the network alone would be at this size
 MOST_FACES = 32  # shown of a photo, the largest
@@ -49,7 +49,7 @@ class FacePredictor:
         self._lock = threading.Lock()
         self._predict = inference.predictor([run.model], BATCH)
         # An export has no layers to look into.
-        self._look = gradcam.mapper(run.model) if isinstance(run.model, tf.keras.Model) else None
+        self._look = gradcam.make_heatmap_fn(run.model) if isinstance(run.model, tf.keras.Model) else None
 
     def __call__(self, content: bytes) -> PhotoResult:
         """Finds the faces in a picture and classifies them.
@@ -95,7 +95,7 @@ def under_heat(face: np.ndarray, heat: np.ndarray) -> Image.Image:
       heat: [48, 48] float32 in [0, 1].
     """
     smooth = np.asarray(Image.fromarray(heat).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)).clip(0, 1)
-    colours = matplotlib.colormaps[gradcam_plot.HEAT](smooth)[..., :3]
+    colours = matplotlib.colormaps[gradcam.COLOUR_MAP](smooth)[..., :3]
     cover = (0.25 + 0.45 * smooth)[..., np.newaxis]
     grey = np.asarray(_enlarged(face), np.float32)[..., np.newaxis] / 255
     return Image.fromarray(np.rint(255 * (cover * colours + (1 - cover) * grey)).astype(np.uint8))

@@ -27,7 +27,7 @@ from fer.evaluation.requests import EvalRequest
 from fer.io import files
 from fer.labels import CLASSES
 from fer.models import loading
-from fer.viz import gradcam, gradcam_plot, plots
+from fer.viz import gradcam, plots, robustness_plot
 
 Member = Union[loading.Run, saved_predictions.SavedPredictions]
 
@@ -148,10 +148,12 @@ def _pictures(evaluation: Evaluation) -> dict[str, bytes]:
     }
     if evaluation.maps:
         chosen = gradcam.pick_examples(labels, probabilities)
-        pictures["gradcam.png"] = gradcam_plot.gradcam(chosen, images, evaluation.maps, probabilities, title)
+        pictures["gradcam.png"] = gradcam.plot_examples(chosen, images, evaluation.maps, probabilities, title)
     if "corruptions" in content:
         example = images[probabilities.max(axis=1).argmax()]
-        pictures["corruptions.png"] = robustness.plot(content["corruptions"], content["accuracy"], example, title)
+        pictures["corruptions.png"] = robustness_plot.accuracy_by_corruption(
+            content["corruptions"], content["accuracy"], example, title
+        )
     if evaluation.history:
         pictures["curves.png"] = plots.curves(evaluation.history)
     return pictures

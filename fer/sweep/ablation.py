@@ -26,7 +26,7 @@ from fer.evaluation import eval_json, predictions
 from fer.labels import COLOURS
 from fer.models import loading
 from fer.sweep.search_space import BASE
-from fer.viz.plots import png
+from fer.viz import rendering
 
 WIDTH = 60  # characters of a change's name in the picture
 
@@ -123,7 +123,7 @@ def picture(found: Sequence[dict[str, Any]]) -> bytes:
     """The differences with their intervals, the best on top, as PNG bytes."""
     changed = sorted((entry for entry in found if entry["difference"] is not None), key=lambda each: each["difference"])
     with style.context("default"):  # Optuna's pictures leave another one behind
-        return png(_drawn(changed))
+        return rendering.render_png(_drawn(changed))
 
 
 def _drawn(changed: Sequence[dict[str, Any]]) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import statistics
 import warnings
@@ -20,6 +19,7 @@ from fer.io import files
 from fer.sweep import ablation
 from fer.sweep.optuna_study import Plan
 from fer.sweep.search_space import BASE, CHANGE
+from fer.viz import rendering
 
 SCHEMA_VERSION = 1
 TARGET = "validation accuracy"
@@ -255,10 +255,10 @@ def _pictures(study: optuna.Study, plan: Plan) -> dict[str, bytes]:
 
 
 def _png(axes: Any) -> bytes:
-    buffer = io.BytesIO()
-    axes.figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight")
+    """Renders a figure of Optuna as PNG and clears it, because pyplot keeps it."""
+    content = rendering.render_png(axes.figure, dpi=120, tight=True)
     axes.figure.clear()
-    return buffer.getvalue()
+    return content
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
@@ -15,6 +13,7 @@ from fer.config import Experiment
 from fer.data import example_codec, manifest
 from fer.io import files
 from fer.labels import CLASSES
+from fer.viz import rendering
 
 VERSIONS = 8  # of each face; a run draws others
 WIDTH = 110  # characters of the title that fit on a line
@@ -62,9 +61,7 @@ def picture(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> b
             axes[row, column].imshow(shown[row, ..., 0], cmap="gray", vmin=0, vmax=255)
             axes[row, column].set_axis_off()
             axes[row, column].set_title(_said(shares[row], labels[row], original=column == 0), fontsize=7, pad=2)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
-    return file.getvalue()
+    return rendering.render_png(figure, dpi=120)
 
 
 def _rows(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
 from fer.labels import COLOURS
-from fer.viz.plots import png
+from fer.viz import rendering
 
 COLOUR = {"ours": COLOURS[4], "peers": COLOURS[0], "published": "#555555"}
 LINE = 0.026  # of the drawn height between two names, so that they do not overlap
@@ -39,7 +39,7 @@ def accuracy_by_parameters(
         "published": published,
     }
     results = [{**result, "kind": kind} for kind, of_kind in kinds.items() for result in of_kind]
-    return png(_figure(results))
+    return rendering.render_png(_figure(results))
 
 
 def headline_runs(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,39 +1,45 @@
-"""Where a network looked: Grad-CAM.
+"""Grad-CAM heatmaps: how much each part of a face contributes to a class, computed and drawn.
 
-Source: Selvaraju et al. 2017 (arXiv:1610.02391), equations 1 and 2, on the last feature map before the pooling: each
-channel is weighted by the mean of the class logit's gradient over the map, and what speaks for the class is kept.
+Source: Selvaraju et al. 2017 (arXiv:1610.02391), equations 1 and 2, on the last feature map before pooling. Each
+channel is weighted by the mean over the map of the gradient of the class logit; positive contributions are kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 import tensorflow as tf
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fer.labels import CLASSES
+from fer.viz import rendering
 
 BATCH = 64
+COLOUR_MAP = "inferno"  # its lightness rises evenly, so that colour-blind readers get the same order
+
+Examples = Sequence[tuple[Optional[int], Optional[int]]]  # of each class: a correct and a misclassified face, or None
 
 
 def heatmaps(model: tf.keras.Model, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """How much each place of a face speaks for a class.
+    """Computes Grad-CAM heatmaps.
 
     Args:
       model: built by `fer.models.classifier.build`.
       images: [n, 48, 48, 1] uint8.
-      classes: [n] integers in 0..6, the class that is asked about, face by face.
+      classes: [n] integers in 0..6, the class that each heatmap explains.
 
     Returns:
-      [n, 48, 48] float32 in [0, 1], each map's largest value 1, or all 0 where nothing speaks for the class. Computed
-      in float32 from the feature map on, whatever the network's precision.
+      [n, 48, 48] float32 in [0, 1]. The largest value of each map is 1, or the map is all 0 if nothing contributes to
+      the class. Computed in float32 from the feature map on, whatever the precision of the network.
     """
-    return mapper(model)(images, classes)
+    return make_heatmap_fn(model)(images, classes)
 
 
-def mapper(model: tf.keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """The function from (images, classes) to maps, made once for all its calls; as for `heatmaps`."""
+def make_heatmap_fn(model: tf.keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Returns a function from (images, classes) to `heatmaps`; the model is split once for all calls."""
     backbone, head = _split(model)
 
     def compute(images: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -49,36 +55,82 @@ def mapper(model: tf.keras.Model) -> Callable[[np.ndarray, np.ndarray], np.ndarr
 
 
 def mean_heatmaps(models: Sequence[tf.keras.Model], images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """The mean of several networks' maps, as `heatmaps` gives them: what an ensemble looked at."""
+    """Returns the mean of the `heatmaps` of several networks, for an ensemble."""
     return np.mean([heatmaps(model, images, classes) for model in models], axis=0)
 
 
-def pick_examples(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int | None, int | None]]:
-    """For each class the faces of it that were recognised, and mistaken, with the greatest confidence.
+def pick_examples(labels: np.ndarray, probabilities: np.ndarray) -> Examples:
+    """Chooses, for each class, the most confident correct and the most confident misclassified face.
 
     Args:
       labels: [n] integers in 0..6.
       probabilities: [n, 7].
 
     Returns:
-      Seven pairs of positions; None where no face of the class was recognised, or none was mistaken.
+      Seven pairs of positions; None if no face of the class was classified correctly, or none was misclassified.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
 
-    def surest(among: np.ndarray) -> int | None:
-        positions = np.flatnonzero(among)
+    def most_confident(mask: np.ndarray) -> int | None:
+        positions = np.flatnonzero(mask)
         return int(positions[confidence[positions].argmax()]) if len(positions) else None
 
     return [
-        (surest((labels == index) & (predicted == index)), surest((labels == index) & (predicted != index)))
+        (
+            most_confident((labels == index) & (predicted == index)),
+            most_confident((labels == index) & (predicted != index)),
+        )
         for index in range(len(CLASSES))
     ]
 
 
+def plot_examples(
+    examples: Examples, images: np.ndarray, maps: dict[int, np.ndarray], probabilities: np.ndarray, title: str
+) -> bytes:
+    """Draws two faces of each class, one correct and one misclassified, each above its heatmap.
+
+    Args:
+      examples: as `pick_examples` returns them.
+      images: [n, 48, 48, 1] uint8.
+      maps: heatmap [48, 48] in [0, 1] of the predicted class, by position in `images`.
+      probabilities: [n, 7].
+      title: first line of the figure.
+
+    Returns:
+      A PNG. It shows faces of the data: publish it only where the data may be published.
+    """
+    figure = Figure(figsize=(12.6, 8.0), layout="constrained")
+    figure.suptitle(
+        f"{title}: evidence for the predicted class (Grad-CAM; brighter: more)", fontsize=12, parse_math=False
+    )
+    cells = figure.subplots(4, len(CLASSES))
+    for axes in cells.ravel():
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    for column, (name, pair) in enumerate(zip(CLASSES, examples)):
+        for kind, position in enumerate(pair):
+            above, below = cells[2 * kind : 2 * kind + 2, column]
+            if position is None:
+                above.set_title(f"{name}\nnone {('correct', 'misclassified')[kind]}", fontsize=10)
+                continue
+            predicted, confidence = CLASSES[probabilities[position].argmax()], probabilities[position].max()
+            result = "correct" if kind == 0 else f"predicted {predicted}"
+            above.set_title(f"{name}\n{result} ({100 * confidence:.0f} %)", fontsize=10)
+            _draw_face(above, images[position])
+            _draw_face(below, images[position])
+            below.imshow(maps[position], cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6)
+    return rendering.render_png(figure)
+
+
+def _draw_face(axes: Axes, image: np.ndarray) -> None:
+    axes.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255)
+
+
 def _split(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
-    """Faces to the last feature map, and from that, in float32, to logits; they share the model's weights."""
+    """Splits a model into faces -> last feature map, and feature map -> logits in float32; both share its weights."""
     network = next(layer for layer in model.layers if isinstance(layer, tf.keras.Model))
-    features = tf.nest.flatten(network.get_output_at(-1))[0]  # at 0 it stands alone, outside the classifier
+    features = tf.nest.flatten(network.get_output_at(-1))[0]  # node 0 is the backbone alone, outside the classifier
     logits = tf.nest.flatten(model.output)[0]
     head = tf.keras.models.clone_model(
         tf.keras.Model(features, logits),
@@ -89,9 +141,9 @@ def _split(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:
 
 
 def _heat(features: tf.Tensor, head: tf.keras.Model, classes: tf.Tensor) -> tf.Tensor:
-    """[B, h, w] from features [B, h, w, C], both float32."""
+    """Returns unscaled heatmaps [B, h, w] of features [B, h, w, C], both float32."""
     with tf.GradientTape() as tape:
         tape.watch(features)
-        asked = tf.gather(head(features, training=False), classes, batch_dims=1)
-    weights = tf.reduce_mean(tape.gradient(asked, features), axis=[1, 2], keepdims=True)
+        logits = tf.gather(head(features, training=False), classes, batch_dims=1)
+    weights = tf.reduce_mean(tape.gradient(logits, features), axis=[1, 2], keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * features, axis=-1))

@@ -1,7 +1,7 @@
-"""Many faces in one picture, by cell of the confusion matrix: a page that holds thousands stays small.
+"""Sprite sheet of faces, grouped by cell of the confusion matrix, so that a page with thousands of faces stays small.
 
-A JPEG of quality 90 takes about a third of a PNG's bytes. A face is 6 x 6 of its blocks of 8 x 8 pixels, so that no
-face bleeds into the next.
+A JPEG of quality 90 takes about a third of the bytes of a PNG. A face covers 6 x 6 whole JPEG blocks of 8 x 8 pixels,
+so that compression does not mix neighbouring faces.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from PIL import Image
 from fer.labels import CLASSES
 
 QUALITY = 90
-FACES_A_CELL = 1000  # the most confident; a browser draws no more at once with comfort
+MAX_FACES_PER_CELL = 1000  # the most confident ones; browsers become slow with more
 
 
 class Cell(NamedTuple):
-    """Where a cell's faces are: `shown` of them, from place `first` on."""
+    """Range of a cell's faces on the sheet: `shown` places from place `first` on."""
 
     first: int
     shown: int
 
 
 class FaceSheet(NamedTuple):
-    """The picture, and what is where in it. Place p is column p % columns of line p // columns."""
+    """A sprite sheet and its index. Place p is in column p % columns of line p // columns."""
 
     jpeg: bytes
     columns: int
     cells: list[Cell]  # 49, row by row of the confusion matrix
-    positions: np.ndarray  # [places] of each face among the examples
-    confidence: np.ndarray  # [places]
+    positions: np.ndarray  # [places] integers, index of each face among the examples
+    confidence: np.ndarray  # [places] of each face, in [0, 1]
 
 
-def sheet(labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray) -> FaceSheet:
-    """Lays the faces of each cell out side by side, the most confident first.
+def build_sheet(labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray) -> FaceSheet:
+    """Builds the sprite sheet: the faces of each cell side by side, the most confident first.
 
     Args:
       labels: [n] integers in 0..6, n at least 1.
@@ -51,7 +51,7 @@ def sheet(labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray) -> 
     first = 0
     for number in range(len(CLASSES) ** 2):
         members = np.flatnonzero(numbers == number)
-        members = members[np.argsort(-confidence[members], kind="stable")][:FACES_A_CELL]
+        members = members[np.argsort(-confidence[members], kind="stable")][:MAX_FACES_PER_CELL]
         cells.append(Cell(first, len(members)))
         chosen.append(members)
         first += len(members)
@@ -61,6 +61,7 @@ def sheet(labels: np.ndarray, probabilities: np.ndarray, images: np.ndarray) -> 
 
 
 def _jpeg(faces: np.ndarray, columns: int) -> bytes:
+    """Encodes faces [n, 48, 48] uint8 as one JPEG with `columns` faces a line; the rest of the last line is black."""
     side = faces.shape[1]
     lines = -(-len(faces) // columns)
     filled = np.zeros((lines * columns, side, side), np.uint8)

@@ -1,4 +1,4 @@
-"""Where a network looked."""
+"""Tests of `fer.viz.gradcam`."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from fer.config import Model
 from fer.labels import CLASSES
 from fer.models import classifier
 from fer.models.registry import BACKBONES
-from fer.viz import gradcam, gradcam_plot
+from fer.viz import gradcam
 from tests.evaluation import factories
 from tests.marks import needs_bfloat16
 
@@ -18,8 +18,8 @@ def model() -> tf.keras.Model:
     return classifier.build(Model(name="tiny"), "float32", seed=3)
 
 
-def test_the_map_is_that_of_class_activation_mapping_where_a_mean_and_a_dense_layer_follow(model):
-    """There, Grad-CAM's weights are the dense layer's own, up to a factor (Selvaraju et al. 2017, section 3.1)."""
+def test_heatmaps_equal_class_activation_maps_when_mean_and_dense_layer_follow(model):
+    """Grad-CAM's weights are then those of the dense layer, up to a factor (Selvaraju et al. 2017, section 3.1)."""
     images, classes = factories.images(4), np.array([0, 3, 6, 3])
     backbone = next(layer for layer in model.layers if isinstance(layer, tf.keras.Model))
     features = backbone(model.get_layer("pixels")(tf.constant(images)), training=False)
@@ -30,8 +30,8 @@ def test_the_map_is_that_of_class_activation_mapping_where_a_mean_and_a_dense_la
     np.testing.assert_allclose(gradcam.heatmaps(model, images, classes), expected, atol=1e-4)
 
 
-def test_only_the_half_that_speaks_for_the_class_is_lit():
-    """A network of one 1x1 convolution, whose class 5 grows with the brightness of a pixel."""
+def test_heatmaps_mark_only_pixels_that_raise_the_class_logit():
+    """Uses a network of one 1x1 convolution whose logit of class 5 grows with the brightness of a pixel."""
     inputs = tf.keras.Input([None, None, 3])
     convolution = tf.keras.layers.Conv2D(2, 1, kernel_initializer="ones")
     network = tf.keras.Model(inputs, convolution(inputs))
@@ -43,26 +43,26 @@ def test_only_the_half_that_speaks_for_the_class_is_lit():
     model = tf.keras.Model(faces, tf.keras.layers.Dense(7, kernel_initializer=tf.constant_initializer(kernel))(pooled))
     image = np.zeros((2, 48, 48, 1), np.uint8)
     image[:, :, 24:] = 200
-    spoke, silent = gradcam.heatmaps(model, image, np.array([5, 2]))
-    np.testing.assert_allclose(spoke, (image[0, :, :, 0] > 0).astype(np.float32))
-    assert not silent.any()
+    positive, negative = gradcam.heatmaps(model, image, np.array([5, 2]))
+    np.testing.assert_allclose(positive, (image[0, :, :, 0] > 0).astype(np.float32))
+    assert not negative.any()
 
 
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"])
-def test_maps_are_float32_under_every_precision(model, precision):
+def test_heatmaps_are_float32_under_every_precision(model, precision):
     mixed = classifier.build(Model(name="tiny"), precision)
     mixed.set_weights(model.get_weights())
     images, classes = factories.images(2), np.array([1, 4])
-    found = gradcam.heatmaps(mixed, images, classes)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, gradcam.heatmaps(model, images, classes), atol=0.1)
+    maps = gradcam.heatmaps(mixed, images, classes)
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps, gradcam.heatmaps(model, images, classes), atol=0.1)
 
 
 LARGE = [pytest.param(name, marks=pytest.mark.extended) for name in ("compact", "efficientnet_b0", "inception_v3")]
 
 
 @pytest.mark.parametrize("name", ["tiny", *LARGE])
-def test_networks_of_every_build_have_maps(name):
+def test_heatmaps_work_for_every_architecture(name):
     size = {"inception_v3": 96}.get(name, 48)
     model = classifier.build(Model(name=name, image_size=max(size, BACKBONES[name].min_size)), "float32")
     maps = gradcam.heatmaps(model, factories.images(3), np.array([0, 1, 2]))
@@ -71,28 +71,28 @@ def test_networks_of_every_build_have_maps(name):
     assert set(maps.max(axis=(1, 2)).round(5)) <= {0.0, 1.0}
 
 
-def test_a_face_keeps_its_map_whatever_stands_beside_it(model):
+def test_heatmaps_do_not_depend_on_other_faces_of_the_batch(model):
     images, classes = factories.images(3), np.array([0, 1, 2])
     np.testing.assert_allclose(
         gradcam.heatmaps(model, images, classes)[1:2], gradcam.heatmaps(model, images[1:2], classes[1:2]), atol=1e-5
     )
 
 
-def test_the_surest_right_and_the_surest_wrong_face_of_each_class_are_chosen():
+def test_pick_examples_chooses_most_confident_correct_and_misclassified_face_of_each_class():
     probabilities = np.full((5, 7), 0.01)
     for row, (predicted, confidence) in enumerate([(0, 0.5), (0, 0.9), (1, 0.6), (1, 0.8), (4, 0.7)]):
         probabilities[row, predicted] = confidence
     labels = np.array([0, 0, 0, 0, 4])
-    chosen = gradcam.pick_examples(labels, probabilities)
-    assert chosen == [(1, 3), (None, None), (None, None), (None, None), (4, None), (None, None), (None, None)]
+    examples = gradcam.pick_examples(labels, probabilities)
+    assert examples == [(1, 3), (None, None), (None, None), (None, None), (4, None), (None, None), (None, None)]
 
 
-def test_the_picture_names_both_faces_of_a_class(figures):
+def test_plot_examples_titles_both_faces_of_a_class(figures):
     probabilities = np.eye(7)[[0, 3]] * 0.9
     maps = {position: np.zeros((48, 48), np.float32) for position in (0, 1)}
-    chosen = [(0, 1)] + [(None, None)] * 6
-    gradcam_plot.gradcam(chosen, factories.images(2), maps, probabilities, "a title")
+    examples = [(0, 1)] + [(None, None)] * 6
+    gradcam.plot_examples(examples, factories.images(2), maps, probabilities, "a title")
     titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
-    assert "angry\nrecognised (90 %)" in titles
-    assert "angry\ntaken for happy (90 %)" in titles
+    assert "angry\ncorrect (90 %)" in titles
+    assert "angry\npredicted happy (90 %)" in titles
     assert sum("none" in title for title in titles) == 2 * (len(CLASSES) - 1)

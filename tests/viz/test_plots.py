@@ -1,4 +1,4 @@
-"""What the pictures show."""
+"""Tests of `fer.viz.plots`: what the figures show."""
 
 import io
 
@@ -15,10 +15,12 @@ from tests.scripts import run_script
 
 
 def matrix() -> np.ndarray:
+    """Returns a confusion matrix [7, 7] of different counts."""
     return np.arange(49).reshape(7, 7) * 31
 
 
 def epochs(count: int) -> list:
+    """Returns `count` entries of history.json, at most 3."""
     return [
         {
             "epoch": epoch,
@@ -37,29 +39,29 @@ def texts(axes) -> list:
     return [text.get_text() for text in axes.texts]
 
 
-def test_every_count_and_every_share_of_its_row_is_written(figures):
+def test_confusion_matrix_shows_count_and_share_of_each_cell(figures):
     plots.confusion_matrix(matrix(), CLASSES, "a title")
-    written = texts(figures[0].axes[0])
+    shown = texts(figures[0].axes[0])
     shares = matrix() / matrix().sum(axis=1, keepdims=True)
-    assert written[1::2] == [f"{count:,}" for count in matrix().ravel()]
-    assert written[0::2] == [f"{100 * share:.0f} %" for share in shares.ravel()]
+    assert shown[1::2] == [f"{count:,}" for count in matrix().ravel()]
+    assert shown[0::2] == [f"{100 * share:.0f} %" for share in shares.ravel()]
 
 
-def test_rows_are_the_true_classes_from_the_top_and_columns_the_predicted(figures):
+def test_confusion_matrix_rows_are_true_classes_from_the_top(figures):
     plots.confusion_matrix(matrix(), CLASSES, "a title")
     axes = figures[0].axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
     assert [label.get_text().split("\n")[0] for label in axes.get_yticklabels()] == list(CLASSES)
     assert axes.yaxis_inverted()
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true (and how many)")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class and support")
 
 
-def test_the_title_tells_accuracy_and_number(figures):
+def test_confusion_matrix_title_states_accuracy_and_n(figures):
     plots.confusion_matrix(np.diag([3, 0, 0, 0, 0, 0, 0]) + np.eye(7, k=1, dtype=int), CLASSES, "a title")
     assert figures[0].axes[0].get_title() == "a title\naccuracy 33.33 %, n = 9"
 
 
-def test_a_class_without_examples_is_marked_and_breaks_nothing(figures):
+def test_confusion_matrix_marks_class_without_examples(figures):
     plots.confusion_matrix(np.diag([3, 0, 0, 0, 0, 0, 0]), CLASSES, "a title")
     assert texts(figures[0].axes[0])[14] == "-"
 
@@ -71,22 +73,23 @@ def test_curves_mark_the_best_epoch_on_validation(figures):
     assert [line.get_xdata()[0] for line in accuracy.lines if len(set(line.get_xdata())) == 1] == [2]
 
 
-def test_curves_hold_each_series_as_it_is(figures):
+def test_curves_show_each_series_unchanged(figures):
     plots.curves(epochs(3))
     loss = {line.get_label(): list(line.get_ydata()) for line in figures[0].axes[0].lines}
     assert loss["train"] == [2, 1, 2 / 3]
     assert loss["validation"] == [2.1, 1.05, pytest.approx(0.7)]
 
 
-def test_a_single_epoch_can_be_drawn():
+def test_curves_draw_a_single_epoch():
     assert Image.open(io.BytesIO(plots.curves(epochs(1)))).width > 1000
 
 
 def scores(count: int = 200) -> tuple:
+    """Returns random labels [count] and probabilities [count, 7], about 66 % of them correct."""
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.full(7, 0.3), count)
-    right = generator.random(count) < 0.6
-    labels = np.where(right, probabilities.argmax(axis=1), generator.integers(0, 7, count))
+    correct = generator.random(count) < 0.6
+    labels = np.where(correct, probabilities.argmax(axis=1), generator.integers(0, 7, count))
     return labels, probabilities
 
 
@@ -106,23 +109,23 @@ def test_reliability_without_a_temperature_draws_one_series(figures):
     assert len(figures[0].axes[0].lines) == 2
 
 
-def test_roc_and_precision_recall_tell_each_classs_areas(figures):
+def test_roc_and_precision_recall_legends_give_areas_of_each_class(figures):
     labels, probabilities = scores()
     plots.roc_and_precision_recall(labels, probabilities, "a title")
     per_class = metrics.measure(labels, probabilities)["per_class"]
     for axes, area in zip(figures[0].axes, ("roc_auc", "average_precision")):
-        told = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert told == [f"{name}: {per_class[name][area]:.3f}" for name in CLASSES]
+        shown = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert shown == [f"{name}: {per_class[name][area]:.3f}" for name in CLASSES]
 
 
-def test_a_class_that_does_not_occur_has_no_curve(figures):
+def test_roc_and_precision_recall_omit_class_without_examples(figures):
     labels, probabilities = scores()
     plots.roc_and_precision_recall(np.where(labels == 1, 0, labels), probabilities, "a title")
-    told = [text.get_text().split(":")[0] for text in figures[0].axes[0].get_legend().get_texts()]
-    assert told == [name for name in CLASSES if name != "disgust"]
+    shown = [text.get_text().split(":")[0] for text in figures[0].axes[0].get_legend().get_texts()]
+    assert shown == [name for name in CLASSES if name != "disgust"]
 
 
-def test_mistakes_are_shown_with_both_names_the_most_confident_first(figures):
+def test_mistakes_show_both_classes_most_confident_first(figures):
     labels, probabilities = scores()
     images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((48, 48, 1), np.uint8)
     plots.mistakes(images, labels, probabilities, "a title")
@@ -136,11 +139,11 @@ def test_mistakes_are_shown_with_both_names_the_most_confident_first(figures):
         left, right, _, top = image.get_extent()
         place = pytest.approx(((left + right) / 2, top - 0.03))
         (above,) = (text for text in axes.texts if text.get_position() == place)
-        told = f"{CLASSES[labels[face]]}, taken for\n{CLASSES[predicted[face]]} ({100 * confidence[face]:.0f} %)"
-        assert above.get_text() == told
+        text = f"{CLASSES[labels[face]]}, predicted\n{CLASSES[predicted[face]]} ({100 * confidence[face]:.0f} %)"
+        assert above.get_text() == text
 
 
-def test_no_mistake_covers_another_or_leaves_the_picture(figures):
+def test_mistakes_neither_overlap_nor_leave_the_figure(figures):
     labels, probabilities = scores()
     plots.mistakes(np.zeros((200, 48, 48, 1), np.uint8), labels, probabilities, "a title")
     axes, render = figures[0].axes[0], FigureCanvasAgg(figures[0]).get_renderer()
@@ -149,16 +152,16 @@ def test_no_mistake_covers_another_or_leaves_the_picture(figures):
     assert all(figures[0].bbox.containsx(x) and figures[0].bbox.containsy(y) for box in boxes for x, y in box.corners())
 
 
-def test_without_mistakes_there_is_an_empty_grid(figures):
+def test_mistakes_draw_empty_grid_when_all_predictions_are_correct(figures):
     plots.mistakes(np.zeros((1, 48, 48, 1), np.uint8), np.array([3]), np.eye(7)[[3]], "a title")
     assert not [axes for axes in figures[0].axes if axes.images]
 
 
-def test_the_same_figures_give_the_same_bytes():
+def test_render_png_gives_same_bytes_for_same_figure():
     counts = [[3, 1], [0, 2]]
     assert plots.confusion_matrix(counts, ["a", "b"], "a") == plots.confusion_matrix(counts, ["a", "b"], "a")
 
 
-def test_no_window_system_and_no_global_figure_is_touched():
+def test_plots_do_not_import_pyplot():
     code = "import sys; from fer.viz import plots; plots.confusion_matrix([[1]], ['a'], ''); "
     assert run_script.execute(code + "sys.exit('matplotlib.pyplot' in sys.modules)") == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 
@@ -15,11 +14,11 @@ from fer.data.manifest import Split
 from fer.io import files
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
+from fer.viz import rendering
 
 BALANCE, FACES = "class_balance.png", "preview.png"
 COLUMNS = 12  # faces of each class
-
-_FIXED = {"Software": None}  # nothing in the pictures depends on the day or the installation
+DPI = 120
 
 
 def write(
@@ -31,8 +30,8 @@ def write(
       folder: where to; written: the splits as they lie in the shards.
       survey, splits, store: the faces; seed: decides which of them are shown.
     """
-    files.write_bytes(os.path.join(folder, BALANCE), _png(balance(written)))
-    files.write_bytes(os.path.join(folder, FACES), _png(faces(survey, splits, store, seed)))
+    files.write_bytes(os.path.join(folder, BALANCE), rendering.render_png(balance(written), dpi=DPI))
+    files.write_bytes(os.path.join(folder, FACES), rendering.render_png(faces(survey, splits, store, seed), dpi=DPI))
 
 
 def balance(written: Mapping[str, Split]) -> Figure:
@@ -68,9 +67,3 @@ def faces(survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: i
         for axes in row:
             axes.set_axis_off()
     return figure
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120, metadata=_FIXED)
-    return file.getvalue()

@@ -16,7 +16,7 @@ import numpy as np
 
 from fer.evaluation.report import report_text
 from fer.labels import CLASSES
-from fer.viz.sprite_sheet import FaceSheet, sheet
+from fer.viz.sprite_sheet import FaceSheet, build_sheet
 
 PICTURES = {
     "gradcam.png": "What spoke for the predicted class, in two faces a class",
@@ -43,7 +43,7 @@ def page(
       labels, probabilities, rows, images: [n], [n, 7], [n] and [n, 48, 48, 1] uint8, of the scored examples.
       pictures: PNG bytes by file name; those named in `PICTURES` are shown, in that order.
     """
-    faces = sheet(labels, probabilities, images)
+    faces = build_sheet(labels, probabilities, images)
     title = f"{content['model']} on {content['data']['name']}, {content['split']}"
     low, high = (100 * bound for bound in content["accuracy_ci95"])
     parts = [

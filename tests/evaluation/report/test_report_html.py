@@ -83,7 +83,7 @@ def members(true: int, taken: int) -> np.ndarray:
 def test_a_sheet_holds_each_cells_faces_the_most_confident_first():
     labels, probabilities = scores()
     images = factories.images(COUNT)
-    sheet = sprite_sheet.sheet(labels, probabilities, images)
+    sheet = sprite_sheet.build_sheet(labels, probabilities, images)
     picture = np.asarray(Image.open(io.BytesIO(sheet.jpeg))).astype(int)
     for number, cell in enumerate(sheet.cells):
         expected = members(*divmod(number, 7))
@@ -95,9 +95,9 @@ def test_a_sheet_holds_each_cells_faces_the_most_confident_first():
 
 
 def test_a_cell_shows_no_more_faces_than_a_browser_bears(monkeypatch):
-    monkeypatch.setattr(sprite_sheet, "FACES_A_CELL", 2)
+    monkeypatch.setattr(sprite_sheet, "MAX_FACES_PER_CELL", 2)
     labels, probabilities = scores()
-    sheet = sprite_sheet.sheet(labels, probabilities, factories.images(COUNT))
+    sheet = sprite_sheet.build_sheet(labels, probabilities, factories.images(COUNT))
     assert max(cell.shown for cell in sheet.cells) == 2
     assert sheet.positions[: sheet.cells[0].shown].tolist() == members(0, 0)[:2].tolist()
 
