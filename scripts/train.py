@@ -20,7 +20,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same comm
 STRATEGY = flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "Where it runs.")
 WORKERS = flags.DEFINE_string("workers", None, "host:port of each worker, separated by commas, the chief first.")
 WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Which of --workers this process is, from 0.")
-WORKER_PORT = flags.DEFINE_integer("worker_port", cluster_resolver.PORT, "Where Slurm or SageMaker names hosts alone.")
+WORKER_PORT = flags.DEFINE_integer(
+    "worker_port", cluster_resolver.DEFAULT_PORT, "Where Slurm or SageMaker names hosts alone."
+)
 WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops in good order when EC2 takes the spot instance away.")
 PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
 LIST_MODELS = cli.define_optional(
@@ -39,13 +41,13 @@ def main() -> None:
     model_table.check(experiment.model.name)
     run_loading.check_sources(experiment)
     grammar.parse(experiment.augment.policy, experiment.augment.engine)
-    workers = cluster_resolver.find(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
+    workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check(DATA.value)
     log_suppression.import_tensorflow()
     from fer.train import augmentation_preview, trainer
 
     if PREVIEW.value:
-        augmentation_preview.preview(experiment, data=DATA.value, path=PREVIEW.value)
+        augmentation_preview.write_preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
         trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
         if workers is None or workers.chief:

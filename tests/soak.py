@@ -89,14 +89,14 @@ def kill_a_run(settings, data: str, workdir: str, moments: random.Random) -> int
       The step of the newest checkpoint that is whole.
     """
     folder = os.path.join(workdir, "checkpoints")
-    before = max(checkpoints.steps(folder), default=0)
+    before = max(checkpoints.list_steps(folder), default=0)
     process = start(settings, data, workdir)
-    while max(checkpoints.steps(folder), default=0) == before and process.poll() is None:
+    while max(checkpoints.list_steps(folder), default=0) == before and process.poll() is None:
         time.sleep(0.01)
     time.sleep(moments.uniform(0, 1))
     process.kill()
     process.communicate()
-    return max(checkpoints.steps(folder), default=0)
+    return max(checkpoints.list_steps(folder), default=0)
 
 
 def best_file(workdir: str) -> str:

@@ -36,7 +36,7 @@ def test_its_header_gives_the_command(path):
 def test_it_is_valid_and_names_a_policy_and_a_network_that_there_are(path):
     experiment = precision.resolve_precision(validate_config(load(path).get_config()))
     experiment.model.weights, experiment.train.teacher = "none", ""  # no file comes with the repository
-    trainer.check(experiment)
+    trainer.check_experiment(experiment)
     assert experiment.model.image_size in (0, *range(registry.backbone_spec(experiment.model.name).min_size, 1024))
 
 

@@ -41,7 +41,7 @@ from fer.labels import CLASSES
 from fer.synthetic import synthetic
 from fer.train import train_state, train_step
 from fer.train.device_iterator import DeviceIterator
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 
 MEASURED = tuple(each for each in PRECISIONS if each != "auto")  # that one is settled before a network is made
 WAITING = 0.01  # the share of its time that a run may wait for input
@@ -192,7 +192,7 @@ def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{
     """Whether everything in a step, as it is built for a GPU, has a kernel that computes there."""
     experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
     strategy = tf.distribute.OneDeviceStrategy(device)
-    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
+    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
     take_step = train_step.make_train_step(strategy, made, experiment)
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     with as_on_gpu():
@@ -309,7 +309,7 @@ def _learned(settings: Settings, device: str, faces: Faces, augment: str = "none
     settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.0))
     experiment = settings.experiment(augment=augment, **train)
     strategy = tf.distribute.OneDeviceStrategy(device)
-    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
+    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
     take_step = train_step.make_train_step(strategy, made, experiment)
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     losses: list[float] = []
@@ -334,11 +334,11 @@ def _rate(settings: Settings, names: Sequence[str], faces: Faces, precision: str
 
 def _under_way(
     settings: Settings, names: Sequence[str], faces: Faces, precision: str
-) -> tuple[Callable[[Batch], train_step.StepMetrics], DeviceIterator, train_state.State]:
+) -> tuple[Callable[[Batch], train_step.StepMetrics], DeviceIterator, train_state.TrainState]:
     experiment = settings.experiment(len(names), precision=precision)
     one = len(names) == 1
-    strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else mirrored(list(names))
-    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
+    strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else make_mirrored(list(names))
+    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
     feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)
     take_step = train_step.make_train_step(strategy, made, experiment)
     for _ in range(WARM_UP):

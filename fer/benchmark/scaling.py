@@ -21,7 +21,7 @@ from fer.data.example_codec import Faces
 from fer.synthetic import synthetic
 from fer.train import train_state, train_step
 from fer.train.device_iterator import DeviceIterator
-from fer.train.distributed.strategy import logical_cpus, mirrored
+from fer.train.distributed.strategy import make_logical_cpus, make_mirrored
 
 SUITE = "scaling"
 STEPS = 4  # of a turn
@@ -52,14 +52,14 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
       steps: of a turn.
       rounds: turns of each contestant.
     """
-    two_cpus = logical_cpus(2)  # before anything runs: afterwards they cannot be made any more
+    two_cpus = make_logical_cpus(2)  # before anything runs: afterwards they cannot be made any more
     images, labels = synthetic.generate_faces(max(FACES, experiment.train.global_batch), seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(len(labels)), None)
     one, two = f"{name}, one replica", f"{name}, two replicas of the same cores"
-    strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: mirrored(two_cpus)}
+    strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: make_mirrored(two_cpus)}
     contestants, parameters = {}, 0
     for title, strategy in strategies.items():
-        made = train_state.create(strategy, experiment, TOTAL, TOTAL)
+        made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
         contestants[title] = _turn(strategy, made, experiment, faces, steps)
         contestants[title]()  # compiles
         parameters = sum(variable.shape.num_elements() for variable in made.model.trainable_variables)
@@ -73,7 +73,7 @@ def overhead(name: str, experiment: Experiment, steps: int, rounds: int) -> list
 
 
 def _turn(
-    strategy: tf.distribute.Strategy, made: train_state.State, experiment: Experiment, faces: Faces, steps: int
+    strategy: tf.distribute.Strategy, made: train_state.TrainState, experiment: Experiment, faces: Faces, steps: int
 ) -> Callable[[], int]:
     """The function that takes so many steps, each on its next batch, and says how many images that were."""
     feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)

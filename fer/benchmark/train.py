@@ -23,7 +23,7 @@ from fer.data.sampling import PREFETCH
 from fer.models import precision
 from fer.synthetic import synthetic
 from fer.train import train_state, train_step
-from fer.train.device_iterator import ON_DEVICE, DeviceIterator
+from fer.train.device_iterator import PREFETCH_PER_REPLICA, DeviceIterator
 from fer.train.distributed.strategy import make_strategy
 
 STEPS = {"compact": 10, "efficientnet_b0 at 48": 4}  # of a turn: some seconds on two cores
@@ -70,7 +70,7 @@ def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: i
       rounds: turns of each contestant.
     """
     strategy = make_strategy("one", experiment.train)
-    made = train_state.create(strategy, experiment, TOTAL, TOTAL)
+    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
     feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)
     constant = next(feed)
     plain = copy.deepcopy(experiment)
@@ -78,7 +78,7 @@ def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: i
     augmenting, not_augmenting = (train_step.make_train_step(strategy, made, each) for each in (experiment, plain))
 
     def run() -> int:
-        for _ in range(PREFETCH + ON_DEVICE):
+        for _ in range(PREFETCH + PREFETCH_PER_REPLICA):
             next(feed)  # what lay ready: so the turn pays for each batch that it trains on
         return turn(lambda: augmenting(next(feed)))
 

@@ -58,7 +58,7 @@ class Sweep:
           UserError: names a backbone or a policy that is none.
         """
         for values in points(self.plan.space) if self.plan.is_grid else single_changes(self.plan.space):
-            trainer.check(apply_overrides(self.base, self.plan.fields(values)))
+            trainer.check_experiment(apply_overrides(self.base, self.plan.fields(values)))
 
     def open_study(self) -> optuna.Study:
         """The study, shared by all processes that are given the same flags.
@@ -100,7 +100,7 @@ def run(sweep: Sweep) -> list[str]:
     also = report.extra_runs(sweep.also, sweep.plan, sweep.data)  # before hours of training, not after them
     sweep.check()
     shared = sweep.open_study()
-    with preemption.on_signals() as stop:
+    with preemption.stop_on_signals() as stop:
         while not stop.asked and (trial := _taken(sweep, shared)) is not None:
             with trial_leases.heartbeat(shared, trial):
                 _train(sweep, shared, trial, stop)
@@ -123,7 +123,7 @@ def _taken(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
         return trial_leases.acquire_trial(shared, sweep.plan)
 
 
-def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.Stop) -> None:
+def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.StopRequest) -> None:
     """One trial, from its values to its evaluation; what goes wrong in it is its own result."""
     with optuna_study.reached():
         values = sweep.plan.draw(shared, trial)

@@ -19,7 +19,7 @@ VERSIONS = 8  # of each face; a run draws others
 WIDTH = 110  # characters of the title that fit on a line
 
 
-def preview(experiment: Experiment, data: str, path: str) -> None:
+def write_preview(experiment: Experiment, data: str, path: str) -> None:
     """Draws one face of each class, and one more, beside what the experiment's policy makes of them.
 
     Args:
@@ -32,12 +32,12 @@ def preview(experiment: Experiment, data: str, path: str) -> None:
     """
     policy.parse(experiment.augment.policy, experiment.augment.engine)
     faces = example_codec.read_split(manifest.read_manifest(data).seal_test_split(), "train")
-    rows = _rows(faces.labels, experiment.seed)
-    files.write_bytes(path, picture(experiment, faces.images[rows], faces.labels[rows]))
+    rows = _choose_rows(faces.labels, experiment.seed)
+    files.write_bytes(path, render_png(experiment, faces.images[rows], faces.labels[rows]))
     print(f"wrote {path}")
 
 
-def picture(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> bytes:
+def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> bytes:
     """PNG: a row for each face, the original at the left; under mixed faces the classes they are mixed of.
 
     Args:
@@ -54,17 +54,17 @@ def picture(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> b
             changed, mixed = augment(tf.constant(images), targets, draws)
         columns.append((changed.numpy(), mixed.numpy()))
     figure = Figure(figsize=(1.05 * len(columns), 1.25 * count + 0.6), layout="constrained")
-    figure.suptitle(_wrapped(experiment.augment.policy), fontsize=8, family="monospace")
+    figure.suptitle(_wrap_policy(experiment.augment.policy), fontsize=8, family="monospace")
     axes = figure.subplots(count, len(columns), squeeze=False)
     for column, (shown, shares) in enumerate(columns):
         for row in range(count):
             axes[row, column].imshow(shown[row, ..., 0], cmap="gray", vmin=0, vmax=255)
             axes[row, column].set_axis_off()
-            axes[row, column].set_title(_said(shares[row], labels[row], original=column == 0), fontsize=7, pad=2)
+            axes[row, column].set_title(_make_title(shares[row], labels[row], original=column == 0), fontsize=7, pad=2)
     return rendering.render_png(figure, dpi=120)
 
 
-def _rows(labels: np.ndarray, seed: int) -> np.ndarray:
+def _choose_rows(labels: np.ndarray, seed: int) -> np.ndarray:
     """A random face of each class that occurs, in the classes' order, and one more: so no face is its own partner."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     firsts = [shuffled[labels[shuffled] == label][:1] for label in range(len(CLASSES))]
@@ -72,7 +72,7 @@ def _rows(labels: np.ndarray, seed: int) -> np.ndarray:
     return np.append(chosen, np.setdiff1d(shuffled, chosen, assume_unique=True)[: len(chosen) % 2])
 
 
-def _said(shares: np.ndarray, label: int, original: bool) -> str:
+def _make_title(shares: np.ndarray, label: int, original: bool) -> str:
     """The class above an original, the classes above a mixture, nothing above the rest."""
     if original:
         return CLASSES[label]
@@ -80,7 +80,7 @@ def _said(shares: np.ndarray, label: int, original: bool) -> str:
     return "" if len(parts) < 2 else "\n".join(f"{CLASSES[part]} {shares[part]:.2f}" for part in parts)
 
 
-def _wrapped(text: str) -> str:
+def _wrap_policy(text: str) -> str:
     """The policy in lines that fit, broken between operations."""
     lines = [""]
     for part in text.replace("|", "|\0").split("\0"):

@@ -69,7 +69,7 @@ def save(
             f"Cannot write the checkpoint {place}: {files.error_message(error)}. Earlier checkpoints are whole; make "
             "room and run the same command again."
         ) from error
-    found = steps(folder)
+    found = list_steps(folder)
     kept = {*found[-MAX_TO_KEEP:], max(filter(planned, found), default=step)}
     for old in found:
         if old not in kept:
@@ -88,13 +88,13 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
       StorageError: a checkpoint cannot be read now, which says nothing of whether it is sound.
       UserError: there are checkpoints, but none is sound, or the state has another shape.
     """
-    found, damaged = steps(folder), {}
+    found, damaged = list_steps(folder), {}
     for step in reversed(found):
         place = os.path.join(folder, FORMAT.format(step))
-        fault = _fault(place)
+        fault = _find_fault(place)
         if fault and storage.is_remote(place):  # a store that was away for a moment looks like one without the files
             storage.register_filesystems(place)
-            fault = _fault(place)
+            fault = _find_fault(place)
         if fault:
             damaged[place] = fault
             continue
@@ -119,7 +119,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
     return None
 
 
-def steps(folder: str) -> list[int]:
+def list_steps(folder: str) -> list[int]:
     """The steps of the checkpoints in `folder`, in rising order."""
     if not storage.check_or_raise(folder, tf.io.gfile.isdir):
         return []
@@ -129,7 +129,7 @@ def steps(folder: str) -> list[int]:
 
 def remove_after(folder: str, step: int) -> None:
     """Removes the checkpoints of steps after `step`, the newest first."""
-    for later in reversed(steps(folder)):
+    for later in reversed(list_steps(folder)):
         if later > step:
             _remove(os.path.join(folder, FORMAT.format(later)))
 
@@ -156,7 +156,7 @@ def _upload(folder: str, place: str) -> None:
         tf.io.gfile.copy(os.path.join(folder, name), os.path.join(place, name), overwrite=True)
 
 
-def _fault(place: str) -> str | None:
+def _find_fault(place: str) -> str | None:
     """What is wrong with a checkpoint, or None.
 
     Raises:

@@ -17,10 +17,10 @@ from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.io import files
 
-ON_DEVICE = 2  # batches a replica that are copied to its device ahead of their step
+PREFETCH_PER_REPLICA = 2  # batches a replica that are copied to its device ahead of their step
 
 
-def batches(
+def build_dataset(
     source: Source, experiment: Experiment, start: int, stop: int, replicas: int, local: Sequence[int]
 ) -> tf.data.Dataset:
     """The batches that an experiment trains on; see `fer.data.pipeline.training_batches`."""
@@ -37,7 +37,7 @@ def batches(
     )
 
 
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def disable_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without the thread that tunes it.
 
     There is nothing to tune, since no stage leaves its size to TensorFlow; but whoever drops the iterator waits for
@@ -54,7 +54,7 @@ def iterate(distributed: tf.distribute.DistributedDataset) -> Iterator:
     TensorFlow makes a dataset for each device, which copies batches there, and hands on to it no option of ours.
     """
     create = multi_device_iterator_ops._create_device_dataset
-    multi_device_iterator_ops._create_device_dataset = lambda *arguments: untuned(create(*arguments))
+    multi_device_iterator_ops._create_device_dataset = lambda *arguments: disable_autotune(create(*arguments))
     try:
         return iter(distributed)
     finally:
@@ -73,9 +73,9 @@ class DeviceIterator:
         def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
             share = replicas // context.num_input_pipelines
             local = range(context.input_pipeline_id * share, (context.input_pipeline_id + 1) * share)
-            return untuned(batches(source, experiment, start, stop, replicas, local))
+            return disable_autotune(build_dataset(source, experiment, start, stop, replicas, local))
 
-        options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=ON_DEVICE)
+        options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=PREFETCH_PER_REPLICA)
         self._iterator = iterate(strategy.distribute_datasets_from_function(of_worker, options))
         # Compiled, asking costs a fraction of what it costs eagerly, where each replica is asked from Python.
         self._take = tf.function(lambda: next(self._iterator), autograph=False)
@@ -111,11 +111,11 @@ class DeviceIterator:
 
     def timed(self) -> tuple[Batch, tf.Tensor]:
         """Within a compiled function: the next batch, and the seconds that it took to come, float64."""
-        asked = _now()
+        asked = _read_clock()
         with tf.control_dependencies([asked]):
             batch = next(self._iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            return batch, _now() - asked
+            return batch, _read_clock() - asked
 
     def count(self, seconds: tf.Tensor) -> None:
         """Adds what `timed` told, once somebody wants to know: until then nobody waits for the device."""
@@ -132,17 +132,17 @@ class DeviceIterator:
             if "GetNext" not in str(error):  # the operation that asks the input
                 raise
             raise UserError(
-                f"The training data can no longer be read ({_cause(error)}): see that the folder of shards is "
+                f"The training data can no longer be read ({_describe_cause(error)}): see that the folder of shards is "
                 "whole, and run the same command again."
             ) from error
 
 
-def _now() -> tf.Tensor:
+def _read_clock() -> tf.Tensor:
     """The host's clock as an operation; TensorFlow's own is refused where operations are to be deterministic."""
     return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), [])
 
 
-def _cause(error: tf.errors.OpError) -> str:
+def _describe_cause(error: tf.errors.OpError) -> str:
     """What went wrong, without the graph around it: the line above the first operation that TensorFlow names."""
     lines = (error.message or "").splitlines()
     named = next((place for place, line in enumerate(lines) if "[[" in line), 0)

@@ -11,10 +11,10 @@ from fer.errors import UserError
 from fer.models import heads, run_loading
 from fer.models.run_loading import LoadedRun
 
-Teach = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+DistillFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def read(train: Train) -> list[LoadedRun]:
+def load_teachers(train: Train) -> list[LoadedRun]:
     """The networks in the run folders of `train.teacher`, in its order, computing in the run's precision.
 
     To be called in the strategy's scope, so that each replica has a copy of them.
@@ -28,7 +28,7 @@ def read(train: Train) -> list[LoadedRun]:
         raise UserError(f"config.train.teacher: {error}") from error
 
 
-def record(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:
+def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:
     """What a run's config.json keeps of them: which weights taught, and what those had begun with."""
     return [
         {
@@ -41,7 +41,7 @@ def record(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:
     ]
 
 
-def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> Teach | None:
+def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | None:
     """The function from images and targets to the targets with the teachers in them; None without teachers.
 
     target = (1 - share) * target + share * mean of the teachers' probabilities: the loss of Hinton et al. 2015,

@@ -16,7 +16,7 @@ from fer.labels import CLASSES, SIDE
 from fer.train import device_iterator
 from fer.train.optim import tfa
 
-SHOWN = 40  # mistakes that are kept to be looked at
+MAX_MISTAKES = 40  # mistakes that are kept to be looked at
 
 
 class Mistakes(NamedTuple):
@@ -51,16 +51,18 @@ class Score:
     @property
     def cohen_kappa(self) -> float | None:
         """Agreement beyond chance; None where labels and predictions are all one class."""
-        kappa = _of_addons(tfa.cohen_kappa, metrics.cohen_kappa_score, self.confusion)
+        kappa = _compute_metric(tfa.cohen_kappa, metrics.cohen_kappa_score, self.confusion)
         return kappa if math.isfinite(kappa) else None
 
     @property
     def matthews(self) -> float:
         """The correlation of labels and predictions; 0 where either is all one class."""
-        return _of_addons(tfa.matthews, metrics.matthews_corrcoef, self.confusion)
+        return _compute_metric(tfa.matthews, metrics.matthews_corrcoef, self.confusion)
 
 
-def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.data.Dataset) -> Callable[[], Score]:
+def make_scorer(
+    strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.data.Dataset
+) -> Callable[[], Score]:
     """The function that scores `model`, as its weights then are, on a dataset of `EvalBatch`.
 
     Every replica of every worker takes its part of each batch, as in training; each worker reads all of them.
@@ -77,7 +79,7 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
             of_replicas = (tf.reshape(each, [replicas, -1, *each.shape[1:]]) for each in batch)
             return tf.data.Dataset.from_tensor_slices(EvalBatch(*(each[first : first + share] for each in of_replicas)))
 
-        return device_iterator.untuned(batches.flat_map(parts))
+        return device_iterator.disable_autotune(batches.flat_map(parts))
 
     distributed = strategy.distribute_datasets_from_function(of_worker)
 
@@ -90,20 +92,20 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
         probabilities = tf.nn.softmax(logits)
         wrong = batch.weights * (1 - tf.reduce_sum(true * predicted, -1))
         confidence = tf.reduce_max(probabilities, -1) * wrong
-        kept = _most_confident(Mistakes(confidence, batch.images, batch.labels, probabilities))
+        kept = _select_most_confident(Mistakes(confidence, batch.images, batch.labels, probabilities))
         return tf.reduce_sum(tf.cast(losses * batch.weights, tf.float64)), tf.cast(counts, tf.int64), kept
 
     @tf.function(autograph=False)
     def batch_score(batch: EvalBatch, loss: tf.Tensor, confusion: tf.Tensor, kept: Mistakes):
         more_loss, counts, more = strategy.run(replica_score, args=(batch,))
         both = [tf.concat([own, *strategy.experimental_local_results(new)], 0) for own, new in zip(kept, more)]
-        kept = _most_confident(Mistakes(*both))
+        kept = _select_most_confident(Mistakes(*both))
         total = tf.distribute.ReduceOp.SUM
         loss += strategy.reduce(total, more_loss, axis=None)
         return loss, confusion + strategy.reduce(total, counts, axis=None), kept
 
     def score() -> Score:
-        loss, confusion, kept = tf.zeros([], tf.float64), tf.zeros([len(CLASSES)] * 2, tf.int64), _none()
+        loss, confusion, kept = tf.zeros([], tf.float64), tf.zeros([len(CLASSES)] * 2, tf.int64), _make_empty_mistakes()
         for batch in device_iterator.iterate(distributed):
             loss, confusion, kept = batch_score(batch, loss, confusion, kept)
         there = kept.confidence.numpy() > 0
@@ -114,23 +116,23 @@ def scorer(strategy: tf.distribute.Strategy, model: tf.keras.Model, batches: tf.
     return score
 
 
-def _most_confident(some: Mistakes) -> Mistakes:
+def _select_most_confident(some: Mistakes) -> Mistakes:
     """The first `SHOWN` by confidence, tensors as arrays; of equals, the first."""
-    _, chosen = tf.math.top_k(some.confidence, tf.minimum(SHOWN, tf.size(some.confidence)))
+    _, chosen = tf.math.top_k(some.confidence, tf.minimum(MAX_MISTAKES, tf.size(some.confidence)))
     return Mistakes(*(tf.gather(part, chosen) for part in some))
 
 
-def _none() -> Mistakes:
+def _make_empty_mistakes() -> Mistakes:
     """Places to be filled: a confidence of 0 marks an empty one."""
     return Mistakes(
-        tf.zeros([SHOWN]),
-        tf.zeros([SHOWN, SIDE, SIDE, 1], tf.uint8),
-        tf.zeros([SHOWN], tf.int32),
-        tf.zeros([SHOWN, len(CLASSES)]),
+        tf.zeros([MAX_MISTAKES]),
+        tf.zeros([MAX_MISTAKES, SIDE, SIDE, 1], tf.uint8),
+        tf.zeros([MAX_MISTAKES], tf.int32),
+        tf.zeros([MAX_MISTAKES, len(CLASSES)]),
     )
 
 
-def _of_addons(theirs: Callable, scikit_learns: Callable, confusion: np.ndarray) -> float:
+def _compute_metric(theirs: Callable, scikit_learns: Callable, confusion: np.ndarray) -> float:
     """A figure of a confusion matrix by TensorFlow Addons; by scikit-learn where that is not installed."""
     try:
         return theirs(confusion)

@@ -27,11 +27,11 @@ EPOCH_SCALARS = (
     "validation_matthews",
     "input_wait_share",
 )
-COMPARED = ("validation_accuracy", "validation_macro_f1", "validation_loss")  # of runs, on the page HParams
-SHOWN = 64  # augmented faces in TensorBoard
+HPARAMS_METRICS = ("validation_accuracy", "validation_macro_f1", "validation_loss")  # of runs, on the page HParams
+MAX_IMAGES = 64  # augmented faces in TensorBoard
 
 
-class Events:
+class EventWriter:
     """TensorBoard's event files.
 
     Each method raises UserError where they cannot be written, as on a full disk.
@@ -50,7 +50,7 @@ class Events:
             tf.summary.text("config", f"```\n{text}\n```")
             hparams.hparams_config(
                 [hparams.HParam(name) for name in fields],
-                [hparams.Metric("epoch/" + name, display_name=name.replace("_", " ")) for name in COMPARED],
+                [hparams.Metric("epoch/" + name, display_name=name.replace("_", " ")) for name in HPARAMS_METRICS],
             )
             hparams.hparams(fields)
 
@@ -77,7 +77,7 @@ class Events:
     def augmented(self, images: tf.Tensor, step: int) -> None:
         """A sheet of faces as the model sees them at `step`; images [B, 48, 48, 1] uint8."""
         with self._writing(step):
-            tf.summary.image("augmented", sheet(images[:SHOWN])[tf.newaxis])
+            tf.summary.image("augmented", tile_images(images[:MAX_IMAGES])[tf.newaxis])
 
     def close(self) -> None:
         """Writes buffered events and closes the file."""
@@ -100,7 +100,7 @@ class Events:
             ) from error
 
 
-def sheet(images: tf.Tensor, columns: int = 8) -> tf.Tensor:
+def tile_images(images: tf.Tensor, columns: int = 8) -> tf.Tensor:
     """Images [B, H, W, C] side by side, [rows * H, columns * W, C]; the last row is filled up with black."""
     count, height, width, channels = images.shape
     padded = tf.pad(images, [[0, -count % columns], [0, 0], [0, 0], [0, 0]])

@@ -25,17 +25,17 @@ class Rollback(NamedTuple):
     to: int  # the step of the checkpoint from which the run went on
 
 
-def read(extra: list[list[int]]) -> list[Rollback]:
+def parse_rollbacks(extra: list[list[int]]) -> list[Rollback]:
     """What a checkpoint holds of them."""
     return [Rollback(*each) for each in extra]
 
 
-def skipped(rollbacks: list[Rollback]) -> int:
+def count_skipped_batches(rollbacks: list[Rollback]) -> int:
     """Batches that were left out in all."""
     return sum(each.step - each.to for each in rollbacks)
 
 
-def record(rollbacks: list[Rollback]) -> list[dict[str, Any]]:
+def rollback_records(rollbacks: list[Rollback]) -> list[dict[str, Any]]:
     """As rollbacks.json holds them."""
     return [{**each._asdict(), "batches_left_out": each.step - each.to} for each in rollbacks]
 
@@ -63,7 +63,7 @@ def roll_back(folder: str, rollbacks: list[Rollback], step: int, every: int, epo
             f"Loss or weights are no numbers any more at step {step}, after {MAX_ROLLBACKS} rollbacks; the last "
             "checkpoint is kept. Lower config.optimizer.learning_rate or set clip_norm, with another --workdir."
         )
-    found = checkpoints.steps(folder)
+    found = checkpoints.list_steps(folder)
     planned = [each for each in found if is_planned(each, every, epoch_steps)]
     if not found:
         raise UserError(f"Loss or weights are no numbers any more at step {step}, and {folder} holds no checkpoint.")

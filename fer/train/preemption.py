@@ -15,12 +15,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
-METADATA = "http://169.254.169.254"  # AWS_EC2_METADATA_SERVICE_ENDPOINT, as in AWS' own tools, replaces it
-EVERY = 5.0  # seconds between two looks at the notice; AWS recommends as much
-PATIENCE = 2.0  # seconds for the metadata service to answer: it is on the same machine
+METADATA_URL = "http://169.254.169.254"  # AWS_EC2_METADATA_SERVICE_ENDPOINT, as in AWS' own tools, replaces it
+POLL_INTERVAL_S = 5.0  # seconds between two looks at the notice; AWS recommends as much
+TIMEOUT_S = 2.0  # seconds for the metadata service to answer: it is on the same machine
 
 
-class Stop:
+class StopRequest:
     """Whether a run has been asked to stop, and by what."""
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class Stop:
 
 
 @contextlib.contextmanager
-def on_signals() -> Iterator[Stop]:
+def stop_on_signals() -> Iterator[StopRequest]:
     """Within it, the first SIGTERM or SIGINT asks; a second one ends the process as if nobody had listened."""
-    stop = Stop()
+    stop = StopRequest()
     before = {}
 
     def ask(number: int, _: object) -> None:
@@ -63,10 +63,10 @@ def on_signals() -> Iterator[Stop]:
 
 
 @contextlib.contextmanager
-def on_spot_notice(stop: Stop, every: float = EVERY) -> Iterator[None]:
+def stop_on_spot_notice(stop: StopRequest, every: float = POLL_INTERVAL_S) -> Iterator[None]:
     """Within it, a notice that EC2 takes this spot instance away asks for `stop`, as SIGTERM does."""
     over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(stop, over, every), name="spot notice", daemon=True)
+    watcher = threading.Thread(target=_poll_notice, args=(stop, over, every), name="spot notice", daemon=True)
     watcher.start()
     try:
         yield
@@ -75,27 +75,27 @@ def on_spot_notice(stop: Stop, every: float = EVERY) -> Iterator[None]:
         watcher.join()
 
 
-def _watch(stop: Stop, over: threading.Event, every: float) -> None:
+def _poll_notice(stop: StopRequest, over: threading.Event, every: float) -> None:
     while not over.wait(every):
-        if _notice():
+        if _has_notice():
             print("EC2 takes this spot instance away.", flush=True)
             stop.ask(signal.SIGTERM)
             return
 
 
-def _notice() -> bool:
+def _has_notice() -> bool:
     """Whether the instance's metadata holds a notice (404 without one), by version 2 of the service: token first."""
-    service = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA).rstrip("/") + "/latest/"
+    service = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA_URL).rstrip("/") + "/latest/"
     wanted = urllib.request.Request(
         service + "api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     )
     try:
-        with urllib.request.urlopen(wanted, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(wanted, timeout=TIMEOUT_S) as answer:
             token = answer.read().decode()
         notice = urllib.request.Request(
             service + "meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
         )
-        with urllib.request.urlopen(notice, timeout=PATIENCE) as answer:
+        with urllib.request.urlopen(notice, timeout=TIMEOUT_S) as answer:
             return answer.status == 200
     # No notice, or a service that is away or answers nonsense for a moment: ask again later.
     except (urllib.error.URLError, OSError, http.client.HTTPException, ValueError):

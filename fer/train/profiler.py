@@ -9,7 +9,7 @@ import tensorflow as tf
 from fer import config
 
 
-class Profile:
+class Profiler:
     """Traces the steps that `train.profile_steps` names into a folder.
 
     A run that was stopped within them does not trace them again.

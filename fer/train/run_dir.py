@@ -35,7 +35,7 @@ from fer.models import loading, weights
 from fer.train import run_lock
 from fer.viz import plots
 
-RECORD = "config.json"
+CONFIG_FILE = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class RunDir:
         Raises:
           UserError: the run goes on, and other weights taught its first steps.
         """
-        path = os.path.join(self.path, RECORD)
+        path = os.path.join(self.path, CONFIG_FILE)
         if files.exists(path):
             begun = files.read_json(path, "the run's config").get("teachers", [])
             try:
@@ -85,7 +85,7 @@ class RunDir:
                 "config": experiment.to_dict(),
                 "config_sha256": experiment.sha256(),
                 "data": {"name": manifest.name, "manifest_sha256": manifest.sha256, "examples_per_split": examples},
-                "versions": versions(),
+                "versions": software_versions(),
                 "git_commit": git_commit(),
                 **({"teachers": list(teachers)} if teachers else {}),
             },
@@ -132,20 +132,20 @@ def open_run_dir(path: str, experiment: Experiment, manifest: Manifest) -> RunDi
       UserError: the folder holds a run of another config or on other data (the message shows the difference),
         or something else.
     """
-    record = os.path.join(path, RECORD)
+    record = os.path.join(path, CONFIG_FILE)
     if files.exists(record):
-        _check_same(record, files.read_json(record, "the run's config"), experiment, manifest)
-    elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if not _left_over(name)]:
-        raise UserError(f"{path} exists and holds no run (no {RECORD}); choose an empty or a new --workdir.")
+        _check_same_run(record, files.read_json(record, "the run's config"), experiment, manifest)
+    elif tf.io.gfile.isdir(path) and [name for name in tf.io.gfile.listdir(path) if not _is_leftover(name)]:
+        raise UserError(f"{path} exists and holds no run (no {CONFIG_FILE}); choose an empty or a new --workdir.")
     return RunDir(path)
 
 
-def _left_over(name: str) -> bool:
+def _is_leftover(name: str) -> bool:
     """Returns whether a file is one that a killed process leaves before a run has begun."""
-    return ".tmp-" in name or name == run_lock.NAME
+    return ".tmp-" in name or name == run_lock.OWNER_FILE
 
 
-def versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
     """The software that computes."""
     return {
         "fer": fer.__version__,
@@ -171,7 +171,7 @@ def git_commit() -> str | None:
     return commit.stdout.strip()
 
 
-def _check_same(record: str, found: dict[str, Any], experiment: Experiment, manifest: Manifest) -> None:
+def _check_same_run(record: str, found: dict[str, Any], experiment: Experiment, manifest: Manifest) -> None:
     try:
         before, data = config.from_dict(found["config"]), found["data"]["manifest_sha256"]
     except (KeyError, TypeError) as error:

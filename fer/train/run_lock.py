@@ -24,7 +24,7 @@ from fer.errors import StorageError, UserError
 from fer.io import files, temp_files
 from fer.storage import is_remote
 
-NAME = "owner.json"
+OWNER_FILE = "owner.json"
 LEASE_S = 60.0  # seconds without a renewal after which a lease in a store has expired
 RENEW_S = 15.0  # seconds between two renewals
 
@@ -42,19 +42,19 @@ def hold(workdir: str) -> Iterator[None]:
       UserError: another process trains in it; the message names it.
       StorageError: the directory cannot be created or written to.
     """
-    with _lease(workdir) if is_remote(workdir) else _flock(workdir):
+    with _hold_lease(workdir) if is_remote(workdir) else _hold_flock(workdir):
         yield
 
 
 @contextlib.contextmanager
-def _flock(workdir: str) -> Iterator[None]:
+def _hold_flock(workdir: str) -> Iterator[None]:
     created = _make_directories(workdir)
-    path = os.path.join(workdir, NAME)
+    path = os.path.join(workdir, OWNER_FILE)
     try:
         descriptor = _open_locked(path, workdir)
         try:
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_owner()).encode())
+            os.write(descriptor, json.dumps(_make_owner()).encode())
             yield
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def _open_locked(path: str, workdir: str) -> int:
         except BlockingIOError as error:
             owner = _parse(os.pread(descriptor, 4096, 0))
             os.close(descriptor)
-            raise _taken(workdir, owner) from error
+            raise _in_use_error(workdir, owner) from error
         except OSError:  # a file system without locks, as some network disks are
             return descriptor
         with contextlib.suppress(FileNotFoundError):
@@ -105,13 +105,13 @@ def _make_directories(workdir: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _lease(workdir: str) -> Iterator[None]:
-    path, owner = os.path.join(workdir, NAME), {**_owner(), "lease": uuid.uuid4().hex}
+def _hold_lease(workdir: str) -> Iterator[None]:
+    path, owner = os.path.join(workdir, OWNER_FILE), {**_make_owner(), "lease": uuid.uuid4().hex}
     _wait_for_lease(path, workdir)
     files.write_json(path, {**owner, "renewals": 0})
     found = _read(path)
     if found and found.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
-        raise _taken(workdir, found)
+        raise _in_use_error(workdir, found)
     stop = threading.Event()
     renewing = threading.Thread(target=_renew, args=(path, owner, stop), daemon=True)
     renewing.start()
@@ -132,7 +132,7 @@ def _wait_for_lease(path: str, workdir: str) -> None:
     Whether it is renewed is seen by its content, not by its time: the clocks of two machines may differ.
     """
     found = _read(path)
-    if not found or _ended(found):
+    if not found or _has_ended(found):
         return
     print(f"{workdir} has an owner, {_describe(found)}: waiting {LEASE_S:.0f} s for its lease to expire.", flush=True)
     end = time.monotonic() + LEASE_S
@@ -142,7 +142,7 @@ def _wait_for_lease(path: str, workdir: str) -> None:
         if not now:
             return
         if now != found:
-            raise _taken(workdir, now)
+            raise _in_use_error(workdir, now)
 
 
 def _renew(path: str, owner: dict[str, Any], stop: threading.Event) -> None:
@@ -153,12 +153,12 @@ def _renew(path: str, owner: dict[str, Any], stop: threading.Event) -> None:
             files.write_json(path, {**owner, "renewals": renewals})
 
 
-def _owner() -> dict[str, Any]:
+def _make_owner() -> dict[str, Any]:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
     return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
 
 
-def _ended(owner: dict[str, Any]) -> bool:
+def _has_ended(owner: dict[str, Any]) -> bool:
     """Returns whether the owner was a process of this machine that has ended."""
     if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
         return False
@@ -192,7 +192,7 @@ def _describe(owner: dict[str, Any]) -> str:
     return f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('started')}"
 
 
-def _taken(workdir: str, owner: dict[str, Any]) -> UserError:
+def _in_use_error(workdir: str, owner: dict[str, Any]) -> UserError:
     return UserError(
         f"{workdir} is in use by {_describe(owner)}: two processes cannot train in one run directory. Wait for it to "
         "end, stop it, or choose another --workdir."

@@ -17,11 +17,11 @@ from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from fer.train import device_iterator
 
-NEVER = -1e4  # the logit of a class that the train split lacks
-COLUMNS = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
+ABSENT_LOGIT = -1e4  # the logit of a class that the train split lacks
+VOTE_COLUMNS = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
 
 
-class Posterior(NamedTuple):
+class VotePosterior(NamedTuple):
     """The probability of each label given a face's votes: softmax(sqrt(shares of the votes) @ kernel + bias)."""
 
     kernel: np.ndarray  # [10, 7] float32
@@ -29,10 +29,10 @@ class Posterior(NamedTuple):
 
     def of(self, votes: tf.Tensor) -> tf.Tensor:
         """[B, 7] float32 from votes [B, 10]."""
-        return tf.nn.softmax(_features(tf.cast(votes, tf.float32)) @ self.kernel + self.bias)
+        return tf.nn.softmax(_vote_features(tf.cast(votes, tf.float32)) @ self.kernel + self.bias)
 
 
-def learned(source: Source, experiment: Experiment, epoch_steps: int) -> Posterior | None:
+def make_vote_posterior(source: Source, experiment: Experiment, epoch_steps: int) -> VotePosterior | None:
     """What targets "posterior" need of the train split; None for others.
 
     Args:
@@ -42,10 +42,10 @@ def learned(source: Source, experiment: Experiment, epoch_steps: int) -> Posteri
     """
     if experiment.train.targets != "posterior":
         return None
-    return posterior(device_iterator.batches(source, experiment, 0, epoch_steps, 1, [0]))
+    return fit_vote_posterior(device_iterator.build_dataset(source, experiment, 0, epoch_steps, 1, [0]))
 
 
-def posterior(batches: Iterable[Batch]) -> Posterior:
+def fit_vote_posterior(batches: Iterable[Batch]) -> VotePosterior:
     """How labels follow from votes in the train split, by multinomial logistic regression.
 
     Raters and labels disagree in a third of the faces, and not alike for all classes: fear is seldom voted for. So the
@@ -55,24 +55,29 @@ def posterior(batches: Iterable[Batch]) -> Posterior:
       batches: of the train split, with votes; an epoch of them.
     """
     labels, votes = zip(*((batch.labels.numpy(), batch.votes.numpy()) for batch in batches))
-    features = _features(tf.cast(np.concatenate(votes), tf.float32)).numpy()
+    features = _vote_features(tf.cast(np.concatenate(votes), tf.float32)).numpy()
     answers = np.concatenate(labels)
     found = LogisticRegression(C=10.0, max_iter=1000).fit(features, answers)
-    kernel, bias = np.zeros([len(FERPLUS_COLUMNS), len(CLASSES)], np.float32), np.full(len(CLASSES), NEVER, np.float32)
+    kernel, bias = (
+        np.zeros([len(FERPLUS_COLUMNS), len(CLASSES)], np.float32),
+        np.full(len(CLASSES), ABSENT_LOGIT, np.float32),
+    )
     if len(found.classes_) == 2:  # which scikit-learn keeps one row of weights for
         bias[found.classes_[0]] = 0
         kernel[:, found.classes_[1]], bias[found.classes_[1]] = found.coef_[0], found.intercept_[0]
     else:
         kernel[:, found.classes_], bias[found.classes_] = found.coef_.T, found.intercept_
-    return Posterior(kernel, bias)
+    return VotePosterior(kernel, bias)
 
 
-def _features(votes: tf.Tensor) -> tf.Tensor:
+def _vote_features(votes: tf.Tensor) -> tf.Tensor:
     """Square roots of the shares, which tell one vote from none better than shares do."""
     return tf.sqrt(votes / tf.maximum(tf.reduce_sum(votes, axis=1, keepdims=True), 1.0))
 
 
-def soft(labels: tf.Tensor, votes: tf.Tensor, kind: str, labels_of_votes: Posterior | None = None) -> tf.Tensor:
+def soft_targets(
+    labels: tf.Tensor, votes: tf.Tensor, kind: str, labels_of_votes: VotePosterior | None = None
+) -> tf.Tensor:
     """The probabilities that a face of each class is trained towards.
 
     "fer" gives the label all of it. "ferplus" gives each class its share of the votes for the seven classes (Barsoum
@@ -94,13 +99,13 @@ def soft(labels: tf.Tensor, votes: tf.Tensor, kind: str, labels_of_votes: Poster
         return label
     if kind == "posterior":
         return (label + labels_of_votes.of(votes)) / 2
-    counts = tf.cast(tf.gather(votes, COLUMNS, axis=1), tf.float32)
+    counts = tf.cast(tf.gather(votes, VOTE_COLUMNS, axis=1), tf.float32)
     total = tf.reduce_sum(counts, axis=1, keepdims=True)
     shares = tf.where(total > 0, counts / tf.maximum(total, 1.0), label)
     return shares if kind == "ferplus" else (label + shares) / 2
 
 
-def check(shards: Manifest, kind: str) -> None:
+def check_votes(shards: Manifest, kind: str) -> None:
     """Stops where votes are asked for of shards that were converted without.
 
     Raises:

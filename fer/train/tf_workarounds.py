@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from tensorflow.python.framework import ops
 
-CUSTOM = "CustomGradient-"  # as tf.custom_gradient names what it registers
+CUSTOM_GRADIENT_PREFIX = "CustomGradient-"  # as tf.custom_gradient names what it registers
 
 
 @contextlib.contextmanager
-def forgotten() -> Iterator[None]:
+def release_custom_gradients() -> Iterator[None]:
     """Within it, functions may be traced whose custom gradients nobody asks for afterwards.
 
     TensorFlow registers each custom gradient of a graph, such as that of a sum over replicas, for as long as the
@@ -24,5 +24,5 @@ def forgotten() -> Iterator[None]:
         yield
     finally:
         for name in set(registry) - before:
-            if name.startswith(CUSTOM):
+            if name.startswith(CUSTOM_GRADIENT_PREFIX):
                 del registry[name]

@@ -14,7 +14,7 @@ from fer.train.optim import lr_schedules, optimizers
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class TrainState:
     """A run at one moment."""
 
     model: tf.keras.Model
@@ -47,13 +47,15 @@ class State:
         return float(tf.convert_to_tensor(getattr(self.optimizer, "loss_scale", 1.0)))
 
 
-def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_epoch: int, total_steps: int) -> State:
+def create_train_state(
+    strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_epoch: int, total_steps: int
+) -> TrainState:
     """The state before the first step, a function of the experiment's seed."""
     precision = experiment.train.precision
     others: list[tf.Variable] = []
     with tf.device(rng.HOST):  # the seeds follow from it
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-    with strategy.scope(), tf.variable_creator_scope(replica_sync.creator(others)):
+    with strategy.scope(), tf.variable_creator_scope(replica_sync.make_variable_creator(others)):
         model = classifier.build(experiment.model, precision, experiment.seed)
         pretrained.load(model, experiment.model)
         average = model
@@ -61,9 +63,9 @@ def create(strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_e
             average = classifier.build(experiment.model, precision, experiment.seed)
             average.set_weights(model.get_weights())
         others.clear()  # networks that were only a step on the way, before adapting and as givers of weights, may go
-        rate = lr_schedules.Schedule(experiment, steps_per_epoch, total_steps)
+        rate = lr_schedules.LRSchedule(experiment, steps_per_epoch, total_steps)
         optimizer = optimizers.make_optimizer(experiment, rate, model.trainable_variables)
         loss, accuracy = tf.keras.metrics.Mean("loss"), tf.keras.metrics.Mean("accuracy")
     trained, evaluated = tuple(model.weights), tuple(average.weights)
     variables = (*trained, *(evaluated if average is not model else ()), *others)
-    return State(model, average, optimizer, step, loss, accuracy, variables, trained, evaluated)
+    return TrainState(model, average, optimizer, step, loss, accuracy, variables, trained, evaluated)

@@ -18,9 +18,9 @@ from fer.train import distillation, soft_labels
 from fer.train.distributed import replica_sync
 from fer.train.optim import losses, optimizers, param_groups, sam
 from fer.train.optim.param_groups import ParamGroup
-from fer.train.train_state import State
+from fer.train.train_state import TrainState
 
-AUGMENT, DROPOUT = 1, 2  # what the seed of a step is divided into
+AUGMENT_STREAM, DROPOUT_STREAM = 1, 2  # what the seed of a step is divided into
 SUM = tf.distribute.ReduceOp.SUM
 
 
@@ -45,7 +45,7 @@ def prepare_inputs(
     seed: tf.Tensor,
     experiment: Experiment,
     mix: bool,
-    labels_of_votes: soft_labels.Posterior | None = None,
+    labels_of_votes: soft_labels.VotePosterior | None = None,
 ) -> TrainInputs:
     """The batch as the model sees it.
 
@@ -54,24 +54,24 @@ def prepare_inputs(
       seed: [2] int32: the experiment's and the step's number.
       experiment: names the policy and the targets.
       mix: whether mixup and cutmix are in force.
-      labels_of_votes: see `fer.train.soft_labels.soft`.
+      labels_of_votes: see `fer.train.soft_labels.soft_targets`.
     """
-    draws = Draws(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT)
+    draws = Draws(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT_STREAM)
     augment = policy.augmenter(experiment.augment.policy, mix, engine=experiment.augment.engine)
-    wanted = soft_labels.soft(batch.labels, batch.votes, experiment.train.targets, labels_of_votes)
+    wanted = soft_labels.soft_targets(batch.labels, batch.votes, experiment.train.targets, labels_of_votes)
     images, targets = augment(batch.images, wanted, draws)
     return TrainInputs(images, targets, batch.labels, batch.positions)
 
 
 def make_train_step(
     strategy: tf.distribute.Strategy,
-    state: State,
+    state: TrainState,
     experiment: Experiment,
     mix: bool = True,
     weights: np.ndarray | None = None,
     rates: Sequence[ParamGroup] | None = None,
-    teach: distillation.Teach | None = None,
-    labels_of_votes: soft_labels.Posterior | None = None,
+    teach: distillation.DistillFn | None = None,
+    labels_of_votes: soft_labels.VotePosterior | None = None,
 ) -> Callable[[Batch], StepMetrics]:
     """Returns the function that makes one step on a batch of every replica, as `DeviceIterator` gives them.
 
@@ -86,7 +86,7 @@ def make_train_step(
       rates: see `fer.train.optim.param_groups`: the variables that change, each with its share of the learning rate;
         None changes all that the model trains, at the full rate.
       teach: puts what teachers see in the augmented images into their targets; see `fer.train.distillation`.
-      labels_of_votes: see `fer.train.soft_labels.soft`.
+      labels_of_votes: see `fer.train.soft_labels.soft_targets`.
     """
     trained = state.model.trainable_variables if rates is None else [rate.variable for rate in rates]
 
@@ -95,10 +95,10 @@ def make_train_step(
         return inputs._replace(targets=teach(inputs.images, inputs.targets)) if teach else inputs
 
     def replica_gradients(inputs: TrainInputs, seed: tf.Tensor, count: bool) -> tuple[list[tf.Tensor], tf.Tensor]:
-        return gradients(state, experiment, trained, weights, inputs, seed, count)
+        return compute_gradients(state, experiment, trained, weights, inputs, seed, count)
 
     def replica_update(found: list[tf.Tensor]) -> None:
-        optimizers.apply(state.optimizer, found, trained)
+        optimizers.apply_gradients(state.optimizer, found, trained)
         replica_sync.sync_bn_stats(state.model)
 
     @tf.function(autograph=False)
@@ -114,14 +114,14 @@ def make_train_step(
             strategy.run(replica_update, args=(found,))
         state.step.assign_add(1)
         if experiment.train.ema_decay:
-            _move_average(strategy, state, experiment.train.ema_decay)
+            _update_ema(strategy, state, experiment.train.ema_decay)
         return StepMetrics(*(strategy.experimental_local_results(told)[0] for told in (loss, norm)))  # alike on all
 
     return step
 
 
-def gradients(
-    state: State,
+def compute_gradients(
+    state: TrainState,
     experiment: Experiment,
     trained: Sequence[tf.Variable],
     weights: np.ndarray | None,
@@ -144,7 +144,7 @@ def gradients(
       The gradients of the global batch's mean loss, and that loss: both summed over replicas, so alike on each.
     """
     parts = experiment.train.accumulation
-    of_part = _part_gradients(state, experiment, trained, weights, seed)
+    of_part = _make_gradient_fn(state, experiment, trained, weights, seed)
     if parts == 1:
         found, loss, right = of_part(inputs)
     else:
@@ -165,8 +165,8 @@ def gradients(
     return found, loss
 
 
-def _part_gradients(
-    state: State,
+def _make_gradient_fn(
+    state: TrainState,
     experiment: Experiment,
     trained: Sequence[tf.Variable],
     weights: np.ndarray | None,
@@ -179,10 +179,10 @@ def _part_gradients(
     train = experiment.train
 
     def forward_and_backward(part: TrainInputs):
-        masks = Draws(seed, part.positions, train.global_batch).fold_in(DROPOUT)
+        masks = Draws(seed, part.positions, train.global_batch).fold_in(DROPOUT_STREAM)
         with tf.GradientTape() as tape, dropout.dropout_rng(*masks):
             outputs = state.model(part.images, training=True)
-            each = heads.losses(outputs, lambda logits: losses.losses(part.targets, logits, train, weights))
+            each = heads.losses(outputs, lambda logits: losses.example_losses(part.targets, logits, train, weights))
             loss = tf.reduce_sum(each) / train.global_batch
             objective = optimizers.scale_loss(state.optimizer, loss)
         found = tape.gradient(objective, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -195,7 +195,7 @@ def _part_gradients(
     return tf.function(forward_and_backward, autograph=False, jit_compile=True)
 
 
-def _move_average(strategy: tf.distribute.Strategy, state: State, decay: float) -> None:
+def _update_ema(strategy: tf.distribute.Strategy, state: TrainState, decay: float) -> None:
     """Moves every averaged weight towards the model's; faster at first, when the average still is random.
 
     The ramp (1 + step) / (10 + step) is that of tf.train.ExponentialMovingAverage.

@@ -38,17 +38,17 @@ from fer.train import (
 )
 from fer.train.distributed import multi_worker, replica_sync
 from fer.train.distributed.cluster_resolver import Cluster
-from fer.train.distributed.strategy import check_compiled, make_strategy
+from fer.train.distributed.strategy import check_deterministic_jit, make_strategy
 from fer.train.nan_guard import NanGuard, NonFiniteError
 from fer.train.nan_recovery import Rollback
 from fer.train.optim import class_weights, param_groups
-from fer.train.profiler import Profile
+from fer.train.profiler import Profiler
 from fer.train.run_dir import RunDir
 
 LOG_EVERY = STEPS_PER_CALL  # steps between two looks at the loss: each look waits for the device
 
 
-def check(experiment: Experiment) -> None:
+def check_experiment(experiment: Experiment) -> None:
     """What can be told of an experiment without data, devices or a model.
 
     Raises:
@@ -67,7 +67,7 @@ def train(
     watch_spot: bool = False,
     workers: Cluster | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
-    stop: preemption.Stop | None = None,
+    stop: preemption.StopRequest | None = None,
 ) -> None:
     """Trains `experiment` on the shards in `data`; the same call goes on where a killed one stopped.
 
@@ -86,16 +86,16 @@ def train(
       Stopped: a signal or a notice asked the run to stop; it left a checkpoint.
       UserError: the data, the folder, the devices or the experiment cannot be used; see the functions called.
     """
-    check(experiment)  # a fault of these is told before anything is read
+    check_experiment(experiment)  # a fault of these is told before anything is read
     experiment = precision.resolve_precision(experiment)
     precision.allow_tensor_float_32(experiment.train)
     shards = manifest.read_manifest(data).seal_test_split()
     manifest.check_sizes(shards)
     folder = run_dir.open_run_dir(workdir, experiment, shards)
-    _check_labelled(shards)
-    soft_labels.check(shards, experiment.train.targets)
+    _check_all_labelled(shards)
+    soft_labels.check_votes(shards, experiment.train.targets)
     distribution = make_strategy(strategy, experiment.train, workers)
-    replica_sync.check(distribution, experiment)
+    replica_sync.check_sync_batch_norm(distribution, experiment)
     several = workers if multi_worker.is_multi_worker(distribution) else None
     if workers is not None and len(workers.workers) > 1 and several is None:
         raise UserError(
@@ -107,12 +107,12 @@ def train(
     with (
         storage.storage_errors(workdir, data),
         multi_worker.worker_loss_errors(several),
-        multi_worker.starting(distribution),
+        multi_worker.report_startup(distribution),
         run_lock.hold(workdir) if chief else contextlib.nullcontext(),
         multi_worker.worker_dir(several, workdir) as place,
     ):
         multi_worker.assert_same_on_all(distribution, {"config": experiment.sha256(), "data": shards.sha256})
-        with tf_workarounds.forgotten():
+        with tf_workarounds.release_custom_gradients():
             here = dataclasses.replace(folder, path=place)
             _train(experiment, shards, here, distribution, watch_spot, on_epoch, stop)
         print(f"The best weights, the history and the curves are in {workdir}.")
@@ -125,29 +125,29 @@ def _train(
     distribution: tf.distribute.Strategy,
     watch_spot: bool,
     on_epoch: Callable[[dict[str, Any]], None],
-    stop: preemption.Stop | None,
+    stop: preemption.StopRequest | None,
 ) -> None:
     """Trains on the devices of `distribution`, of which this process may be one worker; see `train`."""
     source = pipeline.open_split(shards, "train", experiment.data)
     held_out = pipeline.open_split(shards, "validation", experiment.data)
     epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch)
     total = experiment.train.steps or experiment.train.epochs * epoch_steps
-    labels_of_votes = soft_labels.learned(source, experiment, epoch_steps)
+    labels_of_votes = soft_labels.make_vote_posterior(source, experiment, epoch_steps)
     with distribution.scope():
-        taught_by = distillation.read(experiment.train)
+        taught_by = distillation.load_teachers(experiment.train)
     if taught_by:
         hashes = (teacher.weights_sha256 for teacher in taught_by)
         multi_worker.assert_same_on_all(
             distribution, {f"teacher, number {number}": each for number, each in enumerate(hashes, 1)}
         )
-    made = train_state.create(distribution, experiment, epoch_steps, total)
-    check_compiled(made.model, experiment.train)
+    made = train_state.create_train_state(distribution, experiment, epoch_steps, total)
+    check_deterministic_jit(made.model, experiment.train)
     run = Trainer(
         experiment=experiment,
         strategy=distribution,
         state=made,
         source=source,
-        weights=class_weights.class_weights(shards.split("train").class_counts, experiment.data),
+        weights=class_weights.compute_class_weights(shards.split("train").class_counts, experiment.data),
         teach=distillation.make_distill_fn(taught_by, experiment.train.teacher_share),
         labels_of_votes=labels_of_votes,
         folder=folder,
@@ -155,22 +155,22 @@ def _train(
         total=total,
         on_epoch=on_epoch,
     )
-    score = eval_step.scorer(
+    score = eval_step.make_scorer(
         distribution, run.state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
     )
-    print(_banner(run, shards), flush=True)
+    print(_summary(run, shards), flush=True)
     param_groups.set_phase(run.state.model, experiment, head_only=False)  # for its faults: each phase begins by itself
     folder.record(
-        experiment, shards, distillation.record(taught_by)
+        experiment, shards, distillation.teacher_records(taught_by)
     )  # last: a run that cannot start leaves nothing behind
     with (
-        contextlib.nullcontext(stop) if stop else preemption.on_signals() as asked,
-        preemption.on_spot_notice(asked) if watch_spot else contextlib.nullcontext(),
+        contextlib.nullcontext(stop) if stop else preemption.stop_on_signals() as asked,
+        preemption.stop_on_spot_notice(asked) if watch_spot else contextlib.nullcontext(),
     ):
         run.fit(score, asked)
 
 
-def _banner(run: Trainer, shards: Manifest) -> str:
+def _summary(run: Trainer, shards: Manifest) -> str:
     """Returns what is about to be trained, on what and for how long, for a person to check before the first step."""
     experiment, train = run.experiment, run.experiment.train
     side = experiment.model.image_size or registry.backbone_spec(experiment.model.name).size
@@ -187,7 +187,7 @@ def _banner(run: Trainer, shards: Manifest) -> str:
     return "\n".join(f"{name:<10}{text}" for name, text in lines)
 
 
-def _check_labelled(shards: Manifest) -> None:
+def _check_all_labelled(shards: Manifest) -> None:
     """Stops where faces have no label to learn or to be measured by."""
     for name in ("train", "validation"):
         split = shards.split(name)
@@ -205,11 +205,11 @@ class Trainer:
 
     experiment: Experiment
     strategy: tf.distribute.Strategy
-    state: train_state.State
+    state: train_state.TrainState
     source: pipeline.Source
     weights: np.ndarray  # float32 [7]: of each class in the loss
-    teach: distillation.Teach | None
-    labels_of_votes: soft_labels.Posterior | None
+    teach: distillation.DistillFn | None
+    labels_of_votes: soft_labels.VotePosterior | None
     folder: RunDir
     epoch_steps: int
     total: int
@@ -221,7 +221,7 @@ class Trainer:
         None  # the step in use, and for what
     )
 
-    def fit(self, score: Callable[[], eval_step.Score], stop: preemption.Stop) -> None:
+    def fit(self, score: Callable[[], eval_step.Score], stop: preemption.StopRequest) -> None:
         """Restores, then trains to the end of each epoch, until the last step is done."""
         checkpoints.clean(self.folder.checkpoints)
         done = self._restore()
@@ -232,7 +232,7 @@ class Trainer:
             print(f"Going on after step {done} of {self.total} in {self.folder.path}.")
         self._begin(done)
         try:
-            if self.experiment.train.on_nan == "rollback" and not checkpoints.steps(self.folder.checkpoints):
+            if self.experiment.train.on_nan == "rollback" and not checkpoints.list_steps(self.folder.checkpoints):
                 self._checkpoint(done, self.seconds)  # so that there is one to go back to, on every worker
             while done < self.total:
                 try:
@@ -248,15 +248,15 @@ class Trainer:
         """Opens what the steps after `done` need, and puts the config and the first batch before people's eyes."""
         train = self.experiment.train
         self.watch = NanGuard(scales=train.precision == "mixed_float16")
-        self.profile = Profile(self.folder.events, train.profile_steps)
-        self.events = metric_logging.Events(self.folder.events)
+        self.profile = Profiler(self.folder.events, train.profile_steps)
+        self.events = metric_logging.EventWriter(self.folder.events)
         self.events.experiment(self.experiment)
         self.progress = TrainProgress(self.total, done, train.global_batch, self.epoch_steps)
         print("Compiling the first step ...", flush=True)
         self._open_feed(done)
         seed = tf.constant([self.experiment.seed, done])
-        start, count = done + nan_recovery.skipped(self.rollbacks), self.strategy.num_replicas_in_sync
-        for batch in device_iterator.batches(self.source, self.experiment, start, start + 1, count, [0]):
+        start, count = done + nan_recovery.count_skipped_batches(self.rollbacks), self.strategy.num_replicas_in_sync
+        for batch in device_iterator.build_dataset(self.source, self.experiment, start, start + 1, count, [0]):
             with log_suppression.suppress_stderr():  # where XLA says that it compiles, the first time that it does
                 inputs = train_step.prepare_inputs(
                     batch, seed, self.experiment, self._mixes(done), self.labels_of_votes
@@ -265,7 +265,7 @@ class Trainer:
 
     def _open_feed(self, done: int) -> None:
         """Feeds the steps after `done`; the batches of rollbacks are left out."""
-        ahead = nan_recovery.skipped(self.rollbacks)
+        ahead = nan_recovery.count_skipped_batches(self.rollbacks)
         self.feed = device_iterator.DeviceIterator(
             self.strategy, self.source, self.experiment, done + ahead, self.total + ahead
         )
@@ -298,7 +298,7 @@ class Trainer:
         found = multi_worker.broadcast_object(self.strategy, found)
         if found:
             self.seconds = found["seconds"]
-            self.rollbacks = nan_recovery.read(found.get("rollbacks", []))
+            self.rollbacks = nan_recovery.parse_rollbacks(found.get("rollbacks", []))
             self.history = self.folder.read_history(until_step=found["step"])
             self._tell_of_other_replicas()
         multi_worker.broadcast_variables(self.strategy, self.state.variables)
@@ -320,7 +320,7 @@ class Trainer:
         """Stops the run at a step whose loss or weights are no numbers, or goes back. Returns the steps done then."""
         train = self.experiment.train
         if train.on_nan == "stop":
-            kept = multi_worker.broadcast_object(self.strategy, checkpoints.steps(self.folder.checkpoints))
+            kept = multi_worker.broadcast_object(self.strategy, checkpoints.list_steps(self.folder.checkpoints))
             raise UserError(
                 f"Loss or weights are no numbers any more at step {fault}; the last checkpoint, of step "
                 f"{kept[-1] if kept else 0}, is kept. Lower config.optimizer.learning_rate, set clip_norm or set "
@@ -333,7 +333,7 @@ class Trainer:
         before = self.rollbacks  # the checkpoint does not know those that went back to it
         done = self._restore()
         self.rollbacks = [*before, new._replace(to=done)]
-        self.folder.write_rollbacks(nan_recovery.record(self.rollbacks))
+        self.folder.write_rollbacks(nan_recovery.rollback_records(self.rollbacks))
         print(
             f"Loss or weights are no numbers any more at step {fault}: back to step {done}, and on without the "
             f"{fault - done} batches since then (rollback {len(self.rollbacks)} of at most "
@@ -344,7 +344,7 @@ class Trainer:
         self._open_feed(done)
         return done
 
-    def _epoch(self, done: int, score: Callable[[], eval_step.Score], stop: preemption.Stop) -> int:
+    def _epoch(self, done: int, score: Callable[[], eval_step.Score], stop: preemption.StopRequest) -> int:
         """Trains to the end of the epoch after `done` steps. Returns the steps done then."""
         until = min(self.total, (done // self.epoch_steps + 1) * self.epoch_steps)
         started, begun, waited = time.monotonic(), done, self.feed.waited
@@ -357,7 +357,7 @@ class Trainer:
             self._stop(until, stop)
         return until
 
-    def _steps(self, done: int, until: int, stop: preemption.Stop) -> bool:
+    def _steps(self, done: int, until: int, stop: preemption.StopRequest) -> bool:
         """Trains up to step `until`, with a checkpoint every so often. Returns whether a stop was asked for at last."""
         every, call = self.experiment.train.checkpoint_steps, self._call(done)
         started, begun, waited = time.monotonic(), done, self.feed.waited
@@ -365,7 +365,7 @@ class Trainer:
             self.profile.before(done)
             count = self._count(done, until)
             told = call(count)
-            multi_worker.started(self.strategy)
+            multi_worker.report_started(self.strategy)
             self.watch.record(done, told)
             done += count
             self.profile.after(done, self.state.optimizer.iterations)
@@ -381,7 +381,7 @@ class Trainer:
                 self._stop(done, stop)
         return asked
 
-    def _stop(self, done: int, stop: preemption.Stop) -> NoReturn:
+    def _stop(self, done: int, stop: preemption.StopRequest) -> NoReturn:
         """Ends the run, whose checkpoint of step `done` is written, as it was asked to."""
         self.events.close()  # whoever stops may leave at once
         raise Stopped(

@@ -83,7 +83,7 @@ def test_checkpoint_error_names_it_when_disk_fills_up_at_sync(tmp_path, monkeypa
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match=r"Cannot write .*step-00000007.*: No space left on device"):
         checkpoints.save(str(tmp_path), counting, 7, {})
-    assert checkpoints.steps(str(tmp_path)) == []
+    assert checkpoints.list_steps(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -114,7 +114,7 @@ def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_pat
     folder = tmp_path / "lr=[0.1] \\*?"
     data = str(shutil.copytree(synthetic_shards.folder, folder / "data"))
     settings = factories.experiment(steps=2, checkpoint_steps=10)
-    settings.model.name, stop = "tiny", preemption.Stop()
+    settings.model.name, stop = "tiny", preemption.StopRequest()
     stop.ask(signal.SIGTERM)
     with pytest.raises(Stopped):
         trainer.train(settings, data, str(folder / "run"), "one", stop=stop)

@@ -102,7 +102,7 @@ def test_data_that_are_gone_end_the_sweep_and_cost_no_trial(synthetic_shards, tm
     data.unlink()
     trial = runner._taken(asked, shared)
     with pytest.raises(UserError, match=r"shards has no manifest\.json"):
-        runner._train(asked, shared, trial, preemption.Stop())
+        runner._train(asked, shared, trial, preemption.StopRequest())
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 

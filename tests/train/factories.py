@@ -61,13 +61,13 @@ def augmented(**train) -> Experiment:
 
 def begun(
     strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int, weights=None
-) -> tuple[train_state.State, Callable[[], None]]:
+) -> tuple[train_state.TrainState, Callable[[], None]]:
     """The state before the first step under a strategy, and the function that makes the next one, up to `steps`."""
     epoch_steps = pipeline.steps_per_epoch(faces.examples, settings.train.global_batch)
-    made = train_state.create(strategy, settings, epoch_steps, 1000)
+    made = train_state.create_train_state(strategy, settings, epoch_steps, 1000)
     batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, steps)
     rates = param_groups.set_phase(made.model, settings, head_only=settings.finetune.head_epochs > 0)
-    labels_of_votes = soft_labels.learned(faces, settings, epoch_steps)
+    labels_of_votes = soft_labels.make_vote_posterior(faces, settings, epoch_steps)
     take_step = train_step.make_train_step(
         strategy, made, settings, weights=weights, rates=rates, labels_of_votes=labels_of_votes
     )
@@ -76,7 +76,7 @@ def begun(
 
 def after_steps(
     strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int, weights=None
-) -> train_state.State:
+) -> train_state.TrainState:
     """The state after so many training steps under a strategy."""
     found, go = begun(strategy, settings, faces, steps, weights)
     for _ in range(steps):

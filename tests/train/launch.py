@@ -78,7 +78,7 @@ def start_two(
 def wait_for_step(processes: Sequence[Process], workdir: pathlib.Path, step: int, seconds: float) -> None:
     """Returns once the run has a checkpoint of `step` or a later one."""
     end = time.monotonic() + seconds
-    while not any(found >= step for found in checkpoints.steps(str(workdir / "checkpoints"))):
+    while not any(found >= step for found in checkpoints.list_steps(str(workdir / "checkpoints"))):
         ended = [process for process in processes if process.poll() is not None]
         assert not ended, [process.communicate() for process in ended]
         assert time.monotonic() < end, f"no checkpoint of step {step} after {seconds} s"

@@ -14,7 +14,7 @@ from fer.train import augmentation_preview
 @pytest.mark.parametrize("policy", ["flip|crop(40)|choose(mixup(0.2),cutmix(1.0))", "none"])
 def test_it_is_a_picture_of_the_faces_of_a_data_set(synthetic_shards, tmp_path, capsys, policy):
     path = str(tmp_path / "policy.png")
-    augmentation_preview.preview(Experiment(augment=Augment(policy=policy)), synthetic_shards.folder, path)
+    augmentation_preview.write_preview(Experiment(augment=Augment(policy=policy)), synthetic_shards.folder, path)
     assert np.asarray(Image.open(path)).std() > 20
     assert capsys.readouterr().out == f"wrote {path}\n"
 
@@ -22,7 +22,9 @@ def test_it_is_a_picture_of_the_faces_of_a_data_set(synthetic_shards, tmp_path, 
 def test_a_fault_in_the_policy_leaves_no_picture(synthetic_shards, tmp_path):
     path = tmp_path / "policy.png"
     with pytest.raises(UserError, match="the nearest is flip"):
-        augmentation_preview.preview(Experiment(augment=Augment(policy="flop")), synthetic_shards.folder, str(path))
+        augmentation_preview.write_preview(
+            Experiment(augment=Augment(policy="flop")), synthetic_shards.folder, str(path)
+        )
     assert not path.exists()
 
 
@@ -31,7 +33,7 @@ def test_what_is_drawn_depends_on_seed_and_policy_alone(monkeypatch):
     faces = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
 
     def pixels(policy: str) -> np.ndarray:
-        drawn = augmentation_preview.picture(
+        drawn = augmentation_preview.render_png(
             Experiment(augment=Augment(policy=policy)), faces, np.arange(2, dtype=np.int32)
         )
         return np.asarray(Image.open(io.BytesIO(drawn)))
@@ -43,12 +45,15 @@ def test_what_is_drawn_depends_on_seed_and_policy_alone(monkeypatch):
 
 def test_one_face_of_each_class_and_one_more_are_drawn():
     labels = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
-    rows = augmentation_preview._rows(labels, seed=3)
+    rows = augmentation_preview._choose_rows(labels, seed=3)
     assert labels[rows][:7].tolist() == list(range(7))
     assert len(set(rows)) == 8
 
 
 def test_mixtures_tell_their_classes_and_shares():
-    assert augmentation_preview._said(np.array([0, 0, 0, 0.7, 0.3, 0, 0]), 3, original=False) == "happy 0.70\nsad 0.30"
-    assert augmentation_preview._said(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, original=False) == ""
-    assert augmentation_preview._said(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, original=True) == "happy"
+    assert (
+        augmentation_preview._make_title(np.array([0, 0, 0, 0.7, 0.3, 0, 0]), 3, original=False)
+        == "happy 0.70\nsad 0.30"
+    )
+    assert augmentation_preview._make_title(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, original=False) == ""
+    assert augmentation_preview._make_title(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, original=True) == "happy"

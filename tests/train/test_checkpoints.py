@@ -32,7 +32,7 @@ def test_the_newest_comes_back_with_what_was_noted(folder):
 
 
 def test_only_the_newest_few_are_kept(folder):
-    assert checkpoints.steps(str(folder)) == [20, 30, 40]
+    assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
 
 
 def test_the_newest_that_was_planned_outlives_those_that_stops_made(tmp_path):
@@ -41,7 +41,7 @@ def test_the_newest_that_was_planned_outlives_those_that_stops_made(tmp_path):
 
     for step in (20, 40, 43, 46, 49, 52):
         checkpoints.save(str(tmp_path), counting(float(step)), step, {}, planned)
-    assert checkpoints.steps(str(tmp_path)) == [40, 46, 49, 52]
+    assert checkpoints.list_steps(str(tmp_path)) == [40, 46, 49, 52]
     assert nan_recovery.roll_back(str(tmp_path), [], 55, 20, 1000).to == 40
 
 
@@ -65,7 +65,7 @@ def test_a_damaged_newest_is_reported_and_the_one_before_used(folder, capsys, da
         (newest / "checkpoint.json").unlink()
     assert restored(folder)[1] == 30.0
     assert "step-00000040 is damaged" in capsys.readouterr().out
-    assert checkpoints.steps(str(folder)) == [20, 30]
+    assert checkpoints.list_steps(str(folder)) == [20, 30]
 
 
 def test_no_sound_one_is_a_sentence_and_none_is_removed(folder):
@@ -73,7 +73,7 @@ def test_no_sound_one_is_a_sentence_and_none_is_removed(folder):
         (folder / f"step-{step:08d}" / "state.index").write_bytes(b"")
     with pytest.raises(UserError, match=r"None of the 3 checkpoints.*step-00000020: state\.index has changed"):
         restored(folder)
-    assert checkpoints.steps(str(folder)) == [20, 30, 40]
+    assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
 
 
 @pytest.mark.parametrize("unreadable", ["read_json", "sha256"])
@@ -88,7 +88,7 @@ def test_one_that_cannot_be_read_now_is_not_a_damaged_one(folder, monkeypatch, u
     monkeypatch.setattr(files, unreadable, away)
     with pytest.raises(StorageError, match=r"Cannot read .*step-00000040/.*: slow down"):
         restored(folder)
-    assert checkpoints.steps(str(folder)) == [20, 30, 40]
+    assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_another_versions_state_is_a_sentence(folder, other):
     state = tf.train.Checkpoint(**{name: tf.Variable(value) for name, value in other.items()})
     with pytest.raises(UserError, match=r"step-00000040 holds another state than this version's"):
         checkpoints.restore(str(folder), state)
-    assert checkpoints.steps(str(folder)) == [20, 30, 40]
+    assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
 
 
 def test_what_a_killed_run_left_is_no_checkpoint_and_is_cleaned_away(folder):
@@ -108,7 +108,7 @@ def test_what_a_killed_run_left_is_no_checkpoint_and_is_cleaned_away(folder):
     assert restored(folder)[0]["step"] == 40
     checkpoints.clean(str(folder))
     assert not half.exists()
-    assert checkpoints.steps(str(folder)) == [20, 30, 40]
+    assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
 
 
 def test_a_failed_write_is_a_sentence_and_earlier_ones_stay(folder, monkeypatch):

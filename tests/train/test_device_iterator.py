@@ -11,7 +11,7 @@ from fer.data import pipeline
 from fer.data.example_codec import Faces
 from fer.errors import UserError
 from fer.train.device_iterator import DeviceIterator, iterate
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
 FACES = Faces(np.zeros((64, 48, 48, 1), np.uint8), np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
@@ -58,7 +58,7 @@ def test_what_happens_between_two_batches_is_no_waiting(one):
 
 def test_nothing_tunes_what_is_copied_to_the_devices(monkeypatch):
     """Whoever drops an iterator waits for the thread that does, for up to a minute."""
-    strategy = mirrored(["CPU:0", "CPU:1"])
+    strategy = make_mirrored(["CPU:0", "CPU:1"])
     tuned = factories.tuned(monkeypatch)
     DeviceIterator(strategy, FACES, factories.experiment(), 0, 4)
     assert tuned == [False, False]

@@ -37,7 +37,7 @@ def pupil(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathlib
 
 
 def test_targets_are_the_labels_and_the_mean_of_the_teachers_by_their_share(runs):
-    taught_by = distillation.read(Train(teacher=", ".join(runs), precision="float32"))
+    taught_by = distillation.load_teachers(Train(teacher=", ".join(runs), precision="float32"))
     found = distillation.make_distill_fn(taught_by, 0.25)(IMAGES, TARGETS).numpy()
     logits = [run_loading.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
     assert not np.allclose(*logits)

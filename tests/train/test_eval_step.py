@@ -11,7 +11,7 @@ from fer.config import Model
 from fer.data import example_codec, pipeline
 from fer.models import classifier
 from fer.train import eval_step
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
 SMALL = Model(name="tiny", image_size=24)
@@ -33,10 +33,10 @@ def faces(synthetic_shards):
 )
 def test_the_figures_are_scikit_learns(faces, names, batch):
     """Of 40 faces, the last batch of 16 holds 8, and two replicas share it unevenly."""
-    strategy = mirrored(names)
+    strategy = make_mirrored(names)
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
-    score = eval_step.scorer(strategy, model, pipeline.evaluation_batches(faces, batch))()
+    score = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, batch))()
     logits = model(faces.images).numpy()
     predicted = logits.argmax(axis=1)
     np.testing.assert_array_equal(
@@ -59,18 +59,18 @@ def test_the_figures_are_scikit_learns(faces, names, batch):
 
 
 def test_nothing_tunes_what_is_copied_to_the_devices(faces, monkeypatch):
-    strategy = mirrored(["CPU:0", "CPU:1"])
+    strategy = make_mirrored(["CPU:0", "CPU:1"])
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
     tuned = factories.tuned(monkeypatch)
-    eval_step.scorer(strategy, model, pipeline.evaluation_batches(faces, 16))()
+    eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))()
     assert tuned == [False, False]
 
 
 def test_of_many_mistakes_the_most_confident_are_kept(faces, monkeypatch):
-    monkeypatch.setattr(eval_step, "SHOWN", 5)
+    monkeypatch.setattr(eval_step, "MAX_MISTAKES", 5)
     strategy, model = tf.distribute.OneDeviceStrategy("CPU:0"), classifier.build(SMALL, "float32")
-    kept = eval_step.scorer(strategy, model, pipeline.evaluation_batches(faces, 16))().mistakes
+    kept = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))().mistakes
     probabilities = tf.nn.softmax(model(faces.images)).numpy()
     wrong = probabilities[probabilities.argmax(axis=1) != faces.labels]
     assert len(wrong) > 5
@@ -115,7 +115,7 @@ def test_kappa_of_a_single_cell_is_undefined_and_matthews_zero(installed, monkey
 def test_a_later_call_sees_the_weights_as_they_then_are(faces):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     model = classifier.build(SMALL, "float32", seed=0)
-    score = eval_step.scorer(strategy, model, pipeline.evaluation_batches(faces, 16))
+    score = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))
     before = score().loss
     model.set_weights(classifier.build(SMALL, "float32", seed=1).get_weights())
     assert score().loss != before

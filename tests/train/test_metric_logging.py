@@ -31,7 +31,7 @@ ENTRY = {
 
 def test_a_sheet_lays_images_out_in_rows_and_fills_up_with_black():
     images = np.stack([np.full((2, 3, 1), value, np.uint8) for value in range(1, 6)])
-    sheet = metric_logging.sheet(tf.constant(images), columns=4).numpy()[..., 0]
+    sheet = metric_logging.tile_images(tf.constant(images), columns=4).numpy()[..., 0]
     expected = np.kron([[1, 2, 3, 4], [5, 0, 0, 0]], np.ones((2, 3), int))
     np.testing.assert_array_equal(sheet, expected)
 
@@ -54,7 +54,7 @@ def picture(value) -> np.ndarray:
 def found(tmp_path_factory) -> dict:
     """Events of a run with four mistakes, read back."""
     folder = tmp_path_factory.mktemp("events")
-    events = metric_logging.Events(str(folder))
+    events = metric_logging.EventWriter(str(folder))
     events.experiment(Experiment(seed=7))
     events.step(10, {"gradient_norm": 3.5, "learning_rate": 0.1, "images_per_second": 100.0, "input_wait_share": 0.25})
     events.augmented(tf.fill([8, 48, 48, 1], tf.constant(77, tf.uint8)), 0)
@@ -121,4 +121,4 @@ def test_tensorboard_gets_faces_the_confusion_matrix_and_the_mistakes(found):
 def test_events_that_cannot_be_written_are_a_sentence(tmp_path):
     (tmp_path / "events").write_text("in the way")
     with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*The checkpoints so far are whole"):
-        metric_logging.Events(str(tmp_path / "events"))
+        metric_logging.EventWriter(str(tmp_path / "events"))

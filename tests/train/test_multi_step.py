@@ -7,7 +7,7 @@ import tensorflow as tf
 from fer.data import example_codec, pipeline
 from fer.errors import UserError
 from fer.train import device_iterator, multi_step, train_state, train_step
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
 
@@ -18,8 +18,8 @@ def faces(synthetic_shards):
 
 def trained(names: list[str], faces, counts: list[int], most: int) -> tuple[list[np.ndarray], list, float]:
     """Weights after so many calls of so many steps, what each step told, and the time of waiting."""
-    strategy, settings = mirrored(names), factories.experiment()
-    made_state = train_state.create(strategy, settings, 20, 1000)
+    strategy, settings = make_mirrored(names), factories.experiment()
+    made_state = train_state.create_train_state(strategy, settings, 20, 1000)
     fed = device_iterator.DeviceIterator(strategy, faces, settings, 0, sum(counts))
     call = multi_step.make_multi_step(fed, train_step.make_train_step(strategy, made_state, settings), most)
     told = [np.transpose([np.atleast_1d(part) for part in call(count)]) for count in counts]

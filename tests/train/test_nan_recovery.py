@@ -67,7 +67,7 @@ def test_a_run_stopped_before_the_fault_and_killed_after_it_ends_alike(
         patch.setattr(multi_step, "make_multi_step", stopping_after(multi_step.make_multi_step, FAULT - 1))
         with pytest.raises(Stopped):
             trainer.train(settings, synthetic_shards.folder, str(killed), "one")
-    assert checkpoints.steps(str(killed / "checkpoints"))[-1] == FAULT - 1
+    assert checkpoints.list_steps(str(killed / "checkpoints"))[-1] == FAULT - 1
     with monkeypatch.context() as patch:  # killed after the rollback, with a checkpoint
         patch.setattr(checkpoints, "save", killing_after(checkpoints.save, 2 * EVERY))
         with pytest.raises(KeyboardInterrupt):
@@ -116,7 +116,7 @@ def folder_of(tmp_path, steps: list[int]) -> str:
 def test_it_goes_back_to_a_checkpoint_that_any_run_has_and_removes_those_after_it(tmp_path):
     folder = folder_of(tmp_path, [20, 30, 37])
     assert nan_recovery.roll_back(folder, [], 39, every=10, epoch_steps=25) == Rollback(39, 30)
-    assert checkpoints.steps(folder) == [20, 30]
+    assert checkpoints.list_steps(folder) == [20, 30]
 
 
 def test_an_epochs_last_checkpoint_is_one_too(tmp_path):
@@ -129,13 +129,13 @@ def test_it_does_not_go_back_for_ever(tmp_path):
     before = [Rollback(11, 10), Rollback(12, 10), Rollback(11, 10)]
     with pytest.raises(UserError, match="at step 12, after 3 rollbacks; the last checkpoint is kept"):
         nan_recovery.roll_back(folder, before, 12, every=10, epoch_steps=25)
-    assert checkpoints.steps(folder) == [10]
+    assert checkpoints.list_steps(folder) == [10]
 
 
 def test_batches_left_out_add_up_and_survive_their_record():
     rollbacks = [Rollback(17, 10), Rollback(12, 10)]
-    assert nan_recovery.skipped(rollbacks) == 9
-    assert nan_recovery.read(json.loads(json.dumps(rollbacks))) == rollbacks
+    assert nan_recovery.count_skipped_batches(rollbacks) == 9
+    assert nan_recovery.parse_rollbacks(json.loads(json.dumps(rollbacks))) == rollbacks
 
 
 def test_a_fault_that_comes_again_before_the_next_checkpoint_leaves_out_more(

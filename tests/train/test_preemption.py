@@ -17,7 +17,7 @@ from tests.train import factories
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_asks_and_names_the_exit_code(number, code):
-    with preemption.on_signals() as stop:
+    with preemption.stop_on_signals() as stop:
         assert not stop.asked
         os.kill(os.getpid(), number)
         assert stop.asked
@@ -26,7 +26,7 @@ def test_a_signal_asks_and_names_the_exit_code(number, code):
 
 def test_handlers_are_put_back():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    with preemption.on_signals():
+    with preemption.stop_on_signals():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
@@ -41,7 +41,7 @@ def heeds_interrupts():
 
 @pytest.mark.usefixtures("heeds_interrupts")
 def test_a_second_signal_is_no_longer_held_back():
-    with preemption.on_signals():
+    with preemption.stop_on_signals():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -97,8 +97,8 @@ def waits_until(condition, seconds: float = 10.0) -> bool:
 
 
 def test_a_spot_notice_asks_as_sigterm_does(metadata):
-    stop = preemption.Stop()
-    with preemption.on_spot_notice(stop, every=0.01):
+    stop = preemption.StopRequest()
+    with preemption.stop_on_spot_notice(stop, every=0.01):
         assert waits_until(lambda: len(metadata.tokens) > 2)  # it looks again and again
         assert not stop.asked
         metadata.reclaimed = True
@@ -109,8 +109,8 @@ def test_a_spot_notice_asks_as_sigterm_does(metadata):
 def test_a_service_that_does_not_answer_asks_for_nothing(metadata):
     metadata.shutdown()
     metadata.server_close()
-    stop = preemption.Stop()
-    with preemption.on_spot_notice(stop, every=0.01):
+    stop = preemption.StopRequest()
+    with preemption.stop_on_spot_notice(stop, every=0.01):
         time.sleep(0.2)
     assert not stop.asked
 
@@ -128,18 +128,18 @@ def test_a_service_that_answers_nonsense_is_asked_again(metadata, monkeypatch):
         return original(*request, **how)
 
     monkeypatch.setattr(preemption.urllib.request, "urlopen", open_or_fail)
-    metadata.reclaimed, stop = True, preemption.Stop()
-    with preemption.on_spot_notice(stop, every=0.01):
+    metadata.reclaimed, stop = True, preemption.StopRequest()
+    with preemption.stop_on_spot_notice(stop, every=0.01):
         assert waits_until(lambda: stop.asked)
     assert len(asked) == 4  # two that failed, a token and the notice
 
 
 def test_a_run_on_a_reclaimed_instance_stops_with_a_checkpoint(metadata, synthetic_shards, tmp_path, monkeypatch):
     metadata.reclaimed = True
-    soon = functools.partial(preemption.on_spot_notice, every=0.01)
-    monkeypatch.setattr(preemption, "on_spot_notice", soon)
+    soon = functools.partial(preemption.stop_on_spot_notice, every=0.01)
+    monkeypatch.setattr(preemption, "stop_on_spot_notice", soon)
     settings = factories.experiment(steps=10_000, checkpoint_steps=10_000, ema_decay=0.0)
     with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as asked") as caught:
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", watch_spot=True)
     assert caught.value.exit_code == 143
-    assert checkpoints.steps(str(tmp_path / "run" / "checkpoints"))
+    assert checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))

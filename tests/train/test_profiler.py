@@ -3,7 +3,7 @@
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from fer.train.profiler import Profile
+from fer.train.profiler import Profiler
 
 
 def traced(folder) -> list:
@@ -11,7 +11,7 @@ def traced(folder) -> list:
 
 
 def test_it_traces_what_the_chosen_steps_compute_and_nothing_else(tmp_path, capsys):
-    profile, step = Profile(str(tmp_path), "2-3"), tf.Variable(0, dtype=tf.int64)
+    profile, step = Profiler(str(tmp_path), "2-3"), tf.Variable(0, dtype=tf.int64)
     for done in range(5):
         assert bool(traced(tmp_path)) == (done >= 3)
         profile.before(done)
@@ -27,11 +27,11 @@ def test_it_traces_what_the_chosen_steps_compute_and_nothing_else(tmp_path, caps
 
 
 def test_calls_of_several_steps_end_where_a_trace_begins_and_ends(tmp_path):
-    assert Profile(str(tmp_path), "10-12").edges == (9, 12)
+    assert Profiler(str(tmp_path), "10-12").edges == (9, 12)
 
 
 def test_a_trace_that_is_cut_short_is_ended(tmp_path):
-    profile = Profile(str(tmp_path), "1-100")
+    profile = Profiler(str(tmp_path), "1-100")
     profile.before(0)
     profile.close()
     profile.close()
@@ -39,7 +39,7 @@ def test_a_trace_that_is_cut_short_is_ended(tmp_path):
 
 
 def test_without_the_field_nothing_is_traced(tmp_path):
-    profile = Profile(str(tmp_path), "")
+    profile = Profiler(str(tmp_path), "")
     profile.before(0)
     profile.after(0, tf.Variable(0))
     profile.close()
@@ -47,7 +47,7 @@ def test_without_the_field_nothing_is_traced(tmp_path):
 
 
 def test_a_rollback_into_a_trace_does_not_begin_another(tmp_path):
-    profile = Profile(str(tmp_path), "5-30")
+    profile = Profiler(str(tmp_path), "5-30")
     profile.before(4)
     profile.before(5)
     profile.before(4)  # gone back

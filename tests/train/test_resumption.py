@@ -59,7 +59,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(settings, synthetic_shards, 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     trainer.train(settings(), synthetic_shards.folder, str(whole), "one")
     shutil.copytree(whole, cut)
-    for step in checkpoints.steps(str(cut / "checkpoints")):  # as if it had been killed before the next one
+    for step in checkpoints.list_steps(str(cut / "checkpoints")):  # as if it had been killed before the next one
         if step > EVERY:
             shutil.rmtree(cut / "checkpoints" / checkpoints.FORMAT.format(step))
     trainer.train(settings(), synthetic_shards.folder, str(cut), "one")

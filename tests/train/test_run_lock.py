@@ -29,7 +29,7 @@ def leases(monkeypatch):
 
 
 def owner_of(workdir) -> dict:
-    return json.loads((workdir / run_lock.NAME).read_text())
+    return json.loads((workdir / run_lock.OWNER_FILE).read_text())
 
 
 def test_hold_leaves_nothing_of_its_own(tmp_path):
@@ -67,7 +67,7 @@ def test_hold_takes_over_after_a_killed_process(root, synthetic_shards, tmp_path
         with pytest.raises(UserError, match=rf"in use by process {process.pid} on"):
             run_lock.hold(workdir).__enter__()
         process.kill()
-    assert (tmp_path / "run" / run_lock.NAME).exists()
+    assert (tmp_path / "run" / run_lock.OWNER_FILE).exists()
     run_dir.open_run_dir(workdir, factories.experiment(), synthetic_shards)  # a run that was killed before it began
     with run_lock.hold(workdir):
         assert owner_of(tmp_path / "run")["pid"] == os.getpid()
@@ -91,14 +91,14 @@ def test_hold_in_a_store_renews_its_lease_and_removes_it(leases, tmp_path):
 
 def test_hold_in_a_store_waits_for_a_lease_to_expire(leases, tmp_path, capsys):
     left = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x", "renewals": 3}
-    (tmp_path / run_lock.NAME).write_text(json.dumps(left))
+    (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(left))
     with run_lock.hold(str(tmp_path)):
         assert owner_of(tmp_path)["pid"] == os.getpid()
     assert "has an owner, process 7 on elsewhere, since 2026-01-01" in capsys.readouterr().out
 
 
 def test_hold_in_a_store_rejects_a_lease_that_is_renewed(leases, tmp_path, monkeypatch):
-    path, renewals = tmp_path / run_lock.NAME, iter(range(10**6))
+    path, renewals = tmp_path / run_lock.OWNER_FILE, iter(range(10**6))
     left = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x"}
     path.write_text(json.dumps(left))
     monkeypatch.setattr(
@@ -111,7 +111,7 @@ def test_hold_in_a_store_rejects_a_lease_that_is_renewed(leases, tmp_path, monke
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
 def test_hold_in_a_store_ignores_an_unreadable_lease(leases, tmp_path, content):
-    (tmp_path / run_lock.NAME).write_text(content)
+    (tmp_path / run_lock.OWNER_FILE).write_text(content)
     with run_lock.hold(str(tmp_path)):
         assert owner_of(tmp_path)["pid"] == os.getpid()
 
@@ -119,8 +119,8 @@ def test_hold_in_a_store_ignores_an_unreadable_lease(leases, tmp_path, content):
 def test_hold_in_a_store_takes_over_from_an_ended_process_of_this_machine_at_once(leases, tmp_path, capsys):
     with subprocess.Popen(["true"]) as ended:
         pass
-    left = {**run_lock._owner(), "pid": ended.pid, "lease": "x"}
-    (tmp_path / run_lock.NAME).write_text(json.dumps(left))
+    left = {**run_lock._make_owner(), "pid": ended.pid, "lease": "x"}
+    (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(left))
     with run_lock.hold(str(tmp_path)):
         assert owner_of(tmp_path)["pid"] == os.getpid()
     assert capsys.readouterr().out == ""

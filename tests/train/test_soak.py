@@ -48,4 +48,4 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_never_was(s
 
 
 def reached(workdir) -> int:
-    return max(checkpoints.steps(str(workdir / "checkpoints")), default=0)
+    return max(checkpoints.list_steps(str(workdir / "checkpoints")), default=0)

@@ -39,7 +39,7 @@ SHARES = np.array(
     [("fer", np.eye(7)[LABELS]), ("ferplus", SHARES), ("mixture", (np.eye(7)[LABELS] + SHARES) / 2)],
 )
 def test_targets_are_what_the_config_names(kind, expected):
-    np.testing.assert_allclose(soft_labels.soft(LABELS, VOTES, kind), expected, atol=1e-7)
+    np.testing.assert_allclose(soft_labels.soft_targets(LABELS, VOTES, kind), expected, atol=1e-7)
 
 
 def voted(labels: list[int], votes: list[list[int]]) -> Batch:
@@ -53,7 +53,7 @@ def test_a_posterior_gives_the_frequencies_of_the_labels_that_such_votes_come_wi
     labels = [6] * 600 + [4] * 300 + [2] * 100 + [2] * 200 + [5] * 500 + [6] * 300
     rows = [neutral] * 1000 + [fear] * 1000
     halves = [voted(labels[part::2], rows[part::2]) for part in (0, 1)]
-    found = soft_labels.posterior(halves).of(tf.constant([neutral, fear])).numpy()
+    found = soft_labels.fit_vote_posterior(halves).of(tf.constant([neutral, fear])).numpy()
     expected = [[0, 0, 0.1, 0, 0.3, 0, 0.6], [0, 0, 0.2, 0, 0, 0.5, 0.3]]
     np.testing.assert_allclose(found, expected, atol=0.01)
 
@@ -61,18 +61,18 @@ def test_a_posterior_gives_the_frequencies_of_the_labels_that_such_votes_come_wi
 @pytest.mark.parametrize("present", [(0, 6), (1, 3, 5)])
 def test_a_label_that_the_split_lacks_has_no_probability(present):
     labels, rows = list(present) * 20, [VOTES[place].numpy().tolist() for place in range(len(present))] * 20
-    found = soft_labels.posterior([voted(labels, rows)]).of(VOTES).numpy()
+    found = soft_labels.fit_vote_posterior([voted(labels, rows)]).of(VOTES).numpy()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     assert set(np.flatnonzero(found.sum(axis=0))) == set(present)
     assert (found[range(len(present)), present] > 0.9).all()  # each of them has votes of its own
 
 
 def test_targets_are_half_the_label_and_half_the_posterior():
-    given = soft_labels.posterior([voted(LABELS.numpy().tolist(), VOTES.numpy().tolist())])
-    found = soft_labels.soft(LABELS, VOTES, "posterior", given)
+    given = soft_labels.fit_vote_posterior([voted(LABELS.numpy().tolist(), VOTES.numpy().tolist())])
+    found = soft_labels.soft_targets(LABELS, VOTES, "posterior", given)
     np.testing.assert_allclose(found, (np.eye(7)[LABELS] + given.of(VOTES)) / 2, atol=1e-6)
     np.testing.assert_array_equal(
-        soft_labels.soft(LABELS, VOTES, "ferplus", given), soft_labels.soft(LABELS, VOTES, "ferplus")
+        soft_labels.soft_targets(LABELS, VOTES, "ferplus", given), soft_labels.soft_targets(LABELS, VOTES, "ferplus")
     )
 
 
@@ -128,6 +128,6 @@ def test_shards_without_votes_are_a_sentence(synthetic_shards, tmp_path):
 
 def test_shards_with_votes_pass(synthetic_shards):
     options = {**synthetic_shards.raw["options"], "ferplus": "fer2013new.csv"}
-    soft_labels.check(
+    soft_labels.check_votes(
         dataclasses.replace(synthetic_shards, raw={**synthetic_shards.raw, "options": options}), "ferplus"
     )

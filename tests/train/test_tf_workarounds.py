@@ -19,6 +19,6 @@ def graphs() -> int:
 def test_no_graph_outlives_its_run(synthetic_shards):
     faces = example_codec.read_split(synthetic_shards, "train")
     before = graphs()
-    with tf_workarounds.forgotten():
+    with tf_workarounds.release_custom_gradients():
         factories.after_steps(tf.distribute.OneDeviceStrategy("CPU:0"), factories.experiment(), faces, 1)
     assert graphs() == before

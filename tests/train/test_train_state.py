@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from fer.models import classifier, weights
 from fer.train import train_state
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
 
@@ -18,7 +18,7 @@ def test_its_variables_are_those_of_its_parts_and_no_others(tmp_path, ema_decay,
         backbone = classifier.backbone_of(classifier.build(settings.model, "float32"))
         weights.save(backbone.weights, str(tmp_path / "backbone.npz"))
         settings.model.weights = str(tmp_path / "backbone.npz")
-    found = train_state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 100)
+    found = train_state.create_train_state(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 100)
     optimizer = found.optimizer.variables
     parts = [found.model.weights, found.average.weights, optimizer() if callable(optimizer) else optimizer]
     parts += [found.loss.variables, found.accuracy.variables]
@@ -33,8 +33,8 @@ def test_its_variables_are_those_of_its_parts_and_no_others(tmp_path, ema_decay,
 def test_the_step_is_the_hosts_and_counts_there(devices):
     """The seeds of a step follow from it: on a GPU, every step would wait for the one before."""
     one = len(devices) == 1
-    strategy = tf.distribute.OneDeviceStrategy(devices[0]) if one else mirrored(devices)
-    found = train_state.create(strategy, factories.experiment(), 20, 100)
+    strategy = tf.distribute.OneDeviceStrategy(devices[0]) if one else make_mirrored(devices)
+    found = train_state.create_train_state(strategy, factories.experiment(), 20, 100)
     assert found.step.device.endswith("CPU:0")
     assert found.model.trainable_variables[0].device.endswith(devices[0])
     assert found.step.ref() not in {variable.ref() for variable in found.variables}

@@ -10,7 +10,7 @@ import tensorflow as tf
 from fer.config import Experiment
 from fer.data import example_codec, pipeline
 from fer.train import device_iterator, train_state, train_step
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from tests import marks
 from tests.train import factories
 
@@ -27,19 +27,19 @@ def one() -> tf.distribute.Strategy:
 
 @pytest.fixture(scope="module")
 def two() -> tf.distribute.Strategy:
-    return mirrored(["CPU:0", "CPU:1"])
+    return make_mirrored(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture(scope="module")
 def initial(one) -> list[np.ndarray]:
     """The weights before the first step, which follow from the seed alone."""
-    return train_state.create(one, factories.experiment(), 20, 1000).model.get_weights()
+    return train_state.create_train_state(one, factories.experiment(), 20, 1000).model.get_weights()
 
 
 class Path(NamedTuple):
     """Three steps: the state after them, and what each of them told, and the weights after it."""
 
-    state: train_state.State
+    state: train_state.TrainState
     told: list[train_step.StepMetrics]
     weights: list[list[np.ndarray]]
 
@@ -76,7 +76,7 @@ def test_two_replicas_end_with_the_weights_of_one(two, faces, initial, on_one):
 def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_classs_weight(one, faces, weights):
     settings = factories.experiment(ema_decay=0.0)
     settings.augment.policy, settings.model.dropout = "none", 0.0
-    before = train_state.create(one, settings, 20, 1000)
+    before = train_state.create_train_state(one, settings, 20, 1000)
     batch = next(iter(pipeline.training_batches(faces, settings.seed, factories.BATCH, 0, 1, 1, [0])))
     logits = before.model(batch.images, training=True).numpy().astype(np.float64)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -113,7 +113,7 @@ def test_a_short_run_in_each_precision_reaches_the_same_loss(one, faces, loss_in
 def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(one, faces):
     """From 2^30 the scale is halved step by step, and nothing moves until gradients fit into float16."""
     settings = factories.experiment(precision="mixed_float16", ema_decay=0.0, global_batch=4)  # float16 is slow on CPUs
-    trained = train_state.create(one, settings, 20, 1000)
+    trained = train_state.create_train_state(one, settings, 20, 1000)
     trained.optimizer._loss_scale._current_loss_scale.assign(2.0**30)  # it has no public setter
     before = [weight.numpy() for weight in trained.model.trainable_weights]
     take_step, batches = (
@@ -144,12 +144,12 @@ def test_the_average_moves_as_its_formula_says(initial, on_one):
 
 
 def test_without_averaging_the_model_is_its_own_average(one):
-    made_state = train_state.create(one, factories.experiment(ema_decay=0.0), 20, 1000)
+    made_state = train_state.create_train_state(one, factories.experiment(ema_decay=0.0), 20, 1000)
     assert made_state.average is made_state.model
 
 
 @pytest.fixture(scope="module")
-def plain(one, faces) -> train_state.State:
+def plain(one, faces) -> train_state.TrainState:
     """After two steps at frozen statistics, without dropout."""
     return factories.after_steps(one, frozen_statistics(), faces, 2)
 

@@ -91,7 +91,7 @@ def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, t
     process.send_signal(number)
     _, errors = process.communicate(launch.LIMIT)
     assert process.returncode == code, errors
-    kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
+    kept = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
     assert f"Stopped after step {kept} of 400 as asked" in errors
     assert "the same command goes on" in errors
     assert "Traceback" not in errors
@@ -178,7 +178,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(sy
     settings.optimizer.learning_rate = 1e20
     with pytest.raises(UserError, match=r"no numbers any more at step \d+; the last checkpoint, of step \d+, is kept"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
-    kept = checkpoints.steps(str(tmp_path / "run" / "checkpoints"))
+    kept = checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))
     assert kept
     for weights in final_state(tmp_path / "run", kept[-1]).values():
         if isinstance(weights, np.ndarray) and weights.dtype == np.float32:
@@ -187,21 +187,21 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(sy
 
 def test_a_validation_loss_that_is_no_number_stops_the_run_in_the_same_words(synthetic_shards, tmp_path, monkeypatch):
     infinite = eval_step.Score(float("inf"), np.eye(7, dtype=np.int64))
-    monkeypatch.setattr(eval_step, "scorer", lambda *_: lambda: infinite)
+    monkeypatch.setattr(eval_step, "make_scorer", lambda *_: lambda: infinite)
     with pytest.raises(UserError, match="no numbers any more at step 4; the last checkpoint, of step 2, is kept"):
         trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one")
 
 
 def test_a_run_asked_to_stop_in_the_last_call_of_an_epoch_stops_after_it(synthetic_shards, tmp_path, monkeypatch):
-    asked = preemption.Stop()
+    asked = preemption.StopRequest()
     asked.ask(signal.SIGTERM)
-    monkeypatch.setattr(preemption, "on_signals", lambda: contextlib.nullcontext(asked))
+    monkeypatch.setattr(preemption, "stop_on_signals", lambda: contextlib.nullcontext(asked))
     settings = factories.experiment(
         steps=60, steps_per_call=20, checkpoint_steps=100, ema_decay=0.0
     )  # 20 steps an epoch
     with pytest.raises(Stopped, match="Stopped after step 20 of 60 as asked, with a checkpoint"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
-    assert checkpoints.steps(str(tmp_path / "run" / "checkpoints")) == [20]
+    assert checkpoints.list_steps(str(tmp_path / "run" / "checkpoints")) == [20]
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 1
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from fer.errors import UserError
 
-PORT = 8470  # of a worker's gRPC server, where the environment names hosts alone
-SAGEMAKER = "/opt/ml/input/config/resourceconfig.json"  # SageMaker's own file, in every training container
+DEFAULT_PORT = 8470  # of a worker's gRPC server, where the environment names hosts alone
+SAGEMAKER_CONFIG = "/opt/ml/input/config/resourceconfig.json"  # SageMaker's own file, in every training container
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Cluster:
         return f"worker {self.index} of {len(self.workers)} ({self.workers[self.index]})"
 
 
-def find(
+def find_cluster(
     environment: Mapping[str, str],
     workers: str | None = None,
     worker_index: int | None = None,
-    port: int = PORT,
-    resource_config: str = SAGEMAKER,
+    port: int = DEFAULT_PORT,
+    resource_config: str = SAGEMAKER_CONFIG,
 ) -> Cluster | None:
     """The cluster that this process belongs to, or None where nothing names one.
 
@@ -55,25 +55,25 @@ def find(
       UserError: what is given contradicts itself or lacks something; the message names it.
     """
     if workers is not None or worker_index is not None:
-        return of_flags(workers, worker_index)
+        return from_flags(workers, worker_index)
     if environment.get("TF_CONFIG"):
-        return of_tf_config(environment["TF_CONFIG"])
+        return from_tf_config(environment["TF_CONFIG"])
     if "SM_HOSTS" in environment or os.path.exists(resource_config):
-        return of_sagemaker(environment, port, resource_config)
+        return from_sagemaker(environment, port, resource_config)
     if "SLURM_STEP_NODELIST" in environment:  # set by srun alone: the batch script itself is no worker
-        return of_slurm(environment, port)
+        return from_slurm(environment, port)
     return None
 
 
-def of_flags(workers: str | None, worker_index: int | None) -> Cluster:
+def from_flags(workers: str | None, worker_index: int | None) -> Cluster:
     """From `--workers=host:port,...` and `--worker_index=N`."""
     if workers is None or worker_index is None:
         missing, given = ("workers", "worker_index") if workers is None else ("worker_index", "workers")
         raise UserError(f"--{given} needs --{missing} beside it: --workers=host:port,host:port --worker_index=0.")
-    return _checked([part.strip() for part in workers.split(",")], worker_index, "--workers", "--worker_index")
+    return _make_cluster([part.strip() for part in workers.split(",")], worker_index, "--workers", "--worker_index")
 
 
-def of_tf_config(text: str) -> Cluster | None:
+def from_tf_config(text: str) -> Cluster | None:
     """From TF_CONFIG, as TensorFlow documents it; a "chief" comes before the workers. None for a task on its own."""
     try:
         config = json.loads(text)
@@ -90,10 +90,10 @@ def of_tf_config(text: str) -> Cluster | None:
             'TF_CONFIG is not of the form {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", '
             f'"index": 0}}}}: {text[:200]!r}.'
         ) from error
-    return _checked(chiefs + workers, index, "TF_CONFIG", "its task's index")
+    return _make_cluster(chiefs + workers, index, "TF_CONFIG", "its task's index")
 
 
-def of_sagemaker(environment: Mapping[str, str], port: int, resource_config: str) -> Cluster:
+def from_sagemaker(environment: Mapping[str, str], port: int, resource_config: str) -> Cluster:
     """From SageMaker's list of hosts, one worker each."""
     try:
         if "SM_HOSTS" in environment:
@@ -110,10 +110,10 @@ def of_sagemaker(environment: Mapping[str, str], port: int, resource_config: str
         ) from error
     if here not in hosts:
         raise UserError(f"SageMaker's hosts are {', '.join(hosts)}; the current host, {here!r}, is none of them.")
-    return _checked([f"{host}:{port}" for host in hosts], hosts.index(here), "SM_HOSTS", "SM_CURRENT_HOST")
+    return _make_cluster([f"{host}:{port}" for host in hosts], hosts.index(here), "SM_HOSTS", "SM_CURRENT_HOST")
 
 
-def of_slurm(environment: Mapping[str, str], port: int) -> Cluster:
+def from_slurm(environment: Mapping[str, str], port: int) -> Cluster:
     """From what srun tells each of a job step's tasks; a task is a worker, and those of a node lie side by side."""
 
     def told(*names: str) -> str:
@@ -122,18 +122,18 @@ def of_slurm(environment: Mapping[str, str], port: int) -> Cluster:
                 return environment[name]
         raise UserError(f"Slurm's environment lacks {names[0]}; start the workers with srun.")
 
-    hosts = expand(told("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
-    count = _number(told("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_NTASKS")
-    index = _number(told("SLURM_PROCID"), "SLURM_PROCID")
+    hosts = expand_node_list(told("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
+    count = _parse_number(told("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_NTASKS")
+    index = _parse_number(told("SLURM_PROCID"), "SLURM_PROCID")
     each = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE")
-    tasks = _tasks_per_node(each) if each else [-(-count // len(hosts))] * len(hosts)
+    tasks = _parse_tasks_per_node(each) if each else [-(-count // len(hosts))] * len(hosts)
     if len(tasks) != len(hosts) or sum(tasks) != count:
         raise UserError(
             f"Slurm's environment contradicts itself: {count} tasks, but {each or tasks} on {len(hosts)} nodes "
             f"({', '.join(hosts)}); start the workers with srun --ntasks-per-node."
         )
     workers = [f"{host}:{port + task}" for host, here in zip(hosts, tasks) for task in range(here)]
-    cluster = _checked(workers, index, "Slurm's list of nodes", "SLURM_PROCID")
+    cluster = _make_cluster(workers, index, "Slurm's list of nodes", "SLURM_PROCID")
     node = environment.get("SLURMD_NODENAME")
     if node in hosts and workers[index].rpartition(":")[0] != node:
         raise UserError(
@@ -143,7 +143,7 @@ def of_slurm(environment: Mapping[str, str], port: int) -> Cluster:
     return cluster
 
 
-def expand(nodes: str) -> list[str]:
+def expand_node_list(nodes: str) -> list[str]:
     """The hosts of a Slurm node list, in its order: "a[1-2,07],b" names a1, a2, a07 and b.
 
     Raises:
@@ -154,12 +154,12 @@ def expand(nodes: str) -> list[str]:
         pieces = re.split(r"\[([^\[\]]*)\]", part)  # text and the inside of brackets in turn
         if not part or any(bracket in piece for piece in pieces[::2] for bracket in "[]"):
             raise UserError(f"The Slurm node list {nodes!r} cannot be read: {part!r} is no host or range of hosts.")
-        choices = [[piece] if place % 2 == 0 else _range(piece, nodes) for place, piece in enumerate(pieces)]
+        choices = [[piece] if place % 2 == 0 else _expand_range(piece, nodes) for place, piece in enumerate(pieces)]
         found += ["".join(chosen) for chosen in itertools.product(*choices)]
     return found
 
 
-def _range(inside: str, nodes: str) -> list[str]:
+def _expand_range(inside: str, nodes: str) -> list[str]:
     """The numbers between brackets, as they are written: "1-3,08" gives 1, 2, 3, 08."""
     numbers = []
     for piece in inside.split(","):
@@ -171,7 +171,7 @@ def _range(inside: str, nodes: str) -> list[str]:
     return numbers
 
 
-def _tasks_per_node(text: str) -> list[int]:
+def _parse_tasks_per_node(text: str) -> list[int]:
     """Slurm's "2(x3),1": three nodes with two tasks each, and one with one."""
     counts: list[int] = []
     for piece in text.split(","):
@@ -182,13 +182,13 @@ def _tasks_per_node(text: str) -> list[int]:
     return counts
 
 
-def _number(text: str, name: str) -> int:
+def _parse_number(text: str, name: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
         raise UserError(f"{name} is {text!r}, which is no number.")
     return int(text)
 
 
-def _checked(workers: list[str], index: int, source: str, source_of_index: str) -> Cluster:
+def _make_cluster(workers: list[str], index: int, source: str, source_of_index: str) -> Cluster:
     """The cluster, if its addresses can be used and the index is one of them."""
     for worker in workers:
         host, colon, port = str(worker).rpartition(":")

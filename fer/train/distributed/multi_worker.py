@@ -19,7 +19,7 @@ from fer.errors import Stopped, UserError
 from fer.io import temp_files
 from fer.train.distributed.cluster_resolver import Cluster
 from fer.train.distributed.strategy import HEARTBEAT_S
-from fer.train.preemption import Stop
+from fer.train.preemption import StopRequest
 
 SUM = tf.distribute.ReduceOp.SUM
 SYNC_EVERY = 5  # looks at whether to stop between two at which all workers confer
@@ -44,29 +44,29 @@ def worker_loss_errors(workers: Cluster | None) -> Iterator[None]:
         if workers is None or "ollective" not in str(error):
             raise
         raise UserError(
-            f"{workers.name.capitalize()} lost another one ({_cause(error)}). Workers that give no sign of life for "
-            f"{HEARTBEAT_S} s count as lost, and the others stop within {3 * HEARTBEAT_S} s. What was "
-            "last checkpointed is whole: the same command on every worker goes on from there."
+            f"{workers.name.capitalize()} lost the connection to another worker ({_describe_cause(error)}). A worker "
+            f"without a heartbeat for {HEARTBEAT_S} s counts as lost, and the others stop within {3 * HEARTBEAT_S} s. "
+            "The last checkpoint is complete: start the same command on every worker to resume from it."
         ) from error
 
 
 @contextlib.contextmanager
-def starting(strategy: tf.distribute.Strategy) -> Iterator[None]:
+def report_startup(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Within it, this worker starts; `started` says when it has. One that fails before is lost to the others."""
     try:
         yield
     except Stopped:
-        started(strategy)
+        report_started(strategy)
         raise
     except BaseException:
         others = getattr(strategy.cluster_resolver, "others", None)
         if others is not None:
             others.close()
         raise
-    started(strategy)
+    report_started(strategy)
 
 
-def started(strategy: tf.distribute.Strategy) -> None:
+def report_started(strategy: tf.distribute.Strategy) -> None:
     """Says that this worker has made its first step, for which all the others had to start, or has none to make."""
     others = getattr(strategy.cluster_resolver, "others", None)
     if others is not None:
@@ -159,7 +159,7 @@ def broadcast_variables(strategy: tf.distribute.Strategy, variables: Sequence[tf
     take()
 
 
-def sync_stop(strategy: tf.distribute.Strategy, stop: Stop) -> bool:
+def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
     """Whether the run is to stop now: all workers are told the same, so that they stop after the same step.
 
     Args:
@@ -179,7 +179,7 @@ def sync_stop(strategy: tf.distribute.Strategy, stop: Stop) -> bool:
     return bool(asked[1:].any())
 
 
-def _cause(error: tf.errors.OpError) -> str:
+def _describe_cause(error: tf.errors.OpError) -> str:
     """TensorFlow's word for what happened, on one line."""
     found = re.search(r"aborted by: (.*)", str(error))
     return (found[1] if found else str(error).strip().splitlines()[0]).strip().rstrip(".")

@@ -25,16 +25,20 @@ from fer.errors import UserError
 from fer.train.distributed import startup_monitor
 from fer.train.distributed.cluster_resolver import Cluster
 
-TOKEN = "FER_RENDEZVOUS_TOKEN"  # the environment variable with a secret that all workers share
+TOKEN_VARIABLE = "FER_RENDEZVOUS_TOKEN"  # the environment variable with a secret that all workers share
 
-PAUSE = 0.2  # seconds between two attempts to reach the first worker
-HELLO = 5.0  # seconds in which a connection must say who it is
-REJOIN = 20.0  # seconds in which a worker that has left may be back, once all others are there
-MOST_UNKNOWN = 128  # connections that have not said who they are; the oldest one makes way
-LONGEST_ANSWER = 1024  # bytes
-OTHER_LIST, OTHER_TOKEN, TAKEN = b"another list\n", b"another token\n", b"taken\n"
-_NO_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-_ALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2))  # a host that is cut off is gone after 15 s
+RETRY_INTERVAL_S = 0.2  # seconds between two attempts to reach the first worker
+HELLO_TIMEOUT_S = 5.0  # seconds in which a connection must say who it is
+REJOIN_TIMEOUT_S = 20.0  # seconds in which a worker that has left may be back, once all others are there
+MAX_UNIDENTIFIED = 128  # connections that have not said who they are; the oldest one makes way
+MAX_ANSWER_BYTES = 1024  # bytes
+WORKERS_DIFFER, TOKEN_DIFFERS, INDEX_TAKEN = b"another list\n", b"another token\n", b"taken\n"
+_NOT_LOCAL = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_KEEPALIVE = (
+    ("TCP_KEEPIDLE", 5),
+    ("TCP_KEEPINTVL", 5),
+    ("TCP_KEEPCNT", 2),
+)  # a host that is cut off is gone after 15 s
 
 
 def wait_for_workers(workers: Cluster, seconds: float, token: str = "") -> ConnectedWorkers:
@@ -55,8 +59,8 @@ def wait_for_workers(workers: Cluster, seconds: float, token: str = "") -> Conne
     end = time.monotonic() + seconds
     with _listen(workers) as server:  # which is closed before TensorFlow takes the port
         if workers.chief:
-            return ConnectedWorkers(workers, _Roll(workers, token, end, seconds).call(server))
-        return ConnectedWorkers(workers, {0: _answer(workers, token, end, seconds)})
+            return ConnectedWorkers(workers, _WorkerListener(workers, token, end, seconds).call(server))
+        return ConnectedWorkers(workers, {0: _join(workers, token, end, seconds)})
 
 
 class ConnectedWorkers:
@@ -113,13 +117,13 @@ class ConnectedWorkers:
         self._connections = {}
 
 
-class _Roll:
+class _WorkerListener:
     """The first worker's view of the others."""
 
     def __init__(self, workers: Cluster, token: str, end: float, seconds: float):
         self._workers, self._token, self._end, self._seconds = workers, token, end, seconds
         self._others = range(1, len(workers.workers))
-        self._longest = 2 * len(_hello(workers, token))
+        self._longest = 2 * len(_encode_hello(workers, token))
         self._there: dict[int, socket.socket] = {}
         self._left: dict[int, str] = {}  # that were there and are gone, and why
         self._complete_but = float("inf")  # until when those may be back
@@ -181,7 +185,7 @@ class _Roll:
         if not self._left or len(self._there) + len(self._left) < len(self._others):
             self._complete_but = float("inf")
             return
-        self._complete_but = min(self._complete_but, time.monotonic() + REJOIN)
+        self._complete_but = min(self._complete_but, time.monotonic() + REJOIN_TIMEOUT_S)
         if time.monotonic() >= self._complete_but:
             index, reason = next(iter(self._left.items()))
             raise UserError(
@@ -195,17 +199,17 @@ class _Roll:
         except OSError:  # it has gone again, or there are too many open files
             self._drop_oldest()
             return
-        if len(self._unknown) >= MOST_UNKNOWN:
+        if len(self._unknown) >= MAX_UNIDENTIFIED:
             self._drop_oldest()
         connection.setblocking(False)
-        _keep_alive(connection)
-        self._unknown[connection] = (time.monotonic() + HELLO, bytearray())
+        _enable_keepalive(connection)
+        self._unknown[connection] = (time.monotonic() + HELLO_TIMEOUT_S, bytearray())
         self._selector.register(connection, selectors.EVENT_READ)
 
     def _listen_to(self, connection: socket.socket) -> None:
         """Takes what a connection says; once that is a line, it is a worker or dropped."""
         said = self._unknown[connection][1]
-        content = _received(connection)
+        content = _receive(connection)
         said += content
         if content and b"\n" not in said and len(said) <= self._longest:
             return
@@ -230,14 +234,14 @@ class _Roll:
         if not isinstance(names, list) or type(index) is not int or not isinstance(proof, str):
             return 0, b""
         if names != list(self._workers.workers):
-            return 0, OTHER_LIST
+            return 0, WORKERS_DIFFER
         if index not in self._others:
             return 0, b""
-        if not _same(proof, _proof(self._token, index, self._workers)):
-            return 0, OTHER_TOKEN
+        if not _equal_digests(proof, _make_proof(self._token, index, self._workers)):
+            return 0, TOKEN_DIFFERS
         if index in self._there:
             self._look_at(self._there[index])
-        return (0, TAKEN) if index in self._there else (index, b"")
+        return (0, INDEX_TAKEN) if index in self._there else (index, b"")
 
     def _look_at(self, connection: socket.socket) -> None:
         """Notices that a worker has left: one that waits says nothing more."""
@@ -272,7 +276,7 @@ class _Roll:
     def _send_on(self) -> None:
         for index, connection in self._there.items():
             try:
-                connection.sendall(_go(self._token, index, self._workers))
+                connection.sendall(_encode_go(self._token, index, self._workers))
             except OSError as error:
                 raise UserError(
                     f"This is {self._workers.name}, and worker {self._name(index)} was there and is gone "
@@ -283,25 +287,25 @@ class _Roll:
         return f"{index} ({self._workers.workers[index]})"
 
 
-def _answer(workers: Cluster, token: str, end: float, seconds: float) -> socket.socket:
+def _join(workers: Cluster, token: str, end: float, seconds: float) -> socket.socket:
     """Tells the first worker that this one is there, until it sends all on. Returns the connection to it."""
-    host, port = _address(workers.workers[0])
+    host, port = _parse_address(workers.workers[0])
     reason = "it does not answer"
     while (left := end - time.monotonic()) > 0:
         answer = b""
         try:
             with contextlib.ExitStack() as stack:
                 connection = stack.enter_context(socket.create_connection((host, port), timeout=left))
-                _keep_alive(connection)
-                connection.sendall(_hello(workers, token))
-                answer = _line(connection, end)
-                if _same(answer, _go(token, workers.index, workers)):
+                _enable_keepalive(connection)
+                connection.sendall(_encode_hello(workers, token))
+                answer = _read_line(connection, end)
+                if _equal_digests(answer, _encode_go(token, workers.index, workers)):
                     stack.pop_all()
                     return connection
         except (OSError, UnicodeError) as error:  # UnicodeError: the name is none of a host
             reason = getattr(error, "strerror", None) or str(error)
         _check_answer(workers, answer)
-        time.sleep(max(min(PAUSE, end - time.monotonic()), 0))
+        time.sleep(max(min(RETRY_INTERVAL_S, end - time.monotonic()), 0))
     raise UserError(
         f"This is {workers.name}, and {seconds:.0f} s went by without worker 0 ({workers.workers[0]}: {reason}): start "
         "the same command on all workers, and see that they reach each other."
@@ -314,26 +318,26 @@ def _check_answer(workers: Cluster, answer: bytes) -> None:
     Raises:
       UserError: it has.
     """
-    if answer == OTHER_LIST:
+    if answer == WORKERS_DIFFER:
         raise UserError(
             f"This is {workers.name}, and worker 0 was started with another list of workers; give the same to all."
         )
-    if answer == OTHER_TOKEN or answer.startswith(b"go"):
+    if answer == TOKEN_DIFFERS or answer.startswith(b"go"):
         raise UserError(
-            f"This is {workers.name}, and worker 0 has another {TOKEN} in its environment, or it alone or this worker "
-            "alone has one; give the same to all."
+            f"This is {workers.name}, and worker 0 has another {TOKEN_VARIABLE} in its environment, or only one of the "
+            "two has one: set the same value for all workers."
         )
-    if answer == TAKEN:
+    if answer == INDEX_TAKEN:
         raise UserError(
             f"This is {workers.name}, and another process is there as worker {workers.index}: give each worker an "
             "index of its own."
         )
 
 
-def _line(connection: socket.socket, end: float) -> bytes:
+def _read_line(connection: socket.socket, end: float) -> bytes:
     """What a connection says up to the end of the line, the end included; less where that does not come in time."""
     said = b""
-    while not said.endswith(b"\n") and len(said) < LONGEST_ANSWER and (left := end - time.monotonic()) > 0:
+    while not said.endswith(b"\n") and len(said) < MAX_ANSWER_BYTES and (left := end - time.monotonic()) > 0:
         connection.settimeout(left)
         content = connection.recv(1)
         if not content:
@@ -342,7 +346,7 @@ def _line(connection: socket.socket, end: float) -> bytes:
     return said
 
 
-def _received(connection: socket.socket) -> bytes:
+def _receive(connection: socket.socket) -> bytes:
     """What a connection that does not block has to say now; b"" at its end."""
     try:
         return connection.recv(1 << 16)
@@ -350,36 +354,36 @@ def _received(connection: socket.socket) -> bytes:
         return b""
 
 
-def _hello(workers: Cluster, token: str) -> bytes:
-    proof = _proof(token, workers.index, workers)
+def _encode_hello(workers: Cluster, token: str) -> bytes:
+    proof = _make_proof(token, workers.index, workers)
     return json.dumps({"index": workers.index, "workers": workers.workers, "proof": proof}).encode() + b"\n"
 
 
-def _go(token: str, index: int, workers: Cluster) -> bytes:
-    return f"go {_proof(token, f'go {index}', workers)}\n".encode()
+def _encode_go(token: str, index: int, workers: Cluster) -> bytes:
+    return f"go {_make_proof(token, f'go {index}', workers)}\n".encode()
 
 
-def _proof(token: str, said: int | str, workers: Cluster) -> str:
+def _make_proof(token: str, said: int | str, workers: Cluster) -> str:
     """Proves that the token is known, which itself is never sent; "" where there is none."""
     if not token:
         return ""
     return hmac.new(token.encode(), f"{said} {','.join(workers.workers)}".encode(), hashlib.sha256).hexdigest()
 
 
-def _same(one: str | bytes, other: str | bytes) -> bool:
+def _equal_digests(one: str | bytes, other: str | bytes) -> bool:
     one, other = (text.encode("utf-8", "replace") if isinstance(text, str) else text for text in (one, other))
     return hmac.compare_digest(one, other)
 
 
-def _keep_alive(connection: socket.socket) -> None:
+def _enable_keepalive(connection: socket.socket) -> None:
     """Lets the system notice a host that is cut off without a word."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _ALIVE:
+    for name, value in _KEEPALIVE:
         if hasattr(socket, name):  # Linux has all of them
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _address(worker: str) -> tuple[str, int]:
+def _parse_address(worker: str) -> tuple[str, int]:
     """Host and port of "host:port" or "[::1]:port"."""
     host, _, port = worker.rpartition(":")
     return host.strip("[]"), int(port)
@@ -391,16 +395,16 @@ def _listen(workers: Cluster) -> socket.socket:
     Raises:
       UserError: none of the addresses that its name stands for is this machine's, or the port is taken.
     """
-    host, port = _address(workers.workers[workers.index])
+    host, port = _parse_address(workers.workers[workers.index])
     problem: OSError | None = None
-    for family, address in _own_addresses(workers, host, port):
+    for family, address in _candidate_addresses(workers, host, port):
         try:
             return socket.create_server((address, port), family=family)
         except OSError as error:
             problem = error
-            if error.errno not in _NO_ADDRESS:
+            if error.errno not in _NOT_LOCAL:
                 break
-    if problem is not None and problem.errno not in _NO_ADDRESS:
+    if problem is not None and problem.errno not in _NOT_LOCAL:
         raise UserError(
             f"This is {workers.name}, and port {port} cannot be listened at ({os.strerror(problem.errno)}): end what "
             "uses it, or give another port to every worker."
@@ -411,24 +415,24 @@ def _listen(workers: Cluster) -> socket.socket:
     ) from problem
 
 
-def _own_addresses(workers: Cluster, host: str, port: int) -> Iterator[tuple[socket.AddressFamily, str]]:
+def _candidate_addresses(workers: Cluster, host: str, port: int) -> Iterator[tuple[socket.AddressFamily, str]]:
     """What this worker's name stands for, and where that is of no use the address from which it reaches the others.
 
     Of no use is an address of another machine, such as that of a router that passes connections on; or 127.0.1.1,
     which some systems give to their own name, where the others are elsewhere.
     """
-    others = [name for name in map(_address, workers.workers) if name[0] != host]
-    for family, address in _resolved(host, port):
+    others = [name for name in map(_parse_address, workers.workers) if name[0] != host]
+    for family, address in _resolve(host, port):
         if not (others and address.startswith(("127.", "::1"))):
             yield family, address
     for other in others:
-        for family, address in _resolved(*other):
+        for family, address in _resolve(*other):
             with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as route:
                 route.connect((address, other[1]))  # sends nothing
                 yield family, route.getsockname()[0]
 
 
-def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     """The addresses that a name stands for; none where it is unknown."""
     try:
         return [(entry[0], entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

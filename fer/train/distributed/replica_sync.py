@@ -16,7 +16,7 @@ from fer.config import Experiment
 from fer.errors import UserError
 
 
-def check(strategy: tf.distribute.Strategy, experiment: Experiment) -> None:
+def check_sync_batch_norm(strategy: tf.distribute.Strategy, experiment: Experiment) -> None:
     """Refuses what synchronised statistics cannot be computed in.
 
     Raises:
@@ -34,7 +34,7 @@ def check(strategy: tf.distribute.Strategy, experiment: Experiment) -> None:
         )
 
 
-def creator(made: list[tf.Variable]) -> Callable[..., tf.Variable]:
+def make_variable_creator(made: list[tf.Variable]) -> Callable[..., tf.Variable]:
     """A creator for `tf.variable_creator_scope`: what every replica has its own of is read from the first.
 
     Args:

@@ -42,7 +42,7 @@ def main(text: str) -> None:
                 end = end if lost else None
                 continue
             poll.unregister(number)
-            if not _started(sockets[number]) and not lost:
+            if not _has_started(sockets[number]) and not lost:
                 index = asked["connections"][str(number)]
                 lost = f"worker {index} ({asked['workers'][index]}) ended before all had started"
                 end = time.monotonic() + asked["grace"]
@@ -56,7 +56,7 @@ def main(text: str) -> None:
         os.kill(parent, signal.SIGKILL)
 
 
-def _started(connection: socket.socket) -> bool:
+def _has_started(connection: socket.socket) -> bool:
     """Whether the last word of a worker is that it has started."""
     try:
         return connection.recv(len(DONE)) == DONE

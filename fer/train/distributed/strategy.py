@@ -21,7 +21,7 @@ HEARTBEAT_S = 10  # without a sign of life, a worker counts as lost
 JOIN_TIMEOUT_S = 600  # workers may start so long after one another
 CONNECT_TIMEOUT_S = 120  # once all are there, TensorFlow may take so long to connect them
 
-GROUPS = 1000  # of devices that one strategy may divide its own into
+COLLECTIVE_KEY_STEP = 1000  # of devices that one strategy may divide its own into
 
 
 def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
@@ -47,29 +47,29 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
             raise UserError(f"config.train.replicas is {train.replicas}, but --strategy=one is a single device.")
         chosen = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
-        chosen = mirrored(_devices(train.replicas, len(gpus)))
+        chosen = make_mirrored(_list_devices(train.replicas, len(gpus)))
     elif workers is None:
         raise UserError(
             "--strategy=multi_worker needs to know the workers: give --workers=host:port,... and --worker_index=N, set "
             "TF_CONFIG, or start the run with srun or on SageMaker."
         )
     else:
-        local = _local_replicas(train.replicas, len(workers.workers), len(gpus))
+        local = _count_local_replicas(train.replicas, len(workers.workers), len(gpus))
         _check_batch(train, local * len(workers.workers))
-        chosen = _joined(workers, {"GPU": local} if gpus else {})
+        chosen = _connect_workers(workers, {"GPU": local} if gpus else {})
     _check_batch(train, chosen.num_replicas_in_sync)
     return chosen
 
 
-class Resolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
+class ConnectedClusterResolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
     """Of workers that have met."""
 
     others: rendezvous.ConnectedWorkers | None = (
-        None  # until all have started: see `fer.train.distributed.multi_worker.starting`
+        None  # until all have started: see `fer.train.distributed.multi_worker.report_startup`
     )
 
 
-def check_compiled(model: tf.keras.Model, train: Train) -> None:
+def check_deterministic_jit(model: tf.keras.Model, train: Train) -> None:
     """Refuses what TensorFlow cannot compute alike each time in a step that XLA compiles for a GPU.
 
     Raises:
@@ -85,11 +85,11 @@ def check_compiled(model: tf.keras.Model, train: Train) -> None:
         )
 
 
-def mirrored(names: list[str]) -> tf.distribute.Strategy:
+def make_mirrored(names: list[str]) -> tf.distribute.Strategy:
     """A strategy of one replica on each of these devices, beside any others of this process."""
     # Strategies count their groups of collective operations from the same key. Two in a process would be taken for
     # one, and the first operation of another shape would abort them all; TensorFlow's own tests move the key so, too.
-    tf.distribute.MirroredStrategy._collective_key_base += GROUPS
+    tf.distribute.MirroredStrategy._collective_key_base += COLLECTIVE_KEY_STEP
     return tf.distribute.MirroredStrategy(names)
 
 
@@ -108,10 +108,10 @@ def _check_batch(train: Train, replicas: int) -> None:
         )
 
 
-def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Strategy:
+def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Strategy:
     """The strategy of several workers, once all of them are there. Before it, no operation may have run."""
     spec = tf.train.ClusterSpec({"worker": list(workers.workers)})
-    resolver = Resolver(
+    resolver = ConnectedClusterResolver(
         spec, task_type="worker", task_id=workers.index, num_accelerators=accelerators, rpc_layer="grpc"
     )
     # The strategy would do this itself, with a time-out that is not ours to know.
@@ -125,7 +125,9 @@ def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Str
         ],
     )
     print(f"This is {workers.name}; waiting for the others.", flush=True)
-    resolver.others = rendezvous.wait_for_workers(workers, JOIN_TIMEOUT_S, os.environ.get(rendezvous.TOKEN, ""))
+    resolver.others = rendezvous.wait_for_workers(
+        workers, JOIN_TIMEOUT_S, os.environ.get(rendezvous.TOKEN_VARIABLE, "")
+    )
     resolver.others.watch(CONNECT_TIMEOUT_S, 3 * HEARTBEAT_S - 2)  # so that it is over within what `watched` says
     try:
         # Without a time-out for a worker that lives but hangs: TensorFlow would start a thread for every single
@@ -146,7 +148,7 @@ def _joined(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Str
     return chosen
 
 
-def _local_replicas(replicas: int, workers: int, gpus: int) -> int:
+def _count_local_replicas(replicas: int, workers: int, gpus: int) -> int:
     """How many of a run's replicas are this worker's."""
     most = gpus or 1
     if replicas % workers or replicas > workers * most:
@@ -158,16 +160,16 @@ def _local_replicas(replicas: int, workers: int, gpus: int) -> int:
     return replicas // workers or most
 
 
-def _devices(replicas: int, gpus: int) -> list[str]:
+def _list_devices(replicas: int, gpus: int) -> list[str]:
     """The devices of a mirrored run: GPUs, or logical CPUs where there are none."""
     if gpus:
         if replicas > gpus:
             raise UserError(f"config.train.replicas is {replicas}, but this machine has {gpus} GPUs.")
         return [f"GPU:{number}" for number in range(replicas or gpus)]
-    return logical_cpus(max(replicas, 1))
+    return make_logical_cpus(max(replicas, 1))
 
 
-def logical_cpus(count: int) -> list[str]:
+def make_logical_cpus(count: int) -> list[str]:
     """Makes `count` logical devices of the CPU, unless a process that already uses TensorFlow has enough.
 
     Raises:

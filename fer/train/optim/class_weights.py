@@ -10,7 +10,7 @@ from fer.config import Data
 from fer.labels import CLASSES
 
 
-def class_weights(counts: Mapping[str, int], settings: Data) -> np.ndarray:
+def compute_class_weights(counts: Mapping[str, int], settings: Data) -> np.ndarray:
     """The factor of each class's losses; their mean over the examples is 1, so that the loss keeps its size.
 
     "inverse" weighs a class of n examples by 1 / n. "effective" weighs it by 1 / E(n), where

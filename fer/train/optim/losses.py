@@ -8,7 +8,7 @@ import tensorflow as tf
 from fer.config import Train
 
 
-def smooth(targets: tf.Tensor, smoothing: float) -> tf.Tensor:
+def smooth_labels(targets: tf.Tensor, smoothing: float) -> tf.Tensor:
     """Moves a share of the probability to all classes alike (Szegedy et al. 2016, arXiv:1512.00567, section 7).
 
     Args:
@@ -18,7 +18,7 @@ def smooth(targets: tf.Tensor, smoothing: float) -> tf.Tensor:
     return targets * (1 - smoothing) + smoothing / targets.shape[-1]
 
 
-def focal(targets: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
+def focal_loss(targets: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     """Cross-entropy that counts well classified examples less (Lin et al. 2017, arXiv:1708.02002, equation 4).
 
     For soft targets t it is the sum over classes of -t (1 - p)^gamma log p, which is the paper's for one-hot ones.
@@ -37,7 +37,7 @@ def focal(targets: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
     return -tf.reduce_sum(targets * missing**gamma * log_probabilities, axis=-1)
 
 
-def losses(targets: tf.Tensor, logits: tf.Tensor, train: Train, weights: np.ndarray | None = None) -> tf.Tensor:
+def example_losses(targets: tf.Tensor, logits: tf.Tensor, train: Train, weights: np.ndarray | None = None) -> tf.Tensor:
     """The loss of each example, [B] float32, as the config names it.
 
     Args:
@@ -47,7 +47,7 @@ def losses(targets: tf.Tensor, logits: tf.Tensor, train: Train, weights: np.ndar
       weights: float32 [classes], the factor of each class; a mixed target's is the mean of its classes'.
     """
     factors = tf.ones([]) if weights is None else tf.linalg.matvec(targets, tf.constant(weights))
-    targets = smooth(targets, train.label_smoothing)
+    targets = smooth_labels(targets, train.label_smoothing)
     if train.loss == "focal":
-        return factors * focal(targets, logits, train.focal_gamma)
+        return factors * focal_loss(targets, logits, train.focal_gamma)
     return factors * tf.nn.softmax_cross_entropy_with_logits(targets, logits)

@@ -9,7 +9,7 @@ from fer.config import Experiment
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4  # of the highest rate (Smith and Topin 2018, arXiv:1708.07120)
 
 
-class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+class LRSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     """Warm-up from zero in a straight line, then what the config names.
 
     cosine     half a cosine down to zero (Loshchilov and Hutter 2017, arXiv:1608.03983)

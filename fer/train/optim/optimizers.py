@@ -12,7 +12,7 @@ from fer.train.optim import tfa
 
 # No decay on biases and on the scales and shifts of normalisation layers: they need none, and decay harms
 # them (Goyal et al. 2017, arXiv:1706.02677, section 5.1). Nor on the exponent of GeM pooling: 0 is no value for it.
-UNDECAYED = ["bias", "gamma", "beta", "power"]
+NO_DECAY = ["bias", "gamma", "beta", "power"]
 
 Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer]
 
@@ -31,11 +31,11 @@ def make_optimizer(
     """
     settings = experiment.optimizer
     if settings.name == "lamb":
-        chosen = tfa.lamb(rate, settings.weight_decay, UNDECAYED, settings.clip_norm)
+        chosen = tfa.make_lamb(rate, settings.weight_decay, NO_DECAY, settings.clip_norm)
     elif settings.name == "radam_lookahead":
-        chosen = tfa.rectified_adam_with_lookahead(rate, settings.weight_decay, UNDECAYED, settings.clip_norm)
+        chosen = tfa.make_radam_lookahead(rate, settings.weight_decay, NO_DECAY, settings.clip_norm)
     else:
-        chosen = _of_keras(experiment, rate)
+        chosen = _make_keras_optimizer(experiment, rate)
     if experiment.train.precision == "mixed_float16":
         chosen = tf.keras.mixed_precision.LossScaleOptimizer(chosen)
     inner = getattr(chosen, "inner_optimizer", chosen)
@@ -48,15 +48,15 @@ def make_optimizer(
 
 def scale_loss(chosen: Optimizer, loss: tf.Tensor) -> tf.Tensor:
     """The loss whose gradients are taken: times the loss scale under mixed_float16."""
-    return chosen.get_scaled_loss(loss) if _scales(chosen) else loss
+    return chosen.get_scaled_loss(loss) if _has_loss_scale(chosen) else loss
 
 
 def unscale_grads(chosen: Optimizer, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
     """The gradients of the loss from those of `scaled`."""
-    return chosen.get_unscaled_gradients(gradients) if _scales(chosen) else gradients
+    return chosen.get_unscaled_gradients(gradients) if _has_loss_scale(chosen) else gradients
 
 
-def apply(chosen: Optimizer, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
+def apply_gradients(chosen: Optimizer, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
     """Updates the variables, on one replica, by gradients that are already summed over all of them.
 
     Under loss scaling, gradients that overflowed change nothing but the scale.
@@ -67,11 +67,13 @@ def apply(chosen: Optimizer, gradients: Sequence[tf.Tensor], variables: Sequence
     chosen.apply_gradients(zip(gradients, variables), **summed)
 
 
-def _scales(chosen: Optimizer) -> bool:
+def _has_loss_scale(chosen: Optimizer) -> bool:
     return isinstance(chosen, tf.keras.mixed_precision.LossScaleOptimizer)
 
 
-def _of_keras(experiment: Experiment, rate: tf.keras.optimizers.schedules.LearningRateSchedule) -> Optimizer:
+def _make_keras_optimizer(
+    experiment: Experiment, rate: tf.keras.optimizers.schedules.LearningRateSchedule
+) -> Optimizer:
     settings = experiment.optimizer
     common = {
         "learning_rate": rate,
@@ -85,5 +87,5 @@ def _of_keras(experiment: Experiment, rate: tf.keras.optimizers.schedules.Learni
     else:
         chosen = tf.keras.optimizers.AdamW(weight_decay=settings.weight_decay, **common)
     if settings.weight_decay:
-        chosen.exclude_from_weight_decay(var_names=UNDECAYED)
+        chosen.exclude_from_weight_decay(var_names=NO_DECAY)
     return chosen

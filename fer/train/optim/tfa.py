@@ -15,7 +15,9 @@ import tensorflow as tf
 from fer.errors import UserError
 
 
-def lamb(rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float):
+def make_lamb(
+    rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float
+):
     """LAMB (You et al. 2020, arXiv:1904.00962), made for large global batches.
 
     Args:
@@ -24,26 +26,26 @@ def lamb(rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float,
       undecayed: patterns of the names of variables without decay and without the trust ratio.
       clip: norm to which the global gradient is clipped; 0 does not clip.
     """
-    return _addons().optimizers.LAMB(
+    return _import_tfa().optimizers.LAMB(
         learning_rate=rate,
         weight_decay=decay,
         exclude_from_weight_decay=undecayed,
         exclude_from_layer_adaptation=undecayed,
-        **_clipping(clip),
+        **_clip_arguments(clip),
     )
 
 
-def rectified_adam_with_lookahead(
+def make_radam_lookahead(
     rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float
 ):
     """Rectified Adam (Liu et al. 2020, arXiv:1908.03265) in Lookahead (Zhang et al. 2019, arXiv:1907.08610).
 
     Weights decay decoupled from the gradient, by rate times `decay` a step; arguments as for `lamb`.
     """
-    tfa = _addons()
+    tfa = _import_tfa()
     base = tfa.optimizers.RectifiedAdam
     if not decay:
-        return tfa.optimizers.Lookahead(base(learning_rate=rate), **_clipping(clip))
+        return tfa.optimizers.Lookahead(base(learning_rate=rate), **_clip_arguments(clip))
     decayed = tfa.optimizers.extend_with_decoupled_weight_decay(base)
 
     class Decayed(decayed):
@@ -57,13 +59,13 @@ def rectified_adam_with_lookahead(
             return not any(re.search(pattern, variable.name) for pattern in undecayed)
 
     # Lookahead clips, not the optimizer in it, whose own apply_gradients it does not call.
-    return tfa.optimizers.Lookahead(Decayed(_Times(rate, decay), learning_rate=rate), **_clipping(clip))
+    return tfa.optimizers.Lookahead(Decayed(_ScaledSchedule(rate, decay), learning_rate=rate), **_clip_arguments(clip))
 
 
 def cohen_kappa(confusion: np.ndarray) -> float:
     """Cohen's kappa of [k, k] counts, rows true, columns predicted; NaN where all of them are in one cell."""
-    metric = _addons().metrics.CohenKappa(num_classes=len(confusion), sparse_labels=True, dtype=tf.float64)
-    return _result(metric, confusion)
+    metric = _import_tfa().metrics.CohenKappa(num_classes=len(confusion), sparse_labels=True, dtype=tf.float64)
+    return _compute_metric(metric, confusion)
 
 
 def matthews(confusion: np.ndarray) -> float:
@@ -71,12 +73,12 @@ def matthews(confusion: np.ndarray) -> float:
 
     In Addons' default float32 it squares the number of examples, which beyond 4,096 of them is no longer exact.
     """
-    metric = _addons().metrics.MatthewsCorrelationCoefficient(num_classes=len(confusion), dtype=tf.float64)
-    return _result(metric, confusion)
+    metric = _import_tfa().metrics.MatthewsCorrelationCoefficient(num_classes=len(confusion), dtype=tf.float64)
+    return _compute_metric(metric, confusion)
 
 
 @tf.autograph.experimental.do_not_convert
-def _result(metric: tf.keras.metrics.Metric, confusion: np.ndarray) -> float:
+def _compute_metric(metric: tf.keras.metrics.Metric, confusion: np.ndarray) -> float:
     """Computes a metric of a confusion matrix.
 
     The metric is given the matrix itself. To count labels and predictions into it, CohenKappa would trace a function
@@ -86,7 +88,7 @@ def _result(metric: tf.keras.metrics.Metric, confusion: np.ndarray) -> float:
     return float(metric.result())
 
 
-class _Times(tf.keras.optimizers.schedules.LearningRateSchedule):
+class _ScaledSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     """Another schedule times a number."""
 
     def __init__(self, schedule: tf.keras.optimizers.schedules.LearningRateSchedule, factor: float):
@@ -99,11 +101,11 @@ class _Times(tf.keras.optimizers.schedules.LearningRateSchedule):
         return {"schedule": self.schedule, "factor": self.factor}
 
 
-def _clipping(clip: float) -> dict[str, float]:
+def _clip_arguments(clip: float) -> dict[str, float]:
     return {"global_clipnorm": clip} if clip else {}
 
 
-def _addons() -> types.ModuleType:
+def _import_tfa() -> types.ModuleType:
     """TensorFlow Addons, without its notice that it is no longer developed.
 
     Raises:

@@ -31,7 +31,7 @@ def slurm(**changes: str) -> dict[str, str]:
 
 
 def find(environment, tmp_path="/nowhere", **given):
-    return cluster_resolver.find(environment, resource_config=f"{tmp_path}/resourceconfig.json", **given)
+    return cluster_resolver.find_cluster(environment, resource_config=f"{tmp_path}/resourceconfig.json", **given)
 
 
 def test_nothing_names_a_cluster_where_nothing_is_set():
@@ -86,7 +86,7 @@ def test_slurms_tasks_share_the_nodes_of_their_step():
     ],
 )
 def test_a_node_list_is_expanded_without_slurm(nodes, hosts):
-    assert cluster_resolver.expand(nodes) == hosts
+    assert cluster_resolver.expand_node_list(nodes) == hosts
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_host_that_is_cut_off_ends_both_in_time_and_the_run_goes_on_to_the_sam
     for number, (code, _, errors) in enumerate(ended):
         assert (code, "Traceback" in errors) == (1, False), errors
         assert f"Worker {number} of 2 ({HOSTS[number]}:" in errors
-        assert "lost another one" in errors
+        assert "lost the connection to another worker" in errors
 
     ip("-n", spaces[1], "link", "set", "cable", "up")
     ended = launch.outcomes(start(spaces, config, synthetic_shards.folder, cut), LIMIT)

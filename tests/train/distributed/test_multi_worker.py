@@ -67,7 +67,7 @@ def killed(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
         started[1].kill()
         begun = time.monotonic()
         outcome = launch.outcomes(started, LIMIT)[0]
-        left = checkpoints.steps(str(workdir / "checkpoints"))[-1]
+        left = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
         (folder / "killed.json").write_text(json.dumps([time.monotonic() - begun, left, *outcome]))
         ended = launch.outcomes(start_tasks(config, synthetic_shards.folder, workdir), LIMIT)
         (folder / "ended.json").write_text(json.dumps(ended))
@@ -117,7 +117,7 @@ def test_a_worker_outlives_one_that_is_killed_and_the_same_commands_go_on(killed
     assert seconds < 3 * strategy.HEARTBEAT_S
     assert (code, "Traceback" in errors) == (1, False), errors
     assert "train.py: Worker 0 of 2" in errors
-    assert "lost another one" in errors
+    assert "lost the connection to another worker" in errors
     assert 3 <= left < STEPS
     ended = read(killed, "ended.json")
     assert [code for code, _, _ in ended] == [0, 0], ended
@@ -162,7 +162,7 @@ def test_a_worker_whose_teacher_is_another_network_than_the_chiefs_is_told_so(sy
     assert code == 1, errors
     assert "Worker 1 was given another teacher, number 1 than worker 0; start the same command on all" in errors
     assert chiefs_code == 1, chiefs_errors
-    assert "lost another one" in chiefs_errors
+    assert "lost the connection to another worker" in chiefs_errors
     assert "Traceback" not in errors + chiefs_errors
 
 
@@ -183,7 +183,7 @@ def test_a_signal_to_one_stops_both_after_the_same_step_and_they_go_on_to_the_sa
     ended = launch.outcomes(started, LIMIT)
     assert time.monotonic() - begun < LEAVING
     assert [code for code, _, _ in ended] == [code, code], ended
-    kept = checkpoints.steps(str(workdir / "checkpoints"))[-1]
+    kept = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
     assert f"Stopped after step {kept} of {STEPS} as asked" in ended[0][2]
     assert f"stopped together with the others; the checkpoint is in {workdir}" in ended[1][2]
 
@@ -211,7 +211,7 @@ def test_workers_roll_back_to_the_chiefs_checkpoint_and_end_as_one_replica_does(
             with pytest.raises(Stopped):
                 trainer.train(settings, data, str(one), "one")
         shutil.copytree(one, two)
-        assert checkpoints.steps(str(two / "checkpoints"))[-2:] == [4, fault - 1]
+        assert checkpoints.list_steps(str(two / "checkpoints"))[-2:] == [4, fault - 1]
         trainer.train(settings, data, str(one), "one")
     poisoned = tmp_path / "poisoned.py"
     poisoned.write_text(factories.POISONED.format(face=str(tmp_path / "face.npy")))

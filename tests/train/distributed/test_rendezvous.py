@@ -53,7 +53,7 @@ def test_who_does_not_come_is_named():
 
 
 def test_who_came_and_left_again_is_named(monkeypatch):
-    monkeypatch.setattr(rendezvous, "REJOIN", 0.1)
+    monkeypatch.setattr(rendezvous, "REJOIN_TIMEOUT_S", 0.1)
     members = cluster(3)
     host, _, port = members[0].workers[0].rpartition(":")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -140,14 +140,14 @@ def test_gather_drops_garbage_and_goes_on_to_wait():
         with connected(members[0].workers[0]) as connection, contextlib.suppress(OSError):
             connection.sendall(said.replace(b"WORKERS", json.dumps(members[0].workers).encode()))
             connection.shutdown(socket.SHUT_WR)
-            assert connection.recv(100) in (b"", rendezvous.OTHER_TOKEN)
+            assert connection.recv(100) in (b"", rendezvous.TOKEN_DIFFERS)
     (other,) = together((members[1], 30))
     assert isinstance(other, float), other
     assert isinstance(chief.result()[0], float)
 
 
 def test_gather_keeps_its_deadline_beside_silent_and_slow_strangers(monkeypatch):
-    monkeypatch.setattr(rendezvous, "HELLO", 0.2)
+    monkeypatch.setattr(rendezvous, "HELLO_TIMEOUT_S", 0.2)
     members, chief = lonely(1.0)
     silent = [connected(members[0].workers[0]) for _ in range(20)]
     slow = connected(members[0].workers[0])
@@ -172,13 +172,13 @@ def test_gather_waits_for_no_stranger(monkeypatch):
     (other,) = together((members[1], 30))
     assert isinstance(other, float)
     assert isinstance(chief.result()[0], float)
-    assert other - begun < rendezvous.HELLO
+    assert other - begun < rendezvous.HELLO_TIMEOUT_S
     for each in strangers:
         each.close()
 
 
 def test_gather_makes_way_for_new_connections_where_there_are_too_many(monkeypatch):
-    monkeypatch.setattr(rendezvous, "MOST_UNKNOWN", 3)
+    monkeypatch.setattr(rendezvous, "MAX_UNIDENTIFIED", 3)
     members, chief = lonely(30)
     strangers = [connected(members[0].workers[0]) for _ in range(5)]
     assert [each.recv(1) for each in strangers[:2]] == [b"", b""]

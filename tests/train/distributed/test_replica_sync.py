@@ -12,7 +12,7 @@ from fer.data import example_codec, pipeline
 from fer.errors import UserError
 from fer.train import checkpoints, device_iterator, train_step, trainer
 from fer.train.distributed import replica_sync
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 from tests.train.test_trainer import final_state
 
@@ -24,7 +24,7 @@ def faces(synthetic_shards):
 
 @pytest.fixture(scope="module")
 def two() -> tf.distribute.Strategy:
-    return mirrored(["CPU:0", "CPU:1"])
+    return make_mirrored(["CPU:0", "CPU:1"])
 
 
 def unsynchronised(**train):
@@ -63,7 +63,7 @@ def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.nda
 
     def of_replica(batch):
         inputs = train_step.prepare_inputs(batch, seed, settings, True)
-        return train_step.gradients(state, settings, trained, None, inputs, seed, False)
+        return train_step.compute_gradients(state, settings, trained, None, inputs, seed, False)
 
     batch = next(device_iterator.DeviceIterator(strategy, faces, settings, 0, 1))
     found = tf.function(lambda batch: strategy.run(of_replica, args=(batch,)))(batch)
@@ -89,7 +89,7 @@ def test_a_run_on_two_replicas_goes_on_to_the_same_bits(synthetic_shards, tmp_pa
     for number in (4, 6):  # as if it had been killed after step 3
         shutil.rmtree(cut / "checkpoints" / f"step-{number:08d}")
     trainer.train(settings, synthetic_shards.folder, str(cut), "mirrored")
-    assert checkpoints.steps(str(cut / "checkpoints")) == [2, 4, 6]
+    assert checkpoints.list_steps(str(cut / "checkpoints")) == [2, 4, 6]
     expected, found = final_state(whole, 6), final_state(cut, 6)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
@@ -102,10 +102,10 @@ def test_a_run_on_two_replicas_goes_on_to_the_same_bits(synthetic_shards, tmp_pa
 def test_replicas_that_cannot_confer_within_a_layer_are_told_so(two, field, value):
     settings = factories.experiment(**{field: value})
     with pytest.raises(UserError, match=f"2 replicas confer in every layer, .* set config.train.{field}="):
-        replica_sync.check(two, settings)
-    replica_sync.check(tf.distribute.OneDeviceStrategy("CPU:0"), settings)
+        replica_sync.check_sync_batch_norm(two, settings)
+    replica_sync.check_sync_batch_norm(tf.distribute.OneDeviceStrategy("CPU:0"), settings)
     settings.model.sync_batch_norm = False
-    replica_sync.check(two, settings)
+    replica_sync.check_sync_batch_norm(two, settings)
 
 
 @pytest.mark.parametrize(("before", "said"), [(1, "trained on 1 replicas, and the next is on 2"), (2, "")])

@@ -6,7 +6,7 @@ import tensorflow as tf
 from fer.config import Train
 from fer.errors import UserError
 from fer.train.distributed.cluster_resolver import Cluster
-from fer.train.distributed.strategy import check_compiled, make_strategy, mirrored
+from fer.train.distributed.strategy import check_deterministic_jit, make_mirrored, make_strategy
 
 TWO = Cluster(("a:1", "b:1"), 0)
 
@@ -58,7 +58,7 @@ def test_what_a_batch_cannot_be_divided_into_is_a_sentence(name, train, said):
 def test_strategies_of_one_process_keep_their_collectives_apart():
     """Taken for one, the second would abort at a sum of another shape, and every strategy of the process after it."""
     for size in (3, 5):
-        strategy = mirrored(["CPU:0", "CPU:1"])
+        strategy = make_mirrored(["CPU:0", "CPU:1"])
 
         @tf.function
         def total(strategy=strategy, size=size):
@@ -74,10 +74,10 @@ def test_strategies_of_one_process_keep_their_collectives_apart():
 def test_max_pooling_that_xla_cannot_repeat_on_a_gpu_is_a_sentence(monkeypatch):
     pooled = tf.keras.Sequential([tf.keras.layers.MaxPooling2D(name="pool")])
     compiled = Train(jit_compile=True, deterministic=True)
-    check_compiled(pooled, compiled)  # on a CPU it can
+    check_deterministic_jit(pooled, compiled)  # on a CPU it can
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["one"])
     for allowed in (Train(jit_compile=True, deterministic=False), Train(deterministic=True)):
-        check_compiled(pooled, allowed)
-    check_compiled(tf.keras.Sequential([tf.keras.layers.ReLU()]), compiled)
+        check_deterministic_jit(pooled, allowed)
+    check_deterministic_jit(tf.keras.Sequential([tf.keras.layers.ReLU()]), compiled)
     with pytest.raises(UserError, match=r"max-pooling \(layer pool\).*set config\.train\.jit_compile=false, or"):
-        check_compiled(pooled, compiled)
+        check_deterministic_jit(pooled, compiled)

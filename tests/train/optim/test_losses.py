@@ -25,19 +25,19 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def test_smoothing_moves_a_share_to_all_classes():
-    smoothed = losses.smooth(tf.constant([[0.0, 1.0, 0.0, 0.0]]), 0.2)
+    smoothed = losses.smooth_labels(tf.constant([[0.0, 1.0, 0.0, 0.0]]), 0.2)
     np.testing.assert_allclose(smoothed, [[0.05, 0.85, 0.05, 0.05]], rtol=1e-6)
 
 
 def test_cross_entropy_is_taken_of_smoothed_targets(logits, targets):
-    found = losses.losses(tf.constant(targets), tf.constant(logits), Train(label_smoothing=0.1))
+    found = losses.example_losses(tf.constant(targets), tf.constant(logits), Train(label_smoothing=0.1))
     expected = -((0.9 * targets + 0.1 / 7) * log_softmax(logits)).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_loss_follows_its_formula(logits, targets, gamma):
-    found = losses.focal(tf.constant(targets), tf.constant(logits), gamma)
+    found = losses.focal_loss(tf.constant(targets), tf.constant(logits), gamma)
     log_probabilities = log_softmax(logits)
     expected = -(targets * (1 - np.exp(log_probabilities)) ** gamma * log_probabilities).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
@@ -45,15 +45,17 @@ def test_focal_loss_follows_its_formula(logits, targets, gamma):
 
 def test_focal_loss_without_its_exponent_is_cross_entropy(logits, targets):
     settings = {"label_smoothing": 0.0}
-    plain = losses.losses(tf.constant(targets), tf.constant(logits), Train(**settings))
-    focal = losses.losses(tf.constant(targets), tf.constant(logits), Train(loss="focal", focal_gamma=0.0, **settings))
+    plain = losses.example_losses(tf.constant(targets), tf.constant(logits), Train(**settings))
+    focal = losses.example_losses(
+        tf.constant(targets), tf.constant(logits), Train(loss="focal", focal_gamma=0.0, **settings)
+    )
     np.testing.assert_allclose(focal, plain, rtol=1e-5)
 
 
 def test_a_certain_example_has_a_finite_gradient_under_focal_loss():
     logits = tf.Variable([[200.0, 0, 0, 0, 0, 0, 0]])
     with tf.GradientTape() as tape:
-        loss = losses.focal(tf.eye(7)[:1], logits, 0.5)
+        loss = losses.focal_loss(tf.eye(7)[:1], logits, 0.5)
     assert np.isfinite(tape.gradient(loss, logits)).all()
 
 
@@ -61,6 +63,6 @@ def test_a_certain_example_has_a_finite_gradient_under_focal_loss():
 def test_a_classs_weight_multiplies_its_losses_and_a_mixed_target_has_the_mean(logits, targets, loss):
     weights = np.arange(1, 8, dtype=np.float32)
     train = Train(loss=loss)
-    weighted = losses.losses(tf.constant(targets), tf.constant(logits), train, weights)
-    plain = losses.losses(tf.constant(targets), tf.constant(logits), train)
+    weighted = losses.example_losses(tf.constant(targets), tf.constant(logits), train, weights)
+    plain = losses.example_losses(tf.constant(targets), tf.constant(logits), train)
     np.testing.assert_allclose(weighted, plain.numpy() * (targets @ weights), rtol=1e-5)

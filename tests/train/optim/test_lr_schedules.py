@@ -7,8 +7,8 @@ from fer.config import Experiment, Optimizer, Train
 from fer.train.optim import lr_schedules
 
 
-def rate(steps_per_epoch: int, total: int, **settings) -> lr_schedules.Schedule:
-    return lr_schedules.Schedule(Experiment(optimizer=Optimizer(**settings)), steps_per_epoch, total)
+def rate(steps_per_epoch: int, total: int, **settings) -> lr_schedules.LRSchedule:
+    return lr_schedules.LRSchedule(Experiment(optimizer=Optimizer(**settings)), steps_per_epoch, total)
 
 
 def test_the_rate_rises_in_a_straight_line_then_falls_half_a_cosine_to_zero():

@@ -26,12 +26,12 @@ def experiment(**settings) -> Experiment:
 
 def made(settings: Experiment, variables: list[tf.Variable]) -> optimizers.Optimizer:
     """An optimizer in the first of very many steps at the highest rate."""
-    return optimizers.make_optimizer(settings, lr_schedules.Schedule(settings, 10, 10**9), variables)
+    return optimizers.make_optimizer(settings, lr_schedules.LRSchedule(settings, 10, 10**9), variables)
 
 
 def update(chosen: optimizers.Optimizer, gradients: list, variables: list[tf.Variable]) -> None:
     strategy = tf.distribute.get_strategy()
-    strategy.run(lambda: optimizers.apply(chosen, [tf.constant(each) for each in gradients], variables))
+    strategy.run(lambda: optimizers.apply_gradients(chosen, [tf.constant(each) for each in gradients], variables))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", LOOKAHEAD])
@@ -56,7 +56,7 @@ def test_of_a_network_all_kernels_decay_and_nothing_else(name, pooling):
     spared = {
         weight.name
         for weight in model.trainable_weights
-        if any(re.search(pattern, weight.name) for pattern in optimizers.UNDECAYED)
+        if any(re.search(pattern, weight.name) for pattern in optimizers.NO_DECAY)
     }
     assert spared == {weight.name for weight in model.trainable_weights if weight.shape.rank < 2}
 
@@ -123,8 +123,8 @@ def test_lookahead_goes_half_way_back_every_sixth_step():
 def test_the_rate_that_is_told_is_that_of_the_last_step(name):
     settings = experiment(name=name, learning_rate=0.1, warmup_epochs=1.0)
     settings.model = Model(name="tiny", image_size=24)
-    found = train_state.create(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 10, 100)
-    schedule = lr_schedules.Schedule(settings, 10, 100)
+    found = train_state.create_train_state(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 10, 100)
+    schedule = lr_schedules.LRSchedule(settings, 10, 100)
     variables = found.model.trainable_variables
     for number in range(3):
         update(found.optimizer, [tf.zeros_like(each) for each in variables], variables)

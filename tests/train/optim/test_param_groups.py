@@ -8,7 +8,7 @@ from fer.config import FineTune, Model
 from fer.errors import UserError
 from fer.models import classifier, registry, weights
 from fer.train import train_state, train_step
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from fer.train.optim import param_groups
 from fer.train.optim.param_groups import ParamGroup
 from tests.train import factories
@@ -62,7 +62,7 @@ def test_more_blocks_than_there_are_is_a_sentence(settings, model):
 
 @pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]])
 def test_an_update_moves_a_variable_by_its_share(names):
-    strategy = mirrored(names)
+    strategy = make_mirrored(names)
     with strategy.scope():
         variable, optimizer = tf.Variable([1.0, 2.0]), tf.keras.optimizers.SGD()
 
@@ -152,14 +152,14 @@ def test_a_network_whose_blocks_hold_layers_is_averaged_and_kept_in_its_own_orde
     settings = factories.experiment(ema_decay=ema_decay)
     settings.model = Model(name=network, image_size=32)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    found = train_state.create(strategy, settings, 20, 100)
+    found = train_state.create_train_state(strategy, settings, 20, 100)
     names = [weight.name for weight in found.model.weights]
     param_groups.set_phase(found.model, settings, head_only=False)
     settings.finetune.head_epochs = 1
     param_groups.set_phase(found.model, settings, head_only=True)
     assert [weight.name for weight in found.model.weights] != names
     if ema_decay:
-        train_step._move_average(strategy, found, ema_decay)
+        train_step._update_ema(strategy, found, ema_decay)
     path = str(tmp_path / "best.npz")
     weights.save(found.evaluated, path)
     fresh = classifier.build(settings.model, "float32")

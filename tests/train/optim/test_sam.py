@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.train.distributed.strategy import mirrored
+from fer.train.distributed.strategy import make_mirrored
 from fer.train.optim import sam
 
 
 @pytest.mark.parametrize("names", [["CPU:0"], ["CPU:0", "CPU:1"]])
 def test_weights_climb_along_the_gradient_and_come_back(names):
-    strategy = mirrored(names)
+    strategy = make_mirrored(names)
     with strategy.scope():
         model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=[2]), tf.keras.layers.BatchNormalization()])
     trained = model.trainable_variables[:1]
