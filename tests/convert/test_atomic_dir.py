@@ -36,19 +36,19 @@ def output(tmp_path) -> str:
     return str(tmp_path / "above" / "faces")
 
 
-def test_the_folder_appears_with_all_that_is_in_it_and_nothing_beside(output):
+def test_atomic_directory_creates_complete_folder_and_nothing_else(output):
     place(output, "new")
     assert sorted(os.listdir(output)) == ["a.tfrecord", "manifest.json"]
     assert os.listdir(os.path.dirname(output)) == ["faces"]
 
 
-def test_nothing_is_there_while_it_is_filled(output):
+def test_atomic_directory_shows_nothing_before_end(output):
     with atomic_dir.atomic_directory(output, False) as folder:
         fill(folder, "new")
         assert not os.path.exists(output)
 
 
-def test_after_an_error_nothing_is_left_and_no_folder_that_was_made_for_it(output, tmp_path):
+def test_atomic_directory_leaves_no_folder_after_error(output, tmp_path):
     (tmp_path / "before").mkdir()
     for place in (output, str(tmp_path / "before" / "deep" / "faces")):
         with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(place, False) as folder:
@@ -57,14 +57,14 @@ def test_after_an_error_nothing_is_left_and_no_folder_that_was_made_for_it(outpu
     assert [path.name for path in tmp_path.rglob("*")] == ["before"]
 
 
-def test_a_folder_that_was_made_stays_if_somebody_else_uses_it(output):
+def test_atomic_directory_keeps_created_parent_that_others_use(output):
     with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(output, False):
         pathlib.Path(output).with_name("notes.txt").write_text("precious")
         raise RuntimeError
     assert os.listdir(os.path.dirname(output)) == ["notes.txt"]
 
 
-def test_what_exists_is_not_overwritten_unasked(output):
+def test_atomic_directory_keeps_old_output_without_overwrite(output):
     place(output, "old")
     with pytest.raises(UserError, match="exists already"):
         place(output, "new")
@@ -73,7 +73,7 @@ def test_what_exists_is_not_overwritten_unasked(output):
 
 @pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_empty_folder_is_filled_unasked(output, overwrite, linked):
+def test_atomic_directory_fills_empty_folder_without_overwrite(output, overwrite, linked):
     os.makedirs(output if not linked else os.path.join(os.path.dirname(output), "disk"))
     if linked:
         os.symlink("disk", output)
@@ -83,7 +83,7 @@ def test_empty_folder_is_filled_unasked(output, overwrite, linked):
     assert sorted(os.listdir(os.path.dirname(output))) == sorted(["faces", *["disk"] * linked])
 
 
-def test_empty_folder_stays_where_a_conversion_fails(output):
+def test_atomic_directory_keeps_empty_folder_after_error(output):
     os.makedirs(output)
     with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(output, False):
         raise RuntimeError
@@ -91,7 +91,7 @@ def test_empty_folder_stays_where_a_conversion_fails(output):
 
 
 @pytest.mark.parametrize("name", [".", "../faces", "./"])
-def test_folder_that_the_command_runs_in_is_refused(name, output, monkeypatch):
+def test_atomic_directory_rejects_current_folder(name, output, monkeypatch):
     os.makedirs(output)
     monkeypatch.chdir(output)
     with pytest.raises(UserError, match=rf"^{name} is the folder that this command runs in, and would be replaced"):
@@ -99,25 +99,25 @@ def test_folder_that_the_command_runs_in_is_refused(name, output, monkeypatch):
     assert os.listdir(output) == []
 
 
-def test_root_of_a_disk_is_refused():
+def test_check_rejects_root_of_disk():
     with pytest.raises(UserError, match=r"^/proc is the root of a disk, which cannot be replaced: name a folder in it"):
         atomic_dir.check("/proc", overwrite=True)
 
 
-def test_link_that_leads_back_to_itself_is_refused(tmp_path):
+def test_atomic_directory_rejects_link_loop(tmp_path):
     (tmp_path / "faces").symlink_to("faces")
     with pytest.raises(UserError, match=r"^.*/faces is a link that leads back to itself"):
         place(str(tmp_path / "faces"), "new")
 
 
-def test_what_exists_is_replaced_when_asked(output):
+def test_atomic_directory_replaces_old_output_with_overwrite(output):
     place(output, "old")
     place(output, "new", overwrite=True)
     assert content(output) == "new"
     assert os.listdir(os.path.dirname(output)) == ["faces"]
 
 
-def test_what_exists_stays_until_the_new_is_whole(output):
+def test_atomic_directory_keeps_old_output_until_new_is_complete(output):
     place(output, "old")
     with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(output, True) as folder:
         fill(folder, "new")
@@ -127,7 +127,7 @@ def test_what_exists_stays_until_the_new_is_whole(output):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_no_conversion_wrote_is_never_replaced(output, kind):
+def test_atomic_directory_never_replaces_other_data(output, kind):
     os.makedirs(os.path.dirname(output) if kind == "file" else output)
     with open(output if kind == "file" else os.path.join(output, "thesis.txt"), "w") as file:
         file.write("precious")
@@ -150,7 +150,7 @@ def test_what_no_conversion_wrote_is_never_replaced(output, kind):
     ],
     ids=["web application", "of another program", "no splits", "no version", "list", "cut", "nested", "binary"],
 )
-def test_a_folder_whose_manifest_no_conversion_wrote_is_never_replaced(tmp_path, manifest, fault):
+def test_atomic_directory_never_replaces_folder_with_foreign_manifest(tmp_path, manifest, fault):
     (tmp_path / "manifest.json").write_bytes(manifest.encode("latin-1"))
     with pytest.raises(
         UserError, match=f"is no conversion alone \\(its manifest.json {fault}\\): choose another --output"
@@ -160,7 +160,7 @@ def test_a_folder_whose_manifest_no_conversion_wrote_is_never_replaced(tmp_path,
 
 
 @pytest.mark.parametrize("name", ["thesis.txt", "b.tfrecord", "notes/today.txt"])
-def test_a_conversion_beside_which_something_else_lies_is_never_replaced(output, name):
+def test_atomic_directory_never_replaces_conversion_with_other_files(output, name):
     place(output, "old")
     other = pathlib.Path(output) / name
     other.parent.mkdir(exist_ok=True)
@@ -170,7 +170,7 @@ def test_a_conversion_beside_which_something_else_lies_is_never_replaced(output,
     assert (content(output), other.read_text()) == ("old", "precious")
 
 
-def test_the_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+def test_atomic_directory_replaces_target_of_link_and_keeps_link(tmp_path):
     link, disk = tmp_path / "faces", tmp_path / "disk"
     place(str(disk / "faces-1"), "old")
     link.symlink_to(os.path.join("disk", "faces-1"))
@@ -181,14 +181,14 @@ def test_the_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     assert os.listdir(disk) == ["faces-1"]
 
 
-def test_a_link_that_leads_nowhere_leads_to_the_folder_then(tmp_path):
+def test_atomic_directory_creates_target_of_dangling_link(tmp_path):
     link = tmp_path / "faces"
     link.symlink_to(tmp_path / "disk" / "faces-1")
     place(str(link), "new")
     assert (content(str(tmp_path / "disk" / "faces-1")), link.is_symlink()) == ("new", True)
 
 
-def test_a_link_is_called_as_the_user_calls_it(tmp_path):
+def test_atomic_directory_error_names_link_as_given(tmp_path):
     link = tmp_path / "faces"
     place(str(tmp_path / "disk"), "old")
     link.symlink_to("disk")
@@ -196,7 +196,7 @@ def test_a_link_is_called_as_the_user_calls_it(tmp_path):
         place(str(link), "new")
 
 
-def test_what_a_killed_run_left_is_swept_away_by_the_next(output):
+def test_atomic_directory_removes_remains_of_killed_run(output):
     for mark in ("partial-00000000", "partial-1111aaaa"):
         left = os.path.join(os.path.dirname(output), f".faces.{mark}")
         os.makedirs(left)
@@ -205,7 +205,7 @@ def test_what_a_killed_run_left_is_swept_away_by_the_next(output):
     assert os.listdir(os.path.dirname(output)) == ["faces"]
 
 
-def test_a_run_that_still_lives_is_left_alone(output):
+def test_atomic_directory_keeps_partial_folder_of_live_run(output):
     living = os.path.join(os.path.dirname(output), ".faces.partial-00000000")
     os.makedirs(living)
     handle = os.open(living, os.O_RDONLY)
@@ -215,7 +215,7 @@ def test_a_run_that_still_lives_is_left_alone(output):
     assert sorted(os.listdir(os.path.dirname(output))) == [".faces.partial-00000000", "faces"]
 
 
-def test_a_folder_that_was_being_replaced_when_its_run_was_killed_gets_its_place_back(output):
+def test_atomic_directory_restores_old_output_of_killed_run(output):
     place(output, "old")
     os.rename(output, os.path.join(os.path.dirname(output), ".faces.old-00000000"))
     with pytest.raises(UserError, match="exists already"):
@@ -223,7 +223,7 @@ def test_a_folder_that_was_being_replaced_when_its_run_was_killed_gets_its_place
     assert content(output) == "old"
 
 
-def test_another_output_with_a_like_name_is_not_swept(output):
+def test_atomic_directory_keeps_partial_folder_of_similar_name(output):
     other = os.path.join(os.path.dirname(output), ".faces2.partial-00000000")
     os.makedirs(other)
     place(output, "new")
@@ -233,14 +233,14 @@ def test_another_output_with_a_like_name_is_not_swept(output):
 @pytest.mark.parametrize(
     "name", [".faces.old-archive", ".faces.partial-notes", ".faces.old-0000000", ".faces.old-00000000x"]
 )
-def test_a_users_folder_with_a_like_name_is_neither_removed_nor_taken(output, name):
+def test_atomic_directory_keeps_user_folder_of_similar_name(output, name):
     users = os.path.join(os.path.dirname(output), name)
     os.makedirs(users)
     place(output, "new")
     assert (content(output), os.path.exists(users)) == ("new", True)
 
 
-def test_where_the_new_folder_cannot_take_its_place_the_old_one_keeps_it(output, monkeypatch):
+def test_atomic_directory_restores_old_output_when_rename_fails(output, monkeypatch):
     place(output, "old")
     rename, asked = os.rename, []
 
@@ -256,7 +256,7 @@ def test_where_the_new_folder_cannot_take_its_place_the_old_one_keeps_it(output,
     assert (content(output), os.listdir(os.path.dirname(output))) == ("old", ["faces"])
 
 
-def test_a_folder_that_another_run_replaces_just_now_is_left_to_it(output):
+def test_sweep_keeps_old_output_that_live_run_replaces(output):
     """Between its two renames there is none in the place."""
     place(output, "old")
     beside = os.path.dirname(output)
@@ -271,7 +271,7 @@ def test_a_folder_that_another_run_replaces_just_now_is_left_to_it(output):
     assert os.listdir(beside) == ["faces"]
 
 
-def test_an_output_that_came_to_be_while_it_was_filled_is_not_replaced(output):
+def test_atomic_directory_keeps_output_that_appeared_meanwhile(output):
     def slowly() -> None:
         with atomic_dir.atomic_directory(output, overwrite=False) as folder:
             fill(folder, "new")
@@ -282,7 +282,7 @@ def test_an_output_that_came_to_be_while_it_was_filled_is_not_replaced(output):
     assert content(output) == "somebody's"
 
 
-def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+def test_atomic_directory_error_names_unwritable_path(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"Cannot write .*file/faces"):
         place(str(tmp_path / "file" / "faces"), "new")

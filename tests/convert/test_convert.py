@@ -54,25 +54,25 @@ def check(made: manifest.Manifest, images: np.ndarray, labels, splits: list[str]
         assert faces.labels.tolist() == [labels[row] for row in expected]
 
 
-def test_every_row_is_in_its_split_with_its_label(source, tmp_path):
+def test_convert_puts_every_row_into_its_split_with_its_label(source, tmp_path):
     check(run(source, tmp_path), IMAGES, LABELS, [SPLIT_OF[input_factories.USAGES[i % 3]] for i in range(30)])
 
 
 @pytest.mark.parametrize("output", ["in/out", "in"])
-def test_an_output_within_the_input_is_refused_and_nothing_is_left(source, tmp_path, output):
+def test_convert_rejects_output_within_input(source, tmp_path, output):
     folder = os.path.dirname(source)
     with pytest.raises(UserError, match=rf"--output=.*{output} lies in .*/in, which is read"):
         run(folder, tmp_path, output, overwrite=True)
     assert os.listdir(folder) == ["faces.csv"]
 
 
-def test_the_statistics_are_those_of_the_train_split(source, tmp_path):
+def test_convert_records_statistics_of_train_split(source, tmp_path):
     made = run(source, tmp_path)
     train = IMAGES[::3] / 255
     assert made.statistics == pytest.approx({"mean": train.mean(), "std": train.std()}, rel=1e-12)
 
 
-def test_the_source_is_recorded(source, tmp_path):
+def test_convert_records_source(source, tmp_path):
     made = run(source, tmp_path)
     with open(source, "rb") as file:
         expected = hashlib.sha256(file.read()).hexdigest()
@@ -81,7 +81,7 @@ def test_the_source_is_recorded(source, tmp_path):
     assert made.raw["source"]["rows"] == 30
 
 
-def test_an_unlabelled_table_is_an_unlabelled_test(tmp_path):
+def test_convert_reads_table_without_labels_as_unlabelled_test_split(tmp_path):
     path = input_factories.write(
         tmp_path / "test.csv", "pixels\n" + "".join(f'"{input_factories.text(i)}"\n' for i in IMAGES)
     )
@@ -91,7 +91,7 @@ def test_an_unlabelled_table_is_an_unlabelled_test(tmp_path):
     assert set(made.splits["test"].class_counts.values()) == {0}
 
 
-def test_several_inputs_are_one_set_whose_rows_go_on(source, tmp_path):
+def test_convert_numbers_rows_of_several_inputs_consecutively(source, tmp_path):
     other = input_factories.write(
         tmp_path / "test.csv.gz",
         gzip.compress(
@@ -105,7 +105,7 @@ def test_several_inputs_are_one_set_whose_rows_go_on(source, tmp_path):
     assert [entry["rows"] for entry in made.raw["source"]["inputs"]] == [30, 5]
 
 
-def test_a_tree_of_pictures_with_official_names_has_the_official_splits(tmp_path):
+def test_convert_reads_official_splits_from_names_of_images(tmp_path):
     for row in range(30):
         folder = tmp_path / "archive" / ("train" if row % 3 == 0 else "test") / CLASSES[LABELS[row]]
         input_factories.write(
@@ -120,7 +120,7 @@ def test_a_tree_of_pictures_with_official_names_has_the_official_splits(tmp_path
 
 
 @pytest.mark.parametrize("depth", ["{}", "{}/happy"])
-def test_the_folders_that_are_named_as_inputs_keep_their_split(depth, tmp_path):
+def test_convert_keeps_split_of_input_folders(depth, tmp_path):
     for row, image in enumerate(IMAGES):
         split = ("train", "validation", "test")[row % 3]
         input_factories.write(tmp_path / "three" / split / "happy" / f"{row:03}.png", input_factories.picture(image))
@@ -132,7 +132,7 @@ def test_the_folders_that_are_named_as_inputs_keep_their_split(depth, tmp_path):
         np.testing.assert_array_equal(faces.images.reshape(-1, 2304), IMAGES[number::3])
 
 
-def test_a_table_without_usage_is_divided_by_the_seed_and_twins_stay_together(tmp_path):
+def test_convert_splits_by_seed_and_keeps_duplicates_together(tmp_path):
     images = input_factories.noise(300)
     images[1::2] = images[::2]
     rows = [f"{i // 2 % 7},{input_factories.text(image)}\n" for i, image in enumerate(images)]
@@ -146,7 +146,7 @@ def test_a_table_without_usage_is_divided_by_the_seed_and_twins_stay_together(tm
     assert run(path, tmp_path, "other", seed=2).splits != made.splits
 
 
-def test_synthetic_faces_are_those_that_synthetic_draws(synthetic_shards):
+def test_convert_of_synthetic_input_equals_generate_faces(synthetic_shards):
     images, labels = synthetic.generate_faces(400, seed=0)
     assert synthetic_shards.raw["source"]["path"] == "synthetic:400"
     for name in synthetic_shards.splits:
@@ -155,14 +155,14 @@ def test_synthetic_faces_are_those_that_synthetic_draws(synthetic_shards):
         np.testing.assert_array_equal(faces.labels, labels[faces.rows])
 
 
-def test_the_same_input_gives_the_same_bytes(source, tmp_path, monkeypatch):
+def test_convert_repeats_bytes_for_same_input(source, tmp_path, monkeypatch):
     monkeypatch.setattr(audit_plots, "COLUMNS", 2)
     one = run(source, tmp_path, "one", preview=True)
     other = run(source, tmp_path, "other", preview=True, overwrite=True)
     assert sums(one.folder) == sums(other.folder)
 
 
-def test_rejects_are_the_same_bytes_each_time(tmp_path):
+def test_convert_repeats_bytes_of_rejects(tmp_path):
     folder = tmp_path / "in"
     for place, content in enumerate(
         (input_factories.picture(IMAGES[0]), input_factories.picture(IMAGES[1]), b"no picture", b"GIF89a")
@@ -173,7 +173,7 @@ def test_rejects_are_the_same_bytes_each_time(tmp_path):
     assert sums(one.folder) == sums(other.folder)
 
 
-def test_the_workers_change_no_byte(large, tmp_path, monkeypatch):
+def test_convert_writes_same_bytes_with_any_number_of_workers(large, tmp_path, monkeypatch):
     alone = run(large, tmp_path, "alone", workers=1)
     monkeypatch.setattr(worker_pool, "FEW", 0)  # so that there are processes
     monkeypatch.setattr(archives, "CHUNK", 1 << 16)  # and pieces for each of them
@@ -181,7 +181,7 @@ def test_the_workers_change_no_byte(large, tmp_path, monkeypatch):
     assert sums(alone.folder) == sums(shared.folder)
 
 
-def test_votes_are_joined_and_recorded(source, tmp_path):
+def test_convert_joins_and_records_votes(source, tmp_path):
     columns = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
     votes = np.random.default_rng(0).multinomial(4, [0.1] * 10, 30)
     votes[np.arange(30), [columns[label] for label in LABELS]] += 6
@@ -202,7 +202,7 @@ def test_votes_are_joined_and_recorded(source, tmp_path):
     assert of_folder.raw["options"]["ferplus"] == "votes"
 
 
-def test_votes_are_not_joined_to_pictures_which_have_no_rows(tmp_path):
+def test_convert_rejects_votes_for_images_without_rows(tmp_path):
     folder, ferplus = tmp_path / "in", tmp_path / "v.csv"
     for place in range(4):
         input_factories.write(folder / "happy" / f"Training_{place}.png", input_factories.picture(IMAGES[place]))
@@ -213,7 +213,7 @@ def test_votes_are_not_joined_to_pictures_which_have_no_rows(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_dropped_rows_leave_train_only_and_are_counted(tmp_path):
+def test_drop_removes_and_counts_train_rows_only(tmp_path):
     images = input_factories.noise(12)
     images[3] = images[1]  # row 1 validates, row 3 trains
     images[[6, 7]] = 0  # row 6 trains, row 7 validates
@@ -228,7 +228,7 @@ def test_dropped_rows_leave_train_only_and_are_counted(tmp_path):
     assert made.raw["audit"]["dropped"] == {"rows": 2, "by_reason": {"blank": 1, "leaked": 2}}
 
 
-def test_the_audit_lies_beside_the_shards(source, tmp_path):
+def test_convert_writes_audit_beside_shards(source, tmp_path):
     made = run(source, tmp_path)
     with open(os.path.join(made.folder, "audit.json")) as file:
         details = json.load(file)
@@ -252,7 +252,7 @@ def bad(kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_row_is_named_and_nothing_is_left(kind, tmp_path):
+def test_convert_error_names_bad_row_and_leaves_nothing(kind, tmp_path):
     path = input_factories.write(tmp_path / "in" / "faces.csv", bad(kind))
     with pytest.raises(UserError) as caught:
         run(path, tmp_path)
@@ -261,7 +261,7 @@ def test_a_bad_row_is_named_and_nothing_is_left(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_row_set_aside_is_kept_and_counted_and_the_others_are_right(kind, tmp_path):
+def test_convert_quarantines_and_counts_bad_row(kind, tmp_path):
     path = input_factories.write(tmp_path / "in" / "faces.csv", bad(kind))
     made = run(path, tmp_path, on_bad_row="quarantine")
     assert sum(made.raw["audit"]["rejected"].values()) == 1
@@ -274,20 +274,20 @@ def test_a_bad_row_set_aside_is_kept_and_counted_and_the_others_are_right(kind, 
 
 
 @pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion,pixels,Usage\n\n", "pixels\n"])
-def test_a_header_alone_holds_no_face(header, tmp_path):
+def test_convert_rejects_table_without_rows(header, tmp_path):
     with pytest.raises(UserError, match=r"faces.csv holds no face"):
         run(input_factories.write(tmp_path / "in" / "faces.csv", header), tmp_path)
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_a_table_whose_lines_end_with_cr_alone_is_named(tmp_path):
+def test_convert_rejects_table_with_cr_line_ends(tmp_path):
     path = input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(IMAGES[:2]).replace("\n", "\r"))
     with pytest.raises(UserError, match=r"^faces\.csv ends its lines with CR alone: save it with"):
         run(path, tmp_path)
 
 
 @pytest.mark.parametrize("preview", [False, True])
-def test_to_drop_every_face_is_an_error(preview, tmp_path):
+def test_convert_rejects_drop_of_every_face(preview, tmp_path):
     images = np.zeros((3, 2304), np.uint8)
     path = input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(images, usages=["Training"] * 3))
     with pytest.raises(UserError, match=r"--drop=blank leaves no face of .*faces.csv"):
@@ -295,27 +295,27 @@ def test_to_drop_every_face_is_an_error(preview, tmp_path):
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_a_fault_of_the_input_is_not_told_of_the_output(tmp_path):
+def test_convert_error_names_broken_link_in_input(tmp_path):
     input_factories.write(tmp_path / "in" / "sad" / "1.png", input_factories.picture(IMAGES[0]))
     (tmp_path / "in" / "sad" / "2.png").symlink_to("nowhere")
     with pytest.raises(UserError, match=r"^.*in/sad/2.png is a link to nowhere, where nothing is"):
         run(str(tmp_path / "in"), tmp_path)
 
 
-def test_a_pipe_is_refused_in_words(tmp_path):
+def test_convert_rejects_pipe(tmp_path):
     os.mkfifo(tmp_path / "in")
     with pytest.raises(UserError, match=r"in is neither a file nor a folder but a pipe"):
         run(str(tmp_path / "in"), tmp_path)
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_names_that_are_not_utf8_are_recorded(tmp_path):
+def test_convert_records_names_that_are_not_utf8(tmp_path):
     packed = tar({"café.csv": input_factories.csv(IMAGES).encode()}, encoding="latin-1")
     made = run(input_factories.write(tmp_path / "in" / "faces.tar", packed), tmp_path)
     assert made.raw["source"]["inputs"][0]["form"].startswith("faces.tar:caf\\xe9.csv: fer2013.csv")
 
 
-def test_an_input_of_bad_rows_alone_is_an_error_even_if_they_are_set_aside(tmp_path):
+def test_convert_rejects_input_of_bad_rows_alone_when_quarantined(tmp_path):
     path = input_factories.write(tmp_path / "in" / "faces.csv", "emotion,pixels\n1,2\n")
     with pytest.raises(UserError, match="holds no face"):
         run(path, tmp_path, on_bad_row="quarantine")
@@ -337,13 +337,13 @@ def test_an_input_of_bad_rows_alone_is_an_error_even_if_they_are_set_aside(tmp_p
         ({"on_bad_row": "ignored"}, "--on_bad_row=ignored means nothing; it takes fail or quarantine"),
     ],
 )
-def test_a_wrong_option_is_named_and_nothing_is_left(source, tmp_path, options, reason):
+def test_convert_error_names_wrong_option_and_leaves_nothing(source, tmp_path, options, reason):
     with pytest.raises(UserError, match=reason):
         run(options.pop("input", source), tmp_path, **options)
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_a_failed_conversion_leaves_the_old_one(source, tmp_path):
+def test_convert_keeps_old_output_after_error(source, tmp_path):
     old = run(source, tmp_path)
     with pytest.raises(UserError):
         run(input_factories.write(tmp_path / "bad.csv", bad("junk")), tmp_path, overwrite=True)
@@ -371,9 +371,7 @@ def large(tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.extended)])
-def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_works(
-    large, tmp_path, monkeypatch, moments
-):
+def test_convert_output_is_complete_or_absent_when_killed(large, tmp_path, monkeypatch, moments):
     monkeypatch.setattr(worker_pool, "FEW", 0)  # so that there are processes
     start = time.monotonic()
     whole = run(large, tmp_path, "whole")
@@ -398,7 +396,7 @@ def test_killed_at_any_moment_the_output_is_whole_or_absent_and_the_next_run_wor
 
 
 @pytest.mark.parametrize("limit", [0, 100_000, 700_000])
-def test_a_disk_that_fills_up_is_named_and_nothing_is_left(large, tmp_path, limit):
+def test_convert_reports_full_disk_and_leaves_nothing(large, tmp_path, limit):
     """A limit on the size of files stands for the full disk: the system answers a write alike.
 
     It strikes while the faces are set down, 0.69 MB of them, or while their one shard of 0.72 MB is written.

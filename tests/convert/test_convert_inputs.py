@@ -45,7 +45,7 @@ def printed(made: manifest.Manifest) -> list[str]:
 
 @pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}])
 @pytest.mark.parametrize("first", [0, 1])
-def test_numbered_folders_stop_a_conversion_that_names_no_order(first, options, tmp_path):
+def test_convert_rejects_numbered_folders_without_label_map(first, options, tmp_path):
     source = tree(tmp_path / "in", range(first, first + 7))
     with pytest.raises(
         UserError, match=r"in/train/\d/1.png lies in the class folder .*name the order of this one with"
@@ -54,7 +54,7 @@ def test_numbered_folders_stop_a_conversion_that_names_no_order(first, options, 
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_label_map_gives_numbered_folders_their_classes_and_is_recorded(tmp_path):
+def test_label_map_labels_numbered_folders_and_is_recorded(tmp_path):
     made = run(tree(tmp_path / "in", range(7)), tmp_path, label_map="affectnet")
     assert classes(made) == dict(enumerate(AFFECTNET))
     assert made.raw["options"]["label_map"] == "affectnet"
@@ -64,7 +64,7 @@ def test_label_map_gives_numbered_folders_their_classes_and_is_recorded(tmp_path
     assert f"Labels by --label_map=affectnet: {mapping}" in printed(made)
 
 
-def test_number_outside_of_the_label_map_is_a_bad_row_that_says_how_to_map_it(tmp_path):
+def test_label_map_error_shows_how_to_map_unknown_number(tmp_path):
     source = tree(tmp_path / "in", range(8))
     with pytest.raises(
         UserError, match=r"in/train/7/1.png: its folder '7' is no class; .* with --label_map=affectnet,7=none"
@@ -75,7 +75,7 @@ def test_number_outside_of_the_label_map_is_a_bad_row_that_says_how_to_map_it(tm
     assert "1 rows were left out, as --label_map maps them to none" in printed(made)
 
 
-def test_label_map_of_a_file_is_recorded_without_its_folder(tmp_path):
+def test_label_map_file_is_recorded_without_its_folder(tmp_path):
     input_factories.write(tmp_path / "orders" / "mine.json", json.dumps({"0": "sad", "1": "anger"}))
     made = run(tree(tmp_path / "in", (0, 1)), tmp_path, label_map=f"{tmp_path}/orders/mine.json")
     assert classes(made) == {0: "sad", 1: "angry"}
@@ -83,13 +83,13 @@ def test_label_map_of_a_file_is_recorded_without_its_folder(tmp_path):
     assert made.raw["audit"]["label_map"]["names"] == {"0": "sad", "1": "angry"}
 
 
-def test_numbered_folders_with_the_names_of_fer2013_are_read_in_its_order(tmp_path):
+def test_convert_reads_numbered_folders_with_fer2013_names_in_its_order(tmp_path):
     made = run(tree(tmp_path / "in", range(7), "train/{0}/Training_{0}12.png"), tmp_path)
     assert classes(made) == dict(enumerate(CLASSES))
     assert any(line.startswith("Labels in FER-2013's order: 0 = angry, 1 = disgust") for line in printed(made))
 
 
-def test_words_with_numbers_and_nouns_are_read_and_printed(tmp_path):
+def test_convert_reads_and_prints_folder_names_with_numbers_and_nouns(tmp_path):
     names = ["0_angry", "1-happy", "6neutral", "sadness", "Neutrality", "02 Fear", "Surprised"]
     made = run(tree(tmp_path / "in", names), tmp_path)
     assert classes(made) == dict(enumerate(["angry", "happy", "neutral", "sad", "neutral", "fear", "surprise"]))
@@ -98,7 +98,7 @@ def test_words_with_numbers_and_nouns_are_read_and_printed(tmp_path):
     assert "Neutrality = neutral" in line
 
 
-def test_labels_of_a_table_go_by_the_label_map(tmp_path):
+def test_label_map_maps_labels_of_table(tmp_path):
     rows = "".join(f"{number},{input_factories.text(face)}\n" for number, face in enumerate(FACES[:7]))
     path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     assert classes(run(path, tmp_path, label_map="affectnet")) == dict(enumerate(AFFECTNET))
@@ -106,7 +106,7 @@ def test_labels_of_a_table_go_by_the_label_map(tmp_path):
 
 @pytest.mark.parametrize(("first", "count"), [(1, 7), (0, 8)], ids=["rafdb", "affectnet with contempt"])
 @pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}, {"on_bad_row": "quarantine", "workers": 3}])
-def test_table_in_another_order_is_refused_even_if_bad_rows_are_set_aside(first, count, options, tmp_path):
+def test_convert_rejects_table_in_another_label_order_even_when_quarantined(first, count, options, tmp_path):
     rows = "".join(f"{first + number % count},{input_factories.text(FACES[number % 8])}\n" for number in range(40))
     path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     reason = "train.csv has 5 labels above 6 in 40 rows, .*rafdb 1 surprise" if options else "'7' is no label"
@@ -115,7 +115,7 @@ def test_table_in_another_order_is_refused_even_if_bad_rows_are_set_aside(first,
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_small_table_whose_labels_begin_at_1_is_refused_even_if_bad_rows_are_set_aside(tmp_path):
+def test_convert_rejects_small_table_with_labels_from_1_even_when_quarantined(tmp_path):
     rows = "".join(f"{label},{input_factories.text(FACES[label])}\n" for label in range(1, 8))
     path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     with pytest.raises(UserError, match=r"^train.csv has 1 labels above 6 in 7 rows"):
@@ -124,7 +124,7 @@ def test_small_table_whose_labels_begin_at_1_is_refused_even_if_bad_rows_are_set
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000 + "3"])
-def test_label_of_any_number_of_digits_is_a_bad_row_or_its_number(digits, tmp_path):
+def test_convert_reads_or_rejects_labels_of_any_number_of_digits(digits, tmp_path):
     path = input_factories.write(
         tmp_path / "in" / "t.csv",
         f"emotion,pixels\n0,{input_factories.text(FACES[0])}\n{digits},{input_factories.text(FACES[1])}\n",
@@ -136,7 +136,7 @@ def test_label_of_any_number_of_digits_is_a_bad_row_or_its_number(digits, tmp_pa
 
 
 @pytest.mark.parametrize("other", ["holdout/sad/1.png", "test_aug/sad/1.png", "sad/1.png", "sad/face.png"])
-def test_input_that_names_a_split_for_some_pictures_alone_is_refused(other, tmp_path):
+def test_convert_rejects_input_with_split_for_some_images_only(other, tmp_path):
     source = tree(tmp_path / "in", ["happy"])
     input_factories.write(source / other, input_factories.picture(FACES[1]))
     with pytest.raises(
@@ -146,7 +146,7 @@ def test_input_that_names_a_split_for_some_pictures_alone_is_refused(other, tmp_
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_pictures_with_and_without_a_split_are_read_as_two_inputs(tmp_path):
+def test_convert_reads_images_with_and_without_split_as_two_inputs(tmp_path):
     named = tree(tmp_path / "in", ["happy"], "test/{}/1.png")
     input_factories.write(tmp_path / "more" / "sad" / "1.png", input_factories.picture(FACES[1]))
     made = run(f"{named},{tmp_path / 'more'}", tmp_path)
@@ -154,7 +154,7 @@ def test_pictures_with_and_without_a_split_are_read_as_two_inputs(tmp_path):
 
 
 @pytest.mark.parametrize(("first", "count"), [(200, 250), (900, 110)])
-def test_votes_that_are_misplaced_in_some_rows_are_refused(first, count, tmp_path):
+def test_convert_rejects_votes_misplaced_in_some_rows(first, count, tmp_path):
     faces, labels = input_factories.noise(1200, seed=1), np.random.default_rng(0).integers(0, 7, 1200)
     misplaced = labels.copy()
     misplaced[first : first + count] = np.roll(labels[first : first + count], 1)
@@ -171,14 +171,14 @@ def test_votes_that_are_misplaced_in_some_rows_are_refused(first, count, tmp_pat
         run(source, tmp_path, ferplus=ferplus)
 
 
-def test_few_labels_out_of_range_are_set_aside(tmp_path):
+def test_convert_quarantines_few_labels_out_of_range(tmp_path):
     rows = "".join(f"{label},{input_factories.text(FACES[0])}\n" for label in (7, 9, 3, 3))
     path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     made = run(path, tmp_path, on_bad_row="quarantine")
     assert made.raw["audit"]["rejected"] == {"label out of range": 2}
 
 
-def test_label_map_of_numbers_is_refused_where_a_table_and_folders_would_share_it(tmp_path):
+def test_label_map_of_numbers_rejects_table_and_folders_together(tmp_path):
     folders = tree(tmp_path / "in" / "set", (0, 1))
     table = input_factories.write(tmp_path / "in" / "f.csv", input_factories.csv(FACES[4:]))
     for source in (f"{table},{folders}", f"{folders},{table}"):
@@ -189,7 +189,7 @@ def test_label_map_of_numbers_is_refused_where_a_table_and_folders_would_share_i
     assert made.raw["audit"]["faces"] == 5
 
 
-def test_table_whose_labels_have_another_name_is_refused_and_nothing_is_left(tmp_path):
+def test_convert_rejects_table_with_other_label_column_and_leaves_nothing(tmp_path):
     path = input_factories.write(tmp_path / "in" / "train.csv", f"label,pixels\n3,{input_factories.text(FACES[0])}\n")
     with pytest.raises(
         UserError, match=r"train.csv, line 1: there is no column emotion, and label may hold the labels"
@@ -198,7 +198,7 @@ def test_table_whose_labels_have_another_name_is_refused_and_nothing_is_left(tmp
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_file_name_decides_no_split_against_its_folder(tmp_path):
+def test_convert_prefers_split_of_folder_over_file_name(tmp_path):
     source = tmp_path / "in"
     input_factories.write(source / "test" / "happy" / "Training_room_01.jpg", input_factories.picture(FACES[0]))
     input_factories.write(source / "train" / "happy" / "1.png", input_factories.picture(FACES[1]))
@@ -206,7 +206,7 @@ def test_file_name_decides_no_split_against_its_folder(tmp_path):
     assert (classes(made), classes(made, "test")) == ({1: "happy"}, {0: "happy"})
 
 
-def test_name_of_fer2013_in_another_split_stops_or_is_set_aside(tmp_path):
+def test_convert_rejects_or_quarantines_fer2013_name_in_another_split(tmp_path):
     source = tree(tmp_path / "in", ["happy", "sad"])
     input_factories.write(source / "test" / "happy" / "Training_12.png", input_factories.picture(FACES[2]))
     with pytest.raises(UserError, match=r"^in/test/happy/Training_12.png: its name says Training, and a folder above"):
@@ -217,7 +217,7 @@ def test_name_of_fer2013_in_another_split_stops_or_is_set_aside(tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_pictures_of_other_kinds_are_read_or_counted_by_ending(packed, tmp_path):
+def test_convert_reads_images_of_other_formats_or_counts_them_by_ending(packed, tmp_path):
     kinds = {"a.webp": "WEBP", "b.bmp": "BMP", "c.gif": "GIF", "d.tif": "TIFF", "e.ppm": "PPM", "f.pgm": "PPM"}
     pictures = {name: encoded(Image.fromarray(FACES[0].reshape(48, 48)), kind) for name, kind in kinds.items()}
     others = dict.fromkeys(["g.heic", "h.HEIC", "i.avif", "j.jp2", "notes.txt", ".DS_Store"], b"\0\0\0\x18ftypheic")
@@ -231,7 +231,7 @@ def test_pictures_of_other_kinds_are_read_or_counted_by_ending(packed, tmp_path)
     assert "6 files were passed over, as they are not read: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden" in printed(made)
 
 
-def test_input_without_a_picture_that_is_read_names_what_there_is(tmp_path):
+def test_convert_error_lists_unreadable_formats_of_input(tmp_path):
     for name in ("1.heic", "2.heic", "3.avif"):
         input_factories.write(tmp_path / "in" / "happy" / name, b"\0\0\0\x18ftypheic")
     with pytest.raises(
@@ -240,7 +240,7 @@ def test_input_without_a_picture_that_is_read_names_what_there_is(tmp_path):
         run(tmp_path / "in", tmp_path)
 
 
-def test_alterations_of_pictures_are_counted_and_printed(tmp_path):
+def test_convert_counts_and_prints_alterations_of_images(tmp_path):
     face = FACES[0].reshape(48, 48)
     folder = tmp_path / "in" / "train" / "sad"
     input_factories.write(folder / "turned.jpg", encoded(Image.fromarray(np.rot90(face).copy()), "JPEG", exif=exif(6)))
@@ -265,7 +265,7 @@ def test_alterations_of_pictures_are_counted_and_printed(tmp_path):
 
 
 @pytest.mark.parametrize(("fit", "name"), [("stretch", "squashed"), ("crop", "cropped"), ("pad", "padded")])
-def test_fit_is_recorded_with_the_pictures_it_altered(fit, name, tmp_path):
+def test_fit_is_recorded_with_number_of_altered_images(fit, name, tmp_path):
     wide = np.zeros((48, 96), np.uint8)
     wide[:, 24:72] = FACES[0].reshape(48, 48)
     input_factories.write(tmp_path / "in" / "train" / "sad" / "1.png", png(wide))
@@ -275,14 +275,14 @@ def test_fit_is_recorded_with_the_pictures_it_altered(fit, name, tmp_path):
     assert same == (fit == "crop")
 
 
-def test_hidden_and_litter_folders_are_no_data(tmp_path):
+def test_convert_skips_hidden_and_system_folders(tmp_path):
     source = tree(tmp_path / "in", ["happy", "@eaDir/sad", ".cache/fear", "__MACOSX/fear", "sad/.thumbs"])
     made = run(source, tmp_path)
     assert classes(made) == {0: "happy"}
     assert made.raw["audit"]["passed_over"] == {"hidden": 4}
 
 
-def test_votes_on_other_faces_are_refused_and_nothing_is_left(tmp_path):
+def test_convert_rejects_votes_on_other_faces_and_leaves_nothing(tmp_path):
     faces, labels = input_factories.noise(70, seed=1), np.arange(70) % 7
     columns = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
     votes = np.eye(10, dtype=int)[[columns[label] for label in np.roll(labels, 10).tolist()]]
@@ -297,7 +297,7 @@ def test_votes_on_other_faces_are_refused_and_nothing_is_left(tmp_path):
 
 
 @pytest.mark.parametrize("pack", [zipped, tar])
-def test_archive_made_on_windows_is_read(pack, tmp_path):
+def test_convert_reads_archive_made_on_windows(pack, tmp_path):
     files = {
         f"faces\\train\\{name}\\1.png": input_factories.picture(face) for face, name in zip(FACES, ("happy", "sad"))
     }
@@ -305,7 +305,7 @@ def test_archive_made_on_windows_is_read(pack, tmp_path):
     assert classes(made) == {0: "happy", 1: "sad"}
 
 
-def test_leading_tilde_is_the_home_folder(tmp_path, monkeypatch):
+def test_convert_expands_leading_tilde_to_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     tree(tmp_path / "in", ["happy"])
     made = convert.convert(Options(input="~/in", output="~/deep/out"))
@@ -313,7 +313,7 @@ def test_leading_tilde_is_the_home_folder(tmp_path, monkeypatch):
     assert made.raw["source"]["path"] == "in"
 
 
-def test_file_whose_name_begins_with_a_tilde_is_read(tmp_path, monkeypatch):
+def test_convert_reads_file_whose_name_begins_with_tilde(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     input_factories.write(tmp_path / "~faces.csv", input_factories.csv(FACES))
     assert run("~faces.csv", tmp_path).raw["source"]["rows"] == len(FACES)
@@ -333,19 +333,19 @@ def test_file_whose_name_begins_with_a_tilde_is_read(tmp_path, monkeypatch):
         (["x,y"], "s3://b/a,x,y", ["s3://b/a", "x,y"]),
     ],
 )
-def test_comma_separates_inputs_or_is_part_of_a_path_that_is_there(there, text, paths, tmp_path, monkeypatch):
+def test_options_split_inputs_at_commas_except_in_existing_paths(there, text, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in there:
         (tmp_path / name).mkdir()
     assert Options(input=text, output="out").paths() == paths
 
 
-def test_options_reject_an_input_of_commas_alone():
+def test_options_reject_input_of_commas_alone():
     with pytest.raises(UserError, match="--input names nothing"):
         Options(input=" , ", output="out").paths()
 
 
-def test_input_with_a_comma_in_its_path_is_read(tmp_path):
+def test_convert_reads_input_with_comma_in_path(tmp_path):
     made = run(input_factories.write(tmp_path / "a, b" / "f,1.csv", input_factories.csv(FACES)), tmp_path)
     assert (made.raw["source"]["path"], made.raw["source"]["rows"]) == ("f,1.csv", len(FACES))
 
@@ -367,20 +367,20 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_file_of_another_kind_is_named_for_what_it_is(name, tmp_path):
+def test_convert_error_names_format_of_foreign_file(name, tmp_path):
     content, reason = FOREIGN[name]
     with pytest.raises(UserError, match=f"{name} {reason}"):
         run(input_factories.write(tmp_path / "in" / name, content), tmp_path)
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_empty_output_folder_is_filled(tmp_path):
+def test_convert_fills_empty_output_folder(tmp_path):
     (tmp_path / "out").mkdir()
     assert classes(run(tree(tmp_path / "in", ["happy"]), tmp_path)) == {0: "happy"}
 
 
 @pytest.mark.parametrize("flag", ["input", "output", "ferplus", "label_map"])
-def test_path_that_is_not_utf8_is_named(flag, tmp_path):
+def test_convert_error_names_path_that_is_not_utf8(flag, tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")
     options = {
         "input": input_factories.write(tmp_path / "f.csv", input_factories.csv(FACES)),
@@ -391,11 +391,11 @@ def test_path_that_is_not_utf8_is_named(flag, tmp_path):
         convert.convert(Options(**options))
 
 
-def test_label_map_is_refused_for_synthetic_faces(tmp_path):
+def test_label_map_rejects_synthetic_input(tmp_path):
     with pytest.raises(UserError, match="--label_map is not for synthetic faces"):
         run("synthetic:9", tmp_path, label_map="affectnet")
 
 
-def test_unknown_fit_is_named(tmp_path):
+def test_fit_error_names_unknown_value(tmp_path):
     with pytest.raises(UserError, match="--fit=squash means nothing; it takes stretch, crop, pad"):
         run("in", tmp_path, fit="squash")

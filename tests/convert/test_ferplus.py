@@ -27,31 +27,31 @@ def given(tmp_path) -> ferplus.Votes:
     return ferplus.read(input_factories.write(tmp_path / "fer2013new.csv", HEADER + ROWS))
 
 
-def test_counts_and_splits_are_those_of_the_file(given):
+def test_read_returns_counts_and_splits_of_file(given):
     assert given.counts.tolist()[0] == [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]
     assert given.splits.tolist() == [0, 1, 0, 2, 2]
     assert given.named.tolist() == [True, True, False, True, False]
 
 
-def test_the_majority_is_a_class_of_ours_or_none(given):
+def test_votes_labels_are_majority_class_or_none(given):
     assert given.labels().tolist() == [CLASSES.index("neutral"), CLASSES.index("happy"), -1, -1, -1]
 
 
-def test_majority_class_is_none_when_two_columns_share_the_most():
+def test_votes_labels_are_none_for_tie():
     """The audit of a conversion and the labels of an evaluation count the same rows."""
     tied = ferplus.Votes(np.array([[1, 4, 0, 4, 1, 0, 0, 0, 0, 0]], np.uint8), np.zeros(1, int), np.ones(1, bool))
     assert tied.labels().tolist() == [-1]
 
 
-def test_all_votes_for_one_are_unanimous(given):
+def test_votes_unanimous_when_one_column_has_all(given):
     assert given.unanimous().tolist() == [False, True, True, False, False]
 
 
-def test_no_face_is_what_most_say_or_has_no_image(given):
+def test_votes_not_a_face_by_majority_or_missing_image(given):
     assert given.not_a_face().tolist() == [False, False, True, False, True]
 
 
-def test_a_compressed_file_is_read_alike(given, tmp_path):
+def test_read_reads_compressed_file(given, tmp_path):
     packed = ferplus.read(input_factories.write(tmp_path / "v", gzip.compress((HEADER + ROWS).encode())))
     np.testing.assert_array_equal(packed.counts, given.counts)
 
@@ -72,7 +72,7 @@ def test_a_compressed_file_is_read_alike(given, tmp_path):
         (HEADER + "Training,f,4,0,0,\0,3,2,0,0,0,0\n", "line 2"),
     ],
 )
-def test_a_wrong_file_of_votes_is_named(content, reason, tmp_path):
+def test_read_error_names_file_and_fault(content, reason, tmp_path):
     with pytest.raises(UserError, match=f"v.csv.*{reason}"):
         ferplus.read(input_factories.write(tmp_path / "v.csv", content))
 
@@ -85,20 +85,20 @@ OTHERS = {  # of Microsoft's repository, and of an archive that macOS made
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
-def test_votes_are_found_among_other_files(packed, given, tmp_path):
+def test_read_finds_votes_among_other_files(packed, given, tmp_path):
     files = {**OTHERS, "FERPlus/fer2013new.csv": (HEADER + ROWS).encode()}
     found = ferplus.read(lay(tmp_path, files, packed))
     np.testing.assert_array_equal(found.counts, given.counts)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
-def test_that_no_file_holds_votes_is_said_of_the_whole(packed, tmp_path):
+def test_read_error_names_input_without_votes(packed, tmp_path):
     path = lay(tmp_path, OTHERS, packed)
     with pytest.raises(UserError, match=f"^{path} does not hold FER\\+ votes: no file in it has the columns Usage, "):
         ferplus.read(path)
 
 
-def test_of_two_files_of_votes_none_is_chosen(tmp_path):
+def test_read_rejects_two_files_of_votes(tmp_path):
     path = lay(tmp_path, {"a.csv": (HEADER + ROWS).encode(), "b.csv": HEADER.encode()}, packed=False)
     with pytest.raises(UserError, match=r"votes twice, given/a.csv and given/b.csv: name one of them"):
         ferplus.read(path)
@@ -112,28 +112,28 @@ def lay(folder: pathlib.Path, files: dict[str, bytes], packed: bool) -> str:
     return str(folder / "given")
 
 
-def test_votes_are_joined_by_row(given):
+def test_join_matches_votes_by_row(given):
     joined = ferplus.join(given, "v.csv", np.array([0, 3]), np.array([0, 2]), source_rows=5)
     np.testing.assert_array_equal(joined.counts, given.counts[[0, 3]])
 
 
-def test_bad_rows_at_the_end_need_no_votes(given):
+def test_join_accepts_bad_rows_at_end_without_votes(given):
     joined = ferplus.join(given, "v.csv", np.arange(5), given.splits, source_rows=7)
     assert len(joined.counts) == 5
 
 
 @pytest.mark.parametrize(("rows", "source_rows"), [(6, 6), (4, 4)])
-def test_more_or_fewer_votes_than_rows_are_an_error(given, rows, source_rows):
+def test_join_rejects_more_or_fewer_votes_than_rows(given, rows, source_rows):
     with pytest.raises(UserError, match=f"votes on 5 rows and the input has {source_rows}"):
         ferplus.join(given, "v.csv", np.arange(rows), np.zeros(rows, int), source_rows)
 
 
-def test_another_usage_is_an_error_that_names_the_row(given):
+def test_join_error_names_row_of_another_usage(given):
     with pytest.raises(UserError, match=r"v.csv, line 4, column Usage, is not that of row 2"):
         ferplus.join(given, "v.csv", np.arange(5), np.array([0, 1, 1, 2, 2]), source_rows=5)
 
 
-def test_an_input_without_usage_cannot_be_joined(given):
+def test_join_rejects_input_without_usage(given):
     with pytest.raises(UserError, match="which the input lacks"):
         ferplus.join(given, "v.csv", np.arange(4), np.full(4, -1), source_rows=5)
 
@@ -155,14 +155,14 @@ def labelled(count: int, agreement: float = 0.63, seed: int = 0) -> tuple[np.nda
 
 @pytest.mark.parametrize("count", [30, 210, 5_000])
 @pytest.mark.parametrize("agreement", [0.63, 0.9, 1.0])
-def test_agreement_of_ferplus_is_accepted(count, agreement):
+def test_check_agreement_accepts_agreement_of_ferplus(count, agreement):
     labels, majorities = labelled(count, agreement)
     ferplus.check_agreement(ballots(majorities), labels, np.arange(count), "v.csv")
 
 
 @pytest.mark.parametrize("count", [30, 210, 5_000])
 @pytest.mark.parametrize("order", ["shuffled", "reversed", "one row on"])
-def test_agreement_by_chance_is_refused_with_both_figures(order, count):
+def test_check_agreement_rejects_chance_level_with_both_figures(order, count):
     labels, majorities = labelled(count, 1.0)
     moved = {
         "shuffled": np.random.default_rng(1).permutation(majorities),
@@ -173,26 +173,26 @@ def test_agreement_by_chance_is_refused_with_both_figures(order, count):
         ferplus.check_agreement(ballots(moved), labels, np.arange(count), "v.csv")
 
 
-def test_votes_that_are_misplaced_from_some_row_on_are_refused_with_their_rows():
+def test_check_agreement_error_names_rows_of_misplaced_votes():
     labels, majorities = labelled(5_000)
     majorities[4_000:] = np.roll(majorities[4_000:], 1)
     with pytest.raises(UserError, match=r"% of the labels of rows 4,0\d\d to 4,\d\d\d, where"):
         ferplus.check_agreement(ballots(majorities), labels, np.arange(5_000), "v.csv")
 
 
-def test_agreement_is_that_of_faces_with_a_label_and_a_class_by_majority():
+def test_check_agreement_ignores_faces_without_label_or_majority():
     labels, majorities = labelled(200, 1.0)
     labels[::4], majorities[1::4] = -1, -1
     ferplus.check_agreement(ballots(majorities), labels, np.arange(200), "v.csv")
 
 
 @pytest.mark.parametrize("labels", [np.full(200, 3), np.full(200, -1), np.arange(20) % 7], ids=["one", "none", "few"])
-def test_agreement_of_faces_that_prove_nothing_is_not_judged(labels):
+def test_check_agreement_accepts_inconclusive_faces(labels):
     majorities = np.random.default_rng(0).permutation(np.arange(len(labels)) % 7)
     ferplus.check_agreement(ballots(majorities), labels, np.arange(len(labels)), "v.csv")
 
 
-def test_faces_in_the_order_of_their_classes_are_accepted():
+def test_check_agreement_accepts_faces_sorted_by_class():
     labels, majorities = labelled(7_000)
     order = np.argsort(labels, kind="stable")
     ferplus.check_agreement(ballots(majorities[order]), labels[order], np.arange(7_000), "v.csv")

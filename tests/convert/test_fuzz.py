@@ -186,28 +186,28 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("size", [1 << 20, 5])
 @pytest.mark.parametrize("case", CASES)
-def test_what_was_found_before_stays_mended(case, size, small):
+def test_csv_reader_handles_known_cases(case, size, small):
     check(CASES[case], SMALL, size)
 
 
-def test_sound_tables_are_read_whole(small):
+def test_csv_reader_reads_sound_tables_completely(small):
     for content in seeds(SMALL):
         faces, faults, blank = meant(content, SMALL)
         assert (len(faces), faults, blank) == (3, [], 0)
         check(content, SMALL, 1 << 20)
 
 
-def test_some_mutated_tables_give_exactly_their_rows_or_name_the_fault(small):
+def test_csv_reader_returns_rows_or_names_fault_of_1000_mutants(small):
     fuzz_tables(1_000, SMALL, seed=1)
 
 
 @pytest.mark.slow
-def test_many_mutated_tables_give_exactly_their_rows_or_name_the_fault(small):
+def test_csv_reader_returns_rows_or_names_fault_of_100000_mutants(small):
     fuzz_tables(100_000, SMALL, seed=2)
 
 
 @pytest.mark.slow
-def test_mutated_tables_of_whole_faces_give_exactly_their_rows_or_name_the_fault():
+def test_csv_reader_returns_rows_or_names_fault_of_full_size_mutants():
     fuzz_tables(5_000, 2304, seed=3)
 
 
@@ -262,19 +262,19 @@ def fuzz_pictures(rounds: int, seed: int) -> None:
         assert block.images.dtype == np.uint8
 
 
-def test_some_mutated_archives_are_read_or_refused_by_name(tmp_path):
+def test_formats_read_or_reject_200_mutated_archives(tmp_path):
     fuzz_archives(tmp_path / "faces", 200, seed=4)
 
 
-def test_some_mutated_pictures_are_faces_or_rejects():
+def test_image_folder_reads_or_rejects_300_mutated_images():
     fuzz_pictures(300, seed=5)
 
 
 @pytest.mark.slow
-def test_many_mutated_archives_are_read_or_refused_by_name(tmp_path):
+def test_formats_read_or_reject_20000_mutated_archives(tmp_path):
     fuzz_archives(tmp_path / "faces", 20_000, seed=6)
 
 
 @pytest.mark.slow
-def test_many_mutated_pictures_are_faces_or_rejects():
+def test_image_folder_reads_or_rejects_20000_mutated_images():
     fuzz_pictures(20_000, seed=7)

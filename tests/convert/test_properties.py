@@ -39,7 +39,7 @@ def expected(label: str, text: str, usage: str) -> tuple[int, int, list[int]] | 
 
 @SETTINGS
 @given(st.lists(rows, max_size=4), st.sampled_from(["\n", "\r\n"]), st.sampled_from([0, 1]), st.integers(1, 20_000))
-def test_a_generated_table_gives_exactly_its_good_rows_and_names_the_others(given_rows, ending, quoting, size):
+def test_csv_reader_returns_good_rows_and_names_others_of_generated_table(given_rows, ending, quoting, size):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator=ending, quoting=quoting)
     writer.writerow(["emotion", "pixels", "Usage"])
@@ -60,7 +60,7 @@ def test_a_generated_table_gives_exactly_its_good_rows_and_names_the_others(give
 
 @SETTINGS
 @given(st.binary(max_size=300), st.booleans())
-def test_any_bytes_are_read_or_refused_in_words(content, headed):
+def test_csv_reader_reads_or_rejects_any_bytes(content, headed):
     content = b"emotion,pixels,Usage\n" + content if headed else content
     refused = ""
     try:
@@ -76,7 +76,7 @@ def test_any_bytes_are_read_or_refused_in_words(content, headed):
 
 @SETTINGS
 @given(st.lists(st.sampled_from(TEXTS) | spoilt, min_size=1, max_size=5))
-def test_faces_parsed_together_are_those_parsed_alone(texts):
+def test_pixel_parser_parses_faces_alike_together_and_alone(texts):
     images, faults = pixel_parser.parse([text.encode() for text in texts])
     for position, text in enumerate(texts):
         alone = pixel_parser.parse_one(text.encode())

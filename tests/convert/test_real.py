@@ -25,11 +25,11 @@ def made(tmp_path_factory):
     )
 
 
-def test_its_classes_are_those_of_the_publication(made):
+def test_convert_of_fer2013_has_published_class_counts(made):
     assert {name: list(split.class_counts.values()) for name, split in made.splits.items()} == TRUTH
 
 
-def test_its_flaws_are_those_known(made):
+def test_audit_of_fer2013_has_known_duplicates_and_leakage(made):
     found = made.raw["audit"]
     assert (found["rows"], found["distinct_images"], found["blank"]["constant"]) == (32_298, 30_766, 12)
     twins = found["exact_duplicates"]
@@ -43,13 +43,13 @@ def test_its_flaws_are_those_known(made):
     assert found["leakage"]["validation"]["identical_to_train"] == 280
 
 
-def test_its_brightness_is_that_known(made):
+def test_convert_of_fer2013_has_known_mean_and_deviation(made):
     assert made.statistics == pytest.approx({"mean": 0.50774, "std": 0.25501}, abs=5e-6)
 
 
-def test_its_labels_agree_with_ferplus_as_known(made):
+def test_audit_of_fer2013_has_known_agreement_with_ferplus(made):
     assert made.raw["audit"]["ferplus"]["agreement"] == pytest.approx(0.657, abs=0.001)
 
 
-def test_its_shards_are_sound(made):
+def test_verify_accepts_shards_of_fer2013(made):
     assert len(verify(made.folder).splits["train"].shards) == 8

@@ -17,12 +17,12 @@ ROWS = [
 ]
 
 
-def test_without_a_place_the_first_stops_everything_and_says_what_to_do():
+def test_rejected_rows_raise_user_error_without_folder():
     with pytest.raises(UserError, match=r"^f.csv, line 7, column pixels: 2,303 values\. .*--on_bad_row=quarantine\.$"):
         RejectedRows(None).add(ROWS)
 
 
-def test_with_a_place_they_are_kept_as_they_were(tmp_path):
+def test_rejected_rows_are_written_unchanged(tmp_path):
     rejects = RejectedRows(str(tmp_path))
     rejects.add(ROWS[:1])
     rejects.add(ROWS[1:])
@@ -35,14 +35,14 @@ def test_with_a_place_they_are_kept_as_they_were(tmp_path):
     assert [row[4].encode("latin-1") for row in rows] == [reject.original for reject in ROWS]
 
 
-def test_they_are_counted_by_kind(tmp_path):
+def test_rejected_rows_are_counted_by_kind(tmp_path):
     rejects = RejectedRows(str(tmp_path))
     rejects.add(ROWS)
     rejects.close()
     assert rejects.counts == {"bad pixels": 2, "bad quotes": 1, "bad picture": 2}
 
 
-def test_without_bad_rows_there_is_no_file(tmp_path):
+def test_rejected_rows_write_no_file_without_rows(tmp_path):
     rejects = RejectedRows(str(tmp_path))
     rejects.add([])
     rejects.close()

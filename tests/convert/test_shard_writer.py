@@ -46,23 +46,23 @@ def write(tmp_path, survey, store):
     return write
 
 
-def test_a_train_split_of_hundreds_has_eight_shards_and_a_small_split_one(write, tmp_path):
+def test_shard_writer_writes_eight_shards_of_train_and_one_of_small_split(write, tmp_path):
     written = write()
     assert [shard.file for shard in written["train"].shards] == [f"train-{i:05d}-of-00008.tfrecord" for i in range(8)]
     assert [shard.file for shard in written["validation"].shards] == ["validation-00000-of-00001.tfrecord"]
     assert len(os.listdir(tmp_path)) == 9
 
 
-def test_a_number_asked_for_is_kept_unless_a_shard_were_empty(write, survey):
+def test_shard_writer_writes_requested_number_of_non_empty_shards(write, survey):
     written = write(splits=np.where(survey.rows < 6, 1, 0), count=3)
     assert [len(split.shards) for split in written.values()] == [3, 2]
 
 
-def test_a_split_without_faces_is_not_there(write):
+def test_shard_writer_omits_split_without_faces(write):
     assert list(write(splits=np.full(COUNT, 2))) == ["test"]
 
 
-def test_the_faces_lie_in_the_order_of_the_source(write, survey, tmp_path):
+def test_shard_writer_keeps_order_of_source(write, survey, tmp_path):
     written = write()
     faces = [example_codec.read_shard(str(tmp_path), shard) for shard in written["train"].shards]
     np.testing.assert_array_equal(np.concatenate([part.rows for part in faces]), survey.rows[:805])
@@ -72,7 +72,7 @@ def test_the_faces_lie_in_the_order_of_the_source(write, survey, tmp_path):
     assert max(len(part.rows) for part in faces) - min(len(part.rows) for part in faces) == 1
 
 
-def test_faces_that_are_left_out_are_in_no_shard(write, survey, tmp_path):
+def test_shard_writer_omits_excluded_faces(write, survey, tmp_path):
     written = write(splits=np.where(np.arange(COUNT) % 10 == 3, EXCLUDED, survey.splits))
     assert sum(split.examples for split in written.values()) == COUNT * 9 // 10
     [shard] = written["validation"].shards
@@ -80,12 +80,12 @@ def test_faces_that_are_left_out_are_in_no_shard(write, survey, tmp_path):
     np.testing.assert_array_equal(rows, [row for row in survey.rows[805:] if row // 3 % 10 != 3])
 
 
-def test_votes_go_with_their_faces(write, tmp_path):
+def test_shard_writer_writes_votes_with_their_faces(write, tmp_path):
     votes = np.random.default_rng(0).integers(0, 11, (COUNT, 10)).astype(np.uint8)
     [shard] = write(votes=votes)["validation"].shards
     np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard).votes, votes[805:])
 
 
-def test_classes_are_counted(write, survey):
+def test_shard_writer_counts_classes(write, survey):
     counts = write()["train"].class_counts
     assert list(counts.values()) == np.bincount(survey.labels[:805]).tolist()

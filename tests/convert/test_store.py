@@ -123,13 +123,13 @@ def run(store: dict[str, str], folder: pathlib.Path, text: str, *arguments: str)
     return output.splitlines()
 
 
-def test_a_conversion_to_and_from_a_store_is_that_of_the_local_disk_and_a_bad_row_leaves_nothing(store, tmp_path):
+def test_convert_with_s3_equals_local_conversion_and_leaves_nothing_after_bad_row(store, tmp_path):
     source = input_factories.write(tmp_path / "faces.csv", input_factories.csv(input_factories.noise(60)))
     bad = input_factories.write(tmp_path / "bad.csv", input_factories.csv(input_factories.noise(3)) + "junk\n")
     assert run(store, tmp_path, BOTH, source, bad, str(tmp_path / "local"))[-1] == "all agree"
 
 
-def test_killed_at_any_step_of_the_upload_the_output_is_whole_or_absent_and_the_next_run_works(store, tmp_path):
+def test_atomic_directory_on_s3_is_complete_or_absent_when_killed_at_any_step(store, tmp_path):
     states = run(store, tmp_path, KILLED)
     assert set(states[:-1]) == {"whole", "absent"}
     assert states[-1] == f"{len(states) - 1} moments"

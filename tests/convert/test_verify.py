@@ -17,11 +17,11 @@ def folder(synthetic_shards, tmp_path) -> str:
     return shutil.copytree(synthetic_shards.folder, str(tmp_path / "copy"))
 
 
-def test_a_sound_folder_passes(folder, synthetic_shards):
+def test_verify_accepts_sound_folder(folder, synthetic_shards):
     assert verify(folder).sha256 == synthetic_shards.sha256
 
 
-def test_everything_that_differs_is_named(folder, synthetic_shards):
+def test_verify_error_names_every_difference(folder, synthetic_shards):
     train, validation = (synthetic_shards.splits[name].shards[0].file for name in ("train", "validation"))
     os.remove(os.path.join(folder, train))
     os.truncate(os.path.join(folder, validation), 50)
@@ -34,7 +34,7 @@ def test_everything_that_differs_is_named(folder, synthetic_shards):
 
 
 @pytest.mark.parametrize("place", [0.0, 0.3, 0.999])
-def test_one_flipped_bit_is_found_wherever_it_is(folder, synthetic_shards, place):
+def test_verify_finds_flipped_bit_anywhere(folder, synthetic_shards, place):
     name = synthetic_shards.splits["test"].shards[0].file
     path = os.path.join(folder, name)
     with open(path, "r+b") as file:
@@ -54,7 +54,7 @@ def test_one_flipped_bit_is_found_wherever_it_is(folder, synthetic_shards, place
         (("splits", "validation", "class_counts", "fear"), "The labels of split validation are not those"),
     ],
 )
-def test_what_the_manifest_says_of_pixels_and_labels_is_recomputed(folder, keys, said):
+def test_verify_recomputes_statistics_and_class_counts(folder, keys, said):
     path = os.path.join(folder, "manifest.json")
     content = files.read_json(path, "the manifest")
     *outer, last = keys
@@ -65,6 +65,6 @@ def test_what_the_manifest_says_of_pixels_and_labels_is_recomputed(folder, keys,
         verify(folder)
 
 
-def test_a_folder_without_manifest_is_named(tmp_path):
+def test_verify_error_names_folder_without_manifest(tmp_path):
     with pytest.raises(UserError, match=r"has no manifest.json"):
         verify(str(tmp_path))

@@ -42,7 +42,7 @@ def processes():
 
 
 @pytest.mark.parametrize("kind", PIECES)
-def test_a_process_gives_what_this_one_would(kind, processes):
+def test_parser_pool_parses_as_current_process(kind, processes):
     block, prints = processes.parse(PIECES[kind])
     expected_block, expected_prints = worker_pool.parse(PIECES[kind])
     np.testing.assert_array_equal(block.images, IMAGES)
@@ -50,7 +50,7 @@ def test_a_process_gives_what_this_one_would(kind, processes):
     np.testing.assert_array_equal(prints.digests, expected_prints.digests)
 
 
-def test_every_thread_has_a_process_of_its_own_and_keeps_it(processes):
+def test_parser_pool_gives_every_thread_its_own_process(processes):
     together = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
 
     def parse(piece: worker_pool.Chunk) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_every_thread_has_a_process_of_its_own_and_keeps_it(processes):
     assert len(processes._members) == 2
 
 
-def test_an_interrupt_does_not_end_a_process(processes):
+def test_parser_pool_process_survives_interrupt(processes):
     """Ctrl-C reaches all of them at once; the one that began them ends them in order."""
     processes.parse(PIECES["lines"])
     processes._members[0].send_signal(signal.SIGINT)
@@ -71,20 +71,20 @@ def test_an_interrupt_does_not_end_a_process(processes):
     np.testing.assert_array_equal(block.images, IMAGES)
 
 
-def test_for_little_data_or_one_worker_there_are_no_processes():
+def test_parser_pool_starts_no_process_for_little_data_or_one_worker():
     for made in (ParserPool(1, worker_pool.FEW), ParserPool(2, worker_pool.FEW - 1)):
         made.parse(PIECES["lines"])
         assert made._members == []
 
 
-def test_a_process_that_died_is_an_error_and_not_a_wait(processes):
+def test_parser_pool_raises_error_when_process_died(processes):
     processes.parse(PIECES["lines"])
     processes._members[0].kill()
     with pytest.raises(RuntimeError, match=r"a process that parses died \(exit code -9\)"):
         processes.parse(PIECES["lines"])
 
 
-def test_a_module_in_the_current_folder_is_not_run(processes, tmp_path, monkeypatch):
+def test_parser_pool_ignores_modules_in_current_folder(processes, tmp_path, monkeypatch):
     for name in ("csv", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(7)\n")
     monkeypatch.chdir(tmp_path)
@@ -92,9 +92,7 @@ def test_a_module_in_the_current_folder_is_not_run(processes, tmp_path, monkeypa
     np.testing.assert_array_equal(block.images, IMAGES)
 
 
-def test_a_current_folder_that_this_process_searches_is_searched_and_the_exit_code_is_the_one_it_ends_with(
-    processes, tmp_path, monkeypatch
-):
+def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(processes, tmp_path, monkeypatch):
     # It stops to answer before it ends: it does that with its input.
     (tmp_path / "csv.py").write_text("import os, sys\nos.close(1)\nsys.stdin.buffer.read()\nos._exit(7)\n")
     monkeypatch.chdir(tmp_path)
@@ -103,13 +101,13 @@ def test_a_current_folder_that_this_process_searches_is_searched_and_the_exit_co
         processes.parse(PIECES["lines"])
 
 
-def test_processes_end_when_the_crew_is_closed(processes):
+def test_parser_pool_processes_end_when_closed(processes):
     processes.parse(PIECES["lines"])
     processes.close()
     assert [member.poll() is not None for member in processes._members] == [True]
 
 
-def test_processes_end_when_the_one_that_began_them_is_killed():
+def test_parser_pool_processes_end_when_parent_is_killed():
     program = """
 import os, time
 from fer.convert import worker_pool
@@ -142,7 +140,7 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_what_the_processes_load_does_not_include_tensorflow():
+def test_worker_pool_does_not_import_tensorflow():
     program = "import sys, fer.convert.worker_pool; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

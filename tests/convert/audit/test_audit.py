@@ -54,7 +54,7 @@ def found(survey) -> audit.Audit:
     return audit.audit(survey, survey.splits, duplicates.find(survey.prints), votes)
 
 
-def test_identical_faces_are_counted(found):
+def test_audit_counts_exact_duplicates(found):
     assert found.summary["distinct_images"] == 7
     assert found.summary["exact_duplicates"] == {
         "groups": 2,
@@ -65,7 +65,7 @@ def test_identical_faces_are_counted(found):
     }
 
 
-def test_faces_that_look_alike_are_counted_with_method_and_threshold(found):
+def test_audit_counts_near_duplicates_with_method_and_threshold(found):
     assert found.summary["near_duplicates"] == {
         "method": duplicates.METHOD,
         "threshold": duplicates.THRESHOLD,
@@ -77,7 +77,7 @@ def test_faces_that_look_alike_are_counted_with_method_and_threshold(found):
     }
 
 
-def test_leaks_are_counted_from_both_sides(found):
+def test_audit_counts_leakage_from_both_splits(found):
     leakage = found.summary["leakage"]
     assert leakage["validation"]["identical_to_train"] == 1
     assert leakage["train"]["identical_to_validation"] == 2
@@ -100,28 +100,28 @@ def of(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
 
 
 @pytest.mark.parametrize("validates", range(3))
-def test_a_face_with_several_near_twins_leaks_by_any_of_them(validates):
+def test_audit_counts_leakage_through_any_near_duplicate(validates):
     found = of(*((soft(4) + 9 * place, VALIDATION if place == validates else TRAIN) for place in range(3)))
     assert found["train"]["near_identical_to_validation"] == 2
     assert found["validation"]["near_identical_to_train"] == 1
 
 
-def test_what_is_identical_to_a_near_twin_leaks_with_it():
+def test_audit_counts_leakage_of_copies_of_a_near_duplicate():
     found = of((soft(4), TRAIN), (soft(4), TRAIN), (soft(4) + 9, VALIDATION))
     assert found["train"]["near_identical_to_validation"] == 2
 
 
-def test_blank_faces_are_counted(found):
+def test_audit_counts_blank_faces(found):
     assert found.summary["blank"] == {"constant": 1, "nearly_blank": 1, "nearly_blank_below": 5.0}
 
 
-def test_the_balance_of_a_split_adds_up(found):
+def test_audit_class_balance_sums_to_one(found):
     assert set(found.summary["class_balance"]) == {"train", "validation", "test"}
     for shares in found.summary["class_balance"].values():
         assert sum(shares.values()) == pytest.approx(1, abs=0.001)
 
 
-def test_what_ferplus_says_is_counted(found):
+def test_audit_counts_agreement_with_ferplus(found):
     ferplus = found.summary["ferplus"]
     assert ferplus["not_a_face"] == {"train": 2, "validation": 0, "test": 0}
     assert ferplus["majority_is_one_of_the_seven"] == 7
@@ -131,7 +131,7 @@ def test_what_ferplus_says_is_counted(found):
     assert ferplus["agreement_by_class"]["sad"] is None
 
 
-def test_rows_are_named_by_their_numbers_in_the_source(found, survey):
+def test_details_lists_row_numbers_of_source(found, survey):
     details = audit.details(found, survey)
     assert details["identical"] == [[0, 10, 20], [30, 40]]
     assert details["conflicting"] == details["leaked"] == [[0, 10, 20]]
@@ -150,7 +150,7 @@ def test_rows_are_named_by_their_numbers_in_the_source(found, survey):
         ("not_a_face", [7, 8]),
     ],
 )
-def test_a_reason_drops_its_rows_from_train_only(found, survey, reason, expected):
+def test_drop_excludes_rows_of_a_reason_from_train_only(found, survey, reason, expected):
     splits, counts = audit.drop(found, survey.splits, (reason,))
     assert np.flatnonzero(splits == EXCLUDED).tolist() == expected
     assert counts == {"rows": len(expected), "by_reason": {reason: len(expected)}}
@@ -158,24 +158,24 @@ def test_a_reason_drops_its_rows_from_train_only(found, survey, reason, expected
     np.testing.assert_array_equal(splits[kept], survey.splits[kept])
 
 
-def test_a_row_with_two_reasons_is_dropped_once(found, survey):
+def test_drop_counts_row_with_two_reasons_once(found, survey):
     _, counts = audit.drop(found, survey.splits, ("blank", "not_a_face"))
     assert counts == {"rows": 2, "by_reason": {"blank": 1, "not_a_face": 2}}
 
 
-def test_nothing_is_dropped_unasked(found, survey):
+def test_drop_without_reasons_keeps_all_rows(found, survey):
     splits, counts = audit.drop(found, survey.splits, ())
     np.testing.assert_array_equal(splits, survey.splits)
     assert counts == {"rows": 0, "by_reason": {}}
 
 
-def test_without_votes_nothing_is_said_of_them(survey):
+def test_audit_without_votes_has_no_ferplus_summary(survey):
     found = audit.audit(survey, survey.splits, duplicates.find(survey.prints), None)
     assert found.summary["ferplus"] is None
     assert not found.not_a_face.any()
 
 
-def test_faces_without_labels_contradict_nobody(survey):
+def test_audit_counts_no_conflict_with_unlabelled_faces(survey):
     unlabelled = IngestedDataset(**{**vars(survey), "labels": np.where(np.arange(len(FACES)) == 2, -1, survey.labels)})
     found = audit.audit(unlabelled, survey.splits, duplicates.find(survey.prints), None)
     assert found.summary["exact_duplicates"]["conflicting_groups"] == 0

@@ -54,7 +54,7 @@ def read(page) -> Reader:
     return reader
 
 
-def test_every_finding_has_its_heading(read):
+def test_audit_html_has_heading_for_every_finding(read):
     assert read.headings == [
         "Audit of a <b> & c",
         "Classes by split",
@@ -69,7 +69,7 @@ def test_every_finding_has_its_heading(read):
     ]
 
 
-def test_every_finding_is_led_to_and_counted(read, page, found):  # noqa: F811
+def test_audit_html_links_and_counts_every_finding(read, page, found):  # noqa: F811
     anchors = [address[1:] for address in read.addresses if address.startswith("#")]
     assert anchors == re.findall(r'<h2 id="([^"]+)"', page)
     assert len(anchors) == 7
@@ -77,23 +77,23 @@ def test_every_finding_is_led_to_and_counted(read, page, found):  # noqa: F811
     assert f"different labels</a>: {faces} faces in {len(found.conflicting)} groups<" in page
 
 
-def test_every_figure_of_the_summary_is_there_in_words(page, found):  # noqa: F811
+def test_audit_html_lists_figures_of_summary(page, found):  # noqa: F811
     assert f"<td>distinct images</td><td>{found.summary['distinct_images']}</td>" in page
     share = found.summary["ferplus"]["agreement"]
     assert f"<td>agreement</td><td>{share:.1%}</td>" in page
 
 
-def test_the_page_needs_no_network(read, page):
+def test_audit_html_needs_no_network(read, page):
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in read.addresses)
     assert not re.search(r"https?://|@import|url\(", page)
 
 
-def test_a_picture_is_the_face_it_names(read):
+def test_audit_html_image_is_face_of_its_row(read):
     for picture in read.pictures:
         row = int(picture["alt"].rsplit(" ", 1)[1])
         content = base64.b64decode(picture["src"].partition(",")[2])
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))).ravel(), FACES[row // 10][0])
 
 
-def test_a_picture_says_label_split_and_row(read):
+def test_audit_html_image_names_label_split_and_row(read):
     assert {"angry, validation 10", "happy, train 20", "neutral, validation 90"} <= {p["alt"] for p in read.pictures}

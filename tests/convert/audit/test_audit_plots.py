@@ -26,13 +26,13 @@ def store(tmp_path) -> TempStore:
     store.close()
 
 
-def test_the_balance_shows_every_class_of_the_splits_with_labels():
+def test_balance_plots_every_class_of_labelled_splits():
     [axes] = audit_plots.balance(WRITTEN).axes
     assert [bar.get_height() for bar in axes.patches] == list(range(1, 8))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
 
 
-def test_the_faces_are_those_of_their_class(survey, store, monkeypatch):  # noqa: F811
+def test_faces_plots_images_of_each_class(survey, store, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "COLUMNS", 4)  # one more than any class has
     figure = audit_plots.faces(survey, survey.splits, store, seed=0)
     present = sorted({face[1] for face in FACES if face[2] == 0})
@@ -45,14 +45,14 @@ def test_the_faces_are_those_of_their_class(survey, store, monkeypatch):  # noqa
         assert row[0].texts[0].get_text() == CLASSES[label]
 
 
-def test_unlabelled_faces_are_shown_where_there_is_nothing_else(survey, store):  # noqa: F811
+def test_faces_plots_unlabelled_images_alone(survey, store):  # noqa: F811
     unlabelled = type(survey)(**{**vars(survey), "labels": np.full(len(FACES), -1)})
     figure = audit_plots.faces(unlabelled, np.full(len(FACES), 2), store, seed=0)
     assert figure.axes[0].texts[0].get_text() == "unlabelled"
     assert sum(len(axes.images) for axes in figure.axes) == len(FACES)
 
 
-def test_the_files_are_pictures_and_the_same_each_time(survey, store, tmp_path, monkeypatch):  # noqa: F811
+def test_audit_plots_write_same_png_files_each_time(survey, store, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "COLUMNS", 2)
     contents = []
     for name in ("one", "two"):

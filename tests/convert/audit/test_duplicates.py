@@ -22,16 +22,16 @@ def hashes() -> np.ndarray:
 
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 4])
-def test_close_pairs_are_those_that_looking_at_every_pair_finds(hashes, most):
+def test_close_pairs_equals_exhaustive_search(hashes, most):
     one, other = np.nonzero(np.triu(apart(hashes) <= most, 1))
     np.testing.assert_array_equal(duplicates.close_pairs(hashes, most), np.stack([one, other], axis=1))
 
 
-def test_no_hashes_have_no_pairs():
+def test_close_pairs_of_no_hashes_is_empty():
     assert duplicates.close_pairs(np.empty(0, np.uint64), 4).shape == (0, 2)
 
 
-def test_more_bits_than_the_search_can_promise_are_refused(hashes):
+def test_close_pairs_rejects_more_than_4_bits(hashes):
     with pytest.raises(ValueError, match="up to 4 bits"):
         duplicates.close_pairs(hashes, 5)
 
@@ -48,18 +48,18 @@ def faces() -> np.ndarray:
     return np.concatenate([smooth, smooth[[3, 3]], smooth[[4]] + 9, blank])
 
 
-def test_identical_faces_are_grouped_and_groups_numbered_as_they_come(faces):
+def test_find_groups_identical_faces_in_order_of_appearance(faces):
     found = duplicates.find(image_hashes.hash_images(faces))
     assert found.exact.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 10, 11, 11, 12]
 
 
-def test_faces_that_look_alike_are_grouped_but_blanks_only_if_identical(faces):
+def test_find_groups_near_duplicates_but_blank_faces_only_if_identical(faces):
     found = duplicates.find(image_hashes.hash_images(faces))
     assert found.near.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 4, 10, 10, 11]
     assert found.pairs.tolist() == [[4, 12]]
 
 
-def test_likeness_goes_on_from_one_to_the_next():
+def test_find_groups_near_duplicates_transitively():
     chain = np.array([0, 0b1111, 0b11111111, 1 << 63 | 0xFFFFFFFF << 20], np.uint64)
     prints = image_hashes.hash_images(input_factories.noise(4))
     found = duplicates.find(image_hashes.ImageHashes(prints.digests, chain, prints.sums, prints.squares))

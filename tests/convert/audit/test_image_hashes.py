@@ -10,7 +10,7 @@ from tests.convert import input_factories
 IMAGES = input_factories.noise(40)
 
 
-def test_identical_faces_and_only_they_have_the_same_digest():
+def test_hash_images_gives_equal_digests_to_identical_faces_only():
     images = np.concatenate([IMAGES, IMAGES[3:4], IMAGES[3:4]])
     images[-1, 7] ^= 1
     digests = [tuple(digest) for digest in image_hashes.hash_images(images).digests]
@@ -18,16 +18,16 @@ def test_identical_faces_and_only_they_have_the_same_digest():
     assert len(set(digests)) == len(IMAGES) + 1
 
 
-def test_deviations_are_numpys():
+def test_deviations_equal_numpy():
     np.testing.assert_allclose(image_hashes.hash_images(IMAGES).deviations(), IMAGES.std(axis=1))
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])
-def test_a_constant_face_has_no_deviation(value):
+def test_deviations_of_constant_face_are_0(value):
     assert image_hashes.hash_images(np.full((1, 2304), value, np.uint8)).deviations() == [0.0]
 
 
-def test_the_perceptual_hash_is_the_sign_of_low_frequencies_about_their_median():
+def test_perceptual_hash_compares_low_frequencies_with_median():
     frequencies = scipy.fft.dctn(IMAGES.reshape(-1, 48, 48).astype(float), axes=(1, 2), type=2)[:, :8, :8]
     flat = frequencies.reshape(-1, 64)
     expected = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
@@ -35,18 +35,18 @@ def test_the_perceptual_hash_is_the_sign_of_low_frequencies_about_their_median()
     assert (bits != expected).mean() < 0.02  # the cosines are rounded, so a frequency at the median may fall aside
 
 
-def test_the_hash_of_a_face_does_not_depend_on_its_batch_mates():
+def test_perceptual_hash_is_independent_of_the_batch():
     together = image_hashes.perceptual_hash(IMAGES)
     alone = [image_hashes.perceptual_hash(image[None])[0] for image in IMAGES]
     np.testing.assert_array_equal(together, alone)
 
 
-def test_brightness_and_contrast_change_no_bit():
+def test_perceptual_hash_ignores_brightness_and_contrast():
     soft = IMAGES // 4
     np.testing.assert_array_equal(image_hashes.perceptual_hash(soft * 2 + 60), image_hashes.perceptual_hash(soft))
 
 
-def test_batches_joined_are_one_batch():
+def test_concatenate_equals_hashes_of_one_batch():
     joined = image_hashes.concatenate([image_hashes.hash_images(IMAGES[:7]), image_hashes.hash_images(IMAGES[7:])])
     whole = image_hashes.hash_images(IMAGES)
     for name in ("digests", "hashes", "sums", "squares"):

@@ -117,7 +117,7 @@ def in_zip(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("packer", [gzip.compress, lzma.compress, in_zip])
-def test_five_layers_are_read_and_more_are_rejected(packer, tmp_path):
+def test_archives_read_five_layers_and_reject_more(packer, tmp_path):
     assert read(input_factories.write(tmp_path / "five", nested([packer] * 5))) == 1
     for depth in (6, 60):
         message = error_of(input_factories.write(tmp_path / "deep", nested([packer] * depth)))
@@ -134,7 +134,7 @@ def zeros(packed: bytes = b"", count: int = decompression.FREE + 1) -> bytes:
     return out.getvalue()
 
 
-def test_compressed_zeros_stop_at_the_bound(tmp_path, monkeypatch):
+def test_archives_reject_decompression_bombs_at_the_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(decompression, "FREE", 1 << 20)
     monkeypatch.setattr(decompression, "RATIO", 10)
     bomb = zeros(PNG, 2 << 20)
@@ -145,13 +145,13 @@ def test_compressed_zeros_stop_at_the_bound(tmp_path, monkeypatch):
     assert read(input_factories.write(tmp_path / "faces", zeros(PNG, (1 << 20) - len(PNG)))) == 1
 
 
-def test_bound_counts_all_files_of_an_archive_together(tmp_path, monkeypatch):
+def test_archives_bound_counts_all_files_together(tmp_path, monkeypatch):
     monkeypatch.setattr(decompression, "FREE", 1 << 20)
     path = input_factories.write(tmp_path / "faces", zipped({f"{number}.png": bytes(200_000) for number in range(6)}))
     assert "faces:5.png has" in error_of(path)
 
 
-def test_gzip_padded_without_end_is_rejected(tmp_path, monkeypatch):
+def test_gzip_padded_without_end_raises_user_error(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MOST_IDLE", 100_000)
     path = input_factories.write(tmp_path / "faces", gzip.compress(b"pixels\n"))
     os.truncate(path, 5_000_000_000)
@@ -168,7 +168,7 @@ def test_zip_rejects_large_directory_unread(tmp_path):
     assert "faces has a directory of 4,000,000,000 bytes, more than 134,217,728" in error_of(str(path))
 
 
-def test_picture_of_too_many_bytes_is_rejected_and_read_no_further(tmp_path, monkeypatch):
+def test_image_folder_rejects_image_of_too_many_bytes_and_stops_reading(tmp_path, monkeypatch):
     monkeypatch.setattr(image_reader, "MOST_BYTES", 1000)
     input_factories.write(tmp_path / "train" / "happy" / "a.png", PNG)
     os.truncate(tmp_path / "train" / "happy" / "a.png", 5_000_000_000)
@@ -182,7 +182,7 @@ def test_picture_of_too_many_bytes_is_rejected_and_read_no_further(tmp_path, mon
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_predicting_rejects_what_is_no_file(kind, tmp_path):
+def test_input_readers_reject_pipe_and_device(kind, tmp_path):
     path = "/dev/zero"
     if kind == "pipe":
         path = str(tmp_path / "pipe")
@@ -191,7 +191,7 @@ def test_predicting_rejects_what_is_no_file(kind, tmp_path):
         input_readers.read(path)
 
 
-def test_pieces_in_flight_are_few_where_they_are_large(monkeypatch):
+def test_bounded_map_takes_few_large_items_ahead(monkeypatch):
     monkeypatch.setattr(ingest, "AHEAD_BYTES", 100)
     taken = []
 

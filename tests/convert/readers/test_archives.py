@@ -60,21 +60,21 @@ PACKED = {
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_a_file_is_found_in_whatever_it_is_packed_whatever_the_name(kind, tmp_path):
+def test_archives_find_file_in_every_packing(kind, tmp_path):
     packed, name = PACKED[kind]
     assert read(input_factories.write(tmp_path / "faces", packed)) == {name: CONTENT}
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("kind", [kind for kind in PACKED if kind != "plain"])
-def test_an_archive_that_is_cut_short_is_named(kind, share, tmp_path):
+def test_archives_error_names_truncated_archive(kind, share, tmp_path):
     packed, _ = PACKED[kind]
     path = input_factories.write(tmp_path / "faces", packed[: int(share * len(packed))])
     with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
         read(path)
 
 
-def test_a_tar_that_ends_or_is_damaged_at_any_header_is_named(tmp_path):
+def test_tar_truncated_or_damaged_at_any_header_raises_user_error(tmp_path):
     whole = tar({f"{number}.csv": CONTENT[:700] for number in range(5)})
     member, blocks = 3 * 512, 5 * 3  # a header and two blocks of content each, then the mark of the end
     assert len(read(input_factories.write(tmp_path / "whole", whole))) == 5
@@ -89,7 +89,7 @@ def test_a_tar_that_ends_or_is_damaged_at_any_header_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz", "bz2", "tar.gz", "tar.xz", "zip"])
-def test_a_flipped_bit_in_the_compressed_data_is_named(kind, tmp_path):
+def test_archives_error_names_file_with_flipped_bit(kind, tmp_path):
     packed = bytearray(PACKED[kind][0])
     packed[len(packed) // 2] ^= 1
     path = input_factories.write(tmp_path / "faces", bytes(packed))
@@ -97,7 +97,7 @@ def test_a_flipped_bit_in_the_compressed_data_is_named(kind, tmp_path):
         read(path)
 
 
-def test_a_wrong_sum_at_the_end_of_a_compressed_tar_is_named(tmp_path):
+def test_tar_gz_with_wrong_checksum_at_end_raises_user_error(tmp_path):
     """The tar itself ends before it, and would be taken for whole."""
     packed = bytearray(PACKED["tar.gz"][0])
     packed[-6] ^= 1
@@ -106,7 +106,7 @@ def test_a_wrong_sum_at_the_end_of_a_compressed_tar_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("header", [{"GNU.sparse.map": "a,b", "GNU.sparse.size": "9"}, {"GNU.sparse.size": "zz"}])
-def test_a_sparse_file_in_a_tar_whose_map_is_no_numbers_is_named(header, tmp_path):
+def test_tar_with_invalid_sparse_map_raises_user_error(header, tmp_path):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         entry = tarfile.TarInfo("f.csv")
@@ -125,7 +125,7 @@ ZIP_FAULTS = {  # bytes from the start of an entry in the directory, and what th
 
 
 @pytest.mark.parametrize("fault", ZIP_FAULTS)
-def test_a_zip_that_cannot_be_understood_is_named(fault, tmp_path):
+def test_zip_with_unsupported_feature_raises_user_error(fault, tmp_path):
     packed = bytearray(zipped({"XXXX.csv": CONTENT}).replace(b"XXXX", b"f\xc3(x"))
     at, value = ZIP_FAULTS[fault]
     at += packed.rindex(b"PK\x01\x02")
@@ -135,30 +135,30 @@ def test_a_zip_that_cannot_be_understood_is_named(fault, tmp_path):
         read(path)
 
 
-def test_a_folder_gives_its_files_by_name(tmp_path):
+def test_archives_list_files_of_folder_by_name(tmp_path):
     for name in ("b/2", "b/1", "a/9", "c"):
         input_factories.write(tmp_path / "faces" / name, name)
     assert list(read(str(tmp_path / "faces")).values()) == [b"c", b"a/9", b"b/1", b"b/2"]
 
 
-def test_a_zip_gives_its_files_by_name(tmp_path):
+def test_archives_list_files_of_zip_by_name(tmp_path):
     path = input_factories.write(tmp_path / "faces", zipped({"b": b"2", "a": b"1"}))
     assert list(read(path)) == ["faces:a", "faces:b"]
 
 
-def test_what_is_not_there_is_named(tmp_path):
+def test_archives_error_names_missing_path(tmp_path):
     with pytest.raises(UserError, match=r"There is no .*/nothing"):
         read(str(tmp_path / "nothing"))
 
 
-def test_a_zip_in_a_tar_is_refused_in_words(tmp_path):
+def test_archives_reject_zip_in_tar(tmp_path):
     path = input_factories.write(tmp_path / "faces", tar({"f.zip": zipped({"a": b"1"})}))
     with pytest.raises(UserError, match=r"faces:f.zip is a zip inside another archive"):
         read(path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE], ids=["hard", "symbolic"])
-def test_a_link_in_a_tar_is_refused_by_name(kind, tmp_path):
+def test_archives_reject_link_in_tar(kind, tmp_path):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("angry/1.png"))
@@ -170,14 +170,14 @@ def test_a_link_in_a_tar_is_refused_by_name(kind, tmp_path):
         read(path)
 
 
-def test_a_name_in_a_tar_that_is_not_utf8_can_be_printed(tmp_path):
+def test_archives_escape_name_in_tar_that_is_not_utf8(tmp_path):
     [name] = read(input_factories.write(tmp_path / "faces", tar({"café.csv": CONTENT}, encoding="latin-1")))
     assert name == "faces:caf\\xe9.csv"
     name.encode()
 
 
 @pytest.mark.parametrize("broken", [b"caf\xe9.png", b"caf\xe9/1.png"], ids=["file", "folder"])
-def test_a_name_in_a_folder_that_is_not_utf8_is_named(broken, tmp_path):
+def test_archives_error_names_file_of_folder_that_is_not_utf8(broken, tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"faces", broken)
     os.makedirs(os.path.dirname(path))
     open(path, "wb").close()
@@ -194,7 +194,7 @@ def test_a_name_in_a_folder_that_is_not_utf8_is_named(broken, tmp_path):
     ],
     ids=["nowhere", "to itself"],
 )
-def test_link_that_leads_nowhere_is_named_with_its_target(leads_to, reason, tmp_path):
+def test_archives_error_names_broken_link_and_target(leads_to, reason, tmp_path):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
     (tmp_path / "faces" / "a" / "link.png").symlink_to(leads_to)
     for look in (read, archives.size):
@@ -207,7 +207,7 @@ def test_link_that_leads_nowhere_is_named_with_its_target(leads_to, reason, tmp_
 @pytest.mark.parametrize(
     "leads_to", [".", "..", "../..", "../b"], ids=["itself", "parent", "above the input", "mutual"]
 )
-def test_link_to_folder_that_holds_it_is_named(leads_to, tmp_path):
+def test_archives_error_names_link_to_parent_folder(leads_to, tmp_path):
     for name in ("a", "b"):
         input_factories.write(tmp_path / "faces" / name / "1.png", b"1")
     (tmp_path / "faces" / "a" / "link").symlink_to(leads_to)
@@ -217,7 +217,7 @@ def test_link_to_folder_that_holds_it_is_named(leads_to, tmp_path):
             look(str(tmp_path / "faces"))
 
 
-def test_linked_files_and_folders_are_read(tmp_path):
+def test_archives_follow_links_to_files_and_folders(tmp_path):
     input_factories.write(tmp_path / "disk" / "1.png", b"1")
     (tmp_path / "faces" / "b").mkdir(parents=True)
     (tmp_path / "faces" / "a").symlink_to("../disk")
@@ -230,7 +230,7 @@ HIDDEN += ["a/.ipynb_checkpoints/1.png", "$RECYCLE.BIN/1.png", "#recycle/a/1.png
 
 
 @pytest.mark.parametrize("packed", [None, "zip", "tar"])
-def test_hidden_and_litter_files_are_skipped_and_counted(packed, tmp_path):
+def test_archives_skip_and_count_hidden_and_system_files(packed, tmp_path):
     files = {"a/1.png": b"1", **dict.fromkeys(HIDDEN, b"hidden")}
     if packed:
         path = input_factories.write(tmp_path / ".cache" / "faces", (zipped if packed == "zip" else tar)(files))
@@ -244,20 +244,20 @@ def test_hidden_and_litter_files_are_skipped_and_counted(packed, tmp_path):
     assert passed.counts() == {"hidden": len(HIDDEN)}
 
 
-def test_archive_whose_paths_begin_with_a_dot_alone_is_no_hidden_file(tmp_path):
+def test_archives_read_paths_with_leading_dot_folder(tmp_path):
     path = input_factories.write(tmp_path / "faces", tar({"./a/1.png": b"1"}))
     assert list(read(path)) == ["faces:a/1.png"]
 
 
 @pytest.mark.parametrize("pack", [zipped, tar], ids=["zip", "tar"])
-def test_paths_of_an_archive_are_read_without_empty_parts(pack, tmp_path):
+def test_archives_normalise_empty_parts_of_paths(pack, tmp_path):
     path = input_factories.write(tmp_path / "faces", pack({"a/.//1.png": b"1", "/b//./2.png": b"2"}))
     assert list(read(path)) == ["faces:a/1.png", "faces:b/2.png"]
 
 
 @pytest.mark.parametrize("names", [("a/1.png", "a/1.png"), ("a/1.png", "./a//1.png"), ("a\\1.png", "a/1.png")])
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_archive_that_holds_a_file_twice_is_refused(names, kind, tmp_path):
+def test_archives_reject_duplicate_file(names, kind, tmp_path):
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of zipfile's, that the name is there twice
@@ -271,7 +271,7 @@ def test_archive_that_holds_a_file_twice_is_refused(names, kind, tmp_path):
         read(input_factories.write(tmp_path / "faces", out.getvalue()))
 
 
-def test_link_in_a_zip_is_refused(tmp_path):
+def test_archives_reject_link_in_zip(tmp_path):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         link = zipfile.ZipInfo("a/1.png")
@@ -282,7 +282,7 @@ def test_link_in_a_zip_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, b"M", b"Z"])
-def test_member_of_a_tar_that_is_no_file_is_counted(kind, tmp_path):
+def test_archives_count_tar_members_that_are_no_files(kind, tmp_path):
     entry = tarfile.TarInfo("a/part.png")
     entry.type = kind
     content = entry.tobuf(tarfile.GNU_FORMAT) + tar({"a/1.png": b"1"})
@@ -292,11 +292,11 @@ def test_member_of_a_tar_that_is_no_file_is_counted(kind, tmp_path):
     assert passed.counts() == {".png": 1}
 
 
-def test_empty_zip_holds_no_file(tmp_path):
+def test_archives_find_no_file_in_empty_zip(tmp_path):
     assert read(input_factories.write(tmp_path / "faces", zipped({}))) == {}
 
 
-def test_hidden_files_change_neither_size_nor_sum_of_a_folder(tmp_path):
+def test_archives_size_and_hash_ignore_hidden_files(tmp_path):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
     path = str(tmp_path / "faces")
     before = archives.size(path), summed(path)
@@ -305,7 +305,7 @@ def test_hidden_files_change_neither_size_nor_sum_of_a_folder(tmp_path):
     assert (archives.size(path), summed(path)) == before
 
 
-def test_hidden_link_in_a_tar_is_skipped(tmp_path):
+def test_archives_skip_hidden_link_in_tar(tmp_path):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
         link = tarfile.TarInfo(".git/1.png")
@@ -316,7 +316,7 @@ def test_hidden_link_in_a_tar_is_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("pack", ["zip", "tar"])
-def test_backslashes_of_archives_made_on_windows_separate_folders(pack, tmp_path):
+def test_archives_split_paths_at_backslashes_of_windows(pack, tmp_path):
     files = {"train\\angry\\2.png": b"2", "train\\angry\\": b"", "test\\sad\\1.png": b"1"}
     if pack == "tar":
         del files["train\\angry\\"]
@@ -326,12 +326,12 @@ def test_backslashes_of_archives_made_on_windows_separate_folders(pack, tmp_path
     assert list(found) == (sorted(found) if pack == "zip" else ["train/angry/2.png", "test/sad/1.png"])
 
 
-def test_backslash_in_a_name_of_a_zip_made_on_linux_is_part_of_it(tmp_path):
+def test_archives_keep_backslash_in_names_of_linux_zip(tmp_path):
     path = input_factories.write(tmp_path / "faces", zipped({"sad/a\\b.png": b"1"}))
     assert [member.path for member in archives.members(path, HashingReader())] == ["sad/a\\b.png"]
 
 
-def test_a_file_that_goes_away_while_it_is_summed_is_named(tmp_path, monkeypatch):
+def test_archives_error_names_file_that_disappears_while_hashing(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "faces" / "1.png", b"1")
     walk = tf.io.gfile.walk
 
@@ -357,7 +357,7 @@ def summed(path: str) -> str:
         *((summed, step) for step in ("isdir", "walk")),
     ],
 )
-def test_a_connection_that_breaks_while_an_input_is_listed_is_told_of_the_input(look, step, tmp_path, monkeypatch):
+def test_archives_error_names_input_when_connection_breaks(look, step, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
 
@@ -367,7 +367,7 @@ def test_a_connection_that_breaks_while_an_input_is_listed_is_told_of_the_input(
         look(str(tmp_path / "faces"))
 
 
-def test_a_folder_that_goes_away_while_its_input_is_listed_is_not_left_out(tmp_path, monkeypatch):
+def test_archives_error_names_folder_that_disappears_while_listing(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
     walk = tf.io.gfile.walk
 
@@ -382,7 +382,7 @@ def test_a_folder_that_goes_away_while_its_input_is_listed_is_not_left_out(tmp_p
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["alone", "in a folder"])
-def test_a_pipe_is_refused_unread(inside, tmp_path):
+def test_archives_reject_pipe_unread(inside, tmp_path):
     pipe = tmp_path / "faces" / "pipe"
     pipe.parent.mkdir()
     os.mkfifo(pipe)
@@ -390,7 +390,7 @@ def test_a_pipe_is_refused_unread(inside, tmp_path):
         read(str(pipe.parent if inside else pipe))
 
 
-def test_the_sum_of_a_folder_changes_with_contents_and_names(tmp_path):
+def test_archives_hash_of_folder_depends_on_contents_and_names(tmp_path):
     sums = set()
     for name, content in (("a", "1"), ("a", "2"), ("b", "1")):
         folder = tmp_path / f"{name}{content}"

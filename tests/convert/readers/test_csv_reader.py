@@ -40,7 +40,7 @@ FORMS = {
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_with_labels_and_usage_gives_the_same_rows(form, mark, ending):
+def test_csv_reader_reads_same_rows_from_every_form(form, mark, ending):
     header, row = FORMS[form]
     lines = [
         row.format(label=label, pixels=text, usage=usage)
@@ -54,23 +54,23 @@ def test_every_form_with_labels_and_usage_gives_the_same_rows(form, mark, ending
     assert (block.count, block.rejects) == (4, ())
 
 
-def test_a_table_without_usage_leaves_the_split_open():
+def test_csv_reader_leaves_split_open_without_usage():
     block = read(f"emotion,pixels\n5,{PIXELS[0]}\n")
     assert (block.labels.tolist(), block.splits.tolist()) == ([5], [NO_SPLIT])
 
 
-def test_a_table_of_pixels_alone_is_the_unlabelled_test():
+def test_csv_reader_reads_pixels_alone_as_unlabelled_test():
     block = read(f"pixels\n{PIXELS[0]}\n" + f'"{PIXELS[1]}"\n')
     np.testing.assert_array_equal(block.images, IMAGES[:2])
     assert (block.labels.tolist(), block.splits.tolist()) == ([UNLABELLED] * 2, [2, 2])
 
 
-def test_a_last_line_without_an_end_counts():
+def test_csv_reader_reads_last_line_without_line_end():
     assert read(f"emotion,pixels\n5,{PIXELS[0]}").count == 1
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 9000])
-def test_the_pieces_in_which_a_file_comes_change_nothing(size):
+def test_csv_reader_is_independent_of_chunk_size(size):
     content = input_factories.csv(IMAGES).encode()
     pieces = list(csv_reader.lines("f", (content[i : i + size] for i in range(0, len(content), size))))
     blocks = [csv_reader.parse(piece) for piece in pieces]
@@ -79,28 +79,28 @@ def test_the_pieces_in_which_a_file_comes_change_nothing(size):
     assert sum(piece.text.count(b"\n") + 1 for piece in pieces) == len(IMAGES)
 
 
-def test_blank_lines_are_counted_and_no_rows():
+def test_csv_reader_counts_blank_lines():
     block = read(f"emotion,pixels\n\n5,{PIXELS[0]}\n  \n\r\n4,{PIXELS[1]}\n\n")
     assert (block.count, block.blank, block.rows.tolist()) == (2, 4, [0, 1])
 
 
-def test_blank_lines_among_quoted_rows_are_no_rows_either():
+def test_csv_reader_counts_blank_lines_among_quoted_rows():
     block = read(f'emotion,pixels\n5,"{PIXELS[0]}"\n\n \t\n4,"{PIXELS[1]}"\n\n')
     assert (block.count, block.blank, block.rejects) == (2, 3, ())
 
 
 @pytest.mark.parametrize("quote", ["", '"'])
-def test_a_stray_carriage_return_before_a_value_is_white_space(quote):
+def test_csv_reader_treats_stray_carriage_return_as_white_space(quote):
     block = read(f"emotion,pixels\n\r5,{quote}{PIXELS[0]}{quote}\n")
     assert (block.labels.tolist(), block.rejects) == ([5], ())
 
 
-def test_a_stray_carriage_return_beside_a_doubled_quote_is_white_space():
+def test_csv_reader_treats_carriage_return_beside_doubled_quote_as_white_space():
     block = read(f'note,emotion,pixels\n"a ""b""",5\r,{PIXELS[0]}\n')
     assert (block.labels.tolist(), block.rejects) == ([5], ())
 
 
-def test_a_line_s_number_counts_blank_lines_too():
+def test_csv_reader_line_numbers_include_blank_lines():
     [found] = rejects(f"emotion,pixels\n\n\n7,{PIXELS[0]}\n")
     assert found.startswith("faces.csv, line 4, column emotion:")
 
@@ -118,14 +118,14 @@ def test_a_line_s_number_counts_blank_lines_too():
         ("3,", "pixels", "0 values"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_line_and_column(row, column, reason):
+def test_csv_reader_error_names_line_and_column_of_wrong_value(row, column, reason):
     good = f"4,{PIXELS[1]}\n"
     [found] = rejects("emotion,pixels\n" + good + row.format(PIXELS[0]) + "\n" + good)
     assert found.startswith(f"faces.csv, line 3, column {column}: ")
     assert reason in found
 
 
-def test_an_unknown_usage_is_named():
+def test_csv_reader_error_names_unknown_usage():
     [found] = rejects(f"emotion,pixels,Usage\n4,{PIXELS[0]},Test\n")
     assert found.startswith("faces.csv, line 2, column Usage: 'Test'")
 
@@ -140,20 +140,20 @@ def test_an_unknown_usage_is_named():
         ('3,"1" 2', "its quotes are wrong"),
     ],
 )
-def test_a_row_that_is_junk_is_named_with_its_line(row, reason):
+def test_csv_reader_error_names_line_of_junk(row, reason):
     [found] = rejects(f"emotion,pixels\n3,{PIXELS[0]}\n{row}\n")
     assert found.startswith("faces.csv, line 3: ")
     assert reason in found
 
 
-def test_rejects_come_in_the_order_of_their_lines_with_the_row_as_it_was():
+def test_rejects_are_in_line_order_with_original_row():
     block = read(b"emotion,pixels\n3,1 2\n7,1\n\xff\xfe\0junk\r\n3,\n")
     assert [reject.line for reject in block.rejects] == [2, 3, 4, 5]
     assert [reject.original for reject in block.rejects] == [b"3,1 2", b"7,1", b"\xff\xfe\0junk", b"3,"]
     assert (block.count, len(block.images)) == (4, 0)
 
 
-def test_good_rows_among_bad_ones_keep_their_numbers():
+def test_csv_reader_keeps_row_numbers_among_bad_rows():
     block = read(f"emotion,pixels\n9,1\n1,{PIXELS[0]}\n1,2 3\njunk\n2,{PIXELS[1]}\n")
     assert (block.rows.tolist(), block.labels.tolist()) == ([1, 4], [1, 2])
     np.testing.assert_array_equal(block.images, IMAGES[:2])
@@ -169,12 +169,12 @@ def test_good_rows_among_bad_ones_keep_their_numbers():
         ("", "no column pixels"),
     ],
 )
-def test_a_header_that_lacks_something_is_named(header, reason):
+def test_csv_reader_error_names_missing_column(header, reason):
     with pytest.raises(UserError, match=f"faces.csv, line 1: .*{reason}"):
         read(f"{header}\n1,2,3\n")
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory():
+def test_csv_reader_rejects_endless_line():
     endless = (b"1" * (1 << 16) for _ in range(1 << 20))
     with pytest.raises(UserError, match="line 1 is longer"):
         list(csv_reader.lines("faces.csv", endless))
@@ -189,12 +189,12 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory():
         (b"emotion,Usage,pixels", "a table with the columns emotion, Usage, pixels"),
     ],
 )
-def test_a_published_form_is_known_by_its_header(line, form):
+def test_read_header_recognizes_published_forms(line, form):
     assert csv_reader.is_table(line)
     assert csv_reader.read_header("f", line).form.startswith(form)
 
 
-def test_the_form_is_said_with_what_is_ignored():
+def test_read_header_describes_form_and_ignored_columns():
     header = csv_reader.read_header("f", b"emotion,pixels,Usage,note")
     assert "emotion, pixels, Usage, note" in header.form
     assert header.ignored == ("note",)
@@ -213,7 +213,7 @@ def test_the_form_is_said_with_what_is_ignored():
         (",".join(["pixels", *(f"c{number}" for number in range(9))]), "c0, c1, c2, c3, c4 and 4 more"),
     ],
 )
-def test_labels_under_another_name_are_refused_with_the_columns(header, named):
+def test_check_columns_error_names_possible_label_columns(header, named):
     found = csv_reader.read_header("train.csv", header.encode())
     with pytest.raises(UserError) as caught:
         csv_reader.check_columns("train.csv", found)
@@ -227,7 +227,7 @@ def test_labels_under_another_name_are_refused_with_the_columns(header, named):
 
 
 @pytest.mark.parametrize("name", ["split", "Set", "phase", "partition"])
-def test_splits_under_another_name_are_refused_with_the_column(name):
+def test_check_columns_error_names_possible_split_column(name):
     found = csv_reader.read_header("train.csv", f"emotion,pixels,{name}".encode())
     with pytest.raises(UserError, match=f"no column Usage, and {name} may hold the splits: call it Usage"):
         csv_reader.check_columns("train.csv", found)
@@ -237,11 +237,11 @@ def test_splits_under_another_name_are_refused_with_the_column(name):
     "header",
     ["pixels", "id,pixels", "Image Name,pixels,ID", ",pixels", "emotion,pixels,label", "emotion,pixels,Usage,split"],
 )
-def test_columns_that_hide_neither_labels_nor_splits_are_accepted(header):
+def test_check_columns_accepts_unrelated_columns(header):
     csv_reader.check_columns("f", csv_reader.read_header("f", header.encode()))
 
 
-def test_label_map_says_what_the_numbers_of_a_table_mean():
+def test_csv_reader_applies_label_map():
     [piece] = csv_reader.lines(
         "f", iter([f"emotion,pixels\n0,{PIXELS[0]}\nHappy,{PIXELS[1]}\n6,{PIXELS[2]}\n".encode()])
     )
@@ -253,6 +253,6 @@ def test_label_map_says_what_the_numbers_of_a_table_mean():
     assert str(reject) == "f, line 2, column emotion: '0' is no label of --label_map=rafdb"
 
 
-def test_word_for_a_label_is_refused_with_the_flag_that_reads_it():
+def test_csv_reader_error_for_word_label_names_label_map():
     [found] = rejects(f"emotion,pixels\nhappy,{PIXELS[0]}\n")
     assert found.endswith("'happy' is no label; 0 to 6 are, and words with --label_map=fer2013")

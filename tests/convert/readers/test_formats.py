@@ -29,17 +29,17 @@ def images(path: str) -> np.ndarray:
         zipped({"__MACOSX/._f.csv": b"\0\5\x16\7", "f.csv": CSV}),
     ],
 )
-def test_the_table_is_found_whatever_the_file_is_called(content, tmp_path):
+def test_formats_find_table_whatever_the_file_name(content, tmp_path):
     np.testing.assert_array_equal(images(input_factories.write(tmp_path / "x.bin", content)), IMAGES)
 
 
-def test_a_folder_with_a_table_in_it_is_that_table(tmp_path):
+def test_formats_find_table_in_folder(tmp_path):
     input_factories.write(tmp_path / "fer2013" / "fer2013.csv", CSV)
     input_factories.write(tmp_path / "fer2013" / "README", "about")
     np.testing.assert_array_equal(images(str(tmp_path / "fer2013")), IMAGES)
 
 
-def test_a_tree_and_the_archive_of_it_are_the_same(tmp_path):
+def test_formats_read_folder_and_its_archive_alike(tmp_path):
     files = {
         f"train/{name}/{i}.png": input_factories.picture(IMAGES[i]) for i, name in enumerate(["angry", "fear", "sad"])
     }
@@ -51,21 +51,21 @@ def test_a_tree_and_the_archive_of_it_are_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("opened", ["two", "two/test", "two/test/angry", "two/test/angry/"])
-def test_the_folder_that_is_named_says_class_and_split_as_one_in_the_tree_does(opened, tmp_path):
+def test_formats_infer_class_and_split_from_input_folder(opened, tmp_path):
     input_factories.write(tmp_path / "two" / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     [piece] = formats.iter_chunks(str(tmp_path / opened), HashingReader())
     block, _ = worker_pool.parse(piece)
     assert (block.labels.tolist(), block.splits.tolist()) == ([0], [2])
 
 
-def test_a_folder_is_the_same_however_it_is_named(tmp_path, monkeypatch):
+def test_formats_infer_split_from_current_folder(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     monkeypatch.chdir(tmp_path / "test")
     [piece] = formats.iter_chunks(".", HashingReader())
     assert worker_pool.parse(piece)[0].splits.tolist() == [2]
 
 
-def test_what_a_folder_is_called_changes_neither_the_names_in_it_nor_its_sum(tmp_path):
+def test_formats_hash_is_independent_of_folder_name(tmp_path):
     for name in ("test", "archive"):
         input_factories.write(tmp_path / name / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     found = {}
@@ -90,23 +90,23 @@ def test_what_a_folder_is_called_changes_neither_the_names_in_it_nor_its_sum(tmp
         (zipped({"a.csv": CSV, "sad/b.png": input_factories.picture(IMAGES[0])}), "also pictures"),
     ],
 )
-def test_what_is_no_set_of_faces_is_named(content, reason, tmp_path):
+def test_formats_error_names_input_without_faces(content, reason, tmp_path):
     path = input_factories.write(tmp_path / "faces.csv", content)
     with pytest.raises(UserError, match=f"faces.csv.*{reason}"):
         images(path)
 
 
-def test_an_empty_folder_is_named(tmp_path):
+def test_formats_reject_empty_folder(tmp_path):
     with pytest.raises(UserError, match="holds neither a table"):
         images(str(tmp_path))
 
 
-def test_the_form_is_said(tmp_path):
+def test_describe_format_names_file_and_form(tmp_path):
     piece = next(formats.iter_chunks(input_factories.write(tmp_path / "f.csv", CSV), HashingReader()))
     assert formats.describe_format(piece) == "f.csv: fer2013.csv (emotion,pixels,Usage)"
 
 
-def test_large_pictures_are_handed_on_one_by_one(tmp_path, monkeypatch):
+def test_iter_chunks_limits_bytes_of_images(tmp_path, monkeypatch):
     """So that memory holds a few of them, however many there are."""
     for number in range(4):
         input_factories.write(tmp_path / "faces" / "sad" / f"{number}.png", input_factories.picture(IMAGES[0]))

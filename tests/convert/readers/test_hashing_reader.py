@@ -28,7 +28,7 @@ def unread(monkeypatch):
 
 
 @pytest.mark.usefixtures("unread")
-def test_what_was_read_in_order_is_not_read_again(path):
+def test_hashing_reader_hashes_sequential_read_without_reading_again(path):
     tally = HashingReader()
     for start in range(0, len(CONTENT), 1000):
         take(tally, path, start, start + 1000)
@@ -36,7 +36,7 @@ def test_what_was_read_in_order_is_not_read_again(path):
 
 
 @pytest.mark.usefixtures("unread")
-def test_a_look_at_the_end_before_does_not_matter(path):
+def test_hashing_reader_ignores_reads_out_of_order(path):
     tally = HashingReader()
     take(tally, path, len(CONTENT) - 22, len(CONTENT))
     take(tally, path, 0, 5000)
@@ -46,14 +46,14 @@ def test_a_look_at_the_end_before_does_not_matter(path):
 
 
 @pytest.mark.parametrize("parts", [[], [(0, 100)], [(100, len(CONTENT))], [(0, 100), (200, len(CONTENT))]])
-def test_what_was_read_in_part_is_read_again(path, parts):
+def test_hashing_reader_reads_file_again_after_partial_read(path, parts):
     tally = HashingReader()
     for part in parts:
         take(tally, path, *part)
     assert tally.sha256(path) == SUM
 
 
-def test_bytes_are_counted_as_often_as_they_are_read(path):
+def test_hashing_reader_counts_repeated_bytes(path):
     counts = []
     tally = HashingReader(counts.append)
     take(tally, path, 0, 100)

@@ -49,7 +49,7 @@ IMAGES = input_factories.noise(2)
         ("happy/train_1.jpg", "happy", NO_SPLIT),
     ],
 )
-def test_a_path_says_label_and_split(path, label, split):
+def test_infer_label_and_split_reads_path(path, label, split):
     assert image_folder.infer_label_and_split(path) == (CLASSES.index(label), split)
 
 
@@ -68,7 +68,7 @@ def test_a_path_says_label_and_split(path, label, split):
         ("test/3", "angry/1.png", "angry", NO_SPLIT),
     ],
 )
-def test_the_folder_that_was_opened_says_them_too_and_no_other_one_further_out(opened, path, label, split):
+def test_infer_label_and_split_reads_input_folder_but_not_its_parents(opened, path, label, split):
     assert image_folder.infer_label_and_split(path, opened) == (CLASSES.index(label), split)
 
 
@@ -76,7 +76,7 @@ def test_the_folder_that_was_opened_says_them_too_and_no_other_one_further_out(o
     "path",
     ["train/7/1.png", "train/3/1.png", "3/Training_a.png", "²/1.png", "train/contempt/1.png", "train/1.png", "1.png"],
 )
-def test_a_folder_that_is_no_class_has_no_label(path):
+def test_infer_label_and_split_returns_no_label_for_other_folder(path):
     assert image_folder.infer_label_and_split(path)[0] is None
 
 
@@ -91,7 +91,7 @@ def test_a_folder_that_is_no_class_has_no_label(path):
         ("valid/happy/PrivateTest_12.jpg", "valid"),
     ],
 )
-def test_name_of_fer2013_in_folder_of_another_split_is_a_reject(path, words):
+def test_image_folder_rejects_fer2013_name_in_folder_of_another_split(path, words):
     [reject] = image_folder.parse([Picture(f"in/{path}", path, input_factories.picture(IMAGES[0]))]).rejects
     name = path.rpartition("/")[2].partition("_")[0]
     assert reject.kind == "contradicting split"
@@ -101,12 +101,12 @@ def test_name_of_fer2013_in_folder_of_another_split_is_a_reject(path, words):
 @pytest.mark.parametrize(
     "path", ["train/sad/Training_1.png", "test/sad/PublicTest_1.png", "val/sad/PublicTest_1.png", "sad/Training_1.png"]
 )
-def test_name_of_fer2013_in_folder_of_its_split_is_no_contradiction(path):
+def test_contradiction_accepts_fer2013_name_in_folder_of_its_split(path):
     assert image_folder.contradiction(path) == ""
 
 
 @pytest.mark.parametrize("path", ["train/0/1.png", "07/1.png", "train/class_3/Training_room.png", "1.0/../2/x.png"])
-def test_numbered_folder_without_proof_stops_with_the_usual_orders(path):
+def test_check_numbers_error_lists_usual_orders(path):
     with pytest.raises(UserError) as caught:
         image_folder.check_numbers(Picture(f"in/{path}", path, b""), label_map.WORDS)
     message = str(caught.value)
@@ -118,11 +118,11 @@ def test_numbered_folder_without_proof_stops_with_the_usual_orders(path):
 
 
 @pytest.mark.parametrize("path", ["train/0/Training_1.png", "train/0_angry/1.png", "train/angry/1.png", "2x/1.png"])
-def test_folder_whose_class_is_proved_or_a_word_does_not_stop(path):
+def test_check_numbers_accepts_fer2013_names_and_words(path):
     image_folder.check_numbers(Picture("n", path, b""), label_map.WORDS)
 
 
-def test_label_map_decides_over_the_names_of_fer2013():
+def test_label_map_overrides_names_of_fer2013():
     affectnet = label_map.parse("affectnet")
     image_folder.check_numbers(Picture("n", "train/0/1.png", b""), affectnet)
     assert image_folder.infer_label_and_split("train/0/1.png", labels=affectnet)[0] == CLASSES.index("neutral")
@@ -130,25 +130,25 @@ def test_label_map_decides_over_the_names_of_fer2013():
     assert image_folder.infer_label_and_split("train/0/Training_1.png", labels=label_map.parse("contempt=none"))[0] == 0
 
 
-def test_folders_mapped_to_none_are_left_out_and_counted():
+def test_image_folder_excludes_and_counts_folders_mapped_to_none():
     pictures = [Picture("n", f"{name}/1.png", input_factories.picture(IMAGES[0])) for name in ("7", "sad", "contempt")]
     block = image_folder.parse(pictures, label_map.parse("affectnet,7=none,contempt=none"))
     assert (block.count, block.excluded, block.rows.tolist(), block.rejects) == (3, 2, [1], ())
 
 
-def test_a_grey_png_is_read_pixel_by_pixel():
+def test_image_folder_reads_grey_png_exactly():
     block = image_folder.parse([Picture("n", "sad/1.png", input_factories.picture(image)) for image in IMAGES])
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.altered == {}
 
 
-def test_alterations_of_pictures_are_counted():
+def test_image_folder_counts_alterations():
     kinds = [("PNG", 48, "L"), ("PNG", 48, "RGB"), ("PNG", 96, "L"), ("PNG", 96, "RGB")]
     block = image_folder.parse([Picture("n", "sad/1.png", input_factories.picture(IMAGES[0], *kind)) for kind in kinds])
     assert block.altered == {"recoloured": 2, "resized": 2}
 
 
-def test_fit_decides_how_pictures_that_are_not_square_become_so():
+def test_fit_makes_images_square():
     picture = Picture("n", "sad/1.png", png(np.repeat(np.uint8([0, 200, 200, 0]), 24)[None].repeat(48, 0)))
     middles = {
         fit: image_folder.parse([picture], fit=fit).images[0].reshape(48, 48) for fit in ("stretch", "crop", "pad")
@@ -161,14 +161,14 @@ def test_fit_decides_how_pictures_that_are_not_square_become_so():
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xd8\xff", b"GIF89a", input_factories.picture(IMAGES[0])[:300], b"\x89PNG\r\n\x1a\n"]
 )
-def test_a_file_that_is_no_whole_picture_is_rejected_by_name(content):
+def test_image_folder_reject_names_damaged_file(content):
     block = image_folder.parse([Picture("tree/sad/1.png", "sad/1.png", content)])
     assert len(block.images) == 0
     assert str(block.rejects[0]).startswith("tree/sad/1.png: it is no picture that can be read")
     assert "0x" not in block.rejects[0].reason  # a place in memory, which is another each time
 
 
-def test_a_picture_in_no_class_is_rejected_by_name():
+def test_image_folder_reject_names_unknown_folder_and_label_map():
     block = image_folder.parse([Picture("tree/love/1.png", "love/1.png", input_factories.picture(IMAGES[0]))])
     assert "tree/love/1.png: its folder 'love' is no class" in str(block.rejects[0])
     assert "map it with --label_map=love=angry, or another class, or leave it out with --label_map=love=none" in str(
@@ -177,12 +177,12 @@ def test_a_picture_in_no_class_is_rejected_by_name():
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
-def test_a_decompression_bomb_is_refused_unread(side):
+def test_image_folder_rejects_decompression_bomb_unread(side):
     block = image_folder.parse([Picture("n", "sad/1.png", raw_png(side, side, 8, 0, b""))])
     assert "pixels" in block.rejects[0].reason
 
 
-def test_good_pictures_keep_their_places_among_bad_ones():
+def test_image_folder_keeps_row_numbers_among_bad_images():
     pictures = [Picture("n", "sad/1.png", b""), Picture("n", "fear/2.png", input_factories.picture(IMAGES[1]))]
     block = image_folder.parse(pictures)
     assert (block.count, block.rows.tolist(), block.labels.tolist()) == (2, [1], [CLASSES.index("fear")])

@@ -46,7 +46,7 @@ def exif(orientation) -> bytes:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_decode_turns_pictures_upright(orientation, kind):
+def test_decode_applies_exif_orientation(orientation, kind):
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](SMOOTH[:, :40])))
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
     image, altered = image_reader.decode(encoded(stored, kind, exif=exif(orientation), **options), "L")
@@ -56,13 +56,13 @@ def test_decode_turns_pictures_upright(orientation, kind):
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_decode_leaves_pictures_of_an_unknown_orientation_as_they_are(orientation):
+def test_decode_ignores_unknown_exif_orientation(orientation):
     image, altered = image_reader.decode(encoded(Image.fromarray(FACE), exif=exif(orientation)), "L")
     np.testing.assert_array_equal(np.asarray(image), FACE)
     assert altered == ()
 
 
-def test_decode_leaves_pictures_whose_exif_is_damaged_as_they_are():
+def test_decode_ignores_damaged_exif():
     for damaged in (b"II*\x00", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"junk"):
         image, altered = image_reader.decode(encoded(Image.fromarray(FACE), exif=damaged), "L")
         np.testing.assert_array_equal(np.asarray(image), FACE)
@@ -112,12 +112,12 @@ def test_read_face_reads_pgm_with_any_header(content):
         ("1.jp2", b"\0\0\0\x0cjP  \r\n\x87\n", False),
     ],
 )
-def test_is_picture_goes_by_content_or_name(name, head, expected):
+def test_is_picture_depends_on_content_or_name(name, head, expected):
     assert image_reader.is_picture(name, head) is expected
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
-def test_read_face_takes_the_first_of_several_frames(kind):
+def test_read_face_uses_first_frame(kind):
     frames = [Image.fromarray(pixels) for pixels in (SMOOTH, SMOOTH[::-1], SMOOTH[:, ::-1])]
     options = {"lossless": True} if kind == "WEBP" else {}
     face, altered = image_reader.read_face(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
@@ -126,7 +126,7 @@ def test_read_face_takes_the_first_of_several_frames(kind):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparent_pixels_are_composited_on_the_stated_grey(mode):
+def test_transparent_pixels_are_composited_on_background(mode):
     alpha = np.full((48, 48), 255, np.uint8)
     alpha[:24], alpha[24] = 0, 128
     image = Image.fromarray(np.full((48, 48), 255, np.uint8)).convert("LA" if mode == "LA" else "RGBA")
@@ -145,13 +145,13 @@ def test_transparent_pixels_are_composited_on_the_stated_grey(mode):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
-def test_opaque_picture_in_another_form_becomes_the_same_grey(mode):
+def test_read_face_converts_opaque_images_to_same_grey(mode):
     face, altered = image_reader.read_face(input_factories.picture(FACE.ravel(), mode=mode))
     np.testing.assert_array_equal(face, FACE)
     assert altered == ("recoloured",)
 
 
-def test_grey_picture_with_a_transparent_level_is_composited():
+def test_read_face_composites_grey_image_with_transparent_level():
     pixels = np.where(np.arange(48) < 24, 7, 200).astype(np.uint8)[None].repeat(48, 0)
     face, altered = image_reader.read_face(encoded(Image.fromarray(pixels), transparency=7))
     assert face[0, [0, 47]].tolist() == [image_reader.BACKGROUND, 200]
@@ -170,26 +170,26 @@ DEEP = {
 
 
 @pytest.mark.parametrize("kind", DEEP)
-def test_grey_of_more_than_eight_bits_is_scaled_by_its_own_range(kind):
+def test_read_face_scales_deep_grey_by_its_range(kind):
     file = "PNG" if DEEP[kind].dtype == np.uint16 else "TIFF"
     face, altered = image_reader.read_face(encoded(Image.fromarray(DEEP[kind]), file))
     np.testing.assert_array_equal(face, FACE)
     assert "rescaled" in altered
 
 
-def test_sixteen_bits_of_grey_become_the_upper_eight_where_they_are_used_in_full():
+def test_read_face_keeps_upper_8_of_16_bits_in_full_use():
     face, altered = image_reader.read_face(png((FACE.astype(np.uint16) << 8) + 77))
     np.testing.assert_array_equal(face, FACE)
     assert {"rescaled", "recoloured"} <= set(altered)
 
 
-def test_grey_with_values_that_are_not_finite_is_refused():
+def test_read_face_rejects_values_that_are_not_finite():
     values = np.where(np.arange(48) < 1, np.nan, FACE).astype(np.float32)
     with pytest.raises(PictureError, match="not finite"):
         image_reader.read_face(encoded(Image.fromarray(values), "TIFF"))
 
 
-def test_constant_grey_of_sixteen_bits_is_constant():
+def test_read_face_keeps_constant_16_bit_grey_constant():
     face, _ = image_reader.read_face(png(np.full((48, 48), 40_000, np.uint16)))
     assert np.unique(face).tolist() == [40_000 // 256]
 
@@ -209,7 +209,7 @@ def deep_png(values: np.ndarray) -> bytes:
     return raw_png(values.shape[1], values.shape[0], 16, 2, lines)
 
 
-def test_colour_of_sixteen_bits_keeps_its_upper_eight_or_is_refused():
+def test_read_face_keeps_upper_8_of_16_bit_colour_or_rejects():
     colours = FACE[..., None].repeat(3, -1).astype(np.uint16)
     face, _ = image_reader.read_face(deep_png(colours << 8))
     np.testing.assert_array_equal(face, FACE)
@@ -217,13 +217,13 @@ def test_colour_of_sixteen_bits_keeps_its_upper_eight_or_is_refused():
         image_reader.read_face(deep_png(colours << 4))
 
 
-def test_colour_becomes_the_luma_of_bt_601():
+def test_read_face_converts_colour_to_bt_601_luma():
     colours = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     face, _ = image_reader.read_face(png(colours))
     assert np.abs(face - colours @ [0.299, 0.587, 0.114]).max() < 1
 
 
-def test_larger_picture_is_averaged_down():
+def test_read_face_averages_larger_image():
     face, altered = image_reader.read_face(input_factories.picture(FACE.ravel(), size=96))
     np.testing.assert_array_equal(face, FACE)
     assert altered == ("resized",)
@@ -231,7 +231,7 @@ def test_larger_picture_is_averaged_down():
 
 @pytest.mark.parametrize(("fit", "altered"), [("stretch", "squashed"), ("crop", "cropped"), ("pad", "padded")])
 @pytest.mark.parametrize("upright", [True, False])
-def test_fit_of_a_picture_that_is_not_square(fit, altered, upright):
+def test_fit_makes_image_square(fit, altered, upright):
     wide = np.zeros((48, 96), np.uint8)
     wide[:, 24:72] = FACE
     face, found = image_reader.read_face(png(wide if upright else np.ascontiguousarray(wide.T)), fit)
@@ -251,13 +251,13 @@ def test_fit_of_a_picture_that_is_not_square(fit, altered, upright):
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_fit_of_a_line_of_pixels(fit):
+def test_fit_accepts_line_of_pixels(fit):
     face, _ = image_reader.read_face(png(np.full((1, 5000), 9, np.uint8)), fit)
     assert face.shape == (48, 48)
     assert 9 in face
 
 
-def test_fit_goes_by_the_picture_as_it_is_turned():
+def test_fit_applies_after_exif_orientation():
     wide = np.zeros((48, 96), np.uint8)
     wide[:, 24:72] = FACE
     content = encoded(Image.fromarray(np.rot90(wide, 1).copy()), exif=exif(6))
@@ -278,21 +278,21 @@ def test_fit_goes_by_the_picture_as_it_is_turned():
         (png(FACE)[:300], "truncated"),
     ],
 )
-def test_decode_names_why_a_picture_cannot_be_read(content, reason):
+def test_decode_error_names_reason(content, reason):
     with pytest.raises(PictureError, match=reason) as caught:
         image_reader.decode(content, "L")
     assert "0x" not in str(caught.value)  # a place in memory, which is another each time
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
-def test_decode_refuses_a_decompression_bomb_unread(side, monkeypatch):
+def test_decode_rejects_decompression_bomb_unread(side, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
     for look in (image_reader.read_face, image_reader.size):
         with pytest.raises(PictureError, match="pixels"):
             look(raw_png(side, side, 8, 0, b""))
 
 
-def test_size_is_that_of_the_file_without_unpacking_it(monkeypatch):
+def test_size_reads_header_without_decoding(monkeypatch):
     content = png(FACE[:, :40])
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
     assert image_reader.size(content) == (40, 48)
@@ -356,7 +356,7 @@ RAMP = np.arange(48 * 48).reshape(48, 48) / (48 * 48 - 1)
     ],
     ids=["uint16", "uint16, 0 white", "int16", "uint32", "int32", "float32", "float32, 0 white"],
 )
-def test_deep_grey_of_a_tiff_is_read_as_its_tags_say(values, sample_format, photometric):
+def test_read_face_reads_deep_tiff_by_its_tags(values, sample_format, photometric):
     face, altered = image_reader.read_face(deep_tiff(values, photometric, sample_format))
     expected = 255 * (RAMP if photometric else 1 - RAMP)
     np.testing.assert_allclose(face, expected, atol=1.5)
@@ -373,7 +373,7 @@ def bmp(grey: np.ndarray, alpha: int) -> bytes:
 
 
 @pytest.mark.parametrize("alpha", [0, 255])
-def test_bmp_whose_fourth_bytes_are_0_is_opaque(alpha):
+def test_read_face_treats_bmp_with_zero_alpha_as_opaque(alpha):
     grey = np.rint(255 * RAMP).astype(np.uint8)
     face, altered = image_reader.read_face(bmp(grey, alpha))
     np.testing.assert_array_equal(face, grey)
@@ -381,7 +381,7 @@ def test_bmp_whose_fourth_bytes_are_0_is_opaque(alpha):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_invisible_picture_is_rejected(kind):
+def test_read_face_rejects_fully_transparent_image(kind):
     hidden = Image.merge("RGBA", [Image.effect_noise((48, 48), 50)] * 3 + [Image.new("L", (48, 48), 0)])
     with pytest.raises(PictureError, match="all of its pixels are transparent"):
         image_reader.read_face(encoded(hidden, kind))

@@ -16,7 +16,7 @@ PUBLISHED = {  # by the publications: the words of each number
 
 
 @pytest.mark.parametrize("order", PUBLISHED)
-def test_order_maps_every_number_to_its_class(order):
+def test_label_map_order_maps_every_number(order):
     labels = label_map.parse(order)
     for number, word in PUBLISHED[order].items():
         for name in (str(number), f"0{number}", f" {number} ", f"class_{number}", f"Label {number}"):
@@ -46,11 +46,11 @@ def test_order_maps_every_number_to_its_class(order):
         ("3", None),
     ],
 )
-def test_word_stands_for_its_class_with_or_without_a_number(name, word):
+def test_label_map_finds_class_of_word_with_or_without_number(name, word):
     assert label_map.WORDS.find(name) == (None if word is None else CLASSES.index(word))
 
 
-def test_numbers_count_without_a_map_where_the_order_of_fer2013_is_proved():
+def test_label_map_reads_numbers_in_fer2013_order_when_proved():
     assert [label_map.WORDS.find(str(number), fer2013=True) for number in range(8)] == [*range(7), None]
 
 
@@ -67,12 +67,12 @@ def test_numbers_count_without_a_map_where_the_order_of_fer2013_is_proved():
         ("FER-2013", {"0": 0}),
     ],
 )
-def test_pairs_map_names_and_override_an_order(text, names):
+def test_label_map_pairs_override_order(text, names):
     labels = label_map.parse(text)
     assert {name: labels.find(name) for name in names} == names
 
 
-def test_a_pair_for_words_alone_leaves_numbers_unproved():
+def test_label_map_is_numbered_when_pair_names_a_number():
     assert not label_map.parse("contempt=none").numbered
     assert label_map.parse("contempt=none,0=sad").numbered
 
@@ -86,7 +86,7 @@ def test_a_pair_for_words_alone_leaves_numbers_unproved():
     ],
 )
 @pytest.mark.parametrize("name", ["map.json", "a, b.JSON", "a=b.json"])
-def test_json_file_maps_names(name, content, names, tmp_path):
+def test_label_map_reads_json_file(name, content, names, tmp_path):
     path = input_factories.write(tmp_path / name, content)
     labels = label_map.parse(path)
     assert ({name: labels.find(name) for name in names}, labels.given) == (names, name)
@@ -109,7 +109,7 @@ def test_json_file_maps_names(name, content, names, tmp_path):
         ("nowhere.json", r"There is no .*nowhere\.json: --label_map takes"),
     ],
 )
-def test_wrong_map_is_named(text, reason):
+def test_label_map_error_names_wrong_value(text, reason):
     with pytest.raises(UserError, match=reason):
         label_map.parse(text)
 
@@ -128,20 +128,20 @@ def test_wrong_map_is_named(text, reason):
         ('{"0": {"1": "sad"}}', "maps '0' to"),
     ],
 )
-def test_wrong_file_is_named(content, reason, tmp_path):
+def test_label_map_error_names_wrong_file(content, reason, tmp_path):
     path = input_factories.write(tmp_path / "map.json", content.encode("latin-1"))
     with pytest.raises(UserError, match=f"map.json {reason}"):
         label_map.parse(path)
 
 
-def test_file_in_the_home_folder_is_found(tmp_path, monkeypatch):
+def test_label_map_expands_home_folder(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "map.json", '{"0": "sad"}')
     monkeypatch.setenv("HOME", str(tmp_path))
     assert label_map.parse("~/map.json").find("0") == CLASSES.index("sad")
 
 
 @pytest.mark.parametrize("name", ["²", "٣", "-1", "1.0", "1e2"])
-def test_signs_that_are_no_plain_number_stand_for_nothing(name):
+def test_label_map_ignores_other_digits_and_signs(name):
     assert not label_map.is_number(name)
     assert label_map.parse("fer2013").find(name) is None
 
@@ -157,7 +157,7 @@ def test_signs_that_are_no_plain_number_stand_for_nothing(name):
         ("affectnet", "7", "--label_map=affectnet,7=angry, or another class, or leave it out with"),
     ],
 )
-def test_advice_names_the_flag_that_reads_a_name(given, name, advice):
+def test_label_map_advice_names_working_flag(given, name, advice):
     assert advice in label_map.parse(given).advice(name)
     text = advice.partition("--label_map=")[2].partition(",")[0] if not given else "affectnet,7=angry"
     assert label_map.parse(text).find(name) is not None

@@ -13,20 +13,20 @@ def changed(position: int, token: str) -> bytes:
     return " ".join(tokens).encode()
 
 
-def test_every_value_is_read_in_every_place_of_a_block():
+def test_pixel_parser_reads_every_value_of_a_block():
     images = input_factories.noise(3 * pixel_parser.BLOCK + 5)
     parsed, faults = pixel_parser.parse([input_factories.text(image).encode() for image in images])
     np.testing.assert_array_equal(parsed, images)
     assert not faults
 
 
-def test_no_faces_are_no_images():
+def test_pixel_parser_returns_no_images_without_faces():
     parsed, faults = pixel_parser.parse([])
     assert parsed.shape == (0, 2304)
     assert not faults
 
 
-def test_faces_of_one_digit_and_of_three_digits_stand_side_by_side():
+def test_pixel_parser_reads_values_of_one_and_three_digits_together():
     images = np.array([[0] * 2304, [255] * 2304, [9, 10] * 1152, [99, 100] * 1152], np.uint8)
     parsed, faults = pixel_parser.parse([input_factories.text(image).encode() for image in images])
     np.testing.assert_array_equal(parsed, images)
@@ -35,26 +35,26 @@ def test_faces_of_one_digit_and_of_three_digits_stand_side_by_side():
 
 @pytest.mark.parametrize("value", [256, 257, 299, 300, 511, 999, 1000, 2550, 10**12])
 @pytest.mark.parametrize("position", [0, 1, 2303])
-def test_a_value_above_255_is_named(value, position):
+def test_pixel_parser_error_names_value_above_255(value, position):
     _, faults = pixel_parser.parse([changed(position, str(value))])
     assert f"value {position + 1} is '{value}'" in faults[0]
     assert "above 255" in faults[0]
 
 
 @pytest.mark.parametrize("token", ["-1", "1.0", "x", "0x1", "1e2", "+1", "٣", "[70", "1,", "\0"])
-def test_what_is_no_whole_number_is_named(token):
+def test_pixel_parser_error_names_value_that_is_no_integer(token):
     _, faults = pixel_parser.parse([changed(7, token)])
     assert "value 8 is" in faults[0]
     assert "not a whole number" in faults[0]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2303, 2305, 4608])
-def test_another_number_of_values_is_counted(count):
+def test_pixel_parser_error_counts_values(count):
     _, faults = pixel_parser.parse([b" ".join([b"7"] * count)])
     assert faults[0].startswith(f"{count:,} values")
 
 
-def test_what_one_face_lacks_and_the_next_has_too_much_is_not_made_up():
+def test_pixel_parser_does_not_move_values_between_faces():
     images = input_factories.noise(4)
     fields = [input_factories.text(image).encode() for image in images]
     fields[1] = b" ".join(fields[1].split(b" ")[:-1])
@@ -64,28 +64,28 @@ def test_what_one_face_lacks_and_the_next_has_too_much_is_not_made_up():
     np.testing.assert_array_equal(parsed[[0, 3]], images[[0, 3]])
 
 
-def test_a_missing_value_is_not_made_up_by_two_spaces():
+def test_pixel_parser_counts_no_value_between_two_spaces():
     tokens = input_factories.text(input_factories.noise(1)[0]).split(" ")
     _, faults = pixel_parser.parse([" ".join([*tokens[:100], "", *tokens[101:]]).encode()])
     assert "2,303 values" in faults[0]
 
 
 @pytest.mark.parametrize("written", ["  {}", "{}  ", "\t{}"])
-def test_white_space_around_the_pixels_is_forgiven(written):
+def test_pixel_parser_accepts_white_space_around_pixels(written):
     image = input_factories.noise(1)
     parsed, faults = pixel_parser.parse([written.format(input_factories.text(image[0])).encode()])
     np.testing.assert_array_equal(parsed, image)
     assert not faults
 
 
-def test_leading_zeros_and_double_spaces_are_forgiven():
+def test_pixel_parser_accepts_leading_zeros_and_double_spaces():
     image = input_factories.noise(1)
     parsed, faults = pixel_parser.parse(["  ".join(f"{value:03d}" for value in image[0]).encode()])
     np.testing.assert_array_equal(parsed, image)
     assert not faults
 
 
-def test_more_leading_zeros_than_python_reads_are_forgiven_too():
+def test_pixel_parser_accepts_5000_leading_zeros():
     image = input_factories.noise(1)
     _, *others = input_factories.text(image[0]).split(" ")
     for zeros, value in ((b"0" * 5000, 0), (b"0" * 5000 + b"7", 7)):
@@ -93,7 +93,7 @@ def test_more_leading_zeros_than_python_reads_are_forgiven_too():
         assert (parsed[0, 0], parsed[0, 1:].tolist(), faults) == (value, image[0, 1:].tolist(), {})
 
 
-def test_a_bad_face_does_not_change_its_block_mates():
+def test_pixel_parser_keeps_other_faces_of_block_with_bad_face():
     images = input_factories.noise(pixel_parser.BLOCK)
     fields = [input_factories.text(image).encode() for image in images]
     fields[5] = changed(3, "256")

@@ -21,11 +21,11 @@ from fer.convert.readers.skipped_files import SkippedFiles
         ("a/@eadir.png", ""),
     ],
 )
-def test_hidden_part_is_what_begins_with_a_dot_or_is_litter(path, part):
+def test_hidden_part_finds_dot_and_system_names(path, part):
     assert skipped_files.hidden_part(path) == part
 
 
-def test_counts_are_by_ending_the_most_frequent_first():
+def test_skipped_files_counts_by_ending_in_order_of_frequency():
     passed = SkippedFiles()
     for name in ("1.HEIC", "a/2.heic", "x.jp2", "README", "a.b/noending", "odd.a b", "x.txt"):
         passed.add(name)
@@ -35,7 +35,7 @@ def test_counts_are_by_ending_the_most_frequent_first():
     assert list(passed.counts())[:2] == [".heic", "no ending"]
 
 
-def test_rare_endings_are_counted_together():
+def test_skipped_files_counts_rare_endings_together():
     passed = SkippedFiles()
     for number in range(skipped_files.MOST_KINDS + 5):
         passed.add(f"scan.{number:04}")
@@ -45,7 +45,7 @@ def test_rare_endings_are_counted_together():
     assert counts["other"] == 6
 
 
-def test_description_names_the_most_frequent_kinds():
+def test_describe_names_most_frequent_kinds():
     assert skipped_files.describe({".heic": 1_024, "hidden": 2}) == "1,024 .heic, 2 hidden"
     many = skipped_files.describe({f".{number}": 1 for number in range(15)})
     assert many.startswith("1 .0, 1 .1, ")
