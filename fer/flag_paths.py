@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any, Callable
 
 from absl import flags
 
@@ -48,7 +49,12 @@ def resolve(values: flags.FlagValues) -> None:
             flag.value = _resolved(name, flag.value, flag.default)
         elif isinstance(flag.value, list):
             flag.value = [_resolved(name, path, None) for path in split(",".join(flag.value)) or flag.value]
-    for name, change in (("config", _resolve_config), ("label_map", _label_map), ("storage", _storage)):
+    changes: dict[str, Callable[[Any], object]] = {
+        "config": _resolve_config,
+        "label_map": _label_map,
+        "storage": _storage,
+    }
+    for name, change in changes.items():
         if name in values and values[name].present and values[name].value:
             values[name].value = change(values[name].value)
 

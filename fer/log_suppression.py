@@ -38,7 +38,7 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
 def _hidden(packages: Sequence[str]) -> Iterator[None]:
     """Within it, importing one of the packages fails, unless it is imported already."""
     absent = [package for package in packages if package not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None forbids an import
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ import queue
 import re
 import threading
 from collections.abc import Iterator
-from typing import Callable, TypeVar
+from typing import Callable, TypeVar, cast
 
 from fer.errors import StorageError, UserError, install_command
 
@@ -211,4 +211,4 @@ def _in_time(question: Callable[[], Answer]) -> Answer:
         raise TimeoutError from None
     if error is not None:
         raise error
-    return answer
+    return cast(Answer, answer)

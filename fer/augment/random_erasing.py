@@ -41,7 +41,7 @@ def erase(
 def _cover(
     images: tf.Tensor, fill: float, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor
 ) -> tf.Tensor:
-    covered = rectangle(*images.shape[1:3], top, left, tall, wide)
+    covered = rectangle(images.shape[1], images.shape[2], top, left, tall, wide)
     return tf.where(covered, tf.cast(fill, images.dtype), images)
 
 

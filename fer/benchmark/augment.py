@@ -99,12 +99,17 @@ def _stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Resu
     def drawn(seed: tf.Tensor) -> ops.LazyOp:
         return ops.apply_randaugment(_draws(faces, seed), 48)
 
+    def drawn_tables(seed: tf.Tensor) -> tf.Tensor:
+        change = drawn(seed).tables
+        assert change is not None  # RandAugment has photometric ops
+        return change(tables, counts, False)
+
     stages = {
         "draws and matrices": lambda seed: drawn(seed).matrices,
         "warp": lambda seed: ops.apply(faces, [ops.LazyOp(matrices=drawn(seed).matrices)]),
         "sharpness": lambda seed: ops.apply(faces, [ops.LazyOp(sharpness=drawn(seed).sharpness)]),
         "histogram": lambda _: photometric.histogram(faces),
-        "tables": lambda seed: drawn(seed).tables(tables, counts, False),
+        "tables": drawn_tables,
         "equalize, every image": lambda _: photometric.equalize(tables, counts),
         "table lookup": lambda _: photometric.apply(faces, tables),
         "erase": lambda seed: random_erasing.erase(faces, _draws(faces, seed), p=0.25),

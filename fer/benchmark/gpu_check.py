@@ -193,7 +193,7 @@ def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{
     experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
     strategy = tf.distribute.OneDeviceStrategy(device)
     made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
-    take_step = train_step.make_train_step(strategy, made, experiment)
+    take_step: Any = train_step.make_train_step(strategy, made, experiment)
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     with as_on_gpu():
         found = host_ops.on_host(take_step.get_concrete_function(batch).graph)

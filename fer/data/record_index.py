@@ -31,7 +31,7 @@ class Chunks(NamedTuple):
     shard: np.ndarray  # number of its shard within the split
     offset: np.ndarray  # of its first record in the shard, in bytes
     length: np.ndarray  # of each record's data, in bytes
-    count: np.ndarray  # of its records
+    count: np.ndarray  # type: ignore[assignment]  # number of its records; hides tuple.count
 
 
 def find(manifest: Manifest, split: str) -> Chunks:

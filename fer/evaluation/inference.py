@@ -56,7 +56,8 @@ def predict(
     """
     size = min(batch_size, 1 << max(len(images) - 1, 0).bit_length())
     compute = predictor(models, size, tta, warm_up)
-    started, counted = (time.perf_counter(), len(images)) if warm_up else (None, len(images) - size)
+    started = time.perf_counter() if warm_up else None
+    counted = len(images) if warm_up else len(images) - size
 
     def timed(count: int) -> None:
         nonlocal started
@@ -65,7 +66,9 @@ def predict(
             started = time.perf_counter()
 
     probabilities = compute(images, timed)
-    return Prediction(probabilities, counted / (time.perf_counter() - started) if counted > 0 else None)
+    if started is None or counted <= 0:
+        return Prediction(probabilities, None)
+    return Prediction(probabilities, counted / (time.perf_counter() - started))
 
 
 def predictor(

@@ -103,7 +103,8 @@ def _median_seconds(compute: Callable[[np.ndarray], np.ndarray], faces: np.ndarr
     parts = [faces[start : start + at_once] for start in range(0, len(faces), at_once)]
     for _ in range(2):
         compute(parts[0])
-    began, seconds = time.perf_counter(), []
+    began = time.perf_counter()
+    seconds: list[float] = []
     while len(seconds) < most and (len(seconds) < LEAST or time.perf_counter() - began < LONGEST):
         started = time.perf_counter()
         compute(parts[len(seconds) % len(parts)])

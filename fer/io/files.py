@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import sys
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from fer.errors import StorageError, UserError
 from fer.io import local_write
@@ -46,7 +46,7 @@ def open_file(path: str, mode: str = "rb") -> BinaryIO:
     Raises:
       One of `failures()`: it cannot be opened; TensorFlow's own raise so when they are first read.
     """
-    return _gfile().GFile(path, mode) if is_remote(path) else open(path, mode)
+    return cast(BinaryIO, _gfile().GFile(path, mode) if is_remote(path) else open(path, mode))
 
 
 def isdir(path: str) -> bool:

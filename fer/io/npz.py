@@ -8,6 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from typing import Literal
 
 import numpy as np
 
@@ -93,5 +94,5 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         raise ValueError(
             f"{entry.filename} states {stated} of {native.name}, and has {len(content) - start:,} bytes of them"
         )
-    order = "F" if fortran else "C"
+    order: Literal["C", "F"] = "F" if fortran else "C"
     return np.ndarray(shape, dtype, content, start, order=order).astype(native, order="C", copy=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -47,7 +47,7 @@ class PositionalDropout(tf.keras.layers.Layer):
       noise_shape: as in tf.keras.layers.Dropout: 1 where a mask's value is shared; its first entry is the batch.
     """
 
-    def __init__(self, rate: float, salt: int, noise_shape: tuple | None = None, **kwargs):
+    def __init__(self, rate: float, salt: int, noise_shape: tuple | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate, self.salt, self.noise_shape = rate, salt, noise_shape
 

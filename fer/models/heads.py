@@ -16,7 +16,7 @@ AUXILIARY_DROPOUT = 0.7  # as there
 layers = tf.keras.layers
 
 
-class GeneralizedMean(layers.Layer):
+class GeneralizedMean(tf.keras.layers.Layer):
     """(mean of x^p)^(1/p) over the image, p learned from 3 (Radenovic et al. 2019, arXiv:1711.02512, equation 3).
 
     Features below 1e-6 count as that. From [B, h, w, C] to [B, C].

@@ -118,12 +118,18 @@ def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: s
         weight.assign(array.astype(weight.dtype.as_numpy_dtype))
 
 
+def _split_number(layer: str) -> tuple[str, int]:
+    """Returns the family and the number of a layer: conv2d and 94 for conv2d_94, conv2d and 0 for conv2d."""
+    family, separator, number = layer.rpartition("_")
+    return (family, int(number)) if separator and re.fullmatch("[0-9]+", number) else (layer, 0)
+
+
 def _renumbered(keys: Iterable[str]) -> list[str]:
     """Keys "layer/index" with each family of layers (conv2d_94, conv2d_95, ...) numbered anew from 0, in its order."""
     parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
-    named = {layer: re.fullmatch(r"(.*?)(?:_([0-9]+))?", layer).groups("0") for layer, _ in parts}
+    named = {layer: _split_number(layer) for layer, _ in parts}
     families: dict[str, list[str]] = {}
-    for layer, (family, _) in sorted(named.items(), key=lambda item: int(item[1][1])):
+    for layer, (family, _) in sorted(named.items(), key=lambda item: item[1][1]):
         families.setdefault(family, []).append(layer)
     places = {layer: f"{family}_{place}" for family, own in families.items() for place, layer in enumerate(own)}
     return [f"{places[layer]}/{index}" for layer, index in parts]

@@ -47,10 +47,10 @@ class Network:
 class GraphNetwork(Network):
     """A network that TensorFlow computes: no way through NumPy is needed within a graph."""
 
-    def __init__(self, logits: Callable[[tf.Tensor], tf.Tensor]):
+    def __init__(self, logits: Callable[[tf.Tensor], tf.Tensor], loaded: object = None):
         # Each number of faces gets a program of its own, as in `fer.evaluation.inference`.
         self._compiled = tf.function(logits, autograph=False)
-        self._logits = logits
+        self._logits, self._loaded = logits, loaded
         super().__init__(self._compute)  # a method, so that it holds the network with its variables
 
     def __call__(self, faces: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -98,9 +98,8 @@ def _saved_model(path: str) -> Network:
     def logits(faces: tf.Tensor) -> tf.Tensor:
         return serve(**{FACES: faces})[LOGITS]
 
-    network = GraphNetwork(logits)
-    network.loaded = loaded  # holds the variables, which the signature alone does not keep
-    return network
+    # `loaded` holds the variables, which the signature alone does not keep.
+    return GraphNetwork(logits, loaded)
 
 
 def _tflite(path: str) -> Network:

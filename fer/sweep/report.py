@@ -83,7 +83,9 @@ def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[s
             raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
         # Where they lie now: the folder may have been renamed, or made from elsewhere.
         found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
-    scored = eval_dataset.read(manifest.read_manifest(data), "validation", "fer") if found else None
+    if not found:
+        return found
+    scored = eval_dataset.read(manifest.read_manifest(data), "validation", "fer")
     for sweep, runs in zip(sweeps, found.values()):
         _check_runs(runs, sweep, scored, data)
     return found

@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import warnings
-from typing import Any
+from typing import Any, Callable
 
 import optuna
 import tensorflow as tf
@@ -157,7 +157,7 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemp
         shared.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
 
 
-def _hook(trial: optuna.Trial):
+def _hook(trial: optuna.Trial) -> Callable[[dict[str, Any]], None]:
     """What is called after each epoch: tells the study its accuracy, and gives the trial up if the study says so."""
 
     def on_epoch(entry: dict[str, Any]) -> None:

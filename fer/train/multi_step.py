@@ -32,7 +32,7 @@ def make_multi_step(
 
     @tf.function(autograph=False)
     def several(count: tf.Tensor) -> tuple[StepMetrics, tf.Tensor]:
-        def body(number: tf.Tensor, told: StepMetrics, waited: tf.Tensor):
+        def body(number: tf.Tensor, told: StepMetrics, waited: tf.Tensor) -> tuple[tf.Tensor, StepMetrics, tf.Tensor]:
             batch, wait = feed.timed()
             written = StepMetrics(*(array.write(number, value) for array, value in zip(told, step(batch))))
             return number + 1, written, waited + wait

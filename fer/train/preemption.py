@@ -14,6 +14,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 METADATA_URL = "http://169.254.169.254"  # AWS_EC2_METADATA_SERVICE_ENDPOINT, as in AWS' own tools, replaces it
 POLL_INTERVAL_S = 5.0  # seconds between two looks at the notice; AWS recommends as much
@@ -46,7 +47,7 @@ class StopRequest:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Within it, the first SIGTERM or SIGINT asks; a second one ends the process as if nobody had listened."""
     stop = StopRequest()
-    before = {}
+    before: dict[int, Any] = {}
 
     def ask(number: int, _: object) -> None:
         stop.ask(number)

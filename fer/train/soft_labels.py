@@ -98,6 +98,8 @@ def soft_targets(
     if kind == "fer":
         return label
     if kind == "posterior":
+        if labels_of_votes is None:
+            raise ValueError('"posterior" needs labels_of_votes.')
         return (label + labels_of_votes.of(votes)) / 2
     counts = tf.cast(tf.gather(votes, VOTE_COLUMNS, axis=1), tf.float32)
     total = tf.reduce_sum(counts, axis=1, keepdims=True)

@@ -220,7 +220,7 @@ def mistakes(
         f"{title}: the {len(worst)} most confident of {total or len(wrong):,} mistakes", fontsize=12, parse_math=False
     )
     # All faces share one pair of axes: a pair for each face adds a second to every epoch.
-    axes = figure.add_axes([0, 0, 1, height / (height + HEADING)])
+    axes = figure.add_axes((0, 0, 1, height / (height + HEADING)))
     axes.set_axis_off()
     for place, index in enumerate(worst):
         row, column = divmod(place, GRID_COLUMNS)

@@ -84,7 +84,7 @@ def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, 
     """Title, explanation and groups of faces, each finding's."""
     near, blank = summary["near_duplicates"], summary["blank"]
     alike = f"perceptual hashes ({near['method']}) differ in at most {near['threshold']} bits"
-    findings = [
+    findings: list[tuple[str, str, Sequence[np.ndarray]]] = [
         (
             "The same image, different labels",
             "Groups of identical images whose labels contradict each other.",

@@ -29,7 +29,8 @@ class HashingReader:
 
 class _File:
     def __init__(self, size: int):
-        self._size, self._hashed, self._digest = size, 0, hashlib.sha256()
+        self._size, self._hashed = size, 0
+        self._digest: hashlib._Hash | None = hashlib.sha256()
         self.sum = ""
 
     def update(self, offset: int, content: memoryview) -> None:

@@ -132,9 +132,9 @@ def _optional(content: Mapping[str, Any]) -> list[str]:
         ]
         parts += ["<h2>By how many people agreed</h2>", _table(("of ten people", "faces", "accuracy"), rows, range(3))]
     if "corruptions" in content:
-        rows = report_text.corruptions(content)
+        corruptions = report_text.corruptions(content)
         header = ("corruption", "1, weak", "2", "3", "4", "5, strong", "mean", "levels")
-        parts += ["<h2>When faces get worse</h2>", _table(header, rows, numbers=range(1, 7))]
+        parts += ["<h2>When faces get worse</h2>", _table(header, corruptions, numbers=range(1, 7))]
     return parts
 
 

@@ -28,7 +28,7 @@ STAGES = (
 AUXILIARY = ("inception4a_out", "inception4d_out")  # where the auxiliary heads sit
 
 
-class LocalResponseNormalization(layers.Layer):
+class LocalResponseNormalization(tf.keras.layers.Layer):
     """Divides by (1 + 1e-4 / 5 * the sum of squares over 5 channels) ** 0.75.
 
     The form is that of Krizhevsky et al. 2012, section 3.3, the constants are those of Caffe's GoogLeNet.
