@@ -81,13 +81,30 @@ def load(path: str, kind: str) -> Network:
     load_it = {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx}[kind]
     try:
         with log_suppression.suppress_converter_output():
-            return load_it(path)
+            network = load_it(path)
+            if not isinstance(
+                network, GraphNetwork
+            ):  # whose signature TensorFlow has checked, and which would be traced
+                _check_computes(network)
+            return network
     except UserError:
         raise
     except Exception as error:  # each runtime has exceptions of its own for a damaged file, not all of them public
         raise UserError(
             f"{path} cannot be loaded ({files.error_message(error)}): it is damaged; export again."
         ) from error
+
+
+def _check_computes(network: Network) -> None:
+    """Computes one face: an interpreter notices much of a damaged file no earlier.
+
+    Raises:
+      ValueError: the logits have another shape or type than ours.
+      Exception: as the network's runtime raises.
+    """
+    logits = network.compute(np.zeros([1, SIDE, SIDE, 1], np.uint8))
+    if logits.shape != (1, len(CLASSES)) or logits.dtype != np.float32:
+        raise ValueError(f"its logits of a face are {list(logits.shape)} {logits.dtype}")
 
 
 def _saved_model(path: str) -> Network:

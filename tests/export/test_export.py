@@ -380,6 +380,25 @@ def test_what_is_no_model_cannot_be_loaded(tmp_path, kind):
         runtimes.load(str(tmp_path / "model"), kind)
 
 
+def fail(_: np.ndarray) -> np.ndarray:
+    raise RuntimeError("Input tensor 1 lacks data")
+
+
+@pytest.mark.parametrize(
+    ("compute", "reason"),
+    [
+        (fail, "Input tensor 1 lacks data"),
+        (lambda faces: np.zeros([len(faces), 8], np.float32), r"its logits of a face are \[1, 8\] float32"),
+        (lambda faces: np.zeros([len(faces), 7]), r"its logits of a face are \[1, 7\] float64"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_load_error_names_file_that_computes_no_logits(monkeypatch, kind, compute, reason):
+    monkeypatch.setattr(runtimes, f"_{kind}", lambda path: runtimes.Network(compute))
+    with pytest.raises(UserError, match=rf"^model\.{kind} cannot be loaded \({reason}\): it is damaged; export again"):
+        runtimes.load(f"model.{kind}", kind)
+
+
 def test_what_the_schema_does_not_know_is_not_written(exported, tmp_path):
     with pytest.raises(jsonschema.ValidationError):
         export_manifest.write(str(tmp_path / "export.json"), {**exported, "colour": "blue"})
