@@ -1,37 +1,61 @@
-"""Seeds of random numbers: pairs of int32, divided by salts, and computed on the host.
+"""Stateless random numbers: seeds are pairs of int32, derived by salts and computed on the host.
 
-TensorFlow's random operations read their seed on the host. A seed computed on a GPU would first have to come from
-there: the host would wait until the GPU has done all that it was told to do before, at every single draw.
+TensorFlow's random ops read their seed on the host. A seed computed on a GPU would have to be copied from there at
+every random op, and the host would wait each time until the GPU has finished all work queued before.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 import tensorflow as tf
 
-ALGORITHM = "philox"  # by default TensorFlow picks one by the device; compiled by XLA, the numbers still are others
+# TensorFlow chooses the algorithm by the device unless one is given. Compiled by XLA, the numbers still differ.
+ALGORITHM = "philox"
 HOST = "CPU:0"
-SCOPE = "seeds"  # of the names of the operations that make them; TensorFlow numbers it where there are several
+SCOPE = "seeds"  # name scope of the ops that compute seeds; TensorFlow numbers its repetitions
 
 
-def is_of_seed(operation: str) -> bool:
-    """Whether the operation of this name makes a seed."""
-    return re.search(rf"(^|/){SCOPE}(_\d+)?/", operation) is not None
+class BatchRng(NamedTuple):
+    """Random numbers for the examples of a batch, as a function of (seed, position in the global batch).
+
+    The numbers of the whole global batch are drawn, and each example takes those of its position. So an example is
+    changed alike on one replica and on eight, and a resumed run continues as if it had never stopped. Drawing a few
+    numbers an image for examples of other replicas costs nothing measurable.
+    """
+
+    seed: tf.Tensor  # [2] int32: of the experiment and the step
+    positions: tf.Tensor  # [B] int32: of each example in the global batch
+    global_batch: int
+
+    def fold_in(self, salt: int) -> BatchRng:
+        """Returns a generator of other numbers for the same examples, different for each salt."""
+        return self._replace(seed=fold_in(self.seed, salt))
+
+    def uniform(self, *shape: int) -> tf.Tensor:
+        """Returns [B, *shape] float32 in [0, 1)."""
+        numbers = tf.random.stateless_uniform([self.global_batch, *shape], self.seed, alg=ALGORITHM)
+        return tf.gather(numbers, self.positions)
+
+
+def is_seed_op(name: str) -> bool:
+    """Returns whether the op of this name computes a seed."""
+    return re.search(rf"(^|/){SCOPE}(_\d+)?/", name) is not None
 
 
 def fold_in(seed: tf.Tensor, salt: int) -> tf.Tensor:
-    """Another seed, [2] int32, for each salt."""
+    """Returns a seed, [2] int32, that differs for each salt."""
     with tf.device(HOST), tf.name_scope(SCOPE):
         return tf.random.experimental.stateless_fold_in(seed, salt, alg=ALGORITHM)
 
 
 def step_seed(seed: int, step: tf.Variable) -> tf.Tensor:
-    """The seed of a step, [2] int32.
+    """Returns the seed of a training step, [2] int32.
 
     Args:
       seed: the experiment's.
-      step: the number of the step, int64, on the host.
+      step: number of the step, int64, on the host.
     """
     with tf.device(HOST), tf.name_scope(SCOPE):
         return tf.stack([seed, tf.cast(step, tf.int32)])

@@ -29,7 +29,7 @@ def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not()
 
     # By name: whatever else the process computes meanwhile, in a thread that another test has left, is told too.
     nodes = [node for node in op_placement.placed(drawn) if node.name.startswith("drawing/")]
-    of_seed = [node for node in nodes if rng.is_of_seed(node.name) and node.op not in op_placement.TRANSFERS]
+    of_seed = [node for node in nodes if rng.is_seed_op(node.name) and node.op not in op_placement.TRANSFERS]
     assert sum("StatelessRandom" in node.op for node in of_seed) >= 2
     assert {node.device for node in of_seed} == {"CPU:0"}
     assert {node.device for node in nodes if node.op == "StatelessRandomUniformV2"} == {"CPU:1"}
@@ -37,7 +37,7 @@ def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not()
 
 
 def test_the_operations_of_a_seed_are_known_by_their_names_scope():
-    assert rng.is_of_seed("seeds/stack")
-    assert rng.is_of_seed("augment/seeds_12/stack")
-    assert not rng.is_of_seed("seeds_of_doubt/stack")
-    assert not rng.is_of_seed("reseeds/stack")
+    assert rng.is_seed_op("seeds/stack")
+    assert rng.is_seed_op("augment/seeds_12/stack")
+    assert not rng.is_seed_op("seeds_of_doubt/stack")
+    assert not rng.is_seed_op("reseeds/stack")

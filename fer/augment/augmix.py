@@ -12,7 +12,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from fer.augment import ops, randaugment, xla_support
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MAX_DEPTH = 3
 CHAIN = randaugment.PAPER._replace(
@@ -32,12 +32,12 @@ CHAIN = randaugment.PAPER._replace(
 )
 
 
-def augmix(images: tf.Tensor, draws: Draws, severity: float = 3.0, width: float = 3, xla: bool = False) -> tf.Tensor:
+def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: float = 3, xla: bool = False) -> tf.Tensor:
     """Mixes each image with changed copies of itself.
 
     Args:
       images: [B, H, W, 1] uint8.
-      draws: see `Draws`.
+      rng: see `BatchRng`.
       severity: each operation's magnitude is drawn from 0.1 to this, of 10.
       width: copies an image.
       xla: see `device`.
@@ -47,23 +47,23 @@ def augmix(images: tf.Tensor, draws: Draws, severity: float = 3.0, width: float 
     """
     width = int(width)
     copies = [
-        ops.apply(images, [_chain(draws.fold_in(number), images.shape[1], severity)], xla) for number in range(width)
+        ops.apply(images, [_chain(rng.fold_in(number), images.shape[1], severity)], xla) for number in range(width)
     ]
     # Dirichlet(1, ..., 1): exponentials over their sum; Beta(1, 1) is uniform.
-    shares = -tf.math.log(1 - draws.fold_in(width).uniform(width))
+    shares = -tf.math.log(1 - rng.fold_in(width).uniform(width))
     weights = shares / tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1e-30)
-    changed = draws.fold_in(width + 1).uniform(1) * weights
+    changed = rng.fold_in(width + 1).uniform(1) * weights
     # TensorFlow stacks no uint8 on a GPU, but concatenates it.
     return _mixed(images, tf.concat([copy[:, tf.newaxis] for copy in copies], axis=1), changed)
 
 
-def _chain(draws: Draws, side: int, severity: float) -> ops.LazyOp:
+def _chain(rng: BatchRng, side: int, severity: float) -> ops.LazyOp:
     """One to three operations on each image, as one change."""
-    depth = tf.floor(draws.fold_in(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH) + 1
-    levels = draws.fold_in(MAX_DEPTH + 1).uniform(MAX_DEPTH)
+    depth = tf.floor(rng.fold_in(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH) + 1
+    levels = rng.fold_in(MAX_DEPTH + 1).uniform(MAX_DEPTH)
     layers = []
     for number in range(MAX_DEPTH):
-        layer = randaugment.draw(draws.fold_in(number), CHAIN, randaugment.MAX_MAGNITUDE)
+        layer = randaugment.draw(rng.fold_in(number), CHAIN, randaugment.MAX_MAGNITUDE)
         level = (0.1 + (severity - 0.1) * levels[:, number]) / randaugment.MAX_MAGNITUDE
         reached = {name: drew & (number < depth) for name, drew in layer.name.items()}
         layers.append(randaugment.Layer(reached, layer.strength * level))

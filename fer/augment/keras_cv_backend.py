@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import keras_cv
 import tensorflow as tf
 
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MAX_MAGNITUDE = 10  # ours; KerasCV's is 1
 TOP = 255.0
@@ -37,7 +37,7 @@ LAYERS: dict[str, Callable[..., tf.keras.layers.Layer]] = {
 
 def augmenter(
     operations: Sequence[tuple[str, dict[str, float | str]]],
-) -> Callable[[tf.Tensor, tf.Tensor, Draws], tuple[tf.Tensor, tf.Tensor]]:
+) -> Callable[[tf.Tensor, tf.Tensor, BatchRng], tuple[tf.Tensor, tf.Tensor]]:
     """A function of images, targets and draws as `policy.augmenter` returns it; the draws are not used.
 
     RandAugment wants colours, so grey becomes red, green and blue alike, and the first of them is the answer.
@@ -48,7 +48,7 @@ def augmenter(
     with _in_float32():
         layers = [LAYERS[name](**arguments) for name, arguments in operations]
 
-    def augment(images: tf.Tensor, targets: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
+    def augment(images: tf.Tensor, targets: tf.Tensor, rng: BatchRng) -> tuple[tf.Tensor, tf.Tensor]:
         sample = {"images": tf.image.grayscale_to_rgb(tf.cast(images, tf.float32)), "labels": targets}
         for layer in layers:
             sample = layer(sample, training=True)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer.augment import geometric, photometric, randaugment, sharpness, xla_support
-from fer.augment.draws import Draws
+from fer.augment import geometric, photometric, randaugment, xla_support
+from fer.rng import BatchRng
 
 
 class LazyOp(NamedTuple):
@@ -22,7 +22,7 @@ class LazyOp(NamedTuple):
 
     matrices: tf.Tensor | None = None  # [B, 3, 3] float32, see `geometry`
     side: int | None = None  # of the images from here on, in pixels
-    sharpness: tf.Tensor | None = None  # [B] float32, see `sharpness.adjust`
+    sharpness: tf.Tensor | None = None  # [B] float32, see `photometric.adjust_sharpness`
     tables: Callable[[tf.Tensor, tf.Tensor, bool], tf.Tensor] | None = (
         None  # (tables, histograms, xla) -> tables: `tone`
     )
@@ -65,7 +65,7 @@ def _apply_together(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool) -> 
         side = next((change.side for change in reversed(changes) if change.side), None)
         images = geometric.warp(images, _product(matrices), side=side, gathers=xla or None)
     for factor in factors:
-        images = sharpness.adjust(images, factor, xla)
+        images = photometric.adjust_sharpness(images, factor, xla)
     if tables:
         counts, drawn = _histograms(images, changes, xla), photometric.identity(tf.shape(images)[0])
         for change in tables:
@@ -87,25 +87,25 @@ def _histograms(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool) -> tf.T
     )
 
 
-def flip(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
+def flip(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Mirrors left and right with probability `p`. Faces have no other flip."""
-    return LazyOp(matrices=geometric.mirror(draws.uniform(1)[:, 0] < p))
+    return LazyOp(matrices=geometric.mirror(rng.uniform(1)[:, 0] < p))
 
 
 def affine(
-    draws: Draws, side: int, rotate: float = 0.0, scale: float = 0.0, shift: float = 0.0, shear: float = 0.0
+    rng: BatchRng, side: int, rotate: float = 0.0, scale: float = 0.0, shift: float = 0.0, shear: float = 0.0
 ) -> LazyOp:
     """Turns, zooms, leans and moves, each by its own amount, uniform in plus or minus the strength.
 
     Args:
-      draws: see `Draws`.
+      rng: see `BatchRng`.
       side: of the image, in pixels.
       rotate: degrees.
       scale: of the size: 0.1 draws from 0.9 to 1.1 times.
       shift: of the side: 0.08 moves up to 3.84 of 48 pixels, right or left and up or down.
       shear: columns moved for each row further from the centre.
     """
-    angle, zoom, lean, right, down = tf.unstack(2 * draws.uniform(5) - 1, axis=-1)
+    angle, zoom, lean, right, down = tf.unstack(2 * rng.uniform(5) - 1, axis=-1)
     return LazyOp(
         matrices=geometric.affine(
             angle=angle * (rotate * math.pi / 180),
@@ -117,67 +117,67 @@ def affine(
     )
 
 
-def crop(draws: Draws, side: int, to: float = 40) -> LazyOp:
+def crop(rng: BatchRng, side: int, to: float = 40) -> LazyOp:
     """Cuts a square of `to` pixels a side out at random.
 
     A network that is convolutions up to its pooling takes it as it is: it trains in (to / side) squared of the time,
     and sees whole faces at inference. Others see it resized to their own size.
     """
     spare = side - int(to)
-    left, top = tf.unstack(tf.floor(draws.uniform(2) * (spare + 1)), axis=-1)  # whole pixels: nothing is blurred
+    left, top = tf.unstack(tf.floor(rng.uniform(2) * (spare + 1)), axis=-1)  # whole pixels: nothing is blurred
     zero = tf.zeros_like(left)
     moved = geometric.affine(zero, zero + 1, zero, spare / 2 - left, spare / 2 - top)
     return LazyOp(matrices=moved, side=int(to))
 
 
-def brightness(draws: Draws, side: int, strength: float = 0.3) -> LazyOp:
+def brightness(rng: BatchRng, side: int, strength: float = 0.3) -> LazyOp:
     """Multiplies by a factor, uniform in 1 plus or minus `strength`."""
-    factor = _around_one(draws, strength)
+    factor = _around_one(rng, strength)
     return _curve(lambda curve, _: photometric.brightness(curve, factor))
 
 
-def contrast(draws: Draws, side: int, strength: float = 0.3) -> LazyOp:
+def contrast(rng: BatchRng, side: int, strength: float = 0.3) -> LazyOp:
     """Moves levels away from the mean by a factor, uniform in 1 plus or minus `strength`."""
-    factor = _around_one(draws, strength)
+    factor = _around_one(rng, strength)
     return _curve(lambda curve, seen: photometric.contrast(curve, factor, seen), needs_histogram=True)
 
 
-def gamma(draws: Draws, side: int, strength: float = 0.3) -> LazyOp:
+def gamma(rng: BatchRng, side: int, strength: float = 0.3) -> LazyOp:
     """Raises levels to an exponent, uniform in its logarithm: strength 0.3 draws from 1 / 1.3 to 1.3."""
-    exponent = tf.exp((2 * draws.uniform(1)[:, 0] - 1) * math.log1p(strength))
+    exponent = tf.exp((2 * rng.uniform(1)[:, 0] - 1) * math.log1p(strength))
     return LazyOp(tables=lambda tables, *_: photometric.gamma(tables, exponent))
 
 
-def solarize(draws: Draws, side: int, threshold: float = 128.0, p: float = 0.5) -> LazyOp:
+def solarize(rng: BatchRng, side: int, threshold: float = 128.0, p: float = 0.5) -> LazyOp:
     """Inverts the levels from `threshold` on, with probability `p`."""
-    level = tf.where(_chosen(draws, p), threshold, photometric.LEVELS)
+    level = tf.where(_chosen(rng, p), threshold, photometric.LEVELS)
     return _curve(lambda curve, _: photometric.solarize(curve, level))
 
 
-def posterize(draws: Draws, side: int, bits: float = 4.0, p: float = 0.5) -> LazyOp:
+def posterize(rng: BatchRng, side: int, bits: float = 4.0, p: float = 0.5) -> LazyOp:
     """Keeps the upper `bits` of each level, with probability `p`."""
-    kept = tf.where(_chosen(draws, p), float(round(bits)), 8.0)
+    kept = tf.where(_chosen(rng, p), float(round(bits)), 8.0)
     return _curve(lambda curve, _: photometric.posterize(curve, kept))
 
 
-def invert(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
+def invert(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Black for white, with probability `p`."""
-    chosen = _chosen(draws, p)
+    chosen = _chosen(rng, p)
     return _curve(lambda curve, _: photometric.where(chosen, photometric.invert(curve), curve))
 
 
-def autocontrast(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
+def autocontrast(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Stretches the levels to the whole range, with probability `p`."""
-    chosen = _chosen(draws, p)
+    chosen = _chosen(rng, p)
     return _curve(
         lambda curve, seen: photometric.where(chosen, photometric.autocontrast(curve, seen), curve),
         needs_histogram=chosen,
     )
 
 
-def equalize(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
+def equalize(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Makes the levels occur about equally often, with probability `p`."""
-    chosen = _chosen(draws, p)
+    chosen = _chosen(rng, p)
 
     def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
         return xla_support.apply_where(chosen, before, photometric.equalize, before, counts, xla=xla)
@@ -185,30 +185,30 @@ def equalize(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
     return LazyOp(tables=tables, needs_histogram=chosen)
 
 
-def sharpen(draws: Draws, side: int, strength: float = 0.5) -> LazyOp:
+def sharpen(rng: BatchRng, side: int, strength: float = 0.5) -> LazyOp:
     """Sharpens or blurs by a factor, uniform in 1 plus or minus `strength`."""
-    return LazyOp(sharpness=_around_one(draws, strength))
+    return LazyOp(sharpness=_around_one(rng, strength))
 
 
-def blur(draws: Draws, side: int, p: float = 0.5) -> LazyOp:
-    """Smooths with the 3x3 kernel of `sharpness`, with probability `p`."""
-    return LazyOp(sharpness=tf.where(_chosen(draws, p), 0.0, 1.0))
+def blur(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
+    """Smooths with the 3x3 kernel of `photometric.adjust_sharpness`, with probability `p`."""
+    return LazyOp(sharpness=tf.where(_chosen(rng, p), 0.0, 1.0))
 
 
 def apply_randaugment(
-    draws: Draws, side: int, layers: float = 2, magnitude: float = 9.0, preset: str = "paper"
+    rng: BatchRng, side: int, layers: float = 2, magnitude: float = 9.0, preset: str = "paper"
 ) -> LazyOp:
     """RandAugment: see `randaugment`.
 
     Args:
-      draws: see `Draws`.
+      rng: see `BatchRng`.
       side: of the image, in pixels.
       layers: operations an image, one after the other.
       magnitude: 0 to 10.
       preset: a key of `randaugment.SETS`.
     """
     reach = randaugment.SETS[preset]
-    drawn = [randaugment.draw(draws.fold_in(layer), reach, magnitude) for layer in range(int(layers))]
+    drawn = [randaugment.draw(rng.fold_in(layer), reach, magnitude) for layer in range(int(layers))]
     return compose(drawn, reach, side)._replace(
         sharpness=math.prod(randaugment.sharpness(each, reach) for each in drawn)
     )
@@ -236,12 +236,12 @@ def _product(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
     return product
 
 
-def _around_one(draws: Draws, strength: float) -> tf.Tensor:
-    return 1 + (2 * draws.uniform(1)[:, 0] - 1) * strength
+def _around_one(rng: BatchRng, strength: float) -> tf.Tensor:
+    return 1 + (2 * rng.uniform(1)[:, 0] - 1) * strength
 
 
-def _chosen(draws: Draws, p: float) -> tf.Tensor:
-    return draws.uniform(1)[:, 0] < p
+def _chosen(rng: BatchRng, p: float) -> tf.Tensor:
+    return rng.uniform(1)[:, 0] < p
 
 
 def _curve(

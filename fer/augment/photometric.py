@@ -18,6 +18,8 @@ from fer.augment import xla_support
 
 LEVELS = 256
 TOP = 255.0
+# Pillow's ImageFilter.SMOOTH, which its ImageEnhance.Sharpness uses: ones around this centre, divided by the sum.
+SMOOTH_CENTRE, SMOOTH_SUM = 5, 13
 
 
 class Curve(NamedTuple):
@@ -167,6 +169,30 @@ def equalize(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     offsets = _offsets(tables)[:, tf.newaxis]
     cells = tf.cast(tables, offsets.dtype) + offsets
     return tf.where(step > 0, tf.gather(tf.reshape(spread, [-1]), cells), tables)
+
+
+def adjust_sharpness(images: tf.Tensor, factor: tf.Tensor, xla: bool = False) -> tf.Tensor:
+    """Computes smooth + factor (image - smooth), a 3x3 kernel for each image.
+
+    Args:
+      images: [B, H, W, 1] uint8. Pixels at the border stay unchanged, as in Pillow.
+      factor: [B] float32: 0 smooths by SMOOTH / 13, below 1 blurs, 1 changes nothing, above 1 sharpens.
+      xla: see `fer.augment.xla_support`.
+
+    Returns:
+      [B, H, W, 1] uint8.
+    """
+    return xla_support.apply_where(tf.not_equal(factor, 1.0), images, _adjust_sharpness, images, factor, xla=xla)
+
+
+def _adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    pixels = tf.cast(images, tf.float32)
+    rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
+    box = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    inner = pixels[:, 1:-1, 1:-1]
+    change = (box + (SMOOTH_CENTRE - 1) * inner) / SMOOTH_SUM - inner
+    change = tf.pad(change, [[0, 0], [1, 1], [1, 1], [0, 0]]) * (1 - factor)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    return tf.cast(tf.round(tf.clip_by_value(pixels + change, 0.0, 255.0)), images.dtype)
 
 
 def _whole(values: tf.Tensor) -> tf.Tensor:

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from fer.augment import augmix, mixup, ops, random_erasing
-from fer.augment.draws import Draws
 from fer.augment.grammar import Operation, parse
+from fer.rng import BatchRng
 
-# (draws, side, **arguments) -> Change
+# (rng, side, **arguments) -> Change
 SINGLE_IMAGE_OPS = {
     "flip": ops.flip,
     "affine": ops.affine,
@@ -37,17 +37,17 @@ SINGLE_IMAGE_OPS = {
     "blur": ops.blur,
     "randaugment": ops.apply_randaugment,
 }
-ERASE_OPS = {"erase": random_erasing.erase}  # (images, draws, **arguments) -> images
-SELF_MIX_OPS = {"augmix": augmix.augmix}  # (images, draws, **arguments, xla) -> images
-MIX_OPS = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}  # (images, draws, **arguments) -> what each pixel keeps
+ERASE_OPS = {"erase": random_erasing.erase}  # (images, rng, **arguments) -> images
+SELF_MIX_OPS = {"augmix": augmix.augmix}  # (images, rng, **arguments, xla) -> images
+MIX_OPS = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}  # (images, rng, **arguments) -> what each pixel keeps
 KNOWN = {**SINGLE_IMAGE_OPS, **ERASE_OPS, **SELF_MIX_OPS, **MIX_OPS}
 
-# (images uint8 [B, H, W, 1], targets float32 [B, 7], draws) -> the same, changed
-Augmenter = Callable[[tf.Tensor, tf.Tensor, Draws], "tuple[tf.Tensor, tf.Tensor]"]
+# (images uint8 [B, H, W, 1], targets float32 [B, 7], rng) -> the same, changed
+Augmenter = Callable[[tf.Tensor, tf.Tensor, BatchRng], "tuple[tf.Tensor, tf.Tensor]"]
 
 
 def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "fused") -> Augmenter:
-    """The function that a policy describes, pure in images, targets and draws.
+    """The function that a policy describes, pure in images, targets and rng.
 
     Operations that change images one by one, and follow each other in this order, are one warp, one smoothing and one
     table.
@@ -68,22 +68,22 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
         return keras_cv_backend.augmenter([(each.name, each.arguments) for _, each in numbered])
     stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _kind(pair[1]))]
 
-    def augment(images: tf.Tensor, targets: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
+    def augment(images: tf.Tensor, targets: tf.Tensor, rng: BatchRng) -> tuple[tf.Tensor, tf.Tensor]:
         for kind, members in stages:
             if kind == "single":
                 changes, side = [], images.shape[1]
                 for salt, each in members:
-                    changes.append(SINGLE_IMAGE_OPS[each.name](draws.fold_in(salt), side, **each.arguments))
+                    changes.append(SINGLE_IMAGE_OPS[each.name](rng.fold_in(salt), side, **each.arguments))
                     side = changes[-1].side or side
                 images = ops.apply(images, changes, xla)
                 continue
             for salt, each in members:
                 if kind == "covering":
-                    images = ERASE_OPS[each.name](images, draws.fold_in(salt), **each.arguments)
+                    images = ERASE_OPS[each.name](images, rng.fold_in(salt), **each.arguments)
                 elif kind == "copying":
-                    images = SELF_MIX_OPS[each.name](images, draws.fold_in(salt), **each.arguments, xla=xla)
+                    images = SELF_MIX_OPS[each.name](images, rng.fold_in(salt), **each.arguments, xla=xla)
                 else:
-                    images, targets = mixup.mix(images, targets, _keep(each, images, draws.fold_in(salt)))
+                    images, targets = mixup.mix(images, targets, _keep(each, images, rng.fold_in(salt)))
         return images, targets
 
     return augment
@@ -94,12 +94,12 @@ def _kind(operation: Operation) -> str:
     return next((kind for kind, members in kinds.items() if operation.name in members), "mixing")
 
 
-def _keep(operation: Operation, images: tf.Tensor, draws: Draws) -> tf.Tensor:
+def _keep(operation: Operation, images: tf.Tensor, rng: BatchRng) -> tf.Tensor:
     """What each pixel keeps of itself, see `mixing.mix`; of choose(...), each image draws one."""
     if not operation.choices:
-        return MIX_OPS[operation.name](images, draws, **operation.arguments)
-    keeps = [_keep(choice, images, draws.fold_in(number)) for number, choice in enumerate(operation.choices)]
-    chosen = tf.floor(draws.uniform(1)[:, 0] * len(keeps))
+        return MIX_OPS[operation.name](images, rng, **operation.arguments)
+    keeps = [_keep(choice, images, rng.fold_in(number)) for number, choice in enumerate(operation.choices)]
+    chosen = tf.floor(rng.uniform(1)[:, 0] * len(keeps))
     keep = keeps[0]
     for number, other in enumerate(keeps[1:], start=1):
         keep = tf.where(tf.equal(chosen, float(number))[:, tf.newaxis, tf.newaxis, tf.newaxis], other, keep)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from fer.augment import geometric, photometric, xla_support
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MAX_MAGNITUDE = 10.0
 
@@ -83,9 +83,9 @@ class Layer(NamedTuple):
     strength: tf.Tensor  # [B] float32: the magnitude over 10, its sign drawn
 
 
-def draw(draws: Draws, reach: AugmentSpace, magnitude: float) -> Layer:
+def draw(rng: BatchRng, reach: AugmentSpace, magnitude: float) -> Layer:
     """Which operation each image gets, uniformly, and in which direction."""
-    chance, direction = tf.unstack(draws.uniform(2), axis=-1)
+    chance, direction = tf.unstack(rng.uniform(2), axis=-1)
     index = tf.floor(chance * len(reach.operations))
     strength = tf.where(direction < 0.5, -1.0, 1.0) * (magnitude / MAX_MAGNITUDE)
     return Layer({name: tf.equal(index, float(number)) for number, name in enumerate(reach.operations)}, strength)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import tensorflow as tf
 
 from fer.augment import xla_support
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 ASPECT = 0.3  # height over width lies between this and its inverse, as in the paper
 
 
 def erase(
-    images: tf.Tensor, draws: Draws, p: float = 0.5, low: float = 0.02, high: float = 0.33, fill: float = 128.0
+    images: tf.Tensor, rng: BatchRng, p: float = 0.5, low: float = 0.02, high: float = 0.33, fill: float = 128.0
 ) -> tf.Tensor:
     """Covers a rectangle with grey.
 
     Args:
       images: [B, H, W, 1] uint8.
-      draws: see `Draws`.
+      rng: see `BatchRng`.
       p: probability for each image.
       low, high: the share of the image that is covered, drawn uniformly. Above 0.3 the rectangle is less oblong than
         `ASPECT` allows, as far as it takes to lie within the image.
@@ -27,7 +27,7 @@ def erase(
       [B, H, W, 1] uint8.
     """
     height, width = images.shape[1:3]
-    chance, share, shape, top, left = tf.unstack(draws.uniform(5), axis=-1)
+    chance, share, shape, top, left = tf.unstack(rng.uniform(5), axis=-1)
     covered = low + (high - low) * share
     area = covered * height * width
     aspect = tf.exp((2 * shape - 1) * tf.minimum(-tf.math.log(ASPECT), -tf.math.log(covered)))

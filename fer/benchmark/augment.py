@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from fer.augment import geometric, mixup, ops, photometric, policy, random_erasing
-from fer.augment.draws import Draws
 from fer.benchmark import baselines
 from fer.benchmark.harness import ROUNDS, Result, run_interleaved
 from fer.labels import CLASSES
+from fer.rng import BatchRng
 from fer.synthetic import synthetic
 
 RANDAUGMENT = "randaugment(layers=2,magnitude=9)"
@@ -168,5 +168,5 @@ def _warm(work: Callable[[], int]) -> Callable[[], int]:
     return work
 
 
-def _draws(faces: tf.Tensor, seed: tf.Tensor) -> Draws:
-    return Draws(seed, tf.range(len(faces)), len(faces))
+def _draws(faces: tf.Tensor, seed: tf.Tensor) -> BatchRng:
+    return BatchRng(seed, tf.range(len(faces)), len(faces))

@@ -29,7 +29,6 @@ import tensorflow as tf
 
 import fer
 from fer.augment import policy
-from fer.augment.draws import Draws
 from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import host_ops, op_placement
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
@@ -38,6 +37,7 @@ from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES
+from fer.rng import BatchRng
 from fer.synthetic import synthetic
 from fer.train import train_state, train_step
 from fer.train.device_iterator import DeviceIterator
@@ -175,7 +175,7 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
     @tf.function(autograph=False)
     def augmented(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.device(device):
-            return augment(images, targets, Draws(seed, tf.range(settings.batch), settings.batch))
+            return augment(images, targets, BatchRng(seed, tf.range(settings.batch), settings.batch))
 
     with tf.device(device):
         images = tf.constant(faces.images[: settings.batch])

@@ -43,7 +43,7 @@ def on_host(graph: tf.Graph) -> list[OnHost]:
 def _on_host(graph: tf.Graph) -> Iterator[OnHost]:
     of_device: set[str] = set()  # names of the tensors that a GPU has
     for operation in graph.get_operations():
-        if operation.type in METADATA or rng.is_of_seed(operation.name):
+        if operation.type in METADATA or rng.is_seed_op(operation.name):
             continue
         definition, kernel = op_def_registry.get(operation.type), _kernel(operation.node_def)
         read_by_host = set(kernel.host_memory_arg) if kernel else set()

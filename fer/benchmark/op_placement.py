@@ -50,7 +50,7 @@ def on_other_devices(nodes: Sequence[Node], device: str) -> list[Node]:
     return [
         node
         for node in nodes
-        if node.device != device and node.op not in TRANSFERS | STILL and not rng.is_of_seed(node.name)
+        if node.device != device and node.op not in TRANSFERS | STILL and not rng.is_seed_op(node.name)
     ]
 
 

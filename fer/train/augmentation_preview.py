@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 
 from fer import log_suppression
 from fer.augment import policy
-from fer.augment.draws import Draws
 from fer.config import Experiment
 from fer.data import example_codec, manifest
 from fer.io import files
 from fer.labels import CLASSES
+from fer.rng import BatchRng
 from fer.viz import rendering
 
 VERSIONS = 8  # of each face; a run draws others
@@ -49,7 +49,7 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -
     count, targets = len(images), tf.one_hot(labels, len(CLASSES))
     columns = [(images, targets.numpy())]
     for step in range(VERSIONS):
-        draws = Draws(tf.constant([experiment.seed, step]), tf.range(count), count)
+        draws = BatchRng(tf.constant([experiment.seed, step]), tf.range(count), count)
         with log_suppression.suppress_stderr():  # where XLA says that it compiles, the first time that it does
             changed, mixed = augment(tf.constant(images), targets, draws)
         columns.append((changed.numpy(), mixed.numpy()))

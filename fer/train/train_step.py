@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from fer import rng
 from fer.augment import policy
-from fer.augment.draws import Draws
 from fer.config import Experiment
 from fer.data.sampling import Batch
 from fer.models import dropout, heads
@@ -56,7 +55,7 @@ def prepare_inputs(
       mix: whether mixup and cutmix are in force.
       labels_of_votes: see `fer.train.soft_labels.soft_targets`.
     """
-    draws = Draws(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT_STREAM)
+    draws = rng.BatchRng(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT_STREAM)
     augment = policy.augmenter(experiment.augment.policy, mix, engine=experiment.augment.engine)
     wanted = soft_labels.soft_targets(batch.labels, batch.votes, experiment.train.targets, labels_of_votes)
     images, targets = augment(batch.images, wanted, draws)
@@ -179,8 +178,8 @@ def _make_gradient_fn(
     train = experiment.train
 
     def forward_and_backward(part: TrainInputs):
-        masks = Draws(seed, part.positions, train.global_batch).fold_in(DROPOUT_STREAM)
-        with tf.GradientTape() as tape, dropout.dropout_rng(*masks):
+        masks = rng.BatchRng(seed, part.positions, train.global_batch).fold_in(DROPOUT_STREAM)
+        with tf.GradientTape() as tape, dropout.dropout_rng(masks):
             outputs = state.model(part.images, training=True)
             each = heads.losses(outputs, lambda logits: losses.example_losses(part.targets, logits, train, weights))
             loss = tf.reduce_sum(each) / train.global_batch

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import augmix
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MANY = 600
-DRAWS = Draws(tf.constant([1, 2]), tf.range(MANY), MANY)
+DRAWS = BatchRng(tf.constant([1, 2]), tf.range(MANY), MANY)
 ROWS, COLUMNS = np.mgrid[:48, :48]
 FACE = (127 + 90 * np.sin(ROWS / 7) * np.cos(COLUMNS / 9)).astype(np.uint8)
 FACES = np.broadcast_to(FACE[None, ..., None], (MANY, 48, 48, 1))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import policy, xla_support
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 BATCH = 16
 POLICIES = {
@@ -43,7 +43,7 @@ TARGETS = tf.one_hot(np.arange(BATCH) % 7, 7)
 class Outside:
     """Draws made outside of what XLA compiles, which would draw other numbers."""
 
-    def __init__(self, draws: Draws):
+    def __init__(self, draws: BatchRng):
         self.draws = draws
 
     def fold_in(self, salt: int) -> "Outside":
@@ -55,11 +55,13 @@ class Outside:
             return self.draws.uniform(count)
 
 
-def draws(positions=range(BATCH), seed: int = 5) -> Draws:
-    return Draws(tf.constant([seed, 1]), tf.constant(list(positions), tf.int32), BATCH)
+def draws(positions=range(BATCH), seed: int = 5) -> BatchRng:
+    return BatchRng(tf.constant([seed, 1]), tf.constant(list(positions), tf.int32), BATCH)
 
 
-def changed(name: str, faces: np.ndarray = FACES, given: Draws = None, targets=TARGETS, xla: bool = False) -> tf.Tensor:
+def changed(
+    name: str, faces: np.ndarray = FACES, given: BatchRng = None, targets=TARGETS, xla: bool = False
+) -> tf.Tensor:
     return policy.augmenter(POLICIES[name], xla=xla)(faces, targets, given or draws())[0]
 
 
@@ -135,7 +137,7 @@ def test_as_it_is_built_for_a_gpu_it_changes_the_faces_alike(name):
 def test_as_many_faces_are_changed_as_asked(name):
     many = 2000
     faces = np.broadcast_to(FACES[:1], (many, 48, 48, 1))
-    given = Draws(tf.constant([1, 2]), tf.range(many), many)
+    given = BatchRng(tf.constant([1, 2]), tf.range(many), many)
     after, _ = policy.augmenter(f"{name}(p=0.25)")(faces, tf.zeros([many, 7]), given)
     share = (after.numpy() != faces).any(axis=(1, 2, 3)).mean()
     assert abs(share - 0.25) < 5 * np.sqrt(0.25 * 0.75 / many)
@@ -146,7 +148,7 @@ def test_a_crop_is_a_window_of_the_face_and_every_window_can_be_drawn(to):
     count = 2000
     numbered = np.arange(48 * 48).reshape(48, 48)
     faces = (numbered % 251).astype(np.uint8)
-    given = Draws(tf.constant([1, 2]), tf.range(count), count)
+    given = BatchRng(tf.constant([1, 2]), tf.range(count), count)
     after, _ = policy.augmenter(f"crop({to})")(
         np.broadcast_to(faces[None, ..., None], (count, 48, 48, 1)), tf.zeros([count, 7]), given
     )

@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import geometric, grammar, mixup, policy
-from fer.augment.draws import Draws
 from fer.errors import UserError
+from fer.rng import BatchRng
 
 COUNT = 64
 RANDOM = np.random.default_rng(0)
 FACES = np.kron(RANDOM.integers(0, 256, (COUNT, 12, 12, 1)), np.ones((1, 4, 4, 1))).astype(np.uint8)
 TARGETS = np.eye(7, dtype=np.float32)[np.arange(COUNT) % 7]
-DRAWS = Draws(tf.constant([1, 2]), tf.range(COUNT), COUNT)
+DRAWS = BatchRng(tf.constant([1, 2]), tf.range(COUNT), COUNT)
 
 
 @pytest.fixture(params=["float32", "mixed_float16"])

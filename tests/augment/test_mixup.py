@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import mixup, policy
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MANY = 2000
 FACES = np.random.default_rng(0).integers(0, 256, (MANY, 48, 48, 1), dtype=np.uint8)
@@ -13,8 +13,8 @@ TARGETS = np.eye(7, dtype=np.float32)[np.random.default_rng(1).integers(0, 7, MA
 
 
 @pytest.fixture(scope="module")
-def draws() -> Draws:
-    return Draws(tf.constant([1, 2]), tf.range(MANY), MANY)
+def draws() -> BatchRng:
+    return BatchRng(tf.constant([1, 2]), tf.range(MANY), MANY)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2, 1.0])

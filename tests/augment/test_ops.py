@@ -5,14 +5,14 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import ops, photometric, policy
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MANY = 20_000
 
 
 @pytest.fixture(scope="module")
-def draws() -> Draws:
-    return Draws(tf.constant([1, 2]), tf.range(MANY), MANY)
+def draws() -> BatchRng:
+    return BatchRng(tf.constant([1, 2]), tf.range(MANY), MANY)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.25, 0.5, 1.0])
@@ -54,7 +54,7 @@ def test_the_amounts_of_one_image_are_independent(draws):
 def test_histograms_are_taken_of_the_images_that_need_them(text, monkeypatch):
     """And the images are changed as if all had been taken."""
     faces = np.random.default_rng(0).integers(60, 200, (64, 48, 48, 1), dtype=np.uint8)
-    given, targets, taken = Draws(tf.constant([1, 2]), tf.range(64), 64), tf.zeros([64, 7]), []
+    given, targets, taken = BatchRng(tf.constant([1, 2]), tf.range(64), 64), tf.zeros([64, 7]), []
     histogram = photometric.histogram
     monkeypatch.setattr(photometric, "histogram", lambda images: taken.append(len(images)) or histogram(images))
     some, _ = policy.augmenter(text)(faces, targets, given)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from fer.augment import photometric
 
@@ -143,3 +143,28 @@ def test_images_with_different_curves_are_one_computation():
     mixed = curved(lambda *_: photometric.where(chosen, one, other))
     expected = np.where(chosen[:, None, None], curved(lambda *_: one), curved(lambda *_: other))
     np.testing.assert_array_equal(mixed, expected)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+
+
+def adjust_sharpness(*factors: float) -> np.ndarray:
+    return photometric.adjust_sharpness(NOISE, tf.constant(factors, tf.float32)).numpy()[..., 0].astype(int)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, 1.0, 1.9])
+def test_adjust_sharpness_agrees_with_pillow_within_one_grey_level(factor):
+    theirs = [ImageEnhance.Sharpness(Image.fromarray(face[..., 0])).enhance(factor) for face in NOISE]
+    assert np.abs(adjust_sharpness(*[factor] * 4) - np.stack(theirs).astype(int)).max() <= 1
+
+
+def test_adjust_sharpness_equals_pillows_smooth_when_factor_is_0():
+    theirs = [Image.fromarray(face[..., 0]).filter(ImageFilter.SMOOTH) for face in NOISE]
+    assert np.abs(adjust_sharpness(0, 0, 0, 0) - np.stack(theirs).astype(int)).max() <= 1
+
+
+def test_adjust_sharpness_applies_each_images_own_factor():
+    mixed = adjust_sharpness(1.0, 0.0, 1.0, 1.9)
+    np.testing.assert_array_equal(mixed[[0, 2]], NOISE[[0, 2], ..., 0])
+    np.testing.assert_array_equal(mixed[1], adjust_sharpness(0, 0, 0, 0)[1])
+    np.testing.assert_array_equal(mixed[3], adjust_sharpness(1.9, 1.9, 1.9, 1.9)[3])

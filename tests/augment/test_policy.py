@@ -7,16 +7,16 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import geometric, grammar, ops, policy, randaugment
-from fer.augment.draws import Draws
 from fer.errors import UserError
+from fer.rng import BatchRng
 
 POLICY = "flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"
 FACES = np.random.default_rng(0).integers(0, 256, (16, 48, 48, 1), dtype=np.uint8)
 TARGETS = tf.one_hot(np.arange(16) % 7, 7)
 
 
-def draws(seed=(0, 0), positions=range(16), global_batch=16) -> Draws:
-    return Draws(tf.convert_to_tensor(seed), tf.constant(list(positions), tf.int32), global_batch)
+def draws(seed=(0, 0), positions=range(16), global_batch=16) -> BatchRng:
+    return BatchRng(tf.convert_to_tensor(seed), tf.constant(list(positions), tf.int32), global_batch)
 
 
 @pytest.mark.parametrize(

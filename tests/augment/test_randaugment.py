@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
 from fer.augment import augmix, ops, policy, randaugment
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MANY = 13_000
 # Smooth images, so that resamplers differ by little, with levels all over the range.
@@ -14,8 +14,8 @@ ROWS, COLUMNS = np.mgrid[:48, :48]
 FACE = (127 + 90 * np.sin(ROWS / 7) * np.cos(COLUMNS / 9) + 30 * (COLUMNS - 24) / 24).astype(np.uint8)
 
 
-def draws(count: int, seed: int = 0) -> Draws:
-    return Draws(tf.constant([seed, 0]), tf.range(count), count)
+def draws(count: int, seed: int = 0) -> BatchRng:
+    return BatchRng(tf.constant([seed, 0]), tf.range(count), count)
 
 
 @pytest.mark.parametrize("reach", [*randaugment.SETS.values(), augmix.CHAIN], ids=[*randaugment.SETS, "augmix"])
@@ -142,7 +142,7 @@ def test_in_a_graph_it_gives_the_eager_bytes():
     targets = tf.one_hot(np.arange(32) % 7, 7)
     augment = policy.augmenter(text)
     expected, expected_targets = augment(faces, targets, draws(32))
-    function = tf.function(lambda seed: augment(faces, targets, Draws(seed, tf.range(32), 32)), autograph=False)
+    function = tf.function(lambda seed: augment(faces, targets, BatchRng(seed, tf.range(32), 32)), autograph=False)
     images, mixed = function(tf.constant([0, 0]))
     np.testing.assert_array_equal(images, expected)
     np.testing.assert_allclose(mixed, expected_targets, atol=1e-6)
@@ -161,7 +161,7 @@ def test_xla_compiles_it_and_gives_the_same_bytes_each_time(text):
     augment = policy.augmenter(text, xla=True)
 
     def changed(seed: tf.Tensor) -> tf.Tensor:
-        return augment(faces, tf.zeros([32, 7]), Draws(seed, tf.range(32), 32))[0]
+        return augment(faces, tf.zeros([32, 7]), BatchRng(seed, tf.range(32), 32))[0]
 
     function = tf.function(changed, jit_compile=True, autograph=False)
     images = function(tf.constant([0, 0])).numpy()

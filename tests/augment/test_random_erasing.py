@@ -5,15 +5,15 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import random_erasing
-from fer.augment.draws import Draws
+from fer.rng import BatchRng
 
 MANY = 4000
 WHITE = np.full((MANY, 48, 48, 1), 255, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def draws() -> Draws:
-    return Draws(tf.constant([1, 2]), tf.range(MANY), MANY)
+def draws() -> BatchRng:
+    return BatchRng(tf.constant([1, 2]), tf.range(MANY), MANY)
 
 
 def test_as_many_images_are_erased_as_asked(draws):

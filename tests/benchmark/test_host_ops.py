@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from fer import rng
 from fer.augment import policy
-from fer.augment.draws import Draws
 from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import host_ops
+from fer.rng import BatchRng
 
 BATCH = 4
 SINGLE = "|".join(policy.SINGLE_IMAGE_OPS)  # every operation of the kind after the other
@@ -78,7 +78,7 @@ def test_no_augmentation_computes_on_the_host(name):
     augment = policy.augmenter(POLICIES[name])
 
     def augmented(images: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return augment(images, targets, Draws(tf.constant([0, 1]), tf.range(BATCH), BATCH))
+        return augment(images, targets, BatchRng(tf.constant([0, 1]), tf.range(BATCH), BATCH))
 
     images, targets = tf.TensorSpec([BATCH, 48, 48, 1], tf.uint8), tf.TensorSpec([BATCH, 7])
     with as_on_gpu():

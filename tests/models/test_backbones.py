@@ -10,6 +10,7 @@ from fer.config import PIXELS, Model
 from fer.models import backbone_blocks, classifier, dropout, heads, layer_groups, pretrained, registry, weights
 from fer.models.backbones import keras_cv_presets
 from fer.models.normalization import NORMALIZATIONS
+from fer.rng import BatchRng
 
 FACES = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
 # Cheap ones, which each `make test` builds; of each file or family one of the `EXTENDED`, for `make test-all`; the
@@ -49,7 +50,7 @@ def test_it_makes_a_step_and_survives_its_file(name, tmp_path):
         str(tmp_path / "w.npz"),
     )
     model = classifier.build(settings, "float32", seed=1)
-    with tf.GradientTape() as tape, dropout.dropout_rng(tf.constant([0, 0]), tf.range(2), 2):
+    with tf.GradientTape() as tape, dropout.dropout_rng(BatchRng(tf.constant([0, 0]), tf.range(2), 2)):
         losses = heads.losses(
             model(FACES, training=True), lambda logits: tf.nn.sparse_softmax_cross_entropy_with_logits([0, 3], logits)
         )
@@ -204,7 +205,7 @@ def test_a_network_can_be_cut_after_a_stem_that_is_a_network_itself():
 def test_googlenets_auxiliary_heads_are_seen_in_training_only():
     model = classifier.build(Model(name="googlenet", image_size=64, auxiliary_heads=True), "float32")
     assert model(FACES).shape == (2, 7)
-    with dropout.dropout_rng(tf.constant([0, 0]), tf.range(2), 2):
+    with dropout.dropout_rng(BatchRng(tf.constant([0, 0]), tf.range(2), 2)):
         outputs = model(FACES, training=True)
     assert [output.shape for output in outputs] == [(2, 7)] * 3
     assert {output.dtype for output in outputs} == {tf.float32}

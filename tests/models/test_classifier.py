@@ -9,6 +9,7 @@ import tensorflow as tf
 from fer.config import Model
 from fer.errors import UserError
 from fer.models import classifier, dropout, precision, registry
+from fer.rng import BatchRng
 from tests.marks import needs_bfloat16
 
 layers = tf.keras.layers
@@ -54,7 +55,7 @@ def test_different_faces_have_different_logits(model):
 
 def test_dropout_in_training_follows_from_the_seed_alone(model):
     def logits(seed: int) -> np.ndarray:
-        with dropout.dropout_rng(tf.constant([seed, 0]), tf.range(4), 4):
+        with dropout.dropout_rng(BatchRng(tf.constant([seed, 0]), tf.range(4), 4)):
             return model(FACES, training=True).numpy()
 
     np.testing.assert_array_equal(logits(1), logits(1))

@@ -5,12 +5,13 @@ import pytest
 import tensorflow as tf
 
 from fer.models.dropout import PositionalDropout, dropout_rng
+from fer.rng import BatchRng
 
 ONES = tf.ones([1000, 50])
 
 
 def masks(layer: PositionalDropout, positions, global_batch=1000, seed=(0, 0), inputs=ONES) -> np.ndarray:
-    with dropout_rng(tf.constant(seed, tf.int32), tf.constant(positions, tf.int32), global_batch):
+    with dropout_rng(BatchRng(tf.constant(seed, tf.int32), tf.constant(positions, tf.int32), global_batch)):
         return layer(inputs, training=True).numpy()
 
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from fer.config import POOLINGS, Model
 from fer.models import classifier, dropout, heads
+from fer.rng import BatchRng
 from tests.marks import needs_bfloat16
 
 FEATURES = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)
@@ -50,7 +51,7 @@ def test_auxiliary_heads_give_logits_in_training_only_and_their_losses_count_les
     model = heads.WithAuxiliaries(inputs, [main, *(heads.auxiliary(inputs, number) for number in (1, 2))])
     features = np.random.default_rng(0).random((2, 12, 12, 4)).astype(np.float32)
     assert model(features).shape == (2, 7)
-    with dropout.dropout_rng(tf.constant([0, 0]), tf.range(2), 2):
+    with dropout.dropout_rng(BatchRng(tf.constant([0, 0]), tf.range(2), 2)):
         outputs = model(features, training=True)
     assert [output.shape for output in outputs] == [(2, 7)] * 3
     mean = [tf.reduce_mean(output, axis=1).numpy() for output in outputs]

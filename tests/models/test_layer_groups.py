@@ -9,6 +9,7 @@ import tensorflow as tf
 from fer.config import Model
 from fer.errors import UserError
 from fer.models import classifier, dropout, layer_groups, registry
+from fer.rng import BatchRng
 
 SETTINGS = Model(name="tiny", image_size=24)
 FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
@@ -85,7 +86,7 @@ def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings, fir
     layer_groups.set_trainable(model, settings, first, batch_norm=False)
     assert not [weight.name for weight in model.trainable_weights if "gamma" in weight.name or "beta" in weight.name]
     before = [weight.numpy() for weight in model.non_trainable_weights]
-    with dropout.dropout_rng(tf.constant([0, 0]), tf.range(4), 4):
+    with dropout.dropout_rng(BatchRng(tf.constant([0, 0]), tf.range(4), 4)):
         model(FACES, training=True)
     for old, new in zip(before, model.non_trainable_weights):
         np.testing.assert_array_equal(old, new.numpy())
