@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, TextIO
 
 SLOW_AFTER_S = 3.0
+STAGE_INTERVAL_S = 4.0  # below 5 seconds, the longest time that a program may print nothing
 TRAIN_BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}"
 
 
@@ -29,6 +30,32 @@ def print_when_slow(text: str, after_s: float | None = None, file: TextIO | None
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def stage(text: str, file: TextIO | None = None) -> Iterator[None]:
+    """Prints `text` when the block begins, and every `STAGE_INTERVAL_S` seconds, with the elapsed time, until it ends.
+
+    Args:
+      text: the line, such as "Loading the model ...".
+      file: where the lines go; None means the standard output at the beginning of the block, even if the block
+        redirects it.
+    """
+    output = sys.stdout if file is None else file
+    started, ended = time.monotonic(), threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(STAGE_INTERVAL_S):
+            print(f"{text} {time.monotonic() - started:.0f} s", file=output, flush=True)
+
+    print(text, file=output, flush=True)
+    thread = threading.Thread(target=repeat, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class ProgressDisplay:

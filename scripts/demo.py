@@ -1,24 +1,27 @@
-"""A local page to try a network on: python scripts/demo.py --workdir=DIR, then open the address that it prints."""
+"""Serves a local web page that classifies faces in photos: python scripts/demo.py --workdir=DIR.
+
+Open the printed address in a browser.
+"""
 
 from absl import flags
 
 from fer import cli
 from fer.models import loading
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder, an export of one, or bundled.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory, export of a run, or `bundled`, the bundled model.")
 HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "Address to listen on. By default nobody but this machine reaches the page; it asks for no password. Browsers let "
-    "it use a camera at http://localhost alone: from another machine, ssh -L 7860:localhost:7860 brings it there.",
+    "Address to listen on. With the default only this machine can open the page, which has no password. Browsers allow "
+    "the camera only at http://localhost; from another machine, use ssh -L 7860:localhost:7860.",
 )
-PORT = flags.DEFINE_integer("port", 7860, "Port; 0 takes a free one.", lower_bound=0, upper_bound=65535)
+PORT = flags.DEFINE_integer("port", 7860, "Port to listen on; 0 chooses a free port.", lower_bound=0, upper_bound=65535)
 cli.require("workdir")
 
 
 def main() -> None:
     loading.check(WORKDIR.value)
-    from fer.demo import server  # within `cli.run`, so that a missing Flask is told in a sentence
+    from fer.demo import server  # raises a UserError if Flask is missing, which `cli.run` prints
 
     server.serve(WORKDIR.value, HOST.value, PORT.value)
 

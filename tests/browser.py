@@ -36,9 +36,9 @@ def chromium(folder: pathlib.Path, film: bytes) -> Iterator[Any]:
         page.quit()
 
 
-def emulate(page: Any, width: int, dark: bool) -> None:
-    """Makes the window `width` pixels wide, below 600 a phone's, and its user one who wants it dark or light."""
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+def emulate(page: Any, width: int, dark: bool, height: int = 900) -> None:
+    """Sets the size of the window in pixels, below 600 that of a phone, and the preferred colour scheme."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

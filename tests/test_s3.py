@@ -234,7 +234,7 @@ def test_a_sweep_is_shared_with_its_runs_in_a_store_and_goes_on_after_a_kill(dat
         "--changes=train.label_smoothing=0",
     ]
     first, second = (start("sweep.py", *flags) for _ in range(2))
-    while "\n" not in (told := first.said()[0]):
+    while "\n" not in (told := first.output()[0]):
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.01)
     # "trial 0 of 4, in ...", or trial 1 if the other was faster

@@ -1,1 +1,1 @@
-"""A local page to try a network on: photos in, faces, probabilities and what the network looked at out."""
+"""Local web page that classifies the faces in a photo and shows boxes, probabilities and Grad-CAM maps."""

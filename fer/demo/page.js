@@ -1,106 +1,121 @@
 "use strict";
-// A picture goes to /recognise as its bytes; what comes back is drawn. The picture itself is shown from memory.
+// Sends the bytes of a photo to /recognise and draws the response. The photo itself is displayed from memory.
 const settings = JSON.parse(document.getElementById("settings").textContent);
-const at = (id) => document.getElementById(id);
-let asked = 0; // of the pictures; an answer to any but the last one is too late
-let shown = null; // address in memory of the picture that is shown
-let stream = null; // of the camera
+const byId = (id) => document.getElementById(id);
+let requests = 0; // number of photos sent; only the response to the last one is drawn
+let photoUrl = null; // object URL of the displayed photo
+let stream = null; // stream of the open camera
 
-function made(tag, properties, ...children) {
+function create(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
-function complain(sentence) {
-  at("status").textContent = "";
-  at("error").textContent = sentence;
-  at("error").hidden = !sentence;
+function showError(message) {
+  byId("status").textContent = "";
+  byId("error").textContent = message;
+  byId("error").hidden = !message;
+  if (message) {
+    document.body.classList.remove("answered");
+  }
 }
 
-async function recognise(picture) {
-  const number = (asked += 1);
-  at("result").hidden = true;
-  complain("");
-  if (picture.size > settings.most_bytes) {
-    complain(`This file is too large: at most ${settings.most_bytes / 2 ** 20} MiB are read.`);
+async function recognise(photo) {
+  const number = (requests += 1);
+  byId("result").hidden = true;
+  showError("");
+  if (photo.size > settings.max_bytes) {
+    showError(`This file is too large. The limit is ${settings.max_bytes / 2 ** 20} MiB.`);
     return;
   }
-  at("status").textContent = "Looking for faces ...";
+  byId("status").textContent = "Detecting faces ...";
   let answer;
   try {
-    const response = await fetch("recognise", { method: "POST", body: picture });
+    const response = await fetch("recognise", { method: "POST", body: photo });
     answer = await response.json();
   } catch {
-    answer = { error: "The program that serves this page does not answer; is it still running?" };
+    answer = { error: "The server does not respond. Check that scripts/demo.py is still running." };
   }
-  if (number !== asked) {
+  if (number !== requests) {
     return;
   }
   if (answer.error) {
-    complain(answer.error);
+    showError(answer.error);
   } else {
-    draw(picture, answer);
+    draw(photo, answer);
   }
 }
 
-function draw(picture, answer) {
-  if (shown) {
-    URL.revokeObjectURL(shown);
+function draw(photo, answer) {
+  if (photoUrl) {
+    URL.revokeObjectURL(photoUrl);
   }
-  shown = URL.createObjectURL(picture);
-  at("picture").src = shown;
-  at("photo").querySelectorAll(".box").forEach((box) => box.remove());
+  photoUrl = URL.createObjectURL(photo);
+  byId("picture").src = photoUrl;
+  byId("photo").querySelectorAll(".box").forEach((box) => box.remove());
   const many = answer.faces.length > 1;
-  answer.faces.forEach((face, place) => at("photo").append(box(face, place, answer, many)));
-  at("faces").replaceChildren(...answer.faces.map((face, place) => card(face, place, many)));
-  at("result").hidden = false;
-  at("status").textContent = many ? `${answer.faces.length} faces were found.` : "One face was found.";
+  answer.faces.forEach((face, place) => byId("photo").append(box(face, place, answer, many)));
+  byId("faces").replaceChildren(...answer.faces.map((face, place) => card(face, place, many)));
+  document.body.classList.add("answered"); // makes the controls smaller, so that the answer needs no scrolling
+  byId("result").hidden = false;
+  byId("status").textContent = many ? `${answer.faces.length} faces found.` : "1 face found.";
 }
 
 function box(face, place, answer, many) {
   const [left, top, width, height] = face.box;
-  const frame = made("div", { className: "box", ariaHidden: "true" });
+  const frame = create("div", { className: "box", ariaHidden: "true" });
   frame.style.left = `${(100 * left) / answer.width}%`;
   frame.style.top = `${(100 * top) / answer.height}%`;
   frame.style.width = `${(100 * width) / answer.width}%`;
   frame.style.height = `${(100 * height) / answer.height}%`;
-  if (many) {
-    frame.append(made("span", { textContent: place + 1 }));
-  }
+  const label = create("span", { textContent: title(face, place, many) });
+  // The label lies above the box, or inside at the top edge of the photo, and does not extend beyond the photo.
+  label.classList.toggle("inside", top < 0.1 * answer.height);
+  label.classList.toggle("right", left + width / 2 > 0.6 * answer.width);
+  frame.append(label);
   return frame;
 }
 
-function card(face, place, many) {
-  const best = face.probabilities.indexOf(Math.max(...face.probabilities));
-  const name = settings.classes[best];
-  const title = `${many ? `Face ${place + 1}: ` : ""}${name}, ${percent(face.probabilities[best])}`;
-  const pictures = made("div", { className: "pictures" }, figure(face.seen, "What the network was given: 48 by 48 grey pixels"));
-  if (face.looked_at) {
-    pictures.append(figure(face.looked_at, `What spoke for ${name}: the brighter, the more (Grad-CAM)`));
-  }
-  const bars = made("ul", { className: "bars" }, ...face.probabilities.map((share, index) => bar(share, index, index === best)));
-  bars.setAttribute("aria-label", "Probability of each expression");
-  const parts = made("div", { className: "parts" }, pictures, bars);
-  return made("article", { className: "face" }, made("h2", { textContent: title }), parts);
+function bestClass(face) {
+  return face.probabilities.indexOf(Math.max(...face.probabilities));
 }
 
-function figure(source, said) {
-  return made("figure", {}, made("img", { src: source, alt: said }), made("figcaption", { textContent: said }));
+// The predicted expression with its probability, behind the number of the face if there are several.
+function title(face, place, many) {
+  const best = bestClass(face);
+  return `${many ? `${place + 1}: ` : ""}${settings.classes[best]} ${percent(face.probabilities[best])}`;
+}
+
+function card(face, place, many) {
+  const best = bestClass(face);
+  const heading = create("h2", { textContent: `${many ? "Face " : ""}${title(face, place, many)}` });
+  const pictures = create("div", { className: "pictures" }, figure(face.seen, "Model input: 48x48 grey pixels"));
+  if (face.looked_at) {
+    const caption = `Grad-CAM: bright areas are evidence for ${settings.classes[best]}`;
+    pictures.append(figure(face.looked_at, caption));
+  }
+  const bars = create("ul", { className: "bars" }, ...face.probabilities.map((share, index) => bar(share, index, index === best)));
+  bars.setAttribute("aria-label", "Probability of each expression");
+  return create("article", { className: "face" }, heading, bars, pictures);
+}
+
+function figure(source, caption) {
+  return create("figure", {}, create("img", { src: source, alt: caption }), create("figcaption", { textContent: caption }));
 }
 
 function bar(share, index, best) {
-  const fill = made("i", {});
+  const fill = create("i", {});
   fill.style.width = `${100 * share}%`;
   const colour = settings.colours[index];
   fill.style.setProperty("--colour", colour === "#000000" ? "var(--ink)" : colour);
   const kind = best ? " best" : "";
-  return made(
+  return create(
     "li",
     {},
-    made("span", { className: `name${kind}`, textContent: settings.classes[index] }),
-    made("span", { className: "track", ariaHidden: "true" }, fill),
-    made("span", { className: `share${kind}`, textContent: percent(share) }),
+    create("span", { className: `name${kind}`, textContent: settings.classes[index] }),
+    create("span", { className: "track", ariaHidden: "true" }, fill),
+    create("span", { className: `share${kind}`, textContent: percent(share) }),
   );
 }
 
@@ -109,59 +124,59 @@ function percent(share) {
 }
 
 async function openCamera() {
-  complain("");
-  at("camera").disabled = true; // a second click would open the camera twice, and close it once
+  showError("");
+  byId("camera").disabled = true; // a second click would open a second stream, which nothing closes
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "user", width: { ideal: 1280 } } });
   } catch {
-    complain("The camera cannot be used: there is none, another program has it, or the browser may not use it here.");
+    showError("The camera is not available. Check that one is connected, unused by other programs and allowed for this page.");
     return;
   } finally {
-    at("camera").disabled = false;
+    byId("camera").disabled = false;
   }
-  at("video").srcObject = stream;
-  at("live").hidden = false;
-  at("camera").hidden = true;
-  at("shoot").focus();
+  byId("video").srcObject = stream;
+  byId("live").hidden = false;
+  byId("camera").hidden = true;
+  byId("shoot").focus();
 }
 
 function closeCamera() {
-  const focused = at("live").contains(document.activeElement); // on what is about to be hidden
+  const focused = byId("live").contains(document.activeElement); // on an element that is hidden below
   stream?.getTracks().forEach((track) => track.stop());
   stream = null;
-  at("video").srcObject = null;
-  at("live").hidden = true;
-  at("camera").hidden = false;
+  byId("video").srcObject = null;
+  byId("live").hidden = true;
+  byId("camera").hidden = false;
   if (focused) {
-    at("camera").focus();
+    byId("camera").focus();
   }
 }
 
 function shoot() {
-  const video = at("video");
+  const video = byId("video");
   if (!video.videoWidth) {
-    return; // it has not seen anything yet
+    return; // the camera has not delivered a frame yet
   }
-  const canvas = made("canvas", { width: video.videoWidth, height: video.videoHeight });
+  const canvas = create("canvas", { width: video.videoWidth, height: video.videoHeight });
   canvas.getContext("2d").drawImage(video, 0, 0);
   closeCamera();
   canvas.toBlob(recognise, "image/jpeg", 0.92);
 }
 
-function firstPicture(files) {
-  const picture = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
-  if (picture) {
-    recognise(picture);
+function recogniseFirst(files) {
+  const photo = [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
+  if (photo) {
+    recognise(photo);
   }
 }
 
-at("file").addEventListener("change", (event) => {
-  firstPicture(event.target.files);
-  event.target.value = ""; // so that the same file can be chosen again
+byId("file").addEventListener("change", (event) => {
+  recogniseFirst(event.target.files);
+  event.target.value = ""; // so that choosing the same file again is a change
 });
-at("camera").addEventListener("click", openCamera);
-at("shoot").addEventListener("click", shoot);
-at("stop").addEventListener("click", closeCamera);
+byId("camera").addEventListener("click", openCamera);
+byId("shoot").addEventListener("click", shoot);
+byId("stop").addEventListener("click", closeCamera);
 ["dragenter", "dragover"].forEach((name) => {
   addEventListener(name, (event) => {
     event.preventDefault();
@@ -172,6 +187,6 @@ addEventListener("dragleave", (event) => document.body.classList.toggle("over", 
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  firstPicture(event.dataTransfer.files);
+  recogniseFirst(event.dataTransfer.files);
 });
-addEventListener("paste", (event) => firstPicture(event.clipboardData.files));
+addEventListener("paste", (event) => recogniseFirst(event.clipboardData.files));

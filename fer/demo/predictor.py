@@ -1,4 +1,4 @@
-"""One photo, from its bytes to what a page shows of the faces in it."""
+"""Classifies the faces in a photo and draws the images that the page shows of each face."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from fer.models.loading import Run
 from fer.predict import face_detection
 from fer.viz import gradcam
 
-BATCH = 16  # faces computed at once; one is as fast as the network alone would be at this size
-MOST_FACES = 32  # shown of a photo, the largest
-SHOWN = 192  # pixels a side of the pictures of a face: four for one that the network sees
+BATCH = 16  # faces per call of the model; a single face takes hardly longer with this batch size than with 1
+MAX_FACES = 32  # faces shown per photo; the largest ones are chosen
+IMAGE_SIDE = 192  # side of the images of a face in pixels, four times that of the model's input
 
 
 class Face(NamedTuple):
-    """A face of a photo."""
+    """Face in a photo with its prediction."""
 
     box: face_detection.Box
     probabilities: np.ndarray  # [7] float32
-    seen: bytes  # PNG, the face as the network sees it
-    looked_at: bytes | None  # PNG, the same under its Grad-CAM map; None where the network cannot be looked into
+    input_png: bytes  # the face as the model receives it
+    gradcam_png: bytes | None  # the same under its Grad-CAM map; None if the model is an export without layers
 
 
 class PhotoResult(NamedTuple):
-    """A photo, read."""
+    """Size of a photo in pixels, and the predictions for its faces."""
 
     width: int
     height: int
@@ -43,84 +43,96 @@ class PhotoResult(NamedTuple):
 
 
 class FacePredictor:
-    """A network made ready. One photo at a time: neither OpenCV's detector nor the memory is made for several."""
+    """Detects and classifies the faces in photos with one model, which is compiled at construction.
+
+    Calls from several threads run one after another: OpenCV's detector is not thread-safe, and each photo needs memory.
+    """
 
     def __init__(self, run: Run):
         self._lock = threading.Lock()
         self._predict = inference.predictor([run.model], BATCH)
-        # An export has no layers to look into.
-        self._look = gradcam.make_heatmap_fn(run.model) if isinstance(run.model, tf.keras.Model) else None
+        # Grad-CAM needs the layers, which an export does not have.
+        self._gradcam = gradcam.make_heatmap_fn(run.model) if isinstance(run.model, tf.keras.Model) else None
 
     def __call__(self, content: bytes) -> PhotoResult:
-        """Finds the faces in a picture and classifies them.
+        """Detects the faces in a photo and classifies them.
 
         Args:
-          content: the bytes of a picture, of `image_reader.NAMES`.
+          content: the bytes of an image file in one of the formats of `image_reader.NAMES`.
+
+        Returns:
+          At most `MAX_FACES` faces, from left to right.
 
         Raises:
-          UserError: it is no such picture, is damaged or too large (which its header tells, before anything is
-            unpacked), or no face is found; the text is meant for the person before the page.
+          UserError: the format is not supported, the file is damaged, its header states too many pixels (checked before
+            it is decoded), or no face is detected. The page shows the message to its user.
         """
         if not image_reader.is_picture("", content[:4096]):
-            raise UserError(f"This file is no picture that is read ({image_reader.NAMES} are).")
+            raise UserError(f"This file is not a supported image. Supported formats: {image_reader.NAMES}.")
         with self._lock:
             try:
                 image = face_detection.open_image(Picture("This file", "", content))
             except image_reader.PictureError as error:
-                raise UserError(f"This file is no picture that can be read ({error}).") from error
+                raise UserError(f"This image cannot be read ({error}).") from error
             boxes = face_detection.find(image)
             if not boxes:
                 raise UserError(
-                    "No face was found in this picture. Try one in which a face is turned to the camera, not too small "
-                    "and not cut off by the edge."
+                    "No face was found in this photo. Use one with a face that looks at the camera, is not too small "
+                    "and is not cut off by the border."
                 )
-            largest = sorted(sorted(boxes, key=lambda box: -box.width)[:MOST_FACES])
+            largest = sorted(sorted(boxes, key=lambda box: -box.width)[:MAX_FACES])
             return PhotoResult(*image.size, self._faces(image, largest))
 
     def _faces(self, image: Image.Image, boxes: list[face_detection.Box]) -> list[Face]:
-        cuts = np.stack([face_detection.crop(image, box) for box in boxes])
-        probabilities = self._predict(cuts, lambda _: None)
-        maps = self._look(cuts, probabilities.argmax(axis=1)) if self._look else [None] * len(cuts)
+        crops = np.stack([face_detection.crop(image, box) for box in boxes])
+        probabilities = self._predict(crops, lambda _: None)
+        maps = self._gradcam(crops, probabilities.argmax(axis=1)) if self._gradcam else [None] * len(crops)
         return [
-            Face(box, row, _png(_enlarged(cut[..., 0])), None if heat is None else _png(under_heat(cut[..., 0], heat)))
-            for box, row, cut, heat in zip(boxes, probabilities, cuts, maps)
+            Face(box, row, _png(_enlarge(crop[..., 0])), None if heat is None else _png(overlay(crop[..., 0], heat)))
+            for box, row, crop, heat in zip(boxes, probabilities, crops, maps)
         ]
 
 
-def under_heat(face: np.ndarray, heat: np.ndarray) -> Image.Image:
-    """A face under its map, enlarged: the more a place speaks for the class, the brighter and the less transparent.
+def overlay(face: np.ndarray, heat: np.ndarray) -> Image.Image:
+    """Draws a Grad-CAM map over an enlarged face. Higher values are brighter and less transparent.
 
     Args:
       face: [48, 48] uint8.
       heat: [48, 48] float32 in [0, 1].
+
+    Returns:
+      An RGB image of `IMAGE_SIDE` pixels a side.
     """
-    smooth = np.asarray(Image.fromarray(heat).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)).clip(0, 1)
+    smooth = np.asarray(Image.fromarray(heat).resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.BICUBIC)).clip(0, 1)
     colours = matplotlib.colormaps[gradcam.COLOUR_MAP](smooth)[..., :3]
-    cover = (0.25 + 0.45 * smooth)[..., np.newaxis]
-    grey = np.asarray(_enlarged(face), np.float32)[..., np.newaxis] / 255
-    return Image.fromarray(np.rint(255 * (cover * colours + (1 - cover) * grey)).astype(np.uint8))
+    opacity = (0.25 + 0.45 * smooth)[..., np.newaxis]
+    grey = np.asarray(_enlarge(face), np.float32)[..., np.newaxis] / 255
+    return Image.fromarray(np.rint(255 * (opacity * colours + (1 - opacity) * grey)).astype(np.uint8))
 
 
-def as_json(found: PhotoResult) -> dict[str, Any]:
-    """What the page reads: the photo's size, and of each face box, probabilities and pictures (data URIs)."""
+def to_json(result: PhotoResult) -> dict[str, Any]:
+    """Returns the response that the page reads: the size of the photo, and box, probabilities and images of each face.
+
+    `seen` is the model's input and `looked_at` the Grad-CAM map, both as data URIs; `looked_at` may be None.
+    """
     return {
-        "width": found.width,
-        "height": found.height,
+        "width": result.width,
+        "height": result.height,
         "faces": [
             {
                 "box": list(face.box),
                 "probabilities": [float(value) for value in face.probabilities],
-                "seen": _uri(face.seen),
-                "looked_at": None if face.looked_at is None else _uri(face.looked_at),
+                "seen": _data_uri(face.input_png),
+                "looked_at": None if face.gradcam_png is None else _data_uri(face.gradcam_png),
             }
-            for face in found.faces
+            for face in result.faces
         ],
     }
 
 
-def _enlarged(face: np.ndarray) -> Image.Image:
-    """Each pixel a square: the page is to show what the network has, not what interpolation makes of it."""
-    return Image.fromarray(face).resize((SHOWN, SHOWN), Image.Resampling.NEAREST)
+def _enlarge(face: np.ndarray) -> Image.Image:
+    """Resizes a face to `IMAGE_SIDE` without interpolation, so that the page shows the input pixels."""
+    return Image.fromarray(face).resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.NEAREST)
 
 
 def _png(image: Image.Image) -> bytes:
@@ -129,5 +141,5 @@ def _png(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _uri(png: bytes) -> str:
+def _data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

@@ -1,7 +1,7 @@
-"""The page's server: Flask on one address, for the person at this machine unless told otherwise.
+"""Flask server of the demo page, which listens on the loopback address by default.
 
-What a stranger's page might try from within the same browser is refused: requests under a name that is none of this
-machine's (DNS rebinding), requests from another origin, and scripts that are not the page's own.
+The server rejects the attacks that another page in the same browser could try: requests under a foreign host name (DNS
+rebinding), requests from another origin, and scripts other than the page's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable
 
-from fer import log_suppression
+from fer import log_suppression, progress
 from fer.errors import UserError, install_command
 from fer.labels import CLASSES, COLOURS
 from fer.models import loading
@@ -29,45 +29,81 @@ try:
     import flask
     from werkzeug import exceptions, serving
 except ImportError as error:
-    raise UserError(f"The page is served by Flask, which is not installed: {install_command('demo')}.") from error
+    raise UserError(
+        f"The demo needs Flask, which is not installed. Install it with {install_command('demo')}."
+    ) from error
 
 if TYPE_CHECKING:
     from fer.demo import predictor
 
-MOST_BYTES = 16 << 20  # of an upload
-MOST_AT_ONCE = 16  # pictures that are whole: one is looked at, the others wait
-MOST_CONNECTIONS = 32  # that have begun a request: the oldest makes way for a new one
-PATIENCE = 30.0  # seconds in which a request must be whole, and its answer be taken
+MAX_UPLOAD_BYTES = 16 << 20
+MAX_PENDING = 16  # complete uploads: one is processed, the others wait
+MAX_CONNECTIONS = 32  # connections with an incomplete request; a new one replaces the oldest
+REQUEST_TIMEOUT_S = 30.0  # limit for receiving a request, and for sending its response
 LOCAL = "localhost"
-EVERYWHERE = ("", "0.0.0.0", "::")
+ALL_INTERFACES = ("", "0.0.0.0", "::")
 
 
-def application(recognise: Callable[[bytes], predictor.PhotoResult], said: str, host: str) -> flask.Flask:
-    """The page (/) and what it asks (/recognise: a picture's bytes in, JSON out). Nothing is kept of either.
+def create_app(predict: Callable[[bytes], predictor.PhotoResult], description: str, host: str) -> flask.Flask:
+    """Builds the application: the page at /, and /recognise, which maps the bytes of a photo to JSON. Stores nothing.
 
     Args:
-      recognise: see `fer.demo.predictor.FacePredictor`.
-      said: what the page says of the network, in plain text.
-      host: the name or address that the server was told to listen on.
+      predict: the function that classifies a photo; see `fer.demo.predictor.FacePredictor`.
+      description: plain text of the page about the model.
+      host: the name or address that the server listens on.
     """
-    from fer.demo import predictor
-
     app = flask.Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    places = threading.BoundedSemaphore(MOST_AT_ONCE)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_UPLOAD_BYTES
+    _add_checks(app, host)
+    _add_error_handlers(app)
+    _add_pages(app, predict, description)
+    return app
+
+
+def _add_checks(app: flask.Flask, host: str) -> None:
+    """Adds the checks of each request's host and origin, and the security headers of each response."""
 
     @app.before_request
-    def refuse_strangers() -> None:
-        if not _is_ours(flask.request.host, host):
-            flask.abort(400, f"{flask.request.host} is not a name of this page; open it by its address.")
+    def check_host() -> None:
+        if not _is_own_host(flask.request.host, host):
+            flask.abort(400, f"{flask.request.host} is not a host name of this server. Open the page by its address.")
         origin = flask.request.headers.get("Origin")
         if origin is not None and origin != f"http://{flask.request.host}":
-            flask.abort(403, f"{origin} may not use this page.")
+            flask.abort(403, f"The origin {origin} is not allowed to use this server.")
+
+    @app.after_request
+    def add_headers(response: flask.Response) -> flask.Response:
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
+        return response
+
+
+def _add_error_handlers(app: flask.Flask) -> None:
+    """Adds the handlers that answer errors as JSON, in the form {"error": message}."""
+
+    @app.errorhandler(UserError)
+    def answer_user_error(error: UserError) -> tuple[dict[str, str], int]:
+        return {"error": str(error)}, 422
+
+    @app.errorhandler(exceptions.HTTPException)
+    def answer_http_error(error: exceptions.HTTPException) -> tuple[dict[str, str], int]:
+        too_large = f"This file is too large. The limit is {MAX_UPLOAD_BYTES >> 20} MiB."
+        text = too_large if isinstance(error, exceptions.RequestEntityTooLarge) else error.description
+        return {"error": str(text)}, error.code or 500
+
+
+def _add_pages(app: flask.Flask, predict: Callable[[bytes], predictor.PhotoResult], description: str) -> None:
+    """Adds the routes; the arguments are those of `create_app`."""
+    from fer.demo import predictor
+
+    pending = threading.BoundedSemaphore(MAX_PENDING)
 
     @app.get("/")
     def page() -> flask.Response:
         nonce = secrets.token_urlsafe(16)
-        response = flask.make_response(_page(said, nonce))
+        response = flask.make_response(_page(description, nonce))
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data: blob:; "
             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -75,112 +111,98 @@ def application(recognise: Callable[[bytes], predictor.PhotoResult], said: str, 
         return response
 
     @app.post("/recognise")
-    def recognised() -> Any:
-        if flask.request.content_length is None:  # it would be cut at the limit, not refused
-            flask.abort(411, "Send the picture with its length, not in chunks.")
-        content = flask.request.get_data(cache=False)  # before a place is taken: it may never come
-        if not places.acquire(blocking=False):
-            flask.abort(503, "Too many pictures are waiting; try again in a moment.")
+    def recognise() -> Any:
+        if flask.request.content_length is None:  # Flask would truncate it at the limit instead of rejecting it
+            flask.abort(411, "Send the photo with a Content-Length header, not in chunks.")
+        content = flask.request.get_data(cache=False)  # before the semaphore, because the data may never arrive
+        if not pending.acquire(blocking=False):
+            flask.abort(503, "Too many photos are waiting. Try again in a moment.")
         try:
-            return predictor.as_json(recognise(content))
+            return predictor.to_json(predict(content))
         finally:
-            places.release()
-
-    @app.errorhandler(UserError)
-    def mistake(error: UserError) -> tuple[dict[str, str], int]:
-        return {"error": str(error)}, 422
-
-    @app.errorhandler(exceptions.HTTPException)
-    def refused(error: exceptions.HTTPException) -> tuple[dict[str, str], int]:
-        too_large = f"This file is too large: at most {MOST_BYTES >> 20} MiB are read."
-        text = too_large if isinstance(error, exceptions.RequestEntityTooLarge) else error.description
-        return {"error": str(text)}, error.code or 500
-
-    @app.after_request
-    def guarded(response: flask.Response) -> flask.Response:
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Permissions-Policy"] = "camera=(self), microphone=(), geolocation=()"
-        return response
-
-    return app
+            pending.release()
 
 
 def serve(workdir: str, host: str, port: int) -> None:
-    """Serves the page until it is interrupted.
+    """Serves the page until Ctrl-C. Prints each step of the start, and then the address.
 
     Args:
-      workdir: as for `fer.models.loading.open_run`.
+      workdir: the model; see `fer.models.loading.open_run`.
       host: the name or address to listen on.
-      port: 0 takes a free one.
+      port: the TCP port; 0 chooses a free one.
 
     Raises:
-      UserError: the run cannot be opened, or nobody can listen there.
+      UserError: the run cannot be opened, or the server cannot listen on this host and port.
     """
     try:
         listening = socket.create_server((host, port), family=_family(host))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"Cannot listen on {host}, port {port} ({reason}); choose another --host or --port, or --port=0 for a free "
-            "one."
+            f"Cannot listen on {host}, port {port} ({reason}). Choose another --host or --port; --port=0 chooses a "
+            "free port."
         ) from error
     with listening:
-        log_suppression.import_tensorflow()  # not before it is known that the page can be served
-        from fer.demo import predictor
-
-        run = loading.open_run(workdir)
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request helps nobody
-        app = application(predictor.FacePredictor(run), _said(run), host)
-        server = Server(app, host, listening)
-        print(f"The page is at http://{_shown(host)}:{server.port}/ (Ctrl-C ends it).", flush=True)
+        with progress.stage("Loading TensorFlow ..."):  # slow, so after the check of the port
+            log_suppression.import_tensorflow(announce=False)
+            from fer.demo import predictor
+        with progress.stage(f"Loading the model {workdir} ..."):
+            run = loading.open_run(workdir)
+        with progress.stage("Compiling the model ..."):
+            predict = predictor.FacePredictor(run)
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
+        server = Server(create_app(predict, _describe(run), host), host, listening)
+        print(f"The page is at http://{_url_host(host)}:{server.port}/ (Ctrl-C stops the server).", flush=True)
         server.serve_forever()  # returns at Ctrl-C
 
 
 class Server(serving.ThreadedWSGIServer):
-    """A thread for each connection, none of which can be held by a request that does not come."""
+    """WSGI server with a thread per connection and a time limit for each request.
+
+    Connections that send no complete request are closed after `REQUEST_TIMEOUT_S` seconds, or earlier if there are more
+    than `MAX_CONNECTIONS`, so that they cannot exhaust the threads.
+    """
 
     def __init__(self, app: flask.Flask, host: str, listening: socket.socket):
         super().__init__(host, listening.getsockname()[1], app, _Handler, fd=listening.fileno())
-        self._begun: dict[socket.socket, float] = {}  # when each connection was made, the oldest first
+        self._started: dict[socket.socket, float] = {}  # start time of each connection, oldest first
         self._lock = threading.Lock()
 
     def process_request(self, request: socket.socket, client_address: Any) -> None:
-        """Begins a connection."""
+        """Starts the thread of a connection; if there are too many, stops reading from the oldest one."""
         with self._lock:
-            if len(self._begun) >= MOST_CONNECTIONS:
-                self._give_up(next(iter(self._begun)))
-            self._begun[request] = time.monotonic()
+            if len(self._started) >= MAX_CONNECTIONS:
+                self._stop_reading(next(iter(self._started)))
+            self._started[request] = time.monotonic()
         super().process_request(request, client_address)
 
     def service_actions(self) -> None:
-        """Ends what is overdue, twice a second."""
+        """Stops reading from overdue connections; called twice a second."""
         now = time.monotonic()
         with self._lock:
-            for each in [each for each, begun in self._begun.items() if now - begun > PATIENCE]:
-                self._give_up(each)
+            for each in [each for each, start in self._started.items() if now - start > REQUEST_TIMEOUT_S]:
+                self._stop_reading(each)
 
     def shutdown_request(self, request: socket.socket) -> None:
-        """Ends a connection that was answered."""
+        """Closes a connection after its response."""
         with self._lock:
-            self._begun.pop(request, None)
+            self._started.pop(request, None)
         super().shutdown_request(request)
 
-    def _give_up(self, connection: socket.socket) -> None:
-        """Waits no more for what a connection has to say; a request that has come whole is still answered."""
-        del self._begun[connection]
-        with contextlib.suppress(OSError):  # it has ended by itself
+    def _stop_reading(self, connection: socket.socket) -> None:
+        """Closes the receiving side of a connection; a request that is complete is still answered."""
+        del self._started[connection]
+        with contextlib.suppress(OSError):  # the client has closed it already
             connection.shutdown(socket.SHUT_RD)
 
 
 class _Handler(serving.WSGIRequestHandler):
-    timeout = PATIENCE  # of a single step, such as sending an answer
+    timeout = REQUEST_TIMEOUT_S  # of one blocking operation, such as sending a response
 
 
-def _shown(host: str) -> str:
-    """The host in an address to open: that of every address of this machine is none."""
-    if host in EVERYWHERE:
+def _url_host(host: str) -> str:
+    """Returns the host part of the URL to open; `localhost` if the server listens on all interfaces."""
+    if host in ALL_INTERFACES:
         return LOCAL
     return f"[{host}]" if ":" in host else host
 
@@ -189,10 +211,10 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _is_ours(requested: str, host: str) -> bool:
-    """Whether a request's Host is an address, localhost or the name that we listen on.
+def _is_own_host(requested: str, host: str) -> bool:
+    """Returns whether a Host header is an IP address, localhost or the name that the server listens on.
 
-    A page elsewhere can have its own name point at this machine, but never an address.
+    An attacker can let a host name resolve to this machine (DNS rebinding), but cannot do so with an IP address.
     """
     name = requested.rpartition(":")[0] if requested.rpartition(":")[2].isdigit() else requested
     try:
@@ -202,16 +224,16 @@ def _is_ours(requested: str, host: str) -> bool:
     return True
 
 
-def _said(run: loading.Run) -> str:
-    name = os.path.basename(os.path.normpath(run.workdir))  # not the whole path: the page may be shown to others
-    return f"{run.config.model.name} of {name}, step {run.step:,}, trained on {run.trained_on['name']}"
+def _describe(run: loading.Run) -> str:
+    name = os.path.basename(os.path.normpath(run.workdir))  # not the whole path, which other users should not see
+    return f"{run.config.model.name}, run {name}, step {run.step:,}, trained on {run.trained_on['name']}"
 
 
-def _page(said: str, nonce: str) -> str:
-    settings = {"classes": CLASSES, "colours": COLOURS, "most_bytes": MOST_BYTES}
+def _page(description: str, nonce: str) -> str:
+    settings = {"classes": CLASSES, "colours": COLOURS, "max_bytes": MAX_UPLOAD_BYTES}
     values = {
         "NONCE": nonce,
-        "SAID": html.escape(said),
+        "DESCRIPTION": html.escape(description),
         "SETTINGS": json.dumps(settings).replace("<", "\\u003c"),
         "STYLE": _resource("page.css"),
         "SCRIPT": _resource("page.js"),

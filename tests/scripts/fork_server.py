@@ -1,7 +1,7 @@
-"""Programs, run in processes in which nothing was loaded before that takes long, and what each of them has loaded.
+"""Runs scripts in fresh processes and returns the large packages that each of them imported.
 
-A process of its own forks for each run. It has imported no more than the flags, which every program imports first, so
-that a run costs some hundredths of a second.
+A server process forks for each run. It has imported only `fer.cli`, which every script imports first, so that a run
+takes some hundredths of a second.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ HEAVY = {
 
 
 class Run(NamedTuple):
-    """How a program ended."""
+    """Result of a script."""
 
     returncode: int
     stdout: str
     stderr: str
-    heavy: list[str]  # of HEAVY, that it had loaded then
-    flags: list[str]  # its own
+    heavy: list[str]  # packages of HEAVY that it imported
+    flags: list[str]  # flags that the script defines
 
 
 def run_all(folder: pathlib.Path, commands: Sequence[Sequence[str]]) -> list[Run]:
-    """Runs programs one after the other in a folder: each command is a name in scripts/ and arguments."""
+    """Runs scripts one after the other in a folder. A command is the name of a file in scripts/ and its arguments."""
     server = [sys.executable, __file__, json.dumps(commands)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(server, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=300)
@@ -42,12 +42,12 @@ def run_all(folder: pathlib.Path, commands: Sequence[Sequence[str]]) -> list[Run
 
 
 def _serve(commands: list[list[str]]) -> None:
-    import fer.cli  # noqa: F401 - for every run
+    import fer.cli  # noqa: F401 - shared by all runs
 
-    print(json.dumps([_forked(command) for command in commands]))
+    print(json.dumps([_fork(command) for command in commands]))
 
 
-def _forked(command: list[str]) -> tuple:
+def _fork(command: list[str]) -> tuple:
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, name) for name in ("stdout", "stderr", "loaded")]
         child = os.fork()
@@ -83,5 +83,5 @@ def _run(command: list[str], stdout: str, stderr: str, loaded: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.remove(str(pathlib.Path(__file__).parent))  # or its modules would be found by their bare names
+    sys.path.remove(str(pathlib.Path(__file__).parent))  # otherwise its modules could be imported without their package
     _serve(json.loads(sys.argv[1]))
