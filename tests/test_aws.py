@@ -43,7 +43,7 @@ def programs() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("path", [ROOT / "docs" / "aws.md", *SHELL], ids=lambda path: path.name)
-def test_every_command_names_a_program_and_flags_that_exist(path):
+def test_commands_name_existing_programs_and_flags(path):
     known = programs()
     found = commands(path)
     assert found, f"{path} has no command"
@@ -55,7 +55,7 @@ def test_every_command_names_a_program_and_flags_that_exist(path):
                 assert name.partition(".")[0] in known[program], f"{path}: {program} has no flag --{name}"
 
 
-def test_every_file_and_config_field_that_is_named_exists():
+def test_docs_name_existing_files_and_config_fields():
     from fer.config import check_overrides
 
     for path in [ROOT / "docs" / "aws.md", *SHELL]:
@@ -66,11 +66,11 @@ def test_every_file_and_config_field_that_is_named_exists():
 
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
-def test_the_shell_scripts_parse_and_are_clean(path):
+def test_scripts_pass_shellcheck(path):
     subprocess.run([tool("shellcheck"), str(path)], check=True)
 
 
-def test_the_dockerfile_is_clean_pinned_and_not_roots():
+def test_dockerfile_passes_hadolint_and_is_pinned_and_not_root():
     subprocess.run([tool("hadolint"), str(ROOT / "Dockerfile")], check=True)
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^FROM nvidia/cuda:12\.2\.\d-cudnn8-runtime-ubuntu22\.04$", text, re.MULTILINE)
@@ -111,7 +111,7 @@ def launched(tmp_path: pathlib.Path, *flags: str) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
 
 
-def test_the_launcher_of_sagemaker_asks_for_spot_and_the_checkpoint_folder(tmp_path):
+def test_sagemaker_launch_requests_spot_and_checkpoint_folder(tmp_path):
     (tmp_path / "sagemaker").mkdir()
     for name, text in SDK.items():
         (tmp_path / "sagemaker" / name).write_text(text)
@@ -128,7 +128,7 @@ def test_the_launcher_of_sagemaker_asks_for_spot_and_the_checkpoint_folder(tmp_p
     assert asked["container_entry_point"] == ["bash", f"/fer/{(FOLDER / 'sagemaker_entry.sh').relative_to(ROOT)}"]
 
 
-def test_the_launcher_of_sagemaker_says_what_it_needs(tmp_path):
+def test_sagemaker_launch_reports_missing_sdk(tmp_path):
     (tmp_path / "sagemaker").mkdir()
     (tmp_path / "sagemaker" / "__init__.py").write_text("")
     done = launched(tmp_path)
@@ -137,7 +137,7 @@ def test_the_launcher_of_sagemaker_says_what_it_needs(tmp_path):
 
 
 @pytest.mark.extended
-def test_the_image_is_built_of_what_was_copied_before(tmp_path):
+def test_docker_image_builds_from_copied_files(tmp_path):
     before = (ROOT / "Dockerfile").read_text().partition("RUN pip install --no-cache-dir --no-deps")[0]
     for copied in re.findall(r"^COPY (.+) \S+$", before, re.MULTILINE):
         for name in copied.split():
@@ -147,7 +147,7 @@ def test_the_image_is_built_of_what_was_copied_before(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_head_node_and_queue_of_the_cluster_do_not_share_a_subnet():
+def test_cluster_head_node_and_queue_have_separate_subnets():
     subnets = re.findall(r"subnet-\w{17}", (FOLDER / "cluster.yaml").read_text())
     assert len(subnets) == len(set(subnets)) == 2
 
@@ -157,7 +157,7 @@ def test_head_node_and_queue_of_the_cluster_do_not_share_a_subnet():
     [(0, ["scripts/evaluate.py"], 0), (143, ["requeue 7"], 0), (1, [], 1)],
     ids=["trained", "stopped in good order", "failed"],
 )
-def test_a_job_of_slurm_that_was_stopped_goes_into_the_queue_again(tmp_path, code, ran, ended):
+def test_slurm_job_is_requeued_when_stopped(tmp_path, code, ran, ended):
     stubs = {
         "bin/srun": f"test ${{#FER_RENDEZVOUS_TOKEN}} = 32 && exit {code}; exit 9",
         "bin/scontrol": f'echo "$@" >> {tmp_path}/log',
@@ -176,7 +176,7 @@ def test_a_job_of_slurm_that_was_stopped_goes_into_the_queue_again(tmp_path, cod
 
 
 @pytest.mark.parametrize("script", ["instance.sh", "worker.sh"])
-def test_an_installation_that_was_cut_off_is_made_again(tmp_path, script):
+def test_script_repeats_interrupted_installation(tmp_path, script):
     """`python3 -m venv` makes the folder, and pip fails once; what is to be run has the name of the interpreter."""
     for name, text in {
         "python3": "mkdir -p .venv/bin; ln -sf $0.venv .venv/bin/python; ln -sf $0.pip .venv/bin/pip",
@@ -222,7 +222,7 @@ def entry(tmp_path: pathlib.Path, current: str, seconds: float) -> tuple[subproc
 
 
 @pytest.mark.parametrize(("current", "evaluates"), [("algo-1", True), ("algo-2", False)])
-def test_every_host_of_sagemaker_trains_and_the_first_one_evaluates(tmp_path, current, evaluates):
+def test_sagemaker_entry_trains_on_every_host_and_evaluates_on_first(tmp_path, current, evaluates):
     process, log = entry(tmp_path, current, seconds=0)
     assert process.wait(timeout=60) == 0
     ml = tmp_path / "ml"
@@ -237,7 +237,7 @@ def test_every_host_of_sagemaker_trains_and_the_first_one_evaluates(tmp_path, cu
     assert asked[1:] == ([f"{evaluation} --output={ml}/model"] if evaluates else [])
 
 
-def test_the_signal_that_sagemaker_sends_reaches_the_training_which_is_waited_for(tmp_path):
+def test_sagemaker_entry_forwards_sigterm_and_waits_for_training(tmp_path):
     process, log = entry(tmp_path, "algo-1", seconds=60)
     while not log.exists() or not log.read_text():
         time.sleep(0.05)
@@ -247,7 +247,7 @@ def test_the_signal_that_sagemaker_sends_reaches_the_training_which_is_waited_fo
     assert len(log.read_text().splitlines()) == 1  # and nothing is evaluated
 
 
-def test_the_worker_script_builds_tf_config(tmp_path):
+def test_worker_script_builds_tf_config(tmp_path):
     stub = tmp_path / ".venv" / "bin" / "python"
     stub.parent.mkdir(parents=True)
     stub.write_text(f'#!/bin/sh\necho "$TF_CONFIG" >> {tmp_path}/log\necho "$@" >> {tmp_path}/log\n')

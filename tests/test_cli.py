@@ -32,7 +32,7 @@ def installed(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Path) ->
     return command
 
 
-def test_another_program_is_named_as_this_one_was_called(root, tmp_path):
+def test_command_name_follows_form_of_current_command(root, tmp_path):
     """A script by its path; an installed command, which runs the module fer.scripts.NAME, by its own name."""
     script = tmp_path / "train.py"
     script.write_text(TELLS)
@@ -58,7 +58,7 @@ def test_help_of_installed_gpu_check_has_hyphens(root, tmp_path):
     assert "gpu_check.py" not in done.stdout
 
 
-def test_the_help_of_an_installed_command_names_installed_commands(root, tmp_path):
+def test_help_of_installed_command_names_installed_commands(root, tmp_path):
     command = installed(root, tmp_path, root / "scripts" / "predict.py")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     help_ = [sys.executable, str(command), "--help"]
@@ -81,18 +81,18 @@ def test_run_ends_with_one_line_when_interrupted(root, tmp_path):
 
 
 @pytest.mark.parametrize("given", [["--config=compact"], ["--config", "compact"], ["-config", "compact"]])
-def test_a_configuration_that_ships_is_known_by_its_bare_name(root, given):
+def test_resolve_config_names_finds_shipped_config_by_bare_name(root, given):
     found = cli.resolve_config_names(["train.py", *given, "--workdir", "compact"])
     assert "=".join(found[1 : 1 + len(given)]).endswith(f"config={root}/configs/compact.py")
     assert found[-2:] == ["--workdir", "compact"]
 
 
 @pytest.mark.parametrize("given", [["--config=compac"], ["--config", "compac"]])
-def test_a_bare_name_that_no_configuration_has_is_named_with_its_nearest(given):
+def test_resolve_config_names_error_suggests_nearest_config(given):
     with pytest.raises(UserError, match="There is no configuration 'compac'; the nearest is compact"):
         cli.resolve_config_names(["train.py", *given])
 
 
 @pytest.mark.parametrize("given", [["--config=my/compact.py"], ["--config", "my/compact.py"], ["--config", "--debug"]])
-def test_what_is_no_bare_name_stays_as_it_is(given):
+def test_resolve_config_names_keeps_paths_and_flags(given):
     assert cli.resolve_config_names(["train.py", *given]) == ["train.py", *given]

@@ -9,7 +9,7 @@ from fer.config import Augment, Data, Experiment, Model, Train
 from fer.errors import UserError
 
 
-def test_the_default_experiment_is_valid():
+def test_experiment_default_is_valid():
     Experiment().validate()
 
 
@@ -54,7 +54,7 @@ def test_the_default_experiment_is_valid():
         ("data.effective_beta", 1.0, "below 1"),
     ],
 )
-def test_a_fault_is_named_with_field_value_and_mend(path, value, mend):
+def test_validate_error_names_field_value_and_allowed_values(path, value, mend):
     experiment = Experiment()
     holder, _, name = path.rpartition(".")
     setattr(getattr(experiment, holder) if holder else experiment, name, value)
@@ -71,12 +71,12 @@ def test_a_fault_is_named_with_field_value_and_mend(path, value, mend):
         (Data(sampling="balanced", class_weights="inverse"), "must be none with balanced sampling"),
     ],
 )
-def test_ways_of_balancing_that_do_not_go_together_are_refused(data, said):
+def test_validate_rejects_incompatible_class_balancing(data, said):
     with pytest.raises(UserError, match=said):
         Experiment(data=data).validate()
 
 
-def test_an_engine_without_seeds_is_not_called_deterministic():
+def test_validate_rejects_deterministic_with_keras_cv():
     experiment = Experiment(augment=Augment(engine="keras_cv"))
     with pytest.raises(UserError, match=r"config\.train\.deterministic is True; it must be false with augment\.engine"):
         experiment.validate()
@@ -84,12 +84,12 @@ def test_an_engine_without_seeds_is_not_called_deterministic():
     experiment.validate()
 
 
-def test_an_experiment_survives_its_record():
+def test_experiment_round_trips_through_dict():
     experiment = Experiment(seed=3, model=Model(name="inception_v3", image_size=96), train=Train(steps=7))
     assert config.from_dict(experiment.to_dict()) == experiment
 
 
-def test_a_record_from_before_a_field_was_added_has_its_default():
+def test_from_dict_fills_missing_fields_with_defaults():
     record = Experiment().to_dict()
     for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
         del record["train"][name]
@@ -97,12 +97,12 @@ def test_a_record_from_before_a_field_was_added_has_its_default():
     assert config.sha256(record) != Experiment().sha256()  # it keeps its own: see fer.models.loading
 
 
-def test_profiled_steps_are_first_and_last():
+def test_parse_step_range_returns_first_and_last():
     assert config.parse_step_range("10-12") == (10, 12)
     assert config.parse_step_range("7-7") == (7, 7)
 
 
-def test_an_unknown_field_of_a_record_is_named_with_its_nearest():
+def test_from_dict_error_suggests_nearest_field():
     record = Experiment().to_dict()
     record["train"]["epoch"] = 3
     with pytest.raises(UserError, match=r"train\.epoch; the nearest is train\.epochs"):
@@ -110,14 +110,14 @@ def test_an_unknown_field_of_a_record_is_named_with_its_nearest():
 
 
 @pytest.mark.parametrize("value", [None, 3, [], "compact"])
-def test_a_part_of_a_record_that_has_no_fields_is_named(value):
+def test_from_dict_error_names_part_without_fields(value):
     with pytest.raises(UserError, match=r"^config\.train is .*; it must hold the fields of a fer\.config\.Train"):
         config.from_dict({**Experiment().to_dict(), "train": value})
     with pytest.raises(UserError, match=r"^config is .*; it must hold the fields of a fer\.config\.Experiment"):
         config.from_dict(value)
 
 
-def test_equal_experiments_hash_alike_and_any_change_shows():
+def test_experiment_sha256_changes_with_every_field():
     def variants(node, path=""):
         for field in dataclasses.fields(node):
             value = getattr(node, field.name)
@@ -136,14 +136,14 @@ def test_equal_experiments_hash_alike_and_any_change_shows():
         assert changed.sha256() != Experiment().sha256(), path
 
 
-def test_whole_numbers_do_for_fractions_and_hash_alike():
+def test_experiment_accepts_integers_for_floats_with_same_hash():
     whole, fraction = Experiment(), Experiment()
     whole.optimizer.warmup_epochs, fraction.optimizer.warmup_epochs = 3, 3.0
     whole.validate()
     assert whole.sha256() == fraction.sha256()
 
 
-def test_differences_are_shown_as_from_and_to():
+def test_diff_lists_old_and_new_values():
     other = Experiment(seed=1, train=Train(epochs=2))
     assert config.diff(Experiment(), other) == ["seed: 0 -> 1", "train.epochs: 40 -> 2"]
 
@@ -157,13 +157,13 @@ def test_differences_are_shown_as_from_and_to():
         ("--config=nowhere.py", "There is no config file 'nowhere.py'"),
     ],
 )
-def test_an_unknown_override_is_named_with_its_nearest(argument, said):
+def test_check_overrides_error_suggests_nearest_field(argument, said):
     with pytest.raises(UserError, match=said):
         config.check_overrides(["train.py", argument])
 
 
 @pytest.mark.parametrize("name", ["config.json", "README.md", "compact"])
-def test_a_file_that_is_no_python_is_no_configuration(tmp_path, name):
+def test_check_overrides_rejects_config_that_is_no_python_file(tmp_path, name):
     path = tmp_path / name
     path.write_text("{}")
     for arguments in ([f"--config={path}"], ["--config", str(path)], [f"--config={path}:small"]):
@@ -171,10 +171,10 @@ def test_a_file_that_is_no_python_is_no_configuration(tmp_path, name):
             config.check_overrides(["train.py", *arguments])
 
 
-def test_known_overrides_pass():
+def test_check_overrides_accepts_known_fields():
     config.check_overrides(["train.py", "--config.train.steps=3", "--noconfig.model.sync_batch_norm", "--workdir=x"])
 
 
-def test_what_is_no_experiment_is_refused():
+def test_validate_config_rejects_other_types():
     with pytest.raises(UserError, match="get_config"):
         config.validate_config({"train": {}})

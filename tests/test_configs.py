@@ -27,13 +27,13 @@ def load(path: pathlib.Path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_its_header_gives_the_command(path):
+def test_config_header_has_training_command(path):
     header = load(path).__doc__
     assert re.search(rf"python scripts/train\.py --config=configs/{path.name} --data=\S+ --workdir=\S+", header)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_is_valid_and_names_a_policy_and_a_network_that_there_are(path):
+def test_config_is_valid_with_known_policy_and_backbone(path):
     experiment = precision.resolve_precision(validate_config(load(path).get_config()))
     experiment.model.weights, experiment.train.teacher = "none", ""  # no file comes with the repository
     trainer.check_experiment(experiment)
@@ -45,7 +45,7 @@ def test_it_is_valid_and_names_a_policy_and_a_network_that_there_are(path):
     [pytest.param(path, marks=() if path.stem in CHEAP else pytest.mark.extended) for path in CONFIGS],
     ids=lambda path: path.stem,
 )
-def test_it_makes_a_real_step(path, synthetic_shards):
+def test_config_trains_two_steps(path, synthetic_shards):
     experiment = precision.resolve_precision(validate_config(load(path).get_config()))
     # The same experiment at a size that a test can afford.
     side = max(registry.backbone_spec(experiment.model.name).min_size, 32)

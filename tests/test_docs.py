@@ -151,7 +151,7 @@ def test_readme_layout_lists_every_package():
         assert (ROOT / folder).is_dir(), folder
 
 
-def test_guides_are_short():
+def test_docs_guides_are_short():
     guides = [page for page in (ROOT / "docs").glob("*.md") if not page.name.startswith("report")]
     assert sum(len(page.read_text().split()) for page in guides) <= MOST_WORDS
 

@@ -85,7 +85,7 @@ def shown(markdown: str) -> str:
 
 
 @pytest.mark.parametrize("text", [*MARKED, "a_b", "a & b", "&lt;", "\\`a`", "x\\", "$a$"])
-def test_markdown_shows_a_text_as_it_is(text):
+def test_markdown_shows_text_unchanged(text):
     assert shown(escaping.markdown(text)) == text
 
 
@@ -103,7 +103,7 @@ def everywhere(value, text: str):
 
 
 @pytest.mark.parametrize("text", MARKED)
-def test_comparison_shows_the_names_of_evaluations_as_they_are(text, root):
+def test_comparison_shows_names_of_evaluations_unchanged(text, root):
     found = json.loads((root / "docs" / "results" / "comparison" / "comparison.json").read_text())
     found = everywhere({**found, "published": found["published"][:1]}, text)
     lines = comparison_report.markdown(found).splitlines()
@@ -117,7 +117,7 @@ def test_comparison_shows_the_names_of_evaluations_as_they_are(text, root):
     assert "<img src=x" not in "\n".join(lines) + comparison_report.page(found, b"")
 
 
-def test_sweep_shows_failures_as_they_are():
+def test_sweep_shows_failures_unchanged():
     head, _, row = report._table(["failure"], [[MARKED[0]]])
     assert shown(row.removeprefix("| ").removesuffix(" |")) == MARKED[0]
     assert head == "| failure |"

@@ -58,7 +58,7 @@ def home(tmp_path, monkeypatch) -> str:
         ("/a~/b", "/a~/b"),
     ],
 )
-def test_resolve_gives_path(text, expected):
+def test_resolve_returns_path(text, expected):
     assert resolved("string", text) == expected
     assert resolved("list", text) == expected.split(",")
 
@@ -111,7 +111,7 @@ def test_resolve_leaves_flags_that_were_not_given():
     assert values["output"].value == "~default"
 
 
-def test_every_flag_of_programs_is_known_as_path_or_not(root):
+def test_flag_paths_cover_every_path_flag(root):
     """A flag for a path that is missing from `PATHS` would be checked nowhere."""
     defined = set()
     for path in (root / "scripts").glob("*.py"):
@@ -135,7 +135,7 @@ def test_every_flag_of_programs_is_known_as_path_or_not(root):
         ("storage", "", ""),
     ],
 )
-def test_resolve_gives_paths_among_other_texts(name, text, expected):
+def test_resolve_returns_paths_within_other_text(name, text, expected):
     assert resolved("string", text, name) == expected
 
 
@@ -159,7 +159,7 @@ def test_resolve_gives_paths_among_other_texts(name, text, expected):
         ("storage", "sqlite:///.", r"^--storage=sqlite:///\.: Cannot write \.: it is a folder"),
     ],
 )
-def test_resolve_rejects_paths_among_other_texts(name, text, message):
+def test_resolve_rejects_paths_within_other_text(name, text, message):
     with pytest.raises(UserError, match=message):
         resolved("string", text, name)
 
@@ -177,7 +177,7 @@ def test_resolve_keeps_comma_of_list_in_path_that_exists(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["string", "list"])
-def test_resolve_rejects_path_that_no_system_opens(kind):
+def test_resolve_rejects_path_above_4095_bytes(kind):
     with pytest.raises(UserError, match=r"^--output names a path of more than 4,095 bytes"):
         resolved(kind, "p/" * 2100, "output")
     assert resolved(kind, ",".join(["p/" * 1000] * 9), "input")
@@ -190,12 +190,12 @@ def test_resolve_rejects_storage_in_a_pipe_or_a_device(text, tmp_path):
         resolved("string", text, "storage")
 
 
-def test_resolve_gives_standard_output_for_a_hyphen():
+def test_resolve_returns_standard_output_for_hyphen():
     assert resolved("string", "-", "output") == "/dev/stdout"
     assert resolved("string", "-", "input") == "-"
 
 
-def test_resolve_fields_gives_paths():
+def test_resolve_fields_returns_paths():
     changed = experiment("~/face.npz", "runs/a[1], ~/b")
     flag_paths.resolve_fields(changed)
     assert changed == experiment("/home/me/face.npz", "runs/a[1],/home/me/b")

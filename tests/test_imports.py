@@ -67,11 +67,11 @@ def test_folders_hold_at_most_18_modules():
         assert len(list(folder.glob("*.py"))) - (folder / "__init__.py").exists() <= 18, folder
 
 
-def test_labels_import_nothing_of_ours():
+def test_labels_imports_no_own_module():
     assert imported(PACKAGE / "labels.py") == set()
 
 
-def test_nothing_imports_the_scripts(root):
+def test_scripts_are_not_imported(root):
     for path in [*PACKAGE.rglob("*.py"), *(root / "configs").glob("*.py")]:
         assert "scripts" not in {line.split()[1].split(".")[0] for line in import_lines(path)}, path
 
@@ -86,7 +86,7 @@ def test_scripts_are_short(root):
         assert len(path.read_text().splitlines()) < 80, path
 
 
-def test_only_the_trainers_sealed_manifest_reaches_training():
+def test_train_reads_only_manifests_with_sealed_test_split():
     """Promise 3: no file of fer/train reads a manifest without taking the test split away at once."""
     calls = [
         line
@@ -99,7 +99,7 @@ def test_only_the_trainers_sealed_manifest_reaches_training():
 
 
 @pytest.mark.parametrize("package", ["", "io", *sorted(PACKAGES)])
-def test_no_type_is_joined_with_a_bar_outside_of_annotations(package):
+def test_package_joins_types_with_bar_in_annotations_only(package):
     """Python 3.9 cannot: there, `A | B` of two types is an error when the file is imported."""
     for path in files_of(package) if package else sorted(PACKAGE.glob("*.py")):
         for node in ast.parse(path.read_text()).body:

@@ -11,16 +11,16 @@ def votes(**counts) -> np.ndarray:
     return np.array([counts.get(column, 0) for column in labels.FERPLUS_COLUMNS])
 
 
-def test_the_classes_are_in_the_order_of_the_emotion_column():
+def test_classes_have_the_order_of_fer2013():
     # As the Kaggle challenge of 2013 states it: 0=Angry, 1=Disgust, 2=Fear, 3=Happy, 4=Sad, 5=Surprise, 6=Neutral.
     assert labels.CLASSES == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
-def test_each_class_has_a_colour_of_its_own():
+def test_colours_are_unique():
     assert len(set(labels.COLOURS)) == len(labels.CLASSES)
 
 
-def test_each_class_has_its_ferplus_column():
+def test_ferplus_of_class_has_one_column_per_class():
     assert len(set(labels.FERPLUS_OF_CLASS)) == len(labels.CLASSES)
     assert set(labels.FERPLUS_OF_CLASS) <= set(labels.FERPLUS_COLUMNS)
 

@@ -10,7 +10,7 @@ import pytest
 from fer import log_suppression
 
 
-def test_nothing_that_is_written_below_python_reaches_standard_error(capfd):
+def test_suppress_stderr_hides_output_of_file_descriptor(capfd):
     os.write(2, b"before\n")
     with log_suppression.suppress_stderr():
         os.write(2, b"within\n")
@@ -18,7 +18,7 @@ def test_nothing_that_is_written_below_python_reaches_standard_error(capfd):
     assert capfd.readouterr().err == "before\nafter\n"
 
 
-def test_a_standard_error_that_is_closed_stays_so():
+def test_suppress_stderr_keeps_closed_stderr_closed():
     program = (
         "from fer import log_suppression\n"
         "with log_suppression.suppress_stderr():\n    print('within')\nprint('after')\n"
@@ -28,7 +28,7 @@ def test_a_standard_error_that_is_closed_stays_so():
     assert (done.returncode, done.stdout) == (0, "within\nafter\n")
 
 
-def test_an_exception_passes_and_standard_error_is_back(capfd):
+def test_suppress_stderr_restores_stderr_after_exception(capfd):
     with pytest.raises(ValueError, match="as it is"), log_suppression.suppress_stderr():
         raise ValueError("as it is")
     os.write(2, b"after\n")

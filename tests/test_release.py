@@ -34,7 +34,7 @@ def wheel(root, tmp_path_factory) -> zipfile.ZipFile:
 
 
 @pytest.mark.slow
-def test_it_holds_every_file_of_the_package_and_nothing_else(root, wheel):
+def test_wheel_contains_exactly_the_files_of_the_package(root, wheel):
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
     places = {"fer": "fer", "scripts": "fer/scripts", "configs": "fer/configs"}
     tracked = subprocess.run(["git", "ls-files", *places], cwd=root, capture_output=True, text=True, check=True)
@@ -71,7 +71,7 @@ def test_wheel_metadata_has_name_and_requirements(wheel):
 
 
 @pytest.mark.slow
-def test_a_command_runs_from_the_wheel_alone_and_finds_the_configurations(wheel, tmp_path):
+def test_wheel_command_runs_alone_and_finds_configs(wheel, tmp_path):
     wheel.extractall(tmp_path / "installed")
     (tmp_path / "fer-train").write_text("from fer.scripts import run\n\nrun()\n")
     done = subprocess.run(
@@ -87,7 +87,7 @@ def test_a_command_runs_from_the_wheel_alone_and_finds_the_configurations(wheel,
 
 
 @pytest.mark.slow
-def test_the_source_distribution_holds_all_that_is_tracked_but_the_results(root, tmp_path):
+def test_release_source_distribution_contains_all_tracked_files_but_results(root, tmp_path):
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True)
     tracked = [path for path in listed.stdout.splitlines() if not path.startswith("docs/results/")]
     for path in tracked:
@@ -102,7 +102,7 @@ def test_the_source_distribution_holds_all_that_is_tracked_but_the_results(root,
     assert set(tracked) - inside == set()
 
 
-def test_the_version_stands_in_one_place(root):
+def test_version_is_defined_once(root):
     changes = (root / "CHANGELOG.md").read_text()
     assert f"## {fer.__version__}" in changes
     for name in ("setup.py", "pyproject.toml"):

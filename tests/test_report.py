@@ -206,7 +206,7 @@ def test_russian_report_has_the_numerals_of_the_english():
         assert english == russian, (ours[:40], english - russian, russian - english)
 
 
-def test_numerals_differ_when_one_figure_does():
+def test_report_numerals_differ_when_one_figure_differs():
     assert numerals("a.md", "1,853 of 35,887: 5.16 %") == numerals("a.ru.md", "1\N{NO-BREAK SPACE}853 из 35887: 5,16 %")
     assert numerals("a.md", "72.72, 71.97") != numerals("a.ru.md", "72,72; 71,79")
 
@@ -221,7 +221,7 @@ def test_table_cells_are_short(path):
 
 
 @pytest.mark.parametrize("path", ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
-def test_links_of_pages_lead_to_files(path):
+def test_docs_links_lead_to_files(path):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", read(path)):
         if "://" not in target:
             assert ((ROOT / path).parent / target).exists(), target

@@ -6,19 +6,19 @@ from fer import rng
 from fer.benchmark import op_placement
 
 
-def test_a_salt_divides_a_seed_as_tensorflow_folds_it_in():
+def test_fold_in_equals_tensorflow():
     seed = tf.constant([5, 7])
     folded = tf.random.experimental.stateless_fold_in(seed, 3, alg="philox")
     assert rng.fold_in(seed, 3).numpy().tolist() == folded.numpy().tolist()
     assert rng.fold_in(seed, 4).numpy().tolist() != folded.numpy().tolist()
 
 
-def test_the_seed_of_a_step_is_the_experiments_and_its_number():
+def test_step_seed_combines_seed_and_step():
     step = tf.Variable(12, dtype=tf.int64)
     assert rng.step_seed(5, step).numpy().tolist() == [5, 12]
 
 
-def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not():
+def test_rng_makes_seeds_on_host_and_numbers_on_device():
     step = tf.Variable(12, dtype=tf.int64)
 
     @tf.function
@@ -36,7 +36,7 @@ def test_all_that_makes_a_seed_is_on_the_host_and_what_is_drawn_with_it_is_not()
     assert op_placement.on_other_devices(nodes, "CPU:1") == []
 
 
-def test_the_operations_of_a_seed_are_known_by_their_names_scope():
+def test_is_seed_op_recognizes_name_scope():
     assert rng.is_seed_op("seeds/stack")
     assert rng.is_seed_op("augment/seeds_12/stack")
     assert not rng.is_seed_op("seeds_of_doubt/stack")

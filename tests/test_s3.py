@@ -166,7 +166,7 @@ def data(root, store):
 
 
 @pytest.mark.extended
-def test_the_whole_way_of_the_data_in_a_store_with_an_outage_and_a_killed_run(data, store, link, start):
+def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
     flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/a"]
     link.cut_at("runs/a/checkpoints/step-00000012")
     first = start("train.py", *flags)
@@ -197,7 +197,7 @@ def test_the_whole_way_of_the_data_in_a_store_with_an_outage_and_a_killed_run(da
 
 
 @pytest.mark.slow
-def test_a_connection_that_stays_broken_is_a_sentence_and_the_run_goes_on_later(data, store, link, start, tmp_path):
+def test_s3_run_reports_lost_connection_and_resumes(data, store, link, start, tmp_path):
     flags = [*SMALL, f"--data={data}"]
     link.cut_at("runs/b/checkpoints/step-00000012")
     first = start("train.py", *flags, f"--workdir={RUNS}/b", attempts=2)
@@ -223,7 +223,7 @@ def test_a_connection_that_stays_broken_is_a_sentence_and_the_run_goes_on_later(
 
 
 @pytest.mark.slow
-def test_a_sweep_is_shared_with_its_runs_in_a_store_and_goes_on_after_a_kill(data, store, link, start, tmp_path):
+def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp_path):
     pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
     flags = [
         *SMALL,
@@ -254,7 +254,7 @@ def test_a_sweep_is_shared_with_its_runs_in_a_store_and_goes_on_after_a_kill(dat
 
 
 @pytest.mark.slow
-def test_two_workers_train_from_and_to_a_store_are_killed_and_go_on(data, store, link, start):
+def test_s3_workers_resume_after_kill(data, store, link, start):
     def together() -> list[run_script.Started]:
         flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/two", "--strategy=multi_worker"]
         ports = launch.free_ports(2)
@@ -301,9 +301,7 @@ class Denied(http.server.BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def test_a_missing_bucket_denied_access_no_connection_and_no_answer_are_a_sentence_each(
-    root: pathlib.Path, store, tmp_path
-):
+def test_s3_errors_name_bucket_and_reason(root: pathlib.Path, store, tmp_path):
     denying = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied)
     threading.Thread(target=denying.serve_forever, daemon=True).start()
     with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as silent:

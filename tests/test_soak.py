@@ -28,7 +28,7 @@ def rounds(**changes) -> list[soak.Round]:
     return made
 
 
-def test_a_warm_up_and_small_waves_are_no_leak():
+def test_soak_accepts_warm_up_and_small_waves():
     assert soak.faults(rounds(memory_mib=lambda n: 400 + 500 * (n > 1) + 8 * (-1) ** n)) == []
 
 
@@ -42,10 +42,10 @@ def test_a_warm_up_and_small_waves_are_no_leak():
         ({"accuracy": lambda n: 0.5 + (n == 5)}, "Round 6 does not end as the first one did"),
     ],
 )
-def test_a_leak_or_a_loss_is_named(changes, said):
+def test_soak_reports_leak_or_difference(changes, said):
     (found,) = soak.faults(rounds(**changes))
     assert re.match(said, found)
 
 
-def test_too_few_rounds_tell_nothing_of_leaks():
+def test_soak_reports_too_few_rounds():
     assert soak.faults(rounds()[:4]) == ["4 rounds are too few to tell of leaks: give more --minutes."]

@@ -14,11 +14,11 @@ from fer.io import files
 from tests.scripts import run_script
 
 
-def test_what_is_remote_is_known_by_its_scheme():
+def test_is_remote_depends_on_scheme():
     assert [storage.is_remote(path) for path in ("s3://a/b", "gs://a/b", "/a/b", "a:b")] == [True, True, False, False]
 
 
-def test_without_the_extra_the_user_is_told_what_to_install(monkeypatch):
+def test_register_filesystems_error_names_missing_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_io", None)
     storage._load_s3.cache_clear()
     with pytest.raises(UserError, match="install the extra s3"):
@@ -26,7 +26,7 @@ def test_without_the_extra_the_user_is_told_what_to_install(monkeypatch):
     storage._load_s3.cache_clear()
 
 
-def test_store_that_never_answers_is_given_up(monkeypatch):
+def test_register_filesystems_times_out_when_store_does_not_answer(monkeypatch):
     never = threading.Event()
     monkeypatch.setattr(storage, "_load_s3", lambda: None)
     monkeypatch.setattr(storage, "REACH", 0.1)
@@ -38,19 +38,19 @@ def test_store_that_never_answers_is_given_up(monkeypatch):
     never.set()
 
 
-def test_nothing_is_loaded_for_local_paths(monkeypatch):
+def test_register_filesystems_loads_nothing_for_local_paths(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_io", None)
     storage.register_filesystems("faces.csv", "/tmp/s3", "")
 
 
 @pytest.mark.parametrize("path", ["s3://bucket", "s3://bucket/", "s3://"])
-def test_a_whole_bucket_is_no_place(path):
+def test_check_within_rejects_whole_bucket(path):
     with pytest.raises(UserError, match="is a whole bucket"):
         storage.check_within(path)
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/a", "s3://bucket/a/", "/bucket", "bucket"])
-def test_a_place_within_a_bucket_is_one(path):
+def test_check_within_accepts_path_in_bucket(path):
     storage.check_within(path)
 
 
@@ -89,18 +89,18 @@ WAYS = ["forked", pytest.param("as a user starts it", marks=pytest.mark.extended
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_program_reads_and_writes_s3_where_a_flag_names_it_and_ends_well(store, tmp_path, way):
+def test_program_reads_and_writes_s3_paths_of_flags(store, tmp_path, way):
     assert run(way, tmp_path, store, f"s3://bucket/remote {way}") == (0, "done\n", "")
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_bucket_that_is_not_there_is_a_sentence(store, tmp_path, way):
+def test_program_error_names_missing_bucket(store, tmp_path, way):
     code, _, errors = run(way, tmp_path, store, "s3://nobodys/remote")
     assert code == 1
     assert "There is no bucket nobodys" in errors
 
 
-def test_a_no_of_a_store_counts_only_if_the_store_answers(monkeypatch):
+def test_check_or_raise_returns_false_only_when_store_answers(monkeypatch):
     asked = []
 
     def unreachable(path: str) -> None:
@@ -121,7 +121,7 @@ def test_a_no_of_a_store_counts_only_if_the_store_answers(monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "question"), [("exists", "exists"), ("isdir", "isdir"), ("listdir", "listdir"), ("size", "stat")]
 )
-def test_question_that_a_store_answers_without_end_is_given_up(asked, question, monkeypatch):
+def test_files_time_out_when_store_does_not_answer(asked, question, monkeypatch):
     ended = threading.Event()
     monkeypatch.setattr(storage, "REACH", 0.1)
     monkeypatch.setattr(tf.io.gfile, question, lambda _: ended.wait(60))
@@ -133,7 +133,7 @@ def test_question_that_a_store_answers_without_end_is_given_up(asked, question, 
 
 
 @pytest.mark.parametrize("error", [tf.errors.NotFoundError(None, None, "absent"), KeyError("a")])
-def test_ask_raises_as_the_question_and_returns_its_answer(error):
+def test_ask_returns_answer_and_raises_error_of_question(error):
     def fail() -> None:
         raise error
 
@@ -142,7 +142,7 @@ def test_ask_raises_as_the_question_and_returns_its_answer(error):
     assert storage.ask("s3://bucket/a", lambda: ["b"]) == ["b"]
 
 
-def test_what_breaks_in_a_store_is_a_sentence_and_what_breaks_elsewhere_is_not():
+def test_storage_errors_translates_errors_of_store_only():
     said = r"The connection to s3://b/run broke \(reset\)\. .* run the same command again"
     with pytest.raises(UserError, match=said), storage.storage_errors("s3://b/run", "/data"):
         raise tf.errors.UnknownError(None, None, "reset\nmore")
@@ -150,17 +150,17 @@ def test_what_breaks_in_a_store_is_a_sentence_and_what_breaks_elsewhere_is_not()
         raise tf.errors.UnknownError(None, None, "reset")
 
 
-def test_a_device_that_is_out_of_memory_is_no_broken_connection():
+def test_storage_errors_keeps_out_of_memory_error():
     with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"), storage.storage_errors("s3://b/run", "/data"):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
-def test_an_error_of_the_device_is_no_broken_connection():
+def test_storage_errors_keeps_error_of_device():
     with pytest.raises(tf.errors.InternalError, match="libdevice"), storage.storage_errors("s3://b/run", "/data"):
         raise tf.errors.InternalError(None, None, "libdevice not found")
 
 
 @pytest.mark.parametrize("text", ["s3://b/runs//a", "a.csv,s3://b/a//", "{'data': 's3://b//a'}"])
-def test_two_slashes_in_a_row_are_refused(text):
+def test_register_filesystems_rejects_two_slashes_in_a_row(text):
     with pytest.raises(UserError, match=r"^s3://b/\S* has two slashes in a row: write one\."):
         storage.register_filesystems(text)

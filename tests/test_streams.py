@@ -51,7 +51,7 @@ def run(folder: pathlib.Path, redirection: str, flush: bool = True, **environmen
         (">/dev/full 2>/dev/full", 7),
     ],
 )
-def test_work_is_done_whatever_streams_are(tmp_path, redirection, code, flush):
+def test_streams_guard_lets_program_finish_with_broken_streams(tmp_path, redirection, code, flush):
     done = run(tmp_path, redirection, flush)
     assert done.returncode == code, done.stderr
     assert (tmp_path / "work").read_text() == "done True"
@@ -60,7 +60,7 @@ def test_work_is_done_whatever_streams_are(tmp_path, redirection, code, flush):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8", "latin-1"])
-def test_text_that_cannot_be_encoded_is_escaped(tmp_path, encoding):
+def test_streams_escape_text_that_cannot_be_encoded(tmp_path, encoding):
     done = run(tmp_path, "", PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("line 0 caf\\udce9 ")

@@ -28,17 +28,17 @@ def protobuf(image, label, row, votes) -> bytes:
 
 
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
-def test_a_message_is_byte_for_byte_what_protobuf_writes(votes):
+def test_encode_writes_same_bytes_as_protobuf(votes):
     expected = [protobuf(*face) for face in zip(IMAGES, LABELS, ROWS, votes if votes is not None else [None] * 10)]
     assert example_codec.encode(IMAGES, LABELS, ROWS, votes) == expected
 
 
-def test_no_faces_are_no_messages():
+def test_encode_returns_no_messages_without_faces():
     assert example_codec.encode(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
 
 
 @pytest.mark.parametrize("wanted", [False, True], ids=["without votes", "with votes"])
-def test_parse_gives_images_labels_and_votes_inside_a_graph(wanted):
+def test_parse_returns_images_labels_and_votes_in_graph(wanted):
     serialized = tf.constant(example_codec.encode(IMAGES, LABELS, ROWS, VOTES))
     images, labels, votes = tf.function(example_codec.parse)(serialized, wanted)
     np.testing.assert_array_equal(images, IMAGES.reshape(-1, 48, 48, 1))
@@ -58,7 +58,7 @@ def shard(folder, messages: list[bytes], name: str = "train-00000-of-00001.tfrec
 
 
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
-def test_a_shard_gives_back_what_was_written(votes, tmp_path):
+def test_read_shard_returns_written_faces(votes, tmp_path):
     faces = example_codec.read_shard(str(tmp_path), shard(tmp_path, example_codec.encode(IMAGES, LABELS, ROWS, votes)))
     np.testing.assert_array_equal(faces.images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(faces.labels, LABELS)
@@ -67,7 +67,7 @@ def test_a_shard_gives_back_what_was_written(votes, tmp_path):
     assert (faces.images.dtype, faces.labels.dtype, faces.rows.dtype) == (np.uint8, np.int32, np.int64)
 
 
-def test_an_empty_shard_has_no_faces(tmp_path):
+def test_read_shard_returns_no_faces_of_empty_shard(tmp_path):
     faces = example_codec.read_shard(str(tmp_path), shard(tmp_path, []))
     assert faces.images.shape == (0, 48, 48, 1)
 
@@ -107,13 +107,13 @@ def flip(content: bytearray) -> bytearray:
     ],
     ids=["cut", "empty", "longer", "flipped bit", "zeros"],
 )
-def test_a_changed_shard_is_named(copy, change, reason):
+def test_read_split_error_names_changed_shard(copy, change, reason):
     name = spoil(copy, change)
     with pytest.raises(UserError, match=f"{name} .*{reason}"):
         example_codec.read_split(copy, "validation")
 
 
-def test_a_missing_shard_is_named(copy):
+def test_read_split_error_names_missing_shard(copy):
     name = copy.splits["validation"].shards[0].file
     os.remove(os.path.join(copy.folder, name))
     with pytest.raises(UserError, match=f"{name} is missing"):
@@ -140,23 +140,23 @@ def resealed(copy: manifest.Manifest, **changes) -> manifest.Manifest:
     ],
     ids=["no protobuf", "no features", "2,303 pixels", "label 7"],
 )
-def test_records_that_are_no_faces_are_named(content, reason, tmp_path):
+def test_read_shard_rejects_records_that_are_no_faces(content, reason, tmp_path):
     with pytest.raises(UserError, match=reason):
         example_codec.read_shard(str(tmp_path), shard(tmp_path, content))
 
 
-def test_a_wrong_checksum_is_named_even_if_the_manifest_was_made_for_it(copy):
+def test_read_split_rejects_wrong_record_checksum_despite_matching_manifest(copy):
     spoil(copy, flip)
     with pytest.raises(UserError, match="a record whose checksum is wrong"):
         example_codec.read_split(resealed(copy), "validation")
 
 
-def test_another_count_is_named(copy):
+def test_read_split_error_names_wrong_count(copy):
     with pytest.raises(UserError, match=r"holds 40 faces where manifest.json states 41"):
         example_codec.read_split(resealed(copy, examples=41), "validation")
 
 
-def test_labels_that_are_not_those_counted_are_named(copy):
+def test_read_split_rejects_labels_that_differ_from_class_counts(copy):
     split = copy.splits["validation"]
     counts = {**split.class_counts, "angry": split.class_counts["angry"] + 1}
     changed = dataclasses.replace(copy, splits={"validation": dataclasses.replace(split, class_counts=counts)})

@@ -72,7 +72,7 @@ def example():
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("spec.Example"))
 
 
-def test_a_shard_is_read_by_the_specification_alone(synthetic_shards, example):
+def test_shard_is_readable_by_specification_alone(synthetic_shards, example):
     folder = pathlib.Path(synthetic_shards.folder)
     stated = json.loads((folder / "manifest.json").read_text())["splits"]["test"]
     ours = example_codec.read_split(synthetic_shards, "test")
@@ -93,5 +93,5 @@ def test_a_shard_is_read_by_the_specification_alone(synthetic_shards, example):
     assert at == stated["examples"]
 
 
-def test_the_checksum_is_castagnolis():
+def test_crc32c_equals_published_check_value():
     assert crc32c(b"123456789") == 0xE3069283

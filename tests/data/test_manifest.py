@@ -33,7 +33,7 @@ def change(folder: str, *path, value) -> None:
     files.write_json(file, raw)
 
 
-def test_it_says_what_lies_there(synthetic_shards):
+def test_manifest_lists_shards_with_sizes_and_hashes(synthetic_shards):
     split = synthetic_shards.split("train")
     assert sum(split.class_counts.values()) == split.examples == sum(shard.examples for shard in split.shards)
     for shard in split.shards:
@@ -42,11 +42,11 @@ def test_it_says_what_lies_there(synthetic_shards):
         assert files.sha256(path) == shard.sha256
 
 
-def test_its_sum_is_that_of_its_file(synthetic_shards):
+def test_manifest_sha256_equals_hash_of_file(synthetic_shards):
     assert synthetic_shards.sha256 == files.sha256(os.path.join(synthetic_shards.folder, "manifest.json"))
 
 
-def test_it_holds_no_time_and_no_place(synthetic_shards):
+def test_manifest_contains_no_time_and_no_path(synthetic_shards):
     with open(os.path.join(synthetic_shards.folder, "manifest.json")) as file:
         text = file.read()
     assert os.path.dirname(synthetic_shards.folder) not in text
@@ -56,24 +56,24 @@ def test_it_holds_no_time_and_no_place(synthetic_shards):
     }
 
 
-def test_a_split_that_is_not_there_is_answered_with_those_that_are(synthetic_shards):
+def test_split_error_lists_available_splits(synthetic_shards):
     with pytest.raises(UserError, match="no split 'dev'; it has train, validation, test"):
         synthetic_shards.split("dev")
 
 
-def test_training_cannot_open_the_test(synthetic_shards):
+def test_seal_test_split_prevents_opening_test(synthetic_shards):
     learnt = synthetic_shards.seal_test_split()
     assert list(learnt.splits) == ["train", "validation"]
     with pytest.raises(UserError, match="Training cannot open the test split"):
         learnt.split("test")
 
 
-def test_training_cannot_open_the_test_by_what_the_raw_manifest_says_either(synthetic_shards):
+def test_seal_test_split_removes_test_from_raw_manifest(synthetic_shards):
     assert set(synthetic_shards.raw["splits"]) == {"train", "validation", "test"}
     assert set(synthetic_shards.seal_test_split().raw["splits"]) == {"train", "validation"}
 
 
-def test_a_folder_without_manifest_is_named(tmp_path):
+def test_read_manifest_error_names_folder_without_manifest(tmp_path):
     with pytest.raises(UserError, match=r"has no manifest.json"):
         manifest.read_manifest(str(tmp_path))
 
@@ -81,7 +81,7 @@ def test_a_folder_without_manifest_is_named(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b"null", b'{"format_version": 1}', b"[" * 100_000]
 )
-def test_a_damaged_manifest_is_named(content, tmp_path):
+def test_read_manifest_rejects_damaged_file(content, tmp_path):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(UserError, match=r"manifest.json is (not valid JSON|no manifest|damaged)"):
         manifest.read_manifest(str(tmp_path))
@@ -106,7 +106,7 @@ def test_a_damaged_manifest_is_named(content, tmp_path):
         (["image", "height"], 64, "is damaged"),
     ],
 )
-def test_a_manifest_of_something_else_is_named(folder, path, value, reason):
+def test_read_manifest_error_names_wrong_value(folder, path, value, reason):
     change(folder, *path, value=value)
     with pytest.raises(UserError, match=rf"manifest.json .*{reason}"):
         manifest.read_manifest(folder)
@@ -123,7 +123,7 @@ def test_a_manifest_of_something_else_is_named(folder, path, value, reason):
         (b'"seed": 0', b'"seed":\t0'),
     ],
 )
-def test_manifest_that_was_changed_is_rejected(folder, before, after):
+def test_read_manifest_rejects_changed_file(folder, before, after):
     path = os.path.join(folder, manifest.FILE)
     with open(path, "rb") as file:
         content = file.read()
@@ -134,7 +134,7 @@ def test_manifest_that_was_changed_is_rejected(folder, before, after):
         manifest.read_manifest(folder)
 
 
-def test_every_flipped_byte_of_manifest_is_noticed(folder):
+def test_read_manifest_rejects_every_flipped_byte(folder):
     path = os.path.join(folder, manifest.FILE)
     with open(path, "rb") as file:
         content = bytearray(file.read())
@@ -148,12 +148,12 @@ def test_every_flipped_byte_of_manifest_is_noticed(folder):
             content[place] ^= bit
 
 
-def test_manifest_from_before_checksum_is_read(folder):
+def test_read_manifest_reads_manifest_without_checksum(folder):
     change(folder, manifest.CHECKSUM, value=None)
     assert manifest.read_manifest(folder).splits["train"].examples == 320
 
 
-def test_checksum_is_that_of_text_without_it(folder):
+def test_manifest_checksum_covers_text_without_it(folder):
     with open(os.path.join(folder, manifest.FILE), encoding="utf-8") as file:
         text = file.read()
     stated = json.loads(text)[manifest.CHECKSUM]
@@ -162,11 +162,11 @@ def test_checksum_is_that_of_text_without_it(folder):
     assert hashlib.sha256(text.replace(line, "").encode()).hexdigest() == stated
 
 
-def test_sizes_that_agree_pass(folder):
+def test_check_sizes_accepts_sound_folder(folder):
     assert manifest.check_sizes(manifest.read_manifest(folder)) is None
 
 
-def test_a_missing_shard_is_named_without_reading(folder):
+def test_check_sizes_error_names_missing_shard(folder):
     read = manifest.read_manifest(folder)
     name = read.splits["train"].shards[-1].file
     os.remove(os.path.join(folder, name))
@@ -174,7 +174,7 @@ def test_a_missing_shard_is_named_without_reading(folder):
         manifest.check_sizes(read)
 
 
-def test_a_cut_shard_is_named_without_reading(folder):
+def test_check_sizes_error_names_truncated_shard(folder):
     read = manifest.read_manifest(folder)
     name = read.splits["validation"].shards[0].file
     os.truncate(os.path.join(folder, name), 100)
@@ -182,7 +182,7 @@ def test_a_cut_shard_is_named_without_reading(folder):
         manifest.check_sizes(read)
 
 
-def test_the_table_adds_up_and_names_all_splits(synthetic_shards):
+def test_table_lists_splits_with_totals(synthetic_shards):
     head, *lines = synthetic_shards.table().splitlines()
     assert head.split() == [*CLASSES, "unlabelled", "total"]
     for line in lines:

@@ -31,19 +31,19 @@ def rows(faces, start, stop, replicas=1, local=(0,), seed=3) -> list[np.ndarray]
     return [batch.images.numpy()[:, 0, 0, 0] for batch in batches]
 
 
-def test_an_epoch_shows_every_face_at_most_once_and_the_next_in_another_order(epochs):
+def test_training_batches_repeat_no_face_in_epoch_and_reshuffle(epochs):
     first, second = np.concatenate(epochs[:STEPS]), np.concatenate(epochs[STEPS : 2 * STEPS])
     assert len(np.unique(first)) == len(np.unique(second)) == STEPS * BATCH
     assert (first != second).any()
 
 
-def test_labels_stay_with_their_images(faces):
+def test_training_batches_keep_labels_with_images(faces):
     for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0]):
         np.testing.assert_array_equal(batch.labels, batch.images.numpy()[:, 0, 0, 0] % 7)
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_votes_come_with_their_faces_if_they_are_asked_for(faces, asked):
+def test_training_batches_return_votes_on_request(faces, asked):
     for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0], votes=asked):
         expected = faces.votes[batch.images.numpy()[:, 0, 0, 0]]
         np.testing.assert_array_equal(batch.votes, expected if asked else expected[:, :0])
@@ -57,25 +57,25 @@ def test_votes_come_with_their_faces_if_they_are_asked_for(faces, asked):
         STEPS + 2,  # within an epoch that is not the first
     ],
 )
-def test_any_step_can_come_first(faces, epochs, start):
+def test_training_batches_start_at_any_step(faces, epochs, start):
     np.testing.assert_array_equal(rows(faces, start, 3 * STEPS), epochs[start:])
 
 
-def test_a_run_may_end_within_an_epoch(faces):
+def test_training_batches_stop_within_epoch(faces):
     assert len(rows(faces, 2, STEPS + 3)) == STEPS + 1
 
 
-def test_another_seed_gives_another_order(faces, epochs):
+def test_training_batches_depend_on_seed(faces, epochs):
     assert (np.concatenate(epochs[:2]) != np.concatenate(rows(faces, 0, 2, seed=4))).any()
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
-def test_replicas_share_the_batch_of_one_in_order(faces, epochs, replicas):
+def test_replicas_split_the_global_batch_in_order(faces, epochs, replicas):
     shared = np.concatenate(rows(faces, 0, 5, replicas, range(replicas)))
     np.testing.assert_array_equal(shared, np.concatenate(epochs[:5]))
 
 
-def test_workers_share_it_too_and_know_the_positions(faces, epochs):
+def test_workers_split_the_global_batch_with_positions(faces, epochs):
     for worker in (0, 1):
         local = [2 * worker, 2 * worker + 1]
         for number, batch in enumerate(pipeline.training_batches(faces, 3, BATCH, 0, 5, 4, local)):
@@ -84,14 +84,14 @@ def test_workers_share_it_too_and_know_the_positions(faces, epochs):
             np.testing.assert_array_equal(batch.images[:, 0, 0, 0], epochs[step][batch.positions.numpy()])
 
 
-def test_batches_stay_uint8(faces):
+def test_training_batches_are_uint8(faces):
     batch = next(iter(pipeline.training_batches(faces, 3, BATCH, 0, 1, 1, [0])))
     assert batch.images.dtype.name == "uint8"
     assert batch.images.shape == (BATCH, 48, 48, 1)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 32, 100, 128])
-def test_an_evaluation_sees_every_face_once_in_order_in_batches_of_one_size(faces, batch):
+def test_evaluation_batches_return_every_face_once_in_order_and_equal_size(faces, batch):
     batches = list(pipeline.evaluation_batches(faces, batch))
     assert {part.images.shape[0] for part in batches} == {batch}
     weights = np.concatenate([part.weights for part in batches])
@@ -99,6 +99,6 @@ def test_an_evaluation_sees_every_face_once_in_order_in_batches_of_one_size(face
     np.testing.assert_array_equal(seen, np.arange(COUNT))
 
 
-def test_a_batch_larger_than_the_split_is_a_sentence(faces):
+def test_steps_per_epoch_rejects_batch_larger_than_split(faces):
     with pytest.raises(UserError, match="global_batch is 128, but the train split has only 100"):
         pipeline.steps_per_epoch(COUNT, 128)

@@ -30,7 +30,7 @@ def framed(lengths) -> bytes:
     ids=["alike", "in turn", "one", "longer and longer", "empty ones"],
 )
 @pytest.mark.parametrize("piece", [64, 1 << 23], ids=["small pieces", "one piece"])
-def test_every_record_is_found_at_its_place(lengths, piece, tmp_path, monkeypatch):
+def test_record_index_finds_offset_of_every_record(lengths, piece, tmp_path, monkeypatch):
     monkeypatch.setattr(record_index, "_PIECE", max(piece, max(lengths)))
     found = record_index.find(made(tmp_path, framed(lengths), len(lengths)), "train")
     assert found.count.max() <= record_index.CHUNK
@@ -43,7 +43,7 @@ def test_every_record_is_found_at_its_place(lengths, piece, tmp_path, monkeypatc
     assert places == list(zip(starts, lengths))
 
 
-def test_chunks_of_a_real_shard_are_the_faces_of_the_manifest(synthetic_shards):
+def test_record_index_counts_examples_of_manifest(synthetic_shards):
     found = record_index.find(synthetic_shards, "train")
     assert found.count.sum() == synthetic_shards.split("train").examples
 
@@ -58,12 +58,12 @@ def test_chunks_of_a_real_shard_are_the_faces_of_the_manifest(synthetic_shards):
     ],
     ids=["changed", "cut", "another count", "no records"],
 )
-def test_a_bad_shard_is_named(content, changes, reason, tmp_path):
+def test_record_index_error_names_bad_shard(content, changes, reason, tmp_path):
     with pytest.raises(UserError, match=rf"train\.tfrecord {reason}"):
         record_index.find(made(tmp_path, content, 4, **changes), "train")
 
 
-def test_a_missing_shard_is_named(tmp_path):
+def test_record_index_error_names_missing_shard(tmp_path):
     spoilt = made(tmp_path, framed([5]), 1)
     os.remove(tmp_path / "train.tfrecord")
     with pytest.raises(UserError, match=r"train\.tfrecord is missing"):

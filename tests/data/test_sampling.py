@@ -25,35 +25,35 @@ def planned(labels: tuple[int, ...], epochs: int) -> np.ndarray:
     return np.concatenate([plan(tf.constant(epoch, tf.int64)).numpy() for epoch in range(epochs)])
 
 
-def test_each_class_is_drawn_equally_often():
+def test_sampling_draws_each_class_equally_often():
     counts = np.bincount(LABELS[drawn(7).ravel()])
     assert counts.max() - counts.min() <= 1
 
 
-def test_each_batch_has_its_share_of_each_class():
+def test_sampling_balances_each_batch():
     for batch in drawn(3):
         assert set(np.bincount(LABELS[batch], minlength=7)) <= {BATCH // 7, BATCH // 7 + 1}
 
 
 @pytest.mark.parametrize("label", range(7))
-def test_each_face_of_a_class_is_drawn_equally_often(label):
+def test_sampling_draws_each_face_of_a_class_equally_often(label):
     counts = np.bincount(drawn(9).ravel(), minlength=len(LABELS))[label == LABELS]
     assert counts.max() - counts.min() <= 1
 
 
-def test_passes_over_a_class_differ():
+def test_sampling_reshuffles_each_pass_over_a_class():
     rows = drawn(5).ravel()
     fear = rows[LABELS[rows] == 2][:123].reshape(3, 41)
     assert (fear[0] != fear[1]).any()
     assert (fear[1] != fear[2]).any()
 
 
-def test_a_class_has_no_place_of_its_own_in_the_batch():
+def test_sampling_shuffles_classes_within_the_batch():
     labels = LABELS[drawn(40)]
     assert all(len(np.unique(column)) == 7 for column in labels.T)
 
 
-def test_faces_without_a_label_and_classes_without_faces_are_passed_over():
+def test_sampling_skips_unlabelled_faces_and_empty_classes():
     labels = np.where(LABELS < 2, -1, LABELS)
     counts = np.bincount(labels[planned(tuple(labels), 5).ravel()], minlength=7)
     assert (counts[:2] == 0).all()
@@ -68,7 +68,7 @@ def test_faces_without_a_label_and_classes_without_faces_are_passed_over():
         STEPS + 5,  # within an epoch that is not the first
     ],
 )
-def test_any_step_can_come_first_in_balanced_batches_too(start):
+def test_training_batches_start_at_any_step_when_balanced(start):
     images = np.zeros((len(LABELS), 48, 48, 1), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 1, 0] = np.arange(len(LABELS)) // 256, np.arange(len(LABELS)) % 256
     faces = Faces(images, LABELS, np.arange(len(LABELS)), None)

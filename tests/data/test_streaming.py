@@ -80,7 +80,7 @@ def epochs(batches) -> np.ndarray:
     return np.array([number_of(batch) for batch in batches[: 3 * STEPS]])
 
 
-def test_an_epoch_shows_every_face_at_most_once_and_all_but_a_partial_batch(epochs):
+def test_streaming_epoch_repeats_no_face_and_drops_partial_batch_only(epochs):
     for epoch in np.split(epochs, 3):
         assert len(np.unique(epoch)) == STEPS * BATCH > COUNT - BATCH
 
@@ -92,11 +92,11 @@ def test_an_epoch_shows_every_face_at_most_once_and_all_but_a_partial_batch(epoc
         STEPS + 6,  # within a window of an epoch that is not the first
     ],
 )
-def test_any_step_can_come_first(stream, epochs, start):
+def test_streaming_starts_at_any_step(stream, epochs, start):
     np.testing.assert_array_equal(rows(stream, start, 3 * STEPS), epochs[start:])
 
 
-def test_a_step_far_from_the_beginning_reads_one_window_of_its_chunks(stream, monkeypatch):
+def test_streaming_reads_one_window_when_starting_at_late_step(stream, monkeypatch):
     read = []
     parse = example_codec.parse
 
@@ -118,7 +118,7 @@ def bytes_read() -> int:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="the system does not count what is read")
-def test_what_lies_before_a_chunk_in_its_shard_is_not_read(tmp_path):
+def test_streaming_skips_bytes_before_its_chunks(tmp_path):
     large = shards(str(tmp_path), 20 * COUNT, files=1)  # 48 MB
     source = pipeline.open_split(large, "train", Data(mode="streaming", shuffle_window=WINDOW))
     before = bytes_read()
@@ -127,7 +127,7 @@ def test_what_lies_before_a_chunk_in_its_shard_is_not_read(tmp_path):
     assert bytes_read() - before < 2 * 16 * 2 * 256 * 2400 < 0.9 * os.path.getsize(tmp_path / "train-0.tfrecord")
 
 
-def test_images_and_labels_are_those_that_were_written(batches):
+def test_streaming_returns_written_images_and_labels(batches):
     for batch in batches[:STEPS]:
         np.testing.assert_array_equal(batch.labels, number_of(batch) % 7)
         assert (batch.images.dtype, batch.labels.dtype, batch.positions.dtype) == (tf.uint8, tf.int32, tf.int32)
@@ -140,13 +140,13 @@ def replicas(request, stream) -> list[Batch]:
     return list(pipeline.training_batches(stream, 3, BATCH, 2, 9, count, range(count), votes=True))
 
 
-def test_votes_come_with_their_faces_if_they_are_asked_for(batches, replicas):
+def test_streaming_returns_votes_on_request(batches, replicas):
     assert {batch.votes.shape.as_list()[1] for batch in batches} == {0}
     for batch in replicas:
         np.testing.assert_array_equal(batch.votes, votes_of(number_of(batch)))
 
 
-def test_replicas_share_the_batch_of_one_in_order(replicas, epochs):
+def test_streaming_replicas_split_the_global_batch_in_order(replicas, epochs):
     shared = np.array([number_of(batch) for batch in replicas])
     np.testing.assert_array_equal(shared.reshape(-1, BATCH), epochs[2:9])
 
@@ -157,7 +157,7 @@ def workers(stream) -> list[list[Batch]]:
     return [list(pipeline.training_batches(stream, 3, BATCH, 0, STEPS, 4, local)) for local in ([0, 1], [2, 3])]
 
 
-def test_workers_share_it_too_and_know_the_positions(workers, epochs):
+def test_streaming_workers_split_the_global_batch_with_positions(workers, epochs):
     for worker, batches in enumerate(workers):
         for number, batch in enumerate(batches):
             step, replica = number // 2, 2 * worker + number % 2
@@ -165,13 +165,13 @@ def test_workers_share_it_too_and_know_the_positions(workers, epochs):
             np.testing.assert_array_equal(number_of(batch), epochs[step][batch.positions.numpy()])
 
 
-def test_a_worker_reads_its_share_of_an_epoch(workers, epochs):
+def test_streaming_workers_read_disjoint_halves_of_an_epoch(workers, epochs):
     halves = [np.concatenate([number_of(batch) for batch in batches]) for batches in workers]
     assert not np.intersect1d(*halves).size
     np.testing.assert_array_equal(np.union1d(*halves), np.unique(epochs[:STEPS]))
 
 
-def test_windows_mix_the_shards_and_no_two_epochs_are_alike(batches):
+def test_streaming_windows_mix_shards_and_epochs_differ(batches):
     orders = np.array([number_of(batch) for batch in batches]).reshape(20, -1)
     place = np.arange(orders.shape[1])
     correlations = [np.corrcoef(place, order)[0, 1] for order in orders]
@@ -182,7 +182,7 @@ def test_windows_mix_the_shards_and_no_two_epochs_are_alike(batches):
     assert abs(between.mean()) < 0.05
 
 
-def test_each_lane_of_each_window_of_each_epoch_has_an_order_of_its_own_whoever_reads_it():
+def test_shuffled_rows_differ_by_lane_window_and_epoch_but_not_by_worker():
     steps = 20
 
     def orders(epoch: int, window: int, lanes: list[int]) -> list[tuple[int, ...]]:
@@ -198,30 +198,30 @@ def test_each_lane_of_each_window_of_each_epoch_has_an_order_of_its_own_whoever_
     assert orders(1, 1, lanes=[2]) == found[-1:]
 
 
-def test_a_batch_comes_from_all_shards(epochs):
+def test_streaming_batch_mixes_shards(epochs):
     assert np.mean([len(np.unique(batch // 200)) for batch in epochs]) > 3
 
 
-def test_another_seed_gives_another_order(stream, epochs):
+def test_streaming_order_depends_on_seed(stream, epochs):
     assert (rows(stream, 0, 2, seed=4) != epochs[:2]).any()
 
 
 @pytest.mark.parametrize(
     "window", [10 * COUNT, *(pytest.param(size, marks=pytest.mark.extended) for size in (1, BATCH, 3 * BATCH + 5))]
 )
-def test_every_window_shows_every_face(numbered, window):
+def test_streaming_epoch_is_complete_for_every_window_size(numbered, window):
     source = pipeline.open_split(numbered, "train", Data(mode="streaming", shuffle_window=window))
     assert len(np.unique(rows(source, 0, STEPS))) == STEPS * BATCH
 
 
-def test_a_batch_that_lanes_do_not_divide_is_whole(stream):
+def test_streaming_batch_size_need_not_be_multiple_of_lanes(stream):
     batches = pipeline.training_batches(stream, 3, 15, 0, COUNT // 15, 1, [0])
     numbers = np.concatenate([number_of(batch) for batch in batches])
     assert len(np.unique(numbers)) == COUNT // 15 * 15
 
 
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.extended), 7, 64, 1000, 1024])
-def test_an_evaluation_sees_every_face_once_in_order_in_batches_of_one_size(stream, batch):
+def test_evaluation_batches_of_stream_return_every_face_once_in_order_and_equal_size(stream, batch):
     batches = list(pipeline.evaluation_batches(stream, batch))
     assert {part.images.shape[0] for part in batches} == {batch}
     kept = np.concatenate([part.weights for part in batches]) == 1
@@ -233,11 +233,11 @@ def test_an_evaluation_sees_every_face_once_in_order_in_batches_of_one_size(stre
     ("mode", "memory_mib", "streams"),
     [("auto", 100, False), ("auto", 0, True), ("resident", 0, False), ("streaming", 100, True)],
 )
-def test_auto_goes_by_the_memory_that_is_allowed(numbered, mode, memory_mib, streams):
+def test_auto_mode_depends_on_memory_limit(numbered, mode, memory_mib, streams):
     source = pipeline.open_split(numbered, "train", Data(mode=mode, memory_mib=memory_mib))
     assert isinstance(source, pipeline.Stream) == streams
 
 
-def test_balanced_sampling_of_what_memory_does_not_hold_is_a_sentence(numbered):
+def test_open_split_rejects_balanced_sampling_beyond_memory_limit(numbered):
     with pytest.raises(UserError, match=r"needs the train split in memory: its 2 MiB .*memory_mib, 0;"):
         pipeline.open_split(numbered, "train", Data(memory_mib=0, sampling="balanced"))

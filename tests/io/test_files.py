@@ -14,7 +14,7 @@ from fer.errors import UserError
 from fer.io import files, temp_files
 
 
-def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+def test_write_bytes_replaces_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "deep" / "file.bin"
     files.write_bytes(str(path), b"one")
     files.write_bytes(str(path), b"two")
@@ -22,7 +22,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     assert os.listdir(path.parent) == ["file.bin"]
 
 
-def test_json_survives_and_nan_is_refused(tmp_path):
+def test_write_json_round_trips_and_rejects_nan(tmp_path):
     path = str(tmp_path / "value.json")
     files.write_json(path, {"gesichtsausdruck": "fröhlich", "n": [1, 2.5, None]})
     assert files.read_json(path, "it") == {"gesichtsausdruck": "fröhlich", "n": [1, 2.5, None]}
@@ -31,7 +31,7 @@ def test_json_survives_and_nan_is_refused(tmp_path):
     assert files.read_json(path, "it")["n"] == [1, 2.5, None]
 
 
-def test_a_full_disk_is_a_sentence_and_the_old_file_stays(tmp_path):
+def test_write_bytes_reports_full_disk_and_keeps_old_file(tmp_path):
     """A limit on the size of files stands for the full disk: the system answers a write alike."""
     path = tmp_path / "file.bin"
     files.write_bytes(str(path), b"old")
@@ -51,7 +51,7 @@ def test_a_full_disk_is_a_sentence_and_the_old_file_stays(tmp_path):
     assert os.listdir(tmp_path) == ["file.bin"]
 
 
-def test_a_folder_where_the_file_should_be_is_a_sentence(tmp_path):
+def test_write_bytes_rejects_folder(tmp_path):
     (tmp_path / "file.bin" / "inside").mkdir(parents=True)
     with pytest.raises(UserError, match="Cannot write"):
         files.write_bytes(str(tmp_path / "file.bin"), b"new")
@@ -69,7 +69,7 @@ def test_a_folder_where_the_file_should_be_is_a_sentence(tmp_path):
         ("x/" * 3000 + "eval.json", "File name too long"),
     ],
 )
-def test_a_place_where_no_file_could_stand_is_told_beforehand(tmp_path, monkeypatch, path, said):
+def test_check_writable_error_names_path_and_reason(tmp_path, monkeypatch, path, said):
     monkeypatch.setattr(os, "access", lambda folder, mode: not folder.endswith("locked"))  # root may write anywhere
     (tmp_path / "folder" / "locked").mkdir(parents=True)
     (tmp_path / "file").write_text("")
@@ -81,7 +81,7 @@ def test_a_place_where_no_file_could_stand_is_told_beforehand(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "path", ["/dev/fd/9999", "/dev/fd/" + 40 * "9", "/proc/self/fd/{closed}", "/dev/fd/{read_only}"]
 )
-def test_stream_that_cannot_be_written_to_is_named_beforehand(path):
+def test_check_writable_error_names_unwritable_stream(path):
     read_only, closed = os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_WRONLY)
     os.close(closed)
     path = path.format(read_only=read_only, closed=closed)
@@ -92,7 +92,7 @@ def test_stream_that_cannot_be_written_to_is_named_beforehand(path):
         os.close(read_only)
 
 
-def test_name_that_is_as_long_as_a_name_may_be_is_written(tmp_path):
+def test_write_bytes_accepts_longest_file_name(tmp_path):
     for name in ("x" * 255, "\u00e9" * 127):
         files.check_writable(str(tmp_path / name))
         files.write_bytes(str(tmp_path / name), b"content")
@@ -100,7 +100,7 @@ def test_name_that_is_as_long_as_a_name_may_be_is_written(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["file", "folder/new", "new/deeper/file", "s3://bucket/file"])
-def test_looking_at_a_place_leaves_it_as_it_was(tmp_path, monkeypatch, path):
+def test_check_writable_changes_nothing(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("old")
@@ -114,7 +114,7 @@ def test_looking_at_a_place_leaves_it_as_it_was(tmp_path, monkeypatch, path):
     [(None, "is missing"), (b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON")],
     ids=["absent", "cut", "not text"],
 )
-def test_unreadable_json_is_named(tmp_path, content, said):
+def test_read_json_error_names_file_and_reason(tmp_path, content, said):
     path = tmp_path / "value.json"
     if content is not None:
         path.write_bytes(content)
@@ -124,20 +124,20 @@ def test_unreadable_json_is_named(tmp_path, content, said):
     assert "the record" in str(caught.value)
 
 
-def test_sha256_is_hashlibs(tmp_path):
+def test_sha256_equals_hashlib(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"\x00\x01" * 1_000_000)
     assert files.sha256(str(path)) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_processes_that_share_a_number_write_beside_each_other():
+def test_path_beside_differs_for_equal_process_ids():
     """As those of two containers may, that share a disk."""
     names = {temp_files.path_beside("a/b.json") for _ in range(100)}
     assert len(names) == 100
     assert all(name.startswith("a/b.json.tmp-") for name in names)
 
 
-def test_a_store_that_does_not_answer_is_no_no(monkeypatch):
+def test_exists_raises_error_when_store_is_unreachable(monkeypatch):
     def away(_):
         raise UserError("The bucket cannot be reached.")
 
@@ -148,7 +148,7 @@ def test_a_store_that_does_not_answer_is_no_no(monkeypatch):
         files.exists("s3://bucket/file")
 
 
-def test_a_long_reason_is_cut_in_its_middle():
+def test_error_message_shortens_long_reason_in_the_middle():
     """TensorFlow's begins with a path and ends with what is wrong with it."""
     said = files.error_message(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
     assert len(said) < 310

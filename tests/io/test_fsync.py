@@ -50,7 +50,7 @@ def test_publish_syncs_files_and_folders_then_name(tmp_path, calls):
     assert set(calls[:-2]) == {("sync", str(path)) for path in (source, source / "deep", source / "deep" / "file")}
 
 
-def test_make_folders_syncs_names_of_new_ones(tmp_path, calls):
+def test_make_folders_syncs_names_of_new_folders(tmp_path, calls):
     make_folders(str(tmp_path / "a" / "b"))
     assert calls == [("sync", str(tmp_path / "a")), ("sync", str(tmp_path))]
     make_folders(str(tmp_path / "a" / "b"))
@@ -58,7 +58,7 @@ def test_make_folders_syncs_names_of_new_ones(tmp_path, calls):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
-def test_sync_passes_where_file_system_cannot(tmp_path, monkeypatch, number):
+def test_sync_ignores_file_system_without_fsync(tmp_path, monkeypatch, number):
     def fails(_):
         raise OSError(number, os.strerror(number))
 
@@ -76,7 +76,7 @@ def test_checkpoint_is_synced_before_its_name(tmp_path, calls, counting):
     assert ("sync", str(tmp_path)) in calls[at:]
 
 
-def test_checkpoint_error_names_it_when_disk_fills_up_at_sync(tmp_path, monkeypatch, counting):
+def test_checkpoint_error_names_checkpoint_when_disk_is_full_at_sync(tmp_path, monkeypatch, counting):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 

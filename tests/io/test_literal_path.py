@@ -60,7 +60,7 @@ def test_literal_yields_relative_path_without_pattern(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["runs/a", "/runs/a b", "s3://bucket/[a]"])
-def test_literal_yields_other_paths_as_they_are(path):
+def test_literal_yields_other_paths_unchanged(path):
     with literal_path.literal(path) as alias:
         assert alias == path
 
@@ -71,7 +71,7 @@ def test_literal_uses_another_folder_when_temporary_one_is_pattern(folder, monke
         assert not literal_path.PATTERN.search(alias)
 
 
-def test_literal_error_names_folder_when_no_temporary_folder_serves(folder, monkeypatch):
+def test_literal_error_names_folder_when_no_temporary_folder_is_usable(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(StorageError, match=r"cannot read .* set TMPDIR"), literal_path.literal("lr=[0.1]"):
         pass
@@ -84,14 +84,14 @@ def test_checkpoint_is_restored(folder):
     assert float(state.weights[0]) == 3.0
 
 
-def test_old_best_weights_are_removed(folder):
+def test_run_dir_removes_old_best_weights(folder):
     run_folder = run_dir.RunDir(str(folder))
     for step in (10, 20):
         run_folder.write_best([tf.Variable([1.0])], {"step": step, "epoch": 1, "validation_accuracy": 0.5})
     assert os.listdir(folder / "checkpoints") == ["best-00000020.npz"]
 
 
-def test_saved_model_is_written_and_loaded(tmp_path, network):
+def test_saved_model_round_trips(tmp_path, network):
     folder = tmp_path / "lr=[0.1] \\*?"
     folder.mkdir()
     path = converters.write(network, "saved_model", "float32", str(folder), FACES)
@@ -99,7 +99,7 @@ def test_saved_model_is_written_and_loaded(tmp_path, network):
     np.testing.assert_allclose(loaded.compute(FACES), network(FACES).numpy(), rtol=1e-4, atol=1e-5)
 
 
-def test_tflite_is_written_and_loaded_when_temporary_folder_is_pattern(tmp_path, network, monkeypatch):
+def test_tflite_round_trips_when_temporary_folder_is_pattern(tmp_path, network, monkeypatch):
     folder = tmp_path / "lr=[0.1]"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

@@ -20,7 +20,7 @@ def read_in_thread(path: pathlib.Path) -> tuple[threading.Thread, list[bytes]]:
     return reader, found
 
 
-def test_device_is_written_to_and_stays(tmp_path):
+def test_write_bytes_writes_to_device_and_keeps_it(tmp_path):
     try:
         os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     except PermissionError:
@@ -30,13 +30,13 @@ def test_device_is_written_to_and_stays(tmp_path):
     assert os.listdir(tmp_path) == ["null"]
 
 
-def test_null_device_passes_check_and_is_written_to():
+def test_check_writable_accepts_null_device():
     files.check_writable(os.devnull)
     files.write_bytes(os.devnull, b"content")
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
-def test_pipe_is_written_to_and_stays(tmp_path):
+def test_write_bytes_writes_to_pipe_and_keeps_it(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader, found = read_in_thread(tmp_path / "pipe")
     files.write_bytes(str(tmp_path / "pipe"), b"x" * 200_000)
@@ -52,7 +52,7 @@ def test_pipe_without_reader_raises_storage_error(tmp_path, monkeypatch):
         files.write_bytes(str(tmp_path / "pipe"), b"content")
 
 
-def test_pipe_whose_reader_leaves_is_no_error(tmp_path):
+def test_pipe_whose_reader_closes_early_raises_no_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     threading.Timer(0.2, os.close, [reader]).start()
@@ -78,7 +78,7 @@ def test_full_device_raises_storage_error():
         ("/dev/stderr", False),
     ],
 )
-def test_is_standard_output_finds_file_that_is_printed_to(tmp_path, monkeypatch, path, expected):
+def test_is_standard_output_finds_redirected_file(tmp_path, monkeypatch, path, expected):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").touch()
     (tmp_path / "link").symlink_to("out")
@@ -95,7 +95,7 @@ def test_is_standard_output_finds_file_that_is_printed_to(tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("output", [os.devnull, "pipe"])
-def test_is_standard_output_compares_pipes_and_no_null_device(tmp_path, monkeypatch, output):
+def test_is_standard_output_compares_pipes_but_not_null_device(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
     child = os.fork()
@@ -110,7 +110,7 @@ def test_is_standard_output_compares_pipes_and_no_null_device(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_standard_output_is_appended_to(tmp_path, path):
+def test_write_bytes_appends_to_standard_output(tmp_path, path):
     """Even where it is a file, which is not replaced under the shell that opened it."""
     with open(tmp_path / "out", "wb") as file:
         child = os.fork()
@@ -130,7 +130,7 @@ def test_standard_output_is_appended_to(tmp_path, path):
 
 
 @pytest.mark.parametrize("target", ["real.csv", "new.csv", "deep/new.csv"])
-def test_link_stays_and_its_target_is_written(tmp_path, target):
+def test_write_bytes_keeps_link_and_writes_its_target(tmp_path, target):
     (tmp_path / "real.csv").write_text("old")
     (tmp_path / "link.csv").symlink_to(target)
     files.write_bytes(str(tmp_path / "link.csv"), b"new")

@@ -43,13 +43,13 @@ def of(path: str, pid: int) -> str:
     return PID.sub(f"-{pid}-", path)
 
 
-def test_paths_beside_differ():
+def test_path_beside_differs_each_time():
     names = {temp_files.path_beside("a/b.json") for _ in range(100)}
     assert len(names) == 100
     assert all(re.fullmatch(rf"a/b\.json\.tmp-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}", name) for name in names)
 
 
-def test_write_removes_left_over_of_ended_process(tmp_path, ended):
+def test_write_removes_temporary_file_of_ended_process(tmp_path, ended):
     left = pathlib.Path(of(temp_files.path_beside(str(tmp_path / "curves.png")), ended))
     left.write_bytes(b"half")
     files.write_bytes(str(tmp_path / "other.png"), b"whole")
@@ -57,7 +57,7 @@ def test_write_removes_left_over_of_ended_process(tmp_path, ended):
 
 
 @pytest.mark.parametrize("machine", ["this", "another"])
-def test_write_keeps_file_of_process_that_may_live(tmp_path, ended, machine):
+def test_write_keeps_temporary_file_of_process_that_may_live(tmp_path, ended, machine):
     path = temp_files.path_beside(str(tmp_path / "curves.png"))
     if machine == "another":
         path = re.sub(r"tmp-[0-9a-f]{8}", "tmp-00000000", of(path, ended))
@@ -67,7 +67,7 @@ def test_write_keeps_file_of_process_that_may_live(tmp_path, ended, machine):
 
 
 @pytest.mark.parametrize("name", ["curves.png.tmp-00000000-1-0123abcd", "curves.png.tmp-1-0123abcd"])
-def test_write_removes_left_over_of_another_machine_after_a_day(tmp_path, name):
+def test_write_removes_temporary_file_of_another_machine_after_a_day(tmp_path, name):
     left = tmp_path / name
     left.write_bytes(b"half")
     os.utime(left, (time.time() - temp_files.OLD_S - 60,) * 2)
@@ -83,7 +83,7 @@ def test_write_keeps_files_of_users(tmp_path, name):
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_folder_is_removed_and_those_of_ended_processes_too(temporary, ended):
+def test_folder_removes_itself_and_those_of_ended_processes(temporary, ended):
     with temp_files.folder("export") as mine:
         left = pathlib.Path(of(mine, ended))
         (left / "deep").mkdir(parents=True)
@@ -92,7 +92,7 @@ def test_folder_is_removed_and_those_of_ended_processes_too(temporary, ended):
     assert os.listdir(temporary) == []
 
 
-def test_folders_of_others_are_kept(temporary):
+def test_folder_keeps_folders_of_others(temporary):
     names = ["fer-notes", "fer-worker-00000000-1-abc", "tmpabc", "fer-Export-1"]
     for name in names:
         (temporary / name).mkdir()
@@ -101,7 +101,7 @@ def test_folders_of_others_are_kept(temporary):
     assert sorted(os.listdir(temporary)) == sorted(names)
 
 
-def test_folder_of_killed_worker_is_removed_by_next_one(temporary):
+def test_worker_dir_removes_folder_of_killed_worker(temporary):
     """A worker that is not the chief, killed while it writes."""
     second = Cluster(("a:1", "b:1"), 1)
     child = os.fork()
@@ -114,7 +114,7 @@ def test_folder_of_killed_worker_is_removed_by_next_one(temporary):
         assert os.listdir(temporary) == [os.path.basename(place)] != [left]
 
 
-def test_checkpoint_that_fills_disk_leaves_nothing(tmp_path, monkeypatch):
+def test_checkpoint_leaves_nothing_when_disk_is_full(tmp_path, monkeypatch):
     state = tf.train.Checkpoint(weights=tf.Variable([1.0]))
 
     def full(prefix):

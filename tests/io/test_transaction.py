@@ -56,14 +56,14 @@ def test_transaction_replaces_all(tmp_path, place):
         assert tree(tmp_path / place) == {"model/deep/weights": text, "record.json": text}
 
 
-def test_nothing_is_there_before_end(tmp_path):
+def test_transaction_writes_nothing_before_end(tmp_path):
     with transaction() as stage:
         files.write_text(stage(str(tmp_path / "new" / "a")), "a")
         assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("place", ["", "new/deeper"])
-def test_error_leaves_nothing(tmp_path, place):
+def test_transaction_leaves_nothing_after_error(tmp_path, place):
     def fail() -> None:
         with transaction() as stage:
             files.write_text(stage(str(tmp_path / place / "a")), "a")
@@ -75,7 +75,7 @@ def test_error_leaves_nothing(tmp_path, place):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_rename_that_fails_leaves_old_ones(tmp_path, full, number):
+def test_transaction_keeps_old_files_when_rename_fails(tmp_path, full, number):
     fill(tmp_path, "old")
     full(number)
     with pytest.raises(StorageError, match="No space left on device"):
@@ -84,7 +84,7 @@ def test_rename_that_fails_leaves_old_ones(tmp_path, full, number):
     assert sorted(os.listdir(tmp_path)) == ["model", "record.json"]
 
 
-def test_error_names_path_that_was_asked_for(tmp_path, monkeypatch):
+def test_transaction_error_names_requested_path(tmp_path, monkeypatch):
     def fails(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -95,7 +95,7 @@ def test_error_names_path_that_was_asked_for(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_link_stays_and_file_behind_it_is_replaced(tmp_path):
+def test_transaction_keeps_link_and_replaces_its_target(tmp_path):
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
     with transaction() as stage:
@@ -104,7 +104,7 @@ def test_link_stays_and_file_behind_it_is_replaced(tmp_path):
     assert (tmp_path / "real").read_text() == "new"
 
 
-def test_pipe_is_written_directly(tmp_path):
+def test_transaction_writes_pipe_directly(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with transaction() as stage:
         assert stage(str(tmp_path / "pipe")) == str(tmp_path / "pipe")
@@ -112,7 +112,7 @@ def test_pipe_is_written_directly(tmp_path):
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_export_is_whole_or_absent_when_disk_fills_up(tmp_path, monkeypatch, before):
+def test_export_is_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, before):
     """The second file of the SavedModel does not fit; the record is not looked at here."""
     source, output = tmp_path / "source" / "saved_model", tmp_path / "exports"
     (source / "variables").mkdir(parents=True)
@@ -137,7 +137,7 @@ def test_export_is_whole_or_absent_when_disk_fills_up(tmp_path, monkeypatch, bef
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_pictures_of_predict_are_whole_or_absent_when_disk_fills_up(tmp_path, monkeypatch, before):
+def test_predict_photos_are_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, before):
     """The CSV does not fit, after all photos."""
     content = face_detection.encode(Image.new("RGB", (60, 60)), "a.png")
     whole = types.SimpleNamespace(content=content)
