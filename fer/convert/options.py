@@ -16,6 +16,8 @@ from fer.io import files
 
 SYNTHETIC_ROWS = 4000
 MOST_SYNTHETIC = 10_000_000
+MOST_SHARDS = 99_999  # of a split: the names of shards have five digits
+MOST_WORKERS = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +48,9 @@ class Options:
             raise UserError(f"--on_bad_row={self.on_bad_row} means nothing; it takes {' or '.join(ON_BAD_ROW)}.")
         if self.fit not in FITS:
             raise UserError(f"--fit={self.fit} means nothing; it takes {', '.join(FITS)}.")
-        for name, number in (("shards", self.shards), ("workers", self.workers)):
-            if number < 0:
-                raise UserError(f"--{name} is {number}; it must be 0 or more.")
+        for name, number, most in (("shards", self.shards, MOST_SHARDS), ("workers", self.workers, MOST_WORKERS)):
+            if not 0 <= number <= most:
+                raise UserError(f"--{name} is {number}; it must be 0 to {most:,}.")
         if self.label_map and self.synthetic_rows() is not None:
             raise UserError(
                 "--label_map is not for synthetic faces, whose labels are in FER-2013's order: leave it out."

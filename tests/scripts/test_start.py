@@ -51,6 +51,11 @@ MISTAKES = [
     ),
     (["convert.py", "--input=synthetic:0", "--output=out"], "--input=synthetic:0 asks for no face"),
     (["convert.py", "--input=faces.csv", "--output=out", "--drop=ugly"], "--drop=ugly means nothing; it takes leaked,"),
+    (["convert.py", "--input=faces.csv", "--output=out", "--workers=257"], "--workers is 257; it must be 0 to 256."),
+    (
+        ["convert.py", "--input=faces.csv", "--output=out", "--shards=100000"],
+        "--shards is 100000; it must be 0 to 99,999",
+    ),
     (["convert.py", "--input=faces.csv", "--output=out", "--seed=-1"], "--seed is -1; it must be 0 or more"),
     (["convert.py", "--verify=nowhere"], NO_SHARDS),
     ([*TRAIN, "--config.train.stepz=3"], "There is no field config.train.stepz; the nearest is config.train.steps."),
