@@ -35,7 +35,7 @@ def main() -> None:
     for path in EVALS.value:
         files.read_json(path, "the evaluation")
     if chosen:
-        manifest.check(DATA.value)
+        manifest.check_manifest(DATA.value)
         log_suppression.import_tensorflow()
     from fer.compare import comparison, comparison_report
 

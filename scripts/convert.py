@@ -5,7 +5,7 @@ from absl import flags
 from fer import cli, config, log_suppression
 from fer.convert.options import Options
 from fer.convert.readers import label_map
-from fer.data.manifest import check
+from fer.data.manifest import check_manifest
 from fer.errors import UserError
 
 INPUT = flags.DEFINE_string("input", None, "CSVs, archives or class folders, comma-separated; or synthetic[:ROWS].")
@@ -34,7 +34,7 @@ def main() -> None:
     if VERIFY.value is not None:
         if INPUT.value or OUTPUT.value:
             raise UserError("--verify=DIR stands alone: it converts nothing.")
-        check(VERIFY.value)
+        check_manifest(VERIFY.value)
         log_suppression.import_tensorflow()
         from fer.convert.verify import verify
 
@@ -62,7 +62,7 @@ def main() -> None:
 
     manifest = convert.convert(options)
     print(manifest.table())
-    for line in summary.lines(manifest.raw["audit"], manifest.folder):
+    for line in summary.summary_lines(manifest.raw["audit"], manifest.folder):
         print(line)
     print(f"Wrote {manifest.counts()} to {manifest.folder}; what was found is in {manifest.folder}/audit.html")
 

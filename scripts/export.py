@@ -38,7 +38,7 @@ def main() -> None:
         raise UserError("--precision is for --format=tflite; a bundle is always float16.")
     loading.check(WORKDIR.value)
     if DATA.value:
-        manifest.check(DATA.value)
+        manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.export import bundle, export, parity
 

@@ -25,7 +25,7 @@ def main() -> None:
     files.check_writable(OUTPUT.value)
     if not files.exists(INPUT.value):
         raise UserError(f"There is no {INPUT.value}: --input names dlib's dlib_face_recognition_resnet_model_v1.dat.")
-    manifest.check(DATA.value)
+    manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.data import example_codec
     from fer.models import dlib_import, registry, weights

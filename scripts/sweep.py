@@ -54,7 +54,7 @@ def main() -> None:
     if GRID.value:
         found = search_space.grid(GRID.value, base)
     changes = search_space.changes(CHANGES.value, base, found) if CHANGES.value else None
-    manifest.check(DATA.value)
+    manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.sweep import runner
     from fer.sweep.optuna_study import Plan, of_grid

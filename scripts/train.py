@@ -42,7 +42,7 @@ def main() -> None:
     run_loading.check_sources(experiment)
     grammar.parse(experiment.augment.policy, experiment.augment.engine)
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
-    manifest.check(DATA.value)
+    manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.train import augmentation_preview, trainer
 

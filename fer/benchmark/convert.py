@@ -92,7 +92,7 @@ def unaudited(csv: str, output: str) -> int:
         survey = ingest.ingest_sources(
             [csv], ["faces"], crew, pool, workers, store, RejectedRows(None), progress, Rules()
         )
-        written = shard_writer.write(output, survey, survey.splits, None, store, 0, pool, workers)
+        written = shard_writer.write_shards(output, survey, survey.splits, None, store, 0, pool, workers)
     return sum(split.examples for split in written.values())
 
 

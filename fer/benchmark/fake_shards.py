@@ -30,7 +30,7 @@ def write(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> man
         path = os.path.join(folder, f"train-{number:05d}-of-{count:05d}.tfrecord")
         chosen = part % len(images)
         with tf.io.TFRecordWriter(path) as writer:
-            for message in example_codec.encode(images[chosen], labels[chosen], part, None):
+            for message in example_codec.encode_examples(images[chosen], labels[chosen], part, None):
                 writer.write(message)
         size = tf.io.gfile.stat(path).length
         made.append(
@@ -44,7 +44,7 @@ def write(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> man
             "format_version": manifest.FORMAT_VERSION,
             "name": "measuring",
             "classes": list(CLASSES),
-            "image": manifest.IMAGE,
+            "image": manifest.IMAGE_FORMAT,
             "splits": {"train": split},
             "statistics": {"mean": None, "std": None},
             "source": {},

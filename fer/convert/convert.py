@@ -53,9 +53,9 @@ def convert(options: Options) -> Manifest:
         folder = stack.enter_context(atomic_dir.atomic_directory(output, options.overwrite))
         store = stack.enter_context(contextlib.closing(TempStore(folder)))
         pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
-        rejects = stack.enter_context(contextlib.closing(RejectedRows(_quarantine(options, folder))))
-        given = ferplus.read(options.ferplus) if options.ferplus else None
-        paths, names = stack.enter_context(_inputs(options, folder))
+        rejects = stack.enter_context(contextlib.closing(RejectedRows(_quarantine_folder(options, folder))))
+        given = ferplus.read_votes(options.ferplus) if options.ferplus else None
+        paths, names = stack.enter_context(_open_inputs(options, folder))
         size = sum(map(archives.size, paths))
         crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
@@ -64,17 +64,17 @@ def convert(options: Options) -> Manifest:
         rejects.close()
         if not len(survey.labels):
             raise UserError(f"{options.input} holds no face: there is no good row in it.")
-        _write(folder, options, survey, store, rejects, given, pool, workers)
+        _write_output(folder, options, survey, store, rejects, given, pool, workers)
     return manifest.read_manifest(output)
 
 
-def statistics(survey: IngestedDataset, train: np.ndarray) -> dict[str, float | None]:
+def train_statistics(survey: IngestedDataset, train: np.ndarray) -> dict[str, float | None]:
     """Mean and standard deviation of the pixels of the faces in `train` (bool [n]), in [0, 1], from whole numbers."""
     sums, squares = survey.prints.sums[train], survey.prints.squares[train]
-    return manifest.statistics(int(train.sum()) * PIXELS, int(sums.sum()), int(squares.sum()))
+    return manifest.pixel_statistics(int(train.sum()) * PIXELS, int(sums.sum()), int(squares.sum()))
 
 
-def _write(
+def _write_output(
     folder: str,
     options: Options,
     survey: IngestedDataset,
@@ -93,37 +93,39 @@ def _write(
                     f"{options.ferplus} is joined by the rows of fer2013.csv, which the pictures in {source.path} do "
                     "not have: leave out --ferplus, or convert the CSV."
                 )
-        joined = ferplus.join(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
+        joined = ferplus.join_votes(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
         ferplus.check_agreement(joined, survey.labels, survey.rows, os.path.basename(options.ferplus.rstrip("/")))
-    found = duplicates.find(survey.prints)
-    divided = splits.assign(survey.splits, survey.labels, found.near, options.seed)
+    found = duplicates.find_duplicates(survey.prints)
+    divided = splits.assign_splits(survey.splits, survey.labels, found.near, options.seed)
     findings = audit.audit(survey, divided, found, joined)
-    kept, dropped = audit.drop(findings, divided, options.drop)
+    kept, dropped = audit.drop_rows(findings, divided, options.drop)
     if not (kept >= 0).any():
         raise UserError(
             f"--drop={','.join(options.drop)} leaves no face of {options.input}, for all of them are to train with: "
             "drop less, or convert another input."
         )
     counts = None if joined is None else joined.counts
-    written = shard_writer.write(folder, survey, kept, counts, store, options.shards, pool, workers)
+    written = shard_writer.write_shards(folder, survey, kept, counts, store, options.shards, pool, workers)
     name = re.split(r"[.:]", survey.sources[0].path)[0] or "faces"
     summary = {
-        **_counted(survey, rejects),
-        "divided": _divided(survey.splits, divided),
+        **_ingest_summary(survey, rejects),
+        "divided": _count_assigned_splits(survey.splits, divided),
         **findings.summary,
         "dropped": dropped,
     }
-    page = audit_html.page(name, summary, findings, survey, divided, store)
+    page = audit_html.render_page(name, summary, findings, survey, divided, store)
     files.write_text(os.path.join(folder, "audit.html"), page)
-    files.write_json(os.path.join(folder, "audit.json"), {**summary, "rows_of": audit.details(findings, survey)})
+    files.write_json(os.path.join(folder, "audit.json"), {**summary, "rows_of": audit.list_rows(findings, survey)})
     if options.preview:
         from fer.convert.audit import audit_plots  # loads matplotlib, which takes a second
 
-        audit_plots.write(folder, written, survey, kept, store, options.seed)
-    _write_manifest(folder, name, options, survey, statistics(survey, kept == SPLITS.index("train")), written, summary)
+        audit_plots.write_plots(folder, written, survey, kept, store, options.seed)
+    _write_manifest(
+        folder, name, options, survey, train_statistics(survey, kept == SPLITS.index("train")), written, summary
+    )
 
 
-def _counted(survey: IngestedDataset, rejects: RejectedRows) -> dict[str, Any]:
+def _ingest_summary(survey: IngestedDataset, rejects: RejectedRows) -> dict[str, Any]:
     """What the reading counted, as the manifest's `audit` has it."""
     return {
         "rows": survey.source_rows,
@@ -138,7 +140,7 @@ def _counted(survey: IngestedDataset, rejects: RejectedRows) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
+def _open_inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
     """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
     rows = options.synthetic_rows()
     if rows is None:
@@ -151,7 +153,7 @@ def _inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str
         yield [path], [f"synthetic:{rows}"]
 
 
-def _divided(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
+def _count_assigned_splits(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
     """Where the faces went whose source names no split: {} if it names one for each."""
     loose = given < 0
     if not (given == NO_SPLIT).any() and (splits[loose] == SPLITS.index("train")).all():
@@ -160,11 +162,11 @@ def _divided(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
     return {name: count for name, count in zip(SPLITS, counts) if count}
 
 
-def _quarantine(options: Options, folder: str) -> str | None:
+def _quarantine_folder(options: Options, folder: str) -> str | None:
     return folder if options.on_bad_row == "quarantine" else None
 
 
-def _joined(sums: list[str]) -> str:
+def _combine_sha256(sums: list[str]) -> str:
     """One SHA-256 for several: of a single one itself, of more that of their lines."""
     return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
@@ -185,7 +187,7 @@ def _write_manifest(
             "format_version": manifest.FORMAT_VERSION,
             "name": name,
             "classes": list(CLASSES),
-            "image": manifest.IMAGE,
+            "image": manifest.IMAGE_FORMAT,
             "splits": {
                 split.name: {
                     "examples": split.examples,
@@ -197,7 +199,7 @@ def _write_manifest(
             "statistics": train,
             "source": {
                 "path": ",".join(source.path for source in sources),
-                "sha256": _joined([source.sha256 for source in sources]),
+                "sha256": _combine_sha256([source.sha256 for source in sources]),
                 "rows": survey.source_rows,
                 "inputs": [dataclasses.asdict(source) for source in sources],
             },

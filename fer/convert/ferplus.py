@@ -20,13 +20,13 @@ from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE
 from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, majority_class
 
-MOST = 127  # votes in a cell, so that one takes a byte in a record
+MAX_VOTES = 127  # votes in a cell, so that one takes a byte in a record
 
 # The least Cohen's kappa of the labels and the votes' majorities. Votes on other faces have 0. FER-2013 and FER+ have
 # 0.58 (agreement 0.657, expected by chance 0.185), and 0.42 to 0.75 in every 100 rows; moved by a row, -0.15 to 0.14.
-LEAST_KAPPA = 0.3
-WINDOW = 100  # consecutive rows that are also looked at by themselves: votes may be misplaced from some row on
-FEW = 30  # rows; the kappa of fewer varies too much
+MIN_KAPPA = 0.3
+WINDOW_ROWS = 100  # consecutive rows that are also looked at by themselves: votes may be misplaced from some row on
+MIN_ROWS = 30  # rows; the kappa of fewer varies too much
 
 _COLUMNS = ("Usage", "Image name", *FERPLUS_COLUMNS)
 _NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
@@ -53,7 +53,7 @@ class Votes:
         return majority_class(self.counts)
 
 
-def read(path: str) -> Votes:
+def read_votes(path: str) -> Votes:
     """Reads fer2013new.csv, alone or among other files in a folder or an archive.
 
     Raises:
@@ -62,12 +62,12 @@ def read(path: str) -> Votes:
     found: dict[str, Votes] = {}
     others: list[str] = []
     for member in archives.members(path, HashingReader()):
-        if not _has_votes(member.head()):
+        if not _has_votes_header(member.head()):
             others.append(member.name)
             continue
         if found:
             raise UserError(f"{path} holds FER+ votes twice, {next(iter(found))} and {member.name}: name one of them.")
-        found[member.name] = _votes(member)
+        found[member.name] = _parse_votes(member)
     if found:
         return next(iter(found.values()))
     if not others:
@@ -78,7 +78,7 @@ def read(path: str) -> Votes:
     )
 
 
-def join(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_rows: int) -> Votes:
+def join_votes(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_rows: int) -> Votes:
     """The votes on some faces.
 
     Args:
@@ -122,15 +122,15 @@ def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: st
     """
     majority = votes.labels()
     judged = np.flatnonzero((majority >= 0) & (labels >= 0))
-    if len(judged) < FEW or len(np.unique(labels[judged])) == 1:  # of one class, any order agrees alike
+    if len(judged) < MIN_ROWS or len(np.unique(labels[judged])) == 1:  # of one class, any order agrees alike
         return
     agree = majority[judged] == labels[judged]
     shares = np.bincount(majority[judged], minlength=len(CLASSES)) / len(judged)
     chance = shares[labels[judged]]
-    for window in (judged, *np.array_split(judged, max(1, len(judged) // WINDOW))):
+    for window in (judged, *np.array_split(judged, max(1, len(judged) // WINDOW_ROWS))):
         inside = np.searchsorted(judged, window)
         found, expected = agree[inside].mean(), chance[inside].mean()
-        if found - expected < LEAST_KAPPA * (1 - expected):
+        if found - expected < MIN_KAPPA * (1 - expected):
             where = "" if len(window) == len(judged) else f" of rows {rows[window[0]]:,} to {rows[window[-1]]:,}"
             raise UserError(
                 f"{name} agrees with {found:.0%} of the labels{where}, where votes on other faces would agree with "
@@ -139,7 +139,7 @@ def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: st
             )
 
 
-def _has_votes(head: bytes) -> bool:
+def _has_votes_header(head: bytes) -> bool:
     """Whether a file that begins like this has the header of fer2013new.csv."""
     first = re.split(r"[\r\n]", head.decode("utf-8-sig", "backslashreplace"), maxsplit=1)[0]
     try:
@@ -148,12 +148,12 @@ def _has_votes(head: bytes) -> bool:
         return False
 
 
-def _votes(member: Member) -> Votes:
+def _parse_votes(member: Member) -> Votes:
     text = b"".join(member.chunks()).decode("utf-8-sig", "backslashreplace")
     lines = csv.reader(io.StringIO(text))
     try:
         next(lines)  # the header
-        parsed = [_row(member.name, lines.line_num, fields) for fields in lines if fields]
+        parsed = [_parse_row(member.name, lines.line_num, fields) for fields in lines if fields]
     except csv.Error as error:
         raise UserError(
             f"{member.name}, line {lines.line_num}, is no line of a CSV ({error}): its lines must end with LF or CRLF, "
@@ -167,7 +167,7 @@ def _votes(member: Member) -> Votes:
     )
 
 
-def _row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]:
+def _parse_row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]:
     if len(fields) != len(_COLUMNS):
         raise UserError(f"{name}, line {line}: {len(fields)} fields where {len(_COLUMNS)} are expected.")
     split = SPLIT_OF_USAGE.get(fields[0].strip().lower(), NO_SPLIT)
@@ -177,7 +177,7 @@ def _row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]
         )
     counts = []
     for column, text in zip(FERPLUS_COLUMNS, fields[2:]):
-        if not (text.strip().isdecimal() and text.isascii() and len(text) < 5 and int(text) <= MOST):
+        if not (text.strip().isdecimal() and text.isascii() and len(text) < 5 and int(text) <= MAX_VOTES):
             raise UserError(f"{name}, line {line}, column {column}: {text!r} is no number of votes.")
         counts.append(int(text))
     if not any(counts):

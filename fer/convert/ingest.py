@@ -22,8 +22,8 @@ from fer.convert.worker_pool import Chunk, ParserPool
 from fer.io.temp_store import TempStore
 from fer.progress import ReadProgress
 
-AHEAD = 3  # pieces in flight for each worker
-AHEAD_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
+MAX_PENDING_PER_WORKER = 3  # pieces in flight for each worker
+MAX_PENDING_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -97,7 +97,7 @@ def ingest_sources(
         forms: dict[str, None] = {}
         before = total
         pieces = interpreter.interpret(formats.iter_chunks(path, tally, passed_over))
-        for form, block, print_ in bounded_map(pool, work, pieces, AHEAD * workers, formats.size):
+        for form, block, print_ in bounded_map(pool, work, pieces, MAX_PENDING_PER_WORKER * workers, formats.size):
             if form not in forms:
                 forms[form] = None
                 progress.print_line(f"Reading {form}")
@@ -111,9 +111,9 @@ def ingest_sources(
         interpreter.check_order(name)
         found.append(Source(name, archives.sha256(path, tally), total - before, "; ".join(forms)))
     return IngestedDataset(
-        labels=_joined([block.labels for block in blocks]),
-        splits=_joined([block.splits for block in blocks]),
-        rows=_joined([block.rows for block in blocks]),
+        labels=_concatenate([block.labels for block in blocks]),
+        splits=_concatenate([block.splits for block in blocks]),
+        rows=_concatenate([block.rows for block in blocks]),
         prints=image_hashes.concatenate(prints),
         sources=tuple(found),
         blank_lines=sum(block.blank for block in blocks),
@@ -124,7 +124,7 @@ def ingest_sources(
     )
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
+def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
     """Those of several blocks in turn, int64 [n]; a table with a header alone has no block, and n is 0."""
     return np.concatenate([np.empty(0, np.int64), *parts])
 
@@ -152,7 +152,7 @@ def bounded_map(
             waiting.append((pool.submit(work, item), size(item)))
             held += waiting[-1][1]
             del item
-            while waiting and (len(waiting) >= ahead or held > AHEAD_BYTES):
+            while waiting and (len(waiting) >= ahead or held > MAX_PENDING_BYTES):
                 future, freed = waiting.popleft()
                 held -= freed
                 yield future.result()

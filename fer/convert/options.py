@@ -14,8 +14,8 @@ from fer.convert.readers import label_map
 from fer.errors import UserError
 from fer.io import files
 
-SYNTHETIC_ROWS = 4000
-MOST_SYNTHETIC = 10_000_000
+DEFAULT_SYNTHETIC_ROWS = 4000
+MAX_SYNTHETIC_ROWS = 10_000_000
 MOST_SHARDS = 99_999  # of a split: the names of shards have five digits
 MOST_WORKERS = 256
 
@@ -79,7 +79,7 @@ class Options:
         if not storage.is_remote(asked.label_map):
             label_map.parse(asked.label_map)
         if not storage.is_remote(asked.output):
-            atomic_dir.check(asked.output, self.overwrite)
+            atomic_dir.check_output(asked.output, self.overwrite)
 
     def expanded(self) -> Options:
         """Returns the same with the home folder for a leading "~" in its paths.
@@ -87,9 +87,9 @@ class Options:
         Raises:
           UserError: a path is not UTF-8, which is all that TensorFlow takes.
         """
-        output = _expanded(self.output).rstrip("/")
+        output = _expand_path(self.output).rstrip("/")
         return dataclasses.replace(
-            self, output=output, ferplus=_expanded(self.ferplus), label_map=_expanded(self.label_map)
+            self, output=output, ferplus=_expand_path(self.ferplus), label_map=_expand_path(self.label_map)
         )
 
     def paths(self) -> list[str]:
@@ -102,7 +102,7 @@ class Options:
         """
         if self.synthetic_rows() is not None:
             return []
-        paths = [_expanded(path).rstrip("/") or "/" for path in flag_paths.split(self.input)]
+        paths = [_expand_path(path).rstrip("/") or "/" for path in flag_paths.split(self.input)]
         if not paths:
             raise UserError("--input names nothing: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
         return paths
@@ -116,12 +116,12 @@ class Options:
         asked = re.fullmatch(r"synthetic(?::(\d+))?", self.input)
         if not asked:
             return None
-        digits = asked[1] or str(SYNTHETIC_ROWS)
-        rows = int(digits) if len(digits) < 20 else MOST_SYNTHETIC + 1  # Python reads no number of any length
+        digits = asked[1] or str(DEFAULT_SYNTHETIC_ROWS)
+        rows = int(digits) if len(digits) < 20 else MAX_SYNTHETIC_ROWS + 1  # Python reads no number of any length
         if not rows:
             raise UserError("--input=synthetic:0 asks for no face; synthetic:ROWS draws that many.")
-        if rows > MOST_SYNTHETIC:
-            raise UserError(f"--input=synthetic:{rows} asks for more than {MOST_SYNTHETIC:,} faces: draw fewer.")
+        if rows > MAX_SYNTHETIC_ROWS:
+            raise UserError(f"--input=synthetic:{rows} asks for more than {MAX_SYNTHETIC_ROWS:,} faces: draw fewer.")
         return rows
 
     def recorded(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Options:
                 raise UserError(f"--output={self.output} lies in {path}, which is read: choose a place outside of it.")
 
 
-def _expanded(path: str) -> str:
+def _expand_path(path: str) -> str:
     """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "=".
 
     Raises:

@@ -14,7 +14,7 @@ from fer import escaping
 from fer.convert.rows import Reject
 from fer.errors import UserError
 
-FILE = "rejects.csv"
+REJECTS_FILE = "rejects.csv"
 HEADER = b"file,line,column,reason,original\n"
 
 
@@ -41,9 +41,9 @@ class RejectedRows:
             if self._folder is None:
                 raise UserError(f"{reject}. Mend the row, or set bad rows aside with --on_bad_row=quarantine.")
             if self._file is None:
-                self._file = tf.io.gfile.GFile(os.path.join(self._folder, FILE), "wb")
+                self._file = tf.io.gfile.GFile(os.path.join(self._folder, REJECTS_FILE), "wb")
                 self._file.write(HEADER)
-            self._file.write(_line(reject))
+            self._file.write(_format_row(reject))
             self.counts[reject.kind] += 1
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class RejectedRows:
             self._file.close()
 
 
-def _line(reject: Reject) -> bytes:
+def _format_row(reject: Reject) -> bytes:
     text = io.StringIO()
     file, column, reason = map(escaping.cell, (reject.file, reject.column, reject.reason))
     csv.writer(text, lineterminator="\n").writerow([file, reject.line, column, reason])

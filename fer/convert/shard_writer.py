@@ -17,21 +17,21 @@ from fer.io import files
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 
-SHARD_BYTES = 100_000_000  # about, when nobody asks for a number of shards
-TRAIN_SHARDS = 8  # at least, of a train split that has `FEW` examples for each of them
-FEW = 100
-BATCH = 1024  # faces in memory at once, for each worker
+TARGET_SHARD_BYTES = 100_000_000  # about, when nobody asks for a number of shards
+MIN_TRAIN_SHARDS = 8  # at least, of a train split that has `FEW` examples for each of them
+MIN_SHARD_EXAMPLES = 100
+BATCH_SIZE = 1024  # faces in memory at once, for each worker
 
 _EXAMPLE_BYTES = 2400
 
 
 @dataclasses.dataclass(frozen=True)
-class _Job:
+class _ShardJob:
     path: str
     positions: np.ndarray  # of the faces in the store, ascending
 
 
-def write(
+def write_shards(
     folder: str,
     survey: IngestedDataset,
     splits: np.ndarray,
@@ -54,12 +54,12 @@ def write(
       pool, workers: who writes, and how many they are; the result does not depend on it.
     """
 
-    def work(job: _Job) -> Shard:
+    def work(job: _ShardJob) -> Shard:
         with tf.io.TFRecordWriter(job.path) as writer:
-            for start in range(0, len(job.positions), BATCH):
-                some = job.positions[start : start + BATCH]
+            for start in range(0, len(job.positions), BATCH_SIZE):
+                some = job.positions[start : start + BATCH_SIZE]
                 chosen = None if votes is None else votes[some]
-                for message in example_codec.encode(
+                for message in example_codec.encode_examples(
                     store.read_faces(some), survey.labels[some], survey.rows[some], chosen
                 ):
                     writer.write(message)
@@ -71,9 +71,9 @@ def write(
         members = np.flatnonzero(splits == index)
         if not len(members):
             continue
-        count = _count(name, len(members), shards)
+        count = _count_shards(name, len(members), shards)
         jobs = [
-            _Job(os.path.join(folder, f"{name}-{number:05d}-of-{count:05d}.tfrecord"), part)
+            _ShardJob(os.path.join(folder, f"{name}-{number:05d}-of-{count:05d}.tfrecord"), part)
             for number, part in enumerate(np.array_split(members, count))
         ]
         labels = survey.labels[members]
@@ -84,8 +84,12 @@ def write(
     return written
 
 
-def _count(split: str, examples: int, asked: int) -> int:
+def _count_shards(split: str, examples: int, asked: int) -> int:
     if asked:
         return min(asked, examples)
-    by_size = -(-examples * _EXAMPLE_BYTES // SHARD_BYTES)
-    return max(by_size, TRAIN_SHARDS) if split == "train" and examples >= TRAIN_SHARDS * FEW else by_size
+    by_size = -(-examples * _EXAMPLE_BYTES // TARGET_SHARD_BYTES)
+    return (
+        max(by_size, MIN_TRAIN_SHARDS)
+        if split == "train" and examples >= MIN_TRAIN_SHARDS * MIN_SHARD_EXAMPLES
+        else by_size
+    )

@@ -8,13 +8,13 @@ import numpy as np
 
 from fer.convert.rows import NO_SPLIT, SPLITS, TRAIN_OR_VAL
 
-FOLDS = 10  # one to validate, one to test, as FER-2013 itself is divided: 80, 10 and 10 percent
+NUM_FOLDS = 10  # one to validate, one to test, as FER-2013 itself is divided: 80, 10 and 10 percent
 
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
-_WEIGHED = 2000  # faces without a twin that are weighed with the others; weighing takes 0.6 ms a group
+_MAX_STRATIFIED_SINGLES = 2000  # faces without a twin that are weighed with the others; weighing takes 0.6 ms a group
 
 
-def assign(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+def assign_splits(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Divides the faces that have no split among train and those of validation and test that the source lacks.
 
     Of faces that are only known to be for learning, some validate if no others do.
@@ -36,16 +36,16 @@ def assign(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int)
     if _TEST in lacking and (given == TRAIN_OR_VAL).any():
         lacking.remove(_TEST)
     _, group, sizes = np.unique(groups[loose], return_inverse=True, return_counts=True)
-    loose = loose[sizes[group.ravel()] <= max(len(loose) / FOLDS, 1)]
-    several = len(np.unique(groups[loose])) >= FOLDS and np.bincount(labels[loose], minlength=1).max() >= FOLDS
+    loose = loose[sizes[group.ravel()] <= max(len(loose) / NUM_FOLDS, 1)]
+    several = len(np.unique(groups[loose])) >= NUM_FOLDS and np.bincount(labels[loose], minlength=1).max() >= NUM_FOLDS
     if lacking and several:
-        numbers = _folds(labels[loose], groups[loose], seed)
+        numbers = _assign_folds(labels[loose], groups[loose], seed)
         for number, split in enumerate(lacking):
             splits[loose[numbers == number]] = split
     return splits
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+def _assign_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """The fold of each face, int64 [n], from 0.
 
     scikit-learn weighs every group against every fold. Faces without a twin need no such care, so beyond the first
@@ -55,17 +55,17 @@ def _folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
 
     numbers = np.zeros(len(labels), np.int64)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    alone = np.flatnonzero(sizes[group.ravel()] == 1)[_WEIGHED:]
-    if not len(alone) or np.bincount(labels[alone]).max() < FOLDS:
+    alone = np.flatnonzero(sizes[group.ravel()] == 1)[_MAX_STRATIFIED_SINGLES:]
+    if not len(alone) or np.bincount(labels[alone]).max() < NUM_FOLDS:
         alone = alone[:0]
     weighed = np.setdiff1d(np.arange(len(labels)), alone)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer faces than folds is in some of them only
-        divider = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        divider = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
         for number, (_, chosen) in enumerate(divider.split(weighed, labels[weighed], groups[weighed])):
             numbers[weighed[chosen]] = number
         if len(alone):
-            dealer = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+            dealer = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
             for number, (_, chosen) in enumerate(dealer.split(alone, labels[alone])):
                 numbers[alone[chosen]] = number
     return numbers

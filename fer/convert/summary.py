@@ -7,16 +7,16 @@ from typing import Any
 
 from fer.convert.readers import image_reader, label_map, skipped_files
 
-SHOWN = 24  # names of a label map in a line
+MAX_NAMES = 24  # names of a label map in a line
 
 
-def lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
+def summary_lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
     """Yields the lines.
 
     Args:
       audit: of the manifest; folder: where the conversion lies.
     """
-    yield from _labels(audit["label_map"])
+    yield from _label_map_lines(audit["label_map"])
     for name, what in image_reader.ALTERED.items():
         if audit[name]:
             yield f"{audit[name]:,} pictures {what}"
@@ -35,13 +35,13 @@ def lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
             yield f"{total:,} {what}: {', '.join(f'{name} {count:,}' for name, count in counts.items())}"
 
 
-def _labels(used: Mapping[str, Any]) -> Iterator[str]:
+def _label_map_lines(used: Mapping[str, Any]) -> Iterator[str]:
     """Yields the label map that was used, unless every name is that of its class."""
     names = used["names"]
     if all(name == class_ for name, class_ in names.items()):
         return
     order = " in FER-2013's order" if any(map(label_map.is_number, names)) else ""
     how = f" by --label_map={used['given']}" if used["given"] else order
-    shown = ", ".join(f"{name} = {class_}" for name, class_ in list(names.items())[:SHOWN])
-    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    shown = ", ".join(f"{name} = {class_}" for name, class_ in list(names.items())[:MAX_NAMES])
+    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
     yield f"Labels{how}: {shown}{more}"

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data import example_codec
-from fer.data.manifest import FILE, Manifest, read_manifest, statistics
+from fer.data.manifest import MANIFEST_FILE, Manifest, pixel_statistics, read_manifest
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -27,7 +27,7 @@ def verify(folder: str) -> Manifest:
     manifest = read_manifest(folder)
     known = {shard.file for split in manifest.splits.values() for shard in split.shards}
     differences = [
-        f"{os.path.join(folder, name)} is a shard that {FILE} does not name."
+        f"{os.path.join(folder, name)} is a shard that {MANIFEST_FILE} does not name."
         for name in sorted(tf.io.gfile.listdir(folder))
         if name.endswith(".tfrecord") and name not in known
     ]
@@ -44,9 +44,9 @@ def verify(folder: str) -> Manifest:
             except UserError as error:
                 faults.append(str(error))
         if not faults and counts.tolist() != list(split.class_counts.values()):
-            faults.append(f"The labels of split {split.name} are not those that {FILE} counts.")
-        if not faults and split.name == "train" and statistics(pixels, total, squares) != manifest.statistics:
-            faults.append(f"The pixels of split train have another mean or deviation than {FILE} states.")
+            faults.append(f"The labels of split {split.name} are not those that {MANIFEST_FILE} counts.")
+        if not faults and split.name == "train" and pixel_statistics(pixels, total, squares) != manifest.statistics:
+            faults.append(f"The pixels of split train have another mean or deviation than {MANIFEST_FILE} states.")
         differences.extend(faults)
     if differences:
         raise UserError("\n".join(differences))

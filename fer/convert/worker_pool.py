@@ -21,18 +21,20 @@ from fer.convert.audit.image_hashes import ImageHashes
 from fer.convert.readers import csv_reader, image_folder
 from fer.convert.rows import Block
 
-FEW = 16_000_000  # bytes to read; less is parsed before a process has started
+MIN_BYTES = 16_000_000  # bytes to read; less is parsed before a process has started
 
 Chunk = Union[csv_reader.Lines, image_folder.Pictures]
 
-_PIPE = 1 << 20  # bytes that a pipe holds, a piece and what is made of it: Linux gives as much to anybody who asks
-_PATIENCE = 5.0  # seconds that a member may take to end
+_PIPE_BYTES = (
+    1 << 20
+)  # bytes that a pipe holds, a piece and what is made of it: Linux gives as much to anybody who asks
+_EXIT_TIMEOUT_S = 5.0  # seconds that a member may take to end
 # Not "python -m", which would look for modules in the current folder first: a csv.py among the user's files would run.
-_START = "import sys; sys.path[:] = sys.argv[1:]; from fer.convert import worker_pool; worker_pool.main()"
-_SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
+_WORKER_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from fer.convert import worker_pool; worker_pool.main()"
+_F_SETPIPE_SZ = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
 
 
-def parse(chunk: Chunk) -> tuple[Block, ImageHashes]:
+def parse_chunk(chunk: Chunk) -> tuple[Block, ImageHashes]:
     """Parses a chunk of a source.
 
     Returns:
@@ -50,7 +52,7 @@ class ParserPool:
 
     def __init__(self, workers: int, size: int):
         """A crew for a pool of `workers` threads, and sources of `size` bytes: if these are few, it is nobody."""
-        self._needed = workers > 1 and size >= FEW
+        self._needed = workers > 1 and size >= MIN_BYTES
         self._own = threading.local()
         self._members: list[subprocess.Popen] = []
 
@@ -61,7 +63,7 @@ class ParserPool:
           RuntimeError: the process died.
         """
         if not self._needed:
-            return parse(piece)
+            return parse_chunk(piece)
         if not hasattr(self._own, "member"):
             self._own.member = self._begin()
         member = self._own.member
@@ -70,7 +72,7 @@ class ParserPool:
             member.stdin.flush()
             return pickle.load(member.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise RuntimeError(f"a process that parses died (exit code {_ended(member)})") from error
+            raise RuntimeError(f"a process that parses died (exit code {_wait_for_exit(member)})") from error
 
     def close(self) -> None:
         """Ends the processes."""
@@ -90,21 +92,21 @@ class ParserPool:
             "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
             "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
         }
-        command = [sys.executable, "-c", _START, *(place for place in sys.path if isinstance(place, str))]
+        command = [sys.executable, "-c", _WORKER_PROGRAM, *(place for place in sys.path if isinstance(place, str))]
         member = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         self._members.append(member)
         for pipe in (member.stdin, member.stdout):
             with contextlib.suppress(OSError):  # the user has many such already, or the system is not Linux
-                fcntl.fcntl(pipe, _SET_PIPE_SIZE, _PIPE)
+                fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
         return member
 
 
-def _ended(member: subprocess.Popen) -> int:
+def _wait_for_exit(member: subprocess.Popen) -> int:
     """The exit code of a member that no longer answers, once it has ended."""
     with contextlib.suppress(OSError):  # what was not sent any more
         member.stdin.close()  # so that it ends, if it has not yet
     try:
-        return member.wait(_PATIENCE)
+        return member.wait(_EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         member.kill()
         return member.wait()
@@ -115,7 +117,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that began this one
     try:
         while True:
-            pickle.dump(parse(pickle.load(sys.stdin.buffer)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(parse_chunk(pickle.load(sys.stdin.buffer)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
             sys.stdout.buffer.flush()
     except (EOFError, BrokenPipeError):
         os._exit(0)  # nobody is there to flush to

@@ -10,21 +10,21 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from fer.data.manifest import FILE, Manifest, Shard
+from fer.data.manifest import MANIFEST_FILE, Manifest, Shard
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES, FERPLUS_COLUMNS, PIXELS, SIDE
 
-BATCH = 4096  # records taken from a shard at once
+BATCH_SIZE = 4096  # records taken from a shard at once
 
-_FRAMING = 16  # bytes of a record that are not its data: length and two checksums
+_FRAMING_BYTES = 16  # bytes of a record that are not its data: length and two checksums
 _FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([], tf.int64),
     "row": tf.io.FixedLenFeature([], tf.int64),
 }
 _VOTES = {"votes": tf.io.FixedLenFeature([len(FERPLUS_COLUMNS)], tf.int64, [-1] * len(FERPLUS_COLUMNS))}
-_NONE = (
+_EMPTY_COLUMNS = (
     np.empty((0, SIDE, SIDE, 1), np.uint8),
     np.empty(0, np.int32),
     np.empty(0, np.int64),
@@ -50,7 +50,7 @@ class Faces:
         return len(self.labels)
 
 
-def encode(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None) -> list[bytes]:
+def encode_examples(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None) -> list[bytes]:
     """Serialises faces as `tf.train.Example`, byte for byte as protobuf does deterministically.
 
     Between faces of one layout only the values differ, so they are laid over a template, all at once.
@@ -73,7 +73,7 @@ def encode(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.n
             some = slice(part[0], part[-1] + 1)
             width = int(row_bytes[part[0]])
             chosen = None if votes is None else votes[some]
-            messages.extend(_encode_alike(images[some], labels[some], rows[some], width, chosen))
+            messages.extend(_encode_same_layout(images[some], labels[some], rows[some], width, chosen))
     return messages
 
 
@@ -91,14 +91,14 @@ def read_split(manifest: Manifest, split: str) -> Faces:
     parts = [read_shard(manifest.folder, shard) for shard in wanted.shards]
     votes = [part.votes for part in parts]
     faces = Faces(
-        images=np.concatenate([_NONE[0], *(part.images for part in parts)]),
-        labels=np.concatenate([_NONE[1], *(part.labels for part in parts)]),
-        rows=np.concatenate([_NONE[2], *(part.rows for part in parts)]),
+        images=np.concatenate([_EMPTY_COLUMNS[0], *(part.images for part in parts)]),
+        labels=np.concatenate([_EMPTY_COLUMNS[1], *(part.labels for part in parts)]),
+        rows=np.concatenate([_EMPTY_COLUMNS[2], *(part.rows for part in parts)]),
         votes=None if any(part is None for part in votes) or not votes else np.concatenate(votes),
     )
     counts = np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES)).tolist()
     if counts != list(wanted.class_counts.values()):
-        raise UserError(f"The labels of split {split} in {manifest.folder} are not those that {FILE} counts.")
+        raise UserError(f"The labels of split {split} in {manifest.folder} are not those that {MANIFEST_FILE} counts.")
     return faces
 
 
@@ -109,27 +109,29 @@ def read_shard(folder: str, shard: Shard) -> Faces:
       UserError: it is missing, cut short, changed or foreign.
     """
     path = os.path.join(folder, shard.file)
-    content = files.read_bytes(path, f"{path} is missing, and {FILE} names it: convert the data again.")
+    content = files.read_bytes(path, f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again.")
     if len(content) != shard.bytes:
-        raise shard_error(path, f"has {len(content):,} bytes where {FILE} states {shard.bytes:,}")
+        raise shard_error(path, f"has {len(content):,} bytes where {MANIFEST_FILE} states {shard.bytes:,}")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise shard_error(path, f"has another SHA-256 than {FILE} states")
+        raise shard_error(path, f"has another SHA-256 than {MANIFEST_FILE} states")
     del content
     try:
-        batches = [_decode(batch) for batch in tf.data.TFRecordDataset(path, buffer_size=1 << 22).batch(BATCH)]
+        batches = [
+            _decode_batch(batch) for batch in tf.data.TFRecordDataset(path, buffer_size=1 << 22).batch(BATCH_SIZE)
+        ]
     except tf.errors.DataLossError as error:
         raise shard_error(path, "has a record whose checksum is wrong") from error
     except (OSError, tf.errors.OpError) as error:
         raise shard_error(path, f"cannot be read as faces ({files.error_message(error)})") from error
-    faces = [np.concatenate(parts) for parts in zip(_NONE, *batches)]
+    faces = [np.concatenate(parts) for parts in zip(_EMPTY_COLUMNS, *batches)]
     if len(faces[0]) != shard.examples:
-        raise shard_error(path, f"holds {len(faces[0]):,} faces where {FILE} states {shard.examples:,}")
+        raise shard_error(path, f"holds {len(faces[0]):,} faces where {MANIFEST_FILE} states {shard.examples:,}")
     if ((faces[1] < -1) | (faces[1] >= len(CLASSES))).any():
         raise shard_error(path, "has a label that no class has")
     return Faces(*faces[:3], votes=faces[3] if (faces[3] >= 0).all() and len(faces[3]) else None)
 
 
-def parse(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def parse_examples(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Parses a batch of records within tf.data.
 
     Args:
@@ -143,18 +145,18 @@ def parse(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Tensor, tf.
     features = tf.io.parse_example(serialized, wanted)
     labels = tf.cast(features["label"], tf.int32)
     counts = tf.cast(features["votes"], tf.int32) if votes else tf.zeros([tf.shape(labels)[0], 0], tf.int32)
-    return _images(features["image"]), labels, counts
+    return _decode_images(features["image"]), labels, counts
 
 
-def _images(raw: tf.Tensor) -> tf.Tensor:
+def _decode_images(raw: tf.Tensor) -> tf.Tensor:
     pixels = tf.io.decode_raw(raw, tf.uint8)
     return tf.reshape(tf.ensure_shape(pixels, [None, PIXELS]), [-1, SIDE, SIDE, 1])
 
 
-def _decode(batch: tf.Tensor) -> list[np.ndarray]:
+def _decode_batch(batch: tf.Tensor) -> list[np.ndarray]:
     features = tf.io.parse_example(batch, {**_FEATURES, **_VOTES})
     columns = (
-        _images(features["image"]),
+        _decode_images(features["image"]),
         tf.cast(features["label"], tf.int32),
         features["row"],
         tf.cast(features["votes"], tf.int32),
@@ -172,19 +174,19 @@ def _bit_length(values: np.ndarray) -> np.ndarray:
     return np.frexp(values.astype(np.float64))[1]
 
 
-def _encode_alike(
+def _encode_same_layout(
     images: np.ndarray, labels: np.ndarray, rows: np.ndarray, row_bytes: int, votes: np.ndarray | None
 ) -> Sequence[bytes]:
     """Serialises faces whose labels and rows take the same number of bytes."""
     label_value = _varint(-1 % 2**64) if labels[0] < 0 else b"\0"
     entries = [
-        _entry("image", _field(1, _field(1, bytes(PIXELS)))),
-        _entry("label", _field(3, _field(1, label_value))),
-        _entry("row", _field(3, _field(1, bytes(row_bytes)))),
+        _feature_entry("image", _length_delimited(1, _length_delimited(1, bytes(PIXELS)))),
+        _feature_entry("label", _length_delimited(3, _length_delimited(1, label_value))),
+        _feature_entry("row", _length_delimited(3, _length_delimited(1, bytes(row_bytes)))),
     ]
     if votes is not None:
-        entries.append(_entry("votes", _field(3, _field(1, bytes(len(FERPLUS_COLUMNS))))))
-    message = _field(1, b"".join(entries))
+        entries.append(_feature_entry("votes", _length_delimited(3, _length_delimited(1, bytes(len(FERPLUS_COLUMNS))))))
+    message = _length_delimited(1, b"".join(entries))
     ends = len(message) - len(b"".join(entries)) + np.cumsum([len(entry) for entry in entries])  # values come last
     table = np.tile(np.frombuffer(message, np.uint8), (len(images), 1))
     table[:, ends[0] - PIXELS : ends[0]] = images
@@ -198,12 +200,12 @@ def _encode_alike(
     return [row.tobytes() for row in table]
 
 
-def _entry(name: str, feature: bytes) -> bytes:
+def _feature_entry(name: str, feature: bytes) -> bytes:
     """An entry of the map `Features.feature`."""
-    return _field(1, _field(1, name.encode()) + _field(2, feature))
+    return _length_delimited(1, _length_delimited(1, name.encode()) + _length_delimited(2, feature))
 
 
-def _field(number: int, content: bytes) -> bytes:
+def _length_delimited(number: int, content: bytes) -> bytes:
     """A length-delimited protobuf field."""
     return bytes([number << 3 | 2]) + _varint(len(content)) + content
 

@@ -14,11 +14,11 @@ from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES, SIDE
 
-FILE = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
-IMAGE = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
+IMAGE_FORMAT = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 
-CHECKSUM = "content_sha256"  # SHA-256 of the manifest's text without this key, which is its last
+CHECKSUM_KEY = "content_sha256"  # SHA-256 of the manifest's text without this key, which is its last
 
 _KEYS = ("name", "classes", "image", "splits", "statistics", "source", "audit", "options", "created_by")
 
@@ -97,9 +97,11 @@ def read_manifest(folder: str) -> Manifest:
       UserError: there is none, it is damaged, or it is of another format or order of classes.
     """
     storage.register_filesystems(folder)
-    path = os.path.join(folder, FILE)
+    path = os.path.join(folder, MANIFEST_FILE)
     if not files.exists(path):
-        raise UserError(f"{folder} has no {FILE}: it is no folder of shards, or a conversion into it never ended.")
+        raise UserError(
+            f"{folder} has no {MANIFEST_FILE}: it is no folder of shards, or a conversion into it never ended."
+        )
     raw = files.read_json(path, "the manifest")
     if not isinstance(raw, dict) or "format_version" not in raw:
         raise UserError(f"{path} is no manifest of shards: it has no format_version. Convert the data again.")
@@ -115,7 +117,7 @@ def read_manifest(folder: str) -> Manifest:
             f"{path} orders the classes as {raw['classes']!r}, and this version as {list(CLASSES)!r}: convert again."
         )
     try:
-        found = _understood(folder, path, raw)
+        found = _parse_manifest(folder, path, raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}). Convert the data again.") from error
     _check_content(found, path)
@@ -128,8 +130,8 @@ def write_manifest(folder: str, content: dict[str, Any]) -> None:
     Raises:
       StorageError: the folder cannot be written to.
     """
-    content = {key: value for key, value in content.items() if key != CHECKSUM}
-    files.write_json(os.path.join(folder, FILE), {**content, CHECKSUM: _checksum(content)})
+    content = {key: value for key, value in content.items() if key != CHECKSUM_KEY}
+    files.write_json(os.path.join(folder, MANIFEST_FILE), {**content, CHECKSUM_KEY: _checksum(content)})
 
 
 def _check_content(manifest: Manifest, path: str) -> None:
@@ -138,17 +140,17 @@ def _check_content(manifest: Manifest, path: str) -> None:
     Raises:
       UserError: they differ.
     """
-    content = {key: value for key, value in manifest.raw.items() if key != CHECKSUM}
-    if CHECKSUM not in manifest.raw:
+    content = {key: value for key, value in manifest.raw.items() if key != CHECKSUM_KEY}
+    if CHECKSUM_KEY not in manifest.raw:
         unknown = sorted(set(content) - {"format_version", *_KEYS})
         if unknown:  # the name of the checksum may be what is damaged
             raise UserError(f"{path} is damaged: it has a key {unknown[0]!r}. Convert the data again.")
         return
     as_written = hashlib.sha256(files.json_text(manifest.raw).encode()).hexdigest()
-    if manifest.raw[CHECKSUM] != _checksum(content) or manifest.sha256 != as_written:
+    if manifest.raw[CHECKSUM_KEY] != _checksum(content) or manifest.sha256 != as_written:
         raise UserError(
-            f"{path} was changed since it was written: its content does not have the checksum in it ({CHECKSUM}). Copy "
-            "it again from where it was whole, or convert the data again."
+            f"{path} was changed since it was written: its content does not have the checksum in it "
+            f"({CHECKSUM_KEY}). Copy it again from where it was whole, or convert the data again."
         )
 
 
@@ -156,7 +158,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(files.json_text(content).encode()).hexdigest()
 
 
-def check(folder: str) -> None:
+def check_manifest(folder: str) -> None:
     """Reads the manifest of a local folder for its faults, without TensorFlow. One in a store is left to `read`.
 
     Raises:
@@ -166,7 +168,7 @@ def check(folder: str) -> None:
         read_manifest(folder)
 
 
-def statistics(pixels: int, total: int, squares: int) -> dict[str, float | None]:
+def pixel_statistics(pixels: int, total: int, squares: int) -> dict[str, float | None]:
     """Mean and standard deviation in [0, 1] of so many pixels in 0 to 255, by their sum and the sum of their squares.
 
     None of both where there are no pixels.
@@ -189,35 +191,42 @@ def check_sizes(manifest: Manifest) -> None:
                 size = files.size(path)
             except files.failures() as error:
                 if files.is_absence(error):
-                    raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
+                    raise UserError(
+                        f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again."
+                    ) from error
                 raise files.unreadable(path, error) from error
             if size != shard.bytes:
                 raise UserError(
-                    f"{path} has {size:,} bytes where {FILE} states {shard.bytes:,}: it is cut short or not of this "
-                    "data. Convert the data again."
+                    f"{path} has {size:,} bytes where {MANIFEST_FILE} states {shard.bytes:,}: it is cut short or not "
+                    "of this data. Convert the data again."
                 )
 
 
-def _understood(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
-    if raw["image"] != IMAGE:
-        raise ValueError(f"image is {raw['image']!r} where {IMAGE!r} is expected")
+def _parse_manifest(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
+    if raw["image"] != IMAGE_FORMAT:
+        raise ValueError(f"image is {raw['image']!r} where {IMAGE_FORMAT!r} is expected")
     return Manifest(
         folder=folder,
         name=str(raw["name"]),
         classes=tuple(raw["classes"]),
-        splits={name: _split(name, entry) for name, entry in raw["splits"].items()},
-        statistics={key: _share(raw["statistics"][key]) for key in ("mean", "std")},
+        splits={name: _parse_split(name, entry) for name, entry in raw["splits"].items()},
+        statistics={key: _check_unit_interval(raw["statistics"][key]) for key in ("mean", "std")},
         sha256=files.sha256(path),
         raw=dict(raw),
     )
 
 
-def _split(name: str, entry: Mapping[str, Any]) -> Split:
+def _parse_split(name: str, entry: Mapping[str, Any]) -> Split:
     shards = tuple(
-        Shard(str(shard["file"]), _whole(shard["examples"]), _whole(shard["bytes"]), str(shard["sha256"]))
+        Shard(str(shard["file"]), _check_count(shard["examples"]), _check_count(shard["bytes"]), str(shard["sha256"]))
         for shard in entry["shards"]
     )
-    split = Split(name, _whole(entry["examples"]), {key: _whole(entry["class_counts"][key]) for key in CLASSES}, shards)
+    split = Split(
+        name,
+        _check_count(entry["examples"]),
+        {key: _check_count(entry["class_counts"][key]) for key in CLASSES},
+        shards,
+    )
     for shard in shards:
         if os.path.basename(shard.file) != shard.file:
             raise ValueError(f"a shard is named {shard.file!r}, with a folder")
@@ -226,13 +235,13 @@ def _split(name: str, entry: Mapping[str, Any]) -> Split:
     return split
 
 
-def _whole(value: Any) -> int:
+def _check_count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} is no number of things")
     return value
 
 
-def _share(value: Any) -> float | None:
+def _check_unit_interval(value: Any) -> float | None:
     if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
         raise ValueError(f"{value!r} is no number from 0 to 1")
     return value

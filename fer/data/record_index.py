@@ -14,15 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data.example_codec import shard_error
-from fer.data.manifest import FILE, Manifest, Shard
+from fer.data.manifest import MANIFEST_FILE, Manifest, Shard
 from fer.errors import UserError
 from fer.io import files
 
-CHUNK = 256  # records at most: 0.6 MB, which a disk or a store reads at full speed
-FRAMING = 16  # bytes of a record that are not its data
-HEADER = 12  # of these, the bytes before it
+CHUNK_RECORDS = 256  # records at most: 0.6 MB, which a disk or a store reads at full speed
+FRAMING_BYTES = 16  # bytes of a record that are not its data
+HEADER_BYTES = 12  # of these, the bytes before it
 
-_PIECE = 1 << 23  # bytes of a shard in memory at once
+_READ_BYTES = 1 << 23  # bytes of a shard in memory at once
 
 
 class Chunks(NamedTuple):
@@ -34,7 +34,7 @@ class Chunks(NamedTuple):
     count: np.ndarray  # type: ignore[assignment]  # number of its records; hides tuple.count
 
 
-def find(manifest: Manifest, split: str) -> Chunks:
+def find_chunks(manifest: Manifest, split: str) -> Chunks:
     """Reads every shard of a split once, a piece at a time, checks its SHA-256 and finds its records.
 
     Raises:
@@ -43,45 +43,45 @@ def find(manifest: Manifest, split: str) -> Chunks:
     found = [
         (number, *chunk)
         for number, shard in enumerate(manifest.split(split).shards)
-        for chunk in _of_shard(manifest.folder, shard)
+        for chunk in _find_shard_chunks(manifest.folder, shard)
     ]
     return Chunks(*np.array(found, np.int64).reshape(-1, 4).T)
 
 
-def _of_shard(folder: str, shard: Shard) -> list[tuple[int, int, int]]:
+def _find_shard_chunks(folder: str, shard: Shard) -> list[tuple[int, int, int]]:
     path = os.path.join(folder, shard.file)
     found: list[tuple[int, int, int]] = []
     digest, rest, place = hashlib.sha256(), b"", 0
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            while piece := file.read(_PIECE):
+            while piece := file.read(_READ_BYTES):
                 digest.update(piece)
                 content = rest + piece
-                used = _walk(path, content, place, found)
+                used = _add_chunks(path, content, place, found)
                 place, rest = place + used, content[used:]
     except tf.errors.NotFoundError as error:
-        raise UserError(f"{path} is missing, and {FILE} names it: convert the data again.") from error
+        raise UserError(f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again.") from error
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     if digest.hexdigest() != shard.sha256:
-        raise shard_error(path, f"has another SHA-256 than {FILE} states")
+        raise shard_error(path, f"has another SHA-256 than {MANIFEST_FILE} states")
     if rest:
         raise shard_error(path, "ends within a record")
     examples = sum(count for _, _, count in found)
     if examples != shard.examples:
-        raise shard_error(path, f"holds {examples:,} faces where {FILE} states {shard.examples:,}")
+        raise shard_error(path, f"holds {examples:,} faces where {MANIFEST_FILE} states {shard.examples:,}")
     return found
 
 
-def _walk(path: str, content: bytes, place: int, found: list[tuple[int, int, int]]) -> int:
+def _add_chunks(path: str, content: bytes, place: int, found: list[tuple[int, int, int]]) -> int:
     """Adds the chunks (offset, length, count) of the whole records in `content` to `found`. Returns their bytes."""
     table, at = np.frombuffer(content, np.uint8), 0
-    while len(content) - at >= HEADER:
+    while len(content) - at >= HEADER_BYTES:
         length = int.from_bytes(content[at : at + 8], "little")
-        if length > _PIECE:
+        if length > _READ_BYTES:
             raise shard_error(path, f"has a record of {length:,} bytes")
-        stride = length + FRAMING
-        whole = min((len(content) - at) // stride, CHUNK)
+        stride = length + FRAMING_BYTES
+        whole = min((len(content) - at) // stride, CHUNK_RECORDS)
         if not whole:
             break
         heads = np.lib.stride_tricks.as_strided(table[at:], (whole, 8), (stride, 1))

@@ -16,7 +16,7 @@ from fer.rng import ALGORITHM
 
 PREFETCH = 2  # batches prepared during a training step; more only uses memory
 
-Plan = Callable[[tf.Tensor], tf.Tensor]  # epoch [] int64 -> rows [steps, global_batch] int32
+EpochOrder = Callable[[tf.Tensor], tf.Tensor]  # epoch [] int64 -> rows [steps, global_batch] int32
 
 
 class Batch(NamedTuple):
@@ -36,7 +36,7 @@ class EvalBatch(NamedTuple):
     weights: tf.Tensor  # [B] float32, 1 or 0
 
 
-def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_batch: int) -> Plan:
+def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_batch: int) -> EpochOrder:
     """The rows of each step of an epoch, as a function of the epoch's number.
 
     Args:
@@ -46,7 +46,7 @@ def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_bat
       steps, global_batch: of an epoch; `steps * global_batch` is at most n.
     """
     if kind == "balanced":
-        return _balanced(labels, seed, steps, global_batch)
+        return _balanced_order(labels, seed, steps, global_batch)
 
     def rows(epoch: tf.Tensor) -> tf.Tensor:
         shuffled = _shuffle(tf.range(len(labels)), tf.stack([seed, tf.cast(epoch, tf.int32)]))
@@ -55,7 +55,7 @@ def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_bat
     return rows
 
 
-def _balanced(labels: np.ndarray, seed: int, steps: int, global_batch: int) -> Plan:
+def _balanced_order(labels: np.ndarray, seed: int, steps: int, global_batch: int) -> EpochOrder:
     members = [np.flatnonzero(labels == label).astype(np.int32) for label in np.unique(labels[labels >= 0])]
     classes, draws = len(members), steps * global_batch
 
@@ -64,7 +64,10 @@ def _balanced(labels: np.ndarray, seed: int, steps: int, global_batch: int) -> P
         kind, turn = drawn % classes, drawn // classes
         firsts = [(epoch * draws + classes - 1 - number) // classes for number in range(classes)]
         lasts = [((epoch + 1) * draws + classes - 1 - number) // classes for number in range(classes)]
-        streams = [_passes(members[number], [seed, number], firsts[number], lasts[number]) for number in range(classes)]
+        streams = [
+            _repeat_permutations(members[number], [seed, number], firsts[number], lasts[number])
+            for number in range(classes)
+        ]
         begins = tf.cumsum([tf.size(stream, tf.int64) for stream in streams], exclusive=True)
         dealt = tf.gather(tf.concat(streams, 0), tf.gather(begins - tf.stack(firsts), kind) + turn)
         # Dealt in turn, a class would always meet the same neighbours, which mixup and cutmix go by.
@@ -76,7 +79,7 @@ def _balanced(labels: np.ndarray, seed: int, steps: int, global_batch: int) -> P
     return rows
 
 
-def _passes(members: np.ndarray, seed: list[int], first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+def _repeat_permutations(members: np.ndarray, seed: list[int], first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
     """Draws `first` to `last` (excluded) of an endless row of permutations of `members`."""
     count = len(members)
     begin = first // count

@@ -32,7 +32,7 @@ from fer.data.sampling import PREFETCH, Batch, EvalBatch
 from fer.rng import ALGORITHM
 
 INTERLEAVE = 16  # of a global batch, where they divide it
-READERS = 4  # chunks read and parsed at a time
+NUM_READERS = 4  # chunks read and parsed at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +53,9 @@ def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
     """Checks a split's shards and finds their records.
 
     Raises:
-      UserError: see `fer.data.record_index.find`.
+      UserError: see `fer.data.record_index.find_chunks`.
     """
-    found = record_index.find(manifest, split)
+    found = record_index.find_chunks(manifest, split)
     paths = tuple(os.path.join(manifest.folder, shard.file) for shard in manifest.split(split).shards)
     return Stream(paths, found, window)
 
@@ -82,7 +82,7 @@ def training_batches(
     @tf.autograph.experimental.do_not_convert
     def windows(epoch: tf.Tensor) -> tf.data.Dataset:
         """The images, labels and votes of each window of an epoch, and the rows of its steps in them."""
-        pieces_of = _epoch_pieces(stream, seed, epoch)
+        pieces_of = _make_epoch_index(stream, seed, epoch)
         first_step = tf.maximum(tf.constant(start, tf.int64) - epoch * steps, 0)
 
         def load(window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -93,7 +93,7 @@ def training_batches(
                 return pieces_of((lane * steps + before) * width, here * width)
 
             pieces = tf.data.Dataset.from_tensor_slices(lanes.astype(np.int64)).flat_map(lane_pieces)
-            read = pieces.map(_reader(stream, votes), num_parallel_calls=READERS)
+            read = pieces.map(_make_reader(stream, votes), num_parallel_calls=NUM_READERS)
             images, labels, counts = read.rebatch(len(lanes) * here * width).get_single_element()
             rows = tf.gather(_shuffled_rows(seed, epoch, window, lanes, here, width), columns, axis=1)
             return images, labels, counts, rows[tf.maximum(first_step - before, 0) :]
@@ -128,11 +128,11 @@ def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
         )
 
     pieces = tf.data.Dataset.from_tensor_slices(tuple(stream.chunks))
-    read = pieces.map(_reader(stream, votes=False), num_parallel_calls=READERS)
+    read = pieces.map(_make_reader(stream, votes=False), num_parallel_calls=NUM_READERS)
     return read.rebatch(batch).map(fill).prefetch(PREFETCH)
 
 
-def _epoch_pieces(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]:
+def _make_epoch_index(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]:
     """The function that finds examples `begin` to `begin + count` of an epoch's row: a dataset of parts of chunks."""
     shard, offset, length, count = (tf.constant(column) for column in stream.chunks)
     order = tf.random.experimental.stateless_shuffle(
@@ -148,7 +148,7 @@ def _epoch_pieces(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[tf.T
         skipped = tf.maximum(begin - starts, 0)
         taken = tf.minimum(stops, begin + wanted) - starts - skipped
         lengths = tf.gather(length, chosen)
-        offsets = tf.gather(offset, chosen) + skipped * (lengths + record_index.FRAMING)
+        offsets = tf.gather(offset, chosen) + skipped * (lengths + record_index.FRAMING_BYTES)
         return tf.data.Dataset.from_tensor_slices((tf.gather(shard, chosen), offsets, lengths, taken))
 
     return pieces
@@ -171,7 +171,7 @@ def _shuffled_rows(
     return tf.reshape(by_step, [-1, len(lanes) * width])
 
 
-def _reader(stream: Stream, votes: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+def _make_reader(stream: Stream, votes: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """The function that reads `count` records of `length` bytes at `offset` of a shard, and parses them at once."""
     paths = tf.constant(stream.paths)
 
@@ -181,10 +181,12 @@ def _reader(stream: Stream, votes: bool) -> Callable[..., tuple[tf.Tensor, tf.Te
         ranged = tf.raw_ops.TFRecordDatasetV2(
             filenames=tf.gather(paths, [shard]),
             compression_type="",
-            buffer_size=count * (length + record_index.FRAMING),  # all of it at once, and nothing beyond
+            buffer_size=count * (length + record_index.FRAMING_BYTES),  # all of it at once, and nothing beyond
             byte_offsets=[offset],
         )
         found = tf.data.experimental.from_variant(ranged, tf.TensorSpec([], tf.string))
-        return example_codec.parse(found.take(count).batch(record_index.CHUNK).get_single_element(), votes)
+        return example_codec.parse_examples(
+            found.take(count).batch(record_index.CHUNK_RECORDS).get_single_element(), votes
+        )
 
     return read

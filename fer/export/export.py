@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import fer
 from fer.config import FORMATS
-from fer.data.manifest import FILE, read_manifest
+from fer.data.manifest import MANIFEST_FILE, read_manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset
 from fer.evaluation.requests import ALL, export_precisions
@@ -110,7 +110,7 @@ def shards(data: str | None, run: loading.Run) -> str:
         return data
     name = run.trained_on["name"]
     folder = os.path.join("tfrecords", name)
-    if not tf.io.gfile.exists(os.path.join(folder, FILE)):
+    if not tf.io.gfile.exists(os.path.join(folder, MANIFEST_FILE)):
         raise UserError(
             f"--data is missing: {run.workdir} was trained on {name}, and {folder} holds no shards; name their folder."
         )

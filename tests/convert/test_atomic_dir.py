@@ -101,7 +101,7 @@ def test_atomic_directory_rejects_current_folder(name, output, monkeypatch):
 
 def test_check_rejects_root_of_disk():
     with pytest.raises(UserError, match=r"^/proc is the root of a disk, which cannot be replaced: name a folder in it"):
-        atomic_dir.check("/proc", overwrite=True)
+        atomic_dir.check_output("/proc", overwrite=True)
 
 
 def test_atomic_directory_rejects_link_loop(tmp_path):
@@ -264,10 +264,10 @@ def test_sweep_keeps_old_output_that_live_run_replaces(output):
     os.rename(output, old)
     os.makedirs(living)
     with contextlib.ExitStack() as stack:
-        atomic_dir._lock(living, stack)
-        atomic_dir._sweep(output)
+        atomic_dir._try_lock(living, stack)
+        atomic_dir._remove_leftovers(output)
         assert (os.path.exists(old), os.path.exists(output)) == (True, False)
-    atomic_dir._sweep(output)
+    atomic_dir._remove_leftovers(output)
     assert os.listdir(beside) == ["faces"]
 
 

@@ -156,7 +156,7 @@ def test_convert_of_synthetic_input_equals_generate_faces(synthetic_shards):
 
 
 def test_convert_repeats_bytes_for_same_input(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit_plots, "COLUMNS", 2)
+    monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 2)
     one = run(source, tmp_path, "one", preview=True)
     other = run(source, tmp_path, "other", preview=True, overwrite=True)
     assert sums(one.folder) == sums(other.folder)
@@ -175,7 +175,7 @@ def test_convert_repeats_bytes_of_rejects(tmp_path):
 
 def test_convert_writes_same_bytes_with_any_number_of_workers(large, tmp_path, monkeypatch):
     alone = run(large, tmp_path, "alone", workers=1)
-    monkeypatch.setattr(worker_pool, "FEW", 0)  # so that there are processes
+    monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)  # so that there are processes
     monkeypatch.setattr(archives, "CHUNK", 1 << 16)  # and pieces for each of them
     shared = run(large, tmp_path, "shared", workers=3)
     assert sums(alone.folder) == sums(shared.folder)
@@ -372,7 +372,7 @@ def large(tmp_path_factory) -> str:
 
 @pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.extended)])
 def test_convert_output_is_complete_or_absent_when_killed(large, tmp_path, monkeypatch, moments):
-    monkeypatch.setattr(worker_pool, "FEW", 0)  # so that there are processes
+    monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)  # so that there are processes
     start = time.monotonic()
     whole = run(large, tmp_path, "whole")
     took = time.monotonic() - start

@@ -40,7 +40,7 @@ def classes(made: manifest.Manifest, split: str = "train") -> dict[int, str]:
 
 
 def printed(made: manifest.Manifest) -> list[str]:
-    return list(summary.lines(made.raw["audit"], "out"))
+    return list(summary.summary_lines(made.raw["audit"], "out"))
 
 
 @pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}])

@@ -24,7 +24,7 @@ ROWS = (
 
 @pytest.fixture
 def given(tmp_path) -> ferplus.Votes:
-    return ferplus.read(input_factories.write(tmp_path / "fer2013new.csv", HEADER + ROWS))
+    return ferplus.read_votes(input_factories.write(tmp_path / "fer2013new.csv", HEADER + ROWS))
 
 
 def test_read_returns_counts_and_splits_of_file(given):
@@ -52,7 +52,7 @@ def test_votes_not_a_face_by_majority_or_missing_image(given):
 
 
 def test_read_reads_compressed_file(given, tmp_path):
-    packed = ferplus.read(input_factories.write(tmp_path / "v", gzip.compress((HEADER + ROWS).encode())))
+    packed = ferplus.read_votes(input_factories.write(tmp_path / "v", gzip.compress((HEADER + ROWS).encode())))
     np.testing.assert_array_equal(packed.counts, given.counts)
 
 
@@ -74,7 +74,7 @@ def test_read_reads_compressed_file(given, tmp_path):
 )
 def test_read_error_names_file_and_fault(content, reason, tmp_path):
     with pytest.raises(UserError, match=f"v.csv.*{reason}"):
-        ferplus.read(input_factories.write(tmp_path / "v.csv", content))
+        ferplus.read_votes(input_factories.write(tmp_path / "v.csv", content))
 
 
 OTHERS = {  # of Microsoft's repository, and of an archive that macOS made
@@ -87,7 +87,7 @@ OTHERS = {  # of Microsoft's repository, and of an archive that macOS made
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
 def test_read_finds_votes_among_other_files(packed, given, tmp_path):
     files = {**OTHERS, "FERPlus/fer2013new.csv": (HEADER + ROWS).encode()}
-    found = ferplus.read(lay(tmp_path, files, packed))
+    found = ferplus.read_votes(lay(tmp_path, files, packed))
     np.testing.assert_array_equal(found.counts, given.counts)
 
 
@@ -95,13 +95,13 @@ def test_read_finds_votes_among_other_files(packed, given, tmp_path):
 def test_read_error_names_input_without_votes(packed, tmp_path):
     path = lay(tmp_path, OTHERS, packed)
     with pytest.raises(UserError, match=f"^{path} does not hold FER\\+ votes: no file in it has the columns Usage, "):
-        ferplus.read(path)
+        ferplus.read_votes(path)
 
 
 def test_read_rejects_two_files_of_votes(tmp_path):
     path = lay(tmp_path, {"a.csv": (HEADER + ROWS).encode(), "b.csv": HEADER.encode()}, packed=False)
     with pytest.raises(UserError, match=r"votes twice, given/a.csv and given/b.csv: name one of them"):
-        ferplus.read(path)
+        ferplus.read_votes(path)
 
 
 def lay(folder: pathlib.Path, files: dict[str, bytes], packed: bool) -> str:
@@ -113,29 +113,29 @@ def lay(folder: pathlib.Path, files: dict[str, bytes], packed: bool) -> str:
 
 
 def test_join_matches_votes_by_row(given):
-    joined = ferplus.join(given, "v.csv", np.array([0, 3]), np.array([0, 2]), source_rows=5)
+    joined = ferplus.join_votes(given, "v.csv", np.array([0, 3]), np.array([0, 2]), source_rows=5)
     np.testing.assert_array_equal(joined.counts, given.counts[[0, 3]])
 
 
 def test_join_accepts_bad_rows_at_end_without_votes(given):
-    joined = ferplus.join(given, "v.csv", np.arange(5), given.splits, source_rows=7)
+    joined = ferplus.join_votes(given, "v.csv", np.arange(5), given.splits, source_rows=7)
     assert len(joined.counts) == 5
 
 
 @pytest.mark.parametrize(("rows", "source_rows"), [(6, 6), (4, 4)])
 def test_join_rejects_more_or_fewer_votes_than_rows(given, rows, source_rows):
     with pytest.raises(UserError, match=f"votes on 5 rows and the input has {source_rows}"):
-        ferplus.join(given, "v.csv", np.arange(rows), np.zeros(rows, int), source_rows)
+        ferplus.join_votes(given, "v.csv", np.arange(rows), np.zeros(rows, int), source_rows)
 
 
 def test_join_error_names_row_of_another_usage(given):
     with pytest.raises(UserError, match=r"v.csv, line 4, column Usage, is not that of row 2"):
-        ferplus.join(given, "v.csv", np.arange(5), np.array([0, 1, 1, 2, 2]), source_rows=5)
+        ferplus.join_votes(given, "v.csv", np.arange(5), np.array([0, 1, 1, 2, 2]), source_rows=5)
 
 
 def test_join_rejects_input_without_usage(given):
     with pytest.raises(UserError, match="which the input lacks"):
-        ferplus.join(given, "v.csv", np.arange(4), np.full(4, -1), source_rows=5)
+        ferplus.join_votes(given, "v.csv", np.arange(4), np.full(4, -1), source_rows=5)
 
 
 def ballots(labels: np.ndarray) -> ferplus.Votes:

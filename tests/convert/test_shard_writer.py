@@ -41,7 +41,7 @@ def store(tmp_path) -> TempStore:
 def write(tmp_path, survey, store):
     def write(splits=survey.splits, votes=None, count=0, workers=2):
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            return shard_writer.write(str(tmp_path), survey, splits, votes, store, count, pool, workers)
+            return shard_writer.write_shards(str(tmp_path), survey, splits, votes, store, count, pool, workers)
 
     return write
 

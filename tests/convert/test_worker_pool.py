@@ -37,14 +37,14 @@ PIECES = {
 
 @pytest.fixture
 def processes():
-    with contextlib.closing(ParserPool(2, worker_pool.FEW)) as made:
+    with contextlib.closing(ParserPool(2, worker_pool.MIN_BYTES)) as made:
         yield made
 
 
 @pytest.mark.parametrize("kind", PIECES)
 def test_parser_pool_parses_as_current_process(kind, processes):
     block, prints = processes.parse(PIECES[kind])
-    expected_block, expected_prints = worker_pool.parse(PIECES[kind])
+    expected_block, expected_prints = worker_pool.parse_chunk(PIECES[kind])
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.rejects == expected_block.rejects
     np.testing.assert_array_equal(prints.digests, expected_prints.digests)
@@ -72,7 +72,7 @@ def test_parser_pool_process_survives_interrupt(processes):
 
 
 def test_parser_pool_starts_no_process_for_little_data_or_one_worker():
-    for made in (ParserPool(1, worker_pool.FEW), ParserPool(2, worker_pool.FEW - 1)):
+    for made in (ParserPool(1, worker_pool.MIN_BYTES), ParserPool(2, worker_pool.MIN_BYTES - 1)):
         made.parse(PIECES["lines"])
         assert made._members == []
 
@@ -111,7 +111,7 @@ def test_parser_pool_processes_end_when_parent_is_killed():
     program = """
 import os, time
 from fer.convert import worker_pool
-made = worker_pool.ParserPool(2, worker_pool.FEW)
+made = worker_pool.ParserPool(2, worker_pool.MIN_BYTES)
 print(made._begin().pid, flush=True)
 time.sleep(60)
 """

@@ -30,17 +30,17 @@ def protobuf(image, label, row, votes) -> bytes:
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
 def test_encode_writes_same_bytes_as_protobuf(votes):
     expected = [protobuf(*face) for face in zip(IMAGES, LABELS, ROWS, votes if votes is not None else [None] * 10)]
-    assert example_codec.encode(IMAGES, LABELS, ROWS, votes) == expected
+    assert example_codec.encode_examples(IMAGES, LABELS, ROWS, votes) == expected
 
 
 def test_encode_returns_no_messages_without_faces():
-    assert example_codec.encode(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
+    assert example_codec.encode_examples(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
 
 
 @pytest.mark.parametrize("wanted", [False, True], ids=["without votes", "with votes"])
 def test_parse_returns_images_labels_and_votes_in_graph(wanted):
-    serialized = tf.constant(example_codec.encode(IMAGES, LABELS, ROWS, VOTES))
-    images, labels, votes = tf.function(example_codec.parse)(serialized, wanted)
+    serialized = tf.constant(example_codec.encode_examples(IMAGES, LABELS, ROWS, VOTES))
+    images, labels, votes = tf.function(example_codec.parse_examples)(serialized, wanted)
     np.testing.assert_array_equal(images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(labels, LABELS)
     np.testing.assert_array_equal(votes, VOTES if wanted else VOTES[:, :0])
@@ -59,7 +59,9 @@ def shard(folder, messages: list[bytes], name: str = "train-00000-of-00001.tfrec
 
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
 def test_read_shard_returns_written_faces(votes, tmp_path):
-    faces = example_codec.read_shard(str(tmp_path), shard(tmp_path, example_codec.encode(IMAGES, LABELS, ROWS, votes)))
+    faces = example_codec.read_shard(
+        str(tmp_path), shard(tmp_path, example_codec.encode_examples(IMAGES, LABELS, ROWS, votes))
+    )
     np.testing.assert_array_equal(faces.images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(faces.labels, LABELS)
     np.testing.assert_array_equal(faces.rows, ROWS)

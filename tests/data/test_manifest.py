@@ -20,7 +20,7 @@ def folder(synthetic_shards, tmp_path) -> str:
 
 def change(folder: str, *path, value) -> None:
     """Sets one value of the manifest in a folder; `None` takes it out."""
-    file = os.path.join(folder, manifest.FILE)
+    file = os.path.join(folder, manifest.MANIFEST_FILE)
     with open(file) as text:
         raw = json.load(text)
     node = raw
@@ -124,7 +124,7 @@ def test_read_manifest_error_names_wrong_value(folder, path, value, reason):
     ],
 )
 def test_read_manifest_rejects_changed_file(folder, before, after):
-    path = os.path.join(folder, manifest.FILE)
+    path = os.path.join(folder, manifest.MANIFEST_FILE)
     with open(path, "rb") as file:
         content = file.read()
     assert before in content
@@ -135,7 +135,7 @@ def test_read_manifest_rejects_changed_file(folder, before, after):
 
 
 def test_read_manifest_rejects_every_flipped_byte(folder):
-    path = os.path.join(folder, manifest.FILE)
+    path = os.path.join(folder, manifest.MANIFEST_FILE)
     with open(path, "rb") as file:
         content = bytearray(file.read())
     for place in range(0, len(content), 7):
@@ -149,15 +149,15 @@ def test_read_manifest_rejects_every_flipped_byte(folder):
 
 
 def test_read_manifest_reads_manifest_without_checksum(folder):
-    change(folder, manifest.CHECKSUM, value=None)
+    change(folder, manifest.CHECKSUM_KEY, value=None)
     assert manifest.read_manifest(folder).splits["train"].examples == 320
 
 
 def test_manifest_checksum_covers_text_without_it(folder):
-    with open(os.path.join(folder, manifest.FILE), encoding="utf-8") as file:
+    with open(os.path.join(folder, manifest.MANIFEST_FILE), encoding="utf-8") as file:
         text = file.read()
-    stated = json.loads(text)[manifest.CHECKSUM]
-    line = f',\n  "{manifest.CHECKSUM}": "{stated}"'
+    stated = json.loads(text)[manifest.CHECKSUM_KEY]
+    line = f',\n  "{manifest.CHECKSUM_KEY}": "{stated}"'
     assert text.count(line) == 1
     assert hashlib.sha256(text.replace(line, "").encode()).hexdigest() == stated
 

@@ -31,11 +31,11 @@ def framed(lengths) -> bytes:
 )
 @pytest.mark.parametrize("piece", [64, 1 << 23], ids=["small pieces", "one piece"])
 def test_record_index_finds_offset_of_every_record(lengths, piece, tmp_path, monkeypatch):
-    monkeypatch.setattr(record_index, "_PIECE", max(piece, max(lengths)))
-    found = record_index.find(made(tmp_path, framed(lengths), len(lengths)), "train")
-    assert found.count.max() <= record_index.CHUNK
+    monkeypatch.setattr(record_index, "_READ_BYTES", max(piece, max(lengths)))
+    found = record_index.find_chunks(made(tmp_path, framed(lengths), len(lengths)), "train")
+    assert found.count.max() <= record_index.CHUNK_RECORDS
     places = [
-        (offset + number * (length + record_index.FRAMING), length)
+        (offset + number * (length + record_index.FRAMING_BYTES), length)
         for _, offset, length, count in zip(*found)
         for number in range(count)
     ]
@@ -44,7 +44,7 @@ def test_record_index_finds_offset_of_every_record(lengths, piece, tmp_path, mon
 
 
 def test_record_index_counts_examples_of_manifest(synthetic_shards):
-    found = record_index.find(synthetic_shards, "train")
+    found = record_index.find_chunks(synthetic_shards, "train")
     assert found.count.sum() == synthetic_shards.split("train").examples
 
 
@@ -60,11 +60,11 @@ def test_record_index_counts_examples_of_manifest(synthetic_shards):
 )
 def test_record_index_error_names_bad_shard(content, changes, reason, tmp_path):
     with pytest.raises(UserError, match=rf"train\.tfrecord {reason}"):
-        record_index.find(made(tmp_path, content, 4, **changes), "train")
+        record_index.find_chunks(made(tmp_path, content, 4, **changes), "train")
 
 
 def test_record_index_error_names_missing_shard(tmp_path):
     spoilt = made(tmp_path, framed([5]), 1)
     os.remove(tmp_path / "train.tfrecord")
     with pytest.raises(UserError, match=r"train\.tfrecord is missing"):
-        record_index.find(spoilt, "train")
+        record_index.find_chunks(spoilt, "train")

@@ -31,7 +31,7 @@ def shards(folder: str, count: int, files: int) -> manifest.Manifest:
     for part in np.array_split(numbers, files):
         path = os.path.join(folder, f"train-{len(made)}.tfrecord")
         with tf.io.TFRecordWriter(path) as writer:
-            for message in example_codec.encode(images[part], part % 7, part, votes_of(part)):
+            for message in example_codec.encode_examples(images[part], part % 7, part, votes_of(part)):
                 writer.write(message)
         with open(path, "rb") as file:
             content = file.read()
@@ -46,7 +46,7 @@ def shards(folder: str, count: int, files: int) -> manifest.Manifest:
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(record_index, "CHUNK", 16)
+        patch.setattr(record_index, "CHUNK_RECORDS", 16)
         folder = str(tmp_path_factory.mktemp("numbered"))
         yield shards(folder, COUNT, files=5)
 
@@ -98,7 +98,7 @@ def test_streaming_starts_at_any_step(stream, epochs, start):
 
 def test_streaming_reads_one_window_when_starting_at_late_step(stream, monkeypatch):
     read = []
-    parse = example_codec.parse
+    parse = example_codec.parse_examples
 
     def counting(serialized, votes):
         read.append(tf.py_function(lambda data: seen.append(len(data)), [serialized], []))
@@ -106,7 +106,7 @@ def test_streaming_reads_one_window_when_starting_at_late_step(stream, monkeypat
             return parse(serialized, votes)
 
     seen: list[int] = []
-    monkeypatch.setattr(example_codec, "parse", counting)
+    monkeypatch.setattr(example_codec, "parse_examples", counting)
     assert rows(stream, 1000 * STEPS + 9, 1000 * STEPS + 10).shape == (1, BATCH)
     assert sum(seen) <= 2 * WINDOW  # its own and, while that is dealt out, the next
 

@@ -45,34 +45,38 @@ def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, v
       survey: the faces; splits: int64 [n], index into SPLITS; found: their twins; votes: of FER+, if given.
     """
     labels = survey.labels
-    identical = _groups(found.exact)
-    near = _mixed(_groups(found.near), found.exact)
-    conflicting, leaked, near_leaked = _mixed(identical, labels), _mixed(identical, splits), _mixed(near, splits)
+    identical = _group_positions(found.exact)
+    near = _select_mixed(_group_positions(found.near), found.exact)
+    conflicting, leaked, near_leaked = (
+        _select_mixed(identical, labels),
+        _select_mixed(identical, splits),
+        _select_mixed(near, splits),
+    )
     deviations = survey.prints.deviations()
     constant = deviations == 0
-    nearly_blank = (deviations < duplicates.NEARLY_BLANK) & ~constant
+    nearly_blank = (deviations < duplicates.NEARLY_BLANK_STD) & ~constant
     not_a_face = np.zeros(len(labels), bool) if votes is None else votes.not_a_face()
     disputed = np.zeros(len(labels), bool)
     if votes is not None:
         disputed = votes.unanimous() & (votes.labels() >= 0) & (votes.labels() != labels) & (labels >= 0)
     elsewhere = splits != _TRAIN
     droppable = {
-        "leaked": _shared(found.exact, elsewhere),
-        "near_leaked": _near_shared(found, elsewhere),
+        "leaked": _shares_group(found.exact, elsewhere),
+        "near_leaked": _is_near_any(found, elsewhere),
         "blank": constant | nearly_blank,
-        "conflicting": _mask(conflicting, len(labels)),
+        "conflicting": _group_mask(conflicting, len(labels)),
         "not_a_face": not_a_face,
     }
     summary = {
-        **_twins_counted(found, identical, conflicting, leaked, near, _mixed(near, labels), near_leaked),
-        "leakage": _leakage(found, splits),
+        **_duplicate_counts(found, identical, conflicting, leaked, near, _select_mixed(near, labels), near_leaked),
+        "leakage": _count_leakage(found, splits),
         "blank": {
             "constant": int(constant.sum()),
             "nearly_blank": int(nearly_blank.sum()),
-            "nearly_blank_below": duplicates.NEARLY_BLANK,
+            "nearly_blank_below": duplicates.NEARLY_BLANK_STD,
         },
-        "class_balance": _balance(labels, splits),
-        "ferplus": None if votes is None else _ferplus(votes, labels, splits),
+        "class_balance": _class_balance(labels, splits),
+        "ferplus": None if votes is None else _ferplus_agreement(votes, labels, splits),
     }
     return Audit(
         summary=summary,
@@ -89,7 +93,7 @@ def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, v
     )
 
 
-def drop(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
+def drop_rows(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
     """Leaves rows out of the train split, and of no other.
 
     Args:
@@ -104,7 +108,7 @@ def drop(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tuple[np
     return np.where(dropped, EXCLUDED, splits), {"rows": int(dropped.sum()), "by_reason": counts}
 
 
-def details(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
+def list_rows(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
     """Which rows the findings are about: by their zero-based numbers in the source, as audit.json lists them."""
 
     def of(group: np.ndarray) -> list[int]:
@@ -123,7 +127,7 @@ def details(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
     }
 
 
-def _groups(numbers: np.ndarray) -> list[np.ndarray]:
+def _group_positions(numbers: np.ndarray) -> list[np.ndarray]:
     """The positions of each group of at least two, the groups in the order of their first."""
     order = np.argsort(numbers, kind="stable")
     order = order[np.bincount(numbers, minlength=1)[numbers[order]] > 1]  # few are: an array for each would be many
@@ -133,7 +137,7 @@ def _groups(numbers: np.ndarray) -> list[np.ndarray]:
     return np.split(order, borders)
 
 
-def _twins_counted(
+def _duplicate_counts(
     found: DuplicateGroups,
     identical: list[np.ndarray],
     conflicting: list[np.ndarray],
@@ -163,7 +167,7 @@ def _twins_counted(
     }
 
 
-def _mixed(groups: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
+def _select_mixed(groups: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
     """Those groups whose members differ in their values, int64 [n]; one below 0 is none."""
     if not groups:
         return []
@@ -174,32 +178,32 @@ def _mixed(groups: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
     return [group for group, mixed in zip(groups, lowest < highest) if mixed]
 
 
-def _mask(groups: list[np.ndarray], count: int) -> np.ndarray:
+def _group_mask(groups: list[np.ndarray], count: int) -> np.ndarray:
     mask = np.zeros(count, bool)
     for group in groups:
         mask[group] = True
     return mask
 
 
-def _shared(groups: np.ndarray, some: np.ndarray) -> np.ndarray:
+def _shares_group(groups: np.ndarray, some: np.ndarray) -> np.ndarray:
     """Faces with a group that any of `some` (bool [n]) is in, bool [n]."""
     touched = np.zeros(int(groups.max(initial=-1)) + 1, bool)
     touched[groups[some]] = True
     return touched[groups]
 
 
-def _near_shared(found: DuplicateGroups, some: np.ndarray) -> np.ndarray:
+def _is_near_any(found: DuplicateGroups, some: np.ndarray) -> np.ndarray:
     """Faces that are near-identical (one step, not a chain of them) to any of `some`, or identical to it."""
-    of_some = _shared(found.exact, some)
+    of_some = _shares_group(found.exact, some)
     near = of_some.copy()
     one, other = found.pairs[:, 0], found.pairs[:, 1]
     touched = np.zeros(len(some), bool)
     np.logical_or.at(touched, one, of_some[other])  # unbuffered: a face may be in several pairs
     np.logical_or.at(touched, other, of_some[one])
-    return near | _shared(found.exact, touched)
+    return near | _shares_group(found.exact, touched)
 
 
-def _leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict[str, int]]:
+def _count_leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict[str, int]]:
     """How many rows of each split are also in another: {"validation": {"identical_to_train": 280, ...}, ...}."""
     present = [index for index in range(len(SPLITS)) if (splits == index).any()]
     leakage: dict[str, dict[str, int]] = {}
@@ -207,8 +211,8 @@ def _leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict[str, 
         for other in present:
             if other != split:
                 inside, outside = splits == split, splits == other
-                identical = _shared(found.exact, outside) & inside
-                near = _near_shared(found, outside) & inside & ~identical
+                identical = _shares_group(found.exact, outside) & inside
+                near = _is_near_any(found, outside) & inside & ~identical
                 leakage.setdefault(SPLITS[split], {}).update(
                     {
                         f"identical_to_{SPLITS[other]}": int(identical.sum()),
@@ -218,7 +222,7 @@ def _leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict[str, 
     return leakage
 
 
-def _balance(labels: np.ndarray, splits: np.ndarray) -> dict[str, dict[str, float]]:
+def _class_balance(labels: np.ndarray, splits: np.ndarray) -> dict[str, dict[str, float]]:
     """The share of each class in each split that has labels, rounded to four places."""
     balance = {}
     for index, name in enumerate(SPLITS):
@@ -229,7 +233,7 @@ def _balance(labels: np.ndarray, splits: np.ndarray) -> dict[str, dict[str, floa
     return balance
 
 
-def _ferplus(votes: Votes, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
+def _ferplus_agreement(votes: Votes, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
     """How far the labels agree with what most of ten people saw."""
     majority, unanimous = votes.labels(), votes.unanimous()
     judged = (majority >= 0) & (labels >= 0)

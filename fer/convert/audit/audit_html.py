@@ -18,8 +18,8 @@ from fer.convert.rows import SPLITS, UNLABELLED
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 
-SHOWN = 24  # groups or faces of each finding; audit.json names all
-FACES = 8  # of a group
+MAX_GROUPS = 24  # groups or faces of each finding; audit.json names all
+MAX_FACES = 8  # of a group
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--line:#d5d5d5;--soft:#666}
@@ -42,7 +42,7 @@ figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);d
 """
 
 
-def page(
+def render_page(
     name: str, summary: Mapping[str, Any], found: Audit, survey: IngestedDataset, splits: np.ndarray, store: TempStore
 ) -> str:
     """The page.
@@ -53,25 +53,25 @@ def page(
     """
 
     def faces(positions: np.ndarray) -> str:
-        images = store.read_faces(positions[:FACES])
-        shown = "".join(_figure(image, survey, splits, at) for image, at in zip(images, positions))
-        more = f"<figure>+{len(positions) - FACES}</figure>" if len(positions) > FACES else ""
+        images = store.read_faces(positions[:MAX_FACES])
+        shown = "".join(_face_figure(image, survey, splits, at) for image, at in zip(images, positions))
+        more = f"<figure>+{len(positions) - MAX_FACES}</figure>" if len(positions) > MAX_FACES else ""
         return f'<div class="group">{shown}{more}</div>'
 
     def section(title: str, explained: str, groups: Sequence[np.ndarray]) -> str:
-        count = f"<p class=note>The first {SHOWN} of {len(groups):,}.</p>" if len(groups) > SHOWN else ""
-        shown = "".join(faces(group) for group in groups[:SHOWN]) or "<p>None.</p>"
+        count = f"<p class=note>The first {MAX_GROUPS} of {len(groups):,}.</p>" if len(groups) > MAX_GROUPS else ""
+        shown = "".join(faces(group) for group in groups[:MAX_GROUPS]) or "<p>None.</p>"
         return f'<h2 id="{_anchor(title)}">{title}</h2><p>{explained}</p>{count}<div class="groups">{shown}</div>'
 
     title, findings = f"Audit of {html.escape(name)}", _findings(summary, found)
     parts = [
         f"<h1>{title}</h1>",
-        _contents(findings),
+        _table_of_contents(findings),
         "<h2>Classes by split</h2>",
-        _balance(summary["class_balance"]),
+        _balance_chart(summary["class_balance"]),
         *(section(*finding) for finding in findings),
         "<h2>All figures</h2>",
-        _figures(summary),
+        _count_tables(summary),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -100,7 +100,7 @@ def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, 
         (
             "Blank images",
             f"Constant, or with a standard deviation below {blank['nearly_blank_below']:g} grey levels.",
-            _single(found.constant | found.nearly_blank),
+            _singleton_groups(found.constant | found.nearly_blank),
         ),
     ]
     if summary["ferplus"] is not None:
@@ -108,18 +108,18 @@ def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, 
             (
                 "No face, says FER+",
                 "Most of ten people saw no face, or no image is named.",
-                _single(found.not_a_face),
+                _singleton_groups(found.not_a_face),
             ),
             (
                 "Labels that all voters of FER+ dispute",
                 "All voters agree on another of the seven classes.",
-                _single(found.disputed),
+                _singleton_groups(found.disputed),
             ),
         ]
     return findings
 
 
-def _contents(findings: Sequence[tuple[str, str, Sequence[np.ndarray]]]) -> str:
+def _table_of_contents(findings: Sequence[tuple[str, str, Sequence[np.ndarray]]]) -> str:
     """How often each thing was found, with the way to it; of groups, how many faces are in them."""
     items = []
     for title, _, groups in findings:
@@ -133,12 +133,12 @@ def _anchor(title: str) -> str:
     return re.sub(r"\W+", "-", title.lower())
 
 
-def _single(mask: np.ndarray) -> list[np.ndarray]:
+def _singleton_groups(mask: np.ndarray) -> list[np.ndarray]:
     """Each face of a mask, bool [n], as a group of its own."""
     return list(np.flatnonzero(mask)[:, None])
 
 
-def _figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray, position: int) -> str:
+def _face_figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray, position: int) -> str:
     file = io.BytesIO()
     Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG")
     source = base64.b64encode(file.getvalue()).decode()
@@ -151,42 +151,44 @@ def _figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray, posi
     )
 
 
-def _figures(summary: Mapping[str, Any]) -> str:
+def _count_tables(summary: Mapping[str, Any]) -> str:
     """Every count of the summary but the balance: a table for each group of them."""
     groups: dict[str, dict[str, Any]] = {"rows": {}}
     for key, value in summary.items():
         if isinstance(value, Mapping):
-            groups[key] = dict(_flat(value)) if key != "class_balance" else {}
+            groups[key] = dict(_flatten(value)) if key != "class_balance" else {}
         elif value is not None:
             groups["rows"][key] = value
     tables = []
     for title, counts in groups.items():
-        rows = "".join(f"<tr><td>{_words(key)}</td><td>{_shown(value)}</td></tr>" for key, value in counts.items())
+        rows = "".join(
+            f"<tr><td>{_key_text(key)}</td><td>{_format_value(value)}</td></tr>" for key, value in counts.items()
+        )
         if rows:
-            tables.append(f'<table><tr><th colspan="2">{_words(title)}</th></tr>{rows}</table>')
+            tables.append(f'<table><tr><th colspan="2">{_key_text(title)}</th></tr>{rows}</table>')
     return f'<div class="figures">{"".join(tables)}</div>'
 
 
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}: ")
+            yield from _flatten(value, f"{above}{key}: ")
         elif value is not None:
             yield above + key, value
 
 
-def _words(key: str) -> str:
+def _key_text(key: str) -> str:
     return html.escape(key.replace("_", " ").replace("ferplus", "FER+"))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """A count with its thousands apart, a share in percent."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.1%}" if isinstance(value, float) and value <= 1 else html.escape(str(value))
 
 
-def _balance(balance: Mapping[str, Mapping[str, float]]) -> str:
+def _balance_chart(balance: Mapping[str, Mapping[str, float]]) -> str:
     key = "".join(f'<span style="background:{c}"></span>{n}' for n, c in zip(CLASSES, COLOURS))
     rows = []
     for split, shares in balance.items():

@@ -16,12 +16,12 @@ from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 from fer.viz import rendering
 
-BALANCE, FACES = "class_balance.png", "preview.png"
-COLUMNS = 12  # faces of each class
+BALANCE_FILE, PREVIEW_FILE = "class_balance.png", "preview.png"
+FACES_PER_CLASS = 12  # faces of each class
 DPI = 120
 
 
-def write(
+def write_plots(
     folder: str, written: Mapping[str, Split], survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int
 ) -> None:
     """Writes class_balance.png and preview.png.
@@ -30,11 +30,14 @@ def write(
       folder: where to; written: the splits as they lie in the shards.
       survey, splits, store: the faces; seed: decides which of them are shown.
     """
-    files.write_bytes(os.path.join(folder, BALANCE), rendering.render_png(balance(written), dpi=DPI))
-    files.write_bytes(os.path.join(folder, FACES), rendering.render_png(faces(survey, splits, store, seed), dpi=DPI))
+    files.write_bytes(os.path.join(folder, BALANCE_FILE), rendering.render_png(plot_class_balance(written), dpi=DPI))
+    files.write_bytes(
+        os.path.join(folder, PREVIEW_FILE),
+        rendering.render_png(plot_sample_faces(survey, splits, store, seed), dpi=DPI),
+    )
 
 
-def balance(written: Mapping[str, Split]) -> Figure:
+def plot_class_balance(written: Mapping[str, Split]) -> Figure:
     """How many faces of each class there are, a panel for each split that has labels."""
     labelled = [split for split in written.values() if sum(split.class_counts.values())]
     figure = Figure(figsize=(4.2 * max(1, len(labelled)), 3.6), layout="constrained")
@@ -49,18 +52,18 @@ def balance(written: Mapping[str, Split]) -> Figure:
     return figure
 
 
-def faces(survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int) -> Figure:
+def plot_sample_faces(survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int) -> Figure:
     """A row of random faces for each class of the train split; of any split where there is none."""
     shown = splits == 0 if (splits == 0).any() else splits >= 0
     names = [*CLASSES, "unlabelled"]
     labels = np.where(survey.labels < 0, len(CLASSES), survey.labels)
     present = [label for label in range(len(names)) if (shown & (labels == label)).any()]
     random = np.random.default_rng(seed)
-    figure = Figure(figsize=(0.75 * COLUMNS + 1.2, 0.8 * len(present) + 0.5), layout="constrained")
+    figure = Figure(figsize=(0.75 * FACES_PER_CLASS + 1.2, 0.8 * len(present) + 0.5), layout="constrained")
     figure.suptitle(f"Random faces of the {SPLITS[0]} split" if (splits == 0).any() else "Random faces", fontsize=10)
-    for label, row in zip(present, figure.subplots(len(present), COLUMNS, squeeze=False)):
+    for label, row in zip(present, figure.subplots(len(present), FACES_PER_CLASS, squeeze=False)):
         members = np.flatnonzero(shown & (labels == label))
-        chosen = np.sort(random.permutation(members)[:COLUMNS])
+        chosen = np.sort(random.permutation(members)[:FACES_PER_CLASS])
         row[0].text(-0.15, 0.5, names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=9)
         for axes, image in zip(row, store.read_faces(chosen)):
             axes.imshow(image.reshape(SIDE, SIDE), cmap="gray", vmin=0, vmax=255)

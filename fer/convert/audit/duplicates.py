@@ -16,10 +16,10 @@ from fer.convert.audit.image_hashes import ImageHashes
 
 THRESHOLD = 4
 METHOD = "DCT perceptual hash, 64 bits (Zauner 2010)"
-NEARLY_BLANK = 5.0  # standard deviation in grey levels; the faintest faces of FER-2013 that can be seen have 9
+NEARLY_BLANK_STD = 5.0  # standard deviation in grey levels; the faintest faces of FER-2013 that can be seen have 9
 
-_PARTS = 6  # of a hash; with 4 bits wrong, at least two are right
-_COUNTS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
+_NUM_PARTS = 6  # of a hash; with 4 bits wrong, at least two are right
+_BIT_COUNTS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +31,15 @@ class DuplicateGroups:
     pairs: np.ndarray  # int64 [k, 2], near-identical, not identical faces, each by the first of its exact group
 
 
-def find(prints: ImageHashes) -> DuplicateGroups:
+def find_duplicates(prints: ImageHashes) -> DuplicateGroups:
     """Finds the twins among faces. Blank ones look alike without being so: they are only compared exactly."""
     keys = np.ascontiguousarray(prints.digests).view("V16").ravel()
     _, first, exact = np.unique(keys, return_index=True, return_inverse=True)
-    exact = _numbered(exact.ravel())
+    exact = _renumber_groups(exact.ravel())
     first = np.sort(first)
-    seen = first[prints.deviations()[first] >= NEARLY_BLANK]
+    seen = first[prints.deviations()[first] >= NEARLY_BLANK_STD]
     pairs = seen[close_pairs(prints.hashes[seen], THRESHOLD)]
-    near = _numbered(_connected(len(first), exact[pairs])[exact])
+    near = _renumber_groups(_connected_components(len(first), exact[pairs])[exact])
     return DuplicateGroups(exact, near, pairs)
 
 
@@ -57,9 +57,9 @@ def close_pairs(hashes: np.ndarray, most: int) -> np.ndarray:
     Returns:
       int64 [k, 2], each pair once, the smaller first, in ascending order.
     """
-    if most > _PARTS - 2:
-        raise ValueError(f"pairs are found up to {_PARTS - 2} bits apart, not {most}")
-    edges = np.linspace(0, 64, _PARTS + 1).astype(int)
+    if most > _NUM_PARTS - 2:
+        raise ValueError(f"pairs are found up to {_NUM_PARTS - 2} bits apart, not {most}")
+    edges = np.linspace(0, 64, _NUM_PARTS + 1).astype(int)
     masks = [(1 << int(high)) - (1 << int(low)) for low, high in zip(edges[:-1], edges[1:])]
     found = [np.empty((0, 2), np.int64)]
     for one, other in itertools.combinations(masks, 2):
@@ -69,19 +69,19 @@ def close_pairs(hashes: np.ndarray, most: int) -> np.ndarray:
         at, step = np.arange(len(keys)), 1
         while len(at := at[at < len(keys) - step]):
             at = at[sorted_keys[at] == sorted_keys[at + step]]
-            near = at[_distance(sorted_hashes[at], sorted_hashes[at + step]) <= most]
+            near = at[_hamming_distance(sorted_hashes[at], sorted_hashes[at + step]) <= most]
             found.append(np.stack([order[near], order[near + step]], axis=1))
             step += 1
     pairs = np.sort(np.concatenate(found), axis=1)
     return np.unique(pairs, axis=0) if len(pairs) else pairs
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _hamming_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Bits that differ, uint8 [n], between uint64 [n] and uint64 [n]."""
-    return _COUNTS[(one ^ other).view(np.uint16).reshape(-1, 4)].sum(axis=1, dtype=np.uint8)
+    return _BIT_COUNTS[(one ^ other).view(np.uint16).reshape(-1, 4)].sum(axis=1, dtype=np.uint8)
 
 
-def _connected(count: int, links: np.ndarray) -> np.ndarray:
+def _connected_components(count: int, links: np.ndarray) -> np.ndarray:
     """Of nodes 0 to count - 1 the smallest that each is linked to in any number of steps, int64 [count]."""
     smallest = np.arange(count)
     while True:
@@ -95,7 +95,7 @@ def _connected(count: int, links: np.ndarray) -> np.ndarray:
         smallest = smaller
 
 
-def _numbered(groups: np.ndarray) -> np.ndarray:
+def _renumber_groups(groups: np.ndarray) -> np.ndarray:
     """The same groups, numbered in the order in which they come."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)

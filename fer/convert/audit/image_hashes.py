@@ -14,9 +14,9 @@ import numpy as np
 
 from fer.labels import PIXELS, SIDE
 
-DIGEST = 16  # bytes of BLAKE2b
+DIGEST_BYTES = 16  # bytes of BLAKE2b
 
-_LOW = 8  # frequencies kept in each direction
+_NUM_FREQUENCIES = 8  # frequencies kept in each direction
 _SCALE = 64  # of the whole-number cosines: 48 * 255 * 64 < 2**24, so float32 adds the first pass exactly
 
 
@@ -36,7 +36,7 @@ class ImageHashes:
 
 def hash_images(images: np.ndarray) -> ImageHashes:
     """The fingerprints of faces, uint8 [n, 2304]."""
-    digests = b"".join(hashlib.blake2b(image, digest_size=DIGEST).digest() for image in images)
+    digests = b"".join(hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest() for image in images)
     return ImageHashes(
         digests=np.frombuffer(digests, np.uint64).reshape(-1, 2),
         hashes=perceptual_hash(images),
@@ -55,16 +55,16 @@ def concatenate(parts: list[ImageHashes]) -> ImageHashes:
 
 def perceptual_hash(images: np.ndarray) -> np.ndarray:
     """The perceptual hash of faces, uint8 [n, 2304], as uint64 [n]."""
-    faces, cosines = images.reshape(-1, SIDE, SIDE), _cosines()
+    faces, cosines = images.reshape(-1, SIDE, SIDE), _dct_matrix()
     across = faces.astype(np.float32) @ cosines.T.astype(np.float32)  # [n, 48, 8], whole numbers below 2**24
     both = cosines.astype(np.float64) @ across.astype(np.float64)  # [n, 8, 8], whole numbers below 2**53
-    frequencies = both.reshape(-1, _LOW * _LOW)
+    frequencies = both.reshape(-1, _NUM_FREQUENCIES * _NUM_FREQUENCIES)
     others = frequencies[:, 1:]  # the first is the mean, far from all others
     median = np.partition(others, others.shape[1] // 2, axis=1)[:, others.shape[1] // 2]
     return np.packbits(frequencies > median[:, None], axis=1).view(np.uint64)[:, 0]
 
 
-def _cosines() -> np.ndarray:
+def _dct_matrix() -> np.ndarray:
     """The lowest rows of the cosine transform (DCT-II), times `_SCALE` and rounded: int64 [8, 48]."""
-    frequency, position = np.arange(_LOW)[:, None], np.arange(SIDE)[None, :]
+    frequency, position = np.arange(_NUM_FREQUENCIES)[:, None], np.arange(SIDE)[None, :]
     return np.rint(_SCALE * np.cos(np.pi * frequency * (position + 0.5) / SIDE)).astype(np.int64)

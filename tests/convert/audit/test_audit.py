@@ -51,7 +51,7 @@ def survey() -> IngestedDataset:
 def found(survey) -> audit.Audit:
     counts = np.array([VOTE[face[3]] for face in FACES])
     votes = Votes(counts, survey.splits, np.array([face[3] != "NF" for face in FACES]))
-    return audit.audit(survey, survey.splits, duplicates.find(survey.prints), votes)
+    return audit.audit(survey, survey.splits, duplicates.find_duplicates(survey.prints), votes)
 
 
 def test_audit_counts_exact_duplicates(found):
@@ -96,7 +96,7 @@ def of(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
         sources=(Source("f.csv", "", len(faces), "f"),),
         blank_lines=0,
     )
-    return audit.audit(survey, splits, duplicates.find(survey.prints), None).summary["leakage"]
+    return audit.audit(survey, splits, duplicates.find_duplicates(survey.prints), None).summary["leakage"]
 
 
 @pytest.mark.parametrize("validates", range(3))
@@ -132,7 +132,7 @@ def test_audit_counts_agreement_with_ferplus(found):
 
 
 def test_details_lists_row_numbers_of_source(found, survey):
-    details = audit.details(found, survey)
+    details = audit.list_rows(found, survey)
     assert details["identical"] == [[0, 10, 20], [30, 40]]
     assert details["conflicting"] == details["leaked"] == [[0, 10, 20]]
     assert details["near"] == details["near_leaked"] == [[50, 60]]
@@ -151,7 +151,7 @@ def test_details_lists_row_numbers_of_source(found, survey):
     ],
 )
 def test_drop_excludes_rows_of_a_reason_from_train_only(found, survey, reason, expected):
-    splits, counts = audit.drop(found, survey.splits, (reason,))
+    splits, counts = audit.drop_rows(found, survey.splits, (reason,))
     assert np.flatnonzero(splits == EXCLUDED).tolist() == expected
     assert counts == {"rows": len(expected), "by_reason": {reason: len(expected)}}
     kept = splits != EXCLUDED
@@ -159,23 +159,23 @@ def test_drop_excludes_rows_of_a_reason_from_train_only(found, survey, reason, e
 
 
 def test_drop_counts_row_with_two_reasons_once(found, survey):
-    _, counts = audit.drop(found, survey.splits, ("blank", "not_a_face"))
+    _, counts = audit.drop_rows(found, survey.splits, ("blank", "not_a_face"))
     assert counts == {"rows": 2, "by_reason": {"blank": 1, "not_a_face": 2}}
 
 
 def test_drop_without_reasons_keeps_all_rows(found, survey):
-    splits, counts = audit.drop(found, survey.splits, ())
+    splits, counts = audit.drop_rows(found, survey.splits, ())
     np.testing.assert_array_equal(splits, survey.splits)
     assert counts == {"rows": 0, "by_reason": {}}
 
 
 def test_audit_without_votes_has_no_ferplus_summary(survey):
-    found = audit.audit(survey, survey.splits, duplicates.find(survey.prints), None)
+    found = audit.audit(survey, survey.splits, duplicates.find_duplicates(survey.prints), None)
     assert found.summary["ferplus"] is None
     assert not found.not_a_face.any()
 
 
 def test_audit_counts_no_conflict_with_unlabelled_faces(survey):
     unlabelled = IngestedDataset(**{**vars(survey), "labels": np.where(np.arange(len(FACES)) == 2, -1, survey.labels)})
-    found = audit.audit(unlabelled, survey.splits, duplicates.find(survey.prints), None)
+    found = audit.audit(unlabelled, survey.splits, duplicates.find_duplicates(survey.prints), None)
     assert found.summary["exact_duplicates"]["conflicting_groups"] == 0

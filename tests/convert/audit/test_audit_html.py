@@ -41,7 +41,7 @@ class Reader(html.parser.HTMLParser):
 def page(survey, found, tmp_path) -> str:  # noqa: F811
     store = TempStore(str(tmp_path))
     store.append_faces(np.array([face[0] for face in FACES], np.uint8))
-    text = audit_html.page("a <b> & c", found.summary, found, survey, survey.splits, store)
+    text = audit_html.render_page("a <b> & c", found.summary, found, survey, survey.splits, store)
     store.close()
     return text
 

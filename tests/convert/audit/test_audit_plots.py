@@ -27,18 +27,18 @@ def store(tmp_path) -> TempStore:
 
 
 def test_balance_plots_every_class_of_labelled_splits():
-    [axes] = audit_plots.balance(WRITTEN).axes
+    [axes] = audit_plots.plot_class_balance(WRITTEN).axes
     assert [bar.get_height() for bar in axes.patches] == list(range(1, 8))
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
 
 
 def test_faces_plots_images_of_each_class(survey, store, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(audit_plots, "COLUMNS", 4)  # one more than any class has
-    figure = audit_plots.faces(survey, survey.splits, store, seed=0)
+    monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 4)  # one more than any class has
+    figure = audit_plots.plot_sample_faces(survey, survey.splits, store, seed=0)
     present = sorted({face[1] for face in FACES if face[2] == 0})
-    assert len(figure.axes) == len(present) * audit_plots.COLUMNS
+    assert len(figure.axes) == len(present) * audit_plots.FACES_PER_CLASS
     for number, label in enumerate(present):
-        row = figure.axes[number * audit_plots.COLUMNS : (number + 1) * audit_plots.COLUMNS]
+        row = figure.axes[number * audit_plots.FACES_PER_CLASS : (number + 1) * audit_plots.FACES_PER_CLASS]
         shown = [np.asarray(image.get_array()).ravel() for axes in row for image in axes.images]
         expected = [face[0] for face in FACES if face[1] == label and face[2] == 0]
         np.testing.assert_array_equal(shown, expected)
@@ -47,16 +47,18 @@ def test_faces_plots_images_of_each_class(survey, store, monkeypatch):  # noqa: 
 
 def test_faces_plots_unlabelled_images_alone(survey, store):  # noqa: F811
     unlabelled = type(survey)(**{**vars(survey), "labels": np.full(len(FACES), -1)})
-    figure = audit_plots.faces(unlabelled, np.full(len(FACES), 2), store, seed=0)
+    figure = audit_plots.plot_sample_faces(unlabelled, np.full(len(FACES), 2), store, seed=0)
     assert figure.axes[0].texts[0].get_text() == "unlabelled"
     assert sum(len(axes.images) for axes in figure.axes) == len(FACES)
 
 
 def test_audit_plots_write_same_png_files_each_time(survey, store, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(audit_plots, "COLUMNS", 2)
+    monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 2)
     contents = []
     for name in ("one", "two"):
-        audit_plots.write(str(tmp_path / name), WRITTEN, survey, survey.splits, store, seed=0)
-        contents.append([(tmp_path / name / file).read_bytes() for file in (audit_plots.BALANCE, audit_plots.FACES)])
+        audit_plots.write_plots(str(tmp_path / name), WRITTEN, survey, survey.splits, store, seed=0)
+        contents.append(
+            [(tmp_path / name / file).read_bytes() for file in (audit_plots.BALANCE_FILE, audit_plots.PREVIEW_FILE)]
+        )
     assert contents[0] == contents[1]
     assert all(Image.open(io.BytesIO(content)).format == "PNG" for content in contents[0])

@@ -49,12 +49,12 @@ def faces() -> np.ndarray:
 
 
 def test_find_groups_identical_faces_in_order_of_appearance(faces):
-    found = duplicates.find(image_hashes.hash_images(faces))
+    found = duplicates.find_duplicates(image_hashes.hash_images(faces))
     assert found.exact.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 10, 11, 11, 12]
 
 
 def test_find_groups_near_duplicates_but_blank_faces_only_if_identical(faces):
-    found = duplicates.find(image_hashes.hash_images(faces))
+    found = duplicates.find_duplicates(image_hashes.hash_images(faces))
     assert found.near.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 3, 3, 4, 10, 10, 11]
     assert found.pairs.tolist() == [[4, 12]]
 
@@ -62,5 +62,5 @@ def test_find_groups_near_duplicates_but_blank_faces_only_if_identical(faces):
 def test_find_groups_near_duplicates_transitively():
     chain = np.array([0, 0b1111, 0b11111111, 1 << 63 | 0xFFFFFFFF << 20], np.uint64)
     prints = image_hashes.hash_images(input_factories.noise(4))
-    found = duplicates.find(image_hashes.ImageHashes(prints.digests, chain, prints.sums, prints.squares))
+    found = duplicates.find_duplicates(image_hashes.ImageHashes(prints.digests, chain, prints.sums, prints.squares))
     assert found.near.tolist() == [0, 0, 0, 1]

@@ -192,7 +192,7 @@ def test_input_readers_reject_pipe_and_device(kind, tmp_path):
 
 
 def test_bounded_map_takes_few_large_items_ahead(monkeypatch):
-    monkeypatch.setattr(ingest, "AHEAD_BYTES", 100)
+    monkeypatch.setattr(ingest, "MAX_PENDING_BYTES", 100)
     taken = []
 
     def items():

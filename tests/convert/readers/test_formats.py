@@ -17,7 +17,9 @@ CSV = input_factories.csv(IMAGES).encode()
 
 
 def images(path: str) -> np.ndarray:
-    return np.concatenate([worker_pool.parse(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())])
+    return np.concatenate(
+        [worker_pool.parse_chunk(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())]
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_formats_read_folder_and_its_archive_alike(tmp_path):
 def test_formats_infer_class_and_split_from_input_folder(opened, tmp_path):
     input_factories.write(tmp_path / "two" / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     [piece] = formats.iter_chunks(str(tmp_path / opened), HashingReader())
-    block, _ = worker_pool.parse(piece)
+    block, _ = worker_pool.parse_chunk(piece)
     assert (block.labels.tolist(), block.splits.tolist()) == ([0], [2])
 
 
@@ -62,7 +64,7 @@ def test_formats_infer_split_from_current_folder(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
     monkeypatch.chdir(tmp_path / "test")
     [piece] = formats.iter_chunks(".", HashingReader())
-    assert worker_pool.parse(piece)[0].splits.tolist() == [2]
+    assert worker_pool.parse_chunk(piece)[0].splits.tolist() == [2]
 
 
 def test_formats_hash_is_independent_of_folder_name(tmp_path):
