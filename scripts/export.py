@@ -44,8 +44,8 @@ def main() -> None:
 
     if FORMAT.value == "bundle":
         with ImageProgress("evaluating") as progress:
-            made = bundle.make(WORKDIR.value, DATA.value, OUTPUT.value, progress.update)
-        print(f"{made.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * made.lost:.2f} points of accuracy")
+            made = bundle.make_bundle(WORKDIR.value, DATA.value, OUTPUT.value, progress.update)
+        print(f"{made.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * made.accuracy_loss:.2f} points of accuracy")
         for path in made.paths:
             print(f"wrote {path}")
         return

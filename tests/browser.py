@@ -1,4 +1,4 @@
-"""Chromium without a window, for the tests of pages; where it is not installed, they are skipped."""
+"""Headless Chromium for the tests of pages. If it is not installed, these tests are skipped."""
 
 from __future__ import annotations
 
@@ -42,3 +42,13 @@ def emulate(page: Any, width: int, dark: bool, height: int = 900) -> None:
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+
+def cut_cells(page: Any) -> list[str]:
+    """Returns the text of each visible table cell that ends beyond the window or is narrower than its content."""
+    return page.execute_script(
+        "const edge = document.documentElement.clientWidth;"
+        "return [...document.querySelectorAll('td, th')].filter(cell => cell.getClientRects().length"
+        " && (cell.getBoundingClientRect().right > edge || cell.scrollWidth > cell.clientWidth))"
+        ".map(cell => cell.textContent)"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import os
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from fer import escaping
 from fer.evaluation.metrics import significance
+from fer.html_page import build_html_page, data_uri
 from fer.io import files
 from fer.viz.comparison_plot import accuracy_by_parameters
 
@@ -76,7 +76,7 @@ def markdown(comparison: dict[str, Any]) -> str:
     )
 
 
-def page(comparison: dict[str, Any], picture: bytes) -> str:
+def build_page(comparison: dict[str, Any], picture: bytes) -> str:
     """Returns one HTML page with the tables and the picture, a PNG."""
     rows = [("ours", _ours(run)) for run in comparison["runs"]]
     rows += [("peers", _peers(peer)) for peer in comparison["peers"]]
@@ -89,12 +89,8 @@ def page(comparison: dict[str, Any], picture: bytes) -> str:
 <tbody>
 {pairs}
 </tbody></table>"""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Comparison</title><style>{STYLE}</style></head><body>
-<h1>Comparison</h1>
-<div class="wide"><img alt="Accuracy against parameters"
- src="data:image/png;base64,{base64.b64encode(picture).decode()}"></div>
+    content = f"""<h1>Comparison</h1>
+<div class="wide"><img alt="Accuracy against parameters" src="{data_uri(picture, "image/png")}"></div>
 <div class="wide"><table class="all">
 <caption>Ours (blue), other packages on the same faces (orange), published</caption>
 <thead><tr>{head}</tr></thead>
@@ -103,9 +99,8 @@ def page(comparison: dict[str, Any], picture: bytes) -> str:
 </tbody></table></div>
 <p>{html.escape(NOTE)}</p>
 <h2>Paired tests</h2>
-{tested if comparison["pairs"] else f"<p>{NO_PAIRS}</p>"}
-</body></html>
-"""
+{tested if comparison["pairs"] else f"<p>{NO_PAIRS}</p>"}"""
+    return build_html_page("Comparison", STYLE, content)
 
 
 def write(comparison: dict[str, Any], output: str) -> list[str]:
@@ -118,7 +113,7 @@ def write(comparison: dict[str, Any], output: str) -> list[str]:
     path = {kind: os.path.join(output, f"comparison.{kind}") for kind in ("json", "md", "html", "png")}
     files.write_bytes(path["png"], picture)
     files.write_text(path["md"], markdown(comparison))
-    files.write_text(path["html"], page(comparison, picture))
+    files.write_text(path["html"], build_page(comparison, picture))
     files.write_json(path["json"], comparison)
     return list(path.values())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import threading
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from fer.convert.readers import image_reader
 from fer.convert.readers.image_folder import Picture
 from fer.errors import UserError
 from fer.evaluation import inference
+from fer.html_page import data_uri
 from fer.models.loading import Run
 from fer.predict import face_detection
 from fer.viz import gradcam
@@ -122,8 +122,8 @@ def to_json(result: PhotoResult) -> dict[str, Any]:
             {
                 "box": list(face.box),
                 "probabilities": [float(value) for value in face.probabilities],
-                "seen": _data_uri(face.input_png),
-                "looked_at": None if face.gradcam_png is None else _data_uri(face.gradcam_png),
+                "seen": data_uri(face.input_png, "image/png"),
+                "looked_at": None if face.gradcam_png is None else data_uri(face.gradcam_png, "image/png"),
             }
             for face in result.faces
         ],
@@ -139,7 +139,3 @@ def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
-
-
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

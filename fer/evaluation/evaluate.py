@@ -112,7 +112,7 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     """
     content, said = evaluation.content, evaluation.predictions
     pictures = _pictures(evaluation)
-    page = report_html.page(
+    page = report_html.build_page(
         content, said.labels, predictions.normalize(said.probabilities), said.rows, evaluation.images, pictures
     )
     predictions.write_npz(os.path.join(output, "predictions.npz"), said)

@@ -1,8 +1,8 @@
-"""The network that the package carries: a run made small, measured again, and described in a model card.
+"""Bundles a run for the package: its weights in float16, evaluated again and described in a model card.
 
-A bundle is a run folder: config.json as the run has it, best.json, and the weights in float16. Beside them are the
-network's graph of inference, which predicts without Keras, the eval.json of these very weights, from which the card
-takes every figure, and the card.
+A bundle is a run folder with the config.json of the run, best.json and the weights in float16. It also holds the
+inference graph, which predicts without Keras, the eval.json of the float16 weights, and MODEL_CARD.md, whose figures
+all come from that eval.json.
 """
 
 from __future__ import annotations
@@ -21,95 +21,100 @@ from fer.io.transaction import transaction
 from fer.models import inference_graph, loading, weights
 
 WEIGHTS, GRAPH, CARD = "weights.npz", "graph.pb", "MODEL_CARD.md"
-MOST_BYTES = 10_000_000  # that the package may carry
-MOST_LOST = 0.001  # of the accuracy, by rounding to float16
+MAX_BYTES = 10_000_000  # of the weights file in the package
+MAX_ACCURACY_LOSS = 0.001  # by rounding to float16
 
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """What was found."""
+    """Result of `make_bundle`."""
 
-    lost: float  # accuracy on validation: of the float32 weights less of the float16 ones
-    bytes: int  # of the weights' file
-    paths: Sequence[str]  # written, the last one last
+    accuracy_loss: float  # on validation: accuracy of the float32 weights minus accuracy of the float16 weights
+    bytes: int  # of the weights file
+    paths: Sequence[str]  # of the written files, in the order of writing
 
 
-def make(
+def make_bundle(
     workdir: str, data: str | None, output: str, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Bundle:
-    """Makes a bundle of a run, and writes it into the folder `output` once it is good.
+    """Makes a bundle of a run and writes it into the folder `output` after all checks have passed.
 
     Args:
-      workdir: the run.
-      data: folder of shards, on whose validation split the bundle is evaluated; None: as
-        `fer.export.export.shards` says.
-      output: the folder; `fer.models.loading.bundle_folder` is the package's own.
+      workdir: folder of the run.
+      data: folder of shards, on whose validation split the bundle is evaluated; None: see
+        `fer.export.export.find_shards`.
+      output: folder of the bundle; that of the package is `fer.models.loading.bundle_folder`.
       progress: as for `fer.evaluation.evaluate.evaluate`.
 
     Raises:
       UserError: the run or the data cannot be read, the folder holds a run or cannot be written to, the weights take
-        more than `MOST_BYTES`, or float16 loses more than `MOST_LOST`. Nothing is written then.
+        more than `MAX_BYTES`, or float16 loses more than `MAX_ACCURACY_LOSS`. Nothing is written then.
     """
     run = export.open_trained(workdir)
     if workdir == loading.BUNDLED:
-        raise UserError("--workdir=bundled is a bundle already; name the run to make one of.")
-    record = _record(os.path.join(workdir, "config.json"))
+        raise UserError("--workdir=bundled is already a bundle; name a run.")
+    record = _read_config(os.path.join(workdir, "config.json"))
     _check_output(output)
-    data = export.shards(data, run)
+    data = export.find_shards(data, run)
     with temp_files.folder("bundle") as folder:
         model = export.in_float32(run)
         weights.save(model.weights, os.path.join(folder, WEIGHTS), dtype="float16")
         size = os.path.getsize(os.path.join(folder, WEIGHTS))
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             raise UserError(
                 f"The weights of {workdir} take {size / 1e6:.1f} MB in float16; a package carries at most "
-                f"{MOST_BYTES / 1e6:.0f}. Bundle a smaller network."
+                f"{MAX_BYTES / 1e6:.0f}. Bundle a smaller network."
             )
         files.write_json(os.path.join(folder, "config.json"), record)
         inference_graph.write(model, os.path.join(folder, GRAPH))
-        files.write_json(os.path.join(folder, "best.json"), _best(run, folder))
+        files.write_json(os.path.join(folder, "best.json"), _best_json(run, folder))
         evaluation = evaluate.evaluate(EvalRequest([folder], data), progress, [_open(folder)])
-        lost = _lost(run, evaluation)
-        files.write_text(os.path.join(folder, CARD), model_card.text(evaluation.content, record))
+        accuracy_loss = _check_accuracy_loss(run, evaluation)
+        files.write_text(os.path.join(folder, CARD), model_card.build_card(evaluation.content, record))
         eval_json.write_eval(os.path.join(folder, "eval.json"), evaluation.content)
-        names = [WEIGHTS, GRAPH, "config.json", "eval.json", CARD, "best.json"]  # what opens the folder comes last
+        # best.json comes last, because it makes the folder a run.
+        names = [WEIGHTS, GRAPH, "config.json", "eval.json", CARD, "best.json"]
         with transaction() as stage:
             for name in names:
                 with open(os.path.join(folder, name), "rb") as file:
                     files.write_bytes(stage(os.path.join(output, name)), file.read())
-    return Bundle(lost, size, [os.path.join(output, name) for name in names])
+    return Bundle(accuracy_loss, size, [os.path.join(output, name) for name in names])
 
 
-def _record(path: str) -> dict[str, Any]:
-    """Reads config.json of a run that has been opened.
+def _read_config(path: str) -> dict[str, Any]:
+    """Reads config.json of a run and checks the fields that the model card shows.
 
     Raises:
-      UserError: a field that the card shows is missing or of another type.
+      UserError: such a field is missing or has another type.
     """
     record = files.read_json(path, "the run's configuration")
     teachers, examples = record.get("teachers", []), record["data"].get("examples_per_split")
-    sound = {
+    valid = {
         "versions": isinstance(record.get("versions"), dict),
         "data.examples_per_split.train": isinstance(examples, dict) and isinstance(examples.get("train"), int),
         "teachers": isinstance(teachers, list)
         and all(isinstance(each, dict) and isinstance(each.get("weights_sha256"), str) for each in teachers),
     }
-    for field, is_sound in sound.items():
-        if not is_sound:
-            raise UserError(f"{path} has no valid field {field}, which the model card shows: train the run anew.")
+    for field, is_valid in valid.items():
+        if not is_valid:
+            raise UserError(f"{path} has no valid field {field}, which the model card shows. Train the run again.")
     return record
 
 
 def _check_output(output: str) -> None:
-    """Raises a UserError where another run would be overwritten, or nothing could be written."""
+    """Checks that the folder can be written to and holds no run that is not a bundle.
+
+    Raises:
+      UserError: it cannot, or it does.
+    """
     path = os.path.join(output, "best.json")
     files.check_writable(path)
-    if files.exists(path) and "rounded_to" not in files.read_json(path, "what lies in --output"):
+    if files.exists(path) and "rounded_to" not in files.read_json(path, "the run in --output"):
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
 
 
-def _best(run: loading.Run, folder: str) -> dict[str, object]:
-    """best.json of a bundle: as training writes it, and whose rounding these weights are."""
+def _best_json(run: loading.Run, folder: str) -> dict[str, object]:
+    """Returns best.json of a bundle: the fields that training writes, and the hash of the float32 weights."""
     return {
         "step": run.step,
         "file": WEIGHTS,
@@ -123,23 +128,23 @@ def _best(run: loading.Run, folder: str) -> dict[str, object]:
 
 
 def _open(folder: str) -> loading.Run:
-    """The bundle as it will be opened from the package."""
+    """Opens the bundle as `bundled`, the name that it has in the package."""
     return dataclasses.replace(loading.open_folder(folder, "float32"), workdir=loading.BUNDLED)
 
 
-def _lost(run: loading.Run, evaluation: evaluate.Evaluation) -> float:
-    """How much accuracy the rounding cost.
+def _check_accuracy_loss(run: loading.Run, evaluation: evaluate.Evaluation) -> float:
+    """Returns the accuracy that rounding to float16 loses.
 
     Raises:
-      UserError: more than it may.
+      UserError: it is more than `MAX_ACCURACY_LOSS`.
     """
     exact = inference.predict([export.in_float32(run)], evaluation.images).probabilities
     accuracy = float((exact.argmax(axis=1) == evaluation.predictions.labels).mean())
-    lost = accuracy - evaluation.content["accuracy"]
-    if round(lost, 9) > MOST_LOST:
+    loss = accuracy - evaluation.content["accuracy"]
+    if round(loss, 9) > MAX_ACCURACY_LOSS:
         raise UserError(
-            f"Rounding {run.workdir} to float16 loses {100 * lost:.2f} points of accuracy on validation "
+            f"Rounding {run.workdir} to float16 loses {100 * loss:.2f} points of accuracy on validation "
             f"({100 * accuracy:.2f} % to {100 * evaluation.content['accuracy']:.2f} %), more than "
-            f"{100 * MOST_LOST:g}, so nothing was written; bundle another run."
+            f"{100 * MAX_ACCURACY_LOSS:g}, so nothing was written. Bundle another run."
         )
-    return lost
+    return loss

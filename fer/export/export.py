@@ -38,7 +38,7 @@ class ExportRequest:
     workdir: str
     kind: str  # one of `fer.config.FORMATS`
     output: str  # the folder
-    data: str | None = None  # folder of shards, whose validation split compares and calibrates; None: see `shards`
+    data: str | None = None  # folder of shards, whose validation split compares and calibrates; None: see `find_shards`
     precision: str = ALL  # one that the format has, or all of them
 
 
@@ -64,7 +64,7 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
     """
     precisions = export_precisions(request.kind, request.precision)
     run = open_trained(request.workdir)
-    manifest = read_manifest(shards(request.data, run))
+    manifest = read_manifest(find_shards(request.data, run))
     scored = eval_dataset.read(manifest, "validation", "fer")
     files.check_writable(os.path.join(request.output, export_manifest.FILE))
     before = _before(request.output, run)
@@ -100,7 +100,7 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
         return Exported(content, _write(folder, request.output, [entry["file"] for entry in entries], content))
 
 
-def shards(data: str | None, run: loading.Run) -> str:
+def find_shards(data: str | None, run: loading.Run) -> str:
     """The folder of shards that is named, or else the one in tfrecords/ that goes by the name of the run's own data.
 
     Raises:

@@ -249,7 +249,7 @@ def test_all_files_are_written_and_hold_every_result(two, tmp_path, figures):
 
 
 def test_the_page_needs_no_network(two):
-    page = comparison_report.page(comparison.compare(two), b"picture")
+    page = comparison_report.build_page(comparison.compare(two), b"picture")
     assert 'src="data:image/png;base64,' in page
     assert "<link" not in page
     assert "<script" not in page
@@ -259,7 +259,7 @@ def test_names_cannot_break_the_page_or_the_table(tmp_path):
     folder = tmp_path / "a|b <i>"
     folder.mkdir()
     found = comparison.compare([evaluated(folder, range(3))])
-    assert "<i>" not in comparison_report.page(found, b"")
+    assert "<i>" not in comparison_report.build_page(found, b"")
     table = [line for line in comparison_report.markdown(found).splitlines() if "a\\|b" in line]
     assert table[0].replace("\\|", "").count("|") == len(comparison_report.HEADER) + 1
 
@@ -371,13 +371,7 @@ def written(tmp_path_factory, templates) -> pathlib.Path:
 def test_page_cuts_no_table(written, root, chromium, width, recorded):
     browser.emulate(chromium, width, dark=False)
     chromium.get(f"file://{root / 'docs/results/comparison/comparison.html' if recorded else written}")
-    cut = chromium.execute_script(
-        "const edge = document.documentElement.clientWidth;"
-        "return [...document.querySelectorAll('td, th')].filter(cell => cell.getClientRects().length"
-        " && (cell.getBoundingClientRect().right > edge || cell.scrollWidth > cell.clientWidth))"
-        ".map(cell => cell.textContent)"
-    )
-    assert cut == []
+    assert browser.cut_cells(chromium) == []
     assert chromium.execute_script("return document.querySelectorAll('.all td').length") > 100
 
 

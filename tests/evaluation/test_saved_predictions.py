@@ -86,7 +86,7 @@ def test_kept_results_alone_make_an_ensemble_without_any_network(folder, both, t
     assert eval_json.read_eval(str(tmp_path / "eval.json")) == found.content
     assert not (tmp_path / "gradcam.png").exists()
     assert "2 model(s), 2 of them as evaluated earlier" in eval_json.summary_line(found.content)
-    rows = report_text.provenance(found.content)
+    rows = report_text.provenance_rows(found.content)
     assert ("its probabilities, from the evaluation in", str(folder / "said-by-one")) in rows
 
 

@@ -1,4 +1,4 @@
-"""The network that the package carries: made of a run, measured again, described by what its eval.json holds."""
+"""Tests of the bundled network: made from a run, evaluated again, described by a card made from its eval.json."""
 
 import dataclasses
 import html
@@ -25,7 +25,7 @@ EXPERIMENT = dataclasses.replace(factories.EXPERIMENT, seed=5, train=Train(preci
 
 
 def faces() -> np.ndarray:
-    """The validation split; the first one is in training too."""
+    """Returns the images of the validation split; the first one is also in the train split."""
     return factories.images(COUNT)
 
 
@@ -39,16 +39,16 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def bundled(folder) -> bundle.Bundle:
-    return bundle.make(str(folder / "run"), str(folder / "faces"), str(folder / "weights"))
+    return bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(folder / "weights"))
 
 
 @pytest.fixture
 def in_package(bundled, folder, monkeypatch) -> None:
-    """The package carries the bundle."""
+    """Makes the bundle that of the package."""
     monkeypatch.setattr(loading, "bundle_folder", lambda: str(folder / "weights"))
 
 
-def test_the_weights_are_the_runs_rounded_to_float16(bundled, folder):
+def test_bundle_weights_are_those_of_run_in_float16(bundled, folder):
     exact = weights.read(str(folder / "run" / "checkpoints" / "best-00000012.npz"))
     rounded = weights.read(str(folder / "weights" / "weights.npz"))
     assert list(exact) == list(rounded)
@@ -58,7 +58,7 @@ def test_the_weights_are_the_runs_rounded_to_float16(bundled, folder):
     assert bundled.bytes == (folder / "weights" / "weights.npz").stat().st_size
 
 
-def test_bundled_names_the_packages_network_which_computes_in_float32(in_package, folder):
+def test_bundled_opens_network_of_package_in_float32(in_package, folder):
     opened = loading.open_run("bundled")
     assert (opened.workdir, opened.precision, opened.step) == ("bundled", "float32", 12)
     assert {layer.compute_dtype for layer in opened.model.layers} <= {"float32", "uint8"}
@@ -67,7 +67,7 @@ def test_bundled_names_the_packages_network_which_computes_in_float32(in_package
         np.testing.assert_array_equal(variable, array.astype(np.float32))
 
 
-def test_its_eval_json_is_of_these_weights(in_package, folder):
+def test_bundle_eval_json_is_of_float16_weights(in_package, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     opened = loading.open_run("bundled")
     member = content["protocol"]["members"][0]
@@ -76,62 +76,65 @@ def test_its_eval_json_is_of_these_weights(in_package, folder):
 
 
 def accuracy(opened: loading.Run) -> float:
+    """Returns the accuracy of a run on the validation split."""
     return float((inference.predict([opened.model], faces()).probabilities.argmax(axis=1) == LABELS).mean())
 
 
-def test_what_rounding_costs_is_the_difference_to_the_float32_weights(bundled, folder):
+def test_bundle_accuracy_loss_is_difference_to_float32_weights(bundled, folder):
     exact, rounded = (accuracy(loading.open_folder(str(folder / name), "float32")) for name in ("run", "weights"))
-    assert bundled.lost == pytest.approx(exact - rounded)
+    assert bundled.accuracy_loss == pytest.approx(exact - rounded)
 
 
-def test_the_card_is_written_from_eval_json_and_the_record_alone(bundled, folder):
+def test_card_depends_on_eval_json_and_config_json_only(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     card = (folder / "weights" / "MODEL_CARD.md").read_text()
-    assert card == model_card.text(content, record)
+    assert card == model_card.build_card(content, record)
     low, high = content["accuracy_ci95"]
-    assert f"| accuracy | {content['accuracy']:.4f} | {low:.4f} to {high:.4f} |" in card
-    for name, found in content["per_class"].items():
-        assert f"| {name} | {found['support']} | {found['precision']:.4f} | {found['recall']:.4f} |" in card
-    assert "1 of the faces that it was measured on are in the train split beside them too" in " ".join(card.split())
+    assert f"| accuracy | {content['accuracy']:.4f} | {low:.4f}-{high:.4f} |" in card
+    for name, scores in content["per_class"].items():
+        assert f"| {name} | {scores['support']} | {scores['precision']:.4f} | {scores['recall']:.4f} |" in card
+    assert "1 of the evaluated faces are also in the train split of the same shards" in " ".join(card.split())
     content["data"]["manifest_sha256"] = record["data"]["manifest_sha256"]
-    card = model_card.text(content, record)
-    assert "1 of the faces that it was measured on are in its training data too" in " ".join(card.split())
+    card = model_card.build_card(content, record)
+    assert "1 of the evaluated faces are also in the training data" in " ".join(card.split())
     assert re.findall(r"^## (.+)$", card, re.MULTILINE) == [
-        "What it is",
-        "What it is for",
-        "What it must not be used for",
+        "Model details",
+        "Intended use",
+        "Out-of-scope use",
         "Training data",
-        "Protocol",
-        "Figures",
-        "Known biases and weaknesses",
-        "Licence",
+        "Evaluation",
+        "Metrics",
+        "Limitations and biases",
+        "License",
     ]
     assert max(map(len, card.splitlines())) <= 120
 
 
-def test_the_card_names_the_network_that_taught_it(bundled, folder):
+def test_card_names_teacher_of_distilled_network(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
-    assert "taught" not in model_card.text(content, record)
-    assert "from those images and are offered" in " ".join(model_card.text(content, record).split())
+    assert "distillation" not in model_card.build_card(content, record)
+    assert "on those images and are offered" in " ".join(model_card.build_card(content, record).split())
     record["teachers"] = [{"weights_sha256": "f00d", "config_sha256": "beef", "step": 8}]
     record["config"]["train"] |= {"teacher": "runs/first", "teacher_share": 0.7}
-    said = "The label was 30% of what it was taught; the rest was what `runs/first` saw in the same picture"
-    card = " ".join(model_card.text(content, record).split())
-    assert f"{said} (weights SHA-256 `f00d`)." in card
-    assert "from those images, with the help of other networks (docs/reproduce.md tells" in card
+    text = "the label has weight 30% in the target, the prediction of the teacher `runs/first` the rest"
+    card = " ".join(model_card.build_card(content, record).split())
+    assert f"{text} (weights SHA-256 `f00d`)." in card
+    assert (
+        "on those images, and indirectly on the data of other networks (sources and terms: docs/reproduce.md)," in card
+    )
     record["teachers"][0]["began_with"] = "faces.npz"
-    card = " ".join(model_card.text(content, record).split())
-    assert f"{said} (weights SHA-256 `f00d`; it had begun with the weights `faces.npz`)." in card
+    card = " ".join(model_card.build_card(content, record).split())
+    assert f"{text} (weights SHA-256 `f00d`; initial weights `faces.npz`)." in card
 
 
-def test_the_card_says_that_votes_were_learned_from(bundled, folder):
+def test_card_states_ferplus_votes_in_targets(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
-    assert "votes too" not in model_card.text(content, record)
+    assert "votes of FER+" not in model_card.build_card(content, record)
     record["config"]["train"]["targets"] = "posterior"
-    assert "Its targets were made of FER+'s votes too" in " ".join(model_card.text(content, record).split())
+    assert "The training targets include the votes of FER+" in " ".join(model_card.build_card(content, record).split())
 
 
 def test_card_shows_texts_of_others_as_text(bundled, folder):
@@ -143,7 +146,7 @@ def test_card_shows_texts_of_others_as_text(bundled, folder):
     record["config"]["augment"]["policy"] = record["data"]["name"] = record["data"]["manifest_sha256"] = hostile
     record["versions"] = {hostile: hostile}
     content["model"] = content["data"]["name"] = hostile
-    page = MarkdownIt("commonmark").enable("table").parse(model_card.text(content, record))
+    page = MarkdownIt("commonmark").enable("table").parse(model_card.build_card(content, record))
     inline = [child for block in page for child in block.children or []]
     assert not [token.type for token in [*page, *inline] if token.type.startswith(("html", "link", "image"))]
     shown = html.unescape(" ".join(" ".join(token.content for token in inline).split()))
@@ -153,57 +156,57 @@ def test_card_shows_texts_of_others_as_text(bundled, folder):
 def test_card_wraps_no_text_into_another_block(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
-    before = [block.type for block in MarkdownIt("commonmark").parse(model_card.text(content, record))]
+    before = [block.type for block in MarkdownIt("commonmark").parse(model_card.build_card(content, record))]
     for start in ("# ", "- ", "1. ", "> ", "--- ", "== ", "``` "):
         record["data"]["name"] = start * 100
-        blocks = [block.type for block in MarkdownIt("commonmark").parse(model_card.text(content, record))]
+        blocks = [block.type for block in MarkdownIt("commonmark").parse(model_card.build_card(content, record))]
         assert blocks == before, start
 
 
 @pytest.mark.parametrize(
     ("field", "value"), [("versions", None), ("data", {**factories.TRAINED_ON}), ("teachers", [{}]), ("teachers", 3)]
 )
-def test_make_error_names_field_of_a_damaged_record(folder, tmp_path, field, value):
+def test_make_bundle_error_names_invalid_field_of_config_json(folder, tmp_path, field, value):
     workdir = shutil.copytree(folder / "run", tmp_path / "run")
     record = json.loads((workdir / "config.json").read_text())
     (workdir / "config.json").write_text(json.dumps({**record, field: value}))
     with pytest.raises(UserError, match=rf"config\.json has no valid field {field}"):
-        bundle.make(str(workdir), str(folder / "faces"), str(tmp_path / "out"))
+        bundle.make_bundle(str(workdir), str(folder / "faces"), str(tmp_path / "out"))
 
 
-def test_nothing_of_a_machine_enters_the_package(bundled, folder):
+def test_bundle_holds_no_local_path(bundled, folder):
     for name in ("config.json", "best.json", "eval.json", "MODEL_CARD.md"):
         assert str(folder) not in (folder / "weights" / name).read_text()
 
 
 @pytest.mark.parametrize(
-    ("limit", "value", "said"),
+    ("limit", "value", "message"),
     [
-        ("MOST_BYTES", 1000, r"take \d\.\d MB in float16; a package carries at most"),
-        ("MOST_LOST", -1.0, "to float16 loses .* nothing was written"),
+        ("MAX_BYTES", 1000, r"take \d\.\d MB in float16; a package carries at most"),
+        ("MAX_ACCURACY_LOSS", -1.0, "to float16 loses .* nothing was written"),
     ],
 )
-def test_a_run_that_is_too_large_or_loses_too_much_is_refused(folder, tmp_path, monkeypatch, limit, value, said):
+def test_make_bundle_rejects_large_or_inaccurate_weights(folder, tmp_path, monkeypatch, limit, value, message):
     monkeypatch.setattr(bundle, limit, value)
-    with pytest.raises(UserError, match=said):
-        bundle.make(str(folder / "run"), str(folder / "faces"), str(tmp_path / "out"))
+    with pytest.raises(UserError, match=message):
+        bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_bundle_bundled_says_how_to_make_one(tmp_path, monkeypatch):
+def test_bundled_error_names_export_command_when_package_has_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "bundle_folder", lambda: str(tmp_path))
     with pytest.raises(UserError, match=r"carries no network: .*scripts/export\.py --format=bundle"):
         loading.open_run("bundled")
 
 
-def test_the_results_of_the_bundled_network_need_a_place(in_package, folder):
+def test_default_output_requires_flag_for_bundled_network(in_package, folder):
     with pytest.raises(UserError, match="--output is missing: bundled names a network within the package"):
         EvalRequest(["bundled"], str(folder / "faces")).default_output()
 
 
-def test_a_bundle_is_not_bundled_again(in_package, folder, tmp_path):
-    with pytest.raises(UserError, match="is a bundle already"):
-        bundle.make("bundled", str(folder / "faces"), str(tmp_path / "out"))
+def test_make_bundle_rejects_bundle(in_package, folder, tmp_path):
+    with pytest.raises(UserError, match="is already a bundle"):
+        bundle.make_bundle("bundled", str(folder / "faces"), str(tmp_path / "out"))
 
 
 PACKAGED = pathlib.Path(loading.bundle_folder())
@@ -213,22 +216,23 @@ packaged = pytest.mark.skipif(
 
 
 @packaged
-def test_the_packages_network_opens_and_its_weights_fit_in_10_megabytes():
+def test_bundled_network_opens_and_takes_at_most_10_megabytes():
     opened = loading.open_run("bundled")
     assert opened.parameters == opened.model.count_params()
     assert (PACKAGED / "weights.npz").stat().st_size <= 10_000_000
-    by_graph, by_keras = (said(network) for network in (loading.open_network("bundled"), opened.model))
+    by_graph, by_keras = (predict(network) for network in (loading.open_network("bundled"), opened.model))
     np.testing.assert_allclose(by_graph, by_keras, rtol=0, atol=inference.BATCH_TOLERANCE)
 
 
-def said(network) -> np.ndarray:
+def predict(network) -> np.ndarray:
+    """Returns the probabilities [2, 7] of two faces."""
     return inference.predict([network], faces()[:2]).probabilities
 
 
 def test_network_of_a_bundle_is_read_from_its_graph(in_package):
     network = loading.open_network("bundled")
     assert not isinstance(network, type(loading.open_run("bundled").model))
-    np.testing.assert_array_equal(said(network), said(loading.open_run("bundled").model))
+    np.testing.assert_array_equal(predict(network), predict(loading.open_run("bundled").model))
 
 
 def test_network_of_a_bundle_without_a_graph_is_built(bundled, folder, tmp_path, monkeypatch):
@@ -239,36 +243,40 @@ def test_network_of_a_bundle_without_a_graph_is_built(bundled, folder, tmp_path,
     monkeypatch.setattr(loading, "bundle_folder", lambda: str(place))
     network = loading.open_network("bundled")
     assert isinstance(network, type(loading.open_run("bundled").model))
-    np.testing.assert_array_equal(said(network), said(loading.open_folder(str(folder / "weights"), "float32").model))
+    np.testing.assert_array_equal(
+        predict(network), predict(loading.open_folder(str(folder / "weights"), "float32").model)
+    )
 
 
-@pytest.mark.parametrize(("content", "why"), [(b"other", "is not the file that best.json names"), (None, "no graph")])
-def test_a_graph_that_is_not_the_bundles_error_names_it(bundled, folder, tmp_path, monkeypatch, content, why):
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"other", "is not the file that best.json names"), (None, "no graph")]
+)
+def test_load_bundled_rejects_missing_or_foreign_graph(bundled, folder, tmp_path, monkeypatch, content, message):
     place = shutil.copytree(folder / "weights", tmp_path / "weights")
     (place / "graph.pb").unlink()
     if content:
         (place / "graph.pb").write_bytes(content)
     monkeypatch.setattr(loading, "bundle_folder", lambda: str(place))
-    with pytest.raises(UserError, match=why):
+    with pytest.raises(UserError, match=message):
         loading.open_network("bundled")
 
 
 @packaged
-def test_the_packages_card_holds_the_figures_of_the_eval_json_beside_it():
+def test_card_of_package_equals_card_built_from_its_eval_json():
     content = eval_json.read_eval(str(PACKAGED / "eval.json"))
     record = json.loads((PACKAGED / "config.json").read_text())
-    assert (PACKAGED / "MODEL_CARD.md").read_text() == model_card.text(content, record)
+    assert (PACKAGED / "MODEL_CARD.md").read_text() == model_card.build_card(content, record)
     member = content["protocol"]["members"][0]
     assert member["weights_sha256"] == json.loads((PACKAGED / "best.json").read_text())["sha256"]
     assert member["config_sha256"] == record["config_sha256"]
 
 
-def test_a_run_folder_is_never_overwritten_by_a_bundle_and_a_bundle_may_be(bundled, folder, tmp_path):
+def test_make_bundle_overwrites_bundle_but_no_run(bundled, folder, tmp_path):
     other = pathlib.Path(factories.run(tmp_path / "other", seed=4, experiment=EXPERIMENT))
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=r"other is a run folder; choose another --output, such as .*other/bundle"):
-        bundle.make(str(folder / "run"), str(folder / "faces"), str(other))
+        bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(other))
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
     shutil.copytree(folder / "weights", tmp_path / "bundle")
-    again = bundle.make(str(folder / "run"), str(folder / "faces"), str(tmp_path / "bundle"))
+    again = bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(tmp_path / "bundle"))
     assert {pathlib.Path(path) for path in again.paths} == set((tmp_path / "bundle").iterdir())

@@ -333,11 +333,11 @@ def test_without_data_the_shards_that_the_run_was_trained_on_are_looked_for(fold
     trained = loading.open_run(str(folder / "run"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"--data is missing: .*run was trained on faces, and tfrecords/faces holds no"):
-        export.shards(None, trained)
+        export.find_shards(None, trained)
     (tmp_path / "tfrecords").mkdir()
     shutil.copytree(folder / SHARDS, tmp_path / "tfrecords" / "faces")
-    assert export.shards(None, trained) == "tfrecords/faces"
-    assert export.shards("elsewhere", trained) == "elsewhere"
+    assert export.find_shards(None, trained) == "tfrecords/faces"
+    assert export.find_shards("elsewhere", trained) == "elsewhere"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 import re
@@ -15,6 +14,7 @@ from PIL import Image
 from fer.convert.audit.audit import Audit
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS, UNLABELLED
+from fer.html_page import build_html_page, data_uri
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 
@@ -63,9 +63,9 @@ def render_page(
         shown = "".join(faces(group) for group in groups[:MAX_GROUPS]) or "<p>None.</p>"
         return f'<h2 id="{_anchor(title)}">{title}</h2><p>{explained}</p>{count}<div class="groups">{shown}</div>'
 
-    title, findings = f"Audit of {html.escape(name)}", _findings(summary, found)
+    title, findings = f"Audit of {name}", _findings(summary, found)
     parts = [
-        f"<h1>{title}</h1>",
+        f"<h1>{html.escape(title)}</h1>",
         _table_of_contents(findings),
         "<h2>Classes by split</h2>",
         _balance_chart(summary["class_balance"]),
@@ -73,11 +73,7 @@ def render_page(
         "<h2>All figures</h2>",
         _count_tables(summary),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+    return build_html_page(title, _STYLE, "".join(parts))
 
 
 def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, Sequence[np.ndarray]]]:
@@ -141,12 +137,12 @@ def _singleton_groups(mask: np.ndarray) -> list[np.ndarray]:
 def _face_figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray, position: int) -> str:
     file = io.BytesIO()
     Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG")
-    source = base64.b64encode(file.getvalue()).decode()
+    source = data_uri(file.getvalue(), "image/png")
     label = survey.labels[position]
     name = "unlabelled" if label == UNLABELLED else CLASSES[label]
     where = f"{SPLITS[splits[position]]} {survey.rows[position]}"
     return (
-        f'<figure><img alt="{name}, {where}" src="data:image/png;base64,{source}">'
+        f'<figure><img alt="{name}, {where}" src="{source}">'
         f"<figcaption>{name}<small>{where}</small></figcaption></figure>"
     )
 

@@ -1,5 +1,5 @@
 "use strict";
-// The confusion matrix: a click on a cell shows its faces, the most confident first.
+// Confusion matrix: a click on a cell shows its faces, most confident first.
 const data = JSON.parse(document.getElementById("data").textContent);
 const heading = document.getElementById("faces-heading");
 const shelf = document.getElementById("faces");

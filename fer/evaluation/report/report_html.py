@@ -1,11 +1,10 @@
-"""report.html: an evaluation as one page that needs no network, with its pictures and faces inside.
+"""report.html: an evaluation as one page that needs no network, with its plots and faces embedded.
 
-It holds faces of the data: it is written beside the other results and must not be published where these may not be.
+The page shows faces of the data: publish it only where the data may be published.
 """
 
 from __future__ import annotations
 
-import base64
 import html
 import importlib.resources
 import json
@@ -15,151 +14,159 @@ from typing import Any
 import numpy as np
 
 from fer.evaluation.report import report_text
+from fer.html_page import build_html_page, data_uri
 from fer.labels import CLASSES
 from fer.viz.sprite_sheet import FaceSheet, build_sheet
 
-PICTURES = {
-    "gradcam.png": "What spoke for the predicted class, in two faces a class",
-    "mistakes.png": "The most confident mistakes",
-    "reliability.png": "Is it as right as it is confident?",
-    "roc_pr.png": "Each class against the rest",
-    "corruptions.png": "When faces get worse",
-    "curves.png": "The training run",
+PLOTS = {  # file name: caption; in the order of the page
+    "gradcam.png": "Grad-CAM: evidence for the predicted class, two faces of each class",
+    "mistakes.png": "Most confident mistakes",
+    "reliability.png": "Reliability diagram",
+    "roc_pr.png": "ROC and precision-recall curves, each class against the rest",
+    "corruptions.png": "Accuracy under corruption",
+    "curves.png": "Learning curves of the training run",
 }
+CORRUPTION_HEADER = ("corruption", *(f"strength {strength}" for strength in range(1, 6)), "mean", "levels")
 
 
-def page(
+def build_page(
     content: Mapping[str, Any],
     labels: np.ndarray,
     probabilities: np.ndarray,
     rows: np.ndarray,
     images: np.ndarray,
-    pictures: Mapping[str, bytes],
+    plots: Mapping[str, bytes],
 ) -> str:
-    """The page.
+    """Builds the page.
 
     Args:
       content: of eval.json.
-      labels, probabilities, rows, images: [n], [n, 7], [n] and [n, 48, 48, 1] uint8, of the scored examples.
-      pictures: PNG bytes by file name; those named in `PICTURES` are shown, in that order.
+      labels, probabilities, rows, images: [n] integers, [n, 7], [n] integers and [n, 48, 48, 1] uint8, of the evaluated
+        examples; `rows` are the row numbers in the source.
+      plots: PNG bytes by file name; those named in `PLOTS` are shown.
     """
-    faces = build_sheet(labels, probabilities, images)
+    sheet = build_sheet(labels, probabilities, images)
     title = f"{content['model']} on {content['data']['name']}, {content['split']}"
     low, high = (100 * bound for bound in content["accuracy_ci95"])
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f'<p class="headline">{100 * content["accuracy"]:.2f} %</p>',
-        f'<p class="soft">of {content["examples"]:,} faces recognised; 95 % interval {low:.2f} to {high:.2f} %</p>',
-        "<h2>How this was measured</h2>",
-        "".join(f"<p>{html.escape(sentence)}</p>" for sentence in report_text.protocol(content)),
+        f'<p class="soft">accuracy (95 % CI {low:.2f}-{high:.2f}), n = {content["examples"]:,}</p>',
+        "<h2>Protocol and caveats</h2>",
+        "".join(f"<p>{html.escape(text)}</p>" for text in report_text.protocol_sentences(content)),
         "<h2>Confusion matrix</h2>",
-        _matrix(content["confusion_matrix"], faces),
-        "<h2>Figures</h2>",
-        _table(("figure", "value", "95 % interval", "what it says"), report_text.figures(content), numbers=(1, 2)),
-        "<h2>Class by class</h2>",
-        _table(report_text.CLASS_HEADER, report_text.classes(content), numbers=range(1, 7)),
-        *_optional(content),
-        "<h2>Pictures</h2>",
-        *(_picture(pictures[name], said) for name, said in PICTURES.items() if name in pictures),
-        "<h2>Where this comes from</h2>",
-        _table(("", ""), report_text.provenance(content), hashes=True),
+        _matrix(content["confusion_matrix"], sheet),
+        "<h2>Metrics</h2>",
+        _table(report_text.METRIC_HEADER, report_text.metric_rows(content), numbers=(1, 2)),
+        f'<p class="soft">{html.escape(report_text.INTERVALS)}</p>',
+        "<h2>Metrics by class</h2>",
+        _table(report_text.CLASS_HEADER, report_text.class_rows(content), numbers=range(1, 7)),
+        *_optional_sections(content),
+        "<h2>Plots</h2>",
+        *(_plot(plots[name], caption) for name, caption in PLOTS.items() if name in plots),
+        "<h2>Provenance</h2>",
+        _table(("", ""), report_text.provenance_rows(content), hashes=True),
     ]
-    return _document(title, "\n".join(parts), faces, rows)
-
-
-def _document(title: str, body: str, faces: FaceSheet, rows: np.ndarray) -> str:
-    data = {
-        "columns": faces.columns,
-        "cells": [{"first": cell.first, "shown": cell.shown} for cell in faces.cells],
-        "rows": rows[faces.positions].tolist(),
-        "confidence": [f"{100 * value:.0f}" for value in faces.confidence],
-    }
     style = _resource("report.css") + (
-        f".face{{--columns:{faces.columns};background-image:url(data:image/jpeg;base64,{_base64(faces.jpeg)})}}"
+        f".face{{--columns:{sheet.columns};background-image:url({data_uri(sheet.jpeg, 'image/jpeg')})}}"
     )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{html.escape(title)}</title><style>{style}</style></head><body>
-{body}
-<script id="data" type="application/json">{json.dumps(data)}</script>
-<script>{_resource("report.js")}</script>
-</body></html>
-"""
+    return build_html_page(title, style, "\n".join(parts), _scripts(sheet, rows))
 
 
-def _matrix(matrix: list[list[int]], faces: FaceSheet) -> str:
-    """The matrix as a table of buttons, and the place where a cell's faces appear."""
+def _scripts(sheet: FaceSheet, rows: np.ndarray) -> str:
+    """Returns the index of the sprite sheet as JSON, and report.js, which reads it."""
+    index = {
+        "columns": sheet.columns,
+        "cells": [{"first": cell.first, "shown": cell.shown} for cell in sheet.cells],
+        "rows": rows[sheet.positions].tolist(),
+        "confidence": [f"{100 * value:.0f}" for value in sheet.confidence],
+    }
+    return (
+        f'<script id="data" type="application/json">{json.dumps(index)}</script>\n'
+        f"<script>{_resource('report.js')}</script>\n"
+    )
+
+
+def _matrix(matrix: list[list[int]], sheet: FaceSheet) -> str:
+    """Returns the confusion matrix as a table of buttons, and the element that shows the faces of a cell."""
     counts = np.array(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = counts - np.diag(np.diag(counts))
-    opened = int(mistakes.argmax()) if mistakes.any() else int(counts.argmax())
+    selected = int(mistakes.argmax()) if mistakes.any() else int(counts.argmax())
     head = "".join(f'<th scope="col">{name}</th>' for name in CLASSES)
     body = []
     for true, name in enumerate(CLASSES):
-        cells = "".join(_cell(true, taken, counts, shares, faces, opened) for taken in range(len(CLASSES)))
+        cells = "".join(_cell((true, predicted), counts, shares, sheet, selected) for predicted in range(len(CLASSES)))
         body.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
     return (
-        '<p class="soft">Rows are true classes, columns what the network said; the number is the percentage of '
-        "the row, the small one how many faces. Choose a cell to see them.</p>"
+        '<p class="soft">Rows: true class. Columns: predicted class. Each cell: percentage of the row and, in small '
+        "type, number of faces. Select a cell to see its faces.</p>"
         f'<table class="matrix"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
         '<h3 id="faces-heading" aria-live="polite"></h3><div id="faces"></div>'
     )
 
 
-def _cell(true: int, taken: int, counts: np.ndarray, shares: np.ndarray, faces: FaceSheet, opened: int) -> str:
-    number = true * len(CLASSES) + taken
-    count, share, shown = int(counts[true, taken]), shares[true, taken], faces.cells[number].shown
-    said = f"{CLASSES[true]}, recognised" if true == taken else f"{CLASSES[true]}, taken for {CLASSES[taken]}"
-    partly = f", the {shown:,} most confident shown" if shown < count else ", the most confident first"
-    marks = "" if count else " disabled"
-    marks += " data-opened" if number == opened and count else ""
+def _cell(place: tuple[int, int], counts: np.ndarray, shares: np.ndarray, sheet: FaceSheet, selected: int) -> str:
+    """Returns the button of the cell `place` (true, predicted class); the cell number `selected` is open at first."""
+    true, predicted = place
+    number = true * len(CLASSES) + predicted
+    count, share, shown = int(counts[place]), shares[place], sheet.cells[number].shown
+    text = f"{CLASSES[true]}, {'correct' if true == predicted else f'predicted {CLASSES[predicted]}'}"
+    order = f", the {shown:,} most confident shown" if shown < count else ", most confident first"
+    attributes = "" if count else " disabled"
+    attributes += " data-opened" if number == selected and count else ""
     return (
-        f'<td><button type="button" data-cell="{number}" aria-pressed="false" style="--share:{share:.3f}"{marks} '
-        f'title="{said}: {count:,} {"face" if count == 1 else "faces"}{partly}">'
+        f'<td><button type="button" data-cell="{number}" aria-pressed="false" style="--share:{share:.3f}"{attributes} '
+        f'title="{text}: {count:,} {"face" if count == 1 else "faces"}{order}">'
         f"{100 * share:.0f}<small>{count:,}</small></button></td>"
     )
 
 
-def _optional(content: Mapping[str, Any]) -> list[str]:
-    """Sections that not every evaluation has."""
+def _optional_sections(content: Mapping[str, Any]) -> list[str]:
+    """Returns the sections that only some evaluations have."""
     parts = []
     if content["by_agreement"]:
         rows = [
-            (str(entry["votes"]), f"{entry['examples']:,}", f"{100 * entry['accuracy']:.1f} %")
+            (f"{entry['votes']} of 10", f"{entry['examples']:,}", f"{100 * entry['accuracy']:.1f} %")
             for entry in content["by_agreement"]
         ]
-        parts += ["<h2>By how many people agreed</h2>", _table(("of ten people", "faces", "accuracy"), rows, range(3))]
+        header = ("most FER+ votes", "examples", "accuracy")
+        parts += ["<h2>Accuracy by annotator agreement</h2>", _table(header, rows, numbers=(1, 2))]
     if "corruptions" in content:
-        corruptions = report_text.corruptions(content)
-        header = ("corruption", "1, weak", "2", "3", "4", "5, strong", "mean", "levels")
-        parts += ["<h2>When faces get worse</h2>", _table(header, corruptions, numbers=range(1, 7))]
+        corruptions = report_text.corruption_rows(content)
+        parts += ["<h2>Accuracy under corruption</h2>", _table(CORRUPTION_HEADER, corruptions, numbers=range(1, 7))]
     return parts
 
 
 def _table(
     header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Container[int] = (), hashes: bool = False
 ) -> str:
-    """Columns in `numbers` are set to the right; with `hashes` the last one may break anywhere."""
-    kind = ["number" if place in numbers else "" for place in range(len(header))]
-    kind[-1] = "hash" if hashes else kind[-1]
+    """Returns a table; on a narrow screen each row is a block whose cells have the names of their columns.
 
-    def line(tag: str, texts: Sequence[str]) -> str:
-        return "".join(f'<{tag} class="{k}">{html.escape(text)}</{tag}>' for k, text in zip(kind, texts))
+    Args:
+      header: a name for each column; empty names make no head.
+      rows: of texts, which are escaped here.
+      numbers: indices of the columns that are aligned right.
+      hashes: allows line breaks anywhere in the last column.
+    """
+    kinds = ["number" if place in numbers else "" for place in range(len(header))]
+    kinds[-1] = "hash" if hashes else kinds[-1]
 
-    head = f"<thead><tr>{line('th', header)}</tr></thead>" if any(header) else ""
-    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+    def cells(texts: Sequence[str]) -> str:
+        return "".join(
+            f'<td class="{kind}" data-name="{html.escape(name)}">{html.escape(text)}</td>'
+            for kind, name, text in zip(kinds, header, texts)
+        )
+
+    names = "".join(f'<th class="{kind}">{html.escape(name)}</th>' for kind, name in zip(kinds, header))
+    head = f"<thead><tr>{names}</tr></thead>" if any(header) else ""
+    body = "".join(f"<tr>{cells(row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table class="rows">{head}<tbody>{body}</tbody></table></div>'
 
 
-def _picture(content: bytes, said: str) -> str:
-    source = f"data:image/png;base64,{_base64(content)}"
-    return f'<figure class="picture"><figcaption>{said}</figcaption><img alt="{said}" src="{source}"></figure>'
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+def _plot(content: bytes, caption: str) -> str:
+    source = data_uri(content, "image/png")
+    return f'<figure class="picture"><figcaption>{caption}</figcaption><img alt="{caption}" src="{source}"></figure>'
 
 
 def _resource(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What an evaluation says, in plain words and rows of tables: eval.json for people."""
+"""Texts and table rows of an evaluation, for report.html and the model card."""
 
 from __future__ import annotations
 
@@ -8,118 +8,134 @@ from typing import Any
 import numpy as np
 
 from fer.evaluation import eval_json
+from fer.evaluation.metrics import bootstrap
 
-CLASS_HEADER = ("class", "faces", "precision", "recall", "F1", "ROC AUC", "average precision")
-VIEWS = {
-    "none": "Each face was looked at once, as it is.",
-    "flip": "Each face was looked at twice, as it is and mirrored, and the probabilities averaged.",
-    "tencrop": "Each face was looked at in ten cuts (four corners and the middle, each also mirrored), and the "
-    "probabilities averaged.",
+METRIC_HEADER = ("metric", "value", "95 % CI", "meaning")
+CLASS_HEADER = ("class", "examples", "precision", "recall", "F1", "ROC AUC", "average precision")
+TTA = {  # protocol.tta of eval.json: text
+    "none": "No test-time augmentation.",
+    "flip": "Test-time augmentation: mean probabilities of the image and its mirror image.",
+    "tencrop": "Test-time augmentation: mean probabilities of ten crops (four corners and centre, each also mirrored).",
 }
-FIGURES = {  # name in eval.json: name for people, what it says
-    "accuracy": ("accuracy", "share of faces recognised (interval: Wilson; the others: bootstrap)"),
-    "balanced_accuracy": ("balanced accuracy", "mean share recognised over the classes, each counting alike"),
-    "macro_f1": ("macro F1", "mean of the classes' F1, each counting alike"),
-    "cohen_kappa": ("Cohen's kappa", "agreement beyond chance: 0 is chance, 1 is perfect"),
-    "matthews": ("Matthews", "correlation of truth and prediction: 0 is chance, 1 is perfect"),
-    "log_loss": ("log loss", "surprise at the true class, in nats: lower is better, 1.946 is guessing evenly"),
-    "brier": ("Brier score", "squared distance of the probabilities to the truth: 0 is best, 2 worst"),
-    "ece": ("calibration error", "distance between confidence and accuracy (15 bins): lower is better"),
+METRICS = {  # key of eval.json: name, meaning
+    "accuracy": ("accuracy", "share of correct predictions"),
+    "balanced_accuracy": ("balanced accuracy", "mean recall of the classes that occur"),
+    "macro_f1": ("macro F1", "mean F1 of the seven classes"),
+    "cohen_kappa": ("Cohen's kappa", "agreement beyond chance: 0 = chance, 1 = perfect"),
+    "matthews": ("Matthews correlation", "labels against predictions: 0 = chance, 1 = perfect"),
+    "log_loss": ("log loss", "cross-entropy in nats; lower is better; 1.946 = uniform guessing"),
+    "brier": ("Brier score", "squared error of the probabilities: 0 = best, 2 = worst"),
+    "ece": ("ECE", "expected calibration error, 15 bins; lower is better"),
 }
+INTERVALS = (
+    "95 % confidence intervals: Wilson's for the accuracy, bootstrap with "
+    f"{bootstrap.RESAMPLES:,} resamples for the other metrics. ECE has none, because resampling biases it upwards."
+)
 
 
-def protocol(content: Mapping[str, Any]) -> list[str]:
-    """How it was measured and what is to be kept in mind, a sentence or two each."""
-    told = content["protocol"]
-    several = len(told["members"]) > 1
+def protocol_sentences(content: Mapping[str, Any]) -> list[str]:
+    """Describes how an evaluation was done, and its caveats.
+
+    Args:
+      content: of eval.json.
+
+    Returns:
+      Texts of one or two sentences.
+    """
+    protocol = content["protocol"]
+    count = len(protocol["members"])
     sentences = [
-        f"{len(told['members'])} networks, their probabilities averaged with equal weights, with "
-        f"{content['parameters']:,} parameters together."
-        if several
-        else f"One network, {content['model']}, with {content['parameters']:,} parameters.",
+        f"Ensemble of {count} networks (unweighted mean of their probabilities), {content['parameters']:,} parameters."
+        if count > 1
+        else f"One network, {content['model']}, {content['parameters']:,} parameters.",
         _selection(content),
-        VIEWS[told["tta"]],
-        "True is what FER-2013's label says."
-        if told["labels"] == "fer"
-        else "True is the class that most of FER+'s ten people chose.",
+        TTA[protocol["tta"]],
+        "Ground truth: FER-2013 labels."
+        if protocol["labels"] == "fer"
+        else "Ground truth: majority of the FER+ votes.",
     ]
-    if told["left_out"]:
-        sentences.append(f"{told['left_out']:,} faces without such a label are left out.")
+    if protocol["left_out"]:
+        sentences.append(f"{protocol['left_out']:,} examples without such a label are excluded.")
     return [*sentences, *_caveats(content)]
 
 
 def _selection(content: Mapping[str, Any]) -> str:
+    """Describes which split selected the checkpoint, and whether the metrics are optimistic because of it."""
     split, selected_on = content["split"], content["protocol"]["selected_on"]
     if split not in selected_on.split(", "):
-        return f"The split {selected_on} chose the weights; {split} had no say in it."
+        return f"Checkpoint selected on {selected_on}; {split} was not used for selection."
     if eval_json.is_training_data(content):
         return (
-            f"The split {split} chose the weights and is scored here too, so the figures are a little too good; a "
-            "split that had no say gives honest ones."
+            f"Checkpoint selected on {split}, the split evaluated here, so these metrics are optimistic; a split that "
+            "was not used for selection gives unbiased ones."
         )
     return (
-        f"A split {split} chose the weights, but of other shards than these; where faces are in both, the figures are "
-        "a little too good."
+        f"Checkpoint selected on a split named {split} of other shards; faces that are in both make these metrics "
+        "optimistic."
     )
 
 
 def _caveats(content: Mapping[str, Any]) -> list[str]:
     sentences = []
-    found = content["without_training_images"]
-    if found and found["left_out"]:
-        saw = "training saw" if eval_json.is_training_data(content) else "these shards would train on"
+    clean, scaled = content["without_training_images"], content["calibration"]
+    if clean and clean["left_out"]:
+        train = "images of the training data"
+        if not eval_json.is_training_data(content):
+            train = "images of the train split of these shards (the network was trained on other shards)"
         sentences.append(
-            f"{found['left_out']:,} of these faces are, pixel by pixel, faces that {saw}; without them the "
-            f"accuracy is {_percent(found['accuracy'])}, {_points_from_leakage(100 * found['accuracy_difference'])}."
+            f"Data leakage: {clean['left_out']:,} of these faces are identical, pixel by pixel, to {train}. Without "
+            f"them, the accuracy is {_percent(clean['accuracy'])}, "
+            f"{_leakage_difference(100 * clean['accuracy_difference'])}."
         )
-    scaled = content["calibration"]
     if scaled:
-        mood = "too confident" if scaled["temperature"] > 1 else "too modest"
-        found = f"{content['ece']:.3f} to {scaled['ece']:.3f}"
+        confidence = "over-confident" if scaled["temperature"] > 1 else "under-confident"
+        log_loss = _change("log loss", content["log_loss"], scaled["log_loss"])
+        ece = _change("ECE", content["ece"], scaled["ece"])
+        conjunction = "and" if log_loss.split()[0] == ece.split()[0] else "but"
         sentences.append(
-            f"By its log loss the network is {mood}: dividing its logits by {scaled['temperature']:.2f} (fitted on "
-            f"validation only) takes that from {content['log_loss']:.3f} to {scaled['log_loss']:.3f}, "
-            + (
-                f"and its calibration error from {found}."
-                if scaled["ece"] <= content["ece"]
-                else f"but its calibration error up from {found}: one number does not mend what is amiss."
-            )
+            f"The network is {confidence}. Temperature {scaled['temperature']:.2f} (fitted on validation) {log_loss} "
+            f"{conjunction} {ece}."
         )
     if "corruptions" in content:
         sentences.append(
-            f"On faces made worse in {len(content['corruptions']['kinds'])} ways, at five strengths each, the mean "
-            f"accuracy is {_percent(content['corruptions']['mean_accuracy'])}."
+            f"Mean accuracy under corruption ({len(content['corruptions']['kinds'])} kinds, 5 strengths each): "
+            f"{_percent(content['corruptions']['mean_accuracy'])}."
         )
     return sentences
 
 
-def _points_from_leakage(difference: float) -> str:
-    """Returns how an accuracy without leaked images differs from the one with them: `difference` points less."""
+def _change(name: str, before: float, after: float) -> str:
+    """Describes how a metric changes, such as "lowers ECE from 0.100 to 0.020"."""
+    return f"{'lowers' if after <= before else 'raises'} {name} from {before:.3f} to {after:.3f}"
+
+
+def _leakage_difference(difference: float) -> str:
+    """Describes the accuracy without leaked images, which is `difference` percentage points lower than with them."""
     if abs(difference) < 0.005:
         return "the same as with them"
     return f"{abs(difference):.2f} points {'lower' if difference > 0 else 'higher'} than with them"
 
 
-def figures(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
-    """Name, value, interval and meaning."""
-    resampled = {**content.get("bootstrap_ci95", {}), "accuracy": content["accuracy_ci95"]}
+def metric_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Returns the rows below `METRIC_HEADER`."""
+    intervals = {**content.get("bootstrap_ci95", {}), "accuracy": content["accuracy_ci95"]}
     return [
-        (shown, _number(content[name]), _interval(resampled.get(name)), meaning)
-        for name, (shown, meaning) in FIGURES.items()
+        (name, _number(content[key]), _interval(intervals.get(key)), meaning)
+        for key, (name, meaning) in METRICS.items()
     ]
 
 
-def classes(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The rows under `CLASS_HEADER`."""
-    names = ("precision", "recall", "f1", "roc_auc", "average_precision")
+def class_rows(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Returns the rows below `CLASS_HEADER`, one for each class in label order."""
+    keys = ("precision", "recall", "f1", "roc_auc", "average_precision")
     return [
-        (name, f"{of_class['support']:,}", *(_number(of_class[each]) for each in names))
-        for name, of_class in content["per_class"].items()
+        (name, f"{metrics['support']:,}", *(_number(metrics[key]) for key in keys))
+        for name, metrics in content["per_class"].items()
     ]
 
 
-def corruptions(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Kind, the accuracy at each strength, their mean, and what the levels are."""
+def corruption_rows(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Returns, for each corruption: name, accuracy at each of the 5 strengths, mean accuracy, and the levels."""
     return [
         (
             name.replace("_", " "),
@@ -131,26 +147,28 @@ def corruptions(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def provenance(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was measured with what, by name and hash."""
+def provenance_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns names and values: the data, the members with their hashes, the throughput and the versions."""
     data = content["data"]
-    rows = [("data", data["name"]), ("data's manifest, SHA-256", data["manifest_sha256"])]
+    rows = [("data", data["name"]), ("manifest SHA-256", data["manifest_sha256"])]
     for member in content["protocol"]["members"]:
         rows += [
             ("run", f"{member['workdir']}, step {member['checkpoint_step']:,}, {member['precision']}"),
-            ("its configuration, SHA-256", member["config_sha256"]),
-            ("its weights, SHA-256", member["weights_sha256"]),
+            ("config SHA-256", member["config_sha256"]),
+            ("weights SHA-256", member["weights_sha256"]),
             ("trained on", f"{member['trained_on']['name']}, manifest {member['trained_on']['manifest_sha256']}"),
         ]
         if "kept" in member:
-            rows.append(("its probabilities, from the evaluation in", member["kept"]))
+            rows.append(("probabilities read from", member["kept"]))
         if "export" in member:
             export = member["export"]
-            what = f"{export['format']}, {export['precision']}, {export['file']}"
-            rows += [("its export, which was measured", what), ("the export's SHA-256", export["sha256"])]
-    earlier = any("kept" in member for member in content["protocol"]["members"])
-    where = "speed, with the times of earlier evaluations as they were measured then" if earlier else "speed here"
-    rows.append((where, f"{content['images_per_second']:.0f} images/s"))
+            rows += [
+                ("export evaluated", f"{export['format']}, {export['precision']}, {export['file']}"),
+                ("export SHA-256", export["sha256"]),
+            ]
+    saved = any("kept" in member for member in content["protocol"]["members"])
+    name = "throughput, with recorded times of saved predictions" if saved else "throughput"
+    rows.append((name, f"{content['images_per_second']:.0f} images/s"))
     return [*rows, ("versions", ", ".join(f"{name} {version}" for name, version in content["versions"].items()))]
 
 
@@ -163,4 +181,4 @@ def _number(value: float | None) -> str:
 
 
 def _interval(bounds: list[float] | None) -> str:
-    return f"{bounds[0]:.4f} to {bounds[1]:.4f}" if bounds else "-"
+    return f"{bounds[0]:.4f}-{bounds[1]:.4f}" if bounds else "-"
