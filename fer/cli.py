@@ -13,7 +13,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Callable, NoReturn
+from typing import Callable, NoReturn, cast
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -45,7 +45,7 @@ def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
     flag = flags.DEFINE_list(name, None, meaning)
     flags.register_validator(flag, lambda paths: paths is None or (bool(paths) and all(paths)), "it must name a path")
     require(name)
-    return flag
+    return cast("flags.FlagHolder[list[str]]", flag)  # it is required
 
 
 def define_optional(name: str, alone: str, meaning: str) -> flags.FlagHolder[str | None]:
@@ -56,7 +56,8 @@ def define_optional(name: str, alone: str, meaning: str) -> flags.FlagHolder[str
       alone: its value where it stands alone; without it the value is None.
       meaning: of the flag, for help.
     """
-    parser, serializer = _Optional(alone), flags.ArgumentSerializer()
+    parser = _Optional(alone)
+    serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()
     return flags.DEFINE_flag(flags.Flag(parser, serializer, name, None, meaning, boolean=True))
 
 
@@ -79,7 +80,7 @@ def run(main: Callable[[], None]) -> None:
     `main` itself exits with.
     """
     # absl would raise it to "info" unless it were set, and TensorFlow 2.21 tells of every checkpoint there.
-    flags.FLAGS.verbosity = absl_logging.WARNING
+    flags.FLAGS["verbosity"].value = absl_logging.WARNING
     streams.guard()
 
     def guarded(_: Sequence[str]) -> None:
@@ -234,7 +235,7 @@ def _is_installed() -> bool:
     return own is not None and own.name.startswith("fer.scripts.")
 
 
-def _stop(error: Exception) -> None:
+def _stop(error: Exception) -> NoReturn:
     print(f"{os.path.basename(sys.argv[0])}: {_shown(error)}", file=sys.stderr)
     sys.exit(1)
 

@@ -362,7 +362,7 @@ def _check_types(node: Any, path: str = "") -> None:
     """Holds every field of a dataclass tree against its annotation."""
     for name, expected in typing.get_type_hints(type(node)).items():
         value, where = getattr(node, name), f"{path}{name}"
-        if dataclasses.is_dataclass(expected):
+        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
             _require(isinstance(value, expected), where, value, f"a fer.config.{expected.__name__}")
             _check_types(value, f"{where}.")
         elif expected is float:

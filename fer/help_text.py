@@ -113,13 +113,14 @@ def _comments(source: str) -> dict[str, str]:
 
     def of(kind: ast.ClassDef, path: str) -> Iterator[tuple[str, str]]:
         for field in kind.body:
-            if not isinstance(field, ast.AnnAssign):
+            if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
                 continue
             name = ast.unparse(field.annotation)
             if name in kinds:
                 yield from of(kinds[name], f"{field.target.id}.")
                 continue
-            behind, above = by_line.get(field.end_lineno), []
+            behind = by_line.get(field.end_lineno or field.lineno)
+            above: list[str] = []
             line = field.lineno - 1
             while line in by_line and by_line[line][1]:
                 above.insert(0, by_line[line][0])
@@ -154,7 +155,7 @@ def _remark(flag: flags.Flag, required: Sequence[str]) -> str:
     if flag.name in required:
         return " (required)"
     unset = flag.default is None or flag.default is False or flag.default in ("", [], {})
-    return "" if unset else f" (default: {flag.default_as_str.strip(chr(39))})"
+    return "" if unset else f" (default: {str(flag.default_as_str).strip(chr(39))})"
 
 
 def _described(name: str, meaning: str, width: int) -> Iterator[str]:

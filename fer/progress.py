@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar, TextIO
+from typing import Any, ClassVar, TextIO, TypeVar
 
 SLOW_AFTER_S = 3.0
 STAGE_INTERVAL_S = 4.0  # below 5 seconds, the longest time that a program may print nothing
@@ -58,6 +58,9 @@ def stage(text: str, file: TextIO | None = None) -> Iterator[None]:
         thread.join()
 
 
+_Display = TypeVar("_Display", bound="ProgressDisplay")
+
+
 class ProgressDisplay:
     """Base class: a tqdm bar if the standard error is a terminal, else plain lines on the standard output.
 
@@ -86,7 +89,7 @@ class ProgressDisplay:
     def _line_is_due(self) -> bool:
         return self._bar.disable and time.monotonic() - self._last_line >= self.INTERVAL_S
 
-    def __enter__(self):
+    def __enter__(self: _Display) -> _Display:
         return self
 
     def __exit__(self, *exception: object) -> None:

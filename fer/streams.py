@@ -12,6 +12,7 @@ import io
 import os
 import select
 import sys
+from typing import Any
 
 from fer import escaping
 
@@ -36,7 +37,7 @@ class _Raw(io.RawIOBase):
     def isatty(self) -> bool:
         return os.isatty(self._descriptor)
 
-    def write(self, content: memoryview) -> int:
+    def write(self, content: Any) -> int:
         while True:
             try:
                 return os.write(self._descriptor, content)

@@ -154,7 +154,7 @@ def _operation(node: ast.expr, policy: str) -> Operation:
             raise UserError(f"In the policy {policy!r}, {name.id} is told {keyword.arg} twice.")
         arguments[keyword.arg] = _value(keyword, name.id, policy)
     if "low" in known:
-        low, high = (arguments.get(each, ARGUMENTS[name.id][each]) for each in ("low", "high"))
+        low, high = (float(arguments.get(each, ARGUMENTS[name.id][each])) for each in ("low", "high"))
         if low > high:
             raise UserError(f"In the policy {policy!r}, {name.id}'s low, {low}, is above its high, {high}.")
     return Operation(name.id, arguments)
@@ -174,7 +174,7 @@ def _value(keyword: ast.keyword, name: str, policy: str) -> float | str:
         if given not in words:
             raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}{suggest(given, words)}.")
         return given
-    low, high = BOUNDS[keyword.arg]
+    low, high = BOUNDS[str(keyword.arg)]
     try:
         value = ast.literal_eval(keyword.value)
     except (ValueError, TypeError):

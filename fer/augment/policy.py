@@ -21,7 +21,7 @@ from fer.augment.grammar import Operation, parse
 from fer.rng import BatchRng
 
 # (rng, side, **arguments) -> Change
-SINGLE_IMAGE_OPS = {
+SINGLE_IMAGE_OPS: dict[str, Callable[..., ops.LazyOp]] = {
     "flip": ops.flip,
     "affine": ops.affine,
     "crop": ops.crop,
@@ -37,9 +37,11 @@ SINGLE_IMAGE_OPS = {
     "blur": ops.blur,
     "randaugment": ops.apply_randaugment,
 }
-ERASE_OPS = {"erase": random_erasing.erase}  # (images, rng, **arguments) -> images
-SELF_MIX_OPS = {"augmix": augmix.augmix}  # (images, rng, **arguments, xla) -> images
-MIX_OPS = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}  # (images, rng, **arguments) -> what each pixel keeps
+_ImageOp = Callable[..., tf.Tensor]
+ERASE_OPS: dict[str, _ImageOp] = {"erase": random_erasing.erase}  # (images, rng, **arguments) -> images
+SELF_MIX_OPS: dict[str, _ImageOp] = {"augmix": augmix.augmix}  # (images, rng, **arguments, xla) -> images
+# (images, rng, **arguments) -> what each pixel keeps
+MIX_OPS: dict[str, _ImageOp] = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}
 KNOWN = {**SINGLE_IMAGE_OPS, **ERASE_OPS, **SELF_MIX_OPS, **MIX_OPS}
 
 # (images uint8 [B, H, W, 1], targets float32 [B, 7], rng) -> the same, changed
@@ -90,7 +92,7 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
 
 
 def _kind(operation: Operation) -> str:
-    kinds = {"single": SINGLE_IMAGE_OPS, "covering": ERASE_OPS, "copying": SELF_MIX_OPS}
+    kinds: dict[str, dict] = {"single": SINGLE_IMAGE_OPS, "covering": ERASE_OPS, "copying": SELF_MIX_OPS}
     return next((kind for kind, members in kinds.items() if operation.name in members), "mixing")
 
 

@@ -7,6 +7,7 @@ is a small part of it: at most one window of 20 for streaming.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -105,8 +106,10 @@ def _peak(name: str, streamers: dict[str, Streamer], smallest: str) -> Result:
     """A closed streamer's peak memory, and how many times that of the smallest split it is."""
     peak, least = streamers[name].peak_mib, streamers[smallest].peak_mib
     title, rounded = "peak memory, {}", round(peak, 1)
-    rival = {} if name == smallest else {"baseline": title.format(smallest), "ratio": round(peak / least, 3)}
-    return Result("input", title.format(name), rounded, "MiB", rounded, rounded, **rival)
+    result = Result("input", title.format(name), rounded, "MiB", rounded, rounded)
+    if name == smallest:
+        return result
+    return dataclasses.replace(result, baseline=title.format(smallest), ratio=round(peak / least, 3))
 
 
 def turn(batches: Iterator[Any], count: int) -> Callable[[], int]:

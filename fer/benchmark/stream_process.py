@@ -28,6 +28,8 @@ class Streamer:
 
     def turn(self) -> int:
         """Takes a turn of batches. Returns the images in them."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())

@@ -82,7 +82,7 @@ def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: i
             next(feed)  # what lay ready: so the turn pays for each batch that it trains on
         return turn(lambda: augmenting(next(feed)))
 
-    def turn(work: Callable[[], None]) -> int:
+    def turn(work: Callable[[], object]) -> int:
         for _ in range(steps):
             work()
         float(made.loss.result())  # waits for the device

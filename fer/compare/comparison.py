@@ -204,7 +204,7 @@ def _peer(measured: baselines.BaselineResult) -> dict[str, Any]:
     """Returns a peer as `_run` returns a run; without figures, but with the reason, if it could not be measured."""
     said = measured.predictions
     figures = None if said is None else metrics.measure(said.labels, predictions.normalize(said.probabilities))
-    fault = "" if said is None else _split_fault(measured.split, np.bincount(said.labels, minlength=7))
+    fault = "" if said is None else _split_fault(measured.split, np.bincount(said.labels, minlength=7).tolist())
     remark = "; ".join([*filter(None, [fault]), "the data that selected its weights are not published"])
     return {
         "method": measured.peer.method,
@@ -229,6 +229,8 @@ def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
         hindrance = _hindrance(first, second)
         pair: dict[str, Any] = {"first": first.name, "second": second.name, "not_compared": hindrance}
         if not hindrance:
+            assert first.predictions is not None
+            assert second.predictions is not None
             pair.update(significance.mcnemar(first.predictions.right, second.predictions.right)._asdict())
         pairs.append(pair)
     tested = [pair for pair in pairs if not pair["not_compared"]]
@@ -240,9 +242,10 @@ def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
 
 def _hindrance(first: Scored, second: Scored) -> str | None:
     """Returns why two sides cannot be compared example by example, or None."""
-    for one in (first, second):
-        if one.predictions is None:
-            return one.missing
+    if first.predictions is None:
+        return first.missing
+    if second.predictions is None:
+        return second.missing
     for what, value in first.measured_on.items():
         if value != second.measured_on[what]:
             against = "against" if what == "labels" else "on"

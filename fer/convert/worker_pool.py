@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Union
+from typing import IO, Union
 
 from fer.convert.audit import image_hashes
 from fer.convert.audit.image_hashes import ImageHashes
@@ -80,8 +80,8 @@ class ParserPool:
             member.kill()
             member.wait()
             with contextlib.suppress(OSError):  # what was not sent any more
-                member.stdin.close()
-            member.stdout.close()
+                _pipe(member.stdin).close()
+            _pipe(member.stdout).close()
 
     def _begin(self) -> subprocess.Popen:
         environment = {
@@ -97,14 +97,20 @@ class ParserPool:
         self._members.append(member)
         for pipe in (member.stdin, member.stdout):
             with contextlib.suppress(OSError):  # the user has many such already, or the system is not Linux
-                fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+                fcntl.fcntl(_pipe(pipe), _F_SETPIPE_SZ, _PIPE_BYTES)
         return member
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    """Returns a pipe of a process that was started with pipes."""
+    assert pipe is not None
+    return pipe
 
 
 def _wait_for_exit(member: subprocess.Popen) -> int:
     """The exit code of a member that no longer answers, once it has ended."""
     with contextlib.suppress(OSError):  # what was not sent any more
-        member.stdin.close()  # so that it ends, if it has not yet
+        _pipe(member.stdin).close()  # so that it ends, if it has not yet
     try:
         return member.wait(_EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:

@@ -89,12 +89,12 @@ def read_split(manifest: Manifest, split: str) -> Faces:
     """
     wanted = manifest.split(split)
     parts = [read_shard(manifest.folder, shard) for shard in wanted.shards]
-    votes = [part.votes for part in parts]
+    votes = [part.votes for part in parts if part.votes is not None]
     faces = Faces(
         images=np.concatenate([_EMPTY_COLUMNS[0], *(part.images for part in parts)]),
         labels=np.concatenate([_EMPTY_COLUMNS[1], *(part.labels for part in parts)]),
         rows=np.concatenate([_EMPTY_COLUMNS[2], *(part.rows for part in parts)]),
-        votes=None if any(part is None for part in votes) or not votes else np.concatenate(votes),
+        votes=np.concatenate(votes) if votes and len(votes) == len(parts) else None,
     )
     counts = np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES)).tolist()
     if counts != list(wanted.class_counts.values()):
@@ -128,7 +128,8 @@ def read_shard(folder: str, shard: Shard) -> Faces:
         raise shard_error(path, f"holds {len(faces[0]):,} faces where {MANIFEST_FILE} states {shard.examples:,}")
     if ((faces[1] < -1) | (faces[1] >= len(CLASSES))).any():
         raise shard_error(path, "has a label that no class has")
-    return Faces(*faces[:3], votes=faces[3] if (faces[3] >= 0).all() and len(faces[3]) else None)
+    images, labels, rows, votes = faces
+    return Faces(images, labels, rows, votes if (votes >= 0).all() and len(votes) else None)
 
 
 def parse_examples(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

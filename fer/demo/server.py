@@ -168,7 +168,7 @@ class Server(serving.ThreadedWSGIServer):
         self._started: dict[socket.socket, float] = {}  # start time of each connection, oldest first
         self._lock = threading.Lock()
 
-    def process_request(self, request: socket.socket, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         """Starts the thread of a connection; if there are too many, stops reading from the oldest one."""
         with self._lock:
             if len(self._started) >= MAX_CONNECTIONS:
@@ -183,7 +183,7 @@ class Server(serving.ThreadedWSGIServer):
             for each in [each for each, start in self._started.items() if now - start > REQUEST_TIMEOUT_S]:
                 self._stop_reading(each)
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: Any) -> None:
         """Closes a connection after its response."""
         with self._lock:
             self._started.pop(request, None)

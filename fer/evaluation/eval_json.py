@@ -28,7 +28,7 @@ def build(
     manifest: Manifest,
     split: str,
     figures: dict[str, Any],
-    images_per_second: float,
+    images_per_second: float | None,
     tta: str,
     labels: str,
     left_out: int,

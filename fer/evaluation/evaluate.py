@@ -97,7 +97,7 @@ def evaluate(
     )
     said = predictions.Predictions(scored.labels, prediction.probabilities[:count], scored.rows)
     # An export has no layers to look into, and an evaluation of before no network.
-    blind = earlier or any(run.export for run in opened)
+    blind = earlier or any(isinstance(member, loading.Run) and member.export for member in opened)
     maps = {} if blind else _maps(models, scored, probabilities)
     return Evaluation(content, said, scored.images, _history(opened), maps)
 
@@ -174,8 +174,10 @@ def _predict(
     """The mean of what the networks say now and of what was kept of others."""
     models = [member.model for member in opened if isinstance(member, loading.Run)]
     known = [member for member in opened if isinstance(member, saved_predictions.SavedPredictions)]
+    if not known:
+        return inference.predict(models, images, tta=tta, progress=progress)
     fresh = inference.predict(models, images, tta=tta, progress=progress) if models else None
-    return saved_predictions.average(fresh, len(models), known) if known else fresh
+    return saved_predictions.average(fresh, len(models), known)
 
 
 def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
@@ -191,14 +193,14 @@ def _members(opened: Sequence[Member]) -> list[dict[str, Any]]:
         else:
             members += [{**each, "kept": member.folder} for each in member.members]
     seen: dict[tuple[str, str], dict[str, Any]] = {}
-    for member in members:
-        network = (member["weights_sha256"], member.get("export", {}).get("sha256", ""))
-        other = seen.setdefault(network, member)
-        if other is not member and ("kept" in member or "kept" in other):
-            first, second = (each.get("kept", each["workdir"]) for each in (other, member))
+    for entry in members:
+        network = (entry["weights_sha256"], entry.get("export", {}).get("sha256", ""))
+        other = seen.setdefault(network, entry)
+        if other is not entry and ("kept" in entry or "kept" in other):
+            first, second = (each.get("kept", each["workdir"]) for each in (other, entry))
             raise UserError(
-                f"{first} and {second} hold the same network (step {member['checkpoint_step']:,} of "
-                f"{member['workdir']}), which would weigh double: name it once."
+                f"{first} and {second} hold the same network (step {entry['checkpoint_step']:,} of "
+                f"{entry['workdir']}), which would weigh double: name it once."
             )
     return members
 
@@ -244,5 +246,7 @@ def _by_agreement(scored: eval_dataset.EvalDataset, probabilities: np.ndarray) -
 
 def _history(opened: Sequence[Member]) -> list[dict[str, Any]]:
     """The epochs of a single run, where it kept them."""
-    alone = len(opened) == 1 and files.exists(os.path.join(opened[0].workdir, "history.json"))
-    return loading.read_history(opened[0].workdir) if alone else []
+    if len(opened) != 1 or not isinstance(opened[0], loading.Run):
+        return []
+    workdir = opened[0].workdir
+    return loading.read_history(workdir) if files.exists(os.path.join(workdir, "history.json")) else []

@@ -109,6 +109,6 @@ def average(fresh: Prediction | None, networks: int, kept: Sequence[SavedPredict
     from fer.evaluation.inference import Prediction
 
     counts = [networks] * (fresh is not None) + [len(evaluation.members) for evaluation in kept]
-    parts = [fresh] * (fresh is not None) + list(kept)
+    parts: list[Any] = [fresh] * (fresh is not None) + list(kept)
     mean = np.average([part.probabilities for part in parts], axis=0, weights=counts)
     return Prediction(mean.astype(np.float32), 1 / sum(1 / part.images_per_second for part in parts))

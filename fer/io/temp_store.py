@@ -78,7 +78,7 @@ class TempStore:
         images = np.empty((len(positions), PIXELS), np.uint8)
         runs = np.flatnonzero(np.diff(positions, prepend=-2) != 1)
         for start, stop in zip(runs, [*runs[1:], len(positions)]):
-            self._read_into(memoryview(images[start:stop]).cast("B"), int(positions[start]) * PIXELS)
+            self._read_into(images[start:stop].data.cast("B"), int(positions[start]) * PIXELS)
         return images
 
     def close(self) -> None:

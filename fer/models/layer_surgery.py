@@ -22,7 +22,7 @@ def adapt_backbone(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.M
     """
     salts = {layer.name: salt for salt, layer in enumerate(network.layers)}
 
-    def adapt(layer: layers.Layer) -> layers.Layer:
+    def adapt(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
         settings = layer.get_config()
         if isinstance(layer, layers.Dropout):
             return PositionalDropout(layer.rate, salts[layer.name], layer.noise_shape, name=layer.name)
@@ -39,7 +39,7 @@ def adapt_backbone(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.M
     return tf.keras.models.clone_model(network, clone_function=adapt)
 
 
-def _depthwise(layer: layers.Conv2D) -> layers.DepthwiseConv2D:
+def _depthwise(layer: tf.keras.layers.Conv2D) -> tf.keras.layers.DepthwiseConv2D:
     """ConvNeXt's convolutions have a group a channel: the same, but CPUs lack kernels for grouped ones."""
     initializer = layer.kernel_initializer
     return layers.DepthwiseConv2D(
@@ -52,7 +52,7 @@ def _depthwise(layer: layers.Conv2D) -> layers.DepthwiseConv2D:
     )
 
 
-def _adapt_inside(layer: layers.Layer, salt: int, sync_batch_norm: bool) -> None:
+def _adapt_inside(layer: tf.keras.layers.Layer, salt: int, sync_batch_norm: bool) -> None:
     """Does the same to the parts of a composite layer, in place: its attributes before they are built."""
     for name, part in list(vars(layer).items()):
         if isinstance(part, layers.Dropout):

@@ -57,6 +57,7 @@ NORMALIZATIONS = {
     "caffe": Normalization((1.0,) * 3, (-103.939, -116.779, -123.68)),  # blue, green, red
     "dlib": Normalization((1 / 256,) * 3, (-122.782 / 256, -117.001 / 256, -104.298 / 256)),  # red, green, blue
     "torch": Normalization(
-        tuple(1 / (255 * std) for std in RGB_STD), tuple(-mean / std for mean, std in zip(RGB_MEAN, RGB_STD))
+        (1 / (255 * RGB_STD[0]), 1 / (255 * RGB_STD[1]), 1 / (255 * RGB_STD[2])),
+        (-RGB_MEAN[0] / RGB_STD[0], -RGB_MEAN[1] / RGB_STD[1], -RGB_MEAN[2] / RGB_STD[2]),
     ),
 }

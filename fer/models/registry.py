@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from typing import Callable
+from typing import Any, Callable
 
 import tensorflow as tf
 
@@ -23,7 +23,7 @@ from fer.models.backbones.resnet import resnet
 class Backbone:
     """A network without its head."""
 
-    build: Callable[[int | None, int], tf.keras.Model]  # (side, channels) -> [B, side, side, channels] to [B, h, w, C]
+    build: Callable[..., tf.keras.Model]  # (side, channels) -> [B, side, side, channels] to [B, h, w, C]
     size: int  # side in pixels, where the config leaves it open: what the publication trains at
     min_size: int  # side in pixels
     pixels: str  # a key of fer.models.normalization.NORMALIZATIONS
@@ -37,7 +37,7 @@ class Backbone:
     auxiliary: tuple[str, ...] = ()  # layers at which auxiliary heads sit, if they are asked for
 
 
-def _keras(name: str, size: int, smallest: int, pixels: str, block_end_pattern: str, **arguments) -> Backbone:
+def _keras(name: str, size: int, smallest: int, pixels: str, block_end_pattern: str, **arguments: Any) -> Backbone:
     """A network of tf.keras.applications. `arguments` make it leave out its own normalisation where it can."""
     application = getattr(tf.keras.applications, name)
 

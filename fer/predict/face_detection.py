@@ -120,7 +120,8 @@ def _detector() -> Any:
             "Faces in photos are found with OpenCV, which is not installed: "
             f"{install_command('photos')}, or cut the faces out and use --faces=whole."
         ) from error
-    return cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
+    folder: str = cv2.data.haarcascades  # type: ignore[attr-defined]  # a submodule without types
+    return cv2.CascadeClassifier(folder + CASCADE)
 
 
 def _within(box: Box, image: Image.Image) -> Box:
@@ -132,7 +133,10 @@ def _within(box: Box, image: Image.Image) -> Box:
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """The font that matplotlib brings along, so that none need be on the machine."""
-    package = pathlib.Path(importlib.util.find_spec("matplotlib").origin).parent  # found, but not imported
+    spec = importlib.util.find_spec("matplotlib")  # found, but not imported
+    assert spec is not None
+    assert spec.origin is not None
+    package = pathlib.Path(spec.origin).parent
     return ImageFont.truetype(str(package / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 

@@ -11,10 +11,11 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
+from optuna.storages import journal
 from optuna.trial import FrozenTrial, TrialState
 
 from fer import escaping
@@ -81,7 +82,7 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
       UserError: the storage cannot be opened, or belongs to another sweep.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = optuna.pruners.NopPruner()
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if pruning == "median":
         pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=prune_after)
     try:
@@ -150,12 +151,12 @@ def _storage(storage: str) -> optuna.storages.BaseStorage:
     if "://" in path:
         raise ValueError("a journal lies on a disk that all processes see")
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
+    return optuna.storages.JournalStorage(journal.JournalFileBackend(path))
 
 
 def _suggest(trial: optuna.Trial, field: str, dimension: Choice | Range) -> Value:
     if isinstance(dimension, Choice):
-        return trial.suggest_categorical(field, dimension.values)
+        return cast(Value, trial.suggest_categorical(field, dimension.values))
     if dimension.whole:
         low, high, step = int(dimension.low), int(dimension.high), int(dimension.step or 1)
         return trial.suggest_int(field, low, high, step=step, log=dimension.log)

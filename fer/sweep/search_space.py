@@ -161,7 +161,7 @@ def types() -> dict[str, type]:
 
     def visit(kind: type, path: str) -> None:
         for name, expected in typing.get_type_hints(kind).items():
-            if dataclasses.is_dataclass(expected):
+            if isinstance(expected, type) and dataclasses.is_dataclass(expected):
                 visit(expected, f"{path}{name}.")
             else:
                 found[path + name] = expected
@@ -172,7 +172,8 @@ def types() -> dict[str, type]:
 
 def _fields(text: str) -> list[tuple[str, str]]:
     """The fields and what stands behind their equals signs."""
-    known, found = types(), []
+    known = types()
+    found: list[tuple[str, str]] = []
     for part in _split(text, ";"):
         field, equals, values = (piece.strip() for piece in part.partition("="))
         if not equals or not values:
@@ -202,7 +203,7 @@ def _dimension(field: str, text: str) -> Choice | Range:
     kind = types()[field]
     if kind not in (int, float):
         raise UserError(f"{field} is of type {kind.__name__}, which has no {called[1]}(...): use choice(a,b,...).")
-    numbers = [_value(field, part) for part in _split(called[2], ",")]
+    numbers: list[Any] = [_value(field, part) for part in _split(called[2], ",")]
     if not all(map(math.isfinite, numbers)):
         raise UserError(f"{field}={text} must have numbers that are finite.")
     log = called[1] == "log"
@@ -214,7 +215,7 @@ def _dimension(field: str, text: str) -> Choice | Range:
         raise UserError(f"{field}={text}: the lower end of log(...) and every step must be above 0.")
     if len(numbers) == 3 and (Decimal(str(numbers[1])) - Decimal(str(numbers[0]))) % Decimal(str(numbers[2])):
         raise UserError(f"{field}={text}: steps of {numbers[2]} do not lead from {numbers[0]} to {numbers[1]}.")
-    return Range(*numbers[:2], whole=kind is int, log=log, step=numbers[2] if len(numbers) == 3 else None)
+    return Range(numbers[0], numbers[1], whole=kind is int, log=log, step=numbers[2] if len(numbers) == 3 else None)
 
 
 def _values(field: str, text: str) -> tuple[Value, ...]:

@@ -96,7 +96,9 @@ def make_scorer(
         return tf.reduce_sum(tf.cast(losses * batch.weights, tf.float64)), tf.cast(counts, tf.int64), kept
 
     @tf.function(autograph=False)
-    def batch_score(batch: EvalBatch, loss: tf.Tensor, confusion: tf.Tensor, kept: Mistakes):
+    def batch_score(
+        batch: EvalBatch, loss: tf.Tensor, confusion: tf.Tensor, kept: Mistakes
+    ) -> tuple[tf.Tensor, tf.Tensor, Mistakes]:
         more_loss, counts, more = strategy.run(replica_score, args=(batch,))
         both = [tf.concat([own, *strategy.experimental_local_results(new)], 0) for own, new in zip(kept, more)]
         kept = _select_most_confident(Mistakes(*both))
@@ -108,9 +110,10 @@ def make_scorer(
         loss, confusion, kept = tf.zeros([], tf.float64), tf.zeros([len(CLASSES)] * 2, tf.int64), _make_empty_mistakes()
         for batch in device_iterator.iterate(distributed):
             loss, confusion, kept = batch_score(batch, loss, confusion, kept)
-        there = kept.confidence.numpy() > 0
+        parts = [part.numpy() for part in kept]  # type: ignore[attr-defined]  # tensors until here
+        there = parts[Mistakes._fields.index("confidence")] > 0
         counted = confusion.numpy()
-        mistakes = Mistakes(*(part.numpy()[there] for part in kept))
+        mistakes = Mistakes(*(part[there] for part in parts))
         return Score(float(loss) / int(counted.sum()), counted, mistakes)
 
     return score

@@ -149,7 +149,7 @@ def compute_gradients(
     else:
         size = inputs.images.shape[0] // parts
 
-        def body(part: tf.Tensor, found: list[tf.Tensor], loss: tf.Tensor, right: tf.Tensor):
+        def body(part: tf.Tensor, found: list[tf.Tensor], loss: tf.Tensor, right: tf.Tensor) -> tuple:
             more, share, hits = of_part(TrainInputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs)))
             return part + 1, [each + other for each, other in zip(found, more)], loss + share, right + hits
 
@@ -177,7 +177,7 @@ def _make_gradient_fn(
     """
     train = experiment.train
 
-    def forward_and_backward(part: TrainInputs):
+    def forward_and_backward(part: TrainInputs) -> tuple:
         masks = rng.BatchRng(seed, part.positions, train.global_batch).fold_in(DROPOUT_STREAM)
         with tf.GradientTape() as tape, dropout.dropout_rng(masks):
             outputs = state.model(part.images, training=True)

@@ -5,7 +5,7 @@ As fer 25.10.3 calls them: a grey face, 64x64 pixels by OpenCV's resize, from -1
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
 
 import cv2
 import harness
@@ -41,7 +41,7 @@ def _tflite() -> tuple[Callable[[np.ndarray], np.ndarray], int]:
     return lambda images: np.stack([one(face) for face in prepared(images)]), _constants(network)
 
 
-def _constants(network: object) -> int:
+def _constants(network: Any) -> int:
     """Numbers among the tensors that no operation makes, other than the integers that say how (shapes and axes)."""
     operations = network._get_ops_details()
     made = {int(index) for operation in operations for index in operation["outputs"]}

@@ -50,6 +50,8 @@ def _weights(path: str) -> dict:
 def _module(path: str) -> ModuleType:
     """A file of a package without the package, which asks for face detectors when it is imported."""
     spec = importlib.util.spec_from_file_location("network", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -137,7 +137,8 @@ def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
     Raises:
       UserError: the table is empty, its header is wrong, or a line has no end within `LONGEST_LINE` bytes.
     """
-    header, first, rest = None, 1, b""
+    header: Header | None = None
+    first, rest = 1, b""
     for chunk in chunks:
         text, newline, rest = _cut(rest, chunk)
         if len(rest) > LONGEST_LINE:
@@ -146,7 +147,7 @@ def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
         if header is None and newline:
             line, newline, text = text.partition(b"\n")
             header, first = read_header(name, line), 2
-        if newline:
+        if header is not None and newline:
             yield Lines(name, header, first, text)
             first += text.count(b"\n") + 1
     if header is None:
@@ -239,7 +240,7 @@ def _lines_of(piece: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _Fa
 
 def _split(text: bytes, view: memoryview, start: int, stop: int) -> list[Bytes]:
     """The fields of a line without quotes."""
-    fields = []
+    fields: list[Bytes] = []
     while (comma := text.find(b",", start, stop)) >= 0:
         fields.append(view[start:comma])
         start = comma + 1

@@ -50,8 +50,10 @@ _MAGIC = re.compile(
     rb"|P[1-6](?:\s+|#[^\n]*\n)+\d",
     re.DOTALL,
 )
-_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff")
-_ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm")
+_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 # Raw files of cameras are TIFFs by their first bytes, and hold no more than a preview that Pillow reads.
 _RAW_ENDINGS = (".3fr", ".arw", ".cr2", ".dng", ".erf", ".kdc", ".nef", ".nrw", ".pef", ".srw")
 _ORIENTATION = 0x0112
@@ -211,7 +213,7 @@ def _check_depth(image: Image.Image, content: bytes) -> None:
     bits = tags.get(_BITS_PER_SAMPLE, (8,)) if tags else (content[24],) if image.format == "PNG" else (8,)
     if 16 not in (bits if isinstance(bits, tuple) else (bits,)):
         return
-    bands = image.getextrema()[: 1 if image.mode == "LA" else 3]
+    bands: Any = image.getextrema()[: 1 if image.mode == "LA" else 3]
     if max(high for _, high in bands) < 64:
         raise PictureError("it has 16 bits a colour and uses the lower 14 at most: save it with 8 bits")
 
@@ -241,7 +243,7 @@ def _levels(values: np.ndarray, mode: str) -> Image.Image:
     if not np.isfinite([low, high]).all():
         raise PictureError("some of its values are not finite numbers")
     if low == high:
-        return Image.new("L", values.shape[::-1], int(min(max(high, 0) // 256, 255)))
+        return Image.new("L", (values.shape[1], values.shape[0]), int(min(max(high, 0) // 256, 255)))
     levels = np.empty(values.shape, np.uint8)
     for row, line in enumerate(values):  # line by line, for all of a large picture's in 64 bits would fill the memory
         above = line.astype(np.float64) - low

@@ -30,7 +30,7 @@ class Preset:
 
 
 def _resnet(version: str, block_type: str, blocks: tuple[int, ...], pretrained: bool = False) -> Preset:
-    arguments = {"stackwise_filters": [64, 128, 256, 512], "stackwise_strides": [1, 2, 2, 2]}
+    arguments: dict[str, Any] = {"stackwise_filters": [64, 128, 256, 512], "stackwise_strides": [1, 2, 2, 2]}
     arguments |= {"stackwise_blocks": list(blocks), "block_type": block_type}
     ends = r"(conv1)_(?:conv|bn|relu)|v2_(stack_\d_block\d+)_out"
     return Preset(f"ResNet{version}Backbone", arguments, 224, ends, pretrained)
@@ -41,7 +41,9 @@ def _densenet(*repeats: int) -> Preset:
     return Preset("DenseNetBackbone", arguments, 224, r"(conv1)_relu|(conv\d_block_\d+)_concat", pretrained=True)
 
 
-def _efficientnet(stages: list[tuple], size: int, width: float = 1.0, depth: float = 1.0, pretrained=False) -> Preset:
+def _efficientnet(
+    stages: list[tuple], size: int, width: float = 1.0, depth: float = 1.0, pretrained: bool = False
+) -> Preset:
     """Of each stage: repeats, kernel, stride, expansion, channels in and out, and whether it is fused."""
     repeats, kernels, strides, expansions, ins, outs, fused = (list(column) for column in zip(*stages))
     arguments = {

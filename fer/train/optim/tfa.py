@@ -17,7 +17,7 @@ from fer.errors import UserError
 
 def make_lamb(
     rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float
-):
+) -> tf.keras.optimizers.legacy.Optimizer:
     """LAMB (You et al. 2020, arXiv:1904.00962), made for large global batches.
 
     Args:
@@ -37,7 +37,7 @@ def make_lamb(
 
 def make_radam_lookahead(
     rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float
-):
+) -> tf.keras.optimizers.legacy.Optimizer:
     """Rectified Adam (Liu et al. 2020, arXiv:1908.03265) in Lookahead (Zhang et al. 2019, arXiv:1907.08610).
 
     Weights decay decoupled from the gradient, by rate times `decay` a step; arguments as for `lamb`.
@@ -48,7 +48,7 @@ def make_radam_lookahead(
         return tfa.optimizers.Lookahead(base(learning_rate=rate), **_clip_arguments(clip))
     decayed = tfa.optimizers.extend_with_decoupled_weight_decay(base)
 
-    class Decayed(decayed):
+    class Decayed(decayed):  # type: ignore[misc, valid-type]  # a class that Addons makes
         """Knows by name which variables decay.
 
         RectifiedAdam's own decay takes every variable along. The extension's list is filled by a method that
