@@ -15,7 +15,7 @@ ON_BAD_ROW = flags.DEFINE_enum(
     "on_bad_row", "fail", config.ON_BAD_ROW, "What a bad row does: stop, or go to rejects.csv."
 )
 LABEL_MAP = flags.DEFINE_string(
-    "label_map", "", f"What numbered or other class folders, or labels of a table, mean: {label_map.FORMS}."
+    "label_map", "", f"What numbered or other class folders, or labels of a table, mean: {label_map.FLAG_VALUES}."
 )
 FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "How pictures that are not square become so.")
 DROP = flags.DEFINE_list("drop", [], f"Leaves rows out of the train split: {', '.join(config.DROPPABLE)}.")

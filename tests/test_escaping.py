@@ -164,7 +164,7 @@ def test_streams_write_control_characters_out(tmp_path, monkeypatch):
 
 def test_names_of_files_in_messages_stay_on_their_line(tmp_path):
     input_factories.write(tmp_path / "faces" / "a\nb\x1b.csv", "pixels\n")
-    (member,) = archives.members(str(tmp_path / "faces"), HashingReader())
+    (member,) = archives.iter_members(str(tmp_path / "faces"), HashingReader())
     assert (member.name, member.path) == ("faces/a\\nb\\x1b.csv", "a\nb\x1b.csv")
 
 

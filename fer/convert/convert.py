@@ -47,7 +47,7 @@ def convert(options: Options) -> Manifest:
     options = options.expanded()
     output = options.output
     storage.register_filesystems(output, options.ferplus, options.input, options.label_map)
-    rules = Rules(label_map.parse(options.label_map), options.fit)
+    rules = Rules(label_map.parse_label_map(options.label_map), options.fit)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(atomic_dir.atomic_directory(output, options.overwrite))
@@ -56,7 +56,7 @@ def convert(options: Options) -> Manifest:
         rejects = stack.enter_context(contextlib.closing(RejectedRows(_quarantine_folder(options, folder))))
         given = ferplus.read_votes(options.ferplus) if options.ferplus else None
         paths, names = stack.enter_context(_open_inputs(options, folder))
-        size = sum(map(archives.size, paths))
+        size = sum(map(archives.total_bytes, paths))
         crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
         survey = ingest.ingest_sources(paths, names, crew, pool, workers, store, rejects, progress, rules)
@@ -88,7 +88,7 @@ def _write_output(
     joined = None
     if given is not None:
         for source in survey.sources:
-            if formats.FOLDERS in source.form:
+            if formats.IMAGE_FOLDER in source.form:
                 raise UserError(
                     f"{options.ferplus} is joined by the rows of fer2013.csv, which the pictures in {source.path} do "
                     "not have: leave out --ferplus, or convert the CSV."
@@ -133,7 +133,7 @@ def _ingest_summary(survey: IngestedDataset, rejects: RejectedRows) -> dict[str,
         "blank_lines": survey.blank_lines,
         "rejected": dict(sorted(rejects.counts.items())),
         "left_out": survey.excluded,
-        **{name: survey.altered.get(name, 0) for name in image_reader.ALTERED},
+        **{name: survey.altered.get(name, 0) for name in image_reader.ALTERATIONS},
         "passed_over": dict(survey.passed_over),
         "label_map": dict(survey.label_map),
     }

@@ -61,7 +61,7 @@ def read_votes(path: str) -> Votes:
     """
     found: dict[str, Votes] = {}
     others: list[str] = []
-    for member in archives.members(path, HashingReader()):
+    for member in archives.iter_members(path, HashingReader()):
         if not _has_votes_header(member.head()):
             others.append(member.name)
             continue

@@ -49,7 +49,7 @@ class IngestedDataset:
     prints: ImageHashes
     sources: tuple[Source, ...]
     blank_lines: int
-    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERED
+    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERATIONS
     excluded: int = 0  # rows that the label map leaves out
     passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)  # files, by ending
     # As given, and by name what stands for a class: {"given": "rafdb", "names": {"1": "surprise", "fear": "fear"}}.
@@ -97,7 +97,7 @@ def ingest_sources(
         forms: dict[str, None] = {}
         before = total
         pieces = interpreter.interpret(formats.iter_chunks(path, tally, passed_over))
-        for form, block, print_ in bounded_map(pool, work, pieces, MAX_PENDING_PER_WORKER * workers, formats.size):
+        for form, block, print_ in bounded_map(pool, work, pieces, MAX_PENDING_PER_WORKER * workers, formats.num_bytes):
             if form not in forms:
                 forms[form] = None
                 progress.print_line(f"Reading {form}")

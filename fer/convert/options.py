@@ -28,7 +28,7 @@ class Options:
     output: str
     ferplus: str = ""  # path of fer2013new.csv
     on_bad_row: str = "fail"
-    label_map: str = ""  # what numbers and other names stand for: see label_map.parse
+    label_map: str = ""  # what numbers and other names stand for: see label_map.parse_label_map
     fit: str = "stretch"  # of fer.config.FITS: how pictures that are not square become so
     drop: tuple[str, ...] = ()  # of fer.config.DROPPABLE
     preview: bool = False
@@ -77,7 +77,7 @@ class Options:
             ):  # what is wrong with a link is said when it is read
                 files.check_regular(path)
         if not storage.is_remote(asked.label_map):
-            label_map.parse(asked.label_map)
+            label_map.parse_label_map(asked.label_map)
         if not storage.is_remote(asked.output):
             atomic_dir.check_output(asked.output, self.overwrite)
 
@@ -129,7 +129,7 @@ class Options:
         return {
             "ferplus": os.path.basename(self.ferplus.rstrip("/")),
             "on_bad_row": self.on_bad_row,
-            "label_map": label_map.recorded(self.label_map),
+            "label_map": label_map.manifest_text(self.label_map),
             "fit": self.fit,
             "drop": sorted(set(self.drop)),
             "shards": self.shards,

@@ -44,5 +44,5 @@ class Block:
     count: int  # rows of the block that are not blank
     blank: int  # blank lines
     rejects: tuple[Reject, ...] = ()
-    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERED
+    altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERATIONS
     excluded: int = 0  # rows that a label map leaves out

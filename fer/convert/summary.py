@@ -17,12 +17,13 @@ def summary_lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
       audit: of the manifest; folder: where the conversion lies.
     """
     yield from _label_map_lines(audit["label_map"])
-    for name, what in image_reader.ALTERED.items():
+    for name, what in image_reader.ALTERATIONS.items():
         if audit[name]:
             yield f"{audit[name]:,} pictures {what}"
     others = audit["passed_over"]
     if others:
-        yield f"{sum(others.values()):,} files were passed over, as they are not read: {skipped_files.describe(others)}"
+        kinds = skipped_files.describe_counts(others)
+        yield f"{sum(others.values()):,} files were passed over, as they are not read: {kinds}"
     if audit["left_out"]:
         yield f"{audit['left_out']:,} rows were left out, as --label_map maps them to none"
     dropped = audit["dropped"]

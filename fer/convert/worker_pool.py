@@ -41,9 +41,9 @@ def parse_chunk(chunk: Chunk) -> tuple[Block, ImageHashes]:
       The faces and the rejected rows, in the order of the source, and the hashes of the faces.
     """
     if isinstance(chunk, image_folder.Pictures):
-        block = image_folder.parse(chunk.pictures, chunk.labels, chunk.fit)
+        block = image_folder.parse_pictures(chunk.pictures, chunk.labels, chunk.fit)
     else:
-        block = csv_reader.parse(chunk)
+        block = csv_reader.parse_lines(chunk)
     return block, image_hashes.hash_images(block.images)
 
 

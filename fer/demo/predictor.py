@@ -58,7 +58,7 @@ class FacePredictor:
         """Detects the faces in a photo and classifies them.
 
         Args:
-          content: the bytes of an image file in one of the formats of `image_reader.NAMES`.
+          content: the bytes of an image file in one of the formats of `image_reader.FORMAT_NAMES`.
 
         Returns:
           At most `MAX_FACES` faces, from left to right.
@@ -68,7 +68,7 @@ class FacePredictor:
             it is decoded), or no face is detected. The page shows the message to its user.
         """
         if not image_reader.is_picture("", content[:4096]):
-            raise UserError(f"This file is not a supported image. Supported formats: {image_reader.NAMES}.")
+            raise UserError(f"This file is not a supported image. Supported formats: {image_reader.FORMAT_NAMES}.")
         with self._lock:
             try:
                 image = face_detection.open_image(Picture("This file", "", content))

@@ -43,7 +43,7 @@ def open_image(picture: Picture) -> Image.Image:
     Raises:
       PictureError: it is no picture, or damaged, or too large.
     """
-    return image_reader.decode(picture.content, "RGB").image
+    return image_reader.decode_picture(picture.content, "RGB").image
 
 
 def find(image: Image.Image) -> list[Box]:

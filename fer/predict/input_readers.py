@@ -68,7 +68,7 @@ class Faces(NamedTuple):
     faceless: list[str]  # photos without a face
     pictures: bool = False  # whether any of them came as a picture, and not as a table's row
     unreadable: Sequence[str] = ()  # a sentence for each picture that cannot be read
-    altered: Mapping[str, int] = MappingProxyType({})  # pictures taken whole, by image_reader.ALTERED
+    altered: Mapping[str, int] = MappingProxyType({})  # pictures taken whole, by image_reader.ALTERATIONS
     passed_over: Mapping[str, int] = MappingProxyType({})  # files of other kinds, by ending
 
 
@@ -77,7 +77,7 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
 
     Args:
       path: a table with a column pixels (the challenge's test.csv, fer2013.csv and their kin) or pictures (of
-        `image_reader.NAMES`), in a folder or an archive or alone; compressed or not. "-" reads one picture from
+        `image_reader.FORMAT_NAMES`), in a folder or an archive or alone; compressed or not. "-" reads one picture from
         standard input.
       faces: find looks for faces in every picture, whole takes each picture as one face, made grey and 48x48;
         auto does the latter where a picture has 48x48 pixels already.
@@ -99,7 +99,7 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
     for piece in _pieces(path, passed):
         if not isinstance(piece, formats.Pictures):
             unlabelled = dataclasses.replace(piece.header, emotion=None, usage=None)
-            block = csv_reader.parse(dataclasses.replace(piece, header=unlabelled))
+            block = csv_reader.parse_lines(dataclasses.replace(piece, header=unlabelled))
             if block.rejects:
                 raise UserError(f"{block.rejects[0]}; mend or remove that row.")
             names += [str(len(names) + row) for row in block.rows]
@@ -108,13 +108,13 @@ def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
         pictures = True
         for picture in piece.pictures:
             try:
-                if faces == "whole" or (faces == "auto" and image_reader.size(picture.content) == (SIDE, SIDE)):
+                if faces == "whole" or (faces == "auto" and image_reader.read_size(picture.content) == (SIDE, SIDE)):
                     face, changes = image_reader.read_face(picture.content, fit)
                     altered.update(changes)
                     names.append(picture.path)
                     images.append(face.reshape(1, SIDE, SIDE, 1))
                     continue
-                image, changes = image_reader.decode(picture.content, "RGB")
+                image, changes = image_reader.decode_picture(picture.content, "RGB")
                 altered.update(changes)
             except PictureError as error:
                 unreadable.append(f"{picture.name} is no picture that can be read ({error})")
@@ -155,7 +155,7 @@ def _pieces(path: str, passed: SkippedFiles) -> Iterable[formats.Chunk]:
             if not image_reader.is_picture(name, file.read(HEAD)):
                 return formats.iter_chunks(path, HashingReader(), passed)
             file.seek(0)
-            return [formats.Pictures((image_folder.Picture(path, name, file.read(image_reader.MOST_BYTES + 1)),))]
+            return [formats.Pictures((image_folder.Picture(path, name, file.read(image_reader.MAX_BYTES + 1)),))]
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
 
@@ -164,17 +164,19 @@ def _standard_input() -> image_folder.Picture:
     if sys.stdin is None:
         raise UserError("Standard input is closed: --input=- reads one picture from it.")
     try:
-        content = sys.stdin.buffer.read(image_reader.MOST_BYTES + 1)
+        content = sys.stdin.buffer.read(image_reader.MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"Cannot read standard input: {files.error_message(error)}.") from error
-    if len(content) > image_reader.MOST_BYTES:
+    if len(content) > image_reader.MAX_BYTES:
         raise UserError(
-            f"Standard input holds more than {image_reader.MOST_BYTES:,} bytes: --input=- reads one picture."
+            f"Standard input holds more than {image_reader.MAX_BYTES:,} bytes: --input=- reads one picture."
         )
     if not image_reader.is_picture("", content[:HEAD]):
-        kind = file_signatures.describe(content[:HEAD])
+        kind = file_signatures.identify(content[:HEAD])
         found = f"is {kind[0]}" if kind else "is no picture"
-        raise UserError(f"Standard input {found}: --input=- reads the bytes of one picture ({image_reader.NAMES}).")
+        raise UserError(
+            f"Standard input {found}: --input=- reads the bytes of one picture ({image_reader.FORMAT_NAMES})."
+        )
     return image_folder.Picture("standard input", "stdin", content)
 
 

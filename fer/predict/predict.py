@@ -91,13 +91,13 @@ def report(faces: input_readers.Faces, output: str) -> None:
     Raises:
       UserError: pictures could not be read, so that they have no prediction.
     """
-    for name, what in image_reader.ALTERED.items():
+    for name, what in image_reader.ALTERATIONS.items():
         if faces.altered.get(name):
             print(f"{faces.altered[name]:,} pictures {what}")
     for name in faces.faceless:
         print(f"no face was found in {escaping.printable(name)}")
     if faces.passed_over:
-        print(f"files passed over, as they are not read: {skipped_files.describe(faces.passed_over)}")
+        print(f"files passed over, as they are not read: {skipped_files.describe_counts(faces.passed_over)}")
     if faces.unreadable:
         print("\n".join(escaping.printable(shorten(text)) for text in faces.unreadable), file=sys.stderr)
         count = f"{len(faces.unreadable):,} picture{'s' * (len(faces.unreadable) > 1)}"

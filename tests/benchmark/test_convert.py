@@ -35,8 +35,8 @@ def test_all_write_the_same_faces(csv, tmp_path):
 
 
 def test_the_rows_are_different_images_in_the_published_form(csv):
-    [piece] = csv_reader.lines("faces.csv", iter([pathlib.Path(csv).read_bytes()]))
-    block = csv_reader.parse(piece)
+    [piece] = csv_reader.iter_chunks("faces.csv", iter([pathlib.Path(csv).read_bytes()]))
+    block = csv_reader.parse_lines(piece)
     assert (piece.header.form, block.count, block.rejects) == ("fer2013.csv (emotion,pixels,Usage)", 60, ())
     assert len(np.unique(block.images, axis=0)) == 60
     assert block.images.std() > 25

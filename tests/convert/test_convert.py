@@ -176,7 +176,7 @@ def test_convert_repeats_bytes_of_rejects(tmp_path):
 def test_convert_writes_same_bytes_with_any_number_of_workers(large, tmp_path, monkeypatch):
     alone = run(large, tmp_path, "alone", workers=1)
     monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)  # so that there are processes
-    monkeypatch.setattr(archives, "CHUNK", 1 << 16)  # and pieces for each of them
+    monkeypatch.setattr(archives, "CHUNK_BYTES", 1 << 16)  # and pieces for each of them
     shared = run(large, tmp_path, "shared", workers=3)
     assert sums(alone.folder) == sums(shared.folder)
 

@@ -149,7 +149,7 @@ def check(content: bytes, count: int, size: int) -> None:
     expected, refused = meant(content, count), ""
     try:
         chunks = (content[start : start + size] for start in range(0, len(content), size))
-        blocks = [csv_reader.parse(piece) for piece in csv_reader.lines("f.csv", chunks)]
+        blocks = [csv_reader.parse_lines(piece) for piece in csv_reader.iter_chunks("f.csv", chunks)]
     except UserError as error:
         refused = str(error)
     assert bool(refused) == (expected is None), refused
@@ -236,7 +236,9 @@ def fuzz_archives(path, rounds: int, seed: int) -> None:
         refused = ""
         try:
             for piece in formats.iter_chunks(str(path), HashingReader()):
-                csv_reader.parse(piece) if isinstance(piece, csv_reader.Lines) else image_folder.parse(piece.pictures)
+                csv_reader.parse_lines(piece) if isinstance(piece, csv_reader.Lines) else image_folder.parse_pictures(
+                    piece.pictures
+                )
         except UserError as error:
             refused = str(error)
         except BaseException as error:
@@ -255,7 +257,7 @@ def fuzz_pictures(rounds: int, seed: int) -> None:
         rng = random.Random(f"{seed}/{number}")
         content = mutate(rng.choice(sound), sound, rng)
         try:
-            block = image_folder.parse([Picture("f/angry/a", "angry/a", content)])
+            block = image_folder.parse_pictures([Picture("f/angry/a", "angry/a", content)])
         except BaseException as error:
             raise AssertionError(f"mutant {seed}/{number}: {content[:3000]!r}") from error
         assert len(block.images) + len(block.rejects) == block.count == 1

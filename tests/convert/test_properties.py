@@ -45,8 +45,8 @@ def test_csv_reader_returns_good_rows_and_names_others_of_generated_table(given_
     writer.writerow(["emotion", "pixels", "Usage"])
     writer.writerows(given_rows)
     content = text.getvalue().encode()
-    pieces = csv_reader.lines("f.csv", (content[start : start + size] for start in range(0, len(content), size)))
-    blocks = [csv_reader.parse(piece) for piece in pieces]
+    pieces = csv_reader.iter_chunks("f.csv", (content[start : start + size] for start in range(0, len(content), size)))
+    blocks = [csv_reader.parse_lines(piece) for piece in pieces]
     meant = [expected(*row) for row in given_rows]
     found = [
         (int(label), int(split), image.tolist())
@@ -64,7 +64,7 @@ def test_csv_reader_reads_or_rejects_any_bytes(content, headed):
     content = b"emotion,pixels,Usage\n" + content if headed else content
     refused = ""
     try:
-        blocks = [csv_reader.parse(piece) for piece in csv_reader.lines("f.csv", iter([content]))]
+        blocks = [csv_reader.parse_lines(piece) for piece in csv_reader.iter_chunks("f.csv", iter([content]))]
     except UserError as error:
         refused = str(error)
     if refused:
@@ -77,9 +77,9 @@ def test_csv_reader_reads_or_rejects_any_bytes(content, headed):
 @SETTINGS
 @given(st.lists(st.sampled_from(TEXTS) | spoilt, min_size=1, max_size=5))
 def test_pixel_parser_parses_faces_alike_together_and_alone(texts):
-    images, faults = pixel_parser.parse([text.encode() for text in texts])
+    images, faults = pixel_parser.parse_pixels([text.encode() for text in texts])
     for position, text in enumerate(texts):
-        alone = pixel_parser.parse_one(text.encode())
+        alone = pixel_parser.parse_face(text.encode())
         if isinstance(alone, str):
             assert faults[position] == alone
         else:

@@ -21,7 +21,7 @@ IMAGES = input_factories.noise(40)
 
 
 def lines(images: np.ndarray) -> csv_reader.Lines:
-    [piece] = csv_reader.lines("f.csv", iter([(input_factories.csv(images) + "junk\n").encode()]))
+    [piece] = csv_reader.iter_chunks("f.csv", iter([(input_factories.csv(images) + "junk\n").encode()]))
     return piece
 
 

@@ -95,7 +95,7 @@ def test_sixteen_bits_of_grey_become_eight_without_being_clipped():
 
 
 def test_a_picture_with_too_many_pixels_is_refused_unread(monkeypatch, photo):
-    monkeypatch.setattr(image_reader, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(image_reader, "MAX_PIXELS", 1000)
     with pytest.raises(image_reader.PictureError, match=r"it has 640 x 400 pixels, more than 1,000"):
         face_detection.open_image(Picture("a.png", "a.png", content(photo)))
 

@@ -32,22 +32,22 @@ from fer.convert.readers.skipped_files import SkippedFiles, hidden_part
 from fer.errors import UserError
 from fer.io import decompression, files
 
-CHUNK = 1 << 19  # bytes read at a time: larger ones are slower, for the memory is fetched anew each time
-HEAD = 4096  # bytes that may be looked at without reading them
+CHUNK_BYTES = 1 << 19  # bytes read at a time: larger ones are slower, for the memory is fetched anew each time
+HEAD_BYTES = 4096  # bytes that may be looked at without reading them
 
 # Beyond these, an archive is refused.
-MOST_LAYERS = 5  # around a file: a gzipped table in a .tar.gz in a zip has four
-MOST_MEMBERS = 1_000_000  # of one archive
-MOST_HEADER = 1 << 16  # bytes of a member's header in a tar that extends the plain one
-MOST_DIRECTORY = 1 << 27  # bytes of a zip's directory
-MOST_IDLE = 1 << 24  # compressed bytes in a row that unpack to nothing, such as zeros behind the end of a gzip
+MAX_LAYERS = 5  # around a file: a gzipped table in a .tar.gz in a zip has four
+MAX_MEMBERS = 1_000_000  # of one archive
+MAX_HEADER_BYTES = 1 << 16  # bytes of a member's header in a tar that extends the plain one
+MAX_DIRECTORY_BYTES = 1 << 27  # bytes of a zip's directory
+MAX_IDLE_BYTES = 1 << 24  # compressed bytes in a row that unpack to nothing, such as zeros behind the end of a gzip
 
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
-_ZIPS = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins one without files
+_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins one without files
 _UNIX = 3  # the system that made an entry of a zip
-_LINK = "{0} is a link to another file: unpack the archive and name the folder."
-_TAR, _TAR_AT = b"ustar", 257
-_DAMAGE = (
+_LINK_MESSAGE = "{0} is a link to another file: unpack the archive and name the folder."
+_TAR_SIGNATURE, _TAR_OFFSET = b"ustar", 257
+_DAMAGE_ERRORS = (
     EOFError,
     zlib.error,
     lzma.LZMAError,
@@ -78,7 +78,7 @@ class Member:
 
     def head(self) -> bytes:
         """The first bytes, at most `HEAD`, without reading them."""
-        return self.stream.peek(HEAD)[:HEAD]
+        return self.stream.peek(HEAD_BYTES)[:HEAD_BYTES]
 
     def chunks(self) -> Iterator[bytes]:
         """The content, about `CHUNK` bytes at a time.
@@ -87,7 +87,7 @@ class Member:
           UserError: the file, or the archive around it, is cut short or damaged.
         """
         with archive_errors(self.name):
-            while chunk := self.stream.read(CHUNK):
+            while chunk := self.stream.read(CHUNK_BYTES):
                 yield chunk
 
     def content(self, most: int) -> bytes:
@@ -117,14 +117,14 @@ class archive_errors:  # noqa: N801 - reads as a sentence where it is used
                 f"{self._name} holds a name that the locale's encoding, {error.encoding}, has no bytes for: set "
                 "PYTHONUTF8=1."
             ) from error
-        if isinstance(error, (*_DAMAGE, tf.errors.OpError)):
+        if isinstance(error, (*_DAMAGE_ERRORS, tf.errors.OpError)):
             raise UserError(
                 f"{self._name} is cut short, damaged or unreadable ({files.error_message(error)}): get a whole copy "
                 "of it."
             ) from error
 
 
-def members(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Member]:
+def iter_members(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Member]:
     """Every file at `path` that is not hidden, in an order that the content alone decides.
 
     It is that of the names, folder by folder, with the files right in a folder before those further down; in a zip that
@@ -145,15 +145,15 @@ def members(path: str, tally: HashingReader, passed: SkippedFiles | None = None)
         _check_link(path)
         raise UserError(f"There is no {path}: check the name.")
     if not is_folder:
-        yield from _unpacked(_open(escaping.printable(os.path.basename(path)), "", path, tally, passed))
+        yield from _unpack(_open_file(escaping.printable(os.path.basename(path)), "", path, tally, passed))
         return
-    for full, below in _walk(path, passed):
+    for full, below in _walk_files(path, passed):
         name = escaping.printable(os.path.join(os.path.basename(path.rstrip("/")), below))
-        yield from _unpacked(_open(name, below, full, tally, passed))
+        yield from _unpack(_open_file(name, below, full, tally, passed))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Packed:
+class _Layer:
     """A stream that may be an archive or compressed; `name` and `path` are as of a `Member`."""
 
     name: str
@@ -164,21 +164,21 @@ class _Packed:
     layers: int = 0  # that were taken off before
     once: bool = False  # whether the stream cannot be read out of order
 
-    def holding(self, stream: BinaryIO, inner: str = "", once: bool = False) -> _Packed:
+    def holding(self, stream: BinaryIO, inner: str = "", once: bool = False) -> _Layer:
         """What comes out of it, or out of its member `inner`.
 
         Raises:
           UserError: there are too many layers.
         """
-        if self.layers == MOST_LAYERS:
+        if self.layers == MAX_LAYERS:
             raise UserError(
-                f"{self.name} is packed more than {MOST_LAYERS} times over, as decompression bombs are: "
+                f"{self.name} is packed more than {MAX_LAYERS} times over, as decompression bombs are: "
                 f"{decompression.ADVICE}."
             )
-        return _Packed(
+        return _Layer(
             f"{self.name}:{escaping.printable(inner)}" if inner else self.name,
             os.path.join(self.path, inner) if inner else self.path,
-            io.BufferedReader(stream, CHUNK),
+            io.BufferedReader(stream, CHUNK_BYTES),
             self.budget,
             self.passed,
             self.layers + 1,
@@ -186,54 +186,54 @@ class _Packed:
         )
 
 
-def _unpacked(packed: _Packed) -> Iterator[Member]:
+def _unpack(packed: _Layer) -> Iterator[Member]:
     """Takes off one layer after the other."""
     with archive_errors(packed.name):
-        head = packed.stream.peek(HEAD)[:HEAD]
-    opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+        head = packed.stream.peek(HEAD_BYTES)[:HEAD_BYTES]
+    opener = next((opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None)
     if opener:
-        source = _Compressed(packed.stream)
-        yield from _unpacked(packed.holding(_Unpacking(opener(source), packed.budget, source)))
-    elif head.startswith(_ZIPS):
+        source = _CompressedStream(packed.stream)
+        yield from _unpack(packed.holding(_DecompressedStream(opener(source), packed.budget, source)))
+    elif head.startswith(_ZIP_SIGNATURES):
         if packed.once:
             raise UserError(f"{packed.name} is a zip inside another archive: unpack it first.")
-        yield from _zipped(packed)
-    elif head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
-        yield from _tarred(packed)
+        yield from _unpack_zip(packed)
+    elif head[_TAR_OFFSET : _TAR_OFFSET + len(_TAR_SIGNATURE)] == _TAR_SIGNATURE:
+        yield from _unpack_tar(packed)
     else:
         yield Member(packed.name, packed.path, packed.stream)
 
 
-def _zipped(packed: _Packed) -> Iterator[Member]:
+def _unpack_zip(packed: _Layer) -> Iterator[Member]:
     with archive_errors(packed.name):
-        archive = zipfile.ZipFile(_ZipSource(packed.stream if packed.layers == 0 else _on_disk(packed.stream)))
+        archive = zipfile.ZipFile(_ZipStream(packed.stream if packed.layers == 0 else _copy_to_disk(packed.stream)))
         entries = sorted([(_zip_path(entry), entry) for entry in archive.infolist()], key=lambda pair: pair[0])
         _check_count(len(entries))
-    _check_once(packed.name, [inner for inner, _ in entries])
+    _check_unique(packed.name, [inner for inner, _ in entries])
     for inner, entry in entries:
         if inner.endswith("/") or _is_hidden(inner, packed.passed):
             continue
         if entry.create_system == _UNIX and stat.S_ISLNK(entry.external_attr >> 16):
-            raise UserError(_LINK.format(f"{packed.name}:{escaping.printable(inner)}"))
+            raise UserError(_LINK_MESSAGE.format(f"{packed.name}:{escaping.printable(inner)}"))
         if entry.flag_bits & 1:
             raise UserError(f"{packed.name} is locked by a password: unpack it first.")
         with archive_errors(packed.name):
-            opened = _Unpacking(archive.open(entry), packed.budget)
-        yield from _unpacked(packed.holding(opened, inner))
+            opened = _DecompressedStream(archive.open(entry), packed.budget)
+        yield from _unpack(packed.holding(opened, inner))
 
 
 def _zip_path(entry: zipfile.ZipInfo) -> str:
     """Returns the path of an entry, with "/" between folders where a program on Windows wrote backslashes."""
     windows = entry.create_system == 0 or "/" not in entry.filename
-    return _plain(entry.filename.replace("\\", "/") if windows else entry.filename)
+    return _normalize_path(entry.filename.replace("\\", "/") if windows else entry.filename)
 
 
-def _plain(path: str) -> str:
+def _normalize_path(path: str) -> str:
     """Returns a path in an archive without empty parts and "."; the "/" at the end of a folder's stays."""
     return re.sub(r"(?:(?<=/)|^)\.?/", "", path) or "/"
 
 
-def _check_once(name: str, paths: Sequence[str], seen: set[bytes] | None = None) -> None:
+def _check_unique(name: str, paths: Sequence[str], seen: set[bytes] | None = None) -> None:
     """Refuses an archive that holds a file twice: to unpack it would leave the later one alone.
 
     Args:
@@ -263,38 +263,38 @@ def _is_hidden(path: str, passed: SkippedFiles) -> bool:
     return bool(part)
 
 
-def _on_disk(stream: BinaryIO) -> BinaryIO:
+def _copy_to_disk(stream: BinaryIO) -> BinaryIO:
     """A copy that can be read out of order without unpacking its beginning anew each time."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the archive
-    shutil.copyfileobj(stream, copy, CHUNK)
+    shutil.copyfileobj(stream, copy, CHUNK_BYTES)
     return copy
 
 
-def _tarred(packed: _Packed) -> Iterator[Member]:
+def _unpack_tar(packed: _Layer) -> Iterator[Member]:
     with archive_errors(packed.name):
-        archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK, tarinfo=_Header)
+        archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK_BYTES, tarinfo=_Header)
     count, seen = 0, set()
     while True:
         with archive_errors(packed.name):
             entry = archive.next()
             _check_count(count := count + 1)
-            _forget(archive)
+            _drop_headers(archive)
         if entry is None:
             break
-        inner = _plain(_printable(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
+        inner = _normalize_path(_printable_name(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
         if _is_hidden(inner, packed.passed):
             continue
         if entry.islnk() or entry.issym():  # what it leads to has gone by, or is not there yet, or is outside
-            raise UserError(_LINK.format(f"{packed.name}:{inner}"))
+            raise UserError(_LINK_MESSAGE.format(f"{packed.name}:{inner}"))
         if entry.issparse():
-            raise UserError(f"{packed.name} {_SPARSE.format(inner)}")
+            raise UserError(f"{packed.name} {_SPARSE_MESSAGE.format(inner)}")
         if not (entry.isfile() or entry.isdir()):  # a device, a pipe, or a part of another volume
             packed.passed.add(inner)
         if entry.isfile():
-            _check_once(packed.name, [inner], seen)
-            yield from _unpacked(packed.holding(archive.extractfile(entry), inner, once=True))
+            _check_unique(packed.name, [inner], seen)
+            yield from _unpack(packed.holding(archive.extractfile(entry), inner, once=True))
     with archive_errors(packed.name):  # to the end, where the compression's own checksum stands
-        while packed.stream.read(CHUNK):
+        while packed.stream.read(CHUNK_BYTES):
             pass
 
 
@@ -304,11 +304,11 @@ def _check_count(members: int) -> None:
     Raises:
       unpacking.LimitError: it has.
     """
-    if members > MOST_MEMBERS:
-        raise decompression.LimitError(f"holds more than {MOST_MEMBERS:,} files: unpack it and name the folder.")
+    if members > MAX_MEMBERS:
+        raise decompression.LimitError(f"holds more than {MAX_MEMBERS:,} files: unpack it and name the folder.")
 
 
-class _Compressed:
+class _CompressedStream:
     """The compressed side of a layer, on which nothing may be read for ever without anything coming out."""
 
     def __init__(self, stream: BinaryIO):
@@ -318,17 +318,17 @@ class _Compressed:
     def read(self, size: int = -1) -> bytes:
         content = self._stream.read(size)
         self.idle += len(content)
-        if self.idle > MOST_IDLE:
+        if self.idle > MAX_IDLE_BYTES:
             raise decompression.LimitError(
-                f"holds more than {MOST_IDLE:,} bytes in a row that unpack to nothing: {decompression.ADVICE}."
+                f"holds more than {MAX_IDLE_BYTES:,} bytes in a row that unpack to nothing: {decompression.ADVICE}."
             )
         return content
 
 
-class _Unpacking(io.RawIOBase):
+class _DecompressedStream(io.RawIOBase):
     """The other side of a layer, whose bytes are counted."""
 
-    def __init__(self, stream: BinaryIO, budget: decompression.Budget, source: _Compressed | None = None):
+    def __init__(self, stream: BinaryIO, budget: decompression.Budget, source: _CompressedStream | None = None):
         self._stream, self._budget, self._source = stream, budget, source
 
     def readable(self) -> bool:
@@ -342,7 +342,7 @@ class _Unpacking(io.RawIOBase):
         return count
 
 
-class _ZipSource:
+class _ZipStream:
     """A file for Python's reader of zips, which would read a directory of any size."""
 
     def __init__(self, stream: BinaryIO):
@@ -350,14 +350,14 @@ class _ZipSource:
         self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
 
     def read(self, size: int = -1) -> bytes:
-        if size > MOST_DIRECTORY:
+        if size > MAX_DIRECTORY_BYTES:
             raise decompression.LimitError(
-                f"has a directory of {size:,} bytes, more than {MOST_DIRECTORY:,}: unpack it and name the folder."
+                f"has a directory of {size:,} bytes, more than {MAX_DIRECTORY_BYTES:,}: unpack it and name the folder."
             )
         return self._stream.read(size)
 
 
-_SPARSE = "holds {0} as a sparse file: pack it without --sparse, or unpack it and name the folder."
+_SPARSE_MESSAGE = "holds {0} as a sparse file: pack it without --sparse, or unpack it and name the folder."
 
 
 class _Header(tarfile.TarInfo):
@@ -388,17 +388,17 @@ class _Header(tarfile.TarInfo):
           unpacking.LimitError: that is too long, or the member is a sparse file, whose map may be.
         """
         found = super().frombuf(*arguments)
-        if found.type in cls._EXTENDING and found.size > MOST_HEADER:
+        if found.type in cls._EXTENDING and found.size > MAX_HEADER_BYTES:
             raise decompression.LimitError(
-                f"has a header of {found.size:,} bytes, more than {MOST_HEADER:,}: unpack it and name the folder."
+                f"has a header of {found.size:,} bytes, more than {MAX_HEADER_BYTES:,}: unpack it and name the folder."
             )
         if found.type == tarfile.GNUTYPE_SPARSE:
-            raise decompression.LimitError(_SPARSE.format(_printable(found.name)))
+            raise decompression.LimitError(_SPARSE_MESSAGE.format(_printable_name(found.name)))
         return found
 
     def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
         """As Python's own, which reads a map of any length."""
-        raise decompression.LimitError(_SPARSE.format(_printable(member.name)))
+        raise decompression.LimitError(_SPARSE_MESSAGE.format(_printable_name(member.name)))
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         archive.fileobj.pax = True
@@ -409,10 +409,10 @@ class _Tar(tarfile.TarFile):
     """A tar that is read through a `_TarSource`."""
 
     def __init__(self, name: str | None, mode: str, fileobj: BinaryIO, **options: object):
-        super().__init__(name, mode, _TarSource(fileobj), **options)
+        super().__init__(name, mode, _TarStream(fileobj), **options)
 
 
-class _TarSource:
+class _TarStream:
     """A file for Python's reader of tars, which until 3.11.9 searches a pax header in quadratic time."""
 
     def __init__(self, stream: BinaryIO):
@@ -428,25 +428,25 @@ class _TarSource:
         return content
 
 
-def _forget(archive: tarfile.TarFile) -> None:
+def _drop_headers(archive: tarfile.TarFile) -> None:
     """Lets go of the headers that an archive keeps.
 
     Raises:
       unpacking.LimitError: those that count for all members are too many.
     """
     archive.members = []
-    if sum(len(name) + len(value) for name, value in archive.pax_headers.items()) > MOST_HEADER:
+    if sum(len(name) + len(value) for name, value in archive.pax_headers.items()) > MAX_HEADER_BYTES:
         raise decompression.LimitError(
-            f"has headers of more than {MOST_HEADER:,} bytes: unpack it and name the folder."
+            f"has headers of more than {MAX_HEADER_BYTES:,} bytes: unpack it and name the folder."
         )
 
 
-def _printable(name: str) -> str:
+def _printable_name(name: str) -> str:
     r"""A name out of a tar, as text that can be printed and written: bytes of it that are no UTF-8 become "\xe9"."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-class _File(io.RawIOBase):
+class _HashedFile(io.RawIOBase):
     """A file, local or remote, as Python's input expects one, and as a tally sees it."""
 
     def __init__(self, path: str, tally: HashingReader):
@@ -495,11 +495,11 @@ def check_file(path: str) -> None:
         files.check_regular(path)
 
 
-def _open(name: str, below: str, path: str, tally: HashingReader, passed: SkippedFiles) -> _Packed:
+def _open_file(name: str, below: str, path: str, tally: HashingReader, passed: SkippedFiles) -> _Layer:
     check_file(path)
     with archive_errors(path):
-        file = _File(path, tally)
-        return _Packed(name, below, io.BufferedReader(file, CHUNK), decompression.Budget(file.size), passed)
+        file = _HashedFile(path, tally)
+        return _Layer(name, below, io.BufferedReader(file, CHUNK_BYTES), decompression.Budget(file.size), passed)
 
 
 def _check_link(path: str) -> None:
@@ -510,7 +510,7 @@ def _check_link(path: str) -> None:
     """
     if storage.is_remote(path) or not os.path.islink(path) or os.path.exists(path):
         return
-    target = _printable(os.readlink(path))
+    target = _printable_name(os.readlink(path))
     try:
         os.stat(path)
     except OSError as error:
@@ -519,19 +519,19 @@ def _check_link(path: str) -> None:
     raise UserError(f"{path} is a link to {target}, where nothing is: remove it, or put back what it names.")
 
 
-def _walk(folder: str, passed: SkippedFiles | None = None) -> Iterator[tuple[str, str]]:
+def _walk_files(folder: str, passed: SkippedFiles | None = None) -> Iterator[tuple[str, str]]:
     """The path of every file below a folder, folder by folder and by name, and the part that is below the folder.
 
     Hidden files and folders are left out, and counted by `passed`.
     """
     root = folder.rstrip("/")
-    for place, names in _listed(root, SkippedFiles() if passed is None else passed):
+    for place, names in _list_folders(root, SkippedFiles() if passed is None else passed):
         for name in names:
             full = os.path.join(place, name)
             yield full, full[len(root) + 1 :]
 
 
-def _listed(root: str, passed: SkippedFiles) -> list[tuple[str, list[str]]]:
+def _list_folders(root: str, passed: SkippedFiles) -> list[tuple[str, list[str]]]:
     """Folders with the names of their files, both sorted, without what is hidden.
 
     Raises:
@@ -572,10 +572,12 @@ def _check_links(root: str, place: str, folders: list[str], names: list[str]) ->
     for full in links:
         target = os.path.join(os.path.realpath(full), "")
         if any(folder.startswith(target) for folder in inside):
-            raise UserError(f"{full} is a link to a folder that holds it, {_printable(os.readlink(full))}: remove it.")
+            raise UserError(
+                f"{full} is a link to a folder that holds it, {_printable_name(os.readlink(full))}: remove it."
+            )
 
 
-def own_names(path: str) -> str:
+def folder_names(path: str) -> str:
     """The last two names of a folder's path, as in "train/angry": what it is called may say what is in it.
 
     Returns:
@@ -591,7 +593,7 @@ def own_names(path: str) -> str:
     return "/".join(whole.rstrip("/").split("/")[-2:])
 
 
-def size(path: str) -> int:
+def total_bytes(path: str) -> int:
     """The bytes that a file or all files of a folder have; 0 where nothing is.
 
     Raises:
@@ -600,7 +602,7 @@ def size(path: str) -> int:
     with archive_errors(path):
         if not tf.io.gfile.exists(path):
             return 0
-        paths = [full for full, _ in _walk(path)] if tf.io.gfile.isdir(path) else [path]
+        paths = [full for full, _ in _walk_files(path)] if tf.io.gfile.isdir(path) else [path]
     total = 0
     for full in paths:
         with archive_errors(full):
@@ -621,7 +623,7 @@ def sha256(path: str, tally: HashingReader) -> str:
         if not tf.io.gfile.isdir(path):
             return tally.sha256(path)
     digest = hashlib.sha256()
-    for full, below in _walk(path):
+    for full, below in _walk_files(path):
         with archive_errors(full):
             digest.update(f"{tally.sha256(full)}  {below}\n".encode())
     return digest.hexdigest()

@@ -19,23 +19,35 @@ from typing import NamedTuple, Union
 import numpy as np
 
 from fer.convert.readers import pixel_parser
-from fer.convert.readers.label_map import EXCLUDED, WORDS, LabelMap
+from fer.convert.readers.label_map import DEFAULT_MAP, EXCLUDED, LabelMap
 from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, UNLABELLED, Block, Reject
 from fer.errors import UserError
 from fer.labels import CLASSES
 
-LONGEST_LINE = 1 << 20  # bytes; FER-2013's longest has 9.2 thousand
+MAX_LINE_BYTES = 1 << 20  # bytes; FER-2013's longest has 9.2 thousand
 
-HIGH_LABEL = "label out of range"  # the kind of reject of a row whose label is a number that stands for nothing
+LABEL_OUT_OF_RANGE = "label out of range"  # the kind of reject of a row whose label is a number that stands for nothing
 
 Bytes = Union[bytes, memoryview]
 
 _BOM = b"\xef\xbb\xbf"
 # Columns that a table without labels may have beside `pixels`; any other one may be its labels under another name.
-_NO_LABELS = {"", "id", "index", "idx", "no", "number", "row", "unnamed: 0", "image", "image name", "image_name"}
-_NO_LABELS |= {"image_id", "file", "filename", "file name", "file_name", "path", "name"}
-_SPLITS = {"split", "splits", "set", "subset", "partition", "phase", "usages", "purpose", "dataset", "data_set"}
-_FORMS = {
+_UNLABELLED_COLUMNS = {
+    "",
+    "id",
+    "index",
+    "idx",
+    "no",
+    "number",
+    "row",
+    "unnamed: 0",
+    "image",
+    "image name",
+    "image_name",
+}
+_UNLABELLED_COLUMNS |= {"image_id", "file", "filename", "file name", "file_name", "path", "name"}
+_SPLIT_COLUMNS = {"split", "splits", "set", "subset", "partition", "phase", "usages", "purpose", "dataset", "data_set"}
+_FORMATS = {
     ("emotion", "pixels", "Usage"): "fer2013.csv (emotion,pixels,Usage)",
     ("emotion", " Usage", " pixels"): "icml_face_data.csv (emotion, Usage, pixels)",
     ("emotion", "pixels"): "the challenge's train.csv (emotion,pixels)",
@@ -53,7 +65,7 @@ class Header:
     usage: int | None
     form: str  # in words, for the user
     ignored: tuple[str, ...]
-    labels: LabelMap = WORDS  # what the values of `emotion` stand for
+    labels: LabelMap = DEFAULT_MAP  # what the values of `emotion` stand for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +81,7 @@ class Lines:
 def is_table(head: bytes) -> bool:
     """Whether a file that begins like this has a header with a column `pixels`."""
     first = head.removeprefix(_BOM).split(b"\n", 1)[0]
-    return "pixels" in [name.strip().lower() for name in _header_names(first)]
+    return "pixels" in [name.strip().lower() for name in _split_header(first)]
 
 
 def read_header(name: str, line: bytes) -> Header:
@@ -82,7 +94,7 @@ def read_header(name: str, line: bytes) -> Header:
     Raises:
       UserError: a column is missing or stands twice.
     """
-    names = _header_names(line.removeprefix(_BOM))
+    names = _split_header(line.removeprefix(_BOM))
     found: dict[str, int] = {}
     ignored = []
     for position, column in enumerate(names):
@@ -99,7 +111,7 @@ def read_header(name: str, line: bytes) -> Header:
             f"{name}, line 1: there is no column {missing}, but {', '.join(names)!r}; expected are the columns "
             "emotion, pixels and Usage of fer2013.csv, emotion and pixels, or pixels alone."
         )
-    form = _FORMS.get(tuple(names), f"a table with the columns {', '.join(column.strip() for column in names)}")
+    form = _FORMATS.get(tuple(names), f"a table with the columns {', '.join(column.strip() for column in names)}")
     return Header(len(names), found["pixels"], found.get("emotion"), found.get("usage"), form, tuple(ignored))
 
 
@@ -110,28 +122,28 @@ def check_columns(name: str, header: Header) -> None:
       UserError: names these columns and what to call them.
     """
     if header.emotion is None:
-        others = [column for column in header.ignored if column.lower() not in _NO_LABELS]
+        others = [column for column in header.ignored if column.lower() not in _UNLABELLED_COLUMNS]
         if others:
             raise UserError(
-                f"{name}, line 1: there is no column emotion, and {_listed(others)} may hold the labels: call the "
+                f"{name}, line 1: there is no column emotion, and {_join_names(others)} may hold the labels: call the "
                 "column of the labels emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; "
                 "--label_map for others), or remove it from a table without labels."
             )
     elif header.usage is None:
-        others = [column for column in header.ignored if column.lower() in _SPLITS]
+        others = [column for column in header.ignored if column.lower() in _SPLIT_COLUMNS]
         if others:
             raise UserError(
-                f"{name}, line 1: there is no column Usage, and {_listed(others)} may hold the splits: call it Usage "
-                "(Training, PublicTest, PrivateTest), or remove it to have the faces divided."
+                f"{name}, line 1: there is no column Usage, and {_join_names(others)} may hold the splits: call it "
+                "Usage (Training, PublicTest, PrivateTest), or remove it to have the faces divided."
             )
 
 
-def _listed(columns: list[str], most: int = 5) -> str:
+def _join_names(columns: list[str], most: int = 5) -> str:
     shown = ", ".join(column if len(column) <= 40 else column[:40] + "..." for column in columns[:most])
     return shown + (f" and {len(columns) - most:,} more" if len(columns) > most else "")
 
 
-def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
+def iter_chunks(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
     """Cuts a table's bytes into pieces of whole lines, the header read and left out.
 
     Raises:
@@ -140,10 +152,10 @@ def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
     header: Header | None = None
     first, rest = 1, b""
     for chunk in chunks:
-        text, newline, rest = _cut(rest, chunk)
-        if len(rest) > LONGEST_LINE:
+        text, newline, rest = _split_at_last_newline(rest, chunk)
+        if len(rest) > MAX_LINE_BYTES:
             at = first + text.count(b"\n") + bool(newline)
-            raise UserError(f"{name}, line {at} is longer than {LONGEST_LINE:,} bytes: this is no table of faces.")
+            raise UserError(f"{name}, line {at} is longer than {MAX_LINE_BYTES:,} bytes: this is no table of faces.")
         if header is None and newline:
             line, newline, text = text.partition(b"\n")
             header, first = read_header(name, line), 2
@@ -156,7 +168,7 @@ def lines(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
         yield Lines(name, header, first, rest)
 
 
-def _cut(rest: bytes, chunk: bytes) -> tuple[bytes, bytes, bytes]:
+def _split_at_last_newline(rest: bytes, chunk: bytes) -> tuple[bytes, bytes, bytes]:
     r"""As `(rest + chunk).rpartition(b"\n")`, with each byte copied once."""
     end = chunk.rfind(b"\n")
     if end < 0:
@@ -164,25 +176,25 @@ def _cut(rest: bytes, chunk: bytes) -> tuple[bytes, bytes, bytes]:
     return b"".join([rest, memoryview(chunk)[:end]]), b"\n", chunk[end + 1 :]
 
 
-def parse(piece: Lines) -> Block:
+def parse_lines(piece: Lines) -> Block:
     """Parses lines into faces and rejects, in their order."""
     count = blank = excluded = 0
-    faces: list[_Face] = []
+    faces: list[_PendingRow] = []
     rejects: list[Reject] = []
     cells = piece.header.labels.cells()
-    for number, line, fields in _lines_of(piece):
+    for number, line, fields in _iter_lines(piece):
         if not line or (isinstance(fields, list) and len(fields) < 2 and bytes(line).isspace()):
             blank += 1
             continue
         count += 1
-        understood = _understand(fields, piece.header, cells)
+        understood = _parse_fields(fields, piece.header, cells)
         if isinstance(understood, _Fault):
             rejects.append(understood.reject(piece.name, number, line))
         elif understood[0] == EXCLUDED:
             excluded += 1
         else:
-            faces.append(_Face(count - 1, number, line, *understood))
-    images, faults = pixel_parser.parse([face.pixels for face in faces])
+            faces.append(_PendingRow(count - 1, number, line, *understood))
+    images, faults = pixel_parser.parse_pixels([face.pixels for face in faces])
     if faults:
         for position, reason in faults.items():
             fault = _Fault("pixels", "bad pixels", reason)
@@ -202,7 +214,7 @@ def parse(piece: Lines) -> Block:
     )
 
 
-class _Face(NamedTuple):
+class _PendingRow(NamedTuple):
     """A row whose pixels are still to be parsed."""
 
     row: int
@@ -225,7 +237,7 @@ class _Fault:
         return Reject(name, number, self.column, self.kind, self.reason, bytes(line))
 
 
-def _lines_of(piece: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _Fault]]:
+def _iter_lines(piece: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _Fault]]:
     """Each line's number, text and fields. Nothing is copied: a face's text is too long to be so for nothing."""
     text, view, quoted = piece.text, memoryview(piece.text), b'"' in piece.text
     start, number = 0, piece.first
@@ -234,11 +246,15 @@ def _lines_of(piece: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _Fa
         stop = newline if newline >= 0 else len(text)
         end = stop - text.endswith(b"\r", start, stop)
         line = view[start:end]
-        yield number, line, _quoted(bytes(line), piece.header) if quoted else _split(text, view, start, end)
+        yield (
+            number,
+            line,
+            _split_quoted_fields(bytes(line), piece.header) if quoted else _split_fields(text, view, start, end),
+        )
         start, number = stop + 1, number + 1
 
 
-def _split(text: bytes, view: memoryview, start: int, stop: int) -> list[Bytes]:
+def _split_fields(text: bytes, view: memoryview, start: int, stop: int) -> list[Bytes]:
     """The fields of a line without quotes."""
     fields: list[Bytes] = []
     while (comma := text.find(b",", start, stop)) >= 0:
@@ -248,7 +264,7 @@ def _split(text: bytes, view: memoryview, start: int, stop: int) -> list[Bytes]:
     return fields
 
 
-def _quoted(line: bytes, header: Header) -> list[Bytes] | _Fault:
+def _split_quoted_fields(line: bytes, header: Header) -> list[Bytes] | _Fault:
     """The fields of a line that may have quotes."""
     fields = line.split(b",")
     whole = [field for field in fields if len(field) > 1 and field[:1] == b'"' == field[-1:]]
@@ -263,7 +279,7 @@ def _quoted(line: bytes, header: Header) -> list[Bytes] | _Fault:
         return _Fault("", "bad quotes", f"its quotes are wrong ({error})")
 
 
-def _understand(
+def _parse_fields(
     fields: list[Bytes] | _Fault, header: Header, cells: Mapping[bytes, int]
 ) -> tuple[int, int, Bytes] | _Fault:
     """Label, split and pixels of a row, or its first fault; `cells` are the labels by their text."""
@@ -278,27 +294,27 @@ def _understand(
         text = bytes(fields[header.emotion])
         label = cells.get(text.strip().lower(), UNLABELLED)
         if label == UNLABELLED:
-            kind = HIGH_LABEL if text.strip().isdigit() else "bad label"
-            return _Fault("emotion", kind, f"{_shown(text)} is no label{_expected(text, header.labels)}")
+            kind = LABEL_OUT_OF_RANGE if text.strip().isdigit() else "bad label"
+            return _Fault("emotion", kind, f"{_shorten(text)} is no label{_describe_labels(text, header.labels)}")
     if header.usage is not None:
         text = bytes(fields[header.usage])
         split = SPLIT_OF_USAGE.get(text.strip().lower().decode("latin-1"), NO_SPLIT)
         if split == NO_SPLIT:
-            return _Fault("Usage", "bad usage", f"{_shown(text)} is none of Training, PublicTest and PrivateTest")
+            return _Fault("Usage", "bad usage", f"{_shorten(text)} is none of Training, PublicTest and PrivateTest")
     return label, split, fields[header.pixels]
 
 
-def _expected(text: bytes, labels: LabelMap) -> str:
+def _describe_labels(text: bytes, labels: LabelMap) -> str:
     """What labels are, to go on a message after "is no label"."""
     if labels.given:
         return f" of --label_map={labels.given}"
-    others = ", and words with --label_map=fer2013" if WORDS.find(text.decode("latin-1")) is not None else ""
+    others = ", and words with --label_map=fer2013" if DEFAULT_MAP.find(text.decode("latin-1")) is not None else ""
     if text.strip().isdigit():
         others = ", and other orders with --label_map"
     return f"; 0 to {len(CLASSES) - 1} are{others}"
 
 
-def _header_names(line: bytes) -> list[str]:
+def _split_header(line: bytes) -> list[str]:
     text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "backslashreplace")
     try:
         # A space before a quote is not the name's. Others are kept: the form of icml_face_data.csv is known by them.
@@ -307,6 +323,6 @@ def _header_names(line: bytes) -> list[str]:
         return text.split(",")
 
 
-def _shown(text: bytes) -> str:
+def _shorten(text: bytes) -> str:
     shown = text.decode("utf-8", "backslashreplace")
     return repr(shown if len(shown) <= 20 else shown[:20] + "...")

@@ -8,7 +8,7 @@ _EXPORT = "export its faces as a CSV with the columns emotion, pixels and Usage,
 _UNPACK = "unpack it first"
 _SAVE = "save it as JPEG or PNG"
 
-_KINDS = [
+_SIGNATURES = [
     (rb"\x89HDF\r\n\x1a\n", "an HDF5 file", _EXPORT),
     (rb"PAR1", "a Parquet file", _EXPORT),
     (rb"ARROW1", "an Arrow file", _EXPORT),
@@ -34,13 +34,13 @@ _KINDS = [
 ]
 
 
-def describe(head: bytes) -> tuple[str, str] | None:
+def identify(head: bytes) -> tuple[str, str] | None:
     """Returns what a file is whose kind is not read, and what to do with it; None where it is not known.
 
     Args:
       head: the file's first bytes; 64 are enough.
     """
-    for pattern, name, advice in _KINDS:
+    for pattern, name, advice in _SIGNATURES:
         if re.match(pattern, head, re.DOTALL):
             return name, advice
     return None

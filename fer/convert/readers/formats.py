@@ -12,10 +12,10 @@ from fer.convert.readers.skipped_files import SkippedFiles
 from fer.convert.worker_pool import Chunk
 from fer.errors import UserError
 
-PICTURES = 64  # in a piece, at most
-PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
+MAX_PICTURES = 64  # in a piece, at most
+MAX_PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
 
-FOLDERS = "pictures in class folders"
+IMAGE_FOLDER = "pictures in class folders"
 
 
 def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Chunk]:
@@ -29,9 +29,9 @@ def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = N
     Raises:
       UserError: it is missing, damaged, neither a table nor pictures, or holds several tables or both.
     """
-    found, batch, held, opened = "", [], 0, archives.own_names(path)
+    found, batch, held, opened = "", [], 0, archives.folder_names(path)
     passed = SkippedFiles() if passed is None else passed
-    for member in archives.members(path, tally, passed):
+    for member in archives.iter_members(path, tally, passed):
         head = member.head()
         if csv_reader.is_table(head) or not member.path:  # a file that stands alone has to be a table
             if found:
@@ -40,15 +40,15 @@ def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = N
                     "one that is meant."
                 )
             found = f"the table {member.name}"
-            _check_text(member.name, head)
-            yield from csv_reader.lines(member.name, member.chunks())
+            _check_table_text(member.name, head)
+            yield from csv_reader.iter_chunks(member.name, member.chunks())
         elif image_reader.is_picture(member.path, head):
-            if found not in ("", FOLDERS):
+            if found not in ("", IMAGE_FOLDER):
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
-            found = FOLDERS
-            batch.append(Picture(member.name, member.path, member.content(image_reader.MOST_BYTES), opened))
+            found = IMAGE_FOLDER
+            batch.append(Picture(member.name, member.path, member.content(image_reader.MAX_BYTES), opened))
             held += len(batch[-1].content)
-            if len(batch) == PICTURES or held >= PICTURE_BYTES:
+            if len(batch) == MAX_PICTURES or held >= MAX_PICTURE_BYTES:
                 yield Pictures(tuple(batch))
                 batch, held = [], 0
         else:
@@ -56,14 +56,14 @@ def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = N
     if batch:
         yield Pictures(tuple(batch))
     if not found:
-        others = skipped_files.describe(passed.counts())
+        others = skipped_files.describe_counts(passed.counts())
         raise UserError(
-            f"{path} holds neither a table with a column pixels nor pictures ({image_reader.NAMES} are read)"
+            f"{path} holds neither a table with a column pixels nor pictures ({image_reader.FORMAT_NAMES} are read)"
             + (f", but {others}." if others else ".")
         )
 
 
-def size(piece: Chunk) -> int:
+def num_bytes(piece: Chunk) -> int:
     """Returns the bytes of a piece."""
     if isinstance(piece, Pictures):
         return sum(len(picture.content) for picture in piece.pictures)
@@ -73,15 +73,15 @@ def size(piece: Chunk) -> int:
 def describe_format(piece: Chunk) -> str:
     """What a piece comes from, in words for the user."""
     if isinstance(piece, Pictures):
-        return FOLDERS
+        return IMAGE_FOLDER
     ignored = f"; ignored: {', '.join(piece.header.ignored)}" if piece.header.ignored else ""
     return f"{piece.name}: {piece.header.form}{ignored}"
 
 
-def _check_text(name: str, head: bytes) -> None:
+def _check_table_text(name: str, head: bytes) -> None:
     if not head.strip():
         raise UserError(f"{name} is empty: get a whole copy of it.")
-    kind = file_signatures.describe(head)
+    kind = file_signatures.identify(head)
     if kind:
         raise UserError(f"{name} is {kind[0]}, which is not read: {kind[1]}.")
     if image_reader.is_picture("", head):

@@ -14,12 +14,12 @@ class HashingReader:
     def __init__(self, consume: Callable[[int], None] = lambda _: None):
         """`consume` is told how many bytes are read, whenever some are."""
         self._consume = consume
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, _FileHash] = {}
 
     def update(self, path: str, size: int, offset: int, content: memoryview) -> None:
         """Sees some bytes of a file that has `size` of them."""
         self._consume(len(content))
-        self._files.setdefault(path, _File(size)).update(offset, content)
+        self._files.setdefault(path, _FileHash(size)).update(offset, content)
 
     def sha256(self, path: str) -> str:
         """Of a file's bytes, in hexadecimal; what was not read in order is read now."""
@@ -27,7 +27,7 @@ class HashingReader:
         return file.sum if file is not None and file.sum else files.sha256(path)
 
 
-class _File:
+class _FileHash:
     def __init__(self, size: int):
         self._size, self._hashed = size, 0
         self._digest: hashlib._Hash | None = hashlib.sha256()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fer.convert.readers import image_reader, label_map
-from fer.convert.readers.label_map import WORDS, LabelMap
+from fer.convert.readers.label_map import DEFAULT_MAP, LabelMap
 from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, SPLITS, TRAIN_OR_VAL, Block, Reject
 from fer.errors import UserError
 from fer.labels import PIXELS
@@ -18,12 +18,12 @@ from fer.labels import PIXELS
 _TRAIN = ("train", "training", "trainset")
 _VALIDATION = ("validation", "valid", "val", "valset", "dev")
 _TEST = ("test", "testing", "testset")
-_SPLITS = {
+_SPLIT_OF_WORD = {
     **dict.fromkeys(_TRAIN, TRAIN_OR_VAL),
     **dict.fromkeys((*_VALIDATION, "publictest"), SPLITS.index("validation")),
     **dict.fromkeys((*_TEST, "privatetest"), SPLITS.index("test")),
 }
-_PADDING = {
+_IGNORED_WORDS = {
     "set",
     "data",
     "images",
@@ -37,9 +37,9 @@ _PADDING = {
     "split",
     "folder",
 }
-_FER2013 = re.compile(r"(training|publictest|privatetest)_\d+(?:\.\w+)?")  # its own names: "Training_10118481.jpg"
+_FER2013_NAME = re.compile(r"(training|publictest|privatetest)_\d+(?:\.\w+)?")  # its own names: "Training_10118481.jpg"
 # The folders in which a picture of each of these names may lie. Published copies have one folder for both tests.
-_AGREEING = {
+_MATCHING_FOLDERS = {
     "training": _TRAIN,
     "publictest": (*_VALIDATION, *_TEST, "publictest"),
     "privatetest": (*_TEST, "privatetest"),
@@ -64,11 +64,11 @@ class Pictures:
     """Some consecutive pictures, not yet decoded, and how to: see `parse`."""
 
     pictures: tuple[Picture, ...]
-    labels: LabelMap = WORDS
+    labels: LabelMap = DEFAULT_MAP
     fit: str = "stretch"
 
 
-def infer_label_and_split(path: str, opened: str = "", labels: LabelMap = WORDS) -> tuple[int | None, int]:
+def infer_label_and_split(path: str, opened: str = "", labels: LabelMap = DEFAULT_MAP) -> tuple[int | None, int]:
     """What a picture's path says: its label (None: nothing) and its split (or `TO_LEARN` or `NO_SPLIT`).
 
     The label is the folder it is in. A number counts if `labels` maps it, or if the file's name is one of FER-2013's
@@ -81,39 +81,39 @@ def infer_label_and_split(path: str, opened: str = "", labels: LabelMap = WORDS)
         out (/home/test) may be called anything.
       labels: what folders' names stand for.
     """
-    *above, folder, file = _parts(path, opened)
-    usage = _usage(file)
+    *above, folder, file = _path_parts(path, opened)
+    usage = _usage_of_name(file)
     label = labels.find(folder, fer2013=bool(usage))
     if usage:
         return label, SPLIT_OF_USAGE[usage]
-    word = _split_word(above)
-    return label, _SPLITS[word] if word else NO_SPLIT
+    word = _find_split_word(above)
+    return label, _SPLIT_OF_WORD[word] if word else NO_SPLIT
 
 
-def class_folder(picture: Picture) -> str:
+def get_class_folder(picture: Picture) -> str:
     """Returns the name of the folder that a picture is in: what stands for its class."""
-    return _parts(picture.path, picture.opened)[-2]
+    return _path_parts(picture.path, picture.opened)[-2]
 
 
-def check_numbers(picture: Picture, labels: LabelMap) -> None:
+def check_numbered_folder(picture: Picture, labels: LabelMap) -> None:
     """Refuses a numbered class folder whose order nothing proves.
 
     Raises:
       UserError: shows the usual orders, and how to name one.
     """
-    folder, file = _parts(picture.path, picture.opened)[-2:]
-    if label_map.is_number(folder) and not labels.numbered and not _usage(file):
+    folder, file = _path_parts(picture.path, picture.opened)[-2:]
+    if label_map.is_number(folder) and not labels.numbered and not _usage_of_name(file):
         raise UserError(
             f"{picture.name} lies in the class folder {folder!r}, and data sets number the classes in different orders "
-            f"({label_map.orders()}): name the order of this one with --label_map={label_map.FORMS}."
+            f"({label_map.describe_orders()}): name the order of this one with --label_map={label_map.FLAG_VALUES}."
         )
 
 
-def contradiction(path: str, opened: str = "") -> str:
+def find_split_conflict(path: str, opened: str = "") -> str:
     """Returns what is wrong where a name of FER-2013's own lies in a folder of another split; "" where nothing is."""
-    *above, _, file = _parts(path, opened)
-    usage, word = _usage(file), _split_word(above)
-    if not usage or not word or word in _AGREEING[usage]:
+    *above, _, file = _path_parts(path, opened)
+    usage, word = _usage_of_name(file), _find_split_word(above)
+    if not usage or not word or word in _MATCHING_FOLDERS[usage]:
         return ""
     return (
         f"its name says {file.partition('_')[0]}, and a folder above it says {word}: rename the file, or move it to "
@@ -121,29 +121,29 @@ def contradiction(path: str, opened: str = "") -> str:
     )
 
 
-def _usage(file: str) -> str:
+def _usage_of_name(file: str) -> str:
     """Returns the value of the column Usage that a name of FER-2013's own begins with, in lower case; "" of others."""
-    name = _FER2013.fullmatch(file.lower())
+    name = _FER2013_NAME.fullmatch(file.lower())
     return name[1] if name else ""
 
 
-def _split_word(folders: Sequence[str]) -> str:
+def _find_split_word(folders: Sequence[str]) -> str:
     """Returns what the innermost folder that names a split calls it: "train" of "Train_images"; "" where none does."""
     for folder in reversed(folders):
         words = re.findall(r"\w+", folder.lower().replace("_", " "))
-        word = "".join([word for word in words if word not in _PADDING])
-        if word in _SPLITS:
+        word = "".join([word for word in words if word not in _IGNORED_WORDS])
+        if word in _SPLIT_OF_WORD:
             return word
     return ""
 
 
-def _parts(path: str, opened: str) -> list[str]:
+def _path_parts(path: str, opened: str) -> list[str]:
     """The names of the folders that speak of a picture, from the outermost, and its own: three or more."""
     outer = opened.split("/")[-1 if "/" in path else -2 :]
     return ["", "", *outer, *path.split("/")]
 
 
-def parse(pictures: Sequence[Picture], labels: LabelMap = WORDS, fit: str = "stretch") -> Block:
+def parse_pictures(pictures: Sequence[Picture], labels: LabelMap = DEFAULT_MAP, fit: str = "stretch") -> Block:
     """Decodes pictures into faces and rejects, in their order.
 
     Args:
@@ -157,7 +157,7 @@ def parse(pictures: Sequence[Picture], labels: LabelMap = WORDS, fit: str = "str
         if label == label_map.EXCLUDED:
             excluded += 1
             continue
-        fault = _fault(picture, label, labels)
+        fault = _find_fault(picture, label, labels)
         if fault is None:
             try:
                 face, changes = image_reader.read_face(picture.content, fit)
@@ -183,10 +183,10 @@ def parse(pictures: Sequence[Picture], labels: LabelMap = WORDS, fit: str = "str
     )
 
 
-def _fault(picture: Picture, label: int | None, labels: LabelMap) -> tuple[str, str] | None:
+def _find_fault(picture: Picture, label: int | None, labels: LabelMap) -> tuple[str, str] | None:
     """Returns the kind and the words of what is wrong with where a picture lies; None where nothing is."""
     if label is None:
-        folder = class_folder(picture)
+        folder = get_class_folder(picture)
         return "bad label", f"its folder {folder!r} is no class; {labels.advice(folder)}"
-    contradicting = contradiction(picture.path, picture.opened)
+    contradicting = find_split_conflict(picture.path, picture.opened)
     return ("contradicting split", contradicting) if contradicting else None

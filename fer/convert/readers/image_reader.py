@@ -26,13 +26,13 @@ from fer.labels import SIDE
 if TYPE_CHECKING:
     from PIL import Image
 
-NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF and PPM/PGM"
-MOST_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
-MOST_BYTES = 256 << 20  # of a picture's file: four for each of its pixels
+FORMAT_NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF and PPM/PGM"
+MAX_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
+MAX_BYTES = 256 << 20  # of a picture's file: four for each of its pixels
 BACKGROUND = 128  # the grey level behind transparent pixels and beside padded pictures: FER-2013's mean is 129
 
 # What `decode` and `read_face` may have altered, and how a summary names it.
-ALTERED = {
+ALTERATIONS = {
     "resized": "were not 48x48 pixels and were resized",
     "recoloured": "were not grey in eight bits and were converted",
     "turned": "were turned upright by their EXIF orientation",
@@ -83,19 +83,19 @@ def is_picture(name: str, head: bytes) -> bool:
     return name.endswith(_ENDINGS) or (bool(_MAGIC.match(head)) and not name.endswith(_RAW_ENDINGS))
 
 
-def size(content: bytes) -> tuple[int, int]:
+def read_size(content: bytes) -> tuple[int, int]:
     """Returns a picture's width and height as stored, without unpacking it.
 
     Raises:
       PictureError: it is no picture that is read, or too large.
     """
     try:
-        return _open(content).size
+        return _open_unread(content).size
     except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
-        raise PictureError(_reason(error)) from error
+        raise PictureError(_error_text(error)) from error
 
 
-def decode(content: bytes, mode: str) -> Decoded:
+def decode_picture(content: bytes, mode: str) -> Decoded:
     """Decodes a picture.
 
     Args:
@@ -106,21 +106,21 @@ def decode(content: bytes, mode: str) -> Decoded:
       PictureError: it is no picture that is read, or is damaged or too large.
     """
     try:
-        image = _open(content)
+        image = _open_unread(content)
         stored, kind, tags = image.mode, image.format, getattr(image, "tag_v2", None) or {}
         altered = ["first_frame"] if _has_frames(image) else []
-        image, turned = _upright(image)
+        image, turned = _apply_orientation(image)
         altered += ["turned"] * turned
         _check_depth(image, content)
         if image.mode.startswith(("I", "F")):
-            image = _rescaled(image, tags)
+            image = _rescale(image, tags)
             altered.append("rescaled")
-        image, composited = _composited(image, kind)
+        image, composited = _composite(image, kind)
         altered += ["composited"] * composited
         altered += ["recoloured"] * (mode == "L" and (stored != "L" or composited))
         return Decoded(image.convert(mode), tuple(altered))
     except Exception as error:
-        raise PictureError(_reason(error)) from error
+        raise PictureError(_error_text(error)) from error
 
 
 def read_face(content: bytes, fit: str = "stretch") -> tuple[np.ndarray, tuple[str, ...]]:
@@ -136,29 +136,29 @@ def read_face(content: bytes, fit: str = "stretch") -> tuple[np.ndarray, tuple[s
     Raises:
       PictureError: as `decode`.
     """
-    image, altered = decode(content, "L")
+    image, altered = decode_picture(content, "L")
     if image.size != (SIDE, SIDE):
         altered += ("resized",)
     if image.width != image.height:
         altered += (_FIT_NAMES[fit],)
-    return np.asarray(_fitted(image, fit)), altered
+    return np.asarray(_resize_to_face(image, fit)), altered
 
 
-def _open(content: bytes) -> Image.Image:
+def _open_unread(content: bytes) -> Image.Image:
     """Opens a picture whose pixels are not read yet."""
     from PIL import Image, UnidentifiedImageError  # here, for a process that parses tables starts sooner without it
 
-    if len(content) > MOST_BYTES:
-        raise PictureError(f"it has more than {MOST_BYTES:,} bytes")
+    if len(content) > MAX_BYTES:
+        raise PictureError(f"it has more than {MAX_BYTES:,} bytes")
     _silence_libraries()
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:  # Pillow's words name a place in memory
-        kind = file_signatures.describe(content[:64])
+        kind = file_signatures.identify(content[:64])
         found = f"it is {kind[0]}" if kind else "it is damaged or no picture"
-        raise PictureError(f"{found}; {NAMES} are read") from error
-    if image.width * image.height > MOST_PIXELS:
-        raise PictureError(f"it has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
+        raise PictureError(f"{found}; {FORMAT_NAMES} are read") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise PictureError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
     return image
 
 
@@ -189,7 +189,7 @@ def _has_frames(image: Image.Image) -> bool:
         return False
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+def _apply_orientation(image: Image.Image) -> tuple[Image.Image, bool]:
     """Loads an image and turns it as its EXIF orientation says; as it is where that is damaged."""
     from PIL import ImageOps
 
@@ -218,7 +218,7 @@ def _check_depth(image: Image.Image, content: bytes) -> None:
         raise PictureError("it has 16 bits a colour and uses the lower 14 at most: save it with 8 bits")
 
 
-def _rescaled(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+def _rescale(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     """Returns a grey image of more than eight bits, its darkest value as 0 and its brightest as 255.
 
     Args:
@@ -231,11 +231,11 @@ def _rescaled(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     if image.mode == "I" and tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
         values = values.view(np.uint32)  # Pillow reads these as signed
     if tags.get(_PHOTOMETRIC) == 0:  # 0 is white, which Pillow heeds in eight bits alone
-        return ImageOps.invert(_levels(values, image.mode))
-    return _levels(values, image.mode)
+        return ImageOps.invert(_scale_to_uint8(values, image.mode))
+    return _scale_to_uint8(values, image.mode)
 
 
-def _levels(values: np.ndarray, mode: str) -> Image.Image:
+def _scale_to_uint8(values: np.ndarray, mode: str) -> Image.Image:
     """Returns grey levels, the least value as 0 and the greatest as 255; `mode` is Pillow's of the values."""
     from PIL import Image
 
@@ -254,7 +254,7 @@ def _levels(values: np.ndarray, mode: str) -> Image.Image:
     return Image.fromarray(levels)
 
 
-def _composited(image: Image.Image, stored: str | None) -> tuple[Image.Image, bool]:
+def _composite(image: Image.Image, stored: str | None) -> tuple[Image.Image, bool]:
     """Puts an image with transparent pixels on `BACKGROUND`; others are returned as they are.
 
     Args:
@@ -281,7 +281,7 @@ def _composited(image: Image.Image, stored: str | None) -> tuple[Image.Image, bo
     return below, True
 
 
-def _fitted(image: Image.Image, fit: str) -> Image.Image:
+def _resize_to_face(image: Image.Image, fit: str) -> Image.Image:
     """Resizes a grey image to a face's size, by the mean of the pixels that fall on each."""
     from PIL import Image
 
@@ -301,7 +301,7 @@ def _fitted(image: Image.Image, fit: str) -> Image.Image:
     return image.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 
-def _reason(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Returns why a picture cannot be read, on one line and without places in memory, which change each time."""
     text = re.sub(r"<[^<>]*\b0x[0-9a-f]+>", "it", str(error)).strip().split("\n")[0]
     if re.fullmatch(r"decoder error -\d+", text):  # of libtiff, whose own words Pillow does not pass on

@@ -18,14 +18,14 @@ from fer.labels import CLASSES
 
 # Rows of a table whose labels are numbers above FER-2013's: from this many and this share on, all numbers are doubted.
 DOUBTED_ROWS, DOUBTED_SHARE = 3, 0.01
-FEW_WITHOUT_ZERO = 7  # rows from which on one such label is enough where no label is 0: the order may begin at 1
+MIN_ROWS_WITHOUT_ZERO = 7  # rows from which on one such label is enough where no label is 0: the order may begin at 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """How inputs are understood: what names stand for, and how pictures that are not square become so."""
 
-    labels: LabelMap = label_map.WORDS
+    labels: LabelMap = label_map.DEFAULT_MAP
     fit: str = "stretch"  # of fer.config.FITS
 
 
@@ -63,7 +63,7 @@ class Interpreter:
         """Counts the rows of the present input, its labels out of range and its labels 0."""
         self._rows += block.count
         self._zeros += int((block.labels == 0).sum())
-        self._high += sum(reject.kind == csv_reader.HIGH_LABEL for reject in block.rejects)
+        self._high += sum(reject.kind == csv_reader.LABEL_OUT_OF_RANGE for reject in block.rejects)
 
     def check_order(self, name: str) -> None:
         """Refuses the present input if many of its labels are numbers above FER-2013's: the others mean other classes.
@@ -75,12 +75,12 @@ class Interpreter:
           UserError: shows the usual orders, and how to name one.
         """
         many = self._high >= DOUBTED_ROWS and self._high > DOUBTED_SHARE * self._rows
-        from_one = self._high > 0 and not self._zeros and self._rows >= FEW_WITHOUT_ZERO
+        from_one = self._high > 0 and not self._zeros and self._rows >= MIN_ROWS_WITHOUT_ZERO
         if (many or from_one) and not self._rules.labels.numbered:
             raise UserError(
                 f"{name} has {self._high:,} labels above {len(CLASSES) - 1} in {self._rows:,} rows, so that its "
                 "numbers are not FER-2013's; data sets number the classes in different orders "
-                f"({label_map.orders()}): name the order of this one with --label_map={label_map.FORMS}."
+                f"({label_map.describe_orders()}): name the order of this one with --label_map={label_map.FLAG_VALUES}."
             )
 
     def label_map(self) -> dict[str, Any]:
@@ -98,9 +98,9 @@ class Interpreter:
           UserError: it is a number whose order is not known.
         """
         labels = self._rules.labels
-        image_folder.check_numbers(picture, labels)
+        image_folder.check_numbered_folder(picture, labels)
         label, split = image_folder.infer_label_and_split(picture.path, picture.opened, labels)
-        folder = image_folder.class_folder(picture)
+        folder = image_folder.get_class_folder(picture)
         if label is not None:
             self._meanings[folder] = label
             self._check_divided(picture.name, split != NO_SPLIT)

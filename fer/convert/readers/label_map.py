@@ -25,9 +25,9 @@ ORDERS = {
     "affectnet": dict(enumerate(("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry"))),
     "rafdb": dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral"), 1)),
 }
-FORMS = f"{', '.join(ORDERS)}, FILE.json or pairs such as 0=angry,1=disgust"
+FLAG_VALUES = f"{', '.join(ORDERS)}, FILE.json or pairs such as 0=angry,1=disgust"
 
-_FER2013 = {str(number) for number in ORDERS["fer2013"]}
+_FER2013_NUMBERS = {str(number) for number in ORDERS["fer2013"]}
 _NONE = "none"
 _EXAMPLE = '{"0": "angry", "1": "disgust"}'
 _WORDS = {
@@ -59,12 +59,12 @@ class LabelMap:
         Returns:
           An index into fer.labels.CLASSES, EXCLUDED, or None where the name stands for no class.
         """
-        key = _key(name)
+        key = _normalize_name(name)
         if key in self.names:
             return self.names[key]
-        if fer2013 and not self.numbered and key in _FER2013:
+        if fer2013 and not self.numbered and key in _FER2013_NUMBERS:
             return int(key)
-        return _word(key)
+        return _find_word(key)
 
     @property
     def numbered(self) -> bool:
@@ -94,7 +94,7 @@ class LabelMap:
         )
 
 
-WORDS = LabelMap()  # no map: words are read, and numbers where FER-2013's order is proved
+DEFAULT_MAP = LabelMap()  # no map: words are read, and numbers where FER-2013's order is proved
 
 
 def class_name(label: int) -> str:
@@ -104,17 +104,17 @@ def class_name(label: int) -> str:
 
 def is_number(name: str) -> bool:
     """Returns whether a folder's name is a number alone, such as "3", "03" or "class_3"."""
-    return _is_digits(_key(name))
+    return _is_digits(_normalize_name(name))
 
 
-def orders() -> str:
+def describe_orders() -> str:
     """Returns the usual orders of numbers, for a message."""
     return "; ".join(
         f"{order} {', '.join(f'{number} {name}' for number, name in names.items())}" for order, names in ORDERS.items()
     )
 
 
-def parse(text: str) -> LabelMap:
+def parse_label_map(text: str) -> LabelMap:
     """Understands the flag `--label_map`.
 
     Args:
@@ -127,31 +127,31 @@ def parse(text: str) -> LabelMap:
     names: dict[str, int] = {}
     pairs: dict[str, int] = {}
     order = ""
-    for item in [text] if _is_file(text) else filter(None, map(str.strip, text.split(","))):
+    for item in [text] if _is_json_path(text) else filter(None, map(str.strip, text.split(","))):
         published = re.sub(r"[-_ ]", "", item.lower())
         if published in ORDERS:
             if order:
                 raise UserError(f"--label_map={text} names two orders, {order} and {item}: name one.")
             order = published
             names.update({str(number): CLASSES.index(name) for number, name in ORDERS[order].items()})
-        elif _is_file(item):
+        elif _is_json_path(item):
             names.update(_read_json(os.path.expanduser(item)))
         elif "=" in item:
             name, _, value = item.rpartition("=")
-            _add(pairs, name, value, f"--label_map={text}")
+            _add_name(pairs, name, value, f"--label_map={text}")
         else:
-            raise UserError(f"--label_map={text}: {item!r} is no map; it takes {FORMS}.")
+            raise UserError(f"--label_map={text}: {item!r} is no map; it takes {FLAG_VALUES}.")
     if text and not (names or pairs):
-        raise UserError(f"--label_map={text} maps nothing; it takes {FORMS}.")
-    return LabelMap(recorded(text), {**names, **pairs})
+        raise UserError(f"--label_map={text} maps nothing; it takes {FLAG_VALUES}.")
+    return LabelMap(manifest_text(text), {**names, **pairs})
 
 
-def recorded(text: str) -> str:
+def manifest_text(text: str) -> str:
     """Returns the flag's text as a manifest records it: of a file, its name without folders."""
-    return os.path.basename(text) if _is_file(text) else text
+    return os.path.basename(text) if _is_json_path(text) else text
 
 
-def _is_file(text: str) -> bool:
+def _is_json_path(text: str) -> bool:
     if not text.lower().endswith(".json"):
         return False
     return not re.search("[,=]", text) or os.path.isfile(os.path.expanduser(text))
@@ -162,7 +162,7 @@ def _read_json(path: str) -> dict[str, int]:
     from fer.io import files  # here, for processes that parse do without TensorFlow
 
     pairs: list[tuple[str, Any]] = []
-    content = files.read_bytes(path, f"There is no {path}: --label_map takes {FORMS}.")
+    content = files.read_bytes(path, f"There is no {path}: --label_map takes {FLAG_VALUES}.")
     try:
         found = json.loads(content.decode("utf-8-sig"), object_pairs_hook=list)
     except (ValueError, RecursionError) as error:
@@ -176,15 +176,15 @@ def _read_json(path: str) -> dict[str, int]:
         raise UserError(f"{path} maps nothing: write an object such as {_EXAMPLE}.")
     names: dict[str, int] = {}
     for name, value in pairs:
-        _add(names, name, _NONE if value is None else value, path)
+        _add_name(names, name, _NONE if value is None else value, path)
     return names
 
 
-def _add(names: dict[str, int], name: str, value: Any, where: str) -> None:
-    key = _key(name)
+def _add_name(names: dict[str, int], name: str, value: Any, where: str) -> None:
+    key = _normalize_name(name)
     if key in names:
         raise UserError(f"{where} maps {name!r} twice: keep one.")
-    label = _word(_key(value)) if isinstance(value, str) else None
+    label = _find_word(_normalize_name(value)) if isinstance(value, str) else None
     if label is None and not (isinstance(value, str) and value.strip().lower() == _NONE):
         raise UserError(f"{where} maps {name!r} to {value!r}, which is none of {', '.join(CLASSES)} and none.")
     names[key] = EXCLUDED if label is None else label
@@ -194,13 +194,13 @@ def _is_digits(key: str) -> bool:
     return key.isascii() and key.isdigit()
 
 
-def _key(name: str) -> str:
+def _normalize_name(name: str) -> str:
     """Returns a name in lower case; of a number, alone or after a word such as "class_", its digits alone."""
     text = name.strip().lower()
     number = _NUMBER.fullmatch(text)
     return (number[1].lstrip("0") or "0") if number else text
 
 
-def _word(key: str) -> int | None:
+def _find_word(key: str) -> int | None:
     """Returns the class of a word, with or without a number or signs at either end: "happy", "3_happy", "happy (3)"."""
     return _WORDS.get(re.sub(r"^[\W\d_]+|[\W\d_]+$", "", key))

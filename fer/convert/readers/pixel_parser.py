@@ -14,7 +14,7 @@ import numpy as np
 
 from fer.labels import PIXELS, SIDE
 
-BLOCK = 24  # faces parsed at once: their text and what is made of it stay in a processor's second-level cache
+BLOCK_FACES = 24  # faces parsed at once: their text and what is made of it stay in a processor's second-level cache
 
 _PAD = b"   "  # so that every number has three bytes before its end
 _SPACE = 32
@@ -22,7 +22,7 @@ _ZERO = np.uint8(48)
 _TEN, _HUNDRED = np.uint8(10), np.uint8(100)
 
 
-def parse(fields: Sequence[bytes | memoryview]) -> tuple[np.ndarray, dict[int, str]]:
+def parse_pixels(fields: Sequence[bytes | memoryview]) -> tuple[np.ndarray, dict[int, str]]:
     """Parses the pixels of many faces.
 
     Args:
@@ -33,14 +33,14 @@ def parse(fields: Sequence[bytes | memoryview]) -> tuple[np.ndarray, dict[int, s
     """
     images = np.empty((len(fields), PIXELS), np.uint8)
     faults = {}
-    for start in range(0, len(fields), BLOCK):
-        block = fields[start : start + BLOCK]
+    for start in range(0, len(fields), BLOCK_FACES):
+        block = fields[start : start + BLOCK_FACES]
         parsed = _parse_block(block)
         if parsed is not None:
             images[start : start + len(block)] = parsed
             continue
         for position, field in enumerate(block, start):
-            alone = parse_one(bytes(field))
+            alone = parse_face(bytes(field))
             if isinstance(alone, str):
                 faults[position] = alone
             else:
@@ -48,7 +48,7 @@ def parse(fields: Sequence[bytes | memoryview]) -> tuple[np.ndarray, dict[int, s
     return images, faults
 
 
-def parse_one(field: bytes) -> np.ndarray | str:
+def parse_face(field: bytes) -> np.ndarray | str:
     """Parses the pixels of one face, forgiving about white space and leading zeros.
 
     Returns:
@@ -57,10 +57,10 @@ def parse_one(field: bytes) -> np.ndarray | str:
     values = []
     for position, token in enumerate(field.split(), 1):
         if not token.isdigit():
-            return f"value {position} is {_shown(token)}, not a whole number from 0 to 255"
+            return f"value {position} is {_shorten(token)}, not a whole number from 0 to 255"
         digits = token.lstrip(b"0") or b"0"  # Python refuses to read a number of some thousand digits, zeros too
         if len(digits) > 3 or int(digits) > 255:
-            return f"value {position} is {_shown(token)}, above 255"
+            return f"value {position} is {_shorten(token)}, above 255"
         values.append(int(digits))
     if len(values) != PIXELS:
         return f"{len(values):,} values where {SIDE} x {SIDE} = {PIXELS:,} are expected"
@@ -97,6 +97,6 @@ def _parse_block(fields: Sequence[bytes | memoryview]) -> np.ndarray | None:
     return value.take(ends - 3).reshape(len(fields), PIXELS)
 
 
-def _shown(token: bytes) -> str:
+def _shorten(token: bytes) -> str:
     text = token.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 20 else text[:20] + "...")

@@ -8,11 +8,11 @@ import re
 from collections.abc import Mapping
 
 HIDDEN = "hidden"
-SHOWN = 12  # kinds of files in a printed line
-MOST_KINDS = 100  # endings that are counted by themselves; the rarer ones are "other"
+MAX_SHOWN = 12  # kinds of files in a printed line
+MAX_KINDS = 100  # endings that are counted by themselves; the rarer ones are "other"
 
 # Folders that operating systems, disk stations and archivers add: previews, copies and deleted files.
-_LITTER = {
+_SYSTEM_FOLDERS = {
     "__macosx",
     "@eadir",
     "@recycle",
@@ -23,7 +23,7 @@ _LITTER = {
     "lost+found",
 }
 _OTHER = "other"
-_ENDING = re.compile(r"\.[a-z0-9_+-]{1,12}")
+_EXTENSION = re.compile(r"\.[a-z0-9_+-]{1,12}")
 
 
 def hidden_part(path: str) -> str:
@@ -34,7 +34,7 @@ def hidden_part(path: str) -> str:
     """
     parts = path.split("/")
     for count, part in enumerate(parts, 1):
-        if (part.startswith(".") and part not in (".", "..")) or part.lower() in _LITTER:
+        if (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM_FOLDERS:
             return "/".join(parts[:count])
     return ""
 
@@ -49,7 +49,7 @@ class SkippedFiles:
     def add(self, path: str) -> None:
         """Counts a file of a kind that is not read."""
         ending = os.path.splitext(path)[1].lower()
-        self._endings[ending if _ENDING.fullmatch(ending) else "no ending" if not ending else _OTHER] += 1
+        self._endings[ending if _EXTENSION.fullmatch(ending) else "no ending" if not ending else _OTHER] += 1
 
     def add_hidden(self, part: str) -> None:
         """Counts a hidden file or folder, once; `part` is what `hidden_part` returns."""
@@ -58,15 +58,15 @@ class SkippedFiles:
     def counts(self) -> dict[str, int]:
         """Returns how many there are of each ending, the most frequent first, and of hidden ones last."""
         endings = sorted(self._endings.items(), key=lambda entry: (-entry[1], entry[0]))
-        counts = dict(endings[:MOST_KINDS])
-        rare = sum(count for _, count in endings[MOST_KINDS:])
+        counts = dict(endings[:MAX_KINDS])
+        rare = sum(count for _, count in endings[MAX_KINDS:])
         if rare:
             counts[_OTHER] = counts.get(_OTHER, 0) + rare
         return {**counts, **({HIDDEN: len(self._hidden)} if self._hidden else {})}
 
 
-def describe(counts: Mapping[str, int]) -> str:
+def describe_counts(counts: Mapping[str, int]) -> str:
     """Returns counts in words: "24 .heic, 1 .txt, 2 hidden"."""
-    shown = [f"{count:,} {kind}" for kind, count in list(counts.items())[:SHOWN]]
+    shown = [f"{count:,} {kind}" for kind, count in list(counts.items())[:MAX_SHOWN]]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} more kinds" if more else "")

@@ -46,7 +46,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 def read(path: str) -> int:
     """The number of files at a path, each of them read."""
-    return sum(1 for member in archives.members(path, HashingReader()) for _ in [list(member.chunks())])
+    return sum(1 for member in archives.iter_members(path, HashingReader()) for _ in [list(member.chunks())])
 
 
 def error_of(path: str) -> str:
@@ -98,7 +98,7 @@ def test_tar_rejects_pax_header_that_python_searches_in_quadratic_time(tmp_path)
 
 
 def test_archives_reject_too_many_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_MEMBERS", 2)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
     path = input_factories.write(tmp_path / "faces.tar", b"".join(block(b"0", 0, name) for name in "abc") + bytes(1024))
     assert error_of(path) == "faces.tar holds more than 2 files: unpack it and name the folder."
     path = input_factories.write(tmp_path / "faces.zip", zipped(dict.fromkeys("abc", b"")))
@@ -152,7 +152,7 @@ def test_archives_bound_counts_all_files_together(tmp_path, monkeypatch):
 
 
 def test_gzip_padded_without_end_raises_user_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_IDLE", 100_000)
+    monkeypatch.setattr(archives, "MAX_IDLE_BYTES", 100_000)
     path = input_factories.write(tmp_path / "faces", gzip.compress(b"pixels\n"))
     os.truncate(path, 5_000_000_000)
     assert "faces holds more than 100,000 bytes in a row that unpack to nothing" in error_of(path)
@@ -169,12 +169,12 @@ def test_zip_rejects_large_directory_unread(tmp_path):
 
 
 def test_image_folder_rejects_image_of_too_many_bytes_and_stops_reading(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_reader, "MOST_BYTES", 1000)
+    monkeypatch.setattr(image_reader, "MAX_BYTES", 1000)
     input_factories.write(tmp_path / "train" / "happy" / "a.png", PNG)
     os.truncate(tmp_path / "train" / "happy" / "a.png", 5_000_000_000)
     (piece,) = formats.iter_chunks(str(tmp_path), HashingReader())
-    assert formats.size(piece) == 1001
-    (reject,) = image_folder.parse(piece.pictures).rejects
+    assert formats.num_bytes(piece) == 1001
+    (reject,) = image_folder.parse_pictures(piece.pictures).rejects
     assert str(reject).endswith("happy/a.png: it is no picture that can be read (it has more than 1,000 bytes)")
     for path in (tmp_path, tmp_path / "train" / "happy" / "a.png"):
         with pytest.raises(UserError, match=r"a\.png is no picture that can be read \(it has more than 1,000 bytes\)"):

@@ -42,7 +42,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def read(path: str) -> dict[str, bytes]:
-    return {member.name: b"".join(member.chunks()) for member in archives.members(path, HashingReader())}
+    return {member.name: b"".join(member.chunks()) for member in archives.iter_members(path, HashingReader())}
 
 
 PACKED = {
@@ -181,7 +181,7 @@ def test_archives_error_names_file_of_folder_that_is_not_utf8(broken, tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"faces", broken)
     os.makedirs(os.path.dirname(path))
     open(path, "wb").close()
-    for look in (read, archives.size):
+    for look in (read, archives.total_bytes):
         with pytest.raises(UserError, match=r"faces holds the name caf\\xe9.*: rename it"):
             look(str(tmp_path / "faces"))
 
@@ -197,7 +197,7 @@ def test_archives_error_names_file_of_folder_that_is_not_utf8(broken, tmp_path):
 def test_archives_error_names_broken_link_and_target(leads_to, reason, tmp_path):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
     (tmp_path / "faces" / "a" / "link.png").symlink_to(leads_to)
-    for look in (read, archives.size):
+    for look in (read, archives.total_bytes):
         with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
             look(str(tmp_path / "faces"))
     with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
@@ -212,7 +212,7 @@ def test_archives_error_names_link_to_parent_folder(leads_to, tmp_path):
         input_factories.write(tmp_path / "faces" / name / "1.png", b"1")
     (tmp_path / "faces" / "a" / "link").symlink_to(leads_to)
     (tmp_path / "faces" / "b" / "back").symlink_to("../a")
-    for look in (read, archives.size):
+    for look in (read, archives.total_bytes):
         with pytest.raises(UserError, match=r"faces/.* is a link to a folder that holds it, .*: remove it"):
             look(str(tmp_path / "faces"))
 
@@ -239,7 +239,7 @@ def test_archives_skip_and_count_hidden_and_system_files(packed, tmp_path):
             input_factories.write(tmp_path / ".cache" / "faces" / name, content)
         path = str(tmp_path / ".cache" / "faces")
     passed = SkippedFiles()
-    found = [member.path for member in archives.members(path, HashingReader(), passed)]
+    found = [member.path for member in archives.iter_members(path, HashingReader(), passed)]
     assert found == ["a/1.png"]
     assert passed.counts() == {"hidden": len(HIDDEN)}
 
@@ -288,7 +288,7 @@ def test_archives_count_tar_members_that_are_no_files(kind, tmp_path):
     content = entry.tobuf(tarfile.GNU_FORMAT) + tar({"a/1.png": b"1"})
     passed = SkippedFiles()
     path = input_factories.write(tmp_path / "faces", content)
-    assert [member.path for member in archives.members(path, HashingReader(), passed)] == ["a/1.png"]
+    assert [member.path for member in archives.iter_members(path, HashingReader(), passed)] == ["a/1.png"]
     assert passed.counts() == {".png": 1}
 
 
@@ -299,10 +299,10 @@ def test_archives_find_no_file_in_empty_zip(tmp_path):
 def test_archives_size_and_hash_ignore_hidden_files(tmp_path):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
     path = str(tmp_path / "faces")
-    before = archives.size(path), summed(path)
+    before = archives.total_bytes(path), summed(path)
     for name in HIDDEN:
         input_factories.write(tmp_path / "faces" / name, b"hidden")
-    assert (archives.size(path), summed(path)) == before
+    assert (archives.total_bytes(path), summed(path)) == before
 
 
 def test_archives_skip_hidden_link_in_tar(tmp_path):
@@ -321,14 +321,14 @@ def test_archives_split_paths_at_backslashes_of_windows(pack, tmp_path):
     if pack == "tar":
         del files["train\\angry\\"]
     path = input_factories.write(tmp_path / "faces", (zipped if pack == "zip" else tar)(files))
-    found = {member.path: b"".join(member.chunks()) for member in archives.members(path, HashingReader())}
+    found = {member.path: b"".join(member.chunks()) for member in archives.iter_members(path, HashingReader())}
     assert found == {"train/angry/2.png": b"2", "test/sad/1.png": b"1"}
     assert list(found) == (sorted(found) if pack == "zip" else ["train/angry/2.png", "test/sad/1.png"])
 
 
 def test_archives_keep_backslash_in_names_of_linux_zip(tmp_path):
     path = input_factories.write(tmp_path / "faces", zipped({"sad/a\\b.png": b"1"}))
-    assert [member.path for member in archives.members(path, HashingReader())] == ["sad/a\\b.png"]
+    assert [member.path for member in archives.iter_members(path, HashingReader())] == ["sad/a\\b.png"]
 
 
 def test_archives_error_names_file_that_disappears_while_hashing(tmp_path, monkeypatch):
@@ -353,7 +353,7 @@ def summed(path: str) -> str:
     ("look", "step"),
     [
         *((read, step) for step in ("exists", "isdir", "walk")),
-        *((archives.size, step) for step in ("exists", "isdir", "walk")),
+        *((archives.total_bytes, step) for step in ("exists", "isdir", "walk")),
         *((summed, step) for step in ("isdir", "walk")),
     ],
 )

@@ -18,8 +18,8 @@ def read(content, size: int = 1 << 20) -> Block:
     """Reads a table from pieces of `size` bytes; it has to fit one block."""
     content = content if isinstance(content, bytes) else content.encode()
     chunks = (content[start : start + size] for start in range(0, len(content), size))
-    [piece] = csv_reader.lines("faces.csv", chunks)
-    return csv_reader.parse(piece)
+    [piece] = csv_reader.iter_chunks("faces.csv", chunks)
+    return csv_reader.parse_lines(piece)
 
 
 def rejects(content) -> list[str]:
@@ -72,8 +72,8 @@ def test_csv_reader_reads_last_line_without_line_end():
 @pytest.mark.parametrize("size", [1, 7, 4096, 9000])
 def test_csv_reader_is_independent_of_chunk_size(size):
     content = input_factories.csv(IMAGES).encode()
-    pieces = list(csv_reader.lines("f", (content[i : i + size] for i in range(0, len(content), size))))
-    blocks = [csv_reader.parse(piece) for piece in pieces]
+    pieces = list(csv_reader.iter_chunks("f", (content[i : i + size] for i in range(0, len(content), size))))
+    blocks = [csv_reader.parse_lines(piece) for piece in pieces]
     np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), IMAGES)
     assert pieces[0].first == 2
     assert sum(piece.text.count(b"\n") + 1 for piece in pieces) == len(IMAGES)
@@ -177,7 +177,7 @@ def test_csv_reader_error_names_missing_column(header, reason):
 def test_csv_reader_rejects_endless_line():
     endless = (b"1" * (1 << 16) for _ in range(1 << 20))
     with pytest.raises(UserError, match="line 1 is longer"):
-        list(csv_reader.lines("faces.csv", endless))
+        list(csv_reader.iter_chunks("faces.csv", endless))
 
 
 @pytest.mark.parametrize(
@@ -242,14 +242,14 @@ def test_check_columns_accepts_unrelated_columns(header):
 
 
 def test_csv_reader_applies_label_map():
-    [piece] = csv_reader.lines(
+    [piece] = csv_reader.iter_chunks(
         "f", iter([f"emotion,pixels\n0,{PIXELS[0]}\nHappy,{PIXELS[1]}\n6,{PIXELS[2]}\n".encode()])
     )
-    header = dataclasses.replace(piece.header, labels=label_map.parse("affectnet,6=none"))
-    block = csv_reader.parse(dataclasses.replace(piece, header=header))
+    header = dataclasses.replace(piece.header, labels=label_map.parse_label_map("affectnet,6=none"))
+    block = csv_reader.parse_lines(dataclasses.replace(piece, header=header))
     assert (block.labels.tolist(), block.rows.tolist(), block.excluded, block.count) == ([6, 3], [0, 1], 1, 3)
-    header = dataclasses.replace(piece.header, labels=label_map.parse("rafdb"))
-    [reject] = csv_reader.parse(dataclasses.replace(piece, header=header)).rejects
+    header = dataclasses.replace(piece.header, labels=label_map.parse_label_map("rafdb"))
+    [reject] = csv_reader.parse_lines(dataclasses.replace(piece, header=header)).rejects
     assert str(reject) == "f, line 2, column emotion: '0' is no label of --label_map=rafdb"
 
 

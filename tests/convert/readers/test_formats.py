@@ -112,7 +112,7 @@ def test_iter_chunks_limits_bytes_of_images(tmp_path, monkeypatch):
     """So that memory holds a few of them, however many there are."""
     for number in range(4):
         input_factories.write(tmp_path / "faces" / "sad" / f"{number}.png", input_factories.picture(IMAGES[0]))
-    monkeypatch.setattr(formats, "PICTURE_BYTES", 1)
+    monkeypatch.setattr(formats, "MAX_PICTURE_BYTES", 1)
     assert [len(piece.pictures) for piece in formats.iter_chunks(str(tmp_path / "faces"), HashingReader())] == [1] * 4
-    monkeypatch.setattr(formats, "PICTURE_BYTES", len(input_factories.picture(IMAGES[0])) + 1)
+    monkeypatch.setattr(formats, "MAX_PICTURE_BYTES", len(input_factories.picture(IMAGES[0])) + 1)
     assert [len(piece.pictures) for piece in formats.iter_chunks(str(tmp_path / "faces"), HashingReader())] == [2, 2]

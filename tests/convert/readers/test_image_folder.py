@@ -92,7 +92,7 @@ def test_infer_label_and_split_returns_no_label_for_other_folder(path):
     ],
 )
 def test_image_folder_rejects_fer2013_name_in_folder_of_another_split(path, words):
-    [reject] = image_folder.parse([Picture(f"in/{path}", path, input_factories.picture(IMAGES[0]))]).rejects
+    [reject] = image_folder.parse_pictures([Picture(f"in/{path}", path, input_factories.picture(IMAGES[0]))]).rejects
     name = path.rpartition("/")[2].partition("_")[0]
     assert reject.kind == "contradicting split"
     assert str(reject).startswith(f"in/{path}: its name says {name}, and a folder above it says {words}: rename the")
@@ -102,13 +102,13 @@ def test_image_folder_rejects_fer2013_name_in_folder_of_another_split(path, word
     "path", ["train/sad/Training_1.png", "test/sad/PublicTest_1.png", "val/sad/PublicTest_1.png", "sad/Training_1.png"]
 )
 def test_contradiction_accepts_fer2013_name_in_folder_of_its_split(path):
-    assert image_folder.contradiction(path) == ""
+    assert image_folder.find_split_conflict(path) == ""
 
 
 @pytest.mark.parametrize("path", ["train/0/1.png", "07/1.png", "train/class_3/Training_room.png", "1.0/../2/x.png"])
 def test_check_numbers_error_lists_usual_orders(path):
     with pytest.raises(UserError) as caught:
-        image_folder.check_numbers(Picture(f"in/{path}", path, b""), label_map.WORDS)
+        image_folder.check_numbered_folder(Picture(f"in/{path}", path, b""), label_map.DEFAULT_MAP)
     message = str(caught.value)
     assert message.startswith(f"in/{path} lies in the class folder {path.split('/')[-2]!r}, and data sets number")
     assert "fer2013 0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral" in message
@@ -119,39 +119,47 @@ def test_check_numbers_error_lists_usual_orders(path):
 
 @pytest.mark.parametrize("path", ["train/0/Training_1.png", "train/0_angry/1.png", "train/angry/1.png", "2x/1.png"])
 def test_check_numbers_accepts_fer2013_names_and_words(path):
-    image_folder.check_numbers(Picture("n", path, b""), label_map.WORDS)
+    image_folder.check_numbered_folder(Picture("n", path, b""), label_map.DEFAULT_MAP)
 
 
 def test_label_map_overrides_names_of_fer2013():
-    affectnet = label_map.parse("affectnet")
-    image_folder.check_numbers(Picture("n", "train/0/1.png", b""), affectnet)
+    affectnet = label_map.parse_label_map("affectnet")
+    image_folder.check_numbered_folder(Picture("n", "train/0/1.png", b""), affectnet)
     assert image_folder.infer_label_and_split("train/0/1.png", labels=affectnet)[0] == CLASSES.index("neutral")
     assert image_folder.infer_label_and_split("train/0/Training_1.png", labels=affectnet)[0] == CLASSES.index("neutral")
-    assert image_folder.infer_label_and_split("train/0/Training_1.png", labels=label_map.parse("contempt=none"))[0] == 0
+    assert (
+        image_folder.infer_label_and_split("train/0/Training_1.png", labels=label_map.parse_label_map("contempt=none"))[
+            0
+        ]
+        == 0
+    )
 
 
 def test_image_folder_excludes_and_counts_folders_mapped_to_none():
     pictures = [Picture("n", f"{name}/1.png", input_factories.picture(IMAGES[0])) for name in ("7", "sad", "contempt")]
-    block = image_folder.parse(pictures, label_map.parse("affectnet,7=none,contempt=none"))
+    block = image_folder.parse_pictures(pictures, label_map.parse_label_map("affectnet,7=none,contempt=none"))
     assert (block.count, block.excluded, block.rows.tolist(), block.rejects) == (3, 2, [1], ())
 
 
 def test_image_folder_reads_grey_png_exactly():
-    block = image_folder.parse([Picture("n", "sad/1.png", input_factories.picture(image)) for image in IMAGES])
+    block = image_folder.parse_pictures([Picture("n", "sad/1.png", input_factories.picture(image)) for image in IMAGES])
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.altered == {}
 
 
 def test_image_folder_counts_alterations():
     kinds = [("PNG", 48, "L"), ("PNG", 48, "RGB"), ("PNG", 96, "L"), ("PNG", 96, "RGB")]
-    block = image_folder.parse([Picture("n", "sad/1.png", input_factories.picture(IMAGES[0], *kind)) for kind in kinds])
+    block = image_folder.parse_pictures(
+        [Picture("n", "sad/1.png", input_factories.picture(IMAGES[0], *kind)) for kind in kinds]
+    )
     assert block.altered == {"recoloured": 2, "resized": 2}
 
 
 def test_fit_makes_images_square():
     picture = Picture("n", "sad/1.png", png(np.repeat(np.uint8([0, 200, 200, 0]), 24)[None].repeat(48, 0)))
     middles = {
-        fit: image_folder.parse([picture], fit=fit).images[0].reshape(48, 48) for fit in ("stretch", "crop", "pad")
+        fit: image_folder.parse_pictures([picture], fit=fit).images[0].reshape(48, 48)
+        for fit in ("stretch", "crop", "pad")
     }
     assert (middles["stretch"][0, :12] == 0).all()
     assert (middles["crop"] == 200).all()
@@ -162,14 +170,14 @@ def test_fit_makes_images_square():
     "content", [b"", b"\xff\xd8\xff", b"GIF89a", input_factories.picture(IMAGES[0])[:300], b"\x89PNG\r\n\x1a\n"]
 )
 def test_image_folder_reject_names_damaged_file(content):
-    block = image_folder.parse([Picture("tree/sad/1.png", "sad/1.png", content)])
+    block = image_folder.parse_pictures([Picture("tree/sad/1.png", "sad/1.png", content)])
     assert len(block.images) == 0
     assert str(block.rejects[0]).startswith("tree/sad/1.png: it is no picture that can be read")
     assert "0x" not in block.rejects[0].reason  # a place in memory, which is another each time
 
 
 def test_image_folder_reject_names_unknown_folder_and_label_map():
-    block = image_folder.parse([Picture("tree/love/1.png", "love/1.png", input_factories.picture(IMAGES[0]))])
+    block = image_folder.parse_pictures([Picture("tree/love/1.png", "love/1.png", input_factories.picture(IMAGES[0]))])
     assert "tree/love/1.png: its folder 'love' is no class" in str(block.rejects[0])
     assert "map it with --label_map=love=angry, or another class, or leave it out with --label_map=love=none" in str(
         block.rejects[0]
@@ -178,11 +186,11 @@ def test_image_folder_reject_names_unknown_folder_and_label_map():
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
 def test_image_folder_rejects_decompression_bomb_unread(side):
-    block = image_folder.parse([Picture("n", "sad/1.png", raw_png(side, side, 8, 0, b""))])
+    block = image_folder.parse_pictures([Picture("n", "sad/1.png", raw_png(side, side, 8, 0, b""))])
     assert "pixels" in block.rejects[0].reason
 
 
 def test_image_folder_keeps_row_numbers_among_bad_images():
     pictures = [Picture("n", "sad/1.png", b""), Picture("n", "fear/2.png", input_factories.picture(IMAGES[1]))]
-    block = image_folder.parse(pictures)
+    block = image_folder.parse_pictures(pictures)
     assert (block.count, block.rows.tolist(), block.labels.tolist()) == (2, [1], [CLASSES.index("fear")])

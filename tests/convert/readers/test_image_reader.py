@@ -49,7 +49,7 @@ def exif(orientation) -> bytes:
 def test_decode_applies_exif_orientation(orientation, kind):
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](SMOOTH[:, :40])))
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
-    image, altered = image_reader.decode(encoded(stored, kind, exif=exif(orientation), **options), "L")
+    image, altered = image_reader.decode_picture(encoded(stored, kind, exif=exif(orientation), **options), "L")
     assert image.size == (40, 48)
     assert np.abs(np.asarray(image).astype(int) - SMOOTH[:, :40]).mean() < 2
     assert ("turned" in altered) == (orientation != 1)
@@ -57,14 +57,14 @@ def test_decode_applies_exif_orientation(orientation, kind):
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_decode_ignores_unknown_exif_orientation(orientation):
-    image, altered = image_reader.decode(encoded(Image.fromarray(FACE), exif=exif(orientation)), "L")
+    image, altered = image_reader.decode_picture(encoded(Image.fromarray(FACE), exif=exif(orientation)), "L")
     np.testing.assert_array_equal(np.asarray(image), FACE)
     assert altered == ()
 
 
 def test_decode_ignores_damaged_exif():
     for damaged in (b"II*\x00", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"junk"):
-        image, altered = image_reader.decode(encoded(Image.fromarray(FACE), exif=damaged), "L")
+        image, altered = image_reader.decode_picture(encoded(Image.fromarray(FACE), exif=damaged), "L")
         np.testing.assert_array_equal(np.asarray(image), FACE)
         assert altered == ()
 
@@ -140,7 +140,7 @@ def test_transparent_pixels_are_composited_on_background(mode):
     assert (face[25:] == 255).all()
     assert mode == "P" or (np.abs(face[24].astype(int) - 192) <= 1).all()
     assert {"composited", "recoloured"} <= set(altered)
-    colour = np.asarray(image_reader.decode(content, "RGB").image)
+    colour = np.asarray(image_reader.decode_picture(content, "RGB").image)
     np.testing.assert_array_equal(colour[..., 0], face)
 
 
@@ -280,14 +280,14 @@ def test_fit_applies_after_exif_orientation():
 )
 def test_decode_error_names_reason(content, reason):
     with pytest.raises(PictureError, match=reason) as caught:
-        image_reader.decode(content, "L")
+        image_reader.decode_picture(content, "L")
     assert "0x" not in str(caught.value)  # a place in memory, which is another each time
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
 def test_decode_rejects_decompression_bomb_unread(side, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
-    for look in (image_reader.read_face, image_reader.size):
+    for look in (image_reader.read_face, image_reader.read_size):
         with pytest.raises(PictureError, match="pixels"):
             look(raw_png(side, side, 8, 0, b""))
 
@@ -295,9 +295,9 @@ def test_decode_rejects_decompression_bomb_unread(side, monkeypatch):
 def test_size_reads_header_without_decoding(monkeypatch):
     content = png(FACE[:, :40])
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
-    assert image_reader.size(content) == (40, 48)
+    assert image_reader.read_size(content) == (40, 48)
     with pytest.raises(PictureError, match="no picture"):
-        image_reader.size(b"GIF89a")
+        image_reader.read_size(b"GIF89a")
 
 
 def damaged_tiff(tag: int | None = None, value: int = 0) -> bytes:
@@ -326,7 +326,7 @@ def damaged_tiff(tag: int | None = None, value: int = 0) -> bytes:
 )
 def test_decode_prints_nothing_of_a_damaged_tiff(capfd, caplog, content, reason):
     with pytest.raises(PictureError, match=reason):
-        image_reader.decode(content, "L")
+        image_reader.decode_picture(content, "L")
     assert (capfd.readouterr(), caplog.records) == (("", ""), [])
 
 

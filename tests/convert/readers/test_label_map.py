@@ -17,10 +17,10 @@ PUBLISHED = {  # by the publications: the words of each number
 
 @pytest.mark.parametrize("order", PUBLISHED)
 def test_label_map_order_maps_every_number(order):
-    labels = label_map.parse(order)
+    labels = label_map.parse_label_map(order)
     for number, word in PUBLISHED[order].items():
         for name in (str(number), f"0{number}", f" {number} ", f"class_{number}", f"Label {number}"):
-            assert labels.find(name) == label_map.WORDS.find(word) in range(len(CLASSES))
+            assert labels.find(name) == label_map.DEFAULT_MAP.find(word) in range(len(CLASSES))
     others = {str(number) for number in range(11)} - {str(number) for number in PUBLISHED[order]}
     assert [labels.find(number) for number in others] == [None] * len(others)
 
@@ -47,11 +47,11 @@ def test_label_map_order_maps_every_number(order):
     ],
 )
 def test_label_map_finds_class_of_word_with_or_without_number(name, word):
-    assert label_map.WORDS.find(name) == (None if word is None else CLASSES.index(word))
+    assert label_map.DEFAULT_MAP.find(name) == (None if word is None else CLASSES.index(word))
 
 
 def test_label_map_reads_numbers_in_fer2013_order_when_proved():
-    assert [label_map.WORDS.find(str(number), fer2013=True) for number in range(8)] == [*range(7), None]
+    assert [label_map.DEFAULT_MAP.find(str(number), fer2013=True) for number in range(8)] == [*range(7), None]
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_label_map_reads_numbers_in_fer2013_order_when_proved():
     ],
 )
 def test_label_map_pairs_override_order(text, names):
-    labels = label_map.parse(text)
+    labels = label_map.parse_label_map(text)
     assert {name: labels.find(name) for name in names} == names
 
 
 def test_label_map_is_numbered_when_pair_names_a_number():
-    assert not label_map.parse("contempt=none").numbered
-    assert label_map.parse("contempt=none,0=sad").numbered
+    assert not label_map.parse_label_map("contempt=none").numbered
+    assert label_map.parse_label_map("contempt=none,0=sad").numbered
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_label_map_is_numbered_when_pair_names_a_number():
 @pytest.mark.parametrize("name", ["map.json", "a, b.JSON", "a=b.json"])
 def test_label_map_reads_json_file(name, content, names, tmp_path):
     path = input_factories.write(tmp_path / name, content)
-    labels = label_map.parse(path)
+    labels = label_map.parse_label_map(path)
     assert ({name: labels.find(name) for name in names}, labels.given) == (names, name)
     if name == "map.json":
-        assert label_map.parse(f"{path},0=fear").find("0") == CLASSES.index("fear")
+        assert label_map.parse_label_map(f"{path},0=fear").find("0") == CLASSES.index("fear")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_label_map_reads_json_file(name, content, names, tmp_path):
 )
 def test_label_map_error_names_wrong_value(text, reason):
     with pytest.raises(UserError, match=reason):
-        label_map.parse(text)
+        label_map.parse_label_map(text)
 
 
 @pytest.mark.parametrize(
@@ -131,19 +131,19 @@ def test_label_map_error_names_wrong_value(text, reason):
 def test_label_map_error_names_wrong_file(content, reason, tmp_path):
     path = input_factories.write(tmp_path / "map.json", content.encode("latin-1"))
     with pytest.raises(UserError, match=f"map.json {reason}"):
-        label_map.parse(path)
+        label_map.parse_label_map(path)
 
 
 def test_label_map_expands_home_folder(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "map.json", '{"0": "sad"}')
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert label_map.parse("~/map.json").find("0") == CLASSES.index("sad")
+    assert label_map.parse_label_map("~/map.json").find("0") == CLASSES.index("sad")
 
 
 @pytest.mark.parametrize("name", ["²", "٣", "-1", "1.0", "1e2"])
 def test_label_map_ignores_other_digits_and_signs(name):
     assert not label_map.is_number(name)
-    assert label_map.parse("fer2013").find(name) is None
+    assert label_map.parse_label_map("fer2013").find(name) is None
 
 
 @pytest.mark.parametrize(
@@ -158,6 +158,6 @@ def test_label_map_ignores_other_digits_and_signs(name):
     ],
 )
 def test_label_map_advice_names_working_flag(given, name, advice):
-    assert advice in label_map.parse(given).advice(name)
+    assert advice in label_map.parse_label_map(given).advice(name)
     text = advice.partition("--label_map=")[2].partition(",")[0] if not given else "affectnet,7=angry"
-    assert label_map.parse(text).find(name) is not None
+    assert label_map.parse_label_map(text).find(name) is not None
