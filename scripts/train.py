@@ -23,7 +23,7 @@ WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Which of --workers th
 WORKER_PORT = flags.DEFINE_integer(
     "worker_port", cluster_resolver.DEFAULT_PORT, "Where Slurm or SageMaker names hosts alone."
 )
-WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops in good order when EC2 takes the spot instance away.")
+WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops with a checkpoint when EC2 interrupts the spot instance.")
 PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
 LIST_MODELS = cli.define_optional(
     "list_models", "*", "Prints what config.model.name may be, such as *b0*; trains nothing."
@@ -49,7 +49,8 @@ def main() -> None:
     if PREVIEW.value:
         augmentation_preview.write_preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
-        trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, WATCH_SPOT.value, workers)
+        hooks = trainer.RunHooks(watch_spot=WATCH_SPOT.value)
+        trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, hooks)
         if workers is None or workers.chief:
             evaluate = cli.command_name("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
             print(f"To evaluate them:\n  {evaluate}")

@@ -179,7 +179,7 @@ def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
     first.communicate()
     link.mend()
     told = done(start("train.py", *flags))
-    assert f"Going on after step 20 of 40 in {RUNS}/a." in told.splitlines()
+    assert f"Resuming after step 20 of 40 in {RUNS}/a." in told.splitlines()
     evaluated = done(start("evaluate.py", f"--workdir={RUNS}/a", f"--data={data}", f"--output={RUNS}/a/eval"))
     assert f"wrote {RUNS}/a/eval/eval.json" in evaluated
     compared = done(start("compare.py", f"--evals={RUNS}/a/eval/eval.json", "--output=s3://bucket/comparison"))
@@ -214,7 +214,7 @@ def test_s3_run_reports_lost_connection_and_resumes(data, store, link, start, tm
     assert "run the same command again" in said[0] or "Cannot write" in said[0]
     assert newest_checkpoint(store, "b") == 8
     told = done(start("train.py", *flags, f"--workdir={RUNS}/b"))
-    assert "Going on after step 8 of 40" in told
+    assert "Resuming after step 8 of 40" in told
     done(start("train.py", *flags, f"--workdir={tmp_path}/never-broken"))
     expected = json.loads((tmp_path / "never-broken" / "history.json").read_text())
     learned = [[entry[name] for name in ("step", "train_loss", "validation_loss")] for entry in expected]
@@ -244,7 +244,7 @@ def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp
     first.communicate()
     link.mend()
     told = done(second) + done(start("sweep.py", *flags))
-    assert told.count("Going on after step") == 1
+    assert told.count("Resuming after step") == 1
     names = keys(store, "runs/sweep/")
     assert {"sweep.json", "sweep.md", "history.png", "changes.png"} <= set(names)
     assert {f"trial-000{number}/eval.json" for number in range(4)} <= set(names)
@@ -270,7 +270,7 @@ def test_s3_workers_resume_after_kill(data, store, link, start):
     link.mend()
     chief, other = together()
     told = [done(chief), done(other)]
-    assert f"Going on after step 8 of 40 in {RUNS}/two." in told[0]
+    assert f"Resuming after step 8 of 40 in {RUNS}/two." in told[0]
     history = json.loads(content(store, "runs/two/history.json"))
     assert [entry["step"] for entry in history] == [20, 40]
     evaluated = done(start("evaluate.py", f"--workdir={RUNS}/two", f"--data={data}", f"--output={RUNS}/two/eval"))

@@ -319,7 +319,7 @@ def _learned(settings: Settings, device: str, faces: Faces, augment: str = "none
 
     nodes = op_placement.placed(first)
     losses += [float(take_step(batch).loss) for _ in range(settings.learning)]
-    return Learned(nodes, losses, made.finite() and all(map(math.isfinite, losses)))
+    return Learned(nodes, losses, made.is_finite() and all(map(math.isfinite, losses)))
 
 
 def _rate(settings: Settings, names: Sequence[str], faces: Faces, precision: str) -> float:

@@ -101,11 +101,11 @@ def run(sweep: Sweep) -> list[str]:
     sweep.check()
     shared = sweep.open_study()
     with preemption.stop_on_signals() as stop:
-        while not stop.asked and (trial := _taken(sweep, shared)) is not None:
+        while not stop.requested and (trial := _taken(sweep, shared)) is not None:
             with trial_leases.heartbeat(shared, trial):
                 _train(sweep, shared, trial, stop)
             tf.keras.backend.clear_session()  # the next trial's model is another
-    if stop.asked:
+    if stop.requested:
         raise Stopped("Stopped between two trials as asked; the same command goes on from there.", stop.exit_code)
     with optuna_study.reached():
         under_way = len(sweep.plan.of(shared, TrialState.RUNNING))
@@ -133,10 +133,10 @@ def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemp
     state = TrialState.COMPLETE
     try:
         _report_past(trial, folder)
-        on_epoch = _hook(trial)
+        hooks = trainer.RunHooks(on_epoch=_hook(trial), stop=stop)
         try:
             experiment = apply_overrides(sweep.base, sweep.plan.fields(values))
-            trainer.train(experiment, sweep.data, folder, sweep.strategy, on_epoch=on_epoch, stop=stop)
+            trainer.train(experiment, sweep.data, folder, sweep.strategy, hooks=hooks)
         except optuna.TrialPruned as pruned:
             print(f"trial {trial.number} is given up: {pruned}", flush=True)
             state = TrialState.PRUNED

@@ -1,4 +1,4 @@
-"""Distillation: networks that were trained before teach a new one what they see in the very images it sees."""
+"""Distillation: trained networks (teachers) predict soft targets for the augmented images of a new network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DistillFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def load_teachers(train: Train) -> list[LoadedRun]:
-    """The networks in the run folders of `train.teacher`, in its order, computing in the run's precision.
+    """Loads the networks in the run directories of `train.teacher`, in order, in the run's precision.
 
-    To be called in the strategy's scope, so that each replica has a copy of them.
+    Must be called in the strategy's scope, so that each replica has a copy of them.
 
     Raises:
-      UserError: one of the folders is no finished run, or is damaged.
+      UserError: one of the directories is not a finished run, or is damaged.
     """
     try:
         return [run_loading.read(folder, train.precision) for folder in run_loading.teachers(train)]
@@ -29,7 +29,7 @@ def load_teachers(train: Train) -> list[LoadedRun]:
 
 
 def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:
-    """What a run's config.json keeps of them: which weights taught, and what those had begun with."""
+    """Returns what config.json records of the teachers, among it the weights that each was initialized with."""
     return [
         {
             "config_sha256": each.config_sha256,
@@ -42,23 +42,24 @@ def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]
 
 
 def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | None:
-    """The function from images and targets to the targets with the teachers in them; None without teachers.
+    """Returns the function that mixes the teachers' predictions into the targets; None without teachers.
 
-    target = (1 - share) * target + share * mean of the teachers' probabilities: the loss of Hinton et al. 2015,
-    arXiv:1503.02531, section 2, at temperature 1, since cross-entropy is linear in its target. The teachers see the
-    same augmented images, mixed ones too, which is what makes long trainings pay (Beyer et al. 2022,
+    target = (1 - share) * target + share * mean of the teachers' probabilities. Since cross-entropy is linear in its
+    target, this is the loss of Hinton et al. 2015 (arXiv:1503.02531, section 2) at temperature 1. The teachers predict
+    the same augmented images, mixed images too, which makes long training schedules pay off (Beyer et al. 2022,
     arXiv:2106.05237, section 3.1).
 
     Args:
-      teachers: as `read` gives them.
-      share: of the target, 0 to 1.
+      teachers: from `load_teachers`.
+      share: weight of the teachers' probabilities in the target, 0 to 1.
 
     Returns:
-      ([B, H, W, 1] uint8, [B, 7] float32) to [B, 7] float32, rows that sum to 1.
+      A function of images, [B, H, W, 1] uint8, and targets, [B, 7] float32. It returns targets, [B, 7] float32, whose
+      rows sum to 1.
     """
 
-    def teach(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        seen = [tf.nn.softmax(heads.main_logits(each.model(images, training=False))) for each in teachers]
-        return (1 - share) * targets + share * tf.stop_gradient(tf.add_n(seen) / len(seen))
+    def distill(images: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        predicted = [tf.nn.softmax(heads.main_logits(each.model(images, training=False))) for each in teachers]
+        return (1 - share) * targets + share * tf.stop_gradient(tf.add_n(predicted) / len(predicted))
 
-    return teach if teachers else None
+    return distill if teachers else None

@@ -27,14 +27,18 @@ EPOCH_SCALARS = (
     "validation_matthews",
     "input_wait_share",
 )
-HPARAMS_METRICS = ("validation_accuracy", "validation_macro_f1", "validation_loss")  # of runs, on the page HParams
+HPARAMS_METRICS = (
+    "validation_accuracy",
+    "validation_macro_f1",
+    "validation_loss",
+)  # that TensorBoard's HParams page compares runs by
 MAX_IMAGES = 64  # augmented faces in TensorBoard
 
 
 class EventWriter:
-    """TensorBoard's event files.
+    """Writer of a run's TensorBoard event files.
 
-    Each method raises UserError where they cannot be written, as on a full disk.
+    Each method raises StorageError if they cannot be written, as on a full disk.
     """
 
     def __init__(self, folder: str):
@@ -42,8 +46,8 @@ class EventWriter:
         with self._writing():
             self._writer = tf.summary.create_file_writer(folder)
 
-    def experiment(self, experiment: Experiment) -> None:
-        """The experiment: as text, and as hyperparameters that the page HParams compares runs by."""
+    def write_config(self, experiment: Experiment) -> None:
+        """Writes the configuration as text and as hyperparameters for the HParams page."""
         text = json.dumps(experiment.to_dict(), indent=2)
         fields = flatten(experiment.to_dict())
         with self._writing(0):
@@ -54,28 +58,28 @@ class EventWriter:
             )
             hparams.hparams(fields)
 
-    def step(self, step: int, figures: Mapping[str, float]) -> None:
-        """Figures by name, of the steps up to this one."""
+    def write_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes metrics by name, of the steps up to this one."""
         with self._writing(step):
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 tf.summary.scalar("train/" + name, value)
 
-    def epoch(self, entry: dict[str, Any], score: Score) -> None:
-        """The figures of an epoch, the validation split's confusion matrix, and the faces that were mistaken."""
+    def write_epoch(self, entry: dict[str, Any], score: Score) -> None:
+        """Writes an epoch's metrics, the validation split's confusion matrix and its most confident mistakes."""
         title = f"validation, epoch {entry['epoch']}"
         with self._writing(entry["step"]):
             for name in EPOCH_SCALARS:
                 if entry[name] is not None:
                     tf.summary.scalar("epoch/" + name, entry[name])
-            self._picture("confusion_matrix", plots.confusion_matrix(score.confusion, CLASSES, title))
+            self._write_image("confusion_matrix", plots.confusion_matrix(score.confusion, CLASSES, title))
             if score.mistakes is not None and len(score.mistakes.labels):
                 total = int(score.confusion.sum() - score.confusion.trace())
                 _, images, labels, probabilities = score.mistakes
-                self._picture("mistakes", plots.mistakes(images, labels, probabilities, title, total))
+                self._write_image("mistakes", plots.mistakes(images, labels, probabilities, title, total))
             self._writer.flush()
 
-    def augmented(self, images: tf.Tensor, step: int) -> None:
-        """A sheet of faces as the model sees them at `step`; images [B, 48, 48, 1] uint8."""
+    def write_augmented_images(self, images: tf.Tensor, step: int) -> None:
+        """Writes a sheet of the augmented faces of a step; images [B, 48, 48, 1] uint8."""
         with self._writing(step):
             tf.summary.image("augmented", tile_images(images[:MAX_IMAGES])[tf.newaxis])
 
@@ -85,7 +89,7 @@ class EventWriter:
             self._writer.close()
 
     @staticmethod
-    def _picture(name: str, png: bytes) -> None:
+    def _write_image(name: str, png: bytes) -> None:
         tf.summary.image(name, tf.io.decode_png(png, channels=3)[tf.newaxis])
 
     @contextlib.contextmanager
@@ -95,13 +99,13 @@ class EventWriter:
                 yield
         except (OSError, tf.errors.OpError) as error:
             raise StorageError(
-                f"Cannot write TensorBoard's events in {self._folder}: {files.error_message(error)}. The checkpoints "
-                "so far are whole; make room and run the same command again."
+                f"Cannot write TensorBoard's events in {self._folder}: {files.error_message(error)}. Free disk space "
+                "and run the same command again; the checkpoints so far are complete."
             ) from error
 
 
 def tile_images(images: tf.Tensor, columns: int = 8) -> tf.Tensor:
-    """Images [B, H, W, C] side by side, [rows * H, columns * W, C]; the last row is filled up with black."""
+    """Tiles images [B, H, W, C] into one, [rows * H, columns * W, C]; empty tiles in the last row are black."""
     count, height, width, channels = images.shape
     padded = tf.pad(images, [[0, -count % columns], [0, 0], [0, 0], [0, 0]])
     rows = padded.shape[0] // columns

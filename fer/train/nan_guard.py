@@ -1,4 +1,4 @@
-"""Sees the first step whose loss or gradient is no number."""
+"""Detection of the first step with a loss or a gradient that is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from fer.train.train_step import StepMetrics
 
 
 class NonFiniteError(Exception):
-    """Of loss or weights, at a step."""
+    """A loss or weights that became NaN or infinite at a step."""
 
     def __init__(self, step: int):
-        super().__init__(f"step {step}")
+        super().__init__(f"Loss or weights became NaN or infinite at step {step}.")
         self.step = step
 
 
 class NanGuard:
-    """Keeps what steps told until somebody looks: a look waits for the device, keeping does not.
+    """Records the metrics of steps and checks them later: a check waits for the device, `record` does not.
 
     Args:
-      scales: whether losses are scaled: then a gradient that overflows is skipped and is no fault.
+      scales: whether losses are scaled. If so, an update whose gradient overflows is skipped and is no error.
     """
 
     def __init__(self, scales: bool):
         self._scales = scales
-        self._told: list[tuple[int, StepMetrics]] = []
+        self._recorded: list[tuple[int, StepMetrics]] = []
 
-    def record(self, after: int, done: StepMetrics) -> None:
-        """The steps that follow step `after` told this, in their order."""
-        self._told.append((after, done))
+    def record(self, after: int, metrics: StepMetrics) -> None:
+        """Records the metrics, in order, of the steps that follow step `after`."""
+        self._recorded.append((after, metrics))
 
     def check(self) -> None:
-        """Looks at what was told since the last look.
+        """Checks the metrics recorded since the last check.
 
         Raises:
-          NotANumber: names the first step at fault, counted from 1.
+          NonFiniteError: names the first step with a loss or a gradient that is NaN or infinite, counted from 1.
         """
-        told, self._told = self._told, []
-        for after, done in told:
-            sound = np.isfinite(np.atleast_1d(done.loss))
+        recorded, self._recorded = self._recorded, []
+        for after, metrics in recorded:
+            finite = np.isfinite(np.atleast_1d(metrics.loss))
             if not self._scales:
-                sound &= np.isfinite(np.atleast_1d(done.gradient_norm))
-            if not sound.all():
-                raise NonFiniteError(after + 1 + int(np.argmin(sound)))
+                finite &= np.isfinite(np.atleast_1d(metrics.gradient_norm))
+            if not finite.all():
+                raise NonFiniteError(after + 1 + int(np.argmin(finite)))

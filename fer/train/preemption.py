@@ -1,7 +1,7 @@
-"""A run that is asked to stop does so after the step it is in, with a checkpoint.
+"""Requests to stop a run, which then stops after the current step with a checkpoint.
 
-It is asked by SIGTERM (a batch system, a spot instance that is reclaimed), by SIGINT (Ctrl-C), or by the notice that
-EC2 puts into an instance's metadata two minutes before it takes a spot instance away.
+A run is stopped by SIGTERM (from a batch system or a reclaimed spot instance), by SIGINT (Ctrl-C), or by the notice
+that EC2 puts into an instance's metadata two minutes before it interrupts a spot instance.
 """
 
 from __future__ import annotations
@@ -16,46 +16,46 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-METADATA_URL = "http://169.254.169.254"  # AWS_EC2_METADATA_SERVICE_ENDPOINT, as in AWS' own tools, replaces it
-POLL_INTERVAL_S = 5.0  # seconds between two looks at the notice; AWS recommends as much
+METADATA_URL = "http://169.254.169.254"  # AWS_EC2_METADATA_SERVICE_ENDPOINT replaces it, as in AWS' own tools
+POLL_INTERVAL_S = 5.0  # seconds between two requests for the notice, as AWS recommends
 TIMEOUT_S = 2.0  # seconds for the metadata service to answer: it is on the same machine
 
 
 class StopRequest:
-    """Whether a run has been asked to stop, and by what."""
+    """A request to stop a run, and the signal that made it."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.looks = 0  # how often the workers of a run have looked at it: see fer.train.distributed.multi_worker
+        self.polls = 0  # how often the workers of a run have polled it: see fer.train.distributed.multi_worker
 
     @property
-    def asked(self) -> bool:
-        """True if a signal or a spot notice asked the run to stop."""
+    def requested(self) -> bool:
+        """True if a signal or a spot notice requested a stop."""
         return self.signal is not None
 
-    def ask(self, number: int) -> None:
-        """Asks for it; `number` is the signal's."""
+    def request(self, number: int) -> None:
+        """Requests a stop; `number` is the signal's."""
         self.signal = number
 
     @property
     def exit_code(self) -> int:
-        """128 and the signal's number, as shells report a process ended by it."""
+        """128 plus the signal's number, as shells report a process that the signal ended."""
         return 128 + (self.signal or 0)
 
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within it, the first SIGTERM or SIGINT asks; a second one ends the process as if nobody had listened."""
+    """Handles signals: the first SIGTERM or SIGINT requests a stop, a second one has its default effect."""
     stop = StopRequest()
     before: dict[int, Any] = {}
 
-    def ask(number: int, _: object) -> None:
-        stop.ask(number)
+    def handle(number: int, _: object) -> None:
+        stop.request(number)
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    if threading.current_thread() is threading.main_thread():  # signals reach no other
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    if threading.current_thread() is threading.main_thread():  # only the main thread may set handlers
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
@@ -65,7 +65,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def stop_on_spot_notice(stop: StopRequest, every: float = POLL_INTERVAL_S) -> Iterator[None]:
-    """Within it, a notice that EC2 takes this spot instance away asks for `stop`, as SIGTERM does."""
+    """Polls EC2's metadata: the notice of a spot interruption requests a stop, as SIGTERM does."""
     over = threading.Event()
     watcher = threading.Thread(target=_poll_notice, args=(stop, over, every), name="spot notice", daemon=True)
     watcher.start()
@@ -79,25 +79,25 @@ def stop_on_spot_notice(stop: StopRequest, every: float = POLL_INTERVAL_S) -> It
 def _poll_notice(stop: StopRequest, over: threading.Event, every: float) -> None:
     while not over.wait(every):
         if _has_notice():
-            print("EC2 takes this spot instance away.", flush=True)
-            stop.ask(signal.SIGTERM)
+            print("EC2 will interrupt this spot instance.", flush=True)
+            stop.request(signal.SIGTERM)
             return
 
 
 def _has_notice() -> bool:
-    """Whether the instance's metadata holds a notice (404 without one), by version 2 of the service: token first."""
+    """Returns whether the instance's metadata (version 2, with a token) holds a notice; without one it answers 404."""
     service = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA_URL).rstrip("/") + "/latest/"
-    wanted = urllib.request.Request(
+    token_request = urllib.request.Request(
         service + "api/token", method="PUT", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"}
     )
     try:
-        with urllib.request.urlopen(wanted, timeout=TIMEOUT_S) as answer:
+        with urllib.request.urlopen(token_request, timeout=TIMEOUT_S) as answer:
             token = answer.read().decode()
         notice = urllib.request.Request(
             service + "meta-data/spot/instance-action", headers={"X-aws-ec2-metadata-token": token}
         )
         with urllib.request.urlopen(notice, timeout=TIMEOUT_S) as answer:
             return answer.status == 200
-    # No notice, or a service that is away or answers nonsense for a moment: ask again later.
+    # No notice, or a service that is unreachable or answers nonsense for a moment: the next poll follows.
     except (urllib.error.URLError, OSError, http.client.HTTPException, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""A trace of chosen steps, which TensorBoard's profile page shows: what host and device did when."""
+"""Trace of chosen steps for TensorBoard's Profile page: a timeline of host and device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from fer import config
 class Profiler:
     """Traces the steps that `train.profile_steps` names into a folder.
 
-    A run that was stopped within them does not trace them again.
+    A run that is interrupted during these steps does not trace them after it resumes.
+
+    Args:
+      folder: the trace is written here.
+      steps: "first:last", counted from 1, or "" for no trace.
     """
 
     def __init__(self, folder: str, steps: str):
@@ -21,28 +25,28 @@ class Profiler:
         self._tracing = False
 
     @property
-    def edges(self) -> tuple[int, int]:
-        """The steps after which a trace begins and ends: no call of several steps may go beyond one."""
+    def boundaries(self) -> tuple[int, int]:
+        """The steps after which the trace starts and ends: a call of several steps may not pass one of them."""
         return self._first - 1, self._last
 
-    def before(self, done: int) -> None:
-        """The next step will be the one after `done`."""
-        if self._last and not self._tracing and done == self._first - 1:  # a rollback may come here again
+    def start_before(self, done: int) -> None:
+        """Starts the trace if the step after `done` is the first to trace."""
+        if self._last and not self._tracing and done == self._first - 1:  # a rollback may repeat this step
             tf.profiler.experimental.start(self._folder)
             self._tracing = True
 
-    def after(self, done: int, step: tf.Variable) -> None:
-        """Step `done` has been asked for; `step` counts on the device, and is waited for."""
+    def stop_after(self, done: int, step: tf.Variable) -> None:
+        """Ends the trace if `done` is the last step to trace; `step` is the device's count of steps."""
         if self._tracing and done == self._last:
-            int(step)
+            int(step)  # waits for the device
             self.close()
 
     def close(self) -> None:
-        """Ends a trace that is under way, with what it has."""
+        """Ends a trace in progress and writes the steps traced so far."""
         if self._tracing:
             self._tracing = False
             tf.profiler.experimental.stop()
             print(
-                f"The steps up to {self._last} are traced: see the page Profile of tensorboard "
+                f"The steps up to {self._last} are traced: see the Profile page of tensorboard "
                 f"--logdir={shlex.quote(self._folder)}."
             )

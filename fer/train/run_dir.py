@@ -54,7 +54,7 @@ class RunDir:
         """Folder of the TensorBoard events."""
         return os.path.join(self.path, "events")
 
-    def record(self, experiment: Experiment, manifest: Manifest, teachers: Sequence[dict[str, Any]] = ()) -> None:
+    def write_config(self, experiment: Experiment, manifest: Manifest, teachers: Sequence[dict[str, Any]] = ()) -> None:
         """Writes config.json, unless the run goes on.
 
         Args:

@@ -1,7 +1,8 @@
-"""One training step: augment, forward, loss, backward, update, average."""
+"""One training step: augment, forward, loss, backward, update, moving average; and several steps in one call."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Callable, NamedTuple
 
@@ -13,18 +14,20 @@ from fer.augment import policy
 from fer.config import Experiment
 from fer.data.sampling import Batch
 from fer.models import dropout, heads
-from fer.train import distillation, soft_labels
+from fer.train import soft_labels
+from fer.train.device_iterator import DeviceIterator
+from fer.train.distillation import DistillFn
 from fer.train.distributed import replica_sync
 from fer.train.optim import losses, optimizers, param_groups, sam
 from fer.train.optim.param_groups import ParamGroup
 from fer.train.train_state import TrainState
 
-AUGMENT_STREAM, DROPOUT_STREAM = 1, 2  # what the seed of a step is divided into
+AUGMENT_STREAM, DROPOUT_STREAM = 1, 2  # folded into the seed of a step: independent random streams
 SUM = tf.distribute.ReduceOp.SUM
 
 
 class TrainInputs(NamedTuple):
-    """What the network sees of one replica's share of a batch."""
+    """The augmented inputs and targets of one replica's share of a batch."""
 
     images: tf.Tensor  # [B, H, W, 1] uint8
     targets: tf.Tensor  # [B, 7] float32, rows that sum to 1
@@ -33,161 +36,224 @@ class TrainInputs(NamedTuple):
 
 
 class StepMetrics(NamedTuple):
-    """What a step tells: scalars."""
+    """Metrics of a step: scalars."""
 
     loss: tf.Tensor  # over the global batch
     gradient_norm: tf.Tensor  # of the whole gradient, before clipping
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """Options of a step that depend on the data or the phase of the run, besides the experiment.
+
+    Attributes:
+      mixup: whether mixup and cutmix are applied.
+      class_weights: float32 [7], the factor of each class's losses; None weighs all classes alike. A mixed target has
+        the mean of its classes' factors.
+      param_groups: the variables that are trained, each with its share of the learning rate; see
+        `fer.train.optim.param_groups`. None trains all trainable variables of the model at the full learning rate.
+      distill: adds the teachers' predictions for the augmented images to the targets; see `fer.train.distillation`.
+      vote_posterior: see `fer.train.soft_labels.soft_targets`.
+    """
+
+    mixup: bool = True
+    class_weights: np.ndarray | None = None
+    param_groups: Sequence[ParamGroup] | None = None
+    distill: DistillFn | None = None
+    vote_posterior: soft_labels.VotePosterior | None = None
 
 
 def prepare_inputs(
     batch: Batch,
     seed: tf.Tensor,
     experiment: Experiment,
-    mix: bool,
-    labels_of_votes: soft_labels.VotePosterior | None = None,
+    mixup: bool,
+    vote_posterior: soft_labels.VotePosterior | None = None,
 ) -> TrainInputs:
-    """The batch as the model sees it.
+    """Augments a batch and makes its targets.
 
     Args:
       batch: one replica's share.
-      seed: [2] int32: the experiment's and the step's number.
+      seed: [2] int32: the experiment's seed and the step.
       experiment: names the policy and the targets.
-      mix: whether mixup and cutmix are in force.
-      labels_of_votes: see `fer.train.soft_labels.soft_targets`.
+      mixup: whether mixup and cutmix are applied.
+      vote_posterior: see `fer.train.soft_labels.soft_targets`.
     """
-    draws = rng.BatchRng(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT_STREAM)
-    augment = policy.augmenter(experiment.augment.policy, mix, engine=experiment.augment.engine)
-    wanted = soft_labels.soft_targets(batch.labels, batch.votes, experiment.train.targets, labels_of_votes)
-    images, targets = augment(batch.images, wanted, draws)
+    batch_rng = rng.BatchRng(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT_STREAM)
+    augment = policy.augmenter(experiment.augment.policy, mixup, engine=experiment.augment.engine)
+    soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, experiment.train.targets, vote_posterior)
+    images, targets = augment(batch.images, soft_targets, batch_rng)
     return TrainInputs(images, targets, batch.labels, batch.positions)
 
 
 def make_train_step(
-    strategy: tf.distribute.Strategy,
-    state: TrainState,
-    experiment: Experiment,
-    mix: bool = True,
-    weights: np.ndarray | None = None,
-    rates: Sequence[ParamGroup] | None = None,
-    teach: distillation.DistillFn | None = None,
-    labels_of_votes: soft_labels.VotePosterior | None = None,
+    strategy: tf.distribute.Strategy, state: TrainState, experiment: Experiment, options: StepOptions | None = None
 ) -> Callable[[Batch], StepMetrics]:
-    """Returns the function that makes one step on a batch of every replica, as `DeviceIterator` gives them.
+    """Returns the function that makes one step on a batch of every replica, as `DeviceIterator` yields them.
 
-    Losses are summed and divided by the global batch, so that replicas' gradients add up to those of one device.
+    Losses are summed and divided by the global batch size, so that the gradients of all replicas add up to the
+    gradients of one device.
 
     Args:
-      strategy: in whose scope the state was made.
-      state: what changes.
-      experiment: all that decides how.
-      mix: whether mixup and cutmix are in force.
-      weights: float32 [7], the factor of each class's losses; a mixed target's is the mean of its classes'.
-      rates: see `fer.train.optim.param_groups`: the variables that change, each with its share of the learning rate;
-        None changes all that the model trains, at the full rate.
-      teach: puts what teachers see in the augmented images into their targets; see `fer.train.distillation`.
-      labels_of_votes: see `fer.train.soft_labels.soft_targets`.
+      strategy: the state was created in its scope.
+      state: the model, the optimizer and the step, which a step changes.
+      experiment: the configuration.
+      options: the defaults of `StepOptions` if None.
     """
-    trained = state.model.trainable_variables if rates is None else [rate.variable for rate in rates]
+    options = options or StepOptions()
+    groups, global_batch = options.param_groups, experiment.train.global_batch
+    variables = state.model.trainable_variables if groups is None else [group.variable for group in groups]
 
     def replica_inputs(batch: Batch, seed: tf.Tensor) -> TrainInputs:
-        inputs = prepare_inputs(batch, seed, experiment, mix, labels_of_votes)
-        return inputs._replace(targets=teach(inputs.images, inputs.targets)) if teach else inputs
+        inputs = prepare_inputs(batch, seed, experiment, options.mixup, options.vote_posterior)
+        if options.distill is None:
+            return inputs
+        return inputs._replace(targets=options.distill(inputs.images, inputs.targets))
 
-    def replica_gradients(inputs: TrainInputs, seed: tf.Tensor, count: bool) -> tuple[list[tf.Tensor], tf.Tensor]:
-        return compute_gradients(state, experiment, trained, weights, inputs, seed, count)
+    def replica_gradients(
+        inputs: TrainInputs, seed: tf.Tensor, update_metrics: bool
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        gradients, loss, correct = compute_gradients(state, experiment, variables, options.class_weights, inputs, seed)
+        if update_metrics:
+            state.loss.update_state(loss, sample_weight=global_batch)
+            state.accuracy.update_state(correct / global_batch, sample_weight=global_batch)
+        return gradients, loss
 
-    def replica_update(found: list[tf.Tensor]) -> None:
-        optimizers.apply_gradients(state.optimizer, found, trained)
+    def replica_update(gradients: list[tf.Tensor]) -> None:
+        optimizers.apply_gradients(state.optimizer, gradients, variables)
         replica_sync.sync_bn_stats(state.model)
 
     @tf.function(autograph=False)
     def step(batch: Batch) -> StepMetrics:
         seed = rng.step_seed(experiment.seed, state.step)
         inputs = strategy.run(replica_inputs, args=(batch, seed))
-        found, loss = strategy.run(replica_gradients, args=(inputs, seed, True))
-        norm = strategy.run(tf.linalg.global_norm, args=(found,))
+        gradients, loss = strategy.run(replica_gradients, args=(inputs, seed, True))
+        norm = strategy.run(tf.linalg.global_norm, args=(gradients,))
         if experiment.optimizer.sam_rho:
-            with sam.sam_perturbation(strategy, state.model, trained, found, experiment.optimizer.sam_rho):
-                found, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
-        with param_groups.scaled_updates(strategy, rates or (), state.optimizer):
-            strategy.run(replica_update, args=(found,))
+            with sam.sam_perturbation(strategy, state.model, variables, gradients, experiment.optimizer.sam_rho):
+                gradients, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
+        with param_groups.scaled_updates(strategy, groups or (), state.optimizer):
+            strategy.run(replica_update, args=(gradients,))
         state.step.assign_add(1)
         if experiment.train.ema_decay:
             _update_ema(strategy, state, experiment.train.ema_decay)
-        return StepMetrics(*(strategy.experimental_local_results(told)[0] for told in (loss, norm)))  # alike on all
+        # Both are the same on all replicas.
+        return StepMetrics(*(strategy.experimental_local_results(each)[0] for each in (loss, norm)))
 
     return step
+
+
+def make_multi_step(
+    iterator: DeviceIterator, step: Callable[[Batch], StepMetrics], max_steps: int
+) -> Callable[[int], StepMetrics]:
+    """Returns the function that makes a number of steps, each on the iterator's next batch.
+
+    Several steps run as one loop on the device, with bit for bit the results of single steps: the host makes one call
+    instead of one for each batch and each step. The number of steps is an argument of the compiled function, so that
+    a call can end at any step.
+
+    Args:
+      iterator: yields the batches.
+      step: from `make_train_step`.
+      max_steps: the largest number of steps in one call; 1 leaves the loop out.
+
+    Returns:
+      A function of the number of steps, 1 to `max_steps`. It returns the `StepMetrics` of these steps, float32
+      [steps], or scalars if `max_steps` is 1.
+    """
+    if max_steps == 1:
+        return lambda count: step(next(iterator))
+
+    @tf.function(autograph=False)
+    def run_steps(count: tf.Tensor) -> tuple[StepMetrics, tf.Tensor]:
+        def body(number: tf.Tensor, metrics: StepMetrics, waited: tf.Tensor) -> tuple:
+            batch, wait = iterator.timed_next()
+            written = StepMetrics(*(array.write(number, value) for array, value in zip(metrics, step(batch))))
+            return number + 1, written, waited + wait
+
+        metrics = StepMetrics(*(tf.TensorArray(tf.float32, count, element_shape=[]) for _ in StepMetrics._fields))
+        start = (tf.constant(0), metrics, tf.zeros([], tf.float64))
+        _, metrics, waited = tf.while_loop(lambda number, *_: number < count, body, start, parallel_iterations=1)
+        return StepMetrics(*(array.stack() for array in metrics)), waited
+
+    def multi_step(count: int) -> StepMetrics:
+        with iterator.input_errors():
+            metrics, waited = run_steps(tf.constant(count))
+        iterator.add_wait(waited)
+        return metrics
+
+    return multi_step
 
 
 def compute_gradients(
     state: TrainState,
     experiment: Experiment,
-    trained: Sequence[tf.Variable],
-    weights: np.ndarray | None,
+    variables: Sequence[tf.Variable],
+    class_weights: np.ndarray | None,
     inputs: TrainInputs,
     seed: tf.Tensor,
-    count: bool,
-) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Forward and backward on one replica, in `train.accumulation` parts, one after another.
+) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+    """Runs forward and backward on one replica, in `train.accumulation` parts, one after another.
 
     Args:
-      state: whose model it is.
+      state: holds the model.
       experiment: the loss, the precision, the number of parts.
-      trained: the variables whose gradients are wanted.
-      weights: of each class in the loss, or None.
+      variables: the variables to differentiate by.
+      class_weights: float32 [7], the factor of each class's losses, or None.
       inputs: this replica's share of the batch.
       seed: [2] int32, of the step.
-      count: whether the losses enter the epoch's metrics.
 
     Returns:
-      The gradients of the global batch's mean loss, and that loss: both summed over replicas, so alike on each.
+      The gradients of the global batch's mean loss, that loss, and the number of correct predictions as float32. All
+      of them are summed over the replicas, so they are the same on each.
     """
     parts = experiment.train.accumulation
-    of_part = _make_gradient_fn(state, experiment, trained, weights, seed)
+    part_gradients = _make_gradient_fn(state, experiment, variables, class_weights, seed)
     if parts == 1:
-        found, loss, right = of_part(inputs)
+        gradients, loss, correct = part_gradients(inputs)
     else:
         size = inputs.images.shape[0] // parts
 
-        def body(part: tf.Tensor, found: list[tf.Tensor], loss: tf.Tensor, right: tf.Tensor) -> tuple:
-            more, share, hits = of_part(TrainInputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs)))
-            return part + 1, [each + other for each, other in zip(found, more)], loss + share, right + hits
+        def body(part: tf.Tensor, gradients: list[tf.Tensor], loss: tf.Tensor, correct: tf.Tensor) -> tuple:
+            chunk = TrainInputs(*(tensor[part * size : (part + 1) * size] for tensor in inputs))
+            more, part_loss, part_correct = part_gradients(chunk)
+            total = [each + other for each, other in zip(gradients, more)]
+            return part + 1, total, loss + part_loss, correct + part_correct
 
-        nothing = [tf.zeros(variable.shape, variable.dtype) for variable in trained]
-        start = (tf.constant(0), nothing, tf.zeros([]), tf.zeros([]))
-        _, found, loss, right = tf.while_loop(lambda part, *_: part < parts, body, start, parallel_iterations=1)
-    *found, loss, right = tf.distribute.get_replica_context().all_reduce(SUM, [*found, loss, right])
-    if count:
-        batch = experiment.train.global_batch
-        state.loss.update_state(loss, sample_weight=batch)
-        state.accuracy.update_state(right / batch, sample_weight=batch)
-    return found, loss
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+        start = (tf.constant(0), zeros, tf.zeros([]), tf.zeros([]))
+        _, gradients, loss, correct = tf.while_loop(lambda part, *_: part < parts, body, start, parallel_iterations=1)
+    *gradients, loss, correct = tf.distribute.get_replica_context().all_reduce(SUM, [*gradients, loss, correct])
+    return gradients, loss, correct
 
 
 def _make_gradient_fn(
     state: TrainState,
     experiment: Experiment,
-    trained: Sequence[tf.Variable],
-    weights: np.ndarray | None,
+    variables: Sequence[tf.Variable],
+    class_weights: np.ndarray | None,
     seed: tf.Tensor,
 ) -> Callable[[TrainInputs], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
-    """The function from one part of a replica's share to its gradients, its part of the loss, and how many are right.
+    """Returns the function from a part of a replica's share to its gradients, its loss and its correct predictions.
 
-    Gradients and loss are over the global batch: those of all parts and replicas add up to the batch's.
+    Gradients and loss are divided by the global batch size: those of all parts and replicas add up to the batch's.
     """
     train = experiment.train
 
     def forward_and_backward(part: TrainInputs) -> tuple:
-        masks = rng.BatchRng(seed, part.positions, train.global_batch).fold_in(DROPOUT_STREAM)
-        with tf.GradientTape() as tape, dropout.dropout_rng(masks):
+        dropout_rng = rng.BatchRng(seed, part.positions, train.global_batch).fold_in(DROPOUT_STREAM)
+        with tf.GradientTape() as tape, dropout.dropout_rng(dropout_rng):
             outputs = state.model(part.images, training=True)
-            each = heads.losses(outputs, lambda logits: losses.example_losses(part.targets, logits, train, weights))
-            loss = tf.reduce_sum(each) / train.global_batch
-            objective = optimizers.scale_loss(state.optimizer, loss)
-        found = tape.gradient(objective, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # int64: TensorFlow compares int32 in the host's memory, for which the host would wait
-        right = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
-        return optimizers.unscale_grads(state.optimizer, found), loss, tf.reduce_sum(tf.cast(right, tf.float32))
+            per_example = heads.losses(
+                outputs, lambda logits: losses.example_losses(part.targets, logits, train, class_weights)
+            )
+            loss = tf.reduce_sum(per_example) / train.global_batch
+            scaled_loss = optimizers.scale_loss(state.optimizer, loss)
+        gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # int64: TensorFlow compares int32 in host memory, and the host would wait for it.
+        correct = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
+        unscaled = optimizers.unscale_grads(state.optimizer, gradients)
+        return unscaled, loss, tf.reduce_sum(tf.cast(correct, tf.float32))
 
     if not train.jit_compile:
         return forward_and_backward
@@ -195,14 +261,14 @@ def _make_gradient_fn(
 
 
 def _update_ema(strategy: tf.distribute.Strategy, state: TrainState, decay: float) -> None:
-    """Moves every averaged weight towards the model's; faster at first, when the average still is random.
+    """Moves every averaged weight towards the model's weight; faster at first, while the average is still random.
 
-    The ramp (1 + step) / (10 + step) is that of tf.train.ExponentialMovingAverage.
+    The decay is min(decay, (1 + step) / (10 + step)), the ramp of tf.train.ExponentialMovingAverage.
     """
     step = tf.cast(state.step, tf.float32)
-    towards = 1 - tf.minimum(decay, (1 + step) / (10 + step))
-    for average, weight in zip(state.evaluated, state.trained):
-        share = towards if weight.dtype.is_floating else tf.ones([], weight.dtype)  # counts are copied
+    rate = 1 - tf.minimum(decay, (1 + step) / (10 + step))
+    for average, weight in zip(state.ema_weights, state.model_weights):
+        share = rate if weight.dtype.is_floating else tf.ones([], weight.dtype)  # integers, such as counts, are copied
         strategy.extended.update(
             average, lambda mean, value, share: mean.assign_add((value - mean) * share), args=(weight, share)
         )

@@ -115,9 +115,9 @@ def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_pat
     data = str(shutil.copytree(synthetic_shards.folder, folder / "data"))
     settings = factories.experiment(steps=2, checkpoint_steps=10)
     settings.model.name, stop = "tiny", preemption.StopRequest()
-    stop.ask(signal.SIGTERM)
+    stop.request(signal.SIGTERM)
     with pytest.raises(Stopped):
-        trainer.train(settings, data, str(folder / "run"), "one", stop=stop)
+        trainer.train(settings, data, str(folder / "run"), "one", hooks=trainer.RunHooks(stop=stop))
     trainer.train(settings, data, str(folder / "run"), "one")
     assert [entry["step"] for entry in loading.read_history(str(folder / "run"))] == [2]
     request = EvalRequest([str(folder / "run")], data)

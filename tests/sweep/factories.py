@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +48,7 @@ def train(
     data: str,
     folder: str,
     strategy: str,
-    on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
-    stop: object = None,
+    hooks: trainer.RunHooks,
 ) -> None:
     """Writes what a run and its evaluation leave, with predictions that depend on the experiment alone.
 
@@ -62,7 +59,7 @@ def train(
     """
     shards = manifest.read_manifest(data)
     steps = pipeline.steps_per_epoch(shards.split("train").examples, settings.train.global_batch)
-    run_dir.open_run_dir(folder, settings, shards).record(settings, shards)
+    run_dir.open_run_dir(folder, settings, shards).write_config(settings, shards)
     digest = settings.sha256()
     accuracy = _evaluate(settings, shards, folder, digest)
     epochs = -(-settings.train.steps // steps) or settings.train.epochs
@@ -80,7 +77,7 @@ def train(
     files.write_json(os.path.join(folder, "history.json"), history)
     files.write_json(os.path.join(folder, "best.json"), {"sha256": digest})
     for entry in history:
-        on_epoch(entry)
+        hooks.on_epoch(entry)
 
 
 def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weights_sha256: str) -> float:

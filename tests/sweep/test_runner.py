@@ -232,7 +232,7 @@ def test_two_processes_share_a_sweep_and_the_trial_of_a_killed_one_is_gone_on_wi
     third = start(root, synthetic_shards.folder, output, *flags)  # in case the second had ended before
     said, errors = third.communicate(timeout=600)
     assert third.returncode == 0, errors
-    assert (told + said).count("Going on after step") == 1
+    assert (told + said).count("Resuming after step") == 1
     for number in range(4):
         recorded = check_trial(output / f"trial-{number:04d}", number // 2, EPOCHS)
         assert recorded["model"]["dropout"] == [0.1, 0.3][number % 2]

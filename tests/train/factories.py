@@ -66,11 +66,10 @@ def begun(
     epoch_steps = pipeline.steps_per_epoch(faces.examples, settings.train.global_batch)
     made = train_state.create_train_state(strategy, settings, epoch_steps, 1000)
     batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, steps)
-    rates = param_groups.set_phase(made.model, settings, head_only=settings.finetune.head_epochs > 0)
-    labels_of_votes = soft_labels.make_vote_posterior(faces, settings, epoch_steps)
-    take_step = train_step.make_train_step(
-        strategy, made, settings, weights=weights, rates=rates, labels_of_votes=labels_of_votes
-    )
+    groups = param_groups.set_phase(made.model, settings, head_only=settings.finetune.head_epochs > 0)
+    vote_posterior = soft_labels.make_vote_posterior(faces, settings, epoch_steps)
+    options = train_step.StepOptions(class_weights=weights, param_groups=groups, vote_posterior=vote_posterior)
+    take_step = train_step.make_train_step(strategy, made, settings, options)
     return made, lambda: take_step(next(batches))
 
 

@@ -85,5 +85,5 @@ def test_another_error_is_not_called_one_of_the_data(one):
     def step() -> tf.Tensor:
         return tf.debugging.check_numerics(np.nan * tf.cast(next(feed._iterator).labels, tf.float32), "loss")
 
-    with pytest.raises(tf.errors.InvalidArgumentError), feed.reading():
+    with pytest.raises(tf.errors.InvalidArgumentError), feed.input_errors():
         step()

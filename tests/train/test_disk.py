@@ -46,6 +46,6 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_earlier_checkpoints_whole
     kept = checkpoints.list_steps(folder)
     assert kept
     fresh = train_state.create_train_state(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 200)
-    assert checkpoints.restore(folder, fresh.trackable())["step"] == kept[-1] == int(fresh.step)
+    assert checkpoints.restore(folder, fresh.checkpoint())["step"] == kept[-1] == int(fresh.step)
     assert json.loads((workdir / "config.json").read_text())["config"] == settings.to_dict()
     assert os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize < CHECKPOINT * 2**10

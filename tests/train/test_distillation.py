@@ -84,5 +84,5 @@ def test_a_killed_pupil_goes_on_to_the_same_weights(pupil, synthetic_shards, tmp
     shutil.copytree(whole, halves)
     shutil.rmtree(f"{halves}/checkpoints/step-{4:08d}")
     trainer.train(settings, synthetic_shards.folder, halves, "one")
-    assert "Going on after step 2 of 4" in capsys.readouterr().out
+    assert "Resuming after step 2 of 4" in capsys.readouterr().out
     assert files.read_json(f"{halves}/best.json", "best") == files.read_json(f"{whole}/best.json", "best")

@@ -55,17 +55,19 @@ def found(tmp_path_factory) -> dict:
     """Events of a run with four mistakes, read back."""
     folder = tmp_path_factory.mktemp("events")
     events = metric_logging.EventWriter(str(folder))
-    events.experiment(Experiment(seed=7))
-    events.step(10, {"gradient_norm": 3.5, "learning_rate": 0.1, "images_per_second": 100.0, "input_wait_share": 0.25})
-    events.augmented(tf.fill([8, 48, 48, 1], tf.constant(77, tf.uint8)), 0)
+    events.write_config(Experiment(seed=7))
+    events.write_step(
+        10, {"gradient_norm": 3.5, "learning_rate": 0.1, "images_per_second": 100.0, "input_wait_share": 0.25}
+    )
+    events.write_augmented_images(tf.fill([8, 48, 48, 1], tf.constant(77, tf.uint8)), 0)
     confusion = np.eye(7, dtype=np.int64) * 10
     confusion[0, 6] = 4
     probabilities = np.tile(np.float32([[0.1, 0, 0, 0, 0, 0, 0.9]]), (4, 1))
     faces = np.full((4, 48, 48, 1), 200, np.uint8)
-    events.epoch(
+    events.write_epoch(
         ENTRY, Score(1.5, confusion, Mistakes(probabilities[:, 6], faces, np.zeros(4, np.int32), probabilities))
     )
-    events.epoch({**ENTRY, "step": 30, "validation_cohen_kappa": None}, Score(1.5, confusion))
+    events.write_epoch({**ENTRY, "step": 30, "validation_cohen_kappa": None}, Score(1.5, confusion))
     events.close()
     return written(folder)
 
@@ -120,5 +122,5 @@ def test_tensorboard_gets_faces_the_confusion_matrix_and_the_mistakes(found):
 
 def test_events_that_cannot_be_written_are_a_sentence(tmp_path):
     (tmp_path / "events").write_text("in the way")
-    with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*The checkpoints so far are whole"):
+    with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*the checkpoints so far are complete"):
         metric_logging.EventWriter(str(tmp_path / "events"))

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from fer.data import example_codec, pipeline
 from fer.errors import UserError
-from fer.train import device_iterator, multi_step, train_state, train_step
+from fer.train import device_iterator, train_state, train_step
 from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
@@ -21,7 +21,7 @@ def trained(names: list[str], faces, counts: list[int], most: int) -> tuple[list
     strategy, settings = make_mirrored(names), factories.experiment()
     made_state = train_state.create_train_state(strategy, settings, 20, 1000)
     fed = device_iterator.DeviceIterator(strategy, faces, settings, 0, sum(counts))
-    call = multi_step.make_multi_step(fed, train_step.make_train_step(strategy, made_state, settings), most)
+    call = train_step.make_multi_step(fed, train_step.make_train_step(strategy, made_state, settings), most)
     told = [np.transpose([np.atleast_1d(part) for part in call(count)]) for count in counts]
     weights = [weight.numpy() for weight in [*made_state.model.weights, *made_state.average.weights]]
     return weights, np.concatenate(told).tolist(), fed.waited
@@ -55,7 +55,7 @@ def test_data_that_goes_away_between_them_is_a_sentence(faces, monkeypatch):
     monkeypatch.setattr(pipeline, "training_batches", cut)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     fed = device_iterator.DeviceIterator(strategy, faces, factories.experiment(), 0, 8)
-    call = multi_step.make_multi_step(
+    call = train_step.make_multi_step(
         fed, lambda batch: train_step.StepMetrics(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4
     )
     with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):

@@ -18,9 +18,9 @@ from tests.train import factories
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_asks_and_names_the_exit_code(number, code):
     with preemption.stop_on_signals() as stop:
-        assert not stop.asked
+        assert not stop.requested
         os.kill(os.getpid(), number)
-        assert stop.asked
+        assert stop.requested
         assert stop.exit_code == code
 
 
@@ -100,9 +100,9 @@ def test_a_spot_notice_asks_as_sigterm_does(metadata):
     stop = preemption.StopRequest()
     with preemption.stop_on_spot_notice(stop, every=0.01):
         assert waits_until(lambda: len(metadata.tokens) > 2)  # it looks again and again
-        assert not stop.asked
+        assert not stop.requested
         metadata.reclaimed = True
-        assert waits_until(lambda: stop.asked)
+        assert waits_until(lambda: stop.requested)
     assert stop.exit_code == 143
 
 
@@ -112,7 +112,7 @@ def test_a_service_that_does_not_answer_asks_for_nothing(metadata):
     stop = preemption.StopRequest()
     with preemption.stop_on_spot_notice(stop, every=0.01):
         time.sleep(0.2)
-    assert not stop.asked
+    assert not stop.requested
 
 
 def test_a_service_that_answers_nonsense_is_asked_again(metadata, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_service_that_answers_nonsense_is_asked_again(metadata, monkeypatch):
     monkeypatch.setattr(preemption.urllib.request, "urlopen", open_or_fail)
     metadata.reclaimed, stop = True, preemption.StopRequest()
     with preemption.stop_on_spot_notice(stop, every=0.01):
-        assert waits_until(lambda: stop.asked)
+        assert waits_until(lambda: stop.requested)
     assert len(asked) == 4  # two that failed, a token and the notice
 
 
@@ -139,7 +139,8 @@ def test_a_run_on_a_reclaimed_instance_stops_with_a_checkpoint(metadata, synthet
     soon = functools.partial(preemption.stop_on_spot_notice, every=0.01)
     monkeypatch.setattr(preemption, "stop_on_spot_notice", soon)
     settings = factories.experiment(steps=10_000, checkpoint_steps=10_000, ema_decay=0.0)
-    with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as asked") as caught:
-        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", watch_spot=True)
+    hooks = trainer.RunHooks(watch_spot=True)
+    with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as requested") as caught:
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", hooks=hooks)
     assert caught.value.exit_code == 143
     assert checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))

@@ -11,13 +11,13 @@ def traced(folder) -> list:
 
 
 def test_it_traces_what_the_chosen_steps_compute_and_nothing_else(tmp_path, capsys):
-    profile, step = Profiler(str(tmp_path), "2-3"), tf.Variable(0, dtype=tf.int64)
+    profiler, step = Profiler(str(tmp_path), "2-3"), tf.Variable(0, dtype=tf.int64)
     for done in range(5):
         assert bool(traced(tmp_path)) == (done >= 3)
-        profile.before(done)
+        profiler.start_before(done)
         tf.raw_ops.Cholesky(input=tf.eye(4) * 2) if done in (1, 2) else tf.raw_ops.MatrixInverse(input=tf.eye(4))
         step.assign_add(1)
-        profile.after(done + 1, step)
+        profiler.stop_after(done + 1, step)
     (file,) = traced(tmp_path)
     space = xplane_pb2.XSpace.FromString(file.read_bytes())
     events = [data.name for plane in space.planes for data in plane.event_metadata.values()]
@@ -27,29 +27,29 @@ def test_it_traces_what_the_chosen_steps_compute_and_nothing_else(tmp_path, caps
 
 
 def test_calls_of_several_steps_end_where_a_trace_begins_and_ends(tmp_path):
-    assert Profiler(str(tmp_path), "10-12").edges == (9, 12)
+    assert Profiler(str(tmp_path), "10-12").boundaries == (9, 12)
 
 
 def test_a_trace_that_is_cut_short_is_ended(tmp_path):
-    profile = Profiler(str(tmp_path), "1-100")
-    profile.before(0)
-    profile.close()
-    profile.close()
+    profiler = Profiler(str(tmp_path), "1-100")
+    profiler.start_before(0)
+    profiler.close()
+    profiler.close()
     assert len(traced(tmp_path)) == 1
 
 
 def test_without_the_field_nothing_is_traced(tmp_path):
-    profile = Profiler(str(tmp_path), "")
-    profile.before(0)
-    profile.after(0, tf.Variable(0))
-    profile.close()
+    profiler = Profiler(str(tmp_path), "")
+    profiler.start_before(0)
+    profiler.stop_after(0, tf.Variable(0))
+    profiler.close()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_rollback_into_a_trace_does_not_begin_another(tmp_path):
-    profile = Profiler(str(tmp_path), "5-30")
-    profile.before(4)
-    profile.before(5)
-    profile.before(4)  # gone back
-    profile.close()
+    profiler = Profiler(str(tmp_path), "5-30")
+    profiler.start_before(4)
+    profiler.start_before(5)
+    profiler.start_before(4)  # gone back
+    profiler.close()
     assert len(traced(tmp_path)) == 1

@@ -22,7 +22,7 @@ def experiment() -> Experiment:
 @pytest.fixture
 def folder(tmp_path, experiment, synthetic_shards):
     made = run_dir.open_run_dir(str(tmp_path / "run"), experiment, synthetic_shards)
-    made.record(experiment, synthetic_shards)
+    made.write_config(experiment, synthetic_shards)
     return made
 
 
@@ -114,7 +114,7 @@ def test_record_error_names_damaged_teachers(folder, experiment, synthetic_shard
     path = pathlib.Path(folder.path, "config.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "teachers": teachers}))
     with pytest.raises(UserError, match=r"config\.json has no valid field teachers"):
-        folder.record(experiment, synthetic_shards)
+        folder.write_config(experiment, synthetic_shards)
 
 
 FIGURES = {

@@ -53,7 +53,7 @@ def test_a_posterior_gives_the_frequencies_of_the_labels_that_such_votes_come_wi
     labels = [6] * 600 + [4] * 300 + [2] * 100 + [2] * 200 + [5] * 500 + [6] * 300
     rows = [neutral] * 1000 + [fear] * 1000
     halves = [voted(labels[part::2], rows[part::2]) for part in (0, 1)]
-    found = soft_labels.fit_vote_posterior(halves).of(tf.constant([neutral, fear])).numpy()
+    found = soft_labels.fit_vote_posterior(halves).probabilities(tf.constant([neutral, fear])).numpy()
     expected = [[0, 0, 0.1, 0, 0.3, 0, 0.6], [0, 0, 0.2, 0, 0, 0.5, 0.3]]
     np.testing.assert_allclose(found, expected, atol=0.01)
 
@@ -61,7 +61,7 @@ def test_a_posterior_gives_the_frequencies_of_the_labels_that_such_votes_come_wi
 @pytest.mark.parametrize("present", [(0, 6), (1, 3, 5)])
 def test_a_label_that_the_split_lacks_has_no_probability(present):
     labels, rows = list(present) * 20, [VOTES[place].numpy().tolist() for place in range(len(present))] * 20
-    found = soft_labels.fit_vote_posterior([voted(labels, rows)]).of(VOTES).numpy()
+    found = soft_labels.fit_vote_posterior([voted(labels, rows)]).probabilities(VOTES).numpy()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     assert set(np.flatnonzero(found.sum(axis=0))) == set(present)
     assert (found[range(len(present)), present] > 0.9).all()  # each of them has votes of its own
@@ -70,7 +70,7 @@ def test_a_label_that_the_split_lacks_has_no_probability(present):
 def test_targets_are_half_the_label_and_half_the_posterior():
     given = soft_labels.fit_vote_posterior([voted(LABELS.numpy().tolist(), VOTES.numpy().tolist())])
     found = soft_labels.soft_targets(LABELS, VOTES, "posterior", given)
-    np.testing.assert_allclose(found, (np.eye(7)[LABELS] + given.of(VOTES)) / 2, atol=1e-6)
+    np.testing.assert_allclose(found, (np.eye(7)[LABELS] + given.probabilities(VOTES)) / 2, atol=1e-6)
     np.testing.assert_array_equal(
         soft_labels.soft_targets(LABELS, VOTES, "ferplus", given), soft_labels.soft_targets(LABELS, VOTES, "ferplus")
     )
@@ -115,7 +115,7 @@ def test_a_step_is_given_them():
     settings = factories.experiment(targets="ferplus", global_batch=4)
     settings.augment.policy = "none"
     batch = Batch(tf.zeros([4, 48, 48, 1], tf.uint8), LABELS, tf.range(4), VOTES)
-    inputs = train_step.prepare_inputs(batch, tf.constant([0, 0]), settings, mix=True)
+    inputs = train_step.prepare_inputs(batch, tf.constant([0, 0]), settings, mixup=True)
     np.testing.assert_allclose(inputs.targets, SHARES, atol=1e-7)
 
 

@@ -66,7 +66,7 @@ def test_a_killed_run_ends_with_the_same_bits(settings, synthetic_shards, uninte
     process = run_script.start(launch.QUICK, tmp_path, *flags)
     output, errors = process.communicate(launch.LIMIT)
     assert process.returncode == 0, errors
-    assert "Going on after step" in output
+    assert "Resuming after step" in output
     expected, found = final_state(uninterrupted, 40), final_state(workdir, 40)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
@@ -92,8 +92,8 @@ def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, t
     _, errors = process.communicate(launch.LIMIT)
     assert process.returncode == code, errors
     kept = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
-    assert f"Stopped after step {kept} of 400 as asked" in errors
-    assert "the same command goes on" in errors
+    assert f"Stopped after step {kept} of 400 as requested" in errors
+    assert "the same command resumes" in errors
     assert "Traceback" not in errors
 
 
@@ -176,7 +176,9 @@ def test_workers_that_would_each_train_alone_into_one_folder_are_refused(synthet
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(synthetic_shards, tmp_path):
     settings = factories.experiment(steps=60, checkpoint_steps=1, ema_decay=0.0)
     settings.optimizer.learning_rate = 1e20
-    with pytest.raises(UserError, match=r"no numbers any more at step \d+; the last checkpoint, of step \d+, is kept"):
+    with pytest.raises(
+        UserError, match=r"NaN or infinite at step \d+\. .*The last checkpoint, of step \d+, is unchanged"
+    ):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
     kept = checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))
     assert kept
@@ -188,18 +190,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(sy
 def test_a_validation_loss_that_is_no_number_stops_the_run_in_the_same_words(synthetic_shards, tmp_path, monkeypatch):
     infinite = eval_step.Score(float("inf"), np.eye(7, dtype=np.int64))
     monkeypatch.setattr(eval_step, "make_scorer", lambda *_: lambda: infinite)
-    with pytest.raises(UserError, match="no numbers any more at step 4; the last checkpoint, of step 2, is kept"):
+    with pytest.raises(UserError, match=r"NaN or infinite at step 4\. .*The last checkpoint, of step 2, is unchanged"):
         trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one")
 
 
 def test_a_run_asked_to_stop_in_the_last_call_of_an_epoch_stops_after_it(synthetic_shards, tmp_path, monkeypatch):
     asked = preemption.StopRequest()
-    asked.ask(signal.SIGTERM)
+    asked.request(signal.SIGTERM)
     monkeypatch.setattr(preemption, "stop_on_signals", lambda: contextlib.nullcontext(asked))
     settings = factories.experiment(
         steps=60, steps_per_call=20, checkpoint_steps=100, ema_decay=0.0
     )  # 20 steps an epoch
-    with pytest.raises(Stopped, match="Stopped after step 20 of 60 as asked, with a checkpoint"):
+    with pytest.raises(Stopped, match="Stopped after step 20 of 60 as requested, with a checkpoint"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
     assert checkpoints.list_steps(str(tmp_path / "run" / "checkpoints")) == [20]
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 1

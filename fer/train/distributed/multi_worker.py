@@ -168,14 +168,14 @@ def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
         every `AGREE`th time.
     """
     if not is_multi_worker(strategy):
-        return stop.asked
-    stop.looks += 1
-    if stop.looks % SYNC_EVERY:
+        return stop.requested
+    stop.polls += 1
+    if stop.polls % SYNC_EVERY:
         return False
     asked = strategy.reduce(SUM, tf.one_hot(stop.signal or 0, 64, dtype=tf.int64), axis=None).numpy()
     for number in asked.nonzero()[0]:
-        if number and not stop.asked:
-            stop.ask(int(number))
+        if number and not stop.requested:
+            stop.request(int(number))
     return bool(asked[1:].any())
 
 

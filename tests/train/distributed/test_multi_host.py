@@ -91,7 +91,7 @@ def test_a_host_that_is_cut_off_ends_both_in_time_and_the_run_goes_on_to_the_sam
     ip("-n", spaces[1], "link", "set", "cable", "up")
     ended = launch.outcomes(start(spaces, config, synthetic_shards.folder, cut), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
-    assert "Going on after step" in ended[0][1]
+    assert "Resuming after step" in ended[0][1]
     expected, found = final_state(whole, STEPS), final_state(cut, STEPS)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

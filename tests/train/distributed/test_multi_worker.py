@@ -11,7 +11,7 @@ import pytest
 
 from fer.data import example_codec
 from fer.errors import Stopped
-from fer.train import checkpoints, multi_step, trainer
+from fer.train import checkpoints, train_step, trainer
 from fer.train.distributed import strategy
 from tests.evaluation.factories import run
 from tests.scripts import run_script
@@ -121,7 +121,7 @@ def test_a_worker_outlives_one_that_is_killed_and_the_same_commands_go_on(killed
     assert 3 <= left < STEPS
     ended = read(killed, "ended.json")
     assert [code for code, _, _ in ended] == [0, 0], ended
-    assert f"Going on after step {left} of {STEPS}" in ended[0][1]
+    assert f"Resuming after step {left} of {STEPS}" in ended[0][1]
 
 
 def test_two_workers_end_with_the_weights_and_figures_of_one_replica(settings, killed, synthetic_shards, tmp_path):
@@ -184,12 +184,12 @@ def test_a_signal_to_one_stops_both_after_the_same_step_and_they_go_on_to_the_sa
     assert time.monotonic() - begun < LEAVING
     assert [code for code, _, _ in ended] == [code, code], ended
     kept = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
-    assert f"Stopped after step {kept} of {STEPS} as asked" in ended[0][2]
+    assert f"Stopped after step {kept} of {STEPS} as requested" in ended[0][2]
     assert f"stopped together with the others; the checkpoint is in {workdir}" in ended[1][2]
 
     ended = launch.outcomes(launch.start_two(config, synthetic_shards.folder, workdir), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
-    assert f"Going on after step {kept} of {STEPS}" in ended[0][1]
+    assert f"Resuming after step {kept} of {STEPS}" in ended[0][1]
     assert_same_bits(workdir, whole)
 
 
@@ -207,7 +207,7 @@ def test_workers_roll_back_to_the_chiefs_checkpoint_and_end_as_one_replica_does(
         np.save(tmp_path / "face.npy", face)
         factories.poison(patch.setattr, face)
         with patch.context() as inner:
-            inner.setattr(multi_step, "make_multi_step", stopping_after(multi_step.make_multi_step, fault - 1))
+            inner.setattr(train_step, "make_multi_step", stopping_after(train_step.make_multi_step, fault - 1))
             with pytest.raises(Stopped):
                 trainer.train(settings, data, str(one), "one")
         shutil.copytree(one, two)
@@ -217,7 +217,7 @@ def test_workers_roll_back_to_the_chiefs_checkpoint_and_end_as_one_replica_does(
     poisoned.write_text(factories.POISONED.format(face=str(tmp_path / "face.npy")))
     ended = launch.outcomes(launch.start_two(config, data, two, path=str(poisoned)), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
-    assert "no numbers any more at step 7: back to step 4, and on without the 3 batches since then" in ended[0][1]
+    assert "became NaN or infinite at step 7: returning to step 4 and skipping the 3 batches since then" in ended[0][1]
     kept = [json.loads((workdir / "rollbacks.json").read_text()) for workdir in (one, two)]
     assert kept[0] == kept[1] == [{"step": fault, "to": 4, "batches_left_out": 3}]
     assert_near(two, one, tolerance=1e-5)

@@ -63,7 +63,7 @@ def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.nda
 
     def of_replica(batch):
         inputs = train_step.prepare_inputs(batch, seed, settings, True)
-        return train_step.compute_gradients(state, settings, trained, None, inputs, seed, False)
+        return train_step.compute_gradients(state, settings, trained, None, inputs, seed)
 
     batch = next(device_iterator.DeviceIterator(strategy, faces, settings, 0, 1))
     found = tf.function(lambda batch: strategy.run(of_replica, args=(batch,)))(batch)
@@ -110,7 +110,7 @@ def test_replicas_that_cannot_confer_within_a_layer_are_told_so(two, field, valu
 
 @pytest.mark.parametrize(("before", "said"), [(1, "trained on 1 replicas, and the next is on 2"), (2, "")])
 def test_going_on_with_another_number_of_replicas_is_told(two, capsys, before, said):
-    trainer.Trainer._tell_of_other_replicas(types.SimpleNamespace(strategy=two, history=[{"replicas": before}]))
+    trainer.Trainer._report_changed_replicas(types.SimpleNamespace(strategy=two, history=[{"replicas": before}]))
     told = capsys.readouterr().out
     assert said in told
     assert bool(told) == bool(said)

@@ -161,8 +161,8 @@ def test_a_network_whose_blocks_hold_layers_is_averaged_and_kept_in_its_own_orde
     if ema_decay:
         train_step._update_ema(strategy, found, ema_decay)
     path = str(tmp_path / "best.npz")
-    weights.save(found.evaluated, path)
+    weights.save(found.ema_weights, path)
     fresh = classifier.build(settings.model, "float32")
     weights.load(fresh, path)
-    for ours, theirs in zip(fresh.weights, found.trained):
+    for ours, theirs in zip(fresh.weights, found.model_weights):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6, err_msg=ours.name)
