@@ -52,7 +52,7 @@ def main() -> None:
     request = export.ExportRequest(WORKDIR.value, FORMAT.value, OUTPUT.value, DATA.value, PRECISION.value)
     with ImageProgress("comparing") as progress:
         exported = export.export(request, progress.update)
-    print(parity.table(exported.content["exports"]))
+    print(parity.format_table(exported.content["exports"]))
     for path in exported.paths:
         print(f"wrote {path}")
 

@@ -50,14 +50,14 @@ def make_bundle(
       UserError: the run or the data cannot be read, the folder holds a run or cannot be written to, the weights take
         more than `MAX_BYTES`, or float16 loses more than `MAX_ACCURACY_LOSS`. Nothing is written then.
     """
-    run = export.open_trained(workdir)
+    run = export.open_exportable_run(workdir)
     if workdir == loading.BUNDLED:
         raise UserError("--workdir=bundled is already a bundle; name a run.")
     record = _read_config(os.path.join(workdir, "config.json"))
     _check_output(output)
     data = export.find_shards(data, run)
     with temp_files.folder("bundle") as folder:
-        model = export.in_float32(run)
+        model = export.to_float32(run)
         weights.save(model.weights, os.path.join(folder, WEIGHTS), dtype="float16")
         size = os.path.getsize(os.path.join(folder, WEIGHTS))
         if size > MAX_BYTES:
@@ -138,7 +138,7 @@ def _check_accuracy_loss(run: loading.Run, evaluation: evaluate.Evaluation) -> f
     Raises:
       UserError: it is more than `MAX_ACCURACY_LOSS`.
     """
-    exact = inference.predict([export.in_float32(run)], evaluation.images).probabilities
+    exact = inference.predict([export.to_float32(run)], evaluation.images).probabilities
     accuracy = float((exact.argmax(axis=1) == evaluation.predictions.labels).mean())
     loss = accuracy - evaluation.content["accuracy"]
     if round(loss, 9) > MAX_ACCURACY_LOSS:

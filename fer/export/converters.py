@@ -1,6 +1,6 @@
-"""A classifier written as SavedModel, TFLite or ONNX, each with the same signature.
+"""Writes a classifier as SavedModel, TFLite or ONNX, all with the same signature.
 
-uint8 faces [n, 48, 48, 1] go in under the name faces; float32 probabilities and logits [n, 7] come out under theirs.
+Input: faces, uint8 [n, 48, 48, 1]. Outputs: probabilities and logits, float32 [n, 7].
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from fer.io.literal_path import literal
 from fer.labels import CLASSES, SIDE
 from fer.models.runtimes import FACES, LOGITS, PROBABILITIES, SIGNATURE
 
-CLASSES_FILE = "classes.txt"  # an asset of the SavedModel: the names of the classes, one a line, in label order
-OPSET = 17  # of ONNX: Resize as TensorFlow resizes needs 11; every runtime since 2022 reads it
+CLASSES_FILE = "classes.txt"  # asset of the SavedModel: class names, one a line, in label order
+OPSET = 17  # of ONNX: Resize with the coordinates of TensorFlow needs 11; every runtime since 2022 reads 17
 
 
 def file_name(kind: str, precision: str) -> str:
-    """What an export is called within its folder."""
+    """Returns the file name of an export in its folder; a SavedModel is a folder of this name."""
     return {"saved_model": "saved_model", "tflite": f"{precision}.tflite", "onnx": "model.onnx"}[kind]
 
 
 def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibration: np.ndarray) -> str:
-    """Writes one export into a local folder; returns its path.
+    """Writes one export into a local folder and returns its path.
 
     Args:
       model: a classifier that computes in float32.
       kind: a key of `fer.config.FORMATS`.
-      precision: one of its values. float16 stores the weights so and computes in float32; int8 stores and computes
-        in 8-bit integers, but for the softmax.
-      folder: where it goes.
-      calibration: [n, 48, 48, 1] uint8, faces that show int8 the ranges of what is computed.
+      precision: a precision of this format. float16 stores weights in float16 and computes in float32. int8 stores
+        and computes in 8-bit integers, except for the softmax.
+      folder: local folder of the export.
+      calibration: [n, 48, 48, 1] uint8, faces from which int8 quantization takes the ranges of activations.
 
     Raises:
-      UserError: the format does not know the network's operations, or its converter is not installed.
+      UserError: the format does not support an operation of the network, or its converter is not installed.
     """
     path = os.path.join(folder, file_name(kind, precision))
     if kind == "saved_model":
@@ -49,24 +49,26 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
             _save(model, path)
         return path
     with (
-        temp_files.folder("export") as beside,
-        literal(beside) as folder_read,
+        temp_files.folder("export") as temp_folder,
+        literal(temp_folder) as readable_folder,
         log_suppression.suppress_converter_output(),
     ):
         try:
-            content = _tflite(model, precision, calibration, folder_read) if kind == "tflite" else _onnx(model)
+            content = _tflite(model, precision, calibration, readable_folder) if kind == "tflite" else _onnx(model)
         except UserError:
             raise
-        except Exception as error:  # converters raise what they please: RuntimeError, KeyError, exceptions of their own
+        except Exception as error:  # converters raise RuntimeError, KeyError and types of their own
             raise UserError(
-                f"{model.name} cannot be written as {kind} ({files.error_message(error)}); another --format may know "
-                "its operations."
+                f"{model.name} cannot be written as {kind} ({files.error_message(error)}); another --format may "
+                "support its operations."
             ) from error
     files.write_bytes(path, content)
     return path
 
 
 def _signature(model: tf.keras.Model) -> tf.types.experimental.GenericFunction:
+    """Returns the function that every format exports."""
+
     @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, SIDE, SIDE, 1], tf.uint8, name=FACES)])
     def serve(faces: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = model(faces, training=False)
@@ -80,35 +82,36 @@ def _save(model: tf.keras.Model, path: str) -> None:
     def classes() -> dict[str, tf.Tensor]:
         return {"classes": tf.constant(CLASSES)}
 
-    module = tf.Module()  # rather than the Keras model, whose layers would each be saved as programs of their own
+    module = tf.Module()  # a Keras model would save each layer as a function of its own
     module.variables_of_the_model = model.variables
     module.serve, module.classes = _signature(model), classes
-    with temp_files.folder("export") as beside:
-        names = os.path.join(beside, CLASSES_FILE)
+    with temp_files.folder("export") as temp_folder:
+        names = os.path.join(temp_folder, CLASSES_FILE)
         files.write_text(names, "\n".join(CLASSES) + "\n")
         module.class_names = tf.saved_model.Asset(names)
         tf.saved_model.save(module, path, signatures={SIGNATURE: module.serve, "classes": module.classes})
 
 
-def _tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, beside: str) -> bytes:
+def _tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, temp_folder: str) -> bytes:
+    """Converts to TFLite through a SavedModel in `temp_folder`."""
     module = tf.Module()
     module.variables_of_the_model, module.serve = model.variables, _signature(model)
-    tf.saved_model.save(module, beside, signatures={SIGNATURE: module.serve})
-    converter = tf.lite.TFLiteConverter.from_saved_model(beside, signature_keys=[SIGNATURE])
+    tf.saved_model.save(module, temp_folder, signatures={SIGNATURE: module.serve})
+    converter = tf.lite.TFLiteConverter.from_saved_model(temp_folder, signature_keys=[SIGNATURE])
     if precision == "float32":
         return converter.convert()
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
-    return _int8(converter, lambda: ({FACES: face[np.newaxis]} for face in calibration))
+    return _quantize(converter, lambda: ({FACES: face[np.newaxis]} for face in calibration))
 
 
-def _int8(converter: tf.lite.TFLiteConverter, calibration: Callable[[], Iterator[dict[str, np.ndarray]]]) -> bytes:
-    """Quantised after training; the softmax stays float32, since eight bits know no probability below 1/256."""
+def _quantize(converter: tf.lite.TFLiteConverter, calibration: Callable[[], Iterator[dict[str, np.ndarray]]]) -> bytes:
+    """Quantizes to int8; the softmax stays float32, because 8 bits cannot represent probabilities below 1/256."""
     converter.representative_dataset = calibration
     options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["SOFTMAX"])
-    # The debugger is the public way to leave an operation out.
+    # The debugger is the only public API that excludes an operation from quantization.
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=calibration, debug_options=options
     )
@@ -123,12 +126,14 @@ def _onnx(model: tf.keras.Model) -> bytes:
     serve = _signature(model)
     proto, _ = tf2onnx.convert.from_function(serve, input_signature=serve.input_signature, opset=OPSET)
     for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "n"  # one name for what else is three unknown numbers
-    _describe(proto, classes=json.dumps(CLASSES), network=model.name)
+        value.type.tensor_type.shape.dim[
+            0
+        ].dim_param = "n"  # otherwise input and outputs have three unrelated unknown sizes
+    _add_metadata(proto, classes=json.dumps(CLASSES), network=model.name)
     return proto.SerializeToString()
 
 
-def _describe(proto: Any, **metadata: str) -> None:
+def _add_metadata(proto: Any, **metadata: str) -> None:
     for key, value in metadata.items():
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value

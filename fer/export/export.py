@@ -1,4 +1,4 @@
-"""One export: a run's network in other programs' formats, compared with the run before anything is written."""
+"""Exports a run to SavedModel, TFLite or ONNX after comparing each export with the run."""
 
 from __future__ import annotations
 
@@ -24,65 +24,65 @@ from fer.io.transaction import transaction
 from fer.labels import CLASSES
 from fer.models import classifier, export_manifest, loading, runtimes
 
-CALIBRATION = 500  # faces of the validation split, evenly spread, that show int8 its ranges
-MOST_LOST = 0.01  # of the accuracy, by any export
+CALIBRATION_FACES = 500  # of the validation split, evenly spaced, for int8 quantization
+MAX_ACCURACY_LOSS = 0.01  # of an export
 ORDER = [converters.file_name(kind, name) for kind, names in FORMATS.items() for name in names]
 PACKAGES = ("tensorflow", "numpy", "tf2onnx", "onnx", "onnxruntime")
-MARKER = "saved_model.pb"  # the file of a SavedModel without which TensorFlow loads none
+MARKER = "saved_model.pb"  # TensorFlow loads no SavedModel without this file
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportRequest:
-    """What is to be exported, and as what."""
+    """A run to export, and how."""
 
     workdir: str
-    kind: str  # one of `fer.config.FORMATS`
-    output: str  # the folder
-    data: str | None = None  # folder of shards, whose validation split compares and calibrates; None: see `find_shards`
-    precision: str = ALL  # one that the format has, or all of them
+    kind: str  # a key of `fer.config.FORMATS`
+    output: str  # folder of the exports
+    data: str | None = None  # folder of shards with a validation split; None: see `find_shards`
+    precision: str = ALL  # a precision of the format, or all
 
 
 @dataclasses.dataclass(frozen=True)
-class Exported:
-    """What was written."""
+class ExportResult:
+    """Result of `export`."""
 
-    content: dict[str, Any]  # of export.json: these exports, and those of the same run that the folder held before
-    paths: Sequence[str]  # of these exports, and of export.json
+    content: dict[str, Any]  # of export.json: the new exports, and earlier ones of the same run in the folder
+    paths: Sequence[str]  # of the new exports and of export.json
 
 
-def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda done, total: None) -> Exported:
-    """Exports a run, loads each export by its own runtime and compares it with the run; writes the folder last.
+def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda done, total: None) -> ExportResult:
+    """Exports a run, loads each export in its own runtime, compares it with the run, and then writes the folder.
 
     Args:
-      request: what and how.
-      progress: called after each batch of faces that were predicted, with their number and how many there are in all.
+      request: the run and how to export it.
+      progress: called after each batch with the number of faces in it and the total number of faces to predict.
 
     Raises:
-      UserError: the run or the data cannot be read, the format does not know the network's operations or the
-        precision, the folder holds a run or another one's exports or cannot be written to, or an export loses more
-        than `MOST_LOST`. Nothing is written then.
+      UserError: the run or the data cannot be read; the format does not support an operation of the network or the
+        precision; the folder holds a run or exports of another run or cannot be written to; or an export loses more
+        than `MAX_ACCURACY_LOSS`. Nothing is written then.
     """
     precisions = export_precisions(request.kind, request.precision)
-    run = open_trained(request.workdir)
+    run = open_exportable_run(request.workdir)
     manifest = read_manifest(find_shards(request.data, run))
-    scored = eval_dataset.read(manifest, "validation", "fer")
+    dataset = eval_dataset.read(manifest, "validation", "fer")
     files.check_writable(os.path.join(request.output, export_manifest.FILE))
-    before = _before(request.output, run)
-    model = in_float32(run)
-    calibration = scored.images[
-        np.linspace(0, len(scored.images) - 1, min(CALIBRATION, len(scored.images))).astype(int)
+    existing = _read_existing(request.output, run)
+    model = to_float32(run)
+    calibration = dataset.images[
+        np.linspace(0, len(dataset.images) - 1, min(CALIBRATION_FACES, len(dataset.images))).astype(int)
     ]
-    total = (1 + len(precisions)) * len(scored.images)
+    total = (1 + len(precisions)) * len(dataset.images)
 
     def measure(network: runtimes.Network, precision: str) -> parity.ParityResult:
-        return parity.measure(network, precision, scored.images, scored.labels, lambda done: progress(done, total))
+        return parity.measure(network, precision, dataset.images, dataset.labels, lambda done: progress(done, total))
 
-    of_run = measure(runtimes.of_model(run.model), run.precision)
+    run_result = measure(runtimes.of_model(run.model), run.precision)
     with temp_files.folder("export") as folder:
         entries: list[dict[str, Any]] = []
         for precision in precisions:
             path = converters.write(model, request.kind, precision, folder, calibration)
-            found = measure(runtimes.load(path, request.kind), precision)
+            result = measure(runtimes.load(path, request.kind), precision)
             size, sha256 = export_manifest.size_and_sha256(path)
             entries.append(
                 {
@@ -92,16 +92,16 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
                     "bytes": size,
                     "sha256": sha256,
                     "calibrated_on": len(calibration) if precision == "int8" else None,
-                    "compared": parity.compared(found, of_run, manifest),
+                    "compared": parity.compare(result, run_result, manifest),
                 }
             )
-            _check_loss(entries[-1])
-        content = _content(run, [*entries, *before])
-        return Exported(content, _write(folder, request.output, [entry["file"] for entry in entries], content))
+            _check_accuracy_loss(entries[-1])
+        content = _export_json(run, [*entries, *existing])
+        return ExportResult(content, _write(folder, request.output, [entry["file"] for entry in entries], content))
 
 
 def find_shards(data: str | None, run: loading.Run) -> str:
-    """The folder of shards that is named, or else the one in tfrecords/ that goes by the name of the run's own data.
+    """Returns `data`, or the folder in tfrecords/ with the name of the data that the run was trained on.
 
     Raises:
       UserError: there is no such folder in tfrecords/.
@@ -112,32 +112,36 @@ def find_shards(data: str | None, run: loading.Run) -> str:
     folder = os.path.join("tfrecords", name)
     if not tf.io.gfile.exists(os.path.join(folder, MANIFEST_FILE)):
         raise UserError(
-            f"--data is missing: {run.workdir} was trained on {name}, and {folder} holds no shards; name their folder."
+            f"--data is missing: {run.workdir} was trained on {name}, and {folder} holds no shards. Name their folder."
         )
     return folder
 
 
-def open_trained(workdir: str) -> loading.Run:
-    """Opens a run whose weights are at hand.
+def open_exportable_run(workdir: str) -> loading.Run:
+    """Opens a run that can be exported.
 
     Raises:
-      UserError: there is none, or `workdir` is itself an export.
+      UserError: there is no run, or `workdir` is itself an export.
     """
     run = loading.open_run(workdir)
     if run.export:
-        raise UserError(f"{workdir} is an export already; export the run that it was made of.")
+        raise UserError(f"{workdir} is already an export. Export the run it was made from.")
     return run
 
 
-def in_float32(run: loading.Run) -> tf.keras.Model:
-    """The run's network with its weights, computing in float32 whatever it was trained in."""
+def to_float32(run: loading.Run) -> tf.keras.Model:
+    """Builds the network of a run in float32, whatever its training precision, and loads its weights."""
     model = classifier.build(run.config.model, "float32")
     model.set_weights(run.model.get_weights())
     return model
 
 
-def _before(output: str, run: loading.Run) -> list[dict[str, Any]]:
-    """The exports that the folder holds already, all of the same run."""
+def _read_existing(output: str, run: loading.Run) -> list[dict[str, Any]]:
+    """Returns the entries of export.json in the folder `output`, or none if there is no export.json.
+
+    Raises:
+      UserError: the folder holds a run or exports of other weights, or export.json is damaged.
+    """
     if not files.exists(os.path.join(output, export_manifest.FILE)):
         if files.exists(os.path.join(output, "best.json")):
             raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")
@@ -146,24 +150,31 @@ def _before(output: str, run: loading.Run) -> list[dict[str, Any]]:
     if content["run"]["weights_sha256"] != run.weights_sha256:
         raise UserError(
             f"{output} holds exports of other weights ({content['run']['workdir']}, step "
-            f"{content['run']['checkpoint_step']:,}); choose another --output or remove it."
+            f"{content['run']['checkpoint_step']:,}); choose another --output, or remove the folder."
         )
     return content["exports"]
 
 
-def _check_loss(entry: dict[str, Any]) -> None:
-    found = entry["compared"]
-    lost = -found["accuracy_difference"]
-    if round(lost, 9) > MOST_LOST:  # a face of a hundred is 0.01, but for the last bit
+def _check_accuracy_loss(entry: dict[str, Any]) -> None:
+    """Checks an entry of export.json.
+
+    Raises:
+      UserError: the export loses more than `MAX_ACCURACY_LOSS`.
+    """
+    comparison = entry["compared"]
+    loss = -comparison["accuracy_difference"]
+    if round(loss, 9) > MAX_ACCURACY_LOSS:  # rounded, because 0.5 - 0.49 exceeds 0.01 in the last bit
         raise UserError(
-            f"{entry['file']} loses {100 * lost:.2f} points of accuracy on validation's {found['examples']:,} faces "
-            f"({100 * found['run']['accuracy']:.2f} % to {100 * found['export']['accuracy']:.2f} %), more than the "
-            f"{100 * MOST_LOST:g} allowed, so nothing was written; choose another --precision or --format."
+            f"{entry['file']} loses {100 * loss:.2f} points of accuracy on the {comparison['examples']:,} faces of "
+            f"validation ({100 * comparison['run']['accuracy']:.2f} % to "
+            f"{100 * comparison['export']['accuracy']:.2f} %), more than the {100 * MAX_ACCURACY_LOSS:g} allowed, so "
+            "nothing was written. Choose another --precision or --format."
         )
 
 
-def _content(run: loading.Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    by_file = {entry["file"]: entry for entry in reversed(entries)}  # the new ones come first and stay
+def _export_json(run: loading.Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the content of export.json; of several entries for one file, the first is kept."""
+    by_file = {entry["file"]: entry for entry in reversed(entries)}
     return {
         "schema_version": export_manifest.SCHEMA_VERSION,
         "model": run.config.model.name,
@@ -189,17 +200,20 @@ def _content(run: loading.Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
+    """Returns the versions of this package, Python and those of `PACKAGES` that are installed."""
     versions = {"fer": fer.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            continue  # of the extra, which SavedModel and TFLite do without
+            continue  # only ONNX needs the extra export
     return versions
 
 
 def _write(source: str, output: str, names: Sequence[str], content: dict[str, Any]) -> list[str]:
-    """Copies exports to the folder `output`, which need not be local, and writes export.json: all or, locally, nothing.
+    """Copies exports to the local or remote folder `output` and writes export.json.
+
+    If a local write fails, nothing is written.
 
     Returns:
       The paths, that of export.json last.
@@ -214,10 +228,10 @@ def _write(source: str, output: str, names: Sequence[str], content: dict[str, An
 
 
 def _copy(source: str, target: str) -> None:
-    """Copies a local file or folder to where it belongs, which need not be local.
+    """Copies a local file or folder to a local or remote path.
 
-    In a store a folder's files appear one by one. `MARKER` is removed first and written last, and
-    export.json has the old folder's hash until the new one is whole.
+    In an object store, the files of a folder appear one by one. `MARKER` is therefore removed first and written last,
+    and export.json has the hash of the old folder until the new one is complete.
     """
     if not os.path.isdir(source):
         with open(source, "rb") as file:

@@ -1,4 +1,4 @@
-"""An export beside the run that it was made of: the same faces, each by its own runtime."""
+"""Compares an export with its run: accuracy on the same faces, agreement and latency, each in its own runtime."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from fer.data.manifest import Manifest
 from fer.evaluation import inference
 from fer.models.runtimes import Network
 
-ALONE, IN_BATCH = 100, 10  # calls that are timed at most
-LEAST, LONGEST = 3, 4.0  # calls that are timed at least, and seconds after which it stops there
+MAX_SINGLE_CALLS, MAX_BATCH_CALLS = 100, 10  # timed calls with one face, and with a batch
+MIN_CALLS = 3  # timed calls, even if they take longer than MAX_SECONDS
+MAX_SECONDS = 4.0
 
-HEADER = ("", "size", "accuracy", "difference", "agreement", "one face", "in a batch")
+HEADER = ("", "size", "accuracy", "difference", "agreement", "single face", "per face in a batch")
 
 
 @dataclasses.dataclass(frozen=True)
 class ParityResult:
-    """A network on the validation split."""
+    """Accuracy and latency of a network on the validation split."""
 
     precision: str
     predicted: np.ndarray  # [n] integers in 0..6
     accuracy: float
-    milliseconds_alone: float  # median for a face by itself
-    milliseconds_in_batch: float  # a face's share of the median for a batch
+    milliseconds_alone: float  # median of calls with one face
+    milliseconds_in_batch: float  # median of calls with a batch, divided by the batch size
 
     def to_json(self) -> dict[str, Any]:
-        """As export.schema.json has it."""
+        """Returns the fields as in export.schema.json."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del fields["predicted"]
         return {**fields, "batch": inference.BATCH}
@@ -40,26 +41,28 @@ class ParityResult:
 def measure(
     network: Network, precision: str, images: np.ndarray, labels: np.ndarray, progress: Callable[[int], None]
 ) -> ParityResult:
-    """Predicts faces as `scripts/evaluate.py` does, and times the runtime by itself.
+    """Predicts faces in the way of scripts/evaluate.py, and times the runtime alone.
 
     Args:
-      network, precision: what computes, and in what.
-      images, labels: [n, 48, 48, 1] uint8 and [n].
-      progress: called after each batch with the number of faces done in it.
+      network: the network.
+      precision: its name, which is only recorded.
+      images: [n, 48, 48, 1] uint8.
+      labels: [n] integers in 0..6.
+      progress: called after each batch with the number of faces in it.
     """
     predicted = inference.predict([network], images, progress=progress).probabilities.argmax(axis=1)
-    batch = np.resize(images, (inference.BATCH, *images.shape[1:]))  # repeats them where there are fewer
+    batch = np.resize(images, (inference.BATCH, *images.shape[1:]))  # repeats the faces if there are fewer
     return ParityResult(
         precision,
         predicted,
         float((predicted == labels).mean()),
-        milliseconds_alone=1000 * _median_seconds(network.compute, batch, 1, ALONE),
-        milliseconds_in_batch=1000 * _median_seconds(network.compute, batch, len(batch), IN_BATCH) / len(batch),
+        milliseconds_alone=1000 * _median_seconds(network.compute, batch, 1, MAX_SINGLE_CALLS),
+        milliseconds_in_batch=1000 * _median_seconds(network.compute, batch, len(batch), MAX_BATCH_CALLS) / len(batch),
     )
 
 
-def compared(export: ParityResult, run: ParityResult, manifest: Manifest) -> dict[str, Any]:
-    """What export.json says under compared."""
+def compare(export: ParityResult, run: ParityResult, manifest: Manifest) -> dict[str, Any]:
+    """Returns the field compared of export.json."""
     return {
         "data": {"name": manifest.name, "manifest_sha256": manifest.sha256},
         "split": "validation",
@@ -71,20 +74,20 @@ def compared(export: ParityResult, run: ParityResult, manifest: Manifest) -> dic
     }
 
 
-def table(entries: Sequence[dict[str, Any]]) -> str:
-    """Exports of one export.json as lines of text, the run that they were compared with first."""
+def format_table(entries: Sequence[dict[str, Any]]) -> str:
+    """Formats the exports of one export.json as a table of text, with the run in the first row."""
     run = entries[0]["compared"]["run"]
-    rows = [HEADER, (f"the run, {run['precision']}", "", f"{100 * run['accuracy']:.2f} %", "", "", *_times(run))]
+    rows = [HEADER, (f"run, {run['precision']}", "", f"{100 * run['accuracy']:.2f} %", "", "", *_times(run))]
     for entry in entries:
-        found = entry["compared"]
+        comparison = entry["compared"]
         rows.append(
             (
                 entry["file"],
                 f"{entry['bytes'] / 1e6:.2f} MB",
-                f"{100 * found['export']['accuracy']:.2f} %",
-                f"{100 * found['accuracy_difference']:+.2f}",
-                f"{100 * found['agreement']:.2f} %",
-                *_times(found["export"]),
+                f"{100 * comparison['export']['accuracy']:.2f} %",
+                f"{100 * comparison['accuracy_difference']:+.2f}",
+                f"{100 * comparison['agreement']:.2f} %",
+                *_times(comparison["export"]),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows)]
@@ -94,19 +97,21 @@ def table(entries: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def _times(measured: dict[str, Any]) -> tuple[str, str]:
-    return f"{measured['milliseconds_alone']:.2f} ms", f"{measured['milliseconds_in_batch']:.3f} ms"
+def _times(result: dict[str, Any]) -> tuple[str, str]:
+    return f"{result['milliseconds_alone']:.2f} ms", f"{result['milliseconds_in_batch']:.3f} ms"
 
 
-def _median_seconds(compute: Callable[[np.ndarray], np.ndarray], faces: np.ndarray, at_once: int, most: int) -> float:
-    """The median time of calls with `at_once` faces, after two that are not counted: they compile and allocate."""
-    parts = [faces[start : start + at_once] for start in range(0, len(faces), at_once)]
+def _median_seconds(
+    compute: Callable[[np.ndarray], np.ndarray], faces: np.ndarray, batch_size: int, max_calls: int
+) -> float:
+    """Returns the median time of calls with `batch_size` faces, after two warm-up calls that compile and allocate."""
+    parts = [faces[start : start + batch_size] for start in range(0, len(faces), batch_size)]
     for _ in range(2):
         compute(parts[0])
-    began = time.perf_counter()
+    first_start = time.perf_counter()
     seconds: list[float] = []
-    while len(seconds) < most and (len(seconds) < LEAST or time.perf_counter() - began < LONGEST):
-        started = time.perf_counter()
+    while len(seconds) < max_calls and (len(seconds) < MIN_CALLS or time.perf_counter() - first_start < MAX_SECONDS):
+        start = time.perf_counter()
         compute(parts[len(seconds) % len(parts)])
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds)

@@ -1,4 +1,4 @@
-"""Exports compute what the run does, each by its own runtime; what does not is refused, and nothing is left behind."""
+"""Tests that exports compute the logits of their run, and that others are rejected without leaving files behind."""
 
 import dataclasses
 import gc
@@ -42,7 +42,7 @@ def request(folder: pathlib.Path, kind: str, output: pathlib.Path, **options) ->
 
 @pytest.fixture
 def exported(folder) -> dict:
-    """What export.json holds of all formats, which were exported one after the other into one folder."""
+    """Returns export.json of a folder into which all formats were exported one after the other."""
     return json.loads((folder / "exports" / "export.json").read_text())
 
 
@@ -53,13 +53,13 @@ def images(export_folder) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def float32(export_folder, images) -> np.ndarray:
-    """The run's logits in float32, computed by Keras."""
+    """Returns the logits of the run in float32, computed by Keras."""
     model = classifier.build(factories.EXPERIMENT.model, "float32")
     weights.load(model, str(export_folder / "run" / "checkpoints" / "best-00000012.npz"))
     return model(images, training=False).numpy()
 
 
-def test_a_folder_gathers_every_format_of_a_run_the_most_exact_first(exported, folder):
+def test_export_json_lists_all_formats_most_exact_first(exported, folder):
     assert [entry["file"] for entry in exported["exports"]] == FILES
     assert sorted(path.name for path in (folder / "exports").iterdir()) == sorted([*FILES, "export.json"])
     assert export_manifest.read(str(folder / "exports")) == exported
@@ -75,41 +75,41 @@ def test_a_folder_gathers_every_format_of_a_run_the_most_exact_first(exported, f
         ("model.onnx", 1e-4),
     ],
 )
-def test_each_runtime_computes_the_runs_logits_in_float32(exported, folder, float32, name, tolerance, images):
+def test_runtime_computes_logits_of_run_in_float32(exported, folder, float32, name, tolerance, images):
     network = loading.open_run(str(folder / "exports" / name)).model
-    found = network.compute(images)
-    assert (found.dtype, found.shape) == (np.float32, (COUNT, 7))
-    np.testing.assert_allclose(found, float32, atol=tolerance * np.abs(float32).max())
-    np.testing.assert_array_equal(network(tf.constant(images)), found)
+    logits = network.compute(images)
+    assert (logits.dtype, logits.shape) == (np.float32, (COUNT, 7))
+    np.testing.assert_allclose(logits, float32, atol=tolerance * np.abs(float32).max())
+    np.testing.assert_array_equal(network(tf.constant(images)), logits)
 
 
-def test_the_saved_model_serves_uint8_to_both_outputs_and_names_the_classes(exported, folder, float32, images):
+def test_saved_model_maps_uint8_to_both_outputs_and_names_classes(exported, folder, float32, images):
     loaded = tf.saved_model.load(str(folder / "exports" / "saved_model"))
     serve = loaded.signatures["serving_default"]
     assert serve.structured_input_signature[1] == {"faces": tf.TensorSpec([None, 48, 48, 1], tf.uint8, name="faces")}
-    served = serve(faces=tf.constant(images))
-    assert {name: value.dtype for name, value in served.items()} == {"probabilities": tf.float32, "logits": tf.float32}
+    outputs = serve(faces=tf.constant(images))
+    assert {name: value.dtype for name, value in outputs.items()} == {"probabilities": tf.float32, "logits": tf.float32}
     exponents = np.exp(float32 - float32.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(served["probabilities"], exponents / exponents.sum(axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(outputs["probabilities"], exponents / exponents.sum(axis=1, keepdims=True), atol=1e-4)
     assert [name.decode() for name in loaded.signatures["classes"]()["classes"].numpy()] == list(CLASSES)
     assert (folder / "exports" / "saved_model" / "assets" / "classes.txt").read_text().split() == list(CLASSES)
 
 
 @pytest.mark.parametrize("name", ["float32.tflite", "float16.tflite", "int8.tflite"])
-def test_a_tflite_file_takes_uint8_and_gives_both_outputs_in_float32(exported, folder, name, images):
+def test_tflite_maps_uint8_to_both_outputs_in_float32(exported, folder, name, images):
     runner = tf.lite.Interpreter(str(folder / "exports" / name)).get_signature_runner("serving_default")
     assert runner.get_input_details()["faces"]["dtype"] == np.uint8
-    found = runner(faces=factories.images(3))
-    assert {output: value.dtype for output, value in found.items()} == {
+    outputs = runner(faces=factories.images(3))
+    assert {output: value.dtype for output, value in outputs.items()} == {
         "probabilities": np.float32,
         "logits": np.float32,
     }
-    # In int8 too the softmax is not rounded to steps of 1/256.
-    exact = tf.nn.softmax(found["logits"]).numpy()
-    np.testing.assert_allclose(found["probabilities"], exact, atol=1e-6)
+    # Even in int8, the softmax is not rounded to steps of 1/256.
+    exact = tf.nn.softmax(outputs["logits"]).numpy()
+    np.testing.assert_allclose(outputs["probabilities"], exact, atol=1e-6)
 
 
-def test_the_onnx_file_names_its_outputs_and_the_classes(exported, folder):
+def test_onnx_names_outputs_and_classes(exported, folder):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(folder / "exports" / "model.onnx"))
@@ -126,7 +126,7 @@ def test_the_onnx_file_names_its_outputs_and_the_classes(exported, folder):
 @pytest.mark.parametrize(
     ("name", "dtype"), [("float32.tflite", np.float32), ("float16.tflite", np.float16), ("int8.tflite", np.int8)]
 )
-def test_a_tflite_file_stores_the_kernels_in_its_precision(exported, folder, name, dtype):
+def test_tflite_stores_kernels_in_its_precision(exported, folder, name, dtype):
     details = tf.lite.Interpreter(str(folder / "exports" / name)).get_tensor_details()
     kernels = [tensor["dtype"] for tensor in details if tensor["shape"].tolist() == [16, 3, 3, 8]]
     assert dtype in kernels
@@ -135,27 +135,27 @@ def test_a_tflite_file_stores_the_kernels_in_its_precision(exported, folder, nam
 
 
 @pytest.mark.extended
-def test_stored_in_less_a_network_is_smaller(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "LONGEST", 0.0)
-    monkeypatch.setattr(export, "MOST_LOST", 1.0)
+def test_tflite_file_size_falls_with_precision(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr(export, "MAX_ACCURACY_LOSS", 1.0)
     model = Model(name="compact_s", image_size=24)
     factories.run(tmp_path / "run", experiment=dataclasses.replace(factories.EXPERIMENT, model=model))
-    done = export.export(request(folder, "tflite", tmp_path / "out", workdir=str(tmp_path / "run")))
-    size = {entry["precision"]: entry["bytes"] for entry in done.content["exports"]}
+    result = export.export(request(folder, "tflite", tmp_path / "out", workdir=str(tmp_path / "run")))
+    size = {entry["precision"]: entry["bytes"] for entry in result.content["exports"]}
     assert size["float16"] < 0.55 * size["float32"]
     assert size["int8"] < 0.35 * size["float32"]
 
 
 @pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"])
-def test_a_run_in_mixed_precision_is_exported_in_float32(folder, float32, tmp_path, monkeypatch, precision, images):
-    monkeypatch.setattr(parity, "LONGEST", 0.0)
+def test_export_of_mixed_precision_run_is_float32(folder, float32, tmp_path, monkeypatch, precision, images):
+    monkeypatch.setattr(parity, "MAX_SECONDS", 0.0)
     mixed = shutil.copytree(folder / "run", tmp_path / "run")
     experiment = dataclasses.replace(factories.EXPERIMENT, train=Train(precision=precision))
     record = json.loads((mixed / "config.json").read_text())
     record |= {"config": experiment.to_dict(), "config_sha256": experiment.sha256()}
     (mixed / "config.json").write_text(json.dumps(record))
-    done = export.export(request(folder, "saved_model", tmp_path / "out", workdir=str(mixed)))
-    compared = done.content["exports"][0]["compared"]
+    result = export.export(request(folder, "saved_model", tmp_path / "out", workdir=str(mixed)))
+    compared = result.content["exports"][0]["compared"]
     assert (compared["run"]["precision"], compared["export"]["precision"]) == (precision, "float32")
     network = loading.open_run(str(tmp_path / "out")).model
     np.testing.assert_allclose(network.compute(images), float32, atol=1e-4 * np.abs(float32).max())
@@ -165,83 +165,90 @@ OTHERS = [pytest.param(name, marks=pytest.mark.extended) for name in FILES[1:]]
 
 
 @pytest.mark.parametrize("name", [FILES[0], *OTHERS])
-def test_the_compute_function_works_without_its_network(exported, folder, name, images):
-    """It holds what it needs, such as the variables of a SavedModel."""
+def test_network_compute_works_after_network_is_freed(exported, folder, name, images):
+    """Checks that the function keeps the objects it needs alive, such as the variables of a SavedModel."""
     compute = loading.open_run(str(folder / "exports" / name)).model.compute
     gc.collect()
     assert compute(factories.images(2)).shape == (2, 7)
 
 
-def test_each_export_is_compared_with_the_run_on_validation(exported, folder, images):
+def test_export_json_compares_each_export_with_run_on_validation(exported, folder, images):
     labels = np.array(run_labels(folder))
-    of_run = inference.predict([loading.open_run(str(folder / "run")).model], images).probabilities.argmax(axis=1)
+    run_classes = inference.predict([loading.open_run(str(folder / "run")).model], images).probabilities.argmax(axis=1)
     for entry in exported["exports"]:
         network = runtimes.load(str(folder / "exports" / entry["file"]), entry["format"])
-        said = network.compute(images).argmax(axis=1)
-        found = entry["compared"]
-        assert found["agreement"] == pytest.approx((said == of_run).mean())
-        assert found["run"]["accuracy"] == pytest.approx((of_run == labels).mean()) == pytest.approx(25 / 30)
-        assert found["accuracy_difference"] == pytest.approx((said == labels).mean() - 25 / 30)
-        assert (found["split"], found["examples"], found["run"]["precision"]) == ("validation", COUNT, "float32")
+        classes = network.compute(images).argmax(axis=1)
+        compared = entry["compared"]
+        assert compared["agreement"] == pytest.approx((classes == run_classes).mean())
+        assert compared["run"]["accuracy"] == pytest.approx((run_classes == labels).mean()) == pytest.approx(25 / 30)
+        assert compared["accuracy_difference"] == pytest.approx((classes == labels).mean() - 25 / 30)
+        assert (compared["split"], compared["examples"], compared["run"]["precision"]) == (
+            "validation",
+            COUNT,
+            "float32",
+        )
         assert entry["calibrated_on"] == (COUNT if entry["precision"] == "int8" else None)
 
 
 def run_labels(folder: pathlib.Path) -> list:
+    """Reads the labels of the validation split."""
     records = tf.data.TFRecordDataset(str(folder / SHARDS / "validation-00000-of-00001.tfrecord"))
     return [
         tf.train.Example.FromString(record.numpy()).features.feature["label"].int64_list.value[0] for record in records
     ]
 
 
-def test_the_table_has_a_line_for_the_run_and_one_for_each_export(exported):
-    lines = parity.table(exported["exports"]).splitlines()
-    assert lines[1].startswith("the run, float32")
+def test_format_table_has_one_line_for_run_and_each_export(exported):
+    lines = parity.format_table(exported["exports"]).splitlines()
+    assert lines[1].startswith("run, float32")
     assert "83.33 %" in lines[1]
     assert [line.split()[0] for line in lines[2:]] == FILES
     assert len({len(line) for line in lines}) == 1
 
 
-def test_the_times_are_medians_of_calls_with_one_face_and_with_a_batch(monkeypatch):
+def test_measure_times_are_medians_of_single_and_batch_calls(monkeypatch):
     clock, calls = [0.0], []
 
     def compute(faces: np.ndarray) -> np.ndarray:
         calls.append(len(faces))
-        clock[0] += 0.003 * len(faces) * (50 if len(calls) % 4 == 0 else 1)  # an outlier now and then
+        clock[0] += 0.003 * len(faces) * (50 if len(calls) % 4 == 0 else 1)  # every fourth call is an outlier
         return np.tile(np.float32([0, 1, 0, 0, 0, 0, 0]), (len(faces), 1))
 
     monkeypatch.setattr(parity.time, "perf_counter", lambda: clock[0])
     labels = np.ones(COUNT, np.int32)
-    found = parity.measure(runtimes.Network(compute), "float32", factories.images(COUNT), labels, int)
-    assert found.milliseconds_alone == pytest.approx(3)
-    assert found.milliseconds_in_batch == pytest.approx(3)
+    result = parity.measure(runtimes.Network(compute), "float32", factories.images(COUNT), labels, int)
+    assert result.milliseconds_alone == pytest.approx(3)
+    assert result.milliseconds_in_batch == pytest.approx(3)
     assert set(calls) == {1, 32, inference.BATCH}  # 32: the padded batch of the 30 faces of the accuracy
-    assert found.accuracy == 1.0
+    assert result.accuracy == 1.0
 
 
 @pytest.mark.parametrize("name", ["saved_model", "int8.tflite", "model.onnx"])
-def test_evaluation_says_which_export_it_measured(exported, folder, name):
+def test_evaluation_records_export(exported, folder, name):
     entry = next(entry for entry in exported["exports"] if entry["file"] == name)
-    found = evaluate.evaluate(EvalRequest([str(folder / "exports" / name)], str(folder / SHARDS), tta="flip"))
-    member = found.content["protocol"]["members"][0]
+    evaluation = evaluate.evaluate(EvalRequest([str(folder / "exports" / name)], str(folder / SHARDS), tta="flip"))
+    member = evaluation.content["protocol"]["members"][0]
     assert member["export"] == {field: entry[field] for field in ("format", "precision", "file", "sha256")}
-    assert member["precision"] == found.content["protocol"]["precision"] == ("int8" if "int8" in name else "float32")
+    assert (
+        member["precision"] == evaluation.content["protocol"]["precision"] == ("int8" if "int8" in name else "float32")
+    )
     assert (member["model"], member["checkpoint_step"]) == ("tiny", 12)
-    assert f"{entry['format']} {entry['precision']}" in eval_json.summary_line(found.content)
-    assert found.maps == {}
+    assert f"{entry['format']} {entry['precision']}" in eval_json.summary_line(evaluation.content)
+    assert evaluation.maps == {}
 
 
-def test_an_evaluated_export_has_all_results_but_a_look_inside(exported, folder, tmp_path, figures):
-    found = evaluate.evaluate(EvalRequest([str(folder / "exports")], str(folder / SHARDS)))
-    assert found.content["protocol"]["members"][0]["export"]["file"] == "saved_model"  # the most exact
-    assert found.content["accuracy"] == exported["exports"][0]["compared"]["export"]["accuracy"]
-    written = {pathlib.Path(path).name for path in evaluate.write(found, str(tmp_path))}
+def test_evaluation_of_export_writes_all_files_except_gradcam(exported, folder, tmp_path, figures):
+    evaluation = evaluate.evaluate(EvalRequest([str(folder / "exports")], str(folder / SHARDS)))
+    assert evaluation.content["protocol"]["members"][0]["export"]["file"] == "saved_model"  # the most exact
+    assert evaluation.content["accuracy"] == exported["exports"][0]["compared"]["export"]["accuracy"]
+    written = {pathlib.Path(path).name for path in evaluate.write(evaluation, str(tmp_path))}
     assert {"eval.json", "report.html", "confusion_matrix.png"} <= written
     assert "gradcam.png" not in written
     assert exported["exports"][0]["sha256"] in (tmp_path / "report.html").read_text()
-    assert eval_json.read_eval(str(tmp_path / "eval.json")) == found.content
+    assert eval_json.read_eval(str(tmp_path / "eval.json")) == evaluation.content
 
 
-def test_an_ensemble_mixes_runs_and_exports(exported, folder, images):
+def test_ensemble_averages_runs_and_exports(exported, folder, images):
     names = ("other", "exports/int8.tflite", "exports/model.onnx")
     both = evaluate.evaluate(EvalRequest([str(folder / name) for name in names], str(folder / SHARDS)))
     alone = [inference.predict([loading.open_run(str(folder / name)).model], images).probabilities for name in names]
@@ -259,27 +266,27 @@ def test_an_ensemble_mixes_runs_and_exports(exported, folder, images):
         ("exports/saved_model/", "exports/saved_model-results"),
     ],
 )
-def test_results_go_beside_an_export_and_not_into_it(exported, folder, workdir, expected):
-    wanted = EvalRequest([f"{folder}/{workdir}"], str(folder / SHARDS))
-    assert wanted.default_output() == str(folder / expected)
+def test_default_output_is_beside_export(exported, folder, workdir, expected):
+    evaluation_request = EvalRequest([f"{folder}/{workdir}"], str(folder / SHARDS))
+    assert evaluation_request.default_output() == str(folder / expected)
 
 
 def test_saved_model_in_a_store_is_incomplete_for_readers_until_its_last_file(tmp_path, monkeypatch):
-    """ram:// stands for a store, in which a folder is not renamed as one."""
+    """Uses ram:// in place of an object store, where a folder cannot be renamed atomically."""
     source, target = tmp_path / "saved_model", "ram://exports/saved_model"
     (source / "variables").mkdir(parents=True)
     for name in ("fingerprint.pb", export.MARKER, "variables/variables.index"):
         (source / name).write_bytes(b"new")
     readable, write = [], files.write_bytes
 
-    def recorded(path: str, content: bytes) -> None:
+    def record_write(path: str, content: bytes) -> None:
         readable.append(tf.io.gfile.exists(f"{target}/{export.MARKER}"))
         write(path, content)
 
     tf.io.gfile.makedirs(f"{target}/variables")
     for name in (export.MARKER, "variables/stale"):
         write(f"{target}/{name}", b"old")
-    monkeypatch.setattr(files, "write_bytes", recorded)
+    monkeypatch.setattr(files, "write_bytes", record_write)
     export._copy(str(source), target)
     assert readable == [False] * 3
     for name in ("fingerprint.pb", export.MARKER, "variables/variables.index"):
@@ -287,94 +294,94 @@ def test_saved_model_in_a_store_is_incomplete_for_readers_until_its_last_file(tm
     assert not tf.io.gfile.exists(f"{target}/variables/stale")
 
 
-def test_an_export_that_loses_more_than_a_point_is_refused_and_nothing_is_written(folder, tmp_path, monkeypatch):
-    blind = runtimes.Network(lambda faces: np.tile(np.float32([1, 0, 0, 0, 0, 0, 0]), (len(faces), 1)))
-    monkeypatch.setattr(runtimes, "load", lambda path, kind: blind)
-    wanted = request(folder, "tflite", tmp_path / "out", precision="float32")
+def test_export_rejects_accuracy_loss_above_one_point_and_writes_nothing(folder, tmp_path, monkeypatch):
+    constant = runtimes.Network(lambda faces: np.tile(np.float32([1, 0, 0, 0, 0, 0, 0]), (len(faces), 1)))
+    monkeypatch.setattr(runtimes, "load", lambda path, kind: constant)
+    export_request = request(folder, "tflite", tmp_path / "out", precision="float32")
     with pytest.raises(UserError, match=r"float32\.tflite loses \d\d\.\d\d points of accuracy .* nothing was written"):
-        export.export(wanted)
+        export.export(export_request)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_point_of_accuracy_may_be_lost_and_no_more():
-    def entry(lost: float) -> dict:
-        run_accuracy, found = {"accuracy": 0.5}, {"accuracy": 0.5 - lost}
-        compared = {"accuracy_difference": -lost, "examples": 100, "run": run_accuracy, "export": found}
+def test_check_accuracy_loss_accepts_exactly_one_point():
+    def entry(loss: float) -> dict:
+        run, exported = {"accuracy": 0.5}, {"accuracy": 0.5 - loss}
+        compared = {"accuracy_difference": -loss, "examples": 100, "run": run, "export": exported}
         return {"file": "int8.tflite", "compared": compared}
 
-    export._check_loss(entry(0.5 - 0.49))  # 0.010000000000000009
+    export._check_accuracy_loss(entry(0.5 - 0.49))  # 0.010000000000000009
     with pytest.raises(UserError, match=r"int8\.tflite loses 1\.10 points"):
-        export._check_loss(entry(0.011))
+        export._check_accuracy_loss(entry(0.011))
 
 
-def test_a_precision_that_the_format_lacks_is_named(folder, tmp_path):
+def test_export_error_names_unsupported_precision(folder, tmp_path):
     with pytest.raises(UserError, match=r"--format=onnx has no --precision=int8: it has float32"):
         export.export(request(folder, "onnx", tmp_path / "out", precision="int8"))
 
 
-def test_a_folder_with_exports_of_other_weights_is_left_alone(exported, folder):
+def test_export_rejects_folder_with_exports_of_other_weights(exported, folder):
     before = (folder / "exports" / "export.json").read_bytes()
     with pytest.raises(UserError, match=r"holds exports of other weights \(.*run, step 12\)"):
         export.export(request(folder, "onnx", folder / "exports", workdir=str(folder / "other")))
     assert (folder / "exports" / "export.json").read_bytes() == before
 
 
-def test_exports_do_not_go_among_a_runs_own_files(folder):
+def test_export_rejects_run_folder_as_output(folder):
     with pytest.raises(UserError, match="is a run folder; choose another --output"):
         export.export(request(folder, "onnx", folder / "run"))
 
 
-def test_an_export_is_not_exported_again(exported, folder, tmp_path):
-    with pytest.raises(UserError, match="is an export already"):
+def test_export_rejects_export(exported, folder, tmp_path):
+    with pytest.raises(UserError, match="is already an export"):
         export.export(request(folder, "onnx", tmp_path / "out", workdir=str(folder / "exports")))
 
 
-def test_without_data_the_shards_that_the_run_was_trained_on_are_looked_for(folder, tmp_path, monkeypatch):
-    trained = loading.open_run(str(folder / "run"))
+def test_find_shards_defaults_to_training_data(folder, tmp_path, monkeypatch):
+    run = loading.open_run(str(folder / "run"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"--data is missing: .*run was trained on faces, and tfrecords/faces holds no"):
-        export.find_shards(None, trained)
+        export.find_shards(None, run)
     (tmp_path / "tfrecords").mkdir()
     shutil.copytree(folder / SHARDS, tmp_path / "tfrecords" / "faces")
-    assert export.find_shards(None, trained) == "tfrecords/faces"
-    assert export.find_shards("elsewhere", trained) == "elsewhere"
+    assert export.find_shards(None, run) == "tfrecords/faces"
+    assert export.find_shards("elsewhere", run) == "elsewhere"
 
 
 @pytest.fixture
-def copied(exported, folder, tmp_path) -> pathlib.Path:
+def export_copy(exported, folder, tmp_path) -> pathlib.Path:
     return pathlib.Path(shutil.copytree(folder / "exports", tmp_path / "exports"))
 
 
 @pytest.mark.parametrize("name", ["int8.tflite", "saved_model/saved_model.pb", "saved_model/assets/classes.txt"])
-def test_an_export_with_a_flipped_bit_is_refused(copied, name):
-    path = copied / name
+def test_open_run_rejects_export_with_flipped_bit(export_copy, name):
+    path = export_copy / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"{name.split('/')[0]} is not what export\.json lists: its SHA-256 differs"):
-        loading.open_run(str(copied / name.split("/")[0]))
+        loading.open_run(str(export_copy / name.split("/")[0]))
 
 
-def test_a_file_that_is_no_export_is_named_with_those_that_are(copied):
+def test_open_run_error_lists_exports_when_file_is_none(export_copy):
     with pytest.raises(UserError, match=r"float8\.tflite is not an export of .*lists saved_model, float32\.tflite"):
-        loading.open_run(str(copied / "float8.tflite"))
+        loading.open_run(str(export_copy / "float8.tflite"))
 
 
-def test_a_missing_export_is_named(copied):
-    (copied / "model.onnx").unlink()
+def test_open_run_error_names_missing_export(export_copy):
+    (export_copy / "model.onnx").unlink()
     with pytest.raises(UserError, match=r"There is no .*model\.onnx, which export\.json lists"):
-        loading.open_run(str(copied / "model.onnx"))
+        loading.open_run(str(export_copy / "model.onnx"))
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 1}'], ids=["cut", "list", "fields missing"])
-def test_a_damaged_record_is_named(copied, content):
-    (copied / "export.json").write_text(content)
+def test_open_run_error_names_damaged_export_json(export_copy, content):
+    (export_copy / "export.json").write_text(content)
     with pytest.raises(UserError, match=r"export\.json"):
-        loading.open_run(str(copied))
+        loading.open_run(str(export_copy))
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx", "saved_model"])
-def test_what_is_no_model_cannot_be_loaded(tmp_path, kind):
+def test_load_rejects_file_that_is_no_model(tmp_path, kind):
     (tmp_path / "model").write_bytes(b"no model at all")
     with pytest.raises(UserError, match=r"model cannot be loaded \(.*\): it is damaged"):
         runtimes.load(str(tmp_path / "model"), kind)
@@ -399,7 +406,7 @@ def test_load_error_names_file_that_computes_no_logits(monkeypatch, kind, comput
         runtimes.load(f"model.{kind}", kind)
 
 
-def test_what_the_schema_does_not_know_is_not_written(exported, tmp_path):
+def test_write_export_json_rejects_unknown_field(exported, tmp_path):
     with pytest.raises(jsonschema.ValidationError):
         export_manifest.write(str(tmp_path / "export.json"), {**exported, "colour": "blue"})
     assert not (tmp_path / "export.json").exists()
