@@ -1,1 +1,1 @@
-"""Random changes to training images, on the device: pure functions of (images, labels, seed)."""
+"""Augmentation of training images on the device: pure functions of (images, targets, seed)."""

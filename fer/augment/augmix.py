@@ -1,10 +1,10 @@
 """AugMix: mixes each image with the mean of several changed copies of it.
 
-Hendrycks et al. 2020, arXiv:1912.02781. The loss that compares two such images of one face is not included.
+Source: Hendrycks et al. 2020, arXiv:1912.02781, without the Jensen-Shannon consistency loss.
 
-Each copy is a chain of one to three operations, drawn uniformly. The operations are those of the authors' code, which
-leaves out what the test corruptions contain: contrast, brightness and sharpness. The order within a chain is that of
-`operations.apply`. A copy's weight is drawn from a Dirichlet distribution, the copies' common share from Beta(1, 1).
+Each copy is changed by a chain of one to three ops, drawn uniformly. The ops are those of the authors' code, which
+omits those that the test corruptions contain: contrast, brightness and sharpness. The order within a chain is that of
+`ops.apply`. The weights of the copies are drawn from Dirichlet(1, ..., 1), their total weight from Beta(1, 1).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ CHAIN = randaugment.PAPER._replace(
         "translate_x",
         "translate_y",
     ),
-    translate=1 / 3,  # of the side, as in the authors' code
-    bits=lambda strength: tf.maximum(4 - tf.floor(4 * strength), 1),  # as there, where magnitude 10 would keep none
+    translate=1 / 3,  # fraction of the side, as in the authors' code
+    bits=lambda strength: tf.maximum(4 - tf.floor(4 * strength), 1),  # as there, but at least 1
 )
 
 
@@ -38,41 +38,41 @@ def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: float
     Args:
       images: [B, H, W, 1] uint8.
       rng: see `BatchRng`.
-      severity: each operation's magnitude is drawn from 0.1 to this, of 10.
-      width: copies an image.
-      xla: see `device`.
+      severity: the magnitude of each op is uniform in 0.1 to `severity`, of 10.
+      width: number of copies of an image.
+      xla: see `fer.augment.xla_support`.
 
     Returns:
       [B, H, W, 1] uint8.
     """
     width = int(width)
     copies = [
-        ops.apply(images, [_chain(rng.fold_in(number), images.shape[1], severity)], xla) for number in range(width)
+        ops.apply(images, [_draw_chain(rng.fold_in(number), images.shape[1], severity)], xla) for number in range(width)
     ]
     # Dirichlet(1, ..., 1): exponentials over their sum; Beta(1, 1) is uniform.
     shares = -tf.math.log(1 - rng.fold_in(width).uniform(width))
     weights = shares / tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1e-30)
     changed = rng.fold_in(width + 1).uniform(1) * weights
-    # TensorFlow stacks no uint8 on a GPU, but concatenates it.
-    return _mixed(images, tf.concat([copy[:, tf.newaxis] for copy in copies], axis=1), changed)
+    # TensorFlow has no uint8 stack on a GPU, but a concat.
+    return _mix_copies(images, tf.concat([copy[:, tf.newaxis] for copy in copies], axis=1), changed)
 
 
-def _chain(rng: BatchRng, side: int, severity: float) -> ops.LazyOp:
-    """One to three operations on each image, as one change."""
+def _draw_chain(rng: BatchRng, side: int, severity: float) -> ops.LazyOp:
+    """Draws one to three ops for each image and combines them."""
     depth = tf.floor(rng.fold_in(MAX_DEPTH).uniform(1)[:, 0] * MAX_DEPTH) + 1
     levels = rng.fold_in(MAX_DEPTH + 1).uniform(MAX_DEPTH)
     layers = []
     for number in range(MAX_DEPTH):
-        layer = randaugment.draw(rng.fold_in(number), CHAIN, randaugment.MAX_MAGNITUDE)
+        layer = randaugment.draw_layer(rng.fold_in(number), CHAIN, randaugment.MAX_MAGNITUDE)
         level = (0.1 + (severity - 0.1) * levels[:, number]) / randaugment.MAX_MAGNITUDE
-        reached = {name: drew & (number < depth) for name, drew in layer.name.items()}
-        layers.append(randaugment.Layer(reached, layer.strength * level))
+        in_chain = {name: chosen & (number < depth) for name, chosen in layer.drawn.items()}
+        layers.append(randaugment.Layer(in_chain, layer.strength * level))
     return ops.compose(layers, CHAIN, side)
 
 
 @xla_support.xla_on_cpu
-def _mixed(images: tf.Tensor, copies: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
-    """The images [B, H, W, 1] and their copies [B, width, H, W, 1], whose shares `changed` [B, width] is."""
+def _mix_copies(images: tf.Tensor, copies: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
+    """Mixes images [B, H, W, 1] with their copies [B, width, H, W, 1], whose weights are `changed` [B, width]."""
     shares = changed[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
     own = 1 - tf.reduce_sum(shares, axis=1)
     mixed = own * tf.cast(images, tf.float32) + tf.reduce_sum(shares * tf.cast(copies, tf.float32), axis=1)

@@ -1,6 +1,6 @@
-"""The grammar of a policy, without TensorFlow, so that a program can report a fault before it loads it.
+"""Parser of augmentation policies, without TensorFlow, so that programs report errors before they load it.
 
-See `fer.augment.policy` for the form of a policy.
+See `fer.augment.policy` for the syntax.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import warnings
 from fer.config import suggest
 from fer.errors import UserError, shorten
 
-LONGEST = 2000  # characters of a policy
+MAX_LENGTH = 2000  # characters of a policy
 
-# The arguments of each operation in the order of its function's parameters, and their defaults.
+# Arguments of each op in the order of its function's parameters, with their defaults.
 ARGUMENTS: dict[str, dict[str, float | str]] = {
     "flip": {"p": 0.5},
     "affine": {"rotate": 0.0, "scale": 0.0, "shift": 0.0, "shear": 0.0},
@@ -37,7 +37,7 @@ ARGUMENTS: dict[str, dict[str, float | str]] = {
 }
 MIX_OPS = ("mixup", "cutmix")
 
-# Bounds beyond which an argument cannot be meant, by its name.
+# Lowest and highest value of each argument.
 BOUNDS = {
     "p": (0, 1),
     "rotate": (0, 180),
@@ -53,19 +53,24 @@ BOUNDS = {
     "low": (0, 1),
     "high": (0, 1),
     "fill": (0, 255),
-    "alpha": (0.05, 100),  # below, float32 cannot hold the gammas that a share is drawn with
+    "alpha": (0.05, 100),  # below, the gammas of the Beta distribution underflow in float32
     "severity": (0.1, 10),
     "width": (1, 8),
 }
-WHOLE = ("to", "bits", "layers", "width")
-WORDS = {"preset": ("paper", "faces")}
+INTEGER_ARGUMENTS = ("to", "bits", "layers", "width")
+STRING_VALUES = {"preset": ("paper", "faces")}
 
-KERAS_CV = ("flip", "randaugment", "mixup", "cutmix")  # what KerasCV has of these, by the same definition or nearly
+KERAS_CV_OPS = (
+    "flip",
+    "randaugment",
+    "mixup",
+    "cutmix",
+)  # ops that KerasCV has in nearly the same form
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One operation of a policy, told what to do; `choices` are those of choose(...)."""
+    """One op of a policy with its arguments; `choices` are the ops of choose(...)."""
 
     name: str
     arguments: dict[str, float | str]
@@ -73,53 +78,56 @@ class Operation:
 
     @property
     def mixes(self) -> bool:
-        """True if the operation mixes two images of a batch."""
+        """True if the op mixes two images of a batch."""
         return self.name in MIX_OPS or bool(self.choices)
 
 
 def parse(policy: str, engine: str = "fused") -> list[Operation]:
-    """The operations of a policy in their order; "none" has none.
+    """Parses a policy into its ops, in order; "none" has no ops.
 
     Args:
-      policy: see `fer.augment.policy`; at most `LONGEST` characters.
-      engine: one of `fer.config.ENGINES`, which is to carry it out.
+      policy: see `fer.augment.policy`; at most `MAX_LENGTH` characters.
+      engine: the engine that will apply the policy, one of `fer.config.ENGINES`.
 
     Raises:
-      UserError: an unknown operation or argument (the message names the nearest), a value out of bounds, or an
-        operation that the engine lacks.
+      UserError: an op or argument is unknown (the message suggests the nearest), a value is out of bounds, or the
+        engine lacks an op.
     """
-    if len(policy) > LONGEST:
-        raise UserError(f"The policy {shorten(policy)!r} has {len(policy):,} characters; {LONGEST:,} are allowed.")
+    if len(policy) > MAX_LENGTH:
+        raise UserError(f"The policy {shorten(policy)!r} has {len(policy):,} characters; {MAX_LENGTH:,} are allowed.")
     try:
-        operations = _operations(policy)
+        operations = _parse_operations(policy)
     except (RecursionError, MemoryError) as error:
         raise UserError(f"The policy {shorten(policy)!r} is nested too deep.") from error
     _check_crops(operations, policy)
     for each in operations if engine == "keras_cv" else ():
-        if each.name not in KERAS_CV or each.arguments.get("preset", "paper") != "paper":
-            lacks = each.name if each.name not in KERAS_CV else f"{each.name}'s preset {each.arguments['preset']}"
+        if each.name not in KERAS_CV_OPS or each.arguments.get("preset", "paper") != "paper":
+            lacks = each.name if each.name not in KERAS_CV_OPS else f"{each.name}'s preset {each.arguments['preset']}"
             raise UserError(
-                f"The policy {policy!r} names {lacks}, which the engine keras_cv lacks: it has {', '.join(KERAS_CV)}. "
-                'Leave it out, or set config.augment.engine to "fused".'
+                f"The policy {policy!r} names {lacks}, which the engine keras_cv lacks: "
+                f'it has {", ".join(KERAS_CV_OPS)}. Remove it from the policy, or set config.augment.engine to "fused".'
             )
     return operations
 
 
 def _check_crops(operations: list[Operation], policy: str) -> None:
-    """Raises a UserError where a crop would be larger than what is left of the image."""
+    """Raises a UserError if a crop is larger than the image after an earlier crop."""
     default = ARGUMENTS["crop"]["to"]
     sides = [int(each.arguments.get("to", default)) for each in operations if each.name == "crop"]
     for before, after in zip(sides, sides[1:]):
         if after > before:
-            raise UserError(f"In the policy {policy!r}, crop({after}) comes after crop({before}), which leaves less.")
+            raise UserError(
+                f"In the policy {policy!r}, crop({after}) is larger than the image after crop({before}): "
+                "put the larger crop first."
+            )
 
 
-def _operations(policy: str) -> list[Operation]:
+def _parse_operations(policy: str) -> list[Operation]:
     if policy.strip() == "none":
         return []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's of what it may soon refuse, such as "\\d"
+            warnings.simplefilter("ignore")  # Python's, such as of the invalid escape "\\d"
             node = ast.parse(policy.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise UserError(f"The policy {policy!r} is not of the form name(argument=value,...)|name|...") from error
@@ -127,17 +135,17 @@ def _operations(policy: str) -> list[Operation]:
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         nodes.insert(0, node.right)
         node = node.left
-    return [_operation(each, policy) for each in [node, *nodes]]
+    return [_parse_operation(each, policy) for each in [node, *nodes]]
 
 
-def _operation(node: ast.expr, policy: str) -> Operation:
-    """One operation from `name`, `name(argument=value)` or `name(value)`."""
+def _parse_operation(node: ast.expr, policy: str) -> Operation:
+    """Parses one op: `name`, `name(argument=value)` or `name(value)`."""
     call = node if isinstance(node, ast.Call) else None
     name = call.func if call else node
     if not isinstance(name, ast.Name):
         raise UserError(f"In the policy {policy!r}, {ast.unparse(node)!r} is not of the form name(argument=value,...).")
     if name.id == "choose":
-        return _choose(call, policy)
+        return _parse_choose(call, policy)
     if name.id not in ARGUMENTS:
         near = suggest(name.id, [*ARGUMENTS, "choose"])
         raise UserError(f"In the policy {policy!r} there is no operation {name.id!r}{near}.")
@@ -151,8 +159,8 @@ def _operation(node: ast.expr, policy: str) -> Operation:
             near = suggest(str(keyword.arg), known)
             raise UserError(f"In the policy {policy!r}, {name.id} has no argument {keyword.arg!r}{near}.")
         if keyword.arg in arguments:
-            raise UserError(f"In the policy {policy!r}, {name.id} is told {keyword.arg} twice.")
-        arguments[keyword.arg] = _value(keyword, name.id, policy)
+            raise UserError(f"In the policy {policy!r}, {name.id} has the argument {keyword.arg} twice.")
+        arguments[keyword.arg] = _parse_value(keyword, name.id, policy)
     if "low" in known:
         low, high = (float(arguments.get(each, ARGUMENTS[name.id][each])) for each in ("low", "high"))
         if low > high:
@@ -160,17 +168,17 @@ def _operation(node: ast.expr, policy: str) -> Operation:
     return Operation(name.id, arguments)
 
 
-def _choose(call: ast.Call | None, policy: str) -> Operation:
-    choices = tuple(_operation(each, policy) for each in call.args) if call and not call.keywords else ()
+def _parse_choose(call: ast.Call | None, policy: str) -> Operation:
+    choices = tuple(_parse_operation(each, policy) for each in call.args) if call and not call.keywords else ()
     if len(choices) < 2 or not all(choice.name in MIX_OPS for choice in choices):
         raise UserError(f"In the policy {policy!r}, choose(...) takes two or more of {', '.join(MIX_OPS)}.")
     return Operation("choose", {}, choices)
 
 
-def _value(keyword: ast.keyword, name: str, policy: str) -> float | str:
+def _parse_value(keyword: ast.keyword, name: str, policy: str) -> float | str:
     given = ast.unparse(keyword.value)
-    if keyword.arg in WORDS:
-        words = WORDS[keyword.arg]
+    if keyword.arg in STRING_VALUES:
+        words = STRING_VALUES[keyword.arg]
         if given not in words:
             raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}{suggest(given, words)}.")
         return given
@@ -179,7 +187,7 @@ def _value(keyword: ast.keyword, name: str, policy: str) -> float | str:
         value = ast.literal_eval(keyword.value)
     except (ValueError, TypeError):
         value = None
-    if keyword.arg in WHOLE and isinstance(value, float) and not value.is_integer():
+    if keyword.arg in INTEGER_ARGUMENTS and isinstance(value, float) and not value.is_integer():
         raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be a whole number.")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be {low} to {high}.")

@@ -1,7 +1,7 @@
-"""KerasCV's layers behind the call of our own operations, to compare with: `augment.engine = "keras_cv"`.
+"""KerasCV layers behind the interface of our ops, for comparison: `augment.engine = "keras_cv"`.
 
-They draw from TensorFlow's global state, MixUp and CutMix whatever seed they are given. So a run with this engine is
-not repeated by its seed, nor continued bit for bit; `fused` is the engine that keeps those promises.
+The layers use TensorFlow's global random state; MixUp and CutMix ignore their seed. A run with this engine is therefore
+neither reproducible by its seed nor resumable bit for bit, as runs with the engine `fused` are.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import tensorflow as tf
 from fer.rng import BatchRng
 
 MAX_MAGNITUDE = 10  # ours; KerasCV's is 1
-TOP = 255.0
+MAX_LEVEL = 255.0
 
 
 def _randaugment(layers: float = 2, magnitude: float = 9.0, preset: str = "paper") -> tf.keras.layers.Layer:
-    """KerasCV has the paper's set alone: `policy` refuses another preset."""
+    """Builds RandAugment; `preset` is ignored, as `grammar.parse` accepts only the paper's, which KerasCV has."""
     return keras_cv.layers.RandAugment(
-        value_range=(0, TOP),
+        value_range=(0, MAX_LEVEL),
         augmentations_per_image=int(layers),
         magnitude=magnitude / MAX_MAGNITUDE,
     )
@@ -38,9 +38,9 @@ LAYERS: dict[str, Callable[..., tf.keras.layers.Layer]] = {
 def augmenter(
     operations: Sequence[tuple[str, dict[str, float | str]]],
 ) -> Callable[[tf.Tensor, tf.Tensor, BatchRng], tuple[tf.Tensor, tf.Tensor]]:
-    """A function of images, targets and draws as `policy.augmenter` returns it; the draws are not used.
+    """Returns a function of (images, targets, rng), as `policy.augmenter` does; `rng` is not used.
 
-    RandAugment wants colours, so grey becomes red, green and blue alike, and the first of them is the answer.
+    RandAugment needs RGB: the grey channel is repeated three times, and the first channel is the result.
 
     Args:
       operations: (name, arguments) pairs, whose names are keys of `LAYERS`.
@@ -52,17 +52,17 @@ def augmenter(
         sample = {"images": tf.image.grayscale_to_rgb(tf.cast(images, tf.float32)), "labels": targets}
         for layer in layers:
             sample = layer(sample, training=True)
-        grey = tf.round(tf.clip_by_value(sample["images"][..., :1], 0.0, TOP))
+        grey = tf.round(tf.clip_by_value(sample["images"][..., :1], 0.0, MAX_LEVEL))
         return tf.ensure_shape(tf.cast(grey, images.dtype), images.shape), tf.cast(sample["labels"], tf.float32)
 
-    return tf.autograph.to_graph(augment)  # in our functions it is off, and KerasCV's conditions are written for it
+    return tf.autograph.to_graph(augment)  # the project's functions disable autograph, which KerasCV's conditions need
 
 
 @contextlib.contextmanager
 def _in_float32() -> Iterator[None]:
-    """Layers made here compute in float32, also those that they make themselves and give no dtype on to.
+    """Makes layers that are constructed within the context compute in float32, with their sublayers.
 
-    Under mixed precision MixUp would make the targets float16, and RandAugment would stop: its parts disagree.
+    Under mixed precision MixUp would return float16 targets, and RandAugment would fail because its layers mix dtypes.
     """
     policy = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy("float32")

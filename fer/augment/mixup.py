@@ -1,7 +1,8 @@
-"""Mixing: each image with another of its batch, and their targets in the same proportion.
+"""Mixup and CutMix: mix each image with another of its batch, and their targets in the same proportion.
 
-An image's partner is the one at the mirrored place of its replica's batch, which a shuffled batch makes a random one.
-So mixing is the one augmentation that depends on how a global batch is divided over replicas.
+The partner of an image is the one at the mirrored position in the batch of its replica; because batches are shuffled,
+it is a random one. Mixing is therefore the one augmentation that depends on the division of a global batch over
+replicas.
 """
 
 from __future__ import annotations
@@ -9,34 +10,43 @@ from __future__ import annotations
 import tensorflow as tf
 
 from fer.augment import xla_support
-from fer.augment.random_erasing import rectangle
+from fer.augment.random_erasing import rectangle_mask
 from fer.rng import BatchRng
 
 
 def mixup(images: tf.Tensor, rng: BatchRng, alpha: float = 0.2) -> tf.Tensor:
-    """How much of itself each pixel keeps under mixup (Zhang et al. 2018, arXiv:1710.09412).
+    """Draws each image's own weight under mixup (Zhang et al. 2018, arXiv:1710.09412).
 
     Args:
       images: [B, H, W, 1] uint8.
       rng: see `BatchRng`.
-      alpha: the share is drawn from Beta(alpha, alpha).
+      alpha: the weight is drawn from Beta(alpha, alpha).
 
     Returns:
-      [B, 1, 1, 1] float32: one share an image, between 0 and 1.
+      [B, 1, 1, 1] float32 in [0, 1]; the partner's weight is the rest.
     """
-    return _beta(rng, alpha)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    return _draw_beta(rng, alpha)[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
 
 def cutmix(images: tf.Tensor, rng: BatchRng, alpha: float = 1.0) -> tf.Tensor:
-    """As `mixup`, but a rectangle is the partner's whole and the rest its own (Yun et al. 2019, arXiv:1905.04899).
+    """Draws each pixel's own weight under CutMix (Yun et al. 2019, arXiv:1905.04899).
 
-    The rectangle's share of the image is drawn from Beta(alpha, alpha), its centre uniformly; at the border it is cut.
+    A rectangle comes from the partner. The fraction of the image outside of it is drawn from Beta(alpha, alpha), its
+    centre uniformly; at the border the rectangle is clipped.
+
+    Args:
+      images: [B, H, W, 1] uint8.
+      rng: see `BatchRng`.
+      alpha: of the Beta distribution.
+
+    Returns:
+      [B, H, W, 1] float32: 0 within the rectangle, 1 elsewhere.
     """
     height, width = images.shape[1:3]
-    side = tf.sqrt(1 - _beta(rng.fold_in(1), alpha))
+    side = tf.sqrt(1 - _draw_beta(rng.fold_in(1), alpha))
     down, right = tf.unstack(rng.fold_in(2).uniform(2), axis=-1)
     tall, wide = side * height, side * width
-    theirs = rectangle(height, width, down * height - tall / 2, right * width - wide / 2, tall, wide)
+    theirs = rectangle_mask(height, width, down * height - tall / 2, right * width - wide / 2, tall, wide)
     return 1 - tf.cast(theirs, tf.float32)
 
 
@@ -47,10 +57,10 @@ def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tens
     Args:
       images: [B, H, W, 1] uint8.
       targets: [B, classes] float32.
-      keep: [B, H, W, 1] float32, or [B, 1, 1, 1]: how much of itself each pixel keeps.
+      keep: [B, H, W, 1] or [B, 1, 1, 1] float32: the own weight of each pixel.
 
     Returns:
-      Images uint8 and targets float32; an image's target keeps the mean of what its pixels keep.
+      Images uint8 and targets float32; the own weight of a target is the mean of those of the pixels.
     """
     own, partner = tf.cast(images, tf.float32), tf.cast(tf.reverse(images, [0]), tf.float32)
     mixed = tf.cast(tf.round(partner + keep * (own - partner)), images.dtype)
@@ -58,11 +68,11 @@ def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tens
     return mixed, share * targets + (1 - share) * tf.reverse(targets, [0])
 
 
-def _beta(rng: BatchRng, alpha: float) -> tf.Tensor:
-    """[B] float32 from Beta(alpha, alpha), as a ratio of gammas.
+def _draw_beta(rng: BatchRng, alpha: float) -> tf.Tensor:
+    """Draws [B] float32 from Beta(alpha, alpha), as a ratio of gammas.
 
-    `tf.random.stateless_gamma`, since the stateful op has a kernel for the CPU alone. For small alpha both gammas
-    can be too small for a quotient; such a draw is an image that keeps itself.
+    Uses `tf.random.stateless_gamma`; the stateful op has no GPU kernel. For small alpha both gammas can underflow; the
+    result is then 1.
     """
     gammas = tf.random.stateless_gamma([rng.global_batch, 2], rng.seed, alpha=alpha)
     one, other = tf.unstack(tf.gather(gammas, rng.positions), axis=-1)

@@ -1,9 +1,9 @@
-"""Tone of a batch: each change of grey levels is a table, and a batch is looked up once.
+"""Photometric ops on a batch: look-up tables of grey levels, and sharpness.
 
-A table says what becomes of each of the 256 grey levels, [B, 256] float32 of whole numbers from 0 to 255: one for
-each image. Operations change tables, not pixels: ten of them cost about as much as one pass over 48x48 pixels.
-Nearly all are one `Curve` each, whose numbers differ from image to image, so that images with different operations
-still are one computation. What depends on an image sees its histogram pushed through the table so far.
+A table maps the 256 grey levels of one image: [B, 256] float32, integers from 0 to 255. Ops change tables, not pixels,
+and pixels are looked up once: ten ops cost about as much as one pass over 48x48 pixels. Nearly every op is one
+`Curve`, whose parameters differ from image to image, so that images with different ops are one computation. An op that
+depends on the image gets the image's histogram, mapped through the table so far.
 
 The definitions are Pillow's (`ImageEnhance`, `ImageOps`), for images of one channel.
 """
@@ -17,22 +17,22 @@ import tensorflow as tf
 from fer.augment import xla_support
 
 LEVELS = 256
-TOP = 255.0
+MAX_LEVEL = 255.0
 # Pillow's ImageFilter.SMOOTH, which its ImageEnhance.Sharpness uses: ones around this centre, divided by the sum.
 SMOOTH_CENTRE, SMOOTH_SUM = 5, 13
 
 
 class Curve(NamedTuple):
-    """v -> solarized at `threshold`, cut down to multiples of `step`, then slope v + offset; each [B] float32."""
+    """Solarizes at `threshold`, rounds down to multiples of `step`, then maps v to slope v + offset; [B] float32."""
 
-    threshold: tf.Tensor  # levels from here on are inverted; 256 inverts none
+    threshold: tf.Tensor  # inverts levels from this one on; 256 inverts none
     step: tf.Tensor  # 1 keeps all levels
     slope: tf.Tensor
     offset: tf.Tensor
 
 
 class ImageStats(NamedTuple):
-    """What some operations must know of the images as they are so far; each [B] float32."""
+    """Statistics of the images after the ops so far, for ops that depend on them; each [B] float32."""
 
     mean: tf.Tensor
     lowest: tf.Tensor
@@ -40,29 +40,31 @@ class ImageStats(NamedTuple):
 
 
 def identity(batch: tf.Tensor) -> tf.Tensor:
-    """The tables of `batch` (int32 scalar) images that change nothing, [B, 256] float32."""
+    """Returns tables that change nothing, [B, 256] float32, for `batch` (int32 scalar) images."""
     return tf.tile(tf.range(LEVELS, dtype=tf.float32)[tf.newaxis], [batch, 1])
 
 
 def histogram(images: tf.Tensor) -> tf.Tensor:
-    """How many pixels of each image, [B, H, W, 1] uint8, have each grey level: [B, 256] float32."""
+    """Counts the pixels of each grey level in each image, [B, H, W, 1] uint8; returns [B, 256] float32."""
     pixels = images.shape[1] * images.shape[2]
     levels = tf.cast(tf.reshape(images, [-1, pixels]), tf.int32)
-    return _summed(levels)
+    return _sum_by_level(levels)
 
 
-def _summed(levels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
-    """The sum of `weights`, or the number, at each of the 256 levels of int32 [B, N]: [B, 256] float32."""
+def _sum_by_level(levels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns the sum of `weights`, or the count, at each of the 256 levels of int32 [B, N]: [B, 256] float32."""
     if xla_support.on_cpu():
-        # tf.math.bincount would find its size at run time, which XLA does not allow.
-        given = tf.zeros([0]) if weights is None else weights
-        return tf.raw_ops.DenseBincount(input=levels, size=LEVELS, weights=given, binary_output=False)
-    # On a GPU, TensorFlow's Bincount is refused where a run is to be the same each time (`train.deterministic`).
+        # tf.math.bincount determines its size at run time, which XLA does not allow.
+        no_weights = tf.zeros([0])
+        return tf.raw_ops.DenseBincount(
+            input=levels, size=LEVELS, weights=no_weights if weights is None else weights, binary_output=False
+        )
+    # On a GPU, TensorFlow's Bincount raises under deterministic ops (`train.deterministic`).
     return histogram_by_sorting(levels) if weights is None else sum_by_comparing(levels, weights)
 
 
 def histogram_by_sorting(levels: tf.Tensor) -> tf.Tensor:
-    """How often each of the 256 levels occurs in each row of int32 [B, N]: [B, 256] float32."""
+    """Counts each of the 256 levels in each row of int32 [B, N]; returns [B, 256] float32."""
     ordered = tf.sort(tf.cast(levels, tf.float32), axis=1)
     every = tf.tile(tf.range(LEVELS, dtype=tf.float32)[tf.newaxis], [tf.shape(levels)[0], 1])
     up_to = tf.cast(tf.searchsorted(ordered, every, side="right", out_type=xla_support.index_type()), tf.float32)
@@ -70,45 +72,48 @@ def histogram_by_sorting(levels: tf.Tensor) -> tf.Tensor:
 
 
 def sum_by_comparing(levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """The sum of `weights` (float32 [B, N]) at each of the 256 levels of int32 [B, N]: [B, 256]."""
+    """Returns the sum of `weights` (float32 [B, N]) at each of the 256 levels of int32 [B, N]: [B, 256]."""
     return tf.reduce_sum(weights[:, :, tf.newaxis] * tf.one_hot(levels, LEVELS), axis=1)
 
 
 @xla_support.xla_on_cpu
 def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
-    """Looks every pixel up in its image's table. Images [B, H, W, 1] uint8; returns the same shape and dtype."""
-    offsets = _offsets(images)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    levels = tf.cast(tables, tf.uint8) if xla_support.on_cpu() else tables  # TensorFlow gathers no uint8 on a GPU
-    # One gather over all tables is faster than one a table.
+    """Looks up every pixel of `images` [B, H, W, 1] uint8 in its image's table; returns the same shape and dtype."""
+    offsets = _table_offsets(images)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    levels = tf.cast(tables, tf.uint8) if xla_support.on_cpu() else tables  # TensorFlow has no uint8 gather on a GPU
+    # One gather over all tables is faster than one for each table.
     changed = tf.gather(tf.reshape(levels, [-1]), tf.cast(images, offsets.dtype) + offsets)
     return tf.cast(changed, images.dtype)
 
 
-def _offsets(batch: tf.Tensor) -> tf.Tensor:
-    """Where the table of each image of a batch ([B, ...]) begins if tables lie one after the other, [B]."""
+def _table_offsets(batch: tf.Tensor) -> tf.Tensor:
+    """Returns the offset of each image's table, [B], in the concatenated tables of a batch [B, ...]."""
     return tf.cast(LEVELS * tf.range(tf.shape(batch)[0]), xla_support.index_type())
 
 
 def image_stats(tables: tf.Tensor, counts: tf.Tensor) -> ImageStats:
-    """Of images with the histograms `counts` ([B, 256] float32), seen through `tables`; no sense without pixels."""
-    there = counts > 0
+    """Returns statistics of images with histograms `counts` ([B, 256] float32) after `tables` are applied.
+
+    The statistics of an image without counts are meaningless.
+    """
+    occurs = counts > 0
     return ImageStats(
         mean=tf.math.divide_no_nan(tf.reduce_sum(tables * counts, axis=1), tf.reduce_sum(counts, axis=1)),
-        lowest=tf.reduce_min(tf.where(there, tables, TOP), axis=1),
-        highest=tf.reduce_max(tf.where(there, tables, 0.0), axis=1),
+        lowest=tf.reduce_min(tf.where(occurs, tables, MAX_LEVEL), axis=1),
+        highest=tf.reduce_max(tf.where(occurs, tables, 0.0), axis=1),
     )
 
 
 def apply_curve(tables: tf.Tensor, curve: Curve) -> tf.Tensor:
-    """The tables [B, 256], each changed by its image's curve."""
+    """Applies each image's curve to its table; returns tables [B, 256]."""
     threshold, step, slope, offset = (values[:, tf.newaxis] for values in curve)
-    solarized = tf.where(tables >= threshold, TOP - tables, tables)
-    cut = tf.floor(solarized / step) * step
-    return _whole(slope * cut + offset)
+    solarized = tf.where(tables >= threshold, MAX_LEVEL - tables, tables)
+    posterized = tf.floor(solarized / step) * step
+    return _round_levels(slope * posterized + offset)
 
 
 def identity_curve(batch: tf.Tensor) -> Curve:
-    """The curve that changes nothing."""
+    """Returns the curve that changes nothing."""
     one = tf.ones([batch])
     return Curve(threshold=one * LEVELS, step=one, slope=one, offset=one * 0)
 
@@ -118,13 +123,13 @@ def brightness(curve: Curve, factor: tf.Tensor) -> Curve:
     return curve._replace(slope=factor)
 
 
-def contrast(curve: Curve, factor: tf.Tensor, seen: ImageStats) -> Curve:
-    """Moves grey levels away from the image's mean by `factor` ([B] float32): 0 is flat, 1 changes nothing."""
-    return curve._replace(slope=factor, offset=tf.floor(seen.mean + 0.5) * (1 - factor))
+def contrast(curve: Curve, factor: tf.Tensor, stats: ImageStats) -> Curve:
+    """Scales distances from the image's mean by `factor` ([B] float32): 0 is flat, 1 changes nothing."""
+    return curve._replace(slope=factor, offset=tf.floor(stats.mean + 0.5) * (1 - factor))
 
 
 def invert(curve: Curve) -> Curve:
-    """Black for white."""
+    """Inverts all levels."""
     return curve._replace(threshold=tf.zeros_like(curve.threshold))
 
 
@@ -138,35 +143,35 @@ def posterize(curve: Curve, bits: tf.Tensor) -> Curve:
     return curve._replace(step=tf.pow(2.0, 8.0 - bits))
 
 
-def autocontrast(curve: Curve, seen: ImageStats) -> Curve:
+def autocontrast(curve: Curve, stats: ImageStats) -> Curve:
     """Stretches the levels that occur to the whole range, 0 to 255; an image of one level stays as it is."""
-    several = seen.highest > seen.lowest
-    slope = tf.where(several, TOP / tf.maximum(seen.highest - seen.lowest, 1.0), 1.0)
-    return curve._replace(slope=slope, offset=tf.where(several, -seen.lowest * slope, 0.0))
+    has_range = stats.highest > stats.lowest
+    slope = tf.where(has_range, MAX_LEVEL / tf.maximum(stats.highest - stats.lowest, 1.0), 1.0)
+    return curve._replace(slope=slope, offset=tf.where(has_range, -stats.lowest * slope, 0.0))
 
 
 def where(chosen: tf.Tensor, curve: Curve, otherwise: Curve) -> Curve:
-    """For each image the one or the other curve, as `chosen` ([B] bool) says."""
+    """Returns `curve` for the images that are `chosen` ([B] bool), `otherwise` for the others."""
     return Curve(*(tf.where(chosen, one, other) for one, other in zip(curve, otherwise)))
 
 
 def gamma(tables: tf.Tensor, exponent: tf.Tensor) -> tf.Tensor:
-    """255 (v / 255) ** exponent ([B] float32, above 0): below 1 lightens the shadows."""
-    return _whole(TOP * tf.pow(tables / TOP, exponent[:, tf.newaxis]))
+    """Maps v to 255 (v / 255) ** exponent ([B] float32, above 0): below 1 brightens dark levels."""
+    return _round_levels(MAX_LEVEL * tf.pow(tables / MAX_LEVEL, exponent[:, tf.newaxis]))
 
 
 def equalize(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    """Spreads the levels so that they occur about equally often.
+    """Equalizes the histograms: all levels occur about equally often.
 
-    As in Pillow: level v becomes (step // 2 + pixels below v) // step, where step is the number of pixels that are
-    not of the highest level, divided by 255; an image with a step of 0 stays as it is.
+    As in Pillow: level v becomes (step // 2 + pixels below v) // step, where step is the number of pixels below the
+    highest level, divided by 255 and rounded down. An image with a step of 0 stays unchanged.
     """
-    pushed = _summed(tf.cast(tables, tf.int32), counts)
-    below = tf.cumsum(pushed, axis=1, exclusive=True)
+    mapped = _sum_by_level(tf.cast(tables, tf.int32), counts)
+    below = tf.cumsum(mapped, axis=1, exclusive=True)
     highest = tf.reduce_max(tf.where(counts > 0, tables, 0.0), axis=1, keepdims=True)
-    step = tf.floor(tf.gather(below, tf.cast(highest, tf.int32), batch_dims=1) / TOP)
-    spread = _whole(tf.floor((tf.floor(step / 2) + below) / tf.maximum(step, 1.0)))
-    offsets = _offsets(tables)[:, tf.newaxis]
+    step = tf.floor(tf.gather(below, tf.cast(highest, tf.int32), batch_dims=1) / MAX_LEVEL)
+    spread = _round_levels(tf.floor((tf.floor(step / 2) + below) / tf.maximum(step, 1.0)))
+    offsets = _table_offsets(tables)[:, tf.newaxis]
     cells = tf.cast(tables, offsets.dtype) + offsets
     return tf.where(step > 0, tf.gather(tf.reshape(spread, [-1]), cells), tables)
 
@@ -195,6 +200,6 @@ def _adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.round(tf.clip_by_value(pixels + change, 0.0, 255.0)), images.dtype)
 
 
-def _whole(values: tf.Tensor) -> tf.Tensor:
-    """Whole grey levels, cut to 0..255."""
-    return tf.round(tf.clip_by_value(values, 0.0, TOP))
+def _round_levels(values: tf.Tensor) -> tf.Tensor:
+    """Rounds to integers and clips to 0..255."""
+    return tf.round(tf.clip_by_value(values, 0.0, MAX_LEVEL))

@@ -1,20 +1,20 @@
 """RandAugment for 8-bit grey faces, on whole batches (Cubuk et al. 2020, arXiv:1909.13719).
 
-Each image has its own operations, drawn uniformly, at one magnitude from 0 to 10. They are numbers before they are
-changes: the geometric ones become entries of one matrix, the tone ones numbers of one curve a layer, sharpness a
-factor. So a batch with thirteen kinds of operations is computed at once, with no branch and no map over its images.
+Each image has ops of its own, drawn uniformly, at one magnitude from 0 to 10. The ops of a batch are parameters before
+they are changes: geometric ops become entries of one matrix, tone ops parameters of one curve a layer, sharpness a
+factor. So a batch with thirteen kinds of ops is one computation, without branches and without a map over images.
 
-Where it differs from the paper, and why:
-- Color is left out: a grey face has none. It would be a second Identity.
-- Geometry comes first, then sharpness, then tone, whatever the order drawn: changes of grey levels and of places
-  commute, apart from interpolation and the fill.
-- Posterize and Solarize grow stronger with the magnitude. In the authors' code a higher magnitude keeps more bits and
-  inverts fewer levels, against the text's "maximum strength"; others have mended it so too.
+Differences from the paper:
+- Color is omitted: it would not change a grey image, like Identity.
+- The order is geometric, sharpness, tone, whatever the order drawn: changes of grey levels and of positions commute,
+  apart from interpolation and the fill.
+- Posterize and Solarize become stronger with the magnitude. In the authors' code a higher magnitude keeps more bits and
+  inverts fewer levels, against the text's "maximum strength"; other implementations correct this too.
 - Two layers that both draw Sharpness multiply their factors.
 
-`faces` is a gentler set: a face upside down, inverted or moved by half its width is no longer a face with an
-expression. No Invert, Solarize or Posterize, geometry at a third to a half of the paper's reach, and factors of
-brightness, contrast and sharpness at two thirds.
+The preset `faces` is weaker: a face that is upside down, inverted or shifted by half its width has no recognizable
+expression. It has no Invert, Solarize or Posterize, a third to a half of the paper's geometric amounts, and two thirds
+of its factors of brightness, contrast and sharpness.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ MAX_MAGNITUDE = 10.0
 
 
 class AugmentSpace(NamedTuple):
-    """A set of operations, and how far each goes at magnitude 10."""
+    """Set of ops, and the amount of each at magnitude 10."""
 
     operations: tuple[str, ...]
     rotate: float  # degrees
-    shear: float  # columns a row
-    translate: float  # of the side
-    enhance: float  # factors of brightness, contrast and sharpness lie in 1 - this to 1 + this
-    bits: Callable[[tf.Tensor], tf.Tensor]  # magnitude over 10 -> those that posterize keeps of a level, float32
+    shear: float  # columns for each row
+    translate: float  # fraction of the side
+    enhance: float  # brightness, contrast and sharpness change by factors of 1 - enhance to 1 + enhance
+    bits: Callable[[tf.Tensor], tf.Tensor]  # magnitude / 10 -> bits that posterize keeps, float32
 
 
 PAPER = AugmentSpace(
@@ -72,73 +72,77 @@ FACES = PAPER._replace(
     translate=0.15,
     enhance=0.6,
 )
-SETS = {"paper": PAPER, "faces": FACES}
-HISTOGRAM_OPS = ("contrast", "autocontrast", "equalize")  # these go by what the image looks like
+PRESETS = {"paper": PAPER, "faces": FACES}
+HISTOGRAM_OPS = ("contrast", "autocontrast", "equalize")  # they depend on the image
 
 
 class Layer(NamedTuple):
-    """What one layer does to each image."""
+    """One op for each image of a batch."""
 
-    name: dict[str, tf.Tensor]  # operation -> [B] bool: the images that drew it
-    strength: tf.Tensor  # [B] float32: the magnitude over 10, its sign drawn
+    drawn: dict[str, tf.Tensor]  # op -> [B] bool: the images that drew it
+    strength: tf.Tensor  # [B] float32: magnitude / 10 with a random sign
 
 
-def draw(rng: BatchRng, reach: AugmentSpace, magnitude: float) -> Layer:
-    """Which operation each image gets, uniformly, and in which direction."""
+def draw_layer(rng: BatchRng, space: AugmentSpace, magnitude: float) -> Layer:
+    """Draws an op for each image uniformly, and its direction."""
     chance, direction = tf.unstack(rng.uniform(2), axis=-1)
-    index = tf.floor(chance * len(reach.operations))
+    index = tf.floor(chance * len(space.operations))
     strength = tf.where(direction < 0.5, -1.0, 1.0) * (magnitude / MAX_MAGNITUDE)
-    return Layer({name: tf.equal(index, float(number)) for number, name in enumerate(reach.operations)}, strength)
+    return Layer({name: tf.equal(index, float(number)) for number, name in enumerate(space.operations)}, strength)
 
 
-def matrices(layer: Layer, reach: AugmentSpace, side: int) -> tf.Tensor:
-    """The layer's change of place, [B, 3, 3] float32, the identity for images that drew another operation."""
+def matrices(layer: Layer, space: AugmentSpace, side: int) -> tf.Tensor:
+    """Returns the geometric change, [B, 3, 3] float32; the identity for images that drew an op of another kind."""
 
     def amount(name: str, most: float) -> tf.Tensor:
-        return tf.where(layer.name[name], layer.strength * most, 0.0)
+        return tf.where(layer.drawn[name], layer.strength * most, 0.0)
 
     return geometric.affine(
-        angle=amount("rotate", reach.rotate * math.pi / 180),
+        angle=amount("rotate", space.rotate * math.pi / 180),
         scale=tf.ones_like(layer.strength),
-        shear_x=amount("shear_x", reach.shear),
-        shift_x=amount("translate_x", reach.translate * side),
-        shift_y=amount("translate_y", reach.translate * side),
-        shear_y=amount("shear_y", reach.shear),
+        shear_x=amount("shear_x", space.shear),
+        shift_x=amount("translate_x", space.translate * side),
+        shift_y=amount("translate_y", space.translate * side),
+        shear_y=amount("shear_y", space.shear),
     )
 
 
-def sharpness(layer: Layer, reach: AugmentSpace) -> tf.Tensor:
-    """The layer's factor of sharpness, [B] float32, 1 for images that drew another operation."""
-    return tf.where(layer.name["sharpness"], 1 + layer.strength * reach.enhance, 1.0)
+def sharpness(layer: Layer, space: AugmentSpace) -> tf.Tensor:
+    """Returns the factor of sharpness, [B] float32; 1 for images that drew another op."""
+    return tf.where(layer.drawn["sharpness"], 1 + layer.strength * space.enhance, 1.0)
 
 
 def needs_histogram(layer: Layer) -> tf.Tensor:
-    """[B] bool: the images whose change of tone depends on their histograms."""
-    return functools.reduce(tf.logical_or, [layer.name[name] for name in HISTOGRAM_OPS if name in layer.name])
+    """Returns which images need their histogram for the change of tone, [B] bool."""
+    return functools.reduce(tf.logical_or, [layer.drawn[name] for name in HISTOGRAM_OPS if name in layer.drawn])
 
 
-def tables(layer: Layer, reach: AugmentSpace, before: tf.Tensor, counts: tf.Tensor, xla: bool = False) -> tf.Tensor:
-    """The tables after the layer's change of tone.
+def tables(layer: Layer, space: AugmentSpace, before: tf.Tensor, counts: tf.Tensor, xla: bool = False) -> tf.Tensor:
+    """Applies the layer's change of tone to tables.
 
     Args:
-      layer, reach: what was drawn.
+      layer: the op of each image.
+      space: the ops and their amounts.
       before: [B, 256] float32 tables.
-      counts: [B, 256] float32 histograms of the images that the tables will be applied to, where they are needed: see
-        `needs_histogram`.
-      xla: see `device`.
+      counts: [B, 256] float32 histograms of the images to which the tables will be applied; those for which
+        `needs_histogram` is false may be anything.
+      xla: see `fer.augment.xla_support`.
+
+    Returns:
+      [B, 256] float32 tables.
     """
     curve = photometric.identity_curve(tf.shape(before)[0])
-    seen = photometric.image_stats(before, counts)
-    factor, strong = 1 + layer.strength * reach.enhance, tf.abs(layer.strength)
+    stats = photometric.image_stats(before, counts)
+    factor, absolute = 1 + layer.strength * space.enhance, tf.abs(layer.strength)
     changes = {
         "brightness": photometric.brightness(curve, factor),
-        "contrast": photometric.contrast(curve, factor, seen),
-        "autocontrast": photometric.autocontrast(curve, seen),
-        "solarize": photometric.solarize(curve, tf.round(photometric.LEVELS * (1 - strong))),
-        "posterize": photometric.posterize(curve, reach.bits(strong)),
+        "contrast": photometric.contrast(curve, factor, stats),
+        "autocontrast": photometric.autocontrast(curve, stats),
+        "solarize": photometric.solarize(curve, tf.round(photometric.LEVELS * (1 - absolute))),
+        "posterize": photometric.posterize(curve, space.bits(absolute)),
     }
     for name, change in changes.items():
-        if name in layer.name:
-            curve = photometric.where(layer.name[name], change, curve)
-    followed = photometric.apply_curve(before, curve)
-    return xla_support.apply_where(layer.name["equalize"], followed, photometric.equalize, before, counts, xla=xla)
+        if name in layer.drawn:
+            curve = photometric.where(layer.drawn[name], change, curve)
+    toned = photometric.apply_curve(before, curve)
+    return xla_support.apply_where(layer.drawn["equalize"], toned, photometric.equalize, before, counts, xla=xla)

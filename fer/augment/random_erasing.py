@@ -1,4 +1,4 @@
-"""Random erasing: a rectangle of each image is covered (Zhong et al. 2020, arXiv:1708.04896)."""
+"""Random erasing: fills a rectangle of each image (Zhong et al. 2020, arXiv:1708.04896)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ ASPECT = 0.3  # height over width lies between this and its inverse, as in the p
 def erase(
     images: tf.Tensor, rng: BatchRng, p: float = 0.5, low: float = 0.02, high: float = 0.33, fill: float = 128.0
 ) -> tf.Tensor:
-    """Covers a rectangle with grey.
+    """Fills a random rectangle with one grey level.
 
     Args:
       images: [B, H, W, 1] uint8.
       rng: see `BatchRng`.
       p: probability for each image.
-      low, high: the share of the image that is covered, drawn uniformly. Above 0.3 the rectangle is less oblong than
-        `ASPECT` allows, as far as it takes to lie within the image.
-      fill: the grey level. One level, not noise: noise would need thousands of draws an image.
+      low, high: bounds of the fraction of the image that is filled, drawn uniformly. Above 0.3 the range of aspect
+        ratios is narrower than `ASPECT`, so that the rectangle fits into the image.
+      fill: the grey level. One level, not noise: noise would need thousands of random numbers an image.
 
     Returns:
       [B, H, W, 1] uint8.
@@ -33,20 +33,27 @@ def erase(
     aspect = tf.exp((2 * shape - 1) * tf.minimum(-tf.math.log(ASPECT), -tf.math.log(covered)))
     tall = tf.minimum(tf.sqrt(area * aspect), height)
     wide = tf.minimum(tf.sqrt(area / aspect), width)
-    tall = tf.where(chance < p, tall, 0.0)  # a rectangle without height covers nothing
-    return _cover(images, fill, top * (height - tall), left * (width - wide), tall, wide)
+    tall = tf.where(chance < p, tall, 0.0)  # a rectangle of height 0 fills nothing
+    return _fill_rectangle(images, fill, top * (height - tall), left * (width - wide), tall, wide)
 
 
 @xla_support.xla_on_cpu
-def _cover(
+def _fill_rectangle(
     images: tf.Tensor, fill: float, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor
 ) -> tf.Tensor:
-    covered = rectangle(images.shape[1], images.shape[2], top, left, tall, wide)
+    covered = rectangle_mask(images.shape[1], images.shape[2], top, left, tall, wide)
     return tf.where(covered, tf.cast(fill, images.dtype), images)
 
 
-def rectangle(height: int, width: int, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor) -> tf.Tensor:
-    """Which pixels' centres lie in each image's rectangle, whose place and size are [B] float32 in pixels.
+def rectangle_mask(
+    height: int, width: int, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor
+) -> tf.Tensor:
+    """Returns which pixels have their centre within the rectangle of their image.
+
+    Args:
+      height, width: of the images, in pixels.
+      top, left: [B] float32: position of the rectangle, in pixels.
+      tall, wide: [B] float32: its size, in pixels.
 
     Returns:
       [B, height, width, 1] bool.

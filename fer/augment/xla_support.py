@@ -1,11 +1,12 @@
-"""How a change of pixels is carried out: as measured by `scripts/benchmark.py --suite=augment`, and the same bytes.
+"""Execution of pixel ops: compiled by XLA on a CPU, op by op on a GPU, with the same bytes.
 
-On a CPU, TensorFlow's own operations pass over all pixels once each. XLA makes one loop of a whole change, which is
-two to five times faster, so changes that visit every pixel are compiled (`fused`). What few images draw and what costs
-much is computed for those images alone (`only`): a partition of the batch, not a branch an image.
+On a CPU, each TensorFlow op passes over all pixels. XLA fuses a whole change into one loop, which is two to five times
+faster, so changes of every pixel are compiled (`xla_on_cpu`). Expensive, rare ops run only on the images that need them
+(`apply_where`): the batch is partitioned once, without a branch for each image. The figures are measured by
+`scripts/benchmark.py --suite=augment`.
 
-On a GPU, operations are launched as they stand, and the warp is TensorFlow's kernel. A caller that compiles its whole
-step by XLA says `xla=True`: then nothing may have a shape that the draws decide, nor a kernel that XLA lacks.
+On a GPU, ops run uncompiled, and the warp is TensorFlow's kernel. A caller that compiles its whole step with XLA passes
+`xla=True`: then no shape depends on random numbers, and no kernel is used that XLA lacks.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _AS_ON_GPU: contextvars.ContextVar[bool] = contextvars.ContextVar("as_on_gpu", d
 
 
 def on_cpu() -> bool:
-    """Whether there is no GPU."""
+    """Returns whether ops are built for a CPU: there is no GPU."""
     return not (_AS_ON_GPU.get() or tf.config.list_logical_devices("GPU"))
 
 
 @contextlib.contextmanager
 def as_on_gpu() -> Iterator[None]:
-    """Within it, changes are built as for a GPU, whether there is one or not: to look at what is built."""
+    """Makes ops be built as for a GPU, even if there is none, to test and inspect them."""
     token = _AS_ON_GPU.set(True)
     try:
         yield
@@ -37,14 +38,14 @@ def as_on_gpu() -> Iterator[None]:
 
 
 def index_type() -> tf.DType:
-    """Of numbers that say where: int64 on a GPU, since TensorFlow computes int32 there in the host's memory."""
+    """Returns the dtype of indices: int64 on a GPU, where TensorFlow computes int32 in host memory."""
     return tf.int32 if on_cpu() else tf.int64
 
 
 def xla_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles `function` by XLA on a CPU; it takes and returns tensors of shapes known beforehand.
+    """Decorates a function of tensors of static shapes: on a CPU it is compiled by XLA.
 
-    The random numbers stay outside: XLA draws others than TensorFlow from the same seed.
+    The function must not draw random numbers: XLA draws others than TensorFlow from the same seed.
     """
     compiled = tf.function(function, autograph=False, jit_compile=True)
 
@@ -58,14 +59,14 @@ def xla_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 def apply_where(
     chosen: tf.Tensor, otherwise: tf.Tensor, function: Callable[..., tf.Tensor], *inputs: tf.Tensor, xla: bool = False
 ) -> tf.Tensor:
-    """`function(*inputs)` for the chosen images, computed for them alone where the device gains by it.
+    """Returns `function(*inputs)` for the chosen images; on a CPU it is computed for them alone.
 
     Args:
       chosen: [B] bool.
-      otherwise: [B, ...]: what the others are.
-      function: of [N, ...] tensors, each image by itself; returns [N, ...] as in `otherwise`.
+      otherwise: [B, ...]: the result for the other images.
+      function: maps [N, ...] tensors to [N, ...], independently for each image, with the dtype of `otherwise`.
       inputs: [B, ...] tensors.
-      xla: see above; every image is computed then, as on a GPU, where shapes that change cost more than they save.
+      xla: computes all images, as on a GPU, where dynamic shapes cost more than they save.
 
     Returns:
       [B, ...] of `otherwise`'s dtype.

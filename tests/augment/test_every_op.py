@@ -1,4 +1,4 @@
-"""What holds for every operation of a policy that changes images one by one."""
+"""Properties of every op of a policy that changes images one by one."""
 
 import functools
 
@@ -29,61 +29,61 @@ POLICIES = {
     "erase": "erase(0.5)",
     "augmix": "augmix",
 }
-# Changes whose jumps turn a difference of one level before them into a greater one after them.
+# Chains of ops whose jumps amplify a difference of one level.
 CHAINS = {"randaugment", "randaugment, faces", "augmix"}
-# About 1,000 and 5,000 operations, which take seconds to trace; test_randaugment.py traces "randaugment" too.
+# Graphs of about 1,000 and 5,000 nodes, which take seconds to trace; test_randaugment.py traces "randaugment" too.
 HEAVY_TO_TRACE = {"randaugment", "randaugment, faces", "augmix"}
-# A warp, and what goes by histograms; test_randaugment.py compiles the other passes.
+# A warp, and an op that uses histograms; test_randaugment.py compiles the other passes.
 COMPILED_BY_DEFAULT = {"affine", "equalize"}
 RANDOM = np.random.default_rng(0)
 FACES = np.kron(RANDOM.integers(10, 240, (BATCH, 12, 12, 1)), np.ones((1, 4, 4, 1))).astype(np.uint8)
 TARGETS = tf.one_hot(np.arange(BATCH) % 7, 7)
 
 
-class Outside:
-    """Draws made outside of what XLA compiles, which would draw other numbers."""
+class UncompiledRng:
+    """BatchRng that draws outside of the compiled function, because XLA would draw other numbers."""
 
-    def __init__(self, draws: BatchRng):
-        self.draws = draws
+    def __init__(self, rng: BatchRng):
+        self.rng = rng
 
-    def fold_in(self, salt: int) -> "Outside":
+    def fold_in(self, salt: int) -> "UncompiledRng":
         with tf.init_scope():
-            return Outside(self.draws.fold_in(salt))
+            return UncompiledRng(self.rng.fold_in(salt))
 
     def uniform(self, count: int) -> tf.Tensor:
         with tf.init_scope():
-            return self.draws.uniform(count)
+            return self.rng.uniform(count)
 
 
-def draws(positions=range(BATCH), seed: int = 5) -> BatchRng:
+def make_rng(positions=range(BATCH), seed: int = 5) -> BatchRng:
     return BatchRng(tf.constant([seed, 1]), tf.constant(list(positions), tf.int32), BATCH)
 
 
-def changed(
-    name: str, faces: np.ndarray = FACES, given: BatchRng = None, targets=TARGETS, xla: bool = False
+def augment(
+    name: str, faces: np.ndarray = FACES, rng: BatchRng = None, targets=TARGETS, xla: bool = False
 ) -> tf.Tensor:
-    return policy.augmenter(POLICIES[name], xla=xla)(faces, targets, given or draws())[0]
+    return policy.augmenter(POLICIES[name], xla=xla)(faces, targets, rng or make_rng())[0]
 
 
 @functools.cache
-def eager(name: str) -> np.ndarray:
-    """Returns FACES as a policy changes them eagerly, computed once for all tests."""
-    return changed(name).numpy()
+def augment_eagerly(name: str) -> np.ndarray:
+    """Returns FACES augmented eagerly by a policy, computed once for all tests."""
+    return augment(name).numpy()
 
 
-def policies(extended: set[str]) -> list:
+def mark_policies(extended: set[str]) -> list:
     """Returns the names of all policies as parameters of a test; some are marked extended."""
     return [pytest.param(name, marks=pytest.mark.extended) if name in extended else name for name in POLICIES]
 
 
-def test_no_operation_is_left_out():
-    named = {policy.parse(text)[0].name for text in POLICIES.values()}
-    assert named == set(policy.KNOWN) - set(policy.MIX_OPS)
+def test_policies_contain_every_op():
+    ops_of_policies = {policy.parse(text)[0].name for text in POLICIES.values()}
+    assert ops_of_policies == set(policy.ALL_OPS) - set(policy.MIX_OPS)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_it_changes_some_faces_and_keeps_them_uint8(name):
-    after = eager(name)
+def test_op_changes_some_faces_and_keeps_them_uint8(name):
+    after = augment_eagerly(name)
     assert after.dtype == np.uint8
     assert after.shape == ((BATCH, 40, 40, 1) if name == "crop" else FACES.shape)
     if name != "crop":
@@ -91,31 +91,31 @@ def test_it_changes_some_faces_and_keeps_them_uint8(name):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_face_does_not_feel_its_batch_mates(name):
+def test_op_ignores_other_images_of_the_batch(name):
     others = FACES.copy()
     others[::2] = 255 - others[::2]
-    np.testing.assert_array_equal(eager(name)[1::2], changed(name, others)[1::2])
+    np.testing.assert_array_equal(augment_eagerly(name)[1::2], augment(name, others)[1::2])
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_two_replicas_change_the_faces_as_one_does(name):
+def test_op_changes_faces_alike_on_one_and_two_replicas(name):
     halves = [
-        changed(name, FACES[part], draws(range(BATCH)[part]), TARGETS[part]) for part in (slice(8), slice(8, BATCH))
+        augment(name, FACES[part], make_rng(range(BATCH)[part]), TARGETS[part]) for part in (slice(8), slice(8, BATCH))
     ]
-    np.testing.assert_array_equal(tf.concat(halves, 0), eager(name))
+    np.testing.assert_array_equal(tf.concat(halves, 0), augment_eagerly(name))
 
 
-@pytest.mark.parametrize("name", policies(extended=HEAVY_TO_TRACE))
-def test_in_a_graph_it_gives_the_eager_bytes(name):
-    function = tf.function(lambda seed: changed(name, given=draws()._replace(seed=seed)), autograph=False)
-    np.testing.assert_array_equal(function(tf.constant([5, 1])), eager(name))
+@pytest.mark.parametrize("name", mark_policies(extended=HEAVY_TO_TRACE))
+def test_op_gives_the_eager_bytes_in_a_graph(name):
+    function = tf.function(lambda seed: augment(name, rng=make_rng()._replace(seed=seed)), autograph=False)
+    np.testing.assert_array_equal(function(tf.constant([5, 1])), augment_eagerly(name))
 
 
-@pytest.mark.parametrize("name", policies(extended=POLICIES.keys() - COMPILED_BY_DEFAULT))
-def test_compiled_by_xla_the_same_draws_change_the_faces_alike(name):
-    faces, given = tf.constant(FACES), Outside(draws())
-    compiled = tf.function(lambda: changed(name, faces, given, xla=True), jit_compile=True, autograph=False)()
-    difference = np.abs(compiled.numpy().astype(int) - eager(name))
+@pytest.mark.parametrize("name", mark_policies(extended=POLICIES.keys() - COMPILED_BY_DEFAULT))
+def test_op_changes_faces_alike_when_compiled_by_xla(name):
+    faces, rng = tf.constant(FACES), UncompiledRng(make_rng())
+    compiled = tf.function(lambda: augment(name, faces, rng, xla=True), jit_compile=True, autograph=False)()
+    difference = np.abs(compiled.numpy().astype(int) - augment_eagerly(name))
     if name in CHAINS:
         assert (difference > 1).mean() < 0.002
     else:
@@ -123,34 +123,34 @@ def test_compiled_by_xla_the_same_draws_change_the_faces_alike(name):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_as_it_is_built_for_a_gpu_it_changes_the_faces_alike(name):
+def test_op_changes_faces_alike_when_built_for_a_gpu(name):
     with xla_support.as_on_gpu():
-        built = changed(name).numpy()
-    difference = np.abs(built.astype(int) - eager(name))
+        built = augment(name).numpy()
+    difference = np.abs(built.astype(int) - augment_eagerly(name))
     if name in CHAINS:
         assert (difference > 1).mean() < 0.002
-    else:  # the warp is TensorFlow's kernel there, which rounds otherwise; all else gives the same bytes
+    else:  # there the warp is TensorFlow's kernel, which rounds differently; other ops give the same bytes
         assert difference.max() <= (1 if name == "affine" else 0)
 
 
 @pytest.mark.parametrize("name", ["flip", "solarize", "posterize", "invert", "autocontrast", "equalize", "blur"])
-def test_as_many_faces_are_changed_as_asked(name):
+def test_op_changes_the_requested_fraction_of_faces(name):
     many = 2000
     faces = np.broadcast_to(FACES[:1], (many, 48, 48, 1))
-    given = BatchRng(tf.constant([1, 2]), tf.range(many), many)
-    after, _ = policy.augmenter(f"{name}(p=0.25)")(faces, tf.zeros([many, 7]), given)
+    rng = BatchRng(tf.constant([1, 2]), tf.range(many), many)
+    after, _ = policy.augmenter(f"{name}(p=0.25)")(faces, tf.zeros([many, 7]), rng)
     share = (after.numpy() != faces).any(axis=(1, 2, 3)).mean()
     assert abs(share - 0.25) < 5 * np.sqrt(0.25 * 0.75 / many)
 
 
 @pytest.mark.parametrize("to", [40, 41])
-def test_a_crop_is_a_window_of_the_face_and_every_window_can_be_drawn(to):
+def test_crop_draws_all_windows_of_the_face_uniformly(to):
     count = 2000
     numbered = np.arange(48 * 48).reshape(48, 48)
     faces = (numbered % 251).astype(np.uint8)
-    given = BatchRng(tf.constant([1, 2]), tf.range(count), count)
+    rng = BatchRng(tf.constant([1, 2]), tf.range(count), count)
     after, _ = policy.augmenter(f"crop({to})")(
-        np.broadcast_to(faces[None, ..., None], (count, 48, 48, 1)), tf.zeros([count, 7]), given
+        np.broadcast_to(faces[None, ..., None], (count, 48, 48, 1)), tf.zeros([count, 7]), rng
     )
     windows = np.lib.stride_tricks.sliding_window_view(faces, (to, to)).reshape(-1, to, to)
     place = {window.tobytes(): number for number, window in enumerate(windows)}

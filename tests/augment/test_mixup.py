@@ -1,4 +1,4 @@
-"""Mixing: images and targets in one proportion."""
+"""Mixup and CutMix: images and targets are mixed in one proportion."""
 
 import numpy as np
 import pytest
@@ -13,26 +13,26 @@ TARGETS = np.eye(7, dtype=np.float32)[np.random.default_rng(1).integers(0, 7, MA
 
 
 @pytest.fixture(scope="module")
-def draws() -> BatchRng:
+def rng() -> BatchRng:
     return BatchRng(tf.constant([1, 2]), tf.range(MANY), MANY)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2, 1.0])
-def test_mixups_share_has_the_moments_of_beta(draws, alpha):
-    share = mixup.mixup(FACES, draws, alpha).numpy()[:, 0, 0, 0]
+def test_mixup_weights_have_the_moments_of_beta(rng, alpha):
+    share = mixup.mixup(FACES, rng, alpha).numpy()[:, 0, 0, 0]
     variance = 1 / (4 * (2 * alpha + 1))
     assert share.mean() == pytest.approx(0.5, abs=5 * np.sqrt(variance / MANY))
     assert share.var() == pytest.approx(variance, rel=0.1)
     assert np.isfinite(share).all()
 
 
-def test_cutmix_takes_a_rectangle_of_the_share_drawn(draws):
-    keep = mixup.cutmix(FACES, draws, 1.0).numpy()[..., 0]
+def test_cutmix_weights_are_0_within_a_rectangle(rng):
+    keep = mixup.cutmix(FACES, rng, 1.0).numpy()[..., 0]
     assert set(np.unique(keep)) == {0.0, 1.0}
     theirs = keep == 0
     rows, columns = theirs.any(axis=2), theirs.any(axis=1)
     np.testing.assert_array_equal(theirs, rows[:, :, None] & columns[:, None, :])
-    # The mean over Beta(1, 1) and a uniform centre of a rectangle cut at the border, by simulation in NumPy.
+    # Mean area of a clipped rectangle with area from Beta(1, 1) and uniform centre, simulated in NumPy.
     random = np.random.default_rng(0)
     side, centre = np.sqrt(1 - random.random(200_000)), random.random((2, 200_000))
     cut = np.minimum(centre + side / 2, 1) - np.maximum(centre - side / 2, 0)
@@ -40,35 +40,35 @@ def test_cutmix_takes_a_rectangle_of_the_share_drawn(draws):
 
 
 @pytest.mark.parametrize("text", ["mixup(0.5)", "cutmix(1.0)", "choose(mixup(0.5),cutmix(1.0))"])
-def test_images_and_targets_are_mixed_in_one_proportion(draws, text):
-    images, targets = policy.augmenter(text)(FACES, TARGETS, draws)
+def test_mix_mixes_images_and_targets_in_one_proportion(rng, text):
+    images, targets = policy.augmenter(text)(FACES, TARGETS, rng)
     assert images.dtype == tf.uint8
     assert targets.dtype == tf.float32
     np.testing.assert_allclose(targets.numpy().sum(axis=1), 1, atol=1e-5)
     # White faces of one class among black ones of another: the grey level is the target.
     white = (np.arange(MANY) < MANY // 2)[:, None, None, None] * np.uint8(255) * np.ones((1, 48, 48, 1), np.uint8)
     classes = np.eye(7, dtype=np.float32)[(np.arange(MANY) < MANY // 2).astype(int)]
-    images, targets = policy.augmenter(text)(white, classes, draws)
+    images, targets = policy.augmenter(text)(white, classes, rng)
     np.testing.assert_allclose(images.numpy().mean(axis=(1, 2, 3)) / 255, targets.numpy()[:, 1], atol=0.003)
 
 
-def test_a_share_of_one_keeps_and_a_share_of_zero_takes_the_partner():
+def test_mix_keeps_images_of_weight_1_and_replaces_those_of_weight_0():
     keep = tf.constant([1.0, 0.0, 1.0, 0.0])[:, None, None, None] * tf.ones([4, 48, 48, 1])
     images, targets = mixup.mix(FACES[:4], TARGETS[:4], keep)
     np.testing.assert_array_equal(images, FACES[[0, 2, 2, 0]])
     np.testing.assert_array_equal(targets, TARGETS[[0, 2, 2, 0]])
 
 
-def test_choosing_takes_both_about_equally_often(draws):
-    images, _ = policy.augmenter("choose(mixup(1.0),cutmix(1.0))")(FACES, TARGETS, draws)
+def test_choose_takes_both_ops_equally_often(rng):
+    images, _ = policy.augmenter("choose(mixup(1.0),cutmix(1.0))")(FACES, TARGETS, rng)
     own_or_partner = (images.numpy() == FACES) | (images.numpy() == FACES[::-1])
     cut = own_or_partner.all(axis=(1, 2, 3))
     assert abs(cut.mean() - 0.5) < 5 * np.sqrt(0.25 / MANY)
 
 
-def test_without_mixing_the_rest_of_the_policy_is_unchanged(draws):
-    given = draws._replace(positions=tf.range(16))
-    plain, _ = policy.augmenter("flip|erase(0.5)")(FACES[:16], TARGETS[:16], given)
-    unmixed, targets = policy.augmenter("flip|erase(0.5)|mixup(1.0)", mix=False)(FACES[:16], TARGETS[:16], given)
+def test_augmenter_applies_the_other_ops_when_mix_is_false(rng):
+    part_rng = rng._replace(positions=tf.range(16))
+    plain, _ = policy.augmenter("flip|erase(0.5)")(FACES[:16], TARGETS[:16], part_rng)
+    unmixed, targets = policy.augmenter("flip|erase(0.5)|mixup(1.0)", mix=False)(FACES[:16], TARGETS[:16], part_rng)
     np.testing.assert_array_equal(unmixed, plain)
     np.testing.assert_array_equal(targets, TARGETS[:16])

@@ -1,4 +1,4 @@
-"""What the operations draw."""
+"""Distributions of the amounts that ops draw."""
 
 import numpy as np
 import pytest
@@ -11,19 +11,19 @@ MANY = 20_000
 
 
 @pytest.fixture(scope="module")
-def draws() -> BatchRng:
+def rng() -> BatchRng:
     return BatchRng(tf.constant([1, 2]), tf.range(MANY), MANY)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.25, 0.5, 1.0])
-def test_flips_come_as_often_as_asked(draws, p):
-    flipped = ops.flip(draws, 48, p).matrices.numpy()[:, 0, 0] < 0
-    # five standard errors of a share of 20,000
+def test_flip_mirrors_the_requested_fraction(rng, p):
+    flipped = ops.flip(rng, 48, p).matrices.numpy()[:, 0, 0] < 0
+    # five standard errors at 20,000 images
     assert abs(flipped.mean() - p) <= 5 * np.sqrt(p * (1 - p) / MANY)
 
 
 @pytest.mark.parametrize(
-    ("argument", "strength", "low", "high", "measured"),
+    ("argument", "strength", "low", "high", "measure"),
     [
         ("rotate", 15.0, -15.0, 15.0, lambda m: np.rad2deg(np.arctan2(m[:, 1, 0], m[:, 0, 0]))),
         ("scale", 0.1, 0.9, 1.1, lambda m: 1 / m[:, 0, 0]),
@@ -33,8 +33,8 @@ def test_flips_come_as_often_as_asked(draws, p):
     ],
     ids=["rotate", "scale", "shift right", "shift down", "shear"],
 )
-def test_strengths_are_uniform_between_their_bounds(draws, argument, strength, low, high, measured):
-    drawn = measured(ops.affine(draws, 48, **{argument: strength}).matrices.numpy().astype(float))
+def test_affine_amounts_are_uniform_within_their_bounds(rng, argument, strength, low, high, measure):
+    drawn = measure(ops.affine(rng, 48, **{argument: strength}).matrices.numpy().astype(float))
     assert drawn.min() >= low - 1e-4
     assert drawn.max() <= high + 1e-4
     counts, _ = np.histogram(drawn, bins=20, range=(low - 1e-4, high + 1e-4))
@@ -42,8 +42,8 @@ def test_strengths_are_uniform_between_their_bounds(draws, argument, strength, l
     assert chi_square < 43.8  # the 99.9th percentile with 19 degrees of freedom
 
 
-def test_the_amounts_of_one_image_are_independent(draws):
-    matrices = ops.affine(draws, 48, rotate=15.0, shift=0.08).matrices.numpy()
+def test_affine_amounts_of_an_image_are_independent(rng):
+    matrices = ops.affine(rng, 48, rotate=15.0, shift=0.08).matrices.numpy()
     angle, right = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]), matrices[:, 0, 2]
     assert abs(np.corrcoef(angle, right)[0, 1]) < 5 / np.sqrt(MANY)
 
@@ -51,13 +51,13 @@ def test_the_amounts_of_one_image_are_independent(draws):
 @pytest.mark.parametrize(
     "text", ["brightness", "flip|gamma", "contrast", "brightness|autocontrast(p=0.5)|equalize(p=0.5)"]
 )
-def test_histograms_are_taken_of_the_images_that_need_them(text, monkeypatch):
-    """And the images are changed as if all had been taken."""
+def test_compute_histograms_takes_only_images_that_need_them(text, monkeypatch):
+    """The result is that of histograms of all images."""
     faces = np.random.default_rng(0).integers(60, 200, (64, 48, 48, 1), dtype=np.uint8)
-    given, targets, taken = BatchRng(tf.constant([1, 2]), tf.range(64), 64), tf.zeros([64, 7]), []
+    rng, targets, counts = BatchRng(tf.constant([1, 2]), tf.range(64), 64), tf.zeros([64, 7]), []
     histogram = photometric.histogram
-    monkeypatch.setattr(photometric, "histogram", lambda images: taken.append(len(images)) or histogram(images))
-    some, _ = policy.augmenter(text)(faces, targets, given)
-    monkeypatch.setattr(ops, "_histograms", lambda images, *_: histogram(images))
-    np.testing.assert_array_equal(some, policy.augmenter(text)(faces, targets, given)[0])
-    assert sum(taken) in {"brightness": [0], "flip|gamma": [0], "contrast": [64]}.get(text, range(32, 64))
+    monkeypatch.setattr(photometric, "histogram", lambda images: counts.append(len(images)) or histogram(images))
+    some, _ = policy.augmenter(text)(faces, targets, rng)
+    monkeypatch.setattr(ops, "_compute_histograms", lambda images, *_: histogram(images))
+    np.testing.assert_array_equal(some, policy.augmenter(text)(faces, targets, rng)[0])
+    assert sum(counts) in {"brightness": [0], "flip|gamma": [0], "contrast": [64]}.get(text, range(32, 64))

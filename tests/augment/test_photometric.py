@@ -1,4 +1,4 @@
-"""Tone operations against Pillow, image by image, and their composition into one table."""
+"""Photometric ops against Pillow, image by image, and their composition into one table."""
 
 import numpy as np
 import pytest
@@ -22,19 +22,19 @@ FACES = np.stack(
 COUNT = len(FACES)
 
 
-def each(value: float) -> tf.Tensor:
+def for_each_face(value: float) -> tf.Tensor:
     return tf.fill([COUNT], float(value))
 
 
-def drawn(change) -> tf.Tensor:
-    """The faces through the tables that `change` makes of (identity, histogram)."""
+def apply_tables(change) -> tf.Tensor:
+    """Returns FACES after the tables that `change` computes from (identity, histogram)."""
     counts = photometric.histogram(FACES)
     return tf.cast(photometric.apply(FACES, change(photometric.identity(COUNT), counts))[..., 0], tf.int32)
 
 
-def curved(change) -> tf.Tensor:
-    """The faces through the curve that `change` makes of (nothing changed, facts)."""
-    return drawn(
+def apply_curve(change) -> tf.Tensor:
+    """Returns FACES after the curve that `change` computes from (identity curve, statistics)."""
+    return apply_tables(
         lambda tables, counts: photometric.apply_curve(
             tables, change(photometric.identity_curve(COUNT), photometric.image_stats(tables, counts))
         )
@@ -47,34 +47,34 @@ def pillow(change) -> np.ndarray:
 
 OPERATIONS = {
     "brightness up": (
-        lambda: curved(lambda curve, _: photometric.brightness(curve, each(1.7))),
+        lambda: apply_curve(lambda curve, _: photometric.brightness(curve, for_each_face(1.7))),
         lambda image: ImageEnhance.Brightness(image).enhance(1.7),
     ),
     "brightness down": (
-        lambda: curved(lambda curve, _: photometric.brightness(curve, each(0.3))),
+        lambda: apply_curve(lambda curve, _: photometric.brightness(curve, for_each_face(0.3))),
         lambda image: ImageEnhance.Brightness(image).enhance(0.3),
     ),
     "contrast up": (
-        lambda: curved(lambda curve, seen: photometric.contrast(curve, each(1.8), seen)),
+        lambda: apply_curve(lambda curve, stats: photometric.contrast(curve, for_each_face(1.8), stats)),
         lambda image: ImageEnhance.Contrast(image).enhance(1.8),
     ),
     "contrast down": (
-        lambda: curved(lambda curve, seen: photometric.contrast(curve, each(0.4), seen)),
+        lambda: apply_curve(lambda curve, stats: photometric.contrast(curve, for_each_face(0.4), stats)),
         lambda image: ImageEnhance.Contrast(image).enhance(0.4),
     ),
     "solarize": (
-        lambda: curved(lambda curve, _: photometric.solarize(curve, each(100))),
+        lambda: apply_curve(lambda curve, _: photometric.solarize(curve, for_each_face(100))),
         lambda image: ImageOps.solarize(image, 100),
     ),
     "posterize": (
-        lambda: curved(lambda curve, _: photometric.posterize(curve, each(3))),
+        lambda: apply_curve(lambda curve, _: photometric.posterize(curve, for_each_face(3))),
         lambda image: ImageOps.posterize(image, 3),
     ),
-    "invert": (lambda: curved(lambda curve, _: photometric.invert(curve)), ImageOps.invert),
-    "autocontrast": (lambda: curved(photometric.autocontrast), ImageOps.autocontrast),
-    "equalize": (lambda: drawn(photometric.equalize), ImageOps.equalize),
+    "invert": (lambda: apply_curve(lambda curve, _: photometric.invert(curve)), ImageOps.invert),
+    "autocontrast": (lambda: apply_curve(photometric.autocontrast), ImageOps.autocontrast),
+    "equalize": (lambda: apply_tables(photometric.equalize), ImageOps.equalize),
     "gamma": (
-        lambda: drawn(lambda tables, _: photometric.gamma(tables, each(0.6))),
+        lambda: apply_tables(lambda tables, _: photometric.gamma(tables, for_each_face(0.6))),
         lambda image: image.point(lambda level: 255 * (level / 255) ** 0.6),
     ),
 }
@@ -82,7 +82,7 @@ OPERATIONS = {
 
 @pytest.fixture(scope="module")
 def compiled() -> dict[str, dict[str, tf.Tensor]]:
-    """Every operation in one graph, as it stands and compiled by XLA."""
+    """Results of all ops in one graph, uncompiled and compiled by XLA."""
 
     def changed():
         return {name: ours() for name, (ours, _) in OPERATIONS.items()}
@@ -95,34 +95,36 @@ def compiled() -> dict[str, dict[str, tf.Tensor]]:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("mode", ["eager", "tf.function", "jit_compile"])
-def test_an_operation_agrees_with_pillow_within_one_grey_level(name, mode, compiled):
+def test_photometric_op_agrees_with_pillow_within_one_grey_level(name, mode, compiled):
     ours, theirs = OPERATIONS[name]
     changed = ours() if mode == "eager" else compiled[mode][name]
     assert np.abs(changed - pillow(theirs)).max() <= 1
 
 
-def test_the_histogram_is_numpys():
+def test_histogram_equals_numpys_bincount():
     expected = [np.bincount(face.ravel(), minlength=256) for face in FACES]
     np.testing.assert_array_equal(photometric.histogram(FACES), expected)
 
 
-def test_counting_for_gpus_gives_the_same_numbers(monkeypatch):
+def test_histogram_for_gpus_gives_the_same_counts(monkeypatch):
     levels = tf.cast(tf.reshape(FACES, [len(FACES), -1]), tf.int32)
     np.testing.assert_array_equal(photometric.histogram_by_sorting(levels), photometric.histogram(FACES))
     weights = tf.cast(levels % 7, tf.float32)
     expected = [np.bincount(row, share, 256) for row, share in zip(levels.numpy(), weights.numpy())]
     np.testing.assert_array_equal(photometric.sum_by_comparing(levels, weights), expected)
-    here = photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES))
+    expected_tables = photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES))
     monkeypatch.setattr(photometric.xla_support, "on_cpu", lambda: False)
-    monkeypatch.setattr(photometric.tf.raw_ops, "DenseBincount", None)  # refused there
+    monkeypatch.setattr(photometric.tf.raw_ops, "DenseBincount", None)  # raises there
     np.testing.assert_array_equal(
-        photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES)), here
+        photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES)), expected_tables
     )
 
 
-def test_one_table_of_three_operations_is_the_three_in_turn():
+def test_table_of_three_ops_equals_the_three_in_turn():
     def all_at_once(tables, counts):
-        tables = photometric.apply_curve(tables, photometric.solarize(photometric.identity_curve(COUNT), each(128)))
+        tables = photometric.apply_curve(
+            tables, photometric.solarize(photometric.identity_curve(COUNT), for_each_face(128))
+        )
         tables = photometric.equalize(tables, counts)
         return photometric.apply_curve(
             tables, photometric.autocontrast(photometric.identity_curve(COUNT), photometric.image_stats(tables, counts))
@@ -131,17 +133,17 @@ def test_one_table_of_three_operations_is_the_three_in_turn():
     def in_turn(image):
         return ImageOps.autocontrast(ImageOps.equalize(ImageOps.solarize(image, 128)))
 
-    assert np.abs(drawn(all_at_once) - pillow(in_turn)).max() <= 1
+    assert np.abs(apply_tables(all_at_once) - pillow(in_turn)).max() <= 1
 
 
-def test_images_with_different_curves_are_one_computation():
+def test_photometric_where_selects_a_curve_for_each_image():
     one, other = (
         photometric.invert(photometric.identity_curve(COUNT)),
-        photometric.brightness(photometric.identity_curve(COUNT), each(0.5)),
+        photometric.brightness(photometric.identity_curve(COUNT), for_each_face(0.5)),
     )
     chosen = np.arange(COUNT) % 2 == 0
-    mixed = curved(lambda *_: photometric.where(chosen, one, other))
-    expected = np.where(chosen[:, None, None], curved(lambda *_: one), curved(lambda *_: other))
+    mixed = apply_curve(lambda *_: photometric.where(chosen, one, other))
+    expected = np.where(chosen[:, None, None], apply_curve(lambda *_: one), apply_curve(lambda *_: other))
     np.testing.assert_array_equal(mixed, expected)
 
 

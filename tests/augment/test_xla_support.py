@@ -1,4 +1,4 @@
-"""The ways to carry a change out lead to the same bytes."""
+"""All ways to execute a pixel op give the same bytes."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,9 @@ IMAGES = tf.constant(np.random.default_rng(0).integers(0, 256, (12, 5, 5, 1), dt
 OTHERWISE = IMAGES - 1
 
 
-@pytest.mark.parametrize("xla", [False, True], ids=["apart", "all"])
+@pytest.mark.parametrize("xla", [False, True], ids=["chosen images", "all images"])
 @pytest.mark.parametrize("share", ["none", "some", "all"])
-def test_only_the_chosen_are_changed(share, xla):
+def test_apply_where_changes_only_the_chosen_images(share, xla):
     chosen = {"none": np.zeros(12, bool), "some": np.arange(12) % 3 == 1, "all": np.ones(12, bool)}[share]
     numbers = tf.cast(tf.range(12), tf.uint8)
 
@@ -25,18 +25,18 @@ def test_only_the_chosen_are_changed(share, xla):
 
 
 @pytest.mark.skipif(not xla_support.on_cpu(), reason="on a GPU all images are computed")
-def test_the_others_are_not_computed():
-    seen = []
+def test_apply_where_computes_only_the_chosen_images():
+    counts = []
 
-    def counted(images):
-        seen.append(len(images))
+    def count_images(images):
+        counts.append(len(images))
         return images
 
-    xla_support.apply_where(tf.range(12) < 3, OTHERWISE, counted, IMAGES)
-    assert seen == [3]
+    xla_support.apply_where(tf.range(12) < 3, OTHERWISE, count_images, IMAGES)
+    assert counts == [3]
 
 
-def test_what_is_fused_gives_what_it_gives_step_by_step():
+def test_xla_on_cpu_gives_the_uncompiled_bytes():
     def change(images, factor):
         return tf.cast(tf.round(tf.cast(images, tf.float32) * factor), tf.uint8)
 
