@@ -22,7 +22,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO, Callable
 
 import tensorflow as tf
 
@@ -42,7 +42,11 @@ MAX_HEADER_BYTES = 1 << 16  # bytes of a member's header in a tar that extends t
 MAX_DIRECTORY_BYTES = 1 << 27  # bytes of a zip's directory
 MAX_IDLE_BYTES = 1 << 24  # compressed bytes in a row that unpack to nothing, such as zeros behind the end of a gzip
 
-_DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
+_DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"BZh": bz2.open,
+}
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins one without files
 _UNIX = 3  # the system that made an entry of a zip
 _LINK_MESSAGE = "{0} is a link to another file: unpack the archive and name the folder."
@@ -164,7 +168,7 @@ class _Layer:
     layers: int = 0  # that were taken off before
     once: bool = False  # whether the stream cannot be read out of order
 
-    def holding(self, stream: BinaryIO, inner: str = "", once: bool = False) -> _Layer:
+    def holding(self, stream: Any, inner: str = "", once: bool = False) -> _Layer:
         """What comes out of it, or out of its member `inner`.
 
         Raises:
@@ -273,7 +277,8 @@ def _copy_to_disk(stream: BinaryIO) -> BinaryIO:
 def _unpack_tar(packed: _Layer) -> Iterator[Member]:
     with archive_errors(packed.name):
         archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK_BYTES, tarinfo=_Header)
-    count, seen = 0, set()
+    count = 0
+    seen: set[bytes] = set()
     while True:
         with archive_errors(packed.name):
             entry = archive.next()
@@ -328,13 +333,13 @@ class _CompressedStream:
 class _DecompressedStream(io.RawIOBase):
     """The other side of a layer, whose bytes are counted."""
 
-    def __init__(self, stream: BinaryIO, budget: decompression.Budget, source: _CompressedStream | None = None):
+    def __init__(self, stream: Any, budget: decompression.Budget, source: _CompressedStream | None = None):
         self._stream, self._budget, self._source = stream, budget, source
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         count = self._stream.readinto(buffer)
         self._budget.take(count)
         if self._source is not None:
@@ -372,16 +377,16 @@ class _Header(tarfile.TarInfo):
     )
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not documented
             raise
         except (tarfile.HeaderError, ValueError) as error:  # ValueError: the map of a sparse file is no numbers
             raise tarfile.ReadError(str(error)) from error
 
     @classmethod
-    def frombuf(cls, *arguments: object) -> tarfile.TarInfo:
+    def frombuf(cls, *arguments: Any) -> Any:
         """Reads the block of a header, before what it says is read.
 
         Raises:
@@ -401,15 +406,16 @@ class _Header(tarfile.TarInfo):
         raise decompression.LimitError(_SPARSE_MESSAGE.format(_printable_name(member.name)))
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        archive.fileobj.pax = True
-        return super()._proc_pax(archive)
+        archive.fileobj.pax = True  # type: ignore[attr-defined]  # a `_TarStream`
+        return super()._proc_pax(archive)  # type: ignore[misc]  # not documented
 
 
 class _Tar(tarfile.TarFile):
     """A tar that is read through a `_TarSource`."""
 
-    def __init__(self, name: str | None, mode: str, fileobj: BinaryIO, **options: object):
-        super().__init__(name, mode, _TarStream(fileobj), **options)
+    def __init__(self, name: str | None, mode: Any, fileobj: BinaryIO, **options: Any):
+        source: Any = _TarStream(fileobj)
+        super().__init__(name, mode, source, **options)
 
 
 class _TarStream:
@@ -434,7 +440,7 @@ def _drop_headers(archive: tarfile.TarFile) -> None:
     Raises:
       unpacking.LimitError: those that count for all members are too many.
     """
-    archive.members = []
+    archive.members = []  # type: ignore[attr-defined]  # not documented
     if sum(len(name) + len(value) for name, value in archive.pax_headers.items()) > MAX_HEADER_BYTES:
         raise decompression.LimitError(
             f"has headers of more than {MAX_HEADER_BYTES:,} bytes: unpack it and name the folder."
@@ -461,7 +467,7 @@ class _HashedFile(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         if isinstance(self._file, tf.io.gfile.GFile):
             content = self._file.read(len(buffer))
             count = len(content)

@@ -94,6 +94,8 @@ class ConnectedWorkers:
 
     def connected(self) -> None:
         """Says that TensorFlow has connected the workers."""
+        assert self._watch is not None
+        assert self._watch.stdin is not None
         with contextlib.suppress(OSError):  # the other process was killed
             self._watch.stdin.write(startup_monitor.CONNECTED)
             self._watch.stdin.flush()
@@ -108,6 +110,7 @@ class ConnectedWorkers:
     def close(self) -> None:
         """Ends the connections, which the others take for the loss of this worker unless it has finished."""
         if self._watch is not None:
+            assert self._watch.stdin is not None
             with contextlib.suppress(OSError):
                 self._watch.stdin.close()
             self._watch.wait()
@@ -150,7 +153,7 @@ class _WorkerListener:
                     elif key.fileobj in self._unknown:
                         self._listen_to(key.fileobj)
                     elif key.fileobj in self._there.values():
-                        self._look_at(key.fileobj)
+                        self._look_at(key.fileobj)  # type: ignore[arg-type]  # a socket
                 self._check_left()
                 self._drop_silent()
             self._send_on()
@@ -406,8 +409,8 @@ def _listen(workers: Cluster) -> socket.socket:
                 break
     if problem is not None and problem.errno not in _NOT_LOCAL:
         raise UserError(
-            f"This is {workers.name}, and port {port} cannot be listened at ({os.strerror(problem.errno)}): end what "
-            "uses it, or give another port to every worker."
+            f"This is {workers.name}, and port {port} cannot be listened at ({os.strerror(problem.errno or 0)}): "
+            "end what uses it, or give another port to every worker."
         ) from problem
     raise UserError(
         f"This is {workers.name}, and {host} is no address of this machine: start the worker on the machine that the "
@@ -435,6 +438,6 @@ def _candidate_addresses(workers: Cluster, host: str, port: int) -> Iterator[tup
 def _resolve(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
     """The addresses that a name stands for; none where it is unknown."""
     try:
-        return [(entry[0], entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        return [(entry[0], str(entry[4][0])) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError):
         return []
