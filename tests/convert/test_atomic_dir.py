@@ -1,4 +1,4 @@
-"""An output folder is whole or absent."""
+"""Output folders are complete or absent."""
 
 import contextlib
 import errno
@@ -21,12 +21,12 @@ def fill(folder: str, content: str) -> None:
             file.write(text)
 
 
-def place(output: str, content: str, overwrite: bool = False) -> None:
+def write_output(output: str, content: str, overwrite: bool = False) -> None:
     with atomic_dir.atomic_directory(output, overwrite) as folder:
         fill(folder, content)
 
 
-def content(output: str) -> str:
+def read_content(output: str) -> str:
     with open(os.path.join(output, "manifest.json")) as file:
         return json.load(file)["name"]
 
@@ -37,7 +37,7 @@ def output(tmp_path) -> str:
 
 
 def test_atomic_directory_creates_complete_folder_and_nothing_else(output):
-    place(output, "new")
+    write_output(output, "new")
     assert sorted(os.listdir(output)) == ["a.tfrecord", "manifest.json"]
     assert os.listdir(os.path.dirname(output)) == ["faces"]
 
@@ -50,8 +50,8 @@ def test_atomic_directory_shows_nothing_before_end(output):
 
 def test_atomic_directory_leaves_no_folder_after_error(output, tmp_path):
     (tmp_path / "before").mkdir()
-    for place in (output, str(tmp_path / "before" / "deep" / "faces")):
-        with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(place, False) as folder:
+    for path in (output, str(tmp_path / "before" / "deep" / "faces")):
+        with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(path, False) as folder:
             fill(folder, "new")
             raise RuntimeError
     assert [path.name for path in tmp_path.rglob("*")] == ["before"]
@@ -65,10 +65,10 @@ def test_atomic_directory_keeps_created_parent_that_others_use(output):
 
 
 def test_atomic_directory_keeps_old_output_without_overwrite(output):
-    place(output, "old")
+    write_output(output, "old")
     with pytest.raises(UserError, match="exists already"):
-        place(output, "new")
-    assert content(output) == "old"
+        write_output(output, "new")
+    assert read_content(output) == "old"
 
 
 @pytest.mark.parametrize("linked", [False, True])
@@ -77,8 +77,8 @@ def test_atomic_directory_fills_empty_folder_without_overwrite(output, overwrite
     os.makedirs(output if not linked else os.path.join(os.path.dirname(output), "disk"))
     if linked:
         os.symlink("disk", output)
-    place(output, "new", overwrite=overwrite)
-    assert content(output) == "new"
+    write_output(output, "new", overwrite=overwrite)
+    assert read_content(output) == "new"
     assert os.path.islink(output) == linked
     assert sorted(os.listdir(os.path.dirname(output))) == sorted(["faces", *["disk"] * linked])
 
@@ -95,7 +95,7 @@ def test_atomic_directory_rejects_current_folder(name, output, monkeypatch):
     os.makedirs(output)
     monkeypatch.chdir(output)
     with pytest.raises(UserError, match=rf"^{name} is the folder that this command runs in, and would be replaced"):
-        place(name, "new", overwrite=True)
+        write_output(name, "new", overwrite=True)
     assert os.listdir(output) == []
 
 
@@ -107,23 +107,23 @@ def test_check_rejects_root_of_disk():
 def test_atomic_directory_rejects_link_loop(tmp_path):
     (tmp_path / "faces").symlink_to("faces")
     with pytest.raises(UserError, match=r"^.*/faces is a link that leads back to itself"):
-        place(str(tmp_path / "faces"), "new")
+        write_output(str(tmp_path / "faces"), "new")
 
 
 def test_atomic_directory_replaces_old_output_with_overwrite(output):
-    place(output, "old")
-    place(output, "new", overwrite=True)
-    assert content(output) == "new"
+    write_output(output, "old")
+    write_output(output, "new", overwrite=True)
+    assert read_content(output) == "new"
     assert os.listdir(os.path.dirname(output)) == ["faces"]
 
 
 def test_atomic_directory_keeps_old_output_until_new_is_complete(output):
-    place(output, "old")
+    write_output(output, "old")
     with contextlib.suppress(RuntimeError), atomic_dir.atomic_directory(output, True) as folder:
         fill(folder, "new")
-        assert content(output) == "old"
+        assert read_content(output) == "old"
         raise RuntimeError
-    assert content(output) == "old"
+    assert read_content(output) == "old"
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -132,7 +132,7 @@ def test_atomic_directory_never_replaces_other_data(output, kind):
     with open(output if kind == "file" else os.path.join(output, "thesis.txt"), "w") as file:
         file.write("precious")
     with pytest.raises(UserError, match="is no conversion"):
-        place(output, "new", overwrite=True)
+        write_output(output, "new", overwrite=True)
     assert os.path.exists(output)
 
 
@@ -155,28 +155,28 @@ def test_atomic_directory_never_replaces_folder_with_foreign_manifest(tmp_path, 
     with pytest.raises(
         UserError, match=f"is no conversion alone \\(its manifest.json {fault}\\): choose another --output"
     ):
-        place(str(tmp_path), "new", overwrite=True)
+        write_output(str(tmp_path), "new", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
 @pytest.mark.parametrize("name", ["thesis.txt", "b.tfrecord", "notes/today.txt"])
 def test_atomic_directory_never_replaces_conversion_with_other_files(output, name):
-    place(output, "old")
+    write_output(output, "old")
     other = pathlib.Path(output) / name
     other.parent.mkdir(exist_ok=True)
     other.write_text("precious")
     with pytest.raises(UserError, match=rf"no conversion alone \(it also holds {name.partition('/')[0]}\)"):
-        place(output, "new", overwrite=True)
-    assert (content(output), other.read_text()) == ("old", "precious")
+        write_output(output, "new", overwrite=True)
+    assert (read_content(output), other.read_text()) == ("old", "precious")
 
 
 def test_atomic_directory_replaces_target_of_link_and_keeps_link(tmp_path):
     link, disk = tmp_path / "faces", tmp_path / "disk"
-    place(str(disk / "faces-1"), "old")
+    write_output(str(disk / "faces-1"), "old")
     link.symlink_to(os.path.join("disk", "faces-1"))
-    for again in ("new", "newer"):
-        place(str(link), again, overwrite=True)
-        assert (content(str(disk / "faces-1")), link.is_symlink()) == (again, True)
+    for text in ("new", "newer"):
+        write_output(str(link), text, overwrite=True)
+        assert (read_content(str(disk / "faces-1")), link.is_symlink()) == (text, True)
     assert sorted(os.listdir(tmp_path)) == ["disk", "faces"]
     assert os.listdir(disk) == ["faces-1"]
 
@@ -184,16 +184,16 @@ def test_atomic_directory_replaces_target_of_link_and_keeps_link(tmp_path):
 def test_atomic_directory_creates_target_of_dangling_link(tmp_path):
     link = tmp_path / "faces"
     link.symlink_to(tmp_path / "disk" / "faces-1")
-    place(str(link), "new")
-    assert (content(str(tmp_path / "disk" / "faces-1")), link.is_symlink()) == ("new", True)
+    write_output(str(link), "new")
+    assert (read_content(str(tmp_path / "disk" / "faces-1")), link.is_symlink()) == ("new", True)
 
 
 def test_atomic_directory_error_names_link_as_given(tmp_path):
     link = tmp_path / "faces"
-    place(str(tmp_path / "disk"), "old")
+    write_output(str(tmp_path / "disk"), "old")
     link.symlink_to("disk")
     with pytest.raises(UserError, match=f"^{link} exists already"):
-        place(str(link), "new")
+        write_output(str(link), "new")
 
 
 def test_atomic_directory_removes_remains_of_killed_run(output):
@@ -201,7 +201,7 @@ def test_atomic_directory_removes_remains_of_killed_run(output):
         left = os.path.join(os.path.dirname(output), f".faces.{mark}")
         os.makedirs(left)
         fill(left, "half")
-    place(output, "new")
+    write_output(output, "new")
     assert os.listdir(os.path.dirname(output)) == ["faces"]
 
 
@@ -210,23 +210,23 @@ def test_atomic_directory_keeps_partial_folder_of_live_run(output):
     os.makedirs(living)
     handle = os.open(living, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    place(output, "new")
+    write_output(output, "new")
     os.close(handle)
     assert sorted(os.listdir(os.path.dirname(output))) == [".faces.partial-00000000", "faces"]
 
 
 def test_atomic_directory_restores_old_output_of_killed_run(output):
-    place(output, "old")
+    write_output(output, "old")
     os.rename(output, os.path.join(os.path.dirname(output), ".faces.old-00000000"))
     with pytest.raises(UserError, match="exists already"):
-        place(output, "new")
-    assert content(output) == "old"
+        write_output(output, "new")
+    assert read_content(output) == "old"
 
 
 def test_atomic_directory_keeps_partial_folder_of_similar_name(output):
     other = os.path.join(os.path.dirname(output), ".faces2.partial-00000000")
     os.makedirs(other)
-    place(output, "new")
+    write_output(output, "new")
     assert os.path.exists(other)
 
 
@@ -236,29 +236,29 @@ def test_atomic_directory_keeps_partial_folder_of_similar_name(output):
 def test_atomic_directory_keeps_user_folder_of_similar_name(output, name):
     users = os.path.join(os.path.dirname(output), name)
     os.makedirs(users)
-    place(output, "new")
-    assert (content(output), os.path.exists(users)) == ("new", True)
+    write_output(output, "new")
+    assert (read_content(output), os.path.exists(users)) == ("new", True)
 
 
 def test_atomic_directory_restores_old_output_when_rename_fails(output, monkeypatch):
-    place(output, "old")
-    rename, asked = os.rename, []
+    write_output(output, "old")
+    rename, targets = os.rename, []
 
-    def fails(source: str, target: str) -> None:
-        asked.append(target)
-        if len(asked) == 2:
+    def fail_second(source: str, target: str) -> None:
+        targets.append(target)
+        if len(targets) == 2:
             raise OSError(errno.EIO, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", fails)
+    monkeypatch.setattr(os, "rename", fail_second)
     with pytest.raises(UserError, match=rf"Cannot write {output}: Input/output error"):
-        place(output, "new", overwrite=True)
-    assert (content(output), os.listdir(os.path.dirname(output))) == ("old", ["faces"])
+        write_output(output, "new", overwrite=True)
+    assert (read_content(output), os.listdir(os.path.dirname(output))) == ("old", ["faces"])
 
 
 def test_sweep_keeps_old_output_that_live_run_replaces(output):
-    """Between its two renames there is none in the place."""
-    place(output, "old")
+    """Between its two renames that run has no output folder."""
+    write_output(output, "old")
     beside = os.path.dirname(output)
     old, living = os.path.join(beside, ".faces.old-00000000"), os.path.join(beside, ".faces.partial-00000000")
     os.rename(output, old)
@@ -272,17 +272,17 @@ def test_sweep_keeps_old_output_that_live_run_replaces(output):
 
 
 def test_atomic_directory_keeps_output_that_appeared_meanwhile(output):
-    def slowly() -> None:
+    def write_slowly() -> None:
         with atomic_dir.atomic_directory(output, overwrite=False) as folder:
             fill(folder, "new")
-            place(output, "somebody's")
+            write_output(output, "somebody's")
 
     with pytest.raises(UserError, match="exists already"):
-        slowly()
-    assert content(output) == "somebody's"
+        write_slowly()
+    assert read_content(output) == "somebody's"
 
 
 def test_atomic_directory_error_names_unwritable_path(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"Cannot write .*file/faces"):
-        place(str(tmp_path / "file" / "faces"), "new")
+        write_output(str(tmp_path / "file" / "faces"), "new")

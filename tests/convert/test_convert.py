@@ -1,4 +1,4 @@
-"""Conversions from end to end."""
+"""Complete conversions: splits, records, errors, kills and full disks."""
 
 import gzip
 import hashlib
@@ -22,7 +22,7 @@ from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from fer.synthetic import synthetic
 from tests.convert import input_factories
-from tests.convert.readers.test_archives import tar
+from tests.convert.readers.test_archives import make_tar
 
 IMAGES = input_factories.noise(30)
 LABELS = np.arange(30) % 7
@@ -38,12 +38,12 @@ def run(source: str, tmp_path: pathlib.Path, name: str = "out", **options) -> ma
     return convert.convert(Options(input=source, output=str(tmp_path / name), **options))
 
 
-def sums(folder: str) -> dict[str, str]:
+def hash_files(folder: str) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).iterdir()}
 
 
-def check(made: manifest.Manifest, images: np.ndarray, labels, splits: list[str]) -> None:
-    """Every face is in the split it belongs to, with its label and row, and nothing else is."""
+def check_conversion(made: manifest.Manifest, images: np.ndarray, labels, splits: list[str]) -> None:
+    """Checks that the splits hold exactly the given faces, with their labels and rows."""
     assert verify(made.folder).sha256 == made.sha256
     assert sum(split.examples for split in made.splits.values()) == len(images)
     for name in made.splits:
@@ -55,7 +55,9 @@ def check(made: manifest.Manifest, images: np.ndarray, labels, splits: list[str]
 
 
 def test_convert_puts_every_row_into_its_split_with_its_label(source, tmp_path):
-    check(run(source, tmp_path), IMAGES, LABELS, [SPLIT_OF[input_factories.USAGES[i % 3]] for i in range(30)])
+    check_conversion(
+        run(source, tmp_path), IMAGES, LABELS, [SPLIT_OF[input_factories.USAGES[i % 3]] for i in range(30)]
+    )
 
 
 @pytest.mark.parametrize("output", ["in/out", "in"])
@@ -86,7 +88,7 @@ def test_convert_reads_table_without_labels_as_unlabelled_test_split(tmp_path):
         tmp_path / "test.csv", "pixels\n" + "".join(f'"{input_factories.text(i)}"\n' for i in IMAGES)
     )
     made = run(path, tmp_path)
-    check(made, IMAGES, [-1] * 30, ["test"] * 30)
+    check_conversion(made, IMAGES, [-1] * 30, ["test"] * 30)
     assert made.statistics == {"mean": None, "std": None}
     assert set(made.splits["test"].class_counts.values()) == {0}
 
@@ -100,7 +102,7 @@ def test_convert_numbers_rows_of_several_inputs_consecutively(source, tmp_path):
     )
     made = run(f"{source},{other}", tmp_path)
     splits = [SPLIT_OF[input_factories.USAGES[i % 3]] for i in range(30)] + ["test"] * 5
-    check(made, np.concatenate([IMAGES, input_factories.noise(5, 1)]), [*LABELS, *[-1] * 5], splits)
+    check_conversion(made, np.concatenate([IMAGES, input_factories.noise(5, 1)]), [*LABELS, *[-1] * 5], splits)
     assert made.raw["source"]["path"] == "faces.csv,test.csv.gz"
     assert [entry["rows"] for entry in made.raw["source"]["inputs"]] == [30, 5]
 
@@ -159,7 +161,7 @@ def test_convert_repeats_bytes_for_same_input(source, tmp_path, monkeypatch):
     monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 2)
     one = run(source, tmp_path, "one", preview=True)
     other = run(source, tmp_path, "other", preview=True, overwrite=True)
-    assert sums(one.folder) == sums(other.folder)
+    assert hash_files(one.folder) == hash_files(other.folder)
 
 
 def test_convert_repeats_bytes_of_rejects(tmp_path):
@@ -170,7 +172,7 @@ def test_convert_repeats_bytes_of_rejects(tmp_path):
         input_factories.write(folder / "sad" / f"{place}.png", content)
     one, other = (run(str(folder), tmp_path, name, on_bad_row="quarantine") for name in ("one", "other"))
     assert one.raw["audit"]["rejected"] == {"bad picture": 2}
-    assert sums(one.folder) == sums(other.folder)
+    assert hash_files(one.folder) == hash_files(other.folder)
 
 
 def test_convert_writes_same_bytes_with_any_number_of_workers(large, tmp_path, monkeypatch):
@@ -178,7 +180,7 @@ def test_convert_writes_same_bytes_with_any_number_of_workers(large, tmp_path, m
     monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)  # so that there are processes
     monkeypatch.setattr(archives, "CHUNK_BYTES", 1 << 16)  # and pieces for each of them
     shared = run(large, tmp_path, "shared", workers=3)
-    assert sums(alone.folder) == sums(shared.folder)
+    assert hash_files(alone.folder) == hash_files(shared.folder)
 
 
 def test_convert_joins_and_records_votes(source, tmp_path):
@@ -220,10 +222,10 @@ def test_drop_removes_and_counts_train_rows_only(tmp_path):
     made = run(
         input_factories.write(tmp_path / "f.csv", input_factories.csv(images)), tmp_path, drop=("blank", "leaked")
     )
-    kept = example_codec.read_split(made, "train")
-    assert kept.rows.tolist() == [0, 9]
-    assert made.statistics["mean"] == pytest.approx(kept.images.mean() / 255)
-    assert made.statistics["std"] == pytest.approx(kept.images.std() / 255)
+    train = example_codec.read_split(made, "train")
+    assert train.rows.tolist() == [0, 9]
+    assert made.statistics["mean"] == pytest.approx(train.images.mean() / 255)
+    assert made.statistics["std"] == pytest.approx(train.images.std() / 255)
     assert made.splits["validation"].examples == made.splits["test"].examples == 4
     assert made.raw["audit"]["dropped"] == {"rows": 2, "by_reason": {"blank": 1, "leaked": 2}}
 
@@ -244,16 +246,17 @@ BAD = {
 }
 
 
-def bad(kind: str) -> str:
-    full = input_factories.text(IMAGES[0])
-    row = BAD[kind][0].format(full=full, short=full.rpartition(" ")[0])
+def csv_with_bad_row(kind: str) -> str:
+    """Returns a CSV whose third line is a bad row."""
+    pixels = input_factories.text(IMAGES[0])
+    row = BAD[kind][0].format(full=pixels, short=pixels.rpartition(" ")[0])
     head, first, *rest = input_factories.csv(IMAGES).splitlines(keepends=True)
     return "".join([head, first, row + "\n", *rest])
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_convert_error_names_bad_row_and_leaves_nothing(kind, tmp_path):
-    path = input_factories.write(tmp_path / "in" / "faces.csv", bad(kind))
+    path = input_factories.write(tmp_path / "in" / "faces.csv", csv_with_bad_row(kind))
     with pytest.raises(UserError) as caught:
         run(path, tmp_path)
     assert str(caught.value).startswith(f"faces.csv, {BAD[kind][1]}")
@@ -262,7 +265,7 @@ def test_convert_error_names_bad_row_and_leaves_nothing(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", BAD)
 def test_convert_quarantines_and_counts_bad_row(kind, tmp_path):
-    path = input_factories.write(tmp_path / "in" / "faces.csv", bad(kind))
+    path = input_factories.write(tmp_path / "in" / "faces.csv", csv_with_bad_row(kind))
     made = run(path, tmp_path, on_bad_row="quarantine")
     assert sum(made.raw["audit"]["rejected"].values()) == 1
     assert (made.raw["audit"]["rows"], made.raw["audit"]["faces"]) == (31, 30)
@@ -310,7 +313,7 @@ def test_convert_rejects_pipe(tmp_path):
 
 
 def test_convert_records_names_that_are_not_utf8(tmp_path):
-    packed = tar({"café.csv": input_factories.csv(IMAGES).encode()}, encoding="latin-1")
+    packed = make_tar({"café.csv": input_factories.csv(IMAGES).encode()}, encoding="latin-1")
     made = run(input_factories.write(tmp_path / "in" / "faces.tar", packed), tmp_path)
     assert made.raw["source"]["inputs"][0]["form"].startswith("faces.tar:caf\\xe9.csv: fer2013.csv")
 
@@ -346,12 +349,12 @@ def test_convert_error_names_wrong_option_and_leaves_nothing(source, tmp_path, o
 def test_convert_keeps_old_output_after_error(source, tmp_path):
     old = run(source, tmp_path)
     with pytest.raises(UserError):
-        run(input_factories.write(tmp_path / "bad.csv", bad("junk")), tmp_path, overwrite=True)
+        run(input_factories.write(tmp_path / "bad.csv", csv_with_bad_row("junk")), tmp_path, overwrite=True)
     assert verify(old.folder).sha256 == old.sha256
 
 
-def forked(work) -> int:
-    """Runs something in a process of its own; returns its id."""
+def fork(work) -> int:
+    """Runs a function in a child process. Returns the id of the process."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -365,7 +368,7 @@ def forked(work) -> int:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory) -> str:
-    """300 faces, all of them to train with."""
+    """Writes a CSV of 300 training faces."""
     content = input_factories.csv(input_factories.noise(300), usages=["Training"] * 300)
     return input_factories.write(tmp_path_factory.mktemp("large") / "faces.csv", content)
 
@@ -379,8 +382,8 @@ def test_convert_output_is_complete_or_absent_when_killed(large, tmp_path, monke
     outcomes = []
     for moment in (*np.linspace(0, 1.5 * took, moments), *took * 2.0 ** np.arange(1, 7)):
         if moment > 1.5 * took and any(outcomes):
-            break  # the later moments are for a child that is far slower than the first run
-        child = forked(lambda: run(large, tmp_path, workers=2))
+            break  # the later moments are for a child that is much slower than the first run
+        child = fork(lambda: run(large, tmp_path, workers=2))
         time.sleep(moment)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -389,7 +392,7 @@ def test_convert_output_is_complete_or_absent_when_killed(large, tmp_path, monke
             assert verify(str(tmp_path / "out")).sha256 == whole.sha256
             (tmp_path / "out").rename(tmp_path / f"done-{len(outcomes)}")
     assert set(outcomes) == {False, True}
-    _, status = os.waitpid(forked(lambda: run(large, tmp_path)), 0)
+    _, status = os.waitpid(fork(lambda: run(large, tmp_path)), 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert verify(str(tmp_path / "out")).sha256 == whole.sha256
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
@@ -397,9 +400,9 @@ def test_convert_output_is_complete_or_absent_when_killed(large, tmp_path, monke
 
 @pytest.mark.parametrize("limit", [0, 100_000, 700_000])
 def test_convert_reports_full_disk_and_leaves_nothing(large, tmp_path, limit):
-    """A limit on the size of files stands for the full disk: the system answers a write alike.
+    """Simulates a full disk by a limit on the size of files, which makes a write fail in the same way.
 
-    It strikes while the faces are set down, 0.69 MB of them, or while their one shard of 0.72 MB is written.
+    The limits are reached while the faces (0.69 MB) or their single shard (0.72 MB) are written.
     """
 
     def work():
@@ -410,6 +413,6 @@ def test_convert_reports_full_disk_and_leaves_nothing(large, tmp_path, limit):
         except UserError as error:
             os._exit(42 if "Cannot write" in str(error) else 43)
 
-    _, status = os.waitpid(forked(work), 0)
+    _, status = os.waitpid(fork(work), 0)
     assert os.waitstatus_to_exitcode(status) == 42
     assert os.listdir(tmp_path) == []

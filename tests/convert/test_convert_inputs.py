@@ -1,4 +1,4 @@
-"""What a conversion makes of inputs that could be read in several ways: labels, splits, kinds of files, paths."""
+"""Conversions of ambiguous inputs: labels, splits, file formats and paths."""
 
 import json
 import os
@@ -14,8 +14,8 @@ from fer.data import example_codec, manifest
 from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from tests.convert import input_factories
-from tests.convert.readers.test_archives import tar, zipped
-from tests.convert.readers.test_image_reader import encoded, exif, png
+from tests.convert.readers.test_archives import make_tar, make_zip
+from tests.convert.readers.test_image_reader import encode, exif, png
 
 FACES = input_factories.noise(8)
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
@@ -25,28 +25,28 @@ def run(source: pathlib.Path | str, tmp_path: pathlib.Path, **options) -> manife
     return convert.convert(Options(input=str(source), output=str(tmp_path / "out"), **options))
 
 
-def tree(folder: pathlib.Path, names, pattern: str = "train/{}/1.png") -> pathlib.Path:
-    """Writes a picture for each name, the n-th of FACES."""
+def write_tree(folder: pathlib.Path, names, pattern: str = "train/{}/1.png") -> pathlib.Path:
+    """Writes an image file for each name: FACES in order."""
     for face, name in zip(FACES, names):
         input_factories.write(folder / pattern.format(name), input_factories.picture(face))
     return folder
 
 
-def classes(made: manifest.Manifest, split: str = "train") -> dict[int, str]:
-    """Returns the class of each of FACES in a split."""
+def read_classes(made: manifest.Manifest, split: str = "train") -> dict[int, str]:
+    """Returns the class name of each of FACES (by index) in a split."""
     read = example_codec.read_split(made, split)
     known = {face.tobytes(): number for number, face in enumerate(FACES)}
     return {known[image.tobytes()]: CLASSES[label] for image, label in zip(read.images, read.labels)}
 
 
-def printed(made: manifest.Manifest) -> list[str]:
+def summary_lines(made: manifest.Manifest) -> list[str]:
     return list(summary.summary_lines(made.raw["audit"], "out"))
 
 
 @pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}])
 @pytest.mark.parametrize("first", [0, 1])
 def test_convert_rejects_numbered_folders_without_label_map(first, options, tmp_path):
-    source = tree(tmp_path / "in", range(first, first + 7))
+    source = write_tree(tmp_path / "in", range(first, first + 7))
     with pytest.raises(
         UserError, match=r"in/train/\d/1.png lies in the class folder .*name the order of this one with"
     ):
@@ -55,45 +55,45 @@ def test_convert_rejects_numbered_folders_without_label_map(first, options, tmp_
 
 
 def test_label_map_labels_numbered_folders_and_is_recorded(tmp_path):
-    made = run(tree(tmp_path / "in", range(7)), tmp_path, label_map="affectnet")
-    assert classes(made) == dict(enumerate(AFFECTNET))
+    made = run(write_tree(tmp_path / "in", range(7)), tmp_path, label_map="affectnet")
+    assert read_classes(made) == dict(enumerate(AFFECTNET))
     assert made.raw["options"]["label_map"] == "affectnet"
     names = {str(number): name for number, name in enumerate(AFFECTNET)}
     assert made.raw["audit"]["label_map"] == {"given": "affectnet", "names": names}
     mapping = ", ".join(f"{number} = {name}" for number, name in names.items())
-    assert f"Labels by --label_map=affectnet: {mapping}" in printed(made)
+    assert f"Labels by --label_map=affectnet: {mapping}" in summary_lines(made)
 
 
 def test_label_map_error_shows_how_to_map_unknown_number(tmp_path):
-    source = tree(tmp_path / "in", range(8))
+    source = write_tree(tmp_path / "in", range(8))
     with pytest.raises(
         UserError, match=r"in/train/7/1.png: its folder '7' is no class; .* with --label_map=affectnet,7=none"
     ):
         run(source, tmp_path, label_map="affectnet")
     made = run(source, tmp_path, label_map="affectnet,7=none")
     assert (made.raw["audit"]["left_out"], made.raw["audit"]["faces"]) == (1, 7)
-    assert "1 rows were left out, as --label_map maps them to none" in printed(made)
+    assert "1 rows were left out, as --label_map maps them to none" in summary_lines(made)
 
 
 def test_label_map_file_is_recorded_without_its_folder(tmp_path):
     input_factories.write(tmp_path / "orders" / "mine.json", json.dumps({"0": "sad", "1": "anger"}))
-    made = run(tree(tmp_path / "in", (0, 1)), tmp_path, label_map=f"{tmp_path}/orders/mine.json")
-    assert classes(made) == {0: "sad", 1: "angry"}
+    made = run(write_tree(tmp_path / "in", (0, 1)), tmp_path, label_map=f"{tmp_path}/orders/mine.json")
+    assert read_classes(made) == {0: "sad", 1: "angry"}
     assert made.raw["options"]["label_map"] == "mine.json"
     assert made.raw["audit"]["label_map"]["names"] == {"0": "sad", "1": "angry"}
 
 
 def test_convert_reads_numbered_folders_with_fer2013_names_in_its_order(tmp_path):
-    made = run(tree(tmp_path / "in", range(7), "train/{0}/Training_{0}12.png"), tmp_path)
-    assert classes(made) == dict(enumerate(CLASSES))
-    assert any(line.startswith("Labels in FER-2013's order: 0 = angry, 1 = disgust") for line in printed(made))
+    made = run(write_tree(tmp_path / "in", range(7), "train/{0}/Training_{0}12.png"), tmp_path)
+    assert read_classes(made) == dict(enumerate(CLASSES))
+    assert any(line.startswith("Labels in FER-2013's order: 0 = angry, 1 = disgust") for line in summary_lines(made))
 
 
 def test_convert_reads_and_prints_folder_names_with_numbers_and_nouns(tmp_path):
     names = ["0_angry", "1-happy", "6neutral", "sadness", "Neutrality", "02 Fear", "Surprised"]
-    made = run(tree(tmp_path / "in", names), tmp_path)
-    assert classes(made) == dict(enumerate(["angry", "happy", "neutral", "sad", "neutral", "fear", "surprise"]))
-    [line] = [line for line in printed(made) if line.startswith("Labels")]
+    made = run(write_tree(tmp_path / "in", names), tmp_path)
+    assert read_classes(made) == dict(enumerate(["angry", "happy", "neutral", "sad", "neutral", "fear", "surprise"]))
+    [line] = [line for line in summary_lines(made) if line.startswith("Labels")]
     assert "0_angry = angry" in line
     assert "Neutrality = neutral" in line
 
@@ -101,7 +101,7 @@ def test_convert_reads_and_prints_folder_names_with_numbers_and_nouns(tmp_path):
 def test_label_map_maps_labels_of_table(tmp_path):
     rows = "".join(f"{number},{input_factories.text(face)}\n" for number, face in enumerate(FACES[:7]))
     path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
-    assert classes(run(path, tmp_path, label_map="affectnet")) == dict(enumerate(AFFECTNET))
+    assert read_classes(run(path, tmp_path, label_map="affectnet")) == dict(enumerate(AFFECTNET))
 
 
 @pytest.mark.parametrize(("first", "count"), [(1, 7), (0, 8)], ids=["rafdb", "affectnet with contempt"])
@@ -120,7 +120,7 @@ def test_convert_rejects_small_table_with_labels_from_1_even_when_quarantined(tm
     path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     with pytest.raises(UserError, match=r"^train.csv has 1 labels above 6 in 7 rows"):
         run(path, tmp_path, on_bad_row="quarantine")
-    assert len(classes(run(path, tmp_path, label_map="rafdb"))) == 7
+    assert len(read_classes(run(path, tmp_path, label_map="rafdb"))) == 7
 
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000 + "3"])
@@ -131,13 +131,15 @@ def test_convert_reads_or_rejects_labels_of_any_number_of_digits(digits, tmp_pat
     )
     with pytest.raises(UserError, match=r"^t.csv, line 3, column emotion: '\d{20}\.\.\.' is no label"):
         run(path, tmp_path)
-    folders = tree(tmp_path / "numbers", ["0" * 200 + "3"])
-    assert classes(run(folders, tmp_path, label_map=digits + "=sad,3=sad" if digits[0] == "9" else digits + "=sad"))
+    folders = write_tree(tmp_path / "numbers", ["0" * 200 + "3"])
+    assert read_classes(
+        run(folders, tmp_path, label_map=digits + "=sad,3=sad" if digits[0] == "9" else digits + "=sad")
+    )
 
 
 @pytest.mark.parametrize("other", ["holdout/sad/1.png", "test_aug/sad/1.png", "sad/1.png", "sad/face.png"])
 def test_convert_rejects_input_with_split_for_some_images_only(other, tmp_path):
-    source = tree(tmp_path / "in", ["happy"])
+    source = write_tree(tmp_path / "in", ["happy"])
     input_factories.write(source / other, input_factories.picture(FACES[1]))
     with pytest.raises(
         UserError, match=r"^in/train/happy/1.png is of a split by .* and in/\S+.png is of none: put each"
@@ -147,10 +149,10 @@ def test_convert_rejects_input_with_split_for_some_images_only(other, tmp_path):
 
 
 def test_convert_reads_images_with_and_without_split_as_two_inputs(tmp_path):
-    named = tree(tmp_path / "in", ["happy"], "test/{}/1.png")
+    named = write_tree(tmp_path / "in", ["happy"], "test/{}/1.png")
     input_factories.write(tmp_path / "more" / "sad" / "1.png", input_factories.picture(FACES[1]))
     made = run(f"{named},{tmp_path / 'more'}", tmp_path)
-    assert (classes(made), classes(made, "test")) == ({1: "sad"}, {0: "happy"})
+    assert (read_classes(made), read_classes(made, "test")) == ({1: "sad"}, {0: "happy"})
 
 
 @pytest.mark.parametrize(("first", "count"), [(200, 250), (900, 110)])
@@ -179,12 +181,12 @@ def test_convert_quarantines_few_labels_out_of_range(tmp_path):
 
 
 def test_label_map_of_numbers_rejects_table_and_folders_together(tmp_path):
-    folders = tree(tmp_path / "in" / "set", (0, 1))
+    folders = write_tree(tmp_path / "in" / "set", (0, 1))
     table = input_factories.write(tmp_path / "in" / "f.csv", input_factories.csv(FACES[4:]))
     for source in (f"{table},{folders}", f"{folders},{table}"):
         with pytest.raises(UserError, match=r"^--label_map=affectnet would give the numbers of .* and of .* the same"):
             run(source, tmp_path, label_map="affectnet")
-    words = tree(tmp_path / "in" / "words", ("sad", "contempt"))
+    words = write_tree(tmp_path / "in" / "words", ("sad", "contempt"))
     made = run(f"{table},{words}", tmp_path, label_map="contempt=none")
     assert made.raw["audit"]["faces"] == 5
 
@@ -203,32 +205,35 @@ def test_convert_prefers_split_of_folder_over_file_name(tmp_path):
     input_factories.write(source / "test" / "happy" / "Training_room_01.jpg", input_factories.picture(FACES[0]))
     input_factories.write(source / "train" / "happy" / "1.png", input_factories.picture(FACES[1]))
     made = run(source, tmp_path)
-    assert (classes(made), classes(made, "test")) == ({1: "happy"}, {0: "happy"})
+    assert (read_classes(made), read_classes(made, "test")) == ({1: "happy"}, {0: "happy"})
 
 
 def test_convert_rejects_or_quarantines_fer2013_name_in_another_split(tmp_path):
-    source = tree(tmp_path / "in", ["happy", "sad"])
+    source = write_tree(tmp_path / "in", ["happy", "sad"])
     input_factories.write(source / "test" / "happy" / "Training_12.png", input_factories.picture(FACES[2]))
     with pytest.raises(UserError, match=r"^in/test/happy/Training_12.png: its name says Training, and a folder above"):
         run(source, tmp_path)
     made = run(source, tmp_path, on_bad_row="quarantine")
     assert made.raw["audit"]["rejected"] == {"contradicting split": 1}
-    assert classes(made) == {0: "happy", 1: "sad"}
+    assert read_classes(made) == {0: "happy", 1: "sad"}
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_convert_reads_images_of_other_formats_or_counts_them_by_ending(packed, tmp_path):
     kinds = {"a.webp": "WEBP", "b.bmp": "BMP", "c.gif": "GIF", "d.tif": "TIFF", "e.ppm": "PPM", "f.pgm": "PPM"}
-    pictures = {name: encoded(Image.fromarray(FACES[0].reshape(48, 48)), kind) for name, kind in kinds.items()}
+    pictures = {name: encode(Image.fromarray(FACES[0].reshape(48, 48)), kind) for name, kind in kinds.items()}
     others = dict.fromkeys(["g.heic", "h.HEIC", "i.avif", "j.jp2", "notes.txt", ".DS_Store"], b"\0\0\0\x18ftypheic")
     files = {f"train/happy/{name}": content for name, content in {**pictures, **others}.items()}
     for name, content in files.items():
         input_factories.write(tmp_path / "in" / name, content)
-    path = input_factories.write(tmp_path / "faces.zip", zipped(files)) if packed else tmp_path / "in"
+    path = input_factories.write(tmp_path / "faces.zip", make_zip(files)) if packed else tmp_path / "in"
     made = run(path, tmp_path)
     assert made.raw["audit"]["faces"] == len(kinds)
     assert made.raw["audit"]["passed_over"] == {".heic": 2, ".avif": 1, ".jp2": 1, ".txt": 1, "hidden": 1}
-    assert "6 files were passed over, as they are not read: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden" in printed(made)
+    assert (
+        "6 files were passed over, as they are not read: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden"
+        in summary_lines(made)
+    )
 
 
 def test_convert_error_lists_unreadable_formats_of_input(tmp_path):
@@ -243,22 +248,22 @@ def test_convert_error_lists_unreadable_formats_of_input(tmp_path):
 def test_convert_counts_and_prints_alterations_of_images(tmp_path):
     face = FACES[0].reshape(48, 48)
     folder = tmp_path / "in" / "train" / "sad"
-    input_factories.write(folder / "turned.jpg", encoded(Image.fromarray(np.rot90(face).copy()), "JPEG", exif=exif(6)))
+    input_factories.write(folder / "turned.jpg", encode(Image.fromarray(np.rot90(face).copy()), "JPEG", exif=exif(6)))
     input_factories.write(
-        folder / "clear.png", encoded(Image.fromarray(face).convert("LA").point(lambda level: level // 2))
+        folder / "clear.png", encode(Image.fromarray(face).convert("LA").point(lambda level: level // 2))
     )
     input_factories.write(folder / "deep.png", png(face.astype(np.uint16) << 4))
     input_factories.write(folder / "wide.png", png(face[:24]))
     input_factories.write(
         folder / "moving.gif",
-        encoded(Image.fromarray(face), "GIF", save_all=True, append_images=[Image.new("L", (48, 48))]),
+        encode(Image.fromarray(face), "GIF", save_all=True, append_images=[Image.new("L", (48, 48))]),
     )
     made = run(tmp_path / "in", tmp_path)
     audit = made.raw["audit"]
     counted = {name: audit[name] for name in ("turned", "composited", "rescaled", "squashed", "first_frame", "resized")}
     assert counted == dict.fromkeys(counted, 1)
     assert audit["recoloured"] == 2
-    lines = printed(made)
+    lines = summary_lines(made)
     assert "1 pictures were turned upright by their EXIF orientation" in lines
     assert "1 pictures have transparent pixels and were composited on grey level 128" in lines
     assert "1 pictures are not square and were squashed (--fit=crop and --fit=pad keep their proportions)" in lines
@@ -276,9 +281,9 @@ def test_fit_is_recorded_with_number_of_altered_images(fit, name, tmp_path):
 
 
 def test_convert_skips_hidden_and_system_folders(tmp_path):
-    source = tree(tmp_path / "in", ["happy", "@eaDir/sad", ".cache/fear", "__MACOSX/fear", "sad/.thumbs"])
+    source = write_tree(tmp_path / "in", ["happy", "@eaDir/sad", ".cache/fear", "__MACOSX/fear", "sad/.thumbs"])
     made = run(source, tmp_path)
-    assert classes(made) == {0: "happy"}
+    assert read_classes(made) == {0: "happy"}
     assert made.raw["audit"]["passed_over"] == {"hidden": 4}
 
 
@@ -296,18 +301,18 @@ def test_convert_rejects_votes_on_other_faces_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["in"]
 
 
-@pytest.mark.parametrize("pack", [zipped, tar])
+@pytest.mark.parametrize("pack", [make_zip, make_tar])
 def test_convert_reads_archive_made_on_windows(pack, tmp_path):
     files = {
         f"faces\\train\\{name}\\1.png": input_factories.picture(face) for face, name in zip(FACES, ("happy", "sad"))
     }
     made = run(input_factories.write(tmp_path / "faces.zip", pack(files)), tmp_path)
-    assert classes(made) == {0: "happy", 1: "sad"}
+    assert read_classes(made) == {0: "happy", 1: "sad"}
 
 
 def test_convert_expands_leading_tilde_to_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    tree(tmp_path / "in", ["happy"])
+    write_tree(tmp_path / "in", ["happy"])
     made = convert.convert(Options(input="~/in", output="~/deep/out"))
     assert made.folder == str(tmp_path / "deep" / "out")
     assert made.raw["source"]["path"] == "in"
@@ -320,7 +325,7 @@ def test_convert_reads_file_whose_name_begins_with_tilde(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("there", "text", "paths"),
+    ("existing", "text", "paths"),
     [
         (["a", "b"], "a,b", ["a", "b"]),
         (["a,b"], "a,b", ["a,b"]),
@@ -333,9 +338,9 @@ def test_convert_reads_file_whose_name_begins_with_tilde(tmp_path, monkeypatch):
         (["x,y"], "s3://b/a,x,y", ["s3://b/a", "x,y"]),
     ],
 )
-def test_options_split_inputs_at_commas_except_in_existing_paths(there, text, paths, tmp_path, monkeypatch):
+def test_options_split_inputs_at_commas_except_in_existing_paths(existing, text, paths, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in there:
+    for name in existing:
         (tmp_path / name).mkdir()
     assert Options(input=text, output="out").paths() == paths
 
@@ -362,7 +367,7 @@ FOREIGN = {
     "f.mp4": (b"\0\0\0\x18ftypisom" + bytes(99), "is a video, which is not read: save its frames"),
     "f.csv": ("emotion,pixels\n".encode("utf-16"), "is text in UTF-16, which is not read: save it in UTF-8"),
     "f.png": (input_factories.picture(FACES[0]), "is a picture alone, without a class: name the folder"),
-    "f.npz": (zipped({"x.npy": b"\x93NUMPY"}), r"holds neither a table .*, but 1 \.npy\."),
+    "f.npz": (make_zip({"x.npy": b"\x93NUMPY"}), r"holds neither a table .*, but 1 \.npy\."),
 }
 
 
@@ -376,7 +381,7 @@ def test_convert_error_names_format_of_foreign_file(name, tmp_path):
 
 def test_convert_fills_empty_output_folder(tmp_path):
     (tmp_path / "out").mkdir()
-    assert classes(run(tree(tmp_path / "in", ["happy"]), tmp_path)) == {0: "happy"}
+    assert read_classes(run(write_tree(tmp_path / "in", ["happy"]), tmp_path)) == {0: "happy"}
 
 
 @pytest.mark.parametrize("flag", ["input", "output", "ferplus", "label_map"])

@@ -1,7 +1,7 @@
-"""The parsers under mutated input: they return exactly its rows, or name the fault.
+"""Fuzz tests: the parsers return exactly the rows of mutated input, or name its fault.
 
-`make fuzz` (`pytest -m slow tests/convert/test_fuzz.py`) runs 100,000 mutants. What it finds is kept in `CASES`. Faces
-are of 4x4 pixels here, but for some mutants: the code is the same, and a thousand mutants take a second.
+`make fuzz` (`pytest -m slow tests/convert/test_fuzz.py`) runs 100,000 mutants. Its findings are recorded in
+`CASES`. Most mutants have faces of 4x4 pixels: the code is the same, and a thousand mutants take a second.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CASES = {
 
 
 def seeds(count: int) -> list[bytes]:
-    """Sound tables in all forms, of faces with `count` pixels."""
+    """Returns valid tables in all forms, of faces with `count` pixels."""
     faces = [input_factories.text(image[:count]) for image in input_factories.noise(3)]
     rows = list(zip([0, 6, 3], faces, input_factories.USAGES))
     made = [
@@ -67,7 +67,7 @@ def seeds(count: int) -> list[bytes]:
 
 
 def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
-    """Changes a few places of it."""
+    """Returns the content with one to six random changes."""
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         start = rng.randrange(len(content) + 1)
         stop = min(len(content), start + rng.choice((0, 1, 1, 2, 4, 16)))
@@ -90,8 +90,12 @@ def mutate(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
     return content
 
 
-def meant(content: bytes, count: int) -> tuple[list[tuple], list[tuple[int, str]], int] | None:
-    """What a table means, by plain Python: faces, faults (line, column), blank lines; None if it has no header."""
+def parse_reference(content: bytes, count: int) -> tuple[list[tuple], list[tuple[int, str]], int] | None:
+    """Parses a table in plain Python.
+
+    Returns:
+      Faces, faults (line, column) and the number of blank lines; None if the table has no valid header.
+    """
     first, *lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     try:
         text = first.removesuffix(b"\r").decode("utf-8", "backslashreplace")
@@ -116,7 +120,7 @@ def meant(content: bytes, count: int) -> tuple[list[tuple], list[tuple[int, str]
         except csv.Error:
             faults.append((number, ""))
             continue
-        face = of_fields(dict(zip(names, [field.encode("latin-1") for field in fields])), count)
+        face = parse_fields(dict(zip(names, [field.encode("latin-1") for field in fields])), count)
         if len(fields) != len(names):
             faults.append((number, ""))
         elif isinstance(face, str):
@@ -126,8 +130,8 @@ def meant(content: bytes, count: int) -> tuple[list[tuple], list[tuple[int, str]
     return faces, faults, blank
 
 
-def of_fields(row: dict[str, bytes], count: int) -> tuple | str:
-    """Label, split and values of a row, or the column at fault."""
+def parse_fields(row: dict[str, bytes], count: int) -> tuple | str:
+    """Returns label, split and values of a row, or the name of the wrong column."""
     label, split = -1, 2
     if "emotion" in row:
         if row["emotion"].strip() not in (b"0", b"1", b"2", b"3", b"4", b"5", b"6"):
@@ -145,8 +149,8 @@ def of_fields(row: dict[str, bytes], count: int) -> tuple | str:
 
 
 def check(content: bytes, count: int, size: int) -> None:
-    """Reads a table in pieces of `size` bytes, and holds what comes of it against what it means."""
-    expected, refused = meant(content, count), ""
+    """Reads a table in chunks of `size` bytes and compares the result with `parse_reference`."""
+    expected, refused = parse_reference(content, count), ""
     try:
         chunks = (content[start : start + size] for start in range(0, len(content), size))
         blocks = [csv_reader.parse_lines(piece) for piece in csv_reader.iter_chunks("f.csv", chunks)]
@@ -192,7 +196,7 @@ def test_csv_reader_handles_known_cases(case, size, small):
 
 def test_csv_reader_reads_sound_tables_completely(small):
     for content in seeds(SMALL):
-        faces, faults, blank = meant(content, SMALL)
+        faces, faults, blank = parse_reference(content, SMALL)
         assert (len(faces), faults, blank) == (3, [], 0)
         check(content, SMALL, 1 << 20)
 
@@ -211,8 +215,8 @@ def test_csv_reader_returns_rows_or_names_fault_of_full_size_mutants():
     fuzz_tables(5_000, 2304, seed=3)
 
 
-def packed() -> list[bytes]:
-    """A sound table in every archive."""
+def archives_of_a_table() -> list[bytes]:
+    """Returns a valid table in every archive format."""
     content, tar, zipped = seeds(2304)[0], io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         entry = tarfile.TarInfo("a/f.csv")
@@ -228,7 +232,7 @@ def packed() -> list[bytes]:
 
 
 def fuzz_archives(path, rounds: int, seed: int) -> None:
-    sound = packed()
+    sound = archives_of_a_table()
     for number in range(rounds):
         rng = random.Random(f"{seed}/{number}")
         content = mutate(rng.choice(sound), sound, rng)

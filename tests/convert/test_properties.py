@@ -1,4 +1,4 @@
-"""Whatever stands in a table, the reader returns exactly its rows or names the fault."""
+"""Property tests: for any table, the reader returns exactly its rows or names the fault."""
 
 import csv
 import io
@@ -17,17 +17,17 @@ SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, suppress_h
 
 labels = st.integers(-2, 9).map(str) | st.sampled_from(["", " 3 ", "happy", "3.0", "\u0663", "00"])
 usages = st.sampled_from([*input_factories.USAGES, " Training ", "training", "", "Test", "Train,ing"])
-spoilt = st.builds(
+damaged = st.builds(
     lambda text, at, value: " ".join([*text.split(" ")[:at], *value, *text.split(" ")[at + 1 :]]),
     st.sampled_from(TEXTS),
     st.integers(0, 2303),
     st.lists(st.sampled_from(["256", "-1", "", "007", "x", "1.5", "255", "0"]), max_size=2),
 )
-rows = st.tuples(labels, st.sampled_from(TEXTS) | spoilt, usages)
+rows = st.tuples(labels, st.sampled_from(TEXTS) | damaged, usages)
 
 
-def expected(label: str, text: str, usage: str) -> tuple[int, int, list[int]] | None:
-    """What a row means, by plain Python; None if it means nothing."""
+def parse_row(label: str, text: str, usage: str) -> tuple[int, int, list[int]] | None:
+    """Parses a row in plain Python. Returns label, split and pixels, or None if the row is invalid."""
     values = text.split()
     if label.strip() not in set("0123456") or usage.strip().lower() not in ("training", "publictest", "privatetest"):
         return None
@@ -47,14 +47,14 @@ def test_csv_reader_returns_good_rows_and_names_others_of_generated_table(given_
     content = text.getvalue().encode()
     pieces = csv_reader.iter_chunks("f.csv", (content[start : start + size] for start in range(0, len(content), size)))
     blocks = [csv_reader.parse_lines(piece) for piece in pieces]
-    meant = [expected(*row) for row in given_rows]
+    expected = [parse_row(*row) for row in given_rows]
     found = [
         (int(label), int(split), image.tolist())
         for block in blocks
         for label, split, image in zip(block.labels, block.splits, block.images)
     ]
-    assert found == [row for row in meant if row is not None]
-    wrong = [number for number, row in enumerate(meant, 2) if row is None]
+    assert found == [row for row in expected if row is not None]
+    wrong = [number for number, row in enumerate(expected, 2) if row is None]
     assert [reject.line for block in blocks for reject in block.rejects] == wrong
 
 
@@ -75,7 +75,7 @@ def test_csv_reader_reads_or_rejects_any_bytes(content, headed):
 
 
 @SETTINGS
-@given(st.lists(st.sampled_from(TEXTS) | spoilt, min_size=1, max_size=5))
+@given(st.lists(st.sampled_from(TEXTS) | damaged, min_size=1, max_size=5))
 def test_pixel_parser_parses_faces_alike_together_and_alone(texts):
     images, faults = pixel_parser.parse_pixels([text.encode() for text in texts])
     for position, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""The real FER-2013, where it is at hand: the figures that are known of it."""
+"""Known figures of the real FER-2013; skipped where the data set is absent."""
 
 import pytest
 
@@ -15,7 +15,7 @@ TRUTH = {
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     if not (input_factories.REAL / "fer2013.tar.gz").exists():
-        pytest.skip(f"the real data is not at hand: no {input_factories.REAL / 'fer2013.tar.gz'}")
+        pytest.skip(f"the real data set is absent: there is no {input_factories.REAL / 'fer2013.tar.gz'}")
     return convert.convert(
         convert.Options(
             input=str(input_factories.REAL / "fer2013.tar.gz"),
@@ -32,8 +32,7 @@ def test_convert_of_fer2013_has_published_class_counts(made):
 def test_audit_of_fer2013_has_known_duplicates_and_leakage(made):
     found = made.raw["audit"]
     assert (found["rows"], found["distinct_images"], found["blank"]["constant"]) == (32_298, 30_766, 12)
-    twins = found["exact_duplicates"]
-    assert twins == {
+    assert found["exact_duplicates"] == {
         "groups": 1_273,
         "rows": 2_805,
         "surplus_rows": 1_532,

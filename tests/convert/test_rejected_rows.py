@@ -1,4 +1,4 @@
-"""Bad rows stop a conversion or are kept."""
+"""Bad rows stop a conversion or are quarantined."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Shards: how many, which faces where."""
+"""Shards: their number, and the order of the faces in them."""
 
 import concurrent.futures
 import os

@@ -1,4 +1,4 @@
-"""Splits for faces that have none."""
+"""Assignment of faces without a split."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ COUNTS = [180, 40, 160, 300, 200, 140, 200]
 
 @pytest.fixture(autouse=True, scope="module")
 def few_weighed():
-    """Leaves half of the faces without a twin to be dealt out, as of a whole data set most are."""
+    """Lowers `_MAX_STRATIFIED_SINGLES`, so that it applies to this small set as to a full data set."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splits, "_MAX_STRATIFIED_SINGLES", 400)
         yield
@@ -24,35 +24,35 @@ def labels() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def groups(labels) -> np.ndarray:
-    """Every fifth face is a twin of the one before."""
+    """Returns groups in which every fifth face is a duplicate of the one before."""
     return np.arange(len(labels)) - (np.arange(len(labels)) % 5 == 4)
 
 
 @pytest.fixture(scope="module")
-def divided(labels, groups) -> np.ndarray:
+def assigned(labels, groups) -> np.ndarray:
     return splits.assign_splits(np.full(len(labels), NO_SPLIT), labels, groups, seed=3)
 
 
-def test_splits_give_a_tenth_to_validation_and_a_tenth_to_test(divided):
-    shares = np.bincount(divided) / len(divided)
+def test_splits_give_a_tenth_to_validation_and_a_tenth_to_test(assigned):
+    shares = np.bincount(assigned) / len(assigned)
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.005)
 
 
-def test_splits_are_stratified_by_class(divided, labels):
+def test_splits_are_stratified_by_class(assigned, labels):
     for label, count in enumerate(COUNTS):
-        shares = np.bincount(divided[labels == label], minlength=3) / count
+        shares = np.bincount(assigned[labels == label], minlength=3) / count
         np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
 
 
-def test_splits_keep_duplicates_together(divided, groups):
-    twins = np.flatnonzero(np.diff(groups) == 0)
-    np.testing.assert_array_equal(divided[twins], divided[twins + 1])
+def test_splits_keep_duplicates_together(assigned, groups):
+    duplicates = np.flatnonzero(np.diff(groups) == 0)
+    np.testing.assert_array_equal(assigned[duplicates], assigned[duplicates + 1])
 
 
-def test_splits_repeat_for_a_seed_and_differ_for_another(divided, labels, groups):
+def test_splits_repeat_for_a_seed_and_differ_for_another(assigned, labels, groups):
     given = np.full(len(labels), NO_SPLIT)
-    np.testing.assert_array_equal(splits.assign_splits(given, labels, groups, seed=3), divided)
-    assert (splits.assign_splits(given, labels, groups, seed=4) != divided).any()
+    np.testing.assert_array_equal(splits.assign_splits(given, labels, groups, seed=3), assigned)
+    assert (splits.assign_splits(given, labels, groups, seed=4) != assigned).any()
 
 
 def test_splits_keep_given_splits(labels, groups):
@@ -62,20 +62,20 @@ def test_splits_keep_given_splits(labels, groups):
 
 def test_splits_fill_only_missing_splits(labels, groups):
     given = np.where(np.arange(len(labels)) < 500, 2, NO_SPLIT)
-    divided = splits.assign_splits(given, labels, groups, seed=0)
-    assert (divided[:500] == 2).all()
-    assert set(divided[500:]) == {0, 1}
+    found = splits.assign_splits(given, labels, groups, seed=0)
+    assert (found[:500] == 2).all()
+    assert set(found[500:]) == {0, 1}
 
 
 def test_splits_of_train_folder_add_validation_but_no_test(labels, groups):
-    divided = splits.assign_splits(np.full(len(labels), TRAIN_OR_VAL), labels, groups, seed=0)
-    np.testing.assert_allclose(np.bincount(divided) / len(divided), [0.9, 0.1], atol=0.005)
+    found = splits.assign_splits(np.full(len(labels), TRAIN_OR_VAL), labels, groups, seed=0)
+    np.testing.assert_allclose(np.bincount(found) / len(found), [0.9, 0.1], atol=0.005)
 
 
 def test_splits_of_train_folder_are_train_beside_validation_folder(labels, groups):
     given = np.where(np.arange(len(labels)) < 500, 1, TRAIN_OR_VAL)
-    divided = splits.assign_splits(given, labels, groups, seed=0)
-    assert (divided[500:] == 0).all()
+    found = splits.assign_splits(given, labels, groups, seed=0)
+    assert (found[500:] == 0).all()
 
 
 def test_splits_of_few_faces_are_all_train():
@@ -89,9 +89,9 @@ def test_splits_of_few_groups_are_all_train():
 
 def test_splits_put_group_larger_than_a_fold_into_train():
     groups = np.concatenate([np.zeros(60, int), np.arange(1, 201)])
-    divided = splits.assign_splits(np.full(260, NO_SPLIT), np.zeros(260, int), groups, seed=0)
-    assert (divided[:60] == 0).all()
-    assert np.bincount(divided[60:]).tolist() == [160, 20, 20]
+    found = splits.assign_splits(np.full(260, NO_SPLIT), np.zeros(260, int), groups, seed=0)
+    assert (found[:60] == 0).all()
+    assert np.bincount(found[60:]).tolist() == [160, 20, 20]
 
 
 def test_splits_keep_unlabelled_faces_with_split():

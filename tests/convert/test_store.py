@@ -1,4 +1,4 @@
-"""Conversions from and to s3://, against a server of the S3 protocol on this machine."""
+"""Conversions from and to s3://, with a local server of the S3 protocol."""
 
 import pathlib
 
@@ -52,10 +52,10 @@ from fer import cli, storage
 from fer.convert import atomic_dir
 
 out, names = "s3://bucket/killed/faces", ["a.tfrecord", "b.tfrecord", "manifest.json"]
-storage.register_filesystems(out)  # its client begins with its first use, which is in each child
+storage.register_filesystems(out)  # its client starts at the first use, in each child
 
 
-def in_a_child(work):
+def run_in_child(work):
     child = os.fork()
     if child == 0:
         try:
@@ -65,7 +65,7 @@ def in_a_child(work):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def place(content, overwrite):
+def write_output(content, overwrite):
     splits = {"train": {"shards": [{"file": name} for name in names[:2]]}}
     with atomic_dir.atomic_directory(out, overwrite) as folder:
         for name in names:
@@ -74,15 +74,15 @@ def place(content, overwrite):
                 file.write(json.dumps(found))
 
 
-def contents():
+def read_contents():
     paths = [os.path.join(out, name) for name in names]
     return [json.loads(tf.io.gfile.GFile(path).read())["name"] for path in paths]
 
 
-def dies_at(step):
+def exit_at(step):
     left = [step]
 
-    def mortal(call):
+    def count_down(call):
         def called(*arguments, **options):
             if not left[0]:
                 os._exit(9)
@@ -91,31 +91,31 @@ def dies_at(step):
 
         return called
 
-    tf.io.gfile.copy, tf.io.gfile.remove = mortal(tf.io.gfile.copy), mortal(tf.io.gfile.remove)
-    place("new", overwrite=True)
+    tf.io.gfile.copy, tf.io.gfile.remove = count_down(tf.io.gfile.copy), count_down(tf.io.gfile.remove)
+    write_output("new", overwrite=True)
     os._exit(0)
 
 
-def is_whole_or_absent_and_the_next_run_works():
+def check_output():
     whole = tf.io.gfile.exists(os.path.join(out, "manifest.json"))
-    assert not whole or contents() in (["old"] * 3, ["new"] * 3)
+    assert not whole or read_contents() in (["old"] * 3, ["new"] * 3)
     print("whole" if whole else "absent", flush=True)
-    place("old", overwrite=whole)
-    assert contents() == ["old"] * 3
+    write_output("old", overwrite=whole)
+    assert read_contents() == ["old"] * 3
     assert sorted(tf.io.gfile.listdir(out)) == names
     os._exit(0)
 
 
 step = 0
-while in_a_child(lambda: dies_at(step)) == 9:
-    assert in_a_child(is_whole_or_absent_and_the_next_run_works) == 0
+while run_in_child(lambda: exit_at(step)) == 9:
+    assert run_in_child(check_output) == 0
     step += 1
 print(step, "moments")
 """
 
 
 def run(store: dict[str, str], folder: pathlib.Path, text: str, *arguments: str) -> list[str]:
-    """Returns the lines that a program prints, which must end well."""
+    """Runs a program, which must succeed. Returns the lines that it prints."""
     (folder / "program.py").write_text(text)
     started = run_script.start(str(folder / "program.py"), folder, *arguments, environment=store)
     output, errors = started.communicate()

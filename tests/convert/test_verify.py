@@ -1,4 +1,4 @@
-"""Verifying finds every difference between a folder and its manifest."""
+"""Verification finds every difference between a folder and its manifest."""
 
 import functools
 import os
@@ -47,21 +47,21 @@ def test_verify_finds_flipped_bit_anywhere(folder, synthetic_shards, place):
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         (("statistics", "mean"), "The pixels of split train have another mean or deviation"),
         (("statistics", "std"), "The pixels of split train have another mean or deviation"),
         (("splits", "validation", "class_counts", "fear"), "The labels of split validation are not those"),
     ],
 )
-def test_verify_recomputes_statistics_and_class_counts(folder, keys, said):
+def test_verify_recomputes_statistics_and_class_counts(folder, keys, message):
     path = os.path.join(folder, "manifest.json")
     content = files.read_json(path, "the manifest")
     *outer, last = keys
     place = functools.reduce(dict.get, outer, content)
     place[last] = place[last] + 1 if isinstance(place[last], int) else place[last] / 2
     manifest.write_manifest(folder, content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         verify(folder)
 
 

@@ -1,4 +1,4 @@
-"""Processes that parse: what they give back, and how they end."""
+"""Parser processes: their results, errors and shutdown."""
 
 import concurrent.futures
 import contextlib
@@ -51,10 +51,10 @@ def test_parser_pool_parses_as_current_process(kind, processes):
 
 
 def test_parser_pool_gives_every_thread_its_own_process(processes):
-    together = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
+    barrier = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
 
     def parse(piece: worker_pool.Chunk) -> np.ndarray:
-        together.wait()
+        barrier.wait()
         return processes.parse(piece)[0].images
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -64,7 +64,7 @@ def test_parser_pool_gives_every_thread_its_own_process(processes):
 
 
 def test_parser_pool_process_survives_interrupt(processes):
-    """Ctrl-C reaches all of them at once; the one that began them ends them in order."""
+    """Ctrl-C reaches all processes at once; the parent ends them in order."""
     processes.parse(PIECES["lines"])
     processes._members[0].send_signal(signal.SIGINT)
     block, _ = processes.parse(PIECES["lines"])
@@ -125,14 +125,14 @@ time.sleep(60)
     parent.wait()
     parent.stdout.close()
     for _ in range(200):
-        if not alive(member):
+        if not is_running(member):
             break
         time.sleep(0.05)
-    assert not alive(member)
+    assert not is_running(member)
 
 
-def alive(process: int) -> bool:
-    """Whether a process runs; one that has ended and waits to be noticed does not."""
+def is_running(process: int) -> bool:
+    """Returns whether a process runs. A zombie does not."""
     try:
         with open(f"/proc/{process}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"

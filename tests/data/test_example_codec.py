@@ -1,4 +1,4 @@
-"""Records: the bytes against protobuf's own, the reading against what was written, and every way a shard can go bad."""
+"""Codec of records, compared with protobuf, and errors for damaged shards."""
 
 import dataclasses
 import hashlib
@@ -19,8 +19,8 @@ LABELS = np.array([0, 6, -1, -1, 3, 3, -1, 2, 1, -1])
 VOTES = np.random.default_rng(0).integers(0, 128, (len(ROWS), 10))
 
 
-def protobuf(image, label, row, votes) -> bytes:
-    """The same message as protobuf writes it."""
+def serialize(image, label, row, votes) -> bytes:
+    """Returns the record of a face as protobuf serializes it."""
     integers = {"label": [label], "row": [row], **({} if votes is None else {"votes": votes})}
     features = {name: tf.train.Feature(int64_list={"value": value}) for name, value in integers.items()}
     features["image"] = tf.train.Feature(bytes_list={"value": [image.tobytes()]})
@@ -28,8 +28,8 @@ def protobuf(image, label, row, votes) -> bytes:
 
 
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
-def test_encode_writes_same_bytes_as_protobuf(votes):
-    expected = [protobuf(*face) for face in zip(IMAGES, LABELS, ROWS, votes if votes is not None else [None] * 10)]
+def test_encode_writes_same_bytes_as_serialize(votes):
+    expected = [serialize(*face) for face in zip(IMAGES, LABELS, ROWS, votes if votes is not None else [None] * 10)]
     assert example_codec.encode_examples(IMAGES, LABELS, ROWS, votes) == expected
 
 
@@ -37,17 +37,17 @@ def test_encode_returns_no_messages_without_faces():
     assert example_codec.encode_examples(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
 
 
-@pytest.mark.parametrize("wanted", [False, True], ids=["without votes", "with votes"])
-def test_parse_returns_images_labels_and_votes_in_graph(wanted):
+@pytest.mark.parametrize("with_votes", [False, True], ids=["without votes", "with votes"])
+def test_parse_returns_images_labels_and_votes_in_graph(with_votes):
     serialized = tf.constant(example_codec.encode_examples(IMAGES, LABELS, ROWS, VOTES))
-    images, labels, votes = tf.function(example_codec.parse_examples)(serialized, wanted)
+    images, labels, votes = tf.function(example_codec.parse_examples)(serialized, with_votes)
     np.testing.assert_array_equal(images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(labels, LABELS)
-    np.testing.assert_array_equal(votes, VOTES if wanted else VOTES[:, :0])
+    np.testing.assert_array_equal(votes, VOTES if with_votes else VOTES[:, :0])
     assert (images.dtype, labels.dtype, votes.dtype) == (tf.uint8, tf.int32, tf.int32)
 
 
-def shard(folder, messages: list[bytes], name: str = "train-00000-of-00001.tfrecord") -> manifest.Shard:
+def write_shard(folder, messages: list[bytes], name: str = "train-00000-of-00001.tfrecord") -> manifest.Shard:
     path = os.path.join(folder, name)
     with tf.io.TFRecordWriter(path) as writer:
         for message in messages:
@@ -60,7 +60,7 @@ def shard(folder, messages: list[bytes], name: str = "train-00000-of-00001.tfrec
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
 def test_read_shard_returns_written_faces(votes, tmp_path):
     faces = example_codec.read_shard(
-        str(tmp_path), shard(tmp_path, example_codec.encode_examples(IMAGES, LABELS, ROWS, votes))
+        str(tmp_path), write_shard(tmp_path, example_codec.encode_examples(IMAGES, LABELS, ROWS, votes))
     )
     np.testing.assert_array_equal(faces.images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(faces.labels, LABELS)
@@ -70,20 +70,20 @@ def test_read_shard_returns_written_faces(votes, tmp_path):
 
 
 def test_read_shard_returns_no_faces_of_empty_shard(tmp_path):
-    faces = example_codec.read_shard(str(tmp_path), shard(tmp_path, []))
+    faces = example_codec.read_shard(str(tmp_path), write_shard(tmp_path, []))
     assert faces.images.shape == (0, 48, 48, 1)
 
 
 @pytest.fixture
 def copy(synthetic_shards, tmp_path) -> manifest.Manifest:
-    """A copy of a converted folder, to be spoilt."""
+    """Copies a converted folder, which a test may damage."""
     folder = tmp_path / "copy"
     shutil.copytree(synthetic_shards.folder, folder)
     return manifest.read_manifest(str(folder))
 
 
-def spoil(copy: manifest.Manifest, change) -> str:
-    """Changes the first validation shard's bytes; returns its name."""
+def damage(copy: manifest.Manifest, change) -> str:
+    """Changes the bytes of the first validation shard. Returns its name."""
     name = copy.splits["validation"].shards[0].file
     path = os.path.join(copy.folder, name)
     with open(path, "rb") as file:
@@ -93,7 +93,7 @@ def spoil(copy: manifest.Manifest, change) -> str:
     return name
 
 
-def flip(content: bytearray) -> bytearray:
+def flip_bit(content: bytearray) -> bytearray:
     content[len(content) // 2] ^= 1
     return content
 
@@ -104,13 +104,13 @@ def flip(content: bytearray) -> bytearray:
         (lambda content: content[:-1], "bytes where manifest.json states"),
         (lambda content: content[:0], "has 0 bytes"),
         (lambda content: content + b"\0", "bytes where manifest.json states"),
-        (flip, "another SHA-256"),
+        (flip_bit, "another SHA-256"),
         (lambda content: bytearray(len(content)), "another SHA-256"),
     ],
     ids=["cut", "empty", "longer", "flipped bit", "zeros"],
 )
 def test_read_split_error_names_changed_shard(copy, change, reason):
-    name = spoil(copy, change)
+    name = damage(copy, change)
     with pytest.raises(UserError, match=f"{name} .*{reason}"):
         example_codec.read_split(copy, "validation")
 
@@ -122,13 +122,13 @@ def test_read_split_error_names_missing_shard(copy):
         example_codec.read_split(copy, "validation")
 
 
-def resealed(copy: manifest.Manifest, **changes) -> manifest.Manifest:
-    """The manifest as if it had been made for the validation shard as it lies there now."""
+def recompute_hashes(copy: manifest.Manifest, **changes) -> manifest.Manifest:
+    """Returns the manifest with the size and hash of the validation shard as it is now."""
     split = copy.splits["validation"]
     with open(os.path.join(copy.folder, split.shards[0].file), "rb") as file:
         content = file.read()
-    sums = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **changes}
-    split = dataclasses.replace(split, shards=(dataclasses.replace(split.shards[0], **sums),))
+    values = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **changes}
+    split = dataclasses.replace(split, shards=(dataclasses.replace(split.shards[0], **values),))
     return dataclasses.replace(copy, splits={"validation": split})
 
 
@@ -137,25 +137,25 @@ def resealed(copy: manifest.Manifest, **changes) -> manifest.Manifest:
     [
         ([b"no protobuf"], "cannot be read as faces"),
         ([tf.train.Example().SerializeToString()], "cannot be read as faces"),
-        ([protobuf(IMAGES[0][:2303], 0, 0, None)], "cannot be read as faces"),
-        ([protobuf(IMAGES[0], 7, 0, None)], "a label that no class has"),
+        ([serialize(IMAGES[0][:2303], 0, 0, None)], "cannot be read as faces"),
+        ([serialize(IMAGES[0], 7, 0, None)], "a label that no class has"),
     ],
     ids=["no protobuf", "no features", "2,303 pixels", "label 7"],
 )
 def test_read_shard_rejects_records_that_are_no_faces(content, reason, tmp_path):
     with pytest.raises(UserError, match=reason):
-        example_codec.read_shard(str(tmp_path), shard(tmp_path, content))
+        example_codec.read_shard(str(tmp_path), write_shard(tmp_path, content))
 
 
 def test_read_split_rejects_wrong_record_checksum_despite_matching_manifest(copy):
-    spoil(copy, flip)
+    damage(copy, flip_bit)
     with pytest.raises(UserError, match="a record whose checksum is wrong"):
-        example_codec.read_split(resealed(copy), "validation")
+        example_codec.read_split(recompute_hashes(copy), "validation")
 
 
 def test_read_split_error_names_wrong_count(copy):
     with pytest.raises(UserError, match=r"holds 40 faces where manifest.json states 41"):
-        example_codec.read_split(resealed(copy, examples=41), "validation")
+        example_codec.read_split(recompute_hashes(copy, examples=41), "validation")
 
 
 def test_read_split_rejects_labels_that_differ_from_class_counts(copy):

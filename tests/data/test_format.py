@@ -1,4 +1,4 @@
-"""What tfrecords/README.md says is enough: a shard read with nothing of ours and nothing of TensorFlow's readers."""
+"""Shards are readable by the specification in tfrecords/README.md alone, without our code and TensorFlow's readers."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from fer.data import example_codec
 
 
 def crc32c(content: bytes) -> int:
-    """Castagnoli's checksum, bit by bit as RFC 3720 defines it."""
+    """Computes the CRC-32C (Castagnoli) bit by bit, as RFC 3720 defines it."""
     crc = 0xFFFFFFFF
     for byte in content:
         crc ^= byte
@@ -22,19 +22,19 @@ def crc32c(content: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def masked(crc: int) -> int:
+def mask(crc: int) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def framed(content: bytes) -> list[bytes]:
-    """The data of each record of a TFRecord file, its checksums checked."""
+def read_records(content: bytes) -> list[bytes]:
+    """Returns the data of each record of a TFRecord file, and checks the checksums."""
     data, at = [], 0
     while at < len(content):
         length, length_sum = struct.unpack_from("<QI", content, at)
-        assert length_sum == masked(crc32c(content[at : at + 8]))
+        assert length_sum == mask(crc32c(content[at : at + 8]))
         record = content[at + 12 : at + 12 + length]
         [record_sum] = struct.unpack_from("<I", content, at + 12 + length)
-        assert record_sum == masked(crc32c(record))
+        assert record_sum == mask(crc32c(record))
         data.append(record)
         at += length + 16
     return data
@@ -42,7 +42,7 @@ def framed(content: bytes) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def example():
-    """The message `Example`, from the schema that the specification prints."""
+    """Builds the message class `Example` from the schema in the specification."""
     text = {"optional": 1, "repeated": 3, "bytes": 12, "int64": 3, "string": 9, "message": 11}
     file = descriptor_pb2.FileDescriptorProto(name="example_of_the_test.proto", package="spec", syntax="proto3")
 
@@ -80,7 +80,7 @@ def test_shard_is_readable_by_specification_alone(synthetic_shards, example):
     for shard in stated["shards"]:
         content = (folder / shard["file"]).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (shard["bytes"], shard["sha256"])
-        data = framed(content)
+        data = read_records(content)
         assert len(data) == shard["examples"]
         for record in data:
             features = {entry.key: entry.value for entry in example.FromString(record).features.feature}

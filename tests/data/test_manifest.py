@@ -1,4 +1,4 @@
-"""The manifest: what it says, and every way it can be wrong."""
+"""The manifest: its content, and errors for damaged or changed ones."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ def folder(synthetic_shards, tmp_path) -> str:
 
 
 def change(folder: str, *path, value) -> None:
-    """Sets one value of the manifest in a folder; `None` takes it out."""
+    """Sets one value of the manifest in a folder, or removes it if the value is None."""
     file = os.path.join(folder, manifest.MANIFEST_FILE)
     with open(file) as text:
         raw = json.load(text)
@@ -62,10 +62,10 @@ def test_split_error_lists_available_splits(synthetic_shards):
 
 
 def test_seal_test_split_prevents_opening_test(synthetic_shards):
-    learnt = synthetic_shards.seal_test_split()
-    assert list(learnt.splits) == ["train", "validation"]
+    sealed = synthetic_shards.seal_test_split()
+    assert list(sealed.splits) == ["train", "validation"]
     with pytest.raises(UserError, match="Training cannot open the test split"):
-        learnt.split("test")
+        sealed.split("test")
 
 
 def test_seal_test_split_removes_test_from_raw_manifest(synthetic_shards):

@@ -1,4 +1,4 @@
-"""Batches are a function of (seed, epoch), of nothing else."""
+"""Batches are a function of seed and epoch alone."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ STEPS = COUNT // BATCH
 
 @pytest.fixture(scope="module")
 def faces() -> Faces:
-    """Each face is filled with its own number."""
+    """Returns faces whose pixels all have the row number as value."""
     numbers = np.arange(COUNT)
     images = np.broadcast_to(numbers.astype(np.uint8)[:, None, None, None], (COUNT, 48, 48, 1)).copy()
     votes = (numbers[:, np.newaxis] + np.arange(10, dtype=np.int32)) % 11
@@ -22,11 +22,11 @@ def faces() -> Faces:
 
 @pytest.fixture(scope="module")
 def epochs(faces) -> list[np.ndarray]:
-    """The rows of three epochs."""
-    return rows(faces, 0, 3 * STEPS)
+    """Returns the rows of three epochs."""
+    return read_rows(faces, 0, 3 * STEPS)
 
 
-def rows(faces, start, stop, replicas=1, local=(0,), seed=3) -> list[np.ndarray]:
+def read_rows(faces, start, stop, replicas=1, local=(0,), seed=3) -> list[np.ndarray]:
     batches = pipeline.training_batches(faces, seed, BATCH, start, stop, replicas, local)
     return [batch.images.numpy()[:, 0, 0, 0] for batch in batches]
 
@@ -42,11 +42,11 @@ def test_training_batches_keep_labels_with_images(faces):
         np.testing.assert_array_equal(batch.labels, batch.images.numpy()[:, 0, 0, 0] % 7)
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_training_batches_return_votes_on_request(faces, asked):
-    for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0], votes=asked):
+@pytest.mark.parametrize("with_votes", [False, True])
+def test_training_batches_return_votes_on_request(faces, with_votes):
+    for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0], votes=with_votes):
         expected = faces.votes[batch.images.numpy()[:, 0, 0, 0]]
-        np.testing.assert_array_equal(batch.votes, expected if asked else expected[:, :0])
+        np.testing.assert_array_equal(batch.votes, expected if with_votes else expected[:, :0])
 
 
 @pytest.mark.parametrize(
@@ -58,20 +58,20 @@ def test_training_batches_return_votes_on_request(faces, asked):
     ],
 )
 def test_training_batches_start_at_any_step(faces, epochs, start):
-    np.testing.assert_array_equal(rows(faces, start, 3 * STEPS), epochs[start:])
+    np.testing.assert_array_equal(read_rows(faces, start, 3 * STEPS), epochs[start:])
 
 
 def test_training_batches_stop_within_epoch(faces):
-    assert len(rows(faces, 2, STEPS + 3)) == STEPS + 1
+    assert len(read_rows(faces, 2, STEPS + 3)) == STEPS + 1
 
 
 def test_training_batches_depend_on_seed(faces, epochs):
-    assert (np.concatenate(epochs[:2]) != np.concatenate(rows(faces, 0, 2, seed=4))).any()
+    assert (np.concatenate(epochs[:2]) != np.concatenate(read_rows(faces, 0, 2, seed=4))).any()
 
 
 @pytest.mark.parametrize("replicas", [2, 4])
 def test_replicas_split_the_global_batch_in_order(faces, epochs, replicas):
-    shared = np.concatenate(rows(faces, 0, 5, replicas, range(replicas)))
+    shared = np.concatenate(read_rows(faces, 0, 5, replicas, range(replicas)))
     np.testing.assert_array_equal(shared, np.concatenate(epochs[:5]))
 
 
@@ -95,8 +95,8 @@ def test_evaluation_batches_return_every_face_once_in_order_and_equal_size(faces
     batches = list(pipeline.evaluation_batches(faces, batch))
     assert {part.images.shape[0] for part in batches} == {batch}
     weights = np.concatenate([part.weights for part in batches])
-    seen = np.concatenate([part.images[:, 0, 0, 0] for part in batches])[weights == 1]
-    np.testing.assert_array_equal(seen, np.arange(COUNT))
+    found = np.concatenate([part.images[:, 0, 0, 0] for part in batches])[weights == 1]
+    np.testing.assert_array_equal(found, np.arange(COUNT))
 
 
 def test_steps_per_epoch_rejects_batch_larger_than_split(faces):

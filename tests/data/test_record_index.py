@@ -1,4 +1,4 @@
-"""Where records lie: every one is found, and every way a shard can go bad is named before a batch is read."""
+"""The index of records finds every offset, and reports damaged shards before the first batch."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ from fer.data import manifest, record_index
 from fer.errors import UserError
 
 
-def made(folder, content: bytes, count: int, **changes) -> manifest.Manifest:
+def write_shard(folder, content: bytes, count: int, **changes) -> manifest.Manifest:
     with open(os.path.join(folder, "train.tfrecord"), "wb") as file:
         file.write(content)
     shard = manifest.Shard("train.tfrecord", count, len(content), hashlib.sha256(content).hexdigest())
@@ -19,8 +19,11 @@ def made(folder, content: bytes, count: int, **changes) -> manifest.Manifest:
     return manifest.Manifest(str(folder), "x", (), {"train": split}, {}, "", {})
 
 
-def framed(lengths) -> bytes:
-    """Records of given lengths; that their sums are zeros is not looked at, for the shard's SHA-256 covers them."""
+def zero_records(lengths) -> bytes:
+    """Returns records of given lengths, of zeros.
+
+    Their checksums are zeros too: the index does not check them, as the SHA-256 of the shard covers them.
+    """
     return b"".join(length.to_bytes(8, "little") + bytes(4 + length + 4) for length in lengths)
 
 
@@ -32,7 +35,7 @@ def framed(lengths) -> bytes:
 @pytest.mark.parametrize("piece", [64, 1 << 23], ids=["small pieces", "one piece"])
 def test_record_index_finds_offset_of_every_record(lengths, piece, tmp_path, monkeypatch):
     monkeypatch.setattr(record_index, "_READ_BYTES", max(piece, max(lengths)))
-    found = record_index.find_chunks(made(tmp_path, framed(lengths), len(lengths)), "train")
+    found = record_index.find_chunks(write_shard(tmp_path, zero_records(lengths), len(lengths)), "train")
     assert found.count.max() <= record_index.CHUNK_RECORDS
     places = [
         (offset + number * (length + record_index.FRAMING_BYTES), length)
@@ -51,20 +54,20 @@ def test_record_index_counts_examples_of_manifest(synthetic_shards):
 @pytest.mark.parametrize(
     ("content", "changes", "reason"),
     [
-        (framed([50] * 4), {"sha256": "0" * 64}, "has another SHA-256"),
-        (framed([50] * 4)[:-1], {}, "ends within a record"),
-        (framed([50] * 4), {"examples": 5}, "holds 4 faces where manifest.json states 5"),
+        (zero_records([50] * 4), {"sha256": "0" * 64}, "has another SHA-256"),
+        (zero_records([50] * 4)[:-1], {}, "ends within a record"),
+        (zero_records([50] * 4), {"examples": 5}, "holds 4 faces where manifest.json states 5"),
         (b"\xff" * 100, {}, "has a record of"),
     ],
     ids=["changed", "cut", "another count", "no records"],
 )
 def test_record_index_error_names_bad_shard(content, changes, reason, tmp_path):
     with pytest.raises(UserError, match=rf"train\.tfrecord {reason}"):
-        record_index.find_chunks(made(tmp_path, content, 4, **changes), "train")
+        record_index.find_chunks(write_shard(tmp_path, content, 4, **changes), "train")
 
 
 def test_record_index_error_names_missing_shard(tmp_path):
-    spoilt = made(tmp_path, framed([5]), 1)
+    damaged = write_shard(tmp_path, zero_records([5]), 1)
     os.remove(tmp_path / "train.tfrecord")
     with pytest.raises(UserError, match=r"train\.tfrecord is missing"):
-        record_index.find_chunks(spoilt, "train")
+        record_index.find_chunks(damaged, "train")

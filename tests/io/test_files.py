@@ -1,4 +1,4 @@
-"""Files are whole or absent."""
+"""Files are written completely or not at all."""
 
 import hashlib
 import os
@@ -32,10 +32,10 @@ def test_write_json_round_trips_and_rejects_nan(tmp_path):
 
 
 def test_write_bytes_reports_full_disk_and_keeps_old_file(tmp_path):
-    """A limit on the size of files stands for the full disk: the system answers a write alike."""
+    """Simulates a full disk by a limit on the size of files, which makes a write fail in the same way."""
     path = tmp_path / "file.bin"
     files.write_bytes(str(path), b"old")
-    child = os.fork()  # for the limit is the whole process's
+    child = os.fork()  # the limit applies to a whole process
     if child == 0:
         status = 1
         try:
@@ -59,7 +59,7 @@ def test_write_bytes_rejects_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "reason"),
     [
         ("folder", "it is a folder"),
         ("file/out/eval.json", "file is a file"),
@@ -69,12 +69,12 @@ def test_write_bytes_rejects_folder(tmp_path):
         ("x/" * 3000 + "eval.json", "File name too long"),
     ],
 )
-def test_check_writable_error_names_path_and_reason(tmp_path, monkeypatch, path, said):
+def test_check_writable_error_names_path_and_reason(tmp_path, monkeypatch, path, reason):
     monkeypatch.setattr(os, "access", lambda folder, mode: not folder.endswith("locked"))  # root may write anywhere
     (tmp_path / "folder" / "locked").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to("link")
-    with pytest.raises(UserError, match=rf"Cannot write {tmp_path}/{path[:50]}\S*: .*{said}"):
+    with pytest.raises(UserError, match=rf"Cannot write {tmp_path}/{path[:50]}\S*: .*{reason}"):
         files.check_writable(str(tmp_path / path))
 
 
@@ -110,15 +110,15 @@ def test_check_writable_changes_nothing(tmp_path, monkeypatch, path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [(None, "is missing"), (b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON")],
     ids=["absent", "cut", "not text"],
 )
-def test_read_json_error_names_file_and_reason(tmp_path, content, said):
+def test_read_json_error_names_file_and_reason(tmp_path, content, reason):
     path = tmp_path / "value.json"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         files.read_json(str(path), "the record")
     assert str(path) in str(caught.value)
     assert "the record" in str(caught.value)
@@ -131,25 +131,25 @@ def test_sha256_equals_hashlib(tmp_path):
 
 
 def test_path_beside_differs_for_equal_process_ids():
-    """As those of two containers may, that share a disk."""
+    """Processes of two containers that share a disk may have equal ids."""
     names = {temp_files.path_beside("a/b.json") for _ in range(100)}
     assert len(names) == 100
     assert all(name.startswith("a/b.json.tmp-") for name in names)
 
 
 def test_exists_raises_error_when_store_is_unreachable(monkeypatch):
-    def away(_):
+    def raise_unreachable(_):
         raise UserError("The bucket cannot be reached.")
 
     monkeypatch.setattr(tf.io.gfile, "exists", lambda _: False)
     assert not files.exists("a/local/file")
-    monkeypatch.setattr(storage, "register_filesystems", away)
+    monkeypatch.setattr(storage, "register_filesystems", raise_unreachable)
     with pytest.raises(UserError, match="cannot be reached"):
         files.exists("s3://bucket/file")
 
 
 def test_error_message_shortens_long_reason_in_the_middle():
-    """TensorFlow's begins with a path and ends with what is wrong with it."""
-    said = files.error_message(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
-    assert len(said) < 310
-    assert re.fullmatch(r"/data/deep.*\.\.\..*deep/state\.tmp; No space left on device", said)
+    """TensorFlow's messages begin with a path and end with the reason."""
+    message = files.error_message(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
+    assert len(message) < 310
+    assert re.fullmatch(r"/data/deep.*\.\.\..*deep/state\.tmp; No space left on device", message)

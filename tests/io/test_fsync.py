@@ -1,4 +1,4 @@
-"""What is published is on the disk before its name is."""
+"""Content reaches the disk before its name does."""
 
 import errno
 import os
@@ -15,29 +15,29 @@ from fer.train import checkpoints
 
 @pytest.fixture
 def calls(monkeypatch) -> list[tuple[str, str]]:
-    """Syncs and renames in their order, with the path of each; the paths of descriptors are read from the system."""
-    made = []
+    """Records syncs and renames in order, each with its path; paths of descriptors are read from /proc."""
+    recorded = []
     fsync, rename, replace = os.fsync, os.rename, os.replace
 
-    def synced(descriptor: int) -> None:
-        made.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+    def record_fsync(descriptor: int) -> None:
+        recorded.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
         fsync(descriptor)
 
-    def renamed(how):
+    def record_rename(function):
         def call(source, target):
-            made.append(("rename", os.path.abspath(target)))
-            how(source, target)
+            recorded.append(("rename", os.path.abspath(target)))
+            function(source, target)
 
         return call
 
-    monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "rename", renamed(rename))
-    monkeypatch.setattr(os, "replace", renamed(replace))
-    return made
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "rename", record_rename(rename))
+    monkeypatch.setattr(os, "replace", record_rename(replace))
+    return recorded
 
 
 @pytest.fixture
-def counting() -> tf.train.Checkpoint:
+def checkpoint() -> tf.train.Checkpoint:
     return tf.train.Checkpoint(weights=tf.Variable([1.0]))
 
 
@@ -59,15 +59,15 @@ def test_make_folders_syncs_names_of_new_folders(tmp_path, calls):
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
 def test_sync_ignores_file_system_without_fsync(tmp_path, monkeypatch, number):
-    def fails(_):
+    def raise_error(_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(os, "fsync", raise_error)
     sync(str(tmp_path))
 
 
-def test_checkpoint_is_synced_before_its_name(tmp_path, calls, counting):
-    checkpoints.save(str(tmp_path), counting, 7, {})
+def test_checkpoint_is_synced_before_its_name(tmp_path, calls, checkpoint):
+    checkpoints.save(str(tmp_path), checkpoint, 7, {})
     place = str(tmp_path / "step-00000007")
     at = calls.index(("rename", place))
     synced = {os.path.basename(path) for kind, path in calls[:at] if kind == "sync" and f"{place}.tmp/" in path}
@@ -76,13 +76,13 @@ def test_checkpoint_is_synced_before_its_name(tmp_path, calls, counting):
     assert ("sync", str(tmp_path)) in calls[at:]
 
 
-def test_checkpoint_error_names_checkpoint_when_disk_is_full_at_sync(tmp_path, monkeypatch, counting):
-    def full(_):
+def test_checkpoint_error_names_checkpoint_when_disk_is_full_at_sync(tmp_path, monkeypatch, checkpoint):
+    def raise_disk_full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", raise_disk_full)
     with pytest.raises(StorageError, match=r"Cannot write .*step-00000007.*: No space left on device"):
-        checkpoints.save(str(tmp_path), counting, 7, {})
+        checkpoints.save(str(tmp_path), checkpoint, 7, {})
     assert checkpoints.list_steps(str(tmp_path)) == []
 
 

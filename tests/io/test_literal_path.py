@@ -1,4 +1,4 @@
-"""Paths with characters of a glob pattern, in every role: TensorFlow takes some of them as patterns."""
+"""Paths with characters of glob patterns, which TensorFlow would expand, in every use."""
 
 import os
 import pathlib
@@ -28,7 +28,7 @@ NAMES = ["lr=[0.1]", "back\\slash*?", "]closed", "{a,b} c"]
 
 @pytest.fixture(params=NAMES)
 def folder(request, tmp_path) -> pathlib.Path:
-    """A folder of such a name."""
+    """Creates a folder whose name has characters of a pattern."""
     path = tmp_path / request.param
     path.mkdir()
     return path
@@ -39,7 +39,7 @@ def network() -> tf.keras.Model:
     return classifier.build(Model(name="tiny", image_size=24), "float32")
 
 
-def aliases() -> list[str]:
+def list_aliases() -> list[str]:
     return [name for name in os.listdir(tempfile.gettempdir()) if re.match(rf"fer-alias-\w+-{os.getpid()}-", name)]
 
 
@@ -49,7 +49,7 @@ def test_literal_yields_path_without_pattern(folder):
         assert not literal_path.PATTERN.search(alias)
         assert pathlib.Path(alias, "file").read_text() == "content"
     assert (folder / "file").exists()
-    assert aliases() == []
+    assert list_aliases() == []
 
 
 def test_literal_yields_relative_path_without_pattern(folder, monkeypatch):
@@ -110,7 +110,7 @@ def test_tflite_round_trips_when_temporary_folder_is_pattern(tmp_path, network, 
 
 @pytest.mark.extended
 def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_path):
-    """Data, run directory, results and exports all lie in one such folder."""
+    """Data, run directory, results and exports are all in one such folder."""
     folder = tmp_path / "lr=[0.1] \\*?"
     data = str(shutil.copytree(synthetic_shards.folder, folder / "data"))
     settings = factories.experiment(steps=2, checkpoint_steps=10)

@@ -1,4 +1,4 @@
-"""What an output path leads to is written to, and stays what it is."""
+"""Writing keeps the kind of the output: file, link, pipe, device or stream."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ from fer.io.transaction import transaction
 
 
 def read_in_thread(path: pathlib.Path) -> tuple[threading.Thread, list[bytes]]:
-    """Begins to read a pipe to its end."""
+    """Starts a thread that reads a pipe to its end."""
     found: list[bytes] = []
     reader = threading.Thread(target=lambda: found.append(path.read_bytes()), daemon=True)
     reader.start()
@@ -111,7 +111,7 @@ def test_is_standard_output_compares_pipes_but_not_null_device(tmp_path, monkeyp
 
 @pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
 def test_write_bytes_appends_to_standard_output(tmp_path, path):
-    """Even where it is a file, which is not replaced under the shell that opened it."""
+    """A file behind standard output is appended to, not replaced, as the shell has opened it."""
     with open(tmp_path / "out", "wb") as file:
         child = os.fork()
         if child == 0:

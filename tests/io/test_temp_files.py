@@ -1,4 +1,4 @@
-"""What killed processes left is removed; what living ones use is not."""
+"""Temporary files of killed processes are removed; those of running processes are kept."""
 
 import os
 import pathlib
@@ -23,7 +23,7 @@ PID = re.compile(rf"-{os.getpid()}-")
 
 @pytest.fixture(scope="module")
 def ended() -> int:
-    """The number of a process that has ended."""
+    """Returns the id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
@@ -31,15 +31,15 @@ def ended() -> int:
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch) -> pathlib.Path:
-    """The folder for temporary files, empty."""
+    """Creates an empty folder and makes it the folder for temporary files."""
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     return place
 
 
-def of(path: str, pid: int) -> str:
-    """The name that the process `pid` of this machine would have chosen."""
+def rename_to_process(path: str, pid: int) -> str:
+    """Returns the name that the process `pid` of this machine would have chosen."""
     return PID.sub(f"-{pid}-", path)
 
 
@@ -50,7 +50,7 @@ def test_path_beside_differs_each_time():
 
 
 def test_write_removes_temporary_file_of_ended_process(tmp_path, ended):
-    left = pathlib.Path(of(temp_files.path_beside(str(tmp_path / "curves.png")), ended))
+    left = pathlib.Path(rename_to_process(temp_files.path_beside(str(tmp_path / "curves.png")), ended))
     left.write_bytes(b"half")
     files.write_bytes(str(tmp_path / "other.png"), b"whole")
     assert os.listdir(tmp_path) == ["other.png"]
@@ -60,7 +60,7 @@ def test_write_removes_temporary_file_of_ended_process(tmp_path, ended):
 def test_write_keeps_temporary_file_of_process_that_may_live(tmp_path, ended, machine):
     path = temp_files.path_beside(str(tmp_path / "curves.png"))
     if machine == "another":
-        path = re.sub(r"tmp-[0-9a-f]{8}", "tmp-00000000", of(path, ended))
+        path = re.sub(r"tmp-[0-9a-f]{8}", "tmp-00000000", rename_to_process(path, ended))
     pathlib.Path(path).write_bytes(b"half")
     files.write_bytes(str(tmp_path / "other.png"), b"whole")
     assert os.path.exists(path)
@@ -85,7 +85,7 @@ def test_write_keeps_files_of_users(tmp_path, name):
 
 def test_folder_removes_itself_and_those_of_ended_processes(temporary, ended):
     with temp_files.folder("export") as mine:
-        left = pathlib.Path(of(mine, ended))
+        left = pathlib.Path(rename_to_process(mine, ended))
         (left / "deep").mkdir(parents=True)
         with temp_files.folder("worker") as other:
             assert sorted(os.listdir(temporary)) == sorted(map(os.path.basename, (mine, other)))
@@ -102,7 +102,7 @@ def test_folder_keeps_folders_of_others(temporary):
 
 
 def test_worker_dir_removes_folder_of_killed_worker(temporary):
-    """A worker that is not the chief, killed while it writes."""
+    """The killed worker is not the chief."""
     second = Cluster(("a:1", "b:1"), 1)
     child = os.fork()
     if child == 0:
@@ -117,11 +117,11 @@ def test_worker_dir_removes_folder_of_killed_worker(temporary):
 def test_checkpoint_leaves_nothing_when_disk_is_full(tmp_path, monkeypatch):
     state = tf.train.Checkpoint(weights=tf.Variable([1.0]))
 
-    def full(prefix):
+    def raise_disk_full(prefix):
         pathlib.Path(prefix + ".index").write_bytes(b"half")
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
-    monkeypatch.setattr(state, "write", full)
+    monkeypatch.setattr(state, "write", raise_disk_full)
     with pytest.raises(StorageError, match="No space left on device"):
         checkpoints.save(str(tmp_path), state, 50, {})
     assert os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Several files are replaced together or not at all."""
+"""Several files are replaced together, or none of them is."""
 
 import errno
 import os
@@ -18,8 +18,8 @@ from fer.models import export_manifest
 from fer.predict import face_detection, input_readers, predict
 
 
-def tree(folder: pathlib.Path) -> dict[str, str]:
-    """The files below a folder, with their content."""
+def read_tree(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the content of each file below a folder, by path."""
     found = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_text(errors="replace") for path in found}
 
@@ -32,28 +32,28 @@ def fill(folder: pathlib.Path, text: str) -> None:
 
 
 @pytest.fixture
-def full(monkeypatch):
-    """Makes every rename fail from the given one on, counted over the whole transaction."""
+def fail_rename(monkeypatch):
+    """Returns a function that makes one rename fail, by its number in the transaction."""
     rename = os.rename
 
-    def from_the(number: int) -> None:
+    def fail_at(number: int) -> None:
         count = iter(range(1000))
 
-        def fails(source, target):
+        def rename_or_fail(source, target):
             if next(count) == number:
                 raise OSError(errno.ENOSPC, "No space left on device")
             rename(source, target)
 
-        monkeypatch.setattr(fsync.os, "rename", fails)
+        monkeypatch.setattr(fsync.os, "rename", rename_or_fail)
 
-    return from_the
+    return fail_at
 
 
 @pytest.mark.parametrize("place", ["", "new/deeper"])
 def test_transaction_replaces_all(tmp_path, place):
     for text in ("old", "new"):
         fill(tmp_path / place, text)
-        assert tree(tmp_path / place) == {"model/deep/weights": text, "record.json": text}
+        assert read_tree(tmp_path / place) == {"model/deep/weights": text, "record.json": text}
 
 
 def test_transaction_writes_nothing_before_end(tmp_path):
@@ -75,20 +75,20 @@ def test_transaction_leaves_nothing_after_error(tmp_path, place):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_transaction_keeps_old_files_when_rename_fails(tmp_path, full, number):
+def test_transaction_keeps_old_files_when_rename_fails(tmp_path, fail_rename, number):
     fill(tmp_path, "old")
-    full(number)
+    fail_rename(number)
     with pytest.raises(StorageError, match="No space left on device"):
         fill(tmp_path, "new")
-    assert tree(tmp_path) == {"model/deep/weights": "old", "record.json": "old"}
+    assert read_tree(tmp_path) == {"model/deep/weights": "old", "record.json": "old"}
     assert sorted(os.listdir(tmp_path)) == ["model", "record.json"]
 
 
 def test_transaction_error_names_requested_path(tmp_path, monkeypatch):
-    def fails(_):
+    def raise_error(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(os, "fsync", raise_error)
     expected = rf"^Cannot write {tmp_path}/record\.json: No space left"
     with pytest.raises(StorageError, match=expected), transaction() as stage:
         pathlib.Path(stage(str(tmp_path / "record.json"))).write_text("new")
@@ -113,7 +113,7 @@ def test_transaction_writes_pipe_directly(tmp_path):
 
 @pytest.mark.parametrize("before", [False, True])
 def test_export_is_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, before):
-    """The second file of the SavedModel does not fit; the record is not looked at here."""
+    """The second file of the SavedModel does not fit; the manifest of the export is not checked here."""
     source, output = tmp_path / "source" / "saved_model", tmp_path / "exports"
     (source / "variables").mkdir(parents=True)
     (source / "saved_model.pb").write_text("graph")
@@ -121,24 +121,24 @@ def test_export_is_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, b
     monkeypatch.setattr(export_manifest, "write", lambda path, content: files.write_json(path, content))
     if before:
         export._write(str(source.parent), str(output), ["saved_model"], {"old": 1})
-    old, write = tree(tmp_path), files.write_bytes
+    old, write = read_tree(tmp_path), files.write_bytes
 
-    def full(path, content):
+    def write_or_fail(path, content):
         if path.endswith("variables.index"):
             raise StorageError(f"Cannot write {path}: No space left on device.")
         write(path, content)
 
-    monkeypatch.setattr(files, "write_bytes", full)
-    named = output / "saved_model" if before else output
-    with pytest.raises(StorageError, match=rf"Cannot write {named}/.*variables\.index: No space left"):
+    monkeypatch.setattr(files, "write_bytes", write_or_fail)
+    named_path = output / "saved_model" if before else output
+    with pytest.raises(StorageError, match=rf"Cannot write {named_path}/.*variables\.index: No space left"):
         export._write(str(source.parent), str(output), ["saved_model"], {"new": 1})
-    assert tree(tmp_path) == old
+    assert read_tree(tmp_path) == old
     assert output.exists() == before
 
 
 @pytest.mark.parametrize("before", [False, True])
 def test_predict_photos_are_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, before):
-    """The CSV does not fit, after all photos."""
+    """The CSV, which is written after all photos, does not fit."""
     content = face_detection.encode(Image.new("RGB", (60, 60)), "a.png")
     whole = types.SimpleNamespace(content=content)
     pictures = [types.SimpleNamespace(path=f"{name}.png", read=lambda: whole) for name in "ab"]
@@ -148,14 +148,14 @@ def test_predict_photos_are_complete_or_absent_when_disk_is_full(tmp_path, monke
     output = tmp_path / "predictions.csv"
     if before:
         predict.write(str(output), faces, np.eye(7, dtype=np.float32)[:2], False)
-        assert set(tree(tmp_path)) == {"predictions.csv", "predictions-photos/a.png", "predictions-photos/b.png"}
-    old = tree(tmp_path)
+        assert set(read_tree(tmp_path)) == {"predictions.csv", "predictions-photos/a.png", "predictions-photos/b.png"}
+    old = read_tree(tmp_path)
 
-    def full(path, text):
+    def raise_disk_full(path, text):
         raise StorageError(f"Cannot write {path}: No space left on device.")
 
-    monkeypatch.setattr(files, "write_text", full)
+    monkeypatch.setattr(files, "write_text", raise_disk_full)
     with pytest.raises(StorageError, match=rf"Cannot write {output}: No space left"):
         predict.write(str(output), faces, np.eye(7, dtype=np.float32)[5:], False)
-    assert tree(tmp_path) == old
+    assert read_tree(tmp_path) == old
     assert sorted(os.listdir(tmp_path)) == (["predictions-photos", "predictions.csv"] if before else [])

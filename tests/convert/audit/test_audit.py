@@ -1,4 +1,4 @@
-"""The audit's findings on faces made to have them."""
+"""The findings of the audit on a small set of faces with known faults."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ VOTE = {name: np.eye(10, dtype=np.uint8)[i] * 10 for i, name in enumerate(FERPLU
 
 
 def soft(seed: int) -> np.ndarray:
-    """An image without fine detail, so that a little brightness changes no bit of its hash."""
+    """Returns an image without fine detail, so that a small change of brightness changes no bit of its hash."""
     return np.kron(input_factories.noise(1, seed)[0].reshape(48, 48)[:8, :8], np.ones((6, 6), np.uint8)).ravel() // 2
 
 
@@ -85,8 +85,8 @@ def test_audit_counts_leakage_from_both_splits(found):
     assert leakage["test"]["identical_to_train"] == leakage["validation"]["identical_to_test"] == 0
 
 
-def of(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
-    """The leakage among images with their splits, all of one class."""
+def audit_leakage(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
+    """Returns the leakage among images with their splits, all of one class."""
     images, splits = np.array([image for image, _ in faces], np.uint8), np.array([split for _, split in faces])
     survey = IngestedDataset(
         labels=np.zeros(len(faces), int),
@@ -101,13 +101,13 @@ def of(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
 
 @pytest.mark.parametrize("validates", range(3))
 def test_audit_counts_leakage_through_any_near_duplicate(validates):
-    found = of(*((soft(4) + 9 * place, VALIDATION if place == validates else TRAIN) for place in range(3)))
+    found = audit_leakage(*((soft(4) + 9 * place, VALIDATION if place == validates else TRAIN) for place in range(3)))
     assert found["train"]["near_identical_to_validation"] == 2
     assert found["validation"]["near_identical_to_train"] == 1
 
 
 def test_audit_counts_leakage_of_copies_of_a_near_duplicate():
-    found = of((soft(4), TRAIN), (soft(4), TRAIN), (soft(4) + 9, VALIDATION))
+    found = audit_leakage((soft(4), TRAIN), (soft(4), TRAIN), (soft(4) + 9, VALIDATION))
     assert found["train"]["near_identical_to_validation"] == 2
 
 

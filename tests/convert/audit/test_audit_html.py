@@ -1,4 +1,4 @@
-"""audit.html."""
+"""The page audit.html."""
 
 import base64
 import html.parser
@@ -15,7 +15,7 @@ from tests.convert.audit.test_audit import FACES, found, survey  # noqa: F401 - 
 
 
 class Reader(html.parser.HTMLParser):
-    """Collects headings, pictures and addresses, and checks that elements close as they opened."""
+    """Collects headings, images and addresses, and checks that elements are closed in order."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The pictures that people look at before they train."""
+"""Plots of the class balance and of example faces."""
 
 import io
 

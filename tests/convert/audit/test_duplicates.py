@@ -1,4 +1,4 @@
-"""Twins among faces, against looking at every pair."""
+"""Duplicate search, compared with an exhaustive search of all pairs."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,15 @@ from fer.convert.audit import duplicates, image_hashes
 from tests.convert import input_factories
 
 
-def apart(hashes: np.ndarray) -> np.ndarray:
+def hamming_distances(hashes: np.ndarray) -> np.ndarray:
+    """Returns the number of differing bits of each pair of hashes, [N, N]."""
     bits = np.unpackbits(hashes.view(np.uint8).reshape(-1, 8), axis=1).astype(int)
     return (bits[:, None] != bits[None]).sum(axis=2)
 
 
 @pytest.fixture(scope="module")
 def hashes() -> np.ndarray:
-    """Random hashes, and around some of them others with 0 to 7 bits changed."""
+    """Returns random hashes, and copies of some of them with 0 to 7 bits changed."""
     random = np.random.default_rng(0)
     centres = random.integers(0, 2**64, 60, dtype=np.uint64)
     changes = [sum(1 << int(bit) for bit in random.permutation(64)[: i % 8]) for i in range(300)]
@@ -23,8 +24,8 @@ def hashes() -> np.ndarray:
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 4])
 def test_close_pairs_equals_exhaustive_search(hashes, most):
-    one, other = np.nonzero(np.triu(apart(hashes) <= most, 1))
-    np.testing.assert_array_equal(duplicates.close_pairs(hashes, most), np.stack([one, other], axis=1))
+    first, second = np.nonzero(np.triu(hamming_distances(hashes) <= most, 1))
+    np.testing.assert_array_equal(duplicates.close_pairs(hashes, most), np.stack([first, second], axis=1))
 
 
 def test_close_pairs_of_no_hashes_is_empty():
@@ -38,7 +39,7 @@ def test_close_pairs_rejects_more_than_4_bits(hashes):
 
 @pytest.fixture(scope="module")
 def faces() -> np.ndarray:
-    """0 to 9 unlike; 10 and 11 are 3 again; 12 is 4 a little brighter; 13 and 14 are blank alike, 15 nearly so."""
+    """Returns 16 faces: 0 to 9 differ; 10 and 11 equal 3; 12 is a brighter 4; 13 and 14 are blank, 15 nearly blank."""
     smooth = np.kron(input_factories.noise(10).reshape(10, 48, 48)[:, :8, :8], np.ones((6, 6), np.uint8)).reshape(
         10, 2304
     )

@@ -1,4 +1,4 @@
-"""What is remembered of a face, against SciPy and NumPy."""
+"""Hashes and statistics of faces, compared with SciPy and NumPy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Archives and files that would fill the memory, or keep the reader busy without end, stop with a sentence."""
+"""Archives and files that would exhaust memory or time raise a UserError."""
 
 import concurrent.futures
 import gzip
@@ -23,20 +23,20 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def block(kind: bytes, size: int, name: str = "x") -> bytes:
-    """The header of a member in a tar."""
+    """Returns the header of a tar member."""
     entry = tarfile.TarInfo(name)
     entry.type, entry.size = kind, size
     return entry.tobuf(tarfile.GNU_FORMAT)
 
 
 def pax(records: dict[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """A header that extends the next one (or all), and its content."""
+    """Returns a pax header that extends the next header (or all), and its content."""
     lines = [f" {name}={value}\n".encode() for name, value in records.items()]
     content = b"".join(str(length).encode() + line for line in lines for length in [len(line) + len(str(len(line)))])
     return block(kind, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def make_zip(files: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, content in files.items():
@@ -45,11 +45,11 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def read(path: str) -> int:
-    """The number of files at a path, each of them read."""
+    """Reads every file at a path. Returns their number."""
     return sum(1 for member in archives.iter_members(path, HashingReader()) for _ in [list(member.chunks())])
 
 
-def error_of(path: str) -> str:
+def read_error(path: str) -> str:
     with pytest.raises(UserError) as raised:
         read(path)
     return str(raised.value)
@@ -69,63 +69,63 @@ SPARSE = {
 @pytest.mark.parametrize("form", SPARSE)
 def test_tar_rejects_sparse_file(form, tmp_path):
     path = input_factories.write(tmp_path / "faces.tar", SPARSE[form].ljust(4096, b"\0"))
-    assert error_of(path).startswith("faces.tar holds happy/a.png as a sparse file: pack it without --sparse")
+    assert read_error(path).startswith("faces.tar holds happy/a.png as a sparse file: pack it without --sparse")
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
 def test_tar_rejects_long_header_unread(kind, tmp_path):
     path = input_factories.write(tmp_path / "faces", gzip.compress(block(kind, 5_000_000_000) + bytes(4096)))
-    assert error_of(path) == (
+    assert read_error(path) == (
         "faces has a header of 5,000,000,000 bytes, more than 65,536: unpack it and name the folder."
     )
 
 
 def test_tar_rejects_headers_that_add_up(tmp_path):
     headers = [pax({f"name{number}": "x" * 9000}, tarfile.XGLTYPE) + block(b"0", 0, str(number)) for number in range(8)]
-    assert "faces has headers of more than 65,536 bytes" in error_of(
+    assert "faces has headers of more than 65,536 bytes" in read_error(
         input_factories.write(tmp_path / "faces", b"".join(headers))
     )
 
 
 def test_tar_rejects_headers_that_extend_each_other_without_end(tmp_path):
     path = input_factories.write(tmp_path / "faces", pax({"a": "b"}) * 2000 + block(b"0", 0) + bytes(1024))
-    assert "faces is cut short, damaged or unreadable (it is nested too deep)" in error_of(path)
+    assert "faces is cut short, damaged or unreadable (it is nested too deep)" in read_error(path)
 
 
 def test_tar_rejects_pax_header_that_python_searches_in_quadratic_time(tmp_path):
     path = input_factories.write(tmp_path / "faces", block(tarfile.XHDTYPE, 60_000) + b"1" * 60_416)
-    assert "(a pax header with more than 255 digits in a row)" in error_of(path)
+    assert "(a pax header with more than 255 digits in a row)" in read_error(path)
 
 
 def test_archives_reject_too_many_files(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
     path = input_factories.write(tmp_path / "faces.tar", b"".join(block(b"0", 0, name) for name in "abc") + bytes(1024))
-    assert error_of(path) == "faces.tar holds more than 2 files: unpack it and name the folder."
-    path = input_factories.write(tmp_path / "faces.zip", zipped(dict.fromkeys("abc", b"")))
-    assert error_of(path) == "faces.zip holds more than 2 files: unpack it and name the folder."
+    assert read_error(path) == "faces.tar holds more than 2 files: unpack it and name the folder."
+    path = input_factories.write(tmp_path / "faces.zip", make_zip(dict.fromkeys("abc", b"")))
+    assert read_error(path) == "faces.zip holds more than 2 files: unpack it and name the folder."
 
 
-def nested(packers: list) -> bytes:
+def pack_repeatedly(packers: list) -> bytes:
     content = b"pixels\n"
     for packer in packers:
         content = packer(content)
     return content
 
 
-def in_zip(content: bytes) -> bytes:
-    return zipped({"inner": content})
+def pack_in_zip(content: bytes) -> bytes:
+    return make_zip({"inner": content})
 
 
-@pytest.mark.parametrize("packer", [gzip.compress, lzma.compress, in_zip])
+@pytest.mark.parametrize("packer", [gzip.compress, lzma.compress, pack_in_zip])
 def test_archives_read_five_layers_and_reject_more(packer, tmp_path):
-    assert read(input_factories.write(tmp_path / "five", nested([packer] * 5))) == 1
+    assert read(input_factories.write(tmp_path / "five", pack_repeatedly([packer] * 5))) == 1
     for depth in (6, 60):
-        message = error_of(input_factories.write(tmp_path / "deep", nested([packer] * depth)))
+        message = read_error(input_factories.write(tmp_path / "deep", pack_repeatedly([packer] * depth)))
         assert "is packed more than 5 times over" in message
         assert message.startswith("deep")
 
 
-def zeros(packed: bytes = b"", count: int = decompression.FREE + 1) -> bytes:
+def compress_zeros(packed: bytes = b"", count: int = decompression.FREE + 1) -> bytes:
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as file:
         file.write(packed)
@@ -137,25 +137,25 @@ def zeros(packed: bytes = b"", count: int = decompression.FREE + 1) -> bytes:
 def test_archives_reject_decompression_bombs_at_the_bound(tmp_path, monkeypatch):
     monkeypatch.setattr(decompression, "FREE", 1 << 20)
     monkeypatch.setattr(decompression, "RATIO", 10)
-    bomb = zeros(PNG, 2 << 20)
+    bomb = compress_zeros(PNG, 2 << 20)
     message = r"faces\S* has [\d,]+ bytes and unpacks to more than 1,048,576, as decompression bombs do"
-    for content in (bomb, gzip.compress(bomb), zipped({"happy/a.png": PNG + bytes(2 << 20)}), in_zip(bomb)):
+    for content in (bomb, gzip.compress(bomb), make_zip({"happy/a.png": PNG + bytes(2 << 20)}), pack_in_zip(bomb)):
         with pytest.raises(UserError, match=message):
             read(input_factories.write(tmp_path / "faces", content))
-    assert read(input_factories.write(tmp_path / "faces", zeros(PNG, (1 << 20) - len(PNG)))) == 1
+    assert read(input_factories.write(tmp_path / "faces", compress_zeros(PNG, (1 << 20) - len(PNG)))) == 1
 
 
 def test_archives_bound_counts_all_files_together(tmp_path, monkeypatch):
     monkeypatch.setattr(decompression, "FREE", 1 << 20)
-    path = input_factories.write(tmp_path / "faces", zipped({f"{number}.png": bytes(200_000) for number in range(6)}))
-    assert "faces:5.png has" in error_of(path)
+    path = input_factories.write(tmp_path / "faces", make_zip({f"{number}.png": bytes(200_000) for number in range(6)}))
+    assert "faces:5.png has" in read_error(path)
 
 
 def test_gzip_padded_without_end_raises_user_error(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_IDLE_BYTES", 100_000)
     path = input_factories.write(tmp_path / "faces", gzip.compress(b"pixels\n"))
     os.truncate(path, 5_000_000_000)
-    assert "faces holds more than 100,000 bytes in a row that unpack to nothing" in error_of(path)
+    assert "faces holds more than 100,000 bytes in a row that unpack to nothing" in read_error(path)
 
 
 def test_zip_rejects_large_directory_unread(tmp_path):
@@ -165,7 +165,7 @@ def test_zip_rejects_large_directory_unread(tmp_path):
         file.write(b"PK\x03\x04")
         file.seek(size + 4)
         file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, size, 4, 0))
-    assert "faces has a directory of 4,000,000,000 bytes, more than 134,217,728" in error_of(str(path))
+    assert "faces has a directory of 4,000,000,000 bytes, more than 134,217,728" in read_error(str(path))
 
 
 def test_image_folder_rejects_image_of_too_many_bytes_and_stops_reading(tmp_path, monkeypatch):
@@ -193,15 +193,15 @@ def test_input_readers_reject_pipe_and_device(kind, tmp_path):
 
 def test_bounded_map_takes_few_large_items_ahead(monkeypatch):
     monkeypatch.setattr(ingest, "MAX_PENDING_BYTES", 100)
-    taken = []
+    started = []
 
     def items():
         for number in range(10):
-            taken.append(number)
+            started.append(number)
             yield number
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         found = ingest.bounded_map(pool, str, items(), 6, size=lambda _: 60)
         assert next(found) == "0"
-        assert taken == [0, 1]
+        assert started == [0, 1]
         assert [*found] == [str(number) for number in range(1, 10)]

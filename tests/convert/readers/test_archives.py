@@ -1,4 +1,4 @@
-"""Files out of whatever they are packed in."""
+"""Reading of files from folders, archives and compressed files."""
 
 import bz2
 import gzip
@@ -23,7 +23,7 @@ from tests.convert import input_factories
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
 
 
-def tar(files: dict[str, bytes], encoding: str = "utf-8") -> bytes:
+def make_tar(files: dict[str, bytes], encoding: str = "utf-8") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, encoding=encoding) as archive:
         for name, content in files.items():
@@ -33,7 +33,7 @@ def tar(files: dict[str, bytes], encoding: str = "utf-8") -> bytes:
     return out.getvalue()
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def make_zip(files: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
@@ -50,12 +50,12 @@ PACKED = {
     "gz": (gzip.compress(CONTENT), "faces"),
     "xz": (lzma.compress(CONTENT), "faces"),
     "bz2": (bz2.compress(CONTENT), "faces"),
-    "tar": (tar({"a/f.csv": CONTENT}), "faces:a/f.csv"),
-    "tar.gz": (gzip.compress(tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
-    "tar.xz": (lzma.compress(tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
-    "zip": (zipped({"a/f.csv": CONTENT}), "faces:a/f.csv"),
-    "gz in zip": (zipped({"f.csv.gz": gzip.compress(CONTENT)}), "faces:f.csv.gz"),
-    "tar.gz in zip": (zipped({"f.tgz": gzip.compress(tar({"f.csv": CONTENT}))}), "faces:f.tgz:f.csv"),
+    "tar": (make_tar({"a/f.csv": CONTENT}), "faces:a/f.csv"),
+    "tar.gz": (gzip.compress(make_tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
+    "tar.xz": (lzma.compress(make_tar({"a/f.csv": CONTENT})), "faces:a/f.csv"),
+    "zip": (make_zip({"a/f.csv": CONTENT}), "faces:a/f.csv"),
+    "gz in zip": (make_zip({"f.csv.gz": gzip.compress(CONTENT)}), "faces:f.csv.gz"),
+    "tar.gz in zip": (make_zip({"f.tgz": gzip.compress(make_tar({"f.csv": CONTENT}))}), "faces:f.tgz:f.csv"),
 }
 
 
@@ -75,14 +75,14 @@ def test_archives_error_names_truncated_archive(kind, share, tmp_path):
 
 
 def test_tar_truncated_or_damaged_at_any_header_raises_user_error(tmp_path):
-    whole = tar({f"{number}.csv": CONTENT[:700] for number in range(5)})
+    whole = make_tar({f"{number}.csv": CONTENT[:700] for number in range(5)})
     member, blocks = 3 * 512, 5 * 3  # a header and two blocks of content each, then the mark of the end
     assert len(read(input_factories.write(tmp_path / "whole", whole))) == 5
     cut = [whole[: 512 * count] for count in range(1, blocks + 1)]
     cut += [whole[: member * number + 100] for number in range(1, 5)]
     changed = [bytearray(whole) for _ in range(1, 5)]
     for number, content in enumerate(changed, 1):
-        content[member * number + 148] ^= 1  # of the header's own sum
+        content[member * number + 148] ^= 1  # in the header's checksum
     for content in (*cut, *changed):
         with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
             read(input_factories.write(tmp_path / "faces", bytes(content)))
@@ -98,7 +98,7 @@ def test_archives_error_names_file_with_flipped_bit(kind, tmp_path):
 
 
 def test_tar_gz_with_wrong_checksum_at_end_raises_user_error(tmp_path):
-    """The tar itself ends before it, and would be taken for whole."""
+    """The tar itself ends before the checksum and would be complete without it."""
     packed = bytearray(PACKED["tar.gz"][0])
     packed[-6] ^= 1
     with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
@@ -116,7 +116,7 @@ def test_tar_with_invalid_sparse_map_raises_user_error(header, tmp_path):
         read(input_factories.write(tmp_path / "faces", out.getvalue()))
 
 
-ZIP_FAULTS = {  # bytes from the start of an entry in the directory, and what they are set to
+ZIP_FAULTS = {  # offset in an entry of the directory, and the bytes written there
     "a later version": (6, b"\xf0\x00"),
     "strong encryption": (8, b"\x40\x00"),
     "an unknown compression": (10, b"\x63\x00"),
@@ -126,10 +126,10 @@ ZIP_FAULTS = {  # bytes from the start of an entry in the directory, and what th
 
 @pytest.mark.parametrize("fault", ZIP_FAULTS)
 def test_zip_with_unsupported_feature_raises_user_error(fault, tmp_path):
-    packed = bytearray(zipped({"XXXX.csv": CONTENT}).replace(b"XXXX", b"f\xc3(x"))
-    at, value = ZIP_FAULTS[fault]
-    at += packed.rindex(b"PK\x01\x02")
-    packed[at : at + 2] = value
+    packed = bytearray(make_zip({"XXXX.csv": CONTENT}).replace(b"XXXX", b"f\xc3(x"))
+    offset, value = ZIP_FAULTS[fault]
+    offset += packed.rindex(b"PK\x01\x02")
+    packed[offset : offset + 2] = value
     path = input_factories.write(tmp_path / "faces", bytes(packed))
     with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
         read(path)
@@ -142,7 +142,7 @@ def test_archives_list_files_of_folder_by_name(tmp_path):
 
 
 def test_archives_list_files_of_zip_by_name(tmp_path):
-    path = input_factories.write(tmp_path / "faces", zipped({"b": b"2", "a": b"1"}))
+    path = input_factories.write(tmp_path / "faces", make_zip({"b": b"2", "a": b"1"}))
     assert list(read(path)) == ["faces:a", "faces:b"]
 
 
@@ -152,7 +152,7 @@ def test_archives_error_names_missing_path(tmp_path):
 
 
 def test_archives_reject_zip_in_tar(tmp_path):
-    path = input_factories.write(tmp_path / "faces", tar({"f.zip": zipped({"a": b"1"})}))
+    path = input_factories.write(tmp_path / "faces", make_tar({"f.zip": make_zip({"a": b"1"})}))
     with pytest.raises(UserError, match=r"faces:f.zip is a zip inside another archive"):
         read(path)
 
@@ -171,7 +171,7 @@ def test_archives_reject_link_in_tar(kind, tmp_path):
 
 
 def test_archives_escape_name_in_tar_that_is_not_utf8(tmp_path):
-    [name] = read(input_factories.write(tmp_path / "faces", tar({"café.csv": CONTENT}, encoding="latin-1")))
+    [name] = read(input_factories.write(tmp_path / "faces", make_tar({"café.csv": CONTENT}, encoding="latin-1")))
     assert name == "faces:caf\\xe9.csv"
     name.encode()
 
@@ -181,40 +181,38 @@ def test_archives_error_names_file_of_folder_that_is_not_utf8(broken, tmp_path):
     path = os.path.join(os.fsencode(tmp_path), b"faces", broken)
     os.makedirs(os.path.dirname(path))
     open(path, "wb").close()
-    for look in (read, archives.total_bytes):
+    for function in (read, archives.total_bytes):
         with pytest.raises(UserError, match=r"faces holds the name caf\\xe9.*: rename it"):
-            look(str(tmp_path / "faces"))
+            function(str(tmp_path / "faces"))
 
 
 @pytest.mark.parametrize(
-    ("leads_to", "reason"),
+    ("target", "reason"),
     [
         ("nowhere", "is a link to nowhere, where nothing is: remove it"),
         ("link.png", "is a link that leads back to itself, by link.png: remove it"),
     ],
     ids=["nowhere", "to itself"],
 )
-def test_archives_error_names_broken_link_and_target(leads_to, reason, tmp_path):
+def test_archives_error_names_broken_link_and_target(target, reason, tmp_path):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
-    (tmp_path / "faces" / "a" / "link.png").symlink_to(leads_to)
-    for look in (read, archives.total_bytes):
+    (tmp_path / "faces" / "a" / "link.png").symlink_to(target)
+    for function in (read, archives.total_bytes):
         with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
-            look(str(tmp_path / "faces"))
+            function(str(tmp_path / "faces"))
     with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
         read(str(tmp_path / "faces" / "a" / "link.png"))
 
 
-@pytest.mark.parametrize(
-    "leads_to", [".", "..", "../..", "../b"], ids=["itself", "parent", "above the input", "mutual"]
-)
-def test_archives_error_names_link_to_parent_folder(leads_to, tmp_path):
+@pytest.mark.parametrize("target", [".", "..", "../..", "../b"], ids=["itself", "parent", "above the input", "mutual"])
+def test_archives_error_names_link_to_parent_folder(target, tmp_path):
     for name in ("a", "b"):
         input_factories.write(tmp_path / "faces" / name / "1.png", b"1")
-    (tmp_path / "faces" / "a" / "link").symlink_to(leads_to)
+    (tmp_path / "faces" / "a" / "link").symlink_to(target)
     (tmp_path / "faces" / "b" / "back").symlink_to("../a")
-    for look in (read, archives.total_bytes):
+    for function in (read, archives.total_bytes):
         with pytest.raises(UserError, match=r"faces/.* is a link to a folder that holds it, .*: remove it"):
-            look(str(tmp_path / "faces"))
+            function(str(tmp_path / "faces"))
 
 
 def test_archives_follow_links_to_files_and_folders(tmp_path):
@@ -225,31 +223,31 @@ def test_archives_follow_links_to_files_and_folders(tmp_path):
     assert read(str(tmp_path / "faces")) == {"faces/a/1.png": b"1", "faces/b/2.png": b"1"}
 
 
-HIDDEN = [".DS_Store", "a/.thumb.png", ".trash/a/1.png", "a/@eaDir/1.png/THUMB.png", "__MACOSX/a/._1.png"]
-HIDDEN += ["a/.ipynb_checkpoints/1.png", "$RECYCLE.BIN/1.png", "#recycle/a/1.png"]
+HIDDEN_FILES = [".DS_Store", "a/.thumb.png", ".trash/a/1.png", "a/@eaDir/1.png/THUMB.png", "__MACOSX/a/._1.png"]
+HIDDEN_FILES += ["a/.ipynb_checkpoints/1.png", "$RECYCLE.BIN/1.png", "#recycle/a/1.png"]
 
 
 @pytest.mark.parametrize("packed", [None, "zip", "tar"])
 def test_archives_skip_and_count_hidden_and_system_files(packed, tmp_path):
-    files = {"a/1.png": b"1", **dict.fromkeys(HIDDEN, b"hidden")}
+    files = {"a/1.png": b"1", **dict.fromkeys(HIDDEN_FILES, b"hidden")}
     if packed:
-        path = input_factories.write(tmp_path / ".cache" / "faces", (zipped if packed == "zip" else tar)(files))
+        path = input_factories.write(tmp_path / ".cache" / "faces", (make_zip if packed == "zip" else make_tar)(files))
     else:
         for name, content in files.items():
             input_factories.write(tmp_path / ".cache" / "faces" / name, content)
         path = str(tmp_path / ".cache" / "faces")
-    passed = SkippedFiles()
-    found = [member.path for member in archives.iter_members(path, HashingReader(), passed)]
+    skipped = SkippedFiles()
+    found = [member.path for member in archives.iter_members(path, HashingReader(), skipped)]
     assert found == ["a/1.png"]
-    assert passed.counts() == {"hidden": len(HIDDEN)}
+    assert skipped.counts() == {"hidden": len(HIDDEN_FILES)}
 
 
 def test_archives_read_paths_with_leading_dot_folder(tmp_path):
-    path = input_factories.write(tmp_path / "faces", tar({"./a/1.png": b"1"}))
+    path = input_factories.write(tmp_path / "faces", make_tar({"./a/1.png": b"1"}))
     assert list(read(path)) == ["faces:a/1.png"]
 
 
-@pytest.mark.parametrize("pack", [zipped, tar], ids=["zip", "tar"])
+@pytest.mark.parametrize("pack", [make_zip, make_tar], ids=["zip", "tar"])
 def test_archives_normalise_empty_parts_of_paths(pack, tmp_path):
     path = input_factories.write(tmp_path / "faces", pack({"a/.//1.png": b"1", "/b//./2.png": b"2"}))
     assert list(read(path)) == ["faces:a/1.png", "faces:b/2.png"]
@@ -260,13 +258,13 @@ def test_archives_normalise_empty_parts_of_paths(pack, tmp_path):
 def test_archives_reject_duplicate_file(names, kind, tmp_path):
     out = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of zipfile's, that the name is there twice
+        warnings.simplefilter("ignore")  # zipfile warns of the duplicate name
         if kind == "zip":
             with zipfile.ZipFile(out, "w") as archive:
                 for name in names:
                     archive.writestr(name, name)
         else:
-            out.write(tar({names[0]: b"1"})[: 2 * tarfile.BLOCKSIZE] + tar({names[1]: b"2"}))
+            out.write(make_tar({names[0]: b"1"})[: 2 * tarfile.BLOCKSIZE] + make_tar({names[1]: b"2"}))
     with pytest.raises(UserError, match=r"^faces holds a/1.png twice, as an archive to which a newer one was added: "):
         read(input_factories.write(tmp_path / "faces", out.getvalue()))
 
@@ -285,24 +283,24 @@ def test_archives_reject_link_in_zip(tmp_path):
 def test_archives_count_tar_members_that_are_no_files(kind, tmp_path):
     entry = tarfile.TarInfo("a/part.png")
     entry.type = kind
-    content = entry.tobuf(tarfile.GNU_FORMAT) + tar({"a/1.png": b"1"})
-    passed = SkippedFiles()
+    content = entry.tobuf(tarfile.GNU_FORMAT) + make_tar({"a/1.png": b"1"})
+    skipped = SkippedFiles()
     path = input_factories.write(tmp_path / "faces", content)
-    assert [member.path for member in archives.iter_members(path, HashingReader(), passed)] == ["a/1.png"]
-    assert passed.counts() == {".png": 1}
+    assert [member.path for member in archives.iter_members(path, HashingReader(), skipped)] == ["a/1.png"]
+    assert skipped.counts() == {".png": 1}
 
 
 def test_archives_find_no_file_in_empty_zip(tmp_path):
-    assert read(input_factories.write(tmp_path / "faces", zipped({}))) == {}
+    assert read(input_factories.write(tmp_path / "faces", make_zip({}))) == {}
 
 
 def test_archives_size_and_hash_ignore_hidden_files(tmp_path):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
     path = str(tmp_path / "faces")
-    before = archives.total_bytes(path), summed(path)
-    for name in HIDDEN:
+    before = archives.total_bytes(path), hash_input(path)
+    for name in HIDDEN_FILES:
         input_factories.write(tmp_path / "faces" / name, b"hidden")
-    assert (archives.total_bytes(path), summed(path)) == before
+    assert (archives.total_bytes(path), hash_input(path)) == before
 
 
 def test_archives_skip_hidden_link_in_tar(tmp_path):
@@ -320,14 +318,14 @@ def test_archives_split_paths_at_backslashes_of_windows(pack, tmp_path):
     files = {"train\\angry\\2.png": b"2", "train\\angry\\": b"", "test\\sad\\1.png": b"1"}
     if pack == "tar":
         del files["train\\angry\\"]
-    path = input_factories.write(tmp_path / "faces", (zipped if pack == "zip" else tar)(files))
+    path = input_factories.write(tmp_path / "faces", (make_zip if pack == "zip" else make_tar)(files))
     found = {member.path: b"".join(member.chunks()) for member in archives.iter_members(path, HashingReader())}
     assert found == {"train/angry/2.png": b"2", "test/sad/1.png": b"1"}
     assert list(found) == (sorted(found) if pack == "zip" else ["train/angry/2.png", "test/sad/1.png"])
 
 
 def test_archives_keep_backslash_in_names_of_linux_zip(tmp_path):
-    path = input_factories.write(tmp_path / "faces", zipped({"sad/a\\b.png": b"1"}))
+    path = input_factories.write(tmp_path / "faces", make_zip({"sad/a\\b.png": b"1"}))
     assert [member.path for member in archives.iter_members(path, HashingReader())] == ["sad/a\\b.png"]
 
 
@@ -335,48 +333,48 @@ def test_archives_error_names_file_that_disappears_while_hashing(tmp_path, monke
     input_factories.write(tmp_path / "faces" / "1.png", b"1")
     walk = tf.io.gfile.walk
 
-    def walked(*arguments, **options):
+    def walk_and_remove(*arguments, **options):
         found = list(walk(*arguments, **options))
         (tmp_path / "faces" / "1.png").unlink()
         return found
 
-    monkeypatch.setattr(tf.io.gfile, "walk", walked)
+    monkeypatch.setattr(tf.io.gfile, "walk", walk_and_remove)
     with pytest.raises(UserError, match=r"faces/1.png is cut short, damaged or unreadable"):
         archives.sha256(str(tmp_path / "faces"), HashingReader())
 
 
-def summed(path: str) -> str:
+def hash_input(path: str) -> str:
     return archives.sha256(path, HashingReader())
 
 
 @pytest.mark.parametrize(
-    ("look", "step"),
+    ("function", "step"),
     [
         *((read, step) for step in ("exists", "isdir", "walk")),
         *((archives.total_bytes, step) for step in ("exists", "isdir", "walk")),
-        *((summed, step) for step in ("isdir", "walk")),
+        *((hash_input, step) for step in ("isdir", "walk")),
     ],
 )
-def test_archives_error_names_input_when_connection_breaks(look, step, tmp_path, monkeypatch):
-    def broken(*_, **__):
+def test_archives_error_names_input_when_connection_breaks(function, step, tmp_path, monkeypatch):
+    def raise_unavailable(*_, **__):
         raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
 
     input_factories.write(tmp_path / "faces" / "1.png", b"1")
-    monkeypatch.setattr(tf.io.gfile, step, broken)
+    monkeypatch.setattr(tf.io.gfile, step, raise_unavailable)
     with pytest.raises(UserError, match=r"/faces is .* unreadable \(Connection reset by peer\)"):
-        look(str(tmp_path / "faces"))
+        function(str(tmp_path / "faces"))
 
 
 def test_archives_error_names_folder_that_disappears_while_listing(tmp_path, monkeypatch):
     input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
     walk = tf.io.gfile.walk
 
-    def walked(root, **options):
+    def walk_and_rename(root, **options):
         yield next(found := walk(root, **options))
         os.rename(tmp_path / "faces" / "a", tmp_path / "gone")
         yield from found
 
-    monkeypatch.setattr(tf.io.gfile, "walk", walked)
+    monkeypatch.setattr(tf.io.gfile, "walk", walk_and_rename)
     with pytest.raises(UserError, match=r"faces is .* unreadable \(.*faces/a\)"):
         read(str(tmp_path / "faces"))
 
@@ -391,9 +389,9 @@ def test_archives_reject_pipe_unread(inside, tmp_path):
 
 
 def test_archives_hash_of_folder_depends_on_contents_and_names(tmp_path):
-    sums = set()
+    hashes = set()
     for name, content in (("a", "1"), ("a", "2"), ("b", "1")):
         folder = tmp_path / f"{name}{content}"
         input_factories.write(folder / name, content)
-        sums.add(archives.sha256(str(folder), HashingReader()))
-    assert len(sums) == 3
+        hashes.add(archives.sha256(str(folder), HashingReader()))
+    assert len(hashes) == 3

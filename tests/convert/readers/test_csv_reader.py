@@ -1,4 +1,4 @@
-"""Tables in every published form, and what their flaws are called."""
+"""Tables in every published form, and the error messages for their faults."""
 
 import dataclasses
 
@@ -15,14 +15,15 @@ PIXELS = [input_factories.text(image) for image in IMAGES]
 
 
 def read(content, size: int = 1 << 20) -> Block:
-    """Reads a table from pieces of `size` bytes; it has to fit one block."""
+    """Reads a table that fits into one block, in chunks of `size` bytes."""
     content = content if isinstance(content, bytes) else content.encode()
     chunks = (content[start : start + size] for start in range(0, len(content), size))
     [piece] = csv_reader.iter_chunks("faces.csv", chunks)
     return csv_reader.parse_lines(piece)
 
 
-def rejects(content) -> list[str]:
+def read_rejects(content) -> list[str]:
+    """Returns the messages of the rejected rows of a table."""
     return [str(reject) for reject in read(content).rejects]
 
 
@@ -101,7 +102,7 @@ def test_csv_reader_treats_carriage_return_beside_doubled_quote_as_white_space()
 
 
 def test_csv_reader_line_numbers_include_blank_lines():
-    [found] = rejects(f"emotion,pixels\n\n\n7,{PIXELS[0]}\n")
+    [found] = read_rejects(f"emotion,pixels\n\n\n7,{PIXELS[0]}\n")
     assert found.startswith("faces.csv, line 4, column emotion:")
 
 
@@ -120,13 +121,13 @@ def test_csv_reader_line_numbers_include_blank_lines():
 )
 def test_csv_reader_error_names_line_and_column_of_wrong_value(row, column, reason):
     good = f"4,{PIXELS[1]}\n"
-    [found] = rejects("emotion,pixels\n" + good + row.format(PIXELS[0]) + "\n" + good)
+    [found] = read_rejects("emotion,pixels\n" + good + row.format(PIXELS[0]) + "\n" + good)
     assert found.startswith(f"faces.csv, line 3, column {column}: ")
     assert reason in found
 
 
 def test_csv_reader_error_names_unknown_usage():
-    [found] = rejects(f"emotion,pixels,Usage\n4,{PIXELS[0]},Test\n")
+    [found] = read_rejects(f"emotion,pixels,Usage\n4,{PIXELS[0]},Test\n")
     assert found.startswith("faces.csv, line 2, column Usage: 'Test'")
 
 
@@ -141,7 +142,7 @@ def test_csv_reader_error_names_unknown_usage():
     ],
 )
 def test_csv_reader_error_names_line_of_junk(row, reason):
-    [found] = rejects(f"emotion,pixels\n3,{PIXELS[0]}\n{row}\n")
+    [found] = read_rejects(f"emotion,pixels\n3,{PIXELS[0]}\n{row}\n")
     assert found.startswith("faces.csv, line 3: ")
     assert reason in found
 
@@ -175,9 +176,9 @@ def test_csv_reader_error_names_missing_column(header, reason):
 
 
 def test_csv_reader_rejects_endless_line():
-    endless = (b"1" * (1 << 16) for _ in range(1 << 20))
+    chunks = (b"1" * (1 << 16) for _ in range(1 << 20))
     with pytest.raises(UserError, match="line 1 is longer"):
-        list(csv_reader.iter_chunks("faces.csv", endless))
+        list(csv_reader.iter_chunks("faces.csv", chunks))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_read_header_describes_form_and_ignored_columns():
 
 
 @pytest.mark.parametrize(
-    ("header", "named"),
+    ("header", "columns"),
     [
         ("label,pixels", "label"),
         ("Class,pixels", "Class"),
@@ -213,13 +214,13 @@ def test_read_header_describes_form_and_ignored_columns():
         (",".join(["pixels", *(f"c{number}" for number in range(9))]), "c0, c1, c2, c3, c4 and 4 more"),
     ],
 )
-def test_check_columns_error_names_possible_label_columns(header, named):
+def test_check_columns_error_names_possible_label_columns(header, columns):
     found = csv_reader.read_header("train.csv", header.encode())
     with pytest.raises(UserError) as caught:
         csv_reader.check_columns("train.csv", found)
     message = str(caught.value)
     assert message.startswith(
-        f"train.csv, line 1: there is no column emotion, and {named} may hold the labels: call the"
+        f"train.csv, line 1: there is no column emotion, and {columns} may hold the labels: call the"
     )
     assert (
         "emotion (0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral; --label_map for others)" in message
@@ -254,5 +255,5 @@ def test_csv_reader_applies_label_map():
 
 
 def test_csv_reader_error_for_word_label_names_label_map():
-    [found] = rejects(f"emotion,pixels\nhappy,{PIXELS[0]}\n")
+    [found] = read_rejects(f"emotion,pixels\nhappy,{PIXELS[0]}\n")
     assert found.endswith("'happy' is no label; 0 to 6 are, and words with --label_map=fer2013")

@@ -1,4 +1,4 @@
-"""What is at a path is known by its content."""
+"""Formats of inputs are detected by content."""
 
 import gzip
 
@@ -10,7 +10,7 @@ from fer.convert.readers import archives, formats
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.errors import UserError
 from tests.convert import input_factories
-from tests.convert.readers.test_archives import tar, zipped
+from tests.convert.readers.test_archives import make_tar, make_zip
 
 IMAGES = input_factories.noise(3)
 CSV = input_factories.csv(IMAGES).encode()
@@ -27,8 +27,8 @@ def images(path: str) -> np.ndarray:
     [
         CSV,
         gzip.compress(CSV),
-        gzip.compress(tar({"fer2013/README": b"about", "fer2013/fer2013.csv": CSV})),
-        zipped({"__MACOSX/._f.csv": b"\0\5\x16\7", "f.csv": CSV}),
+        gzip.compress(make_tar({"fer2013/README": b"about", "fer2013/fer2013.csv": CSV})),
+        make_zip({"__MACOSX/._f.csv": b"\0\5\x16\7", "f.csv": CSV}),
     ],
 )
 def test_formats_find_table_whatever_the_file_name(content, tmp_path):
@@ -48,8 +48,8 @@ def test_formats_read_folder_and_its_archive_alike(tmp_path):
     for name, content in files.items():
         input_factories.write(tmp_path / "tree" / name, content)
     np.testing.assert_array_equal(images(str(tmp_path / "tree")), IMAGES)
-    np.testing.assert_array_equal(images(input_factories.write(tmp_path / "t.zip", zipped(files))), IMAGES)
-    np.testing.assert_array_equal(images(input_factories.write(tmp_path / "t.tar", tar(files))), IMAGES)
+    np.testing.assert_array_equal(images(input_factories.write(tmp_path / "t.zip", make_zip(files))), IMAGES)
+    np.testing.assert_array_equal(images(input_factories.write(tmp_path / "t.tar", make_tar(files))), IMAGES)
 
 
 @pytest.mark.parametrize("opened", ["two", "two/test", "two/test/angry", "two/test/angry/"])
@@ -87,9 +87,9 @@ def test_formats_hash_is_independent_of_folder_name(tmp_path):
         (b"\x00\x01\x02", "is neither a CSV nor an archive"),
         (b"a,b\n1,2\n", "there is no column pixels"),
         (b"Usage,Image name,neutral\n", "holds FER\\+ votes"),
-        (tar({"README": b"about"}), "holds neither a table"),
-        (zipped({"a.csv": CSV, "b.csv": CSV}), "also the table"),
-        (zipped({"a.csv": CSV, "sad/b.png": input_factories.picture(IMAGES[0])}), "also pictures"),
+        (make_tar({"README": b"about"}), "holds neither a table"),
+        (make_zip({"a.csv": CSV, "b.csv": CSV}), "also the table"),
+        (make_zip({"a.csv": CSV, "sad/b.png": input_factories.picture(IMAGES[0])}), "also pictures"),
     ],
 )
 def test_formats_error_names_input_without_faces(content, reason, tmp_path):

@@ -1,4 +1,4 @@
-"""A source's sum, without reading it twice."""
+"""Hashes of inputs, computed while they are read."""
 
 import hashlib
 
@@ -9,11 +9,11 @@ from fer.io import files
 from tests.convert import input_factories
 
 CONTENT = input_factories.noise(4).tobytes()
-SUM = hashlib.sha256(CONTENT).hexdigest()
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-def take(tally: HashingReader, path: str, start: int, stop: int) -> None:
-    tally.update(path, len(CONTENT), start, memoryview(CONTENT)[start:stop])
+def update(reader: HashingReader, path: str, start: int, stop: int) -> None:
+    reader.update(path, len(CONTENT), start, memoryview(CONTENT)[start:stop])
 
 
 @pytest.fixture
@@ -23,39 +23,39 @@ def path(tmp_path) -> str:
 
 @pytest.fixture
 def unread(monkeypatch):
-    """Makes reading a file for its sum an error."""
+    """Makes reading a file again for its hash an error."""
     monkeypatch.delattr(files, "sha256")
 
 
 @pytest.mark.usefixtures("unread")
 def test_hashing_reader_hashes_sequential_read_without_reading_again(path):
-    tally = HashingReader()
+    reader = HashingReader()
     for start in range(0, len(CONTENT), 1000):
-        take(tally, path, start, start + 1000)
-    assert tally.sha256(path) == SUM
+        update(reader, path, start, start + 1000)
+    assert reader.sha256(path) == SHA256
 
 
 @pytest.mark.usefixtures("unread")
 def test_hashing_reader_ignores_reads_out_of_order(path):
-    tally = HashingReader()
-    take(tally, path, len(CONTENT) - 22, len(CONTENT))
-    take(tally, path, 0, 5000)
-    take(tally, path, 0, 4)
-    take(tally, path, 5000, len(CONTENT))
-    assert tally.sha256(path) == SUM
+    reader = HashingReader()
+    update(reader, path, len(CONTENT) - 22, len(CONTENT))
+    update(reader, path, 0, 5000)
+    update(reader, path, 0, 4)
+    update(reader, path, 5000, len(CONTENT))
+    assert reader.sha256(path) == SHA256
 
 
 @pytest.mark.parametrize("parts", [[], [(0, 100)], [(100, len(CONTENT))], [(0, 100), (200, len(CONTENT))]])
 def test_hashing_reader_reads_file_again_after_partial_read(path, parts):
-    tally = HashingReader()
+    reader = HashingReader()
     for part in parts:
-        take(tally, path, *part)
-    assert tally.sha256(path) == SUM
+        update(reader, path, *part)
+    assert reader.sha256(path) == SHA256
 
 
 def test_hashing_reader_counts_repeated_bytes(path):
     counts = []
-    tally = HashingReader(counts.append)
-    take(tally, path, 0, 100)
-    take(tally, path, 0, 50)
+    reader = HashingReader(counts.append)
+    update(reader, path, 0, 100)
+    update(reader, path, 0, 50)
     assert counts == [100, 50]

@@ -1,4 +1,4 @@
-"""Pictures in class folders."""
+"""Images in class folders."""
 
 import numpy as np
 import pytest

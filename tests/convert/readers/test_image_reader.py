@@ -1,4 +1,4 @@
-"""The one reader of pictures: every kind of file becomes the same upright grey face."""
+"""Image files of every format become the same upright grey face."""
 
 import io
 import struct
@@ -28,14 +28,14 @@ STORED = {
 }
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
 def png(pixels: np.ndarray) -> bytes:
-    return encoded(Image.fromarray(pixels))
+    return encode(Image.fromarray(pixels))
 
 
 def exif(orientation) -> bytes:
@@ -49,7 +49,7 @@ def exif(orientation) -> bytes:
 def test_decode_applies_exif_orientation(orientation, kind):
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](SMOOTH[:, :40])))
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
-    image, altered = image_reader.decode_picture(encoded(stored, kind, exif=exif(orientation), **options), "L")
+    image, altered = image_reader.decode_picture(encode(stored, kind, exif=exif(orientation), **options), "L")
     assert image.size == (40, 48)
     assert np.abs(np.asarray(image).astype(int) - SMOOTH[:, :40]).mean() < 2
     assert ("turned" in altered) == (orientation != 1)
@@ -57,14 +57,14 @@ def test_decode_applies_exif_orientation(orientation, kind):
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_decode_ignores_unknown_exif_orientation(orientation):
-    image, altered = image_reader.decode_picture(encoded(Image.fromarray(FACE), exif=exif(orientation)), "L")
+    image, altered = image_reader.decode_picture(encode(Image.fromarray(FACE), exif=exif(orientation)), "L")
     np.testing.assert_array_equal(np.asarray(image), FACE)
     assert altered == ()
 
 
 def test_decode_ignores_damaged_exif():
     for damaged in (b"II*\x00", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"junk"):
-        image, altered = image_reader.decode_picture(encoded(Image.fromarray(FACE), exif=damaged), "L")
+        image, altered = image_reader.decode_picture(encode(Image.fromarray(FACE), exif=damaged), "L")
         np.testing.assert_array_equal(np.asarray(image), FACE)
         assert altered == ()
 
@@ -76,7 +76,7 @@ KINDS = ["PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_read_face_reads_every_kind(kind, mode):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
-    content = encoded(Image.fromarray(SMOOTH).convert(mode), kind, **options)
+    content = encode(Image.fromarray(SMOOTH).convert(mode), kind, **options)
     assert image_reader.is_picture("x", content[:64])
     face, altered = image_reader.read_face(content)
     assert (face.dtype, face.shape) == (np.uint8, (48, 48))
@@ -120,7 +120,7 @@ def test_is_picture_depends_on_content_or_name(name, head, expected):
 def test_read_face_uses_first_frame(kind):
     frames = [Image.fromarray(pixels) for pixels in (SMOOTH, SMOOTH[::-1], SMOOTH[:, ::-1])]
     options = {"lossless": True} if kind == "WEBP" else {}
-    face, altered = image_reader.read_face(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    face, altered = image_reader.read_face(encode(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     assert np.abs(face.astype(int) - SMOOTH).max() <= 3
     assert "first_frame" in altered
 
@@ -134,7 +134,7 @@ def test_transparent_pixels_are_composited_on_background(mode):
     if mode == "P":
         image = Image.fromarray((alpha > 128).astype(np.uint8))
         image.putpalette([0, 0, 0, 255, 255, 255])
-    content = encoded(image, **({"transparency": 0} if mode == "P" else {}))
+    content = encode(image, **({"transparency": 0} if mode == "P" else {}))
     face, altered = image_reader.read_face(content)
     assert (face[:24] == image_reader.BACKGROUND).all()
     assert (face[25:] == 255).all()
@@ -153,7 +153,7 @@ def test_read_face_converts_opaque_images_to_same_grey(mode):
 
 def test_read_face_composites_grey_image_with_transparent_level():
     pixels = np.where(np.arange(48) < 24, 7, 200).astype(np.uint8)[None].repeat(48, 0)
-    face, altered = image_reader.read_face(encoded(Image.fromarray(pixels), transparency=7))
+    face, altered = image_reader.read_face(encode(Image.fromarray(pixels), transparency=7))
     assert face[0, [0, 47]].tolist() == [image_reader.BACKGROUND, 200]
     assert "composited" in altered
 
@@ -172,7 +172,7 @@ DEEP = {
 @pytest.mark.parametrize("kind", DEEP)
 def test_read_face_scales_deep_grey_by_its_range(kind):
     file = "PNG" if DEEP[kind].dtype == np.uint16 else "TIFF"
-    face, altered = image_reader.read_face(encoded(Image.fromarray(DEEP[kind]), file))
+    face, altered = image_reader.read_face(encode(Image.fromarray(DEEP[kind]), file))
     np.testing.assert_array_equal(face, FACE)
     assert "rescaled" in altered
 
@@ -186,7 +186,7 @@ def test_read_face_keeps_upper_8_of_16_bits_in_full_use():
 def test_read_face_rejects_values_that_are_not_finite():
     values = np.where(np.arange(48) < 1, np.nan, FACE).astype(np.float32)
     with pytest.raises(PictureError, match="not finite"):
-        image_reader.read_face(encoded(Image.fromarray(values), "TIFF"))
+        image_reader.read_face(encode(Image.fromarray(values), "TIFF"))
 
 
 def test_read_face_keeps_constant_16_bit_grey_constant():
@@ -195,7 +195,7 @@ def test_read_face_keeps_constant_16_bit_grey_constant():
 
 
 def raw_png(width: int, height: int, depth: int, colour: int, lines: bytes) -> bytes:
-    """A PNG with any header, which Pillow would not write."""
+    """Returns a PNG with any header, including those that Pillow does not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     parts = [b"IHDR" + header, b"IDAT" + zlib.compress(lines), b"IEND"]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -204,7 +204,7 @@ def raw_png(width: int, height: int, depth: int, colour: int, lines: bytes) -> b
 
 
 def deep_png(values: np.ndarray) -> bytes:
-    """A PNG of 16 bits a colour; values: uint16 [height, width, 3]."""
+    """Returns a PNG with 16 bits per channel; values: uint16 [height, width, 3]."""
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
     return raw_png(values.shape[1], values.shape[0], 16, 2, lines)
 
@@ -260,7 +260,7 @@ def test_fit_accepts_line_of_pixels(fit):
 def test_fit_applies_after_exif_orientation():
     wide = np.zeros((48, 96), np.uint8)
     wide[:, 24:72] = FACE
-    content = encoded(Image.fromarray(np.rot90(wide, 1).copy()), exif=exif(6))
+    content = encode(Image.fromarray(np.rot90(wide, 1).copy()), exif=exif(6))
     face, altered = image_reader.read_face(content, "crop")
     np.testing.assert_array_equal(face, FACE)
     assert {"turned", "cropped"} <= set(altered)
@@ -287,9 +287,9 @@ def test_decode_error_names_reason(content, reason):
 @pytest.mark.parametrize("side", [9_000, 20_000])
 def test_decode_rejects_decompression_bomb_unread(side, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
-    for look in (image_reader.read_face, image_reader.read_size):
+    for function in (image_reader.read_face, image_reader.read_size):
         with pytest.raises(PictureError, match="pixels"):
-            look(raw_png(side, side, 8, 0, b""))
+            function(raw_png(side, side, 8, 0, b""))
 
 
 def test_size_reads_header_without_decoding(monkeypatch):
@@ -301,8 +301,8 @@ def test_size_reads_header_without_decoding(monkeypatch):
 
 
 def damaged_tiff(tag: int | None = None, value: int = 0) -> bytes:
-    """A compressed TIFF with another value of a tag or, without one, with other bytes of pixels."""
-    content = bytearray(encoded(Image.effect_noise((48, 48), 80).convert("RGB"), "TIFF", compression="tiff_lzw"))
+    """Returns a compressed TIFF with a changed tag or, without a tag, with changed pixel bytes."""
+    content = bytearray(encode(Image.effect_noise((48, 48), 80).convert("RGB"), "TIFF", compression="tiff_lzw"))
     if tag is None:
         content[40:200] = b"\xff" * 160
         return bytes(content)
@@ -331,7 +331,13 @@ def test_decode_prints_nothing_of_a_damaged_tiff(capfd, caplog, content, reason)
 
 
 def deep_tiff(values: np.ndarray, photometric: int, sample_format: int) -> bytes:
-    """A TIFF of grey values; photometric 0: the least is white; sample_format: 1 unsigned, 2 signed, 3 floats."""
+    """Returns a TIFF of grey values.
+
+    Args:
+      values: [height, width], little endian.
+      photometric: 0 if the least value is white, 1 if it is black.
+      sample_format: 1 unsigned, 2 signed, 3 floating point.
+    """
     height, width = values.shape
     content = values.tobytes()
     tags = [(256, width), (257, height), (258, values.itemsize * 8), (259, 1), (262, photometric), (273, 8), (277, 1)]
@@ -364,7 +370,7 @@ def test_read_face_reads_deep_tiff_by_its_tags(values, sample_format, photometri
 
 
 def bmp(grey: np.ndarray, alpha: int) -> bytes:
-    """A BMP whose pixels have a fourth byte that its header calls alpha."""
+    """Returns a BMP whose pixels have a fourth byte, alpha by its header."""
     height, width = grey.shape
     pixels = np.dstack([grey, grey, grey, np.full_like(grey, alpha)])[::-1].tobytes()
     header = struct.pack("<IiiHHIIiiII", 108, width, height, 1, 32, 3, len(pixels), 0, 0, 0, 0)
@@ -384,4 +390,4 @@ def test_read_face_treats_bmp_with_zero_alpha_as_opaque(alpha):
 def test_read_face_rejects_fully_transparent_image(kind):
     hidden = Image.merge("RGBA", [Image.effect_noise((48, 48), 50)] * 3 + [Image.new("L", (48, 48), 0)])
     with pytest.raises(PictureError, match="all of its pixels are transparent"):
-        image_reader.read_face(encoded(hidden, kind))
+        image_reader.read_face(encode(hidden, kind))

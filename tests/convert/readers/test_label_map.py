@@ -1,4 +1,4 @@
-"""What names of folders and labels stand for."""
+"""Classes of folder names and labels."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from fer.errors import UserError
 from fer.labels import CLASSES
 from tests.convert import input_factories
 
-PUBLISHED = {  # by the publications: the words of each number
+PUBLISHED = {  # from the publications: the word of each number
     "fer2013": {0: "angry", 1: "disgust", 2: "fear", 3: "happy", 4: "sad", 5: "surprise", 6: "neutral"},
     "affectnet": {0: "neutral", 1: "happiness", 2: "sadness", 3: "surprise", 4: "fear", 5: "disgust", 6: "anger"},
     "rafdb": {1: "surprise", 2: "fear", 3: "disgust", 4: "happiness", 5: "sadness", 6: "anger", 7: "neutral"},

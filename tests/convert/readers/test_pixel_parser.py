@@ -1,4 +1,4 @@
-"""The parser of pixels, against Python's own number parsing."""
+"""The pixel parser, compared with Python's own parsing of integers."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from fer.convert.readers import pixel_parser
 from tests.convert import input_factories
 
 
-def changed(position: int, token: str) -> bytes:
+def replace_value(position: int, token: str) -> bytes:
+    """Returns the pixels of a face with the value at `position` replaced."""
     tokens = input_factories.text(input_factories.noise(1)[0]).split(" ")
     tokens[position] = token
     return " ".join(tokens).encode()
@@ -36,14 +37,14 @@ def test_pixel_parser_reads_values_of_one_and_three_digits_together():
 @pytest.mark.parametrize("value", [256, 257, 299, 300, 511, 999, 1000, 2550, 10**12])
 @pytest.mark.parametrize("position", [0, 1, 2303])
 def test_pixel_parser_error_names_value_above_255(value, position):
-    _, faults = pixel_parser.parse_pixels([changed(position, str(value))])
+    _, faults = pixel_parser.parse_pixels([replace_value(position, str(value))])
     assert f"value {position + 1} is '{value}'" in faults[0]
     assert "above 255" in faults[0]
 
 
 @pytest.mark.parametrize("token", ["-1", "1.0", "x", "0x1", "1e2", "+1", "٣", "[70", "1,", "\0"])
 def test_pixel_parser_error_names_value_that_is_no_integer(token):
-    _, faults = pixel_parser.parse_pixels([changed(7, token)])
+    _, faults = pixel_parser.parse_pixels([replace_value(7, token)])
     assert "value 8 is" in faults[0]
     assert "not a whole number" in faults[0]
 
@@ -70,10 +71,10 @@ def test_pixel_parser_counts_no_value_between_two_spaces():
     assert "2,303 values" in faults[0]
 
 
-@pytest.mark.parametrize("written", ["  {}", "{}  ", "\t{}"])
-def test_pixel_parser_accepts_white_space_around_pixels(written):
+@pytest.mark.parametrize("form", ["  {}", "{}  ", "\t{}"])
+def test_pixel_parser_accepts_white_space_around_pixels(form):
     image = input_factories.noise(1)
-    parsed, faults = pixel_parser.parse_pixels([written.format(input_factories.text(image[0])).encode()])
+    parsed, faults = pixel_parser.parse_pixels([form.format(input_factories.text(image[0])).encode()])
     np.testing.assert_array_equal(parsed, image)
     assert not faults
 
@@ -96,7 +97,7 @@ def test_pixel_parser_accepts_5000_leading_zeros():
 def test_pixel_parser_keeps_other_faces_of_block_with_bad_face():
     images = input_factories.noise(pixel_parser.BLOCK_FACES)
     fields = [input_factories.text(image).encode() for image in images]
-    fields[5] = changed(3, "256")
+    fields[5] = replace_value(3, "256")
     parsed, faults = pixel_parser.parse_pixels(fields)
     assert list(faults) == [5]
     others = np.arange(pixel_parser.BLOCK_FACES) != 5

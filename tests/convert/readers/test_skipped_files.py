@@ -1,4 +1,4 @@
-"""Files that are not read are counted."""
+"""Counts of files that are not read."""
 
 import pytest
 
@@ -26,21 +26,21 @@ def test_hidden_part_finds_dot_and_system_names(path, part):
 
 
 def test_skipped_files_counts_by_ending_in_order_of_frequency():
-    passed = SkippedFiles()
+    skipped = SkippedFiles()
     for name in ("1.HEIC", "a/2.heic", "x.jp2", "README", "a.b/noending", "odd.a b", "x.txt"):
-        passed.add(name)
+        skipped.add(name)
     for name in ("a/.b", "a/.b", "c/@eaDir"):
-        passed.add_hidden(name)
-    assert passed.counts() == {".heic": 2, "no ending": 2, ".jp2": 1, ".txt": 1, "other": 1, "hidden": 2}
-    assert list(passed.counts())[:2] == [".heic", "no ending"]
+        skipped.add_hidden(name)
+    assert skipped.counts() == {".heic": 2, "no ending": 2, ".jp2": 1, ".txt": 1, "other": 1, "hidden": 2}
+    assert list(skipped.counts())[:2] == [".heic", "no ending"]
 
 
 def test_skipped_files_counts_rare_endings_together():
-    passed = SkippedFiles()
+    skipped = SkippedFiles()
     for number in range(skipped_files.MAX_KINDS + 5):
-        passed.add(f"scan.{number:04}")
-    passed.add("odd.a b")
-    counts = passed.counts()
+        skipped.add(f"scan.{number:04}")
+    skipped.add("odd.a b")
+    counts = skipped.counts()
     assert (len(counts), sum(counts.values())) == (skipped_files.MAX_KINDS + 1, skipped_files.MAX_KINDS + 6)
     assert counts["other"] == 6
 
