@@ -15,7 +15,7 @@ from fer.evaluation import eval_dataset, eval_json, evaluate, predictions
 from fer.evaluation.metrics import metrics
 from fer.io import files
 from fer.train import run_dir, trainer
-from fer.viz import plots
+from fer.viz import rendering
 from tests.train import factories
 
 # How the trials of a sweep come by their results: `results` has the two ways.
@@ -39,7 +39,7 @@ def no_pictures(patch: pytest.MonkeyPatch) -> None:
     """Leaves pictures undrawn, which take longer than all else of a small run and its evaluation."""
     file = io.BytesIO()
     Image.new("RGB", (1, 1)).save(file, "PNG")
-    patch.setattr(plots, "png", lambda figure: file.getvalue())
+    patch.setattr(rendering, "render_png", lambda figure, **_: file.getvalue())
     patch.setattr(evaluate, "_pictures", lambda evaluation: {})
 
 
