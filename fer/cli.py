@@ -22,7 +22,7 @@ import fer
 from fer import config, escaping, flag_paths, help_text, log_suppression, storage, streams
 from fer.errors import Stopped, UserError
 
-_FAILED = "Error whilst parsing config file"  # ml_collections' words before a traceback that it puts into a message
+_CONFIG_ERROR_PREFIX = "Error whilst parsing config file"  # of ml_collections; a traceback follows in its message
 
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
 flags.disclaim_key_flags()  # those that `define_paths` defines are the program's own
@@ -56,12 +56,12 @@ def define_optional(name: str, alone: str, meaning: str) -> flags.FlagHolder[str
       alone: its value where it stands alone; without it the value is None.
       meaning: of the flag, for help.
     """
-    parser = _Optional(alone)
+    parser = _OptionalValueParser(alone)
     serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()
     return flags.DEFINE_flag(flags.Flag(parser, serializer, name, None, meaning, boolean=True))
 
 
-class _Optional(flags.ArgumentParser):
+class _OptionalValueParser(flags.ArgumentParser):
     """Parses what absl gives for a flag that stands alone ("true"), is taken back ("false"), or has a value."""
 
     def __init__(self, alone: str):
@@ -81,30 +81,30 @@ def run(main: Callable[[], None]) -> None:
     """
     # absl would raise it to "info" unless it were set, and TensorFlow 2.21 tells of every checkpoint there.
     flags.FLAGS["verbosity"].value = absl_logging.WARNING
-    streams.guard()
+    streams.install()
 
     def guarded(_: Sequence[str]) -> None:
         try:
             if flag_paths.is_output_printed(flags.FLAGS):
                 sys.stdout = sys.stderr  # lines for a person would stand among the output
-            _reach_stores()
+            _register_stores()
             main()
-            _check_printed()
+            _check_stdout()
         except UserError as error:
             if DEBUG.value:
                 raise
-            _stop(error)
+            _exit_with_error(error)
         except Stopped as stopped:
-            _leave(stopped)
+            _exit_at_once(stopped)
         except KeyboardInterrupt:
             if DEBUG.value:
                 raise
-            _leave(Stopped("Interrupted.", 128 + signal.SIGINT))
+            _exit_at_once(Stopped("Interrupted.", 128 + signal.SIGINT))
 
     app.run(guarded, flags_parser=_parse)
 
 
-def _reach_stores() -> None:
+def _register_stores() -> None:
     """Makes TensorFlow ready for the paths of stores in the flags, if there are any."""
     texts = [str(flags.FLAGS[name].value) for name in flags.FLAGS]
     if any("s3://" in text for text in texts):
@@ -112,22 +112,22 @@ def _reach_stores() -> None:
     storage.register_filesystems(*texts)
 
 
-def _check_printed() -> None:
+def _check_stdout() -> None:
     """Raises a UserError where the work is done but standard output could not be written, as on a full disk."""
-    error = streams.failure()
+    error = streams.stdout_error()
     if error is not None:
         raise UserError(f"The work is done, but standard output is incomplete: {error.strerror}.")
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
     """Parses absl's flags; what is wrong with one is said in a sentence (with --debug the traceback too)."""
-    form = help_text.asked(argv)
+    form = help_text.requested_form(argv)
     if form is not None:
-        _answer(form)
+        _print_help(form)
     try:
         argv = resolve_config_names(argv)
         config.check_overrides(argv)
-        rest = _parsed(argv)
+        rest = _parse_with_absl(argv)
         if len(rest) > 1:
             raise UserError(f"{rest[1]!r} stands alone: every argument is a flag, as in --name=value.")
         _check_required()
@@ -135,13 +135,13 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
     except (UserError, flags.Error, OSError) as error:
         if any(re.fullmatch(r"--?debug(=true|=1)?", argument) for argument in argv):  # the flag may not be parsed yet
             raise
-        _stop(error)
+        _exit_with_error(error)
 
 
-def _answer(form: str) -> NoReturn:
+def _print_help(form: str) -> NoReturn:
     """Prints what one of `usage.FORMS` asks for, and ends the program with exit code 0."""
     program, installed = os.path.basename(sys.argv[0]), _is_installed()
-    text = help_text.text(form, _installed_name(program) if installed else program, list(_REQUIRED))
+    text = help_text.format_help(form, _installed_name(program) if installed else program, list(_REQUIRED))
     if installed:
         text = re.sub(r"(?:python )?scripts/(\w+\.py)", lambda match: _installed_name(match[1]), text)
     print(text, flush=True)
@@ -158,7 +158,7 @@ def _check_required() -> None:
         raise UserError(f"{listed} {'are' if missing[1:] else 'is'} missing: see {command_name(program)} --help.")
 
 
-def _parsed(argv: Sequence[str]) -> Sequence[str]:
+def _parse_with_absl(argv: Sequence[str]) -> Sequence[str]:
     """What absl makes of the arguments. A configuration is a program, which runs meanwhile and may fail in any way.
 
     Raises:
@@ -172,19 +172,19 @@ def _parsed(argv: Sequence[str]) -> Sequence[str]:
     except (UserError, OSError):
         raise
     except (Exception, SystemExit) as error:
-        paths, why = config.config_flag_values(argv), _why(error)
+        paths, why = config.config_flag_values(argv), _describe_config_error(error)
         if not paths or not why:
             raise
         raise UserError(f"{paths[-1]} is no configuration ({why}); configs/ holds examples.") from error
 
 
-def _why(error: BaseException) -> str:
+def _describe_config_error(error: BaseException) -> str:
     """Why a configuration failed, on one line; "" if a flag is wrong."""
     text = str(error).strip()
     if isinstance(error, SystemExit):
         return f"it ends the program with exit code {text}"
     if isinstance(error, flags.Error):
-        return text.splitlines()[-1] if _FAILED in text else ""
+        return text.splitlines()[-1] if _CONFIG_ERROR_PREFIX in text else ""
     if "no attribute 'get_config'" in text:
         return "it has no get_config()"
     return ": ".join([type(error).__name__, *text.splitlines()[:1]])
@@ -235,23 +235,23 @@ def _is_installed() -> bool:
     return own is not None and own.name.startswith("fer.scripts.")
 
 
-def _stop(error: Exception) -> NoReturn:
-    print(f"{os.path.basename(sys.argv[0])}: {_shown(error)}", file=sys.stderr)
+def _exit_with_error(error: Exception) -> NoReturn:
+    print(f"{os.path.basename(sys.argv[0])}: {_sanitize(error)}", file=sys.stderr)
     sys.exit(1)
 
 
-def _shown(error: Exception) -> str:
+def _sanitize(error: Exception) -> str:
     """An error's text with nothing in it that moves a terminal's cursor, and no password."""
-    return escaping.redacted("\n".join(map(escaping.printable, str(error).split("\n"))))
+    return escaping.redact("\n".join(map(escaping.escape_line, str(error).split("\n"))))
 
 
-def _leave(stopped: Stopped) -> None:
+def _exit_at_once(stopped: Stopped) -> None:
     """Ends the process here, without taking the interpreter apart.
 
     That frees the graphs' objects one by one and waits for TensorFlow's threads, some of which sleep: seconds, on a
     busy machine a minute, of the two that a spot notice leaves. A run that has stopped has closed all of its files.
     """
-    print(f"{os.path.basename(sys.argv[0])}: {_shown(stopped)}", file=sys.stderr)
+    print(f"{os.path.basename(sys.argv[0])}: {_sanitize(stopped)}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(stopped.exit_code)

@@ -23,7 +23,7 @@ POOLINGS = ("avg", "max", "avgmax", "gem")
 GREYS = ("repeat", "sum")
 PIXELS = ("grey", "unit", "tf", "v2", "lite", "caffe", "dlib", "torch")
 WEIGHT_FILES = (".h5", ".keras", ".npz")
-MOST = 1_000_000_000  # that a number of a configuration may be; TensorFlow computes with 32 bits
+MAX_NUMBER = 1_000_000_000  # that a number of a configuration may be; TensorFlow computes with 32 bits
 MODES = ("auto", "resident", "streaming")
 SAMPLINGS = ("uniform", "balanced")
 CLASS_WEIGHTS = ("none", "inverse", "effective")
@@ -367,7 +367,7 @@ def _check_types(node: Any, path: str = "") -> None:
             _check_types(value, f"{where}.")
         elif expected is float:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            _require(number and abs(value) <= MOST, where, value, f"a finite number of at most {MOST:,}")
+            _require(number and abs(value) <= MAX_NUMBER, where, value, f"a finite number of at most {MAX_NUMBER:,}")
             setattr(node, name, float(value))  # so that 1 and 1.0 hash alike
         else:
             right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))

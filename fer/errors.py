@@ -3,11 +3,11 @@
 import pathlib
 import shlex
 
-MOST_CHARACTERS = 500  # of a line of a message; a line may quote a cell, a header or a path of any length
-MOST_LINES = 50  # of a message
+MAX_LINE_CHARACTERS = 500  # of a line of a message; a line may quote a cell, a header or a path of any length
+MAX_LINES = 50  # of a message
 
 
-def shorten(text: str, most: int = MOST_CHARACTERS) -> str:
+def shorten(text: str, most: int = MAX_LINE_CHARACTERS) -> str:
     """Returns a line of at most `most` characters: of a longer one, the middle becomes "...", and most of it stays."""
     tail = most // 3
     return text if len(text) <= most else f"{text[: most - tail - 3]}...{text[-tail:]}"
@@ -31,8 +31,8 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         lines = super().__str__().splitlines()
-        more = [f"... and {len(lines) - MOST_LINES:,} lines more"] if len(lines) > MOST_LINES else []
-        return "\n".join([*map(shorten, lines[:MOST_LINES]), *more])
+        more = [f"... and {len(lines) - MAX_LINES:,} lines more"] if len(lines) > MAX_LINES else []
+        return "\n".join([*map(shorten, lines[:MAX_LINES]), *more])
 
 
 class StorageError(UserError):

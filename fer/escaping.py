@@ -8,29 +8,29 @@ import re
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _IN_CELL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # and their wide forms, which some spreadsheets take for them
-_MARKED = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _SCHEME = r"\b(?!s3:)\w[\w+.-]*://"  # an object of S3 may have "?" in its name
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
-def printable(text: str) -> str:
+def escape_line(text: str) -> str:
     r"""Returns a text on one line, its control characters written out as in "\x1b"."""
-    return _CONTROL.sub(_written_out, text)
+    return _CONTROL.sub(_escape_match, text)
 
 
-def on_screen(text: str) -> str:
+def escape_lines(text: str) -> str:
     """Returns lines with their control characters written out, but for tabs and line ends."""
-    return _CONTROL.sub(lambda found: found[0] if found[0] in "\t\n\r" else _written_out(found), text)
+    return _CONTROL.sub(lambda found: found[0] if found[0] in "\t\n\r" else _escape_match(found), text)
 
 
-def cell(text: str) -> str:
+def escape_cell(text: str) -> str:
     r"""Returns a text that a spreadsheet takes for text, as OWASP advises against CSV injection.
 
     One that begins with =, +, -, @ (whatever spaces are before it), a quote ' or a control character gets a quote '
     before it, so that the text itself is what follows the first quote. Control characters but tabs and line feeds are
     written out, as in "\x1b". Numbers are not to be given.
     """
-    text = _IN_CELL.sub(_written_out, text)
+    text = _IN_CELL.sub(_escape_match, text)
     return f"'{text}" if is_risky(text) else text
 
 
@@ -39,21 +39,21 @@ def is_risky(text: str) -> bool:
     return text.lstrip()[:1] in tuple(_FORMULA) or text[:1] == "'" or bool(_CONTROL.match(text))
 
 
-def markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Returns a text that Markdown shows as it is, on one line: no HTML, link, emphasis or cell of a table begins."""
-    text = _MARKED.sub(lambda found: f"\\{found[0]}", printable(text))
+    text = _MARKDOWN.sub(lambda found: f"\\{found[0]}", escape_line(text))
     return re.sub("[&<>]", lambda found: _ENTITIES[found[0]], text)
 
 
-def code(text: str) -> str:
+def code_span(text: str) -> str:
     """Returns a code span of Markdown that shows a text as it is, on one line; nothing in the text ends the span."""
-    text = printable(text)
+    text = escape_line(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     pad = " " if fence[1:] else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """Returns a text without the secrets of the URLs in it: passwords, and all values of queries."""
     text = re.sub(rf"({_SCHEME}[^\s?]*\?)(\S*=\S*)", lambda url: url[1] + re.sub("=[^&\\s)]*", "=***", url[2]), text)
     text = re.sub(rf"({_SCHEME}[^\s:@/?]*):\S*@", r"\1:***@", text)
@@ -61,5 +61,5 @@ def redacted(text: str) -> str:
     return re.sub(r"(?i)\b(passw(?:or)?d|pwd|secret|token)(\s*=\s*)[^\s&;,)]+", r"\1\2***", text)
 
 
-def _written_out(found: re.Match[str]) -> str:
+def _escape_match(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()

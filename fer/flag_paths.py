@@ -24,10 +24,10 @@ PATHS = {  # flags of the programs that name paths, several with commas between 
 OUTPUTS = ("output", "preview", "fill")  # flags of a file that is written
 JOURNAL = "journal:"  # how --storage begins that names a file of Optuna's journal
 
-LONGEST = 4095  # bytes of a path, the most that Linux takes
+MAX_PATH_BYTES = 4095  # bytes of a path, the most that Linux takes
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
-_KNOWN = "s3"
+_SUPPORTED_SCHEME = "s3"
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///?)([^?]*)(.*)", re.DOTALL)
 
 
@@ -46,13 +46,13 @@ def resolve(values: flags.FlagValues) -> None:
         if not flag.present or isinstance(flag.value, bool) or flag.value is None:
             continue
         if isinstance(flag.value, str):
-            flag.value = _resolved(name, flag.value, flag.default)
+            flag.value = _resolve_paths(name, flag.value, flag.default)
         elif isinstance(flag.value, list):
-            flag.value = [_resolved(name, path, None) for path in split(",".join(flag.value)) or flag.value]
+            flag.value = [_resolve_paths(name, path, None) for path in split(",".join(flag.value)) or flag.value]
     changes: dict[str, Callable[[Any], object]] = {
         "config": _resolve_config,
-        "label_map": _label_map,
-        "storage": _storage,
+        "label_map": _resolve_label_map,
+        "storage": _resolve_storage,
     }
     for name, change in changes.items():
         if name in values and values[name].present and values[name].value:
@@ -63,12 +63,12 @@ def split(text: str) -> list[str]:
     """Returns the paths in a text, which are comma-separated. A comma may also be part of a path that is there."""
     parts = text.split(",")
     paths = [part.strip() for part in parts if part.strip()]
-    if all(map(_is_there, paths)):
+    if all(map(_exists, paths)):
         return paths
     paths = []
     while parts:
         counts = range(len(parts), 1, -1)
-        count = next((count for count in counts if _is_there(",".join(parts[:count]).strip())), 1)
+        count = next((count for count in counts if _exists(",".join(parts[:count]).strip())), 1)
         paths.append(",".join(parts[:count]).strip())
         parts = parts[count:]
     return [path for path in paths if path]
@@ -87,8 +87,8 @@ def resolve_fields(experiment: Experiment) -> None:
       UserError: as `resolve`; the message names the field.
     """
     model, train = experiment.model, experiment.train
-    model.weights = _resolved("config.model.weights", model.weights, "")
-    train.teacher = _resolved("config.train.teacher", train.teacher, "")
+    model.weights = _resolve_paths("config.model.weights", model.weights, "")
+    train.teacher = _resolve_paths("config.train.teacher", train.teacher, "")
 
 
 def _resolve_config(value: object) -> object:
@@ -98,15 +98,15 @@ def _resolve_config(value: object) -> object:
     return value
 
 
-def _label_map(text: str) -> str:
+def _resolve_label_map(text: str) -> str:
     """Resolves the files in a label map; orders and pairs NAME=CLASS are no paths."""
     items = [text] if os.path.lexists(text) else text.split(",")
     return ",".join(
-        item if "=" in item and not _SCHEME.match(item) else _resolved("label_map", item, "") for item in items
+        item if "=" in item and not _SCHEME.match(item) else _resolve_paths("label_map", item, "") for item in items
     )
 
 
-def _storage(text: str) -> str:
+def _resolve_storage(text: str) -> str:
     """Resolves the file of a sweep's study; the address of a database is left to its driver."""
     sqlite = _SQLITE.fullmatch(text)
     scheme, path, query = sqlite.groups() if sqlite else (text[: len(JOURNAL)], text[len(JOURNAL) :], "")
@@ -114,7 +114,7 @@ def _storage(text: str) -> str:
         if re.match(r"[a-z][a-z0-9+_]*://", text):
             return text
         raise UserError(
-            f"--storage={escaping.redacted(text)} is no storage: it takes {JOURNAL}PATH or the address of a database, "
+            f"--storage={escaping.redact(text)} is no storage: it takes {JOURNAL}PATH or the address of a database, "
             "as in sqlite:///sweep.db."
         )
     if sqlite and (not path or path.startswith(":memory:") or "mode=memory" in query):
@@ -122,7 +122,7 @@ def _storage(text: str) -> str:
     if not path.startswith("file:"):
         if "://" in path:
             raise UserError(f"--storage={text}: a study lies on a local disk or in a database; name a local path.")
-        path = _resolved("storage", path, None)
+        path = _resolve_paths("storage", path, None)
         try:
             files.check_writable(path)
             if local_write.is_special(path):
@@ -132,7 +132,7 @@ def _storage(text: str) -> str:
     return f"{scheme}{path}{query}"
 
 
-def _resolved(name: str, text: str, default: str | None) -> str:
+def _resolve_paths(name: str, text: str, default: str | None) -> str:
     """Returns the text of a flag with its paths resolved; it may be empty where its default is."""
     if text == "-" and name in OUTPUTS:
         return "/dev/stdout"
@@ -151,29 +151,35 @@ def _resolved(name: str, text: str, default: str | None) -> str:
         return text
     parts = text.split(",")
     for path in parts:
-        if len(os.fsencode(path)) > LONGEST:
-            raise UserError(f"--{name} names a path of more than {LONGEST:,} bytes, which no system opens: shorten it.")
+        if len(os.fsencode(path)) > MAX_PATH_BYTES:
+            raise UserError(
+                f"--{name} names a path of more than {MAX_PATH_BYTES:,} bytes, which no system opens: shorten it."
+            )
         _check_scheme(name, path.strip())
-    return ",".join(map(_at_home, parts))
+    return ",".join(map(_expand_home, parts))
 
 
 def _check_scheme(name: str, path: str) -> None:
     scheme = _SCHEME.match(path)
     if path.startswith("s3://"):
         if not re.match(r"s3://[^/]", path):
-            raise UserError(f"--{name}={path} names no bucket; write {_KNOWN}://BUCKET/PATH.")
+            raise UserError(f"--{name}={path} names no bucket; write {_SUPPORTED_SCHEME}://BUCKET/PATH.")
         return
     if scheme is None:
         return
-    advice = f"write {_KNOWN}://BUCKET/PATH" if scheme[1].lower() == _KNOWN else "name a local path or s3://BUCKET/PATH"
+    advice = (
+        f"write {_SUPPORTED_SCHEME}://BUCKET/PATH"
+        if scheme[1].lower() == _SUPPORTED_SCHEME
+        else "name a local path or s3://BUCKET/PATH"
+    )
     raise UserError(f"--{name}={path}: the scheme {scheme[1]}: is not supported; {advice}.")
 
 
-def _is_there(path: str) -> bool:
-    return "," not in path if is_remote(path) else os.path.lexists(_at_home(path))
+def _exists(path: str) -> bool:
+    return "," not in path if is_remote(path) else os.path.lexists(_expand_home(path))
 
 
-def _at_home(path: str) -> str:
+def _expand_home(path: str) -> str:
     """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "=" and ","."""
     if os.path.lexists(path) or not path.lstrip().startswith("~"):
         return path

@@ -19,18 +19,18 @@ import fer
 from fer import config
 
 FORMS = ("help", "helpshort", "helpfull", "helpxml", "version")  # flags that print and end the program
-EVERYWHERE = {
+COMMON_FLAGS = {
     "--help": "Prints this.",
     "--helpshort": "Prints this, but not the fields of a configuration.",
     "--helpfull": "Prints the flags of libraries too, such as absl's --verbosity.",
     "--version": "Prints the versions of fer, TensorFlow and Python.",
     "--debug": "Shows the traceback of an error.",
 }
-TENSORFLOWS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-rocm", "tf-nightly")
-WIDEST = 110  # characters of a line
+TENSORFLOW_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-rocm", "tf-nightly")
+MAX_WIDTH = 110  # characters of a line
 
 
-def asked(arguments: Sequence[str]) -> str | None:
+def requested_form(arguments: Sequence[str]) -> str | None:
     """Returns which of `FORMS` the arguments ask for first, whatever else they hold; None: none of them."""
     for argument in arguments[1:]:
         if argument == "--":
@@ -43,7 +43,7 @@ def asked(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def text(form: str, program: str, required: Sequence[str]) -> str:
+def format_help(form: str, program: str, required: Sequence[str]) -> str:
     """Returns what one of `FORMS` asks for.
 
     Args:
@@ -62,45 +62,47 @@ def text(form: str, program: str, required: Sequence[str]) -> str:
 
 def versions() -> str:
     """Returns the versions of fer, TensorFlow and Python; nothing is imported for them."""
-    return f"fer {fer.__version__}, TensorFlow {_tensorflow()}, Python {platform.python_version()}"
+    return f"fer {fer.__version__}, TensorFlow {_tensorflow_version()}, Python {platform.python_version()}"
 
 
 def _lines(form: str, program: str, required: Sequence[str]) -> Iterator[str]:
     """Yields the lines of help: what the program is for, its own flags, and what `form` asks for beside them."""
-    width, main = min(WIDEST, shutil.get_terminal_size().columns), sys.argv[0]  # absl's name of the main module
+    width, main = min(MAX_WIDTH, shutil.get_terminal_size().columns), sys.argv[0]  # absl's name of the main module
     by_module = flags.FLAGS.flags_by_module_dict()
     own = sorted(by_module.get(main, []), key=lambda flag: flag.name not in required)
     yield (sys.modules["__main__"].__doc__ or "").strip()
     yield from ("", f"Flags of {program}:")
     for flag in own:
-        if not _is_field(flag):
-            yield from _described(f"--{_written(flag)}{_remark(flag, required)}", _meaning(flag), width)
+        if not _is_config_field(flag):
+            yield from _format_entry(
+                f"--{_format_flag(flag)}{_format_default(flag, required)}", _flag_help(flag), width
+            )
     yield from ("", "Flags of every program:")
-    for name, meaning in EVERYWHERE.items():
-        yield from _described(name, meaning, width)
+    for name, meaning in COMMON_FLAGS.items():
+        yield from _format_entry(name, meaning, width)
     if any(flag.name == "config" for flag in own):
         yield ""
-        yield from _fields(width) if form != "helpshort" else ["Flags --config.FIELD=VALUE: see --help."]
+        yield from _format_fields(width) if form != "helpshort" else ["Flags --config.FIELD=VALUE: see --help."]
     for module, others in sorted(by_module.items()) if form == "helpfull" else ():
         if module not in (main, "fer.cli"):
             yield from ("", f"Flags of {module}:")
             for flag in others:
-                yield from _described(f"--{_written(flag)}{_remark(flag, ())}", _meaning(flag), width)
+                yield from _format_entry(f"--{_format_flag(flag)}{_format_default(flag, ())}", _flag_help(flag), width)
 
 
 def fields() -> Mapping[str, tuple[Any, str]]:
     """Returns the fields of an experiment by path ("train.epochs"): the default and the comment beside it."""
-    comments = _comments(pathlib.Path(config.__file__).read_text(encoding="utf-8"))
+    comments = _parse_comments(pathlib.Path(config.__file__).read_text(encoding="utf-8"))
     return {path: (value, comments[path]) for path, value in config.flatten(config.Experiment().to_dict()).items()}
 
 
-def _fields(width: int) -> Iterator[str]:
+def _format_fields(width: int) -> Iterator[str]:
     yield "Fields of the configuration, each with the value that it has where the file given to --config sets none:"
     for path, (value, comment) in fields().items():
-        yield from _described(f"--config.{path}={value if value != '' else repr(value)}", comment, width)
+        yield from _format_entry(f"--config.{path}={value if value != '' else repr(value)}", comment, width)
 
 
-def _comments(source: str) -> dict[str, str]:
+def _parse_comments(source: str) -> dict[str, str]:
     """The comment of each field in the source of `fer.config`: behind it, or else in the lines above it."""
     import ast
 
@@ -130,12 +132,12 @@ def _comments(source: str) -> dict[str, str]:
     return dict(of(kinds["Experiment"], ""))
 
 
-def _is_field(flag: flags.Flag) -> bool:
+def _is_config_field(flag: flags.Flag) -> bool:
     """Whether a flag is a field of the configuration, which ml_collections defines once it has read the file."""
     return flag.name.startswith("config.")
 
 
-def _written(flag: flags.Flag) -> str:
+def _format_flag(flag: flags.Flag) -> str:
     """A flag as it is written on the command line."""
     if isinstance(flag, flags.BooleanFlag):
         return f"[no]{flag.name}"
@@ -145,12 +147,12 @@ def _written(flag: flags.Flag) -> str:
     return f"{flag.name}[={kind}]" if flag.boolean else f"{flag.name}={kind}"
 
 
-def _meaning(flag: flags.Flag) -> str:
+def _flag_help(flag: flags.Flag) -> str:
     """The help of a flag, without the values that absl puts before that of an enumeration."""
     return re.sub(r"^<[^>]*>: ", "", flag.help or "")
 
 
-def _remark(flag: flags.Flag, required: Sequence[str]) -> str:
+def _format_default(flag: flags.Flag, required: Sequence[str]) -> str:
     """Whether a flag must be given, or its default."""
     if flag.name in required:
         return " (required)"
@@ -158,16 +160,16 @@ def _remark(flag: flags.Flag, required: Sequence[str]) -> str:
     return "" if unset else f" (default: {str(flag.default_as_str).strip(chr(39))})"
 
 
-def _described(name: str, meaning: str, width: int) -> Iterator[str]:
+def _format_entry(name: str, meaning: str, width: int) -> Iterator[str]:
     """A flag and, below it, what it means."""
     yield f"  {name}"
     yield from textwrap.wrap(meaning, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
 
 
-def _tensorflow() -> str:
+def _tensorflow_version() -> str:
     from importlib import metadata
 
-    for name in TENSORFLOWS:
+    for name in TENSORFLOW_DISTRIBUTIONS:
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:

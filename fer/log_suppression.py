@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 from fer import progress
 
 # Keras imports these if it can, for functions that only scripts/benchmark.py calls: a seventh of TensorFlow's import.
-UNUSED = ("pandas", "scipy")
+HIDDEN_PACKAGES = ("pandas", "scipy")
 CONVERTER_LOGGERS = ("tf2onnx", "tf2onnx.tfonnx")
 
 
@@ -29,13 +29,13 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     notice = progress.print_when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
-    with notice, suppress_stderr(), _hidden(() if whole else UNUSED):
+    with notice, suppress_stderr(), _hide_packages(() if whole else HIDDEN_PACKAGES):
         import tensorflow  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager
-def _hidden(packages: Sequence[str]) -> Iterator[None]:
+def _hide_packages(packages: Sequence[str]) -> Iterator[None]:
     """Within it, importing one of the packages fails, unless it is imported already."""
     absent = [package for package in packages if package not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None forbids an import

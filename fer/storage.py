@@ -36,7 +36,7 @@ from fer.errors import StorageError, UserError, install_command
 
 Answer = TypeVar("Answer")
 
-REACH = 60.0  # seconds in which a store must answer the first question, all repetitions together
+ANSWER_TIMEOUT_S = 60.0  # seconds in which a store must answer the first question, all repetitions together
 
 
 def is_remote(path: str) -> bool:
@@ -58,7 +58,7 @@ def register_filesystems(*texts: str) -> None:
             raise UserError(f"{doubled[0]} has two slashes in a row: write one.")
     for bucket in dict.fromkeys(bucket for text in texts for bucket in re.findall(r"s3://([^/,\s'\"]+)", text)):
         _load_s3()
-        _reach(bucket)
+        _check_bucket(bucket)
 
 
 def check_or_raise(path: str, there: Callable[[str], bool]) -> bool:
@@ -90,11 +90,11 @@ def ask(path: str, question: Callable[[], Answer]) -> Answer:
       Exception: as `question` raises.
     """
     try:
-        return _in_time(question)
+        return _call_with_timeout(question)
     except TimeoutError as error:
         raise StorageError(
-            f"The store has not answered a question about {path} within {REACH:.0f} s: see the network, AWS_REGION and "
-            "AWS_ENDPOINT_URL, and run the same command again."
+            f"The store has not answered a question about {path} within {ANSWER_TIMEOUT_S:.0f} s: see the network, "
+            "AWS_REGION and AWS_ENDPOINT_URL, and run the same command again."
         ) from error
 
 
@@ -127,7 +127,7 @@ def storage_errors(*paths: str) -> Iterator[None]:
         ) from error
 
 
-def check_within(path: str) -> None:
+def check_not_bucket(path: str) -> None:
     """Refuses the path of a whole bucket.
 
     Raises:
@@ -163,16 +163,16 @@ def _load_s3() -> None:
         system.on_exit(system._exit, None)
 
 
-def _reach(bucket: str) -> None:
+def _check_bucket(bucket: str) -> None:
     """Asks a store for a bucket: of all that can be asked, this tells errors apart."""
     import tensorflow as tf
 
     try:
-        _in_time(lambda: tf.io.gfile.makedirs(f"s3://{bucket}/"))
+        _call_with_timeout(lambda: tf.io.gfile.makedirs(f"s3://{bucket}/"))
     except TimeoutError as error:
         raise StorageError(
-            f"The bucket {bucket} cannot be reached (no answer within {REACH:.0f} s): see the network, AWS_REGION and "
-            "AWS_ENDPOINT_URL, and run the same command again."
+            f"The bucket {bucket} cannot be reached (no answer within {ANSWER_TIMEOUT_S:.0f} s): see the network, "
+            "AWS_REGION and AWS_ENDPOINT_URL, and run the same command again."
         ) from error
     except tf.errors.NotFoundError as error:
         raise StorageError(f"There is no bucket {bucket}: see the name, and the region in AWS_REGION.") from error
@@ -189,7 +189,7 @@ def _reach(bucket: str) -> None:
         ) from error
 
 
-def _in_time(question: Callable[[], Answer]) -> Answer:
+def _call_with_timeout(question: Callable[[], Answer]) -> Answer:
     """Calls `question`, which nothing can interrupt, in a thread that is left behind when its time is up.
 
     Raises:
@@ -206,7 +206,7 @@ def _in_time(question: Callable[[], Answer]) -> Answer:
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        answer, error = answers.get(timeout=REACH)
+        answer, error = answers.get(timeout=ANSWER_TIMEOUT_S)
     except queue.Empty:
         raise TimeoutError from None
     if error is not None:

@@ -17,12 +17,12 @@ from typing import Any
 from fer import escaping
 
 OUTPUT, ERROR = 1, 2  # file descriptors
-_GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.EBADF}  # the reader has read enough, or never was
+_READER_GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.EBADF}  # the reader has read enough, or never was
 
-_failures: dict[int, OSError] = {}  # by file descriptor, what its stream could not write for
+_errors: dict[int, OSError] = {}  # by file descriptor, what its stream could not write for
 
 
-class _Raw(io.RawIOBase):
+class _RawOutput(io.RawIOBase):
     """A file descriptor whose writing never fails: after an error it leads nowhere."""
 
     def __init__(self, descriptor: int):
@@ -45,12 +45,12 @@ class _Raw(io.RawIOBase):
                 with contextlib.suppress(OSError, ValueError):
                     select.select([], [self._descriptor], [], 1.0)
             except OSError as error:
-                _failures.setdefault(self._descriptor, error)
-                _silence(self._descriptor)
+                _errors.setdefault(self._descriptor, error)
+                _redirect_to_null(self._descriptor)
                 return len(content)
 
 
-def guard() -> None:
+def install() -> None:
     """Replaces `sys.stdout` and `sys.stderr` by streams that cannot fail and that can write every text.
 
     Descriptors that are closed lead nowhere from now on, so that no file of the program gets their numbers. Streams
@@ -60,7 +60,7 @@ def guard() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            _silence(descriptor)
+            _redirect_to_null(descriptor)
     for name, descriptor in (("stdout", OUTPUT), ("stderr", ERROR)):
         stream = getattr(sys, name)
         if stream is not None:
@@ -70,28 +70,28 @@ def guard() -> None:
                 stream.flush()
             except (OSError, ValueError):  # io.UnsupportedOperation is both
                 continue
-        setattr(sys, name, _stream(stream, descriptor))
+        setattr(sys, name, _make_stream(stream, descriptor))
 
 
-def failure() -> OSError | None:
+def stdout_error() -> OSError | None:
     """Returns why standard output is incomplete, or None; a reader that has gone is no failure."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
-    error = _failures.get(OUTPUT)
-    return None if error is None or error.errno in _GONE else error
+    error = _errors.get(OUTPUT)
+    return None if error is None or error.errno in _READER_GONE else error
 
 
-class _Text(io.TextIOWrapper):
+class _EscapedText(io.TextIOWrapper):
     """A stream that nothing printed can use to move a terminal's cursor or the like: names come from anywhere."""
 
     def write(self, text: str) -> int:
-        super().write(escaping.on_screen(text))
+        super().write(escaping.escape_lines(text))
         return len(text)
 
 
-def _stream(old: io.TextIOWrapper | None, descriptor: int) -> io.TextIOWrapper:
-    return _Text(
-        io.BufferedWriter(_Raw(descriptor)),
+def _make_stream(old: io.TextIOWrapper | None, descriptor: int) -> io.TextIOWrapper:
+    return _EscapedText(
+        io.BufferedWriter(_RawOutput(descriptor)),
         encoding=getattr(old, "encoding", None) or "utf-8",
         errors="backslashreplace",
         line_buffering=descriptor == ERROR or bool(getattr(old, "line_buffering", False)),
@@ -99,7 +99,7 @@ def _stream(old: io.TextIOWrapper | None, descriptor: int) -> io.TextIOWrapper:
     )
 
 
-def _silence(descriptor: int) -> None:
+def _redirect_to_null(descriptor: int) -> None:
     """Makes a file descriptor lead nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     if nowhere != descriptor:

@@ -4,15 +4,15 @@ import pytest
 
 from fer import errors
 from fer.convert import convert
-from fer.errors import MOST_CHARACTERS, MOST_LINES, StorageError, UserError, install_command, shorten
+from fer.errors import MAX_LINE_CHARACTERS, MAX_LINES, StorageError, UserError, install_command, shorten
 
 
-@pytest.mark.parametrize("length", [0, MOST_CHARACTERS, MOST_CHARACTERS + 1, 100_000])
+@pytest.mark.parametrize("length", [0, MAX_LINE_CHARACTERS, MAX_LINE_CHARACTERS + 1, 100_000])
 def test_shorten_keeps_both_ends(length):
     text = "begin " + "x" * (length - 10) + " end" if length else ""
     found = shorten(text)
-    assert len(found) == min(length, MOST_CHARACTERS)
-    assert (found == text) == (length <= MOST_CHARACTERS)
+    assert len(found) == min(length, MAX_LINE_CHARACTERS)
+    assert (found == text) == (length <= MAX_LINE_CHARACTERS)
     assert (found[:6], found[-4:]) == (text[:6], text[-4:])
 
 
@@ -28,8 +28,8 @@ def test_install_command_names_checkout_or_distribution(root, monkeypatch, tmp_p
 @pytest.mark.parametrize("kind", [UserError, StorageError])
 def test_user_error_bounds_lines_and_their_number(kind):
     lines = str(kind("\n".join(["y" * 1000] * 200))).splitlines()
-    assert len(lines) == MOST_LINES + 1
-    assert max(map(len, lines)) == MOST_CHARACTERS
+    assert len(lines) == MAX_LINES + 1
+    assert max(map(len, lines)) == MAX_LINE_CHARACTERS
     assert lines[-1] == "... and 150 lines more"
     assert str(kind("one sentence.")) == "one sentence."
 
@@ -43,4 +43,4 @@ def test_conversion_error_about_long_header_is_short(tmp_path, header):
     (tmp_path / "faces.csv").write_text(f"{header}\n0,1\n")
     with pytest.raises(UserError, match=r"faces\.csv") as caught:
         convert.convert(convert.Options(input=str(tmp_path / "faces.csv"), output=str(tmp_path / "out")))
-    assert len(str(caught.value)) <= MOST_CHARACTERS
+    assert len(str(caught.value)) <= MAX_LINE_CHARACTERS

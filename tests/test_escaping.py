@@ -40,22 +40,22 @@ MARKED = [
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_cell_is_no_formula(text):
-    assert escaping.cell(text) == f"'{text}"
+    assert escaping.escape_cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_cell_leaves_other_texts(text):
-    assert escaping.cell(text) == text
+    assert escaping.escape_cell(text) == text
 
 
 def test_cell_can_be_read_back():
-    assert escaping.cell("'=1") == "''=1"
-    assert len({escaping.cell(text) for text in ("=1", "'=1", "''=1")}) == 3
+    assert escaping.escape_cell("'=1") == "''=1"
+    assert len({escaping.escape_cell(text) for text in ("=1", "'=1", "''=1")}) == 3
 
 
 def test_cell_writes_control_characters_out():
-    assert escaping.cell("a\x1b[2J\x00\x7f\x9b\n\t\rb") == "a\\x1b[2J\\x00\\x7f\\x9b\n\t\\rb"
-    assert escaping.cell("\x1b=1") == "\\x1b=1"
+    assert escaping.escape_cell("a\x1b[2J\x00\x7f\x9b\n\t\rb") == "a\\x1b[2J\\x00\\x7f\\x9b\n\t\\rb"
+    assert escaping.escape_cell("\x1b=1") == "\\x1b=1"
 
 
 def test_predictions_hold_no_formula_and_numbers_stay_numbers(tmp_path):
@@ -86,11 +86,11 @@ def shown(markdown: str) -> str:
 
 @pytest.mark.parametrize("text", [*MARKED, "a_b", "a & b", "&lt;", "\\`a`", "x\\", "$a$"])
 def test_markdown_shows_text_unchanged(text):
-    assert shown(escaping.markdown(text)) == text
+    assert shown(escaping.escape_markdown(text)) == text
 
 
 def test_markdown_stays_on_its_line():
-    assert escaping.markdown("a\n# b\r\x1b") == "a\\\\n# b\\\\r\\\\x1b"
+    assert escaping.escape_markdown("a\n# b\r\x1b") == "a\\\\n# b\\\\r\\\\x1b"
 
 
 def everywhere(value, text: str):
@@ -114,7 +114,7 @@ def test_comparison_shows_names_of_evaluations_unchanged(text, root):
     assert (shown(first), shown(second)) == (text, text)
     assert shown(result) in (f"not compared: {text}", f"{text} is better", "no significant difference")
     assert len(re.findall(r"(?<!\\)\|", lines[-1])) == len(comparison_report.PAIR_HEADER) + 1
-    assert "<img src=x" not in "\n".join(lines) + comparison_report.page(found, b"")
+    assert "<img src=x" not in "\n".join(lines) + comparison_report.build_page(found, b"")
 
 
 def test_sweep_shows_failures_unchanged():
@@ -142,12 +142,12 @@ SECRETS = {
 
 @pytest.mark.parametrize("text", SECRETS)
 def test_redacted_hides_passwords_and_queries_of_urls(text):
-    assert escaping.redacted(text) == SECRETS[text]
+    assert escaping.redact(text) == SECRETS[text]
 
 
 def test_program_shows_an_error_without_password_and_control_characters(capsys):
     with pytest.raises(SystemExit):
-        cli._stop(UserError(f"There is no https://user:secret@host/{CONTROL}: check the name."))
+        cli._exit_with_error(UserError(f"There is no https://user:secret@host/{CONTROL}: check the name."))
     assert capsys.readouterr().err.endswith(
         ": There is no https://user:***@host/a\\x1b[2Jb\\x07\\x9bc\\u202ed: check the name.\n"
     )
@@ -156,7 +156,7 @@ def test_program_shows_an_error_without_password_and_control_characters(capsys):
 def test_streams_write_control_characters_out(tmp_path, monkeypatch):
     path = tmp_path / "output"
     with path.open("wb") as file:
-        stream = streams._stream(None, file.fileno())
+        stream = streams._make_stream(None, file.fileno())
         print(f"{CONTROL}\tü", file=stream, flush=True)
         monkeypatch.setattr(sys, "stdout", stream)  # which a test must not close
     assert path.read_text() == "a\\x1b[2Jb\\x07\\x9bc\\u202ed\tü\n"
@@ -179,9 +179,9 @@ def test_commands_to_paste_are_quoted(value):
 @pytest.mark.parametrize("name", ["../best.npz", "/etc/passwd", "a/../../b", "s3://b/a", "", "a\0b", ".."])
 def test_file_outside_its_folder_is_rejected(name):
     with pytest.raises(UserError, match=r"run/best\.json names the file .*, which is not in run: it is damaged or not"):
-        files.inside("run", name, "run/best.json")
+        files.join_inside("run", name, "run/best.json")
 
 
 @pytest.mark.parametrize("name", ["checkpoints/best-00000012.npz", "weights.npz", "..a/b..c"])
 def test_file_in_its_folder_is_found(name):
-    assert files.inside("run", name, "run/best.json") == f"run/{name}"
+    assert files.join_inside("run", name, "run/best.json") == f"run/{name}"

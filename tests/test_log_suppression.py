@@ -37,7 +37,7 @@ def test_suppress_stderr_restores_stderr_after_exception(capfd):
 
 def test_hidden_packages_cannot_be_imported_meanwhile_unless_they_are_loaded(monkeypatch):
     monkeypatch.delitem(sys.modules, "colorsys", raising=False)
-    with log_suppression._hidden(("colorsys", "json")):
+    with log_suppression._hide_packages(("colorsys", "json")):
         import json  # noqa: F401 - is loaded
 
         with pytest.raises(ImportError):

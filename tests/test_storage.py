@@ -29,7 +29,7 @@ def test_register_filesystems_error_names_missing_extra(monkeypatch):
 def test_register_filesystems_times_out_when_store_does_not_answer(monkeypatch):
     never = threading.Event()
     monkeypatch.setattr(storage, "_load_s3", lambda: None)
-    monkeypatch.setattr(storage, "REACH", 0.1)
+    monkeypatch.setattr(storage, "ANSWER_TIMEOUT_S", 0.1)
     monkeypatch.setattr(tf.io.gfile, "makedirs", lambda _: never.wait(60))
     with pytest.raises(
         StorageError, match=r"The bucket away cannot be reached \(no answer within 0 s\): see the network"
@@ -46,12 +46,12 @@ def test_register_filesystems_loads_nothing_for_local_paths(monkeypatch):
 @pytest.mark.parametrize("path", ["s3://bucket", "s3://bucket/", "s3://"])
 def test_check_within_rejects_whole_bucket(path):
     with pytest.raises(UserError, match="is a whole bucket"):
-        storage.check_within(path)
+        storage.check_not_bucket(path)
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/a", "s3://bucket/a/", "/bucket", "bucket"])
 def test_check_within_accepts_path_in_bucket(path):
-    storage.check_within(path)
+    storage.check_not_bucket(path)
 
 
 PROGRAM = """
@@ -123,7 +123,7 @@ def test_check_or_raise_returns_false_only_when_store_answers(monkeypatch):
 )
 def test_files_time_out_when_store_does_not_answer(asked, question, monkeypatch):
     ended = threading.Event()
-    monkeypatch.setattr(storage, "REACH", 0.1)
+    monkeypatch.setattr(storage, "ANSWER_TIMEOUT_S", 0.1)
     monkeypatch.setattr(tf.io.gfile, question, lambda _: ended.wait(60))
     try:
         with pytest.raises(StorageError, match=r"^The store has not answered a question about s3://bucket/a within 0 "):

@@ -12,13 +12,13 @@ CODE = """
 import os, sys
 sys.path.insert(0, {root!r})
 from fer import streams
-streams.guard()
+streams.install()
 for number in range(3):
     print("line", number, "caf\\udce9 \\u263a", flush={flush})
     print("complaint", file=sys.stderr)
 with open("work", "w") as file:
     file.write("done " + str(file.fileno() > 2))
-sys.exit(7 if streams.failure() else 0)
+sys.exit(7 if streams.stdout_error() else 0)
 """
 
 

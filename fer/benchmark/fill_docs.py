@@ -36,7 +36,7 @@ def fill(path: str, figures: str) -> None:
     try:
         with files.open_file(path) as file:
             document = file.read().decode("utf-8")
-    except (*files.failures(), UnicodeDecodeError) as error:  # type: ignore[misc]  # mypy rejects a starred tuple
+    except (*files.io_errors(), UnicodeDecodeError) as error:  # type: ignore[misc]  # mypy rejects a starred tuple
         raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     files.write_text(path, fill_text(document, content))
 

@@ -53,7 +53,7 @@ tr.apart td { opacity: .75; } td { overflow-wrap: break-word; }
 
 def markdown(comparison: dict[str, Any]) -> str:
     """Returns the tables of results and of pairs."""
-    escaped = escaping.markdown
+    escaped = escaping.escape_markdown
     rows = [["**" + escaped(row[0]) + "**", *map(escaped, row[1:])] for row in map(_ours, comparison["runs"])]
     rows += [list(map(escaped, row)) for row in map(_peers, comparison["peers"])]
     rows += [list(map(escaped, _theirs(result))) for result in comparison["published"]]

@@ -98,7 +98,7 @@ def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
                 _upload_folder(folder, output)
             else:
                 _publish(folder, place)
-    except files.failures() as error:
+    except files.io_errors() as error:
         raise UserError(
             f"Cannot write {output}: {files.error_message(error)}. Free space or choose another place."
         ) from error

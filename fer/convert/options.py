@@ -67,7 +67,7 @@ class Options:
         self.validate()
         asked = self.expanded()
         for path in (asked.output, *asked.paths()):
-            storage.check_within(path)
+            storage.check_not_bucket(path)
         asked._check_apart()
         for path in filter(None, (*asked.paths(), asked.ferplus)):
             if not storage.is_remote(path) and not os.path.lexists(path):

@@ -23,7 +23,7 @@ class RejectedRows:
 
     With a folder they are kept in `rejects.csv`, a file that begins when the first one comes: the file, the line in it
     (0 for a picture), the column, the reason, and the row as it was, byte for byte within CSV's quotes. Texts that a
-    spreadsheet could take for a formula have a quote ' before them: see `fer.escaping.cell`.
+    spreadsheet could take for a formula have a quote ' before them: see `fer.escaping.escape_cell`.
     """
 
     def __init__(self, folder: str | None):
@@ -54,7 +54,7 @@ class RejectedRows:
 
 def _format_row(reject: Reject) -> bytes:
     text = io.StringIO()
-    file, column, reason = map(escaping.cell, (reject.file, reject.column, reject.reason))
+    file, column, reason = map(escaping.escape_cell, (reject.file, reject.column, reject.reason))
     csv.writer(text, lineterminator="\n").writerow([file, reject.line, column, reason])
     quote = b"'" if escaping.is_risky(reject.original.decode("utf-8", "replace")) else b""
     original = b'"' + quote + reject.original.replace(b'"', b'""') + b'"' if reject.original else b""

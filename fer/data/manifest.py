@@ -189,12 +189,12 @@ def check_sizes(manifest: Manifest) -> None:
             path = os.path.join(manifest.folder, shard.file)
             try:
                 size = files.size(path)
-            except files.failures() as error:
-                if files.is_absence(error):
+            except files.io_errors() as error:
+                if files.is_not_found(error):
                     raise UserError(
                         f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again."
                     ) from error
-                raise files.unreadable(path, error) from error
+                raise files.read_error(path, error) from error
             if size != shard.bytes:
                 raise UserError(
                     f"{path} has {size:,} bytes where {MANIFEST_FILE} states {shard.bytes:,}: it is cut short or not "

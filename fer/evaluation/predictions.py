@@ -83,7 +83,7 @@ def write_csv(
 
     Args:
       path: of the CSV.
-      ids: n names, in the order of the lines; written as `fer.escaping.cell` makes them harmless in spreadsheets.
+      ids: n names, in the order of the lines; written by `fer.escaping.escape_cell`, harmless in spreadsheets.
       probabilities: [n, 7] float32; written with six decimals.
       boxes: left, top, width and height of each face in its photo, as four columns more; empty ones stay empty.
 
@@ -97,7 +97,14 @@ def write_csv(
         label = int(row.argmax())
         empty = [""] * (len(BOX) if boxes and not box else 0)
         writer.writerow(
-            [escaping.cell(name), label, CLASSES[label], *(f"{probability:.6f}" for probability in row), *box, *empty]
+            [
+                escaping.escape_cell(name),
+                label,
+                CLASSES[label],
+                *(f"{probability:.6f}" for probability in row),
+                *box,
+                *empty,
+            ]
         )
     files.write_text(path, text.getvalue())
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fer.escaping import code, markdown
+from fer.escaping import code_span, escape_markdown
 from fer.evaluation import eval_json
 from fer.evaluation.report import report_text
 
@@ -60,21 +60,23 @@ def build_card(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
         "License": _paragraph(_LICENSE.format(others=_OTHERS if _uses_other_networks(record) else "")),
     }
     body = "\n\n".join(f"## {heading}\n\n{section}" for heading, section in sections.items())
-    return f"# Model card: bundled network {markdown(content['model'])}\n\n{body}\n"
+    return f"# Model card: bundled network {escape_markdown(content['model'])}\n\n{body}\n"
 
 
 def _model_details(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     member, config = content["protocol"]["members"][0], record["config"]
     size = config["model"]["image_size"]
     rows = {
-        "weights SHA-256": code(member["weights_sha256"]),
-        "`config_sha256` of `config.json`": code(member["config_sha256"]),
+        "weights SHA-256": code_span(member["weights_sha256"]),
+        "`config_sha256` of `config.json`": code_span(member["config_sha256"]),
         "training step": f"{member['checkpoint_step']:,}",
         "training precision and seed": f"{config['train']['precision']}, {config['seed']}",
-        "training versions": markdown(", ".join(f"{name} {version}" for name, version in record["versions"].items())),
+        "training versions": escape_markdown(
+            ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        ),
     }
     text = _paragraph(
-        f"Convolutional network {code(content['model'])}{f' at {size}x{size} pixels' if size else ''}, "
+        f"Convolutional network {code_span(content['model'])}{f' at {size}x{size} pixels' if size else ''}, "
         f"{content['parameters']:,} parameters. Input: grey faces of 48x48 pixels. Output: seven logits in the order "
         f"{', '.join(content['classes'])}. The weights are stored in float16; inference runs in float32."
     )
@@ -84,12 +86,13 @@ def _model_details(content: Mapping[str, Any], record: Mapping[str, Any]) -> str
 def _training_data(record: Mapping[str, Any]) -> str:
     data, config = record["data"], record["config"]
     weights = config["model"]["weights"]
-    initial = "random" if weights == "none" else f"{code(weights)} (source and terms: docs/reproduce.md)"
+    initial = "random" if weights == "none" else f"{code_span(weights)} (source and terms: docs/reproduce.md)"
     return _paragraph(
-        f"{data['examples_per_split']['train']:,} faces: the train split of {code(data['name'])} (manifest SHA-256 "
-        f"{code(data['manifest_sha256'])}) in the format of FER-2013 (I. J. Goodfellow et al., arXiv:1307.0414). "
+        f"{data['examples_per_split']['train']:,} faces: the train split of {code_span(data['name'])} (manifest "
+        f"SHA-256 {code_span(data['manifest_sha256'])}) in the format of FER-2013 (I. J. Goodfellow et "
+        "al., arXiv:1307.0414). "
         "FER-2013 holds results of an image search for emotion words, cropped by a face detector and labelled with one "
-        f"of seven classes. Initial weights: {initial}. Augmentation: {code(config['augment']['policy'])}."
+        f"of seven classes. Initial weights: {initial}. Augmentation: {code_span(config['augment']['policy'])}."
         f"{_votes(record)}{_teachers(record)}"
     )
 
@@ -110,11 +113,11 @@ def _teachers(record: Mapping[str, Any]) -> str:
     teachers, train = record.get("teachers", []), record["config"]["train"]
     if not teachers:
         return ""
-    hashes = ", ".join(code(each["weights_sha256"]) for each in teachers)
-    initial = ", ".join(code(each["began_with"]) for each in teachers if each.get("began_with", "none") != "none")
+    hashes = ", ".join(code_span(each["weights_sha256"]) for each in teachers)
+    initial = ", ".join(code_span(each["began_with"]) for each in teachers if each.get("began_with", "none") != "none")
     return (
         f" Knowledge distillation: the label has weight {1 - train['teacher_share']:.0%} in the target, the prediction "
-        f"of the teacher {code(train['teacher'])} the rest (weights SHA-256 {hashes}"
+        f"of the teacher {code_span(train['teacher'])} the rest (weights SHA-256 {hashes}"
         f"{f'; initial weights {initial}' if initial else ''})."
     )
 
@@ -130,7 +133,7 @@ def _evaluation(content: Mapping[str, Any]) -> str:
     optimistic = content["split"] == protocol["selected_on"] and eval_json.is_training_data(content)
     return _paragraph(
         f"These float16 weights were evaluated on the {content['examples']:,} faces of the split {content['split']} of "
-        f"{code(content['data']['name'])}, without test-time augmentation.{excluded} The split "
+        f"{code_span(content['data']['name'])}, without test-time augmentation.{excluded} The split "
         f"{protocol['selected_on']} selected the checkpoint"
         f"{', so the metrics below are optimistic' if optimistic else ''}. The test split was not used. All metrics "
         "come from `eval.json` beside this card, which also records the versions."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-FREE = 64 << 20  # bytes that any file may unpack to
-RATIO = 100  # times its own size that a larger one may unpack to; FER-2013's CSV has 4, zeros in one layer have 1,000
+MIN_LIMIT_BYTES = 64 << 20  # bytes that any file may unpack to
+MAX_RATIO = (
+    100  # times its own size that a larger one may unpack to; FER-2013's CSV has 4, zeros in one layer have 1,000
+)
 ADVICE = "if the content is meant, unpack it and name the folder"
 
 
@@ -20,7 +22,7 @@ class Budget:
         Args:
           packed: bytes of the file itself.
         """
-        self._most = max(FREE, RATIO * packed)
+        self._most = max(MIN_LIMIT_BYTES, MAX_RATIO * packed)
         self._packed, self._unpacked = packed, 0
 
     def take(self, count: int) -> None:

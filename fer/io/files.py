@@ -16,10 +16,10 @@ from fer.errors import StorageError, UserError
 from fer.io import local_write
 from fer.storage import ask, check_or_raise, is_remote
 
-CHUNK = 1 << 20  # bytes hashed at a time
-MOST_BYTES = 2 << 30  # of a file that is read as a whole
-MOST_JSON = 64 << 20  # bytes
-LONGEST_REASON = 300  # characters: Python's own words may hold a file's content
+CHUNK_BYTES = 1 << 20  # bytes hashed at a time
+MAX_BYTES = 2 << 30  # of a file that is read as a whole
+MAX_JSON_BYTES = 64 << 20  # bytes
+MAX_MESSAGE_CHARACTERS = 300  # characters: Python's own words may hold a file's content
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -34,7 +34,7 @@ def write_bytes(path: str, content: bytes) -> None:
                 file.write(content)
         else:
             local_write.write(path, content)
-    except failures() as error:
+    except io_errors() as error:
         raise StorageError(
             f"Cannot write {path}: {error_message(error)}. Free some space or choose another folder."
         ) from error
@@ -44,7 +44,7 @@ def open_file(path: str, mode: str = "rb") -> BinaryIO:
     """Opens a file for bytes: a file object of Python, or TensorFlow's where the path is in a store.
 
     Raises:
-      One of `failures()`: it cannot be opened; TensorFlow's own raise so when they are first read.
+      One of `io_errors()`: it cannot be opened; TensorFlow's own raise so when they are first read.
     """
     return cast(BinaryIO, _gfile().GFile(path, mode) if is_remote(path) else open(path, mode))
 
@@ -58,7 +58,7 @@ def listdir(path: str) -> list[str]:
     """Returns the names in a folder, in any order; those of folders in a store end with "/".
 
     Raises:
-      One of `failures()`: it cannot be read.
+      One of `io_errors()`: it cannot be read.
     """
     return ask(path, lambda: _gfile().listdir(path)) if is_remote(path) else os.listdir(path)
 
@@ -67,7 +67,7 @@ def size(path: str) -> int:
     """Returns the bytes of a file.
 
     Raises:
-      One of `failures()`: it cannot be read.
+      One of `io_errors()`: it cannot be read.
     """
     return ask(path, lambda: _gfile().stat(path).length) if is_remote(path) else os.stat(path).st_size
 
@@ -136,7 +136,7 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def read_bytes(path: str, absent: str, named: str = "", most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: str, absent: str, named: str = "", most: int = MAX_BYTES) -> bytes:
     """The whole file at `path`, which is called `named` or by its path where it cannot be read.
 
     Raises:
@@ -153,13 +153,13 @@ def read_bytes(path: str, absent: str, named: str = "", most: int = MOST_BYTES) 
         if large or len(content) > most:
             raise UserError(f"{named or path} has more than {most:,} bytes: it is damaged or another file.")
         return content
-    except failures() as error:
-        if is_absence(error):
+    except io_errors() as error:
+        if is_not_found(error):
             raise UserError(absent) from error
-        raise unreadable(named or path, error) from error
+        raise read_error(named or path, error) from error
 
 
-def inside(folder: str, name: str, source: str) -> str:
+def join_inside(folder: str, name: str, source: str) -> str:
     """Returns the path of a file in a folder.
 
     Args:
@@ -206,29 +206,29 @@ def read_json(path: str, what: str) -> Any:
       StorageError: the file cannot be read now.
       UserError: it is missing or not JSON.
     """
-    content = read_bytes(path, f"There is no {path}: {what} is missing.", f"{what}, {path}", MOST_JSON)
+    content = read_bytes(path, f"There is no {path}: {what} is missing.", f"{what}, {path}", MAX_JSON_BYTES)
     try:
         return json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, or JSON that is nested without end
         raise UserError(f"{path} is not valid JSON ({error}): {what} is damaged.") from error
 
 
-def failures() -> tuple[type[Exception], ...]:
+def io_errors() -> tuple[type[Exception], ...]:
     """Returns what reading and writing raise: OSError and, where TensorFlow is loaded, its OpError."""
     tensorflow = sys.modules.get("tensorflow")
     return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
 
 
-def is_absence(error: Exception) -> bool:
-    """Returns whether one of `failures()` says that the file is not there."""
+def is_not_found(error: Exception) -> bool:
+    """Returns whether one of `io_errors()` says that the file is not there."""
     tensorflow = sys.modules.get("tensorflow")
     absent = (FileNotFoundError, tensorflow.errors.NotFoundError) if tensorflow else FileNotFoundError
     return isinstance(error, absent)
 
 
-def unreadable(named: str, error: Exception) -> UserError:
+def read_error(named: str, error: Exception) -> UserError:
     """What to raise where a file cannot be read: a StorageError, unless it is just not there."""
-    return (UserError if is_absence(error) else StorageError)(f"Cannot read {named}: {error_message(error)}.")
+    return (UserError if is_not_found(error) else StorageError)(f"Cannot read {named}: {error_message(error)}.")
 
 
 def sha256(path: str) -> str:
@@ -241,7 +241,7 @@ def sha256(path: str) -> str:
     if not is_remote(path) and os.path.exists(path):
         check_regular(path)
     with open_file(path) as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -252,9 +252,9 @@ def error_message(error: Exception) -> str:
         return "it needs more memory than there is" if isinstance(error, MemoryError) else "it is nested too deep"
     text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
     line = text.splitlines()[0].rstrip(".") if text else type(error).__name__
-    if len(line) <= LONGEST_REASON:
+    if len(line) <= MAX_MESSAGE_CHARACTERS:
         return line
-    half = LONGEST_REASON // 2  # TensorFlow names a long path first and what is wrong with it last
+    half = MAX_MESSAGE_CHARACTERS // 2  # TensorFlow names a long path first and what is wrong with it last
     return f"{line[:half]}...{line[-half:]}"
 
 

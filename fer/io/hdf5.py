@@ -17,8 +17,8 @@ from fer.io import decompression, files, npz
 
 TIMEOUT_S = 30.0  # for which the process may read, besides a second for each `_BYTES_PER_S`
 _BYTES_PER_S = 10_000_000
-_DEEPEST = 50  # groups within groups
-_DAMAGED = 3  # exit code of the process where the reason is on its standard output
+_MAX_DEPTH = 50  # groups within groups
+_DAMAGED_EXIT_CODE = 3  # exit code of the process where the reason is on its standard output
 
 
 def check(path: str) -> None:
@@ -40,7 +40,7 @@ def check(path: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise ValueError(f"HDF5 has not read it in {patience:.0f} s: it is damaged") from error
-    if done.returncode == _DAMAGED:
+    if done.returncode == _DAMAGED_EXIT_CODE:
         raise ValueError(done.stdout.decode("utf-8", "replace").strip())
     if done.returncode != 0:
         raise ValueError(f"HDF5 ends with code {done.returncode} when it reads it: it is damaged")
@@ -65,7 +65,7 @@ def inspect(path: str) -> None:
 
 def _check_group(group: h5py.Group, budget: decompression.Budget, depth: int, seen: set[int]) -> None:
     address = h5py.h5o.get_info(group.id).addr
-    if depth > _DEEPEST or address in seen:
+    if depth > _MAX_DEPTH or address in seen:
         raise ValueError(f"{group.name} leads to itself or too deep")
     seen.add(address)
     _check_attributes(group, budget)
@@ -104,6 +104,6 @@ def _check_attributes(item: h5py.Group | h5py.Dataset, budget: decompression.Bud
 if __name__ == "__main__":
     try:
         inspect(sys.argv[1])
-    except npz.DAMAGE as damage:
+    except npz.DAMAGE_ERRORS as damage:
         print(files.error_message(damage))
-        sys.exit(_DAMAGED)
+        sys.exit(_DAMAGED_EXIT_CODE)

@@ -15,7 +15,7 @@ from fer.io import fsync, temp_files
 
 PIPE_WAIT_S = 10.0  # seconds for which a named pipe may have no reader
 
-_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+_DESCRIPTORS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 def is_special(path: str) -> bool:
@@ -38,13 +38,13 @@ def is_open_for_writing(path: str) -> bool:
 
 def is_standard_output(path: str) -> bool:
     """Returns whether a path leads to what this process prints to; the null device and the like are never meant."""
-    if _descriptor(path) == _NUMBERS["stdout"]:
+    if _descriptor(path) == _DESCRIPTORS["stdout"]:
         return True
     try:
-        found, printed = os.stat(path), os.fstat(_NUMBERS["stdout"])
+        found, printed = os.stat(path), os.fstat(_DESCRIPTORS["stdout"])
     except (OSError, ValueError):
         return False
-    device = stat.S_ISCHR(found.st_mode) and not os.isatty(_NUMBERS["stdout"])
+    device = stat.S_ISCHR(found.st_mode) and not os.isatty(_DESCRIPTORS["stdout"])
     return os.path.samestat(found, printed) and not device
 
 
@@ -80,7 +80,7 @@ def write(path: str, content: bytes) -> None:
 def _descriptor(path: str) -> int | None:
     """Returns the number of the stream of this process that a path names, or None."""
     found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,99})", os.path.normpath(path))
-    return None if found is None else _NUMBERS[found[1]] if found[1] else int(found[2])
+    return None if found is None else _DESCRIPTORS[found[1]] if found[1] else int(found[2])
 
 
 def _write_into(path: str, content: bytes) -> None:

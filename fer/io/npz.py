@@ -16,7 +16,7 @@ from fer.errors import UserError
 from fer.io import decompression, files
 
 # What readers of zip, NumPy's format and HDF5 raise of damaged content.
-DAMAGE = (
+DAMAGE_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -35,7 +35,7 @@ DAMAGE = (
     decompression.LimitError,
 )
 
-_MOST_HEADER = 10_000  # bytes; NumPy's own bound
+_MAX_HEADER_BYTES = 10_000  # bytes; NumPy's own bound
 _HEADERS = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),  # bytes of the header's length, and what reads it
     (2, 0): (4, np.lib.format.read_array_header_2_0),
@@ -60,20 +60,20 @@ def read(path: str, kind: str, absent: str) -> dict[str, np.ndarray]:
     """
     content = files.read_bytes(path, absent)
     try:
-        return _arrays(content)
-    except DAMAGE as error:
+        return _read_arrays(content)
+    except DAMAGE_ERRORS as error:
         raise UserError(f"{path} is no readable {kind}: {files.error_message(error)}.") from error
 
 
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
+def _read_arrays(content: bytes) -> dict[str, np.ndarray]:
     budget = decompression.Budget(len(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for entry in archive.infolist():
             budget.take(entry.file_size)
-        return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in archive.infolist()}
+        return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
 
 
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     content = archive.read(entry)
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
@@ -82,7 +82,7 @@ def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     size, read_header = _HEADERS[version]
     start = stream.tell()
     length = int.from_bytes(content[start : start + size], "little")
-    if length > _MOST_HEADER:
+    if length > _MAX_HEADER_BYTES:
         raise ValueError(f"{entry.filename} has a header of {length:,} bytes")
     shape, fortran, dtype = read_header(stream)
     native = dtype.newbyteorder("=")

@@ -18,8 +18,8 @@ import time
 import uuid
 from collections.abc import Iterator
 
-LONGEST_NAME = 255  # bytes, on every file system that is common
-OLD_S = 24 * 3600.0  # seconds after which a file that another machine has not renamed is one that it left
+MAX_NAME_BYTES = 255  # bytes, on every file system that is common
+MAX_AGE_S = 24 * 3600.0  # seconds after which a file that another machine has not renamed is one that it left
 
 _OWNER = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})"
 _FILE = re.compile(rf".+\.tmp-(?:{_OWNER}|\d+)-[0-9a-f]{{8}}")  # before, there was no machine in it
@@ -33,7 +33,7 @@ def path_beside(path: str) -> str:
     """
     place, name = os.path.split(path)
     end = f".tmp-{_owner()}-{uuid.uuid4().hex[:8]}"
-    name = os.fsencode(name)[: LONGEST_NAME - len(end)].decode(sys.getfilesystemencoding(), "ignore")
+    name = os.fsencode(name)[: MAX_NAME_BYTES - len(end)].decode(sys.getfilesystemencoding(), "ignore")
     return os.path.join(place, name + end)
 
 
@@ -109,7 +109,7 @@ def _has_ended(name: re.Match) -> bool:
 
 def _is_old(entry: os.DirEntry) -> bool:
     with contextlib.suppress(OSError):
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime > OLD_S
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > MAX_AGE_S
     return False
 
 

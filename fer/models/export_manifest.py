@@ -67,7 +67,7 @@ def find(workdir: str) -> Found | None:
     if files.exists(os.path.join(workdir, FILE)):
         content = read(workdir)
         entry = content["exports"][0]
-        return Found(content, entry, files.inside(workdir, entry["file"], os.path.join(workdir, FILE)))
+        return Found(content, entry, files.join_inside(workdir, entry["file"], os.path.join(workdir, FILE)))
     folder, name = os.path.split(workdir)
     if not name or not files.exists(os.path.join(folder, FILE)):
         return None
@@ -91,8 +91,8 @@ def size_and_sha256(path: str) -> tuple[int, str]:
         for file in within(path):
             size += files.size(os.path.join(path, file))
             lines.append(f"{files.sha256(os.path.join(path, file))}  {file}\n")
-    except files.failures() as error:
-        if files.is_absence(error):
+    except files.io_errors() as error:
+        if files.is_not_found(error):
             raise UserError(f"There is no {path}, which {FILE} lists: copy it back or export again.") from error
         raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     return size, hashlib.sha256("".join(lines).encode()).hexdigest()

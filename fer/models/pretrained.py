@@ -144,7 +144,7 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
         with _hdf5(path) as file:
             hdf5.check(file)
             donor.load_weights(file)
-    except (*npz.DAMAGE, tf.errors.OpError) as error:
+    except (*npz.DAMAGE_ERRORS, tf.errors.OpError) as error:
         raise UserError(f"{path} does not hold the weights of {donor.name}: {files.error_message(error)}.") from error
 
 

@@ -94,7 +94,7 @@ def read(folder: str, precision: str | None = None) -> LoadedRun:
         precision, _ = best_precision()
     check_computable(precision)
     name, sha256 = _take(best, "file", str, best_file), _take(best, "sha256", str, best_file)
-    weights_file = files.inside(folder, name, best_file)
+    weights_file = files.join_inside(folder, name, best_file)
     _check_file(weights_file, sha256, "weights file")
     model = classifier.build(experiment.model, precision)
     weights.load(model, weights_file)
@@ -129,7 +129,7 @@ def read_graph(folder: str) -> Callable[..., tf.Tensor] | None:
         return None
     names = {}
     for name, sha256 in (("file", "sha256"), ("graph", "graph_sha256")):
-        names[name] = files.inside(folder, _take(best, name, str, best_file), best_file)
+        names[name] = files.join_inside(folder, _take(best, name, str, best_file), best_file)
         _check_file(names[name], _take(best, sha256, str, best_file), {"file": "weights file"}.get(name, name))
     return inference_graph.read(names["graph"], list(weights.read(names["file"]).values()))
 

@@ -95,11 +95,11 @@ def report(faces: input_readers.Faces, output: str) -> None:
         if faces.altered.get(name):
             print(f"{faces.altered[name]:,} pictures {what}")
     for name in faces.faceless:
-        print(f"no face was found in {escaping.printable(name)}")
+        print(f"no face was found in {escaping.escape_line(name)}")
     if faces.passed_over:
         print(f"files passed over, as they are not read: {skipped_files.describe_counts(faces.passed_over)}")
     if faces.unreadable:
-        print("\n".join(escaping.printable(shorten(text)) for text in faces.unreadable), file=sys.stderr)
+        print("\n".join(escaping.escape_line(shorten(text)) for text in faces.unreadable), file=sys.stderr)
         count = f"{len(faces.unreadable):,} picture{'s' * (len(faces.unreadable) > 1)}"
         raise UserError(
             f"{count} could not be read (listed above): repair or remove them; {output} has the other "

@@ -132,7 +132,7 @@ def reached() -> Iterator[None]:
 
 def _shown(text: str) -> str:
     """A storage's address, or what its driver says of it, without a password."""
-    return escaping.redacted(text)
+    return escaping.redact(text)
 
 
 def _difference(found: Any, asked: Any) -> str:

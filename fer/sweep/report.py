@@ -264,5 +264,5 @@ def _png(axes: Any) -> bytes:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    escaped = [[escaping.markdown(cell) for cell in row] for row in rows]
+    escaped = [[escaping.escape_markdown(cell) for cell in row] for row in rows]
     return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *escaped]]

@@ -175,7 +175,7 @@ def _find_fault(place: str) -> str | None:
         try:
             changed = files.sha256(path) != digest
         except (OSError, tf.errors.OpError) as error:
-            raise files.unreadable(path, error) from error
+            raise files.read_error(path, error) from error
         if changed:
             return f"{name} has changed since it was written"
     return None

@@ -70,7 +70,7 @@ def test_write_keeps_temporary_file_of_process_that_may_live(tmp_path, ended, ma
 def test_write_removes_temporary_file_of_another_machine_after_a_day(tmp_path, name):
     left = tmp_path / name
     left.write_bytes(b"half")
-    os.utime(left, (time.time() - temp_files.OLD_S - 60,) * 2)
+    os.utime(left, (time.time() - temp_files.MAX_AGE_S - 60,) * 2)
     files.write_bytes(str(tmp_path / "other.png"), b"whole")
     assert os.listdir(tmp_path) == ["other.png"]
 

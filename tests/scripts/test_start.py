@@ -189,9 +189,9 @@ def test_what_asks_for_help_is_answered_whatever_else_is_wrong(folder, flag, hol
 
 
 def test_help_that_stands_behind_two_dashes_or_is_a_value_is_no_question():
-    assert help_text.asked(["train.py", "--", "--help"]) is None
-    assert help_text.asked(["train.py", "--workdir=--help"]) is None
-    assert help_text.asked(["train.py", "--nohelp"]) is None
+    assert help_text.requested_form(["train.py", "--", "--help"]) is None
+    assert help_text.requested_form(["train.py", "--workdir=--help"]) is None
+    assert help_text.requested_form(["train.py", "--nohelp"]) is None
 
 
 def test_missing_flags_are_all_named_in_one_sentence(folder):

@@ -82,7 +82,7 @@ def test_one_that_cannot_be_read_now_is_not_a_damaged_one(folder, monkeypatch, u
 
     def away(path, *arguments):
         if place in path:
-            raise files.unreadable(path, tf.errors.UnavailableError(None, None, "slow down"))
+            raise files.read_error(path, tf.errors.UnavailableError(None, None, "slow down"))
         return readable(path, *arguments)
 
     monkeypatch.setattr(files, unreadable, away)

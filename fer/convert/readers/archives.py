@@ -149,10 +149,10 @@ def iter_members(path: str, tally: HashingReader, passed: SkippedFiles | None = 
         _check_link(path)
         raise UserError(f"There is no {path}: check the name.")
     if not is_folder:
-        yield from _unpack(_open_file(escaping.printable(os.path.basename(path)), "", path, tally, passed))
+        yield from _unpack(_open_file(escaping.escape_line(os.path.basename(path)), "", path, tally, passed))
         return
     for full, below in _walk_files(path, passed):
-        name = escaping.printable(os.path.join(os.path.basename(path.rstrip("/")), below))
+        name = escaping.escape_line(os.path.join(os.path.basename(path.rstrip("/")), below))
         yield from _unpack(_open_file(name, below, full, tally, passed))
 
 
@@ -180,7 +180,7 @@ class _Layer:
                 f"{decompression.ADVICE}."
             )
         return _Layer(
-            f"{self.name}:{escaping.printable(inner)}" if inner else self.name,
+            f"{self.name}:{escaping.escape_line(inner)}" if inner else self.name,
             os.path.join(self.path, inner) if inner else self.path,
             io.BufferedReader(stream, CHUNK_BYTES),
             self.budget,
@@ -218,7 +218,7 @@ def _unpack_zip(packed: _Layer) -> Iterator[Member]:
         if inner.endswith("/") or _is_hidden(inner, packed.passed):
             continue
         if entry.create_system == _UNIX and stat.S_ISLNK(entry.external_attr >> 16):
-            raise UserError(_LINK_MESSAGE.format(f"{packed.name}:{escaping.printable(inner)}"))
+            raise UserError(_LINK_MESSAGE.format(f"{packed.name}:{escaping.escape_line(inner)}"))
         if entry.flag_bits & 1:
             raise UserError(f"{packed.name} is locked by a password: unpack it first.")
         with archive_errors(packed.name):
@@ -253,8 +253,8 @@ def _check_unique(name: str, paths: Sequence[str], seen: set[bytes] | None = Non
         key = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=12).digest()
         if key in seen and not path.endswith("/"):
             raise UserError(
-                f"{name} holds {escaping.printable(path)} twice, as an archive to which a newer one was added: unpack "
-                "it and name the folder."
+                f"{name} holds {escaping.escape_line(path)} twice, as an archive to which a newer one was added: "
+                "unpack it and name the folder."
             )
         seen.add(key)
 

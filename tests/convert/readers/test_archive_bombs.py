@@ -125,7 +125,7 @@ def test_archives_read_five_layers_and_reject_more(packer, tmp_path):
         assert message.startswith("deep")
 
 
-def compress_zeros(packed: bytes = b"", count: int = decompression.FREE + 1) -> bytes:
+def compress_zeros(packed: bytes = b"", count: int = decompression.MIN_LIMIT_BYTES + 1) -> bytes:
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as file:
         file.write(packed)
@@ -135,8 +135,8 @@ def compress_zeros(packed: bytes = b"", count: int = decompression.FREE + 1) -> 
 
 
 def test_archives_reject_decompression_bombs_at_the_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(decompression, "FREE", 1 << 20)
-    monkeypatch.setattr(decompression, "RATIO", 10)
+    monkeypatch.setattr(decompression, "MIN_LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(decompression, "MAX_RATIO", 10)
     bomb = compress_zeros(PNG, 2 << 20)
     message = r"faces\S* has [\d,]+ bytes and unpacks to more than 1,048,576, as decompression bombs do"
     for content in (bomb, gzip.compress(bomb), make_zip({"happy/a.png": PNG + bytes(2 << 20)}), pack_in_zip(bomb)):
@@ -146,7 +146,7 @@ def test_archives_reject_decompression_bombs_at_the_bound(tmp_path, monkeypatch)
 
 
 def test_archives_bound_counts_all_files_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(decompression, "FREE", 1 << 20)
+    monkeypatch.setattr(decompression, "MIN_LIMIT_BYTES", 1 << 20)
     path = input_factories.write(tmp_path / "faces", make_zip({f"{number}.png": bytes(200_000) for number in range(6)}))
     assert "faces:5.png has" in read_error(path)
 
