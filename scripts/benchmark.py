@@ -1,6 +1,6 @@
-"""Measures the parts beside their rivals: python scripts/benchmark.py --suite=all --output=runs/benchmark.json.
+"""Benchmarks each part next to alternatives: python scripts/benchmark.py --suite=all --output=runs/benchmark.json.
 
-With --fill=docs/performance.md it measures nothing: it puts the figures of --output into that document.
+With --fill=docs/performance.md it measures nothing and fills the results of --output into that document.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from fer import cli, log_suppression
+from fer import cli, log_suppression, progress
 from fer.augment import grammar
 from fer.benchmark import fill_docs
 from fer.io import files
@@ -18,24 +18,27 @@ from fer.io import files
 if TYPE_CHECKING:
     from fer.benchmark import harness
 
-# Modules of fer.benchmark, each imported only if it is asked for: they load rivals that others do not need.
+# Modules of fer.benchmark, imported on demand because each imports other libraries.
 SUITES = [
-    "scaling",  # first: it divides the CPU into logical devices, which must be done before TensorFlow starts
+    "scaling",  # first: it creates logical CPUs, which is impossible after TensorFlow's first op
     "augment",
     "convert",
     "input",
     "train",
 ]
 
-SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "What to measure.")
-POLICY = flags.DEFINE_string("policy", None, "What the suite augment measures beside RandAugment.")
-OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "Where the figures go, and beside them a plot.")
-FILL = flags.DEFINE_string("fill", None, "A document whose figures are set to those of --output; nothing is measured.")
+SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "Suite to run.")
+POLICY = flags.DEFINE_string("policy", None, "Policy that the suite `augment` measures in addition to RandAugment.")
+OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "JSON file of the results; a plot is written next to it.")
+FILL = flags.DEFINE_string("fill", None, "Document to fill with the results of --output; nothing is measured.")
 
 
 def measure(suite: str) -> list[harness.Result]:
-    told = {"text": POLICY.value} if suite == "augment" and POLICY.value else {}
-    return importlib.import_module(f"fer.benchmark.{suite}").measure(**told)
+    """Runs a suite, which prints a line before each measurement."""
+    options = {"text": POLICY.value} if suite == "augment" and POLICY.value else {}
+    with progress.stage(f"Importing the suite {suite} ..."):
+        module = importlib.import_module(f"fer.benchmark.{suite}")
+    return module.measure(**options)
 
 
 def main() -> None:
@@ -46,16 +49,16 @@ def main() -> None:
     files.check_writable(OUTPUT.value)
     if POLICY.value:
         grammar.parse(POLICY.value)
-    log_suppression.import_tensorflow(whole=True)
-    from fer.benchmark import harness
+    with progress.stage("Loading TensorFlow ..."):
+        log_suppression.import_tensorflow(announce=False, whole=True)
+        from fer.benchmark import harness
 
-    measured: list[harness.Result] = []
+    results: list[harness.Result] = []
     for name in SUITES if SUITE.value == "all" else [SUITE.value]:
-        print(f"Measuring the suite {name}: some minutes ...", flush=True)
         found = measure(name)
-        print(harness.table(found), flush=True)
-        measured += found
-        paths = harness.write(OUTPUT.value, measured)  # after each suite: a later one may fail
+        print(harness.format_table(found), flush=True)
+        results += found
+        paths = harness.write_results(OUTPUT.value, results)  # after each suite, because a later one may fail
     for path in paths:
         print(f"wrote {path}")
 

@@ -1,6 +1,7 @@
-"""Checks that the GPUs do their work, and how fast: python scripts/gpu_check.py --output=runs/gpu_check.json.
+"""Checks training on the GPUs and measures its throughput: python scripts/gpu_check.py --output=runs/gpu_check.json.
 
-Exit code 0: every check passed; 1: one did not, or there is no GPU.
+Prints progress to the standard error and the results as JSON to the standard output. The exit code is 0 if all checks
+pass, and 1 if a check fails or there is no GPU.
 """
 
 import json
@@ -13,28 +14,32 @@ from fer.config import Model
 from fer.errors import UserError
 from fer.io import files
 
-DEVICE = flags.DEFINE_enum("device", "GPU", config.DEVICES, "CPU rehearses the checks where there is no GPU.")
+DEVICE = flags.DEFINE_enum("device", "GPU", config.DEVICES, "Device to check; CPU rehearses the checks without a GPU.")
 MODEL = flags.DEFINE_string(
-    "model", None, "What is trained: a name of scripts/train.py --list_models; compact by default, compact_s on a CPU."
+    "model",
+    None,
+    "Model to train: a name that scripts/train.py --list_models prints; by default compact, or compact_s on a CPU.",
 )
-IMAGE_SIZE = flags.DEFINE_integer("image_size", 0, "Pixels a side that it sees; 0: its default.", lower_bound=0)
-BATCH = flags.DEFINE_integer("batch", None, "Faces a step, a device; 256 by default, 8 on a CPU.", lower_bound=1)
-STEPS = flags.DEFINE_integer("steps", None, "Steps of each measured rate; 60 by default, 6 on a CPU.", lower_bound=1)
-OUTPUT = flags.DEFINE_string("output", None, "Writes the JSON to this file too.")
+IMAGE_SIZE = flags.DEFINE_integer("image_size", 0, "Input size in pixels; 0: the model's default.", lower_bound=0)
+BATCH = flags.DEFINE_integer("batch", None, "Images per step and device; by default 256, or 8 on a CPU.", lower_bound=1)
+STEPS = flags.DEFINE_integer(
+    "steps", None, "Steps per measurement of throughput; by default 60, or 6 on a CPU.", lower_bound=1
+)
+OUTPUT = flags.DEFINE_string("output", None, "File to write the JSON to, in addition to the standard output.")
 
 
 def main() -> None:
-    rehearsal = DEVICE.value == "CPU"  # CPUs are slow in float16
-    name, batch, steps = ("compact_s", 8, 6) if rehearsal else ("compact", 256, 60)
+    is_rehearsal = DEVICE.value == "CPU"  # a CPU is slow in float16
+    name, batch, steps = ("compact_s", 8, 6) if is_rehearsal else ("compact", 256, 60)
     model = Model(name=MODEL.value or name, image_size=IMAGE_SIZE.value)
     if OUTPUT.value:
         files.check_writable(OUTPUT.value)
-    with progress.print_when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output holds the JSON alone
+    with progress.print_when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output has only the JSON
         log_suppression.import_tensorflow(announce=False)
     from fer.benchmark import gpu_check
 
     settings = gpu_check.Settings(DEVICE.value, model, BATCH.value or batch, STEPS.value or steps)
-    found = gpu_check.run(settings, tell=lambda line: print(line, file=sys.stderr))
+    found = gpu_check.run_checks(settings, log=lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(found, indent=2))
     if OUTPUT.value:
         files.write_json(OUTPUT.value, found)

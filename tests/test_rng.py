@@ -28,12 +28,12 @@ def test_rng_makes_seeds_on_host_and_numbers_on_device():
             return tf.sort(tf.random.stateless_uniform([8], seed, alg=rng.ALGORITHM))
 
     # By name: whatever else the process computes meanwhile, in a thread that another test has left, is told too.
-    nodes = [node for node in op_placement.placed(drawn) if node.name.startswith("drawing/")]
+    nodes = [node for node in op_placement.executed_nodes(drawn) if node.name.startswith("drawing/")]
     of_seed = [node for node in nodes if rng.is_seed_op(node.name) and node.op not in op_placement.TRANSFERS]
     assert sum("StatelessRandom" in node.op for node in of_seed) >= 2
     assert {node.device for node in of_seed} == {"CPU:0"}
     assert {node.device for node in nodes if node.op == "StatelessRandomUniformV2"} == {"CPU:1"}
-    assert op_placement.on_other_devices(nodes, "CPU:1") == []
+    assert op_placement.nodes_elsewhere(nodes, "CPU:1") == []
 
 
 def test_is_seed_op_recognizes_name_scope():

@@ -1,1 +1,1 @@
-"""How fast the parts are, each beside its rival in the same run."""
+"""Benchmarks: throughput and memory of each part of the pipeline, next to common alternatives in the same run."""

@@ -1,6 +1,6 @@
-"""Other people's augmentation: loops over images in processes of their own, as data loaders run them.
+"""Augmentation of other libraries, image by image in worker processes, as PyTorch's data loaders run it.
 
-A process loads neither TensorFlow nor fer's rooms, so this file imports nothing of them.
+This module imports neither TensorFlow nor other packages of fer, so that the workers do not import them either.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-Change = Callable[[np.ndarray], object]
+Transform = Callable[[np.ndarray], object]
 
 _images: np.ndarray
-_change: Change
+_transform: Transform
 
 
-def albumentations_randaugment() -> Change:
-    """Two of a RandAugment-like dozen, with OpenCV on one thread: [48, 48, 1] uint8 -> the same."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else importing it asks the network for a newer one
+def albumentations_randaugment() -> Transform:
+    """Returns Albumentations' choice of two from twelve RandAugment-like ops: [48, 48, 1] uint8 to the same shape.
+
+    OpenCV uses one thread per process.
+    """
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # otherwise the import queries the network for a newer version
     import albumentations
     import cv2
 
@@ -45,14 +48,14 @@ def albumentations_randaugment() -> Change:
     return lambda image: two(image=image)["image"]
 
 
-def torchvision_randaugment() -> Change:
-    """RandAugment(2, 9) on Pillow images, as a PyTorch data set reads them: [48, 48, 1] uint8 -> an image."""
+def torchvision_randaugment() -> Transform:
+    """Returns torchvision's RandAugment(2, 9): [48, 48, 1] uint8 to a Pillow image, the type of PyTorch datasets."""
     from PIL import Image
 
     try:
         from torchvision import transforms
     except RuntimeError:
-        # Built for a GPU, beside a torch built for none, torchvision misses operators that no transform uses.
+        # A torchvision build for GPUs lacks these operators next to a torch build for CPUs; no transform uses them.
         import torch
 
         torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
@@ -63,40 +66,43 @@ def torchvision_randaugment() -> Change:
     return lambda image: randaugment(Image.fromarray(image[..., 0]))
 
 
-# name -> (the package that it needs, how its change is made)
+# name -> (required package, function that builds the transform)
 BASELINES = {
     "albumentations": ("albumentations", albumentations_randaugment),
     "torchvision": ("torchvision", torchvision_randaugment),
 }
 
 
-def missing(name: str) -> bool:
-    """Whether the package of a rival is not installed; the extra `bench` has all."""
+def is_missing(name: str) -> bool:
+    """Returns whether the package of a baseline is not installed; the extra `bench` installs all of them."""
     return importlib.util.find_spec(BASELINES[name][0]) is None
 
 
 @contextlib.contextmanager
-def running(name: str, images: np.ndarray, processes: int, repeats: int) -> Iterator[Callable[[], int]]:
-    """Starts a rival's processes; the function given changes every image `repeats` times in each, and counts them.
+def start_workers(name: str, images: np.ndarray, processes: int, repeats: int) -> Iterator[Callable[[], int]]:
+    """Starts the worker processes of a baseline, which end with the block.
 
     Args:
-      name: a key of `RIVALS`.
-      images: [N, 48, 48, 1] uint8, held by each process, so that sending them costs the rival nothing.
-      processes: usually as many as cores.
-      repeats: passes over the images a call.
+      name: a key of `BASELINES`.
+      images: [N, 48, 48, 1] uint8; sent to each process once, so that a measurement does not include the transfer.
+      processes: the number of processes, usually that of the CPU cores.
+      repeats: passes over the images per call.
+
+    Yields:
+      A function that transforms every image `repeats` times in each process and returns the number of images.
     """
-    context = multiprocessing.get_context("spawn")  # a fork of TensorFlow's threads may hang
+    context = multiprocessing.get_context("spawn")  # forking a process with TensorFlow's threads can deadlock
     with concurrent.futures.ProcessPoolExecutor(processes, context, _prepare, (name, images)) as pool:
-        yield lambda: sum(pool.map(_changed, [repeats] * processes))
+        yield lambda: sum(pool.map(_transform_images, [repeats] * processes))
 
 
 def _prepare(name: str, images: np.ndarray) -> None:
-    global _images, _change
-    _images, _change = images, BASELINES[name][1]()
+    global _images, _transform
+    _images, _transform = images, BASELINES[name][1]()
 
 
-def _changed(repeats: int) -> int:
+def _transform_images(repeats: int) -> int:
     for _ in range(repeats):
         for image in _images:
-            _change(image)
+            _transform(image)
     return repeats * len(_images)

@@ -1,4 +1,4 @@
-"""Shards for measuring, written without a conversion: as many rows as asked for, out of a few images."""
+"""Writes shards of any size for benchmarks by repeating a few images, without a conversion."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fer.labels import CLASSES
 SHARD_ROWS = 10_000
 
 
-def write(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> manifest.Manifest:
-    """Writes a train split of `rows` faces in the format of tfrecords/README.md, the images again and again.
+def write_shards(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> manifest.Manifest:
+    """Writes a train split of `rows` examples in the format of tfrecords/README.md; the images repeat in order.
 
     Args:
-      folder: where to; made if absent.
+      folder: the output directory, created if missing.
       images: uint8 [n, 2304].
       labels: int [n], each 0 to 6.
-      rows: of the split.
+      rows: the number of examples of the split.
     """
     tf.io.gfile.makedirs(folder)
-    count, made = -(-rows // SHARD_ROWS), []
+    count, shards = -(-rows // SHARD_ROWS), []
     for number, part in enumerate(np.array_split(np.arange(rows), count)):
         path = os.path.join(folder, f"train-{number:05d}-of-{count:05d}.tfrecord")
         chosen = part % len(images)
@@ -33,11 +33,11 @@ def write(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> man
             for message in example_codec.encode_examples(images[chosen], labels[chosen], part, None):
                 writer.write(message)
         size = tf.io.gfile.stat(path).length
-        made.append(
+        shards.append(
             {"file": os.path.basename(path), "examples": len(part), "bytes": size, "sha256": files.sha256(path)}
         )
     counts = np.bincount(labels[np.arange(rows) % len(images)], minlength=len(CLASSES)).tolist()
-    split = {"examples": rows, "class_counts": dict(zip(CLASSES, counts)), "shards": made}
+    split = {"examples": rows, "class_counts": dict(zip(CLASSES, counts)), "shards": shards}
     manifest.write_manifest(
         folder,
         {

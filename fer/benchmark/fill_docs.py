@@ -1,11 +1,11 @@
-"""The figures in a document: each stands between two comments, the first of which says where it comes from.
+"""Fills the benchmark results into a document. Each result is between two comments; the first names its source.
 
     <!--input / fer, resident / ratio >= 20-->24.10, met<!--/-->
     <!--input / fer, resident / value-->1,234,567 (1,100,000 to 1,300,000)<!--/-->
     <!--machine-->AMD EPYC, 2 cores, no GPU; TensorFlow 2.15.1, Python 3.11.9, fer 0.1.0<!--/-->
 
-`scripts/benchmark.py --fill=DOCUMENT` sets them to what was measured, and a test holds the document against the
-file, so that no figure is typed and none goes stale.
+`scripts/benchmark.py --fill=DOCUMENT` replaces the text between the comments by the measured values, and a test
+compares the document with the recorded file.
 """
 
 from __future__ import annotations
@@ -20,19 +20,23 @@ from fer.errors import UserError
 from fer.io import files
 
 CELL = re.compile(r"<!--(machine|[^/\n]+ / .+? / [^/\n]+?)-->.*?<!--/-->")
-ASKED = re.compile(r"(value|ratio)(?: (>=|<=) ([0-9.]+))?")
-HOLDS = {">=": operator.ge, "<=": operator.le}
+FIELD = re.compile(r"(value|ratio)(?: (>=|<=) ([0-9.]+))?")
+COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
 
 def fill(path: str, figures: str) -> None:
-    """Sets the figures of the document at `path` to those in the file `figures`.
+    """Fills the results of a benchmark into a document.
+
+    Args:
+      path: the Markdown file, which is replaced.
+      figures: the JSON file that `fer.benchmark.harness.write_results` wrote.
 
     Raises:
-      UserError: either cannot be read, or see `filled`.
+      UserError: a file cannot be read, or see `fill_text`.
     """
-    content = files.read_json(figures, "the file of measured figures")
+    content = files.read_json(figures, "the file of benchmark results")
     if not isinstance(content, dict) or not {"machine", "versions", "results"} <= set(content):
-        raise UserError(f"{figures} holds no figures that scripts/benchmark.py measured; name another with --output.")
+        raise UserError(f"{figures} has no results of scripts/benchmark.py. Name another file with --output.")
     try:
         with files.open_file(path) as file:
             document = file.read().decode("utf-8")
@@ -42,36 +46,38 @@ def fill(path: str, figures: str) -> None:
 
 
 def fill_text(document: str, content: Mapping[str, Any]) -> str:
-    """The document with its figures set to those of a benchmark.
+    """Returns a document with its results replaced by those of a benchmark.
 
     Args:
-      document: Markdown.
-      content: what `fer.benchmark.harness.write` wrote.
+      document: the text, in Markdown.
+      content: the content of the file that `fer.benchmark.harness.write_results` wrote.
 
     Raises:
-      UserError: the document asks for a figure that was not measured (the message names the nearest), or not in one of
-        the forms above.
+      UserError: the document names a result that was not measured (the message suggests the nearest name), or does not
+        have one of the forms above.
     """
     known = {f"{result['suite']} / {result['name']}": result for result in content["results"]}
 
     def cell(found: re.Match[str]) -> str:
         source = found[1]
-        text = _machine(content) if source == "machine" else _figure(source, known)
+        text = _format_machine(content) if source == "machine" else _format_result(source, known)
         return f"<!--{source}-->{text}<!--/-->"
 
     return CELL.sub(cell, document)
 
 
-def _figure(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
-    name, _, asked = source.rpartition(" / ")
+def _format_result(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+    name, _, expression = source.rpartition(" / ")
     if name not in known:
-        raise UserError(f"The document asks for {name!r}, which was not measured{suggest(name, list(known))}.")
-    form = ASKED.fullmatch(asked)
+        raise UserError(f"The document names the result {name!r}, which was not measured{suggest(name, list(known))}.")
+    form = FIELD.fullmatch(expression)
     if not form:
-        raise UserError(f'The document asks for {source!r}, which must end in "value" or "ratio", or "ratio >= 20".')
+        raise UserError(
+            f'The document names {source!r}. It must end in "value", "ratio" or a condition such as "ratio >= 20".'
+        )
     result, (field, relation, bound) = known[name], form.groups()
     if result[field] is None:
-        raise UserError(f"The document asks for the ratio of {name!r}, which has no baseline.")
+        raise UserError(f"The document names the ratio of {name!r}, which has no baseline.")
     if field == "ratio":
         text = f"{result['ratio']:.2f}"
     else:
@@ -79,11 +85,11 @@ def _figure(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
         if result["low"] != result["high"]:
             text += f" ({result['low']:,.0f} to {result['high']:,.0f})"
     if relation:
-        text += ", met" if HOLDS[relation](result[field], float(bound)) else ", missed"
+        text += ", met" if COMPARISONS[relation](result[field], float(bound)) else ", missed"
     return text
 
 
-def _machine(content: Mapping[str, Any]) -> str:
+def _format_machine(content: Mapping[str, Any]) -> str:
     machine, versions = content["machine"], content["versions"]
     gpus = f"{machine['gpus']} GPUs" if machine["gpus"] else "no GPU"
     return (

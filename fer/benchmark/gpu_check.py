@@ -1,16 +1,16 @@
-"""Whether a machine's GPUs do what they are there for, in one go: `make gpu-check`.
+"""Checks that training runs correctly on the GPUs of a machine, and measures its throughput: `make gpu-check`.
 
-Checks, each of which can fail:
-    device          the forward and backward pass lie on the device, with all their convolutions
-    mixed_float16   its convolutions are float16, the loss falls, and loss and weights stay numbers
-    xla             the compiled step is compiled, on the device, and gives the loss that the other one gives
-    augmenter       no operation of it computes anywhere but on the device
-    host            no operation of a step waits for the device to compute in the host's memory; see `kernels`
-    input           a run waits for its input less than 1 % of its time
-    deterministic   with everything that `train.deterministic` forbids forbidden, a run is possible, and the same twice
-Then images a second, by precision and by number of devices, with the efficiency against one.
+Checks:
+    device          all convolutions of the forward and backward pass are on the device
+    mixed_float16   convolutions are float16, the loss falls, and loss and weights are finite
+    xla             XLA compiles the step on the device, and its loss equals that of the uncompiled step
+    augmenter       all ops of the augmenter compute on the device
+    host            no op of a step computes in host memory from tensors of the device; see `host_ops`
+    input           a run waits for input for less than 1 % of its time
+    deterministic   training works with TensorFlow's op determinism, and two runs have equal losses
+Throughput is in images/s by precision and number of devices, with the efficiency relative to one device.
 
-`--device=CPU` rehearses all that where there is no GPU: one logical CPU stands in for the GPU, another is the host.
+`--device=CPU` rehearses the checks without a GPU: one logical CPU takes the place of the GPU, another is the host.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ from fer.train import train_state, train_step
 from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed.strategy import make_mirrored
 
-MEASURED = tuple(each for each in PRECISIONS if each != "auto")  # that one is settled before a network is made
-WAITING = 0.01  # the share of its time that a run may wait for input
-TOLERANCE = 2e-2  # of the loss of a step compiled by XLA, relative: it fuses and reorders sums
-WARM_UP = 5  # steps that are not measured
-TOTAL = 10**6  # steps of the schedule, more than are ever taken
+MEASURED_PRECISIONS = tuple(each for each in PRECISIONS if each != "auto")  # `auto` is resolved before a model is built
+MAX_INPUT_WAIT = 0.01  # maximum share of the time that a run waits for input
+XLA_LOSS_TOLERANCE = 2e-2  # relative; XLA fuses and reorders sums
+WARM_UP_STEPS = 5  # steps before the measurement
+TOTAL_STEPS = 10**6  # steps of the learning rate schedule, more than a check takes
 POLICY = (
     "flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.4,high=0.2)"
 )
-MIXING = "choose(mixup,cutmix)"
+MIX_OPS = "choose(mixup,cutmix)"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Model and sizes of the checks."""
 
     device: str = "GPU"  # one of `fer.config.DEVICES`
     model: Model = dataclasses.field(default_factory=lambda: Model(name="compact", dropout=0.3))
-    batch: int = 256  # a device
-    steps: int = 60  # of each rate
+    batch: int = 256  # images per device
+    steps: int = 60  # steps per measurement of throughput
     learning: int = 20  # steps on one batch, in which its loss must fall
-    faces: int = 4000  # or as many as a batch of all devices has
-    precisions: Sequence[str] = MEASURED
+    faces: int = 4000  # number of images; raised to the global batch size
+    precisions: Sequence[str] = MEASURED_PRECISIONS
 
     def experiment(self, devices: int = 1, augment: str = POLICY, **train: Any) -> Experiment:
-        """A run on so many devices; further arguments are fields of `fer.config.Train`."""
+        """Returns the experiment of a run on `devices` devices; `train` are fields of `fer.config.Train`."""
         settings = {"global_batch": self.batch * devices, "deterministic": False, "ema_decay": 0.999, **train}
         return Experiment(
             model=self.model,
@@ -79,15 +79,17 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What was found of one promise."""
+    """Result of a check."""
 
     name: str
     passed: bool
     found: str
 
 
-def devices(kind: str) -> list[str]:
-    """The names of the devices to check; a rehearsal makes two logical CPUs and takes the one that is not the host.
+def find_devices(kind: str) -> list[str]:
+    """Returns the names of the devices to check, such as GPU:0.
+
+    For "CPU", creates two logical CPUs and returns the one that is not the host.
 
     Raises:
       UserError: there is no GPU.
@@ -96,8 +98,8 @@ def devices(kind: str) -> list[str]:
         found = tf.config.list_physical_devices("GPU")
         if not found:
             raise UserError(
-                "TensorFlow sees no GPU on this machine, so there is nothing to check: see nvidia-smi, and install "
-                "the extra gpu; --device=CPU rehearses the checks."
+                "TensorFlow finds no GPU on this machine. Check nvidia-smi, and install the extra gpu; --device=CPU "
+                "rehearses the checks without a GPU."
             )
         return [f"GPU:{number}" for number in range(len(found))]
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -106,31 +108,38 @@ def devices(kind: str) -> list[str]:
     return ["CPU:1"]
 
 
-def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """All checks and rates, as JSON holds them.
+def _log_nothing(line: str) -> None:
+    pass
+
+
+def run_checks(settings: Settings, log: Callable[[str], None] = _log_nothing) -> dict[str, Any]:
+    """Runs all checks and measures the throughput.
 
     Args:
-      settings: what is run.
-      tell: is called with a line about each check, and about each rate, as soon as it is known.
+      settings: the model and the sizes.
+      log: called with a line when a check or measurement begins, and with one when it ends.
+
+    Returns:
+      The content of the JSON file.
 
     Raises:
-      UserError: there is no such device, or a step cannot be made.
+      UserError: the device does not exist, or the training step cannot be built.
     """
-    names = devices(settings.device)
-    count = max(settings.faces, settings.batch * len(names))  # a batch of all devices has each face once
+    names = find_devices(settings.device)
+    count = max(settings.faces, settings.batch * len(names))  # a global batch has no image twice
     images, labels = synthetic.generate_faces(count, seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(count), None)
     checks: list[Check] = []
 
-    def found(check: Check) -> None:
+    def add(check: Check) -> None:
         checks.append(check)
-        tell(f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.found}")
+        log(f"{check.name}: {'passed' if check.passed else 'FAILED'} ({check.found})")
 
-    for check in _checks(settings, names, faces):
-        found(check)
-    measured = rates(settings, names, faces, tell)
-    # Last: what it forbids stays forbidden, and would slow down what is measured.
-    found(_made("deterministic", lambda: check_deterministic(settings, names[0], faces)))
+    for check in _iter_checks(settings, names, faces, log):
+        add(check)
+    measured = measure_throughput(settings, names, faces, log)
+    # Last, because op determinism cannot be disabled again in this process and would slow down the measurements.
+    add(_run_check("deterministic", lambda: check_deterministic(settings, names[0], faces), log))
     return {
         "schema_version": 1,
         "rehearsal": settings.device == "CPU",
@@ -139,7 +148,7 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> 
         "rates": measured,
         "model": settings.model.name,
         "batch_per_device": settings.batch,
-        "devices": [_details(name) for name in names],
+        "devices": [_describe_device(name) for name in names],
         "versions": {
             "fer": fer.__version__,
             "python": platform.python_version(),
@@ -149,31 +158,34 @@ def run(settings: Settings, tell: Callable[[str], None] = lambda line: None) -> 
     }
 
 
-def _checks(settings: Settings, names: Sequence[str], faces: Faces) -> Iterator[Check]:
-    """Every check; one that the device cannot even run has failed, and the others go on."""
+def _iter_checks(
+    settings: Settings, names: Sequence[str], faces: Faces, log: Callable[[str], None] = _log_nothing
+) -> Iterator[Check]:
+    """Yields the result of each check. A check fails if TensorFlow raises an error; the others still run."""
     checks = {
         "augmenter": lambda: check_augmenter(settings, names[0], faces),
         "host": lambda: check_host(settings, names[0], faces),
-        **steps_checks(settings, names[0], faces),
+        **step_checks(settings, names[0], faces),
         "input": lambda: check_input(settings, names, faces),
     }
     for name, check in checks.items():
-        yield _made(name, check)
+        yield _run_check(name, check, log)
 
 
-def _made(name: str, check: Callable[[], Check]) -> Check:
+def _run_check(name: str, check: Callable[[], Check], log: Callable[[str], None]) -> Check:
+    log(f"{name}: checking ...")
     try:
         return check()
     except tf.errors.OpError as error:
-        return Check(name, False, f"it cannot be run: {files.error_message(error)}")
+        return Check(name, False, f"error: {files.error_message(error)}")
 
 
 def check_augmenter(settings: Settings, device: str, faces: Faces, augment: policy.Augmenter | None = None) -> Check:
-    """Whether the augmenter, by default that of the longest policy, computes on `device` and nowhere else."""
+    """Checks that all ops of an augmenter, by default that of `POLICY`, compute on `device`."""
     augment = augment or policy.augmenter(POLICY)
 
     @tf.function(autograph=False)
-    def augmented(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def apply(images: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.device(device):
             return augment(images, targets, BatchRng(seed, tf.range(settings.batch), settings.batch))
 
@@ -181,185 +193,194 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
         images = tf.constant(faces.images[: settings.batch])
         targets = tf.one_hot(faces.labels[: settings.batch], len(CLASSES))
         seed = tf.constant([0, 1])
-    nodes = op_placement.placed(lambda: augmented(images, targets, seed))
-    elsewhere = op_placement.on_other_devices(nodes, device)
+    nodes = op_placement.executed_nodes(lambda: apply(images, targets, seed))
+    elsewhere = op_placement.nodes_elsewhere(nodes, device)
     here = sum(node.device == device for node in nodes)
-    found = f"{here} operations on {device}, {len(elsewhere)} elsewhere"
-    return Check("augmenter", here > 0 and not elsewhere, found + _named(elsewhere))
+    found = f"{here} ops on {device}, {len(elsewhere)} on other devices"
+    return Check("augmenter", here > 0 and not elsewhere, found + _list_nodes(elsewhere))
 
 
-def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{POLICY}|{MIXING}") -> Check:
-    """Whether everything in a step, as it is built for a GPU, has a kernel that computes there."""
+def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{POLICY}|{MIX_OPS}") -> Check:
+    """Checks that no op of a training step, built as for a GPU, computes on the host from tensors of the GPU."""
     experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
     strategy = tf.distribute.OneDeviceStrategy(device)
-    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
-    take_step: Any = train_step.make_train_step(strategy, made, experiment)
+    state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
+    take_step: Any = train_step.make_train_step(strategy, state, experiment)
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     with as_on_gpu():
-        found = host_ops.on_host(take_step.get_concrete_function(batch).graph)
-    named = "".join(f"; {each.op} ({each.name}): {each.why}" for each in found[:5])
-    return Check("host", not found, f"{len(found)} operations of a step compute on the host what the GPU has{named}")
+        found = host_ops.find_host_ops(take_step.get_concrete_function(batch).graph)
+    listed = "".join(f"; {each.op} ({each.name}): {each.why}" for each in found[:5])
+    return Check("host", not found, f"{len(found)} ops of a step compute on the host from tensors of the GPU{listed}")
 
 
-def steps_checks(settings: Settings, device: str, faces: Faces) -> dict[str, Callable[[], Check]]:
-    """What the step promises, by name: that it is on the device, trains in mixed_float16, and XLA can compile it."""
-    plain = functools.cache(lambda: _learned(settings, device, faces, precision="float32"))
+def step_checks(settings: Settings, device: str, faces: Faces) -> dict[str, Callable[[], Check]]:
+    """Returns the checks of the training step by name: placement, mixed_float16 and XLA."""
+    plain = functools.cache(lambda: _train_on_one_batch(settings, device, faces, precision="float32"))
 
     def on_device() -> Check:
         convolutions = plain().convolutions()
         elsewhere = [node for node in convolutions if node.device != device]
-        found = f"{len(convolutions)} convolutions, {len(elsewhere)} not on {device}{_named(elsewhere)}"
+        found = (
+            f"{len(convolutions)} convolutions, {len(elsewhere)} on other devices than {device}{_list_nodes(elsewhere)}"
+        )
         return Check("device", bool(convolutions) and not elsewhere, found)
 
     def mixed_float16() -> Check:
-        mixed = _learned(settings, device, faces, precision="mixed_float16")
+        mixed = _train_on_one_batch(settings, device, faces, precision="mixed_float16")
         halves = sum(node.dtype == tf.float16 and node.device == device for node in mixed.convolutions())
         first, last = mixed.losses[0], statistics.mean(mixed.losses[-3:])
         return Check(
             "mixed_float16",
             halves > 0 and mixed.finite and last < first,
-            f"{halves} convolutions in float16 on {device}; the loss goes from {first:.3f} to {last:.3f}, loss and "
-            f"weights {'are' if mixed.finite else 'are not'} numbers",
+            f"{halves} float16 convolutions on {device}; loss from {first:.3f} to {last:.3f}; loss and weights are "
+            f"{'finite' if mixed.finite else 'not finite'}",
         )
 
     def xla() -> Check:
-        compiled = _learned(settings, device, faces, precision="float32", jit_compile=True)
+        compiled = _train_on_one_batch(settings, device, faces, precision="float32", jit_compile=True)
         clusters = sum(node.compiled and node.device == device for node in compiled.nodes)
         difference = abs(compiled.losses[0] / plain().losses[0] - 1)
         return Check(
             "xla",
-            clusters > 0 and difference < TOLERANCE,
-            f"{clusters} compiled clusters on {device}; the first loss differs by {difference:.1e} of itself",
+            clusters > 0 and difference < XLA_LOSS_TOLERANCE,
+            f"{clusters} compiled clusters on {device}; relative difference of the first loss {difference:.1e}",
         )
 
     return {"device": on_device, "mixed_float16": mixed_float16, "xla": xla}
 
 
 def check_deterministic(settings: Settings, device: str, faces: Faces) -> Check:
-    """Whether a run with the longest policy is possible as `train.deterministic` wants it, and the same twice.
+    """Checks that a run with `POLICY` works with `train.deterministic`, and that two runs have equal losses.
 
-    From then on, TensorFlow refuses in this process what is not the same each time.
+    Enables TensorFlow's op determinism, which cannot be disabled again in this process.
     """
     tf.config.experimental.enable_op_determinism()
     first, second = (
-        _learned(settings, device, faces, augment=POLICY, precision="mixed_float16", deterministic=True)
+        _train_on_one_batch(settings, device, faces, augment=POLICY, precision="mixed_float16", deterministic=True)
         for _ in range(2)
     )
     differing = sum(one != other for one, other in zip(first.losses, second.losses))
     return Check(
         "deterministic",
         first.finite and not differing,
-        f"{differing} of {len(first.losses)} losses differ between two runs, which "
-        f"{'are' if first.finite else 'are not'} numbers",
+        f"{differing} of {len(first.losses)} losses differ between two runs; losses are "
+        f"{'finite' if first.finite else 'not finite'}",
     )
 
 
-def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = WAITING) -> Check:
-    """Whether a run on all devices waits for input for less than `limit` of its time."""
-    take_step, feed, made = _under_way(settings, names, faces, "mixed_float16")
+def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = MAX_INPUT_WAIT) -> Check:
+    """Checks that a run on all devices waits for input for less than a share `limit` of its time."""
+    take_step, feed, state = _start_training(settings, names, faces, "mixed_float16")
     waited, started = feed.waited, time.perf_counter()
     for _ in range(settings.steps):
         take_step(next(feed))
-    float(made.loss.result())  # waits for the devices
+    float(state.loss.result())  # waits for the devices
     share = (feed.waited - waited) / (time.perf_counter() - started)
-    return Check(
-        "input", share < limit, f"{share:.2%} of the time is spent waiting for input; the limit is {limit:.0%}"
-    )
+    return Check("input", share < limit, f"{share:.2%} of the time waiting for input; limit {limit:.0%}")
 
 
-def rates(
-    settings: Settings, names: Sequence[str], faces: Faces, tell: Callable[[str], None] = lambda line: None
+def measure_throughput(
+    settings: Settings, names: Sequence[str], faces: Faces, log: Callable[[str], None] = _log_nothing
 ) -> list[dict[str, Any]]:
-    """Images a second of training, by precision and number of devices: 1, 2, 4, ... and all there are."""
+    """Measures training in images/s by precision and number of devices: powers of two, and all devices.
+
+    An entry has the key `failure` if TensorFlow raises an error, for example for lack of memory.
+    """
     counts = sorted({*(2**power for power in range(len(names).bit_length())), len(names)})
-    found = []
+    entries = []
     for precision in settings.precisions:
-        of_one = None
+        single_rate = None
         for count in (count for count in counts if count <= len(names)):
             entry = {"precision": precision, "devices": count, "images_per_second": None, "efficiency": None}
+            title = f"{precision}, {count} {'device' if count == 1 else 'devices'}"
+            log(f"{title}: measuring throughput ...")
             try:
-                rate = _rate(settings, names[:count], faces, precision)
-            except tf.errors.OpError as error:  # out of memory, say: the others may be measured still
+                rate = _throughput(settings, names[:count], faces, precision)
+            except tf.errors.OpError as error:
                 entry["failure"] = files.error_message(error)
-                tell(f"{precision} on {count}: FAILED, {entry['failure']}")
+                log(f"{title}: FAILED ({entry['failure']})")
             else:
-                of_one = rate if count == 1 else of_one
+                single_rate = rate if count == 1 else single_rate
                 entry["images_per_second"] = round(rate, 1)
-                entry["efficiency"] = round(rate / (count * of_one), 3) if of_one else None
-                tell(f"{precision} on {count}: {rate:,.0f} images/s, efficiency {entry['efficiency']}")
-            found.append(entry)
-    return found
+                entry["efficiency"] = round(rate / (count * single_rate), 3) if single_rate else None
+                efficiency = "" if entry["efficiency"] is None else f", efficiency {entry['efficiency']:.1%}"
+                log(f"{title}: {rate:,.0f} images/s{efficiency}")
+            entries.append(entry)
+    return entries
 
 
-class Learned(NamedTuple):
-    """What some steps on one batch showed."""
+class ShortRun(NamedTuple):
+    """Result of some training steps on one batch."""
 
-    nodes: list[op_placement.Node]  # of the step's graph
-    losses: list[float]
-    finite: bool
+    nodes: list[op_placement.Node]  # ops of the graphs of the first step
+    losses: list[float]  # of each step
+    finite: bool  # whether all losses and weights are finite
 
     def convolutions(self) -> list[op_placement.Node]:
         """Returns the nodes that are convolutions or their gradients."""
         return [node for node in self.nodes if "Conv2D" in node.op]
 
 
-def _learned(settings: Settings, device: str, faces: Faces, augment: str = "none", **train: Any) -> Learned:
-    # The augmenter has its own check, and XLA draws other dropout masks from the same seed: without both, the loss of
-    # the first step is the same number, compiled or not.
+def _train_on_one_batch(settings: Settings, device: str, faces: Faces, augment: str = "none", **train: Any) -> ShortRun:
+    """Trains steps on one batch, without dropout, because XLA draws different masks from the same seed.
+
+    By default without augmentation too, so that the first loss does not depend on compilation.
+    """
     settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.0))
     experiment = settings.experiment(augment=augment, **train)
     strategy = tf.distribute.OneDeviceStrategy(device)
-    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
-    take_step = train_step.make_train_step(strategy, made, experiment)
+    state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
+    take_step = train_step.make_train_step(strategy, state, experiment)
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     losses: list[float] = []
 
     def first() -> None:
         losses.append(float(take_step(batch).loss))
 
-    nodes = op_placement.placed(first)
+    nodes = op_placement.executed_nodes(first)
     losses += [float(take_step(batch).loss) for _ in range(settings.learning)]
-    return Learned(nodes, losses, made.is_finite() and all(map(math.isfinite, losses)))
+    return ShortRun(nodes, losses, state.is_finite() and all(map(math.isfinite, losses)))
 
 
-def _rate(settings: Settings, names: Sequence[str], faces: Faces, precision: str) -> float:
-    """Images a second of a run on some devices, after the steps that compile it and fill its buffers."""
-    take_step, feed, made = _under_way(settings, names, faces, precision)
+def _throughput(settings: Settings, names: Sequence[str], faces: Faces, precision: str) -> float:
+    """Returns the throughput of a run in images/s, after steps that compile it and fill its buffers."""
+    take_step, feed, state = _start_training(settings, names, faces, precision)
     started = time.perf_counter()
     for _ in range(settings.steps):
         take_step(next(feed))
-    float(made.loss.result())  # waits for the devices
+    float(state.loss.result())  # waits for the devices
     return settings.steps * settings.batch * len(names) / (time.perf_counter() - started)
 
 
-def _under_way(
+def _start_training(
     settings: Settings, names: Sequence[str], faces: Faces, precision: str
 ) -> tuple[Callable[[Batch], train_step.StepMetrics], DeviceIterator, train_state.TrainState]:
+    """Builds a run and trains `WARM_UP_STEPS` steps. Returns its step function, input and state."""
     experiment = settings.experiment(len(names), precision=precision)
-    one = len(names) == 1
-    strategy = tf.distribute.OneDeviceStrategy(names[0]) if one else make_mirrored(list(names))
-    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
-    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)
-    take_step = train_step.make_train_step(strategy, made, experiment)
-    for _ in range(WARM_UP):
+    single = len(names) == 1
+    strategy = tf.distribute.OneDeviceStrategy(names[0]) if single else make_mirrored(list(names))
+    state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
+    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL_STEPS)
+    take_step = train_step.make_train_step(strategy, state, experiment)
+    for _ in range(WARM_UP_STEPS):
         take_step(next(feed))
-    float(made.loss.result())
-    return take_step, feed, made
+    float(state.loss.result())
+    return take_step, feed, state
 
 
-def _named(nodes: Sequence[op_placement.Node]) -> str:
-    """The first few operations, for a message."""
+def _list_nodes(nodes: Sequence[op_placement.Node]) -> str:
+    """Formats the first five nodes for a message."""
     return "".join(f"; {node.op} ({node.name}) on {node.device}" for node in nodes[:5])
 
 
-def _details(name: str) -> dict[str, Any]:
-    """What a device is called, and its compute capability where it is a GPU."""
+def _describe_device(name: str) -> dict[str, Any]:
+    """Returns the name and model of a device, and the compute capability of a GPU."""
     kind, _, number = name.partition(":")
     physical = tf.config.list_physical_devices(kind)
-    told = tf.config.experimental.get_device_details(physical[int(number)]) if kind == "GPU" else {}
-    capability = told.get("compute_capability")
+    details = tf.config.experimental.get_device_details(physical[int(number)]) if kind == "GPU" else {}
+    capability = details.get("compute_capability")
     return {
         "name": name,
-        "model": told.get("device_name", platform.processor() or platform.machine()),
+        "model": details.get("device_name", platform.processor() or platform.machine()),
         "compute_capability": ".".join(map(str, capability)) if capability else None,
     }

@@ -1,4 +1,4 @@
-"""Measured figures: medians with their spread, ratios within one run, as JSON and as a plot."""
+"""Measures candidates in interleaved rounds and writes medians, spread and ratios as JSON and as a plot."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 
 import fer
+from fer import progress
 from fer.io import files
 from fer.viz import rendering
 
@@ -22,61 +23,71 @@ ROUNDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One figure."""
+    """One measured value."""
 
     suite: str
     name: str
-    value: float  # the median over rounds
+    value: float  # median over rounds
     unit: str
-    low: float  # over rounds
-    high: float
-    baseline: str | None = None  # the name of the rival in the same suite
-    ratio: float | None = None  # the median over rounds of this figure over the rival's in the same round
+    low: float  # minimum over rounds
+    high: float  # maximum over rounds
+    baseline: str | None = None  # name of the result that this one is compared with
+    ratio: float | None = None  # median over rounds of this value / that of the baseline in the same round
 
 
 def run_interleaved(
     suite: str,
     unit: str,
-    contestants: Mapping[str, Callable[[], int]],
+    candidates: Mapping[str, Callable[[], int]],
     baseline: str,
     rounds: int = ROUNDS,
-    beside: Sequence[tuple[str, str]] = (),
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> list[Result]:
-    """Measures contestants in turn, round after round, so that a busy machine slows all of them alike.
+    """Measures the throughput of candidates in interleaved rounds, so that other load slows all of them alike.
+
+    Prints a line before each measurement, and repeats it while the measurement is slow.
 
     Args:
-      suite: their suite.
-      unit: of the figures, such as "rows/s".
-      contestants: by name; each does its work once and returns how many items it did.
-      baseline: the name of the one that the others are compared with.
-      rounds: at least 5 for a figure to report.
-      beside: further pairs of contestants; the first of each is told once more, compared with the second.
+      suite: the name of the suite.
+      unit: the unit of the results, such as "rows/s".
+      candidates: functions by name; each does its work once and returns the number of items processed.
+      baseline: the name of the candidate that the others are compared with.
+      rounds: the number of measurements of each candidate; use at least 5 for a result to report.
+      pairs: further comparisons (candidate, baseline); each adds a result named "CANDIDATE, beside BASELINE".
+
+    Returns:
+      A result for each candidate, in order, then one for each of `pairs`.
     """
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, work in contestants.items():
-            started = time.perf_counter()
-            items = work()
-            rates[name].append(items / (time.perf_counter() - started))
-    results = [_summary(suite, unit, name, name, rates, None if name == baseline else baseline) for name in rates]
-    return results + [_summary(suite, unit, f"{name}, beside {rival}", name, rates, rival) for name, rival in beside]
+    rates: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(1, rounds + 1):
+        for name, work in candidates.items():
+            with progress.stage(f"{suite}: round {number} of {rounds}: {name}"):
+                started = time.perf_counter()
+                items = work()
+                rates[name].append(items / (time.perf_counter() - started))
+    results = [_summarize(suite, unit, name, name, rates, None if name == baseline else baseline) for name in rates]
+    return results + [_summarize(suite, unit, f"{name}, beside {other}", name, rates, other) for name, other in pairs]
 
 
-def _summary(
-    suite: str, unit: str, title: str, name: str, rates: Mapping[str, Sequence[float]], rival: str | None
+def _summarize(
+    suite: str, unit: str, title: str, name: str, rates: Mapping[str, Sequence[float]], baseline: str | None
 ) -> Result:
-    """The median over rounds, and the median of its ratios to the rival's, each of one round."""
+    """Returns the median over rounds, and the median over rounds of the ratio to the baseline."""
     values = rates[name]
     low, middle, high = (round(figure, 1) for figure in (min(values), statistics.median(values), max(values)))
-    if rival is None:
+    if baseline is None:
         return Result(suite, title, middle, unit, low, high)
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(values, rates[rival]))
-    return Result(suite, title, middle, unit, low, high, rival, round(ratio, 3))
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(values, rates[baseline]))
+    return Result(suite, title, middle, unit, low, high, baseline, round(ratio, 3))
 
 
-def write(path: str, results: Sequence[Result]) -> list[str]:
-    """Writes the figures to `path` (JSON) and a plot beside it. Returns both paths."""
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "gpus": len(tf.config.list_physical_devices("GPU"))}
+def write_results(path: str, results: Sequence[Result]) -> list[str]:
+    """Writes the results to `path` (JSON) and a plot next to it, with the suffix .png. Returns both paths."""
+    machine = {
+        "processor": _processor_name(),
+        "cores": os.cpu_count(),
+        "gpus": len(tf.config.list_physical_devices("GPU")),
+    }
     versions = {"fer": fer.__version__, "python": platform.python_version(), "tensorflow": tf.__version__}
     content: dict[str, Any] = {
         "machine": machine,
@@ -84,15 +95,15 @@ def write(path: str, results: Sequence[Result]) -> list[str]:
         "results": [dataclasses.asdict(result) for result in results],
     }
     picture = os.path.splitext(path)[0] + ".png"
-    files.write_bytes(picture, plot(results))
+    files.write_bytes(picture, plot_results(results))
     files.write_json(path, content)
     return [path, picture]
 
 
-def table(results: Sequence[Result]) -> str:
-    """The figures as lines of text."""
+def format_table(results: Sequence[Result]) -> str:
+    """Returns a text table of the results."""
     width = max([len(result.name) for result in results], default=0)
-    lines = [f"{'suite':10} {'what':{width}} {'median':>12} {'low':>12} {'high':>12}  unit"]
+    lines = [f"{'suite':10} {'name':{width}} {'median':>12} {'low':>12} {'high':>12}  unit"]
     for result in results:
         ratio = f"  ({result.ratio:.2f} x {result.baseline})" if result.ratio is not None else ""
         figures = f"{result.value:12,.1f} {result.low:12,.1f} {result.high:12,.1f}"
@@ -100,8 +111,12 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def plot(results: Sequence[Result]) -> bytes:
-    """Bars with the spread over rounds, a panel for each suite and unit, as PNG; grey is what has no baseline."""
+def plot_results(results: Sequence[Result]) -> bytes:
+    """Draws a bar chart for each suite and unit, with the range over rounds; results without a baseline are grey.
+
+    Returns:
+      The bytes of a PNG file.
+    """
     panels: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         panels.setdefault((result.suite, result.unit), []).append(result)
@@ -126,8 +141,8 @@ def plot(results: Sequence[Result]) -> bytes:
     return rendering.render_png(figure, dpi=120)
 
 
-def _processor() -> str:
-    """What the system calls it; platform.processor() is empty on many Linuxes."""
+def _processor_name() -> str:
+    """Returns the model name of the CPU from /proc/cpuinfo; platform.processor() is empty on many Linux systems."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))

@@ -1,8 +1,8 @@
-"""What TensorFlow would compute in the host's memory although a device is a GPU: read from a graph, without a GPU.
+"""Finds the ops of a graph that would compute in host memory on a GPU; needs no GPU.
 
-The partitioned graph (`placement`) shows operations that have no kernel for GPUs. It does not show those whose kernel
-for GPUs computes on the host, as that of nearly all arithmetic in int32 does: they count as the GPU's, yet the host
-waits until the GPU has reached them, and their numbers go to and fro. TensorFlow's list of kernels knows both kinds.
+The partitioned graph (`op_placement`) shows ops without a GPU kernel. It does not show ops whose GPU kernel computes in
+host memory, like that of nearly all int32 arithmetic: TensorFlow places them on the GPU, but the host waits for the
+GPU, and their tensors are copied in both directions. TensorFlow's kernel registry lists both kinds.
 """
 
 from __future__ import annotations
@@ -19,53 +19,54 @@ from tensorflow.python.framework import function_def_to_graph, kernels, op_def_r
 
 from fer import rng
 
-METADATA = frozenset({"Shape", "ShapeN", "Size", "Rank"})  # the host knows these without asking the device
-DRAWS = ("StatelessRandomUniform", "StatelessRandomNormal", "StatelessRandomGamma", "StatelessTruncatedNormal")
+SHAPE_OPS = frozenset({"Shape", "ShapeN", "Size", "Rank"})  # known on the host without a transfer
+RANDOM_OPS = ("StatelessRandomUniform", "StatelessRandomNormal", "StatelessRandomGamma", "StatelessTruncatedNormal")
 
 
-class OnHost(NamedTuple):
-    """An operation that waits for numbers of the device."""
+class HostOp(NamedTuple):
+    """Op that computes on the host from tensors of the GPU."""
 
     name: str
     op: str
     why: str
 
 
-def on_host(graph: tf.Graph) -> list[OnHost]:
-    """The operations that would compute on the host from what a GPU has: a graph's inputs, variables, random numbers.
+def find_host_ops(graph: tf.Graph) -> list[HostOp]:
+    """Returns the ops of a graph and its functions that would compute on the host from tensors of a GPU.
 
-    Left out are the seeds of random numbers (`fer.rng`), which are the host's from the beginning to the end.
+    A GPU has the inputs of the graph, variables, random numbers and everything computed from them on the GPU. Seeds of
+    random numbers (`fer.rng`) are excluded because they stay on the host.
     """
     inner = (function_def_to_graph.function_def_to_graph(each) for each in graph.as_graph_def().library.function)
-    return [found for each in (graph, *inner) for found in _on_host(each)]
+    return [found for each in (graph, *inner) for found in _find_in_graph(each)]
 
 
-def _on_host(graph: tf.Graph) -> Iterator[OnHost]:
-    of_device: set[str] = set()  # names of the tensors that a GPU has
+def _find_in_graph(graph: tf.Graph) -> Iterator[HostOp]:
+    device_tensors: set[str] = set()  # names of the tensors in GPU memory
     for operation in graph.get_operations():
-        if operation.type in METADATA or rng.is_seed_op(operation.name):
+        if operation.type in SHAPE_OPS or rng.is_seed_op(operation.name):
             continue
-        definition, kernel = op_def_registry.get(operation.type), _kernel(operation.node_def)
+        definition, kernel = op_def_registry.get(operation.type), _choose_kernel(operation.node_def)
         read_by_host = set(kernel.host_memory_arg) if kernel else set()
-        given = [
+        device_inputs = [
             (name, tensor)
-            for name, tensor in zip(_arguments(operation, definition.input_arg), operation.inputs)
-            if tensor.name in of_device and tensor.dtype != tf.resource
+            for name, tensor in zip(_argument_names(operation, definition.input_arg), operation.inputs)
+            if tensor.name in device_tensors and tensor.dtype != tf.resource
         ]
-        begins = operation.type in ("Placeholder", "ReadVariableOp") or operation.type.startswith(DRAWS)
-        if kernel and (given or begins):
-            told = zip(_arguments(operation, definition.output_arg), operation.outputs)
-            of_device.update(tensor.name for name, tensor in told if begins or name not in read_by_host)
-        if given and not kernel:
-            kinds = ", ".join(tensor.dtype.name for tensor in operation.inputs)
-            yield OnHost(operation.name, operation.type, f"no kernel for GPUs takes {kinds}")
-        read = next((tensor for name, tensor in given if name in read_by_host), None)
+        is_source = operation.type in ("Placeholder", "ReadVariableOp") or operation.type.startswith(RANDOM_OPS)
+        if kernel and (device_inputs or is_source):
+            outputs = zip(_argument_names(operation, definition.output_arg), operation.outputs)
+            device_tensors.update(tensor.name for name, tensor in outputs if is_source or name not in read_by_host)
+        if device_inputs and not kernel:
+            dtypes = ", ".join(tensor.dtype.name for tensor in operation.inputs)
+            yield HostOp(operation.name, operation.type, f"no GPU kernel for {dtypes}")
+        read = next((tensor for name, tensor in device_inputs if name in read_by_host), None)
         if read is not None:
-            yield OnHost(operation.name, operation.type, f"{read.dtype.name} {read.shape} is read by the host")
+            yield HostOp(operation.name, operation.type, f"the host reads {read.dtype.name} {read.shape}")
 
 
-def _arguments(operation: tf.Operation, definitions: Iterable[OpDef.ArgDef]) -> list[str]:
-    """The name of the argument that each input or output is of."""
+def _argument_names(operation: tf.Operation, definitions: Iterable[OpDef.ArgDef]) -> list[str]:
+    """Returns the argument name of each input or output; an argument may be a list of tensors."""
     names: list[str] = []
     for argument in definitions:
         count = 1
@@ -78,14 +79,14 @@ def _arguments(operation: tf.Operation, definitions: Iterable[OpDef.ArgDef]) -> 
 
 
 @functools.cache
-def _kernels(operation: str) -> list[KernelDef]:
-    """All that could compute it on a GPU; those of the very kind before those of every kind."""
+def _gpu_kernels(operation: str) -> list[KernelDef]:
+    """Returns the registered kernels for GPUs, before those for any device."""
     found = kernels.get_registered_kernels_for_op(operation).kernel
     return [each for kind in ("GPU", "DEFAULT") for each in found if each.device_type == kind]
 
 
-def _kernel(node: NodeDef) -> KernelDef | None:
-    """That which TensorFlow would choose on a GPU."""
+def _choose_kernel(node: NodeDef) -> KernelDef | None:
+    """Returns the kernel that TensorFlow would choose on a GPU; None if there is none."""
 
     def fits(kernel: KernelDef) -> bool:
         return all(
@@ -94,4 +95,4 @@ def _kernel(node: NodeDef) -> KernelDef | None:
             if each.name in node.attr
         )
 
-    return next(filter(fits, _kernels(node.op)), None)
+    return next(filter(fits, _gpu_kernels(node.op)), None)

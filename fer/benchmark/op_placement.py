@@ -1,4 +1,4 @@
-"""Where operations really run: read from the partitioned graph, what TensorFlow hands to its devices."""
+"""Reads the placement of ops from the partitioned graphs that TensorFlow passes to its devices."""
 
 from __future__ import annotations
 
@@ -7,54 +7,54 @@ from typing import Any, Callable, NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
-from tensorflow.python.eager import context  # the public API gives graphs to callbacks of tf.Session alone
+from tensorflow.python.eager import context  # the public API returns partitioned graphs only for tf.Session
 
 from fer import rng
 
-# What moves data between devices, or hands them in and out of a function. A computation is none of these.
+# Ops that move data between devices, or into and out of a function.
 TRANSFERS = frozenset({"_Arg", "_Retval", "_DeviceArg", "_DeviceRetval", "_Send", "_Recv", "_HostSend", "_HostRecv"})
-STILL = frozenset({"NoOp", "Const", "Identity"})  # computes nothing
+NO_COMPUTE = frozenset({"NoOp", "Const", "Identity"})  # ops that compute nothing
 
 
 class Node(NamedTuple):
-    """An operation of a partition."""
+    """Op of a partition."""
 
     name: str
     op: str
     device: str  # such as GPU:0
-    dtype: tf.DType | None  # of its attribute T
-    compiled: bool  # by XLA, with all that it calls
+    dtype: tf.DType | None  # of the attribute T
+    compiled: bool  # whether XLA compiles it with the functions that it calls
 
 
-def placed(call: Callable[[], Any]) -> list[Node]:
-    """Makes the first call of a tf.function, and returns the operations of its partitions.
+def executed_nodes(call: Callable[[], Any]) -> list[Node]:
+    """Calls a tf.function for the first time and returns the ops of its partitions.
 
     Raises:
-      ValueError: it was called before, so that its graph is not made any more.
+      ValueError: the function was called before, so that TensorFlow builds no graph.
     """
     context.enable_run_metadata()
     try:
-        tf.function(lambda: tf.zeros([]), autograph=False)()  # with it come graphs that an earlier call left over
+        tf.function(lambda: tf.zeros([]), autograph=False)()  # collects the graphs that an earlier call left over
         context.export_run_metadata()
         call()
         graphs = context.export_run_metadata().partition_graphs
     finally:
         context.disable_run_metadata()
     if not graphs:
-        raise ValueError("there is no partitioned graph: the function was called before")
-    return [node for graph in graphs for node in _nodes(graph)]
+        raise ValueError("There is no partitioned graph: the function was called before.")
+    return [node for graph in graphs for node in _nodes_of(graph)]
 
 
-def on_other_devices(nodes: Sequence[Node], device: str) -> list[Node]:
-    """The operations that compute, but not on `device`; seeds, which are the host's on purpose, are left out."""
+def nodes_elsewhere(nodes: Sequence[Node], device: str) -> list[Node]:
+    """Returns the computing ops on other devices than `device`, without the ops of seeds, which belong on the host."""
     return [
         node
         for node in nodes
-        if node.device != device and node.op not in TRANSFERS | STILL and not rng.is_seed_op(node.name)
+        if node.device != device and node.op not in TRANSFERS | NO_COMPUTE and not rng.is_seed_op(node.name)
     ]
 
 
-def _nodes(graph: GraphDef) -> list[Node]:
+def _nodes_of(graph: GraphDef) -> list[Node]:
     return [
         Node(
             name=node.name,

@@ -1,7 +1,7 @@
-"""Streams shards in a process of its own, so that its peak memory is that of streaming alone.
+"""Streams shards in a separate process, so that its peak memory is that of streaming alone.
 
-This module is run as a program. For each line of its standard input it takes a turn of batches and answers with the
-number of images; when the input ends it answers with its peak memory in MiB.
+The process runs this module as a program. For each line of the standard input it takes batches and prints the number of
+images; at the end of the input it prints its peak memory in MiB.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from fer.config import Data
 from fer.data import manifest, pipeline
 
 BATCH = 128
-TURN = 1000  # batches, by default
-WINDOW = 8192  # less than the smallest split that is measured, so that all splits are streamed alike
+TURN_BATCHES = 1000  # batches per line
+SHUFFLE_BUFFER = 8192  # smaller than the smallest measured split, so that all splits are streamed alike
 
 
-class Streamer:
-    """The process, seen from the one that measures. After `close`, `peak_mib` is its peak memory."""
+class StreamProcess:
+    """Handle of the streaming process. After `close`, `peak_mib` is its peak memory in MiB."""
 
-    def __init__(self, folder: str, turn: int = TURN):
+    def __init__(self, folder: str, turn: int = TURN_BATCHES):
         command = [sys.executable, "-m", "fer.benchmark.stream_process", folder, str(turn)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.turn()  # opens, compiles, fills the first window
+        self.turn()  # opens the shards, compiles and fills the shuffle buffer
         self.peak_mib = 0.0
 
     def turn(self) -> int:
-        """Takes a turn of batches. Returns the images in them."""
+        """Takes the batches of one line. Returns the number of their images."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("\n")
@@ -35,13 +35,15 @@ class Streamer:
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
-        """Ends the process and reads its peak memory in MiB."""
+        """Ends the process and reads its peak memory."""
         self.peak_mib = float(self._process.communicate()[0])
 
 
 def serve(folder: str, turn: int) -> None:
-    """Answers the lines of standard input, with `turn` batches each, until it ends."""
-    source = pipeline.open_split(manifest.read_manifest(folder), "train", Data(mode="streaming", shuffle_window=WINDOW))
+    """Takes `turn` batches for each line of the standard input, until it ends."""
+    source = pipeline.open_split(
+        manifest.read_manifest(folder), "train", Data(mode="streaming", shuffle_window=SHUFFLE_BUFFER)
+    )
     batches = iter(pipeline.training_batches(source, 0, BATCH, 0, 10**9, 1, [0]))
     for _ in sys.stdin:
         print(sum(next(batches).labels.shape[0] for _ in range(turn)), flush=True)
@@ -49,7 +51,7 @@ def serve(folder: str, turn: int) -> None:
 
 
 def peak_mib() -> float:
-    """The most memory that this process had in use; getrusage would count that of the process which began it."""
+    """Returns the peak resident set size of this process; getrusage would include that of the parent process."""
     with open("/proc/self/status", encoding="ascii") as file:
         return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) / 1024
 

@@ -1,11 +1,11 @@
-"""Training: what input and augmentation take from the rate of the step.
+"""Benchmark of training: cost of input and augmentation relative to the training step.
 
-Three contestants take the same steps of the same model in short turns:
+Three candidates train the same model:
 
-- a run: each step on its next batch, augmented;
-- one constant batch: the same compiled step, augmentation included, on one batch that is there already. What a run
-  is slower than this, input costs;
-- one constant batch, not augmented: what the former is slower than this, augmentation costs.
+- a run: each step uses a new batch, with augmentation;
+- one constant batch: the same compiled step with augmentation, on one batch that is on the device already. The
+  difference to a run is the cost of input;
+- one constant batch, not augmented: the difference to the previous candidate is the cost of augmentation.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Callable
 
 import numpy as np
 
+from fer import progress
 from fer.benchmark.harness import Result, run_interleaved
 from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data.example_codec import Faces
@@ -26,12 +27,12 @@ from fer.train import train_state, train_step
 from fer.train.device_iterator import PREFETCH_PER_REPLICA, DeviceIterator
 from fer.train.distributed.strategy import make_strategy
 
-STEPS = {"compact": 10, "efficientnet_b0 at 48": 4}  # of a turn: some seconds on two cores
+STEPS = {"compact": 10, "efficientnet_b0 at 48": 4}  # per measurement: some seconds on two cores
 ROUNDS = 7
 FACES = 2000
-TOTAL = 10**6  # steps of the schedule, more than are ever taken
+TOTAL_STEPS = 10**6  # steps of the learning rate schedule, more than a benchmark takes
 
-# Models, policies, optimizers and precisions are those of configs/; a CPU can afford EfficientNet-B0 at 48 pixels.
+# Equal to the configs in configs/, except that EfficientNet-B0 has 48 pixels, which suits a CPU.
 EXPERIMENTS = {
     "compact": Experiment(
         model=Model(name="compact", dropout=0.3),
@@ -49,50 +50,53 @@ EXPERIMENTS = {
 
 
 def measure() -> list[Result]:
-    """Images a second of each model's run, of its step alone, and of its step without augmentation."""
-    images, labels = synthetic.generate_faces(FACES, seed=0)
+    """Measures each model in images/s: a run, its step alone, and its step without augmentation."""
+    with progress.stage(f"train: drawing {FACES:,} synthetic faces"):
+        images, labels = synthetic.generate_faces(FACES, seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(FACES), None)
     return [
         result
         for name, experiment in EXPERIMENTS.items()
-        for result in rates(name, precision.resolve_precision(experiment), faces, STEPS[name], ROUNDS)
+        for result in measure_throughput(name, precision.resolve_precision(experiment), faces, STEPS[name], ROUNDS)
     ]
 
 
-def rates(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: int) -> list[Result]:
-    """The three figures of one experiment; see the head of this file.
+def measure_throughput(name: str, experiment: Experiment, faces: Faces, steps: int, rounds: int) -> list[Result]:
+    """Measures the three candidates of one experiment; see the docstring of this module.
 
     Args:
-      name: of the figures.
-      experiment: what is trained.
-      faces: to train on.
-      steps: of a turn.
-      rounds: turns of each contestant.
+      name: the prefix of the names of the results.
+      experiment: the experiment to train.
+      faces: the training data.
+      steps: training steps per measurement.
+      rounds: measurements of each candidate.
     """
     strategy = make_strategy("one", experiment.train)
-    made = train_state.create_train_state(strategy, experiment, TOTAL, TOTAL)
-    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL)
-    constant = next(feed)
+    with progress.stage(f"train: building {name}"):
+        state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
+        feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL_STEPS)
+        constant = next(feed)
     plain = copy.deepcopy(experiment)
     plain.augment = dataclasses.replace(plain.augment, policy="none")
-    augmenting, not_augmenting = (train_step.make_train_step(strategy, made, each) for each in (experiment, plain))
+    augmenting, not_augmenting = (train_step.make_train_step(strategy, state, each) for each in (experiment, plain))
 
     def run() -> int:
         for _ in range(PREFETCH + PREFETCH_PER_REPLICA):
-            next(feed)  # what lay ready: so the turn pays for each batch that it trains on
+            next(feed)  # discards prefetched batches, so that the measurement includes the input of each step
         return turn(lambda: augmenting(next(feed)))
 
     def turn(work: Callable[[], object]) -> int:
         for _ in range(steps):
             work()
-        float(made.loss.result())  # waits for the device
+        float(state.loss.result())  # waits for the device
         return steps * experiment.train.global_batch
 
-    contestants = {
+    candidates = {
         f"{name}, a run": run,
         f"{name}, one constant batch": lambda: turn(lambda: augmenting(constant)),
         f"{name}, one constant batch, not augmented": lambda: turn(lambda: not_augmenting(constant)),
     }
-    for compile_it in (augmenting, not_augmenting):
-        compile_it(constant)
-    return run_interleaved("train", "images/s", contestants, baseline=f"{name}, one constant batch", rounds=rounds)
+    with progress.stage(f"train: compiling {name}"):
+        for train_on in (augmenting, not_augmenting):
+            train_on(constant)
+    return run_interleaved("train", "images/s", candidates, baseline=f"{name}, one constant batch", rounds=rounds)

@@ -1,4 +1,4 @@
-"""Figures in documents are those of the benchmark's file, and those that ship agree with it."""
+"""Tests of fer/benchmark/fill_docs.py and of the results in docs/performance.md."""
 
 import json
 
@@ -18,7 +18,7 @@ CONTENT = {
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("source", "text"),
     [
         ("nap / quick, 2 naps / value", "1,234 (1,200 to 1,300)"),
         ("nap / slow / value", "300"),
@@ -29,39 +29,40 @@ CONTENT = {
         ("machine", "a processor, 2 cores, no GPU; TensorFlow 2.15, Python 3.11, fer 1"),
     ],
 )
-def test_a_figure_is_set_whatever_stood_there(asked, told):
-    for stood in ("", "17", "1,111 (1 to 2), met"):
-        text = f"before <!--{asked}-->{stood}<!--/--> | <!-- a note -->after\n"
-        assert fill_docs.fill_text(text, CONTENT) == f"before <!--{asked}-->{told}<!--/--> | <!-- a note -->after\n"
+def test_fill_text_replaces_any_previous_result(source, text):
+    for previous in ("", "17", "1,111 (1 to 2), met"):
+        document = f"before <!--{source}-->{previous}<!--/--> | <!-- a note -->after\n"
+        expected = f"before <!--{source}-->{text}<!--/--> | <!-- a note -->after\n"
+        assert fill_docs.fill_text(document, CONTENT) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("source", "message"),
     [
         (
             "nap / quik, 2 naps / ratio",
             "'nap / quik, 2 naps', which was not measured; the nearest is nap / quick, 2 naps",
         ),
-        ("nap / slow / median", 'must end in "value" or "ratio"'),
-        ("nap / slow / value > 3", 'must end in "value" or "ratio"'),
+        ("nap / slow / median", 'must end in "value", "ratio" or'),
+        ("nap / slow / value > 3", 'must end in "value", "ratio" or'),
         ("nap / slow / ratio", "'nap / slow', which has no baseline"),
     ],
 )
-def test_what_cannot_be_set_is_named(asked, said):
+def test_fill_text_error_names_the_result(source, message):
     with pytest.raises(UserError) as caught:
-        fill_docs.fill_text(f"<!--{asked}-->3<!--/-->", CONTENT)
-    assert said in str(caught.value)
+        fill_docs.fill_text(f"<!--{source}-->3<!--/-->", CONTENT)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [[], {"splits": {}}])
-def test_a_file_that_holds_no_figures_is_named(tmp_path, content):
+def test_fill_error_names_file_without_results(tmp_path, content):
     (tmp_path / "page.md").write_text("nothing")
     (tmp_path / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"manifest\.json holds no figures that scripts/benchmark\.py measured"):
+    with pytest.raises(UserError, match=r"manifest\.json has no results of scripts/benchmark\.py"):
         fill_docs.fill(str(tmp_path / "page.md"), str(tmp_path / "manifest.json"))
 
 
-def test_a_file_is_filled_in_its_place(tmp_path):
+def test_fill_replaces_the_document(tmp_path):
     page, figures = tmp_path / "page.md", tmp_path / "benchmark.json"
     page.write_text("<!--nap / slow / value-->?<!--/-->\n")
     figures.write_text(json.dumps(CONTENT))
@@ -69,7 +70,7 @@ def test_a_file_is_filled_in_its_place(tmp_path):
     assert page.read_text() == "<!--nap / slow / value-->300<!--/-->\n"
 
 
-def test_the_figures_of_the_document_that_ships_are_those_that_were_measured(root):
+def test_docs_performance_has_the_recorded_results(root):
     text = (root / "docs" / "performance.md").read_text()
     measured = json.loads((root / "docs" / "results" / "benchmark" / "benchmark.json").read_text())
     assert len(fill_docs.CELL.findall(text)) > 30
@@ -78,7 +79,7 @@ def test_the_figures_of_the_document_that_ships_are_those_that_were_measured(roo
     )
 
 
-def test_every_suite_that_was_measured_stands_in_the_document_that_ships(root):
+def test_docs_performance_has_results_of_every_recorded_suite(root):
     text = (root / "docs" / "performance.md").read_text()
     measured = json.loads((root / "docs" / "results" / "benchmark" / "benchmark.json").read_text())["results"]
     for suite in {result["suite"] for result in measured}:
