@@ -108,7 +108,7 @@ def expected(scale: float) -> np.ndarray:
     return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
 
 
-def test_a_peer_is_installed_and_classifies_the_splits_faces(measured):
+def test_baseline_is_installed_and_classifies_the_split(measured):
     for found, scale in zip(measured, (1, -1)):
         np.testing.assert_allclose(found.predictions.probabilities, expected(scale), rtol=1e-5)
         np.testing.assert_array_equal(found.predictions.labels, LABELS)
@@ -122,7 +122,7 @@ def test_peers_of_the_same_packages_share_an_environment_and_nothing_unfinished_
     assert len(told) == 5, "two were prepared and measured, one only prepared"
 
 
-def test_a_peer_that_cannot_be_installed_is_named_with_pips_reason(measured):
+def test_baseline_error_names_failed_installation_with_pip_reason(measured):
     assert measured[2].predictions is None
     assert measured[2].hindrance.startswith("could not be installed (ERROR: ")
     assert "gone-1.0-py3-none-any.whl" in measured[2].hindrance
@@ -136,7 +136,7 @@ def test_a_peer_that_cannot_be_installed_is_named_with_pips_reason(measured):
         ("silent.py", "it left no readable probabilities behind"),
     ],
 )
-def test_a_peer_that_fails_is_named_with_its_reason(measured, folder, runner, said):
+def test_baseline_error_names_failed_run_with_its_reason(measured, folder, runner, said):
     (found,) = baselines.measure([peer(folder, runner)], str(folder / "faces"), "validation", str(folder / "cache"))
     assert said in found.hindrance
     assert found.predictions is None
@@ -162,7 +162,7 @@ def test_measured_peers_stand_in_the_comparison_with_our_metrics(compared):
     assert compared["peers"][2]["remark"].startswith("not measured: it could not be installed (ERROR")
 
 
-def test_each_measured_peer_is_tested_against_each_run(compared):
+def test_compare_tests_each_baseline_against_each_run(compared):
     assert [pair["first"] for pair in compared["pairs"]] == ["ours", "ours"]
     predicted = LABELS.copy()
     predicted[:3] = (predicted[:3] + 1) % 7
@@ -172,7 +172,7 @@ def test_each_measured_peer_is_tested_against_each_run(compared):
     assert all("McNemar p = " in pair["sentence"] for pair in compared["pairs"])
 
 
-def test_every_file_of_the_comparison_holds_the_peers(compared, tmp_path, figures):
+def test_comparison_files_all_hold_the_baselines(compared, tmp_path, figures):
     comparison_report.write(compared, str(tmp_path))
     assert json.loads((tmp_path / "comparison.json").read_text()) == compared
     text, page = ((tmp_path / f"comparison.{kind}").read_text() for kind in ("md", "html"))
@@ -200,16 +200,16 @@ def test_peers_that_were_measured_are_drawn_and_others_are_not(compared, figures
         ("facial-emotion-recognition,fer-tflite", ("facial-emotion-recognition", "fer-tflite")),
     ],
 )
-def test_the_flag_alone_means_what_is_quickly_installed(told, names):
+def test_peers_flag_without_value_selects_quickly_installed_baselines(told, names):
     assert baselines.parse_baselines(told) == [baselines.BASELINES[name] for name in names]
 
 
-def test_an_unknown_peer_is_named():
+def test_peers_flag_error_names_unknown_baseline():
     with pytest.raises(UserError, match="--peers names 'rival', which is none of fer-tflite"):
         baselines.parse_baselines("fer-tflite,rival")
 
 
-def test_every_peers_runner_is_there_and_its_packages_are_pinned():
+def test_baselines_have_runners_and_pinned_packages():
     for each in baselines.BASELINES.values():
         assert pathlib.Path(each.runner).is_file()
         wanted = [part for part in (*each.packages, *each.requirements) if not part.startswith("--")]

@@ -65,20 +65,20 @@ def test_runs_come_by_falling_accuracy(two):
     assert [run["source"] for run in runs] == two
 
 
-def test_a_pair_is_tested_on_the_examples_that_only_one_has_right(two):
+def test_pair_test_counts_examples_that_only_one_classifies_correctly(two):
     (pair,) = comparison.compare(two)["pairs"]
     assert (pair["only_first"], pair["only_second"]) == (25, 5)
     assert pair["sentence"].startswith("good is better than bad: ")
 
 
-def test_a_small_difference_is_called_chance(tmp_path):
+def test_pair_test_reports_small_difference_as_chance(tmp_path):
     paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(5, 16))]
     (pair,) = comparison.compare(paths)["pairs"]
     assert pair["p"] > 0.9
     assert pair["sentence"].startswith("a and b do not differ significantly: ")
 
 
-def test_several_pairs_are_corrected_for_their_number(tmp_path):
+def test_pair_tests_are_corrected_for_multiple_comparisons(tmp_path):
     wrong = (range(5), range(10, 25), range(40, 80))
     paths = [evaluated(tmp_path / str(index), faces) for index, faces in enumerate(wrong)]
     pairs = comparison.compare(paths)["pairs"]
@@ -106,7 +106,7 @@ def test_runs_on_other_examples_are_not_tested_against_each_other(tmp_path, fiel
     assert "p" not in pair
 
 
-def test_the_same_examples_are_compared_under_another_manifest(tmp_path):
+def test_compare_accepts_same_examples_under_another_manifest(tmp_path):
     other = {**built()["data"], "manifest_sha256": "c" * 64}
     paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(20), data=other)]
     (pair,) = comparison.compare(paths)["pairs"]
@@ -114,36 +114,36 @@ def test_the_same_examples_are_compared_under_another_manifest(tmp_path):
     assert (pair["only_first"], pair["only_second"]) == (10, 0)
 
 
-def test_without_predictions_the_runs_still_stand_side_by_side(two, tmp_path):
+def test_compare_lists_runs_without_predictions(two, tmp_path):
     (tmp_path / "bad" / "predictions.npz").unlink()
     found = comparison.compare(two)
     assert len(found["runs"]) == 2
     assert "no predictions.npz beside" in found["pairs"][0]["not_compared"]
 
 
-def test_predictions_of_another_evaluation_are_refused(two, tmp_path):
+def test_compare_rejects_predictions_of_another_evaluation(two, tmp_path):
     shutil.copy(tmp_path / "good" / "predictions.npz", tmp_path / "bad" / "predictions.npz")
     with pytest.raises(UserError, match=r"bad/predictions\.npz is not what the eval\.json beside it was made of"):
         comparison.compare(two)
 
 
-def test_a_file_named_twice_is_refused(two):
+def test_compare_rejects_file_named_twice(two):
     with pytest.raises(UserError, match="names a file twice"):
         comparison.compare([two[0], two[0].replace("good/", "good/./")])
 
 
-def test_a_missing_file_is_named(two):
+def test_dlib_file_error_names_missing_file(two):
     with pytest.raises(UserError, match=r"nowhere/eval\.json"):
         comparison.compare([*two, "nowhere/eval.json"])
 
 
-def test_a_score_on_validation_is_not_comparable_with_published_ones(two):
+def test_validation_score_is_not_comparable_with_published_scores(two):
     run = comparison.compare(two)["runs"][0]
     assert not run["comparable"]
     assert "; a split of this name, from other shards, selected the checkpoint" in run["remark"]
 
 
-def test_a_score_on_the_very_split_that_chose_the_checkpoint_says_so(tmp_path):
+def test_score_on_the_selection_split_states_that(tmp_path):
     members = built()["protocol"]["members"]
     data = {**built()["data"], "manifest_sha256": members[0]["trained_on"]["manifest_sha256"]}
     run = comparison.compare([evaluated(tmp_path, range(10), data=data)])["runs"][0]
@@ -158,7 +158,7 @@ def on_test(folder: pathlib.Path, labels: np.ndarray, **learned_from: str) -> di
     return comparison.compare([path])["runs"][0]
 
 
-def test_a_plain_score_on_private_test_is_comparable(tmp_path):
+def test_private_test_score_is_comparable(tmp_path):
     run = on_test(tmp_path, PRIVATE)
     assert run["comparable"]
     assert run["extra_data"] is False
@@ -172,7 +172,7 @@ def test_private_test_scored_against_ferplus_is_not_said_to_be_another_split(tmp
     assert run["remark"].startswith("scored against FER+ majorities; ")
 
 
-def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
+def test_score_on_another_test_split_is_not_comparable(tmp_path):
     run = on_test(tmp_path, LABELS)
     assert not run["comparable"]
     assert run["remark"].startswith("a test split that is not FER-2013's PrivateTest")
@@ -188,14 +188,14 @@ def test_a_score_on_another_split_of_the_name_test_is_not_comparable(tmp_path):
     ],
     ids=["weights", "teacher", "imagenet", "votes"],
 )
-def test_what_a_run_learned_from_beside_the_data_is_told(tmp_path, learned_from, comparable, remark):
+def test_compare_reports_additional_training_sources(tmp_path, learned_from, comparable, remark):
     run = on_test(tmp_path, PRIVATE, **learned_from)
     assert run["comparable"] == comparable
     assert remark in run["remark"]
     assert (" | possible | " in comparison_report.markdown(comparison.compare([run["source"]]))) is not comparable
 
 
-def test_an_older_evaluation_that_does_not_tell_what_it_learned_from_still_stands(tmp_path):
+def test_compare_accepts_older_evaluation_without_training_sources(tmp_path):
     protocol = built()["protocol"]
     del protocol["members"][0]["learned_from"]
     run = comparison.compare([evaluated(tmp_path, range(10), protocol=protocol)])["runs"][0]
@@ -203,7 +203,7 @@ def test_an_older_evaluation_that_does_not_tell_what_it_learned_from_still_stand
 
 
 @pytest.mark.parametrize(("labels", "comparable"), [(PRIVATE, True), (LABELS, False)], ids=["PrivateTest", "other"])
-def test_a_peer_is_comparable_on_private_test_alone(labels, comparable):
+def test_baseline_is_comparable_on_private_test_only(labels, comparable):
     kept = predictions.Predictions(labels, np.eye(7, dtype=np.float32)[labels], np.arange(len(labels)))
     peer = SimpleNamespace(method="a peer", source="https://a")
     data = {"name": "fer2013"}
@@ -213,7 +213,7 @@ def test_a_peer_is_comparable_on_private_test_alone(labels, comparable):
     assert comparison.compare([], [measured])["peers"][0]["comparable"] == comparable
 
 
-def test_every_published_result_tells_its_protocol_and_source():
+def test_published_results_state_protocol_and_source():
     fields = {"method", "accuracy", "split", "examples", "selected_on", "tta", "members", "parameters"}
     fields |= {"extra_data", "year", "comparable", "remark", "source", "accuracy_ci95"}
     for result in comparison.published():
@@ -223,7 +223,7 @@ def test_every_published_result_tells_its_protocol_and_source():
         assert result["comparable"] or result["remark"]
 
 
-def test_no_published_result_chosen_or_measured_outside_the_protocol_is_comparable():
+def test_published_result_outside_the_protocol_is_not_comparable():
     for result in comparison.published():
         if result["selected_on"] == "PrivateTest" or result["split"] != "PrivateTest" or result["extra_data"]:
             assert not result["comparable"], result["method"]
@@ -234,7 +234,7 @@ def test_published_intervals_are_those_of_the_test_split():
     assert inception["accuracy_ci95"] == pytest.approx([0.7124, 0.7415], abs=2e-4)
 
 
-def test_all_files_are_written_and_hold_every_result(two, tmp_path, figures):
+def test_compare_writes_all_files_with_every_result(two, tmp_path, figures):
     found = comparison.compare(two)
     paths = comparison_report.write(found, str(tmp_path / "out"))
     assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
@@ -248,7 +248,7 @@ def test_all_files_are_written_and_hold_every_result(two, tmp_path, figures):
     assert "| good is better |" in text
 
 
-def test_the_page_needs_no_network(two):
+def test_page_needs_no_network(two):
     page = comparison_report.build_page(comparison.compare(two), b"picture")
     assert 'src="data:image/png;base64,' in page
     assert "<link" not in page

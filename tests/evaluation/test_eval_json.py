@@ -78,7 +78,7 @@ def built(*members: SimpleNamespace) -> dict:
     )
 
 
-def test_every_field_of_the_design_is_there_and_required():
+def test_schema_requires_every_documented_field():
     content = built()
     for field in FIELDS:
         less = {name: value for name, value in content.items() if name != field}
@@ -86,26 +86,26 @@ def test_every_field_of_the_design_is_there_and_required():
             eval_json.write_eval("nowhere/eval.json", less)
 
 
-def test_the_file_holds_what_was_built(tmp_path):
+def test_eval_json_file_holds_what_was_built(tmp_path):
     path = str(tmp_path / "eval.json")
     eval_json.write_eval(path, built())
     assert eval_json.read_eval(path) == json.loads((tmp_path / "eval.json").read_text()) == built()
 
 
-def test_the_schema_knows_the_classes_in_label_order():
+def test_schema_lists_classes_in_label_order():
     assert eval_json._validator().schema["properties"]["classes"]["const"] == list(CLASSES)
 
 
-def test_the_schema_itself_is_sound():
+def test_schema_is_valid():
     jsonschema.Draft202012Validator.check_schema(eval_json._validator().schema)
 
 
-def test_a_single_run_names_its_config_and_step():
+def test_eval_json_of_a_run_names_config_and_step():
     content = built()
     assert (content["config_sha256"], content["checkpoint_step"]) == (member().config_sha256, 12)
 
 
-def test_an_ensemble_sums_its_parameters_and_lists_its_members():
+def test_eval_json_of_an_ensemble_sums_parameters_and_lists_members():
     content = built(member(), member("inception_v3", "mixed_bfloat16", 500))
     assert (content["model"], content["parameters"]) == ("compact + inception_v3", 1500)
     assert [one["model"] for one in content["protocol"]["members"]] == ["compact", "inception_v3"]
@@ -113,18 +113,18 @@ def test_an_ensemble_sums_its_parameters_and_lists_its_members():
     assert content["protocol"]["selected_on"] == "validation"
 
 
-def test_an_ensemble_has_no_single_config_or_step(tmp_path):
+def test_eval_json_of_an_ensemble_has_no_single_config_or_step(tmp_path):
     content = built(member(), member("inception_v3"))
     eval_json.write_eval(str(tmp_path / "eval.json"), content)
     assert content["config_sha256"] is content["checkpoint_step"] is None
 
 
-def test_the_protocol_says_what_was_done():
+def test_protocol_records_selection_tta_and_precision():
     protocol = built()["protocol"]
     assert (protocol["tta"], protocol["labels"], protocol["left_out"]) == ("flip", "ferplus", 1)
 
 
-def test_the_data_are_named_by_their_hash_and_sizes():
+def test_eval_json_names_data_by_hash_and_sizes():
     expected = {"name": "faces", "manifest_sha256": "b" * 64, "examples_per_split": {"validation": 9, "test": 4}}
     assert built()["data"] == expected
 
@@ -156,7 +156,7 @@ def spoilt(*path, value) -> dict:
     ],
     ids=lambda content: "",
 )
-def test_what_the_schema_does_not_allow_is_neither_written_nor_read(content, tmp_path):
+def test_eval_json_outside_the_schema_is_neither_written_nor_read(content, tmp_path):
     path = tmp_path / "eval.json"
     with pytest.raises(jsonschema.ValidationError):
         eval_json.write_eval(str(path), content)
@@ -172,7 +172,7 @@ def test_nan_is_never_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_headline_tells_accuracy_interval_and_protocol():
+def test_summary_line_states_accuracy_interval_and_protocol():
     told = eval_json.summary_line(built())
     assert "accuracy 100.00 % (95 %: 67.56 to 100.00)" in told
     assert "labels ferplus (1 left out), test-time augmentation flip, 1 model(s)" in told

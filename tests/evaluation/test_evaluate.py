@@ -58,7 +58,7 @@ def plain(folder, told) -> evaluate.Evaluation:
     return evaluate.evaluate(request(folder), lambda done, total: told.append((done, total)))
 
 
-def test_the_figures_are_those_of_the_kept_predictions(plain):
+def test_evaluate_measures_the_saved_predictions(plain):
     kept = plain.predictions
     probabilities = predictions.normalize(kept.probabilities)
     expected = metrics.measure(kept.labels, probabilities)
@@ -66,7 +66,7 @@ def test_the_figures_are_those_of_the_kept_predictions(plain):
     assert plain.content["bootstrap_ci95"] == bootstrap.intervals(kept.labels, probabilities)
 
 
-def test_the_predictions_are_the_models_in_the_order_of_the_shards(plain, folder):
+def test_evaluate_predicts_in_shard_order(plain, folder):
     model = loading.open_run(str(folder / "one")).model
     expected = inference.predict([model], factories.images(COUNT)).probabilities
     np.testing.assert_array_equal(plain.predictions.probabilities, expected)
@@ -74,11 +74,11 @@ def test_the_predictions_are_the_models_in_the_order_of_the_shards(plain, folder
     np.testing.assert_array_equal(plain.predictions.labels, np.arange(COUNT) % 7)
 
 
-def test_without_train_split_or_votes_nothing_is_said_of_them(plain):
+def test_evaluate_without_train_split_or_votes_omits_their_figures(plain):
     assert plain.content["without_training_images"] is plain.content["by_agreement"] is None
 
 
-def test_the_temperature_for_the_test_split_is_fitted_on_validation(plain, folder):
+def test_evaluate_fits_temperature_for_test_on_validation(plain, folder):
     test = evaluate.evaluate(request(folder, data="whole", split="test"))
     assert test.content["calibration"]["temperature"] == plain.content["calibration"]["temperature"]
     assert (test.content["examples"], test.content["calibration"]["examples"]) == (12, COUNT)
@@ -96,7 +96,7 @@ def test_progress_ends_at_the_number_of_faces(plain, told):
     assert told == [(COUNT, COUNT)]
 
 
-def test_an_ensemble_averages_the_probabilities(plain, folder):
+def test_evaluate_averages_probabilities_of_an_ensemble(plain, folder):
     two = evaluate.evaluate(request(folder, "two"))
     both = evaluate.evaluate(request(folder, "one", "two"))
     mean = (plain.predictions.probabilities + two.predictions.probabilities) / 2
@@ -104,7 +104,7 @@ def test_an_ensemble_averages_the_probabilities(plain, folder):
     assert both.content["parameters"] == plain.content["parameters"] + two.content["parameters"]
 
 
-def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path, figures):
+def test_evaluate_writes_all_files_and_valid_eval_json(plain, tmp_path, figures):
     paths = evaluate.write(plain, str(tmp_path / "out"))
     assert {pathlib.Path(path).name for path in paths} == {
         "eval.json",
@@ -123,7 +123,7 @@ def test_all_files_are_written_and_eval_json_keeps_to_its_schema(plain, tmp_path
     np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
 
 
-def test_every_picture_is_a_png_that_opens(evaluated_run):
+def test_evaluate_writes_pngs_that_open(evaluated_run):
     names = {"confusion_matrix", "reliability", "roc_pr", "mistakes", "gradcam", "curves"}
     assert {path.stem for path in evaluated_run.glob("*.png")} >= names
     for path in evaluated_run.glob("*.png"):
@@ -132,7 +132,7 @@ def test_every_picture_is_a_png_that_opens(evaluated_run):
         assert min(picture.size) > 500
 
 
-def test_the_maps_are_those_of_the_faces_that_are_shown(plain, folder):
+def test_gradcam_maps_belong_to_the_shown_faces(plain, folder):
     model = loading.open_run(str(folder / "one")).model
     positions = sorted(plain.maps)
     pairs = gradcam.pick_examples(plain.predictions.labels, plain.predictions.probabilities)
@@ -166,7 +166,7 @@ def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_pa
     assert {path.name for path in (tmp_path / "out").iterdir()} == written - {"curves.png"}
 
 
-def test_an_output_that_cannot_be_written_is_named(plain, tmp_path, monkeypatch):
+def test_evaluate_error_names_output_that_cannot_be_written(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "_pictures", lambda _: {})  # what they show is another test's
     (tmp_path / "file").write_text("")
     eval_json.write_eval(str(tmp_path / "old" / "eval.json"), {**plain.content, "images_per_second": 1.0})
@@ -192,12 +192,12 @@ def test_ferplus_without_votes_says_how_to_get_them(folder):
         evaluate.evaluate(request(folder, labels="ferplus"))
 
 
-def test_an_unlabelled_split_points_to_predict(folder):
+def test_evaluate_of_unlabelled_split_suggests_predict(folder):
     with pytest.raises(UserError, match=r"test of .* is not labelled; scripts/predict\.py"):
         evaluate.evaluate(request(folder, split="test"))
 
 
-def test_of_a_split_that_is_labelled_in_part_the_rest_is_left_out(folder, monkeypatch):
+def test_evaluate_leaves_out_unlabelled_examples(folder, monkeypatch):
     whole, labels = example_codec.read_split, np.arange(COUNT) % 7
     labels[:3] = -1
     monkeypatch.setattr(example_codec, "read_split", lambda *where: dataclasses.replace(whole(*where), labels=labels))
@@ -205,17 +205,17 @@ def test_of_a_split_that_is_labelled_in_part_the_rest_is_left_out(folder, monkey
     assert (scored.left_out, scored.rows.tolist()) == (3, list(range(1003, 1000 + COUNT)))
 
 
-def test_a_split_without_examples_is_refused(folder):
+def test_evaluate_rejects_split_without_examples(folder):
     with pytest.raises(UserError, match="holds 0 examples"):
         evaluate.evaluate(request(folder, data="empty"))
 
 
-def test_a_folder_without_shards_is_named(folder):
+def test_evaluate_error_names_folder_without_shards(folder):
     with pytest.raises(UserError, match="nowhere"):
         evaluate.evaluate(request(folder, data="nowhere"))
 
 
-def test_a_shard_cut_short_is_named(folder, tmp_path):
+def test_evaluate_error_names_truncated_shard(folder, tmp_path):
     cut = pathlib.Path(shutil.copytree(folder / "faces", tmp_path / "faces"))
     shard = cut / "validation-00000-of-00001.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -232,10 +232,10 @@ def test_a_shard_cut_short_is_named(folder, tmp_path):
         ({"split": "test", "tta": "tencrop", "labels": "ferplus"}, "runs/one/eval-test-tencrop-ferplus"),
     ],
 )
-def test_each_kind_of_evaluation_has_a_place_of_its_own(options, expected):
+def test_default_output_differs_by_kind_of_evaluation(options, expected):
     assert EvalRequest(["runs/one"], "data", **options).default_output() == expected
 
 
-def test_an_ensemble_has_no_place_of_its_own():
+def test_default_output_of_an_ensemble_raises_user_error():
     with pytest.raises(UserError, match="--output is missing"):
         EvalRequest(["runs/one", "runs/two"], "data").default_output()

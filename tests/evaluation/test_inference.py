@@ -67,7 +67,7 @@ def test_probabilities_are_float32_and_sum_to_one(model, faces):
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
 
 
-def test_a_low_precision_network_still_gets_a_float32_softmax(model, faces):
+def test_predict_computes_softmax_in_float32_for_low_precision_network(model, faces):
     halves = tf.keras.Sequential([model, layers.Lambda(lambda x: tf.cast(x, tf.bfloat16))])
     np.testing.assert_allclose(probabilities(halves, faces).sum(axis=1), 1.0, atol=1e-6)
 
@@ -77,7 +77,7 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("tta", TTA)
-def test_a_face_alone_gets_what_it_gets_among_others(model, faces, tta):
+def test_predict_of_a_single_face_equals_prediction_in_a_batch(model, faces, tta):
     together = probabilities(model, faces, tta)
     for index in (0, 7, 20):
         assert_same(probabilities(model, faces[index : index + 1], tta)[0], together[index])
@@ -93,7 +93,7 @@ def test_batch_size_changes_no_more_than_rounding(model, faces, batch_size):
     assert_same(inference.predict([model], faces, batch_size).probabilities, probabilities(model, faces))
 
 
-def test_other_faces_in_the_batch_do_not_change_a_bit(model, faces):
+def test_predict_does_not_depend_on_other_faces_in_the_batch(model, faces):
     others = 255 - faces
     others[::4] = faces[::4]  # at the same positions, beside other faces
     np.testing.assert_array_equal(probabilities(model, others)[::4], probabilities(model, faces)[::4])
@@ -111,7 +111,7 @@ def test_tencrop_is_five_crops_and_their_mirror_images(faces):
         np.testing.assert_array_equal(mirrored, crop[:, :, ::-1])
 
 
-def test_a_crop_is_44_pixels_resized_as_pillow_would(faces):
+def test_tta_crop_is_44_pixels_resized_as_by_pillow(faces):
     from PIL import Image
 
     corner, centre = (inference.tta_views(tf.constant(faces), "tencrop")[index].numpy()[0, :, :, 0] for index in (0, 4))
@@ -127,7 +127,7 @@ def test_tencrop_is_the_mean_over_its_views(model, faces):
     np.testing.assert_allclose(probabilities(model, faces, tta="tencrop"), mean, atol=1e-6)
 
 
-def test_an_ensemble_is_the_mean_of_its_members(model, faces):
+def test_predict_of_an_ensemble_is_the_mean_of_its_members(model, faces):
     other = network(1)
     both = inference.predict([model, other], faces, batch_size=8).probabilities
     np.testing.assert_allclose(both, (probabilities(model, faces) + probabilities(other, faces)) / 2, atol=1e-6)
@@ -139,7 +139,7 @@ def test_progress_counts_the_faces_and_not_the_padding(model, faces):
     assert told == [8, 8, 5]
 
 
-def test_the_rate_leaves_out_the_first_batch_which_compiles(model, faces, monkeypatch):
+def test_throughput_leaves_out_the_first_batch(model, faces, monkeypatch):
     clock = itertools.count(step=3.0)
     now = {"compiling": 0.0}
 
@@ -161,7 +161,7 @@ def test_the_rate_leaves_out_the_first_batch_which_compiles(model, faces, monkey
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 8)])
-def test_few_faces_are_one_small_batch(model, faces, monkeypatch, count, size):
+def test_predict_of_few_faces_uses_one_small_batch(model, faces, monkeypatch, count, size):
     called = []
     compile_it = inference._compile
 

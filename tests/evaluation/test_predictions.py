@@ -26,12 +26,12 @@ def test_arrays_come_back_bit_for_bit(some, tmp_path):
         assert found.dtype == written.dtype
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_dlib_file_error_names_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"no .*predictions\.npz"):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 
 
-def test_a_store_that_is_away_does_not_make_a_file_damaged(tmp_path, monkeypatch):
+def test_read_npz_reports_unreachable_storage_not_damage(tmp_path, monkeypatch):
     def throttled(*_):
         raise tf.errors.UnavailableError(None, None, "slow down")
 
@@ -41,7 +41,7 @@ def test_a_store_that_is_away_does_not_make_a_file_damaged(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("keep", [0, 30, -30], ids=["empty", "head", "tail cut"])
-def test_a_cut_file_is_named(some, tmp_path, keep):
+def test_read_npz_error_names_truncated_file(some, tmp_path, keep):
     path = tmp_path / "predictions.npz"
     predictions.write_npz(str(path), some)
     path.write_bytes(path.read_bytes()[:keep])
@@ -49,13 +49,13 @@ def test_a_cut_file_is_named(some, tmp_path, keep):
         predictions.read_npz(str(path))
 
 
-def test_another_archive_is_refused(tmp_path):
+def test_read_npz_rejects_other_archive(tmp_path):
     np.savez(tmp_path / "predictions.npz", labels=np.zeros(3))
     with pytest.raises(UserError, match=r"predictions\.npz is no readable"):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 
 
-def test_the_csv_holds_a_line_a_face_in_order(some, tmp_path):
+def test_write_csv_writes_one_line_per_face_in_order(some, tmp_path):
     path = tmp_path / "predictions.csv"
     ids = ["a.png", 'with "quotes", and commas', "c", "ü", "e"]
     predictions.write_csv(str(path), ids, some.probabilities)
@@ -77,7 +77,7 @@ def test_boxes_of_photos_are_four_columns_more(tmp_path):
     assert second.endswith(",,,,")
 
 
-def test_a_submission_is_a_column_of_labels_in_the_rows_order(tmp_path):
+def test_write_submission_writes_labels_in_row_order(tmp_path):
     path = tmp_path / "submission.csv"
     predictions.write_submission(str(path), np.eye(7)[[3, 0, 6]])
     assert path.read_text() == "emotion\n3\n0\n6\n"

@@ -59,7 +59,7 @@ def copied(folder: pathlib.Path, to: pathlib.Path, **arrays: np.ndarray) -> str:
     return str(to)
 
 
-def test_a_run_and_kept_results_say_what_both_runs_say(folder, both):
+def test_ensemble_of_run_and_saved_predictions_equals_ensemble_of_runs(folder, both):
     half = evaluate.evaluate(request(folder, "one", "said-by-two"))
     np.testing.assert_allclose(half.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
     assert half.content["confusion_matrix"] == both.content["confusion_matrix"]
@@ -72,7 +72,7 @@ def test_a_run_and_kept_results_say_what_both_runs_say(folder, both):
     assert half.content["parameters"] == both.content["parameters"]
 
 
-def test_a_kept_ensemble_counts_with_each_of_its_networks(folder):
+def test_saved_ensemble_counts_with_each_of_its_networks(folder):
     three = evaluate.evaluate(request(folder, "one", "two", "three"))
     found = evaluate.evaluate(request(folder, "said-by-one-two", "three"))
     np.testing.assert_allclose(found.predictions.probabilities, three.predictions.probabilities, atol=1e-6)
@@ -90,13 +90,13 @@ def test_kept_results_alone_make_an_ensemble_without_any_network(folder, both, t
     assert ("its probabilities, from the evaluation in", str(folder / "said-by-one")) in rows
 
 
-def test_the_temperature_of_kept_results_on_the_test_split_is_not_known(folder, tmp_path):
+def test_saved_predictions_of_test_split_have_no_temperature(folder, tmp_path):
     results(folder, tmp_path / "test", "two", split="test")
     found = evaluate.evaluate(request(folder, "one", str(tmp_path / "test"), split="test"))
     assert (found.content["calibration"], found.content["examples"]) == (None, 7)
 
 
-def test_the_times_of_all_members_add_up(folder):
+def test_average_adds_times_of_all_members(folder):
     one, two = (
         saved_predictions.SavedPredictions("", np.full([2, 7], share), [{}], rate)
         for share, rate in ((0.1, 300.0), (0.2, 600.0))
@@ -116,12 +116,12 @@ def test_the_times_of_all_members_add_up(folder):
         ({"labels": "ferplus", "data": "voted"}, "another kind of labels: fer, not ferplus"),
     ],
 )
-def test_results_of_another_kind_of_evaluation_are_refused(folder, options, named):
+def test_saved_predictions_of_another_kind_of_evaluation_are_rejected(folder, options, named):
     with pytest.raises(UserError, match=f"said-by-two/eval.json is an evaluation with {named}"):
         evaluate.evaluate(request(folder, "said-by-two", "one", **options))
 
 
-def test_the_same_faces_under_another_manifest_are_the_same(folder, both):
+def test_saved_predictions_of_same_faces_under_another_manifest_are_accepted(folder, both):
     """As those of a conversion without the test split are."""
     found = evaluate.evaluate(request(folder, "one", "said-by-two", data="untested"))
     np.testing.assert_allclose(found.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
@@ -129,20 +129,20 @@ def test_the_same_faces_under_another_manifest_are_the_same(folder, both):
     assert hashes[0] != hashes[1]
 
 
-def test_predictions_that_eval_json_was_not_made_of_are_refused(folder, tmp_path):
+def test_saved_predictions_that_do_not_match_eval_json_are_rejected(folder, tmp_path):
     other = predictions.read_npz(str(folder / "said-by-two" / "predictions.npz")).probabilities
     changed = copied(folder, tmp_path / "changed", probabilities=other)
     with pytest.raises(UserError, match=r"changed/predictions\.npz is not what the eval\.json beside it was made of"):
         evaluate.evaluate(request(folder, changed, "one"))
 
 
-def test_results_of_other_rows_are_refused(folder, tmp_path):
+def test_saved_predictions_of_other_rows_are_rejected(folder, tmp_path):
     changed = copied(folder, tmp_path / "changed", rows=np.arange(COUNT))
     with pytest.raises(UserError, match=r"changed/predictions\.npz is of other rows or labels than .*faces"):
         evaluate.evaluate(request(folder, changed, "one"))
 
 
-def test_results_without_their_predictions_are_refused(folder, tmp_path):
+def test_saved_predictions_without_npz_are_rejected(folder, tmp_path):
     results_alone = shutil.copytree(folder / "said-by-one", tmp_path / "results")
     (results_alone / "predictions.npz").unlink()
     with pytest.raises(UserError, match=r"There is no .*results/predictions\.npz"):
@@ -157,12 +157,12 @@ def test_kept_results_cannot_be_evaluated_alone_or_on_other_faces(folder):
 
 
 @pytest.mark.parametrize("twice", [("one", "said-by-one"), ("said-by-one-two", "said-by-two")])
-def test_a_network_that_is_there_twice_is_told(folder, twice):
+def test_evaluate_reports_network_that_is_counted_twice(folder, twice):
     with pytest.raises(UserError, match=r"hold the same network \(step 12 of .*\), which would weigh double"):
         evaluate.evaluate(request(folder, *twice))
 
 
-def test_a_folder_called_bundled_does_not_hide_the_packages_network(folder, tmp_path, monkeypatch):
+def test_folder_named_bundled_does_not_hide_the_bundled_network(folder, tmp_path, monkeypatch):
     shutil.copytree(folder / "said-by-one", tmp_path / "bundled")
     monkeypatch.chdir(tmp_path)
     assert not loading.is_kept("bundled")
@@ -179,7 +179,7 @@ def test_a_folder_called_bundled_does_not_hide_the_packages_network(folder, tmp_
     ],
     ids=["one less", "zero", "no class", "fractions"],
 )
-def test_what_are_no_predictions_is_told(folder, tmp_path, arrays):
+def test_saved_predictions_error_names_folder_without_predictions(folder, tmp_path, arrays):
     changed = copied(folder, tmp_path / "changed", **arrays)
     with pytest.raises(
         UserError,
@@ -188,7 +188,7 @@ def test_what_are_no_predictions_is_told(folder, tmp_path, arrays):
         evaluate.evaluate(request(folder, changed, "two"))
 
 
-def test_a_run_folder_with_results_in_it_is_a_run(folder, tmp_path):
+def test_run_folder_that_holds_results_is_opened_as_a_run(folder, tmp_path):
     both = shutil.copytree(folder / "one", tmp_path / "one")
     shutil.copy(folder / "said-by-one" / "eval.json", both / "eval.json")
     assert not loading.is_kept(str(both))

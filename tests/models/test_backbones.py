@@ -42,7 +42,7 @@ def marked(name: str) -> object:
 
 
 @pytest.mark.parametrize("name", map(marked, ALL))
-def test_it_makes_a_step_and_survives_its_file(name, tmp_path):
+def test_backbone_trains_a_step_and_reloads_from_its_file(name, tmp_path):
     tf.keras.backend.clear_session()
     # At 32 pixels, features of 1x1 leave BatchNormalization two values a channel, and gradients explode.
     settings, path = (
@@ -171,7 +171,7 @@ def test_summed_stem_kernels_give_what_three_channels_give(name, side, monkeypat
     assert models[1].count_params() < models[0].count_params()
 
 
-def test_the_configs_names_of_normalisations_are_those_there_are():
+def test_config_names_of_normalizations_match_the_implemented_ones():
     assert tuple(NORMALIZATIONS) == PIXELS
 
 
@@ -182,7 +182,7 @@ def test_the_configs_names_of_normalisations_are_those_there_are():
         extended("inception_v3", 96, "mixed8", 1280, [f"mixed{n}" for n in range(9)], ["mixed9", "mixed10"]),
     ],
 )
-def test_a_network_can_be_cut_after_a_block(name, size, cut, channels, blocks_before, blocks_after):
+def test_truncate_ends_a_network_after_a_block(name, size, cut, channels, blocks_before, blocks_after):
     whole = classifier.build(Model(name=name, image_size=size), "float32")
     part = classifier.build(Model(name=name, image_size=size, cut=cut), "float32")
     assert classifier.backbone_of(part).output_shape[-1] == channels
@@ -195,7 +195,7 @@ def test_a_network_can_be_cut_after_a_block(name, size, cut, channels, blocks_be
 
 
 @pytest.mark.extended
-def test_a_network_can_be_cut_after_a_stem_that_is_a_network_itself():
+def test_truncate_ends_a_network_after_a_nested_stem():
     model = classifier.build(Model(name="convnext_tiny", image_size=64, cut="stem"), "float32")
     assert classifier.backbone_of(model).output_shape[1:] == (16, 16, 96)
     assert model(FACES).shape == (2, 7)

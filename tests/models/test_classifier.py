@@ -43,7 +43,7 @@ def test_uint8_faces_become_seven_float32_logits(model):
     assert {weight.dtype for weight in model.weights} <= {tf.float32, tf.int64}  # int64: a count
 
 
-def test_a_sample_does_not_feel_its_batch_mates(model):
+def test_logits_of_a_sample_do_not_depend_on_its_batch(model):
     others = FACES.copy()
     others[1:] = 255 - others[1:]
     np.testing.assert_array_equal(model(FACES)[0], model(others)[0])
@@ -73,7 +73,7 @@ def test_logits_are_float32_and_weights_are_too(precision):
     assert hidden == {precision.replace("mixed_", "")}
 
 
-def test_the_global_precision_is_left_as_it_was():
+def test_build_leaves_global_precision_unchanged():
     classifier.build(TINY, "mixed_bfloat16")
     assert tf.keras.mixed_precision.global_policy().name == "float32"
 
@@ -85,7 +85,7 @@ def test_initial_weights_are_a_function_of_the_seed():
     assert any((weight != another).any() for weight, another in zip(one.get_weights(), other.get_weights()))
 
 
-def test_resizing_on_the_device_is_tf_image_resize():
+def test_resizing_on_the_device_equals_tf_image_resize():
     model = classifier.build(Model(name="tiny", image_size=64), "float32")
     resized = tf.keras.Model(model.input, model.get_layer("pixels").output)(FACES)
     pixels = (FACES.astype(np.float32) - 129.5) / 65
@@ -145,7 +145,7 @@ def test_statistics_over_all_replicas_are_an_option():
         "a sum",
     ],
 )
-def test_a_model_that_cannot_be_built_is_named(model, said):
+def test_build_error_names_model_that_cannot_be_built(model, said):
     with pytest.raises(UserError, match=said):
         classifier.build(model, "float32")
 

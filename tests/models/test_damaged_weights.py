@@ -152,7 +152,7 @@ ABSURD = {
 
 
 @pytest.mark.parametrize("case", ABSURD)
-def test_npz_with_absurd_content_is_named(case, tmp_path):
+def test_npz_error_names_file_with_absurd_content(case, tmp_path):
     path = tmp_path / "weights.npz"
     path.write_bytes(ABSURD[case])
     with pytest.raises(UserError, match=r"^\S*weights\.npz is no readable \.npz of weights: [^\n]{5,400}$") as raised:
@@ -182,7 +182,7 @@ PREDICTIONS = {
 
 
 @pytest.mark.parametrize("case", PREDICTIONS)
-def test_predictions_of_another_form_are_named(case, tmp_path):
+def test_predictions_error_names_file_of_another_form(case, tmp_path):
     np.savez(tmp_path / "predictions.npz", **PREDICTIONS[case])
     with pytest.raises(
         UserError, match=r"predictions\.npz is no readable file of predictions: (it holds no|\w+ is \w+)"
@@ -226,7 +226,7 @@ def cyclic(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     "make", [absurd, texts, padded, elsewhere, linked, virtual, cyclic], ids=lambda make: make.__name__
 )
-def test_hdf5_with_absurd_content_is_named(make: Callable[[h5py.File], None], network, tmp_path):
+def test_hdf5_error_names_file_with_absurd_content(make: Callable[[h5py.File], None], network, tmp_path):
     path = str(tmp_path / "network.weights.h5")
     network.save_weights(path)
     hdf5.check(path)
@@ -246,7 +246,7 @@ def endless(path: str) -> None:
     pathlib.Path(path).write_bytes(content)
 
 
-def test_hdf5_that_is_read_without_end_is_named(network, tmp_path, monkeypatch):
+def test_hdf5_error_names_file_that_is_read_without_end(network, tmp_path, monkeypatch):
     monkeypatch.setattr(hdf5, "TIMEOUT_S", 5.0)
     path = str(tmp_path / "network.weights.h5")
     network.save_weights(path)
@@ -257,7 +257,7 @@ def test_hdf5_that_is_read_without_end_is_named(network, tmp_path, monkeypatch):
         pretrained._load_keras(network, path)
 
 
-def test_hdf5_that_crashes_its_reader_is_named(network, tmp_path, monkeypatch):
+def test_hdf5_error_names_file_that_crashes_its_reader(network, tmp_path, monkeypatch):
     crash = "import os, signal, sys; os.kill(os.getpid(), signal.SIGSEGV)"
     (tmp_path / "python").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{crash}'\n")
     (tmp_path / "python").chmod(0o755)
@@ -271,7 +271,7 @@ def test_hdf5_that_crashes_its_reader_is_named(network, tmp_path, monkeypatch):
         pretrained._load_keras(network, path)
 
 
-def test_keras_archive_that_unpacks_without_end_is_named(network, tmp_path):
+def test_keras_archive_error_names_file_that_unpacks_without_end(network, tmp_path):
     path = tmp_path / "bomb.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("model.weights.h5", bytes(1 << 27))
@@ -280,7 +280,7 @@ def test_keras_archive_that_unpacks_without_end_is_named(network, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["best.json", "weights.npz"])
-def test_file_that_is_too_large_is_named_unread(kind, tmp_path):
+def test_weights_error_names_oversized_file_without_reading_it(kind, tmp_path):
     path = tmp_path / kind
     path.touch()
     with path.open("r+b") as file:

@@ -108,30 +108,30 @@ def dlibs(images: np.ndarray, convolutions: list[Convolution]) -> np.ndarray:
     return x.numpy()
 
 
-def test_the_network_computes_what_dlibs_does(loaded, convolutions):
+def test_dlib_network_computes_the_reference_output(loaded, convolutions):
     expected = dlibs(seen(), convolutions)
     np.testing.assert_allclose(loaded(seen()), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_it_computes_the_same_when_it_normalises_with_the_statistics_of_those_faces(loaded):
+def test_dlib_network_output_is_unchanged_with_batch_statistics_of_the_faces(loaded):
     expected = loaded(seen())
     np.testing.assert_allclose(loaded(seen(), training=True), expected, rtol=1e-2, atol=1e-3 * np.max(expected))
 
 
-def test_its_convolutions_outputs_have_variance_one(loaded):
+def test_dlib_network_convolutions_have_unit_variance(loaded):
     outputs = [loaded.get_layer(f"{name}_conv").output for name in dlib_resnet.CONVOLUTIONS]
     for output in tf.keras.Model(loaded.input, outputs)(seen()):
         np.testing.assert_allclose(tf.math.reduce_variance(output, [0, 1, 2]), 1, rtol=1e-2)
 
 
-def test_the_file_is_read_in_its_order(file, convolutions):
+def test_dlib_file_is_read_in_order(file, convolutions):
     for found, expected in zip(dlib_import.read(file, shapes()), convolutions):
         for name in ("kernel", "bias", "scale", "shift"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 @pytest.mark.parametrize(("keep", "number"), [(100_000, 4), (20_000, 2), (0, 1)])
-def test_a_file_that_ends_early_is_refused(file, tmp_path, keep, number):
+def test_dlib_file_rejects_early_end(file, tmp_path, keep, number):
     short = tmp_path / "short.dat"
     with open(file, "rb") as whole:
         short.write_bytes(whole.read(keep))
@@ -139,7 +139,7 @@ def test_a_file_that_ends_early_is_refused(file, tmp_path, keep, number):
         dlib_import.read(str(short), shapes())
 
 
-def test_a_value_that_is_no_number_is_refused(convolutions, tmp_path):
+def test_dlib_file_rejects_value_that_is_not_a_number(convolutions, tmp_path):
     convolutions = [*convolutions[:3], Convolution(*(np.full_like(a, np.nan) for a in vars(convolutions[3]).values()))]
     path = tmp_path / "nan.dat"
     path.write_bytes(as_dlib_writes(convolutions))
@@ -147,6 +147,6 @@ def test_a_value_that_is_no_number_is_refused(convolutions, tmp_path):
         dlib_import.read(str(path), shapes())
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_dlib_file_error_names_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"There is no weights file .*absent\.dat"):
         dlib_import.read(str(tmp_path / "absent.dat"), shapes())

@@ -15,17 +15,17 @@ def masks(layer: PositionalDropout, positions, global_batch=1000, seed=(0, 0), i
         return layer(inputs, training=True).numpy()
 
 
-def test_a_share_is_set_to_zero_and_the_mean_is_kept():
+def test_dropout_zeroes_its_rate_and_keeps_the_mean():
     dropped = masks(PositionalDropout(0.3, salt=1), range(1000))
     assert abs((dropped == 0).mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 50_000)
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
 
 
-def test_nothing_happens_at_inference():
+def test_dropout_is_identity_at_inference():
     np.testing.assert_array_equal(PositionalDropout(0.5, salt=1)(ONES), ONES)
 
 
-def test_an_example_has_the_mask_of_its_position_on_any_replica():
+def test_dropout_mask_depends_on_global_position_not_replica():
     layer = PositionalDropout(0.5, salt=1)
     whole = masks(layer, range(1000))
     part = masks(layer, range(600, 1000), inputs=ONES[600:])
@@ -39,7 +39,7 @@ def test_seeds_and_layers_draw_different_masks():
     assert (masks(PositionalDropout(0.5, salt=2), range(1000)) != first).any()
 
 
-def test_a_shared_mask_drops_whole_examples():
+def test_dropout_with_shared_mask_drops_whole_examples():
     layer = PositionalDropout(0.5, salt=1, noise_shape=(None, 1))
     dropped = masks(layer, range(1000))
     assert ((dropped == 0).all(axis=1) | (dropped == 2).all(axis=1)).all()
@@ -51,6 +51,6 @@ def test_float16_inputs_stay_float16():
     assert dropped.dtype == np.float16
 
 
-def test_training_without_a_seed_is_refused():
+def test_dropout_rejects_training_without_a_seed():
     with pytest.raises(RuntimeError, match="dropout_rng"):
         PositionalDropout(0.5, salt=1)(ONES, training=True)

@@ -35,7 +35,7 @@ def test_class_maps_are_pooled_after_their_convolution():
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=needs_bfloat16)])
-def test_the_power_of_the_generalised_mean_is_learned_also_from_zeros(precision):
+def test_generalized_mean_learns_its_power_from_zeros_too(precision):
     model = classifier.build(Model(name="tiny", pooling="gem", image_size=24), precision)
     power = model.get_layer("pool").power
     faces = np.zeros([2, 48, 48, 1], np.uint8)

@@ -62,7 +62,7 @@ def test_graph_cannot_be_trained(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["absent", "damaged", "fewer weights", "other shapes"])
-def test_what_is_no_graph_of_the_weights_raises_user_error(kind, tmp_path):
+def test_inference_graph_of_other_weights_raises_user_error(kind, tmp_path):
     path, model = tmp_path / "graph.pb", classifier.build(CONFIGS["without a resize"], "float32")
     arrays = model.get_weights()
     if kind != "absent":

@@ -59,12 +59,12 @@ def test_groups_go_from_input_to_output():
     assert names == [*stages, "head"]
 
 
-def test_the_head_alone_can_be_trained(model):
+def test_set_trainable_trains_head_alone(model):
     layer_groups.set_trainable(model, SETTINGS, "head", batch_norm=True)
     assert [weight.shape.as_list() for weight in model.trainable_weights] == [[16, 7], [7]]
 
 
-def test_the_last_blocks_can_be_trained_and_then_everything(model):
+def test_set_trainable_trains_last_blocks_then_everything(model):
     layer_groups.set_trainable(model, SETTINGS, "quarter", batch_norm=True)
     assert trained(model) == {"quarter", "head"}
     layer_groups.set_trainable(model, SETTINGS, "half", batch_norm=True)
@@ -106,6 +106,6 @@ def test_frozen_batch_norm_on_a_gpu_computes_the_same_by_plain_operations(monkey
     np.testing.assert_allclose(plain(faces), fused(faces), atol=1e-4)
 
 
-def test_an_unknown_group_is_named(model):
+def test_set_trainable_error_names_unknown_group(model):
     with pytest.raises(UserError, match="no group of layers 'quartr'; the nearest is quarter"):
         layer_groups.set_trainable(model, SETTINGS, "quartr", batch_norm=True)

@@ -30,40 +30,40 @@ def change(path: pathlib.Path, **fields) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
 
 
-def test_the_model_computes_what_the_trained_one_did(workdir):
+def test_loaded_model_computes_the_trained_output(workdir):
     trained = classifier.build(factories.EXPERIMENT.model, "float32", seed=3)
     faces = factories.images(4)
     np.testing.assert_array_equal(loading.open_run(str(workdir)).model(faces), trained(faces))
 
 
-def test_the_run_knows_where_its_weights_come_from(workdir):
+def test_loaded_run_states_origin_of_its_weights(workdir):
     opened = loading.open_run(str(workdir))
     assert (opened.step, opened.selected_on, opened.trained_on) == (12, "validation", factories.TRAINED_ON)
     assert opened.config == factories.EXPERIMENT
 
 
-def test_the_history_is_read_as_it_was_written(workdir):
+def test_read_history_returns_what_was_written(workdir):
     assert loading.read_history(str(workdir)) == json.loads((workdir / "history.json").read_text())
 
 
-def test_an_absent_folder_is_named(tmp_path):
+def test_open_run_error_names_absent_folder(tmp_path):
     with pytest.raises(UserError, match=r"no run folder .*nowhere"):
         loading.open_run(str(tmp_path / "nowhere"))
 
 
-def test_a_folder_without_a_best_checkpoint_asks_to_train_first(workdir):
+def test_open_run_without_best_checkpoint_asks_to_train_first(workdir):
     (workdir / "best.json").unlink()
     with pytest.raises(UserError, match="train first"):
         loading.open_run(str(workdir))
 
 
-def test_missing_weights_are_named(workdir):
+def test_open_run_error_names_missing_weights(workdir):
     (workdir / "checkpoints" / "best-00000012.npz").unlink()
     with pytest.raises(UserError, match=r"no weights file .*best-00000012\.npz"):
         loading.open_run(str(workdir))
 
 
-def test_weights_with_a_flipped_bit_are_refused(workdir):
+def test_open_run_rejects_weights_with_a_flipped_bit(workdir):
     file = workdir / "checkpoints" / "best-00000012.npz"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -72,7 +72,7 @@ def test_weights_with_a_flipped_bit_are_refused(workdir):
         loading.open_run(str(workdir))
 
 
-def test_weights_of_another_architecture_are_refused(workdir):
+def test_open_run_rejects_weights_of_another_architecture(workdir):
     file = workdir / "checkpoints" / "best-00000012.npz"
     weights.save(tf.keras.Sequential([tf.keras.Input([48, 48, 1]), tf.keras.layers.Conv2D(8, 3)]).weights, str(file))
     change(workdir / "best.json", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
@@ -80,14 +80,14 @@ def test_weights_of_another_architecture_are_refused(workdir):
         loading.open_run(str(workdir))
 
 
-def test_a_config_changed_by_hand_is_refused(workdir):
+def test_open_run_rejects_config_edited_by_hand(workdir):
     config = {**factories.EXPERIMENT.to_dict(), "seed": 1}
     change(workdir / "config.json", config=config)
     with pytest.raises(UserError, match=r"config\.json was changed by hand"):
         loading.open_run(str(workdir))
 
 
-def test_a_config_with_fields_of_another_version_is_refused(workdir):
+def test_open_run_rejects_config_with_unknown_fields(workdir):
     change(workdir / "config.json", config={**factories.EXPERIMENT.to_dict(), "colour": "blue"})
     with pytest.raises(UserError, match=r"another version of fer: .*colour"):
         loading.open_run(str(workdir))
@@ -116,13 +116,13 @@ def test_read_history_error_names_the_field_of_a_damaged_entry(workdir, field, v
 
 @pytest.mark.parametrize("file", ["config.json", "best.json", "history.json"])
 @pytest.mark.parametrize("content", ['{"cut": ', "[]", "{}", "3"], ids=["cut", "list", "empty", "number"])
-def test_a_damaged_record_is_named(workdir, file, content):
+def test_open_run_error_names_damaged_record(workdir, file, content):
     (workdir / file).write_text(content)
     with pytest.raises(UserError, match=file.replace(".", r"\.")):
         loading.read_history(str(workdir)) if file == "history.json" else loading.open_run(str(workdir))
 
 
-def test_an_export_beside_a_run_does_not_hide_it(workdir):
+def test_open_run_finds_run_beside_an_export(workdir):
     (workdir.parent / "export.json").write_text("{}")
     assert loading.results_folder(str(workdir)) == str(workdir)
 

@@ -31,7 +31,7 @@ def network_with_a_lambda(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["h5", "keras"])
-def test_the_code_of_a_lambda_never_runs(network_with_a_lambda, tmp_path, kind):
+def test_lambda_layer_code_never_runs(network_with_a_lambda, tmp_path, kind):
     model, trace = network_with_a_lambda
     path = str(tmp_path / f"weights.{kind}")
     model.save(path)
@@ -53,7 +53,7 @@ class Attack:
         return os.makedirs, (self.at,)
 
 
-def test_a_pickle_in_an_npz_is_refused_in_a_sentence_and_never_runs(tmp_path):
+def test_npz_with_pickle_raises_user_error_and_never_runs(tmp_path):
     path, trace = str(tmp_path / "weights.npz"), tmp_path / "ran"
     np.savez(path, np.array([Attack(str(trace))], dtype=object))
     with pytest.raises(UserError, match=r"weights\.npz is no readable \.npz of weights: [^\n]*$"):

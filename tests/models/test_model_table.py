@@ -50,7 +50,7 @@ def test_table_is_written_as_it_is_read(monkeypatch, tmp_path):
     assert model_table.table() == rows
 
 
-def test_each_network_has_a_line():
+def test_model_table_has_a_line_for_each_network():
     lines = model_table.lines()
     found = {line.split()[0]: line.split()[1:] for line in lines[2:-1]}
     assert list(found) == list(registry.BACKBONES)
@@ -59,7 +59,7 @@ def test_each_network_has_a_line():
     assert "keras_cv/efficientnetv2_s_imagenet" in lines[-1]
 
 
-def test_a_pattern_chooses_lines():
+def test_model_table_pattern_selects_lines():
     lines = model_table.lines("*b0*")
     assert [line.split()[0] for line in lines[2:-1]] == ["efficientnet_b0", "efficientnet_v2_b0"]
     assert lines[-1].endswith(": keras_cv/efficientnetv2_b0, keras_cv/efficientnetv2_b0_imagenet")
@@ -67,12 +67,12 @@ def test_a_pattern_chooses_lines():
     assert len(model_table.lines("compact_?")) == 4
 
 
-def test_a_pattern_that_matches_nothing_raises_user_error():
+def test_model_table_pattern_without_match_raises_user_error():
     with pytest.raises(UserError, match="No model's name matches 'none_'"):
         model_table.lines("none_")
 
 
-def test_an_unknown_name_error_names_the_nearest():
+def test_registry_error_names_nearest_to_an_unknown_name():
     model_table.check("keras_cv/densenet121_imagenet")
     with pytest.raises(UserError, match="There is no model 'compakt'; the nearest is compact"):
         model_table.check("compakt")

@@ -118,19 +118,19 @@ def test_auto_is_the_default_of_the_dataclass_and_of_every_config():
         assert runpy.run_path(str(path))["get_config"]().train.precision == "auto", path.name
 
 
-def test_where_linux_tells_nothing_it_is_float32(monkeypatch, tmp_path):
+def test_precision_auto_is_float32_without_cpu_information(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path)
     monkeypatch.setattr(precision, "CPUINFO", str(tmp_path / "absent"))
     assert precision.best_precision()[0] == "float32"
 
 
-def test_what_is_named_stays(monkeypatch, tmp_path):
+def test_precision_named_explicitly_stays(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, "amx_bf16")
     asked = factories.experiment(precision="mixed_float16")
     assert precision.resolve_precision(asked) is asked
 
 
-def test_a_run_records_what_auto_became_and_refuses_to_become_another(monkeypatch, tmp_path, synthetic_shards, capsys):
+def test_run_records_resolved_precision_and_rejects_another(monkeypatch, tmp_path, synthetic_shards, capsys):
     asked, run = factories.experiment(precision="auto"), str(tmp_path / "run")
     machine(monkeypatch, tmp_path, "amx_bf16")
     here = precision.resolve_precision(asked)

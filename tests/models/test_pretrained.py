@@ -74,7 +74,7 @@ def donor(request) -> Donor:
 @pytest.mark.parametrize(
     "kind", ["get_weights.npz", "unnamed.npz", "weights.h5", "layers.weights.h5", "model.keras", "by_layer.npz"]
 )
-def test_a_file_of_any_kind_gives_the_networks_features(donor, tmp_path, kind):
+def test_load_of_any_file_format_gives_the_network_features(donor, tmp_path, kind):
     path, network = str(tmp_path / kind), donor.network
     if kind == "get_weights.npz":
         np.savez(path, **{f"{place:03d}": array for place, array in enumerate(network.get_weights())})
@@ -132,7 +132,7 @@ def test_layers_that_keras_numbers_are_found_whatever_was_built_before(name, sid
     np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_a_whole_classifier_of_ours_is_taken_with_its_head(tmp_path):
+def test_load_of_a_whole_classifier_includes_its_head(tmp_path):
     path = str(tmp_path / "w.npz")
     source = classifier.build(Model(name="tiny", image_size=24), "float32", seed=1)
     weights.save(source.weights, path)
@@ -158,7 +158,7 @@ def test_imagenet_comes_through_keras_cache(tmp_path, monkeypatch):
     np.testing.assert_array_equal(features(one), features(other))
 
 
-def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch):
+def test_load_offline_error_names_file_and_place(tmp_path, monkeypatch):
     def failing(fname, origin, **_):
         raise Exception(f"URL fetch failure on {origin}: None -- no network")  # as Keras' get_file words it
 
@@ -171,7 +171,7 @@ def test_offline_the_error_says_which_file_to_put_where(tmp_path, monkeypatch):
     assert f"fetch https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{name}" in str(caught.value)
 
 
-def test_imagenet_is_refused_where_there_is_none():
+def test_load_rejects_imagenet_for_backbone_without_it():
     with pytest.raises(UserError, match="not published for tiny"):
         loaded(name="tiny", image_size=32, weights="imagenet")
 
@@ -183,7 +183,7 @@ def other() -> tf.keras.Model:
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5", "keras"])
-def test_another_architectures_file_names_what_differs(other, tmp_path, kind):
+def test_load_error_names_difference_of_another_architecture(other, tmp_path, kind):
     path = str(tmp_path / f"other.{kind}")
     if kind == "npz":
         np.savez(path, **{f"{place:03d}": array for place, array in enumerate(other.get_weights())})
@@ -196,7 +196,7 @@ def test_another_architectures_file_names_what_differs(other, tmp_path, kind):
 
 
 @pytest.mark.parametrize("name", ["absent.npz", "absent.h5", "absent.keras"])
-def test_an_absent_file_is_named(name, tmp_path):
+def test_load_error_names_absent_file(name, tmp_path):
     with pytest.raises(UserError, match=f"There is no weights file .*{name}"):
         loaded(name="tiny", image_size=32, weights=str(tmp_path / name))
 

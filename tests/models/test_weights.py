@@ -21,7 +21,7 @@ def model():
     return classifier.build(TINY, "float32", seed=1)
 
 
-def test_saved_and_loaded_weights_give_the_same_logits(model, tmp_path):
+def test_weights_give_the_same_logits_after_save_and_load(model, tmp_path):
     path = str(tmp_path / "weights.npz")
     weights.save(model.weights, path)
     other = classifier.build(TINY, "float32", seed=2)
@@ -30,7 +30,7 @@ def test_saved_and_loaded_weights_give_the_same_logits(model, tmp_path):
     np.testing.assert_array_equal(other(FACES), model(FACES))
 
 
-def test_float16_halves_the_file_and_rounds_the_weights(tmp_path):
+def test_save_as_float16_halves_the_file_and_rounds_the_weights(tmp_path):
     whole, half = str(tmp_path / "whole.npz"), str(tmp_path / "half.npz")
     variables = [tf.Variable(np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)) for shape in SHAPES]
     weights.save(variables, whole)
@@ -42,7 +42,7 @@ def test_float16_halves_the_file_and_rounds_the_weights(tmp_path):
     assert os.path.getsize(half) < 0.51 * os.path.getsize(whole)
 
 
-def test_another_architecture_is_refused(model, tmp_path):
+def test_load_rejects_weights_of_another_architecture(model, tmp_path):
     path = str(tmp_path / "weights.npz")
     weights.save(model.weights, path)
     with pytest.raises(UserError, match="belongs to another architecture than tiny"):
@@ -53,7 +53,7 @@ DAMAGE = ["absent", "cut", "empty", "no archive", "one array", "a text beside", 
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_named(model, tmp_path, damage):
+def test_load_error_names_damaged_file(model, tmp_path, damage):
     path = tmp_path / "weights.npz"
     weights.save(model.weights, str(path))
     if damage == "one array":

@@ -50,7 +50,7 @@ def folder(tmp_path, photo, faces):
     return folder
 
 
-def test_every_face_is_found_from_left_to_right(photo):
+def test_find_returns_every_face_from_left_to_right(photo):
     boxes = face_detection.find(photo)
     assert len(boxes) == 2
     for box, (left, top, side) in zip(boxes, PLACES):
@@ -59,18 +59,18 @@ def test_every_face_is_found_from_left_to_right(photo):
         assert 0.6 * side < box.width < 1.2 * side
 
 
-def test_a_photo_too_large_to_search_as_it_is_gives_the_same_boxes_enlarged(photo):
+def test_find_scales_boxes_of_a_photo_too_large_to_search(photo):
     large = photo.resize((6 * photo.width, 6 * photo.height), Image.Resampling.BICUBIC)
     np.testing.assert_allclose(np.array(face_detection.find(large)) / 6, face_detection.find(photo), atol=12)
 
 
-def test_what_is_cut_out_is_pillows_own_grey_face(photo):
+def test_crop_equals_pillow_grey_crop(photo):
     box = face_detection.Box(60, 80, 96, 96)
     expected = photo.crop((60, 80, 156, 176)).convert("L").resize((48, 48), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(face_detection.crop(photo, box)[..., 0], np.asarray(expected))
 
 
-def test_a_photo_that_was_taken_sideways_is_turned_upright(photo):
+def test_open_image_turns_sideways_photo_upright(photo):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned to the right
     sideways = content(photo.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
@@ -79,7 +79,7 @@ def test_a_photo_that_was_taken_sideways_is_turned_upright(photo):
     assert np.abs(np.asarray(upright).astype(int) - np.asarray(photo)).mean() < 3
 
 
-def test_a_photo_whose_exif_is_damaged_is_taken_as_it_lies(photo):
+def test_open_image_keeps_orientation_when_exif_is_damaged(photo):
     damaged = Image.Exif()
     damaged[0x0112] = 6
     text = damaged.tobytes().replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02").replace(b"Exif\x00\x00", b"")
@@ -94,13 +94,13 @@ def test_sixteen_bits_of_grey_become_eight_without_being_clipped():
     np.testing.assert_array_equal(np.asarray(found)[..., 0], ramp >> 8)
 
 
-def test_a_picture_with_too_many_pixels_is_refused_unread(monkeypatch, photo):
+def test_open_image_rejects_too_many_pixels_without_reading_them(monkeypatch, photo):
     monkeypatch.setattr(image_reader, "MAX_PIXELS", 1000)
     with pytest.raises(image_reader.PictureError, match=r"it has 640 x 400 pixels, more than 1,000"):
         face_detection.open_image(Picture("a.png", "a.png", content(photo)))
 
 
-def test_each_box_is_drawn_in_its_classs_colour_and_the_photo_is_left_as_it_was(photo):
+def test_annotate_draws_boxes_in_class_colours_on_a_copy(photo):
     before = photo.copy()
     drawn = face_detection.annotate(photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]])
     assert photo == before
@@ -115,7 +115,7 @@ def test_photos_give_their_faces_and_a_picture_of_a_faces_size_gives_itself(fold
     np.testing.assert_array_equal(found.images[2, ..., 0], faces[0])
 
 
-def test_without_a_single_face_that_is_said(folder):
+def test_predict_reports_photo_without_faces(folder):
     with pytest.raises(UserError, match=r"No face was found in b\.jpg; --faces=whole"):
         input_readers.read(str(folder / "below" / "b.jpg"))
 
@@ -135,7 +135,7 @@ def test_photos_are_drawn_under_their_own_names_beside_the_csv(folder, tmp_path)
     assert lines[1].split(",")[-4:] == [str(side) for side in found.photos[0].boxes[0]]
 
 
-def test_a_photos_name_cannot_lead_out_of_the_folder(photo, tmp_path):
+def test_photo_name_cannot_leave_the_output_folder(photo, tmp_path):
     boxes = [face_detection.Box(60, 80, 192, 192)]
     picture = input_readers.StoredPicture.append(
         TempStore(), Picture("a.tar:../../a.png", "../../a.png", content(photo))
@@ -184,7 +184,7 @@ def test_photos_are_no_submission(folder, tmp_path):
 
 
 @pytest.mark.parametrize(("source", "output"), [("a.csv", "./a.csv"), ("a.csv", "link.csv"), ("few", "few/a.png")])
-def test_the_input_is_never_replaced(tmp_path, monkeypatch, source, output):
+def test_predict_never_replaces_its_input(tmp_path, monkeypatch, source, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.csv").write_text("pixels\n" + " ".join(["7"] * 2304) + "\n")
     (tmp_path / "link.csv").symlink_to("a.csv")

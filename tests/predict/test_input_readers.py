@@ -43,7 +43,7 @@ def folder_of_pictures(folder: pathlib.Path, faces: np.ndarray) -> str:
     return str(folder)
 
 
-def test_the_challenges_test_csv_is_read_by_row(faces, tmp_path):
+def test_read_of_challenge_test_csv_returns_rows_in_order(faces, tmp_path):
     path = tmp_path / "test.csv"
     path.write_text("pixels\n" + "".join(f'"{text}"\n' for text in pixels(faces)))
     names, found = input_readers.read(str(path))[:2]
@@ -57,7 +57,7 @@ def test_labels_and_usage_that_mean_nothing_are_passed_over_too(faces, tmp_path)
     np.testing.assert_array_equal(input_readers.read(str(path)).images, faces)
 
 
-def test_a_compressed_table_is_read_alike(faces, tmp_path):
+def test_read_of_compressed_table_equals_plain_table(faces, tmp_path):
     path = tmp_path / "test.csv.gz"
     path.write_bytes(gzip.compress(("pixels\n" + "\n".join(pixels(faces))).encode()))
     np.testing.assert_array_equal(input_readers.read(str(path))[1], faces)
@@ -80,13 +80,13 @@ def test_rows_are_counted_through_a_table_of_many_pieces(tmp_path):
     np.testing.assert_array_equal(found, many)
 
 
-def test_a_folder_of_pictures_is_read_by_name(faces, tmp_path):
+def test_read_of_image_folder_is_ordered_by_name(faces, tmp_path):
     names, found, *_ = input_readers.read(folder_of_pictures(tmp_path / "faces", faces))
     assert names == ["a.png", "b.png", "deeper/c.png"]
     np.testing.assert_array_equal(found, faces[[1, 0, 2]])
 
 
-def test_a_picture_of_48x48_pixels_alone_is_a_face(faces, tmp_path):
+def test_read_takes_single_48x48_image_as_a_face(faces, tmp_path):
     path = tmp_path / "face.png"
     path.write_bytes(png(faces[0, ..., 0]))
     names, found, *_ = input_readers.read(str(path))
@@ -102,18 +102,18 @@ def test_taken_whole_a_coloured_picture_of_another_size_becomes_a_grey_face(tmp_
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason=f"{SHARED} is absent; FER_SHARED names the folder of shared/data")
-def test_the_challenges_own_file_holds_3589_faces():
+def test_read_of_original_challenge_file_returns_3589_faces():
     names, found, *_ = input_readers.read(str(SHARED))
     assert (names[0], names[-1], found.shape) == ("0", "3588", (3589, 48, 48, 1))
     assert found[0, 0, :4, 0].tolist() == [155, 157, 158, 149]
 
 
-def test_a_missing_input_is_named(tmp_path):
+def test_read_error_names_missing_input(tmp_path):
     with pytest.raises(UserError, match=r"no .*nowhere\.csv"):
         input_readers.read(str(tmp_path / "nowhere.csv"))
 
 
-def test_a_bad_row_is_named_by_file_and_line(faces, tmp_path):
+def test_read_error_names_file_and_line_of_a_bad_row(faces, tmp_path):
     path = tmp_path / "test.csv"
     rows = pixels(faces)
     rows[2] = rows[2].rpartition(" ")[0]
@@ -122,7 +122,7 @@ def test_a_bad_row_is_named_by_file_and_line(faces, tmp_path):
         input_readers.read(str(path))
 
 
-def test_a_picture_that_is_none_is_named(faces, tmp_path):
+def test_read_error_names_file_that_is_no_image(faces, tmp_path):
     folder = folder_of_pictures(tmp_path / "faces", faces)
     (tmp_path / "faces" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     found = input_readers.read(folder)
@@ -184,7 +184,7 @@ def test_picture_of_every_kind_is_read_alone_and_from_standard_input(kind, faces
     np.testing.assert_array_equal(input_readers.read("-").images, whole)
 
 
-def test_picture_of_a_kind_that_is_not_read_is_named_for_what_it_is(tmp_path, monkeypatch):
+def test_read_error_names_format_of_unsupported_image(tmp_path, monkeypatch):
     content = b"\0\0\0\x18ftypheic" + bytes(60)
     (tmp_path / "photo.heic").write_bytes(content)
     with pytest.raises(UserError, match=r"photo\.heic is a HEIC picture, which is not read: save it as JPEG or PNG"):
@@ -204,26 +204,26 @@ def test_pictures_that_are_all_unreadable_are_an_error_that_names_them(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n1,2,3\n", b"\0" * 100], ids=["empty", "other columns", "binary"])
-def test_a_file_of_another_kind_is_named(content, tmp_path):
+def test_read_error_names_file_of_another_format(content, tmp_path):
     path = tmp_path / "something.bin"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"something\.bin"):
         input_readers.read(str(path))
 
 
-def test_a_table_without_rows_has_nothing_to_predict(tmp_path):
+def test_read_rejects_table_without_rows(tmp_path):
     path = tmp_path / "test.csv"
     path.write_text("pixels\n")
     with pytest.raises(UserError, match="0 faces"):
         input_readers.read(str(path))
 
 
-def test_a_folder_without_faces_is_named(tmp_path):
+def test_read_error_names_folder_without_faces(tmp_path):
     with pytest.raises(UserError, match=str(tmp_path)):
         input_readers.read(str(tmp_path))
 
 
-def test_standard_input_that_is_closed_or_for_writing_is_named(tmp_path, monkeypatch):
+def test_read_error_names_standard_input_that_is_closed_or_write_only(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(UserError, match=r"^Standard input is closed"):
         input_readers.read("-")
@@ -241,7 +241,7 @@ def test_standard_input_holds_the_bytes_of_a_picture(faces, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"pixels\n1 2 3"])
-def test_standard_input_that_is_no_picture_is_refused(content, monkeypatch):
+def test_read_rejects_standard_input_that_is_no_image(content, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     with pytest.raises(UserError, match="Standard input is no picture: --input=- reads"):
         input_readers.read("-")

@@ -30,7 +30,7 @@ def test_wilson_and_bootstrap_agree_on_the_accuracy(count):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_figure_lies_within_its_interval(found, name):
+def test_intervals_contain_the_point_estimate(found, name):
     low, high = found[name]
     assert low < metrics.measure(*scores())[name] < high
 
@@ -54,7 +54,7 @@ def test_scipys_bootstrap_of_the_examples_gives_nearly_the_same(found):
         assert found[name] == pytest.approx([low, high], abs=0.25 * (high - low))
 
 
-def test_each_figure_of_a_confusion_matrix_is_the_one_that_is_reported():
+def test_figures_from_confusion_matrix_match_reported_metrics():
     """The resampled figures are computed by our own formulas; on one matrix they are scikit-learn's."""
     labels, probabilities = scores(200)
     measured = metrics.measure(labels, probabilities)
@@ -62,11 +62,11 @@ def test_each_figure_of_a_confusion_matrix_is_the_one_that_is_reported():
     assert {name: values[0] for name, values in ours.items()} == pytest.approx({name: measured[name] for name in ours})
 
 
-def test_the_same_predictions_give_the_same_intervals(found):
+def test_intervals_are_reproducible(found):
     assert bootstrap.intervals(*scores()) == found
 
 
-def test_a_class_that_is_missing_is_left_out_of_the_balanced_accuracy():
+def test_balanced_accuracy_leaves_out_missing_class():
     labels, probabilities = np.array([0, 0, 1, 1]), np.eye(7)[[0, 0, 1, 1]]
     assert bootstrap.intervals(labels, probabilities)["balanced_accuracy"] == [1.0, 1.0]
 

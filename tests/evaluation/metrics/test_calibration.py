@@ -17,13 +17,13 @@ def drawn() -> tuple:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
-def test_the_factor_of_overconfidence_is_found(drawn, temperature):
+def test_fit_temperature_finds_the_overconfidence_factor(drawn, temperature):
     labels, logits = drawn
     overconfident = special.softmax(logits * temperature, axis=1)
     assert calibration.fit_temperature(labels, overconfident) == pytest.approx(temperature, rel=0.03)
 
 
-def test_no_temperature_nearby_has_a_lower_log_loss(drawn):
+def test_fit_temperature_minimizes_log_loss(drawn):
     labels, logits = drawn
     probabilities = special.softmax(3 * logits, axis=1)
     found = calibration.fit_temperature(labels, probabilities)
@@ -40,7 +40,7 @@ def test_scaling_divides_the_logits(drawn):
     np.testing.assert_allclose(scaled, special.softmax(logits / 1.7, axis=1), atol=1e-12)
 
 
-def test_the_predicted_class_stays(drawn):
+def test_scale_keeps_the_predicted_class(drawn):
     _, logits = drawn
     scaled = calibration.scale(special.softmax(logits, axis=1), 3.0)
     np.testing.assert_array_equal(scaled.argmax(axis=1), logits.argmax(axis=1))
@@ -52,7 +52,7 @@ def test_probabilities_of_zero_stay_finite():
     assert np.isfinite(calibration.scale(certain, temperature)).all()
 
 
-def test_the_temperature_comes_from_validation_alone(drawn):
+def test_calibration_report_fits_temperature_on_validation_only(drawn):
     labels, logits = drawn
     validation = (labels[:5000], special.softmax(2 * logits[:5000], axis=1))
     scored = special.softmax(logits[5000:], axis=1)  # honest already: fitted on itself, it would be 1
@@ -61,7 +61,7 @@ def test_the_temperature_comes_from_validation_alone(drawn):
     assert (found["fitted_on"], found["examples"]) == ("validation", 5000)
 
 
-def test_the_figures_are_those_at_that_temperature(drawn):
+def test_calibration_report_measures_at_the_fitted_temperature(drawn):
     labels, logits = drawn
     probabilities = special.softmax(2 * logits, axis=1)
     found = calibration.calibration_report(labels, probabilities, (labels, probabilities))

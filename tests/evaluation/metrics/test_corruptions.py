@@ -34,20 +34,20 @@ def test_faces_stay_faces_in_form_and_are_not_changed_in_place(faces, kind):
 
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
-def test_each_strength_is_worse_than_the_one_before(faces, kind):
+def test_corruption_strengths_increase(faces, kind):
     found = distances(faces, kind)
     assert found[0] > 0
     assert found == sorted(found)
 
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
-def test_a_face_is_corrupted_alike_however_many_follow(faces, kind):
+def test_corrupt_of_a_face_does_not_depend_on_the_faces_after_it(faces, kind):
     alone = corruptions.corrupt(faces[:3], kind, 2, SEED)
     np.testing.assert_array_equal(corruptions.corrupt(faces, kind, 2, SEED)[:3], alone)
 
 
 @pytest.mark.parametrize("kind", ["noise", "brightness", "occlusion", "rotation"])
-def test_what_is_random_follows_the_seed(faces, kind):
+def test_corrupt_depends_on_the_seed(faces, kind):
     first = corruptions.corrupt(faces, kind, 2, SEED)
     np.testing.assert_array_equal(first, corruptions.corrupt(faces, kind, 2, SEED))
     assert (first != corruptions.corrupt(faces, kind, 2, SEED + 1)).any()
@@ -66,7 +66,7 @@ def test_noise_has_the_deviation_it_says():
     assert corruptions.corrupt(grey, "noise", 2, SEED).astype(float).std() == pytest.approx(16, rel=0.02)
 
 
-def test_an_occlusion_is_one_grey_square_of_its_side():
+def test_occlusion_is_one_grey_square():
     black = np.zeros((20, 48, 48, 1), np.uint8)
     for hidden in corruptions.corrupt(black, "occlusion", 2, SEED)[..., 0]:
         rows, columns = np.nonzero(hidden)
@@ -75,7 +75,7 @@ def test_an_occlusion_is_one_grey_square_of_its_side():
         assert set(np.unique(hidden)) == {0, 128}
 
 
-def test_a_rotation_is_pillows(faces):
+def test_rotation_equals_pillow_rotation(faces):
     turned = corruptions.corrupt(faces, "rotation", 2, SEED)[..., 0].astype(int)
     middle = slice(16, 32)  # corners are filled up in another way
     for face, ours in zip(faces[..., 0], turned):

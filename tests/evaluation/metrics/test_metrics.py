@@ -35,7 +35,7 @@ def figures(probabilities) -> dict:
 
 
 @pytest.mark.parametrize("faces", [9, 20, 21, 43])  # whose rounded precisions sum to a bit above 1
-def test_no_area_exceeds_1(faces):
+def test_metrics_areas_do_not_exceed_1(faces):
     labels = np.repeat(np.arange(7), faces)
     confidences = np.linspace(0.8, 0.9, len(labels))
     per_class = metrics.measure(labels, np.stack([*map(row, labels, confidences)]))["per_class"]
@@ -107,12 +107,12 @@ def test_average_precision_is_the_precision_at_each_example_of_the_class(figures
     assert figures["per_class"]["happy"]["average_precision"] == pytest.approx(2 / 3 * 1 + 1 / 3 * 3 / 5)
 
 
-def test_a_class_without_examples_has_no_areas(figures):
+def test_class_without_examples_has_no_areas(figures):
     disgust = figures["per_class"]["disgust"]
     assert disgust["roc_auc"] is disgust["average_precision"] is None
 
 
-def test_nothing_is_nan_however_few_classes_occur():
+def test_metrics_are_never_nan_with_few_classes():
     for label in range(7):
         for predicted in range(7):
             figures = metrics.measure(np.array([label]), row(predicted, 0.9)[None])
@@ -173,6 +173,6 @@ def test_full_confidence_falls_into_the_last_bin():
     ],
     ids=["no examples", "other lengths", "label 7", "unlabelled", "no probabilities"],
 )
-def test_what_cannot_be_measured_is_refused(labels, probabilities):
+def test_measure_rejects_invalid_input(labels, probabilities):
     with pytest.raises(ValueError, match="must"):
         metrics.measure(labels, probabilities)

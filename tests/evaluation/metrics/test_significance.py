@@ -26,7 +26,7 @@ def test_examples_on_which_both_agree_do_not_count():
     assert significance.mcnemar(*answers(0, 3, 8, 0)).p == significance.mcnemar(*answers(900, 3, 8, 700)).p
 
 
-def test_the_order_of_the_models_does_not_matter():
+def test_mcnemar_is_symmetric():
     first, second = answers(10, 4, 12, 3)
     assert significance.mcnemar(first, second).p == significance.mcnemar(second, first).p
 
@@ -35,7 +35,7 @@ def test_models_that_never_differ_are_not_told_apart():
     assert significance.mcnemar(*answers(5, 0, 0, 5)).p == 1.0
 
 
-def test_many_examples_agree_with_the_chi_squared_approximation():
+def test_mcnemar_agrees_with_chi_squared_for_many_examples():
     found = significance.mcnemar(*answers(2000, 310, 250, 1000))
     corrected = (abs(310 - 250) - 1) ** 2 / 560
     assert found.p == pytest.approx(stats.chi2.sf(corrected, df=1), rel=0.02)

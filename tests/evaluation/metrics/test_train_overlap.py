@@ -7,7 +7,7 @@ from fer.evaluation.metrics import train_overlap
 from tests.evaluation import factories
 
 
-def test_an_image_is_seen_if_training_holds_every_pixel_of_it():
+def test_train_overlap_requires_identical_pixels():
     train = factories.images(5)
     nearly = train[3].copy()
     nearly[40, 40] ^= 1
@@ -19,7 +19,7 @@ def test_without_training_images_nothing_is_seen():
     assert train_overlap.in_training_split(factories.images(2), factories.images(0)).tolist() == [False, False]
 
 
-def test_the_difference_is_the_accuracy_that_the_seen_examples_add():
+def test_train_overlap_reports_accuracy_difference():
     labels = np.zeros(10, int)
     predicted = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])  # 6 of 10
     seen = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)  # 2 of 6 without them
@@ -29,5 +29,5 @@ def test_the_difference_is_the_accuracy_that_the_seen_examples_add():
     assert found["accuracy_difference"] == pytest.approx(6 / 10 - 2 / 6)
 
 
-def test_if_all_were_seen_there_is_no_score():
+def test_train_overlap_without_unseen_examples_has_no_score():
     assert train_overlap.without(np.array([True]), np.array([0]), np.eye(7)[[0]]) is None
