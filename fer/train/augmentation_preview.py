@@ -1,4 +1,4 @@
-"""What a policy does to faces, as a picture: look at it before a run."""
+"""Preview of an augmentation policy as a picture, to check before a run."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fer.labels import CLASSES
 from fer.rng import BatchRng
 from fer.viz import rendering
 
-VERSIONS = 8  # of each face; a run draws others
-WIDTH = 110  # characters of the title that fit on a line
+VERSIONS = 8  # augmented versions of each face; a run draws other random numbers
+TITLE_WIDTH = 110  # characters that fit on a line of the title
 
 
 def write_preview(experiment: Experiment, data: str, path: str) -> None:
-    """Draws one face of each class, and one more, beside what the experiment's policy makes of them.
+    """Plots one face of each class, and one more, beside versions augmented by the experiment's policy.
 
     Args:
       experiment: names the policy, its engine and the seed.
       data: a folder that scripts/convert.py wrote; faces of its train split are drawn.
-      path: where the picture goes, as PNG.
+      path: of the PNG file.
 
     Raises:
-      UserError: the policy has a fault, or the data cannot be read.
+      UserError: the policy is invalid, or the data cannot be read.
     """
     policy.parse(experiment.augment.policy, experiment.augment.engine)
     faces = example_codec.read_split(manifest.read_manifest(data).seal_test_split(), "train")
@@ -38,7 +38,7 @@ def write_preview(experiment: Experiment, data: str, path: str) -> None:
 
 
 def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> bytes:
-    """PNG: a row for each face, the original at the left; under mixed faces the classes they are mixed of.
+    """Renders a PNG: a row for each face, the original at the left; mixed faces are titled with their classes.
 
     Args:
       experiment: names the policy, its engine and the seed.
@@ -50,7 +50,7 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -
     columns = [(images, targets.numpy())]
     for step in range(VERSIONS):
         draws = BatchRng(tf.constant([experiment.seed, step]), tf.range(count), count)
-        with log_suppression.suppress_stderr():  # where XLA says that it compiles, the first time that it does
+        with log_suppression.suppress_stderr():  # XLA logs its first compilation
             changed, mixed = augment(tf.constant(images), targets, draws)
         columns.append((changed.numpy(), mixed.numpy()))
     figure = Figure(figsize=(1.05 * len(columns), 1.25 * count + 0.6), layout="constrained")
@@ -65,7 +65,10 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -
 
 
 def _choose_rows(labels: np.ndarray, seed: int) -> np.ndarray:
-    """A random face of each class that occurs, in the classes' order, and one more: so no face is its own partner."""
+    """Chooses a random face of each class, in the order of the classes, and one more if the number is odd.
+
+    With an even number, mixing pairs no face with itself.
+    """
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     firsts = [shuffled[labels[shuffled] == label][:1] for label in range(len(CLASSES))]
     chosen = np.concatenate(firsts)
@@ -73,7 +76,7 @@ def _choose_rows(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _make_title(shares: np.ndarray, label: int, original: bool) -> str:
-    """The class above an original, the classes above a mixture, nothing above the rest."""
+    """Returns the title of a face: its class for an original, the classes and shares for a mixture, else ""."""
     if original:
         return CLASSES[label]
     parts = [name for name in np.argsort(-shares) if shares[name] >= 0.005]
@@ -81,10 +84,10 @@ def _make_title(shares: np.ndarray, label: int, original: bool) -> str:
 
 
 def _wrap_policy(text: str) -> str:
-    """The policy in lines that fit, broken between operations."""
+    """Wraps the policy into lines of `TITLE_WIDTH` characters, broken between ops."""
     lines = [""]
     for part in text.replace("|", "|\0").split("\0"):
-        if lines[-1] and len(lines[-1]) + len(part) > WIDTH:
+        if lines[-1] and len(lines[-1]) + len(part) > TITLE_WIDTH:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)

@@ -1,11 +1,11 @@
-"""Checkpoints: a folder each, whole or absent, with the hash of every file in it.
+"""Checkpoints: one folder each, complete or absent, with the hash of every file in it.
 
 In the run folder:
     checkpoints/step-00000500/state.index, state.data-00000-of-00001, checkpoint.json
 
-A folder is written beside its place and renamed, and checkpoint.json is its last file; what a killed run left
-behind is no checkpoint and is cleaned away. Into a store, which cannot rename, it is uploaded in that order. The newest
-few are kept.
+A folder is written under a temporary name beside its place and renamed, and checkpoint.json is its last file. What a
+killed run leaves behind is no checkpoint and is removed. An object store cannot rename: there, the files are uploaded
+in the same order. The newest `MAX_TO_KEEP` checkpoints are kept.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ def save(
     extra: dict[str, Any],
     planned: Callable[[int], bool] = lambda step: True,
 ) -> None:
-    """Writes the state after `step` steps, then removes the oldest beyond the newest `KEPT` and the newest planned one.
+    """Writes the state after `step` steps; keeps the newest `MAX_TO_KEEP` checkpoints and the newest planned one.
 
     Args:
       folder: of the run's checkpoints.
-      state: what is saved.
+      state: the state to save.
       step: names the checkpoint.
-      extra: plain values that `restore` gives back.
-      planned: whether the checkpoint of a step is one that the run makes by itself, and not because it was stopped:
-        the newest of these is what it may have to go back to.
+      extra: JSON values that `restore` returns.
+      planned: whether an uninterrupted run has a checkpoint of the given step, which is not so for one that was made
+        because the run was stopped. A rollback may need the newest planned one.
 
     Raises:
-      UserError: it cannot be written; earlier checkpoints are untouched.
+      StorageError: it cannot be written; earlier checkpoints are unchanged.
     """
     place = os.path.join(folder, FORMAT.format(step))
     try:
@@ -63,11 +63,11 @@ def save(
             fsync.publish(beside, place)
     except (OSError, tf.errors.OpError) as error:
         if not storage.is_remote(folder):
-            with contextlib.suppress(OSError, tf.errors.OpError):  # on a full disk, what is half-written takes space
+            with contextlib.suppress(OSError, tf.errors.OpError):  # an incomplete checkpoint takes space on a full disk
                 _remove(place + ".tmp")
         raise StorageError(
-            f"Cannot write the checkpoint {place}: {files.error_message(error)}. Earlier checkpoints are whole; make "
-            "room and run the same command again."
+            f"Cannot write the checkpoint {place}: {files.error_message(error)}. Free disk space and run the "
+            "same command again; earlier checkpoints are complete."
         ) from error
     found = list_steps(folder)
     kept = {*found[-MAX_TO_KEEP:], max(filter(planned, found), default=step)}
@@ -77,50 +77,53 @@ def save(
 
 
 def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
-    """Puts the newest sound checkpoint into `state`.
+    """Restores the newest undamaged checkpoint into `state`.
 
-    A damaged one is reported, and removed once one before it has been taken.
+    A damaged one is reported, and removed once an earlier one has been restored.
 
     Returns:
-      What checkpoint.json holds, or None where there is no checkpoint.
+      The content of checkpoint.json, or None if there is no checkpoint.
 
     Raises:
-      StorageError: a checkpoint cannot be read now, which says nothing of whether it is sound.
-      UserError: there are checkpoints, but none is sound, or the state has another shape.
+      StorageError: a checkpoint cannot be read now; it may be undamaged.
+      UserError: all checkpoints are damaged, or the state has other variables or shapes.
     """
     found, damaged = list_steps(folder), {}
     for step in reversed(found):
         place = os.path.join(folder, FORMAT.format(step))
-        fault = _find_fault(place)
-        if fault and storage.is_remote(place):  # a store that was away for a moment looks like one without the files
+        damage = _find_damage(place)
+        if damage and storage.is_remote(place):  # a store that was unreachable for a moment seems to lack the files
             storage.register_filesystems(place)
-            fault = _find_fault(place)
-        if fault:
-            damaged[place] = fault
+            damage = _find_damage(place)
+        if damage:
+            damaged[place] = damage
             continue
         try:
             with literal(place) as folder_read:
                 state.read(os.path.join(folder_read, "state")).assert_consumed()
-        except (AssertionError, ValueError) as error:  # what TensorFlow raises for other names and other shapes
+        except (AssertionError, ValueError) as error:  # from TensorFlow, for other names or shapes of variables
             raise UserError(
                 f"The checkpoint {place} holds another state than this version's ({files.error_message(error)}): go "
                 "on with "
                 "the software that config.json beside it names under versions, or choose another --workdir."
             ) from error
-        for worse, fault in damaged.items():
-            print(f"The checkpoint {worse} is damaged ({fault}); it is removed, and {os.path.basename(place)} is used.")
-            _remove(worse)
+        for other, damage in damaged.items():
+            print(
+                f"The checkpoint {other} is damaged ({damage}); it is removed, and {os.path.basename(place)} is used."
+            )
+            _remove(other)
         return files.read_json(os.path.join(place, META), "the checkpoint")
     if damaged:
-        told = "; ".join(f"{os.path.basename(place)}: {fault}" for place, fault in damaged.items())
+        reasons = "; ".join(f"{os.path.basename(place)}: {damage}" for place, damage in damaged.items())
         raise UserError(
-            f"None of the {len(found)} checkpoints in {folder} is sound ({told}); choose another --workdir."
+            f"All {len(found)} checkpoints in {folder} are damaged ({reasons}). Restore one of them from a copy, or "
+            "choose another --workdir."
         )
     return None
 
 
 def list_steps(folder: str) -> list[int]:
-    """The steps of the checkpoints in `folder`, in rising order."""
+    """Lists the steps of the checkpoints in `folder`, in ascending order."""
     if not storage.check_or_raise(folder, tf.io.gfile.isdir):
         return []
     names = (re.fullmatch(r"step-(\d{8})/?", name) for name in tf.io.gfile.listdir(folder))
@@ -135,7 +138,7 @@ def remove_after(folder: str, step: int) -> None:
 
 
 def clean(folder: str) -> None:
-    """Removes what a killed run left half-written."""
+    """Removes the incomplete checkpoints of a killed run."""
     if tf.io.gfile.isdir(folder):
         for name in tf.io.gfile.listdir(folder):
             if ".tmp" in name:
@@ -156,8 +159,8 @@ def _upload(folder: str, place: str) -> None:
         tf.io.gfile.copy(os.path.join(folder, name), os.path.join(place, name), overwrite=True)
 
 
-def _find_fault(place: str) -> str | None:
-    """What is wrong with a checkpoint, or None.
+def _find_damage(place: str) -> str | None:
+    """Compares a checkpoint with its hashes. Returns its damage in words, or None if it is undamaged.
 
     Raises:
       StorageError: it cannot be read.
@@ -167,7 +170,7 @@ def _find_fault(place: str) -> str | None:
     except StorageError:
         raise
     except (UserError, KeyError, TypeError):
-        return f"{META} is missing or no record of a checkpoint"
+        return f"{META} is missing or not a record of a checkpoint"
     for name, digest in expected.items():
         path = os.path.join(place, name)
         if not tf.io.gfile.exists(path):

@@ -1,11 +1,11 @@
-"""The run folder: what was asked for, on which data, with which software, and how it went.
+"""Run directory: configuration, data and software of a run, its history and its weights.
 
 Its files:
-    config.json     the experiment, the data's hashes, versions, commit: written first, never changed
-    history.json    an entry an epoch
-    curves.png      the history as a picture
-    rollbacks.json  which steps a run went back over, if it did (train.on_nan)
-    best.json       which weights are the best, chosen on the validation split
+    config.json     the experiment, the hash of the data, versions, commit: written first, never changed
+    history.json    one entry per epoch
+    curves.png      plot of the history
+    rollbacks.json  the rollbacks, if there were any (train.on_nan)
+    best.json       the best weights, selected on the validation split
     checkpoints/    best-*.npz (weights to evaluate) and step-*/ (states to resume from)
     events/         TensorBoard
     owner.json      the process that trains in it now (fer.train.run_lock)
@@ -55,27 +55,27 @@ class RunDir:
         return os.path.join(self.path, "events")
 
     def write_config(self, experiment: Experiment, manifest: Manifest, teachers: Sequence[dict[str, Any]] = ()) -> None:
-        """Writes config.json, unless the run goes on.
+        """Writes config.json, unless the run resumes.
 
         Args:
-          experiment: what is trained.
+          experiment: the configuration.
           manifest: of the data.
-          teachers: which weights teach, in order, if any do.
+          teachers: records of the teachers, in order; see `fer.train.distillation.teacher_records`.
 
         Raises:
-          UserError: the run goes on, and other weights taught its first steps.
+          UserError: the run resumes, but started with other weights of the teachers.
         """
         path = os.path.join(self.path, CONFIG_FILE)
         if files.exists(path):
-            begun = files.read_json(path, "the run's config").get("teachers", [])
+            recorded = files.read_json(path, "the run's config").get("teachers", [])
             try:
-                taught_by = [each["weights_sha256"] for each in begun]
+                taught_by = [each["weights_sha256"] for each in recorded]
             except (KeyError, TypeError) as error:
                 raise UserError(f"{path} has no valid field teachers: choose another --workdir.") from error
             if taught_by != [each["weights_sha256"] for each in teachers]:
                 raise UserError(
-                    f"The run in {self.path} was begun with other weights in the folders of config.train.teacher "
-                    f"({experiment.train.teacher!r}): put those back, or choose another --workdir."
+                    f"The run in {self.path} started with other weights in the folders of config.train.teacher "
+                    f"({experiment.train.teacher!r}): restore those weights, or choose another --workdir."
                 )
             return
         examples = {name: split.examples for name, split in manifest.splits.items()}
@@ -97,7 +97,7 @@ class RunDir:
         files.write_bytes(os.path.join(self.path, "curves.png"), plots.curves(history))
 
     def read_history(self, until_step: int) -> list[dict[str, Any]]:
-        """The epochs that ended by `until_step`: a killed run may have written one more than it checkpointed."""
+        """Reads the entries up to `until_step`: a killed run may have written one more than it checkpointed."""
         if not files.exists(os.path.join(self.path, "history.json")):
             return []
         return [entry for entry in loading.read_history(self.path) if entry["step"] <= until_step]
@@ -107,7 +107,7 @@ class RunDir:
         files.write_json(os.path.join(self.path, "rollbacks.json"), rollbacks)
 
     def write_best(self, variables: Sequence[tf.Variable], entry: dict[str, Any]) -> None:
-        """Makes a model's weights the run's best; the ones before are removed once the new ones are named."""
+        """Writes a model's weights as the run's best, then best.json that names them, then removes the earlier ones."""
         name = f"checkpoints/best-{entry['step']:08d}.npz"
         path = os.path.join(self.path, name)
         weights.save(variables, path)
@@ -126,11 +126,11 @@ class RunDir:
 
 
 def open_run_dir(path: str, experiment: Experiment, manifest: Manifest) -> RunDir:
-    """The folder of a run that begins in `path`, or goes on there if it is the same. Writes nothing yet.
+    """Returns the directory of a run that starts in `path`, or resumes there if it is the same run. Writes nothing.
 
     Raises:
-      UserError: the folder holds a run of another config or on other data (the message shows the difference),
-        or something else.
+      UserError: the directory holds a run of another config or on other data (the message shows the difference),
+        or other files.
     """
     record = os.path.join(path, CONFIG_FILE)
     if files.exists(record):
@@ -141,12 +141,12 @@ def open_run_dir(path: str, experiment: Experiment, manifest: Manifest) -> RunDi
 
 
 def _is_leftover(name: str) -> bool:
-    """Returns whether a file is one that a killed process leaves before a run has begun."""
+    """Returns whether a file is one that a killed process leaves before a run has started."""
     return ".tmp-" in name or name == run_lock.OWNER_FILE
 
 
 def software_versions() -> dict[str, str]:
-    """The software that computes."""
+    """Returns the versions of the software that a run computes with, by name."""
     return {
         "fer": fer.__version__,
         "python": platform.python_version(),
@@ -157,7 +157,7 @@ def software_versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code, with "+changes" where files differ from it; None outside a checkout."""
+    """Returns the commit of the code, with "+changes" if files differ from it; None outside a checkout."""
     here = os.path.dirname(os.path.abspath(fer.__file__))
     try:
         commit = subprocess.run(

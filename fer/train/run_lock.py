@@ -58,7 +58,7 @@ def _hold_flock(workdir: str) -> Iterator[None]:
             yield
         finally:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # while the lock is held: who opened it before locks a file without a name
+                os.unlink(path)  # while the lock is held: a process that opened it before locks a file without a name
             os.close(descriptor)
     finally:
         for folder in created:
@@ -127,9 +127,12 @@ def _hold_lease(workdir: str) -> Iterator[None]:
 
 
 def _wait_for_lease(path: str, workdir: str) -> None:
-    """Returns once nobody renews the lease at `path`.
+    """Waits until the lease at `path` has expired.
 
-    Whether it is renewed is seen by its content, not by its time: the clocks of two machines may differ.
+    A renewal is recognized by the content of the file, not by its time: the clocks of two machines may differ.
+
+    Raises:
+      UserError: another process renews it.
     """
     found = _read(path)
     if not found or _has_ended(found):
@@ -149,7 +152,7 @@ def _renew(path: str, owner: dict[str, Any], stop: threading.Event) -> None:
     renewals = 0
     while not stop.wait(RENEW_S):
         renewals += 1
-        with contextlib.suppress(UserError):  # the store is away: the next renewal may reach it
+        with contextlib.suppress(UserError):  # the store is unreachable: the next renewal may succeed
             files.write_json(path, {**owner, "renewals": renewals})
 
 
@@ -167,7 +170,7 @@ def _has_ended(owner: dict[str, Any]) -> bool:
 
 
 def _read(path: str) -> dict[str, Any]:
-    """Returns what is recorded of the owner; {} if there is none, or nothing that can be read."""
+    """Reads the owner's record. Returns {} if there is none or if it is not valid."""
     if not files.exists(path):
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What tracing leaves in the process, taken out again once a run is over."""
+"""Workaround for graphs that TensorFlow keeps in memory after a run."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterator
 
 from tensorflow.python.framework import ops
 
-CUSTOM_GRADIENT_PREFIX = "CustomGradient-"  # as tf.custom_gradient names what it registers
+CUSTOM_GRADIENT_PREFIX = "CustomGradient-"  # prefix of the names that tf.custom_gradient registers
 
 
 @contextlib.contextmanager
 def release_custom_gradients() -> Iterator[None]:
-    """Within it, functions may be traced whose custom gradients nobody asks for afterwards.
+    """Removes, at the end of the context, the custom gradients that were registered within it.
 
-    TensorFlow registers each custom gradient of a graph, such as that of a sum over replicas, for as long as the
-    process lives, and what is registered holds the graph: 25 MiB and more a run, which a sweep would add up. There is
-    no public way to take one back.
+    TensorFlow registers each custom gradient of a graph, such as that of a sum over replicas, for the lifetime of the
+    process, and a registered gradient holds the graph: 25 MiB or more per run, which would add up in a sweep. There is
+    no public function to unregister one.
     """
     registry = ops.gradient_registry._registry
     before = set(registry)

@@ -209,7 +209,7 @@ def test_a_run_asked_to_stop_in_the_last_call_of_an_epoch_stops_after_it(synthet
 
 def test_replicas_that_cannot_share_the_batch_are_a_sentence(synthetic_shards, tmp_path):
     settings = factories.experiment(global_batch=15, replicas=2)
-    with pytest.raises(UserError, match="15, which 2 replicas cannot share evenly; 14 would do"):
+    with pytest.raises(UserError, match="15, which 2 replicas cannot share evenly; choose 14"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "mirrored")
 
 

@@ -1,4 +1,4 @@
-"""Which machines train together, read from what starts them: flags, TF_CONFIG, SageMaker or Slurm."""
+"""Discovery of the workers of a run from flags, TF_CONFIG, SageMaker or Slurm."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from collections.abc import Mapping
 
 from fer.errors import UserError
 
-DEFAULT_PORT = 8470  # of a worker's gRPC server, where the environment names hosts alone
+DEFAULT_PORT = 8470  # of a worker's gRPC server, where the environment names hosts without ports
 SAGEMAKER_CONFIG = "/opt/ml/input/config/resourceconfig.json"  # SageMaker's own file, in every training container
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The workers of a run, in an order that all of them agree on, and which of them this process is."""
+    """The workers of a run, in the same order on each, and the index of this process."""
 
     workers: tuple[str, ...]  # host:port
     index: int
 
     @property
     def chief(self) -> bool:
-        """Whether this worker writes the run folder: the first one does."""
+        """True for the first worker, which writes the run directory."""
         return self.index == 0
 
     @property
     def name(self) -> str:
-        """This worker, for messages."""
+        """Name of this worker for messages."""
         return f"worker {self.index} of {len(self.workers)} ({self.workers[self.index]})"
 
 
@@ -40,19 +40,19 @@ def find_cluster(
     port: int = DEFAULT_PORT,
     resource_config: str = SAGEMAKER_CONFIG,
 ) -> Cluster | None:
-    """The cluster that this process belongs to, or None where nothing names one.
+    """Returns the cluster that this process belongs to, or None if nothing names one.
 
-    Flags go first, then TF_CONFIG, SageMaker (SM_HOSTS and SM_CURRENT_HOST, or its file) and the step of a Slurm job.
+    Flags come first, then TF_CONFIG, SageMaker (SM_HOSTS and SM_CURRENT_HOST, or its file) and the step of a Slurm job.
 
     Args:
-      environment: the process's variables.
+      environment: environment variables.
       workers: "host:port,host:port", the same for every worker.
-      worker_index: which of them this process is, from 0.
-      port: for hosts that come without one; the tasks of one Slurm node take it and the next ones.
+      worker_index: index of this process among the workers, from 0.
+      port: of hosts that are named without a port. The tasks of one Slurm node use this port and the following ones.
       resource_config: SageMaker's file.
 
     Raises:
-      UserError: what is given contradicts itself or lacks something; the message names it.
+      UserError: a value is missing, invalid, or contradicts another; the message names it.
     """
     if workers is not None or worker_index is not None:
         return from_flags(workers, worker_index)
@@ -60,27 +60,27 @@ def find_cluster(
         return from_tf_config(environment["TF_CONFIG"])
     if "SM_HOSTS" in environment or os.path.exists(resource_config):
         return from_sagemaker(environment, port, resource_config)
-    if "SLURM_STEP_NODELIST" in environment:  # set by srun alone: the batch script itself is no worker
+    if "SLURM_STEP_NODELIST" in environment:  # only srun sets it: the batch script itself is no worker
         return from_slurm(environment, port)
     return None
 
 
 def from_flags(workers: str | None, worker_index: int | None) -> Cluster:
-    """From `--workers=host:port,...` and `--worker_index=N`."""
+    """Reads the cluster from `--workers=host:port,...` and `--worker_index=N`."""
     if workers is None or worker_index is None:
         missing, given = ("workers", "worker_index") if workers is None else ("worker_index", "workers")
-        raise UserError(f"--{given} needs --{missing} beside it: --workers=host:port,host:port --worker_index=0.")
+        raise UserError(f"--{given} needs --{missing} too: --workers=host:port,host:port --worker_index=0.")
     return _make_cluster([part.strip() for part in workers.split(",")], worker_index, "--workers", "--worker_index")
 
 
 def from_tf_config(text: str) -> Cluster | None:
-    """From TF_CONFIG, as TensorFlow documents it; a "chief" comes before the workers. None for a task on its own."""
+    """Reads the cluster from TF_CONFIG in TensorFlow's format, a "chief" before the workers; None if it is empty."""
     try:
         config = json.loads(text)
         jobs, task = config.get("cluster") or {}, config.get("task") or {}
-        strangers = sorted(set(jobs) - {"chief", "worker"} | {task.get("type", "worker")} - {"chief", "worker"})
-        if strangers:
-            raise UserError(f"TF_CONFIG names the job {strangers[0]!r}; training has workers, and a chief at most.")
+        unknown = sorted(set(jobs) - {"chief", "worker"} | {task.get("type", "worker")} - {"chief", "worker"})
+        if unknown:
+            raise UserError(f"TF_CONFIG names the job {unknown[0]!r}; only worker and chief are supported.")
         chiefs, workers = list(jobs.get("chief", [])), list(jobs.get("worker", []))
         if not chiefs + workers:
             return None
@@ -94,7 +94,7 @@ def from_tf_config(text: str) -> Cluster | None:
 
 
 def from_sagemaker(environment: Mapping[str, str], port: int, resource_config: str) -> Cluster:
-    """From SageMaker's list of hosts, one worker each."""
+    """Reads the cluster from SageMaker's list of hosts, one worker per host."""
     try:
         if "SM_HOSTS" in environment:
             hosts, here = json.loads(environment["SM_HOSTS"]), environment["SM_CURRENT_HOST"]
@@ -102,29 +102,29 @@ def from_sagemaker(environment: Mapping[str, str], port: int, resource_config: s
             with open(resource_config, encoding="utf-8") as file:
                 config = json.load(file)
             hosts, here = config["hosts"], config["current_host"]
-        hosts = sorted(hosts)  # in one order everywhere
+        hosts = sorted(hosts)  # in the same order on every host
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(
-            'SageMaker\'s environment names no hosts: SM_HOSTS must be a list, as in ["algo-1", "algo-2"], beside '
-            f"SM_CURRENT_HOST, or {resource_config} hold hosts and current_host."
+            'SageMaker\'s environment names no hosts: set SM_HOSTS to a list, as in ["algo-1", "algo-2"], and '
+            f"SM_CURRENT_HOST, or provide hosts and current_host in {resource_config}."
         ) from error
     if here not in hosts:
-        raise UserError(f"SageMaker's hosts are {', '.join(hosts)}; the current host, {here!r}, is none of them.")
+        raise UserError(f"SageMaker's hosts are {', '.join(hosts)}; the current host, {here!r}, is not among them.")
     return _make_cluster([f"{host}:{port}" for host in hosts], hosts.index(here), "SM_HOSTS", "SM_CURRENT_HOST")
 
 
 def from_slurm(environment: Mapping[str, str], port: int) -> Cluster:
-    """From what srun tells each of a job step's tasks; a task is a worker, and those of a node lie side by side."""
+    """Reads the cluster from srun's variables: a task is a worker, and the tasks of a node have consecutive indices."""
 
-    def told(*names: str) -> str:
+    def read_variable(*names: str) -> str:
         for name in names:
             if environment.get(name):
                 return environment[name]
         raise UserError(f"Slurm's environment lacks {names[0]}; start the workers with srun.")
 
-    hosts = expand_node_list(told("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
-    count = _parse_number(told("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_NTASKS")
-    index = _parse_number(told("SLURM_PROCID"), "SLURM_PROCID")
+    hosts = expand_node_list(read_variable("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"))
+    count = _parse_number(read_variable("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_NTASKS")
+    index = _parse_number(read_variable("SLURM_PROCID"), "SLURM_PROCID")
     each = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE")
     tasks = _parse_tasks_per_node(each) if each else [-(-count // len(hosts))] * len(hosts)
     if len(tasks) != len(hosts) or sum(tasks) != count:
@@ -144,35 +144,37 @@ def from_slurm(environment: Mapping[str, str], port: int) -> Cluster:
 
 
 def expand_node_list(nodes: str) -> list[str]:
-    """The hosts of a Slurm node list, in its order: "a[1-2,07],b" names a1, a2, a07 and b.
+    """Expands a Slurm node list, in its order: "a[1-2,07],b" names a1, a2, a07 and b.
 
     Raises:
-      UserError: brackets that do not close, or a range that is none.
+      UserError: an unclosed bracket or an invalid range.
     """
     found = []
     for part in re.split(r",(?![^\[]*\])", nodes):
         pieces = re.split(r"\[([^\[\]]*)\]", part)  # text and the inside of brackets in turn
         if not part or any(bracket in piece for piece in pieces[::2] for bracket in "[]"):
-            raise UserError(f"The Slurm node list {nodes!r} cannot be read: {part!r} is no host or range of hosts.")
+            raise UserError(
+                f"The Slurm node list {nodes!r} cannot be read: {part!r} is not a host or a range of hosts."
+            )
         choices = [[piece] if place % 2 == 0 else _expand_range(piece, nodes) for place, piece in enumerate(pieces)]
         found += ["".join(chosen) for chosen in itertools.product(*choices)]
     return found
 
 
 def _expand_range(inside: str, nodes: str) -> list[str]:
-    """The numbers between brackets, as they are written: "1-3,08" gives 1, 2, 3, 08."""
+    """Expands the numbers between brackets, with their leading zeros: "1-3,08" gives 1, 2, 3, 08."""
     numbers = []
     for piece in inside.split(","):
         bounds = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", piece)
         first, last = (bounds[1], bounds[2] or bounds[1]) if bounds else ("1", "0")
         if int(first) > int(last):
-            raise UserError(f"The Slurm node list {nodes!r} cannot be read: {piece!r} is no range of numbers.")
+            raise UserError(f"The Slurm node list {nodes!r} cannot be read: {piece!r} is not a range of numbers.")
         numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     return numbers
 
 
 def _parse_tasks_per_node(text: str) -> list[int]:
-    """Slurm's "2(x3),1": three nodes with two tasks each, and one with one."""
+    """Parses Slurm's tasks per node: "2(x3),1" is three nodes with two tasks each, and one with one."""
     counts: list[int] = []
     for piece in text.split(","):
         match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", piece)
@@ -184,19 +186,23 @@ def _parse_tasks_per_node(text: str) -> list[int]:
 
 def _parse_number(text: str, name: str) -> int:
     if not re.fullmatch(r"\d{1,9}", text):
-        raise UserError(f"{name} is {text!r}, which is no number.")
+        raise UserError(f"{name} is {text!r}, which is not a number.")
     return int(text)
 
 
 def _make_cluster(workers: list[str], index: int, source: str, source_of_index: str) -> Cluster:
-    """The cluster, if its addresses can be used and the index is one of them."""
+    """Makes the cluster.
+
+    Raises:
+      UserError: an address is invalid or occurs twice, or the index is out of range; the message names the source.
+    """
     for worker in workers:
         host, colon, port = str(worker).rpartition(":")
         if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
             raise UserError(f"{source}: {worker!r} is not of the form host:port, with a port from 1 to 65535.")
     twice = [worker for place, worker in enumerate(workers) if worker in workers[:place]]
     if twice:
-        raise UserError(f"{source} names {twice[0]} twice; each worker needs an address of its own.")
+        raise UserError(f"{source} names {twice[0]} twice; each worker needs its own address.")
     if not 0 <= index < len(workers):
         raise UserError(
             f"{source_of_index} is {index}, but {source} names {len(workers)} workers: it must be 0 to "

@@ -1,6 +1,6 @@
-"""What the workers of a run do together: begin alike, stop alike, and tell a person when one of them is lost.
+"""Communication between the workers of a run: equal start, joint stop, and errors that name a lost worker.
 
-With a single worker nothing of this communicates.
+With a single worker, no function here communicates.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from fer.train.distributed.strategy import HEARTBEAT_S
 from fer.train.preemption import StopRequest
 
 SUM = tf.distribute.ReduceOp.SUM
-SYNC_EVERY = 5  # looks at whether to stop between two at which all workers confer
+SYNC_EVERY = 5  # calls of `sync_stop` between two that communicate
 
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
-    """Whether a strategy spans processes."""
+    """Returns whether a strategy spans several processes."""
     resolver = strategy.cluster_resolver
     return resolver is not None and len(resolver.cluster_spec().as_dict().get("worker", [])) > 1
 
 
 @contextlib.contextmanager
 def worker_loss_errors(workers: Cluster | None) -> Iterator[None]:
-    """Within it, the loss of another worker is a sentence instead of TensorFlow's error.
+    """Converts TensorFlow's error after the loss of another worker to UserError.
 
     Raises:
-      UserError: this worker lost another one.
+      UserError: this worker lost the connection to another one.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def worker_loss_errors(workers: Cluster | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def report_startup(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Within it, this worker starts; `started` says when it has. One that fails before is lost to the others."""
+    """Reports the end of the start to the other workers; if this worker fails before, they count it as lost."""
     try:
         yield
     except Stopped:
@@ -67,18 +67,18 @@ def report_startup(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def report_started(strategy: tf.distribute.Strategy) -> None:
-    """Says that this worker has made its first step, for which all the others had to start, or has none to make."""
+    """Reports that this worker has made its first step, for which all others had to start, or has no step to make."""
     others = getattr(strategy.cluster_resolver, "others", None)
     if others is not None:
-        others.finish()
+        others.report_started()
 
 
 @contextlib.contextmanager
 def worker_dir(workers: Cluster | None, workdir: str) -> Iterator[str]:
-    """The folder that this worker writes the run to: `workdir` for the chief.
+    """Yields the folder that this worker writes the run to: `workdir` for the chief.
 
-    The others do all that the chief does, so that none waits for one that does something else, but what they write
-    goes to a temporary folder that is removed, and what they print nowhere.
+    The other workers do the same work as the chief, so that no worker waits for one with less to do. Their files go to
+    a temporary folder, which is removed, and their standard output is discarded.
     """
     if workers is None or workers.chief:
         yield workdir
@@ -95,33 +95,33 @@ def worker_dir(workers: Cluster | None, workdir: str) -> Iterator[str]:
 
 
 def assert_same_on_all(strategy: tf.distribute.Strategy, hashes: dict[str, str]) -> None:
-    """Holds what this worker was given against what the chief was given.
+    """Checks that this worker has the same config and data as the chief.
 
     Args:
       strategy: of the run.
-      hashes: SHA-256 in hexadecimal, by what they are of.
+      hashes: SHA-256 in hexadecimal, by the name of the hashed object.
 
     Raises:
-      UserError: they differ, on a worker that is not the chief.
+      UserError: a hash differs from the chief's.
     """
     if not is_multi_worker(strategy):
         return
     mine = tf.constant([int(digest[:15], 16) for digest in hashes.values()], tf.int64)
     chiefs = strategy.reduce(SUM, mine if strategy.cluster_resolver.task_id == 0 else tf.zeros_like(mine), axis=None)
-    for what, same in zip(hashes, (mine == chiefs).numpy()):
+    for name, same in zip(hashes, (mine == chiefs).numpy()):
         if not same:
             raise UserError(
-                f"Worker {strategy.cluster_resolver.task_id} was given another {what} than worker 0; start the same "
-                "command on all."
+                f"Worker {strategy.cluster_resolver.task_id} has another {name} than worker 0: start the same "
+                "command on every worker."
             )
 
 
 def broadcast_object(strategy: tf.distribute.Strategy, value: Any) -> Any:
-    """What the chief passes, on every worker.
+    """Returns the chief's value on every worker.
 
     Args:
       strategy: of the run.
-      value: what JSON can hold; that of the others is dropped.
+      value: a JSON value; the values of the other workers are ignored.
     """
     if not is_multi_worker(strategy):
         return value
@@ -129,43 +129,44 @@ def broadcast_object(strategy: tf.distribute.Strategy, value: Any) -> Any:
     text = json.dumps(value).encode() if chief else b""
     length = int(strategy.reduce(SUM, tf.constant(len(text), tf.int64), axis=None))
     content = np.frombuffer(text, np.uint8) if chief else np.zeros(length, np.uint8)
-    told = strategy.reduce(SUM, tf.constant(content, tf.int64), axis=None)
-    return json.loads(told.numpy().astype(np.uint8).tobytes())
+    received = strategy.reduce(SUM, tf.constant(content, tf.int64), axis=None)
+    return json.loads(received.numpy().astype(np.uint8).tobytes())
 
 
 def broadcast_variables(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:
-    """Gives every replica of every worker the values, to the bit, of the chief's first replica."""
+    """Copies the values of the chief's first replica, bit for bit, to every replica of every worker."""
     if not is_multi_worker(strategy):
         return
 
-    def of_replica() -> list[tf.Tensor]:
+    def replica_values() -> list[tf.Tensor]:
         context = tf.distribute.get_replica_context()
         chief = tf.equal(context.replica_id_in_sync_group, 0)
         values = [tf.convert_to_tensor(variable) for variable in variables]
-        for kind in sorted({value.dtype for value in values}, key=str):  # those of one kind travel together
+        for kind in sorted({value.dtype for value in values}, key=str):  # one all-reduce per dtype
             places = [place for place, value in enumerate(values) if value.dtype == kind]
             # x + -0.0 is x for every x, the negative zero included.
             nothing = tf.constant(-0.0 if kind.is_floating else 0, kind)
-            told = context.all_reduce(SUM, [tf.where(chief, values[place], nothing) for place in places])
-            for place, value in zip(places, told):
+            received = context.all_reduce(SUM, [tf.where(chief, values[place], nothing) for place in places])
+            for place, value in zip(places, received):
                 values[place] = value
         return values
 
     @tf.function(autograph=False)
-    def take() -> None:
-        for variable, value in zip(variables, strategy.run(of_replica)):
+    def assign_all() -> None:
+        for variable, value in zip(variables, strategy.run(replica_values)):
             strategy.extended.update(variable, lambda mine, value: mine.assign(value), args=(value,))
 
-    take()
+    assign_all()
 
 
 def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
-    """Whether the run is to stop now: all workers are told the same, so that they stop after the same step.
+    """Returns whether the run stops now: the same on all workers, so that they stop after the same step.
+
+    All workers call this function after the same steps; every `SYNC_EVERY`th call communicates.
 
     Args:
       strategy: of the run.
-      stop: what this worker was asked; it learns what another one was. All call this after the same steps, and confer
-        every `AGREE`th time.
+      stop: the stop request of this worker; a request of another worker is entered in it.
     """
     if not is_multi_worker(strategy):
         return stop.requested
@@ -180,6 +181,6 @@ def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
 
 
 def _describe_cause(error: tf.errors.OpError) -> str:
-    """TensorFlow's word for what happened, on one line."""
-    found = re.search(r"aborted by: (.*)", str(error))
-    return (found[1] if found else str(error).strip().splitlines()[0]).strip().rstrip(".")
+    """Returns TensorFlow's description of the cause, on one line."""
+    match = re.search(r"aborted by: (.*)", str(error))
+    return (match[1] if match else str(error).strip().splitlines()[0]).strip().rstrip(".")

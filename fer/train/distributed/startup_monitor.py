@@ -1,9 +1,10 @@
-"""A process that watches over another one while that starts as one of several workers.
+"""A process that monitors a worker (the parent process) during the start of a multi-worker run.
 
-TensorFlow waits an hour for a worker that ends before it is connected, in a call that holds Python's lock: no thread of
-the waiting process can end it, and no signal that Python handles. So this module runs by itself, on the standard
-library alone, with the connections that `fer.train.distributed.rendezvous` made. Where a worker is lost, or TensorFlow
-does not connect them, and the process that is watched does not end by itself, it says so and kills it.
+TensorFlow waits an hour for a worker that ends before it is connected, in a call that holds the GIL: no thread of the
+waiting process and no signal that Python handles can end it. This module therefore runs as a process of its own, on the
+standard library alone, with the connections that `fer.train.distributed.rendezvous` opened. If a worker is lost or
+TensorFlow does not connect the workers, and the parent process does not end by itself, this process prints an error and
+kills it.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ import socket
 import sys
 import time
 
-CONNECTED = b"connected\n"  # from the process that is watched; the end of its input means that it has started or ended
-DONE = b"."  # from another worker, that has started
+CONNECTED = b"connected\n"  # from the parent process; the end of the input means that the parent has started or ended
+DONE = b"."  # from another worker that has started
 
 
 def main(text: str) -> None:
-    """Watches until the input ends.
+    """Monitors the parent process until the standard input ends.
 
     Args:
-      text: JSON: the program and the worker that is watched, all workers, the open connections by number with the
-        worker's index, and the seconds of `rollcall.Others.watch`.
+      text: JSON: the names of the program and of the worker, all workers, the open connections (file descriptor to
+        index of the worker), and the arguments of `rendezvous.ConnectedWorkers.start_monitor` in seconds.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for the process that is watched
-    asked, parent = json.loads(text), os.getppid()
-    sockets = {int(number): socket.socket(fileno=int(number)) for number in asked["connections"]}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the parent process
+    settings, parent = json.loads(text), os.getppid()
+    sockets = {int(number): socket.socket(fileno=int(number)) for number in settings["connections"]}
     poll, lost = select.poll(), ""
     for number in (sys.stdin.fileno(), *sockets):
         poll.register(number, select.POLLIN)
-    end: float | None = time.monotonic() + asked["connect"]
+    end: float | None = time.monotonic() + settings["connect"]
     while end is None or time.monotonic() < end:
         for number, _ in poll.poll(None if end is None else 1000 * max(end - time.monotonic(), 0.001)):
             if number == sys.stdin.fileno():
@@ -43,21 +44,21 @@ def main(text: str) -> None:
                 continue
             poll.unregister(number)
             if not _has_started(sockets[number]) and not lost:
-                index = asked["connections"][str(number)]
-                lost = f"worker {index} ({asked['workers'][index]}) ended before all had started"
-                end = time.monotonic() + asked["grace"]
-    why = lost or (
-        f"TensorFlow did not connect it with the others within {asked['connect']:.0f} s: see that all of "
-        f"{', '.join(asked['workers'])} reach each other on every port"
+                index = settings["connections"][str(number)]
+                lost = f"worker {index} ({settings['workers'][index]}) ended before all had started"
+                end = time.monotonic() + settings["grace"]
+    reason = lost or (
+        f"TensorFlow did not connect it with the others within {settings['connect']:.0f} s: check that all of "
+        f"{', '.join(settings['workers'])} reach each other on every port"
     )
-    again = "; start the same command on all of them again" if lost else ""
-    print(f"{asked['program']}: This is {asked['name']}, and {why}{again}.", file=sys.stderr, flush=True)
+    remedy = "; start the same command on all of them again" if lost else ""
+    print(f"{settings['program']}: This is {settings['name']}, and {reason}{remedy}.", file=sys.stderr, flush=True)
     if os.getppid() == parent:
         os.kill(parent, signal.SIGKILL)
 
 
 def _has_started(connection: socket.socket) -> bool:
-    """Whether the last word of a worker is that it has started."""
+    """Returns whether a worker reported its start before it closed the connection."""
     try:
         return connection.recv(len(DONE)) == DONE
     except OSError:

@@ -1,4 +1,4 @@
-"""Where a run computes: one device, all of a machine's, or those of several machines."""
+"""Distribution strategies: one device, all devices of a machine, or the devices of several machines."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from fer.io import files
 from fer.train.distributed import rendezvous
 from fer.train.distributed.cluster_resolver import Cluster
 
-# Seconds. The first decides how soon the others stop when a worker dies, or is cut off without a word.
-HEARTBEAT_S = 10  # without a sign of life, a worker counts as lost
-JOIN_TIMEOUT_S = 600  # workers may start so long after one another
-CONNECT_TIMEOUT_S = 120  # once all are there, TensorFlow may take so long to connect them
+# Seconds. The first determines how soon the others stop after a worker is killed or disconnected.
+HEARTBEAT_S = 10  # a worker without a heartbeat for this long counts as lost
+JOIN_TIMEOUT_S = 600  # workers may start within this time of each other
+CONNECT_TIMEOUT_S = 120  # for TensorFlow to connect the workers once all are present
 
-COLLECTIVE_KEY_STEP = 1000  # of devices that one strategy may divide its own into
+COLLECTIVE_KEY_STEP = 1000  # more than the groups of devices that one strategy uses
 
 
 def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
-    """The distribution strategy called `name`, for as many replicas as `train` asks for.
+    """Makes the distribution strategy called `name`, for the number of replicas in `train`.
 
-    `auto` is `multi_worker` where `workers` are several, `mirrored` where there are several GPUs or several replicas
-    are asked for, else `one`. On a machine without GPUs, replicas are logical devices of the CPU, which only a process
-    that has not used them yet can make; a worker without GPUs is one replica.
+    `auto` is `multi_worker` if there are several `workers`, `mirrored` if there are several GPUs or `train` has several
+    replicas, else `one`. On a machine without GPUs, replicas are logical devices of the CPU, which can only be
+    configured before the process uses the CPU; a worker without GPUs is one replica.
 
     Raises:
-      UserError: fewer GPUs than replicas, a global batch that the replicas cannot share evenly or go through in equal
-        parts, no word of who the workers are, or workers that do not come.
+      UserError: there are fewer GPUs than replicas; the global batch does not divide evenly into replicas and parts;
+        the workers are not named, or do not connect.
     """
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -44,7 +44,7 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
         name = "mirrored" if (train.replicas or len(gpus)) > 1 else "one"
     if name == "one":
         if train.replicas > 1:
-            raise UserError(f"config.train.replicas is {train.replicas}, but --strategy=one is a single device.")
+            raise UserError(f"config.train.replicas is {train.replicas}, but --strategy=one uses a single device.")
         chosen = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
         chosen = make_mirrored(_list_devices(train.replicas, len(gpus)))
@@ -62,33 +62,31 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
 
 
 class ConnectedClusterResolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
-    """Of workers that have met."""
+    """Resolver of workers that passed the start barrier, with their connections."""
 
-    others: rendezvous.ConnectedWorkers | None = (
-        None  # until all have started: see `fer.train.distributed.multi_worker.report_startup`
-    )
+    others: rendezvous.ConnectedWorkers | None = None  # open until all have started: see `multi_worker.report_startup`
 
 
 def check_deterministic_jit(model: tf.keras.Model, train: Train) -> None:
-    """Refuses what TensorFlow cannot compute alike each time in a step that XLA compiles for a GPU.
+    """Checks that the network has no layer with a nondeterministic gradient under XLA on a GPU.
 
     Raises:
-      UserError: the network has a layer of the kind.
+      UserError: it has one, and the config requires determinism and compilation.
     """
     if not (train.deterministic and train.jit_compile and tf.config.list_logical_devices("GPU")):
         return
     pooled = [part.name for part in model.submodules if isinstance(part, tf.keras.layers.MaxPooling2D)]
     if pooled:
         raise UserError(
-            f"config.train.jit_compile is true, and XLA has no gradient of max-pooling (layer {pooled[0]}) for GPUs "
-            "that is the same each time: set config.train.jit_compile=false, or config.train.deterministic=false."
+            f"config.train.jit_compile is true, and XLA has no deterministic gradient of max-pooling (layer "
+            f"{pooled[0]}) for GPUs: set config.train.jit_compile=false, or config.train.deterministic=false."
         )
 
 
 def make_mirrored(names: list[str]) -> tf.distribute.Strategy:
-    """A strategy of one replica on each of these devices, beside any others of this process."""
-    # Strategies count their groups of collective operations from the same key. Two in a process would be taken for
-    # one, and the first operation of another shape would abort them all; TensorFlow's own tests move the key so, too.
+    """Makes a strategy with one replica on each device; a process may have several of them."""
+    # All strategies number their groups of collective ops from the same key. Two strategies in a process would share
+    # groups, and the first op of another shape would abort them all. TensorFlow's own tests move the key in this way.
     tf.distribute.MirroredStrategy._collective_key_base += COLLECTIVE_KEY_STEP
     return tf.distribute.MirroredStrategy(names)
 
@@ -98,23 +96,24 @@ def _check_batch(train: Train, replicas: int) -> None:
     if global_batch % replicas:
         raise UserError(
             f"config.train.global_batch is {global_batch}, which {replicas} replicas cannot share evenly; "
-            f"{global_batch - global_batch % replicas or replicas} would do."
+            f"choose {global_batch - global_batch % replicas or replicas}."
         )
     share = global_batch // replicas
     if share % parts:
         raise UserError(
-            f"config.train.accumulation is {parts}, but a replica's {share} examples of a step do not come in {parts} "
-            f"equal parts; {next(fewer for fewer in range(min(parts, share), 0, -1) if share % fewer == 0)} would do."
+            f"config.train.accumulation is {parts}, but a replica's {share} examples of a step do not divide into "
+            f"{parts} equal parts; choose "
+            f"{next(fewer for fewer in range(min(parts, share), 0, -1) if share % fewer == 0)}."
         )
 
 
 def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Strategy:
-    """The strategy of several workers, once all of them are there. Before it, no operation may have run."""
+    """Waits for all workers and makes their strategy. No op may have run in this process before."""
     spec = tf.train.ClusterSpec({"worker": list(workers.workers)})
     resolver = ConnectedClusterResolver(
         spec, task_type="worker", task_id=workers.index, num_accelerators=accelerators, rpc_layer="grpc"
     )
-    # The strategy would do this itself, with a time-out that is not ours to know.
+    # The strategy would configure this itself, with a timeout that it does not let us choose.
     context.context().configure_coordination_service(
         "standalone",
         service_leader="/job:worker/replica:0/task:0",
@@ -128,28 +127,32 @@ def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distr
     resolver.others = rendezvous.wait_for_workers(
         workers, JOIN_TIMEOUT_S, os.environ.get(rendezvous.TOKEN_VARIABLE, "")
     )
-    resolver.others.watch(CONNECT_TIMEOUT_S, 3 * HEARTBEAT_S - 2)  # so that it is over within what `watched` says
+    resolver.others.start_monitor(CONNECT_TIMEOUT_S, 3 * HEARTBEAT_S - 2)  # less than `worker_loss_errors` announces
     try:
-        # Without a time-out for a worker that lives but hangs: TensorFlow would start a thread for every single
-        # collective operation, which sleeps until its time is up, and soon there would be no more threads to have.
+        # Without a timeout for a worker that hangs: TensorFlow would start a thread for every collective op that sleeps
+        # until the timeout, and the process would run out of threads.
         chosen = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
         resolver.others.close()
         raise UserError(
             f"This is {workers.name}, and TensorFlow could not connect it with the others "
-            f"({files.error_message(error)}): see that all of {', '.join(workers.workers)} reach each other."
+            f"({files.error_message(error)}): check that all of {', '.join(workers.workers)} reach each other."
         ) from error
-    resolver.others.connected()
-    # All workers have equally many batches, so they need not ask each other before each one whether it is the last.
+    resolver.others.report_connected()
+    # All workers have the same number of batches, so that they need not agree before each batch whether it is the last.
     chosen.extended.experimental_enable_get_next_as_optional = False
     if threading.current_thread() is threading.main_thread():
-        # TensorFlow's server takes SIGTERM for a notice of its own, which nothing here reads: it would be lost.
+        # TensorFlow's server replaces the handler of SIGTERM, and the signal would be lost.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
     return chosen
 
 
 def _count_local_replicas(replicas: int, workers: int, gpus: int) -> int:
-    """How many of a run's replicas are this worker's."""
+    """Returns the number of this worker's replicas.
+
+    Raises:
+      UserError: the replicas do not divide evenly over the workers, or exceed their devices.
+    """
     most = gpus or 1
     if replicas % workers or replicas > workers * most:
         raise UserError(
@@ -161,7 +164,7 @@ def _count_local_replicas(replicas: int, workers: int, gpus: int) -> int:
 
 
 def _list_devices(replicas: int, gpus: int) -> list[str]:
-    """The devices of a mirrored run: GPUs, or logical CPUs where there are none."""
+    """Lists the devices of a mirrored run: GPUs, or logical CPUs if there are none."""
     if gpus:
         if replicas > gpus:
             raise UserError(f"config.train.replicas is {replicas}, but this machine has {gpus} GPUs.")
@@ -170,15 +173,15 @@ def _list_devices(replicas: int, gpus: int) -> list[str]:
 
 
 def make_logical_cpus(count: int) -> list[str]:
-    """Makes `count` logical devices of the CPU, unless a process that already uses TensorFlow has enough.
+    """Configures `count` logical devices of the CPU, unless TensorFlow has started with at least as many.
 
     Raises:
-      RuntimeError: it uses TensorFlow already and has fewer.
+      RuntimeError: TensorFlow has started with fewer.
     """
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
-    except RuntimeError:  # TensorFlow has started its devices, which cannot be changed any more
+    except RuntimeError:  # TensorFlow has started, and its devices cannot be changed
         if len(tf.config.list_logical_devices("CPU")) < count:
             raise
     return [f"CPU:{number}" for number in range(count)]

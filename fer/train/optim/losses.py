@@ -1,4 +1,4 @@
-"""What a step minimises, example by example; all of it float32."""
+"""Loss functions, per example, in float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fer.config import Train
 
 
 def smooth_labels(targets: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """Moves a share of the probability to all classes alike (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+    """Smooths labels: spreads a share of the probability evenly (Szegedy et al. 2016, arXiv:1512.00567, section 7).
 
     Args:
       targets: [B, classes] float32, rows that sum to 1.
@@ -19,9 +19,10 @@ def smooth_labels(targets: tf.Tensor, smoothing: float) -> tf.Tensor:
 
 
 def focal_loss(targets: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor:
-    """Cross-entropy that counts well classified examples less (Lin et al. 2017, arXiv:1708.02002, equation 4).
+    """Computes the focal loss, which weighs well classified examples less (Lin et al. 2017, arXiv:1708.02002, eq. 4).
 
-    For soft targets t it is the sum over classes of -t (1 - p)^gamma log p, which is the paper's for one-hot ones.
+    For soft targets t this is the sum over classes of -t (1 - p)^gamma log p. For one-hot targets it equals the
+    paper's.
 
     Args:
       targets: [B, classes] float32, rows that sum to 1.
@@ -32,19 +33,22 @@ def focal_loss(targets: tf.Tensor, logits: tf.Tensor, gamma: float) -> tf.Tensor
       [B] float32.
     """
     log_probabilities = tf.nn.log_softmax(logits)
-    # The gradient of x^gamma at 0 is not finite for gamma below 1; the floor keeps a certain example harmless.
-    missing = tf.maximum(1 - tf.exp(log_probabilities), 1e-7)
-    return -tf.reduce_sum(targets * missing**gamma * log_probabilities, axis=-1)
+    # The gradient of x^gamma at 0 is infinite for gamma < 1; the lower bound keeps it finite if p is 1.
+    complement = tf.maximum(1 - tf.exp(log_probabilities), 1e-7)
+    return -tf.reduce_sum(targets * complement**gamma * log_probabilities, axis=-1)
 
 
 def example_losses(targets: tf.Tensor, logits: tf.Tensor, train: Train, weights: np.ndarray | None = None) -> tf.Tensor:
-    """The loss of each example, [B] float32, as the config names it.
+    """Computes the loss of each example that the config names.
 
     Args:
       targets: [B, classes] float32, rows that sum to 1, not yet smoothed.
       logits: [B, classes] float32.
-      train: the loss and its strengths.
-      weights: float32 [classes], the factor of each class; a mixed target's is the mean of its classes'.
+      train: the loss, label smoothing and gamma.
+      weights: float32 [classes], the factor of each class; a mixed target has the mean of its classes' factors.
+
+    Returns:
+      [B] float32.
     """
     factors = tf.ones([]) if weights is None else tf.linalg.matvec(targets, tf.constant(weights))
     targets = smooth_labels(targets, train.label_smoothing)

@@ -6,58 +6,59 @@ import tensorflow as tf
 
 from fer.config import Experiment
 
-ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4  # of the highest rate (Smith and Topin 2018, arXiv:1708.07120)
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4  # of the peak learning rate (Smith and Topin 2018, arXiv:1708.07120)
 
 
 class LRSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
-    """Warm-up from zero in a straight line, then what the config names.
+    """Linear warm-up from zero, then the schedule that the config names.
 
     cosine     half a cosine down to zero (Loshchilov and Hutter 2017, arXiv:1608.03983)
-    one_cycle  a cosine up from 1/25 of the highest rate instead of the straight line, and one down to 1/10,000 of it
-    step       times `step_factor` after every `step_epochs` epochs, counted from the beginning of the run
-    constant   stays
+    one_cycle  warm-up by a cosine from 1/25 of the peak, then a cosine down to 1/10,000 of the peak
+    step       multiplied by `step_factor` after every `step_epochs` epochs, counted from the start of the run
+    constant   the peak
 
     Args:
-      experiment: the rate and its form.
-      steps_per_epoch: turns epochs into steps.
-      total_steps: at which the run ends.
+      experiment: the learning rate and the schedule.
+      steps_per_epoch: converts epochs to steps.
+      total_steps: of the run.
     """
 
     def __init__(self, experiment: Experiment, steps_per_epoch: int, total_steps: int):
         settings = experiment.optimizer
-        self.form = settings.schedule
-        self.highest = peak_lr(experiment)
+        self.name = settings.schedule
+        self.peak = peak_lr(experiment)
         self.total = total_steps
         self.warmup = min(round(settings.warmup_epochs * steps_per_epoch), total_steps - 1)
-        self.step_steps = max(1, round(settings.step_epochs * steps_per_epoch))
+        self.decay_steps = max(1, round(settings.step_epochs * steps_per_epoch))
         self.step_factor = settings.step_factor
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """The rate of the step after `step` steps, float32."""
+        """Returns the learning rate of the step after `step` steps, float32."""
         step = tf.cast(step, tf.float32)
-        risen = tf.clip_by_value(step / max(self.warmup, 1), 0.0, 1.0) if self.warmup else tf.ones([])
-        gone = tf.clip_by_value((step - self.warmup) / (self.total - self.warmup), 0.0, 1.0)
-        falling = 0.5 * (1 + tf.cos(gone * 3.141592653589793))
-        if self.form == "one_cycle":
-            rising = ONE_CYCLE_START + (1 - ONE_CYCLE_START) * 0.5 * (1 - tf.cos(risen * 3.141592653589793))
-            share = tf.where(step < self.warmup, rising, ONE_CYCLE_END + (1 - ONE_CYCLE_END) * falling)
-        elif self.form == "cosine":
-            share = risen * falling
-        elif self.form == "step":
-            share = risen * self.step_factor ** tf.floor(step / self.step_steps)
+        warmed = tf.clip_by_value(step / max(self.warmup, 1), 0.0, 1.0) if self.warmup else tf.ones([])
+        progress = tf.clip_by_value((step - self.warmup) / (self.total - self.warmup), 0.0, 1.0)
+        decay = 0.5 * (1 + tf.cos(progress * 3.141592653589793))
+        if self.name == "one_cycle":
+            rise = ONE_CYCLE_START + (1 - ONE_CYCLE_START) * 0.5 * (1 - tf.cos(warmed * 3.141592653589793))
+            share = tf.where(step < self.warmup, rise, ONE_CYCLE_END + (1 - ONE_CYCLE_END) * decay)
+        elif self.name == "cosine":
+            share = warmed * decay
+        elif self.name == "step":
+            share = warmed * self.step_factor ** tf.floor(step / self.decay_steps)
         else:
-            share = risen
-        return self.highest * share
+            share = warmed
+        return self.peak * share
 
     def get_config(self) -> dict:
-        """Raises NotImplementedError."""
+        """Raises NotImplementedError: a schedule is not serialized."""
         raise NotImplementedError("A schedule is rebuilt from the experiment, which is recorded with the run.")
 
 
 def peak_lr(experiment: Experiment) -> float:
-    """The rate at the end of the warm-up.
+    """Returns the learning rate at the end of the warm-up.
 
-    With `rate_for_batch`, it is scaled in proportion to the global batch (Goyal et al. 2017, arXiv:1706.02677).
+    With `rate_for_batch`, the configured learning rate is scaled in proportion to the global batch size (Goyal et al.
+    2017, arXiv:1706.02677).
     """
     settings = experiment.optimizer
     if not settings.rate_for_batch:

@@ -1,4 +1,4 @@
-"""The optimizer that a config describes."""
+"""Construction of the optimizer that a config describes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import tensorflow as tf
 from fer.config import Experiment
 from fer.train.optim import tfa
 
-# No decay on biases and on the scales and shifts of normalisation layers: they need none, and decay harms
-# them (Goyal et al. 2017, arXiv:1706.02677, section 5.1). Nor on the exponent of GeM pooling: 0 is no value for it.
+# Patterns of the variables without weight decay: biases and the scales and shifts of normalization layers, which decay
+# harms (Goyal et al. 2017, arXiv:1706.02677, section 5.1), and the exponent of GeM pooling, for which 0 is not valid.
 NO_DECAY = ["bias", "gamma", "beta", "power"]
 
 Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer]
@@ -22,12 +22,12 @@ def make_optimizer(
     rate: tf.keras.optimizers.schedules.LearningRateSchedule,
     variables: Sequence[tf.Variable],
 ) -> Optimizer:
-    """An optimizer with all its variables made, so that a checkpoint restores into it before the first step.
+    """Makes an optimizer and all its variables, so that a checkpoint can be restored before the first step.
 
     Args:
-      experiment: which optimizer, its strengths; mixed_float16 adds dynamic loss scaling.
-      rate: the learning rate by step.
-      variables: all that may be trained.
+      experiment: names the optimizer and its hyperparameters; mixed_float16 adds dynamic loss scaling.
+      rate: the learning rate schedule.
+      variables: all variables that are trained in some phase of the run.
     """
     settings = experiment.optimizer
     if settings.name == "lamb":
@@ -40,30 +40,30 @@ def make_optimizer(
         chosen = tf.keras.mixed_precision.LossScaleOptimizer(chosen)
     inner = getattr(chosen, "inner_optimizer", chosen)
     if isinstance(inner, tf.keras.optimizers.legacy.Optimizer):
-        inner._create_all_weights(variables)  # Keras' older optimizers, those of Addons, have no public name for it
+        inner._create_all_weights(variables)  # Keras' legacy optimizers, such as Addons', have no public method for it
     else:
         chosen.build(variables)
     return chosen
 
 
 def scale_loss(chosen: Optimizer, loss: tf.Tensor) -> tf.Tensor:
-    """The loss whose gradients are taken: times the loss scale under mixed_float16."""
+    """Multiplies the loss by the loss scale under mixed_float16."""
     return chosen.get_scaled_loss(loss) if _has_loss_scale(chosen) else loss
 
 
 def unscale_grads(chosen: Optimizer, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The gradients of the loss from those of `scaled`."""
+    """Divides the gradients of the scaled loss by the loss scale under mixed_float16."""
     return chosen.get_unscaled_gradients(gradients) if _has_loss_scale(chosen) else gradients
 
 
 def apply_gradients(chosen: Optimizer, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
-    """Updates the variables, on one replica, by gradients that are already summed over all of them.
+    """Updates the variables, on one replica, by gradients that are already summed over all replicas.
 
-    Under loss scaling, gradients that overflowed change nothing but the scale.
+    Under loss scaling, gradients that overflowed change only the loss scale.
     """
     inner = getattr(chosen, "inner_optimizer", chosen)
-    older = isinstance(inner, tf.keras.optimizers.legacy.Optimizer)
-    summed = {"experimental_aggregate_gradients": False} if older else {"skip_gradients_aggregation": True}
+    legacy = isinstance(inner, tf.keras.optimizers.legacy.Optimizer)
+    summed = {"experimental_aggregate_gradients": False} if legacy else {"skip_gradients_aggregation": True}
     chosen.apply_gradients(zip(gradients, variables), **summed)
 
 

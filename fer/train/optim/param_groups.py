@@ -1,4 +1,4 @@
-"""What of a network is trained in which epoch, and how fast: head first, then blocks from the top, slower below."""
+"""Fine-tuning phases: which variables are trained, at which share of the learning rate (layer-wise decay)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from fer.models import layer_groups
 
 
 class ParamGroup(NamedTuple):
-    """A variable that is trained, and its share of the learning rate, above 0 and at most 1."""
+    """A trained variable with its share of the learning rate, above 0 and at most 1."""
 
     variable: tf.Variable
     lr_scale: float
-    since: int = 0  # steps that the optimizer made before, while the variable was frozen
+    frozen_steps: int = 0  # steps that the optimizer made before, while the variable was frozen
 
 
 def set_phase(
     model: tf.keras.Model, experiment: Experiment, head_only: bool, steps_per_epoch: int = 0
 ) -> list[ParamGroup] | None:
-    """Freezes what a phase leaves alone. Steps of the phase are to be built after this, before the next phase.
+    """Freezes the layers that a phase does not train. The phase's steps must be built after this call.
 
     Args:
       model: the classifier.
-      experiment: its `finetune`.
+      experiment: its `finetune` is used.
       head_only: whether the phase trains the head alone.
-      steps_per_epoch: of the run, by which `head_epochs` are counted.
+      steps_per_epoch: of the run; converts `head_epochs` to steps.
 
     Returns:
-      What is trained and how fast, or None where everything is trained alike.
+      The trained variables with their shares of the learning rate, or None if all are trained at the full rate.
 
     Raises:
-      UserError: more blocks are asked for than the backbone has.
+      UserError: `finetune.blocks` is larger than the number of the backbone's blocks.
     """
     settings = experiment.finetune
     if settings == FineTune():
@@ -50,60 +50,62 @@ def set_phase(
     below = 0 if head_only else settings.blocks or len(groups) - 1
     layer_groups.set_trainable(model, experiment.model, groups[-1 - below].name, not settings.freeze_batch_norm)
     depths = {variable.ref(): group.depth for group in groups for variable in group.variables}
-    thawed = settings.head_epochs * steps_per_epoch
+    head_steps = settings.head_epochs * steps_per_epoch
 
-    def rate(variable: tf.Variable) -> ParamGroup:
+    def make_group(variable: tf.Variable) -> ParamGroup:
         depth = depths[variable.ref()]
-        return ParamGroup(variable, settings.layer_decay**depth, thawed if depth else 0)
+        return ParamGroup(variable, settings.layer_decay**depth, head_steps if depth else 0)
 
-    return [rate(variable) for variable in model.trainable_variables]
+    return [make_group(variable) for variable in model.trainable_variables]
 
 
 @contextlib.contextmanager
 def scaled_updates(
-    strategy: tf.distribute.Strategy, rates: Sequence[ParamGroup], optimizer: tf.keras.optimizers.Optimizer
+    strategy: tf.distribute.Strategy, param_groups: Sequence[ParamGroup], optimizer: tf.keras.optimizers.Optimizer
 ) -> Iterator[None]:
-    """Within it, an update moves each variable by its share only.
+    """Scales the update that is made within the context, for each variable by its share of the learning rate.
 
-    An optimizer's update is proportional to the learning rate, weight decay included, so this is as if each
-    variable had a rate of its own. (Not so Lookahead's, which keeps weights of its own; see `fer.config`.)
+    An optimizer's update is proportional to the learning rate, weight decay included, so that scaling the update is
+    the same as a learning rate per variable. The exception is Lookahead, which has weights of its own; `fer.config`
+    rejects it.
 
     Args:
-      strategy: in whose scope the variables were made; called in its cross-replica context.
-      rates: of the variables.
-      optimizer: which makes the update.
+      strategy: the variables were created in its scope; called in its cross-replica context.
+      param_groups: the variables with their shares.
+      optimizer: makes the update.
     """
-    factors = {since: moment_correction(optimizer, since) for since in {rate.since for rate in rates}}
-    slower = [rate for rate in rates if rate.lr_scale < 1 or factors[rate.since] is not None]
-    before = strategy.run(lambda: [tf.identity(rate.variable) for rate in slower])
+    lengths = {group.frozen_steps for group in param_groups}
+    corrections = {frozen_steps: moment_correction(optimizer, frozen_steps) for frozen_steps in lengths}
+    scaled = [group for group in param_groups if group.lr_scale < 1 or corrections[group.frozen_steps] is not None]
+    before = strategy.run(lambda: [tf.identity(group.variable) for group in scaled])
     yield
-    for rate, value in zip(slower, before):
-        factor = factors[rate.since]
-        share = rate.lr_scale if factor is None else rate.lr_scale * factor
+    for group, value in zip(scaled, before):
+        correction = corrections[group.frozen_steps]
+        share = group.lr_scale if correction is None else group.lr_scale * correction
 
         def move(weight: tf.Variable, value: tf.Tensor, share: float | tf.Tensor = share) -> tf.Operation:
             return weight.assign(value + share * (weight - value))
 
-        strategy.extended.update(rate.variable, move, args=(value,))
+        strategy.extended.update(group.variable, move, args=(value,))
 
 
-def moment_correction(optimizer: tf.keras.optimizers.Optimizer, since: int) -> tf.Tensor | None:
-    """By what the next update of a variable is to be multiplied that was frozen for an optimizer's first steps.
+def moment_correction(optimizer: tf.keras.optimizers.Optimizer, frozen_steps: int) -> tf.Tensor | None:
+    """Returns the factor of the next update of a variable that was frozen for an optimizer's first steps.
 
-    Adam divides its moments, which begin at zero, by 1 - beta^t, where t counts the optimizer's steps (Kingma and Ba
-    2015, arXiv:1412.6980, algorithm 1). Those of a variable that was frozen for `since` of them are k = t - since
-    steps old, so that the update would be too large, several times over for some hundred steps. The whole update is
-    scaled, weight decay too, of which these steps therefore make less.
+    Adam divides its moments, which start at zero, by 1 - beta^t, where t counts the optimizer's steps (Kingma and Ba
+    2015, arXiv:1412.6980, algorithm 1). The moments of a variable that was frozen for `frozen_steps` of these steps
+    are only k = t - frozen_steps steps old, so that its update would be several times too large for some hundred
+    steps. The factor scales the whole update, so that the weight decay of these steps is smaller too.
 
     Returns:
-      (sqrt(1 - beta2^k) / (1 - beta1^k)) / (sqrt(1 - beta2^t) / (1 - beta1^t)); None where nothing is to be corrected.
+      (sqrt(1 - beta2^k) / (1 - beta1^k)) / (sqrt(1 - beta2^t) / (1 - beta1^t)), or None if no correction is needed.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not since or not isinstance(inner, tf.keras.optimizers.AdamW):
+    if not frozen_steps or not isinstance(inner, tf.keras.optimizers.AdamW):
         return None
     steps = tf.cast(optimizer.iterations + 1, tf.float32)
 
     def correction(age: tf.Tensor) -> tf.Tensor:
         return tf.sqrt(1 - tf.pow(inner.beta_2, age)) / (1 - tf.pow(inner.beta_1, age))
 
-    return correction(tf.maximum(steps - since, 1)) / correction(steps)
+    return correction(tf.maximum(steps - frozen_steps, 1)) / correction(steps)

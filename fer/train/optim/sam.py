@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation (Foret et al. 2021, arXiv:2010.01412): gradients from where nearby loss is highest."""
+"""Sharpness-aware minimization, SAM (Foret et al. 2021, arXiv:2010.01412)."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ def sam_perturbation(
     gradients: Sequence[tf.Tensor],
     rho: float,
 ) -> Iterator[None]:
-    """Within it, the trained weights stand at w + rho * g / |g| (equation 2 with p = 2); afterwards at w again.
+    """Perturbs the trained weights w to w + rho * g / |g| (equation 2 with p = 2) and restores w afterwards.
 
-    The gradient is that of the whole global batch, so replicas do not change where the weights climb to. What a
-    forward pass changes on the way (BatchNormalization's statistics) is put back too. A gradient that overflowed
-    under loss scaling leaves the weights where they are: the step will be skipped in any case.
+    The gradient g is that of the global batch, so that the perturbation does not depend on the number of replicas.
+    Variables that a forward pass changes (BatchNormalization's statistics) are restored too. If the gradient
+    overflowed under loss scaling, the weights are not perturbed: the step is skipped in any case.
 
     Args:
-      strategy: in whose scope the model was made; called in its cross-replica context.
-      model: whose weights climb.
-      trained: those of them that do.
-      gradients: of each trained weight, on each replica, summed over replicas.
-      rho: how far to climb, above 0.
+      strategy: the model was created in its scope; called in its cross-replica context.
+      model: the model.
+      trained: the variables of the model that are perturbed.
+      gradients: of each trained variable, on each replica, summed over replicas.
+      rho: norm of the perturbation, above 0.
     """
     variables = model.variables
 
-    def climb(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    def perturbation(gradients: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         norm = tf.linalg.global_norm(gradients)
-        share = tf.math.divide_no_nan(rho, norm)
-        usable = tf.math.is_finite(norm)
-        return [tf.where(usable, gradient * share, tf.zeros_like(gradient)) for gradient in gradients]
+        scale = tf.math.divide_no_nan(rho, norm)
+        finite = tf.math.is_finite(norm)
+        return [tf.where(finite, gradient * scale, tf.zeros_like(gradient)) for gradient in gradients]
 
     before = strategy.run(lambda: [tf.identity(variable) for variable in variables])
-    steps = strategy.run(climb, args=(gradients,))
-    for variable, up in zip(trained, steps):
-        strategy.extended.update(variable, lambda weight, up: weight.assign_add(up), args=(up,))
+    offsets = strategy.run(perturbation, args=(gradients,))
+    for variable, offset in zip(trained, offsets):
+        strategy.extended.update(variable, lambda weight, offset: weight.assign_add(offset), args=(offset,))
     yield
     for variable, value in zip(variables, before):
         strategy.extended.update(variable, lambda weight, value: weight.assign(value), args=(value,))

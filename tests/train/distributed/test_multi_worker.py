@@ -160,7 +160,7 @@ def test_a_worker_whose_teacher_is_another_network_than_the_chiefs_is_told_so(sy
     )
     (chiefs_code, _, chiefs_errors), (code, _, errors) = launch.outcomes(started, LIMIT)
     assert code == 1, errors
-    assert "Worker 1 was given another teacher, number 1 than worker 0; start the same command on all" in errors
+    assert "Worker 1 has another teacher, number 1 than worker 0: start the same command on every worker" in errors
     assert chiefs_code == 1, chiefs_errors
     assert "lost the connection to another worker" in chiefs_errors
     assert "Traceback" not in errors + chiefs_errors

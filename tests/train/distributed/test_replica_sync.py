@@ -101,7 +101,7 @@ def test_a_run_on_two_replicas_goes_on_to_the_same_bits(synthetic_shards, tmp_pa
 @pytest.mark.parametrize(("field", "value"), [("accumulation", 2), ("jit_compile", True)])
 def test_replicas_that_cannot_confer_within_a_layer_are_told_so(two, field, value):
     settings = factories.experiment(**{field: value})
-    with pytest.raises(UserError, match=f"2 replicas confer in every layer, .* set config.train.{field}="):
+    with pytest.raises(UserError, match=f"2 replicas communicate in every layer, .* set config.train.{field}="):
         replica_sync.check_sync_batch_norm(two, settings)
     replica_sync.check_sync_batch_norm(tf.distribute.OneDeviceStrategy("CPU:0"), settings)
     settings.model.sync_batch_norm = False

@@ -17,12 +17,12 @@ from fer.train.distributed.cluster_resolver import Cluster
 sys.argv[0] = "scripts/train.py"
 number, connect, grace, connected, seconds = int(sys.argv[1]), *map(float, sys.argv[2:])
 others = rendezvous.ConnectedWorkers(Cluster(("a:1", "b:2"), 0), {1: socket.socket(fileno=number)})
-others.watch(connect, grace)
+others.start_monitor(connect, grace)
 if connected:
-    others.connected()
+    others.report_connected()
 print("waiting", flush=True)
 ctypes.PyDLL(None).usleep(int(1e6 * seconds))
-others.finish()
+others.report_started()
 """
 
 
@@ -81,7 +81,7 @@ def test_worker_ends_when_it_is_not_connected_in_time(start):
     process, _ = start(connect=0.2, grace=60, connected=False, seconds=30)
     assert ended(process) == (
         -signal.SIGKILL,
-        "train.py: This is worker 0 of 2 (a:1), and TensorFlow did not connect it with the others within 0 s: see that "
+        "train.py: This is worker 0 of 2 (a:1), and TensorFlow did not connect it with the others within 0 s: check that "
         "all of a:1, b:2 reach each other on every port.\n",
     )
 

@@ -33,7 +33,7 @@ def test_auto_goes_by_workers_then_by_replicas_and_a_name_is_obeyed(name, train,
         (Train(), None, "needs to know the workers: give --workers"),
         (Train(replicas=3), TWO, "replicas is 3, over 2 workers with 1 CPU each; 0 uses all, .* multiple of 2 up to 2"),
         (Train(replicas=4), TWO, "replicas is 4, over 2 workers"),
-        (Train(global_batch=15), TWO, "15, which 2 replicas cannot share evenly; 14 would do"),
+        (Train(global_batch=15), TWO, "15, which 2 replicas cannot share evenly; choose 14"),
     ],
 )
 def test_workers_that_cannot_be_are_a_sentence(train, workers, said):
@@ -44,10 +44,10 @@ def test_workers_that_cannot_be_are_a_sentence(train, workers, said):
 @pytest.mark.parametrize(
     ("name", "train", "said"),
     [
-        ("one", Train(replicas=2), "replicas is 2, but --strategy=one is a single device"),
-        ("one", Train(accumulation=3), "accumulation is 3, but a replica's 128 examples .* equal parts; 2 would do"),
-        ("one", Train(accumulation=200), "accumulation is 200, .*; 128 would do"),
-        ("mirrored", Train(replicas=2, global_batch=12, accumulation=4), "a replica's 6 examples .*; 3 would do"),
+        ("one", Train(replicas=2), "replicas is 2, but --strategy=one uses a single device"),
+        ("one", Train(accumulation=3), "accumulation is 3, but a replica's 128 examples .* equal parts; choose 2"),
+        ("one", Train(accumulation=200), "accumulation is 200, .*; choose 128"),
+        ("mirrored", Train(replicas=2, global_batch=12, accumulation=4), "a replica's 6 examples .*; choose 3"),
     ],
 )
 def test_what_a_batch_cannot_be_divided_into_is_a_sentence(name, train, said):

@@ -154,7 +154,7 @@ def test_a_checkpoint_holds_all_of_an_optimizer(name, tmp_path):
 @pytest.mark.parametrize("name", ["lamb", "radam_lookahead"])
 def test_without_addons_one_sentence_says_where_they_run(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_addons", None)  # as if it were not installed
-    with pytest.raises(UserError, match=r"beside TensorFlow 2\.15 .*; choose sgd or adamw\.$"):
+    with pytest.raises(UserError, match=r"TensorFlow 2\.15 .*; choose sgd or adamw\.$"):
         made(experiment(name=name), [tf.Variable([1.0])])
 
 

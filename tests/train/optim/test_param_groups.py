@@ -102,8 +102,8 @@ def test_a_variable_that_thaws_moves_as_one_that_adam_has_just_begun_with(thawed
 
 
 def test_what_thaws_after_the_heads_epochs_knows_how_late_it_is(settings, model):
-    rates = param_groups.set_phase(model, settings, head_only=False, steps_per_epoch=20)
-    assert {(rate.since, rate.lr_scale == 1.0) for rate in rates} == {(0, True), (20, False)}
+    groups = param_groups.set_phase(model, settings, head_only=False, steps_per_epoch=20)
+    assert {(group.frozen_steps, group.lr_scale == 1.0) for group in groups} == {(0, True), (20, False)}
 
 
 @pytest.mark.parametrize("phases", [FineTune(head_epochs=1), FineTune(layer_decay=0.9)])
