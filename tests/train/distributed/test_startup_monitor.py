@@ -81,8 +81,8 @@ def test_worker_ends_when_it_is_not_connected_in_time(start):
     process, _ = start(connect=0.2, grace=60, connected=False, seconds=30)
     assert ended(process) == (
         -signal.SIGKILL,
-        "train.py: This is worker 0 of 2 (a:1), and TensorFlow did not connect it with the others within 0 s: check that "
-        "all of a:1, b:2 reach each other on every port.\n",
+        "train.py: This is worker 0 of 2 (a:1), and TensorFlow did not connect it with the others within 0 s: check "
+        "that all of a:1, b:2 reach each other on every port.\n",
     )
 
 
