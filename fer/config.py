@@ -1,4 +1,4 @@
-"""An experiment as typed data: read from configs/, overridden by flags, validated once, recorded with its run."""
+"""Typed configuration of an experiment: read from configs/, overridden by flags, validated, recorded with its run."""
 
 import dataclasses
 import difflib
@@ -16,57 +16,57 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 OPTIMIZERS = ("sgd", "adamw", "lamb", "radam_lookahead")
 SCHEDULES = ("cosine", "one_cycle", "step", "constant")
 LOSSES = ("cross_entropy", "focal")
-STEPS_PER_CALL = 20  # at most: as often the host looks at the loss
+STEPS_PER_CALL = 20  # upper limit: the host checks the loss that often
 TARGETS = ("fer", "ferplus", "mixture", "posterior")
 ON_NAN = ("stop", "rollback")
 POOLINGS = ("avg", "max", "avgmax", "gem")
 GREYS = ("repeat", "sum")
 PIXELS = ("grey", "unit", "tf", "v2", "lite", "caffe", "dlib", "torch")
 WEIGHT_FILES = (".h5", ".keras", ".npz")
-MAX_NUMBER = 1_000_000_000  # that a number of a configuration may be; TensorFlow computes with 32 bits
+MAX_NUMBER = 1_000_000_000  # largest number in a configuration; TensorFlow computes with 32 bits
 MODES = ("auto", "resident", "streaming")
 SAMPLINGS = ("uniform", "balanced")
 CLASS_WEIGHTS = ("none", "inverse", "effective")
 ENGINES = ("fused", "keras_cv")
 
-# What flags of the programs may be, apart from the fields of an experiment.
+# Values of program flags that are not fields of an experiment.
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
-SPLITS = ("validation", "test")  # that are evaluated
+SPLITS = ("validation", "test")  # splits that can be evaluated
 TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `fer.evaluation.inference.tta_views`
 LABELS = ("fer", "ferplus")  # see `fer.evaluation.eval_dataset.read`
-FACES = ("auto", "find", "whole")  # what a picture holds; see `fer.predict.input_readers.read`
-FORMATS = {  # of exports: the precisions of each, the most exact first
+FACES = ("auto", "find", "whole")  # content of an image; see `fer.predict.input_readers.read`
+FORMATS = {  # export formats with their precisions, the most exact first
     "saved_model": ("float32",),
     "tflite": ("float32", "float16", "int8"),
     "onnx": ("float32",),
 }
 DEVICES = ("GPU", "CPU")
-FITS = ("stretch", "crop", "pad")  # how pictures that are not square become so; see `fer.convert.readers.image_reader`
+FITS = ("stretch", "crop", "pad")  # how images become square; see `fer.convert.readers.image_reader`
 ON_BAD_ROW = ("fail", "quarantine")
 DROPPABLE = ("leaked", "near_leaked", "blank", "conflicting", "not_a_face")  # see `fer.convert.audit.audit`
 
 
 @dataclasses.dataclass
 class Model:
-    """The network; `scripts/train.py --list_models` prints what there is."""
+    """The network; `scripts/train.py --list_models` prints all models."""
 
-    name: str = "compact"  # a key of fer.models.registry, or keras_cv/PRESET
-    image_size: int = 0  # pixels a side that the backbone sees, resized on the device; 0: its default
-    weights: str = "none"  # none (drawn from the seed) | imagenet | a file: .h5, .keras or .npz
-    pixels: str = ""  # how they are normalised (fer.models.normalization); "": as the backbone was trained
-    # Of a backbone with three channels. repeat: it sees grey three times | sum: its stem's kernels are summed over RGB
+    name: str = "compact"  # model of --list_models, or keras_cv/PRESET
+    image_size: int = 0  # side of the backbone's input in pixels, 24 to 1024; 0: the backbone's default
+    weights: str = "none"  # initial weights: none (random, by the seed) | imagenet | a file (.h5, .keras or .npz)
+    pixels: str = ""  # input normalization, a key of fer.models.normalization; "": the backbone's own
+    # grey images in a backbone of three channels: repeat (three equal channels) | sum (stem kernels summed over RGB)
     grey: str = "repeat"
-    cut: str = ""  # the block that the backbone ends with, such as "mixed8" of inception_v3; "": its last
-    pooling: str = "avg"  # avg | max | avgmax | gem: of the features, before the last layer
-    dropout: float = 0.2  # before the last layer
-    sync_batch_norm: bool = False  # statistics over all replicas instead of each replica's own
-    auxiliary_heads: bool = False  # of googlenet: two more classifiers in training
+    cut: str = ""  # last block of the backbone that is used, such as "mixed8" of inception_v3; "": all blocks
+    pooling: str = "avg"  # pooling of the features: avg | max | avgmax (mean of both) | gem (generalized mean)
+    dropout: float = 0.2  # dropout rate before the last layer
+    sync_batch_norm: bool = False  # batch statistics over all replicas instead of each replica's own
+    auxiliary_heads: bool = False  # trains GoogLeNet with its two auxiliary classifiers
 
     def validate(self) -> None:
-        """Checks ranges, but not what depends on the backbone: `fer.models.classifier.build` does.
+        """Checks ranges that do not depend on the backbone; `fer.models.classifier.build` checks the others.
 
         Raises:
-          UserError: names the first field at fault, its value and what it may be.
+          UserError: a value is invalid; the message names the field, its value and the valid values.
         """
         size, known = self.image_size, self.weights in ("none", "imagenet") or self.weights.endswith(WEIGHT_FILES)
         _require(size == 0 or 24 <= size <= 1024, "model.image_size", size, "0 (the backbone's default) or 24 to 1024")
@@ -79,85 +79,86 @@ class Model:
 
 @dataclasses.dataclass
 class Data:
-    """How the splits are read, and how often each class is seen and counts."""
+    """Reading of the splits, and frequency and weight of the classes."""
 
-    mode: str = "auto"  # resident (in memory) | streaming (from the shards) | auto (resident if memory_mib allows)
-    memory_mib: int = 2048  # a split of at most so many MiB is kept in memory by auto
-    shuffle_window: int = 65_536  # examples shuffled together by streaming, 2.3 kB each; about three windows are held
-    sampling: str = "uniform"  # uniform: each face once an epoch | balanced: each class equally often
-    class_weights: str = "none"  # in the loss: none | inverse (of the class's frequency) | effective (of its number)
-    effective_beta: float = 0.999  # of class_weights "effective": from 0, all alike, towards 1, inverse frequency
+    mode: str = "auto"  # resident (in memory) | streaming (from the shards) | auto (resident up to memory_mib)
+    memory_mib: int = 2048  # mode=auto: largest split in MiB that is loaded into memory
+    shuffle_window: int = 65_536  # streaming: shuffle buffer in examples of 2.3 kB; memory holds about three buffers
+    sampling: str = "uniform"  # uniform (each image once an epoch) | balanced (each class equally often)
+    class_weights: str = "none"  # loss weights: none | inverse (inverse class frequency) | effective (effective number)
+    effective_beta: float = 0.999  # beta of class_weights=effective: 0 is equal weights, towards 1 inverse frequency
 
 
 @dataclasses.dataclass
 class Augment:
-    """`policy` is parsed by `fer.augment.policy`; "none" changes nothing."""
+    """Augmentation of training images."""
 
+    # ops that are applied in this order, see fer.augment.policy; "none" changes nothing
     policy: str = "flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"
-    engine: str = "fused"  # keras_cv, for comparison: KerasCV's layers, whose draws the seed does not decide
-    mixing_off_epochs: int = 0  # the last so many epochs leave out mixup and cutmix
+    engine: str = "fused"  # fused | keras_cv (KerasCV's layers, for comparison; not reproducible by the seed)
+    mixing_off_epochs: int = 0  # number of last epochs without mixup and cutmix
 
 
 @dataclasses.dataclass
 class Optimizer:
-    """How weights follow gradients. The rate warms up in a straight line, then goes as `schedule` says."""
+    """Optimizer and learning rate: linear warm-up, then `schedule`."""
 
     name: str = "sgd"  # sgd (Nesterov) | adamw | lamb | radam_lookahead
-    learning_rate: float = 0.1  # at the end of the warm-up
-    rate_for_batch: int = 0  # the global batch that learning_rate is meant for: others scale it; 0 does not
+    learning_rate: float = 0.1  # learning rate at the end of the warm-up
+    rate_for_batch: int = 0  # global batch size to which learning_rate refers; other sizes scale it linearly; 0: off
     schedule: str = "cosine"  # cosine (down to zero) | one_cycle | step | constant
-    step_epochs: float = 30.0  # of schedule step: the rate is multiplied by step_factor every so many epochs
-    step_factor: float = 0.1
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 2e-3  # decoupled: each step takes learning_rate * weight_decay of every kernel
-    warmup_epochs: float = 3.0
-    clip_norm: float = 0.0  # of the global gradient; 0 does not clip
-    sam_rho: float = 0.0  # how far sharpness-aware minimisation climbs before it descends; 0 leaves it out
+    step_epochs: float = 30.0  # schedule=step: epochs between two decays of the learning rate
+    step_factor: float = 0.1  # schedule=step: factor of each decay
+    momentum: float = 0.9  # momentum of sgd
+    weight_decay: float = 2e-3  # decoupled: each step subtracts learning_rate * weight_decay of every kernel
+    warmup_epochs: float = 3.0  # epochs of linear warm-up
+    clip_norm: float = 0.0  # limit of the global gradient norm; 0: no clipping
+    sam_rho: float = 0.0  # radius of sharpness-aware minimization (SAM); 0: off
 
 
 @dataclasses.dataclass
 class FineTune:
-    """What of a pretrained network is trained, and how fast. The defaults train everything alike."""
+    """Fine-tuning of a pretrained network. By default all layers are trained with one learning rate."""
 
-    head_epochs: int = 0  # the first so many epochs train the head alone; adamw then begins gently with the rest
-    blocks: int = 0  # after them, so many of the backbone's top blocks are trained too; 0 means all
-    layer_decay: float = 1.0  # each block below the head learns at this share of the rate of the one above it
-    freeze_batch_norm: bool = False  # keeps the statistics, scales and shifts of the pretrained backbone
+    head_epochs: int = 0  # first epochs that train only the head; adamw then starts thawed layers with small steps
+    blocks: int = 0  # top blocks of the backbone that are trained after head_epochs; 0: all
+    layer_decay: float = 1.0  # learning rate of each block as a fraction of that of the block above it
+    freeze_batch_norm: bool = False  # keeps statistics, scales and shifts of the pretrained BatchNorm layers
 
 
 @dataclasses.dataclass
 class Train:
-    """The loop."""
+    """The training loop."""
 
-    epochs: int = 40
-    steps: int = 0  # ends the run after so many steps instead of `epochs`; 0 leaves it to `epochs`
-    global_batch: int = 128  # examples a step, over all replicas
-    accumulation: int = 1  # parts in which a replica goes through its share of a batch, one after another
-    precision: str = "auto"  # auto (the fastest of the device) | float32 | mixed_bfloat16 | mixed_float16
-    tf32: bool = True  # GPUs that can multiply float32 as TensorFloat-32 (10 bits of mantissa) do so; faster
-    jit_compile: bool = False  # XLA compiles the forward and backward pass
-    steps_per_call: int = 1  # steps, 20 at most, that the host asks for at once: the same bits, and less waiting for it
-    # fer (its label) | ferplus (the shares of its ten votes) | mixture (half of each) | posterior (half its label, half
-    # the labels that faces with such votes have)
+    epochs: int = 40  # number of epochs
+    steps: int = 0  # number of steps, instead of epochs; 0: off
+    global_batch: int = 128  # global batch size: examples a step, over all replicas
+    accumulation: int = 1  # gradient accumulation: parts into which a replica splits its share of a batch
+    precision: str = "auto"  # auto (the fastest of the devices) | float32 | mixed_bfloat16 | mixed_float16
+    tf32: bool = True  # GPUs compute float32 products in TensorFloat-32 (10 bits of mantissa), which is faster
+    jit_compile: bool = False  # compiles the forward and backward pass with XLA
+    steps_per_call: int = 1  # steps for each host call, 1 to 20: the same results, and less time between steps
+    # label source: fer (the label) | ferplus (the distribution of the ten votes) | mixture (half of each) | posterior
+    # (half the label, half the distribution of labels of images with such votes)
     targets: str = "fer"
-    teacher: str = ""  # run folders, comma-separated, whose probabilities the network is taught too (distillation)
-    teacher_share: float = 0.5  # how much of the target those are; the label keeps the rest
+    teacher: str = ""  # distillation: run directories of teachers, comma-separated; "": none
+    teacher_share: float = 0.5  # weight of the teachers' probabilities in the target; the label has the rest
     loss: str = "cross_entropy"  # cross_entropy | focal
-    focal_gamma: float = 2.0  # of the focal loss
-    label_smoothing: float = 0.1
-    ema_decay: float = 0.999  # of the averaged weights, which are evaluated and kept; 0 evaluates the raw ones
-    checkpoint_steps: int = 500  # a checkpoint every so many steps, besides one each epoch
-    on_nan: str = "stop"  # stop | rollback: go on from the last checkpoint, without the batches since then
-    profile_steps: str = ""  # traced for TensorBoard, such as "10-12"; "" traces none
-    replicas: int = 0  # devices used; 0 means all. More than the machine's CPUs become logical ones
-    deterministic: bool = True  # the same bits from the same seed; costs some speed on GPUs
+    focal_gamma: float = 2.0  # gamma of the focal loss
+    label_smoothing: float = 0.1  # probability that is spread evenly over all classes, 0 to below 1
+    ema_decay: float = 0.999  # decay of the averaged weights, which are evaluated and saved; 0: the raw weights
+    checkpoint_steps: int = 500  # steps between two checkpoints; there is also one each epoch
+    on_nan: str = "stop"  # stop | rollback (to the last checkpoint, skipping the batches since then)
+    profile_steps: str = ""  # steps that are profiled for TensorBoard, such as "10-12"; "": none
+    replicas: int = 0  # number of devices; 0: all. More than the machine's CPUs are created as logical devices
+    deterministic: bool = True  # bit-exact reproducibility by the seed; slower on GPUs
 
 
 @dataclasses.dataclass
 class Experiment:
-    """All that decides a run, apart from the data itself."""
+    """All settings that determine a run, apart from the data."""
 
-    seed: int = 0
+    seed: int = 0  # seed of initial weights, shuffling, augmentation and dropout
     model: Model = dataclasses.field(default_factory=Model)
     data: Data = dataclasses.field(default_factory=Data)
     augment: Augment = dataclasses.field(default_factory=Augment)
@@ -169,7 +170,7 @@ class Experiment:
         """Checks types and ranges.
 
         Raises:
-          UserError: names the first field at fault, its value and what it may be.
+          UserError: a value is invalid; the message names the field, its value and the valid values.
         """
         _check_types(self)
         _require(0 <= self.seed < 2**31, "seed", self.seed, "0 or more, below 2**31")
@@ -181,7 +182,7 @@ class Experiment:
             not (self.augment.engine == "keras_cv" and self.train.deterministic),
             "train.deterministic",
             True,
-            "false with augment.engine=keras_cv, whose draws the seed does not decide",
+            "false with augment.engine=keras_cv, which ignores the seed",
         )
         _require(
             self.augment.mixing_off_epochs >= 0,
@@ -197,35 +198,38 @@ class Experiment:
             not (lookahead and phases),
             "optimizer.name",
             self.optimizer.name,
-            "sgd or adamw with finetune.head_epochs, or lamb with layer_decay: Lookahead's own weights know neither",
+            "sgd or adamw with finetune.head_epochs, or lamb with layer_decay: Lookahead's weights support neither",
         )
         _require(
             not (self.optimizer.name == "lamb" and self.finetune.head_epochs),
             "optimizer.name",
             self.optimizer.name,
-            "sgd or adamw with finetune.head_epochs: LAMB would move what thaws several times too far",
+            "sgd or adamw with finetune.head_epochs: LAMB's first updates of thawed layers are several times too large",
         )
         _check_train(self.train)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dictionaries, as config.json holds them."""
+        """Returns plain nested dictionaries, as in config.json."""
         return dataclasses.asdict(self)
 
     def sha256(self) -> str:
-        """A hash of every field, in hexadecimal: equal for equal experiments."""
+        """Returns the SHA-256 of all fields, in hexadecimal: equal for equal experiments."""
         return sha256(self.to_dict())
 
 
 def sha256(values: Mapping[str, Any]) -> str:
-    """The hash of what `Experiment.to_dict` gave. A record of an older version keeps its own, without newer fields."""
+    """Returns the SHA-256 of the result of `Experiment.to_dict`.
+
+    The record of an older version lacks newer fields and so keeps its own hash.
+    """
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def from_dict(values: Mapping[str, Any]) -> Experiment:
-    """The experiment that `to_dict` wrote.
+    """Builds the experiment from the result of `to_dict`.
 
     Raises:
-      UserError: a field is unknown, a part is no dictionary, or `validate` finds fault.
+      UserError: a field is unknown, a part is no dictionary, or a value is invalid.
     """
     experiment = _build(Experiment, values, "")
     experiment.validate()
@@ -233,16 +237,16 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
 
 
 def diff(one: Experiment, other: Experiment) -> list[str]:
-    """The fields in which two experiments differ, each as "path: value -> value"."""
+    """Returns the fields in which two experiments differ, each as "path: value -> value"."""
     ours, theirs = flatten(one.to_dict()), flatten(other.to_dict())
     return [f"{path}: {ours[path]!r} -> {theirs[path]!r}" for path in ours if ours[path] != theirs[path]]
 
 
 def validate_config(value: Any) -> Experiment:
-    """What a config file's get_config() returned, validated.
+    """Validates and returns the result of a config file's get_config().
 
     Raises:
-      UserError: it is no Experiment, or `validate` finds fault.
+      UserError: it is no Experiment, or a value is invalid.
     """
     if not isinstance(value, Experiment):
         raise UserError("--config must name a file whose get_config() returns a fer.config.Experiment, as in configs/.")
@@ -251,16 +255,16 @@ def validate_config(value: Any) -> Experiment:
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
-    """Looks at `--config=FILE` and `--config.field=value` before they are parsed.
+    """Checks `--config=FILE` and `--config.field=value` before they are parsed.
 
     Raises:
-      UserError: the file is absent or no Python file, or a field does not exist (the message names the nearest one).
+      UserError: the file is missing or no Python file, or a field does not exist (the message suggests the nearest).
     """
     paths = list(flatten(Experiment().to_dict()))
     for value in config_flag_values(arguments):
         path = value.partition(":")[0]
         if not os.path.isfile(path):
-            raise UserError(f"There is no config file {value!r}; configs/ holds those that ship.")
+            raise UserError(f"There is no config file {value!r}; configs/ holds the shipped ones.")
         if not path.endswith(".py"):
             raise UserError(f"{path} is no configuration, for it is no Python file (.py); configs/ holds examples.")
     for argument in arguments:
@@ -270,7 +274,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
 
 
 def config_flag_values(arguments: Sequence[str]) -> list[str]:
-    """What `--config=FILE` or `--config FILE` names, as often as it stands among the arguments."""
+    """Returns the values of `--config=FILE` and `--config FILE` among the arguments, in order."""
     values = []
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
@@ -280,7 +284,7 @@ def config_flag_values(arguments: Sequence[str]) -> list[str]:
 
 
 def suggest(word: str, known: Sequence[str], prefix: str = "") -> str:
-    """The end of a message about an unknown word: "; did you mean X?" or the list of what there is."""
+    """Returns the end of a message about an unknown word: "; the nearest is X", or the list of all known words."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     leaf = [path for path in known if path.rpartition(".")[2] == word.rpartition(".")[2]]
     if leaf or close:
@@ -310,7 +314,7 @@ def _check_finetune(finetune: FineTune) -> None:
 
 def _check_train(train: Train) -> None:
     _require(0 < train.epochs, "train.epochs", train.epochs, "1 or more")
-    _require(0 <= train.steps, "train.steps", train.steps, "0 (as train.epochs says) or more")
+    _require(0 <= train.steps, "train.steps", train.steps, "0 (train.epochs applies) or more")
     _require(0 < train.global_batch, "train.global_batch", train.global_batch, "1 or more")
     _require(0 < train.accumulation, "train.accumulation", train.accumulation, "1 or more")
     _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
@@ -318,7 +322,7 @@ def _check_train(train: Train) -> None:
     _require(0 < train.steps_per_call <= most, "train.steps_per_call", train.steps_per_call, f"1 to {most}")
     _require(train.targets in TARGETS, "train.targets", train.targets, " or ".join(TARGETS))
     share = train.teacher_share
-    _require(0 < share <= 1, "train.teacher_share", share, "above 0, at most 1; train.teacher='' has no teacher")
+    _require(0 < share <= 1, "train.teacher_share", share, "above 0, at most 1; train.teacher='' disables teachers")
     _require(train.loss in LOSSES, "train.loss", train.loss, " or ".join(LOSSES))
     _require(0 <= train.focal_gamma, "train.focal_gamma", train.focal_gamma, "0 or more")
     _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")
@@ -333,7 +337,7 @@ def _check_train(train: Train) -> None:
 
 
 def parse_step_range(span: str) -> Optional[tuple[int, int]]:
-    """The first and the last step of `train.profile_steps`, counted from 1; None where it names no span."""
+    """Returns first and last step of `train.profile_steps`, counted from 1; None if the text is no valid range."""
     found = re.fullmatch(r"(\d{1,9})-(\d{1,9})", span)
     first, last = (int(found[1]), int(found[2])) if found else (0, 0)
     return (first, last) if 1 <= first <= last else None
@@ -348,18 +352,18 @@ def _check_data(data: Data) -> None:
     _require(0 <= data.effective_beta < 1, "data.effective_beta", data.effective_beta, "0 or more, below 1")
     balanced = data.sampling == "balanced"
     _require(
-        not (balanced and data.mode == "streaming"), "data.sampling", "balanced", "uniform where mode is streaming"
+        not (balanced and data.mode == "streaming"), "data.sampling", "balanced", "uniform with data.mode=streaming"
     )
     _require(
         not balanced or data.class_weights == "none",
         "data.class_weights",
         data.class_weights,
-        "none with balanced sampling, which gives each class the same weight already",
+        "none with data.sampling=balanced, which already weights the classes equally",
     )
 
 
 def _check_types(node: Any, path: str = "") -> None:
-    """Holds every field of a dataclass tree against its annotation."""
+    """Checks every field of a dataclass tree against its annotation."""
     for name, expected in typing.get_type_hints(type(node)).items():
         value, where = getattr(node, name), f"{path}{name}"
         if isinstance(expected, type) and dataclasses.is_dataclass(expected):
@@ -368,7 +372,7 @@ def _check_types(node: Any, path: str = "") -> None:
         elif expected is float:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             _require(number and abs(value) <= MAX_NUMBER, where, value, f"a finite number of at most {MAX_NUMBER:,}")
-            setattr(node, name, float(value))  # so that 1 and 1.0 hash alike
+            setattr(node, name, float(value))  # so that 1 and 1.0 have the same hash
         else:
             right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
             _require(right, where, value, f"of type {expected.__name__}")
@@ -391,13 +395,13 @@ def _build(kind: type, values: Any, path: str) -> Any:
 
 
 def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """{"train.steps": 0, ...} from nested dictionaries."""
+    """Flattens nested dictionaries to paths: {"train.steps": 0, ...}."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
         leaves.update(flatten(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})
     return leaves
 
 
-def _require(holds: bool, path: str, value: Any, mend: str) -> None:
+def _require(holds: bool, path: str, value: Any, valid: str) -> None:
     if not holds:
-        raise UserError(f"config.{path} is {value!r}; it must be {mend}.")
+        raise UserError(f"config.{path} is {value!r}; it must be {valid}.")

@@ -67,8 +67,8 @@ def test_validate_error_names_field_value_and_allowed_values(path, value, mend):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (Data(sampling="balanced", mode="streaming"), "config.data.sampling is 'balanced'; it must be uniform where"),
-        (Data(sampling="balanced", class_weights="inverse"), "must be none with balanced sampling"),
+        (Data(sampling="balanced", mode="streaming"), "data.sampling is 'balanced'; it must be uniform with data.mode"),
+        (Data(sampling="balanced", class_weights="inverse"), "must be none with data.sampling=balanced"),
     ],
 )
 def test_validate_rejects_incompatible_class_balancing(data, said):

@@ -163,12 +163,12 @@ def test_help_describes_every_field_of_a_configuration(folder):
     for run in fork_server.run_all(folder, [[program, "--help"] for program in CONFIGURED]):
         for path, value in flatten(Experiment().to_dict()).items():
             assert f"\n  --config.{path}={value if value != '' else repr(value)}\n" in run.stdout
-    assert help_text.fields()["train.replicas"] == (0, "devices used; 0 means all. More than the machine's CPUs become "
-                                                   "logical ones")  # fmt: skip
-    assert help_text.fields()["model.grey"][1].startswith(
-        "Of a backbone with three channels. repeat: it sees grey three"
+    assert help_text.fields()["train.replicas"] == (0, "number of devices; 0: all. More than the machine's CPUs are "
+                                                   "created as logical devices")  # fmt: skip
+    assert help_text.fields()["model.grey"][1].startswith("grey images in a backbone of three channels: repeat")
+    assert help_text.fields()["train.targets"][1].startswith(
+        "label source: fer (the label) | ferplus (the distribution"
     )
-    assert help_text.fields()["train.targets"][1].startswith("fer (its label) | ferplus (the shares of its ten votes)")
 
 
 @pytest.mark.parametrize(
