@@ -132,7 +132,7 @@ def test_compare_rejects_file_named_twice(two):
         comparison.compare([two[0], two[0].replace("good/", "good/./")])
 
 
-def test_dlib_file_error_names_missing_file(two):
+def test_compare_error_names_missing_file(two):
     with pytest.raises(UserError, match=r"nowhere/eval\.json"):
         comparison.compare([*two, "nowhere/eval.json"])
 

@@ -26,7 +26,7 @@ def test_arrays_come_back_bit_for_bit(some, tmp_path):
         assert found.dtype == written.dtype
 
 
-def test_dlib_file_error_names_missing_file(tmp_path):
+def test_read_npz_error_names_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"no .*predictions\.npz"):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 

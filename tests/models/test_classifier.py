@@ -85,7 +85,7 @@ def test_initial_weights_are_a_function_of_the_seed():
     assert any((weight != another).any() for weight, another in zip(one.get_weights(), other.get_weights()))
 
 
-def test_resizing_on_the_device_equals_tf_image_resize():
+def test_classifier_resizes_as_tf_image_resize():
     model = classifier.build(Model(name="tiny", image_size=64), "float32")
     resized = tf.keras.Model(model.input, model.get_layer("pixels").output)(FACES)
     pixels = (FACES.astype(np.float32) - 129.5) / 65

@@ -166,7 +166,7 @@ def test_pictures_taken_whole_are_read_as_a_conversion_reads_them(fit, tmp_path)
     assert found.altered["turned"] == 1
 
 
-def test_hidden_and_litter_files_are_not_predicted(faces, tmp_path):
+def test_read_skips_hidden_and_litter_files(faces, tmp_path):
     folder = folder_of_pictures(tmp_path / "faces", faces)
     for name in (".hidden.png", "@eaDir/a.png", "__MACOSX/._a.png"):
         (tmp_path / "faces" / name).parent.mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
     ],
     ids=["nothing named", "no evaluation", "peers without data", "unknown peer", "no data", "no place"],
 )
-def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(tmp_path, arguments, said):
+def test_compare_reports_mistake_in_one_sentence_with_exit_code_1(tmp_path, arguments, said):
     evaluated(tmp_path / "a", range(10))
     done = run_script.run("compare.py", tmp_path, "--output=out", *arguments)
     assert done.returncode == 1

@@ -18,7 +18,7 @@ def run(tmp_path: pathlib.Path):
     return functools.partial(run_script.run, "convert.py", tmp_path)
 
 
-def test_it_converts_says_what_it_did_and_verifies_it(run, tmp_path):
+def test_convert_reports_and_verifies_its_output(run, tmp_path):
     input_factories.write(tmp_path / "faces.csv", input_factories.csv(IMAGES) + "junk\n")
     made = run("--input=faces.csv", "--output=out", "--on_bad_row=quarantine", "--preview", "--shards=2")
     assert (made.returncode, made.stderr) == (0, "")
@@ -32,7 +32,7 @@ def test_it_converts_says_what_it_did_and_verifies_it(run, tmp_path):
     assert verified.stdout.splitlines()[-1] == "out agrees with its manifest: 30 faces in 6 shards."
 
 
-def test_a_mistake_gets_one_sentence_and_exit_code_1_and_leaves_nothing(run, tmp_path):
+def test_convert_reports_mistake_in_one_sentence_and_leaves_nothing(run, tmp_path):
     input_factories.write(tmp_path / "faces.csv", input_factories.csv(IMAGES).replace("PublicTest", "Publictset", 1))
     failed = run("--input=faces.csv", "--output=out")
     assert failed.returncode == 1
@@ -51,7 +51,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_1_and_leaves_nothing(run, tmp
         (["--input=a", "--output=b", "--on_bad_row=ignore"], "should be one of <fail|quarantine>"),
     ],
 )
-def test_wrong_flags_get_a_sentence(run, arguments, sentence):
+def test_convert_reports_wrong_flags_in_one_sentence(run, arguments, sentence):
     failed = run(*arguments)
     assert failed.returncode == 1
     assert sentence in failed.stderr

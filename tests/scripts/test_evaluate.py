@@ -27,7 +27,7 @@ def evaluate(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProce
     return run_script.run("evaluate.py", folder, "--data=faces", *arguments)
 
 
-def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(evaluated_run):
+def test_evaluate_writes_into_the_run_and_names_each_file(evaluated_run):
     lines = run_script.printed(evaluated_run).splitlines()
     written = {line.partition("wrote ")[2] for line in lines if line.startswith("wrote ")}
     names = ("eval.json", "predictions.npz", "confusion_matrix.png", "curves.png")
@@ -38,7 +38,7 @@ def test_a_run_is_evaluated_into_its_own_folder_and_each_file_is_named(evaluated
 
 
 @pytest.mark.extended
-def test_an_ensemble_with_test_time_augmentation_goes_where_it_is_told(folder):
+def test_evaluate_writes_ensemble_with_tta_to_output_flag(folder):
     done = evaluate(folder, "--workdir=run,run", "--tta=flip", "--output=ensemble")
     assert done.returncode == 0, done.stderr
     protocol = json.loads((folder / "ensemble" / "eval.json").read_text())["protocol"]
@@ -89,7 +89,7 @@ def change(path: pathlib.Path, **values) -> None:
         "no place",
     ],
 )
-def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(wrong, arguments, said):
+def test_evaluate_reports_mistake_in_one_sentence_with_exit_code_1(wrong, arguments, said):
     folder = wrong
     done = evaluate(folder, "--output=out", *arguments)
     assert done.returncode == 1

@@ -28,7 +28,7 @@ def test_exports_are_compared_printed_and_written(folder):
     assert lines[4:] == [f"wrote exports/{name}" for name in [*names, "export.json"]]
 
 
-def test_an_export_predicts(folder, tmp_path):
+def test_predict_reads_an_export(folder, tmp_path):
     rows = [" ".join(map(str, face.ravel())) for face in np.load(folder / "faces.npy")]
     (tmp_path / "test.csv").write_text("\n".join(["pixels", *rows]))
     arguments = ("--workdir=exports/float16.tflite", f"--input={tmp_path}/test.csv", f"--output={tmp_path}/found.csv")
@@ -42,7 +42,7 @@ def test_an_export_predicts(folder, tmp_path):
 
 
 @pytest.mark.extended
-def test_an_export_is_evaluated_into_a_folder_beside_it(folder, tmp_path):
+def test_evaluate_of_an_export_writes_beside_it(folder, tmp_path):
     shutil.copytree(folder / "exports", tmp_path / "exports")
     done = run_script.run(
         "evaluate.py", tmp_path, "--workdir=exports/float16.tflite", f"--data={folder}/tfrecords/faces"
@@ -55,7 +55,7 @@ def test_an_export_is_evaluated_into_a_folder_beside_it(folder, tmp_path):
 
 
 @pytest.mark.extended
-def test_a_bundle_is_written_with_its_card(folder, tmp_path):
+def test_export_writes_bundle_with_model_card(folder, tmp_path):
     done = run_script.run("export.py", folder, "--workdir=run", "--format=bundle", f"--output={tmp_path}/weights")
     assert done.returncode == 0, done.stderr
     written = [line.partition("wrote ")[2] for line in done.stdout.splitlines() if line.startswith("wrote ")]
@@ -79,7 +79,7 @@ def test_a_bundle_is_written_with_its_card(folder, tmp_path):
     ],
     ids=["no such precision", "no place", "no place for a bundle"],
 )
-def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
+def test_export_reports_mistake_in_one_sentence_with_exit_code_1(folder, arguments, said):
     done = run_script.run("export.py", folder, "--output=out", "--workdir=run", *arguments)
     assert done.returncode == 1
     assert done.stderr == f"export.py: {said.format(folder=folder)}\n"

@@ -36,7 +36,7 @@ def test_dlibs_file_becomes_one_that_a_training_begins_with(folder):
 
 
 @pytest.mark.extended
-def test_what_is_no_network_of_dlibs_leaves_nothing_behind(folder):
+def test_import_dlib_leaves_nothing_of_an_invalid_file(folder):
     (folder / "other.dat").write_bytes(b"no network")
     done = run("import_dlib.py", folder, "--input=other.dat", "--data=faces", "--output=network.npz")
     assert done.returncode == 1
@@ -44,13 +44,13 @@ def test_what_is_no_network_of_dlibs_leaves_nothing_behind(folder):
     assert not (folder / "network.npz").exists()
 
 
-def test_the_output_must_be_an_npz(tmp_path):
+def test_import_dlib_output_must_be_npz(tmp_path):
     done = run("import_dlib.py", tmp_path, "--input=x.dat", "--data=faces", "--output=network.h5")
     assert done.returncode == 1
     assert "--output=network.h5: it must end with .npz." in done.stderr
 
 
-def test_an_output_without_a_place_is_told_before_anything_is_read(tmp_path):
+def test_import_dlib_checks_output_before_reading(tmp_path):
     (tmp_path / "file").write_text("")
     done = run("import_dlib.py", tmp_path, "--input=nowhere.dat", "--data=nowhere", "--output=file/network.npz")
     assert done.returncode == 1

@@ -38,7 +38,7 @@ def predict(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProces
     return run_script.run("predict.py", folder, "--workdir=run", *arguments)
 
 
-def test_a_compressed_test_csv_becomes_predictions_in_its_order(folder, expected):
+def test_predict_of_compressed_csv_keeps_row_order(folder, expected):
     done = predict(folder, "--input=test.csv.gz", "--output=predictions.csv")
     assert done.returncode == 0, done.stderr
     assert "wrote predictions.csv" in done.stdout
@@ -58,7 +58,7 @@ def test_output_that_is_standard_output_has_no_other_lines(folder, expected):
     assert "wrote /dev/stdout" in done.stderr
 
 
-def test_the_challenges_form_is_a_column_of_labels(folder, expected):
+def test_predict_writes_submission_as_a_column_of_labels(folder, expected):
     done = predict(folder, "--input=test.csv.gz", "--kaggle", "--output=submission.csv")
     assert done.returncode == 0, done.stderr
     labels = map(str, expected.argmax(axis=1))
@@ -66,7 +66,7 @@ def test_the_challenges_form_is_a_column_of_labels(folder, expected):
 
 
 @pytest.mark.extended
-def test_several_runs_are_averaged_over_faces_and_mirror_images(folder):
+def test_predict_averages_runs_and_mirrored_faces(folder):
     factories.run(folder / "other", seed=1)
     arguments = ["--workdir=run,other", "--tta=flip", "--input=test.csv.gz", "--output=ensemble.csv"]
     done = run_script.run("predict.py", folder, *arguments)
@@ -107,7 +107,7 @@ def test_bad_picture_ends_with_exit_code_1_after_the_others_are_predicted(folder
     ],
     ids=["bad row", "an empty name", "no run", "no place"],
 )
-def test_a_mistake_gets_one_sentence_exit_code_1_and_no_output(folder, arguments, said):
+def test_predict_reports_mistake_in_one_sentence_with_exit_code_1(folder, arguments, said):
     done = run_script.run("predict.py", folder, "--workdir=run", "--output=none.csv", *arguments)
     assert done.returncode == 1
     assert said in done.stderr

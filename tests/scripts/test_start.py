@@ -181,7 +181,7 @@ def test_help_describes_every_field_of_a_configuration(folder):
         ("--version", f"fer {fer.__version__}, TensorFlow 2.", "Flags of"),
     ],
 )
-def test_what_asks_for_help_is_answered_whatever_else_is_wrong(folder, flag, holds, lacks):
+def test_help_is_printed_despite_other_wrong_flags(folder, flag, holds, lacks):
     run = only(folder, "train.py", "--config=nowhere.py", "--bogus", flag)
     assert (run.returncode, run.stderr, run.heavy) == (0, "", [])
     assert holds in run.stdout
@@ -204,18 +204,18 @@ def test_missing_flags_are_all_named_in_one_sentence(folder):
         assert (run.returncode, run.stdout, run.stderr, run.heavy) == (1, "", sentence, [])
 
 
-def test_a_flag_that_makes_others_needless_is_enough(folder):
+def test_scripts_accept_flag_that_replaces_required_flags(folder):
     run = only(folder, "train.py", "--preview=faces.png")
     assert run.stderr == "train.py: --config and --data are missing: see python scripts/train.py --help.\n"
 
 
-def test_a_wrong_flag_is_named_by_every_program(folder):
+def test_scripts_error_names_wrong_flag(folder):
     for program, run in zip(PROGRAMS, fork_server.run_all(folder, [[program, "--bogus=1"] for program in PROGRAMS])):
         assert (run.returncode, run.stdout, run.heavy) == (1, "", [])
         assert run.stderr == f"{program}: Unknown command line flag 'bogus'\n"
 
 
-def test_a_mistake_gets_one_sentence_before_anything_heavy_is_loaded(folder):
+def test_scripts_report_mistake_before_loading_tensorflow(folder):
     before = sorted(os.walk(folder))
     for (command, sentence), run in zip(MISTAKES, fork_server.run_all(folder, [command for command, _ in MISTAKES])):
         assert run.stderr.startswith(f"{command[0]}: {sentence}"), (command, run.stderr)

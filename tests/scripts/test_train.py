@@ -22,14 +22,14 @@ def train(data: str, workdir: pathlib.Path, *arguments: str) -> subprocess.Compl
     return run_script.run("train.py", run_script.ROOT, f"--data={data}", f"--workdir={workdir}", *arguments)
 
 
-def test_a_run_ends_with_the_command_that_evaluates_it(trained_run, synthetic_shards):
+def test_train_prints_the_evaluation_command(trained_run, synthetic_shards):
     command = f"python scripts/evaluate.py --workdir={trained_run} --data={synthetic_shards.folder}"
     assert command in run_script.printed(trained_run)
     recorded = json.loads((trained_run / "config.json").read_text())["config"]
     assert (recorded["train"]["steps"], recorded["model"]["name"]) == (40, "tiny")
 
 
-def test_a_complete_run_is_not_trained_again_and_belongs_to_its_config(trained_run, synthetic_shards, tmp_path):
+def test_train_does_not_repeat_complete_run_and_rejects_another_config(trained_run, synthetic_shards, tmp_path):
     workdir = shutil.copytree(trained_run, tmp_path / "run")
     config = f"--config={trained_run.with_suffix('.py')}"
     again = train(synthetic_shards.folder, workdir, config)
@@ -40,7 +40,7 @@ def test_a_complete_run_is_not_trained_again_and_belongs_to_its_config(trained_r
 
 
 @pytest.mark.extended
-def test_a_run_on_two_replicas_is_recorded(synthetic_shards, tmp_path):
+def test_train_records_two_replicas(synthetic_shards, tmp_path):
     arguments = ["--config=configs/compact.py", *SMALL, "--config.train.replicas=2", "--strategy=mirrored"]
     done = train(synthetic_shards.folder, tmp_path / "run", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
@@ -62,7 +62,7 @@ def test_a_run_on_two_replicas_is_recorded(synthetic_shards, tmp_path):
         (["--config=configs/compact.py", "--preview=policy.png"], "At most one of (workdir, preview)"),
     ],
 )
-def test_a_mistake_gets_a_sentence_exit_code_1_and_no_folder(tmp_path, arguments, said):
+def test_train_reports_mistake_in_one_sentence_and_makes_no_folder(tmp_path, arguments, said):
     done = run_script.run(
         "train.py", run_script.ROOT, f"--data={tmp_path}/nowhere", f"--workdir={tmp_path}/run", *arguments
     )
@@ -82,7 +82,7 @@ NO_CONFIGURATIONS = {  # files, and why they are none
 
 
 @pytest.mark.parametrize("name", NO_CONFIGURATIONS)
-def test_a_file_that_is_no_configuration_is_named_and_why(name, tmp_path):
+def test_train_error_names_file_that_is_no_config(name, tmp_path):
     content, why = NO_CONFIGURATIONS[name]
     (tmp_path / name).write_text(content)
     flags = [f"--config={name}", "--data=nowhere", "--workdir=run", "--config.train.steps=3"]
@@ -95,7 +95,7 @@ def test_a_file_that_is_no_configuration_is_named_and_why(name, tmp_path):
 
 
 @pytest.mark.extended
-def test_a_preview_draws_the_policy_and_trains_nothing(synthetic_shards, tmp_path):
+def test_preview_flag_draws_policy_without_training(synthetic_shards, tmp_path):
     path = tmp_path / "policy.png"
     arguments = [f"--data={synthetic_shards.folder}", f"--preview={path}", "--config.augment.policy=flip|erase(1.0)"]
     done = run_script.run("train.py", run_script.ROOT, "--config=configs/compact.py", *arguments)
@@ -104,7 +104,7 @@ def test_a_preview_draws_the_policy_and_trains_nothing(synthetic_shards, tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_data_without_a_manifest_is_a_sentence(tmp_path):
+def test_train_error_names_data_without_manifest(tmp_path):
     (tmp_path / "data").mkdir()
     flags = ["--config=configs/compact.py", f"--data={tmp_path}/data", f"--workdir={tmp_path}/run"]
     done = run_script.run("train.py", run_script.ROOT, *flags)

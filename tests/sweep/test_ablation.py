@@ -22,7 +22,7 @@ def runs(right: np.ndarray) -> ablation.Runs:
     return ablation.Runs(right, np.zeros(len(right)), np.zeros(len(right)))
 
 
-def test_with_one_seed_the_interval_is_that_of_paired_faces():
+def test_effects_of_one_seed_use_interval_of_paired_faces():
     random = np.random.default_rng(0)
     base, changed = random.random([1, 500]) < 0.6, random.random([1, 500]) < 0.7
     _, effect = ablation.effects({"base": runs(base), "x": runs(changed)})
@@ -32,7 +32,7 @@ def test_with_one_seed_the_interval_is_that_of_paired_faces():
     assert (high - low) / 2 == pytest.approx(1.959964 * paired.std(ddof=1) / 500**0.5)
 
 
-def test_the_interval_holds_the_truth_as_often_as_it_says():
+def test_effects_interval_has_its_nominal_coverage():
     """Faces differ in difficulty, seeds in skill; the true difference is 0.05 minus what clipping takes."""
     random, held, tries = np.random.default_rng(1), 0, 400
     for _ in range(tries):
@@ -49,7 +49,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says():
     assert 0.91 <= held / tries <= 0.985
 
 
-def test_the_picture_shows_every_change():
+def test_picture_shows_every_change():
     found = ablation.effects({name: runs(np.eye(4, dtype=bool)[:2]) for name in ("base", "a", "b" * 200)})
     assert ablation.picture(found).startswith(b"\x89PNG")
 
@@ -73,7 +73,7 @@ def swept(request, synthetic_shards, tmp_path_factory):
     return shared_folder(tmp_path_factory, f"changes, {request.param}", run) / "sweep"
 
 
-def test_each_change_is_trained_alone_with_each_seed(swept):
+def test_changes_flag_trains_each_change_alone_with_each_seed(swept):
     configs = [json.loads((swept / f"trial-{number:04d}" / "config.json").read_text())["config"] for number in range(4)]
     told = [(each["seed"], each["augment"]["policy"], each["model"]["dropout"]) for each in configs]
     base = factories.experiment()
@@ -81,7 +81,7 @@ def test_each_change_is_trained_alone_with_each_seed(swept):
     assert told == [(seed, *each) for seed in (0, 1) for each in alone]
 
 
-def test_other_sweeps_runs_are_looked_for_where_its_folder_is_now(swept, tmp_path, synthetic_shards):
+def test_extra_runs_are_found_where_the_folder_is_now(swept, tmp_path, synthetic_shards):
     moved = tmp_path / "moved"
     shutil.copytree(swept.parent / "smoother", moved)
     plan = optuna_study.of_grid({}, search_space.changes("train.ema_decay=0", factories.experiment(), {}))
@@ -97,7 +97,7 @@ def test_other_sweeps_runs_are_looked_for_where_its_folder_is_now(swept, tmp_pat
         report.extra_runs([str(moved)], plan, data)
 
 
-def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as_changes(swept):
+def test_report_compares_changes_with_base_and_counts_extra_runs_as_changes(swept):
     found = json.loads((swept / "sweep.json").read_text())["changes"]
     assert [entry["change"] for entry in found] == ["base", "augment.policy=none, model.dropout=0.0", "smoother"]
     assert [entry["seeds"] for entry in found] == [2, 2, 1]
@@ -126,14 +126,14 @@ def test_the_report_sets_each_change_against_the_base_and_counts_other_sweeps_as
         ("augment.engine=keras_cv with train.deterministic=false", "cannot differ within a sweep"),
     ],
 )
-def test_a_mistake_in_changes_is_a_sentence(text, said):
+def test_changes_flag_error_names_mistake(text, said):
     base = factories.experiment()
     with pytest.raises(UserError) as caught:
         search_space.changes(text, base, search_space.grid("seed=0,1", base))
     assert said in str(caught.value)
 
 
-def test_a_grid_with_changes_has_seeds_alone():
+def test_grid_flag_with_changes_accepts_seeds_only():
     base = factories.experiment()
     with pytest.raises(UserError, match=r"--grid has seeds alone, as in seed=0,1; model\.dropout would be a change"):
         search_space.changes("train.ema_decay=0", base, search_space.grid("seed=0,1; model.dropout=0.1,0.3", base))
@@ -161,9 +161,7 @@ def test_runs_on_other_faces_are_not_compared(tmp_path, count, first_row):
         (["seed"], ["a", "nowhere/b"], r"There is no .*nowhere/b/sweep\.json"),
     ],
 )
-def test_another_sweep_that_is_no_change_is_told_before_anything_is_trained(
-    synthetic_shards, tmp_path, fields, names, said
-):
+def test_also_flag_rejects_unsuitable_sweep_before_training(synthetic_shards, tmp_path, fields, names, said):
     for name in names:
         if "nowhere" not in name:
             files.write_json(str(tmp_path / name / "sweep.json"), fields and {"fields": fields, "trials": []})

@@ -27,7 +27,7 @@ def called(root, folder, failing: str) -> tuple[int, list[str]]:
     return code, (folder / "calls").read_text().splitlines()
 
 
-def test_its_changes_are_changes_of_its_config_with_policies_that_exist(root, tmp_path):
+def test_ablation_config_changes_name_fields_and_policies_that_exist(root, tmp_path):
     code, arguments = called(root, tmp_path, failing="nothing")
     assert code == 0
     (text,) = {argument for argument in arguments if argument.startswith("--changes=")}
@@ -38,7 +38,7 @@ def test_its_changes_are_changes_of_its_config_with_policies_that_exist(root, tm
         policy.parse(search_space.apply_overrides(base, fields).augment.policy)
 
 
-def test_a_sweep_that_fails_ends_it_with_a_failure_and_before_the_next(root, tmp_path):
+def test_ablation_script_stops_at_a_failed_sweep(root, tmp_path):
     code, arguments = called(root, tmp_path, failing="fer2013-clean")
     assert code == 3
     assert not [argument for argument in arguments if argument.startswith("--changes=")]

@@ -71,19 +71,19 @@ def check_trial(folder, seed: int, epochs: int) -> dict:
     return recorded
 
 
-def test_every_trial_is_a_run_folder_with_its_evaluation(swept):
+def test_sweep_writes_a_run_folder_with_evaluation_for_each_trial(swept):
     for number, seed in ((1, 0), (3, 1)):
         assert check_trial(swept / f"trial-{number:04d}", seed, epochs=2)["train"]["global_batch"] == 64
 
 
-def test_a_trial_that_fails_is_recorded_with_its_reason_and_the_others_go_on(swept):
+def test_sweep_records_failed_trial_and_continues(swept):
     trials = json.loads((swept / "sweep.json").read_text())["trials"]
     assert [trial["state"] for trial in trials] == ["complete", "complete", "failed", "failed"]
     assert [trial["number"] for trial in trials[2:]] == [0, 2]
     assert all("only 320 examples" in trial["failure"] for trial in trials[2:])
 
 
-def test_a_place_that_cannot_be_written_ends_the_sweep_and_costs_no_trial(synthetic_shards, tmp_path):
+def test_sweep_stops_without_losing_a_trial_when_output_is_not_writable(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
     (tmp_path / "trial-0000").write_text("where the run folder should be")
     plan = optuna_study.Plan(search_space.grid("seed=0,1", base), True, 2, 0)
@@ -106,7 +106,7 @@ def test_data_that_are_gone_end_the_sweep_and_cost_no_trial(synthetic_shards, tm
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 
-def test_a_study_that_cannot_be_reached_ends_the_sweep_and_costs_no_trial(synthetic_shards, tmp_path):
+def test_sweep_stops_without_losing_a_trial_when_study_is_unreachable(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
     plan = optuna_study.Plan(search_space.grid("seed=0,1", base), True, 2, 0)
     storage = f"sqlite:///{tmp_path}/study.db?timeout=0.1"
@@ -120,7 +120,7 @@ def test_a_study_that_cannot_be_reached_ends_the_sweep_and_costs_no_trial(synthe
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 
-def test_what_a_trial_can_be_given_is_tried_before_any_is_trained(synthetic_shards, tmp_path):
+def test_sweep_checks_all_values_before_training(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
     for text, said in (
         ("augment.policy=flip,flop", "no operation 'flop'"),
@@ -135,7 +135,7 @@ def test_what_a_trial_can_be_given_is_tried_before_any_is_trained(synthetic_shar
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sweep_without_a_trial_that_succeeds_is_an_error(synthetic_shards, tmp_path):
+def test_sweep_without_successful_trial_raises_user_error(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
     plan = optuna_study.of_grid(search_space.grid("train.global_batch=321,400", base))
     with pytest.raises(UserError, match=rf"^All 2 trials failed; {tmp_path}/sweep\.md says why of each"):
@@ -143,9 +143,7 @@ def test_a_sweep_without_a_trial_that_succeeds_is_an_error(synthetic_shards, tmp
     assert (tmp_path / "sweep.md").read_text().count("only 320 examples") == 2
 
 
-def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(
-    synthetic_shards, evaluated_run, tmp_path, monkeypatch
-):
+def test_sweep_evaluates_again_a_trial_that_trained_on(synthetic_shards, evaluated_run, tmp_path, monkeypatch):
     factories.no_pictures(monkeypatch)
     run, data = str(tmp_path / "run"), synthetic_shards.folder
     shutil.copytree(evaluated_run, run)
@@ -163,9 +161,7 @@ def test_a_trial_that_went_on_after_its_evaluation_is_evaluated_again(
 
 
 @pytest.mark.extended
-def test_a_signal_while_the_last_epoch_is_scored_ends_the_sweep_after_that_trial(
-    synthetic_shards, tmp_path, monkeypatch
-):
+def test_signal_during_last_evaluation_stops_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
     saved = checkpoints.save
 
     def signalled(*arguments, **named):
@@ -182,7 +178,7 @@ def test_a_signal_while_the_last_epoch_is_scored_ends_the_sweep_after_that_trial
     assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.COMPLETE]
 
 
-def test_a_signal_in_a_trials_last_moment_ends_the_sweep_after_that_trial(synthetic_shards, tmp_path, monkeypatch):
+def test_signal_at_the_end_of_a_trial_stops_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
     def train(*arguments, **named):
         factories.train(*arguments, **named)
         signal.raise_signal(signal.SIGTERM)
@@ -197,7 +193,7 @@ def test_a_signal_in_a_trials_last_moment_ends_the_sweep_after_that_trial(synthe
     assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.COMPLETE]
 
 
-def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
+def test_report_table_holds_every_trial_and_mean_over_seeds(swept):
     content = json.loads((swept / "sweep.json").read_text())
     one, other = (
         eval_json.read_eval(str(swept / f"trial-{number:04d}" / "eval.json"))["accuracy"] for number in (1, 3)
@@ -212,7 +208,7 @@ def test_the_table_holds_every_trial_and_the_mean_over_seeds(swept):
     assert "| seed | train.global_batch |" in table
 
 
-def test_the_pictures_are_drawn(swept):
+def test_report_draws_pictures(swept):
     assert (swept / "history.png").read_bytes().startswith(b"\x89PNG")
     values = {trial["accuracy"] for trial in json.loads((swept / "sweep.json").read_text())["trials"]} - {None}
     assert (swept / "importances.png").exists() == (len(values) > 1)
@@ -240,7 +236,7 @@ def test_two_processes_share_a_sweep_and_the_trial_of_a_killed_one_is_gone_on_wi
     assert sorted((trial["number"], trial["state"]) for trial in trials) == [(n, "complete") for n in range(4)]
 
 
-def test_a_trial_worse_than_the_others_is_given_up_and_evaluated(synthetic_shards, tmp_path, capsys, monkeypatch):
+def test_pruning_stops_and_evaluates_trial_worse_than_the_others(synthetic_shards, tmp_path, capsys, monkeypatch):
     factories.no_pictures(monkeypatch)
     base = factories.experiment(steps=0, epochs=EPOCHS, global_batch=64)
     found = search_space.search("model.dropout=uniform(0.1,0.3)", base)
@@ -278,7 +274,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("said", MISTAKES)
-def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_path, said):
+def test_sweep_reports_mistake_in_one_sentence_and_makes_no_folder(root, synthetic_shards, tmp_path, said):
     flags = [f"--data={synthetic_shards.folder}", f"--output={tmp_path / 'out'}", *FLAGS, *MISTAKES[said]]
     done = run_script.run("sweep.py", root, *flags)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
@@ -287,14 +283,14 @@ def test_a_mistake_gets_a_sentence_and_no_folder(root, synthetic_shards, tmp_pat
 
 
 @pytest.mark.extended
-def test_a_mistake_gets_a_sentence_as_a_user_starts_the_program(root, synthetic_shards, tmp_path):
+def test_sweep_reports_mistake_when_started_as_a_program(root, synthetic_shards, tmp_path):
     process = start(root, synthetic_shards.folder, tmp_path / "out", "--grid=seed=0", "--storage=nowhere://db")
     output, errors = process.communicate(timeout=300)
     assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
     assert errors.startswith("sweep.py: --storage=nowhere://db cannot be opened")
 
 
-def test_an_output_that_cannot_hold_the_study_is_named(synthetic_shards, tmp_path):
+def test_sweep_error_names_output_that_cannot_hold_the_study(synthetic_shards, tmp_path):
     base, output = factories.experiment(), tmp_path / "file" / "sweep"
     (tmp_path / "file").write_text("where a folder should be")
     asked = runner.Sweep(
@@ -304,7 +300,7 @@ def test_an_output_that_cannot_hold_the_study_is_named(synthetic_shards, tmp_pat
         asked.open_study()
 
 
-def test_another_sweeps_study_is_told_by_the_fields_that_differ(synthetic_shards, tmp_path):
+def test_sweep_error_names_differing_fields_of_another_study(synthetic_shards, tmp_path):
     for seed in (0, 1):
         base = dataclasses.replace(factories.experiment(), seed=seed)
         plan = optuna_study.of_grid(search_space.grid("model.dropout=0.1", base))
@@ -315,7 +311,7 @@ def test_another_sweeps_study_is_told_by_the_fields_that_differ(synthetic_shards
         asked.open_study()
 
 
-def test_a_search_with_another_seed_is_another_sweep(synthetic_shards, tmp_path):
+def test_sweep_rejects_study_of_another_search_seed(synthetic_shards, tmp_path):
     """What it draws depends on the seed, so nobody could repeat a study of two."""
     base = factories.experiment()
     found = search_space.search("model.dropout=uniform(0.1,0.5)", base)
@@ -329,7 +325,7 @@ def test_a_search_with_another_seed_is_another_sweep(synthetic_shards, tmp_path)
     asked(0, trials=24).open_study()  # more of the same draws is the same sweep
 
 
-def test_a_storages_password_is_not_shown():
+def test_storage_password_is_not_shown():
     with pytest.raises(UserError, match=r"postgresql://user:\*\*\*@127\.0\.0\.1:1/x") as refused:
         optuna_study.open_study("postgresql://user:secret@127.0.0.1:1/x", {}, "none", 0)
     assert "secret" not in str(refused.value)
@@ -345,14 +341,14 @@ def test_searches_with_neighbouring_seeds_draw_other_points():
     assert len(drawn[0] | drawn[1]) == 24
 
 
-def test_a_study_cannot_lie_in_a_store(synthetic_shards):
+def test_storage_flag_rejects_object_store(synthetic_shards):
     base = factories.experiment()
     plan = optuna_study.Plan(search_space.grid("seed=0,1", base), True, 2, 0)
     with pytest.raises(UserError, match="--storage is missing"):
         runner.Sweep(base, plan, synthetic_shards.folder, "s3://bucket/sweep").open_study()
 
 
-def test_a_grid_with_its_fields_in_another_order_is_another_sweep(synthetic_shards, tmp_path):
+def test_sweep_rejects_study_of_grid_with_fields_in_another_order(synthetic_shards, tmp_path):
     """A trial's number is its place in the grid, which the order decides."""
     base = factories.experiment()
 

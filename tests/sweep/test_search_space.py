@@ -10,7 +10,7 @@ from fer.sweep import search_space
 from fer.sweep.search_space import Choice, Range
 
 
-def test_a_grid_has_each_combination_once_and_leaves_the_base_as_it_was():
+def test_grid_has_each_combination_once_and_leaves_base_unchanged():
     base = Experiment()
     found = search_space.grid("seed=0,1,2; model.dropout=0.2,0.4", base)
     points = search_space.points(found)
@@ -30,7 +30,7 @@ def test_values_have_the_types_of_their_fields_and_commas_within_parentheses_are
     assert found["augment.policy"] == Choice(("none", "affine(rotate=5,scale=0.1)"))
 
 
-def test_a_space_has_ranges_and_choices():
+def test_search_has_ranges_and_choices():
     text = (
         "optimizer.learning_rate=log(0.01,1); train.epochs=uniform(2,8,2); model.dropout=uniform(0,0.5,0.1); "
         "optimizer.name=choice(sgd,adamw)"
@@ -43,7 +43,7 @@ def test_a_space_has_ranges_and_choices():
     }
 
 
-def test_every_field_of_an_experiment_has_a_type():
+def test_types_cover_every_field_of_an_experiment():
     def paths(values, path=""):
         for name, value in values.items():
             yield from paths(value, f"{path}{name}.") if isinstance(value, dict) else [path + name]
@@ -70,7 +70,7 @@ def test_every_field_of_an_experiment_has_a_type():
         ("model.dropout=0.1,1.5", "config.model.dropout is 1.5; it must be 0 or more, below 1"),
     ],
 )
-def test_a_mistake_in_a_grid_is_a_sentence(text, said):
+def test_grid_error_names_mistake(text, said):
     with pytest.raises(UserError) as caught:
         search_space.grid(text, Experiment())
     assert said in str(caught.value)
@@ -94,13 +94,13 @@ def test_a_mistake_in_a_grid_is_a_sentence(text, said):
         ("model.dropout=uniform(0,1)", "config.model.dropout is 1.0"),
     ],
 )
-def test_a_mistake_in_a_space_is_a_sentence(text, said):
+def test_search_error_names_mistake(text, said):
     with pytest.raises(UserError) as caught:
         search_space.search(text, Experiment())
     assert said in str(caught.value)
 
 
-def test_the_commands_of_the_page_name_flags_that_exist_and_spaces_that_can_be_read(root):
+def test_docs_commands_use_existing_flags_and_valid_spaces(root):
     page, program = (root / "docs" / "sweeps.md").read_text(), (root / "scripts" / "sweep.py").read_text()
     flags = re.findall(r"--(\w+)[=.`]", page)
     assert {"grid", "space", "changes", "also", "storage", "pruning"} <= set(flags)

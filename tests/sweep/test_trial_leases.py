@@ -67,7 +67,7 @@ def test_processes_that_share_a_study_train_each_point_once_and_the_dead_ones_ag
     assert [trial.params for trial in plan.of(shared, TrialState.COMPLETE)] == search_space.points(plan.space)
 
 
-def test_a_silent_process_of_another_machine_loses_its_trial_and_a_living_one_keeps_it(tmp_path, monkeypatch):
+def test_acquire_trial_takes_trial_of_silent_process_only(tmp_path, monkeypatch):
     monkeypatch.setattr(trial_leases, "SETTLE", 0.05)
     monkeypatch.setattr(trial_leases, "SILENCE", 1.0)
     monkeypatch.setattr(trial_leases, "BEAT", 0.1)
@@ -80,7 +80,7 @@ def test_a_silent_process_of_another_machine_loses_its_trial_and_a_living_one_ke
     assert [trial and trial.number for trial in again] == [*range(1, plan.trials), None]
 
 
-def test_a_trial_that_is_just_asked_for_is_not_taken_for_another_machines(tmp_path, capsys):
+def test_acquire_trial_keeps_a_trial_that_was_just_created(tmp_path, capsys):
     shared, plan = opened(f"journal:{tmp_path}/study", "seed=0,1")
     trials = [shared.ask(), shared.ask()]
     own = [threading.Timer(0.2, trial.set_user_attr, (trial_leases.OWNER, trial_leases._me())) for trial in trials]
@@ -90,7 +90,7 @@ def test_a_trial_that_is_just_asked_for_is_not_taken_for_another_machines(tmp_pa
     assert capsys.readouterr().out == ""  # it did not wait to see whether they are alive
 
 
-def test_a_trial_too_many_waits_for_a_plan_that_has_it(tmp_path, monkeypatch):
+def test_surplus_trial_waits_for_a_larger_plan(tmp_path, monkeypatch):
     monkeypatch.setattr(trial_leases, "SETTLE", 0.05)
     found = search_space.search("optimizer.learning_rate=log(0.01,1)", Experiment())
     shared = optuna_study.open_study(f"journal:{tmp_path}/study", {}, "none", 0)
@@ -115,7 +115,7 @@ def test_processes_of_another_container_are_not_looked_for_here(monkeypatch):
     assert trial_leases._host() != here
 
 
-def test_what_a_search_draws_depends_on_seed_and_number_alone_as_long_as_the_results_are_the_same(tmp_path):
+def test_search_draws_depend_on_seed_number_and_results_only(tmp_path):
     found = search_space.search("optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)", Experiment())
 
     def drawn(name: str, seed: int) -> list[dict]:
@@ -134,20 +134,20 @@ def test_what_a_search_draws_depends_on_seed_and_number_alone_as_long_as_the_res
 
 
 @pytest.mark.parametrize("storage", ["mysql", "journal:s3://bucket/study", "sqlite:////nowhere/at/all.db"])
-def test_a_storage_that_cannot_be_opened_is_a_sentence(storage):
+def test_open_study_error_names_storage_that_cannot_be_opened(storage):
     with pytest.raises(
         UserError, match=r"--storage=.* cannot be opened for the study .*--storage takes journal:PATH or a database"
     ):
         optuna_study.open_study(storage, {}, "none", 0)
 
 
-def test_a_study_of_another_sweep_is_refused(tmp_path):
+def test_open_study_rejects_study_of_another_sweep(tmp_path):
     optuna_study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "a"}, "none", 0)
     with pytest.raises(UserError, match=r"another data \('a', not 'b'\); choose another --storage"):
         optuna_study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "b"}, "none", 0)
 
 
-def test_a_process_is_told_from_a_later_one_with_its_number():
+def test_trial_lease_distinguishes_process_from_later_one_with_same_pid():
     began = trial_leases._began(os.getpid())
     assert began
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
