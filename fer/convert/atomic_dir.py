@@ -1,8 +1,8 @@
-"""A folder that is whole or absent: filled beside its place, then renamed into it.
+"""An output folder that is either complete or absent: filled beside its final path, then renamed into place.
 
-What a killed run left beside is swept away by the next. A store (s3://) knows no folders that can be renamed: there
-the folder is filled on the local disk, and its files are uploaded one by one, the manifest last, which is what makes a
-folder whole. From the first of them to the last, a file named `UNFINISHED` lies with them.
+A later run removes what a killed run left behind. An object store (s3://) cannot rename folders: the folder is filled
+on the local disk and its files are uploaded one by one, the manifest last, which marks the folder as complete. A file
+named `UNFINISHED` lies with them from before the first change until after the last upload.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ OUTPUT_FILES = (
     UNFINISHED,
 )
 
-TOKEN_BYTES = 4  # random ones, in the names of what lies beside an output for a while
+TOKEN_BYTES = 4  # random bytes in the names of temporary folders beside an output
 
 _PARTIAL, _OLD = "partial", "old"
 
 
 def check_output(output: str, overwrite: bool) -> None:
-    """Refuses an output that may not be written to.
+    """Checks that a conversion may write to an output.
 
     Raises:
-      UserError: it exists, is no empty folder, and `overwrite` is not set, or it is nothing that a conversion wrote; or
-        it is a folder that cannot be replaced.
+      UserError: the output exists, is not an empty folder, and `overwrite` is not set, or no conversion wrote it; or it
+        is a folder that cannot be replaced.
     """
     _check_replaceable(output)
     if not files.exists(output) or _is_half_uploaded(output) or _is_empty_folder(output):
@@ -54,38 +54,40 @@ def check_output(output: str, overwrite: bool) -> None:
     fault = _describe_foreign_content(output)
     if fault:
         raise UserError(
-            f"{output} exists and is no conversion alone ({fault}): choose another --output, or remove what is there "
-            "yourself."
+            f"{output} exists and holds something other than a conversion ({fault}): choose another --output, or "
+            "remove it yourself."
         )
 
 
 def _is_empty_folder(output: str) -> bool:
+    """Returns whether an output is an empty local folder."""
     return not is_remote(output) and os.path.isdir(output) and not os.listdir(output)
 
 
 def _check_replaceable(output: str) -> None:
-    """Refuses the folder that the program runs in, and the root of a disk.
+    """Checks that an output is neither the current folder nor the root of a disk.
 
     Raises:
-      UserError: it is one of them.
+      UserError: the output is one of them.
     """
     if is_remote(output) or not os.path.isdir(output):
         return
     if os.path.samefile(output, os.curdir):
-        raise UserError(f"{output} is the folder that this command runs in, and would be replaced: name another one.")
+        raise UserError(f"{output} is the current folder, which would be replaced: name another folder.")
     if os.path.ismount(os.path.realpath(output)):
         raise UserError(f"{output} is the root of a disk, which cannot be replaced: name a folder in it.")
 
 
 @contextlib.contextmanager
 def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
-    """Yields an empty local folder and puts it in the place of `output` at the end; after an error nothing is left.
+    """Yields an empty local folder and moves it to `output` at the end; after an error, nothing is left.
 
-    It lies beside `output`, so that it takes the same disk's space; for a store, in the system's temporary folder. Of
-    an output that is a symbolic link, the folder behind it is filled and replaced, and the link stays.
+    The folder lies beside `output`, so that it uses the space of the same disk; for an object store, it lies in the
+    system's folder for temporary files. If `output` is a symbolic link, the folder that it points to is filled and
+    replaced, and the link stays.
 
     Raises:
-      UserError: as `check` does, or the place cannot be written to.
+      UserError: see `check_output`; or the folder cannot be written to.
     """
     place = _local_counterpart(output) if is_remote(output) else _resolve_link(output)
     try:
@@ -93,7 +95,7 @@ def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
         check_output(output, overwrite)
         with _partial_folder(place) as folder:
             yield folder
-            check_output(output, overwrite)  # it may have come to be in the meantime
+            check_output(output, overwrite)  # another process may have created it in the meantime
             if is_remote(output):
                 _upload_folder(folder, output)
             else:
@@ -106,8 +108,9 @@ def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _partial_folder(place: str) -> Iterator[str]:
+    """Yields a new, locked folder beside `place` and removes it at the end; after an error, also its new parents."""
     folder = _temp_path_prefix(place, _PARTIAL) + secrets.token_hex(TOKEN_BYTES)
-    lacking = _missing_folders(os.path.dirname(folder))
+    missing = _missing_folders(os.path.dirname(folder))
     try:
         fsync.make_folders(folder)
         with contextlib.ExitStack() as stack:
@@ -117,26 +120,27 @@ def _partial_folder(place: str) -> Iterator[str]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
-        for parent in lacking:
-            with contextlib.suppress(OSError):  # it was not made, or somebody has put something into it since
+        for parent in missing:
+            with contextlib.suppress(OSError):  # it was not created, or another process has written to it
                 os.rmdir(parent)
         raise
 
 
 def _missing_folders(folder: str) -> list[str]:
-    """Of a local folder and those above it, the ones that are not there, the innermost first."""
-    lacking = []
+    """Returns a local folder and its parents that do not exist, the innermost first."""
+    missing = []
     while folder and not os.path.lexists(folder):
-        lacking.append(folder)
+        missing.append(folder)
         folder = os.path.dirname(folder)
-    return lacking
+    return missing
 
 
 def _publish(folder: str, place: str) -> None:
+    """Moves a folder to its final local path, in place of one that is there."""
     if not os.path.exists(place) or _is_empty_folder(place):
-        fsync.publish(folder, place)  # takes the place of an empty folder, too
+        fsync.publish(folder, place)  # also replaces an empty folder
         return
-    fsync.sync_tree(folder)  # before the old folder goes: nothing slow happens while neither is in the place
+    fsync.sync_tree(folder)  # before the old folder is moved: nothing slow may happen while neither is at the path
     old = _temp_path_prefix(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
     os.rename(place, old)
     try:
@@ -144,13 +148,13 @@ def _publish(folder: str, place: str) -> None:
     except BaseException:
         os.rename(old, place)
         raise
-    shutil.rmtree(old, ignore_errors=True)  # the next run sweeps away what is left of it
+    shutil.rmtree(old, ignore_errors=True)  # the next run removes the rest of it
 
 
 def _describe_foreign_content(output: str) -> str:
-    """What shows that a place that exists is not a conversion and nothing else; "" for one, or for an empty folder.
+    """Returns why an existing path is not a conversion alone; "" for a conversion or an empty folder.
 
-    The name of its manifest is not enough: web applications and browser extensions have a file of that name, too.
+    The manifest's file name proves nothing: web applications and browser extensions also have a file of that name.
     """
     if not files.isdir(output):
         return f"it has no {MANIFEST_FILE}"
@@ -162,15 +166,15 @@ def _describe_foreign_content(output: str) -> str:
     try:
         with files.open_file(path) as file:
             found = json.loads(file.read())
-    except (ValueError, RecursionError):  # no UTF-8, no JSON, or JSON that is nested without end
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON that is nested too deeply
         return f"its {MANIFEST_FILE} is damaged"
-    ours = (
+    is_conversion = (
         isinstance(found, dict)
         and "format_version" in found
         and isinstance(found.get("splits"), dict)
         and str(found.get("created_by")).startswith("fer ")
     )
-    if not ours:
+    if not is_conversion:
         return f"its {MANIFEST_FILE} was written by something else"
     try:
         shards = {shard["file"] for split in found["splits"].values() for shard in split["shards"]}
@@ -181,12 +185,12 @@ def _describe_foreign_content(output: str) -> str:
 
 
 def _upload_folder(folder: str, output: str) -> None:
-    """Replaces what a store has at `output`, which is marked from before the old manifest goes until the new one is."""
+    """Replaces the contents of an object store at `output`; a marker lies there while the contents are incomplete."""
     import tensorflow as tf
 
     marker, manifest = os.path.join(output, UNFINISHED), os.path.join(output, MANIFEST_FILE)
     files.write_text(
-        marker, f"A conversion is being uploaded to this place, or was when it was killed: no {MANIFEST_FILE}.\n"
+        marker, f"A conversion is being uploaded here, or was killed during the upload: there is no {MANIFEST_FILE}.\n"
     )
     try:
         if tf.io.gfile.exists(manifest):
@@ -198,28 +202,28 @@ def _upload_folder(folder: str, output: str) -> None:
             tf.io.gfile.copy(os.path.join(folder, name), os.path.join(output, name), overwrite=True)
         tf.io.gfile.remove(marker)
     except BaseException:
-        with contextlib.suppress(tf.errors.OpError):  # what cannot be removed now is marked, and the next run does it
+        with contextlib.suppress(tf.errors.OpError):  # the marker stays, and the next run removes the rest
             tf.io.gfile.rmtree(output)
         raise
 
 
 def _is_half_uploaded(output: str) -> bool:
-    """Whether a store has at `output` what a killed run left, and no more."""
+    """Returns whether an object store holds nothing at `output` but the remains of a killed upload."""
     if not is_remote(output):
         return False
     return files.exists(os.path.join(output, UNFINISHED)) and not files.exists(os.path.join(output, MANIFEST_FILE))
 
 
 def _remove_leftovers(place: str) -> None:
-    """Removes what killed runs left; a folder that was being replaced just then gets its place back."""
-    lives = False
+    """Removes folders that killed runs left; one that was being replaced at that moment is moved back to its path."""
+    is_running = False
     for partial in _list_leftovers(place, _PARTIAL):
         with contextlib.ExitStack() as stack:
             if _try_lock(partial, stack):
                 shutil.rmtree(partial)
             else:
-                lives = True
-    if lives:  # it may be replacing the folder at this moment
+                is_running = True
+    if is_running:  # the other process may be replacing the folder at this moment
         return
     for old in _list_leftovers(place, _OLD):
         if os.path.exists(place):
@@ -229,15 +233,18 @@ def _remove_leftovers(place: str) -> None:
 
 
 def _list_leftovers(place: str, kind: str) -> list[str]:
+    """Returns the paths of temporary folders of one kind beside `place`."""
     parent, start = os.path.split(_temp_path_prefix(place, kind))
     if not os.path.isdir(parent or "."):
         return []
-    ours = re.compile(re.escape(start) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")  # no more: a user's may begin like it
-    return [os.path.join(parent, name) for name in os.listdir(parent or ".") if ours.fullmatch(name)]
+    pattern = re.compile(
+        re.escape(start) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}"
+    )  # exact match: a user's folder may begin with the same name
+    return [os.path.join(parent, name) for name in os.listdir(parent or ".") if pattern.fullmatch(name)]
 
 
 def _resolve_link(output: str) -> str:
-    """The local path that is filled: what a symbolic link leads to, there or not, and otherwise the path as it is.
+    """Returns the local path to fill: the target of a symbolic link, existing or not, and any other path as it is.
 
     Raises:
       UserError: the link leads back to itself.
@@ -251,18 +258,18 @@ def _resolve_link(output: str) -> str:
 
 
 def _local_counterpart(output: str) -> str:
-    """The local path beside which the folder for a place in a store is filled: always the same for one place."""
+    """Returns the local path beside which the folder for an object store is filled; the same for every run."""
     digest = hashlib.sha256(output.encode()).hexdigest()[:16]
     return os.path.join(tempfile.gettempdir(), f"fer-{os.path.basename(output)}-{digest}")
 
 
 def _temp_path_prefix(place: str, kind: str) -> str:
-    """The beginning of the paths beside a local place that runs use."""
+    """Returns the beginning of the paths of temporary folders beside a local path."""
     return os.path.join(os.path.dirname(place), f".{os.path.basename(place)}.{kind}-")
 
 
 def _try_lock(folder: str, stack: contextlib.ExitStack) -> bool:
-    """Marks a local folder as in use until the stack ends or the process dies; False if another process has."""
+    """Locks a local folder until the stack ends or the process dies. Returns False if another process has locked it."""
     handle = os.open(folder, os.O_RDONLY)
     stack.callback(os.close, handle)
     try:

@@ -1,4 +1,4 @@
-"""One conversion: any published form of FER-2013 in, verified shards and their manifest out."""
+"""One conversion: any published form of FER-2013 -> validated TFRecord shards and their manifest."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from fer.synthetic import synthetic
 
 
 def convert(options: Options) -> Manifest:
-    """Converts, prints what was found on the way, and returns the manifest of what lies in the output folder then.
+    """Converts the input, prints what was found, and returns the manifest of the output folder.
 
     Raises:
-      UserError: the input is missing, damaged or has a bad row; the output exists or cannot be written to. Nothing
-        is left at the output, or what was there before.
+      UserError: the input is missing, damaged or has a bad row; or the output exists or cannot be written to. The
+        output is then as it was before.
     """
     options.check()
     options = options.expanded()
@@ -63,13 +63,16 @@ def convert(options: Options) -> Manifest:
         progress.close()
         rejects.close()
         if not len(survey.labels):
-            raise UserError(f"{options.input} holds no face: there is no good row in it.")
+            raise UserError(f"{options.input} holds no face: none of its rows is valid.")
         _write_output(folder, options, survey, store, rejects, given, pool, workers)
     return manifest.read_manifest(output)
 
 
 def train_statistics(survey: IngestedDataset, train: np.ndarray) -> dict[str, float | None]:
-    """Mean and standard deviation of the pixels of the faces in `train` (bool [n]), in [0, 1], from whole numbers."""
+    """Returns mean and standard deviation, in [0, 1], of the pixels of the faces in `train`, bool [n].
+
+    The sums are exact integers.
+    """
     sums, squares = survey.prints.sums[train], survey.prints.squares[train]
     return manifest.pixel_statistics(int(train.sum()) * PIXELS, int(sums.sum()), int(squares.sum()))
 
@@ -84,14 +87,14 @@ def _write_output(
     pool: concurrent.futures.Executor,
     workers: int,
 ) -> None:
-    """Everything after the reading: splits, audit, shards, and the manifest last."""
+    """Writes everything that follows the reading: splits, audit, shards, and the manifest last."""
     joined = None
     if given is not None:
         for source in survey.sources:
             if formats.IMAGE_FOLDER in source.form:
                 raise UserError(
-                    f"{options.ferplus} is joined by the rows of fer2013.csv, which the pictures in {source.path} do "
-                    "not have: leave out --ferplus, or convert the CSV."
+                    f"{options.ferplus} refers to rows of fer2013.csv, and the pictures in {source.path} have no row "
+                    "numbers: leave out --ferplus, or convert the CSV."
                 )
         joined = ferplus.join_votes(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
         ferplus.check_agreement(joined, survey.labels, survey.rows, os.path.basename(options.ferplus.rstrip("/")))
@@ -101,8 +104,8 @@ def _write_output(
     kept, dropped = audit.drop_rows(findings, divided, options.drop)
     if not (kept >= 0).any():
         raise UserError(
-            f"--drop={','.join(options.drop)} leaves no face of {options.input}, for all of them are to train with: "
-            "drop less, or convert another input."
+            f"--drop={','.join(options.drop)} leaves no face of {options.input}, since all of them are in the train "
+            "split: drop less, or convert another input."
         )
     counts = None if joined is None else joined.counts
     written = shard_writer.write_shards(folder, survey, kept, counts, store, options.shards, pool, workers)
@@ -126,7 +129,7 @@ def _write_output(
 
 
 def _ingest_summary(survey: IngestedDataset, rejects: RejectedRows) -> dict[str, Any]:
-    """What the reading counted, as the manifest's `audit` has it."""
+    """Returns the counts of the reading, as they stand in the manifest's `audit`."""
     return {
         "rows": survey.source_rows,
         "faces": len(survey.labels),
@@ -141,7 +144,7 @@ def _ingest_summary(survey: IngestedDataset, rejects: RejectedRows) -> dict[str,
 
 @contextlib.contextmanager
 def _open_inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
-    """The paths to read and their names; synthetic faces are drawn for the time of the conversion."""
+    """Yields the paths to read and their names; synthetic faces are written to a temporary file first."""
     rows = options.synthetic_rows()
     if rows is None:
         paths = options.paths()
@@ -154,20 +157,21 @@ def _open_inputs(options: Options, folder: str) -> Iterator[tuple[list[str], lis
 
 
 def _count_assigned_splits(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
-    """Where the faces went whose source names no split: {} if it names one for each."""
-    loose = given < 0
-    if not (given == NO_SPLIT).any() and (splits[loose] == SPLITS.index("train")).all():
+    """Returns the faces per split of those for which the input names none; {} if the input names each."""
+    unassigned = given < 0
+    if not (given == NO_SPLIT).any() and (splits[unassigned] == SPLITS.index("train")).all():
         return {}
-    counts = np.bincount(splits[loose], minlength=len(SPLITS)).tolist()
+    counts = np.bincount(splits[unassigned], minlength=len(SPLITS)).tolist()
     return {name: count for name, count in zip(SPLITS, counts) if count}
 
 
 def _quarantine_folder(options: Options, folder: str) -> str | None:
+    """Returns the folder for rejects.csv; None if a bad row stops the conversion."""
     return folder if options.on_bad_row == "quarantine" else None
 
 
 def _combine_sha256(sums: list[str]) -> str:
-    """One SHA-256 for several: of a single one itself, of more that of their lines."""
+    """Returns one SHA-256 for several inputs: that of a single one, otherwise the SHA-256 of their lines."""
     return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 
@@ -180,6 +184,7 @@ def _write_manifest(
     written: dict[str, manifest.Split],
     summary: dict[str, Any],
 ) -> None:
+    """Writes manifest.json, which completes the output folder."""
     sources = survey.sources
     manifest.write_manifest(
         folder,

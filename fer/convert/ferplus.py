@@ -1,6 +1,6 @@
-"""Microsoft's FER+ (Barsoum et al. 2016, arXiv:1608.01041): ten people's votes on every row of FER-2013.
+"""FER+ of Microsoft (Barsoum et al. 2016, arXiv:1608.01041): votes of ten annotators on every row of FER-2013.
 
-`fer2013new.csv` names no pixels: its n-th row speaks of the n-th row of fer2013.csv, which its column Usage confirms.
+`fer2013new.csv` has no pixels: its n-th row refers to the n-th row of fer2013.csv, which its column Usage confirms.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from fer.labels import CLASSES, FERPLUS_COLUMNS, majority_class
 
 MAX_VOTES = 127  # votes in a cell, so that one takes a byte in a record
 
-# The least Cohen's kappa of the labels and the votes' majorities. Votes on other faces have 0. FER-2013 and FER+ have
-# 0.58 (agreement 0.657, expected by chance 0.185), and 0.42 to 0.75 in every 100 rows; moved by a row, -0.15 to 0.14.
+# Minimum of Cohen's kappa between labels and majority votes. Votes on other faces have kappa 0. FER-2013 and FER+ have
+# 0.58 (agreement 0.657, expected by chance 0.185), and 0.42 to 0.75 in every 100 rows; shifted by one row, -0.15 to
+# 0.14.
 MIN_KAPPA = 0.3
-WINDOW_ROWS = 100  # consecutive rows that are also looked at by themselves: votes may be misplaced from some row on
-MIN_ROWS = 30  # rows; the kappa of fewer varies too much
+WINDOW_ROWS = 100  # consecutive rows that are also checked alone: votes may be misplaced from some row on
+MIN_ROWS = 30  # kappa of fewer rows varies too much
 
 _COLUMNS = ("Usage", "Image name", *FERPLUS_COLUMNS)
 _NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
@@ -34,19 +35,22 @@ _NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
 
 @dataclasses.dataclass(frozen=True)
 class Votes:
-    """Of n rows."""
+    """The FER+ votes on n rows."""
 
     counts: np.ndarray  # uint8 [n, 10], in the order of fer.labels.FERPLUS_COLUMNS
     splits: np.ndarray  # int64 [n], index into SPLITS
-    named: np.ndarray  # bool [n], whether FER+ names an image: it does not for most rows that are no face
+    named: np.ndarray  # bool [n], whether FER+ names an image: it names none for most rows that show no face
 
     def unanimous(self) -> np.ndarray:
-        """Whether all votes went to one column, bool [n]."""
+        """Returns whether all votes went to one column, bool [n]."""
         return self.counts.max(axis=1) == self.counts.sum(axis=1)
 
     def not_a_face(self) -> np.ndarray:
-        """Rows that most votes call no face, or that have no image name, bool [n]."""
-        return (self.counts.argmax(axis=1) == _NOT_A_FACE) | ~self.named  # of a tie, NF is the last column
+        """Returns which rows have most votes for "not a face" or no image name, bool [n].
+
+        "Not a face" (NF) loses a tie, since it is the last column.
+        """
+        return (self.counts.argmax(axis=1) == _NOT_A_FACE) | ~self.named
 
     def labels(self) -> np.ndarray:
         """Returns `majority_class` of the counts."""
@@ -57,7 +61,7 @@ def read_votes(path: str) -> Votes:
     """Reads fer2013new.csv, alone or among other files in a folder or an archive.
 
     Raises:
-      UserError: it is missing, damaged, another table, there twice, or a row of it is wrong.
+      UserError: the file is missing, damaged, another table or there twice, or has a wrong row.
     """
     found: dict[str, Votes] = {}
     others: list[str] = []
@@ -71,7 +75,7 @@ def read_votes(path: str) -> Votes:
     if found:
         return next(iter(found.values()))
     if not others:
-        raise UserError(f"{path} is an empty folder; --ferplus names Microsoft's fer2013new.csv.")
+        raise UserError(f"{path} is an empty folder: --ferplus takes Microsoft's fer2013new.csv.")
     lack = "its columns are not" if len(others) == 1 else "no file in it has the columns"
     raise UserError(
         f"{others[0] if len(others) == 1 else path} does not hold FER+ votes: {lack} {', '.join(_COLUMNS)}."
@@ -79,50 +83,58 @@ def read_votes(path: str) -> Votes:
 
 
 def join_votes(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, source_rows: int) -> Votes:
-    """The votes on some faces.
+    """Returns the votes on some faces of the source.
 
     Args:
-      votes: of every row of the source; path: where they come from, for messages.
-      rows, splits: int64 [n] of the faces, ascending rows; source_rows: how many rows the source has in all.
+      votes: of every row of the source.
+      path: the file of the votes, for messages.
+      rows: int64 [n], rows of the faces, ascending.
+      splits: int64 [n], index into SPLITS.
+      source_rows: number of rows of the source.
 
     Returns:
-      The votes of these n faces.
+      The votes on these n faces.
 
     Raises:
-      UserError: the votes are not of this source: they are more or fewer, or name another split.
+      UserError: the votes are not of this source: their number differs, or they name another split.
     """
     name = os.path.basename(path.rstrip("/"))
     if (splits < 0).any():
-        raise UserError(f"{name} is joined by row and checked by the column Usage, which the input lacks.")
+        raise UserError(
+            f"{name} is joined by row and checked by the column Usage, which the input lacks: leave out --ferplus, or "
+            "convert fer2013.csv."
+        )
     if not rows[-1] < len(votes.splits) <= source_rows:
         raise UserError(
-            f"{name} has votes on {len(votes.splits):,} rows and the input has {source_rows:,}: they are not of the "
-            "same copy of FER-2013."
+            f"{name} has votes on {len(votes.splits):,} rows and the input has {source_rows:,} rows: they are not of "
+            "the same copy of FER-2013."
         )
     joined = Votes(votes.counts[rows], votes.splits[rows], votes.named[rows])
     different = np.flatnonzero(joined.splits != splits)
     if len(different):
         row = int(rows[different[0]])
         raise UserError(
-            f"{name}, line {row + 2}, column Usage, is not that of row {row} of the input: they are not of the same "
-            "copy of FER-2013, or one of them is out of order."
+            f"{name}, line {row + 2}, column Usage, differs from that of row {row} of the input: they are not of the "
+            "same copy of FER-2013, or one of them is out of order."
         )
     return joined
 
 
 def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: str) -> None:
-    """Refuses votes that agree with the labels no more than votes on other faces would.
+    """Checks that votes agree with the labels more than votes on other faces would.
 
     Args:
-      votes: on n faces; labels: int64 [n] of these; rows: int64 [n], their rows in the source.
-      name: of the votes, for the message.
+      votes: on n faces.
+      labels: int64 [n], of these faces.
+      rows: int64 [n], rows of the faces in the source.
+      name: of the file of the votes, for the message.
 
     Raises:
-      UserError: Cohen's kappa of labels and majorities is below `LEAST_KAPPA`, in all rows or in `WINDOW` rows.
+      UserError: Cohen's kappa of labels and majority votes is below `MIN_KAPPA`, in all rows or in `WINDOW_ROWS` rows.
     """
     majority = votes.labels()
     judged = np.flatnonzero((majority >= 0) & (labels >= 0))
-    if len(judged) < MIN_ROWS or len(np.unique(labels[judged])) == 1:  # of one class, any order agrees alike
+    if len(judged) < MIN_ROWS or len(np.unique(labels[judged])) == 1:  # with one class, every order agrees equally
         return
     agree = majority[judged] == labels[judged]
     shares = np.bincount(majority[judged], minlength=len(CLASSES)) / len(judged)
@@ -140,7 +152,7 @@ def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: st
 
 
 def _has_votes_header(head: bytes) -> bool:
-    """Whether a file that begins like this has the header of fer2013new.csv."""
+    """Returns whether the beginning of a file holds the header of fer2013new.csv."""
     first = re.split(r"[\r\n]", head.decode("utf-8-sig", "backslashreplace"), maxsplit=1)[0]
     try:
         return [name.strip() for name in next(csv.reader([first]), [])] == list(_COLUMNS)
@@ -149,6 +161,11 @@ def _has_votes_header(head: bytes) -> bool:
 
 
 def _parse_votes(member: Member) -> Votes:
+    """Parses a file with the header of fer2013new.csv.
+
+    Raises:
+      UserError: a line is not CSV or has a wrong value.
+    """
     text = b"".join(member.chunks()).decode("utf-8-sig", "backslashreplace")
     lines = csv.reader(io.StringIO(text))
     try:
@@ -156,7 +173,7 @@ def _parse_votes(member: Member) -> Votes:
         parsed = [_parse_row(member.name, lines.line_num, fields) for fields in lines if fields]
     except csv.Error as error:
         raise UserError(
-            f"{member.name}, line {lines.line_num}, is no line of a CSV ({error}): its lines must end with LF or CRLF, "
+            f"{member.name}, line {lines.line_num}, is not a valid CSV line ({error}): lines must end with LF or CRLF, "
             "and hold no NUL."
         ) from error
     splits, named, counts = zip(*parsed) if parsed else ((), (), ())
@@ -168,18 +185,21 @@ def _parse_votes(member: Member) -> Votes:
 
 
 def _parse_row(name: str, line: int, fields: list[str]) -> tuple[int, bool, list[int]]:
+    """Returns the split, whether an image is named, and the votes of a row.
+
+    Raises:
+      UserError: names file, line, column and value.
+    """
     if len(fields) != len(_COLUMNS):
         raise UserError(f"{name}, line {line}: {len(fields)} fields where {len(_COLUMNS)} are expected.")
     split = SPLIT_OF_USAGE.get(fields[0].strip().lower(), NO_SPLIT)
     if split == NO_SPLIT:
-        raise UserError(
-            f"{name}, line {line}, column Usage: {fields[0]!r} is none of Training, PublicTest and PrivateTest."
-        )
+        raise UserError(f"{name}, line {line}, column Usage: {fields[0]!r} is not Training, PublicTest or PrivateTest.")
     counts = []
     for column, text in zip(FERPLUS_COLUMNS, fields[2:]):
         if not (text.strip().isdecimal() and text.isascii() and len(text) < 5 and int(text) <= MAX_VOTES):
-            raise UserError(f"{name}, line {line}, column {column}: {text!r} is no number of votes.")
+            raise UserError(f"{name}, line {line}, column {column}: {text!r} is not a number of votes.")
         counts.append(int(text))
     if not any(counts):
-        raise UserError(f"{name}, line {line}: all ten columns are 0, and a row without a vote says nothing.")
+        raise UserError(f"{name}, line {line}: all ten columns are 0; a row needs at least one vote.")
     return split, bool(fields[1].strip()), counts

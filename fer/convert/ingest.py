@@ -1,4 +1,4 @@
-"""The first pass of a conversion: every face goes through here once; what is remembered of it is a few numbers."""
+"""The first pass of a conversion: parses every face once, stores its pixels and keeps a few numbers per face."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from fer.convert.worker_pool import Chunk, ParserPool
 from fer.io.temp_store import TempStore
 from fer.progress import ReadProgress
 
-MAX_PENDING_PER_WORKER = 3  # pieces in flight for each worker
-MAX_PENDING_BYTES = 512 << 20  # of the pieces in flight, which hold a picture of any size
+MAX_PENDING_PER_WORKER = 3  # chunks submitted to the workers and not yet collected, per worker
+MAX_PENDING_BYTES = 512 << 20  # of these chunks, which may hold very large pictures
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One input: its base name, the SHA-256 of what was read, its rows (blank lines left out) and its form."""
+    """One input: its base name, the SHA-256 of its bytes, its rows (without blank lines) and its form."""
 
     path: str
     sha256: str
@@ -41,7 +41,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class IngestedDataset:
-    """What is known of n faces, whose pixels lie in the store in the same order."""
+    """Everything that is known of n faces, whose pixels are in a temporary store in the same order."""
 
     labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
     splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
@@ -50,14 +50,14 @@ class IngestedDataset:
     sources: tuple[Source, ...]
     blank_lines: int
     altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERATIONS
-    excluded: int = 0  # rows that the label map leaves out
-    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)  # files, by ending
-    # As given, and by name what stands for a class: {"given": "rafdb", "names": {"1": "surprise", "fear": "fear"}}.
+    excluded: int = 0  # rows that the label map excludes
+    passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)  # skipped files, by extension
+    # The flag's value, and the class of each name: {"given": "rafdb", "names": {"1": "surprise", "fear": "fear"}}.
     label_map: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def source_rows(self) -> int:
-        """Rows of all sources, bad ones included."""
+        """Number of rows of all sources, rejected ones included."""
         return sum(source.rows for source in self.sources)
 
 
@@ -75,13 +75,17 @@ def ingest_sources(
     """Reads every face of some sources into the store, in their order.
 
     Args:
-      paths: the sources; names: what they are called in the manifest.
-      crew, pool, workers: who parses, and how many they are; the result does not depend on it.
-      rules: how the sources are understood.
+      paths: the sources.
+      names: their names in the manifest.
+      crew, pool, workers: processes and threads that parse, and their number, which does not affect the result.
+      store: an empty store for the pixels.
+      rejects: receives the bad rows.
+      progress: receives the bytes read and the rows.
+      rules: how the sources are interpreted.
 
     Raises:
-      UserError: a source is missing or damaged, or a row is bad and `rejects` does not take it; or its labels or splits
-        could be read wrongly, and the user has to say how they are meant.
+      UserError: a source is missing or damaged; a row is bad and `rejects` does not accept it; or labels or splits are
+        ambiguous, and the user has to specify them.
     """
     blocks: list[Block] = []  # without their images
     prints: list[ImageHashes] = []
@@ -97,7 +101,7 @@ def ingest_sources(
         forms: dict[str, None] = {}
         before = total
         pieces = interpreter.interpret(formats.iter_chunks(path, tally, passed_over))
-        for form, block, print_ in bounded_map(pool, work, pieces, MAX_PENDING_PER_WORKER * workers, formats.num_bytes):
+        for form, block, hashes in bounded_map(pool, work, pieces, MAX_PENDING_PER_WORKER * workers, formats.num_bytes):
             if form not in forms:
                 forms[form] = None
                 progress.print_line(f"Reading {form}")
@@ -105,7 +109,7 @@ def ingest_sources(
             interpreter.count(block)
             store.append_faces(block.images)
             blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
-            prints.append(print_)
+            prints.append(hashes)
             total += block.count
             progress.add_rows(block.count)
         interpreter.check_order(name)
@@ -125,7 +129,7 @@ def ingest_sources(
 
 
 def _concatenate(parts: list[np.ndarray]) -> np.ndarray:
-    """Those of several blocks in turn, int64 [n]; a table with a header alone has no block, and n is 0."""
+    """Returns the columns of several blocks as one, int64 [n]; n is 0 without a block (a table of a header alone)."""
     return np.concatenate([np.empty(0, np.int64), *parts])
 
 
@@ -136,25 +140,25 @@ def bounded_map(
     ahead: int,
     size: Callable[[_Item], int] = lambda _: 0,
 ) -> Iterator[_Result]:
-    """Maps over a pool, in order, and takes few items before their results are wanted.
+    """Maps over an executor, in order, and limits the number and size of submitted items.
 
     Args:
       pool: computes `work(item)`.
-      work: what is mapped.
-      items: its arguments.
-      ahead: items taken at most.
-      size: bytes of an item. No item is taken while those that were have more than `AHEAD_BYTES`.
+      work: the function.
+      items: its arguments, consumed as needed.
+      ahead: maximum number of submitted items.
+      size: returns the bytes of an item. No item is submitted while the pending ones exceed `MAX_PENDING_BYTES`.
     """
     waiting: collections.deque[tuple[concurrent.futures.Future, int]] = collections.deque()
-    held = 0
+    pending_bytes = 0
     try:
         for item in items:
             waiting.append((pool.submit(work, item), size(item)))
-            held += waiting[-1][1]
+            pending_bytes += waiting[-1][1]
             del item
-            while waiting and (len(waiting) >= ahead or held > MAX_PENDING_BYTES):
+            while waiting and (len(waiting) >= ahead or pending_bytes > MAX_PENDING_BYTES):
                 future, freed = waiting.popleft()
-                held -= freed
+                pending_bytes -= freed
                 yield future.result()
         while waiting:
             yield waiting.popleft()[0].result()

@@ -1,4 +1,4 @@
-"""What a conversion is asked to do, and what can be said of it before anything is read."""
+"""The options of a conversion, and the checks that need none of the data."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ MOST_WORKERS = 256
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a conversion is asked to do. The names are those of the flags of scripts/convert.py."""
+    """Options of a conversion. The names are those of the flags of scripts/convert.py."""
 
     input: str  # paths, comma-separated, or synthetic[:ROWS]
     output: str
     ferplus: str = ""  # path of fer2013new.csv
     on_bad_row: str = "fail"
-    label_map: str = ""  # what numbers and other names stand for: see label_map.parse_label_map
-    fit: str = "stretch"  # of fer.config.FITS: how pictures that are not square become so
+    label_map: str = ""  # classes of numbers and other names: see label_map.parse_label_map
+    fit: str = "stretch"  # of fer.config.FITS: how pictures that are not square are made square
     drop: tuple[str, ...] = ()  # of fer.config.DROPPABLE
     preview: bool = False
-    shards: int = 0  # of each split; 0 follows the size
-    workers: int = 0  # 0 takes the machine's processors; changes nothing but the time
-    seed: int = 0  # of synthetic faces, of the split where the source has none, and of the preview
+    shards: int = 0  # per split; 0 chooses by size
+    workers: int = 0  # 0 uses all processors; affects only the time
+    seed: int = 0  # for synthetic faces, for splits that the source lacks, and for the preview
     overwrite: bool = False
 
     def validate(self) -> None:
-        """Raises UserError where a value means nothing."""
+        """Raises UserError if a value is invalid."""
         unknown = [reason for reason in self.drop if reason not in DROPPABLE]
         if unknown:
-            raise UserError(f"--drop={unknown[0]} means nothing; it takes {', '.join(DROPPABLE)}.")
+            raise UserError(f"--drop={unknown[0]} is not valid; it takes {', '.join(DROPPABLE)}.")
         if "not_a_face" in self.drop and not self.ferplus:
-            raise UserError("--drop=not_a_face goes by the votes of FER+: give them with --ferplus=fer2013new.csv.")
+            raise UserError("--drop=not_a_face needs the votes of FER+: give them with --ferplus=fer2013new.csv.")
         if self.on_bad_row not in ON_BAD_ROW:
-            raise UserError(f"--on_bad_row={self.on_bad_row} means nothing; it takes {' or '.join(ON_BAD_ROW)}.")
+            raise UserError(f"--on_bad_row={self.on_bad_row} is not valid; it takes {' or '.join(ON_BAD_ROW)}.")
         if self.fit not in FITS:
-            raise UserError(f"--fit={self.fit} means nothing; it takes {', '.join(FITS)}.")
+            raise UserError(f"--fit={self.fit} is not valid; it takes {', '.join(FITS)}.")
         for name, number, most in (("shards", self.shards, MOST_SHARDS), ("workers", self.workers, MOST_WORKERS)):
             if not 0 <= number <= most:
                 raise UserError(f"--{name} is {number}; it must be 0 to {most:,}.")
@@ -59,33 +59,31 @@ class Options:
             raise UserError(f"--seed is {self.seed}; it must be 0 or more, below 2**31.")
 
     def check(self) -> None:
-        """Checks the values, and what the paths name on the local disk. Reads no face, and imports no TensorFlow.
+        """Checks the values and the local paths. Reads no face, and does not import TensorFlow.
 
         Raises:
-          UserError: a value means nothing, an input is missing, or the output may not be written to.
+          UserError: a value is invalid, an input is missing, or the output may not be written to.
         """
         self.validate()
-        asked = self.expanded()
-        for path in (asked.output, *asked.paths()):
+        expanded = self.expanded()
+        for path in (expanded.output, *expanded.paths()):
             storage.check_not_bucket(path)
-        asked._check_apart()
-        for path in filter(None, (*asked.paths(), asked.ferplus)):
+        expanded._check_apart()
+        for path in filter(None, (*expanded.paths(), expanded.ferplus)):
             if not storage.is_remote(path) and not os.path.lexists(path):
                 raise UserError(f"There is no {path}: check the name.")
-            if not storage.is_remote(path) and os.path.exists(
-                path
-            ):  # what is wrong with a link is said when it is read
+            if not storage.is_remote(path) and os.path.exists(path):  # a broken link is reported when it is read
                 files.check_regular(path)
-        if not storage.is_remote(asked.label_map):
-            label_map.parse_label_map(asked.label_map)
-        if not storage.is_remote(asked.output):
-            atomic_dir.check_output(asked.output, self.overwrite)
+        if not storage.is_remote(expanded.label_map):
+            label_map.parse_label_map(expanded.label_map)
+        if not storage.is_remote(expanded.output):
+            atomic_dir.check_output(expanded.output, self.overwrite)
 
     def expanded(self) -> Options:
-        """Returns the same with the home folder for a leading "~" in its paths.
+        """Returns the same options with the home folder in place of a leading "~" in paths.
 
         Raises:
-          UserError: a path is not UTF-8, which is all that TensorFlow takes.
+          UserError: a path is not UTF-8, the only encoding that TensorFlow accepts.
         """
         output = _expand_path(self.output).rstrip("/")
         return dataclasses.replace(
@@ -93,39 +91,39 @@ class Options:
         )
 
     def paths(self) -> list[str]:
-        """Returns the paths that `input` names, which are comma-separated; none of synthetic faces.
+        """Returns the paths that `input` names, which are comma-separated; none for synthetic faces.
 
-        A comma may also be part of a path that is there.
+        A comma may also be part of a path that exists.
 
         Raises:
-          UserError: it names nothing.
+          UserError: `input` names nothing.
         """
         if self.synthetic_rows() is not None:
             return []
         paths = [_expand_path(path).rstrip("/") or "/" for path in flag_paths.split(self.input)]
         if not paths:
-            raise UserError("--input names nothing: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
+            raise UserError("--input is empty: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
         return paths
 
     def synthetic_rows(self) -> int | None:
-        """Returns how many faces are to be drawn; None where `input` names paths.
+        """Returns how many synthetic faces `input` requests; None where `input` names paths.
 
         Raises:
-          UserError: it asks for no face.
+          UserError: the number is 0 or too large.
         """
-        asked = re.fullmatch(r"synthetic(?::(\d+))?", self.input)
-        if not asked:
+        expanded = re.fullmatch(r"synthetic(?::(\d+))?", self.input)
+        if not expanded:
             return None
-        digits = asked[1] or str(DEFAULT_SYNTHETIC_ROWS)
-        rows = int(digits) if len(digits) < 20 else MAX_SYNTHETIC_ROWS + 1  # Python reads no number of any length
+        digits = expanded[1] or str(DEFAULT_SYNTHETIC_ROWS)
+        rows = int(digits) if len(digits) < 20 else MAX_SYNTHETIC_ROWS + 1  # Python refuses to parse very long numbers
         if not rows:
-            raise UserError("--input=synthetic:0 asks for no face; synthetic:ROWS draws that many.")
+            raise UserError("--input=synthetic:0 requests no face; synthetic:ROWS draws that many faces.")
         if rows > MAX_SYNTHETIC_ROWS:
-            raise UserError(f"--input=synthetic:{rows} asks for more than {MAX_SYNTHETIC_ROWS:,} faces: draw fewer.")
+            raise UserError(f"--input=synthetic:{rows} requests more than {MAX_SYNTHETIC_ROWS:,} faces: draw fewer.")
         return rows
 
     def recorded(self) -> dict[str, Any]:
-        """Those that the manifest records: what decides its own and the shards' bytes."""
+        """Returns the options for the manifest: those that determine the bytes of the manifest and the shards."""
         return {
             "ferplus": os.path.basename(self.ferplus.rstrip("/")),
             "on_bad_row": self.on_bad_row,
@@ -137,20 +135,20 @@ class Options:
         }
 
     def _check_apart(self) -> None:
-        """Refuses an output within an input: what is written there would be read, or take part in the input's sum."""
+        """Checks that the output is not within an input, where it would be read or change the input's checksum."""
         for path in self.paths():
             inside = os.path.join(os.path.realpath(self.output), "").startswith(
                 os.path.join(os.path.realpath(path), "")
             )
             if inside and not storage.is_remote(path):
-                raise UserError(f"--output={self.output} lies in {path}, which is read: choose a place outside of it.")
+                raise UserError(f"--output={self.output} lies in {path}, which is read: choose a folder outside of it.")
 
 
 def _expand_path(path: str) -> str:
-    """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "=".
+    """Returns a path with the home folder in place of a leading "~", which a shell does not expand after "=".
 
     Raises:
-      UserError: the path is not UTF-8, which is all that TensorFlow takes.
+      UserError: the path is not UTF-8, the only encoding that TensorFlow accepts.
     """
     try:
         path.encode()

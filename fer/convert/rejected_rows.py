@@ -1,4 +1,4 @@
-"""Bad rows: the first one stops a conversion, or all are kept in rejects.csv and counted."""
+"""Handling of bad rows: the first one stops a conversion, or all are written to rejects.csv and counted."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ HEADER = b"file,line,column,reason,original\n"
 
 
 class RejectedRows:
-    """Takes the rejects of a conversion in their order.
+    """Collects the rejected rows of a conversion in their order.
 
-    With a folder they are kept in `rejects.csv`, a file that begins when the first one comes: the file, the line in it
-    (0 for a picture), the column, the reason, and the row as it was, byte for byte within CSV's quotes. Texts that a
-    spreadsheet could take for a formula have a quote ' before them: see `fer.escaping.escape_cell`.
+    With a folder, they are written to `rejects.csv`, which is created by the first one. Its columns: the file, the line
+    in it (0 for a picture), the column, the reason, and the original row, byte for byte within CSV quotes. Text that a
+    spreadsheet could interpret as a formula is prefixed with a quote ': see `fer.escaping.escape_cell`.
     """
 
     def __init__(self, folder: str | None):
+        """Prepares for rejects.
+
+        Args:
+          folder: of rejects.csv, or None to raise an error for the first reject.
+        """
         self._folder = folder
         self._file: tf.io.gfile.GFile | None = None
         self.counts: collections.Counter[str] = collections.Counter()  # by kind
 
     def add(self, rejects: Sequence[Reject]) -> None:
-        """Keeps some.
+        """Writes and counts rejects.
 
         Raises:
-          UserError: there is no folder to keep them in.
+          UserError: there is no folder for them.
         """
         for reject in rejects:
             if self._folder is None:
-                raise UserError(f"{reject}. Mend the row, or set bad rows aside with --on_bad_row=quarantine.")
+                raise UserError(f"{reject}. Correct the row, or set bad rows aside with --on_bad_row=quarantine.")
             if self._file is None:
                 self._file = tf.io.gfile.GFile(os.path.join(self._folder, REJECTS_FILE), "wb")
                 self._file.write(HEADER)
@@ -47,12 +52,13 @@ class RejectedRows:
             self.counts[reject.kind] += 1
 
     def close(self) -> None:
-        """Ends the file, if there is one."""
+        """Closes the file, if there is one."""
         if self._file is not None:
             self._file.close()
 
 
 def _format_row(reject: Reject) -> bytes:
+    """Returns a reject as a line of rejects.csv."""
     text = io.StringIO()
     file, column, reason = map(escaping.escape_cell, (reject.file, reject.column, reject.reason))
     csv.writer(text, lineterminator="\n").writerow([file, reject.line, column, reason])

@@ -1,4 +1,4 @@
-"""The last pass of a conversion: faces from the store into shards, and what the manifest says of them."""
+"""The last pass of a conversion: faces from the temporary store -> shards and their entries in the manifest."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from fer.io import files
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 
-TARGET_SHARD_BYTES = 100_000_000  # about, when nobody asks for a number of shards
-MIN_TRAIN_SHARDS = 8  # at least, of a train split that has `FEW` examples for each of them
+TARGET_SHARD_BYTES = 100_000_000  # approximate, unless the number of shards is given
+MIN_TRAIN_SHARDS = 8  # minimum for a train split with `MIN_SHARD_EXAMPLES` examples per shard
 MIN_SHARD_EXAMPLES = 100
-BATCH_SIZE = 1024  # faces in memory at once, for each worker
+BATCH_SIZE = 1024  # faces in memory at once, per worker
 
 _EXAMPLE_BYTES = 2400
 
 
 @dataclasses.dataclass(frozen=True)
 class _ShardJob:
+    """One shard to write."""
+
     path: str
     positions: np.ndarray  # of the faces in the store, ascending
 
@@ -41,17 +43,22 @@ def write_shards(
     pool: concurrent.futures.Executor,
     workers: int,
 ) -> dict[str, Split]:
-    """Writes every split.
+    """Writes the shards of every split.
 
-    A split's shards hold its faces in the source's order, each shard a run of them.
+    The shards of a split hold its faces in the order of the source; each shard holds consecutive faces.
 
     Args:
-      folder: where to; it exists.
-      survey, store: the faces.
-      splits: int64 [n], index into SPLITS; another number leaves the face out.
+      folder: existing output folder.
+      survey: the faces.
+      splits: int64 [n], index into SPLITS; faces with another number are not written.
       votes: uint8 [n, 10] of FER+, or None.
-      shards: of each split, or 0 for as many as its size asks for.
-      pool, workers: who writes, and how many they are; the result does not depend on it.
+      store: the pixels of the faces.
+      shards: number per split, or 0 to choose by size.
+      pool: threads that write.
+      workers: number of threads, which does not affect the result.
+
+    Returns:
+      The splits that have faces, by name.
     """
 
     def work(job: _ShardJob) -> Shard:
@@ -85,6 +92,7 @@ def write_shards(
 
 
 def _count_shards(split: str, examples: int, asked: int) -> int:
+    """Returns the number of shards of a split."""
     if asked:
         return min(asked, examples)
     by_size = -(-examples * _EXAMPLE_BYTES // TARGET_SHARD_BYTES)

@@ -1,4 +1,4 @@
-"""Splits for faces whose source names none: stratified by class, seeded, twins never apart."""
+"""Split assignment for faces whose source names none: stratified by class, seeded, near-duplicates kept together."""
 
 from __future__ import annotations
 
@@ -8,64 +8,68 @@ import numpy as np
 
 from fer.convert.rows import NO_SPLIT, SPLITS, TRAIN_OR_VAL
 
-NUM_FOLDS = 10  # one to validate, one to test, as FER-2013 itself is divided: 80, 10 and 10 percent
+NUM_FOLDS = 10  # one validates, one tests, as in FER-2013: 80, 10 and 10 %
 
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
-_MAX_STRATIFIED_SINGLES = 2000  # faces without a twin that are weighed with the others; weighing takes 0.6 ms a group
+_MAX_STRATIFIED_SINGLES = 2000  # faces without a duplicate in StratifiedGroupKFold, which takes 0.6 ms a group
 
 
 def assign_splits(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Divides the faces that have no split among train and those of validation and test that the source lacks.
+    """Assigns faces without a split to train and to those of validation and test that the source lacks.
 
-    Of faces that are only known to be for learning, some validate if no others do.
+    Part of the faces that are marked as training or validation (TRAIN_OR_VAL) validates if no other faces do.
 
     Args:
-      given: int64 [n], index into SPLITS, NO_SPLIT or TO_LEARN.
+      given: int64 [n], index into SPLITS, NO_SPLIT or TRAIN_OR_VAL.
       labels: int64 [n], index into fer.labels.CLASSES.
-      groups: int64 [n]; faces of a group that have no split come into the same one.
-      seed: decides, with the faces' order, which.
+      groups: int64 [n]; faces of a group that have no split are assigned to the same one.
+      seed: determines the assignment, together with the order of the faces.
 
     Returns:
-      int64 [n], index into SPLITS. Groups larger than a fold go to train, and all do where no class of the others has
-      a face for each fold, or where they are fewer groups than folds.
+      int64 [n], index into SPLITS. Groups larger than a fold are assigned to train; so are all faces if no class has a
+      face for each fold, or if there are fewer groups than folds.
     """
-    loose = np.flatnonzero((given == NO_SPLIT) | (given == TRAIN_OR_VAL))
+    unassigned = np.flatnonzero((given == NO_SPLIT) | (given == TRAIN_OR_VAL))
     splits = given.copy()
-    splits[loose] = _TRAIN
-    lacking = [split for split in (_VALIDATION, _TEST) if not (given == split).any()]
-    if _TEST in lacking and (given == TRAIN_OR_VAL).any():
-        lacking.remove(_TEST)
-    _, group, sizes = np.unique(groups[loose], return_inverse=True, return_counts=True)
-    loose = loose[sizes[group.ravel()] <= max(len(loose) / NUM_FOLDS, 1)]
-    several = len(np.unique(groups[loose])) >= NUM_FOLDS and np.bincount(labels[loose], minlength=1).max() >= NUM_FOLDS
-    if lacking and several:
-        numbers = _assign_folds(labels[loose], groups[loose], seed)
-        for number, split in enumerate(lacking):
-            splits[loose[numbers == number]] = split
+    splits[unassigned] = _TRAIN
+    missing = [split for split in (_VALIDATION, _TEST) if not (given == split).any()]
+    if _TEST in missing and (given == TRAIN_OR_VAL).any():
+        missing.remove(_TEST)
+    _, group, sizes = np.unique(groups[unassigned], return_inverse=True, return_counts=True)
+    unassigned = unassigned[sizes[group.ravel()] <= max(len(unassigned) / NUM_FOLDS, 1)]
+    is_divisible = (
+        len(np.unique(groups[unassigned])) >= NUM_FOLDS
+        and np.bincount(labels[unassigned], minlength=1).max() >= NUM_FOLDS
+    )
+    if missing and is_divisible:
+        numbers = _assign_folds(labels[unassigned], groups[unassigned], seed)
+        for number, split in enumerate(missing):
+            splits[unassigned[numbers == number]] = split
     return splits
 
 
 def _assign_folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """The fold of each face, int64 [n], from 0.
+    """Returns the fold of each face, int64 [n], from 0.
 
-    scikit-learn weighs every group against every fold. Faces without a twin need no such care, so beyond the first
-    of them they are dealt out class by class, which leaves the folds as even.
+    StratifiedGroupKFold of scikit-learn compares every group with every fold, which is slow for many groups. Faces
+    without a duplicate beyond the first `_MAX_STRATIFIED_SINGLES` are therefore distributed by StratifiedKFold, class
+    by class, which keeps the folds as even.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # takes a second to load
 
     numbers = np.zeros(len(labels), np.int64)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    alone = np.flatnonzero(sizes[group.ravel()] == 1)[_MAX_STRATIFIED_SINGLES:]
-    if not len(alone) or np.bincount(labels[alone]).max() < NUM_FOLDS:
-        alone = alone[:0]
-    weighed = np.setdiff1d(np.arange(len(labels)), alone)
+    singles = np.flatnonzero(sizes[group.ravel()] == 1)[_MAX_STRATIFIED_SINGLES:]
+    if not len(singles) or np.bincount(labels[singles]).max() < NUM_FOLDS:
+        singles = singles[:0]
+    grouped = np.setdiff1d(np.arange(len(labels)), singles)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer faces than folds is in some of them only
-        divider = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
-        for number, (_, chosen) in enumerate(divider.split(weighed, labels[weighed], groups[weighed])):
-            numbers[weighed[chosen]] = number
-        if len(alone):
-            dealer = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
-            for number, (_, chosen) in enumerate(dealer.split(alone, labels[alone])):
-                numbers[alone[chosen]] = number
+        group_folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+        for number, (_, chosen) in enumerate(group_folds.split(grouped, labels[grouped], groups[grouped])):
+            numbers[grouped[chosen]] = number
+        if len(singles):
+            folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed)
+            for number, (_, chosen) in enumerate(folds.split(singles, labels[singles])):
+                numbers[singles[chosen]] = number
     return numbers

@@ -1,4 +1,4 @@
-"""What a conversion did to its input, in lines for the user."""
+"""A summary of a conversion in lines for the user."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 
 from fer.convert.readers import image_reader, label_map, skipped_files
 
-MAX_NAMES = 24  # names of a label map in a line
+MAX_NAMES = 24  # of a label map in one line
 
 
 def summary_lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
     """Yields the lines.
 
     Args:
-      audit: of the manifest; folder: where the conversion lies.
+      audit: of the manifest.
+      folder: of the conversion.
     """
     yield from _label_map_lines(audit["label_map"])
     for name, what in image_reader.ALTERATIONS.items():
@@ -23,12 +24,12 @@ def summary_lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
     others = audit["passed_over"]
     if others:
         kinds = skipped_files.describe_counts(others)
-        yield f"{sum(others.values()):,} files were passed over, as they are not read: {kinds}"
+        yield f"{sum(others.values()):,} files of other types were skipped: {kinds}"
     if audit["left_out"]:
-        yield f"{audit['left_out']:,} rows were left out, as --label_map maps them to none"
+        yield f"{audit['left_out']:,} rows were excluded, since --label_map maps them to none"
     dropped = audit["dropped"]
     for total, what, counts in (
-        (sum(audit["divided"].values()), "faces for which the input names no split went to", audit["divided"]),
+        (sum(audit["divided"].values()), "faces without a split in the input were assigned to", audit["divided"]),
         (sum(audit["rejected"].values()), f"bad rows were set aside in {folder}/rejects.csv", audit["rejected"]),
         (dropped["rows"], "faces were dropped from the train split", dropped["by_reason"]),
     ):
@@ -37,7 +38,7 @@ def summary_lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
 
 
 def _label_map_lines(used: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the label map that was used, unless every name is that of its class."""
+    """Yields a line about the label map, unless every name is that of its class."""
     names = used["names"]
     if all(name == class_ for name, class_ in names.items()):
         return

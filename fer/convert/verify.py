@@ -1,4 +1,4 @@
-"""Holds a folder of shards against its manifest, bit for bit."""
+"""Verification of a folder of shards against its manifest, byte for byte."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fer.labels import CLASSES
 def verify(folder: str) -> Manifest:
     """Checks every shard and the pixel statistics.
 
-    Of a shard: size, SHA-256, and the checksums, number, contents and labels of its records.
+    Checks of a shard: size, SHA-256, and the checksums, number, contents and labels of its records.
 
     Returns:
-      The manifest that everything agrees with.
+      The manifest, which agrees with everything.
 
     Raises:
-      UserError: there is no manifest, or names everything that differs from it.
+      UserError: there is no manifest, or a file or figure differs from it; the message names each.
     """
     manifest = read_manifest(folder)
     known = {shard.file for split in manifest.splits.values() for shard in split.shards}
@@ -44,9 +44,9 @@ def verify(folder: str) -> Manifest:
             except UserError as error:
                 faults.append(str(error))
         if not faults and counts.tolist() != list(split.class_counts.values()):
-            faults.append(f"The labels of split {split.name} are not those that {MANIFEST_FILE} counts.")
+            faults.append(f"The labels of split {split.name} do not have the class counts of {MANIFEST_FILE}.")
         if not faults and split.name == "train" and pixel_statistics(pixels, total, squares) != manifest.statistics:
-            faults.append(f"The pixels of split train have another mean or deviation than {MANIFEST_FILE} states.")
+            faults.append(f"The pixels of split train do not have the mean and standard deviation of {MANIFEST_FILE}.")
         differences.extend(faults)
     if differences:
         raise UserError("\n".join(differences))

@@ -1,7 +1,8 @@
-"""Processes that parse. Threads would not do: NumPy's steps on a few faces are shorter than handing over Python's lock.
+"""Processes that parse chunks of a source.
 
-A member of the crew is a process that runs this module's `main`: pieces come in by its standard input, what is made of
-them goes out by its standard output. It ends when its input does, so also when the process that began it is killed.
+Uses processes because the GIL dominates at this chunk size: NumPy's operations on a few faces take less time than
+switching threads. A worker is a process that runs `main` of this module: it reads chunks from standard input and writes
+the results to standard output. It ends with its input, so also when its parent process is killed.
 """
 
 from __future__ import annotations
@@ -21,15 +22,13 @@ from fer.convert.audit.image_hashes import ImageHashes
 from fer.convert.readers import csv_reader, image_folder
 from fer.convert.rows import Block
 
-MIN_BYTES = 16_000_000  # bytes to read; less is parsed before a process has started
+MIN_BYTES = 16_000_000  # of the sources; fewer are parsed before a process has started
 
 Chunk = Union[csv_reader.Lines, image_folder.Pictures]
 
-_PIPE_BYTES = (
-    1 << 20
-)  # bytes that a pipe holds, a piece and what is made of it: Linux gives as much to anybody who asks
-_EXIT_TIMEOUT_S = 5.0  # seconds that a member may take to end
-# Not "python -m", which would look for modules in the current folder first: a csv.py among the user's files would run.
+_PIPE_BYTES = 1 << 20  # capacity of a pipe, for a chunk or its result; the maximum that Linux grants to every user
+_EXIT_TIMEOUT_S = 5.0  # seconds that a worker may take to end
+# Not "python -m", which searches the current folder first and would run a csv.py among the user's files.
 _WORKER_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from fer.convert import worker_pool; worker_pool.main()"
 _F_SETPIPE_SZ = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
 
@@ -48,57 +47,63 @@ def parse_chunk(chunk: Chunk) -> tuple[Block, ImageHashes]:
 
 
 class ParserPool:
-    """Parses pieces for the threads of a pool, each of which gets a process of its own."""
+    """Parses chunks for the threads of an executor, each of which has its own process."""
 
     def __init__(self, workers: int, size: int):
-        """A crew for a pool of `workers` threads, and sources of `size` bytes: if these are few, it is nobody."""
-        self._needed = workers > 1 and size >= MIN_BYTES
-        self._own = threading.local()
-        self._members: list[subprocess.Popen] = []
+        """Prepares the processes, which start when they are needed.
 
-    def parse(self, piece: Chunk) -> tuple[Block, ImageHashes]:
-        """As `parse`, wherever it is done.
+        Args:
+          workers: number of threads.
+          size: bytes of the sources. With one thread or few bytes, the threads themselves parse.
+        """
+        self._uses_processes = workers > 1 and size >= MIN_BYTES
+        self._local = threading.local()
+        self._workers: list[subprocess.Popen] = []
+
+    def parse(self, chunk: Chunk) -> tuple[Block, ImageHashes]:
+        """Returns `parse_chunk(chunk)`, computed in a process or in this thread.
 
         Raises:
           RuntimeError: the process died.
         """
-        if not self._needed:
-            return parse_chunk(piece)
-        if not hasattr(self._own, "member"):
-            self._own.member = self._begin()
-        member = self._own.member
+        if not self._uses_processes:
+            return parse_chunk(chunk)
+        if not hasattr(self._local, "worker"):
+            self._local.worker = self._start_worker()
+        worker = self._local.worker
         try:
-            pickle.dump(piece, member.stdin, pickle.HIGHEST_PROTOCOL)
-            member.stdin.flush()
-            return pickle.load(member.stdout)
+            pickle.dump(chunk, worker.stdin, pickle.HIGHEST_PROTOCOL)
+            worker.stdin.flush()
+            return pickle.load(worker.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
-            raise RuntimeError(f"a process that parses died (exit code {_wait_for_exit(member)})") from error
+            raise RuntimeError(f"a parser process died (exit code {_wait_for_exit(worker)})") from error
 
     def close(self) -> None:
         """Ends the processes."""
-        for member in self._members:
-            member.kill()
-            member.wait()
-            with contextlib.suppress(OSError):  # what was not sent any more
-                _pipe(member.stdin).close()
-            _pipe(member.stdout).close()
+        for worker in self._workers:
+            worker.kill()
+            worker.wait()
+            with contextlib.suppress(OSError):  # the rest of the input could not be sent
+                _pipe(worker.stdin).close()
+            _pipe(worker.stdout).close()
 
-    def _begin(self) -> subprocess.Popen:
+    def _start_worker(self) -> subprocess.Popen:
+        """Starts a worker process."""
         environment = {
             **os.environ,
-            "OPENBLAS_NUM_THREADS": "1",  # the crew is as large as the machine already
-            # The GNU C library would give the memory of each step's arrays back and fetch it anew for the next one,
-            # which takes as long as the parsing.
+            "OPENBLAS_NUM_THREADS": "1",  # there is already one process per processor
+            # By default, the GNU C library returns the memory of each operation's arrays to the system and requests it
+            # again for the next one, which takes as long as the parsing.
             "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
             "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
         }
         command = [sys.executable, "-c", _WORKER_PROGRAM, *(place for place in sys.path if isinstance(place, str))]
-        member = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-        self._members.append(member)
-        for pipe in (member.stdin, member.stdout):
-            with contextlib.suppress(OSError):  # the user has many such already, or the system is not Linux
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._workers.append(worker)
+        for pipe in (worker.stdin, worker.stdout):
+            with contextlib.suppress(OSError):  # the user has too many large pipes, or the system is not Linux
                 fcntl.fcntl(_pipe(pipe), _F_SETPIPE_SZ, _PIPE_BYTES)
-        return member
+        return worker
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
@@ -107,23 +112,23 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def _wait_for_exit(member: subprocess.Popen) -> int:
-    """The exit code of a member that no longer answers, once it has ended."""
-    with contextlib.suppress(OSError):  # what was not sent any more
-        _pipe(member.stdin).close()  # so that it ends, if it has not yet
+def _wait_for_exit(worker: subprocess.Popen) -> int:
+    """Returns the exit code of a worker that does not answer, after it has ended."""
+    with contextlib.suppress(OSError):  # the rest of the input could not be sent
+        _pipe(worker.stdin).close()  # makes the worker end
     try:
-        return member.wait(_EXIT_TIMEOUT_S)
+        return worker.wait(_EXIT_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        member.kill()
-        return member.wait()
+        worker.kill()
+        return worker.wait()
 
 
 def main() -> None:
-    """What a member of the crew does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that began this one
+    """Runs a worker process: parses chunks from standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles an interrupt
     try:
         while True:
             pickle.dump(parse_chunk(pickle.load(sys.stdin.buffer)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
             sys.stdout.buffer.flush()
     except (EOFError, BrokenPipeError):
-        os._exit(0)  # nobody is there to flush to
+        os._exit(0)  # the reader of standard output is gone
