@@ -41,7 +41,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class IngestedDataset:
-    """Everything that is known of n faces, whose pixels are in a temporary store in the same order."""
+    """Labels, splits, rows and hashes of n faces, whose pixels are in a temporary store in the same order."""
 
     labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
     splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT

@@ -102,7 +102,7 @@ class Options:
             return []
         paths = [_expand_path(path).rstrip("/") or "/" for path in flag_paths.split(self.input)]
         if not paths:
-            raise UserError("--input is empty: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
+            raise UserError("--input names no path: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
         return paths
 
     def synthetic_rows(self) -> int | None:
@@ -111,10 +111,10 @@ class Options:
         Raises:
           UserError: the number is 0 or too large.
         """
-        expanded = re.fullmatch(r"synthetic(?::(\d+))?", self.input)
-        if not expanded:
+        match = re.fullmatch(r"synthetic(?::(\d+))?", self.input)
+        if not match:
             return None
-        digits = expanded[1] or str(DEFAULT_SYNTHETIC_ROWS)
+        digits = match[1] or str(DEFAULT_SYNTHETIC_ROWS)
         rows = int(digits) if len(digits) < 20 else MAX_SYNTHETIC_ROWS + 1  # Python refuses to parse very long numbers
         if not rows:
             raise UserError("--input=synthetic:0 requests no face; synthetic:ROWS draws that many faces.")

@@ -1,4 +1,4 @@
-"""Faces as TFRecords of `tf.train.Example`: written in bulk, read back checked. tfrecords/README.md specifies them."""
+"""Faces as TFRecords of `tf.train.Example`: encoded in bulk, checked when read. tfrecords/README.md specifies them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES, FERPLUS_COLUMNS, PIXELS, SIDE
 
-BATCH_SIZE = 4096  # records taken from a shard at once
+BATCH_SIZE = 4096  # records decoded at once
 
-_FRAMING_BYTES = 16  # bytes of a record that are not its data: length and two checksums
+_FRAMING_BYTES = 16  # bytes of a record besides its data: length and two checksums
 _FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([], tf.int64),
@@ -36,7 +36,7 @@ _EMPTY_COLUMNS = (
 class Faces:
     """A split in memory, in the order of its shards and records.
 
-    `votes` holds those of FER+ in the order of `fer.labels.FERPLUS_COLUMNS`, and is None where none were given.
+    `votes` holds those of FER+ in the order of `fer.labels.FERPLUS_COLUMNS`; None if the split has none.
     """
 
     images: np.ndarray  # uint8 [n, 48, 48, 1]
@@ -51,9 +51,9 @@ class Faces:
 
 
 def encode_examples(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None) -> list[bytes]:
-    """Serialises faces as `tf.train.Example`, byte for byte as protobuf does deterministically.
+    """Serializes faces as `tf.train.Example`, byte for byte like protobuf's deterministic serialization.
 
-    Between faces of one layout only the values differ, so they are laid over a template, all at once.
+    Faces with the same layout differ only in their values, which are written into copies of one template, all at once.
 
     Args:
       images: uint8 [n, 2304].
@@ -78,14 +78,14 @@ def encode_examples(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, vo
 
 
 def read_split(manifest: Manifest, split: str) -> Faces:
-    """Reads a whole split into memory and checks every shard of it: SHA-256, checksums, count and contents.
+    """Reads a whole split into memory and checks each shard: SHA-256, checksums, number of records and contents.
 
     Args:
       manifest: of the folder.
-      split: a name within it.
+      split: name of the split.
 
     Raises:
-      UserError: there is no such split, or names the shard that is missing, cut short, changed or foreign.
+      UserError: there is no such split; or a shard, which the message names, is missing, truncated, changed or foreign.
     """
     wanted = manifest.split(split)
     parts = [read_shard(manifest.folder, shard) for shard in wanted.shards]
@@ -98,7 +98,9 @@ def read_split(manifest: Manifest, split: str) -> Faces:
     )
     counts = np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES)).tolist()
     if counts != list(wanted.class_counts.values()):
-        raise UserError(f"The labels of split {split} in {manifest.folder} are not those that {MANIFEST_FILE} counts.")
+        raise UserError(
+            f"The labels of split {split} in {manifest.folder} do not have the class counts of {MANIFEST_FILE}."
+        )
     return faces
 
 
@@ -106,7 +108,7 @@ def read_shard(folder: str, shard: Shard) -> Faces:
     """Reads one shard and checks it.
 
     Raises:
-      UserError: it is missing, cut short, changed or foreign.
+      UserError: the shard is missing, truncated, changed or foreign.
     """
     path = os.path.join(folder, shard.file)
     content = files.read_bytes(path, f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again.")
@@ -127,7 +129,7 @@ def read_shard(folder: str, shard: Shard) -> Faces:
     if len(faces[0]) != shard.examples:
         raise shard_error(path, f"holds {len(faces[0]):,} faces where {MANIFEST_FILE} states {shard.examples:,}")
     if ((faces[1] < -1) | (faces[1] >= len(CLASSES))).any():
-        raise shard_error(path, "has a label that no class has")
+        raise shard_error(path, f"has a label outside -1 to {len(CLASSES) - 1}")
     images, labels, rows, votes = faces
     return Faces(images, labels, rows, votes if (votes >= 0).all() and len(votes) else None)
 
@@ -137,10 +139,10 @@ def parse_examples(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Te
 
     Args:
       serialized: string [B].
-      votes: whether those of FER+ are wanted, which every record must have.
+      votes: whether to parse the votes of FER+, which every record must then have.
 
     Returns:
-      images uint8 [B, 48, 48, 1], labels int32 [B], and votes int32 [B, 10], or [B, 0] if they are not wanted.
+      images uint8 [B, 48, 48, 1], labels int32 [B], and votes int32 [B, 10], or [B, 0] without `votes`.
     """
     wanted = {**{name: _FEATURES[name] for name in ("image", "label")}, **(_VOTES if votes else {})}
     features = tf.io.parse_example(serialized, wanted)
@@ -150,11 +152,13 @@ def parse_examples(serialized: tf.Tensor, votes: bool) -> tuple[tf.Tensor, tf.Te
 
 
 def _decode_images(raw: tf.Tensor) -> tf.Tensor:
+    """Decodes raw pixels, string [B], to uint8 [B, 48, 48, 1]."""
     pixels = tf.io.decode_raw(raw, tf.uint8)
     return tf.reshape(tf.ensure_shape(pixels, [None, PIXELS]), [-1, SIDE, SIDE, 1])
 
 
 def _decode_batch(batch: tf.Tensor) -> list[np.ndarray]:
+    """Parses a batch of records to images, labels, rows and votes; votes are -1 where a record has none."""
     features = tf.io.parse_example(batch, {**_FEATURES, **_VOTES})
     columns = (
         _decode_images(features["image"]),
@@ -166,19 +170,19 @@ def _decode_batch(batch: tf.Tensor) -> list[np.ndarray]:
 
 
 def shard_error(path: str, what: str) -> UserError:
-    """The error for a shard that is not what the manifest says."""
-    return UserError(f"{path} {what}: it is cut short, changed or not of this data. Convert the data again.")
+    """Returns the error for a shard that does not agree with the manifest."""
+    return UserError(f"{path} {what}: it is truncated, changed or not of this data. Convert the data again.")
 
 
 def _bit_length(values: np.ndarray) -> np.ndarray:
-    """Bits that each of int64 [n] takes; exact below 2**53."""
+    """Returns the number of bits of each integer, int64 [n]; exact below 2**53."""
     return np.frexp(values.astype(np.float64))[1]
 
 
 def _encode_same_layout(
     images: np.ndarray, labels: np.ndarray, rows: np.ndarray, row_bytes: int, votes: np.ndarray | None
 ) -> Sequence[bytes]:
-    """Serialises faces whose labels and rows take the same number of bytes."""
+    """Serializes faces whose labels and rows take the same number of bytes."""
     label_value = _varint(-1 % 2**64) if labels[0] < 0 else b"\0"
     entries = [
         _feature_entry("image", _length_delimited(1, _length_delimited(1, bytes(PIXELS)))),
@@ -202,16 +206,17 @@ def _encode_same_layout(
 
 
 def _feature_entry(name: str, feature: bytes) -> bytes:
-    """An entry of the map `Features.feature`."""
+    """Returns an entry of the map `Features.feature`."""
     return _length_delimited(1, _length_delimited(1, name.encode()) + _length_delimited(2, feature))
 
 
 def _length_delimited(number: int, content: bytes) -> bytes:
-    """A length-delimited protobuf field."""
+    """Returns a length-delimited protobuf field."""
     return bytes([number << 3 | 2]) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
+    """Returns a protobuf varint."""
     parts = []
     while value > 127:
         parts.append(value & 127 | 128)

@@ -1,4 +1,4 @@
-"""Batches from faces in memory: an epoch is a plan of its rows, a step a gather of them."""
+"""Batches from faces in memory: an epoch is an order of rows, and a step gathers some of them."""
 
 from __future__ import annotations
 
@@ -24,28 +24,33 @@ def training_batches(
     kind: str,
     votes: bool,
 ) -> tf.data.Dataset:
-    """See `fer.data.pipeline.training_batches`; `steps` are those of an epoch, `kind` is how rows are sampled."""
+    """Builds the batches of training: see `fer.data.pipeline.training_batches`.
+
+    `steps` is the number of steps of an epoch, `kind` the sampling.
+    """
     share = global_batch // replicas
     positions = tf.reshape(tf.range(global_batch), [replicas, share])
-    order = tf.constant(list(local), tf.int32)
+    local_replicas = tf.constant(list(local), tf.int32)
     images, labels = tf.constant(faces.images), tf.constant(faces.labels)
     counts = tf.constant(faces.votes if votes else np.empty([faces.examples, 0], np.int32))
-    planned = sampling.epoch_order(kind, faces.labels, seed, steps, global_batch)
+    order_of_epoch = sampling.epoch_order(kind, faces.labels, seed, steps, global_batch)
 
     @tf.autograph.experimental.do_not_convert
     def epoch_rows(epoch: tf.Tensor) -> tf.data.Dataset:
-        """The rows of each step of an epoch, [global_batch] int32."""
+        """Returns the rows of each step of an epoch, [global_batch] int32."""
         first = tf.maximum(tf.constant(start, tf.int64) - epoch * steps, 0)
-        return tf.data.Dataset.from_tensor_slices(planned(epoch)[first:])
+        return tf.data.Dataset.from_tensor_slices(order_of_epoch(epoch)[first:])
 
     @tf.autograph.experimental.do_not_convert
     def replica_batches(rows: tf.Tensor) -> tf.data.Dataset:
-        mine = tf.gather(positions, order)
-        return tf.data.Dataset.from_tensor_slices((tf.gather(rows, mine), mine))
+        """Splits the rows of a step among the local replicas."""
+        local_positions = tf.gather(positions, local_replicas)
+        return tf.data.Dataset.from_tensor_slices((tf.gather(rows, local_positions), local_positions))
 
     @tf.autograph.experimental.do_not_convert
-    def gather(rows: tf.Tensor, mine: tf.Tensor) -> Batch:
-        return Batch(tf.gather(images, rows), tf.gather(labels, rows), mine, tf.gather(counts, rows))
+    def gather(rows: tf.Tensor, local_positions: tf.Tensor) -> Batch:
+        """Gathers the examples of a replica."""
+        return Batch(tf.gather(images, rows), tf.gather(labels, rows), local_positions, tf.gather(counts, rows))
 
     epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
     batches = epochs.flat_map(epoch_rows).take(stop - start).flat_map(replica_batches)
@@ -53,7 +58,7 @@ def training_batches(
 
 
 def evaluation_batches(faces: Faces, batch: int) -> tf.data.Dataset:
-    """See `fer.data.pipeline.evaluation_batches`."""
+    """Builds the batches of an evaluation: see `fer.data.pipeline.evaluation_batches`."""
     missing = -faces.examples % batch
     images, labels = tf.constant(faces.images), tf.constant(faces.labels)
     rows = np.concatenate([np.arange(faces.examples), np.zeros(missing, np.int64)]).reshape(-1, batch)
@@ -61,6 +66,7 @@ def evaluation_batches(faces: Faces, batch: int) -> tf.data.Dataset:
 
     @tf.autograph.experimental.do_not_convert
     def gather(chosen: tf.Tensor, weight: tf.Tensor) -> EvalBatch:
+        """Gathers the examples of a batch."""
         return EvalBatch(tf.gather(images, chosen), tf.gather(labels, chosen), weight)
 
     return tf.data.Dataset.from_tensor_slices((rows, weights)).map(gather).prefetch(PREFETCH)

@@ -1,4 +1,4 @@
-"""manifest.json: what a folder of shards holds, and the sums by which it is checked."""
+"""manifest.json: the contents of a folder of shards, and the checksums that verify it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
 IMAGE_FORMAT = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 
-CHECKSUM_KEY = "content_sha256"  # SHA-256 of the manifest's text without this key, which is its last
+CHECKSUM_KEY = "content_sha256"  # SHA-256 of the manifest's text without this key, its last one
 
 _KEYS = ("name", "classes", "image", "splits", "statistics", "source", "audit", "options", "created_by")
 
@@ -35,7 +35,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: its examples, how many of each class, and its shards in their order."""
+    """One split: its examples, the number of each class, and its shards in their order."""
 
     name: str
     examples: int
@@ -45,7 +45,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a folder of shards holds. `sha256` is that of the manifest's file; `raw` is all that it says."""
+    """The contents of a folder of shards. `sha256` is the SHA-256 of the manifest's file, `raw` its whole content."""
 
     folder: str
     name: str
@@ -54,13 +54,13 @@ class Manifest:
     statistics: dict[str, float | None]  # mean and std of the train split in [0, 1]; None without one
     sha256: str
     raw: dict[str, Any]
-    sealed: tuple[str, ...] = ()  # splits that exist, but may not be opened
+    sealed: tuple[str, ...] = ()  # splits that exist but must not be opened
 
     def split(self, name: str) -> Split:
-        """The split `name`.
+        """Returns the split of that name.
 
         Raises:
-          UserError: there is none, or it may not be opened.
+          UserError: there is no such split, or it must not be opened.
         """
         if name in self.sealed:
             raise UserError(f"Training cannot open the {name} split: only evaluation may.")
@@ -69,19 +69,19 @@ class Manifest:
         return self.splits[name]
 
     def seal_test_split(self) -> Manifest:
-        """The same, but the split "test" cannot be opened: what training works with."""
+        """Returns the manifest without access to the split "test", for training."""
         splits = {name: split for name, split in self.splits.items() if name != "test"}
-        said = {name: entry for name, entry in self.raw["splits"].items() if name != "test"}
-        return dataclasses.replace(self, splits=splits, raw={**self.raw, "splits": said}, sealed=("test",))
+        raw_splits = {name: entry for name, entry in self.raw["splits"].items() if name != "test"}
+        return dataclasses.replace(self, splits=splits, raw={**self.raw, "splits": raw_splits}, sealed=("test",))
 
     def counts(self) -> str:
-        """Returns how much there is in all, as in "35,887 faces in 12 shards"."""
+        """Returns the total size in words, as in "35,887 faces in 12 shards"."""
         splits = self.splits.values()
         faces, shards = sum(split.examples for split in splits), sum(len(split.shards) for split in splits)
         return f"{faces:,} faces in {shards} shard{'s' * (shards != 1)}"
 
     def table(self) -> str:
-        """Classes by split, as lines of text."""
+        """Returns a table of class counts by split, as lines of text."""
         lines = ["".join([f"{'':12}", *(f"{name:>10}" for name in CLASSES), f"{'unlabelled':>12}{'total':>10}"])]
         for split in self.splits.values():
             counts = [split.class_counts[name] for name in CLASSES]
@@ -91,23 +91,24 @@ class Manifest:
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Reads a folder's manifest.
+    """Reads the manifest of a folder.
 
     Raises:
-      UserError: there is none, it is damaged, or it is of another format or order of classes.
+      UserError: the folder has none; or the manifest is damaged, or has another format or order of classes.
     """
     storage.register_filesystems(folder)
     path = os.path.join(folder, MANIFEST_FILE)
     if not files.exists(path):
         raise UserError(
-            f"{folder} has no {MANIFEST_FILE}: it is no folder of shards, or a conversion into it never ended."
+            f"{folder} has no {MANIFEST_FILE}: it is not a folder of shards, or its conversion was not completed."
         )
     raw = files.read_json(path, "the manifest")
     if not isinstance(raw, dict) or "format_version" not in raw:
-        raise UserError(f"{path} is no manifest of shards: it has no format_version. Convert the data again.")
+        raise UserError(f"{path} is not a manifest of shards: it has no format_version. Convert the data again.")
     if raw["format_version"] != FORMAT_VERSION:
         raise UserError(
-            f"{path} is of format {raw['format_version']!r}, and this version reads {FORMAT_VERSION}: convert again."
+            f"{path} has format_version {raw['format_version']!r}, and this version reads {FORMAT_VERSION}: convert "
+            "the data again."
         )
     missing = [key for key in _KEYS if key not in raw]
     if missing:
@@ -117,15 +118,15 @@ def read_manifest(folder: str) -> Manifest:
             f"{path} orders the classes as {raw['classes']!r}, and this version as {list(CLASSES)!r}: convert again."
         )
     try:
-        found = _parse_manifest(folder, path, raw)
+        manifest = _parse_manifest(folder, path, raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}). Convert the data again.") from error
-    _check_content(found, path)
-    return found
+    _check_content(manifest, path)
+    return manifest
 
 
 def write_manifest(folder: str, content: dict[str, Any]) -> None:
-    """Writes the manifest of a folder, with a checksum of its content under `CHECKSUM`, in place of one that it has.
+    """Writes the manifest of a folder, replacing an existing one, with a checksum of its content under `CHECKSUM_KEY`.
 
     Raises:
       StorageError: the folder cannot be written to.
@@ -135,43 +136,47 @@ def write_manifest(folder: str, content: dict[str, Any]) -> None:
 
 
 def _check_content(manifest: Manifest, path: str) -> None:
-    """Checks every byte of the manifest's file against the checksum in it. Manifests of before have none.
+    """Checks every byte of the manifest's file against its checksum. Manifests of earlier versions have none.
 
     Raises:
-      UserError: they differ.
+      UserError: the checksum differs.
     """
     content = {key: value for key, value in manifest.raw.items() if key != CHECKSUM_KEY}
     if CHECKSUM_KEY not in manifest.raw:
         unknown = sorted(set(content) - {"format_version", *_KEYS})
-        if unknown:  # the name of the checksum may be what is damaged
+        if unknown:  # the key of the checksum may be the damaged part
             raise UserError(f"{path} is damaged: it has a key {unknown[0]!r}. Convert the data again.")
         return
     as_written = hashlib.sha256(files.json_text(manifest.raw).encode()).hexdigest()
     if manifest.raw[CHECKSUM_KEY] != _checksum(content) or manifest.sha256 != as_written:
         raise UserError(
-            f"{path} was changed since it was written: its content does not have the checksum in it "
+            f"{path} was changed since it was written: its content does not match its checksum "
             f"({CHECKSUM_KEY}). Copy it again from where it was whole, or convert the data again."
         )
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of the manifest's text for `content`."""
     return hashlib.sha256(files.json_text(content).encode()).hexdigest()
 
 
 def check_manifest(folder: str) -> None:
-    """Reads the manifest of a local folder for its faults, without TensorFlow. One in a store is left to `read`.
+    """Checks the manifest of a local folder without TensorFlow. One in an object store is checked when it is read.
 
     Raises:
-      UserError: see `read`.
+      UserError: see `read_manifest`.
     """
     if not storage.is_remote(folder):
         read_manifest(folder)
 
 
 def pixel_statistics(pixels: int, total: int, squares: int) -> dict[str, float | None]:
-    """Mean and standard deviation in [0, 1] of so many pixels in 0 to 255, by their sum and the sum of their squares.
+    """Returns mean and standard deviation in [0, 1] of pixels.
 
-    None of both where there are no pixels.
+    Args:
+      pixels: number of pixels; without any, mean and standard deviation are None.
+      total: sum of the pixels, each 0 to 255.
+      squares: sum of their squares.
     """
     if not pixels:
         return {"mean": None, "std": None}
@@ -179,7 +184,7 @@ def pixel_statistics(pixels: int, total: int, squares: int) -> dict[str, float |
 
 
 def check_sizes(manifest: Manifest) -> None:
-    """Holds every shard of the splits that may be opened against its stated size, without reading it.
+    """Checks the size of every shard of the splits that may be opened, without reading the shards.
 
     Raises:
       UserError: names the first shard that is missing or of another size.
@@ -197,12 +202,17 @@ def check_sizes(manifest: Manifest) -> None:
                 raise files.read_error(path, error) from error
             if size != shard.bytes:
                 raise UserError(
-                    f"{path} has {size:,} bytes where {MANIFEST_FILE} states {shard.bytes:,}: it is cut short or not "
+                    f"{path} has {size:,} bytes where {MANIFEST_FILE} states {shard.bytes:,}: it is truncated or not "
                     "of this data. Convert the data again."
                 )
 
 
 def _parse_manifest(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
+    """Returns the manifest of parsed JSON.
+
+    Raises:
+      KeyError, TypeError, ValueError, AttributeError: a key or value is missing or wrong.
+    """
     if raw["image"] != IMAGE_FORMAT:
         raise ValueError(f"image is {raw['image']!r} where {IMAGE_FORMAT!r} is expected")
     return Manifest(
@@ -217,6 +227,11 @@ def _parse_manifest(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
 
 
 def _parse_split(name: str, entry: Mapping[str, Any]) -> Split:
+    """Returns a split of parsed JSON.
+
+    Raises:
+      KeyError, TypeError, ValueError: a key or value is missing or wrong.
+    """
     shards = tuple(
         Shard(str(shard["file"]), _check_count(shard["examples"]), _check_count(shard["bytes"]), str(shard["sha256"]))
         for shard in entry["shards"]
@@ -229,19 +244,29 @@ def _parse_split(name: str, entry: Mapping[str, Any]) -> Split:
     )
     for shard in shards:
         if os.path.basename(shard.file) != shard.file:
-            raise ValueError(f"a shard is named {shard.file!r}, with a folder")
+            raise ValueError(f"the name of a shard, {shard.file!r}, contains a folder")
     if sum(shard.examples for shard in shards) != split.examples:
         raise ValueError(f"the shards of {name} do not add up to its {split.examples:,} examples")
     return split
 
 
 def _check_count(value: Any) -> int:
+    """Returns a value that is a whole number of 0 or more.
+
+    Raises:
+      ValueError: the value is not.
+    """
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no number of things")
+        raise ValueError(f"{value!r} is not a whole number of 0 or more")
     return value
 
 
 def _check_unit_interval(value: Any) -> float | None:
+    """Returns a value that is None or a number from 0 to 1.
+
+    Raises:
+      ValueError: the value is not.
+    """
     if value is not None and not (isinstance(value, (int, float)) and 0 <= value <= 1):
-        raise ValueError(f"{value!r} is no number from 0 to 1")
+        raise ValueError(f"{value!r} is not a number from 0 to 1")
     return value

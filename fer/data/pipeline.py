@@ -1,8 +1,9 @@
-"""Batches of a split, from memory or from its shards: which face comes when is a function of (seed, step) alone.
+"""Batches of a split, in memory or from shards; the examples of a step are a function of (seed, step) alone.
 
-Two ways lead to the same promises. `fer.data.in_memory` keeps a split that fits (FER-2013 is 83 MB) as uint8 in
-memory; `fer.data.streaming` reads one that does not, window after window. With both, any step of any epoch can come
-first without replaying the ones before it, and the global batch does not depend on the replicas and workers.
+There are two implementations with the same guarantees. `fer.data.in_memory` keeps a split that fits (FER-2013 has
+83 MB) as uint8 in memory. `fer.data.streaming` reads a larger one window by window. With both, training can start at
+any step of any epoch without replaying the steps before it, and the global batch does not depend on the number of
+replicas and workers.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ Source = Union[Faces, Stream]
 
 
 def open_split(manifest: Manifest, split: str, settings: Data) -> Source:
-    """A split in memory or as a stream, as `settings.mode` says; `auto` goes by the bytes that the manifest states.
+    """Opens a split in memory or as a stream, as `settings.mode` states; `auto` decides by the bytes in the manifest.
 
-    Either way every byte of its shards is held against the manifest's SHA-256 first.
+    In either case, every byte of the shards is first checked against the SHA-256 of the manifest.
 
     Raises:
-      UserError: there is no such split, a shard is missing or changed, or balanced sampling is asked of a stream.
+      UserError: there is no such split, a shard is missing or changed, or balanced sampling is configured for a stream.
     """
     size = sum(shard.bytes for shard in manifest.split(split).shards)
     fits = size <= settings.memory_mib * 2**20
@@ -43,7 +44,7 @@ def open_split(manifest: Manifest, split: str, settings: Data) -> Source:
 
 
 def steps_per_epoch(examples: int, global_batch: int) -> int:
-    """Whole global batches in an epoch; what is left over changes from epoch to epoch.
+    """Returns the number of whole global batches in an epoch; the remaining examples change from epoch to epoch.
 
     Raises:
       UserError: the split is smaller than one batch.
@@ -66,20 +67,20 @@ def training_batches(
     sampling: str = "uniform",
     votes: bool = False,
 ) -> tf.data.Dataset:
-    """The batches of steps `start` to `stop` (excluded), for the replicas that one worker feeds.
+    """Builds the batches of steps `start` to `stop` (exclusive), for the replicas of one worker.
 
     Args:
       source: the train split.
       seed: of the experiment.
-      global_batch: examples a step over all replicas; a multiple of `replicas`.
+      global_batch: examples per step over all replicas; a multiple of `replicas`.
       start, stop: steps counted from the beginning of the run.
-      replicas: over all workers.
-      local: the numbers of this worker's replicas.
-      sampling: one of `fer.config.SAMPLINGS`; a stream knows only "uniform".
+      replicas: number over all workers.
+      local: indices of this worker's replicas.
+      sampling: one of `fer.config.SAMPLINGS`; a stream supports only "uniform".
       votes: whether each face comes with its FER+ votes, which the split must have.
 
     Returns:
-      A dataset of `Batch`: for each step one a local replica, in the order of `local`.
+      A dataset of `Batch`: for each step, one per local replica, in the order of `local`.
     """
     steps = steps_per_epoch(source.examples, global_batch)
     if isinstance(source, Stream):
@@ -88,7 +89,7 @@ def training_batches(
 
 
 def evaluation_batches(source: Source, batch: int) -> tf.data.Dataset:
-    """Every example once, in the order of the shards, in batches of one size. Returns a dataset of `EvalBatch`."""
+    """Builds a dataset of `EvalBatch`: every example once, in the order of the shards, in batches of one size."""
     if isinstance(source, Stream):
         return streaming.evaluation_batches(source, batch)
     return in_memory.evaluation_batches(source, batch)

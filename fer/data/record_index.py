@@ -1,7 +1,7 @@
-"""Where the records of a split lie: short runs of records of one length, found while every byte is checked.
+"""The positions of a split's records: runs of records of one length, found while every byte is checked.
 
-Records of one length are at offsets that arithmetic gives, so any of them can be read without those before it. In
-a shard the length changes only where a row number gets another digit or a label is missing (tfrecords/README.md).
+Records of one length lie at regular offsets, so that any of them can be read without those before it. In a shard, the
+length changes only where a row number gets another digit or a label is missing (tfrecords/README.md).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fer.data.manifest import MANIFEST_FILE, Manifest, Shard
 from fer.errors import UserError
 from fer.io import files
 
-CHUNK_RECORDS = 256  # records at most: 0.6 MB, which a disk or a store reads at full speed
-FRAMING_BYTES = 16  # bytes of a record that are not its data
-HEADER_BYTES = 12  # of these, the bytes before it
+CHUNK_RECORDS = 256  # maximum number of records: 0.6 MB, which a disk or an object store reads at full speed
+FRAMING_BYTES = 16  # bytes of a record besides its data
+HEADER_BYTES = 12  # of these, the bytes before the data
 
 _READ_BYTES = 1 << 23  # bytes of a shard in memory at once
 
@@ -29,16 +29,16 @@ class Chunks(NamedTuple):
     """Runs of records, in the order of the split: int64 [n] each."""
 
     shard: np.ndarray  # number of its shard within the split
-    offset: np.ndarray  # of its first record in the shard, in bytes
+    offset: np.ndarray  # of its first record within the shard, in bytes
     length: np.ndarray  # of each record's data, in bytes
     count: np.ndarray  # type: ignore[assignment]  # number of its records; hides tuple.count
 
 
 def find_chunks(manifest: Manifest, split: str) -> Chunks:
-    """Reads every shard of a split once, a piece at a time, checks its SHA-256 and finds its records.
+    """Reads every shard of a split once, in parts, checks its SHA-256 and finds its records.
 
     Raises:
-      UserError: there is no such split, or names the shard that is missing, cut short, changed or foreign.
+      UserError: there is no such split; or a shard, which the message names, is missing, truncated, changed or foreign.
     """
     found = [
         (number, *chunk)
@@ -49,16 +49,21 @@ def find_chunks(manifest: Manifest, split: str) -> Chunks:
 
 
 def _find_shard_chunks(folder: str, shard: Shard) -> list[tuple[int, int, int]]:
+    """Returns the chunks (offset, length, count) of a shard.
+
+    Raises:
+      UserError: the shard is missing, unreadable, truncated or changed.
+    """
     path = os.path.join(folder, shard.file)
     found: list[tuple[int, int, int]] = []
-    digest, rest, place = hashlib.sha256(), b"", 0
+    digest, rest, offset = hashlib.sha256(), b"", 0
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            while piece := file.read(_READ_BYTES):
-                digest.update(piece)
-                content = rest + piece
-                used = _add_chunks(path, content, place, found)
-                place, rest = place + used, content[used:]
+            while part := file.read(_READ_BYTES):
+                digest.update(part)
+                content = rest + part
+                used = _add_chunks(path, content, offset, found)
+                offset, rest = offset + used, content[used:]
     except tf.errors.NotFoundError as error:
         raise UserError(f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again.") from error
     except (OSError, tf.errors.OpError) as error:
@@ -73,7 +78,7 @@ def _find_shard_chunks(folder: str, shard: Shard) -> list[tuple[int, int, int]]:
     return found
 
 
-def _add_chunks(path: str, content: bytes, place: int, found: list[tuple[int, int, int]]) -> int:
+def _add_chunks(path: str, content: bytes, offset: int, found: list[tuple[int, int, int]]) -> int:
     """Adds the chunks (offset, length, count) of the whole records in `content` to `found`. Returns their bytes."""
     table, at = np.frombuffer(content, np.uint8), 0
     while len(content) - at >= HEADER_BYTES:
@@ -87,6 +92,6 @@ def _add_chunks(path: str, content: bytes, place: int, found: list[tuple[int, in
         heads = np.lib.stride_tricks.as_strided(table[at:], (whole, 8), (stride, 1))
         alike = (heads == heads[0]).all(axis=1)
         count = whole if alike.all() else int(alike.argmin())
-        found.append((place + at, length, count))
+        found.append((offset + at, length, count))
         at += count * stride
     return at

@@ -1,8 +1,9 @@
-"""Which rows an epoch shows, and in which order: functions of (seed, epoch) that hold no state.
+"""The rows of an epoch and their order, as stateless functions of (seed, epoch), and the batches of examples.
 
-`uniform` shows every row once. `balanced` shows every class equally often: the draws of a run, counted from its
-beginning, go round the classes; within a class they go through one permutation of its rows after another, so a rare
-class is repeated evenly. The k-th draw of a class lies in its pass k // rows, so any epoch is planned at once.
+`uniform` uses every row once. `balanced` uses every class equally often: the draws of a run, counted from its
+beginning, cycle through the classes. Within a class, the draws go through one permutation of its rows after another,
+so that a rare class is repeated evenly. Draw k of a class is in permutation k // rows, so that any epoch can be
+computed directly.
 """
 
 from __future__ import annotations
@@ -37,18 +38,20 @@ class EvalBatch(NamedTuple):
 
 
 def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_batch: int) -> EpochOrder:
-    """The rows of each step of an epoch, as a function of the epoch's number.
+    """Returns the function from the number of an epoch to the rows of its steps.
 
     Args:
       kind: "uniform" or "balanced".
-      labels: int32 [n]; balanced sampling passes over rows whose label is below 0, and over classes without rows.
+      labels: int32 [n]; balanced sampling ignores rows with a label below 0, and classes without rows.
       seed: of the experiment.
-      steps, global_batch: of an epoch; `steps * global_batch` is at most n.
+      steps: number of steps of an epoch.
+      global_batch: rows per step; `steps * global_batch` is at most n.
     """
     if kind == "balanced":
         return _balanced_order(labels, seed, steps, global_batch)
 
     def rows(epoch: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of an epoch, [steps, global_batch] int32."""
         shuffled = _shuffle(tf.range(len(labels)), tf.stack([seed, tf.cast(epoch, tf.int32)]))
         return tf.reshape(shuffled[: steps * global_batch], [steps, global_batch])
 
@@ -56,10 +59,12 @@ def epoch_order(kind: str, labels: np.ndarray, seed: int, steps: int, global_bat
 
 
 def _balanced_order(labels: np.ndarray, seed: int, steps: int, global_batch: int) -> EpochOrder:
+    """Returns the function of `epoch_order` for balanced sampling."""
     members = [np.flatnonzero(labels == label).astype(np.int32) for label in np.unique(labels[labels >= 0])]
     classes, draws = len(members), steps * global_batch
 
     def rows(epoch: tf.Tensor) -> tf.Tensor:
+        """Returns the rows of an epoch, [steps, global_batch] int32."""
         drawn = epoch * draws + tf.range(draws, dtype=tf.int64)
         kind, turn = drawn % classes, drawn // classes
         firsts = [(epoch * draws + classes - 1 - number) // classes for number in range(classes)]
@@ -69,29 +74,31 @@ def _balanced_order(labels: np.ndarray, seed: int, steps: int, global_batch: int
             for number in range(classes)
         ]
         begins = tf.cumsum([tf.size(stream, tf.int64) for stream in streams], exclusive=True)
-        dealt = tf.gather(tf.concat(streams, 0), tf.gather(begins - tf.stack(firsts), kind) + turn)
-        # Dealt in turn, a class would always meet the same neighbours, which mixup and cutmix go by.
+        ordered = tf.gather(tf.concat(streams, 0), tf.gather(begins - tf.stack(firsts), kind) + turn)
+        # Shuffles within the step: otherwise a class would always have the same neighbours, which mixup and cutmix mix.
         keys = tf.random.stateless_uniform(
             [steps, global_batch], tf.stack([seed, tf.cast(epoch, tf.int32)]), alg=ALGORITHM
         )
-        return tf.gather(tf.reshape(dealt, [steps, global_batch]), tf.argsort(keys, stable=True), batch_dims=1)
+        return tf.gather(tf.reshape(ordered, [steps, global_batch]), tf.argsort(keys, stable=True), batch_dims=1)
 
     return rows
 
 
 def _repeat_permutations(members: np.ndarray, seed: list[int], first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
-    """Draws `first` to `last` (excluded) of an endless row of permutations of `members`."""
+    """Returns draws `first` to `last` (exclusive) of an endless sequence of permutations of `members`."""
     count = len(members)
     begin = first // count
 
-    def permuted(number: tf.Tensor) -> tf.Tensor:
+    def permute(number: tf.Tensor) -> tf.Tensor:
+        """Returns permutation `number` of `members`."""
         folded = tf.random.experimental.stateless_fold_in(tf.constant(seed), number, alg=ALGORITHM)
         return _shuffle(tf.constant(members), folded)
 
     numbers = tf.range(begin, (last + count - 1) // count)
-    endless = tf.reshape(tf.map_fn(permuted, numbers, fn_output_signature=tf.int32), [-1])
+    endless = tf.reshape(tf.map_fn(permute, numbers, fn_output_signature=tf.int32), [-1])
     return endless[first - begin * count : last - begin * count]
 
 
 def _shuffle(values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Returns the values in random order."""
     return tf.random.experimental.stateless_shuffle(values, seed=seed, alg=ALGORITHM)

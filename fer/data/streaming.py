@@ -1,17 +1,18 @@
-"""Batches from shards that need not fit into memory: windows of random chunks, each shuffled whole.
+"""Batches from shards that need not fit into memory: windows of random chunks, each window shuffled.
 
-An epoch is a permutation of the split's chunks (`fer.data.record_index`: up to 256 neighbouring records), seen as one
-long row of examples. The row is cut into `LANES` equal lanes, and each step takes its share of every lane: lane i fills
-the i-th part of the global batch. Of each lane, a window of the next examples is read, shuffled and dealt out. So
+An epoch is a permutation of the split's chunks (`fer.data.record_index`: up to 256 consecutive records), treated as
+one sequence of examples. The sequence is cut into `INTERLEAVE` equal lanes, and each step takes an equal number of
+examples from every lane: lane i fills the i-th part of the global batch. For each lane, a window of the next examples
+is read, shuffled and distributed over the steps. Hence:
 
-- a step's examples follow from (seed, epoch, step): its window is computed, and nothing before it is read;
-- every example comes at most once an epoch, and all but the last partial batch do;
-- a worker reads the lanes that its part of the global batch lies in: its share of the data, where the number of
-  workers divides that of the lanes, and the global batch is the same on any number of workers;
-- memory holds the window being dealt out, the next one, and the chunks of which that is joined.
+- The examples of a step are a function of (seed, epoch, step): its window is computed, and nothing before it is read.
+- Every example occurs at most once per epoch; all occur but those of the last partial batch.
+- A worker reads only the lanes of its part of the global batch, which is its share of the data if the number of
+  workers divides the number of lanes. The global batch is the same for any number of workers.
+- Memory holds the current window, the next one, and the chunks from which the latter is assembled.
 
-What the shuffling is worth: examples of one step come from as many chunks as the window has, out of all of the
-split; those of one chunk meet in one window in every epoch.
+Quality of the shuffling: the examples of a step come from as many chunks as the window has, drawn from the whole split.
+The examples of one chunk are in the same window in every epoch.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from fer.data.record_index import Chunks
 from fer.data.sampling import PREFETCH, Batch, EvalBatch
 from fer.rng import ALGORITHM
 
-INTERLEAVE = 16  # of a global batch, where they divide it
-NUM_READERS = 4  # chunks read and parsed at a time
+INTERLEAVE = 16  # lanes of a global batch; their greatest common divisor with its size is used
+NUM_READERS = 4  # chunks read and parsed in parallel
 
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """A split on disk or in a store, its shards checked and its records found."""
+    """A split on disk or in an object store, with checked shards and the positions of its records."""
 
     paths: tuple[str, ...]
     chunks: Chunks
@@ -50,7 +51,7 @@ class Stream:
 
 
 def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
-    """Checks a split's shards and finds their records.
+    """Checks the shards of a split and finds their records.
 
     Raises:
       UserError: see `fer.data.record_index.find_chunks`.
@@ -71,7 +72,7 @@ def training_batches(
     local: Sequence[int],
     votes: bool,
 ) -> tf.data.Dataset:
-    """See `fer.data.pipeline.training_batches`; `steps` are those of an epoch."""
+    """Builds the batches of training: see `fer.data.pipeline.training_batches`; `steps` are those of an epoch."""
     share = global_batch // replicas
     positions = np.concatenate([np.arange(number * share, (number + 1) * share) for number in local]).astype(np.int32)
     width = global_batch // math.gcd(global_batch, INTERLEAVE)  # examples of a lane in a step
@@ -81,43 +82,51 @@ def training_batches(
 
     @tf.autograph.experimental.do_not_convert
     def windows(epoch: tf.Tensor) -> tf.data.Dataset:
-        """The images, labels and votes of each window of an epoch, and the rows of its steps in them."""
+        """Returns images, labels and votes of each window of an epoch, and the rows of its steps within the window."""
         pieces_of = _make_epoch_index(stream, seed, epoch)
         first_step = tf.maximum(tf.constant(start, tf.int64) - epoch * steps, 0)
 
         def load(window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+            """Reads a window."""
             before = window * window_steps
-            here = tf.minimum(steps - before, window_steps)
+            window_size = tf.minimum(steps - before, window_steps)
 
             def lane_pieces(lane: tf.Tensor) -> tf.data.Dataset:
-                return pieces_of((lane * steps + before) * width, here * width)
+                """Returns the parts of chunks that hold the examples of a lane."""
+                return pieces_of((lane * steps + before) * width, window_size * width)
 
             pieces = tf.data.Dataset.from_tensor_slices(lanes.astype(np.int64)).flat_map(lane_pieces)
             read = pieces.map(_make_reader(stream, votes), num_parallel_calls=NUM_READERS)
-            images, labels, counts = read.rebatch(len(lanes) * here * width).get_single_element()
-            rows = tf.gather(_shuffled_rows(seed, epoch, window, lanes, here, width), columns, axis=1)
+            images, labels, counts = read.rebatch(len(lanes) * window_size * width).get_single_element()
+            rows = tf.gather(_shuffled_rows(seed, epoch, window, lanes, window_size, width), columns, axis=1)
             return images, labels, counts, rows[tf.maximum(first_step - before, 0) :]
 
         return tf.data.Dataset.range(first_step // window_steps, -(-steps // window_steps)).map(load)
 
     @tf.autograph.experimental.do_not_convert
-    def deal(images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
-        def gather(chosen: tf.Tensor, mine: tf.Tensor) -> Batch:
-            return Batch(tf.gather(images, chosen), tf.gather(labels, chosen), mine, tf.gather(counts, chosen))
+    def split_window(images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
+        """Splits a window into the batches of its steps."""
 
-        mine = tf.tile(tf.reshape(positions, [-1, share]), [tf.shape(rows)[0], 1])
-        return tf.data.Dataset.from_tensor_slices((tf.reshape(rows, [-1, share]), mine)).map(gather)
+        def gather(chosen: tf.Tensor, local_positions: tf.Tensor) -> Batch:
+            """Gathers the examples of a replica."""
+            return Batch(
+                tf.gather(images, chosen), tf.gather(labels, chosen), local_positions, tf.gather(counts, chosen)
+            )
+
+        local_positions = tf.tile(tf.reshape(positions, [-1, share]), [tf.shape(rows)[0], 1])
+        return tf.data.Dataset.from_tensor_slices((tf.reshape(rows, [-1, share]), local_positions)).map(gather)
 
     epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
-    batches = epochs.flat_map(windows).prefetch(1).flat_map(deal)
+    batches = epochs.flat_map(windows).prefetch(1).flat_map(split_window)
     return batches.take((stop - start) * len(local)).prefetch(PREFETCH * len(local))
 
 
 def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
-    """See `fer.data.pipeline.evaluation_batches`."""
+    """Builds the batches of an evaluation: see `fer.data.pipeline.evaluation_batches`."""
 
     @tf.autograph.experimental.do_not_convert
     def fill(images: tf.Tensor, labels: tf.Tensor, _: tf.Tensor) -> EvalBatch:
+        """Pads the last batch with examples of weight 0."""
         missing = batch - tf.shape(labels)[0]
         weights = tf.pad(tf.ones_like(labels, tf.float32), [[0, missing]])
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
@@ -133,7 +142,7 @@ def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:
 
 
 def _make_epoch_index(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]:
-    """The function that finds examples `begin` to `begin + count` of an epoch's row: a dataset of parts of chunks."""
+    """Returns the function that finds examples `begin` to `begin + count` of an epoch: a dataset of parts of chunks."""
     shard, offset, length, count = (tf.constant(column) for column in stream.chunks)
     order = tf.random.experimental.stateless_shuffle(
         tf.range(len(stream.chunks.count)), seed=tf.stack([seed, tf.cast(epoch, tf.int32)]), alg=ALGORITHM
@@ -141,6 +150,7 @@ def _make_epoch_index(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[
     ends = tf.cumsum(tf.gather(count, order))
 
     def pieces(begin: tf.Tensor, wanted: tf.Tensor) -> tf.data.Dataset:
+        """Returns shard, offset, length and number of the records of each part."""
         first = tf.searchsorted(ends, [begin], side="right")[0]
         last = tf.searchsorted(ends, [begin + wanted], side="left")[0]
         chosen, stops = order[first : last + 1], ends[first : last + 1]
@@ -157,9 +167,12 @@ def _make_epoch_index(stream: Stream, seed: int, epoch: tf.Tensor) -> Callable[[
 def _shuffled_rows(
     seed: int, epoch: tf.Tensor, window: tf.Tensor, lanes: np.ndarray, steps: tf.Tensor, width: int
 ) -> tf.Tensor:
-    """[steps, lanes * width] int32: rows of a window that holds `lanes` one after the other, each shuffled in itself.
+    """Returns the rows of a window that holds `lanes` one after the other, each lane shuffled separately.
 
-    Numbers are drawn for all lanes there are, so that a worker's do not depend on how many it reads.
+    Random numbers are drawn for all lanes, so that those of a worker do not depend on how many lanes it reads.
+
+    Returns:
+      [steps, lanes * width] int32.
     """
     drawn = tf.random.experimental.stateless_fold_in(
         tf.stack([seed, tf.cast(epoch, tf.int32)]), window + 1, alg=ALGORITHM
@@ -172,16 +185,16 @@ def _shuffled_rows(
 
 
 def _make_reader(stream: Stream, votes: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """The function that reads `count` records of `length` bytes at `offset` of a shard, and parses them at once."""
+    """Returns the function that reads `count` records of `length` bytes at `offset` of a shard and parses them."""
     paths = tf.constant(stream.paths)
 
     @tf.autograph.experimental.do_not_convert
     def read(shard: tf.Tensor, offset: tf.Tensor, length: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        # tf.data.TFRecordDataset begins at the beginning, and FixedLengthRecordDataset reads what it is told to skip.
+        # tf.data.TFRecordDataset has no offset, and FixedLengthRecordDataset reads the bytes that it skips.
         ranged = tf.raw_ops.TFRecordDatasetV2(
             filenames=tf.gather(paths, [shard]),
             compression_type="",
-            buffer_size=count * (length + record_index.FRAMING_BYTES),  # all of it at once, and nothing beyond
+            buffer_size=count * (length + record_index.FRAMING_BYTES),  # exactly the bytes of these records
             byte_offsets=[offset],
         )
         found = tf.data.experimental.from_variant(ranged, tf.TensorSpec([], tf.string))

@@ -94,7 +94,7 @@ def test_atomic_directory_keeps_empty_folder_after_error(output):
 def test_atomic_directory_rejects_current_folder(name, output, monkeypatch):
     os.makedirs(output)
     monkeypatch.chdir(output)
-    with pytest.raises(UserError, match=rf"^{name} is the folder that this command runs in, and would be replaced"):
+    with pytest.raises(UserError, match=rf"^{name} is the current folder, which would be replaced"):
         write_output(name, "new", overwrite=True)
     assert os.listdir(output) == []
 
@@ -131,7 +131,7 @@ def test_atomic_directory_never_replaces_other_data(output, kind):
     os.makedirs(os.path.dirname(output) if kind == "file" else output)
     with open(output if kind == "file" else os.path.join(output, "thesis.txt"), "w") as file:
         file.write("precious")
-    with pytest.raises(UserError, match="is no conversion"):
+    with pytest.raises(UserError, match="holds something other than a conversion"):
         write_output(output, "new", overwrite=True)
     assert os.path.exists(output)
 
@@ -153,7 +153,8 @@ def test_atomic_directory_never_replaces_other_data(output, kind):
 def test_atomic_directory_never_replaces_folder_with_foreign_manifest(tmp_path, manifest, fault):
     (tmp_path / "manifest.json").write_bytes(manifest.encode("latin-1"))
     with pytest.raises(
-        UserError, match=f"is no conversion alone \\(its manifest.json {fault}\\): choose another --output"
+        UserError,
+        match=f"holds something other than a conversion \\(its manifest.json {fault}\\): choose another --output",
     ):
         write_output(str(tmp_path), "new", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
@@ -165,7 +166,9 @@ def test_atomic_directory_never_replaces_conversion_with_other_files(output, nam
     other = pathlib.Path(output) / name
     other.parent.mkdir(exist_ok=True)
     other.write_text("precious")
-    with pytest.raises(UserError, match=rf"no conversion alone \(it also holds {name.partition('/')[0]}\)"):
+    with pytest.raises(
+        UserError, match=rf"something other than a conversion \(it also holds {name.partition('/')[0]}\)"
+    ):
         write_output(output, "new", overwrite=True)
     assert (read_content(output), other.read_text()) == ("old", "precious")
 

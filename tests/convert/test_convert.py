@@ -210,7 +210,7 @@ def test_convert_rejects_votes_for_images_without_rows(tmp_path):
         input_factories.write(folder / "happy" / f"Training_{place}.png", input_factories.picture(IMAGES[place]))
     row = "Training,fer.png,0,10,0,0,0,0,0,0,0,0\n"
     input_factories.write(ferplus, "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + 4 * row)
-    with pytest.raises(UserError, match=r"v\.csv is joined by the rows .*, which the pictures in in do not"):
+    with pytest.raises(UserError, match=r"v\.csv refers to rows of fer2013\.csv, and the pictures in in have no row"):
         run(str(folder), tmp_path, ferplus=str(ferplus))
     assert not (tmp_path / "out").exists()
 
@@ -329,15 +329,15 @@ def test_convert_rejects_input_of_bad_rows_alone_when_quarantined(tmp_path):
     ("options", "reason"),
     [
         ({"input": "/no/such.csv"}, r"There is no /no/such.csv"),
-        ({"input": ","}, "--input names nothing"),
-        ({"input": "synthetic:0"}, "asks for no face"),
+        ({"input": ","}, "--input names no path"),
+        ({"input": "synthetic:0"}, "requests no face"),
         ({"ferplus": "/no/votes.csv"}, r"There is no /no/votes.csv"),
-        ({"drop": ("ugly",)}, "--drop=ugly means nothing"),
+        ({"drop": ("ugly",)}, "--drop=ugly is not valid"),
         ({"drop": ("not_a_face",)}, "give them with --ferplus"),
         ({"seed": -1}, "--seed is -1"),
         ({"shards": -3}, "--shards is -3"),
         ({"workers": -1}, "--workers is -1"),
-        ({"on_bad_row": "ignored"}, "--on_bad_row=ignored means nothing; it takes fail or quarantine"),
+        ({"on_bad_row": "ignored"}, "--on_bad_row=ignored is not valid; it takes fail or quarantine"),
     ],
 )
 def test_convert_error_names_wrong_option_and_leaves_nothing(source, tmp_path, options, reason):

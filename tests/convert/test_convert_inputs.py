@@ -72,7 +72,7 @@ def test_label_map_error_shows_how_to_map_unknown_number(tmp_path):
         run(source, tmp_path, label_map="affectnet")
     made = run(source, tmp_path, label_map="affectnet,7=none")
     assert (made.raw["audit"]["left_out"], made.raw["audit"]["faces"]) == (1, 7)
-    assert "1 rows were left out, as --label_map maps them to none" in summary_lines(made)
+    assert "1 rows were excluded, since --label_map maps them to none" in summary_lines(made)
 
 
 def test_label_map_file_is_recorded_without_its_folder(tmp_path):
@@ -230,10 +230,7 @@ def test_convert_reads_images_of_other_formats_or_counts_them_by_ending(packed, 
     made = run(path, tmp_path)
     assert made.raw["audit"]["faces"] == len(kinds)
     assert made.raw["audit"]["passed_over"] == {".heic": 2, ".avif": 1, ".jp2": 1, ".txt": 1, "hidden": 1}
-    assert (
-        "6 files were passed over, as they are not read: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden"
-        in summary_lines(made)
-    )
+    assert "6 files of other types were skipped: 2 .heic, 1 .avif, 1 .jp2, 1 .txt, 1 hidden" in summary_lines(made)
 
 
 def test_convert_error_lists_unreadable_formats_of_input(tmp_path):
@@ -346,7 +343,7 @@ def test_options_split_inputs_at_commas_except_in_existing_paths(existing, text,
 
 
 def test_options_reject_input_of_commas_alone():
-    with pytest.raises(UserError, match="--input names nothing"):
+    with pytest.raises(UserError, match="--input names no path"):
         Options(input=" , ", output="out").paths()
 
 
@@ -402,5 +399,5 @@ def test_label_map_rejects_synthetic_input(tmp_path):
 
 
 def test_fit_error_names_unknown_value(tmp_path):
-    with pytest.raises(UserError, match="--fit=squash means nothing; it takes stretch, crop, pad"):
+    with pytest.raises(UserError, match="--fit=squash is not valid; it takes stretch, crop, pad"):
         run("in", tmp_path, fit="squash")

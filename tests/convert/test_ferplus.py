@@ -67,8 +67,8 @@ def test_read_reads_compressed_file(votes, tmp_path):
         (HEADER + "Training,f,0,0,0,0,0,0,0,0,0,0\n", "line 2: all ten columns are 0"),
         (HEADER + "Training,f,4,0,0,1,3,2,0,0,0,-1\n", "line 2, column NF: '-1'"),
         (HEADER + "Training,f,4,0,0,128,3,2,0,0,0,0\n", "line 2, column sadness: '128'"),
-        ((HEADER + ROWS).replace("\n", "\r"), "line 1, is no line of a CSV"),
-        (HEADER + ROWS + "Training,\rf\n", "line 7, is no line of a CSV"),
+        ((HEADER + ROWS).replace("\n", "\r"), "line 1, is not a valid CSV line"),
+        (HEADER + ROWS + "Training,\rf\n", "line 7, is not a valid CSV line"),
         (HEADER + "Training,f,4,0,0,\0,3,2,0,0,0,0\n", "line 2"),
     ],
 )
@@ -129,7 +129,7 @@ def test_join_rejects_more_or_fewer_votes_than_rows(votes, rows, source_rows):
 
 
 def test_join_error_names_row_of_another_usage(votes):
-    with pytest.raises(UserError, match=r"v.csv, line 4, column Usage, is not that of row 2"):
+    with pytest.raises(UserError, match=r"v.csv, line 4, column Usage, differs from that of row 2"):
         ferplus.join_votes(votes, "v.csv", np.arange(5), np.array([0, 1, 1, 2, 2]), source_rows=5)
 
 

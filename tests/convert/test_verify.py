@@ -49,9 +49,12 @@ def test_verify_finds_flipped_bit_anywhere(folder, synthetic_shards, place):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (("statistics", "mean"), "The pixels of split train have another mean or deviation"),
-        (("statistics", "std"), "The pixels of split train have another mean or deviation"),
-        (("splits", "validation", "class_counts", "fear"), "The labels of split validation are not those"),
+        (("statistics", "mean"), "The pixels of split train do not have the mean and standard deviation"),
+        (("statistics", "std"), "The pixels of split train do not have the mean and standard deviation"),
+        (
+            ("splits", "validation", "class_counts", "fear"),
+            "The labels of split validation do not have the class counts",
+        ),
     ],
 )
 def test_verify_recomputes_statistics_and_class_counts(folder, keys, message):

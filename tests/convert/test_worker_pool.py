@@ -60,13 +60,13 @@ def test_parser_pool_gives_every_thread_its_own_process(processes):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         images = list(pool.map(parse, [PIECES["lines"]] * 6))
     assert all((found == IMAGES).all() for found in images)
-    assert len(processes._members) == 2
+    assert len(processes._workers) == 2
 
 
 def test_parser_pool_process_survives_interrupt(processes):
     """Ctrl-C reaches all processes at once; the parent ends them in order."""
     processes.parse(PIECES["lines"])
-    processes._members[0].send_signal(signal.SIGINT)
+    processes._workers[0].send_signal(signal.SIGINT)
     block, _ = processes.parse(PIECES["lines"])
     np.testing.assert_array_equal(block.images, IMAGES)
 
@@ -74,13 +74,13 @@ def test_parser_pool_process_survives_interrupt(processes):
 def test_parser_pool_starts_no_process_for_little_data_or_one_worker():
     for made in (ParserPool(1, worker_pool.MIN_BYTES), ParserPool(2, worker_pool.MIN_BYTES - 1)):
         made.parse(PIECES["lines"])
-        assert made._members == []
+        assert made._workers == []
 
 
 def test_parser_pool_raises_error_when_process_died(processes):
     processes.parse(PIECES["lines"])
-    processes._members[0].kill()
-    with pytest.raises(RuntimeError, match=r"a process that parses died \(exit code -9\)"):
+    processes._workers[0].kill()
+    with pytest.raises(RuntimeError, match=r"a parser process died \(exit code -9\)"):
         processes.parse(PIECES["lines"])
 
 
@@ -97,14 +97,14 @@ def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(pro
     (tmp_path / "csv.py").write_text("import os, sys\nos.close(1)\nsys.stdin.buffer.read()\nos._exit(7)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    with pytest.raises(RuntimeError, match=r"a process that parses died \(exit code 7\)"):
+    with pytest.raises(RuntimeError, match=r"a parser process died \(exit code 7\)"):
         processes.parse(PIECES["lines"])
 
 
 def test_parser_pool_processes_end_when_closed(processes):
     processes.parse(PIECES["lines"])
     processes.close()
-    assert [member.poll() is not None for member in processes._members] == [True]
+    assert [member.poll() is not None for member in processes._workers] == [True]
 
 
 def test_parser_pool_processes_end_when_parent_is_killed():

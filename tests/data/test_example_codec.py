@@ -138,7 +138,7 @@ def recompute_hashes(copy: manifest.Manifest, **changes) -> manifest.Manifest:
         ([b"no protobuf"], "cannot be read as faces"),
         ([tf.train.Example().SerializeToString()], "cannot be read as faces"),
         ([serialize(IMAGES[0][:2303], 0, 0, None)], "cannot be read as faces"),
-        ([serialize(IMAGES[0], 7, 0, None)], "a label that no class has"),
+        ([serialize(IMAGES[0], 7, 0, None)], "a label outside -1 to 6"),
     ],
     ids=["no protobuf", "no features", "2,303 pixels", "label 7"],
 )

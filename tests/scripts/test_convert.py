@@ -38,7 +38,7 @@ def test_convert_reports_mistake_in_one_sentence_and_leaves_nothing(run, tmp_pat
     assert failed.returncode == 1
     assert failed.stderr == (
         "convert.py: faces.csv, line 3, column Usage: 'Publictset' is none of Training, PublicTest and PrivateTest. "
-        "Mend the row, or set bad rows aside with --on_bad_row=quarantine.\n"
+        "Correct the row, or set bad rows aside with --on_bad_row=quarantine.\n"
     )
     assert os.listdir(tmp_path) == ["faces.csv"]
 

@@ -38,7 +38,10 @@ MISTAKES = [
     (["convert.py", "--input=faces.csv,nowhere.csv", "--output=out"], "There is no nowhere.csv: check the name."),
     (["convert.py", "--input=faces.csv", "--ferplus=votes.csv", "--output=out"], "There is no votes.csv: check the"),
     (["convert.py", "--input=faces.csv", "--output=full"], "full exists already: choose another --output, or replace"),
-    (["convert.py", "--input=faces.csv", "--output=full", "--overwrite"], "full exists and is no conversion alone"),
+    (
+        ["convert.py", "--input=faces.csv", "--output=full", "--overwrite"],
+        "full exists and holds something other than a conversion",
+    ),
     (
         ["convert.py", "--input=full", "--label_map=gs://a/b.json", "--output=out"],
         "--label_map=gs://a/b.json: the scheme",
@@ -47,10 +50,10 @@ MISTAKES = [
     (["convert.py", "--input=synthetic:1" + 4000 * "0", "--output=out"], "--input=synthetic:1000"),
     (
         ["convert.py", "--input=synthetic:10000001", "--output=out"],
-        "--input=synthetic:10000001 asks for more than 10,000",
+        "--input=synthetic:10000001 requests more than 10,000",
     ),
-    (["convert.py", "--input=synthetic:0", "--output=out"], "--input=synthetic:0 asks for no face"),
-    (["convert.py", "--input=faces.csv", "--output=out", "--drop=ugly"], "--drop=ugly means nothing; it takes leaked,"),
+    (["convert.py", "--input=synthetic:0", "--output=out"], "--input=synthetic:0 requests no face"),
+    (["convert.py", "--input=faces.csv", "--output=out", "--drop=ugly"], "--drop=ugly is not valid; it takes leaked,"),
     (["convert.py", "--input=faces.csv", "--output=out", "--workers=257"], "--workers is 257; it must be 0 to 256."),
     (
         ["convert.py", "--input=faces.csv", "--output=out", "--shards=100000"],

@@ -1,7 +1,7 @@
-"""What is wrong with a set of faces: twins, contradictions, leaks between splits, blanks, and what FER+ says.
+"""Audit of a data set: duplicates, conflicting labels, leakage between splits, blank images, and agreement with FER+.
 
-Nothing here changes the data. Rows leave the train split by the findings that are named (`fer.config.DROPPABLE`), and
-only those are left out, and counted.
+The audit does not change the data. Rows are excluded from the train split only for the reasons that the user names
+(`fer.config.DROPPABLE`), and they are counted.
 """
 
 from __future__ import annotations
@@ -25,24 +25,27 @@ _TRAIN = SPLITS.index("train")
 class Audit:
     """The findings on n faces; masks are bool [n], groups are lists of positions of faces."""
 
-    summary: dict[str, Any]  # counts alone, for the manifest
+    summary: dict[str, Any]  # counts, for the manifest
     identical: list[np.ndarray]  # groups of at least two
-    conflicting: list[np.ndarray]  # those of them whose labels differ
-    leaked: list[np.ndarray]  # those of them that are in several splits
+    conflicting: list[np.ndarray]  # those of `identical` whose labels differ
+    leaked: list[np.ndarray]  # those of `identical` that are in several splits
     near: list[np.ndarray]  # groups with at least two different images that look alike
-    near_leaked: list[np.ndarray]  # those of them that are in several splits
+    near_leaked: list[np.ndarray]  # those of `near` that are in several splits
     constant: np.ndarray
     nearly_blank: np.ndarray
     not_a_face: np.ndarray
-    disputed: np.ndarray  # FER+ names another of the seven classes, unanimously
+    disputed: np.ndarray  # all votes of FER+ are for another of the seven classes
     droppable: dict[str, np.ndarray]  # by the names of `fer.config.DROPPABLE`
 
 
 def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, votes: Votes | None) -> Audit:
-    """Looks at everything that is known of the faces.
+    """Checks faces for duplicates, conflicting labels, leakage, blank images and agreement with FER+.
 
     Args:
-      survey: the faces; splits: int64 [n], index into SPLITS; found: their twins; votes: of FER+, if given.
+      survey: the faces.
+      splits: int64 [n], index into SPLITS.
+      found: duplicates among the faces.
+      votes: of FER+, if any.
     """
     labels = survey.labels
     identical = _group_positions(found.exact)
@@ -94,13 +97,15 @@ def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, v
 
 
 def drop_rows(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Leaves rows out of the train split, and of no other.
+    """Excludes rows from the train split, and from no other.
 
     Args:
-      found: the audit; splits: int64 [n]; reasons: of `fer.config.DROPPABLE`.
+      found: the audit.
+      splits: int64 [n], index into SPLITS.
+      reasons: of `fer.config.DROPPABLE`.
 
     Returns:
-      splits with LEFT_OUT where a face is dropped; and how many rows each reason names, and all together.
+      splits, with EXCLUDED where a face is dropped; and the number of rows per reason and in total.
     """
     masks = {reason: found.droppable[reason] & (splits == _TRAIN) for reason in reasons}
     dropped = np.logical_or.reduce([np.zeros(len(splits), bool), *masks.values()])
@@ -109,9 +114,10 @@ def drop_rows(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tup
 
 
 def list_rows(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
-    """Which rows the findings are about: by their zero-based numbers in the source, as audit.json lists them."""
+    """Returns the rows of each finding for audit.json, as zero-based row numbers of the source."""
 
     def of(group: np.ndarray) -> list[int]:
+        """Returns the rows of a group of faces."""
         return survey.rows[group].tolist()
 
     return {
@@ -128,9 +134,11 @@ def list_rows(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
 
 
 def _group_positions(numbers: np.ndarray) -> list[np.ndarray]:
-    """The positions of each group of at least two, the groups in the order of their first."""
+    """Returns the positions of each group of at least two faces; groups are ordered by their first face."""
     order = np.argsort(numbers, kind="stable")
-    order = order[np.bincount(numbers, minlength=1)[numbers[order]] > 1]  # few are: an array for each would be many
+    order = order[
+        np.bincount(numbers, minlength=1)[numbers[order]] > 1
+    ]  # few faces are in one: avoids an array per face
     if not len(order):
         return []
     borders = np.flatnonzero(np.diff(numbers[order])) + 1
@@ -146,6 +154,7 @@ def _duplicate_counts(
     near_conflicting: list[np.ndarray],
     near_leaked: list[np.ndarray],
 ) -> dict[str, Any]:
+    """Returns the counts of duplicates, as they stand in the manifest."""
     return {
         "distinct_images": int(found.exact.max(initial=-1)) + 1,
         "exact_duplicates": {
@@ -168,7 +177,7 @@ def _duplicate_counts(
 
 
 def _select_mixed(groups: list[np.ndarray], values: np.ndarray) -> list[np.ndarray]:
-    """Those groups whose members differ in their values, int64 [n]; one below 0 is none."""
+    """Returns the groups whose members differ in their values, int64 [n]; values below 0 are ignored."""
     if not groups:
         return []
     of_members = values[np.concatenate(groups)]
@@ -179,6 +188,7 @@ def _select_mixed(groups: list[np.ndarray], values: np.ndarray) -> list[np.ndarr
 
 
 def _group_mask(groups: list[np.ndarray], count: int) -> np.ndarray:
+    """Returns which of `count` faces are in any of the groups, bool [count]."""
     mask = np.zeros(count, bool)
     for group in groups:
         mask[group] = True
@@ -186,14 +196,19 @@ def _group_mask(groups: list[np.ndarray], count: int) -> np.ndarray:
 
 
 def _shares_group(groups: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """Faces with a group that any of `some` (bool [n]) is in, bool [n]."""
+    """Returns which faces are in a group with any of `some`, bool [n].
+
+    Args:
+      groups: int64 [n], the group of each face.
+      some: bool [n].
+    """
     touched = np.zeros(int(groups.max(initial=-1)) + 1, bool)
     touched[groups[some]] = True
     return touched[groups]
 
 
 def _is_near_any(found: DuplicateGroups, some: np.ndarray) -> np.ndarray:
-    """Faces that are near-identical (one step, not a chain of them) to any of `some`, or identical to it."""
+    """Returns which faces are duplicates or direct near-duplicates of any of `some`, bool [n]."""
     of_some = _shares_group(found.exact, some)
     near = of_some.copy()
     one, other = found.pairs[:, 0], found.pairs[:, 1]
@@ -204,7 +219,7 @@ def _is_near_any(found: DuplicateGroups, some: np.ndarray) -> np.ndarray:
 
 
 def _count_leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict[str, int]]:
-    """How many rows of each split are also in another: {"validation": {"identical_to_train": 280, ...}, ...}."""
+    """Counts the rows of each split that are also in another: {"validation": {"identical_to_train": 280, ...}, ...}."""
     present = [index for index in range(len(SPLITS)) if (splits == index).any()]
     leakage: dict[str, dict[str, int]] = {}
     for split in present:
@@ -223,7 +238,7 @@ def _count_leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict
 
 
 def _class_balance(labels: np.ndarray, splits: np.ndarray) -> dict[str, dict[str, float]]:
-    """The share of each class in each split that has labels, rounded to four places."""
+    """Returns the share of each class in each split that has labels, rounded to four digits."""
     balance = {}
     for index, name in enumerate(SPLITS):
         counts = np.bincount(labels[(splits == index) & (labels >= 0)], minlength=len(CLASSES))
@@ -234,20 +249,21 @@ def _class_balance(labels: np.ndarray, splits: np.ndarray) -> dict[str, dict[str
 
 
 def _ferplus_agreement(votes: Votes, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
-    """How far the labels agree with what most of ten people saw."""
+    """Returns how far the labels agree with the majority votes of FER+."""
     majority, unanimous = votes.labels(), votes.unanimous()
-    judged = (majority >= 0) & (labels >= 0)
+    comparable = (majority >= 0) & (labels >= 0)
     agree = majority == labels
 
     def share(some: np.ndarray) -> float | None:
+        """Returns the agreement within `some`, bool [n]; None without any face."""
         return round(float(agree[some].mean()), 4) if some.any() else None
 
     return {
         "not_a_face": {name: int((votes.not_a_face() & (splits == i)).sum()) for i, name in enumerate(SPLITS)},
         "without_image_name": int((~votes.named).sum()),
-        "majority_is_one_of_the_seven": int(judged.sum()),
-        "agreement": share(judged),
-        "agreement_by_class": {name: share(judged & (labels == label)) for label, name in enumerate(CLASSES)},
-        "unanimous_majority_is_one_of_the_seven": int((judged & unanimous).sum()),
-        "agreement_where_unanimous": share(judged & unanimous),
+        "majority_is_one_of_the_seven": int(comparable.sum()),
+        "agreement": share(comparable),
+        "agreement_by_class": {name: share(comparable & (labels == label)) for label, name in enumerate(CLASSES)},
+        "unanimous_majority_is_one_of_the_seven": int((comparable & unanimous).sum()),
+        "agreement_where_unanimous": share(comparable & unanimous),
     }

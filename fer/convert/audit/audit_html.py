@@ -1,4 +1,4 @@
-"""audit.html: the audit as one page with pictures, that needs no network."""
+"""audit.html: the audit as one self-contained page with images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fer.html_page import build_html_page, data_uri
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 
-MAX_GROUPS = 24  # groups or faces of each finding; audit.json names all
-MAX_FACES = 8  # of a group
+MAX_GROUPS = 24  # groups or faces per finding; audit.json lists all
+MAX_FACES = 8  # per group
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--line:#d5d5d5;--soft:#666}
@@ -45,20 +45,26 @@ figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);d
 def render_page(
     name: str, summary: Mapping[str, Any], found: Audit, survey: IngestedDataset, splits: np.ndarray, store: TempStore
 ) -> str:
-    """The page.
+    """Returns the page as HTML.
 
     Args:
-      name: of the data set; summary: the manifest's `audit`.
-      found: the findings; survey, splits, store: the faces that they are about.
+      name: of the data set.
+      summary: the manifest's `audit`.
+      found: the findings.
+      survey: the faces.
+      splits: int64 [n], index into SPLITS.
+      store: the pixels of the faces.
     """
 
     def faces(positions: np.ndarray) -> str:
+        """Returns the HTML of a group of faces."""
         images = store.read_faces(positions[:MAX_FACES])
         shown = "".join(_face_figure(image, survey, splits, at) for image, at in zip(images, positions))
         more = f"<figure>+{len(positions) - MAX_FACES}</figure>" if len(positions) > MAX_FACES else ""
         return f'<div class="group">{shown}{more}</div>'
 
     def section(title: str, explained: str, groups: Sequence[np.ndarray]) -> str:
+        """Returns the HTML of a finding."""
         count = f"<p class=note>The first {MAX_GROUPS} of {len(groups):,}.</p>" if len(groups) > MAX_GROUPS else ""
         shown = "".join(faces(group) for group in groups[:MAX_GROUPS]) or "<p>None.</p>"
         return f'<h2 id="{_anchor(title)}">{title}</h2><p>{explained}</p>{count}<div class="groups">{shown}</div>'
@@ -77,7 +83,7 @@ def render_page(
 
 
 def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, Sequence[np.ndarray]]]:
-    """Title, explanation and groups of faces, each finding's."""
+    """Returns title, explanation and groups of faces of each finding."""
     near, blank = summary["near_duplicates"], summary["blank"]
     alike = f"perceptual hashes ({near['method']}) differ in at most {near['threshold']} bits"
     findings: list[tuple[str, str, Sequence[np.ndarray]]] = [
@@ -88,11 +94,11 @@ def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, 
         ),
         (
             "The same image in several splits",
-            "A model that learned such an image by heart is rewarded for it.",
+            "A model that memorized such an image scores too high on the other split.",
             found.leaked,
         ),
         ("Nearly the same image in several splits", f"Images whose {alike}.", found.near_leaked),
-        ("Nearly the same image", "All such groups, within a split or not.", found.near),
+        ("Nearly the same image", "All such groups, within one split or across splits.", found.near),
         (
             "Blank images",
             f"Constant, or with a standard deviation below {blank['nearly_blank_below']:g} grey levels.",
@@ -116,7 +122,7 @@ def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, 
 
 
 def _table_of_contents(findings: Sequence[tuple[str, str, Sequence[np.ndarray]]]) -> str:
-    """How often each thing was found, with the way to it; of groups, how many faces are in them."""
+    """Returns links to the findings, with the number of faces and groups of each."""
     items = []
     for title, _, groups in findings:
         faces = sum(map(len, groups))
@@ -126,15 +132,17 @@ def _table_of_contents(findings: Sequence[tuple[str, str, Sequence[np.ndarray]]]
 
 
 def _anchor(title: str) -> str:
+    """Returns the anchor of a title."""
     return re.sub(r"\W+", "-", title.lower())
 
 
 def _singleton_groups(mask: np.ndarray) -> list[np.ndarray]:
-    """Each face of a mask, bool [n], as a group of its own."""
+    """Returns each face of a mask, bool [n], as its own group."""
     return list(np.flatnonzero(mask)[:, None])
 
 
 def _face_figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray, position: int) -> str:
+    """Returns the HTML of a face with its label, split and row."""
     file = io.BytesIO()
     Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG")
     source = data_uri(file.getvalue(), "image/png")
@@ -148,7 +156,7 @@ def _face_figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray,
 
 
 def _count_tables(summary: Mapping[str, Any]) -> str:
-    """Every count of the summary but the balance: a table for each group of them."""
+    """Returns a table per group of counts of the summary, without the class balance."""
     groups: dict[str, dict[str, Any]] = {"rows": {}}
     for key, value in summary.items():
         if isinstance(value, Mapping):
@@ -166,6 +174,7 @@ def _count_tables(summary: Mapping[str, Any]) -> str:
 
 
 def _flatten(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the path and value of each entry of nested mappings that is not None."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{above}{key}: ")
@@ -174,17 +183,19 @@ def _flatten(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
 
 
 def _key_text(key: str) -> str:
+    """Returns a key as text for the page."""
     return html.escape(key.replace("_", " ").replace("ferplus", "FER+"))
 
 
 def _format_value(value: Any) -> str:
-    """A count with its thousands apart, a share in percent."""
+    """Returns a count with thousands separators, or a share in percent."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.1%}" if isinstance(value, float) and value <= 1 else html.escape(str(value))
 
 
 def _balance_chart(balance: Mapping[str, Mapping[str, float]]) -> str:
+    """Returns the class balance of each split as a table with bars."""
     key = "".join(f'<span style="background:{c}"></span>{n}' for n, c in zip(CLASSES, COLOURS))
     rows = []
     for split, shares in balance.items():

@@ -1,4 +1,4 @@
-"""What people look at before they train: a plot of the classes by split, and some faces of each class."""
+"""Plots for a first look at a data set: class counts by split, and sample faces of each class."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ def write_plots(
     """Writes class_balance.png and preview.png.
 
     Args:
-      folder: where to; written: the splits as they lie in the shards.
-      survey, splits, store: the faces; seed: decides which of them are shown.
+      folder: output folder.
+      written: the splits with their shards.
+      survey: the faces.
+      splits: int64 [n], index into SPLITS.
+      store: the pixels of the faces.
+      seed: selects the faces of preview.png.
     """
     files.write_bytes(os.path.join(folder, BALANCE_FILE), rendering.render_png(plot_class_balance(written), dpi=DPI))
     files.write_bytes(
@@ -38,7 +42,7 @@ def write_plots(
 
 
 def plot_class_balance(written: Mapping[str, Split]) -> Figure:
-    """How many faces of each class there are, a panel for each split that has labels."""
+    """Plots the number of faces per class, a panel for each split that has labels."""
     labelled = [split for split in written.values() if sum(split.class_counts.values())]
     figure = Figure(figsize=(4.2 * max(1, len(labelled)), 3.6), layout="constrained")
     for split, axes in zip(labelled, figure.subplots(1, max(1, len(labelled)), squeeze=False)[0]):
@@ -53,7 +57,7 @@ def plot_class_balance(written: Mapping[str, Split]) -> Figure:
 
 
 def plot_sample_faces(survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int) -> Figure:
-    """A row of random faces for each class of the train split; of any split where there is none."""
+    """Plots a row of random faces for each class of the train split; of any split if there is no train split."""
     shown = splits == 0 if (splits == 0).any() else splits >= 0
     names = [*CLASSES, "unlabelled"]
     labels = np.where(survey.labels < 0, len(CLASSES), survey.labels)

@@ -1,8 +1,8 @@
-"""Faces that are there more than once: identical ones by a hash of their pixels, similar ones by a perceptual hash.
+"""Duplicates: identical faces by a hash of their pixels, near-duplicates by a perceptual hash.
 
-Near-identical are two faces whose perceptual hashes (`fer.convert.audit.image_hashes`) differ in at most `THRESHOLD`
-of 64 bits. On FER-2013 nearly all pairs at that distance show the same photograph, cropped or printed over anew; from 6
-on, different people come in.
+Near-duplicates are two faces whose perceptual hashes (`fer.convert.audit.image_hashes`) differ in at most `THRESHOLD`
+of 64 bits. On FER-2013, nearly all pairs at that distance show the same photograph, cropped or overprinted; from
+distance 6 on, pairs of different people occur.
 """
 
 from __future__ import annotations
@@ -16,49 +16,49 @@ from fer.convert.audit.image_hashes import ImageHashes
 
 THRESHOLD = 4
 METHOD = "DCT perceptual hash, 64 bits (Zauner 2010)"
-NEARLY_BLANK_STD = 5.0  # standard deviation in grey levels; the faintest faces of FER-2013 that can be seen have 9
+NEARLY_BLANK_STD = 5.0  # standard deviation in grey levels; the faintest visible faces of FER-2013 have 9
 
-_NUM_PARTS = 6  # of a hash; with 4 bits wrong, at least two are right
+_NUM_PARTS = 6  # of a hash; if 4 bits differ, at least two parts are equal
 _BIT_COUNTS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
 class DuplicateGroups:
-    """Of n faces. Groups are numbered by their first face, from 0."""
+    """Duplicates among n faces. Groups are numbered from 0 by their first face."""
 
     exact: np.ndarray  # int64 [n], the group of identical faces
-    near: np.ndarray  # int64 [n], the group of identical and near-identical faces, however many steps apart
-    pairs: np.ndarray  # int64 [k, 2], near-identical, not identical faces, each by the first of its exact group
+    near: np.ndarray  # int64 [n], the group of duplicates and near-duplicates, connected in any number of steps
+    pairs: np.ndarray  # int64 [k, 2], near-duplicates that are not identical, each by the first face of its exact group
 
 
 def find_duplicates(prints: ImageHashes) -> DuplicateGroups:
-    """Finds the twins among faces. Blank ones look alike without being so: they are only compared exactly."""
+    """Finds duplicates. Nearly blank faces have similar hashes by chance, and are only compared exactly."""
     keys = np.ascontiguousarray(prints.digests).view("V16").ravel()
     _, first, exact = np.unique(keys, return_index=True, return_inverse=True)
     exact = _renumber_groups(exact.ravel())
     first = np.sort(first)
-    seen = first[prints.deviations()[first] >= NEARLY_BLANK_STD]
-    pairs = seen[close_pairs(prints.hashes[seen], THRESHOLD)]
+    visible = first[prints.deviations()[first] >= NEARLY_BLANK_STD]
+    pairs = visible[close_pairs(prints.hashes[visible], THRESHOLD)]
     near = _renumber_groups(_connected_components(len(first), exact[pairs])[exact])
     return DuplicateGroups(exact, near, pairs)
 
 
 def close_pairs(hashes: np.ndarray, most: int) -> np.ndarray:
-    """The pairs of hashes that differ in few bits.
+    """Returns the pairs of hashes that differ in few bits.
 
-    Cut into six parts, two hashes that differ in at most four bits agree in two parts at least: for each two parts,
-    the hashes are sorted by them, and only neighbours are compared (Manku et al. 2007, "Detecting near-duplicates
-    for web crawling", section 3).
+    If hashes are cut into six parts, two hashes that differ in at most four bits agree in at least two parts. For each
+    two parts, the hashes are sorted by these, and only neighbours are compared (Manku et al. 2007, "Detecting
+    near-duplicates for web crawling", section 3).
 
     Args:
       hashes: uint64 [n].
-      most: bits, at most 4.
+      most: maximum number of bits, at most 4.
 
     Returns:
-      int64 [k, 2], each pair once, the smaller first, in ascending order.
+      int64 [k, 2], each pair once, the smaller index first, in ascending order.
     """
     if most > _NUM_PARTS - 2:
-        raise ValueError(f"pairs are found up to {_NUM_PARTS - 2} bits apart, not {most}")
+        raise ValueError(f"most is {most}; it must be at most {_NUM_PARTS - 2} bits")
     edges = np.linspace(0, 64, _NUM_PARTS + 1).astype(int)
     masks = [(1 << int(high)) - (1 << int(low)) for low, high in zip(edges[:-1], edges[1:])]
     found = [np.empty((0, 2), np.int64)]
@@ -77,12 +77,12 @@ def close_pairs(hashes: np.ndarray, most: int) -> np.ndarray:
 
 
 def _hamming_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Bits that differ, uint8 [n], between uint64 [n] and uint64 [n]."""
+    """Returns the number of bits that differ, uint8 [n], between uint64 [n] and uint64 [n]."""
     return _BIT_COUNTS[(one ^ other).view(np.uint16).reshape(-1, 4)].sum(axis=1, dtype=np.uint8)
 
 
 def _connected_components(count: int, links: np.ndarray) -> np.ndarray:
-    """Of nodes 0 to count - 1 the smallest that each is linked to in any number of steps, int64 [count]."""
+    """Returns for each node, 0 to count - 1, the smallest node of its connected component, int64 [count]."""
     smallest = np.arange(count)
     while True:
         linked = smallest[links].min(axis=1, initial=count)
@@ -96,7 +96,7 @@ def _connected_components(count: int, links: np.ndarray) -> np.ndarray:
 
 
 def _renumber_groups(groups: np.ndarray) -> np.ndarray:
-    """The same groups, numbered in the order in which they come."""
+    """Returns the same groups, numbered in the order of their first members."""
     _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))

@@ -1,8 +1,8 @@
-"""What is remembered of each face while the faces themselves pass by: enough to find twins and blanks.
+"""Hashes and sums of each face, by which duplicates and blank images are found without the pixels.
 
-The perceptual hash is the usual one of 64 bits (Zauner 2010, "Implementation and benchmarking of perceptual image
+The perceptual hash is the common one of 64 bits (Zauner 2010, "Implementation and benchmarking of perceptual image
 hash functions", chapter 3.2.1): the 8x8 lowest frequencies of the discrete cosine transform, each compared with
-their median. It is computed in whole numbers, so that every machine finds the same bits.
+their median. It is computed in integers, so that every machine computes the same bits.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from fer.labels import PIXELS, SIDE
 
 DIGEST_BYTES = 16  # bytes of BLAKE2b
 
-_NUM_FREQUENCIES = 8  # frequencies kept in each direction
-_SCALE = 64  # of the whole-number cosines: 48 * 255 * 64 < 2**24, so float32 adds the first pass exactly
+_NUM_FREQUENCIES = 8  # lowest frequencies used in each direction
+_SCALE = 64  # of the integer cosines: 48 * 255 * 64 < 2**24, so that the first pass is exact in float32
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageHashes:
-    """Of n faces."""
+    """Hashes and sums of n faces."""
 
-    digests: np.ndarray  # uint64 [n, 2], a hash of the pixels: equal for identical faces only
+    digests: np.ndarray  # uint64 [n, 2], a hash of the pixels: equal only for identical faces
     hashes: np.ndarray  # uint64 [n], perceptual: few bits differ between faces that look alike
     sums: np.ndarray  # int64 [n], of the pixels
     squares: np.ndarray  # int64 [n], of the pixels' squares
 
     def deviations(self) -> np.ndarray:
-        """Standard deviation of each face in grey levels, float64 [n]."""
+        """Returns the standard deviation of each face in grey levels, float64 [n]."""
         return np.sqrt(np.maximum(self.squares * PIXELS - self.sums**2, 0)) / PIXELS
 
 
 def hash_images(images: np.ndarray) -> ImageHashes:
-    """The fingerprints of faces, uint8 [n, 2304]."""
+    """Returns the hashes and sums of faces, uint8 [n, 2304]."""
     digests = b"".join(hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest() for image in images)
     return ImageHashes(
         digests=np.frombuffer(digests, np.uint64).reshape(-1, 2),
@@ -46,7 +46,7 @@ def hash_images(images: np.ndarray) -> ImageHashes:
 
 
 def concatenate(parts: list[ImageHashes]) -> ImageHashes:
-    """Those of several batches of faces, in turn."""
+    """Returns the hashes and sums of several batches of faces as one."""
     parts = parts or [hash_images(np.empty((0, PIXELS), np.uint8))]
     return ImageHashes(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(ImageHashes))
@@ -54,17 +54,17 @@ def concatenate(parts: list[ImageHashes]) -> ImageHashes:
 
 
 def perceptual_hash(images: np.ndarray) -> np.ndarray:
-    """The perceptual hash of faces, uint8 [n, 2304], as uint64 [n]."""
+    """Returns the perceptual hashes of faces, uint8 [n, 2304], as uint64 [n]."""
     faces, cosines = images.reshape(-1, SIDE, SIDE), _dct_matrix()
-    across = faces.astype(np.float32) @ cosines.T.astype(np.float32)  # [n, 48, 8], whole numbers below 2**24
-    both = cosines.astype(np.float64) @ across.astype(np.float64)  # [n, 8, 8], whole numbers below 2**53
+    across = faces.astype(np.float32) @ cosines.T.astype(np.float32)  # [n, 48, 8], integers below 2**24
+    both = cosines.astype(np.float64) @ across.astype(np.float64)  # [n, 8, 8], integers below 2**53
     frequencies = both.reshape(-1, _NUM_FREQUENCIES * _NUM_FREQUENCIES)
-    others = frequencies[:, 1:]  # the first is the mean, far from all others
+    others = frequencies[:, 1:]  # the first is the mean, much larger than all others
     median = np.partition(others, others.shape[1] // 2, axis=1)[:, others.shape[1] // 2]
     return np.packbits(frequencies > median[:, None], axis=1).view(np.uint64)[:, 0]
 
 
 def _dct_matrix() -> np.ndarray:
-    """The lowest rows of the cosine transform (DCT-II), times `_SCALE` and rounded: int64 [8, 48]."""
+    """Returns the lowest rows of the cosine transform (DCT-II), times `_SCALE` and rounded: int64 [8, 48]."""
     frequency, position = np.arange(_NUM_FREQUENCIES)[:, None], np.arange(SIDE)[None, :]
     return np.rint(_SCALE * np.cos(np.pi * frequency * (position + 0.5) / SIDE)).astype(np.int64)
