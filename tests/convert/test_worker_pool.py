@@ -112,7 +112,7 @@ def test_parser_pool_processes_end_when_parent_is_killed():
 import os, time
 from fer.convert import worker_pool
 made = worker_pool.ParserPool(2, worker_pool.MIN_BYTES)
-print(made._begin().pid, flush=True)
+print(made._start_worker().pid, flush=True)
 time.sleep(60)
 """
     parent = subprocess.Popen(

@@ -83,14 +83,14 @@ def test_read_manifest_error_names_folder_without_manifest(tmp_path):
 )
 def test_read_manifest_rejects_damaged_file(content, tmp_path):
     (tmp_path / "manifest.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"manifest.json is (not valid JSON|no manifest|damaged)"):
+    with pytest.raises(UserError, match=r"manifest.json is (not valid JSON|not a manifest|damaged)"):
         manifest.read_manifest(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        (["format_version"], 2, "of format 2, and this version reads 1"),
+        (["format_version"], 2, "has format_version 2, and this version reads 1"),
         (["classes"], [*CLASSES[1:], CLASSES[0]], "orders the classes as"),
         (["splits"], None, "is damaged: it has no splits"),
         (["splits", "train", "shards"], None, "is damaged"),

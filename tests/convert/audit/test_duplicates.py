@@ -33,7 +33,7 @@ def test_close_pairs_of_no_hashes_is_empty():
 
 
 def test_close_pairs_rejects_more_than_4_bits(hashes):
-    with pytest.raises(ValueError, match="up to 4 bits"):
+    with pytest.raises(ValueError, match="at most 4 bits"):
         duplicates.close_pairs(hashes, 5)
 
 
