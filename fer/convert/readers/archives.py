@@ -406,7 +406,8 @@ class _Header(tarfile.TarInfo):
         raise decompression.LimitError(_SPARSE_MESSAGE.format(_printable_name(member.name)))
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        archive.fileobj.pax = True  # type: ignore[attr-defined]  # a `_TarStream`
+        stream: Any = archive.fileobj  # a `_TarStream`
+        stream.pax = True
         return super()._proc_pax(archive)  # type: ignore[misc]  # not documented
 
 
@@ -441,7 +442,8 @@ def _drop_headers(archive: tarfile.TarFile) -> None:
       unpacking.LimitError: those that count for all members are too many.
     """
     archive.members = []  # type: ignore[attr-defined]  # not documented
-    if sum(len(name) + len(value) for name, value in archive.pax_headers.items()) > MAX_HEADER_BYTES:
+    headers: dict[str, str] = dict(archive.pax_headers or {})
+    if sum([len(name) + len(value) for name, value in headers.items()]) > MAX_HEADER_BYTES:
         raise decompression.LimitError(
             f"has headers of more than {MAX_HEADER_BYTES:,} bytes: unpack it and name the folder."
         )

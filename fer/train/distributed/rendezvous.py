@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from fer.errors import UserError
 from fer.train.distributed import startup_monitor
@@ -148,12 +149,13 @@ class _WorkerListener:
             while len(self._present) < len(self._others):
                 self._check_deadline()
                 for key, _ in self._selector.select(self._seconds_to_deadline()):
-                    if key.fileobj is server:
+                    connection: Any = key.fileobj
+                    if connection is server:
                         self._accept(server)
-                    elif key.fileobj in self._unidentified:
-                        self._read_hello(key.fileobj)
-                    elif key.fileobj in self._present.values():
-                        self._check_closed(key.fileobj)  # type: ignore[arg-type]  # a socket
+                    elif connection in self._unidentified:
+                        self._read_hello(connection)
+                    elif connection in self._present.values():
+                        self._check_closed(connection)
                 self._check_left()
                 self._drop_silent()
             self._send_go()
