@@ -9,7 +9,7 @@ from fer.config import Data, Experiment, FineTune
 from fer.train import checkpoints, trainer
 from tests.train import factories
 from tests.train.factories import final_state
-from tests.train.optim.test_optimizers import addons_alone
+from tests.train.optim.test_optimizers import needs_addons
 
 BATCH, STEPS = 64, 7  # 5 are an epoch
 EVERY = 3  # steps between two checkpoints
@@ -51,7 +51,7 @@ def lookahead() -> Experiment:
 
 
 EXTENDED = [pytest.param(sharpness, marks=pytest.mark.extended)]
-EXTENDED += [pytest.param(each, marks=[addons_alone, pytest.mark.extended]) for each in (half_precision, lookahead)]
+EXTENDED += [pytest.param(each, marks=[needs_addons, pytest.mark.extended]) for each in (half_precision, lookahead)]
 
 
 @pytest.mark.parametrize("settings", [phases, *EXTENDED])

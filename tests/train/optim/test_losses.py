@@ -1,4 +1,4 @@
-"""What a step minimises, against NumPy in double precision."""
+"""Checks the losses against NumPy in double precision."""
 
 import numpy as np
 import pytest
@@ -24,12 +24,12 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return exact - np.log(np.exp(exact).sum(axis=1, keepdims=True))
 
 
-def test_smoothing_moves_a_share_to_all_classes():
+def test_smooth_labels_spreads_share_over_all_classes():
     smoothed = losses.smooth_labels(tf.constant([[0.0, 1.0, 0.0, 0.0]]), 0.2)
     np.testing.assert_allclose(smoothed, [[0.05, 0.85, 0.05, 0.05]], rtol=1e-6)
 
 
-def test_cross_entropy_is_taken_of_smoothed_targets(logits, targets):
+def test_example_losses_use_smoothed_targets(logits, targets):
     found = losses.example_losses(tf.constant(targets), tf.constant(logits), Train(label_smoothing=0.1))
     expected = -((0.9 * targets + 0.1 / 7) * log_softmax(logits)).sum(axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -43,7 +43,7 @@ def test_focal_loss_follows_its_formula(logits, targets, gamma):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_focal_loss_without_its_exponent_is_cross_entropy(logits, targets):
+def test_focal_loss_equals_cross_entropy_when_gamma_is_zero(logits, targets):
     settings = {"label_smoothing": 0.0}
     plain = losses.example_losses(tf.constant(targets), tf.constant(logits), Train(**settings))
     focal = losses.example_losses(
@@ -52,7 +52,7 @@ def test_focal_loss_without_its_exponent_is_cross_entropy(logits, targets):
     np.testing.assert_allclose(focal, plain, rtol=1e-5)
 
 
-def test_a_certain_example_has_a_finite_gradient_under_focal_loss():
+def test_focal_loss_gradient_is_finite_when_prediction_is_certain():
     logits = tf.Variable([[200.0, 0, 0, 0, 0, 0, 0]])
     with tf.GradientTape() as tape:
         loss = losses.focal_loss(tf.eye(7)[:1], logits, 0.5)
@@ -60,7 +60,7 @@ def test_a_certain_example_has_a_finite_gradient_under_focal_loss():
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
-def test_a_classs_weight_multiplies_its_losses_and_a_mixed_target_has_the_mean(logits, targets, loss):
+def test_example_losses_multiply_by_mean_class_weight_of_target(logits, targets, loss):
     weights = np.arange(1, 8, dtype=np.float32)
     train = Train(loss=loss)
     weighted = losses.example_losses(tf.constant(targets), tf.constant(logits), train, weights)
