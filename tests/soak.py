@@ -26,7 +26,7 @@ from fer.evaluation.requests import EvalRequest
 from fer.io import files
 from fer.train import checkpoints, trainer
 from tests.train import factories
-from tests.train.factories import start
+from tests.train.factories import start_training
 
 MINUTES = flags.DEFINE_float("minutes", 30.0, "How long; the round that is then under way is finished.")
 OUTPUT = flags.DEFINE_string("output", "runs/soak", "Folder of the rounds and of soak.json, made anew.")
@@ -62,7 +62,7 @@ def one_round(folder: str, moments: random.Random) -> Round:
     settings.model.name = "compact_s"
     trainer.train(settings, data, plain, "one")
     kept = [kill_a_run(settings, data, killed, moments) for _ in range(KILLS)]
-    process = start(settings, data, killed)
+    process = start_training(settings, data, killed)
     told = process.communicate()[0].decode()
     if process.returncode:
         raise UserError(f"The run in {killed} does not go on after kills at the steps {kept}: {told}")
@@ -90,7 +90,7 @@ def kill_a_run(settings, data: str, workdir: str, moments: random.Random) -> int
     """
     folder = os.path.join(workdir, "checkpoints")
     before = max(checkpoints.list_steps(folder), default=0)
-    process = start(settings, data, workdir)
+    process = start_training(settings, data, workdir)
     while max(checkpoints.list_steps(folder), default=0) == before and process.poll() is None:
         time.sleep(0.01)
     time.sleep(moments.uniform(0, 1))

@@ -61,7 +61,7 @@ def test_config_trains_two_steps(path, synthetic_shards):
         votes=np.tile(np.arange(10, dtype=np.int32), (16, 1)),  # for those that ask for them
     )
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    state, go = factories.begun(strategy, experiment, few, 2)
+    state, go = factories.begin_training(strategy, experiment, few, 2)
     (kernel,) = (weight for weight in state.model.trainable_weights if weight.name.startswith("logits/kernel"))
     before = kernel.numpy()
     for _ in range(2):  # the rate starts at 0

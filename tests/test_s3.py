@@ -257,7 +257,7 @@ def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp
 def test_s3_workers_resume_after_kill(data, store, link, start):
     def together() -> list[run_script.Started]:
         flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/two", "--strategy=multi_worker"]
-        ports = launch.free_ports(2)
+        ports = launch.find_free_ports(2)
         workers = "--workers=" + ",".join(f"127.0.0.1:{port}" for port in ports)
         return [start("train.py", *flags, workers, f"--worker_index={index}") for index in (0, 1)]
 

@@ -1,4 +1,4 @@
-"""What the tests of training share."""
+"""Fixtures of the tests of training."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from tests.train import factories
 
 
 @pytest.fixture(autouse=True)
-def small_pictures(monkeypatch):
-    """Fixtures of a module or of the session, whose pictures tests look at, draw them as they are."""
-    factories.small_pictures(monkeypatch.setattr)
+def replace_plots(monkeypatch):
+    """Replaces the plots of each test by small images; fixtures of a module or session draw the real ones."""
+    factories.replace_plots(monkeypatch.setattr)

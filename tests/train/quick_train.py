@@ -1,4 +1,4 @@
-"""scripts/train.py, but for the pictures that it draws after each epoch: those are small."""
+"""Runs scripts/train.py with small images in place of the plots after each epoch."""
 
 import sys
 
@@ -6,6 +6,6 @@ from fer import cli
 from scripts import train
 from tests.train import factories
 
-factories.small_pictures(setattr)
+factories.replace_plots(setattr)
 sys.argv[0] = train.__file__
 cli.run(train.main)

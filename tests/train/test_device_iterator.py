@@ -59,7 +59,7 @@ def test_what_happens_between_two_batches_is_no_waiting(one):
 def test_nothing_tunes_what_is_copied_to_the_devices(monkeypatch):
     """Whoever drops an iterator waits for the thread that does, for up to a minute."""
     strategy = make_mirrored(["CPU:0", "CPU:1"])
-    tuned = factories.tuned(monkeypatch)
+    tuned = factories.record_autotune(monkeypatch)
     DeviceIterator(strategy, FACES, factories.experiment(), 0, 4)
     assert tuned == [False, False]
     batches = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.range(4).batch(1))

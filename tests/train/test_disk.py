@@ -32,7 +32,7 @@ def test_a_full_disk_stops_the_run_with_a_sentence_and_earlier_checkpoints_whole
     small_disk, synthetic_shards, tmp_path
 ):
     settings = factories.experiment(steps=200, checkpoint_steps=2)
-    config = launch.config_file(tmp_path, settings)
+    config = launch.write_config(tmp_path, settings)
     workdir = small_disk / "run"
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
     done = run_script.run("train.py", tmp_path, *flags)

@@ -62,7 +62,7 @@ def test_nothing_tunes_what_is_copied_to_the_devices(faces, monkeypatch):
     strategy = make_mirrored(["CPU:0", "CPU:1"])
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
-    tuned = factories.tuned(monkeypatch)
+    tuned = factories.record_autotune(monkeypatch)
     eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))()
     assert tuned == [False, False]
 

@@ -30,7 +30,7 @@ def settings():
 def poison(settings, synthetic_shards, monkeypatch):
     """A face of one batch whose target is no number."""
     faces = example_codec.read_split(synthetic_shards, "train")
-    factories.poison(monkeypatch.setattr, factories.face_of(settings, faces, FAULT))
+    factories.poison(monkeypatch.setattr, factories.select_face(settings, faces, FAULT))
 
 
 def rolled_back(workdir) -> list:
@@ -144,7 +144,7 @@ def test_a_fault_that_comes_again_before_the_next_checkpoint_leaves_out_more(
     """The batches of steps 7 and 9: after the first fault, step 5 takes the 8th batch and step 6 the 9th."""
     faces = example_codec.read_split(synthetic_shards, "train")
     for number in (FAULT, FAULT + 2):
-        factories.poison(monkeypatch.setattr, factories.face_of(settings, faces, number))
+        factories.poison(monkeypatch.setattr, factories.select_face(settings, faces, number))
     trainer.train(settings, synthetic_shards.folder, str(tmp_path), "one")
     assert rolled_back(tmp_path) == [
         {"step": FAULT, "to": EVERY, "batches_left_out": 3},

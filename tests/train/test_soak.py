@@ -9,7 +9,7 @@ import pytest
 
 from fer.train import checkpoints
 from tests.train import factories
-from tests.train.factories import final_state, start
+from tests.train.factories import final_state, start_training
 
 KILLS = int(os.environ.get("FER_SOAK_KILLS", "20"))
 STEPS = 40 + 30 * KILLS  # 20 an epoch
@@ -20,14 +20,14 @@ STARTING = 15.0  # seconds within which a process is killed that need not have c
 def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_never_was(synthetic_shards, tmp_path):
     settings = factories.experiment(steps=STEPS, checkpoint_steps=3, ema_decay=0.9, steps_per_call=4)
     settings.model.name = "compact_s"
-    whole = start(settings, synthetic_shards.folder, tmp_path / "whole")
+    whole = start_training(settings, synthetic_shards.folder, tmp_path / "whole")
     output = whole.communicate()[0].decode()
     assert whole.returncode == 0, output
 
     moments, found = random.Random(0), tmp_path / "killed"
     for number in range(KILLS):
         before = reached(found)
-        process, started = start(settings, synthetic_shards.folder, found), time.monotonic()
+        process, started = start_training(settings, synthetic_shards.folder, found), time.monotonic()
         if number % 4:  # in training, else wherever it is by then
             while reached(found) == before and process.poll() is None:
                 time.sleep(0.01)
@@ -38,7 +38,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bits_of_one_that_never_was(s
         process.kill()
         process.communicate()
         print(f"kill {number + 1}: {time.monotonic() - started:.1f} s after the start, step {reached(found)} kept")
-    process = start(settings, synthetic_shards.folder, found)
+    process = start_training(settings, synthetic_shards.folder, found)
     output = process.communicate()[0].decode()
     assert process.returncode == 0, output
     expected, ended = final_state(tmp_path / "whole", STEPS), final_state(found, STEPS)

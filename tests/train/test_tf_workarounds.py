@@ -20,5 +20,5 @@ def test_no_graph_outlives_its_run(synthetic_shards):
     faces = example_codec.read_split(synthetic_shards, "train")
     before = graphs()
     with tf_workarounds.release_custom_gradients():
-        factories.after_steps(tf.distribute.OneDeviceStrategy("CPU:0"), factories.experiment(), faces, 1)
+        factories.train_steps(tf.distribute.OneDeviceStrategy("CPU:0"), factories.experiment(), faces, 1)
     assert graphs() == before

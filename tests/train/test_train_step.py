@@ -45,7 +45,7 @@ class Path(NamedTuple):
 
 
 def three_steps(strategy: tf.distribute.Strategy, faces) -> Path:
-    end, go = factories.begun(strategy, factories.augmented(ema_decay=0.999), faces, 3)
+    end, go = factories.begin_training(strategy, factories.augmented_experiment(ema_decay=0.999), faces, 3)
     path = [(go(), end.model.get_weights()) for _ in range(3)]
     return Path(end, *map(list, zip(*path)))
 
@@ -83,7 +83,7 @@ def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_clas
     targets = np.eye(7)[batch.labels.numpy()] * 0.9 + 0.1 / 7
     factors = np.ones(factories.BATCH) if weights is None else weights[batch.labels.numpy()]
     by_hand = -(factors * (targets * log_probabilities).sum(axis=1)).mean()
-    after = factories.after_steps(one, settings, faces, 1, weights)
+    after = factories.train_steps(one, settings, faces, 1, weights)
     assert float(after.loss.result()) == pytest.approx(by_hand, rel=1e-4)
 
 
@@ -92,7 +92,7 @@ def loss_of_learning_by_heart(one, faces, precision: str) -> float:
     few = dataclasses.replace(faces, images=faces.images[:8], labels=faces.labels[:8], rows=faces.rows[:8])
     settings = factories.experiment(precision=precision, ema_decay=0.0, global_batch=8)
     settings.augment.policy, settings.model.dropout, settings.optimizer.learning_rate = "none", 0.0, 0.05
-    trained, go = factories.begun(one, settings, few, 20)
+    trained, go = factories.begin_training(one, settings, few, 20)
     losses = [float(go().loss) for _ in range(20)]
     assert {weight.dtype for weight in trained.model.weights} == {tf.float32}
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
@@ -151,7 +151,7 @@ def test_without_averaging_the_model_is_its_own_average(one):
 @pytest.fixture(scope="module")
 def plain(one, faces) -> train_state.TrainState:
     """After two steps at frozen statistics, without dropout."""
-    return factories.after_steps(one, frozen_statistics(), faces, 2)
+    return factories.train_steps(one, frozen_statistics(), faces, 2)
 
 
 def frozen_statistics(**train) -> Experiment:
@@ -164,7 +164,7 @@ def frozen_statistics(**train) -> Experiment:
 @pytest.mark.parametrize("settings", [{"accumulation": 2}, {"jit_compile": True}])
 def test_parts_and_compilation_leave_the_mathematics(one, faces, plain, settings):
     """Without BatchNormalization's statistics of a part and dropout's draws, which are others: at frozen statistics."""
-    other = factories.after_steps(one, frozen_statistics(**settings), faces, 2)
+    other = factories.train_steps(one, frozen_statistics(**settings), faces, 2)
     for ours, theirs in zip(other.model.weights, plain.model.weights):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-5, err_msg=ours.name)
 
@@ -172,7 +172,7 @@ def test_parts_and_compilation_leave_the_mathematics(one, faces, plain, settings
 def test_sharpness_aware_steps_are_others(one, faces, plain):
     settings = frozen_statistics()
     settings.optimizer.sam_rho = 0.5
-    aware = factories.after_steps(one, settings, faces, 2)
+    aware = factories.train_steps(one, settings, faces, 2)
     assert np.isfinite(float(aware.loss.result()))
     distances = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(aware.model.weights, plain.model.weights)]
     assert max(distances) > 1e-4
@@ -180,11 +180,11 @@ def test_sharpness_aware_steps_are_others(one, faces, plain):
 
 @pytest.mark.extended
 def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
-    settings = factories.augmented(ema_decay=0.0)
+    settings = factories.augmented_experiment(ema_decay=0.0)
     settings.model.name = "compact"  # in the smaller one, rounding grows faster at so long a climb
-    plain = factories.after_steps(one, settings, faces, 2)
+    plain = factories.train_steps(one, settings, faces, 2)
     settings.optimizer.sam_rho = 0.5
-    single, double = factories.after_steps(one, settings, faces, 2), factories.after_steps(two, settings, faces, 2)
+    single, double = factories.train_steps(one, settings, faces, 2), factories.train_steps(two, settings, faces, 2)
     for ours, theirs in zip(double.model.weights, single.model.weights):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
     distances = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(single.model.weights, plain.model.weights)]
@@ -194,7 +194,7 @@ def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
 def test_a_frozen_network_stays_but_for_its_head(one, faces, initial):
     settings = factories.experiment(ema_decay=0.0)
     settings.finetune.head_epochs = 1
-    after = factories.after_steps(one, settings, faces, 2)
+    after = factories.train_steps(one, settings, faces, 2)
     changed = {new.name for old, new in zip(initial, after.model.weights) if (old != new.numpy()).any()}
     assert changed == {"logits/kernel:0", "logits/bias:0"}
 
@@ -203,7 +203,7 @@ def test_a_frozen_network_stays_but_for_its_head(one, faces, initial):
 def test_keras_cvs_engine_trains_under_mixed_precision_on_two_replicas(two, faces, initial):
     settings = factories.experiment(precision="mixed_float16")
     settings.augment.engine, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"
-    trained = factories.after_steps(two, settings, faces, 2)
+    trained = factories.train_steps(two, settings, faces, 2)
     assert np.isfinite(float(trained.loss.result()))
     moved = [np.abs(now.numpy() - before).max() for now, before in zip(trained.model.weights, initial)]
     assert max(moved) > 1e-4

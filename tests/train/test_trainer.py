@@ -26,7 +26,7 @@ from tests.train.factories import final_state
 
 @pytest.fixture(scope="module", params=[pytest.param("resident", marks=pytest.mark.extended), "streaming"])
 def settings(request):
-    experiment = factories.augmented(steps=40, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
+    experiment = factories.augmented_experiment(steps=40, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
     experiment.data.mode, experiment.data.shuffle_window = request.param, 96
     if request.param == "streaming":
         experiment.train.steps_per_call, experiment.train.profile_steps = 4, "5-6"
@@ -55,7 +55,7 @@ def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
 @pytest.mark.parametrize("kills", [(6,), pytest.param((6, 23), marks=pytest.mark.extended)], ids=["once", "twice"])
 def test_a_killed_run_ends_with_the_same_bits(settings, synthetic_shards, uninterrupted, tmp_path, kills):
     """Promise 1, with kill -9: weights, averages, momentum and metrics of the epoch."""
-    workdir, config = tmp_path / "run", launch.config_file(tmp_path, settings)
+    workdir, config = tmp_path / "run", launch.write_config(tmp_path, settings)
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
     for after in kills:  # within the first epoch and within the second
         process = run_script.start(launch.QUICK, tmp_path, *flags)
@@ -84,7 +84,7 @@ def test_a_killed_run_ends_with_the_same_bits(settings, synthetic_shards, uninte
 def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, tmp_path, number, code):
     """As the program, for its exit code and its sentence."""
     workdir = tmp_path / "run"
-    config = launch.config_file(tmp_path, factories.experiment(steps=400, checkpoint_steps=3, ema_decay=0.0))
+    config = launch.write_config(tmp_path, factories.experiment(steps=400, checkpoint_steps=3, ema_decay=0.0))
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
     process = run_script.start("train.py", tmp_path, *flags)
     launch.wait_for_step([process], workdir, 3, launch.LIMIT)

@@ -54,14 +54,14 @@ def spaces() -> Iterator[list[str]]:
 def config(tmp_path_factory) -> pathlib.Path:
     settings = factories.experiment(steps=STEPS, checkpoint_steps=4, ema_decay=0.9)
     settings.model.name = "compact_s"
-    return launch.config_file(tmp_path_factory.mktemp("config"), settings)
+    return launch.write_config(tmp_path_factory.mktemp("config"), settings)
 
 
 def start(spaces: list[str], config: pathlib.Path, data: str, workdir: pathlib.Path) -> list[subprocess.Popen]:
     """A worker in each namespace, told by SageMaker's variables who there is."""
     flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", "--strategy=multi_worker"]
     return [
-        launch.start(
+        launch.start_worker(
             flags,
             {"SM_HOSTS": json.dumps(HOSTS), "SM_CURRENT_HOST": host},
             before=["ip", "netns", "exec", space],
@@ -74,14 +74,14 @@ def test_a_host_that_is_cut_off_ends_both_in_time_and_the_run_goes_on_to_the_sam
     spaces, config, synthetic_shards, tmp_path
 ):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    ended = launch.outcomes(start(spaces, config, synthetic_shards.folder, whole), LIMIT)
+    ended = launch.wait_for_exit(start(spaces, config, synthetic_shards.folder, whole), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
 
     started = start(spaces, config, synthetic_shards.folder, cut)
     launch.wait_for_step(started, cut, 8, LIMIT)
     ip("-n", spaces[1], "link", "set", "cable", "down")
     begun = time.monotonic()
-    ended = launch.outcomes(started, LIMIT)
+    ended = launch.wait_for_exit(started, LIMIT)
     assert time.monotonic() - begun < 3 * strategy.HEARTBEAT_S
     for number, (code, _, errors) in enumerate(ended):
         assert (code, "Traceback" in errors) == (1, False), errors
@@ -89,7 +89,7 @@ def test_a_host_that_is_cut_off_ends_both_in_time_and_the_run_goes_on_to_the_sam
         assert "lost the connection to another worker" in errors
 
     ip("-n", spaces[1], "link", "set", "cable", "up")
-    ended = launch.outcomes(start(spaces, config, synthetic_shards.folder, cut), LIMIT)
+    ended = launch.wait_for_exit(start(spaces, config, synthetic_shards.folder, cut), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert "Resuming after step" in ended[0][1]
     expected, found = final_state(whole, STEPS), final_state(cut, STEPS)

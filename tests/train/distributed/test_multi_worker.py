@@ -41,14 +41,14 @@ def settings():
 
 @pytest.fixture(scope="module")
 def config(settings, tmp_path_factory) -> pathlib.Path:
-    return launch.config_file(tmp_path_factory.mktemp("config"), settings)
+    return launch.write_config(tmp_path_factory.mktemp("config"), settings)
 
 
 def start_tasks(config: pathlib.Path, data: str, workdir: pathlib.Path) -> list[run_script.Started]:
     """Two workers, started by srun as two tasks of one node."""
     step = {"SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
     flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}"]
-    flags.append(f"--worker_port={launch.free_neighbours()}")
+    flags.append(f"--worker_port={launch.find_free_port_pair()}")
     ranks = [{**step, "SLURM_PROCID": str(task)} for task in (0, 1)]
     return [run_script.start(launch.QUICK, run_script.ROOT, *flags, environment=rank) for rank in ranks]
 
@@ -66,10 +66,10 @@ def killed(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
         launch.wait_for_step(started, workdir, 3, LIMIT)
         started[1].kill()
         begun = time.monotonic()
-        outcome = launch.outcomes(started, LIMIT)[0]
+        outcome = launch.wait_for_exit(started, LIMIT)[0]
         left = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
         (folder / "killed.json").write_text(json.dumps([time.monotonic() - begun, left, *outcome]))
-        ended = launch.outcomes(start_tasks(config, synthetic_shards.folder, workdir), LIMIT)
+        ended = launch.wait_for_exit(start_tasks(config, synthetic_shards.folder, workdir), LIMIT)
         (folder / "ended.json").write_text(json.dumps(ended))
 
     return shared_folder(tmp_path_factory, "two-workers", train) / "run"
@@ -79,7 +79,7 @@ def killed(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
 def whole(config, synthetic_shards, tmp_path_factory) -> pathlib.Path:
     """The folder of a run of two workers that nothing interrupted."""
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    ended = launch.outcomes(launch.start_two(config, synthetic_shards.folder, workdir), LIMIT)
+    ended = launch.wait_for_exit(launch.start_two_workers(config, synthetic_shards.folder, workdir), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
     return workdir
 
@@ -152,13 +152,13 @@ def test_the_run_that_was_killed_ends_with_the_same_bits(killed, whole):
 @pytest.mark.extended
 def test_a_worker_whose_teacher_is_another_network_than_the_chiefs_is_told_so(synthetic_shards, tmp_path):
     """The teacher's path, and so the configuration, is the same on both machines; what lies there is not."""
-    config = launch.config_file(tmp_path, made_settings(teacher="teacher"))
+    config = launch.write_config(tmp_path, made_settings(teacher="teacher"))
     for index in (0, 1):
         run(tmp_path / str(index) / "teacher", seed=index)
-    started = launch.start_two(
+    started = launch.start_two_workers(
         config, synthetic_shards.folder, tmp_path / "run", folders=[tmp_path / "0", tmp_path / "1"]
     )
-    (chiefs_code, _, chiefs_errors), (code, _, errors) = launch.outcomes(started, LIMIT)
+    (chiefs_code, _, chiefs_errors), (code, _, errors) = launch.wait_for_exit(started, LIMIT)
     assert code == 1, errors
     assert "Worker 1 has another teacher, number 1 than worker 0: start the same command on every worker" in errors
     assert chiefs_code == 1, chiefs_errors
@@ -175,19 +175,19 @@ def test_a_signal_to_one_stops_both_after_the_same_step_and_they_go_on_to_the_sa
     whole, synthetic_shards, tmp_path, number, code, asked, several
 ):
     """Also where `several` steps are one call."""
-    config, workdir = launch.config_file(tmp_path, made_settings(steps_per_call=several)), tmp_path / "run"
-    started = launch.start_two(config, synthetic_shards.folder, workdir)
+    config, workdir = launch.write_config(tmp_path, made_settings(steps_per_call=several)), tmp_path / "run"
+    started = launch.start_two_workers(config, synthetic_shards.folder, workdir)
     launch.wait_for_step(started, workdir, 1, LIMIT)
     started[asked].send_signal(number)
     begun = time.monotonic()
-    ended = launch.outcomes(started, LIMIT)
+    ended = launch.wait_for_exit(started, LIMIT)
     assert time.monotonic() - begun < LEAVING
     assert [code for code, _, _ in ended] == [code, code], ended
     kept = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
     assert f"Stopped after step {kept} of {STEPS} as requested" in ended[0][2]
     assert f"stopped together with the others; the checkpoint is in {workdir}" in ended[1][2]
 
-    ended = launch.outcomes(launch.start_two(config, synthetic_shards.folder, workdir), LIMIT)
+    ended = launch.wait_for_exit(launch.start_two_workers(config, synthetic_shards.folder, workdir), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert f"Resuming after step {kept} of {STEPS}" in ended[0][1]
     assert_same_bits(workdir, whole)
@@ -200,10 +200,10 @@ def test_workers_roll_back_to_the_chiefs_checkpoint_and_end_as_one_replica_does(
     """The workers go on from a checkpoint between two regular ones; the other one's own folder has that alone."""
     settings, data = made_settings(on_nan="rollback"), synthetic_shards.folder
     settings.train.checkpoint_steps, fault = 4, 7
-    config = launch.config_file(tmp_path, settings)
+    config = launch.write_config(tmp_path, settings)
     one, two = tmp_path / "one", tmp_path / "two"
     with monkeypatch.context() as patch:
-        face = factories.face_of(settings, example_codec.read_split(synthetic_shards, "train"), fault)
+        face = factories.select_face(settings, example_codec.read_split(synthetic_shards, "train"), fault)
         np.save(tmp_path / "face.npy", face)
         factories.poison(patch.setattr, face)
         with patch.context() as inner:
@@ -215,7 +215,7 @@ def test_workers_roll_back_to_the_chiefs_checkpoint_and_end_as_one_replica_does(
         trainer.train(settings, data, str(one), "one")
     poisoned = tmp_path / "poisoned.py"
     poisoned.write_text(factories.POISONED.format(face=str(tmp_path / "face.npy")))
-    ended = launch.outcomes(launch.start_two(config, data, two, path=str(poisoned)), LIMIT)
+    ended = launch.wait_for_exit(launch.start_two_workers(config, data, two, path=str(poisoned)), LIMIT)
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert "became NaN or infinite at step 7: returning to step 4 and skipping the 3 batches since then" in ended[0][1]
     kept = [json.loads((workdir / "rollbacks.json").read_text()) for workdir in (one, two)]

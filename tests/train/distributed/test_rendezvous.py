@@ -17,7 +17,7 @@ from tests.train import launch
 
 
 def cluster(count: int) -> list[Cluster]:
-    workers = tuple(f"127.0.0.1:{port}" for port in launch.free_ports(count))
+    workers = tuple(f"127.0.0.1:{port}" for port in launch.find_free_ports(count))
     return [Cluster(workers, index) for index in range(count)]
 
 
@@ -257,7 +257,7 @@ def test_gather_listens_at_the_workers_own_address_alone():
 
 
 def test_gather_reads_addresses_of_version_6():
-    ports = launch.free_ports(2)
+    ports = launch.find_free_ports(2)
     names = tuple(f"[::1]:{port}" for port in ports)
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
@@ -269,6 +269,6 @@ def test_gather_reads_addresses_of_version_6():
 
 @pytest.mark.parametrize("host", ["192.0.2.7", "name.invalid", "x" * 70])
 def test_gather_names_an_address_of_another_machine(host, monkeypatch):
-    workers = tuple(f"{host}:{port}" for port in launch.free_ports(2))
+    workers = tuple(f"{host}:{port}" for port in launch.find_free_ports(2))
     with pytest.raises(UserError, match=f"{host} is not an address of this machine: start the worker on the machine"):
         rendezvous.wait_for_workers(Cluster(workers, 0), 1)

@@ -35,7 +35,7 @@ def unsynchronised(**train):
 
 def test_replicas_statistics_are_averaged_and_every_replica_holds_the_same_bits(two, faces):
     settings = unsynchronised()
-    state, go = factories.begun(two, settings, faces, 3)
+    state, go = factories.begin_training(two, settings, faces, 3)
     first = {layer.name: layer for layer in state.model.submodules if getattr(layer, "name", "").startswith("half_")}
     network = next(layer for layer in state.model.layers if isinstance(layer, tf.keras.Model))
     until = tf.keras.Model(state.model.input, network.inbound_nodes[-1].input_tensors)
@@ -58,7 +58,7 @@ def test_replicas_statistics_are_averaged_and_every_replica_holds_the_same_bits(
 
 def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.ndarray]:
     """The gradients of the first step, and its loss."""
-    state, seed = factories.after_steps(strategy, settings, faces, 0), tf.constant([settings.seed, 0])
+    state, seed = factories.train_steps(strategy, settings, faces, 0), tf.constant([settings.seed, 0])
     trained = state.model.trainable_variables
 
     def of_replica(batch):
@@ -73,7 +73,7 @@ def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.nda
 @pytest.mark.extended
 def test_gradients_are_those_of_one_replica(two, faces):
     """Promise 2 at its root: augmented, with dropout and synchronised statistics, within 1e-5."""
-    settings = factories.augmented(ema_decay=0.0)
+    settings = factories.augmented_experiment(ema_decay=0.0)
     expected = first_step(tf.distribute.OneDeviceStrategy("CPU:0"), settings, faces)
     for ours, theirs in zip(first_step(two, settings, faces), expected):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
