@@ -141,9 +141,7 @@ def test_convert_reads_or_rejects_labels_of_any_number_of_digits(digits, tmp_pat
 def test_convert_rejects_input_with_split_for_some_images_only(other, tmp_path):
     source = write_tree(tmp_path / "in", ["happy"])
     input_factories.write(source / other, input_factories.picture(FACES[1]))
-    with pytest.raises(
-        UserError, match=r"^in/train/happy/1.png is of a split by .* and in/\S+.png is of none: put each"
-    ):
+    with pytest.raises(UserError, match=r"^in/train/happy/1.png has a split by .* and in/\S+.png has none: put each"):
         run(source, tmp_path)
     assert os.listdir(tmp_path) == ["in"]
 
@@ -211,7 +209,9 @@ def test_convert_prefers_split_of_folder_over_file_name(tmp_path):
 def test_convert_rejects_or_quarantines_fer2013_name_in_another_split(tmp_path):
     source = write_tree(tmp_path / "in", ["happy", "sad"])
     input_factories.write(source / "test" / "happy" / "Training_12.png", input_factories.picture(FACES[2]))
-    with pytest.raises(UserError, match=r"^in/test/happy/Training_12.png: its name says Training, and a folder above"):
+    with pytest.raises(
+        UserError, match=r"^in/test/happy/Training_12.png: its name stands for Training, and a folder above"
+    ):
         run(source, tmp_path)
     made = run(source, tmp_path, on_bad_row="quarantine")
     assert made.raw["audit"]["rejected"] == {"contradicting split": 1}
@@ -353,16 +353,16 @@ def test_convert_reads_input_with_comma_in_path(tmp_path):
 
 
 FOREIGN = {
-    "f.hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file, which is not read: export its faces as a CSV"),
-    "f.parquet": (b"PAR1" + bytes(99), "is a Parquet file, which is not read: export"),
-    "f.npy": (b"\x93NUMPY\1\0" + bytes(99), "is a NumPy array, which is not read: export"),
-    "f.pkl": (b"\x80\x04\x95" + bytes(99), "is a Python pickle, which is not read: export"),
-    "f.rar": (b"Rar!\x1a\x07\x01\0" + bytes(99), "is a RAR archive, which is not read: unpack it first"),
-    "f.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(99), "is a 7z archive, which is not read: unpack it first"),
-    "f.zst": (b"\x28\xb5\x2f\xfd" + bytes(99), "is a file compressed by Zstandard, which is not read: unpack"),
-    "f.heic": (b"\0\0\0\x18ftypheic" + bytes(99), "is a HEIC picture, which is not read: save it as JPEG or PNG"),
-    "f.mp4": (b"\0\0\0\x18ftypisom" + bytes(99), "is a video, which is not read: save its frames"),
-    "f.csv": ("emotion,pixels\n".encode("utf-16"), "is text in UTF-16, which is not read: save it in UTF-8"),
+    "f.hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(99), "is an HDF5 file, which is not supported: export its faces as a CSV"),
+    "f.parquet": (b"PAR1" + bytes(99), "is a Parquet file, which is not supported: export"),
+    "f.npy": (b"\x93NUMPY\1\0" + bytes(99), "is a NumPy array, which is not supported: export"),
+    "f.pkl": (b"\x80\x04\x95" + bytes(99), "is a Python pickle, which is not supported: export"),
+    "f.rar": (b"Rar!\x1a\x07\x01\0" + bytes(99), "is a RAR archive, which is not supported: unpack it first"),
+    "f.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(99), "is a 7z archive, which is not supported: unpack it first"),
+    "f.zst": (b"\x28\xb5\x2f\xfd" + bytes(99), "is a file compressed by Zstandard, which is not supported: unpack"),
+    "f.heic": (b"\0\0\0\x18ftypheic" + bytes(99), "is a HEIC picture, which is not supported: save it as JPEG or PNG"),
+    "f.mp4": (b"\0\0\0\x18ftypisom" + bytes(99), "is a video, which is not supported: save its frames"),
+    "f.csv": ("emotion,pixels\n".encode("utf-16"), "is text in UTF-16, which is not supported: save it in UTF-8"),
     "f.png": (input_factories.picture(FACES[0]), "is a picture alone, without a class: name the folder"),
     "f.npz": (make_zip({"x.npy": b"\x93NUMPY"}), r"holds neither a table .*, but 1 \.npy\."),
 }

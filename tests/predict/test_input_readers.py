@@ -187,7 +187,9 @@ def test_picture_of_every_kind_is_read_alone_and_from_standard_input(kind, faces
 def test_read_error_names_format_of_unsupported_image(tmp_path, monkeypatch):
     content = b"\0\0\0\x18ftypheic" + bytes(60)
     (tmp_path / "photo.heic").write_bytes(content)
-    with pytest.raises(UserError, match=r"photo\.heic is a HEIC picture, which is not read: save it as JPEG or PNG"):
+    with pytest.raises(
+        UserError, match=r"photo\.heic is a HEIC picture, which is not supported: save it as JPEG or PNG"
+    ):
         input_readers.read(str(tmp_path / "photo.heic"))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
     with pytest.raises(UserError, match="Standard input is a HEIC picture: --input=- reads"):

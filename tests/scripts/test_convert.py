@@ -37,7 +37,7 @@ def test_convert_reports_mistake_in_one_sentence_and_leaves_nothing(run, tmp_pat
     failed = run("--input=faces.csv", "--output=out")
     assert failed.returncode == 1
     assert failed.stderr == (
-        "convert.py: faces.csv, line 3, column Usage: 'Publictset' is none of Training, PublicTest and PrivateTest. "
+        "convert.py: faces.csv, line 3, column Usage: 'Publictset' is not Training, PublicTest or PrivateTest. "
         "Correct the row, or set bad rows aside with --on_bad_row=quarantine.\n"
     )
     assert os.listdir(tmp_path) == ["faces.csv"]

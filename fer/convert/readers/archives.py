@@ -1,6 +1,7 @@
-"""What a path holds: its files, out of whatever folders, archives and compression they are in.
+"""Iteration over the files of a path, through any folders, archives and compression.
 
-The content decides, not the name: gzip, xz, bzip2, zip and tar are known by their first bytes and may be nested.
+The content decides, not the file name: gzip, xz, bzip2, zip and tar are recognized by their first bytes and may be
+nested.
 """
 
 from __future__ import annotations
@@ -32,23 +33,23 @@ from fer.convert.readers.skipped_files import SkippedFiles, hidden_part
 from fer.errors import UserError
 from fer.io import decompression, files
 
-CHUNK_BYTES = 1 << 19  # bytes read at a time: larger ones are slower, for the memory is fetched anew each time
-HEAD_BYTES = 4096  # bytes that may be looked at without reading them
+CHUNK_BYTES = 1 << 19  # bytes per read: larger reads are slower, since their memory is allocated anew each time
+HEAD_BYTES = 4096  # bytes that may be inspected without consuming them
 
-# Beyond these, an archive is refused.
+# An archive that exceeds these limits is rejected.
 MAX_LAYERS = 5  # around a file: a gzipped table in a .tar.gz in a zip has four
 MAX_MEMBERS = 1_000_000  # of one archive
 MAX_HEADER_BYTES = 1 << 16  # bytes of a member's header in a tar that extends the plain one
 MAX_DIRECTORY_BYTES = 1 << 27  # bytes of a zip's directory
-MAX_IDLE_BYTES = 1 << 24  # compressed bytes in a row that unpack to nothing, such as zeros behind the end of a gzip
+MAX_IDLE_BYTES = 1 << 24  # consecutive bytes that decompress to nothing, such as zeros after the end of a gzip
 
 _DECOMPRESSORS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"\xfd7zXZ\x00": lzma.open,
     b"BZh": bz2.open,
 }
-_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins one without files
-_UNIX = 3  # the system that made an entry of a zip
+_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06")  # the second is the beginning of an empty zip
+_UNIX = 3  # the value of ZipInfo.create_system for Unix
 _LINK_MESSAGE = "{0} is a link to another file: unpack the archive and name the folder."
 _TAR_SIGNATURE, _TAR_OFFSET = b"ustar", 257
 _DAMAGE_ERRORS = (
@@ -57,11 +58,11 @@ _DAMAGE_ERRORS = (
     lzma.LZMAError,
     gzip.BadGzipFile,
     zipfile.BadZipFile,
-    NotImplementedError,  # of a zip: a version, compression or encryption that Python does not know
-    ValueError,  # of a zip: an offset before its beginning, or a name that is not what its flag says
+    NotImplementedError,  # zip: a version, compression or encryption that Python does not support
+    ValueError,  # zip: an offset before its beginning, or a name in another encoding than flagged
     struct.error,
     OverflowError,
-    RecursionError,  # of a tar: headers that extend headers without end
+    RecursionError,  # tar: endless chain of extension headers
     MemoryError,
     tarfile.TarError,
     OSError,
@@ -70,10 +71,10 @@ _DAMAGE_ERRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One file, to be read before the next one is asked for.
+    """One file, which must be read before the next one is requested.
 
-    `name` is what a user would call it ("fer2013.tar.gz:fer2013/fer2013.csv"); `path` is its place below the path
-    that was opened, with "/" between folders ("fer2013/fer2013.csv", or "" for the opened file itself).
+    `name` is for messages ("fer2013.tar.gz:fer2013/fer2013.csv"); `path` is the path below the opened path, with "/"
+    between folders ("fer2013/fer2013.csv", or "" for the opened file itself).
     """
 
     name: str
@@ -81,31 +82,31 @@ class Member:
     stream: io.BufferedReader
 
     def head(self) -> bytes:
-        """The first bytes, at most `HEAD`, without reading them."""
+        """Returns the first bytes, at most `HEAD_BYTES`, without consuming them."""
         return self.stream.peek(HEAD_BYTES)[:HEAD_BYTES]
 
     def chunks(self) -> Iterator[bytes]:
-        """The content, about `CHUNK` bytes at a time.
+        """Yields the content, about `CHUNK_BYTES` bytes at a time.
 
         Raises:
-          UserError: the file, or the archive around it, is cut short or damaged.
+          UserError: the file, or the archive around it, is truncated or damaged.
         """
         with archive_errors(self.name):
             while chunk := self.stream.read(CHUNK_BYTES):
                 yield chunk
 
     def content(self, most: int) -> bytes:
-        """The whole content; where it is longer than `most` bytes, its first `most` + 1.
+        """Returns the whole content; if it is longer than `most` bytes, the first `most` + 1.
 
         Raises:
-          UserError: as `chunks`.
+          UserError: see `chunks`.
         """
         with archive_errors(self.name):
             return self.stream.read(most + 1)
 
 
-class archive_errors:  # noqa: N801 - reads as a sentence where it is used
-    """Turns what damaged archives raise into a UserError that names the file."""
+class archive_errors:  # noqa: N801 - a context manager
+    """Converts the exceptions that damaged archives cause into a UserError that names the file."""
 
     def __init__(self, name: str):
         self._name = name
@@ -118,29 +119,29 @@ class archive_errors:  # noqa: N801 - reads as a sentence where it is used
             raise UserError(f"{self._name} {error}") from error
         if isinstance(error, UnicodeEncodeError) and error.encoding.replace("-", "") not in ("utf8", "latin1"):
             raise UserError(
-                f"{self._name} holds a name that the locale's encoding, {error.encoding}, has no bytes for: set "
+                f"{self._name} holds a name that the locale's encoding, {error.encoding}, cannot represent: set "
                 "PYTHONUTF8=1."
             ) from error
         if isinstance(error, (*_DAMAGE_ERRORS, tf.errors.OpError)):
             raise UserError(
-                f"{self._name} is cut short, damaged or unreadable ({files.error_message(error)}): get a whole copy "
+                f"{self._name} is truncated, damaged or unreadable ({files.error_message(error)}): get a complete copy "
                 "of it."
             ) from error
 
 
 def iter_members(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Member]:
-    """Every file at `path` that is not hidden, in an order that the content alone decides.
+    """Yields every file at `path` that is not hidden, in an order that depends only on the content.
 
-    It is that of the names, folder by folder, with the files right in a folder before those further down; in a zip that
-    of the paths; in a tar they come as they are.
+    The order is that of the names, folder by folder, with the files of a folder before those of its subfolders; in a
+    zip, that of the paths; in a tar, that of the archive.
 
     Args:
       path: a file, an archive or a folder, local or remote.
-      tally: sees the bytes as they lie there.
-      passed: counts what is hidden, see `passed_over.hidden_part`.
+      tally: receives the stored bytes.
+      passed: counts hidden files, see `skipped_files.hidden_part`.
 
     Raises:
-      UserError: nothing is there, or it is cut short, damaged or unreadable, or it is a pipe or a device.
+      UserError: the path does not exist, is truncated, damaged or unreadable, or is a pipe or a device.
     """
     passed = SkippedFiles() if passed is None else passed
     with archive_errors(path):
@@ -163,20 +164,20 @@ class _Layer:
     name: str
     path: str
     stream: io.BufferedReader
-    budget: decompression.Budget  # of the file that all of it comes out of
-    passed: SkippedFiles  # counts what is hidden
-    layers: int = 0  # that were taken off before
+    budget: decompression.Budget  # of the outermost file
+    passed: SkippedFiles  # counts hidden files
+    layers: int = 0  # number of layers around this one
     once: bool = False  # whether the stream cannot be read out of order
 
-    def holding(self, stream: Any, inner: str = "", once: bool = False) -> _Layer:
-        """What comes out of it, or out of its member `inner`.
+    def inner_layer(self, stream: Any, inner: str = "", once: bool = False) -> _Layer:
+        """Returns the layer of a stream that comes out of this one, or out of its member `inner`.
 
         Raises:
           UserError: there are too many layers.
         """
         if self.layers == MAX_LAYERS:
             raise UserError(
-                f"{self.name} is packed more than {MAX_LAYERS} times over, as decompression bombs are: "
+                f"{self.name} has more than {MAX_LAYERS} layers of compression, as decompression bombs have: "
                 f"{decompression.ADVICE}."
             )
         return _Layer(
@@ -191,13 +192,13 @@ class _Layer:
 
 
 def _unpack(packed: _Layer) -> Iterator[Member]:
-    """Takes off one layer after the other."""
+    """Yields the files of a layer, through all layers inside it."""
     with archive_errors(packed.name):
         head = packed.stream.peek(HEAD_BYTES)[:HEAD_BYTES]
     opener = next((opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None)
     if opener:
         source = _CompressedStream(packed.stream)
-        yield from _unpack(packed.holding(_DecompressedStream(opener(source), packed.budget, source)))
+        yield from _unpack(packed.inner_layer(_DecompressedStream(opener(source), packed.budget, source)))
     elif head.startswith(_ZIP_SIGNATURES):
         if packed.once:
             raise UserError(f"{packed.name} is a zip inside another archive: unpack it first.")
@@ -209,6 +210,7 @@ def _unpack(packed: _Layer) -> Iterator[Member]:
 
 
 def _unpack_zip(packed: _Layer) -> Iterator[Member]:
+    """Yields the files of a zip."""
     with archive_errors(packed.name):
         archive = zipfile.ZipFile(_ZipStream(packed.stream if packed.layers == 0 else _copy_to_disk(packed.stream)))
         entries = sorted([(_zip_path(entry), entry) for entry in archive.infolist()], key=lambda pair: pair[0])
@@ -223,7 +225,7 @@ def _unpack_zip(packed: _Layer) -> Iterator[Member]:
             raise UserError(f"{packed.name} is locked by a password: unpack it first.")
         with archive_errors(packed.name):
             opened = _DecompressedStream(archive.open(entry), packed.budget)
-        yield from _unpack(packed.holding(opened, inner))
+        yield from _unpack(packed.inner_layer(opened, inner))
 
 
 def _zip_path(entry: zipfile.ZipInfo) -> str:
@@ -233,34 +235,34 @@ def _zip_path(entry: zipfile.ZipInfo) -> str:
 
 
 def _normalize_path(path: str) -> str:
-    """Returns a path in an archive without empty parts and "."; the "/" at the end of a folder's stays."""
+    """Returns a path of an archive without empty parts and "."; the "/" at the end of a folder's path stays."""
     return re.sub(r"(?:(?<=/)|^)\.?/", "", path) or "/"
 
 
-def _check_unique(name: str, paths: Sequence[str], seen: set[bytes] | None = None) -> None:
-    """Refuses an archive that holds a file twice: to unpack it would leave the later one alone.
+def _check_unique(name: str, paths: Sequence[str], known: set[bytes] | None = None) -> None:
+    """Checks that an archive does not hold a file twice: unpacked, it would have only the later one.
 
     Args:
       name: of the archive, for the message.
       paths: of files in it.
-      seen: hashes of those before, to which these are added.
+      known: hashes of earlier paths, to which these are added.
 
     Raises:
       UserError: names the file.
     """
-    seen = set() if seen is None else seen
+    known = set() if known is None else known
     for path in paths:
         key = hashlib.blake2b(path.encode("utf-8", "surrogateescape"), digest_size=12).digest()
-        if key in seen and not path.endswith("/"):
+        if key in known and not path.endswith("/"):
             raise UserError(
-                f"{name} holds {escaping.escape_line(path)} twice, as an archive to which a newer one was added: "
+                f"{name} holds {escaping.escape_line(path)} twice, as an archive that was appended to: "
                 "unpack it and name the folder."
             )
-        seen.add(key)
+        known.add(key)
 
 
 def _is_hidden(path: str, passed: SkippedFiles) -> bool:
-    """Returns whether a path in an archive is hidden or litter, and counts it."""
+    """Returns whether a path of an archive is hidden or a system folder, and counts it."""
     part = hidden_part(path)
     if part:
         passed.add_hidden(part)
@@ -268,17 +270,18 @@ def _is_hidden(path: str, passed: SkippedFiles) -> bool:
 
 
 def _copy_to_disk(stream: BinaryIO) -> BinaryIO:
-    """A copy that can be read out of order without unpacking its beginning anew each time."""
+    """Returns a temporary copy that can be read out of order without decompressing its beginning each time."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the archive
     shutil.copyfileobj(stream, copy, CHUNK_BYTES)
     return copy
 
 
 def _unpack_tar(packed: _Layer) -> Iterator[Member]:
+    """Yields the files of a tar."""
     with archive_errors(packed.name):
         archive = _Tar.open(fileobj=packed.stream, mode="r|", bufsize=CHUNK_BYTES, tarinfo=_Header)
     count = 0
-    seen: set[bytes] = set()
+    known: set[bytes] = set()
     while True:
         with archive_errors(packed.name):
             entry = archive.next()
@@ -289,57 +292,65 @@ def _unpack_tar(packed: _Layer) -> Iterator[Member]:
         inner = _normalize_path(_printable_name(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
         if _is_hidden(inner, packed.passed):
             continue
-        if entry.islnk() or entry.issym():  # what it leads to has gone by, or is not there yet, or is outside
+        if entry.islnk() or entry.issym():  # its target was already read, follows later, or is outside
             raise UserError(_LINK_MESSAGE.format(f"{packed.name}:{inner}"))
         if entry.issparse():
             raise UserError(f"{packed.name} {_SPARSE_MESSAGE.format(inner)}")
         if not (entry.isfile() or entry.isdir()):  # a device, a pipe, or a part of another volume
             packed.passed.add(inner)
         if entry.isfile():
-            _check_unique(packed.name, [inner], seen)
-            yield from _unpack(packed.holding(archive.extractfile(entry), inner, once=True))
-    with archive_errors(packed.name):  # to the end, where the compression's own checksum stands
+            _check_unique(packed.name, [inner], known)
+            yield from _unpack(packed.inner_layer(archive.extractfile(entry), inner, once=True))
+    with archive_errors(packed.name):  # to the end, so that the checksum of the compression is verified
         while packed.stream.read(CHUNK_BYTES):
             pass
 
 
 def _check_count(members: int) -> None:
-    """Refuses an archive with too many members.
+    """Checks the number of members of an archive.
 
     Raises:
-      unpacking.LimitError: it has.
+      decompression.LimitError: there are too many.
     """
     if members > MAX_MEMBERS:
         raise decompression.LimitError(f"holds more than {MAX_MEMBERS:,} files: unpack it and name the folder.")
 
 
 class _CompressedStream:
-    """The compressed side of a layer, on which nothing may be read for ever without anything coming out."""
+    """The compressed side of a layer, which limits the bytes read without any output."""
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
-        self.idle = 0  # bytes read since something came out
+        self.idle = 0  # bytes read since the last output
 
     def read(self, size: int = -1) -> bytes:
+        """Reads at most `size` bytes.
+
+        Raises:
+          decompression.LimitError: too many bytes in a row decompress to nothing.
+        """
         content = self._stream.read(size)
         self.idle += len(content)
         if self.idle > MAX_IDLE_BYTES:
             raise decompression.LimitError(
-                f"holds more than {MAX_IDLE_BYTES:,} bytes in a row that unpack to nothing: {decompression.ADVICE}."
+                f"holds more than {MAX_IDLE_BYTES:,} consecutive bytes that decompress to nothing: "
+                f"{decompression.ADVICE}."
             )
         return content
 
 
 class _DecompressedStream(io.RawIOBase):
-    """The other side of a layer, whose bytes are counted."""
+    """The decompressed side of a layer, whose bytes are counted."""
 
     def __init__(self, stream: Any, budget: decompression.Budget, source: _CompressedStream | None = None):
         self._stream, self._budget, self._source = stream, budget, source
 
     def readable(self) -> bool:
+        """Returns True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Reads into a buffer and returns the number of bytes."""
         count = self._stream.readinto(buffer)
         self._budget.take(count)
         if self._source is not None:
@@ -348,13 +359,18 @@ class _DecompressedStream(io.RawIOBase):
 
 
 class _ZipStream:
-    """A file for Python's reader of zips, which would read a directory of any size."""
+    """A file for Python's zip reader, which would read a central directory of any size."""
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
         self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
 
     def read(self, size: int = -1) -> bytes:
+        """Reads at most `size` bytes.
+
+        Raises:
+          decompression.LimitError: the central directory is too large.
+        """
         if size > MAX_DIRECTORY_BYTES:
             raise decompression.LimitError(
                 f"has a directory of {size:,} bytes, more than {MAX_DIRECTORY_BYTES:,}: unpack it and name the folder."
@@ -366,7 +382,7 @@ _SPARSE_MESSAGE = "holds {0} as a sparse file: pack it without --sparse, or unpa
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header. Python takes a damaged one, or none, for the end; only the blocks that mark the end are it."""
+    """A member's header; damaged or missing ones are errors, which Python's reader takes for the end of the archive."""
 
     _EXTENDING = (
         tarfile.XHDTYPE,
@@ -378,19 +394,24 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Any:
+        """Reads the next header.
+
+        Raises:
+          tarfile.ReadError: the header is damaged.
+        """
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # not documented
             raise
-        except (tarfile.HeaderError, ValueError) as error:  # ValueError: the map of a sparse file is no numbers
+        except (tarfile.HeaderError, ValueError) as error:  # ValueError: the map of a sparse file is not numeric
             raise tarfile.ReadError(str(error)) from error
 
     @classmethod
     def frombuf(cls, *arguments: Any) -> Any:
-        """Reads the block of a header, before what it says is read.
+        """Parses the block of a header, before its extension is read.
 
         Raises:
-          unpacking.LimitError: that is too long, or the member is a sparse file, whose map may be.
+          decompression.LimitError: the extension is too long, or the member is a sparse file, whose map may be.
         """
         found = super().frombuf(*arguments)
         if found.type in cls._EXTENDING and found.size > MAX_HEADER_BYTES:
@@ -402,17 +423,18 @@ class _Header(tarfile.TarInfo):
         return found
 
     def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
-        """As Python's own, which reads a map of any length."""
+        """Rejects a sparse file; Python's method reads a map of any length."""
         raise decompression.LimitError(_SPARSE_MESSAGE.format(_printable_name(member.name)))
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """Marks the next read as that of a pax header."""
         stream: Any = archive.fileobj  # a `_TarStream`
         stream.pax = True
         return super()._proc_pax(archive)  # type: ignore[misc]  # not documented
 
 
 class _Tar(tarfile.TarFile):
-    """A tar that is read through a `_TarSource`."""
+    """A tar file that is read through a `_TarStream`."""
 
     def __init__(self, name: str | None, mode: Any, fileobj: BinaryIO, **options: Any):
         source: Any = _TarStream(fileobj)
@@ -420,26 +442,31 @@ class _Tar(tarfile.TarFile):
 
 
 class _TarStream:
-    """A file for Python's reader of tars, which until 3.11.9 searches a pax header in quadratic time."""
+    """A file for Python's tar reader, which before 3.11.9 searches a pax header in quadratic time."""
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
         self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
-        self.pax = False  # whether a pax header is read next
+        self.pax = False  # whether the next read is a pax header
 
     def read(self, size: int) -> bytes:
+        """Reads at most `size` bytes.
+
+        Raises:
+          tarfile.ReadError: a pax header has too many digits in a row.
+        """
         content = self._stream.read(size)
         pax, self.pax = self.pax, False
-        if pax and re.search(rb"[0-9]{256}", content):  # the search goes on from each digit to the last one
+        if pax and re.search(rb"[0-9]{256}", content):  # the search runs from each digit to the last one
             raise tarfile.ReadError("a pax header with more than 255 digits in a row")
         return content
 
 
 def _drop_headers(archive: tarfile.TarFile) -> None:
-    """Lets go of the headers that an archive keeps.
+    """Removes the headers that an archive object stores.
 
     Raises:
-      unpacking.LimitError: those that count for all members are too many.
+      decompression.LimitError: the headers that apply to all members are too long.
     """
     archive.members = []  # type: ignore[attr-defined]  # not documented
     headers: dict[str, str] = dict(archive.pax_headers or {})
@@ -450,26 +477,29 @@ def _drop_headers(archive: tarfile.TarFile) -> None:
 
 
 def _printable_name(name: str) -> str:
-    r"""A name out of a tar, as text that can be printed and written: bytes of it that are no UTF-8 become "\xe9"."""
+    r"""Returns a name from a tar as printable text: bytes that are not UTF-8 become escapes such as "\xe9"."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class _HashedFile(io.RawIOBase):
-    """A file, local or remote, as Python's input expects one, and as a tally sees it."""
+    """A file, local or remote, as a raw stream that passes the bytes to a `HashingReader`."""
 
     def __init__(self, path: str, tally: HashingReader):
         self._path, self._tally = path, tally
-        # Local files go around TensorFlow, which would copy what it reads once more.
+        # Local files are read without TensorFlow, which would copy the bytes once more.
         self._file = tf.io.gfile.GFile(path, "rb") if storage.is_remote(path) else io.FileIO(path)
         self.size, self._offset = tf.io.gfile.stat(path).length, 0
 
     def readable(self) -> bool:
+        """Returns True."""
         return True
 
     def seekable(self) -> bool:
+        """Returns True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Reads into a buffer and returns the number of bytes."""
         if isinstance(self._file, tf.io.gfile.GFile):
             content = self._file.read(len(buffer))
             count = len(content)
@@ -481,29 +511,33 @@ class _HashedFile(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Sets the position and returns it."""
         self._offset = {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self.size}[whence] + offset
         self._file.seek(self._offset)
         return self._offset
 
     def tell(self) -> int:
+        """Returns the position."""
         return self._offset
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
         super().close()
 
 
 def check_file(path: str) -> None:
-    """Refuses a pipe or a device, from which nothing may ever come.
+    """Checks that a path is not a pipe or a device, reading from which may block forever.
 
     Raises:
-      UserError: it is one, or cannot be looked at.
+      UserError: the path is one, or cannot be accessed.
     """
     with archive_errors(path):
         files.check_regular(path)
 
 
 def _open_file(name: str, below: str, path: str, tally: HashingReader, passed: SkippedFiles) -> _Layer:
+    """Returns the outermost layer of a file."""
     check_file(path)
     with archive_errors(path):
         file = _HashedFile(path, tally)
@@ -511,10 +545,10 @@ def _open_file(name: str, below: str, path: str, tally: HashingReader, passed: S
 
 
 def _check_link(path: str) -> None:
-    """Refuses a link that leads nowhere.
+    """Checks that a path is not a broken link.
 
     Raises:
-      UserError: names the link, and what it names.
+      UserError: names the link and its target.
     """
     if storage.is_remote(path) or not os.path.islink(path) or os.path.exists(path):
         return
@@ -524,13 +558,13 @@ def _check_link(path: str) -> None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UserError(f"{path} is a link that leads back to itself, by {target}: remove it.") from error
-    raise UserError(f"{path} is a link to {target}, where nothing is: remove it, or put back what it names.")
+    raise UserError(f"{path} is a link to {target}, which does not exist: remove the link, or restore its target.")
 
 
 def _walk_files(folder: str, passed: SkippedFiles | None = None) -> Iterator[tuple[str, str]]:
-    """The path of every file below a folder, folder by folder and by name, and the part that is below the folder.
+    """Yields the path of every file below a folder, folder by folder and by name, and its path relative to the folder.
 
-    Hidden files and folders are left out, and counted by `passed`.
+    Hidden files and folders are skipped, and counted by `passed`.
     """
     root = folder.rstrip("/")
     for place, names in _list_folders(root, SkippedFiles() if passed is None else passed):
@@ -540,22 +574,23 @@ def _walk_files(folder: str, passed: SkippedFiles | None = None) -> Iterator[tup
 
 
 def _list_folders(root: str, passed: SkippedFiles) -> list[tuple[str, list[str]]]:
-    """Folders with the names of their files, both sorted, without what is hidden.
+    """Returns folders with the names of their files, both sorted, without hidden ones.
 
     Raises:
-      UserError: a folder cannot be read, a link leads nowhere or to a folder above it, or a name is not UTF-8, which is
-        all that TensorFlow takes.
+      UserError: a folder cannot be read; a link is broken or leads to a folder above it; or a name is not UTF-8, the
+        only encoding that TensorFlow accepts.
     """
 
     def fail(error: Exception) -> None:
-        raise error  # TensorFlow would leave the folder out
+        """Raises the error of a folder that cannot be read."""
+        raise error  # TensorFlow would skip the folder
 
     found = []
     with archive_errors(root):
         try:
             for place, folders, names in tf.io.gfile.walk(root, onerror=fail):
                 below = place[len(root) + 1 :]
-                for inner in (folders, names):  # in place: the walk goes on into what is left of `folders`
+                for inner in (folders, names):  # in place: the walk continues into the rest of `folders`
                     inner[:] = [name for name in inner if not _is_hidden(os.path.join(below, name), passed)]
                 if not storage.is_remote(root):
                     _check_links(root, place, folders, names)
@@ -567,7 +602,7 @@ def _list_folders(root: str, passed: SkippedFiles) -> list[tuple[str, list[str]]
 
 
 def _check_links(root: str, place: str, folders: list[str], names: list[str]) -> None:
-    """Refuses links that lead nowhere, and to folders that hold them: these would be walked without end."""
+    """Checks for broken links, and for links to folders that hold them, which would be walked forever."""
     for name in names:
         _check_link(os.path.join(place, name))
     links = [full for full in (os.path.join(place, name) for name in folders) if os.path.islink(full)]
@@ -586,13 +621,13 @@ def _check_links(root: str, place: str, folders: list[str], names: list[str]) ->
 
 
 def folder_names(path: str) -> str:
-    """The last two names of a folder's path, as in "train/angry": what it is called may say what is in it.
+    """Returns the last two names of a folder's path, as in "train/angry": they may name a split and a class.
 
     Returns:
-      "" of a file, and of what is not there.
+      "" for a file, and for a path that does not exist.
 
     Raises:
-      UserError: the path cannot be looked at.
+      UserError: the path cannot be accessed.
     """
     with archive_errors(path):
         if not tf.io.gfile.isdir(path):
@@ -602,10 +637,10 @@ def folder_names(path: str) -> str:
 
 
 def total_bytes(path: str) -> int:
-    """The bytes that a file or all files of a folder have; 0 where nothing is.
+    """Returns the size of a file or of all files of a folder; 0 for a path that does not exist.
 
     Raises:
-      UserError: names the folder or the file that cannot be looked at, such as a link that leads nowhere.
+      UserError: names the folder or file that cannot be accessed, such as a broken link.
     """
     with archive_errors(path):
         if not tf.io.gfile.exists(path):
@@ -619,13 +654,14 @@ def total_bytes(path: str) -> int:
 
 
 def sha256(path: str, tally: HashingReader) -> str:
-    """The SHA-256 of a file's bytes; of a folder, that of its files' sums and names, as `sha256sum` lists them.
+    """Returns the SHA-256 of a file; for a folder, that of its files' hashes and names in the format of `sha256sum`.
 
     Args:
-      path: a file or a folder; tally: has seen what was read of it.
+      path: a file or a folder.
+      tally: has hashed the bytes that were read of it.
 
     Raises:
-      UserError: names the folder or the file that cannot be read any more.
+      UserError: names the folder or file that cannot be read any more.
     """
     with archive_errors(path):
         if not tf.io.gfile.isdir(path):

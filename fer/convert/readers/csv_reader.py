@@ -1,12 +1,12 @@
-"""Tables of faces: every CSV form in which FER-2013 is published, a line a face.
+"""Tables of faces: every CSV form in which FER-2013 is published, one line per face.
 
     fer2013.csv         emotion,pixels,Usage
     icml_face_data.csv  emotion, Usage, pixels      (with these spaces)
     train.csv           emotion,pixels
-    test.csv            pixels                      (no labels: the challenge's test)
+    test.csv            pixels                      (no labels: test set of the challenge)
 
-Columns are found by their names, whatever their order, case, spaces and quotes; others are ignored. A row is a
-line: a field may be quoted, but not go on in the next line.
+Columns are found by their names, in any order, case, spacing and quoting; other columns are ignored. A row is a line: a
+field may be quoted, but not continue on the next line.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, UNLABELLED, Block, Reject
 from fer.errors import UserError
 from fer.labels import CLASSES
 
-MAX_LINE_BYTES = 1 << 20  # bytes; FER-2013's longest has 9.2 thousand
+MAX_LINE_BYTES = 1 << 20  # the longest line of FER-2013 has 9.2 kB
 
-LABEL_OUT_OF_RANGE = "label out of range"  # the kind of reject of a row whose label is a number that stands for nothing
+LABEL_OUT_OF_RANGE = "label out of range"  # kind of reject: the label is a number without a class
 
 Bytes = Union[bytes, memoryview]
 
 _BOM = b"\xef\xbb\xbf"
-# Columns that a table without labels may have beside `pixels`; any other one may be its labels under another name.
+# Columns that a table without labels may have besides `pixels`; any other one may hold labels under another name.
 _UNLABELLED_COLUMNS = {
     "",
     "id",
@@ -57,15 +57,15 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """The columns of a table: how many, and where those are that matter (None: there is none)."""
+    """The columns of a table: their number, and the positions of those that are read (None if absent)."""
 
     columns: int
     pixels: int
     emotion: int | None
     usage: int | None
-    form: str  # in words, for the user
+    form: str  # description for the user
     ignored: tuple[str, ...]
-    labels: LabelMap = DEFAULT_MAP  # what the values of `emotion` stand for
+    labels: LabelMap = DEFAULT_MAP  # classes of the values of `emotion`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,20 +79,20 @@ class Lines:
 
 
 def is_table(head: bytes) -> bool:
-    """Whether a file that begins like this has a header with a column `pixels`."""
+    """Returns whether the beginning of a file holds a header with a column `pixels`."""
     first = head.removeprefix(_BOM).split(b"\n", 1)[0]
     return "pixels" in [name.strip().lower() for name in _split_header(first)]
 
 
 def read_header(name: str, line: bytes) -> Header:
-    """Understands a table's first line.
+    """Parses the first line of a table.
 
     Args:
-      name: the file, for messages.
-      line: the first line, its end and a byte order mark included or not.
+      name: of the file, for messages.
+      line: the first line, with or without its end and a byte order mark.
 
     Raises:
-      UserError: a column is missing or stands twice.
+      UserError: a column is missing or occurs twice.
     """
     names = _split_header(line.removeprefix(_BOM))
     found: dict[str, int] = {}
@@ -102,7 +102,7 @@ def read_header(name: str, line: bytes) -> Header:
         if key not in ("emotion", "pixels", "usage"):
             ignored.append(column.strip())
         elif key in found:
-            raise UserError(f"{name}, line 1: column {column.strip()} stands twice; keep the one that is meant.")
+            raise UserError(f"{name}, line 1: column {column.strip()} occurs twice; keep one of them.")
         else:
             found[key] = position
     if "pixels" not in found or ("usage" in found and "emotion" not in found):
@@ -116,10 +116,10 @@ def read_header(name: str, line: bytes) -> Header:
 
 
 def check_columns(name: str, header: Header) -> None:
-    """Refuses a table whose labels or splits may stand in a column of another name: they would be lost.
+    """Checks that no other column may hold the labels or splits of a table without them: they would be lost.
 
     Raises:
-      UserError: names these columns and what to call them.
+      UserError: names these columns and the names that are expected.
     """
     if header.emotion is None:
         others = [column for column in header.ignored if column.lower() not in _UNLABELLED_COLUMNS]
@@ -139,15 +139,16 @@ def check_columns(name: str, header: Header) -> None:
 
 
 def _join_names(columns: list[str], most: int = 5) -> str:
+    """Returns the names of columns for a message, shortened."""
     shown = ", ".join(column if len(column) <= 40 else column[:40] + "..." for column in columns[:most])
     return shown + (f" and {len(columns) - most:,} more" if len(columns) > most else "")
 
 
 def iter_chunks(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
-    """Cuts a table's bytes into pieces of whole lines, the header read and left out.
+    """Splits the bytes of a table into chunks of whole lines, without the header.
 
     Raises:
-      UserError: the table is empty, its header is wrong, or a line has no end within `LONGEST_LINE` bytes.
+      UserError: the table is empty, its header is wrong, or a line is longer than `MAX_LINE_BYTES`.
     """
     header: Header | None = None
     first, rest = 1, b""
@@ -155,7 +156,7 @@ def iter_chunks(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
         text, newline, rest = _split_at_last_newline(rest, chunk)
         if len(rest) > MAX_LINE_BYTES:
             at = first + text.count(b"\n") + bool(newline)
-            raise UserError(f"{name}, line {at} is longer than {MAX_LINE_BYTES:,} bytes: this is no table of faces.")
+            raise UserError(f"{name}, line {at} is longer than {MAX_LINE_BYTES:,} bytes: this is not a table of faces.")
         if header is None and newline:
             line, newline, text = text.partition(b"\n")
             header, first = read_header(name, line), 2
@@ -169,36 +170,36 @@ def iter_chunks(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
 
 
 def _split_at_last_newline(rest: bytes, chunk: bytes) -> tuple[bytes, bytes, bytes]:
-    r"""As `(rest + chunk).rpartition(b"\n")`, with each byte copied once."""
+    r"""Returns `(rest + chunk).rpartition(b"\n")`, copying each byte once."""
     end = chunk.rfind(b"\n")
     if end < 0:
         return b"", b"", rest + chunk
     return b"".join([rest, memoryview(chunk)[:end]]), b"\n", chunk[end + 1 :]
 
 
-def parse_lines(piece: Lines) -> Block:
+def parse_lines(lines: Lines) -> Block:
     """Parses lines into faces and rejects, in their order."""
     count = blank = excluded = 0
     faces: list[_PendingRow] = []
     rejects: list[Reject] = []
-    cells = piece.header.labels.cells()
-    for number, line, fields in _iter_lines(piece):
+    cells = lines.header.labels.cells()
+    for number, line, fields in _iter_lines(lines):
         if not line or (isinstance(fields, list) and len(fields) < 2 and bytes(line).isspace()):
             blank += 1
             continue
         count += 1
-        understood = _parse_fields(fields, piece.header, cells)
-        if isinstance(understood, _Fault):
-            rejects.append(understood.reject(piece.name, number, line))
-        elif understood[0] == EXCLUDED:
+        parsed = _parse_fields(fields, lines.header, cells)
+        if isinstance(parsed, _Fault):
+            rejects.append(parsed.reject(lines.name, number, line))
+        elif parsed[0] == EXCLUDED:
             excluded += 1
         else:
-            faces.append(_PendingRow(count - 1, number, line, *understood))
+            faces.append(_PendingRow(count - 1, number, line, *parsed))
     images, faults = pixel_parser.parse_pixels([face.pixels for face in faces])
     if faults:
         for position, reason in faults.items():
             fault = _Fault("pixels", "bad pixels", reason)
-            rejects.append(fault.reject(piece.name, faces[position].number, faces[position].line))
+            rejects.append(fault.reject(lines.name, faces[position].number, faces[position].line))
         rejects.sort(key=lambda reject: reject.line)
         kept = [position for position in range(len(faces)) if position not in faults]
         images, faces = images[kept], [faces[position] for position in kept]
@@ -227,20 +228,21 @@ class _PendingRow(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Fault:
-    """What is wrong with a row; `column` is "" when it is the row as a whole."""
+    """The fault of a row; `column` is "" if the row as a whole is wrong."""
 
     column: str
     kind: str
     reason: str
 
     def reject(self, name: str, number: int, line: memoryview) -> Reject:
+        """Returns the reject of the row."""
         return Reject(name, number, self.column, self.kind, self.reason, bytes(line))
 
 
-def _iter_lines(piece: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _Fault]]:
-    """Each line's number, text and fields. Nothing is copied: a face's text is too long to be so for nothing."""
-    text, view, quoted = piece.text, memoryview(piece.text), b'"' in piece.text
-    start, number = 0, piece.first
+def _iter_lines(lines: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _Fault]]:
+    """Yields number, text and fields of each line, without copying: copies of the long texts would cost time."""
+    text, view, quoted = lines.text, memoryview(lines.text), b'"' in lines.text
+    start, number = 0, lines.first
     while start <= len(text):
         newline = text.find(b"\n", start)
         stop = newline if newline >= 0 else len(text)
@@ -249,13 +251,13 @@ def _iter_lines(piece: Lines) -> Iterator[tuple[int, memoryview, list[Bytes] | _
         yield (
             number,
             line,
-            _split_quoted_fields(bytes(line), piece.header) if quoted else _split_fields(text, view, start, end),
+            _split_quoted_fields(bytes(line), lines.header) if quoted else _split_fields(text, view, start, end),
         )
         start, number = stop + 1, number + 1
 
 
 def _split_fields(text: bytes, view: memoryview, start: int, stop: int) -> list[Bytes]:
-    """The fields of a line without quotes."""
+    """Returns the fields of a line without quotes."""
     fields: list[Bytes] = []
     while (comma := text.find(b",", start, stop)) >= 0:
         fields.append(view[start:comma])
@@ -265,13 +267,13 @@ def _split_fields(text: bytes, view: memoryview, start: int, stop: int) -> list[
 
 
 def _split_quoted_fields(line: bytes, header: Header) -> list[Bytes] | _Fault:
-    """The fields of a line that may have quotes."""
+    """Returns the fields of a line that may have quotes, or a fault."""
     fields = line.split(b",")
     whole = [field for field in fields if len(field) > 1 and field[:1] == b'"' == field[-1:]]
     if len(fields) == header.columns and line.count(b'"') == 2 * len(whole):
         return [field.strip(b'"') for field in fields]
     try:
-        # A stray carriage return is white space, as it is in a line without quotes; to csv it would be a line's end.
+        # A stray carriage return is white space, as in a line without quotes; the csv module would end the line there.
         text = line.replace(b"\r", b" ").decode("latin-1")
         parsed = next(csv.reader([text], strict=True, skipinitialspace=True), [""])
         return [field.encode("latin-1") for field in parsed]
@@ -282,7 +284,7 @@ def _split_quoted_fields(line: bytes, header: Header) -> list[Bytes] | _Fault:
 def _parse_fields(
     fields: list[Bytes] | _Fault, header: Header, cells: Mapping[bytes, int]
 ) -> tuple[int, int, Bytes] | _Fault:
-    """Label, split and pixels of a row, or its first fault; `cells` are the labels by their text."""
+    """Returns label, split and pixels of a row, or its first fault; `cells` are the labels by their text."""
     if isinstance(fields, _Fault):
         return fields
     if len(fields) != header.columns:
@@ -300,12 +302,12 @@ def _parse_fields(
         text = bytes(fields[header.usage])
         split = SPLIT_OF_USAGE.get(text.strip().lower().decode("latin-1"), NO_SPLIT)
         if split == NO_SPLIT:
-            return _Fault("Usage", "bad usage", f"{_shorten(text)} is none of Training, PublicTest and PrivateTest")
+            return _Fault("Usage", "bad usage", f"{_shorten(text)} is not Training, PublicTest or PrivateTest")
     return label, split, fields[header.pixels]
 
 
 def _describe_labels(text: bytes, labels: LabelMap) -> str:
-    """What labels are, to go on a message after "is no label"."""
+    """Returns the valid labels, to follow "is no label" in a message."""
     if labels.given:
         return f" of --label_map={labels.given}"
     others = ", and words with --label_map=fer2013" if DEFAULT_MAP.find(text.decode("latin-1")) is not None else ""
@@ -315,14 +317,16 @@ def _describe_labels(text: bytes, labels: LabelMap) -> str:
 
 
 def _split_header(line: bytes) -> list[str]:
+    """Returns the names of a header's columns."""
     text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8", "backslashreplace")
     try:
-        # A space before a quote is not the name's. Others are kept: the form of icml_face_data.csv is known by them.
+        # A space before a quote is not part of the name. Others are: they identify the form of icml_face_data.csv.
         return next(csv.reader([text], strict=True, skipinitialspace='"' in text), [])
     except csv.Error:
         return text.split(",")
 
 
 def _shorten(text: bytes) -> str:
+    """Returns a value for a message, in quotes and shortened."""
     shown = text.decode("utf-8", "backslashreplace")
     return repr(shown if len(shown) <= 20 else shown[:20] + "...")

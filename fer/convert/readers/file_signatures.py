@@ -1,4 +1,4 @@
-"""Files of other kinds, known by their first bytes, so that a message names what a file is and what to do with it."""
+"""Unsupported file types, recognized by their first bytes, for messages that name the type and the remedy."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _SIGNATURES = [
 
 
 def identify(head: bytes) -> tuple[str, str] | None:
-    """Returns what a file is whose kind is not read, and what to do with it; None where it is not known.
+    """Returns the type of an unsupported file and the advice for it; None if it is unknown.
 
     Args:
-      head: the file's first bytes; 64 are enough.
+      head: the first bytes of the file; 64 are enough.
     """
     for pattern, name, advice in _SIGNATURES:
         if re.match(pattern, head, re.DOTALL):

@@ -1,4 +1,4 @@
-"""Any published form of FER-2013, known by its content -> pieces of work, in the source's order."""
+"""Format detection: any published form of FER-2013, recognized by its content -> chunks, in the order of the source."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from fer.convert.readers.skipped_files import SkippedFiles
 from fer.convert.worker_pool import Chunk
 from fer.errors import UserError
 
-MAX_PICTURES = 64  # in a piece, at most
-MAX_PICTURE_BYTES = 16 << 20  # in a piece; a larger picture is a piece by itself
+MAX_PICTURES = 64  # maximum in a chunk
+MAX_PICTURE_BYTES = 16 << 20  # in a chunk; a larger picture is a chunk by itself
 
 IMAGE_FOLDER = "pictures in class folders"
 
 
 def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Chunk]:
-    """Reads what is at a path: one table, or pictures in class folders; other files are passed over and counted.
+    """Reads a path: one table, or pictures in class folders. Other files are skipped and counted.
 
     Args:
       path: a file, an archive or a folder, local or remote.
-      tally: sees the bytes as they lie there.
-      passed: counts the files that are passed over.
+      tally: receives the stored bytes.
+      passed: counts the skipped files.
 
     Raises:
-      UserError: it is missing, damaged, neither a table nor pictures, or holds several tables or both.
+      UserError: the path is missing, damaged, neither a table nor pictures, or holds several tables or both.
     """
     found, batch, held, opened = "", [], 0, archives.folder_names(path)
     passed = SkippedFiles() if passed is None else passed
     for member in archives.iter_members(path, tally, passed):
         head = member.head()
-        if csv_reader.is_table(head) or not member.path:  # a file that stands alone has to be a table
+        if csv_reader.is_table(head) or not member.path:  # a single file must be a table
             if found:
                 raise UserError(
                     f"{os.path.basename(path)} holds {found} and also the table {member.name}: unpack it and name the "
@@ -63,32 +63,37 @@ def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = N
         )
 
 
-def num_bytes(piece: Chunk) -> int:
-    """Returns the bytes of a piece."""
-    if isinstance(piece, Pictures):
-        return sum(len(picture.content) for picture in piece.pictures)
-    return len(piece.text)
+def num_bytes(chunk: Chunk) -> int:
+    """Returns the bytes of a chunk."""
+    if isinstance(chunk, Pictures):
+        return sum(len(picture.content) for picture in chunk.pictures)
+    return len(chunk.text)
 
 
-def describe_format(piece: Chunk) -> str:
-    """What a piece comes from, in words for the user."""
-    if isinstance(piece, Pictures):
+def describe_format(chunk: Chunk) -> str:
+    """Returns the format of a chunk for the user."""
+    if isinstance(chunk, Pictures):
         return IMAGE_FOLDER
-    ignored = f"; ignored: {', '.join(piece.header.ignored)}" if piece.header.ignored else ""
-    return f"{piece.name}: {piece.header.form}{ignored}"
+    ignored = f"; ignored: {', '.join(chunk.header.ignored)}" if chunk.header.ignored else ""
+    return f"{chunk.name}: {chunk.header.form}{ignored}"
 
 
 def _check_table_text(name: str, head: bytes) -> None:
+    """Checks that the beginning of a file is text of a table.
+
+    Raises:
+      UserError: names the type of the file, where it is known, and what to do.
+    """
     if not head.strip():
-        raise UserError(f"{name} is empty: get a whole copy of it.")
+        raise UserError(f"{name} is empty: get a complete copy of it.")
     kind = file_signatures.identify(head)
     if kind:
-        raise UserError(f"{name} is {kind[0]}, which is not read: {kind[1]}.")
+        raise UserError(f"{name} is {kind[0]}, which is not supported: {kind[1]}.")
     if image_reader.is_picture("", head):
         raise UserError(f"{name} is a picture alone, without a class: name the folder that holds the class folders.")
     if b"\0" in head:
-        raise UserError(f"{name} is neither a CSV nor an archive of one: it begins with {head[:8]!r}.")
+        raise UserError(f"{name} is neither a CSV nor an archive of one: its first bytes are {head[:8]!r}.")
     if b"\r" in head.split(b"\n", 1)[0].removesuffix(b"\r"):
-        raise UserError(f"{name} ends its lines with CR alone: save it with lines that end with LF or CRLF.")
+        raise UserError(f"{name} ends its lines with CR alone: save it with LF or CRLF.")
     if head.removeprefix(b"\xef\xbb\xbf").startswith(b"Usage,Image name"):
         raise UserError(f"{name} holds FER+ votes, and no faces: give it as --ferplus, and the faces as --input.")

@@ -1,4 +1,4 @@
-"""Pictures in class folders: `train/angry/im0.png`, `test/3/PrivateTest_10131363.jpg` and their kin -> faces."""
+"""Pictures in class folders, such as `train/angry/im0.png` or `test/3/PrivateTest_10131363.jpg` -> faces."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ _IGNORED_WORDS = {
     "split",
     "folder",
 }
-_FER2013_NAME = re.compile(r"(training|publictest|privatetest)_\d+(?:\.\w+)?")  # its own names: "Training_10118481.jpg"
-# The folders in which a picture of each of these names may lie. Published copies have one folder for both tests.
+_FER2013_NAME = re.compile(
+    r"(training|publictest|privatetest)_\d+(?:\.\w+)?"
+)  # file names of FER-2013: "Training_10118481.jpg"
+# Split folders that agree with each of these names. Published copies have one folder for both tests.
 _MATCHING_FOLDERS = {
     "training": _TRAIN,
     "publictest": (*_VALIDATION, *_TEST, "publictest"),
@@ -50,7 +52,7 @@ _MATCHING_FOLDERS = {
 class Picture:
     """A picture's file: `name` for messages, `path` below the source with "/" between folders, and its bytes.
 
-    `opened` is what the source itself is called, if it is a folder, and the folder it is in: "two/train".
+    `opened` is the name of the source with that of its parent folder, if the source is a folder: "two/train".
     """
 
     name: str
@@ -61,7 +63,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Some consecutive pictures, not yet decoded, and how to: see `parse`."""
+    """Consecutive pictures, not yet decoded, with the arguments of `parse_pictures`."""
 
     pictures: tuple[Picture, ...]
     labels: LabelMap = DEFAULT_MAP
@@ -69,17 +71,20 @@ class Pictures:
 
 
 def infer_label_and_split(path: str, opened: str = "", labels: LabelMap = DEFAULT_MAP) -> tuple[int | None, int]:
-    """What a picture's path says: its label (None: nothing) and its split (or `TO_LEARN` or `NO_SPLIT`).
+    """Infers label and split from a picture's path.
 
-    The label is the folder it is in. A number counts if `labels` maps it, or if the file's name is one of FER-2013's
-    own (`PublicTest_88305960.jpg`), which proves FER-2013's order. The split is what such a name begins with, or else
-    any folder above, the innermost first.
+    The label is the name of the picture's folder. A number counts if `labels` maps it, or if the file's name is one of
+    FER-2013 (`PublicTest_88305960.jpg`), which proves FER-2013's order. The split is the beginning of such a name, or
+    otherwise that of the innermost folder that names one.
 
     Args:
-      path, opened: those of a `Picture`. The folder that was opened is one of those above. The one that it is in counts
-        for pictures that lie in it directly alone, for then it is their class, as in "train/angry". What is further
-        out (/home/test) may be called anything.
-      labels: what folders' names stand for.
+      path, opened: those of a `Picture`. The opened folder counts as a parent. Its own parent counts only for pictures
+        directly in the opened folder, which is then their class, as in "train/angry". Folders further out (/home/test)
+        are ignored.
+      labels: classes of folder names.
+
+    Returns:
+      The label (None if unknown), and the split (or TRAIN_OR_VAL or NO_SPLIT).
     """
     *above, folder, file = _path_parts(path, opened)
     usage = _usage_of_name(file)
@@ -91,15 +96,15 @@ def infer_label_and_split(path: str, opened: str = "", labels: LabelMap = DEFAUL
 
 
 def get_class_folder(picture: Picture) -> str:
-    """Returns the name of the folder that a picture is in: what stands for its class."""
+    """Returns the name of a picture's folder, which names its class."""
     return _path_parts(picture.path, picture.opened)[-2]
 
 
 def check_numbered_folder(picture: Picture, labels: LabelMap) -> None:
-    """Refuses a numbered class folder whose order nothing proves.
+    """Checks that the order of a numbered class folder is known.
 
     Raises:
-      UserError: shows the usual orders, and how to name one.
+      UserError: lists the common orders, and how to name one.
     """
     folder, file = _path_parts(picture.path, picture.opened)[-2:]
     if label_map.is_number(folder) and not labels.numbered and not _usage_of_name(file):
@@ -110,25 +115,25 @@ def check_numbered_folder(picture: Picture, labels: LabelMap) -> None:
 
 
 def find_split_conflict(path: str, opened: str = "") -> str:
-    """Returns what is wrong where a name of FER-2013's own lies in a folder of another split; "" where nothing is."""
+    """Returns the conflict between a file name of FER-2013 and the split folder it is in; "" if there is none."""
     *above, _, file = _path_parts(path, opened)
     usage, word = _usage_of_name(file), _find_split_word(above)
     if not usage or not word or word in _MATCHING_FOLDERS[usage]:
         return ""
     return (
-        f"its name says {file.partition('_')[0]}, and a folder above it says {word}: rename the file, or move it to "
-        "the folder of its split"
+        f"its name stands for {file.partition('_')[0]}, and a folder above it for {word}: rename the file, or move "
+        "it to the folder of its split"
     )
 
 
 def _usage_of_name(file: str) -> str:
-    """Returns the value of the column Usage that a name of FER-2013's own begins with, in lower case; "" of others."""
+    """Returns the value of the column Usage with which a file name of FER-2013 begins, in lower case; otherwise ""."""
     name = _FER2013_NAME.fullmatch(file.lower())
     return name[1] if name else ""
 
 
 def _find_split_word(folders: Sequence[str]) -> str:
-    """Returns what the innermost folder that names a split calls it: "train" of "Train_images"; "" where none does."""
+    """Returns the split word of the innermost folder that names a split: "train" of "Train_images"; "" if none does."""
     for folder in reversed(folders):
         words = re.findall(r"\w+", folder.lower().replace("_", " "))
         word = "".join([word for word in words if word not in _IGNORED_WORDS])
@@ -138,7 +143,7 @@ def _find_split_word(folders: Sequence[str]) -> str:
 
 
 def _path_parts(path: str, opened: str) -> list[str]:
-    """The names of the folders that speak of a picture, from the outermost, and its own: three or more."""
+    """Returns the names of the relevant folders of a picture, from the outermost, and its file name: three or more."""
     outer = opened.split("/")[-1 if "/" in path else -2 :]
     return ["", "", *outer, *path.split("/")]
 
@@ -147,7 +152,9 @@ def parse_pictures(pictures: Sequence[Picture], labels: LabelMap = DEFAULT_MAP, 
     """Decodes pictures into faces and rejects, in their order.
 
     Args:
-      labels: what folders' names stand for; fit: of `fer.config.FITS`.
+      pictures: to decode.
+      labels: classes of folder names.
+      fit: of `fer.config.FITS`.
     """
     faces, found, rejects = [], [], []
     altered: collections.Counter[str] = collections.Counter()
@@ -162,7 +169,7 @@ def parse_pictures(pictures: Sequence[Picture], labels: LabelMap = DEFAULT_MAP, 
             try:
                 face, changes = image_reader.read_face(picture.content, fit)
             except image_reader.PictureError as error:
-                fault = ("bad picture", f"it is no picture that can be read ({error})")
+                fault = ("bad picture", f"it is not a readable picture ({error})")
         if fault is not None:
             rejects.append(Reject(picture.name, 0, "", *fault, b""))
             continue
@@ -184,7 +191,7 @@ def parse_pictures(pictures: Sequence[Picture], labels: LabelMap = DEFAULT_MAP, 
 
 
 def _find_fault(picture: Picture, label: int | None, labels: LabelMap) -> tuple[str, str] | None:
-    """Returns the kind and the words of what is wrong with where a picture lies; None where nothing is."""
+    """Returns kind and description of the fault of a picture's path; None if there is none."""
     if label is None:
         folder = get_class_folder(picture)
         return "bad label", f"its folder {folder!r} is no class; {labels.advice(folder)}"

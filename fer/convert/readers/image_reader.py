@@ -1,8 +1,8 @@
-"""The one reader of pictures, for converting, predicting and the demo: bytes -> an upright image of eight bits.
+"""The picture decoder of conversion, prediction and demo: bytes -> an upright image of eight bits.
 
 - EXIF orientation is applied.
 - Transparent pixels are composited on `BACKGROUND`.
-- Grey values of more than eight bits are scaled by the picture's own range: its least becomes 0, its greatest 255.
+- Grey values of more than eight bits are scaled by the picture's own range: its minimum becomes 0, its maximum 255.
 - Of several frames, the first is read.
 """
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMAT_NAMES = "JPEG, PNG, WebP, BMP, GIF, TIFF and PPM/PGM"
-MAX_PIXELS = 64_000_000  # of a picture; one that unpacks to more is refused unread
-MAX_BYTES = 256 << 20  # of a picture's file: four for each of its pixels
-BACKGROUND = 128  # the grey level behind transparent pixels and beside padded pictures: FER-2013's mean is 129
+MAX_PIXELS = 64_000_000  # of a picture; one that declares more is rejected without decoding it
+MAX_BYTES = 256 << 20  # of a picture's file: four per pixel of the largest picture
+BACKGROUND = 128  # grey level behind transparent pixels and around padded pictures; the mean of FER-2013 is 129
 
-# What `decode` and `read_face` may have altered, and how a summary names it.
+# Alterations by `decode_picture` and `read_face`, and their description in a summary.
 ALTERATIONS = {
     "resized": "were not 48x48 pixels and were resized",
     "recoloured": "were not grey in eight bits and were converted",
@@ -54,7 +54,7 @@ _ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-# Raw files of cameras are TIFFs by their first bytes, and hold no more than a preview that Pillow reads.
+# Raw files of cameras begin like a TIFF, and Pillow reads only a preview of them.
 _RAW_ENDINGS = (".3fr", ".arw", ".cr2", ".dng", ".erf", ".kdc", ".nef", ".nrw", ".pef", ".srw")
 _ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
@@ -62,21 +62,21 @@ _FIT_NAMES = {"stretch": "squashed", "crop": "cropped", "pad": "padded"}
 
 
 class PictureError(ValueError):
-    """A picture cannot be read. The text says why, without naming the file."""
+    """A picture cannot be read. The message gives the reason, without naming the file."""
 
 
 class Decoded(NamedTuple):
-    """An image in the mode that was asked for, and what was altered on the way, of `ALTERED`."""
+    """An image in the requested mode, and its alterations, of `ALTERATIONS`."""
 
     image: Image.Image
     altered: tuple[str, ...]
 
 
 def is_picture(name: str, head: bytes) -> bool:
-    """Returns whether a file is meant as a picture that is read: it begins as one, or is named as one.
+    """Returns whether a file is a picture of a supported format, by its first bytes or its name.
 
     Args:
-      name: the file's name; its ending counts.
+      name: of the file; its extension counts.
       head: its first bytes; 64 are enough.
     """
     name = name.lower()
@@ -84,14 +84,14 @@ def is_picture(name: str, head: bytes) -> bool:
 
 
 def read_size(content: bytes) -> tuple[int, int]:
-    """Returns a picture's width and height as stored, without unpacking it.
+    """Returns a picture's stored width and height, without decoding it.
 
     Raises:
-      PictureError: it is no picture that is read, or too large.
+      PictureError: the file is not a supported picture, or is too large.
     """
     try:
         return _open_unread(content).size
-    except Exception as error:  # Pillow's readers raise whatever damaged bytes lead them to
+    except Exception as error:  # Pillow's readers raise various exceptions for damaged files
         raise PictureError(_error_text(error)) from error
 
 
@@ -99,11 +99,11 @@ def decode_picture(content: bytes, mode: str) -> Decoded:
     """Decodes a picture.
 
     Args:
-      content: the file's bytes.
+      content: the bytes of the file.
       mode: "L" for grey, "RGB" for colour.
 
     Raises:
-      PictureError: it is no picture that is read, or is damaged or too large.
+      PictureError: the file is not a supported picture, or is damaged or too large.
     """
     try:
         image = _open_unread(content)
@@ -127,14 +127,15 @@ def read_face(content: bytes, fit: str = "stretch") -> tuple[np.ndarray, tuple[s
     """Decodes a picture as one grey face.
 
     Args:
-      content: the file's bytes.
-      fit: how a picture that is not square becomes so: stretch squashes it, crop takes its centre, pad adds margins.
+      content: the bytes of the file.
+      fit: how a picture that is not square is made square: stretch squashes it, crop takes its centre, pad adds
+        margins.
 
     Returns:
-      uint8 [48, 48], and what was altered on the way, of `ALTERED`.
+      uint8 [48, 48], and the alterations, of `ALTERATIONS`.
 
     Raises:
-      PictureError: as `decode`.
+      PictureError: see `decode_picture`.
     """
     image, altered = decode_picture(content, "L")
     if image.size != (SIDE, SIDE):
@@ -145,15 +146,15 @@ def read_face(content: bytes, fit: str = "stretch") -> tuple[np.ndarray, tuple[s
 
 
 def _open_unread(content: bytes) -> Image.Image:
-    """Opens a picture whose pixels are not read yet."""
-    from PIL import Image, UnidentifiedImageError  # here, for a process that parses tables starts sooner without it
+    """Opens a picture without reading its pixels."""
+    from PIL import Image, UnidentifiedImageError  # here, so that processes that parse tables start faster
 
     if len(content) > MAX_BYTES:
         raise PictureError(f"it has more than {MAX_BYTES:,} bytes")
     _silence_libraries()
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
-    except UnidentifiedImageError as error:  # Pillow's words name a place in memory
+    except UnidentifiedImageError as error:  # Pillow's message contains a memory address
         kind = file_signatures.identify(content[:64])
         found = f"it is {kind[0]}" if kind else "it is damaged or no picture"
         raise PictureError(f"{found}; {FORMAT_NAMES} are read") from error
@@ -164,17 +165,17 @@ def _open_unread(content: bytes) -> Image.Image:
 
 @functools.cache
 def _silence_libraries() -> None:
-    """Ignores Pillow's warnings of damaged tags and of its own limit of pixels, and what libtiff prints by itself.
+    """Ignores Pillow's warnings about damaged tags and its own pixel limit, and the output of libtiff.
 
-    For the whole process: a filter for a block of code would be lost or kept by chance where several threads read. The
-    reason of a picture that cannot be read is in the error that Pillow raises.
+    Applies to the whole process: filters for a block of code are not thread-safe. The error that Pillow raises holds
+    the reason of an unreadable picture.
     """
     from PIL import Image
 
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or with one whose names are hidden
-        library = ctypes.CDLL(Image.core.__file__)  # finds the functions of the libraries that it is linked with too
+    with contextlib.suppress(OSError, AttributeError):  # Pillow without libtiff, or with hidden symbols
+        library = ctypes.CDLL(Image.core.__file__)  # also finds the functions of the linked libraries
         for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
             setter = getattr(library, name)
             setter.argtypes, setter.restype = [ctypes.c_void_p], ctypes.c_void_p
@@ -182,20 +183,21 @@ def _silence_libraries() -> None:
 
 
 def _has_frames(image: Image.Image) -> bool:
+    """Returns whether a picture has several frames."""
     try:
-        return bool(getattr(image, "is_animated", False)) and image.format != "MPO"  # a JPEG with a preview within
-    except Exception:  # what follows the first frame is damaged, and not read
+        return bool(getattr(image, "is_animated", False)) and image.format != "MPO"  # a JPEG with a preview
+    except Exception:  # the frames after the first are damaged, and not read
         image.seek(0)
         return False
 
 
 def _apply_orientation(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Loads an image and turns it as its EXIF orientation says; as it is where that is damaged."""
+    """Loads an image and applies its EXIF orientation, unless that is damaged. Returns whether it was turned."""
     from PIL import ImageOps
 
-    tags = getattr(image, "tag_v2", None)  # of a TIFF, which Pillow turns when it is loaded, dropping the tag
+    tags = getattr(image, "tag_v2", None)  # of a TIFF; Pillow turns it while loading and drops the tag
     before = tags.get(_ORIENTATION, 1) if tags else 1
-    image.load()  # what fails here is the picture itself
+    image.load()  # an error here concerns the picture itself
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
         if orientation in range(2, 9):
@@ -206,7 +208,11 @@ def _apply_orientation(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _check_depth(image: Image.Image, content: bytes) -> None:
-    """Refuses colours of 16 bits that use few of them: Pillow keeps the upper eight, which would be black."""
+    """Checks that colours of 16 bits use the upper eight bits, which are all that Pillow reads.
+
+    Raises:
+      PictureError: the picture would be nearly black.
+    """
     if image.mode not in ("RGB", "RGBA", "LA"):
         return
     tags = getattr(image, "tag_v2", None)
@@ -219,7 +225,7 @@ def _check_depth(image: Image.Image, content: bytes) -> None:
 
 
 def _rescale(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
-    """Returns a grey image of more than eight bits, its darkest value as 0 and its brightest as 255.
+    """Returns a grey image of more than eight bits, scaled to 0 (darkest) to 255 (brightest).
 
     Args:
       image: of a mode that begins with I or F.
@@ -230,13 +236,13 @@ def _rescale(image: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
     values = np.asarray(image)
     if image.mode == "I" and tags.get(_BITS_PER_SAMPLE) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (1,):
         values = values.view(np.uint32)  # Pillow reads these as signed
-    if tags.get(_PHOTOMETRIC) == 0:  # 0 is white, which Pillow heeds in eight bits alone
+    if tags.get(_PHOTOMETRIC) == 0:  # 0 is white, which Pillow applies only to eight bits
         return ImageOps.invert(_scale_to_uint8(values, image.mode))
     return _scale_to_uint8(values, image.mode)
 
 
 def _scale_to_uint8(values: np.ndarray, mode: str) -> Image.Image:
-    """Returns grey levels, the least value as 0 and the greatest as 255; `mode` is Pillow's of the values."""
+    """Returns grey levels scaled to 0 (minimum) to 255 (maximum); `mode` is Pillow's mode of the values."""
     from PIL import Image
 
     low, high = float(values.min()), float(values.max())
@@ -245,24 +251,24 @@ def _scale_to_uint8(values: np.ndarray, mode: str) -> Image.Image:
     if low == high:
         return Image.new("L", (values.shape[1], values.shape[0]), int(min(max(high, 0) // 256, 255)))
     levels = np.empty(values.shape, np.uint8)
-    for row, line in enumerate(values):  # line by line, for all of a large picture's in 64 bits would fill the memory
+    for row, line in enumerate(values):  # row by row: a whole large picture in 64 bits would fill the memory
         above = line.astype(np.float64) - low
         if mode == "F":
             levels[row] = np.rint(above * (255 / (high - low)))
         else:
-            levels[row] = above * 256 // (high - low + 1)  # of a full range of 16 bits, the upper eight of each value
+            levels[row] = above * 256 // (high - low + 1)  # for the full range of 16 bits, the upper eight bits
     return Image.fromarray(levels)
 
 
 def _composite(image: Image.Image, stored: str | None) -> tuple[Image.Image, bool]:
-    """Puts an image with transparent pixels on `BACKGROUND`; others are returned as they are.
+    """Puts an image with transparent pixels on `BACKGROUND`; returns other images unchanged.
 
     Args:
-      image: to look at.
-      stored: the format of its file, of `_FORMATS`.
+      image: to composite.
+      stored: format of its file, of `_FORMATS`.
 
     Raises:
-      PictureError: nothing of it can be seen.
+      PictureError: all pixels are transparent.
     """
     from PIL import Image
 
@@ -273,7 +279,7 @@ def _composite(image: Image.Image, stored: str | None) -> tuple[Image.Image, boo
     if alpha.getextrema()[0] == 255:
         return image, False
     if alpha.getextrema()[1] == 0:
-        if stored == "BMP":  # whose fourth byte programs leave at 0
+        if stored == "BMP":  # programs leave its fourth byte at 0
             return solid.convert("RGB"), False
         raise PictureError("all of its pixels are transparent: save it without transparency")
     below = Image.new("RGB", image.size, (BACKGROUND,) * 3)
@@ -282,7 +288,7 @@ def _composite(image: Image.Image, stored: str | None) -> tuple[Image.Image, boo
 
 
 def _resize_to_face(image: Image.Image, fit: str) -> Image.Image:
-    """Resizes a grey image to a face's size, by the mean of the pixels that fall on each."""
+    """Resizes a grey image to 48x48 pixels, each the mean of the pixels that it covers."""
     from PIL import Image
 
     if image.size == (SIDE, SIDE):
@@ -302,8 +308,8 @@ def _resize_to_face(image: Image.Image, fit: str) -> Image.Image:
 
 
 def _error_text(error: Exception) -> str:
-    """Returns why a picture cannot be read, on one line and without places in memory, which change each time."""
+    """Returns why a picture cannot be read, on one line and without memory addresses."""
     text = re.sub(r"<[^<>]*\b0x[0-9a-f]+>", "it", str(error)).strip().split("\n")[0]
-    if re.fullmatch(r"decoder error -\d+", text):  # of libtiff, whose own words Pillow does not pass on
+    if re.fullmatch(r"decoder error -\d+", text):  # of libtiff, whose message Pillow does not report
         return "its pixels are damaged"
     return text or type(error).__name__

@@ -1,7 +1,8 @@
-"""Label maps: which of the seven classes a folder's name, or a value of the column `emotion`, stands for.
+"""Label maps: the class of a folder's name, or of a value of the column `emotion`.
 
-Words are read as they are ("anger", "Happiness", "0_neutral"). Numbers mean another class in every data set, so they
-are read only by an order that the user names, or where FER-2013's own file names or table prove FER-2013's order.
+Words are always understood ("anger", "Happiness", "0_neutral"). Numbers denote different classes in every data set, so
+that they are understood only by an order that the user names, or where FER-2013's own file names or table prove its
+order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_OF_CLASS
 
-EXCLUDED = -2  # the label of a name that a label map maps to "none": its faces are left out and counted
+EXCLUDED = -2  # label of a name that is mapped to "none": its faces are excluded and counted
 
 # The numbers of published data sets: FER-2013 (Goodfellow et al. 2013), AffectNet (Mollahosseini et al. 2017) and
 # RAF-DB (Li et al. 2017).
@@ -36,7 +37,7 @@ _WORDS = {
     **dict.fromkeys(("disgusted", "disgusting"), CLASSES.index("disgust")),
     **dict.fromkeys(("fearful", "afraid", "scared"), CLASSES.index("fear")),
     **dict.fromkeys(("joy", "joyful"), CLASSES.index("happy")),
-    **dict.fromkeys(("surprised", "suprise", "suprised"), CLASSES.index("surprise")),  # published with this error
+    **dict.fromkeys(("surprised", "suprise", "suprised"), CLASSES.index("surprise")),  # published misspellings
     "neutrality": CLASSES.index("neutral"),
 }
 _NUMBER = re.compile(r"(?:(?:class|cls|label|emotion|expression|category)[\s_.:-]*)?([0-9]+)")
@@ -44,20 +45,20 @@ _NUMBER = re.compile(r"(?:(?:class|cls|label|emotion|expression|category)[\s_.:-
 
 @dataclasses.dataclass(frozen=True)
 class LabelMap:
-    """What names stand for. `given` is the flag's text, "" where no map was given."""
+    """Labels by name. `given` is the flag's value, "" without a map."""
 
     given: str = ""
-    names: dict[str, int] = dataclasses.field(default_factory=dict)  # by `_key`; a class, or EXCLUDED
+    names: dict[str, int] = dataclasses.field(default_factory=dict)  # by normalized name; a class, or EXCLUDED
 
     def find(self, name: str, fer2013: bool = False) -> int | None:
-        """Returns the class that a folder's name stands for.
+        """Returns the class of a folder's name.
 
         Args:
           name: of the folder.
-          fer2013: whether FER-2013's order is proved, so that its numbers count where no map was given.
+          fer2013: whether FER-2013's order is proven, so that its numbers count if no map was given.
 
         Returns:
-          An index into fer.labels.CLASSES, EXCLUDED, or None where the name stands for no class.
+          An index into fer.labels.CLASSES, EXCLUDED, or None for a name without a class.
         """
         key = _normalize_name(name)
         if key in self.names:
@@ -68,33 +69,33 @@ class LabelMap:
 
     @property
     def numbered(self) -> bool:
-        """Whether the map says what numbers stand for."""
+        """True if the map contains numbers."""
         return any(map(_is_digits, self.names))
 
     def numbers(self) -> dict[str, int]:
-        """Returns the label of each number that the column `emotion` of a table may have."""
+        """Returns the label of each number that is valid in the column `emotion` of a table."""
         if not self.numbered:
             return {str(label): label for label in range(len(CLASSES))}
         return {name: label for name, label in self.names.items() if _is_digits(name)}
 
     def cells(self) -> dict[bytes, int]:
-        """Returns the label of each value that the column `emotion` of a table may have, in lower case."""
+        """Returns the label of each value that is valid in the column `emotion` of a table, in lower case."""
         words = _WORDS if self.given else {}
         return {name.encode(): label for name, label in {**self.numbers(), **words, **self.names}.items()}
 
     def advice(self, name: str) -> str:
-        """Returns what to do about a name that stands for no class."""
-        chosen, left_out = (
+        """Returns advice for a name without a class."""
+        chosen, excluded = (
             f"--label_map={shlex.quote(','.join(filter(None, [self.given, f'{name}={value}'])))}"
             for value in ("angry", _NONE)
         )
         return (
-            f"{', '.join(CLASSES)} and their nouns are: map it with {chosen}, or another class, or leave it out with "
-            f"{left_out}"
+            f"{', '.join(CLASSES)} and their nouns are: map it with {chosen}, or another class, or exclude it with "
+            f"{excluded}"
         )
 
 
-DEFAULT_MAP = LabelMap()  # no map: words are read, and numbers where FER-2013's order is proved
+DEFAULT_MAP = LabelMap()  # no map: words, and numbers where FER-2013's order is proven
 
 
 def class_name(label: int) -> str:
@@ -108,14 +109,14 @@ def is_number(name: str) -> bool:
 
 
 def describe_orders() -> str:
-    """Returns the usual orders of numbers, for a message."""
+    """Returns the common orders of numbers, for a message."""
     return "; ".join(
         f"{order} {', '.join(f'{number} {name}' for number, name in names.items())}" for order, names in ORDERS.items()
     )
 
 
 def parse_label_map(text: str) -> LabelMap:
-    """Understands the flag `--label_map`.
+    """Parses the value of the flag `--label_map`.
 
     Args:
       text: names of `ORDERS`, paths of JSON files and pairs NAME=CLASS, comma-separated; a pair overrides the order or
@@ -140,26 +141,31 @@ def parse_label_map(text: str) -> LabelMap:
             name, _, value = item.rpartition("=")
             _add_name(pairs, name, value, f"--label_map={text}")
         else:
-            raise UserError(f"--label_map={text}: {item!r} is no map; it takes {FLAG_VALUES}.")
+            raise UserError(f"--label_map={text}: {item!r} is not a map; it takes {FLAG_VALUES}.")
     if text and not (names or pairs):
         raise UserError(f"--label_map={text} maps nothing; it takes {FLAG_VALUES}.")
     return LabelMap(manifest_text(text), {**names, **pairs})
 
 
 def manifest_text(text: str) -> str:
-    """Returns the flag's text as a manifest records it: of a file, its name without folders."""
+    """Returns the flag's value for the manifest: for a file, its name without folders."""
     return os.path.basename(text) if _is_json_path(text) else text
 
 
 def _is_json_path(text: str) -> bool:
+    """Returns whether the flag's value is the path of a JSON file."""
     if not text.lower().endswith(".json"):
         return False
     return not re.search("[,=]", text) or os.path.isfile(os.path.expanduser(text))
 
 
 def _read_json(path: str) -> dict[str, int]:
-    """Reads {"0": "angry", ...}, or ["angry", ...] in the order of the numbers; null leaves a name out."""
-    from fer.io import files  # here, for processes that parse do without TensorFlow
+    """Reads {"0": "angry", ...}, or ["angry", ...] in the order of the numbers; null excludes a name.
+
+    Raises:
+      UserError: the file is missing, is not valid JSON or maps nothing.
+    """
+    from fer.io import files  # here, so that processes that parse do not load TensorFlow
 
     pairs: list[tuple[str, Any]] = []
     content = files.read_bytes(path, f"There is no {path}: --label_map takes {FLAG_VALUES}.")
@@ -181,21 +187,27 @@ def _read_json(path: str) -> dict[str, int]:
 
 
 def _add_name(names: dict[str, int], name: str, value: Any, where: str) -> None:
+    """Adds a name and its label.
+
+    Raises:
+      UserError: the name was added before, or the class is unknown.
+    """
     key = _normalize_name(name)
     if key in names:
         raise UserError(f"{where} maps {name!r} twice: keep one.")
     label = _find_word(_normalize_name(value)) if isinstance(value, str) else None
     if label is None and not (isinstance(value, str) and value.strip().lower() == _NONE):
-        raise UserError(f"{where} maps {name!r} to {value!r}, which is none of {', '.join(CLASSES)} and none.")
+        raise UserError(f"{where} maps {name!r} to {value!r}, which is not {', '.join(CLASSES)} or none.")
     names[key] = EXCLUDED if label is None else label
 
 
 def _is_digits(key: str) -> bool:
+    """Returns whether a normalized name is a number."""
     return key.isascii() and key.isdigit()
 
 
 def _normalize_name(name: str) -> str:
-    """Returns a name in lower case; of a number, alone or after a word such as "class_", its digits alone."""
+    """Returns a name in lower case; for a number, alone or after a word such as "class_", only its digits."""
     text = name.strip().lower()
     number = _NUMBER.fullmatch(text)
     return (number[1].lstrip("0") or "0") if number else text

@@ -1,9 +1,9 @@
-"""The text of FER-2013's column `pixels` -> bytes, in bulk.
+"""Parser of FER-2013's column `pixels`: text -> bytes, in bulk.
 
-A face is 2,304 numbers of one to three digits. Python's own number parsing spends most of a conversion's time on
-them, so faces are parsed a block at a time: every byte of the text is treated as if a number ended there, by a
-few operations on whole arrays, and the bytes where one does end are kept. What the block parser does not
-understand is parsed again alone and slowly, by code that can say what is wrong.
+A face is 2,304 numbers of one to three digits. Python's number parsing would take most of the time of a conversion, so
+faces are parsed in blocks: every byte of the text is treated as if a number ended there, by a few operations on whole
+arrays, and the results at the actual ends are selected. A block that is not in the expected format is parsed again face
+by face, by slower code that describes the fault.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from fer.labels import PIXELS, SIDE
 
-BLOCK_FACES = 24  # faces parsed at once: their text and what is made of it stay in a processor's second-level cache
+BLOCK_FACES = 24  # faces parsed at once: their text and the intermediate arrays fit into the second-level cache
 
 _PAD = b"   "  # so that every number has three bytes before its end
 _SPACE = 32
@@ -26,10 +26,10 @@ def parse_pixels(fields: Sequence[bytes | memoryview]) -> tuple[np.ndarray, dict
     """Parses the pixels of many faces.
 
     Args:
-      fields: n times the text of one face.
+      fields: n texts, one per face.
 
     Returns:
-      uint8 [n, 2304], and by the position of each face that is wrong, what is wrong with it (its row is undefined).
+      uint8 [n, 2304], and the fault of each wrong face by its position (its row of the array is undefined).
     """
     images = np.empty((len(fields), PIXELS), np.uint8)
     faults = {}
@@ -49,16 +49,16 @@ def parse_pixels(fields: Sequence[bytes | memoryview]) -> tuple[np.ndarray, dict
 
 
 def parse_face(field: bytes) -> np.ndarray | str:
-    """Parses the pixels of one face, forgiving about white space and leading zeros.
+    """Parses the pixels of one face, tolerating white space and leading zeros.
 
     Returns:
-      uint8 [2304], or what is wrong in words.
+      uint8 [2304], or a description of the fault.
     """
     values = []
     for position, token in enumerate(field.split(), 1):
         if not token.isdigit():
             return f"value {position} is {_shorten(token)}, not a whole number from 0 to 255"
-        digits = token.lstrip(b"0") or b"0"  # Python refuses to read a number of some thousand digits, zeros too
+        digits = token.lstrip(b"0") or b"0"  # Python refuses to parse thousands of digits, even zeros
         if len(digits) > 3 or int(digits) > 255:
             return f"value {position} is {_shorten(token)}, above 255"
         values.append(int(digits))
@@ -68,13 +68,13 @@ def parse_face(field: bytes) -> np.ndarray | str:
 
 
 def _parse_block(fields: Sequence[bytes | memoryview]) -> np.ndarray | None:
-    """Parses faces written as numbers with one space between them; None if any of them is anything else."""
+    """Parses faces written as numbers with one space between them; returns None if any of them is not."""
     text = np.frombuffer(_PAD + b" ".join(fields) + b" ", np.uint8)
     digits = text - _ZERO
     is_digit = digits < 10
     digits *= is_digit
     is_space = text == _SPACE
-    # At i, what a number would be that ends at the i-th byte from the third on.
+    # Element i is the value of a number whose last digit is byte i + 2.
     second = is_digit[1:] & is_digit[:-1]
     third = second[1:] & second[:-1]
     hundreds = digits[:-2] * third
@@ -90,7 +90,7 @@ def _parse_block(fields: Sequence[bytes | memoryview]) -> np.ndarray | None:
     if wrong:
         return None
     lengths = np.array([len(field) + 1 for field in fields])
-    if (ends[PIXELS - 1 :: PIXELS] != len(_PAD) - 1 + np.cumsum(lengths)).any():  # one face has what another lacks
+    if (ends[PIXELS - 1 :: PIXELS] != len(_PAD) - 1 + np.cumsum(lengths)).any():  # a face has too many
         return None
     hundreds *= _HUNDRED
     value += hundreds
@@ -98,5 +98,6 @@ def _parse_block(fields: Sequence[bytes | memoryview]) -> np.ndarray | None:
 
 
 def _shorten(token: bytes) -> str:
+    """Returns a value for a message, in quotes and shortened."""
     text = token.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 20 else text[:20] + "...")

@@ -1,4 +1,4 @@
-"""Files that an input holds and that are not read: counted, so that none is lost without a word."""
+"""Counts of the files of an input that are not read, so that none is dropped silently."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 
 HIDDEN = "hidden"
-MAX_SHOWN = 12  # kinds of files in a printed line
-MAX_KINDS = 100  # endings that are counted by themselves; the rarer ones are "other"
+MAX_SHOWN = 12  # kinds of files in one line
+MAX_KINDS = 100  # extensions that are counted separately; rarer ones are "other"
 
-# Folders that operating systems, disk stations and archivers add: previews, copies and deleted files.
+# Folders that operating systems, network storage and archivers add: previews, copies and deleted files.
 _SYSTEM_FOLDERS = {
     "__macosx",
     "@eadir",
@@ -27,10 +27,10 @@ _EXTENSION = re.compile(r"\.[a-z0-9_+-]{1,12}")
 
 
 def hidden_part(path: str) -> str:
-    """Returns the path up to its first part that begins with a dot or is litter, such as @eaDir; "" without one.
+    """Returns the path up to its first hidden part or system folder, such as @eaDir; "" without one.
 
     Args:
-      path: below the input, with "/" between folders; what is above the input may have any name.
+      path: below the input, with "/" between folders; folders above the input may have any name.
     """
     parts = path.split("/")
     for count, part in enumerate(parts, 1):
@@ -40,23 +40,23 @@ def hidden_part(path: str) -> str:
 
 
 class SkippedFiles:
-    """Counts the files of an input that are not read, by their endings, and hidden files and folders."""
+    """Counts the skipped files of an input, by extension, and hidden files and folders."""
 
     def __init__(self) -> None:
         self._endings: collections.Counter[str] = collections.Counter()
         self._hidden: set[str] = set()
 
     def add(self, path: str) -> None:
-        """Counts a file of a kind that is not read."""
+        """Counts a file of an unsupported type."""
         ending = os.path.splitext(path)[1].lower()
         self._endings[ending if _EXTENSION.fullmatch(ending) else "no ending" if not ending else _OTHER] += 1
 
     def add_hidden(self, part: str) -> None:
-        """Counts a hidden file or folder, once; `part` is what `hidden_part` returns."""
+        """Counts a hidden file or folder once; `part` is the result of `hidden_part`."""
         self._hidden.add(part)
 
     def counts(self) -> dict[str, int]:
-        """Returns how many there are of each ending, the most frequent first, and of hidden ones last."""
+        """Returns the number per extension, the most frequent first, and of hidden ones last."""
         endings = sorted(self._endings.items(), key=lambda entry: (-entry[1], entry[0]))
         counts = dict(endings[:MAX_KINDS])
         rare = sum(count for _, count in endings[MAX_KINDS:])

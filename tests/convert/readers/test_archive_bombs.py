@@ -89,7 +89,7 @@ def test_tar_rejects_headers_that_add_up(tmp_path):
 
 def test_tar_rejects_headers_that_extend_each_other_without_end(tmp_path):
     path = input_factories.write(tmp_path / "faces", pax({"a": "b"}) * 2000 + block(b"0", 0) + bytes(1024))
-    assert "faces is cut short, damaged or unreadable (it is nested too deep)" in read_error(path)
+    assert "faces is truncated, damaged or unreadable (it is nested too deep)" in read_error(path)
 
 
 def test_tar_rejects_pax_header_that_python_searches_in_quadratic_time(tmp_path):
@@ -121,7 +121,7 @@ def test_archives_read_five_layers_and_reject_more(packer, tmp_path):
     assert read(input_factories.write(tmp_path / "five", pack_repeatedly([packer] * 5))) == 1
     for depth in (6, 60):
         message = read_error(input_factories.write(tmp_path / "deep", pack_repeatedly([packer] * depth)))
-        assert "is packed more than 5 times over" in message
+        assert "has more than 5 layers of compression" in message
         assert message.startswith("deep")
 
 
@@ -155,7 +155,7 @@ def test_gzip_padded_without_end_raises_user_error(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_IDLE_BYTES", 100_000)
     path = input_factories.write(tmp_path / "faces", gzip.compress(b"pixels\n"))
     os.truncate(path, 5_000_000_000)
-    assert "faces holds more than 100,000 bytes in a row that unpack to nothing" in read_error(path)
+    assert "faces holds more than 100,000 consecutive bytes that decompress to nothing" in read_error(path)
 
 
 def test_zip_rejects_large_directory_unread(tmp_path):
@@ -175,7 +175,7 @@ def test_image_folder_rejects_image_of_too_many_bytes_and_stops_reading(tmp_path
     (piece,) = formats.iter_chunks(str(tmp_path), HashingReader())
     assert formats.num_bytes(piece) == 1001
     (reject,) = image_folder.parse_pictures(piece.pictures).rejects
-    assert str(reject).endswith("happy/a.png: it is no picture that can be read (it has more than 1,000 bytes)")
+    assert str(reject).endswith("happy/a.png: it is not a readable picture (it has more than 1,000 bytes)")
     for path in (tmp_path, tmp_path / "train" / "happy" / "a.png"):
         with pytest.raises(UserError, match=r"a\.png is no picture that can be read \(it has more than 1,000 bytes\)"):
             input_readers.read(str(path), faces="whole")

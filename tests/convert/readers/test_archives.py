@@ -70,7 +70,7 @@ def test_archives_find_file_in_every_packing(kind, tmp_path):
 def test_archives_error_names_truncated_archive(kind, share, tmp_path):
     packed, _ = PACKED[kind]
     path = input_factories.write(tmp_path / "faces", packed[: int(share * len(packed))])
-    with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+    with pytest.raises(UserError, match=r"faces.* is truncated, damaged or unreadable"):
         read(path)
 
 
@@ -84,7 +84,7 @@ def test_tar_truncated_or_damaged_at_any_header_raises_user_error(tmp_path):
     for number, content in enumerate(changed, 1):
         content[member * number + 148] ^= 1  # in the header's checksum
     for content in (*cut, *changed):
-        with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+        with pytest.raises(UserError, match=r"faces.* is truncated, damaged or unreadable"):
             read(input_factories.write(tmp_path / "faces", bytes(content)))
 
 
@@ -93,7 +93,7 @@ def test_archives_error_names_file_with_flipped_bit(kind, tmp_path):
     packed = bytearray(PACKED[kind][0])
     packed[len(packed) // 2] ^= 1
     path = input_factories.write(tmp_path / "faces", bytes(packed))
-    with pytest.raises(UserError, match=r"faces.* is cut short, damaged or unreadable"):
+    with pytest.raises(UserError, match=r"faces.* is truncated, damaged or unreadable"):
         read(path)
 
 
@@ -101,7 +101,7 @@ def test_tar_gz_with_wrong_checksum_at_end_raises_user_error(tmp_path):
     """The tar itself ends before the checksum and would be complete without it."""
     packed = bytearray(PACKED["tar.gz"][0])
     packed[-6] ^= 1
-    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+    with pytest.raises(UserError, match=r"faces is truncated, damaged or unreadable"):
         read(input_factories.write(tmp_path / "faces", bytes(packed)))
 
 
@@ -112,7 +112,7 @@ def test_tar_with_invalid_sparse_map_raises_user_error(header, tmp_path):
         entry = tarfile.TarInfo("f.csv")
         entry.pax_headers, entry.size = header, 9
         archive.addfile(entry, io.BytesIO(b"123456789"))
-    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+    with pytest.raises(UserError, match=r"faces is truncated, damaged or unreadable"):
         read(input_factories.write(tmp_path / "faces", out.getvalue()))
 
 
@@ -131,7 +131,7 @@ def test_zip_with_unsupported_feature_raises_user_error(fault, tmp_path):
     offset += packed.rindex(b"PK\x01\x02")
     packed[offset : offset + 2] = value
     path = input_factories.write(tmp_path / "faces", bytes(packed))
-    with pytest.raises(UserError, match=r"faces is cut short, damaged or unreadable"):
+    with pytest.raises(UserError, match=r"faces is truncated, damaged or unreadable"):
         read(path)
 
 
@@ -189,7 +189,7 @@ def test_archives_error_names_file_of_folder_that_is_not_utf8(broken, tmp_path):
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("nowhere", "is a link to nowhere, where nothing is: remove it"),
+        ("nowhere", "is a link to nowhere, which does not exist: remove"),
         ("link.png", "is a link that leads back to itself, by link.png: remove it"),
     ],
     ids=["nowhere", "to itself"],
@@ -265,7 +265,7 @@ def test_archives_reject_duplicate_file(names, kind, tmp_path):
                     archive.writestr(name, name)
         else:
             out.write(make_tar({names[0]: b"1"})[: 2 * tarfile.BLOCKSIZE] + make_tar({names[1]: b"2"}))
-    with pytest.raises(UserError, match=r"^faces holds a/1.png twice, as an archive to which a newer one was added: "):
+    with pytest.raises(UserError, match=r"^faces holds a/1.png twice, as an archive that was appended to: "):
         read(input_factories.write(tmp_path / "faces", out.getvalue()))
 
 
@@ -339,7 +339,7 @@ def test_archives_error_names_file_that_disappears_while_hashing(tmp_path, monke
         return found
 
     monkeypatch.setattr(tf.io.gfile, "walk", walk_and_remove)
-    with pytest.raises(UserError, match=r"faces/1.png is cut short, damaged or unreadable"):
+    with pytest.raises(UserError, match=r"faces/1.png is truncated, damaged or unreadable"):
         archives.sha256(str(tmp_path / "faces"), HashingReader())
 
 

@@ -166,7 +166,7 @@ def test_csv_reader_keeps_row_numbers_among_bad_rows():
         ("a,b,c", "no column pixels"),
         ("emotion,Usage", "no column pixels"),
         ("pixels,Usage", "no column emotion"),
-        ("emotion,pixels,Pixels", "stands twice"),
+        ("emotion,pixels,Pixels", "occurs twice"),
         ("", "no column pixels"),
     ],
 )

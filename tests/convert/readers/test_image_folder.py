@@ -95,7 +95,9 @@ def test_image_folder_rejects_fer2013_name_in_folder_of_another_split(path, word
     [reject] = image_folder.parse_pictures([Picture(f"in/{path}", path, input_factories.picture(IMAGES[0]))]).rejects
     name = path.rpartition("/")[2].partition("_")[0]
     assert reject.kind == "contradicting split"
-    assert str(reject).startswith(f"in/{path}: its name says {name}, and a folder above it says {words}: rename the")
+    assert str(reject).startswith(
+        f"in/{path}: its name stands for {name}, and a folder above it for {words}: rename the"
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,14 +174,14 @@ def test_fit_makes_images_square():
 def test_image_folder_reject_names_damaged_file(content):
     block = image_folder.parse_pictures([Picture("tree/sad/1.png", "sad/1.png", content)])
     assert len(block.images) == 0
-    assert str(block.rejects[0]).startswith("tree/sad/1.png: it is no picture that can be read")
+    assert str(block.rejects[0]).startswith("tree/sad/1.png: it is not a readable picture")
     assert "0x" not in block.rejects[0].reason  # a place in memory, which is another each time
 
 
 def test_image_folder_reject_names_unknown_folder_and_label_map():
     block = image_folder.parse_pictures([Picture("tree/love/1.png", "love/1.png", input_factories.picture(IMAGES[0]))])
     assert "tree/love/1.png: its folder 'love' is no class" in str(block.rejects[0])
-    assert "map it with --label_map=love=angry, or another class, or leave it out with --label_map=love=none" in str(
+    assert "map it with --label_map=love=angry, or another class, or exclude it with --label_map=love=none" in str(
         block.rejects[0]
     )
 

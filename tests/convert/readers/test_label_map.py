@@ -99,10 +99,10 @@ def test_label_map_reads_json_file(name, content, names, tmp_path):
     [
         (
             "affectnett",
-            "'affectnett' is no map; it takes fer2013, affectnet, rafdb, FILE.json or pairs such as 0=angry",
+            "'affectnett' is not a map; it takes fer2013, affectnet, rafdb, FILE.json or pairs such as 0=angry",
         ),
-        ("0=contempt", "maps '0' to 'contempt', which is none of angry, disgust, .* neutral and none"),
-        ("0=1", "maps '0' to '1', which is none of"),
+        ("0=contempt", "maps '0' to 'contempt', which is not angry, disgust, .* neutral or none"),
+        ("0=1", "maps '0' to '1', which is not angry"),
         ("0=angry,00=sad", "maps '00' twice"),
         ("rafdb,affectnet", "names two orders, rafdb and affectnet"),
         (",", "maps nothing"),
@@ -122,8 +122,8 @@ def test_label_map_error_names_wrong_value(text, reason):
         ("[" * 100_000, "is not valid JSON"),
         ("{}", 'maps nothing: write an object such as {"0": "angry"'),
         ("3", "maps nothing"),
-        ('{"0": 3}', "maps '0' to 3, which is none of"),
-        ('{"angry": 0}', "maps 'angry' to 0, which is none of"),
+        ('{"0": 3}', "maps '0' to 3, which is not angry"),
+        ('{"angry": 0}', "maps 'angry' to 0, which is not angry"),
         ('{"0": "sad", "0": "fear"}', "maps '0' twice"),
         ('{"0": {"1": "sad"}}', "maps '0' to"),
     ],
@@ -152,9 +152,9 @@ def test_label_map_ignores_other_digits_and_signs(name):
         (
             "",
             "contempt",
-            "--label_map=contempt=angry, or another class, or leave it out with --label_map=contempt=none",
+            "--label_map=contempt=angry, or another class, or exclude it with --label_map=contempt=none",
         ),
-        ("affectnet", "7", "--label_map=affectnet,7=angry, or another class, or leave it out with"),
+        ("affectnet", "7", "--label_map=affectnet,7=angry, or another class, or exclude it with"),
     ],
 )
 def test_label_map_advice_names_working_flag(given, name, advice):
