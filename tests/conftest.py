@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 import os
 
@@ -49,15 +49,15 @@ tf.config.set_logical_device_configuration(
 
 
 @pytest.fixture(autouse=True)
-def no_determinism_left_behind():
-    """A run turns deterministic operations on for the whole process; no test may depend on those before it."""
+def disable_determinism_afterwards():
+    """Disables deterministic ops, which a run enables for the whole process, after each test."""
     yield
     framework_config.disable_op_determinism()
 
 
 @pytest.fixture(scope="session")
 def synthetic_shards(tmp_path_factory) -> manifest.Manifest:
-    """400 synthetic faces, converted as a user converts them: 320 train, 40 validation, 40 test. Read only."""
+    """Converts 400 synthetic faces: 320 train, 40 validation, 40 test. Read only."""
     options = convert.Options(input="synthetic:400", output="")
     folder = shared_folder(
         tmp_path_factory, "synthetic", lambda place: convert.convert(dataclasses.replace(options, output=str(place)))
@@ -67,9 +67,9 @@ def synthetic_shards(tmp_path_factory) -> manifest.Manifest:
 
 @pytest.fixture(scope="session")
 def trained_run(synthetic_shards, tmp_path_factory) -> pathlib.Path:
-    """The run folder of the network `tiny` after two epochs (40 steps) on `synthetic_shards`. Copy it to write.
+    """Trains `tiny` for two epochs (40 steps) on `synthetic_shards`. Returns the run folder; copy it to write.
 
-    scripts/train.py trained it. `tests.scripts.run_script.printed` has its output; its configuration is <folder>.py.
+    scripts/train.py trains it. `tests.scripts.run_script.printed` has its output; its configuration is <folder>.py.
     """
 
     def train(folder: pathlib.Path) -> None:
@@ -84,9 +84,9 @@ def trained_run(synthetic_shards, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def evaluated_run(synthetic_shards, trained_run, tmp_path_factory) -> pathlib.Path:
-    """A copy of `trained_run` with its evaluation on validation: eval.json, predictions.npz, pictures. Read only.
+    """Copies `trained_run` and evaluates it on validation: eval.json, predictions.npz, plots. Read only.
 
-    scripts/evaluate.py evaluated it; `tests.scripts.run_script.printed` has its output.
+    scripts/evaluate.py evaluates it; `tests.scripts.run_script.printed` has its output.
     """
 
     def evaluate(folder: pathlib.Path) -> None:
@@ -98,17 +98,17 @@ def evaluated_run(synthetic_shards, trained_run, tmp_path_factory) -> pathlib.Pa
 
 @pytest.fixture(scope="session")
 def export_folder(tmp_path_factory) -> pathlib.Path:
-    """A run in run/, its exports in all formats in exports/, and their shards in tfrecords/faces. Read only.
+    """Creates a run in run/, its exports in all formats in exports/, and their shards in tfrecords/faces. Read only.
 
-    The run classifies these faces rightly but for every sixth. Another run of the same architecture is in other/, what
-    scripts/export.py printed of tflite in printed.
+    The run classifies five of six faces correctly. Another run of the same architecture is in other/; the output of
+    scripts/export.py for tflite is in the file printed.
     """
     return shared_folder(tmp_path_factory, "exports", exports)
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
-    """A browser for all tests of pages in this process; its camera sees the photo of tests/demo/photo.py."""
+    """Starts a browser for all tests of pages in this process. Its camera shows the photo of tests/demo/photo.py."""
     film = photo.encoded(photo.photo(), "JPEG")
     with browser.chromium(tmp_path_factory.mktemp("chromium"), film) as page:
         yield page
@@ -116,15 +116,15 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def root() -> pathlib.Path:
-    """The checkout."""
+    """Returns the folder of the checkout."""
     return pathlib.Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def store(root: pathlib.Path, tmp_path_factory):
-    """The environment in which s3://bucket is a bucket of a fresh S3 server on this machine, for programs of ours.
+    """Starts a local S3 server with a bucket. Returns the environment in which our programs use it as s3://bucket.
 
-    TensorFlow reads it when it first meets s3://, so it is for processes of their own.
+    TensorFlow reads the environment at the first use of s3://, so only new processes can use it.
     """
     for module, reason in (
         ("tensorflow_io", "s3:// is tested with the extra s3 (tensorflow-io)"),
@@ -163,15 +163,15 @@ def store(root: pathlib.Path, tmp_path_factory):
 
 @pytest.fixture
 def figures(monkeypatch) -> list:
-    """Collects the figures that are drawn, in order. They are not rendered, which would take most of the time."""
+    """Collects the figures that are drawn, in order. Rendering, which would take most of the time, is replaced."""
     from fer.viz import rendering
 
-    drawn, file = [], io.BytesIO()
+    collected, file = [], io.BytesIO()
     Image.new("L", (1, 1)).save(file, "PNG")
 
     def render_png(figure, **_) -> bytes:
-        drawn.append(figure)
+        collected.append(figure)
         return file.getvalue()
 
     monkeypatch.setattr(rendering, "render_png", render_png)
-    return drawn
+    return collected

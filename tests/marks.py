@@ -1,4 +1,4 @@
-"""Marks for tests that need something of the machine."""
+"""Marks for tests with requirements on the machine."""
 
 import pytest
 

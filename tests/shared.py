@@ -1,4 +1,4 @@
-"""Folders that the processes of one test session share, because they are expensive to make."""
+"""Folders that are expensive to create and shared by the processes of a test session."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 def shared_folder(
     tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[pathlib.Path], object]
 ) -> pathlib.Path:
-    """Returns a folder that `make` fills once in a session; the other pytest-xdist workers wait for it and read it.
+    """Returns a folder that `make` fills once in a session. Other pytest-xdist workers wait for it and then read it.
 
     Args:
-      tmp_path_factory: pytest's own fixture.
-      name: of the folder, unique in the session.
-      make: fills the folder that it is given, which does not exist yet.
+      tmp_path_factory: the fixture of pytest.
+      name: unique name of the folder in the session.
+      make: creates and fills the folder.
     """
     base = tmp_path_factory.getbasetemp()
     session = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

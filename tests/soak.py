@@ -1,9 +1,8 @@
-"""Converts, trains, is killed, goes on and evaluates, again and again: python -m tests.soak --minutes=30.
+"""Soak test: converts, trains, kills, resumes and evaluates repeatedly: python -m tests.soak --minutes=30.
 
-Each round converts faces, trains on them in this process, trains the same in a process of its own that is killed at
-random moments until it is through, and evaluates. Nothing may be lost: every round ends with the weights and the
-figures of the first. Nothing may leak: memory, open files and threads of this process stay where they were once
-it was warm.
+Each round converts faces, trains on them in this process, trains the same in a child process that is killed at random
+moments and restarted until it ends, and evaluates. Nothing may be lost: every round ends with the weights and the
+figures of the first. Nothing may leak: memory, open files and threads of this process do not grow after the warm-up.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ from fer.train import checkpoints, trainer
 from tests.train import factories
 from tests.train.factories import start_training
 
-MINUTES = flags.DEFINE_float("minutes", 30.0, "How long; the round that is then under way is finished.")
-OUTPUT = flags.DEFINE_string("output", "runs/soak", "Folder of the rounds and of soak.json, made anew.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the moments at which runs are killed.")
+MINUTES = flags.DEFINE_float("minutes", 30.0, "Minimum duration in minutes; the current round is finished.")
+OUTPUT = flags.DEFINE_string("output", "runs/soak", "Folder of the rounds and of soak.json; its rounds are replaced.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the random moments at which runs are killed.")
 
-WARM_UP = 3  # rounds after which all that is loaded, compiled and cached once is there
-KILLS = 2  # of the run in each round
-MEMORY = 4.0  # MiB a round: the growth that a fit over the warm rounds must not exceed
+WARM_UP = 3  # rounds until everything that is loaded, compiled or cached once exists
+KILLS = 2  # kills of the run in each round
+MAX_GROWTH_MIB = 4.0  # largest growth of memory per round, by a linear fit over the rounds after the warm-up
 STEPS = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """What one round found; the last four are of this process, when it was over."""
+    """Results of a round. The last three fields are measured in this process at the end of the round."""
 
     seconds: float
     kept: list[int]  # the newest checkpoint's step at each kill
@@ -52,8 +51,8 @@ class Round:
     threads: int
 
 
-def one_round(folder: str, moments: random.Random) -> Round:
-    """One round in `folder`, which is made anew."""
+def run_round(folder: str, moments: random.Random) -> Round:
+    """Runs a round in `folder`, which is replaced."""
     started = time.monotonic()
     shutil.rmtree(folder, ignore_errors=True)
     data, plain, killed = (os.path.join(folder, name) for name in ("shards", "run", "killed"))
@@ -63,9 +62,9 @@ def one_round(folder: str, moments: random.Random) -> Round:
     trainer.train(settings, data, plain, "one")
     kept = [kill_a_run(settings, data, killed, moments) for _ in range(KILLS)]
     process = start_training(settings, data, killed)
-    told = process.communicate()[0].decode()
+    output = process.communicate()[0].decode()
     if process.returncode:
-        raise UserError(f"The run in {killed} does not go on after kills at the steps {kept}: {told}")
+        raise UserError(f"The run in {killed} does not resume after kills at the steps {kept}: {output}")
     verify.verify(data)
     evaluations = [evaluate.evaluate(EvalRequest([run], data)) for run in (plain, killed)]
     evaluate.write(evaluations[1], os.path.join(killed, "eval"))
@@ -83,10 +82,10 @@ def one_round(folder: str, moments: random.Random) -> Round:
 
 
 def kill_a_run(settings, data: str, workdir: str, moments: random.Random) -> int:
-    """Starts the run in `workdir` or goes on with it, and kills it within a second after its next checkpoint.
+    """Starts or resumes the run in `workdir` and kills it within a second after its next checkpoint.
 
     Returns:
-      The step of the newest checkpoint that is whole.
+      The step of the newest complete checkpoint.
     """
     folder = os.path.join(workdir, "checkpoints")
     before = max(checkpoints.list_steps(folder), default=0)
@@ -104,23 +103,23 @@ def best_file(workdir: str) -> str:
 
 
 def resident_mib() -> float:
-    """The memory of this process that is in use, in MiB."""
+    """Returns the resident memory of this process in MiB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def faults(rounds: list[Round]) -> list[str]:
-    """What was lost or leaked, a sentence each."""
+def find_faults(rounds: list[Round]) -> list[str]:
+    """Returns a sentence for each loss and each leak."""
     found = []
     expected = rounds[0].weights
     for number, each in enumerate(rounds, 1):
         if each.weights != expected or each.killed_weights != expected or each.accuracy != rounds[0].accuracy:
-            found.append(f"Round {number} does not end as the first one did: {each}.")
+            found.append(f"Round {number} differs from round 1: {each}.")
     warm = rounds[WARM_UP:]
     if len(warm) < 3:
-        return [*found, f"{len(rounds)} rounds are too few to tell of leaks: give more --minutes."]
+        return [*found, f"{len(rounds)} rounds are too few to detect leaks: increase --minutes."]
     growth = float(np.polyfit(range(len(warm)), [each.memory_mib for each in warm], 1)[0])
-    if growth > MEMORY:
+    if growth > MAX_GROWTH_MIB:
         found.append(f"Memory grows by {growth:.1f} MiB a round, from {warm[0].memory_mib} to {warm[-1].memory_mib}.")
     for name in ("open_files", "threads"):
         first, last = getattr(warm[0], name), getattr(warm[-1], name)
@@ -132,12 +131,13 @@ def faults(rounds: list[Round]) -> list[str]:
 
 
 def main() -> None:
+    """Runs rounds for --minutes, writes soak.json and fails if anything was lost or leaked."""
     moments, rounds = random.Random(SEED.value), []
     ending = time.monotonic() + 60 * MINUTES.value
     while time.monotonic() < ending:
-        rounds.append(one_round(os.path.join(OUTPUT.value, "round"), moments))
+        rounds.append(run_round(os.path.join(OUTPUT.value, "round"), moments))
         print(f"round {len(rounds)}: {dataclasses.asdict(rounds[-1])}", flush=True)
-    found = faults(rounds)
+    found = find_faults(rounds)
     record = {"rounds": [dataclasses.asdict(each) for each in rounds], "faults": found}
     path = os.path.join(OUTPUT.value, "soak.json")
     files.write_json(path, record)

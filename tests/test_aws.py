@@ -1,4 +1,4 @@
-"""docs/aws.md and configs/aws: every command names programs and flags that exist, and the scripts do what they say."""
+"""docs/aws.md and configs/aws: commands name existing programs and flags, and the scripts work as documented."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SHELL = sorted(FOLDER.glob("*.sh"))
 
 
 def commands(path: pathlib.Path) -> list[list[str]]:
-    """The command lines of a file that run a Python program of ours, split into words."""
+    """Returns the command lines of a file that run one of our programs, split into words."""
     joined = path.read_text().replace("\\\n", " ")
     found = []
     for line in joined.splitlines():
@@ -32,7 +32,7 @@ def commands(path: pathlib.Path) -> list[list[str]]:
 
 
 def programs() -> dict[str, set[str]]:
-    """The flags of each program, read from what it defines."""
+    """Returns the names of the flags that each program defines."""
     known = {}
     for path in [*(ROOT / "scripts").glob("*.py"), *FOLDER.glob("*.py")]:
         text = path.read_text()
@@ -67,11 +67,11 @@ def test_docs_name_existing_files_and_config_fields():
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_scripts_pass_shellcheck(path):
-    subprocess.run([tool("shellcheck"), str(path)], check=True)
+    subprocess.run([find_tool("shellcheck"), str(path)], check=True)
 
 
 def test_dockerfile_passes_hadolint_and_is_pinned_and_not_root():
-    subprocess.run([tool("hadolint"), str(ROOT / "Dockerfile")], check=True)
+    subprocess.run([find_tool("hadolint"), str(ROOT / "Dockerfile")], check=True)
     text = (ROOT / "Dockerfile").read_text()
     assert re.search(r"^FROM nvidia/cuda:12\.2\.\d-cudnn8-runtime-ubuntu22\.04$", text, re.MULTILINE)
     assert "--require-hashes" in text
@@ -82,8 +82,8 @@ def test_dockerfile_passes_hadolint_and_is_pinned_and_not_root():
             assert f"!{name}" in (ROOT / ".dockerignore").read_text().splitlines(), name
 
 
-def tool(name: str) -> str:
-    """The path of a linter, beside this Python or on the path."""
+def find_tool(name: str) -> str:
+    """Returns the path of a linter, beside this Python or on PATH. Skips the test where it is not installed."""
     found = shutil.which(name, path=os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]))
     if found is None:
         pytest.skip(f"{name} is not installed")
@@ -104,8 +104,8 @@ class Estimator:
 }
 
 
-def launched(tmp_path: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
-    """Starts the launcher of SageMaker as docs/aws.md does, beside whatever `tmp_path` holds as its SDK."""
+def run_launcher(tmp_path: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
+    """Runs the SageMaker launcher as in docs/aws.md, with the stub of the SDK in `tmp_path`."""
     command = [sys.executable, "configs/aws/sagemaker_launch.py", "--bucket=b", "--role=r", "--image=i", *flags]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
@@ -115,7 +115,7 @@ def test_sagemaker_launch_requests_spot_and_checkpoint_folder(tmp_path):
     (tmp_path / "sagemaker").mkdir()
     for name, text in SDK.items():
         (tmp_path / "sagemaker" / name).write_text(text)
-    done = launched(tmp_path, "--instances=2", "--hours=3", "--name=compact_long")
+    done = run_launcher(tmp_path, "--instances=2", "--hours=3", "--name=compact_long")
     asked = json.loads(done.stdout or done.stderr)
     assert (asked["use_spot_instances"], asked["max_run"], asked["max_wait"]) == (True, 10800, 21600)
     assert (asked["checkpoint_s3_uri"], asked["checkpoint_local_path"]) == (
@@ -131,7 +131,7 @@ def test_sagemaker_launch_requests_spot_and_checkpoint_folder(tmp_path):
 def test_sagemaker_launch_reports_missing_sdk(tmp_path):
     (tmp_path / "sagemaker").mkdir()
     (tmp_path / "sagemaker" / "__init__.py").write_text("")
-    done = launched(tmp_path)
+    done = run_launcher(tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("The SageMaker SDK cannot be imported (No module named 'sagemaker.estimator'")
 
@@ -177,7 +177,7 @@ def test_slurm_job_is_requeued_when_stopped(tmp_path, code, ran, ended):
 
 @pytest.mark.parametrize("script", ["instance.sh", "worker.sh"])
 def test_script_repeats_interrupted_installation(tmp_path, script):
-    """`python3 -m venv` makes the folder, and pip fails once; what is to be run has the name of the interpreter."""
+    """Stubs replace the interpreter: `python3 -m venv` creates the folder, and pip fails once."""
     for name, text in {
         "python3": "mkdir -p .venv/bin; ln -sf $0.venv .venv/bin/python; ln -sf $0.pip .venv/bin/pip",
         "python3.venv": f'echo "$1" >> {tmp_path}/log',
@@ -206,16 +206,16 @@ if sys.argv[1] == "scripts/train.py":
 """
 
 
-def entry(tmp_path: pathlib.Path, current: str, seconds: float) -> tuple[subprocess.Popen, pathlib.Path]:
-    """Starts SageMaker's entry script with a python that only notes what it was asked."""
+def start_entry(tmp_path: pathlib.Path, current: str, seconds: float) -> tuple[subprocess.Popen, pathlib.Path]:
+    """Starts the entry script of SageMaker with a stub of Python that logs its arguments."""
     log = tmp_path / "log"
     (tmp_path / "bin").mkdir()
     stub = tmp_path / "bin" / "python"
     stub.write_text(STUB.format(python=sys.executable, log=log, seconds=seconds))
     stub.chmod(0o755)
     (tmp_path / "ml" / "input" / "config").mkdir(parents=True)
-    told = {"current_host": current, "hosts": ["algo-2", "algo-1"]}
-    (tmp_path / "ml" / "input" / "config" / "resourceconfig.json").write_text(json.dumps(told))
+    resources = {"current_host": current, "hosts": ["algo-2", "algo-1"]}
+    (tmp_path / "ml" / "input" / "config" / "resourceconfig.json").write_text(json.dumps(resources))
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ML": str(tmp_path / "ml")}
     command = ["bash", str(FOLDER / "sagemaker_entry.sh"), "--config=configs/compact.py"]
     return subprocess.Popen(command, env=environment), log
@@ -223,7 +223,7 @@ def entry(tmp_path: pathlib.Path, current: str, seconds: float) -> tuple[subproc
 
 @pytest.mark.parametrize(("current", "evaluates"), [("algo-1", True), ("algo-2", False)])
 def test_sagemaker_entry_trains_on_every_host_and_evaluates_on_first(tmp_path, current, evaluates):
-    process, log = entry(tmp_path, current, seconds=0)
+    process, log = start_entry(tmp_path, current, seconds=0)
     assert process.wait(timeout=60) == 0
     ml = tmp_path / "ml"
     asked = log.read_text().splitlines()
@@ -238,7 +238,7 @@ def test_sagemaker_entry_trains_on_every_host_and_evaluates_on_first(tmp_path, c
 
 
 def test_sagemaker_entry_forwards_sigterm_and_waits_for_training(tmp_path):
-    process, log = entry(tmp_path, "algo-1", seconds=60)
+    process, log = start_entry(tmp_path, "algo-1", seconds=60)
     while not log.exists() or not log.read_text():
         time.sleep(0.05)
     time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""What all programs share."""
+"""The behaviour that all programs share."""
 
 import os
 import pathlib
@@ -11,17 +11,17 @@ import pytest
 from fer import cli
 from fer.errors import UserError
 
-TELLS = "from fer import cli\n\nprint(cli.command_name('evaluate'))\n"
+PRINTS_NAME = "from fer import cli\n\nprint(cli.command_name('evaluate'))\n"
 
 
-def told(program: pathlib.Path, place: pathlib.Path) -> str:
-    """What a program prints that finds our package in `place`."""
+def run_program(program: pathlib.Path, place: pathlib.Path) -> str:
+    """Runs a program that imports our package from `place`. Returns its output."""
     environment = {**os.environ, "PYTHONPATH": str(place)}
     return subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True).stdout
 
 
-def installed(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Path) -> pathlib.Path:
-    """The command of a script, as it is when the package is installed in the folder: it runs fer.scripts.NAME."""
+def install_command(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Path) -> pathlib.Path:
+    """Creates the command of a script as an installation in `folder` does: it runs fer.scripts.NAME."""
     package, command = folder / "fer", folder / f"fer-{script.stem.replace('_', '-')}"
     (package / "scripts").mkdir(parents=True)
     for path in (root / "fer").iterdir():
@@ -33,24 +33,25 @@ def installed(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Path) ->
 
 
 def test_command_name_follows_form_of_current_command(root, tmp_path):
-    """A script by its path; an installed command, which runs the module fer.scripts.NAME, by its own name."""
+    """Scripts are named by their path, and installed commands (modules fer.scripts.NAME) by their own name."""
     script = tmp_path / "train.py"
-    script.write_text(TELLS)
-    assert told(script, root) == "python scripts/evaluate.py\n"
-    assert told(installed(root, tmp_path / "installed", script), tmp_path / "installed") == "fer-evaluate\n"
+    script.write_text(PRINTS_NAME)
+    assert run_program(script, root) == "python scripts/evaluate.py\n"
+    command = install_command(root, tmp_path / "installed", script)
+    assert run_program(command, tmp_path / "installed") == "fer-evaluate\n"
 
 
-def test_command_has_hyphens_when_installed(root, tmp_path):
+def test_command_has_hyphens_when_install_command(root, tmp_path):
     script = tmp_path / "gpu_check.py"
-    script.write_text(TELLS.replace("evaluate", "import_dlib"))
-    assert told(script, root) == "python scripts/import_dlib.py\n"
-    command = installed(root, tmp_path / "installed", script)
+    script.write_text(PRINTS_NAME.replace("evaluate", "import_dlib"))
+    assert run_program(script, root) == "python scripts/import_dlib.py\n"
+    command = install_command(root, tmp_path / "installed", script)
     assert command.name == "fer-gpu-check"
-    assert told(command, tmp_path / "installed") == "fer-import-dlib\n"
+    assert run_program(command, tmp_path / "installed") == "fer-import-dlib\n"
 
 
 def test_help_of_installed_gpu_check_has_hyphens(root, tmp_path):
-    command = installed(root, tmp_path, root / "scripts" / "gpu_check.py")
+    command = install_command(root, tmp_path, root / "scripts" / "gpu_check.py")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, command, "--help"], env=environment, capture_output=True, text=True)
     assert done.stdout.startswith("Checks that the GPUs do their work, and how fast: fer-gpu-check --output=")
@@ -59,7 +60,7 @@ def test_help_of_installed_gpu_check_has_hyphens(root, tmp_path):
 
 
 def test_help_of_installed_command_names_installed_commands(root, tmp_path):
-    command = installed(root, tmp_path, root / "scripts" / "predict.py")
+    command = install_command(root, tmp_path, root / "scripts" / "predict.py")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     help_ = [sys.executable, str(command), "--help"]
     done = subprocess.run(help_, env=environment, capture_output=True, text=True)

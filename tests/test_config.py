@@ -1,4 +1,4 @@
-"""What an experiment promises: typed, validated once, recorded and read back the same."""
+"""Experiments: types, validation, and the record that is read back unchanged."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ def test_experiment_default_is_valid():
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "mend"),
+    ("path", "value", "allowed"),
     [
         ("seed", -1, "0 or more"),
         ("model.dropout", 1.0, "below 1"),
@@ -54,25 +54,25 @@ def test_experiment_default_is_valid():
         ("data.effective_beta", 1.0, "below 1"),
     ],
 )
-def test_validate_error_names_field_value_and_allowed_values(path, value, mend):
+def test_validate_error_names_field_value_and_allowed_values(path, value, allowed):
     experiment = Experiment()
     holder, _, name = path.rpartition(".")
     setattr(getattr(experiment, holder) if holder else experiment, name, value)
     with pytest.raises(UserError, match="config") as caught:
         experiment.validate()
     assert f"config.{path} is {value!r}" in str(caught.value)
-    assert mend in str(caught.value)
+    assert allowed in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (Data(sampling="balanced", mode="streaming"), "data.sampling is 'balanced'; it must be uniform with data.mode"),
         (Data(sampling="balanced", class_weights="inverse"), "must be none with data.sampling=balanced"),
     ],
 )
-def test_validate_rejects_incompatible_class_balancing(data, said):
-    with pytest.raises(UserError, match=said):
+def test_validate_rejects_incompatible_class_balancing(data, message):
+    with pytest.raises(UserError, match=message):
         Experiment(data=data).validate()
 
 
@@ -149,7 +149,7 @@ def test_diff_lists_old_and_new_values():
 
 
 @pytest.mark.parametrize(
-    ("argument", "said"),
+    ("argument", "message"),
     [
         ("--config.train.stepz=3", "the nearest is config.train.steps"),
         ("--config.epochs=3", "the nearest is config.train.epochs"),
@@ -157,8 +157,8 @@ def test_diff_lists_old_and_new_values():
         ("--config=nowhere.py", "There is no config file 'nowhere.py'"),
     ],
 )
-def test_check_overrides_error_suggests_nearest_field(argument, said):
-    with pytest.raises(UserError, match=said):
+def test_check_overrides_error_suggests_nearest_field(argument, message):
+    with pytest.raises(UserError, match=message):
         config.check_overrides(["train.py", argument])
 
 

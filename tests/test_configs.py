@@ -1,4 +1,4 @@
-"""Every config that ships: valid, documented, and able to make a real step."""
+"""The shipped configs: valid, documented, and able to train."""
 
 import dataclasses
 import importlib.util

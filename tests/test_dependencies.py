@@ -1,4 +1,4 @@
-"""The locked dependencies: each of them can be imported beside the others."""
+"""The locked dependencies: each can be imported together with the others."""
 
 import importlib.metadata
 import json
@@ -46,7 +46,7 @@ def modules_by_distribution() -> dict[str, list[str]]:
 
 @pytest.mark.extended
 def test_requirements_lock_lists_importable_distributions(root):
-    """A pin can be satisfiable and still not importable, as pyarrow built for NumPy 2 beside NumPy 1."""
+    """A satisfiable pin may still fail to import, such as a pyarrow built for NumPy 2 beside NumPy 1."""
     lock = "requirements.lock" if sys.version_info < (3, 12) else "requirements-next.lock"
     locked = set(re.findall(r"^([a-z0-9-]+)==", (root / lock).read_text(), re.MULTILINE))
     modules = [name for key, names in modules_by_distribution().items() if key in locked for name in names]

@@ -1,4 +1,4 @@
-"""Messages are bounded, whatever they quote."""
+"""The length of error messages is bounded."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Text from elsewhere is harmless in a terminal, a spreadsheet and Markdown."""
+"""Foreign text is harmless in a terminal, a spreadsheet and Markdown."""
 
 import csv
 import html
@@ -70,56 +70,56 @@ def test_predictions_hold_no_formula_and_numbers_stay_numbers(tmp_path):
 
 
 def test_rejects_hold_no_formula(tmp_path):
-    kept = rejected_rows.RejectedRows(str(tmp_path))
-    kept.add([Reject(text, 7, text, "bad label", text, text.encode()) for text in [*FORMULAS, "'a"]])
-    kept.close()
+    rejects = rejected_rows.RejectedRows(str(tmp_path))
+    rejects.add([Reject(text, 7, text, "bad label", text, text.encode()) for text in [*FORMULAS, "'a"]])
+    rejects.close()
     with open(tmp_path / "rejects.csv", encoding="utf-8", newline="") as file:
         _, *lines = csv.reader(file)
     assert lines == [[f"'{text}", "7", f"'{text}", f"'{text}", f"'{text}"] for text in [*FORMULAS, "'a"]]
 
 
-def shown(markdown: str) -> str:
-    """What a reader sees of Markdown that begins nothing."""
+def unescape(markdown: str) -> str:
+    """Returns the displayed text of Markdown, and checks that it contains no markup."""
     assert not re.search(r"(?<!\\)[`*|\[\]~]|<|>", markdown), markdown
     return html.unescape(re.sub(r"\\([\\`*\[\]|~$_])", r"\1", markdown))
 
 
 @pytest.mark.parametrize("text", [*MARKED, "a_b", "a & b", "&lt;", "\\`a`", "x\\", "$a$"])
 def test_markdown_shows_text_unchanged(text):
-    assert shown(escaping.escape_markdown(text)) == text
+    assert unescape(escaping.escape_markdown(text)) == text
 
 
 def test_markdown_stays_on_its_line():
     assert escaping.escape_markdown("a\n# b\r\x1b") == "a\\\\n# b\\\\r\\\\x1b"
 
 
-def everywhere(value, text: str):
-    """A copy of JSON with a text in place of all others that are no keys."""
+def replace_texts(value, text: str):
+    """Returns a copy of a JSON value with every string, except keys, replaced by `text`."""
     if isinstance(value, dict):
-        return {name: everywhere(entry, text) for name, entry in value.items()}
+        return {name: replace_texts(entry, text) for name, entry in value.items()}
     if isinstance(value, list):
-        return [everywhere(entry, text) for entry in value]
+        return [replace_texts(entry, text) for entry in value]
     return text if isinstance(value, str) else value
 
 
 @pytest.mark.parametrize("text", MARKED)
 def test_comparison_shows_names_of_evaluations_unchanged(text, root):
     found = json.loads((root / "docs" / "results" / "comparison" / "comparison.json").read_text())
-    found = everywhere({**found, "published": found["published"][:1]}, text)
+    found = replace_texts({**found, "published": found["published"][:1]}, text)
     lines = comparison_report.markdown(found).splitlines()
     (row,) = [line for line in lines if line.startswith("| **")][:1]
-    assert shown(row.split(" | ")[0].removeprefix("| **").removesuffix("**")) == text
+    assert unescape(row.split(" | ")[0].removeprefix("| **").removesuffix("**")) == text
     assert len(re.findall(r"(?<!\\)\|", row)) == len(comparison_report.HEADER) + 1
     first, second, *_, result = lines[-1].removeprefix("| ").removesuffix(" |").split(" | ")
-    assert (shown(first), shown(second)) == (text, text)
-    assert shown(result) in (f"not compared: {text}", f"{text} is better", "no significant difference")
+    assert (unescape(first), unescape(second)) == (text, text)
+    assert unescape(result) in (f"not compared: {text}", f"{text} is better", "no significant difference")
     assert len(re.findall(r"(?<!\\)\|", lines[-1])) == len(comparison_report.PAIR_HEADER) + 1
     assert "<img src=x" not in "\n".join(lines) + comparison_report.build_page(found, b"")
 
 
 def test_sweep_shows_failures_unchanged():
     head, _, row = report._table(["failure"], [[MARKED[0]]])
-    assert shown(row.removeprefix("| ").removesuffix(" |")) == MARKED[0]
+    assert unescape(row.removeprefix("| ").removesuffix(" |")) == MARKED[0]
     assert head == "| failure |"
 
 

@@ -1,4 +1,4 @@
-"""Paths in flags are resolved and checked for every program, in one place."""
+"""Paths in flags are resolved and checked."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from fer import flag_paths
 from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 
-NO_PATHS = {  # flags that take a text which names no path
+NO_PATHS = {  # flags whose value is no path
     *(
         "policy",
         "drop",
@@ -25,8 +25,8 @@ NO_PATHS = {  # flags that take a text which names no path
 }
 
 
-def resolved(kind: str, text: str, name: str = "input"):
-    """The value of a flag after `resolve`."""
+def resolve_flag(kind: str, text: str, name: str = "input"):
+    """Returns the value of a flag after `flag_paths.resolve`."""
     values = flags.FlagValues()
     define = flags.DEFINE_list if kind == "list" else flags.DEFINE_string
     define(name, None, "", flag_values=values)
@@ -59,15 +59,15 @@ def home(tmp_path, monkeypatch) -> str:
     ],
 )
 def test_resolve_returns_path(text, expected):
-    assert resolved("string", text) == expected
-    assert resolved("list", text) == expected.split(",")
+    assert resolve_flag("string", text) == expected
+    assert resolve_flag("list", text) == expected.split(",")
 
 
 @pytest.mark.parametrize("text", ["~/own", "http:/a,b", "~x,y"])
 def test_resolve_keeps_path_that_exists(tmp_path, text):
     (tmp_path / text).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / text).write_text("")
-    assert resolved("string", text) == text
+    assert resolve_flag("string", text) == text
 
 
 @pytest.mark.parametrize(
@@ -78,29 +78,29 @@ def test_resolve_keeps_path_that_exists(tmp_path, text):
 def test_resolve_rejects_scheme(kind, text):
     scheme = re.search(r"(\w+):/", text)[1]
     with pytest.raises(UserError, match=rf"^--input={scheme}:/.*: the scheme {scheme}: is not supported; "):
-        resolved(kind, text)
+        resolve_flag(kind, text)
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3:///faces", "a,s3://"])
 def test_resolve_rejects_store_without_bucket(text):
     with pytest.raises(UserError, match=r"^--input=s3://\S* names no bucket; write s3://BUCKET/PATH\."):
-        resolved("string", text)
+        resolve_flag("string", text)
 
 
 @pytest.mark.parametrize("text", ["", " "])
 def test_resolve_rejects_empty_path(text):
     with pytest.raises(UserError, match=r"^--output is empty: it must name a path"):
-        resolved("string", text, "output")
+        resolve_flag("string", text, "output")
 
 
 def test_resolve_error_shows_bytes_that_are_not_utf8():
     with pytest.raises(UserError, match=r"^--input=caf\\xe9\.png is not UTF-8"):
-        resolved("string", os.fsdecode(b"caf\xe9.png"))
+        resolve_flag("string", os.fsdecode(b"caf\xe9.png"))
 
 
 def test_resolve_rejects_nul_byte():
     with pytest.raises(UserError, match=r"^--input holds a NUL byte.*a\\x00b"):
-        resolved("string", "a\0b")
+        resolve_flag("string", "a\0b")
 
 
 def test_resolve_leaves_flags_that_were_not_given():
@@ -112,7 +112,7 @@ def test_resolve_leaves_flags_that_were_not_given():
 
 
 def test_flag_paths_cover_every_path_flag(root):
-    """A flag for a path that is missing from `PATHS` would be checked nowhere."""
+    """A path flag that is missing in `PATHS` would not be checked."""
     defined = set()
     for path in (root / "scripts").glob("*.py"):
         text = path.read_text()
@@ -136,7 +136,7 @@ def test_flag_paths_cover_every_path_flag(root):
     ],
 )
 def test_resolve_returns_paths_within_other_text(name, text, expected):
-    assert resolved("string", text, name) == expected
+    assert resolve_flag("string", text, name) == expected
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_resolve_returns_paths_within_other_text(name, text, expected):
 )
 def test_resolve_rejects_paths_within_other_text(name, text, message):
     with pytest.raises(UserError, match=message):
-        resolved("string", text, name)
+        resolve_flag("string", text, name)
 
 
 def experiment(weights: str = "none", teacher: str = "") -> Experiment:
@@ -171,28 +171,28 @@ def experiment(weights: str = "none", teacher: str = "") -> Experiment:
 def test_resolve_keeps_comma_of_list_in_path_that_exists(tmp_path):
     for name in ("x,y/run", "a", "b"):
         (tmp_path / name).mkdir(parents=True)
-    assert resolved("list", "x,y/run", "workdir") == ["x,y/run"]
-    assert resolved("list", "a,x,y/run, b", "workdir") == ["a", "x,y/run", "b"]
-    assert resolved("list", "x,y/gone,a", "workdir") == ["x", "y/gone", "a"]
+    assert resolve_flag("list", "x,y/run", "workdir") == ["x,y/run"]
+    assert resolve_flag("list", "a,x,y/run, b", "workdir") == ["a", "x,y/run", "b"]
+    assert resolve_flag("list", "x,y/gone,a", "workdir") == ["x", "y/gone", "a"]
 
 
 @pytest.mark.parametrize("kind", ["string", "list"])
 def test_resolve_rejects_path_above_4095_bytes(kind):
     with pytest.raises(UserError, match=r"^--output names a path of more than 4,095 bytes"):
-        resolved(kind, "p/" * 2100, "output")
-    assert resolved(kind, ",".join(["p/" * 1000] * 9), "input")
+        resolve_flag(kind, "p/" * 2100, "output")
+    assert resolve_flag(kind, ",".join(["p/" * 1000] * 9), "input")
 
 
 @pytest.mark.parametrize("text", ["journal:pipe", "sqlite:///pipe", "journal:/dev/full"])
 def test_resolve_rejects_storage_in_a_pipe_or_a_device(text, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match=rf"^--storage={text}: \S+ is a pipe or a device: name a file"):
-        resolved("string", text, "storage")
+        resolve_flag("string", text, "storage")
 
 
 def test_resolve_returns_standard_output_for_hyphen():
-    assert resolved("string", "-", "output") == "/dev/stdout"
-    assert resolved("string", "-", "input") == "-"
+    assert resolve_flag("string", "-", "output") == "/dev/stdout"
+    assert resolve_flag("string", "-", "input") == "-"
 
 
 def test_resolve_fields_returns_paths():

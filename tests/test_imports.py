@@ -28,8 +28,8 @@ ALLOWED = {
 ALLOWED |= {name: PACKAGES - {"sweep", "demo", "benchmark"} for name in ("sweep", "demo", "benchmark")}
 
 
-def imported(path: pathlib.Path) -> set[str]:
-    """Our modules that a file imports, without the leading "fer.", anywhere in it."""
+def own_imports(path: pathlib.Path) -> set[str]:
+    """Returns the modules of ours that a file imports anywhere, without the leading "fer."."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -48,7 +48,7 @@ def files_of(package: str) -> list[pathlib.Path]:
 def test_package_imports_only_the_packages_it_may(package):
     assert files_of(package), f"fer/{package} holds no file"
     for path in files_of(package):
-        for name in imported(path):
+        for name in own_imports(path):
             parts = name.split(".")
             if parts[0] in PACKAGES - {package}:
                 allowed = parts[0] in ALLOWED[package] or ".".join(parts[:2]) in ALLOWED[package]
@@ -59,7 +59,7 @@ def test_package_imports_only_the_packages_it_may(package):
 def test_root_module_imports_no_package(module):
     paths = files_of("io") if module == "io" else [PACKAGE / f"{module}.py"]
     for path in paths:
-        assert {name.split(".")[0] for name in imported(path)} - {""} <= ROOT, path
+        assert {name.split(".")[0] for name in own_imports(path)} - {""} <= ROOT, path
 
 
 def test_folders_hold_at_most_18_modules():
@@ -68,10 +68,10 @@ def test_folders_hold_at_most_18_modules():
 
 
 def test_labels_imports_no_own_module():
-    assert imported(PACKAGE / "labels.py") == set()
+    assert own_imports(PACKAGE / "labels.py") == set()
 
 
-def test_scripts_are_not_imported(root):
+def test_scripts_are_not_own_imports(root):
     for path in [*PACKAGE.rglob("*.py"), *(root / "configs").glob("*.py")]:
         assert "scripts" not in {line.split()[1].split(".")[0] for line in import_lines(path)}, path
 
@@ -87,7 +87,7 @@ def test_scripts_are_short(root):
 
 
 def test_train_reads_only_manifests_with_sealed_test_split():
-    """Promise 3: no file of fer/train reads a manifest without taking the test split away at once."""
+    """Guarantee 3: every file of fer/train that reads a manifest removes the test split at once."""
     calls = [
         line
         for path in files_of("train")
@@ -100,7 +100,7 @@ def test_train_reads_only_manifests_with_sealed_test_split():
 
 @pytest.mark.parametrize("package", ["", "io", *sorted(PACKAGES)])
 def test_package_joins_types_with_bar_in_annotations_only(package):
-    """Python 3.9 cannot: there, `A | B` of two types is an error when the file is imported."""
+    """In Python 3.9, `A | B` of two types outside of annotations is an error at import."""
     for path in files_of(package) if package else sorted(PACKAGE.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
             bars = isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)

@@ -1,4 +1,4 @@
-"""The order of the classes is FER-2013's, on which every label in every file depends."""
+"""The order of the classes is that of FER-2013; every label in every file depends on it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is written below Python vanishes; errors do not."""
+"""Output below Python is suppressed; errors are not."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""What is released: the wheel, built from a copy of the checkout."""
+"""The released wheel, built from a copy of the checkout."""
 
 import configparser
 import email
@@ -20,7 +20,7 @@ BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(s
 
 @pytest.fixture(scope="module")
 def wheel(root, tmp_path_factory) -> zipfile.ZipFile:
-    """Built elsewhere: what earlier builds left in the checkout would come along."""
+    """Builds the wheel in another folder: leftovers of earlier builds in the checkout would be included."""
     folder = tmp_path_factory.mktemp("release")
     for name in SOURCES:
         copy = shutil.copytree if (root / name).is_dir() else shutil.copy
@@ -36,14 +36,14 @@ def wheel(root, tmp_path_factory) -> zipfile.ZipFile:
 @pytest.mark.slow
 def test_wheel_contains_exactly_the_files_of_the_package(root, wheel):
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    places = {"fer": "fer", "scripts": "fer/scripts", "configs": "fer/configs"}
-    tracked = subprocess.run(["git", "ls-files", *places], cwd=root, capture_output=True, text=True, check=True)
+    folders = {"fer": "fer", "scripts": "fer/scripts", "configs": "fer/configs"}
+    tracked = subprocess.run(["git", "ls-files", *folders], cwd=root, capture_output=True, text=True, check=True)
     expected = set()
     for path in tracked.stdout.splitlines():
         folder, _, rest = path.partition("/")
-        launching = folder == "configs" and ("/" in rest or not rest.endswith(".py"))  # instances: for a checkout
-        if not launching:
-            expected.add(f"{places[folder]}/{rest}")
+        for_checkout = folder == "configs" and ("/" in rest or not rest.endswith(".py"))  # configs/aws
+        if not for_checkout:
+            expected.add(f"{folders[folder]}/{rest}")
     assert inside == expected
 
 

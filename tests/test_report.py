@@ -1,4 +1,4 @@
-"""The report, its Russian version and README.md: their figures are those of the files in docs/results."""
+"""The figures in the report, its Russian version and README.md equal the files in docs/results."""
 
 import collections
 import csv
@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 REPORTS = ("docs/report.md", "docs/report.ru.md")
 MOST_WORDS = 10  # of a table's cell
-OWNER = round(0.714 * 3589), 3589  # right on PrivateTest, as the owner measured the bundled network
+OWNER = round(0.714 * 3589), 3589  # correct predictions of the bundled network on PrivateTest, measured by the owner
 
 
 @pytest.fixture(scope="module")

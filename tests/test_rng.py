@@ -1,4 +1,4 @@
-"""Seeds are made on the host, whatever device asks for them, and are the numbers that TensorFlow makes of a salt."""
+"""Seeds are computed on the host, whatever device uses them, and equal TensorFlow's fold_in."""
 
 import tensorflow as tf
 
@@ -22,13 +22,13 @@ def test_rng_makes_seeds_on_host_and_numbers_on_device():
     step = tf.Variable(12, dtype=tf.int64)
 
     @tf.function
-    def drawn() -> tf.Tensor:
+    def draw() -> tf.Tensor:
         with tf.name_scope("drawing"), tf.device("CPU:1"):
             seed = rng.fold_in(rng.fold_in(rng.step_seed(5, step), 1), 2)
             return tf.sort(tf.random.stateless_uniform([8], seed, alg=rng.ALGORITHM))
 
-    # By name: whatever else the process computes meanwhile, in a thread that another test has left, is told too.
-    nodes = [node for node in op_placement.executed_nodes(drawn) if node.name.startswith("drawing/")]
+    # Filtered by name: the list also holds ops that threads of other tests compute at the same time.
+    nodes = [node for node in op_placement.executed_nodes(draw) if node.name.startswith("drawing/")]
     of_seed = [node for node in nodes if rng.is_seed_op(node.name) and node.op not in op_placement.TRANSFERS]
     assert sum("StatelessRandom" in node.op for node in of_seed) >= 2
     assert {node.device for node in of_seed} == {"CPU:0"}

@@ -1,4 +1,4 @@
-"""All programs with every path in a store: a server of the S3 protocol on this machine, behind a link that is cut."""
+"""All programs with all paths in S3: a local server of the S3 protocol, behind a link that is cut."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ SMALL = [
 
 
 class Link:
-    """A port that leads to a server, and can be cut and mended. While it is cut, who connects is hung up on.
+    """A local port that forwards to a server, and can be cut and restored. While it is cut, connections are closed.
 
-    It can also be told to be cut as soon as a request names something: a program that asks for it gets no further,
-    however fast it is, and however late the test looks.
+    The link can also be cut at the first request that contains a name: a program stops there, however fast it is and
+    however late the test checks.
     """
 
     def __init__(self, server: int):
         self.server = server
-        self.whole, self.hung_up = True, 0
-        self.last: bytes | None = None  # what the request names at which the link is cut
+        self.connected, self.num_refused = True, 0
+        self.cut_name: bytes | None = None  # the link is cut at a request that contains this name
         self.open: list[socket.socket] = []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        self.whole, self.hung_up, self.last = False, 0, None
+        self.connected, self.num_refused, self.cut_name = False, 0, None
         for each in self.open:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -56,25 +56,25 @@ class Link:
         self.open = []
 
     def cut_at(self, name: str) -> None:
-        self.last = name.encode()
+        self.cut_name = name.encode()
 
-    def wait_until_hung_up(self, times: int, process: run_script.Started) -> None:
-        """Returns once requests of a process that is to live were refused so many times since the link was cut."""
+    def wait_until_refused(self, times: int, process: run_script.Started) -> None:
+        """Waits until the cut link has refused `times` requests of a process, which must not end."""
         deadline = time.monotonic() + 300
-        while self.whole or self.hung_up < times:
+        while self.connected or self.num_refused < times:
             assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline, "the process asks for nothing more"
+            assert time.monotonic() < deadline, "the process sends no more requests"
             time.sleep(0.01)
 
-    def mend(self) -> None:
-        self.whole = True
+    def restore(self) -> None:
+        self.connected = True
 
     def _accept(self) -> None:
         while True:
             client, _ = self.listener.accept()
-            if not self.whole:
+            if not self.connected:
                 client.close()
-                self.hung_up += 1
+                self.num_refused += 1
                 continue
             server = socket.create_connection(("127.0.0.1", self.server))
             self.open += [client, server]
@@ -83,12 +83,12 @@ class Link:
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            seen = b""
+            received = b""
             while piece := source.recv(1 << 16):
-                seen = seen[-256:] + piece  # a name may lie on both sides of a border
-                if self.last is not None and self.last in seen:
+                received = received[-256:] + piece  # a name may be split between two pieces
+                if self.cut_name is not None and self.cut_name in received:
                     self.cut()
-                if not self.whole:  # or a connection that was made just as the link was cut
+                if not self.connected:  # also for a connection that was opened while the link was cut
                     for each in (source, target):
                         each.shutdown(socket.SHUT_RDWR)
                     return
@@ -105,30 +105,30 @@ def link(store):
 
 @pytest.fixture
 def start(root, store, link):
-    """Starts a program of ours for which s3:// lies behind the link."""
+    """Returns a function that starts one of our programs with s3:// behind the link."""
     started = []
 
-    def starter(name: str, *flags: str, attempts: int = 8) -> run_script.Started:
+    def start_program(name: str, *flags: str, attempts: int = 8) -> run_script.Started:
         endpoint = f"http://127.0.0.1:{link.port}"
         environment = {**store, "AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": str(attempts)}
         started.append(run_script.start(name, root, *flags, environment=environment))
         return started[-1]
 
-    yield starter
+    yield start_program
     for process in started:
         process.kill()
         process.communicate()
 
 
-def done(process: run_script.Started) -> str:
-    """What a program printed that must end well."""
+def finish(process: run_script.Started) -> str:
+    """Waits for a program, which must succeed. Returns its output."""
     output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return output
 
 
 def client(store):
-    """A client of another make, which asks the server itself, past the link."""
+    """Returns a boto3 client that connects to the server directly, not through the link."""
     import boto3  # moto's own requirement
 
     return boto3.client(
@@ -141,7 +141,7 @@ def client(store):
 
 
 def keys(store, prefix: str) -> list[str]:
-    """The objects of the bucket whose keys begin like this, without the prefix."""
+    """Returns the keys in the bucket that begin with a prefix, without the prefix."""
     found = client(store).list_objects_v2(Bucket="bucket", Prefix=prefix)
     assert not found["IsTruncated"]
     return sorted(entry["Key"][len(prefix) :] for entry in found.get("Contents", []))
@@ -152,16 +152,16 @@ def content(store, key: str) -> bytes:
 
 
 def newest_checkpoint(store, run: str) -> int:
-    """The step of the newest whole checkpoint; 0 where there is none."""
+    """Returns the step of the newest complete checkpoint, or 0 if there is none."""
     found = [key for key in keys(store, f"runs/{run}/checkpoints/") if key.endswith("checkpoint.json")]
     return max((int(key.split("/")[0].removeprefix("step-")) for key in found), default=0)
 
 
 @pytest.fixture(scope="module")
 def data(root, store):
-    """Shards in the store."""
+    """Converts synthetic faces into the store."""
     flags = ["--input=synthetic:400", f"--output={DATA}"]
-    assert f"to {DATA}" in done(run_script.start("convert.py", root, *flags, environment=store))
+    assert f"to {DATA}" in finish(run_script.start("convert.py", root, *flags, environment=store))
     return DATA
 
 
@@ -170,19 +170,19 @@ def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
     flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/a"]
     link.cut_at("runs/a/checkpoints/step-00000012")
     first = start("train.py", *flags)
-    link.wait_until_hung_up(2, first)  # a request, and its first repetition
+    link.wait_until_refused(2, first)  # a request, and its first repetition
     assert newest_checkpoint(store, "a") == 8
     link.cut_at("runs/a/checkpoints/step-00000024")
-    link.mend()
-    link.wait_until_hung_up(1, first)
+    link.restore()
+    link.wait_until_refused(1, first)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    link.mend()
-    told = done(start("train.py", *flags))
-    assert f"Resuming after step 20 of 40 in {RUNS}/a." in told.splitlines()
-    evaluated = done(start("evaluate.py", f"--workdir={RUNS}/a", f"--data={data}", f"--output={RUNS}/a/eval"))
+    link.restore()
+    output = finish(start("train.py", *flags))
+    assert f"Resuming after step 20 of 40 in {RUNS}/a." in output.splitlines()
+    evaluated = finish(start("evaluate.py", f"--workdir={RUNS}/a", f"--data={data}", f"--output={RUNS}/a/eval"))
     assert f"wrote {RUNS}/a/eval/eval.json" in evaluated
-    compared = done(start("compare.py", f"--evals={RUNS}/a/eval/eval.json", "--output=s3://bucket/comparison"))
+    compared = finish(start("compare.py", f"--evals={RUNS}/a/eval/eval.json", "--output=s3://bucket/comparison"))
     assert "wrote s3://bucket/comparison/comparison.json" in compared
     names = keys(store, "runs/a/")
     assert {"config.json", "history.json", "curves.png", "best.json", "eval/eval.json"} <= set(names)
@@ -204,18 +204,18 @@ def test_s3_run_reports_lost_connection_and_resumes(data, store, link, start, tm
     try:
         _, errors = first.communicate(timeout=300)
     finally:
-        link.mend()
+        link.restore()
     assert first.returncode == 1, errors
     assert "Traceback" not in errors
-    said = [line for line in errors.splitlines() if line.startswith("train.py: ")]
-    assert len(said) == 1, errors
-    # By what the run was doing with the store just then: reading or writing there, or asking for the bucket.
-    assert f"{RUNS}/b" in said[0] or "The bucket bucket cannot be reached" in said[0]
-    assert "run the same command again" in said[0] or "Cannot write" in said[0]
+    lines = [line for line in errors.splitlines() if line.startswith("train.py: ")]
+    assert len(lines) == 1, errors
+    # The message depends on the operation at that moment: reading, writing, or opening the bucket.
+    assert f"{RUNS}/b" in lines[0] or "The bucket bucket cannot be reached" in lines[0]
+    assert "run the same command again" in lines[0] or "Cannot write" in lines[0]
     assert newest_checkpoint(store, "b") == 8
-    told = done(start("train.py", *flags, f"--workdir={RUNS}/b"))
-    assert "Resuming after step 8 of 40" in told
-    done(start("train.py", *flags, f"--workdir={tmp_path}/never-broken"))
+    output = finish(start("train.py", *flags, f"--workdir={RUNS}/b"))
+    assert "Resuming after step 8 of 40" in output
+    finish(start("train.py", *flags, f"--workdir={tmp_path}/never-broken"))
     expected = json.loads((tmp_path / "never-broken" / "history.json").read_text())
     learned = [[entry[name] for name in ("step", "train_loss", "validation_loss")] for entry in expected]
     history = json.loads(content(store, "runs/b/history.json"))
@@ -234,17 +234,17 @@ def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp
         "--changes=train.label_smoothing=0",
     ]
     first, second = (start("sweep.py", *flags) for _ in range(2))
-    while "\n" not in (told := first.output()[0]):
+    while "\n" not in (output := first.output()[0]):
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.01)
     # "trial 0 of 4, in ...", or trial 1 if the other was faster
-    link.cut_at(f"sweep/trial-{int(told.split()[1]):04d}/checkpoints/step-00000012")
-    link.wait_until_hung_up(1, first)
+    link.cut_at(f"sweep/trial-{int(output.split()[1]):04d}/checkpoints/step-00000012")
+    link.wait_until_refused(1, first)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    link.mend()
-    told = done(second) + done(start("sweep.py", *flags))
-    assert told.count("Resuming after step") == 1
+    link.restore()
+    output = finish(second) + finish(start("sweep.py", *flags))
+    assert output.count("Resuming after step") == 1
     names = keys(store, "runs/sweep/")
     assert {"sweep.json", "sweep.md", "history.png", "changes.png"} <= set(names)
     assert {f"trial-000{number}/eval.json" for number in range(4)} <= set(names)
@@ -255,25 +255,25 @@ def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp
 
 @pytest.mark.slow
 def test_s3_workers_resume_after_kill(data, store, link, start):
-    def together() -> list[run_script.Started]:
+    def start_workers() -> list[run_script.Started]:
         flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/two", "--strategy=multi_worker"]
         ports = launch.find_free_ports(2)
         workers = "--workers=" + ",".join(f"127.0.0.1:{port}" for port in ports)
         return [start("train.py", *flags, workers, f"--worker_index={index}") for index in (0, 1)]
 
     link.cut_at("runs/two/checkpoints/step-00000012")
-    chief, other = together()
-    link.wait_until_hung_up(1, chief)
+    chief, other = start_workers()
+    link.wait_until_refused(1, chief)
     for process in (chief, other):
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    link.mend()
-    chief, other = together()
-    told = [done(chief), done(other)]
-    assert f"Resuming after step 8 of 40 in {RUNS}/two." in told[0]
+    link.restore()
+    chief, other = start_workers()
+    outputs = [finish(chief), finish(other)]
+    assert f"Resuming after step 8 of 40 in {RUNS}/two." in outputs[0]
     history = json.loads(content(store, "runs/two/history.json"))
     assert [entry["step"] for entry in history] == [20, 40]
-    evaluated = done(start("evaluate.py", f"--workdir={RUNS}/two", f"--data={data}", f"--output={RUNS}/two/eval"))
+    evaluated = finish(start("evaluate.py", f"--workdir={RUNS}/two", f"--data={data}", f"--output={RUNS}/two/eval"))
     assert f"wrote {RUNS}/two/eval/eval.json" in evaluated
     names = keys(store, "runs/two/")
     assert {name.split("/")[1] for name in names if "/step-" in name} == {f"step-{step:08d}" for step in (32, 36, 40)}
@@ -281,7 +281,7 @@ def test_s3_workers_resume_after_kill(data, store, link, start):
 
 
 class Denied(http.server.BaseHTTPRequestHandler):
-    """A store that allows nothing, as S3 says it."""
+    """A server that denies every request in the form of S3."""
 
     def _deny(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -298,14 +298,14 @@ class Denied(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _deny  # noqa: N815  the library's names
 
     def log_message(self, *_) -> None:
-        """Says nothing."""
+        """Suppresses the log."""
 
 
 def test_s3_errors_name_bucket_and_reason(root: pathlib.Path, store, tmp_path):
     denying = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denied)
     threading.Thread(target=denying.serve_forever, daemon=True).start()
     with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as silent:
-        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        closed.bind(("127.0.0.1", 0))  # without listening
         cases = {
             "There is no bucket nobody": ("s3://nobody/runs/a", store["AWS_ENDPOINT_URL"]),
             "Access to the bucket bucket is denied": (f"{RUNS}/c", f"http://127.0.0.1:{denying.server_port}"),
@@ -316,15 +316,15 @@ def test_s3_errors_name_bucket_and_reason(root: pathlib.Path, store, tmp_path):
             ),
         }
         started = {}
-        for said, (workdir, endpoint) in cases.items():
+        for message, (workdir, endpoint) in cases.items():
             limits = {"AWS_MAX_ATTEMPTS": "1", "S3_REQUEST_TIMEOUT_MSEC": "1000"}
             environment = {**store, **limits, "AWS_ENDPOINT_URL": endpoint}
             flags = [*SMALL[:1], "--data=x", f"--workdir={workdir}"]
-            started[said] = run_script.start("train.py", root, *flags, environment=environment)
-        for said, process in started.items():
+            started[message] = run_script.start("train.py", root, *flags, environment=environment)
+        for message, process in started.items():
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 1
-            assert errors.startswith(f"train.py: {said}"), errors
+            assert errors.startswith(f"train.py: {message}"), errors
             assert len(errors.splitlines()) == 1
     denying.shutdown()
     assert keys(store, "runs/c/") == []

@@ -1,4 +1,4 @@
-"""The soak's judgement: what counts as lost, and what as a leak."""
+"""The soak test's detection of losses and leaks."""
 
 import dataclasses
 import re
@@ -20,32 +20,32 @@ STEADY = soak.Round(
 
 
 def rounds(**changes) -> list[soak.Round]:
-    """Ten rounds; a change is a function of the round's number that gives the field's value."""
-    made = []
+    """Returns ten rounds. Each change is a function from the number of a round to the value of a field."""
+    found = []
     for number in range(10):
         values = {name: change(number) for name, change in changes.items()}
-        made.append(dataclasses.replace(STEADY, **values))
-    return made
+        found.append(dataclasses.replace(STEADY, **values))
+    return found
 
 
 def test_soak_accepts_warm_up_and_small_waves():
-    assert soak.faults(rounds(memory_mib=lambda n: 400 + 500 * (n > 1) + 8 * (-1) ** n)) == []
+    assert soak.find_faults(rounds(memory_mib=lambda n: 400 + 500 * (n > 1) + 8 * (-1) ** n)) == []
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"memory_mib": lambda n: 900 + 5.0 * n}, r"Memory grows by 5\.0 MiB a round"),
         ({"open_files": lambda n: 20 + n}, "There were 23 open files after round 4, and 29 at the end"),
         ({"threads": lambda n: 40 + (n == 9)}, "There were 40 threads after round 4, and 41 at the end"),
-        ({"killed_weights": lambda n: "b" if n == 2 else "a"}, "Round 3 does not end as the first one did"),
-        ({"accuracy": lambda n: 0.5 + (n == 5)}, "Round 6 does not end as the first one did"),
+        ({"killed_weights": lambda n: "b" if n == 2 else "a"}, "Round 3 differs from round 1"),
+        ({"accuracy": lambda n: 0.5 + (n == 5)}, "Round 6 differs from round 1"),
     ],
 )
-def test_soak_reports_leak_or_difference(changes, said):
-    (found,) = soak.faults(rounds(**changes))
-    assert re.match(said, found)
+def test_soak_reports_leak_or_difference(changes, message):
+    (found,) = soak.find_faults(rounds(**changes))
+    assert re.match(message, found)
 
 
 def test_soak_reports_too_few_rounds():
-    assert soak.faults(rounds()[:4]) == ["4 rounds are too few to tell of leaks: give more --minutes."]
+    assert soak.find_faults(rounds()[:4]) == ["4 rounds are too few to detect leaks: increase --minutes."]

@@ -1,4 +1,4 @@
-"""s3:// is made ready where a path names it, and nowhere else."""
+"""s3:// is registered only where a path uses it."""
 
 import pathlib
 import subprocess
@@ -101,33 +101,33 @@ def test_program_error_names_missing_bucket(store, tmp_path, way):
 
 
 def test_check_or_raise_returns_false_only_when_store_answers(monkeypatch):
-    asked = []
+    registered = []
 
     def unreachable(path: str) -> None:
-        asked.append(path)
+        registered.append(path)
         raise UserError("away")
 
     monkeypatch.setattr(storage, "register_filesystems", unreachable)
     assert storage.check_or_raise("s3://bucket/a", lambda _: True)
     assert not storage.check_or_raise("/nowhere", lambda _: False)
-    assert asked == []
+    assert registered == []
     with pytest.raises(UserError, match="away"):
         storage.check_or_raise("s3://bucket/a", lambda _: False)
-    monkeypatch.setattr(storage, "register_filesystems", asked.append)
+    monkeypatch.setattr(storage, "register_filesystems", registered.append)
     answers = iter([False, True])  # it was away for a moment
     assert storage.check_or_raise("s3://bucket/a", lambda _: next(answers))
 
 
 @pytest.mark.parametrize(
-    ("asked", "question"), [("exists", "exists"), ("isdir", "isdir"), ("listdir", "listdir"), ("size", "stat")]
+    ("function", "question"), [("exists", "exists"), ("isdir", "isdir"), ("listdir", "listdir"), ("size", "stat")]
 )
-def test_files_time_out_when_store_does_not_answer(asked, question, monkeypatch):
+def test_files_time_out_when_store_does_not_answer(function, question, monkeypatch):
     ended = threading.Event()
     monkeypatch.setattr(storage, "ANSWER_TIMEOUT_S", 0.1)
     monkeypatch.setattr(tf.io.gfile, question, lambda _: ended.wait(60))
     try:
         with pytest.raises(StorageError, match=r"^The store has not answered a question about s3://bucket/a within 0 "):
-            getattr(files, asked)("s3://bucket/a")
+            getattr(files, function)("s3://bucket/a")
     finally:
         ended.set()
 
@@ -143,8 +143,8 @@ def test_ask_returns_answer_and_raises_error_of_question(error):
 
 
 def test_storage_errors_translates_errors_of_store_only():
-    said = r"The connection to s3://b/run broke \(reset\)\. .* run the same command again"
-    with pytest.raises(UserError, match=said), storage.storage_errors("s3://b/run", "/data"):
+    message = r"The connection to s3://b/run broke \(reset\)\. .* run the same command again"
+    with pytest.raises(UserError, match=message), storage.storage_errors("s3://b/run", "/data"):
         raise tf.errors.UnknownError(None, None, "reset\nmore")
     with pytest.raises(tf.errors.UnknownError), storage.storage_errors("/run", "/data"):
         raise tf.errors.UnknownError(None, None, "reset")

@@ -1,4 +1,4 @@
-"""Streams that are closed, broken or full end no program."""
+"""Closed, broken or full output streams do not end a program."""
 
 import os
 import pathlib
