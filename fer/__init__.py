@@ -1,4 +1,4 @@
-"""Training systems for facial expression recognition that people can trust."""
+"""Reproducible facial expression recognition on FER-2013."""
 
 import os as _os
 import re as _re
@@ -41,9 +41,9 @@ def _warn_of_other_fer() -> None:
 
 
 def _keep_keras_2() -> str:
-    """From 2.16 on TensorFlow takes Keras 3 for `tf.keras`; with this it takes Keras 2 from the package tf-keras.
+    """Makes `tf.keras` Keras 2, from the package tf-keras, where TensorFlow (2.16 and later) would choose Keras 3.
 
-    TensorFlow reads the variable while it is imported, so this stands in the first file of ours that runs.
+    TensorFlow reads the variable while it is imported, so this is in the first module of the package that runs.
 
     Returns:
       The name of the package that `tf.keras` comes from.
@@ -52,7 +52,7 @@ def _keep_keras_2() -> str:
       ImportError: TensorFlow was imported before and has chosen Keras 3.
     """
     release = _tensorflow_release()
-    if release is None or release < (2, 16):  # None: a build under another name, whose user sets what it needs
+    if release is None or release < (2, 16):  # None: a build under another name, whose user sets the variable if needed
         return "keras"
     if _os.environ.get("TF_USE_LEGACY_KERAS") in ("1", "true", "True"):
         return "tf-keras"

@@ -1,7 +1,7 @@
-"""What all programs share: flags are parsed, one function runs, a user's mistake becomes one sentence.
+"""Entry point of all programs: parses flags, runs one function, and prints a user's error in one sentence.
 
-Nothing here imports TensorFlow, so that help and what is wrong with a flag need not wait for it. A program imports it,
-with `fer.log_suppression.import_tensorflow`, once it has looked at its flags and at the local paths in them.
+This module does not import TensorFlow, so that `--help` and flag errors do not wait for it. A program imports it with
+`fer.log_suppression.import_tensorflow`, after it has checked its flags and the local paths in them.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ import fer
 from fer import config, escaping, flag_paths, help_text, log_suppression, storage, streams
 from fer.errors import Stopped, UserError
 
-_CONFIG_ERROR_PREFIX = "Error whilst parsing config file"  # of ml_collections; a traceback follows in its message
+_CONFIG_ERROR_PREFIX = "Error whilst parsing config file"  # of ml_collections, before the traceback in its message
 
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
-flags.disclaim_key_flags()  # those that `define_paths` defines are the program's own
+flags.disclaim_key_flags()  # flags that `define_paths` defines are key flags of the program
 
-_REQUIRED: dict[str, tuple[str, ...]] = {}  # flags that must be given, with those any of which makes up for it
+_REQUIRED: dict[str, tuple[str, ...]] = {}  # required flag -> flags any of which makes it optional
 
 
 def require(*names: str, unless: Sequence[str] = ()) -> None:
-    """Says which flags must be given, for `run` and for help. absl's own `required` would keep help from being asked.
+    """Adds flags to the required ones, for `run` and for help. With absl's own `required`, `--help` would fail.
 
     Args:
       names: of flags that the program defines.
-      unless: of flags, any of which makes them needless.
+      unless: names of flags; if one of them is set, the flags are not required.
     """
     _REQUIRED.update(dict.fromkeys(names, tuple(unless)))
 
 
 def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
-    """A flag that must be given and names one path or several, comma-separated; an empty one names nothing."""
+    """Defines a required flag of one or several comma-separated paths, none of which may be empty."""
     flag = flags.DEFINE_list(name, None, meaning)
     flags.register_validator(flag, lambda paths: paths is None or (bool(paths) and all(paths)), "it must name a path")
     require(name)
@@ -49,12 +49,12 @@ def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
 
 
 def define_optional(name: str, alone: str, meaning: str) -> flags.FlagHolder[str | None]:
-    """A flag that may stand alone, as --NAME, or have a value, as --NAME=VALUE.
+    """Defines a flag with an optional value: --NAME or --NAME=VALUE.
 
     Args:
       name: of the flag.
-      alone: its value where it stands alone; without it the value is None.
-      meaning: of the flag, for help.
+      alone: value of --NAME; the default is None.
+      meaning: help text.
     """
     parser = _OptionalValueParser(alone)
     serializer: flags.ArgumentSerializer[str] = flags.ArgumentSerializer()
@@ -62,7 +62,7 @@ def define_optional(name: str, alone: str, meaning: str) -> flags.FlagHolder[str
 
 
 class _OptionalValueParser(flags.ArgumentParser):
-    """Parses what absl gives for a flag that stands alone ("true"), is taken back ("false"), or has a value."""
+    """Parser of a flag that absl passes as "true" (no value), "false" (--noNAME) or its value."""
 
     def __init__(self, alone: str):
         super().__init__()
@@ -75,18 +75,18 @@ class _OptionalValueParser(flags.ArgumentParser):
 def run(main: Callable[[], None]) -> None:
     """Runs a program: parses the flags, calls `main`, and exits.
 
-    The exit code is 0 when `main` returned, 1 for a mistake that the user can mend (one sentence on standard
-    error; with --debug the traceback too), 128 and the signal's number for a run that a signal stopped, and whatever
-    `main` itself exits with.
+    The exit code is 0 if `main` returns, 1 for a UserError (one sentence on standard error; with --debug the
+    traceback too), 128 plus the signal's number for a run that a signal stopped, and the code with which `main`
+    itself exits.
     """
-    # absl would raise it to "info" unless it were set, and TensorFlow 2.21 tells of every checkpoint there.
+    # absl defaults to "info", where TensorFlow 2.21 logs every checkpoint.
     flags.FLAGS["verbosity"].value = absl_logging.WARNING
     streams.install()
 
     def guarded(_: Sequence[str]) -> None:
         try:
             if flag_paths.is_output_printed(flags.FLAGS):
-                sys.stdout = sys.stderr  # lines for a person would stand among the output
+                sys.stdout = sys.stderr  # standard output is for the output alone
             _register_stores()
             main()
             _check_stdout()
@@ -105,7 +105,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _register_stores() -> None:
-    """Makes TensorFlow ready for the paths of stores in the flags, if there are any."""
+    """Registers the filesystems of object stores that the flags name, if any."""
     texts = [str(flags.FLAGS[name].value) for name in flags.FLAGS]
     if any("s3://" in text for text in texts):
         log_suppression.import_tensorflow()
@@ -113,14 +113,14 @@ def _register_stores() -> None:
 
 
 def _check_stdout() -> None:
-    """Raises a UserError where the work is done but standard output could not be written, as on a full disk."""
+    """Raises a UserError if standard output could not be written completely, as on a full disk."""
     error = streams.stdout_error()
     if error is not None:
         raise UserError(f"The work is done, but standard output is incomplete: {error.strerror}.")
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
-    """Parses absl's flags; what is wrong with one is said in a sentence (with --debug the traceback too)."""
+    """Parses the flags; prints an error in one sentence (with --debug the traceback too) and exits."""
     form = help_text.requested_form(argv)
     if form is not None:
         _print_help(form)
@@ -129,17 +129,17 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
         config.check_overrides(argv)
         rest = _parse_with_absl(argv)
         if len(rest) > 1:
-            raise UserError(f"{rest[1]!r} stands alone: every argument is a flag, as in --name=value.")
+            raise UserError(f"{rest[1]!r} is not a flag: write every argument as --name=value.")
         _check_required()
         return rest
     except (UserError, flags.Error, OSError) as error:
-        if any(re.fullmatch(r"--?debug(=true|=1)?", argument) for argument in argv):  # the flag may not be parsed yet
+        if any(re.fullmatch(r"--?debug(=true|=1)?", argument) for argument in argv):  # --debug may not be parsed yet
             raise
         _exit_with_error(error)
 
 
 def _print_help(form: str) -> NoReturn:
-    """Prints what one of `usage.FORMS` asks for, and ends the program with exit code 0."""
+    """Prints one of `help_text.FORMS` and exits with code 0."""
     program, installed = os.path.basename(sys.argv[0]), _is_installed()
     text = help_text.format_help(form, _installed_name(program) if installed else program, list(_REQUIRED))
     if installed:
@@ -149,7 +149,7 @@ def _print_help(form: str) -> NoReturn:
 
 
 def _check_required() -> None:
-    """Raises a UserError that names every flag that is missing."""
+    """Raises a UserError that names all missing required flags."""
     given = {name for name in flags.FLAGS if flags.FLAGS[name].value not in (None, False, "")}
     missing = [f"--{name}" for name, others in _REQUIRED.items() if name not in given and given.isdisjoint(others)]
     if missing:
@@ -159,11 +159,11 @@ def _check_required() -> None:
 
 
 def _parse_with_absl(argv: Sequence[str]) -> Sequence[str]:
-    """What absl makes of the arguments. A configuration is a program, which runs meanwhile and may fail in any way.
+    """Parses the arguments with absl. This runs the configuration file, which may raise any error.
 
     Raises:
-      UserError: it does; the message names the file and says why.
-      flags.Error, OSError: a flag is wrong.
+      UserError: the configuration file fails; the message names the file and the reason.
+      flags.Error, OSError: a flag is invalid.
     """
     try:
         rest = flags.FLAGS(argv)
@@ -179,7 +179,7 @@ def _parse_with_absl(argv: Sequence[str]) -> Sequence[str]:
 
 
 def _describe_config_error(error: BaseException) -> str:
-    """Why a configuration failed, on one line; "" if a flag is wrong."""
+    """Returns why a configuration file failed, on one line; "" if a flag is invalid."""
     text = str(error).strip()
     if isinstance(error, SystemExit):
         return f"it ends the program with exit code {text}"
@@ -191,12 +191,13 @@ def _describe_config_error(error: BaseException) -> str:
 
 
 def resolve_config_names(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the path of a configuration that ships in place of its bare name: `--config=compact`.
+    """Replaces the bare name of a shipped configuration in the arguments, as in `--config=compact`, by its path.
 
-    The name may also stand alone, after `--config`. They lie in configs/ of the checkout, or in the installed package.
+    The name may also follow `--config` as an argument of its own. Configurations are in configs/ of the checkout, or in
+    the installed package.
 
     Raises:
-      UserError: none has that name.
+      UserError: no configuration has that name.
     """
     package = pathlib.Path(fer.__file__).parent
     folders = [package / "configs", package.parent / "configs"]
@@ -214,11 +215,11 @@ def resolve_config_names(arguments: Sequence[str]) -> list[str]:
 
 
 def command_name(program: str, **values: str) -> str:
-    """How another program is called, as this one was: "fer-evaluate" or "python scripts/evaluate.py".
+    """Returns the command of another program, in the form of this one: "fer-evaluate" or "python scripts/evaluate.py".
 
     Args:
       program: its name.
-      **values: of its flags, which are quoted for a shell.
+      **values: values of its flags, which are quoted for a shell.
     """
     called = _installed_name(program) if _is_installed() else f"python scripts/{program}.py"
     return " ".join([called, *(f"--{flag}={shlex.quote(value)}" for flag, value in values.items())])
@@ -230,7 +231,7 @@ def _installed_name(program: str) -> str:
 
 
 def _is_installed() -> bool:
-    """Whether this program was started as an installed command: it is then the module fer.scripts.NAME."""
+    """Returns whether this program was started as an installed command, as the module fer.scripts.NAME."""
     own = getattr(sys.modules["__main__"], "__spec__", None)
     return own is not None and own.name.startswith("fer.scripts.")
 
@@ -241,15 +242,16 @@ def _exit_with_error(error: Exception) -> NoReturn:
 
 
 def _sanitize(error: Exception) -> str:
-    """An error's text with nothing in it that moves a terminal's cursor, and no password."""
+    """Returns an error's text with control characters escaped and passwords removed."""
     return escaping.redact("\n".join(map(escaping.escape_line, str(error).split("\n"))))
 
 
 def _exit_at_once(stopped: Stopped) -> None:
-    """Ends the process here, without taking the interpreter apart.
+    """Ends the process without finalizing the interpreter.
 
-    That frees the graphs' objects one by one and waits for TensorFlow's threads, some of which sleep: seconds, on a
-    busy machine a minute, of the two that a spot notice leaves. A run that has stopped has closed all of its files.
+    Finalization frees the graphs' objects one by one and waits for TensorFlow's threads, some of which sleep. It takes
+    seconds, on a busy machine a minute, of the two minutes that a spot notice leaves. A stopped run has closed all of
+    its files.
     """
     print(f"{os.path.basename(sys.argv[0])}: {_sanitize(stopped)}", file=sys.stderr)
     sys.stdout.flush()

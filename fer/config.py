@@ -120,7 +120,7 @@ class Optimizer:
 class FineTune:
     """Fine-tuning of a pretrained network. By default all layers are trained with one learning rate."""
 
-    head_epochs: int = 0  # first epochs that train only the head; adamw then starts thawed layers with small steps
+    head_epochs: int = 0  # first epochs that train only the head; adamw then corrects its bias for the thawed layers
     blocks: int = 0  # top blocks of the backbone that are trained after head_epochs; 0: all
     layer_decay: float = 1.0  # learning rate of each block as a fraction of that of the block above it
     freeze_batch_norm: bool = False  # keeps statistics, scales and shifts of the pretrained BatchNorm layers

@@ -1,20 +1,20 @@
-"""The exceptions whose text is meant for the person at the keyboard."""
+"""Exceptions whose text is shown to the user."""
 
 import pathlib
 import shlex
 
-MAX_LINE_CHARACTERS = 500  # of a line of a message; a line may quote a cell, a header or a path of any length
+MAX_LINE_CHARACTERS = 500  # of a line of a message, which may quote a cell, a header or a path of any length
 MAX_LINES = 50  # of a message
 
 
 def shorten(text: str, most: int = MAX_LINE_CHARACTERS) -> str:
-    """Returns a line of at most `most` characters: of a longer one, the middle becomes "...", and most of it stays."""
+    """Returns a line of at most `most` characters; the middle of a longer one is replaced by "..."."""
     tail = most // 3
     return text if len(text) <= most else f"{text[: most - tail - 3]}...{text[-tail:]}"
 
 
 def install_command(extra: str) -> str:
-    """Returns the command that installs an extra: in a checkout from the checkout, else from the package index."""
+    """Returns the command that installs an extra, from the checkout if there is one, else from the package index."""
     checkout = pathlib.Path(__file__).resolve().parents[1]
     if not (checkout / "setup.py").is_file():
         return f"pip install 'fer-trainer[{extra}]'"
@@ -23,10 +23,10 @@ def install_command(extra: str) -> str:
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """Error that the user can correct.
 
-    Its text is one sentence that names the file, row, field or value at fault and says what to do.
-    The command line prints it alone, without a traceback, and exits with 1 (see `fer.cli`). Long lines are shortened.
+    The text is one sentence that names the file, row, field or value at fault and the correction. Programs print the
+    text without a traceback and exit with code 1 (see `fer.cli`). Long lines are shortened.
     """
 
     def __str__(self) -> str:
@@ -36,13 +36,13 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """A disk or a store cannot be read or written now. Nothing is wrong with what was asked for: it can go on later."""
+    """Failure of a disk or an object store to read or write. The same command may succeed later."""
 
 
 class Stopped(Exception):  # noqa: N818  it is no error
-    """A run that was asked to stop has stopped in good order.
+    """Orderly end of a run that was requested to stop.
 
-    Its text says how to go on; the command line prints it and exits with `exit_code`.
+    The text says how to continue. Programs print it and exit with `exit_code`.
     """
 
     def __init__(self, text: str, exit_code: int):

@@ -1,7 +1,7 @@
-"""The paths in the flags of every program: resolved and checked in one place, before anything is read.
+"""Resolution and checks of the paths in the flags of every program, before anything is read.
 
-Three flags hold paths among other things: the fields `model.weights` and `train.teacher` of `--config`, the items of
-`--label_map` that are files, and `--storage`.
+Three flags hold paths besides other values: `--config` (the fields `model.weights` and `train.teacher`), `--label_map`
+(items that are files) and `--storage`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from fer.errors import StorageError, UserError
 from fer.io import files, local_write
 from fer.storage import is_remote
 
-PATHS = {  # flags of the programs that name paths, several with commas between them
+PATHS = {  # flags that name one or several comma-separated paths
     *("input", "output", "ferplus", "verify", "data", "workdir", "preview", "evals", "fill", "also"),
 }
-OUTPUTS = ("output", "preview", "fill")  # flags of a file that is written
-JOURNAL = "journal:"  # how --storage begins that names a file of Optuna's journal
+OUTPUTS = ("output", "preview", "fill")  # flags that name a file to write
+JOURNAL = "journal:"  # prefix of a --storage that names a file of Optuna's journal
 
-MAX_PATH_BYTES = 4095  # bytes of a path, the most that Linux takes
+MAX_PATH_BYTES = 4095  # the limit of Linux
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
 _SUPPORTED_SCHEME = "s3"
@@ -32,14 +32,14 @@ _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///?)([^?]*)(.*)", re.DOTALL)
 
 
 def resolve(values: flags.FlagValues) -> None:
-    """Checks the paths in the flags that were given, and puts the home folder in place of a leading "~".
+    """Checks the paths in the flags that were set, and replaces a leading "~" by the home folder.
 
     Args:
-      values: the flags, parsed; those that `PATHS` names, config, label_map and storage are changed.
+      values: the parsed flags; those in `PATHS`, config, label_map and storage are changed.
 
     Raises:
-      UserError: a path is empty, is not UTF-8, holds a NUL byte, or has a scheme that is not supported; or --storage
-        is none. The message names the flag.
+      UserError: a path is empty, is not UTF-8, holds a NUL byte, or has an unsupported scheme; or --storage is
+        invalid. The message names the flag.
     """
     for name in sorted(PATHS & set(values)):
         flag = values[name]
@@ -60,7 +60,7 @@ def resolve(values: flags.FlagValues) -> None:
 
 
 def split(text: str) -> list[str]:
-    """Returns the paths in a text, which are comma-separated. A comma may also be part of a path that is there."""
+    """Splits a text into comma-separated paths. A path that exists may contain commas."""
     parts = text.split(",")
     paths = [part.strip() for part in parts if part.strip()]
     if all(map(_exists, paths)):
@@ -75,13 +75,13 @@ def split(text: str) -> list[str]:
 
 
 def is_output_printed(values: flags.FlagValues) -> bool:
-    """Returns whether a program's output is a file that leads to standard output, which then holds nothing else."""
+    """Returns whether the output file is standard output, which must then hold nothing else."""
     paths = [values[name].value for name in OUTPUTS if name in values]
     return any(isinstance(path, str) and local_write.is_standard_output(path) for path in paths)
 
 
 def resolve_fields(experiment: Experiment) -> None:
-    """Resolves and checks the paths in the fields of an experiment, which are changed.
+    """Resolves and checks the paths in the fields of an experiment, in place.
 
     Raises:
       UserError: as `resolve`; the message names the field.
@@ -92,14 +92,14 @@ def resolve_fields(experiment: Experiment) -> None:
 
 
 def _resolve_config(value: object) -> object:
-    """Resolves the experiment that --config names; anything else is left to `fer.config.validate_config`."""
+    """Resolves the paths of the experiment; values of other types are left to `fer.config.validate_config`."""
     if isinstance(value, Experiment) and isinstance(value.model.weights, str) and isinstance(value.train.teacher, str):
         resolve_fields(value)
     return value
 
 
 def _resolve_label_map(text: str) -> str:
-    """Resolves the files in a label map; orders and pairs NAME=CLASS are no paths."""
+    """Resolves the files in a label map; pairs NAME=CLASS and class orders stay unchanged."""
     items = [text] if os.path.lexists(text) else text.split(",")
     return ",".join(
         item if "=" in item and not _SCHEME.match(item) else _resolve_paths("label_map", item, "") for item in items
@@ -107,21 +107,23 @@ def _resolve_label_map(text: str) -> str:
 
 
 def _resolve_storage(text: str) -> str:
-    """Resolves the file of a sweep's study; the address of a database is left to its driver."""
+    """Resolves the file of a sweep's study; addresses of databases are left to their driver."""
     sqlite = _SQLITE.fullmatch(text)
     scheme, path, query = sqlite.groups() if sqlite else (text[: len(JOURNAL)], text[len(JOURNAL) :], "")
     if not sqlite and scheme != JOURNAL:
         if re.match(r"[a-z][a-z0-9+_]*://", text):
             return text
         raise UserError(
-            f"--storage={escaping.redact(text)} is no storage: it takes {JOURNAL}PATH or the address of a database, "
-            "as in sqlite:///sweep.db."
+            f"--storage={escaping.redact(text)} is no storage: it takes {JOURNAL}PATH or the address of a "
+            "database, such as sqlite:///sweep.db."
         )
     if sqlite and (not path or path.startswith(":memory:") or "mode=memory" in query):
-        raise UserError(f"--storage={text} keeps the study in memory, of which nothing stays: name a file.")
+        raise UserError(
+            f"--storage={text} keeps the study in memory, where it is lost when the program ends: name a file."
+        )
     if not path.startswith("file:"):
         if "://" in path:
-            raise UserError(f"--storage={text}: a study lies on a local disk or in a database; name a local path.")
+            raise UserError(f"--storage={text}: a study is on a local disk or in a database: name a local path.")
         path = _resolve_paths("storage", path, None)
         try:
             files.check_writable(path)
@@ -133,7 +135,7 @@ def _resolve_storage(text: str) -> str:
 
 
 def _resolve_paths(name: str, text: str, default: str | None) -> str:
-    """Returns the text of a flag with its paths resolved; it may be empty where its default is."""
+    """Returns the text of a flag with its paths resolved; it may be empty if its default is."""
     if text == "-" and name in OUTPUTS:
         return "/dev/stdout"
     if not text.strip() and default != "":
@@ -143,17 +145,17 @@ def _resolve_paths(name: str, text: str, default: str | None) -> str:
     except UnicodeEncodeError as error:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         raise UserError(
-            f"--{name}={shown} is not UTF-8, which is all that TensorFlow takes for a path: rename it."
+            f"--{name}={shown} is not UTF-8, the only encoding of paths in TensorFlow: rename it."
         ) from error
     if "\0" in text:
-        raise UserError(f"--{name} holds a NUL byte, which no path has: {text.encode('unicode_escape').decode()}.")
+        raise UserError(f"--{name} holds a NUL byte, which no path can have: {text.encode('unicode_escape').decode()}.")
     if os.path.lexists(text):
         return text
     parts = text.split(",")
     for path in parts:
         if len(os.fsencode(path)) > MAX_PATH_BYTES:
             raise UserError(
-                f"--{name} names a path of more than {MAX_PATH_BYTES:,} bytes, which no system opens: shorten it."
+                f"--{name} names a path of more than {MAX_PATH_BYTES:,} bytes, which Linux cannot open: shorten it."
             )
         _check_scheme(name, path.strip())
     return ",".join(map(_expand_home, parts))
@@ -180,7 +182,7 @@ def _exists(path: str) -> bool:
 
 
 def _expand_home(path: str) -> str:
-    """Returns a path with the home folder for a leading "~", which a shell leaves as it is after "=" and ","."""
+    """Expands a leading "~", which shells do not expand after "=" and ","."""
     if os.path.lexists(path) or not path.lstrip().startswith("~"):
         return path
     return os.path.expanduser(path.strip())

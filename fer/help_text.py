@@ -1,4 +1,4 @@
-"""What `--help` and `--version` print: flags and the fields of a configuration, without loading anything else."""
+"""Text of `--help` and `--version`: flags and configuration fields, without importing TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from absl import flags
 import fer
 from fer import config
 
-FORMS = ("help", "helpshort", "helpfull", "helpxml", "version")  # flags that print and end the program
+FORMS = ("help", "helpshort", "helpfull", "helpxml", "version")  # flags that print and exit
 COMMON_FLAGS = {
-    "--help": "Prints this.",
-    "--helpshort": "Prints this, but not the fields of a configuration.",
+    "--help": "Prints this help.",
+    "--helpshort": "Prints this help without the fields of the configuration.",
     "--helpfull": "Prints the flags of libraries too, such as absl's --verbosity.",
     "--version": "Prints the versions of fer, TensorFlow and Python.",
     "--debug": "Shows the traceback of an error.",
@@ -31,7 +31,7 @@ MAX_WIDTH = 110  # characters of a line
 
 
 def requested_form(arguments: Sequence[str]) -> str | None:
-    """Returns which of `FORMS` the arguments ask for first, whatever else they hold; None: none of them."""
+    """Returns the first of `FORMS` among the arguments, or None."""
     for argument in arguments[1:]:
         if argument == "--":
             return None
@@ -44,12 +44,12 @@ def requested_form(arguments: Sequence[str]) -> str | None:
 
 
 def format_help(form: str, program: str, required: Sequence[str]) -> str:
-    """Returns what one of `FORMS` asks for.
+    """Formats one of `FORMS`.
 
     Args:
       form: one of `FORMS`.
-      program: what it is called.
-      required: the names of flags that must be given.
+      program: name of the program.
+      required: names of required flags.
     """
     if form == "version":
         return versions()
@@ -61,13 +61,13 @@ def format_help(form: str, program: str, required: Sequence[str]) -> str:
 
 
 def versions() -> str:
-    """Returns the versions of fer, TensorFlow and Python; nothing is imported for them."""
+    """Returns the versions of fer, TensorFlow and Python, without importing them."""
     return f"fer {fer.__version__}, TensorFlow {_tensorflow_version()}, Python {platform.python_version()}"
 
 
 def _lines(form: str, program: str, required: Sequence[str]) -> Iterator[str]:
-    """Yields the lines of help: what the program is for, its own flags, and what `form` asks for beside them."""
-    width, main = min(MAX_WIDTH, shutil.get_terminal_size().columns), sys.argv[0]  # absl's name of the main module
+    """Yields the lines of help: the program's docstring, its flags, and the parts that `form` adds."""
+    width, main = min(MAX_WIDTH, shutil.get_terminal_size().columns), sys.argv[0]  # absl's key of the main module
     by_module = flags.FLAGS.flags_by_module_dict()
     own = sorted(by_module.get(main, []), key=lambda flag: flag.name not in required)
     yield (sys.modules["__main__"].__doc__ or "").strip()
@@ -91,19 +91,19 @@ def _lines(form: str, program: str, required: Sequence[str]) -> Iterator[str]:
 
 
 def fields() -> Mapping[str, tuple[Any, str]]:
-    """Returns the fields of an experiment by path ("train.epochs"): the default and the comment beside it."""
+    """Returns default and comment of each field of an experiment, by path ("train.epochs")."""
     comments = _parse_comments(pathlib.Path(config.__file__).read_text(encoding="utf-8"))
     return {path: (value, comments[path]) for path, value in config.flatten(config.Experiment().to_dict()).items()}
 
 
 def _format_fields(width: int) -> Iterator[str]:
-    yield "Fields of the configuration, each with the value that it has where the file given to --config sets none:"
+    yield "Fields of the configuration, with the values that apply unless the file of --config sets others:"
     for path, (value, comment) in fields().items():
         yield from _format_entry(f"--config.{path}={value if value != '' else repr(value)}", comment, width)
 
 
 def _parse_comments(source: str) -> dict[str, str]:
-    """The comment of each field in the source of `fer.config`: behind it, or else in the lines above it."""
+    """Returns the comment of each field in the source of `fer.config`: above the field, on its line, or both."""
     import ast
 
     by_line = {
@@ -133,12 +133,12 @@ def _parse_comments(source: str) -> dict[str, str]:
 
 
 def _is_config_field(flag: flags.Flag) -> bool:
-    """Whether a flag is a field of the configuration, which ml_collections defines once it has read the file."""
+    """Returns whether a flag is a configuration field, which ml_collections defines when it has read the file."""
     return flag.name.startswith("config.")
 
 
 def _format_flag(flag: flags.Flag) -> str:
-    """A flag as it is written on the command line."""
+    """Formats a flag as it is written on the command line."""
     if isinstance(flag, flags.BooleanFlag):
         return f"[no]{flag.name}"
     if isinstance(flag, flags.EnumFlag):
@@ -148,12 +148,12 @@ def _format_flag(flag: flags.Flag) -> str:
 
 
 def _flag_help(flag: flags.Flag) -> str:
-    """The help of a flag, without the values that absl puts before that of an enumeration."""
+    """Returns the help of a flag, without the list of values that absl prepends for enumerations."""
     return re.sub(r"^<[^>]*>: ", "", flag.help or "")
 
 
 def _format_default(flag: flags.Flag, required: Sequence[str]) -> str:
-    """Whether a flag must be given, or its default."""
+    """Returns " (required)", the default in parentheses, or "" if the default is empty."""
     if flag.name in required:
         return " (required)"
     unset = flag.default is None or flag.default is False or flag.default in ("", [], {})
@@ -161,7 +161,7 @@ def _format_default(flag: flags.Flag, required: Sequence[str]) -> str:
 
 
 def _format_entry(name: str, meaning: str, width: int) -> Iterator[str]:
-    """A flag and, below it, what it means."""
+    """Yields a flag and, below it, its help, wrapped to `width`."""
     yield f"  {name}"
     yield from textwrap.wrap(meaning, width, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False)
 

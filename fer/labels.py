@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 # The order is FER-2013's own: column `emotion` holds the index.
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
-# Pixels a side of a face, which is grey and square, and in all.
+# Side of a face image, which is grey and square, and its number of pixels.
 SIDE = 48
 PIXELS = SIDE * SIDE
 
-# Okabe and Ito's palette (2008), told apart by colour-blind readers too; black stands for neutral.
+# Okabe and Ito's palette (2008), distinguishable for colour-blind readers; black is added for neutral.
 COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#000000")
 
 # The columns of Microsoft's fer2013new.csv that hold votes, in its order (Barsoum et al. 2016, arXiv:1608.01041).

@@ -1,4 +1,4 @@
-"""Keeps what libraries write below Python, and help nobody with, off the screen."""
+"""Suppression of messages that libraries write to the standard error from native code."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from absl import logging as absl_logging
 
 from fer import progress
 
-# Keras imports these if it can, for functions that only scripts/benchmark.py calls: a seventh of TensorFlow's import.
+# Optional imports of Keras, needed only by scripts/benchmark.py: a seventh of TensorFlow's import time.
 HIDDEN_PACKAGES = ("pandas", "scipy")
 CONVERTER_LOGGERS = ("tf2onnx", "tf2onnx.tfonnx")
 
 
 def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
-    """Imports TensorFlow without its start-up lines, which help nobody.
+    """Imports TensorFlow without its start-up messages.
 
-    A program calls it once its flags are known to be good, before it imports what needs TensorFlow. From TensorFlow
-    2.16 on, lines that come before it has read its log level go nowhere.
+    Programs call this after they have checked their flags and before they import modules that need TensorFlow. The
+    standard error is suppressed meanwhile, because TensorFlow 2.16 and later log before they read the log level.
 
     Args:
-      announce: prints a line where loading takes long.
-      whole: lets Keras have `UNUSED`, which tf.keras.preprocessing.image needs.
+      announce: prints a line if loading takes long.
+      whole: lets Keras import `HIDDEN_PACKAGES`, which tf.keras.preprocessing.image needs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     notice = progress.print_when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
@@ -36,7 +36,7 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
 
 @contextlib.contextmanager
 def _hide_packages(packages: Sequence[str]) -> Iterator[None]:
-    """Within it, importing one of the packages fails, unless it is imported already."""
+    """Makes imports of the packages fail within the context, unless they are already imported."""
     absent = [package for package in packages if package not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None forbids an import
     try:
@@ -48,7 +48,7 @@ def _hide_packages(packages: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def suppress_stderr() -> Iterator[None]:
-    """Within it, nothing reaches the standard error. Exceptions pass as they are, so that no error is lost."""
+    """Discards all writes to the standard error within the context. Exceptions pass unchanged."""
     if sys.stderr:
         sys.stderr.flush()
     try:
@@ -68,7 +68,7 @@ def suppress_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def suppress_converter_output() -> Iterator[None]:
-    """Within it, nothing is written to the standard error, and no logger speaks below a warning."""
+    """Discards the standard error and all log messages below a warning within the context."""
     verbosity = absl_logging.get_verbosity()
     levels = {name: logging.getLogger(name).level for name in CONVERTER_LOGGERS}
     absl_logging.set_verbosity(absl_logging.WARNING)

@@ -1,23 +1,21 @@
-"""Paths that are not on the local disk. s3:// goes through TensorFlow I/O, which is loaded when such a path is named.
+"""Paths in object stores. s3:// uses TensorFlow I/O, which is imported when such a path is named.
 
-`fer.cli` makes every program ready for the paths in its flags; who calls the package otherwise does it with `ready`.
-From then on `tf.io.gfile` and `tf.data` read and write s3:// as they do a local path, with these differences, which
-are the store's or the client's (tensorflow_io 0.36):
+`fer.cli` registers the filesystems of the paths in the flags of every program; other callers of the package use
+`register_filesystems`. Then `tf.io.gfile` and `tf.data` read and write s3:// like local paths, with these differences
+of the store or the client (tensorflow_io 0.36):
 
-- An object is whole or absent by itself: it appears when the file that writes it is closed. It is written anew as a
-  whole by every flush.
-- A folder is there when something is in it. `makedirs` makes none.
-- `rename` copies and deletes one object after the other, so a folder is not renamed as one; it takes every path that
-  begins like the one it is given ("a/step-1" also "a/step-10"), unless that ends with "/"; and it fails on an empty
-  object. Nothing of ours renames in a store.
+- An object is complete or absent: it appears when the file is closed. Every flush writes the whole object again.
+- A folder exists if it contains an object. `makedirs` creates none.
+- `rename` copies and deletes object after object, so that renaming a folder is not atomic. It renames every path that
+  begins with the given one ("a/step-1" also "a/step-10"), unless that ends with "/", and fails on an empty object. This
+  package does not rename in stores.
 - A whole bucket is "s3://bucket/"; without the slash it is an error.
-- What is asked whether something is there says no where access is denied or the store cannot be reached, too. A "no"
-  that decides something is therefore asked for with `surely`.
+- Existence checks return False also where access is denied or the store is unreachable. Where that matters, use
+  `check_or_raise`.
 
-A request that fails is repeated with growing, random pauses by the client itself, about half a minute long; AWS's own
-variable AWS_MAX_ATTEMPTS says how often. A server that accepts a request and goes silent is given up after
-S3_REQUEST_TIMEOUT_MSEC, 15 s, each time, so after three minutes in all; the first question to a store, and each whose
-answer is short, after `REACH`.
+The client repeats failed requests with growing, random pauses for about half a minute; AWS_MAX_ATTEMPTS sets their
+number. A request to a server that stops responding ends after S3_REQUEST_TIMEOUT_MSEC, 15 s, so all attempts after
+three minutes. The first request to a store, and each with a short answer, ends after `ANSWER_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -36,21 +34,21 @@ from fer.errors import StorageError, UserError, install_command
 
 Answer = TypeVar("Answer")
 
-ANSWER_TIMEOUT_S = 60.0  # seconds in which a store must answer the first question, all repetitions together
+ANSWER_TIMEOUT_S = 60.0  # limit for a request with a short answer, including repetitions
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is somewhere else than on the local disk."""
+    """Returns whether a path is not on the local disk."""
     return "://" in path
 
 
 def register_filesystems(*texts: str) -> None:
-    """Makes TensorFlow understand the paths in some texts (a path, several with commas between them, a configuration).
+    """Registers the filesystems of the paths in texts (a path, comma-separated paths, a configuration).
 
     Raises:
-      UserError: there is an s3:// path, and the extra `s3` is not installed, its bucket does not exist, is denied or
-        cannot be reached, or it has two slashes in a row: files would be written to one place and looked for at
-        another.
+      UserError: a text has an s3:// path, and the extra `s3` is not installed, its bucket does not exist, denies
+        access or is unreachable, or the path has two slashes in a row: files would be written to one path and read
+        from another.
     """
     for text in texts:
         doubled = re.search(r"s3://[^,\s'\"]*?//[^,\s'\"]*", text)
@@ -62,10 +60,10 @@ def register_filesystems(*texts: str) -> None:
 
 
 def check_or_raise(path: str, there: Callable[[str], bool]) -> bool:
-    """What `there(path)` says, such as tf.io.gfile.exists; a "no" only of a store that answers.
+    """Returns `there(path)`, such as tf.io.gfile.exists; raises if the store is unreachable instead of returning False.
 
     Raises:
-      UserError: as `ready`.
+      UserError: as `register_filesystems`.
     """
     if not is_remote(path):
         return there(path)
@@ -77,16 +75,16 @@ def check_or_raise(path: str, there: Callable[[str], bool]) -> bool:
 
 
 def ask(path: str, question: Callable[[], Answer]) -> Answer:
-    """Returns the answer to a question whose answer is short, such as whether a file is there.
+    """Returns the result of a request with a short answer, such as whether a file exists.
 
-    A store that answers with a byte now and then is given up by no limit of the client's.
+    The client has no limit for a store that sends a byte now and then.
 
     Args:
-      path: in a store.
-      question: asks for it.
+      path: path in a store.
+      question: sends the request.
 
     Raises:
-      StorageError: there is no answer within `REACH`.
+      StorageError: there is no answer within `ANSWER_TIMEOUT_S`.
       Exception: as `question` raises.
     """
     try:
@@ -100,10 +98,10 @@ def ask(path: str, question: Callable[[], Answer]) -> Answer:
 
 @contextlib.contextmanager
 def storage_errors(*paths: str) -> Iterator[None]:
-    """Within it, what goes wrong with a store that one of the paths is in becomes a sentence.
+    """Turns errors of the stores of `paths` within the context into StorageErrors.
 
     Raises:
-      StorageError: says that what was written before is whole, and how to go on.
+      StorageError: a request failed; the message says that earlier files are complete, and how to continue.
     """
     import tensorflow as tf
 
@@ -115,38 +113,40 @@ def storage_errors(*paths: str) -> Iterator[None]:
         tf.errors.UnimplementedError,
         tf.errors.InternalError,
     ):
-        raise  # of the device or the program: no store of ours answers with these
+        raise  # of the device or the program: no store raises these
     except tf.errors.OpError as error:
         stores = [path for path in paths if is_remote(path)]
         if not stores:
             raise
         reason = (error.message or type(error).__name__).splitlines()[0]
         raise StorageError(
-            f"The connection to {' or '.join(stores)} broke ({reason}). What was written before is whole: run the same "
-            "command again, and it goes on from there."
+            f"The connection to {' or '.join(stores)} broke ({reason}). What was written before is complete: "
+            "run the same command again to continue from there."
         ) from error
 
 
 def check_not_bucket(path: str) -> None:
-    """Refuses the path of a whole bucket.
+    """Rejects the path of a whole bucket.
 
     Raises:
-      UserError: it is one.
+      UserError: the path is a whole bucket.
     """
     if re.fullmatch(r"\w+://[^/]*/*", path):
-        raise UserError(f"{path} is a whole bucket: name a place in it, as in {path.rstrip('/')}/fer2013.")
+        raise UserError(f"{path} is a whole bucket: name a folder in it, such as {path.rstrip('/')}/fer2013.")
 
 
 @functools.cache
 def _load_s3() -> None:
-    # Read by the client when it is first used. Downloads in parts cost a second request for each read, and a server
-    # that does not answer would be waited for five minutes, ten times.
+    # The client reads these at its first use. Multi-part downloads cost a second request for each read. By default the
+    # client waits five minutes, ten times, for a server that does not answer.
     os.environ.setdefault("S3_DISABLE_MULTI_PART_DOWNLOAD", "1")
     os.environ.setdefault("S3_CONNECT_TIMEOUT_MSEC", "5000")
-    os.environ.setdefault("S3_REQUEST_TIMEOUT_MSEC", "15000")  # without a byte
+    os.environ.setdefault("S3_REQUEST_TIMEOUT_MSEC", "15000")  # between two bytes
     os.environ.setdefault("AWS_RETRY_MODE", "standard")
     os.environ.setdefault("AWS_MAX_ATTEMPTS", "8")  # with pauses of up to 1, 2, 4, ... 20 s
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")  # as other clients name it
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get(
+        "AWS_ENDPOINT_URL"
+    )  # the names that other clients use
     if endpoint:
         os.environ.setdefault("S3_ENDPOINT", endpoint)
     try:
@@ -156,15 +156,15 @@ def _load_s3() -> None:
             f"s3:// paths need TensorFlow I/O: install the extra s3 ({install_command('s3')}) on Python 3.9 to 3.11; "
             "later versions of Python have none."
         ) from error
-    # Since 0.35 its client aborts a process that has done its work and is ending (tensorflow/io issue 1912). So the
-    # process ends here, with its exit code, once Python itself is done, and before the destructors that do it.
+    # Since 0.35 the client aborts the process at its end (tensorflow/io issue 1912). So the process ends here, with its
+    # exit code, after Python's finalization and before the destructors that abort.
     system = ctypes.CDLL(None)
     if hasattr(system, "on_exit"):  # the GNU C library's
         system.on_exit(system._exit, None)
 
 
 def _check_bucket(bucket: str) -> None:
-    """Asks a store for a bucket: of all that can be asked, this tells errors apart."""
+    """Requests a bucket with makedirs, the only operation whose errors distinguish the causes."""
     import tensorflow as tf
 
     try:
@@ -190,11 +190,11 @@ def _check_bucket(bucket: str) -> None:
 
 
 def _call_with_timeout(question: Callable[[], Answer]) -> Answer:
-    """Calls `question`, which nothing can interrupt, in a thread that is left behind when its time is up.
+    """Calls `question`, which cannot be interrupted, in a thread that is abandoned after the timeout.
 
     Raises:
-      TimeoutError: it takes longer than `REACH`.
-      Exception: what `question` raises.
+      TimeoutError: it takes longer than `ANSWER_TIMEOUT_S`.
+      Exception: as `question` raises.
     """
     answers: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
 

@@ -1,7 +1,7 @@
-"""Standard output and standard error that no program can fail at.
+"""Standard output and standard error whose failure does not stop a program.
 
-Printing is not the work of a program. A stream that is closed, whose reader has gone or whose disk is full is from then
-on silent, and the work goes on.
+A stream that is closed, whose reader has exited or whose disk is full discards all later output, and the program
+continues.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from fer import escaping
 
 OUTPUT, ERROR = 1, 2  # file descriptors
-_READER_GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.EBADF}  # the reader has read enough, or never was
+_READER_GONE = {errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.EBADF}  # the reader has exited, or never existed
 
-_errors: dict[int, OSError] = {}  # by file descriptor, what its stream could not write for
+_errors: dict[int, OSError] = {}  # file descriptor -> first error of its stream
 
 
 class _RawOutput(io.RawIOBase):
-    """A file descriptor whose writing never fails: after an error it leads nowhere."""
+    """File descriptor whose writes never fail: after an error, output is discarded."""
 
     def __init__(self, descriptor: int):
         self._descriptor = descriptor
@@ -41,7 +41,7 @@ class _RawOutput(io.RawIOBase):
         while True:
             try:
                 return os.write(self._descriptor, content)
-            except BlockingIOError:  # a pipe that another process has set so
+            except BlockingIOError:  # a pipe that another process made non-blocking
                 with contextlib.suppress(OSError, ValueError):
                     select.select([], [self._descriptor], [], 1.0)
             except OSError as error:
@@ -51,10 +51,10 @@ class _RawOutput(io.RawIOBase):
 
 
 def install() -> None:
-    """Replaces `sys.stdout` and `sys.stderr` by streams that cannot fail and that can write every text.
+    """Replaces `sys.stdout` and `sys.stderr` by streams that cannot fail and can write every text.
 
-    Descriptors that are closed lead nowhere from now on, so that no file of the program gets their numbers. Streams
-    that are not the process's own, such as those of a test, stay.
+    Closed descriptors are redirected to the null device, so that no file of the program gets their numbers. Streams
+    that are not the process's own, such as those of a test, are not replaced.
     """
     for descriptor in (0, OUTPUT, ERROR):
         try:
@@ -74,7 +74,7 @@ def install() -> None:
 
 
 def stdout_error() -> OSError | None:
-    """Returns why standard output is incomplete, or None; a reader that has gone is no failure."""
+    """Returns the error that made standard output incomplete, or None; an exited reader is no error."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     error = _errors.get(OUTPUT)
@@ -82,7 +82,7 @@ def stdout_error() -> OSError | None:
 
 
 class _EscapedText(io.TextIOWrapper):
-    """A stream that nothing printed can use to move a terminal's cursor or the like: names come from anywhere."""
+    """Text stream that escapes control characters, since printed names may come from untrusted files."""
 
     def write(self, text: str) -> int:
         super().write(escaping.escape_lines(text))
@@ -100,7 +100,7 @@ def _make_stream(old: io.TextIOWrapper | None, descriptor: int) -> io.TextIOWrap
 
 
 def _redirect_to_null(descriptor: int) -> None:
-    """Makes a file descriptor lead nowhere."""
+    """Redirects a file descriptor to the null device."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     if nowhere != descriptor:
         os.dup2(nowhere, descriptor)

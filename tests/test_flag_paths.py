@@ -145,7 +145,7 @@ def test_resolve_returns_paths_within_other_text(name, text, expected):
         ("label_map", "fer2013,http://host/map.json", r"^--label_map=http://host/map\.json: the scheme http: is not"),
         ("storage", "study.db", r"^--storage=study\.db is no storage: it takes journal:PATH or the address"),
         ("storage", "x y://me:secret@host", r"^--storage=x y://me:\*\*\*@host is no storage: "),
-        ("storage", "sqlite:///", r"^--storage=sqlite:/// keeps the study in memory, of which nothing stays: name a"),
+        ("storage", "sqlite:///", r"^--storage=sqlite:/// keeps the study in memory, where it is lost when the"),
         ("storage", "sqlite://", r"^--storage=sqlite:// keeps the study in memory"),
         ("storage", "sqlite:///:memory:", r"^--storage=sqlite:///:memory: keeps the study in memory"),
         (
@@ -154,7 +154,11 @@ def test_resolve_returns_paths_within_other_text(name, text, expected):
             r"^--storage=sqlite:///file:a\S* keeps the study in memory",
         ),
         ("storage", "journal:", r"^--storage is empty: it must name a path"),
-        ("storage", "journal:s3://bucket/study", r"^--storage=journal:s3://bucket/study: a study lies on a local disk"),
+        (
+            "storage",
+            "journal:s3://bucket/study",
+            r"^--storage=journal:s3://bucket/study: a study is on a local disk or in a database",
+        ),
         ("storage", "journal:.", r"^--storage=journal:\.: Cannot write \.: it is a folder"),
         ("storage", "sqlite:///.", r"^--storage=sqlite:///\.: Cannot write \.: it is a folder"),
     ],
