@@ -1,5 +1,6 @@
 """The behaviour that all programs share."""
 
+import ast
 import os
 import pathlib
 import shutil
@@ -50,11 +51,18 @@ def test_command_has_hyphens_when_install_command(root, tmp_path):
     assert run_program(command, tmp_path / "installed") == "fer-import-dlib\n"
 
 
+def first_line(script: pathlib.Path) -> str:
+    """Returns the first line of the docstring of a script."""
+    return ast.get_docstring(ast.parse(script.read_text())).splitlines()[0]
+
+
 def test_help_of_installed_gpu_check_has_hyphens(root, tmp_path):
     command = install_command(root, tmp_path, root / "scripts" / "gpu_check.py")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, command, "--help"], env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith("Checks that the GPUs do their work, and how fast: fer-gpu-check --output=")
+    summary = first_line(root / "scripts" / "gpu_check.py").replace("python scripts/gpu_check.py", "fer-gpu-check")
+    assert ": fer-gpu-check --output=" in summary
+    assert " ".join(done.stdout.split()).startswith(summary)
     assert "Flags of fer-gpu-check:\n" in done.stdout
     assert "gpu_check.py" not in done.stdout
 
@@ -65,7 +73,9 @@ def test_help_of_installed_command_names_installed_commands(root, tmp_path):
     help_ = [sys.executable, str(command), "--help"]
     done = subprocess.run(help_, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Predicts expressions: fer-predict --workdir=DIR --input=")
+    summary = first_line(root / "scripts" / "predict.py").replace("python scripts/predict.py", "fer-predict")
+    assert ": fer-predict --workdir=DIR --input=" in summary
+    assert " ".join(done.stdout.split()).startswith(summary)
     assert "Flags of fer-predict:\n  --workdir=A,B (required)\n      Run folder that fer-train wrote," in done.stdout
     assert "scripts/" not in done.stdout
 
