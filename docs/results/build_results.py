@@ -243,9 +243,9 @@ class Report:
         table = []
         for entry in self.rows["changes"]:
             before, after = (RESULTS / entry[side] for side in ("before", "after"))
-            right = [predictions.read_npz(str(folder / "predictions.npz")).right for folder in (before, after)]
-            accuracies = [100 * each.mean() for each in right]
-            p = significance.mcnemar(*right).p
+            correct = [predictions.read_npz(str(folder / "predictions.npz")).correct for folder in (before, after)]
+            accuracies = [100 * each.mean() for each in correct]
+            p = significance.mcnemar(*correct).p
             figures = (
                 ", ".join(f"{accuracy:.1f}" for accuracy in accuracies),
                 f"{accuracies[1] - accuracies[0]:+.1f}",

@@ -123,7 +123,7 @@ def measure(
     faces = eval_dataset.read(manifest, split, "fer")
     folder = cache or baseline_environments.cache_folder()
     return [
-        BaselineResult(peer, eval_json.of_data(manifest), split, **_measured(peer, faces, folder, progress))
+        BaselineResult(peer, eval_json.describe_data(manifest), split, **_measured(peer, faces, folder, progress))
         for peer in peers
     ]
 

@@ -203,7 +203,7 @@ def _may_know_other_faces(learned: Sequence[dict[str, str] | None]) -> list[str]
 def _peer(measured: baselines.BaselineResult) -> dict[str, Any]:
     """Returns a peer as `_run` returns a run; without figures, but with the reason, if it could not be measured."""
     said = measured.predictions
-    figures = None if said is None else metrics.measure(said.labels, predictions.normalize(said.probabilities))
+    figures = None if said is None else metrics.compute_metrics(said.labels, predictions.normalize(said.probabilities))
     fault = "" if said is None else _split_fault(measured.split, np.bincount(said.labels, minlength=7).tolist())
     remark = "; ".join([*filter(None, [fault]), "the data that selected its weights are not published"])
     return {
@@ -231,7 +231,7 @@ def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
         if not hindrance:
             assert first.predictions is not None
             assert second.predictions is not None
-            pair.update(significance.mcnemar(first.predictions.right, second.predictions.right)._asdict())
+            pair.update(significance.mcnemar(first.predictions.correct, second.predictions.correct)._asdict())
         pairs.append(pair)
     tested = [pair for pair in pairs if not pair["not_compared"]]
     for pair, corrected in zip(tested, significance.holm([pair["p"] for pair in tested])):
@@ -250,7 +250,7 @@ def _hindrance(first: Scored, second: Scored) -> str | None:
         if value != second.measured_on[what]:
             against = "against" if what == "labels" else "on"
             return f"they were measured {against} different {what}"
-    same = first.predictions.of_same_examples(second.predictions)
+    same = first.predictions.has_same_examples(second.predictions)
     return None if same else "they were measured on different examples"
 
 

@@ -50,7 +50,7 @@ class FacePredictor:
 
     def __init__(self, run: Run):
         self._lock = threading.Lock()
-        self._predict = inference.predictor([run.model], BATCH)
+        self._predict = inference.make_predict_fn([run.model], BATCH)
         # Grad-CAM needs the layers, which an export does not have.
         self._gradcam = gradcam.make_heatmap_fn(run.model) if isinstance(run.model, tf.keras.Model) else None
 

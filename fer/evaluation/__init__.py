@@ -1,1 +1,1 @@
-"""From a trained run to figures, pictures and predictions."""
+"""Evaluates trained networks: predictions, metrics, plots and report."""

@@ -1,4 +1,4 @@
-"""eval.json: put together from its parts, held against its schema, written and read."""
+"""Builds, validates, writes and reads eval.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib.resources
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fer
 from fer.data.manifest import Manifest
@@ -23,66 +23,74 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
+class Protocol(NamedTuple):
+    """How a split was evaluated."""
+
+    split: str
+    tta: str  # one of `fer.config.TTA`
+    labels: str  # fer | ferplus
+    num_unlabelled: int  # examples of the split without such a label, which are left out
+
+
 def build(
     members: Sequence[dict[str, Any]],
     manifest: Manifest,
-    split: str,
-    figures: dict[str, Any],
+    protocol: Protocol,
+    metrics: dict[str, Any],
     images_per_second: float | None,
-    tta: str,
-    labels: str,
-    left_out: int,
 ) -> dict[str, Any]:
-    """The content of eval.json; eval.schema.json says what each field means.
+    """Builds the content of eval.json, whose fields eval.schema.json describes.
 
     Args:
-      members: what `member` says of each, at least one.
-      manifest, split: what was evaluated.
-      figures: what `fer.evaluation.metrics.metrics.measure` returned, and calibration, without_training_images and
-        by_agreement.
-      images_per_second: of the inference.
-      tta: one of `fer.config.TTA`.
-      labels: fer or ferplus.
-      left_out: examples of the split that have no such label.
+      members: at least one, as `describe_member` returns them.
+      manifest: of the evaluated data.
+      protocol: how the split was evaluated.
+      metrics: as `fer.evaluation.metrics.metrics.compute_metrics` returns them, and calibration,
+        without_training_images and by_agreement.
+      images_per_second: throughput of the inference.
     """
-    import numpy
-    import sklearn
-    import tensorflow as tf
-
-    alone = members[0] if len(members) == 1 else {}
+    single = members[0] if len(members) == 1 else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "model": " + ".join(each["model"] for each in members),
         "parameters": sum(each["parameters"] for each in members),
-        "split": split,
-        "examples": sum(map(sum, figures["confusion_matrix"])),
-        **figures,
+        "split": protocol.split,
+        "examples": sum(map(sum, metrics["confusion_matrix"])),
+        **metrics,
         "classes": list(CLASSES),
         "images_per_second": images_per_second,
         "protocol": {
-            "selected_on": _joined(members, "selected_on"),
-            "tta": tta,
+            "selected_on": _join_distinct(members, "selected_on"),
+            "tta": protocol.tta,
             "members": members,
-            "precision": _joined(members, "precision"),
-            "labels": labels,
-            "left_out": left_out,
+            "precision": _join_distinct(members, "precision"),
+            "labels": protocol.labels,
+            "left_out": protocol.num_unlabelled,
         },
-        "data": of_data(manifest),
-        "config_sha256": alone.get("config_sha256"),
-        "checkpoint_step": alone.get("checkpoint_step"),
-        "versions": {
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
-            "keras": importlib.metadata.version(fer.KERAS),
-            "numpy": numpy.__version__,
-            "scikit-learn": sklearn.__version__,
-            "fer": fer.__version__,
-        },
+        "data": describe_data(manifest),
+        "config_sha256": single.get("config_sha256"),
+        "checkpoint_step": single.get("checkpoint_step"),
+        "versions": _versions(),
     }
 
 
-def member(run: Run) -> dict[str, Any]:
-    """What eval.json says of one of the networks whose probabilities are averaged."""
+def _versions() -> dict[str, str]:
+    import numpy
+    import sklearn
+    import tensorflow as tf
+
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": importlib.metadata.version(fer.KERAS),
+        "numpy": numpy.__version__,
+        "scikit-learn": sklearn.__version__,
+        "fer": fer.__version__,
+    }
+
+
+def describe_member(run: Run) -> dict[str, Any]:
+    """Builds an entry of the field protocol.members, which describes one network."""
     return {
         "workdir": run.workdir,
         "model": run.config.model.name,
@@ -102,8 +110,8 @@ def member(run: Run) -> dict[str, Any]:
     }
 
 
-def of_data(manifest: Manifest) -> dict[str, Any]:
-    """What eval.json says under data."""
+def describe_data(manifest: Manifest) -> dict[str, Any]:
+    """Builds the field data."""
     return {
         "name": manifest.name,
         "manifest_sha256": manifest.sha256,
@@ -112,10 +120,10 @@ def of_data(manifest: Manifest) -> dict[str, Any]:
 
 
 def write_eval(path: str, evaluation: dict[str, Any]) -> None:
-    """Writes eval.json, once it is what the schema says.
+    """Validates an evaluation against the schema and writes it.
 
     Raises:
-      jsonschema.ValidationError: it is not (a fault of the program, not of its user).
+      jsonschema.ValidationError: the evaluation does not match the schema, which is an error of the program.
       UserError: the file cannot be written.
     """
     _validator().validate(evaluation)
@@ -126,44 +134,44 @@ def read_eval(path: str) -> dict[str, Any]:
     """Reads an eval.json.
 
     Raises:
-      UserError: it is missing, damaged, or not what this version's schema says.
+      UserError: the file is missing or damaged, or does not match the schema of this version.
     """
     import jsonschema
 
     evaluation = files.read_json(path, "the evaluation")
-    fault = jsonschema.exceptions.best_match(_validator().iter_errors(evaluation))
-    if fault is not None:
-        raise UserError(f"{path} is no eval.json of this version: {fault.json_path}: {fault.message}.")
+    error = jsonschema.exceptions.best_match(_validator().iter_errors(evaluation))
+    if error is not None:
+        raise UserError(f"{path} is no eval.json of this version: {error.json_path}: {error.message}.")
     return evaluation
 
 
 def summary_line(evaluation: dict[str, Any]) -> str:
-    """What a person wants to know first, in three lines."""
+    """Summarizes an evaluation in three lines: protocol, accuracy, and other metrics."""
     low, high = (100 * bound for bound in evaluation["accuracy_ci95"])
     protocol, examples = evaluation["protocol"], evaluation["examples"]
     exports = [each["export"] for each in protocol["members"] if "export" in each]
-    exported = f", of them exported: {', '.join(named(export) for export in exports)}" if exports else ""
-    known = sum("kept" in each for each in protocol["members"])
-    earlier = f", {known} of them as evaluated earlier" if known else ""
+    exported = f", exports: {', '.join(export_name(export) for export in exports)}" if exports else ""
+    num_saved = sum("kept" in each for each in protocol["members"])
+    saved = f", {num_saved} from saved predictions" if num_saved else ""
     return (
         f"{evaluation['model']} on {evaluation['data']['name']}, {evaluation['split']}: {examples:,} examples, labels "
-        f"{protocol['labels']} ({protocol['left_out']} left out), test-time augmentation {protocol['tta']}, "
-        f"{len(protocol['members'])} model(s){exported}{earlier}\n"
-        f"accuracy {100 * evaluation['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f}), "
-        f"balanced {100 * evaluation['balanced_accuracy']:.2f} %, macro F1 {evaluation['macro_f1']:.4f}\n"
-        f"log loss {evaluation['log_loss']:.4f}, calibration error {evaluation['ece']:.4f}, "
+        f"{protocol['labels']} ({protocol['left_out']} without label), test-time augmentation {protocol['tta']}, "
+        f"{len(protocol['members'])} model(s){exported}{saved}\n"
+        f"accuracy {100 * evaluation['accuracy']:.2f} % (95 % CI {low:.2f}-{high:.2f}), "
+        f"balanced accuracy {100 * evaluation['balanced_accuracy']:.2f} %, macro F1 {evaluation['macro_f1']:.4f}\n"
+        f"log loss {evaluation['log_loss']:.4f}, ECE {evaluation['ece']:.4f}, "
         f"{evaluation['images_per_second']:.0f} images/s"
     )
 
 
 def is_training_data(evaluation: Mapping[str, Any]) -> bool:
-    """Whether the shards that were scored are those that every member was trained on, and whose splits chose it."""
-    scored = evaluation["data"]["manifest_sha256"]
-    return all(each["trained_on"]["manifest_sha256"] == scored for each in evaluation["protocol"]["members"])
+    """Returns whether every member was trained and selected on the shards that were evaluated."""
+    evaluated = evaluation["data"]["manifest_sha256"]
+    return all(each["trained_on"]["manifest_sha256"] == evaluated for each in evaluation["protocol"]["members"])
 
 
-def named(export: Mapping[str, str]) -> str:
-    """A member's export in words, as "tflite int8"."""
+def export_name(export: Mapping[str, str]) -> str:
+    """Names an export by format and precision, such as "tflite int8"."""
     return f"{export['format']} {export['precision']}"
 
 
@@ -175,6 +183,6 @@ def _validator() -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(json.loads(text))
 
 
-def _joined(members: Sequence[dict[str, Any]], field: str) -> str:
-    """The value that all members share, or the different ones."""
+def _join_distinct(members: Sequence[dict[str, Any]], field: str) -> str:
+    """Joins the distinct values of a field of the members with commas."""
     return ", ".join(dict.fromkeys(each[field] for each in members))

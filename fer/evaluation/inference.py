@@ -1,9 +1,9 @@
-"""From faces to probabilities, in batches of one fixed size.
+"""Predicts probabilities of faces in batches of a fixed size.
 
-The last batch is filled up with blank faces, which are cut off again: every face is computed by the same compiled
-program at the same shape. No operation mixes faces, so the other faces of a batch do not change a face's result. The
-position in the batch and the batch size may: on some CPUs they change the order of additions, and so the rounding. A
-float32 network then gives the same face probabilities that differ by at most `BATCH_TOLERANCE`.
+The last batch is padded with blank faces, whose results are dropped, so that one compiled program of one shape
+computes all faces. No operation mixes faces, so the other faces of a batch do not change the result of a face. Its
+position in the batch and the batch size may: on some CPUs they change the order of additions and thus the rounding. The
+probabilities of a float32 network then differ by at most `BATCH_TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import tensorflow as tf
 from fer.labels import CLASSES, SIDE
 
 BATCH = 128
-BATCH_TOLERANCE = 1e-5  # of a probability in float32; the largest difference measured was 3e-6
-CROP = 44  # pixels a side of a crop of tencrop
+BATCH_TOLERANCE = 1e-5  # of a float32 probability; the largest measured difference is 3e-6
+CROP = 44  # pixels a side of the crops of tencrop
 
 Model = Callable[..., tf.Tensor]  # called with (faces, training=False)
 
 
 class Prediction(NamedTuple):
-    """What `predict` returns."""
+    """Result of `predict`."""
 
     probabilities: np.ndarray  # [n, 7] float32, each row sums to 1
-    images_per_second: float | None  # after a first batch that is not counted: it compiles; None if there is no other
+    images_per_second: float | None  # without the first batch, which compiles; None if there is no other
 
 
 def predict(
@@ -42,39 +42,39 @@ def predict(
     """Computes the probabilities of each face.
 
     Args:
-      models: one or more, each from uint8 [B, 48, 48, 1] to logits [B, 7], Keras models or
-        `fer.models.runtimes.Network`; their probabilities are averaged.
+      models: one or more functions from uint8 [B, 48, 48, 1] to logits [B, 7]: Keras models or
+        `fer.models.runtimes.Network`. Their probabilities are averaged.
       images: [n, 48, 48, 1] uint8.
-      batch_size: faces a call; n need not be a multiple of it. Of fewer faces, the next power of two is taken.
-      tta: which views of a face are averaged (see `views`).
-      progress: called after each batch with the number of faces done in it.
-      warm_up: computes a batch of blank faces first, so that the speed of all others can be measured. Without it, the
-        first batch is the one that is not counted.
+      batch_size: faces a call; n need not be a multiple of it. If n is smaller, the next power of two is used instead.
+      tta: which views of a face are averaged (see `tta_views`).
+      progress: called after each batch with the number of faces in it.
+      warm_up: computes a batch of blank faces first, so that the throughput of all other batches can be measured.
+        Without it, the first batch is not timed.
 
     Returns:
-      The probabilities: softmax in float32, the mean over views, then over models.
+      The probabilities (softmax in float32, mean over views, then over models) and the throughput.
     """
     size = min(batch_size, 1 << max(len(images) - 1, 0).bit_length())
-    compute = predictor(models, size, tta, warm_up)
-    started = time.perf_counter() if warm_up else None
-    counted = len(images) if warm_up else len(images) - size
+    compute = make_predict_fn(models, size, tta, warm_up)
+    start = time.perf_counter() if warm_up else None
+    num_timed = len(images) if warm_up else len(images) - size
 
-    def timed(count: int) -> None:
-        nonlocal started
+    def start_after_first(count: int) -> None:
+        nonlocal start
         progress(count)
-        if started is None:
-            started = time.perf_counter()
+        if start is None:
+            start = time.perf_counter()
 
-    probabilities = compute(images, timed)
-    if started is None or counted <= 0:
+    probabilities = compute(images, start_after_first)
+    if start is None or num_timed <= 0:
         return Prediction(probabilities, None)
-    return Prediction(probabilities, counted / (time.perf_counter() - started))
+    return Prediction(probabilities, num_timed / (time.perf_counter() - start))
 
 
-def predictor(
+def make_predict_fn(
     models: Sequence[Model], batch_size: int = BATCH, tta: str = "none", warm_up: bool = True
 ) -> Callable[[np.ndarray, Callable[[int], None]], np.ndarray]:
-    """The function from (images, progress) to probabilities, compiled once for all its calls; as for `predict`."""
+    """Returns a function from (images, progress) to probabilities, compiled once for all calls. See `predict`."""
     shape = [batch_size, SIDE, SIDE, 1]
     compiled = _compile(models, tta, shape)
     if warm_up:
@@ -94,12 +94,12 @@ def predictor(
 
 
 def tta_views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
-    """The versions of a batch whose probabilities are averaged.
+    """Returns the views of a batch whose probabilities are averaged.
 
     Args:
       images: [B, 48, 48, 1] uint8.
-      tta: "none": the faces; "flip": the faces and their mirror images; "tencrop": the four corners and the centre,
-        44x44 pixels, resized to 48x48 bilinearly and rounded, and the mirror images of these.
+      tta: "none": the faces. "flip": the faces and their mirror images. "tencrop": crops of 44x44 pixels at the four
+        corners and the centre, resized bilinearly to 48x48 and rounded, and their mirror images.
 
     Returns:
       1, 2 or 10 tensors of the images' shape and dtype.
@@ -111,29 +111,29 @@ def tta_views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
     side = images.shape[1]
     edge, middle = side - CROP, (side - CROP) // 2
     corners = [(0, 0), (0, edge), (edge, 0), (edge, edge), (middle, middle)]
-    crops = [_resized(images[:, y : y + CROP, x : x + CROP], side) for y, x in corners]
+    crops = [_resize(images[:, y : y + CROP, x : x + CROP], side) for y, x in corners]
     return crops + [crop[:, :, ::-1] for crop in crops]
 
 
 def _compile(models: Sequence[Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
     def probabilities(images: tf.Tensor) -> tf.Tensor:
-        seen = tta_views(images, tta)
-        return tf.reduce_mean([tf.reduce_mean(_over_views(model, seen), axis=0) for model in models], axis=0)
+        views = tta_views(images, tta)
+        return tf.reduce_mean([tf.reduce_mean(_predict_views(model, views), axis=0) for model in models], axis=0)
 
     return probabilities
 
 
-def _over_views(model: Model, seen: Sequence[tf.Tensor]) -> tf.Tensor:
-    """[views, B, 7] float32. One view after the other: ten at once would need ten times the memory and the tracing."""
+def _predict_views(model: Model, views: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns probabilities [views, B, 7] float32, one view at a time: ten at once take ten times the memory."""
 
     def softmax(images: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
 
-    if len(seen) == 1:
-        return softmax(seen[0])[tf.newaxis]
-    return tf.map_fn(softmax, tf.stack(seen), parallel_iterations=1, fn_output_signature=tf.float32)
+    if len(views) == 1:
+        return softmax(views[0])[tf.newaxis]
+    return tf.map_fn(softmax, tf.stack(views), parallel_iterations=1, fn_output_signature=tf.float32)
 
 
-def _resized(images: tf.Tensor, side: int) -> tf.Tensor:
+def _resize(images: tf.Tensor, side: int) -> tf.Tensor:
     return tf.cast(tf.round(tf.image.resize(images, [side, side], method="bilinear")), tf.uint8)

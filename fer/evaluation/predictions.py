@@ -1,4 +1,4 @@
-"""Predictions on disk: predictions.npz beside an evaluation, predictions.csv for people."""
+"""Reads and writes predictions: predictions.npz of an evaluation, predictions.csv and challenge submissions."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ BOX = ("left", "top", "width", "height")
 
 
 class Predictions(NamedTuple):
-    """What a model said of a split, example by example."""
+    """Predictions of a model for the examples of a split."""
 
     labels: np.ndarray  # [n] int32
     probabilities: np.ndarray  # [n, 7] float32
-    rows: np.ndarray  # [n] int64, of the source: they tell whether two files speak of the same examples
+    rows: np.ndarray  # [n] int64, row numbers in the source, which identify the examples
 
     @property
-    def right(self) -> np.ndarray:
-        """[n] bool: whether the most probable class is the label."""
+    def correct(self) -> np.ndarray:
+        """Whether the most probable class is the label, [n] bool."""
         return self.probabilities.argmax(axis=1) == self.labels
 
-    def of_same_examples(self, other: Predictions) -> bool:
-        """Whether both speak of the same examples, in the same order."""
+    def has_same_examples(self, other: Predictions) -> bool:
+        """Returns whether both are predictions for the same examples in the same order."""
         return np.array_equal(self.rows, other.rows) and np.array_equal(self.labels, other.labels)
 
 
 def normalize(probabilities: np.ndarray) -> np.ndarray:
-    """float32 probabilities as float64 whose rows sum to 1 to the last bit but one, as log loss wants them."""
+    """Converts float32 probabilities to float64 whose rows sum to 1 within rounding, as needed for log loss."""
     wide = probabilities.astype(np.float64)
     return wide / wide.sum(axis=1, keepdims=True)
 
 
 def write_npz(path: str, predictions: Predictions) -> None:
-    """Writes the arrays under their names, so that two models can be compared example by example.
+    """Writes the arrays by name, so that two models can be compared example by example.
 
     Raises:
       UserError: the file cannot be written.
@@ -52,40 +52,41 @@ def write_npz(path: str, predictions: Predictions) -> None:
 
 
 def read_npz(path: str) -> Predictions:
-    """Reads what `write_npz` wrote.
+    """Reads a file of `write_npz`.
 
     Raises:
-      StorageError: the file cannot be read now.
-      UserError: it is missing or damaged, or holds other arrays.
+      StorageError: the storage is unreachable.
+      UserError: the file is missing or damaged, or has other arrays.
     """
     kind = "file of predictions"
     arrays = npz.read(path, kind, f"There is no {path}; scripts/evaluate.py writes it beside eval.json.")
     missing = [name for name in Predictions._fields if name not in arrays]
     if missing:
-        raise UserError(f"{path} is no readable {kind}: it holds no array {missing[0]}.")
-    found = Predictions(*(arrays[name] for name in Predictions._fields))
-    count = len(found.labels) if found.labels.ndim == 1 else -1
-    wanted = [("labels", "iu", (count,)), ("probabilities", "f", (count, len(CLASSES))), ("rows", "iu", (count,))]
-    for name, kinds, shape in wanted:
-        array = getattr(found, name)
+        raise UserError(f"{path} is no readable {kind}: it has no array {missing[0]}.")
+    predictions = Predictions(*(arrays[name] for name in Predictions._fields))
+    count = len(predictions.labels) if predictions.labels.ndim == 1 else -1
+    expected = [("labels", "iu", (count,)), ("probabilities", "f", (count, len(CLASSES))), ("rows", "iu", (count,))]
+    for name, kinds, shape in expected:
+        array = getattr(predictions, name)
         if array.dtype.kind not in kinds or array.shape != shape:
             raise UserError(
-                f"{path} is no readable {kind}: {name} is {array.dtype.name} {list(array.shape)}; expected are labels "
-                f"[n] of integers, probabilities [n, {len(CLASSES)}] and rows [n] of integers."
+                f"{path} is no readable {kind}: {name} is {array.dtype.name} {list(array.shape)}; expected: integer "
+                f"labels [n], float probabilities [n, {len(CLASSES)}] and integer rows [n]."
             )
-    return found
+    return predictions
 
 
 def write_csv(
     path: str, ids: Sequence[str], probabilities: np.ndarray, boxes: Sequence[tuple[int, ...]] | None = None
 ) -> None:
-    """Writes one line a face: id, label (0 to 6), name, and a probability for each class in label order.
+    """Writes one line for each face: id, label (0 to 6), class name, and the probability of each class in label order.
 
     Args:
-      path: of the CSV.
-      ids: n names, in the order of the lines; written by `fer.escaping.escape_cell`, harmless in spreadsheets.
+      path: of the CSV file.
+      ids: n names in the order of the lines; `fer.escaping.escape_cell` escapes them for spreadsheets.
       probabilities: [n, 7] float32; written with six decimals.
-      boxes: left, top, width and height of each face in its photo, as four columns more; empty ones stay empty.
+      boxes: left, top, width and height of each face in its photo, for four more columns; an empty box leaves them
+        empty.
 
     Raises:
       UserError: the file cannot be written.
@@ -110,7 +111,7 @@ def write_csv(
 
 
 def write_submission(path: str, probabilities: np.ndarray) -> None:
-    """Writes the challenge's submission: a column emotion with the label of each row of test.csv, in its order.
+    """Writes a submission to the Kaggle challenge: a column emotion with the label of each row of test.csv in order.
 
     Raises:
       UserError: the file cannot be written.

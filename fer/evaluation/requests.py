@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do, and what can be said of paths and flags before TensorFlow is loaded."""
+"""Options of an evaluation, and checks of paths and flags that do not need TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,63 +14,63 @@ from fer.io import files
 from fer.models import loading
 
 STANDARD_INPUT = "-"
-ALL = "all"  # the --precision of an export that means every one
+ALL = "all"  # --precision of an export: all precisions of the format
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalRequest:
-    """What is to be evaluated, and how."""
+    """What to evaluate, and how."""
 
-    workdirs: Sequence[str]  # one run, or several runs and results of runs, whose probabilities are averaged
+    workdirs: Sequence[str]  # one run, or several runs and saved predictions, whose probabilities are averaged
     data: str  # folder of shards
     split: str = "validation"
     tta: str = "none"  # one of `fer.config.TTA`
     labels: str = "fer"  # fer | ferplus
-    corruptions: bool = False  # scores the faces made worse too: 40 passes over them
+    corruptions: bool = False  # also evaluates corrupted faces, which takes 40 more passes
 
     def check(self) -> None:
-        """Checks the local paths. What is in a store is left to `fer.evaluation.evaluate.evaluate`.
+        """Checks the local paths; `fer.evaluation.evaluate.evaluate` checks those in object stores.
 
         Raises:
-          UserError: a run or the data are missing, the data have no such split, or results of a run are asked for what
-            only its network can do.
+          UserError: a run or the data are missing, the data have no such split, or saved predictions are used where
+            their network is needed.
         """
-        self.known()
+        self.saved_workdirs()
         for workdir in self.workdirs:
             if storage.is_remote(workdir) or not loading.is_kept(workdir):
                 loading.check(workdir)
         if not storage.is_remote(self.data):
             manifest.read_manifest(self.data).split(self.split)
 
-    def known(self) -> list[str]:
-        """Returns the workdirs that hold results of an earlier evaluation and no network.
+    def saved_workdirs(self) -> list[str]:
+        """Returns the workdirs that hold saved predictions and no network.
 
         Raises:
-          UserError: they are asked for what only a network can do.
+          UserError: the evaluation needs their network.
         """
-        known = [workdir for workdir in self.workdirs if loading.is_kept(workdir)]
-        if known and len(self.workdirs) == 1:
+        saved = [workdir for workdir in self.workdirs if loading.is_kept(workdir)]
+        if saved and len(self.workdirs) == 1:
             raise UserError(
-                f"{known[0]} holds results of a run, not the run: they can be members of an ensemble alone."
+                f"{saved[0]} holds saved predictions and no network. Name at least one more workdir, for an ensemble."
             )
-        if known and self.corruptions:
-            raise UserError(f"--corruptions needs the network itself, and {known[0]} holds results of one alone.")
-        return known
+        if saved and self.corruptions:
+            raise UserError(
+                f"--corruptions needs a network, and {saved[0]} holds only saved predictions. Name its run instead."
+            )
+        return saved
 
     def default_output(self) -> str:
-        """Where the results go if nothing else is said.
+        """Returns the output folder if --output is missing.
 
-        The plain evaluation on validation belongs to the run itself: <workdir>. Every other one gets
-        <workdir>/eval-<split>[-<tta>][-ferplus]. An export that is named by its file has a folder of its own.
+        Results on validation without test-time augmentation, with the labels of FER-2013, go into <workdir>. Other
+        results go into <workdir>/eval-<split>[-<tta>][-ferplus]. Results of an export named by its file go into a
+        folder beside it.
 
         Raises:
-          UserError: an ensemble belongs to no single run, and the bundled network to the package, so their output must
-            be named.
+          UserError: the output of an ensemble or of the bundled network must be named.
         """
         if len(self.workdirs) > 1:
-            raise UserError(
-                "--output is missing: the results of an ensemble belong to none of its runs; name a folder."
-            )
+            raise UserError("--output is missing, and an ensemble has no default. Name a folder.")
         tta = [] if self.tta == "none" else [self.tta]
         labels = [] if self.labels == "fer" else [self.labels]
         folder = loading.results_folder(self.workdirs[0])
@@ -80,21 +80,21 @@ class EvalRequest:
 
 
 def check_input(path: str) -> None:
-    """Checks that what is to be predicted is there.
+    """Checks that the input of a prediction exists.
 
     Raises:
-      UserError: it is not, or is a pipe or a device.
+      UserError: it does not exist, or is a pipe or a device.
     """
     if path != STANDARD_INPUT and not files.exists(path):
         raise UserError(
-            f"There is no {path}; --input names a table of pixels, a picture, or a folder or archive of them."
+            f"There is no {path}. --input takes a table of pixels, an image, or a folder or archive of images."
         )
     if path != STANDARD_INPUT:
         files.check_regular(path)
 
 
 def export_precisions(kind: str, precision: str) -> tuple[str, ...]:
-    """Returns the precisions that an export is written in.
+    """Returns the precisions to export.
 
     Args:
       kind: a key of `fer.config.FORMATS`.
@@ -103,9 +103,9 @@ def export_precisions(kind: str, precision: str) -> tuple[str, ...]:
     Raises:
       UserError: the format has no such precision.
     """
-    known = FORMATS[kind]
+    available = FORMATS[kind]
     if precision == ALL:
-        return known
-    if precision not in known:
-        raise UserError(f"--format={kind} has no --precision={precision}: it has {', '.join(known)}.")
+        return available
+    if precision not in available:
+        raise UserError(f"--format={kind} has no --precision={precision}: it has {', '.join(available)}.")
     return (precision,)

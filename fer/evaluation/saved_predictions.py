@@ -1,7 +1,7 @@
-"""Earlier evaluations as members of an ensemble: what their networks said is known, so the networks need not be there.
+"""Saved predictions as members of an ensemble, without their networks.
 
-A folder of results keeps the probability of each class for each face (predictions.npz) and how they came about
-(eval.json). Averaged with others' they are the probabilities that evaluating all the networks together gives.
+The output folder of an evaluation holds the probabilities of each face (predictions.npz) and the protocol (eval.json).
+Their mean with the probabilities of other networks equals the result of evaluating all networks together.
 """
 
 from __future__ import annotations
@@ -23,92 +23,94 @@ if TYPE_CHECKING:
     from fer.evaluation.eval_dataset import EvalDataset
     from fer.evaluation.inference import Prediction
 
-LOG_LOSS_TOLERANCE = 1e-6  # of the recomputed figure, which other versions of NumPy add up in another order
+LOG_LOSS_TOLERANCE = 1e-6  # of the recomputed log loss, because versions of NumPy sum in different orders
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedPredictions:
-    """An evaluation of one network, or of an ensemble that counts with each of its networks."""
+    """Predictions of one network, or of an ensemble, in which each of its networks has the same weight."""
 
     folder: str
-    probabilities: np.ndarray  # [n, 7] float32, of the examples that are scored, in their order
+    probabilities: np.ndarray  # [n, 7] float32, in the order of the evaluated examples
     members: list[dict[str, Any]]  # of eval.json's protocol
-    images_per_second: float  # of all its members, where it was made
+    images_per_second: float  # recorded in eval.json
 
 
-def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, scored: EvalDataset) -> SavedPredictions:
-    """Reads an evaluation, if it is one of the same examples in the same way.
+def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, dataset: EvalDataset) -> SavedPredictions:
+    """Reads saved predictions and checks that they are for the same examples and protocol.
 
-    The same examples are the same rows with the same labels, in the same order. The manifest may be another: that of
-    the rows without PrivateTest, or that an earlier version wrote.
+    The same examples are the same rows with the same labels in the same order. The manifest may differ, such as that of
+    a conversion without PrivateTest or by an earlier version.
 
     Args:
       folder: of eval.json and predictions.npz.
-      manifest, split, tta, labels: what is evaluated now, as in `fer.evaluation.requests.EvalRequest`.
-      scored: its examples.
+      manifest: of the data evaluated now.
+      split, tta, labels: of this evaluation, as in `fer.evaluation.requests.EvalRequest`.
+      dataset: its examples.
 
     Raises:
-      UserError: a file is missing or damaged, the two are not of one evaluation, or it differs in one of the above.
+      UserError: a file is missing or damaged, the files are not from one evaluation, or examples or protocol differ.
     """
     path = os.path.join(folder, "eval.json")
     content = eval_json.read_eval(path)
-    for name, theirs, ours in (
+    for name, recorded, required in (
         ("split", content["split"], split),
         ("test-time augmentation", content["protocol"]["tta"], tta),
         ("kind of labels", content["protocol"]["labels"], labels),
     ):
-        if theirs != ours:
+        if recorded != required:
             raise UserError(
-                f"{path} is an evaluation with another {name}: {theirs}, not {ours}; its probabilities cannot be "
-                "averaged with these. Evaluate all members alike."
+                f"{path} is an evaluation with another {name}: {recorded}, not {required}. Evaluate all members of an "
+                "ensemble with the same options."
             )
-    said = read_predictions(folder, content)
-    if not said.of_same_examples(predictions.Predictions(scored.labels, said.probabilities, scored.rows)):
-        raise UserError(f"{folder}/predictions.npz is of other rows or labels than {manifest.folder}; evaluate again.")
-    return SavedPredictions(folder, said.probabilities, content["protocol"]["members"], content["images_per_second"])
+    saved = read_predictions(folder, content)
+    if not saved.has_same_examples(predictions.Predictions(dataset.labels, saved.probabilities, dataset.rows)):
+        raise UserError(
+            f"{folder}/predictions.npz has other rows or labels than {manifest.folder}. Evaluate its run again."
+        )
+    return SavedPredictions(folder, saved.probabilities, content["protocol"]["members"], content["images_per_second"])
 
 
 def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predictions:
-    """Reads the folder's predictions.npz, if it is what its eval.json, `content`, was made of.
+    """Reads predictions.npz and checks that `content`, the eval.json beside it, was computed from it.
 
     Raises:
-      UserError: it is not, or it is missing or damaged.
+      UserError: it was not, or predictions.npz is missing or damaged.
     """
     path = os.path.join(folder, "predictions.npz")
-    said = predictions.read_npz(path)
+    saved = predictions.read_npz(path)
     try:
         with np.errstate(invalid="ignore", divide="ignore"):
-            found = metrics.measure(said.labels, predictions.normalize(said.probabilities))
+            computed = metrics.compute_metrics(saved.labels, predictions.normalize(saved.probabilities))
     except (ValueError, IndexError, TypeError) as error:
         raise UserError(
-            f"{path} holds no predictions of seven classes ({files.error_message(error)}). Evaluate again."
+            f"{path} has no valid predictions of seven classes ({files.error_message(error)}). Evaluate again."
         ) from error
-    same = found["confusion_matrix"] == content["confusion_matrix"]
-    if not (same and abs(found["log_loss"] - content["log_loss"]) <= LOG_LOSS_TOLERANCE):
+    same = computed["confusion_matrix"] == content["confusion_matrix"]
+    if not (same and abs(computed["log_loss"] - content["log_loss"]) <= LOG_LOSS_TOLERANCE):
         raise UserError(
-            f"{path} is not what the eval.json beside it was made of: it gives an accuracy of "
-            f"{found['accuracy']:.4f} and a log loss of {found['log_loss']:.4f} over {len(said.labels):,} faces, the "
-            f"file says {content['accuracy']:.4f} and {content['log_loss']:.4f} over {content['examples']:,}. Evaluate "
-            "again."
+            f"{path} does not match the eval.json beside it: accuracy {computed['accuracy']:.4f}, log loss "
+            f"{computed['log_loss']:.4f} and {len(saved.labels):,} faces, recorded {content['accuracy']:.4f}, "
+            f"{content['log_loss']:.4f} and {content['examples']:,}. Evaluate again."
         )
-    return said
+    return saved
 
 
-def average(fresh: Prediction | None, networks: int, kept: Sequence[SavedPredictions]) -> Prediction:
-    """The mean over all networks, those computed now and those of before, each with the same weight.
+def average(computed: Prediction | None, networks: int, saved: Sequence[SavedPredictions]) -> Prediction:
+    """Averages the probabilities of all networks, computed and saved, with equal weights.
 
     Args:
-      fresh: the mean of the networks computed now, and their speed; None where there are none.
-      networks: how many those are.
-      kept: the evaluations of before, of the same examples.
+      computed: mean probabilities of the networks evaluated now, and their throughput; None if there are none.
+      networks: number of networks in `computed`.
+      saved: saved predictions for the same examples.
 
     Returns:
-      The probabilities, and the speed of computing all networks one after the other: the reciprocal of the sum of
-      their times, those of before as they were measured then.
+      The mean probabilities, and the throughput of all networks run one after the other: the reciprocal of the sum of
+      their times per image, with the recorded times of saved predictions.
     """
     from fer.evaluation.inference import Prediction
 
-    counts = [networks] * (fresh is not None) + [len(evaluation.members) for evaluation in kept]
-    parts: list[Any] = [fresh] * (fresh is not None) + list(kept)
+    counts = [networks] * (computed is not None) + [len(evaluation.members) for evaluation in saved]
+    parts: list[Any] = [computed] * (computed is not None) + list(saved)
     mean = np.average([part.probabilities for part in parts], axis=0, weights=counts)
     return Prediction(mean.astype(np.float32), 1 / sum(1 / part.images_per_second for part in parts))

@@ -52,10 +52,10 @@ def read(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
     }
     first = next(iter(kept))
     for folder, each in kept.items():
-        if not each.of_same_examples(kept[first]):
+        if not each.has_same_examples(kept[first]):
             raise UserError(f"{folder} was evaluated on other faces than {first}; they cannot be compared.")
     return {
-        name: _runs(of_change, np.stack([kept[folder].right for folder in of_change]))
+        name: _runs(of_change, np.stack([kept[folder].correct for folder in of_change]))
         for name, of_change in folders.items()
     }
 

@@ -100,7 +100,7 @@ def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDatase
         if not files.exists(path):
             raise UserError(f"{run}, which {sweep}/sweep.json lists as complete, has no predictions.npz.")
         said = predictions.read_npz(path)
-        if not said.of_same_examples(predictions.Predictions(scored.labels, said.probabilities, scored.rows)):
+        if not said.has_same_examples(predictions.Predictions(scored.labels, said.probabilities, scored.rows)):
             raise UserError(f"{run} was evaluated on other faces than the validation split of {data} holds.")
 
 

@@ -20,7 +20,7 @@ def accuracy_by_corruption(results: dict[str, Any], clean: float, image: np.ndar
     """Draws accuracy against strength for each kind of corruption, above one face corrupted at each strength.
 
     Args:
-      results: as `fer.evaluation.metrics.robustness.measure` returns them.
+      results: as `fer.evaluation.metrics.robustness.measure_robustness` returns them.
       clean: accuracy on the uncorrupted faces, in [0, 1].
       image: [48, 48, 1] uint8, the face.
       title: first line of the figure.

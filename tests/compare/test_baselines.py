@@ -15,7 +15,7 @@ from fer.evaluation.metrics import metrics
 from fer.viz import comparison_plot
 from tests.compare.test_comparison import evaluated
 from tests.evaluation import factories
-from tests.evaluation.test_eval_json import built
+from tests.evaluation.test_eval_json import build
 from tests.shared import shared_folder
 
 COUNT = 40
@@ -145,7 +145,7 @@ def test_baseline_error_names_failed_run_with_its_reason(measured, folder, runne
 @pytest.fixture(scope="module")
 def compared(measured, folder) -> dict:
     """With a run of ours on the same faces."""
-    told = {"data": measured[0].data, "protocol": {**built()["protocol"], "labels": "fer"}}
+    told = {"data": measured[0].data, "protocol": {**build()["protocol"], "labels": "fer"}}
     path = evaluated(folder / "ours", range(3), 1000, LABELS, **told)
     return comparison.compare([path], measured)
 
@@ -153,7 +153,7 @@ def compared(measured, folder) -> dict:
 def test_measured_peers_stand_in_the_comparison_with_our_metrics(compared):
     for found in compared["peers"][:2]:
         scale = 1 if found["accuracy"] == (expected(1).argmax(axis=1) == LABELS).mean() else -1
-        figures = metrics.measure(LABELS, expected(scale))
+        figures = metrics.compute_metrics(LABELS, expected(scale))
         assert found["accuracy_ci95"] == figures["accuracy_ci95"]
         assert found["macro_f1"] == pytest.approx(figures["macro_f1"])
         assert not found["comparable"]

@@ -18,7 +18,7 @@ from fer.evaluation import eval_json, predictions
 from fer.evaluation.metrics import metrics, significance
 from fer.viz import comparison_plot
 from tests import browser
-from tests.evaluation.test_eval_json import built
+from tests.evaluation.test_eval_json import build
 
 COUNT = 100
 LABELS = np.arange(COUNT) % 7
@@ -29,7 +29,7 @@ def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, labels: np.ndar
     """An eval.json with its predictions, of which those in `wrong` are."""
     count = len(labels)
     probabilities, figures = scored(wrong, tuple(labels))
-    content = {**built(), **figures, "examples": count, **fields}
+    content = {**build(), **figures, "examples": count, **fields}
     kept = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
     predictions.write_npz(str(folder / "predictions.npz"), kept)
     eval_json.write_eval(str(folder / "eval.json"), content)
@@ -42,7 +42,7 @@ def scored(wrong: range, labels: tuple) -> tuple[np.ndarray, dict]:
     predicted = np.array(labels)
     predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
     probabilities = np.full((len(labels), 7), 0.05) + 0.65 * np.eye(7)[predicted]
-    return probabilities, metrics.measure(np.array(labels), probabilities)
+    return probabilities, metrics.compute_metrics(np.array(labels), probabilities)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_pair_tests_are_corrected_for_multiple_comparisons(tmp_path):
     [
         ({"split": "test"}, "different splits"),
         ({"data": {"name": "other", "manifest_sha256": "c" * 64, "examples_per_split": {}}}, "different data"),
-        ({"protocol": {**built()["protocol"], "labels": "fer"}}, "different labels"),
+        ({"protocol": {**build()["protocol"], "labels": "fer"}}, "different labels"),
         ({"rows": 1}, "different examples"),
     ],
     ids=["split", "data", "labels", "rows"],
@@ -107,7 +107,7 @@ def test_runs_on_other_examples_are_not_tested_against_each_other(tmp_path, fiel
 
 
 def test_compare_accepts_same_examples_under_another_manifest(tmp_path):
-    other = {**built()["data"], "manifest_sha256": "c" * 64}
+    other = {**build()["data"], "manifest_sha256": "c" * 64}
     paths = [evaluated(tmp_path / "a", range(10)), evaluated(tmp_path / "b", range(20), data=other)]
     (pair,) = comparison.compare(paths)["pairs"]
     assert pair["not_compared"] is None
@@ -144,15 +144,15 @@ def test_validation_score_is_not_comparable_with_published_scores(two):
 
 
 def test_score_on_the_selection_split_states_that(tmp_path):
-    members = built()["protocol"]["members"]
-    data = {**built()["data"], "manifest_sha256": members[0]["trained_on"]["manifest_sha256"]}
+    members = build()["protocol"]["members"]
+    data = {**build()["data"], "manifest_sha256": members[0]["trained_on"]["manifest_sha256"]}
     run = comparison.compare([evaluated(tmp_path, range(10), data=data)])["runs"][0]
     assert "; the split that selected the checkpoint" in run["remark"]
 
 
 def on_test(folder: pathlib.Path, labels: np.ndarray, **learned_from: str) -> dict:
     """The run of a plain score on a split named test, trained as `learned_from` says."""
-    protocol = {**built()["protocol"], "labels": "fer"}
+    protocol = {**build()["protocol"], "labels": "fer"}
     protocol["members"][0]["learned_from"].update(learned_from)
     path = evaluated(folder, range(10), labels=labels, split="test", protocol=protocol)
     return comparison.compare([path])["runs"][0]
@@ -165,7 +165,7 @@ def test_private_test_score_is_comparable(tmp_path):
 
 
 def test_private_test_scored_against_ferplus_is_not_said_to_be_another_split(tmp_path):
-    protocol = {**built()["protocol"], "labels": "ferplus"}
+    protocol = {**build()["protocol"], "labels": "ferplus"}
     path = evaluated(tmp_path, range(10), labels=LABELS, split="test", protocol=protocol)
     run = comparison.compare([path])["runs"][0]
     assert not run["comparable"]
@@ -196,7 +196,7 @@ def test_compare_reports_additional_training_sources(tmp_path, learned_from, com
 
 
 def test_compare_accepts_older_evaluation_without_training_sources(tmp_path):
-    protocol = built()["protocol"]
+    protocol = build()["protocol"]
     del protocol["members"][0]["learned_from"]
     run = comparison.compare([evaluated(tmp_path, range(10), protocol=protocol)])["runs"][0]
     assert run["extra_data"] is None

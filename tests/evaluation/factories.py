@@ -1,4 +1,4 @@
-"""Run folders and folders of shards, made small for tests, without the rooms that make them for users."""
+"""Small run folders and folders of shards for tests, written without fer.train and fer.convert."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINED_ON = {"name": "faces", "manifest_sha256": "0" * 64}
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
-    """[count, 48, 48, 1] uint8: blocks of grey, so that a network finds something."""
+    """Returns random grey blocks [count, 48, 48, 1] uint8, whose features differ between images."""
     blocks = np.random.default_rng(seed).integers(0, 256, (count, 6, 6, 1), dtype=np.uint8)
     return np.kron(blocks, np.ones((1, 8, 8, 1), np.uint8))
 
@@ -40,8 +40,8 @@ def shards(
         file = folder / f"{split}-00000-of-00001.tfrecord"
         with tf.io.TFRecordWriter(str(file)) as writer:
             for index, (face, label) in enumerate(zip(faces, labels)):
-                chosen = votes[split][index] if votes else None
-                writer.write(_example(face, int(label), 1000 + index, chosen))
+                row_votes = votes[split][index] if votes else None
+                writer.write(_example(face, int(label), 1000 + index, row_votes))
         content = file.read_bytes()
         described[split] = {
             "examples": len(labels),
@@ -72,7 +72,7 @@ def shards(
 
 
 def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment = EXPERIMENT) -> str:
-    """A run folder as training leaves it: a network with random weights, said to be the best after 12 steps."""
+    """Writes a run folder as training does: a network with random weights, recorded as best at step 12."""
     (folder / "checkpoints").mkdir(parents=True)
     file = folder / "checkpoints" / "best-00000012.npz"
     weights.save(classifier.build(experiment.model, experiment.train.precision, seed).weights, str(file))
@@ -109,7 +109,7 @@ def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment = EXPERIMENT
 
 
 def exports(folder: pathlib.Path) -> None:
-    """Fills a folder with what the fixture `export_folder` says."""
+    """Fills a folder with the content that the fixture `export_folder` describes."""
     run(folder / "run", seed=3)
     run(folder / "other", seed=4)
     faces, classes = _separate_classes(folder / "run")
@@ -117,7 +117,7 @@ def exports(folder: pathlib.Path) -> None:
     labels = (classes + (np.arange(EXPORT_FACES) % 6 == 0)) % 7
     shards(folder / "tfrecords" / TRAINED_ON["name"], {"validation": (faces, labels)})
     done = run_script.run("export.py", folder, "--workdir=run", "--format=tflite", "--output=exports")
-    assert (done.returncode, done.stderr) == (0, "")  # nothing of what the converter says
+    assert (done.returncode, done.stderr) == (0, "")  # the output of the converter is suppressed
     (folder / "printed").write_text(done.stdout)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -128,7 +128,7 @@ def exports(folder: pathlib.Path) -> None:
 
 
 def _separate_classes(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Gives a run weights that tell many classes, and finds faces whose classes no rounding changes.
+    """Gives a run weights that predict many classes, and finds faces whose predicted classes no rounding changes.
 
     Returns:
       The faces [EXPORT_FACES, 48, 48, 1] uint8, and the classes that the run predicts.

@@ -1,4 +1,4 @@
-"""An evaluation from run folders and shards, with the shipped network."""
+"""Tests of `fer.evaluation.evaluate` on small run folders and shards."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ COUNT = 30
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    """Two runs; shards with a labelled validation split and an unlabelled test split; the same with votes."""
+    """Writes two runs, and shards: with labelled validation and unlabelled test split, with votes, with all splits."""
     folder = tmp_path_factory.mktemp("evaluation")
     factories.run(folder / "one", seed=1)
     factories.run(folder / "two", seed=2)
@@ -48,25 +48,26 @@ def request(folder: pathlib.Path, *names: str, data: str = "faces", **options) -
 
 
 @pytest.fixture(scope="module")
-def told() -> list:
-    """What the plain evaluation told of its progress."""
+def progress_calls() -> list:
+    """Collects the arguments of the progress function of `plain`."""
     return []
 
 
 @pytest.fixture(scope="module")
-def plain(folder, told) -> evaluate.Evaluation:
-    return evaluate.evaluate(request(folder), lambda done, total: told.append((done, total)))
+def plain(folder, progress_calls) -> evaluate.Evaluation:
+    """Evaluates one run without options."""
+    return evaluate.evaluate(request(folder), lambda count, total: progress_calls.append((count, total)))
 
 
-def test_evaluate_measures_the_saved_predictions(plain):
-    kept = plain.predictions
-    probabilities = predictions.normalize(kept.probabilities)
-    expected = metrics.measure(kept.labels, probabilities)
+def test_evaluate_metrics_are_those_of_its_predictions(plain):
+    saved = plain.predictions
+    probabilities = predictions.normalize(saved.probabilities)
+    expected = metrics.compute_metrics(saved.labels, probabilities)
     assert {name: plain.content[name] for name in expected} == expected
-    assert plain.content["bootstrap_ci95"] == bootstrap.intervals(kept.labels, probabilities)
+    assert plain.content["bootstrap_ci95"] == bootstrap.intervals(saved.labels, probabilities)
 
 
-def test_evaluate_predicts_in_shard_order(plain, folder):
+def test_evaluate_predictions_are_in_order_of_shards(plain, folder):
     model = loading.open_run(str(folder / "one")).model
     expected = inference.predict([model], factories.images(COUNT)).probabilities
     np.testing.assert_array_equal(plain.predictions.probabilities, expected)
@@ -74,29 +75,29 @@ def test_evaluate_predicts_in_shard_order(plain, folder):
     np.testing.assert_array_equal(plain.predictions.labels, np.arange(COUNT) % 7)
 
 
-def test_evaluate_without_train_split_or_votes_omits_their_figures(plain):
+def test_evaluate_without_train_split_or_votes_records_none(plain):
     assert plain.content["without_training_images"] is plain.content["by_agreement"] is None
 
 
-def test_evaluate_fits_temperature_for_test_on_validation(plain, folder):
+def test_temperature_for_test_split_is_fitted_on_validation(plain, folder):
     test = evaluate.evaluate(request(folder, data="whole", split="test"))
     assert test.content["calibration"]["temperature"] == plain.content["calibration"]["temperature"]
     assert (test.content["examples"], test.content["calibration"]["examples"]) == (12, COUNT)
     assert len(test.predictions.probabilities) == 12
 
 
-def test_images_that_training_holds_are_left_out_of_a_second_score(plain, folder):
+def test_evaluate_also_scores_without_training_images(plain, folder):
     found = evaluate.evaluate(request(folder, data="whole")).content
     assert found["without_training_images"]["left_out"] == 6
-    right = plain.predictions.probabilities[6:].argmax(axis=1) == plain.predictions.labels[6:]
-    assert found["without_training_images"]["accuracy"] == right.mean()
+    correct = plain.predictions.probabilities[6:].argmax(axis=1) == plain.predictions.labels[6:]
+    assert found["without_training_images"]["accuracy"] == correct.mean()
 
 
-def test_progress_ends_at_the_number_of_faces(plain, told):
-    assert told == [(COUNT, COUNT)]
+def test_progress_reports_number_of_faces(plain, progress_calls):
+    assert progress_calls == [(COUNT, COUNT)]
 
 
-def test_evaluate_averages_probabilities_of_an_ensemble(plain, folder):
+def test_ensemble_averages_probabilities(plain, folder):
     two = evaluate.evaluate(request(folder, "two"))
     both = evaluate.evaluate(request(folder, "one", "two"))
     mean = (plain.predictions.probabilities + two.predictions.probabilities) / 2
@@ -104,7 +105,7 @@ def test_evaluate_averages_probabilities_of_an_ensemble(plain, folder):
     assert both.content["parameters"] == plain.content["parameters"] + two.content["parameters"]
 
 
-def test_evaluate_writes_all_files_and_valid_eval_json(plain, tmp_path, figures):
+def test_write_writes_all_files_and_valid_eval_json(plain, tmp_path, figures):
     paths = evaluate.write(plain, str(tmp_path / "out"))
     assert {pathlib.Path(path).name for path in paths} == {
         "eval.json",
@@ -123,7 +124,7 @@ def test_evaluate_writes_all_files_and_valid_eval_json(plain, tmp_path, figures)
     np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
 
 
-def test_evaluate_writes_pngs_that_open(evaluated_run):
+def test_plots_are_png_files_of_more_than_500_pixels(evaluated_run):
     names = {"confusion_matrix", "reliability", "roc_pr", "mistakes", "gradcam", "curves"}
     assert {path.stem for path in evaluated_run.glob("*.png")} >= names
     for path in evaluated_run.glob("*.png"):
@@ -132,7 +133,7 @@ def test_evaluate_writes_pngs_that_open(evaluated_run):
         assert min(picture.size) > 500
 
 
-def test_gradcam_maps_belong_to_the_shown_faces(plain, folder):
+def test_evaluation_maps_are_heatmaps_of_example_faces(plain, folder):
     model = loading.open_run(str(folder / "one")).model
     positions = sorted(plain.maps)
     pairs = gradcam.pick_examples(plain.predictions.labels, plain.predictions.probabilities)
@@ -142,32 +143,34 @@ def test_gradcam_maps_belong_to_the_shown_faces(plain, folder):
     np.testing.assert_allclose([plain.maps[position] for position in positions], expected, atol=1e-5)
 
 
-def test_faces_made_worse_are_scored_where_it_is_asked_for(plain, folder, tmp_path, figures, monkeypatch):
-    done = []
-    found = evaluate.evaluate(request(folder, corruptions=True), lambda count, total: done.append((count, total)))
+def test_corruptions_flag_adds_robustness_results(plain, folder, tmp_path, figures, monkeypatch):
+    calls = []
+    found = evaluate.evaluate(request(folder, corruptions=True), lambda count, total: calls.append((count, total)))
     assert "corruptions" not in plain.content
-    assert sum(count for count, _ in done) == done[-1][1] == 41 * COUNT
+    assert sum(count for count, _ in calls) == calls[-1][1] == 41 * COUNT
     kinds = found.content["corruptions"]["kinds"]
     model = loading.open_run(str(folder / "one")).model
-    worse = corruptions.corrupt(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
-    predicted = inference.predict([model], worse).probabilities.argmax(axis=1)
+    corrupted = corruptions.corrupt(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
+    predicted = inference.predict([model], corrupted).probabilities.argmax(axis=1)
     assert kinds["jpeg"]["accuracy"][4] == (predicted == np.arange(COUNT) % 7).mean()
     mean = np.mean([kind["accuracy"] for kind in kinds.values()])
     assert found.content["corruptions"]["mean_accuracy"] == pytest.approx(mean)
     written = {pathlib.Path(path).name for path in evaluate.write(found, str(tmp_path / "out"))}
     assert {"corruptions.json", "corruptions.png"} <= written
-    kept = json.loads((tmp_path / "out" / "corruptions.json").read_text())
-    assert (kept["kinds"], kept["accuracy"]) == (kinds, plain.content["accuracy"])
+    recorded = json.loads((tmp_path / "out" / "corruptions.json").read_text())
+    assert (recorded["kinds"], recorded["accuracy"]) == (kinds, plain.content["accuracy"])
     always = dict.fromkeys(("confusion_matrix.png", "reliability.png", "roc_pr.png", "mistakes.png"), b"")
-    monkeypatch.setattr(evaluate, "_pictures", lambda plain: always | ({"curves.png": b""} if plain.history else {}))
+    monkeypatch.setattr(evaluate, "_draw_plots", lambda plain: always | ({"curves.png": b""} if plain.history else {}))
     written = {pathlib.Path(path).name for path in evaluate.write(plain, str(tmp_path / "out"))}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == written  # nothing of the evaluation before is left
-    evaluate.write(dataclasses.replace(plain, history=[]), str(tmp_path / "out"))  # of an ensemble, say
+    assert {
+        path.name for path in (tmp_path / "out").iterdir()
+    } == written  # optional files of the earlier evaluation are removed
+    evaluate.write(dataclasses.replace(plain, history=[]), str(tmp_path / "out"))  # as for an ensemble
     assert {path.name for path in (tmp_path / "out").iterdir()} == written - {"curves.png"}
 
 
-def test_evaluate_error_names_output_that_cannot_be_written(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "_pictures", lambda _: {})  # what they show is another test's
+def test_write_error_names_unwritable_path(plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "_draw_plots", lambda _: {})  # other tests check the plots
     (tmp_path / "file").write_text("")
     eval_json.write_eval(str(tmp_path / "old" / "eval.json"), {**plain.content, "images_per_second": 1.0})
     before = (tmp_path / "old" / "eval.json").read_bytes()
@@ -179,7 +182,7 @@ def test_evaluate_error_names_output_that_cannot_be_written(plain, tmp_path, mon
         evaluate.write(plain, str(tmp_path / "file" / "out"))
 
 
-def test_ferplus_labels_replace_ours_and_the_undecided_are_left_out(folder):
+def test_ferplus_labels_exclude_examples_without_majority(folder):
     found = evaluate.evaluate(request(folder, data="voted", labels="ferplus"))
     assert found.predictions.labels.tolist() == [2] * (COUNT - 7)
     assert [entry["votes"] for entry in found.content["by_agreement"]] == [6]
@@ -187,30 +190,30 @@ def test_ferplus_labels_replace_ours_and_the_undecided_are_left_out(folder):
     assert (found.content["examples"], found.content["protocol"]["left_out"]) == (COUNT - 7, 7)
 
 
-def test_ferplus_without_votes_says_how_to_get_them(folder):
-    with pytest.raises(UserError, match=r"no FER\+ votes; convert it with --ferplus"):
+def test_ferplus_labels_error_names_conversion_flag(folder):
+    with pytest.raises(UserError, match=r"no FER\+ votes\. Convert the data with --ferplus"):
         evaluate.evaluate(request(folder, labels="ferplus"))
 
 
-def test_evaluate_of_unlabelled_split_suggests_predict(folder):
-    with pytest.raises(UserError, match=r"test of .* is not labelled; scripts/predict\.py"):
+def test_unlabelled_split_error_names_predict_script(folder):
+    with pytest.raises(UserError, match=r"test of .* has no labels\. Use scripts/predict\.py"):
         evaluate.evaluate(request(folder, split="test"))
 
 
-def test_evaluate_leaves_out_unlabelled_examples(folder, monkeypatch):
+def test_eval_dataset_excludes_unlabelled_examples(folder, monkeypatch):
     whole, labels = example_codec.read_split, np.arange(COUNT) % 7
     labels[:3] = -1
     monkeypatch.setattr(example_codec, "read_split", lambda *where: dataclasses.replace(whole(*where), labels=labels))
-    scored = eval_dataset.read(manifest.read_manifest(str(folder / "faces")), "validation", "fer")
-    assert (scored.left_out, scored.rows.tolist()) == (3, list(range(1003, 1000 + COUNT)))
+    dataset = eval_dataset.read(manifest.read_manifest(str(folder / "faces")), "validation", "fer")
+    assert (dataset.num_unlabelled, dataset.rows.tolist()) == (3, list(range(1003, 1000 + COUNT)))
 
 
-def test_evaluate_rejects_split_without_examples(folder):
-    with pytest.raises(UserError, match="holds 0 examples"):
+def test_evaluate_rejects_empty_split(folder):
+    with pytest.raises(UserError, match="has 0 examples"):
         evaluate.evaluate(request(folder, data="empty"))
 
 
-def test_evaluate_error_names_folder_without_shards(folder):
+def test_evaluate_error_names_missing_folder(folder):
     with pytest.raises(UserError, match="nowhere"):
         evaluate.evaluate(request(folder, data="nowhere"))
 
@@ -232,10 +235,10 @@ def test_evaluate_error_names_truncated_shard(folder, tmp_path):
         ({"split": "test", "tta": "tencrop", "labels": "ferplus"}, "runs/one/eval-test-tencrop-ferplus"),
     ],
 )
-def test_default_output_differs_by_kind_of_evaluation(options, expected):
+def test_default_output_depends_on_protocol(options, expected):
     assert EvalRequest(["runs/one"], "data", **options).default_output() == expected
 
 
-def test_default_output_of_an_ensemble_raises_user_error():
+def test_default_output_requires_flag_for_ensemble():
     with pytest.raises(UserError, match="--output is missing"):
         EvalRequest(["runs/one", "runs/two"], "data").default_output()

@@ -1,4 +1,4 @@
-"""Inference, with a real network of convolutions and batch normalisation."""
+"""Tests of `fer.evaluation.inference` with a network of convolutions and batch normalization."""
 
 import functools
 import itertools
@@ -14,6 +14,7 @@ layers = tf.keras.layers
 
 
 def network(seed: int) -> tf.keras.Model:
+    """Builds a network with random weights and non-zero moving means."""
     tf.keras.utils.set_random_seed(seed)
     model = tf.keras.Sequential(
         [
@@ -46,13 +47,13 @@ def faces() -> np.ndarray:
 
 
 @functools.cache
-def predictor(model, tta: str):
-    return inference.predictor([model], 8, tta)
+def predict_fn(model, tta: str):
+    return inference.make_predict_fn([model], 8, tta)
 
 
 def probabilities(model, faces, tta: str = "none", progress=lambda count: None) -> np.ndarray:
-    """In batches of eight, by programs that are compiled once for all tests."""
-    return predictor(model, tta)(faces, progress)
+    """Predicts in batches of eight, with functions that are compiled once for all tests."""
+    return predict_fn(model, tta)(faces, progress)
 
 
 def test_probabilities_are_the_softmax_of_the_logits(model, faces):
@@ -67,7 +68,7 @@ def test_probabilities_are_float32_and_sum_to_one(model, faces):
     np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-6)
 
 
-def test_predict_computes_softmax_in_float32_for_low_precision_network(model, faces):
+def test_softmax_is_float32_for_low_precision_network(model, faces):
     halves = tf.keras.Sequential([model, layers.Lambda(lambda x: tf.cast(x, tf.bfloat16))])
     np.testing.assert_allclose(probabilities(halves, faces).sum(axis=1), 1.0, atol=1e-6)
 
@@ -77,25 +78,25 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("tta", TTA)
-def test_predict_of_a_single_face_equals_prediction_in_a_batch(model, faces, tta):
+def test_probabilities_of_single_face_equal_those_in_batch(model, faces, tta):
     together = probabilities(model, faces, tta)
     for index in (0, 7, 20):
         assert_same(probabilities(model, faces[index : index + 1], tta)[0], together[index])
 
 
-def test_order_changes_no_more_than_rounding(model, faces):
+def test_probabilities_do_not_depend_on_order_beyond_rounding(model, faces):
     order = np.random.default_rng(1).permutation(len(faces))
     assert_same(probabilities(model, faces[order]), probabilities(model, faces)[order])
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
-def test_batch_size_changes_no_more_than_rounding(model, faces, batch_size):
+def test_batch_size_changes_probabilities_by_rounding_only(model, faces, batch_size):
     assert_same(inference.predict([model], faces, batch_size).probabilities, probabilities(model, faces))
 
 
-def test_predict_does_not_depend_on_other_faces_in_the_batch(model, faces):
+def test_probabilities_do_not_depend_on_other_faces_of_batch(model, faces):
     others = 255 - faces
-    others[::4] = faces[::4]  # at the same positions, beside other faces
+    others[::4] = faces[::4]  # same positions, other neighbours
     np.testing.assert_array_equal(probabilities(model, others)[::4], probabilities(model, faces)[::4])
 
 
@@ -105,20 +106,20 @@ def test_flip_is_the_mean_of_a_face_and_its_mirror_image(model, faces):
 
 
 def test_tencrop_is_five_crops_and_their_mirror_images(faces):
-    seen = [view.numpy() for view in inference.tta_views(tf.constant(faces), "tencrop")]
-    assert len(seen) == 10
-    for crop, mirrored in zip(seen[:5], seen[5:]):
+    views = [view.numpy() for view in inference.tta_views(tf.constant(faces), "tencrop")]
+    assert len(views) == 10
+    for crop, mirrored in zip(views[:5], views[5:]):
         np.testing.assert_array_equal(mirrored, crop[:, :, ::-1])
 
 
-def test_tta_crop_is_44_pixels_resized_as_by_pillow(faces):
+def test_tencrop_crops_are_44_pixels_resized_like_pillow(faces):
     from PIL import Image
 
     corner, centre = (inference.tta_views(tf.constant(faces), "tencrop")[index].numpy()[0, :, :, 0] for index in (0, 4))
     for ours, offset in ((corner, 0), (centre, 2)):
         crop = Image.fromarray(faces[0, offset : offset + 44, offset : offset + 44, 0])
         theirs = np.asarray(crop.resize((48, 48), Image.Resampling.BILINEAR)).astype(int)
-        assert np.abs(ours.astype(int) - theirs).max() <= 1  # where they round
+        assert np.abs(ours.astype(int) - theirs).max() <= 1  # by rounding
 
 
 def test_tencrop_is_the_mean_over_its_views(model, faces):
@@ -127,50 +128,50 @@ def test_tencrop_is_the_mean_over_its_views(model, faces):
     np.testing.assert_allclose(probabilities(model, faces, tta="tencrop"), mean, atol=1e-6)
 
 
-def test_predict_of_an_ensemble_is_the_mean_of_its_members(model, faces):
+def test_ensemble_prediction_is_mean_of_members(model, faces):
     other = network(1)
     both = inference.predict([model, other], faces, batch_size=8).probabilities
     np.testing.assert_allclose(both, (probabilities(model, faces) + probabilities(other, faces)) / 2, atol=1e-6)
 
 
-def test_progress_counts_the_faces_and_not_the_padding(model, faces):
-    told = []
-    probabilities(model, faces, progress=told.append)
-    assert told == [8, 8, 5]
+def test_progress_counts_faces_without_padding(model, faces):
+    counts = []
+    probabilities(model, faces, progress=counts.append)
+    assert counts == [8, 8, 5]
 
 
-def test_throughput_leaves_out_the_first_batch(model, faces, monkeypatch):
+def test_images_per_second_excludes_first_batch_which_compiles(model, faces, monkeypatch):
     clock = itertools.count(step=3.0)
-    now = {"compiling": 0.0}
+    elapsed = {"compiling": 0.0}
 
-    def compiles(*arguments):
-        compiled = compile_it(*arguments)
+    def compile_slowly(*arguments):
+        compiled = compile_model(*arguments)
         pending = [100.0]
 
         def run(images):
-            now["compiling"] += pending.pop() if pending else 0.0
+            elapsed["compiling"] += pending.pop() if pending else 0.0
             return compiled(images)
 
         return run
 
-    compile_it = inference._compile
-    monkeypatch.setattr(inference, "_compile", compiles)
-    monkeypatch.setattr(inference.time, "perf_counter", lambda: next(clock) + now["compiling"])
+    compile_model = inference._compile
+    monkeypatch.setattr(inference, "_compile", compile_slowly)
+    monkeypatch.setattr(inference.time, "perf_counter", lambda: next(clock) + elapsed["compiling"])
     assert inference.predict([model], faces, batch_size=8).images_per_second == len(faces) / 3
     assert inference.predict([model], faces, batch_size=8, warm_up=False).images_per_second == (len(faces) - 8) / 3
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (8, 8), (9, 8)])
-def test_predict_of_few_faces_uses_one_small_batch(model, faces, monkeypatch, count, size):
-    called = []
-    compile_it = inference._compile
+def test_predict_uses_smaller_batch_for_few_faces(model, faces, monkeypatch, count, size):
+    sizes = []
+    compile_model = inference._compile
 
-    def compiles(models, tta, shape):
-        compiled = compile_it(models, tta, shape)
-        return lambda images: called.append(len(images)) or compiled(images)
+    def compile_and_record(models, tta, shape):
+        compiled = compile_model(models, tta, shape)
+        return lambda images: sizes.append(len(images)) or compiled(images)
 
-    monkeypatch.setattr(inference, "_compile", compiles)
+    monkeypatch.setattr(inference, "_compile", compile_and_record)
     found = inference.predict([model], faces[:count], batch_size=8, warm_up=False)
-    assert called == [size] * -(-count // size)
+    assert sizes == [size] * -(-count // size)
     assert (found.images_per_second is None) == (count <= size)
     assert_same(found.probabilities, probabilities(model, faces)[:count])

@@ -1,4 +1,4 @@
-"""Predictions come back from disk as they were."""
+"""Tests of `fer.evaluation.predictions`."""
 
 import csv
 
@@ -13,15 +13,15 @@ from fer.labels import CLASSES
 
 
 @pytest.fixture
-def some() -> predictions.Predictions:
+def sample() -> predictions.Predictions:
     probabilities = np.random.default_rng(0).dirichlet(np.ones(7), 5).astype(np.float32)
     return predictions.Predictions(np.array([0, 6, 3, 3, 1], np.int32), probabilities, np.arange(5) + 2**40)
 
 
-def test_arrays_come_back_bit_for_bit(some, tmp_path):
+def test_predictions_round_trip_bit_for_bit(sample, tmp_path):
     path = str(tmp_path / "predictions.npz")
-    predictions.write_npz(path, some)
-    for written, found in zip(some, predictions.read_npz(path)):
+    predictions.write_npz(path, sample)
+    for written, found in zip(sample, predictions.read_npz(path)):
         np.testing.assert_array_equal(found, written)
         assert found.dtype == written.dtype
 
@@ -32,43 +32,43 @@ def test_read_npz_error_names_missing_file(tmp_path):
 
 
 def test_read_npz_reports_unreachable_storage_not_damage(tmp_path, monkeypatch):
-    def throttled(*_):
+    def raise_unavailable(*_):
         raise tf.errors.UnavailableError(None, None, "slow down")
 
-    monkeypatch.setattr(files, "open_file", throttled)
+    monkeypatch.setattr(files, "open_file", raise_unavailable)
     with pytest.raises(StorageError, match=r"Cannot read .*predictions\.npz: slow down"):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 
 
 @pytest.mark.parametrize("keep", [0, 30, -30], ids=["empty", "head", "tail cut"])
-def test_read_npz_error_names_truncated_file(some, tmp_path, keep):
+def test_read_npz_error_names_truncated_file(sample, tmp_path, keep):
     path = tmp_path / "predictions.npz"
-    predictions.write_npz(str(path), some)
+    predictions.write_npz(str(path), sample)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=r"predictions\.npz is no readable"):
         predictions.read_npz(str(path))
 
 
-def test_read_npz_rejects_other_archive(tmp_path):
+def test_read_npz_rejects_other_arrays(tmp_path):
     np.savez(tmp_path / "predictions.npz", labels=np.zeros(3))
     with pytest.raises(UserError, match=r"predictions\.npz is no readable"):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 
 
-def test_write_csv_writes_one_line_per_face_in_order(some, tmp_path):
+def test_csv_has_one_line_for_each_face_in_order(sample, tmp_path):
     path = tmp_path / "predictions.csv"
     ids = ["a.png", 'with "quotes", and commas', "c", "ü", "e"]
-    predictions.write_csv(str(path), ids, some.probabilities)
+    predictions.write_csv(str(path), ids, sample.probabilities)
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     assert header == ["id", "label", "name", *CLASSES]
     assert [line[0] for line in lines] == ids
-    assert [int(line[1]) for line in lines] == some.probabilities.argmax(axis=1).tolist()
+    assert [int(line[1]) for line in lines] == sample.probabilities.argmax(axis=1).tolist()
     assert all(line[2] == CLASSES[int(line[1])] for line in lines)
-    np.testing.assert_allclose(np.array([line[3:] for line in lines], float), some.probabilities, atol=5e-7)
+    np.testing.assert_allclose(np.array([line[3:] for line in lines], float), sample.probabilities, atol=5e-7)
 
 
-def test_boxes_of_photos_are_four_columns_more(tmp_path):
+def test_csv_has_four_more_columns_for_boxes(tmp_path):
     path = tmp_path / "predictions.csv"
     predictions.write_csv(str(path), ["a.jpg#1", "b.png"], np.eye(7)[[3, 0]], [(5, 6, 70, 70), ()])
     header, first, second = path.read_text().splitlines()
@@ -77,7 +77,7 @@ def test_boxes_of_photos_are_four_columns_more(tmp_path):
     assert second.endswith(",,,,")
 
 
-def test_write_submission_writes_labels_in_row_order(tmp_path):
+def test_submission_is_column_of_labels_in_row_order(tmp_path):
     path = tmp_path / "submission.csv"
     predictions.write_submission(str(path), np.eye(7)[[3, 0, 6]])
     assert path.read_text() == "emotion\n3\n0\n6\n"

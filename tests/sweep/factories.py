@@ -98,12 +98,12 @@ def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weig
         "learned_from": {"weights": "none", "targets": "fer", "teacher": ""},
     }
     figures = {
-        **metrics.measure(scored.labels, probabilities),
+        **metrics.compute_metrics(scored.labels, probabilities),
         "calibration": None,
         "without_training_images": None,
         "by_agreement": None,
     }
-    content = eval_json.build([member], shards, "validation", figures, 1.0, "none", "fer", 0)
+    content = eval_json.build([member], shards, eval_json.Protocol("validation", "none", "fer", 0), figures, 1.0)
     said = predictions.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)
     predictions.write_npz(os.path.join(folder, "predictions.npz"), said)
     eval_json.write_eval(os.path.join(folder, "eval.json"), content)

@@ -112,7 +112,7 @@ def test_reliability_without_a_temperature_draws_one_series(figures):
 def test_roc_and_precision_recall_legends_give_areas_of_each_class(figures):
     labels, probabilities = scores()
     plots.roc_and_precision_recall(labels, probabilities, "a title")
-    per_class = metrics.measure(labels, probabilities)["per_class"]
+    per_class = metrics.compute_metrics(labels, probabilities)["per_class"]
     for axes, area in zip(figures[0].axes, ("roc_auc", "average_precision")):
         shown = [text.get_text() for text in axes.get_legend().get_texts()]
         assert shown == [f"{name}: {per_class[name][area]:.3f}" for name in CLASSES]

@@ -1,8 +1,8 @@
-"""Faces made worse, in eight ways and five strengths, as pure functions of faces and seed.
+"""Eight kinds of image corruption at five strengths, as pure functions of faces and seed.
 
-In the manner of Hendrycks and Dietterich 2019 (arXiv:1903.12261), with kinds and strengths for grey faces of 48x48:
-from what a person hardly sees to what leaves the expression barely readable. What is random follows from (seed, kind,
-strength, position), so that a face is corrupted alike however many follow it.
+Modelled on Hendrycks and Dietterich 2019 (arXiv:1903.12261), with kinds and strengths for grey faces of 48x48 pixels:
+from hardly visible to an expression that is barely readable. Random values are functions of (seed, kind, strength,
+position), so that the corruption of a face does not depend on the faces that follow it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Corrupt = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One way to make faces worse."""
+    """One kind of corruption."""
 
-    corrupt: Corrupt  # ([n, 48, 48] float32 in [0, 255], level, random) -> the same, not yet rounded
-    levels: tuple[float, ...]  # of the five strengths, the weakest first
-    meaning: str  # of a level
+    corrupt: Corrupt  # ([n, 48, 48] float32 in [0, 255], level, random) -> [n, 48, 48], not rounded
+    levels: tuple[float, ...]  # of the five strengths, in ascending strength
+    meaning: str  # what a level is, with its unit
 
 
 def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarray:
@@ -41,10 +41,10 @@ def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarr
     Returns:
       [n, 48, 48, 1] uint8.
     """
-    chosen = KINDS[kind]
+    definition = KINDS[kind]
     random = np.random.default_rng((seed, list(KINDS).index(kind), strength))
-    worse = chosen.corrupt(images[..., 0].astype(np.float32), chosen.levels[strength - 1], random)
-    return np.clip(np.rint(worse), 0, 255).astype(np.uint8)[..., np.newaxis]
+    changed = definition.corrupt(images[..., 0].astype(np.float32), definition.levels[strength - 1], random)
+    return np.clip(np.rint(changed), 0, 255).astype(np.uint8)[..., np.newaxis]
 
 
 def _blur(faces: np.ndarray, level: float, _: np.random.Generator) -> np.ndarray:
@@ -65,22 +65,22 @@ def _contrast(faces: np.ndarray, level: float, _: np.random.Generator) -> np.nda
 
 
 def _jpeg(faces: np.ndarray, level: float, _: np.random.Generator) -> np.ndarray:
-    def once(face: np.ndarray) -> np.ndarray:
+    def compress(face: np.ndarray) -> np.ndarray:
         file = io.BytesIO()
         Image.fromarray(face).save(file, "JPEG", quality=int(level))
         return np.asarray(Image.open(file))
 
-    return np.stack([once(face) for face in faces.astype(np.uint8)]) if len(faces) else faces
+    return np.stack([compress(face) for face in faces.astype(np.uint8)]) if len(faces) else faces
 
 
 def _low_resolution(faces: np.ndarray, level: float, _: np.random.Generator) -> np.ndarray:
     side, small = faces.shape[1], int(level)
 
-    def once(face: np.ndarray) -> np.ndarray:
+    def resample(face: np.ndarray) -> np.ndarray:
         shrunk = Image.fromarray(face).resize((small, small), Image.Resampling.BOX)
         return np.asarray(shrunk.resize((side, side), Image.Resampling.BILINEAR))
 
-    return np.stack([once(face) for face in faces]) if len(faces) else faces
+    return np.stack([resample(face) for face in faces]) if len(faces) else faces
 
 
 def _occlusion(faces: np.ndarray, level: float, random: np.random.Generator) -> np.ndarray:
@@ -103,17 +103,17 @@ def _rotation(faces: np.ndarray, level: float, random: np.random.Generator) -> n
 
 
 def _signs(count: int, random: np.random.Generator) -> np.ndarray:
-    """[count] float32, each -1 or 1."""
+    """Draws [count] float32, each -1 or 1."""
     return (2 * random.integers(0, 2, count) - 1).astype(np.float32)
 
 
 KINDS = {
     "blur": Kind(_blur, (0.5, 1, 1.5, 2, 3), "standard deviation of the Gaussian, pixels"),
     "noise": Kind(_noise, (8, 16, 24, 36, 48), "standard deviation of the Gaussian, grey levels"),
-    "brightness": Kind(_brightness, (20, 40, 60, 80, 100), "grey levels added or taken away, by chance"),
-    "contrast": Kind(_contrast, (0.6, 0.4, 0.3, 0.2, 0.1), "factor on the distance to the face's mean"),
+    "brightness": Kind(_brightness, (20, 40, 60, 80, 100), "grey levels added or subtracted at random"),
+    "contrast": Kind(_contrast, (0.6, 0.4, 0.3, 0.2, 0.1), "factor on the difference to the mean of the face"),
     "jpeg": Kind(_jpeg, (50, 30, 20, 10, 5), "quality of the JPEG file"),
-    "low_resolution": Kind(_low_resolution, (32, 24, 16, 12, 8), "pixels a side, enlarged to 48 again"),
-    "occlusion": Kind(_occlusion, (8, 12, 16, 20, 24), "side of a grey square at a random place, pixels"),
-    "rotation": Kind(_rotation, (10, 20, 30, 45, 60), "degrees to the left or the right, by chance"),
+    "low_resolution": Kind(_low_resolution, (32, 24, 16, 12, 8), "pixels a side, then resized to 48"),
+    "occlusion": Kind(_occlusion, (8, 12, 16, 20, 24), "side of a grey square at a random position, pixels"),
+    "rotation": Kind(_rotation, (10, 20, 30, 45, 60), "degrees to the left or right at random"),
 }

@@ -1,8 +1,8 @@
-"""The figures of an evaluation, as functions of labels and probabilities alone.
+"""Classification metrics, as functions of labels and probabilities.
 
-Everywhere: labels are [n] integers, indices into `fer.labels.CLASSES`; probabilities are [n, 7] float64, each row
-summing to 1; the predicted class is the row's largest (the first of equals). scikit-learn computes where it can.
-What has no value (the ROC AUC of a class without examples) is None, never NaN.
+In all functions, labels are [n] integers, indices into `fer.labels.CLASSES`; probabilities are [n, 7] float64 whose
+rows sum to 1; the predicted class has the largest probability (the first of equals). scikit-learn computes most of
+them. An undefined value, such as the ROC AUC of a class without examples, is None, never NaN.
 """
 
 from __future__ import annotations
@@ -17,63 +17,63 @@ from sklearn import metrics
 from fer.labels import CLASSES
 
 CALIBRATION_BINS = 15
-NORMAL_QUANTILE_95 = 1.959963984540054  # of 0.975, the two-sided 95 %
+NORMAL_QUANTILE_975 = 1.959963984540054  # for a two-sided interval of 95 %
 
 
-def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
-    """All figures that eval.json reports, under its names.
+def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    """Computes all metrics of eval.json.
 
     Args:
       labels: [n] integers in 0..6, n at least 1.
       probabilities: [n, 7] float64.
 
     Returns:
-      accuracy, accuracy_ci95 (see `wilson`), balanced_accuracy (the mean recall of the classes that occur), macro_f1
-      (the mean of the seven F1), cohen_kappa (None where labels and predictions are all one class), matthews,
-      log_loss (natural logarithm), brier, ece, per_class (precision, recall and F1, 0 where undefined; support; ROC
-      AUC and average precision against the rest, None where undefined) and
-      confusion_matrix (rows true, columns predicted, counts). Plain Python numbers throughout.
+      By the keys of eval.json, as Python numbers: accuracy, accuracy_ci95 (see `wilson`), balanced_accuracy (mean
+      recall of the classes that occur), macro_f1 (mean F1 of the seven classes), cohen_kappa (None if all labels and
+      predictions are one class), matthews, log_loss (natural logarithm), brier, ece, per_class (precision, recall and
+      F1, 0 if undefined; support; ROC AUC and average precision against the rest, None if undefined) and
+      confusion_matrix (counts; rows true, columns predicted).
 
     Raises:
-      ValueError: no examples, or labels and probabilities that do not fit together.
+      ValueError: there are no examples, or the shapes or values of labels and probabilities are invalid.
     """
     _check(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
     correct = int((predicted == labels).sum())
-    every = list(range(len(CLASSES)))
+    classes = list(range(len(CLASSES)))
     with warnings.catch_warnings():
-        # A class that does not occur makes scikit-learn warn; the docstring says what is done then.
+        # scikit-learn warns of classes that do not occur; the docstring defines their metrics.
         warnings.simplefilter("ignore")
         return {
             "accuracy": correct / len(labels),
             "accuracy_ci95": list(wilson(correct, len(labels))),
             "balanced_accuracy": float(metrics.balanced_accuracy_score(labels, predicted)),
-            "macro_f1": float(metrics.f1_score(labels, predicted, labels=every, average="macro", zero_division=0)),
+            "macro_f1": float(metrics.f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
             "cohen_kappa": _number_or_none(metrics.cohen_kappa_score(labels, predicted)),
             "matthews": float(metrics.matthews_corrcoef(labels, predicted)),
-            "log_loss": float(metrics.log_loss(labels, probabilities, labels=every)),
+            "log_loss": float(metrics.log_loss(labels, probabilities, labels=classes)),
             "brier": brier(labels, probabilities),
             "ece": expected_calibration_error(labels, probabilities),
             "per_class": _per_class(labels, probabilities, predicted),
-            "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=every).tolist(),
+            "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
         }
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % score interval of a proportion, within [0, 1].
+    """Computes the 95 % score interval of a proportion, within [0, 1].
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
     American Statistical Association 22 (1927): the proportions p whose distance from the observed one is at most
     1.96 standard errors sqrt(p (1 - p) / trials).
     """
-    share, weight = successes / trials, NORMAL_QUANTILE_95**2 / trials
+    share, weight = successes / trials, NORMAL_QUANTILE_975**2 / trials
     centre = (share + weight / 2) / (1 + weight)
     half = math.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The mean over examples of the squared distance to the one-hot label, summed over classes: 0 is best, 2 worst.
+    """Computes the Brier score: mean squared distance of the probabilities to the one-hot label; 0 is best, 2 worst.
 
     Source: G. W. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78
     (1950), in its original form over all classes.
@@ -82,7 +82,7 @@ def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """How far confidence is from accuracy: 0 is best, 1 worst.
+    """Computes the expected calibration error (ECE): 0 is best, 1 worst.
 
     Sum over bins of (examples in the bin / n) * |accuracy - mean confidence|, with the confidence the largest
     probability of a row. Source: Guo et al. 2017 (arXiv:1706.04599), equation 3, 15 bins of equal width.
@@ -94,7 +94,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int, float, float]]:
-    """Examples, accuracy and mean confidence of each of the 15 bins ((m - 1) / 15, m / 15]; zeros for an empty one."""
+    """Returns examples, accuracy and mean confidence of each bin ((m - 1) / 15, m / 15]; zeros for an empty bin."""
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == labels
     edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
@@ -107,7 +107,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int
 
 
 def _per_class(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, Any]]:
-    """Precision, recall and F1 (0 where undefined), support, and two areas of each class against the rest."""
+    """Returns the field per_class of eval.json."""
     columns = metrics.precision_recall_fscore_support(
         labels, predicted, labels=list(range(len(CLASSES))), zero_division=0
     )
@@ -117,17 +117,20 @@ def _per_class(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndar
             "recall": float(recall),
             "f1": float(f1),
             "support": int(support),
-            "roc_auc": _area(metrics.roc_auc_score, labels == index, probabilities[:, index]),
-            "average_precision": _area(metrics.average_precision_score, labels == index, probabilities[:, index]),
+            "roc_auc": _score_or_none(metrics.roc_auc_score, labels == index, probabilities[:, index]),
+            "average_precision": _score_or_none(
+                metrics.average_precision_score, labels == index, probabilities[:, index]
+            ),
         }
         for index, (name, precision, recall, f1, support) in enumerate(zip(CLASSES, *columns))
     }
 
 
-def _area(score: Callable[..., float], is_class: np.ndarray, scores: np.ndarray) -> float | None:
+def _score_or_none(score: Callable[..., float], is_class: np.ndarray, scores: np.ndarray) -> float | None:
+    """Computes an area under a curve of one class against the rest; None if it is undefined."""
     if is_class.all() or not is_class.any():
         return None
-    return min(1.0, float(score(is_class, scores)))  # a sum of rounded terms may end a bit above it
+    return min(1.0, float(score(is_class, scores)))  # a sum of rounded terms can exceed 1 in the last bit
 
 
 def _number_or_none(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Whether one model is better than another, or only seems so on these examples."""
+"""Significance tests of the difference between two classifiers on the same examples."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.05
+LEVEL = 0.05  # of significance
 
 
 class McNemar(NamedTuple):
-    """The examples on which two models differ, and how likely so lopsided a split is among equals."""
+    """Result of McNemar's test."""
 
-    only_first: int  # that only the first classified rightly
-    only_second: int
+    only_first: int  # examples that only the first model classifies correctly
+    only_second: int  # examples that only the second model classifies correctly
     p: float  # two-sided, exact
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
-    """Compares two models on the same examples.
+    """Compares two models on the same examples with McNemar's exact test.
 
     Source: Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
-    Psychometrika 12 (1947), with the binomial distribution in place of its approximation: where both models are equally
-    good, each example on which only one is right is a fair coin's toss.
+    Psychometrika 12 (1947), with the binomial distribution instead of its approximation: if both models are equally
+    good, either is the correct one with probability 1/2 on each example that only one of them classifies correctly.
 
     Args:
-      first, second: [n] bool, whether each model was right.
+      first, second: [n] bool, whether the prediction of each model is correct.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     differing = only_first + only_second
@@ -36,13 +36,13 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values corrected for how many there are, in their order.
+    """Corrects p values for multiple comparisons by Holm's method; returns them in the order given.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
-    (1979): the smallest is multiplied by their number, the next by one less, and so on, never falling.
+    (1979): the smallest of m values is multiplied by m, the next by m - 1, and so on, without ever decreasing.
     """
-    corrected, reached = [0.0] * len(p_values), 0.0
+    corrected, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = reached
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
     return corrected

@@ -1,4 +1,4 @@
-"""What it is worth that the training split holds some of the scored faces too, pixel by pixel."""
+"""Effect on the accuracy of evaluated images that are also in the train split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fer.evaluation.metrics import metrics
 
 
 def in_training_split(images: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Marks the images that are identical to one of the training images.
+    """Marks the images that are identical, pixel by pixel, to a training image.
 
     Args:
       images: [n, 48, 48, 1] uint8.
@@ -23,24 +23,24 @@ def in_training_split(images: np.ndarray, train: np.ndarray) -> np.ndarray:
     return np.array([image.tobytes() in known for image in images], dtype=bool)
 
 
-def without(seen: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any] | None:
-    """The score of the examples that training did not see.
+def exclude_overlap(overlap: np.ndarray, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any] | None:
+    """Computes the metrics without the examples that are in the train split.
 
     Args:
-      seen: [n] bool, see `seen_in_training`.
+      overlap: [n] bool, as `in_training_split` returns it.
       labels, probabilities: of all examples, as in `fer.evaluation.metrics.metrics`.
 
     Returns:
-      examples, left_out, accuracy, accuracy_ci95, macro_f1, and accuracy_difference: the accuracy on all examples less
-      this one. None where nothing is left.
+      examples, left_out, accuracy, accuracy_ci95, macro_f1, and accuracy_difference: accuracy on all examples
+      minus accuracy without the overlap. None if all examples are in the train split.
     """
-    if seen.all():
+    if overlap.all():
         return None
-    figures = metrics.measure(labels[~seen], probabilities[~seen])
-    of_all = float((probabilities.argmax(axis=1) == labels).mean())
+    remaining = metrics.compute_metrics(labels[~overlap], probabilities[~overlap])
+    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return {
-        "examples": int((~seen).sum()),
-        "left_out": int(seen.sum()),
-        **{name: figures[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
-        "accuracy_difference": of_all - figures["accuracy"],
+        "examples": int((~overlap).sum()),
+        "left_out": int(overlap.sum()),
+        **{name: remaining[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
+        "accuracy_difference": accuracy - remaining["accuracy"],
     }

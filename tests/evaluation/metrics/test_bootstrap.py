@@ -1,4 +1,4 @@
-"""Intervals by resampling."""
+"""Tests of `fer.evaluation.metrics.bootstrap`."""
 
 import numpy as np
 import pytest
@@ -11,36 +11,37 @@ NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "cohen_kappa", "matthews",
 
 
 def scores(count: int = 600, seed: int = 0) -> tuple:
+    """Returns random labels [count] and probabilities [count, 7], about 66 % of them correct."""
     random = np.random.default_rng(seed)
     probabilities = random.dirichlet(np.full(7, 0.4), count)
-    right = random.random(count) < 0.6
-    return np.where(right, probabilities.argmax(axis=1), random.integers(0, 7, count)), probabilities
+    correct = random.random(count) < 0.6
+    return np.where(correct, probabilities.argmax(axis=1), random.integers(0, 7, count)), probabilities
 
 
 @pytest.fixture(scope="module")
-def found() -> dict:
+def intervals() -> dict:
     return bootstrap.intervals(*scores())
 
 
 @pytest.mark.parametrize("count", [600, 3589])
-def test_wilson_and_bootstrap_agree_on_the_accuracy(count):
+def test_intervals_of_accuracy_agree_with_wilson(count):
     labels, probabilities = scores(count)
-    wilson = metrics.measure(labels, probabilities)["accuracy_ci95"]
+    wilson = metrics.compute_metrics(labels, probabilities)["accuracy_ci95"]
     np.testing.assert_allclose(bootstrap.intervals(labels, probabilities)["accuracy"], wilson, atol=0.0035)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_intervals_contain_the_point_estimate(found, name):
-    low, high = found[name]
-    assert low < metrics.measure(*scores())[name] < high
+def test_intervals_contain_the_metric(intervals, name):
+    low, high = intervals[name]
+    assert low < metrics.compute_metrics(*scores())[name] < high
 
 
-def test_scipys_bootstrap_of_the_examples_gives_nearly_the_same(found):
+def test_intervals_agree_with_scipy_bootstrap(intervals):
     labels, probabilities = scores()
     predicted = probabilities.argmax(axis=1)
     names = ("macro_f1", "cohen_kappa", "log_loss")
 
-    def figures(rows: np.ndarray) -> list:
+    def compute(rows: np.ndarray) -> list:
         return [
             sklearn.metrics.f1_score(labels[rows], predicted[rows], average="macro"),
             sklearn.metrics.cohen_kappa_score(labels[rows], predicted[rows]),
@@ -48,28 +49,28 @@ def test_scipys_bootstrap_of_the_examples_gives_nearly_the_same(found):
         ]
 
     theirs = stats.bootstrap(
-        (np.arange(len(labels)),), figures, n_resamples=200, vectorized=False, method="percentile", random_state=1
+        (np.arange(len(labels)),), compute, n_resamples=200, vectorized=False, method="percentile", random_state=1
     ).confidence_interval
     for name, low, high in zip(names, theirs.low, theirs.high):
-        assert found[name] == pytest.approx([low, high], abs=0.25 * (high - low))
+        assert intervals[name] == pytest.approx([low, high], abs=0.25 * (high - low))
 
 
-def test_figures_from_confusion_matrix_match_reported_metrics():
-    """The resampled figures are computed by our own formulas; on one matrix they are scikit-learn's."""
+def test_matrix_metrics_equal_reported_metrics():
+    """Checks our formulas for resampled confusion matrices against scikit-learn on one matrix."""
     labels, probabilities = scores(200)
-    measured = metrics.measure(labels, probabilities)
-    ours = bootstrap._of_matrices(np.array([measured["confusion_matrix"]]))
+    measured = metrics.compute_metrics(labels, probabilities)
+    ours = bootstrap._matrix_metrics(np.array([measured["confusion_matrix"]]))
     assert {name: values[0] for name, values in ours.items()} == pytest.approx({name: measured[name] for name in ours})
 
 
-def test_intervals_are_reproducible(found):
-    assert bootstrap.intervals(*scores()) == found
+def test_intervals_are_deterministic(intervals):
+    assert bootstrap.intervals(*scores()) == intervals
 
 
-def test_balanced_accuracy_leaves_out_missing_class():
+def test_balanced_accuracy_interval_ignores_missing_classes():
     labels, probabilities = np.array([0, 0, 1, 1]), np.eye(7)[[0, 0, 1, 1]]
     assert bootstrap.intervals(labels, probabilities)["balanced_accuracy"] == [1.0, 1.0]
 
 
-def test_kappa_without_a_value_is_none():
+def test_kappa_interval_is_none_when_undefined():
     assert bootstrap.intervals(np.zeros(3, int), np.eye(7)[[0, 0, 0]])["cohen_kappa"] is None

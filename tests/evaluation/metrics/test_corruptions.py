@@ -1,4 +1,4 @@
-"""Faces made worse."""
+"""Tests of `fer.evaluation.metrics.corruptions`."""
 
 import io
 
@@ -19,41 +19,41 @@ def faces() -> np.ndarray:
 
 
 def distances(faces: np.ndarray, kind: str) -> list:
-    """Mean distance from the faces, strength by strength."""
+    """Returns the mean absolute change of the faces at each strength."""
     return [
         np.abs(corruptions.corrupt(faces, kind, strength, SEED).astype(float) - faces).mean() for strength in STRENGTHS
     ]
 
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
-def test_faces_stay_faces_in_form_and_are_not_changed_in_place(faces, kind):
+def test_corrupt_preserves_shape_dtype_and_input(faces, kind):
     before = faces.copy()
-    worse = corruptions.corrupt(faces, kind, 3, SEED)
-    assert (worse.dtype, worse.shape) == (np.uint8, faces.shape)
+    changed = corruptions.corrupt(faces, kind, 3, SEED)
+    assert (changed.dtype, changed.shape) == (np.uint8, faces.shape)
     np.testing.assert_array_equal(faces, before)
 
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
-def test_corruption_strengths_increase(faces, kind):
-    found = distances(faces, kind)
-    assert found[0] > 0
-    assert found == sorted(found)
+def test_corrupt_changes_faces_more_with_strength(faces, kind):
+    changes = distances(faces, kind)
+    assert changes[0] > 0
+    assert changes == sorted(changes)
 
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
-def test_corrupt_of_a_face_does_not_depend_on_the_faces_after_it(faces, kind):
+def test_corrupt_does_not_depend_on_following_faces(faces, kind):
     alone = corruptions.corrupt(faces[:3], kind, 2, SEED)
     np.testing.assert_array_equal(corruptions.corrupt(faces, kind, 2, SEED)[:3], alone)
 
 
 @pytest.mark.parametrize("kind", ["noise", "brightness", "occlusion", "rotation"])
-def test_corrupt_depends_on_the_seed(faces, kind):
+def test_corrupt_is_a_function_of_the_seed(faces, kind):
     first = corruptions.corrupt(faces, kind, 2, SEED)
     np.testing.assert_array_equal(first, corruptions.corrupt(faces, kind, 2, SEED))
     assert (first != corruptions.corrupt(faces, kind, 2, SEED + 1)).any()
 
 
-def test_brightness_and_contrast_are_the_arithmetic_they_say():
+def test_corrupt_brightness_and_contrast_follow_their_formulas():
     face = np.linspace(100, 150, 48 * 48).reshape(1, 48, 48, 1).astype(np.uint8)
     changed = corruptions.corrupt(face, "brightness", 2, SEED).astype(int) - face
     assert set(np.unique(changed)) in ({40}, {-40})
@@ -61,12 +61,12 @@ def test_brightness_and_contrast_are_the_arithmetic_they_say():
     np.testing.assert_allclose(corruptions.corrupt(face, "contrast", 3, SEED), expected, atol=0.51)
 
 
-def test_noise_has_the_deviation_it_says():
+def test_corrupt_noise_has_its_standard_deviation():
     grey = np.full((50, 48, 48, 1), 128, np.uint8)
     assert corruptions.corrupt(grey, "noise", 2, SEED).astype(float).std() == pytest.approx(16, rel=0.02)
 
 
-def test_occlusion_is_one_grey_square():
+def test_corrupt_occlusion_is_one_grey_square_of_its_side():
     black = np.zeros((20, 48, 48, 1), np.uint8)
     for hidden in corruptions.corrupt(black, "occlusion", 2, SEED)[..., 0]:
         rows, columns = np.nonzero(hidden)
@@ -75,10 +75,10 @@ def test_occlusion_is_one_grey_square():
         assert set(np.unique(hidden)) == {0, 128}
 
 
-def test_rotation_equals_pillow_rotation(faces):
-    turned = corruptions.corrupt(faces, "rotation", 2, SEED)[..., 0].astype(int)
-    middle = slice(16, 32)  # corners are filled up in another way
-    for face, ours in zip(faces[..., 0], turned):
+def test_corrupt_rotation_equals_pillow(faces):
+    rotated = corruptions.corrupt(faces, "rotation", 2, SEED)[..., 0].astype(int)
+    middle = slice(16, 32)  # corners are filled differently
+    for face, ours in zip(faces[..., 0], rotated):
         theirs = [
             np.asarray(Image.fromarray(face).rotate(angle, Image.Resampling.BILINEAR)).astype(int)
             for angle in (20, -20)
@@ -86,7 +86,7 @@ def test_rotation_equals_pillow_rotation(faces):
         assert min(np.abs(ours - each)[middle, middle].max() for each in theirs) <= 2
 
 
-def test_jpeg_is_a_file_of_that_quality(faces):
+def test_corrupt_jpeg_equals_file_of_its_quality(faces):
     file = io.BytesIO()
     Image.fromarray(faces[0, ..., 0]).save(file, "JPEG", quality=10)
     np.testing.assert_array_equal(corruptions.corrupt(faces, "jpeg", 4, SEED)[0, ..., 0], np.asarray(Image.open(file)))

@@ -1,4 +1,4 @@
-"""The figures, each recomputed by hand on a case small enough for it."""
+"""Tests of `fer.evaluation.metrics.metrics`: each metric recomputed by hand on a small case."""
 
 import json
 import math
@@ -13,12 +13,12 @@ from fer.labels import CLASSES
 
 # Eight faces. True: 3 happy (3), 3 sad (4), 2 neutral (6).
 LABELS = np.array([3, 3, 3, 4, 4, 4, 6, 6])
-# Predicted: happy, happy, sad | sad, sad, neutral | neutral, happy; confidence 0.88, or 0.4 where the guess is wrong.
+# Predicted: happy, happy, sad | sad, sad, neutral | neutral, happy; confidence 0.88 if correct, else 0.4.
 PREDICTED = [3, 3, 4, 4, 4, 6, 6, 3]
 
 
 def row(predicted: int, confidence: float) -> np.ndarray:
-    """The rest is spread evenly over the six other classes."""
+    """Returns probabilities [7]; the other six classes share the rest evenly."""
     probabilities = np.full(7, (1 - confidence) / 6)
     probabilities[predicted] = confidence
     return probabilities
@@ -31,18 +31,18 @@ def probabilities() -> np.ndarray:
 
 @pytest.fixture
 def figures(probabilities) -> dict:
-    return metrics.measure(LABELS, probabilities)
+    return metrics.compute_metrics(LABELS, probabilities)
 
 
-@pytest.mark.parametrize("faces", [9, 20, 21, 43])  # whose rounded precisions sum to a bit above 1
-def test_metrics_areas_do_not_exceed_1(faces):
+@pytest.mark.parametrize("faces", [9, 20, 21, 43])  # their rounded precisions sum to more than 1
+def test_average_precision_does_not_exceed_1(faces):
     labels = np.repeat(np.arange(7), faces)
     confidences = np.linspace(0.8, 0.9, len(labels))
-    per_class = metrics.measure(labels, np.stack([*map(row, labels, confidences)]))["per_class"]
+    per_class = metrics.compute_metrics(labels, np.stack([*map(row, labels, confidences)]))["per_class"]
     assert {of_class["average_precision"] for of_class in per_class.values()} == {1.0}
 
 
-def test_accuracy_is_the_share_that_is_right(figures):
+def test_accuracy_is_share_of_correct_predictions(figures):
     assert figures["accuracy"] == 5 / 8
 
 
@@ -74,22 +74,22 @@ def test_kappa_is_agreement_beyond_chance(figures):
 
 
 def test_matthews_is_the_multiclass_correlation(figures):
-    # Gorodkin 2004: (c s - sum t p) / sqrt((s^2 - sum p^2)(s^2 - sum t^2)), c right of s; t and p are counts.
+    # Gorodkin 2004: (c s - sum t p) / sqrt((s^2 - sum p^2)(s^2 - sum t^2)), c of s correct; t and p are counts.
     assert figures["matthews"] == pytest.approx((5 * 8 - 22) / math.sqrt((64 - 22) * (64 - 22)))
 
 
-def test_log_loss_is_the_mean_surprise_at_the_truth(figures):
+def test_log_loss_is_mean_cross_entropy(figures):
     assert figures["log_loss"] == pytest.approx(-(5 * math.log(0.88) + 3 * math.log(0.1)) / 8)
 
 
 def test_brier_is_the_squared_distance_to_the_one_hot_label(figures):
-    right = (1 - 0.88) ** 2 + 6 * 0.02**2
+    correct = (1 - 0.88) ** 2 + 6 * 0.02**2
     wrong = 0.4**2 + (1 - 0.1) ** 2 + 5 * 0.1**2
-    assert figures["brier"] == pytest.approx((5 * right + 3 * wrong) / 8)
+    assert figures["brier"] == pytest.approx((5 * correct + 3 * wrong) / 8)
 
 
 def test_ece_weighs_each_bins_gap_by_its_examples(figures):
-    # 0.88 lies in the bin (13/15, 14/15], all right there; 0.4 in (5/15, 6/15], all wrong.
+    # 0.88 lies in the bin (13/15, 14/15], all correct; 0.4 in (5/15, 6/15], all wrong.
     assert figures["ece"] == pytest.approx(5 / 8 * abs(1 - 0.88) + 3 / 8 * abs(0 - 0.4))
 
 
@@ -102,29 +102,29 @@ def test_roc_auc_is_the_share_of_pairs_in_the_right_order(figures, probabilities
 
 
 def test_average_precision_is_the_precision_at_each_example_of_the_class(figures):
-    # By the score for happy: two happy faces and the neutral one taken for happy (0.88, 0.88, 0.4), then the third
+    # By the score for happy: two happy faces and the neutral one predicted as happy (0.88, 0.88, 0.4), then the third
     # happy face together with one other (0.1): precision 2/2 at recall 2/3, and 3/5 at 3/3.
     assert figures["per_class"]["happy"]["average_precision"] == pytest.approx(2 / 3 * 1 + 1 / 3 * 3 / 5)
 
 
-def test_class_without_examples_has_no_areas(figures):
+def test_per_class_areas_are_none_without_examples(figures):
     disgust = figures["per_class"]["disgust"]
     assert disgust["roc_auc"] is disgust["average_precision"] is None
 
 
-def test_metrics_are_never_nan_with_few_classes():
+def test_compute_metrics_returns_no_nan_with_few_classes():
     for label in range(7):
         for predicted in range(7):
-            figures = metrics.measure(np.array([label]), row(predicted, 0.9)[None])
+            figures = metrics.compute_metrics(np.array([label]), row(predicted, 0.9)[None])
             json.dumps(figures, allow_nan=False)
 
 
-def test_kappa_of_a_single_class_has_no_value():
-    assert metrics.measure(np.array([3, 3]), np.stack([row(3, 0.9)] * 2))["cohen_kappa"] is None
+def test_kappa_is_none_for_a_single_class():
+    assert metrics.compute_metrics(np.array([3, 3]), np.stack([row(3, 0.9)] * 2))["cohen_kappa"] is None
 
 
-def test_certainty_of_the_wrong_class_costs_a_finite_loss():
-    assert math.isfinite(metrics.measure(np.array([0]), np.eye(7)[[1]])["log_loss"])
+def test_log_loss_is_finite_for_certain_wrong_prediction():
+    assert math.isfinite(metrics.compute_metrics(np.array([0]), np.eye(7)[[1]])["log_loss"])
 
 
 def test_wilson_ends_are_196_standard_errors_away():
@@ -152,13 +152,13 @@ def test_reliability_is_the_curve_that_scikit_learn_draws():
     generator = np.random.default_rng(0)
     probabilities = generator.dirichlet(np.ones(7), 2000)
     labels = generator.integers(0, 7, 2000)
-    right = probabilities.argmax(1) == labels
-    accuracy, confidence = calibration.calibration_curve(right, probabilities.max(1), n_bins=15)
+    correct = probabilities.argmax(1) == labels
+    accuracy, confidence = calibration.calibration_curve(correct, probabilities.max(1), n_bins=15)
     ours = np.array([bin_ for bin_ in metrics.reliability(labels, probabilities) if bin_[0]])
     np.testing.assert_allclose(ours[:, 1:], np.stack([accuracy, confidence], axis=1))
 
 
-def test_full_confidence_falls_into_the_last_bin():
+def test_reliability_puts_confidence_1_into_last_bin():
     assert metrics.reliability(np.array([2]), np.eye(7)[[2]])[-1] == (1, 1.0, 1.0)
 
 
@@ -173,6 +173,6 @@ def test_full_confidence_falls_into_the_last_bin():
     ],
     ids=["no examples", "other lengths", "label 7", "unlabelled", "no probabilities"],
 )
-def test_measure_rejects_invalid_input(labels, probabilities):
+def test_compute_metrics_rejects_invalid_arguments(labels, probabilities):
     with pytest.raises(ValueError, match="must"):
-        metrics.measure(labels, probabilities)
+        metrics.compute_metrics(labels, probabilities)

@@ -17,7 +17,7 @@ from fer.labels import CLASSES
 from fer.viz import sprite_sheet
 from tests import browser
 from tests.evaluation import factories
-from tests.evaluation.test_eval_json import member
+from tests.evaluation.test_eval_json import run
 
 COUNT = 140
 WIDTHS = {"desk": 1100, "phone": 390}
@@ -40,14 +40,17 @@ def evaluation(tmp_path_factory) -> evaluate.Evaluation:
     images = factories.images(COUNT)
     shards = manifest.read_manifest(factories.shards(folder / "a <b> & c", {"validation": (images, labels)}))
     figures = {
-        **metrics.measure(labels, probabilities),
+        **metrics.compute_metrics(labels, probabilities),
         "bootstrap_ci95": bootstrap.intervals(labels, probabilities),
         "calibration": {"temperature": 1.2, "log_loss": 1.0, "brier": 0.5, "ece": 0.01},
         "without_training_images": None,
         "by_agreement": [{"votes": 9, "examples": COUNT, "accuracy": 0.5}],
-        "corruptions": robustness.measure(lambda faces: probabilities[: len(faces)], images[:10], labels[:10]),
+        "corruptions": robustness.measure_robustness(
+            lambda faces: probabilities[: len(faces)], images[:10], labels[:10]
+        ),
     }
-    content = eval_json.build([eval_json.member(member())], shards, "validation", figures, 10.0, "flip", "fer", 0)
+    protocol = eval_json.Protocol("validation", tta="flip", labels="fer", num_unlabelled=0)
+    content = eval_json.build([eval_json.describe_member(run())], shards, protocol, figures, 10.0)
     predictions = Predictions(labels, probabilities.astype(np.float32), 1000 + np.arange(COUNT))
     maps = {position: np.zeros((48, 48), np.float32) for position in range(COUNT)}
     return evaluate.Evaluation(content, predictions, images, [], maps)
