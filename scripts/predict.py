@@ -57,7 +57,7 @@ def main() -> None:
             models, faces.images, tta=TTA.value, progress=lambda done: progress.update(done, count), warm_up=False
         )
     paths = predict.write(OUTPUT.value, faces, found.probabilities, KAGGLE.value)
-    for line in [*predict.sentences(INPUT.value, faces, found), *(f"wrote {path}" for path in paths)]:
+    for line in [*predict.summary_lines(INPUT.value, faces, found), *(f"wrote {path}" for path in paths)]:
         print(line)
     predict.report(faces, OUTPUT.value)
 

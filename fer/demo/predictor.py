@@ -74,7 +74,7 @@ class FacePredictor:
                 image = face_detection.open_image(Picture("This file", "", content))
             except image_reader.PictureError as error:
                 raise UserError(f"This image cannot be read ({error}).") from error
-            boxes = face_detection.find(image)
+            boxes = face_detection.detect(image)
             if not boxes:
                 raise UserError(
                     "No face was found in this photo. Use one with a face that looks at the camera, is not too small "

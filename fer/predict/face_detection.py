@@ -1,7 +1,7 @@
-"""Photos: the faces in them are found, cut out, and drawn with what was recognised.
+"""Detects faces in photos, crops them, and draws predictions into photos.
 
-OpenCV's cascade finds them (Viola and Jones 2001). FER-2013's own faces were cut out with OpenCV's detector too
-(Goodfellow et al. 2013, arXiv:1307.0414, section 3), so that what is cut out here is framed like what was learned.
+The detector is the Haar cascade of OpenCV (Viola and Jones 2001). The faces of FER-2013 were cropped with OpenCV's
+detector too (Goodfellow et al. 2013, arXiv:1307.0414, section 3), so crops are framed like the training data.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from fer.errors import UserError, install_command
 from fer.labels import CLASSES, COLOURS, SIDE
 
 CASCADE = "haarcascade_frontalface_default.xml"
-SMALLEST = 32  # pixels a side of a face that is looked for
-STEP = 1.1  # from one size that is looked for to the next
-NEIGHBOURS = 5  # overlapping finds that make a face
-LARGE = 1600  # pixels of the longer side; larger photos are searched at this size: faces that small do not matter
+MIN_FACE_SIDE = 32  # pixels
+SCALE_FACTOR = 1.1  # between the sizes of the search
+MIN_NEIGHBOURS = 5  # overlapping detections that make a face
+MAX_SEARCH_SIDE = 1600  # pixels of the longer side; larger photos are reduced to this size for the search
 
 
 class Box(NamedTuple):
-    """Where a face is in a photo, in pixels."""
+    """Bounding box of a face in a photo, in pixels."""
 
     left: int
     top: int
@@ -38,48 +38,50 @@ class Box(NamedTuple):
 
 
 def open_image(picture: Picture) -> Image.Image:
-    """A picture in colour, the right way up.
+    """Decodes a picture to RGB and applies its EXIF orientation.
 
     Raises:
-      PictureError: it is no picture, or damaged, or too large.
+      PictureError: it is no picture, is damaged or is too large.
     """
     return image_reader.decode_picture(picture.content, "RGB").image
 
 
-def find(image: Image.Image) -> list[Box]:
-    """The faces in a photo, from left to right.
+def detect(image: Image.Image) -> list[Box]:
+    """Detects the faces in a photo.
 
     Args:
-      image: in colour.
+      image: RGB.
 
     Returns:
-      Square boxes within the photo; none where no face is found.
+      Square boxes within the photo, from left to right.
 
     Raises:
       UserError: OpenCV is not installed.
     """
-    scale = max(1.0, max(image.size) / LARGE)
+    scale = max(1.0, max(image.size) / MAX_SEARCH_SIDE)
     searched = image.convert("L")
     if scale > 1:
         searched = searched.resize([max(1, round(side / scale)) for side in image.size], Image.Resampling.BILINEAR)
-    found = _detector().detectMultiScale(np.asarray(searched), STEP, NEIGHBOURS, minSize=(SMALLEST, SMALLEST))
+    found = _detector().detectMultiScale(
+        np.asarray(searched), SCALE_FACTOR, MIN_NEIGHBOURS, minSize=(MIN_FACE_SIDE, MIN_FACE_SIDE)
+    )
     boxes = [Box(*(round(scale * float(value)) for value in box)) for box in found]
-    return sorted(box for box in (_within(box, image) for box in boxes))
+    return sorted(box for box in (_move_inside(box, image) for box in boxes))
 
 
 def crop(image: Image.Image, box: Box) -> np.ndarray:
-    """A face [48, 48, 1] uint8, grey."""
+    """Crops a face and resizes it to [48, 48, 1] uint8, grey."""
     part = image.crop((box.left, box.top, box.left + box.width, box.top + box.height)).convert("L")
     return np.asarray(part.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., np.newaxis]
 
 
 def annotate(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray) -> Image.Image:
-    """A copy of a photo with a box around each face, and the class's name and probability above it.
+    """Draws a box around each face, with the predicted class and its probability, into a copy of a photo.
 
     Args:
-      image: in colour.
-      boxes: n places.
-      probabilities: [n, 7], of the faces there.
+      image: RGB.
+      boxes: of n faces.
+      probabilities: [n, 7] of these faces.
     """
     copy = image.copy()
     pen = ImageDraw.Draw(copy)
@@ -102,7 +104,7 @@ def annotate(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray
 
 
 def encode(image: Image.Image, path: str) -> bytes:
-    """An image in the form that its path's ending names: PNG, or else JPEG."""
+    """Encodes an image as PNG if the path ends with .png, else as JPEG."""
     file = io.BytesIO()
     if path.lower().endswith(".png"):
         image.save(file, "PNG")
@@ -117,23 +119,23 @@ def _detector() -> Any:
         import cv2
     except ImportError as error:
         raise UserError(
-            "Faces in photos are found with OpenCV, which is not installed: "
-            f"{install_command('photos')}, or cut the faces out and use --faces=whole."
+            "Face detection needs OpenCV, which is not installed: "
+            f"{install_command('photos')}, or crop the faces and use --faces=whole."
         ) from error
     folder: str = cv2.data.haarcascades  # type: ignore[attr-defined]  # a submodule without types
     return cv2.CascadeClassifier(folder + CASCADE)
 
 
-def _within(box: Box, image: Image.Image) -> Box:
-    """A box that rounding may have pushed over the edge, put back."""
+def _move_inside(box: Box, image: Image.Image) -> Box:
+    """Moves a box that rounding has pushed over the edge of the image back inside."""
     width, height = min(box.width, image.width), min(box.height, image.height)
     return Box(min(box.left, image.width - width), min(box.top, image.height - height), width, height)
 
 
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that matplotlib brings along, so that none need be on the machine."""
-    spec = importlib.util.find_spec("matplotlib")  # found, but not imported
+    """Loads a font of the matplotlib package, so that no system font is needed."""
+    spec = importlib.util.find_spec("matplotlib")  # without importing matplotlib
     assert spec is not None
     assert spec.origin is not None
     package = pathlib.Path(spec.origin).parent

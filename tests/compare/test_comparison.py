@@ -123,7 +123,7 @@ def test_compare_lists_runs_without_predictions(two, tmp_path):
 
 def test_compare_rejects_predictions_of_another_evaluation(two, tmp_path):
     shutil.copy(tmp_path / "good" / "predictions.npz", tmp_path / "bad" / "predictions.npz")
-    with pytest.raises(UserError, match=r"bad/predictions\.npz is not what the eval\.json beside it was made of"):
+    with pytest.raises(UserError, match=r"bad/predictions\.npz does not match the eval\.json beside it"):
         comparison.compare(two)
 
 

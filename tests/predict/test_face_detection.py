@@ -1,4 +1,4 @@
-"""Faces in photos that the test draws."""
+"""Tests of `fer.predict.face_detection` on photos composed of synthetic faces."""
 
 import io
 import pathlib
@@ -41,7 +41,7 @@ def content(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path, photo, faces):
-    """A photo of two faces, one of none, and a face alone."""
+    """Writes a photo of two faces, a photo of none, and a picture of 48x48 pixels."""
     folder = tmp_path / "pictures"
     (folder / "below").mkdir(parents=True)
     (folder / "a.png").write_bytes(content(photo))
@@ -50,8 +50,8 @@ def folder(tmp_path, photo, faces):
     return folder
 
 
-def test_find_returns_every_face_from_left_to_right(photo):
-    boxes = face_detection.find(photo)
+def test_detect_returns_every_face_from_left_to_right(photo):
+    boxes = face_detection.detect(photo)
     assert len(boxes) == 2
     for box, (left, top, side) in zip(boxes, PLACES):
         middle = (box.left + box.width / 2, box.top + box.height / 2)
@@ -59,9 +59,9 @@ def test_find_returns_every_face_from_left_to_right(photo):
         assert 0.6 * side < box.width < 1.2 * side
 
 
-def test_find_scales_boxes_of_a_photo_too_large_to_search(photo):
+def test_detect_scales_boxes_of_a_photo_too_large_to_search(photo):
     large = photo.resize((6 * photo.width, 6 * photo.height), Image.Resampling.BICUBIC)
-    np.testing.assert_allclose(np.array(face_detection.find(large)) / 6, face_detection.find(photo), atol=12)
+    np.testing.assert_allclose(np.array(face_detection.detect(large)) / 6, face_detection.detect(photo), atol=12)
 
 
 def test_crop_equals_pillow_grey_crop(photo):
@@ -84,14 +84,14 @@ def test_open_image_keeps_orientation_when_exif_is_damaged(photo):
     damaged[0x0112] = 6
     text = damaged.tobytes().replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02").replace(b"Exif\x00\x00", b"")
     for exif in (b"II*\x00", text):
-        found = face_detection.open_image(Picture("a.png", "a.png", content(photo, exif=exif)))
-        np.testing.assert_array_equal(np.asarray(found), np.asarray(photo))
+        image = face_detection.open_image(Picture("a.png", "a.png", content(photo, exif=exif)))
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(photo))
 
 
-def test_sixteen_bits_of_grey_become_eight_without_being_clipped():
+def test_open_image_converts_16_bit_grey_to_8_bits_without_clipping():
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    found = face_detection.open_image(Picture("a.png", "a.png", content(Image.fromarray(ramp))))
-    np.testing.assert_array_equal(np.asarray(found)[..., 0], ramp >> 8)
+    image = face_detection.open_image(Picture("a.png", "a.png", content(Image.fromarray(ramp))))
+    np.testing.assert_array_equal(np.asarray(image)[..., 0], ramp >> 8)
 
 
 def test_open_image_rejects_too_many_pixels_without_reading_them(monkeypatch, photo):
@@ -102,28 +102,30 @@ def test_open_image_rejects_too_many_pixels_without_reading_them(monkeypatch, ph
 
 def test_annotate_draws_boxes_in_class_colours_on_a_copy(photo):
     before = photo.copy()
-    drawn = face_detection.annotate(photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]])
+    annotated = face_detection.annotate(
+        photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]]
+    )
     assert photo == before
-    assert drawn.getpixel((60, 200)) == (0xE6, 0x9F, 0x00)
-    assert drawn.getpixel((620, 390)) == photo.getpixel((620, 390))
+    assert annotated.getpixel((60, 200)) == (0xE6, 0x9F, 0x00)
+    assert annotated.getpixel((620, 390)) == photo.getpixel((620, 390))
 
 
-def test_photos_give_their_faces_and_a_picture_of_a_faces_size_gives_itself(folder, faces):
-    found = input_readers.read(str(folder))
-    assert found.names == ["a.png#1", "a.png#2", "c.png"]
-    assert found.faceless == ["below/b.jpg"]
-    np.testing.assert_array_equal(found.images[2, ..., 0], faces[0])
+def test_read_detects_faces_in_photos_and_takes_48x48_pictures_whole(folder, faces):
+    faces_read = input_readers.read(str(folder))
+    assert faces_read.names == ["a.png#1", "a.png#2", "c.png"]
+    assert faces_read.faceless == ["below/b.jpg"]
+    np.testing.assert_array_equal(faces_read.images[2, ..., 0], faces[0])
 
 
 def test_predict_reports_photo_without_faces(folder):
-    with pytest.raises(UserError, match=r"No face was found in b\.jpg; --faces=whole"):
+    with pytest.raises(UserError, match=r"No face was found in b\.jpg\. --faces=whole"):
         input_readers.read(str(folder / "below" / "b.jpg"))
 
 
-def test_photos_are_drawn_under_their_own_names_beside_the_csv(folder, tmp_path):
-    found = input_readers.read(str(folder))
+def test_write_saves_annotated_photos_by_name_beside_csv(folder, tmp_path):
+    faces_read = input_readers.read(str(folder))
     output = str(tmp_path / "out" / "found.csv")
-    written = predict.write(output, found, np.eye(7, dtype=np.float32)[[0, 3, 5]], kaggle=False)
+    written = predict.write(output, faces_read, np.eye(7, dtype=np.float32)[[0, 3, 5]], kaggle=False)
     assert written == [str(tmp_path / "out" / "found-photos" / "a.png"), output]
     assert Image.open(written[0]).size == (640, 400)
     lines = (tmp_path / "out" / "found.csv").read_text().splitlines()
@@ -132,7 +134,7 @@ def test_photos_are_drawn_under_their_own_names_beside_the_csv(folder, tmp_path)
         ["a.png#2", "3", "happy"],
         ["c.png", "5", "surprise"],
     ]
-    assert lines[1].split(",")[-4:] == [str(side) for side in found.photos[0].boxes[0]]
+    assert lines[1].split(",")[-4:] == [str(side) for side in faces_read.photos[0].boxes[0]]
 
 
 def test_photo_name_cannot_leave_the_output_folder(photo, tmp_path):
@@ -140,21 +142,21 @@ def test_photo_name_cannot_leave_the_output_folder(photo, tmp_path):
     picture = input_readers.StoredPicture.append(
         TempStore(), Picture("a.tar:../../a.png", "../../a.png", content(photo))
     )
-    found = input_readers.Faces(
+    faces_read = input_readers.Faces(
         ["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [input_readers.Photo(picture, boxes, 0)], []
     )
-    written = predict.write(str(tmp_path / "p.csv"), found, np.eye(7)[:1], kaggle=False)
+    written = predict.write(str(tmp_path / "p.csv"), faces_read, np.eye(7)[:1], kaggle=False)
     assert written[0] == str(tmp_path / "p-photos" / "a.png")
 
 
-def test_two_photos_of_one_name_are_both_drawn(photo, tmp_path):
+def test_write_numbers_photos_of_equal_names(photo, tmp_path):
     store, box = TempStore(), [face_detection.Box(60, 80, 192, 192)]
-    named = [Picture(f"a.tar:{path}", path, content(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
-    found = [
+    pictures = [Picture(f"a.tar:{path}", path, content(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
+    photos = [
         input_readers.Photo(input_readers.StoredPicture.append(store, picture), box, first)
-        for first, picture in enumerate(named)
+        for first, picture in enumerate(pictures)
     ]
-    faces = input_readers.Faces([picture.path for picture in named], np.zeros((4, 48, 48, 1), np.uint8), found, [])
+    faces = input_readers.Faces([picture.path for picture in pictures], np.zeros((4, 48, 48, 1), np.uint8), photos, [])
     written = predict.write(str(tmp_path / "p.csv"), faces, np.eye(7)[:4], kaggle=False)
     names = [pathlib.Path(path).name for path in written]
     assert names == ["a.png", "a-2.png", "b.jpg", "b-2.jpg", "p.csv"]
@@ -165,20 +167,20 @@ def test_two_photos_of_one_name_are_both_drawn(photo, tmp_path):
     ("source", "output"),
     [("pictures", "pictures/found.csv"), ("x-photos", "x.csv"), ("x-photos/a.png", "x.csv"), ("x-photos", "./x.csv")],
 )
-def test_copies_are_never_drawn_among_the_photos_themselves(folder, tmp_path, monkeypatch, source, output):
+def test_check_rejects_annotated_photos_among_input(folder, tmp_path, monkeypatch, source, output):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x-photos").symlink_to(folder)
-    with pytest.raises(UserError, match=r"would go into .*-photos, and so among those that --input names"):
+    with pytest.raises(UserError, match=r"would be written to .*-photos, among those of --input"):
         predict.check(source, output, input_readers.read(source), kaggle=False)
 
 
 @pytest.mark.parametrize("source", ["pictures", "pictures/a.png"])
-def test_copies_may_lie_beside_the_photos(folder, tmp_path, monkeypatch, source):
+def test_check_accepts_annotated_photos_beside_input(folder, tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     predict.check(source, "pictures.csv", input_readers.read(source), kaggle=False)
 
 
-def test_photos_are_no_submission(folder, tmp_path):
+def test_check_rejects_submission_for_photos(folder, tmp_path):
     with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
         predict.check(str(folder), str(tmp_path / "p.csv"), input_readers.read(str(folder)), kaggle=True)
 
@@ -190,11 +192,11 @@ def test_predict_never_replaces_its_input(tmp_path, monkeypatch, source, output)
     (tmp_path / "link.csv").symlink_to("a.csv")
     (tmp_path / "few").mkdir()
     Image.new("L", (48, 48)).save(tmp_path / "few" / "a.png")
-    with pytest.raises(UserError, match=r"is a file of what --input names, and would be replaced"):
+    with pytest.raises(UserError, match=r"would replace a file of --input"):
         predict.check(source, output, input_readers.read(source), kaggle=False)
 
 
-def test_pictures_of_faces_are_no_submission_either(tmp_path):
+def test_check_rejects_submission_for_pictures_of_faces(tmp_path):
     Image.new("L", (48, 48)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
         predict.check(str(tmp_path), str(tmp_path / "p.csv"), input_readers.read(str(tmp_path)), kaggle=True)

@@ -1,4 +1,4 @@
-"""Every form of faces that can be predicted is read in its order, or what is wrong with it is said."""
+"""Tests of `fer.predict.input_readers`: all input formats are read in order, or the error names the fault."""
 
 import gzip
 import io
@@ -51,7 +51,7 @@ def test_read_of_challenge_test_csv_returns_rows_in_order(faces, tmp_path):
     np.testing.assert_array_equal(found, faces)
 
 
-def test_labels_and_usage_that_mean_nothing_are_passed_over_too(faces, tmp_path):
+def test_read_ignores_invalid_labels_and_usage(faces, tmp_path):
     path, rows = tmp_path / "test.csv", zip(["", "-1", "x", "7", "happy"], pixels(faces))
     path.write_text("emotion,pixels,Usage\n" + "".join(f"{label},{text},Test\n" for label, text in rows))
     np.testing.assert_array_equal(input_readers.read(str(path)).images, faces)
@@ -63,7 +63,7 @@ def test_read_of_compressed_table_equals_plain_table(faces, tmp_path):
     np.testing.assert_array_equal(input_readers.read(str(path))[1], faces)
 
 
-def test_labels_and_usage_of_fer2013_are_passed_over(faces, tmp_path):
+def test_read_ignores_labels_and_usage_of_fer2013(faces, tmp_path):
     path = tmp_path / "fer2013.csv"
     path.write_text("emotion,pixels,Usage\n" + "".join(f"3,{text},PrivateTest\n" for text in pixels(faces)))
     names, found, *_ = input_readers.read(str(path))
@@ -71,7 +71,7 @@ def test_labels_and_usage_of_fer2013_are_passed_over(faces, tmp_path):
     np.testing.assert_array_equal(found, faces)
 
 
-def test_rows_are_counted_through_a_table_of_many_pieces(tmp_path):
+def test_read_numbers_rows_across_chunks_of_a_table(tmp_path):
     path = tmp_path / "test.csv"
     many = np.repeat(np.arange(250, dtype=np.uint8), 48 * 48).reshape(-1, 48, 48, 1)
     path.write_text("pixels\n" + "\n".join(pixels(many)))
@@ -94,7 +94,7 @@ def test_read_takes_single_48x48_image_as_a_face(faces, tmp_path):
     np.testing.assert_array_equal(found, faces[:1])
 
 
-def test_taken_whole_a_coloured_picture_of_another_size_becomes_a_grey_face(tmp_path):
+def test_read_converts_whole_colour_picture_to_48x48_grey(tmp_path):
     path = tmp_path / "large.png"
     path.write_bytes(png(np.full((96, 144, 3), (255, 0, 0), np.uint8)))
     _, found, *_ = input_readers.read(str(path), faces="whole")
@@ -138,24 +138,24 @@ def test_report_lists_unreadable_pictures_last_and_fails(faces, tmp_path, capsys
     for name in ("b.png", "a.png"):
         (tmp_path / "faces" / name).write_bytes(b"no picture")
     found = input_readers.read(folder)
-    with pytest.raises(UserError, match=r"^2 pictures could not be read .*: repair .*; p\.csv has the other 1 faces"):
+    with pytest.raises(UserError, match=r"^2 pictures could not be read .*\. Repair .*; p\.csv has the other 1 faces"):
         predict.report(found, "p.csv")
     listed = capsys.readouterr().err.splitlines()
     assert [line.split(" is no picture")[0] for line in listed] == ["faces/a.png", "faces/b.png"]
 
 
-def test_report_of_readable_pictures_counts_what_was_altered_and_passed_over(faces, tmp_path, capsys):
+def test_report_counts_alterations_and_skipped_files(faces, tmp_path, capsys):
     folder = folder_of_pictures(tmp_path / "faces", faces)
     (tmp_path / "faces" / "wide.png").write_bytes(png(np.zeros((10, 20), np.uint8)))
     (tmp_path / "faces" / "new.heic").write_bytes(b"\0\0\0\x18ftypheic")
     predict.report(input_readers.read(folder, "whole"), "p.csv")
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("1 pictures are not square and were squashed") for line in lines)
-    assert lines[-1] == "files passed over, as they are not read: 1 .heic, 1 .txt"
+    assert lines[-1] == "skipped files of other formats: 1 .heic, 1 .txt"
 
 
 @pytest.mark.parametrize("fit", FITS)
-def test_pictures_taken_whole_are_read_as_a_conversion_reads_them(fit, tmp_path):
+def test_read_of_whole_pictures_equals_conversion(fit, tmp_path):
     sideways = np.rot90(factories.images(1)[0, :30, :, 0], 1).copy()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -166,7 +166,7 @@ def test_pictures_taken_whole_are_read_as_a_conversion_reads_them(fit, tmp_path)
     assert found.altered["turned"] == 1
 
 
-def test_read_skips_hidden_and_litter_files(faces, tmp_path):
+def test_read_skips_hidden_files(faces, tmp_path):
     folder = folder_of_pictures(tmp_path / "faces", faces)
     for name in (".hidden.png", "@eaDir/a.png", "__MACOSX/._a.png"):
         (tmp_path / "faces" / name).parent.mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ def test_read_skips_hidden_and_litter_files(faces, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["webp", "bmp", "gif", "tiff", "ppm"])
-def test_picture_of_every_kind_is_read_alone_and_from_standard_input(kind, faces, tmp_path, monkeypatch):
+def test_read_supports_every_format_alone_and_from_standard_input(kind, faces, tmp_path, monkeypatch):
     path = tmp_path / f"face.{kind}"
     Image.fromarray(faces[0, ..., 0]).save(path, **({"lossless": True} if kind == "webp" else {}))
     whole = input_readers.read(str(path)).images
@@ -196,11 +196,11 @@ def test_read_error_names_format_of_unsupported_image(tmp_path, monkeypatch):
         input_readers.read("-")
 
 
-def test_pictures_that_are_all_unreadable_are_an_error_that_names_them(tmp_path):
+def test_read_error_names_pictures_when_all_are_unreadable(tmp_path):
     for name in ("a.png", "b.jpg", "c.gif", "d.tif"):
         (tmp_path / name).write_bytes(b"no picture")
     with pytest.raises(
-        UserError, match=r"/a\.png is no picture .*, .*/b\.jpg is .* and 1 more: repair or remove them\."
+        UserError, match=r"/a\.png is no picture .*, .*/b\.jpg is .* and 1 more\. Repair or remove them\."
     ):
         input_readers.read(str(tmp_path))
 
@@ -235,7 +235,7 @@ def test_read_error_names_standard_input_that_is_closed_or_write_only(tmp_path, 
             input_readers.read("-")
 
 
-def test_standard_input_holds_the_bytes_of_a_picture(faces, monkeypatch):
+def test_read_takes_picture_from_standard_input(faces, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(png(faces[0, ..., 0]))))
     names, found, *_ = input_readers.read("-")
     assert names == ["stdin"]
@@ -249,7 +249,7 @@ def test_read_rejects_standard_input_that_is_no_image(content, monkeypatch):
         input_readers.read("-")
 
 
-def test_stored_picture_read_returns_the_picture_in_any_order():
+def test_stored_picture_read_returns_pictures_in_any_order():
     store = TempStore()
     pictures = [Picture("in/a.png", "a.png", b"abc"), Picture("in/b.jpg", "b.jpg", b""), Picture("c", "c", b"\0" * 9)]
     stored = [input_readers.StoredPicture.append(store, picture) for picture in pictures]
