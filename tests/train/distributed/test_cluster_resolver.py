@@ -1,4 +1,4 @@
-"""Who the workers are is read from flags and environments, and what is wrong with one is a sentence."""
+"""Checks that the workers are read from flags and environment variables, and that faults raise user errors."""
 
 import json
 
@@ -12,12 +12,13 @@ TWO = ("a:1111", "b:2222")
 
 
 def tf_config(index: object = 0, kind: str = "worker", **jobs) -> dict[str, str]:
+    """Returns TF_CONFIG of one task."""
     jobs = jobs or {"worker": list(TWO)}
     return {"TF_CONFIG": json.dumps({"cluster": jobs, "task": {"type": kind, "index": index}})}
 
 
 def slurm(**changes: str) -> dict[str, str]:
-    """What srun sets on task 2 of 4, on two nodes."""
+    """Returns the variables that srun sets for task 2 of 4 on two nodes."""
     variables = {
         "SLURM_STEP_NODELIST": "queue1-dy-p4d-[1-2]",
         "SLURM_JOB_NODELIST": "queue1-dy-p4d-[1-3]",
@@ -30,23 +31,23 @@ def slurm(**changes: str) -> dict[str, str]:
     return {name: value for name, value in {**variables, **changes}.items() if value}
 
 
-def find(environment, tmp_path="/nowhere", **given):
-    return cluster_resolver.find_cluster(environment, resource_config=f"{tmp_path}/resourceconfig.json", **given)
+def find(environment, tmp_path="/nowhere", **flags):
+    return cluster_resolver.find_cluster(environment, resource_config=f"{tmp_path}/resourceconfig.json", **flags)
 
 
-def test_nothing_names_a_cluster_where_nothing_is_set():
+def test_find_cluster_returns_none_when_nothing_is_set():
     assert find({"PATH": "/bin"}) is None
-    assert find({"SLURM_JOB_NODELIST": "n1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}) is None  # a batch script
+    assert find({"SLURM_JOB_NODELIST": "n1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}) is None  # as in a batch script
 
 
-def test_flags_name_it_before_every_environment():
+def test_flags_take_precedence_over_environment_variables():
     found = find({**tf_config(), **slurm()}, workers="x:1, y:2", worker_index=1)
     assert found == Cluster(("x:1", "y:2"), 1)
     assert not found.chief
     assert found.name == "worker 1 of 2 (y:2)"
 
 
-def test_tf_config_is_taken_as_it_is():
+def test_tf_config_determines_workers_and_index():
     assert find(tf_config(1)) == Cluster(TWO, 1)
     assert find(tf_config(0)).chief
     with_chief = {"chief": ["c:1"], "worker": ["w:1", "w:2"]}
@@ -56,7 +57,7 @@ def test_tf_config_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_sagemakers_hosts_are_in_one_order_everywhere(tmp_path, from_file):
+def test_sagemaker_hosts_are_sorted_on_every_host(tmp_path, from_file):
     hosts = ["algo-2", "algo-1"]
     if from_file:
         (tmp_path / "resourceconfig.json").write_text(json.dumps({"current_host": "algo-2", "hosts": hosts}))
@@ -66,7 +67,7 @@ def test_sagemakers_hosts_are_in_one_order_everywhere(tmp_path, from_file):
     assert find(environment, tmp_path, port=7000) == Cluster(("algo-1:7000", "algo-2:7000"), 1)
 
 
-def test_slurms_tasks_share_the_nodes_of_their_step():
+def test_slurm_tasks_are_distributed_over_nodes_of_their_step():
     expected = ("queue1-dy-p4d-1:8470", "queue1-dy-p4d-1:8471", "queue1-dy-p4d-2:8470", "queue1-dy-p4d-2:8471")
     assert find(slurm()) == Cluster(expected, 2)
     assert find(slurm(SLURM_STEP_TASKS_PER_NODE="")) == Cluster(expected, 2)
@@ -85,12 +86,12 @@ def test_slurms_tasks_share_the_nodes_of_their_step():
         ("r[1-2]n[1-2].x", ["r1n1.x", "r1n2.x", "r2n1.x", "r2n2.x"]),
     ],
 )
-def test_a_node_list_is_expanded_without_slurm(nodes, hosts):
+def test_expand_node_list_expands_ranges(nodes, hosts):
     assert cluster_resolver.expand_node_list(nodes) == hosts
 
 
 @pytest.mark.parametrize(
-    ("environment", "given", "said"),
+    ("environment", "flags", "message"),
     [
         ({}, {"workers": "a:1,b:2"}, "--workers needs --worker_index too"),
         ({}, {"worker_index": 0}, "--worker_index needs --workers too"),
@@ -124,6 +125,6 @@ def test_a_node_list_is_expanded_without_slurm(nodes, hosts):
         (slurm(SLURM_STEP_NODELIST="n[a]"), {}, "'a' is not a range of numbers"),
     ],
 )
-def test_what_is_wrong_with_a_cluster_is_a_sentence(environment, given, said):
-    with pytest.raises(UserError, match=said):
-        find(environment, **given)
+def test_find_cluster_raises_user_error_for_invalid_settings(environment, flags, message):
+    with pytest.raises(UserError, match=message):
+        find(environment, **flags)

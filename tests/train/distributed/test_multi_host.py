@@ -1,6 +1,6 @@
-"""Two hosts: network namespaces with addresses of their own, one of which is cut off in mid-run.
+"""Checks a run on two hosts, one of which loses its network connection during training.
 
-Needs root and iproute2's network namespaces; no packet leaves them.
+The hosts are network namespaces. The test needs root and iproute2; no packet leaves the namespaces.
 """
 
 import json
@@ -21,26 +21,27 @@ pytestmark = pytest.mark.slow
 
 HOSTS = ("10.201.77.1", "10.201.77.2")
 STEPS = 60
-LIMIT = 900.0
+TIMEOUT_S = 900.0
 
 
 def ip(*words: str) -> None:
+    """Runs the command `ip`."""
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
-def spaces() -> Iterator[list[str]]:
-    """The names of two namespaces that a cable joins."""
-    names, ends = ([f"fer{os.getpid()}{letter}" for letter in "ab"], [f"fv{os.getpid()}{letter}" for letter in "ab"])
+def namespaces() -> Iterator[list[str]]:
+    """Creates two connected network namespaces and yields their names."""
+    names, links = ([f"fer{os.getpid()}{letter}" for letter in "ab"], [f"fv{os.getpid()}{letter}" for letter in "ab"])
     try:
         for name in names:
             ip("netns", "add", name)
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no network namespaces here: {error}")
     try:
-        ip("link", "add", ends[0], "netns", names[0], "type", "veth", "peer", "name", ends[1], "netns", names[1])
-        for name, end, host in zip(names, ends, HOSTS):
-            ip("-n", name, "link", "set", end, "name", "cable")
+        ip("link", "add", links[0], "netns", names[0], "type", "veth", "peer", "name", links[1], "netns", names[1])
+        for name, link, host in zip(names, links, HOSTS):
+            ip("-n", name, "link", "set", link, "name", "cable")
             ip("-n", name, "addr", "add", f"{host}/24", "dev", "cable")
             for device in ("cable", "lo"):
                 ip("-n", name, "link", "set", device, "up")
@@ -57,41 +58,43 @@ def config(tmp_path_factory) -> pathlib.Path:
     return launch.write_config(tmp_path_factory.mktemp("config"), settings)
 
 
-def start(spaces: list[str], config: pathlib.Path, data: str, workdir: pathlib.Path) -> list[subprocess.Popen]:
-    """A worker in each namespace, told by SageMaker's variables who there is."""
+def start_workers(
+    namespaces: list[str], config: pathlib.Path, data: str, workdir: pathlib.Path
+) -> list[subprocess.Popen]:
+    """Starts a worker in each namespace; SageMaker's variables list the hosts."""
     flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", "--strategy=multi_worker"]
     return [
         launch.start_worker(
             flags,
             {"SM_HOSTS": json.dumps(HOSTS), "SM_CURRENT_HOST": host},
-            before=["ip", "netns", "exec", space],
+            before=["ip", "netns", "exec", namespace],
         )
-        for space, host in zip(spaces, HOSTS)
+        for namespace, host in zip(namespaces, HOSTS)
     ]
 
 
-def test_a_host_that_is_cut_off_ends_both_in_time_and_the_run_goes_on_to_the_same_bits(
-    spaces, config, synthetic_shards, tmp_path
+def test_workers_end_and_resume_to_same_bits_when_a_host_is_disconnected(
+    namespaces, config, synthetic_shards, tmp_path
 ):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    ended = launch.wait_for_exit(start(spaces, config, synthetic_shards.folder, whole), LIMIT)
-    assert [code for code, _, _ in ended] == [0, 0], ended
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    results = launch.wait_for_exit(start_workers(namespaces, config, synthetic_shards.folder, uninterrupted), TIMEOUT_S)
+    assert [code for code, _, _ in results] == [0, 0], results
 
-    started = start(spaces, config, synthetic_shards.folder, cut)
-    launch.wait_for_step(started, cut, 8, LIMIT)
-    ip("-n", spaces[1], "link", "set", "cable", "down")
-    begun = time.monotonic()
-    ended = launch.wait_for_exit(started, LIMIT)
-    assert time.monotonic() - begun < 3 * strategy.HEARTBEAT_S
-    for number, (code, _, errors) in enumerate(ended):
+    workers = start_workers(namespaces, config, synthetic_shards.folder, resumed)
+    launch.wait_for_step(workers, resumed, 8, TIMEOUT_S)
+    ip("-n", namespaces[1], "link", "set", "cable", "down")
+    began = time.monotonic()
+    results = launch.wait_for_exit(workers, TIMEOUT_S)
+    assert time.monotonic() - began < 3 * strategy.HEARTBEAT_S
+    for number, (code, _, errors) in enumerate(results):
         assert (code, "Traceback" in errors) == (1, False), errors
         assert f"Worker {number} of 2 ({HOSTS[number]}:" in errors
         assert "lost the connection to another worker" in errors
 
-    ip("-n", spaces[1], "link", "set", "cable", "up")
-    ended = launch.wait_for_exit(start(spaces, config, synthetic_shards.folder, cut), LIMIT)
-    assert [code for code, _, _ in ended] == [0, 0], ended
-    assert "Resuming after step" in ended[0][1]
-    expected, found = final_state(whole, STEPS), final_state(cut, STEPS)
+    ip("-n", namespaces[1], "link", "set", "cable", "up")
+    results = launch.wait_for_exit(start_workers(namespaces, config, synthetic_shards.folder, resumed), TIMEOUT_S)
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert "Resuming after step" in results[0][1]
+    expected, found = final_state(uninterrupted, STEPS), final_state(resumed, STEPS)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -1,4 +1,4 @@
-"""What each replica keeps for itself is alike at the end of a step, so that a checkpoint is the whole truth."""
+"""Checks that the variables of all replicas are identical after a step, so that a checkpoint holds the full state."""
 
 import json
 import shutil
@@ -27,37 +27,37 @@ def two() -> tf.distribute.Strategy:
     return make_mirrored(["CPU:0", "CPU:1"])
 
 
-def unsynchronised(**train):
+def make_unsynchronised_settings(**train):
     settings = factories.experiment(**train)
     settings.model.sync_batch_norm, settings.augment.policy = False, "none"
     return settings
 
 
-def test_replicas_statistics_are_averaged_and_every_replica_holds_the_same_bits(two, faces):
-    settings = unsynchronised()
-    state, go = factories.begin_training(two, settings, faces, 3)
-    first = {layer.name: layer for layer in state.model.submodules if getattr(layer, "name", "").startswith("half_")}
+def test_replica_statistics_are_averaged_and_identical_on_every_replica(two, faces):
+    settings = make_unsynchronised_settings()
+    state, take_step = factories.begin_training(two, settings, faces, 3)
+    layers = {layer.name: layer for layer in state.model.submodules if getattr(layer, "name", "").startswith("half_")}
     network = next(layer for layer in state.model.layers if isinstance(layer, tf.keras.Model))
-    until = tf.keras.Model(state.model.input, network.inbound_nodes[-1].input_tensors)
+    backbone_input = tf.keras.Model(state.model.input, network.inbound_nodes[-1].input_tensors)
     batch = next(iter(pipeline.training_batches(faces, settings.seed, factories.BATCH, 0, 1, 1, [0])))
-    halves = [first["half_conv"](until(half)).numpy() for half in tf.split(batch.images, 2)]
+    halves = [layers["half_conv"](backbone_input(half)).numpy() for half in tf.split(batch.images, 2)]
     means = np.mean([half.mean(axis=(0, 1, 2)) for half in halves], axis=0)
-    variances = np.mean([half.var(axis=(0, 1, 2), ddof=1) for half in halves], axis=0)  # fused: unbiased
-    go()
-    statistics = first["half_bn"]
+    variances = np.mean([half.var(axis=(0, 1, 2), ddof=1) for half in halves], axis=0)  # the fused op's is unbiased
+    take_step()
+    statistics = layers["half_bn"]
     np.testing.assert_allclose(statistics.moving_mean.numpy(), 0.05 * means, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(statistics.moving_variance.numpy(), 0.95 + 0.05 * variances, rtol=1e-3)
     for _ in range(2):
-        go()
+        take_step()
     variables = [*state.model.variables, *state.average.variables, *state.loss.variables, *state.accuracy.variables]
     for variable in variables:
         ours, theirs = (each.numpy() for each in two.experimental_local_results(variable))
         np.testing.assert_array_equal(ours, theirs, err_msg=variable.name)
-    assert state.loss.count.numpy() == 3 * factories.BATCH  # counted once, not once a replica
+    assert state.loss.count.numpy() == 3 * factories.BATCH  # counted once, not once per replica
 
 
 def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.ndarray]:
-    """The gradients of the first step, and its loss."""
+    """Returns the gradients of the first step and its loss."""
     state, seed = factories.train_steps(strategy, settings, faces, 0), tf.constant([settings.seed, 0])
     trained = state.model.trainable_variables
 
@@ -71,8 +71,8 @@ def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.nda
 
 
 @pytest.mark.extended
-def test_gradients_are_those_of_one_replica(two, faces):
-    """Promise 2 at its root: augmented, with dropout and synchronised statistics, within 1e-5."""
+def test_gradients_of_two_replicas_match_one_replica(two, faces):
+    """Guarantee 2 for one step: with augmentation, dropout and synchronised statistics, within 1e-5."""
     settings = factories.augmented_experiment(ema_decay=0.0)
     expected = first_step(tf.distribute.OneDeviceStrategy("CPU:0"), settings, faces)
     for ours, theirs in zip(first_step(two, settings, faces), expected):
@@ -81,25 +81,25 @@ def test_gradients_are_those_of_one_replica(two, faces):
 
 
 @pytest.mark.extended
-def test_a_run_on_two_replicas_goes_on_to_the_same_bits(synthetic_shards, tmp_path):
-    settings = unsynchronised(steps=6, checkpoint_steps=2, replicas=2, ema_decay=0.9)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    trainer.train(settings, synthetic_shards.folder, str(whole), "mirrored")
-    shutil.copytree(whole, cut)
-    for number in (4, 6):  # as if it had been killed after step 3
-        shutil.rmtree(cut / "checkpoints" / f"step-{number:08d}")
-    trainer.train(settings, synthetic_shards.folder, str(cut), "mirrored")
-    assert checkpoints.list_steps(str(cut / "checkpoints")) == [2, 4, 6]
-    expected, found = final_state(whole, 6), final_state(cut, 6)
+def test_run_on_two_replicas_resumes_to_same_bits(synthetic_shards, tmp_path):
+    settings = make_unsynchronised_settings(steps=6, checkpoint_steps=2, replicas=2, ema_decay=0.9)
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "mirrored")
+    shutil.copytree(uninterrupted, resumed)
+    for number in (4, 6):  # simulates a kill after step 3
+        shutil.rmtree(resumed / "checkpoints" / f"step-{number:08d}")
+    trainer.train(settings, synthetic_shards.folder, str(resumed), "mirrored")
+    assert checkpoints.list_steps(str(resumed / "checkpoints")) == [2, 4, 6]
+    expected, found = final_state(uninterrupted, 6), final_state(resumed, 6)
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
-    histories = [json.loads((run / "history.json").read_text()) for run in (whole, cut)]
-    for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
-        assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
+    histories = [json.loads((run / "history.json").read_text()) for run in (uninterrupted, resumed)]
+    for metric in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        assert [entry[metric] for entry in histories[0]] == [entry[metric] for entry in histories[1]], metric
 
 
 @pytest.mark.parametrize(("field", "value"), [("accumulation", 2), ("jit_compile", True)])
-def test_replicas_that_cannot_confer_within_a_layer_are_told_so(two, field, value):
+def test_check_sync_batch_norm_rejects_option_that_prevents_communication(two, field, value):
     settings = factories.experiment(**{field: value})
     with pytest.raises(UserError, match=f"2 replicas communicate in every layer, .* set config.train.{field}="):
         replica_sync.check_sync_batch_norm(two, settings)
@@ -108,9 +108,9 @@ def test_replicas_that_cannot_confer_within_a_layer_are_told_so(two, field, valu
     replica_sync.check_sync_batch_norm(two, settings)
 
 
-@pytest.mark.parametrize(("before", "said"), [(1, "trained on 1 replicas, and the next is on 2"), (2, "")])
-def test_going_on_with_another_number_of_replicas_is_told(two, capsys, before, said):
+@pytest.mark.parametrize(("before", "message"), [(1, "trained on 1 replicas, and the next is on 2"), (2, "")])
+def test_trainer_reports_changed_number_of_replicas(two, capsys, before, message):
     trainer.Trainer._report_changed_replicas(types.SimpleNamespace(strategy=two, history=[{"replicas": before}]))
-    told = capsys.readouterr().out
-    assert said in told
-    assert bool(told) == bool(said)
+    output = capsys.readouterr().out
+    assert message in output
+    assert bool(output) == bool(message)

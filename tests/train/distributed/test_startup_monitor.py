@@ -1,4 +1,4 @@
-"""A worker that waits in TensorFlow for one that is gone is ended in time, with a sentence."""
+"""Checks that a worker is stopped in time when it waits in TensorFlow for a worker that has ended."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-# Waits as TensorFlow does: with Python's lock held, so that no thread and no handler of this process can run.
+# Waits as TensorFlow does: the GIL is held, so that no thread and no signal handler of this process can run.
 WORKER = """
 import ctypes, socket, sys
 from fer.train.distributed import rendezvous
@@ -27,11 +27,11 @@ others.report_started()
 
 
 @pytest.fixture
-def start():
-    """Starts a worker with a connection to another one, which is the test."""
+def start_worker():
+    """Returns a function that starts a worker; the test plays the other worker at the end of the connection."""
     started = []
 
-    def starter(connect: float, grace: float, connected: bool, seconds: float):
+    def start(connect: float, grace: float, connected: bool, seconds: float):
         ours, theirs = socket.socketpair()
         numbers = [theirs.fileno(), connect, grace, int(connected), seconds]
         pipe = subprocess.PIPE
@@ -47,62 +47,63 @@ def start():
         assert process.stdout.readline() == "waiting\n"
         return process, ours
 
-    yield starter
+    yield start
     for process, ours in started:
         process.kill()
         process.communicate()
         ours.close()
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str]:
+def wait_for_exit(process: subprocess.Popen) -> tuple[int, str]:
+    """Returns exit code and standard error of a process."""
     _, errors = process.communicate(timeout=60)
     return process.returncode, errors
 
 
-def test_worker_ends_when_another_one_is_gone_before_it_has_started(start):
-    process, other = start(connect=60, grace=0.2, connected=False, seconds=30)
-    begun = time.monotonic()
+def test_worker_ends_when_another_ends_before_the_start(start_worker):
+    process, other = start_worker(connect=60, grace=0.2, connected=False, seconds=30)
+    began = time.monotonic()
     other.close()
-    assert ended(process) == (
+    assert wait_for_exit(process) == (
         -signal.SIGKILL,
         "train.py: This is worker 0 of 2 (a:1), and worker 1 (b:2) ended before all had started; start the same "
         "command on all of them again.\n",
     )
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - began < 20
 
 
-def test_worker_has_time_to_end_by_itself(start):
-    process, other = start(connect=60, grace=30, connected=True, seconds=0.3)
+def test_worker_may_end_by_itself_within_grace_period(start_worker):
+    process, other = start_worker(connect=60, grace=30, connected=True, seconds=0.3)
     other.close()
-    assert ended(process) == (0, "")
+    assert wait_for_exit(process) == (0, "")
 
 
-def test_worker_ends_when_it_is_not_connected_in_time(start):
-    process, _ = start(connect=0.2, grace=60, connected=False, seconds=30)
-    assert ended(process) == (
+def test_worker_ends_when_connection_times_out(start_worker):
+    process, _ = start_worker(connect=0.2, grace=60, connected=False, seconds=30)
+    assert wait_for_exit(process) == (
         -signal.SIGKILL,
         "train.py: This is worker 0 of 2 (a:1), and TensorFlow did not connect it with the others within 0 s: check "
         "that all of a:1, b:2 reach each other on every port.\n",
     )
 
 
-def test_worker_that_is_connected_has_all_the_time_to_start(start):
-    process, other = start(connect=0.2, grace=0.2, connected=True, seconds=0.8)
-    other.sendall(b".")  # it has started, and needs the connection no more
+def test_worker_has_no_time_limit_once_connected(start_worker):
+    process, other = start_worker(connect=0.2, grace=0.2, connected=True, seconds=0.8)
+    other.sendall(b".")  # the other worker has started and no longer needs the connection
     other.close()
-    assert ended(process) == (0, "")
+    assert wait_for_exit(process) == (0, "")
 
 
-def test_worker_says_that_it_has_started_and_leaves_no_process_behind(start):
-    process, other = start(connect=60, grace=60, connected=True, seconds=0)
-    assert ended(process) == (0, "")
+def test_worker_reports_its_start_and_leaves_no_process(start_worker):
+    process, other = start_worker(connect=60, grace=60, connected=True, seconds=0)
+    assert wait_for_exit(process) == (0, "")
     other.settimeout(30)
     assert other.recv(2) == b"."
-    assert other.recv(1) == b"", "somebody else holds the connection open"
+    assert other.recv(1) == b"", "another process holds the connection open"
 
 
-def test_killed_worker_is_gone_for_the_others_at_once(start):
-    process, other = start(connect=60, grace=60, connected=True, seconds=30)
+def test_worker_connection_closes_at_once_when_worker_is_killed(start_worker):
+    process, other = start_worker(connect=60, grace=60, connected=True, seconds=30)
     os.kill(process.pid, signal.SIGKILL)
     other.settimeout(30)
     assert other.recv(1) == b""
