@@ -1,7 +1,8 @@
-"""Files that are whole or absent: written beside their place, then renamed into it.
+"""Atomic reads and writes of files, on local disks and in object stores.
 
-A path may also be in a store (`fer.storage`), where what is written is whole or absent by itself. Such paths go through
-`tf.io.gfile`; TensorFlow is imported for them alone, so that a program can look at local files before it is loaded.
+A local file is written to a temporary file beside it, which is then renamed. Objects in a store (`fer.storage`) are
+complete or absent by themselves. Only their paths use `tf.io.gfile`, so that programs can check local files before
+TensorFlow is imported.
 """
 
 import errno
@@ -17,9 +18,9 @@ from fer.io import local_write
 from fer.storage import ask, check_or_raise, is_remote
 
 CHUNK_BYTES = 1 << 20  # bytes hashed at a time
-MAX_BYTES = 2 << 30  # of a file that is read as a whole
+MAX_BYTES = 2 << 30  # of a file that is read at once
 MAX_JSON_BYTES = 64 << 20  # bytes
-MAX_MESSAGE_CHARACTERS = 300  # characters: Python's own words may hold a file's content
+MAX_MESSAGE_CHARACTERS = 300  # Python's messages may contain the content of a file
 
 
 def write_bytes(path: str, content: bytes) -> None:
@@ -44,13 +45,13 @@ def open_file(path: str, mode: str = "rb") -> BinaryIO:
     """Opens a file for bytes: a file object of Python, or TensorFlow's where the path is in a store.
 
     Raises:
-      One of `io_errors()`: it cannot be opened; TensorFlow's own raise so when they are first read.
+      One of `io_errors()`: it cannot be opened; files in a store raise at their first read.
     """
     return cast(BinaryIO, _gfile().GFile(path, mode) if is_remote(path) else open(path, mode))
 
 
 def isdir(path: str) -> bool:
-    """Returns whether a folder is there; of a store that does not answer, False."""
+    """Returns whether a folder exists; False if a store denies access or is unreachable."""
     return ask(path, lambda: _gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
 
 
@@ -73,10 +74,10 @@ def size(path: str) -> int:
 
 
 def check_writable(path: str) -> None:
-    """Looks whether a file could stand at `path`, before work whose result would have no place; a store is not asked.
+    """Checks that a local file can be written at `path`, before work whose result it will hold.
 
     Raises:
-      StorageError: it names a folder, or what is above it is a file, or may not be written to.
+      StorageError: the path is a folder, or a folder above it is a file or not writable.
     """
     if is_remote(path):
         return
@@ -104,7 +105,7 @@ def check_writable(path: str) -> None:
 
 
 def exists(path: str) -> bool:
-    """Whether something is there; a store that does not answer is no "no".
+    """Returns whether a file or folder exists; raises if a store is unreachable.
 
     Raises:
       UserError: as `fer.storage.register_filesystems`.
@@ -113,22 +114,22 @@ def exists(path: str) -> bool:
 
 
 def write_text(path: str, text: str) -> None:
-    """As `write_bytes`, in UTF-8."""
+    """Writes a text in UTF-8, as `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str, value: Any) -> None:
-    """As `write_bytes`: JSON with sorted meaning left in the writer's order, indented, without NaN.
+    """Writes indented JSON, with keys in the order of `value`, as `write_bytes`.
 
     Raises:
-      ValueError: `value` holds NaN or infinity, which JSON has no word for.
+      ValueError: `value` contains NaN or infinity, which JSON cannot represent.
       UserError: the folder cannot be written to, or the disk is full.
     """
     write_text(path, json_text(value))
 
 
 def json_text(value: Any) -> str:
-    """Returns what `write_json` writes.
+    """Returns the text that `write_json` writes.
 
     Raises:
       ValueError: as `write_json`.
@@ -137,11 +138,17 @@ def json_text(value: Any) -> str:
 
 
 def read_bytes(path: str, absent: str, named: str = "", most: int = MAX_BYTES) -> bytes:
-    """The whole file at `path`, which is called `named` or by its path where it cannot be read.
+    """Reads a whole file.
+
+    Args:
+      path: of the file.
+      absent: message if the file does not exist.
+      named: name of the file in other messages; its path by default.
+      most: largest size in bytes.
 
     Raises:
-      StorageError: it cannot be read now.
-      UserError: it is not there (`absent` is the sentence), has more than `most` bytes, or is a pipe or a device.
+      StorageError: the file cannot be read now.
+      UserError: the file does not exist, has more than `most` bytes, or is a pipe or a device.
     """
     try:
         large = False
@@ -163,9 +170,9 @@ def join_inside(folder: str, name: str, source: str) -> str:
     """Returns the path of a file in a folder.
 
     Args:
-      folder: what it must lie in.
-      name: its path there, as a file from elsewhere states it, such as "checkpoints/best-00000012.npz".
-      source: the file that states it.
+      folder: the folder that must contain the file.
+      name: relative path from an untrusted file, such as "checkpoints/best-00000012.npz".
+      source: the file that contains `name`.
 
     Raises:
       UserError: the path leads out of the folder.
@@ -179,14 +186,14 @@ def join_inside(folder: str, name: str, source: str) -> str:
 
 
 def check_regular(path: str) -> None:
-    """Refuses a pipe or a device, from which nothing may ever come; a folder passes.
+    """Rejects pipes and devices, whose reads may block forever; folders pass.
 
     Args:
-      path: of something that is there; a store has neither.
+      path: an existing path; paths in a store pass.
 
     Raises:
-      UserError: it is one.
-      OSError: it cannot be looked at.
+      UserError: the path is a pipe or a device.
+      OSError: its type cannot be determined.
     """
     if not is_remote(path) and not (os.path.isdir(path) or stat.S_ISREG(os.stat(path).st_mode)):
         raise UserError(
@@ -196,7 +203,7 @@ def check_regular(path: str) -> None:
 
 
 def read_json(path: str, what: str) -> Any:
-    """The JSON at `path`.
+    """Reads a JSON file.
 
     Args:
       path: a file.
@@ -214,25 +221,25 @@ def read_json(path: str, what: str) -> Any:
 
 
 def io_errors() -> tuple[type[Exception], ...]:
-    """Returns what reading and writing raise: OSError and, where TensorFlow is loaded, its OpError."""
+    """Returns the exceptions of reading and writing: OSError and, where TensorFlow is loaded, its OpError."""
     tensorflow = sys.modules.get("tensorflow")
     return (OSError, tensorflow.errors.OpError) if tensorflow else (OSError,)
 
 
 def is_not_found(error: Exception) -> bool:
-    """Returns whether one of `io_errors()` says that the file is not there."""
+    """Returns whether one of `io_errors()` means that the file does not exist."""
     tensorflow = sys.modules.get("tensorflow")
     absent = (FileNotFoundError, tensorflow.errors.NotFoundError) if tensorflow else FileNotFoundError
     return isinstance(error, absent)
 
 
 def read_error(named: str, error: Exception) -> UserError:
-    """What to raise where a file cannot be read: a StorageError, unless it is just not there."""
+    """Returns the exception for a file that cannot be read: UserError if it does not exist, else StorageError."""
     return (UserError if is_not_found(error) else StorageError)(f"Cannot read {named}: {error_message(error)}.")
 
 
 def sha256(path: str) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal.
+    """Returns the SHA-256 of a file, in hexadecimal.
 
     Raises:
       UserError: it is a pipe or a device.
@@ -247,19 +254,19 @@ def sha256(path: str) -> str:
 
 
 def error_message(error: Exception) -> str:
-    """What went wrong, in the system's words, on one line."""
-    if isinstance(error, (MemoryError, RecursionError)):  # whose words are empty, or Python's own
+    """Returns the reason of an error on one line, in the words of the system or library."""
+    if isinstance(error, (MemoryError, RecursionError)):  # their texts are empty or too technical
         return "it needs more memory than there is" if isinstance(error, MemoryError) else "it is nested too deep"
     text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error).strip()
     line = text.splitlines()[0].rstrip(".") if text else type(error).__name__
     if len(line) <= MAX_MESSAGE_CHARACTERS:
         return line
-    half = MAX_MESSAGE_CHARACTERS // 2  # TensorFlow names a long path first and what is wrong with it last
+    half = MAX_MESSAGE_CHARACTERS // 2  # TensorFlow begins with a path and ends with the reason
     return f"{line[:half]}...{line[-half:]}"
 
 
 def _gfile() -> Any:
-    """TensorFlow's files, which know the paths of stores."""
+    """Returns `tf.io.gfile`, which supports paths in stores."""
     import tensorflow as tf
 
     return tf.io.gfile

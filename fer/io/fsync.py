@@ -1,4 +1,4 @@
-"""What is written survives a crash of the machine: it reaches the disk before its name does."""
+"""Durable writes: content reaches the disk before its name does, so that files survive a crash of the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 
-# What file systems answer that cannot do it, network disks and FUSE among them; every other error is one of writing.
+# Errors of file systems without fsync, such as network disks and FUSE; every other error is a failed write.
 _UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
 

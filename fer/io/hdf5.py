@@ -1,6 +1,6 @@
-"""HDF5 files of weights, read to their end in a process of its own before they are used.
+"""Checks of HDF5 files of weights in a separate process, before they are used.
 
-Damaged or hostile bytes can make HDF5's library crash, or search without end, which no exception reports.
+Damaged or malicious files can make the HDF5 library crash or loop forever, which raises no exception.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import h5py
 import fer
 from fer.io import decompression, files, npz
 
-TIMEOUT_S = 30.0  # for which the process may read, besides a second for each `_BYTES_PER_S`
+TIMEOUT_S = 30.0  # limit of the process, plus a second for each `_BYTES_PER_S`
 _BYTES_PER_S = 10_000_000
 _MAX_DEPTH = 50  # groups within groups
-_DAMAGED_EXIT_CODE = 3  # exit code of the process where the reason is on its standard output
+_DAMAGED_EXIT_CODE = 3  # the reason is then on the standard output
 
 
 def check(path: str) -> None:
-    """Reads a whole file in a process of its own.
+    """Reads a whole file in a separate process.
 
     Args:
       path: of a local file.
 
     Raises:
-      ValueError: HDF5 cannot read it, does not end or crashes; or `inspect` refuses it.
+      ValueError: HDF5 cannot read the file, does not end or crashes; or `inspect` rejects it.
     """
     root = os.path.dirname(os.path.dirname(fer.__file__))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])}
-    patience = TIMEOUT_S + os.path.getsize(path) / _BYTES_PER_S
+    timeout = TIMEOUT_S + os.path.getsize(path) / _BYTES_PER_S
     command = [sys.executable, "-m", __name__, os.path.abspath(path)]
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=patience, check=False
+            command, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"HDF5 has not read it in {patience:.0f} s: it is damaged") from error
+        raise ValueError(f"HDF5 has not read it in {timeout:.0f} s: it is damaged") from error
     if done.returncode == _DAMAGED_EXIT_CODE:
         raise ValueError(done.stdout.decode("utf-8", "replace").strip())
     if done.returncode != 0:
@@ -47,15 +47,15 @@ def check(path: str) -> None:
 
 
 def inspect(path: str) -> None:
-    """Reads a whole file in this process. Refuses one whose arrays are larger than its bytes, or lie in other files.
+    """Reads a whole file in this process. Rejects arrays that are larger than their bytes or are in other files.
 
     Args:
       path: of a local file.
 
     Raises:
-      unpacking.LimitError: the arrays together are far larger than the file.
-      ValueError: an array has fewer bytes than its shape or is none of numbers or texts of one length, or the file
-        leads to other files or to itself.
+      decompression.LimitError: the arrays together are far larger than the file.
+      ValueError: an array has fewer bytes than its shape needs or has values of variable length, or the file links to
+        other files or to itself.
       OSError, RuntimeError, KeyError, ...: HDF5 cannot read it.
     """
     budget = decompression.Budget(os.path.getsize(path))
@@ -63,18 +63,18 @@ def inspect(path: str) -> None:
         _check_group(file, budget, 0, set())
 
 
-def _check_group(group: h5py.Group, budget: decompression.Budget, depth: int, seen: set[int]) -> None:
+def _check_group(group: h5py.Group, budget: decompression.Budget, depth: int, addresses: set[int]) -> None:
     address = h5py.h5o.get_info(group.id).addr
-    if depth > _MAX_DEPTH or address in seen:
+    if depth > _MAX_DEPTH or address in addresses:
         raise ValueError(f"{group.name} leads to itself or too deep")
-    seen.add(address)
+    addresses.add(address)
     _check_attributes(group, budget)
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{group.name}/{name} is a link to another place")
         item = group[name]
         if isinstance(item, h5py.Group):
-            _check_group(item, budget, depth + 1, seen)
+            _check_group(item, budget, depth + 1, addresses)
         elif isinstance(item, h5py.Dataset):
             _check_attributes(item, budget)
             _check_array(item, budget)

@@ -1,7 +1,7 @@
-"""Local paths for the functions of TensorFlow that take a path as a glob pattern.
+"""Local paths for TensorFlow functions that treat paths as glob patterns.
 
-`tf.train.Checkpoint.read`, `tf.train.load_checkpoint` and `tf.saved_model.load` look for files that match the path that
-they are given, so they find none below a folder whose name has "[", "*", "?" or a backslash (tensorflow issue 34290).
+`tf.train.Checkpoint.read`, `tf.train.load_checkpoint` and `tf.saved_model.load` search for files that match their path,
+and find none below a folder whose name has "[", "*", "?" or a backslash (tensorflow issue 34290).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from fer.errors import StorageError
 from fer.io import temp_files
 from fer.storage import is_remote
 
-PATTERN = re.compile(r"[][*?\\]")  # characters that TensorFlow or a file system takes as a part of a pattern
+PATTERN = re.compile(r"[][*?\\]")  # characters of glob patterns
 
 
 @contextlib.contextmanager
 def literal(folder: str) -> Iterator[str]:
-    """Yields a path of `folder` that is no pattern: its own, or the path of a temporary symbolic link to it.
+    """Yields a path of `folder` without pattern characters: its own, or a temporary symbolic link to it.
 
     Args:
       folder: of files, local or in a store. Paths in a store are yielded as they are.
 
     Raises:
-      StorageError: no folder for temporary files has a name that is no pattern.
+      StorageError: every folder for temporary files has pattern characters in its path.
     """
     if is_remote(folder) or not PATTERN.search(folder):
         yield folder
@@ -39,7 +39,7 @@ def literal(folder: str) -> Iterator[str]:
 
 
 def _temporary_folder(wanted_for: str) -> str:
-    """Returns a folder for temporary files whose own path is no pattern."""
+    """Returns a folder for temporary files without pattern characters in its path."""
     for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", os.path.expanduser("~")):
         path = os.path.realpath(folder)
         if not PATTERN.search(path) and os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):

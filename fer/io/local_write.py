@@ -1,4 +1,4 @@
-"""One local file is written: whole or not at all, or, where the path leads to a device or a pipe, into that."""
+"""Atomic write of a local file; devices and pipes are written directly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DESCRIPTORS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 
 def is_special(path: str) -> bool:
-    """Returns whether a path leads to a device, a pipe or a stream of this process, and to no file or folder."""
+    """Returns whether a path is a device, a pipe or a stream of this process."""
     return _descriptor(path) is not None or not (
         os.path.isfile(path) or os.path.isdir(path) or not os.path.exists(path)
     )
@@ -37,7 +37,7 @@ def is_open_for_writing(path: str) -> bool:
 
 
 def is_standard_output(path: str) -> bool:
-    """Returns whether a path leads to what this process prints to; the null device and the like are never meant."""
+    """Returns whether a path is the standard output of this process; the null device and the like do not count."""
     if _descriptor(path) == _DESCRIPTORS["stdout"]:
         return True
     try:
@@ -84,7 +84,7 @@ def _descriptor(path: str) -> int | None:
 
 
 def _write_into(path: str, content: bytes) -> None:
-    for stream in (sys.stdout, sys.stderr):  # what was printed before comes before
+    for stream in (sys.stdout, sys.stderr):  # so that earlier output comes first
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     number = _descriptor(path)
@@ -98,10 +98,10 @@ def _write_into(path: str, content: bytes) -> None:
 
 
 def _open(path: str) -> int:
-    """Opens a device or a named pipe, for whose reader it waits.
+    """Opens a device or a named pipe; waits for the reader of the pipe.
 
     Raises:
-      OSError: it cannot be opened, or nobody reads from the pipe.
+      OSError: it cannot be opened, or the pipe has no reader after `PIPE_WAIT_S`.
     """
     end = time.monotonic() + PIPE_WAIT_S
     while True:

@@ -1,4 +1,4 @@
-"""NumPy's .npz, read as data from anywhere: nothing is unpickled, and no array is made before its bytes are there."""
+"""Reader of untrusted .npz files: nothing is unpickled, and no array is allocated before its bytes are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from fer.errors import UserError
 from fer.io import decompression, files
 
-# What readers of zip, NumPy's format and HDF5 raise of damaged content.
+# Exceptions of the readers of zip, NumPy's format and HDF5 for damaged content.
 DAMAGE_ERRORS = (
     OSError,
     EOFError,
@@ -23,7 +23,7 @@ DAMAGE_ERRORS = (
     TypeError,
     LookupError,
     AttributeError,
-    ArithmeticError,  # OverflowError, of absurd shapes
+    ArithmeticError,  # OverflowError, for absurd shapes
     RuntimeError,  # NotImplementedError and RecursionError among them
     MemoryError,
     SyntaxError,
@@ -35,9 +35,9 @@ DAMAGE_ERRORS = (
     decompression.LimitError,
 )
 
-_MAX_HEADER_BYTES = 10_000  # bytes; NumPy's own bound
+_MAX_HEADER_BYTES = 10_000  # NumPy's own limit
 _HEADERS = {
-    (1, 0): (2, np.lib.format.read_array_header_1_0),  # bytes of the header's length, and what reads it
+    (1, 0): (2, np.lib.format.read_array_header_1_0),  # size of the header's length in bytes, and its reader
     (2, 0): (4, np.lib.format.read_array_header_2_0),
 }
 _DTYPES = [np.dtype(code) for code in "?bhilqBHILQefd"]  # booleans, integers, floating-point numbers of 16 to 64 bits
@@ -48,15 +48,15 @@ def read(path: str, kind: str, absent: str) -> dict[str, np.ndarray]:
 
     Args:
       path: of the .npz.
-      kind: what it is called in a message, as in "file of predictions".
-      absent: the sentence where it is missing.
+      kind: name of the file in messages, such as "file of predictions".
+      absent: message if the file is missing.
 
     Returns:
       Arrays of booleans, integers or floating-point numbers, in the machine's byte order.
 
     Raises:
       StorageError: the file cannot be read now.
-      UserError: it is missing or damaged, or holds something else than such arrays.
+      UserError: the file is missing or damaged, or holds other arrays.
     """
     content = files.read_bytes(path, absent)
     try:

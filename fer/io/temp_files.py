@@ -1,6 +1,6 @@
-"""Names of files and folders that exist for a while, by which what a killed process left is found and removed.
+"""Temporary files and folders, whose names allow removal after the process that created them was killed.
 
-Such a name holds the machine and the process that made it, as in curves.png.tmp-0a1b2c3d-4711-89abcdef.
+A name contains machine and process, as in curves.png.tmp-0a1b2c3d-4711-89abcdef.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import time
 import uuid
 from collections.abc import Iterator
 
-MAX_NAME_BYTES = 255  # bytes, on every file system that is common
-MAX_AGE_S = 24 * 3600.0  # seconds after which a file that another machine has not renamed is one that it left
+MAX_NAME_BYTES = 255  # the limit of common file systems
+MAX_AGE_S = 24 * 3600.0  # age in seconds from which a file of another machine counts as left over
 
 _OWNER = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})"
-_FILE = re.compile(rf".+\.tmp-(?:{_OWNER}|\d+)-[0-9a-f]{{8}}")  # before, there was no machine in it
+_FILE = re.compile(rf".+\.tmp-(?:{_OWNER}|\d+)-[0-9a-f]{{8}}")  # older versions wrote no machine
 _FOLDER = re.compile(rf"fer-[a-z]+-{_OWNER}-\w+")
 
 
 def path_beside(path: str) -> str:
-    """Returns a path beside `path` that no other process uses, on another machine that shares the disk neither.
+    """Returns a path beside `path` that no other process uses, on machines that share the disk either.
 
-    Of a name so long that no more fits into it, the end is left out.
+    A name that would become too long is truncated.
     """
     place, name = os.path.split(path)
     end = f".tmp-{_owner()}-{uuid.uuid4().hex[:8]}"
@@ -39,11 +39,11 @@ def path_beside(path: str) -> str:
 
 @contextlib.contextmanager
 def folder(kind: str, within: str | None = None) -> Iterator[str]:
-    """Yields a new folder for temporary files, which is removed at the end; those of killed processes go first.
+    """Yields a new folder for temporary files, which is removed at the end; first removes those of killed processes.
 
     Args:
-      kind: what the folder is for, one word in small letters.
-      within: the folder that it is created in; the system's for temporary files by default.
+      kind: purpose of the folder, one lower-case word.
+      within: parent folder; by default the system's folder for temporary files.
     """
     place = within or tempfile.gettempdir()
     _sweep_folders(place)
@@ -52,7 +52,7 @@ def folder(kind: str, within: str | None = None) -> Iterator[str]:
 
 
 def process_has_ended(pid: int) -> bool:
-    """Returns whether this machine has no process of that number; False where that cannot be known."""
+    """Returns whether this machine has no process of this number; False if that cannot be determined."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -63,7 +63,7 @@ def process_has_ended(pid: int) -> bool:
 
 
 def sweep(place: str) -> None:
-    """Removes what killed processes left in a local folder, once in the life of this process."""
+    """Removes files of killed processes from a local folder, once in each process."""
     _sweep_files(os.path.abspath(place))
 
 
@@ -94,7 +94,7 @@ def _owner() -> str:
 
 @functools.cache
 def _machine() -> str:
-    """Returns eight digits for this machine or, in a container, for the container: its processes count anew."""
+    """Returns eight digits that identify this machine or container, as containers number processes on their own."""
     try:
         processes = os.readlink("/proc/self/ns/pid")
     except OSError:  # not Linux
@@ -103,7 +103,7 @@ def _machine() -> str:
 
 
 def _has_ended(name: re.Match) -> bool:
-    """Returns whether the process that a name holds was one of this machine, and has ended."""
+    """Returns whether the process in a name was one of this machine and has ended."""
     return name["machine"] == _machine() and process_has_ended(int(name["pid"]))
 
 

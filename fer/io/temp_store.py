@@ -82,7 +82,7 @@ class TempStore:
         return images
 
     def close(self) -> None:
-        """Frees the disk space."""
+        """Closes the file, which frees its disk space."""
         if self._file is not None:
             with contextlib.suppress(OSError):  # bytes that could not be flushed are not needed any longer
                 self._file.close()

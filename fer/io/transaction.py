@@ -1,4 +1,4 @@
-"""Several files and folders that are replaced together: all of them or, after an error, none."""
+"""Replaces several files and folders together: all of them or, after an error, none."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fer.storage import is_remote
 def transaction() -> Iterator[Callable[[str], str]]:
     """Yields a function that returns, for the path of a file or folder, the path to write its new content to.
 
-    At the end the new ones take their places, in the order in which they were asked for, once all of them are on the
-    disk. After an error the old ones are in their places again, and folders that did not exist do not. Paths in a
-    store, whose objects are whole or absent by themselves, and paths of devices and pipes are written directly.
+    At the end, when all new files are on the disk, they are renamed to their targets in the order of the calls. After
+    an error the old files are restored, and folders that did not exist are removed. Paths in a store, whose objects
+    are complete or absent by themselves, and devices and pipes are written directly.
 
     Raises:
-      StorageError: something cannot be written; the message names the path that was asked for.
+      StorageError: a file cannot be written; the message names the target.
     """
     staged: dict[str, str] = {}  # by target, the path that its new content is written to
 
@@ -68,7 +68,7 @@ def _root(target: str) -> str:
 
 
 def _publish(staged: dict[str, str]) -> None:
-    replaced: list[tuple[str, str]] = []  # target, and where what was there is; "" if there was nothing
+    replaced: list[tuple[str, str]] = []  # target, and path of the old file; "" if there was none
     try:
         for target, beside in staged.items():
             old = ""
