@@ -1,6 +1,6 @@
-"""Tries many settings: python scripts/sweep.py --config=FILE --data=DIR --output=DIR --grid='seed=0,1,2'.
+"""Trains many variants of a config: python scripts/sweep.py --config=FILE --data=DIR --output=DIR --grid='seed=0,1,2'.
 
-The same command, in as many processes or on as many machines as there are, shares one study; a killed one goes on.
+Processes that run the same command, on one or several machines, share the trials. The same command resumes a sweep.
 """
 
 import importlib.util
@@ -15,52 +15,56 @@ from fer.sweep import search_space
 
 PRUNING = ("auto", "median", "none")
 STRATEGIES = [name for name in config.STRATEGIES if name != "multi_worker"]
-CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment that is varied: see configs/.")
-DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of the trials' run folders and of the report.")
-GRID = flags.DEFINE_string("grid", None, "Every combination: 'seed=0,1,2; model.dropout=0.2,0.4'.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="Config file of the base experiment; configs/ has examples."
+)
+DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/convert.py wrote.")
+OUTPUT = flags.DEFINE_string("output", None, "Directory of the report and of the run directories.")
+GRID = flags.DEFINE_string("grid", None, "Trains all combinations of values: 'seed=0,1,2; model.dropout=0.2,0.4'.")
 CHANGES = flags.DEFINE_string(
     "changes",
     None,
-    "Each alone against the config: 'augment.policy=none,flip; train.ema_decay=0'; with --grid of seeds.",
+    "Ablations: trains each change by itself: 'augment.policy=none,flip; train.ema_decay=0'; use with --grid of seeds.",
 )
 SPACE = flags.DEFINE_string(
     "space",
     None,
-    "What is searched: 'optimizer.learning_rate=log(0.01,1); optimizer.name=choice(a,b)'; uniform(a,b[,step]).",
+    "Search space: 'optimizer.learning_rate=log(0.01,1); optimizer.name=choice(a,b)'; uniform(a,b[,step]).",
 )
-ALSO = flags.DEFINE_list("also", [], "Folders of other sweeps over seeds; each is one change more in the report.")
-TRIALS = flags.DEFINE_integer("trials", 20, "Trials of --space, over all processes; a grid has its points.", 1)
-STORAGE = flags.DEFINE_string("storage", "", "Of the study: journal:PATH or sqlite:///PATH (default: in --output).")
-PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Gives trials up that are below the median; auto: of --space.")
-PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs that every trial may train.", lower_bound=0)
-SEED = flags.DEFINE_integer("seed", 0, "Of the search. The runs' own is config.seed.", lower_bound=0)
-STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Where each trial runs: on this machine.")
+ALSO = flags.DEFINE_list("also", [], "Output directories of sweeps over seeds to report as further ablations.")
+TRIALS = flags.DEFINE_integer("trials", 20, "Number of trials of --space in all processes.", 1)
+STORAGE = flags.DEFINE_string(
+    "storage", "", "Storage of the study: journal:PATH or sqlite:///PATH; by default a journal in --output."
+)
+PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Pruning of trials below the median; auto: only with --space.")
+PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs before pruning may end a trial.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the search; config.seed is the seed of the runs.", lower_bound=0)
+STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Distribution strategy of each trial on this machine.")
 cli.require("config", "data", "output")
 
 
 def main() -> None:
     if importlib.util.find_spec("optuna") is None:
-        raise UserError(f"Sweeps need Optuna: install the extra sweep ({install_command('sweep')}).")
+        raise UserError(f"Sweeps need Optuna, which is not installed. Install it with {install_command('sweep')}.")
     if bool(GRID.value or CHANGES.value) == bool(SPACE.value):
         raise UserError(
-            "Give one of --grid='seed=0,1,2' (and --changes='train.ema_decay=0') and "
-            "--space='model.dropout=uniform(0.1,0.5)', and not both."
+            "Give either --grid='seed=0,1,2' (with or without --changes='train.ema_decay=0') or "
+            "--space='model.dropout=uniform(0.1,0.5)'."
         )
     if ALSO.value and not CHANGES.value:
-        raise UserError("--also adds to what --changes compares; give those too.")
+        raise UserError("--also needs --changes: it adds ablations to those of --changes.")
     base = config.validate_config(CONFIG.value)
-    found = search_space.search(SPACE.value, base) if SPACE.value else {}
+    found = search_space.parse_space(SPACE.value, base) if SPACE.value else {}
     if GRID.value:
-        found = search_space.grid(GRID.value, base)
-    changes = search_space.changes(CHANGES.value, base, found) if CHANGES.value else None
+        found = search_space.parse_grid(GRID.value, base)
+    changes = search_space.parse_changes(CHANGES.value, base, found) if CHANGES.value else None
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.sweep import runner
-    from fer.sweep.optuna_study import Plan, of_grid
+    from fer.sweep.optuna_study import Plan, make_grid_plan
 
-    plan = Plan(found, False, TRIALS.value, SEED.value) if SPACE.value else of_grid(found, changes)
-    asked = runner.Sweep(
+    plan = Plan(found, False, TRIALS.value, SEED.value) if SPACE.value else make_grid_plan(found, changes)
+    sweep = runner.Sweep(
         base=base,
         plan=plan,
         data=DATA.value,
@@ -69,9 +73,9 @@ def main() -> None:
         pruning=PRUNE.value,
         prune_after=PRUNE_AFTER.value,
         strategy=STRATEGY.value,
-        also=tuple(ALSO.value),
+        extra_sweeps=tuple(ALSO.value),
     )
-    for path in runner.run(asked):
+    for path in runner.run_sweep(sweep):
         print(f"wrote {path}")
 
 

@@ -118,7 +118,7 @@ def test_comparison_shows_names_of_evaluations_unchanged(text, root):
 
 
 def test_sweep_shows_failures_unchanged():
-    head, _, row = report._table(["failure"], [[MARKED[0]]])
+    head, _, row = report._markdown_table(["failure"], [[MARKED[0]]])
     assert unescape(row.removeprefix("| ").removesuffix(" |")) == MARKED[0]
     assert head == "| failure |"
 

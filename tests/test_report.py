@@ -253,7 +253,7 @@ def test_fill_replaces_a_table_between_its_markers(build_results):
 
 def test_ablation_picture_names_every_change_of_the_table(build_results, monkeypatch):
     drawn = []
-    monkeypatch.setattr(build_results.ablation, "picture", lambda found: drawn.extend(found) or b"png")
+    monkeypatch.setattr(build_results.ablation, "plot_effects", lambda found: drawn.extend(found) or b"png")
     assert build_results.ablation_picture() == b"png"
     table = marked(read("docs/report.md"), "ablations")
     assert [entry["change"] for entry in drawn] == [row[0] for row in table]

@@ -67,7 +67,7 @@ def results_csv() -> str:
 
 
 def ablations() -> list[dict[str, Any]]:
-    """Returns the recorded ablations as `fer.sweep.ablation.effects` does: the base, then by falling difference."""
+    """Returns the recorded ablations like `fer.sweep.ablation.estimate_effects`: base, then by falling difference."""
     found = read_json(RESULTS / "ablations" / "changes" / "sweep.json")["changes"]
     return sorted(found, key=lambda entry: (entry["difference"] is not None, -(entry["difference"] or 0)))
 
@@ -75,7 +75,7 @@ def ablations() -> list[dict[str, Any]]:
 def ablation_picture() -> bytes:
     """Returns the differences of the ablations to their base, as a PNG."""
     names = read_json(RESULTS / "report_rows.json")["ablations"]
-    return ablation.picture([{**entry, "change": names[entry["change"]]["en"]} for entry in ablations()])
+    return ablation.plot_effects([{**entry, "change": names[entry["change"]]["en"]} for entry in ablations()])
 
 
 def fill(text: str, tables: dict[str, Table]) -> str:

@@ -1,1 +1,1 @@
-"""Many runs of one experiment: which fields differ, who trains which, and what came of it."""
+"""Sweeps: many runs of one experiment with different field values, shared by several processes, and their report."""

@@ -1,13 +1,14 @@
-"""What each change of a sweep is worth against its base: the mean difference over seeds, with an interval.
+"""Estimates the effect of each ablation: the mean difference to the base over seeds, with a confidence interval.
 
-Both the faces and the seeds are samples, so both count (a two-way layout with random effects; Searle, Casella and
-McCulloch, "Variance components", 1992, chapter 4). With r the matrix of what was right, faces by seeds, the difference
-d of two means has the variance
+Images and seeds are both random samples (a two-way layout with random effects; Searle, Casella and McCulloch, "Variance
+components", 1992, chapter 4). With r the matrix of correct predictions, images by seeds, and d the difference of two
+means over seeds per image, the difference of two accuracies has the variance
 
-    (var over faces of d  -  what seeds alone add to it) / faces  +  (1/seeds + 1/seeds of the base) * s2
+    (var over images of d  -  contribution of the seeds to it) / images  +  (1/seeds + 1/seeds of the base) * s2
 
-where s2 is the variance of a run's accuracy between seeds, pooled over all changes; its degrees of freedom give
-Student's t for the interval. With one seed it is the first term, without the subtraction: it speaks of faces alone.
+where s2 is the variance of a run's accuracy between seeds, pooled over all ablations; its degrees of freedom give
+Student's t for the interval. With one seed the variance is the first term without the subtraction, so that the interval
+covers the images only.
 """
 
 from __future__ import annotations
@@ -28,39 +29,42 @@ from fer.models import loading
 from fer.sweep.search_space import BASE
 from fer.viz import rendering
 
-WIDTH = 60  # characters of a change's name in the picture
+MAX_NAME_LENGTH = 60  # characters of a name in the plot
 
 
 class Runs(NamedTuple):
-    """The runs of one change, which differ in their seed alone."""
+    """Results of the runs of one ablation, which differ only in their seed."""
 
-    right: np.ndarray  # [runs, faces] bool
+    right: np.ndarray  # [runs, images] bool: correct predictions
     macro_f1: np.ndarray  # [runs]
-    minutes: np.ndarray  # [runs], of training and validation
+    minutes: np.ndarray  # [runs], time of training and validation
 
 
-def read(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
-    """Reads the run folders of each change, which hold an evaluation of the validation split.
+def read_runs(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
+    """Reads the evaluations of the runs of each ablation on the validation split.
+
+    Args:
+      folders: run directories by the name of the ablation.
 
     Raises:
-      UserError: a file is missing or damaged, or a run was evaluated on other faces than the first.
+      UserError: a file is missing or damaged, or a run was evaluated on other images than the first run.
     """
-    kept = {
+    saved = {
         folder: predictions.read_npz(os.path.join(folder, "predictions.npz"))
-        for of_change in folders.values()
-        for folder in of_change
+        for folders_of_change in folders.values()
+        for folder in folders_of_change
     }
-    first = next(iter(kept))
-    for folder, each in kept.items():
-        if not each.has_same_examples(kept[first]):
-            raise UserError(f"{folder} was evaluated on other faces than {first}; they cannot be compared.")
+    first = next(iter(saved))
+    for folder, each in saved.items():
+        if not each.has_same_examples(saved[first]):
+            raise UserError(f"{folder} was evaluated on other images than {first}. Evaluate both on the same data.")
     return {
-        name: _runs(of_change, np.stack([kept[folder].correct for folder in of_change]))
-        for name, of_change in folders.items()
+        name: _load_runs(folders_of_change, np.stack([saved[folder].correct for folder in folders_of_change]))
+        for name, folders_of_change in folders.items()
     }
 
 
-def _runs(folders: Sequence[str], right: np.ndarray) -> Runs:
+def _load_runs(folders: Sequence[str], right: np.ndarray) -> Runs:
     evaluations = [eval_json.read_eval(os.path.join(folder, "eval.json")) for folder in folders]
     histories = [loading.read_history(folder) for folder in folders]
     return Runs(
@@ -70,15 +74,18 @@ def _runs(folders: Sequence[str], right: np.ndarray) -> Runs:
     )
 
 
-def effects(runs: Mapping[str, Runs]) -> list[dict[str, Any]]:
-    """What each change is worth, in the order given; the base's difference is None.
+def estimate_effects(runs: Mapping[str, Runs]) -> list[dict[str, Any]]:
+    """Estimates the difference of each ablation to the base.
 
     Args:
-      runs: by change, with `BASE` among them, all evaluated on the same faces.
+      runs: results by the name of the ablation, with the base as `BASE`, all evaluated on the same images.
+
+    Returns:
+      An entry of JSON values for each ablation, in order. `difference` and `difference_ci95` are None for the base.
     """
     base = runs[BASE]
-    between, freedom = _between_seeds(list(runs.values()))
-    found = []
+    seed_variance, freedom = _seed_variance(list(runs.values()))
+    entries = []
     for name, each in runs.items():
         entry = {
             "change": name,
@@ -92,41 +99,43 @@ def effects(runs: Mapping[str, Runs]) -> list[dict[str, Any]]:
         }
         if name != BASE:
             difference = float(each.right.mean() - base.right.mean())
-            reach = _quantile(freedom) * _deviation(each.right, base.right, between)
-            entry.update(difference=difference, difference_ci95=[difference - reach, difference + reach])
-        found.append(entry)
-    return found
+            margin = _t_quantile(freedom) * _standard_error(each.right, base.right, seed_variance)
+            entry.update(difference=difference, difference_ci95=[difference - margin, difference + margin])
+        entries.append(entry)
+    return entries
 
 
-def _between_seeds(runs: Sequence[Runs]) -> tuple[float, int]:
-    """The variance of an accuracy between seeds, pooled over changes, and its degrees of freedom."""
+def _seed_variance(runs: Sequence[Runs]) -> tuple[float, int]:
+    """Returns the variance of the accuracy between seeds, pooled over ablations, and its degrees of freedom."""
     accuracies = [each.right.mean(axis=1) for each in runs]
     freedom = sum(len(each) - 1 for each in accuracies)
     squares = sum(float(((each - each.mean()) ** 2).sum()) for each in accuracies)
     return (squares / freedom if freedom else 0.0), freedom
 
 
-def _quantile(freedom: int) -> float:
+def _t_quantile(freedom: int) -> float:
     return float(stats.t.ppf(0.975, freedom) if freedom else stats.norm.ppf(0.975))
 
 
-def _deviation(changed: np.ndarray, base: np.ndarray, between: float) -> float:
-    """The standard deviation of the difference of two means; see the top of this file."""
+def _standard_error(changed: np.ndarray, base: np.ndarray, seed_variance: float) -> float:
+    """Returns the standard deviation of the difference of two accuracies; see the docstring of this module."""
     both = [side.astype(np.float64) for side in (changed, base)]
     differences = both[0].mean(axis=0) - both[1].mean(axis=0)
-    added = sum(side.var(axis=0, ddof=1).mean() / len(side) for side in both if len(side) > 1)
-    of_faces = max(0.0, differences.var(ddof=1) - added) / len(differences)
-    return float(np.sqrt(of_faces + sum(between / len(side) for side in both)))
+    seed_share = sum(side.var(axis=0, ddof=1).mean() / len(side) for side in both if len(side) > 1)
+    image_variance = max(0.0, differences.var(ddof=1) - seed_share) / len(differences)
+    return float(np.sqrt(image_variance + sum(seed_variance / len(side) for side in both)))
 
 
-def picture(found: Sequence[dict[str, Any]]) -> bytes:
-    """The differences with their intervals, the best on top, as PNG bytes."""
-    changed = sorted((entry for entry in found if entry["difference"] is not None), key=lambda each: each["difference"])
-    with style.context("default"):  # Optuna's pictures leave another one behind
-        return rendering.render_png(_drawn(changed))
+def plot_effects(entries: Sequence[dict[str, Any]]) -> bytes:
+    """Draws the differences with their intervals, the best on top. Returns the bytes of a PNG file."""
+    changed = sorted(
+        (entry for entry in entries if entry["difference"] is not None), key=lambda each: each["difference"]
+    )
+    with style.context("default"):  # Optuna's plots change the global style
+        return rendering.render_png(_draw(changed))
 
 
-def _drawn(changed: Sequence[dict[str, Any]]) -> Figure:
+def _draw(changed: Sequence[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(10, 1.4 + 0.28 * len(changed)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(changed))
@@ -134,14 +143,16 @@ def _drawn(changed: Sequence[dict[str, Any]]) -> Figure:
     ends = 100 * np.array([entry["difference_ci95"] for entry in changed])
     axes.errorbar(middle, places, xerr=abs(ends.T - middle), fmt="o", color=COLOURS[4], capsize=3)
     axes.axvline(0, color="#555555", linewidth=1)
-    axes.set_yticks(places, [_short(entry["change"]) for entry in changed])
-    figure.supxlabel(
-        "points of validation accuracy against the base, with 95 % intervals over faces and seeds", size=10
-    )
+    axes.set_yticks(places, [_shorten(entry["change"]) for entry in changed])
+    figure.supxlabel("difference to the base in points of validation accuracy, 95 % CI over images and seeds", size=10)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= WIDTH else f"{name[: WIDTH // 2 - 1]} … {name[-(WIDTH // 2 - 2) :]}"
+def _shorten(name: str) -> str:
+    return (
+        name
+        if len(name) <= MAX_NAME_LENGTH
+        else f"{name[: MAX_NAME_LENGTH // 2 - 1]} … {name[-(MAX_NAME_LENGTH // 2 - 2) :]}"
+    )

@@ -1,7 +1,7 @@
-"""The study that the processes of a sweep share, in Optuna's storage, and what its trials are.
+"""Optuna study that the processes of a sweep share, and the values of its trials.
 
-The storage numbers trials one by one for all processes. Trial k is the k-th point of a grid, or the k-th that is
-sampled, for whoever gets it; so a grid has each of its points exactly once.
+The storage numbers the trials of all processes. Trial k is the k-th point of a grid or the k-th sample of a
+search space, in any process, so that each point of a grid is trained exactly once.
 """
 
 from __future__ import annotations
@@ -22,33 +22,35 @@ from fer import escaping
 from fer.config import flatten
 from fer.errors import StorageError, UserError
 from fer.flag_paths import JOURNAL
-from fer.sweep.search_space import CHANGE, Choice, Range, Space, Value, points
+from fer.sweep.search_space import CHANGE, Choice, Range, Space, Value, grid_points
 
-NAME = "sweep"
-STARTUP = 4  # trials that end before the median of them is worth something
+STUDY_NAME = "sweep"
+STARTUP_TRIALS = 4  # complete trials before the median pruner is active
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a sweep tries."""
+    """Trials of a sweep."""
 
     space: Space
     is_grid: bool
-    trials: int  # of the whole study
-    seed: int  # of the search: what is drawn depends on it, on the trial's number and on the results so far
-    changes: dict[str, dict[str, Value]] = dataclasses.field(default_factory=dict)  # by the values of the axis CHANGE
+    trials: int  # number of trials of the study
+    seed: int  # of the sampler: a sample depends on the seed, the number of the trial and the results so far
+    changes: dict[str, dict[str, Value]] = dataclasses.field(
+        default_factory=dict
+    )  # overrides by the name of the ablation, the values of the axis CHANGE
 
     def fields(self, values: dict[str, Value]) -> dict[str, Value]:
-        """The fields of an experiment that a trial's values stand for."""
+        """Returns the overrides of a trial by field, with its ablation replaced by the fields of that ablation."""
         own = {name: value for name, value in values.items() if name != CHANGE}
         return {**own, **(self.changes[str(values[CHANGE])] if CHANGE in values else {})}
 
     def draw(self, study: optuna.Study, trial: optuna.Trial) -> dict[str, Value]:
-        """The values of a trial: point number k of a grid, or new ones. A trial that has some keeps them."""
+        """Returns the values of a trial: the point of its number in a grid, or a sample. Existing values are kept."""
         if self.is_grid:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                fixed = points(self.space)[trial.number]
+                fixed = grid_points(self.space)[trial.number]
                 study.sampler = optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler())
         else:
             own = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0]
@@ -56,27 +58,27 @@ class Plan:
         return {field: _suggest(trial, field, dimension) for field, dimension in self.space.items()}
 
     def of(self, study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
-        """The trials of the plan so far, in the order of their numbers; those in `states`, or all."""
+        """Returns the existing trials of the plan in the order of their numbers, in `states` or in any state."""
         found = study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in found if trial.number < self.trials]
 
 
-def of_grid(space: Space, changes: dict[str, dict[str, Value]] | None = None) -> Plan:
-    """Every point of a grid; with `changes`, every one of them (the base is the first) at every point."""
+def make_grid_plan(space: Space, changes: dict[str, dict[str, Value]] | None = None) -> Plan:
+    """Builds the plan of a grid: all its points, with `changes` each ablation (the base first) at each point."""
     if changes:
         space = {**space, CHANGE: Choice(tuple(changes))}
-    return Plan(space, True, len(points(space)), 0, changes or {})
+    return Plan(space, True, len(grid_points(space)), 0, changes or {})
 
 
-def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: int, told: str = "") -> optuna.Study:
-    """The study in `storage`, made if there is none.
+def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: int, flag: str = "") -> optuna.Study:
+    """Opens the study in a storage; creates it if it does not exist.
 
     Args:
-      storage: journal:PATH, or the URL of a database as SQLAlchemy takes it.
-      asked: all that decides the sweep; a study that is there must have been made for the same.
-      pruning: median (a trial ends once its best epoch so far is below the median of the others' at that epoch) | none.
-      prune_after: epochs that every trial may train.
-      told: the flag and value that the storage follows from, where that is not --storage.
+      storage: journal:PATH, or the URL of a database for SQLAlchemy.
+      asked: the values that define the sweep; those of an existing study must be equal.
+      pruning: "median" (ends a trial whose best epoch is below the median of the other trials at that epoch) or "none".
+      prune_after: the number of epochs that every trial may train.
+      flag: the flag and value that the storage is derived from, if not --storage.
 
     Raises:
       UserError: the storage cannot be opened, or belongs to another sweep.
@@ -84,16 +86,20 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if pruning == "median":
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=prune_after)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=prune_after)
     try:
         study = optuna.create_study(
-            storage=_storage(storage), study_name=NAME, direction="maximize", load_if_exists=True, pruner=pruner
+            storage=_make_storage(storage),
+            study_name=STUDY_NAME,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner,
         )
-    except Exception as error:  # of the storage's driver, whichever that is
+    except Exception as error:  # each storage driver raises its own types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
-            f"{told or '--storage=' + _shown(storage)} cannot be opened for the study ({_shown(reason)}); --storage "
-            "takes journal:PATH or a database, as in sqlite:///sweep.db."
+            f"{flag or '--storage=' + _redact(storage)} cannot be opened for the study ({_redact(reason)}). --storage "
+            "takes journal:PATH or the URL of a database, such as sqlite:///sweep.db."
         ) from error
     if "asked" not in study.user_attrs:
         study.set_user_attr("asked", asked)
@@ -101,42 +107,42 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
     different = [name for name in asked if found.get(name) != asked[name]]
     if different:
         raise UserError(
-            f"{_shown(storage)} belongs to a sweep with another {different[0]} "
-            f"({_difference(found.get(different[0]), asked[different[0]])}); choose another --storage and --output, or "
-            "give the flags of that sweep."
+            f"{_redact(storage)} belongs to a sweep with another {different[0]} "
+            f"({_describe_difference(found.get(different[0]), asked[different[0]])}). Choose another --storage and "
+            "--output, or repeat the flags of that sweep."
         )
-    if list(found.get("space", {})) != list(asked.get("space", {})):  # the number of a trial is a place in a grid
+    if list(found.get("space", {})) != list(asked.get("space", {})):  # a trial's number is its position in the grid
         raise UserError(
-            f"{_shown(storage)} belongs to a sweep with its fields in another order ({'; '.join(found['space'])}): "
-            "give them in that order."
+            f"{_redact(storage)} belongs to a sweep with the fields in another order. Give them in this order: "
+            f"{'; '.join(found['space'])}."
         )
     return study
 
 
 @contextlib.contextmanager
-def reached() -> Iterator[None]:
-    """Within it, a storage that was opened and cannot be reached any more becomes a sentence.
+def storage_errors() -> Iterator[None]:
+    """Converts errors of an unreachable storage in the block.
 
     Raises:
-      StorageError: says how to go on.
+      StorageError: the storage cannot be reached; the message says how to resume.
     """
     try:
         yield
     except (optuna.exceptions.StorageInternalError, OSError) as error:
-        reason = _shown(str(error.__cause__ or error).strip().splitlines()[0])
+        reason = _redact(str(error.__cause__ or error).strip().splitlines()[0])
         raise StorageError(
-            f"The sweep's study cannot be reached ({reason}). What was trained is whole: run the same command again, "
-            "and it goes on from there."
+            f"The study of the sweep cannot be reached ({reason}). Completed training is saved: run the same command "
+            "again to resume."
         ) from error
 
 
-def _shown(text: str) -> str:
-    """A storage's address, or what its driver says of it, without a password."""
+def _redact(text: str) -> str:
+    """Returns the address of a storage or a message of its driver without passwords."""
     return escaping.redact(text)
 
 
-def _difference(found: Any, asked: Any) -> str:
-    """In which fields two values differ, or the values where they have none."""
+def _describe_difference(found: Any, asked: Any) -> str:
+    """Formats the fields in which two values differ, or the values themselves if they are not dictionaries."""
     if not (isinstance(found, dict) and isinstance(asked, dict)):
         return f"{found!r}, not {asked!r}"
     theirs, ours = flatten(found), flatten(asked)
@@ -144,12 +150,12 @@ def _difference(found: Any, asked: Any) -> str:
     return "; ".join(f"{name}: {theirs.get(name)!r}, not {ours.get(name)!r}" for name in fields)
 
 
-def _storage(storage: str) -> optuna.storages.BaseStorage:
+def _make_storage(storage: str) -> optuna.storages.BaseStorage:
     if not storage.startswith(JOURNAL):
         return optuna.storages.RDBStorage(storage)
     path = storage[len(JOURNAL) :]
     if "://" in path:
-        raise ValueError("a journal lies on a disk that all processes see")
+        raise ValueError("a journal must be a file on a file system that all processes share")
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     return optuna.storages.JournalStorage(journal.JournalFileBackend(path))
 

@@ -1,4 +1,4 @@
-"""What came of a sweep: tables as Markdown and JSON, Optuna's pictures of history and importances, and of changes."""
+"""Report of a sweep: tables in Markdown and JSON, and plots of history, importances and ablations."""
 
 from __future__ import annotations
 
@@ -27,62 +27,67 @@ STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
-    TrialState.RUNNING: "under way",
+    TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
 
 
-def write(
-    output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Mapping[str, Sequence[str]]
+def write_report(
+    output: str, study: optuna.Study, plan: Plan, folder: Callable[[int], str], extra: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Writes sweep.json, sweep.md and the pictures that can be drawn so far. Returns their paths.
+    """Writes sweep.json, sweep.md and the plots for which there are results. Returns their paths.
 
     Args:
-      output: a folder.
-      study: as it is now.
-      plan: of the sweep.
-      folder: from a trial's number to its run folder.
-      also: run folders by change, of other sweeps; see `others`.
+      output: the output directory.
+      study: the study.
+      plan: the trials of the sweep.
+      folder: the function from the number of a trial to its run directory.
+      extra: run directories of other sweeps by the name of the ablation; see `extra_runs`.
 
     Raises:
-      UserError: a file cannot be written, or one of a run cannot be read.
+      UserError: a file cannot be written, or a file of a run cannot be read.
     """
-    pictures = _pictures(study, plan)  # takes seconds, in which other processes may end trials
-    content = summary(study, plan, folder, also)
+    pictures = _make_plots(study, plan)  # first, because other processes may end trials in these seconds
+    content = summarize(study, plan, folder, extra)
     if len(content["changes"]) > 1:
-        pictures["changes.png"] = ablation.picture(content["changes"])
+        pictures["changes.png"] = ablation.plot_effects(content["changes"])
     for name, picture in pictures.items():
         files.write_bytes(os.path.join(output, name), picture)
-    files.write_text(os.path.join(output, "sweep.md"), markdown(content, list(pictures)))
+    files.write_text(os.path.join(output, "sweep.md"), to_markdown(content, list(pictures)))
     files.write_json(os.path.join(output, "sweep.json"), content)
     return [os.path.join(output, name) for name in ("sweep.json", "sweep.md", *pictures)]
 
 
 def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[str]]:
-    """The run folders of other sweeps over seeds, each of which counts as one change more, named as its folder is.
+    """Finds the runs of other sweeps over seeds, which are added to the report as further ablations.
 
     Args:
-      sweeps: their output folders; plan: what they are added to; data: on whose validation split all are scored.
+      sweeps: the output directories of the other sweeps.
+      plan: the plan of the sweep that they are added to.
+      data: the directory of the shards on whose validation split all runs are evaluated.
+
+    Returns:
+      Run directories by the name of the ablation, which is the name of the sweep's output directory.
 
     Raises:
-      UserError: a report cannot be read, is of no sweep over seeds, has no complete run or one on other faces, or has
-        the name of another change.
+      UserError: a report cannot be read, the sweep varies other fields than the seed, has no complete run or was
+        evaluated on other images, or its name is that of another ablation.
     """
     found: dict[str, list[str]] = {}
     for sweep in sweeps:
         path = os.path.join(sweep, "sweep.json")
         content = files.read_json(path, "the report of a sweep")
         if not isinstance(content, dict) or not isinstance(content.get("trials"), list):
-            raise UserError(f"{path} is no report of a sweep; run that sweep again, which writes it.")
+            raise UserError(f"{path} is not the report of a sweep. Run that sweep again to write it.")
         if content.get("fields") != ["seed"]:
             raise UserError(
-                f"The sweep in {sweep} varies {content.get('fields')}; --also takes sweeps over seeds alone."
+                f"The sweep in {sweep} varies {content.get('fields')}. --also takes only sweeps that vary the seed."
             )
         name = os.path.basename(os.path.normpath(sweep))
         if name in found or name in plan.changes:
-            raise UserError(f"{sweep} has the name of another change, {name}; rename its folder.")
-        # Where they lie now: the folder may have been renamed, or made from elsewhere.
-        found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete(content["trials"])]
+            raise UserError(f"{sweep} has the name of another ablation, {name}. Rename its directory.")
+        # Relative to the sweep's current directory, which may have been renamed since.
+        found[name] = [os.path.join(sweep, os.path.basename(run)) for run in _complete_runs(content["trials"])]
     if not found:
         return found
     scored = eval_dataset.read(manifest.read_manifest(data), "validation", "fer")
@@ -92,26 +97,30 @@ def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[s
 
 
 def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDataset, data: str) -> None:
-    """Refuses those of another sweep that cannot be compared with runs on `data`, before these are trained."""
+    """Raises a UserError if runs of another sweep cannot be compared with runs on `data`."""
     if not runs:
-        raise UserError(f"{sweep}/sweep.json lists no complete run; leave {sweep} out of --also.")
+        raise UserError(f"{sweep}/sweep.json lists no complete run. Remove {sweep} from --also.")
     for run in runs:
         path = os.path.join(run, "predictions.npz")
         if not files.exists(path):
-            raise UserError(f"{run}, which {sweep}/sweep.json lists as complete, has no predictions.npz.")
-        said = predictions.read_npz(path)
-        if not said.has_same_examples(predictions.Predictions(scored.labels, said.probabilities, scored.rows)):
-            raise UserError(f"{run} was evaluated on other faces than the validation split of {data} holds.")
+            raise UserError(
+                f"{run} has no predictions.npz, but {sweep}/sweep.json lists the run as complete. Evaluate it again."
+            )
+        saved = predictions.read_npz(path)
+        if not saved.has_same_examples(predictions.Predictions(scored.labels, saved.probabilities, scored.rows)):
+            raise UserError(
+                f"{run} was evaluated on other images than the validation split of {data}. Evaluate it on that data."
+            )
 
 
-def summary(
-    study: optuna.Study, plan: Plan, folder: Callable[[int], str], also: Mapping[str, Sequence[str]]
+def summarize(
+    study: optuna.Study, plan: Plan, folder: Callable[[int], str], extra: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """What sweep.json holds: every trial, the best first, and the mean over seeds where the sweep has several.
+    """Returns the content of sweep.json: all trials, the best first, means over seeds, ablations and importances.
 
-    Where it has changes, what each of them is worth; see `fer.sweep.ablation`.
+    The means exist if the sweep varies the seed, the effects of ablations (`fer.sweep.ablation`) if it has ablations.
     """
-    trials = [_trial(trial, folder(trial.number)) for trial in plan.of(study)]
+    trials = [_trial_entry(trial, folder(trial.number)) for trial in plan.of(study)]
     trials.sort(key=lambda trial: (trial["state"] != "complete", -(trial["accuracy"] or 0.0), trial["number"]))
     return {
         "schema_version": SCHEMA_VERSION,
@@ -120,16 +129,16 @@ def summary(
         "planned": plan.trials,
         "pruning": study.user_attrs["asked"]["pruning"],
         "trials": trials,
-        "over_seeds": _over_seeds(trials) if "seed" in plan.space else [],
-        "changes": _changes(trials, plan, also),
-        "importances": _importances(study),
+        "over_seeds": _seed_means(trials) if "seed" in plan.space else [],
+        "changes": _change_effects(trials, plan, extra),
+        "importances": _compute_importances(study),
     }
 
 
-def markdown(content: dict[str, Any], pictures: list[str]) -> str:
-    """The tables of a `summary`."""
+def to_markdown(content: dict[str, Any], pictures: list[str]) -> str:
+    """Returns the text of sweep.md from the result of `summarize`."""
     fields = content["fields"]
-    head = ["trial", *fields, "accuracy, validation", "epochs", "state", "run folder"]
+    head = ["trial", *fields, "validation accuracy", "epochs", "state", "run directory"]
     rows = [
         [
             str(trial["number"]),
@@ -142,8 +151,8 @@ def markdown(content: dict[str, Any], pictures: list[str]) -> str:
         for trial in content["trials"]
     ]
     done = sum(trial["state"] == "complete" for trial in content["trials"])
-    lines = ["# Sweep", "", f"{done} of {content['planned']} trials are complete; pruning: {content['pruning']}.", ""]
-    lines += _table(head, rows)
+    lines = ["# Sweep", "", f"{done} of {content['planned']} trials are complete. Pruning: {content['pruning']}.", ""]
+    lines += _markdown_table(head, rows)
     if content["over_seeds"]:
         others = [field for field in fields if field != "seed"]
         head = [*others, "seeds", "mean accuracy", "standard deviation"]
@@ -156,16 +165,21 @@ def markdown(content: dict[str, Any], pictures: list[str]) -> str:
             ]
             for group in content["over_seeds"]
         ]
-        lines += ["", "## Over seeds", "", *_table(head, rows)]
+        lines += ["", "## Means over seeds", "", *_markdown_table(head, rows)]
     if content["changes"]:
-        lines += ["", "## Against the base", "", *_changes_table(content["changes"])]
+        lines += ["", "## Ablations", "", *_changes_table(content["changes"])]
     if content["importances"]:
         rows = [[field, f"{share:.3f}"] for field, share in content["importances"].items()]
-        lines += ["", "## Importances", "", *_table(["field", "share of the variance (fANOVA)"], rows)]
+        lines += [
+            "",
+            "## Importances",
+            "",
+            *_markdown_table(["field", "share of the variance of the accuracy (fANOVA)"], rows),
+        ]
     return "\n".join([*lines, *(f"\n![{name[:-4]}]({name})" for name in pictures), ""])
 
 
-def _trial(trial: FrozenTrial, folder: str) -> dict[str, Any]:
+def _trial_entry(trial: FrozenTrial, folder: str) -> dict[str, Any]:
     return {
         "number": trial.number,
         "values": dict(trial.params),
@@ -177,8 +191,8 @@ def _trial(trial: FrozenTrial, folder: str) -> dict[str, Any]:
     }
 
 
-def _over_seeds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation (n - 1) of the accuracies of complete trials that differ in their seed alone."""
+def _seed_means(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns mean and standard deviation (n - 1) of the accuracies of complete trials that differ only in the seed."""
     groups: dict[str, tuple[dict[str, Any], list[float]]] = {}
     for trial in trials:
         if trial["state"] == "complete":
@@ -196,22 +210,24 @@ def _over_seeds(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda group: -group["mean"])
 
 
-def _changes(trials: list[dict[str, Any]], plan: Plan, also: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """What each change is worth, in the order of the plan; [] until a run of the base is complete."""
-    folders = {**{name: _complete(trials, name) for name in plan.changes}, **also}
+def _change_effects(
+    trials: list[dict[str, Any]], plan: Plan, extra: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Returns the effect of each ablation in the order of the plan; [] until a run of the base is complete."""
+    folders = {**{name: _complete_runs(trials, name) for name in plan.changes}, **extra}
     if not folders.get(BASE):
         return []
-    return ablation.effects(ablation.read({name: runs for name, runs in folders.items() if runs}))
+    return ablation.estimate_effects(ablation.read_runs({name: runs for name, runs in folders.items() if runs}))
 
 
-def _complete(trials: list[dict[str, Any]], change: str | None = None) -> list[str]:
-    """The run folders of complete trials, by seed; those of one change."""
+def _complete_runs(trials: list[dict[str, Any]], change: str | None = None) -> list[str]:
+    """Returns the run directories of the complete trials of an ablation, in the order of their seeds."""
     found = [trial for trial in trials if trial["state"] == "complete" and trial["values"].get(CHANGE) == change]
     return [trial["folder"] for trial in sorted(found, key=lambda trial: trial["values"].get("seed", 0))]
 
 
 def _changes_table(found: list[dict[str, Any]]) -> list[str]:
-    head = ["change", "seeds", "mean accuracy", "against the base (95 %)", "macro F1", "minutes"]
+    head = ["ablation", "seeds", "mean accuracy", "difference to the base (95 % CI)", "macro F1", "minutes"]
     rows = []
     for entry in found:
         difference = ""
@@ -222,10 +238,10 @@ def _changes_table(found: list[dict[str, Any]]) -> list[str]:
         rows.append(
             [entry["change"], seeds, accuracy, difference, f"{entry['macro_f1']:.3f}", f"{entry['minutes']:.1f}"]
         )
-    return _table(head, rows)
+    return _markdown_table(head, rows)
 
 
-def _importances(study: optuna.Study) -> dict[str, float]:
+def _compute_importances(study: optuna.Study) -> dict[str, float]:
     """Returns the share of each field in the variance of the accuracy by fANOVA; {} for too few or equal results."""
     if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) < 2:
         return {}
@@ -236,8 +252,8 @@ def _importances(study: optuna.Study) -> dict[str, float]:
     }
 
 
-def _pictures(study: optuna.Study, plan: Plan) -> dict[str, bytes]:
-    """PNG bytes by file name: of what there are results for."""
+def _make_plots(study: optuna.Study, plan: Plan) -> dict[str, bytes]:
+    """Returns the bytes of PNG files by file name; without complete trials there are none."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -246,23 +262,23 @@ def _pictures(study: optuna.Study, plan: Plan) -> dict[str, bytes]:
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that these drawings are experimental
-        pictures = {"history.png": _png(drawing.plot_optimization_history(study, target_name=TARGET))}
-        if _importances(study):
+        warnings.simplefilter("ignore")  # Optuna warns that these plots are experimental
+        pictures = {"history.png": _render_png(drawing.plot_optimization_history(study, target_name=TARGET))}
+        if _compute_importances(study):
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-            pictures["importances.png"] = _png(
+            pictures["importances.png"] = _render_png(
                 drawing.plot_param_importances(study, evaluator=evaluator, target_name=TARGET)
             )
     return pictures
 
 
-def _png(axes: Any) -> bytes:
+def _render_png(axes: Any) -> bytes:
     """Renders a figure of Optuna as PNG and clears it, because pyplot keeps it."""
     content = rendering.render_png(axes.figure, dpi=120, tight=True)
     axes.figure.clear()
     return content
 
 
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+def _markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
     escaped = [[escaping.escape_markdown(cell) for cell in row] for row in rows]
     return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *escaped]]

@@ -1,8 +1,8 @@
-"""A sweep: takes trials until none is left, trains and evaluates each in a run folder, and reports.
+"""Runs a sweep: trains and evaluates trials, each in a run directory, until none is left, and writes the report.
 
-In the output folder:
-    trial-0000/ ...    a run folder each, with eval.json of the validation split and what belongs to it
-    study.journal      the study, unless another storage is named
+Output directory:
+    trial-0000/ ...    run directories, with eval.json and the other results of the validation split
+    study.journal      the study, unless another storage is given
     sweep.md, sweep.json, history.png, importances.png, changes.png
 """
 
@@ -29,46 +29,46 @@ from fer.io import files
 from fer.models import loading
 from fer.sweep import optuna_study, report, trial_leases
 from fer.sweep.optuna_study import Plan
-from fer.sweep.search_space import apply_overrides, points, single_changes
+from fer.sweep.search_space import apply_overrides, grid_points, single_changes
 from fer.train import preemption, trainer
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """What is asked for."""
+    """Options of a sweep."""
 
     base: Experiment
     plan: Plan
-    data: str  # folder of shards
+    data: str  # directory of the shards
     output: str
-    storage: str = ""  # journal:PATH or the URL of a database; "": a journal in the output folder
+    storage: str = ""  # journal:PATH or the URL of a database; "": a journal in the output directory
     pruning: str = "auto"  # median | none | auto: median for a search, none for a grid
     prune_after: int = 3  # epochs
     strategy: str = "auto"
-    also: tuple[str, ...] = ()  # other sweeps over seeds, each a change more in the report
+    extra_sweeps: tuple[str, ...] = ()  # directories of sweeps over seeds, each a further ablation in the report
 
     def folder(self, number: int) -> str:
-        """The run folder of a trial."""
+        """Returns the run directory of a trial."""
         return os.path.join(self.output, f"trial-{number:04d}")
 
     def check(self) -> None:
-        """Tries what a trial may be given, before any is trained.
+        """Checks the values that a trial may have, before any trial is trained.
 
         Raises:
-          UserError: names a backbone or a policy that is none.
+          UserError: a value is invalid, such as an unknown backbone or policy.
         """
-        for values in points(self.plan.space) if self.plan.is_grid else single_changes(self.plan.space):
+        for values in grid_points(self.plan.space) if self.plan.is_grid else single_changes(self.plan.space):
             trainer.check_experiment(apply_overrides(self.base, self.plan.fields(values)))
 
     def open_study(self) -> optuna.Study:
-        """The study, shared by all processes that are given the same flags.
+        """Opens the study, which all processes with the same flags share.
 
         Raises:
           UserError: the data or the storage cannot be read, or the study belongs to another sweep.
         """
         if not self.storage and "://" in self.output:
             raise UserError(
-                f"--storage is missing: a study cannot be kept in {self.output}; name a journal or database."
+                f"--storage is missing. The study cannot be stored in {self.output}: give a journal or a database."
             )
         pruning = self.pruning
         if pruning == "auto":
@@ -83,88 +83,89 @@ class Sweep:
             "pruning": "none" if pruning == "none" else f"{pruning}, after {self.prune_after} epochs",
         }
         storage = self.storage or JOURNAL + os.path.join(self.output, "study.journal")
-        told = "" if self.storage else f"--output={self.output}"
-        return optuna_study.open_study(storage, json.loads(json.dumps(asked)), pruning, self.prune_after, told)
+        flag = "" if self.storage else f"--output={self.output}"
+        return optuna_study.open_study(storage, json.loads(json.dumps(asked)), pruning, self.prune_after, flag)
 
 
-def run(sweep: Sweep) -> list[str]:
-    """Trains until no trial is left to take, then writes the report. Returns the paths of its files.
+def run_sweep(sweep: Sweep) -> list[str]:
+    """Trains until no trial is left, then writes the report. Returns the paths of its files.
+
+    A trial that fails is recorded with the reason, and the other trials continue.
 
     Raises:
-      Stopped: a signal asked the sweep to stop; the same command takes up the trial that was under way.
-      StorageError: the disk is full, or the store or the study away; so does it then.
-      UserError: see `Sweep.check`, `Sweep.open_study` and `report.extra_runs`; or the data are gone (the same command
-        continues once they are back); or no trial succeeded. A trial that fails is recorded with its reason, and the
-        others go on.
+      Stopped: a signal requested the end; the same command resumes the interrupted trial.
+      StorageError: the disk is full, or the storage or the study is unreachable; the same command resumes.
+      UserError: see `Sweep.check`, `Sweep.open_study` and `report.extra_runs`; or the data are missing (the same
+        command resumes once they exist again); or all trials failed.
     """
-    also = report.extra_runs(sweep.also, sweep.plan, sweep.data)  # before hours of training, not after them
+    extra = report.extra_runs(sweep.extra_sweeps, sweep.plan, sweep.data)  # raises before hours of training
     sweep.check()
     shared = sweep.open_study()
     with preemption.stop_on_signals() as stop:
-        while not stop.requested and (trial := _taken(sweep, shared)) is not None:
+        while not stop.requested and (trial := _acquire_trial(sweep, shared)) is not None:
             with trial_leases.heartbeat(shared, trial):
-                _train(sweep, shared, trial, stop)
-            tf.keras.backend.clear_session()  # the next trial's model is another
+                _train_trial(sweep, shared, trial, stop)
+            tf.keras.backend.clear_session()  # frees the model
     if stop.requested:
-        raise Stopped("Stopped between two trials as asked; the same command goes on from there.", stop.exit_code)
-    with optuna_study.reached():
-        under_way = len(sweep.plan.of(shared, TrialState.RUNNING))
-        if under_way:
-            print(f"{under_way} trials are still trained by other processes, whose results are not in this report.")
-        paths = report.write(sweep.output, shared, sweep.plan, sweep.folder, also)
+        raise Stopped("Stopped between two trials. Run the same command again to resume.", stop.exit_code)
+    with optuna_study.storage_errors():
+        running = len(sweep.plan.of(shared, TrialState.RUNNING))
+        if running:
+            print(f"Other processes are still training {running} trials, which are missing in this report.")
+        paths = report.write_report(sweep.output, shared, sweep.plan, sweep.folder, extra)
         failed = len(sweep.plan.of(shared, TrialState.FAIL))
     if failed == sweep.plan.trials:
-        raise UserError(f"All {failed} trials failed; {os.path.join(sweep.output, 'sweep.md')} says why of each.")
+        raise UserError(f"All {failed} trials failed. {os.path.join(sweep.output, 'sweep.md')} lists the reasons.")
     return paths
 
 
-def _taken(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
-    with optuna_study.reached():
+def _acquire_trial(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
+    with optuna_study.storage_errors():
         return trial_leases.acquire_trial(shared, sweep.plan)
 
 
-def _train(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.StopRequest) -> None:
-    """One trial, from its values to its evaluation; what goes wrong in it is its own result."""
-    with optuna_study.reached():
+def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.StopRequest) -> None:
+    """Trains and evaluates a trial. A UserError or lack of memory is recorded as its result."""
+    with optuna_study.storage_errors():
         values = sweep.plan.draw(shared, trial)
     folder = sweep.folder(trial.number)
-    print(f"trial {trial.number} of {sweep.plan.trials}, in {folder}:", flush=True)
+    print(f"Trial {trial.number} of {sweep.plan.trials}, in {folder}:", flush=True)
     print("  " + ", ".join(f"{field}={value}" for field, value in values.items()), flush=True)
     state = TrialState.COMPLETE
     try:
-        _report_past(trial, folder)
-        hooks = trainer.RunHooks(on_epoch=_hook(trial), stop=stop)
+        _report_history(trial, folder)
+        hooks = trainer.RunHooks(on_epoch=_make_epoch_callback(trial), stop=stop)
         try:
             experiment = apply_overrides(sweep.base, sweep.plan.fields(values))
             trainer.train(experiment, sweep.data, folder, sweep.strategy, hooks=hooks)
         except optuna.TrialPruned as pruned:
-            print(f"trial {trial.number} is given up: {pruned}", flush=True)
+            print(f"Trial {trial.number} is pruned: {pruned}.", flush=True)
             state = TrialState.PRUNED
-        accuracy = _evaluated(folder, sweep.data)
+        accuracy = _evaluate_trial(folder, sweep.data)
     except StorageError:
-        raise  # no fault of the trial: it stays under way, and the same command takes it up
+        raise  # not the trial's fault: it stays in the state RUNNING, and the same command resumes it
     except (UserError, tf.errors.ResourceExhaustedError) as error:
         manifest.check_sizes(
             manifest.read_manifest(sweep.data).seal_test_split()
-        )  # without data every trial would fail: see `run`
-        print(f"trial {trial.number} failed: {files.error_message(error)}", flush=True)
-        with optuna_study.reached():
+        )  # raises if the data are missing, because every trial would fail
+        print(f"Trial {trial.number} failed: {files.error_message(error)}", flush=True)
+        with optuna_study.storage_errors():
             trial.set_user_attr("failure", files.error_message(error))
             shared.tell(trial, state=TrialState.FAIL)
         return
-    with optuna_study.reached():
+    with optuna_study.storage_errors():
         trial.set_user_attr("accuracy", accuracy)
         shared.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
 
 
-def _hook(trial: optuna.Trial) -> Callable[[dict[str, Any]], None]:
-    """What is called after each epoch: tells the study its accuracy, and gives the trial up if the study says so."""
+def _make_epoch_callback(trial: optuna.Trial) -> Callable[[dict[str, Any]], None]:
+    """Returns the callback of an epoch: reports the accuracy, and raises TrialPruned if the study requires it."""
 
     def on_epoch(entry: dict[str, Any]) -> None:
-        _tell(trial, entry)
-        with optuna_study.reached():
-            given_up = trial.should_prune()
-        if given_up:
+        _report_epoch(trial, entry)
+        with optuna_study.storage_errors():
+            prune = trial.should_prune()
+        if prune:
             raise optuna.TrialPruned(
                 f"after epoch {entry['epoch']} its accuracy {entry['validation_accuracy']:.4f} is below the others'"
             )
@@ -172,25 +173,25 @@ def _hook(trial: optuna.Trial) -> Callable[[dict[str, Any]], None]:
     return on_epoch
 
 
-def _report_past(trial: optuna.Trial, folder: str) -> None:
-    """Tells the study the epochs of a trial that is taken up again: its process may have died before it could."""
+def _report_history(trial: optuna.Trial, folder: str) -> None:
+    """Reports the past epochs of a resumed trial, because its process may have died before reporting them."""
     if files.exists(os.path.join(folder, "history.json")):
         for entry in loading.read_history(folder):
-            _tell(trial, entry)
+            _report_epoch(trial, entry)
 
 
-def _tell(trial: optuna.Trial, entry: dict[str, Any]) -> None:
-    with optuna_study.reached(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # an epoch that is known already, which changes nothing
+def _report_epoch(trial: optuna.Trial, entry: dict[str, Any]) -> None:
+    with optuna_study.storage_errors(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Optuna warns of an epoch that it knows already
         trial.report(entry["validation_accuracy"], entry["epoch"])
 
 
-def _evaluated(folder: str, data: str) -> float:
-    """Evaluates the trial's best weights on the validation split into its folder. Returns the accuracy.
+def _evaluate_trial(folder: str, data: str) -> float:
+    """Evaluates the best weights of a trial on the validation split, in its run directory. Returns the accuracy.
 
-    An evaluation that is there is taken, if it is of these weights: a trial that was given up may have gone on since.
+    An existing evaluation is used if it is of these weights, which may have changed since in a pruned trial.
     """
-    best = files.read_json(os.path.join(folder, "best.json"), "what names the best weights")
+    best = files.read_json(os.path.join(folder, "best.json"), "the file that names the best weights")
     with contextlib.suppress(UserError):
         known = eval_json.read_eval(os.path.join(folder, "eval.json"))
         if known["protocol"]["members"][0]["weights_sha256"] == best["sha256"]:

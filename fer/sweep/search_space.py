@@ -1,15 +1,14 @@
-"""What differs between the runs of a sweep, read strictly from a line of text.
+"""Parses the fields and values that the runs of a sweep vary.
 
-A grid, every combination once:      seed=0,1,2; model.dropout=0.2,0.4
-A space, which Optuna searches:      optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)
+Grid, all combinations:              seed=0,1,2; model.dropout=0.2,0.4
+Search space, sampled by Optuna:     optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)
 
-Fields are those of `fer.config.Experiment`, with dots. A value is read as the field's type; a comma within parentheses
-belongs to the value, so that augmentation policies can be listed. Ranges of a space, both ends included:
+Fields are those of `fer.config.Experiment`, with dots. A value has the type of its field; a comma within parentheses
+belongs to the value, so that augmentation policies can be listed. Ranges of a search space include both ends:
 
     uniform(low,high)  uniform(low,high,step)  log(low,high)  choice(a,b,...)
 
-Changes, each tried alone against the base, with each seed of the grid if there is one; fields that only make sense
-together are joined by "with":
+Ablations, each trained by itself with each seed of the grid; `with` joins fields that belong together:
 
     augment.policy=none,flip; train.ema_decay=0; optimizer.name=adamw with optimizer.learning_rate=1e-3
 """
@@ -30,25 +29,25 @@ from fer.config import Experiment
 from fer.errors import UserError
 
 Value = Union[bool, int, float, str]
-RANGES = ("uniform", "log")
-CHANGE = "change"  # the axis of a grid that has the base and each change
+RANGE_KINDS = ("uniform", "log")
+CHANGE = "change"  # axis of a grid whose values are the names of the base and of the ablations
 BASE = "base"
-OF_A_PROCESS = {  # fields that a process cannot change once it has computed, and why
-    "train.deterministic": "TensorFlow does not take determinism back within a process",
-    "train.replicas": "the devices of a process stay as they were made for the first trial",
+PROCESS_FIELDS = {  # fields that a process cannot change after its first computation, and the reason
+    "train.deterministic": "TensorFlow cannot disable determinism within a process",
+    "train.replicas": "TensorFlow creates the devices of a process once, for the first trial",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values."""
+    """Dimension with a list of values."""
 
     values: tuple[Value, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A number between two others, both included; whole where the field is."""
+    """Dimension with the numbers from `low` to `high`, both included; `whole` for an int field."""
 
     low: float
     high: float
@@ -60,75 +59,76 @@ class Range:
 Space = dict[str, Union[Choice, Range]]  # by field
 
 
-def grid(text: str, base: Experiment) -> Space:
-    """Reads a grid: the values of each field.
+def parse_grid(text: str, base: Experiment) -> Space:
+    """Parses a grid: the values of each field.
 
     Raises:
-      UserError: names what is wrong: a field that does not exist, a value of another type or listed twice, or a
-        combination that `base` cannot have.
+      UserError: a field does not exist, a value has the wrong type or is repeated, or a combination is invalid for
+        `base`.
     """
     space: Space = {}
-    for field, values in _fields(text):
-        space[field] = Choice(_values(field, values))
-    for point in points(space):
+    for field, values in _split_fields(text):
+        space[field] = Choice(_parse_values(field, values))
+    for point in grid_points(space):
         apply_overrides(base, point)
     return space
 
 
-def search(text: str, base: Experiment) -> Space:
-    """Reads a space to search: the range of each field. The ends of ranges and each choice are tried on `base`.
+def parse_space(text: str, base: Experiment) -> Space:
+    """Parses a search space: the range of each field. Checks the ends of ranges and each choice on `base`.
 
     Raises:
-      UserError: names what is wrong, as `grid` does.
+      UserError: see `parse_grid`.
     """
-    space: Space = {field: _dimension(field, values) for field, values in _fields(text)}
+    space: Space = {field: _parse_dimension(field, values) for field, values in _split_fields(text)}
     for point in single_changes(space):
         apply_overrides(base, point)
     return space
 
 
-def changes(text: str, base: Experiment, space: Space) -> dict[str, dict[str, Value]]:
-    """Reads changes: the fields of each, by its name, which is what was written; the first is the base, with none.
+def parse_changes(text: str, base: Experiment, space: Space) -> dict[str, dict[str, Value]]:
+    """Parses ablations, and checks each on `base` with every seed of `space`, a grid of seeds.
 
-    Each is tried on `base`, with every seed of `space`, a grid that has nothing else.
+    Returns:
+      The overrides of each ablation by its name, such as "train.ema_decay=0.0"; the first is the base, without any.
 
     Raises:
-      UserError: names what is wrong, as `grid` does; or a change that changes nothing, or that is there twice.
+      UserError: see `parse_grid`; or an ablation changes nothing or is repeated.
     """
     others = [field for field in space if field != "seed"]
     if others:
-        raise UserError(f"With --changes, --grid has seeds alone, as in seed=0,1; {others[0]} would be a change.")
+        raise UserError(f"With --changes, --grid takes only seeds, such as seed=0,1. Move {others[0]} to --changes.")
     found: dict[str, dict[str, Value]] = {BASE: {}}
     for part in _split(text, ";"):
-        joined = _fields(part.replace(" with ", ";"))
-        if len(joined) == 1:
-            ((field, values),) = joined
-            alone = [{field: value} for value in _values(field, values)]
+        assignments = _split_fields(part.replace(" with ", ";"))
+        if len(assignments) == 1:
+            ((field, values),) = assignments
+            overrides = [{field: value} for value in _parse_values(field, values)]
         else:
-            alone = [{field: _value(field, value) for field, value in joined}]
-        for fields in alone:
+            overrides = [{field: _parse_value(field, value) for field, value in assignments}]
+        for fields in overrides:
             name = ", ".join(f"{field}={value}" for field, value in fields.items())
             if name in found:
-                raise UserError(f"The change {name} is there twice; list it once.")
+                raise UserError(f"--changes lists {name} twice. List it once.")
             found[name] = fields
     for name, fields in found.items():
         if "seed" in fields:
-            raise UserError(f"The change {name} is a seed; seeds belong into --grid.")
+            raise UserError(f"--changes lists {name}. Give seeds with --grid.")
         if fields and apply_overrides(base, fields) == base:
-            raise UserError(f"The change {name} changes nothing: the config has these values already.")
-        for point in points(space):
+            raise UserError(f"The change {name} has no effect: the config has these values already.")
+        for point in grid_points(space):
             apply_overrides(base, {**point, **fields})
     return found
 
 
-def points(space: Space) -> list[dict[str, Value]]:
-    """Every combination of a grid's values, the last field's changing fastest."""
+def grid_points(space: Space) -> list[dict[str, Value]]:
+    """Returns all combinations of the values of a grid; the last field varies fastest."""
     choices = [dimension.values for dimension in space.values() if isinstance(dimension, Choice)]
     return [dict(zip(space, values)) for values in itertools.product(*choices)]
 
 
 def single_changes(space: Space) -> list[dict[str, Value]]:
-    """Each choice and each end of a range, one at a time."""
+    """Returns the overrides with one field each: every choice, and both ends of every range."""
     return [
         {field: value}
         for field, dimension in space.items()
@@ -137,10 +137,10 @@ def single_changes(space: Space) -> list[dict[str, Value]]:
 
 
 def apply_overrides(base: Experiment, values: dict[str, Value]) -> Experiment:
-    """`base` with some fields changed.
+    """Returns a copy of `base` with some fields changed.
 
     Raises:
-      UserError: the experiment that comes of it is none, see `fer.config.Experiment.validate` and
+      UserError: the resulting experiment is invalid; see `fer.config.Experiment.validate` and
         `fer.flag_paths.resolve_fields`.
     """
     experiment = copy.deepcopy(base)
@@ -155,8 +155,8 @@ def apply_overrides(base: Experiment, values: dict[str, Value]) -> Experiment:
     return experiment
 
 
-def types() -> dict[str, type]:
-    """The type of each field of an experiment, by its path."""
+def field_types() -> dict[str, type]:
+    """Returns the type of each field of an experiment by its path."""
     found: dict[str, type] = {}
 
     def visit(kind: type, path: str) -> None:
@@ -170,75 +170,79 @@ def types() -> dict[str, type]:
     return found
 
 
-def _fields(text: str) -> list[tuple[str, str]]:
-    """The fields and what stands behind their equals signs."""
-    known = types()
+def _split_fields(text: str) -> list[tuple[str, str]]:
+    """Splits the text of a grid or space into fields and the texts of their values."""
+    known = field_types()
     found: list[tuple[str, str]] = []
     for part in _split(text, ";"):
         field, equals, values = (piece.strip() for piece in part.partition("="))
         if not equals or not values:
-            raise UserError(f"{part.strip()!r} is no field with its values, as in seed=0,1,2; model.dropout=0.2,0.4.")
+            raise UserError(
+                f"{part.strip()!r} is not of the form FIELD=VALUES, such as seed=0,1,2; model.dropout=0.2,0.4."
+            )
         if field not in known:
             raise UserError(f"There is no field {field}{config.suggest(field, list(known))}.")
         if field in dict(found):
-            raise UserError(f"{field} is there twice; list all its values once.")
-        if field in OF_A_PROCESS:
+            raise UserError(f"{field} is listed twice. List it once with all its values.")
+        if field in PROCESS_FIELDS:
             raise UserError(
-                f"{field} cannot differ within a sweep: {OF_A_PROCESS[field]}. Set it for all trials, with "
-                f"--config.{field}=."
+                f"{field} cannot differ within a sweep: {PROCESS_FIELDS[field]}. Set it for all trials with "
+                f"--config.{field}=VALUE."
             )
         found.append((field, values))
     return found
 
 
-def _dimension(field: str, text: str) -> Choice | Range:
-    called = re.fullmatch(r"(\w+)\((.*)\)", text)
-    if called and called[1] == "choice":
-        return Choice(_values(field, called[2]))
-    if not called or called[1] not in RANGES:
+def _parse_dimension(field: str, text: str) -> Choice | Range:
+    call = re.fullmatch(r"(\w+)\((.*)\)", text)
+    if call and call[1] == "choice":
+        return Choice(_parse_values(field, call[2]))
+    if not call or call[1] not in RANGE_KINDS:
         raise UserError(
-            f"{field}={text} is no range: it must be uniform(low,high), uniform(low,high,step), log(low,high) or "
+            f"{field}={text} is not a range. It must be uniform(low,high), uniform(low,high,step), log(low,high) or "
             "choice(a,b,...)."
         )
-    kind = types()[field]
+    kind = field_types()[field]
     if kind not in (int, float):
-        raise UserError(f"{field} is of type {kind.__name__}, which has no {called[1]}(...): use choice(a,b,...).")
-    numbers: list[Any] = [_value(field, part) for part in _split(called[2], ",")]
+        raise UserError(
+            f"{field} is of type {kind.__name__}, for which {call[1]}(...) is not defined. Use choice(a,b,...)."
+        )
+    numbers: list[Any] = [_parse_value(field, part) for part in _split(call[2], ",")]
     if not all(map(math.isfinite, numbers)):
-        raise UserError(f"{field}={text} must have numbers that are finite.")
-    log = called[1] == "log"
+        raise UserError(f"{field}={text} must have finite numbers.")
+    log = call[1] == "log"
     if len(numbers) not in ((2,) if log else (2, 3)) or not numbers[0] < numbers[1]:
         raise UserError(
-            f"{field}={text} must have a lower and a higher end" + ("." if log else ", and perhaps a step.")
+            f"{field}={text} must have a lower and a higher end" + ("." if log else ", and optionally a step.")
         )
     if (log and numbers[0] <= 0) or (len(numbers) == 3 and numbers[2] <= 0):
-        raise UserError(f"{field}={text}: the lower end of log(...) and every step must be above 0.")
+        raise UserError(f"{field}={text}: the lower end of log(...) and a step must be above 0.")
     if len(numbers) == 3 and (Decimal(str(numbers[1])) - Decimal(str(numbers[0]))) % Decimal(str(numbers[2])):
         raise UserError(f"{field}={text}: steps of {numbers[2]} do not lead from {numbers[0]} to {numbers[1]}.")
     return Range(numbers[0], numbers[1], whole=kind is int, log=log, step=numbers[2] if len(numbers) == 3 else None)
 
 
-def _values(field: str, text: str) -> tuple[Value, ...]:
-    values = tuple(_value(field, part) for part in _split(text, ","))
-    twice = [value for position, value in enumerate(values) if value in values[:position]]
-    if twice:
-        raise UserError(f"{field} lists {twice[0]!r} twice.")
+def _parse_values(field: str, text: str) -> tuple[Value, ...]:
+    values = tuple(_parse_value(field, part) for part in _split(text, ","))
+    repeated = [value for position, value in enumerate(values) if value in values[:position]]
+    if repeated:
+        raise UserError(f"{field} lists {repeated[0]!r} twice.")
     return values
 
 
-def _value(field: str, text: str) -> Value:
-    """A value of the field's type."""
-    kind, text = types()[field], text.strip()
+def _parse_value(field: str, text: str) -> Value:
+    """Parses a value of the type of its field."""
+    kind, text = field_types()[field], text.strip()
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         return kind(text)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{field} is of type {kind.__name__}, and {text!r} is not.") from error
+        raise UserError(f"{field} is of type {kind.__name__}, but {text!r} is not.") from error
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The parts of a text between separators that stand outside parentheses; an empty part is a mistake."""
+    """Splits a text at separators outside parentheses. Raises a UserError if a part is empty."""
     parts, depth = [""], 0
     for character in text:
         depth += (character == "(") - (character == ")")

@@ -1,8 +1,9 @@
-"""Who trains which trial. A process that trains one gives signs of life; what a dead one left, another takes up.
+"""Leases of trials: each trial is trained by one process, and the trial of a dead process by another one.
 
-A process of this machine that is gone is known to be dead at once. One of another machine counts as dead when it has
-been silent for `SILENCE` seconds. A claim stands if it is still there after `SETTLE` seconds: of two that are made at
-once, the later one does (Fischer's protocol, in Lamport 1987, "A fast mutual exclusion algorithm").
+A process that trains a trial writes heartbeats to the study. A process of this host is dead if the system does not list
+it. A process of another host counts as dead after `LEASE_TIMEOUT_S` seconds without a heartbeat. A lease is valid if it
+is still in the study after `SETTLE_S` seconds: of two concurrent leases, the later one is (Fischer's protocol, in
+Lamport 1987, "A fast mutual exclusion algorithm").
 """
 
 from __future__ import annotations
@@ -20,121 +21,124 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fer.sweep.optuna_study import Plan
 
-BEAT = 5.0  # seconds between two signs of life
-SILENCE = 60.0
-SETTLE = 1.0  # seconds; much more than it takes to write to the storage
+HEARTBEAT_INTERVAL_S = 5.0
+LEASE_TIMEOUT_S = 60.0
+SETTLE_S = 1.0  # much longer than a write to the storage takes
 
-OWNER, SIGN = "owner", "sign_of_life"
-NOBODY = "nobody"
+OWNER, HEARTBEAT = "owner", "sign_of_life"
+NO_OWNER = "nobody"
 
 
 def acquire_trial(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
-    """A trial to train: one left behind on this machine, or nobody's, else a new one, else one of another machine.
+    """Acquires a trial: one without owner or of a dead process of this host, a new one, or one of another host.
 
     Returns:
-      None where every trial is over, or is trained by a living process.
+      The trial, or None if each trial has ended or is trained by a live process.
     """
-    left = [trial for trial in plan.of(study, TrialState.RUNNING) if _is_free(trial) or _dead_here(trial)]
-    return _claimed(study, left) or _new(study, plan) or _claimed(study, _silent(study, plan))
+    left = [trial for trial in plan.of(study, TrialState.RUNNING) if _is_free(trial) or _is_dead_on_this_host(trial)]
+    return _claim(study, left) or _ask(study, plan) or _claim(study, _find_silent(study, plan))
 
 
 @contextlib.contextmanager
 def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
-    """Within it, the storage is told every few seconds that this process trains the trial."""
-    over = threading.Event()
+    """Writes a heartbeat of the trial every `HEARTBEAT_INTERVAL_S` seconds while the block runs."""
+    ended = threading.Event()
 
     def beat() -> None:
         count = 0
-        while not over.wait(BEAT):
+        while not ended.wait(HEARTBEAT_INTERVAL_S):
             count += 1
-            with contextlib.suppress(Exception):  # a storage that is away for a moment
-                trial.set_user_attr(SIGN, f"{os.getpid()}-{count}")
+            with contextlib.suppress(Exception):  # the storage may be unreachable for a moment
+                trial.set_user_attr(HEARTBEAT, f"{os.getpid()}-{count}")
 
-    thread = threading.Thread(target=beat, name="sign of life", daemon=True)
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()
 
 
-def _new(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
+def _ask(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
     if len(study.get_trials(deepcopy=False)) >= plan.trials:
         return None
     trial = study.ask()
     if trial.number >= plan.trials:  # another process was faster
-        trial.set_user_attr(OWNER, NOBODY)  # until a plan has more trials
+        trial.set_user_attr(OWNER, NO_OWNER)  # for a plan with more trials
         return None
-    trial.set_user_attr(OWNER, _me())
+    trial.set_user_attr(OWNER, _make_owner_id())
     return trial
 
 
-def _claimed(study: optuna.Study, left: list[FrozenTrial]) -> optuna.Trial | None:
-    """The first of some trials that this process gets."""
+def _claim(study: optuna.Study, left: list[FrozenTrial]) -> optuna.Trial | None:
+    """Tries to acquire one of the trials. Returns the first that this process obtains, or None."""
     for frozen in left:
-        trial, claim = optuna.Trial(study, frozen._trial_id), _me()
-        if _now(study, frozen).user_attrs.get(OWNER) != frozen.user_attrs.get(OWNER):
-            continue  # somebody else claimed it in the meantime
+        trial, claim = optuna.Trial(study, frozen._trial_id), _make_owner_id()
+        if _reload(study, frozen).user_attrs.get(OWNER) != frozen.user_attrs.get(OWNER):
+            continue  # another process has claimed it
         trial.set_user_attr(OWNER, claim)
-        time.sleep(SETTLE)
-        now = _now(study, frozen)
+        time.sleep(SETTLE_S)
+        now = _reload(study, frozen)
         if now.user_attrs[OWNER] == claim and now.state == TrialState.RUNNING:
             return trial
     return None
 
 
-def _silent(study: optuna.Study, plan: Plan) -> list[FrozenTrial]:
-    """The trials of other machines' processes that give no sign of life for as long as it takes to be sure."""
+def _find_silent(study: optuna.Study, plan: Plan) -> list[FrozenTrial]:
+    """Waits `LEASE_TIMEOUT_S` and returns the trials of other hosts that had no heartbeat in this time."""
     if any(OWNER not in trial.user_attrs for trial in plan.of(study, TrialState.RUNNING)):
-        time.sleep(SETTLE)  # a process of this machine may just have asked for it
-    before = [trial for trial in plan.of(study, TrialState.RUNNING) if not _is_here(trial)]
+        time.sleep(SETTLE_S)  # a process of this host may be about to write its owner
+    before = [trial for trial in plan.of(study, TrialState.RUNNING) if not _is_on_this_host(trial)]
     if before:
-        print(f"Waiting {SILENCE:.0f} s to see whether {len(before)} trials of other machines are alive.", flush=True)
-        time.sleep(SILENCE)
-    return [trial for trial in before if _now(study, trial).user_attrs == trial.user_attrs]
+        print(
+            f"Waiting {LEASE_TIMEOUT_S:.0f} s for heartbeats of {len(before)} trials of other hosts ...",
+            flush=True,
+        )
+        time.sleep(LEASE_TIMEOUT_S)
+    return [trial for trial in before if _reload(study, trial).user_attrs == trial.user_attrs]
 
 
-def _now(study: optuna.Study, trial: FrozenTrial) -> FrozenTrial:
+def _reload(study: optuna.Study, trial: FrozenTrial) -> FrozenTrial:
     return study.get_trials(deepcopy=False)[trial.number]
 
 
-def _me() -> str:
-    """This process, and one claim of it: host, process, when that began, and a number of its own."""
-    return " ".join([_host(), str(os.getpid()), _began(os.getpid()), uuid.uuid4().hex])
+def _make_owner_id() -> str:
+    """Returns the identifier of a new lease: host, process number, start time of the process and a unique number."""
+    return " ".join([_host_id(), str(os.getpid()), _process_start(os.getpid()), uuid.uuid4().hex])
 
 
 def _is_free(trial: FrozenTrial) -> bool:
-    """Whether the trial was asked for beyond the plan; one that has no owner yet is just about to get one."""
-    return trial.user_attrs.get(OWNER) == NOBODY
+    """Returns whether the trial was created beyond a plan. A trial without the attribute is about to get an owner."""
+    return trial.user_attrs.get(OWNER) == NO_OWNER
 
 
-def _is_here(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get(OWNER, "").split(" ")[0] == _host()
+def _is_on_this_host(trial: FrozenTrial) -> bool:
+    return trial.user_attrs.get(OWNER, "").split(" ")[0] == _host_id()
 
 
-def _dead_here(trial: FrozenTrial) -> bool:
-    """Whether the trial's process was one of this machine, and is gone."""
-    if not _is_here(trial):
+def _is_dead_on_this_host(trial: FrozenTrial) -> bool:
+    """Returns whether the process of the trial was on this host and has ended."""
+    if not _is_on_this_host(trial):
         return False
-    _, process, began, _ = trial.user_attrs[OWNER].split(" ")
-    return _began(int(process)) != began
+    _, process, start, _ = trial.user_attrs[OWNER].split(" ")
+    return _process_start(int(process)) != start
 
 
-def _host() -> str:
-    """The machine as it runs now: after a restart, or in another container, process numbers mean nothing."""
+def _host_id() -> str:
+    """Returns an identifier of this host that changes with each boot and container, like the process numbers."""
     boot = "/proc/sys/kernel/random/boot_id"
     if not os.path.exists(boot):
         return f"{socket.gethostname()}/{uuid.getnode()}"
-    numbered = ""  # of two containers with the host's name, each numbers its own processes
+    pid_namespace = ""  # containers with the same host name have their own process numbers
     with contextlib.suppress(OSError):
-        numbered = os.readlink("/proc/self/ns/pid")
+        pid_namespace = os.readlink("/proc/self/ns/pid")
     with open(boot, encoding="ascii") as file:
-        return f"{socket.gethostname()}/{file.read().strip()}/{numbered}"
+        return f"{socket.gethostname()}/{file.read().strip()}/{pid_namespace}"
 
 
-def _began(process: int) -> str:
-    """When a process of this machine was started, in the kernel's ticks; "" where there is none, or a dead one."""
+def _process_start(process: int) -> str:
+    """Returns the start time of a process of this host in clock ticks; "" if there is no such process or it is dead."""
     try:
         with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
             state, *fields = file.read().rpartition(")")[2].split()  # from field 3 of proc(5) on

@@ -1,4 +1,4 @@
-"""Small experiments for the tests of sweeps, and made-up results in place of training."""
+"""Small experiments for the tests of sweeps, and a substitute of training."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fer.train import run_dir, trainer
 from fer.viz import rendering
 from tests.train import factories
 
-# How the trials of a sweep come by their results: `results` has the two ways.
-WAYS = ["made up", pytest.param("trained", marks=pytest.mark.extended)]
+# Modes of `patch_training`.
+MODES = ["fake", pytest.param("trained", marks=pytest.mark.extended)]
 
 
 def experiment(**train) -> Experiment:
@@ -29,14 +29,14 @@ def experiment(**train) -> Experiment:
     return settings
 
 
-def results(patch: pytest.MonkeyPatch, way: str) -> None:
-    """Replaces training by `train` where `way`, one of `WAYS`, asks for results that are made up."""
-    if way == "made up":
+def patch_training(patch: pytest.MonkeyPatch, mode: str) -> None:
+    """Replaces training by `train` if `mode`, one of `MODES`, is "fake"."""
+    if mode == "fake":
         patch.setattr(trainer, "train", train)
 
 
-def no_pictures(patch: pytest.MonkeyPatch) -> None:
-    """Leaves pictures undrawn, which take longer than all else of a small run and its evaluation."""
+def disable_plots(patch: pytest.MonkeyPatch) -> None:
+    """Disables plots, which take most of the time of a small run and its evaluation."""
     file = io.BytesIO()
     Image.new("RGB", (1, 1)).save(file, "PNG")
     patch.setattr(rendering, "render_png", lambda figure, **_: file.getvalue())
@@ -50,12 +50,12 @@ def train(
     strategy: str,
     hooks: trainer.RunHooks,
 ) -> None:
-    """Writes what a run and its evaluation leave, with predictions that depend on the experiment alone.
+    """Writes the files of a run and of its evaluation, with predictions that depend only on the experiment.
 
-    Stands for `fer.train.trainer.train`. The evaluation is of the weights that best.json names, so a sweep takes it.
+    Replaces `fer.train.trainer.train`. The evaluation is of the weights that best.json names, so that a sweep uses it.
 
     Raises:
-      UserError: the batch is too large for the data, or the folder cannot be written, as in a run.
+      UserError: the batch is too large for the data, or the folder cannot be written, as in training.
     """
     shards = manifest.read_manifest(data)
     steps = pipeline.steps_per_epoch(shards.split("train").examples, settings.train.global_batch)
@@ -81,7 +81,7 @@ def train(
 
 
 def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weights_sha256: str) -> float:
-    """Writes eval.json and predictions.npz of predictions of which about 60 % are right. Returns the accuracy."""
+    """Writes eval.json and predictions.npz with about 60 % correct predictions. Returns the accuracy."""
     scored = eval_dataset.read(shards, "validation", "fer")
     wrong = np.random.default_rng(int(weights_sha256, 16)).random(len(scored.labels)) < 0.4
     probabilities = np.full((len(wrong), 7), 0.05) + 0.65 * np.eye(7)[(scored.labels + wrong) % 7]
@@ -104,7 +104,7 @@ def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weig
         "by_agreement": None,
     }
     content = eval_json.build([member], shards, eval_json.Protocol("validation", "none", "fer", 0), figures, 1.0)
-    said = predictions.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)
-    predictions.write_npz(os.path.join(folder, "predictions.npz"), said)
+    saved = predictions.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)
+    predictions.write_npz(os.path.join(folder, "predictions.npz"), saved)
     eval_json.write_eval(os.path.join(folder, "eval.json"), content)
     return content["accuracy"]

@@ -1,4 +1,4 @@
-"""configs/ablation.sh: what it asks for can be had, and what fails in it fails it."""
+"""Tests of configs/ablation.sh."""
 
 import os
 import subprocess
@@ -17,8 +17,11 @@ case "$*" in *"$FAILING"*) exit 3;; esac
 """
 
 
-def called(root, folder, failing: str) -> tuple[int, list[str]]:
-    """The script's exit code and the arguments of all its calls of python, which fail where they hold `failing`."""
+def run_with_stub(root, folder, failing: str) -> tuple[int, list[str]]:
+    """Runs the script with a stub of python that fails if its arguments have `failing`.
+
+    Returns the exit code of the script and the arguments of all calls of the stub.
+    """
     (folder / "python").write_text(STUB)
     (folder / "python").chmod(0o755)
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "FAILING": failing}
@@ -27,18 +30,18 @@ def called(root, folder, failing: str) -> tuple[int, list[str]]:
     return code, (folder / "calls").read_text().splitlines()
 
 
-def test_ablation_config_changes_name_fields_and_policies_that_exist(root, tmp_path):
-    code, arguments = called(root, tmp_path, failing="nothing")
+def test_ablation_script_changes_are_valid_for_its_config(root, tmp_path):
+    code, arguments = run_with_stub(root, tmp_path, failing="nothing")
     assert code == 0
     (text,) = {argument for argument in arguments if argument.startswith("--changes=")}
     base = ablation.get_config()
-    found = search_space.changes(text.removeprefix("--changes="), base, search_space.grid("seed=0,1", base))
+    found = search_space.parse_changes(text.removeprefix("--changes="), base, search_space.parse_grid("seed=0,1", base))
     assert len(found) == 16  # the base among them
     for fields in found.values():
         policy.parse(search_space.apply_overrides(base, fields).augment.policy)
 
 
-def test_ablation_script_stops_at_a_failed_sweep(root, tmp_path):
-    code, arguments = called(root, tmp_path, failing="fer2013-clean")
+def test_ablation_script_stops_with_an_error_when_a_sweep_fails(root, tmp_path):
+    code, arguments = run_with_stub(root, tmp_path, failing="fer2013-clean")
     assert code == 3
     assert not [argument for argument in arguments if argument.startswith("--changes=")]

@@ -1,4 +1,4 @@
-"""A sweep as a whole: it is shared, killed, resumed, prunes, and ends with a table and pictures."""
+"""Tests of fer/sweep/runner.py, report.py and optuna_study.py, and of scripts/sweep.py."""
 
 import contextlib
 import dataclasses
@@ -44,23 +44,23 @@ def start(root, data: str, output, *flags: str) -> subprocess.Popen:
     )
 
 
-@pytest.fixture(scope="module", params=factories.WAYS)
+@pytest.fixture(scope="module", params=factories.MODES)
 def swept(request, synthetic_shards, tmp_path_factory):
-    """The output of a sweep over two seeds and a batch that there are not enough faces for."""
+    """Runs a sweep over two seeds and two batch sizes, one of which exceeds the training data."""
     base = factories.experiment(steps=0, epochs=2, checkpoint_steps=100)
-    found = search_space.grid("seed=0,1; train.global_batch=321,64", base)  # the train split has 320 faces
+    found = search_space.parse_grid("seed=0,1; train.global_batch=321,64", base)  # the train split has 320 faces
     plan = optuna_study.Plan(found, True, 4, 0)
 
     def run(output: pathlib.Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            factories.results(patch, request.param)
-            runner.run(runner.Sweep(base, plan, synthetic_shards.folder, str(output), strategy="one"))
+            factories.patch_training(patch, request.param)
+            runner.run_sweep(runner.Sweep(base, plan, synthetic_shards.folder, str(output), strategy="one"))
 
     return shared_folder(tmp_path_factory, f"sweep, {request.param}", run)
 
 
 def check_trial(folder, seed: int, epochs: int) -> dict:
-    """Holds a trial's folder against what a run folder and its evaluation hold. Returns the config."""
+    """Checks the files of a trial's run directory. Returns the config."""
     recorded = json.loads((folder / "config.json").read_text())["config"]
     assert recorded["seed"] == seed
     evaluation = eval_json.read_eval(str(folder / "eval.json"))
@@ -71,129 +71,135 @@ def check_trial(folder, seed: int, epochs: int) -> dict:
     return recorded
 
 
-def test_sweep_writes_a_run_folder_with_evaluation_for_each_trial(swept):
+def test_trials_have_run_directories_with_evaluations(swept):
     for number, seed in ((1, 0), (3, 1)):
         assert check_trial(swept / f"trial-{number:04d}", seed, epochs=2)["train"]["global_batch"] == 64
 
 
-def test_sweep_records_failed_trial_and_continues(swept):
+def test_failed_trial_is_recorded_with_its_reason_and_the_others_continue(swept):
     trials = json.loads((swept / "sweep.json").read_text())["trials"]
     assert [trial["state"] for trial in trials] == ["complete", "complete", "failed", "failed"]
     assert [trial["number"] for trial in trials[2:]] == [0, 2]
     assert all("only 320 examples" in trial["failure"] for trial in trials[2:])
 
 
-def test_sweep_stops_without_losing_a_trial_when_output_is_not_writable(synthetic_shards, tmp_path):
+def test_run_sweep_keeps_trial_when_its_directory_cannot_be_written(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
-    (tmp_path / "trial-0000").write_text("where the run folder should be")
-    plan = optuna_study.Plan(search_space.grid("seed=0,1", base), True, 2, 0)
-    asked = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    (tmp_path / "trial-0000").write_text("a file in place of the run directory")
+    plan = optuna_study.Plan(search_space.parse_grid("seed=0,1", base), True, 2, 0)
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
     with pytest.raises(StorageError, match="trial-0000"):
-        runner.run(asked)
-    assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.RUNNING]
+        runner.run_sweep(sweep)
+    assert [trial.state for trial in plan.of(sweep.open_study())] == [TrialState.RUNNING]
 
 
-def test_data_that_are_gone_end_the_sweep_and_cost_no_trial(synthetic_shards, tmp_path):
+def test_train_trial_keeps_trial_when_the_data_are_missing(synthetic_shards, tmp_path):
     base, data = factories.experiment(steps=2), tmp_path / "shards"
     data.symlink_to(synthetic_shards.folder)
-    plan = optuna_study.Plan(search_space.grid("seed=0,1", base), True, 2, 0)
-    asked = runner.Sweep(base, plan, str(data), str(tmp_path / "out"), strategy="one")
-    shared = asked.open_study()
+    plan = optuna_study.Plan(search_space.parse_grid("seed=0,1", base), True, 2, 0)
+    sweep = runner.Sweep(base, plan, str(data), str(tmp_path / "out"), strategy="one")
+    shared = sweep.open_study()
     data.unlink()
-    trial = runner._taken(asked, shared)
+    trial = runner._acquire_trial(sweep, shared)
     with pytest.raises(UserError, match=r"shards has no manifest\.json"):
-        runner._train(asked, shared, trial, preemption.StopRequest())
+        runner._train_trial(sweep, shared, trial, preemption.StopRequest())
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 
-def test_sweep_stops_without_losing_a_trial_when_study_is_unreachable(synthetic_shards, tmp_path):
+def test_epoch_callback_keeps_trial_when_the_study_is_unreachable(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
-    plan = optuna_study.Plan(search_space.grid("seed=0,1", base), True, 2, 0)
+    plan = optuna_study.Plan(search_space.parse_grid("seed=0,1", base), True, 2, 0)
     storage = f"sqlite:///{tmp_path}/study.db?timeout=0.1"
-    asked = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), storage, strategy="one")
-    shared = asked.open_study()
-    trial = runner._taken(asked, shared)
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), storage, strategy="one")
+    shared = sweep.open_study()
+    trial = runner._acquire_trial(sweep, shared)
     with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(StorageError, match=r"The sweep's study cannot be reached \(.*database is locked.*same"):
-            runner._hook(trial)({"validation_accuracy": 0.5, "epoch": 1})
+        with pytest.raises(
+            StorageError, match=r"The study of the sweep cannot be reached \(.*database is locked.*same"
+        ):
+            runner._make_epoch_callback(trial)({"validation_accuracy": 0.5, "epoch": 1})
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 
-def test_sweep_checks_all_values_before_training(synthetic_shards, tmp_path):
+def test_run_sweep_checks_all_values_before_training(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
-    for text, said in (
+    for text, message in (
         ("augment.policy=flip,flop", "no operation 'flop'"),
         ("model.name=compact_s,compac", "There is no model 'compac'; the nearest is compact"),
     ):
         for plan in (
-            optuna_study.of_grid(search_space.grid(text, base)),
-            optuna_study.Plan(search_space.search(text.replace("=", "=choice(") + ")", base), False, 2, 0),
+            optuna_study.make_grid_plan(search_space.parse_grid(text, base)),
+            optuna_study.Plan(search_space.parse_space(text.replace("=", "=choice(") + ")", base), False, 2, 0),
         ):
-            with pytest.raises(UserError, match=said):
-                runner.run(runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), strategy="one"))
+            with pytest.raises(UserError, match=message):
+                runner.run_sweep(
+                    runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), strategy="one")
+                )
     assert not (tmp_path / "out").exists()
 
 
-def test_sweep_without_successful_trial_raises_user_error(synthetic_shards, tmp_path):
+def test_run_sweep_raises_user_error_when_all_trials_fail(synthetic_shards, tmp_path):
     base = factories.experiment(steps=2)
-    plan = optuna_study.of_grid(search_space.grid("train.global_batch=321,400", base))
-    with pytest.raises(UserError, match=rf"^All 2 trials failed; {tmp_path}/sweep\.md says why of each"):
-        runner.run(runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one"))
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("train.global_batch=321,400", base))
+    with pytest.raises(UserError, match=rf"^All 2 trials failed\. {tmp_path}/sweep\.md lists the reasons"):
+        runner.run_sweep(runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one"))
     assert (tmp_path / "sweep.md").read_text().count("only 320 examples") == 2
 
 
-def test_sweep_evaluates_again_a_trial_that_trained_on(synthetic_shards, evaluated_run, tmp_path, monkeypatch):
-    factories.no_pictures(monkeypatch)
+def test_evaluate_trial_evaluates_again_only_when_the_weights_changed(
+    synthetic_shards, evaluated_run, tmp_path, monkeypatch
+):
+    factories.disable_plots(monkeypatch)
     run, data = str(tmp_path / "run"), synthetic_shards.folder
     shutil.copytree(evaluated_run, run)
     evaluation = tmp_path / "run" / "eval.json"
     first, before = eval_json.read_eval(str(evaluation))["accuracy"], evaluation.stat().st_mtime_ns
-    assert runner._evaluated(run, data) == first
+    assert runner._evaluate_trial(run, data) == first
     assert evaluation.stat().st_mtime_ns == before  # the same weights are not evaluated twice
     other = json.loads((tmp_path / "run" / "best.json").read_text())
     stale = json.loads(evaluation.read_text())
     stale["accuracy"], stale["protocol"]["members"][0]["weights_sha256"] = 0.001, 64 * "0"
     evaluation.write_text(json.dumps(stale))
-    assert runner._evaluated(run, data) == first
+    assert runner._evaluate_trial(run, data) == first
     found = eval_json.read_eval(str(evaluation))
     assert found["protocol"]["members"][0]["weights_sha256"] == other["sha256"]
 
 
 @pytest.mark.extended
-def test_signal_during_last_evaluation_stops_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
+def test_signal_during_the_last_validation_ends_the_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
     saved = checkpoints.save
 
-    def signalled(*arguments, **named):
+    def save_and_signal(*arguments, **named):
         signal.raise_signal(signal.SIGTERM)
         return saved(*arguments, **named)
 
     base = factories.experiment(steps=0, epochs=1, global_batch=64, checkpoint_steps=100)
-    plan = optuna_study.of_grid(search_space.grid("seed=0,1", base))
-    asked = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
-    monkeypatch.setattr(checkpoints, "save", signalled)
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    monkeypatch.setattr(checkpoints, "save", save_and_signal)
     with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
-        runner.run(asked)
+        runner.run_sweep(sweep)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
-    assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.COMPLETE]
+    assert [trial.state for trial in plan.of(sweep.open_study())] == [TrialState.COMPLETE]
 
 
-def test_signal_at_the_end_of_a_trial_stops_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
+def test_signal_at_the_end_of_a_trial_ends_the_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
     def train(*arguments, **named):
         factories.train(*arguments, **named)
         signal.raise_signal(signal.SIGTERM)
 
     base = factories.experiment(steps=0, epochs=1, global_batch=64)
-    plan = optuna_study.of_grid(search_space.grid("seed=0,1", base))
-    asked = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
     monkeypatch.setattr(trainer, "train", train)
     with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
-        runner.run(asked)
+        runner.run_sweep(sweep)
     assert stopped.value.exit_code == 128 + signal.SIGTERM
-    assert [trial.state for trial in plan.of(asked.open_study())] == [TrialState.COMPLETE]
+    assert [trial.state for trial in plan.of(sweep.open_study())] == [TrialState.COMPLETE]
 
 
-def test_report_table_holds_every_trial_and_mean_over_seeds(swept):
+def test_report_has_every_trial_and_the_mean_over_seeds(swept):
     content = json.loads((swept / "sweep.json").read_text())
     one, other = (
         eval_json.read_eval(str(swept / f"trial-{number:04d}" / "eval.json"))["accuracy"] for number in (1, 3)
@@ -208,27 +214,29 @@ def test_report_table_holds_every_trial_and_mean_over_seeds(swept):
     assert "| seed | train.global_batch |" in table
 
 
-def test_report_draws_pictures(swept):
+def test_report_writes_plots(swept):
     assert (swept / "history.png").read_bytes().startswith(b"\x89PNG")
     values = {trial["accuracy"] for trial in json.loads((swept / "sweep.json").read_text())["trials"]} - {None}
     assert (swept / "importances.png").exists() == (len(values) > 1)
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_sweep_and_the_trial_of_a_killed_one_is_gone_on_with(root, synthetic_shards, tmp_path):
+def test_sweep_resumes_the_trial_of_a_killed_process_in_another_process(root, synthetic_shards, tmp_path):
     output, flags = tmp_path / "out", ["--grid=seed=0,1; model.dropout=0.1,0.3"]
     first, second = (start(root, synthetic_shards.folder, output, *flags) for _ in range(2))
     for line in first.stdout:
-        if line.startswith("epoch 2:"):  # so there is a checkpoint
+        if line.startswith("epoch 2:"):  # a checkpoint exists
             break
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    told, errors = second.communicate(timeout=600)
+    second_output, errors = second.communicate(timeout=600)
     assert second.returncode == 0, errors
-    third = start(root, synthetic_shards.folder, output, *flags)  # in case the second had ended before
-    said, errors = third.communicate(timeout=600)
+    third = start(
+        root, synthetic_shards.folder, output, *flags
+    )  # the second may have ended before the first was killed
+    third_output, errors = third.communicate(timeout=600)
     assert third.returncode == 0, errors
-    assert (told + said).count("Resuming after step") == 1
+    assert (second_output + third_output).count("Resuming after step") == 1
     for number in range(4):
         recorded = check_trial(output / f"trial-{number:04d}", number // 2, EPOCHS)
         assert recorded["model"]["dropout"] == [0.1, 0.3][number % 2]
@@ -236,16 +244,16 @@ def test_two_processes_share_a_sweep_and_the_trial_of_a_killed_one_is_gone_on_wi
     assert sorted((trial["number"], trial["state"]) for trial in trials) == [(n, "complete") for n in range(4)]
 
 
-def test_pruning_stops_and_evaluates_trial_worse_than_the_others(synthetic_shards, tmp_path, capsys, monkeypatch):
-    factories.no_pictures(monkeypatch)
+def test_pruned_trial_is_evaluated_and_reported(synthetic_shards, tmp_path, capsys, monkeypatch):
+    factories.disable_plots(monkeypatch)
     base = factories.experiment(steps=0, epochs=EPOCHS, global_batch=64)
-    found = search_space.search("model.dropout=uniform(0.1,0.3)", base)
-    plan = optuna_study.Plan(found, False, optuna_study.STARTUP + 1, 0)
-    asked = runner.Sweep(
+    found = search_space.parse_space("model.dropout=uniform(0.1,0.3)", base)
+    plan = optuna_study.Plan(found, False, optuna_study.STARTUP_TRIALS + 1, 0)
+    sweep = runner.Sweep(
         base, plan, synthetic_shards.folder, str(tmp_path), pruning="median", prune_after=0, strategy="one"
     )
-    shared = asked.open_study()
-    for _ in range(optuna_study.STARTUP):  # results that no run on these faces reaches
+    shared = sweep.open_study()
+    for _ in range(optuna_study.STARTUP_TRIALS):  # better results than any run can have
         shared.add_trial(
             optuna.trial.create_trial(
                 params={"model.dropout": 0.2},
@@ -255,111 +263,117 @@ def test_pruning_stops_and_evaluates_trial_worse_than_the_others(synthetic_shard
                 user_attrs={"accuracy": 1.0},
             )
         )
-    runner.run(asked)
+    runner.run_sweep(sweep)
     (trial,) = plan.of(shared, TrialState.PRUNED)
     folder = tmp_path / f"trial-{trial.number:04d}"
     assert [entry["epoch"] for entry in json.loads((folder / "history.json").read_text())] == [1]
     assert eval_json.read_eval(str(folder / "eval.json"))["accuracy"] < 1
-    assert f"trial {trial.number} is given up: after epoch 1" in capsys.readouterr().out
+    assert f"Trial {trial.number} is pruned: after epoch 1" in capsys.readouterr().out
     assert "| pruned |" in (tmp_path / "sweep.md").read_text()
 
 
 MISTAKES = {
-    "Give one of --grid=": [],
+    "Give either --grid=": [],
     "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
     "--storage=nowhere is no storage": ["--grid=seed=0", "--storage=nowhere"],
     "--storage=nowhere://db cannot be opened": ["--grid=seed=0", "--storage=nowhere://db"],
-    "--also adds to what --changes compares": ["--grid=seed=0", "--also=elsewhere"],
+    "--also needs --changes": ["--grid=seed=0", "--also=elsewhere"],
 }
 
 
-@pytest.mark.parametrize("said", MISTAKES)
-def test_sweep_reports_mistake_in_one_sentence_and_makes_no_folder(root, synthetic_shards, tmp_path, said):
-    flags = [f"--data={synthetic_shards.folder}", f"--output={tmp_path / 'out'}", *FLAGS, *MISTAKES[said]]
+@pytest.mark.parametrize("message", MISTAKES)
+def test_sweep_script_rejects_wrong_flags_without_writing(root, synthetic_shards, tmp_path, message):
+    flags = [f"--data={synthetic_shards.folder}", f"--output={tmp_path / 'out'}", *FLAGS, *MISTAKES[message]]
     done = run_script.run("sweep.py", root, *flags)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
-    assert done.stderr.startswith(f"sweep.py: {said}")
+    assert done.stderr.startswith(f"sweep.py: {message}")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.extended
-def test_sweep_reports_mistake_when_started_as_a_program(root, synthetic_shards, tmp_path):
+def test_sweep_script_rejects_wrong_storage_when_started_as_a_user_does(root, synthetic_shards, tmp_path):
     process = start(root, synthetic_shards.folder, tmp_path / "out", "--grid=seed=0", "--storage=nowhere://db")
     output, errors = process.communicate(timeout=300)
     assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
     assert errors.startswith("sweep.py: --storage=nowhere://db cannot be opened")
 
 
-def test_sweep_error_names_output_that_cannot_hold_the_study(synthetic_shards, tmp_path):
+def test_open_study_error_names_output_that_cannot_hold_the_study(synthetic_shards, tmp_path):
     base, output = factories.experiment(), tmp_path / "file" / "sweep"
-    (tmp_path / "file").write_text("where a folder should be")
-    asked = runner.Sweep(
-        base, optuna_study.of_grid(search_space.grid("seed=0,1", base)), synthetic_shards.folder, str(output)
+    (tmp_path / "file").write_text("a file in place of a directory")
+    sweep = runner.Sweep(
+        base,
+        optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base)),
+        synthetic_shards.folder,
+        str(output),
     )
     with pytest.raises(UserError, match=rf"^--output={output} cannot be opened for the study \(.*Not a directory"):
-        asked.open_study()
+        sweep.open_study()
 
 
-def test_sweep_error_names_differing_fields_of_another_study(synthetic_shards, tmp_path):
+def test_open_study_error_names_differing_fields_of_another_sweep(synthetic_shards, tmp_path):
     for seed in (0, 1):
         base = dataclasses.replace(factories.experiment(), seed=seed)
-        plan = optuna_study.of_grid(search_space.grid("model.dropout=0.1", base))
-        asked = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path))
+        plan = optuna_study.make_grid_plan(search_space.parse_grid("model.dropout=0.1", base))
+        sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path))
         if seed == 0:
-            asked.open_study()
-    with pytest.raises(UserError, match=r"belongs to a sweep with another config \(seed: 0, not 1\); choose"):
-        asked.open_study()
+            sweep.open_study()
+    with pytest.raises(UserError, match=r"belongs to a sweep with another config \(seed: 0, not 1\)\. Choose"):
+        sweep.open_study()
 
 
-def test_sweep_rejects_study_of_another_search_seed(synthetic_shards, tmp_path):
-    """What it draws depends on the seed, so nobody could repeat a study of two."""
+def test_open_study_rejects_search_with_another_seed(synthetic_shards, tmp_path):
+    """Samples depend on the seed, so a study with two seeds is not reproducible."""
     base = factories.experiment()
-    found = search_space.search("model.dropout=uniform(0.1,0.5)", base)
+    found = search_space.parse_space("model.dropout=uniform(0.1,0.5)", base)
 
-    def asked(seed: int, trials: int = 12) -> runner.Sweep:
+    def make_sweep(seed: int, trials: int = 12) -> runner.Sweep:
         return runner.Sweep(base, optuna_study.Plan(found, False, trials, seed), synthetic_shards.folder, str(tmp_path))
 
-    asked(0).open_study()
-    with pytest.raises(UserError, match=r"belongs to a sweep with another --seed \(0, not 1\); choose"):
-        asked(1).open_study()
-    asked(0, trials=24).open_study()  # more of the same draws is the same sweep
+    make_sweep(0).open_study()
+    with pytest.raises(UserError, match=r"belongs to a sweep with another --seed \(0, not 1\)\. Choose"):
+        make_sweep(1).open_study()
+    make_sweep(0, trials=24).open_study()  # more samples with the same seed belong to the same sweep
 
 
-def test_storage_password_is_not_shown():
-    with pytest.raises(UserError, match=r"postgresql://user:\*\*\*@127\.0\.0\.1:1/x") as refused:
+def test_storage_password_is_not_in_the_error():
+    with pytest.raises(UserError, match=r"postgresql://user:\*\*\*@127\.0\.0\.1:1/x") as error:
         optuna_study.open_study("postgresql://user:secret@127.0.0.1:1/x", {}, "none", 0)
-    assert "secret" not in str(refused.value)
+    assert "secret" not in str(error.value)
 
 
-def test_searches_with_neighbouring_seeds_draw_other_points():
+def test_sample_differs_between_neighbouring_seeds():
     base = factories.experiment()
-    found = search_space.search("model.dropout=uniform(0.1,0.5)", base)
-    drawn = []
+    found = search_space.parse_space("model.dropout=uniform(0.1,0.5)", base)
+    samples = []
     for seed in (0, 1):
         plan, shared = optuna_study.Plan(found, False, 12, seed), optuna.create_study()
-        drawn.append({plan.draw(shared, shared.ask())["model.dropout"] for _ in range(plan.trials)})
-    assert len(drawn[0] | drawn[1]) == 24
+        samples.append({plan.draw(shared, shared.ask())["model.dropout"] for _ in range(plan.trials)})
+    assert len(samples[0] | samples[1]) == 24
 
 
-def test_storage_flag_rejects_object_store(synthetic_shards):
+def test_open_study_rejects_remote_output_without_storage(synthetic_shards):
     base = factories.experiment()
-    plan = optuna_study.Plan(search_space.grid("seed=0,1", base), True, 2, 0)
+    plan = optuna_study.Plan(search_space.parse_grid("seed=0,1", base), True, 2, 0)
     with pytest.raises(UserError, match="--storage is missing"):
         runner.Sweep(base, plan, synthetic_shards.folder, "s3://bucket/sweep").open_study()
 
 
-def test_sweep_rejects_study_of_grid_with_fields_in_another_order(synthetic_shards, tmp_path):
-    """A trial's number is its place in the grid, which the order decides."""
+def test_open_study_rejects_grid_with_fields_in_another_order(synthetic_shards, tmp_path):
+    """The number of a trial is its position in the grid, which depends on the order."""
     base = factories.experiment()
 
-    def asked(grid: str) -> runner.Sweep:
+    def make_sweep(grid: str) -> runner.Sweep:
         return runner.Sweep(
-            base, optuna_study.of_grid(search_space.grid(grid, base)), synthetic_shards.folder, str(tmp_path)
+            base,
+            optuna_study.make_grid_plan(search_space.parse_grid(grid, base)),
+            synthetic_shards.folder,
+            str(tmp_path),
         )
 
-    asked("seed=0,1; model.dropout=0.1,0.3").open_study()
+    make_sweep("seed=0,1; model.dropout=0.1,0.3").open_study()
     with pytest.raises(
-        UserError, match=r"with its fields in another order \(seed; model\.dropout\): give them in that"
+        UserError, match=r"with the fields in another order\. Give them in this order: seed; model\.dropout\."
     ):
-        asked("model.dropout=0.1,0.3; seed=0,1").open_study()
-    asked("seed=0,1; model.dropout=0.1,0.3").open_study()
+        make_sweep("model.dropout=0.1,0.3; seed=0,1").open_study()
+    make_sweep("seed=0,1; model.dropout=0.1,0.3").open_study()

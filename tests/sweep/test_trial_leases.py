@@ -1,4 +1,4 @@
-"""Trials go to exactly one process each, and those of dead processes to another."""
+"""Tests of fer/sweep/trial_leases.py and optuna_study.py."""
 
 import json
 import os
@@ -23,8 +23,7 @@ import json, os, sys, time
 from fer.config import Experiment
 from fer.sweep import optuna_study, search_space, trial_leases
 storage, text, dies = sys.argv[1:]
-found = search_space.grid(text, Experiment())
-plan = optuna_study.Plan(found, True, len(search_space.points(found)), 0)
+plan = optuna_study.make_grid_plan(search_space.parse_grid(text, Experiment()))
 shared = optuna_study.open_study(storage, {"grid": text}, "none", 0)
 while (trial := trial_leases.acquire_trial(shared, plan)) is not None:
     values = plan.draw(shared, trial)
@@ -37,10 +36,10 @@ while (trial := trial_leases.acquire_trial(shared, plan)) is not None:
 GRID = "seed=0,1,2,3; model.dropout=0.1,0.2,0.3"
 
 
-def opened(storage: str, grid: str = GRID) -> tuple[optuna.Study, Plan]:
-    found = search_space.grid(grid, Experiment())
+def open_study(storage: str, grid: str = GRID) -> tuple[optuna.Study, Plan]:
+    found = search_space.parse_grid(grid, Experiment())
     return optuna_study.open_study(storage, {"grid": grid}, "none", 0), Plan(
-        found, True, len(search_space.points(found)), 0
+        found, True, len(search_space.grid_points(found)), 0
     )
 
 
@@ -50,7 +49,7 @@ def start(storage: str, dies: str = "no") -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("scheme", ["journal:", pytest.param("sqlite:///", marks=pytest.mark.extended)])
-def test_processes_that_share_a_study_train_each_point_once_and_the_dead_ones_again(tmp_path, scheme):
+def test_acquire_trial_gives_each_point_to_one_process_and_those_of_dead_processes_again(tmp_path, scheme):
     storage = f"{scheme}{tmp_path}/study"
     killed = start(storage, dies="yes")
     first = killed.communicate(timeout=120)[0].splitlines()
@@ -59,45 +58,48 @@ def test_processes_that_share_a_study_train_each_point_once_and_the_dead_ones_ag
     outputs = [worker.communicate(timeout=120) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
     taken = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
-    shared, plan = opened(storage)
-    expected = [[number, values] for number, values in enumerate(search_space.points(plan.space))]
+    shared, plan = open_study(storage)
+    expected = [[number, values] for number, values in enumerate(search_space.grid_points(plan.space))]
     assert sorted(taken, key=lambda pair: pair[0]) == expected
-    assert json.loads(first[0]) in taken  # with the values that it had
-    assert all(output for output, _ in outputs)  # both had some
-    assert [trial.params for trial in plan.of(shared, TrialState.COMPLETE)] == search_space.points(plan.space)
+    assert json.loads(first[0]) in taken  # with the same values
+    assert all(output for output, _ in outputs)  # both processes trained trials
+    assert [trial.params for trial in plan.of(shared, TrialState.COMPLETE)] == search_space.grid_points(plan.space)
 
 
-def test_acquire_trial_takes_trial_of_silent_process_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial_leases, "SETTLE", 0.05)
-    monkeypatch.setattr(trial_leases, "SILENCE", 1.0)
-    monkeypatch.setattr(trial_leases, "BEAT", 0.1)
-    shared, plan = opened(f"journal:{tmp_path}/study", "seed=0,1,2")
+def test_acquire_trial_takes_trials_of_other_hosts_only_without_heartbeat(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_leases, "SETTLE_S", 0.05)
+    monkeypatch.setattr(trial_leases, "LEASE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(trial_leases, "HEARTBEAT_INTERVAL_S", 0.1)
+    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0,1,2")
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(trial_leases, "_host", lambda: "elsewhere")
+        elsewhere.setattr(trial_leases, "_host_id", lambda: "elsewhere")
         trials = [trial_leases.acquire_trial(shared, plan) for _ in range(plan.trials)]
     with trial_leases.heartbeat(shared, trials[0]):
         again = [trial_leases.acquire_trial(shared, plan) for _ in range(plan.trials)]
     assert [trial and trial.number for trial in again] == [*range(1, plan.trials), None]
 
 
-def test_acquire_trial_keeps_a_trial_that_was_just_created(tmp_path, capsys):
-    shared, plan = opened(f"journal:{tmp_path}/study", "seed=0,1")
+def test_acquire_trial_does_not_wait_for_trials_that_are_about_to_get_an_owner(tmp_path, capsys):
+    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0,1")
     trials = [shared.ask(), shared.ask()]
-    own = [threading.Timer(0.2, trial.set_user_attr, (trial_leases.OWNER, trial_leases._me())) for trial in trials]
+    own = [
+        threading.Timer(0.2, trial.set_user_attr, (trial_leases.OWNER, trial_leases._make_owner_id()))
+        for trial in trials
+    ]
     for each in own:
         each.start()
     assert trial_leases.acquire_trial(shared, plan) is None
-    assert capsys.readouterr().out == ""  # it did not wait to see whether they are alive
+    assert capsys.readouterr().out == ""  # no line about waiting for heartbeats
 
 
-def test_surplus_trial_waits_for_a_larger_plan(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial_leases, "SETTLE", 0.05)
-    found = search_space.search("optimizer.learning_rate=log(0.01,1)", Experiment())
+def test_acquire_trial_uses_surplus_trial_for_a_larger_plan(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial_leases, "SETTLE_S", 0.05)
+    found = search_space.parse_space("optimizer.learning_rate=log(0.01,1)", Experiment())
     shared = optuna_study.open_study(f"journal:{tmp_path}/study", {}, "none", 0)
     plan = Plan(found, False, 2, 0)
     for _ in range(plan.trials):
         shared.tell(trial_leases.acquire_trial(shared, plan), 0.5)
-    with monkeypatch.context() as before:  # as another process saw the study before the second trial was asked for
+    with monkeypatch.context() as before:  # the view of another process before the second trial was created
         before.setattr(shared, "get_trials", lambda **_: [])
         assert trial_leases.acquire_trial(shared, plan) is None
     assert trial_leases.acquire_trial(shared, plan) is None
@@ -109,14 +111,16 @@ def test_surplus_trial_waits_for_a_larger_plan(tmp_path, monkeypatch):
     ]
 
 
-def test_processes_of_another_container_are_not_looked_for_here(monkeypatch):
-    here, link = trial_leases._host(), os.readlink
+def test_host_id_differs_between_containers(monkeypatch):
+    here, link = trial_leases._host_id(), os.readlink
     monkeypatch.setattr(os, "readlink", lambda path: "pid:[1]" if path == "/proc/self/ns/pid" else link(path))
-    assert trial_leases._host() != here
+    assert trial_leases._host_id() != here
 
 
-def test_search_draws_depend_on_seed_number_and_results_only(tmp_path):
-    found = search_space.search("optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)", Experiment())
+def test_sample_depends_only_on_seed_and_number_when_results_are_equal(tmp_path):
+    found = search_space.parse_space(
+        "optimizer.learning_rate=log(0.01,1); optimizer.name=choice(sgd,adamw)", Experiment()
+    )
 
     def drawn(name: str, seed: int) -> list[dict]:
         plan = Plan(found, False, 12, seed)
@@ -130,36 +134,37 @@ def test_search_draws_depend_on_seed_number_and_results_only(tmp_path):
     assert len(one) == 12
     assert all(0.01 <= values["optimizer.learning_rate"] <= 1 for values in one)
     best = max(values["optimizer.learning_rate"] for values in one)
-    assert best > 0.5  # it looks where it was good
+    assert best > 0.5  # the sampler prefers good values
 
 
 @pytest.mark.parametrize("storage", ["mysql", "journal:s3://bucket/study", "sqlite:////nowhere/at/all.db"])
-def test_open_study_error_names_storage_that_cannot_be_opened(storage):
+def test_open_study_rejects_storage_that_cannot_be_opened(storage):
     with pytest.raises(
-        UserError, match=r"--storage=.* cannot be opened for the study .*--storage takes journal:PATH or a database"
+        UserError,
+        match=r"--storage=.* cannot be opened for the study .*--storage takes journal:PATH or the URL of a database",
     ):
         optuna_study.open_study(storage, {}, "none", 0)
 
 
 def test_open_study_rejects_study_of_another_sweep(tmp_path):
     optuna_study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "a"}, "none", 0)
-    with pytest.raises(UserError, match=r"another data \('a', not 'b'\); choose another --storage"):
+    with pytest.raises(UserError, match=r"another data \('a', not 'b'\)\. Choose another --storage"):
         optuna_study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "b"}, "none", 0)
 
 
-def test_trial_lease_distinguishes_process_from_later_one_with_same_pid():
-    began = trial_leases._began(os.getpid())
+def test_process_start_differs_between_processes_and_is_empty_for_dead_ones():
+    began = trial_leases._process_start(os.getpid())
     assert began
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     time.sleep(0.1)
     try:
-        assert trial_leases._began(child.pid) not in ("", began)
+        assert trial_leases._process_start(child.pid) not in ("", began)
     finally:
         child.kill()
-        for _ in range(200):  # dead, but nobody has asked how it ended
-            if not trial_leases._began(child.pid):
+        for _ in range(200):  # a zombie until the parent waits for it
+            if not trial_leases._process_start(child.pid):
                 break
             time.sleep(0.05)
-        dead = trial_leases._began(child.pid)
+        dead = trial_leases._process_start(child.pid)
         child.wait()
-    assert (dead, trial_leases._began(child.pid)) == ("", "")
+    assert (dead, trial_leases._process_start(child.pid)) == ("", "")
