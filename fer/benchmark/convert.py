@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import io
 import os
@@ -93,13 +92,10 @@ def convert_without_audit(csv: str, output: str) -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         store = stack.enter_context(contextlib.closing(TempStore(output)))
-        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         parsers = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         display = stack.enter_context(ReadProgress("Reading", size))
-        dataset = ingest.ingest_sources(
-            [csv], ["faces"], parsers, pool, workers, store, RejectedRows(None), display, Rules()
-        )
-        written = shard_writer.write_shards(output, dataset, dataset.splits, None, store, 0, pool, workers)
+        dataset = ingest.ingest_sources([(csv, "faces")], parsers, store, RejectedRows(None), display, Rules())
+        written = shard_writer.write_shards(output, dataset, dataset.splits, None, 0, parsers)
     return sum(split.examples for split in written.values())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -52,108 +51,116 @@ def convert(options: Options) -> Manifest:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(atomic_dir.atomic_directory(output, options.overwrite))
         store = stack.enter_context(contextlib.closing(TempStore(folder)))
-        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(workers))
         rejects = stack.enter_context(contextlib.closing(RejectedRows(_quarantine_folder(options, folder))))
-        given = ferplus.read_votes(options.ferplus) if options.ferplus else None
-        paths, names = stack.enter_context(_open_inputs(options, folder))
-        size = sum(map(archives.total_bytes, paths))
-        crew = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
+        votes = ferplus.read_votes(options.ferplus) if options.ferplus else None
+        inputs = stack.enter_context(_open_inputs(options, folder))
+        size = sum(archives.total_bytes(path) for path, _ in inputs)
+        parsers = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
-        survey = ingest.ingest_sources(paths, names, crew, pool, workers, store, rejects, progress, rules)
+        dataset = ingest.ingest_sources(inputs, parsers, store, rejects, progress, rules)
         progress.close()
         rejects.close()
-        if not len(survey.labels):
+        if not len(dataset.labels):
             raise UserError(f"{options.input} holds no face: none of its rows is valid.")
-        _write_output(folder, options, survey, store, rejects, given, pool, workers)
+        _write_output(folder, options, dataset, rejects, votes, parsers)
     return manifest.read_manifest(output)
 
 
-def train_statistics(survey: IngestedDataset, train: np.ndarray) -> dict[str, float | None]:
+def train_statistics(dataset: IngestedDataset, train: np.ndarray) -> dict[str, float | None]:
     """Returns mean and standard deviation, in [0, 1], of the pixels of the faces in `train`, bool [n].
 
     The sums are exact integers.
     """
-    sums, squares = survey.prints.sums[train], survey.prints.squares[train]
+    sums, squares = dataset.hashes.sums[train], dataset.hashes.squares[train]
     return manifest.pixel_statistics(int(train.sum()) * PIXELS, int(sums.sum()), int(squares.sum()))
 
 
 def _write_output(
     folder: str,
     options: Options,
-    survey: IngestedDataset,
-    store: TempStore,
+    dataset: IngestedDataset,
     rejects: RejectedRows,
-    given: Votes | None,
-    pool: concurrent.futures.Executor,
-    workers: int,
+    votes: Votes | None,
+    parsers: ParserPool,
 ) -> None:
     """Writes everything that follows the reading: splits, audit, shards, and the manifest last."""
-    joined = None
-    if given is not None:
-        for source in survey.sources:
-            if formats.IMAGE_FOLDER in source.form:
-                raise UserError(
-                    f"{options.ferplus} refers to rows of fer2013.csv, and the pictures in {source.path} have no row "
-                    "numbers: leave out --ferplus, or convert the CSV."
-                )
-        joined = ferplus.join_votes(given, options.ferplus, survey.rows, survey.splits, survey.source_rows)
-        ferplus.check_agreement(joined, survey.labels, survey.rows, os.path.basename(options.ferplus.rstrip("/")))
-    found = duplicates.find_duplicates(survey.prints)
-    divided = splits.assign_splits(survey.splits, survey.labels, found.near, options.seed)
-    findings = audit.audit(survey, divided, found, joined)
-    kept, dropped = audit.drop_rows(findings, divided, options.drop)
-    if not (kept >= 0).any():
+    if votes is not None:
+        votes = _join_votes(votes, options, dataset)
+    groups = duplicates.find_duplicates(dataset.hashes)
+    assigned = splits.assign_splits(dataset.splits, dataset.labels, groups.near, options.seed)
+    findings = audit.audit(dataset, assigned, groups, votes)
+    remaining, dropped = audit.drop_rows(findings, assigned, options.drop)
+    if not (remaining >= 0).any():
         raise UserError(
             f"--drop={','.join(options.drop)} leaves no face of {options.input}, since all of them are in the train "
             "split: drop less, or convert another input."
         )
-    counts = None if joined is None else joined.counts
-    written = shard_writer.write_shards(folder, survey, kept, counts, store, options.shards, pool, workers)
-    name = re.split(r"[.:]", survey.sources[0].path)[0] or "faces"
+    counts = None if votes is None else votes.counts
+    written = shard_writer.write_shards(folder, dataset, remaining, counts, options.shards, parsers)
     summary = {
-        **_ingest_summary(survey, rejects),
-        "divided": _count_assigned_splits(survey.splits, divided),
+        **_ingest_summary(dataset, rejects),
+        "divided": _count_assigned_splits(dataset.splits, assigned),
         **findings.summary,
         "dropped": dropped,
     }
-    page = audit_html.render_page(name, summary, findings, survey, divided, store)
+    page = audit_html.render_page(_dataset_name(dataset), summary, findings, dataset, assigned)
     files.write_text(os.path.join(folder, "audit.html"), page)
-    files.write_json(os.path.join(folder, "audit.json"), {**summary, "rows_of": audit.list_rows(findings, survey)})
+    files.write_json(os.path.join(folder, "audit.json"), {**summary, "rows_of": audit.list_rows(findings, dataset)})
     if options.preview:
         from fer.convert.audit import audit_plots  # loads matplotlib, which takes a second
 
-        audit_plots.write_plots(folder, written, survey, kept, store, options.seed)
-    _write_manifest(
-        folder, name, options, survey, train_statistics(survey, kept == SPLITS.index("train")), written, summary
-    )
+        audit_plots.write_plots(folder, written, dataset, remaining, options.seed)
+    statistics = train_statistics(dataset, remaining == SPLITS.index("train"))
+    _write_manifest(folder, options, dataset, statistics, written, summary)
 
 
-def _ingest_summary(survey: IngestedDataset, rejects: RejectedRows) -> dict[str, Any]:
+def _join_votes(votes: Votes, options: Options, dataset: IngestedDataset) -> Votes:
+    """Returns the votes on the faces of a data set.
+
+    Raises:
+      UserError: the faces have no row numbers, or the votes are not of these faces.
+    """
+    for source in dataset.sources:
+        if formats.IMAGE_FOLDER in source.form:
+            raise UserError(
+                f"{options.ferplus} refers to rows of fer2013.csv, and the pictures in {source.path} have no row "
+                "numbers: leave out --ferplus, or convert the CSV."
+            )
+    joined = ferplus.join_votes(votes, options.ferplus, dataset.rows, dataset.splits, dataset.source_rows)
+    ferplus.check_agreement(joined, dataset.labels, dataset.rows, os.path.basename(options.ferplus.rstrip("/")))
+    return joined
+
+
+def _dataset_name(dataset: IngestedDataset) -> str:
+    """Returns the name of a data set: that of its first source, without extensions."""
+    return re.split(r"[.:]", dataset.sources[0].path)[0] or "faces"
+
+
+def _ingest_summary(dataset: IngestedDataset, rejects: RejectedRows) -> dict[str, Any]:
     """Returns the counts of the reading, as they stand in the manifest's `audit`."""
     return {
-        "rows": survey.source_rows,
-        "faces": len(survey.labels),
-        "blank_lines": survey.blank_lines,
+        "rows": dataset.source_rows,
+        "faces": len(dataset.labels),
+        "blank_lines": dataset.blank_lines,
         "rejected": dict(sorted(rejects.counts.items())),
-        "left_out": survey.excluded,
-        **{name: survey.altered.get(name, 0) for name in image_reader.ALTERATIONS},
-        "passed_over": dict(survey.passed_over),
-        "label_map": dict(survey.label_map),
+        "left_out": dataset.excluded,
+        **{name: dataset.altered.get(name, 0) for name in image_reader.ALTERATIONS},
+        "passed_over": dict(dataset.passed_over),
+        "label_map": dict(dataset.label_map),
     }
 
 
 @contextlib.contextmanager
-def _open_inputs(options: Options, folder: str) -> Iterator[tuple[list[str], list[str]]]:
-    """Yields the paths to read and their names; synthetic faces are written to a temporary file first."""
+def _open_inputs(options: Options, folder: str) -> Iterator[list[tuple[str, str]]]:
+    """Yields path and name of each input; synthetic faces are written to a temporary file first."""
     rows = options.synthetic_rows()
     if rows is None:
-        paths = options.paths()
-        yield paths, [os.path.basename(path) for path in paths]
+        yield [(path, os.path.basename(path)) for path in options.paths()]
         return
     with tempfile.TemporaryDirectory(dir=folder, prefix=".synthetic-") as place:
         path = os.path.join(place, "synthetic.csv")
         synthetic.write_csv(path, rows, options.seed)
-        yield [path], [f"synthetic:{rows}"]
+        yield [(path, f"synthetic:{rows}")]
 
 
 def _count_assigned_splits(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
@@ -177,20 +184,19 @@ def _combine_sha256(sums: list[str]) -> str:
 
 def _write_manifest(
     folder: str,
-    name: str,
     options: Options,
-    survey: IngestedDataset,
-    train: dict[str, float | None],
+    dataset: IngestedDataset,
+    statistics: dict[str, float | None],
     written: dict[str, manifest.Split],
     summary: dict[str, Any],
 ) -> None:
     """Writes manifest.json, which completes the output folder."""
-    sources = survey.sources
+    sources = dataset.sources
     manifest.write_manifest(
         folder,
         {
             "format_version": manifest.FORMAT_VERSION,
-            "name": name,
+            "name": _dataset_name(dataset),
             "classes": list(CLASSES),
             "image": manifest.IMAGE_FORMAT,
             "splits": {
@@ -201,11 +207,11 @@ def _write_manifest(
                 }
                 for split in written.values()
             },
-            "statistics": train,
+            "statistics": statistics,
             "source": {
                 "path": ",".join(source.path for source in sources),
                 "sha256": _combine_sha256([source.sha256 for source in sources]),
-                "rows": survey.source_rows,
+                "rows": dataset.source_rows,
                 "inputs": [dataclasses.asdict(source) for source in sources],
             },
             "audit": summary,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, TypeVar
 
 import numpy as np
@@ -41,12 +41,13 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class IngestedDataset:
-    """Labels, splits, rows and hashes of n faces, whose pixels are in a temporary store in the same order."""
+    """Labels, splits, rows, hashes and pixels of n faces."""
 
     labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
     splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
     rows: np.ndarray  # int64 [n], zero-based among all rows of all sources
-    prints: ImageHashes
+    hashes: ImageHashes
+    store: TempStore  # the pixels of the faces, in the same order
     sources: tuple[Source, ...]
     blank_lines: int
     altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERATIONS
@@ -62,23 +63,19 @@ class IngestedDataset:
 
 
 def ingest_sources(
-    paths: list[str],
-    names: list[str],
-    crew: ParserPool,
-    pool: concurrent.futures.Executor,
-    workers: int,
+    inputs: Sequence[tuple[str, str]],
+    parsers: ParserPool,
     store: TempStore,
     rejects: RejectedRows,
     progress: ReadProgress,
     rules: Rules,
 ) -> IngestedDataset:
-    """Reads every face of some sources into the store, in their order.
+    """Reads every face of some sources, in their order.
 
     Args:
-      paths: the sources.
-      names: their names in the manifest.
-      crew, pool, workers: processes and threads that parse, and their number, which does not affect the result.
-      store: an empty store for the pixels.
+      inputs: path and name in the manifest of each source.
+      parsers: threads and processes that parse.
+      store: an empty store, which receives the pixels.
       rejects: receives the bad rows.
       progress: receives the bytes read and the rows.
       rules: how the sources are interpreted.
@@ -87,45 +84,85 @@ def ingest_sources(
       UserError: a source is missing or damaged; a row is bad and `rejects` does not accept it; or labels or splits are
         ambiguous, and the user has to specify them.
     """
-    blocks: list[Block] = []  # without their images
-    prints: list[ImageHashes] = []
-    found: list[Source] = []
-    passed_over, interpreter = SkippedFiles(), Interpreter(rules)
-    total = 0
+    reader = _SourceReader(parsers, store, rejects, progress, Interpreter(rules))
+    for path, name in inputs:
+        reader.read(path, name)
+    return reader.result()
 
-    def work(piece: Chunk) -> tuple[str, Block, ImageHashes]:
-        return formats.describe_format(piece), *crew.parse(piece)
 
-    for path, name in zip(paths, names):
-        tally = HashingReader(progress.add_bytes)
+class _SourceReader:
+    """Reads sources one after the other and collects what `IngestedDataset` holds of them."""
+
+    def __init__(
+        self,
+        parsers: ParserPool,
+        store: TempStore,
+        rejects: RejectedRows,
+        progress: ReadProgress,
+        interpreter: Interpreter,
+    ):
+        """Prepares for sources; the arguments are those of `ingest_sources`."""
+        self._parsers, self._store, self._rejects = parsers, store, rejects
+        self._progress, self._interpreter = progress, interpreter
+        self._blocks: list[Block] = []  # without their images
+        self._hashes: list[ImageHashes] = []
+        self._sources: list[Source] = []
+        self._skipped = SkippedFiles()
+        self._rows = 0
+
+    def read(self, path: str, name: str) -> None:
+        """Reads a source; `name` is that in the manifest.
+
+        Raises:
+          UserError: see `ingest_sources`.
+        """
+        tally, before = HashingReader(self._progress.add_bytes), self._rows
         forms: dict[str, None] = {}
-        before = total
-        pieces = interpreter.interpret(formats.iter_chunks(path, tally, passed_over))
-        for form, block, hashes in bounded_map(pool, work, pieces, MAX_PENDING_PER_WORKER * workers, formats.num_bytes):
+        chunks = self._interpreter.interpret(formats.iter_chunks(path, tally, self._skipped))
+        limit = MAX_PENDING_PER_WORKER * self._parsers.num_workers
+        for form, block, hashes in bounded_map(self._parsers.executor, self._parse, chunks, limit, formats.num_bytes):
             if form not in forms:
                 forms[form] = None
-                progress.print_line(f"Reading {form}")
-            rejects.add(block.rejects)
-            interpreter.count(block)
-            store.append_faces(block.images)
-            blocks.append(dataclasses.replace(block, images=np.empty(0), rows=block.rows + total, rejects=()))
-            prints.append(hashes)
-            total += block.count
-            progress.add_rows(block.count)
-        interpreter.check_order(name)
-        found.append(Source(name, archives.sha256(path, tally), total - before, "; ".join(forms)))
-    return IngestedDataset(
-        labels=_concatenate([block.labels for block in blocks]),
-        splits=_concatenate([block.splits for block in blocks]),
-        rows=_concatenate([block.rows for block in blocks]),
-        prints=image_hashes.concatenate(prints),
-        sources=tuple(found),
-        blank_lines=sum(block.blank for block in blocks),
-        altered=sum((collections.Counter(block.altered) for block in blocks), collections.Counter()),
-        excluded=sum(block.excluded for block in blocks),
-        passed_over=passed_over.counts(),
-        label_map=interpreter.label_map(),
-    )
+                self._progress.print_line(f"Reading {form}")
+            self._add(block, hashes)
+        self._interpreter.check_order(name)
+        self._sources.append(Source(name, archives.sha256(path, tally), self._rows - before, "; ".join(forms)))
+
+    def result(self) -> IngestedDataset:
+        """Returns the faces of all sources read."""
+        blocks = self._blocks
+        return IngestedDataset(
+            labels=_concatenate([block.labels for block in blocks]),
+            splits=_concatenate([block.splits for block in blocks]),
+            rows=_concatenate([block.rows for block in blocks]),
+            hashes=image_hashes.concatenate(self._hashes),
+            store=self._store,
+            sources=tuple(self._sources),
+            blank_lines=sum(block.blank for block in blocks),
+            altered=sum((collections.Counter(block.altered) for block in blocks), collections.Counter()),
+            excluded=sum(block.excluded for block in blocks),
+            passed_over=self._skipped.counts(),
+            label_map=self._interpreter.label_map(),
+        )
+
+    def _parse(self, chunk: Chunk) -> tuple[str, Block, ImageHashes]:
+        """Returns the form of a chunk, its rows and the hashes of its faces. Runs in a thread."""
+        return formats.describe_format(chunk), *self._parsers.parse(chunk)
+
+    def _add(self, block: Block, hashes: ImageHashes) -> None:
+        """Adds the next rows of the current source.
+
+        Raises:
+          UserError: a row is bad and may not be set aside, or the disk is full.
+        """
+        self._rejects.add(block.rejects)
+        self._interpreter.count(block)
+        self._store.append_faces(block.images)
+        rows = block.rows + self._rows
+        self._blocks.append(dataclasses.replace(block, images=np.empty(0), rows=rows, rejects=()))
+        self._hashes.append(hashes)
+        self._rows += block.count
+        self._progress.add_rows(block.count)
 
 
 def _concatenate(parts: list[np.ndarray]) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from fer.convert.ingest import IngestedDataset, bounded_map
 from fer.convert.rows import SPLITS
+from fer.convert.worker_pool import ParserPool
 from fer.data import example_codec
 from fer.data.manifest import Shard, Split
 from fer.io import files
-from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 
 TARGET_SHARD_BYTES = 100_000_000  # approximate, unless the number of shards is given
@@ -35,13 +35,11 @@ class _ShardJob:
 
 def write_shards(
     folder: str,
-    survey: IngestedDataset,
+    dataset: IngestedDataset,
     splits: np.ndarray,
     votes: np.ndarray | None,
-    store: TempStore,
     shards: int,
-    pool: concurrent.futures.Executor,
-    workers: int,
+    parsers: ParserPool,
 ) -> dict[str, Split]:
     """Writes the shards of every split.
 
@@ -49,30 +47,16 @@ def write_shards(
 
     Args:
       folder: existing output folder.
-      survey: the faces.
+      dataset: the faces.
       splits: int64 [n], index into SPLITS; faces with another number are not written.
       votes: uint8 [n, 10] of FER+, or None.
-      store: the pixels of the faces.
       shards: number per split, or 0 to choose by size.
-      pool: threads that write.
-      workers: number of threads, which does not affect the result.
+      parsers: its threads write.
 
     Returns:
       The splits that have faces, by name.
     """
-
-    def work(job: _ShardJob) -> Shard:
-        with tf.io.TFRecordWriter(job.path) as writer:
-            for start in range(0, len(job.positions), BATCH_SIZE):
-                some = job.positions[start : start + BATCH_SIZE]
-                chosen = None if votes is None else votes[some]
-                for message in example_codec.encode_examples(
-                    store.read_faces(some), survey.labels[some], survey.rows[some], chosen
-                ):
-                    writer.write(message)
-        size = tf.io.gfile.stat(job.path).length
-        return Shard(os.path.basename(job.path), len(job.positions), size, files.sha256(job.path))
-
+    work = functools.partial(_write_shard, dataset, votes)
     written = {}
     for index, name in enumerate(SPLITS):
         members = np.flatnonzero(splits == index)
@@ -83,21 +67,31 @@ def write_shards(
             _ShardJob(os.path.join(folder, f"{name}-{number:05d}-of-{count:05d}.tfrecord"), part)
             for number, part in enumerate(np.array_split(members, count))
         ]
-        labels = survey.labels[members]
+        labels = dataset.labels[members]
         counts = np.bincount(labels[labels >= 0], minlength=len(CLASSES)).tolist()
-        written[name] = Split(
-            name, len(members), dict(zip(CLASSES, counts)), tuple(bounded_map(pool, work, jobs, 2 * workers))
-        )
+        files_written = tuple(bounded_map(parsers.executor, work, jobs, 2 * parsers.num_workers))
+        written[name] = Split(name, len(members), dict(zip(CLASSES, counts)), files_written)
     return written
 
 
-def _count_shards(split: str, examples: int, asked: int) -> int:
+def _write_shard(dataset: IngestedDataset, votes: np.ndarray | None, job: _ShardJob) -> Shard:
+    """Writes one shard and returns its entry in the manifest."""
+    with tf.io.TFRecordWriter(job.path) as writer:
+        for start in range(0, len(job.positions), BATCH_SIZE):
+            batch = job.positions[start : start + BATCH_SIZE]
+            images = dataset.store.read_faces(batch)
+            counts = None if votes is None else votes[batch]
+            for message in example_codec.encode_examples(images, dataset.labels[batch], dataset.rows[batch], counts):
+                writer.write(message)
+    size = tf.io.gfile.stat(job.path).length
+    return Shard(os.path.basename(job.path), len(job.positions), size, files.sha256(job.path))
+
+
+def _count_shards(split: str, examples: int, requested: int) -> int:
     """Returns the number of shards of a split."""
-    if asked:
-        return min(asked, examples)
+    if requested:
+        return min(requested, examples)
     by_size = -(-examples * _EXAMPLE_BYTES // TARGET_SHARD_BYTES)
-    return (
-        max(by_size, MIN_TRAIN_SHARDS)
-        if split == "train" and examples >= MIN_TRAIN_SHARDS * MIN_SHARD_EXAMPLES
-        else by_size
-    )
+    if split == "train" and examples >= MIN_TRAIN_SHARDS * MIN_SHARD_EXAMPLES:
+        return max(by_size, MIN_TRAIN_SHARDS)
+    return by_size

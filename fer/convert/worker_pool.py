@@ -7,6 +7,7 @@ the results to standard output. It ends with its input, so also when its parent 
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import fcntl
 import os
@@ -47,15 +48,22 @@ def parse_chunk(chunk: Chunk) -> tuple[Block, ImageHashes]:
 
 
 class ParserPool:
-    """Parses chunks for the threads of an executor, each of which has its own process."""
+    """Threads for the work of a conversion, each with a process that parses chunks for it.
+
+    Attributes:
+      executor: the threads.
+      num_workers: the number of threads; results do not depend on it.
+    """
 
     def __init__(self, workers: int, size: int):
-        """Prepares the processes, which start when they are needed.
+        """Prepares threads and processes, which start when they are needed.
 
         Args:
           workers: number of threads.
           size: bytes of the sources. With one thread or few bytes, the threads themselves parse.
         """
+        self.num_workers = workers
+        self.executor = concurrent.futures.ThreadPoolExecutor(workers)
         self._uses_processes = workers > 1 and size >= MIN_BYTES
         self._local = threading.local()
         self._workers: list[subprocess.Popen] = []
@@ -79,13 +87,14 @@ class ParserPool:
             raise RuntimeError(f"a parser process died (exit code {_wait_for_exit(worker)})") from error
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Ends the processes and the threads."""
         for worker in self._workers:
             worker.kill()
             worker.wait()
             with contextlib.suppress(OSError):  # the rest of the input could not be sent
                 _pipe(worker.stdin).close()
             _pipe(worker.stdout).close()
+        self.executor.shutdown()
 
     def _start_worker(self) -> subprocess.Popen:
         """Starts a worker process."""

@@ -1,6 +1,7 @@
 """Shards: their number, and the order of the faces in them."""
 
-import concurrent.futures
+import contextlib
+import dataclasses
 import os
 
 import numpy as np
@@ -10,6 +11,7 @@ from fer.convert import shard_writer
 from fer.convert.audit import image_hashes
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import EXCLUDED
+from fer.convert.worker_pool import ParserPool
 from fer.data import example_codec
 from fer.io.temp_store import TempStore
 from tests.convert import input_factories
@@ -23,7 +25,8 @@ def survey() -> IngestedDataset:
         labels=np.arange(COUNT) % 7,
         splits=np.where(np.arange(COUNT) < 805, 0, 1),
         rows=3 * np.arange(COUNT),
-        prints=image_hashes.concatenate([]),
+        hashes=image_hashes.concatenate([]),
+        store=TempStore(),
         sources=(),
         blank_lines=0,
     )
@@ -40,8 +43,9 @@ def store(tmp_path) -> TempStore:
 @pytest.fixture
 def write(tmp_path, survey, store):
     def write(splits=survey.splits, votes=None, count=0, workers=2):
-        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            return shard_writer.write_shards(str(tmp_path), survey, splits, votes, store, count, pool, workers)
+        dataset = dataclasses.replace(survey, store=store)
+        with contextlib.closing(ParserPool(workers, size=0)) as parsers:
+            return shard_writer.write_shards(str(tmp_path), dataset, splits, votes, count, parsers)
 
     return write
 

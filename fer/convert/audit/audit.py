@@ -38,30 +38,24 @@ class Audit:
     droppable: dict[str, np.ndarray]  # by the names of `fer.config.DROPPABLE`
 
 
-def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, votes: Votes | None) -> Audit:
+def audit(dataset: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, votes: Votes | None) -> Audit:
     """Checks faces for duplicates, conflicting labels, leakage, blank images and agreement with FER+.
 
     Args:
-      survey: the faces.
+      dataset: the faces.
       splits: int64 [n], index into SPLITS.
       found: duplicates among the faces.
       votes: of FER+, if any.
     """
-    labels = survey.labels
+    labels = dataset.labels
     identical = _group_positions(found.exact)
     near = _select_mixed(_group_positions(found.near), found.exact)
-    conflicting, leaked, near_leaked = (
-        _select_mixed(identical, labels),
-        _select_mixed(identical, splits),
-        _select_mixed(near, splits),
-    )
-    deviations = survey.prints.deviations()
+    conflicting, leaked = _select_mixed(identical, labels), _select_mixed(identical, splits)
+    near_leaked = _select_mixed(near, splits)
+    deviations = dataset.hashes.deviations()
     constant = deviations == 0
     nearly_blank = (deviations < duplicates.NEARLY_BLANK_STD) & ~constant
     not_a_face = np.zeros(len(labels), bool) if votes is None else votes.not_a_face()
-    disputed = np.zeros(len(labels), bool)
-    if votes is not None:
-        disputed = votes.unanimous() & (votes.labels() >= 0) & (votes.labels() != labels) & (labels >= 0)
     elsewhere = splits != _TRAIN
     droppable = {
         "leaked": _shares_group(found.exact, elsewhere),
@@ -71,13 +65,11 @@ def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, v
         "not_a_face": not_a_face,
     }
     summary = {
-        **_duplicate_counts(found, identical, conflicting, leaked, near, _select_mixed(near, labels), near_leaked),
+        "distinct_images": int(found.exact.max(initial=-1)) + 1,
+        "exact_duplicates": _exact_counts(identical, conflicting, leaked),
+        "near_duplicates": _near_counts(len(found.pairs), near, _select_mixed(near, labels), near_leaked),
         "leakage": _count_leakage(found, splits),
-        "blank": {
-            "constant": int(constant.sum()),
-            "nearly_blank": int(nearly_blank.sum()),
-            "nearly_blank_below": duplicates.NEARLY_BLANK_STD,
-        },
+        "blank": _blank_counts(constant, nearly_blank),
         "class_balance": _class_balance(labels, splits),
         "ferplus": None if votes is None else _ferplus_agreement(votes, labels, splits),
     }
@@ -91,7 +83,7 @@ def audit(survey: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, v
         constant=constant,
         nearly_blank=nearly_blank,
         not_a_face=not_a_face,
-        disputed=disputed,
+        disputed=_find_disputed(votes, labels),
         droppable=droppable,
     )
 
@@ -113,12 +105,12 @@ def drop_rows(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tup
     return np.where(dropped, EXCLUDED, splits), {"rows": int(dropped.sum()), "by_reason": counts}
 
 
-def list_rows(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
+def list_rows(found: Audit, dataset: IngestedDataset) -> dict[str, Any]:
     """Returns the rows of each finding for audit.json, as zero-based row numbers of the source."""
 
     def of(group: np.ndarray) -> list[int]:
         """Returns the rows of a group of faces."""
-        return survey.rows[group].tolist()
+        return dataset.rows[group].tolist()
 
     return {
         "identical": [of(group) for group in found.identical],
@@ -136,43 +128,56 @@ def list_rows(found: Audit, survey: IngestedDataset) -> dict[str, Any]:
 def _group_positions(numbers: np.ndarray) -> list[np.ndarray]:
     """Returns the positions of each group of at least two faces; groups are ordered by their first face."""
     order = np.argsort(numbers, kind="stable")
-    order = order[
-        np.bincount(numbers, minlength=1)[numbers[order]] > 1
-    ]  # few faces are in one: avoids an array per face
+    # Few faces are in such a group: the selection avoids an array per face.
+    order = order[np.bincount(numbers, minlength=1)[numbers[order]] > 1]
     if not len(order):
         return []
     borders = np.flatnonzero(np.diff(numbers[order])) + 1
     return np.split(order, borders)
 
 
-def _duplicate_counts(
-    found: DuplicateGroups,
-    identical: list[np.ndarray],
-    conflicting: list[np.ndarray],
-    leaked: list[np.ndarray],
-    near: list[np.ndarray],
-    near_conflicting: list[np.ndarray],
-    near_leaked: list[np.ndarray],
-) -> dict[str, Any]:
-    """Returns the counts of duplicates, as they stand in the manifest."""
+def _find_disputed(votes: Votes | None, labels: np.ndarray) -> np.ndarray:
+    """Returns which faces have all votes for another of the seven classes than their label, bool [n]."""
+    if votes is None:
+        return np.zeros(len(labels), bool)
+    return votes.unanimous() & (votes.labels() >= 0) & (votes.labels() != labels) & (labels >= 0)
+
+
+def _exact_counts(
+    identical: list[np.ndarray], conflicting: list[np.ndarray], leaked: list[np.ndarray]
+) -> dict[str, int]:
+    """Returns the counts of identical faces, as they stand in the manifest."""
+    rows = sum(map(len, identical))
     return {
-        "distinct_images": int(found.exact.max(initial=-1)) + 1,
-        "exact_duplicates": {
-            "groups": len(identical),
-            "rows": sum(map(len, identical)),
-            "surplus_rows": sum(map(len, identical)) - len(identical),
-            "conflicting_groups": len(conflicting),
-            "straddling_groups": len(leaked),
-        },
-        "near_duplicates": {
-            "method": duplicates.METHOD,
-            "threshold": duplicates.THRESHOLD,
-            "pairs": len(found.pairs),
-            "groups": len(near),
-            "rows": sum(map(len, near)),
-            "conflicting_groups": len(near_conflicting),
-            "straddling_groups": len(near_leaked),
-        },
+        "groups": len(identical),
+        "rows": rows,
+        "surplus_rows": rows - len(identical),
+        "conflicting_groups": len(conflicting),
+        "straddling_groups": len(leaked),
+    }
+
+
+def _near_counts(
+    pairs: int, near: list[np.ndarray], conflicting: list[np.ndarray], leaked: list[np.ndarray]
+) -> dict[str, Any]:
+    """Returns the method and the counts of near-duplicates, as they stand in the manifest."""
+    return {
+        "method": duplicates.METHOD,
+        "threshold": duplicates.THRESHOLD,
+        "pairs": pairs,
+        "groups": len(near),
+        "rows": sum(map(len, near)),
+        "conflicting_groups": len(conflicting),
+        "straddling_groups": len(leaked),
+    }
+
+
+def _blank_counts(constant: np.ndarray, nearly_blank: np.ndarray) -> dict[str, float]:
+    """Returns the counts of blank images, as they stand in the manifest."""
+    return {
+        "constant": int(constant.sum()),
+        "nearly_blank": int(nearly_blank.sum()),
+        "nearly_blank_below": duplicates.NEARLY_BLANK_STD,
     }
 
 

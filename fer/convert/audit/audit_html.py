@@ -15,7 +15,6 @@ from fer.convert.audit.audit import Audit
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS, UNLABELLED
 from fer.html_page import build_html_page, data_uri
-from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 
 MAX_GROUPS = 24  # groups or faces per finding; audit.json lists all
@@ -43,7 +42,7 @@ figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);d
 
 
 def render_page(
-    name: str, summary: Mapping[str, Any], found: Audit, survey: IngestedDataset, splits: np.ndarray, store: TempStore
+    name: str, summary: Mapping[str, Any], found: Audit, dataset: IngestedDataset, splits: np.ndarray
 ) -> str:
     """Returns the page as HTML.
 
@@ -51,15 +50,14 @@ def render_page(
       name: of the data set.
       summary: the manifest's `audit`.
       found: the findings.
-      survey: the faces.
+      dataset: the faces.
       splits: int64 [n], index into SPLITS.
-      store: the pixels of the faces.
     """
 
     def faces(positions: np.ndarray) -> str:
         """Returns the HTML of a group of faces."""
-        images = store.read_faces(positions[:MAX_FACES])
-        shown = "".join(_face_figure(image, survey, splits, at) for image, at in zip(images, positions))
+        images = dataset.store.read_faces(positions[:MAX_FACES])
+        shown = "".join(_face_figure(image, dataset, splits, at) for image, at in zip(images, positions))
         more = f"<figure>+{len(positions) - MAX_FACES}</figure>" if len(positions) > MAX_FACES else ""
         return f'<div class="group">{shown}{more}</div>'
 
@@ -141,14 +139,14 @@ def _singleton_groups(mask: np.ndarray) -> list[np.ndarray]:
     return list(np.flatnonzero(mask)[:, None])
 
 
-def _face_figure(image: np.ndarray, survey: IngestedDataset, splits: np.ndarray, position: int) -> str:
+def _face_figure(image: np.ndarray, dataset: IngestedDataset, splits: np.ndarray, position: int) -> str:
     """Returns the HTML of a face with its label, split and row."""
     file = io.BytesIO()
     Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG")
     source = data_uri(file.getvalue(), "image/png")
-    label = survey.labels[position]
+    label = dataset.labels[position]
     name = "unlabelled" if label == UNLABELLED else CLASSES[label]
-    where = f"{SPLITS[splits[position]]} {survey.rows[position]}"
+    where = f"{SPLITS[splits[position]]} {dataset.rows[position]}"
     return (
         f'<figure><img alt="{name}, {where}" src="{source}">'
         f"<figcaption>{name}<small>{where}</small></figcaption></figure>"

@@ -12,7 +12,6 @@ from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS
 from fer.data.manifest import Split
 from fer.io import files
-from fer.io.temp_store import TempStore
 from fer.labels import CLASSES, COLOURS, SIDE
 from fer.viz import rendering
 
@@ -22,22 +21,21 @@ DPI = 120
 
 
 def write_plots(
-    folder: str, written: Mapping[str, Split], survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int
+    folder: str, written: Mapping[str, Split], dataset: IngestedDataset, splits: np.ndarray, seed: int
 ) -> None:
     """Writes class_balance.png and preview.png.
 
     Args:
       folder: output folder.
       written: the splits with their shards.
-      survey: the faces.
+      dataset: the faces.
       splits: int64 [n], index into SPLITS.
-      store: the pixels of the faces.
       seed: selects the faces of preview.png.
     """
     files.write_bytes(os.path.join(folder, BALANCE_FILE), rendering.render_png(plot_class_balance(written), dpi=DPI))
     files.write_bytes(
         os.path.join(folder, PREVIEW_FILE),
-        rendering.render_png(plot_sample_faces(survey, splits, store, seed), dpi=DPI),
+        rendering.render_png(plot_sample_faces(dataset, splits, seed), dpi=DPI),
     )
 
 
@@ -56,11 +54,11 @@ def plot_class_balance(written: Mapping[str, Split]) -> Figure:
     return figure
 
 
-def plot_sample_faces(survey: IngestedDataset, splits: np.ndarray, store: TempStore, seed: int) -> Figure:
+def plot_sample_faces(dataset: IngestedDataset, splits: np.ndarray, seed: int) -> Figure:
     """Plots a row of random faces for each class of the train split; of any split if there is no train split."""
     shown = splits == 0 if (splits == 0).any() else splits >= 0
     names = [*CLASSES, "unlabelled"]
-    labels = np.where(survey.labels < 0, len(CLASSES), survey.labels)
+    labels = np.where(dataset.labels < 0, len(CLASSES), dataset.labels)
     present = [label for label in range(len(names)) if (shown & (labels == label)).any()]
     random = np.random.default_rng(seed)
     figure = Figure(figsize=(0.75 * FACES_PER_CLASS + 1.2, 0.8 * len(present) + 0.5), layout="constrained")
@@ -69,7 +67,7 @@ def plot_sample_faces(survey: IngestedDataset, splits: np.ndarray, store: TempSt
         members = np.flatnonzero(shown & (labels == label))
         chosen = np.sort(random.permutation(members)[:FACES_PER_CLASS])
         row[0].text(-0.15, 0.5, names[label], transform=row[0].transAxes, ha="right", va="center", fontsize=9)
-        for axes, image in zip(row, store.read_faces(chosen)):
+        for axes, image in zip(row, dataset.store.read_faces(chosen)):
             axes.imshow(image.reshape(SIDE, SIDE), cmap="gray", vmin=0, vmax=255)
         for axes in row:
             axes.set_axis_off()

@@ -31,14 +31,14 @@ class DuplicateGroups:
     pairs: np.ndarray  # int64 [k, 2], near-duplicates that are not identical, each by the first face of its exact group
 
 
-def find_duplicates(prints: ImageHashes) -> DuplicateGroups:
+def find_duplicates(hashes: ImageHashes) -> DuplicateGroups:
     """Finds duplicates. Nearly blank faces have similar hashes by chance, and are only compared exactly."""
-    keys = np.ascontiguousarray(prints.digests).view("V16").ravel()
+    keys = np.ascontiguousarray(hashes.digests).view("V16").ravel()
     _, first, exact = np.unique(keys, return_index=True, return_inverse=True)
     exact = _renumber_groups(exact.ravel())
     first = np.sort(first)
-    visible = first[prints.deviations()[first] >= NEARLY_BLANK_STD]
-    pairs = visible[close_pairs(prints.hashes[visible], THRESHOLD)]
+    visible = first[hashes.deviations()[first] >= NEARLY_BLANK_STD]
+    pairs = visible[close_pairs(hashes.hashes[visible], THRESHOLD)]
     near = _renumber_groups(_connected_components(len(first), exact[pairs])[exact])
     return DuplicateGroups(exact, near, pairs)
 

@@ -7,6 +7,7 @@ from fer.convert.audit import audit, duplicates, image_hashes
 from fer.convert.ferplus import Votes
 from fer.convert.ingest import IngestedDataset, Source
 from fer.convert.rows import EXCLUDED
+from fer.io.temp_store import TempStore
 from fer.labels import FERPLUS_COLUMNS
 from tests.convert import input_factories
 
@@ -41,7 +42,8 @@ def survey() -> IngestedDataset:
         labels=np.array([face[1] for face in FACES]),
         splits=np.array([face[2] for face in FACES]),
         rows=10 * np.arange(len(FACES)),
-        prints=image_hashes.hash_images(images),
+        hashes=image_hashes.hash_images(images),
+        store=TempStore(),
         sources=(Source("f.csv", "", 100, "f"),),
         blank_lines=0,
     )
@@ -51,7 +53,7 @@ def survey() -> IngestedDataset:
 def found(survey) -> audit.Audit:
     counts = np.array([VOTE[face[3]] for face in FACES])
     votes = Votes(counts, survey.splits, np.array([face[3] != "NF" for face in FACES]))
-    return audit.audit(survey, survey.splits, duplicates.find_duplicates(survey.prints), votes)
+    return audit.audit(survey, survey.splits, duplicates.find_duplicates(survey.hashes), votes)
 
 
 def test_audit_counts_exact_duplicates(found):
@@ -92,11 +94,12 @@ def audit_leakage(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
         labels=np.zeros(len(faces), int),
         splits=splits,
         rows=np.arange(len(faces)),
-        prints=image_hashes.hash_images(images),
+        hashes=image_hashes.hash_images(images),
+        store=TempStore(),
         sources=(Source("f.csv", "", len(faces), "f"),),
         blank_lines=0,
     )
-    return audit.audit(survey, splits, duplicates.find_duplicates(survey.prints), None).summary["leakage"]
+    return audit.audit(survey, splits, duplicates.find_duplicates(survey.hashes), None).summary["leakage"]
 
 
 @pytest.mark.parametrize("validates", range(3))
@@ -170,12 +173,12 @@ def test_drop_without_reasons_keeps_all_rows(found, survey):
 
 
 def test_audit_without_votes_has_no_ferplus_summary(survey):
-    found = audit.audit(survey, survey.splits, duplicates.find_duplicates(survey.prints), None)
+    found = audit.audit(survey, survey.splits, duplicates.find_duplicates(survey.hashes), None)
     assert found.summary["ferplus"] is None
     assert not found.not_a_face.any()
 
 
 def test_audit_counts_no_conflict_with_unlabelled_faces(survey):
     unlabelled = IngestedDataset(**{**vars(survey), "labels": np.where(np.arange(len(FACES)) == 2, -1, survey.labels)})
-    found = audit.audit(unlabelled, survey.splits, duplicates.find_duplicates(survey.prints), None)
+    found = audit.audit(unlabelled, survey.splits, duplicates.find_duplicates(survey.hashes), None)
     assert found.summary["exact_duplicates"]["conflicting_groups"] == 0

@@ -1,6 +1,7 @@
 """The page audit.html."""
 
 import base64
+import dataclasses
 import html.parser
 import io
 import re
@@ -41,7 +42,9 @@ class Reader(html.parser.HTMLParser):
 def page(survey, found, tmp_path) -> str:  # noqa: F811
     store = TempStore(str(tmp_path))
     store.append_faces(np.array([face[0] for face in FACES], np.uint8))
-    text = audit_html.render_page("a <b> & c", found.summary, found, survey, survey.splits, store)
+    text = audit_html.render_page(
+        "a <b> & c", found.summary, found, dataclasses.replace(survey, store=store), survey.splits
+    )
     store.close()
     return text
 

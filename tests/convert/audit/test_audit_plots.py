@@ -1,5 +1,6 @@
 """Plots of the class balance and of example faces."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_balance_plots_every_class_of_labelled_splits():
 
 def test_faces_plots_images_of_each_class(survey, store, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 4)  # one more than any class has
-    figure = audit_plots.plot_sample_faces(survey, survey.splits, store, seed=0)
+    figure = audit_plots.plot_sample_faces(dataclasses.replace(survey, store=store), survey.splits, seed=0)
     present = sorted({face[1] for face in FACES if face[2] == 0})
     assert len(figure.axes) == len(present) * audit_plots.FACES_PER_CLASS
     for number, label in enumerate(present):
@@ -46,8 +47,8 @@ def test_faces_plots_images_of_each_class(survey, store, monkeypatch):  # noqa: 
 
 
 def test_faces_plots_unlabelled_images_alone(survey, store):  # noqa: F811
-    unlabelled = type(survey)(**{**vars(survey), "labels": np.full(len(FACES), -1)})
-    figure = audit_plots.plot_sample_faces(unlabelled, np.full(len(FACES), 2), store, seed=0)
+    unlabelled = dataclasses.replace(survey, labels=np.full(len(FACES), -1), store=store)
+    figure = audit_plots.plot_sample_faces(unlabelled, np.full(len(FACES), 2), seed=0)
     assert figure.axes[0].texts[0].get_text() == "unlabelled"
     assert sum(len(axes.images) for axes in figure.axes) == len(FACES)
 
@@ -56,7 +57,9 @@ def test_audit_plots_write_same_png_files_each_time(survey, store, tmp_path, mon
     monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 2)
     contents = []
     for name in ("one", "two"):
-        audit_plots.write_plots(str(tmp_path / name), WRITTEN, survey, survey.splits, store, seed=0)
+        audit_plots.write_plots(
+            str(tmp_path / name), WRITTEN, dataclasses.replace(survey, store=store), survey.splits, seed=0
+        )
         contents.append(
             [(tmp_path / name / file).read_bytes() for file in (audit_plots.BALANCE_FILE, audit_plots.PREVIEW_FILE)]
         )
