@@ -40,7 +40,7 @@ def disable_plots(patch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     Image.new("RGB", (1, 1)).save(file, "PNG")
     patch.setattr(rendering, "render_png", lambda figure, **_: file.getvalue())
-    patch.setattr(evaluate, "_pictures", lambda evaluation: {})
+    patch.setattr(evaluate, "_draw_plots", lambda evaluation: {})
 
 
 def train(
