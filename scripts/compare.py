@@ -39,13 +39,13 @@ def main() -> None:
         log_suppression.import_tensorflow()
     from fer.compare import comparison, comparison_report
 
-    found = comparison.compare(EVALS.value)  # first without the peers: what is wrong here is told before they are made
+    found = comparison.compare(EVALS.value)  # reports a wrong file before baselines are installed
     if chosen:
-        told = baselines.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))
-        found = comparison.compare(EVALS.value, told)
+        measured = baselines.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))
+        found = comparison.compare(EVALS.value, measured)
     paths = comparison_report.write(found, OUTPUT.value)
     for result in [*found["runs"], *found["peers"]]:
-        print(comparison_report.line(result))
+        print(comparison_report.summary_line(result))
     for pair in found["pairs"]:
         print(pair.get("sentence") or f"{pair['first']} and {pair['second']}: {pair['not_compared']}.")
     for path in paths:

@@ -1,7 +1,7 @@
-"""Environments for other people's packages, each made once and kept in the user's cache folder.
+"""Virtual environments for the packages of baselines, created once in the user's cache folder.
 
-What they need contradicts what we need, and the package named fer has our own name: so each lives in a virtual
-environment of its own, which its programs run in.
+Their requirements conflict with ours, and the package fer has the name of ours. Each set of packages therefore has an
+environment of its own, whose Python runs the baseline.
 """
 
 from __future__ import annotations
@@ -17,59 +17,59 @@ import tempfile
 import venv
 from collections.abc import Sequence
 
-LONGEST = 3600  # seconds that one step may take, downloads among them
+TIMEOUT_S = 3600  # of one step, such as an installation with its downloads
 
 
-class NotAvailable(Exception):  # noqa: N818  it is no error: others are measured all the same
-    """A peer cannot be installed or run here. Its text says why, as the rest of a sentence."""
+class BaselineUnavailable(Exception):  # noqa: N818  not an error: the other baselines are measured
+    """A baseline cannot be installed or run here. The message is the reason."""
 
 
 def cache_folder() -> str:
-    """Where environments are kept: below XDG_CACHE_HOME, or ~/.cache."""
+    """Returns the folder of the environments, in XDG_CACHE_HOME or ~/.cache."""
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fer", "peers")
 
 
-def python_of(packages: Sequence[str], requirements: Sequence[str], cache: str) -> str:
-    """The Python of an environment that holds some packages, made if there is none yet.
+def prepare_environment(packages: Sequence[str], requirements: Sequence[str], cache: str) -> str:
+    """Returns the path of Python in an environment with some packages; creates the environment if it does not exist.
 
     Args:
-      packages: requirements with their versions, installed without what they ask for.
-      requirements: what is needed of that, installed with what they ask for in turn; options of pip may be among them.
-      cache: folder of the environments; they differ by these arguments and by Python's version.
+      packages: pinned requirements, installed without their dependencies.
+      requirements: dependencies to install, with their own dependencies; may include options of pip.
+      cache: folder of the environments. These arguments and the version of Python identify an environment.
 
     Raises:
-      NotAvailable: pip cannot install them.
+      BaselineUnavailable: pip cannot install them.
     """
     described = json.dumps([sys.version_info[:2], sorted(packages), sorted(requirements)])
     folder = os.path.join(cache, hashlib.sha256(described.encode()).hexdigest()[:16])
     if not os.path.exists(folder):
         os.makedirs(cache, exist_ok=True)
-        beside = tempfile.mkdtemp(prefix="unfinished-", dir=cache)
+        temporary = tempfile.mkdtemp(prefix="unfinished-", dir=cache)
         try:
-            _make(beside, packages, requirements)
-            if not os.path.exists(folder):  # another process may have been faster
-                os.rename(beside, folder)
+            _create(temporary, packages, requirements)
+            if not os.path.exists(folder):  # another process may have created it
+                os.rename(temporary, folder)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return _python_in(folder)
 
 
 def run(command: Sequence[str]) -> None:
-    """Runs a command to its end, without what would make another Python take our modules for its own.
+    """Runs a command without the variables PYTHON*, which would make another Python import our modules.
 
     Raises:
-      NotAvailable: it cannot be started, fails or takes longer than an hour.
+      BaselineUnavailable: it cannot be started, fails or takes longer than an hour.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     try:
-        subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=LONGEST)
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.CalledProcessError as error:
-        raise NotAvailable(_last_line(error.stderr) or f"exit code {error.returncode}") from error
+        raise BaselineUnavailable(_last_line(error.stderr) or f"exit code {error.returncode}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotAvailable(str(error)) from error
+        raise BaselineUnavailable(str(error)) from error
 
 
-def _make(folder: str, packages: Sequence[str], requirements: Sequence[str]) -> None:
+def _create(folder: str, packages: Sequence[str], requirements: Sequence[str]) -> None:
     venv.create(folder, with_pip=False, symlinks=os.name != "nt")
     pip = [sys.executable, "-m", "pip", "--python", _python_in(folder), "install", "--no-input", "--retries=1"]
     run([*pip, "--no-deps", *packages])
@@ -82,7 +82,7 @@ def _python_in(folder: str) -> str:
 
 
 def _last_line(text: str) -> str:
-    """What pip or Python says last: the error, after any hints."""
+    """Returns the last error line of the output of pip or Python, or else the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")]
     return (errors or lines or [""])[-1].rstrip(".")

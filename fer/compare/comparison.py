@@ -1,4 +1,4 @@
-"""Compares evaluations of ours with each other, with other packages and with published results."""
+"""Compares our evaluations with each other, with baselines and with published results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fer.evaluation.metrics import metrics, significance
 from fer.io import files
 
 SCHEMA_VERSION = 1
-# Faces of each class in PrivateTest, in the order of the labels: FER-2013's totals less Training and PublicTest.
+# Faces of each class in PrivateTest, in label order: totals of FER-2013 minus Training and PublicTest.
 PRIVATE_TEST = (491, 55, 528, 879, 594, 416, 626)
 
 
@@ -28,20 +28,20 @@ PRIVATE_TEST = (491, 55, 528, 879, 594, 416, 626)
 EVALUATION_FOLDER = re.compile(r"eval-(train|validation|test)((?:-[a-z]+)*)")
 
 
-class Scored(NamedTuple):
-    """One side of a pair: its predictions and the examples they are of."""
+class Side(NamedTuple):
+    """One side of a paired test: predictions and their examples."""
 
     name: str
-    # Split, name of the data and labels; sides that differ in one are not compared. The manifest may be another, that
-    # of an earlier version or of rows without PrivateTest: rows and labels tell whether the examples are the same.
+    # Split, name of the data and kind of labels; sides that differ in one are not compared. The manifests may differ,
+    # as after a conversion without PrivateTest: rows and labels identify the examples.
     measured_on: dict[str, Any]
     predictions: predictions.Predictions | None
-    missing: str  # why there are no predictions, where there are none
+    missing: str  # reason if there are no predictions
 
 
 @dataclasses.dataclass(frozen=True)
 class Ours:
-    """One of our evaluations and, where they were kept, its predictions."""
+    """One of our evaluations and, if it has them, its predictions."""
 
     name: str
     path: str
@@ -50,14 +50,14 @@ class Ours:
 
 
 def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] = ()) -> dict[str, Any]:
-    """Compares evaluations with each other, with peers and with the published results.
+    """Compares evaluations with each other, with baselines and with published results.
 
     Args:
-      paths: of eval.json files; predictions.npz beside them, where it is, lets the runs be compared in pairs.
-      measured: peers, as `fer.compare.baselines.measure` gives them, each of which makes a pair with each run.
+      paths: of eval.json files. Paired tests of the runs need predictions.npz beside them.
+      measured: as `fer.compare.baselines.measure` returns them; each is tested against each run.
 
     Returns:
-      The content of comparison.json: runs, peers and published, each by falling accuracy, and pairs.
+      The content of comparison.json: runs, peers (the baselines) and published, each by descending accuracy, and pairs.
 
     Raises:
       UserError: a file is missing or damaged, or is named twice.
@@ -66,7 +66,7 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
         raise UserError(f"--evals names a file twice: {', '.join(paths)}.")
     ours = [_read(path, name) for path, name in zip(paths, short_names(paths))]
     sides = [
-        Scored(
+        Side(
             one.name,
             {
                 "splits": one.content["split"],
@@ -79,21 +79,21 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
         for one in ours
     ]
     others = [
-        Scored(one.peer.method, {"splits": one.split, "data": one.data["name"], "labels": "fer"}, one.predictions, "")
+        Side(one.baseline.method, {"splits": one.split, "data": one.data["name"], "labels": "fer"}, one.predictions, "")
         for one in measured
         if one.predictions is not None
     ]
     return {
         "schema_version": SCHEMA_VERSION,
-        "runs": sorted(map(_run, ours), key=lambda run: -run["accuracy"]),
-        "peers": sorted(map(_peer, measured), key=lambda peer: -(peer["accuracy"] or 0)),
+        "runs": sorted(map(_describe_run, ours), key=lambda run: -run["accuracy"]),
+        "peers": sorted(map(_describe_baseline, measured), key=lambda peer: -(peer["accuracy"] or 0)),
         "pairs": _pairs([*itertools.combinations(sides, 2), *itertools.product(sides, others)]),
-        "published": sorted(published(), key=lambda result: -result["accuracy"]),
+        "published": sorted(read_published(), key=lambda result: -result["accuracy"]),
     }
 
 
-def published() -> list[dict[str, Any]]:
-    """Returns published.json with accuracy_ci95: Wilson's interval, None if the number of faces is unknown."""
+def read_published() -> list[dict[str, Any]]:
+    """Reads published.json and adds accuracy_ci95: Wilson's interval, or None if the number of faces is unknown."""
     text = importlib.resources.files("fer.compare").joinpath("published.json").read_text(encoding="utf-8")
     return [
         {**result, "accuracy_ci95": _interval(result["accuracy"], result["examples"])}
@@ -142,23 +142,24 @@ def _read(path: str, name: str) -> Ours:
     return Ours(name, path, content, found)
 
 
-def _run(ours: Ours) -> dict[str, Any]:
+def _describe_run(ours: Ours) -> dict[str, Any]:
+    """Builds an entry of runs in comparison.json."""
     content, protocol = ours.content, ours.content["protocol"]
-    named = content["split"] in protocol["selected_on"].split(", ")
-    here = eval_json.is_training_data(content)
-    # FER+'s majorities say nothing of which faces these are, and are a fault of their own.
-    known = protocol["labels"] == "fer" or content["split"] != "test"
-    elsewhere = _split_fault(content["split"], np.sum(content["confusion_matrix"], axis=1)) if known else ""
+    selects = content["split"] in protocol["selected_on"].split(", ")
+    same_shards = eval_json.is_training_data(content)
+    # The class counts of FER+ majorities do not identify PrivateTest; such labels are a fault of their own.
+    identifiable = protocol["labels"] == "fer" or content["split"] != "test"
+    split_fault = _split_fault(content["split"], np.sum(content["confusion_matrix"], axis=1)) if identifiable else ""
     learned = [member.get("learned_from") for member in protocol["members"]]
-    unknown = _may_know_other_faces(learned)
+    unknown = _undocumented_sources(learned)
     faults = [
         fault
         for holds, fault in (
-            (elsewhere, elsewhere),
-            (named and here, "the split that selected the checkpoint"),
-            (named and not here, "a split of this name, from other shards, selected the checkpoint"),
-            (protocol["labels"] != "fer", "scored against FER+ majorities"),
-            (unknown, f"{', '.join(unknown)} may know other faces"),
+            (bool(split_fault), split_fault),
+            (selects and same_shards, "the split that selected the checkpoint"),
+            (selects and not same_shards, "a split of this name, from other shards, selected the checkpoint"),
+            (protocol["labels"] != "fer", "evaluated against FER+ majorities"),
+            (bool(unknown), f"{', '.join(unknown)} may be trained on other faces"),
         )
         if holds
     ]
@@ -194,41 +195,44 @@ def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
     return "" if tuple(faces_of_class) == PRIVATE_TEST else "a test split that is not FER-2013's PrivateTest"
 
 
-def _may_know_other_faces(learned: Sequence[dict[str, str] | None]) -> list[str]:
-    """Returns the initial weights and teachers of members, whose own training data are unknown here."""
-    named = [(os.path.basename(each["weights"]), each["teacher"]) for each in learned if each]
-    return list(dict.fromkeys(name for pair in named for name in pair if name not in ("", "none", "imagenet")))
+def _undocumented_sources(learned: Sequence[dict[str, str] | None]) -> list[str]:
+    """Returns the initial weights and teachers of the members, whose training data eval.json does not record."""
+    names = [(os.path.basename(each["weights"]), each["teacher"]) for each in learned if each]
+    return list(dict.fromkeys(name for pair in names for name in pair if name not in ("", "none", "imagenet")))
 
 
-def _peer(measured: baselines.BaselineResult) -> dict[str, Any]:
-    """Returns a peer as `_run` returns a run; without figures, but with the reason, if it could not be measured."""
-    said = measured.predictions
-    figures = None if said is None else metrics.compute_metrics(said.labels, predictions.normalize(said.probabilities))
-    fault = "" if said is None else _split_fault(measured.split, np.bincount(said.labels, minlength=7).tolist())
+def _describe_baseline(measured: baselines.BaselineResult) -> dict[str, Any]:
+    """Builds an entry of peers in comparison.json; if the baseline was not measured, the remark is the reason."""
+    predicted = measured.predictions
+    scores: dict[str, Any] | None = None
+    fault = ""
+    if predicted is not None:
+        scores = metrics.compute_metrics(predicted.labels, predictions.normalize(predicted.probabilities))
+        fault = _split_fault(measured.split, np.bincount(predicted.labels, minlength=7).tolist())
     remark = "; ".join([*filter(None, [fault]), "the data that selected its weights are not published"])
     return {
-        "method": measured.peer.method,
-        **{name: figures and figures[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
+        "method": measured.baseline.method,
+        **{name: scores and scores[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
         "images_per_second": measured.images_per_second,
         "data": measured.data["name"],
         "split": measured.split,
-        "examples": None if said is None else len(said.labels),
+        "examples": None if predicted is None else len(predicted.labels),
         "tta": "none",
         "members": 1,
         "parameters": measured.parameters,
-        "comparable": said is not None and not fault,
-        "remark": f"not measured: it {measured.hindrance}" if said is None else remark,
-        "source": measured.peer.source,
+        "comparable": predicted is not None and not fault,
+        "remark": f"not measured: it {measured.failure}" if predicted is None else remark,
+        "source": measured.baseline.source,
     }
 
 
-def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
+def _pairs(sides: Sequence[tuple[Side, Side]]) -> list[dict[str, Any]]:
     """Returns each pair with McNemar's test, or with the reason why the test is not possible."""
     pairs: list[dict[str, Any]] = []
     for first, second in sides:
-        hindrance = _hindrance(first, second)
-        pair: dict[str, Any] = {"first": first.name, "second": second.name, "not_compared": hindrance}
-        if not hindrance:
+        reason = _reason_not_compared(first, second)
+        pair: dict[str, Any] = {"first": first.name, "second": second.name, "not_compared": reason}
+        if not reason:
             assert first.predictions is not None
             assert second.predictions is not None
             pair.update(significance.mcnemar(first.predictions.correct, second.predictions.correct)._asdict())
@@ -240,29 +244,28 @@ def _pairs(sides: Sequence[tuple[Scored, Scored]]) -> list[dict[str, Any]]:
     return pairs
 
 
-def _hindrance(first: Scored, second: Scored) -> str | None:
+def _reason_not_compared(first: Side, second: Side) -> str | None:
     """Returns why two sides cannot be compared example by example, or None."""
     if first.predictions is None:
         return first.missing
     if second.predictions is None:
         return second.missing
-    for what, value in first.measured_on.items():
-        if value != second.measured_on[what]:
-            against = "against" if what == "labels" else "on"
-            return f"they were measured {against} different {what}"
+    for name, value in first.measured_on.items():
+        if value != second.measured_on[name]:
+            return f"they were measured {'against' if name == 'labels' else 'on'} different {name}"
     same = first.predictions.has_same_examples(second.predictions)
     return None if same else "they were measured on different examples"
 
 
 def _sentence(pair: dict[str, Any], tests: int) -> str:
-    """Returns the result of a pair's test as a sentence."""
+    """Describes the result of a paired test in a sentence."""
     first, second = pair["first"], pair["second"]
     corrected = f", {pair['p_corrected']:.2g} after Holm's correction for {tests} comparisons" if tests > 1 else ""
-    found = (
+    result = (
         f"only {first} classifies {pair['only_first']} faces correctly, only {second} {pair['only_second']}; "
         f"McNemar p = {pair['p']:.2g}{corrected}"
     )
     if pair["p_corrected"] >= significance.LEVEL:
-        return f"{first} and {second} do not differ significantly: {found}."
+        return f"{first} and {second} do not differ significantly: {result}."
     better, other = (first, second) if pair["only_first"] > pair["only_second"] else (second, first)
-    return f"{better} is better than {other}: {found}."
+    return f"{better} is better than {other}: {result}."

@@ -1,4 +1,4 @@
-"""Writes a comparison as JSON, Markdown, a picture and one HTML page that needs no network."""
+"""Writes a comparison as JSON, Markdown, a plot and one HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ HEADER = (
     "Images/s", "Selected on", "Extra faces", "Remarks", "Source",
 )  # fmt: skip
 PAIR_HEADER = ("First", "Second", "Only first correct", "Only second correct", "McNemar p", "Corrected p", "Result")
-EXTRA = {True: "possible", False: "no", None: "-"}  # of ours: what given weights were trained on is not known here
+EXTRA_DATA = {True: "possible", False: "no", None: "-"}  # eval.json does not record the data of initial weights
 NOTE = (
-    "Comparable: measured on FER-2013's PrivateTest, which selected nothing, without faces of other data sets. In "
-    "FER-2013, validation is PublicTest and test is PrivateTest. CI: Wilson's confidence interval; on 3,589 faces, two "
-    "results less than about 2 points apart need a paired test. Dash: not stated by the source. Other packages were "
-    "measured on the same faces as ours, without their face detectors. Images/s are those of the machine that measured."
+    "Comparable: measured on FER-2013's PrivateTest, which was not used for selection, without training faces of other "
+    "data sets. In FER-2013, validation is PublicTest and test is PrivateTest. CI: Wilson's confidence interval; on "
+    "3,589 faces, two results less than about 2 points apart need a paired test. Dash: not stated by the source. Other "
+    "packages were measured on the same faces as ours, without their face detectors. Images/s: on the machine of the "
+    "measurement."
 )
-NO_PAIRS = "There is one run only."
+NO_PAIRS = "Paired tests need at least two runs, or one run and a baseline."
 PAIRS_NOTE = (
     "McNemar's exact test on the faces that only one of the two classifies correctly; p corrected by Holm for all "
     "pairs. A difference is significant where the corrected p is below 0.05."
@@ -51,13 +52,13 @@ tr.apart td { opacity: .75; } td { overflow-wrap: break-word; }
 """
 
 
-def markdown(comparison: dict[str, Any]) -> str:
-    """Returns the tables of results and of pairs."""
+def build_markdown(comparison: dict[str, Any]) -> str:
+    """Builds the Markdown tables of results and of paired tests."""
     escaped = escaping.escape_markdown
-    rows = [["**" + escaped(row[0]) + "**", *map(escaped, row[1:])] for row in map(_ours, comparison["runs"])]
-    rows += [list(map(escaped, row)) for row in map(_peers, comparison["peers"])]
-    rows += [list(map(escaped, _theirs(result))) for result in comparison["published"]]
-    pairs = [list(map(escaped, row)) for row in map(_pair, comparison["pairs"])]
+    rows = [["**" + escaped(row[0]) + "**", *map(escaped, row[1:])] for row in map(_run_cells, comparison["runs"])]
+    rows += [list(map(escaped, row)) for row in map(_baseline_cells, comparison["peers"])]
+    rows += [list(map(escaped, _published_cells(result))) for result in comparison["published"]]
+    pairs = [list(map(escaped, row)) for row in map(_pair_cells, comparison["pairs"])]
     return "\n".join(
         [
             "# Comparison",
@@ -76,13 +77,13 @@ def markdown(comparison: dict[str, Any]) -> str:
     )
 
 
-def build_page(comparison: dict[str, Any], picture: bytes) -> str:
-    """Returns one HTML page with the tables and the picture, a PNG."""
-    rows = [("ours", _ours(run)) for run in comparison["runs"]]
-    rows += [("peers", _peers(peer)) for peer in comparison["peers"]]
-    rows += [("" if result["comparable"] else "apart", _theirs(result)) for result in comparison["published"]]
+def build_page(comparison: dict[str, Any], plot: bytes) -> str:
+    """Builds one HTML page with the tables and the plot, a PNG."""
+    rows = [("ours", _run_cells(run)) for run in comparison["runs"]]
+    rows += [("peers", _baseline_cells(peer)) for peer in comparison["peers"]]
+    rows += [("" if result["comparable"] else "apart", _published_cells(result)) for result in comparison["published"]]
     body = "\n".join(f'<tr class="{kind}">{_cells(HEADER, row)}</tr>' for kind, row in rows)
-    pairs = "\n".join(f"<tr>{_cells(PAIR_HEADER, _pair(pair))}</tr>" for pair in comparison["pairs"])
+    pairs = "\n".join(f"<tr>{_cells(PAIR_HEADER, _pair_cells(pair))}</tr>" for pair in comparison["pairs"])
     head, pair_head = ("".join(f"<th>{html.escape(name)}</th>" for name in names) for names in (HEADER, PAIR_HEADER))
     tested = f"""<p>{html.escape(PAIRS_NOTE)}</p>
 <table><thead><tr>{pair_head}</tr></thead>
@@ -90,9 +91,9 @@ def build_page(comparison: dict[str, Any], picture: bytes) -> str:
 {pairs}
 </tbody></table>"""
     content = f"""<h1>Comparison</h1>
-<div class="wide"><img alt="Accuracy against parameters" src="{data_uri(picture, "image/png")}"></div>
+<div class="wide"><img alt="Accuracy against parameters" src="{data_uri(plot, "image/png")}"></div>
 <div class="wide"><table class="all">
-<caption>Ours (blue), other packages on the same faces (orange), published</caption>
+<caption>Our runs (blue), other packages measured on the same faces (orange), published results</caption>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {body}
@@ -109,17 +110,17 @@ def write(comparison: dict[str, Any], output: str) -> list[str]:
     Raises:
       UserError: a file cannot be written.
     """
-    picture = accuracy_by_parameters(comparison["runs"], comparison["peers"], comparison["published"])
+    plot = accuracy_by_parameters(comparison["runs"], comparison["peers"], comparison["published"])
     path = {kind: os.path.join(output, f"comparison.{kind}") for kind in ("json", "md", "html", "png")}
-    files.write_bytes(path["png"], picture)
-    files.write_text(path["md"], markdown(comparison))
-    files.write_text(path["html"], build_page(comparison, picture))
+    files.write_bytes(path["png"], plot)
+    files.write_text(path["md"], build_markdown(comparison))
+    files.write_text(path["html"], build_page(comparison, plot))
     files.write_json(path["json"], comparison)
     return list(path.values())
 
 
-def line(result: dict[str, Any]) -> str:
-    """Returns a run or a peer in one line."""
+def summary_line(result: dict[str, Any]) -> str:
+    """Describes a run or a baseline in one line."""
     if result["accuracy"] is None:
         return f"{result['method']}: {result['remark']}"
     low, high = (100 * bound for bound in result["accuracy_ci95"])
@@ -127,7 +128,7 @@ def line(result: dict[str, Any]) -> str:
     return f"{result['method']}: {accuracy} on {result['split']}, {result['images_per_second']:.0f} images/s"
 
 
-def _ours(run: dict[str, Any]) -> list[str]:
+def _run_cells(run: dict[str, Any]) -> list[str]:
     return [
         run["method"],
         _yes_or_no(run["comparable"]),
@@ -139,13 +140,13 @@ def _ours(run: dict[str, Any]) -> list[str]:
         f"{run['parameters']:,}",
         f"{run['images_per_second']:.0f}",
         run["selected_on"],
-        EXTRA[run["extra_data"]],
+        EXTRA_DATA[run["extra_data"]],
         run["remark"],
         run["source"],
     ]
 
 
-def _peers(peer: dict[str, Any]) -> list[str]:
+def _baseline_cells(peer: dict[str, Any]) -> list[str]:
     measured = peer["accuracy"] is not None
     return [
         peer["method"],
@@ -164,7 +165,7 @@ def _peers(peer: dict[str, Any]) -> list[str]:
     ]
 
 
-def _theirs(result: dict[str, Any]) -> list[str]:
+def _published_cells(result: dict[str, Any]) -> list[str]:
     return [
         result["method"] + (f", {result['year']}" if result["year"] else ""),
         _yes_or_no(result["comparable"]),
@@ -176,13 +177,13 @@ def _theirs(result: dict[str, Any]) -> list[str]:
         f"{result['parameters']:,}" if result["parameters"] else "-",
         "-",
         _stated(result["selected_on"]),
-        {**EXTRA, True: "yes"}[result["extra_data"]],
+        {**EXTRA_DATA, True: "yes"}[result["extra_data"]],
         result["remark"],
         result["source"],
     ]
 
 
-def _pair(pair: dict[str, Any]) -> list[str]:
+def _pair_cells(pair: dict[str, Any]) -> list[str]:
     if pair["not_compared"]:
         return [pair["first"], pair["second"], "-", "-", "-", "-", f"not compared: {pair['not_compared']}"]
     counts = f"{pair['only_first']:,}", f"{pair['only_second']:,}"

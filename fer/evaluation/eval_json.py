@@ -24,7 +24,7 @@ SCHEMA_VERSION = 1
 
 
 class Protocol(NamedTuple):
-    """How a split was evaluated."""
+    """Protocol of an evaluation."""
 
     split: str
     tta: str  # one of `fer.config.TTA`
@@ -146,7 +146,7 @@ def read_eval(path: str) -> dict[str, Any]:
 
 
 def summary_line(evaluation: dict[str, Any]) -> str:
-    """Summarizes an evaluation in three lines: protocol, accuracy, and other metrics."""
+    """Describes an evaluation in three lines: protocol, accuracy, and other metrics."""
     low, high = (100 * bound for bound in evaluation["accuracy_ci95"])
     protocol, examples = evaluation["protocol"], evaluation["examples"]
     exports = [each["export"] for each in protocol["members"] if "export" in each]

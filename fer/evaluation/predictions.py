@@ -26,7 +26,7 @@ class Predictions(NamedTuple):
 
     @property
     def correct(self) -> np.ndarray:
-        """Whether the most probable class is the label, [n] bool."""
+        """Correctness of each prediction, [n] bool: the most probable class is the label."""
         return self.probabilities.argmax(axis=1) == self.labels
 
     def has_same_examples(self, other: Predictions) -> bool:

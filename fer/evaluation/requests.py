@@ -19,7 +19,7 @@ ALL = "all"  # --precision of an export: all precisions of the format
 
 @dataclasses.dataclass(frozen=True)
 class EvalRequest:
-    """What to evaluate, and how."""
+    """Inputs and options of an evaluation."""
 
     workdirs: Sequence[str]  # one run, or several runs and saved predictions, whose probabilities are averaged
     data: str  # folder of shards

@@ -113,7 +113,7 @@ def report(faces: input_readers.Faces, output: str) -> None:
 
 
 def summary_lines(source: str, faces: input_readers.Faces, prediction: Prediction) -> list[str]:
-    """Summarizes predictions: the two most probable classes of each of a few faces, or counts by class of many.
+    """Describes predictions: the two most probable classes of each of a few faces, or counts by class of many.
 
     Args:
       source: path that `faces` were read from.

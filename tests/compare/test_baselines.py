@@ -1,4 +1,4 @@
-"""Peers, installed and run as a user's are: a tiny package that the test makes, and no network."""
+"""Tests of `fer.compare.baselines` with a small package that is installed from a local file, without a network."""
 
 import io
 import json
@@ -22,7 +22,7 @@ COUNT = 40
 IMAGES = factories.images(COUNT)
 LABELS = np.arange(COUNT) % 7
 WEIGHTS = np.random.default_rng(0).normal(0, 1, (36, 7)).astype(np.float32)
-# A network of one layer, on the mean of each block of 8x8 pixels. It has a module that must not be taken for ours.
+# A network of one layer, on the mean of each block of 8x8 pixels. Its module must not be confused with ours.
 RUNNER = """
 import fer_tiny, harness, numpy as np
 
@@ -40,7 +40,7 @@ if __name__ == "__main__":
 
 
 def wheel(folder: pathlib.Path) -> pathlib.Path:
-    """A package fer-tiny 1.0 with weights; its runner finds NumPy where this test has it."""
+    """Writes a wheel of a package fer-tiny 1.0 with weights; a .pth file makes the NumPy of this test importable."""
     weights, metadata = io.BytesIO(), "fer_tiny-1.0.dist-info"
     np.save(weights, WEIGHTS)
     contents = {
@@ -60,11 +60,12 @@ def wheel(folder: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> pathlib.Path:
-    """The package, shards, runners, and in cache/ and measured.pickle what `measure` made of them."""
+    """Returns a folder of the package, shards and runners; cache/ and measured.pickle are results of `measure`."""
     return shared_folder(tmp_path_factory, "peers", fill)
 
 
 def fill(folder: pathlib.Path) -> None:
+    """Fills the shared folder."""
     factories.shards(folder / "faces", {"validation": (IMAGES, LABELS)})
     runners = folder / "runners"
     runners.mkdir()
@@ -77,20 +78,23 @@ def fill(folder: pathlib.Path) -> None:
     (folder / "measured.pickle").write_bytes(pickle.dumps(measure(folder)))
 
 
-def peer(folder: pathlib.Path, runner: str = "tiny.py", packages: tuple = (), told: tuple = ()) -> baselines.Baseline:
+def make_baseline(
+    folder: pathlib.Path, runner: str = "tiny.py", packages: tuple = (), runner_args: tuple = ()
+) -> baselines.Baseline:
     packages = packages or (f"fer-tiny @ {(folder / 'fer_tiny-1.0-py3-none-any.whl').as_uri()}",)
     return baselines.Baseline(
-        runner.split(".")[0], packages, (), str(folder / "runners" / runner), told, "made by the test"
+        runner.split(".")[0], packages, (), str(folder / "runners" / runner), runner_args, "a test"
     )
 
 
 def measure(folder: pathlib.Path) -> tuple[list[baselines.BaselineResult], list[str]]:
-    """Two peers of one environment, and one whose package does not exist; and what was told meanwhile."""
+    """Measures two baselines of one environment and one whose package does not exist; also returns the progress."""
     wheel(folder)
-    gone = peer(folder, packages=(f"gone @ {(folder / 'gone-1.0-py3-none-any.whl').as_uri()}",))
-    chosen, told = [peer(folder, told=("1",)), peer(folder, told=("-1",)), gone], []
-    found = baselines.measure(chosen, str(folder / "faces"), "validation", str(folder / "cache"), told.append)
-    return found, told
+    missing = make_baseline(folder, packages=(f"gone @ {(folder / 'gone-1.0-py3-none-any.whl').as_uri()}",))
+    steps: list[str] = []
+    chosen = [make_baseline(folder, runner_args=("1",)), make_baseline(folder, runner_args=("-1",)), missing]
+    results = baselines.measure(chosen, str(folder / "faces"), "validation", str(folder / "cache"), steps.append)
+    return results, steps
 
 
 @pytest.fixture(scope="module")
@@ -99,58 +103,61 @@ def measured(folder) -> list[baselines.BaselineResult]:
 
 
 @pytest.fixture(scope="module")
-def told(folder) -> list[str]:
+def steps(folder) -> list[str]:
     return pickle.loads((folder / "measured.pickle").read_bytes())[1]
 
 
 def expected(scale: float) -> np.ndarray:
+    """Returns the probabilities of the small network."""
     scores = (IMAGES.reshape(COUNT, 6, 8, 6, 8).mean(axis=(2, 4)).reshape(COUNT, 36) / 255 - 0.5) @ WEIGHTS * scale
     return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
 
 
 def test_baseline_is_installed_and_classifies_the_split(measured):
-    for found, scale in zip(measured, (1, -1)):
-        np.testing.assert_allclose(found.predictions.probabilities, expected(scale), rtol=1e-5)
-        np.testing.assert_array_equal(found.predictions.labels, LABELS)
-        np.testing.assert_array_equal(found.predictions.rows, 1000 + np.arange(COUNT))
-        assert (found.parameters, found.hindrance) == (WEIGHTS.size, None)
-        assert found.images_per_second > 0
+    for result, scale in zip(measured, (1, -1)):
+        np.testing.assert_allclose(result.predictions.probabilities, expected(scale), rtol=1e-5)
+        np.testing.assert_array_equal(result.predictions.labels, LABELS)
+        np.testing.assert_array_equal(result.predictions.rows, 1000 + np.arange(COUNT))
+        assert (result.parameters, result.failure) == (WEIGHTS.size, None)
+        assert result.images_per_second > 0
 
 
-def test_peers_of_the_same_packages_share_an_environment_and_nothing_unfinished_stays(measured, folder, told):
+def test_baselines_of_same_packages_share_an_environment(measured, folder, steps):
     assert [path.name.startswith("unfinished") for path in (folder / "cache").iterdir()] == [False]
-    assert len(told) == 5, "two were prepared and measured, one only prepared"
+    assert len(steps) == 5, "two were prepared and measured, one only prepared"
 
 
 def test_baseline_error_names_failed_installation_with_pip_reason(measured):
     assert measured[2].predictions is None
-    assert measured[2].hindrance.startswith("could not be installed (ERROR: ")
-    assert "gone-1.0-py3-none-any.whl" in measured[2].hindrance
+    assert measured[2].failure.startswith("could not be installed (ERROR: ")
+    assert "gone-1.0-py3-none-any.whl" in measured[2].failure
 
 
 @pytest.mark.parametrize(
-    ("runner", "said"),
+    ("runner", "failure"),
     [
         ("dies.py", "failed on these faces (RuntimeError: the weights are of another version)"),
-        ("halves.py", "what it gave are no probabilities of seven classes, face by face"),
-        ("silent.py", "it left no readable probabilities behind"),
+        ("halves.py", "its output is not a probability of each of seven classes for each face"),
+        ("silent.py", "it wrote no readable probabilities"),
     ],
 )
-def test_baseline_error_names_failed_run_with_its_reason(measured, folder, runner, said):
-    (found,) = baselines.measure([peer(folder, runner)], str(folder / "faces"), "validation", str(folder / "cache"))
-    assert said in found.hindrance
-    assert found.predictions is None
+def test_baseline_error_names_failed_run_with_its_reason(measured, folder, runner, failure):
+    (result,) = baselines.measure(
+        [make_baseline(folder, runner)], str(folder / "faces"), "validation", str(folder / "cache")
+    )
+    assert failure in result.failure
+    assert result.predictions is None
 
 
 @pytest.fixture(scope="module")
 def compared(measured, folder) -> dict:
-    """With a run of ours on the same faces."""
-    told = {"data": measured[0].data, "protocol": {**build()["protocol"], "labels": "fer"}}
-    path = evaluated(folder / "ours", range(3), 1000, LABELS, **told)
+    """Compares the baselines with a run of ours on the same faces."""
+    fields = {"data": measured[0].data, "protocol": {**build()["protocol"], "labels": "fer"}}
+    path = evaluated(folder / "ours", range(3), 1000, LABELS, **fields)
     return comparison.compare([path], measured)
 
 
-def test_measured_peers_stand_in_the_comparison_with_our_metrics(compared):
+def test_compare_computes_our_metrics_for_baselines(compared):
     for found in compared["peers"][:2]:
         scale = 1 if found["accuracy"] == (expected(1).argmax(axis=1) == LABELS).mean() else -1
         figures = metrics.compute_metrics(LABELS, expected(scale))
@@ -180,7 +187,7 @@ def test_comparison_files_all_hold_the_baselines(compared, tmp_path, figures):
     assert text.count("not measured: it could not be installed") == 1
 
 
-def test_peers_that_were_measured_are_drawn_and_others_are_not(compared, figures):
+def test_comparison_plot_draws_only_measured_baselines(compared, figures):
     def names(*shown) -> list[str]:
         comparison_plot.accuracy_by_parameters(compared["runs"], shown, [])
         return [text.get_text() for axes in figures[-1].axes for text in axes.texts]
@@ -192,7 +199,7 @@ def test_peers_that_were_measured_are_drawn_and_others_are_not(compared, figures
 
 
 @pytest.mark.parametrize(
-    ("told", "names"),
+    ("value", "names"),
     [
         ("true", baselines.DEFAULT),
         ("false", ()),
@@ -200,8 +207,8 @@ def test_peers_that_were_measured_are_drawn_and_others_are_not(compared, figures
         ("facial-emotion-recognition,fer-tflite", ("facial-emotion-recognition", "fer-tflite")),
     ],
 )
-def test_peers_flag_without_value_selects_quickly_installed_baselines(told, names):
-    assert baselines.parse_baselines(told) == [baselines.BASELINES[name] for name in names]
+def test_peers_flag_without_value_selects_quickly_installed_baselines(value, names):
+    assert baselines.parse_baselines(value) == [baselines.BASELINES[name] for name in names]
 
 
 def test_peers_flag_error_names_unknown_baseline():

@@ -1,4 +1,4 @@
-"""Comparison of evaluations: names, tests of pairs, picture and page."""
+"""Tests of comparisons: names, paired tests, plot and page."""
 
 import functools
 import itertools
@@ -26,19 +26,19 @@ PRIVATE = np.repeat(np.arange(7), [491, 55, 528, 879, 594, 416, 626])
 
 
 def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, labels: np.ndarray = LABELS, **fields) -> str:
-    """An eval.json with its predictions, of which those in `wrong` are."""
+    """Writes an eval.json and its predictions, which are wrong at the positions `wrong`."""
     count = len(labels)
     probabilities, figures = scored(wrong, tuple(labels))
     content = {**build(), **figures, "examples": count, **fields}
-    kept = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
-    predictions.write_npz(str(folder / "predictions.npz"), kept)
+    saved = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
+    predictions.write_npz(str(folder / "predictions.npz"), saved)
     eval_json.write_eval(str(folder / "eval.json"), content)
     return str(folder / "eval.json")
 
 
 @functools.cache
 def scored(wrong: range, labels: tuple) -> tuple[np.ndarray, dict]:
-    """Probabilities of which those in `wrong` are, and their figures."""
+    """Returns probabilities that are wrong at the positions `wrong`, and their metrics."""
     predicted = np.array(labels)
     predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
     probabilities = np.full((len(labels), 7), 0.05) + 0.65 * np.eye(7)[predicted]
@@ -164,12 +164,12 @@ def test_private_test_score_is_comparable(tmp_path):
     assert run["extra_data"] is False
 
 
-def test_private_test_scored_against_ferplus_is_not_said_to_be_another_split(tmp_path):
+def test_remark_for_ferplus_labels_does_not_name_another_split(tmp_path):
     protocol = {**build()["protocol"], "labels": "ferplus"}
     path = evaluated(tmp_path, range(10), labels=LABELS, split="test", protocol=protocol)
     run = comparison.compare([path])["runs"][0]
     assert not run["comparable"]
-    assert run["remark"].startswith("scored against FER+ majorities; ")
+    assert run["remark"].startswith("evaluated against FER+ majorities; ")
 
 
 def test_score_on_another_test_split_is_not_comparable(tmp_path):
@@ -181,8 +181,8 @@ def test_score_on_another_test_split_is_not_comparable(tmp_path):
 @pytest.mark.parametrize(
     ("learned_from", "comparable", "remark"),
     [
-        ({"weights": "weights/faces.npz"}, False, "faces.npz may know other faces; trained on"),
-        ({"teacher": "runs/a"}, False, "runs/a may know other faces"),
+        ({"weights": "weights/faces.npz"}, False, "faces.npz may be trained on other faces; trained on"),
+        ({"teacher": "runs/a"}, False, "runs/a may be trained on other faces"),
         ({"weights": "imagenet"}, True, "trained on"),
         ({"targets": "posterior"}, True, "with FER+ votes"),
     ],
@@ -192,7 +192,7 @@ def test_compare_reports_additional_training_sources(tmp_path, learned_from, com
     run = on_test(tmp_path, PRIVATE, **learned_from)
     assert run["comparable"] == comparable
     assert remark in run["remark"]
-    assert (" | possible | " in comparison_report.markdown(comparison.compare([run["source"]]))) is not comparable
+    assert (" | possible | " in comparison_report.build_markdown(comparison.compare([run["source"]]))) is not comparable
 
 
 def test_compare_accepts_older_evaluation_without_training_sources(tmp_path):
@@ -208,7 +208,7 @@ def test_baseline_is_comparable_on_private_test_only(labels, comparable):
     peer = SimpleNamespace(method="a peer", source="https://a")
     data = {"name": "fer2013"}
     measured = SimpleNamespace(
-        peer=peer, predictions=kept, split="test", data=data, images_per_second=1.0, parameters=1, hindrance=""
+        baseline=peer, predictions=kept, split="test", data=data, images_per_second=1.0, parameters=1, failure=""
     )
     assert comparison.compare([], [measured])["peers"][0]["comparable"] == comparable
 
@@ -216,7 +216,7 @@ def test_baseline_is_comparable_on_private_test_only(labels, comparable):
 def test_published_results_state_protocol_and_source():
     fields = {"method", "accuracy", "split", "examples", "selected_on", "tta", "members", "parameters"}
     fields |= {"extra_data", "year", "comparable", "remark", "source", "accuracy_ci95"}
-    for result in comparison.published():
+    for result in comparison.read_published():
         assert set(result) == fields
         assert 0.5 < result["accuracy"] < 0.9
         assert result["source"]
@@ -224,13 +224,13 @@ def test_published_results_state_protocol_and_source():
 
 
 def test_published_result_outside_the_protocol_is_not_comparable():
-    for result in comparison.published():
+    for result in comparison.read_published():
         if result["selected_on"] == "PrivateTest" or result["split"] != "PrivateTest" or result["extra_data"]:
             assert not result["comparable"], result["method"]
 
 
 def test_published_intervals_are_those_of_the_test_split():
-    inception = next(one for one in comparison.published() if one["method"].startswith("Inception-v3"))
+    inception = next(one for one in comparison.read_published() if one["method"].startswith("Inception-v3"))
     assert inception["accuracy_ci95"] == pytest.approx([0.7124, 0.7415], abs=2e-4)
 
 
@@ -260,7 +260,7 @@ def test_names_cannot_break_the_page_or_the_table(tmp_path):
     folder.mkdir()
     found = comparison.compare([evaluated(folder, range(3))])
     assert "<i>" not in comparison_report.build_page(found, b"")
-    table = [line for line in comparison_report.markdown(found).splitlines() if "a\\|b" in line]
+    table = [line for line in comparison_report.build_markdown(found).splitlines() if "a\\|b" in line]
     assert table[0].replace("\\|", "").count("|") == len(comparison_report.HEADER) + 1
 
 
@@ -330,7 +330,7 @@ def test_headline_runs_of_one_kind_are_the_most_accurate():
 
 def drawn(figures, runs) -> list:
     """Draws runs and the published results, and returns the axes."""
-    comparison_plot.accuracy_by_parameters(runs, [], comparison.published())
+    comparison_plot.accuracy_by_parameters(runs, [], comparison.read_published())
     return figures[-1].axes
 
 
@@ -339,7 +339,7 @@ def test_names_in_the_plot_do_not_overlap(figures):
     figure = figures[-1]
     FigureCanvasAgg(figure).draw()
     boxes = [Text.get_window_extent(text) for one in axes for text in one.texts]  # without the lines to the points
-    assert len(boxes) == 5 + len(comparison.published())
+    assert len(boxes) == 5 + len(comparison.read_published())
     for first, second in itertools.combinations(boxes, 2):
         assert not first.overlaps(second)
     for one in axes:
@@ -351,7 +351,7 @@ def test_names_in_the_plot_do_not_overlap(figures):
 
 def test_axes_of_the_plot_end_where_the_data_do(figures):
     left, _ = drawn(figures, SEVEN)
-    published = comparison.published()
+    published = comparison.read_published()
     ends = [bound for each in [*SEVEN, *published] for bound in each["accuracy_ci95"] or [each["accuracy"]]]
     assert left.get_ylim() == pytest.approx((min(ends) - 0.005, max(ends) + 0.005))
     sizes = [each["parameters"] for each in [*SEVEN, *published] if each["parameters"]]
@@ -385,7 +385,7 @@ def test_page_states_beside_each_result_whether_it_is_comparable(written, chromi
     results = [
         ("good", False),
         ("bad", False),
-        *((each["method"], each["comparable"]) for each in comparison.published()),
+        *((each["method"], each["comparable"]) for each in comparison.read_published()),
     ]
     assert len(rows) == len(results)
     for name, comparable in results:

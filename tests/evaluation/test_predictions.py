@@ -77,7 +77,7 @@ def test_csv_has_four_more_columns_for_boxes(tmp_path):
     assert second.endswith(",,,,")
 
 
-def test_submission_is_column_of_labels_in_row_order(tmp_path):
+def test_write_submission_writes_labels_in_row_order(tmp_path):
     path = tmp_path / "submission.csv"
     predictions.write_submission(str(path), np.eye(7)[[3, 0, 6]])
     assert path.read_text() == "emotion\n3\n0\n6\n"

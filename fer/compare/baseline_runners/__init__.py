@@ -1,4 +1,4 @@
-"""Programs that other people's packages are run by, each with the Python of an environment that holds that package.
+"""Programs that run the packages of baselines, each with the Python of the environment of its package.
 
-None of them imports ours: `fer.compare.baselines` starts them and reads what they leave behind.
+They do not import this package: `fer.compare.baselines` starts them and reads the files that they write.
 """

@@ -1,4 +1,4 @@
-"""What all runners share: faces out of one .npz, probabilities into another, and the time between."""
+"""Shared code of the runners: reads faces from an .npz file, writes probabilities and times to another."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ BATCH = 64
 
 
 def run(load: Callable[..., tuple[Callable[[np.ndarray], np.ndarray], int]]) -> None:
-    """Runs a program whose arguments are the file of faces, the file to write, and what `load` is to be told.
+    """Runs a program whose arguments are the file of faces, the file to write, and the arguments of `load`.
 
-    The first file holds images [n, 48, 48] uint8. The second gets probabilities [n, 7] in FER-2013's order of classes,
-    the seconds that they took after a first batch that is not counted, and the network's number of parameters.
+    The first file holds images [n, 48, 48] uint8. The program writes to the second file: probabilities [n, 7] in the
+    class order of FER-2013, seconds (of all faces, after an untimed first batch) and parameters (their number).
 
     Args:
-      load: makes the function from images [b, 48, 48] uint8 to probabilities [b, 7], and counts its parameters.
+      load: returns a function from images [b, 48, 48] uint8 to probabilities [b, 7], and its number of parameters.
     """
-    faces, results, *told = sys.argv[1:]
+    faces, results, *load_args = sys.argv[1:]
     with np.load(faces) as arrays:
         images = arrays["images"]
-    classify, parameters = load(*told)
+    classify, parameters = load(*load_args)
     classify(images[:BATCH])
     started = time.perf_counter()
     parts = [classify(images[first : first + BATCH]) for first in range(0, len(images), BATCH)]
@@ -33,5 +33,5 @@ def run(load: Callable[..., tuple[Callable[[np.ndarray], np.ndarray], int]]) -> 
 
 
 def file_of(package: str, path: str) -> str:
-    """Where a file of an installed package is; the package itself is not imported, for it wants more than its file."""
+    """Returns the path of a file of an installed package without importing it, which would need its dependencies."""
     return str(importlib.metadata.distribution(package).locate_file(path))

@@ -1,4 +1,4 @@
-"""PyPI's facial-emotion-recognition and what-the-face-classification: weights and network of each, its own input."""
+"""Runs the PyPI packages facial-emotion-recognition and what-the-face-classification with their preprocessing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(package: str) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
 
 
 def _facial_emotion_recognition() -> tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
-    """Version 0.3.4: from -1 to 1. It exponentiates what its sigmoid gives, which softmax makes probabilities of."""
+    """Loads version 0.3.4: input in [-1, 1]; the softmax of its sigmoid outputs gives the probabilities."""
     package, folder = "facial-emotion-recognition", "facial_emotion_recognition"
     network = _module(harness.file_of(package, f"{folder}/networks.py")).NetworkV2(in_c=1, nl=32, out_f=7)
     network.load_state_dict(_weights(harness.file_of(package, f"{folder}/model/model.pkl"))["network"])
@@ -35,10 +35,10 @@ def _facial_emotion_recognition() -> tuple[torch.nn.Module, Callable[[torch.Tens
 
 
 def _what_the_face_classification() -> tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
-    """Version 0.0.27, with the settings that its Image_classifier has by default: from 0 to 1."""
+    """Loads version 0.0.27 with the default settings of its Image_classifier: input in [0, 1]."""
     package, folder = "what-the-face-classification", "what_the_face_classification"
-    made = _module(harness.file_of(package, f"{folder}/model.py")).SimpleConvolutionalNetwork
-    network = made(3, [[1, 28], [28, 56], [56, 112]], [3, 3, 3], [0, 0, 0], 304, 112 * 4 * 4)
+    network_class = _module(harness.file_of(package, f"{folder}/model.py")).SimpleConvolutionalNetwork
+    network = network_class(3, [[1, 28], [28, 56], [56, 112]], [3, 3, 3], [0, 0, 0], 304, 112 * 4 * 4)
     network.load_state_dict(_weights(harness.file_of(package, f"{folder}/active_model.pth")))
     return network, lambda faces: faces
 
@@ -48,7 +48,7 @@ def _weights(path: str) -> dict:
 
 
 def _module(path: str) -> ModuleType:
-    """A file of a package without the package, which asks for face detectors when it is imported."""
+    """Imports one file of a package without the package, which would import face detectors."""
     spec = importlib.util.spec_from_file_location("network", path)
     assert spec is not None
     assert spec.loader is not None
