@@ -1,4 +1,4 @@
-"""The picture of a policy."""
+"""Checks the preview image of an augmentation policy."""
 
 import io
 
@@ -12,14 +12,14 @@ from fer.train import augmentation_preview
 
 
 @pytest.mark.parametrize("policy", ["flip|crop(40)|choose(mixup(0.2),cutmix(1.0))", "none"])
-def test_it_is_a_picture_of_the_faces_of_a_data_set(synthetic_shards, tmp_path, capsys, policy):
+def test_write_preview_draws_faces_of_the_dataset(synthetic_shards, tmp_path, capsys, policy):
     path = str(tmp_path / "policy.png")
     augmentation_preview.write_preview(Experiment(augment=Augment(policy=policy)), synthetic_shards.folder, path)
     assert np.asarray(Image.open(path)).std() > 20
     assert capsys.readouterr().out == f"wrote {path}\n"
 
 
-def test_a_fault_in_the_policy_leaves_no_picture(synthetic_shards, tmp_path):
+def test_write_preview_leaves_no_file_when_policy_is_invalid(synthetic_shards, tmp_path):
     path = tmp_path / "policy.png"
     with pytest.raises(UserError, match="the nearest is flip"):
         augmentation_preview.write_preview(
@@ -28,29 +28,29 @@ def test_a_fault_in_the_policy_leaves_no_picture(synthetic_shards, tmp_path):
     assert not path.exists()
 
 
-def test_what_is_drawn_depends_on_seed_and_policy_alone(monkeypatch):
+def test_render_png_depends_only_on_seed_and_policy(monkeypatch):
     monkeypatch.setattr(augmentation_preview, "VERSIONS", 1)
     faces = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
 
     def pixels(policy: str) -> np.ndarray:
-        drawn = augmentation_preview.render_png(
+        png = augmentation_preview.render_png(
             Experiment(augment=Augment(policy=policy)), faces, np.arange(2, dtype=np.int32)
         )
-        return np.asarray(Image.open(io.BytesIO(drawn)))
+        return np.asarray(Image.open(io.BytesIO(png)))
 
-    once = pixels("flip|affine(rotate=30)")
-    np.testing.assert_array_equal(pixels("flip|affine(rotate=30)"), once)
-    assert (pixels("flip|affine(rotate=10)") != once).any()
+    expected = pixels("flip|affine(rotate=30)")
+    np.testing.assert_array_equal(pixels("flip|affine(rotate=30)"), expected)
+    assert (pixels("flip|affine(rotate=10)") != expected).any()
 
 
-def test_one_face_of_each_class_and_one_more_are_drawn():
+def test_choose_rows_picks_one_face_per_class_and_one_more():
     labels = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
     rows = augmentation_preview._choose_rows(labels, seed=3)
     assert labels[rows][:7].tolist() == list(range(7))
     assert len(set(rows)) == 8
 
 
-def test_mixtures_tell_their_classes_and_shares():
+def test_make_title_names_classes_and_shares_of_mixtures():
     assert (
         augmentation_preview._make_title(np.array([0, 0, 0, 0.7, 0.3, 0, 0]), 3, original=False)
         == "happy 0.70\nsad 0.30"

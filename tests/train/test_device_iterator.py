@@ -1,4 +1,4 @@
-"""What the trainer is fed, and how long it waits for it."""
+"""Checks the batches of the device iterator and the time of waiting for them."""
 
 import threading
 import time
@@ -22,68 +22,70 @@ def one() -> tf.distribute.Strategy:
     return tf.distribute.OneDeviceStrategy("CPU:0")
 
 
-def test_it_gives_the_batches_of_the_pipeline_and_ends(one):
-    feed = DeviceIterator(one, FACES, factories.experiment(), 1, 4)
+def test_device_iterator_yields_batches_of_pipeline_and_ends(one):
+    iterator = DeviceIterator(one, FACES, factories.experiment(), 1, 4)
     expected = list(pipeline.training_batches(FACES, 0, factories.BATCH, 1, 4, 1, [0]))
     for batch in expected:
-        np.testing.assert_array_equal(next(feed).labels, batch.labels)
+        np.testing.assert_array_equal(next(iterator).labels, batch.labels)
     with pytest.raises(StopIteration):
-        next(feed)
+        next(iterator)
 
 
-def test_waiting_is_counted(one, monkeypatch):
-    opened = threading.Event()
+def test_device_iterator_counts_time_of_waiting_for_data(one, monkeypatch):
+    released = threading.Event()
 
-    def blocked(*_arguments):
+    def slow_batches(*_arguments):
         def number(value):
-            return tf.py_function(lambda given: opened.wait() and given, [value], tf.int64)
+            return tf.py_function(lambda item: released.wait() and item, [value], tf.int64)
 
         return tf.data.Dataset.range(10).map(number).map(lambda value: tf.ensure_shape(value, []))
 
-    monkeypatch.setattr(pipeline, "training_batches", blocked)
-    feed = DeviceIterator(one, FACES, factories.experiment(), 0, 10)
-    threading.Timer(0.5, opened.set).start()
-    next(feed)
-    assert feed.waited > 0.2
+    monkeypatch.setattr(pipeline, "training_batches", slow_batches)
+    iterator = DeviceIterator(one, FACES, factories.experiment(), 0, 10)
+    threading.Timer(0.5, released.set).start()
+    next(iterator)
+    assert iterator.waited > 0.2
 
 
-def test_what_happens_between_two_batches_is_no_waiting(one):
+def test_device_iterator_does_not_count_time_between_batches_as_waiting(one):
     started = time.perf_counter()
-    feed = DeviceIterator(one, FACES, factories.experiment(), 0, 4)
+    iterator = DeviceIterator(one, FACES, factories.experiment(), 0, 4)
     for _ in range(4):
-        next(feed)
+        next(iterator)
         time.sleep(0.1)
-    assert 0 < feed.waited <= time.perf_counter() - started - 0.4
+    assert 0 < iterator.waited <= time.perf_counter() - started - 0.4
 
 
-def test_nothing_tunes_what_is_copied_to_the_devices(monkeypatch):
-    """Whoever drops an iterator waits for the thread that does, for up to a minute."""
+def test_device_iterator_disables_autotune_of_prefetch_to_devices(monkeypatch):
+    """Deleting an iterator waits for its autotune thread, for up to a minute."""
     strategy = make_mirrored(["CPU:0", "CPU:1"])
-    tuned = factories.record_autotune(monkeypatch)
+    autotune = factories.record_autotune(monkeypatch)
     DeviceIterator(strategy, FACES, factories.experiment(), 0, 4)
-    assert tuned == [False, False]
+    assert autotune == [False, False]
     batches = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.range(4).batch(1))
-    ours, theirs = iterate(batches), iter(batches)
-    assert tuned == [False, False, False, False, None, None]  # None: as TensorFlow likes
-    first, second = (strategy.experimental_local_results(next(iterator)) for iterator in (ours, theirs))
+    own_iterator, default_iterator = iterate(batches), iter(batches)
+    assert autotune == [False, False, False, False, None, None]  # None: TensorFlow's default
+    first, second = (
+        strategy.experimental_local_results(next(iterator)) for iterator in (own_iterator, default_iterator)
+    )
     assert [part.numpy().tolist() for part in first] == [part.numpy().tolist() for part in second] == [[0], [1]]
 
 
-def test_data_that_goes_away_is_a_sentence(one, monkeypatch):
-    def gone(*_arguments):
+def test_device_iterator_raises_user_error_when_data_disappears(one, monkeypatch):
+    def missing_batches(*_arguments):
         return tf.data.TFRecordDataset(["/nowhere/train.tfrecord"])
 
-    monkeypatch.setattr(pipeline, "training_batches", gone)
+    monkeypatch.setattr(pipeline, "training_batches", missing_batches)
     with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
         next(DeviceIterator(one, FACES, factories.experiment(), 0, 1))
 
 
-def test_another_error_is_not_called_one_of_the_data(one):
-    feed = DeviceIterator(one, FACES, factories.experiment(), 0, 1)
+def test_input_errors_passes_on_errors_of_the_training_step(one):
+    iterator = DeviceIterator(one, FACES, factories.experiment(), 0, 1)
 
     @tf.function
     def step() -> tf.Tensor:
-        return tf.debugging.check_numerics(np.nan * tf.cast(next(feed._iterator).labels, tf.float32), "loss")
+        return tf.debugging.check_numerics(np.nan * tf.cast(next(iterator._iterator).labels, tf.float32), "loss")
 
-    with pytest.raises(tf.errors.InvalidArgumentError), feed.input_errors():
+    with pytest.raises(tf.errors.InvalidArgumentError), iterator.input_errors():
         step()

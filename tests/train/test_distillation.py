@@ -1,4 +1,4 @@
-"""Distillation: what a network that was trained before sees goes into the targets of the next."""
+"""Checks distillation: the predictions of trained networks become part of the targets."""
 
 import json
 import pathlib
@@ -22,46 +22,46 @@ TARGETS = tf.one_hot([0, 1, 2, 3, 6], 7)
 
 @pytest.fixture(scope="module")
 def runs(synthetic_shards, tmp_path_factory) -> list[str]:
-    """Two networks of different seeds."""
+    """Returns the run directories of two networks with different seeds."""
     folder = tmp_path_factory.mktemp("teachers")
     return [write_run(folder / f"seed{seed}", seed, factories.experiment()) for seed in (0, 1)]
 
 
 @pytest.fixture(scope="module")
-def pupil(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathlib.Path]:
-    """A run of four steps that the first of them teaches; it has checkpoints of the steps 2 and 4."""
-    folder = tmp_path_factory.mktemp("pupil") / "run"
+def student(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathlib.Path]:
+    """Returns settings and directory of a run of four steps with the first teacher and checkpoints of steps 2 and 4."""
+    folder = tmp_path_factory.mktemp("student") / "run"
     settings = factories.experiment(teacher=runs[0], checkpoint_steps=2, steps=4, ema_decay=0.0)
     trainer.train(settings, synthetic_shards.folder, str(folder), "one")
     return settings, folder
 
 
-def test_targets_are_the_labels_and_the_mean_of_the_teachers_by_their_share(runs):
-    taught_by = distillation.load_teachers(Train(teacher=", ".join(runs), precision="float32"))
-    found = distillation.make_distill_fn(taught_by, 0.25)(IMAGES, TARGETS).numpy()
+def test_make_distill_fn_mixes_labels_with_mean_teacher_probabilities(runs):
+    teachers = distillation.load_teachers(Train(teacher=", ".join(runs), precision="float32"))
+    found = distillation.make_distill_fn(teachers, 0.25)(IMAGES, TARGETS).numpy()
     logits = [run_loading.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
     assert not np.allclose(*logits)
-    seen = np.mean([np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits], axis=0)
-    np.testing.assert_allclose(found, 0.75 * TARGETS.numpy() + 0.25 * seen, atol=1e-5)
+    teacher_mean = np.mean([np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits], axis=0)
+    np.testing.assert_allclose(found, 0.75 * TARGETS.numpy() + 0.25 * teacher_mean, atol=1e-5)
     assert distillation.make_distill_fn([], 0.25) is None
 
 
-def test_a_network_that_hears_its_teacher_alone_comes_to_agree_with_it(runs, synthetic_shards, tmp_path):
-    """Its labels differ from the teacher's answers, whose weights are random."""
-    alone = {"teacher": runs[0], "teacher_share": 1.0, "label_smoothing": 0.0, "ema_decay": 0.0}
-    settings = factories.experiment(global_batch=8, steps=40, checkpoint_steps=100, **alone)
+def test_distillation_moves_student_to_its_teacher_when_teacher_share_is_one(runs, synthetic_shards, tmp_path):
+    """The teacher has random weights, so its predictions differ from the labels."""
+    options = {"teacher": runs[0], "teacher_share": 1.0, "label_smoothing": 0.0, "ema_decay": 0.0}
+    settings = factories.experiment(global_batch=8, steps=40, checkpoint_steps=100, **options)
     settings.optimizer.learning_rate = 0.05
-    trainer.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
-    teacher, stranger, pupil = (run_loading.read(run).model for run in (*runs, str(tmp_path / "pupil")))
+    trainer.train(settings, synthetic_shards.folder, str(tmp_path / "student"), "one")
+    teacher, unrelated, student = (run_loading.read(run).model for run in (*runs, str(tmp_path / "student")))
 
     def divergence(one: tf.keras.Model, other: tf.keras.Model) -> float:
         return float(tf.reduce_mean(tf.keras.losses.kl_divergence(*(tf.nn.softmax(m(IMAGES)) for m in (one, other)))))
 
-    assert divergence(teacher, pupil) < divergence(teacher, stranger) / 2
+    assert divergence(teacher, student) < divergence(teacher, unrelated) / 2
 
 
-def test_the_record_names_the_weights_and_others_are_refused(runs, pupil, synthetic_shards, tmp_path):
-    settings, folder = pupil
+def test_record_holds_hash_of_teacher_weights_and_train_rejects_others(runs, student, synthetic_shards, tmp_path):
+    settings, folder = student
     best, record = (files.read_json(f"{place}.json", "it") for place in (f"{runs[0]}/best", f"{folder}/config"))
     assert [entry["weights_sha256"] for entry in record["teachers"]] == [best["sha256"]]
     assert [entry["began_with"] for entry in record["teachers"]] == ["none"]
@@ -72,17 +72,17 @@ def test_the_record_names_the_weights_and_others_are_refused(runs, pupil, synthe
         trainer.train(settings, synthetic_shards.folder, str(other), "one")
 
 
-def test_a_teacher_that_was_not_trained_is_a_sentence_and_leaves_nothing(synthetic_shards, tmp_path):
+def test_teacher_without_weights_raises_user_error_and_leaves_nothing(synthetic_shards, tmp_path):
     settings = factories.experiment(teacher=str(tmp_path / "nobody"))
     with pytest.raises(UserError, match=r"^config\.train\.teacher: .*nobody holds no best\.json: train first"):
-        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "pupil"), "one")
-    assert not (tmp_path / "pupil").exists()
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "student"), "one")
+    assert not (tmp_path / "student").exists()
 
 
-def test_a_killed_pupil_goes_on_to_the_same_weights(pupil, synthetic_shards, tmp_path, capsys):
-    (settings, whole), halves = pupil, str(tmp_path / "halves")
-    shutil.copytree(whole, halves)
-    shutil.rmtree(f"{halves}/checkpoints/step-{4:08d}")
-    trainer.train(settings, synthetic_shards.folder, halves, "one")
+def test_run_with_teacher_resumes_to_same_weights_after_kill(student, synthetic_shards, tmp_path, capsys):
+    (settings, uninterrupted), resumed = student, str(tmp_path / "resumed")
+    shutil.copytree(uninterrupted, resumed)
+    shutil.rmtree(f"{resumed}/checkpoints/step-{4:08d}")
+    trainer.train(settings, synthetic_shards.folder, resumed, "one")
     assert "Resuming after step 2 of 4" in capsys.readouterr().out
-    assert files.read_json(f"{halves}/best.json", "best") == files.read_json(f"{whole}/best.json", "best")
+    assert files.read_json(f"{resumed}/best.json", "best") == files.read_json(f"{uninterrupted}/best.json", "best")

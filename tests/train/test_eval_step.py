@@ -1,4 +1,4 @@
-"""Validation figures are exact, on the last partial batch and over replicas too."""
+"""Checks that validation metrics are exact, with a partial last batch and several replicas too."""
 
 import sys
 
@@ -31,8 +31,8 @@ def faces(synthetic_shards):
         pytest.param(["CPU:0", "CPU:1"], 64, marks=pytest.mark.extended),
     ],
 )
-def test_the_figures_are_scikit_learns(faces, names, batch):
-    """Of 40 faces, the last batch of 16 holds 8, and two replicas share it unevenly."""
+def test_make_scorer_metrics_equal_scikit_learn(faces, names, batch):
+    """With 40 faces, the last batch of 16 holds 8, which two replicas share unevenly."""
     strategy = make_mirrored(names)
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
@@ -58,51 +58,51 @@ def test_the_figures_are_scikit_learns(faces, names, batch):
     np.testing.assert_allclose(score.mistakes.probabilities, probabilities[order], rtol=1e-4, atol=1e-6)
 
 
-def test_nothing_tunes_what_is_copied_to_the_devices(faces, monkeypatch):
+def test_make_scorer_disables_autotune_of_prefetch_to_devices(faces, monkeypatch):
     strategy = make_mirrored(["CPU:0", "CPU:1"])
     with strategy.scope():
         model = classifier.build(SMALL, "float32")
-    tuned = factories.record_autotune(monkeypatch)
+    autotune = factories.record_autotune(monkeypatch)
     eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))()
-    assert tuned == [False, False]
+    assert autotune == [False, False]
 
 
-def test_of_many_mistakes_the_most_confident_are_kept(faces, monkeypatch):
+def test_make_scorer_keeps_the_most_confident_mistakes(faces, monkeypatch):
     monkeypatch.setattr(eval_step, "MAX_MISTAKES", 5)
     strategy, model = tf.distribute.OneDeviceStrategy("CPU:0"), classifier.build(SMALL, "float32")
-    kept = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))().mistakes
+    mistakes = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))().mistakes
     probabilities = tf.nn.softmax(model(faces.images)).numpy()
     wrong = probabilities[probabilities.argmax(axis=1) != faces.labels]
     assert len(wrong) > 5
-    np.testing.assert_allclose(kept.confidence, np.sort(wrong.max(axis=1))[::-1][:5], rtol=1e-5)
+    np.testing.assert_allclose(mistakes.confidence, np.sort(wrong.max(axis=1))[::-1][:5], rtol=1e-5)
 
 
 MATRICES = {
     "FER-2013's size": np.random.default_rng(0).integers(0, 150, (7, 7)) + 300 * np.eye(7, dtype=np.int64),
     "a million faces": np.random.default_rng(1).integers(0, 20_000, (7, 7)) + 90_000 * np.eye(7, dtype=np.int64),
-    "a class that is missing": np.random.default_rng(2).integers(0, 9, (7, 7)) * (np.arange(7) != 3)[:, np.newaxis],
-    "all taken for one": np.array([[0, 5, 0, 0, 0, 0, 0]] * 7),
+    "class without faces": np.random.default_rng(2).integers(0, 9, (7, 7)) * (np.arange(7) != 3)[:, np.newaxis],
+    "one predicted class": np.array([[0, 5, 0, 0, 0, 0, 0]] * 7),
 }
 
 
 @pytest.mark.parametrize("installed", [True, False], ids=["with Addons", "without"])
 @pytest.mark.parametrize("kind", MATRICES)
-def test_kappa_and_matthews_are_right_with_addons_and_without(kind, installed, monkeypatch):
+def test_score_kappa_and_matthews_equal_exact_values_with_and_without_addons(kind, installed, monkeypatch):
     if not installed:
-        monkeypatch.setitem(sys.modules, "tensorflow_addons", None)  # importing it then fails
+        monkeypatch.setitem(sys.modules, "tensorflow_addons", None)  # makes the import fail
     confusion = MATRICES[kind]
     score = eval_step.Score(1.0, confusion)
-    exact = np.array(confusion, object)  # whole numbers of any size
+    exact = np.array(confusion, object)  # Python integers do not overflow
     true, predicted, total = exact.sum(axis=1), exact.sum(axis=0), exact.sum()
     chance = (true * predicted).sum()
     assert score.cohen_kappa == pytest.approx(float((exact.trace() * total - chance) / (total**2 - chance)), abs=1e-6)
     spread = float(total**2 - (true**2).sum()) * float(total**2 - (predicted**2).sum())
-    by_hand = float(exact.trace() * total - chance) / spread**0.5 if spread else 0.0
-    assert score.matthews == pytest.approx(by_hand, abs=1e-9)
+    expected = float(exact.trace() * total - chance) / spread**0.5 if spread else 0.0
+    assert score.matthews == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("installed", [True, False], ids=["with Addons", "without"])
-def test_kappa_of_a_single_cell_is_undefined_and_matthews_zero(installed, monkeypatch):
+def test_score_kappa_is_undefined_and_matthews_zero_for_a_single_cell(installed, monkeypatch):
     if not installed:
         monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
     single = np.zeros([7, 7], np.int64)
@@ -112,7 +112,7 @@ def test_kappa_of_a_single_cell_is_undefined_and_matthews_zero(installed, monkey
     assert score.matthews == 0.0
 
 
-def test_a_later_call_sees_the_weights_as_they_then_are(faces):
+def test_make_scorer_uses_current_weights_in_each_call(faces):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     model = classifier.build(SMALL, "float32", seed=0)
     score = eval_step.make_scorer(strategy, model, pipeline.evaluation_batches(faces, 16))
