@@ -68,7 +68,7 @@ def test_record_holds_hash_of_teacher_weights_and_train_rejects_others(runs, stu
     other = shutil.copytree(folder, tmp_path / "other")
     record["teachers"][0]["weights_sha256"] = files.read_json(f"{runs[1]}/best.json", "best")["sha256"]
     (other / "config.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="begun with other weights in the folders of"):
+    with pytest.raises(UserError, match="started with other weights in the folders of"):
         trainer.train(settings, synthetic_shards.folder, str(other), "one")
 
 

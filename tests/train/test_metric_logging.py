@@ -1,4 +1,4 @@
-"""TensorBoard event files of a training run."""
+"""Checks the TensorBoard event files of a training run."""
 
 import json
 
@@ -29,15 +29,15 @@ ENTRY = {
 }
 
 
-def test_a_sheet_lays_images_out_in_rows_and_fills_up_with_black():
+def test_tile_images_places_images_in_rows_and_pads_with_black():
     images = np.stack([np.full((2, 3, 1), value, np.uint8) for value in range(1, 6)])
     sheet = metric_logging.tile_images(tf.constant(images), columns=4).numpy()[..., 0]
     expected = np.kron([[1, 2, 3, 4], [5, 0, 0, 0]], np.ones((2, 3), int))
     np.testing.assert_array_equal(sheet, expected)
 
 
-def written(folder) -> dict:
-    """What the event files in a folder hold, by tag and step."""
+def read_events(folder) -> dict:
+    """Returns the values of the event files in a folder, by tag and step."""
     return {
         (value.tag, event.step): value
         for file in folder.rglob("*.tfevents.*")
@@ -46,13 +46,13 @@ def written(folder) -> dict:
     }
 
 
-def picture(value) -> np.ndarray:
+def decode_image(value) -> np.ndarray:
     return tf.io.decode_png(tf.make_ndarray(value.tensor)[2]).numpy()
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict:
-    """Events of a run with four mistakes, read back."""
+    """Writes the events of a run with four mistakes and reads them back."""
     folder = tmp_path_factory.mktemp("events")
     events = metric_logging.EventWriter(str(folder))
     events.write_config(Experiment(seed=7))
@@ -69,11 +69,11 @@ def found(tmp_path_factory) -> dict:
     )
     events.write_epoch({**ENTRY, "step": 30, "validation_cohen_kappa": None}, Score(1.5, confusion))
     events.close()
-    return written(folder)
+    return read_events(folder)
 
 
 @pytest.mark.parametrize(
-    ("tag", "step", "figure"),
+    ("tag", "step", "value"),
     [
         ("epoch/validation_accuracy", 20, 0.625),
         ("epoch/validation_cohen_kappa", 20, 0.5),
@@ -85,16 +85,16 @@ def found(tmp_path_factory) -> dict:
         ("train/images_per_second", 10, 100.0),
     ],
 )
-def test_tensorboard_gets_the_figures(found, tag, step, figure):
-    assert tf.make_ndarray(found[tag, step].tensor) == np.float32(figure)
+def test_tensorboard_events_hold_the_metrics(found, tag, step, value):
+    assert tf.make_ndarray(found[tag, step].tensor) == np.float32(value)
 
 
-def test_a_figure_without_a_value_is_left_out(found):
+def test_metric_without_value_is_omitted(found):
     assert ("epoch/validation_cohen_kappa", 30) not in found
     assert ("epoch/validation_matthews", 30) in found
 
 
-def test_tensorboard_gets_the_config_as_text_and_as_hyperparameters(found):
+def test_tensorboard_events_hold_config_as_text_and_hyperparameters(found):
     text = tf.make_ndarray(found["config", 0].tensor).item().decode()
     assert json.loads(text.strip("`\n")) == Experiment(seed=7).to_dict()
     content = found["_hparams_/session_start_info", 0].metadata.plugin_data.content
@@ -104,23 +104,23 @@ def test_tensorboard_gets_the_config_as_text_and_as_hyperparameters(found):
     assert values["augment.policy"].string_value == Experiment().augment.policy
     content = found["_hparams_/experiment", 0].metadata.plugin_data.content
     infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
-    shown = {tag for tag, _ in found}
-    assert {info.name.tag for info in infos} <= shown  # each is a figure that is written
+    tags = {tag for tag, _ in found}
+    assert {info.name.tag for info in infos} <= tags  # each metric is among the events
     assert len(infos) == 3
 
 
-def test_tensorboard_gets_faces_the_confusion_matrix_and_the_mistakes(found):
-    sheet = picture(found["augmented", 0])
+def test_tensorboard_events_hold_faces_confusion_matrix_and_mistakes(found):
+    sheet = decode_image(found["augmented", 0])
     assert sheet.shape == (48, 8 * 48, 1)
     assert (sheet == 77).all()
-    matrix, mistakes = picture(found["confusion_matrix", 20]), picture(found["mistakes", 20])
+    matrix, mistakes = decode_image(found["confusion_matrix", 20]), decode_image(found["mistakes", 20])
     assert min(matrix.shape[:2]) > 300
     grey = (mistakes == 200).all(axis=-1).sum()  # four faces of a grid of five rows and eight columns
     assert 0.02 < grey / mistakes[..., 0].size < 0.10
     assert ("mistakes", 30) not in found
 
 
-def test_events_that_cannot_be_written_are_a_sentence(tmp_path):
+def test_event_writer_raises_user_error_when_folder_is_not_writable(tmp_path):
     (tmp_path / "events").write_text("in the way")
     with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*the checkpoints so far are complete"):
         metric_logging.EventWriter(str(tmp_path / "events"))

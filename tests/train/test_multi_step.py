@@ -1,4 +1,4 @@
-"""Several steps in one call are the same steps."""
+"""Checks that several steps in one call equal single steps."""
 
 import numpy as np
 import pytest
@@ -16,47 +16,47 @@ def faces(synthetic_shards):
     return example_codec.read_split(synthetic_shards, "train")
 
 
-def trained(names: list[str], faces, counts: list[int], most: int) -> tuple[list[np.ndarray], list, float]:
-    """Weights after so many calls of so many steps, what each step told, and the time of waiting."""
+def run_steps(names: list[str], faces, counts: list[int], max_steps: int) -> tuple[list[np.ndarray], list, float]:
+    """Trains with one call for each of `counts`. Returns the weights, the metrics of each step and seconds waited."""
     strategy, settings = make_mirrored(names), factories.experiment()
-    made_state = train_state.create_train_state(strategy, settings, 20, 1000)
-    fed = device_iterator.DeviceIterator(strategy, faces, settings, 0, sum(counts))
-    call = train_step.make_multi_step(fed, train_step.make_train_step(strategy, made_state, settings), most)
-    told = [np.transpose([np.atleast_1d(part) for part in call(count)]) for count in counts]
-    weights = [weight.numpy() for weight in [*made_state.model.weights, *made_state.average.weights]]
-    return weights, np.concatenate(told).tolist(), fed.waited
+    state = train_state.create_train_state(strategy, settings, 20, 1000)
+    batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, sum(counts))
+    call = train_step.make_multi_step(batches, train_step.make_train_step(strategy, state, settings), max_steps)
+    metrics = [np.transpose([np.atleast_1d(part) for part in call(count)]) for count in counts]
+    weights = [weight.numpy() for weight in [*state.model.weights, *state.average.weights]]
+    return weights, np.concatenate(metrics).tolist(), batches.waited
 
 
 @pytest.mark.parametrize(
     "names", [["CPU:0"], pytest.param(["CPU:0", "CPU:1"], marks=pytest.mark.extended)], ids=["one", "two"]
 )
-def test_they_leave_the_same_bits_and_tell_the_same(faces, names):
+def test_multi_step_gives_same_weights_and_metrics_as_single_steps(faces, names):
     tf.config.experimental.enable_op_determinism()
-    single, told_singly, _ = trained(names, faces, [1] * 5, most=1)
-    several, told_together, waited = trained(names, faces, [3, 2], most=3)
-    for one, other in zip(single, several):
+    single, single_metrics, _ = run_steps(names, faces, [1] * 5, max_steps=1)
+    multi, multi_metrics, waited = run_steps(names, faces, [3, 2], max_steps=3)
+    for one, other in zip(single, multi):
         np.testing.assert_array_equal(one, other)
-    assert told_together == told_singly
-    assert len(told_together) == 5
+    assert multi_metrics == single_metrics
+    assert len(multi_metrics) == 5
     assert 0 < waited < 60
 
 
-def test_data_that_goes_away_between_them_is_a_sentence(faces, monkeypatch):
-    whole = pipeline.training_batches
+def test_multi_step_raises_user_error_when_data_disappears_within_a_call(faces, monkeypatch):
+    original = pipeline.training_batches
 
-    def cut(*arguments):
+    def failing_batches(*arguments):
         def fail(batch):
-            there = tf.strings.length(tf.io.read_file("/nowhere/train.tfrecord"))
-            return batch._replace(labels=batch.labels + there)
+            length = tf.strings.length(tf.io.read_file("/nowhere/train.tfrecord"))
+            return batch._replace(labels=batch.labels + length)
 
-        good = whole(*arguments)
-        return good.take(2).concatenate(good.skip(2).map(fail))
+        batches = original(*arguments)
+        return batches.take(2).concatenate(batches.skip(2).map(fail))
 
-    monkeypatch.setattr(pipeline, "training_batches", cut)
+    monkeypatch.setattr(pipeline, "training_batches", failing_batches)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    fed = device_iterator.DeviceIterator(strategy, faces, factories.experiment(), 0, 8)
+    batches = device_iterator.DeviceIterator(strategy, faces, factories.experiment(), 0, 8)
     call = train_step.make_multi_step(
-        fed, lambda batch: train_step.StepMetrics(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4
+        batches, lambda batch: train_step.StepMetrics(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4
     )
     with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):
         call(4)

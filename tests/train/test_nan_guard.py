@@ -1,4 +1,4 @@
-"""The first step whose loss or gradient is no number."""
+"""Checks that the first step with a non-finite loss or gradient is reported."""
 
 import math
 
@@ -9,29 +9,30 @@ from fer.train.nan_guard import NanGuard, NonFiniteError
 from fer.train.train_step import StepMetrics
 
 
-def steps(*losses: float, norms: tuple = ()) -> StepMetrics:
+def make_metrics(*losses: float, norms: tuple = ()) -> StepMetrics:
+    """Makes the metrics of consecutive steps; gradient norms default to 1."""
     return StepMetrics(np.array(losses, np.float32), np.array(norms or [1.0] * len(losses), np.float32))
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_the_first_of_several_is_named(wrong):
-    watch = NanGuard(scales=False)
-    watch.record(0, steps(1.0, 2.0))
-    watch.record(2, StepMetrics(np.float32(1.0), np.float32(1.0)))
-    watch.check()
-    watch.record(3, steps(1.0, 1.0, wrong, wrong))
-    watch.record(7, steps(wrong))
+@pytest.mark.parametrize("non_finite", [math.nan, math.inf])
+def test_nan_guard_reports_first_step_with_non_finite_loss(non_finite):
+    guard = NanGuard(scales=False)
+    guard.record(0, make_metrics(1.0, 2.0))
+    guard.record(2, StepMetrics(np.float32(1.0), np.float32(1.0)))
+    guard.check()
+    guard.record(3, make_metrics(1.0, 1.0, non_finite, non_finite))
+    guard.record(7, make_metrics(non_finite))
     with pytest.raises(NonFiniteError) as caught:
-        watch.check()
+        guard.check()
     assert caught.value.step == 6
-    watch.check()  # what was looked at is forgotten
+    guard.check()  # checked metrics are discarded
 
 
-def test_a_gradient_that_is_no_number_is_a_fault_unless_losses_are_scaled():
-    overflowed = steps(1.0, 1.0, norms=(1.0, math.inf))
+def test_nan_guard_rejects_non_finite_gradient_norm_unless_losses_are_scaled():
+    overflowed = make_metrics(1.0, 1.0, norms=(1.0, math.inf))
     scaled, plain = NanGuard(scales=True), NanGuard(scales=False)
-    for watch in (scaled, plain):
-        watch.record(10, overflowed)
+    for guard in (scaled, plain):
+        guard.record(10, overflowed)
     scaled.check()
     with pytest.raises(NonFiniteError, match="step 12"):
         plain.check()

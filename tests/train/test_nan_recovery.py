@@ -1,4 +1,4 @@
-"""A run that met numbers that are none goes on without what led there, and can be killed on the way."""
+"""Checks that a run with NaN losses skips the batches before them, and resumes to the same bits after a kill."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from fer.train.nan_recovery import Rollback
 from tests.train import factories
 from tests.train.factories import final_state
 
-TOTAL, EVERY = 12, 4  # steps of the run, and between two checkpoints
-FAULT = 7  # the step at which the poisoned batch comes
+TOTAL, EVERY = 12, 4  # steps of the run, steps between two checkpoints
+NAN_STEP = 7  # the step that takes the poisoned batch
 
 
 @pytest.fixture
@@ -28,53 +28,53 @@ def settings():
 
 @pytest.fixture
 def poison(settings, synthetic_shards, monkeypatch):
-    """A face of one batch whose target is no number."""
+    """Sets the target of one face of the batch of step `NAN_STEP` to NaN."""
     faces = example_codec.read_split(synthetic_shards, "train")
-    factories.poison(monkeypatch.setattr, factories.select_face(settings, faces, FAULT))
+    factories.poison(monkeypatch.setattr, factories.select_face(settings, faces, NAN_STEP))
 
 
-def rolled_back(workdir) -> list:
+def read_rollbacks(workdir) -> list:
     return json.loads((workdir / "rollbacks.json").read_text())
 
 
-def test_it_goes_on_without_the_batches_since_the_checkpoint_and_a_killed_run_ends_alike(
+def test_run_skips_batches_since_checkpoint_and_resumes_to_same_bits_after_kill(
     settings, synthetic_shards, poison, tmp_path, capsys
 ):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    trainer.train(settings, synthetic_shards.folder, str(whole), "one")
-    assert rolled_back(whole) == [{"step": FAULT, "to": EVERY, "batches_left_out": FAULT - EVERY}]
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
+    assert read_rollbacks(uninterrupted) == [{"step": NAN_STEP, "to": EVERY, "batches_left_out": NAN_STEP - EVERY}]
     assert (
         "became NaN or infinite at step 7: returning to step 4 and skipping the 3 batches since then"
         in capsys.readouterr().out
     )
-    expected = final_state(whole, TOTAL)
+    expected = final_state(uninterrupted, TOTAL)
     assert all(np.isfinite(value).all() for value in expected.values() if getattr(value, "dtype", None) == np.float32)
 
-    shutil.copytree(whole, killed)  # as if it had been killed after the rollback, with a checkpoint
+    shutil.copytree(uninterrupted, killed)  # simulates a kill after the rollback and a checkpoint
     shutil.rmtree(killed / "checkpoints" / checkpoints.FORMAT.format(TOTAL))
     trainer.train(settings, synthetic_shards.folder, str(killed), "one")
-    assert rolled_back(killed) == rolled_back(whole)
+    assert read_rollbacks(killed) == read_rollbacks(uninterrupted)
     assert_same_bits(final_state(killed, TOTAL), expected)
 
 
 @pytest.mark.extended
-def test_a_run_stopped_before_the_fault_and_killed_after_it_ends_alike(
+def test_run_ends_with_same_bits_when_stopped_before_nan_and_killed_after_it(
     settings, synthetic_shards, poison, tmp_path, monkeypatch
 ):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    trainer.train(settings, synthetic_shards.folder, str(whole), "one")
-    with monkeypatch.context() as patch:  # stopped at a step that has no checkpoint otherwise
-        patch.setattr(train_step, "make_multi_step", stopping_after(train_step.make_multi_step, FAULT - 1))
+    uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
+    trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
+    with monkeypatch.context() as patch:  # stops at a step without a planned checkpoint
+        patch.setattr(train_step, "make_multi_step", stop_after(train_step.make_multi_step, NAN_STEP - 1))
         with pytest.raises(Stopped):
             trainer.train(settings, synthetic_shards.folder, str(killed), "one")
-    assert checkpoints.list_steps(str(killed / "checkpoints"))[-1] == FAULT - 1
-    with monkeypatch.context() as patch:  # killed after the rollback, with a checkpoint
-        patch.setattr(checkpoints, "save", killing_after(checkpoints.save, 2 * EVERY))
+    assert checkpoints.list_steps(str(killed / "checkpoints"))[-1] == NAN_STEP - 1
+    with monkeypatch.context() as patch:  # kills the run after the rollback and a checkpoint
+        patch.setattr(checkpoints, "save", kill_after(checkpoints.save, 2 * EVERY))
         with pytest.raises(KeyboardInterrupt):
             trainer.train(settings, synthetic_shards.folder, str(killed), "one")
-    assert rolled_back(killed) == rolled_back(whole)
+    assert read_rollbacks(killed) == read_rollbacks(uninterrupted)
     trainer.train(settings, synthetic_shards.folder, str(killed), "one")
-    assert_same_bits(final_state(killed, TOTAL), final_state(whole, TOTAL))
+    assert_same_bits(final_state(killed, TOTAL), final_state(uninterrupted, TOTAL))
 
 
 def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -83,78 +83,83 @@ def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarra
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def stopping_after(make, last: int):
-    def made_calls(feed, train_step, most):
-        call, made_so_far = make(feed, train_step, most), []
+def stop_after(make, last: int):
+    """Wraps `make_multi_step` so that the call that reaches step `last` is preceded by SIGTERM."""
 
-        def counting(count):
-            made_so_far.append(count)
-            if sum(made_so_far) == last:
+    def make_stopping_call(batches, train_step, most):
+        call, counts = make(batches, train_step, most), []
+
+        def count_steps(count):
+            counts.append(count)
+            if sum(counts) == last:
                 os.kill(os.getpid(), signal.SIGTERM)
             return call(count)
 
-        return counting
+        return count_steps
 
-    return made_calls
+    return make_stopping_call
 
 
-def killing_after(save, last: int):
-    def saving(folder, state, done, *more):
+def kill_after(save, last: int):
+    """Wraps `checkpoints.save` to raise KeyboardInterrupt after the checkpoint of step `last`."""
+
+    def save_then_kill(folder, state, done, *more):
         save(folder, state, done, *more)
         if done == last:
             raise KeyboardInterrupt
 
-    return saving
+    return save_then_kill
 
 
-def folder_of(tmp_path, steps: list[int]) -> str:
+def make_checkpoint_folders(tmp_path, steps: list[int]) -> str:
+    """Creates empty checkpoint folders of these steps."""
     for each in steps:
         (tmp_path / checkpoints.FORMAT.format(each)).mkdir()
     return str(tmp_path)
 
 
-def test_it_goes_back_to_a_checkpoint_that_any_run_has_and_removes_those_after_it(tmp_path):
-    folder = folder_of(tmp_path, [20, 30, 37])
+def test_roll_back_uses_planned_checkpoint_and_removes_later_ones(tmp_path):
+    folder = make_checkpoint_folders(tmp_path, [20, 30, 37])
     assert nan_recovery.roll_back(folder, [], 39, every=10, epoch_steps=25) == Rollback(39, 30)
     assert checkpoints.list_steps(folder) == [20, 30]
 
 
-def test_an_epochs_last_checkpoint_is_one_too(tmp_path):
-    folder = folder_of(tmp_path, [40, 50, 53])
+def test_roll_back_accepts_last_checkpoint_of_an_epoch(tmp_path):
+    folder = make_checkpoint_folders(tmp_path, [40, 50, 53])
     assert nan_recovery.roll_back(folder, [], 55, every=20, epoch_steps=25).to == 50
 
 
-def test_it_does_not_go_back_for_ever(tmp_path):
-    folder = folder_of(tmp_path, [10])
+def test_roll_back_raises_user_error_after_three_rollbacks(tmp_path):
+    folder = make_checkpoint_folders(tmp_path, [10])
     before = [Rollback(11, 10), Rollback(12, 10), Rollback(11, 10)]
     with pytest.raises(UserError, match=r"at step 12, after 3 rollbacks\. .*The last checkpoint is unchanged"):
         nan_recovery.roll_back(folder, before, 12, every=10, epoch_steps=25)
     assert checkpoints.list_steps(folder) == [10]
 
 
-def test_batches_left_out_add_up_and_survive_their_record():
+def test_rollbacks_count_skipped_batches_and_survive_serialization():
     rollbacks = [Rollback(17, 10), Rollback(12, 10)]
     assert nan_recovery.count_skipped_batches(rollbacks) == 9
     assert nan_recovery.parse_rollbacks(json.loads(json.dumps(rollbacks))) == rollbacks
 
 
-def test_a_fault_that_comes_again_before_the_next_checkpoint_leaves_out_more(
+def test_run_skips_further_batches_when_nan_recurs_before_next_checkpoint(
     settings, synthetic_shards, tmp_path, monkeypatch
 ):
-    """The batches of steps 7 and 9: after the first fault, step 5 takes the 8th batch and step 6 the 9th."""
+    """The batches of steps 7 and 9 are poisoned. After the first rollback, step 5 takes batch 8 and step 6 batch 9."""
     faces = example_codec.read_split(synthetic_shards, "train")
-    for number in (FAULT, FAULT + 2):
+    for number in (NAN_STEP, NAN_STEP + 2):
         factories.poison(monkeypatch.setattr, factories.select_face(settings, faces, number))
     trainer.train(settings, synthetic_shards.folder, str(tmp_path), "one")
-    assert rolled_back(tmp_path) == [
-        {"step": FAULT, "to": EVERY, "batches_left_out": 3},
+    assert read_rollbacks(tmp_path) == [
+        {"step": NAN_STEP, "to": EVERY, "batches_left_out": 3},
         {"step": EVERY + 2, "to": EVERY, "batches_left_out": 2},
     ]
     assert len(final_state(tmp_path, TOTAL)) > 0
 
 
-def test_a_run_that_diverges_each_time_ends_after_three_rollbacks(settings, synthetic_shards, tmp_path):
+def test_run_raises_user_error_after_three_rollbacks_when_it_always_diverges(settings, synthetic_shards, tmp_path):
     settings.optimizer.learning_rate = 1e20
     with pytest.raises(UserError, match=r"after 3 rollbacks\. .*The last checkpoint is unchanged"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path), "one")
-    assert len(rolled_back(tmp_path)) == nan_recovery.MAX_ROLLBACKS
+    assert len(read_rollbacks(tmp_path)) == nan_recovery.MAX_ROLLBACKS

@@ -1,4 +1,4 @@
-"""A run is asked to stop by signals and by EC2's notice."""
+"""Checks that signals and EC2's spot interruption notice request a stop."""
 
 import functools
 import http.client
@@ -16,7 +16,7 @@ from tests.train import factories
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_asks_and_names_the_exit_code(number, code):
+def test_signal_requests_stop_and_sets_exit_code(number, code):
     with preemption.stop_on_signals() as stop:
         assert not stop.requested
         os.kill(os.getpid(), number)
@@ -24,7 +24,7 @@ def test_a_signal_asks_and_names_the_exit_code(number, code):
         assert stop.exit_code == code
 
 
-def test_handlers_are_put_back():
+def test_stop_on_signals_restores_handlers():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     with preemption.stop_on_signals():
         assert signal.getsignal(signal.SIGTERM) is not before[0]
@@ -32,15 +32,15 @@ def test_handlers_are_put_back():
 
 
 @pytest.fixture
-def heeds_interrupts():
-    """Python's own answer to Ctrl-C, which a process that a script started in the background lacks."""
+def python_sigint_handler():
+    """Sets Python's default SIGINT handler, which a background process of a script lacks."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heeds_interrupts")
-def test_a_second_signal_is_no_longer_held_back():
+@pytest.mark.usefixtures("python_sigint_handler")
+def test_second_signal_interrupts_at_once():
     with preemption.stop_on_signals():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
@@ -48,9 +48,9 @@ def test_a_second_signal_is_no_longer_held_back():
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """EC2's instance metadata service, version 2, as AWS documents it; `server.reclaimed` turns the notice on.
+    """Simulates EC2's instance metadata service, version 2, as AWS documents; `server.reclaimed` enables the notice.
 
-    A token is given for a stated time only (400 without one), each is another, and none but the given ones will do.
+    A request for a token must state its lifetime (else status 400). Each token is new, and other tokens are rejected.
     """
 
     def do_PUT(self):
@@ -89,24 +89,25 @@ def metadata(monkeypatch):
     server.server_close()
 
 
-def waits_until(condition, seconds: float = 10.0) -> bool:
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    """Waits for a condition. Returns whether it holds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and not condition():
         time.sleep(0.01)
     return condition()
 
 
-def test_a_spot_notice_asks_as_sigterm_does(metadata):
+def test_stop_on_spot_notice_requests_stop_with_exit_code_of_sigterm(metadata):
     stop = preemption.StopRequest()
     with preemption.stop_on_spot_notice(stop, every=0.01):
-        assert waits_until(lambda: len(metadata.tokens) > 2)  # it looks again and again
+        assert wait_until(lambda: len(metadata.tokens) > 2)  # the notice is polled repeatedly
         assert not stop.requested
         metadata.reclaimed = True
-        assert waits_until(lambda: stop.requested)
+        assert wait_until(lambda: stop.requested)
     assert stop.exit_code == 143
 
 
-def test_a_service_that_does_not_answer_asks_for_nothing(metadata):
+def test_stop_on_spot_notice_requests_nothing_when_service_is_unreachable(metadata):
     metadata.shutdown()
     metadata.server_close()
     stop = preemption.StopRequest()
@@ -115,29 +116,29 @@ def test_a_service_that_does_not_answer_asks_for_nothing(metadata):
     assert not stop.requested
 
 
-def test_a_service_that_answers_nonsense_is_asked_again(metadata, monkeypatch):
-    """Such as a proxy that is no web server, or an address that is none."""
-    asked, answers = [], iter([http.client.BadStatusLine("?"), ValueError("unknown url type"), *[None] * 1000])
+def test_stop_on_spot_notice_retries_after_invalid_answers(metadata, monkeypatch):
+    """Such answers come from a proxy that does not speak HTTP, or from an invalid address."""
+    requests, answers = [], iter([http.client.BadStatusLine("?"), ValueError("unknown url type"), *[None] * 1000])
     original = preemption.urllib.request.urlopen
 
-    def open_or_fail(*request, **how):
-        asked.append(request)
+    def open_or_fail(*request, **options):
+        requests.append(request)
         error = next(answers)
         if error:
             raise error
-        return original(*request, **how)
+        return original(*request, **options)
 
     monkeypatch.setattr(preemption.urllib.request, "urlopen", open_or_fail)
     metadata.reclaimed, stop = True, preemption.StopRequest()
     with preemption.stop_on_spot_notice(stop, every=0.01):
-        assert waits_until(lambda: stop.requested)
-    assert len(asked) == 4  # two that failed, a token and the notice
+        assert wait_until(lambda: stop.requested)
+    assert len(requests) == 4  # two failures, the token and the notice
 
 
-def test_a_run_on_a_reclaimed_instance_stops_with_a_checkpoint(metadata, synthetic_shards, tmp_path, monkeypatch):
+def test_run_on_reclaimed_instance_stops_with_checkpoint(metadata, synthetic_shards, tmp_path, monkeypatch):
     metadata.reclaimed = True
-    soon = functools.partial(preemption.stop_on_spot_notice, every=0.01)
-    monkeypatch.setattr(preemption, "stop_on_spot_notice", soon)
+    frequent = functools.partial(preemption.stop_on_spot_notice, every=0.01)
+    monkeypatch.setattr(preemption, "stop_on_spot_notice", frequent)
     settings = factories.experiment(steps=10_000, checkpoint_steps=10_000, ema_decay=0.0)
     hooks = trainer.RunHooks(watch_spot=True)
     with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as requested") as caught:

@@ -1,4 +1,4 @@
-"""A trace of chosen steps, read back."""
+"""Checks the traces of the chosen steps."""
 
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -6,19 +6,19 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from fer.train.profiler import Profiler
 
 
-def traced(folder) -> list:
+def list_traces(folder) -> list:
     return list((folder / "plugins" / "profile").rglob("*.xplane.pb"))
 
 
-def test_it_traces_what_the_chosen_steps_compute_and_nothing_else(tmp_path, capsys):
+def test_profiler_traces_only_the_chosen_steps(tmp_path, capsys):
     profiler, step = Profiler(str(tmp_path), "2-3"), tf.Variable(0, dtype=tf.int64)
     for done in range(5):
-        assert bool(traced(tmp_path)) == (done >= 3)
+        assert bool(list_traces(tmp_path)) == (done >= 3)
         profiler.start_before(done)
         tf.raw_ops.Cholesky(input=tf.eye(4) * 2) if done in (1, 2) else tf.raw_ops.MatrixInverse(input=tf.eye(4))
         step.assign_add(1)
         profiler.stop_after(done + 1, step)
-    (file,) = traced(tmp_path)
+    (file,) = list_traces(tmp_path)
     space = xplane_pb2.XSpace.FromString(file.read_bytes())
     events = [data.name for plane in space.planes for data in plane.event_metadata.values()]
     assert [name for name in events if "Cholesky" in name]
@@ -26,19 +26,19 @@ def test_it_traces_what_the_chosen_steps_compute_and_nothing_else(tmp_path, caps
     assert f"tensorboard --logdir={tmp_path}" in capsys.readouterr().out
 
 
-def test_calls_of_several_steps_end_where_a_trace_begins_and_ends(tmp_path):
+def test_profiler_boundaries_are_start_and_end_of_trace(tmp_path):
     assert Profiler(str(tmp_path), "10-12").boundaries == (9, 12)
 
 
-def test_a_trace_that_is_cut_short_is_ended(tmp_path):
+def test_profiler_close_ends_unfinished_trace(tmp_path):
     profiler = Profiler(str(tmp_path), "1-100")
     profiler.start_before(0)
     profiler.close()
     profiler.close()
-    assert len(traced(tmp_path)) == 1
+    assert len(list_traces(tmp_path)) == 1
 
 
-def test_without_the_field_nothing_is_traced(tmp_path):
+def test_profiler_traces_nothing_without_profile_steps(tmp_path):
     profiler = Profiler(str(tmp_path), "")
     profiler.start_before(0)
     profiler.stop_after(0, tf.Variable(0))
@@ -46,10 +46,10 @@ def test_without_the_field_nothing_is_traced(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_rollback_into_a_trace_does_not_begin_another(tmp_path):
+def test_profiler_starts_no_second_trace_after_rollback(tmp_path):
     profiler = Profiler(str(tmp_path), "5-30")
     profiler.start_before(4)
     profiler.start_before(5)
-    profiler.start_before(4)  # gone back
+    profiler.start_before(4)  # after a rollback
     profiler.close()
-    assert len(traced(tmp_path)) == 1
+    assert len(list_traces(tmp_path)) == 1

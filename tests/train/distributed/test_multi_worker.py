@@ -19,7 +19,7 @@ from tests.shared import shared_folder
 from tests.train import factories, launch
 from tests.train.factories import final_state
 from tests.train.launch import LIMIT
-from tests.train.test_nan_recovery import stopping_after
+from tests.train.test_nan_recovery import stop_after
 
 # The weights of two workers stay within 2.4e-7 of those of one replica for 5 steps. Then the input of a ReLU changes
 # sign, and rounding errors grow as they do between two replicas that start one rounding apart: to 6e-6 here, to 1e-3
@@ -210,7 +210,7 @@ def test_workers_roll_back_to_chiefs_checkpoint_and_match_one_replica(synthetic_
         np.save(tmp_path / "face.npy", face)
         factories.poison(patch.setattr, face)
         with patch.context() as inner:
-            inner.setattr(train_step, "make_multi_step", stopping_after(train_step.make_multi_step, fault - 1))
+            inner.setattr(train_step, "make_multi_step", stop_after(train_step.make_multi_step, fault - 1))
             with pytest.raises(Stopped):
                 trainer.train(settings, data, str(one), "one")
         shutil.copytree(one, two)
