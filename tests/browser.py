@@ -19,7 +19,12 @@ FLAGS = (
 
 @contextlib.contextmanager
 def chromium(folder: pathlib.Path, film: bytes) -> Iterator[Any]:
-    """A browser whose profile is in `folder`, which must exist, and whose camera sees `film`, a JPEG."""
+    """Starts a browser and closes it at the end.
+
+    Args:
+      folder: existing folder for the profile.
+      film: JPEG that the fake camera shows.
+    """
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: the extra test brings it")
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (browser and driver):

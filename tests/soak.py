@@ -60,7 +60,7 @@ def run_round(folder: str, moments: random.Random) -> Round:
     settings = factories.experiment(steps=STEPS, checkpoint_steps=5)
     settings.model.name = "compact_s"
     trainer.train(settings, data, plain, "one")
-    kept = [kill_a_run(settings, data, killed, moments) for _ in range(KILLS)]
+    kept = [kill_run(settings, data, killed, moments) for _ in range(KILLS)]
     process = start_training(settings, data, killed)
     output = process.communicate()[0].decode()
     if process.returncode:
@@ -81,7 +81,7 @@ def run_round(folder: str, moments: random.Random) -> Round:
     )
 
 
-def kill_a_run(settings, data: str, workdir: str, moments: random.Random) -> int:
+def kill_run(settings, data: str, workdir: str, moments: random.Random) -> int:
     """Starts or resumes the run in `workdir` and kills it within a second after its next checkpoint.
 
     Returns:

@@ -18,7 +18,7 @@ FOLDER = ROOT / "configs" / "aws"
 SHELL = sorted(FOLDER.glob("*.sh"))
 
 
-def commands(path: pathlib.Path) -> list[list[str]]:
+def read_commands(path: pathlib.Path) -> list[list[str]]:
     """Returns the command lines of a file that run one of our programs, split into words."""
     joined = path.read_text().replace("\\\n", " ")
     found = []
@@ -31,7 +31,7 @@ def commands(path: pathlib.Path) -> list[list[str]]:
     return found
 
 
-def programs() -> dict[str, set[str]]:
+def read_program_flags() -> dict[str, set[str]]:
     """Returns the names of the flags that each program defines."""
     known = {}
     for path in [*(ROOT / "scripts").glob("*.py"), *FOLDER.glob("*.py")]:
@@ -44,8 +44,8 @@ def programs() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("path", [ROOT / "docs" / "aws.md", *SHELL], ids=lambda path: path.name)
 def test_commands_name_existing_programs_and_flags(path):
-    known = programs()
-    found = commands(path)
+    known = read_program_flags()
+    found = read_commands(path)
     assert found, f"{path} has no command"
     for program, *words in found:
         assert program in known, f"{path}: there is no {program}"
@@ -62,7 +62,7 @@ def test_docs_name_existing_files_and_config_fields():
         text = path.read_text()
         for named in re.findall(r"\b((?:configs|scripts|docs)/[\w/]+\.\w+)", text):
             assert (ROOT / named).exists(), f"{path} names {named}"
-        check_overrides([word for words in commands(path) for word in words if word.startswith("--config.")])
+        check_overrides([word for words in read_commands(path) for word in words if word.startswith("--config.")])
 
 
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)

@@ -19,7 +19,7 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[1] / "configs").glob(
 CHEAP = ("demo", "compact_ferplus")
 
 
-def load(path: pathlib.Path):
+def load_config(path: pathlib.Path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -28,13 +28,13 @@ def load(path: pathlib.Path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_header_has_training_command(path):
-    header = load(path).__doc__
+    header = load_config(path).__doc__
     assert re.search(rf"python scripts/train\.py --config=configs/{path.name} --data=\S+ --workdir=\S+", header)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_valid_with_known_policy_and_backbone(path):
-    experiment = precision.resolve_precision(validate_config(load(path).get_config()))
+    experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
     experiment.model.weights, experiment.train.teacher = "none", ""  # no file comes with the repository
     trainer.check_experiment(experiment)
     assert experiment.model.image_size in (0, *range(registry.backbone_spec(experiment.model.name).min_size, 1024))
@@ -46,7 +46,7 @@ def test_config_is_valid_with_known_policy_and_backbone(path):
     ids=lambda path: path.stem,
 )
 def test_config_trains_two_steps(path, synthetic_shards):
-    experiment = precision.resolve_precision(validate_config(load(path).get_config()))
+    experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
     # The same experiment at a size that a test can afford.
     side = max(registry.backbone_spec(experiment.model.name).min_size, 32)
     experiment.model.image_size, experiment.train.global_batch = side, 8

@@ -25,19 +25,19 @@ MOST_WORDS = 9_500  # of the English guides: those of docs/ but for the reports
 by_name = functools.partial(pytest.mark.parametrize, "page", PAGES, ids=lambda page: page.name)
 
 
-def prose(page: pathlib.Path) -> str:
+def read_prose(page: pathlib.Path) -> str:
     """Returns the text of a page without its indented and fenced code."""
     parts = re.split(r"^```.*?^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     return "\n".join(line for line in "\n".join(parts).splitlines() if not line.startswith("    "))
 
 
-def anchors(page: pathlib.Path) -> set[str]:
+def heading_anchors(page: pathlib.Path) -> set[str]:
     """Returns the anchors of a page's headings, as GitHub forms them."""
-    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", read_prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def commands(page: pathlib.Path) -> list[list[str]]:
+def read_commands(page: pathlib.Path) -> list[list[str]]:
     """Returns the words of each command of a page that starts one of our programs, the program first."""
     joined = re.sub(r"\\\n\s*", "", page.read_text().replace("\\|", "|"))
     found = re.findall(r"^    .*?\b((?:scripts|configs/aws)/\w+\.py .*)", joined, re.MULTILINE)
@@ -69,18 +69,18 @@ def table(page: str, heading: str) -> list[list[str]]:
 
 @by_name()
 def test_page_links_resolve(page):
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+    for target in re.findall(r"\]\(([^)\s]+)\)", read_prose(page)):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
         found = (page.parent / path).resolve() if path else page
         assert found.exists(), f"{page.name} links to {target}"
-        assert not anchor or anchor in anchors(found), f"{page.name} links to {target}"
+        assert not anchor or anchor in heading_anchors(found), f"{page.name} links to {target}"
 
 
 @by_name()
 def test_page_commands_name_programs_and_flags_that_exist(page):
-    for program, *words in commands(page):
+    for program, *words in read_commands(page):
         assert (ROOT / program).exists(), f"{page.name}: {program}"
         for word in words:
             if word.startswith("--"):
@@ -91,8 +91,8 @@ def test_page_commands_name_programs_and_flags_that_exist(page):
 
 @by_name()
 def test_page_names_files_that_exist(page):
-    """Files of the code in backquotes: paths that a reader opens."""
-    for path in re.findall(r"`((?:fer|scripts|configs|tests|docs)/[\w/.+-]+\.\w+)`", prose(page)):
+    """Checks the paths of code files in backquotes."""
+    for path in re.findall(r"`((?:fer|scripts|configs|tests|docs)/[\w/.+-]+\.\w+)`", read_prose(page)):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 

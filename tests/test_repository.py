@@ -13,7 +13,7 @@ def read_yaml(path):
     return yaml.safe_load(path.read_text())
 
 
-def hooks(root):
+def read_hooks(root):
     """Returns the hooks of pre-commit by their id."""
     config = read_yaml(root / ".pre-commit-config.yaml")
     return {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
@@ -48,7 +48,7 @@ def test_workflow_installs_a_python_of_each_tensorflow(root):
 
 def test_hooks_run_the_commands_of_make_lint(root):
     lint = re.search(r"^lint:.*\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.MULTILINE)[1]
-    found = hooks(root)
+    found = read_hooks(root)
     assert set(found) >= {"ruff", "ruff-format", "style", "end-of-file-fixer", "trailing-whitespace"}
     for name, command in (("ruff", "ruff check"), ("ruff-format", "ruff format"), ("style", ".ci/style.py")):
         assert command in found[name]["entry"]
@@ -56,7 +56,7 @@ def test_hooks_run_the_commands_of_make_lint(root):
 
 
 def test_files_are_no_larger_than_the_hook_allows(root):
-    hook = hooks(root)["check-added-large-files"]
+    hook = read_hooks(root)["check-added-large-files"]
     limit = int(re.fullmatch(r"--maxkb=(\d+)", hook["args"][0])[1]) * 1024
     large = {path.relative_to(root).as_posix() for path in tracked_files(root) if path.stat().st_size > limit}
     assert {name for name in large if not re.search(hook["exclude"], name)} == set()

@@ -127,7 +127,7 @@ def finish(process: run_script.Started) -> str:
     return output
 
 
-def client(store):
+def make_client(store):
     """Returns a boto3 client that connects to the server directly, not through the link."""
     import boto3  # moto's own requirement
 
@@ -140,20 +140,20 @@ def client(store):
     )
 
 
-def keys(store, prefix: str) -> list[str]:
+def list_keys(store, prefix: str) -> list[str]:
     """Returns the keys in the bucket that begin with a prefix, without the prefix."""
-    found = client(store).list_objects_v2(Bucket="bucket", Prefix=prefix)
+    found = make_client(store).list_objects_v2(Bucket="bucket", Prefix=prefix)
     assert not found["IsTruncated"]
     return sorted(entry["Key"][len(prefix) :] for entry in found.get("Contents", []))
 
 
-def content(store, key: str) -> bytes:
-    return client(store).get_object(Bucket="bucket", Key=key)["Body"].read()
+def read_object(store, key: str) -> bytes:
+    return make_client(store).get_object(Bucket="bucket", Key=key)["Body"].read()
 
 
 def newest_checkpoint(store, run: str) -> int:
     """Returns the step of the newest complete checkpoint, or 0 if there is none."""
-    found = [key for key in keys(store, f"runs/{run}/checkpoints/") if key.endswith("checkpoint.json")]
+    found = [key for key in list_keys(store, f"runs/{run}/checkpoints/") if key.endswith("checkpoint.json")]
     return max((int(key.split("/")[0].removeprefix("step-")) for key in found), default=0)
 
 
@@ -184,16 +184,16 @@ def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
     assert f"wrote {RUNS}/a/eval/eval.json" in evaluated
     compared = finish(start("compare.py", f"--evals={RUNS}/a/eval/eval.json", "--output=s3://bucket/comparison"))
     assert "wrote s3://bucket/comparison/comparison.json" in compared
-    names = keys(store, "runs/a/")
+    names = list_keys(store, "runs/a/")
     assert {"config.json", "history.json", "curves.png", "best.json", "eval/eval.json"} <= set(names)
     assert {name.split("/")[1] for name in names if "/step-" in name} == {f"step-{step:08d}" for step in (32, 36, 40)}
     assert len([name for name in names if name.startswith("events/")]) == 2
     assert not [name for name in names if ".tmp" in name]
-    history = json.loads(content(store, "runs/a/history.json"))
+    history = json.loads(read_object(store, "runs/a/history.json"))
     assert [entry["step"] for entry in history] == [20, 40]
-    accuracy = json.loads(content(store, "runs/a/eval/eval.json"))["accuracy"]
-    assert accuracy == json.loads(content(store, "runs/a/best.json"))["accuracy"]
-    assert json.loads(content(store, "comparison/comparison.json"))["runs"][0]["accuracy"] == accuracy
+    accuracy = json.loads(read_object(store, "runs/a/eval/eval.json"))["accuracy"]
+    assert accuracy == json.loads(read_object(store, "runs/a/best.json"))["accuracy"]
+    assert json.loads(read_object(store, "comparison/comparison.json"))["runs"][0]["accuracy"] == accuracy
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ def test_s3_run_reports_lost_connection_and_resumes(data, store, link, start, tm
     finish(start("train.py", *flags, f"--workdir={tmp_path}/never-broken"))
     expected = json.loads((tmp_path / "never-broken" / "history.json").read_text())
     learned = [[entry[name] for name in ("step", "train_loss", "validation_loss")] for entry in expected]
-    history = json.loads(content(store, "runs/b/history.json"))
+    history = json.loads(read_object(store, "runs/b/history.json"))
     assert [[entry[name] for name in ("step", "train_loss", "validation_loss")] for entry in history] == learned
 
 
@@ -245,10 +245,10 @@ def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp
     link.restore()
     output = finish(second) + finish(start("sweep.py", *flags))
     assert output.count("Resuming after step") == 1
-    names = keys(store, "runs/sweep/")
+    names = list_keys(store, "runs/sweep/")
     assert {"sweep.json", "sweep.md", "history.png", "changes.png"} <= set(names)
     assert {f"trial-000{number}/eval.json" for number in range(4)} <= set(names)
-    found = json.loads(content(store, "runs/sweep/sweep.json"))
+    found = json.loads(read_object(store, "runs/sweep/sweep.json"))
     assert [trial["state"] for trial in found["trials"]] == ["complete"] * 4
     assert [entry["seeds"] for entry in found["changes"]] == [2, 2]
 
@@ -271,11 +271,11 @@ def test_s3_workers_resume_after_kill(data, store, link, start):
     chief, other = start_workers()
     outputs = [finish(chief), finish(other)]
     assert f"Resuming after step 8 of 40 in {RUNS}/two." in outputs[0]
-    history = json.loads(content(store, "runs/two/history.json"))
+    history = json.loads(read_object(store, "runs/two/history.json"))
     assert [entry["step"] for entry in history] == [20, 40]
     evaluated = finish(start("evaluate.py", f"--workdir={RUNS}/two", f"--data={data}", f"--output={RUNS}/two/eval"))
     assert f"wrote {RUNS}/two/eval/eval.json" in evaluated
-    names = keys(store, "runs/two/")
+    names = list_keys(store, "runs/two/")
     assert {name.split("/")[1] for name in names if "/step-" in name} == {f"step-{step:08d}" for step in (32, 36, 40)}
     assert not [name for name in names if ".tmp" in name]
 
@@ -327,4 +327,4 @@ def test_s3_errors_name_bucket_and_reason(root: pathlib.Path, store, tmp_path):
             assert errors.startswith(f"train.py: {message}"), errors
             assert len(errors.splitlines()) == 1
     denying.shutdown()
-    assert keys(store, "runs/c/") == []
+    assert list_keys(store, "runs/c/") == []

@@ -19,7 +19,7 @@ STEADY = soak.Round(
 )
 
 
-def rounds(**changes) -> list[soak.Round]:
+def make_rounds(**changes) -> list[soak.Round]:
     """Returns ten rounds. Each change is a function from the number of a round to the value of a field."""
     found = []
     for number in range(10):
@@ -29,7 +29,7 @@ def rounds(**changes) -> list[soak.Round]:
 
 
 def test_soak_accepts_warm_up_and_small_waves():
-    assert soak.find_faults(rounds(memory_mib=lambda n: 400 + 500 * (n > 1) + 8 * (-1) ** n)) == []
+    assert soak.find_faults(make_rounds(memory_mib=lambda n: 400 + 500 * (n > 1) + 8 * (-1) ** n)) == []
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_soak_accepts_warm_up_and_small_waves():
     ],
 )
 def test_soak_reports_leak_or_difference(changes, message):
-    (found,) = soak.find_faults(rounds(**changes))
+    (found,) = soak.find_faults(make_rounds(**changes))
     assert re.match(message, found)
 
 
 def test_soak_reports_too_few_rounds():
-    assert soak.find_faults(rounds()[:4]) == ["4 rounds are too few to detect leaks: increase --minutes."]
+    assert soak.find_faults(make_rounds()[:4]) == ["4 rounds are too few to detect leaks: increase --minutes."]

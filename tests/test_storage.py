@@ -103,11 +103,11 @@ def test_program_error_names_missing_bucket(store, tmp_path, way):
 def test_check_or_raise_returns_false_only_when_store_answers(monkeypatch):
     registered = []
 
-    def unreachable(path: str) -> None:
+    def raise_unreachable(path: str) -> None:
         registered.append(path)
         raise UserError("away")
 
-    monkeypatch.setattr(storage, "register_filesystems", unreachable)
+    monkeypatch.setattr(storage, "register_filesystems", raise_unreachable)
     assert storage.check_or_raise("s3://bucket/a", lambda _: True)
     assert not storage.check_or_raise("/nowhere", lambda _: False)
     assert registered == []

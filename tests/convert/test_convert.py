@@ -31,7 +31,7 @@ SPLIT_OF = dict(zip(input_factories.USAGES, ("train", "validation", "test")))
 
 @pytest.fixture
 def source(tmp_path) -> str:
-    return input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(IMAGES))
+    return input_factories.write_file(tmp_path / "in" / "faces.csv", input_factories.make_csv(IMAGES))
 
 
 def run(source: str, tmp_path: pathlib.Path, name: str = "out", **options) -> manifest.Manifest:
@@ -84,8 +84,8 @@ def test_convert_records_source(source, tmp_path):
 
 
 def test_convert_reads_table_without_labels_as_unlabelled_test_split(tmp_path):
-    path = input_factories.write(
-        tmp_path / "test.csv", "pixels\n" + "".join(f'"{input_factories.text(i)}"\n' for i in IMAGES)
+    path = input_factories.write_file(
+        tmp_path / "test.csv", "pixels\n" + "".join(f'"{input_factories.pixel_text(i)}"\n' for i in IMAGES)
     )
     made = run(path, tmp_path)
     check_conversion(made, IMAGES, [-1] * 30, ["test"] * 30)
@@ -94,10 +94,12 @@ def test_convert_reads_table_without_labels_as_unlabelled_test_split(tmp_path):
 
 
 def test_convert_numbers_rows_of_several_inputs_consecutively(source, tmp_path):
-    other = input_factories.write(
+    other = input_factories.write_file(
         tmp_path / "test.csv.gz",
         gzip.compress(
-            ("pixels\n" + "".join(input_factories.text(image) + "\n" for image in input_factories.noise(5, 1))).encode()
+            (
+                "pixels\n" + "".join(input_factories.pixel_text(image) + "\n" for image in input_factories.noise(5, 1))
+            ).encode()
         ),
     )
     made = run(f"{source},{other}", tmp_path)
@@ -110,8 +112,8 @@ def test_convert_numbers_rows_of_several_inputs_consecutively(source, tmp_path):
 def test_convert_reads_official_splits_from_names_of_images(tmp_path):
     for row in range(30):
         folder = tmp_path / "archive" / ("train" if row % 3 == 0 else "test") / CLASSES[LABELS[row]]
-        input_factories.write(
-            folder / f"{input_factories.USAGES[row % 3]}_{row:03}.png", input_factories.picture(IMAGES[row])
+        input_factories.write_file(
+            folder / f"{input_factories.USAGES[row % 3]}_{row:03}.png", input_factories.encode_image(IMAGES[row])
         )
     made = run(str(tmp_path / "archive"), tmp_path)
     read = {name: example_codec.read_split(made, name) for name in made.splits}
@@ -125,7 +127,9 @@ def test_convert_reads_official_splits_from_names_of_images(tmp_path):
 def test_convert_keeps_split_of_input_folders(depth, tmp_path):
     for row, image in enumerate(IMAGES):
         split = ("train", "validation", "test")[row % 3]
-        input_factories.write(tmp_path / "three" / split / "happy" / f"{row:03}.png", input_factories.picture(image))
+        input_factories.write_file(
+            tmp_path / "three" / split / "happy" / f"{row:03}.png", input_factories.encode_image(image)
+        )
     inputs = [str(tmp_path / "three" / depth.format(split)) for split in ("train", "validation", "test")]
     made = run(",".join(inputs), tmp_path)
     for number, split in enumerate(("train", "validation", "test")):
@@ -137,8 +141,8 @@ def test_convert_keeps_split_of_input_folders(depth, tmp_path):
 def test_convert_splits_by_seed_and_keeps_duplicates_together(tmp_path):
     images = input_factories.noise(300)
     images[1::2] = images[::2]
-    rows = [f"{i // 2 % 7},{input_factories.text(image)}\n" for i, image in enumerate(images)]
-    path = input_factories.write(tmp_path / "train.csv", "emotion,pixels\n" + "".join(rows))
+    rows = [f"{i // 2 % 7},{input_factories.pixel_text(image)}\n" for i, image in enumerate(images)]
+    path = input_factories.write_file(tmp_path / "train.csv", "emotion,pixels\n" + "".join(rows))
     made = run(path, tmp_path, seed=1)
     split_of = {row: name for name in made.splits for row in example_codec.read_split(made, name).rows}
     assert [split_of[row] for row in range(0, 300, 2)] == [split_of[row] for row in range(1, 300, 2)]
@@ -167,19 +171,19 @@ def test_convert_repeats_bytes_for_same_input(source, tmp_path, monkeypatch):
 def test_convert_repeats_bytes_of_rejects(tmp_path):
     folder = tmp_path / "in"
     for place, content in enumerate(
-        (input_factories.picture(IMAGES[0]), input_factories.picture(IMAGES[1]), b"no picture", b"GIF89a")
+        (input_factories.encode_image(IMAGES[0]), input_factories.encode_image(IMAGES[1]), b"no picture", b"GIF89a")
     ):
-        input_factories.write(folder / "sad" / f"{place}.png", content)
+        input_factories.write_file(folder / "sad" / f"{place}.png", content)
     one, other = (run(str(folder), tmp_path, name, on_bad_row="quarantine") for name in ("one", "other"))
     assert one.raw["audit"]["rejected"] == {"bad picture": 2}
     assert hash_files(one.folder) == hash_files(other.folder)
 
 
-def test_convert_writes_same_bytes_with_any_number_of_workers(large, tmp_path, monkeypatch):
-    alone = run(large, tmp_path, "alone", workers=1)
+def test_convert_writes_same_bytes_with_any_number_of_workers(large_csv, tmp_path, monkeypatch):
+    alone = run(large_csv, tmp_path, "alone", workers=1)
     monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)  # so that there are processes
     monkeypatch.setattr(archives, "CHUNK_BYTES", 1 << 16)  # and pieces for each of them
-    shared = run(large, tmp_path, "shared", workers=3)
+    shared = run(large_csv, tmp_path, "shared", workers=3)
     assert hash_files(alone.folder) == hash_files(shared.folder)
 
 
@@ -191,10 +195,10 @@ def test_convert_joins_and_records_votes(source, tmp_path):
         f"{input_factories.USAGES[i % 3]},fer{i:07d}.png," + ",".join(map(str, counts)) + "\n"
         for i, counts in enumerate(votes)
     ]
-    ferplus = input_factories.write(
+    ferplus = input_factories.write_file(
         tmp_path / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + "".join(lines)
     )
-    input_factories.write(tmp_path / "votes" / "v.csv", pathlib.Path(ferplus).read_bytes())
+    input_factories.write_file(tmp_path / "votes" / "v.csv", pathlib.Path(ferplus).read_bytes())
     made = run(source, tmp_path, ferplus=ferplus)
     faces = example_codec.read_split(made, "validation")
     np.testing.assert_array_equal(faces.votes, votes[faces.rows])
@@ -207,9 +211,11 @@ def test_convert_joins_and_records_votes(source, tmp_path):
 def test_convert_rejects_votes_for_images_without_rows(tmp_path):
     folder, ferplus = tmp_path / "in", tmp_path / "v.csv"
     for place in range(4):
-        input_factories.write(folder / "happy" / f"Training_{place}.png", input_factories.picture(IMAGES[place]))
+        input_factories.write_file(
+            folder / "happy" / f"Training_{place}.png", input_factories.encode_image(IMAGES[place])
+        )
     row = "Training,fer.png,0,10,0,0,0,0,0,0,0,0\n"
-    input_factories.write(ferplus, "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + 4 * row)
+    input_factories.write_file(ferplus, "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + 4 * row)
     with pytest.raises(UserError, match=r"v\.csv refers to rows of fer2013\.csv, and the pictures in in have no row"):
         run(str(folder), tmp_path, ferplus=str(ferplus))
     assert not (tmp_path / "out").exists()
@@ -220,7 +226,9 @@ def test_drop_removes_and_counts_train_rows_only(tmp_path):
     images[3] = images[1]  # row 1 validates, row 3 trains
     images[[6, 7]] = 0  # row 6 trains, row 7 validates
     made = run(
-        input_factories.write(tmp_path / "f.csv", input_factories.csv(images)), tmp_path, drop=("blank", "leaked")
+        input_factories.write_file(tmp_path / "f.csv", input_factories.make_csv(images)),
+        tmp_path,
+        drop=("blank", "leaked"),
     )
     train = example_codec.read_split(made, "train")
     assert train.rows.tolist() == [0, 9]
@@ -248,15 +256,15 @@ BAD = {
 
 def csv_with_bad_row(kind: str) -> str:
     """Returns a CSV whose third line is a bad row."""
-    pixels = input_factories.text(IMAGES[0])
+    pixels = input_factories.pixel_text(IMAGES[0])
     row = BAD[kind][0].format(full=pixels, short=pixels.rpartition(" ")[0])
-    head, first, *rest = input_factories.csv(IMAGES).splitlines(keepends=True)
+    head, first, *rest = input_factories.make_csv(IMAGES).splitlines(keepends=True)
     return "".join([head, first, row + "\n", *rest])
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_convert_error_names_bad_row_and_leaves_nothing(kind, tmp_path):
-    path = input_factories.write(tmp_path / "in" / "faces.csv", csv_with_bad_row(kind))
+    path = input_factories.write_file(tmp_path / "in" / "faces.csv", csv_with_bad_row(kind))
     with pytest.raises(UserError) as caught:
         run(path, tmp_path)
     assert str(caught.value).startswith(f"faces.csv, {BAD[kind][1]}")
@@ -265,7 +273,7 @@ def test_convert_error_names_bad_row_and_leaves_nothing(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", BAD)
 def test_convert_quarantines_and_counts_bad_row(kind, tmp_path):
-    path = input_factories.write(tmp_path / "in" / "faces.csv", csv_with_bad_row(kind))
+    path = input_factories.write_file(tmp_path / "in" / "faces.csv", csv_with_bad_row(kind))
     made = run(path, tmp_path, on_bad_row="quarantine")
     assert sum(made.raw["audit"]["rejected"].values()) == 1
     assert (made.raw["audit"]["rows"], made.raw["audit"]["faces"]) == (31, 30)
@@ -279,12 +287,14 @@ def test_convert_quarantines_and_counts_bad_row(kind, tmp_path):
 @pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion,pixels,Usage\n\n", "pixels\n"])
 def test_convert_rejects_table_without_rows(header, tmp_path):
     with pytest.raises(UserError, match=r"faces.csv holds no face"):
-        run(input_factories.write(tmp_path / "in" / "faces.csv", header), tmp_path)
+        run(input_factories.write_file(tmp_path / "in" / "faces.csv", header), tmp_path)
     assert os.listdir(tmp_path) == ["in"]
 
 
 def test_convert_rejects_table_with_cr_line_ends(tmp_path):
-    path = input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(IMAGES[:2]).replace("\n", "\r"))
+    path = input_factories.write_file(
+        tmp_path / "in" / "faces.csv", input_factories.make_csv(IMAGES[:2]).replace("\n", "\r")
+    )
     with pytest.raises(UserError, match=r"^faces\.csv ends its lines with CR alone: save it with"):
         run(path, tmp_path)
 
@@ -292,14 +302,16 @@ def test_convert_rejects_table_with_cr_line_ends(tmp_path):
 @pytest.mark.parametrize("preview", [False, True])
 def test_convert_rejects_drop_of_every_face(preview, tmp_path):
     images = np.zeros((3, 2304), np.uint8)
-    path = input_factories.write(tmp_path / "in" / "faces.csv", input_factories.csv(images, usages=["Training"] * 3))
+    path = input_factories.write_file(
+        tmp_path / "in" / "faces.csv", input_factories.make_csv(images, usages=["Training"] * 3)
+    )
     with pytest.raises(UserError, match=r"--drop=blank leaves no face of .*faces.csv"):
         run(path, tmp_path, drop=("blank",), preview=preview)
     assert os.listdir(tmp_path) == ["in"]
 
 
 def test_convert_error_names_broken_link_in_input(tmp_path):
-    input_factories.write(tmp_path / "in" / "sad" / "1.png", input_factories.picture(IMAGES[0]))
+    input_factories.write_file(tmp_path / "in" / "sad" / "1.png", input_factories.encode_image(IMAGES[0]))
     (tmp_path / "in" / "sad" / "2.png").symlink_to("nowhere")
     with pytest.raises(UserError, match=r"^.*in/sad/2.png is a link to nowhere, which does not exist"):
         run(str(tmp_path / "in"), tmp_path)
@@ -313,13 +325,13 @@ def test_convert_rejects_pipe(tmp_path):
 
 
 def test_convert_records_names_that_are_not_utf8(tmp_path):
-    packed = make_tar({"café.csv": input_factories.csv(IMAGES).encode()}, encoding="latin-1")
-    made = run(input_factories.write(tmp_path / "in" / "faces.tar", packed), tmp_path)
+    packed = make_tar({"café.csv": input_factories.make_csv(IMAGES).encode()}, encoding="latin-1")
+    made = run(input_factories.write_file(tmp_path / "in" / "faces.tar", packed), tmp_path)
     assert made.raw["source"]["inputs"][0]["form"].startswith("faces.tar:caf\\xe9.csv: fer2013.csv")
 
 
 def test_convert_rejects_input_of_bad_rows_alone_when_quarantined(tmp_path):
-    path = input_factories.write(tmp_path / "in" / "faces.csv", "emotion,pixels\n1,2\n")
+    path = input_factories.write_file(tmp_path / "in" / "faces.csv", "emotion,pixels\n1,2\n")
     with pytest.raises(UserError, match="holds no face"):
         run(path, tmp_path, on_bad_row="quarantine")
     assert os.listdir(tmp_path) == ["in"]
@@ -349,7 +361,7 @@ def test_convert_error_names_wrong_option_and_leaves_nothing(source, tmp_path, o
 def test_convert_keeps_old_output_after_error(source, tmp_path):
     old = run(source, tmp_path)
     with pytest.raises(UserError):
-        run(input_factories.write(tmp_path / "bad.csv", csv_with_bad_row("junk")), tmp_path, overwrite=True)
+        run(input_factories.write_file(tmp_path / "bad.csv", csv_with_bad_row("junk")), tmp_path, overwrite=True)
     assert verify(old.folder).sha256 == old.sha256
 
 
@@ -367,23 +379,23 @@ def fork(work) -> int:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory) -> str:
+def large_csv(tmp_path_factory) -> str:
     """Writes a CSV of 300 training faces."""
-    content = input_factories.csv(input_factories.noise(300), usages=["Training"] * 300)
-    return input_factories.write(tmp_path_factory.mktemp("large") / "faces.csv", content)
+    content = input_factories.make_csv(input_factories.noise(300), usages=["Training"] * 300)
+    return input_factories.write_file(tmp_path_factory.mktemp("large_csv") / "faces.csv", content)
 
 
 @pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.extended)])
-def test_convert_output_is_complete_or_absent_when_killed(large, tmp_path, monkeypatch, moments):
+def test_convert_output_is_complete_or_absent_when_killed(large_csv, tmp_path, monkeypatch, moments):
     monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)  # so that there are processes
     start = time.monotonic()
-    whole = run(large, tmp_path, "whole")
+    whole = run(large_csv, tmp_path, "whole")
     took = time.monotonic() - start
     outcomes = []
     for moment in (*np.linspace(0, 1.5 * took, moments), *took * 2.0 ** np.arange(1, 7)):
         if moment > 1.5 * took and any(outcomes):
             break  # the later moments are for a child that is much slower than the first run
-        child = fork(lambda: run(large, tmp_path, workers=2))
+        child = fork(lambda: run(large_csv, tmp_path, workers=2))
         time.sleep(moment)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -392,14 +404,14 @@ def test_convert_output_is_complete_or_absent_when_killed(large, tmp_path, monke
             assert verify(str(tmp_path / "out")).sha256 == whole.sha256
             (tmp_path / "out").rename(tmp_path / f"done-{len(outcomes)}")
     assert set(outcomes) == {False, True}
-    _, status = os.waitpid(fork(lambda: run(large, tmp_path)), 0)
+    _, status = os.waitpid(fork(lambda: run(large_csv, tmp_path)), 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert verify(str(tmp_path / "out")).sha256 == whole.sha256
     assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("limit", [0, 100_000, 700_000])
-def test_convert_reports_full_disk_and_leaves_nothing(large, tmp_path, limit):
+def test_convert_reports_full_disk_and_leaves_nothing(large_csv, tmp_path, limit):
     """Simulates a full disk by a limit on the size of files, which makes a write fail in the same way.
 
     The limits are reached while the faces (0.69 MB) or their single shard (0.72 MB) are written.
@@ -409,7 +421,7 @@ def test_convert_reports_full_disk_and_leaves_nothing(large, tmp_path, limit):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         try:
-            run(large, tmp_path, shards=1)
+            run(large_csv, tmp_path, shards=1)
         except UserError as error:
             os._exit(42 if "Cannot write" in str(error) else 43)
 

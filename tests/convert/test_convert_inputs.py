@@ -15,7 +15,7 @@ from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from tests.convert import input_factories
 from tests.convert.readers.test_archives import make_tar, make_zip
-from tests.convert.readers.test_image_reader import encode, exif, png
+from tests.convert.readers.test_image_reader import encode, encode_png, make_exif
 
 FACES = input_factories.noise(8)
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry")
@@ -28,7 +28,7 @@ def run(source: pathlib.Path | str, tmp_path: pathlib.Path, **options) -> manife
 def write_tree(folder: pathlib.Path, names, pattern: str = "train/{}/1.png") -> pathlib.Path:
     """Writes an image file for each name: FACES in order."""
     for face, name in zip(FACES, names):
-        input_factories.write(folder / pattern.format(name), input_factories.picture(face))
+        input_factories.write_file(folder / pattern.format(name), input_factories.encode_image(face))
     return folder
 
 
@@ -76,7 +76,7 @@ def test_label_map_error_shows_how_to_map_unknown_number(tmp_path):
 
 
 def test_label_map_file_is_recorded_without_its_folder(tmp_path):
-    input_factories.write(tmp_path / "orders" / "mine.json", json.dumps({"0": "sad", "1": "anger"}))
+    input_factories.write_file(tmp_path / "orders" / "mine.json", json.dumps({"0": "sad", "1": "anger"}))
     made = run(write_tree(tmp_path / "in", (0, 1)), tmp_path, label_map=f"{tmp_path}/orders/mine.json")
     assert read_classes(made) == {0: "sad", 1: "angry"}
     assert made.raw["options"]["label_map"] == "mine.json"
@@ -99,16 +99,18 @@ def test_convert_reads_and_prints_folder_names_with_numbers_and_nouns(tmp_path):
 
 
 def test_label_map_maps_labels_of_table(tmp_path):
-    rows = "".join(f"{number},{input_factories.text(face)}\n" for number, face in enumerate(FACES[:7]))
-    path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    rows = "".join(f"{number},{input_factories.pixel_text(face)}\n" for number, face in enumerate(FACES[:7]))
+    path = input_factories.write_file(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     assert read_classes(run(path, tmp_path, label_map="affectnet")) == dict(enumerate(AFFECTNET))
 
 
 @pytest.mark.parametrize(("first", "count"), [(1, 7), (0, 8)], ids=["rafdb", "affectnet with contempt"])
 @pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}, {"on_bad_row": "quarantine", "workers": 3}])
 def test_convert_rejects_table_in_another_label_order_even_when_quarantined(first, count, options, tmp_path):
-    rows = "".join(f"{first + number % count},{input_factories.text(FACES[number % 8])}\n" for number in range(40))
-    path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    rows = "".join(
+        f"{first + number % count},{input_factories.pixel_text(FACES[number % 8])}\n" for number in range(40)
+    )
+    path = input_factories.write_file(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     reason = "train.csv has 5 labels above 6 in 40 rows, .*rafdb 1 surprise" if options else "'7' is no label"
     with pytest.raises(UserError, match=f"{reason}.* --label_map"):
         run(path, tmp_path, **options)
@@ -116,8 +118,8 @@ def test_convert_rejects_table_in_another_label_order_even_when_quarantined(firs
 
 
 def test_convert_rejects_small_table_with_labels_from_1_even_when_quarantined(tmp_path):
-    rows = "".join(f"{label},{input_factories.text(FACES[label])}\n" for label in range(1, 8))
-    path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    rows = "".join(f"{label},{input_factories.pixel_text(FACES[label])}\n" for label in range(1, 8))
+    path = input_factories.write_file(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     with pytest.raises(UserError, match=r"^train.csv has 1 labels above 6 in 7 rows"):
         run(path, tmp_path, on_bad_row="quarantine")
     assert len(read_classes(run(path, tmp_path, label_map="rafdb"))) == 7
@@ -125,9 +127,9 @@ def test_convert_rejects_small_table_with_labels_from_1_even_when_quarantined(tm
 
 @pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000 + "3"])
 def test_convert_reads_or_rejects_labels_of_any_number_of_digits(digits, tmp_path):
-    path = input_factories.write(
+    path = input_factories.write_file(
         tmp_path / "in" / "t.csv",
-        f"emotion,pixels\n0,{input_factories.text(FACES[0])}\n{digits},{input_factories.text(FACES[1])}\n",
+        f"emotion,pixels\n0,{input_factories.pixel_text(FACES[0])}\n{digits},{input_factories.pixel_text(FACES[1])}\n",
     )
     with pytest.raises(UserError, match=r"^t.csv, line 3, column emotion: '\d{20}\.\.\.' is no label"):
         run(path, tmp_path)
@@ -140,7 +142,7 @@ def test_convert_reads_or_rejects_labels_of_any_number_of_digits(digits, tmp_pat
 @pytest.mark.parametrize("other", ["holdout/sad/1.png", "test_aug/sad/1.png", "sad/1.png", "sad/face.png"])
 def test_convert_rejects_input_with_split_for_some_images_only(other, tmp_path):
     source = write_tree(tmp_path / "in", ["happy"])
-    input_factories.write(source / other, input_factories.picture(FACES[1]))
+    input_factories.write_file(source / other, input_factories.encode_image(FACES[1]))
     with pytest.raises(UserError, match=r"^in/train/happy/1.png has a split by .* and in/\S+.png has none: put each"):
         run(source, tmp_path)
     assert os.listdir(tmp_path) == ["in"]
@@ -148,7 +150,7 @@ def test_convert_rejects_input_with_split_for_some_images_only(other, tmp_path):
 
 def test_convert_reads_images_with_and_without_split_as_two_inputs(tmp_path):
     named = write_tree(tmp_path / "in", ["happy"], "test/{}/1.png")
-    input_factories.write(tmp_path / "more" / "sad" / "1.png", input_factories.picture(FACES[1]))
+    input_factories.write_file(tmp_path / "more" / "sad" / "1.png", input_factories.encode_image(FACES[1]))
     made = run(f"{named},{tmp_path / 'more'}", tmp_path)
     assert (read_classes(made), read_classes(made, "test")) == ({1: "sad"}, {0: "happy"})
 
@@ -161,26 +163,26 @@ def test_convert_rejects_votes_misplaced_in_some_rows(first, count, tmp_path):
     columns = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
     rows = [",".join(map(str, np.eye(10, dtype=int)[columns[label]])) for label in misplaced]
     text = "".join(f"Training,fer{i}.png,{row}\n" for i, row in enumerate(rows))
-    ferplus = input_factories.write(
+    ferplus = input_factories.write_file(
         tmp_path / "in" / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + text
     )
-    source = input_factories.write(
-        tmp_path / "in" / "f.csv", input_factories.csv(faces, labels.tolist(), ["Training"] * 1200)
+    source = input_factories.write_file(
+        tmp_path / "in" / "f.csv", input_factories.make_csv(faces, labels.tolist(), ["Training"] * 1200)
     )
     with pytest.raises(UserError, match=r"^v.csv agrees with \d+% of the labels of rows "):
         run(source, tmp_path, ferplus=ferplus)
 
 
 def test_convert_quarantines_few_labels_out_of_range(tmp_path):
-    rows = "".join(f"{label},{input_factories.text(FACES[0])}\n" for label in (7, 9, 3, 3))
-    path = input_factories.write(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
+    rows = "".join(f"{label},{input_factories.pixel_text(FACES[0])}\n" for label in (7, 9, 3, 3))
+    path = input_factories.write_file(tmp_path / "in" / "train.csv", "emotion,pixels\n" + rows)
     made = run(path, tmp_path, on_bad_row="quarantine")
     assert made.raw["audit"]["rejected"] == {"label out of range": 2}
 
 
 def test_label_map_of_numbers_rejects_table_and_folders_together(tmp_path):
     folders = write_tree(tmp_path / "in" / "set", (0, 1))
-    table = input_factories.write(tmp_path / "in" / "f.csv", input_factories.csv(FACES[4:]))
+    table = input_factories.write_file(tmp_path / "in" / "f.csv", input_factories.make_csv(FACES[4:]))
     for source in (f"{table},{folders}", f"{folders},{table}"):
         with pytest.raises(UserError, match=r"^--label_map=affectnet would give the numbers of .* and of .* the same"):
             run(source, tmp_path, label_map="affectnet")
@@ -190,7 +192,9 @@ def test_label_map_of_numbers_rejects_table_and_folders_together(tmp_path):
 
 
 def test_convert_rejects_table_with_other_label_column_and_leaves_nothing(tmp_path):
-    path = input_factories.write(tmp_path / "in" / "train.csv", f"label,pixels\n3,{input_factories.text(FACES[0])}\n")
+    path = input_factories.write_file(
+        tmp_path / "in" / "train.csv", f"label,pixels\n3,{input_factories.pixel_text(FACES[0])}\n"
+    )
     with pytest.raises(
         UserError, match=r"train.csv, line 1: there is no column emotion, and label may hold the labels"
     ):
@@ -200,15 +204,17 @@ def test_convert_rejects_table_with_other_label_column_and_leaves_nothing(tmp_pa
 
 def test_convert_prefers_split_of_folder_over_file_name(tmp_path):
     source = tmp_path / "in"
-    input_factories.write(source / "test" / "happy" / "Training_room_01.jpg", input_factories.picture(FACES[0]))
-    input_factories.write(source / "train" / "happy" / "1.png", input_factories.picture(FACES[1]))
+    input_factories.write_file(
+        source / "test" / "happy" / "Training_room_01.jpg", input_factories.encode_image(FACES[0])
+    )
+    input_factories.write_file(source / "train" / "happy" / "1.png", input_factories.encode_image(FACES[1]))
     made = run(source, tmp_path)
     assert (read_classes(made), read_classes(made, "test")) == ({1: "happy"}, {0: "happy"})
 
 
 def test_convert_rejects_or_quarantines_fer2013_name_in_another_split(tmp_path):
     source = write_tree(tmp_path / "in", ["happy", "sad"])
-    input_factories.write(source / "test" / "happy" / "Training_12.png", input_factories.picture(FACES[2]))
+    input_factories.write_file(source / "test" / "happy" / "Training_12.png", input_factories.encode_image(FACES[2]))
     with pytest.raises(
         UserError, match=r"^in/test/happy/Training_12.png: its name stands for Training, and a folder above"
     ):
@@ -225,8 +231,8 @@ def test_convert_reads_images_of_other_formats_or_counts_them_by_ending(packed, 
     others = dict.fromkeys(["g.heic", "h.HEIC", "i.avif", "j.jp2", "notes.txt", ".DS_Store"], b"\0\0\0\x18ftypheic")
     files = {f"train/happy/{name}": content for name, content in {**pictures, **others}.items()}
     for name, content in files.items():
-        input_factories.write(tmp_path / "in" / name, content)
-    path = input_factories.write(tmp_path / "faces.zip", make_zip(files)) if packed else tmp_path / "in"
+        input_factories.write_file(tmp_path / "in" / name, content)
+    path = input_factories.write_file(tmp_path / "faces.zip", make_zip(files)) if packed else tmp_path / "in"
     made = run(path, tmp_path)
     assert made.raw["audit"]["faces"] == len(kinds)
     assert made.raw["audit"]["passed_over"] == {".heic": 2, ".avif": 1, ".jp2": 1, ".txt": 1, "hidden": 1}
@@ -235,7 +241,7 @@ def test_convert_reads_images_of_other_formats_or_counts_them_by_ending(packed, 
 
 def test_convert_error_lists_unreadable_formats_of_input(tmp_path):
     for name in ("1.heic", "2.heic", "3.avif"):
-        input_factories.write(tmp_path / "in" / "happy" / name, b"\0\0\0\x18ftypheic")
+        input_factories.write_file(tmp_path / "in" / "happy" / name, b"\0\0\0\x18ftypheic")
     with pytest.raises(
         UserError, match=r"in holds neither a table .* nor pictures \(JPEG, .* but 2 \.heic, 1 \.avif\."
     ):
@@ -245,13 +251,15 @@ def test_convert_error_lists_unreadable_formats_of_input(tmp_path):
 def test_convert_counts_and_prints_alterations_of_images(tmp_path):
     face = FACES[0].reshape(48, 48)
     folder = tmp_path / "in" / "train" / "sad"
-    input_factories.write(folder / "turned.jpg", encode(Image.fromarray(np.rot90(face).copy()), "JPEG", exif=exif(6)))
-    input_factories.write(
+    input_factories.write_file(
+        folder / "turned.jpg", encode(Image.fromarray(np.rot90(face).copy()), "JPEG", exif=make_exif(6))
+    )
+    input_factories.write_file(
         folder / "clear.png", encode(Image.fromarray(face).convert("LA").point(lambda level: level // 2))
     )
-    input_factories.write(folder / "deep.png", png(face.astype(np.uint16) << 4))
-    input_factories.write(folder / "wide.png", png(face[:24]))
-    input_factories.write(
+    input_factories.write_file(folder / "deep.png", encode_png(face.astype(np.uint16) << 4))
+    input_factories.write_file(folder / "wide.png", encode_png(face[:24]))
+    input_factories.write_file(
         folder / "moving.gif",
         encode(Image.fromarray(face), "GIF", save_all=True, append_images=[Image.new("L", (48, 48))]),
     )
@@ -270,7 +278,7 @@ def test_convert_counts_and_prints_alterations_of_images(tmp_path):
 def test_fit_is_recorded_with_number_of_altered_images(fit, name, tmp_path):
     wide = np.zeros((48, 96), np.uint8)
     wide[:, 24:72] = FACES[0].reshape(48, 48)
-    input_factories.write(tmp_path / "in" / "train" / "sad" / "1.png", png(wide))
+    input_factories.write_file(tmp_path / "in" / "train" / "sad" / "1.png", encode_png(wide))
     made = run(tmp_path / "in", tmp_path, fit=fit)
     assert (made.raw["options"]["fit"], made.raw["audit"][name]) == (fit, 1)
     same = np.array_equal(example_codec.read_split(made, "train").images[0, ..., 0], FACES[0].reshape(48, 48))
@@ -289,10 +297,12 @@ def test_convert_rejects_votes_on_other_faces_and_leaves_nothing(tmp_path):
     columns = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
     votes = np.eye(10, dtype=int)[[columns[label] for label in np.roll(labels, 10).tolist()]]
     rows = "".join(f"Training,fer{i}.png," + ",".join(map(str, row)) + "\n" for i, row in enumerate(votes))
-    ferplus = input_factories.write(
+    ferplus = input_factories.write_file(
         tmp_path / "in" / "v.csv", "Usage,Image name," + ",".join(FERPLUS_COLUMNS) + "\n" + rows
     )
-    source = input_factories.write(tmp_path / "in" / "f.csv", input_factories.csv(faces, labels, ["Training"] * 70))
+    source = input_factories.write_file(
+        tmp_path / "in" / "f.csv", input_factories.make_csv(faces, labels, ["Training"] * 70)
+    )
     with pytest.raises(UserError, match=r"^v.csv agrees with 0% of the labels, where votes on other faces .* 14%"):
         run(source, tmp_path, ferplus=ferplus)
     assert os.listdir(tmp_path) == ["in"]
@@ -301,9 +311,10 @@ def test_convert_rejects_votes_on_other_faces_and_leaves_nothing(tmp_path):
 @pytest.mark.parametrize("pack", [make_zip, make_tar])
 def test_convert_reads_archive_made_on_windows(pack, tmp_path):
     files = {
-        f"faces\\train\\{name}\\1.png": input_factories.picture(face) for face, name in zip(FACES, ("happy", "sad"))
+        f"faces\\train\\{name}\\1.png": input_factories.encode_image(face)
+        for face, name in zip(FACES, ("happy", "sad"))
     }
-    made = run(input_factories.write(tmp_path / "faces.zip", pack(files)), tmp_path)
+    made = run(input_factories.write_file(tmp_path / "faces.zip", pack(files)), tmp_path)
     assert read_classes(made) == {0: "happy", 1: "sad"}
 
 
@@ -317,7 +328,7 @@ def test_convert_expands_leading_tilde_to_home_folder(tmp_path, monkeypatch):
 
 def test_convert_reads_file_whose_name_begins_with_tilde(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    input_factories.write(tmp_path / "~faces.csv", input_factories.csv(FACES))
+    input_factories.write_file(tmp_path / "~faces.csv", input_factories.make_csv(FACES))
     assert run("~faces.csv", tmp_path).raw["source"]["rows"] == len(FACES)
 
 
@@ -348,7 +359,7 @@ def test_options_reject_input_of_commas_alone():
 
 
 def test_convert_reads_input_with_comma_in_path(tmp_path):
-    made = run(input_factories.write(tmp_path / "a, b" / "f,1.csv", input_factories.csv(FACES)), tmp_path)
+    made = run(input_factories.write_file(tmp_path / "a, b" / "f,1.csv", input_factories.make_csv(FACES)), tmp_path)
     assert (made.raw["source"]["path"], made.raw["source"]["rows"]) == ("f,1.csv", len(FACES))
 
 
@@ -363,7 +374,7 @@ FOREIGN = {
     "f.heic": (b"\0\0\0\x18ftypheic" + bytes(99), "is a HEIC picture, which is not supported: save it as JPEG or PNG"),
     "f.mp4": (b"\0\0\0\x18ftypisom" + bytes(99), "is a video, which is not supported: save its frames"),
     "f.csv": ("emotion,pixels\n".encode("utf-16"), "is text in UTF-16, which is not supported: save it in UTF-8"),
-    "f.png": (input_factories.picture(FACES[0]), "is a picture alone, without a class: name the folder"),
+    "f.png": (input_factories.encode_image(FACES[0]), "is a picture alone, without a class: name the folder"),
     "f.npz": (make_zip({"x.npy": b"\x93NUMPY"}), r"holds neither a table .*, but 1 \.npy\."),
 }
 
@@ -372,7 +383,7 @@ FOREIGN = {
 def test_convert_error_names_format_of_foreign_file(name, tmp_path):
     content, reason = FOREIGN[name]
     with pytest.raises(UserError, match=f"{name} {reason}"):
-        run(input_factories.write(tmp_path / "in" / name, content), tmp_path)
+        run(input_factories.write_file(tmp_path / "in" / name, content), tmp_path)
     assert os.listdir(tmp_path) == ["in"]
 
 
@@ -385,7 +396,7 @@ def test_convert_fills_empty_output_folder(tmp_path):
 def test_convert_error_names_path_that_is_not_utf8(flag, tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")
     options = {
-        "input": input_factories.write(tmp_path / "f.csv", input_factories.csv(FACES)),
+        "input": input_factories.write_file(tmp_path / "f.csv", input_factories.make_csv(FACES)),
         "output": str(tmp_path / "out"),
         flag: path,
     }

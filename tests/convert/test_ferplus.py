@@ -24,7 +24,7 @@ ROWS = (
 
 @pytest.fixture
 def votes(tmp_path) -> ferplus.Votes:
-    return ferplus.read_votes(input_factories.write(tmp_path / "fer2013new.csv", HEADER + ROWS))
+    return ferplus.read_votes(input_factories.write_file(tmp_path / "fer2013new.csv", HEADER + ROWS))
 
 
 def test_read_returns_counts_and_splits_of_file(votes):
@@ -52,7 +52,7 @@ def test_votes_not_a_face_by_majority_or_missing_image(votes):
 
 
 def test_read_reads_compressed_file(votes, tmp_path):
-    packed = ferplus.read_votes(input_factories.write(tmp_path / "v", gzip.compress((HEADER + ROWS).encode())))
+    packed = ferplus.read_votes(input_factories.write_file(tmp_path / "v", gzip.compress((HEADER + ROWS).encode())))
     np.testing.assert_array_equal(packed.counts, votes.counts)
 
 
@@ -74,7 +74,7 @@ def test_read_reads_compressed_file(votes, tmp_path):
 )
 def test_read_error_names_file_and_fault(content, reason, tmp_path):
     with pytest.raises(UserError, match=f"v.csv.*{reason}"):
-        ferplus.read_votes(input_factories.write(tmp_path / "v.csv", content))
+        ferplus.read_votes(input_factories.write_file(tmp_path / "v.csv", content))
 
 
 OTHERS = {  # files of Microsoft's repository, and of an archive made by macOS
@@ -106,9 +106,9 @@ def test_read_rejects_two_files_of_votes(tmp_path):
 
 def write_input(folder: pathlib.Path, files: dict[str, bytes], packed: bool) -> str:
     if packed:
-        return input_factories.write(folder / "votes", make_zip(files))
+        return input_factories.write_file(folder / "votes", make_zip(files))
     for name, content in files.items():
-        input_factories.write(folder / "votes" / name, content)
+        input_factories.write_file(folder / "votes" / name, content)
     return str(folder / "votes")
 
 

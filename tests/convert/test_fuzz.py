@@ -50,9 +50,9 @@ CASES = {
 }
 
 
-def seeds(count: int) -> list[bytes]:
+def valid_tables(count: int) -> list[bytes]:
     """Returns valid tables in all forms, of faces with `count` pixels."""
-    faces = [input_factories.text(image[:count]) for image in input_factories.noise(3)]
+    faces = [input_factories.pixel_text(image[:count]) for image in input_factories.noise(3)]
     rows = list(zip([0, 6, 3], faces, input_factories.USAGES))
     made = [
         "emotion,pixels,Usage\n" + "".join(f"{label},{text},{usage}\n" for label, text, usage in rows),
@@ -172,7 +172,7 @@ def check(content: bytes, count: int, size: int) -> None:
 
 
 def fuzz_tables(rounds: int, count: int, seed: int) -> None:
-    sound = seeds(count)
+    sound = valid_tables(count)
     for number in range(rounds):
         rng = random.Random(f"{seed}/{number}")
         content = mutate(rng.choice(sound), sound, rng)
@@ -183,30 +183,30 @@ def fuzz_tables(rounds: int, count: int, seed: int) -> None:
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small_faces(monkeypatch):
     monkeypatch.setattr(pixel_parser, "PIXELS", SMALL)
     monkeypatch.setattr(pixel_parser, "SIDE", 4)
 
 
 @pytest.mark.parametrize("size", [1 << 20, 5])
 @pytest.mark.parametrize("case", CASES)
-def test_csv_reader_handles_known_cases(case, size, small):
+def test_csv_reader_handles_known_cases(case, size, small_faces):
     check(CASES[case], SMALL, size)
 
 
-def test_csv_reader_reads_sound_tables_completely(small):
-    for content in seeds(SMALL):
+def test_csv_reader_reads_sound_tables_completely(small_faces):
+    for content in valid_tables(SMALL):
         faces, faults, blank = parse_reference(content, SMALL)
         assert (len(faces), faults, blank) == (3, [], 0)
         check(content, SMALL, 1 << 20)
 
 
-def test_csv_reader_returns_rows_or_names_fault_of_1000_mutants(small):
+def test_csv_reader_returns_rows_or_names_fault_of_1000_mutants(small_faces):
     fuzz_tables(1_000, SMALL, seed=1)
 
 
 @pytest.mark.slow
-def test_csv_reader_returns_rows_or_names_fault_of_100000_mutants(small):
+def test_csv_reader_returns_rows_or_names_fault_of_100000_mutants(small_faces):
     fuzz_tables(100_000, SMALL, seed=2)
 
 
@@ -217,7 +217,7 @@ def test_csv_reader_returns_rows_or_names_fault_of_full_size_mutants():
 
 def archives_of_a_table() -> list[bytes]:
     """Returns a valid table in every archive format."""
-    content, tar, zipped = seeds(2304)[0], io.BytesIO(), io.BytesIO()
+    content, tar, zipped = valid_tables(2304)[0], io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         entry = tarfile.TarInfo("a/f.csv")
         entry.size = len(content)
@@ -253,10 +253,11 @@ def fuzz_archives(path, rounds: int, seed: int) -> None:
 def fuzz_pictures(rounds: int, seed: int) -> None:
     image = input_factories.noise(1)[0]
     sound = [
-        input_factories.picture(image, *how) for how in (("PNG",), ("JPEG",), ("PNG", 60, "RGB"), ("JPEG", 60, "CMYK"))
+        input_factories.encode_image(image, *how)
+        for how in (("PNG",), ("JPEG",), ("PNG", 60, "RGB"), ("JPEG", 60, "CMYK"))
     ]
-    sound += [input_factories.picture(image, "PNG", 20, mode) for mode in ("P", "LA", "1", "I;16", "RGBA")]
-    sound += [input_factories.picture(image, kind, 20, "RGB") for kind in ("WEBP", "BMP", "GIF", "TIFF", "PPM")]
+    sound += [input_factories.encode_image(image, "PNG", 20, mode) for mode in ("P", "LA", "1", "I;16", "RGBA")]
+    sound += [input_factories.encode_image(image, kind, 20, "RGB") for kind in ("WEBP", "BMP", "GIF", "TIFF", "PPM")]
     for number in range(rounds):
         rng = random.Random(f"{seed}/{number}")
         content = mutate(rng.choice(sound), sound, rng)

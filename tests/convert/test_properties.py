@@ -12,7 +12,7 @@ from fer.errors import UserError
 from tests.convert import input_factories
 
 IMAGES = input_factories.noise(5)
-TEXTS = [input_factories.text(image) for image in IMAGES]
+TEXTS = [input_factories.pixel_text(image) for image in IMAGES]
 SETTINGS = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 labels = st.integers(-2, 9).map(str) | st.sampled_from(["", " 3 ", "happy", "3.0", "\u0663", "00"])

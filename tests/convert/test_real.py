@@ -13,7 +13,7 @@ TRUTH = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def conversion(tmp_path_factory):
     if not (input_factories.REAL / "fer2013.tar.gz").exists():
         pytest.skip(f"the real data set is absent: there is no {input_factories.REAL / 'fer2013.tar.gz'}")
     return convert.convert(
@@ -25,30 +25,30 @@ def made(tmp_path_factory):
     )
 
 
-def test_convert_of_fer2013_has_published_class_counts(made):
-    assert {name: list(split.class_counts.values()) for name, split in made.splits.items()} == TRUTH
+def test_convert_of_fer2013_has_published_class_counts(conversion):
+    assert {name: list(split.class_counts.values()) for name, split in conversion.splits.items()} == TRUTH
 
 
-def test_audit_of_fer2013_has_known_duplicates_and_leakage(made):
-    found = made.raw["audit"]
-    assert (found["rows"], found["distinct_images"], found["blank"]["constant"]) == (32_298, 30_766, 12)
-    assert found["exact_duplicates"] == {
+def test_audit_of_fer2013_has_known_duplicates_and_leakage(conversion):
+    audit = conversion.raw["audit"]
+    assert (audit["rows"], audit["distinct_images"], audit["blank"]["constant"]) == (32_298, 30_766, 12)
+    assert audit["exact_duplicates"] == {
         "groups": 1_273,
         "rows": 2_805,
         "surplus_rows": 1_532,
         "conflicting_groups": 47,
         "straddling_groups": 270,
     }
-    assert found["leakage"]["validation"]["identical_to_train"] == 280
+    assert audit["leakage"]["validation"]["identical_to_train"] == 280
 
 
-def test_convert_of_fer2013_has_known_mean_and_deviation(made):
-    assert made.statistics == pytest.approx({"mean": 0.50774, "std": 0.25501}, abs=5e-6)
+def test_convert_of_fer2013_has_known_mean_and_deviation(conversion):
+    assert conversion.statistics == pytest.approx({"mean": 0.50774, "std": 0.25501}, abs=5e-6)
 
 
-def test_audit_of_fer2013_has_known_agreement_with_ferplus(made):
-    assert made.raw["audit"]["ferplus"]["agreement"] == pytest.approx(0.657, abs=0.001)
+def test_audit_of_fer2013_has_known_agreement_with_ferplus(conversion):
+    assert conversion.raw["audit"]["ferplus"]["agreement"] == pytest.approx(0.657, abs=0.001)
 
 
-def test_verify_accepts_shards_of_fer2013(made):
-    assert len(verify(made.folder).splits["train"].shards) == 8
+def test_verify_accepts_shards_of_fer2013(conversion):
+    assert len(verify(conversion.folder).splits["train"].shards) == 8

@@ -20,7 +20,7 @@ COUNT = 850
 
 
 @pytest.fixture(scope="module")
-def survey() -> IngestedDataset:
+def dataset() -> IngestedDataset:
     return IngestedDataset(
         labels=np.arange(COUNT) % 7,
         splits=np.where(np.arange(COUNT) < 805, 0, 1),
@@ -41,11 +41,11 @@ def store(tmp_path) -> TempStore:
 
 
 @pytest.fixture
-def write(tmp_path, survey, store):
-    def write(splits=survey.splits, votes=None, count=0, workers=2):
-        dataset = dataclasses.replace(survey, store=store)
+def write(tmp_path, dataset, store):
+    def write(splits=dataset.splits, votes=None, count=0, workers=2):
+        stored = dataclasses.replace(dataset, store=store)
         with contextlib.closing(ParserPool(workers, size=0)) as parsers:
-            return shard_writer.write_shards(str(tmp_path), dataset, splits, votes, count, parsers)
+            return shard_writer.write_shards(str(tmp_path), stored, splits, votes, count, parsers)
 
     return write
 
@@ -57,8 +57,8 @@ def test_shard_writer_writes_eight_shards_of_train_and_one_of_small_split(write,
     assert len(os.listdir(tmp_path)) == 9
 
 
-def test_shard_writer_writes_requested_number_of_non_empty_shards(write, survey):
-    written = write(splits=np.where(survey.rows < 6, 1, 0), count=3)
+def test_shard_writer_writes_requested_number_of_non_empty_shards(write, dataset):
+    written = write(splits=np.where(dataset.rows < 6, 1, 0), count=3)
     assert [len(split.shards) for split in written.values()] == [3, 2]
 
 
@@ -66,22 +66,22 @@ def test_shard_writer_omits_split_without_faces(write):
     assert list(write(splits=np.full(COUNT, 2))) == ["test"]
 
 
-def test_shard_writer_keeps_order_of_source(write, survey, tmp_path):
+def test_shard_writer_keeps_order_of_source(write, dataset, tmp_path):
     written = write()
     faces = [example_codec.read_shard(str(tmp_path), shard) for shard in written["train"].shards]
-    np.testing.assert_array_equal(np.concatenate([part.rows for part in faces]), survey.rows[:805])
-    np.testing.assert_array_equal(np.concatenate([part.labels for part in faces]), survey.labels[:805])
+    np.testing.assert_array_equal(np.concatenate([part.rows for part in faces]), dataset.rows[:805])
+    np.testing.assert_array_equal(np.concatenate([part.labels for part in faces]), dataset.labels[:805])
     images = np.concatenate([part.images for part in faces]).reshape(-1, 2304)
     np.testing.assert_array_equal(images, input_factories.noise(COUNT)[:805])
     assert max(len(part.rows) for part in faces) - min(len(part.rows) for part in faces) == 1
 
 
-def test_shard_writer_omits_excluded_faces(write, survey, tmp_path):
-    written = write(splits=np.where(np.arange(COUNT) % 10 == 3, EXCLUDED, survey.splits))
+def test_shard_writer_omits_excluded_faces(write, dataset, tmp_path):
+    written = write(splits=np.where(np.arange(COUNT) % 10 == 3, EXCLUDED, dataset.splits))
     assert sum(split.examples for split in written.values()) == COUNT * 9 // 10
     [shard] = written["validation"].shards
     rows = example_codec.read_shard(str(tmp_path), shard).rows
-    np.testing.assert_array_equal(rows, [row for row in survey.rows[805:] if row // 3 % 10 != 3])
+    np.testing.assert_array_equal(rows, [row for row in dataset.rows[805:] if row // 3 % 10 != 3])
 
 
 def test_shard_writer_writes_votes_with_their_faces(write, tmp_path):
@@ -90,6 +90,6 @@ def test_shard_writer_writes_votes_with_their_faces(write, tmp_path):
     np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard).votes, votes[805:])
 
 
-def test_shard_writer_counts_classes(write, survey):
+def test_shard_writer_counts_classes(write, dataset):
     counts = write()["train"].class_counts
-    assert list(counts.values()) == np.bincount(survey.labels[:805]).tolist()
+    assert list(counts.values()) == np.bincount(dataset.labels[:805]).tolist()

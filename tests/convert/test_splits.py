@@ -10,7 +10,7 @@ COUNTS = [180, 40, 160, 300, 200, 140, 200]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def few_weighed():
+def limit_stratified_singles():
     """Lowers `_MAX_STRATIFIED_SINGLES`, so that it applies to this small set as to a full data set."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splits, "_MAX_STRATIFIED_SINGLES", 400)
@@ -29,30 +29,30 @@ def groups(labels) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def assigned(labels, groups) -> np.ndarray:
+def assignment(labels, groups) -> np.ndarray:
     return splits.assign_splits(np.full(len(labels), NO_SPLIT), labels, groups, seed=3)
 
 
-def test_splits_give_a_tenth_to_validation_and_a_tenth_to_test(assigned):
-    shares = np.bincount(assigned) / len(assigned)
+def test_splits_give_a_tenth_to_validation_and_a_tenth_to_test(assignment):
+    shares = np.bincount(assignment) / len(assignment)
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.005)
 
 
-def test_splits_are_stratified_by_class(assigned, labels):
+def test_splits_are_stratified_by_class(assignment, labels):
     for label, count in enumerate(COUNTS):
-        shares = np.bincount(assigned[labels == label], minlength=3) / count
+        shares = np.bincount(assignment[labels == label], minlength=3) / count
         np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
 
 
-def test_splits_keep_duplicates_together(assigned, groups):
+def test_splits_keep_duplicates_together(assignment, groups):
     duplicates = np.flatnonzero(np.diff(groups) == 0)
-    np.testing.assert_array_equal(assigned[duplicates], assigned[duplicates + 1])
+    np.testing.assert_array_equal(assignment[duplicates], assignment[duplicates + 1])
 
 
-def test_splits_repeat_for_a_seed_and_differ_for_another(assigned, labels, groups):
+def test_splits_repeat_for_a_seed_and_differ_for_another(assignment, labels, groups):
     given = np.full(len(labels), NO_SPLIT)
-    np.testing.assert_array_equal(splits.assign_splits(given, labels, groups, seed=3), assigned)
-    assert (splits.assign_splits(given, labels, groups, seed=4) != assigned).any()
+    np.testing.assert_array_equal(splits.assign_splits(given, labels, groups, seed=3), assignment)
+    assert (splits.assign_splits(given, labels, groups, seed=4) != assignment).any()
 
 
 def test_splits_keep_given_splits(labels, groups):

@@ -124,8 +124,10 @@ def run(store: dict[str, str], folder: pathlib.Path, text: str, *arguments: str)
 
 
 def test_convert_with_s3_equals_local_conversion_and_leaves_nothing_after_bad_row(store, tmp_path):
-    source = input_factories.write(tmp_path / "faces.csv", input_factories.csv(input_factories.noise(60)))
-    bad = input_factories.write(tmp_path / "bad.csv", input_factories.csv(input_factories.noise(3)) + "junk\n")
+    source = input_factories.write_file(tmp_path / "faces.csv", input_factories.make_csv(input_factories.noise(60)))
+    bad = input_factories.write_file(
+        tmp_path / "bad.csv", input_factories.make_csv(input_factories.noise(3)) + "junk\n"
+    )
     assert run(store, tmp_path, BOTH, source, bad, str(tmp_path / "local"))[-1] == "all agree"
 
 

@@ -20,54 +20,55 @@ from tests.convert import input_factories
 IMAGES = input_factories.noise(40)
 
 
-def lines(images: np.ndarray) -> csv_reader.Lines:
-    [piece] = csv_reader.iter_chunks("f.csv", iter([(input_factories.csv(images) + "junk\n").encode()]))
+def make_lines(images: np.ndarray) -> csv_reader.Lines:
+    [piece] = csv_reader.iter_chunks("f.csv", iter([(input_factories.make_csv(images) + "junk\n").encode()]))
     return piece
 
 
 PIECES = {
-    "lines": lines(IMAGES),
+    "lines": make_lines(IMAGES),
     "pictures": image_folder.Pictures(
         tuple(
-            image_folder.Picture("n", f"sad/{i}.png", input_factories.picture(image)) for i, image in enumerate(IMAGES)
+            image_folder.Picture("n", f"sad/{i}.png", input_factories.encode_image(image))
+            for i, image in enumerate(IMAGES)
         )
     ),
 }
 
 
 @pytest.fixture
-def processes():
+def parser_pool():
     with contextlib.closing(ParserPool(2, worker_pool.MIN_BYTES)) as made:
         yield made
 
 
 @pytest.mark.parametrize("kind", PIECES)
-def test_parser_pool_parses_as_current_process(kind, processes):
-    block, prints = processes.parse(PIECES[kind])
+def test_parser_pool_parses_as_current_process(kind, parser_pool):
+    block, prints = parser_pool.parse(PIECES[kind])
     expected_block, expected_prints = worker_pool.parse_chunk(PIECES[kind])
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.rejects == expected_block.rejects
     np.testing.assert_array_equal(prints.digests, expected_prints.digests)
 
 
-def test_parser_pool_gives_every_thread_its_own_process(processes):
+def test_parser_pool_gives_every_thread_its_own_process(parser_pool):
     barrier = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
 
     def parse(piece: worker_pool.Chunk) -> np.ndarray:
         barrier.wait()
-        return processes.parse(piece)[0].images
+        return parser_pool.parse(piece)[0].images
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         images = list(pool.map(parse, [PIECES["lines"]] * 6))
     assert all((found == IMAGES).all() for found in images)
-    assert len(processes._workers) == 2
+    assert len(parser_pool._workers) == 2
 
 
-def test_parser_pool_process_survives_interrupt(processes):
+def test_parser_pool_process_survives_interrupt(parser_pool):
     """Ctrl-C reaches all processes at once; the parent ends them in order."""
-    processes.parse(PIECES["lines"])
-    processes._workers[0].send_signal(signal.SIGINT)
-    block, _ = processes.parse(PIECES["lines"])
+    parser_pool.parse(PIECES["lines"])
+    parser_pool._workers[0].send_signal(signal.SIGINT)
+    block, _ = parser_pool.parse(PIECES["lines"])
     np.testing.assert_array_equal(block.images, IMAGES)
 
 
@@ -77,34 +78,34 @@ def test_parser_pool_starts_no_process_for_little_data_or_one_worker():
         assert made._workers == []
 
 
-def test_parser_pool_raises_error_when_process_died(processes):
-    processes.parse(PIECES["lines"])
-    processes._workers[0].kill()
+def test_parser_pool_raises_error_when_process_died(parser_pool):
+    parser_pool.parse(PIECES["lines"])
+    parser_pool._workers[0].kill()
     with pytest.raises(RuntimeError, match=r"a parser process died \(exit code -9\)"):
-        processes.parse(PIECES["lines"])
+        parser_pool.parse(PIECES["lines"])
 
 
-def test_parser_pool_ignores_modules_in_current_folder(processes, tmp_path, monkeypatch):
+def test_parser_pool_ignores_modules_in_current_folder(parser_pool, tmp_path, monkeypatch):
     for name in ("csv", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(7)\n")
     monkeypatch.chdir(tmp_path)
-    block, _ = processes.parse(PIECES["lines"])
+    block, _ = parser_pool.parse(PIECES["lines"])
     np.testing.assert_array_equal(block.images, IMAGES)
 
 
-def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(processes, tmp_path, monkeypatch):
+def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(parser_pool, tmp_path, monkeypatch):
     # It stops to answer before it ends: it does that with its input.
     (tmp_path / "csv.py").write_text("import os, sys\nos.close(1)\nsys.stdin.buffer.read()\nos._exit(7)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
     with pytest.raises(RuntimeError, match=r"a parser process died \(exit code 7\)"):
-        processes.parse(PIECES["lines"])
+        parser_pool.parse(PIECES["lines"])
 
 
-def test_parser_pool_processes_end_when_closed(processes):
-    processes.parse(PIECES["lines"])
-    processes.close()
-    assert [member.poll() is not None for member in processes._workers] == [True]
+def test_parser_pool_processes_end_when_closed(parser_pool):
+    parser_pool.parse(PIECES["lines"])
+    parser_pool.close()
+    assert [member.poll() is not None for member in parser_pool._workers] == [True]
 
 
 def test_parser_pool_processes_end_when_parent_is_killed():

@@ -46,27 +46,27 @@ def example():
     text = {"optional": 1, "repeated": 3, "bytes": 12, "int64": 3, "string": 9, "message": 11}
     file = descriptor_pb2.FileDescriptorProto(name="example_of_the_test.proto", package="spec", syntax="proto3")
 
-    def message(name, *fields, into=None):
+    def add_message(name, *fields, into=None):
         made = (into or file).add() if into is not None else file.message_type.add()
         made.name = name
         for number, label, kind, field, type_name in fields:
             made.field.add(name=field, number=number, label=text[label], type=text[kind], type_name=type_name)
         return made
 
-    message("BytesList", (1, "repeated", "bytes", "value", None))
-    message("Int64List", (1, "repeated", "int64", "value", None))
-    message(
+    add_message("BytesList", (1, "repeated", "bytes", "value", None))
+    add_message("Int64List", (1, "repeated", "int64", "value", None))
+    add_message(
         "Feature",
         (1, "optional", "message", "bytes_list", ".spec.BytesList"),
         (3, "optional", "message", "int64_list", ".spec.Int64List"),
     )
-    message(
+    add_message(
         "Entry",
         (1, "optional", "string", "key", None),
         (2, "optional", "message", "value", ".spec.Feature"),
     )
-    message("Features", (1, "repeated", "message", "feature", ".spec.Entry"))
-    message("Example", (1, "optional", "message", "features", ".spec.Features"))
+    add_message("Features", (1, "repeated", "message", "feature", ".spec.Entry"))
+    add_message("Example", (1, "optional", "message", "features", ".spec.Features"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("spec.Example"))

@@ -18,7 +18,7 @@ def folder(synthetic_shards, tmp_path) -> str:
     return shutil.copytree(synthetic_shards.folder, str(tmp_path / "copy"))
 
 
-def change(folder: str, *path, value) -> None:
+def change_manifest(folder: str, *path, value) -> None:
     """Sets one value of the manifest in a folder, or removes it if the value is None."""
     file = os.path.join(folder, manifest.MANIFEST_FILE)
     with open(file) as text:
@@ -107,7 +107,7 @@ def test_read_manifest_rejects_damaged_file(content, tmp_path):
     ],
 )
 def test_read_manifest_error_names_wrong_value(folder, path, value, reason):
-    change(folder, *path, value=value)
+    change_manifest(folder, *path, value=value)
     with pytest.raises(UserError, match=rf"manifest.json .*{reason}"):
         manifest.read_manifest(folder)
 
@@ -149,7 +149,7 @@ def test_read_manifest_rejects_every_flipped_byte(folder):
 
 
 def test_read_manifest_reads_manifest_without_checksum(folder):
-    change(folder, manifest.CHECKSUM_KEY, value=None)
+    change_manifest(folder, manifest.CHECKSUM_KEY, value=None)
     assert manifest.read_manifest(folder).splits["train"].examples == 320
 
 

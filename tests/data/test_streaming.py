@@ -44,16 +44,16 @@ def write_shards(folder: str, count: int, files: int) -> manifest.Manifest:
 
 
 @pytest.fixture(scope="module")
-def numbered(tmp_path_factory):
+def numbered_shards(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record_index, "CHUNK_RECORDS", 16)
-        folder = str(tmp_path_factory.mktemp("numbered"))
+        folder = str(tmp_path_factory.mktemp("numbered_shards"))
         yield write_shards(folder, COUNT, files=5)
 
 
 @pytest.fixture(scope="module")
-def stream(numbered):
-    return pipeline.open_split(numbered, "train", Data(mode="streaming", shuffle_window=WINDOW))
+def stream(numbered_shards):
+    return pipeline.open_split(numbered_shards, "train", Data(mode="streaming", shuffle_window=WINDOW))
 
 
 def read_numbers(batch) -> np.ndarray:
@@ -111,7 +111,7 @@ def test_streaming_reads_one_window_when_starting_at_late_step(stream, monkeypat
     assert sum(counts) <= 2 * WINDOW  # the window of the step and, prefetched, the next one
 
 
-def bytes_read() -> int:
+def count_bytes_read() -> int:
     """Returns the number of bytes that this process has read from files and the page cache."""
     with open("/proc/self/io", encoding="ascii") as file:
         return int(next(line for line in file if line.startswith("rchar")).split()[1])
@@ -121,10 +121,10 @@ def bytes_read() -> int:
 def test_streaming_skips_bytes_before_its_chunks(tmp_path):
     large = write_shards(str(tmp_path), 20 * COUNT, files=1)  # 48 MB
     source = pipeline.open_split(large, "train", Data(mode="streaming", shuffle_window=WINDOW))
-    before = bytes_read()
+    before = count_bytes_read()
     assert read_rows(source, 0, 1).shape == (1, BATCH)
     # Two windows of 16 lanes, each of which lies in at most two chunks of 256 records of 2.4 kB.
-    assert bytes_read() - before < 2 * 16 * 2 * 256 * 2400 < 0.9 * os.path.getsize(tmp_path / "train-0.tfrecord")
+    assert count_bytes_read() - before < 2 * 16 * 2 * 256 * 2400 < 0.9 * os.path.getsize(tmp_path / "train-0.tfrecord")
 
 
 def test_streaming_returns_written_images_and_labels(batches):
@@ -209,8 +209,8 @@ def test_streaming_order_depends_on_seed(stream, epochs):
 @pytest.mark.parametrize(
     "window", [10 * COUNT, *(pytest.param(size, marks=pytest.mark.extended) for size in (1, BATCH, 3 * BATCH + 5))]
 )
-def test_streaming_epoch_is_complete_for_every_window_size(numbered, window):
-    source = pipeline.open_split(numbered, "train", Data(mode="streaming", shuffle_window=window))
+def test_streaming_epoch_is_complete_for_every_window_size(numbered_shards, window):
+    source = pipeline.open_split(numbered_shards, "train", Data(mode="streaming", shuffle_window=window))
     assert len(np.unique(read_rows(source, 0, STEPS))) == STEPS * BATCH
 
 
@@ -233,11 +233,11 @@ def test_evaluation_batches_of_stream_return_every_face_once_in_order_and_equal_
     ("mode", "memory_mib", "streams"),
     [("auto", 100, False), ("auto", 0, True), ("resident", 0, False), ("streaming", 100, True)],
 )
-def test_auto_mode_depends_on_memory_limit(numbered, mode, memory_mib, streams):
-    source = pipeline.open_split(numbered, "train", Data(mode=mode, memory_mib=memory_mib))
+def test_auto_mode_depends_on_memory_limit(numbered_shards, mode, memory_mib, streams):
+    source = pipeline.open_split(numbered_shards, "train", Data(mode=mode, memory_mib=memory_mib))
     assert isinstance(source, pipeline.Stream) == streams
 
 
-def test_open_split_rejects_balanced_sampling_beyond_memory_limit(numbered):
+def test_open_split_rejects_balanced_sampling_beyond_memory_limit(numbered_shards):
     with pytest.raises(UserError, match=r"needs the train split in memory: its 2 MiB .*memory_mib, 0;"):
-        pipeline.open_split(numbered, "train", Data(memory_mib=0, sampling="balanced"))
+        pipeline.open_split(numbered_shards, "train", Data(memory_mib=0, sampling="balanced"))

@@ -22,7 +22,7 @@ PID = re.compile(rf"-{os.getpid()}-")
 
 
 @pytest.fixture(scope="module")
-def ended() -> int:
+def ended_pid() -> int:
     """Returns the id of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
@@ -30,7 +30,7 @@ def ended() -> int:
 
 
 @pytest.fixture
-def temporary(tmp_path, monkeypatch) -> pathlib.Path:
+def temp_dir(tmp_path, monkeypatch) -> pathlib.Path:
     """Creates an empty folder and makes it the folder for temporary files."""
     place = tmp_path / "temporary"
     place.mkdir()
@@ -49,18 +49,18 @@ def test_path_beside_differs_each_time():
     assert all(re.fullmatch(rf"a/b\.json\.tmp-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}", name) for name in names)
 
 
-def test_write_removes_temporary_file_of_ended_process(tmp_path, ended):
-    left = pathlib.Path(rename_to_process(temp_files.path_beside(str(tmp_path / "curves.png")), ended))
+def test_write_removes_temporary_file_of_ended_process(tmp_path, ended_pid):
+    left = pathlib.Path(rename_to_process(temp_files.path_beside(str(tmp_path / "curves.png")), ended_pid))
     left.write_bytes(b"half")
     files.write_bytes(str(tmp_path / "other.png"), b"whole")
     assert os.listdir(tmp_path) == ["other.png"]
 
 
 @pytest.mark.parametrize("machine", ["this", "another"])
-def test_write_keeps_temporary_file_of_process_that_may_live(tmp_path, ended, machine):
+def test_write_keeps_temporary_file_of_process_that_may_live(tmp_path, ended_pid, machine):
     path = temp_files.path_beside(str(tmp_path / "curves.png"))
     if machine == "another":
-        path = re.sub(r"tmp-[0-9a-f]{8}", "tmp-00000000", rename_to_process(path, ended))
+        path = re.sub(r"tmp-[0-9a-f]{8}", "tmp-00000000", rename_to_process(path, ended_pid))
     pathlib.Path(path).write_bytes(b"half")
     files.write_bytes(str(tmp_path / "other.png"), b"whole")
     assert os.path.exists(path)
@@ -83,25 +83,25 @@ def test_write_keeps_files_of_users(tmp_path, name):
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_folder_removes_itself_and_those_of_ended_processes(temporary, ended):
+def test_folder_removes_itself_and_those_of_ended_processes(temp_dir, ended_pid):
     with temp_files.folder("export") as mine:
-        left = pathlib.Path(rename_to_process(mine, ended))
+        left = pathlib.Path(rename_to_process(mine, ended_pid))
         (left / "deep").mkdir(parents=True)
         with temp_files.folder("worker") as other:
-            assert sorted(os.listdir(temporary)) == sorted(map(os.path.basename, (mine, other)))
-    assert os.listdir(temporary) == []
+            assert sorted(os.listdir(temp_dir)) == sorted(map(os.path.basename, (mine, other)))
+    assert os.listdir(temp_dir) == []
 
 
-def test_folder_keeps_folders_of_others(temporary):
+def test_folder_keeps_folders_of_others(temp_dir):
     names = ["fer-notes", "fer-worker-00000000-1-abc", "tmpabc", "fer-Export-1"]
     for name in names:
-        (temporary / name).mkdir()
+        (temp_dir / name).mkdir()
     with temp_files.folder("worker"):
         pass
-    assert sorted(os.listdir(temporary)) == sorted(names)
+    assert sorted(os.listdir(temp_dir)) == sorted(names)
 
 
-def test_worker_dir_removes_folder_of_killed_worker(temporary):
+def test_worker_dir_removes_folder_of_killed_worker(temp_dir):
     """The killed worker is not the chief."""
     second = Cluster(("a:1", "b:1"), 1)
     child = os.fork()
@@ -109,9 +109,9 @@ def test_worker_dir_removes_folder_of_killed_worker(temporary):
         with multi_worker.worker_dir(second, "run"):
             os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    (left,) = os.listdir(temporary)
+    (left,) = os.listdir(temp_dir)
     with multi_worker.worker_dir(second, "run") as place:
-        assert os.listdir(temporary) == [os.path.basename(place)] != [left]
+        assert os.listdir(temp_dir) == [os.path.basename(place)] != [left]
 
 
 def test_checkpoint_leaves_nothing_when_disk_is_full(tmp_path, monkeypatch):

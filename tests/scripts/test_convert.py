@@ -19,7 +19,7 @@ def run(tmp_path: pathlib.Path):
 
 
 def test_convert_reports_and_verifies_its_output(run, tmp_path):
-    input_factories.write(tmp_path / "faces.csv", input_factories.csv(IMAGES) + "junk\n")
+    input_factories.write_file(tmp_path / "faces.csv", input_factories.make_csv(IMAGES) + "junk\n")
     made = run("--input=faces.csv", "--output=out", "--on_bad_row=quarantine", "--preview", "--shards=2")
     assert (made.returncode, made.stderr) == (0, "")
     assert "Reading faces.csv: fer2013.csv (emotion,pixels,Usage)" in made.stdout
@@ -33,7 +33,9 @@ def test_convert_reports_and_verifies_its_output(run, tmp_path):
 
 
 def test_convert_reports_mistake_in_one_sentence_and_leaves_nothing(run, tmp_path):
-    input_factories.write(tmp_path / "faces.csv", input_factories.csv(IMAGES).replace("PublicTest", "Publictset", 1))
+    input_factories.write_file(
+        tmp_path / "faces.csv", input_factories.make_csv(IMAGES).replace("PublicTest", "Publictset", 1)
+    )
     failed = run("--input=faces.csv", "--output=out")
     assert failed.returncode == 1
     assert failed.stderr == (

@@ -15,13 +15,13 @@ from fer.synthetic import face_renderer, synthetic
 
 
 @pytest.fixture(scope="module")
-def many() -> tuple:
+def faces_1000() -> tuple:
     return synthetic.generate_faces(1000, seed=3)
 
 
 @pytest.fixture(scope="module")
-def few() -> tuple:
-    """Generates the first 230 faces of `many` again; a deck has 200."""
+def faces_230() -> tuple:
+    """Generates the first 230 faces of `faces_1000` again; a deck has 200."""
     return synthetic.generate_faces(230, seed=3)
 
 
@@ -56,22 +56,22 @@ def make_units(count: int, **units: list) -> dict:
     return {unit: strengths.get(unit, np.zeros((count, 1, 1), np.float32)) for unit in face_renderer.UNITS}
 
 
-def test_generate_faces_returns_images_and_labels(many):
-    images, labels = many
+def test_generate_faces_returns_images_and_labels(faces_1000):
+    images, labels = faces_1000
     assert (images.shape, images.dtype, labels.shape, labels.dtype) == ((1000, 48, 48), np.uint8, (1000,), np.int64)
 
 
-def test_generate_faces_differs_for_another_seed(few):
-    assert (synthetic.generate_faces(30, seed=4)[0] != few[0][:30]).mean() > 0.8
+def test_generate_faces_differs_for_another_seed(faces_230):
+    assert (synthetic.generate_faces(30, seed=4)[0] != faces_230[0][:30]).mean() > 0.8
 
 
-def test_generate_faces_repeats_for_a_seed_whatever_the_number_of_rows(few, many):
-    for small, big in zip(few, many):
+def test_generate_faces_repeats_for_a_seed_whatever_the_number_of_rows(faces_230, faces_1000):
+    for small, big in zip(faces_230, faces_1000):
         np.testing.assert_array_equal(small, big[:230])
 
 
-def test_generate_faces_repeats_no_image(many):
-    assert len({image.tobytes() for image in many[0]}) == 1000
+def test_generate_faces_repeats_no_image(faces_1000):
+    assert len({image.tobytes() for image in faces_1000[0]}) == 1000
 
 
 def test_render_is_independent_of_the_batch():
@@ -93,16 +93,16 @@ def test_draw_scene_cuts_nothing_off_at_its_windows(monkeypatch):
     assert np.abs(face_renderer._draw_scene(person, units) - in_windows).max() < 0.005
 
 
-def test_generate_faces_has_brightness_and_contrast_near_fer2013(many):
+def test_generate_faces_has_brightness_and_contrast_near_fer2013(faces_1000):
     # FER-2013's training rows have mean 0.508 and standard deviation 0.255.
-    assert abs(many[0].mean() / 255 - 0.508) < 0.06
-    assert abs(many[0].std() / 255 - 0.255) < 0.06
+    assert abs(faces_1000[0].mean() / 255 - 0.508) < 0.06
+    assert abs(faces_1000[0].std() / 255 - 0.255) < 0.06
 
 
-def test_generate_faces_has_most_happy_and_fewest_disgust(many):
-    counts = np.bincount(many[1], minlength=7)
+def test_generate_faces_has_most_happy_and_fewest_disgust(faces_1000):
+    counts = np.bincount(faces_1000[1], minlength=7)
     assert (CLASSES[counts.argmax()], CLASSES[counts.argmin()]) == ("happy", "disgust")
-    assert counts.min() >= 0.04 * len(many[1])
+    assert counts.min() >= 0.04 * len(faces_1000[1])
 
 
 @pytest.mark.parametrize("usage", ["Training", "PublicTest", "PrivateTest"])
@@ -144,8 +144,8 @@ def test_write_csv_memory_does_not_grow_with_rows(tmp_path, monkeypatch):
         tracemalloc.stop()
         return peak
 
-    few = peak(200)
-    assert peak(1000) < 1.5 * few
+    peak_of_200 = peak(200)
+    assert peak(1000) < 1.5 * peak_of_200
 
 
 @pytest.mark.parametrize("stop", [OSError("disk full"), KeyboardInterrupt()])
@@ -219,8 +219,8 @@ def test_render_changes_less_for_weak_expressions(name):
     assert 0 < np.abs(weak - still).mean() < np.abs(strong - still).mean()
 
 
-def test_generate_faces_lets_a_linear_model_learn(many):
-    images, labels = many
+def test_generate_faces_lets_a_linear_model_learn(faces_1000):
+    images, labels = faces_1000
     small = images.reshape(-1, 16, 3, 16, 3).mean((2, 4)).reshape(len(images), -1)
     small = (small - small.mean(1, keepdims=True)) / small.std(1, keepdims=True)
     model = RidgeClassifier(alpha=10.0).fit(small[:750], labels[:750])

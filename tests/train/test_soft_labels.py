@@ -87,8 +87,8 @@ def test_a_run_is_taught_the_posterior_of_its_split_and_resumes_to_the_same_bits
         for row, counts in enumerate(votes)
     ]
     head = "Usage,Image name," + ",".join(FERPLUS_COLUMNS)
-    ferplus = input_factories.write(tmp_path / "votes.csv", "\n".join([head, *lines, ""]))
-    source = input_factories.write(tmp_path / "faces.csv", input_factories.csv(input_factories.noise(count)))
+    ferplus = input_factories.write_file(tmp_path / "votes.csv", "\n".join([head, *lines, ""]))
+    source = input_factories.write_file(tmp_path / "faces.csv", input_factories.make_csv(input_factories.noise(count)))
     convert.convert(convert.Options(input=source, output=data, ferplus=ferplus))
 
     def train(kind: str) -> None:

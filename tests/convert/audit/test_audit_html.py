@@ -12,7 +12,7 @@ from PIL import Image
 
 from fer.convert.audit import audit_html
 from fer.io.temp_store import TempStore
-from tests.convert.audit.test_audit import FACES, found, survey  # noqa: F401 - fixtures
+from tests.convert.audit.test_audit import FACES, dataset, result  # noqa: F401 - fixtures
 
 
 class Reader(html.parser.HTMLParser):
@@ -39,26 +39,26 @@ class Reader(html.parser.HTMLParser):
 
 
 @pytest.fixture
-def page(survey, found, tmp_path) -> str:  # noqa: F811
+def page(dataset, result, tmp_path) -> str:  # noqa: F811
     store = TempStore(str(tmp_path))
     store.append_faces(np.array([face[0] for face in FACES], np.uint8))
     text = audit_html.render_page(
-        "a <b> & c", found.summary, found, dataclasses.replace(survey, store=store), survey.splits
+        "a <b> & c", result.summary, result, dataclasses.replace(dataset, store=store), dataset.splits
     )
     store.close()
     return text
 
 
 @pytest.fixture
-def read(page) -> Reader:
+def reader(page) -> Reader:
     reader = Reader()
     reader.feed(page)
     assert reader.open == []
     return reader
 
 
-def test_audit_html_has_heading_for_every_finding(read):
-    assert read.headings == [
+def test_audit_html_has_heading_for_every_finding(reader):
+    assert reader.headings == [
         "Audit of a <b> & c",
         "Classes by split",
         "The same image, different labels",
@@ -72,31 +72,31 @@ def test_audit_html_has_heading_for_every_finding(read):
     ]
 
 
-def test_audit_html_links_and_counts_every_finding(read, page, found):  # noqa: F811
-    anchors = [address[1:] for address in read.addresses if address.startswith("#")]
+def test_audit_html_links_and_counts_every_finding(reader, page, result):  # noqa: F811
+    anchors = [address[1:] for address in reader.addresses if address.startswith("#")]
     assert anchors == re.findall(r'<h2 id="([^"]+)"', page)
     assert len(anchors) == 7
-    faces = sum(map(len, found.conflicting))
-    assert f"different labels</a>: {faces} faces in {len(found.conflicting)} groups<" in page
+    faces = sum(map(len, result.conflicting))
+    assert f"different labels</a>: {faces} faces in {len(result.conflicting)} groups<" in page
 
 
-def test_audit_html_lists_figures_of_summary(page, found):  # noqa: F811
-    assert f"<td>distinct images</td><td>{found.summary['distinct_images']}</td>" in page
-    share = found.summary["ferplus"]["agreement"]
+def test_audit_html_lists_figures_of_summary(page, result):  # noqa: F811
+    assert f"<td>distinct images</td><td>{result.summary['distinct_images']}</td>" in page
+    share = result.summary["ferplus"]["agreement"]
     assert f"<td>agreement</td><td>{share:.1%}</td>" in page
 
 
-def test_audit_html_needs_no_network(read, page):
-    assert all(address.startswith(("data:image/png;base64,", "#")) for address in read.addresses)
+def test_audit_html_needs_no_network(reader, page):
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in reader.addresses)
     assert not re.search(r"https?://|@import|url\(", page)
 
 
-def test_audit_html_image_is_face_of_its_row(read):
-    for picture in read.pictures:
+def test_audit_html_image_is_face_of_its_row(reader):
+    for picture in reader.pictures:
         row = int(picture["alt"].rsplit(" ", 1)[1])
         content = base64.b64decode(picture["src"].partition(",")[2])
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))).ravel(), FACES[row // 10][0])
 
 
-def test_audit_html_image_names_label_split_and_row(read):
-    assert {"angry, validation 10", "happy, train 20", "neutral, validation 90"} <= {p["alt"] for p in read.pictures}
+def test_audit_html_image_names_label_split_and_row(reader):
+    assert {"angry, validation 10", "happy, train 20", "neutral, validation 90"} <= {p["alt"] for p in reader.pictures}

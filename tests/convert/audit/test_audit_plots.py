@@ -11,7 +11,7 @@ from fer.convert.audit import audit_plots
 from fer.data.manifest import Split
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
-from tests.convert.audit.test_audit import FACES, survey  # noqa: F401 - a fixture
+from tests.convert.audit.test_audit import FACES, dataset  # noqa: F401 - a fixture
 
 WRITTEN = {
     "train": Split("train", 28, dict(zip(CLASSES, range(1, 8))), ()),
@@ -33,9 +33,9 @@ def test_balance_plots_every_class_of_labelled_splits():
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
 
 
-def test_faces_plots_images_of_each_class(survey, store, monkeypatch):  # noqa: F811
+def test_faces_plots_images_of_each_class(dataset, store, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 4)  # one more than any class has
-    figure = audit_plots.plot_sample_faces(dataclasses.replace(survey, store=store), survey.splits, seed=0)
+    figure = audit_plots.plot_sample_faces(dataclasses.replace(dataset, store=store), dataset.splits, seed=0)
     present = sorted({face[1] for face in FACES if face[2] == 0})
     assert len(figure.axes) == len(present) * audit_plots.FACES_PER_CLASS
     for number, label in enumerate(present):
@@ -46,19 +46,19 @@ def test_faces_plots_images_of_each_class(survey, store, monkeypatch):  # noqa: 
         assert row[0].texts[0].get_text() == CLASSES[label]
 
 
-def test_faces_plots_unlabelled_images_alone(survey, store):  # noqa: F811
-    unlabelled = dataclasses.replace(survey, labels=np.full(len(FACES), -1), store=store)
+def test_faces_plots_unlabelled_images_alone(dataset, store):  # noqa: F811
+    unlabelled = dataclasses.replace(dataset, labels=np.full(len(FACES), -1), store=store)
     figure = audit_plots.plot_sample_faces(unlabelled, np.full(len(FACES), 2), seed=0)
     assert figure.axes[0].texts[0].get_text() == "unlabelled"
     assert sum(len(axes.images) for axes in figure.axes) == len(FACES)
 
 
-def test_audit_plots_write_same_png_files_each_time(survey, store, tmp_path, monkeypatch):  # noqa: F811
+def test_audit_plots_write_same_png_files_each_time(dataset, store, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 2)
     contents = []
     for name in ("one", "two"):
         audit_plots.write_plots(
-            str(tmp_path / name), WRITTEN, dataclasses.replace(survey, store=store), survey.splits, seed=0
+            str(tmp_path / name), WRITTEN, dataclasses.replace(dataset, store=store), dataset.splits, seed=0
         )
         contents.append(
             [(tmp_path / name / file).read_bytes() for file in (audit_plots.BALANCE_FILE, audit_plots.PREVIEW_FILE)]

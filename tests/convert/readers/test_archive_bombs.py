@@ -22,18 +22,18 @@ from tests.convert import input_factories
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def block(kind: bytes, size: int, name: str = "x") -> bytes:
+def tar_header(kind: bytes, size: int, name: str = "x") -> bytes:
     """Returns the header of a tar member."""
     entry = tarfile.TarInfo(name)
     entry.type, entry.size = kind, size
     return entry.tobuf(tarfile.GNU_FORMAT)
 
 
-def pax(records: dict[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
+def pax_header(records: dict[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
     """Returns a pax header that extends the next header (or all), and its content."""
     lines = [f" {name}={value}\n".encode() for name, value in records.items()]
     content = b"".join(str(length).encode() + line for line in lines for length in [len(line) + len(str(len(line)))])
-    return block(kind, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+    return tar_header(kind, len(content)) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 def make_zip(files: dict[str, bytes]) -> bytes:
@@ -55,12 +55,14 @@ def read_error(path: str) -> str:
     return str(raised.value)
 
 
-GNU_SPARSE = block(tarfile.GNUTYPE_SPARSE, 512, "happy/a.png") + bytes(512)
+GNU_SPARSE = tar_header(tarfile.GNUTYPE_SPARSE, 512, "happy/a.png") + bytes(512)
 SPARSE = {
     "old GNU": GNU_SPARSE,
-    "pax 0.1": pax({"GNU.sparse.map": "0,8", "GNU.sparse.size": "4200000000"}) + block(b"0", 8, "happy/a.png") + PNG,
-    "pax 1.0": pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "4200000000"})
-    + block(b"0", 520, "happy/a.png")
+    "pax 0.1": pax_header({"GNU.sparse.map": "0,8", "GNU.sparse.size": "4200000000"})
+    + tar_header(b"0", 8, "happy/a.png")
+    + PNG,
+    "pax 1.0": pax_header({"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "4200000000"})
+    + tar_header(b"0", 520, "happy/a.png")
     + b"1\n0\n8\n".ljust(512, b"\0")
     + PNG,
 }
@@ -68,40 +70,47 @@ SPARSE = {
 
 @pytest.mark.parametrize("form", SPARSE)
 def test_tar_rejects_sparse_file(form, tmp_path):
-    path = input_factories.write(tmp_path / "faces.tar", SPARSE[form].ljust(4096, b"\0"))
+    path = input_factories.write_file(tmp_path / "faces.tar", SPARSE[form].ljust(4096, b"\0"))
     assert read_error(path).startswith("faces.tar holds happy/a.png as a sparse file: pack it without --sparse")
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
 def test_tar_rejects_long_header_unread(kind, tmp_path):
-    path = input_factories.write(tmp_path / "faces", gzip.compress(block(kind, 5_000_000_000) + bytes(4096)))
+    path = input_factories.write_file(tmp_path / "faces", gzip.compress(tar_header(kind, 5_000_000_000) + bytes(4096)))
     assert read_error(path) == (
         "faces has a header of 5,000,000,000 bytes, more than 65,536: unpack it and name the folder."
     )
 
 
 def test_tar_rejects_headers_that_add_up(tmp_path):
-    headers = [pax({f"name{number}": "x" * 9000}, tarfile.XGLTYPE) + block(b"0", 0, str(number)) for number in range(8)]
+    headers = [
+        pax_header({f"name{number}": "x" * 9000}, tarfile.XGLTYPE) + tar_header(b"0", 0, str(number))
+        for number in range(8)
+    ]
     assert "faces has headers of more than 65,536 bytes" in read_error(
-        input_factories.write(tmp_path / "faces", b"".join(headers))
+        input_factories.write_file(tmp_path / "faces", b"".join(headers))
     )
 
 
 def test_tar_rejects_headers_that_extend_each_other_without_end(tmp_path):
-    path = input_factories.write(tmp_path / "faces", pax({"a": "b"}) * 2000 + block(b"0", 0) + bytes(1024))
+    path = input_factories.write_file(
+        tmp_path / "faces", pax_header({"a": "b"}) * 2000 + tar_header(b"0", 0) + bytes(1024)
+    )
     assert "faces is truncated, damaged or unreadable (it is nested too deep)" in read_error(path)
 
 
 def test_tar_rejects_pax_header_that_python_searches_in_quadratic_time(tmp_path):
-    path = input_factories.write(tmp_path / "faces", block(tarfile.XHDTYPE, 60_000) + b"1" * 60_416)
+    path = input_factories.write_file(tmp_path / "faces", tar_header(tarfile.XHDTYPE, 60_000) + b"1" * 60_416)
     assert "(a pax header with more than 255 digits in a row)" in read_error(path)
 
 
 def test_archives_reject_too_many_files(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
-    path = input_factories.write(tmp_path / "faces.tar", b"".join(block(b"0", 0, name) for name in "abc") + bytes(1024))
+    path = input_factories.write_file(
+        tmp_path / "faces.tar", b"".join(tar_header(b"0", 0, name) for name in "abc") + bytes(1024)
+    )
     assert read_error(path) == "faces.tar holds more than 2 files: unpack it and name the folder."
-    path = input_factories.write(tmp_path / "faces.zip", make_zip(dict.fromkeys("abc", b"")))
+    path = input_factories.write_file(tmp_path / "faces.zip", make_zip(dict.fromkeys("abc", b"")))
     assert read_error(path) == "faces.zip holds more than 2 files: unpack it and name the folder."
 
 
@@ -118,9 +127,9 @@ def pack_in_zip(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("packer", [gzip.compress, lzma.compress, pack_in_zip])
 def test_archives_read_five_layers_and_reject_more(packer, tmp_path):
-    assert read(input_factories.write(tmp_path / "five", pack_repeatedly([packer] * 5))) == 1
+    assert read(input_factories.write_file(tmp_path / "five", pack_repeatedly([packer] * 5))) == 1
     for depth in (6, 60):
-        message = read_error(input_factories.write(tmp_path / "deep", pack_repeatedly([packer] * depth)))
+        message = read_error(input_factories.write_file(tmp_path / "deep", pack_repeatedly([packer] * depth)))
         assert "has more than 5 layers of compression" in message
         assert message.startswith("deep")
 
@@ -141,19 +150,21 @@ def test_archives_reject_decompression_bombs_at_the_bound(tmp_path, monkeypatch)
     message = r"faces\S* has [\d,]+ bytes and unpacks to more than 1,048,576, as decompression bombs do"
     for content in (bomb, gzip.compress(bomb), make_zip({"happy/a.png": PNG + bytes(2 << 20)}), pack_in_zip(bomb)):
         with pytest.raises(UserError, match=message):
-            read(input_factories.write(tmp_path / "faces", content))
-    assert read(input_factories.write(tmp_path / "faces", compress_zeros(PNG, (1 << 20) - len(PNG)))) == 1
+            read(input_factories.write_file(tmp_path / "faces", content))
+    assert read(input_factories.write_file(tmp_path / "faces", compress_zeros(PNG, (1 << 20) - len(PNG)))) == 1
 
 
 def test_archives_bound_counts_all_files_together(tmp_path, monkeypatch):
     monkeypatch.setattr(decompression, "MIN_LIMIT_BYTES", 1 << 20)
-    path = input_factories.write(tmp_path / "faces", make_zip({f"{number}.png": bytes(200_000) for number in range(6)}))
+    path = input_factories.write_file(
+        tmp_path / "faces", make_zip({f"{number}.png": bytes(200_000) for number in range(6)})
+    )
     assert "faces:5.png has" in read_error(path)
 
 
 def test_gzip_padded_without_end_raises_user_error(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_IDLE_BYTES", 100_000)
-    path = input_factories.write(tmp_path / "faces", gzip.compress(b"pixels\n"))
+    path = input_factories.write_file(tmp_path / "faces", gzip.compress(b"pixels\n"))
     os.truncate(path, 5_000_000_000)
     assert "faces holds more than 100,000 consecutive bytes that decompress to nothing" in read_error(path)
 
@@ -170,7 +181,7 @@ def test_zip_rejects_large_directory_unread(tmp_path):
 
 def test_image_folder_rejects_image_of_too_many_bytes_and_stops_reading(tmp_path, monkeypatch):
     monkeypatch.setattr(image_reader, "MAX_BYTES", 1000)
-    input_factories.write(tmp_path / "train" / "happy" / "a.png", PNG)
+    input_factories.write_file(tmp_path / "train" / "happy" / "a.png", PNG)
     os.truncate(tmp_path / "train" / "happy" / "a.png", 5_000_000_000)
     (piece,) = formats.iter_chunks(str(tmp_path), HashingReader())
     assert formats.num_bytes(piece) == 1001

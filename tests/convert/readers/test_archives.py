@@ -62,14 +62,14 @@ PACKED = {
 @pytest.mark.parametrize("kind", PACKED)
 def test_archives_find_file_in_every_packing(kind, tmp_path):
     packed, name = PACKED[kind]
-    assert read(input_factories.write(tmp_path / "faces", packed)) == {name: CONTENT}
+    assert read(input_factories.write_file(tmp_path / "faces", packed)) == {name: CONTENT}
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("kind", [kind for kind in PACKED if kind != "plain"])
 def test_archives_error_names_truncated_archive(kind, share, tmp_path):
     packed, _ = PACKED[kind]
-    path = input_factories.write(tmp_path / "faces", packed[: int(share * len(packed))])
+    path = input_factories.write_file(tmp_path / "faces", packed[: int(share * len(packed))])
     with pytest.raises(UserError, match=r"faces.* is truncated, damaged or unreadable"):
         read(path)
 
@@ -77,7 +77,7 @@ def test_archives_error_names_truncated_archive(kind, share, tmp_path):
 def test_tar_truncated_or_damaged_at_any_header_raises_user_error(tmp_path):
     whole = make_tar({f"{number}.csv": CONTENT[:700] for number in range(5)})
     member, blocks = 3 * 512, 5 * 3  # a header and two blocks of content each, then the mark of the end
-    assert len(read(input_factories.write(tmp_path / "whole", whole))) == 5
+    assert len(read(input_factories.write_file(tmp_path / "whole", whole))) == 5
     cut = [whole[: 512 * count] for count in range(1, blocks + 1)]
     cut += [whole[: member * number + 100] for number in range(1, 5)]
     changed = [bytearray(whole) for _ in range(1, 5)]
@@ -85,14 +85,14 @@ def test_tar_truncated_or_damaged_at_any_header_raises_user_error(tmp_path):
         content[member * number + 148] ^= 1  # in the header's checksum
     for content in (*cut, *changed):
         with pytest.raises(UserError, match=r"faces.* is truncated, damaged or unreadable"):
-            read(input_factories.write(tmp_path / "faces", bytes(content)))
+            read(input_factories.write_file(tmp_path / "faces", bytes(content)))
 
 
 @pytest.mark.parametrize("kind", ["gz", "xz", "bz2", "tar.gz", "tar.xz", "zip"])
 def test_archives_error_names_file_with_flipped_bit(kind, tmp_path):
     packed = bytearray(PACKED[kind][0])
     packed[len(packed) // 2] ^= 1
-    path = input_factories.write(tmp_path / "faces", bytes(packed))
+    path = input_factories.write_file(tmp_path / "faces", bytes(packed))
     with pytest.raises(UserError, match=r"faces.* is truncated, damaged or unreadable"):
         read(path)
 
@@ -102,7 +102,7 @@ def test_tar_gz_with_wrong_checksum_at_end_raises_user_error(tmp_path):
     packed = bytearray(PACKED["tar.gz"][0])
     packed[-6] ^= 1
     with pytest.raises(UserError, match=r"faces is truncated, damaged or unreadable"):
-        read(input_factories.write(tmp_path / "faces", bytes(packed)))
+        read(input_factories.write_file(tmp_path / "faces", bytes(packed)))
 
 
 @pytest.mark.parametrize("header", [{"GNU.sparse.map": "a,b", "GNU.sparse.size": "9"}, {"GNU.sparse.size": "zz"}])
@@ -113,7 +113,7 @@ def test_tar_with_invalid_sparse_map_raises_user_error(header, tmp_path):
         entry.pax_headers, entry.size = header, 9
         archive.addfile(entry, io.BytesIO(b"123456789"))
     with pytest.raises(UserError, match=r"faces is truncated, damaged or unreadable"):
-        read(input_factories.write(tmp_path / "faces", out.getvalue()))
+        read(input_factories.write_file(tmp_path / "faces", out.getvalue()))
 
 
 ZIP_FAULTS = {  # offset in an entry of the directory, and the bytes written there
@@ -130,19 +130,19 @@ def test_zip_with_unsupported_feature_raises_user_error(fault, tmp_path):
     offset, value = ZIP_FAULTS[fault]
     offset += packed.rindex(b"PK\x01\x02")
     packed[offset : offset + 2] = value
-    path = input_factories.write(tmp_path / "faces", bytes(packed))
+    path = input_factories.write_file(tmp_path / "faces", bytes(packed))
     with pytest.raises(UserError, match=r"faces is truncated, damaged or unreadable"):
         read(path)
 
 
 def test_archives_list_files_of_folder_by_name(tmp_path):
     for name in ("b/2", "b/1", "a/9", "c"):
-        input_factories.write(tmp_path / "faces" / name, name)
+        input_factories.write_file(tmp_path / "faces" / name, name)
     assert list(read(str(tmp_path / "faces")).values()) == [b"c", b"a/9", b"b/1", b"b/2"]
 
 
 def test_archives_list_files_of_zip_by_name(tmp_path):
-    path = input_factories.write(tmp_path / "faces", make_zip({"b": b"2", "a": b"1"}))
+    path = input_factories.write_file(tmp_path / "faces", make_zip({"b": b"2", "a": b"1"}))
     assert list(read(path)) == ["faces:a", "faces:b"]
 
 
@@ -152,7 +152,7 @@ def test_archives_error_names_missing_path(tmp_path):
 
 
 def test_archives_reject_zip_in_tar(tmp_path):
-    path = input_factories.write(tmp_path / "faces", make_tar({"f.zip": make_zip({"a": b"1"})}))
+    path = input_factories.write_file(tmp_path / "faces", make_tar({"f.zip": make_zip({"a": b"1"})}))
     with pytest.raises(UserError, match=r"faces:f.zip is a zip inside another archive"):
         read(path)
 
@@ -165,13 +165,13 @@ def test_archives_reject_link_in_tar(kind, tmp_path):
         link = tarfile.TarInfo("angry/2.png")
         link.type, link.linkname = kind, "angry/1.png"
         archive.addfile(link)
-    path = input_factories.write(tmp_path / "faces", out.getvalue())
+    path = input_factories.write_file(tmp_path / "faces", out.getvalue())
     with pytest.raises(UserError, match=r"^faces:angry/2.png is a link .*: unpack the archive and name the folder"):
         read(path)
 
 
 def test_archives_escape_name_in_tar_that_is_not_utf8(tmp_path):
-    [name] = read(input_factories.write(tmp_path / "faces", make_tar({"café.csv": CONTENT}, encoding="latin-1")))
+    [name] = read(input_factories.write_file(tmp_path / "faces", make_tar({"café.csv": CONTENT}, encoding="latin-1")))
     assert name == "faces:caf\\xe9.csv"
     name.encode()
 
@@ -195,7 +195,7 @@ def test_archives_error_names_file_of_folder_that_is_not_utf8(broken, tmp_path):
     ids=["nowhere", "to itself"],
 )
 def test_archives_error_names_broken_link_and_target(target, reason, tmp_path):
-    input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    input_factories.write_file(tmp_path / "faces" / "a" / "1.png", b"1")
     (tmp_path / "faces" / "a" / "link.png").symlink_to(target)
     for function in (read, archives.total_bytes):
         with pytest.raises(UserError, match=rf"faces/a/link.png {reason}"):
@@ -207,7 +207,7 @@ def test_archives_error_names_broken_link_and_target(target, reason, tmp_path):
 @pytest.mark.parametrize("target", [".", "..", "../..", "../b"], ids=["itself", "parent", "above the input", "mutual"])
 def test_archives_error_names_link_to_parent_folder(target, tmp_path):
     for name in ("a", "b"):
-        input_factories.write(tmp_path / "faces" / name / "1.png", b"1")
+        input_factories.write_file(tmp_path / "faces" / name / "1.png", b"1")
     (tmp_path / "faces" / "a" / "link").symlink_to(target)
     (tmp_path / "faces" / "b" / "back").symlink_to("../a")
     for function in (read, archives.total_bytes):
@@ -216,7 +216,7 @@ def test_archives_error_names_link_to_parent_folder(target, tmp_path):
 
 
 def test_archives_follow_links_to_files_and_folders(tmp_path):
-    input_factories.write(tmp_path / "disk" / "1.png", b"1")
+    input_factories.write_file(tmp_path / "disk" / "1.png", b"1")
     (tmp_path / "faces" / "b").mkdir(parents=True)
     (tmp_path / "faces" / "a").symlink_to("../disk")
     (tmp_path / "faces" / "b" / "2.png").symlink_to("../../disk/1.png")
@@ -231,10 +231,12 @@ HIDDEN_FILES += ["a/.ipynb_checkpoints/1.png", "$RECYCLE.BIN/1.png", "#recycle/a
 def test_archives_skip_and_count_hidden_and_system_files(packed, tmp_path):
     files = {"a/1.png": b"1", **dict.fromkeys(HIDDEN_FILES, b"hidden")}
     if packed:
-        path = input_factories.write(tmp_path / ".cache" / "faces", (make_zip if packed == "zip" else make_tar)(files))
+        path = input_factories.write_file(
+            tmp_path / ".cache" / "faces", (make_zip if packed == "zip" else make_tar)(files)
+        )
     else:
         for name, content in files.items():
-            input_factories.write(tmp_path / ".cache" / "faces" / name, content)
+            input_factories.write_file(tmp_path / ".cache" / "faces" / name, content)
         path = str(tmp_path / ".cache" / "faces")
     skipped = SkippedFiles()
     found = [member.path for member in archives.iter_members(path, HashingReader(), skipped)]
@@ -243,13 +245,13 @@ def test_archives_skip_and_count_hidden_and_system_files(packed, tmp_path):
 
 
 def test_archives_read_paths_with_leading_dot_folder(tmp_path):
-    path = input_factories.write(tmp_path / "faces", make_tar({"./a/1.png": b"1"}))
+    path = input_factories.write_file(tmp_path / "faces", make_tar({"./a/1.png": b"1"}))
     assert list(read(path)) == ["faces:a/1.png"]
 
 
 @pytest.mark.parametrize("pack", [make_zip, make_tar], ids=["zip", "tar"])
 def test_archives_normalise_empty_parts_of_paths(pack, tmp_path):
-    path = input_factories.write(tmp_path / "faces", pack({"a/.//1.png": b"1", "/b//./2.png": b"2"}))
+    path = input_factories.write_file(tmp_path / "faces", pack({"a/.//1.png": b"1", "/b//./2.png": b"2"}))
     assert list(read(path)) == ["faces:a/1.png", "faces:b/2.png"]
 
 
@@ -266,7 +268,7 @@ def test_archives_reject_duplicate_file(names, kind, tmp_path):
         else:
             out.write(make_tar({names[0]: b"1"})[: 2 * tarfile.BLOCKSIZE] + make_tar({names[1]: b"2"}))
     with pytest.raises(UserError, match=r"^faces holds a/1.png twice, as an archive that was appended to: "):
-        read(input_factories.write(tmp_path / "faces", out.getvalue()))
+        read(input_factories.write_file(tmp_path / "faces", out.getvalue()))
 
 
 def test_archives_reject_link_in_zip(tmp_path):
@@ -276,7 +278,7 @@ def test_archives_reject_link_in_zip(tmp_path):
         link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "2.png")
     with pytest.raises(UserError, match=r"^faces:a/1.png is a link to another file: unpack the archive and name the"):
-        read(input_factories.write(tmp_path / "faces", out.getvalue()))
+        read(input_factories.write_file(tmp_path / "faces", out.getvalue()))
 
 
 @pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.CHRTYPE, b"M", b"Z"])
@@ -285,21 +287,21 @@ def test_archives_count_tar_members_that_are_no_files(kind, tmp_path):
     entry.type = kind
     content = entry.tobuf(tarfile.GNU_FORMAT) + make_tar({"a/1.png": b"1"})
     skipped = SkippedFiles()
-    path = input_factories.write(tmp_path / "faces", content)
+    path = input_factories.write_file(tmp_path / "faces", content)
     assert [member.path for member in archives.iter_members(path, HashingReader(), skipped)] == ["a/1.png"]
     assert skipped.counts() == {".png": 1}
 
 
 def test_archives_find_no_file_in_empty_zip(tmp_path):
-    assert read(input_factories.write(tmp_path / "faces", make_zip({}))) == {}
+    assert read(input_factories.write_file(tmp_path / "faces", make_zip({}))) == {}
 
 
 def test_archives_size_and_hash_ignore_hidden_files(tmp_path):
-    input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    input_factories.write_file(tmp_path / "faces" / "a" / "1.png", b"1")
     path = str(tmp_path / "faces")
     before = archives.total_bytes(path), hash_input(path)
     for name in HIDDEN_FILES:
-        input_factories.write(tmp_path / "faces" / name, b"hidden")
+        input_factories.write_file(tmp_path / "faces" / name, b"hidden")
     assert (archives.total_bytes(path), hash_input(path)) == before
 
 
@@ -310,7 +312,7 @@ def test_archives_skip_hidden_link_in_tar(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "a/1.png"
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo("a/1.png"))
-    assert list(read(input_factories.write(tmp_path / "faces", out.getvalue()))) == ["faces:a/1.png"]
+    assert list(read(input_factories.write_file(tmp_path / "faces", out.getvalue()))) == ["faces:a/1.png"]
 
 
 @pytest.mark.parametrize("pack", ["zip", "tar"])
@@ -318,19 +320,19 @@ def test_archives_split_paths_at_backslashes_of_windows(pack, tmp_path):
     files = {"train\\angry\\2.png": b"2", "train\\angry\\": b"", "test\\sad\\1.png": b"1"}
     if pack == "tar":
         del files["train\\angry\\"]
-    path = input_factories.write(tmp_path / "faces", (make_zip if pack == "zip" else make_tar)(files))
+    path = input_factories.write_file(tmp_path / "faces", (make_zip if pack == "zip" else make_tar)(files))
     found = {member.path: b"".join(member.chunks()) for member in archives.iter_members(path, HashingReader())}
     assert found == {"train/angry/2.png": b"2", "test/sad/1.png": b"1"}
     assert list(found) == (sorted(found) if pack == "zip" else ["train/angry/2.png", "test/sad/1.png"])
 
 
 def test_archives_keep_backslash_in_names_of_linux_zip(tmp_path):
-    path = input_factories.write(tmp_path / "faces", make_zip({"sad/a\\b.png": b"1"}))
+    path = input_factories.write_file(tmp_path / "faces", make_zip({"sad/a\\b.png": b"1"}))
     assert [member.path for member in archives.iter_members(path, HashingReader())] == ["sad/a\\b.png"]
 
 
 def test_archives_error_names_file_that_disappears_while_hashing(tmp_path, monkeypatch):
-    input_factories.write(tmp_path / "faces" / "1.png", b"1")
+    input_factories.write_file(tmp_path / "faces" / "1.png", b"1")
     walk = tf.io.gfile.walk
 
     def walk_and_remove(*arguments, **options):
@@ -359,14 +361,14 @@ def test_archives_error_names_input_when_connection_breaks(function, step, tmp_p
     def raise_unavailable(*_, **__):
         raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
 
-    input_factories.write(tmp_path / "faces" / "1.png", b"1")
+    input_factories.write_file(tmp_path / "faces" / "1.png", b"1")
     monkeypatch.setattr(tf.io.gfile, step, raise_unavailable)
     with pytest.raises(UserError, match=r"/faces is .* unreadable \(Connection reset by peer\)"):
         function(str(tmp_path / "faces"))
 
 
 def test_archives_error_names_folder_that_disappears_while_listing(tmp_path, monkeypatch):
-    input_factories.write(tmp_path / "faces" / "a" / "1.png", b"1")
+    input_factories.write_file(tmp_path / "faces" / "a" / "1.png", b"1")
     walk = tf.io.gfile.walk
 
     def walk_and_rename(root, **options):
@@ -392,6 +394,6 @@ def test_archives_hash_of_folder_depends_on_contents_and_names(tmp_path):
     hashes = set()
     for name, content in (("a", "1"), ("a", "2"), ("b", "1")):
         folder = tmp_path / f"{name}{content}"
-        input_factories.write(folder / name, content)
+        input_factories.write_file(folder / name, content)
         hashes.add(archives.sha256(str(folder), HashingReader()))
     assert len(hashes) == 3

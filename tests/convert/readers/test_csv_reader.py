@@ -11,7 +11,7 @@ from fer.errors import UserError
 from tests.convert import input_factories
 
 IMAGES = input_factories.noise(4)
-PIXELS = [input_factories.text(image) for image in IMAGES]
+PIXELS = [input_factories.pixel_text(image) for image in IMAGES]
 
 
 def read(content, size: int = 1 << 20) -> Block:
@@ -72,7 +72,7 @@ def test_csv_reader_reads_last_line_without_line_end():
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 9000])
 def test_csv_reader_is_independent_of_chunk_size(size):
-    content = input_factories.csv(IMAGES).encode()
+    content = input_factories.make_csv(IMAGES).encode()
     pieces = list(csv_reader.iter_chunks("f", (content[i : i + size] for i in range(0, len(content), size))))
     blocks = [csv_reader.parse_lines(piece) for piece in pieces]
     np.testing.assert_array_equal(np.concatenate([block.images for block in blocks]), IMAGES)

@@ -13,10 +13,10 @@ from tests.convert import input_factories
 from tests.convert.readers.test_archives import make_tar, make_zip
 
 IMAGES = input_factories.noise(3)
-CSV = input_factories.csv(IMAGES).encode()
+CSV = input_factories.make_csv(IMAGES).encode()
 
 
-def images(path: str) -> np.ndarray:
+def read_images(path: str) -> np.ndarray:
     return np.concatenate(
         [worker_pool.parse_chunk(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())]
     )
@@ -32,36 +32,37 @@ def images(path: str) -> np.ndarray:
     ],
 )
 def test_formats_find_table_whatever_the_file_name(content, tmp_path):
-    np.testing.assert_array_equal(images(input_factories.write(tmp_path / "x.bin", content)), IMAGES)
+    np.testing.assert_array_equal(read_images(input_factories.write_file(tmp_path / "x.bin", content)), IMAGES)
 
 
 def test_formats_find_table_in_folder(tmp_path):
-    input_factories.write(tmp_path / "fer2013" / "fer2013.csv", CSV)
-    input_factories.write(tmp_path / "fer2013" / "README", "about")
-    np.testing.assert_array_equal(images(str(tmp_path / "fer2013")), IMAGES)
+    input_factories.write_file(tmp_path / "fer2013" / "fer2013.csv", CSV)
+    input_factories.write_file(tmp_path / "fer2013" / "README", "about")
+    np.testing.assert_array_equal(read_images(str(tmp_path / "fer2013")), IMAGES)
 
 
 def test_formats_read_folder_and_its_archive_alike(tmp_path):
     files = {
-        f"train/{name}/{i}.png": input_factories.picture(IMAGES[i]) for i, name in enumerate(["angry", "fear", "sad"])
+        f"train/{name}/{i}.png": input_factories.encode_image(IMAGES[i])
+        for i, name in enumerate(["angry", "fear", "sad"])
     }
     for name, content in files.items():
-        input_factories.write(tmp_path / "tree" / name, content)
-    np.testing.assert_array_equal(images(str(tmp_path / "tree")), IMAGES)
-    np.testing.assert_array_equal(images(input_factories.write(tmp_path / "t.zip", make_zip(files))), IMAGES)
-    np.testing.assert_array_equal(images(input_factories.write(tmp_path / "t.tar", make_tar(files))), IMAGES)
+        input_factories.write_file(tmp_path / "tree" / name, content)
+    np.testing.assert_array_equal(read_images(str(tmp_path / "tree")), IMAGES)
+    np.testing.assert_array_equal(read_images(input_factories.write_file(tmp_path / "t.zip", make_zip(files))), IMAGES)
+    np.testing.assert_array_equal(read_images(input_factories.write_file(tmp_path / "t.tar", make_tar(files))), IMAGES)
 
 
 @pytest.mark.parametrize("opened", ["two", "two/test", "two/test/angry", "two/test/angry/"])
 def test_formats_infer_class_and_split_from_input_folder(opened, tmp_path):
-    input_factories.write(tmp_path / "two" / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
+    input_factories.write_file(tmp_path / "two" / "test" / "angry" / "1.png", input_factories.encode_image(IMAGES[0]))
     [piece] = formats.iter_chunks(str(tmp_path / opened), HashingReader())
     block, _ = worker_pool.parse_chunk(piece)
     assert (block.labels.tolist(), block.splits.tolist()) == ([0], [2])
 
 
 def test_formats_infer_split_from_current_folder(tmp_path, monkeypatch):
-    input_factories.write(tmp_path / "test" / "angry" / "1.png", input_factories.picture(IMAGES[0]))
+    input_factories.write_file(tmp_path / "test" / "angry" / "1.png", input_factories.encode_image(IMAGES[0]))
     monkeypatch.chdir(tmp_path / "test")
     [piece] = formats.iter_chunks(".", HashingReader())
     assert worker_pool.parse_chunk(piece)[0].splits.tolist() == [2]
@@ -69,7 +70,7 @@ def test_formats_infer_split_from_current_folder(tmp_path, monkeypatch):
 
 def test_formats_hash_is_independent_of_folder_name(tmp_path):
     for name in ("test", "archive"):
-        input_factories.write(tmp_path / name / "angry" / "1.png", input_factories.picture(IMAGES[0]))
+        input_factories.write_file(tmp_path / name / "angry" / "1.png", input_factories.encode_image(IMAGES[0]))
     found = {}
     for name in ("test", "archive"):
         tally = HashingReader()
@@ -89,30 +90,32 @@ def test_formats_hash_is_independent_of_folder_name(tmp_path):
         (b"Usage,Image name,neutral\n", "holds FER\\+ votes"),
         (make_tar({"README": b"about"}), "holds neither a table"),
         (make_zip({"a.csv": CSV, "b.csv": CSV}), "also the table"),
-        (make_zip({"a.csv": CSV, "sad/b.png": input_factories.picture(IMAGES[0])}), "also pictures"),
+        (make_zip({"a.csv": CSV, "sad/b.png": input_factories.encode_image(IMAGES[0])}), "also pictures"),
     ],
 )
 def test_formats_error_names_input_without_faces(content, reason, tmp_path):
-    path = input_factories.write(tmp_path / "faces.csv", content)
+    path = input_factories.write_file(tmp_path / "faces.csv", content)
     with pytest.raises(UserError, match=f"faces.csv.*{reason}"):
-        images(path)
+        read_images(path)
 
 
 def test_formats_reject_empty_folder(tmp_path):
     with pytest.raises(UserError, match="holds neither a table"):
-        images(str(tmp_path))
+        read_images(str(tmp_path))
 
 
 def test_describe_format_names_file_and_form(tmp_path):
-    piece = next(formats.iter_chunks(input_factories.write(tmp_path / "f.csv", CSV), HashingReader()))
+    piece = next(formats.iter_chunks(input_factories.write_file(tmp_path / "f.csv", CSV), HashingReader()))
     assert formats.describe_format(piece) == "f.csv: fer2013.csv (emotion,pixels,Usage)"
 
 
 def test_iter_chunks_limits_bytes_of_images(tmp_path, monkeypatch):
-    """So that memory holds a few of them, however many there are."""
+    """The limit bounds the memory for large images."""
     for number in range(4):
-        input_factories.write(tmp_path / "faces" / "sad" / f"{number}.png", input_factories.picture(IMAGES[0]))
+        input_factories.write_file(
+            tmp_path / "faces" / "sad" / f"{number}.png", input_factories.encode_image(IMAGES[0])
+        )
     monkeypatch.setattr(formats, "MAX_PICTURE_BYTES", 1)
     assert [len(piece.pictures) for piece in formats.iter_chunks(str(tmp_path / "faces"), HashingReader())] == [1] * 4
-    monkeypatch.setattr(formats, "MAX_PICTURE_BYTES", len(input_factories.picture(IMAGES[0])) + 1)
+    monkeypatch.setattr(formats, "MAX_PICTURE_BYTES", len(input_factories.encode_image(IMAGES[0])) + 1)
     assert [len(piece.pictures) for piece in formats.iter_chunks(str(tmp_path / "faces"), HashingReader())] == [2, 2]

@@ -18,16 +18,16 @@ def update(reader: HashingReader, path: str, start: int, stop: int) -> None:
 
 @pytest.fixture
 def path(tmp_path) -> str:
-    return input_factories.write(tmp_path / "f", CONTENT)
+    return input_factories.write_file(tmp_path / "f", CONTENT)
 
 
 @pytest.fixture
-def unread(monkeypatch):
+def forbid_rehash(monkeypatch):
     """Makes reading a file again for its hash an error."""
     monkeypatch.delattr(files, "sha256")
 
 
-@pytest.mark.usefixtures("unread")
+@pytest.mark.usefixtures("forbid_rehash")
 def test_hashing_reader_hashes_sequential_read_without_reading_again(path):
     reader = HashingReader()
     for start in range(0, len(CONTENT), 1000):
@@ -35,7 +35,7 @@ def test_hashing_reader_hashes_sequential_read_without_reading_again(path):
     assert reader.sha256(path) == SHA256
 
 
-@pytest.mark.usefixtures("unread")
+@pytest.mark.usefixtures("forbid_rehash")
 def test_hashing_reader_ignores_reads_out_of_order(path):
     reader = HashingReader()
     update(reader, path, len(CONTENT) - 22, len(CONTENT))

@@ -9,7 +9,7 @@ from fer.convert.rows import NO_SPLIT, TRAIN_OR_VAL
 from fer.errors import UserError
 from fer.labels import CLASSES
 from tests.convert import input_factories
-from tests.convert.readers.test_image_reader import png, raw_png
+from tests.convert.readers.test_image_reader import encode_png, make_png
 
 IMAGES = input_factories.noise(2)
 
@@ -92,7 +92,9 @@ def test_infer_label_and_split_returns_no_label_for_other_folder(path):
     ],
 )
 def test_image_folder_rejects_fer2013_name_in_folder_of_another_split(path, words):
-    [reject] = image_folder.parse_pictures([Picture(f"in/{path}", path, input_factories.picture(IMAGES[0]))]).rejects
+    [reject] = image_folder.parse_pictures(
+        [Picture(f"in/{path}", path, input_factories.encode_image(IMAGES[0]))]
+    ).rejects
     name = path.rpartition("/")[2].partition("_")[0]
     assert reject.kind == "contradicting split"
     assert str(reject).startswith(
@@ -138,13 +140,17 @@ def test_label_map_overrides_names_of_fer2013():
 
 
 def test_image_folder_excludes_and_counts_folders_mapped_to_none():
-    pictures = [Picture("n", f"{name}/1.png", input_factories.picture(IMAGES[0])) for name in ("7", "sad", "contempt")]
+    pictures = [
+        Picture("n", f"{name}/1.png", input_factories.encode_image(IMAGES[0])) for name in ("7", "sad", "contempt")
+    ]
     block = image_folder.parse_pictures(pictures, label_map.parse_label_map("affectnet,7=none,contempt=none"))
     assert (block.count, block.excluded, block.rows.tolist(), block.rejects) == (3, 2, [1], ())
 
 
 def test_image_folder_reads_grey_png_exactly():
-    block = image_folder.parse_pictures([Picture("n", "sad/1.png", input_factories.picture(image)) for image in IMAGES])
+    block = image_folder.parse_pictures(
+        [Picture("n", "sad/1.png", input_factories.encode_image(image)) for image in IMAGES]
+    )
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.altered == {}
 
@@ -152,13 +158,13 @@ def test_image_folder_reads_grey_png_exactly():
 def test_image_folder_counts_alterations():
     kinds = [("PNG", 48, "L"), ("PNG", 48, "RGB"), ("PNG", 96, "L"), ("PNG", 96, "RGB")]
     block = image_folder.parse_pictures(
-        [Picture("n", "sad/1.png", input_factories.picture(IMAGES[0], *kind)) for kind in kinds]
+        [Picture("n", "sad/1.png", input_factories.encode_image(IMAGES[0], *kind)) for kind in kinds]
     )
     assert block.altered == {"recoloured": 2, "resized": 2}
 
 
 def test_fit_makes_images_square():
-    picture = Picture("n", "sad/1.png", png(np.repeat(np.uint8([0, 200, 200, 0]), 24)[None].repeat(48, 0)))
+    picture = Picture("n", "sad/1.png", encode_png(np.repeat(np.uint8([0, 200, 200, 0]), 24)[None].repeat(48, 0)))
     middles = {
         fit: image_folder.parse_pictures([picture], fit=fit).images[0].reshape(48, 48)
         for fit in ("stretch", "crop", "pad")
@@ -169,7 +175,7 @@ def test_fit_makes_images_square():
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xd8\xff", b"GIF89a", input_factories.picture(IMAGES[0])[:300], b"\x89PNG\r\n\x1a\n"]
+    "content", [b"", b"\xff\xd8\xff", b"GIF89a", input_factories.encode_image(IMAGES[0])[:300], b"\x89PNG\r\n\x1a\n"]
 )
 def test_image_folder_reject_names_damaged_file(content):
     block = image_folder.parse_pictures([Picture("tree/sad/1.png", "sad/1.png", content)])
@@ -179,7 +185,9 @@ def test_image_folder_reject_names_damaged_file(content):
 
 
 def test_image_folder_reject_names_unknown_folder_and_label_map():
-    block = image_folder.parse_pictures([Picture("tree/love/1.png", "love/1.png", input_factories.picture(IMAGES[0]))])
+    block = image_folder.parse_pictures(
+        [Picture("tree/love/1.png", "love/1.png", input_factories.encode_image(IMAGES[0]))]
+    )
     assert "tree/love/1.png: its folder 'love' is no class" in str(block.rejects[0])
     assert "map it with --label_map=love=angry, or another class, or exclude it with --label_map=love=none" in str(
         block.rejects[0]
@@ -188,11 +196,11 @@ def test_image_folder_reject_names_unknown_folder_and_label_map():
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
 def test_image_folder_rejects_decompression_bomb_unread(side):
-    block = image_folder.parse_pictures([Picture("n", "sad/1.png", raw_png(side, side, 8, 0, b""))])
+    block = image_folder.parse_pictures([Picture("n", "sad/1.png", make_png(side, side, 8, 0, b""))])
     assert "pixels" in block.rejects[0].reason
 
 
 def test_image_folder_keeps_row_numbers_among_bad_images():
-    pictures = [Picture("n", "sad/1.png", b""), Picture("n", "fear/2.png", input_factories.picture(IMAGES[1]))]
+    pictures = [Picture("n", "sad/1.png", b""), Picture("n", "fear/2.png", input_factories.encode_image(IMAGES[1]))]
     block = image_folder.parse_pictures(pictures)
     assert (block.count, block.rows.tolist(), block.labels.tolist()) == (2, [1], [CLASSES.index("fear")])

@@ -34,11 +34,11 @@ def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     return file.getvalue()
 
 
-def png(pixels: np.ndarray) -> bytes:
+def encode_png(pixels: np.ndarray) -> bytes:
     return encode(Image.fromarray(pixels))
 
 
-def exif(orientation) -> bytes:
+def make_exif(orientation) -> bytes:
     tags = Image.Exif()
     tags[0x0112] = orientation
     return tags.tobytes()
@@ -46,23 +46,23 @@ def exif(orientation) -> bytes:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_decode_applies_exif_orientation(orientation, kind):
+def test_decode_picture_applies_exif_orientation(orientation, kind):
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](SMOOTH[:, :40])))
     options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
-    image, altered = image_reader.decode_picture(encode(stored, kind, exif=exif(orientation), **options), "L")
+    image, altered = image_reader.decode_picture(encode(stored, kind, exif=make_exif(orientation), **options), "L")
     assert image.size == (40, 48)
     assert np.abs(np.asarray(image).astype(int) - SMOOTH[:, :40]).mean() < 2
     assert ("turned" in altered) == (orientation != 1)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_decode_ignores_unknown_exif_orientation(orientation):
-    image, altered = image_reader.decode_picture(encode(Image.fromarray(FACE), exif=exif(orientation)), "L")
+def test_decode_picture_ignores_unknown_exif_orientation(orientation):
+    image, altered = image_reader.decode_picture(encode(Image.fromarray(FACE), exif=make_exif(orientation)), "L")
     np.testing.assert_array_equal(np.asarray(image), FACE)
     assert altered == ()
 
 
-def test_decode_ignores_damaged_exif():
+def test_decode_picture_ignores_damaged_exif():
     for damaged in (b"II*\x00", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"junk"):
         image, altered = image_reader.decode_picture(encode(Image.fromarray(FACE), exif=damaged), "L")
         np.testing.assert_array_equal(np.asarray(image), FACE)
@@ -74,7 +74,7 @@ KINDS = ["PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG"]
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_read_face_reads_every_kind(kind, mode):
+def test_read_face_reads_every_format(kind, mode):
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
     content = encode(Image.fromarray(SMOOTH).convert(mode), kind, **options)
     assert image_reader.is_picture("x", content[:64])
@@ -146,7 +146,7 @@ def test_transparent_pixels_are_composited_on_background(mode):
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P"])
 def test_read_face_converts_opaque_images_to_same_grey(mode):
-    face, altered = image_reader.read_face(input_factories.picture(FACE.ravel(), mode=mode))
+    face, altered = image_reader.read_face(input_factories.encode_image(FACE.ravel(), mode=mode))
     np.testing.assert_array_equal(face, FACE)
     assert altered == ("recoloured",)
 
@@ -178,7 +178,7 @@ def test_read_face_scales_deep_grey_by_its_range(kind):
 
 
 def test_read_face_keeps_upper_8_of_16_bits_in_full_use():
-    face, altered = image_reader.read_face(png((FACE.astype(np.uint16) << 8) + 77))
+    face, altered = image_reader.read_face(encode_png((FACE.astype(np.uint16) << 8) + 77))
     np.testing.assert_array_equal(face, FACE)
     assert {"rescaled", "recoloured"} <= set(altered)
 
@@ -190,11 +190,11 @@ def test_read_face_rejects_values_that_are_not_finite():
 
 
 def test_read_face_keeps_constant_16_bit_grey_constant():
-    face, _ = image_reader.read_face(png(np.full((48, 48), 40_000, np.uint16)))
+    face, _ = image_reader.read_face(encode_png(np.full((48, 48), 40_000, np.uint16)))
     assert np.unique(face).tolist() == [40_000 // 256]
 
 
-def raw_png(width: int, height: int, depth: int, colour: int, lines: bytes) -> bytes:
+def make_png(width: int, height: int, depth: int, colour: int, lines: bytes) -> bytes:
     """Returns a PNG with any header, including those that Pillow does not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     parts = [b"IHDR" + header, b"IDAT" + zlib.compress(lines), b"IEND"]
@@ -203,28 +203,28 @@ def raw_png(width: int, height: int, depth: int, colour: int, lines: bytes) -> b
     )
 
 
-def deep_png(values: np.ndarray) -> bytes:
+def make_deep_png(values: np.ndarray) -> bytes:
     """Returns a PNG with 16 bits per channel; values: uint16 [height, width, 3]."""
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
-    return raw_png(values.shape[1], values.shape[0], 16, 2, lines)
+    return make_png(values.shape[1], values.shape[0], 16, 2, lines)
 
 
 def test_read_face_keeps_upper_8_of_16_bit_colour_or_rejects():
     colours = FACE[..., None].repeat(3, -1).astype(np.uint16)
-    face, _ = image_reader.read_face(deep_png(colours << 8))
+    face, _ = image_reader.read_face(make_deep_png(colours << 8))
     np.testing.assert_array_equal(face, FACE)
     with pytest.raises(PictureError, match="16 bits a colour and uses the lower 14 at most: save it with 8 bits"):
-        image_reader.read_face(deep_png(colours << 4))
+        image_reader.read_face(make_deep_png(colours << 4))
 
 
 def test_read_face_converts_colour_to_bt_601_luma():
     colours = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
-    face, _ = image_reader.read_face(png(colours))
+    face, _ = image_reader.read_face(encode_png(colours))
     assert np.abs(face - colours @ [0.299, 0.587, 0.114]).max() < 1
 
 
 def test_read_face_averages_larger_image():
-    face, altered = image_reader.read_face(input_factories.picture(FACE.ravel(), size=96))
+    face, altered = image_reader.read_face(input_factories.encode_image(FACE.ravel(), size=96))
     np.testing.assert_array_equal(face, FACE)
     assert altered == ("resized",)
 
@@ -234,7 +234,7 @@ def test_read_face_averages_larger_image():
 def test_fit_makes_image_square(fit, altered, upright):
     wide = np.zeros((48, 96), np.uint8)
     wide[:, 24:72] = FACE
-    face, found = image_reader.read_face(png(wide if upright else np.ascontiguousarray(wide.T)), fit)
+    face, found = image_reader.read_face(encode_png(wide if upright else np.ascontiguousarray(wide.T)), fit)
     face = face if upright else face.T
     assert found == ("resized", altered)
     if fit == "crop":
@@ -245,14 +245,14 @@ def test_fit_makes_image_square(fit, altered, upright):
     else:
         assert (face[[0, 11, 36, 47]] == image_reader.BACKGROUND).all()
         assert (face[12:36, :12] == 0).all()
-    square, found = image_reader.read_face(png(FACE), fit)
+    square, found = image_reader.read_face(encode_png(FACE), fit)
     np.testing.assert_array_equal(square, FACE)
     assert found == ()
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_fit_accepts_line_of_pixels(fit):
-    face, _ = image_reader.read_face(png(np.full((1, 5000), 9, np.uint8)), fit)
+    face, _ = image_reader.read_face(encode_png(np.full((1, 5000), 9, np.uint8)), fit)
     assert face.shape == (48, 48)
     assert 9 in face
 
@@ -260,7 +260,7 @@ def test_fit_accepts_line_of_pixels(fit):
 def test_fit_applies_after_exif_orientation():
     wide = np.zeros((48, 96), np.uint8)
     wide[:, 24:72] = FACE
-    content = encode(Image.fromarray(np.rot90(wide, 1).copy()), exif=exif(6))
+    content = encode(Image.fromarray(np.rot90(wide, 1).copy()), exif=make_exif(6))
     face, altered = image_reader.read_face(content, "crop")
     np.testing.assert_array_equal(face, FACE)
     assert {"turned", "cropped"} <= set(altered)
@@ -275,32 +275,32 @@ def test_fit_applies_after_exif_orientation():
         (b"\0\0\0\x18ftypheic" + bytes(60), "it is a HEIC picture"),
         (b"\0\0\0\x18ftypavif" + bytes(60), "it is an AVIF picture"),
         (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60), "it is a JPEG 2000 picture"),
-        (png(FACE)[:300], "truncated"),
+        (encode_png(FACE)[:300], "truncated"),
     ],
 )
-def test_decode_error_names_reason(content, reason):
+def test_decode_picture_error_names_reason(content, reason):
     with pytest.raises(PictureError, match=reason) as caught:
         image_reader.decode_picture(content, "L")
     assert "0x" not in str(caught.value)  # a place in memory, which is another each time
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
-def test_decode_rejects_decompression_bomb_unread(side, monkeypatch):
+def test_decode_picture_rejects_decompression_bomb_unread(side, monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
     for function in (image_reader.read_face, image_reader.read_size):
         with pytest.raises(PictureError, match="pixels"):
-            function(raw_png(side, side, 8, 0, b""))
+            function(make_png(side, side, 8, 0, b""))
 
 
-def test_size_reads_header_without_decoding(monkeypatch):
-    content = png(FACE[:, :40])
+def test_read_size_reads_header_without_decoding(monkeypatch):
+    content = encode_png(FACE[:, :40])
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", None)
     assert image_reader.read_size(content) == (40, 48)
     with pytest.raises(PictureError, match="no picture"):
         image_reader.read_size(b"GIF89a")
 
 
-def damaged_tiff(tag: int | None = None, value: int = 0) -> bytes:
+def make_damaged_tiff(tag: int | None = None, value: int = 0) -> bytes:
     """Returns a compressed TIFF with a changed tag or, without a tag, with changed pixel bytes."""
     content = bytearray(encode(Image.effect_noise((48, 48), 80).convert("RGB"), "TIFF", compression="tiff_lzw"))
     if tag is None:
@@ -318,19 +318,19 @@ def damaged_tiff(tag: int | None = None, value: int = 0) -> bytes:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (damaged_tiff(), "its pixels are damaged"),
-        (damaged_tiff(277, 85), "it is damaged or no picture"),  # samples per pixel
-        (damaged_tiff(279, 3), "its pixels are damaged"),  # bytes of the strip
-        (damaged_tiff(259, 5)[:60], "it is damaged or no picture"),
+        (make_damaged_tiff(), "its pixels are damaged"),
+        (make_damaged_tiff(277, 85), "it is damaged or no picture"),  # samples per pixel
+        (make_damaged_tiff(279, 3), "its pixels are damaged"),  # bytes of the strip
+        (make_damaged_tiff(259, 5)[:60], "it is damaged or no picture"),
     ],
 )
-def test_decode_prints_nothing_of_a_damaged_tiff(capfd, caplog, content, reason):
+def test_decode_picture_prints_nothing_of_a_damaged_tiff(capfd, caplog, content, reason):
     with pytest.raises(PictureError, match=reason):
         image_reader.decode_picture(content, "L")
     assert (capfd.readouterr(), caplog.records) == (("", ""), [])
 
 
-def deep_tiff(values: np.ndarray, photometric: int, sample_format: int) -> bytes:
+def make_deep_tiff(values: np.ndarray, photometric: int, sample_format: int) -> bytes:
     """Returns a TIFF of grey values.
 
     Args:
@@ -363,13 +363,13 @@ RAMP = np.arange(48 * 48).reshape(48, 48) / (48 * 48 - 1)
     ids=["uint16", "uint16, 0 white", "int16", "uint32", "int32", "float32", "float32, 0 white"],
 )
 def test_read_face_reads_deep_tiff_by_its_tags(values, sample_format, photometric):
-    face, altered = image_reader.read_face(deep_tiff(values, photometric, sample_format))
+    face, altered = image_reader.read_face(make_deep_tiff(values, photometric, sample_format))
     expected = 255 * (RAMP if photometric else 1 - RAMP)
     np.testing.assert_allclose(face, expected, atol=1.5)
     assert "rescaled" in altered
 
 
-def bmp(grey: np.ndarray, alpha: int) -> bytes:
+def make_bmp(grey: np.ndarray, alpha: int) -> bytes:
     """Returns a BMP whose pixels have a fourth byte, alpha by its header."""
     height, width = grey.shape
     pixels = np.dstack([grey, grey, grey, np.full_like(grey, alpha)])[::-1].tobytes()
@@ -381,7 +381,7 @@ def bmp(grey: np.ndarray, alpha: int) -> bytes:
 @pytest.mark.parametrize("alpha", [0, 255])
 def test_read_face_treats_bmp_with_zero_alpha_as_opaque(alpha):
     grey = np.rint(255 * RAMP).astype(np.uint8)
-    face, altered = image_reader.read_face(bmp(grey, alpha))
+    face, altered = image_reader.read_face(make_bmp(grey, alpha))
     np.testing.assert_array_equal(face, grey)
     assert "composited" not in altered
 

@@ -87,7 +87,7 @@ def test_label_map_is_numbered_when_pair_names_a_number():
 )
 @pytest.mark.parametrize("name", ["map.json", "a, b.JSON", "a=b.json"])
 def test_label_map_reads_json_file(name, content, names, tmp_path):
-    path = input_factories.write(tmp_path / name, content)
+    path = input_factories.write_file(tmp_path / name, content)
     labels = label_map.parse_label_map(path)
     assert ({name: labels.find(name) for name in names}, labels.given) == (names, name)
     if name == "map.json":
@@ -129,13 +129,13 @@ def test_label_map_error_names_wrong_value(text, reason):
     ],
 )
 def test_label_map_error_names_wrong_file(content, reason, tmp_path):
-    path = input_factories.write(tmp_path / "map.json", content.encode("latin-1"))
+    path = input_factories.write_file(tmp_path / "map.json", content.encode("latin-1"))
     with pytest.raises(UserError, match=f"map.json {reason}"):
         label_map.parse_label_map(path)
 
 
 def test_label_map_expands_home_folder(tmp_path, monkeypatch):
-    input_factories.write(tmp_path / "map.json", '{"0": "sad"}')
+    input_factories.write_file(tmp_path / "map.json", '{"0": "sad"}')
     monkeypatch.setenv("HOME", str(tmp_path))
     assert label_map.parse_label_map("~/map.json").find("0") == CLASSES.index("sad")
 

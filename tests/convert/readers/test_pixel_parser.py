@@ -9,14 +9,14 @@ from tests.convert import input_factories
 
 def replace_value(position: int, token: str) -> bytes:
     """Returns the pixels of a face with the value at `position` replaced."""
-    tokens = input_factories.text(input_factories.noise(1)[0]).split(" ")
+    tokens = input_factories.pixel_text(input_factories.noise(1)[0]).split(" ")
     tokens[position] = token
     return " ".join(tokens).encode()
 
 
 def test_pixel_parser_reads_every_value_of_a_block():
     images = input_factories.noise(3 * pixel_parser.BLOCK_FACES + 5)
-    parsed, faults = pixel_parser.parse_pixels([input_factories.text(image).encode() for image in images])
+    parsed, faults = pixel_parser.parse_pixels([input_factories.pixel_text(image).encode() for image in images])
     np.testing.assert_array_equal(parsed, images)
     assert not faults
 
@@ -29,7 +29,7 @@ def test_pixel_parser_returns_no_images_without_faces():
 
 def test_pixel_parser_reads_values_of_one_and_three_digits_together():
     images = np.array([[0] * 2304, [255] * 2304, [9, 10] * 1152, [99, 100] * 1152], np.uint8)
-    parsed, faults = pixel_parser.parse_pixels([input_factories.text(image).encode() for image in images])
+    parsed, faults = pixel_parser.parse_pixels([input_factories.pixel_text(image).encode() for image in images])
     np.testing.assert_array_equal(parsed, images)
     assert not faults
 
@@ -57,7 +57,7 @@ def test_pixel_parser_error_counts_values(count):
 
 def test_pixel_parser_does_not_move_values_between_faces():
     images = input_factories.noise(4)
-    fields = [input_factories.text(image).encode() for image in images]
+    fields = [input_factories.pixel_text(image).encode() for image in images]
     fields[1] = b" ".join(fields[1].split(b" ")[:-1])
     fields[2] += b" 7"
     parsed, faults = pixel_parser.parse_pixels(fields)
@@ -66,7 +66,7 @@ def test_pixel_parser_does_not_move_values_between_faces():
 
 
 def test_pixel_parser_counts_no_value_between_two_spaces():
-    tokens = input_factories.text(input_factories.noise(1)[0]).split(" ")
+    tokens = input_factories.pixel_text(input_factories.noise(1)[0]).split(" ")
     _, faults = pixel_parser.parse_pixels([" ".join([*tokens[:100], "", *tokens[101:]]).encode()])
     assert "2,303 values" in faults[0]
 
@@ -74,7 +74,7 @@ def test_pixel_parser_counts_no_value_between_two_spaces():
 @pytest.mark.parametrize("form", ["  {}", "{}  ", "\t{}"])
 def test_pixel_parser_accepts_white_space_around_pixels(form):
     image = input_factories.noise(1)
-    parsed, faults = pixel_parser.parse_pixels([form.format(input_factories.text(image[0])).encode()])
+    parsed, faults = pixel_parser.parse_pixels([form.format(input_factories.pixel_text(image[0])).encode()])
     np.testing.assert_array_equal(parsed, image)
     assert not faults
 
@@ -88,7 +88,7 @@ def test_pixel_parser_accepts_leading_zeros_and_double_spaces():
 
 def test_pixel_parser_accepts_5000_leading_zeros():
     image = input_factories.noise(1)
-    _, *others = input_factories.text(image[0]).split(" ")
+    _, *others = input_factories.pixel_text(image[0]).split(" ")
     for zeros, value in ((b"0" * 5000, 0), (b"0" * 5000 + b"7", 7)):
         parsed, faults = pixel_parser.parse_pixels([zeros + b" " + " ".join(others).encode()])
         assert (parsed[0, 0], parsed[0, 1:].tolist(), faults) == (value, image[0, 1:].tolist(), {})
@@ -96,7 +96,7 @@ def test_pixel_parser_accepts_5000_leading_zeros():
 
 def test_pixel_parser_keeps_other_faces_of_block_with_bad_face():
     images = input_factories.noise(pixel_parser.BLOCK_FACES)
-    fields = [input_factories.text(image).encode() for image in images]
+    fields = [input_factories.pixel_text(image).encode() for image in images]
     fields[5] = replace_value(3, "256")
     parsed, faults = pixel_parser.parse_pixels(fields)
     assert list(faults) == [5]
