@@ -42,7 +42,7 @@ def get_config():
     return from_dict(json.loads({json!r}))
 """
 
-# Two logical devices, for the tests of two replicas; they can only be made before TensorFlow starts.
+# Two logical devices, for the tests of two replicas; they must be configured before TensorFlow starts.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
@@ -131,7 +131,7 @@ def store(root: pathlib.Path, tmp_path_factory):
         ("moto", "s3:// is tested against moto's server (moto[server])"),
         ("flask_cors", "s3:// is tested against moto's server (moto[server])"),
     ):
-        if importlib.util.find_spec(module) is None:  # not imported here, which takes two seconds
+        if importlib.util.find_spec(module) is None:  # importing it would take two seconds
             pytest.skip(reason)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

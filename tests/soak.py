@@ -42,9 +42,9 @@ class Round:
     """Results of a round. The last three fields are measured in this process at the end of the round."""
 
     seconds: float
-    kept: list[int]  # the newest checkpoint's step at each kill
-    weights: str  # SHA-256 of the best
-    killed_weights: str  # the same of the run that was killed
+    kept: list[int]  # step of the newest checkpoint at each kill
+    weights: str  # SHA-256 of the best weights
+    killed_weights: str  # the same for the run that was killed
     accuracy: float
     memory_mib: float
     open_files: int

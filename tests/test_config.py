@@ -94,7 +94,7 @@ def test_from_dict_fills_missing_fields_with_defaults():
     for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
         del record["train"][name]
     assert config.from_dict(record) == Experiment()
-    assert config.sha256(record) != Experiment().sha256()  # it keeps its own: see fer.models.loading
+    assert config.sha256(record) != Experiment().sha256()  # the record keeps its own hash: see fer.models.loading
 
 
 def test_parse_step_range_returns_first_and_last():

@@ -35,7 +35,7 @@ def test_config_header_has_training_command(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_valid_with_known_policy_and_backbone(path):
     experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
-    experiment.model.weights, experiment.train.teacher = "none", ""  # no file comes with the repository
+    experiment.model.weights, experiment.train.teacher = "none", ""  # the repository holds no weights
     trainer.check_experiment(experiment)
     assert experiment.model.image_size in (0, *range(registry.backbone_spec(experiment.model.name).min_size, 1024))
 
@@ -47,24 +47,24 @@ def test_config_is_valid_with_known_policy_and_backbone(path):
 )
 def test_config_trains_two_steps(path, synthetic_shards):
     experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
-    # The same experiment at a size that a test can afford.
+    # The same experiment at a small size.
     side = max(registry.backbone_spec(experiment.model.name).min_size, 32)
     experiment.model.image_size, experiment.train.global_batch = side, 8
-    experiment.model.weights = "none"  # no file comes with the repository
-    experiment.train.ema_decay = 0.0  # the average is a second network to be built
+    experiment.model.weights = "none"  # the repository holds no weights
+    experiment.train.ema_decay = 0.0  # the average would be a second network
     faces = example_codec.read_split(synthetic_shards, "train")
     few = dataclasses.replace(
         faces,
         images=faces.images[:16],
         labels=faces.labels[:16],
         rows=faces.rows[:16],
-        votes=np.tile(np.arange(10, dtype=np.int32), (16, 1)),  # for those that ask for them
+        votes=np.tile(np.arange(10, dtype=np.int32), (16, 1)),  # for configs that train on votes
     )
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     state, go = factories.begin_training(strategy, experiment, few, 2)
     (kernel,) = (weight for weight in state.model.trainable_weights if weight.name.startswith("logits/kernel"))
     before = kernel.numpy()
-    for _ in range(2):  # the rate starts at 0
+    for _ in range(2):  # the learning rate starts at 0
         go()
     assert np.isfinite(float(state.loss.result()))
     assert (kernel.numpy() != before).any()

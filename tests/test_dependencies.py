@@ -22,7 +22,7 @@ for name in sys.argv[1:]:
 json.dump(errors, sys.stdout)
 """
 
-# TensorFlow loads this one itself, and a second import registers gs:// twice.
+# TensorFlow loads this module itself, and a second import registers gs:// twice.
 NOT_FOR_IMPORT = {"tensorflow_io_gcs_filesystem"}
 
 
@@ -35,7 +35,7 @@ def import_errors(names: list[str]) -> dict[str, str]:
 def modules_by_distribution() -> dict[str, list[str]]:
     """Returns the top-level modules of each installed distribution, by its normalized name."""
     found: dict[str, list[str]] = {}
-    # Elsewhere on the path lie what setuptools vendors and, in a checkout, the package itself.
+    # Other folders of the path hold the modules that setuptools vendors and, in a checkout, the package itself.
     for distribution in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")]):
         parts = [file.parts for file in distribution.files or () if file.suffix in (".py", ".so")]
         modules = {first.partition(".")[0] if not rest else first for first, *rest in parts}
@@ -52,6 +52,6 @@ def test_requirements_lock_lists_importable_distributions(root):
     modules = [name for key, names in modules_by_distribution().items() if key in locked for name in names]
     names = sorted(set(modules) - NOT_FOR_IMPORT)
     assert {"tensorflow", "numpy", "pandas", "pyarrow"} <= set(names)
-    suspects = import_errors(names)  # in one process first, which is fast but where modules may disturb each other
+    suspects = import_errors(names)  # one process first: fast, but modules may disturb each other
     errors = {name: error for each in suspects for name, error in import_errors([each]).items()}
     assert not errors

@@ -158,7 +158,7 @@ def test_streams_write_control_characters_out(tmp_path, monkeypatch):
     with path.open("wb") as file:
         stream = streams._make_stream(None, file.fileno())
         print(f"{CONTROL}\tü", file=stream, flush=True)
-        monkeypatch.setattr(sys, "stdout", stream)  # which a test must not close
+        monkeypatch.setattr(sys, "stdout", stream)  # the test must not close it
     assert path.read_text() == "a\\x1b[2Jb\\x07\\x9bc\\u202ed\tü\n"
 
 

@@ -12,7 +12,7 @@ def votes(**counts) -> np.ndarray:
 
 
 def test_classes_have_the_order_of_fer2013():
-    # As the Kaggle challenge of 2013 states it: 0=Angry, 1=Disgust, 2=Fear, 3=Happy, 4=Sad, 5=Surprise, 6=Neutral.
+    # The order of the Kaggle challenge of 2013: 0=Angry, 1=Disgust, 2=Fear, 3=Happy, 4=Sad, 5=Surprise, 6=Neutral.
     assert labels.CLASSES == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 

@@ -312,7 +312,7 @@ def test_s3_errors_name_bucket_and_reason(root: pathlib.Path, store, tmp_path):
             "The bucket bucket cannot be reached (": (f"{RUNS}/c", f"http://127.0.0.1:{closed.getsockname()[1]}"),
             "The bucket bucket cannot be reached (curlCode: 28, Timeout was reached)": (
                 f"{RUNS}/c",
-                f"http://127.0.0.1:{silent.getsockname()[1]}",  # takes what it is asked, and never answers
+                f"http://127.0.0.1:{silent.getsockname()[1]}",  # accepts requests and never answers
             ),
         }
         started = {}

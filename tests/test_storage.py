@@ -114,7 +114,7 @@ def test_check_or_raise_returns_false_only_when_store_answers(monkeypatch):
     with pytest.raises(UserError, match="away"):
         storage.check_or_raise("s3://bucket/a", lambda _: False)
     monkeypatch.setattr(storage, "register_filesystems", registered.append)
-    answers = iter([False, True])  # it was away for a moment
+    answers = iter([False, True])  # it was unreachable for a moment
     assert storage.check_or_raise("s3://bucket/a", lambda _: next(answers))
 
 

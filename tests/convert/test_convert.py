@@ -223,8 +223,8 @@ def test_convert_rejects_votes_for_images_without_rows(tmp_path):
 
 def test_drop_removes_and_counts_train_rows_only(tmp_path):
     images = input_factories.noise(12)
-    images[3] = images[1]  # row 1 validates, row 3 trains
-    images[[6, 7]] = 0  # row 6 trains, row 7 validates
+    images[3] = images[1]  # row 1 is in validation, row 3 in train
+    images[[6, 7]] = 0  # row 6 is in train, row 7 in validation
     made = run(
         input_factories.write_file(tmp_path / "f.csv", input_factories.make_csv(images)),
         tmp_path,

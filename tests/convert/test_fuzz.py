@@ -29,7 +29,7 @@ TOKENS = [b",", b'"', b'""', b"\n", b"\r", b"\r\n", b"\0", b" ", b"\t", b"\x0b",
 TOKENS += [b"0", b"255", b"256", b"999", b"1000", b"0000000255", b"-1", b"1.0", b"1e2", b"+3", b"\xd9\xa3", b"x"]
 TOKENS += [b"emotion", b"pixels", b"Usage", b" pixels ", b"Training", b"PUBLICTEST", b"Test", b'"Training"', b"7", b"#"]
 
-# What earlier runs found, and whatever else is easily got wrong; each was an error once, or is beside one.
+# Findings of earlier runs, and similar cases that are easily handled wrongly.
 CASES = {
     "a carriage return within quotes": b'emotion,pixels\n3,"0\r"\n',
     "a quote that opens in one line and closes in the next": b'emotion,pixels\n3,"1 2\n3",4\n',

@@ -135,4 +135,4 @@ def test_atomic_directory_on_s3_is_complete_or_absent_when_killed_at_any_step(st
     states = run(store, tmp_path, KILLED)
     assert set(states[:-1]) == {"whole", "absent"}
     assert states[-1] == f"{len(states) - 1} moments"
-    assert len(states) > 7  # three files removed, three written, the mark taken away
+    assert len(states) > 7  # three files removed, three written, the marker removed

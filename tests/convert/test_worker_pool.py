@@ -94,7 +94,7 @@ def test_parser_pool_ignores_modules_in_current_folder(parser_pool, tmp_path, mo
 
 
 def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(parser_pool, tmp_path, monkeypatch):
-    # It stops to answer before it ends: it does that with its input.
+    # The process closes its output first and ends when its input ends.
     (tmp_path / "csv.py").write_text("import os, sys\nos.close(1)\nsys.stdin.buffer.read()\nos._exit(7)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])

@@ -20,11 +20,11 @@ def smooth_image(seed: int) -> np.ndarray:
     return np.kron(input_factories.noise(1, seed)[0].reshape(48, 48)[:8, :8], np.ones((6, 6), np.uint8)).ravel() // 2
 
 
-# image, label, split, what FER+ says; a row is its place here times ten
+# image, label, split, majority vote of FER+; the row number of a face is ten times its index here
 FACES = [
     (smooth_image(0), 0, TRAIN, "anger"),  # 0: identical to 1 and 2
     (smooth_image(0), 0, VALIDATION, "anger"),  # 1
-    (smooth_image(0), 3, TRAIN, "anger"),  # 2: labelled otherwise
+    (smooth_image(0), 3, TRAIN, "anger"),  # 2: another label
     (smooth_image(1), 1, TRAIN, "disgust"),  # 3: identical to 4
     (smooth_image(1), 1, TRAIN, "disgust"),  # 4
     (smooth_image(2), 2, TRAIN, "sadness"),  # 5: a little darker than 6; FER+ disagrees

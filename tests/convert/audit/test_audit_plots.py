@@ -34,7 +34,7 @@ def test_balance_plots_every_class_of_labelled_splits():
 
 
 def test_faces_plots_images_of_each_class(dataset, store, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 4)  # one more than any class has
+    monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 4)  # one more than the faces of any class
     figure = audit_plots.plot_sample_faces(dataclasses.replace(dataset, store=store), dataset.splits, seed=0)
     present = sorted({face[1] for face in FACES if face[2] == 0})
     assert len(figure.axes) == len(present) * audit_plots.FACES_PER_CLASS

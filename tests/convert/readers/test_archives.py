@@ -76,7 +76,7 @@ def test_archives_error_names_truncated_archive(kind, share, tmp_path):
 
 def test_tar_truncated_or_damaged_at_any_header_raises_user_error(tmp_path):
     whole = make_tar({f"{number}.csv": CONTENT[:700] for number in range(5)})
-    member, blocks = 3 * 512, 5 * 3  # a header and two blocks of content each, then the mark of the end
+    member, blocks = 3 * 512, 5 * 3  # a header and two blocks of content each, then the end marker
     assert len(read(input_factories.write_file(tmp_path / "whole", whole))) == 5
     cut = [whole[: 512 * count] for count in range(1, blocks + 1)]
     cut += [whole[: member * number + 100] for number in range(1, 5)]

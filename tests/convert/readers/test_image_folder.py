@@ -181,7 +181,7 @@ def test_image_folder_reject_names_damaged_file(content):
     block = image_folder.parse_pictures([Picture("tree/sad/1.png", "sad/1.png", content)])
     assert len(block.images) == 0
     assert str(block.rejects[0]).startswith("tree/sad/1.png: it is not a readable picture")
-    assert "0x" not in block.rejects[0].reason  # a place in memory, which is another each time
+    assert "0x" not in block.rejects[0].reason  # a memory address, which differs each time
 
 
 def test_image_folder_reject_names_unknown_folder_and_label_map():

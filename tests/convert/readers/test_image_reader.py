@@ -14,8 +14,10 @@ from fer.convert.readers.image_reader import PictureError
 from tests.convert import input_factories
 
 FACE = input_factories.noise(1)[0].reshape(48, 48)
-SMOOTH = np.add.outer(np.arange(48), 3 * np.arange(48)).astype(np.uint8) + 20  # no symmetry, and little loss in a JPEG
-# How a viewer's upright face lies in the file, by EXIF orientation.
+SMOOTH = (
+    np.add.outer(np.arange(48), 3 * np.arange(48)).astype(np.uint8) + 20
+)  # without symmetry, and with little loss in a JPEG
+# Storage of an upright face in the file, by EXIF orientation.
 STORED = {
     1: lambda face: face,
     2: np.fliplr,
@@ -281,7 +283,7 @@ def test_fit_applies_after_exif_orientation():
 def test_decode_picture_error_names_reason(content, reason):
     with pytest.raises(PictureError, match=reason) as caught:
         image_reader.decode_picture(content, "L")
-    assert "0x" not in str(caught.value)  # a place in memory, which is another each time
+    assert "0x" not in str(caught.value)  # a memory address, which differs each time
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
