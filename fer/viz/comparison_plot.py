@@ -1,4 +1,4 @@
-"""Draws accuracy against parameters, ours among the published results, as a PNG."""
+"""Draws accuracy against number of parameters for our runs, baselines and published results, as a PNG."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from fer.labels import COLOURS
 from fer.viz import rendering
 
 COLOUR = {"ours": COLOURS[4], "peers": COLOURS[0], "published": "#555555"}
-LINE = 0.026  # of the drawn height between two names, so that they do not overlap
-ABREAST = 6  # points beside each other where there is no axis to part them
-MAX_RUNS = 5  # of ours
-MARGIN = 0.005  # of accuracy beyond the lowest and the highest interval
+LABEL_SPACING = 0.026  # share of the height of the axes between two names, so that they do not overlap
+COLUMNS = 6  # of points whose number of parameters is unknown
+MAX_RUNS = 5  # of our runs
+MARGIN = 0.005  # accuracy beyond the lowest and the highest interval
 
 
 def accuracy_by_parameters(
     runs: Sequence[dict[str, Any]], peers: Sequence[dict[str, Any]], published: Sequence[dict[str, Any]]
 ) -> bytes:
-    """Draws results with their 95 % intervals: at most `MAX_RUNS` of ours, all measured peers, all published ones.
+    """Draws results with their 95 % intervals: at most `MAX_RUNS` of our runs, all measured baselines, all published.
 
     Args:
-      runs, peers, published: as `fer.compare.comparison.compare` returns them; peers that could not be measured are
-        not drawn.
+      runs, peers, published: as `fer.compare.comparison.compare` returns them; baselines (`peers`) that could not be
+        measured are not drawn.
 
     Returns:
-      A PNG: on the left results whose parameters are known, on a logarithmic axis; on the right the others. Results
-      that are not comparable are hollow.
+      A PNG: on the left, results with a known number of parameters on a logarithmic axis; on the right, the others.
+      Results that are not comparable are hollow.
     """
     kinds = {
         "ours": headline_runs(runs),
@@ -43,13 +43,13 @@ def accuracy_by_parameters(
 
 
 def headline_runs(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Chooses at most `MAX_RUNS` of ours.
+    """Chooses at most `MAX_RUNS` of our runs.
 
     These are the best ensemble, the best single network with and without test-time augmentation, the bundled network
-    and the smallest network; then others by falling accuracy.
+    and the smallest network; then others by descending accuracy.
 
     Args:
-      runs: by falling accuracy.
+      runs: by descending accuracy.
     """
     single = [run for run in runs if run["members"] == 1]
     groups = (
@@ -76,33 +76,33 @@ def _figure(results: Sequence[dict[str, Any]]) -> Figure:
     left.xaxis.set_major_formatter(EngFormatter(sep=""))
     left.set_xlabel("parameters")
     left.set_title("number of parameters known", fontsize=11, loc="left")
-    right.set_xlim(-0.05, 0.09 * ABREAST)
+    right.set_xlim(-0.05, 0.09 * COLUMNS)
     right.set_xticks([])
     right.set_title("number of parameters not published", fontsize=11, loc="left")
     ends = [bound for result in results for bound in (result["accuracy_ci95"] or [result["accuracy"]])]
     bottom, top = (min(ends) - MARGIN, max(ends) + MARGIN) if ends else (0, 1)
     left.set_ylim(bottom, top)
-    places = np.argsort(np.argsort([result["accuracy"] for result in unknown])) % ABREAST
-    line = LINE * (top - bottom)
-    _draw(left, known, [result["parameters"] for result in known], line)
-    _draw(right, unknown, list(0.09 * places), line)
-    left.set_ylabel("accuracy with its 95 % interval")
+    places = np.argsort(np.argsort([result["accuracy"] for result in unknown])) % COLUMNS
+    spacing = LABEL_SPACING * (top - bottom)
+    _draw(left, known, [result["parameters"] for result in known], spacing)
+    _draw(right, unknown, list(0.09 * places), spacing)
+    left.set_ylabel("accuracy with 95 % CI")
     left.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
     left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     for axes in (left, right):
         axes.grid(axis="y", alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
-        "Blue: ours. Orange: other packages, measured on the same faces. Grey: published. Hollow: not comparable, see "
-        "the table.",
+        "Blue: our runs. Orange: other packages on the same faces. Grey: published. Hollow: not comparable, see the "
+        "table.",
         fontsize=12,
     )
     return figure
 
 
-def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float], line: float) -> None:
-    """Draws points, intervals and, in a column right of the axes, the names, joined to their points."""
-    heights = _apart([result["accuracy"] for result in results], line)
+def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float], spacing: float) -> None:
+    """Draws points, intervals and, in a column right of the axes, names with lines to their points."""
+    heights = _spread([result["accuracy"] for result in results], spacing)
     beside = axes.get_yaxis_transform()  # x from 0 to 1 across the axes, y in data
     for result, x, height in zip(results, places, heights):
         y, colour, measured = result["accuracy"], COLOUR[result["kind"]], result["kind"] != "published"
@@ -112,7 +112,7 @@ def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float]
         size = 9 if measured else 6
         axes.plot(x, y, marker="o", markersize=size, color=colour, markerfacecolor=filled, zorder=3)
         axes.annotate(
-            f"{100 * y:.1f}  {_short(result['method'])}",
+            f"{100 * y:.1f}  {_truncate(result['method'])}",
             xy=(x, y), xytext=(1.03, height), textcoords=beside, fontsize=9.5, va="center", color=colour, zorder=4,
             weight="bold" if measured else "normal", parse_math=False, annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.5, "relpos": (0, 0.5),
@@ -120,21 +120,21 @@ def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float]
         )  # fmt: skip
 
 
-def _apart(values: Sequence[float], line: float) -> list[float]:
-    """Moves heights apart until none is nearer to the next than `line`, keeping their order and their middle."""
+def _spread(values: Sequence[float], spacing: float) -> list[float]:
+    """Moves values apart until they differ by at least `spacing`; keeps their order and the centre of each group."""
     order = np.argsort(values, kind="stable")
-    blocks: list[list[float]] = []  # each: sum of the wished heights, count
+    blocks: list[list[float]] = []  # each: sum of the requested heights, count
     for index in order:
         blocks.append([values[index], 1])
         while len(blocks) > 1:
             (below, count), (above, more) = blocks[-2:]
-            top = below / count + (count - 1) / 2 * line
-            bottom = above / more - (more - 1) / 2 * line
-            if bottom - top >= line:
+            top = below / count + (count - 1) / 2 * spacing
+            bottom = above / more - (more - 1) / 2 * spacing
+            if bottom - top >= spacing:
                 break
             blocks[-2:] = [[below + above, count + more]]
     heights = [
-        total / count + (place - (count - 1) / 2) * line for total, count in blocks for place in range(int(count))
+        total / count + (place - (count - 1) / 2) * spacing for total, count in blocks for place in range(int(count))
     ]
     moved = [0.0] * len(values)
     for height, index in zip(heights, order):
@@ -142,5 +142,5 @@ def _apart(values: Sequence[float], line: float) -> list[float]:
     return moved
 
 
-def _short(text: str, longest: int = 42) -> str:
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+def _truncate(text: str, max_length: int = 42) -> str:
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."

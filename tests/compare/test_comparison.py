@@ -273,7 +273,7 @@ def test_names_cannot_break_the_plot(tmp_path):
 
 def test_names_in_the_plot_keep_their_order_and_their_distance():
     values = [0.7, 0.701, 0.7005, 0.9, 0.2, 0.9]
-    moved = comparison_plot._apart(values, 0.01)
+    moved = comparison_plot._spread(values, 0.01)
     assert np.diff(np.sort(moved)).min() >= 0.01 - 1e-9
     assert np.argsort(moved, kind="stable").tolist() == np.argsort(values, kind="stable").tolist()
     assert moved[4] == 0.2
