@@ -37,7 +37,7 @@ class EvalRequest:
         """
         self.saved_workdirs()
         for workdir in self.workdirs:
-            if storage.is_remote(workdir) or not loading.is_kept(workdir):
+            if storage.is_remote(workdir) or not loading.holds_only_results(workdir):
                 loading.check(workdir)
         if not storage.is_remote(self.data):
             manifest.read_manifest(self.data).split(self.split)
@@ -48,7 +48,7 @@ class EvalRequest:
         Raises:
           UserError: the evaluation needs their network.
         """
-        saved = [workdir for workdir in self.workdirs if loading.is_kept(workdir)]
+        saved = [workdir for workdir in self.workdirs if loading.holds_only_results(workdir)]
         if saved and len(self.workdirs) == 1:
             raise UserError(
                 f"{saved[0]} holds saved predictions and no network. Name at least one more workdir, for an ensemble."

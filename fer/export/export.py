@@ -77,7 +77,7 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
     def measure(network: runtimes.Network, precision: str) -> parity.ParityResult:
         return parity.measure(network, precision, dataset.images, dataset.labels, lambda done: progress(done, total))
 
-    run_result = measure(runtimes.of_model(run.model), run.precision)
+    run_result = measure(runtimes.wrap_model(run.model), run.precision)
     with temp_files.folder("export") as folder:
         entries: list[dict[str, Any]] = []
         for precision in precisions:
@@ -241,5 +241,5 @@ def _copy(source: str, target: str) -> None:
         if tf.io.gfile.exists(os.path.join(target, MARKER)):
             tf.io.gfile.remove(os.path.join(target, MARKER))
         tf.io.gfile.rmtree(target)
-    for name in sorted(export_manifest.within(source), key=lambda name: name == MARKER):
+    for name in sorted(export_manifest.list_files(source), key=lambda name: name == MARKER):
         _copy(os.path.join(source, name), os.path.join(target, name))

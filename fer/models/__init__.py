@@ -1,1 +1,1 @@
-"""From uint8 faces to float32 logits: backbones, the classifier around them, weights on disk."""
+"""Classifiers from uint8 faces to float32 logits: backbones, heads, weights on disk."""

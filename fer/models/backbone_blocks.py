@@ -1,4 +1,4 @@
-"""A backbone's layers in blocks, from input to output."""
+"""Division of a backbone's layers into blocks, from input to output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer.errors import UserError
 
 @dataclasses.dataclass
 class Block:
-    """Layers between two points that all paths through the network pass."""
+    """Layers between two consecutive points that every path through the network passes."""
 
     name: str
     layers: list[tf.keras.layers.Layer]
@@ -21,14 +21,14 @@ class Block:
 
 
 def split_into_blocks(network: tf.keras.Model, ends: str) -> list[Block]:
-    """Divides a network.
+    """Divides a network into blocks.
 
     Args:
       network: a functional model; Keras lists its layers by their distance from the output.
       ends: as in `fer.models.registry.Backbone`.
 
     Returns:
-      The blocks, which hold every layer once. Layers after the last end belong to the last block.
+      The blocks; each layer is in exactly one. Layers after the last end belong to the last block.
     """
     found: list[Block] = []
     waiting, unnamed = [], 0
@@ -51,13 +51,13 @@ def split_into_blocks(network: tf.keras.Model, ends: str) -> list[Block]:
 
 
 def truncate(network: tf.keras.Model, ends: str, last: str) -> tf.keras.Model:
-    """The network up to the end of the block called `last`.
+    """Returns the network up to the end of the block `last`.
 
     Raises:
-      UserError: it has no such block.
+      UserError: the network has no such block.
     """
     known = {block.name: block for block in split_into_blocks(network, ends)}
     if last not in known:
         raise UserError(f"config.model.cut names no block of {network.name}: {last!r}{suggest(last, list(known))}.")
-    # Its last output: a Sequential, as ConvNeXt's stem is one, has one more, of its own input.
+    # The last output: a Sequential, such as ConvNeXt's stem, has another one for its own input.
     return tf.keras.Model(network.input, known[last].end.get_output_at(-1), name=network.name)

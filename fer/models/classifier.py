@@ -1,4 +1,4 @@
-"""The classifier: uint8 faces in, float32 logits out, whatever backbone is between."""
+"""Classifier with any backbone: uint8 faces in, float32 logits out."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ layers = tf.keras.layers
 
 
 def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
-    """A classifier with weights drawn from `seed`; `fer.models.pretrained` puts others in their place.
+    """Builds a classifier with random weights; `fer.models.pretrained` loads others.
 
     Args:
-      config: which network, at what size. Its architecture does not depend on `config.weights`.
-      precision: float32, mixed_bfloat16 or mixed_float16: what the backbone computes in.
+      config: network and input size. The architecture does not depend on `config.weights`.
+      precision: of the backbone: float32, mixed_bfloat16 or mixed_float16.
       seed: of the initial weights.
 
     Returns:
       A model from uint8 [B, 48, 48, 1] to logits float32 [B, 7], in the order of `fer.labels.CLASSES`. With
-      auxiliary heads, a call with `training=True` gives a list of logits: see `fer.models.heads.losses`.
+      auxiliary heads, a call with `training=True` returns a list of logits: see `fer.models.heads.losses`.
 
     Raises:
-      UserError: no such backbone or block, or an option or image size that the backbone does not admit.
+      UserError: the backbone or block is unknown, or the backbone does not support an option or the image size.
     """
     chosen = registry.backbone_spec(config.name)
-    size = _size(config, chosen)
-    tf.keras.utils.set_random_seed(seed)  # the initial weights are the only thing drawn from Keras' global state
-    with _policy(precision):
-        # Faces are 48x48; an augmenter may have cut them smaller, which a network that takes them as they are allows.
+    size = _input_size(config, chosen)
+    tf.keras.utils.set_random_seed(seed)  # only the initial weights use Keras' global random state
+    with _precision_policy(precision):
+        # Faces are 48x48. The op crop makes them smaller; a network without fixed input size takes them unresized.
         faces = tf.keras.Input([None, None, 1], dtype="uint8", name="faces")
         side = None if chosen.any_size and size == SIDE else size
         x = layers.Resizing(side, side, dtype="float32", name="resize")(faces) if side else faces
-        x = _normalized(x, config, chosen)
+        x = _normalize(x, config, chosen)
         network = build_backbone(config, chosen, side, x.shape[-1])
         if config.pooling == "gem":
             _check_positive(config, network)
@@ -51,17 +51,17 @@ def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
         name = config.name.replace("/", "_")
         if not tapped:
             return tf.keras.Model(faces, logits, name=name)
-        others = [heads.auxiliary(tap, number) for number, tap in enumerate(tapped, start=1)]
-        return heads.WithAuxiliaries(faces, [logits, *others], name=name)
+        auxiliaries = [heads.auxiliary_head(tap, number) for number, tap in enumerate(tapped, start=1)]
+        return heads.AuxiliaryClassifier(faces, [logits, *auxiliaries], name=name)
 
 
-def backbone_of(model: tf.keras.Model) -> tf.keras.Model:
-    """The network inside a classifier."""
+def get_backbone(model: tf.keras.Model) -> tf.keras.Model:
+    """Returns the backbone of a classifier."""
     return next(layer for layer in model.layers if isinstance(layer, tf.keras.Model))
 
 
 def build_backbone(config: Model, chosen: Backbone, side: int | None, channels: int) -> tf.keras.Model:
-    """The backbone as the classifier holds it: cut, adapted, with the points at which auxiliary heads sit."""
+    """Builds the backbone for the classifier: truncated, adapted, with outputs for auxiliary heads."""
     network = chosen.build(side, channels)
     if config.cut:
         network = backbone_blocks.truncate(network, chosen.block_end_pattern, config.cut)
@@ -73,22 +73,22 @@ def build_backbone(config: Model, chosen: Backbone, side: int | None, channels: 
 
 
 def channel_mixing(config: Model) -> np.ndarray | None:
-    """How the three channels of the published network follow from ours; None where ours has as many as it.
+    """Returns how the three channels of the published network follow from ours; None if the channels are the same.
 
     Returns:
       [3, channels]; see `fer.models.normalization.Normalization.mixing`.
     """
     chosen = registry.backbone_spec(config.name)
-    return None if chosen.channels == 1 or config.grey == "repeat" else _pixels(config, chosen).mixing()
+    return None if chosen.channels == 1 or config.grey == "repeat" else _normalization(config, chosen).mixing()
 
 
-def _pixels(config: Model, chosen: Backbone) -> Normalization:
+def _normalization(config: Model, chosen: Backbone) -> Normalization:
     return NORMALIZATIONS[config.pixels or chosen.pixels]
 
 
-def _normalized(x: tf.Tensor, config: Model, chosen: Backbone) -> tf.Tensor:
-    """Grey pixels [B, h, w, 1] as the backbone is given them, float32, in one to three channels."""
-    pixels = _pixels(config, chosen)
+def _normalize(x: tf.Tensor, config: Model, chosen: Backbone) -> tf.Tensor:
+    """Normalizes grey pixels [B, h, w, 1] to the backbone's input, float32, with one to three channels."""
+    pixels = _normalization(config, chosen)
     if chosen.channels > 1 and config.grey == "repeat":
         x = layers.Concatenate(dtype="float32", name="channels")([x] * 3)
         return layers.Rescaling(pixels.scale, pixels.offset, dtype="float32", name="pixels")(x)
@@ -98,8 +98,8 @@ def _normalized(x: tf.Tensor, config: Model, chosen: Backbone) -> tf.Tensor:
     return layers.Concatenate(dtype="float32", name="channels")([x, tf.ones_like(x)])
 
 
-def _size(config: Model, chosen: Backbone) -> int:
-    """The side of the images that the backbone sees, and whether the config's options suit it."""
+def _input_size(config: Model, chosen: Backbone) -> int:
+    """Returns the side of the backbone's input, in pixels, and checks options that depend on the backbone."""
     size = config.image_size or chosen.size
     if size < chosen.min_size:
         raise UserError(f"config.model.image_size is {size}; {config.name} needs {chosen.min_size} or more.")
@@ -110,39 +110,42 @@ def _size(config: Model, chosen: Backbone) -> int:
         )
     if chosen.class_maps and config.pooling == "gem":
         raise UserError(
-            f"config.model.pooling is gem, a power of what is positive, and {config.name} pools logits, which may be "
+            f"config.model.pooling is gem, which needs positive features, and {config.name} pools logits, which may be "
             "negative: choose avg, max or avgmax."
         )
     return size
 
 
 def _check_positive(config: Model, network: tf.keras.Model) -> None:
-    """Raises a UserError where half the features may be far below zero, which a power takes for nothing."""
+    """Raises a UserError if half the features may be far below zero, which gem pooling clips."""
     features = tf.nest.flatten(network.output)[0]
     if not _is_positive(features):
         last = features.node.layer
         where = f"{config.name} cut after {config.cut}" if config.cut else config.name
         raise UserError(
-            f"config.model.pooling is gem, a power of what is positive, and {where} ends with {last.name}, which may "
+            f"config.model.pooling is gem, which needs positive features, and {where} ends with {last.name}, which may "
             "be negative: choose avg, max or avgmax."
         )
 
 
 def _is_positive(features: Any) -> bool:
-    """Whether a Keras tensor has no values far below zero: an activation gave it, or all its parts.
+    """Returns whether a Keras tensor has no values far below zero: it, or all its parts, come from an activation.
 
-    Swish goes down to -0.28. MobileNet v3 writes its activation, x * relu6(x + 3) / 6, as a product.
+    Swish has a minimum of -0.28. MobileNet v3 writes its activation, x * relu6(x + 3) / 6, as a product.
     """
     node = features.node
     if isinstance(node.layer, (layers.Concatenate, layers.MaxPooling2D, layers.AveragePooling2D)):
         return all(map(_is_positive, node.keras_inputs))
-    activated = getattr(node.layer, "activation", None) not in (None, tf.keras.activations.linear)  # as VGG's are
+    activated = getattr(node.layer, "activation", None) not in (
+        None,
+        tf.keras.activations.linear,
+    )  # as VGG's layers have
     return activated or isinstance(node.layer, (layers.ReLU, layers.Multiply))
 
 
 @contextlib.contextmanager
-def _policy(precision: str) -> Iterator[None]:
-    """Keras reads the precision of layers from a global: it is put back as it was."""
+def _precision_policy(precision: str) -> Iterator[None]:
+    """Sets Keras' global precision policy within the context and restores it afterwards."""
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy(precision)
     try:

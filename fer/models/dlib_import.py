@@ -1,8 +1,8 @@
-"""dlib's face recognition network, read from its own file and made trainable.
+"""Import of dlib's face recognition network from its file, in trainable form.
 
-dlib ships the network without batch normalisation: the statistics were folded into a scale and a shift a channel when
-its training ended. What is folded cannot be trained as before, so here it is unfolded again, with statistics that are
-measured on faces; what the network computes stays the same.
+dlib distributes the network without batch normalization: after training, the statistics were folded into a scale and a
+shift for each channel. Folded layers cannot be trained as before, so they are unfolded with statistics measured on
+faces. The function of the network does not change.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from fer.models import registry
 from fer.models.backbones import dlib_resnet
 from fer.models.normalization import NORMALIZATIONS
 
-BATCH = 128  # faces at once
-SMALLEST_DEVIATION = 1e-6  # of a channel that is the same in all faces
+BATCH = 128  # faces a forward pass
+MIN_DEVIATION = 1e-6  # for channels that are constant over all faces
 
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """One of dlib's convolutions (`con_`) and the scale and shift that follow it (`affine_`)."""
+    """Convolution of dlib (`con_`) with the scale and shift that follow it (`affine_`)."""
 
     kernel: np.ndarray  # float32 [height, width, in, out]
     bias: np.ndarray  # float32 [out]
@@ -34,15 +34,15 @@ class Convolution:
 
 
 def load(model: tf.keras.Model, path: str, images: np.ndarray) -> None:
-    """Puts the weights of dlib_face_recognition_resnet_model_v1.dat into the backbone.
+    """Loads the weights of dlib_face_recognition_resnet_model_v1.dat into the backbone.
 
     Args:
-      model: what `fer.models.backbones.dlib_resnet.dlib_resnet` made, of three channels.
+      model: backbone of `fer.models.backbones.dlib_resnet.dlib_resnet` with three channels.
       path: of the .dat.
       images: [N, 48, 48, 1] uint8, faces on which the statistics of each convolution are measured.
 
     Raises:
-      UserError: the file is missing, or is not this network's.
+      UserError: the file is missing, or belongs to another network.
     """
     names = dlib_resnet.CONVOLUTIONS
     shapes = [tuple(model.get_layer(f"{name}_conv").kernel.shape) for name in names]
@@ -52,38 +52,38 @@ def load(model: tf.keras.Model, path: str, images: np.ndarray) -> None:
         norm = model.get_layer(f"{name}_bn")
         shift = each.shift + each.scale * each.bias
         norm.set_weights([each.scale, shift, np.zeros_like(shift), np.full_like(shift, 1 - norm.epsilon)])
-    for name, each, (mean, variance) in zip(names, convolutions, _statistics(model, names, images)):
+    for name, each, (mean, variance) in zip(names, convolutions, _measure_statistics(model, names, images)):
         _unfold(model, name, each, mean, variance)
 
 
 def read(path: str, shapes: Sequence[tuple[int, int, int, int]]) -> list[Convolution]:
-    """The convolutions in dlib's file, in its order.
+    """Reads the convolutions from dlib's file, in its order.
 
-    A file of dlib's is a tree of layers, described in small integers, each with its parameters: a tensor, which is a
-    version (2), four sizes, and float32 values (dlib/cuda/tensor_tools.h and dlib/serialize.h). Here the layers are
-    known, and so the sizes of their tensors; what stands between is passed over, and nothing of the file is run.
+    The file is a tree of layers, described by small integers, each with its parameters: a tensor, which is a version
+    (2), four sizes, and float32 values (dlib/cuda/tensor_tools.h and dlib/serialize.h). The layers and so the sizes of
+    their tensors are known here; other bytes are skipped, and no code of the file is executed.
 
     Args:
       path: of the .dat.
       shapes: [height, width, in, out] of the kernels.
 
     Raises:
-      UserError: the file is missing, or a tensor is not in it.
+      UserError: the file is missing, or lacks a tensor.
     """
     content = files.read_bytes(path, f"There is no weights file {path}.")
     found, position = [], 0
     for number, (height, width, channels, filters) in enumerate(shapes, start=1):
         kernel_size = height * width * channels * filters
-        weights, position = _tensor(content, position, kernel_size + filters, path, number)
-        affine, position = _tensor(content, position, 2 * filters, path, number)
+        weights, position = _read_tensor(content, position, kernel_size + filters, path, number)
+        affine, position = _read_tensor(content, position, 2 * filters, path, number)
         kernel = weights[:kernel_size].reshape(filters, channels, height, width).transpose(2, 3, 1, 0)
         found.append(Convolution(kernel, weights[kernel_size:], affine[:filters], affine[filters:]))
     return found
 
 
-def _tensor(content: bytes, start: int, size: int, path: str, number: int) -> tuple[np.ndarray, int]:
-    """The next tensor of `size` values, and where it ends."""
-    head = b"".join(map(_integer, (2, size, 1, 1, 1)))
+def _read_tensor(content: bytes, start: int, size: int, path: str, number: int) -> tuple[np.ndarray, int]:
+    """Returns the next tensor of `size` values from the offset `start`, and the offset of its end."""
+    head = b"".join(map(_encode_integer, (2, size, 1, 1, 1)))
     position = content.find(head, start)
     end = position + len(head) + 4 * size
     whole = 0 <= position and end <= len(content)
@@ -96,21 +96,23 @@ def _tensor(content: bytes, start: int, size: int, path: str, number: int) -> tu
     return values, end
 
 
-def _integer(value: int) -> bytes:
-    """As dlib writes one that is not negative: how many bytes it takes, and those, the lowest first."""
+def _encode_integer(value: int) -> bytes:
+    """Encodes a non-negative integer as dlib does: the number of bytes, then the bytes, lowest first."""
     size = max(1, -(-value.bit_length() // 8))
     return bytes([size]) + value.to_bytes(size, "little")
 
 
-def _statistics(model: tf.keras.Model, names: Sequence[str], images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each convolution the mean and the variance of its channels, float64 [out], over faces and places."""
-    seen = tf.keras.Model(model.input, [model.get_layer(f"{name}_conv").output for name in names])
+def _measure_statistics(
+    model: tf.keras.Model, names: Sequence[str], images: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Measures mean and variance of the channels of each convolution, float64 [out], over faces and positions."""
+    convolutions = tf.keras.Model(model.input, [model.get_layer(f"{name}_conv").output for name in names])
     side = model.input_shape[1]
     pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
 
     @tf.function(autograph=False)
     def moments(faces: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        outputs = seen(tf.image.resize(faces, [side, side]) * pixels.scale + pixels.offset, training=False)
+        outputs = convolutions(tf.image.resize(faces, [side, side]) * pixels.scale + pixels.offset, training=False)
         return [(tf.reduce_mean(each, [0, 1, 2]), tf.reduce_mean(each**2, [0, 1, 2])) for each in outputs]
 
     means = [np.zeros(1)] * len(names)
@@ -124,12 +126,12 @@ def _statistics(model: tf.keras.Model, names: Sequence[str], images: np.ndarray)
 
 
 def _unfold(model: tf.keras.Model, name: str, each: Convolution, mean: np.ndarray, variance: np.ndarray) -> None:
-    """Makes the convolution's outputs have variance 1, and the batch normalisation undo it.
+    """Scales the convolution to outputs of variance 1, which its batch normalization compensates.
 
-    dlib's kernels have become so small in training that their outputs' variance is near the epsilon of a
-    normalisation, and an optimizer's first steps would be far too long for them.
+    dlib's kernels are so small that the variance of their outputs is near the epsilon of a normalization; an
+    optimizer's first steps would be far too large for them.
     """
-    deviation = np.sqrt(variance).clip(SMALLEST_DEVIATION)
+    deviation = np.sqrt(variance).clip(MIN_DEVIATION)
     convolution, norm = model.get_layer(f"{name}_conv"), model.get_layer(f"{name}_bn")
     convolution.set_weights([each.kernel / deviation])
     variance = variance / deviation**2

@@ -1,4 +1,4 @@
-"""export.json: what a folder of exports holds, held against its schema, written and read; and found again by path."""
+"""export.json, the manifest of a folder of exports: validation, reading, writing, and lookup of an export by path."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ FILE = "export.json"
 SCHEMA_VERSION = 1
 
 
-class Found(NamedTuple):
-    """One export of a folder."""
+class ExportEntry(NamedTuple):
+    """One export of a folder, with its manifest."""
 
-    content: dict[str, Any]  # of export.json; export.schema.json says what each field means
+    content: dict[str, Any]  # of export.json; export.schema.json describes its fields
     entry: dict[str, Any]  # of content["exports"]
     path: str  # of the export's file, or a SavedModel's folder
 
 
 def write(path: str, content: dict[str, Any]) -> None:
-    """Writes export.json to a path, once it is what the schema says.
+    """Validates the content of export.json and writes it to a path.
 
     Raises:
-      jsonschema.ValidationError: it is not (a fault of the program, not of its user).
+      jsonschema.ValidationError: the content does not match the schema (a fault of the program).
       UserError: the file cannot be written.
     """
     _validator().validate(content)
@@ -42,7 +42,7 @@ def read(folder: str) -> dict[str, Any]:
     """Reads a folder's export.json.
 
     Raises:
-      UserError: it is missing, damaged, or not what this version's schema says.
+      UserError: it is missing or damaged, or does not match this version's schema.
     """
     path = os.path.join(folder, FILE)
     import jsonschema
@@ -54,11 +54,11 @@ def read(folder: str) -> dict[str, Any]:
     return content
 
 
-def find(workdir: str) -> Found | None:
-    """The export that a path names: one by its file, or a folder's first, which is its most exact.
+def find(workdir: str) -> ExportEntry | None:
+    """Finds the export that a path names: by its file, or the first of a folder, which is the most exact.
 
     Returns:
-      None where the path has nothing to do with an export.
+      The export, or None if the path names none.
 
     Raises:
       UserError: export.json is damaged, or does not list the file.
@@ -67,7 +67,7 @@ def find(workdir: str) -> Found | None:
     if files.exists(os.path.join(workdir, FILE)):
         content = read(workdir)
         entry = content["exports"][0]
-        return Found(content, entry, files.join_inside(workdir, entry["file"], os.path.join(workdir, FILE)))
+        return ExportEntry(content, entry, files.join_inside(workdir, entry["file"], os.path.join(workdir, FILE)))
     folder, name = os.path.split(workdir)
     if not name or not files.exists(os.path.join(folder, FILE)):
         return None
@@ -75,20 +75,20 @@ def find(workdir: str) -> Found | None:
     listed = {entry["file"]: entry for entry in content["exports"]}
     if name not in listed:
         raise UserError(f"{workdir} is not an export of {os.path.join(folder, FILE)}, which lists {', '.join(listed)}.")
-    return Found(content, listed[name], workdir)
+    return ExportEntry(content, listed[name], workdir)
 
 
 def size_and_sha256(path: str) -> tuple[int, str]:
-    """The bytes of a file, or of all files of a folder, and the hash that the schema describes.
+    """Returns the size in bytes of a file, or of all files of a folder, and the hash that the schema describes.
 
     Raises:
-      UserError: it is missing or cannot be read.
+      UserError: the path is missing or cannot be read.
     """
     try:
         if not files.isdir(path):
             return files.size(path), files.sha256(path)
         lines, size = [], 0
-        for file in within(path):
+        for file in list_files(path):
             size += files.size(os.path.join(path, file))
             lines.append(f"{files.sha256(os.path.join(path, file))}  {file}\n")
     except files.io_errors() as error:
@@ -98,9 +98,9 @@ def size_and_sha256(path: str) -> tuple[int, str]:
     return size, hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def within(folder: str) -> list[str]:
-    """The paths of a folder's files, relative to it, sorted."""
-    import tensorflow as tf  # whose walk knows stores, too
+def list_files(folder: str) -> list[str]:
+    """Returns the paths of a folder's files, relative to it, sorted."""
+    import tensorflow as tf  # its walk supports stores
 
     return sorted(
         os.path.relpath(os.path.join(below, name), folder)

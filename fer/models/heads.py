@@ -1,4 +1,4 @@
-"""What stands on a backbone: pooling, the classifier, GoogLeNet's auxiliary heads, and how their losses add up."""
+"""Heads of a classifier: pooling, logits, GoogLeNet's auxiliary heads, and the sum of their losses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from fer.labels import CLASSES
 from fer.models.dropout import PositionalDropout
 
-HEAD_SALT = 1_000_000  # beyond the number of any backbone's own dropout layers
+HEAD_SALT = 1_000_000  # above the salts of the backbones' own dropout layers
 AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2014, arXiv:1409.4842, section 5
 AUXILIARY_DROPOUT = 0.7  # as there
 
@@ -17,13 +17,14 @@ layers = tf.keras.layers
 
 
 class GeneralizedMean(tf.keras.layers.Layer):
-    """(mean of x^p)^(1/p) over the image, p learned from 3 (Radenovic et al. 2019, arXiv:1711.02512, equation 3).
+    """Generalized mean over the image, (mean of x^p)^(1/p), with a trained p that starts at 3.
 
-    Features below 1e-6 count as that. From [B, h, w, C] to [B, C].
+    Source: Radenovic et al. 2019, arXiv:1711.02512, equation 3. Features are clipped below at 1e-6. The layer maps
+    [B, h, w, C] to [B, C].
     """
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Adds the trained power."""
+        """Adds the trained power p."""
         self.power = self.add_weight("power", shape=[], initializer=tf.keras.initializers.Constant(3.0))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -33,10 +34,10 @@ class GeneralizedMean(tf.keras.layers.Layer):
 
 
 def pool(features: tf.Tensor, pooling: str) -> tf.Tensor:
-    """[B, h, w, C] in any precision to [B, C] float32.
+    """Pools features [B, h, w, C] of any precision to [B, C] float32.
 
     Args:
-      features: what the backbone gives.
+      features: output of the backbone.
       pooling: avg, max, their mean (avgmax) or gem.
     """
     if pooling == "gem":
@@ -50,14 +51,14 @@ def pool(features: tf.Tensor, pooling: str) -> tf.Tensor:
 
 
 def classification_head(features: tf.Tensor, pooling: str, dropout: float, class_maps: bool) -> tf.Tensor:
-    """The head: features [B, h, w, C] to logits float32 [B, 7].
+    """Builds the head, from features [B, h, w, C] to logits float32 [B, 7].
 
     Args:
-      features: what the backbone gives.
-      pooling: as for `pooled`.
-      dropout: share of features set to zero in training.
-      class_maps: a 3x3 convolution makes a map of each class, and these are pooled; else the features are pooled
-        and a dense layer follows.
+      features: output of the backbone.
+      pooling: as for `pool`.
+      dropout: fraction of features set to zero in training.
+      class_maps: True: a 3x3 convolution computes a map for each class, and the maps are pooled. False: the features
+        are pooled, and a dense layer follows.
     """
     drop = PositionalDropout(dropout, HEAD_SALT, dtype="float32", name="head_dropout")
     if class_maps:
@@ -66,10 +67,10 @@ def classification_head(features: tf.Tensor, pooling: str, dropout: float, class
     return layers.Dense(len(CLASSES), dtype="float32", name="logits")(drop(pool(features, pooling)))
 
 
-def auxiliary(features: tf.Tensor, number: int) -> tf.Tensor:
-    """GoogLeNet's auxiliary head (Szegedy et al. 2014, section 5): [B, h, w, C] to logits float32 [B, 7].
+def auxiliary_head(features: tf.Tensor, number: int) -> tf.Tensor:
+    """Builds GoogLeNet's auxiliary head (Szegedy et al. 2014, section 5), from [B, h, w, C] to logits float32 [B, 7].
 
-    The pooling window is 5, or the whole map where that is smaller.
+    The side of the pooling window is 5, or that of the map if it is smaller.
     """
     name = f"auxiliary{number}"
     x = layers.AveragePooling2D(min(5, features.shape[1]), 3, name=f"{name}_pool")(features)
@@ -79,8 +80,8 @@ def auxiliary(features: tf.Tensor, number: int) -> tf.Tensor:
     return layers.Dense(len(CLASSES), dtype="float32", name=f"{name}_logits")(x)
 
 
-class WithAuxiliaries(tf.keras.Model):
-    """A functional model of several logits: all in training, in a list, and the first alone at inference."""
+class AuxiliaryClassifier(tf.keras.Model):
+    """Functional model with several logits: a list of all in training, the main logits at inference."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor | list[tf.Tensor]:
         """Returns the logits of all heads in training, else those of the main head."""
@@ -89,19 +90,19 @@ class WithAuxiliaries(tf.keras.Model):
 
 
 def main_logits(outputs: tf.Tensor | list[tf.Tensor]) -> tf.Tensor:
-    """The logits [B, 7] that count, of what a classifier gave in training."""
+    """Returns the main logits [B, 7] of a classifier's outputs in training."""
     return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
 
 
 def losses(
     outputs: tf.Tensor | list[tf.Tensor], criterion: Callable[[tf.Tensor], tf.Tensor], weight: float = AUXILIARY_WEIGHT
 ) -> tf.Tensor:
-    """The loss of each example: that of the main logits, and `weight` of each auxiliary head's.
+    """Returns the loss of each example: that of the main logits plus `weight` times that of each auxiliary head.
 
     Args:
-      outputs: what a classifier gave in training: logits [B, 7], or a list of them, the main ones first.
-      criterion: from logits [B, 7] to losses [B].
-      weight: of an auxiliary head's loss.
+      outputs: outputs of a classifier in training: logits [B, 7], or a list of logits, the main ones first.
+      criterion: maps logits [B, 7] to losses [B].
+      weight: weight of an auxiliary head's loss.
 
     Returns:
       [B] float32.

@@ -1,7 +1,7 @@
-"""A classifier's graph of inference on disk. TensorFlow reads it in a tenth of the time that Keras takes to build one.
+"""Inference graph of a classifier on disk, which loads in a tenth of the time that Keras needs to build the model.
 
-The file is a GraphDef from `FACES`, uint8 [B, 48, 48, 1], to `LOGITS`, float32 [B, 7]. The weights are placeholders in
-it; their values come from the .npz beside it.
+The file is a GraphDef from `FACES`, uint8 [B, 48, 48, 1], to `LOGITS`, float32 [B, 7]. The weights are placeholders,
+whose values come from the .npz beside the file.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from fer.errors import UserError
 from fer.io import files
 from fer.labels import SIDE
 
-FACES, LOGITS, WEIGHT = "faces", "logits", "weight_"  # names of nodes; a weight's has its position in `model.weights`
+FACES, LOGITS, WEIGHT = (
+    "faces",
+    "logits",
+    "weight_",
+)  # names of nodes; a weight's name ends with its position in `model.weights`
 
 
 def write(model: tf.keras.Model, path: str) -> None:
-    """Writes the graph of a classifier at inference.
+    """Writes the inference graph of a classifier.
 
     Args:
       model: from uint8 [B, 48, 48, 1] to logits [B, 7].
@@ -50,35 +54,35 @@ def write(model: tf.keras.Model, path: str) -> None:
             node.attr["shape"].shape.CopyFrom(shape)
             del node.attr["value"]
             node.op = "Placeholder"
-        node.input[:] = [_renamed(source, names) for source in node.input]
+        node.input[:] = [_rename_input(source, names) for source in node.input]
     files.write_bytes(path, graph.SerializeToString(deterministic=True))
 
 
 def read(path: str, arrays: Sequence[np.ndarray]) -> Callable[..., tf.Tensor]:
-    """Reads a graph that `write` wrote. It must come from a source that is trusted: a graph can name any operation.
+    """Reads a graph that `write` wrote. The file must be trusted, because a graph can contain any op.
 
     Args:
       path: of the file.
       arrays: the weights, in the order of the model's.
 
     Returns:
-      A function that is called in a graph, with (faces, training=False), and gives logits float32 [B, 7].
+      A function of (faces, training=False), to be called in a graph, that returns logits float32 [B, 7].
 
     Raises:
       StorageError: the file cannot be read now.
-      UserError: it is missing or damaged, or of other weights.
+      UserError: the file is missing or damaged, or belongs to other weights.
     """
     content = files.read_bytes(path, f"There is no graph {path}.")
     graph = tf.compat.v1.GraphDef()
     try:
         graph.ParseFromString(content)
-        weights = {node.name: _weight(node, arrays) for node in graph.node if node.name.startswith(WEIGHT)}
+        weights = {node.name: _load_weight(node, arrays) for node in graph.node if node.name.startswith(WEIGHT)}
     except Exception as error:  # protobuf's errors differ by its version
         raise UserError(f"{path} is no graph of these weights ({files.error_message(error)}).") from error
 
     def network(faces: tf.Tensor, training: bool = False) -> tf.Tensor:
         if training:
-            raise ValueError("A graph of inference cannot be trained.")
+            raise ValueError("An inference graph cannot be trained.")
         given = {FACES: faces, **{name: faces.graph.capture(weight) for name, weight in weights.items()}}
         (logits,) = tf.graph_util.import_graph_def(graph, given, [f"{LOGITS}:0"], name="network")
         return tf.ensure_shape(logits, [faces.shape[0], None])
@@ -86,18 +90,18 @@ def read(path: str, arrays: Sequence[np.ndarray]) -> Callable[..., tf.Tensor]:
     return network
 
 
-def _renamed(source: str, names: dict[str, str]) -> str:
-    """An input of a node, "name", "name:1" or "^name", under its new name."""
+def _rename_input(source: str, names: dict[str, str]) -> str:
+    """Renames an input of a node: "name", "name:1" or "^name"."""
     control, rest = ("^", source[1:]) if source.startswith("^") else ("", source)
     name, colon, output = rest.partition(":")
     return f"{control}{names.get(name, name)}{colon}{output}"
 
 
-def _weight(node: tf.compat.v1.NodeDef, arrays: Sequence[np.ndarray]) -> tf.Tensor:
-    """The value of a placeholder.
+def _load_weight(node: tf.compat.v1.NodeDef, arrays: Sequence[np.ndarray]) -> tf.Tensor:
+    """Returns the value of a placeholder.
 
     Raises:
-      ValueError, IndexError: there is no array of its shape.
+      ValueError, IndexError: its array is missing or has another shape.
     """
     array = arrays[int(node.name.removeprefix(WEIGHT))]
     shape = tuple(size.size for size in node.attr["shape"].shape.dim)

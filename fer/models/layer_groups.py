@@ -1,7 +1,7 @@
-"""What fine-tuning needs to know of a classifier: its layers in groups, and what is frozen.
+"""Groups of a classifier's layers for fine-tuning, and freezing of groups.
 
 order = groups(model, config)                       # from input to output; the last is the head
-rate = base * decay ** group.depth                  # layer-wise decay: the head has depth 0
+rate = base * decay ** group.depth                  # layer-wise decay; the head has depth 0
 set_trainable(model, config, "head", False)         # the head only
 set_trainable(model, config, order[-1 - k].name, ...)  # the head and the last k blocks
 set_trainable(model, config, order[0].name, ...)    # everything
@@ -16,14 +16,14 @@ import tensorflow as tf
 from fer.config import Model, suggest
 from fer.errors import UserError
 from fer.models import backbone_blocks, registry
-from fer.models.classifier import backbone_of
+from fer.models.classifier import get_backbone
 
 HEAD = "head"
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Layers that are frozen together and share a learning rate."""
+    """Layers that are frozen together and share one learning rate."""
 
     name: str  # of a block of the backbone, or "head"
     layers: list[tf.keras.layers.Layer]
@@ -31,18 +31,18 @@ class Group:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """All weights of the group, whether they are trained or not."""
+        """All weights of the group, trainable or not."""
         return [weight for layer in self.layers for weight in layer.weights]
 
 
 def groups(model: tf.keras.Model, config: Model) -> list[Group]:
-    """The groups of a classifier from input to output; they hold every weight once.
+    """Returns the groups of a classifier from input to output; each weight is in exactly one.
 
     Args:
-      model: what `fer.models.classifier.build` made of `config`.
-      config: which network.
+      model: classifier of `fer.models.classifier.build`.
+      config: its configuration.
     """
-    network = backbone_of(model)
+    network = get_backbone(model)
     parts = [
         (block.name, block.layers)
         for block in backbone_blocks.split_into_blocks(network, registry.backbone_spec(config.name).block_end_pattern)
@@ -52,19 +52,19 @@ def groups(model: tf.keras.Model, config: Model) -> list[Group]:
 
 
 def set_trainable(model: tf.keras.Model, config: Model, from_group: str, batch_norm: bool) -> None:
-    """Freezes what lies before a group and trains it and what follows.
+    """Makes a group and all later ones trainable, and freezes the earlier ones.
 
-    A frozen BatchNormalization normalises with its moving statistics, in training too, and leaves them as they are.
-    What was traced or built from `model.trainable_variables` before must be made anew.
+    A frozen BatchNormalization uses its moving statistics, in training too, and does not update them. Functions that
+    were traced with the earlier `model.trainable_variables`, and objects built from them, must be rebuilt.
 
     Args:
-      model: what `fer.models.classifier.build` made of `config`.
-      config: which network.
-      from_group: the name of the first group that is trained.
-      batch_norm: whether BatchNormalization is trained in these groups; frozen ones stay frozen.
+      model: classifier of `fer.models.classifier.build`.
+      config: its configuration.
+      from_group: name of the first trainable group.
+      batch_norm: whether BatchNormalization is trainable in these groups; it is always frozen in the others.
 
     Raises:
-      UserError: there is no such group; the message names the nearest.
+      UserError: the group is unknown; the message suggests the nearest.
     """
     order = groups(model, config)
     names = [group.name for group in order]
@@ -83,6 +83,6 @@ def set_trainable(model: tf.keras.Model, config: Model, from_group: str, batch_n
 def _freeze_statistics(layer: tf.keras.layers.BatchNormalization) -> None:
     layer.trainable = False
     if tf.config.list_logical_devices("GPU"):
-        # There, the gradient of the fused operation with moving statistics is refused where a run is to be the same
-        # each time (`train.deterministic`); the plain operations compute the same.
+        # On a GPU, the gradient of the fused op with moving statistics raises under deterministic ops
+        # (`train.deterministic`). The unfused ops compute the same.
         layer.fused = False

@@ -1,4 +1,4 @@
-"""A published network as the trainer needs it: dropout that can be resumed, no normalisation of its own."""
+"""Adaptation of published networks to the trainer: resumable dropout, no input normalization of their own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ layers = tf.keras.layers
 
 
 def adapt_backbone(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.Model:
-    """The same network, its weights drawn anew.
+    """Rebuilds a network with new random weights.
 
-    Dropout becomes `PositionalDropout`, also inside composite layers such as KerasCV's blocks. The network's own
-    normalisation of pixels goes: `fer.models.normalization` stands in its place. BatchNormalization computes its
-    statistics over all replicas, if asked for.
+    Dropout becomes `PositionalDropout`, also in composite layers such as KerasCV's blocks. The network's own input
+    normalization is removed, because `fer.models.normalization` replaces it.
 
     Args:
       network: a functional model.
-      sync_batch_norm: whether statistics are those of all replicas.
+      sync_batch_norm: whether BatchNormalization computes statistics over all replicas.
     """
     salts = {layer.name: salt for salt, layer in enumerate(network.layers)}
 
@@ -31,7 +30,7 @@ def adapt_backbone(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.M
         if isinstance(layer, layers.BatchNormalization) and sync_batch_norm:
             settings["synchronized"] = True
         if isinstance(layer, layers.Conv2D) and 1 < layer.groups == layer.filters:
-            return _depthwise(layer)
+            return _to_depthwise(layer)
         copy = layer.__class__.from_config(settings)
         _adapt_inside(copy, salts[layer.name], sync_batch_norm)
         return copy
@@ -39,24 +38,26 @@ def adapt_backbone(network: tf.keras.Model, sync_batch_norm: bool) -> tf.keras.M
     return tf.keras.models.clone_model(network, clone_function=adapt)
 
 
-def _depthwise(layer: tf.keras.layers.Conv2D) -> tf.keras.layers.DepthwiseConv2D:
-    """ConvNeXt's convolutions have a group a channel: the same, but CPUs lack kernels for grouped ones."""
+def _to_depthwise(layer: tf.keras.layers.Conv2D) -> tf.keras.layers.DepthwiseConv2D:
+    """Returns the equivalent of a convolution with one group a channel (ConvNeXt); CPUs lack grouped kernels."""
     initializer = layer.kernel_initializer
     return layers.DepthwiseConv2D(
         layer.kernel_size,
         layer.strides,
         layer.padding,
         use_bias=layer.use_bias,
-        depthwise_initializer=initializer.from_config(initializer.get_config()),  # a used one repeats its values
+        depthwise_initializer=initializer.from_config(
+            initializer.get_config()
+        ),  # a used initializer repeats its values
         name=layer.name,
     )
 
 
 def _adapt_inside(layer: tf.keras.layers.Layer, salt: int, sync_batch_norm: bool) -> None:
-    """Does the same to the parts of a composite layer, in place: its attributes before they are built."""
+    """Adapts the parts of a composite layer in place, as attributes, before they are built."""
     for name, part in list(vars(layer).items()):
         if isinstance(part, layers.Dropout):
             setattr(layer, name, PositionalDropout(part.rate, salt, part.noise_shape, name=part.name))
         elif isinstance(part, layers.BatchNormalization) and sync_batch_norm:
-            # Not replaced, as the order of a layer's weights is that in which its parts were set.
+            # Not replaced, because a layer's weights are in the order in which its parts were set.
             part.synchronized, part.fused = True, False

@@ -1,4 +1,4 @@
-"""What can be evaluated, opened by its path: a run with its best weights, an export of one, or the bundled network."""
+"""Opens a model for evaluation by its path: a run with its best weights, an export, or the bundled network."""
 
 from __future__ import annotations
 
@@ -21,56 +21,56 @@ EPOCH_FIELDS = (
     *("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
     *("validation_macro_f1", "seconds"),
 )
-BUNDLED = "bundled"  # the --workdir that names the package's own network
+BUNDLED = "bundled"  # --workdir of the network in the package
 
 
 @dataclasses.dataclass(frozen=True)
 class Run(run_loading.LoadedRun):
-    """What evaluation needs of a run. The model of an export has no layers to look into."""
+    """A run as evaluation needs it. The model of an export has no accessible layers."""
 
     workdir: str
-    parameters: int  # weights, trained or not
+    parameters: int  # number of weights, trainable or not
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
 
 
 def check(workdir: str) -> None:
-    """Looks whether a local path names what `open_run` could open, without TensorFlow. A store is not asked.
+    """Checks, without TensorFlow, that `open_run` can find a local path; paths in a store are not checked.
 
     Raises:
-      UserError: as `open_run`, of what is absent.
+      UserError: as `open_run`, for missing files.
     """
     if workdir == BUNDLED:
         _check_bundled()
-    elif not storage.is_remote(workdir) and _export(workdir) is None:
+    elif not storage.is_remote(workdir) and _find_export(workdir) is None:
         _check_folder(workdir)
         run_loading.check(workdir)
 
 
 def open_run(workdir: str) -> Run:
-    """Opens what `workdir` names.
+    """Opens a run, an export or the bundled network.
 
     Args:
-      workdir: a run folder, as `fer.models.run_loading.read` wants it; or a folder that scripts/export.py wrote, which
-        means its most exact export, or one of the exports in it; or "bundled", the network that the package carries.
+      workdir: a run directory for `fer.models.run_loading.read`; or a folder that scripts/export.py wrote, for its
+        most exact export, or one of the exports in it; or "bundled", the network in the package.
 
     Raises:
-      UserError: the folder is absent, nothing was trained in it yet, a file is damaged, the weights are not those
-        that best.json names, or the configuration is another version's.
+      UserError: the folder is missing, has no trained model yet, a file is damaged, the weights are not those of
+        best.json, or the configuration is of another version.
     """
     if workdir == BUNDLED:
-        return _bundled()
-    found = _export(workdir)
+        return _open_bundled()
+    found = _find_export(workdir)
     if found is not None:
-        return _exported(workdir, found)
+        return _open_export(workdir, found)
     _check_folder(workdir)
     return open_folder(workdir)
 
 
 def open_network(workdir: str) -> Callable[..., tf.Tensor]:
-    """Opens the network that `workdir` names, for prediction alone. The package's own is a graph that needs no Keras.
+    """Opens a network for prediction only. The bundled network is a graph that does not need Keras.
 
     Returns:
-      What `fer.evaluation.inference.predict` takes.
+      A network for `fer.evaluation.inference.predict`.
 
     Raises:
       UserError: as `open_run`.
@@ -86,7 +86,7 @@ def open_folder(workdir: str, precision: str | None = None) -> Run:
 
     Args:
       workdir: the folder.
-      precision: what the network is to compute in; None leaves it to the configuration.
+      precision: of the network; by default that of the configuration.
 
     Raises:
       UserError: as `open_run`.
@@ -96,19 +96,19 @@ def open_folder(workdir: str, precision: str | None = None) -> Run:
 
 
 def bundle_folder() -> str:
-    """Where the package keeps the network that it carries."""
+    """Returns the folder of the bundled network."""
     return str(importlib.resources.files("fer.models").joinpath("bundled"))
 
 
 def results_folder(workdir: str) -> str:
-    """The folder to which the results of a workdir belong: itself, or one beside an export that is named by its file.
+    """Returns the folder for the results of a workdir: itself, or one beside an export that is named by its file.
 
     Raises:
-      UserError: the bundled network lies in the package, where nothing is to be written.
+      UserError: the workdir is the bundled network; the package folder must not be changed.
     """
     if workdir == BUNDLED:
-        raise UserError(f"--output is missing: {BUNDLED} names a network within the package; name a folder.")
-    found = _export(workdir)
+        raise UserError(f"--output is missing: {BUNDLED} names a network within the package: set --output to a folder.")
+    found = _find_export(workdir)
     by_file = found is not None and os.path.normpath(found.path) == os.path.normpath(workdir)
     return f"{os.path.splitext(workdir.rstrip('/'))[0]}-results" if by_file else workdir
 
@@ -132,13 +132,13 @@ def read_history(workdir: str) -> list[dict[str, Any]]:
     return history
 
 
-def is_kept(folder: str) -> bool:
-    """Whether the folder holds an evaluation and nothing that could be evaluated again."""
+def holds_only_results(folder: str) -> bool:
+    """Returns whether the folder holds results of an evaluation, but no model that could be evaluated again."""
     if folder == BUNDLED:
         return False
-    of_others = ("best.json", "checkpoints", "export.json")  # of runs, also unfinished ones, and of exports
+    model_files = ("best.json", "checkpoints", "export.json")  # files of runs, also unfinished ones, and of exports
     holds_results = files.exists(os.path.join(folder, "eval.json"))
-    return holds_results and not any(files.exists(os.path.join(folder, name)) for name in of_others)
+    return holds_results and not any(files.exists(os.path.join(folder, name)) for name in model_files)
 
 
 def _check_folder(workdir: str) -> None:
@@ -152,23 +152,23 @@ def _check_folder(workdir: str) -> None:
 def _check_bundled() -> None:
     if not files.exists(os.path.join(bundle_folder(), "best.json")):
         raise UserError(
-            "This copy of fer carries no network: --workdir=bundled needs one in fer/models/bundled, which "
-            "scripts/export.py --format=bundle makes of a run; or name a run folder."
+            "This copy of fer carries no network: create one in fer/models/bundled with scripts/export.py "
+            "--format=bundle, or set --workdir to a run folder."
         )
 
 
-def _export(workdir: str) -> export_manifest.Found | None:
-    """The export that `workdir` names, if it names one and no run."""
+def _find_export(workdir: str) -> export_manifest.ExportEntry | None:
+    """Returns the export that `workdir` names, or None for a run."""
     return None if files.exists(os.path.join(workdir, "best.json")) else export_manifest.find(workdir)
 
 
-def _bundled() -> Run:
-    """The package's own network. It computes in float32, which every machine is fast at."""
+def _open_bundled() -> Run:
+    """Opens the bundled network in float32, which is fast on every machine."""
     _check_bundled()
     return dataclasses.replace(open_folder(bundle_folder(), "float32"), workdir=BUNDLED)
 
 
-def _exported(workdir: str, found: export_manifest.Found) -> Run:
+def _open_export(workdir: str, found: export_manifest.ExportEntry) -> Run:
     from fer.models import runtimes
 
     content, entry = found.content, found.entry

@@ -1,7 +1,7 @@
-"""The list of models: what each costs at the size that it is meant for, out of a stored table.
+"""Table of models with their parameters and multiply-adds at their default size.
 
-Finding the figures out means building every network, which takes minutes, so that model_table.json keeps them. After a
-change of the registry, `python -m fer.models.model_table` writes it anew; a test compares it with the networks.
+The figures are stored in model_table.json, because computing them builds every network, which takes minutes. After a
+change of the registry, run `python -m fer.models.model_table` to write the file; a test compares it with the networks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
     name: str
     parameters: int
-    multiply_adds: int  # of one face
+    multiply_adds: int  # for one face
     size: int  # pixels a side
 
 
@@ -83,7 +83,7 @@ def measure(name: str) -> Row:
 
 
 def multiply_adds(model: tf.keras.Model) -> int:
-    """What a classifier computes for one face in its convolutions and dense layers, as publications count it."""
+    """Returns the multiply-adds of the convolutions and dense layers for one face, as counted in publications."""
     import tensorflow as tf
 
     from fer.labels import SIDE
@@ -95,20 +95,20 @@ def multiply_adds(model: tf.keras.Model) -> int:
         if operation.type not in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):
             continue
         output, kernel = operation.outputs[0].shape.num_elements(), operation.inputs[1].shape
-        # Multiplications for a value: a kernel's height, width and input channels; a matrix' rows.
+        # Multiplications for an output value: a kernel's height x width x input channels; a matrix' rows.
         each = {"Conv2D": kernel[:-1], "DepthwiseConv2dNative": kernel[:2], "MatMul": kernel[:1]}[operation.type]
         total += output * each.num_elements()
     return total
 
 
-def _measured() -> Iterator[Row]:
+def _measure_all() -> Iterator[Row]:
     """Measures every network of the registry, which takes minutes."""
     import tensorflow as tf
 
     from fer.models import registry
 
     for name in registry.BACKBONES:
-        tf.keras.backend.clear_session()  # else Keras keeps every model that was built
+        tf.keras.backend.clear_session()  # otherwise Keras keeps every model that was built
         yield measure(name)
 
 
@@ -116,7 +116,7 @@ def write() -> str:
     """Writes the table of all networks beside this module, a row a line. Returns its path."""
     path = os.path.join(pathlib.Path(__file__).parent, TABLE)
     rows = []
-    for row in _measured():
+    for row in _measure_all():
         print(row, flush=True)
         rows.append(json.dumps(row._asdict()))
     pathlib.Path(path).write_text("[\n  " + ",\n  ".join(rows) + "\n]\n", encoding="utf-8")

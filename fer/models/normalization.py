@@ -1,8 +1,8 @@
-"""How pixels are normalised before a backbone sees them, and what that makes of grey ones.
+"""Normalization of a backbone's input, and its effect on grey images.
 
-The backbones' own normalisation layers are taken out (`fer.models.layer_surgery`) and this stands in their place. So a
-network that is trained from random weights sees the same range as one with pretrained weights; Keras'
-EfficientNet, for one, would leave pixels in [0, 1] without ImageNet's weights, and say nothing.
+It replaces the backbones' own normalization layers, which `fer.models.layer_surgery` removes. So a network with random
+weights gets inputs of the same range as one with pretrained weights. Keras' EfficientNet, for example, would silently
+leave pixels in [0, 1] without ImageNet weights.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class Normalization:
 
     @property
     def alike(self) -> bool:
-        """Whether all channels see the same."""
+        """True if all channels have the same scale and offset."""
         return len(set(zip(self.scale, self.offset))) == 1
 
     def mixing(self) -> np.ndarray:
-        """How the channels follow from fewer ones.
+        """Returns how the three channels follow from fewer ones.
 
-        Zero padding comes after the normalisation, so that a channel's offset cannot become a bias: at the border
-        it would count too often. It becomes a channel of ones, which is padded as the others are.
+        Zero padding comes after the normalization, so that a channel's offset cannot become a bias: it would also
+        count at padded positions. It becomes a channel of ones, which is padded like the others.
 
         Returns:
-          [3, 1] ones if all channels see the same; else [3, 2]: channel c is the product of row c with (the grey
-          channel, a channel of ones), the grey channel being normalised with the means of scale and offset.
+          [3, 1] ones if all channels are equal; else [3, 2]: channel c is the product of row c with (the grey channel,
+          a channel of ones), where the grey channel is normalized with the means of scale and offset.
         """
         if self.alike:
             return np.ones([3, 1], np.float32)
@@ -43,17 +43,19 @@ class Normalization:
         return np.stack([share, offset - share * offset.mean()], axis=1).astype(np.float32)
 
 
-def _all(scale: float, offset: float) -> Normalization:
+def _same_for_all(scale: float, offset: float) -> Normalization:
     return Normalization((scale,) * 3, (offset,) * 3)
 
 
 # The keys are fer.config.PIXELS.
 NORMALIZATIONS = {
-    "grey": _all(1 / 65, -129.5 / 65),  # FER-2013's training pixels have mean 129.5 and standard deviation 65.0
-    "unit": _all(1 / 255, 0.0),
-    "tf": _all(1 / 127.5, -1.0),
-    "v2": _all(1 / 128, -1.0),
-    "lite": _all(1 / 128, -127 / 128),
+    "grey": _same_for_all(
+        1 / 65, -129.5 / 65
+    ),  # FER-2013's training pixels have mean 129.5 and standard deviation 65.0
+    "unit": _same_for_all(1 / 255, 0.0),
+    "tf": _same_for_all(1 / 127.5, -1.0),
+    "v2": _same_for_all(1 / 128, -1.0),
+    "lite": _same_for_all(1 / 128, -127 / 128),
     "caffe": Normalization((1.0,) * 3, (-103.939, -116.779, -123.68)),  # blue, green, red
     "dlib": Normalization((1 / 256,) * 3, (-122.782 / 256, -117.001 / 256, -104.298 / 256)),  # red, green, blue
     "torch": Normalization(

@@ -41,9 +41,9 @@ def resolve_precision(experiment: Experiment) -> Experiment:
         return experiment
     precision, why = best_precision()
     print(f"config.train.precision is auto, which becomes {precision} here: {why}.")
-    settled_one = copy.deepcopy(experiment)
-    settled_one.train.precision = precision
-    return settled_one
+    resolved = copy.deepcopy(experiment)
+    resolved.train.precision = precision
+    return resolved
 
 
 def best_precision() -> tuple[str, str]:

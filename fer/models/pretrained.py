@@ -1,7 +1,7 @@
-"""Pretrained weights: of ImageNet through Keras' cache, or from a file, put into a classifier's backbone.
+"""Pretrained weights for a classifier's backbone: of ImageNet through Keras' cache, or from a file.
 
-They are read into the network as it was published, three channels and all, and go from there into ours layer by
-layer. Files are read as arrays: nothing in them is unpickled or run.
+The weights are loaded into the network as published, with three channels, and copied from there into ours layer by
+layer. Files are read as arrays; nothing in them is unpickled or executed.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from fer.config import Model
 from fer.errors import UserError
 from fer.io import decompression, files, hdf5, npz, temp_files
 from fer.models import registry, weights
-from fer.models.classifier import backbone_of, channel_mixing
+from fer.models.classifier import channel_mixing, get_backbone
 
 layers = tf.keras.layers
 
-ARCHIVED = "model.weights.h5"  # in a .keras archive
+ARCHIVE_MEMBER = "model.weights.h5"  # member of a .keras archive
 
 
 def load(model: tf.keras.Model, config: Model) -> None:
-    """Puts the weights that `config.weights` names into a classifier; "none" leaves it as it is.
+    """Loads the weights that `config.weights` names into a classifier; "none" changes nothing.
 
-    A file holds the backbone's weights: .npz with arrays in the order of Keras' `get_weights`, or under keys
-    "layer/index", of which those of other layers, such as an old head, are left out; .h5 or .keras as Keras saves
-    them. An .npz that `fer.models.weights.save` wrote holds the head too and is taken whole.
+    A file holds the backbone's weights: an .npz with arrays in the order of Keras' `get_weights`, or with keys
+    "layer/index", where keys of other layers, such as an old head, are ignored; or an .h5 or .keras file of Keras. An
+    .npz that `fer.models.weights.save` wrote holds the head too and is loaded completely.
 
     Args:
-      model: what `fer.models.classifier.build` made of `config`.
-      config: names the weights.
+      model: classifier of `fer.models.classifier.build`.
+      config: its configuration.
 
     Raises:
-      UserError: the weights are absent, damaged, or another architecture's (which layer differs is said).
+      UserError: the weights are missing, damaged, or of another architecture (the message names the layer).
     """
     if config.weights == "none":
         return
     chosen = registry.backbone_spec(config.name)
-    network = backbone_of(model)
+    network = get_backbone(model)
     side = network.input_shape[1]
     if config.weights == "imagenet":
-        donor = _imagenet(config.name, chosen, side)
+        donor = _load_imagenet(config.name, chosen, side)
     else:
         arrays = weights.read(config.weights) if config.weights.endswith(".npz") else None
         if arrays and [array.shape for array in arrays.values()] == [tuple(weight.shape) for weight in model.weights]:
@@ -62,13 +62,13 @@ def load(model: tf.keras.Model, config: Model) -> None:
 
 
 def copy_weights(donor: tf.keras.Model, network: tf.keras.Model, mixing: np.ndarray | None) -> None:
-    """Copies a published network's weights into our version of it (`fer.models.classifier.build_backbone`).
+    """Copies the weights of a published network into our version of it (`fer.models.classifier.build_backbone`).
 
     Args:
       donor: the network as published.
-      network: ours, perhaps cut and with fewer channels.
-      mixing: [3, channels], or None for equal channels: channel c of the donor's input is the product of row c
-        with the channels of ours, and so the stem's kernels are summed.
+      network: ours, which may be truncated and have fewer input channels.
+      mixing: [3, channels], or None for the same channels: channel c of the donor's input is the product of row c
+        with our channels, so that the stem's kernels are summed.
     """
     theirs = [layer for layer in donor.layers if layer.weights and not isinstance(layer, layers.Normalization)]
     for place, (ours, source) in enumerate(zip((layer for layer in network.layers if layer.weights), theirs)):
@@ -76,11 +76,11 @@ def copy_weights(donor: tf.keras.Model, network: tf.keras.Model, mixing: np.ndar
         if place == 0 and mixing is not None:
             arrays[0] = np.einsum("hwio,ic->hwco", arrays[0], mixing)
         if isinstance(ours, layers.DepthwiseConv2D) and not isinstance(source, layers.DepthwiseConv2D):
-            arrays[0] = arrays[0].transpose(0, 1, 3, 2)  # was a convolution in groups: see fer.models.layer_surgery
+            arrays[0] = arrays[0].transpose(0, 1, 3, 2)  # from a grouped convolution: see fer.models.layer_surgery
         ours.set_weights(arrays)
 
 
-def _imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.Model:
+def _load_imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.Model:
     if chosen.imagenet is None:
         raise UserError(
             f"config.model.weights is 'imagenet', which are not published for {name} in Keras; it must be none or a "
@@ -88,7 +88,7 @@ def _imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.Model
         )
     try:
         return chosen.imagenet(side)
-    except Exception as error:  # Keras raises no narrower one
+    except Exception as error:  # Keras raises no more specific exception
         failed = re.match(r"URL fetch failure on\s*(\S+?):? ", f"{error} ")
         if not failed:
             raise
@@ -101,11 +101,11 @@ def _imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.Model
 
 
 def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: str) -> None:
-    """Arrays by "layer/index", or in the order of `donor.get_weights()`."""
+    """Sets weights from arrays with keys "layer/index", or in the order of `donor.get_weights()`."""
     if all("/" in key for key in arrays):
         keys = [f"{layer.name}/{index}" for layer in donor.layers for index in range(len(layer.weights))]
-        if any(key not in arrays for key in keys):  # Keras numbers layers without a name on and on in a process
-            keys, arrays = _renumbered(keys), dict(zip(_renumbered(arrays), arrays.values()))
+        if any(key not in arrays for key in keys):  # Keras numbers unnamed layers consecutively in a process
+            keys, arrays = _renumber(keys), dict(zip(_renumber(arrays), arrays.values()))
         missing = [key for key in keys if key not in arrays]
         if missing:
             raise UserError(f"{path} holds no {missing[0]}, which {donor.name} needs: it is another architecture's.")
@@ -124,8 +124,8 @@ def _split_number(layer: str) -> tuple[str, int]:
     return (family, int(number)) if separator and re.fullmatch("[0-9]+", number) else (layer, 0)
 
 
-def _renumbered(keys: Iterable[str]) -> list[str]:
-    """Keys "layer/index" with each family of layers (conv2d_94, conv2d_95, ...) numbered anew from 0, in its order."""
+def _renumber(keys: Iterable[str]) -> list[str]:
+    """Numbers the layers in keys "layer/index" anew: each family (conv2d_94, ...) counts from 0, in order."""
     parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
     named = {layer: _split_number(layer) for layer, _ in parts}
     families: dict[str, list[str]] = {}
@@ -136,12 +136,12 @@ def _renumbered(keys: Iterable[str]) -> list[str]:
 
 
 def _load_keras(donor: tf.keras.Model, path: str) -> None:
-    """Keras' own formats. Of a .keras archive only the arrays are read, not the model's description."""
+    """Loads a file of Keras. Of a .keras archive only the arrays are read, not the description of the model."""
     if not tf.io.gfile.exists(path):
         raise UserError(f"There is no weights file {path}.")
     files.check_regular(path)
     try:
-        with _hdf5(path) as file:
+        with _local_hdf5(path) as file:
             hdf5.check(file)
             donor.load_weights(file)
     except (*npz.DAMAGE_ERRORS, tf.errors.OpError) as error:
@@ -149,23 +149,23 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _hdf5(path: str) -> Iterator[str]:
-    """A local file of HDF5, which knows neither s3:// nor archives."""
+def _local_hdf5(path: str) -> Iterator[str]:
+    """Yields a local HDF5 file: a copy of an object in a store, or the member of a .keras archive."""
     with contextlib.ExitStack() as stack:
         if storage.is_remote(path):
             copy = os.path.join(stack.enter_context(temp_files.folder("weights")), os.path.basename(path))
             tf.io.gfile.copy(path, copy)
             path = copy
         if path.endswith(".keras") and zipfile.is_zipfile(path):
-            path = _extracted(path, stack.enter_context(temp_files.folder("weights")))
+            path = _extract(path, stack.enter_context(temp_files.folder("weights")))
         yield path
 
 
-def _extracted(path: str, folder: str) -> str:
-    """The weights of a .keras archive, as a file in a folder."""
+def _extract(path: str, folder: str) -> str:
+    """Extracts the weights of a .keras archive into a folder; returns the path."""
     budget = decompression.Budget(os.path.getsize(path))
-    found = os.path.join(folder, ARCHIVED)
+    found = os.path.join(folder, ARCHIVE_MEMBER)
     with zipfile.ZipFile(path) as archive, open(found, "wb") as file:
-        budget.take(archive.getinfo(ARCHIVED).file_size)
-        file.write(archive.read(ARCHIVED))
+        budget.take(archive.getinfo(ARCHIVE_MEMBER).file_size)
+        file.write(archive.read(ARCHIVE_MEMBER))
     return found

@@ -1,4 +1,4 @@
-"""The backbones by name: how each is built and what it expects to see. Each is a line."""
+"""Registry of the backbones: how each is built, and its input size and normalization."""
 
 from __future__ import annotations
 
@@ -21,29 +21,36 @@ from fer.models.backbones.resnet import resnet
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A network without its head."""
+    """Specification of a network without its head."""
 
     build: Callable[..., tf.keras.Model]  # (side, channels) -> [B, side, side, channels] to [B, h, w, C]
-    size: int  # side in pixels, where the config leaves it open: what the publication trains at
-    min_size: int  # side in pixels
+    size: int  # default side in pixels: that of the publication's training
+    min_size: int  # smallest side in pixels
     pixels: str  # a key of fer.models.normalization.NORMALIZATIONS
-    # The name of the layer that all paths pass at the end of a block. A group of the pattern names the block, if
-    # there is one (several layers of one name: the last ends it); otherwise blocks are counted: block1, block2, ...
+    # Pattern of the names of layers at the ends of blocks, which every path passes. A group of the pattern names the
+    # block (if several layers give one name, the last ends it); without a group, blocks are block1, block2, ...
     block_end_pattern: str
-    imagenet: Callable[[int], tf.keras.Model] | None = None  # (side) -> the network with ImageNet's weights, if any
-    channels: int = 3  # 1 takes grey as it is
-    any_size: bool = False  # built with side None, it takes images of any size from 24 pixels on
-    class_maps: bool = False  # its head is a convolution to seven maps, which are pooled, not the other way round
-    auxiliary: tuple[str, ...] = ()  # layers at which auxiliary heads sit, if they are asked for
+    imagenet: Callable[[int], tf.keras.Model] | None = None  # (side) -> network with ImageNet weights, if published
+    channels: int = 3  # input channels; 1: grey
+    any_size: bool = False  # built with side None, it takes images of any size of at least 24 pixels
+    class_maps: bool = (
+        False  # the head is a convolution to seven maps, which are pooled, instead of a dense layer after pooling
+    )
+    auxiliary: tuple[str, ...] = ()  # layers with auxiliary heads, if enabled
 
 
-def _keras(name: str, size: int, smallest: int, pixels: str, block_end_pattern: str, **arguments: Any) -> Backbone:
-    """A network of tf.keras.applications. `arguments` make it leave out its own normalisation where it can."""
+def _keras_application(
+    name: str, size: int, smallest: int, pixels: str, block_end_pattern: str, **arguments: Any
+) -> Backbone:
+    """Returns the specification of a network of tf.keras.applications.
+
+    `arguments` disable the network's own input normalization where Keras allows it.
+    """
     application = getattr(tf.keras.applications, name)
 
     def build(weights: str | None, side: int, channels: int) -> tf.keras.Model:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # two channels, of model.grey=sum, are meant
+            warnings.simplefilter("ignore", UserWarning)  # model.grey=sum uses two channels
             return application(include_top=False, weights=weights, input_shape=(side, side, channels), **arguments)
 
     imagenet = functools.partial(build, "imagenet", channels=3)
@@ -51,21 +58,21 @@ def _keras(name: str, size: int, smallest: int, pixels: str, block_end_pattern: 
 
 
 def _efficientnet(version: str, size: int) -> Backbone:
-    return _keras(f"EfficientNet{version}", size, 32, "torch", EFFICIENTNET)
+    return _keras_application(f"EfficientNet{version}", size, 32, "torch", EFFICIENTNET)
 
 
 def _efficientnet_v2(version: str, size: int, pixels: str) -> Backbone:
-    return _keras(f"EfficientNetV2{version}", size, 32, pixels, EFFICIENTNET, include_preprocessing=False)
+    return _keras_application(f"EfficientNetV2{version}", size, 32, pixels, EFFICIENTNET, include_preprocessing=False)
 
 
 def _convnext(version: str) -> Backbone:
     ends = r"convnext_\w+_(stem)|tf\.__operators__\.add(?:_\d+)?"
-    return _keras(f"ConvNeXt{version}", 224, 32, "torch", ends, include_preprocessing=False)
+    return _keras_application(f"ConvNeXt{version}", 224, 32, "torch", ends, include_preprocessing=False)
 
 
 def _mobilenet_v3(version: str) -> Backbone:
     ends = r"(Conv)/BatchNorm|(expanded_conv(?:_\d+)?)/(?:Add|project/BatchNorm)"
-    return _keras(f"MobileNetV3{version}", 224, 32, "tf", ends, include_preprocessing=False)
+    return _keras_application(f"MobileNetV3{version}", 224, 32, "tf", ends, include_preprocessing=False)
 
 
 def _compact(width: int, name: str) -> Backbone:
@@ -92,7 +99,9 @@ def _lite(width: float, depth: float, size: int, name: str) -> Backbone:
 
 EFFICIENTNET = r"(stem|top)_activation|(block\d+[a-z])_(?:add|project_bn|project_activation)"
 RESNET = r"(conv1)_(?:conv|bn|relu)|(conv\d_block\d+)_out"
-INCEPTION_RESNET = r"(mixed_\d[ab])|(block\d+_\d+)_ac|(conv_7b)_ac"  # block8_10, which ends unnamed, is in conv_7b
+INCEPTION_RESNET = (
+    r"(mixed_\d[ab])|(block\d+_\d+)_ac|(conv_7b)_ac"  # block8_10, whose end has no name, is part of conv_7b
+)
 MOBILENET_V2 = r"(Conv1)_relu|(expanded_conv|block_\d+)_(?:add|project_BN)|(out)_relu"
 XCEPTION = r"block1_conv2_act|add(?:_\d+)?|block14_sepconv2_act"
 
@@ -104,22 +113,22 @@ BACKBONES = {
     "mini_xception": Backbone(mini_xception, 64, 32, "tf", r"(stem\d|module\d+)_out", channels=1, class_maps=True),
     "googlenet": _googlenet(True, "googlenet"),
     "googlenet_lrn": _googlenet(False, "googlenet_lrn"),
-    "inception_v3": _keras("InceptionV3", 299, 75, "tf", r"(mixed\d+)"),
-    "inception_resnet_v2": _keras("InceptionResNetV2", 299, 75, "tf", INCEPTION_RESNET),
-    "xception": _keras("Xception", 299, 71, "tf", XCEPTION),
+    "inception_v3": _keras_application("InceptionV3", 299, 75, "tf", r"(mixed\d+)"),
+    "inception_resnet_v2": _keras_application("InceptionResNetV2", 299, 75, "tf", INCEPTION_RESNET),
+    "xception": _keras_application("Xception", 299, 71, "tf", XCEPTION),
     "resnet18": _resnet((2, 2, 2, 2), "resnet18"),
     "resnet34": _resnet((3, 4, 6, 3), "resnet34"),
     "dlib_resnet": Backbone(dlib_resnet, 150, 103, "dlib", RESNET),
-    "resnet50": _keras("ResNet50", 224, 32, "caffe", RESNET),
-    "resnet101": _keras("ResNet101", 224, 32, "caffe", RESNET),
-    "resnet152": _keras("ResNet152", 224, 32, "caffe", RESNET),
-    "resnet50_v2": _keras("ResNet50V2", 224, 32, "tf", RESNET),
-    "resnet101_v2": _keras("ResNet101V2", 224, 32, "tf", RESNET),
-    "resnet152_v2": _keras("ResNet152V2", 224, 32, "tf", RESNET),
-    "vgg16": _keras("VGG16", 224, 32, "caffe", r"(block\d)_pool"),
-    "vgg19": _keras("VGG19", 224, 32, "caffe", r"(block\d)_pool"),
-    "mobilenet": _keras("MobileNet", 224, 32, "tf", r"(conv1|conv_pw_\d+)_relu"),
-    "mobilenet_v2": _keras("MobileNetV2", 224, 32, "tf", MOBILENET_V2),
+    "resnet50": _keras_application("ResNet50", 224, 32, "caffe", RESNET),
+    "resnet101": _keras_application("ResNet101", 224, 32, "caffe", RESNET),
+    "resnet152": _keras_application("ResNet152", 224, 32, "caffe", RESNET),
+    "resnet50_v2": _keras_application("ResNet50V2", 224, 32, "tf", RESNET),
+    "resnet101_v2": _keras_application("ResNet101V2", 224, 32, "tf", RESNET),
+    "resnet152_v2": _keras_application("ResNet152V2", 224, 32, "tf", RESNET),
+    "vgg16": _keras_application("VGG16", 224, 32, "caffe", r"(block\d)_pool"),
+    "vgg19": _keras_application("VGG19", 224, 32, "caffe", r"(block\d)_pool"),
+    "mobilenet": _keras_application("MobileNet", 224, 32, "tf", r"(conv1|conv_pw_\d+)_relu"),
+    "mobilenet_v2": _keras_application("MobileNetV2", 224, 32, "tf", MOBILENET_V2),
     "mobilenet_v3_small": _mobilenet_v3("Small"),
     "mobilenet_v3_large": _mobilenet_v3("Large"),
     "efficientnet_lite0": _lite(1.0, 1.0, 224, "efficientnet_lite0"),
@@ -148,17 +157,17 @@ BACKBONES = {
 
 
 def backbone_spec(name: str) -> Backbone:
-    """The backbone called `name`: a key of BACKBONES, or keras_cv/PRESET.
+    """Returns the backbone `name`: a key of BACKBONES, or keras_cv/PRESET.
 
     Raises:
-      UserError: there is none; the message names the nearest.
+      UserError: the name is unknown; the message suggests the nearest.
     """
     if name in BACKBONES:
         return BACKBONES[name]
     presets = keras_cv_presets.names()
     if name not in presets:
         raise UserError(f"There is no model {name!r}{suggest(name, [*BACKBONES, *presets])}.")
-    # A preset's end says which weights Kaggle holds; which are loaded, the config's own field says, as everywhere.
+    # The suffix of a preset names weights on Kaggle; `model.weights` alone decides which are loaded.
     short = name.removeprefix(keras_cv_presets.PREFIX).removesuffix("_imagenet")
     preset = keras_cv_presets.PRESETS[short]
     return Backbone(

@@ -1,4 +1,4 @@
-"""A network as training left it: the configuration and the best weights of a run folder, both checked."""
+"""Loads the configuration and the best weights of a run directory, and verifies both."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedRun:
-    """What a run folder holds."""
+    """Content of a run directory."""
 
     config: config.Experiment
-    recorded: dict[str, Any]  # the config as it was recorded: fields that a later version has added are not in it
-    config_sha256: str  # of that
+    recorded: dict[str, Any]  # the config as recorded, without fields that later versions added
+    config_sha256: str  # of `recorded`
     model: tf.keras.Model  # uint8 [B, 48, 48, 1] to logits float32 [B, 7], the best weights loaded
-    precision: str  # what the network computes in
-    step: int  # of the training, at which these weights were the best
-    selected_on: str  # the split on which they were the best
+    precision: str  # of the network's computation
+    step: int  # training step of the best weights
+    selected_on: str  # split that selected them
     weights_sha256: str
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
 
 
 def check(folder: str) -> None:
-    """Looks whether training has left something to read in a folder, without TensorFlow.
+    """Checks, without TensorFlow, that a folder holds a trained model.
 
     Raises:
-      UserError: it has not.
+      UserError: it holds none.
     """
     if not files.exists(os.path.join(folder, "best.json")):
         raise UserError(
@@ -44,7 +44,7 @@ def check(folder: str) -> None:
 
 
 def check_sources(experiment: config.Experiment) -> None:
-    """Checks that the local files that an experiment begins with are there, without TensorFlow.
+    """Checks, without TensorFlow, that the local input files of an experiment exist.
 
     Raises:
       UserError: the file of `model.weights` or a run folder of `train.teacher` is missing, or is a pipe or a device.
@@ -65,7 +65,7 @@ def check_sources(experiment: config.Experiment) -> None:
 
 
 def teachers(train: config.Train) -> list[str]:
-    """Returns the run folders that `train.teacher` names; a folder that exists may have a comma in its name."""
+    """Returns the run directories in `train.teacher`; an existing one may have a comma in its name."""
     return flag_paths.split(train.teacher)
 
 
@@ -75,25 +75,25 @@ def read(folder: str, precision: str | None = None) -> LoadedRun:
     Args:
       folder: holds config.json ({"config", "config_sha256", "data", ...}) and best.json ({"step", "file", "sha256",
         "selected_on", ...}), which training writes.
-      precision: what the network is to compute in; None leaves it to the configuration. "auto" becomes the fastest
-        precision of this machine.
+      precision: of the network; by default that of the configuration. "auto" becomes the fastest precision of this
+        machine.
 
     Raises:
-      UserError: nothing was trained in the folder yet, a file is damaged, the weights are not those that best.json
-        names, the configuration is another version's, or the precision cannot be computed here.
+      UserError: the folder has no trained model yet, a file is damaged, the weights are not those of best.json, the
+        configuration is of another version, or the precision cannot be computed here.
     """
-    from fer.models import classifier, weights  # here, so that `check` does without TensorFlow
+    from fer.models import classifier, weights  # here, so that `check` does not import TensorFlow
     from fer.models.precision import best_precision, check_computable
 
     check(folder)
     best_file = os.path.join(folder, "best.json")
     best = files.read_json(best_file, "the record of the best weights")
-    experiment, recorded, data = _configuration(folder)
+    experiment, recorded, data = _read_config(folder)
     precision = precision or experiment.train.precision
     if precision == "auto":  # training records the precision that it resolved; a config.json from elsewhere may not
         precision, _ = best_precision()
     check_computable(precision)
-    name, sha256 = _take(best, "file", str, best_file), _take(best, "sha256", str, best_file)
+    name, sha256 = _get_field(best, "file", str, best_file), _get_field(best, "sha256", str, best_file)
     weights_file = files.join_inside(folder, name, best_file)
     _check_file(weights_file, sha256, "weights file")
     model = classifier.build(experiment.model, precision)
@@ -104,18 +104,18 @@ def read(folder: str, precision: str | None = None) -> LoadedRun:
         config_sha256=recorded["config_sha256"],
         model=model,
         precision=precision,
-        step=_take(best, "step", int, best_file),
-        selected_on=_take(best, "selected_on", str, best_file),
+        step=_get_field(best, "step", int, best_file),
+        selected_on=_get_field(best, "selected_on", str, best_file),
         weights_sha256=sha256,
         trained_on=data,
     )
 
 
 def read_graph(folder: str) -> Callable[..., tf.Tensor] | None:
-    """Reads the graph of inference that lies in a folder whose content is trusted, as a bundle's is in the package.
+    """Reads the inference graph of a folder with trusted content, such as the bundle in the package.
 
     Returns:
-      The network as `fer.models.inference_graph.read` gives it, its weights loaded; None where there is no graph.
+      The network of `fer.models.inference_graph.read` with its weights; None if there is no graph.
 
     Raises:
       UserError: a file is missing or damaged, or is not the one that best.json names.
@@ -129,31 +129,30 @@ def read_graph(folder: str) -> Callable[..., tf.Tensor] | None:
         return None
     names = {}
     for name, sha256 in (("file", "sha256"), ("graph", "graph_sha256")):
-        names[name] = files.join_inside(folder, _take(best, name, str, best_file), best_file)
-        _check_file(names[name], _take(best, sha256, str, best_file), {"file": "weights file"}.get(name, name))
+        names[name] = files.join_inside(folder, _get_field(best, name, str, best_file), best_file)
+        _check_file(names[name], _get_field(best, sha256, str, best_file), {"file": "weights file"}.get(name, name))
     return inference_graph.read(names["graph"], list(weights.read(names["file"]).values()))
 
 
-def _configuration(folder: str) -> tuple[config.Experiment, dict[str, Any], dict[str, str]]:
-    """The experiment that config.json records, all that it records, and the data that it was trained on."""
+def _read_config(folder: str) -> tuple[config.Experiment, dict[str, Any], dict[str, str]]:
+    """Returns the experiment in config.json, its whole content, and name and hash of the training data."""
     path = os.path.join(folder, "config.json")
     recorded = files.read_json(path, "the run's configuration")
     try:
-        experiment = config.from_dict(_take(recorded, "config", dict, path))
+        experiment = config.from_dict(_get_field(recorded, "config", dict, path))
     except UserError as error:
         raise UserError(f"{path} is of another version of fer: {error}") from error
-    sha256 = _take(recorded, "config_sha256", str, path)
+    sha256 = _get_field(recorded, "config_sha256", str, path)
     if config.sha256(recorded["config"]) != sha256:
         raise UserError(
-            f"{path} was changed by hand: its config does not have the hash that it records. Put it back as it was, "
-            "or train anew."
+            f"{path} was changed by hand: its config does not match the hash in it. Restore the file, or train again."
         )
-    data = _take(recorded, "data", dict, path)
-    return experiment, recorded, {name: _take(data, name, str, path) for name in ("name", "manifest_sha256")}
+    data = _get_field(recorded, "data", dict, path)
+    return experiment, recorded, {name: _get_field(data, name, str, path) for name in ("name", "manifest_sha256")}
 
 
-def _take(values: Any, name: str, kind: type, path: str) -> Any:
-    """A field of the JSON object that `path` holds, of the type that it must have."""
+def _get_field(values: Any, name: str, kind: type, path: str) -> Any:
+    """Returns a field of the JSON object in the file `path`, after a check of its type."""
     value = values.get(name) if isinstance(values, dict) else None
     if not isinstance(value, kind):
         raise UserError(f"{path} has no {name} of type {kind.__name__}: it is damaged or of another version of fer.")

@@ -1,7 +1,7 @@
-"""Networks by their own runtimes: a SavedModel by TensorFlow, a TFLite file by its interpreter, ONNX by ONNX Runtime.
+"""Exported networks in their runtimes: SavedModel in TensorFlow, TFLite in its interpreter, ONNX in ONNX Runtime.
 
-Whatever computes it, a network is one thing here: uint8 faces in, float32 logits out, both from NumPy and within a
-TensorFlow graph. So evaluation and prediction treat exports as they treat the networks that training wrote.
+All have one interface: uint8 faces in, float32 logits out, from NumPy and in a TensorFlow graph. So evaluation and
+prediction treat exports like networks in Keras.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from fer.io.literal_path import literal
 from fer.labels import CLASSES, SIDE
 
 SIGNATURE = "serving_default"
-FACES, LOGITS, PROBABILITIES = "faces", "logits", "probabilities"  # the names in every export's signature
+FACES, LOGITS, PROBABILITIES = "faces", "logits", "probabilities"  # names in the signature of every export
 
 
 class Network:
-    """A network that some runtime computes.
+    """Network that is computed by any runtime.
 
-    `compute` takes faces [n, 48, 48, 1] uint8 to logits [n, 7] float32, NumPy to NumPy. The object itself can be called
-    as a Keras model is, with a tensor of faces, in a graph too.
+    `compute` maps faces [n, 48, 48, 1] uint8 to logits [n, 7] float32, both NumPy arrays. The object can be called like
+    a Keras model with a tensor of faces, in a graph too.
     """
 
     def __init__(self, compute: Callable[[np.ndarray], np.ndarray]):
         self.compute = compute
 
     def __call__(self, faces: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Logits float32 [B, 7] from uint8 [B, 48, 48, 1].
+        """Returns logits float32 [B, 7] for faces uint8 [B, 48, 48, 1].
 
         Raises:
-          ValueError: in training, which exports are not made for.
+          ValueError: `training` is True, which exports do not support.
         """
         if training:
             raise ValueError("An exported network cannot be trained.")
@@ -45,16 +45,16 @@ class Network:
 
 
 class GraphNetwork(Network):
-    """A network that TensorFlow computes: no way through NumPy is needed within a graph."""
+    """Network that TensorFlow computes, in a graph without a detour through NumPy."""
 
     def __init__(self, logits: Callable[[tf.Tensor], tf.Tensor], loaded: object = None):
-        # Each number of faces gets a program of its own, as in `fer.evaluation.inference`.
+        # Traced once for each number of faces, as in `fer.evaluation.inference`.
         self._compiled = tf.function(logits, autograph=False)
         self._logits, self._loaded = logits, loaded
-        super().__init__(self._compute)  # a method, so that it holds the network with its variables
+        super().__init__(self._compute)  # a method, which keeps a reference to the network with its variables
 
     def __call__(self, faces: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """As for `Network`."""
+        """Returns logits, as `Network.__call__`."""
         if training:
             raise ValueError("An exported network cannot be trained.")
         return self._logits(faces)
@@ -63,22 +63,22 @@ class GraphNetwork(Network):
         return self._compiled(tf.constant(faces)).numpy()
 
 
-def of_model(model: tf.keras.Model) -> Network:
-    """A Keras classifier, as it computes at inference."""
+def wrap_model(model: tf.keras.Model) -> Network:
+    """Wraps a Keras classifier for inference."""
     return GraphNetwork(lambda faces: tf.cast(model(faces, training=False), tf.float32))
 
 
 def load(path: str, kind: str) -> Network:
-    """Loads an export by its own runtime.
+    """Loads an export into its runtime.
 
     Args:
-      path: of the folder of a SavedModel, or of the file.
+      path: folder of a SavedModel, or file.
       kind: one of `fer.config.FORMATS`.
 
     Raises:
-      UserError: it cannot be read, its runtime is not installed, or its inputs and outputs are others than ours.
+      UserError: it cannot be read, its runtime is not installed, or its inputs or outputs differ from ours.
     """
-    load_it = {"saved_model": _saved_model, "tflite": _tflite, "onnx": _onnx}[kind]
+    load_it = {"saved_model": _load_saved_model, "tflite": _load_tflite, "onnx": _load_onnx}[kind]
     try:
         with log_suppression.suppress_converter_output():
             network = load_it(path)
@@ -96,10 +96,10 @@ def load(path: str, kind: str) -> Network:
 
 
 def _check_computes(network: Network) -> None:
-    """Computes one face: an interpreter notices much of a damaged file no earlier.
+    """Computes one face, because interpreters detect damaged files often only then.
 
     Raises:
-      ValueError: the logits have another shape or type than ours.
+      ValueError: the logits have another shape or dtype than ours.
       Exception: as the network's runtime raises.
     """
     logits = network.compute(np.zeros([1, SIDE, SIDE, 1], np.uint8))
@@ -107,7 +107,7 @@ def _check_computes(network: Network) -> None:
         raise ValueError(f"its logits of a face are {list(logits.shape)} {logits.dtype}")
 
 
-def _saved_model(path: str) -> Network:
+def _load_saved_model(path: str) -> Network:
     with literal(path) as folder:
         loaded = tf.saved_model.load(folder)
     serve = loaded.signatures[SIGNATURE]
@@ -115,48 +115,50 @@ def _saved_model(path: str) -> Network:
     def logits(faces: tf.Tensor) -> tf.Tensor:
         return serve(**{FACES: faces})[LOGITS]
 
-    # `loaded` holds the variables, which the signature alone does not keep.
+    # `loaded` keeps the variables alive; the signature does not.
     return GraphNetwork(logits, loaded)
 
 
-def _tflite(path: str) -> Network:
-    content = _content(path)
-    interpreters: dict[int, tuple[tf.lite.Interpreter, int, int]] = {}  # by number of faces: each prepared once
+def _load_tflite(path: str) -> Network:
+    content = _read_content(path)
+    interpreters: dict[
+        int, tuple[tf.lite.Interpreter, int, int]
+    ] = {}  # number of faces -> (interpreter, index of faces, index of logits)
 
-    def prepared(count: int) -> tuple[tf.lite.Interpreter, int, int]:
+    def prepare(count: int) -> tuple[tf.lite.Interpreter, int, int]:
         if count not in interpreters:
             interpreter = tf.lite.Interpreter(model_content=content, num_threads=os.cpu_count())
-            place, logits = _places(interpreter)
+            place, logits = _tensor_indices(interpreter)
             interpreter.resize_tensor_input(place, [count, SIDE, SIDE, 1])
             interpreter.allocate_tensors()
             interpreters[count] = interpreter, place, logits
         return interpreters[count]
 
     def compute(faces: np.ndarray) -> np.ndarray:
-        interpreter, place, logits = prepared(len(faces))
+        interpreter, place, logits = prepare(len(faces))
         interpreter.set_tensor(place, faces)
         interpreter.invoke()
         return interpreter.get_tensor(logits)
 
-    prepared(1)  # a file that is none is noticed here
+    prepare(1)  # an invalid file raises here
     return Network(compute)
 
 
-def _places(interpreter: tf.lite.Interpreter) -> tuple[int, int]:
-    """The numbers of the tensors faces and logits. The runner must be gone before memory is allocated."""
+def _tensor_indices(interpreter: tf.lite.Interpreter) -> tuple[int, int]:
+    """Returns the indices of the tensors faces and logits. The runner must be released before memory is allocated."""
     runner = interpreter.get_signature_runner(SIGNATURE)
     return runner.get_input_details()[FACES]["index"], runner.get_output_details()[LOGITS]["index"]
 
 
-def _onnx(path: str) -> Network:
+def _load_onnx(path: str) -> Network:
     try:
         import onnxruntime
     except ImportError as error:
         raise UserError(f"ONNX Runtime is not installed: {install_command('export')}.") from error
-    session = onnxruntime.InferenceSession(_content(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(_read_content(path), providers=["CPUExecutionProvider"])
     return Network(lambda faces: session.run([LOGITS], {FACES: faces})[0])
 
 
-def _content(path: str) -> bytes:
+def _read_content(path: str) -> bytes:
     with tf.io.gfile.GFile(path, "rb") as file:
         return file.read()

@@ -1,4 +1,4 @@
-"""Weights on disk: one .npz, the arrays in the model's order, under keys that sort in that order."""
+"""Weights on disk: one .npz with the arrays in the model's order, under keys that sort in that order."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fer.io import files, npz
 
 
 def save(variables: Sequence[tf.Variable], path: str, dtype: str = "float32") -> None:
-    """Writes every weight of a model (trained or not), whole or not at all.
+    """Writes all weights of a model, trainable or not, atomically.
 
     Args:
-      variables: `model.weights` of a model of which nothing is frozen. Where layers hold layers, as KerasCV's blocks
-        do, freezing some changes Keras' order of them, and `load` reads into a model without frozen ones.
+      variables: `model.weights` of a model without frozen layers. In nested layers, such as KerasCV's blocks, frozen
+        layers change Keras' order of the weights, and `load` expects the order without.
       path: of the .npz.
       dtype: float32, or float16 to halve the file; the weights are then rounded to 11 bits.
     """
@@ -29,7 +29,7 @@ def save(variables: Sequence[tf.Variable], path: str, dtype: str = "float32") ->
 
 
 def load(model: tf.keras.Model, path: str) -> None:
-    """Puts the weights that `save` wrote into a model of the same architecture.
+    """Loads weights that `save` wrote into a model of the same architecture.
 
     Raises:
       UserError: the file is missing or damaged, or belongs to another architecture.
@@ -40,10 +40,10 @@ def load(model: tf.keras.Model, path: str) -> None:
 
 
 def check_shapes(wanted: Sequence[tf.Variable], found: Sequence[np.ndarray], path: str, architecture: str) -> None:
-    """Holds the arrays of a file against the weights that they are for.
+    """Checks number and shapes of a file's arrays against the weights of a model.
 
     Raises:
-      UserError: they differ in number or in shape; the first that does is named.
+      UserError: they differ; the message names the first array that does.
     """
     shapes, theirs = [tuple(weight.shape) for weight in wanted], [array.shape for array in found]
     if shapes == theirs:
@@ -58,16 +58,16 @@ def check_shapes(wanted: Sequence[tf.Variable], found: Sequence[np.ndarray], pat
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by their keys, sorted, numbers in them by their value; nothing is unpickled.
+    """Reads the arrays of an .npz by key, in natural order of the keys; nothing is unpickled.
 
     Raises:
       StorageError: the file cannot be read now.
       UserError: it is missing or damaged.
     """
     arrays = npz.read(path, ".npz of weights", f"There is no weights file {path}.")
-    return {key: arrays[key] for key in sorted(arrays, key=_natural)}
+    return {key: arrays[key] for key in sorted(arrays, key=_natural_key)}
 
 
-def _natural(key: str) -> list[str | int]:
-    """What makes "arr_2" come before "arr_10", as np.savez numbers arrays that are given without names."""
+def _natural_key(key: str) -> list[str | int]:
+    """Returns a sort key that puts "arr_2" before "arr_10", the names that np.savez gives to unnamed arrays."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", key)]

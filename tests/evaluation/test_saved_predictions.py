@@ -165,8 +165,8 @@ def test_ensemble_rejects_duplicate_network(folder, twice):
 def test_bundled_names_network_of_package_despite_folder_of_that_name(folder, tmp_path, monkeypatch):
     shutil.copytree(folder / "saved-one", tmp_path / "bundled")
     monkeypatch.chdir(tmp_path)
-    assert not loading.is_kept("bundled")
-    assert loading.is_kept("./bundled")
+    assert not loading.holds_only_results("bundled")
+    assert loading.holds_only_results("./bundled")
 
 
 @pytest.mark.parametrize(
@@ -189,5 +189,5 @@ def test_invalid_saved_predictions_are_rejected(folder, tmp_path, arrays):
 def test_run_folder_with_results_is_a_run(folder, tmp_path):
     both = shutil.copytree(folder / "one", tmp_path / "one")
     shutil.copy(folder / "saved-one" / "eval.json", both / "eval.json")
-    assert not loading.is_kept(str(both))
-    assert loading.is_kept(str(folder / "saved-one"))
+    assert not loading.holds_only_results(str(both))
+    assert loading.holds_only_results(str(folder / "saved-one"))

@@ -130,7 +130,7 @@ def test_pixels_are_normalised_as_keras_own_model_does(name, application, prepro
     settings = Model(name=name, image_size=48)
     ours = classifier.build(settings, "float32", seed=1)
     reference = getattr(tf.keras.applications, application)(include_top=False, weights=None, input_shape=(48, 48, 3))
-    pretrained.copy_weights(reference, classifier.backbone_of(ours), None)
+    pretrained.copy_weights(reference, classifier.get_backbone(ours), None)
     if name == "efficientnet_b0":  # ImageNet's statistics come with its weights: without them it is the identity
         norm = next(layer for layer in reference.layers if isinstance(layer, tf.keras.layers.Normalization))
         norm.set_weights([np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225]) ** 2, np.array(0)])
@@ -165,7 +165,7 @@ def test_summed_stem_kernels_give_what_three_channels_give(name, side, monkeypat
     donor = registry.backbone_spec(name).build(side, 3)
     models = [classifier.build(settings, "float32") for settings in (repeat, grey)]
     for model, settings in zip(models, (repeat, grey)):
-        pretrained.copy_weights(donor, classifier.backbone_of(model), classifier.channel_mixing(settings))
+        pretrained.copy_weights(donor, classifier.get_backbone(model), classifier.channel_mixing(settings))
     first, second = (features(model) for model in models)
     np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-4 * np.abs(first).max())
     assert models[1].count_params() < models[0].count_params()
@@ -185,10 +185,10 @@ def test_config_names_of_normalizations_match_the_implemented_ones():
 def test_truncate_ends_a_network_after_a_block(name, size, cut, channels, blocks_before, blocks_after):
     whole = classifier.build(Model(name=name, image_size=size), "float32")
     part = classifier.build(Model(name=name, image_size=size, cut=cut), "float32")
-    assert classifier.backbone_of(part).output_shape[-1] == channels
+    assert classifier.get_backbone(part).output_shape[-1] == channels
     for model, expected in ((whole, blocks_before + blocks_after), (part, blocks_before)):
         found = backbone_blocks.split_into_blocks(
-            classifier.backbone_of(model), registry.backbone_spec(name).block_end_pattern
+            classifier.get_backbone(model), registry.backbone_spec(name).block_end_pattern
         )
         assert [block.name for block in found] == expected
     assert part.count_params() < whole.count_params()
@@ -197,7 +197,7 @@ def test_truncate_ends_a_network_after_a_block(name, size, cut, channels, blocks
 @pytest.mark.extended
 def test_truncate_ends_a_network_after_a_nested_stem():
     model = classifier.build(Model(name="convnext_tiny", image_size=64, cut="stem"), "float32")
-    assert classifier.backbone_of(model).output_shape[1:] == (16, 16, 96)
+    assert classifier.get_backbone(model).output_shape[1:] == (16, 16, 96)
     assert model(FACES).shape == (2, 7)
 
 

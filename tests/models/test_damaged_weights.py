@@ -185,7 +185,7 @@ PREDICTIONS = {
 def test_predictions_error_names_file_of_another_form(case, tmp_path):
     np.savez(tmp_path / "predictions.npz", **PREDICTIONS[case])
     with pytest.raises(
-        UserError, match=r"predictions\.npz is no readable file of predictions: (it holds no|\w+ is \w+)"
+        UserError, match=r"predictions\.npz is no readable file of predictions: (it has no array \w+|\w+ is \w+)"
     ):
         predictions.read_npz(str(tmp_path / "predictions.npz"))
 

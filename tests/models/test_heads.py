@@ -48,7 +48,7 @@ def test_generalized_mean_learns_its_power_from_zeros_too(precision):
 def test_auxiliary_heads_give_logits_in_training_only_and_their_losses_count_less():
     inputs = tf.keras.Input([12, 12, 4])
     main = heads.classification_head(inputs, "avg", 0.0, class_maps=False)
-    model = heads.WithAuxiliaries(inputs, [main, *(heads.auxiliary(inputs, number) for number in (1, 2))])
+    model = heads.AuxiliaryClassifier(inputs, [main, *(heads.auxiliary_head(inputs, number) for number in (1, 2))])
     features = np.random.default_rng(0).random((2, 12, 12, 4)).astype(np.float32)
     assert model(features).shape == (2, 7)
     with dropout.dropout_rng(BatchRng(tf.constant([0, 0]), tf.range(2), 2)):

@@ -42,7 +42,7 @@ def test_table_holds_what_every_network_costs(row):
 
 def test_table_is_written_as_it_is_read(monkeypatch, tmp_path):
     rows = model_table.table()[:3]
-    monkeypatch.setattr(model_table, "_measured", lambda: iter(rows))
+    monkeypatch.setattr(model_table, "_measure_all", lambda: iter(rows))
     monkeypatch.setattr(model_table, "__file__", str(tmp_path / "listing.py"))
     path = model_table.write()
     assert path == str(tmp_path / model_table.TABLE)

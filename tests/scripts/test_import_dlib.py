@@ -31,7 +31,7 @@ def test_dlibs_file_becomes_one_that_a_training_begins_with(folder):
     model = classifier.build(config, "float32")
     pretrained.load(model, config)
     theirs = np.load(config.weights)
-    stem = classifier.backbone_of(model).get_layer("conv2_block1_1_conv").kernel
+    stem = classifier.get_backbone(model).get_layer("conv2_block1_1_conv").kernel
     np.testing.assert_array_equal(stem, theirs[theirs.files[5]])
 
 

@@ -15,7 +15,7 @@ def test_its_variables_are_those_of_its_parts_and_no_others(tmp_path, ema_decay,
     """Networks that were only a step on the way would stay in memory, and travel between workers."""
     settings = factories.experiment(ema_decay=ema_decay)
     if pretrained:
-        backbone = classifier.backbone_of(classifier.build(settings.model, "float32"))
+        backbone = classifier.get_backbone(classifier.build(settings.model, "float32"))
         weights.save(backbone.weights, str(tmp_path / "backbone.npz"))
         settings.model.weights = str(tmp_path / "backbone.npz")
     found = train_state.create_train_state(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 100)

@@ -1,9 +1,9 @@
-"""Our own network for small grey faces, in three widths: dense 3x3 convolutions only.
+"""Network of this project for small grey faces, in three widths, with dense 3x3 convolutions only.
 
-Dense convolutions are what CPUs with bfloat16 instructions and small GPUs are fastest at; depthwise ones gain
-nothing there. Channels double as the sides halve (48, 24, 12, 6), so that every stage costs about the same;
-the last two stages add residual blocks (He et al. 2016, arXiv:1512.03385), whose last scale starts at zero so
-that training begins with a shallower network (Goyal et al. 2017, arXiv:1706.02677).
+Dense convolutions are fastest on CPUs with bfloat16 instructions and small GPUs; depthwise ones save no time there.
+Channels double when the sides halve (48, 24, 12, 6), so that all stages cost about the same. The last two stages add
+residual blocks (He et al. 2016, arXiv:1512.03385), whose last scale starts at zero, so that training begins with a
+shallower network (Goyal et al. 2017, arXiv:1706.02677).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ layers = tf.keras.layers
 
 
 def compact(side: int | None, channels: int, width: int = 32, name: str = "compact") -> tf.keras.Model:
-    """The backbone.
+    """Builds the backbone.
 
     Args:
       side: pixels of the square input; None takes any.
@@ -67,9 +67,9 @@ def _linear(x: tf.Tensor, width: int, name: str, stride: int = 1, scale: str = "
         kernel_size=3,
         strides=stride,
         padding="same",
-        use_bias=False,  # BatchNormalization brings its own
+        use_bias=False,  # BatchNormalization has one
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
-    # Keras' momentum of 0.99 lags behind a run of a few thousand steps.
+    # Keras' default of 0.99 is too slow for runs of a few thousand steps.
     return layers.BatchNormalization(momentum=0.95, gamma_initializer=scale, name=f"{name}_bn")(x)

@@ -1,8 +1,8 @@
-"""The residual network of dlib's face recognition (King 2017), with batch normalisation where dlib has fixed scales.
+"""Residual network of dlib's face recognition (King 2017), with batch normalization for dlib's fixed scales.
 
-It is "anet_type" in dlib's examples/dnn_face_recognition_ex.cpp, a ResNet34 (He et al. 2015, arXiv:1512.03385) with
-half the filters and fewer blocks. Its shortcuts have no weights: where a stage changes the size, they are averages
-over 2x2 pixels, and missing channels are zeros. Strided convolutions are not padded.
+The architecture is "anet_type" in dlib's examples/dnn_face_recognition_ex.cpp, a ResNet34 (He et al. 2015,
+arXiv:1512.03385) with half the filters and fewer blocks. Its shortcuts have no weights: where a stage changes the size,
+they are averages over 2x2 pixels, and missing channels are zeros. Strided convolutions are not padded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import tensorflow as tf
 layers = tf.keras.layers
 
 STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))  # filters, blocks, halves
-CONVOLUTIONS = (  # in dlib's order, that of the data's way through them
+CONVOLUTIONS = (  # in dlib's order, from input to output
     "conv1",
     *(
         f"conv{stage}_block{block}_{number}"
@@ -24,7 +24,7 @@ CONVOLUTIONS = (  # in dlib's order, that of the data's way through them
 
 
 def dlib_resnet(side: int, channels: int, name: str = "dlib_resnet") -> tf.keras.Model:
-    """The backbone, without dlib's last layer.
+    """Builds the backbone, without dlib's last layer.
 
     Args:
       side: pixels of the square input; dlib's own is 150.

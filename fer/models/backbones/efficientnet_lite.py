@@ -1,9 +1,9 @@
 """EfficientNet-Lite0 to Lite2: EfficientNet for integer hardware.
 
-EfficientNet (Tan and Le 2019, arXiv:1905.11946) without squeeze-and-excitation, with ReLU6 in the place of swish;
-the widths of stem and head and the depths of the first and the last stage are not scaled
-(github.com/tensorflow/tpu, models/official/efficientnet/lite). Layers are named stem, block0 to
-block15 or more, and head, as `layer/index` keys of a file of weights call them.
+EfficientNet (Tan and Le 2019, arXiv:1905.11946) without squeeze-and-excitation, with ReLU6 instead of swish. The
+widths of stem and head and the depths of the first and last stage are not scaled (github.com/tensorflow/tpu,
+models/official/efficientnet/lite). Layers are named stem, block0 to block15 or more, and head, which are also the names
+in `layer/index` keys of weight files.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-DROP = 0.2  # the rate at which the last residual branch is left out in training; earlier ones in proportion
+MAX_DROP_RATE = 0.2  # stochastic depth: rate at which the last residual branch is dropped; earlier ones linearly less
 
 
 def efficientnet_lite(side: int, channels: int, width: float, depth: float, name: str) -> tf.keras.Model:
-    """The backbone.
+    """Builds the backbone.
 
     Args:
       side: pixels of the square input.
@@ -49,8 +49,8 @@ def efficientnet_lite(side: int, channels: int, width: float, depth: float, name
     block = 0
     for count, (_, kernel, stride, expansion, channels_out) in zip(repeats, STAGES):
         for position in range(count):
-            drop = DROP * block / sum(repeats)
-            out = _rounded(width * channels_out)
+            drop = MAX_DROP_RATE * block / sum(repeats)
+            out = _round_width(width * channels_out)
             x = _block(x, out, kernel, 1 if position else stride, expansion, drop, f"block{block}")
             block += 1
     x = _convolution(x, 1280, 1, 1, "head")
@@ -82,12 +82,12 @@ def _convolution(x: tf.Tensor, width: int, kernel: int, stride: int, name: str) 
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 
-def _rounded(width: float) -> int:
-    """To a multiple of 8, never below nine tenths."""
+def _round_width(width: float) -> int:
+    """Rounds to a multiple of 8 that is at least 0.9 * width."""
     nearest = max(8, int(width + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * width else nearest + 8
 
 
 def _initializer() -> tf.keras.initializers.Initializer:
-    """As Keras' EfficientNet. One a layer: a shared one draws the same values again."""
+    """Returns the initializer of Keras' EfficientNet, a new one for each layer: a shared one repeats its values."""
     return tf.keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")

@@ -1,8 +1,8 @@
 """GoogLeNet, the first Inception network (Szegedy et al. 2014, arXiv:1409.4842), which Keras lacks.
 
-As in its table 1. Batch normalisation follows each convolution (Ioffe and Szegedy 2015, arXiv:1502.03167), without
-which it hardly trains from random weights; `normalize=False` leaves it out and takes the local response
-normalisation of the publication. Its auxiliary heads belong to the classifier (`fer.models.heads`).
+The layers are those of its table 1. Batch normalization follows each convolution (Ioffe and Szegedy 2015,
+arXiv:1502.03167); without it, the network hardly trains from random weights. `normalize=False` uses the local response
+normalization of the publication instead. The auxiliary heads are in `fer.models.heads`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 layers = tf.keras.layers
 
-# Of each module: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection; of a whole stage before the next pooling.
+# Filters of each module: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection. Pooling separates the stages.
 STAGES = (
     {"3a": (64, 96, 128, 16, 32, 32), "3b": (128, 128, 192, 32, 96, 64)},
     {
@@ -25,11 +25,11 @@ STAGES = (
     },
     {"5a": (256, 160, 320, 32, 128, 128), "5b": (384, 192, 384, 48, 128, 128)},
 )
-AUXILIARY = ("inception4a_out", "inception4d_out")  # where the auxiliary heads sit
+AUXILIARY = ("inception4a_out", "inception4d_out")  # inputs of the auxiliary heads
 
 
 class LocalResponseNormalization(tf.keras.layers.Layer):
-    """Divides by (1 + 1e-4 / 5 * the sum of squares over 5 channels) ** 0.75.
+    """Division by (1 + 1e-4 / 5 * the sum of squares over 5 channels) ** 0.75.
 
     The form is that of Krizhevsky et al. 2012, section 3.3, the constants are those of Caffe's GoogLeNet.
     """
@@ -40,12 +40,12 @@ class LocalResponseNormalization(tf.keras.layers.Layer):
 
 
 def googlenet(side: int, channels: int, normalize: bool, name: str) -> tf.keras.Model:
-    """The backbone.
+    """Builds the backbone.
 
     Args:
       side: pixels of the square input.
       channels: of the input.
-      normalize: batch normalisation after each convolution; else local response normalisation in the stem.
+      normalize: True: batch normalization after each convolution; False: local response normalization in the stem.
       name: of the model.
 
     Returns:
@@ -68,9 +68,9 @@ def googlenet(side: int, channels: int, normalize: bool, name: str) -> tf.keras.
 
 
 def _inception(x: tf.Tensor, widths: Sequence[int], name: str, normalize: bool) -> tf.Tensor:
-    """A module: four ways side by side."""
+    """Builds a module of four parallel branches."""
     one, three_reduce, three, five_reduce, five, projection = widths
-    ways = [
+    branches = [
         _convolution(x, one, 1, f"{name}_1x1", normalize),
         _convolution(
             _convolution(x, three_reduce, 1, f"{name}_3x3_reduce", normalize), three, 3, f"{name}_3x3", normalize
@@ -82,7 +82,7 @@ def _inception(x: tf.Tensor, widths: Sequence[int], name: str, normalize: bool) 
             layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x), projection, 1, f"{name}_projection", normalize
         ),
     ]
-    return layers.Concatenate(name=f"{name}_out")(ways)
+    return layers.Concatenate(name=f"{name}_out")(branches)
 
 
 def _convolution(x: tf.Tensor, width: int, kernel: int, name: str, normalize: bool, stride: int = 1) -> tf.Tensor:

@@ -1,7 +1,7 @@
-"""KerasCV's backbones by preset, and the only file of this room that imports it.
+"""Backbones of KerasCV by preset. No other module of `fer.models` imports KerasCV.
 
-KerasCV fetches even the description of an architecture from Kaggle. Here the architectures stand as its classes
-take them, so that a network with random weights needs no download; only the pretrained weights do.
+KerasCV downloads even the description of an architecture from Kaggle. Here the architectures are arguments of its
+classes, so that only pretrained weights need a download.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ PREFIX = "keras_cv/"
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One architecture of KerasCV."""
+    """Architecture of KerasCV."""
 
-    kind: str  # the class in keras_cv.models
+    kind: str  # name of the class in keras_cv.models
     arguments: dict[str, Any]
-    size: int  # side in pixels that its publication trains at
+    size: int  # side in pixels in the publication's training
     block_end_pattern: str  # see fer.models.registry.Backbone
-    pretrained: bool = False  # whether Kaggle has weights of ImageNet as <name>_imagenet
+    pretrained: bool = False  # whether Kaggle has ImageNet weights as <name>_imagenet
 
 
 def _resnet(version: str, block_type: str, blocks: tuple[int, ...], pretrained: bool = False) -> Preset:
@@ -44,7 +44,7 @@ def _densenet(*repeats: int) -> Preset:
 def _efficientnet(
     stages: list[tuple], size: int, width: float = 1.0, depth: float = 1.0, pretrained: bool = False
 ) -> Preset:
-    """Of each stage: repeats, kernel, stride, expansion, channels in and out, and whether it is fused."""
+    """Returns a preset; each stage is (repeats, kernel, stride, expansion, channels in, channels out, fused)."""
     repeats, kernels, strides, expansions, ins, outs, fused = (list(column) for column in zip(*stages))
     arguments = {
         "stackwise_kernel_sizes": kernels,
@@ -123,21 +123,21 @@ PRESETS = {
 
 
 def names() -> list[str]:
-    """All presets, as the registry knows them: <name> and, where Kaggle has its weights, <name>_imagenet."""
+    """Returns the names of all presets in the registry: <name> and, if Kaggle has weights, <name>_imagenet."""
     return [
         PREFIX + name + end for name, preset in PRESETS.items() for end in ("", "_imagenet")[: 1 + preset.pretrained]
     ]
 
 
 def build(name: str, side: int, channels: int) -> tf.keras.Model:
-    """The network of a preset with random weights, without its own rescaling of pixels.
+    """Builds the network of a preset with random weights, without its own input normalization.
 
     Args:
       name: a key of PRESETS.
       side: pixels of the square input.
       channels: of the input.
     """
-    import keras_cv  # takes seconds, which only its users shall wait
+    import keras_cv  # imported here: it takes seconds
 
     preset = PRESETS[name]
     kind = getattr(keras_cv.models, preset.kind)
@@ -145,14 +145,14 @@ def build(name: str, side: int, channels: int) -> tf.keras.Model:
 
 
 def pretrained(name: str, side: int) -> tf.keras.Model:
-    """The network of a preset with the weights of ImageNet from Kaggle, or from its cache.
+    """Builds the network of a preset with ImageNet weights from Kaggle or its cache.
 
     Args:
-      name: a key of PRESETS, of a pretrained one.
+      name: a key of PRESETS with pretrained weights.
       side: pixels of the square input.
 
     Raises:
-      UserError: Kaggle cannot be reached; says what to fetch and how to name it.
+      UserError: Kaggle cannot be reached; the message names the file to download and the flag that takes it.
     """
     import keras_cv
 
@@ -160,7 +160,7 @@ def pretrained(name: str, side: int) -> tf.keras.Model:
     handle = kind.presets[f"{name}_imagenet"]["kaggle_handle"].removeprefix("kaggle://")
     try:
         return kind.from_preset(f"{name}_imagenet", include_rescaling=False, input_shape=(side, side, 3))
-    except Exception as error:  # kagglehub and requests raise what they please
+    except Exception as error:  # kagglehub and requests raise many kinds
         raise UserError(
             f"The weights of {PREFIX}{name}_imagenet cannot be fetched ({error_message(error)}): on a machine that "
             f"reaches "

@@ -1,7 +1,7 @@
 """mini-Xception (Arriaga et al. 2017, arXiv:1710.07557), the usual baseline on FER-2013: 58 thousand parameters.
 
-As in the authors' code: two convolutions without padding, four residual modules of separable convolutions. The last
-convolution, whose seven maps are averaged, is the classifier's head (`fer.models.registry.Backbone.class_maps`).
+As in the authors' code: two convolutions without padding, then four residual modules of separable convolutions. The
+last convolution, whose seven maps are averaged, is the classifier's head (`fer.models.registry.Backbone.class_maps`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ layers = tf.keras.layers
 
 
 def mini_xception(side: int, channels: int) -> tf.keras.Model:
-    """The backbone.
+    """Builds the backbone.
 
     Args:
       side: pixels of the square input.
@@ -32,8 +32,8 @@ def mini_xception(side: int, channels: int) -> tf.keras.Model:
 
 
 def _module(x: tf.Tensor, width: int, name: str) -> tf.Tensor:
-    # Every second pixel, then a 1x1 convolution: the same as one with stride 2, whose gradient corrupts memory on
-    # CPUs with TensorFlow 2.15's oneDNN, at 60x60 pixels of 8 channels for one.
+    # Every second pixel, then a 1x1 convolution: equivalent to a convolution with stride 2, whose gradient corrupts
+    # memory on CPUs with TensorFlow 2.15's oneDNN, for example at 60x60 pixels and 8 channels.
     shortcut = layers.MaxPooling2D(1, strides=2, padding="same", name=f"{name}_0_pool")(x)
     shortcut = layers.Conv2D(width, 1, use_bias=False, name=f"{name}_0_conv")(shortcut)
     shortcut = layers.BatchNormalization(name=f"{name}_0_bn")(shortcut)

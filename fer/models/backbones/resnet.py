@@ -1,7 +1,7 @@
 """ResNet with basic blocks: ResNet18 and ResNet34 (He et al. 2015, arXiv:1512.03385), which Keras lacks.
 
-As there in table 1: a 7x7 stem, four stages, batch normalisation after each convolution, and a projection where a
-stage changes the size (option B). Padding and epsilon are those of Keras' ResNet50.
+The layers are those of its table 1: a 7x7 stem, four stages, batch normalization after each convolution, and a
+projection where a stage changes the size (option B). Padding and epsilon are those of Keras' ResNet50.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ layers = tf.keras.layers
 
 
 def resnet(side: int, channels: int, blocks: Sequence[int], name: str) -> tf.keras.Model:
-    """The backbone.
+    """Builds the backbone.
 
     Args:
       side: pixels of the square input.
       channels: of the input.
-      blocks: of each of the four stages.
+      blocks: number of blocks of each of the four stages.
       name: of the model.
 
     Returns:
@@ -47,7 +47,7 @@ def _block(x: tf.Tensor, width: int, stride: int, name: str) -> tf.Tensor:
 
 
 def _convolution(x: tf.Tensor, width: int, kernel: int, stride: int, name: str, padding: str = "same") -> tf.Tensor:
-    if padding == "same" and stride == 2 and kernel == 3:  # one pixel on each side, as published, not on one side
+    if padding == "same" and stride == 2 and kernel == 3:  # pads both sides, as published; "same" would pad one
         x, padding = layers.ZeroPadding2D(1, name=f"{name}_pad")(x), "valid"
     x = layers.Conv2D(
         width, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
