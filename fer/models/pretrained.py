@@ -125,7 +125,7 @@ def _split_number(layer: str) -> tuple[str, int]:
 
 
 def _renumber(keys: Iterable[str]) -> list[str]:
-    """Numbers the layers in keys "layer/index" anew: each family (conv2d_94, ...) counts from 0, in order."""
+    """Counts the layers in keys "layer/index" anew: each family (conv2d_94, ...) counts from 0, in order."""
     parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
     named = {layer: _split_number(layer) for layer, _ in parts}
     families: dict[str, list[str]] = {}

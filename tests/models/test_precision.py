@@ -138,7 +138,7 @@ def test_run_records_resolved_precision_and_rejects_another(monkeypatch, tmp_pat
         "config.train.precision is auto, which becomes mixed_bfloat16 here: the CPU has amx_bf16.\n"
     )
     assert (asked.train.precision, here.train.precision) == ("auto", "mixed_bfloat16")
-    run_dir.open_run_dir(run, here, synthetic_shards).record(here, synthetic_shards)
+    run_dir.open_run_dir(run, here, synthetic_shards).write_config(here, synthetic_shards)
     run_dir.open_run_dir(run, precision.resolve_precision(asked), synthetic_shards)  # the same machine
     machine(monkeypatch, tmp_path, "avx2")
     with pytest.raises(UserError, match=r"another config \(train\.precision: 'mixed_bfloat16' -> 'float32'\)"):
