@@ -24,6 +24,7 @@ from fer.benchmark.harness import Result, run_interleaved
 from fer.benchmark.stream_process import TURN_BATCHES, StreamProcess
 from fer.config import Data
 from fer.data import manifest, pipeline
+from fer.data.sampling import BatchSchedule
 from fer.errors import install_command
 from fer.io import temp_files
 from fer.synthetic import synthetic
@@ -131,7 +132,7 @@ def make_turn(batches: Iterator[Any], count: int) -> Callable[[], int]:
 def fer_batches(data: manifest.Manifest, mode: str) -> tf.data.Dataset:
     """Returns the training batches of `fer.data.pipeline`, without end."""
     source = pipeline.open_split(data, "train", Data(mode=mode, shuffle_window=SHUFFLE_BUFFER))
-    return pipeline.training_batches(source, 0, BATCH, 0, 10**9, 1, [0])
+    return pipeline.training_batches(source, BatchSchedule(0, BATCH, 0, 10**9, 1, [0]))
 
 
 def tutorial_batches(paths: list[str]) -> tf.data.Dataset:

@@ -11,6 +11,7 @@ import sys
 
 from fer.config import Data
 from fer.data import manifest, pipeline
+from fer.data.sampling import BatchSchedule
 
 BATCH = 128
 TURN_BATCHES = 1000  # batches per line
@@ -44,7 +45,7 @@ def serve(folder: str, turn: int) -> None:
     source = pipeline.open_split(
         manifest.read_manifest(folder), "train", Data(mode="streaming", shuffle_window=SHUFFLE_BUFFER)
     )
-    batches = iter(pipeline.training_batches(source, 0, BATCH, 0, 10**9, 1, [0]))
+    batches = iter(pipeline.training_batches(source, BatchSchedule(0, BATCH, 0, 10**9, 1, [0])))
     for _ in sys.stdin:
         print(sum(next(batches).labels.shape[0] for _ in range(turn)), flush=True)
     print(peak_mib())

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import tensorflow as tf
 
 from fer.data import sampling
 from fer.data.example_codec import Faces
-from fer.data.sampling import PREFETCH, Batch, EvalBatch
+from fer.data.sampling import PREFETCH, Batch, BatchSchedule, EvalBatch
 
 
-def training_batches(
-    faces: Faces,
-    seed: int,
-    global_batch: int,
-    steps: int,
-    start: int,
-    stop: int,
-    replicas: int,
-    local: Sequence[int],
-    kind: str,
-    votes: bool,
-) -> tf.data.Dataset:
+def training_batches(faces: Faces, schedule: BatchSchedule, steps: int, kind: str, votes: bool) -> tf.data.Dataset:
     """Builds the batches of training: see `fer.data.pipeline.training_batches`.
 
     `steps` is the number of steps of an epoch, `kind` the sampling.
     """
-    share = global_batch // replicas
-    positions = tf.reshape(tf.range(global_batch), [replicas, share])
+    seed, global_batch, start, stop, replicas, local = schedule
+    positions = tf.reshape(tf.range(global_batch), [replicas, global_batch // replicas])
     local_replicas = tf.constant(list(local), tf.int32)
     images, labels = tf.constant(faces.images), tf.constant(faces.labels)
     counts = tf.constant(faces.votes if votes else np.empty([faces.examples, 0], np.int32))

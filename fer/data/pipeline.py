@@ -8,7 +8,6 @@ replicas and workers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Union
 
 import tensorflow as tf
@@ -17,6 +16,7 @@ from fer.config import Data
 from fer.data import example_codec, in_memory, streaming
 from fer.data.example_codec import Faces
 from fer.data.manifest import Manifest
+from fer.data.sampling import BatchSchedule
 from fer.data.streaming import Stream
 from fer.errors import UserError
 
@@ -57,35 +57,23 @@ def steps_per_epoch(examples: int, global_batch: int) -> int:
 
 
 def training_batches(
-    source: Source,
-    seed: int,
-    global_batch: int,
-    start: int,
-    stop: int,
-    replicas: int,
-    local: Sequence[int],
-    sampling: str = "uniform",
-    votes: bool = False,
+    source: Source, schedule: BatchSchedule, sampling: str = "uniform", votes: bool = False
 ) -> tf.data.Dataset:
-    """Builds the batches of steps `start` to `stop` (exclusive), for the replicas of one worker.
+    """Builds the batches of some training steps, for the replicas of one worker.
 
     Args:
       source: the train split.
-      seed: of the experiment.
-      global_batch: examples per step over all replicas; a multiple of `replicas`.
-      start, stop: steps counted from the beginning of the run.
-      replicas: number over all workers.
-      local: indices of this worker's replicas.
+      schedule: the steps and replicas.
       sampling: one of `fer.config.SAMPLINGS`; a stream supports only "uniform".
       votes: whether each face comes with its FER+ votes, which the split must have.
 
     Returns:
-      A dataset of `Batch`: for each step, one per local replica, in the order of `local`.
+      A dataset of `Batch`: for each step, one per local replica, in the order of `schedule.local`.
     """
-    steps = steps_per_epoch(source.examples, global_batch)
+    steps = steps_per_epoch(source.examples, schedule.global_batch)
     if isinstance(source, Stream):
-        return streaming.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, votes)
-    return in_memory.training_batches(source, seed, global_batch, steps, start, stop, replicas, local, sampling, votes)
+        return streaming.training_batches(source, schedule, steps, votes)
+    return in_memory.training_batches(source, schedule, steps, sampling, votes)
 
 
 def evaluation_batches(source: Source, batch: int) -> tf.data.Dataset:

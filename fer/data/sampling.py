@@ -8,6 +8,7 @@ computed directly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -18,6 +19,17 @@ from fer.rng import ALGORITHM
 PREFETCH = 2  # batches prepared during a training step; more only uses memory
 
 EpochOrder = Callable[[tf.Tensor], tf.Tensor]  # epoch [] int64 -> rows [steps, global_batch] int32
+
+
+class BatchSchedule(NamedTuple):
+    """The batches that one worker feeds: steps `start` to `stop` (exclusive), for its replicas."""
+
+    seed: int  # of the experiment
+    global_batch: int  # examples per step over all replicas; a multiple of `replicas`
+    start: int  # step, counted from the beginning of the run
+    stop: int
+    replicas: int  # number over all workers
+    local: Sequence[int]  # indices of this worker's replicas
 
 
 class Batch(NamedTuple):

@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
 from typing import Callable
 
 import numpy as np
@@ -29,7 +28,7 @@ import tensorflow as tf
 from fer.data import example_codec, record_index
 from fer.data.manifest import Manifest
 from fer.data.record_index import Chunks
-from fer.data.sampling import PREFETCH, Batch, EvalBatch
+from fer.data.sampling import PREFETCH, Batch, BatchSchedule, EvalBatch
 from fer.rng import ALGORITHM
 
 INTERLEAVE = 16  # lanes of a global batch; their greatest common divisor with its size is used
@@ -61,18 +60,9 @@ def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
     return Stream(paths, found, window)
 
 
-def training_batches(
-    stream: Stream,
-    seed: int,
-    global_batch: int,
-    steps: int,
-    start: int,
-    stop: int,
-    replicas: int,
-    local: Sequence[int],
-    votes: bool,
-) -> tf.data.Dataset:
+def training_batches(stream: Stream, schedule: BatchSchedule, steps: int, votes: bool) -> tf.data.Dataset:
     """Builds the batches of training: see `fer.data.pipeline.training_batches`; `steps` are those of an epoch."""
+    seed, global_batch, start, stop, replicas, local = schedule
     share = global_batch // replicas
     positions = np.concatenate([np.arange(number * share, (number + 1) * share) for number in local]).astype(np.int32)
     width = global_batch // math.gcd(global_batch, INTERLEAVE)  # examples of a lane in a step
@@ -103,9 +93,22 @@ def training_batches(
 
         return tf.data.Dataset.range(first_step // window_steps, -(-steps // window_steps)).map(load)
 
+    epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
+    batches = epochs.flat_map(windows).prefetch(1).flat_map(_make_window_splitter(positions, share))
+    return batches.take((stop - start) * len(local)).prefetch(PREFETCH * len(local))
+
+
+def _make_window_splitter(positions: np.ndarray, share: int) -> Callable[..., tf.data.Dataset]:
+    """Returns the function that splits a window into the batches of its steps.
+
+    Args:
+      positions: int32 [n], positions in the global batch of a step's examples on this worker.
+      share: examples per replica and step.
+    """
+
     @tf.autograph.experimental.do_not_convert
     def split_window(images: tf.Tensor, labels: tf.Tensor, counts: tf.Tensor, rows: tf.Tensor) -> tf.data.Dataset:
-        """Splits a window into the batches of its steps."""
+        """Returns a dataset of `Batch`; `rows` are those of each step, [steps, n]."""
 
         def gather(chosen: tf.Tensor, local_positions: tf.Tensor) -> Batch:
             """Gathers the examples of a replica."""
@@ -116,9 +119,7 @@ def training_batches(
         local_positions = tf.tile(tf.reshape(positions, [-1, share]), [tf.shape(rows)[0], 1])
         return tf.data.Dataset.from_tensor_slices((tf.reshape(rows, [-1, share]), local_positions)).map(gather)
 
-    epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
-    batches = epochs.flat_map(windows).prefetch(1).flat_map(split_window)
-    return batches.take((stop - start) * len(local)).prefetch(PREFETCH * len(local))
+    return split_window
 
 
 def evaluation_batches(stream: Stream, batch: int) -> tf.data.Dataset:

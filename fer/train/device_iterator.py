@@ -13,7 +13,7 @@ from tensorflow.python.data.ops import multi_device_iterator_ops
 from fer.config import Experiment
 from fer.data import pipeline
 from fer.data.pipeline import Source
-from fer.data.sampling import Batch
+from fer.data.sampling import Batch, BatchSchedule
 from fer.errors import UserError
 from fer.io import files
 
@@ -24,17 +24,9 @@ def build_dataset(
     source: Source, experiment: Experiment, start: int, stop: int, replicas: int, local: Sequence[int]
 ) -> tf.data.Dataset:
     """Builds the dataset of the batches of steps `start` to `stop`; see `fer.data.pipeline.training_batches`."""
-    return pipeline.training_batches(
-        source,
-        experiment.seed,
-        experiment.train.global_batch,
-        start,
-        stop,
-        replicas,
-        local,
-        experiment.data.sampling,
-        experiment.train.targets != "fer",
-    )
+    schedule = BatchSchedule(experiment.seed, experiment.train.global_batch, start, stop, replicas, local)
+    votes = experiment.train.targets != "fer"
+    return pipeline.training_batches(source, schedule, experiment.data.sampling, votes)
 
 
 def disable_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:

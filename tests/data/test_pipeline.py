@@ -5,6 +5,7 @@ import pytest
 
 from fer.data import pipeline
 from fer.data.example_codec import Faces
+from fer.data.sampling import BatchSchedule
 from fer.errors import UserError
 
 COUNT, BATCH = 100, 16
@@ -27,7 +28,7 @@ def epochs(faces) -> list[np.ndarray]:
 
 
 def read_rows(faces, start, stop, replicas=1, local=(0,), seed=3) -> list[np.ndarray]:
-    batches = pipeline.training_batches(faces, seed, BATCH, start, stop, replicas, local)
+    batches = pipeline.training_batches(faces, BatchSchedule(seed, BATCH, start, stop, replicas, local))
     return [batch.images.numpy()[:, 0, 0, 0] for batch in batches]
 
 
@@ -38,13 +39,13 @@ def test_training_batches_repeat_no_face_in_epoch_and_reshuffle(epochs):
 
 
 def test_training_batches_keep_labels_with_images(faces):
-    for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0]):
+    for batch in pipeline.training_batches(faces, BatchSchedule(3, BATCH, 0, STEPS, 1, [0])):
         np.testing.assert_array_equal(batch.labels, batch.images.numpy()[:, 0, 0, 0] % 7)
 
 
 @pytest.mark.parametrize("with_votes", [False, True])
 def test_training_batches_return_votes_on_request(faces, with_votes):
-    for batch in pipeline.training_batches(faces, 3, BATCH, 0, STEPS, 1, [0], votes=with_votes):
+    for batch in pipeline.training_batches(faces, BatchSchedule(3, BATCH, 0, STEPS, 1, [0]), votes=with_votes):
         expected = faces.votes[batch.images.numpy()[:, 0, 0, 0]]
         np.testing.assert_array_equal(batch.votes, expected if with_votes else expected[:, :0])
 
@@ -78,14 +79,14 @@ def test_replicas_split_the_global_batch_in_order(faces, epochs, replicas):
 def test_workers_split_the_global_batch_with_positions(faces, epochs):
     for worker in (0, 1):
         local = [2 * worker, 2 * worker + 1]
-        for number, batch in enumerate(pipeline.training_batches(faces, 3, BATCH, 0, 5, 4, local)):
+        for number, batch in enumerate(pipeline.training_batches(faces, BatchSchedule(3, BATCH, 0, 5, 4, local))):
             step, replica = number // 2, local[number % 2]
             np.testing.assert_array_equal(batch.positions, range(4 * replica, 4 * replica + 4))
             np.testing.assert_array_equal(batch.images[:, 0, 0, 0], epochs[step][batch.positions.numpy()])
 
 
 def test_training_batches_are_uint8(faces):
-    batch = next(iter(pipeline.training_batches(faces, 3, BATCH, 0, 1, 1, [0])))
+    batch = next(iter(pipeline.training_batches(faces, BatchSchedule(3, BATCH, 0, 1, 1, [0]))))
     assert batch.images.dtype.name == "uint8"
     assert batch.images.shape == (BATCH, 48, 48, 1)
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fer.data import pipeline, sampling
 from fer.data.example_codec import Faces
+from fer.data.sampling import BatchSchedule
 
 LABELS = np.repeat(np.arange(7), [40, 3, 41, 72, 48, 32, 50]).astype(np.int32)
 STEPS, BATCH = 8, 32
@@ -72,6 +73,6 @@ def test_training_batches_start_at_any_step_when_balanced(start):
     images = np.zeros((len(LABELS), 48, 48, 1), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 1, 0] = np.arange(len(LABELS)) // 256, np.arange(len(LABELS)) % 256
     faces = Faces(images, LABELS, np.arange(len(LABELS)), None)
-    batches = pipeline.training_batches(faces, 5, BATCH, start, 20, 1, [0], "balanced")
+    batches = pipeline.training_batches(faces, BatchSchedule(5, BATCH, start, 20, 1, [0]), "balanced")
     rows = np.array([batch.images.numpy()[:, 0, :2, 0] @ [256, 1] for batch in batches])
     np.testing.assert_array_equal(rows, draw_rows(3)[start:20])

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fer.config import Data
 from fer.data import example_codec, manifest, pipeline, record_index, streaming
-from fer.data.sampling import Batch
+from fer.data.sampling import Batch, BatchSchedule
 from fer.errors import UserError
 from fer.labels import CLASSES
 
@@ -64,14 +64,17 @@ def read_numbers(batch) -> np.ndarray:
 def read_rows(source, start, stop, replicas=1, local=(0,), seed=3) -> np.ndarray:
     """Returns the numbers of the faces, [steps * local replicas, share]."""
     return np.array(
-        [read_numbers(batch) for batch in pipeline.training_batches(source, seed, BATCH, start, stop, replicas, local)]
+        [
+            read_numbers(batch)
+            for batch in pipeline.training_batches(source, BatchSchedule(seed, BATCH, start, stop, replicas, local))
+        ]
     )
 
 
 @pytest.fixture(scope="module")
 def batches(stream) -> list[Batch]:
     """Returns the batches of twenty epochs."""
-    return list(pipeline.training_batches(stream, 3, BATCH, 0, 20 * STEPS, 1, [0]))
+    return list(pipeline.training_batches(stream, BatchSchedule(3, BATCH, 0, 20 * STEPS, 1, [0])))
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +140,7 @@ def test_streaming_returns_written_images_and_labels(batches):
 def replicas(request, stream) -> list[Batch]:
     """Returns the batches of steps 2 to 8 for two or four replicas, with votes."""
     count = request.param
-    return list(pipeline.training_batches(stream, 3, BATCH, 2, 9, count, range(count), votes=True))
+    return list(pipeline.training_batches(stream, BatchSchedule(3, BATCH, 2, 9, count, range(count)), votes=True))
 
 
 def test_streaming_returns_votes_on_request(batches, replicas):
@@ -154,7 +157,10 @@ def test_streaming_replicas_split_the_global_batch_in_order(replicas, epochs):
 @pytest.fixture(scope="module")
 def workers(stream) -> list[list[Batch]]:
     """Returns the batches of an epoch for two workers of two replicas each."""
-    return [list(pipeline.training_batches(stream, 3, BATCH, 0, STEPS, 4, local)) for local in ([0, 1], [2, 3])]
+    return [
+        list(pipeline.training_batches(stream, BatchSchedule(3, BATCH, 0, STEPS, 4, local)))
+        for local in ([0, 1], [2, 3])
+    ]
 
 
 def test_streaming_workers_split_the_global_batch_with_positions(workers, epochs):
@@ -215,7 +221,7 @@ def test_streaming_epoch_is_complete_for_every_window_size(numbered_shards, wind
 
 
 def test_streaming_batch_size_need_not_be_multiple_of_lanes(stream):
-    batches = pipeline.training_batches(stream, 3, 15, 0, COUNT // 15, 1, [0])
+    batches = pipeline.training_batches(stream, BatchSchedule(3, 15, 0, COUNT // 15, 1, [0]))
     numbers = np.concatenate([read_numbers(batch) for batch in batches])
     assert len(np.unique(numbers)) == COUNT // 15 * 15
 

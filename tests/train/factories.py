@@ -16,6 +16,7 @@ import tensorflow as tf
 from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data import pipeline
 from fer.data.example_codec import Faces
+from fer.data.sampling import BatchSchedule
 from fer.train import device_iterator, soft_labels, train_state, train_step
 from fer.train.optim import param_groups
 from fer.viz import plots
@@ -103,7 +104,7 @@ def record_autotune(monkeypatch) -> list[bool | None]:
 
 def select_face(settings: Experiment, faces: Faces, number: int) -> np.ndarray:
     """Returns one face of the batch of step `number`, uint8 [48, 48, 1]."""
-    batches = pipeline.training_batches(faces, settings.seed, BATCH, number - 1, number, 1, [0])
+    batches = pipeline.training_batches(faces, BatchSchedule(settings.seed, BATCH, number - 1, number, 1, [0]))
     return next(iter(batches)).images.numpy()[3]
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fer.data import pipeline
 from fer.data.example_codec import Faces
+from fer.data.sampling import BatchSchedule
 from fer.errors import UserError
 from fer.train.device_iterator import DeviceIterator, iterate
 from fer.train.distributed.strategy import make_mirrored
@@ -24,7 +25,7 @@ def one() -> tf.distribute.Strategy:
 
 def test_device_iterator_yields_batches_of_pipeline_and_ends(one):
     iterator = DeviceIterator(one, FACES, factories.experiment(), 1, 4)
-    expected = list(pipeline.training_batches(FACES, 0, factories.BATCH, 1, 4, 1, [0]))
+    expected = list(pipeline.training_batches(FACES, BatchSchedule(0, factories.BATCH, 1, 4, 1, [0])))
     for batch in expected:
         np.testing.assert_array_equal(next(iterator).labels, batch.labels)
     with pytest.raises(StopIteration):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fer.config import Experiment
 from fer.data import example_codec, pipeline
+from fer.data.sampling import BatchSchedule
 from fer.train import device_iterator, train_state, train_step
 from fer.train.distributed.strategy import make_mirrored
 from tests import marks
@@ -77,7 +78,7 @@ def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_clas
     settings = factories.experiment(ema_decay=0.0)
     settings.augment.policy, settings.model.dropout = "none", 0.0
     before = train_state.create_train_state(one, settings, 20, 1000)
-    batch = next(iter(pipeline.training_batches(faces, settings.seed, factories.BATCH, 0, 1, 1, [0])))
+    batch = next(iter(pipeline.training_batches(faces, BatchSchedule(settings.seed, factories.BATCH, 0, 1, 1, [0]))))
     logits = before.model(batch.images, training=True).numpy().astype(np.float64)
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = np.eye(7)[batch.labels.numpy()] * 0.9 + 0.1 / 7

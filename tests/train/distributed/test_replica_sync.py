@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from fer.data import example_codec, pipeline
+from fer.data.sampling import BatchSchedule
 from fer.errors import UserError
 from fer.train import checkpoints, device_iterator, train_step, trainer
 from fer.train.distributed import replica_sync
@@ -39,7 +40,7 @@ def test_replica_statistics_are_averaged_and_identical_on_every_replica(two, fac
     layers = {layer.name: layer for layer in state.model.submodules if getattr(layer, "name", "").startswith("half_")}
     network = next(layer for layer in state.model.layers if isinstance(layer, tf.keras.Model))
     backbone_input = tf.keras.Model(state.model.input, network.inbound_nodes[-1].input_tensors)
-    batch = next(iter(pipeline.training_batches(faces, settings.seed, factories.BATCH, 0, 1, 1, [0])))
+    batch = next(iter(pipeline.training_batches(faces, BatchSchedule(settings.seed, factories.BATCH, 0, 1, 1, [0]))))
     halves = [layers["half_conv"](backbone_input(half)).numpy() for half in tf.split(batch.images, 2)]
     means = np.mean([half.mean(axis=(0, 1, 2)) for half in halves], axis=0)
     variances = np.mean([half.var(axis=(0, 1, 2), ddof=1) for half in halves], axis=0)  # the fused op's is unbiased
