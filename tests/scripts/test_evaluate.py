@@ -74,7 +74,7 @@ def change(path: pathlib.Path, **values) -> None:
         (["--workdir=untrained"], "untrained holds no best.json: train first"),
         pytest.param(["--workdir=other"], "another architecture", marks=pytest.mark.extended),
         (["--workdir=run", "--data=reordered"], "reordered/manifest.json orders the classes as"),
-        (["--workdir=run", "--data=empty"], "holds 0 examples"),
+        (["--workdir=run", "--data=empty"], "has 0 examples"),
         (["--workdir=nowhere", "--output=run/best.json/out"], "run/best.json is a file. Choose another folder."),
     ],
     ids=[

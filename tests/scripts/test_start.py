@@ -91,7 +91,7 @@ MISTAKES = [
     (["convert.py", "--input=full", "--label_map=ftp://a?c=sad", "--output=out"], "--label_map=ftp://a?c=*** the"),
     ([*TRAIN, "--config=kompact"], "There is no configuration 'kompact'; the nearest is compact"),
     ([*TRAIN, "--strategy=two"], "flag --strategy=two: value should be one of <auto|one|mirrored|multi_worker>"),
-    ([*TRAIN, "--workers=a:1"], "--workers needs --worker_index beside it"),
+    ([*TRAIN, "--workers=a:1"], "--workers needs --worker_index too"),
     (TRAIN, NO_SHARDS),
     ([*TRAIN[:3], "--preview=faces.png"], NO_SHARDS),
     (["evaluate.py", "--workdir=nowhere", "--data=full"], NO_RUN),
@@ -112,7 +112,7 @@ MISTAKES = [
     (["demo.py", "--workdir=nowhere"], NO_RUN),
     (["demo.py", "--workdir=bundled", "--port=70000"], "flag --port=70000: "),
     (["benchmark.py", "--output=faces.csv/out.json"], "Cannot write faces.csv/out.json: "),
-    (["benchmark.py", "--fill=page.md", "--output=nowhere.json"], "There is no nowhere.json: the file of measured"),
+    (["benchmark.py", "--fill=page.md", "--output=nowhere.json"], "There is no nowhere.json: the file of benchmark"),
     ([*SWEEP, "--grid=seed=0,1"], NO_SHARDS),
     ([*SWEEP, "--grid=seed=0", "--storage=a.db"], "--storage=a.db is no storage: it takes journal:PATH or the address"),
     (
