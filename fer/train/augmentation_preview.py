@@ -71,8 +71,8 @@ def _choose_rows(labels: np.ndarray, seed: int) -> np.ndarray:
     """
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     firsts = [shuffled[labels[shuffled] == label][:1] for label in range(len(CLASSES))]
-    chosen = np.concatenate(firsts)
-    return np.append(chosen, np.setdiff1d(shuffled, chosen, assume_unique=True)[: len(chosen) % 2])
+    rows = np.concatenate(firsts)
+    return np.append(rows, np.setdiff1d(shuffled, rows, assume_unique=True)[: len(rows) % 2])
 
 
 def _make_title(shares: np.ndarray, label: int, original: bool) -> str:

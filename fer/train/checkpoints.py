@@ -51,16 +51,16 @@ def save(
     place = os.path.join(folder, FORMAT.format(step))
     try:
         if storage.is_remote(folder):
-            with temp_files.folder("checkpoint") as beside:
-                _write(beside, state, step, extra)
-                _upload(beside, place)
+            with temp_files.folder("checkpoint") as temporary:
+                _write(temporary, state, step, extra)
+                _upload(temporary, place)
         else:
-            beside = place + ".tmp"
-            _remove(beside)
-            fsync.make_folders(beside)
-            _write(beside, state, step, extra)
+            temporary = place + ".tmp"
+            _remove(temporary)
+            fsync.make_folders(temporary)
+            _write(temporary, state, step, extra)
             _remove(place)
-            fsync.publish(beside, place)
+            fsync.publish(temporary, place)
     except (OSError, tf.errors.OpError) as error:
         if not storage.is_remote(folder):
             with contextlib.suppress(OSError, tf.errors.OpError):  # an incomplete checkpoint takes space on a full disk
@@ -69,9 +69,9 @@ def save(
             f"Cannot write the checkpoint {place}: {files.error_message(error)}. Free disk space and run the "
             "same command again; earlier checkpoints are complete."
         ) from error
-    found = list_steps(folder)
-    kept = {*found[-MAX_TO_KEEP:], max(filter(planned, found), default=step)}
-    for old in found:
+    saved = list_steps(folder)
+    kept = {*saved[-MAX_TO_KEEP:], max(filter(planned, saved), default=step)}
+    for old in saved:
         if old not in kept:
             _remove(os.path.join(folder, FORMAT.format(old)))
 

@@ -107,7 +107,7 @@ def make_scorer(
 
 
 def _distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> tf.distribute.DistributedDataset:
-    """Distributes the examples of each batch evenly over the replicas of all workers."""
+    """Splits the examples of each batch evenly over the replicas of all workers."""
     replicas = strategy.num_replicas_in_sync
 
     def worker_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -126,8 +126,8 @@ def _distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> t
 
 def _select_most_confident(mistakes: Mistakes) -> Mistakes:
     """Returns the `MAX_MISTAKES` most confident mistakes; of equally confident ones, the first."""
-    _, chosen = tf.math.top_k(mistakes.confidence, tf.minimum(MAX_MISTAKES, tf.size(mistakes.confidence)))
-    return Mistakes(*(tf.gather(part, chosen) for part in mistakes))
+    _, indices = tf.math.top_k(mistakes.confidence, tf.minimum(MAX_MISTAKES, tf.size(mistakes.confidence)))
+    return Mistakes(*(tf.gather(part, indices) for part in mistakes))
 
 
 def _make_empty_mistakes() -> Mistakes:

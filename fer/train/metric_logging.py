@@ -105,7 +105,7 @@ class EventWriter:
 
 
 def tile_images(images: tf.Tensor, columns: int = 8) -> tf.Tensor:
-    """Tiles images [B, H, W, C] into one, [rows * H, columns * W, C]; empty tiles in the last row are black."""
+    """Stitches images [B, H, W, C] into one, [rows * H, columns * W, C]; empty tiles in the last row are black."""
     count, height, width, channels = images.shape
     padded = tf.pad(images, [[0, -count % columns], [0, 0], [0, 0], [0, 0]])
     rows = padded.shape[0] // columns

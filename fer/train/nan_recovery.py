@@ -66,10 +66,10 @@ def roll_back(folder: str, rollbacks: list[Rollback], step: int, every: int, epo
             "config.optimizer.learning_rate or set config.optimizer.clip_norm, and choose another --workdir. The last "
             "checkpoint is unchanged."
         )
-    found = checkpoints.list_steps(folder)
-    planned = [each for each in found if is_planned(each, every, epoch_steps)]
-    if not found:
+    steps = checkpoints.list_steps(folder)
+    planned = [each for each in steps if is_planned(each, every, epoch_steps)]
+    if not steps:
         raise UserError(f"Loss or weights became NaN or infinite at step {step}, and {folder} holds no checkpoint.")
-    to = (planned or found)[-1]
+    to = (planned or steps)[-1]
     checkpoints.remove_after(folder, to)
     return Rollback(step, to)

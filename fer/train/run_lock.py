@@ -109,9 +109,9 @@ def _hold_lease(workdir: str) -> Iterator[None]:
     path, owner = os.path.join(workdir, OWNER_FILE), {**_make_owner(), "lease": uuid.uuid4().hex}
     _wait_for_lease(path, workdir)
     files.write_json(path, {**owner, "renewals": 0})
-    found = _read(path)
-    if found and found.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
-        raise _in_use_error(workdir, found)
+    lease = _read(path)
+    if lease and lease.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
+        raise _in_use_error(workdir, lease)
     stop = threading.Event()
     renewing = threading.Thread(target=_renew, args=(path, owner, stop), daemon=True)
     renewing.start()
@@ -121,8 +121,8 @@ def _hold_lease(workdir: str) -> Iterator[None]:
         stop.set()
         renewing.join()
         with contextlib.suppress(UserError, tf.errors.OpError):  # the lease expires by itself
-            found = _read(path)
-            if found and found.get("lease") == owner["lease"]:
+            lease = _read(path)
+            if lease and lease.get("lease") == owner["lease"]:
                 tf.io.gfile.remove(path)
 
 
@@ -134,17 +134,17 @@ def _wait_for_lease(path: str, workdir: str) -> None:
     Raises:
       UserError: another process renews it.
     """
-    found = _read(path)
-    if not found or _has_ended(found):
+    lease = _read(path)
+    if not lease or _has_ended(lease):
         return
-    print(f"{workdir} has an owner, {_describe(found)}: waiting {LEASE_S:.0f} s for its lease to expire.", flush=True)
+    print(f"{workdir} has an owner, {_describe(lease)}: waiting {LEASE_S:.0f} s for its lease to expire.", flush=True)
     end = time.monotonic() + LEASE_S
     while time.monotonic() < end:
         time.sleep(min(RENEW_S, LEASE_S) / 5)
         now = _read(path)
         if not now:
             return
-        if now != found:
+        if now != lease:
             raise _in_use_error(workdir, now)
 
 

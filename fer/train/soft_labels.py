@@ -58,16 +58,16 @@ def fit_vote_posterior(batches: Iterable[Batch]) -> VotePosterior:
     labels, votes = zip(*((batch.labels.numpy(), batch.votes.numpy()) for batch in batches))
     features = _vote_features(tf.cast(np.concatenate(votes), tf.float32)).numpy()
     classes = np.concatenate(labels)
-    found = LogisticRegression(C=10.0, max_iter=1000).fit(features, classes)
+    regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, classes)
     kernel, bias = (
         np.zeros([len(FERPLUS_COLUMNS), len(CLASSES)], np.float32),
         np.full(len(CLASSES), ABSENT_LOGIT, np.float32),
     )
-    if len(found.classes_) == 2:  # scikit-learn has a single row of weights for two classes
-        bias[found.classes_[0]] = 0
-        kernel[:, found.classes_[1]], bias[found.classes_[1]] = found.coef_[0], found.intercept_[0]
+    if len(regression.classes_) == 2:  # scikit-learn has a single row of weights for two classes
+        bias[regression.classes_[0]] = 0
+        kernel[:, regression.classes_[1]], bias[regression.classes_[1]] = regression.coef_[0], regression.intercept_[0]
     else:
-        kernel[:, found.classes_], bias[found.classes_] = found.coef_.T, found.intercept_
+        kernel[:, regression.classes_], bias[regression.classes_] = regression.coef_.T, regression.intercept_
     return VotePosterior(kernel, bias)
 
 

@@ -63,26 +63,22 @@ class StepOptions:
     vote_posterior: soft_labels.VotePosterior | None = None
 
 
-def prepare_inputs(
-    batch: Batch,
-    seed: tf.Tensor,
-    experiment: Experiment,
-    mixup: bool,
-    vote_posterior: soft_labels.VotePosterior | None = None,
-) -> TrainInputs:
+def prepare_inputs(batch: Batch, seed: tf.Tensor, experiment: Experiment, options: StepOptions) -> TrainInputs:
     """Augments a batch and makes its targets.
 
     Args:
       batch: one replica's share.
       seed: [2] int32: the experiment's seed and the step.
       experiment: names the policy and the targets.
-      mixup: whether mixup and cutmix are applied.
-      vote_posterior: see `fer.train.soft_labels.soft_targets`.
+      options: `mixup`, `vote_posterior` and `distill` are used.
     """
     batch_rng = rng.BatchRng(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT_STREAM)
-    augment = policy.augmenter(experiment.augment.policy, mixup, engine=experiment.augment.engine)
-    soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, experiment.train.targets, vote_posterior)
+    augment = policy.augmenter(experiment.augment.policy, options.mixup, engine=experiment.augment.engine)
+    kind = experiment.train.targets
+    soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, kind, options.vote_posterior)
     images, targets = augment(batch.images, soft_targets, batch_rng)
+    if options.distill is not None:
+        targets = options.distill(images, targets)
     return TrainInputs(images, targets, batch.labels, batch.positions)
 
 
@@ -101,20 +97,16 @@ def make_train_step(
       options: the defaults of `StepOptions` if None.
     """
     options = options or StepOptions()
-    groups, global_batch = options.param_groups, experiment.train.global_batch
+    groups, class_weights = options.param_groups, options.class_weights
     variables = state.model.trainable_variables if groups is None else [group.variable for group in groups]
 
     def replica_inputs(batch: Batch, seed: tf.Tensor) -> TrainInputs:
-        inputs = prepare_inputs(batch, seed, experiment, options.mixup, options.vote_posterior)
-        if options.distill is None:
-            return inputs
-        return inputs._replace(targets=options.distill(inputs.images, inputs.targets))
+        return prepare_inputs(batch, seed, experiment, options)
 
-    def replica_gradients(
-        inputs: TrainInputs, seed: tf.Tensor, update_metrics: bool
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        gradients, loss, correct = compute_gradients(state, experiment, variables, options.class_weights, inputs, seed)
+    def replica_gradients(inputs: TrainInputs, seed: tf.Tensor, update_metrics: bool) -> tuple:
+        gradients, loss, correct = compute_gradients(state, experiment, variables, class_weights, inputs, seed)
         if update_metrics:
+            global_batch = experiment.train.global_batch
             state.loss.update_state(loss, sample_weight=global_batch)
             state.accuracy.update_state(correct / global_batch, sample_weight=global_batch)
         return gradients, loss
@@ -137,8 +129,7 @@ def make_train_step(
         state.step.assign_add(1)
         if experiment.train.ema_decay:
             _update_ema(strategy, state, experiment.train.ema_decay)
-        # Both are the same on all replicas.
-        return StepMetrics(*(strategy.experimental_local_results(each)[0] for each in (loss, norm)))
+        return StepMetrics(*(strategy.experimental_local_results(each)[0] for each in (loss, norm)))  # equal on all
 
     return step
 

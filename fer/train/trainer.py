@@ -263,15 +263,15 @@ class Trainer:
 
     def _restore(self) -> int:
         """Restores the newest checkpoint, if there is one. Returns the number of steps done."""
-        found = checkpoints.restore(self.folder.checkpoints, self.state.checkpoint())
-        found = multi_worker.broadcast_object(self.strategy, found)
-        if found:
-            self.seconds = found["seconds"]
-            self.rollbacks = nan_recovery.parse_rollbacks(found.get("rollbacks", []))
-            self.history = self.folder.read_history(until_step=found["step"])
+        restored = checkpoints.restore(self.folder.checkpoints, self.state.checkpoint())
+        restored = multi_worker.broadcast_object(self.strategy, restored)
+        if restored:
+            self.seconds = restored["seconds"]
+            self.rollbacks = nan_recovery.parse_rollbacks(restored.get("rollbacks", []))
+            self.history = self.folder.read_history(until_step=restored["step"])
             self._report_changed_replicas()
         multi_worker.broadcast_variables(self.strategy, self.state.variables)
-        done = found["step"] if found else 0
+        done = restored["step"] if restored else 0
         self.state.step.assign(done)  # a worker without a checkpoint of its own gets the chief's step, too
         return done
 
@@ -298,11 +298,10 @@ class Trainer:
         seed = tf.constant([self.experiment.seed, done])
         start = done + nan_recovery.count_skipped_batches(self.rollbacks)
         replicas = self.strategy.num_replicas_in_sync
+        options = dataclasses.replace(self.options, mixup=self._applies_mixup(done), distill=None)
         for batch in device_iterator.build_dataset(self.source, self.experiment, start, start + 1, replicas, [0]):
             with log_suppression.suppress_stderr():  # XLA logs its first compilation
-                inputs = train_step.prepare_inputs(
-                    batch, seed, self.experiment, self._applies_mixup(done), self.options.vote_posterior
-                )
+                inputs = train_step.prepare_inputs(batch, seed, self.experiment, options)
             self.events.write_augmented_images(inputs.images, done)
 
     def _open_iterator(self, done: int) -> None:

@@ -115,7 +115,7 @@ def test_a_step_is_given_them():
     settings = factories.experiment(targets="ferplus", global_batch=4)
     settings.augment.policy = "none"
     batch = Batch(tf.zeros([4, 48, 48, 1], tf.uint8), LABELS, tf.range(4), VOTES)
-    inputs = train_step.prepare_inputs(batch, tf.constant([0, 0]), settings, mixup=True)
+    inputs = train_step.prepare_inputs(batch, tf.constant([0, 0]), settings, train_step.StepOptions())
     np.testing.assert_allclose(inputs.targets, SHARES, atol=1e-7)
 
 

@@ -149,7 +149,7 @@ def expand_node_list(nodes: str) -> list[str]:
     Raises:
       UserError: an unclosed bracket or an invalid range.
     """
-    found = []
+    hosts = []
     for part in re.split(r",(?![^\[]*\])", nodes):
         pieces = re.split(r"\[([^\[\]]*)\]", part)  # text and the inside of brackets in turn
         if not part or any(bracket in piece for piece in pieces[::2] for bracket in "[]"):
@@ -157,8 +157,8 @@ def expand_node_list(nodes: str) -> list[str]:
                 f"The Slurm node list {nodes!r} cannot be read: {part!r} is not a host or a range of hosts."
             )
         choices = [[piece] if place % 2 == 0 else _expand_range(piece, nodes) for place, piece in enumerate(pieces)]
-        found += ["".join(chosen) for chosen in itertools.product(*choices)]
-    return found
+        hosts += ["".join(chosen) for chosen in itertools.product(*choices)]
+    return hosts
 
 
 def _expand_range(inside: str, nodes: str) -> list[str]:
@@ -200,9 +200,9 @@ def _make_cluster(workers: list[str], index: int, source: str, source_of_index: 
         host, colon, port = str(worker).rpartition(":")
         if not (colon and host and port.isdecimal() and 0 < int(port) < 2**16):
             raise UserError(f"{source}: {worker!r} is not of the form host:port, with a port from 1 to 65535.")
-    twice = [worker for place, worker in enumerate(workers) if worker in workers[:place]]
-    if twice:
-        raise UserError(f"{source} names {twice[0]} twice; each worker needs its own address.")
+    duplicates = [worker for place, worker in enumerate(workers) if worker in workers[:place]]
+    if duplicates:
+        raise UserError(f"{source} names {duplicates[0]} twice; each worker needs its own address.")
     if not 0 <= index < len(workers):
         raise UserError(
             f"{source_of_index} is {index}, but {source} names {len(workers)} workers: it must be 0 to "

@@ -173,11 +173,11 @@ def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
     stop.polls += 1
     if stop.polls % SYNC_EVERY:
         return False
-    asked = strategy.reduce(SUM, tf.one_hot(stop.signal or 0, 64, dtype=tf.int64), axis=None).numpy()
-    for number in asked.nonzero()[0]:
+    signals = strategy.reduce(SUM, tf.one_hot(stop.signal or 0, 64, dtype=tf.int64), axis=None).numpy()
+    for number in signals.nonzero()[0]:
         if number and not stop.requested:
             stop.request(int(number))
-    return bool(asked[1:].any())
+    return bool(signals[1:].any())
 
 
 def _describe_cause(error: tf.errors.OpError) -> str:

@@ -45,9 +45,9 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
     if name == "one":
         if train.replicas > 1:
             raise UserError(f"config.train.replicas is {train.replicas}, but --strategy=one uses a single device.")
-        chosen = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
+        strategy = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
-        chosen = make_mirrored(_list_devices(train.replicas, len(gpus)))
+        strategy = make_mirrored(_list_devices(train.replicas, len(gpus)))
     elif workers is None:
         raise UserError(
             "--strategy=multi_worker needs to know the workers: give --workers=host:port,... and --worker_index=N, set "
@@ -56,9 +56,9 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
     else:
         local = _count_local_replicas(train.replicas, len(workers.workers), len(gpus))
         _check_batch(train, local * len(workers.workers))
-        chosen = _connect_workers(workers, {"GPU": local} if gpus else {})
-    _check_batch(train, chosen.num_replicas_in_sync)
-    return chosen
+        strategy = _connect_workers(workers, {"GPU": local} if gpus else {})
+    _check_batch(train, strategy.num_replicas_in_sync)
+    return strategy
 
 
 class ConnectedClusterResolver(tf.distribute.cluster_resolver.SimpleClusterResolver):
@@ -98,12 +98,12 @@ def _check_batch(train: Train, replicas: int) -> None:
             f"config.train.global_batch is {global_batch}, which {replicas} replicas cannot share evenly; "
             f"choose {global_batch - global_batch % replicas or replicas}."
         )
-    share = global_batch // replicas
-    if share % parts:
+    per_replica = global_batch // replicas
+    if per_replica % parts:
         raise UserError(
-            f"config.train.accumulation is {parts}, but a replica's {share} examples of a step do not divide into "
-            f"{parts} equal parts; choose "
-            f"{next(fewer for fewer in range(min(parts, share), 0, -1) if share % fewer == 0)}."
+            f"config.train.accumulation is {parts}, but a replica's {per_replica} examples of a step do not divide "
+            f"into {parts} equal parts; choose "
+            f"{next(fewer for fewer in range(min(parts, per_replica), 0, -1) if per_replica % fewer == 0)}."
         )
 
 
@@ -131,7 +131,7 @@ def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distr
     try:
         # Without a timeout for a worker that hangs: TensorFlow would start a thread for every collective op that sleeps
         # until the timeout, and the process would run out of threads.
-        chosen = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
         resolver.others.close()
         raise UserError(
@@ -140,11 +140,11 @@ def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distr
         ) from error
     resolver.others.report_connected()
     # All workers have the same number of batches, so that they need not agree before each batch whether it is the last.
-    chosen.extended.experimental_enable_get_next_as_optional = False
+    strategy.extended.experimental_enable_get_next_as_optional = False
     if threading.current_thread() is threading.main_thread():
         # TensorFlow's server replaces the handler of SIGTERM, and the signal would be lost.
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
-    return chosen
+    return strategy
 
 
 def _count_local_replicas(replicas: int, workers: int, gpus: int) -> int:
@@ -153,14 +153,14 @@ def _count_local_replicas(replicas: int, workers: int, gpus: int) -> int:
     Raises:
       UserError: the replicas do not divide evenly over the workers, or exceed their devices.
     """
-    most = gpus or 1
-    if replicas % workers or replicas > workers * most:
+    per_worker = gpus or 1
+    if replicas % workers or replicas > workers * per_worker:
         raise UserError(
-            f"config.train.replicas is {replicas}, over {workers} workers with {most} "
+            f"config.train.replicas is {replicas}, over {workers} workers with {per_worker} "
             f"{'GPUs' if gpus else 'CPU'} each; 0 uses all, else it must be a multiple of {workers} up to "
-            f"{workers * most}."
+            f"{workers * per_worker}."
         )
-    return replicas // workers or most
+    return replicas // workers or per_worker
 
 
 def _list_devices(replicas: int, gpus: int) -> list[str]:

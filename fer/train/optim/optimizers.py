@@ -19,73 +19,73 @@ Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Opti
 
 def make_optimizer(
     experiment: Experiment,
-    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
+    schedule: tf.keras.optimizers.schedules.LearningRateSchedule,
     variables: Sequence[tf.Variable],
 ) -> Optimizer:
     """Makes an optimizer and all its variables, so that a checkpoint can be restored before the first step.
 
     Args:
       experiment: names the optimizer and its hyperparameters; mixed_float16 adds dynamic loss scaling.
-      rate: the learning rate schedule.
+      schedule: of the learning rate.
       variables: all variables that are trained in some phase of the run.
     """
     settings = experiment.optimizer
     if settings.name == "lamb":
-        chosen = tfa.make_lamb(rate, settings.weight_decay, NO_DECAY, settings.clip_norm)
+        optimizer = tfa.make_lamb(schedule, settings.weight_decay, NO_DECAY, settings.clip_norm)
     elif settings.name == "radam_lookahead":
-        chosen = tfa.make_radam_lookahead(rate, settings.weight_decay, NO_DECAY, settings.clip_norm)
+        optimizer = tfa.make_radam_lookahead(schedule, settings.weight_decay, NO_DECAY, settings.clip_norm)
     else:
-        chosen = _make_keras_optimizer(experiment, rate)
+        optimizer = _make_keras_optimizer(experiment, schedule)
     if experiment.train.precision == "mixed_float16":
-        chosen = tf.keras.mixed_precision.LossScaleOptimizer(chosen)
-    inner = getattr(chosen, "inner_optimizer", chosen)
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
     if isinstance(inner, tf.keras.optimizers.legacy.Optimizer):
         inner._create_all_weights(variables)  # Keras' legacy optimizers, such as Addons', have no public method for it
     else:
-        chosen.build(variables)
-    return chosen
+        optimizer.build(variables)
+    return optimizer
 
 
-def scale_loss(chosen: Optimizer, loss: tf.Tensor) -> tf.Tensor:
+def scale_loss(optimizer: Optimizer, loss: tf.Tensor) -> tf.Tensor:
     """Multiplies the loss by the loss scale under mixed_float16."""
-    return chosen.get_scaled_loss(loss) if _has_loss_scale(chosen) else loss
+    return optimizer.get_scaled_loss(loss) if _has_loss_scale(optimizer) else loss
 
 
-def unscale_grads(chosen: Optimizer, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+def unscale_grads(optimizer: Optimizer, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
     """Divides the gradients of the scaled loss by the loss scale under mixed_float16."""
-    return chosen.get_unscaled_gradients(gradients) if _has_loss_scale(chosen) else gradients
+    return optimizer.get_unscaled_gradients(gradients) if _has_loss_scale(optimizer) else gradients
 
 
-def apply_gradients(chosen: Optimizer, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
+def apply_gradients(optimizer: Optimizer, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
     """Updates the variables, on one replica, by gradients that are already summed over all replicas.
 
     Under loss scaling, gradients that overflowed change only the loss scale.
     """
-    inner = getattr(chosen, "inner_optimizer", chosen)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
     legacy = isinstance(inner, tf.keras.optimizers.legacy.Optimizer)
     summed = {"experimental_aggregate_gradients": False} if legacy else {"skip_gradients_aggregation": True}
-    chosen.apply_gradients(zip(gradients, variables), **summed)
+    optimizer.apply_gradients(zip(gradients, variables), **summed)
 
 
-def _has_loss_scale(chosen: Optimizer) -> bool:
-    return isinstance(chosen, tf.keras.mixed_precision.LossScaleOptimizer)
+def _has_loss_scale(optimizer: Optimizer) -> bool:
+    return isinstance(optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
 
 
 def _make_keras_optimizer(
-    experiment: Experiment, rate: tf.keras.optimizers.schedules.LearningRateSchedule
+    experiment: Experiment, schedule: tf.keras.optimizers.schedules.LearningRateSchedule
 ) -> Optimizer:
     settings = experiment.optimizer
     common = {
-        "learning_rate": rate,
+        "learning_rate": schedule,
         "global_clipnorm": settings.clip_norm or None,
         "jit_compile": False,  # compiling the update alone gains nothing and fails under MirroredStrategy
     }
     if settings.name == "sgd":
-        chosen = tf.keras.optimizers.SGD(
+        optimizer = tf.keras.optimizers.SGD(
             momentum=settings.momentum, nesterov=True, weight_decay=settings.weight_decay or None, **common
         )
     else:
-        chosen = tf.keras.optimizers.AdamW(weight_decay=settings.weight_decay, **common)
+        optimizer = tf.keras.optimizers.AdamW(weight_decay=settings.weight_decay, **common)
     if settings.weight_decay:
-        chosen.exclude_from_weight_decay(var_names=NO_DECAY)
-    return chosen
+        optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
+    return optimizer

@@ -16,7 +16,7 @@ def sam_perturbation(
     gradients: Sequence[tf.Tensor],
     rho: float,
 ) -> Iterator[None]:
-    """Perturbs the trained weights w to w + rho * g / |g| (equation 2 with p = 2) and restores w afterwards.
+    """Moves the trained weights w to w + rho * g / |g| (equation 2 with p = 2) and restores w afterwards.
 
     The gradient g is that of the global batch, so that the perturbation does not depend on the number of replicas.
     Variables that a forward pass changes (BatchNormalization's statistics) are restored too. If the gradient

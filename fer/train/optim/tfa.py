@@ -16,27 +16,27 @@ from fer.errors import UserError
 
 
 def make_lamb(
-    rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float
+    schedule: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, no_decay: list[str], clip: float
 ) -> tf.keras.optimizers.legacy.Optimizer:
     """Makes LAMB (You et al. 2020, arXiv:1904.00962), an optimizer for large global batches.
 
     Args:
-      rate: the learning rate schedule.
+      schedule: of the learning rate.
       decay: weight decay, part of the layer's trust ratio as in the paper.
-      undecayed: patterns of the names of variables without weight decay and without the trust ratio.
+      no_decay: patterns of the names of variables without weight decay and without the trust ratio.
       clip: norm to which the global gradient is clipped; 0 does not clip.
     """
     return _import_tfa().optimizers.LAMB(
-        learning_rate=rate,
+        learning_rate=schedule,
         weight_decay=decay,
-        exclude_from_weight_decay=undecayed,
-        exclude_from_layer_adaptation=undecayed,
+        exclude_from_weight_decay=no_decay,
+        exclude_from_layer_adaptation=no_decay,
         **_clip_arguments(clip),
     )
 
 
 def make_radam_lookahead(
-    rate: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, undecayed: list[str], clip: float
+    schedule: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, no_decay: list[str], clip: float
 ) -> tf.keras.optimizers.legacy.Optimizer:
     """Makes rectified Adam (Liu et al. 2020, arXiv:1908.03265) in Lookahead (Zhang et al. 2019, arXiv:1907.08610).
 
@@ -45,7 +45,7 @@ def make_radam_lookahead(
     tfa = _import_tfa()
     base = tfa.optimizers.RectifiedAdam
     if not decay:
-        return tfa.optimizers.Lookahead(base(learning_rate=rate), **_clip_arguments(clip))
+        return tfa.optimizers.Lookahead(base(learning_rate=schedule), **_clip_arguments(clip))
     decayed = tfa.optimizers.extend_with_decoupled_weight_decay(base)
 
     class Decayed(decayed):  # type: ignore[misc, valid-type]  # a class that Addons makes
@@ -56,10 +56,12 @@ def make_radam_lookahead(
         """
 
         def _do_use_weight_decay(self, variable: tf.Variable) -> bool:
-            return not any(re.search(pattern, variable.name) for pattern in undecayed)
+            return not any(re.search(pattern, variable.name) for pattern in no_decay)
 
     # Lookahead clips: it does not call the inner optimizer's apply_gradients, which would.
-    return tfa.optimizers.Lookahead(Decayed(_ScaledSchedule(rate, decay), learning_rate=rate), **_clip_arguments(clip))
+    return tfa.optimizers.Lookahead(
+        Decayed(_ScaledSchedule(schedule, decay), learning_rate=schedule), **_clip_arguments(clip)
+    )
 
 
 def cohen_kappa(confusion: np.ndarray) -> float:

@@ -63,7 +63,7 @@ def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.nda
     trained = state.model.trainable_variables
 
     def of_replica(batch):
-        inputs = train_step.prepare_inputs(batch, seed, settings, True)
+        inputs = train_step.prepare_inputs(batch, seed, settings, train_step.StepOptions())
         return train_step.compute_gradients(state, settings, trained, None, inputs, seed)
 
     batch = next(device_iterator.DeviceIterator(strategy, faces, settings, 0, 1))
