@@ -39,21 +39,21 @@ MARKED = [
 
 
 @pytest.mark.parametrize("text", FORMULAS)
-def test_cell_is_no_formula(text):
+def test_escape_cell_is_no_formula(text):
     assert escaping.escape_cell(text) == f"'{text}"
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_cell_leaves_other_texts(text):
+def test_escape_cell_leaves_other_texts(text):
     assert escaping.escape_cell(text) == text
 
 
-def test_cell_can_be_read_back():
+def test_escape_cell_can_be_read_back():
     assert escaping.escape_cell("'=1") == "''=1"
     assert len({escaping.escape_cell(text) for text in ("=1", "'=1", "''=1")}) == 3
 
 
-def test_cell_writes_control_characters_out():
+def test_escape_cell_writes_control_characters_out():
     assert escaping.escape_cell("a\x1b[2J\x00\x7f\x9b\n\t\rb") == "a\\x1b[2J\\x00\\x7f\\x9b\n\t\\rb"
     assert escaping.escape_cell("\x1b=1") == "\\x1b=1"
 
@@ -85,11 +85,11 @@ def unescape(markdown: str) -> str:
 
 
 @pytest.mark.parametrize("text", [*MARKED, "a_b", "a & b", "&lt;", "\\`a`", "x\\", "$a$"])
-def test_markdown_shows_text_unchanged(text):
+def test_escape_markdown_shows_text_unchanged(text):
     assert unescape(escaping.escape_markdown(text)) == text
 
 
-def test_markdown_stays_on_its_line():
+def test_escape_markdown_stays_on_its_line():
     assert escaping.escape_markdown("a\n# b\r\x1b") == "a\\\\n# b\\\\r\\\\x1b"
 
 

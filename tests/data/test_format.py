@@ -93,5 +93,5 @@ def test_shard_is_readable_by_specification_alone(synthetic_shards, example):
     assert at == stated["examples"]
 
 
-def test_crc32c_equals_published_check_value():
+def test_tfrecord_checksum_equals_published_check_value():
     assert crc32c(b"123456789") == 0xE3069283

@@ -32,9 +32,8 @@ def test_perceptual_hash_compares_low_frequencies_with_median():
     flat = frequencies.reshape(-1, 64)
     expected = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
     bits = np.unpackbits(image_hashes.perceptual_hash(IMAGES).view(np.uint8).reshape(-1, 8), axis=1)
-    assert (
-        bits != expected
-    ).mean() < 0.02  # the cosines are rounded, so the bit of a frequency near the median may differ
+    # The cosines are rounded, so the bit of a frequency near the median may differ.
+    assert (bits != expected).mean() < 0.02
 
 
 def test_perceptual_hash_is_independent_of_the_batch():

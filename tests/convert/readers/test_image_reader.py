@@ -14,9 +14,8 @@ from fer.convert.readers.image_reader import PictureError
 from tests.convert import input_factories
 
 FACE = input_factories.noise(1)[0].reshape(48, 48)
-SMOOTH = (
-    np.add.outer(np.arange(48), 3 * np.arange(48)).astype(np.uint8) + 20
-)  # without symmetry, and with little loss in a JPEG
+# Without symmetry, and with little loss in a JPEG.
+SMOOTH = np.add.outer(np.arange(48), 3 * np.arange(48)).astype(np.uint8) + 20
 # Storage of an upright face in the file, by EXIF orientation.
 STORED = {
     1: lambda face: face,
