@@ -1,4 +1,4 @@
-"""The run folder: one experiment, one set of data, told apart from others."""
+"""Checks the run directory, which belongs to one config and one dataset."""
 
 import dataclasses
 import json
@@ -21,12 +21,12 @@ def experiment() -> Experiment:
 
 @pytest.fixture
 def folder(tmp_path, experiment, synthetic_shards):
-    made = run_dir.open_run_dir(str(tmp_path / "run"), experiment, synthetic_shards)
-    made.write_config(experiment, synthetic_shards)
-    return made
+    opened = run_dir.open_run_dir(str(tmp_path / "run"), experiment, synthetic_shards)
+    opened.write_config(experiment, synthetic_shards)
+    return opened
 
 
-def test_the_record_says_what_on_which_data_with_what(folder, experiment, synthetic_shards):
+def test_write_config_records_config_data_and_versions(folder, experiment, synthetic_shards):
     record = json.load(open(f"{folder.path}/config.json"))
     assert record["config"] == experiment.to_dict()
     assert record["config_sha256"] == experiment.sha256()
@@ -35,41 +35,41 @@ def test_the_record_says_what_on_which_data_with_what(folder, experiment, synthe
     assert set(record["versions"]) >= {"fer", "python", "tensorflow"}
 
 
-def test_the_same_run_goes_on(folder, experiment, synthetic_shards):
-    again = run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
-    assert again == folder
+def test_open_run_dir_accepts_same_config_and_data(folder, experiment, synthetic_shards):
+    reopened = run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
+    assert reopened == folder
 
 
-def test_another_config_is_refused_with_the_difference(folder, experiment, synthetic_shards):
+def test_open_run_dir_rejects_another_config_and_names_difference(folder, experiment, synthetic_shards):
     experiment.optimizer.learning_rate = 0.5
     with pytest.raises(UserError, match=r"another config \(optimizer.learning_rate: 0.1 -> 0.5\)"):
         run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
 
 
-def test_other_data_is_refused(folder, experiment, synthetic_shards):
+def test_open_run_dir_rejects_other_data(folder, experiment, synthetic_shards):
     other = dataclasses.replace(synthetic_shards, sha256="f" * 64)
     with pytest.raises(UserError, match="other data"):
         run_dir.open_run_dir(folder.path, experiment, other)
 
 
-def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, experiment, synthetic_shards):
+def test_open_run_dir_rejects_folder_without_run_and_keeps_its_files(tmp_path, experiment, synthetic_shards):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="holds no run"):
         run_dir.open_run_dir(str(tmp_path), experiment, synthetic_shards)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_evaluation_reads_the_best_weights_that_training_wrote(folder, experiment):
+def test_open_run_loads_best_weights_of_training(folder, experiment):
     model = classifier.build(experiment.model, "float32", seed=5)
     for step in (10, 20):
         folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
-    opened = loading.open_run(folder.path)
-    assert (opened.step, opened.selected_on) == (20, "validation")
+    loaded = loading.open_run(folder.path)
+    assert (loaded.step, loaded.selected_on) == (20, "validation")
     faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
-    np.testing.assert_array_equal(opened.model(faces), model(faces))
+    np.testing.assert_array_equal(loaded.model(faces), model(faces))
 
 
-def test_a_run_from_before_fields_were_added_goes_on_and_is_evaluated(folder, experiment, synthetic_shards):
+def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, synthetic_shards):
     path = f"{folder.path}/config.json"
     record = json.load(open(path))
     for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
@@ -86,24 +86,24 @@ def test_a_run_from_before_fields_were_added_goes_on_and_is_evaluated(folder, ex
         run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
 
 
-def test_only_one_best_is_kept(folder, experiment, tmp_path):
+def test_write_best_keeps_only_the_latest_weights(folder, experiment, tmp_path):
     model = classifier.build(experiment.model, "float32")
     for step in (10, 20):
         folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["best-00000020.npz"]
 
 
-def test_epochs_after_the_checkpoint_are_forgotten(folder):
+def test_read_history_omits_epochs_after_the_checkpoint(folder):
     history = [{"epoch": epoch, "step": 10 * epoch, **FIGURES} for epoch in (1, 2, 3)]
     folder.write_history(history)
     assert folder.read_history(until_step=25) == history[:2]
 
 
-@pytest.mark.parametrize("hashed", [None, 3, {}, ["a"]])
-def test_open_folder_error_names_record_without_a_hash_of_the_data(folder, experiment, synthetic_shards, hashed):
+@pytest.mark.parametrize("sha256", [None, 3, {}, ["a"]])
+def test_open_run_dir_error_names_config_without_hash_of_data(folder, experiment, synthetic_shards, sha256):
     path = pathlib.Path(folder.path, "config.json")
     record = json.loads(path.read_text())
-    record["data"]["manifest_sha256"] = hashed
+    record["data"]["manifest_sha256"] = sha256
     path.write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"config\.json has no valid hash of the data"):
         run_dir.open_run_dir(folder.path, experiment, synthetic_shards)

@@ -1,4 +1,4 @@
-"""One process at a time trains in a run directory."""
+"""Checks that only one process at a time trains in a run directory."""
 
 import json
 import os
@@ -21,44 +21,44 @@ with run_lock.hold(sys.argv[1]):
 
 
 @pytest.fixture
-def leases(monkeypatch):
-    """Makes every path one of a store, whose lease expires after a moment."""
+def short_leases(monkeypatch):
+    """Treats every path as one of an object store, with leases that expire after 0.5 s."""
     monkeypatch.setattr(run_lock, "is_remote", lambda path: True)
     monkeypatch.setattr(run_lock, "LEASE_S", 0.5)
     monkeypatch.setattr(run_lock, "RENEW_S", 0.05)
 
 
-def owner_of(workdir) -> dict:
+def read_owner(workdir) -> dict:
     return json.loads((workdir / run_lock.OWNER_FILE).read_text())
 
 
-def test_hold_leaves_nothing_of_its_own(tmp_path):
+def test_hold_removes_its_own_files(tmp_path):
     with run_lock.hold(str(tmp_path / "a" / "run")):
-        assert owner_of(tmp_path / "a" / "run")["pid"] == os.getpid()
+        assert read_owner(tmp_path / "a" / "run")["pid"] == os.getpid()
     assert list(tmp_path.iterdir()) == []
     with run_lock.hold(str(tmp_path / "run")):
         (tmp_path / "run" / "config.json").touch()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
-def test_hold_removes_the_directory_it_made_when_the_run_cannot_start(tmp_path):
+def test_hold_removes_its_new_directory_when_the_run_cannot_start(tmp_path):
     with pytest.raises(ValueError, match="no start"), run_lock.hold(str(tmp_path / "run")):
         raise ValueError("no start")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hold_rejects_a_directory_with_an_owner_and_names_it(tmp_path):
+def test_hold_rejects_directory_with_owner_and_names_it(tmp_path):
     workdir = str(tmp_path / "run")
     with run_lock.hold(workdir):
         with pytest.raises(UserError, match=rf"run is in use by process {os.getpid()} on .*, since \d{{4}}-"):
             run_lock.hold(workdir).__enter__()
-        assert owner_of(tmp_path / "run")["pid"] == os.getpid()
+        assert read_owner(tmp_path / "run")["pid"] == os.getpid()
     with run_lock.hold(workdir):
         pass
 
 
 @pytest.mark.extended
-def test_hold_takes_over_after_a_killed_process(root, synthetic_shards, tmp_path):
+def test_hold_takes_over_from_killed_process(root, synthetic_shards, tmp_path):
     workdir = str(tmp_path / "run")
     environment = {**os.environ, "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", HOLD, workdir]
@@ -68,59 +68,59 @@ def test_hold_takes_over_after_a_killed_process(root, synthetic_shards, tmp_path
             run_lock.hold(workdir).__enter__()
         process.kill()
     assert (tmp_path / "run" / run_lock.OWNER_FILE).exists()
-    run_dir.open_run_dir(workdir, factories.experiment(), synthetic_shards)  # a run that was killed before it began
+    run_dir.open_run_dir(workdir, factories.experiment(), synthetic_shards)  # accepts a run killed at its start
     with run_lock.hold(workdir):
-        assert owner_of(tmp_path / "run")["pid"] == os.getpid()
+        assert read_owner(tmp_path / "run")["pid"] == os.getpid()
 
 
-def test_hold_names_a_path_that_cannot_be_written(tmp_path):
+def test_hold_error_names_path_that_is_not_writable(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"Cannot write .*file/run"):
         run_lock.hold(str(tmp_path / "file" / "run")).__enter__()
 
 
-def test_hold_in_a_store_renews_its_lease_and_removes_it(leases, tmp_path):
+def test_hold_in_a_store_renews_its_lease_and_removes_it(short_leases, tmp_path):
     (tmp_path / "run").mkdir()
     with run_lock.hold(str(tmp_path / "run")):
-        begun = owner_of(tmp_path / "run")
-        while owner_of(tmp_path / "run")["renewals"] < 2:
+        first = read_owner(tmp_path / "run")
+        while read_owner(tmp_path / "run")["renewals"] < 2:
             pass
-        assert owner_of(tmp_path / "run")["lease"] == begun["lease"]
+        assert read_owner(tmp_path / "run")["lease"] == first["lease"]
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_hold_in_a_store_waits_for_a_lease_to_expire(leases, tmp_path, capsys):
-    left = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x", "renewals": 3}
-    (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(left))
+def test_hold_in_a_store_waits_for_a_lease_to_expire(short_leases, tmp_path, capsys):
+    owner = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x", "renewals": 3}
+    (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(owner))
     with run_lock.hold(str(tmp_path)):
-        assert owner_of(tmp_path)["pid"] == os.getpid()
+        assert read_owner(tmp_path)["pid"] == os.getpid()
     assert "has an owner, process 7 on elsewhere, since 2026-01-01" in capsys.readouterr().out
 
 
-def test_hold_in_a_store_rejects_a_lease_that_is_renewed(leases, tmp_path, monkeypatch):
+def test_hold_in_a_store_rejects_a_lease_that_is_renewed(short_leases, tmp_path, monkeypatch):
     path, renewals = tmp_path / run_lock.OWNER_FILE, iter(range(10**6))
-    left = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x"}
-    path.write_text(json.dumps(left))
+    owner = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x"}
+    path.write_text(json.dumps(owner))
     monkeypatch.setattr(
-        run_lock.time, "sleep", lambda _: path.write_text(json.dumps({**left, "renewals": next(renewals)}))
+        run_lock.time, "sleep", lambda _: path.write_text(json.dumps({**owner, "renewals": next(renewals)}))
     )
     with pytest.raises(UserError, match="in use by process 7 on elsewhere"):
         run_lock.hold(str(tmp_path)).__enter__()
-    assert owner_of(tmp_path)["host"] == "elsewhere"
+    assert read_owner(tmp_path)["host"] == "elsewhere"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
-def test_hold_in_a_store_ignores_an_unreadable_lease(leases, tmp_path, content):
+def test_hold_in_a_store_ignores_an_unreadable_lease(short_leases, tmp_path, content):
     (tmp_path / run_lock.OWNER_FILE).write_text(content)
     with run_lock.hold(str(tmp_path)):
-        assert owner_of(tmp_path)["pid"] == os.getpid()
+        assert read_owner(tmp_path)["pid"] == os.getpid()
 
 
-def test_hold_in_a_store_takes_over_from_an_ended_process_of_this_machine_at_once(leases, tmp_path, capsys):
-    with subprocess.Popen(["true"]) as ended:
+def test_hold_in_a_store_takes_over_from_an_ended_process_of_this_machine_at_once(short_leases, tmp_path, capsys):
+    with subprocess.Popen(["true"]) as process:
         pass
-    left = {**run_lock._make_owner(), "pid": ended.pid, "lease": "x"}
-    (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(left))
+    owner = {**run_lock._make_owner(), "pid": process.pid, "lease": "x"}
+    (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(owner))
     with run_lock.hold(str(tmp_path)):
-        assert owner_of(tmp_path)["pid"] == os.getpid()
+        assert read_owner(tmp_path)["pid"] == os.getpid()
     assert capsys.readouterr().out == ""

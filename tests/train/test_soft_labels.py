@@ -1,4 +1,4 @@
-"""What a face is to be taken for, by hand."""
+"""Checks soft labels against values computed by hand."""
 
 import dataclasses
 import shutil
@@ -27,9 +27,9 @@ VOTES = tf.constant(
 SHARES = np.array(
     [  # angry, disgust, fear, happy, sad, surprise, neutral
         [0.5, 0.1, 0.1, 0, 0.2, 0, 0.1],
-        [0, 0, 0, 0, 0, 0, 1],  # contempt does not count
+        [0, 0, 0, 0, 0, 0, 1],  # contempt is ignored
         [0, 0, 0, 1, 0, 0, 0],
-        [0, 0, 1, 0, 0, 0, 0],  # nobody chose one of the seven: the label stays
+        [0, 0, 1, 0, 0, 0, 0],  # no votes for the seven classes: the label
     ]
 )
 
@@ -38,56 +38,59 @@ SHARES = np.array(
     ("kind", "expected"),
     [("fer", np.eye(7)[LABELS]), ("ferplus", SHARES), ("mixture", (np.eye(7)[LABELS] + SHARES) / 2)],
 )
-def test_targets_are_what_the_config_names(kind, expected):
+def test_soft_targets_match_the_configured_kind(kind, expected):
     np.testing.assert_allclose(soft_labels.soft_targets(LABELS, VOTES, kind), expected, atol=1e-7)
 
 
-def voted(labels: list[int], votes: list[list[int]]) -> Batch:
+def make_batch(labels: list[int], votes: list[list[int]]) -> Batch:
+    """Makes a batch of black faces with labels and votes."""
     count = len(labels)
     return Batch(tf.zeros([count, 48, 48, 1], tf.uint8), tf.constant(labels), tf.range(count), tf.constant(votes))
 
 
-def test_a_posterior_gives_the_frequencies_of_the_labels_that_such_votes_come_with():
-    """All ten say neutral, of whom 60 % are labelled so; all ten say fear, which the label says in 20 % alone."""
+def test_vote_posterior_matches_label_frequencies():
+    """Ten votes for neutral come with that label in 60 % of the rows; ten votes for fear come with theirs in 20 %."""
     neutral, fear = [10, *[0] * 9], [0] * 6 + [10, 0, 0, 0]
     labels = [6] * 600 + [4] * 300 + [2] * 100 + [2] * 200 + [5] * 500 + [6] * 300
     rows = [neutral] * 1000 + [fear] * 1000
-    halves = [voted(labels[part::2], rows[part::2]) for part in (0, 1)]
+    halves = [make_batch(labels[part::2], rows[part::2]) for part in (0, 1)]
     found = soft_labels.fit_vote_posterior(halves).probabilities(tf.constant([neutral, fear])).numpy()
     expected = [[0, 0, 0.1, 0, 0.3, 0, 0.6], [0, 0, 0.2, 0, 0, 0.5, 0.3]]
     np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 @pytest.mark.parametrize("present", [(0, 6), (1, 3, 5)])
-def test_a_label_that_the_split_lacks_has_no_probability(present):
-    labels, rows = list(present) * 20, [VOTES[place].numpy().tolist() for place in range(len(present))] * 20
-    found = soft_labels.fit_vote_posterior([voted(labels, rows)]).probabilities(VOTES).numpy()
+def test_vote_posterior_is_zero_for_labels_absent_from_split(present):
+    labels, rows = list(present) * 20, [VOTES[index].numpy().tolist() for index in range(len(present))] * 20
+    found = soft_labels.fit_vote_posterior([make_batch(labels, rows)]).probabilities(VOTES).numpy()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     assert set(np.flatnonzero(found.sum(axis=0))) == set(present)
-    assert (found[range(len(present)), present] > 0.9).all()  # each of them has votes of its own
+    assert (found[range(len(present)), present] > 0.9).all()  # each label has votes of its own
 
 
-def test_targets_are_half_the_label_and_half_the_posterior():
-    given = soft_labels.fit_vote_posterior([voted(LABELS.numpy().tolist(), VOTES.numpy().tolist())])
-    found = soft_labels.soft_targets(LABELS, VOTES, "posterior", given)
-    np.testing.assert_allclose(found, (np.eye(7)[LABELS] + given.probabilities(VOTES)) / 2, atol=1e-6)
+def test_soft_targets_average_label_and_posterior():
+    posterior = soft_labels.fit_vote_posterior([make_batch(LABELS.numpy().tolist(), VOTES.numpy().tolist())])
+    found = soft_labels.soft_targets(LABELS, VOTES, "posterior", posterior)
+    np.testing.assert_allclose(found, (np.eye(7)[LABELS] + posterior.probabilities(VOTES)) / 2, atol=1e-6)
     np.testing.assert_array_equal(
-        soft_labels.soft_targets(LABELS, VOTES, "ferplus", given), soft_labels.soft_targets(LABELS, VOTES, "ferplus")
+        soft_labels.soft_targets(LABELS, VOTES, "ferplus", posterior),
+        soft_labels.soft_targets(LABELS, VOTES, "ferplus"),
     )
 
 
-def test_a_run_is_taught_the_posterior_of_its_split_and_resumes_to_the_same_bits(tmp_path):
-    """An untouched label would make these the bits of targets "fer"."""
+def test_run_uses_posterior_of_its_split_and_resumes_to_same_bits(tmp_path):
+    """If the posterior were not used, the weights would equal those of targets "fer"."""
     count, data = 96, str(tmp_path / "shards")
     votes = np.random.default_rng(0).multinomial(5, [0.1] * 10, count)
-    columns = [FERPLUS_COLUMNS.index(FERPLUS_OF_CLASS[row % 7]) for row in range(count)]  # as the labels of making.csv
+    # The labels of input_factories.make_csv.
+    columns = [FERPLUS_COLUMNS.index(FERPLUS_OF_CLASS[row % 7]) for row in range(count)]
     votes[np.arange(count), columns] += 5
     lines = [
         f"{input_factories.USAGES[row % 3]},fer{row:07d}.png," + ",".join(map(str, counts))
         for row, counts in enumerate(votes)
     ]
-    head = "Usage,Image name," + ",".join(FERPLUS_COLUMNS)
-    ferplus = input_factories.write_file(tmp_path / "votes.csv", "\n".join([head, *lines, ""]))
+    header = "Usage,Image name," + ",".join(FERPLUS_COLUMNS)
+    ferplus = input_factories.write_file(tmp_path / "votes.csv", "\n".join([header, *lines, ""]))
     source = input_factories.write_file(tmp_path / "faces.csv", input_factories.make_csv(input_factories.noise(count)))
     convert.convert(convert.Options(input=source, output=data, ferplus=ferplus))
 
@@ -98,8 +101,8 @@ def test_a_run_is_taught_the_posterior_of_its_split_and_resumes_to_the_same_bits
 
     for kind in ("fer", "posterior"):
         train(kind)
-    ended = [factories.final_state(tmp_path / kind, 4) for kind in ("fer", "posterior")]
-    assert any((ended[0][name] != ended[1][name]).any() for name in ended[0])
+    final_states = [factories.final_state(tmp_path / kind, 4) for kind in ("fer", "posterior")]
+    assert any((final_states[0][name] != final_states[1][name]).any() for name in final_states[0])
     shutil.rmtree(tmp_path / "posterior" / "checkpoints" / "step-00000004")
     trainer.train(
         factories.experiment(targets="posterior", global_batch=32, ema_decay=0.0),
@@ -108,10 +111,10 @@ def test_a_run_is_taught_the_posterior_of_its_split_and_resumes_to_the_same_bits
         "one",
     )
     for name, value in factories.final_state(tmp_path / "posterior", 4).items():
-        np.testing.assert_array_equal(value, ended[1][name], err_msg=name)
+        np.testing.assert_array_equal(value, final_states[1][name], err_msg=name)
 
 
-def test_a_step_is_given_them():
+def test_prepare_inputs_returns_soft_targets():
     settings = factories.experiment(targets="ferplus", global_batch=4)
     settings.augment.policy = "none"
     batch = Batch(tf.zeros([4, 48, 48, 1], tf.uint8), LABELS, tf.range(4), VOTES)
@@ -119,14 +122,14 @@ def test_a_step_is_given_them():
     np.testing.assert_allclose(inputs.targets, SHARES, atol=1e-7)
 
 
-def test_shards_without_votes_are_a_sentence(synthetic_shards, tmp_path):
+def test_train_raises_user_error_when_shards_hold_no_votes(synthetic_shards, tmp_path):
     settings = factories.experiment(targets="mixture")
     with pytest.raises(UserError, match=r"targets is 'mixture', but the shards in .* hold no votes of FER\+"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
     assert not (tmp_path / "run").exists()
 
 
-def test_shards_with_votes_pass(synthetic_shards):
+def test_check_votes_accepts_shards_with_votes(synthetic_shards):
     options = {**synthetic_shards.raw["options"], "ferplus": "fer2013new.csv"}
     soft_labels.check_votes(
         dataclasses.replace(synthetic_shards, raw={**synthetic_shards.raw, "options": options}), "ferplus"

@@ -1,4 +1,4 @@
-"""A run that is over leaves nothing of its graphs in the process."""
+"""Checks that the graphs of a run are released at its end."""
 
 import gc
 
@@ -9,16 +9,16 @@ from fer.train import tf_workarounds
 from tests.train import factories
 
 
-def graphs() -> int:
-    """Traced training steps that are alive."""
+def count_graphs() -> int:
+    """Counts the traced training steps that are alive."""
     gc.collect()
     kind = type(tf.function(lambda: tf.zeros([])).get_concrete_function().graph)
     return sum(isinstance(each, kind) and each.name == "step" for each in gc.get_objects())
 
 
-def test_no_graph_outlives_its_run(synthetic_shards):
+def test_graphs_of_a_run_are_released_at_its_end(synthetic_shards):
     faces = example_codec.read_split(synthetic_shards, "train")
-    before = graphs()
+    before = count_graphs()
     with tf_workarounds.release_custom_gradients():
         factories.train_steps(tf.distribute.OneDeviceStrategy("CPU:0"), factories.experiment(), faces, 1)
-    assert graphs() == before
+    assert count_graphs() == before

@@ -1,4 +1,4 @@
-"""What a run's state consists of."""
+"""Checks the variables of the training state."""
 
 import pytest
 import tensorflow as tf
@@ -11,8 +11,8 @@ from tests.train import factories
 
 @pytest.mark.parametrize("pretrained", [False, True])
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_its_variables_are_those_of_its_parts_and_no_others(tmp_path, ema_decay, pretrained):
-    """Networks that were only a step on the way would stay in memory, and travel between workers."""
+def test_train_state_variables_are_exactly_those_of_its_parts(tmp_path, ema_decay, pretrained):
+    """Variables of temporary networks would stay in memory and be sent between workers."""
     settings = factories.experiment(ema_decay=ema_decay)
     if pretrained:
         backbone = classifier.get_backbone(classifier.build(settings.model, "float32"))
@@ -26,12 +26,12 @@ def test_its_variables_are_those_of_its_parts_and_no_others(tmp_path, ema_decay,
     assert len(set(references)) == len(references)
     missing = {variable.ref() for part in parts for variable in part} - set(references)
     assert not missing
-    assert len(references) <= len({variable.ref() for part in parts for variable in part}) + 1  # and the rate
+    assert len(references) <= len({variable.ref() for part in parts for variable in part}) + 1  # and the learning rate
 
 
 @pytest.mark.parametrize("devices", [["CPU:1"], ["CPU:0", "CPU:1"]], ids=["one", "mirrored"])
-def test_the_step_is_the_hosts_and_counts_there(devices):
-    """The seeds of a step follow from it: on a GPU, every step would wait for the one before."""
+def test_train_state_keeps_step_on_the_host(devices):
+    """The seeds of a step depend on its number: on a GPU, every step would wait for the one before."""
     one = len(devices) == 1
     strategy = tf.distribute.OneDeviceStrategy(devices[0]) if one else make_mirrored(devices)
     found = train_state.create_train_state(strategy, factories.experiment(), 20, 100)

@@ -1,4 +1,4 @@
-"""One step: the same mathematics on one replica and two, in every precision."""
+"""Checks the training step on one and two replicas and in every precision."""
 
 import dataclasses
 from typing import NamedTuple
@@ -33,32 +33,32 @@ def two() -> tf.distribute.Strategy:
 
 @pytest.fixture(scope="module")
 def initial(one) -> list[np.ndarray]:
-    """The weights before the first step, which follow from the seed alone."""
+    """Returns the weights before the first step, which depend only on the seed."""
     return train_state.create_train_state(one, factories.experiment(), 20, 1000).model.get_weights()
 
 
-class Path(NamedTuple):
-    """Three steps: the state after them, and what each of them told, and the weights after it."""
+class StepRecords(NamedTuple):
+    """State after three steps, and the metrics of each step and the weights after it."""
 
     state: train_state.TrainState
-    told: list[train_step.StepMetrics]
+    metrics: list[train_step.StepMetrics]
     weights: list[list[np.ndarray]]
 
 
-def three_steps(strategy: tf.distribute.Strategy, faces) -> Path:
-    end, go = factories.begin_training(strategy, factories.augmented_experiment(ema_decay=0.999), faces, 3)
-    path = [(go(), end.model.get_weights()) for _ in range(3)]
-    return Path(end, *map(list, zip(*path)))
+def take_three_steps(strategy: tf.distribute.Strategy, faces) -> StepRecords:
+    end, take_step = factories.begin_training(strategy, factories.augmented_experiment(ema_decay=0.999), faces, 3)
+    records = [(take_step(), end.model.get_weights()) for _ in range(3)]
+    return StepRecords(end, *map(list, zip(*records)))
 
 
 @pytest.fixture(scope="module")
-def on_one(one, faces) -> Path:
-    return three_steps(one, faces)
+def on_one(one, faces) -> StepRecords:
+    return take_three_steps(one, faces)
 
 
-def test_two_replicas_end_with_the_weights_of_one(two, faces, initial, on_one):
-    """Promise 2, with synchronised statistics, augmentation and dropout: within 1e-5 in float32."""
-    on_two = three_steps(two, faces)
+def test_train_step_on_two_replicas_gives_weights_of_one(two, faces, initial, on_one):
+    """Guarantee 2 with synchronised statistics, augmentation and dropout: within 1e-5 in float32."""
+    on_two = take_three_steps(two, faces)
     single, double, moved = on_one.state, on_two.state, 0.0
     for ours, theirs, before in zip(double.model.weights, single.model.weights, initial):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
@@ -66,15 +66,15 @@ def test_two_replicas_end_with_the_weights_of_one(two, faces, initial, on_one):
     assert moved > 0.01
     assert float(double.loss.result()) == pytest.approx(float(single.loss.result()), abs=1e-5)
     assert float(double.accuracy.result()) == pytest.approx(float(single.accuracy.result()))
-    np.testing.assert_allclose(on_two.told, on_one.told, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(on_two.metrics, on_one.metrics, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "weights",
     [pytest.param(None, marks=pytest.mark.extended), np.linspace(0.5, 2, 7, dtype=np.float32)],
-    ids=["alike", "weighted"],
+    ids=["unweighted", "weighted"],
 )
-def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_classs_weight(one, faces, weights):
+def test_loss_is_weighted_smoothed_cross_entropy_averaged_over_global_batch(one, faces, weights):
     settings = factories.experiment(ema_decay=0.0)
     settings.augment.policy, settings.model.dropout = "none", 0.0
     before = train_state.create_train_state(one, settings, 20, 1000)
@@ -83,18 +83,18 @@ def test_the_loss_is_smoothed_cross_entropy_over_the_global_batch_times_the_clas
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = np.eye(7)[batch.labels.numpy()] * 0.9 + 0.1 / 7
     factors = np.ones(factories.BATCH) if weights is None else weights[batch.labels.numpy()]
-    by_hand = -(factors * (targets * log_probabilities).sum(axis=1)).mean()
+    expected = -(factors * (targets * log_probabilities).sum(axis=1)).mean()
     after = factories.train_steps(one, settings, faces, 1, weights)
-    assert float(after.loss.result()) == pytest.approx(by_hand, rel=1e-4)
+    assert float(after.loss.result()) == pytest.approx(expected, rel=1e-4)
 
 
-def loss_of_learning_by_heart(one, faces, precision: str) -> float:
-    """The mean loss of the last five of twenty steps on the same eight faces."""
-    few = dataclasses.replace(faces, images=faces.images[:8], labels=faces.labels[:8], rows=faces.rows[:8])
+def compute_overfit_loss(one, faces, precision: str) -> float:
+    """Returns the mean loss of the last five of twenty steps on the same eight faces."""
+    eight = dataclasses.replace(faces, images=faces.images[:8], labels=faces.labels[:8], rows=faces.rows[:8])
     settings = factories.experiment(precision=precision, ema_decay=0.0, global_batch=8)
     settings.augment.policy, settings.model.dropout, settings.optimizer.learning_rate = "none", 0.0, 0.05
-    trained, go = factories.begin_training(one, settings, few, 20)
-    losses = [float(go().loss) for _ in range(20)]
+    trained, take_step = factories.begin_training(one, settings, eight, 20)
+    losses = [float(take_step().loss) for _ in range(20)]
     assert {weight.dtype for weight in trained.model.weights} == {tf.float32}
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
     return float(np.mean(losses[-5:]))
@@ -102,20 +102,20 @@ def loss_of_learning_by_heart(one, faces, precision: str) -> float:
 
 @pytest.fixture(scope="module")
 def loss_in_float32(one, faces) -> float:
-    return loss_of_learning_by_heart(one, faces, "float32")
+    return compute_overfit_loss(one, faces, "float32")
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=marks.needs_bfloat16)])
-def test_a_short_run_in_each_precision_reaches_the_same_loss(one, faces, loss_in_float32, precision):
-    """Eight faces learnt by heart: the mean loss of the last five steps, within 5 % of float32's."""
-    assert loss_of_learning_by_heart(one, faces, precision) == pytest.approx(loss_in_float32, rel=0.05)
+def test_precision_reaches_loss_of_float32(one, faces, loss_in_float32, precision):
+    """Overfits eight faces: the mean loss of the last five steps is within 5 % of that in float32."""
+    assert compute_overfit_loss(one, faces, precision) == pytest.approx(loss_in_float32, rel=0.05)
 
 
-def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(one, faces):
-    """From 2^30 the scale is halved step by step, and nothing moves until gradients fit into float16."""
+def test_loss_scale_halves_and_updates_are_skipped_until_gradients_fit_float16(one, faces):
+    """The scale starts at 2^30 and is halved in each step; weights change once the gradients fit into float16."""
     settings = factories.experiment(precision="mixed_float16", ema_decay=0.0, global_batch=4)  # float16 is slow on CPUs
     trained = train_state.create_train_state(one, settings, 20, 1000)
-    trained.optimizer._loss_scale._current_loss_scale.assign(2.0**30)  # it has no public setter
+    trained.optimizer._loss_scale._current_loss_scale.assign(2.0**30)  # the optimizer has no public setter
     before = [weight.numpy() for weight in trained.model.trainable_weights]
     take_step, batches = (
         train_step.make_train_step(one, trained, settings),
@@ -135,27 +135,28 @@ def test_an_overflow_under_float16_skips_updates_until_the_scale_is_low_enough(o
     assert int(trained.step) == 20
 
 
-def test_the_average_moves_as_its_formula_says(initial, on_one):
+def test_ema_weights_follow_their_formula(initial, on_one):
     for place, (before, average) in enumerate(zip(initial, on_one.state.average.weights)):
         expected = before
         for number, weights in enumerate(on_one.weights, 1):
-            decay = (1 + number) / (10 + number)  # the ramp, below 0.999 at the first steps
+            decay = (1 + number) / (10 + number)  # warmup of the decay, below 0.999 in the first steps
             expected = decay * expected + (1 - decay) * weights[place]
         np.testing.assert_allclose(average.numpy(), expected, rtol=1e-4, atol=1e-6, err_msg=average.name)
 
 
-def test_without_averaging_the_model_is_its_own_average(one):
-    made_state = train_state.create_train_state(one, factories.experiment(ema_decay=0.0), 20, 1000)
-    assert made_state.average is made_state.model
+def test_train_state_average_is_the_model_when_ema_decay_is_zero(one):
+    state = train_state.create_train_state(one, factories.experiment(ema_decay=0.0), 20, 1000)
+    assert state.average is state.model
 
 
 @pytest.fixture(scope="module")
 def plain(one, faces) -> train_state.TrainState:
-    """After two steps at frozen statistics, without dropout."""
-    return factories.train_steps(one, frozen_statistics(), faces, 2)
+    """Returns the state after two steps with frozen batch statistics and without dropout."""
+    return factories.train_steps(one, make_frozen_statistics_experiment(), faces, 2)
 
 
-def frozen_statistics(**train) -> Experiment:
+def make_frozen_statistics_experiment(**train) -> Experiment:
+    """Makes an experiment with frozen batch statistics and without dropout."""
     experiment = factories.experiment(ema_decay=0.0, **train)
     experiment.model.dropout = 0.0
     experiment.finetune.freeze_batch_norm = True
@@ -163,15 +164,15 @@ def frozen_statistics(**train) -> Experiment:
 
 
 @pytest.mark.parametrize("settings", [{"accumulation": 2}, {"jit_compile": True}])
-def test_parts_and_compilation_leave_the_mathematics(one, faces, plain, settings):
-    """Without BatchNormalization's statistics of a part and dropout's draws, which are others: at frozen statistics."""
-    other = factories.train_steps(one, frozen_statistics(**settings), faces, 2)
+def test_train_step_gives_same_weights_with_accumulation_or_jit_compile(one, faces, plain, settings):
+    """Batch statistics are frozen and dropout is off, because both depend on how the batch is divided."""
+    other = factories.train_steps(one, make_frozen_statistics_experiment(**settings), faces, 2)
     for ours, theirs in zip(other.model.weights, plain.model.weights):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-3, atol=1e-5, err_msg=ours.name)
 
 
-def test_sharpness_aware_steps_are_others(one, faces, plain):
-    settings = frozen_statistics()
+def test_sam_changes_the_weights(one, faces, plain):
+    settings = make_frozen_statistics_experiment()
     settings.optimizer.sam_rho = 0.5
     aware = factories.train_steps(one, settings, faces, 2)
     assert np.isfinite(float(aware.loss.result()))
@@ -180,9 +181,9 @@ def test_sharpness_aware_steps_are_others(one, faces, plain):
 
 
 @pytest.mark.extended
-def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
+def test_sam_on_two_replicas_gives_weights_of_one(one, two, faces):
     settings = factories.augmented_experiment(ema_decay=0.0)
-    settings.model.name = "compact"  # in the smaller one, rounding grows faster at so long a climb
+    settings.model.name = "compact"  # in a smaller network, rounding errors grow faster at so large a rho
     plain = factories.train_steps(one, settings, faces, 2)
     settings.optimizer.sam_rho = 0.5
     single, double = factories.train_steps(one, settings, faces, 2), factories.train_steps(two, settings, faces, 2)
@@ -192,7 +193,7 @@ def test_sharpness_aware_steps_are_the_same_on_two_replicas(one, two, faces):
     assert max(distances) > 1e-4
 
 
-def test_a_frozen_network_stays_but_for_its_head(one, faces, initial):
+def test_train_step_changes_only_the_head_when_backbone_is_frozen(one, faces, initial):
     settings = factories.experiment(ema_decay=0.0)
     settings.finetune.head_epochs = 1
     after = factories.train_steps(one, settings, faces, 2)
@@ -201,7 +202,7 @@ def test_a_frozen_network_stays_but_for_its_head(one, faces, initial):
 
 
 @pytest.mark.extended
-def test_keras_cvs_engine_trains_under_mixed_precision_on_two_replicas(two, faces, initial):
+def test_keras_cv_engine_trains_in_mixed_precision_on_two_replicas(two, faces, initial):
     settings = factories.experiment(precision="mixed_float16")
     settings.augment.engine, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"
     trained = factories.train_steps(two, settings, faces, 2)

@@ -1,4 +1,4 @@
-"""A run as a whole: it learns, it can be killed at any moment, and it never sees the test split."""
+"""Checks whole runs: results, resumption after a kill at any moment, and that the test split is never read."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ from tests.train.factories import final_state
 
 @pytest.fixture(scope="module", params=[pytest.param("resident", marks=pytest.mark.extended), "streaming"])
 def settings(request):
-    experiment = factories.augmented_experiment(steps=40, checkpoint_steps=3, ema_decay=0.9)  # 20 steps an epoch
+    experiment = factories.augmented_experiment(steps=40, checkpoint_steps=3, ema_decay=0.9)  # 20 steps per epoch
     experiment.data.mode, experiment.data.shuffle_window = request.param, 96
     if request.param == "streaming":
         experiment.train.steps_per_call, experiment.train.profile_steps = 4, "5-6"
@@ -35,16 +35,16 @@ def settings(request):
 
 @pytest.fixture(scope="module")
 def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
-    """The run, and beside it the modules of what AutoGraph converted for it. Read only."""
+    """Returns an uninterrupted run; converted.json beside it lists the modules that AutoGraph converted. Read only."""
     converted, convert = [], autograph._convert_actual
 
-    def recorded(function, context):
+    def record(function, context):
         converted.append(function.__module__)
         return convert(function, context)
 
     def train(folder: pathlib.Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(autograph, "_convert_actual", recorded)
+            patch.setattr(autograph, "_convert_actual", record)
             trainer.train(settings, synthetic_shards.folder, str(folder / "run"), "one")
         framework_config.disable_op_determinism()
         (folder / "converted.json").write_text(json.dumps(converted))
@@ -53,8 +53,8 @@ def uninterrupted(settings, synthetic_shards, tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("kills", [(6,), pytest.param((6, 23), marks=pytest.mark.extended)], ids=["once", "twice"])
-def test_a_killed_run_ends_with_the_same_bits(settings, synthetic_shards, uninterrupted, tmp_path, kills):
-    """Promise 1, with kill -9: weights, averages, momentum and metrics of the epoch."""
+def test_run_ends_with_same_bits_when_killed_and_resumed(settings, synthetic_shards, uninterrupted, tmp_path, kills):
+    """Guarantee 1 with SIGKILL: weights, averages, momentum and metrics of the epoch."""
     workdir, config = tmp_path / "run", launch.write_config(tmp_path, settings)
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
     for after in kills:  # within the first epoch and within the second
@@ -81,8 +81,8 @@ def test_a_killed_run_ends_with_the_same_bits(settings, synthetic_shards, uninte
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.extended)]
 )
-def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, tmp_path, number, code):
-    """As the program, for its exit code and its sentence."""
+def test_run_stopped_by_signal_leaves_checkpoint_and_resumes(synthetic_shards, tmp_path, number, code):
+    """Runs the program, to check its exit code and its message."""
     workdir = tmp_path / "run"
     config = launch.write_config(tmp_path, factories.experiment(steps=400, checkpoint_steps=3, ema_decay=0.0))
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
@@ -91,13 +91,13 @@ def test_a_run_asked_to_stop_leaves_a_checkpoint_and_goes_on(synthetic_shards, t
     process.send_signal(number)
     _, errors = process.communicate(launch.LIMIT)
     assert process.returncode == code, errors
-    kept = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
-    assert f"Stopped after step {kept} of 400 as requested" in errors
+    last_step = checkpoints.list_steps(str(workdir / "checkpoints"))[-1]
+    assert f"Stopped after step {last_step} of 400 as requested" in errors
     assert "the same command resumes" in errors
     assert "Traceback" not in errors
 
 
-def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
+def test_run_writes_record_weights_and_plots(uninterrupted):
     names = set(os.listdir(uninterrupted))
     assert names == {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
     history = json.load(open(uninterrupted / "history.json"))
@@ -109,7 +109,7 @@ def test_a_run_leaves_its_record_its_weights_and_its_pictures(uninterrupted):
     assert not [path for path in uninterrupted.rglob("*") if ".tmp" in path.name]
 
 
-def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
+def test_run_events_match_its_history(settings, uninterrupted):
     (file,) = (uninterrupted / "events").glob("events.*")
     values = {
         (value.tag, event.step): value
@@ -135,13 +135,13 @@ def test_its_events_hold_what_its_history_holds(settings, uninterrupted):
     assert all(b"Conv2DBackpropFilter" in trace.read_bytes() for trace in traces)
 
 
-def test_a_run_waits_for_no_conversion_of_its_functions(uninterrupted):
-    """AutoGraph has nothing to change in them, and took seconds of every start to find that out."""
+def test_run_converts_no_function_of_fer_with_autograph(uninterrupted):
+    """AutoGraph changes nothing in these functions, but its conversion took seconds at every start."""
     converted = json.loads((uninterrupted.parent / "converted.json").read_text())
     assert not [module for module in converted if module.split(".")[0] == "fer"]
 
 
-def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, uninterrupted, capsys):
+def test_run_reports_completion_and_changes_nothing_when_repeated(settings, synthetic_shards, uninterrupted, capsys):
     before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
     trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
     assert "is complete: 40 steps" in capsys.readouterr().out
@@ -149,7 +149,7 @@ def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, 
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("model.name", "resnet", "no model 'resnet'"),
         ("augment.policy", "flop", "no operation 'flop'"),
@@ -157,57 +157,57 @@ def test_a_complete_run_says_so_and_changes_nothing(settings, synthetic_shards, 
         ("finetune.blocks", 99, "config.finetune.blocks is 99"),
     ],
 )
-def test_a_run_that_cannot_start_leaves_nothing(synthetic_shards, tmp_path, field, value, said):
+def test_run_that_cannot_start_leaves_no_files(synthetic_shards, tmp_path, field, value, message):
     settings = factories.experiment()
     holder, _, name = field.partition(".")
     setattr(getattr(settings, holder), name, value)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
     assert not (tmp_path / "run").exists()
 
 
-def test_workers_that_would_each_train_alone_into_one_folder_are_refused(synthetic_shards, tmp_path):
+def test_train_rejects_single_device_strategy_with_several_workers(synthetic_shards, tmp_path):
     workers = Cluster(("127.0.0.1:1", "127.0.0.1:2"), 1)
     with pytest.raises(UserError, match="--strategy=one trains on this machine alone, but there are 2 workers"):
         trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one", workers=workers)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint(synthetic_shards, tmp_path):
+def test_run_stops_and_keeps_last_checkpoint_when_loss_is_nan(synthetic_shards, tmp_path):
     settings = factories.experiment(steps=60, checkpoint_steps=1, ema_decay=0.0)
     settings.optimizer.learning_rate = 1e20
     with pytest.raises(
         UserError, match=r"NaN or infinite at step \d+\. .*The last checkpoint, of step \d+, is unchanged"
     ):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
-    kept = checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))
-    assert kept
-    for weights in final_state(tmp_path / "run", kept[-1]).values():
+    saved_steps = checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))
+    assert saved_steps
+    for weights in final_state(tmp_path / "run", saved_steps[-1]).values():
         if isinstance(weights, np.ndarray) and weights.dtype == np.float32:
             assert not np.isnan(weights).any()
 
 
-def test_a_validation_loss_that_is_no_number_stops_the_run_in_the_same_words(synthetic_shards, tmp_path, monkeypatch):
+def test_run_stops_with_same_message_when_validation_loss_is_infinite(synthetic_shards, tmp_path, monkeypatch):
     infinite = eval_step.Score(float("inf"), np.eye(7, dtype=np.int64))
     monkeypatch.setattr(eval_step, "make_scorer", lambda *_: lambda: infinite)
     with pytest.raises(UserError, match=r"NaN or infinite at step 4\. .*The last checkpoint, of step 2, is unchanged"):
         trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one")
 
 
-def test_a_run_asked_to_stop_in_the_last_call_of_an_epoch_stops_after_it(synthetic_shards, tmp_path, monkeypatch):
-    asked = preemption.StopRequest()
-    asked.request(signal.SIGTERM)
-    monkeypatch.setattr(preemption, "stop_on_signals", lambda: contextlib.nullcontext(asked))
+def test_run_stops_after_epoch_when_requested_in_its_last_call(synthetic_shards, tmp_path, monkeypatch):
+    stop = preemption.StopRequest()
+    stop.request(signal.SIGTERM)
+    monkeypatch.setattr(preemption, "stop_on_signals", lambda: contextlib.nullcontext(stop))
     settings = factories.experiment(
         steps=60, steps_per_call=20, checkpoint_steps=100, ema_decay=0.0
-    )  # 20 steps an epoch
+    )  # 20 steps per epoch
     with pytest.raises(Stopped, match="Stopped after step 20 of 60 as requested, with a checkpoint"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
     assert checkpoints.list_steps(str(tmp_path / "run" / "checkpoints")) == [20]
     assert len(json.loads((tmp_path / "run" / "history.json").read_text())) == 1
 
 
-def test_replicas_that_cannot_share_the_batch_are_a_sentence(synthetic_shards, tmp_path):
+def test_train_rejects_batch_that_replicas_cannot_share(synthetic_shards, tmp_path):
     settings = factories.experiment(global_batch=15, replicas=2)
     with pytest.raises(UserError, match="15, which 2 replicas cannot share evenly; choose 14"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "mirrored")
@@ -215,7 +215,7 @@ def test_replicas_that_cannot_share_the_batch_are_a_sentence(synthetic_shards, t
 
 @pytest.mark.parametrize("mode", ["resident", "streaming"])
 @pytest.mark.parametrize("damage", ["cut", "bit", "missing", "no manifest"])
-def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_path, damage, mode):
+def test_run_stops_before_first_step_when_data_is_damaged(synthetic_shards, tmp_path, damage, mode):
     data = tmp_path / "shards"
     data.mkdir()
     for path in pathlib.Path(synthetic_shards.folder).glob("*"):
@@ -239,21 +239,21 @@ def test_damaged_data_stops_the_run_before_its_first_step(synthetic_shards, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_faces_without_a_label_stop_the_run(synthetic_shards, tmp_path):
+def test_train_rejects_faces_without_label(synthetic_shards, tmp_path):
     data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
-    stated = json.loads((data / "manifest.json").read_text())
-    stated["splits"]["train"]["class_counts"]["fear"] -= 3
-    manifest.write_manifest(str(data), stated)
+    content = json.loads((data / "manifest.json").read_text())
+    content["splits"]["train"]["class_counts"]["fear"] -= 3
+    manifest.write_manifest(str(data), content)
     with pytest.raises(UserError, match=r"The train split of .* has 3 faces without a label"):
         trainer.train(factories.experiment(), str(data), str(tmp_path / "run"), "one")
 
 
-def test_a_run_ends_with_the_same_weights_where_the_test_split_is_gone(synthetic_shards, trained_run, tmp_path):
-    """Promise 3: nothing of it is opened, not even to see that it is whole."""
+def test_run_gives_same_weights_without_test_split(synthetic_shards, trained_run, tmp_path):
+    """Guarantee 3: no shard of the test split is opened, not even to verify its hash."""
     data = shutil.copytree(synthetic_shards.folder, tmp_path / "shards")
-    gone = list(data.glob("test-*"))
-    assert gone
-    for shard in gone:
+    test_shards = list(data.glob("test-*"))
+    assert test_shards
+    for shard in test_shards:
         shard.unlink()
     settings = config.from_dict(json.loads((trained_run / "config.json").read_text())["config"])
     trainer.train(settings, str(data), str(tmp_path / "without"), "one")
