@@ -122,7 +122,7 @@ MISTAKES = [
     ([*SWEEP, "--grid=model.weights=gs://a/b.npz"], "--config.model.weights=gs://a/b.npz: the scheme gs: is not"),
     ([*SWEEP, "--grid=sead=0,1"], "There is no field sead"),
     ([*SWEEP, "--space=model.dropout=uniform(0.1,2)"], "config.model.dropout is 2.0; it must be 0 or more, below 1"),
-    ([*SWEEP], "Give one of --grid='seed=0,1,2'"),
+    ([*SWEEP], "Give either --grid='seed=0,1,2'"),
     (["gpu_check.py", "--output=full"], "Cannot write full: it is a folder."),
     (["import_dlib.py", "--input=nowhere.dat", "--data=full", "--output=a.npz"], "There is no nowhere.dat: --input"),
     (["import_dlib.py", "--input=faces.csv", "--data=nowhere", "--output=a.npz"], NO_SHARDS),
