@@ -1,4 +1,4 @@
-"""What every classifier promises, whatever its backbone."""
+"""Properties of every classifier, whatever its backbone."""
 
 import dataclasses
 
@@ -96,17 +96,17 @@ def test_compact_has_about_two_million_parameters():
     assert 1.8e6 < classifier.build(Model(), "float32").count_params() < 2.2e6
 
 
-def test_statistics_over_all_replicas_are_an_option():
-    def synchronised(model: tf.keras.Model) -> set:
+def test_sync_batch_norm_synchronizes_all_batch_norm_layers():
+    def synchronized_layers(model: tf.keras.Model) -> set:
         layers = model.get_layer("tiny").layers
         return {layer.synchronized for layer in layers if "bn" in layer.name}
 
-    assert synchronised(classifier.build(TINY, "float32")) == {False}
-    assert synchronised(classifier.build(dataclasses.replace(TINY, sync_batch_norm=True), "float32")) == {True}
+    assert synchronized_layers(classifier.build(TINY, "float32")) == {False}
+    assert synchronized_layers(classifier.build(dataclasses.replace(TINY, sync_batch_norm=True), "float32")) == {True}
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         (Model(name="inception_v4"), "no model 'inception_v4'; the nearest is inception_v3"),
         (Model(name="inception_v3", image_size=48), "inception_v3 needs 75 or more"),
@@ -145,8 +145,8 @@ def test_statistics_over_all_replicas_are_an_option():
         "a sum",
     ],
 )
-def test_build_error_names_model_that_cannot_be_built(model, said):
-    with pytest.raises(UserError, match=said):
+def test_build_error_names_model_that_cannot_be_built(model, message):
+    with pytest.raises(UserError, match=message):
         classifier.build(model, "float32")
 
 
@@ -154,23 +154,23 @@ def linear(x: tf.Tensor) -> tf.Tensor:
     return layers.Conv2D(4, 1)(x)
 
 
-def activated(x: tf.Tensor) -> tf.Tensor:
+def relu(x: tf.Tensor) -> tf.Tensor:
     return layers.ReLU()(linear(x))
 
 
 @pytest.mark.parametrize(
-    ("ends", "may_be_pooled"),
+    ("ends", "accepted"),
     [
-        (activated, True),
+        (relu, True),
         (lambda x: layers.Conv2D(4, 1, activation="relu")(x), True),
-        (lambda x: layers.Multiply()([linear(x), activated(x)]), True),
-        (lambda x: layers.MaxPooling2D()(activated(x)), True),
-        (lambda x: layers.Concatenate()([activated(x), layers.AveragePooling2D(1)(activated(x))]), True),
+        (lambda x: layers.Multiply()([linear(x), relu(x)]), True),
+        (lambda x: layers.MaxPooling2D()(relu(x)), True),
+        (lambda x: layers.Concatenate()([relu(x), layers.AveragePooling2D(1)(relu(x))]), True),
         (linear, False),
-        (lambda x: layers.BatchNormalization()(activated(x)), False),
-        (lambda x: layers.Add()([activated(x), linear(x)]), False),
+        (lambda x: layers.BatchNormalization()(relu(x)), False),
+        (lambda x: layers.Add()([relu(x), linear(x)]), False),
         (lambda x: layers.MaxPooling2D()(linear(x)), False),
-        (lambda x: layers.Concatenate()([activated(x), linear(x)]), False),
+        (lambda x: layers.Concatenate()([relu(x), linear(x)]), False),
     ],
     ids=[
         "an activation",
@@ -185,14 +185,14 @@ def activated(x: tf.Tensor) -> tf.Tensor:
         "parts with one that is not",
     ],
 )
-def test_features_are_pooled_by_a_power_only_where_an_activation_gave_them(ends, may_be_pooled, monkeypatch):
+def test_build_rejects_gem_pooling_unless_features_come_from_an_activation(ends, accepted, monkeypatch):
     def build(side: int, channels: int) -> tf.keras.Model:
         inputs = tf.keras.Input([side, side, channels])
         return tf.keras.Model(inputs, ends(inputs), name="made_here")
 
     monkeypatch.setitem(registry.BACKBONES, "tiny", dataclasses.replace(registry.BACKBONES["tiny"], build=build))
     gem = dataclasses.replace(TINY, pooling="gem")
-    if may_be_pooled:
+    if accepted:
         assert classifier.build(gem, "float32").output_shape == (None, 7)
     else:
         with pytest.raises(UserError, match=r"pooling is gem, .* tiny ends with .*, which may be negative"):
@@ -209,5 +209,5 @@ def test_features_are_pooled_by_a_power_only_where_an_activation_gave_them(ends,
     ],
     ids=["within the layer, then pooled", "a product", "parts"],
 )
-def test_features_that_an_activation_gave_can_be_pooled_by_a_power(model):
+def test_build_accepts_gem_pooling_of_activations(model):
     assert classifier.build(model, "float32").output_shape == (None, 7)

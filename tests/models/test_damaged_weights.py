@@ -1,4 +1,4 @@
-"""Files of weights and predictions with flipped, cut and absurd bytes are read as they are, or named in a sentence."""
+"""Damaged files of weights and predictions are read, or raise an error that names the file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS = ["stored.npz", "deflated.npz", "predictions.npz", "whole.keras", "whole.
 
 @pytest.fixture(scope="module")
 def network() -> tf.keras.Model:
-    """A network of seven arrays."""
+    """Network with seven arrays."""
     image = tf.keras.layers.Input((8, 8, 1))
     features = tf.keras.layers.BatchNormalization(name="norm")(tf.keras.layers.Conv2D(4, 3, name="conv")(image))
     return tf.keras.Model(image, tf.keras.layers.Dense(3, name="dense", use_bias=False)(features))
@@ -35,7 +35,7 @@ def network() -> tf.keras.Model:
 
 @pytest.fixture(scope="module")
 def sound(network, tmp_path_factory) -> pathlib.Path:
-    """A sound file of each kind."""
+    """Folder with a valid file of each kind."""
     folder = tmp_path_factory.mktemp("sound")
     weights.save(network.weights, str(folder / "stored.npz"))
     np.savez_compressed(folder / "deflated.npz", *network.get_weights())
@@ -59,7 +59,7 @@ def read(network: tf.keras.Model, path: pathlib.Path, kind: str) -> None:
 
 
 def mutants(content: bytes, count: int, rng: random.Random) -> list[bytes]:
-    """The content cut, with a bit flipped, with a run of equal bytes, or with three bytes changed."""
+    """Returns the content truncated, with a flipped bit, with a run of equal bytes, or with three changed bytes."""
     found = []
     for _ in range(count):
         changed, place = bytearray(content), rng.randrange(len(content))
@@ -106,7 +106,7 @@ def test_readers_of_arrays_survive_much_damage(network, sound, tmp_path, kind):
 
 
 def npy(shape: object, content: bytes, dtype: str = "<f4", version: bytes = b"\1\0") -> bytes:
-    """A file of NumPy's whose header may lie."""
+    """Returns an .npy whose header may be wrong."""
     header = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
     return b"\x93NUMPY" + version + struct.pack("<H" if version == b"\1\0" else "<I", len(header)) + header + content
 
@@ -120,7 +120,7 @@ def npz(*arrays: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def flag(content: bytes, at: int, value: bytes) -> bytes:
-    """A zip with some bytes changed in the first entry of its directory."""
+    """Returns a zip with changed bytes in the first entry of its directory."""
     changed, start = bytearray(content), content.index(b"PK\1\2") + at
     changed[start : start + len(value)] = value
     return bytes(changed)
@@ -195,12 +195,12 @@ def texts(file: h5py.File) -> None:
 
 
 def absurd(file: h5py.File) -> None:
-    """An array of 4 TB of which nothing was written."""
+    """Creates an array of 4 TB without data."""
     file.create_dataset("array", (1 << 40,), "f4")
 
 
 def padded(file: h5py.File) -> None:
-    """An array of 4 TB in pieces, of which one was written."""
+    """Creates an array of 4 TB in chunks, one of which has data."""
     file.create_dataset("array", (1 << 40,), "f4", chunks=(4,))[:4] = 1
 
 
@@ -237,7 +237,7 @@ def test_hdf5_error_names_file_with_absurd_content(make: Callable[[h5py.File], N
 
 
 def endless(path: str) -> None:
-    """Makes HDF5 search for a text in a heap whose first object has no size."""
+    """Writes a file in which HDF5 searches for a text in a heap whose first object has no size."""
     with h5py.File(path, "a") as file:
         file.attrs["note"] = "text"
     content = bytearray(pathlib.Path(path).read_bytes())

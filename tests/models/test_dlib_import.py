@@ -1,4 +1,4 @@
-"""dlib's face network: what its own file says is what ours computes, and it can be trained from there."""
+"""Import of dlib's face network: it computes the same as the file's network and is trainable."""
 
 import functools
 
@@ -28,7 +28,7 @@ def shapes() -> list[tuple[int, ...]]:
 
 
 def random_convolutions() -> list[Convolution]:
-    """Kernels as small as dlib's have become in training, and scales that make up for it."""
+    """Returns kernels as small as dlib's trained ones, with scales that compensate."""
     random, shrunk = np.random.default_rng(1), 0.01
     made = []
     for height, width, channels, filters in shapes():
@@ -40,8 +40,8 @@ def random_convolutions() -> list[Convolution]:
     return made
 
 
-def as_dlib_writes(convolutions: list[Convolution]) -> bytes:
-    """Layers' descriptions, which differ from tensors in their sizes, between the tensors."""
+def encode_as_dlib(convolutions: list[Convolution]) -> bytes:
+    """Encodes convolutions as dlib does, with descriptions of layers between the tensors."""
 
     def integer(value: int) -> bytes:
         size = (value.bit_length() + 7) // 8 or 1
@@ -69,7 +69,7 @@ def convolutions() -> list[Convolution]:
 @pytest.fixture(scope="module")
 def file(convolutions, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("dlib") / "network.dat"
-    path.write_bytes(as_dlib_writes(convolutions))
+    path.write_bytes(encode_as_dlib(convolutions))
     return str(path)
 
 
@@ -79,21 +79,21 @@ def loaded(file) -> tf.keras.Model:
     return network()
 
 
-def seen() -> np.ndarray:
-    """The faces as the network is given them."""
+def normalized_faces() -> np.ndarray:
+    """Faces after the network's normalization."""
     pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
     return (tf.image.resize(FACES, [SIDE, SIDE]) * pixels.scale + pixels.offset).numpy()
 
 
-def dlibs(images: np.ndarray, convolutions: list[Convolution]) -> np.ndarray:
-    """What dlib computes: affine<con<...>> where ours has a normalisation, and sums of tensors of two sizes."""
+def compute_as_dlib(images: np.ndarray, convolutions: list[Convolution]) -> np.ndarray:
+    """Computes dlib's output: affine<con<...>> instead of batch normalization, and sums of tensors of two sizes."""
     given = iter(convolutions)
 
     def affine(x: tf.Tensor, stride: int, padding: str) -> tf.Tensor:
         each = next(given)
         return (tf.nn.conv2d(x, each.kernel, stride, padding) + each.bias) * each.scale + each.shift
 
-    def added(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    def add_padded(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
         """Zeros stand where one of them is smaller, in rows, columns or channels."""
         whole = np.maximum(one.shape, other.shape)
         return sum(tf.pad(x, [(0, size - own) for size, own in zip(whole, x.shape)]) for x in (one, other))
@@ -104,23 +104,25 @@ def dlibs(images: np.ndarray, convolutions: list[Convolution]) -> np.ndarray:
             halves = down and block == 0
             change = tf.nn.relu(affine(x, 2, "VALID") if halves else affine(x, 1, "SAME"))
             change = affine(change, 1, "SAME")
-            x = tf.nn.relu(added(tf.nn.avg_pool2d(x, 2, 2, "VALID") if halves else x, change))
+            x = tf.nn.relu(add_padded(tf.nn.avg_pool2d(x, 2, 2, "VALID") if halves else x, change))
     return x.numpy()
 
 
 def test_dlib_network_computes_the_reference_output(loaded, convolutions):
-    expected = dlibs(seen(), convolutions)
-    np.testing.assert_allclose(loaded(seen()), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    expected = compute_as_dlib(normalized_faces(), convolutions)
+    np.testing.assert_allclose(loaded(normalized_faces()), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_dlib_network_output_is_unchanged_with_batch_statistics_of_the_faces(loaded):
-    expected = loaded(seen())
-    np.testing.assert_allclose(loaded(seen(), training=True), expected, rtol=1e-2, atol=1e-3 * np.max(expected))
+    expected = loaded(normalized_faces())
+    np.testing.assert_allclose(
+        loaded(normalized_faces(), training=True), expected, rtol=1e-2, atol=1e-3 * np.max(expected)
+    )
 
 
 def test_dlib_network_convolutions_have_unit_variance(loaded):
     outputs = [loaded.get_layer(f"{name}_conv").output for name in dlib_resnet.CONVOLUTIONS]
-    for output in tf.keras.Model(loaded.input, outputs)(seen()):
+    for output in tf.keras.Model(loaded.input, outputs)(normalized_faces()):
         np.testing.assert_allclose(tf.math.reduce_variance(output, [0, 1, 2]), 1, rtol=1e-2)
 
 
@@ -142,7 +144,7 @@ def test_dlib_file_rejects_early_end(file, tmp_path, keep, number):
 def test_dlib_file_rejects_value_that_is_not_a_number(convolutions, tmp_path):
     convolutions = [*convolutions[:3], Convolution(*(np.full_like(a, np.nan) for a in vars(convolutions[3]).values()))]
     path = tmp_path / "nan.dat"
-    path.write_bytes(as_dlib_writes(convolutions))
+    path.write_bytes(encode_as_dlib(convolutions))
     with pytest.raises(UserError, match="for convolution 4"):
         dlib_import.read(str(path), shapes())
 

@@ -1,4 +1,4 @@
-"""The graph of inference: what it computes, and what is no graph of the weights."""
+"""The inference graph: its output, and files that do not match the weights."""
 
 import numpy as np
 import pytest

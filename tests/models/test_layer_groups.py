@@ -21,7 +21,7 @@ def model() -> tf.keras.Model:
 
 
 class Composite(tf.keras.layers.Layer):
-    """A layer that holds its BatchNormalization itself, as KerasCV's blocks do."""
+    """Layer with its own BatchNormalization, like KerasCV's blocks."""
 
     def __init__(self, name: str):
         super().__init__(name=name)
@@ -34,7 +34,7 @@ class Composite(tf.keras.layers.Layer):
 
 @pytest.fixture
 def composite(monkeypatch) -> None:
-    """The backbone `composite`, which is one Composite."""
+    """Registers the backbone `composite`, which is one Composite."""
 
     def build(side: int, channels: int) -> tf.keras.Model:
         inputs = tf.keras.Input([side, side, channels])
@@ -93,7 +93,7 @@ def test_frozen_batch_norm_neither_learns_nor_moves_its_statistics(settings, fir
 
 
 def test_frozen_batch_norm_on_a_gpu_computes_the_same_by_plain_operations(monkeypatch):
-    """There the gradient of the fused operation is refused in a deterministic run."""
+    """On a GPU the gradient of the fused op raises in a deterministic run."""
     fused, plain = (classifier.build(SETTINGS, "float32") for _ in range(2))
     layer_groups.set_trainable(fused, SETTINGS, "half", batch_norm=False)
     monkeypatch.setattr(layer_groups.tf.config, "list_logical_devices", lambda kind: ["one"])

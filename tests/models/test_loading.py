@@ -1,4 +1,4 @@
-"""A run folder opens as it was trained, or says what is wrong with it."""
+"""Run directories open as trained, or raise an error that names the fault."""
 
 import dataclasses
 import hashlib

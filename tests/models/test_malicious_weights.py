@@ -1,4 +1,4 @@
-"""Weights that try to run code, and would where they are let: a Lambda in Keras' files, a pickle in an .npz."""
+"""Weights that contain code: a Lambda layer in Keras files, a pickle in an .npz."""
 
 import os
 
@@ -20,13 +20,13 @@ def load_into_a_classifier(path: str) -> tf.keras.Model:
 
 @pytest.fixture(scope="module")
 def network_with_a_lambda(tmp_path_factory):
-    """The backbone `tiny`, and after it a Lambda that makes a folder when its model is built."""
+    """Backbone `tiny` followed by a Lambda layer that creates a folder when its model is built."""
     trace = tmp_path_factory.mktemp("lambda") / "ran"
-    # The function is kept in the file as bytecode; where it writes to is one of its defaults, kept with it.
+    # The file contains the function as bytecode, with the path that it creates as a default argument.
     attack = eval(f"lambda x, at={str(trace)!r}: (__import__('os').makedirs(at, exist_ok=True), x)[1]")
     network = registry.backbone_spec("tiny").build(32, 1)
     model = tf.keras.Model(network.input, tf.keras.layers.Lambda(attack)(network.output))
-    trace.rmdir()  # made by this very building
+    trace.rmdir()  # created when this model was built
     return model, trace
 
 
@@ -44,7 +44,7 @@ def test_lambda_layer_code_never_runs(network_with_a_lambda, tmp_path, kind):
 
 
 class Attack:
-    """Makes a folder when it is unpickled."""
+    """Object that creates a folder when it is unpickled."""
 
     def __init__(self, at: str):
         self.at = at

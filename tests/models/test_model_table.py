@@ -1,4 +1,4 @@
-"""The list of models and its figures."""
+"""The table of models and its figures."""
 
 import pytest
 import tensorflow as tf

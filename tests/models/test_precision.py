@@ -1,4 +1,4 @@
-"""What auto becomes on which device."""
+"""Resolution of precision auto by device."""
 
 import pathlib
 import runpy
@@ -14,7 +14,7 @@ from tests.train import factories
 
 
 def machine(monkeypatch, tmp_path, flags: str = "", gpus: tuple = ()) -> None:
-    """Makes TensorFlow and Linux tell of other devices."""
+    """Makes TensorFlow and Linux report other devices."""
     cpuinfo = tmp_path / f"cpuinfo {flags}"
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu sse2 {flags}\n")
     monkeypatch.setattr(precision, "CPUINFO", str(cpuinfo))
@@ -43,7 +43,7 @@ def machine(monkeypatch, tmp_path, flags: str = "", gpus: tuple = ()) -> None:
         ("", (None,), "float32"),
     ],
 )
-def test_auto_goes_by_the_devices(monkeypatch, tmp_path, flags, gpus, becomes):
+def test_best_precision_depends_on_the_devices(monkeypatch, tmp_path, flags, gpus, becomes):
     machine(monkeypatch, tmp_path, flags, gpus)
     assert precision.best_precision()[0] == becomes
 
@@ -61,7 +61,7 @@ def test_auto_goes_by_the_devices(monkeypatch, tmp_path, flags, gpus, becomes):
         ("TF_ENABLE_ONEDNN_OPTS", "1", "mixed_bfloat16"),
     ],
 )
-def test_auto_respects_the_cap_on_onednns_instructions(monkeypatch, tmp_path, variable, value, becomes):
+def test_best_precision_respects_the_cap_on_onednns_instructions(monkeypatch, tmp_path, variable, value, becomes):
     machine(monkeypatch, tmp_path, "avx512f avx512_bf16 amx_bf16")
     monkeypatch.setenv(variable, value)
     found, why = precision.best_precision()
@@ -69,7 +69,7 @@ def test_auto_respects_the_cap_on_onednns_instructions(monkeypatch, tmp_path, va
     assert (f"={value.upper()} allows" in why) == (becomes == "float32")
 
 
-def test_auto_without_amx_names_only_the_flag_that_the_cap_leaves(monkeypatch, tmp_path):
+def test_best_precision_names_only_the_flag_that_the_cap_allows(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, "avx512_bf16 amx_bf16")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
     assert precision.best_precision() == ("mixed_bfloat16", "the CPU has avx512_bf16")
@@ -89,7 +89,7 @@ def test_auto_without_amx_names_only_the_flag_that_the_cap_leaves(monkeypatch, t
         ("avx2", ((8, 0),), "mixed_bfloat16", ""),
     ],
 )
-def test_settled_warns_once_when_the_devices_have_no_instructions(
+def test_resolve_precision_warns_once_when_the_devices_have_no_instructions(
     monkeypatch, tmp_path, capsys, flags, gpus, named, expected
 ):
     machine(monkeypatch, tmp_path, flags, gpus)
@@ -102,7 +102,7 @@ def test_settled_warns_once_when_the_devices_have_no_instructions(
         assert "--config.train.precision=auto" in printed
 
 
-def test_settled_rejects_bfloat16_when_the_cap_forbids_what_tensorflow_uses(monkeypatch, tmp_path):
+def test_resolve_precision_rejects_bfloat16_when_the_cap_forbids_its_instructions(monkeypatch, tmp_path):
     machine(monkeypatch, tmp_path, "avx2 avx512f avx512_bf16")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     assert not precision.computes_bfloat16()
@@ -112,7 +112,7 @@ def test_settled_rejects_bfloat16_when_the_cap_forbids_what_tensorflow_uses(monk
     assert precision.computes_bfloat16()
 
 
-def test_auto_is_the_default_of_the_dataclass_and_of_every_config():
+def test_precision_default_is_auto_in_the_dataclass_and_every_config():
     assert Train().precision == "auto"
     for path in pathlib.Path(factories.__file__).parents[2].joinpath("configs").glob("*.py"):
         assert runpy.run_path(str(path))["get_config"]().train.precision == "auto", path.name
@@ -146,6 +146,6 @@ def test_run_records_resolved_precision_and_rejects_another(monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_tensor_float_32_is_allowed_or_not(allowed):
+def test_allow_tensor_float_32_follows_the_config(allowed):
     precision.allow_tensor_float_32(factories.experiment(tf32=allowed).train)
     assert tf.config.experimental.tensor_float_32_execution_enabled() == allowed

@@ -1,4 +1,4 @@
-"""Pretrained weights: from Keras' cache, from files, from the real ones where they are at hand."""
+"""Pretrained weights from Keras' cache and from files; real ones where they are available."""
 
 import dataclasses
 import pathlib
@@ -33,7 +33,7 @@ def features(model: tf.keras.Model) -> np.ndarray:
 
 
 class Donor(NamedTuple):
-    """A network as published, with weights, and how it is given faces."""
+    """Published network with weights and its preprocessing."""
 
     name: str  # of the backbone in the registry
     network: tf.keras.Model
@@ -44,7 +44,7 @@ class Donor(NamedTuple):
 
 
 def tiny_donor() -> Donor:
-    """Returns the backbone `tiny` with random weights, those of its normalisation included."""
+    """Returns the backbone `tiny` with random weights, those of its normalization included."""
     network, random = registry.backbone_spec("tiny").build(32, 1), np.random.default_rng(3)
     network.set_weights([random.uniform(0.5, 1, weight.shape).astype(np.float32) for weight in network.weights])
     return Donor("tiny", network, lambda grey: (grey - 129.5) / 65)
@@ -160,7 +160,7 @@ def test_imagenet_comes_through_keras_cache(tmp_path, monkeypatch):
 
 def test_load_offline_error_names_file_and_place(tmp_path, monkeypatch):
     def failing(fname, origin, **_):
-        raise Exception(f"URL fetch failure on {origin}: None -- no network")  # as Keras' get_file words it
+        raise Exception(f"URL fetch failure on {origin}: None -- no network")  # the message of Keras' get_file
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(data_utils, "get_file", failing)
@@ -178,7 +178,7 @@ def test_load_rejects_imagenet_for_backbone_without_it():
 
 @pytest.fixture(scope="module")
 def other() -> tf.keras.Model:
-    """A network of another architecture than `tiny`."""
+    """Network of another architecture than `tiny`."""
     return registry.backbone_spec("compact_s").build(32, 1)
 
 
@@ -202,7 +202,7 @@ def test_load_error_names_absent_file(name, tmp_path):
 
 
 def test_pickles_and_descriptions_of_models_are_never_run(tiny, tmp_path):
-    """Of a .keras archive only the arrays are read: a description that cannot be understood does no harm."""
+    """Only the arrays of a .keras archive are read; an unreadable description of the model is ignored."""
     good, odd = tmp_path / "good.keras", tmp_path / "odd.keras"
     tiny.network.save(good)
     with zipfile.ZipFile(good) as source, zipfile.ZipFile(odd, "w") as target:
@@ -263,7 +263,7 @@ def test_real_efficientnet_lite0_gives_what_its_layers_give_by_hand():
 
 
 def _lite(x: tf.Tensor, arrays: dict) -> tf.Tensor:
-    """EfficientNet-Lite0 in TensorFlow's bare operations, from the tables of its publication."""
+    """Computes EfficientNet-Lite0 with TensorFlow ops, from the tables of its publication."""
 
     def norm(x: tf.Tensor, name: str) -> tf.Tensor:
         gamma, beta, mean, variance = (arrays[f"{name}/{index}"] for index in range(4))
