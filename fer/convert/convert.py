@@ -43,7 +43,7 @@ def convert(options: Options) -> Manifest:
         output is then as it was before.
     """
     options.check()
-    options = options.expanded()
+    options = options.expand_paths()
     output = options.output
     storage.register_filesystems(output, options.ferplus, options.input, options.label_map)
     rules = Rules(label_map.parse_label_map(options.label_map), options.fit)
@@ -163,10 +163,10 @@ def _open_inputs(options: Options, folder: str) -> Iterator[list[tuple[str, str]
         yield [(path, f"synthetic:{rows}")]
 
 
-def _count_assigned_splits(given: np.ndarray, splits: np.ndarray) -> dict[str, int]:
+def _count_assigned_splits(source_splits: np.ndarray, splits: np.ndarray) -> dict[str, int]:
     """Returns the faces per split of those for which the input names none; {} if the input names each."""
-    unassigned = given < 0
-    if not (given == NO_SPLIT).any() and (splits[unassigned] == SPLITS.index("train")).all():
+    unassigned = source_splits < 0
+    if not (source_splits == NO_SPLIT).any() and (splits[unassigned] == SPLITS.index("train")).all():
         return {}
     counts = np.bincount(splits[unassigned], minlength=len(SPLITS)).tolist()
     return {name: count for name, count in zip(SPLITS, counts) if count}
@@ -215,7 +215,7 @@ def _write_manifest(
                 "inputs": [dataclasses.asdict(source) for source in sources],
             },
             "audit": summary,
-            "options": options.recorded(),
+            "options": options.manifest_options(),
             "created_by": f"fer {fer.__version__}",
         },
     )

@@ -39,20 +39,20 @@ class Votes:
 
     counts: np.ndarray  # uint8 [n, 10], in the order of fer.labels.FERPLUS_COLUMNS
     splits: np.ndarray  # int64 [n], index into SPLITS
-    named: np.ndarray  # bool [n], whether FER+ names an image: it names none for most rows that show no face
+    has_image_name: np.ndarray  # bool [n], whether FER+ names an image: it names none for most rows that show no face
 
-    def unanimous(self) -> np.ndarray:
+    def is_unanimous(self) -> np.ndarray:
         """Returns whether all votes went to one column, bool [n]."""
         return self.counts.max(axis=1) == self.counts.sum(axis=1)
 
-    def not_a_face(self) -> np.ndarray:
+    def is_not_a_face(self) -> np.ndarray:
         """Returns which rows have most votes for "not a face" or no image name, bool [n].
 
         "Not a face" (NF) loses a tie, since it is the last column.
         """
-        return (self.counts.argmax(axis=1) == _NOT_A_FACE) | ~self.named
+        return (self.counts.argmax(axis=1) == _NOT_A_FACE) | ~self.has_image_name
 
-    def labels(self) -> np.ndarray:
+    def majority_labels(self) -> np.ndarray:
         """Returns `majority_class` of the counts."""
         return majority_class(self.counts)
 
@@ -109,7 +109,7 @@ def join_votes(votes: Votes, path: str, rows: np.ndarray, splits: np.ndarray, so
             f"{name} has votes on {len(votes.splits):,} rows and the input has {source_rows:,} rows: they are not of "
             "the same copy of FER-2013."
         )
-    joined = Votes(votes.counts[rows], votes.splits[rows], votes.named[rows])
+    joined = Votes(votes.counts[rows], votes.splits[rows], votes.has_image_name[rows])
     different = np.flatnonzero(joined.splits != splits)
     if len(different):
         row = int(rows[different[0]])
@@ -132,7 +132,7 @@ def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: st
     Raises:
       UserError: Cohen's kappa of labels and majority votes is below `MIN_KAPPA`, in all rows or in `WINDOW_ROWS` rows.
     """
-    majority = votes.labels()
+    majority = votes.majority_labels()
     judged = np.flatnonzero((majority >= 0) & (labels >= 0))
     if len(judged) < MIN_ROWS or len(np.unique(labels[judged])) == 1:  # with one class, every order agrees equally
         return

@@ -116,9 +116,9 @@ class _SourceReader:
         Raises:
           UserError: see `ingest_sources`.
         """
-        tally, before = HashingReader(self._progress.add_bytes), self._rows
+        hasher, before = HashingReader(self._progress.add_bytes), self._rows
         forms: dict[str, None] = {}
-        chunks = self._interpreter.interpret(formats.iter_chunks(path, tally, self._skipped))
+        chunks = self._interpreter.interpret(formats.iter_chunks(path, hasher, self._skipped))
         limit = MAX_PENDING_PER_WORKER * self._parsers.num_workers
         for form, block, hashes in bounded_map(self._parsers.executor, self._parse, chunks, limit, formats.num_bytes):
             if form not in forms:
@@ -126,7 +126,7 @@ class _SourceReader:
                 self._progress.print_line(f"Reading {form}")
             self._add(block, hashes)
         self._interpreter.check_order(name)
-        self._sources.append(Source(name, archives.sha256(path, tally), self._rows - before, "; ".join(forms)))
+        self._sources.append(Source(name, archives.sha256(path, hasher), self._rows - before, "; ".join(forms)))
 
     def result(self) -> IngestedDataset:
         """Returns the faces of all sources read."""

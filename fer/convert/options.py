@@ -65,10 +65,10 @@ class Options:
           UserError: a value is invalid, an input is missing, or the output may not be written to.
         """
         self.validate()
-        expanded = self.expanded()
+        expanded = self.expand_paths()
         for path in (expanded.output, *expanded.paths()):
             storage.check_not_bucket(path)
-        expanded._check_apart()
+        expanded._check_output_outside_inputs()
         for path in filter(None, (*expanded.paths(), expanded.ferplus)):
             if not storage.is_remote(path) and not os.path.lexists(path):
                 raise UserError(f"There is no {path}: check the name.")
@@ -79,7 +79,7 @@ class Options:
         if not storage.is_remote(expanded.output):
             atomic_dir.check_output(expanded.output, self.overwrite)
 
-    def expanded(self) -> Options:
+    def expand_paths(self) -> Options:
         """Returns the same options with the home folder in place of a leading "~" in paths.
 
         Raises:
@@ -122,7 +122,7 @@ class Options:
             raise UserError(f"--input=synthetic:{rows} requests more than {MAX_SYNTHETIC_ROWS:,} faces: draw fewer.")
         return rows
 
-    def recorded(self) -> dict[str, Any]:
+    def manifest_options(self) -> dict[str, Any]:
         """Returns the options for the manifest: those that determine the bytes of the manifest and the shards."""
         return {
             "ferplus": os.path.basename(self.ferplus.rstrip("/")),
@@ -134,7 +134,7 @@ class Options:
             "seed": self.seed,
         }
 
-    def _check_apart(self) -> None:
+    def _check_output_outside_inputs(self) -> None:
         """Checks that the output is not within an input, where it would be read or change the input's checksum."""
         for path in self.paths():
             inside = os.path.join(os.path.realpath(self.output), "").startswith(

@@ -14,13 +14,13 @@ _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 _MAX_STRATIFIED_SINGLES = 2000  # faces without a duplicate in StratifiedGroupKFold, which takes 0.6 ms a group
 
 
-def assign_splits(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+def assign_splits(source_splits: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     """Assigns faces without a split to train and to those of validation and test that the source lacks.
 
     Part of the faces that are marked as training or validation (TRAIN_OR_VAL) validates if no other faces do.
 
     Args:
-      given: int64 [n], index into SPLITS, NO_SPLIT or TRAIN_OR_VAL.
+      source_splits: int64 [n], index into SPLITS, NO_SPLIT or TRAIN_OR_VAL.
       labels: int64 [n], index into fer.labels.CLASSES.
       groups: int64 [n]; faces of a group that have no split are assigned to the same one.
       seed: determines the assignment, together with the order of the faces.
@@ -29,11 +29,11 @@ def assign_splits(given: np.ndarray, labels: np.ndarray, groups: np.ndarray, see
       int64 [n], index into SPLITS. Groups larger than a fold are assigned to train; so are all faces if no class has a
       face for each fold, or if there are fewer groups than folds.
     """
-    unassigned = np.flatnonzero((given == NO_SPLIT) | (given == TRAIN_OR_VAL))
-    splits = given.copy()
+    unassigned = np.flatnonzero((source_splits == NO_SPLIT) | (source_splits == TRAIN_OR_VAL))
+    splits = source_splits.copy()
     splits[unassigned] = _TRAIN
-    missing = [split for split in (_VALIDATION, _TEST) if not (given == split).any()]
-    if _TEST in missing and (given == TRAIN_OR_VAL).any():
+    missing = [split for split in (_VALIDATION, _TEST) if not (source_splits == split).any()]
+    if _TEST in missing and (source_splits == TRAIN_OR_VAL).any():
         missing.remove(_TEST)
     _, group, sizes = np.unique(groups[unassigned], return_inverse=True, return_counts=True)
     unassigned = unassigned[sizes[group.ravel()] <= max(len(unassigned) / NUM_FOLDS, 1)]

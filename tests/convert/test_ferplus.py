@@ -30,25 +30,25 @@ def votes(tmp_path) -> ferplus.Votes:
 def test_read_returns_counts_and_splits_of_file(votes):
     assert votes.counts.tolist()[0] == [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]
     assert votes.splits.tolist() == [0, 1, 0, 2, 2]
-    assert votes.named.tolist() == [True, True, False, True, False]
+    assert votes.has_image_name.tolist() == [True, True, False, True, False]
 
 
 def test_votes_labels_are_majority_class_or_none(votes):
-    assert votes.labels().tolist() == [CLASSES.index("neutral"), CLASSES.index("happy"), -1, -1, -1]
+    assert votes.majority_labels().tolist() == [CLASSES.index("neutral"), CLASSES.index("happy"), -1, -1, -1]
 
 
 def test_votes_labels_are_none_for_tie():
     """The audit of a conversion and the labels of an evaluation must count the same rows."""
     tied = ferplus.Votes(np.array([[1, 4, 0, 4, 1, 0, 0, 0, 0, 0]], np.uint8), np.zeros(1, int), np.ones(1, bool))
-    assert tied.labels().tolist() == [-1]
+    assert tied.majority_labels().tolist() == [-1]
 
 
 def test_votes_unanimous_when_one_column_has_all(votes):
-    assert votes.unanimous().tolist() == [False, True, True, False, False]
+    assert votes.is_unanimous().tolist() == [False, True, True, False, False]
 
 
 def test_votes_not_a_face_by_majority_or_missing_image(votes):
-    assert votes.not_a_face().tolist() == [False, False, True, False, True]
+    assert votes.is_not_a_face().tolist() == [False, False, True, False, True]
 
 
 def test_read_reads_compressed_file(votes, tmp_path):

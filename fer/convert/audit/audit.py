@@ -55,7 +55,7 @@ def audit(dataset: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, 
     deviations = dataset.hashes.deviations()
     constant = deviations == 0
     nearly_blank = (deviations < duplicates.NEARLY_BLANK_STD) & ~constant
-    not_a_face = np.zeros(len(labels), bool) if votes is None else votes.not_a_face()
+    not_a_face = np.zeros(len(labels), bool) if votes is None else votes.is_not_a_face()
     elsewhere = splits != _TRAIN
     droppable = {
         "leaked": _shares_group(found.exact, elsewhere),
@@ -140,7 +140,7 @@ def _find_disputed(votes: Votes | None, labels: np.ndarray) -> np.ndarray:
     """Returns which faces have all votes for another of the seven classes than their label, bool [n]."""
     if votes is None:
         return np.zeros(len(labels), bool)
-    return votes.unanimous() & (votes.labels() >= 0) & (votes.labels() != labels) & (labels >= 0)
+    return votes.is_unanimous() & (votes.majority_labels() >= 0) & (votes.majority_labels() != labels) & (labels >= 0)
 
 
 def _exact_counts(
@@ -255,7 +255,7 @@ def _class_balance(labels: np.ndarray, splits: np.ndarray) -> dict[str, dict[str
 
 def _ferplus_agreement(votes: Votes, labels: np.ndarray, splits: np.ndarray) -> dict[str, Any]:
     """Returns how far the labels agree with the majority votes of FER+."""
-    majority, unanimous = votes.labels(), votes.unanimous()
+    majority, unanimous = votes.majority_labels(), votes.is_unanimous()
     comparable = (majority >= 0) & (labels >= 0)
     agree = majority == labels
 
@@ -264,8 +264,8 @@ def _ferplus_agreement(votes: Votes, labels: np.ndarray, splits: np.ndarray) -> 
         return round(float(agree[some].mean()), 4) if some.any() else None
 
     return {
-        "not_a_face": {name: int((votes.not_a_face() & (splits == i)).sum()) for i, name in enumerate(SPLITS)},
-        "without_image_name": int((~votes.named).sum()),
+        "not_a_face": {name: int((votes.is_not_a_face() & (splits == i)).sum()) for i, name in enumerate(SPLITS)},
+        "without_image_name": int((~votes.has_image_name).sum()),
         "majority_is_one_of_the_seven": int(comparable.sum()),
         "agreement": share(comparable),
         "agreement_by_class": {name: share(comparable & (labels == label)) for label, name in enumerate(CLASSES)},

@@ -129,7 +129,7 @@ class archive_errors:  # noqa: N801 - a context manager
             ) from error
 
 
-def iter_members(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Member]:
+def iter_members(path: str, hasher: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Member]:
     """Yields every file at `path` that is not hidden, in an order that depends only on the content.
 
     The order is that of the names, folder by folder, with the files of a folder before those of its subfolders; in a
@@ -137,7 +137,7 @@ def iter_members(path: str, tally: HashingReader, passed: SkippedFiles | None = 
 
     Args:
       path: a file, an archive or a folder, local or remote.
-      tally: receives the stored bytes.
+      hasher: receives the stored bytes.
       passed: counts hidden files, see `skipped_files.hidden_part`.
 
     Raises:
@@ -150,11 +150,11 @@ def iter_members(path: str, tally: HashingReader, passed: SkippedFiles | None = 
         _check_link(path)
         raise UserError(f"There is no {path}: check the name.")
     if not is_folder:
-        yield from _unpack(_open_file(escaping.escape_line(os.path.basename(path)), "", path, tally, passed))
+        yield from _unpack(_open_file(escaping.escape_line(os.path.basename(path)), "", path, hasher, passed))
         return
     for full, below in _walk_files(path, passed):
         name = escaping.escape_line(os.path.join(os.path.basename(path.rstrip("/")), below))
-        yield from _unpack(_open_file(name, below, full, tally, passed))
+        yield from _unpack(_open_file(name, below, full, hasher, passed))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -484,8 +484,8 @@ def _printable_name(name: str) -> str:
 class _HashedFile(io.RawIOBase):
     """A file, local or remote, as a raw stream that passes the bytes to a `HashingReader`."""
 
-    def __init__(self, path: str, tally: HashingReader):
-        self._path, self._tally = path, tally
+    def __init__(self, path: str, hasher: HashingReader):
+        self._path, self._tally = path, hasher
         # Local files are read without TensorFlow, which would copy the bytes once more.
         self._file = tf.io.gfile.GFile(path, "rb") if storage.is_remote(path) else io.FileIO(path)
         self.size, self._offset = tf.io.gfile.stat(path).length, 0
@@ -536,11 +536,11 @@ def check_file(path: str) -> None:
         files.check_regular(path)
 
 
-def _open_file(name: str, below: str, path: str, tally: HashingReader, passed: SkippedFiles) -> _Layer:
+def _open_file(name: str, below: str, path: str, hasher: HashingReader, passed: SkippedFiles) -> _Layer:
     """Returns the outermost layer of a file."""
     check_file(path)
     with archive_errors(path):
-        file = _HashedFile(path, tally)
+        file = _HashedFile(path, hasher)
         return _Layer(name, below, io.BufferedReader(file, CHUNK_BYTES), decompression.Budget(file.size), passed)
 
 
@@ -653,21 +653,21 @@ def total_bytes(path: str) -> int:
     return total
 
 
-def sha256(path: str, tally: HashingReader) -> str:
+def sha256(path: str, hasher: HashingReader) -> str:
     """Returns the SHA-256 of a file; for a folder, that of its files' hashes and names in the format of `sha256sum`.
 
     Args:
       path: a file or a folder.
-      tally: has hashed the bytes that were read of it.
+      hasher: has hashed the bytes that were read of it.
 
     Raises:
       UserError: names the folder or file that cannot be read any more.
     """
     with archive_errors(path):
         if not tf.io.gfile.isdir(path):
-            return tally.sha256(path)
+            return hasher.sha256(path)
     digest = hashlib.sha256()
     for full, below in _walk_files(path):
         with archive_errors(full):
-            digest.update(f"{tally.sha256(full)}  {below}\n".encode())
+            digest.update(f"{hasher.sha256(full)}  {below}\n".encode())
     return digest.hexdigest()

@@ -182,7 +182,7 @@ def parse_lines(lines: Lines) -> Block:
     count = blank = excluded = 0
     faces: list[_PendingRow] = []
     rejects: list[Reject] = []
-    cells = lines.header.labels.cells()
+    cells = lines.header.labels.cell_labels()
     for number, line, fields in _iter_lines(lines):
         if not line or (isinstance(fields, list) and len(fields) < 2 and bytes(line).isspace()):
             blank += 1
@@ -201,8 +201,8 @@ def parse_lines(lines: Lines) -> Block:
             fault = _Fault("pixels", "bad pixels", reason)
             rejects.append(fault.reject(lines.name, faces[position].number, faces[position].line))
         rejects.sort(key=lambda reject: reject.line)
-        kept = [position for position in range(len(faces)) if position not in faults]
-        images, faces = images[kept], [faces[position] for position in kept]
+        valid = [position for position in range(len(faces)) if position not in faults]
+        images, faces = images[valid], [faces[position] for position in valid]
     return Block(
         images=images,
         labels=np.array([face.label for face in faces], np.int64),

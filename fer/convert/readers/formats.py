@@ -18,12 +18,12 @@ MAX_PICTURE_BYTES = 16 << 20  # in a chunk; a larger picture is a chunk by itsel
 IMAGE_FOLDER = "pictures in class folders"
 
 
-def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Chunk]:
+def iter_chunks(path: str, hasher: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Chunk]:
     """Reads a path: one table, or pictures in class folders. Other files are skipped and counted.
 
     Args:
       path: a file, an archive or a folder, local or remote.
-      tally: receives the stored bytes.
+      hasher: receives the stored bytes.
       passed: counts the skipped files.
 
     Raises:
@@ -31,7 +31,7 @@ def iter_chunks(path: str, tally: HashingReader, passed: SkippedFiles | None = N
     """
     found, batch, held, opened = "", [], 0, archives.folder_names(path)
     passed = SkippedFiles() if passed is None else passed
-    for member in archives.iter_members(path, tally, passed):
+    for member in archives.iter_members(path, hasher, passed):
         head = member.head()
         if csv_reader.is_table(head) or not member.path:  # a single file must be a table
             if found:

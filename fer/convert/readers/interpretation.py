@@ -55,7 +55,7 @@ class Interpreter:
                 continue
             csv_reader.check_columns(chunk.name, chunk.header)
             if chunk.header.emotion is not None:
-                self._label_of_name.update(self._rules.labels.numbers())
+                self._label_of_name.update(self._rules.labels.number_labels())
                 self._check_one_kind(csv_reader.Lines, chunk.name)
             yield dataclasses.replace(chunk, header=dataclasses.replace(chunk.header, labels=self._rules.labels))
 

@@ -72,16 +72,16 @@ class LabelMap:
         """True if the map contains numbers."""
         return any(map(_is_digits, self.names))
 
-    def numbers(self) -> dict[str, int]:
+    def number_labels(self) -> dict[str, int]:
         """Returns the label of each number that is valid in the column `emotion` of a table."""
         if not self.numbered:
             return {str(label): label for label in range(len(CLASSES))}
         return {name: label for name, label in self.names.items() if _is_digits(name)}
 
-    def cells(self) -> dict[bytes, int]:
+    def cell_labels(self) -> dict[bytes, int]:
         """Returns the label of each value that is valid in the column `emotion` of a table, in lower case."""
         words = _WORDS if self.given else {}
-        return {name.encode(): label for name, label in {**self.numbers(), **words, **self.names}.items()}
+        return {name.encode(): label for name, label in {**self.number_labels(), **words, **self.names}.items()}
 
     def advice(self, name: str) -> str:
         """Returns advice for a name without a class."""
