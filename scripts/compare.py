@@ -1,6 +1,7 @@
-"""Compares evaluations, published ones too: python scripts/compare.py --evals=A/eval.json,B/eval.json --output=DIR.
+"""Compares evaluations and published results: python scripts/compare.py --evals=A/eval.json,B/eval.json --output=DIR.
 
-With --peers --data=DIR, other people's packages are installed beside ours and measured on the same faces.
+With --peers --data=DIR it also installs packages of other authors in separate environments and evaluates them on the
+same images.
 """
 
 import os
@@ -14,23 +15,23 @@ from fer.errors import UserError
 from fer.io import files
 
 EVALS = cli.define_paths("evals", "eval.json files that scripts/evaluate.py wrote, comma-separated.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of comparison.json, .md, .html and .png.")
+OUTPUT = flags.DEFINE_string("output", None, "Directory of comparison.json, .md, .html and .png.")
 PEERS = cli.define_optional(
     "peers",
     "true",
-    f"Measures {' and '.join(baselines.DEFAULT)} too, each in an environment of its own that is made with pip and kept "
-    f"in ~/.cache/fer/peers. --peers={baselines.ALL} adds what needs PyTorch (gigabytes where pip finds no build for "
-    f"the CPU alone), --peers=NAMES chooses, comma-separated, from {', '.join(baselines.BASELINES)}.",
+    f"Evaluates {' and '.join(baselines.DEFAULT)} too, each in its own environment, which pip creates in "
+    f"~/.cache/fer/peers. --peers={baselines.ALL} adds the packages that need PyTorch (gigabytes if pip finds no build "
+    f"for CPUs). --peers=NAMES chooses, comma-separated, from {', '.join(baselines.BASELINES)}.",
 )
-DATA = flags.DEFINE_string("data", None, "With --peers: folder of the shards that the evaluations were made on.")
-SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "With --peers: split that they were made on.")
+DATA = flags.DEFINE_string("data", None, "With --peers: directory of the shards of the evaluations.")
+SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "With --peers: split of the evaluations.")
 cli.require("output")
 
 
 def main() -> None:
     chosen = baselines.parse_baselines(PEERS.value or "false")
     if chosen and not DATA.value:
-        raise UserError("--peers needs --data: the folder of the shards that the evaluations were made on.")
+        raise UserError("--peers needs --data: the directory of the shards of the evaluations.")
     files.check_writable(os.path.join(OUTPUT.value, "comparison.json"))
     for path in EVALS.value:
         files.read_json(path, "the evaluation")

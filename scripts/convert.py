@@ -1,4 +1,4 @@
-"""Converts faces to verified shards: python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013."""
+"""Converts face images to TFRecord shards: python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013."""
 
 from absl import flags
 
@@ -8,32 +8,37 @@ from fer.convert.readers import label_map
 from fer.data.manifest import check_manifest
 from fer.errors import UserError
 
-INPUT = flags.DEFINE_string("input", None, "CSVs, archives or class folders, comma-separated; or synthetic[:ROWS].")
-OUTPUT = flags.DEFINE_string("output", None, "Folder for the shards, their manifest and the audit; it must not exist.")
-FERPLUS = flags.DEFINE_string("ferplus", "", "FER+ votes: Microsoft's fer2013new.csv.")
+INPUT = flags.DEFINE_string(
+    "input", None, "CSV files, archives or class folders, comma-separated; or synthetic[:ROWS]."
+)
+OUTPUT = flags.DEFINE_string("output", None, "Directory for shards, manifest and audit; it must not exist.")
+FERPLUS = flags.DEFINE_string("ferplus", "", "File of the FER+ votes: fer2013new.csv by Microsoft.")
 ON_BAD_ROW = flags.DEFINE_enum(
-    "on_bad_row", "fail", config.ON_BAD_ROW, "What a bad row does: stop, or go to rejects.csv."
+    "on_bad_row",
+    "fail",
+    config.ON_BAD_ROW,
+    "Action for an invalid row: fail stops, quarantine writes it to rejects.csv.",
 )
-LABEL_MAP = flags.DEFINE_string(
-    "label_map", "", f"What numbered or other class folders, or labels of a table, mean: {label_map.FLAG_VALUES}."
+LABEL_MAP = flags.DEFINE_string("label_map", "", f"Meaning of class folders or labels: {label_map.FLAG_VALUES}.")
+FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "Method for making images square.")
+DROP = flags.DEFINE_list("drop", [], f"Kinds of rows to remove from the train split: {', '.join(config.DROPPABLE)}.")
+PREVIEW = flags.DEFINE_boolean("preview", False, "Writes class_balance.png and preview.png to --output.")
+SHARDS = flags.DEFINE_integer(
+    "shards", 0, "Shards per split; 0: about 100 MB each, at least 8 for train.", lower_bound=0
 )
-FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "How pictures that are not square become so.")
-DROP = flags.DEFINE_list("drop", [], f"Leaves rows out of the train split: {', '.join(config.DROPPABLE)}.")
-PREVIEW = flags.DEFINE_boolean("preview", False, "Draws class_balance.png and preview.png into --output.")
-SHARDS = flags.DEFINE_integer("shards", 0, "Of each split; 0: about 100 MB each, of train 8 or more.", lower_bound=0)
 WORKERS = flags.DEFINE_integer(
-    "workers", 0, "Processes that parse, threads that write; 0: one a processor.", lower_bound=0
+    "workers", 0, "Number of parser processes and of writer threads; 0: one per CPU core.", lower_bound=0
 )
-SEED = flags.DEFINE_integer("seed", 0, "Of synthetic faces, of --preview, and of splits that the input lacks.")
-OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replaces an --output that exists, once the new one is whole.")
-VERIFY = flags.DEFINE_string("verify", None, "Only checks this folder of shards against its manifest.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of synthetic faces, of --preview, and of splits that the input lacks.")
+OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replaces an existing --output after a complete conversion.")
+VERIFY = flags.DEFINE_string("verify", None, "Directory of shards to check against its manifest; nothing is converted.")
 cli.require("input", "output", unless=["verify"])
 
 
 def main() -> None:
     if VERIFY.value is not None:
         if INPUT.value or OUTPUT.value:
-            raise UserError("--verify=DIR stands alone: it converts nothing.")
+            raise UserError("--verify converts nothing. Give it without --input and --output.")
         check_manifest(VERIFY.value)
         log_suppression.import_tensorflow()
         from fer.convert.verify import verify

@@ -11,22 +11,22 @@ from fer.progress import ImageProgress
 
 WORKDIR = cli.define_paths(
     "workdir",
-    "Run folder, export (its folder or file) or bundled; several, comma-separated, are an ensemble: their "
-    "probabilities are averaged. A member may be a folder of results (eval.json and predictions.npz), too.",
+    "Run directory, export (directory or file) or `bundled`, the bundled model. Several, comma-separated, are an "
+    "ensemble, which averages probabilities. A member may be a directory with eval.json and predictions.npz.",
 )
-DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
+DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/convert.py wrote.")
 SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "Split to evaluate.")
-TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation: views of a face that are averaged.")
-LABELS = flags.DEFINE_enum("labels", "fer", config.LABELS, "What counts as true: FER-2013's labels or FER+'s majority.")
+TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
+LABELS = flags.DEFINE_enum("labels", "fer", config.LABELS, "Ground truth: labels of FER-2013 or majority of FER+.")
 CORRUPTIONS = flags.DEFINE_boolean(
-    "corruptions", False, "Scores the faces made worse too, in eight ways at five strengths: 40 passes over the split."
+    "corruptions", False, "Also evaluates eight corruptions at five severities: 40 passes over the split."
 )
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Folder of the results. By default the run folder, for validation without --tta and --labels; "
-    "<workdir>/eval-<split>[-<tta>][-ferplus] for the rest, and <file>-results of an export that is named by its file; "
-    "an ensemble and bundled need it.",
+    "Directory of the results. Default: the run directory for validation without --tta and --labels, else "
+    "<workdir>/eval-<split>[-<tta>][-ferplus]; <file>-results for the file of an export. Required for an ensemble and "
+    "for `bundled`.",
 )
 cli.require("data")
 

@@ -1,7 +1,7 @@
 """Exports a run: python scripts/export.py --workdir=DIR --format=saved_model|tflite|onnx|bundle --output=DIR.
 
-Each export is loaded by its own runtime and compared with the run on the validation split, before anything is
-written; export.json holds what was found. A bundle is what `--workdir=bundled` opens: see fer/export/bundle.py.
+Before writing, each export is loaded by its runtime and compared with the run on the validation split; export.json has
+the results. A bundle is the format of the model that `--workdir=bundled` opens: see fer/export/bundle.py.
 """
 
 from absl import flags
@@ -13,20 +13,22 @@ from fer.evaluation.requests import ALL, export_precisions
 from fer.models import loading
 from fer.progress import ImageProgress
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder that scripts/train.py wrote, or bundled.")
-FORMAT = flags.DEFINE_enum("format", None, [*config.FORMATS, "bundle"], "What it is exported as.")
-OUTPUT = flags.DEFINE_string("output", None, "Folder of the exports; may hold the run's other formats.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory, or `bundled`, the bundled model.")
+FORMAT = flags.DEFINE_enum("format", None, [*config.FORMATS, "bundle"], "Format of the export.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "Directory of the exports, which may contain other formats of the same run."
+)
 DATA = flags.DEFINE_string(
     "data",
     None,
-    "Folder of shards whose validation split compares, and calibrates int8; by default tfrecords/NAME, the NAME being "
-    "that of the data on which the run was trained.",
+    "Directory of shards whose validation split is used for the comparison and for int8 calibration; by default "
+    "tfrecords/NAME, with the name of the training data of the run.",
 )
 PRECISION = flags.DEFINE_enum(
     "precision",
     ALL,
     [ALL, "float32", "float16", "int8"],
-    "Of tflite: what the weights are stored in. By default all that the format has.",
+    "Precision of the weights in --format=tflite; by default all precisions of the format.",
 )
 cli.require("workdir", "format", "output")
 
@@ -35,7 +37,7 @@ def main() -> None:
     if FORMAT.value != "bundle":
         export_precisions(FORMAT.value, PRECISION.value)
     elif PRECISION.value != ALL:
-        raise UserError("--precision is for --format=tflite; a bundle is always float16.")
+        raise UserError("--precision is only for --format=tflite. A bundle is always float16.")
     loading.check(WORKDIR.value)
     if DATA.value:
         manifest.check_manifest(DATA.value)
@@ -44,9 +46,12 @@ def main() -> None:
 
     if FORMAT.value == "bundle":
         with ImageProgress("evaluating") as progress:
-            made = bundle.make_bundle(WORKDIR.value, DATA.value, OUTPUT.value, progress.update)
-        print(f"{made.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * made.accuracy_loss:.2f} points of accuracy")
-        for path in made.paths:
+            bundled = bundle.make_bundle(WORKDIR.value, DATA.value, OUTPUT.value, progress.update)
+        print(
+            f"{bundled.bytes / 1e6:.2f} MB; rounding to float16 loses {100 * bundled.accuracy_loss:.2f} points of "
+            "accuracy"
+        )
+        for path in bundled.paths:
             print(f"wrote {path}")
         return
     request = export.ExportRequest(WORKDIR.value, FORMAT.value, OUTPUT.value, DATA.value, PRECISION.value)

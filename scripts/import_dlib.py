@@ -1,7 +1,7 @@
-"""Makes dlib's face network trainable: python scripts/import_dlib.py --input=FILE.dat --data=DIR --output=FILE.npz.
+"""Converts dlib's face network to weights: python scripts/import_dlib.py --input=FILE.dat --data=DIR --output=FILE.npz.
 
 FILE.dat is dlib_face_recognition_resnet_model_v1.dat by D. King, in the public domain (CC0); the PyPI package
-face_recognition_models has it. FILE.npz is for --config.model.weights with --config.model.name=dlib_resnet.
+face_recognition_models contains it. Train with --config.model.weights=FILE.npz --config.model.name=dlib_resnet.
 """
 
 from absl import flags
@@ -11,12 +11,14 @@ from fer.data import manifest
 from fer.errors import UserError
 from fer.io import files
 
-INPUT = flags.DEFINE_string("input", None, "dlib_face_recognition_resnet_model_v1.dat.")
-DATA = flags.DEFINE_string("data", None, "Folder of shards; statistics are measured on faces of its train split.")
-OUTPUT = flags.DEFINE_string("output", None, "The .npz to write.")
+INPUT = flags.DEFINE_string("input", None, "The file dlib_face_recognition_resnet_model_v1.dat.")
+DATA = flags.DEFINE_string(
+    "data", None, "Directory of shards; batch normalization statistics are computed on images of its train split."
+)
+OUTPUT = flags.DEFINE_string("output", None, "File to write, with the suffix .npz.")
 cli.require("input", "data", "output")
 
-FACES = 2048  # the first of the split, all of it where it has fewer
+FACES = 2048  # maximum number of images, the first ones of the split
 
 
 def main() -> None:
@@ -24,7 +26,9 @@ def main() -> None:
         raise UserError(f"--output={OUTPUT.value}: it must end with .npz.")
     files.check_writable(OUTPUT.value)
     if not files.exists(INPUT.value):
-        raise UserError(f"There is no {INPUT.value}: --input names dlib's dlib_face_recognition_resnet_model_v1.dat.")
+        raise UserError(
+            f"There is no {INPUT.value}: --input must be the path of dlib_face_recognition_resnet_model_v1.dat."
+        )
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.data import example_codec
@@ -35,7 +39,7 @@ def main() -> None:
     model = chosen.build(chosen.size, chosen.channels)
     dlib_import.load(model, INPUT.value, faces)
     weights.save(model.weights, OUTPUT.value)
-    print(f"wrote {OUTPUT.value}: {model.count_params():,} numbers, statistics of {len(faces):,} faces")
+    print(f"wrote {OUTPUT.value}: {model.count_params():,} weights, statistics of {len(faces):,} images")
 
 
 if __name__ == "__main__":

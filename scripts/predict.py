@@ -10,32 +10,32 @@ from fer.progress import ImageProgress
 
 WORKDIR = cli.define_paths(
     "workdir",
-    "Run folder that scripts/train.py wrote, a folder or file that scripts/export.py wrote, or bundled, the network "
-    "that the package carries; several, comma-separated, are an ensemble: their probabilities are averaged.",
+    "Run directory that scripts/train.py wrote, export (directory or file) or `bundled`, the bundled model. Several, "
+    "comma-separated, are an ensemble, which averages probabilities.",
 )
 INPUT = flags.DEFINE_string(
     "input",
     None,
-    "Table with a column pixels, compressed or not, a picture or photo, a folder of them, or - for the bytes of one "
-    "on standard input.",
+    "CSV file with a column pixels (it may be compressed), an image, a directory of images, or - for an image on the "
+    "standard input.",
 )
 FACES = flags.DEFINE_enum(
     "faces",
     "auto",
     config.FACES,
-    "What a picture holds: find looks for faces, whole takes it as one face, auto does so if it has 48x48 pixels.",
+    "Faces of an image: find detects them, whole uses the image as one face, auto does so for 48x48 pixels.",
 )
-FIT = flags.DEFINE_enum(
-    "fit", "stretch", config.FITS, "How pictures that are taken whole and are not square become so."
-)
-TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation: views of a face that are averaged.")
+FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "Method for making whole images square.")
+TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
 OUTPUT = flags.DEFINE_string(
     "output",
     "predictions.csv",
-    "CSV to write: id, label, name, one probability a class. Photos with their faces named go into a folder beside it. "
-    "- is standard output.",
+    "CSV file to write, with id, label, name and the probability of each class; - is the standard output. Annotated "
+    "photos go to a directory next to it.",
 )
-KAGGLE = flags.DEFINE_boolean("kaggle", False, "Writes the challenge's submission form instead: a column emotion.")
+KAGGLE = flags.DEFINE_boolean(
+    "kaggle", False, "Writes the submission format of the Kaggle challenge, a column emotion."
+)
 cli.require("input")
 
 

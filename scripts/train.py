@@ -1,6 +1,6 @@
 """Trains one experiment: python scripts/train.py --config=configs/compact.py --data=DIR --workdir=DIR.
 
-With --preview=FILE.png it trains nothing: it draws faces beside what the experiment's augmentation makes of them.
+With --preview=FILE.png it draws images before and after the augmentation of the experiment, and trains nothing.
 """
 
 import os
@@ -14,19 +14,19 @@ from fer.data import manifest
 from fer.models import model_table, run_loading
 from fer.train.distributed import cluster_resolver
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="An experiment: see configs/.")
-DATA = flags.DEFINE_string("data", None, "Folder of shards that scripts/convert.py wrote.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; the same command resumes it.")
-STRATEGY = flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "Where it runs.")
-WORKERS = flags.DEFINE_string("workers", None, "host:port of each worker, separated by commas, the chief first.")
-WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Which of --workers this process is, from 0.")
+CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file of the experiment; configs/ has examples.")
+DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/convert.py wrote.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; the same command resumes the run.")
+STRATEGY = flags.DEFINE_enum("strategy", "auto", config.STRATEGIES, "Distribution strategy.")
+WORKERS = flags.DEFINE_string("workers", None, "host:port of each worker, comma-separated, the chief first.")
+WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Index of this process in --workers, from 0.")
 WORKER_PORT = flags.DEFINE_integer(
-    "worker_port", cluster_resolver.DEFAULT_PORT, "Where Slurm or SageMaker names hosts alone."
+    "worker_port", cluster_resolver.DEFAULT_PORT, "Port of each worker if Slurm or SageMaker gives only host names."
 )
 WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops with a checkpoint when EC2 interrupts the spot instance.")
-PREVIEW = flags.DEFINE_string("preview", None, "Draws the augmentation to this PNG file instead of training.")
+PREVIEW = flags.DEFINE_string("preview", None, "PNG file to draw augmented images to, instead of training.")
 LIST_MODELS = cli.define_optional(
-    "list_models", "*", "Prints what config.model.name may be, such as *b0*; trains nothing."
+    "list_models", "*", "Prints the values of config.model.name that match a pattern such as *b0*; trains nothing."
 )
 flags.mark_flags_as_mutual_exclusive(["workdir", "preview"])
 cli.require("config", "data", unless=["list_models"])

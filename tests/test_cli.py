@@ -76,7 +76,7 @@ def test_help_of_installed_command_names_installed_commands(root, tmp_path):
     summary = first_line(root / "scripts" / "predict.py").replace("python scripts/predict.py", "fer-predict")
     assert ": fer-predict --workdir=DIR --input=" in summary
     assert " ".join(done.stdout.split()).startswith(summary)
-    assert "Flags of fer-predict:\n  --workdir=A,B (required)\n      Run folder that fer-train wrote," in done.stdout
+    assert "Flags of fer-predict:\n  --workdir=A,B (required)\n      Run directory that fer-train wrote," in done.stdout
     assert "scripts/" not in done.stdout
 
 

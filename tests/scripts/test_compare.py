@@ -1,4 +1,4 @@
-"""scripts/compare.py, run as a user runs it."""
+"""Tests of scripts/compare.py."""
 
 import pytest
 
@@ -18,22 +18,22 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--evals="], "flag --evals=[]: it must name a path"),
         (["--evals=b/eval.json"], "There is no b/eval.json: the evaluation is missing."),
-        (["--evals=a/eval.json", "--peers"], "--peers needs --data: the folder of the shards"),
+        (["--evals=a/eval.json", "--peers"], "--peers needs --data: the directory of the shards"),
         (["--evals=a/eval.json", "--peers=rival"], "--peers names 'rival', which is none of fer-tflite"),
         (["--evals=a/eval.json", "--peers", "--data=nowhere"], "nowhere"),
         (["--evals=nowhere", "--output=a/eval.json/out"], "a/eval.json is a file. Choose another folder."),
     ],
-    ids=["nothing named", "no evaluation", "peers without data", "unknown peer", "no data", "no place"],
+    ids=["empty name", "no evaluation", "peers without data", "unknown peer", "no data", "output below a file"],
 )
-def test_compare_reports_mistake_in_one_sentence_with_exit_code_1(tmp_path, arguments, said):
+def test_compare_reports_mistake_in_one_sentence_with_exit_code_1(tmp_path, arguments, message):
     evaluated(tmp_path / "a", range(10))
     done = run_script.run("compare.py", tmp_path, "--output=out", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("compare.py: ")
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()

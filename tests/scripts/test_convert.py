@@ -1,4 +1,4 @@
-"""scripts/convert.py as a user runs it."""
+"""Tests of scripts/convert.py."""
 
 import functools
 import os

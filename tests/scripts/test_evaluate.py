@@ -1,4 +1,4 @@
-"""scripts/evaluate.py, run as a user runs it."""
+"""Tests of scripts/evaluate.py."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def test_evaluate_writes_ensemble_with_tta_to_output_flag(folder):
 
 @pytest.fixture(scope="module")
 def wrong(folder) -> pathlib.Path:
-    """Runs and shards with something amiss."""
+    """Adds runs and shards with faults to the directory."""
     shutil.copytree(folder / "run", folder / "untrained")
     (folder / "untrained" / "best.json").unlink()
     shutil.copytree(folder / "run", folder / "other")
@@ -65,7 +65,7 @@ def change(path: pathlib.Path, **values) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--workdir="], "flag --workdir=[]: it must name a path"),
         (["--workdir=nowhere"], "There is no run folder nowhere"),
@@ -78,7 +78,7 @@ def change(path: pathlib.Path, **values) -> None:
         (["--workdir=nowhere", "--output=run/best.json/out"], "run/best.json is a file. Choose another folder."),
     ],
     ids=[
-        "nothing named",
+        "empty name",
         "no run",
         "no split",
         "unknown augmentation",
@@ -86,13 +86,13 @@ def change(path: pathlib.Path, **values) -> None:
         "architecture",
         "order",
         "0 examples",
-        "no place",
+        "output below a file",
     ],
 )
-def test_evaluate_reports_mistake_in_one_sentence_with_exit_code_1(wrong, arguments, said):
+def test_evaluate_reports_mistake_in_one_sentence_with_exit_code_1(wrong, arguments, message):
     folder = wrong
     done = evaluate(folder, "--output=out", *arguments)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (folder / "out").exists()

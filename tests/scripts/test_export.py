@@ -1,4 +1,4 @@
-"""scripts/export.py, run as a user runs it, and what the other programs do with what it wrote."""
+"""Tests of scripts/export.py."""
 
 import csv
 import json
@@ -20,10 +20,10 @@ def folder(export_folder) -> pathlib.Path:
 
 
 def test_exports_are_compared_printed_and_written(folder):
-    """On shards that the program found in tfrecords/ by the name of the run's data."""
+    """The script finds the shards in tfrecords/ by the name of the run's data."""
     names = ["float32.tflite", "float16.tflite", "int8.tflite"]
     lines = (folder / "printed").read_text().splitlines()[-8:]  # on a slow machine, lines of progress come before
-    assert [line.split()[0] for line in lines[:4]] == ["the", *names]
+    assert [line.split()[0] for line in lines[:4]] == ["run,", *names]
     assert "83.33 %" in lines[0]
     assert lines[4:] == [f"wrote exports/{name}" for name in [*names, "export.json"]]
 
@@ -65,7 +65,7 @@ def test_export_writes_bundle_with_model_card(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--format=onnx", "--precision=int8"], "--format=onnx has no --precision=int8: it has float32."),
         (
@@ -77,10 +77,10 @@ def test_export_writes_bundle_with_model_card(folder, tmp_path):
             "Cannot write run/best.json/out/best.json: {folder}/run/best.json is a file. Choose another folder.",
         ),
     ],
-    ids=["no such precision", "no place", "no place for a bundle"],
+    ids=["unknown precision", "output below a file", "bundle below a file"],
 )
-def test_export_reports_mistake_in_one_sentence_with_exit_code_1(folder, arguments, said):
+def test_export_reports_mistake_in_one_sentence_with_exit_code_1(folder, arguments, message):
     done = run_script.run("export.py", folder, "--output=out", "--workdir=run", *arguments)
     assert done.returncode == 1
-    assert done.stderr == f"export.py: {said.format(folder=folder)}\n"
+    assert done.stderr == f"export.py: {message.format(folder=folder)}\n"
     assert not (folder / "out").exists()

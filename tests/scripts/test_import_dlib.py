@@ -1,4 +1,4 @@
-"""scripts/import_dlib.py: from dlib's file to one that a training begins with."""
+"""Tests of scripts/import_dlib.py."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ from tests.scripts.run_script import run
 
 @pytest.fixture
 def folder(tmp_path) -> pathlib.Path:
-    """Shards in faces/, and dlib's file."""
+    """Returns a directory with shards in faces/ and a file in dlib's format."""
     factories.shards(tmp_path / "faces", {"train": (factories.images(8), np.arange(8) % 7)})
     (tmp_path / "network.dat").write_bytes(as_dlib_writes(random_convolutions()))
     return tmp_path
@@ -24,7 +24,7 @@ def folder(tmp_path) -> pathlib.Path:
 def test_dlibs_file_becomes_one_that_a_training_begins_with(folder):
     done = run("import_dlib.py", folder, "--input=network.dat", "--data=faces", "--output=network.npz")
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "wrote network.npz: 5,585,376 numbers, statistics of 8 faces\n"
+    assert done.stdout == "wrote network.npz: 5,585,376 weights, statistics of 8 images\n"
     config = Model(
         name="dlib_resnet", cut="conv5_block3", image_size=112, grey="sum", weights=str(folder / "network.npz")
     )

@@ -1,4 +1,4 @@
-"""scripts/predict.py, run as a user runs it."""
+"""Tests of scripts/predict.py."""
 
 import csv
 import gzip
@@ -98,18 +98,18 @@ def test_bad_picture_ends_with_exit_code_1_after_the_others_are_predicted(folder
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--input=bad.csv"], "bad.csv, line 3"),
         (["--input=test.csv.gz", "--workdir=run,"], "it must name a path"),
         (["--input=test.csv.gz", "--workdir=nowhere"], "There is no run folder nowhere"),
         (["--input=test.csv.gz", "--output=run"], "Cannot write run: it is a folder."),
     ],
-    ids=["bad row", "an empty name", "no run", "no place"],
+    ids=["bad row", "empty name", "no run", "output is a directory"],
 )
-def test_predict_reports_mistake_in_one_sentence_with_exit_code_1(folder, arguments, said):
+def test_predict_reports_mistake_in_one_sentence_with_exit_code_1(folder, arguments, message):
     done = run_script.run("predict.py", folder, "--workdir=run", "--output=none.csv", *arguments)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (folder / "none.csv").exists()

@@ -1,4 +1,4 @@
-"""What every program answers before it loads TensorFlow: help, versions, and what is wrong with flags and paths."""
+"""Tests of the answers of all scripts before TensorFlow is imported: help, versions, wrong flags and paths."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from tests.scripts import fork_server
 
 PROGRAMS = sorted(path.name for path in (fork_server.ROOT / "scripts").glob("[!_]*.py"))
 CONFIGURED = ("train.py", "sweep.py")
-# What must be given, by program.
+# Required flags by script.
 REQUIRED = {
     "benchmark.py": [],
     "compare.py": ["evals", "output"],
@@ -32,7 +32,7 @@ NO_RUN = "There is no run folder nowhere; --workdir names one that scripts/train
 NO_SHARDS = "nowhere has no manifest.json"
 TRAIN = ["train.py", "--config=compact", "--data=nowhere", "--workdir=run"]
 SWEEP = ["sweep.py", "--config=compact", "--data=nowhere", "--output=out"]
-# The arguments, and the beginning of the answer.
+# Arguments and the beginning of the error message.
 MISTAKES = [
     (["convert.py", "--input=nowhere.csv", "--output=out"], "There is no nowhere.csv: check the name."),
     (["convert.py", "--input=faces.csv,nowhere.csv", "--output=out"], "There is no nowhere.csv: check the name."),
@@ -112,7 +112,10 @@ MISTAKES = [
     (["demo.py", "--workdir=nowhere"], NO_RUN),
     (["demo.py", "--workdir=bundled", "--port=70000"], "flag --port=70000: "),
     (["benchmark.py", "--output=faces.csv/out.json"], "Cannot write faces.csv/out.json: "),
-    (["benchmark.py", "--fill=page.md", "--output=nowhere.json"], "There is no nowhere.json: the file of benchmark"),
+    (
+        ["benchmark.py", "--fill=page.md", "--output=nowhere.json"],
+        "There is no nowhere.json: the file of benchmark results",
+    ),
     ([*SWEEP, "--grid=seed=0,1"], NO_SHARDS),
     ([*SWEEP, "--grid=seed=0", "--storage=a.db"], "--storage=a.db is no storage: it takes journal:PATH or the address"),
     (
@@ -178,7 +181,7 @@ def test_help_describes_every_field_of_a_configuration(folder):
     ("flag", "holds", "lacks"),
     [
         ("-h", "--config.train.epochs=40", "--verbosity=N"),
-        ("--helpshort", "Folder of the run; the same command resumes it.", "--config.train.epochs"),
+        ("--helpshort", "Run directory; the same command resumes the run.", "--config.train.epochs"),
         ("--helpfull", "--verbosity=N", "import tensorflow"),
         ("--helpxml", "<name>workdir</name>", "Traceback"),
         ("--version", f"fer {fer.__version__}, TensorFlow 2.", "Flags of"),

@@ -1,4 +1,4 @@
-"""scripts/train.py, run as a user runs it."""
+"""Tests of scripts/train.py."""
 
 import json
 import pathlib
@@ -49,7 +49,7 @@ def test_train_records_two_replicas(synthetic_shards, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "--config is missing"),
         (["--config=configs/none.py"], "There is no config file 'configs/none.py'"),
@@ -62,17 +62,17 @@ def test_train_records_two_replicas(synthetic_shards, tmp_path):
         (["--config=configs/compact.py", "--preview=policy.png"], "At most one of (workdir, preview)"),
     ],
 )
-def test_train_reports_mistake_in_one_sentence_and_makes_no_folder(tmp_path, arguments, said):
+def test_train_reports_mistake_in_one_sentence_and_makes_no_folder(tmp_path, arguments, message):
     done = run_script.run(
         "train.py", run_script.ROOT, f"--data={tmp_path}/nowhere", f"--workdir={tmp_path}/run", *arguments
     )
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-NO_CONFIGURATIONS = {  # files, and why they are none
+INVALID_CONFIGS = {  # content and reason of the error by file name
     "record.json": ('{"train": null}', ", for it is no Python file (.py)"),
     "empty.py": ("", " (it has no get_config())"),
     "cut.py": ("def get_config():\n    x = = 1\n", " (SyntaxError: invalid syntax (cut.py, line 2))"),
@@ -81,9 +81,9 @@ NO_CONFIGURATIONS = {  # files, and why they are none
 }
 
 
-@pytest.mark.parametrize("name", NO_CONFIGURATIONS)
+@pytest.mark.parametrize("name", INVALID_CONFIGS)
 def test_train_error_names_file_that_is_no_config(name, tmp_path):
-    content, why = NO_CONFIGURATIONS[name]
+    content, why = INVALID_CONFIGS[name]
     (tmp_path / name).write_text(content)
     flags = [f"--config={name}", "--data=nowhere", "--workdir=run", "--config.train.steps=3"]
     done = run_script.run("train.py", tmp_path, *flags)
