@@ -5,7 +5,7 @@ import os
 from absl import flags
 
 from fer import cli, config, log_suppression
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation.eval_options import EvalRequest
 from fer.io import files
 from fer.progress import ImageProgress
 

@@ -9,7 +9,7 @@ from absl import flags
 from fer import cli, config, log_suppression
 from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation.requests import ALL, export_precisions
+from fer.evaluation.eval_options import ALL, export_precisions
 from fer.models import loading
 from fer.progress import ImageProgress
 

@@ -3,7 +3,7 @@
 from absl import flags
 
 from fer import cli, config, log_suppression
-from fer.evaluation import requests
+from fer.evaluation import eval_options
 from fer.io import files
 from fer.models import loading
 from fer.progress import ImageProgress
@@ -42,7 +42,7 @@ cli.require("input")
 def main() -> None:
     for workdir in WORKDIR.value:
         loading.check(workdir)
-    requests.check_input(INPUT.value)
+    eval_options.check_input(INPUT.value)
     files.check_writable(OUTPUT.value)
     log_suppression.import_tensorflow()
     from fer.evaluation import inference

@@ -11,7 +11,7 @@ from ml_collections import config_flags
 from fer import cli, config, log_suppression
 from fer.augment import grammar
 from fer.data import manifest
-from fer.models import model_table, run_loading
+from fer.models import model_table, run_reader
 from fer.train.distributed import cluster_resolver
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file of the experiment; configs/ has examples.")
@@ -39,7 +39,7 @@ def main() -> None:
         return
     experiment = config.validate_config(CONFIG.value)
     model_table.check(experiment.model.name)
-    run_loading.check_sources(experiment)
+    run_reader.check_sources(experiment)
     grammar.parse(experiment.augment.policy, experiment.augment.engine)
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check_manifest(DATA.value)

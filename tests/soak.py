@@ -21,7 +21,7 @@ from fer import cli
 from fer.convert import convert, verify
 from fer.errors import UserError
 from fer.evaluation import evaluate
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation.eval_options import EvalRequest
 from fer.io import files
 from fer.train import checkpoints, trainer
 from tests.train import factories

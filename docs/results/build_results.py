@@ -13,7 +13,7 @@ import pathlib
 import re
 from typing import Any
 
-from fer.evaluation import predictions
+from fer.evaluation import prediction_files
 from fer.evaluation.metrics import significance
 from fer.sweep import ablation
 
@@ -243,7 +243,7 @@ class Report:
         table = []
         for entry in self.rows["changes"]:
             before, after = (RESULTS / entry[side] for side in ("before", "after"))
-            correct = [predictions.read_npz(str(folder / "predictions.npz")).correct for folder in (before, after)]
+            correct = [prediction_files.read_npz(str(folder / "predictions.npz")).correct for folder in (before, after)]
             accuracies = [100 * each.mean() for each in correct]
             p = significance.mcnemar(*correct).p
             figures = (

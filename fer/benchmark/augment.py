@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from fer import progress
 from fer.augment import geometric, mixup, ops, photometric, policy, random_erasing
-from fer.benchmark import baselines
+from fer.benchmark import augmentation_baselines
 from fer.benchmark.harness import ROUNDS, Result, run_interleaved
 from fer.errors import install_command
 from fer.labels import CLASSES
@@ -59,11 +59,11 @@ def _measure_baselines(text: str, faces: tf.Tensor, repeats: int, rounds: int) -
     }
     others = ["Keras, ImageDataGenerator"]
     with contextlib.ExitStack() as stack:
-        for name in baselines.BASELINES:
-            if baselines.is_missing(name):
+        for name in augmentation_baselines.BASELINES:
+            if augmentation_baselines.is_missing(name):
                 print(f"{name} is not installed and is not measured. Install it with {install_command('bench')}.")
                 continue
-            work = stack.enter_context(baselines.start_workers(name, faces.numpy(), cores, slow))
+            work = stack.enter_context(augmentation_baselines.start_workers(name, faces.numpy(), cores, slow))
             others.append(f"{name}, {cores} processes")
             candidates[others[-1]] = work
         return _measure("images/s", candidates, KERAS_CV, rounds, [(FER_RANDAUGMENT, other) for other in others])

@@ -20,7 +20,7 @@ from fer.labels import CLASSES
 
 if TYPE_CHECKING:
     from fer.evaluation import eval_dataset
-    from fer.evaluation.predictions import Predictions
+    from fer.evaluation.prediction_files import Predictions
 
 RUNNERS = pathlib.Path(__file__).parent / "baseline_runners"
 ALL = "all"
@@ -154,7 +154,7 @@ def _measure(
 def _run(baseline: Baseline, python: str, faces: eval_dataset.EvalDataset) -> dict[str, Any]:
     import numpy as np
 
-    from fer.evaluation.predictions import Predictions
+    from fer.evaluation.prediction_files import Predictions
     from fer.io import npz
 
     with temp_files.folder("peers") as folder:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fer.compare import baselines
 from fer.errors import UserError
-from fer.evaluation import eval_json, predictions, saved_predictions
+from fer.evaluation import ensemble_members, eval_json, prediction_files
 from fer.evaluation.metrics import metrics, significance
 from fer.io import files
 
@@ -35,7 +35,7 @@ class Side(NamedTuple):
     # Split, name of the data and kind of labels; sides that differ in one are not compared. The manifests may differ,
     # as after a conversion without PrivateTest: rows and labels identify the examples.
     measured_on: dict[str, Any]
-    predictions: predictions.Predictions | None
+    predictions: prediction_files.Predictions | None
     missing: str  # reason if there are no predictions
 
 
@@ -46,7 +46,7 @@ class Ours:
     name: str
     path: str
     content: dict[str, Any]  # of eval.json
-    predictions: predictions.Predictions | None
+    predictions: prediction_files.Predictions | None
 
 
 def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] = ()) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _read(path: str, name: str) -> Ours:
     content = eval_json.read_eval(path)
     folder = os.path.dirname(path)
     has_predictions = files.exists(os.path.join(folder, "predictions.npz"))
-    found = saved_predictions.read_predictions(folder, content) if has_predictions else None
+    found = ensemble_members.read_predictions(folder, content) if has_predictions else None
     return Ours(name, path, content, found)
 
 
@@ -207,7 +207,7 @@ def _describe_baseline(measured: baselines.BaselineResult) -> dict[str, Any]:
     scores: dict[str, Any] | None = None
     fault = ""
     if predicted is not None:
-        scores = metrics.compute_metrics(predicted.labels, predictions.normalize(predicted.probabilities))
+        scores = metrics.compute_metrics(predicted.labels, prediction_files.normalize(predicted.probabilities))
         fault = _split_fault(measured.split, np.bincount(predicted.labels, minlength=7).tolist())
     remark = "; ".join([*filter(None, [fault]), "the data that selected its weights are not published"])
     return {

@@ -13,8 +13,9 @@ import tensorflow as tf
 from fer.data import example_codec
 from fer.data.manifest import Manifest, read_manifest
 from fer.errors import UserError
-from fer.evaluation import eval_dataset, eval_json, inference, predictions, saved_predictions
+from fer.evaluation import ensemble_members, eval_dataset, eval_json, inference, prediction_files
 from fer.evaluation.eval_dataset import EvalDataset
+from fer.evaluation.eval_options import EvalRequest
 from fer.evaluation.metrics import (
     annotator_agreement,
     bootstrap,
@@ -24,13 +25,12 @@ from fer.evaluation.metrics import (
     train_overlap,
 )
 from fer.evaluation.report import report_html
-from fer.evaluation.requests import EvalRequest
 from fer.io import files
 from fer.labels import CLASSES
 from fer.models import loading
 from fer.viz import gradcam, plots, robustness_plot
 
-Member = Union[loading.Run, saved_predictions.SavedPredictions]
+Member = Union[loading.Run, ensemble_members.SavedPredictions]
 Progress = Callable[[int, int], None]  # called after each batch with the number of images in it and in total
 
 # Files that only some evaluations write.
@@ -42,7 +42,7 @@ class Evaluation:
     """Result of `evaluate`."""
 
     content: dict[str, Any]  # of eval.json
-    predictions: predictions.Predictions
+    predictions: prediction_files.Predictions
     images: np.ndarray  # [n, 48, 48, 1] uint8, in the order of the predictions
     history: list[dict[str, Any]]  # epochs of a single run; empty if it has no history.json
     maps: dict[int, np.ndarray]  # Grad-CAM heatmap of the predicted class by position in images; empty for exports
@@ -75,7 +75,7 @@ def evaluate(
     count = len(dataset.images)
     total = len(images) + (robustness.PASSES * count if request.corruptions else 0)
     prediction = _predict(members, images, request.tta, lambda done: progress(done, total))
-    probabilities, rest = np.split(predictions.normalize(prediction.probabilities), [count])
+    probabilities, rest = np.split(prediction_files.normalize(prediction.probabilities), [count])
     fit = (dataset.labels, probabilities) if request.split == "validation" else validation and (validation.labels, rest)
     results = _compute_metrics(manifest, dataset, probabilities, fit)
     if request.corruptions:
@@ -88,7 +88,7 @@ def evaluate(
     has_layers = only_runs and not any(run.export for run in runs)  # Grad-CAM needs the layers of every network
     return Evaluation(
         content,
-        predictions.Predictions(dataset.labels, prediction.probabilities[:count], dataset.rows),
+        prediction_files.Predictions(dataset.labels, prediction.probabilities[:count], dataset.rows),
         dataset.images,
         _read_history(members),
         _heatmaps(models, dataset, probabilities) if has_layers else {},
@@ -108,9 +108,9 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     """
     content, predicted = evaluation.content, evaluation.predictions
     drawn = _draw_plots(evaluation)
-    probabilities = predictions.normalize(predicted.probabilities)
+    probabilities = prediction_files.normalize(predicted.probabilities)
     page = report_html.build_page(content, predicted.labels, probabilities, predicted.rows, evaluation.images, drawn)
-    predictions.write_npz(os.path.join(output, "predictions.npz"), predicted)
+    prediction_files.write_npz(os.path.join(output, "predictions.npz"), predicted)
     for name, plot in drawn.items():
         files.write_bytes(os.path.join(output, name), plot)
     files.write_text(os.path.join(output, "report.html"), page)
@@ -132,7 +132,10 @@ def _draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     """Draws the plots of an evaluation; returns PNG bytes by file name."""
     content, images = evaluation.content, evaluation.images
     title = f"{content['model']} on {content['data']['name']}, {content['split']}"
-    labels, probabilities = evaluation.predictions.labels, predictions.normalize(evaluation.predictions.probabilities)
+    labels, probabilities = (
+        evaluation.predictions.labels,
+        prediction_files.normalize(evaluation.predictions.probabilities),
+    )
     fitted = content["calibration"]
     scaled = calibration.scale(probabilities, fitted["temperature"]) if fitted else None
     drawn = {
@@ -159,7 +162,7 @@ def _open_members(request: EvalRequest, manifest: Manifest, dataset: EvalDataset
     saved = request.saved_workdirs()
     protocol = (manifest, request.split, request.tta, request.labels, dataset)
     return [
-        saved_predictions.read(workdir, *protocol) if workdir in saved else loading.open_run(workdir)
+        ensemble_members.read(workdir, *protocol) if workdir in saved else loading.open_run(workdir)
         for workdir in request.workdirs
     ]
 
@@ -169,11 +172,11 @@ def _predict(
 ) -> inference.Prediction:
     """Returns the mean probabilities of all networks, computed or saved."""
     models = [member.model for member in members if isinstance(member, loading.Run)]
-    saved = [member for member in members if isinstance(member, saved_predictions.SavedPredictions)]
+    saved = [member for member in members if isinstance(member, ensemble_members.SavedPredictions)]
     if not saved:
         return inference.predict(models, images, tta=tta, progress=progress)
     computed = inference.predict(models, images, tta=tta, progress=progress) if models else None
-    return saved_predictions.average(computed, len(models), saved)
+    return ensemble_members.average(computed, len(models), saved)
 
 
 def _describe_members(members: Sequence[Member]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from fer.errors import UserError
 from fer.evaluation import eval_json, evaluate, inference
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation.eval_options import EvalRequest
 from fer.export import export, model_card
 from fer.io import files, temp_files
 from fer.io.transaction import transaction

@@ -17,7 +17,7 @@ from fer.config import FORMATS
 from fer.data.manifest import MANIFEST_FILE, read_manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset
-from fer.evaluation.requests import ALL, export_precisions
+from fer.evaluation.eval_options import ALL, export_precisions
 from fer.export import converters, parity
 from fer.io import files, temp_files
 from fer.io.transaction import transaction

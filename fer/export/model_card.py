@@ -14,7 +14,7 @@ import numpy as np
 
 from fer.escaping import code_span, escape_markdown
 from fer.evaluation import eval_json
-from fer.evaluation.report import report_text
+from fer.evaluation.report import report_content
 
 WIDTH = 118  # characters of a line
 MIN_EXAMPLES = 100  # below which the accuracy of a group is not reported
@@ -141,10 +141,10 @@ def _evaluation(content: Mapping[str, Any]) -> str:
 
 
 def _metrics(content: Mapping[str, Any]) -> str:
-    lines = [f"| {' | '.join(report_text.METRIC_HEADER[:3])} |", "|---|---|---|"]
-    lines += [f"| {name} | {value} | {interval} |" for name, value, interval, _ in report_text.metric_rows(content)]
-    lines += ["", f"| {' | '.join(report_text.CLASS_HEADER[:5])} |", "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(row[:5])} |" for row in report_text.class_rows(content)]
+    lines = [f"| {' | '.join(report_content.METRIC_HEADER[:3])} |", "|---|---|---|"]
+    lines += [f"| {name} | {value} | {interval} |" for name, value, interval, _ in report_content.metric_rows(content)]
+    lines += ["", f"| {' | '.join(report_content.CLASS_HEADER[:5])} |", "|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(row[:5])} |" for row in report_content.class_rows(content)]
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from fer.errors import UserError
-from fer.io import decompression, files
+from fer.io import decompression_limits, files
 
 # Exceptions of the readers of zip, NumPy's format and HDF5 for damaged content.
 DAMAGE_ERRORS = (
@@ -32,7 +32,7 @@ DAMAGE_ERRORS = (
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
-    decompression.LimitError,
+    decompression_limits.LimitError,
 )
 
 _MAX_HEADER_BYTES = 10_000  # NumPy's own limit
@@ -66,7 +66,7 @@ def read(path: str, kind: str, absent: str) -> dict[str, np.ndarray]:
 
 
 def _read_arrays(content: bytes) -> dict[str, np.ndarray]:
-    budget = decompression.Budget(len(content))
+    budget = decompression_limits.Budget(len(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for entry in archive.infolist():
             budget.take(entry.file_size)

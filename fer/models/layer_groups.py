@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from fer.config import Model, suggest
 from fer.errors import UserError
-from fer.models import backbone_blocks, registry
+from fer.models import block_partition, registry
 from fer.models.classifier import get_backbone
 
 HEAD = "head"
@@ -45,7 +45,7 @@ def groups(model: tf.keras.Model, config: Model) -> list[Group]:
     network = get_backbone(model)
     parts = [
         (block.name, block.layers)
-        for block in backbone_blocks.split_into_blocks(network, registry.backbone_spec(config.name).block_end_pattern)
+        for block in block_partition.split_into_blocks(network, registry.backbone_spec(config.name).block_end_pattern)
     ]
     parts.append((HEAD, [layer for layer in model.layers if layer is not network]))
     return [Group(name, layers, len(parts) - 1 - place) for place, (name, layers) in enumerate(parts)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from fer import config, storage
 from fer.errors import UserError
 from fer.io import files
-from fer.models import export_manifest, run_loading
+from fer.models import export_manifest, run_reader
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -25,7 +25,7 @@ BUNDLED = "bundled"  # --workdir of the network in the package
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(run_loading.LoadedRun):
+class Run(run_reader.LoadedRun):
     """A run as evaluation needs it. The model of an export has no accessible layers."""
 
     workdir: str
@@ -43,14 +43,14 @@ def check(workdir: str) -> None:
         _check_bundled()
     elif not storage.is_remote(workdir) and _find_export(workdir) is None:
         _check_folder(workdir)
-        run_loading.check(workdir)
+        run_reader.check(workdir)
 
 
 def open_run(workdir: str) -> Run:
     """Opens a run, an export or the bundled network.
 
     Args:
-      workdir: a run directory for `fer.models.run_loading.read`; or a folder that scripts/export.py wrote, for its
+      workdir: a run directory for `fer.models.run_reader.read`; or a folder that scripts/export.py wrote, for its
         most exact export, or one of the exports in it; or "bundled", the network in the package.
 
     Raises:
@@ -78,7 +78,7 @@ def open_network(workdir: str) -> Callable[..., tf.Tensor]:
     if workdir != BUNDLED:
         return open_run(workdir).model
     _check_bundled()
-    return run_loading.read_graph(bundle_folder()) or open_run(workdir).model
+    return run_reader.read_graph(bundle_folder()) or open_run(workdir).model
 
 
 def open_folder(workdir: str, precision: str | None = None) -> Run:
@@ -91,7 +91,7 @@ def open_folder(workdir: str, precision: str | None = None) -> Run:
     Raises:
       UserError: as `open_run`.
     """
-    found = run_loading.read(workdir, precision)
+    found = run_reader.read(workdir, precision)
     return Run(**vars(found), workdir=workdir, parameters=found.model.count_params())
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 from fer import storage
 from fer.config import Model
 from fer.errors import UserError
-from fer.io import decompression, files, hdf5, npz, temp_files
+from fer.io import decompression_limits, files, hdf5_check, npz, temp_files
 from fer.models import registry, weights
 from fer.models.classifier import channel_mixing, get_backbone
 
@@ -142,7 +142,7 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
     files.check_regular(path)
     try:
         with _local_hdf5(path) as file:
-            hdf5.check(file)
+            hdf5_check.check(file)
             donor.load_weights(file)
     except (*npz.DAMAGE_ERRORS, tf.errors.OpError) as error:
         raise UserError(f"{path} does not hold the weights of {donor.name}: {files.error_message(error)}.") from error
@@ -163,7 +163,7 @@ def _local_hdf5(path: str) -> Iterator[str]:
 
 def _extract(path: str, folder: str) -> str:
     """Extracts the weights of a .keras archive into a folder; returns the path."""
-    budget = decompression.Budget(os.path.getsize(path))
+    budget = decompression_limits.Budget(os.path.getsize(path))
     found = os.path.join(folder, ARCHIVE_MEMBER)
     with zipfile.ZipFile(path) as archive, open(found, "wb") as file:
         budget.take(archive.getinfo(ARCHIVE_MEMBER).file_size)

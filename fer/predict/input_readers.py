@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fer.convert.readers import archives, csv_reader, file_signatures, formats, image_folder, image_reader
+from fer.convert.readers import archives, csv_reader, formats, image_folder, image_reader, unsupported_files
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_reader import PictureError
 from fer.convert.readers.skipped_files import SkippedFiles
 from fer.errors import UserError
-from fer.evaluation.requests import STANDARD_INPUT, check_input
+from fer.evaluation.eval_options import STANDARD_INPUT, check_input
 from fer.io import files
 from fer.io.temp_store import TempStore
 from fer.labels import SIDE
@@ -220,7 +220,7 @@ def _read_standard_input() -> image_folder.Picture:
             f"Standard input holds more than {image_reader.MAX_BYTES:,} bytes: --input=- reads one picture."
         )
     if not image_reader.is_picture("", content[:HEAD_BYTES]):
-        kind = file_signatures.identify(content[:HEAD_BYTES])
+        kind = unsupported_files.identify(content[:HEAD_BYTES])
         found = f"is {kind[0]}" if kind else "is no picture"
         raise UserError(
             f"Standard input {found}: --input=- reads the bytes of one picture ({image_reader.FORMAT_NAMES})."

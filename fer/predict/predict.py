@@ -13,7 +13,7 @@ import numpy as np
 from fer import escaping
 from fer.convert.readers import image_reader, skipped_files
 from fer.errors import UserError, shorten
-from fer.evaluation import predictions
+from fer.evaluation import prediction_files
 from fer.evaluation.inference import Prediction
 from fer.io import files, local_write
 from fer.labels import CLASSES
@@ -84,9 +84,9 @@ def write(output: str, faces: input_readers.Faces, probabilities: np.ndarray, ka
             files.write_bytes(stage(path), face_detection.encode(picture, path))
             photo_paths.append(path)
         if kaggle:
-            predictions.write_submission(stage(output), probabilities)
+            prediction_files.write_submission(stage(output), probabilities)
         else:
-            predictions.write_csv(stage(output), faces.names, probabilities, boxes if faces.photos else None)
+            prediction_files.write_csv(stage(output), faces.names, probabilities, boxes if faces.photos else None)
     return [*photo_paths, output]
 
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from fer.errors import UserError
-from fer.evaluation import eval_json, predictions
+from fer.evaluation import eval_json, prediction_files
 from fer.labels import COLOURS
 from fer.models import loading
 from fer.sweep.search_space import BASE
@@ -50,7 +50,7 @@ def read_runs(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
       UserError: a file is missing or damaged, or a run was evaluated on other images than the first run.
     """
     saved = {
-        folder: predictions.read_npz(os.path.join(folder, "predictions.npz"))
+        folder: prediction_files.read_npz(os.path.join(folder, "predictions.npz"))
         for folders_of_change in folders.values()
         for folder in folders_of_change
     }

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fer import escaping
 from fer.data import manifest
 from fer.errors import UserError
-from fer.evaluation import eval_dataset, predictions
+from fer.evaluation import eval_dataset, prediction_files
 from fer.io import files
 from fer.sweep import ablation
 from fer.sweep.optuna_study import Plan
@@ -106,8 +106,8 @@ def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDatase
             raise UserError(
                 f"{run} has no predictions.npz, but {sweep}/sweep.json lists the run as complete. Evaluate it again."
             )
-        saved = predictions.read_npz(path)
-        if not saved.has_same_examples(predictions.Predictions(scored.labels, saved.probabilities, scored.rows)):
+        saved = prediction_files.read_npz(path)
+        if not saved.has_same_examples(prediction_files.Predictions(scored.labels, saved.probabilities, scored.rows)):
             raise UserError(
                 f"{run} was evaluated on other images than the validation split of {data}. Evaluate it on that data."
             )

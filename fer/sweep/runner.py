@@ -23,7 +23,7 @@ from fer.config import Experiment
 from fer.data import manifest
 from fer.errors import Stopped, StorageError, UserError
 from fer.evaluation import eval_json, evaluate
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation.eval_options import EvalRequest
 from fer.flag_paths import JOURNAL
 from fer.io import files
 from fer.models import loading

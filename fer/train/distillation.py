@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from fer.config import Train
 from fer.errors import UserError
-from fer.models import heads, run_loading
-from fer.models.run_loading import LoadedRun
+from fer.models import heads, run_reader
+from fer.models.run_reader import LoadedRun
 
 DistillFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -23,7 +23,7 @@ def load_teachers(train: Train) -> list[LoadedRun]:
       UserError: one of the directories is not a finished run, or is damaged.
     """
     try:
-        return [run_loading.read(folder, train.precision) for folder in run_loading.teachers(train)]
+        return [run_reader.read(folder, train.precision) for folder in run_reader.teachers(train)]
     except UserError as error:
         raise UserError(f"config.train.teacher: {error}") from error
 

@@ -18,7 +18,7 @@ from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.data.sampling import Batch
 from fer.errors import Stopped, UserError
-from fer.models import precision, registry, run_loading
+from fer.models import precision, registry, run_reader
 from fer.progress import TrainProgress
 from fer.train import (
     checkpoints,
@@ -70,7 +70,7 @@ def check_experiment(experiment: Experiment) -> None:
     Raises:
       UserError: the augmentation policy or the backbone is unknown, or a file that the run starts from is missing.
     """
-    run_loading.check_sources(experiment)
+    run_reader.check_sources(experiment)
     policy.parse(experiment.augment.policy, experiment.augment.engine)
     registry.backbone_spec(experiment.model.name)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fer.augment import policy
-from fer.benchmark import augment, baselines
+from fer.benchmark import augment, augmentation_baselines
 from fer.errors import UserError
 
 
@@ -20,7 +20,7 @@ def measured(request):
     Returns results by name and the printed lines.
     """
     patch, augmenter = pytest.MonkeyPatch(), policy.augmenter
-    patch.setattr(baselines, "is_missing", lambda name: True)
+    patch.setattr(augmentation_baselines, "is_missing", lambda name: True)
     patch.setattr(augment, "RANDAUGMENT", "flip")  # compiles quickly
     if not request.param:
         patch.setattr(policy, "augmenter", lambda text, xla=False, engine="fused": augmenter(text, xla=xla))
@@ -54,14 +54,14 @@ def test_augment_suite_rejects_wrong_policy_before_measuring():
 
 
 def test_is_missing_is_true_when_package_is_not_installed(monkeypatch):
-    monkeypatch.setitem(baselines.BASELINES, "absent", ("no_such_package", None))
-    assert baselines.is_missing("absent")
+    monkeypatch.setitem(augmentation_baselines.BASELINES, "absent", ("no_such_package", None))
+    assert augmentation_baselines.is_missing("absent")
 
 
-@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize("name", augmentation_baselines.BASELINES)
 def test_baseline_transforms_images_and_counts_them(name):
-    if baselines.is_missing(name):
+    if augmentation_baselines.is_missing(name):
         pytest.skip(f"{name} is not installed (extra bench)")
     images = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 1), dtype=np.uint8)
-    with baselines.start_workers(name, images, processes=1, repeats=3) as work:
+    with augmentation_baselines.start_workers(name, images, processes=1, repeats=3) as work:
         assert work() == 3 * 6

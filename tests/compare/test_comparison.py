@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from fer.compare import comparison, comparison_report
 from fer.errors import UserError
-from fer.evaluation import eval_json, predictions
+from fer.evaluation import eval_json, prediction_files
 from fer.evaluation.metrics import metrics, significance
 from fer.viz import comparison_plot
 from tests import browser
@@ -30,8 +30,8 @@ def evaluated(folder: pathlib.Path, wrong: range, rows: int = 0, labels: np.ndar
     count = len(labels)
     probabilities, figures = scored(wrong, tuple(labels))
     content = {**build(), **figures, "examples": count, **fields}
-    saved = predictions.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
-    predictions.write_npz(str(folder / "predictions.npz"), saved)
+    saved = prediction_files.Predictions(labels, probabilities.astype(np.float32), np.arange(count) + rows)
+    prediction_files.write_npz(str(folder / "predictions.npz"), saved)
     eval_json.write_eval(str(folder / "eval.json"), content)
     return str(folder / "eval.json")
 
@@ -204,7 +204,7 @@ def test_compare_accepts_older_evaluation_without_training_sources(tmp_path):
 
 @pytest.mark.parametrize(("labels", "comparable"), [(PRIVATE, True), (LABELS, False)], ids=["PrivateTest", "other"])
 def test_baseline_is_comparable_on_private_test_only(labels, comparable):
-    kept = predictions.Predictions(labels, np.eye(7, dtype=np.float32)[labels], np.arange(len(labels)))
+    kept = prediction_files.Predictions(labels, np.eye(7, dtype=np.float32)[labels], np.arange(len(labels)))
     peer = SimpleNamespace(method="a peer", source="https://a")
     data = {"name": "fer2013"}
     measured = SimpleNamespace(

@@ -11,9 +11,9 @@ from PIL import Image
 
 from fer.data import example_codec, manifest
 from fer.errors import UserError
-from fer.evaluation import eval_dataset, eval_json, evaluate, inference, predictions
+from fer.evaluation import eval_dataset, eval_json, evaluate, inference, prediction_files
+from fer.evaluation.eval_options import EvalRequest
 from fer.evaluation.metrics import bootstrap, corruptions, metrics
-from fer.evaluation.requests import EvalRequest
 from fer.labels import FERPLUS_COLUMNS
 from fer.models import loading
 from fer.viz import gradcam
@@ -61,7 +61,7 @@ def plain(folder, progress_calls) -> evaluate.Evaluation:
 
 def test_evaluate_metrics_are_those_of_its_predictions(plain):
     saved = plain.predictions
-    probabilities = predictions.normalize(saved.probabilities)
+    probabilities = prediction_files.normalize(saved.probabilities)
     expected = metrics.compute_metrics(saved.labels, probabilities)
     assert {name: plain.content[name] for name in expected} == expected
     assert plain.content["bootstrap_ci95"] == bootstrap.intervals(saved.labels, probabilities)
@@ -120,7 +120,7 @@ def test_write_writes_all_files_and_valid_eval_json(plain, tmp_path, figures):
     }
     assert {str(path) for path in (tmp_path / "out").iterdir()} == set(paths)
     assert eval_json.read_eval(str(tmp_path / "out" / "eval.json")) == plain.content
-    read = predictions.read_npz(str(tmp_path / "out" / "predictions.npz"))
+    read = prediction_files.read_npz(str(tmp_path / "out" / "predictions.npz"))
     np.testing.assert_array_equal(read.probabilities, plain.predictions.probabilities)
 
 

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from fer.config import Train
 from fer.errors import UserError
 from fer.evaluation import eval_json, inference
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation.eval_options import EvalRequest
 from fer.export import bundle, model_card
 from fer.models import loading, weights
 from tests.evaluation import factories

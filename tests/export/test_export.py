@@ -14,7 +14,7 @@ import tensorflow as tf
 from fer.config import Model, Train
 from fer.errors import UserError
 from fer.evaluation import eval_json, evaluate, inference
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation.eval_options import EvalRequest
 from fer.export import export, parity
 from fer.io import files
 from fer.labels import CLASSES

@@ -14,7 +14,7 @@ import tensorflow as tf
 from fer.config import Model
 from fer.errors import Stopped, StorageError
 from fer.evaluation import evaluate
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation.eval_options import EvalRequest
 from fer.export import converters, export
 from fer.io import literal_path
 from fer.models import classifier, loading, runtimes

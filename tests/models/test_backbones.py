@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from fer.config import PIXELS, Model
-from fer.models import backbone_blocks, classifier, dropout, heads, layer_groups, pretrained, registry, weights
+from fer.models import block_partition, classifier, dropout, heads, layer_groups, pretrained, registry, weights
 from fer.models.backbones import keras_cv_presets
 from fer.models.normalization import NORMALIZATIONS
 from fer.rng import BatchRng
@@ -187,7 +187,7 @@ def test_truncate_ends_a_network_after_a_block(name, size, cut, channels, blocks
     part = classifier.build(Model(name=name, image_size=size, cut=cut), "float32")
     assert classifier.get_backbone(part).output_shape[-1] == channels
     for model, expected in ((whole, blocks_before + blocks_after), (part, blocks_before)):
-        found = backbone_blocks.split_into_blocks(
+        found = block_partition.split_into_blocks(
             classifier.get_backbone(model), registry.backbone_spec(name).block_end_pattern
         )
         assert [block.name for block in found] == expected

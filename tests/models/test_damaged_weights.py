@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 
 from fer.errors import UserError
-from fer.evaluation import predictions
-from fer.io import files, hdf5
+from fer.evaluation import prediction_files
+from fer.io import files, hdf5_check
 from fer.models import pretrained, weights
 
 LONGEST = 1000  # characters of a message, whose path has some
@@ -40,8 +40,8 @@ def sound(network, tmp_path_factory) -> pathlib.Path:
     weights.save(network.weights, str(folder / "stored.npz"))
     np.savez_compressed(folder / "deflated.npz", *network.get_weights())
     labels = np.arange(40, dtype=np.int32) % 7
-    some = predictions.Predictions(labels, np.full((40, 7), 1 / 7, np.float32), np.arange(40))
-    predictions.write_npz(str(folder / "predictions.npz"), some)
+    some = prediction_files.Predictions(labels, np.full((40, 7), 1 / 7, np.float32), np.arange(40))
+    prediction_files.write_npz(str(folder / "predictions.npz"), some)
     for name in ("whole.keras", "whole.h5"):
         network.save(folder / name)
     for name in ("layers.h5", "layers.weights.h5"):
@@ -51,7 +51,7 @@ def sound(network, tmp_path_factory) -> pathlib.Path:
 
 def read(network: tf.keras.Model, path: pathlib.Path, kind: str) -> None:
     if kind == "predictions.npz":
-        predictions.read_npz(str(path))
+        prediction_files.read_npz(str(path))
     elif path.suffix == ".npz":
         weights.load(network, str(path))
     else:
@@ -94,7 +94,7 @@ def check_mutants(network: tf.keras.Model, sound: pathlib.Path, path: pathlib.Pa
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_readers_of_arrays_survive_damage(network, sound, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(hdf5, "check", hdf5.inspect)  # a process for each mutant would take a minute in all
+    monkeypatch.setattr(hdf5_check, "check", hdf5_check.inspect)  # a process for each mutant would take a minute in all
     read(network, sound / kind, kind)
     check_mutants(network, sound, tmp_path / kind, kind, 150 if kind.endswith(".npz") else 30)
 
@@ -187,7 +187,7 @@ def test_predictions_error_names_file_of_another_form(case, tmp_path):
     with pytest.raises(
         UserError, match=r"predictions\.npz is no readable file of predictions: (it has no array \w+|\w+ is \w+)"
     ):
-        predictions.read_npz(str(tmp_path / "predictions.npz"))
+        prediction_files.read_npz(str(tmp_path / "predictions.npz"))
 
 
 def texts(file: h5py.File) -> None:
@@ -229,7 +229,7 @@ def cyclic(file: h5py.File) -> None:
 def test_hdf5_error_names_file_with_absurd_content(make: Callable[[h5py.File], None], network, tmp_path):
     path = str(tmp_path / "network.weights.h5")
     network.save_weights(path)
-    hdf5.check(path)
+    hdf5_check.check(path)
     with h5py.File(path, "a") as file:
         make(file)
     with pytest.raises(UserError, match=r"network\.weights\.h5 does not hold the weights of model\S*: [^\n]{5,400}$"):
@@ -247,7 +247,7 @@ def endless(path: str) -> None:
 
 
 def test_hdf5_error_names_file_that_is_read_without_end(network, tmp_path, monkeypatch):
-    monkeypatch.setattr(hdf5, "TIMEOUT_S", 5.0)
+    monkeypatch.setattr(hdf5_check, "TIMEOUT_S", 5.0)
     path = str(tmp_path / "network.weights.h5")
     network.save_weights(path)
     endless(path)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fer.config import Experiment
 from fer.data import manifest, pipeline
-from fer.evaluation import eval_dataset, eval_json, evaluate, predictions
+from fer.evaluation import eval_dataset, eval_json, evaluate, prediction_files
 from fer.evaluation.metrics import metrics
 from fer.io import files
 from fer.train import run_dir, trainer
@@ -104,7 +104,7 @@ def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weig
         "by_agreement": None,
     }
     content = eval_json.build([member], shards, eval_json.Protocol("validation", "none", "fer", 0), figures, 1.0)
-    saved = predictions.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)
-    predictions.write_npz(os.path.join(folder, "predictions.npz"), saved)
+    saved = prediction_files.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)
+    prediction_files.write_npz(os.path.join(folder, "predictions.npz"), saved)
     eval_json.write_eval(os.path.join(folder, "eval.json"), content)
     return content["accuracy"]

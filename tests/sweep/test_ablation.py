@@ -11,7 +11,7 @@ import pytest
 optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra sweep (optuna)")
 
 from fer.errors import UserError
-from fer.evaluation import eval_json, predictions
+from fer.evaluation import eval_json, prediction_files
 from fer.io import files
 from fer.sweep import ablation, optuna_study, report, runner, search_space
 from tests.shared import shared_folder
@@ -95,8 +95,8 @@ def test_extra_runs_finds_runs_in_a_renamed_directory(swept, tmp_path, synthetic
     data = synthetic_shards.folder
     assert report.extra_runs([str(moved)], plan, data) == {"moved": [str(moved / "trial-0000")]}
     kept = moved / "trial-0000" / "predictions.npz"
-    saved = predictions.read_npz(str(kept))
-    predictions.write_npz(str(kept), saved._replace(rows=saved.rows + 1))
+    saved = prediction_files.read_npz(str(kept))
+    prediction_files.write_npz(str(kept), saved._replace(rows=saved.rows + 1))
     with pytest.raises(UserError, match=r"moved/trial-0000 was evaluated on other images than the validation split of"):
         report.extra_runs([str(moved)], plan, data)
     kept.unlink()
@@ -155,10 +155,10 @@ def test_parse_changes_rejects_grid_of_other_fields_than_the_seed():
 @pytest.mark.parametrize(("count", "first_row"), [(6, 0), (5, 100)])
 def test_read_runs_rejects_runs_on_other_images(tmp_path, count, first_row):
     for name, faces, row in (("base", 5, 0), ("x", count, first_row)):
-        kept = predictions.Predictions(
+        kept = prediction_files.Predictions(
             np.zeros(faces, np.int32), np.eye(7)[np.zeros(faces, int)], np.arange(faces) + row
         )
-        predictions.write_npz(str(tmp_path / name / "predictions.npz"), kept)
+        prediction_files.write_npz(str(tmp_path / name / "predictions.npz"), kept)
     with pytest.raises(UserError, match=r"/x was evaluated on other images than .*/base\. Evaluate both"):
         ablation.read_runs({name: [str(tmp_path / name)] for name in ("base", "x")})
 

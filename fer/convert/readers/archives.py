@@ -31,7 +31,7 @@ from fer import escaping, storage
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.skipped_files import SkippedFiles, hidden_part
 from fer.errors import UserError
-from fer.io import decompression, files
+from fer.io import decompression_limits, files
 
 CHUNK_BYTES = 1 << 19  # bytes per read: larger reads are slower, since their memory is allocated anew each time
 HEAD_BYTES = 4096  # bytes that may be inspected without consuming them
@@ -115,7 +115,7 @@ class archive_errors:  # noqa: N801 - a context manager
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, decompression.LimitError):
+        if isinstance(error, decompression_limits.LimitError):
             raise UserError(f"{self._name} {error}") from error
         if isinstance(error, UnicodeEncodeError) and error.encoding.replace("-", "") not in ("utf8", "latin1"):
             raise UserError(
@@ -164,7 +164,7 @@ class _Layer:
     name: str
     path: str
     stream: io.BufferedReader
-    budget: decompression.Budget  # of the outermost file
+    budget: decompression_limits.Budget  # of the outermost file
     passed: SkippedFiles  # counts hidden files
     layers: int = 0  # number of layers around this one
     once: bool = False  # whether the stream cannot be read out of order
@@ -178,7 +178,7 @@ class _Layer:
         if self.layers == MAX_LAYERS:
             raise UserError(
                 f"{self.name} has more than {MAX_LAYERS} layers of compression, as decompression bombs have: "
-                f"{decompression.ADVICE}."
+                f"{decompression_limits.ADVICE}."
             )
         return _Layer(
             f"{self.name}:{escaping.escape_line(inner)}" if inner else self.name,
@@ -313,7 +313,7 @@ def _check_count(members: int) -> None:
       decompression.LimitError: there are too many.
     """
     if members > MAX_MEMBERS:
-        raise decompression.LimitError(f"holds more than {MAX_MEMBERS:,} files: unpack it and name the folder.")
+        raise decompression_limits.LimitError(f"holds more than {MAX_MEMBERS:,} files: unpack it and name the folder.")
 
 
 class _CompressedStream:
@@ -332,9 +332,9 @@ class _CompressedStream:
         content = self._stream.read(size)
         self.idle += len(content)
         if self.idle > MAX_IDLE_BYTES:
-            raise decompression.LimitError(
+            raise decompression_limits.LimitError(
                 f"holds more than {MAX_IDLE_BYTES:,} consecutive bytes that decompress to nothing: "
-                f"{decompression.ADVICE}."
+                f"{decompression_limits.ADVICE}."
             )
         return content
 
@@ -342,7 +342,7 @@ class _CompressedStream:
 class _DecompressedStream(io.RawIOBase):
     """The decompressed side of a layer, whose bytes are counted."""
 
-    def __init__(self, stream: Any, budget: decompression.Budget, source: _CompressedStream | None = None):
+    def __init__(self, stream: Any, budget: decompression_limits.Budget, source: _CompressedStream | None = None):
         self._stream, self._budget, self._source = stream, budget, source
 
     def readable(self) -> bool:
@@ -372,7 +372,7 @@ class _ZipStream:
           decompression.LimitError: the central directory is too large.
         """
         if size > MAX_DIRECTORY_BYTES:
-            raise decompression.LimitError(
+            raise decompression_limits.LimitError(
                 f"has a directory of {size:,} bytes, more than {MAX_DIRECTORY_BYTES:,}: unpack it and name the folder."
             )
         return self._stream.read(size)
@@ -415,16 +415,16 @@ class _Header(tarfile.TarInfo):
         """
         found = super().frombuf(*arguments)
         if found.type in cls._EXTENDING and found.size > MAX_HEADER_BYTES:
-            raise decompression.LimitError(
+            raise decompression_limits.LimitError(
                 f"has a header of {found.size:,} bytes, more than {MAX_HEADER_BYTES:,}: unpack it and name the folder."
             )
         if found.type == tarfile.GNUTYPE_SPARSE:
-            raise decompression.LimitError(_SPARSE_MESSAGE.format(_printable_name(found.name)))
+            raise decompression_limits.LimitError(_SPARSE_MESSAGE.format(_printable_name(found.name)))
         return found
 
     def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
         """Rejects a sparse file; Python's method reads a map of any length."""
-        raise decompression.LimitError(_SPARSE_MESSAGE.format(_printable_name(member.name)))
+        raise decompression_limits.LimitError(_SPARSE_MESSAGE.format(_printable_name(member.name)))
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         """Marks the next read as that of a pax header."""
@@ -471,7 +471,7 @@ def _drop_headers(archive: tarfile.TarFile) -> None:
     archive.members = []  # type: ignore[attr-defined]  # not documented
     headers: dict[str, str] = dict(archive.pax_headers or {})
     if sum([len(name) + len(value) for name, value in headers.items()]) > MAX_HEADER_BYTES:
-        raise decompression.LimitError(
+        raise decompression_limits.LimitError(
             f"has headers of more than {MAX_HEADER_BYTES:,} bytes: unpack it and name the folder."
         )
 
@@ -541,7 +541,7 @@ def _open_file(name: str, below: str, path: str, hasher: HashingReader, passed: 
     check_file(path)
     with archive_errors(path):
         file = _HashedFile(path, hasher)
-        return _Layer(name, below, io.BufferedReader(file, CHUNK_BYTES), decompression.Budget(file.size), passed)
+        return _Layer(name, below, io.BufferedReader(file, CHUNK_BYTES), decompression_limits.Budget(file.size), passed)
 
 
 def _check_link(path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from fer.convert.readers import archives, csv_reader, file_signatures, image_reader, skipped_files
+from fer.convert.readers import archives, csv_reader, image_reader, skipped_files, unsupported_files
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture, Pictures
 from fer.convert.readers.skipped_files import SkippedFiles
@@ -86,7 +86,7 @@ def _check_table_text(name: str, head: bytes) -> None:
     """
     if not head.strip():
         raise UserError(f"{name} is empty: get a complete copy of it.")
-    kind = file_signatures.identify(head)
+    kind = unsupported_files.identify(head)
     if kind:
         raise UserError(f"{name} is {kind[0]}, which is not supported: {kind[1]}.")
     if image_reader.is_picture("", head):

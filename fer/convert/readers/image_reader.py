@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fer.convert.readers import file_signatures
+from fer.convert.readers import unsupported_files
 from fer.labels import SIDE
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _open_unread(content: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except UnidentifiedImageError as error:  # Pillow's message contains a memory address
-        kind = file_signatures.identify(content[:64])
+        kind = unsupported_files.identify(content[:64])
         found = f"it is {kind[0]}" if kind else "it is damaged or no picture"
         raise PictureError(f"{found}; {FORMAT_NAMES} are read") from error
     if image.width * image.height > MAX_PIXELS:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fer.evaluation.report import report_text
+from fer.evaluation.report import report_content
 from fer.html_page import build_html_page, data_uri
 from fer.labels import CLASSES
 from fer.viz.sprite_sheet import FaceSheet, build_sheet
@@ -53,19 +53,19 @@ def build_page(
         f'<p class="headline">{100 * content["accuracy"]:.2f} %</p>',
         f'<p class="soft">accuracy (95 % CI {low:.2f}-{high:.2f}), n = {content["examples"]:,}</p>',
         "<h2>Protocol and caveats</h2>",
-        "".join(f"<p>{html.escape(text)}</p>" for text in report_text.protocol_sentences(content)),
+        "".join(f"<p>{html.escape(text)}</p>" for text in report_content.protocol_sentences(content)),
         "<h2>Confusion matrix</h2>",
         _matrix(content["confusion_matrix"], sheet),
         "<h2>Metrics</h2>",
-        _table(report_text.METRIC_HEADER, report_text.metric_rows(content), numbers=(1, 2)),
-        f'<p class="soft">{html.escape(report_text.INTERVALS)}</p>',
+        _table(report_content.METRIC_HEADER, report_content.metric_rows(content), numbers=(1, 2)),
+        f'<p class="soft">{html.escape(report_content.INTERVALS)}</p>',
         "<h2>Metrics by class</h2>",
-        _table(report_text.CLASS_HEADER, report_text.class_rows(content), numbers=range(1, 7)),
+        _table(report_content.CLASS_HEADER, report_content.class_rows(content), numbers=range(1, 7)),
         *_optional_sections(content),
         "<h2>Plots</h2>",
         *(_plot(plots[name], caption) for name, caption in PLOTS.items() if name in plots),
         "<h2>Provenance</h2>",
-        _table(("", ""), report_text.provenance_rows(content), hashes=True),
+        _table(("", ""), report_content.provenance_rows(content), hashes=True),
     ]
     style = _resource("report.css") + (
         f".face{{--columns:{sheet.columns};background-image:url({data_uri(sheet.jpeg, 'image/jpeg')})}}"
@@ -133,7 +133,7 @@ def _optional_sections(content: Mapping[str, Any]) -> list[str]:
         header = ("most FER+ votes", "examples", "accuracy")
         parts += ["<h2>Accuracy by annotator agreement</h2>", _table(header, rows, numbers=(1, 2))]
     if "corruptions" in content:
-        corruptions = report_text.corruption_rows(content)
+        corruptions = report_content.corruption_rows(content)
         parts += ["<h2>Accuracy under corruption</h2>", _table(CORRUPTION_HEADER, corruptions, numbers=range(1, 7))]
     return parts
 

@@ -15,7 +15,7 @@ from fer.convert import ingest
 from fer.convert.readers import archives, formats, image_folder, image_reader
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.errors import UserError
-from fer.io import decompression
+from fer.io import decompression_limits
 from fer.predict import input_readers
 from tests.convert import input_factories
 
@@ -134,7 +134,7 @@ def test_archives_read_five_layers_and_reject_more(packer, tmp_path):
         assert message.startswith("deep")
 
 
-def compress_zeros(packed: bytes = b"", count: int = decompression.MIN_LIMIT_BYTES + 1) -> bytes:
+def compress_zeros(packed: bytes = b"", count: int = decompression_limits.MIN_LIMIT_BYTES + 1) -> bytes:
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as file:
         file.write(packed)
@@ -144,8 +144,8 @@ def compress_zeros(packed: bytes = b"", count: int = decompression.MIN_LIMIT_BYT
 
 
 def test_archives_reject_decompression_bombs_at_the_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(decompression, "MIN_LIMIT_BYTES", 1 << 20)
-    monkeypatch.setattr(decompression, "MAX_RATIO", 10)
+    monkeypatch.setattr(decompression_limits, "MIN_LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(decompression_limits, "MAX_RATIO", 10)
     bomb = compress_zeros(PNG, 2 << 20)
     message = r"faces\S* has [\d,]+ bytes and unpacks to more than 1,048,576, as decompression bombs do"
     for content in (bomb, gzip.compress(bomb), make_zip({"happy/a.png": PNG + bytes(2 << 20)}), pack_in_zip(bomb)):
@@ -155,7 +155,7 @@ def test_archives_reject_decompression_bombs_at_the_bound(tmp_path, monkeypatch)
 
 
 def test_archives_bound_counts_all_files_together(tmp_path, monkeypatch):
-    monkeypatch.setattr(decompression, "MIN_LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(decompression_limits, "MIN_LIMIT_BYTES", 1 << 20)
     path = input_factories.write_file(
         tmp_path / "faces", make_zip({f"{number}.png": bytes(200_000) for number in range(6)})
     )

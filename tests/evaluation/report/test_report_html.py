@@ -11,8 +11,8 @@ from PIL import Image
 from fer.data import manifest
 from fer.evaluation import eval_json, evaluate
 from fer.evaluation.metrics import bootstrap, metrics, robustness
-from fer.evaluation.predictions import Predictions
-from fer.evaluation.report import report_html, report_text
+from fer.evaluation.prediction_files import Predictions
+from fer.evaluation.report import report_content, report_html
 from fer.labels import CLASSES
 from fer.viz import sprite_sheet
 from tests import browser
@@ -130,12 +130,12 @@ def trained_on_shards(evaluation) -> dict:
 
 
 def test_protocol_sentences_describe_selection_leakage_and_tta(trained_on_shards):
-    text = " ".join(report_text.protocol_sentences(trained_on_shards))
+    text = " ".join(report_content.protocol_sentences(trained_on_shards))
     assert "Checkpoint selected on validation, the split evaluated here, so these metrics are optimistic" in text
     assert "10 of these faces are identical, pixel by pixel, to images of the training data." in text
     assert "mean probabilities of the image and its mirror image" in text
     test = {**trained_on_shards, "split": "test"}
-    assert "test was not used for selection" in " ".join(report_text.protocol_sentences(test))
+    assert "test was not used for selection" in " ".join(report_content.protocol_sentences(test))
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,13 @@ def test_protocol_sentences_describe_selection_leakage_and_tta(trained_on_shards
 )
 def test_protocol_sentences_state_leakage_difference_without_sign(trained_on_shards, difference, words):
     leaked = {**trained_on_shards["without_training_images"], "accuracy_difference": difference}
-    text = " ".join(report_text.protocol_sentences({**trained_on_shards, "without_training_images": leaked}))
+    text = " ".join(report_content.protocol_sentences({**trained_on_shards, "without_training_images": leaked}))
     assert f"Without them, the accuracy {words}" in text
 
 
 def test_protocol_sentences_distinguish_other_shards_from_training_data(evaluation, trained_on_shards):
     others = {**trained_on_shards, "data": evaluation.content["data"]}
-    text = " ".join(report_text.protocol_sentences(others))
+    text = " ".join(report_content.protocol_sentences(others))
     assert "Checkpoint selected on a split named validation of other shards" in text
     assert "10 of these faces are identical, pixel by pixel, to images of the train split of these shards" in text
     assert "training data" not in text
@@ -173,11 +173,11 @@ def test_protocol_sentences_distinguish_other_shards_from_training_data(evaluati
 def test_protocol_sentences_describe_effect_of_temperature(evaluation, temperature, log_loss, ece, text):
     scaled = {"temperature": temperature, "log_loss": log_loss, "brier": 0.5, "ece": ece}
     content = {**evaluation.content, "log_loss": 2.0, "ece": 0.1, "calibration": scaled}
-    assert text in " ".join(report_text.protocol_sentences(content))
+    assert text in " ".join(report_content.protocol_sentences(content))
 
 
 def test_metric_rows_give_value_and_interval(evaluation):
-    rows = {row[0]: row for row in report_text.metric_rows(evaluation.content)}
+    rows = {row[0]: row for row in report_content.metric_rows(evaluation.content)}
     low, high = evaluation.content["accuracy_ci95"]
     assert rows["accuracy"][1:3] == (f"{evaluation.content['accuracy']:.4f}", f"{low:.4f}-{high:.4f}")
     low, high = evaluation.content["bootstrap_ci95"]["macro_f1"]

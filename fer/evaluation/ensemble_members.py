@@ -15,7 +15,7 @@ import numpy as np
 
 from fer.data.manifest import Manifest
 from fer.errors import UserError
-from fer.evaluation import eval_json, predictions
+from fer.evaluation import eval_json, prediction_files
 from fer.evaluation.metrics import metrics
 from fer.io import files
 
@@ -45,7 +45,7 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, dat
     Args:
       folder: of eval.json and predictions.npz.
       manifest: of the data evaluated now.
-      split, tta, labels: of this evaluation, as in `fer.evaluation.requests.EvalRequest`.
+      split, tta, labels: of this evaluation, as in `fer.evaluation.eval_options.EvalRequest`.
       dataset: its examples.
 
     Raises:
@@ -64,24 +64,24 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, dat
                 "ensemble with the same options."
             )
     saved = read_predictions(folder, content)
-    if not saved.has_same_examples(predictions.Predictions(dataset.labels, saved.probabilities, dataset.rows)):
+    if not saved.has_same_examples(prediction_files.Predictions(dataset.labels, saved.probabilities, dataset.rows)):
         raise UserError(
             f"{folder}/predictions.npz has other rows or labels than {manifest.folder}. Evaluate its run again."
         )
     return SavedPredictions(folder, saved.probabilities, content["protocol"]["members"], content["images_per_second"])
 
 
-def read_predictions(folder: str, content: dict[str, Any]) -> predictions.Predictions:
+def read_predictions(folder: str, content: dict[str, Any]) -> prediction_files.Predictions:
     """Reads predictions.npz and checks that `content`, the eval.json beside it, was computed from it.
 
     Raises:
       UserError: it was not, or predictions.npz is missing or damaged.
     """
     path = os.path.join(folder, "predictions.npz")
-    saved = predictions.read_npz(path)
+    saved = prediction_files.read_npz(path)
     try:
         with np.errstate(invalid="ignore", divide="ignore"):
-            computed = metrics.compute_metrics(saved.labels, predictions.normalize(saved.probabilities))
+            computed = metrics.compute_metrics(saved.labels, prediction_files.normalize(saved.probabilities))
     except (ValueError, IndexError, TypeError) as error:
         raise UserError(
             f"{path} has no valid predictions of seven classes ({files.error_message(error)}). Evaluate again."

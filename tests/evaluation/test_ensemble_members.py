@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fer.errors import UserError
-from fer.evaluation import eval_json, evaluate, inference, predictions, saved_predictions
-from fer.evaluation.report import report_text
-from fer.evaluation.requests import EvalRequest
+from fer.evaluation import ensemble_members, eval_json, evaluate, inference, prediction_files
+from fer.evaluation.eval_options import EvalRequest
+from fer.evaluation.report import report_content
 from fer.models import loading
 from tests.evaluation import factories
 
@@ -41,7 +41,7 @@ def request(folder: pathlib.Path, *names: str, data: str = "faces", **options) -
 def save_results(folder: pathlib.Path, output: pathlib.Path, *names: str, **options) -> None:
     """Writes predictions.npz and eval.json of an evaluation, without plots."""
     evaluation = evaluate.evaluate(request(folder, *names, **options))
-    predictions.write_npz(str(output / "predictions.npz"), evaluation.predictions)
+    prediction_files.write_npz(str(output / "predictions.npz"), evaluation.predictions)
     eval_json.write_eval(str(output / "eval.json"), evaluation.content)
 
 
@@ -54,8 +54,8 @@ def both(folder) -> evaluate.Evaluation:
 def copy_with(folder: pathlib.Path, to: pathlib.Path, **arrays: np.ndarray) -> str:
     """Copies the saved predictions of the run "one" and replaces some of their arrays."""
     shutil.copytree(folder / "saved-one", to)
-    saved = predictions.read_npz(str(to / "predictions.npz"))
-    predictions.write_npz(str(to / "predictions.npz"), saved._replace(**arrays))
+    saved = prediction_files.read_npz(str(to / "predictions.npz"))
+    prediction_files.write_npz(str(to / "predictions.npz"), saved._replace(**arrays))
     return str(to)
 
 
@@ -86,7 +86,7 @@ def test_saved_predictions_alone_make_an_ensemble(folder, both, tmp_path, figure
     assert eval_json.read_eval(str(tmp_path / "eval.json")) == evaluation.content
     assert not (tmp_path / "gradcam.png").exists()
     assert "2 model(s), 2 from saved predictions" in eval_json.summary_line(evaluation.content)
-    rows = report_text.provenance_rows(evaluation.content)
+    rows = report_content.provenance_rows(evaluation.content)
     assert ("probabilities read from", str(folder / "saved-one")) in rows
 
 
@@ -98,12 +98,12 @@ def test_calibration_is_none_for_saved_predictions_on_test_split(folder, tmp_pat
 
 def test_average_adds_times_of_all_members(folder):
     one, two = (
-        saved_predictions.SavedPredictions("", np.full([2, 7], share), [{}], rate)
+        ensemble_members.SavedPredictions("", np.full([2, 7], share), [{}], rate)
         for share, rate in ((0.1, 300.0), (0.2, 600.0))
     )
-    assert saved_predictions.average(None, 0, [one, two]).images_per_second == pytest.approx(200)
+    assert ensemble_members.average(None, 0, [one, two]).images_per_second == pytest.approx(200)
     computed = inference.Prediction(np.full([2, 7], 0.4, np.float32), 200.0)
-    mean = saved_predictions.average(computed, 2, [one, two])
+    mean = ensemble_members.average(computed, 2, [one, two])
     assert mean.images_per_second == pytest.approx(100)
     np.testing.assert_allclose(mean.probabilities, (2 * 0.4 + 0.1 + 0.2) / 4, rtol=1e-6)
 
@@ -130,7 +130,7 @@ def test_saved_predictions_may_have_another_manifest(folder, both):
 
 
 def test_saved_predictions_that_do_not_match_eval_json_are_rejected(folder, tmp_path):
-    other = predictions.read_npz(str(folder / "saved-two" / "predictions.npz")).probabilities
+    other = prediction_files.read_npz(str(folder / "saved-two" / "predictions.npz")).probabilities
     changed = copy_with(folder, tmp_path / "changed", probabilities=other)
     with pytest.raises(UserError, match=r"changed/predictions\.npz does not match the eval\.json beside it"):
         evaluate.evaluate(request(folder, changed, "one"))

@@ -13,7 +13,7 @@ import sys
 import h5py
 
 import fer
-from fer.io import decompression, files, npz
+from fer.io import decompression_limits, files, npz
 
 TIMEOUT_S = 30.0  # limit of the process, plus a second for each `_BYTES_PER_S`
 _BYTES_PER_S = 10_000_000
@@ -58,12 +58,12 @@ def inspect(path: str) -> None:
         other files or to itself.
       OSError, RuntimeError, KeyError, ...: HDF5 cannot read it.
     """
-    budget = decompression.Budget(os.path.getsize(path))
+    budget = decompression_limits.Budget(os.path.getsize(path))
     with h5py.File(path, "r") as file:
         _check_group(file, budget, 0, set())
 
 
-def _check_group(group: h5py.Group, budget: decompression.Budget, depth: int, addresses: set[int]) -> None:
+def _check_group(group: h5py.Group, budget: decompression_limits.Budget, depth: int, addresses: set[int]) -> None:
     address = h5py.h5o.get_info(group.id).addr
     if depth > _MAX_DEPTH or address in addresses:
         raise ValueError(f"{group.name} leads to itself or too deep")
@@ -80,7 +80,7 @@ def _check_group(group: h5py.Group, budget: decompression.Budget, depth: int, ad
             _check_array(item, budget)
 
 
-def _check_array(array: h5py.Dataset, budget: decompression.Budget) -> None:
+def _check_array(array: h5py.Dataset, budget: decompression_limits.Budget) -> None:
     size = math.prod(array.shape) * array.dtype.itemsize if array.shape is not None else 0
     budget.take(size)
     if array.external or array.is_virtual:
@@ -94,7 +94,7 @@ def _check_array(array: h5py.Dataset, budget: decompression.Budget) -> None:
         array[()]
 
 
-def _check_attributes(item: h5py.Group | h5py.Dataset, budget: decompression.Budget) -> None:
+def _check_attributes(item: h5py.Group | h5py.Dataset, budget: decompression_limits.Budget) -> None:
     for name in item.attrs:
         attribute = h5py.h5a.open(item.id, name.encode())
         budget.take(math.prod(attribute.shape) * attribute.dtype.itemsize)
