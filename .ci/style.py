@@ -33,13 +33,13 @@ class Limit(NamedTuple):
 
 
 LIMITS = {
-    "private-words": Limit(40, 193, "private words (WORDS) in code and documents"),
-    "fragments": Limit(0.03, 258, "docstrings of fer/ and scripts/ that begin with a fragment", share=True),
-    "test-names": Limit(0.03, 139, "test names other than test_<unit>_<behaviour>", share=True),
+    "private-words": Limit(40, 0, "private words (WORDS) in code and documents"),
+    "fragments": Limit(0.03, 0, "docstrings of fer/ and scripts/ that begin with a fragment", share=True),
+    "test-names": Limit(0.03, 0, "test names other than test_<unit>_<behaviour>", share=True),
     "aliases": Limit(0, 0, "own modules imported under another name"),
     "folder-size": Limit(18, 0, "modules in the largest folder of fer/, without __init__.py"),
-    "long-functions": Limit(0, 8, "functions of fer/ and scripts/ longer than 50 lines"),
-    "parameters": Limit(0, 10, "functions of fer/ and scripts/ with more than 6 parameters"),
+    "long-functions": Limit(0, 0, "functions of fer/ and scripts/ longer than 50 lines"),
+    "parameters": Limit(0, 0, "functions of fer/ and scripts/ with more than 6 parameters"),
     "readme-lines": Limit(139, 0, "lines of README.md"),
     "docs-words": Limit(12_000, 0, "words of the English pages of docs/, without docs/results/"),
 }

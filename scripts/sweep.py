@@ -15,9 +15,7 @@ from fer.sweep import search_space
 
 PRUNING = ("auto", "median", "none")
 STRATEGIES = [name for name in config.STRATEGIES if name != "multi_worker"]
-CONFIG = config_flags.DEFINE_config_file(
-    "config", help_string="Config file of the base experiment; configs/ has examples."
-)
+CONFIG = config_flags.DEFINE_config_file("config", help_string="Config of the base experiment; configs/ has examples.")
 DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/convert.py wrote.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory of the report and of the run directories.")
 GRID = flags.DEFINE_string("grid", None, "Trains all combinations of values: 'seed=0,1,2; model.dropout=0.2,0.4'.")
@@ -33,9 +31,7 @@ SPACE = flags.DEFINE_string(
 )
 ALSO = flags.DEFINE_list("also", [], "Output directories of sweeps over seeds to report as further ablations.")
 TRIALS = flags.DEFINE_integer("trials", 20, "Number of trials of --space in all processes.", 1)
-STORAGE = flags.DEFINE_string(
-    "storage", "", "Storage of the study: journal:PATH or sqlite:///PATH; by default a journal in --output."
-)
+STORAGE = flags.DEFINE_string("storage", "", "Study: journal:PATH or sqlite:///PATH; default: a journal in --output.")
 PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Pruning of trials below the median; auto: only with --space.")
 PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs before pruning may end a trial.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the search; config.seed is the seed of the runs.", lower_bound=0)

@@ -51,14 +51,16 @@ def efficientnet_lite(side: int, channels: int, width: float, depth: float, name
         for position in range(count):
             drop = MAX_DROP_RATE * block / sum(repeats)
             out = _round_width(width * channels_out)
-            x = _block(x, out, kernel, 1 if position else stride, expansion, drop, f"block{block}")
+            x = _block(x, out, (kernel, 1 if position else stride), expansion, drop, f"block{block}")
             block += 1
     x = _convolution(x, 1280, 1, 1, "head")
     return tf.keras.Model(inputs, x, name=name)
 
 
-def _block(x: tf.Tensor, width: int, kernel: int, stride: int, expansion: int, drop: float, name: str) -> tf.Tensor:
-    inputs = x
+def _block(
+    x: tf.Tensor, width: int, kernel_and_stride: tuple[int, int], expansion: int, drop: float, name: str
+) -> tf.Tensor:
+    inputs, (kernel, stride) = x, kernel_and_stride
     if expansion > 1:
         x = _convolution(x, expansion * x.shape[-1], 1, 1, f"{name}_expand")
     x = layers.DepthwiseConv2D(
