@@ -194,6 +194,10 @@ def test_style_lists_places_of_a_measure(project):
 
 
 def test_style_fails_above_limit(project):
+    done = run_style(project)
+    assert done.returncode == 1
+    assert "fragments: 1 exceed the limit" in done.stderr
+    (project / "fer" / "data" / "codec.py").write_text("def read(path):\n    '''Reads a file.'''\n")
     assert run_style(project).returncode == 0
     (project / "README.md").write_text("\n" * 200)
     done = run_style(project)

@@ -401,7 +401,7 @@ def fail(_: np.ndarray) -> np.ndarray:
 )
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_load_error_names_file_that_computes_no_logits(monkeypatch, kind, compute, reason):
-    monkeypatch.setattr(runtimes, f"_{kind}", lambda path: runtimes.Network(compute))
+    monkeypatch.setattr(runtimes, f"_load_{kind}", lambda path: runtimes.Network(compute))
     with pytest.raises(UserError, match=rf"^model\.{kind} cannot be loaded \({reason}\): it is damaged; export again"):
         runtimes.load(f"model.{kind}", kind)
 

@@ -8,7 +8,7 @@ import pytest
 from fer.config import Model
 from fer.models import classifier, pretrained
 from tests.evaluation import factories
-from tests.models.test_dlib_import import as_dlib_writes, random_convolutions
+from tests.models.test_dlib_import import encode_as_dlib, random_convolutions
 from tests.scripts.run_script import run
 
 
@@ -16,12 +16,12 @@ from tests.scripts.run_script import run
 def folder(tmp_path) -> pathlib.Path:
     """Returns a directory with shards in faces/ and a file in dlib's format."""
     factories.shards(tmp_path / "faces", {"train": (factories.images(8), np.arange(8) % 7)})
-    (tmp_path / "network.dat").write_bytes(as_dlib_writes(random_convolutions()))
+    (tmp_path / "network.dat").write_bytes(encode_as_dlib(random_convolutions()))
     return tmp_path
 
 
 @pytest.mark.extended
-def test_dlibs_file_becomes_one_that_a_training_begins_with(folder):
+def test_import_dlib_writes_weights_that_training_loads(folder):
     done = run("import_dlib.py", folder, "--input=network.dat", "--data=faces", "--output=network.npz")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "wrote network.npz: 5,585,376 weights, statistics of 8 images\n"
