@@ -46,6 +46,39 @@ ON_BAD_ROW = ("fail", "quarantine")
 DROPPABLE = ("leaked", "near_leaked", "blank", "conflicting", "not_a_face")  # see `fer.convert.audit.audit`
 
 
+# Names that other trainers give to fields of ours, for messages about unknown fields.
+SYNONYMS = {
+    **dict.fromkeys(("lr", "base_lr", "initial_lr"), "optimizer.learning_rate"),
+    **dict.fromkeys(("wd", "l2"), "optimizer.weight_decay"),
+    **dict.fromkeys(("opt", "optim", "optimizer"), "optimizer.name"),
+    **dict.fromkeys(("scheduler", "sched", "lr_schedule", "lr_scheduler"), "optimizer.schedule"),
+    **dict.fromkeys(("warmup", "warmup_steps"), "optimizer.warmup_epochs"),
+    **dict.fromkeys(("clip_grad", "grad_clip", "grad_clip_norm", "clipnorm", "max_grad_norm"), "optimizer.clip_norm"),
+    **dict.fromkeys(("batch_size", "bs", "batch", "global_batch_size"), "train.global_batch"),
+    **dict.fromkeys(("num_epochs", "n_epochs"), "train.epochs"),
+    **dict.fromkeys(("max_steps", "num_steps"), "train.steps"),
+    **dict.fromkeys(("gradient_accumulation_steps", "accum_steps"), "train.accumulation"),
+    **dict.fromkeys(("amp", "fp16", "bf16", "dtype", "mixed_precision"), "train.precision"),
+    **dict.fromkeys(("ema", "model_ema"), "train.ema_decay"),
+    **dict.fromkeys(("xla", "compile"), "train.jit_compile"),
+    **dict.fromkeys(("steps_per_execution",), "train.steps_per_call"),
+    **dict.fromkeys(("smoothing",), "train.label_smoothing"),
+    **dict.fromkeys(("num_gpus", "num_replicas", "gpus"), "train.replicas"),
+    **dict.fromkeys(("pretrained", "checkpoint"), "model.weights"),
+    **dict.fromkeys(("arch", "backbone", "architecture", "model_name"), "model.name"),
+    **dict.fromkeys(("img_size", "input_size", "resolution"), "model.image_size"),
+    **dict.fromkeys(("drop_rate", "drop"), "model.dropout"),
+    **dict.fromkeys(("augmentation", "augmentations", "mixup", "cutmix", "randaugment", "aa"), "augment.policy"),
+    **dict.fromkeys(("random_seed", "random_state"), "seed"),
+}
+ABSENT = {
+    "num_classes": "the classes are FER-2013's seven",
+    **dict.fromkeys(
+        ("num_workers", "workers", "prefetch"), "input runs in TensorFlow's threads and needs no such setting"
+    ),
+}
+
+
 @dataclasses.dataclass
 class Model:
     """The network; `scripts/train.py --list_models` prints all models."""
@@ -270,7 +303,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
     for argument in arguments:
         override = re.fullmatch(r"--?(?:no)?config\.(.+)", argument.partition("=")[0])
         if override and override[1] not in paths:
-            raise UserError(f"There is no field config.{override[1]}{suggest(override[1], paths, 'config.')}.")
+            raise UserError(f"There is no field config.{override[1]}{suggest_field(override[1], 'config.')}.")
 
 
 def config_flag_values(arguments: Sequence[str]) -> list[str]:
@@ -290,6 +323,31 @@ def suggest(word: str, known: Sequence[str], prefix: str = "") -> str:
     if leaf or close:
         return f"; the nearest is {prefix}{(leaf or close)[0]}"
     return "; there are " + ", ".join(prefix + path for path in known)
+
+
+def suggest_field(field: str, prefix: str = "") -> str:
+    """Returns the end of a message about an unknown config field.
+
+    Args:
+      field: the unknown field, such as "optimizer.lr".
+      prefix: written before each field that is named.
+
+    Returns:
+      The field that has this name elsewhere (`SYNONYMS`), in another section or with another spelling; otherwise the
+      fields of the section, or of all sections if the section is unknown too.
+    """
+    known = list(flatten(Experiment().to_dict()))
+    section, _, name = field.rpartition(".")
+    if name in SYNONYMS:
+        return f"; the field is {prefix}{SYNONYMS[name]}"
+    if name in ABSENT:
+        return f"; {ABSENT[name]}"
+    close = [path for path in known if path.rpartition(".")[2] == name]
+    close = close or difflib.get_close_matches(field, known, n=1, cutoff=0.8)
+    if close:
+        return f"; the nearest is {prefix}{close[0]}"
+    fields = [path for path in known if path.rpartition(".")[0] == section] if section else known
+    return "; there are " + ", ".join(prefix + path for path in fields or known)
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
@@ -386,7 +444,7 @@ def _build(kind: type, values: Any, path: str) -> Any:
     hints = typing.get_type_hints(kind)
     for name in values:
         if name not in hints:
-            raise UserError(f"There is no field {path}{name}{suggest(name, list(hints), path)}.")
+            raise UserError(f"There is no field {path}{name}{suggest_field(path + name)}.")
     parts = {
         name: _build(hints[name], value, f"{path}{name}.") if dataclasses.is_dataclass(hints[name]) else value
         for name, value in values.items()

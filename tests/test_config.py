@@ -153,6 +153,10 @@ def test_diff_lists_old_and_new_values():
     [
         ("--config.train.stepz=3", "the nearest is config.train.steps"),
         ("--config.epochs=3", "the nearest is config.train.epochs"),
+        ("--config.optimizer.lr=0.1", "the field is config.optimizer.learning_rate"),
+        ("--config.train.batch_size=8", "the field is config.train.global_batch"),
+        ("--config.model.num_classes=8", "the classes are FER-2013's seven"),
+        ("--config.finetune.speed=1", "there are config.finetune.head_epochs, config.finetune.blocks"),
         ("--config.train=3", "There is no field config.train"),
         ("--config=nowhere.py", "There is no config file 'nowhere.py'"),
     ],
@@ -178,3 +182,9 @@ def test_check_overrides_accepts_known_fields():
 def test_validate_config_rejects_other_types():
     with pytest.raises(UserError, match="get_config"):
         config.validate_config({"train": {}})
+
+
+def test_synonyms_name_existing_fields_and_hide_none():
+    known = list(config.flatten(Experiment().to_dict()))
+    assert set(config.SYNONYMS.values()) <= set(known)
+    assert not {path.rpartition(".")[2] for path in known} & {*config.SYNONYMS, *config.ABSENT}

@@ -181,7 +181,7 @@ def _split_fields(text: str) -> list[tuple[str, str]]:
                 f"{part.strip()!r} is not of the form FIELD=VALUES, such as seed=0,1,2; model.dropout=0.2,0.4."
             )
         if field not in known:
-            raise UserError(f"There is no field {field}{config.suggest(field, list(known))}.")
+            raise UserError(f"There is no field {field}{config.suggest_field(field)}.")
         if field in dict(found):
             raise UserError(f"{field} is listed twice. List it once with all its values.")
         if field in PROCESS_FIELDS:
