@@ -105,7 +105,7 @@ def test_data_tables_hold_the_figures_of_the_manifest(path):
     ]
     counts = manifest["splits"]["train"]["class_counts"]
     by_agreement = sorted(votes["agreement_by_class"].items(), key=lambda each: -each[1])
-    expected = [[str(counts[name]), f"{100 * agreement:.1f} %"] for name, agreement in by_agreement]
+    expected = [[str(counts[name]), f"{100 * agreement:.1f}"] for name, agreement in by_agreement]
     assert [[row[1], row[3]] for row in marked_table(text, "classes")] == expected
 
 
@@ -122,6 +122,16 @@ def test_intervals_in_prose_are_of_recorded_evaluations(path, build_results):
     text = normalize(path, " ".join(read(path).split())).replace("ДИ", "CI").replace("\N{EN DASH}", "-")
     found = re.findall(r"[\d.]+ % \(95 % CI [\d.]+-[\d.]+\)", text)
     assert len(found) >= 4
+    assert set(found) <= known
+
+
+@pytest.mark.parametrize("path", REPORTS)
+def test_intervals_in_tables_are_of_recorded_evaluations(path, build_results):
+    known = {build_results.interval_cell(row) for row in build_results.evaluations()}
+    text = normalize(path, read(path)).replace("\N{EN DASH}", "-")
+    cells = [re.sub(r"\[(.*)\]\(.*\)", r"\1", cell) for row in table_rows(text) for cell in row]
+    found = [cell for cell in cells if re.fullmatch(r"[\d.]+ \([\d.]+-[\d.]+\)", cell)]
+    assert len(found) == 23
     assert set(found) <= known
 
 

@@ -109,14 +109,25 @@ def interval(row: Row) -> str:
     return f"{accuracy:.1f} % (95 % CI {low:.1f}-{high:.1f})"
 
 
+def interval_cell(row: Row) -> str:
+    """Returns an accuracy with its interval for a column whose heading names them: "72.9 (71.5-74.4)"."""
+    accuracy, low, high = (100 * row[name] for name in ("accuracy", "ci_low", "ci_high"))
+    return f"{accuracy:.1f} ({low:.1f}-{high:.1f})"
+
+
 def millions(parameters: int) -> str:
-    """Returns a number of parameters in millions, with two digits at least."""
-    return f"{parameters / 1e6:.{1 if parameters >= 1e6 else 2}f} M"
+    """Returns a number of parameters in millions, with two digits at least, without the unit."""
+    return f"{parameters / 1e6:.{1 if parameters >= 1e6 else 2}f}"
+
+
+def percentage(share: float) -> str:
+    """Returns a share in percent, without the unit."""
+    return f"{100 * share:.1f}"
 
 
 def percent(share: float) -> str:
     """Returns a share in percent."""
-    return f"{100 * share:.1f} %"
+    return f"{percentage(share)} %"
 
 
 def headline_table() -> Table:
@@ -132,7 +143,7 @@ def headline_table() -> Table:
     table = [["", "network", "flip at test time", "accuracy on PublicTest", "macro F1", "parameters"]]
     for name, row in chosen.items():
         flip = {"flip": "yes", "none": "no"}[row["tta"]]
-        figures = [interval(row), f"{row['macro_f1']:.3f}", millions(row["parameters"])]
+        figures = [interval(row), f"{row['macro_f1']:.3f}", f"{millions(row['parameters'])} M"]
         table.append([name, f"[`{row['config']}`]({row['path']})", flip, *figures])
     return table
 
@@ -164,9 +175,7 @@ class Report:
         text = re.sub(r"(?<=\d),(?=\d{3}\b)", "\N{NO-BREAK SPACE}", text)
         text = re.sub(r"(?<=\d)\.(?=\d)", ",", text)
         text = re.sub(r"-(?=\d)", "\N{MINUS SIGN}", re.sub(r"(?<=\d)-(?=\d)", "\N{EN DASH}", text))
-        for english, russian in ((" to ", " … "), ("CI", "ДИ"), (" M", " млн"), (", ", "; ")):
-            text = text.replace(english, russian)
-        return text
+        return text.replace(" to ", "…").replace(", ", "; ")
 
     def link(self, text: str, row: Row) -> str:
         """Returns a link from the report to an evaluation."""
@@ -197,7 +206,7 @@ class Report:
         counts, votes = self.manifest["splits"]["train"]["class_counts"], self.manifest["audit"]["ferplus"]
         table = []
         for name, agreement in sorted(votes["agreement_by_class"].items(), key=lambda each: -each[1]):
-            figures = f"{counts[name]:,}", percent(counts[name] / sum(counts.values())), percent(agreement)
+            figures = f"{counts[name]:,}", percentage(counts[name] / sum(counts.values())), percentage(agreement)
             table.append([self.text(self.rows["classes"][name]), *map(self.figure, figures)])
         return table
 
@@ -209,7 +218,7 @@ class Report:
             found = [folder and evaluation(folder / "eval-validation" / "eval.json") for folder in folders]
             sizes = ", ".join(dict.fromkeys(str(image_size(folder)) for folder in folders if folder))
             parameters = next(row["parameters"] for row in found if row)
-            shown = [self.link(self.figure(interval(row)), row) if row else "-" for row in found]
+            shown = [self.link(self.figure(interval_cell(row)), row) if row else "-" for row in found]
             cells = [entry["name"], self.text(entry), self.figure(sizes), self.figure(millions(parameters))]
             table.append([*cells, *shown])
         return table
@@ -220,7 +229,7 @@ class Report:
         for entry in self.rows["results"]:
             row = evaluation(RESULTS / entry["path"] / "eval.json")
             losses = (f"{row[name]:.3f}" for name in ("macro_f1", "log_loss", "ece"))
-            figures = interval(row), *losses, millions(row["parameters"])
+            figures = interval_cell(row), *losses, millions(row["parameters"])
             flip = self.text(self.rows["tta"][row["tta"]])
             table.append([self.link(self.text(entry), row), flip, *map(self.figure, figures)])
         return table
@@ -233,8 +242,8 @@ class Report:
         for place, (name, counts) in enumerate(zip(content["classes"], content["confusion_matrix"])):
             count, other = max((each, at) for at, each in enumerate(counts) if at != place)
             found = content["per_class"][name]
-            figures = percent(found["precision"]), percent(found["recall"]), f"{found['f1']:.3f}"
-            taken = f"{names[other]}, {self.figure(percent(count / sum(counts)))}"
+            figures = percentage(found["precision"]), percentage(found["recall"]), f"{found['f1']:.3f}"
+            taken = f"{names[other]}, {self.figure(percentage(count / sum(counts)))}"
             table.append([names[place], *map(self.figure, figures), taken])
         return table
 
