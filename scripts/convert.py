@@ -69,7 +69,7 @@ def main() -> None:
     print(manifest.table())
     for line in summary.summary_lines(manifest.raw["audit"], manifest.folder):
         print(line)
-    print(f"Wrote {manifest.counts()} to {manifest.folder}; what was found is in {manifest.folder}/audit.html")
+    print(f"Wrote {manifest.counts()} to {manifest.folder}; audit: {manifest.folder}/audit.html")
 
 
 if __name__ == "__main__":

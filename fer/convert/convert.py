@@ -36,7 +36,7 @@ from fer.synthetic import synthetic
 
 
 def convert(options: Options) -> Manifest:
-    """Converts the input, prints what was found, and returns the manifest of the output folder.
+    """Converts the input, prints the findings, and returns the manifest of the output folder.
 
     Raises:
       UserError: the input is missing, damaged or has a bad row; or the output exists or cannot be written to. The

@@ -25,7 +25,7 @@ def test_convert_reports_and_verifies_its_output(run, tmp_path):
     assert "Reading faces.csv: fer2013.csv (emotion,pixels,Usage)" in made.stdout
     assert "1 bad rows were set aside in out/rejects.csv: wrong number of fields 1\n" in made.stdout
     assert manifest.read_manifest(str(tmp_path / "out")).table() in made.stdout
-    assert made.stdout.splitlines()[-1] == "Wrote 30 faces in 6 shards to out; what was found is in out/audit.html"
+    assert made.stdout.splitlines()[-1] == "Wrote 30 faces in 6 shards to out; audit: out/audit.html"
     assert {"preview.png", "class_balance.png", "audit.html"} <= set(os.listdir(tmp_path / "out"))
     verified = run("--verify=out")
     assert (verified.returncode, verified.stderr) == (0, "")

@@ -26,7 +26,7 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
 body{margin:2rem auto;max-width:64rem;padding:0 1rem}
 h2{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:1rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse}
+.scroll{overflow-x:auto}table{border-collapse:collapse}.scroll table{width:100%}.scroll td:last-child{width:40%}
 .figures{columns:2 22rem;column-gap:3rem}.figures table{break-inside:avoid;width:100%;margin-bottom:1.5rem}
 .figures th{text-transform:capitalize}nav li{margin:.15rem 0}a{color:inherit}
 th,td{padding:.25rem .75rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
@@ -35,9 +35,13 @@ th:first-child,td:first-child{text-align:left;white-space:normal}
 .group{display:flex;flex-wrap:wrap;border:1px solid var(--line);border-radius:6px;padding:.4rem;gap:.4rem}
 figure{margin:0;text-align:center}figure img{width:72px;height:72px;margin:auto;image-rendering:pixelated;display:block}
 figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);display:block;font-size:.7rem}
-.bar{display:flex;height:1.5rem;min-width:20rem;outline:1px solid var(--line)}.bar span{display:block;height:100%}
+.bar{display:flex;height:1.5rem;min-width:8rem;outline:1px solid var(--line)}.bar span{display:block;height:100%}
 .key span{display:inline-block;outline:1px solid var(--line);width:.8em;height:.8em;margin:0 .3em 0 1em}
 .note{color:var(--soft)}
+@media(max-width:40rem){.scroll th,.scroll td{padding:.2rem .1rem;font-size:.7rem}
+.scroll th+th{writing-mode:vertical-rl}
+.scroll th:last-child,.scroll td:last-child{display:none}.figures{columns:1}
+.figures td{white-space:normal;overflow-wrap:anywhere}}
 """
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fer.convert.audit import audit_html
 from fer.io.temp_store import TempStore
+from tests import browser
 from tests.convert.audit.test_audit import FACES, dataset, result  # noqa: F401 - fixtures
 
 
@@ -100,3 +101,13 @@ def test_audit_html_image_is_face_of_its_row(reader):
 
 def test_audit_html_image_names_label_split_and_row(reader):
     assert {"angry, validation 10", "happy, train 20", "neutral, validation 90"} <= {p["alt"] for p in reader.pictures}
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("width", [390, 1200])
+def test_audit_html_cuts_no_table(page, tmp_path, chromium, width):
+    (tmp_path / "audit.html").write_text(page)
+    browser.emulate(chromium, width, dark=False)
+    chromium.get(f"file://{tmp_path}/audit.html")
+    assert browser.cut_cells(chromium) == []
+    assert chromium.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
