@@ -84,7 +84,9 @@ def test_run_ends_with_one_line_when_interrupted(root, tmp_path):
     program = tmp_path / "wait.py"
     program.write_text(
         "import os, signal, time\nfrom fer import cli\n\n\ndef main():\n"
-        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n\n\ncli.run(main)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(60)\n\n\n"
+        # A shell without job control starts background processes with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\ncli.run(main)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, timeout=50)
