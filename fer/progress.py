@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar, TextIO, TypeVar
 
+from fer.periodic import call_every
+
 SLOW_AFTER_S = 3.0
 STAGE_INTERVAL_S = 4.0  # below 5 seconds, the longest time that a program may print nothing
 TRAIN_BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar}| {rate_fmt}, {remaining} left{postfix}"
@@ -42,20 +44,14 @@ def stage(text: str, file: TextIO | None = None) -> Iterator[None]:
         redirects it.
     """
     output = sys.stdout if file is None else file
-    started, ended = time.monotonic(), threading.Event()
+    started = time.monotonic()
 
     def repeat() -> None:
-        while not ended.wait(STAGE_INTERVAL_S):
-            print(f"{text} {time.monotonic() - started:.0f} s", file=output, flush=True)
+        print(f"{text} {time.monotonic() - started:.0f} s", file=output, flush=True)
 
     print(text, file=output, flush=True)
-    thread = threading.Thread(target=repeat, name="progress", daemon=True)
-    thread.start()
-    try:
+    with call_every(STAGE_INTERVAL_S, repeat, "progress"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 _Display = TypeVar("_Display", bound="ProgressDisplay")

@@ -109,7 +109,7 @@ def export_folder(tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     """Starts a browser for all tests of pages in this process. Its camera shows the photo of tests/demo/photo.py."""
-    film = photo.encoded(photo.photo(), "JPEG")
+    film = photo.encoded(photo.make_photo(), "JPEG")
     with browser.chromium(tmp_path_factory.mktemp("chromium"), film) as page:
         yield page
 

@@ -56,10 +56,15 @@ def first_line(script: pathlib.Path) -> str:
     return ast.get_docstring(ast.parse(script.read_text())).splitlines()[0]
 
 
+def run_installed_help(root: pathlib.Path, folder: pathlib.Path, script: str) -> subprocess.CompletedProcess:
+    """Installs a script as a command in a folder and runs it with --help."""
+    command = install_command(root, folder, root / "scripts" / script)
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run([sys.executable, command, "--help"], env=environment, capture_output=True, text=True)
+
+
 def test_help_of_installed_gpu_check_has_hyphens(root, tmp_path):
-    command = install_command(root, tmp_path, root / "scripts" / "gpu_check.py")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, command, "--help"], env=environment, capture_output=True, text=True)
+    done = run_installed_help(root, tmp_path, "gpu_check.py")
     summary = first_line(root / "scripts" / "gpu_check.py").replace("python scripts/gpu_check.py", "fer-gpu-check")
     assert ": fer-gpu-check --output=" in summary
     assert " ".join(done.stdout.split()).startswith(summary)
@@ -68,10 +73,7 @@ def test_help_of_installed_gpu_check_has_hyphens(root, tmp_path):
 
 
 def test_help_of_installed_command_names_installed_commands(root, tmp_path):
-    command = install_command(root, tmp_path, root / "scripts" / "predict.py")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    help_ = [sys.executable, str(command), "--help"]
-    done = subprocess.run(help_, env=environment, capture_output=True, text=True)
+    done = run_installed_help(root, tmp_path, "predict.py")
     assert (done.returncode, done.stderr) == (0, "")
     summary = first_line(root / "scripts" / "predict.py").replace("python scripts/predict.py", "fer-predict")
     assert ": fer-predict --workdir=DIR --input=" in summary

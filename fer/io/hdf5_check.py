@@ -53,7 +53,7 @@ def inspect(path: str) -> None:
       path: of a local file.
 
     Raises:
-      decompression.LimitError: the arrays together are far larger than the file.
+      decompression_limits.LimitError: the arrays together are far larger than the file.
       ValueError: an array has fewer bytes than its shape needs or has values of variable length, or the file links to
         other files or to itself.
       OSError, RuntimeError, KeyError, ...: HDF5 cannot read it.

@@ -9,9 +9,9 @@ Lamport 1987, "A fast mutual exclusion algorithm").
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from fer.periodic import call_every
 from fer.sweep.optuna_study import Plan
 
 HEARTBEAT_INTERVAL_S = 5.0
@@ -42,22 +43,14 @@ def acquire_trial(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
 @contextlib.contextmanager
 def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
     """Writes a heartbeat of the trial every `HEARTBEAT_INTERVAL_S` seconds while the block runs."""
-    ended = threading.Event()
+    counts = itertools.count(1)
 
     def beat() -> None:
-        count = 0
-        while not ended.wait(HEARTBEAT_INTERVAL_S):
-            count += 1
-            with contextlib.suppress(Exception):  # the storage may be unreachable for a moment
-                trial.set_user_attr(HEARTBEAT, f"{os.getpid()}-{count}")
+        with contextlib.suppress(Exception):  # the storage may be unreachable for a moment
+            trial.set_user_attr(HEARTBEAT, f"{os.getpid()}-{next(counts)}")
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
+    with call_every(HEARTBEAT_INTERVAL_S, beat, "heartbeat"):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def _ask(study: optuna.Study, plan: Plan) -> optuna.Trial | None:

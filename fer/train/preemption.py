@@ -16,6 +16,8 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from fer.periodic import call_every
+
 METADATA_URL = "http://169.254.169.254"  # AWS_EC2_METADATA_SERVICE_ENDPOINT replaces it, as in AWS' own tools
 POLL_INTERVAL_S = 5.0  # seconds between two requests for the notice, as AWS recommends
 TIMEOUT_S = 2.0  # seconds for the metadata service to answer: it is on the same machine
@@ -66,22 +68,16 @@ def stop_on_signals() -> Iterator[StopRequest]:
 @contextlib.contextmanager
 def stop_on_spot_notice(stop: StopRequest, every: float = POLL_INTERVAL_S) -> Iterator[None]:
     """Polls EC2's metadata: the notice of a spot interruption requests a stop, as SIGTERM does."""
-    over = threading.Event()
-    watcher = threading.Thread(target=_poll_notice, args=(stop, over, every), name="spot notice", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
 
-
-def _poll_notice(stop: StopRequest, over: threading.Event, every: float) -> None:
-    while not over.wait(every):
-        if _has_notice():
+    def poll() -> bool:
+        noticed = _has_notice()
+        if noticed:
             print("EC2 will interrupt this spot instance.", flush=True)
             stop.request(signal.SIGTERM)
-            return
+        return noticed
+
+    with call_every(every, poll, "spot notice"):
+        yield
 
 
 def _has_notice() -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from fer.errors import StorageError, UserError
 from fer.io import files, temp_files
+from fer.periodic import call_every
 from fer.storage import is_remote
 
 OWNER_FILE = "owner.json"
@@ -112,14 +113,16 @@ def _hold_lease(workdir: str) -> Iterator[None]:
     lease = _read(path)
     if lease and lease.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
         raise _in_use_error(workdir, lease)
-    stop = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(path, owner, stop), daemon=True)
-    renewing.start()
+    counts = itertools.count(1)
+
+    def renew() -> None:
+        with contextlib.suppress(UserError):  # the store is unreachable: the next renewal may succeed
+            files.write_json(path, {**owner, "renewals": next(counts)})
+
     try:
-        yield
+        with call_every(RENEW_S, renew, "lease"):
+            yield
     finally:
-        stop.set()
-        renewing.join()
         with contextlib.suppress(UserError, tf.errors.OpError):  # the lease expires by itself
             lease = _read(path)
             if lease and lease.get("lease") == owner["lease"]:
@@ -146,14 +149,6 @@ def _wait_for_lease(path: str, workdir: str) -> None:
             return
         if now != lease:
             raise _in_use_error(workdir, now)
-
-
-def _renew(path: str, owner: dict[str, Any], stop: threading.Event) -> None:
-    renewals = 0
-    while not stop.wait(RENEW_S):
-        renewals += 1
-        with contextlib.suppress(UserError):  # the store is unreachable: the next renewal may succeed
-            files.write_json(path, {**owner, "renewals": renewals})
 
 
 def _make_owner() -> dict[str, Any]:

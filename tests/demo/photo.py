@@ -11,7 +11,7 @@ from fer.synthetic import synthetic
 PLACES = [(60, 80, 192), (400, 150, 144)]  # left, top, side
 
 
-def photo() -> Image.Image:
+def make_photo() -> Image.Image:
     """Returns an RGB photo of 640x400 pixels with the faces at `PLACES`."""
     wall = Image.new("RGB", (640, 400), (200, 205, 210))
     for face, (left, top, side) in zip(synthetic.generate_faces(2, seed=0)[0], PLACES):

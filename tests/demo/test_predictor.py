@@ -15,7 +15,7 @@ from fer.evaluation import inference
 from fer.models import loading
 from fer.predict import face_detection
 from fer.viz import gradcam
-from tests.demo.photo import PLACES, encoded, photo
+from tests.demo.photo import PLACES, encoded, make_photo
 from tests.evaluation import factories
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra demo brings it")
@@ -33,7 +33,7 @@ def predict(opened) -> predictor.FacePredictor:
 
 @pytest.fixture(scope="module")
 def result(predict) -> predictor.PhotoResult:
-    return predict(encoded(photo()))
+    return predict(encoded(make_photo()))
 
 
 def test_face_predictor_locates_each_face(result):
@@ -44,13 +44,13 @@ def test_face_predictor_locates_each_face(result):
 
 
 def test_face_predictor_returns_probabilities_of_the_cropped_faces(result, opened):
-    crops = np.stack([face_detection.crop(photo(), face.box) for face in result.faces])
+    crops = np.stack([face_detection.crop(make_photo(), face.box) for face in result.faces])
     expected = inference.predict([opened.model], crops).probabilities
     np.testing.assert_allclose([face.probabilities for face in result.faces], expected, atol=1e-5)
 
 
 def test_face_predictor_draws_model_input_and_gradcam_of_each_face(result, opened):
-    crops = np.stack([face_detection.crop(photo(), face.box) for face in result.faces])
+    crops = np.stack([face_detection.crop(make_photo(), face.box) for face in result.faces])
     classes = np.array([face.probabilities.argmax() for face in result.faces])
     maps = gradcam.heatmaps(
         opened.model, crops, classes
@@ -72,7 +72,7 @@ def test_overlay_is_brightest_and_reddest_where_the_map_is_highest():
 
 def test_face_predictor_keeps_largest_faces_when_there_are_too_many(predict, monkeypatch):
     monkeypatch.setattr(predictor, "MAX_FACES", 1)
-    (face,) = predict(encoded(photo())).faces
+    (face,) = predict(encoded(make_photo())).faces
     assert abs(face.box.left - PLACES[0][0]) < 40
 
 
@@ -81,7 +81,7 @@ def test_face_predictor_omits_gradcam_when_model_has_no_layers(opened):
         def __call__(self, images, training):
             return opened.model(images, training=training)
 
-    faces = predictor.FacePredictor(dataclasses.replace(opened, model=Export()))(encoded(photo())).faces
+    faces = predictor.FacePredictor(dataclasses.replace(opened, model=Export()))(encoded(make_photo())).faces
     assert [face.gradcam_png for face in faces] == [None, None]
     assert predictor.to_json(predictor.PhotoResult(1, 1, faces))["faces"][0]["looked_at"] is None
 
@@ -99,7 +99,7 @@ def bomb(width: int, height: int) -> bytes:
     [
         (b"a letter", r"is not a supported image\. Supported formats: JPEG, PNG, WebP, BMP, GIF, TIFF and PPM/PGM"),
         (b"", "is not a supported image"),
-        (encoded(photo())[:3000], "This image cannot be read"),
+        (encoded(make_photo())[:3000], "This image cannot be read"),
         (
             b"\xff\xd8\xff and nothing of a JPEG after that",
             r"cannot be read \(it is damaged or no picture; JPEG, PNG, ",

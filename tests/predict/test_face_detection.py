@@ -1,6 +1,5 @@
 """Tests of `fer.predict.face_detection` on photos composed of synthetic faces."""
 
-import io
 import pathlib
 
 import numpy as np
@@ -14,10 +13,9 @@ from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 from fer.predict import face_detection, input_readers, predict
 from fer.synthetic import synthetic
+from tests.demo.photo import PLACES, encoded, make_photo
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
-
-PLACES = [(60, 80, 192), (400, 150, 144)]  # left, top, side of the faces of the photo
 
 
 @pytest.fixture(scope="module")
@@ -26,17 +24,8 @@ def faces() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def photo(faces) -> Image.Image:
-    photo = Image.new("RGB", (640, 400), (200, 205, 210))
-    for face, (left, top, side) in zip(faces, PLACES):
-        photo.paste(Image.fromarray(face).resize((side, side), Image.Resampling.BICUBIC), (left, top))
-    return photo
-
-
-def content(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
+def photo() -> Image.Image:
+    return make_photo()
 
 
 @pytest.fixture
@@ -44,9 +33,9 @@ def folder(tmp_path, photo, faces):
     """Writes a photo of two faces, a photo of none, and a picture of 48x48 pixels."""
     folder = tmp_path / "pictures"
     (folder / "below").mkdir(parents=True)
-    (folder / "a.png").write_bytes(content(photo))
-    (folder / "below" / "b.jpg").write_bytes(content(Image.new("RGB", (320, 240), "green"), "JPEG"))
-    (folder / "c.png").write_bytes(content(Image.fromarray(faces[0])))
+    (folder / "a.png").write_bytes(encoded(photo))
+    (folder / "below" / "b.jpg").write_bytes(encoded(Image.new("RGB", (320, 240), "green"), "JPEG"))
+    (folder / "c.png").write_bytes(encoded(Image.fromarray(faces[0])))
     return folder
 
 
@@ -73,7 +62,7 @@ def test_crop_equals_pillow_grey_crop(photo):
 def test_open_image_turns_sideways_photo_upright(photo):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned to the right
-    sideways = content(photo.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
+    sideways = encoded(photo.rotate(90, expand=True), "JPEG", quality=95, exif=exif)
     upright = face_detection.open_image(Picture("a.jpg", "a.jpg", sideways))
     assert upright.size == photo.size
     assert np.abs(np.asarray(upright).astype(int) - np.asarray(photo)).mean() < 3
@@ -84,20 +73,20 @@ def test_open_image_keeps_orientation_when_exif_is_damaged(photo):
     damaged[0x0112] = 6
     text = damaged.tobytes().replace(b"\x01\x12\x00\x03", b"\x01\x12\x00\x02").replace(b"Exif\x00\x00", b"")
     for exif in (b"II*\x00", text):
-        image = face_detection.open_image(Picture("a.png", "a.png", content(photo, exif=exif)))
+        image = face_detection.open_image(Picture("a.png", "a.png", encoded(photo, exif=exif)))
         np.testing.assert_array_equal(np.asarray(image), np.asarray(photo))
 
 
 def test_open_image_converts_16_bit_grey_to_8_bits_without_clipping():
     ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
-    image = face_detection.open_image(Picture("a.png", "a.png", content(Image.fromarray(ramp))))
+    image = face_detection.open_image(Picture("a.png", "a.png", encoded(Image.fromarray(ramp))))
     np.testing.assert_array_equal(np.asarray(image)[..., 0], ramp >> 8)
 
 
 def test_open_image_rejects_too_many_pixels_without_reading_them(monkeypatch, photo):
     monkeypatch.setattr(image_reader, "MAX_PIXELS", 1000)
     with pytest.raises(image_reader.PictureError, match=r"it has 640 x 400 pixels, more than 1,000"):
-        face_detection.open_image(Picture("a.png", "a.png", content(photo)))
+        face_detection.open_image(Picture("a.png", "a.png", encoded(photo)))
 
 
 def test_annotate_draws_boxes_in_class_colours_on_a_copy(photo):
@@ -140,7 +129,7 @@ def test_write_saves_annotated_photos_by_name_beside_csv(folder, tmp_path):
 def test_photo_name_cannot_leave_the_output_folder(photo, tmp_path):
     boxes = [face_detection.Box(60, 80, 192, 192)]
     picture = input_readers.StoredPicture.append(
-        TempStore(), Picture("a.tar:../../a.png", "../../a.png", content(photo))
+        TempStore(), Picture("a.tar:../../a.png", "../../a.png", encoded(photo))
     )
     faces_read = input_readers.Faces(
         ["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [input_readers.Photo(picture, boxes, 0)], []
@@ -151,7 +140,7 @@ def test_photo_name_cannot_leave_the_output_folder(photo, tmp_path):
 
 def test_write_numbers_photos_of_equal_names(photo, tmp_path):
     store, box = TempStore(), [face_detection.Box(60, 80, 192, 192)]
-    pictures = [Picture(f"a.tar:{path}", path, content(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
+    pictures = [Picture(f"a.tar:{path}", path, encoded(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
     photos = [
         input_readers.Photo(input_readers.StoredPicture.append(store, picture), box, first)
         for first, picture in enumerate(pictures)

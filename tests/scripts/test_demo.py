@@ -12,7 +12,7 @@ from PIL import Image
 
 from fer.labels import CLASSES
 from tests import browser
-from tests.demo.photo import PLACES, encoded, photo
+from tests.demo.photo import PLACES, encoded, make_photo
 from tests.evaluation import factories
 from tests.scripts import run_script
 
@@ -89,7 +89,7 @@ def error_text(page) -> str:
 
 
 def test_page_shows_boxes_probabilities_and_gradcam_of_a_dropped_photo(page):
-    drop(page, encoded(photo()))
+    drop(page, encoded(make_photo()))
     assert error_text(page) == ""
     assert page.find_element("id", "status").text == "2 faces found."
     faces = page.find_elements("css selector", ".face")
@@ -108,7 +108,7 @@ def test_page_shows_boxes_probabilities_and_gradcam_of_a_dropped_photo(page):
 
 
 def test_page_box_lies_on_its_face(page):
-    drop(page, encoded(photo()))
+    drop(page, encoded(make_photo()))
     wait_until(page, "document.getElementById('picture').naturalWidth")
     picture = page.find_element("id", "picture").rect
     box = page.find_element("css selector", ".box").rect
@@ -121,7 +121,7 @@ def test_page_box_lies_on_its_face(page):
     [
         (encoded(Image.new("RGB", (320, 240), "green")), "No face was found in this photo"),
         (b"a letter", "This file is not a supported image"),
-        (encoded(photo())[:2000], "This image cannot be read"),
+        (encoded(make_photo())[:2000], "This image cannot be read"),
     ],
     ids=["no face", "no image", "truncated"],
 )
@@ -132,7 +132,7 @@ def test_page_shows_error_of_an_unusable_file(page, content, message):
 
 
 def test_page_classifies_a_chosen_file(page, tmp_path):
-    (tmp_path / "photo.jpg").write_bytes(encoded(photo(), "JPEG"))
+    (tmp_path / "photo.jpg").write_bytes(encoded(make_photo(), "JPEG"))
     page.find_element("id", "file").send_keys(str(tmp_path / "photo.jpg"))
     wait_until(page, "document.querySelectorAll('.face').length === 2")
 
@@ -186,7 +186,7 @@ def test_page_camera_button_has_focus_after_closing_by_keyboard(page):
 )
 def test_page_fits_the_screen_and_the_preferred_colour_scheme(page, width, dark):
     browser.emulate(page, width, dark)
-    drop(page, encoded(photo()))
+    drop(page, encoded(make_photo()))
     assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
     colour = page.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", colour)[:3])) < 128) == dark
@@ -199,7 +199,7 @@ def test_page_shows_the_answer_without_scrolling(page, width, height, count):
     """The labels and the heading of the first face lie within the window, and each label touches its box."""
     page.refresh()
     browser.emulate(page, width, False, height)
-    image = photo() if count == 2 else photo().crop((0, 0, 320, 400))
+    image = make_photo() if count == 2 else make_photo().crop((0, 0, 320, 400))
     drop(page, encoded(image))
     wait_until(page, "document.getElementById('picture').naturalWidth")
     assert page.execute_script("return window.scrollY") == 0
@@ -223,7 +223,7 @@ def test_page_shows_the_answer_without_scrolling(page, width, height, count):
 def test_page_puts_label_inside_the_box_at_the_top_edge_of_the_photo(page):
     left, top, side = PLACES[0]
     image = Image.new("RGB", (640, 400), (200, 205, 210))
-    image.paste(photo().crop((left, top, left + side, top + side)), (left, 0))
+    image.paste(make_photo().crop((left, top, left + side, top + side)), (left, 0))
     drop(page, encoded(image))
     wait_until(page, "document.getElementById('picture').naturalWidth")
     picture, label = (page.find_element("css selector", each).rect for each in ("#picture", ".box span"))
@@ -231,6 +231,6 @@ def test_page_puts_label_inside_the_box_at_the_top_edge_of_the_photo(page):
 
 
 def test_page_controls_and_images_have_accessible_names(page):
-    drop(page, encoded(photo()))
+    drop(page, encoded(make_photo()))
     for element in page.find_elements("css selector", "button, input, img, video"):
         assert element.accessible_name or not element.is_displayed(), element.get_attribute("outerHTML")

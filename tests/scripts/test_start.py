@@ -9,7 +9,7 @@ import pytest
 import fer
 from fer import help_text
 from fer.config import Experiment, flatten
-from tests.demo.photo import encoded, photo
+from tests.demo.photo import encoded, make_photo
 from tests.scripts import fork_server
 
 PROGRAMS = sorted(path.name for path in (fork_server.ROOT / "scripts").glob("[!_]*.py"))
@@ -232,7 +232,7 @@ def test_scripts_report_mistake_before_loading_tensorflow(folder):
 @pytest.mark.extended
 def test_prediction_of_a_photo_loads_what_it_needs_alone_and_says_what_it_found(tmp_path):
     pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
-    (tmp_path / "photo.jpg").write_bytes(encoded(photo(), "JPEG"))
+    (tmp_path / "photo.jpg").write_bytes(encoded(make_photo(), "JPEG"))
     run = only(tmp_path, "predict.py", "--workdir=bundled", "--input=photo.jpg", "--output=out.csv")
     assert (run.returncode, run.stderr, run.heavy) == (0, "", ["PIL", "cv2", "keras", "numpy", "tensorflow"])
     found = r"^2 faces from photo\.jpg\nphoto\.jpg#1: \w+ \d+ %(, \w+ \d+ %)?\nphoto\.jpg#2: "

@@ -16,6 +16,7 @@ optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra 
 
 from optuna.trial import TrialState
 
+from fer.config import Experiment
 from fer.errors import Stopped, StorageError, UserError
 from fer.evaluation import eval_json
 from fer.sweep import optuna_study, runner, search_space
@@ -166,6 +167,16 @@ def test_evaluate_trial_evaluates_again_only_when_the_weights_changed(
     assert found["protocol"]["members"][0]["weights_sha256"] == other["sha256"]
 
 
+def check_sweep_stops_after_first_trial(base: Experiment, data: str, output: str) -> None:
+    """Runs a sweep of two trials, which SIGTERM ends when the first is complete."""
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
+    sweep = runner.Sweep(base, plan, data, output, strategy="one")
+    with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
+        runner.run_sweep(sweep)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+    assert [trial.state for trial in plan.of(sweep.open_study())] == [TrialState.COMPLETE]
+
+
 @pytest.mark.extended
 def test_signal_during_the_last_validation_ends_the_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
     saved = checkpoints.save
@@ -175,13 +186,8 @@ def test_signal_during_the_last_validation_ends_the_sweep_after_the_trial(synthe
         return saved(*arguments, **named)
 
     base = factories.experiment(steps=0, epochs=1, global_batch=64, checkpoint_steps=100)
-    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
-    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
     monkeypatch.setattr(checkpoints, "save", save_and_signal)
-    with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
-        runner.run_sweep(sweep)
-    assert stopped.value.exit_code == 128 + signal.SIGTERM
-    assert [trial.state for trial in plan.of(sweep.open_study())] == [TrialState.COMPLETE]
+    check_sweep_stops_after_first_trial(base, synthetic_shards.folder, str(tmp_path))
 
 
 def test_signal_at_the_end_of_a_trial_ends_the_sweep_after_the_trial(synthetic_shards, tmp_path, monkeypatch):
@@ -190,13 +196,8 @@ def test_signal_at_the_end_of_a_trial_ends_the_sweep_after_the_trial(synthetic_s
         signal.raise_signal(signal.SIGTERM)
 
     base = factories.experiment(steps=0, epochs=1, global_batch=64)
-    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
-    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
     monkeypatch.setattr(trainer, "train", train)
-    with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
-        runner.run_sweep(sweep)
-    assert stopped.value.exit_code == 128 + signal.SIGTERM
-    assert [trial.state for trial in plan.of(sweep.open_study())] == [TrialState.COMPLETE]
+    check_sweep_stops_after_first_trial(base, synthetic_shards.folder, str(tmp_path))
 
 
 def test_report_has_every_trial_and_the_mean_over_seeds(swept):

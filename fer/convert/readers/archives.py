@@ -310,7 +310,7 @@ def _check_count(members: int) -> None:
     """Checks the number of members of an archive.
 
     Raises:
-      decompression.LimitError: there are too many.
+      decompression_limits.LimitError: there are too many.
     """
     if members > MAX_MEMBERS:
         raise decompression_limits.LimitError(f"holds more than {MAX_MEMBERS:,} files: unpack it and name the folder.")
@@ -327,7 +327,7 @@ class _CompressedStream:
         """Reads at most `size` bytes.
 
         Raises:
-          decompression.LimitError: too many bytes in a row decompress to nothing.
+          decompression_limits.LimitError: too many bytes in a row decompress to nothing.
         """
         content = self._stream.read(size)
         self.idle += len(content)
@@ -369,7 +369,7 @@ class _ZipStream:
         """Reads at most `size` bytes.
 
         Raises:
-          decompression.LimitError: the central directory is too large.
+          decompression_limits.LimitError: the central directory is too large.
         """
         if size > MAX_DIRECTORY_BYTES:
             raise decompression_limits.LimitError(
@@ -411,7 +411,7 @@ class _Header(tarfile.TarInfo):
         """Parses the block of a header, before its extension is read.
 
         Raises:
-          decompression.LimitError: the extension is too long, or the member is a sparse file, whose map may be.
+          decompression_limits.LimitError: the extension is too long, or the member is a sparse file, whose map may be.
         """
         found = super().frombuf(*arguments)
         if found.type in cls._EXTENDING and found.size > MAX_HEADER_BYTES:
@@ -466,7 +466,7 @@ def _drop_headers(archive: tarfile.TarFile) -> None:
     """Removes the headers that an archive object stores.
 
     Raises:
-      decompression.LimitError: the headers that apply to all members are too long.
+      decompression_limits.LimitError: the headers that apply to all members are too long.
     """
     archive.members = []  # type: ignore[attr-defined]  # not documented
     headers: dict[str, str] = dict(archive.pax_headers or {})

@@ -163,7 +163,6 @@ def pretrained(name: str, side: int) -> tf.keras.Model:
     except Exception as error:  # kagglehub and requests raise many kinds
         raise UserError(
             f"The weights of {PREFIX}{name}_imagenet cannot be fetched ({error_message(error)}): on a machine that "
-            f"reaches "
-            f"https://www.kaggle.com/models/{handle} take its model.weights.h5 from there, and name it here with "
-            "config.model.weights=PATH/model.weights.h5."
+            f"reaches https://www.kaggle.com/models/{handle} take its model.weights.h5 from there, and name it here "
+            "with config.model.weights=PATH/model.weights.h5."
         ) from error
