@@ -23,7 +23,9 @@ WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Index of this process
 WORKER_PORT = flags.DEFINE_integer(
     "worker_port", cluster_resolver.DEFAULT_PORT, "Port of each worker if Slurm or SageMaker gives only host names."
 )
-WATCH_SPOT = flags.DEFINE_boolean("watch_spot", False, "Stops with a checkpoint when EC2 interrupts the spot instance.")
+STOP_ON_SPOT_INTERRUPTION = flags.DEFINE_boolean(
+    "stop_on_spot_interruption", False, "Stops with a checkpoint when EC2 interrupts the spot instance."
+)
 PREVIEW = flags.DEFINE_string("preview", None, "PNG file to draw augmented images to, instead of training.")
 LIST_MODELS = cli.define_optional(
     "list_models", "*", "Prints the values of config.model.name that match a pattern such as *b0*; trains nothing."
@@ -49,7 +51,7 @@ def main() -> None:
     if PREVIEW.value:
         augmentation_preview.write_preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
-        hooks = trainer.RunHooks(watch_spot=WATCH_SPOT.value)
+        hooks = trainer.RunHooks(stop_on_spot_interruption=STOP_ON_SPOT_INTERRUPTION.value)
         trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, hooks)
         if workers is None or workers.chief:
             evaluate = cli.command_name("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")

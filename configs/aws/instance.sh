@@ -23,7 +23,7 @@ fi
   --data="s3://$BUCKET/tfrecords/fer2013" \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --strategy=auto \
-  --watch_spot
+  --stop_on_spot_interruption
 .venv/bin/python scripts/evaluate.py \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --data="s3://$BUCKET/tfrecords/fer2013" \

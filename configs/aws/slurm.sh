@@ -32,7 +32,7 @@ srun --kill-on-bad-exit=0 .venv/bin/python scripts/train.py \
   --data="s3://$BUCKET/tfrecords/fer2013" \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --strategy=multi_worker \
-  --watch_spot || code=$?
+  --stop_on_spot_interruption || code=$?
 if [ "$code" = 143 ]; then
   scontrol requeue "$SLURM_JOB_ID"
   exit 0

@@ -29,7 +29,7 @@ export TF_CONFIG="{\"cluster\": {\"worker\": [${workers%,}]}, \"task\": {\"type\
   --data="s3://$BUCKET/tfrecords/fer2013" \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --strategy=multi_worker \
-  --watch_spot
+  --stop_on_spot_interruption
 if [ "$INDEX" = 0 ]; then
   unset TF_CONFIG
   .venv/bin/python scripts/evaluate.py \

@@ -56,12 +56,12 @@ class RunHooks(NamedTuple):
       on_epoch: called with the entry of history.json after an epoch, when its checkpoint is written. An exception that
         it raises ends the run; the same call resumes it.
       stop: the caller's request to stop; if None, the run handles SIGTERM and SIGINT itself.
-      watch_spot: whether EC2's notice of a spot interruption stops the run with a checkpoint.
+      stop_on_spot_interruption: whether EC2's notice of a spot interruption stops the run with a checkpoint.
     """
 
     on_epoch: Callable[[Entry], None] = lambda entry: None
     stop: preemption.StopRequest | None = None
-    watch_spot: bool = False
+    stop_on_spot_interruption: bool = False
 
 
 def check_experiment(experiment: Experiment) -> None:
@@ -187,7 +187,7 @@ def _train(
     folder.write_config(experiment, shards, distillation.teacher_records(teachers))
     with (
         contextlib.nullcontext(hooks.stop) if hooks.stop else preemption.stop_on_signals() as stop,
-        preemption.stop_on_spot_notice(stop) if hooks.watch_spot else contextlib.nullcontext(),
+        preemption.stop_on_spot_notice(stop) if hooks.stop_on_spot_interruption else contextlib.nullcontext(),
     ):
         run.fit(score, stop)
 

@@ -140,7 +140,7 @@ def test_run_on_reclaimed_instance_stops_with_checkpoint(metadata, synthetic_sha
     frequent = functools.partial(preemption.stop_on_spot_notice, every=0.01)
     monkeypatch.setattr(preemption, "stop_on_spot_notice", frequent)
     settings = factories.experiment(steps=10_000, checkpoint_steps=10_000, ema_decay=0.0)
-    hooks = trainer.RunHooks(watch_spot=True)
+    hooks = trainer.RunHooks(stop_on_spot_interruption=True)
     with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as requested") as caught:
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", hooks=hooks)
     assert caught.value.exit_code == 143
