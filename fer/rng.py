@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-import tensorflow as tf
+from fer.lazy_modules import tf
 
 # TensorFlow chooses the algorithm by the device unless one is given. Compiled by XLA, the numbers still differ.
 ALGORITHM = "philox"

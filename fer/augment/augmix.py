@@ -9,9 +9,8 @@ omits those that the test corruptions contain: contrast, brightness and sharpnes
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from fer.augment import ops, randaugment, xla_support
+from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
 MAX_DEPTH = 3
@@ -32,7 +31,7 @@ CHAIN = randaugment.PAPER._replace(
 )
 
 
-def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: float = 3, xla: bool = False) -> tf.Tensor:
+def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: float = 3) -> tf.Tensor:
     """Mixes each image with changed copies of itself.
 
     Args:
@@ -40,14 +39,13 @@ def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: float
       rng: see `BatchRng`.
       severity: the magnitude of each op is uniform in 0.1 to `severity`, of 10.
       width: number of copies of an image.
-      xla: see `fer.augment.xla_support`.
 
     Returns:
       [B, H, W, 1] uint8.
     """
     width = int(width)
     copies = [
-        ops.apply(images, [_draw_chain(rng.fold_in(number), images.shape[1], severity)], xla) for number in range(width)
+        ops.apply(images, [_draw_chain(rng.fold_in(number), images.shape[1], severity)]) for number in range(width)
     ]
     # Dirichlet(1, ..., 1): exponentials over their sum; Beta(1, 1) is uniform.
     shares = -tf.math.log(1 - rng.fold_in(width).uniform(width))

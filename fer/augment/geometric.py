@@ -7,9 +7,8 @@ image is resampled once instead of once a change.
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from fer.augment import xla_support
+from fer.lazy_modules import tf
 
 PROJECTIVE_PARAMETERS = 8  # of a transform of ImageProjectiveTransformV3
 
@@ -65,7 +64,7 @@ def warp(
       fill: grey level outside the input, an integer.
       side: of the square output in pixels, about the same centre; by default the output is as large as the input.
       gathers: True warps by gathers, False by the kernel of ImageProjectiveTransformV3, which XLA cannot compile. By
-        default the faster: compiled gathers on a CPU, the kernel on a GPU.
+        default the faster: compiled gathers on a CPU and under XLA, the kernel on a GPU.
 
     Returns:
       [B, H, W, 1] uint8, or [B, side, side, 1].
@@ -74,7 +73,7 @@ def warp(
     size = (side, side) if side else (height, width)
     to_corner = _translation((1 - size[1]) / 2, (1 - size[0]) / 2)
     about_corner = _translation((width - 1) / 2, (height - 1) / 2) @ matrices @ to_corner
-    gathers = xla_support.on_cpu() if gathers is None else gathers
+    gathers = xla_support.on_cpu() or xla_support.is_under_xla() if gathers is None else gathers
     return (_warp_with_gathers if gathers else _warp_with_kernel)(images, about_corner, fill, size)
 
 

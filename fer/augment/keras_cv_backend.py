@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-import keras_cv
-import tensorflow as tf
-
+from fer.lazy_modules import keras_cv, tf
 from fer.rng import BatchRng
 
 MAX_MAGNITUDE = 10  # ours; KerasCV's is 1

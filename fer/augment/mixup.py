@@ -7,10 +7,9 @@ replicas.
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from fer.augment import xla_support
 from fer.augment.random_erasing import rectangle_mask
+from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
 

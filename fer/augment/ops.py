@@ -11,9 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from fer.augment import geometric, photometric, randaugment, xla_support
+from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
 
@@ -23,9 +22,7 @@ class LazyOp(NamedTuple):
     matrices: tf.Tensor | None = None  # [B, 3, 3] float32, see `geometric`
     side: int | None = None  # of the images after the op, in pixels
     sharpness: tf.Tensor | None = None  # [B] float32, see `photometric.adjust_sharpness`
-    tables: Callable[[tf.Tensor, tf.Tensor, bool], tf.Tensor] | None = (
-        None  # (tables, histograms, xla) -> tables: `photometric`
-    )
+    tables: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None  # (tables, histograms) -> tables: `photometric`
     needs_histogram: tf.Tensor | bool = (
         False  # whether `tables` depends on the histogram: of every image, or of some ([B] bool)
     )
@@ -34,13 +31,12 @@ class LazyOp(NamedTuple):
 PASSES = ("matrices", "sharpness", "tables")  # geometric, sharpness, tone
 
 
-def apply(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool = False) -> tf.Tensor:
+def apply(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
     """Applies ops in the given order, in as few passes as the order allows; within one op the order is `PASSES`.
 
     Args:
       images: [B, H, W, 1] uint8.
       changes: the ops.
-      xla: see `fer.augment.xla_support`.
 
     Returns:
       [B, H, W, 1] uint8, smaller after a crop.
@@ -50,38 +46,38 @@ def apply(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool = False) -> tf
     for change in changes:
         passes = [place for place, name in enumerate(PASSES) if getattr(change, name) is not None] or [last_pass]
         if passes[0] < last_pass:
-            images, pending = _apply_passes(images, pending, xla), []
+            images, pending = _apply_passes(images, pending), []
         pending.append(change)
         last_pass = passes[-1]
-    return _apply_passes(images, pending, xla)
+    return _apply_passes(images, pending)
 
 
-def _apply_passes(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool) -> tf.Tensor:
+def _apply_passes(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
     """Makes one pass of each kind in the order of `PASSES`; sharpness needs one a factor, as two do not combine."""
     matrices = [change.matrices for change in changes if change.matrices is not None]
     factors = [change.sharpness for change in changes if change.sharpness is not None]
     tables = [change.tables for change in changes if change.tables is not None]
     if matrices:
         side = next((change.side for change in reversed(changes) if change.side), None)
-        images = geometric.warp(images, _multiply(matrices), side=side, gathers=xla or None)
+        images = geometric.warp(images, _multiply(matrices), side=side)
     for factor in factors:
-        images = photometric.adjust_sharpness(images, factor, xla)
+        images = photometric.adjust_sharpness(images, factor)
     if tables:
-        counts, combined = _compute_histograms(images, changes, xla), photometric.identity(tf.shape(images)[0])
+        counts, combined = _compute_histograms(images, changes), photometric.identity(tf.shape(images)[0])
         for change in tables:
-            combined = change(combined, counts, xla)
+            combined = change(combined, counts)
         images = photometric.apply(images, combined)
     return images
 
 
-def _compute_histograms(images: tf.Tensor, changes: Sequence[LazyOp], xla: bool) -> tf.Tensor:
+def _compute_histograms(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
     """Returns the histograms, [B, 256] float32, of the images for which an op needs them; zeros for the others."""
     if any(change.needs_histogram is True for change in changes):
         return photometric.histogram(images)
     none = tf.zeros([tf.shape(images)[0], photometric.LEVELS])
     some = [change.needs_histogram for change in changes if change.needs_histogram is not False]
     return (
-        xla_support.apply_where(functools.reduce(tf.logical_or, some), none, photometric.histogram, images, xla=xla)
+        xla_support.apply_where(functools.reduce(tf.logical_or, some), none, photometric.histogram, images)
         if some
         else none
     )
@@ -179,8 +175,8 @@ def equalize(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Makes the levels occur about equally often, with probability `p`."""
     chosen = _draw_chosen(rng, p)
 
-    def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
-        return xla_support.apply_where(chosen, before, photometric.equalize, before, counts, xla=xla)
+    def tables(before: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+        return xla_support.apply_where(chosen, before, photometric.equalize, before, counts)
 
     return LazyOp(tables=tables, needs_histogram=chosen)
 
@@ -217,9 +213,9 @@ def apply_randaugment(
 def compose(layers: Sequence[randaugment.Layer], space: randaugment.AugmentSpace, side: int) -> LazyOp:
     """Combines layers of RandAugment, applied one after the other, into one geometric and one tone change."""
 
-    def tables(before: tf.Tensor, counts: tf.Tensor, xla: bool) -> tf.Tensor:
+    def tables(before: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
         for layer in layers:
-            before = randaugment.tables(layer, space, before, counts, xla)
+            before = randaugment.tables(layer, space, before, counts)
         return before
 
     return LazyOp(
@@ -250,7 +246,7 @@ def _curve_op(
 ) -> LazyOp:
     """Returns a change of tone that is one curve; `needs_histogram` as in `LazyOp`."""
 
-    def tables(before: tf.Tensor, counts: tf.Tensor, _: bool) -> tf.Tensor:
+    def tables(before: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
         curve = change(photometric.identity_curve(tf.shape(before)[0]), photometric.image_stats(before, counts))
         return photometric.apply_curve(before, curve)
 

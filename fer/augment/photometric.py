@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from fer.augment import xla_support
+from fer.lazy_modules import tf
 
 LEVELS = 256
 MAX_LEVEL = 255.0
@@ -176,18 +175,17 @@ def equalize(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     return tf.where(step > 0, tf.gather(tf.reshape(spread, [-1]), cells), tables)
 
 
-def adjust_sharpness(images: tf.Tensor, factor: tf.Tensor, xla: bool = False) -> tf.Tensor:
+def adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """Computes smooth + factor (image - smooth), a 3x3 kernel for each image.
 
     Args:
       images: [B, H, W, 1] uint8. Pixels at the border stay unchanged, as in Pillow.
       factor: [B] float32: 0 smooths by SMOOTH / 13, below 1 blurs, 1 changes nothing, above 1 sharpens.
-      xla: see `fer.augment.xla_support`.
 
     Returns:
       [B, H, W, 1] uint8.
     """
-    return xla_support.apply_where(tf.not_equal(factor, 1.0), images, _adjust_sharpness, images, factor, xla=xla)
+    return xla_support.apply_where(tf.not_equal(factor, 1.0), images, _adjust_sharpness, images, factor)
 
 
 def _adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -14,10 +14,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-import tensorflow as tf
-
-from fer.augment import augmix, mixup, ops, random_erasing
+from fer.augment import augmix, mixup, ops, random_erasing, xla_support
 from fer.augment.grammar import Operation, parse
+from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
 # (rng, side, **arguments) -> LazyOp
@@ -37,15 +36,15 @@ SINGLE_IMAGE_OPS: dict[str, Callable[..., ops.LazyOp]] = {
     "blur": ops.blur,
     "randaugment": ops.apply_randaugment,
 }
-_ImageOp = Callable[..., tf.Tensor]
+_ImageOp = Callable[..., "tf.Tensor"]
 ERASE_OPS: dict[str, _ImageOp] = {"erase": random_erasing.erase}  # (images, rng, **arguments) -> images
-SELF_MIX_OPS: dict[str, _ImageOp] = {"augmix": augmix.augmix}  # (images, rng, **arguments, xla) -> images
+SELF_MIX_OPS: dict[str, _ImageOp] = {"augmix": augmix.augmix}  # (images, rng, **arguments) -> images
 # (images, rng, **arguments) -> own weights of the pixels
 MIX_OPS: dict[str, _ImageOp] = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}
 ALL_OPS = {**SINGLE_IMAGE_OPS, **ERASE_OPS, **SELF_MIX_OPS, **MIX_OPS}
 
 # (images uint8 [B, H, W, 1], targets float32 [B, 7], rng) -> augmented images and targets
-Augmenter = Callable[[tf.Tensor, tf.Tensor, BatchRng], "tuple[tf.Tensor, tf.Tensor]"]
+Augmenter = Callable[["tf.Tensor", "tf.Tensor", BatchRng], "tuple[tf.Tensor, tf.Tensor]"]
 
 
 def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "fused") -> Augmenter:
@@ -70,24 +69,31 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
     stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _op_kind(pair[1]))]
 
     def augment(images: tf.Tensor, targets: tf.Tensor, rng: BatchRng) -> tuple[tf.Tensor, tf.Tensor]:
-        for kind, members in stages:
-            if kind == "single":
-                changes, side = [], images.shape[1]
-                for salt, each in members:
-                    changes.append(SINGLE_IMAGE_OPS[each.name](rng.fold_in(salt), side, **each.arguments))
-                    side = changes[-1].side or side
-                images = ops.apply(images, changes, xla)
-                continue
-            for salt, each in members:
-                if kind == "erase":
-                    images = ERASE_OPS[each.name](images, rng.fold_in(salt), **each.arguments)
-                elif kind == "self_mix":
-                    images = SELF_MIX_OPS[each.name](images, rng.fold_in(salt), **each.arguments, xla=xla)
-                else:
-                    images, targets = mixup.mix(images, targets, _own_weights(each, images, rng.fold_in(salt)))
+        with xla_support.under_xla(xla):
+            for kind, members in stages:
+                images, targets = _apply_stage(kind, members, images, targets, rng)
         return images, targets
 
     return augment
+
+
+def _apply_stage(
+    kind: str, members: list[tuple[int, Operation]], images: tf.Tensor, targets: tf.Tensor, rng: BatchRng
+) -> tuple[tf.Tensor, tf.Tensor]:
+    if kind == "single":
+        changes, side = [], images.shape[1]
+        for salt, each in members:
+            changes.append(SINGLE_IMAGE_OPS[each.name](rng.fold_in(salt), side, **each.arguments))
+            side = changes[-1].side or side
+        return ops.apply(images, changes), targets
+    for salt, each in members:
+        if kind == "erase":
+            images = ERASE_OPS[each.name](images, rng.fold_in(salt), **each.arguments)
+        elif kind == "self_mix":
+            images = SELF_MIX_OPS[each.name](images, rng.fold_in(salt), **each.arguments)
+        else:
+            images, targets = mixup.mix(images, targets, _own_weights(each, images, rng.fold_in(salt)))
+    return images, targets
 
 
 def _op_kind(operation: Operation) -> str:

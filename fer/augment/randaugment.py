@@ -24,9 +24,8 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import tensorflow as tf
-
 from fer.augment import geometric, photometric, xla_support
+from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
 MAX_MAGNITUDE = 10.0
@@ -117,7 +116,7 @@ def needs_histogram(layer: Layer) -> tf.Tensor:
     return functools.reduce(tf.logical_or, [layer.drawn[name] for name in HISTOGRAM_OPS if name in layer.drawn])
 
 
-def tables(layer: Layer, space: AugmentSpace, before: tf.Tensor, counts: tf.Tensor, xla: bool = False) -> tf.Tensor:
+def tables(layer: Layer, space: AugmentSpace, before: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     """Applies the layer's change of tone to tables.
 
     Args:
@@ -126,7 +125,6 @@ def tables(layer: Layer, space: AugmentSpace, before: tf.Tensor, counts: tf.Tens
       before: [B, 256] float32 tables.
       counts: [B, 256] float32 histograms of the images to which the tables will be applied; those for which
         `needs_histogram` is false may be anything.
-      xla: see `fer.augment.xla_support`.
 
     Returns:
       [B, 256] float32 tables.
@@ -145,4 +143,4 @@ def tables(layer: Layer, space: AugmentSpace, before: tf.Tensor, counts: tf.Tens
         if name in layer.drawn:
             curve = photometric.where(layer.drawn[name], change, curve)
     toned = photometric.apply_curve(before, curve)
-    return xla_support.apply_where(layer.drawn["equalize"], toned, photometric.equalize, before, counts, xla=xla)
+    return xla_support.apply_where(layer.drawn["equalize"], toned, photometric.equalize, before, counts)

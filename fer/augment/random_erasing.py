@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
-
 from fer.augment import xla_support
+from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
 ASPECT = 0.3  # height over width lies between this and its inverse, as in the paper

@@ -5,8 +5,8 @@ faster, so changes of every pixel are compiled (`xla_on_cpu`). Expensive, rare o
 (`apply_where`): the batch is partitioned once, without a branch for each image. The figures are measured by
 `scripts/benchmark.py --suite=augment`.
 
-On a GPU, ops run uncompiled, and the warp is TensorFlow's kernel. A caller that compiles its whole step with XLA passes
-`xla=True`: then no shape depends on random numbers, and no kernel is used that XLA lacks.
+On a GPU, ops run uncompiled, and the warp is TensorFlow's kernel. Under `jit_compile` of the caller (`under_xla`), no
+shape depends on random numbers, and no kernel is used that XLA lacks.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import tensorflow as tf
+from fer.lazy_modules import tf
 
 _AS_ON_GPU: contextvars.ContextVar[bool] = contextvars.ContextVar("as_on_gpu", default=False)
+_UNDER_XLA: contextvars.ContextVar[bool] = contextvars.ContextVar("under_xla", default=False)
 
 
 def on_cpu() -> bool:
@@ -27,14 +28,28 @@ def on_cpu() -> bool:
     return not (_AS_ON_GPU.get() or tf.config.list_logical_devices("GPU"))
 
 
+def as_on_gpu() -> contextlib.AbstractContextManager[None]:
+    """Makes ops be built as for a GPU within the context, even if there is none, to test and inspect them."""
+    return _set(_AS_ON_GPU, True)
+
+
+def under_xla(compiled: bool) -> contextlib.AbstractContextManager[None]:
+    """Makes ops be built within the context for a caller that compiles them with XLA, if `compiled`."""
+    return _set(_UNDER_XLA, compiled)
+
+
 @contextlib.contextmanager
-def as_on_gpu() -> Iterator[None]:
-    """Makes ops be built as for a GPU, even if there is none, to test and inspect them."""
-    token = _AS_ON_GPU.set(True)
+def _set(variable: contextvars.ContextVar[bool], value: bool) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _AS_ON_GPU.reset(token)
+        variable.reset(token)
+
+
+def is_under_xla() -> bool:
+    """Returns whether ops are built for a caller that compiles them with XLA."""
+    return _UNDER_XLA.get()
 
 
 def index_type() -> tf.DType:
@@ -47,31 +62,35 @@ def xla_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
     The function must not draw random numbers: XLA draws others than TensorFlow from the same seed.
     """
-    compiled = tf.function(function, autograph=False, jit_compile=True)
+
+    @functools.cache
+    def compiled() -> Callable[..., Any]:  # at the first call, because tf.function needs TensorFlow
+        return tf.function(function, autograph=False, jit_compile=True)
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
-        return (compiled if on_cpu() else function)(*arguments)
+        return (compiled() if on_cpu() else function)(*arguments)
 
     return run
 
 
 def apply_where(
-    chosen: tf.Tensor, otherwise: tf.Tensor, function: Callable[..., tf.Tensor], *inputs: tf.Tensor, xla: bool = False
+    chosen: tf.Tensor, otherwise: tf.Tensor, function: Callable[..., tf.Tensor], *inputs: tf.Tensor
 ) -> tf.Tensor:
     """Returns `function(*inputs)` for the chosen images; on a CPU it is computed for them alone.
+
+    On a GPU and under XLA it is computed for all images, because dynamic shapes cost more there than they save.
 
     Args:
       chosen: [B] bool.
       otherwise: [B, ...]: the result for the other images.
       function: maps [N, ...] tensors to [N, ...], independently for each image, with the dtype of `otherwise`.
       inputs: [B, ...] tensors.
-      xla: computes all images, as on a GPU, where dynamic shapes cost more than they save.
 
     Returns:
       [B, ...] of `otherwise`'s dtype.
     """
-    if xla or not on_cpu():
+    if is_under_xla() or not on_cpu():
         wide = tf.reshape(chosen, [-1] + [1] * (len(otherwise.shape) - 1))
         return tf.where(wide, function(*inputs), otherwise)
     rows = tf.where(chosen)

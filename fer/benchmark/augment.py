@@ -103,7 +103,7 @@ def _measure_stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> l
     def draw_tables(seed: tf.Tensor) -> tf.Tensor:
         change = draw(seed).tables
         assert change is not None  # RandAugment has photometric ops
-        return change(tables, counts, False)
+        return change(tables, counts)
 
     stages = {
         "draws and matrices": lambda seed: draw(seed).matrices,

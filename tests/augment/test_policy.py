@@ -71,7 +71,7 @@ def test_grammar_has_the_arguments_and_defaults_of_all_ops():
     assert grammar.STRING_VALUES["preset"] == tuple(randaugment.PRESETS)
     for name, function in policy.ALL_OPS.items():
         parameters = list(inspect.signature(function).parameters.values())[2:]  # after (rng, side) or (images, rng)
-        expected = {each.name: each.default for each in parameters if each.name != "xla"}
+        expected = {each.name: each.default for each in parameters}
         assert list(grammar.ARGUMENTS[name].items()) == list(expected.items()), name
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from fer.augment import augmix, ops, policy, randaugment
+from fer.augment import augmix, ops, policy, randaugment, xla_support
 from fer.rng import BatchRng
 
 MANY = 13_000
@@ -89,7 +89,8 @@ def changed(layer) -> dict[str, np.ndarray]:
     def change(xla: bool) -> tf.Tensor:
         op = ops.compose([layer], randaugment.PAPER, 48)
         sharp = randaugment.sharpness(layer, randaugment.PAPER)
-        return ops.apply(faces, [op._replace(sharpness=sharp)], xla)[..., 0]
+        with xla_support.under_xla(xla):
+            return ops.apply(faces, [op._replace(sharpness=sharp)])[..., 0]
 
     return {
         "eager": change(xla=False).numpy(),

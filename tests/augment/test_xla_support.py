@@ -19,7 +19,8 @@ def test_apply_where_changes_only_the_chosen_images(share, xla):
     def brighter(images, by):
         return images + by[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
-    changed = xla_support.apply_where(tf.constant(chosen), OTHERWISE, brighter, IMAGES, numbers, xla=xla)
+    with xla_support.under_xla(xla):
+        changed = xla_support.apply_where(tf.constant(chosen), OTHERWISE, brighter, IMAGES, numbers)
     expected = np.where(chosen[:, None, None, None], brighter(IMAGES, numbers), OTHERWISE)
     np.testing.assert_array_equal(changed, expected)
 
