@@ -21,7 +21,6 @@ three minutes. The first request to a store, and each with a short answer, ends 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import queue
@@ -156,11 +155,9 @@ def _load_s3() -> None:
             f"s3:// paths need TensorFlow I/O: install the extra s3 ({install_command('s3')}) on Python 3.9 to 3.11; "
             "later versions of Python have none."
         ) from error
-    # Since 0.35 the client aborts the process at its end (tensorflow/io issue 1912). So the process ends here, with its
-    # exit code, after Python's finalization and before the destructors that abort.
-    system = ctypes.CDLL(None)
-    if hasattr(system, "on_exit"):  # the GNU C library's
-        system.on_exit(system._exit, None)
+    from fer import tf_workarounds
+
+    tf_workarounds.exit_before_destructors()
 
 
 def _check_bucket(bucket: str) -> None:

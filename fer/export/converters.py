@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,9 +15,9 @@ import tensorflow as tf
 from fer import log_suppression
 from fer.errors import UserError, install_command
 from fer.io import files, temp_files
-from fer.io.literal_path import literal
 from fer.labels import CLASSES, SIDE
 from fer.models.runtimes import FACES, LOGITS, PROBABILITIES, SIGNATURE
+from fer.tf_workarounds import literal_path, quantize_except
 
 CLASSES_FILE = "classes.txt"  # asset of the SavedModel: class names, one a line, in label order
 OPSET = 17  # of ONNX: Resize with the coordinates of TensorFlow needs 11; every runtime since 2022 reads 17
@@ -50,7 +49,7 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
         return path
     with (
         temp_files.folder("export") as temp_folder,
-        literal(temp_folder) as readable_folder,
+        literal_path(temp_folder) as readable_folder,
         log_suppression.suppress_converter_output(),
     ):
         try:
@@ -104,18 +103,8 @@ def _tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, temp
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
-    return _quantize(converter, lambda: ({FACES: face[np.newaxis]} for face in calibration))
-
-
-def _quantize(converter: tf.lite.TFLiteConverter, calibration: Callable[[], Iterator[dict[str, np.ndarray]]]) -> bytes:
-    """Quantizes to int8; the softmax stays float32, because 8 bits cannot represent probabilities below 1/256."""
-    converter.representative_dataset = calibration
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["SOFTMAX"])
-    # The debugger is the only public API that excludes an operation from quantization.
-    debugger = tf.lite.experimental.QuantizationDebugger(
-        converter=converter, debug_dataset=calibration, debug_options=options
-    )
-    return debugger.get_nondebug_quantized_model()
+    # 8 bits cannot represent probabilities below 1/256.
+    return quantize_except("SOFTMAX", converter, lambda: ({FACES: face[np.newaxis]} for face in calibration))
 
 
 def _onnx(model: tf.keras.Model) -> bytes:

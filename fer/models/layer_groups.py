@@ -13,6 +13,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from fer import tf_workarounds
 from fer.config import Model, suggest
 from fer.errors import UserError
 from fer.models import block_partition, registry
@@ -77,12 +78,5 @@ def set_trainable(model: tf.keras.Model, config: Model, from_group: str, batch_n
             parts = (layer, *layer.submodules) if place >= first and not batch_norm else ()
             for part in parts:
                 if isinstance(part, tf.keras.layers.BatchNormalization):
-                    _freeze_statistics(part)
-
-
-def _freeze_statistics(layer: tf.keras.layers.BatchNormalization) -> None:
-    layer.trainable = False
-    if tf.config.list_logical_devices("GPU"):
-        # On a GPU, the gradient of the fused op with moving statistics raises under deterministic ops
-        # (`train.deterministic`). The unfused ops compute the same.
-        layer.fused = False
+                    part.trainable = False
+                    tf_workarounds.unfuse_frozen_batch_norm(part)

@@ -12,10 +12,9 @@ from typing import Callable
 import numpy as np
 import tensorflow as tf
 
-from fer import log_suppression
+from fer import log_suppression, tf_workarounds
 from fer.errors import UserError, install_command
 from fer.io import files
-from fer.io.literal_path import literal
 from fer.labels import CLASSES, SIDE
 
 SIGNATURE = "serving_default"
@@ -108,7 +107,7 @@ def _check_computes(network: Network) -> None:
 
 
 def _load_saved_model(path: str) -> Network:
-    with literal(path) as folder:
+    with tf_workarounds.literal_path(path) as folder:
         loaded = tf.saved_model.load(folder)
     serve = loaded.signatures[SIGNATURE]
 

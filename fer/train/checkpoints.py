@@ -18,10 +18,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer import storage
+from fer import storage, tf_workarounds
 from fer.errors import StorageError, UserError
 from fer.io import files, fsync, temp_files
-from fer.io.literal_path import literal
 
 MAX_TO_KEEP = 3
 FORMAT = "step-{:08d}"
@@ -99,7 +98,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
             damaged[place] = damage
             continue
         try:
-            with literal(place) as folder_read:
+            with tf_workarounds.literal_path(place) as folder_read:
                 state.read(os.path.join(folder_read, "state")).assert_consumed()
         except (AssertionError, ValueError) as error:  # from TensorFlow, for other names or shapes of variables
             raise UserError(

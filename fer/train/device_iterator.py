@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
-from tensorflow.python.data.ops import multi_device_iterator_ops
 
+from fer import tf_workarounds
 from fer.config import Experiment
 from fer.data import pipeline
 from fer.data.pipeline import Source
@@ -29,30 +29,6 @@ def build_dataset(
     return pipeline.training_batches(source, schedule, experiment.data.sampling, votes)
 
 
-def disable_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the dataset without its autotune thread.
-
-    There is nothing to tune, since no stage leaves its size to TensorFlow. Deleting an iterator waits for that
-    thread, which may miss its end and sleep for up to a minute.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
-
-
-def iterate(distributed: tf.distribute.DistributedDataset) -> Iterator:
-    """Returns an iterator over a distributed dataset without an autotune thread for any device.
-
-    TensorFlow creates a dataset for each device, which copies batches there, and does not pass our options to it.
-    """
-    create = multi_device_iterator_ops._create_device_dataset
-    multi_device_iterator_ops._create_device_dataset = lambda *arguments: disable_autotune(create(*arguments))
-    try:
-        return iter(distributed)
-    finally:
-        multi_device_iterator_ops._create_device_dataset = create
-
-
 class DeviceIterator:
     """An iterator over a run's batches from a step on; each replica gets its share.
 
@@ -65,10 +41,10 @@ class DeviceIterator:
         def worker_dataset(context: tf.distribute.InputContext) -> tf.data.Dataset:
             share = replicas // context.num_input_pipelines
             local = range(context.input_pipeline_id * share, (context.input_pipeline_id + 1) * share)
-            return disable_autotune(build_dataset(source, experiment, start, stop, replicas, local))
+            return tf_workarounds.disable_autotune(build_dataset(source, experiment, start, stop, replicas, local))
 
         options = tf.distribute.InputOptions(experimental_per_replica_buffer_size=PREFETCH_PER_REPLICA)
-        self._iterator = iterate(strategy.distribute_datasets_from_function(worker_dataset, options))
+        self._iterator = tf_workarounds.iterate(strategy.distribute_datasets_from_function(worker_dataset, options))
         # Compiled: in eager mode, Python fetches the share of each replica, which takes several times as long.
         self._next = tf.function(lambda: next(self._iterator), autograph=False)
         self._waited = 0.0
@@ -103,11 +79,11 @@ class DeviceIterator:
 
     def timed_next(self) -> tuple[Batch, tf.Tensor]:
         """Returns the next batch and the wait for it in seconds, float64; called inside a compiled function."""
-        started = _read_clock()
+        started = tf_workarounds.read_clock()
         with tf.control_dependencies([started]):
             batch = next(self._iterator)
         with tf.control_dependencies(tf.nest.flatten(batch, expand_composites=True)):
-            return batch, _read_clock() - started
+            return batch, tf_workarounds.read_clock() - started
 
     def add_wait(self, seconds: tf.Tensor) -> None:
         """Adds the wait that `timed_next` measured to `waited`, without waiting for the device now."""
@@ -127,11 +103,6 @@ class DeviceIterator:
                 f"The training data can no longer be read ({_describe_cause(error)}): check that the folder of shards "
                 "is complete, and run the same command again."
             ) from error
-
-
-def _read_clock() -> tf.Tensor:
-    """Reads the host's clock in an op, in seconds; TensorFlow's own op is rejected under op determinism."""
-    return tf.ensure_shape(tf.numpy_function(time.perf_counter, [], tf.float64), [])
 
 
 def _describe_cause(error: tf.errors.OpError) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 from sklearn import metrics
 
+from fer import tf_workarounds
 from fer.data.sampling import EvalBatch
 from fer.errors import UserError
 from fer.labels import CLASSES, SIDE
-from fer.train import device_iterator
 from fer.train.optim import tfa
 
 MAX_MISTAKES = 40  # most confident mistakes that are shown
@@ -96,7 +96,7 @@ def make_scorer(
     def score() -> Score:
         loss, confusion = tf.zeros([], tf.float64), tf.zeros([len(CLASSES)] * 2, tf.int64)
         mistakes = _make_empty_mistakes()
-        for batch in device_iterator.iterate(distributed):
+        for batch in tf_workarounds.iterate(distributed):
             loss, confusion, mistakes = batch_score(batch, loss, confusion, mistakes)
         parts = [part.numpy() for part in mistakes]  # type: ignore[attr-defined]  # tensors until here
         filled = parts[Mistakes._fields.index("confidence")] > 0
@@ -119,7 +119,7 @@ def _distribute(strategy: tf.distribute.Strategy, batches: tf.data.Dataset) -> t
             per_replica = (tf.reshape(each, [replicas, -1, *each.shape[1:]]) for each in batch)
             return tf.data.Dataset.from_tensor_slices(EvalBatch(*(each[first : first + share] for each in per_replica)))
 
-        return device_iterator.disable_autotune(batches.flat_map(split))
+        return tf_workarounds.disable_autotune(batches.flat_map(split))
 
     return strategy.distribute_datasets_from_function(worker_dataset)
 

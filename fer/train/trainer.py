@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from fer import log_suppression, storage
+from fer import log_suppression, storage, tf_workarounds
 from fer.augment import policy
 from fer.config import STEPS_PER_CALL, Experiment
 from fer.data import manifest, pipeline
@@ -31,7 +31,6 @@ from fer.train import (
     run_dir,
     run_lock,
     soft_labels,
-    tf_workarounds,
     train_state,
     train_step,
 )

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer import tf_workarounds
 from fer.data import pipeline
 from fer.data.example_codec import Faces
 from fer.data.sampling import BatchSchedule
 from fer.errors import UserError
-from fer.train.device_iterator import DeviceIterator, iterate
+from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
@@ -64,7 +65,7 @@ def test_device_iterator_disables_autotune_of_prefetch_to_devices(monkeypatch):
     DeviceIterator(strategy, FACES, factories.experiment(), 0, 4)
     assert autotune == [False, False]
     batches = strategy.distribute_datasets_from_function(lambda _: tf.data.Dataset.range(4).batch(1))
-    own_iterator, default_iterator = iterate(batches), iter(batches)
+    own_iterator, default_iterator = tf_workarounds.iterate(batches), iter(batches)
     assert autotune == [False, False, False, False, None, None]  # None: TensorFlow's default
     first, second = (
         strategy.experimental_local_results(next(iterator)) for iterator in (own_iterator, default_iterator)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from fer import tf_workarounds
+
 layers = tf.keras.layers
 
 
@@ -32,9 +34,7 @@ def mini_xception(side: int, channels: int) -> tf.keras.Model:
 
 
 def _module(x: tf.Tensor, width: int, name: str) -> tf.Tensor:
-    # Every second pixel, then a 1x1 convolution: equivalent to a convolution with stride 2, whose gradient corrupts
-    # memory on CPUs with TensorFlow 2.15's oneDNN, for example at 60x60 pixels and 8 channels.
-    shortcut = layers.MaxPooling2D(1, strides=2, padding="same", name=f"{name}_0_pool")(x)
+    shortcut = tf_workarounds.downsample(x, f"{name}_0_pool")
     shortcut = layers.Conv2D(width, 1, use_bias=False, name=f"{name}_0_conv")(shortcut)
     shortcut = layers.BatchNormalization(name=f"{name}_0_bn")(shortcut)
     x = layers.SeparableConv2D(width, 3, padding="same", use_bias=False, name=f"{name}_1_conv")(x)

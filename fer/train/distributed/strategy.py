@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 
 import tensorflow as tf
-from tensorflow.python.distribute import collective_all_reduce_strategy as multi_worker
-from tensorflow.python.eager import context
 
+from fer import tf_workarounds
 from fer.config import Train
 from fer.errors import UserError
 from fer.io import files
@@ -20,8 +17,6 @@ from fer.train.distributed.cluster_resolver import Cluster
 HEARTBEAT_S = 10  # a worker without a heartbeat for this long counts as lost
 JOIN_TIMEOUT_S = 600  # workers may start within this time of each other
 CONNECT_TIMEOUT_S = 120  # for TensorFlow to connect the workers once all are present
-
-COLLECTIVE_KEY_STEP = 1000  # more than the groups of devices that one strategy uses
 
 
 def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
@@ -85,9 +80,7 @@ def check_deterministic_jit(model: tf.keras.Model, train: Train) -> None:
 
 def make_mirrored(names: list[str]) -> tf.distribute.Strategy:
     """Makes a strategy with one replica on each device; a process may have several of them."""
-    # All strategies number their groups of collective ops from the same key. Two strategies in a process would share
-    # groups, and the first op of another shape would abort them all. TensorFlow's own tests move the key in this way.
-    tf.distribute.MirroredStrategy._collective_key_base += COLLECTIVE_KEY_STEP
+    tf_workarounds.separate_collectives()
     return tf.distribute.MirroredStrategy(names)
 
 
@@ -113,16 +106,7 @@ def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distr
     resolver = ConnectedClusterResolver(
         spec, task_type="worker", task_id=workers.index, num_accelerators=accelerators, rpc_layer="grpc"
     )
-    # The strategy would configure this itself, with a timeout that it does not let us choose.
-    context.context().configure_coordination_service(
-        "standalone",
-        service_leader="/job:worker/replica:0/task:0",
-        cluster_register_timeout_in_ms=CONNECT_TIMEOUT_S * 1000,
-        heartbeat_timeout_in_ms=HEARTBEAT_S * 1000,
-        coordinated_jobs=[
-            multi_worker.coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(workers.workers))
-        ],
-    )
+    tf_workarounds.set_worker_timeouts(len(workers.workers), CONNECT_TIMEOUT_S, HEARTBEAT_S)
     print(f"This is {workers.name}; waiting for the others.", flush=True)
     resolver.others = rendezvous.wait_for_workers(
         workers, JOIN_TIMEOUT_S, os.environ.get(rendezvous.TOKEN_VARIABLE, "")
@@ -141,9 +125,7 @@ def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distr
     resolver.others.report_connected()
     # All workers have the same number of batches, so that they need not agree before each batch whether it is the last.
     strategy.extended.experimental_enable_get_next_as_optional = False
-    if threading.current_thread() is threading.main_thread():
-        # TensorFlow's server replaces the handler of SIGTERM, and the signal would be lost.
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+    tf_workarounds.keep_sigterm_handler()
     return strategy
 
 

@@ -7,6 +7,7 @@ from typing import Union
 
 import tensorflow as tf
 
+from fer import tf_workarounds
 from fer.config import Experiment
 from fer.train.optim import tfa
 
@@ -38,11 +39,7 @@ def make_optimizer(
         optimizer = _make_keras_optimizer(experiment, schedule)
     if experiment.train.precision == "mixed_float16":
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if isinstance(inner, tf.keras.optimizers.legacy.Optimizer):
-        inner._create_all_weights(variables)  # Keras' legacy optimizers, such as Addons', have no public method for it
-    else:
-        optimizer.build(variables)
+    tf_workarounds.create_optimizer_variables(optimizer, variables)
     return optimizer
 
 

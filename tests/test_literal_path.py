@@ -16,8 +16,8 @@ from fer.errors import Stopped, StorageError
 from fer.evaluation import evaluate
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import converters, export
-from fer.io import literal_path
 from fer.models import classifier, loading, runtimes
+from fer.tf_workarounds import PATTERN, literal_path
 from fer.train import checkpoints, preemption, run_dir, trainer
 from tests.evaluation.factories import images
 from tests.train import factories
@@ -43,37 +43,37 @@ def list_aliases() -> list[str]:
     return [name for name in os.listdir(tempfile.gettempdir()) if re.match(rf"fer-alias-\w+-{os.getpid()}-", name)]
 
 
-def test_literal_yields_path_without_pattern(folder):
+def test_literal_path_yields_path_without_pattern(folder):
     (folder / "file").write_text("content")
-    with literal_path.literal(str(folder)) as alias:
-        assert not literal_path.PATTERN.search(alias)
+    with literal_path(str(folder)) as alias:
+        assert not PATTERN.search(alias)
         assert pathlib.Path(alias, "file").read_text() == "content"
     assert (folder / "file").exists()
     assert list_aliases() == []
 
 
-def test_literal_yields_relative_path_without_pattern(folder, monkeypatch):
+def test_literal_path_yields_relative_path_without_pattern(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     (folder / "file").write_text("content")
-    with literal_path.literal(folder.name) as alias:
+    with literal_path(folder.name) as alias:
         assert pathlib.Path(alias, "file").read_text() == "content"
 
 
 @pytest.mark.parametrize("path", ["runs/a", "/runs/a b", "s3://bucket/[a]"])
-def test_literal_yields_other_paths_unchanged(path):
-    with literal_path.literal(path) as alias:
+def test_literal_path_yields_other_paths_unchanged(path):
+    with literal_path(path) as alias:
         assert alias == path
 
 
-def test_literal_uses_another_folder_when_temporary_one_is_pattern(folder, monkeypatch):
+def test_literal_path_uses_another_folder_when_temporary_one_is_pattern(folder, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with literal_path.literal(str(folder)) as alias:
-        assert not literal_path.PATTERN.search(alias)
+    with literal_path(str(folder)) as alias:
+        assert not PATTERN.search(alias)
 
 
-def test_literal_error_names_folder_when_no_temporary_folder_is_usable(folder, monkeypatch):
+def test_literal_path_error_names_folder_when_no_temporary_folder_is_usable(folder, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(StorageError, match=r"cannot read .* set TMPDIR"), literal_path.literal("lr=[0.1]"):
+    with pytest.raises(StorageError, match=r"cannot read .* set TMPDIR"), literal_path("lr=[0.1]"):
         pass
 
 
