@@ -23,5 +23,5 @@ def get_config() -> Experiment:
         model=Model(name="compact_s", dropout=0.2),
         augment=Augment(policy="flip"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2.5e-3, warmup_epochs=1.0),
-        train=Train(epochs=12, global_batch=64, ema_decay=0.998),
+        train=Train(epochs=12, global_batch_size=64, ema_decay=0.998),
     )

@@ -8,7 +8,7 @@ affine="affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)" erase="erase(p=0.4,hi
 changes="augment.policy=none,flip|$affine,flip|$erase,flip|$affine|$erase,flip|randaugment(2,9,preset=faces)"
 changes+=",flip|randaugment(2,9),flip|mixup(0.2),flip|cutmix(1.0)"
 changes+="; train.label_smoothing=0; train.ema_decay=0; data.class_weights=inverse; train.precision=float32"
-changes+="; model.image_size=64; train.targets=mixture,posterior"
+changes+="; model.image_size=64; train.label_source=mixture,posterior"
 
 sweep() { # arguments: subdirectory of OUT, then flags
   local output=$OUT/$1 core process processes=() failed=0; shift
@@ -21,6 +21,6 @@ sweep() { # arguments: subdirectory of OUT, then flags
 }
 
 sweep clean --data="$CLEAN"
-sweep keras_cv --data="$DATA" --config.augment.policy='flip|randaugment(2,9)' --config.augment.engine=keras_cv \
+sweep keras_cv --data="$DATA" --config.augment.policy='flip|randaugment(2,9)' --config.augment.backend=keras_cv \
   --config.train.deterministic=false
 sweep changes --data="$DATA" --changes="$changes" --also="$OUT/clean,$OUT/keras_cv"

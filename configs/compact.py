@@ -18,5 +18,5 @@ def get_config() -> Experiment:
         model=Model(name="compact", dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2.5e-3, warmup_epochs=3.0),
-        train=Train(epochs=56, global_batch=128, ema_decay=0.999),
+        train=Train(epochs=56, global_batch_size=128, ema_decay=0.999),
     )

@@ -1,6 +1,6 @@
 """`compact`, distilled from a trained network (Hinton et al. 2015, arXiv:1503.02531).
 
-The teacher is configs/mobilenet_face.py; config.train.teacher names its run directory, or several of any networks.
+The teacher is configs/mobilenet_face.py; config.train.teacher_runs names its run directory, or several of any networks.
 Seven tenths of each target are the teacher's probabilities for the same augmented face, so label smoothing is off.
 
 Commands:
@@ -23,9 +23,9 @@ def get_config() -> Experiment:
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2.5e-3, warmup_epochs=3.0),
         train=Train(
             epochs=36,
-            global_batch=128,
-            teacher="runs/mobilenet_face",
-            teacher_share=0.7,
+            global_batch_size=128,
+            teacher_runs="runs/mobilenet_face",
+            distill_weight=0.7,
             label_smoothing=0.0,
             ema_decay=0.999,
         ),

@@ -21,13 +21,13 @@ def get_config() -> Experiment:
         model=Model(name="compact", dropout=0.3, weights="weights/compact_distilled.npz"),
         augment=Augment(
             policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(0.2)",
-            mixing_off_epochs=12,
+            mixup_off_epochs=12,
         ),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2.5e-3, warmup_epochs=1.0),
         train=Train(
             epochs=66,
-            global_batch=128,
-            targets="posterior",
+            global_batch_size=128,
+            label_source="posterior",
             label_smoothing=0.0,
             ema_decay=0.999,
         ),

@@ -17,5 +17,5 @@ def get_config() -> Experiment:
         model=Model(name="compact_s", image_size=24, dropout=0.0),
         augment=Augment(policy="flip|affine(rotate=8,shift=0.04)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.06, weight_decay=2e-3, warmup_epochs=1.0),
-        train=Train(epochs=5, global_batch=32, label_smoothing=0.0, ema_decay=0.98, replicas=2),
+        train=Train(epochs=5, global_batch_size=32, label_smoothing=0.0, ema_decay=0.98, num_replicas=2),
     )

@@ -19,15 +19,15 @@ Commands (best.json names the file best-NUMBER.npz):
 dlib_distilled: 24 more epochs with the teacher mobilenet_grow_sam (configs/mobilenet_grow.py), mixup in the first 16:
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_taught \
       --config.model.weights=runs/dlib_150/checkpoints/best-00004480.npz --config.seed=3 --config.train.epochs=24 \
-      --config.optimizer.learning_rate=1e-3 --config.train.teacher=runs/grow_sam --config.train.teacher_share=0.7 \
-      --config.train.label_smoothing=0 --config.augment.mixing_off_epochs=8 \
+      --config.optimizer.learning_rate=1e-3 --config.train.teacher_runs=runs/grow_sam \
+      --config.train.distill_weight=0.7 --config.train.label_smoothing=0 --config.augment.mixup_off_epochs=8 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.2)"
 
 dlib_long: 36 more epochs without a teacher, mixup in the first 24, from the float16 weights that the package contained
 at commit c622e88 (fer/models/weights/weights.npz):
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_long \
       --config.model.weights=weights/bundled.npz --config.seed=5 --config.train.epochs=36 \
-      --config.optimizer.learning_rate=1e-3 --config.augment.mixing_off_epochs=12 \
+      --config.optimizer.learning_rate=1e-3 --config.augment.mixup_off_epochs=12 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.4)"
 
 Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the machine for part of the time.
@@ -48,17 +48,17 @@ def get_config() -> Experiment:
             name="dlib_resnet",
             image_size=150,
             weights="weights/dlib_resnet.npz",
-            cut="conv5_block3",
-            grey="sum",
+            truncate_at="conv5_block3",
+            stem_channels="sum",
             dropout=0.3,
         ),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
-        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5, clip_norm=1.0),
+        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5, grad_clip_norm=1.0),
         finetune=FineTune(layer_decay=0.96),
         train=Train(
             epochs=10,
-            global_batch=128,
-            targets="posterior",
+            global_batch_size=128,
+            label_source="posterior",
             label_smoothing=0.05,
             ema_decay=0.999,
         ),

@@ -15,6 +15,6 @@ def get_config() -> Experiment:
     return Experiment(
         model=Model(name="efficientnet_b0", image_size=112, dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
-        optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, warmup_epochs=5.0, clip_norm=1.0),
-        train=Train(epochs=100, global_batch=256, ema_decay=0.9995),
+        optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, warmup_epochs=5.0, grad_clip_norm=1.0),
+        train=Train(epochs=100, global_batch_size=256, ema_decay=0.9995),
     )

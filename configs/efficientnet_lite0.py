@@ -16,9 +16,13 @@ from fer.config import Augment, Experiment, Model, Optimizer, Train
 def get_config() -> Experiment:
     return Experiment(
         model=Model(
-            name="efficientnet_lite0", image_size=96, weights="weights/efficientnet_lite0.npz", grey="sum", dropout=0.2
+            name="efficientnet_lite0",
+            image_size=96,
+            weights="weights/efficientnet_lite0.npz",
+            stem_channels="sum",
+            dropout=0.2,
         ),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
-        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=1.0, clip_norm=1.0),
-        train=Train(epochs=20, global_batch=128, ema_decay=0.9995),
+        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=1.0, grad_clip_norm=1.0),
+        train=Train(epochs=20, global_batch_size=128, ema_decay=0.9995),
     )

@@ -5,8 +5,8 @@ Commands:
     python scripts/train.py --config=configs/inception_v3.py --data=tfrecords/fer2013 --workdir=runs/inception_v3
 
 Fine-tuning of weights for pixels in [0, 1], without the blocks that are closest to their old task:
-    ... --config.model.weights=weights/inception_v3.npz --config.model.pixels=unit --config.model.cut=mixed8
-    --config.finetune.head_epochs=2 --config.finetune.layer_decay=0.8
+    ... --config.model.weights=weights/inception_v3.npz --config.model.normalization=unit
+    --config.model.truncate_at=mixed8 --config.finetune.head_only_epochs=2 --config.finetune.layer_decay=0.8
     --config.optimizer.name=adamw --config.optimizer.learning_rate=5e-4 --config.optimizer.weight_decay=0.05
 
 Hardware: a GPU.
@@ -21,5 +21,5 @@ def get_config() -> Experiment:
         model=Model(name="inception_v3", image_size=139, dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2e-3, warmup_epochs=5.0),
-        train=Train(epochs=100, global_batch=256, ema_decay=0.9995),
+        train=Train(epochs=100, global_batch_size=256, ema_decay=0.9995),
     )

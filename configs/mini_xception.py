@@ -16,5 +16,5 @@ def get_config() -> Experiment:
         model=Model(name="mini_xception", dropout=0.0),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
         optimizer=Optimizer(name="adamw", learning_rate=2e-3, weight_decay=0.01, warmup_epochs=3.0),
-        train=Train(epochs=100, global_batch=128, ema_decay=0.9995),
+        train=Train(epochs=100, global_batch_size=128, ema_decay=0.9995),
     )

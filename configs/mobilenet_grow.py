@@ -17,7 +17,7 @@ Commands (best.json names the file best-NUMBER.npz):
 mobilenet_grow_again: 20 more epochs, mixup in the first twelve:
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_again \
       --config.model.weights=runs/grow_160/checkpoints/best-00002240.npz --config.seed=3 --config.train.epochs=20 \
-      --config.augment.mixing_off_epochs=8 \
+      --config.augment.mixup_off_epochs=8 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.2)"
 
 mobilenet_grow_sam: 11 more epochs with sharpness-aware minimization, each of which takes twice the time:
@@ -43,17 +43,17 @@ def get_config() -> Experiment:
             name="mobilenet",
             image_size=160,
             weights="runs/grow_128/checkpoints/best-00002240.npz",
-            pixels="caffe",
-            grey="sum",
+            normalization="caffe",
+            stem_channels="sum",
             dropout=0.3,
         ),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
-        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5, clip_norm=1.0),
+        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5, grad_clip_norm=1.0),
         finetune=FineTune(layer_decay=0.96),
         train=Train(
             epochs=10,
-            global_batch=128,
-            targets="posterior",
+            global_batch_size=128,
+            label_source="posterior",
             label_smoothing=0.05,
             ema_decay=0.999,
         ),

@@ -16,18 +16,18 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 OPTIMIZERS = ("sgd", "adamw", "lamb", "radam_lookahead")
 SCHEDULES = ("cosine", "one_cycle", "step", "constant")
 LOSSES = ("cross_entropy", "focal")
-STEPS_PER_CALL = 20  # upper limit: the host checks the loss that often
-TARGETS = ("fer", "ferplus", "mixture", "posterior")
+MAX_STEPS_PER_EXECUTION = 20  # upper limit: the host checks the loss that often
+LABEL_SOURCES = ("fer", "ferplus", "mixture", "posterior")
 ON_NAN = ("stop", "rollback")
 POOLINGS = ("avg", "max", "avgmax", "gem")
-GREYS = ("repeat", "sum")
-PIXELS = ("grey", "unit", "tf", "v2", "lite", "caffe", "dlib", "torch")
+STEM_CHANNELS = ("repeat", "sum")
+NORMALIZATIONS = ("grey", "unit", "tf", "v2", "lite", "caffe", "dlib", "torch")
 WEIGHT_FILES = (".h5", ".keras", ".npz")
 MAX_NUMBER = 1_000_000_000  # largest number in a configuration; TensorFlow computes with 32 bits
-MODES = ("auto", "resident", "streaming")
+MODES = ("auto", "in_memory", "streaming")
 SAMPLINGS = ("uniform", "balanced")
 CLASS_WEIGHTS = ("none", "inverse", "effective")
-ENGINES = ("fused", "keras_cv")
+BACKENDS = ("fused", "keras_cv")
 
 # Values of program flags that are not fields of an experiment.
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
@@ -46,6 +46,35 @@ ON_BAD_ROW = ("fail", "quarantine")
 DROPPABLE = ("leaked", "near_leaked", "blank", "conflicting", "not_a_face")  # see `fer.convert.audit.audit`
 
 
+# Fields and values that had other names before version 0.1.0. Recorded configurations are read through this table.
+RENAMED_FIELDS = {
+    "model.pixels": "model.normalization",
+    "model.grey": "model.stem_channels",
+    "model.cut": "model.truncate_at",
+    "model.auxiliary_heads": "model.aux_logits",
+    "data.memory_mib": "data.in_memory_limit_mib",
+    "data.shuffle_window": "data.shuffle_buffer_size",
+    "data.effective_beta": "data.class_balanced_beta",
+    "augment.engine": "augment.backend",
+    "augment.mixing_off_epochs": "augment.mixup_off_epochs",
+    "optimizer.rate_for_batch": "optimizer.base_batch_size",
+    "optimizer.step_epochs": "optimizer.decay_epochs",
+    "optimizer.step_factor": "optimizer.decay_rate",
+    "optimizer.clip_norm": "optimizer.grad_clip_norm",
+    "finetune.head_epochs": "finetune.head_only_epochs",
+    "finetune.blocks": "finetune.trainable_blocks",
+    "train.global_batch": "train.global_batch_size",
+    "train.accumulation": "train.gradient_accumulation_steps",
+    "train.steps": "train.max_steps",
+    "train.steps_per_call": "train.steps_per_execution",
+    "train.targets": "train.label_source",
+    "train.teacher": "train.teacher_runs",
+    "train.teacher_share": "train.distill_weight",
+    "train.checkpoint_steps": "train.save_every_steps",
+    "train.replicas": "train.num_replicas",
+}
+RENAMED_VALUES = {"data.mode": {"resident": "in_memory"}}
+
 # Names that other trainers give to fields of ours, for messages about unknown fields.
 SYNONYMS = {
     **dict.fromkeys(("lr", "base_lr", "initial_lr"), "optimizer.learning_rate"),
@@ -53,17 +82,16 @@ SYNONYMS = {
     **dict.fromkeys(("opt", "optim", "optimizer"), "optimizer.name"),
     **dict.fromkeys(("scheduler", "sched", "lr_schedule", "lr_scheduler"), "optimizer.schedule"),
     **dict.fromkeys(("warmup", "warmup_steps"), "optimizer.warmup_epochs"),
-    **dict.fromkeys(("clip_grad", "grad_clip", "grad_clip_norm", "clipnorm", "max_grad_norm"), "optimizer.clip_norm"),
-    **dict.fromkeys(("batch_size", "bs", "batch", "global_batch_size"), "train.global_batch"),
+    **dict.fromkeys(("clip_grad", "grad_clip", "clipnorm", "max_grad_norm"), "optimizer.grad_clip_norm"),
+    **dict.fromkeys(("batch_size", "bs", "batch"), "train.global_batch_size"),
     **dict.fromkeys(("num_epochs", "n_epochs"), "train.epochs"),
-    **dict.fromkeys(("max_steps", "num_steps"), "train.steps"),
-    **dict.fromkeys(("gradient_accumulation_steps", "accum_steps"), "train.accumulation"),
+    **dict.fromkeys(("num_steps", "total_steps"), "train.max_steps"),
+    **dict.fromkeys(("grad_accum_steps", "accum_steps"), "train.gradient_accumulation_steps"),
     **dict.fromkeys(("amp", "fp16", "bf16", "dtype", "mixed_precision"), "train.precision"),
     **dict.fromkeys(("ema", "model_ema"), "train.ema_decay"),
     **dict.fromkeys(("xla", "compile"), "train.jit_compile"),
-    **dict.fromkeys(("steps_per_execution",), "train.steps_per_call"),
     **dict.fromkeys(("smoothing",), "train.label_smoothing"),
-    **dict.fromkeys(("num_gpus", "num_replicas", "gpus"), "train.replicas"),
+    **dict.fromkeys(("num_gpus", "gpus"), "train.num_replicas"),
     **dict.fromkeys(("pretrained", "checkpoint"), "model.weights"),
     **dict.fromkeys(("arch", "backbone", "architecture", "model_name"), "model.name"),
     **dict.fromkeys(("img_size", "input_size", "resolution"), "model.image_size"),
@@ -86,14 +114,14 @@ class Model:
     name: str = "compact"  # model of --list_models, or keras_cv/PRESET
     image_size: int = 0  # side of the backbone's input in pixels, 24 to 1024; 0: the backbone's default
     weights: str = "none"  # initial weights: none (random, by the seed) | imagenet | a file (.h5, .keras or .npz)
-    pixels: str = ""  # input normalization, a key of fer.models.normalization; "": the backbone's own
+    normalization: str = ""  # input normalization, a key of fer.models.normalization; "": the backbone's own
     # grey images in a backbone of three channels: repeat (three equal channels) | sum (stem kernels summed over RGB)
-    grey: str = "repeat"
-    cut: str = ""  # last block of the backbone that is used, such as "mixed8" of inception_v3; "": all blocks
+    stem_channels: str = "repeat"
+    truncate_at: str = ""  # last block of the backbone that is used, such as "mixed8" of inception_v3; "": all blocks
     pooling: str = "avg"  # pooling of the features: avg | max | avgmax (mean of both) | gem (generalized mean)
     dropout: float = 0.2  # dropout rate before the last layer
     sync_batch_norm: bool = False  # batch statistics over all replicas instead of each replica's own
-    auxiliary_heads: bool = False  # trains GoogLeNet with its two auxiliary classifiers
+    aux_logits: bool = False  # trains GoogLeNet with its two auxiliary classifiers
 
     def validate(self) -> None:
         """Checks ranges that do not depend on the backbone; `fer.models.classifier.build` checks the others.
@@ -104,8 +132,15 @@ class Model:
         size, known = self.image_size, self.weights in ("none", "imagenet") or self.weights.endswith(WEIGHT_FILES)
         _require(size == 0 or 24 <= size <= 1024, "model.image_size", size, "0 (the backbone's default) or 24 to 1024")
         _require(known, "model.weights", self.weights, f"none, imagenet or a file ({', '.join(WEIGHT_FILES)})")
-        _require(self.pixels in ("", *PIXELS), "model.pixels", self.pixels, '"" or ' + ", ".join(PIXELS))
-        _require(self.grey in GREYS, "model.grey", self.grey, " or ".join(GREYS))
+        _require(
+            self.normalization in ("", *NORMALIZATIONS),
+            "model.normalization",
+            self.normalization,
+            '"" or ' + ", ".join(NORMALIZATIONS),
+        )
+        _require(
+            self.stem_channels in STEM_CHANNELS, "model.stem_channels", self.stem_channels, " or ".join(STEM_CHANNELS)
+        )
         _require(self.pooling in POOLINGS, "model.pooling", self.pooling, ", ".join(POOLINGS))
         _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 or more, below 1")
 
@@ -114,12 +149,16 @@ class Model:
 class Data:
     """Reading of the splits, and frequency and weight of the classes."""
 
-    mode: str = "auto"  # resident (in memory) | streaming (from the shards) | auto (resident up to memory_mib)
-    memory_mib: int = 2048  # mode=auto: largest split in MiB that is loaded into memory
-    shuffle_window: int = 65_536  # streaming: shuffle buffer in examples of 2.3 kB; memory holds about three buffers
+    mode: str = "auto"  # in_memory | streaming (from the shards) | auto (in_memory up to in_memory_limit_mib)
+    in_memory_limit_mib: int = 2048  # mode=auto: largest split in MiB that is loaded into memory
+    shuffle_buffer_size: int = (
+        65_536  # streaming: shuffle buffer in examples of 2.3 kB; memory holds about three buffers
+    )
     sampling: str = "uniform"  # uniform (each image once an epoch) | balanced (each class equally often)
     class_weights: str = "none"  # loss weights: none | inverse (inverse class frequency) | effective (effective number)
-    effective_beta: float = 0.999  # beta of class_weights=effective: 0 is equal weights, towards 1 inverse frequency
+    class_balanced_beta: float = (
+        0.999  # beta of class_weights=effective: 0 is equal weights, towards 1 inverse frequency
+    )
 
 
 @dataclasses.dataclass
@@ -128,8 +167,8 @@ class Augment:
 
     # ops that are applied in this order, see fer.augment.policy; "none" changes nothing
     policy: str = "flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"
-    engine: str = "fused"  # fused | keras_cv (KerasCV's layers, for comparison; not reproducible by the seed)
-    mixing_off_epochs: int = 0  # number of last epochs without mixup and cutmix
+    backend: str = "fused"  # fused | keras_cv (KerasCV's layers, for comparison; not reproducible by the seed)
+    mixup_off_epochs: int = 0  # number of last epochs without mixup and cutmix
 
 
 @dataclasses.dataclass
@@ -138,14 +177,14 @@ class Optimizer:
 
     name: str = "sgd"  # sgd (Nesterov) | adamw | lamb | radam_lookahead
     learning_rate: float = 0.1  # learning rate at the end of the warm-up
-    rate_for_batch: int = 0  # global batch size to which learning_rate refers; other sizes scale it linearly; 0: off
+    base_batch_size: int = 0  # global batch size to which learning_rate refers; other sizes scale it linearly; 0: off
     schedule: str = "cosine"  # cosine (down to zero) | one_cycle | step | constant
-    step_epochs: float = 30.0  # schedule=step: epochs between two decays of the learning rate
-    step_factor: float = 0.1  # schedule=step: factor of each decay
+    decay_epochs: float = 30.0  # schedule=step: epochs between two decays of the learning rate
+    decay_rate: float = 0.1  # schedule=step: factor of each decay
     momentum: float = 0.9  # momentum of sgd
     weight_decay: float = 2e-3  # decoupled: each step subtracts learning_rate * weight_decay of every kernel
     warmup_epochs: float = 3.0  # epochs of linear warm-up
-    clip_norm: float = 0.0  # limit of the global gradient norm; 0: no clipping
+    grad_clip_norm: float = 0.0  # limit of the global gradient norm; 0: no clipping
     sam_rho: float = 0.0  # radius of sharpness-aware minimization (SAM); 0: off
 
 
@@ -153,8 +192,10 @@ class Optimizer:
 class FineTune:
     """Fine-tuning of a pretrained network. By default all layers are trained with one learning rate."""
 
-    head_epochs: int = 0  # first epochs that train only the head; adamw then corrects its bias for the thawed layers
-    blocks: int = 0  # top blocks of the backbone that are trained after head_epochs; 0: all
+    head_only_epochs: int = (
+        0  # first epochs that train only the head; adamw then corrects its bias for the thawed layers
+    )
+    trainable_blocks: int = 0  # top blocks of the backbone that are trained after head_only_epochs; 0: all
     layer_decay: float = 1.0  # learning rate of each block as a fraction of that of the block above it
     freeze_batch_norm: bool = False  # keeps statistics, scales and shifts of the pretrained BatchNorm layers
 
@@ -164,26 +205,28 @@ class Train:
     """The training loop."""
 
     epochs: int = 40  # number of epochs
-    steps: int = 0  # number of steps, instead of epochs; 0: off
-    global_batch: int = 128  # global batch size: examples a step, over all replicas
-    accumulation: int = 1  # gradient accumulation: parts into which a replica splits its share of a batch
+    max_steps: int = 0  # number of steps, instead of epochs; 0: off
+    global_batch_size: int = 128  # global batch size: examples a step, over all replicas
+    gradient_accumulation_steps: int = (
+        1  # gradient accumulation: parts into which a replica splits its share of a batch
+    )
     precision: str = "auto"  # auto (the fastest of the devices) | float32 | mixed_bfloat16 | mixed_float16
     tf32: bool = True  # GPUs compute float32 products in TensorFloat-32 (10 bits of mantissa), which is faster
     jit_compile: bool = False  # compiles the forward and backward pass with XLA
-    steps_per_call: int = 1  # steps for each host call, 1 to 20: the same results, and less time between steps
+    steps_per_execution: int = 1  # steps for each host call, 1 to 20: the same results, and less time between steps
     # label source: fer (the label) | ferplus (the distribution of the ten votes) | mixture (half of each) | posterior
     # (half the label, half the distribution of labels of images with such votes)
-    targets: str = "fer"
-    teacher: str = ""  # distillation: run directories of teachers, comma-separated; "": none
-    teacher_share: float = 0.5  # weight of the teachers' probabilities in the target; the label has the rest
+    label_source: str = "fer"
+    teacher_runs: str = ""  # distillation: run directories of teachers, comma-separated; "": none
+    distill_weight: float = 0.5  # weight of the teachers' probabilities in the target; the label has the rest
     loss: str = "cross_entropy"  # cross_entropy | focal
     focal_gamma: float = 2.0  # gamma of the focal loss
     label_smoothing: float = 0.1  # probability that is spread evenly over all classes, 0 to below 1
     ema_decay: float = 0.999  # decay of the averaged weights, which are evaluated and saved; 0: the raw weights
-    checkpoint_steps: int = 500  # steps between two checkpoints; there is also one each epoch
+    save_every_steps: int = 500  # steps between two checkpoints; there is also one each epoch
     on_nan: str = "stop"  # stop | rollback (to the last checkpoint, skipping the batches since then)
     profile_steps: str = ""  # steps that are profiled for TensorBoard, such as "10-12"; "": none
-    replicas: int = 0  # number of devices; 0: all. More than the machine's CPUs are created as logical devices
+    num_replicas: int = 0  # number of devices; 0: all. More than the machine's CPUs are created as logical devices
     deterministic: bool = True  # bit-exact reproducibility by the seed; slower on GPUs
 
 
@@ -210,34 +253,36 @@ class Experiment:
         self.model.validate()
         _check_data(self.data)
         _require(bool(self.augment.policy), "augment.policy", self.augment.policy, 'a policy such as "flip", or "none"')
-        _require(self.augment.engine in ENGINES, "augment.engine", self.augment.engine, " or ".join(ENGINES))
+        _require(self.augment.backend in BACKENDS, "augment.backend", self.augment.backend, " or ".join(BACKENDS))
         _require(
-            not (self.augment.engine == "keras_cv" and self.train.deterministic),
+            not (self.augment.backend == "keras_cv" and self.train.deterministic),
             "train.deterministic",
             True,
-            "false with augment.engine=keras_cv, which ignores the seed",
+            "false with augment.backend=keras_cv, which ignores the seed",
         )
         _require(
-            self.augment.mixing_off_epochs >= 0,
-            "augment.mixing_off_epochs",
-            self.augment.mixing_off_epochs,
+            self.augment.mixup_off_epochs >= 0,
+            "augment.mixup_off_epochs",
+            self.augment.mixup_off_epochs,
             "0 or more",
         )
         _check_optimizer(self.optimizer)
         _check_finetune(self.finetune)
         lookahead = self.optimizer.name == "radam_lookahead"
-        phases = self.finetune.head_epochs > 0 or self.finetune.layer_decay < 1
+        phases = self.finetune.head_only_epochs > 0 or self.finetune.layer_decay < 1
         _require(
             not (lookahead and phases),
             "optimizer.name",
             self.optimizer.name,
-            "sgd or adamw with finetune.head_epochs, or lamb with layer_decay: Lookahead's weights support neither",
+            "sgd or adamw with finetune.head_only_epochs, or lamb with layer_decay: Lookahead's weights support "
+            "neither",
         )
         _require(
-            not (self.optimizer.name == "lamb" and self.finetune.head_epochs),
+            not (self.optimizer.name == "lamb" and self.finetune.head_only_epochs),
             "optimizer.name",
             self.optimizer.name,
-            "sgd or adamw with finetune.head_epochs: LAMB's first updates of thawed layers are several times too large",
+            "sgd or adamw with finetune.head_only_epochs: LAMB's first updates of thawed layers are several times too "
+            "large",
         )
         _check_train(self.train)
 
@@ -258,13 +303,29 @@ def sha256(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def rename_old_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a recorded configuration with the current names of its fields and values; see `RENAMED_FIELDS`."""
+    renamed: dict[str, Any] = {}
+    for section, fields in values.items():
+        if not isinstance(fields, Mapping):
+            renamed[section] = fields
+            continue
+        renamed[section] = {}
+        for name, value in fields.items():
+            path = RENAMED_FIELDS.get(f"{section}.{name}", f"{section}.{name}")
+            if isinstance(value, str):
+                value = RENAMED_VALUES.get(path, {}).get(value, value)
+            renamed[section][path.partition(".")[2]] = value
+    return renamed
+
+
 def from_dict(values: Mapping[str, Any]) -> Experiment:
-    """Builds the experiment from the result of `to_dict`.
+    """Builds the experiment from the result of `to_dict`, or from one that an earlier version recorded.
 
     Raises:
       UserError: a field is unknown, a part is no dictionary, or a value is invalid.
     """
-    experiment = _build(Experiment, values, "")
+    experiment = _build(Experiment, rename_old_fields(values) if isinstance(values, Mapping) else values, "")
     experiment.validate()
     return experiment
 
@@ -338,6 +399,8 @@ def suggest_field(field: str, prefix: str = "") -> str:
     """
     known = list(flatten(Experiment().to_dict()))
     section, _, name = field.rpartition(".")
+    if field in RENAMED_FIELDS:
+        return f"; its name is {prefix}{RENAMED_FIELDS[field]} now"
     if name in SYNONYMS:
         return f"; the field is {prefix}{SYNONYMS[name]}"
     if name in ABSENT:
@@ -353,40 +416,51 @@ def suggest_field(field: str, prefix: str = "") -> str:
 def _check_optimizer(optimizer: Optimizer) -> None:
     _require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, " or ".join(OPTIMIZERS))
     _require(0 < optimizer.learning_rate, "optimizer.learning_rate", optimizer.learning_rate, "above 0")
-    _require(0 <= optimizer.rate_for_batch, "optimizer.rate_for_batch", optimizer.rate_for_batch, "0 (off) or more")
+    _require(0 <= optimizer.base_batch_size, "optimizer.base_batch_size", optimizer.base_batch_size, "0 (off) or more")
     _require(optimizer.schedule in SCHEDULES, "optimizer.schedule", optimizer.schedule, " or ".join(SCHEDULES))
-    _require(0 < optimizer.step_epochs, "optimizer.step_epochs", optimizer.step_epochs, "above 0")
-    _require(0 < optimizer.step_factor <= 1, "optimizer.step_factor", optimizer.step_factor, "above 0, at most 1")
+    _require(0 < optimizer.decay_epochs, "optimizer.decay_epochs", optimizer.decay_epochs, "above 0")
+    _require(0 < optimizer.decay_rate <= 1, "optimizer.decay_rate", optimizer.decay_rate, "above 0, at most 1")
     _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "0 or more, below 1")
     _require(0 <= optimizer.weight_decay, "optimizer.weight_decay", optimizer.weight_decay, "0 or more")
     _require(0 <= optimizer.warmup_epochs, "optimizer.warmup_epochs", optimizer.warmup_epochs, "0 or more")
-    _require(0 <= optimizer.clip_norm, "optimizer.clip_norm", optimizer.clip_norm, "0 (no clipping) or more")
+    _require(
+        0 <= optimizer.grad_clip_norm, "optimizer.grad_clip_norm", optimizer.grad_clip_norm, "0 (no clipping) or more"
+    )
     _require(0 <= optimizer.sam_rho, "optimizer.sam_rho", optimizer.sam_rho, "0 (off) or more")
 
 
 def _check_finetune(finetune: FineTune) -> None:
-    _require(0 <= finetune.head_epochs, "finetune.head_epochs", finetune.head_epochs, "0 or more")
-    _require(0 <= finetune.blocks, "finetune.blocks", finetune.blocks, "0 (all) or more")
+    _require(0 <= finetune.head_only_epochs, "finetune.head_only_epochs", finetune.head_only_epochs, "0 or more")
+    _require(0 <= finetune.trainable_blocks, "finetune.trainable_blocks", finetune.trainable_blocks, "0 (all) or more")
     _require(0 < finetune.layer_decay <= 1, "finetune.layer_decay", finetune.layer_decay, "above 0, at most 1")
 
 
 def _check_train(train: Train) -> None:
     _require(0 < train.epochs, "train.epochs", train.epochs, "1 or more")
-    _require(0 <= train.steps, "train.steps", train.steps, "0 (train.epochs applies) or more")
-    _require(0 < train.global_batch, "train.global_batch", train.global_batch, "1 or more")
-    _require(0 < train.accumulation, "train.accumulation", train.accumulation, "1 or more")
+    _require(0 <= train.max_steps, "train.max_steps", train.max_steps, "0 (train.epochs applies) or more")
+    _require(0 < train.global_batch_size, "train.global_batch_size", train.global_batch_size, "1 or more")
+    _require(
+        0 < train.gradient_accumulation_steps,
+        "train.gradient_accumulation_steps",
+        train.gradient_accumulation_steps,
+        "1 or more",
+    )
     _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
-    most = STEPS_PER_CALL
-    _require(0 < train.steps_per_call <= most, "train.steps_per_call", train.steps_per_call, f"1 to {most}")
-    _require(train.targets in TARGETS, "train.targets", train.targets, " or ".join(TARGETS))
-    share = train.teacher_share
-    _require(0 < share <= 1, "train.teacher_share", share, "above 0, at most 1; train.teacher='' disables teachers")
+    most = MAX_STEPS_PER_EXECUTION
+    _require(
+        0 < train.steps_per_execution <= most, "train.steps_per_execution", train.steps_per_execution, f"1 to {most}"
+    )
+    _require(train.label_source in LABEL_SOURCES, "train.label_source", train.label_source, " or ".join(LABEL_SOURCES))
+    share = train.distill_weight
+    _require(
+        0 < share <= 1, "train.distill_weight", share, "above 0, at most 1; train.teacher_runs='' disables teachers"
+    )
     _require(train.loss in LOSSES, "train.loss", train.loss, " or ".join(LOSSES))
     _require(0 <= train.focal_gamma, "train.focal_gamma", train.focal_gamma, "0 or more")
     _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")
     _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "0 (off) or more, below 1")
-    _require(0 < train.checkpoint_steps, "train.checkpoint_steps", train.checkpoint_steps, "1 or more")
-    _require(0 <= train.replicas, "train.replicas", train.replicas, "0 (all devices) or more")
+    _require(0 < train.save_every_steps, "train.save_every_steps", train.save_every_steps, "1 or more")
+    _require(0 <= train.num_replicas, "train.num_replicas", train.num_replicas, "0 (all devices) or more")
     _require(train.on_nan in ON_NAN, "train.on_nan", train.on_nan, " or ".join(ON_NAN))
     span = train.profile_steps
     _require(
@@ -403,11 +477,13 @@ def parse_step_range(span: str) -> Optional[tuple[int, int]]:
 
 def _check_data(data: Data) -> None:
     _require(data.mode in MODES, "data.mode", data.mode, " or ".join(MODES))
-    _require(0 <= data.memory_mib, "data.memory_mib", data.memory_mib, "0 or more")
-    _require(0 < data.shuffle_window, "data.shuffle_window", data.shuffle_window, "1 or more")
+    _require(0 <= data.in_memory_limit_mib, "data.in_memory_limit_mib", data.in_memory_limit_mib, "0 or more")
+    _require(0 < data.shuffle_buffer_size, "data.shuffle_buffer_size", data.shuffle_buffer_size, "1 or more")
     _require(data.sampling in SAMPLINGS, "data.sampling", data.sampling, " or ".join(SAMPLINGS))
     _require(data.class_weights in CLASS_WEIGHTS, "data.class_weights", data.class_weights, " or ".join(CLASS_WEIGHTS))
-    _require(0 <= data.effective_beta < 1, "data.effective_beta", data.effective_beta, "0 or more, below 1")
+    _require(
+        0 <= data.class_balanced_beta < 1, "data.class_balanced_beta", data.class_balanced_beta, "0 or more, below 1"
+    )
     balanced = data.sampling == "balanced"
     _require(
         not (balanced and data.mode == "streaming"), "data.sampling", "balanced", "uniform with data.mode=streaming"
@@ -453,7 +529,7 @@ def _build(kind: type, values: Any, path: str) -> Any:
 
 
 def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Flattens nested dictionaries to paths: {"train.steps": 0, ...}."""
+    """Flattens nested dictionaries to paths: {"train.max_steps": 0, ...}."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
         leaves.update(flatten(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value})

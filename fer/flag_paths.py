@@ -1,7 +1,7 @@
 """Resolution and checks of the paths in the flags of every program, before anything is read.
 
-Three flags hold paths besides other values: `--config` (the fields `model.weights` and `train.teacher`), `--label_map`
-(items that are files) and `--storage`.
+Three flags hold paths besides other values: `--config` (the fields `model.weights` and `train.teacher_runs`),
+`--label_map` (items that are files) and `--storage`.
 """
 
 from __future__ import annotations
@@ -88,12 +88,16 @@ def resolve_fields(experiment: Experiment) -> None:
     """
     model, train = experiment.model, experiment.train
     model.weights = _resolve_paths("config.model.weights", model.weights, "")
-    train.teacher = _resolve_paths("config.train.teacher", train.teacher, "")
+    train.teacher_runs = _resolve_paths("config.train.teacher_runs", train.teacher_runs, "")
 
 
 def _resolve_config(value: object) -> object:
     """Resolves the paths of the experiment; values of other types are left to `fer.config.validate_config`."""
-    if isinstance(value, Experiment) and isinstance(value.model.weights, str) and isinstance(value.train.teacher, str):
+    if (
+        isinstance(value, Experiment)
+        and isinstance(value.model.weights, str)
+        and isinstance(value.train.teacher_runs, str)
+    ):
         resolve_fields(value)
     return value
 

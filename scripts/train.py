@@ -42,7 +42,7 @@ def main() -> None:
     experiment = config.validate_config(CONFIG.value)
     model_table.check(experiment.model.name)
     run_reader.check_sources(experiment)
-    grammar.parse(experiment.augment.policy, experiment.augment.engine)
+    grammar.parse(experiment.augment.policy, experiment.augment.backend)
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()

@@ -75,7 +75,7 @@ def trained_run(synthetic_shards, tmp_path_factory) -> pathlib.Path:
     def train(folder: pathlib.Path) -> None:
         config = folder.with_suffix(".py")
         config.write_text(
-            CONFIG.format(json=json.dumps(factories.augmented_experiment(steps=40, checkpoint_steps=10).to_dict()))
+            CONFIG.format(json=json.dumps(factories.augmented_experiment(max_steps=40, save_every_steps=10).to_dict()))
         )
         run_script.make(folder, "train.py", f"--config={config}", f"--data={synthetic_shards.folder}", "--strategy=one")
 

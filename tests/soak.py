@@ -57,7 +57,7 @@ def run_round(folder: str, moments: random.Random) -> Round:
     shutil.rmtree(folder, ignore_errors=True)
     data, plain, killed = (os.path.join(folder, name) for name in ("shards", "run", "killed"))
     convert.convert(convert.Options(input="synthetic:400", output=data))
-    settings = factories.experiment(steps=STEPS, checkpoint_steps=5)
+    settings = factories.experiment(max_steps=STEPS, save_every_steps=5)
     settings.model.name = "compact_s"
     trainer.train(settings, data, plain, "one")
     kept = [kill_run(settings, data, killed, moments) for _ in range(KILLS)]

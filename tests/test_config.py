@@ -20,38 +20,38 @@ def test_experiment_default_is_valid():
         ("model.dropout", 1.0, "below 1"),
         ("model.image_size", 12, "24 to 1024"),
         ("model.weights", "weights.pkl", "none, imagenet or a file"),
-        ("model.pixels", "rgb", "caffe"),
-        ("model.grey", "mean", "repeat or sum"),
+        ("model.normalization", "rgb", "caffe"),
+        ("model.stem_channels", "mean", "repeat or sum"),
         ("model.pooling", "min", "avgmax"),
-        ("augment.engine", "keras", "fused or keras_cv"),
+        ("augment.backend", "keras", "fused or keras_cv"),
         ("optimizer.name", "sdg", "sgd or adamw"),
         ("optimizer.learning_rate", float("nan"), "finite"),
         ("optimizer.learning_rate", 10**400, "finite"),
         ("optimizer.warmup_epochs", 1e10, "a finite number of at most 1,000,000,000"),
-        ("optimizer.step_epochs", 1e308, "a finite number of at most 1,000,000,000"),
-        ("train.steps", 2**31, "below 2**31"),
+        ("optimizer.decay_epochs", 1e308, "a finite number of at most 1,000,000,000"),
+        ("train.max_steps", 2**31, "below 2**31"),
         ("train.epochs", 10**30, "below 2**31"),
-        ("data.memory_mib", 2**63, "below 2**31"),
+        ("data.in_memory_limit_mib", 2**63, "below 2**31"),
         ("train.epochs", 0, "1 or more"),
         ("train.epochs", 2.5, "type int"),
         ("train.epochs", True, "type int"),
         ("train.precision", "float16", "mixed_float16"),
         ("train.ema_decay", 1.0, "below 1"),
         ("train.tf32", "yes", "type bool"),
-        ("train.steps_per_call", 0, "1 to 20"),
-        ("train.steps_per_call", 21, "1 to 20"),
-        ("train.targets", "votes", "fer or ferplus or mixture"),
+        ("train.steps_per_execution", 0, "1 to 20"),
+        ("train.steps_per_execution", 21, "1 to 20"),
+        ("train.label_source", "votes", "fer or ferplus or mixture"),
         ("train.on_nan", "skip", "stop or rollback"),
         ("train.profile_steps", "12", 'two steps such as "10-12"'),
         ("train.profile_steps", "0-3", 'two steps such as "10-12"'),
         ("train.profile_steps", "12-10", 'two steps such as "10-12"'),
         ("model.sync_batch_norm", 1, "type bool"),
-        ("data.mode", "memory", "auto or resident or streaming"),
-        ("data.memory_mib", -1, "0 or more"),
-        ("data.shuffle_window", 0, "1 or more"),
+        ("data.mode", "memory", "auto or in_memory or streaming"),
+        ("data.in_memory_limit_mib", -1, "0 or more"),
+        ("data.shuffle_buffer_size", 0, "1 or more"),
         ("data.sampling", "even", "uniform or balanced"),
         ("data.class_weights", "cubed", "none or inverse or effective"),
-        ("data.effective_beta", 1.0, "below 1"),
+        ("data.class_balanced_beta", 1.0, "below 1"),
     ],
 )
 def test_validate_error_names_field_value_and_allowed_values(path, value, allowed):
@@ -77,21 +77,23 @@ def test_validate_rejects_incompatible_class_balancing(data, message):
 
 
 def test_validate_rejects_deterministic_with_keras_cv():
-    experiment = Experiment(augment=Augment(engine="keras_cv"))
-    with pytest.raises(UserError, match=r"config\.train\.deterministic is True; it must be false with augment\.engine"):
+    experiment = Experiment(augment=Augment(backend="keras_cv"))
+    with pytest.raises(
+        UserError, match=r"config\.train\.deterministic is True; it must be false with augment\.backend"
+    ):
         experiment.validate()
     experiment.train.deterministic = False
     experiment.validate()
 
 
 def test_experiment_round_trips_through_dict():
-    experiment = Experiment(seed=3, model=Model(name="inception_v3", image_size=96), train=Train(steps=7))
+    experiment = Experiment(seed=3, model=Model(name="inception_v3", image_size=96), train=Train(max_steps=7))
     assert config.from_dict(experiment.to_dict()) == experiment
 
 
 def test_from_dict_fills_missing_fields_with_defaults():
     record = Experiment().to_dict()
-    for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
+    for name in ("tf32", "steps_per_execution", "label_source", "on_nan", "profile_steps"):
         del record["train"][name]
     assert config.from_dict(record) == Experiment()
     assert config.sha256(record) != Experiment().sha256()  # the record keeps its own hash: see fer.models.loading
@@ -151,12 +153,12 @@ def test_diff_lists_old_and_new_values():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--config.train.stepz=3", "the nearest is config.train.steps"),
+        ("--config.train.max_stepz=3", "the nearest is config.train.max_steps"),
         ("--config.epochs=3", "the nearest is config.train.epochs"),
         ("--config.optimizer.lr=0.1", "the field is config.optimizer.learning_rate"),
-        ("--config.train.batch_size=8", "the field is config.train.global_batch"),
+        ("--config.train.batch_size=8", "the field is config.train.global_batch_size"),
         ("--config.model.num_classes=8", "the classes are FER-2013's seven"),
-        ("--config.finetune.speed=1", "there are config.finetune.head_epochs, config.finetune.blocks"),
+        ("--config.finetune.speed=1", "there are config.finetune.head_only_epochs, config.finetune.trainable_blocks"),
         ("--config.train=3", "There is no field config.train"),
         ("--config=nowhere.py", "There is no config file 'nowhere.py'"),
     ],
@@ -176,7 +178,9 @@ def test_check_overrides_rejects_config_that_is_no_python_file(tmp_path, name):
 
 
 def test_check_overrides_accepts_known_fields():
-    config.check_overrides(["train.py", "--config.train.steps=3", "--noconfig.model.sync_batch_norm", "--workdir=x"])
+    config.check_overrides(
+        ["train.py", "--config.train.max_steps=3", "--noconfig.model.sync_batch_norm", "--workdir=x"]
+    )
 
 
 def test_validate_config_rejects_other_types():
@@ -188,3 +192,44 @@ def test_synonyms_name_existing_fields_and_hide_none():
     known = list(config.flatten(Experiment().to_dict()))
     assert set(config.SYNONYMS.values()) <= set(known)
     assert not {path.rpartition(".")[2] for path in known} & {*config.SYNONYMS, *config.ABSENT}
+
+
+def record_with_old_names(experiment: Experiment) -> dict:
+    """Returns `experiment` as a version before 0.1.0 recorded it: with the old names of fields and values."""
+    old_names = {new: old for old, new in config.RENAMED_FIELDS.items()}
+    record: dict = {}
+    for path, value in config.flatten(experiment.to_dict()).items():
+        for old, new in config.RENAMED_VALUES.get(path, {}).items():
+            value = old if value == new else value
+        section, _, name = old_names.get(path, path).rpartition(".")
+        (record.setdefault(section, {}) if section else record)[name] = value
+    return record
+
+
+def test_from_dict_reads_old_field_names_and_values():
+    experiment = Experiment(
+        model=Model(stem_channels="sum", truncate_at="mixed8"),
+        data=Data(mode="in_memory", in_memory_limit_mib=7),
+        augment=Augment(mixup_off_epochs=3),
+        train=Train(max_steps=9, global_batch_size=64, teacher_runs="runs/a", distill_weight=0.25),
+    )
+    record = record_with_old_names(experiment)
+    assert (record["model"]["cut"], record["data"]["mode"], record["train"]["teacher"]) == (
+        "mixed8",
+        "resident",
+        "runs/a",
+    )
+    assert config.from_dict(record) == experiment
+
+
+def test_renamed_fields_map_names_that_no_longer_exist_to_existing_ones():
+    known = set(config.flatten(Experiment().to_dict()))
+    assert set(config.RENAMED_FIELDS.values()) <= known
+    assert not set(config.RENAMED_FIELDS) & known
+
+
+def test_check_overrides_error_names_new_field_of_old_name():
+    with pytest.raises(
+        UserError, match=r"no field config\.train\.teacher; its name is config\.train\.teacher_runs now"
+    ):
+        config.check_overrides(["train.py", "--config.train.teacher=runs/a"])

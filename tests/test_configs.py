@@ -35,7 +35,7 @@ def test_config_header_has_training_command(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_valid_with_known_policy_and_backbone(path):
     experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
-    experiment.model.weights, experiment.train.teacher = "none", ""  # the repository holds no weights
+    experiment.model.weights, experiment.train.teacher_runs = "none", ""  # the repository holds no weights
     trainer.check_experiment(experiment)
     assert experiment.model.image_size in (0, *range(registry.backbone_spec(experiment.model.name).min_size, 1024))
 
@@ -49,7 +49,7 @@ def test_config_trains_two_steps(path, synthetic_shards):
     experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
     # The same experiment at a small size.
     side = max(registry.backbone_spec(experiment.model.name).min_size, 32)
-    experiment.model.image_size, experiment.train.global_batch = side, 8
+    experiment.model.image_size, experiment.train.global_batch_size = side, 8
     experiment.model.weights = "none"  # the repository holds no weights
     experiment.train.ema_decay = 0.0  # the average would be a second network
     faces = example_codec.read_split(synthetic_shards, "train")

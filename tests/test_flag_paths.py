@@ -169,7 +169,7 @@ def test_resolve_rejects_paths_within_other_text(name, text, message):
 
 
 def experiment(weights: str = "none", teacher: str = "") -> Experiment:
-    return Experiment(model=Model(weights=weights), train=Train(teacher=teacher))
+    return Experiment(model=Model(weights=weights), train=Train(teacher_runs=teacher))
 
 
 def test_resolve_keeps_comma_of_list_in_path_that_exists(tmp_path):
@@ -215,8 +215,8 @@ def test_resolve_fields_leaves_experiment_without_paths():
     ("fields", "message"),
     [
         ({"weights": "gs://b/face.npz"}, r"^--config\.model\.weights=gs://b/face\.npz: the scheme gs: is not"),
-        ({"teacher": "runs/a,hdfs://b/c"}, r"^--config\.train\.teacher=hdfs://b/c: the scheme hdfs: is not"),
-        ({"teacher": "a\0b"}, r"^--config\.train\.teacher holds a NUL byte"),
+        ({"teacher": "runs/a,hdfs://b/c"}, r"^--config\.train\.teacher_runs=hdfs://b/c: the scheme hdfs: is not"),
+        ({"teacher": "a\0b"}, r"^--config\.train\.teacher_runs holds a NUL byte"),
     ],
 )
 def test_resolve_fields_rejects_path(fields, message):

@@ -113,7 +113,7 @@ def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_pat
     """Data, run directory, results and exports are all in one such folder."""
     folder = tmp_path / "lr=[0.1] \\*?"
     data = str(shutil.copytree(synthetic_shards.folder, folder / "data"))
-    settings = factories.experiment(steps=2, checkpoint_steps=10)
+    settings = factories.experiment(max_steps=2, save_every_steps=10)
     settings.model.name, stop = "tiny", preemption.StopRequest()
     stop.request(signal.SIGTERM)
     with pytest.raises(Stopped):

@@ -25,9 +25,9 @@ SMALL = [
     "--config.augment.policy=flip",
     "--config.optimizer.warmup_epochs=0",
     "--config.train.precision=float32",
-    "--config.train.global_batch=16",
-    "--config.train.steps=40",
-    "--config.train.checkpoint_steps=4",
+    "--config.train.global_batch_size=16",
+    "--config.train.max_steps=40",
+    "--config.train.save_every_steps=4",
 ]
 
 

@@ -87,7 +87,7 @@ def parse(policy: str, engine: str = "fused") -> list[Operation]:
 
     Args:
       policy: see `fer.augment.policy`; at most `MAX_LENGTH` characters.
-      engine: the engine that will apply the policy, one of `fer.config.ENGINES`.
+      engine: the engine that will apply the policy, one of `fer.config.BACKENDS`.
 
     Raises:
       UserError: an op or argument is unknown (the message suggests the nearest), a value is out of bounds, or the
@@ -105,7 +105,8 @@ def parse(policy: str, engine: str = "fused") -> list[Operation]:
             lacks = each.name if each.name not in KERAS_CV_OPS else f"{each.name}'s preset {each.arguments['preset']}"
             raise UserError(
                 f"The policy {policy!r} names {lacks}, which the engine keras_cv lacks: "
-                f'it has {", ".join(KERAS_CV_OPS)}. Remove it from the policy, or set config.augment.engine to "fused".'
+                f"it has {', '.join(KERAS_CV_OPS)}. Remove it from the policy, or set config.augment.backend to "
+                '"fused".'
             )
     return operations
 

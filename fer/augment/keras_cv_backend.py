@@ -1,4 +1,4 @@
-"""KerasCV layers behind the interface of our ops, for comparison: `augment.engine = "keras_cv"`.
+"""KerasCV layers behind the interface of our ops, for comparison: `augment.backend = "keras_cv"`.
 
 The layers use TensorFlow's global random state; MixUp and CutMix ignore their seed. A run with this engine is therefore
 neither reproducible by its seed nor resumable bit for bit, as runs with the engine `fused` are.

@@ -56,7 +56,7 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
       policy: see the module's docstring.
       mix: False leaves out mixup and cutmix, as in the last epochs of a run.
       xla: for callers under `jit_compile`; see `fer.augment.xla_support`.
-      engine: one of `fer.config.ENGINES`.
+      engine: one of `fer.config.BACKENDS`.
 
     Raises:
       UserError: as `parse`.

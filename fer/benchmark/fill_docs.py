@@ -1,7 +1,7 @@
 """Fills the benchmark results into a document. Each result is between two comments; the first names its source.
 
-    <!--input / fer, resident / ratio >= 20-->24.10, met<!--/-->
-    <!--input / fer, resident / value-->1,234,567 (1,100,000 to 1,300,000)<!--/-->
+    <!--input / fer, in memory / ratio >= 20-->24.10, met<!--/-->
+    <!--input / fer, in memory / value-->1,234,567 (1,100,000 to 1,300,000)<!--/-->
     <!--machine-->AMD EPYC, 2 cores, no GPU; TensorFlow 2.15.1, Python 3.11.9, fer 0.1.0<!--/-->
 
 `scripts/benchmark.py --fill=DOCUMENT` replaces the text between the comments by the measured values, and a test

@@ -68,7 +68,7 @@ class Settings:
 
     def experiment(self, devices: int = 1, augment: str = POLICY, **train: Any) -> Experiment:
         """Returns the experiment of a run on `devices` devices; `train` are fields of `fer.config.Train`."""
-        settings = {"global_batch": self.batch * devices, "deterministic": False, "ema_decay": 0.999, **train}
+        settings = {"global_batch_size": self.batch * devices, "deterministic": False, "ema_decay": 0.999, **train}
         return Experiment(
             model=self.model,
             augment=Augment(policy=augment),

@@ -33,7 +33,7 @@ BATCH = 128
 DIFFERENT_FACES = 4000  # synthetic faces, each of which is repeated five times
 FACES = 20_000
 SHUFFLE_BUFFER = 10_000  # of the tf.data pipeline and of streaming
-PASSES = {"resident": 40, "streaming": 10}  # per measurement; the other candidates take one pass
+PASSES = {"in_memory": 40, "streaming": 10}  # per measurement; the other candidates take one pass
 SIZES = (10_000, 100_000, 1_000_000)
 ROW_BYTES = 2400
 
@@ -41,7 +41,7 @@ BASELINE = "parse_single_example, shuffle, batch"
 
 
 def measure() -> list[Result]:
-    """Measures resident and streaming input next to other pipelines, and streaming at several sizes, in images/s."""
+    """Measures in-memory and streaming input next to other pipelines, and streaming at several sizes, in images/s."""
     with temp_files.folder("benchmark") as folder:
         with progress.stage(f"input: drawing {DIFFERENT_FACES:,} synthetic faces"):
             images, labels = synthetic.generate_faces(DIFFERENT_FACES, seed=0)
@@ -51,7 +51,7 @@ def measure() -> list[Result]:
 
 
 def measure_pipelines(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> list[Result]:
-    """Measures resident and streaming input, a typical tf.data pipeline and PyTorch's DataLoader if it is installed.
+    """Measures in-memory and streaming input, a typical tf.data pipeline and PyTorch's DataLoader if it is installed.
 
     Args:
       folder: an existing directory for the files.
@@ -65,7 +65,7 @@ def measure_pipelines(folder: str, images: np.ndarray, labels: np.ndarray, rows:
         plain = [write_tfrecords(os.path.join(folder, f"plain-{part}"), flat, labels, rows // 8) for part in range(8)]
     iterators: dict[str, tuple[Iterator[Any], int]] = {
         BASELINE: (iter(tutorial_batches(plain)), 1),
-        "fer, resident": (iter(fer_batches(shards, "resident")), PASSES["resident"]),
+        "fer, in memory": (iter(fer_batches(shards, "in_memory")), PASSES["in_memory"]),
         "fer, streaming": (iter(fer_batches(shards, "streaming")), PASSES["streaming"]),
     }
     try:
@@ -131,7 +131,7 @@ def make_turn(batches: Iterator[Any], count: int) -> Callable[[], int]:
 
 def fer_batches(data: manifest.Manifest, mode: str) -> tf.data.Dataset:
     """Returns the training batches of `fer.data.pipeline`, without end."""
-    source = pipeline.open_split(data, "train", Data(mode=mode, shuffle_window=SHUFFLE_BUFFER))
+    source = pipeline.open_split(data, "train", Data(mode=mode, shuffle_buffer_size=SHUFFLE_BUFFER))
     return pipeline.training_batches(source, BatchSchedule(0, BATCH, 0, 10**9, 1, [0]))
 
 

@@ -55,7 +55,7 @@ def measure_overhead(name: str, experiment: Experiment, steps: int, rounds: int)
     """
     two_cpus = make_logical_cpus(2)  # before the first op runs; TensorFlow cannot create them later
     with progress.stage("scaling: drawing synthetic faces"):
-        images, labels = synthetic.generate_faces(max(FACES, experiment.train.global_batch), seed=0)
+        images, labels = synthetic.generate_faces(max(FACES, experiment.train.global_batch_size), seed=0)
     faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(len(labels)), None)
     one, two = f"{name}, one replica", f"{name}, two replicas of the same cores"
     strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: make_mirrored(two_cpus)}
@@ -86,6 +86,6 @@ def _make_turn(
         for _ in range(steps):
             metrics = take_step(next(feed))
         float(metrics.loss)  # waits for the devices
-        return steps * experiment.train.global_batch
+        return steps * experiment.train.global_batch_size
 
     return turn

@@ -43,7 +43,7 @@ class StreamProcess:
 def serve(folder: str, turn: int) -> None:
     """Takes `turn` batches for each line of the standard input, until it ends."""
     source = pipeline.open_split(
-        manifest.read_manifest(folder), "train", Data(mode="streaming", shuffle_window=SHUFFLE_BUFFER)
+        manifest.read_manifest(folder), "train", Data(mode="streaming", shuffle_buffer_size=SHUFFLE_BUFFER)
     )
     batches = iter(pipeline.training_batches(source, BatchSchedule(0, BATCH, 0, 10**9, 1, [0])))
     for _ in sys.stdin:

@@ -38,13 +38,13 @@ EXPERIMENTS = {
         model=Model(name="compact", dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
         optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2.5e-3, warmup_epochs=3.0),
-        train=Train(global_batch=128, ema_decay=0.999, deterministic=False),
+        train=Train(global_batch_size=128, ema_decay=0.999, deterministic=False),
     ),
     "efficientnet_b0 at 48": Experiment(
         model=Model(name="efficientnet_b0", image_size=48, dropout=0.3),
         augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
-        optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, warmup_epochs=5.0, clip_norm=1.0),
-        train=Train(global_batch=256, ema_decay=0.9995, deterministic=False),
+        optimizer=Optimizer(name="adamw", learning_rate=1e-3, weight_decay=0.05, warmup_epochs=5.0, grad_clip_norm=1.0),
+        train=Train(global_batch_size=256, ema_decay=0.9995, deterministic=False),
     ),
 }
 
@@ -89,7 +89,7 @@ def measure_throughput(name: str, experiment: Experiment, faces: Faces, steps: i
         for _ in range(steps):
             work()
         float(state.loss.result())  # waits for the device
-        return steps * experiment.train.global_batch
+        return steps * experiment.train.global_batch_size
 
     candidates = {
         f"{name}, a run": run,

@@ -32,15 +32,16 @@ def open_split(manifest: Manifest, split: str, settings: Data) -> Source:
       UserError: there is no such split, a shard is missing or changed, or balanced sampling is configured for a stream.
     """
     size = sum(shard.bytes for shard in manifest.split(split).shards)
-    fits = size <= settings.memory_mib * 2**20
-    if settings.mode == "resident" or (settings.mode == "auto" and fits):
+    fits = size <= settings.in_memory_limit_mib * 2**20
+    if settings.mode == "in_memory" or (settings.mode == "auto" and fits):
         return example_codec.read_split(manifest, split)
     if split == "train" and settings.sampling == "balanced":
         raise UserError(
             f"config.data.sampling is 'balanced', which needs the {split} split in memory: its {size / 2**20:,.0f} MiB "
-            f"are more than config.data.memory_mib, {settings.memory_mib:,}; raise that or use class_weights."
+            f"are more than config.data.in_memory_limit_mib, {settings.in_memory_limit_mib:,}; raise that or use "
+            "class_weights."
         )
-    return streaming.open_stream(manifest, split, settings.shuffle_window)
+    return streaming.open_stream(manifest, split, settings.shuffle_buffer_size)
 
 
 def steps_per_epoch(examples: int, global_batch: int) -> int:
@@ -51,7 +52,7 @@ def steps_per_epoch(examples: int, global_batch: int) -> int:
     """
     if examples < global_batch:
         raise UserError(
-            f"config.train.global_batch is {global_batch}, but the train split has only {examples} examples."
+            f"config.train.global_batch_size is {global_batch}, but the train split has only {examples} examples."
         )
     return examples // global_batch
 

@@ -103,8 +103,8 @@ def describe_member(run: Run) -> dict[str, Any]:
         "trained_on": run.trained_on,
         "learned_from": {
             "weights": run.config.model.weights,
-            "targets": run.config.train.targets,
-            "teacher": run.config.train.teacher,
+            "targets": run.config.train.label_source,
+            "teacher": run.config.train.teacher_runs,
         },
         **({"export": run.export} if run.export else {}),
     }

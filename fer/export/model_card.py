@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fer import config
 from fer.escaping import code_span, escape_markdown
 from fer.evaluation import eval_json
 from fer.evaluation.report import report_content
@@ -49,6 +50,7 @@ def build_card(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
       content: of the bundle's eval.json, measured on validation against FER-2013 labels.
       record: the run's config.json.
     """
+    record = {**record, "config": config.rename_old_fields(record["config"])}
     sections = {
         "Model details": _model_details(content, record),
         "Intended use": _paragraph(_INTENDED_USE),
@@ -64,13 +66,13 @@ def build_card(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
 
 
 def _model_details(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    member, config = content["protocol"]["members"][0], record["config"]
-    size = config["model"]["image_size"]
+    member, settings = content["protocol"]["members"][0], record["config"]
+    size = settings["model"]["image_size"]
     rows = {
         "weights SHA-256": code_span(member["weights_sha256"]),
         "`config_sha256` of `config.json`": code_span(member["config_sha256"]),
         "training step": f"{member['checkpoint_step']:,}",
-        "training precision and seed": f"{config['train']['precision']}, {config['seed']}",
+        "training precision and seed": f"{settings['train']['precision']}, {settings['seed']}",
         "training versions": escape_markdown(
             ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         ),
@@ -84,27 +86,27 @@ def _model_details(content: Mapping[str, Any], record: Mapping[str, Any]) -> str
 
 
 def _training_data(record: Mapping[str, Any]) -> str:
-    data, config = record["data"], record["config"]
-    weights = config["model"]["weights"]
+    data, settings = record["data"], record["config"]
+    weights = settings["model"]["weights"]
     initial = "random" if weights == "none" else f"{code_span(weights)} (source and terms: docs/reproduce.md)"
     return _paragraph(
         f"{data['examples_per_split']['train']:,} faces: the train split of {code_span(data['name'])} (manifest "
         f"SHA-256 {code_span(data['manifest_sha256'])}) in the format of FER-2013 (I. J. Goodfellow et "
         "al., arXiv:1307.0414). "
         "FER-2013 holds results of an image search for emotion words, cropped by a face detector and labelled with one "
-        f"of seven classes. Initial weights: {initial}. Augmentation: {code_span(config['augment']['policy'])}."
+        f"of seven classes. Initial weights: {initial}. Augmentation: {code_span(settings['augment']['policy'])}."
         f"{_votes(record)}{_teachers(record)}"
     )
 
 
 def _votes(record: Mapping[str, Any]) -> str:
     """Returns a sentence on the votes of FER+ if the training targets include them, else nothing."""
-    targets = record["config"]["train"]["targets"]
-    if targets == "fer":
+    label_source = record["config"]["train"]["label_source"]
+    if label_source == "fer":
         return ""
     return (
         " The training targets include the votes of FER+ (E. Barsoum et al. 2016, arXiv:1608.01041; "
-        f"`targets={targets}` in `fer/config.py`)."
+        f"`label_source={label_source}` in `fer/config.py`)."
     )
 
 
@@ -116,8 +118,8 @@ def _teachers(record: Mapping[str, Any]) -> str:
     hashes = ", ".join(code_span(each["weights_sha256"]) for each in teachers)
     initial = ", ".join(code_span(each["began_with"]) for each in teachers if each.get("began_with", "none") != "none")
     return (
-        f" Knowledge distillation: the label has weight {1 - train['teacher_share']:.0%} in the target, the prediction "
-        f"of the teacher {code_span(train['teacher'])} the rest (weights SHA-256 {hashes}"
+        f" Knowledge distillation: the label has weight {1 - train['distill_weight']:.0%} in the target, the "
+        f"prediction of the teacher {code_span(train['teacher_runs'])} the rest (weights SHA-256 {hashes}"
         f"{f'; initial weights {initial}' if initial else ''})."
     )
 

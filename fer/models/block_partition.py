@@ -58,6 +58,8 @@ def truncate(network: tf.keras.Model, ends: str, last: str) -> tf.keras.Model:
     """
     known = {block.name: block for block in split_into_blocks(network, ends)}
     if last not in known:
-        raise UserError(f"config.model.cut names no block of {network.name}: {last!r}{suggest(last, list(known))}.")
+        raise UserError(
+            f"config.model.truncate_at names no block of {network.name}: {last!r}{suggest(last, list(known))}."
+        )
     # The last output: a Sequential, such as ConvNeXt's stem, has another one for its own input.
     return tf.keras.Model(network.input, known[last].end.get_output_at(-1), name=network.name)

@@ -63,10 +63,10 @@ def get_backbone(model: tf.keras.Model) -> tf.keras.Model:
 def build_backbone(config: Model, chosen: Backbone, side: int | None, channels: int) -> tf.keras.Model:
     """Builds the backbone for the classifier: truncated, adapted, with outputs for auxiliary heads."""
     network = chosen.build(side, channels)
-    if config.cut:
-        network = block_partition.truncate(network, chosen.block_end_pattern, config.cut)
+    if config.truncate_at:
+        network = block_partition.truncate(network, chosen.block_end_pattern, config.truncate_at)
     network = layer_surgery.adapt_backbone(network, config.sync_batch_norm)
-    if not config.auxiliary_heads:
+    if not config.aux_logits:
         return network
     taps = [network.get_layer(name).output for name in chosen.auxiliary]
     return tf.keras.Model(network.input, [network.output, *taps], name=network.name)
@@ -79,17 +79,17 @@ def channel_mixing(config: Model) -> np.ndarray | None:
       [3, channels]; see `fer.models.normalization.Normalization.mixing`.
     """
     chosen = registry.backbone_spec(config.name)
-    return None if chosen.channels == 1 or config.grey == "repeat" else _normalization(config, chosen).mixing()
+    return None if chosen.channels == 1 or config.stem_channels == "repeat" else _normalization(config, chosen).mixing()
 
 
 def _normalization(config: Model, chosen: Backbone) -> Normalization:
-    return NORMALIZATIONS[config.pixels or chosen.pixels]
+    return NORMALIZATIONS[config.normalization or chosen.pixels]
 
 
 def _normalize(x: tf.Tensor, config: Model, chosen: Backbone) -> tf.Tensor:
     """Normalizes grey pixels [B, h, w, 1] to the backbone's input, float32, with one to three channels."""
     pixels = _normalization(config, chosen)
-    if chosen.channels > 1 and config.grey == "repeat":
+    if chosen.channels > 1 and config.stem_channels == "repeat":
         x = layers.Concatenate(dtype="float32", name="channels")([x] * 3)
         return layers.Rescaling(pixels.scale, pixels.offset, dtype="float32", name="pixels")(x)
     x = layers.Rescaling(np.mean(pixels.scale), np.mean(pixels.offset), dtype="float32", name="pixels")(x)
@@ -103,9 +103,9 @@ def _input_size(config: Model, chosen: Backbone) -> int:
     size = config.image_size or chosen.size
     if size < chosen.min_size:
         raise UserError(f"config.model.image_size is {size}; {config.name} needs {chosen.min_size} or more.")
-    if config.auxiliary_heads and (not chosen.auxiliary or config.cut):
+    if config.aux_logits and (not chosen.auxiliary or config.truncate_at):
         raise UserError(
-            f"config.model.auxiliary_heads is on; {config.name}{' with a cut' if config.cut else ''} has none: they "
+            f"config.model.aux_logits is on; {config.name}{' with a cut' if config.truncate_at else ''} has none: they "
             "belong to googlenet."
         )
     if chosen.class_maps and config.pooling == "gem":
@@ -121,7 +121,7 @@ def _check_positive(config: Model, network: tf.keras.Model) -> None:
     features = tf.nest.flatten(network.output)[0]
     if not _is_positive(features):
         last = features.node.layer
-        where = f"{config.name} cut after {config.cut}" if config.cut else config.name
+        where = f"{config.name} cut after {config.truncate_at}" if config.truncate_at else config.name
         raise UserError(
             f"config.model.pooling is gem, which needs positive features, and {where} ends with {last.name}, which may "
             "be negative: choose avg, max or avgmax."

@@ -47,7 +47,7 @@ def _same_for_all(scale: float, offset: float) -> Normalization:
     return Normalization((scale,) * 3, (offset,) * 3)
 
 
-# The keys are fer.config.PIXELS.
+# The keys are fer.config.NORMALIZATIONS.
 NORMALIZATIONS = {
     "grey": _same_for_all(
         1 / 65, -129.5 / 65

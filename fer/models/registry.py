@@ -50,7 +50,7 @@ def _keras_application(
 
     def build(weights: str | None, side: int, channels: int) -> tf.keras.Model:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # model.grey=sum uses two channels
+            warnings.simplefilter("ignore", UserWarning)  # model.stem_channels=sum uses two channels
             return application(include_top=False, weights=weights, input_shape=(side, side, channels), **arguments)
 
     imagenet = functools.partial(build, "imagenet", channels=3)

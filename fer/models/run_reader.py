@@ -47,7 +47,8 @@ def check_sources(experiment: config.Experiment) -> None:
     """Checks, without TensorFlow, that the local input files of an experiment exist.
 
     Raises:
-      UserError: the file of `model.weights` or a run folder of `train.teacher` is missing, or is a pipe or a device.
+      UserError: the file of `model.weights` or a run folder of `train.teacher_runs` is missing, or is a pipe or a
+      device.
     """
     path = experiment.model.weights
     if path not in ("none", "imagenet") and not is_remote(path):
@@ -61,12 +62,12 @@ def check_sources(experiment: config.Experiment) -> None:
             try:
                 check(folder)
             except UserError as error:
-                raise UserError(f"config.train.teacher: {error}") from error
+                raise UserError(f"config.train.teacher_runs: {error}") from error
 
 
 def teachers(train: config.Train) -> list[str]:
-    """Returns the run directories in `train.teacher`; an existing one may have a comma in its name."""
-    return flag_paths.split(train.teacher)
+    """Returns the run directories in `train.teacher_runs`; an existing one may have a comma in its name."""
+    return flag_paths.split(train.teacher_runs)
 
 
 def read(folder: str, precision: str | None = None) -> LoadedRun:

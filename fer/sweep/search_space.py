@@ -34,7 +34,7 @@ CHANGE = "change"  # axis of a grid whose values are the names of the base and o
 BASE = "base"
 PROCESS_FIELDS = {  # fields that a process cannot change after its first computation, and the reason
     "train.deterministic": "TensorFlow cannot disable determinism within a process",
-    "train.replicas": "TensorFlow creates the devices of a process once, for the first trial",
+    "train.num_replicas": "TensorFlow creates the devices of a process once, for the first trial",
 }
 
 

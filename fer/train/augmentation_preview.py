@@ -30,7 +30,7 @@ def write_preview(experiment: Experiment, data: str, path: str) -> None:
     Raises:
       UserError: the policy is invalid, or the data cannot be read.
     """
-    policy.parse(experiment.augment.policy, experiment.augment.engine)
+    policy.parse(experiment.augment.policy, experiment.augment.backend)
     faces = example_codec.read_split(manifest.read_manifest(data).seal_test_split(), "train")
     rows = _choose_rows(faces.labels, experiment.seed)
     files.write_bytes(path, render_png(experiment, faces.images[rows], faces.labels[rows]))
@@ -45,7 +45,7 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -
       images: [N, 48, 48, 1] uint8; mixing pairs them with each other.
       labels: [N] int32.
     """
-    augment = policy.augmenter(experiment.augment.policy, engine=experiment.augment.engine)
+    augment = policy.augmenter(experiment.augment.policy, engine=experiment.augment.backend)
     count, targets = len(images), tf.one_hot(labels, len(CLASSES))
     columns = [(images, targets.numpy())]
     for step in range(VERSIONS):

@@ -24,8 +24,8 @@ def build_dataset(
     source: Source, experiment: Experiment, start: int, stop: int, replicas: int, local: Sequence[int]
 ) -> tf.data.Dataset:
     """Builds the dataset of the batches of steps `start` to `stop`; see `fer.data.pipeline.training_batches`."""
-    schedule = BatchSchedule(experiment.seed, experiment.train.global_batch, start, stop, replicas, local)
-    votes = experiment.train.targets != "fer"
+    schedule = BatchSchedule(experiment.seed, experiment.train.global_batch_size, start, stop, replicas, local)
+    votes = experiment.train.label_source != "fer"
     return pipeline.training_batches(source, schedule, experiment.data.sampling, votes)
 
 

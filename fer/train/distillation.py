@@ -15,7 +15,7 @@ DistillFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def load_teachers(train: Train) -> list[LoadedRun]:
-    """Loads the networks in the run directories of `train.teacher`, in order, in the run's precision.
+    """Loads the networks in the run directories of `train.teacher_runs`, in order, in the run's precision.
 
     Must be called in the strategy's scope, so that each replica has a copy of them.
 
@@ -25,7 +25,7 @@ def load_teachers(train: Train) -> list[LoadedRun]:
     try:
         return [run_reader.read(folder, train.precision) for folder in run_reader.teachers(train)]
     except UserError as error:
-        raise UserError(f"config.train.teacher: {error}") from error
+        raise UserError(f"config.train.teacher_runs: {error}") from error
 
 
 def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:

@@ -63,8 +63,8 @@ def roll_back(folder: str, rollbacks: list[Rollback], step: int, every: int, epo
     if len(rollbacks) >= MAX_ROLLBACKS:
         raise UserError(
             f"Loss or weights became NaN or infinite at step {step}, after {MAX_ROLLBACKS} rollbacks. Lower "
-            "config.optimizer.learning_rate or set config.optimizer.clip_norm, and choose another --workdir. The last "
-            "checkpoint is unchanged."
+            "config.optimizer.learning_rate or set config.optimizer.grad_clip_norm, and choose another --workdir. The "
+            "last checkpoint is unchanged."
         )
     steps = checkpoints.list_steps(folder)
     planned = [each for each in steps if is_planned(each, every, epoch_steps)]

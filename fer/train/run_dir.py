@@ -74,8 +74,8 @@ class RunDir:
                 raise UserError(f"{path} has no valid field teachers: choose another --workdir.") from error
             if taught_by != [each["weights_sha256"] for each in teachers]:
                 raise UserError(
-                    f"The run in {self.path} started with other weights in the folders of config.train.teacher "
-                    f"({experiment.train.teacher!r}): restore those weights, or choose another --workdir."
+                    f"The run in {self.path} started with other weights in the folders of config.train.teacher_runs "
+                    f"({experiment.train.teacher_runs!r}): restore those weights, or choose another --workdir."
                 )
             return
         examples = {name: split.examples for name, split in manifest.splits.items()}

@@ -40,7 +40,7 @@ def make_vote_posterior(source: Source, experiment: Experiment, epoch_steps: int
       experiment: names the targets.
       epoch_steps: batches in an epoch; one epoch is read.
     """
-    if experiment.train.targets != "posterior":
+    if experiment.train.label_source != "posterior":
         return None
     return fit_vote_posterior(device_iterator.build_dataset(source, experiment, 0, epoch_steps, 1, [0]))
 
@@ -89,7 +89,7 @@ def soft_targets(
     Args:
       labels: [B] int32.
       votes: [B, 10] int32 in the order of `fer.labels.FERPLUS_COLUMNS`; not used by "fer".
-      kind: one of `fer.config.TARGETS`.
+      kind: one of `fer.config.LABEL_SOURCES`.
       vote_posterior: used by "posterior" only.
 
     Returns:
@@ -116,6 +116,6 @@ def check_votes(shards: Manifest, kind: str) -> None:
     """
     if kind != "fer" and not shards.raw["options"].get("ferplus"):
         raise UserError(
-            f"config.train.targets is {kind!r}, but the shards in {shards.folder} hold no votes of FER+: convert the "
-            "data again with --ferplus=fer2013new.csv, or choose fer."
+            f"config.train.label_source is {kind!r}, but the shards in {shards.folder} hold no votes of FER+: convert "
+            "the data again with --ferplus=fer2013new.csv, or choose fer."
         )

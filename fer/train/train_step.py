@@ -72,9 +72,9 @@ def prepare_inputs(batch: Batch, seed: tf.Tensor, experiment: Experiment, option
       experiment: names the policy and the targets.
       options: `mixup`, `vote_posterior` and `distill` are used.
     """
-    batch_rng = rng.BatchRng(seed, batch.positions, experiment.train.global_batch).fold_in(AUGMENT_STREAM)
-    augment = policy.augmenter(experiment.augment.policy, options.mixup, engine=experiment.augment.engine)
-    kind = experiment.train.targets
+    batch_rng = rng.BatchRng(seed, batch.positions, experiment.train.global_batch_size).fold_in(AUGMENT_STREAM)
+    augment = policy.augmenter(experiment.augment.policy, options.mixup, engine=experiment.augment.backend)
+    kind = experiment.train.label_source
     soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, kind, options.vote_posterior)
     images, targets = augment(batch.images, soft_targets, batch_rng)
     if options.distill is not None:
@@ -106,7 +106,7 @@ def make_train_step(
     def replica_gradients(inputs: TrainInputs, seed: tf.Tensor, update_metrics: bool) -> tuple:
         gradients, loss, correct = compute_gradients(state, experiment, variables, class_weights, inputs, seed)
         if update_metrics:
-            global_batch = experiment.train.global_batch
+            global_batch = experiment.train.global_batch_size
             state.loss.update_state(loss, sample_weight=global_batch)
             state.accuracy.update_state(correct / global_batch, sample_weight=global_batch)
         return gradients, loss
@@ -184,7 +184,7 @@ def compute_gradients(
     inputs: TrainInputs,
     seed: tf.Tensor,
 ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
-    """Runs forward and backward on one replica, in `train.accumulation` parts, one after another.
+    """Runs forward and backward on one replica, in `train.gradient_accumulation_steps` parts, one after another.
 
     Args:
       state: holds the model.
@@ -198,7 +198,7 @@ def compute_gradients(
       The gradients of the global batch's mean loss, that loss, and the number of correct predictions as float32. All
       of them are summed over the replicas, so they are the same on each.
     """
-    parts = experiment.train.accumulation
+    parts = experiment.train.gradient_accumulation_steps
     part_gradients = _make_gradient_fn(state, experiment, variables, class_weights, seed)
     if parts == 1:
         gradients, loss, correct = part_gradients(inputs)
@@ -232,13 +232,13 @@ def _make_gradient_fn(
     train = experiment.train
 
     def forward_and_backward(part: TrainInputs) -> tuple:
-        dropout_rng = rng.BatchRng(seed, part.positions, train.global_batch).fold_in(DROPOUT_STREAM)
+        dropout_rng = rng.BatchRng(seed, part.positions, train.global_batch_size).fold_in(DROPOUT_STREAM)
         with tf.GradientTape() as tape, dropout.dropout_rng(dropout_rng):
             outputs = state.model(part.images, training=True)
             per_example = heads.losses(
                 outputs, lambda logits: losses.example_losses(part.targets, logits, train, class_weights)
             )
-            loss = tf.reduce_sum(per_example) / train.global_batch
+            loss = tf.reduce_sum(per_example) / train.global_batch_size
             scaled_loss = optimizers.scale_loss(state.optimizer, loss)
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         # int64: TensorFlow compares int32 in host memory, and the host would wait for it.

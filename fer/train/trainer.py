@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from fer import log_suppression, storage, tf_workarounds
 from fer.augment import policy
-from fer.config import STEPS_PER_CALL, Experiment
+from fer.config import MAX_STEPS_PER_EXECUTION, Experiment
 from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.data.sampling import Batch
@@ -44,7 +44,7 @@ from fer.train.profiler import Profiler
 from fer.train.run_dir import RunDir
 from fer.train.train_step import StepMetrics, StepOptions
 
-LOG_EVERY = STEPS_PER_CALL  # steps between two reads of the loss: each read waits for the device
+LOG_EVERY = MAX_STEPS_PER_EXECUTION  # steps between two reads of the loss: each read waits for the device
 Entry = dict[str, Any]  # of history.json, one an epoch
 
 
@@ -70,7 +70,7 @@ def check_experiment(experiment: Experiment) -> None:
       UserError: the augmentation policy or the backbone is unknown, or a file that the run starts from is missing.
     """
     run_reader.check_sources(experiment)
-    policy.parse(experiment.augment.policy, experiment.augment.engine)
+    policy.parse(experiment.augment.policy, experiment.augment.backend)
     registry.backbone_spec(experiment.model.name)
 
 
@@ -103,7 +103,7 @@ def train(
     manifest.check_sizes(shards)
     folder = run_dir.open_run_dir(workdir, experiment, shards)
     _check_all_labelled(shards)
-    soft_labels.check_votes(shards, experiment.train.targets)
+    soft_labels.check_votes(shards, experiment.train.label_source)
     distribution = make_strategy(strategy, experiment.train, workers)
     replica_sync.check_sync_batch_norm(distribution, experiment)
     cluster = workers if multi_worker.is_multi_worker(distribution) else None
@@ -148,8 +148,8 @@ def _train(
     """Trains on the devices of `distribution`, of which this process may be one worker; see `train`."""
     source = pipeline.open_split(shards, "train", experiment.data)
     held_out = pipeline.open_split(shards, "validation", experiment.data)
-    epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch)
-    total_steps = experiment.train.steps or experiment.train.epochs * epoch_steps
+    epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch_size)
+    total_steps = experiment.train.max_steps or experiment.train.epochs * epoch_steps
     vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps)
     with distribution.scope():
         teachers = distillation.load_teachers(experiment.train)
@@ -169,7 +169,7 @@ def _train(
         source=source,
         options=StepOptions(
             class_weights=class_weights.compute_class_weights(counts, experiment.data) if weighted else None,
-            distill=distillation.make_distill_fn(teachers, experiment.train.teacher_share),
+            distill=distillation.make_distill_fn(teachers, experiment.train.distill_weight),
             vote_posterior=vote_posterior,
         ),
         folder=folder,
@@ -178,7 +178,7 @@ def _train(
         on_epoch=hooks.on_epoch,
     )
     score = eval_step.make_scorer(
-        distribution, state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch)
+        distribution, state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch_size)
     )
     print(_summary(run, shards), flush=True)
     param_groups.set_phase(state.model, experiment, head_only=False)  # only to report its errors before the run starts
@@ -201,7 +201,7 @@ def _summary(run: Trainer, shards: Manifest) -> str:
     lines = (
         ("network", f"{experiment.model.name} at {side} pixels, {run.state.model.count_params():,} parameters"),
         ("precision", train.precision),
-        ("devices", f"{devices}, global batch {train.global_batch}"),
+        ("devices", f"{devices}, global batch {train.global_batch_size}"),
         ("faces", faces),
         ("steps", f"{run.total_steps:,}, {run.epoch_steps:,} per epoch"),
     )
@@ -291,7 +291,7 @@ class Trainer:
         self.profiler = Profiler(self.folder.events, train.profile_steps)
         self.events = metric_logging.EventWriter(self.folder.events)
         self.events.write_config(self.experiment)
-        self.progress = TrainProgress(self.total_steps, done, train.global_batch, self.epoch_steps)
+        self.progress = TrainProgress(self.total_steps, done, train.global_batch_size, self.epoch_steps)
         print("Compiling the first step ...", flush=True)
         self._open_iterator(done)
         seed = tf.constant([self.experiment.seed, done])
@@ -312,9 +312,9 @@ class Trainer:
         self.multi_step = None  # reads from the iterator
 
     def _applies_mixup(self, done: int) -> bool:
-        """Returns whether the epoch of the step after `done` mixes images; `mixing_off_epochs` at the end do not."""
+        """Returns whether the epoch of the step after `done` mixes images; `mixup_off_epochs` at the end do not."""
         epoch_start = done - done % self.epoch_steps
-        return epoch_start < self.total_steps - self.experiment.augment.mixing_off_epochs * self.epoch_steps
+        return epoch_start < self.total_steps - self.experiment.augment.mixup_off_epochs * self.epoch_steps
 
     def _train_epoch(self, done: int, score: Callable[[], eval_step.Score], stop: preemption.StopRequest) -> int:
         """Trains to the end of the epoch after `done` steps and validates. Returns the number of steps done."""
@@ -322,7 +322,7 @@ class Trainer:
         started, start_step, waited = time.monotonic(), done, self.iterator.waited
         stop_requested = self._train_steps(done, until, stop)
         trained = time.monotonic() - started
-        images_per_second = (until - start_step) * self.experiment.train.global_batch / trained
+        images_per_second = (until - start_step) * self.experiment.train.global_batch_size / trained
         wait_share = (self.iterator.waited - waited) / trained
         self._finish_epoch(until, images_per_second, wait_share, score(), time.monotonic() - started)
         if stop_requested and until < self.total_steps:
@@ -330,12 +330,12 @@ class Trainer:
         return until
 
     def _train_steps(self, done: int, until: int, stop: preemption.StopRequest) -> bool:
-        """Trains up to step `until`, with a checkpoint every `checkpoint_steps`.
+        """Trains up to step `until`, with a checkpoint every `save_every_steps`.
 
         Returns:
           Whether a stop was requested during the last call.
         """
-        every, multi_step = self.experiment.train.checkpoint_steps, self._get_multi_step(done)
+        every, multi_step = self.experiment.train.save_every_steps, self._get_multi_step(done)
         started, start_step, waited = time.monotonic(), done, self.iterator.waited
         while done < until:
             self.profiler.start_before(done)
@@ -347,7 +347,7 @@ class Trainer:
             self.profiler.stop_after(done, self.state.optimizer.iterations)
             if done % LOG_EVERY == 0 or done == until:
                 trained = time.monotonic() - started
-                images_per_second = (done - start_step) * self.experiment.train.global_batch / trained
+                images_per_second = (done - start_step) * self.experiment.train.global_batch_size / trained
                 self._log(done, metrics, images_per_second, (self.iterator.waited - waited) / trained)
             if done % every == 0 and done < until:
                 self._checkpoint(done, self.seconds + time.monotonic() - started)
@@ -363,7 +363,7 @@ class Trainer:
         The step is built anew where the phase changes (mixup on or off, head alone or more layers), and the function
         where the step or the iterator changes.
         """
-        phase = (self._applies_mixup(done), done < self.experiment.finetune.head_epochs * self.epoch_steps)
+        phase = (self._applies_mixup(done), done < self.experiment.finetune.head_only_epochs * self.epoch_steps)
         if self.step is None or self.phase != phase:
             mixup, head_only = phase
             groups = param_groups.set_phase(self.state.model, self.experiment, head_only, self.epoch_steps)
@@ -371,14 +371,16 @@ class Trainer:
             self.step = train_step.make_train_step(self.strategy, self.state, self.experiment, options)
             self.phase, self.multi_step = phase, None
         if self.multi_step is None:
-            self.multi_step = train_step.make_multi_step(self.iterator, self.step, self.experiment.train.steps_per_call)
+            self.multi_step = train_step.make_multi_step(
+                self.iterator, self.step, self.experiment.train.steps_per_execution
+            )
         return self.multi_step
 
     def _next_count(self, done: int, until: int) -> int:
         """Returns the number of steps of the next call, after `done`: up to the next step after which the host acts."""
-        every = (LOG_EVERY, self.experiment.train.checkpoint_steps)
+        every = (LOG_EVERY, self.experiment.train.save_every_steps)
         boundaries = [until, *(done - done % each + each for each in every), *self.profiler.boundaries]
-        return min(self.experiment.train.steps_per_call, min(each for each in boundaries if each > done) - done)
+        return min(self.experiment.train.steps_per_execution, min(each for each in boundaries if each > done) - done)
 
     def _log(self, done: int, metrics: StepMetrics, images_per_second: float, wait_share: float) -> None:
         """Checks the steps so far for NaN and logs their metrics. Waits for the device.
@@ -415,7 +417,7 @@ class Trainer:
         """
         self._check_finite(done)
         extra = {"seconds": round(seconds, 1), "rollbacks": [list(each) for each in self.rollbacks]}
-        every, epoch_steps = self.experiment.train.checkpoint_steps, self.epoch_steps
+        every, epoch_steps = self.experiment.train.save_every_steps, self.epoch_steps
         checkpoints.save(
             self.folder.checkpoints,
             self.state.checkpoint(),
@@ -501,11 +503,11 @@ class Trainer:
             saved = multi_worker.broadcast_object(self.strategy, checkpoints.list_steps(self.folder.checkpoints))
             raise UserError(
                 f"Loss or weights became NaN or infinite at step {failed_step}. Lower config.optimizer.learning_rate, "
-                "set config.optimizer.clip_norm or set config.train.on_nan=rollback, and choose another --workdir. The "
-                f"last checkpoint, of step {saved[-1] if saved else 0}, is unchanged."
+                "set config.optimizer.grad_clip_norm or set config.train.on_nan=rollback, and choose another "
+                f"--workdir. The last checkpoint, of step {saved[-1] if saved else 0}, is unchanged."
             )
         new = nan_recovery.roll_back(
-            self.folder.checkpoints, self.rollbacks, failed_step, train.checkpoint_steps, self.epoch_steps
+            self.folder.checkpoints, self.rollbacks, failed_step, train.save_every_steps, self.epoch_steps
         )
         new = Rollback(*multi_worker.broadcast_object(self.strategy, new))
         before = self.rollbacks  # the checkpoint does not hold the rollbacks that returned to it

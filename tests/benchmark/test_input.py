@@ -34,7 +34,7 @@ def expected() -> set[tuple[bytes, int]]:
     return {(image.tobytes(), int(label)) for image, label in zip(IMAGES, LABELS)}
 
 
-@pytest.mark.parametrize("mode", ["resident", "streaming"])
+@pytest.mark.parametrize("mode", ["in_memory", "streaming"])
 def test_fer_batches_have_all_faces(mode, expected, tmp_path):
     data = fake_shards.write_shards(str(tmp_path / "shards"), IMAGES.reshape(40, -1), LABELS, rows=400)
     assert read_faces(input.fer_batches(data, mode), 3) == expected
@@ -98,7 +98,7 @@ def test_measure_sizes_reports_size_that_the_disk_cannot_hold(tmp_path, monkeypa
 
 
 def test_measure_pipelines_compares_with_the_tutorial_pipeline(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(input, "PASSES", {"resident": 1, "streaming": 1})
+    monkeypatch.setattr(input, "PASSES", {"in_memory": 1, "streaming": 1})
 
     def raise_import_error(_):
         raise ImportError("torch")
@@ -107,13 +107,13 @@ def test_measure_pipelines_compares_with_the_tutorial_pipeline(tmp_path, monkeyp
     measured = input.measure_pipelines(str(tmp_path), IMAGES, LABELS, rows=1600)
     assert [(each.name, each.baseline is None) for each in measured] == [
         (input.BASELINE, True),
-        ("fer, resident", False),
+        ("fer, in memory", False),
         ("fer, streaming", False),
     ]
     assert all(each.value > 0 for each in measured)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("torch is not installed") for line in lines)
-    for name in (input.BASELINE, "fer, resident", "fer, streaming"):
+    for name in (input.BASELINE, "fer, in memory", "fer, streaming"):
         assert lines.count(f"input: opening {name}") == 1
         assert [line for line in lines if line.endswith(f": {name}")] == [
             f"input: round {number} of 5: {name}" for number in range(1, 6)

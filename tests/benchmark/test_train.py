@@ -20,7 +20,7 @@ def test_train_suite_uses_the_experiments_of_the_configs(root, name, config):
     assert experiment.augment == config.augment
     assert experiment.optimizer == config.optimizer
     assert (experiment.model.name, experiment.model.image_size or 48) == (config.model.name, 48)
-    assert experiment.train.global_batch == config.train.global_batch
+    assert experiment.train.global_batch_size == config.train.global_batch_size
     assert experiment.train.precision == config.train.precision
 
 

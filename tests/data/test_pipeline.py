@@ -101,5 +101,5 @@ def test_evaluation_batches_return_every_face_once_in_order_and_equal_size(faces
 
 
 def test_steps_per_epoch_rejects_batch_larger_than_split(faces):
-    with pytest.raises(UserError, match="global_batch is 128, but the train split has only 100"):
+    with pytest.raises(UserError, match="global_batch_size is 128, but the train split has only 100"):
         pipeline.steps_per_epoch(COUNT, 128)

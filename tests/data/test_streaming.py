@@ -53,7 +53,7 @@ def numbered_shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stream(numbered_shards):
-    return pipeline.open_split(numbered_shards, "train", Data(mode="streaming", shuffle_window=WINDOW))
+    return pipeline.open_split(numbered_shards, "train", Data(mode="streaming", shuffle_buffer_size=WINDOW))
 
 
 def read_numbers(batch) -> np.ndarray:
@@ -123,7 +123,7 @@ def count_bytes_read() -> int:
 @pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="the system does not count what is read")
 def test_streaming_skips_bytes_before_its_chunks(tmp_path):
     large = write_shards(str(tmp_path), 20 * COUNT, files=1)  # 48 MB
-    source = pipeline.open_split(large, "train", Data(mode="streaming", shuffle_window=WINDOW))
+    source = pipeline.open_split(large, "train", Data(mode="streaming", shuffle_buffer_size=WINDOW))
     before = count_bytes_read()
     assert read_rows(source, 0, 1).shape == (1, BATCH)
     # Two windows of 16 lanes, each of which lies in at most two chunks of 256 records of 2.4 kB.
@@ -216,7 +216,7 @@ def test_streaming_order_depends_on_seed(stream, epochs):
     "window", [10 * COUNT, *(pytest.param(size, marks=pytest.mark.extended) for size in (1, BATCH, 3 * BATCH + 5))]
 )
 def test_streaming_epoch_is_complete_for_every_window_size(numbered_shards, window):
-    source = pipeline.open_split(numbered_shards, "train", Data(mode="streaming", shuffle_window=window))
+    source = pipeline.open_split(numbered_shards, "train", Data(mode="streaming", shuffle_buffer_size=window))
     assert len(np.unique(read_rows(source, 0, STEPS))) == STEPS * BATCH
 
 
@@ -236,14 +236,14 @@ def test_evaluation_batches_of_stream_return_every_face_once_in_order_and_equal_
 
 
 @pytest.mark.parametrize(
-    ("mode", "memory_mib", "streams"),
-    [("auto", 100, False), ("auto", 0, True), ("resident", 0, False), ("streaming", 100, True)],
+    ("mode", "limit_mib", "streams"),
+    [("auto", 100, False), ("auto", 0, True), ("in_memory", 0, False), ("streaming", 100, True)],
 )
-def test_auto_mode_depends_on_memory_limit(numbered_shards, mode, memory_mib, streams):
-    source = pipeline.open_split(numbered_shards, "train", Data(mode=mode, memory_mib=memory_mib))
+def test_auto_mode_depends_on_memory_limit(numbered_shards, mode, limit_mib, streams):
+    source = pipeline.open_split(numbered_shards, "train", Data(mode=mode, in_memory_limit_mib=limit_mib))
     assert isinstance(source, pipeline.Stream) == streams
 
 
 def test_open_split_rejects_balanced_sampling_beyond_memory_limit(numbered_shards):
-    with pytest.raises(UserError, match=r"needs the train split in memory: its 2 MiB .*memory_mib, 0;"):
-        pipeline.open_split(numbered_shards, "train", Data(memory_mib=0, sampling="balanced"))
+    with pytest.raises(UserError, match=r"needs the train split in memory: its 2 MiB .*in_memory_limit_mib, 0;"):
+        pipeline.open_split(numbered_shards, "train", Data(in_memory_limit_mib=0, sampling="balanced"))

@@ -117,7 +117,7 @@ def test_card_names_teacher_of_distilled_network(bundled, folder):
     assert "distillation" not in model_card.build_card(content, record)
     assert "on those images and are offered" in " ".join(model_card.build_card(content, record).split())
     record["teachers"] = [{"weights_sha256": "f00d", "config_sha256": "beef", "step": 8}]
-    record["config"]["train"] |= {"teacher": "runs/first", "teacher_share": 0.7}
+    record["config"]["train"] |= {"teacher_runs": "runs/first", "distill_weight": 0.7}
     text = "the label has weight 30% in the target, the prediction of the teacher `runs/first` the rest"
     card = " ".join(model_card.build_card(content, record).split())
     assert f"{text} (weights SHA-256 `f00d`)." in card
@@ -133,7 +133,7 @@ def test_card_states_ferplus_votes_in_targets(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     record = json.loads((folder / "run" / "config.json").read_text())
     assert "votes of FER+" not in model_card.build_card(content, record)
-    record["config"]["train"]["targets"] = "posterior"
+    record["config"]["train"]["label_source"] = "posterior"
     assert "The training targets include the votes of FER+" in " ".join(model_card.build_card(content, record).split())
 
 
@@ -142,7 +142,7 @@ def test_card_shows_texts_of_others_as_text(bundled, folder):
     record = json.loads((folder / "run" / "config.json").read_text())
     hostile = "<img src=x>`|</td>[a](http://b)\n# c\x1b[2J"
     record["teachers"] = [{"weights_sha256": hostile, "began_with": hostile}]
-    record["config"]["train"]["teacher"] = record["config"]["model"]["weights"] = hostile
+    record["config"]["train"]["teacher_runs"] = record["config"]["model"]["weights"] = hostile
     record["config"]["augment"]["policy"] = record["data"]["name"] = record["data"]["manifest_sha256"] = hostile
     record["versions"] = {hostile: hostile}
     content["model"] = content["data"]["name"] = hostile

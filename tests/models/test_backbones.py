@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import PIXELS, Model
+from fer import config
+from fer.config import Model
 from fer.models import block_partition, classifier, dropout, heads, layer_groups, pretrained, registry, weights
 from fer.models.backbones import keras_cv_presets
 from fer.models.normalization import NORMALIZATIONS
@@ -161,7 +162,7 @@ def test_summed_stem_kernels_give_what_three_channels_give(name, side, monkeypat
     """Also at the border, where zeros are padded after the normalisation, and with means that differ by channel."""
     in_colour = dataclasses.replace(registry.BACKBONES["tiny"], channels=3, pixels="torch")
     monkeypatch.setitem(registry.BACKBONES, "tiny_rgb", in_colour)
-    repeat, grey = (Model(name=name, image_size=side, grey=grey) for grey in ("repeat", "sum"))
+    repeat, grey = (Model(name=name, image_size=side, stem_channels=grey) for grey in ("repeat", "sum"))
     donor = registry.backbone_spec(name).build(side, 3)
     models = [classifier.build(settings, "float32") for settings in (repeat, grey)]
     for model, settings in zip(models, (repeat, grey)):
@@ -172,7 +173,7 @@ def test_summed_stem_kernels_give_what_three_channels_give(name, side, monkeypat
 
 
 def test_config_names_of_normalizations_match_the_implemented_ones():
-    assert tuple(NORMALIZATIONS) == PIXELS
+    assert tuple(NORMALIZATIONS) == config.NORMALIZATIONS
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_config_names_of_normalizations_match_the_implemented_ones():
 )
 def test_truncate_ends_a_network_after_a_block(name, size, cut, channels, blocks_before, blocks_after):
     whole = classifier.build(Model(name=name, image_size=size), "float32")
-    part = classifier.build(Model(name=name, image_size=size, cut=cut), "float32")
+    part = classifier.build(Model(name=name, image_size=size, truncate_at=cut), "float32")
     assert classifier.get_backbone(part).output_shape[-1] == channels
     for model, expected in ((whole, blocks_before + blocks_after), (part, blocks_before)):
         found = block_partition.split_into_blocks(
@@ -196,14 +197,14 @@ def test_truncate_ends_a_network_after_a_block(name, size, cut, channels, blocks
 
 @pytest.mark.extended
 def test_truncate_ends_a_network_after_a_nested_stem():
-    model = classifier.build(Model(name="convnext_tiny", image_size=64, cut="stem"), "float32")
+    model = classifier.build(Model(name="convnext_tiny", image_size=64, truncate_at="stem"), "float32")
     assert classifier.get_backbone(model).output_shape[1:] == (16, 16, 96)
     assert model(FACES).shape == (2, 7)
 
 
 @pytest.mark.extended
 def test_googlenets_auxiliary_heads_are_seen_in_training_only():
-    model = classifier.build(Model(name="googlenet", image_size=64, auxiliary_heads=True), "float32")
+    model = classifier.build(Model(name="googlenet", image_size=64, aux_logits=True), "float32")
     assert model(FACES).shape == (2, 7)
     with dropout.dropout_rng(BatchRng(tf.constant([0, 0]), tf.range(2), 2)):
         outputs = model(FACES, training=True)

@@ -111,8 +111,11 @@ def test_sync_batch_norm_synchronizes_all_batch_norm_layers():
         (Model(name="inception_v4"), "no model 'inception_v4'; the nearest is inception_v3"),
         (Model(name="inception_v3", image_size=48), "inception_v3 needs 75 or more"),
         (Model(name="keras_cv/efficientnetv2_x"), "the nearest is keras_cv/efficientnetv2_"),
-        (Model(name="tiny", cut="quartr"), "cut names no block of tiny: 'quartr'; the nearest is quarter"),
-        (Model(name="compact", auxiliary_heads=True), "auxiliary_heads is on; compact has none"),
+        (
+            Model(name="tiny", truncate_at="quartr"),
+            "truncate_at names no block of tiny: 'quartr'; the nearest is quarter",
+        ),
+        (Model(name="compact", aux_logits=True), "aux_logits is on; compact has none"),
         (
             Model(name="mini_xception", pooling="gem"),
             "pooling is gem, .* mini_xception pools logits",
@@ -123,12 +126,12 @@ def test_sync_batch_norm_synchronizes_all_batch_norm_layers():
             marks=pytest.mark.extended,
         ),
         pytest.param(
-            Model(name="convnext_tiny", image_size=32, cut="block3", pooling="gem"),
+            Model(name="convnext_tiny", image_size=32, truncate_at="block3", pooling="gem"),
             "pooling is gem, .* convnext_tiny cut after block3 ends with .*, which may be negative",
             marks=pytest.mark.extended,
         ),
         pytest.param(
-            Model(name="mobilenet_v2", image_size=32, cut="block_12", pooling="gem"),
+            Model(name="mobilenet_v2", image_size=32, truncate_at="block_12", pooling="gem"),
             "pooling is gem, .* mobilenet_v2 cut after block_12 ends with block_12_add, which may be negative",
             marks=pytest.mark.extended,
         ),
@@ -205,7 +208,7 @@ def test_build_rejects_gem_pooling_unless_features_come_from_an_activation(ends,
     [
         Model(name="vgg16", image_size=32, pooling="gem"),
         Model(name="mobilenet_v3_small", image_size=32, pooling="gem"),
-        Model(name="inception_v3", image_size=75, cut="mixed3", pooling="gem"),
+        Model(name="inception_v3", image_size=75, truncate_at="mixed3", pooling="gem"),
     ],
     ids=["within the layer, then pooled", "a product", "parts"],
 )

@@ -46,7 +46,7 @@ def test_load_rejects_weights_of_another_architecture(model, tmp_path):
     path = str(tmp_path / "weights.npz")
     weights.save(model.weights, path)
     with pytest.raises(UserError, match="belongs to another architecture than tiny"):
-        weights.load(classifier.build(Model(name="tiny", image_size=24, cut="half"), "float32"), path)
+        weights.load(classifier.build(Model(name="tiny", image_size=24, truncate_at="half"), "float32"), path)
 
 
 DAMAGE = ["absent", "cut", "empty", "no archive", "one array", "a text beside", "texts", "compressed", "pickled"]

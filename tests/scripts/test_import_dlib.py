@@ -26,7 +26,11 @@ def test_import_dlib_writes_weights_that_training_loads(folder):
     assert done.returncode == 0, done.stderr
     assert done.stdout == "wrote network.npz: 5,585,376 weights, statistics of 8 images\n"
     config = Model(
-        name="dlib_resnet", cut="conv5_block3", image_size=112, grey="sum", weights=str(folder / "network.npz")
+        name="dlib_resnet",
+        truncate_at="conv5_block3",
+        image_size=112,
+        stem_channels="sum",
+        weights=str(folder / "network.npz"),
     )
     model = classifier.build(config, "float32")
     pretrained.load(model, config)

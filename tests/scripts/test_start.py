@@ -61,7 +61,10 @@ MISTAKES = [
     ),
     (["convert.py", "--input=faces.csv", "--output=out", "--seed=-1"], "--seed is -1; it must be 0 or more"),
     (["convert.py", "--verify=nowhere"], NO_SHARDS),
-    ([*TRAIN, "--config.train.stepz=3"], "There is no field config.train.stepz; the nearest is config.train.steps."),
+    (
+        [*TRAIN, "--config.train.max_stepz=3"],
+        "There is no field config.train.max_stepz; the nearest is config.train.max_steps.",
+    ),
     ([*TRAIN, "--config.train.epochs=0"], "config.train.epochs is 0; it must be 1 or more."),
     ([*TRAIN, "--config.train.epochs=few"], "flag --config.train.epochs=few: "),
     ([*TRAIN, "--config.optimizer.name=adam"], "config.optimizer.name is 'adam'; it must be sgd or adamw"),
@@ -74,8 +77,11 @@ MISTAKES = [
     ([*TRAIN, "--config.model.weights=gs://a/b.npz"], "--config.model.weights=gs://a/b.npz: the scheme gs: is not"),
     ([*TRAIN, "--config.model.weights=folder.npz"], "folder.npz, which config.model.weights names, is a folder"),
     ([*TRAIN, "--config.model.weights=pipe.npz"], "pipe.npz is neither a file nor a folder but a pipe or a device"),
-    ([*TRAIN, "--config.train.teacher=full"], "config.train.teacher: full holds no best.json"),
-    ([*TRAIN, "--config.train.teacher=full,https://a"], "--config.train.teacher=https://a: the scheme https: is not"),
+    ([*TRAIN, "--config.train.teacher_runs=full"], "config.train.teacher_runs: full holds no best.json"),
+    (
+        [*TRAIN, "--config.train.teacher_runs=full,https://a"],
+        "--config.train.teacher_runs=https://a: the scheme https: is not",
+    ),
     (
         [*TRAIN, "--config.augment.policy=flop"],
         "In the policy 'flop' there is no operation 'flop'; the nearest is flip.",
@@ -169,10 +175,14 @@ def test_help_describes_every_field_of_a_configuration(folder):
     for run in fork_server.run_all(folder, [[program, "--help"] for program in CONFIGURED]):
         for path, value in flatten(Experiment().to_dict()).items():
             assert f"\n  --config.{path}={value if value != '' else repr(value)}\n" in run.stdout
-    assert help_text.fields()["train.replicas"] == (0, "number of devices; 0: all. More than the machine's CPUs are "
-                                                   "created as logical devices")  # fmt: skip
-    assert help_text.fields()["model.grey"][1].startswith("grey images in a backbone of three channels: repeat")
-    assert help_text.fields()["train.targets"][1].startswith(
+    assert help_text.fields()["train.num_replicas"] == (
+        0,
+        "number of devices; 0: all. More than the machine's CPUs are created as logical devices",
+    )
+    assert help_text.fields()["model.stem_channels"][1].startswith(
+        "grey images in a backbone of three channels: repeat"
+    )
+    assert help_text.fields()["train.label_source"][1].startswith(
         "label source: fer (the label) | ferplus (the distribution"
     )
 

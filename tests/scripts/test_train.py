@@ -12,8 +12,8 @@ from tests.scripts import run_script
 SMALL = [
     "--config.model.name=tiny",
     "--config.model.image_size=24",
-    "--config.train.global_batch=16",
-    "--config.train.steps=3",
+    "--config.train.global_batch_size=16",
+    "--config.train.max_steps=3",
     "--config.optimizer.warmup_epochs=0",
 ]
 
@@ -26,7 +26,7 @@ def test_train_prints_the_evaluation_command(trained_run, synthetic_shards):
     command = f"python scripts/evaluate.py --workdir={trained_run} --data={synthetic_shards.folder}"
     assert command in run_script.printed(trained_run)
     recorded = json.loads((trained_run / "config.json").read_text())["config"]
-    assert (recorded["train"]["steps"], recorded["model"]["name"]) == (40, "tiny")
+    assert (recorded["train"]["max_steps"], recorded["model"]["name"]) == (40, "tiny")
 
 
 def test_train_does_not_repeat_complete_run_and_rejects_another_config(trained_run, synthetic_shards, tmp_path):
@@ -41,11 +41,11 @@ def test_train_does_not_repeat_complete_run_and_rejects_another_config(trained_r
 
 @pytest.mark.extended
 def test_train_records_two_replicas(synthetic_shards, tmp_path):
-    arguments = ["--config=configs/compact.py", *SMALL, "--config.train.replicas=2", "--strategy=mirrored"]
+    arguments = ["--config=configs/compact.py", *SMALL, "--config.train.num_replicas=2", "--strategy=mirrored"]
     done = train(synthetic_shards.folder, tmp_path / "run", *arguments)
     assert (done.returncode, done.stderr) == (0, "")
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
-    assert (recorded["train"]["steps"], recorded["model"]["image_size"]) == (3, 24)
+    assert (recorded["train"]["max_steps"], recorded["model"]["image_size"]) == (3, 24)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_train_records_two_replicas(synthetic_shards, tmp_path):
     [
         ([], "--config is missing"),
         (["--config=configs/none.py"], "There is no config file 'configs/none.py'"),
-        (["--config=configs/compact.py", "--config.train.stepz=3"], "the nearest is config.train.steps"),
-        (["--config=configs/compact.py", "--config.train.steps=many"], "config.train.steps=many"),
+        (["--config=configs/compact.py", "--config.train.max_stepz=3"], "the nearest is config.train.max_steps"),
+        (["--config=configs/compact.py", "--config.train.max_steps=many"], "config.train.max_steps=many"),
         (["--config=configs/compact.py", "--config.train.precision=float8"], "config.train.precision is 'float8'"),
         (["--config", "compact", "--config.train.precision=float8"], "config.train.precision is 'float8'"),
         (["--config=configs/compact.py", "--strategy=all"], "--strategy=all"),
@@ -85,7 +85,7 @@ INVALID_CONFIGS = {  # content and reason of the error by file name
 def test_train_error_names_file_that_is_no_config(name, tmp_path):
     content, why = INVALID_CONFIGS[name]
     (tmp_path / name).write_text(content)
-    flags = [f"--config={name}", "--data=nowhere", "--workdir=run", "--config.train.steps=3"]
+    flags = [f"--config={name}", "--data=nowhere", "--workdir=run", "--config.train.max_steps=3"]
     done = run_script.run("train.py", tmp_path, *flags)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"train.py: {name} is no configuration{why}; configs/ holds examples.\n"

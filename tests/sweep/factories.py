@@ -58,11 +58,11 @@ def train(
       UserError: the batch is too large for the data, or the folder cannot be written, as in training.
     """
     shards = manifest.read_manifest(data)
-    steps = pipeline.steps_per_epoch(shards.split("train").examples, settings.train.global_batch)
+    steps = pipeline.steps_per_epoch(shards.split("train").examples, settings.train.global_batch_size)
     run_dir.open_run_dir(folder, settings, shards).write_config(settings, shards)
     digest = settings.sha256()
     accuracy = _evaluate(settings, shards, folder, digest)
-    epochs = -(-settings.train.steps // steps) or settings.train.epochs
+    epochs = -(-settings.train.max_steps // steps) or settings.train.epochs
     history = [
         {
             "epoch": epoch,

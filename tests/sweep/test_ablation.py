@@ -132,7 +132,7 @@ def test_report_compares_each_ablation_and_other_sweep_with_the_base(swept):
         ("model.dropout=2", "config.model.dropout is 2.0"),
         ("model.dropout=0 with model.dropout=0.1", "model.dropout is listed twice"),
         ("augment.policy=none with model.dropuot=0", "no field model.dropuot; the nearest is model.dropout"),
-        ("augment.engine=keras_cv with train.deterministic=false", "cannot differ within a sweep"),
+        ("augment.backend=keras_cv with train.deterministic=false", "cannot differ within a sweep"),
     ],
 )
 def test_parse_changes_rejects_wrong_text(text, message):

@@ -32,7 +32,7 @@ FLAGS = [
     "--config.model.image_size=24",
     "--config.augment.policy=flip",
     "--config.train.precision=float32",
-    "--config.train.global_batch=64",
+    "--config.train.global_batch_size=64",
     f"--config.train.epochs={EPOCHS}",
     "--config.optimizer.warmup_epochs=0",
 ]
@@ -48,8 +48,8 @@ def start(root, data: str, output, *flags: str) -> subprocess.Popen:
 @pytest.fixture(scope="module", params=factories.MODES)
 def swept(request, synthetic_shards, tmp_path_factory):
     """Runs a sweep over two seeds and two batch sizes, one of which exceeds the training data."""
-    base = factories.experiment(steps=0, epochs=2, checkpoint_steps=100)
-    found = search_space.parse_grid("seed=0,1; train.global_batch=321,64", base)  # the train split has 320 faces
+    base = factories.experiment(max_steps=0, epochs=2, save_every_steps=100)
+    found = search_space.parse_grid("seed=0,1; train.global_batch_size=321,64", base)  # the train split has 320 faces
     plan = optuna_study.Plan(found, True, 4, 0)
 
     def run(output: pathlib.Path) -> None:
@@ -74,7 +74,7 @@ def check_trial(folder, seed: int, epochs: int) -> dict:
 
 def test_trials_have_run_directories_with_evaluations(swept):
     for number, seed in ((1, 0), (3, 1)):
-        assert check_trial(swept / f"trial-{number:04d}", seed, epochs=2)["train"]["global_batch"] == 64
+        assert check_trial(swept / f"trial-{number:04d}", seed, epochs=2)["train"]["global_batch_size"] == 64
 
 
 def test_failed_trial_is_recorded_with_its_reason_and_the_others_continue(swept):
@@ -85,7 +85,7 @@ def test_failed_trial_is_recorded_with_its_reason_and_the_others_continue(swept)
 
 
 def test_run_sweep_keeps_trial_when_its_directory_cannot_be_written(synthetic_shards, tmp_path):
-    base = factories.experiment(steps=2)
+    base = factories.experiment(max_steps=2)
     (tmp_path / "trial-0000").write_text("a file in place of the run directory")
     plan = optuna_study.Plan(search_space.parse_grid("seed=0,1", base), True, 2, 0)
     sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
@@ -95,7 +95,7 @@ def test_run_sweep_keeps_trial_when_its_directory_cannot_be_written(synthetic_sh
 
 
 def test_train_trial_keeps_trial_when_the_data_are_missing(synthetic_shards, tmp_path):
-    base, data = factories.experiment(steps=2), tmp_path / "shards"
+    base, data = factories.experiment(max_steps=2), tmp_path / "shards"
     data.symlink_to(synthetic_shards.folder)
     plan = optuna_study.Plan(search_space.parse_grid("seed=0,1", base), True, 2, 0)
     sweep = runner.Sweep(base, plan, str(data), str(tmp_path / "out"), strategy="one")
@@ -108,7 +108,7 @@ def test_train_trial_keeps_trial_when_the_data_are_missing(synthetic_shards, tmp
 
 
 def test_epoch_callback_keeps_trial_when_the_study_is_unreachable(synthetic_shards, tmp_path):
-    base = factories.experiment(steps=2)
+    base = factories.experiment(max_steps=2)
     plan = optuna_study.Plan(search_space.parse_grid("seed=0,1", base), True, 2, 0)
     storage = f"sqlite:///{tmp_path}/study.db?timeout=0.1"
     sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), storage, strategy="one")
@@ -124,7 +124,7 @@ def test_epoch_callback_keeps_trial_when_the_study_is_unreachable(synthetic_shar
 
 
 def test_run_sweep_checks_all_values_before_training(synthetic_shards, tmp_path):
-    base = factories.experiment(steps=2)
+    base = factories.experiment(max_steps=2)
     for text, message in (
         ("augment.policy=flip,flop", "no operation 'flop'"),
         ("model.name=compact_s,compac", "There is no model 'compac'; the nearest is compact"),
@@ -141,8 +141,8 @@ def test_run_sweep_checks_all_values_before_training(synthetic_shards, tmp_path)
 
 
 def test_run_sweep_raises_user_error_when_all_trials_fail(synthetic_shards, tmp_path):
-    base = factories.experiment(steps=2)
-    plan = optuna_study.make_grid_plan(search_space.parse_grid("train.global_batch=321,400", base))
+    base = factories.experiment(max_steps=2)
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("train.global_batch_size=321,400", base))
     with pytest.raises(UserError, match=rf"^All 2 trials failed\. {tmp_path}/sweep\.md lists the reasons"):
         runner.run_sweep(runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one"))
     assert (tmp_path / "sweep.md").read_text().count("only 320 examples") == 2
@@ -185,7 +185,7 @@ def test_signal_during_the_last_validation_ends_the_sweep_after_the_trial(synthe
         signal.raise_signal(signal.SIGTERM)
         return saved(*arguments, **named)
 
-    base = factories.experiment(steps=0, epochs=1, global_batch=64, checkpoint_steps=100)
+    base = factories.experiment(max_steps=0, epochs=1, global_batch_size=64, save_every_steps=100)
     monkeypatch.setattr(checkpoints, "save", save_and_signal)
     check_sweep_stops_after_first_trial(base, synthetic_shards.folder, str(tmp_path))
 
@@ -195,7 +195,7 @@ def test_signal_at_the_end_of_a_trial_ends_the_sweep_after_the_trial(synthetic_s
         factories.train(*arguments, **named)
         signal.raise_signal(signal.SIGTERM)
 
-    base = factories.experiment(steps=0, epochs=1, global_batch=64)
+    base = factories.experiment(max_steps=0, epochs=1, global_batch_size=64)
     monkeypatch.setattr(trainer, "train", train)
     check_sweep_stops_after_first_trial(base, synthetic_shards.folder, str(tmp_path))
 
@@ -207,12 +207,12 @@ def test_report_has_every_trial_and_the_mean_over_seeds(swept):
     )
     assert {trial["number"]: trial["accuracy"] for trial in content["trials"]} == {0: None, 1: one, 2: None, 3: other}
     (group,) = content["over_seeds"]
-    assert (group["values"], group["seeds"]) == ({"train.global_batch": 64}, 2)
+    assert (group["values"], group["seeds"]) == ({"train.global_batch_size": 64}, 2)
     assert group["mean"] == pytest.approx((one + other) / 2)
     assert group["deviation"] == pytest.approx(abs(one - other) / 2**0.5)
     table = (swept / "sweep.md").read_text()
     assert (table.count("| complete |"), table.count("| failed: ")) == (2, 2)
-    assert "| seed | train.global_batch |" in table
+    assert "| seed | train.global_batch_size |" in table
 
 
 def test_report_writes_plots(swept):
@@ -247,7 +247,7 @@ def test_sweep_resumes_the_trial_of_a_killed_process_in_another_process(root, sy
 
 def test_pruned_trial_is_evaluated_and_reported(synthetic_shards, tmp_path, capsys, monkeypatch):
     factories.disable_plots(monkeypatch)
-    base = factories.experiment(steps=0, epochs=EPOCHS, global_batch=64)
+    base = factories.experiment(max_steps=0, epochs=EPOCHS, global_batch_size=64)
     found = search_space.parse_space("model.dropout=uniform(0.1,0.3)", base)
     plan = optuna_study.Plan(found, False, optuna_study.STARTUP_TRIALS + 1, 0)
     sweep = runner.Sweep(

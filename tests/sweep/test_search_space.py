@@ -67,8 +67,8 @@ def test_field_types_has_every_field_of_an_experiment():
         ("seed=1;seed=2", "seed is listed twice"),
         ("train.deterministic=true,false", "train.deterministic cannot differ within a sweep"),
         (
-            "train.replicas=1,2",
-            "train.replicas cannot differ within a sweep: TensorFlow creates the devices of a process once",
+            "train.num_replicas=1,2",
+            "train.num_replicas cannot differ within a sweep: TensorFlow creates the devices of a process once",
         ),
         ("model.dropout=0.1,1.5", "config.model.dropout is 1.5; it must be 0 or more, below 1"),
     ],

@@ -44,7 +44,7 @@ cli.run(train.main)
 
 def experiment(**train) -> Experiment:
     """Returns the experiment of a run of `tiny` that takes seconds; `train` are fields of `fer.config.Train`."""
-    settings = {"global_batch": BATCH, "steps": 4, "checkpoint_steps": 2, "precision": "float32", **train}
+    settings = {"global_batch_size": BATCH, "max_steps": 4, "save_every_steps": 2, "precision": "float32", **train}
     return Experiment(
         model=Model(name="tiny", image_size=24, dropout=0.2, sync_batch_norm=True),
         augment=Augment(policy="flip"),
@@ -64,10 +64,10 @@ def begin_training(
     strategy: tf.distribute.Strategy, settings: Experiment, faces: Faces, steps: int, weights=None
 ) -> tuple[train_state.TrainState, Callable[[], None]]:
     """Returns the state before the first step and a function that takes the next step, at most `steps` times."""
-    epoch_steps = pipeline.steps_per_epoch(faces.examples, settings.train.global_batch)
+    epoch_steps = pipeline.steps_per_epoch(faces.examples, settings.train.global_batch_size)
     state = train_state.create_train_state(strategy, settings, epoch_steps, 1000)
     batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, steps)
-    groups = param_groups.set_phase(state.model, settings, head_only=settings.finetune.head_epochs > 0)
+    groups = param_groups.set_phase(state.model, settings, head_only=settings.finetune.head_only_epochs > 0)
     vote_posterior = soft_labels.make_vote_posterior(faces, settings, epoch_steps)
     options = train_step.StepOptions(class_weights=weights, param_groups=groups, vote_posterior=vote_posterior)
     step = train_step.make_train_step(strategy, state, settings, options)

@@ -30,7 +30,7 @@ def small_disk(tmp_path):
 
 
 def test_train_raises_user_error_and_keeps_checkpoints_when_disk_is_full(small_disk, synthetic_shards, tmp_path):
-    settings = factories.experiment(steps=200, checkpoint_steps=2)
+    settings = factories.experiment(max_steps=200, save_every_steps=2)
     config = launch.write_config(tmp_path, settings)
     workdir = small_disk / "run"
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]

@@ -31,13 +31,13 @@ def runs(synthetic_shards, tmp_path_factory) -> list[str]:
 def student(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathlib.Path]:
     """Returns settings and directory of a run of four steps with the first teacher and checkpoints of steps 2 and 4."""
     folder = tmp_path_factory.mktemp("student") / "run"
-    settings = factories.experiment(teacher=runs[0], checkpoint_steps=2, steps=4, ema_decay=0.0)
+    settings = factories.experiment(teacher_runs=runs[0], save_every_steps=2, max_steps=4, ema_decay=0.0)
     trainer.train(settings, synthetic_shards.folder, str(folder), "one")
     return settings, folder
 
 
 def test_make_distill_fn_mixes_labels_with_mean_teacher_probabilities(runs):
-    teachers = distillation.load_teachers(Train(teacher=", ".join(runs), precision="float32"))
+    teachers = distillation.load_teachers(Train(teacher_runs=", ".join(runs), precision="float32"))
     found = distillation.make_distill_fn(teachers, 0.25)(IMAGES, TARGETS).numpy()
     logits = [run_reader.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
     assert not np.allclose(*logits)
@@ -48,8 +48,8 @@ def test_make_distill_fn_mixes_labels_with_mean_teacher_probabilities(runs):
 
 def test_distillation_moves_student_to_its_teacher_when_teacher_share_is_one(runs, synthetic_shards, tmp_path):
     """The teacher has random weights, so its predictions differ from the labels."""
-    options = {"teacher": runs[0], "teacher_share": 1.0, "label_smoothing": 0.0, "ema_decay": 0.0}
-    settings = factories.experiment(global_batch=8, steps=40, checkpoint_steps=100, **options)
+    options = {"teacher_runs": runs[0], "distill_weight": 1.0, "label_smoothing": 0.0, "ema_decay": 0.0}
+    settings = factories.experiment(global_batch_size=8, max_steps=40, save_every_steps=100, **options)
     settings.optimizer.learning_rate = 0.05
     trainer.train(settings, synthetic_shards.folder, str(tmp_path / "student"), "one")
     teacher, unrelated, student = (run_reader.read(run).model for run in (*runs, str(tmp_path / "student")))
@@ -73,8 +73,8 @@ def test_record_holds_hash_of_teacher_weights_and_train_rejects_others(runs, stu
 
 
 def test_teacher_without_weights_raises_user_error_and_leaves_nothing(synthetic_shards, tmp_path):
-    settings = factories.experiment(teacher=str(tmp_path / "nobody"))
-    with pytest.raises(UserError, match=r"^config\.train\.teacher: .*nobody holds no best\.json: train first"):
+    settings = factories.experiment(teacher_runs=str(tmp_path / "nobody"))
+    with pytest.raises(UserError, match=r"^config\.train\.teacher_runs: .*nobody holds no best\.json: train first"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "student"), "one")
     assert not (tmp_path / "student").exists()
 

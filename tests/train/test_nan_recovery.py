@@ -21,7 +21,7 @@ NAN_STEP = 7  # the step that takes the poisoned batch
 
 @pytest.fixture
 def settings():
-    experiment = factories.experiment(steps=TOTAL, checkpoint_steps=EVERY, on_nan="rollback", ema_decay=0.0)
+    experiment = factories.experiment(max_steps=TOTAL, save_every_steps=EVERY, on_nan="rollback", ema_decay=0.0)
     experiment.augment.policy = "none"
     return experiment
 

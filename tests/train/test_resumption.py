@@ -16,21 +16,23 @@ EVERY = 3  # steps between two checkpoints
 
 
 def make_experiment(**train) -> Experiment:
-    return factories.experiment(global_batch=BATCH, steps=STEPS, checkpoint_steps=EVERY, ema_decay=0.0, **train)
+    return factories.experiment(
+        global_batch_size=BATCH, max_steps=STEPS, save_every_steps=EVERY, ema_decay=0.0, **train
+    )
 
 
 def fine_tuning() -> Experiment:
     """Makes a run whose trained layers, learning rates and mixup change after the first epoch."""
     experiment = make_experiment()
-    experiment.optimizer.name, experiment.optimizer.clip_norm = "adamw", 1.0
-    experiment.finetune = FineTune(head_epochs=1, layer_decay=0.8)
-    experiment.augment.policy, experiment.augment.mixing_off_epochs = "flip|mixup", 1
+    experiment.optimizer.name, experiment.optimizer.grad_clip_norm = "adamw", 1.0
+    experiment.finetune = FineTune(head_only_epochs=1, layer_decay=0.8)
+    experiment.augment.policy, experiment.augment.mixup_off_epochs = "flip|mixup", 1
     return experiment
 
 
 def sharpness_aware() -> Experiment:
     """Makes a run with SAM, gradient accumulation, focal loss and balanced sampling."""
-    experiment = make_experiment(accumulation=2, loss="focal")
+    experiment = make_experiment(gradient_accumulation_steps=2, loss="focal")
     experiment.model.sync_batch_norm = False
     experiment.augment.policy = "flip|randaugment|erase"
     experiment.optimizer.sam_rho, experiment.optimizer.schedule = 0.05, "one_cycle"

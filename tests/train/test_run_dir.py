@@ -72,7 +72,7 @@ def test_open_run_loads_best_weights_of_training(folder, experiment):
 def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, synthetic_shards):
     path = f"{folder.path}/config.json"
     record = json.load(open(path))
-    for name in ("tf32", "steps_per_call", "targets", "on_nan", "profile_steps"):
+    for name in ("tf32", "steps_per_execution", "label_source", "on_nan", "profile_steps"):
         del record["config"]["train"][name]
     record["config_sha256"] = config.sha256(record["config"])
     json.dump(record, open(path, "w"))
@@ -81,8 +81,8 @@ def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, sy
         classifier.build(experiment.model, "float32").weights, {"step": 10, "epoch": 1, "validation_accuracy": 0.5}
     )
     assert loading.open_run(folder.path).config_sha256 == record["config_sha256"]
-    experiment.train.targets = "ferplus"
-    with pytest.raises(UserError, match=r"another config \(train\.targets: 'fer' -> 'ferplus'\)"):
+    experiment.train.label_source = "ferplus"
+    with pytest.raises(UserError, match=r"another config \(train\.label_source: 'fer' -> 'ferplus'\)"):
         run_dir.open_run_dir(folder.path, experiment, synthetic_shards)
 
 

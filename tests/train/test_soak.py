@@ -18,7 +18,7 @@ STARTUP_S = 15.0  # every fourth kill comes within this time of the start, perha
 
 @pytest.mark.slow
 def test_run_killed_many_times_ends_with_same_bits_as_uninterrupted_run(synthetic_shards, tmp_path):
-    settings = factories.experiment(steps=STEPS, checkpoint_steps=3, ema_decay=0.9, steps_per_call=4)
+    settings = factories.experiment(max_steps=STEPS, save_every_steps=3, ema_decay=0.9, steps_per_execution=4)
     settings.model.name = "compact_s"
     uninterrupted = start_training(settings, synthetic_shards.folder, tmp_path / "uninterrupted")
     output = uninterrupted.communicate()[0].decode()

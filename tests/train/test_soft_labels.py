@@ -96,7 +96,10 @@ def test_run_uses_posterior_of_its_split_and_resumes_to_same_bits(tmp_path):
 
     def train(kind: str) -> None:
         trainer.train(
-            factories.experiment(targets=kind, global_batch=32, ema_decay=0.0), data, str(tmp_path / kind), "one"
+            factories.experiment(label_source=kind, global_batch_size=32, ema_decay=0.0),
+            data,
+            str(tmp_path / kind),
+            "one",
         )
 
     for kind in ("fer", "posterior"):
@@ -105,7 +108,7 @@ def test_run_uses_posterior_of_its_split_and_resumes_to_same_bits(tmp_path):
     assert any((final_states[0][name] != final_states[1][name]).any() for name in final_states[0])
     shutil.rmtree(tmp_path / "posterior" / "checkpoints" / "step-00000004")
     trainer.train(
-        factories.experiment(targets="posterior", global_batch=32, ema_decay=0.0),
+        factories.experiment(label_source="posterior", global_batch_size=32, ema_decay=0.0),
         data,
         str(tmp_path / "posterior"),
         "one",
@@ -115,7 +118,7 @@ def test_run_uses_posterior_of_its_split_and_resumes_to_same_bits(tmp_path):
 
 
 def test_prepare_inputs_returns_soft_targets():
-    settings = factories.experiment(targets="ferplus", global_batch=4)
+    settings = factories.experiment(label_source="ferplus", global_batch_size=4)
     settings.augment.policy = "none"
     batch = Batch(tf.zeros([4, 48, 48, 1], tf.uint8), LABELS, tf.range(4), VOTES)
     inputs = train_step.prepare_inputs(batch, tf.constant([0, 0]), settings, train_step.StepOptions())
@@ -123,8 +126,8 @@ def test_prepare_inputs_returns_soft_targets():
 
 
 def test_train_raises_user_error_when_shards_hold_no_votes(synthetic_shards, tmp_path):
-    settings = factories.experiment(targets="mixture")
-    with pytest.raises(UserError, match=r"targets is 'mixture', but the shards in .* hold no votes of FER\+"):
+    settings = factories.experiment(label_source="mixture")
+    with pytest.raises(UserError, match=r"label_source is 'mixture', but the shards in .* hold no votes of FER\+"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
     assert not (tmp_path / "run").exists()
 

@@ -91,7 +91,7 @@ def test_loss_is_weighted_smoothed_cross_entropy_averaged_over_global_batch(one,
 def compute_overfit_loss(one, faces, precision: str) -> float:
     """Returns the mean loss of the last five of twenty steps on the same eight faces."""
     eight = dataclasses.replace(faces, images=faces.images[:8], labels=faces.labels[:8], rows=faces.rows[:8])
-    settings = factories.experiment(precision=precision, ema_decay=0.0, global_batch=8)
+    settings = factories.experiment(precision=precision, ema_decay=0.0, global_batch_size=8)
     settings.augment.policy, settings.model.dropout, settings.optimizer.learning_rate = "none", 0.0, 0.05
     trained, take_step = factories.begin_training(one, settings, eight, 20)
     losses = [float(take_step().loss) for _ in range(20)]
@@ -113,7 +113,9 @@ def test_precision_reaches_loss_of_float32(one, faces, loss_in_float32, precisio
 
 def test_loss_scale_halves_and_updates_are_skipped_until_gradients_fit_float16(one, faces):
     """The scale starts at 2^30 and is halved in each step; weights change once the gradients fit into float16."""
-    settings = factories.experiment(precision="mixed_float16", ema_decay=0.0, global_batch=4)  # float16 is slow on CPUs
+    settings = factories.experiment(
+        precision="mixed_float16", ema_decay=0.0, global_batch_size=4
+    )  # float16 is slow on CPUs
     trained = train_state.create_train_state(one, settings, 20, 1000)
     trained.optimizer._loss_scale._current_loss_scale.assign(2.0**30)  # the optimizer has no public setter
     before = [weight.numpy() for weight in trained.model.trainable_weights]
@@ -163,7 +165,7 @@ def make_frozen_statistics_experiment(**train) -> Experiment:
     return experiment
 
 
-@pytest.mark.parametrize("settings", [{"accumulation": 2}, {"jit_compile": True}])
+@pytest.mark.parametrize("settings", [{"gradient_accumulation_steps": 2}, {"jit_compile": True}])
 def test_train_step_gives_same_weights_with_accumulation_or_jit_compile(one, faces, plain, settings):
     """Batch statistics are frozen and dropout is off, because both depend on how the batch is divided."""
     other = factories.train_steps(one, make_frozen_statistics_experiment(**settings), faces, 2)
@@ -195,7 +197,7 @@ def test_sam_on_two_replicas_gives_weights_of_one(one, two, faces):
 
 def test_train_step_changes_only_the_head_when_backbone_is_frozen(one, faces, initial):
     settings = factories.experiment(ema_decay=0.0)
-    settings.finetune.head_epochs = 1
+    settings.finetune.head_only_epochs = 1
     after = factories.train_steps(one, settings, faces, 2)
     changed = {new.name for old, new in zip(initial, after.model.weights) if (old != new.numpy()).any()}
     assert changed == {"logits/kernel:0", "logits/bias:0"}
@@ -204,7 +206,7 @@ def test_train_step_changes_only_the_head_when_backbone_is_frozen(one, faces, in
 @pytest.mark.extended
 def test_keras_cv_engine_trains_in_mixed_precision_on_two_replicas(two, faces, initial):
     settings = factories.experiment(precision="mixed_float16")
-    settings.augment.engine, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"
+    settings.augment.backend, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"
     trained = factories.train_steps(two, settings, faces, 2)
     assert np.isfinite(float(trained.loss.result()))
     moved = [np.abs(now.numpy() - before).max() for now, before in zip(trained.model.weights, initial)]

@@ -24,12 +24,12 @@ from tests.train import factories, launch
 from tests.train.factories import final_state
 
 
-@pytest.fixture(scope="module", params=[pytest.param("resident", marks=pytest.mark.extended), "streaming"])
+@pytest.fixture(scope="module", params=[pytest.param("in_memory", marks=pytest.mark.extended), "streaming"])
 def settings(request):
-    experiment = factories.augmented_experiment(steps=40, checkpoint_steps=3, ema_decay=0.9)  # 20 steps per epoch
-    experiment.data.mode, experiment.data.shuffle_window = request.param, 96
+    experiment = factories.augmented_experiment(max_steps=40, save_every_steps=3, ema_decay=0.9)  # 20 steps per epoch
+    experiment.data.mode, experiment.data.shuffle_buffer_size = request.param, 96
     if request.param == "streaming":
-        experiment.train.steps_per_call, experiment.train.profile_steps = 4, "5-6"
+        experiment.train.steps_per_execution, experiment.train.profile_steps = 4, "5-6"
     return experiment
 
 
@@ -84,7 +84,7 @@ def test_run_ends_with_same_bits_when_killed_and_resumed(settings, synthetic_sha
 def test_run_stopped_by_signal_leaves_checkpoint_and_resumes(synthetic_shards, tmp_path, number, code):
     """Runs the program, to check its exit code and its message."""
     workdir = tmp_path / "run"
-    config = launch.write_config(tmp_path, factories.experiment(steps=400, checkpoint_steps=3, ema_decay=0.0))
+    config = launch.write_config(tmp_path, factories.experiment(max_steps=400, save_every_steps=3, ema_decay=0.0))
     flags = [f"--config={config}", f"--data={synthetic_shards.folder}", f"--workdir={workdir}"]
     process = run_script.start("train.py", tmp_path, *flags)
     launch.wait_for_step([process], workdir, 3, launch.LIMIT)
@@ -153,8 +153,8 @@ def test_run_reports_completion_and_changes_nothing_when_repeated(settings, synt
     [
         ("model.name", "resnet", "no model 'resnet'"),
         ("augment.policy", "flop", "no operation 'flop'"),
-        ("train.global_batch", 999, "the train split has only 320 examples"),
-        ("finetune.blocks", 99, "config.finetune.blocks is 99"),
+        ("train.global_batch_size", 999, "the train split has only 320 examples"),
+        ("finetune.trainable_blocks", 99, "config.finetune.trainable_blocks is 99"),
     ],
 )
 def test_run_that_cannot_start_leaves_no_files(synthetic_shards, tmp_path, field, value, message):
@@ -174,7 +174,7 @@ def test_train_rejects_single_device_strategy_with_several_workers(synthetic_sha
 
 
 def test_run_stops_and_keeps_last_checkpoint_when_loss_is_nan(synthetic_shards, tmp_path):
-    settings = factories.experiment(steps=60, checkpoint_steps=1, ema_decay=0.0)
+    settings = factories.experiment(max_steps=60, save_every_steps=1, ema_decay=0.0)
     settings.optimizer.learning_rate = 1e20
     with pytest.raises(
         UserError, match=r"NaN or infinite at step \d+\. .*The last checkpoint, of step \d+, is unchanged"
@@ -199,7 +199,7 @@ def test_run_stops_after_epoch_when_requested_in_its_last_call(synthetic_shards,
     stop.request(signal.SIGTERM)
     monkeypatch.setattr(preemption, "stop_on_signals", lambda: contextlib.nullcontext(stop))
     settings = factories.experiment(
-        steps=60, steps_per_call=20, checkpoint_steps=100, ema_decay=0.0
+        max_steps=60, steps_per_execution=20, save_every_steps=100, ema_decay=0.0
     )  # 20 steps per epoch
     with pytest.raises(Stopped, match="Stopped after step 20 of 60 as requested, with a checkpoint"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one")
@@ -208,12 +208,12 @@ def test_run_stops_after_epoch_when_requested_in_its_last_call(synthetic_shards,
 
 
 def test_train_rejects_batch_that_replicas_cannot_share(synthetic_shards, tmp_path):
-    settings = factories.experiment(global_batch=15, replicas=2)
+    settings = factories.experiment(global_batch_size=15, num_replicas=2)
     with pytest.raises(UserError, match="15, which 2 replicas cannot share evenly; choose 14"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "mirrored")
 
 
-@pytest.mark.parametrize("mode", ["resident", "streaming"])
+@pytest.mark.parametrize("mode", ["in_memory", "streaming"])
 @pytest.mark.parametrize("damage", ["cut", "bit", "missing", "no manifest"])
 def test_run_stops_before_first_step_when_data_is_damaged(synthetic_shards, tmp_path, damage, mode):
     data = tmp_path / "shards"

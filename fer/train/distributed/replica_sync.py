@@ -26,11 +26,11 @@ def check_sync_batch_norm(strategy: tf.distribute.Strategy, experiment: Experime
     train = experiment.train
     if not experiment.model.sync_batch_norm or strategy.num_replicas_in_sync == 1:
         return
-    if train.accumulation > 1 or train.jit_compile:
-        field = "accumulation=1" if train.accumulation > 1 else "jit_compile=false"
+    if train.gradient_accumulation_steps > 1 or train.jit_compile:
+        field = "gradient_accumulation_steps=1" if train.gradient_accumulation_steps > 1 else "jit_compile=false"
         raise UserError(
             f"config.model.sync_batch_norm lets {strategy.num_replicas_in_sync} replicas communicate in every layer, "
-            f"which is not possible with accumulation above 1 or jit_compile: set config.train.{field}, or "
+            f"which is not possible with gradient accumulation or jit_compile: set config.train.{field}, or "
             "config.model.sync_batch_norm=false."
         )
 

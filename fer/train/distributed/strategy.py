@@ -36,20 +36,22 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
     if name == "auto" and workers is not None and len(workers.workers) > 1:
         name = "multi_worker"
     if name == "auto":
-        name = "mirrored" if (train.replicas or len(gpus)) > 1 else "one"
+        name = "mirrored" if (train.num_replicas or len(gpus)) > 1 else "one"
     if name == "one":
-        if train.replicas > 1:
-            raise UserError(f"config.train.replicas is {train.replicas}, but --strategy=one uses a single device.")
+        if train.num_replicas > 1:
+            raise UserError(
+                f"config.train.num_replicas is {train.num_replicas}, but --strategy=one uses a single device."
+            )
         strategy = tf.distribute.OneDeviceStrategy("GPU:0" if gpus else "CPU:0")
     elif name == "mirrored":
-        strategy = make_mirrored(_list_devices(train.replicas, len(gpus)))
+        strategy = make_mirrored(_list_devices(train.num_replicas, len(gpus)))
     elif workers is None:
         raise UserError(
             "--strategy=multi_worker needs to know the workers: give --workers=host:port,... and --worker_index=N, set "
             "TF_CONFIG, or start the run with srun or on SageMaker."
         )
     else:
-        local = _count_local_replicas(train.replicas, len(workers.workers), len(gpus))
+        local = _count_local_replicas(train.num_replicas, len(workers.workers), len(gpus))
         _check_batch(train, local * len(workers.workers))
         strategy = _connect_workers(workers, {"GPU": local} if gpus else {})
     _check_batch(train, strategy.num_replicas_in_sync)
@@ -85,17 +87,17 @@ def make_mirrored(names: list[str]) -> tf.distribute.Strategy:
 
 
 def _check_batch(train: Train, replicas: int) -> None:
-    global_batch, parts = train.global_batch, train.accumulation
+    global_batch, parts = train.global_batch_size, train.gradient_accumulation_steps
     if global_batch % replicas:
         raise UserError(
-            f"config.train.global_batch is {global_batch}, which {replicas} replicas cannot share evenly; "
+            f"config.train.global_batch_size is {global_batch}, which {replicas} replicas cannot share evenly; "
             f"choose {global_batch - global_batch % replicas or replicas}."
         )
     per_replica = global_batch // replicas
     if per_replica % parts:
         raise UserError(
-            f"config.train.accumulation is {parts}, but a replica's {per_replica} examples of a step do not divide "
-            f"into {parts} equal parts; choose "
+            f"config.train.gradient_accumulation_steps is {parts}, but a replica's {per_replica} examples of a step do "
+            f"not divide into {parts} equal parts; choose "
             f"{next(fewer for fewer in range(min(parts, per_replica), 0, -1) if per_replica % fewer == 0)}."
         )
 
@@ -138,7 +140,7 @@ def _count_local_replicas(replicas: int, workers: int, gpus: int) -> int:
     per_worker = gpus or 1
     if replicas % workers or replicas > workers * per_worker:
         raise UserError(
-            f"config.train.replicas is {replicas}, over {workers} workers with {per_worker} "
+            f"config.train.num_replicas is {replicas}, over {workers} workers with {per_worker} "
             f"{'GPUs' if gpus else 'CPU'} each; 0 uses all, else it must be a multiple of {workers} up to "
             f"{workers * per_worker}."
         )
@@ -149,7 +151,7 @@ def _list_devices(replicas: int, gpus: int) -> list[str]:
     """Lists the devices of a mirrored run: GPUs, or logical CPUs if there are none."""
     if gpus:
         if replicas > gpus:
-            raise UserError(f"config.train.replicas is {replicas}, but this machine has {gpus} GPUs.")
+            raise UserError(f"config.train.num_replicas is {replicas}, but this machine has {gpus} GPUs.")
         return [f"GPU:{number}" for number in range(replicas or gpus)]
     return make_logical_cpus(max(replicas, 1))
 

@@ -30,6 +30,6 @@ def compute_class_weights(counts: Mapping[str, int], settings: Data) -> np.ndarr
     if settings.class_weights == "none":
         return np.ones(len(CLASSES), np.float32)
     if settings.class_weights == "effective":
-        numbers = (1 - settings.effective_beta**numbers) / (1 - settings.effective_beta)
+        numbers = (1 - settings.class_balanced_beta**numbers) / (1 - settings.class_balanced_beta)
     weights = present / numbers
     return (weights * examples.sum() / (weights * examples).sum()).astype(np.float32)

@@ -14,7 +14,7 @@ class LRSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 
     cosine     half a cosine down to zero (Loshchilov and Hutter 2017, arXiv:1608.03983)
     one_cycle  warm-up by a cosine from 1/25 of the peak, then a cosine down to 1/10,000 of the peak
-    step       multiplied by `step_factor` after every `step_epochs` epochs, counted from the start of the run
+    step       multiplied by `decay_rate` after every `decay_epochs` epochs, counted from the start of the run
     constant   the peak
 
     Args:
@@ -29,8 +29,8 @@ class LRSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         self.peak = peak_lr(experiment)
         self.total = total_steps
         self.warmup = min(round(settings.warmup_epochs * steps_per_epoch), total_steps - 1)
-        self.decay_steps = max(1, round(settings.step_epochs * steps_per_epoch))
-        self.step_factor = settings.step_factor
+        self.decay_steps = max(1, round(settings.decay_epochs * steps_per_epoch))
+        self.decay_rate = settings.decay_rate
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the learning rate of the step after `step` steps, float32."""
@@ -44,7 +44,7 @@ class LRSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         elif self.name == "cosine":
             share = warmed * decay
         elif self.name == "step":
-            share = warmed * self.step_factor ** tf.floor(step / self.decay_steps)
+            share = warmed * self.decay_rate ** tf.floor(step / self.decay_steps)
         else:
             share = warmed
         return self.peak * share
@@ -57,10 +57,10 @@ class LRSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 def peak_lr(experiment: Experiment) -> float:
     """Returns the learning rate at the end of the warm-up.
 
-    With `rate_for_batch`, the configured learning rate is scaled in proportion to the global batch size (Goyal et al.
+    With `base_batch_size`, the configured learning rate is scaled in proportion to the global batch size (Goyal et al.
     2017, arXiv:1706.02677).
     """
     settings = experiment.optimizer
-    if not settings.rate_for_batch:
+    if not settings.base_batch_size:
         return settings.learning_rate
-    return settings.learning_rate * experiment.train.global_batch / settings.rate_for_batch
+    return settings.learning_rate * experiment.train.global_batch_size / settings.base_batch_size

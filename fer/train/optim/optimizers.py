@@ -32,9 +32,9 @@ def make_optimizer(
     """
     settings = experiment.optimizer
     if settings.name == "lamb":
-        optimizer = tfa.make_lamb(schedule, settings.weight_decay, NO_DECAY, settings.clip_norm)
+        optimizer = tfa.make_lamb(schedule, settings.weight_decay, NO_DECAY, settings.grad_clip_norm)
     elif settings.name == "radam_lookahead":
-        optimizer = tfa.make_radam_lookahead(schedule, settings.weight_decay, NO_DECAY, settings.clip_norm)
+        optimizer = tfa.make_radam_lookahead(schedule, settings.weight_decay, NO_DECAY, settings.grad_clip_norm)
     else:
         optimizer = _make_keras_optimizer(experiment, schedule)
     if experiment.train.precision == "mixed_float16":
@@ -74,7 +74,7 @@ def _make_keras_optimizer(
     settings = experiment.optimizer
     common = {
         "learning_rate": schedule,
-        "global_clipnorm": settings.clip_norm or None,
+        "global_clipnorm": settings.grad_clip_norm or None,
         "jit_compile": False,  # compiling the update alone gains nothing and fails under MirroredStrategy
     }
     if settings.name == "sgd":

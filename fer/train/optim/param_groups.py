@@ -30,27 +30,27 @@ def set_phase(
       model: the classifier.
       experiment: its `finetune` is used.
       head_only: whether the phase trains the head alone.
-      steps_per_epoch: of the run; converts `head_epochs` to steps.
+      steps_per_epoch: of the run; converts `head_only_epochs` to steps.
 
     Returns:
       The trained variables with their shares of the learning rate, or None if all are trained at the full rate.
 
     Raises:
-      UserError: `finetune.blocks` is larger than the number of the backbone's blocks.
+      UserError: `finetune.trainable_blocks` is larger than the number of the backbone's blocks.
     """
     settings = experiment.finetune
     if settings == FineTune():
         return None
     groups = layer_groups.groups(model, experiment.model)
-    if settings.blocks >= len(groups):
+    if settings.trainable_blocks >= len(groups):
         raise UserError(
-            f"config.finetune.blocks is {settings.blocks}, but {experiment.model.name} has {len(groups) - 1}; "
-            "0 means all."
+            f"config.finetune.trainable_blocks is {settings.trainable_blocks}, but "
+            f"{experiment.model.name} has {len(groups) - 1}; 0 means all."
         )
-    below = 0 if head_only else settings.blocks or len(groups) - 1
+    below = 0 if head_only else settings.trainable_blocks or len(groups) - 1
     layer_groups.set_trainable(model, experiment.model, groups[-1 - below].name, not settings.freeze_batch_norm)
     depths = {variable.ref(): group.depth for group in groups for variable in group.variables}
-    head_steps = settings.head_epochs * steps_per_epoch
+    head_steps = settings.head_only_epochs * steps_per_epoch
 
     def make_group(variable: tf.Variable) -> ParamGroup:
         depth = depths[variable.ref()]

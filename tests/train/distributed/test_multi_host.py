@@ -53,7 +53,7 @@ def namespaces() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> pathlib.Path:
-    settings = factories.experiment(steps=STEPS, checkpoint_steps=4, ema_decay=0.9)
+    settings = factories.experiment(max_steps=STEPS, save_every_steps=4, ema_decay=0.9)
     settings.model.name = "compact_s"
     return launch.write_config(tmp_path_factory.mktemp("config"), settings)
 

@@ -30,7 +30,7 @@ METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accura
 
 
 def make_settings(**train):
-    experiment = factories.experiment(steps=STEPS, checkpoint_steps=1, ema_decay=0.9, **train)
+    experiment = factories.experiment(max_steps=STEPS, save_every_steps=1, ema_decay=0.9, **train)
     experiment.optimizer.learning_rate = LEARNING_RATE
     return experiment
 
@@ -157,7 +157,7 @@ def test_run_of_killed_workers_ends_with_same_bits(killed, uninterrupted):
 @pytest.mark.extended
 def test_worker_error_names_teacher_when_it_differs_from_chief(synthetic_shards, tmp_path):
     """The teacher's path, and so the configuration, is the same on both workers; the weights at that path differ."""
-    config = launch.write_config(tmp_path, make_settings(teacher="teacher"))
+    config = launch.write_config(tmp_path, make_settings(teacher_runs="teacher"))
     for index in (0, 1):
         run(tmp_path / str(index) / "teacher", seed=index)
     started = launch.start_two_workers(
@@ -180,7 +180,7 @@ def test_signal_to_one_worker_stops_both_after_same_step_and_they_resume_to_same
     uninterrupted, synthetic_shards, tmp_path, number, code, signalled, steps_per_call
 ):
     """Both workers stop after the same step, with one or more steps per call."""
-    config, workdir = launch.write_config(tmp_path, make_settings(steps_per_call=steps_per_call)), tmp_path / "run"
+    config, workdir = launch.write_config(tmp_path, make_settings(steps_per_execution=steps_per_call)), tmp_path / "run"
     started = launch.start_two_workers(config, synthetic_shards.folder, workdir)
     launch.wait_for_step(started, workdir, 1, LIMIT)
     started[signalled].send_signal(number)
@@ -202,7 +202,7 @@ def test_signal_to_one_worker_stops_both_after_same_step_and_they_resume_to_same
 def test_workers_roll_back_to_chiefs_checkpoint_and_match_one_replica(synthetic_shards, tmp_path, monkeypatch):
     """The workers resume between two regular checkpoints; the second worker's directory holds no other one."""
     settings, data = make_settings(on_nan="rollback"), synthetic_shards.folder
-    settings.train.checkpoint_steps, fault = 4, 7
+    settings.train.save_every_steps, fault = 4, 7
     config = launch.write_config(tmp_path, settings)
     one, two = tmp_path / "one", tmp_path / "two"
     with monkeypatch.context() as patch:

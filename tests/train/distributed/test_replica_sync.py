@@ -83,7 +83,7 @@ def test_gradients_of_two_replicas_match_one_replica(two, faces):
 
 @pytest.mark.extended
 def test_run_on_two_replicas_resumes_to_same_bits(synthetic_shards, tmp_path):
-    settings = make_unsynchronised_settings(steps=6, checkpoint_steps=2, replicas=2, ema_decay=0.9)
+    settings = make_unsynchronised_settings(max_steps=6, save_every_steps=2, num_replicas=2, ema_decay=0.9)
     uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
     trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "mirrored")
     shutil.copytree(uninterrupted, resumed)
@@ -99,7 +99,7 @@ def test_run_on_two_replicas_resumes_to_same_bits(synthetic_shards, tmp_path):
         assert [entry[metric] for entry in histories[0]] == [entry[metric] for entry in histories[1]], metric
 
 
-@pytest.mark.parametrize(("field", "value"), [("accumulation", 2), ("jit_compile", True)])
+@pytest.mark.parametrize(("field", "value"), [("gradient_accumulation_steps", 2), ("jit_compile", True)])
 def test_check_sync_batch_norm_rejects_option_that_prevents_communication(two, field, value):
     settings = factories.experiment(**{field: value})
     with pytest.raises(UserError, match=f"2 replicas communicate in every layer, .* set config.train.{field}="):

@@ -15,25 +15,29 @@ TWO = Cluster(("a:1", "b:1"), 0)
     ("name", "train", "workers", "kind"),
     [
         ("auto", Train(), None, tf.distribute.OneDeviceStrategy),
-        ("auto", Train(replicas=2), None, tf.distribute.MirroredStrategy),
+        ("auto", Train(num_replicas=2), None, tf.distribute.MirroredStrategy),
         ("auto", Train(), Cluster(("a:1",), 0), tf.distribute.OneDeviceStrategy),
         ("one", Train(), TWO, tf.distribute.OneDeviceStrategy),
-        ("mirrored", Train(replicas=2), TWO, tf.distribute.MirroredStrategy),
+        ("mirrored", Train(num_replicas=2), TWO, tf.distribute.MirroredStrategy),
     ],
 )
 def test_make_strategy_chooses_by_workers_then_replicas_unless_named(name, train, workers, kind):
     chosen = make_strategy(name, train, workers)
     assert type(chosen) is kind
-    assert chosen.num_replicas_in_sync == (train.replicas or 1)
+    assert chosen.num_replicas_in_sync == (train.num_replicas or 1)
 
 
 @pytest.mark.parametrize(
     ("train", "workers", "message"),
     [
         (Train(), None, "needs to know the workers: give --workers"),
-        (Train(replicas=3), TWO, "replicas is 3, over 2 workers with 1 CPU each; 0 uses all, .* multiple of 2 up to 2"),
-        (Train(replicas=4), TWO, "replicas is 4, over 2 workers"),
-        (Train(global_batch=15), TWO, "15, which 2 replicas cannot share evenly; choose 14"),
+        (
+            Train(num_replicas=3),
+            TWO,
+            "replicas is 3, over 2 workers with 1 CPU each; 0 uses all, .* multiple of 2 up to 2",
+        ),
+        (Train(num_replicas=4), TWO, "replicas is 4, over 2 workers"),
+        (Train(global_batch_size=15), TWO, "15, which 2 replicas cannot share evenly; choose 14"),
     ],
 )
 def test_make_strategy_rejects_invalid_numbers_of_workers(train, workers, message):
@@ -44,10 +48,18 @@ def test_make_strategy_rejects_invalid_numbers_of_workers(train, workers, messag
 @pytest.mark.parametrize(
     ("name", "train", "message"),
     [
-        ("one", Train(replicas=2), "replicas is 2, but --strategy=one uses a single device"),
-        ("one", Train(accumulation=3), "accumulation is 3, but a replica's 128 examples .* equal parts; choose 2"),
-        ("one", Train(accumulation=200), "accumulation is 200, .*; choose 128"),
-        ("mirrored", Train(replicas=2, global_batch=12, accumulation=4), "a replica's 6 examples .*; choose 3"),
+        ("one", Train(num_replicas=2), "replicas is 2, but --strategy=one uses a single device"),
+        (
+            "one",
+            Train(gradient_accumulation_steps=3),
+            "accumulation_steps is 3, but a replica's 128 examples .* equal parts; choose 2",
+        ),
+        ("one", Train(gradient_accumulation_steps=200), "accumulation_steps is 200, .*; choose 128"),
+        (
+            "mirrored",
+            Train(num_replicas=2, global_batch_size=12, gradient_accumulation_steps=4),
+            "a replica's 6 examples .*; choose 3",
+        ),
     ],
 )
 def test_make_strategy_rejects_settings_that_do_not_divide_batch(name, train, message):

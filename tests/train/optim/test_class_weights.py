@@ -17,7 +17,7 @@ def test_class_weights_inverse_matches_scikit_learn_balanced():
 
 
 def test_class_weights_effective_follows_formula_of_paper():
-    found = compute_class_weights(COUNTS, Data(class_weights="effective", effective_beta=0.999))
+    found = compute_class_weights(COUNTS, Data(class_weights="effective", class_balanced_beta=0.999))
     # Cui et al. 2019, arXiv:1901.05555, equation 1, as a sum.
     expected = 1 / np.array([sum(0.999**power for power in range(count)) for count in EXAMPLES])
     np.testing.assert_allclose(found / found[0], expected / expected[0], rtol=1e-5)
@@ -25,7 +25,7 @@ def test_class_weights_effective_follows_formula_of_paper():
 
 @pytest.mark.parametrize(("beta", "equivalent"), [(0.0, "none"), (1 - 1e-9, "inverse")])
 def test_effective_beta_interpolates_from_equal_to_inverse_weights(beta, equivalent):
-    found = compute_class_weights(COUNTS, Data(class_weights="effective", effective_beta=beta))
+    found = compute_class_weights(COUNTS, Data(class_weights="effective", class_balanced_beta=beta))
     np.testing.assert_allclose(found, compute_class_weights(COUNTS, Data(class_weights=equivalent)), rtol=1e-4)
 
 

@@ -43,7 +43,7 @@ def test_one_cycle_schedule_follows_cosines_between_its_bounds():
 
 def test_step_schedule_multiplies_learning_rate_at_each_interval():
     schedule = make_schedule(
-        10, 100, learning_rate=1.0, schedule="step", step_epochs=3.0, step_factor=0.1, warmup_epochs=0.0
+        10, 100, learning_rate=1.0, schedule="step", decay_epochs=3.0, decay_rate=0.1, warmup_epochs=0.0
     )
     expected = {0: 1.0, 29: 1.0, 30: 0.1, 59: 0.1, 60: 0.01, 99: 0.001}
     assert {step: float(schedule(step)) for step in expected} == pytest.approx(expected, rel=1e-5)
@@ -55,14 +55,16 @@ def test_constant_schedule_stays_at_peak_after_warmup():
 
 
 def test_peak_lr_scales_with_global_batch_when_rate_for_batch_is_set():
-    settings = Experiment(optimizer=Optimizer(learning_rate=0.1, rate_for_batch=256), train=Train(global_batch=1024))
+    settings = Experiment(
+        optimizer=Optimizer(learning_rate=0.1, base_batch_size=256), train=Train(global_batch_size=1024)
+    )
     assert lr_schedules.peak_lr(settings) == pytest.approx(0.4)
-    settings.optimizer.rate_for_batch = 0
+    settings.optimizer.base_batch_size = 0
     assert lr_schedules.peak_lr(settings) == pytest.approx(0.1)
 
 
 def test_step_schedule_interval_is_at_least_one_step():
     schedule = make_schedule(
-        20, 100, learning_rate=1.0, schedule="step", step_epochs=0.01, step_factor=0.5, warmup_epochs=0.0
+        20, 100, learning_rate=1.0, schedule="step", decay_epochs=0.01, decay_rate=0.5, warmup_epochs=0.0
     )
     assert [float(schedule(step)) for step in (0, 1, 5)] == pytest.approx([1, 1 / 2, 1 / 32])

@@ -72,8 +72,8 @@ def test_sgd_uses_nesterov_momentum():
     assert float(weight[0]) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_clip_norm_clips_the_global_gradient_norm():
-    settings = experiment(learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_epochs=0.0, clip_norm=1.0)
+def test_grad_clip_norm_clips_the_global_gradient_norm():
+    settings = experiment(learning_rate=1.0, momentum=0.0, weight_decay=0.0, warmup_epochs=0.0, grad_clip_norm=1.0)
     weights = [tf.Variable([0.0]), tf.Variable([0.0])]
     update(make_optimizer(settings, weights), [[3.0], [4.0]], weights)
     np.testing.assert_allclose([float(weight[0]) for weight in weights], [-0.6, -0.8], rtol=1e-5)
@@ -86,7 +86,7 @@ def test_optimizers_receive_the_clipped_gradient(name):
     # Clipped by the optimizer, then clipped in advance.
     for clip_norm, gradients in ((1.0, (0.5, -4.0, 9.0, 2.0)), (0.0, (0.5, -1.0, 1.0, 1.0))):
         weight = tf.Variable([1.0], name="layer/kernel")
-        optimizer = make_optimizer(experiment(**settings, clip_norm=clip_norm), [weight])
+        optimizer = make_optimizer(experiment(**settings, grad_clip_norm=clip_norm), [weight])
         for gradient in gradients:
             update(optimizer, [[gradient]], [weight])
         results.append(float(weight[0]))

@@ -17,7 +17,7 @@ from tests.train import factories
 @pytest.fixture
 def settings():
     experiment = factories.experiment()
-    experiment.finetune = FineTune(head_epochs=1, layer_decay=0.5)
+    experiment.finetune = FineTune(head_only_epochs=1, layer_decay=0.5)
     return experiment
 
 
@@ -46,17 +46,17 @@ def test_layer_decay_halves_lr_scale_for_each_lower_block(settings, model):
 
 
 def test_set_phase_freezes_blocks_below_the_topmost(settings, model):
-    settings.finetune.blocks = 1
+    settings.finetune.trainable_blocks = 1
     top_block = param_groups.set_phase(model, settings, head_only=False)
-    settings.finetune.blocks = 0
+    settings.finetune.trainable_blocks = 0
     all_blocks = param_groups.set_phase(model, settings, head_only=False)
     assert 2 < len(top_block) < len(all_blocks)
     assert {group.lr_scale for group in top_block} == {1.0, 0.5}
 
 
 def test_set_phase_rejects_more_blocks_than_the_model_has(settings, model):
-    settings.finetune.blocks = 99
-    with pytest.raises(UserError, match=r"config\.finetune\.blocks is 99, but tiny has 2"):
+    settings.finetune.trainable_blocks = 99
+    with pytest.raises(UserError, match=r"config\.finetune\.trainable_blocks is 99, but tiny has 2"):
         param_groups.set_phase(model, settings, head_only=False)
 
 
@@ -106,7 +106,7 @@ def test_set_phase_records_frozen_steps_of_unfrozen_variables(settings, model):
     assert {(group.frozen_steps, group.lr_scale == 1.0) for group in groups} == {(0, True), (20, False)}
 
 
-@pytest.mark.parametrize("phases", [FineTune(head_epochs=1), FineTune(layer_decay=0.9)])
+@pytest.mark.parametrize("phases", [FineTune(head_only_epochs=1), FineTune(layer_decay=0.9)])
 def test_validate_rejects_lookahead_with_finetune_phases(settings, phases):
     settings.finetune, settings.optimizer.name = phases, "radam_lookahead"
     with pytest.raises(UserError, match=r"optimizer\.name.*radam_lookahead.*sgd or adamw with"):
@@ -117,8 +117,8 @@ def test_validate_rejects_lamb_with_head_epochs(settings):
     settings.optimizer.name = "lamb"
     settings.finetune = FineTune(layer_decay=0.9)
     settings.validate()
-    settings.finetune = FineTune(head_epochs=1)
-    with pytest.raises(UserError, match=r"optimizer\.name.*lamb.*sgd or adamw with finetune\.head_epochs"):
+    settings.finetune = FineTune(head_only_epochs=1)
+    with pytest.raises(UserError, match=r"optimizer\.name.*lamb.*sgd or adamw with finetune\.head_only_epochs"):
         settings.validate()
 
 
@@ -156,7 +156,7 @@ def test_weights_of_ema_and_file_keep_their_order_when_nested_layers_are_frozen(
     found = train_state.create_train_state(strategy, settings, 20, 100)
     weight_names = [weight.name for weight in found.model.weights]
     param_groups.set_phase(found.model, settings, head_only=False)
-    settings.finetune.head_epochs = 1
+    settings.finetune.head_only_epochs = 1
     param_groups.set_phase(found.model, settings, head_only=True)
     assert [weight.name for weight in found.model.weights] != weight_names
     if ema_decay:
