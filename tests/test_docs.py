@@ -11,7 +11,7 @@ import types
 import pytest
 
 from fer import config
-from fer.augment import grammar
+from fer.augment import policy, registry
 from fer.config import Experiment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -115,11 +115,13 @@ def test_training_page_lists_every_config_field_with_its_default():
 def test_training_page_lists_every_op_with_its_defaults():
     rows = table((ROOT / "docs" / "training.md").read_text(), "Augmentation")[1:]
     arguments_of = {name: cell for names, cell, _ in rows for name in re.findall(r"`(\w+)`", names)}
-    for name, arguments in grammar.ARGUMENTS.items():
+    assert set(arguments_of) == set(registry.OPS)
+    for name, op in registry.OPS.items():
         listed = dict(re.findall(r"(\w+)=([\w.]+)", arguments_of[name]))
         own = re.search(rf"`{name}` ([\d.]+)", arguments_of[name])  # where ops of one row differ in a default
-        assert set(listed) == set(arguments), name
-        for argument, default in arguments.items():
+        assert set(listed) == set(op.arguments), name
+        policy.parse(f"{name}({','.join(f'{argument}={value}' for argument, value in listed.items())})")
+        for argument, (default, _) in op.arguments.items():
             stated = own[1] if own else listed[argument]
             assert stated == default or float(stated) == default, f"{name}({argument}={stated})"
 

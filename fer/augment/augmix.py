@@ -10,6 +10,7 @@ omits those that the test corruptions contain: contrast, brightness and sharpnes
 from __future__ import annotations
 
 from fer.augment import ops, randaugment, xla_support
+from fer.augment.registry import register_op
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
@@ -31,7 +32,8 @@ CHAIN = randaugment.PAPER._replace(
 )
 
 
-def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: float = 3) -> tf.Tensor:
+@register_op("augmix", kind="pixel", severity=(0.1, randaugment.MAX_MAGNITUDE), width=(1, 8))
+def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: int = 3) -> tf.Tensor:
     """Mixes each image with changed copies of itself.
 
     Args:
@@ -43,7 +45,6 @@ def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: float
     Returns:
       [B, H, W, 1] uint8.
     """
-    width = int(width)
     copies = [
         ops.apply(images, [_draw_chain(rng.fold_in(number), images.shape[1], severity)]) for number in range(width)
     ]

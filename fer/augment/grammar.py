@@ -1,85 +1,41 @@
-"""Parser of augmentation policies, without TensorFlow, so that programs report errors before they load it.
-
-See `fer.augment.policy` for the syntax.
-"""
+"""Parser of augmentation policies, see `fer.augment.policy`; it reports errors before TensorFlow is loaded."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
+from fer.augment import augmix, keras_cv_backend, mixup, ops, random_erasing, registry  # noqa: F401 - they register ops
 from fer.config import suggest
 from fer.errors import UserError, shorten
 
 MAX_LENGTH = 2000  # characters of a policy
 
-# Arguments of each op in the order of its function's parameters, with their defaults.
-ARGUMENTS: dict[str, dict[str, float | str]] = {
-    "flip": {"p": 0.5},
-    "affine": {"rotate": 0.0, "scale": 0.0, "shift": 0.0, "shear": 0.0},
-    "crop": {"to": 40},
-    "brightness": {"strength": 0.3},
-    "contrast": {"strength": 0.3},
-    "gamma": {"strength": 0.3},
-    "solarize": {"threshold": 128.0, "p": 0.5},
-    "posterize": {"bits": 4.0, "p": 0.5},
-    "invert": {"p": 0.5},
-    "autocontrast": {"p": 0.5},
-    "equalize": {"p": 0.5},
-    "sharpen": {"strength": 0.5},
-    "blur": {"p": 0.5},
-    "randaugment": {"layers": 2, "magnitude": 9.0, "preset": "paper"},
-    "erase": {"p": 0.5, "low": 0.02, "high": 0.33, "fill": 128.0},
-    "augmix": {"severity": 3.0, "width": 3},
-    "mixup": {"alpha": 0.2},
-    "cutmix": {"alpha": 1.0},
-}
-MIX_OPS = ("mixup", "cutmix")
-
-# Lowest and highest value of each argument.
-BOUNDS = {
-    "p": (0, 1),
-    "rotate": (0, 180),
-    "scale": (0, 0.9),
-    "shift": (0, 1),
-    "shear": (0, 1),
-    "strength": (0, 1),
-    "threshold": (0, 256),
-    "bits": (1, 8),
-    "to": (24, 48),
-    "layers": (1, 8),
-    "magnitude": (0, 10),
-    "low": (0, 1),
-    "high": (0, 1),
-    "fill": (0, 255),
-    "alpha": (0.05, 100),  # below, the gammas of the Beta distribution underflow in float32
-    "severity": (0.1, 10),
-    "width": (1, 8),
-}
-INTEGER_ARGUMENTS = ("to", "bits", "layers", "width")
-STRING_VALUES = {"preset": ("paper", "faces")}
-
-KERAS_CV_OPS = (
-    "flip",
-    "randaugment",
-    "mixup",
-    "cutmix",
-)  # ops that KerasCV has in nearly the same form
-
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One op of a policy with its arguments; `choices` are the ops of choose(...)."""
+    """One op of a policy with the arguments given there; `choices` are the ops of choose(...)."""
 
     name: str
     arguments: dict[str, float | str]
     choices: tuple[Operation, ...] = ()
 
     @property
-    def mixes(self) -> bool:
-        """True if the op mixes two images of a batch."""
-        return self.name in MIX_OPS or bool(self.choices)
+    def kind(self) -> str:
+        """A key of `registry.KINDS`."""
+        return self.choices[0].kind if self.choices else registry.OPS[self.name].kind
+
+    def all_arguments(self) -> dict[str, float | str]:
+        """Returns the arguments, with the defaults of those that are not given."""
+        known = registry.OPS[self.name].arguments if not self.choices else {}
+        return {name: self.arguments.get(name, argument.default) for name, argument in known.items()}
+
+    def call(self, *inputs: Any) -> Any:
+        """Calls the function of the op with the parameters of its kind."""
+        return registry.OPS[self.name].function(*inputs, **self.arguments)
 
 
 def parse(policy: str, engine: str = "fused") -> list[Operation]:
@@ -101,22 +57,21 @@ def parse(policy: str, engine: str = "fused") -> list[Operation]:
         raise UserError(f"The policy {shorten(policy)!r} is nested too deep.") from error
     _check_crops(operations, policy)
     for each in operations if engine == "keras_cv" else ():
-        if each.name not in KERAS_CV_OPS or each.arguments.get("preset", "paper") != "paper":
-            lacks = each.name if each.name not in KERAS_CV_OPS else f"{each.name}'s preset {each.arguments['preset']}"
+        if each.name not in keras_cv_backend.LAYERS or each.arguments.get("preset", "paper") != "paper":
+            preset = f"'s preset {each.arguments['preset']}" if each.name in keras_cv_backend.LAYERS else ""
             raise UserError(
-                f"The policy {policy!r} names {lacks}, which the engine keras_cv lacks: "
-                f"it has {', '.join(KERAS_CV_OPS)}. Remove it from the policy, or set config.augment.backend to "
+                f"The policy {policy!r} names {each.name}{preset}, which the engine keras_cv lacks: it has "
+                f"{', '.join(keras_cv_backend.LAYERS)}. Remove it from the policy, or set config.augment.backend to "
                 '"fused".'
             )
     return operations
 
 
-def _check_crops(operations: list[Operation], policy: str) -> None:
+def _check_crops(operations: Sequence[Operation], policy: str) -> None:
     """Raises a UserError if a crop is larger than the image after an earlier crop."""
-    default = ARGUMENTS["crop"]["to"]
-    sides = [int(each.arguments.get("to", default)) for each in operations if each.name == "crop"]
+    sides = [each.all_arguments()["to"] for each in operations if each.name == "crop"]
     for before, after in zip(sides, sides[1:]):
-        if after > before:
+        if after > before:  # type: ignore[operator]  # both are numbers
             raise UserError(
                 f"In the policy {policy!r}, crop({after}) is larger than the image after crop({before}): "
                 "put the larger crop first."
@@ -147,10 +102,11 @@ def _parse_operation(node: ast.expr, policy: str) -> Operation:
         raise UserError(f"In the policy {policy!r}, {ast.unparse(node)!r} is not of the form name(argument=value,...).")
     if name.id == "choose":
         return _parse_choose(call, policy)
-    if name.id not in ARGUMENTS:
-        near = suggest(name.id, [*ARGUMENTS, "choose"])
+    if name.id not in registry.OPS:
+        near = suggest(name.id, [*registry.OPS, "choose"])
         raise UserError(f"In the policy {policy!r} there is no operation {name.id!r}{near}.")
-    known = list(ARGUMENTS[name.id])
+    op = registry.OPS[name.id]
+    known = list(op.arguments)
     arguments: dict[str, float | str] = {}
     if call and len(call.args) > len(known):
         raise UserError(f"In the policy {policy!r}, {name.id} takes {', '.join(known)}, not {len(call.args)} values.")
@@ -161,35 +117,48 @@ def _parse_operation(node: ast.expr, policy: str) -> Operation:
             raise UserError(f"In the policy {policy!r}, {name.id} has no argument {keyword.arg!r}{near}.")
         if keyword.arg in arguments:
             raise UserError(f"In the policy {policy!r}, {name.id} has the argument {keyword.arg} twice.")
-        arguments[keyword.arg] = _parse_value(keyword, name.id, policy)
-    if "low" in known:
-        low, high = (float(arguments.get(each, ARGUMENTS[name.id][each])) for each in ("low", "high"))
-        if low > high:
-            raise UserError(f"In the policy {policy!r}, {name.id}'s low, {low}, is above its high, {high}.")
-    return Operation(name.id, arguments)
+        try:
+            arguments[keyword.arg] = _parse_value(keyword.value, op.arguments[keyword.arg])
+        except ValueError as error:
+            raise UserError(f"In the policy {policy!r}, {name.id}'s {keyword.arg} is {error}.") from error
+    operation = Operation(name.id, arguments)
+    values = operation.all_arguments()
+    for first, second in zip(op.ascending, op.ascending[1:]):
+        if values[first] > values[second]:  # type: ignore[operator]
+            raise UserError(
+                f"In the policy {policy!r}, {name.id}'s {first}, {values[first]}, is above its {second}, "
+                f"{values[second]}."
+            )
+    return operation
 
 
 def _parse_choose(call: ast.Call | None, policy: str) -> Operation:
     choices = tuple(_parse_operation(each, policy) for each in call.args) if call and not call.keywords else ()
-    if len(choices) < 2 or not all(choice.name in MIX_OPS for choice in choices):
-        raise UserError(f"In the policy {policy!r}, choose(...) takes two or more of {', '.join(MIX_OPS)}.")
+    if len(choices) < 2 or not all(choice.kind == "mix" and not choice.choices for choice in choices):
+        mix_ops = ", ".join(name for name, op in registry.OPS.items() if op.kind == "mix")
+        raise UserError(f"In the policy {policy!r}, choose(...) takes two or more of {mix_ops}.")
     return Operation("choose", {}, choices)
 
 
-def _parse_value(keyword: ast.keyword, name: str, policy: str) -> float | str:
-    given = ast.unparse(keyword.value)
-    if keyword.arg in STRING_VALUES:
-        words = STRING_VALUES[keyword.arg]
-        if given not in words:
-            raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}{suggest(given, words)}.")
+def _parse_value(node: ast.expr, argument: registry.Argument) -> float | str:
+    """Parses the value of an argument.
+
+    Raises:
+      ValueError: the value is not allowed; the message is the value and the values that are.
+    """
+    given = ast.unparse(node)
+    if isinstance(argument.default, str):
+        if given not in argument.bounds:
+            raise ValueError(given + suggest(given, argument.bounds))
         return given
-    low, high = BOUNDS[str(keyword.arg)]
+    low, high = argument.bounds
     try:
-        value = ast.literal_eval(keyword.value)
+        value = ast.literal_eval(node)
     except (ValueError, TypeError):
         value = None
-    if keyword.arg in INTEGER_ARGUMENTS and isinstance(value, float) and not value.is_integer():
-        raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be a whole number.")
+    whole = isinstance(argument.default, int)
+    if whole and isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"{given}; it must be a whole number")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UserError(f"In the policy {policy!r}, {name}'s {keyword.arg} is {given}; it must be {low} to {high}.")
-    return float(value)
+        raise ValueError(f"{given}; it must be {low} to {high}")
+    return int(value) if whole else float(value)

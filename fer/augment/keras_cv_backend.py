@@ -9,27 +9,28 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
+from fer.augment import randaugment
 from fer.lazy_modules import keras_cv, tf
 from fer.rng import BatchRng
 
-MAX_MAGNITUDE = 10  # ours; KerasCV's is 1
 MAX_LEVEL = 255.0
 
 
-def _randaugment(layers: float = 2, magnitude: float = 9.0, preset: str = "paper") -> tf.keras.layers.Layer:
+def _randaugment(layers: int, magnitude: float, preset: str) -> tf.keras.layers.Layer:
     """Builds RandAugment; `preset` is ignored, as `grammar.parse` accepts only the paper's, which KerasCV has."""
     return keras_cv.layers.RandAugment(
         value_range=(0, MAX_LEVEL),
-        augmentations_per_image=int(layers),
-        magnitude=magnitude / MAX_MAGNITUDE,
+        augmentations_per_image=layers,
+        magnitude=magnitude / randaugment.MAX_MAGNITUDE,  # KerasCV's highest is 1
     )
 
 
+# Ops that KerasCV has in nearly the same form.
 LAYERS: dict[str, Callable[..., tf.keras.layers.Layer]] = {
-    "flip": lambda p=0.5: keras_cv.layers.RandomFlip("horizontal", rate=p),
+    "flip": lambda p: keras_cv.layers.RandomFlip("horizontal", rate=p),
     "randaugment": _randaugment,
-    "mixup": lambda alpha=0.2: keras_cv.layers.MixUp(alpha),
-    "cutmix": lambda alpha=1.0: keras_cv.layers.CutMix(alpha),
+    "mixup": lambda alpha: keras_cv.layers.MixUp(alpha),
+    "cutmix": lambda alpha: keras_cv.layers.CutMix(alpha),
 }
 
 
@@ -41,7 +42,7 @@ def augmenter(
     RandAugment needs RGB: the grey channel is repeated three times, and the first channel is the result.
 
     Args:
-      operations: (name, arguments) pairs, whose names are keys of `LAYERS`.
+      operations: (name, all arguments) pairs, whose names are keys of `LAYERS`.
     """
     with _in_float32():
         layers = [LAYERS[name](**arguments) for name, arguments in operations]

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from fer.augment import xla_support
 from fer.augment.random_erasing import rectangle_mask
+from fer.augment.registry import register_op
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
+ALPHA = (0.05, 100)  # below, the gammas of the Beta distribution underflow in float32
 
+
+@register_op("mixup", kind="mix", alpha=ALPHA)
 def mixup(images: tf.Tensor, rng: BatchRng, alpha: float = 0.2) -> tf.Tensor:
     """Draws each image's own weight under mixup (Zhang et al. 2018, arXiv:1710.09412).
 
@@ -27,6 +31,7 @@ def mixup(images: tf.Tensor, rng: BatchRng, alpha: float = 0.2) -> tf.Tensor:
     return _draw_beta(rng, alpha)[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
 
+@register_op("cutmix", kind="mix", alpha=ALPHA)
 def cutmix(images: tf.Tensor, rng: BatchRng, alpha: float = 1.0) -> tf.Tensor:
     """Draws each pixel's own weight under CutMix (Yun et al. 2019, arXiv:1905.04899).
 

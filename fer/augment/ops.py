@@ -1,7 +1,7 @@
-"""Single-image ops of a policy: each draws its random numbers and returns a `LazyOp`.
+"""Ops that return a `LazyOp`: each draws its random numbers and does not touch pixels.
 
-An op does not touch pixels. `apply` combines consecutive ops into one warp, one smoothing and one look-up table an
-image, however many ops there are.
+`apply` combines consecutive ops into one warp, one smoothing and one look-up table an image, however many ops there
+are.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fer.augment import geometric, photometric, randaugment, xla_support
+from fer.augment.registry import register_op
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
@@ -28,32 +29,16 @@ class LazyOp(NamedTuple):
     )
 
 
-PASSES = ("matrices", "sharpness", "tables")  # geometric, sharpness, tone
-
-
 def apply(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
-    """Applies ops in the given order, in as few passes as the order allows; within one op the order is `PASSES`.
+    """Makes the geometric changes in one pass, then each change of sharpness, then the changes of tone in one pass.
 
     Args:
       images: [B, H, W, 1] uint8.
-      changes: the ops.
+      changes: the ops, in this order of their passes.
 
     Returns:
       [B, H, W, 1] uint8, smaller after a crop.
     """
-    pending: list[LazyOp] = []
-    last_pass = 0
-    for change in changes:
-        passes = [place for place, name in enumerate(PASSES) if getattr(change, name) is not None] or [last_pass]
-        if passes[0] < last_pass:
-            images, pending = _apply_passes(images, pending), []
-        pending.append(change)
-        last_pass = passes[-1]
-    return _apply_passes(images, pending)
-
-
-def _apply_passes(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
-    """Makes one pass of each kind in the order of `PASSES`; sharpness needs one a factor, as two do not combine."""
     matrices = [change.matrices for change in changes if change.matrices is not None]
     factors = [change.sharpness for change in changes if change.sharpness is not None]
     tables = [change.tables for change in changes if change.tables is not None]
@@ -83,11 +68,13 @@ def _compute_histograms(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tens
     )
 
 
+@register_op("flip", kind="geometric", p=(0, 1))
 def flip(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Mirrors left and right with probability `p`. A vertical flip would give no upright face."""
     return LazyOp(matrices=geometric.mirror(rng.uniform(1)[:, 0] < p))
 
 
+@register_op("affine", kind="geometric", rotate=(0, 180), scale=(0, 0.9), shift=(0, 1), shear=(0, 1))
 def affine(
     rng: BatchRng, side: int, rotate: float = 0.0, scale: float = 0.0, shift: float = 0.0, shear: float = 0.0
 ) -> LazyOp:
@@ -113,55 +100,63 @@ def affine(
     )
 
 
-def crop(rng: BatchRng, side: int, to: float = 40) -> LazyOp:
+@register_op("crop", kind="geometric", to=(24, 48))
+def crop(rng: BatchRng, side: int, to: int = 40) -> LazyOp:
     """Crops a random square of `to` pixels a side.
 
     A network that is convolutional up to its pooling takes the crop unresized: it trains in (to / side) squared of the
     time, and gets whole faces at inference. For other networks the crop is resized to their input size.
     """
-    spare = side - int(to)
+    spare = side - to
     left, top = tf.unstack(tf.floor(rng.uniform(2) * (spare + 1)), axis=-1)  # whole pixels: resampling blurs nothing
     zero = tf.zeros_like(left)
     moved = geometric.affine(zero, zero + 1, zero, spare / 2 - left, spare / 2 - top)
-    return LazyOp(matrices=moved, side=int(to))
+    return LazyOp(matrices=moved, side=to)
 
 
+@register_op("brightness", kind="photometric", strength=(0, 1))
 def brightness(rng: BatchRng, side: int, strength: float = 0.3) -> LazyOp:
     """Multiplies by a factor, uniform in 1 plus or minus `strength`."""
     factor = _draw_factor(rng, strength)
     return _curve_op(lambda curve, _: photometric.brightness(curve, factor))
 
 
+@register_op("contrast", kind="photometric", strength=(0, 1))
 def contrast(rng: BatchRng, side: int, strength: float = 0.3) -> LazyOp:
     """Scales the distance of levels from the mean by a factor, uniform in 1 plus or minus `strength`."""
     factor = _draw_factor(rng, strength)
     return _curve_op(lambda curve, stats: photometric.contrast(curve, factor, stats), needs_histogram=True)
 
 
+@register_op("gamma", kind="photometric", strength=(0, 1))
 def gamma(rng: BatchRng, side: int, strength: float = 0.3) -> LazyOp:
     """Raises levels to an exponent, log-uniform: strength 0.3 means 1 / 1.3 to 1.3."""
     exponent = tf.exp((2 * rng.uniform(1)[:, 0] - 1) * math.log1p(strength))
     return LazyOp(tables=lambda tables, *_: photometric.gamma(tables, exponent))
 
 
+@register_op("solarize", kind="photometric", threshold=(0, 256), p=(0, 1))
 def solarize(rng: BatchRng, side: int, threshold: float = 128.0, p: float = 0.5) -> LazyOp:
     """Inverts the levels from `threshold` on, with probability `p`."""
     level = tf.where(_draw_chosen(rng, p), threshold, photometric.LEVELS)
     return _curve_op(lambda curve, _: photometric.solarize(curve, level))
 
 
-def posterize(rng: BatchRng, side: int, bits: float = 4.0, p: float = 0.5) -> LazyOp:
+@register_op("posterize", kind="photometric", bits=(1, 8), p=(0, 1))
+def posterize(rng: BatchRng, side: int, bits: int = 4, p: float = 0.5) -> LazyOp:
     """Keeps the upper `bits` of each level, with probability `p`."""
-    num_bits = tf.where(_draw_chosen(rng, p), float(round(bits)), 8.0)
+    num_bits = tf.where(_draw_chosen(rng, p), float(bits), 8.0)
     return _curve_op(lambda curve, _: photometric.posterize(curve, num_bits))
 
 
+@register_op("invert", kind="photometric", p=(0, 1))
 def invert(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Inverts the levels with probability `p`."""
     chosen = _draw_chosen(rng, p)
     return _curve_op(lambda curve, _: photometric.where(chosen, photometric.invert(curve), curve))
 
 
+@register_op("autocontrast", kind="photometric", p=(0, 1))
 def autocontrast(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Stretches the levels to the range 0 to 255 with probability `p`."""
     chosen = _draw_chosen(rng, p)
@@ -171,6 +166,7 @@ def autocontrast(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     )
 
 
+@register_op("equalize", kind="photometric", p=(0, 1))
 def equalize(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Makes the levels occur about equally often, with probability `p`."""
     chosen = _draw_chosen(rng, p)
@@ -181,18 +177,27 @@ def equalize(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     return LazyOp(tables=tables, needs_histogram=chosen)
 
 
+@register_op("sharpen", kind="filter", strength=(0, 1))
 def sharpen(rng: BatchRng, side: int, strength: float = 0.5) -> LazyOp:
     """Sharpens or blurs by a factor, uniform in 1 plus or minus `strength`."""
     return LazyOp(sharpness=_draw_factor(rng, strength))
 
 
+@register_op("blur", kind="filter", p=(0, 1))
 def blur(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Smooths with the 3x3 kernel of `photometric.adjust_sharpness`, with probability `p`."""
     return LazyOp(sharpness=tf.where(_draw_chosen(rng, p), 0.0, 1.0))
 
 
+@register_op(
+    "randaugment",
+    kind="composite",
+    layers=(1, 8),
+    magnitude=(0, randaugment.MAX_MAGNITUDE),
+    preset=tuple(randaugment.PRESETS),
+)
 def apply_randaugment(
-    rng: BatchRng, side: int, layers: float = 2, magnitude: float = 9.0, preset: str = "paper"
+    rng: BatchRng, side: int, layers: int = 2, magnitude: float = 9.0, preset: str = "paper"
 ) -> LazyOp:
     """Draws RandAugment (see `randaugment`).
 
@@ -204,7 +209,7 @@ def apply_randaugment(
       preset: a key of `randaugment.PRESETS`.
     """
     space = randaugment.PRESETS[preset]
-    drawn = [randaugment.draw_layer(rng.fold_in(layer), space, magnitude) for layer in range(int(layers))]
+    drawn = [randaugment.draw_layer(rng.fold_in(layer), space, magnitude) for layer in range(layers)]
     return compose(drawn, space, side)._replace(
         sharpness=math.prod(randaugment.sharpness(each, space) for each in drawn)
     )

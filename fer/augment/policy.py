@@ -1,47 +1,23 @@
-"""Parser and builder of augmentation policies.
+"""Executor of augmentation policies.
 
 A policy is one string, for example
 
     flip|affine(rotate=15,scale=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.25)|choose(mixup(0.2),cutmix(1.0))
 
 Ops apply in the order in which they stand, separated by "|". (Within randaugment and augmix the order is geometric,
-sharpness, tone.) The arguments of an op are the parameters of its function, by name or by position. The string is
-parsed strictly before a run starts (`fer.augment.grammar`), and recorded with the run.
+sharpness, tone.) The arguments of an op are the parameters of its function, by name or by position; its decorator has
+their bounds (`fer.augment.registry`). The string is parsed strictly before a run starts (`fer.augment.grammar`), and
+recorded with the run.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
-from fer.augment import augmix, mixup, ops, random_erasing, xla_support
+from fer.augment import keras_cv_backend, mixup, ops, registry, xla_support
 from fer.augment.grammar import Operation, parse
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
-
-# (rng, side, **arguments) -> LazyOp
-SINGLE_IMAGE_OPS: dict[str, Callable[..., ops.LazyOp]] = {
-    "flip": ops.flip,
-    "affine": ops.affine,
-    "crop": ops.crop,
-    "brightness": ops.brightness,
-    "contrast": ops.contrast,
-    "gamma": ops.gamma,
-    "solarize": ops.solarize,
-    "posterize": ops.posterize,
-    "invert": ops.invert,
-    "autocontrast": ops.autocontrast,
-    "equalize": ops.equalize,
-    "sharpen": ops.sharpen,
-    "blur": ops.blur,
-    "randaugment": ops.apply_randaugment,
-}
-_ImageOp = Callable[..., "tf.Tensor"]
-ERASE_OPS: dict[str, _ImageOp] = {"erase": random_erasing.erase}  # (images, rng, **arguments) -> images
-SELF_MIX_OPS: dict[str, _ImageOp] = {"augmix": augmix.augmix}  # (images, rng, **arguments) -> images
-# (images, rng, **arguments) -> own weights of the pixels
-MIX_OPS: dict[str, _ImageOp] = {"mixup": mixup.mixup, "cutmix": mixup.cutmix}
-ALL_OPS = {**SINGLE_IMAGE_OPS, **ERASE_OPS, **SELF_MIX_OPS, **MIX_OPS}
 
 # (images uint8 [B, H, W, 1], targets float32 [B, 7], rng) -> augmented images and targets
 Augmenter = Callable[["tf.Tensor", "tf.Tensor", BatchRng], "tuple[tf.Tensor, tf.Tensor]"]
@@ -49,8 +25,6 @@ Augmenter = Callable[["tf.Tensor", "tf.Tensor", BatchRng], "tuple[tf.Tensor, tf.
 
 def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "fused") -> Augmenter:
     """Builds the function that a policy describes, a pure function of images, targets and rng.
-
-    Consecutive single-image ops are combined into one warp, one smoothing and one table (see `ops.apply`).
 
     Args:
       policy: see the module's docstring.
@@ -61,50 +35,64 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "f
     Raises:
       UserError: as `parse`.
     """
-    numbered = [(salt, each) for salt, each in enumerate(parse(policy, engine)) if mix or not each.mixes]
+    numbered = [(salt, each) for salt, each in enumerate(parse(policy, engine)) if mix or each.kind != "mix"]
     if engine == "keras_cv":
-        from fer.augment import keras_cv_backend  # imported here: importing KerasCV takes seconds
-
-        return keras_cv_backend.augmenter([(each.name, each.arguments) for _, each in numbered])
-    stages = [(kind, list(members)) for kind, members in itertools.groupby(numbered, lambda pair: _op_kind(pair[1]))]
+        return keras_cv_backend.augmenter([(each.name, each.all_arguments()) for _, each in numbered])
+    stages = _group(numbered)
 
     def augment(images: tf.Tensor, targets: tf.Tensor, rng: BatchRng) -> tuple[tf.Tensor, tf.Tensor]:
         with xla_support.under_xla(xla):
-            for kind, members in stages:
-                images, targets = _apply_stage(kind, members, images, targets, rng)
+            for stage in stages:
+                salt, first = stage[0]
+                if registry.KINDS[first.kind].fields:
+                    images = ops.apply(images, _draw(stage, images.shape[1], rng))
+                elif first.kind == "pixel":
+                    images = first.call(images, rng.fold_in(salt))
+                else:
+                    images, targets = mixup.mix(images, targets, _own_weights(first, images, rng.fold_in(salt)))
         return images, targets
 
     return augment
 
 
-def _apply_stage(
-    kind: str, members: list[tuple[int, Operation]], images: tf.Tensor, targets: tf.Tensor, rng: BatchRng
-) -> tuple[tf.Tensor, tf.Tensor]:
-    if kind == "single":
-        changes, side = [], images.shape[1]
-        for salt, each in members:
-            changes.append(SINGLE_IMAGE_OPS[each.name](rng.fold_in(salt), side, **each.arguments))
-            side = changes[-1].side or side
-        return ops.apply(images, changes), targets
-    for salt, each in members:
-        if kind == "erase":
-            images = ERASE_OPS[each.name](images, rng.fold_in(salt), **each.arguments)
-        elif kind == "self_mix":
-            images = SELF_MIX_OPS[each.name](images, rng.fold_in(salt), **each.arguments)
+_Stage = list[tuple[int, Operation]]  # (salt, op) pairs
+
+
+def _group(numbered: _Stage) -> list[_Stage]:
+    """Groups consecutive ops that `ops.apply` can combine, because each follows the one before in its order of passes.
+
+    An op that is not lazy is a stage of its own.
+    """
+    order = registry.KINDS["composite"].fields
+    stages: list[_Stage] = []
+    last_pass = len(order)
+    for pair in numbered:
+        fields = registry.KINDS[pair[1].kind].fields
+        if fields and order.index(fields[0]) >= last_pass:
+            stages[-1].append(pair)
         else:
-            images, targets = mixup.mix(images, targets, _own_weights(each, images, rng.fold_in(salt)))
-    return images, targets
+            stages.append([pair])
+        last_pass = order.index(fields[-1]) if fields else len(order)
+    return stages
 
 
-def _op_kind(operation: Operation) -> str:
-    kinds: dict[str, dict] = {"single": SINGLE_IMAGE_OPS, "erase": ERASE_OPS, "self_mix": SELF_MIX_OPS}
-    return next((kind for kind, members in kinds.items() if operation.name in members), "mix")
+def _draw(stage: _Stage, side: int, rng: BatchRng) -> list[ops.LazyOp]:
+    """Draws the random numbers of lazy ops for images of `side` pixels."""
+    changes: list[ops.LazyOp] = []
+    for salt, each in stage:
+        change = each.call(rng.fold_in(salt), side)
+        made = tuple(name for name in registry.KINDS["composite"].fields if getattr(change, name) is not None)
+        if made != registry.KINDS[each.kind].fields:
+            raise TypeError(f"The op {each.name} of the kind {each.kind} changes {', '.join(made) or 'nothing'}.")
+        side = change.side or side
+        changes.append(change)
+    return changes
 
 
 def _own_weights(operation: Operation, images: tf.Tensor, rng: BatchRng) -> tf.Tensor:
     """Returns the own weight of each pixel, see `mixup.mix`; with choose(...), each image draws one op."""
     if not operation.choices:
-        return MIX_OPS[operation.name](images, rng, **operation.arguments)
+        return operation.call(images, rng)
     keeps = [_own_weights(choice, images, rng.fold_in(number)) for number, choice in enumerate(operation.choices)]
     chosen = tf.floor(rng.uniform(1)[:, 0] * len(keeps))
     keep = keeps[0]

@@ -28,7 +28,7 @@ from fer.augment import geometric, photometric, xla_support
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
-MAX_MAGNITUDE = 10.0
+MAX_MAGNITUDE = 10
 
 
 class AugmentSpace(NamedTuple):

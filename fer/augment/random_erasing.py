@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fer.augment import xla_support
+from fer.augment.registry import register_op
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
 ASPECT = 0.3  # height over width lies between this and its inverse, as in the paper
 
 
+@register_op("erase", kind="pixel", p=(0, 1), low=(0, 1), high=(0, 1), fill=(0, 255), ascending=("low", "high"))
 def erase(
     images: tf.Tensor, rng: BatchRng, p: float = 0.5, low: float = 0.02, high: float = 0.33, fill: float = 128.0
 ) -> tf.Tensor:

@@ -4,17 +4,17 @@ import pytest
 import tensorflow as tf
 
 from fer import rng
-from fer.augment import policy
+from fer.augment import policy, registry
 from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import host_ops
 from fer.rng import BatchRng
 
 BATCH = 4
-SINGLE = "|".join(policy.SINGLE_IMAGE_OPS)  # all ops of this kind in sequence
+LAZY_OPS = [name for name, op in registry.OPS.items() if registry.KINDS[op.kind].fields]
 POLICIES = {
-    "single-image ops": SINGLE,
+    "lazy ops": "|".join(LAZY_OPS),  # all in sequence
     "faces": "randaugment(2,9,faces)",
-    **{name: name for name in (*policy.ERASE_OPS, *policy.SELF_MIX_OPS, *policy.MIX_OPS)},
+    **{name: name for name in registry.OPS if name not in LAZY_OPS},
     "choice of mixing ops": "choose(mixup,cutmix)",
 }
 
