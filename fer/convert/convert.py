@@ -97,6 +97,9 @@ def _write_output(
         )
     counts = None if votes is None else votes.counts
     written = shard_writer.write_shards(folder, dataset, remaining, counts, options.shards, parsers)
+    for name, rows in audit.find_train_duplicates(groups, remaining, dataset.rows).items():
+        if name in written:
+            written[name] = dataclasses.replace(written[name], train_duplicates=rows)
     summary = {
         **_ingest_summary(dataset, rejects),
         "divided": _count_assigned_splits(dataset.splits, assigned),
@@ -200,12 +203,12 @@ def _write_manifest(
             "classes": list(CLASSES),
             "image": manifest.IMAGE_FORMAT,
             "splits": {
-                split.name: {
-                    "examples": split.examples,
-                    "class_counts": split.class_counts,
-                    "shards": [dataclasses.asdict(shard) for shard in split.shards],
+                name: {
+                    key: value
+                    for key, value in dataclasses.asdict(split).items()
+                    if key != "name" and value is not None
                 }
-                for split in written.values()
+                for name, split in written.items()
             },
             "statistics": statistics,
             "source": {

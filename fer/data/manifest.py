@@ -35,12 +35,17 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: its examples, the number of each class, and its shards in their order."""
+    """One split: its examples, the number of each class, and its shards in their order.
+
+    `train_duplicates` holds the rows whose image is identical to one of the train split; None for the train split,
+    without a train split, and in manifests of earlier versions.
+    """
 
     name: str
     examples: int
     class_counts: dict[str, int]
     shards: tuple[Shard, ...]
+    train_duplicates: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,11 +241,13 @@ def _parse_split(name: str, entry: Mapping[str, Any]) -> Split:
         Shard(str(shard["file"]), _check_count(shard["examples"]), _check_count(shard["bytes"]), str(shard["sha256"]))
         for shard in entry["shards"]
     )
+    duplicates = entry.get("train_duplicates")
     split = Split(
         name,
         _check_count(entry["examples"]),
         {key: _check_count(entry["class_counts"][key]) for key in CLASSES},
         shards,
+        None if duplicates is None else tuple(map(_check_count, duplicates)),
     )
     for shard in shards:
         if os.path.basename(shard.file) != shard.file:

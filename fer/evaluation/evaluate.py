@@ -10,7 +10,6 @@ from typing import Any, Callable, Union
 import numpy as np
 import tensorflow as tf
 
-from fer.data import example_codec
 from fer.data.manifest import Manifest, read_manifest
 from fer.errors import UserError
 from fer.evaluation import ensemble_members, eval_dataset, eval_json, inference, prediction_files
@@ -77,7 +76,8 @@ def evaluate(
     prediction = _predict(members, images, request.tta, lambda done: progress(done, total))
     probabilities, rest = np.split(prediction_files.normalize(prediction.probabilities), [count])
     fit = (dataset.labels, probabilities) if request.split == "validation" else validation and (validation.labels, rest)
-    results = _compute_metrics(manifest, dataset, probabilities, fit)
+    overlap = train_overlap.find_overlap(manifest, request.split, dataset.images, dataset.rows)
+    results = _compute_metrics(overlap, dataset, probabilities, fit)
     if request.corruptions:
         compute = inference.make_predict_fn(models, tta=request.tta)
         results["corruptions"] = robustness.measure_robustness(
@@ -213,20 +213,20 @@ def _read_validation(manifest: Manifest, request: EvalRequest) -> EvalDataset | 
 
 
 def _compute_metrics(
-    manifest: Manifest, dataset: EvalDataset, probabilities: np.ndarray, fit: tuple[np.ndarray, np.ndarray] | None
+    overlap: np.ndarray | None,
+    dataset: EvalDataset,
+    probabilities: np.ndarray,
+    fit: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, Any]:
     """Computes the metrics of eval.json, except for those under corruption.
 
     Args:
-      manifest: of the evaluated data.
+      overlap: [n] bool, the examples whose image is in the train split; None without a train split.
       dataset: n examples.
       probabilities: [n, 7] float64.
       fit: labels and probabilities of validation, on which the temperature is fitted; None gives no temperature.
     """
-    overlap = agreement = None
-    if "train" in manifest.splits:
-        in_train = train_overlap.in_training_split(dataset.images, example_codec.read_split(manifest, "train").images)
-        overlap = train_overlap.exclude_overlap(in_train, dataset.labels, probabilities)
+    agreement = None
     if dataset.votes is not None:
         correct = probabilities.argmax(axis=1) == dataset.labels
         agreement = annotator_agreement.accuracy_by_agreement(dataset.votes, correct)
@@ -234,7 +234,9 @@ def _compute_metrics(
         **metrics.compute_metrics(dataset.labels, probabilities),
         "bootstrap_ci95": bootstrap.intervals(dataset.labels, probabilities),
         "calibration": calibration.calibration_report(dataset.labels, probabilities, fit) if fit else None,
-        "without_training_images": overlap,
+        "without_training_images": (
+            None if overlap is None else train_overlap.exclude_overlap(overlap, dataset.labels, probabilities)
+        ),
         "by_agreement": agreement,
     }
 

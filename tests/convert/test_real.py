@@ -40,6 +40,7 @@ def test_audit_of_fer2013_has_known_duplicates_and_leakage(conversion):
         "straddling_groups": 270,
     }
     assert audit["leakage"]["validation"]["identical_to_train"] == 280
+    assert len(conversion.splits["validation"].train_duplicates) == 280
 
 
 def test_convert_of_fer2013_has_known_mean_and_deviation(conversion):

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from fer.convert.verify import verify
-from fer.data import manifest
+from fer.data import example_codec, manifest
 from fer.errors import UserError
 from fer.io import files
 
@@ -66,6 +66,29 @@ def test_verify_recomputes_statistics_and_class_counts(folder, keys, message):
     manifest.write_manifest(folder, content)
     with pytest.raises(UserError, match=message):
         verify(folder)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_verify_recomputes_train_duplicates(folder, synthetic_shards, split):
+    content = files.read_json(os.path.join(folder, "manifest.json"), "the manifest")
+    row = int(example_codec.read_split(synthetic_shards, split).rows[3])
+    assert row not in content["splits"][split]["train_duplicates"]
+    content["splits"][split]["train_duplicates"].append(row)
+    manifest.write_manifest(folder, content)
+    with pytest.raises(UserError, match=f"The images of split {split} do not have the train_duplicates of manifest"):
+        verify(folder)
+
+
+def test_verify_reports_damaged_train_shard_alone(folder, synthetic_shards):
+    shard = synthetic_shards.splits["train"].shards[0].file
+    os.remove(os.path.join(folder, shard))
+    content = files.read_json(os.path.join(folder, "manifest.json"), "the manifest")
+    content["splits"]["validation"]["train_duplicates"] = [1]
+    manifest.write_manifest(folder, content)
+    with pytest.raises(UserError) as caught:
+        verify(folder)
+    assert f"{shard} is missing" in str(caught.value)
+    assert "train_duplicates" not in str(caught.value)
 
 
 def test_verify_error_names_folder_without_manifest(tmp_path):

@@ -101,6 +101,8 @@ def test_read_manifest_rejects_damaged_file(content, tmp_path):
         (["splits", "train", "examples"], 5.9, "is damaged .*5.9 is not a whole number of 0 or more"),
         (["splits", "train", "class_counts", "fear"], -1, "is damaged .*-1 is not a whole number of 0 or more"),
         (["splits", "train", "shards", 0, "bytes"], "9", "is damaged .*'9' is not a whole number of 0 or more"),
+        (["splits", "test", "train_duplicates"], 5, "is damaged"),
+        (["splits", "test", "train_duplicates"], [3, -1], "is damaged .*-1 is not a whole number of 0 or more"),
         (["statistics"], 1, "is damaged"),
         (["statistics", "mean"], "zero", "is damaged .*'zero' is not a number from 0 to 1"),
         (["image", "height"], 64, "is damaged"),

@@ -93,6 +93,21 @@ def test_evaluate_also_scores_without_training_images(plain, folder):
     assert found["without_training_images"]["accuracy"] == correct.mean()
 
 
+def test_evaluate_scores_equally_with_overlap_of_manifest(folder, tmp_path):
+    expected = evaluate.evaluate(request(folder, data="whole")).content
+    copy = shutil.copytree(folder / "whole", tmp_path / "whole")
+    content = json.loads((copy / "manifest.json").read_text())
+    content["splits"]["validation"]["train_duplicates"] = [1000, 1001, 1002, 1003, 1004, 1005]
+    manifest.write_manifest(str(copy), content)
+    (copy / "train-00000-of-00001.tfrecord").unlink()  # the train split is not read
+    found = evaluate.evaluate(EvalRequest([str(folder / "one")], str(copy))).content
+    varying = ("images_per_second", "data")
+    assert {k: v for k, v in found.items() if k not in varying} == {
+        k: v for k, v in expected.items() if k not in varying
+    }
+    assert found["data"]["examples_per_split"] == expected["data"]["examples_per_split"]
+
+
 def test_progress_reports_number_of_faces(plain, progress_calls):
     assert progress_calls == [(COUNT, COUNT)]
 

@@ -105,6 +105,25 @@ def drop_rows(found: Audit, splits: np.ndarray, reasons: tuple[str, ...]) -> tup
     return np.where(dropped, EXCLUDED, splits), {"rows": int(dropped.sum()), "by_reason": counts}
 
 
+def find_train_duplicates(found: DuplicateGroups, splits: np.ndarray, rows: np.ndarray) -> dict[str, tuple[int, ...]]:
+    """Finds the faces that are identical, pixel by pixel, to a face of the train split.
+
+    Args:
+      found: duplicates among n faces.
+      splits: int64 [n], index into SPLITS or EXCLUDED.
+      rows: int64 [n], rows of the faces in the source.
+
+    Returns:
+      The rows of these faces for each split but train; empty if no face is in the train split.
+    """
+    in_train = splits == _TRAIN
+    if not in_train.any():
+        return {}
+    identical = _shares_group(found.exact, in_train)
+    others = [index for index in range(len(SPLITS)) if index != _TRAIN]
+    return {SPLITS[index]: tuple(rows[identical & (splits == index)].tolist()) for index in others}
+
+
 def list_rows(found: Audit, dataset: IngestedDataset) -> dict[str, Any]:
     """Returns the rows of each finding for audit.json, as zero-based row numbers of the source."""
 

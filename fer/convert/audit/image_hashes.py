@@ -36,13 +36,17 @@ class ImageHashes:
 
 def hash_images(images: np.ndarray) -> ImageHashes:
     """Returns the hashes and sums of faces, uint8 [n, 2304]."""
-    digests = b"".join(hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest() for image in images)
     return ImageHashes(
-        digests=np.frombuffer(digests, np.uint64).reshape(-1, 2),
+        digests=np.frombuffer(b"".join(digest_images(images)), np.uint64).reshape(-1, 2),
         hashes=perceptual_hash(images),
         sums=images.sum(axis=1, dtype=np.uint32).astype(np.int64),
         squares=np.multiply(images, images, dtype=np.uint16).sum(axis=1, dtype=np.uint32).astype(np.int64),
     )
+
+
+def digest_images(images: np.ndarray) -> list[bytes]:
+    """Returns a hash of the pixels of each image, [n, ...] uint8: equal only for identical images."""
+    return [hashlib.blake2b(image, digest_size=DIGEST_BYTES).digest() for image in images]
 
 
 def concatenate(parts: list[ImageHashes]) -> ImageHashes:

@@ -6,7 +6,36 @@ from typing import Any
 
 import numpy as np
 
+from fer.data import example_codec
+from fer.data.manifest import Manifest
 from fer.evaluation.metrics import metrics
+
+
+def find_overlap(manifest: Manifest, split: str, images: np.ndarray, rows: np.ndarray) -> np.ndarray | None:
+    """Marks the examples of a split whose image is identical, pixel by pixel, to one of the train split.
+
+    The manifest lists these rows. If an earlier version wrote it, all images of the train split are read and compared.
+
+    Args:
+      manifest: of the data.
+      split: name of the split.
+      images: [n, 48, 48, 1] uint8, examples of the split.
+      rows: [n] int64, their row numbers in the source.
+
+    Returns:
+      [n] bool; None if the data have no train split.
+
+    Raises:
+      UserError: the manifest does not list the rows, and the train split cannot be read.
+    """
+    if "train" not in manifest.splits:
+        return None
+    if split == "train":
+        return np.ones(len(rows), bool)
+    duplicates = manifest.split(split).train_duplicates
+    if duplicates is not None:
+        return np.isin(rows, duplicates)
+    return in_training_split(images, example_codec.read_split(manifest, "train").images)
 
 
 def in_training_split(images: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -27,7 +56,7 @@ def exclude_overlap(overlap: np.ndarray, labels: np.ndarray, probabilities: np.n
     """Computes the metrics without the examples that are in the train split.
 
     Args:
-      overlap: [n] bool, as `in_training_split` returns it.
+      overlap: [n] bool, as `find_overlap` returns it.
       labels, probabilities: of all examples, as in `fer.evaluation.metrics.metrics`.
 
     Returns:

@@ -174,6 +174,23 @@ def test_drop_without_reasons_keeps_all_rows(result, dataset):
     assert counts == {"rows": 0, "by_reason": {}}
 
 
+def test_find_train_duplicates_lists_rows_of_other_splits(dataset):
+    found = duplicates.find_duplicates(dataset.hashes)
+    listed = audit.find_train_duplicates(found, dataset.splits, dataset.rows)
+    assert listed == {"validation": (10,), "test": ()}  # a near-duplicate such as row 60 does not count
+
+
+def test_find_train_duplicates_ignores_excluded_faces(dataset):
+    found = duplicates.find_duplicates(dataset.hashes)
+    splits = np.where(np.isin(np.arange(len(FACES)), [0, 2]), EXCLUDED, dataset.splits)
+    assert audit.find_train_duplicates(found, splits, dataset.rows) == {"validation": (), "test": ()}
+
+
+def test_find_train_duplicates_is_empty_without_train_split(dataset):
+    found = duplicates.find_duplicates(dataset.hashes)
+    assert audit.find_train_duplicates(found, np.full(len(FACES), TEST), dataset.rows) == {}
+
+
 def test_audit_without_votes_has_no_ferplus_summary(dataset):
     result = audit.audit(dataset, dataset.splits, duplicates.find_duplicates(dataset.hashes), None)
     assert result.summary["ferplus"] is None

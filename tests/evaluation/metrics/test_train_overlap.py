@@ -1,10 +1,71 @@
 """Tests of `fer.evaluation.metrics.train_overlap`."""
 
+import dataclasses
+import os
+
 import numpy as np
 import pytest
 
+from fer.convert import convert
+from fer.convert.options import Options
+from fer.data import example_codec, manifest
+from fer.errors import UserError
 from fer.evaluation.metrics import train_overlap
+from tests.convert import input_factories
 from tests.evaluation import factories
+
+
+@pytest.fixture(params=[(), ("leaked",)], ids=["all", "drop"])
+def converted(request, tmp_path) -> manifest.Manifest:
+    """Converts 30 faces; rows 3k are in train, 3k + 1 in validation, 3k + 2 in test."""
+    images = input_factories.noise(30)
+    images[[4, 7, 8, 13]] = images[[3, 3, 0, 14]]  # the last pair is of validation and test
+    images[10] = images[9] ^ 1  # a near-duplicate
+    source = input_factories.write_file(tmp_path / "in" / "f.csv", input_factories.make_csv(images))
+    return convert.convert(Options(input=source, output=str(tmp_path / "out"), drop=request.param))
+
+
+def read_overlap(shards: manifest.Manifest, split: str) -> dict[int, bool]:
+    """Returns whether each row of a split is marked as one of the train split."""
+    faces = example_codec.read_split(shards, split)
+    marked = train_overlap.find_overlap(shards, split, faces.images, faces.rows)
+    return dict(zip(faces.rows.tolist(), marked.tolist()))
+
+
+def without_lists(shards: manifest.Manifest) -> manifest.Manifest:
+    """Returns a manifest as an earlier version would have written it."""
+    splits = {name: dataclasses.replace(split, train_duplicates=None) for name, split in shards.splits.items()}
+    return dataclasses.replace(shards, splits=splits)
+
+
+@pytest.mark.parametrize(("split", "rows"), [("validation", {4, 7}), ("test", {8})])
+def test_find_overlap_agrees_with_comparison_of_images(converted, split, rows):
+    found = read_overlap(converted, split)
+    assert found == read_overlap(without_lists(converted), split)
+    dropped = converted.raw["options"]["drop"]
+    assert {row for row, marked in found.items() if marked} == (set() if dropped else rows)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_find_overlap_reads_train_shards_only_if_manifest_lists_no_rows(converted, split):
+    expected = read_overlap(converted, split)
+    for shard in converted.splits["train"].shards:
+        os.remove(os.path.join(converted.folder, shard.file))
+    assert read_overlap(converted, split) == expected
+    with pytest.raises(UserError, match=r"train-00000-of-00001.tfrecord is missing"):
+        read_overlap(without_lists(converted), split)
+
+
+def test_find_overlap_marks_all_of_train_split(converted):
+    assert set(read_overlap(converted, "train").values()) == {True}
+
+
+def test_find_overlap_is_none_without_train_split(tmp_path):
+    folder = factories.shards(tmp_path / "faces", {"validation": (factories.images(2), np.zeros(2, int))})
+    assert (
+        train_overlap.find_overlap(manifest.read_manifest(folder), "validation", factories.images(2), np.arange(2))
+        is None
+    )
 
 
 def test_in_training_split_compares_every_pixel():
