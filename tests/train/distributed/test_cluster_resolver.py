@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tensorflow as tf
 
 from fer.errors import UserError
 from fer.train.distributed import cluster_resolver
@@ -88,6 +89,24 @@ def test_slurm_tasks_are_distributed_over_nodes_of_their_step():
 )
 def test_expand_node_list_expands_ranges(nodes, hosts):
     assert cluster_resolver.expand_node_list(nodes) == hosts
+
+
+@pytest.mark.parametrize("nodes", ["n[9-10]", "node[1-2]-ib"])
+def test_slurm_hosts_are_in_order_of_tasks_unlike_those_of_tensorflow(nodes, monkeypatch):
+    """If this fails, TensorFlow's resolver may do: see fer.train.distributed.cluster_resolver."""
+    environment = slurm(SLURM_STEP_NODELIST=nodes, SLURM_STEP_NUM_TASKS="2", SLURM_STEP_TASKS_PER_NODE="1(x2)")
+    environment |= {"SLURM_PROCID": "0", "SLURMD_NODENAME": ""}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            port_base=8470, gpus_per_node=1, gpus_per_task=1, auto_set_gpu=False
+        )
+        theirs = resolver.cluster_spec().as_dict()["worker"]
+    except ValueError:
+        theirs = []
+    first, second = cluster_resolver.expand_node_list(nodes)
+    assert list(find(environment).workers) == [f"{first}:8470", f"{second}:8470"] != theirs
 
 
 @pytest.mark.parametrize(
