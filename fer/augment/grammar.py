@@ -38,16 +38,16 @@ class Operation:
         return registry.OPS[self.name].function(*inputs, **self.arguments)
 
 
-def parse(policy: str, engine: str = "fused") -> list[Operation]:
+def parse(policy: str, backend: str = "fused") -> list[Operation]:
     """Parses a policy into its ops, in order; "none" has no ops.
 
     Args:
       policy: see `fer.augment.policy`; at most `MAX_LENGTH` characters.
-      engine: the engine that will apply the policy, one of `fer.config.BACKENDS`.
+      backend: the backend that will apply the policy, one of `fer.config.BACKENDS`.
 
     Raises:
       UserError: an op or argument is unknown (the message suggests the nearest), a value is out of bounds, or the
-        engine lacks an op.
+        backend lacks an op.
     """
     if len(policy) > MAX_LENGTH:
         raise UserError(f"The policy {shorten(policy)!r} has {len(policy):,} characters; {MAX_LENGTH:,} are allowed.")
@@ -56,11 +56,11 @@ def parse(policy: str, engine: str = "fused") -> list[Operation]:
     except (RecursionError, MemoryError) as error:
         raise UserError(f"The policy {shorten(policy)!r} is nested too deep.") from error
     _check_crops(operations, policy)
-    for each in operations if engine == "keras_cv" else ():
+    for each in operations if backend == "keras_cv" else ():
         if each.name not in keras_cv_backend.LAYERS or each.arguments.get("preset", "paper") != "paper":
             preset = f"'s preset {each.arguments['preset']}" if each.name in keras_cv_backend.LAYERS else ""
             raise UserError(
-                f"The policy {policy!r} names {each.name}{preset}, which the engine keras_cv lacks: it has "
+                f"The policy {policy!r} names {each.name}{preset}, which the backend keras_cv lacks: it has "
                 f"{', '.join(keras_cv_backend.LAYERS)}. Remove it from the policy, or set config.augment.backend to "
                 '"fused".'
             )

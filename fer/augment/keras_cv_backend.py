@@ -1,7 +1,7 @@
 """KerasCV layers behind the interface of our ops, for comparison: `augment.backend = "keras_cv"`.
 
-The layers use TensorFlow's global random state; MixUp and CutMix ignore their seed. A run with this engine is therefore
-neither reproducible by its seed nor resumable bit for bit, as runs with the engine `fused` are.
+The layers use TensorFlow's global random state; MixUp and CutMix ignore their seed. A run with this backend is
+therefore neither reproducible by its seed nor resumable bit for bit, as runs with the backend `fused` are.
 """
 
 from __future__ import annotations

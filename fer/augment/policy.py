@@ -23,20 +23,20 @@ from fer.rng import BatchRng
 Augmenter = Callable[["tf.Tensor", "tf.Tensor", BatchRng], "tuple[tf.Tensor, tf.Tensor]"]
 
 
-def augmenter(policy: str, mix: bool = True, xla: bool = False, engine: str = "fused") -> Augmenter:
+def augmenter(policy: str, mix: bool = True, xla: bool = False, backend: str = "fused") -> Augmenter:
     """Builds the function that a policy describes, a pure function of images, targets and rng.
 
     Args:
       policy: see the module's docstring.
       mix: False leaves out mixup and cutmix, as in the last epochs of a run.
       xla: for callers under `jit_compile`; see `fer.augment.xla_support`.
-      engine: one of `fer.config.BACKENDS`.
+      backend: one of `fer.config.BACKENDS`.
 
     Raises:
       UserError: as `parse`.
     """
-    numbered = [(salt, each) for salt, each in enumerate(parse(policy, engine)) if mix or each.kind != "mix"]
-    if engine == "keras_cv":
+    numbered = [(salt, each) for salt, each in enumerate(parse(policy, backend)) if mix or each.kind != "mix"]
+    if backend == "keras_cv":
         return keras_cv_backend.augmenter([(each.name, each.all_arguments()) for _, each in numbered])
     stages = _group(numbered)
 

@@ -54,7 +54,7 @@ def _measure_baselines(text: str, faces: tf.Tensor, repeats: int, rounds: int) -
     candidates = {
         FER_RANDAUGMENT: _augmenter_work(RANDAUGMENT, faces, repeats),
         "fer, the whole policy": _augmenter_work(text, faces, repeats),
-        KERAS_CV: _augmenter_work(RANDAUGMENT, faces, slow, engine="keras_cv"),
+        KERAS_CV: _augmenter_work(RANDAUGMENT, faces, slow, backend="keras_cv"),
         "Keras, ImageDataGenerator": _generator_work(faces.numpy(), slow),
     }
     others = ["Keras, ImageDataGenerator"]
@@ -123,9 +123,9 @@ def _measure_stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> l
 
 
 def _augmenter_work(
-    text: str, faces: tf.Tensor, repeats: int, engine: str = "fused", graph: bool = True, xla: bool = False
+    text: str, faces: tf.Tensor, repeats: int, backend: str = "fused", graph: bool = True, xla: bool = False
 ) -> Callable[[], int]:
-    augment = policy.augmenter(text, xla=xla, engine=engine)
+    augment = policy.augmenter(text, xla=xla, backend=backend)
     targets = tf.one_hot(tf.range(len(faces)) % len(CLASSES), len(CLASSES))
 
     def apply(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -23,7 +23,7 @@ def write_preview(experiment: Experiment, data: str, path: str) -> None:
     """Plots one face of each class, and one more, beside versions augmented by the experiment's policy.
 
     Args:
-      experiment: names the policy, its engine and the seed.
+      experiment: names the policy, its backend and the seed.
       data: a folder that scripts/convert.py wrote; faces of its train split are drawn.
       path: of the PNG file.
 
@@ -41,11 +41,11 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -
     """Renders a PNG: a row for each face, the original at the left; mixed faces are titled with their classes.
 
     Args:
-      experiment: names the policy, its engine and the seed.
+      experiment: names the policy, its backend and the seed.
       images: [N, 48, 48, 1] uint8; mixing pairs them with each other.
       labels: [N] int32.
     """
-    augment = policy.augmenter(experiment.augment.policy, engine=experiment.augment.backend)
+    augment = policy.augmenter(experiment.augment.policy, backend=experiment.augment.backend)
     count, targets = len(images), tf.one_hot(labels, len(CLASSES))
     columns = [(images, targets.numpy())]
     for step in range(VERSIONS):

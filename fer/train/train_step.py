@@ -73,7 +73,7 @@ def prepare_inputs(batch: Batch, seed: tf.Tensor, experiment: Experiment, option
       options: `mixup`, `vote_posterior` and `distill` are used.
     """
     batch_rng = rng.BatchRng(seed, batch.positions, experiment.train.global_batch_size).fold_in(AUGMENT_STREAM)
-    augment = policy.augmenter(experiment.augment.policy, options.mixup, engine=experiment.augment.backend)
+    augment = policy.augmenter(experiment.augment.policy, options.mixup, backend=experiment.augment.backend)
     kind = experiment.train.label_source
     soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, kind, options.vote_posterior)
     images, targets = augment(batch.images, soft_targets, batch_rng)

@@ -1,4 +1,4 @@
-"""KerasCV backend, and both engines against each other where their definitions agree.
+"""KerasCV backend, and both backends against each other where their definitions agree.
 
 Importing KerasCV takes a second or more, so it is imported where a test uses it.
 """
@@ -33,7 +33,7 @@ def tfa():
 
 
 def augment_with_keras_cv(text: str, faces=FACES, targets=TARGETS) -> tuple[tf.Tensor, tf.Tensor]:
-    return policy.augmenter(text, engine="keras_cv")(faces, targets, RNG)
+    return policy.augmenter(text, backend="keras_cv")(faces, targets, RNG)
 
 
 @pytest.mark.parametrize("name", keras_cv_backend.LAYERS)
@@ -44,14 +44,14 @@ def test_layers_take_the_arguments_of_the_op(name):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("flip|erase(0.5)|mixup", "names erase, which the engine keras_cv lacks: it has flip, randaugment"),
+        ("flip|erase(0.5)|mixup", "names erase, which the backend keras_cv lacks: it has flip, randaugment"),
         ("choose(mixup,cutmix)", "names choose"),
         ("randaugment(2,9,faces)", "names randaugment's preset faces"),
     ],
 )
 def test_parse_rejects_ops_that_keras_cv_lacks(text, message):
     with pytest.raises(UserError) as caught:
-        policy.parse(text, engine="keras_cv")
+        policy.parse(text, backend="keras_cv")
     assert message in str(caught.value)
 
 
@@ -76,16 +76,16 @@ def test_flip_mirrors_images_and_keeps_targets():
     np.testing.assert_array_equal(targets, TARGETS)
 
 
-@pytest.mark.parametrize("engine", ["fused", "keras_cv"])
+@pytest.mark.parametrize("backend", ["fused", "keras_cv"])
 @pytest.mark.parametrize("text", ["mixup(0.5)", "cutmix(1.0)"])
-def test_engines_mix_images_and_targets_in_one_proportion(engine, text):
+def test_backends_mix_images_and_targets_in_one_proportion(backend, text):
     """White faces of one class among black ones of another: the grey level is the target."""
     white = np.arange(COUNT) < COUNT // 2
     faces = white[:, None, None, None] * np.full((1, 48, 48, 1), 255, np.uint8)
     classes = np.eye(7, dtype=np.float32)[white.astype(int)]
-    images, targets = policy.augmenter(text, engine=engine)(faces, classes, RNG)
+    images, targets = policy.augmenter(text, backend=backend)(faces, classes, RNG)
     levels, shares = images.numpy().mean(axis=(1, 2, 3)) / 255, targets.numpy()[:, 1]
-    if (engine, text) == ("keras_cv", "cutmix(1.0)"):
+    if (backend, text) == ("keras_cv", "cutmix(1.0)"):
         # KerasCV mixes the targets by the area of the unclipped rectangle.
         assert np.corrcoef(levels, shares)[0, 1] > 0.8
     else:

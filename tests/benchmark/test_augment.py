@@ -23,7 +23,7 @@ def measured(request):
     patch.setattr(augmentation_baselines, "is_missing", lambda name: True)
     patch.setattr(augment, "RANDAUGMENT", "flip")  # compiles quickly
     if not request.param:
-        patch.setattr(policy, "augmenter", lambda text, xla=False, engine="fused": augmenter(text, xla=xla))
+        patch.setattr(policy, "augmenter", lambda text, xla=False, backend="fused": augmenter(text, xla=xla))
     with contextlib.redirect_stdout(io.StringIO()) as output:
         results = augment.measure("flip|mixup(0.2)", batch=4, repeats=1, rounds=1)
     patch.undo()

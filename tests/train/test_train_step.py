@@ -204,7 +204,7 @@ def test_train_step_changes_only_the_head_when_backbone_is_frozen(one, faces, in
 
 
 @pytest.mark.extended
-def test_keras_cv_engine_trains_in_mixed_precision_on_two_replicas(two, faces, initial):
+def test_keras_cv_backend_trains_in_mixed_precision_on_two_replicas(two, faces, initial):
     settings = factories.experiment(precision="mixed_float16")
     settings.augment.backend, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"
     trained = factories.train_steps(two, settings, faces, 2)
