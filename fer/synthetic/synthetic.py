@@ -6,14 +6,13 @@ every class in every split, and a row does not depend on the number of rows.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from fer.errors import UserError
-from fer.io import files, temp_files
+from fer.io import files
+from fer.io.transaction import transaction
 from fer.labels import CLASSES
 from fer.synthetic.face_renderer import draw_person, draw_units, render
 
@@ -59,22 +58,11 @@ def write_csv(path: str, rows: int, seed: int) -> None:
     Raises:
       UserError: `rows` or `seed` is out of its range, or the file cannot be written.
     """
-    decks = _iter_decks(rows, seed)
-    beside = temp_files.path_beside(path)
-    try:
-        tf.io.gfile.makedirs(os.path.dirname(path) or ".")
-        with tf.io.gfile.GFile(beside, "wb") as file:
-            file.write(HEADER)
-            for number, deck in enumerate(decks):
-                lines = [_csv_line(*row) for row in zip(*deck)]
-                file.write(b"".join(lines[: rows - number * len(lines)]))
-        tf.io.gfile.rename(beside, path, overwrite=True)
-    except (OSError, tf.errors.OpError) as error:
-        reason = files.error_message(error)
-        raise UserError(f"Cannot write {path}: {reason}. Free some space or choose another folder.") from error
-    finally:
-        if tf.io.gfile.exists(beside):  # after an error or an interruption
-            tf.io.gfile.remove(beside)
+    with transaction() as stage, files.open_file(stage(path), "wb") as file:
+        file.write(HEADER)
+        for number, deck in enumerate(_iter_decks(rows, seed)):
+            lines = [_csv_line(*row) for row in zip(*deck)]
+            file.write(b"".join(lines[: rows - number * len(lines)]))
 
 
 def _iter_decks(rows: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
