@@ -52,10 +52,12 @@ def parse(policy: str, backend: str = "fused") -> list[Operation]:
     if len(policy) > MAX_LENGTH:
         raise UserError(f"The policy {shorten(policy)!r} has {len(policy):,} characters; {MAX_LENGTH:,} are allowed.")
     try:
-        operations = _parse_operations(policy)
+        operations = [_parse_operation(node) for node in _split(policy.strip())]
+        _check_crops(operations)
     except (RecursionError, MemoryError) as error:
         raise UserError(f"The policy {shorten(policy)!r} is nested too deep.") from error
-    _check_crops(operations, policy)
+    except _PolicyError as error:
+        raise UserError(f"In the policy {policy!r}, {error}.") from error
     for each in operations if backend == "keras_cv" else ():
         if each.name not in keras_cv_backend.LAYERS or each.arguments.get("preset", "paper") != "paper":
             preset = f"'s preset {each.arguments['preset']}" if each.name in keras_cv_backend.LAYERS else ""
@@ -67,89 +69,80 @@ def parse(policy: str, backend: str = "fused") -> list[Operation]:
     return operations
 
 
-def _check_crops(operations: Sequence[Operation], policy: str) -> None:
-    """Raises a UserError if a crop is larger than the image after an earlier crop."""
+class _PolicyError(Exception):
+    """Fault of a policy, as the end of a sentence."""
+
+
+def _check_crops(operations: Sequence[Operation]) -> None:
     sides = [each.all_arguments()["to"] for each in operations if each.name == "crop"]
     for before, after in zip(sides, sides[1:]):
         if after > before:  # type: ignore[operator]  # both are numbers
-            raise UserError(
-                f"In the policy {policy!r}, crop({after}) is larger than the image after crop({before}): "
-                "put the larger crop first."
+            raise _PolicyError(
+                f"crop({after}) is larger than the image after crop({before}): put the larger crop first"
             )
 
 
-def _parse_operations(policy: str) -> list[Operation]:
-    if policy.strip() == "none":
+def _split(policy: str) -> list[ast.expr]:
+    """Splits a policy at "|"."""
+    if policy == "none":
         return []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's, such as of the invalid escape "\\d"
-            node = ast.parse(policy.strip(), mode="eval").body
+            node = ast.parse(policy, mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise UserError(f"The policy {policy!r} is not of the form name(argument=value,...)|name|...") from error
+        raise _PolicyError("the text is not of the form name(argument=value,...)|name|...") from error
     nodes: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         nodes.insert(0, node.right)
         node = node.left
-    return [_parse_operation(each, policy) for each in [node, *nodes]]
+    return [node, *nodes]
 
 
-def _parse_operation(node: ast.expr, policy: str) -> Operation:
+def _parse_operation(node: ast.expr) -> Operation:
     """Parses one op: `name`, `name(argument=value)` or `name(value)`."""
     call = node if isinstance(node, ast.Call) else None
     name = call.func if call else node
     if not isinstance(name, ast.Name):
-        raise UserError(f"In the policy {policy!r}, {ast.unparse(node)!r} is not of the form name(argument=value,...).")
+        raise _PolicyError(f"{ast.unparse(node)!r} is not of the form name(argument=value,...)")
     if name.id == "choose":
-        return _parse_choose(call, policy)
+        return _parse_choose(call)
     if name.id not in registry.OPS:
-        near = suggest(name.id, [*registry.OPS, "choose"])
-        raise UserError(f"In the policy {policy!r} there is no operation {name.id!r}{near}.")
+        raise _PolicyError(f"there is no operation {name.id!r}{suggest(name.id, [*registry.OPS, 'choose'])}")
     op = registry.OPS[name.id]
     known = list(op.arguments)
     arguments: dict[str, float | str] = {}
     if call and len(call.args) > len(known):
-        raise UserError(f"In the policy {policy!r}, {name.id} takes {', '.join(known)}, not {len(call.args)} values.")
+        raise _PolicyError(f"{name.id} takes {', '.join(known)}, not {len(call.args)} values")
     given = [ast.keyword(arg, value) for arg, value in zip(known, call.args)] + call.keywords if call else []
     for keyword in given:
         if keyword.arg not in known:
             near = suggest(str(keyword.arg), known)
-            raise UserError(f"In the policy {policy!r}, {name.id} has no argument {keyword.arg!r}{near}.")
+            raise _PolicyError(f"{name.id} has no argument {keyword.arg!r}{near}")
         if keyword.arg in arguments:
-            raise UserError(f"In the policy {policy!r}, {name.id} has the argument {keyword.arg} twice.")
-        try:
-            arguments[keyword.arg] = _parse_value(keyword.value, op.arguments[keyword.arg])
-        except ValueError as error:
-            raise UserError(f"In the policy {policy!r}, {name.id}'s {keyword.arg} is {error}.") from error
+            raise _PolicyError(f"{name.id} has the argument {keyword.arg} twice")
+        arguments[keyword.arg] = _parse_value(f"{name.id}'s {keyword.arg}", keyword.value, op.arguments[keyword.arg])
     operation = Operation(name.id, arguments)
     values = operation.all_arguments()
     for first, second in zip(op.ascending, op.ascending[1:]):
-        if values[first] > values[second]:  # type: ignore[operator]
-            raise UserError(
-                f"In the policy {policy!r}, {name.id}'s {first}, {values[first]}, is above its {second}, "
-                f"{values[second]}."
-            )
+        if values[first] > values[second]:  # type: ignore[operator]  # both are numbers
+            raise _PolicyError(f"{name.id}'s {first}, {values[first]}, is above its {second}, {values[second]}")
     return operation
 
 
-def _parse_choose(call: ast.Call | None, policy: str) -> Operation:
-    choices = tuple(_parse_operation(each, policy) for each in call.args) if call and not call.keywords else ()
+def _parse_choose(call: ast.Call | None) -> Operation:
+    choices = tuple(_parse_operation(each) for each in call.args) if call and not call.keywords else ()
     if len(choices) < 2 or not all(choice.kind == "mix" and not choice.choices for choice in choices):
         mix_ops = ", ".join(name for name, op in registry.OPS.items() if op.kind == "mix")
-        raise UserError(f"In the policy {policy!r}, choose(...) takes two or more of {mix_ops}.")
+        raise _PolicyError(f"choose(...) takes two or more of {mix_ops}")
     return Operation("choose", {}, choices)
 
 
-def _parse_value(node: ast.expr, argument: registry.Argument) -> float | str:
-    """Parses the value of an argument.
-
-    Raises:
-      ValueError: the value is not allowed; the message is the value and the values that are.
-    """
+def _parse_value(name: str, node: ast.expr, argument: registry.Argument) -> float | str:
     given = ast.unparse(node)
     if isinstance(argument.default, str):
         if given not in argument.bounds:
-            raise ValueError(given + suggest(given, argument.bounds))
+            raise _PolicyError(f"{name} is {given}{suggest(given, argument.bounds)}")
         return given
     low, high = argument.bounds
     try:
@@ -158,7 +151,7 @@ def _parse_value(node: ast.expr, argument: registry.Argument) -> float | str:
         value = None
     whole = isinstance(argument.default, int)
     if whole and isinstance(value, float) and not value.is_integer():
-        raise ValueError(f"{given}; it must be a whole number")
+        raise _PolicyError(f"{name} is {given}; it must be a whole number")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{given}; it must be {low} to {high}")
+        raise _PolicyError(f"{name} is {given}; it must be {low} to {high}")
     return int(value) if whole else float(value)

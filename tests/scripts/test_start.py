@@ -84,7 +84,7 @@ MISTAKES = [
     ),
     (
         [*TRAIN, "--config.augment.policy=flop"],
-        "In the policy 'flop' there is no operation 'flop'; the nearest is flip.",
+        "In the policy 'flop', there is no operation 'flop'; the nearest is flip.",
     ),
     (["benchmark.py", "--policy=flip(2)"], "In the policy 'flip(2)', flip's p is 2; it must be 0 to 1."),
     (
