@@ -82,16 +82,7 @@ def curves(history: Sequence[dict[str, Any]]) -> bytes:
             axes.plot(epochs, values, color=colour, marker=marker, markersize=3, label=split)
         axes.set_title(name)
     macro_f1 = [entry["validation_macro_f1"] for entry in history]
-    accuracy.plot(
-        epochs,
-        macro_f1,
-        color=BLUE,
-        linewidth=0.9,
-        linestyle="--",
-        marker=".",
-        markersize=3,
-        label="validation, macro F1",
-    )
+    accuracy.plot(epochs, macro_f1, ".--", color=BLUE, linewidth=0.9, markersize=3, label="validation, macro F1")
     best = max(history, key=lambda entry: entry["validation_accuracy"])
     for axes in (loss, accuracy):
         axes.axvline(best["epoch"], color=GREY, linewidth=0.8, linestyle=":")
