@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fer.errors import UserError
-from fer.train.distributed import rendezvous
+from fer.train.distributed import rendezvous, rendezvous_messages, rendezvous_server
 from fer.train.distributed.cluster_resolver import Cluster
 from tests.train import launch
 
@@ -54,7 +54,7 @@ def test_wait_for_workers_error_names_missing_worker():
 
 
 def test_wait_for_workers_error_names_worker_that_disconnected(monkeypatch):
-    monkeypatch.setattr(rendezvous, "REJOIN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(rendezvous_server, "REJOIN_TIMEOUT_S", 0.1)
     members = make_clusters(3)
     host, _, port = members[0].workers[0].rpartition(":")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
@@ -144,14 +144,14 @@ def test_wait_for_workers_drops_invalid_messages_and_keeps_waiting():
         with connect(members[0].workers[0]) as connection, contextlib.suppress(OSError):
             connection.sendall(message.replace(b"WORKERS", json.dumps(members[0].workers).encode()))
             connection.shutdown(socket.SHUT_WR)
-            assert connection.recv(100) in (b"", rendezvous.TOKEN_DIFFERS)
+            assert connection.recv(100) in (b"", rendezvous_messages.TOKEN_DIFFERS)
     (other,) = run_workers((members[1], 30))
     assert isinstance(other, float), other
     assert isinstance(chief.result()[0], float)
 
 
 def test_wait_for_workers_keeps_deadline_with_silent_and_slow_clients(monkeypatch):
-    monkeypatch.setattr(rendezvous, "HELLO_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(rendezvous_server, "HELLO_TIMEOUT_S", 0.2)
     members, chief = start_chief(1.0)
     silent = [connect(members[0].workers[0]) for _ in range(20)]
     slow = connect(members[0].workers[0])
@@ -176,13 +176,13 @@ def test_wait_for_workers_accepts_worker_behind_silent_clients(monkeypatch):
     (other,) = run_workers((members[1], 30))
     assert isinstance(other, float)
     assert isinstance(chief.result()[0], float)
-    assert other - began < rendezvous.HELLO_TIMEOUT_S
+    assert other - began < rendezvous_server.HELLO_TIMEOUT_S
     for each in clients:
         each.close()
 
 
 def test_wait_for_workers_closes_oldest_connections_when_there_are_too_many(monkeypatch):
-    monkeypatch.setattr(rendezvous, "MAX_UNIDENTIFIED", 3)
+    monkeypatch.setattr(rendezvous_server, "MAX_UNIDENTIFIED", 3)
     members, chief = start_chief(30)
     clients = [connect(members[0].workers[0]) for _ in range(5)]
     assert [each.recv(1) for each in clients[:2]] == [b"", b""]
