@@ -20,7 +20,7 @@ from absl import logging as absl_logging
 
 import fer
 from fer import config, escaping, flag_paths, help_text, log_suppression, storage, streams
-from fer.errors import Stopped, UserError
+from fer.errors import Stopped, UserError, suggest
 
 _CONFIG_ERROR_PREFIX = "Error whilst parsing config file"  # of ml_collections, before the traceback in its message
 
@@ -209,7 +209,7 @@ def resolve_config_names(arguments: Sequence[str]) -> list[str]:
         if not name:
             continue
         if name[2] not in shipped:
-            raise UserError(f"There is no configuration {name[2]!r}{config.suggest(name[2], list(shipped))}.")
+            raise UserError(f"There is no configuration {name[2]!r}{suggest(name[2], list(shipped))}.")
         changed[position] = name[1] + shipped[name[2]]
     return changed
 

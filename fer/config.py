@@ -10,23 +10,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from fer.config_fields import check_fields, field, limits_by_path, require
 from fer.errors import UserError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
-OPTIMIZERS = ("sgd", "adamw", "lamb", "radam_lookahead")
-SCHEDULES = ("cosine", "one_cycle", "step", "constant")
-LOSSES = ("cross_entropy", "focal")
-MAX_STEPS_PER_EXECUTION = 20  # upper limit: the host checks the loss that often
-LABEL_SOURCES = ("fer", "ferplus", "mixture", "posterior")
-ON_NAN = ("stop", "rollback")
-POOLINGS = ("avg", "max", "avgmax", "gem")
-STEM_CHANNELS = ("repeat", "sum")
 NORMALIZATIONS = ("grey", "unit", "tf", "v2", "lite", "caffe", "dlib", "torch")
 WEIGHT_FILES = (".h5", ".keras", ".npz")
-MAX_NUMBER = 1_000_000_000  # largest number in a configuration; TensorFlow computes with 32 bits
-MODES = ("auto", "in_memory", "streaming")
-SAMPLINGS = ("uniform", "balanced")
-CLASS_WEIGHTS = ("none", "inverse", "effective")
+MAX_STEPS_PER_EXECUTION = 20  # the host checks the loss that often
 BACKENDS = ("fused", "keras_cv")
 
 # Values of program flags that are not fields of an experiment.
@@ -107,57 +97,73 @@ ABSENT = {
 }
 
 
+def parse_step_range(span: str) -> Optional[tuple[int, int]]:
+    """Returns first and last step of `train.profile_steps`, counted from 1; None if the text is no valid range."""
+    found = re.fullmatch(r"(\d{1,9})-(\d{1,9})", span)
+    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    return (first, last) if 1 <= first <= last else None
+
+
 @dataclasses.dataclass
 class Model:
     """The network; `scripts/train.py --list_models` prints all models."""
 
-    name: str = "compact"  # model of --list_models, or keras_cv/PRESET
-    image_size: int = 0  # side of the backbone's input in pixels, 24 to 1024; 0: the backbone's default
-    weights: str = "none"  # initial weights: none (random, by the seed) | imagenet | a file (.h5, .keras or .npz)
-    normalization: str = ""  # input normalization, a key of fer.models.normalization; "": the backbone's own
-    # grey images in a backbone of three channels: repeat (three equal channels) | sum (stem kernels summed over RGB)
-    stem_channels: str = "repeat"
-    truncate_at: str = ""  # last block of the backbone that is used, such as "mixed8" of inception_v3; "": all blocks
-    pooling: str = "avg"  # pooling of the features: avg | max | avgmax (mean of both) | gem (generalized mean)
-    dropout: float = 0.2  # dropout rate before the last layer
-    sync_batch_norm: bool = False  # batch statistics over all replicas instead of each replica's own
-    aux_logits: bool = False  # trains GoogLeNet with its two auxiliary classifiers
-
-    def validate(self) -> None:
-        """Checks ranges that do not depend on the backbone; `fer.models.classifier.build` checks the others.
-
-        Raises:
-          UserError: a value is invalid; the message names the field, its value and the valid values.
-        """
-        size, known = self.image_size, self.weights in ("none", "imagenet") or self.weights.endswith(WEIGHT_FILES)
-        _require(size == 0 or 24 <= size <= 1024, "model.image_size", size, "0 (the backbone's default) or 24 to 1024")
-        _require(known, "model.weights", self.weights, f"none, imagenet or a file ({', '.join(WEIGHT_FILES)})")
-        _require(
-            self.normalization in ("", *NORMALIZATIONS),
-            "model.normalization",
-            self.normalization,
-            '"" or ' + ", ".join(NORMALIZATIONS),
-        )
-        _require(
-            self.stem_channels in STEM_CHANNELS, "model.stem_channels", self.stem_channels, " or ".join(STEM_CHANNELS)
-        )
-        _require(self.pooling in POOLINGS, "model.pooling", self.pooling, ", ".join(POOLINGS))
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "0 or more, below 1")
+    name: str = field("compact", "backbone, see `--list_models`, or `keras_cv/PRESET`")
+    image_size: int = field(0, "side of the backbone's input in pixels", ge=24, le=1024, zero="the backbone's default")
+    weights: str = field(
+        "none",
+        f"initial weights: `none` (random, by the seed), `imagenet` or a file ({', '.join(WEIGHT_FILES)})",
+        test=lambda text: text in ("none", "imagenet") or text.endswith(WEIGHT_FILES),
+        valid=f"none, imagenet or a file ({', '.join(WEIGHT_FILES)})",
+    )
+    normalization: str = field(
+        "", "input normalization", choices={"": "the backbone's own", **dict.fromkeys(NORMALIZATIONS, "")}
+    )
+    stem_channels: str = field(
+        "repeat",
+        "grey images in a backbone of three channels",
+        choices={"repeat": "three equal channels", "sum": "stem kernels summed over RGB"},
+    )
+    truncate_at: str = field("", "last block of the backbone that is used, such as `mixed8`; empty: all blocks")
+    pooling: str = field(
+        "avg",
+        "pooling of the features",
+        choices={"avg": "", "max": "", "avgmax": "mean of both", "gem": "generalized mean"},
+    )
+    dropout: float = field(0.2, "dropout rate before the last layer", ge=0, lt=1)
+    sync_batch_norm: bool = field(False, "batch statistics over all replicas instead of each replica's own")
+    aux_logits: bool = field(False, "trains GoogLeNet's two auxiliary classifiers, loss weight 0.3")
 
 
 @dataclasses.dataclass
 class Data:
     """Reading of the splits, and frequency and weight of the classes."""
 
-    mode: str = "auto"  # in_memory | streaming (from the shards) | auto (in_memory up to in_memory_limit_mib)
-    in_memory_limit_mib: int = 2048  # mode=auto: largest split in MiB that is loaded into memory
-    shuffle_buffer_size: int = (
-        65_536  # streaming: shuffle buffer in examples of 2.3 kB; memory holds about three buffers
+    mode: str = field(
+        "auto",
+        "place of the examples",
+        choices={
+            "in_memory": "",
+            "streaming": "from the shards",
+            "auto": "in_memory up to data.in_memory_limit_mib",
+        },
     )
-    sampling: str = "uniform"  # uniform (each image once an epoch) | balanced (each class equally often)
-    class_weights: str = "none"  # loss weights: none | inverse (inverse class frequency) | effective (effective number)
-    class_balanced_beta: float = (
-        0.999  # beta of class_weights=effective: 0 is equal weights, towards 1 inverse frequency
+    in_memory_limit_mib: int = field(2048, "largest split that `auto` loads into memory, in MiB", ge=0)
+    shuffle_buffer_size: int = field(
+        65_536, "shuffle buffer of streaming, in examples of 2.3 kB; memory holds about three buffers", ge=1
+    )
+    sampling: str = field(
+        "uniform",
+        "sampling of an epoch",
+        choices={"uniform": "each image once", "balanced": "each class equally often"},
+    )
+    class_weights: str = field(
+        "none",
+        "loss weights",
+        choices={"none": "", "inverse": "inverse class frequency", "effective": "effective number of samples"},
+    )
+    class_balanced_beta: float = field(
+        0.999, "beta of `effective`; 0: equal weights, towards 1: inverse frequency", ge=0, lt=1
     )
 
 
@@ -165,76 +171,114 @@ class Data:
 class Augment:
     """Augmentation of training images."""
 
-    # ops that are applied in this order, see fer.augment.policy; "none" changes nothing
-    policy: str = "flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"
-    backend: str = "fused"  # fused | keras_cv (KerasCV's layers, for comparison; not reproducible by the seed)
-    mixup_off_epochs: int = 0  # number of last epochs without mixup and cutmix
+    policy: str = field(
+        "flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)",
+        "ops that are applied in this order; `none`: no augmentation",
+        test=bool,
+        valid='a policy such as "flip", or "none"',
+    )
+    backend: str = field(
+        "fused",
+        "implementation of the ops",
+        choices={"fused": "", "keras_cv": "KerasCV's layers, for comparison; not reproducible by the seed"},
+    )
+    mixup_off_epochs: int = field(0, "last epochs without mixup and cutmix", ge=0)
 
 
 @dataclasses.dataclass
 class Optimizer:
     """Optimizer and learning rate: linear warm-up, then `schedule`."""
 
-    name: str = "sgd"  # sgd (Nesterov) | adamw | lamb | radam_lookahead
-    learning_rate: float = 0.1  # learning rate at the end of the warm-up
-    base_batch_size: int = 0  # global batch size to which learning_rate refers; other sizes scale it linearly; 0: off
-    schedule: str = "cosine"  # cosine (down to zero) | one_cycle | step | constant
-    decay_epochs: float = 30.0  # schedule=step: epochs between two decays of the learning rate
-    decay_rate: float = 0.1  # schedule=step: factor of each decay
-    momentum: float = 0.9  # momentum of sgd
-    weight_decay: float = 2e-3  # decoupled: each step subtracts learning_rate * weight_decay of every kernel
-    warmup_epochs: float = 3.0  # epochs of linear warm-up
-    grad_clip_norm: float = 0.0  # limit of the global gradient norm; 0: no clipping
-    sam_rho: float = 0.0  # radius of sharpness-aware minimization (SAM); 0: off
+    name: str = field("sgd", "optimizer", choices={"sgd": "Nesterov", "adamw": "", "lamb": "", "radam_lookahead": ""})
+    learning_rate: float = field(0.1, "peak learning rate, after the warm-up", gt=0)
+    base_batch_size: int = field(
+        0, "global batch size of `learning_rate`; others scale it linearly", ge=1, zero="no scaling"
+    )
+    schedule: str = field(
+        "cosine",
+        "learning rate after the warm-up",
+        choices={"cosine": "down to zero", "one_cycle": "", "step": "", "constant": ""},
+    )
+    decay_epochs: float = field(30.0, "epochs between two decays of `step`", gt=0)
+    decay_rate: float = field(0.1, "factor of each decay of `step`", gt=0, le=1)
+    momentum: float = field(0.9, "momentum of `sgd`", ge=0, lt=1)
+    weight_decay: float = field(2e-3, "decoupled weight decay, on kernels only", ge=0)
+    warmup_epochs: float = field(3.0, "epochs of linear warm-up", ge=0)
+    grad_clip_norm: float = field(0.0, "limit of the global gradient norm", gt=0, zero="no clipping")
+    sam_rho: float = field(0.0, "radius of sharpness-aware minimization (SAM)", gt=0, zero="off")
 
 
 @dataclasses.dataclass
 class FineTune:
     """Fine-tuning of a pretrained network. By default all layers are trained with one learning rate."""
 
-    head_only_epochs: int = (
-        0  # first epochs that train only the head; adamw then corrects its bias for the thawed layers
+    head_only_epochs: int = field(0, "first epochs that train only the head", ge=0)
+    trainable_blocks: int = field(
+        0, "top blocks of the backbone that are trained after `head_only_epochs`", ge=1, zero="all"
     )
-    trainable_blocks: int = 0  # top blocks of the backbone that are trained after head_only_epochs; 0: all
-    layer_decay: float = 1.0  # learning rate of each block as a fraction of that of the block above it
-    freeze_batch_norm: bool = False  # keeps statistics, scales and shifts of the pretrained BatchNorm layers
+    layer_decay: float = field(1.0, "factor of the learning rate from each block to the block below", gt=0, le=1)
+    freeze_batch_norm: bool = field(False, "keeps statistics, scales and shifts of the pretrained BatchNorm layers")
 
 
 @dataclasses.dataclass
 class Train:
     """The training loop."""
 
-    epochs: int = 40  # number of epochs
-    max_steps: int = 0  # number of steps, instead of epochs; 0: off
-    global_batch_size: int = 128  # global batch size: examples a step, over all replicas
-    gradient_accumulation_steps: int = (
-        1  # gradient accumulation: parts into which a replica splits its share of a batch
+    epochs: int = field(40, "number of epochs", ge=1)
+    max_steps: int = field(0, "number of steps", ge=1, zero="`epochs` applies")
+    global_batch_size: int = field(128, "examples of a step, over all replicas", ge=1)
+    gradient_accumulation_steps: int = field(1, "parts into which a replica splits its share of a batch", ge=1)
+    precision: str = field(
+        "auto",
+        "precision of the computation",
+        choices={"auto": "the fastest of the devices", "float32": "", "mixed_bfloat16": "", "mixed_float16": ""},
     )
-    precision: str = "auto"  # auto (the fastest of the devices) | float32 | mixed_bfloat16 | mixed_float16
-    tf32: bool = True  # GPUs compute float32 products in TensorFloat-32 (10 bits of mantissa), which is faster
-    jit_compile: bool = False  # compiles the forward and backward pass with XLA
-    steps_per_execution: int = 1  # steps for each host call, 1 to 20: the same results, and less time between steps
-    # label source: fer (the label) | ferplus (the distribution of the ten votes) | mixture (half of each) | posterior
-    # (half the label, half the distribution of labels of images with such votes)
-    label_source: str = "fer"
-    teacher_runs: str = ""  # distillation: run directories of teachers, comma-separated; "": none
-    distill_weight: float = 0.5  # weight of the teachers' probabilities in the target; the label has the rest
-    loss: str = "cross_entropy"  # cross_entropy | focal
-    focal_gamma: float = 2.0  # gamma of the focal loss
-    label_smoothing: float = 0.1  # probability that is spread evenly over all classes, 0 to below 1
-    ema_decay: float = 0.999  # decay of the averaged weights, which are evaluated and saved; 0: the raw weights
-    save_every_steps: int = 500  # steps between two checkpoints; there is also one each epoch
-    on_nan: str = "stop"  # stop | rollback (to the last checkpoint, skipping the batches since then)
-    profile_steps: str = ""  # steps that are profiled for TensorBoard, such as "10-12"; "": none
-    num_replicas: int = 0  # number of devices; 0: all. More than the machine's CPUs are created as logical devices
-    deterministic: bool = True  # bit-exact reproducibility by the seed; slower on GPUs
+    tf32: bool = field(True, "TensorFloat-32 (10 bits of mantissa) for float32 products on GPUs")
+    jit_compile: bool = field(False, "XLA for the forward and backward pass")
+    steps_per_execution: int = field(
+        1, "steps of each host call, with the same results", ge=1, le=MAX_STEPS_PER_EXECUTION
+    )
+    label_source: str = field(
+        "fer",
+        "training labels",
+        choices={
+            "fer": "FER-2013's label",
+            "ferplus": "distribution of FER+'s ten votes",
+            "mixture": "half of each",
+            "posterior": "half the label, half the labels of images with such votes",
+        },
+    )
+    teacher_runs: str = field("", "distillation: run directories of teachers, comma-separated; empty: none")
+    distill_weight: float = field(0.5, "weight of the teachers in the target; the label has the rest", gt=0, le=1)
+    loss: str = field("cross_entropy", "loss function", choices=("cross_entropy", "focal"))
+    focal_gamma: float = field(2.0, "gamma of `focal`", ge=0)
+    label_smoothing: float = field(0.1, "probability that is spread evenly over all classes", ge=0, lt=1)
+    ema_decay: float = field(
+        0.999, "decay of the averaged weights, which are evaluated and saved; 0: the raw weights", ge=0, lt=1
+    )
+    save_every_steps: int = field(500, "steps between two checkpoints, besides one each epoch", ge=1)
+    on_nan: str = field(
+        "stop",
+        "reaction to a NaN or infinite loss",
+        choices={"stop": "", "rollback": "to the last checkpoint, skipping the batches since then"},
+    )
+    profile_steps: str = field(
+        "",
+        "steps that are profiled for TensorBoard, such as `10-12`; empty: none",
+        test=lambda span: not span or parse_step_range(span) is not None,
+        valid='"" or two steps such as "10-12"',
+    )
+    num_replicas: int = field(
+        0, "number of devices; more than the machine's CPUs become logical devices", ge=1, zero="all"
+    )
+    deterministic: bool = field(True, "bit-exact reproducibility by the seed; slower on GPUs")
 
 
 @dataclasses.dataclass
 class Experiment:
     """All settings that determine a run, apart from the data."""
 
-    seed: int = 0  # seed of initial weights, shuffling, augmentation and dropout
+    seed: int = field(0, "seed of initial weights, shuffling, augmentation and dropout", ge=0)
     model: Model = dataclasses.field(default_factory=Model)
     data: Data = dataclasses.field(default_factory=Data)
     augment: Augment = dataclasses.field(default_factory=Augment)
@@ -243,48 +287,13 @@ class Experiment:
     train: Train = dataclasses.field(default_factory=Train)
 
     def validate(self) -> None:
-        """Checks types and ranges.
+        """Checks types, limits and combinations of fields that do not depend on the backbone or the data.
 
         Raises:
           UserError: a value is invalid; the message names the field, its value and the valid values.
         """
-        _check_types(self)
-        _require(0 <= self.seed < 2**31, "seed", self.seed, "0 or more, below 2**31")
-        self.model.validate()
-        _check_data(self.data)
-        _require(bool(self.augment.policy), "augment.policy", self.augment.policy, 'a policy such as "flip", or "none"')
-        _require(self.augment.backend in BACKENDS, "augment.backend", self.augment.backend, " or ".join(BACKENDS))
-        _require(
-            not (self.augment.backend == "keras_cv" and self.train.deterministic),
-            "train.deterministic",
-            True,
-            "false with augment.backend=keras_cv, which ignores the seed",
-        )
-        _require(
-            self.augment.mixup_off_epochs >= 0,
-            "augment.mixup_off_epochs",
-            self.augment.mixup_off_epochs,
-            "0 or more",
-        )
-        _check_optimizer(self.optimizer)
-        _check_finetune(self.finetune)
-        lookahead = self.optimizer.name == "radam_lookahead"
-        phases = self.finetune.head_only_epochs > 0 or self.finetune.layer_decay < 1
-        _require(
-            not (lookahead and phases),
-            "optimizer.name",
-            self.optimizer.name,
-            "sgd or adamw with finetune.head_only_epochs, or lamb with layer_decay: Lookahead's weights support "
-            "neither",
-        )
-        _require(
-            not (self.optimizer.name == "lamb" and self.finetune.head_only_epochs),
-            "optimizer.name",
-            self.optimizer.name,
-            "sgd or adamw with finetune.head_only_epochs: LAMB's first updates of thawed layers are several times too "
-            "large",
-        )
-        _check_train(self.train)
+        check_fields(self)
+        _check_combinations(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain nested dictionaries, as in config.json."""
@@ -293,6 +302,40 @@ class Experiment:
     def sha256(self) -> str:
         """Returns the SHA-256 of all fields, in hexadecimal: equal for equal experiments."""
         return sha256(self.to_dict())
+
+
+def _check_combinations(experiment: Experiment) -> None:
+    data, optimizer, finetune = experiment.data, experiment.optimizer, experiment.finetune
+    backend, balanced = experiment.augment.backend, data.sampling == "balanced"
+    phases = finetune.head_only_epochs > 0 or finetune.layer_decay < 1
+    require(
+        not (backend == "keras_cv" and experiment.train.deterministic),
+        "train.deterministic",
+        True,
+        "false with augment.backend=keras_cv, which ignores the seed",
+    )
+    require(
+        not (balanced and data.mode == "streaming"), "data.sampling", "balanced", "uniform with data.mode=streaming"
+    )
+    require(
+        not balanced or data.class_weights == "none",
+        "data.class_weights",
+        data.class_weights,
+        "none with data.sampling=balanced, which already weights the classes equally",
+    )
+    require(
+        not (optimizer.name == "radam_lookahead" and phases),
+        "optimizer.name",
+        optimizer.name,
+        "sgd or adamw with finetune.head_only_epochs, or lamb with layer_decay: Lookahead's weights support neither",
+    )
+    require(
+        not (optimizer.name == "lamb" and finetune.head_only_epochs),
+        "optimizer.name",
+        optimizer.name,
+        "sgd or adamw with finetune.head_only_epochs: LAMB's first updates of thawed layers are several times too "
+        "large",
+    )
 
 
 def sha256(values: Mapping[str, Any]) -> str:
@@ -377,15 +420,6 @@ def config_flag_values(arguments: Sequence[str]) -> list[str]:
     return values
 
 
-def suggest(word: str, known: Sequence[str], prefix: str = "") -> str:
-    """Returns the end of a message about an unknown word: "; the nearest is X", or the list of all known words."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    leaf = [path for path in known if path.rpartition(".")[2] == word.rpartition(".")[2]]
-    if leaf or close:
-        return f"; the nearest is {prefix}{(leaf or close)[0]}"
-    return "; there are " + ", ".join(prefix + path for path in known)
-
-
 def suggest_field(field: str, prefix: str = "") -> str:
     """Returns the end of a message about an unknown config field.
 
@@ -413,106 +447,6 @@ def suggest_field(field: str, prefix: str = "") -> str:
     return "; there are " + ", ".join(prefix + path for path in fields or known)
 
 
-def _check_optimizer(optimizer: Optimizer) -> None:
-    _require(optimizer.name in OPTIMIZERS, "optimizer.name", optimizer.name, " or ".join(OPTIMIZERS))
-    _require(0 < optimizer.learning_rate, "optimizer.learning_rate", optimizer.learning_rate, "above 0")
-    _require(0 <= optimizer.base_batch_size, "optimizer.base_batch_size", optimizer.base_batch_size, "0 (off) or more")
-    _require(optimizer.schedule in SCHEDULES, "optimizer.schedule", optimizer.schedule, " or ".join(SCHEDULES))
-    _require(0 < optimizer.decay_epochs, "optimizer.decay_epochs", optimizer.decay_epochs, "above 0")
-    _require(0 < optimizer.decay_rate <= 1, "optimizer.decay_rate", optimizer.decay_rate, "above 0, at most 1")
-    _require(0 <= optimizer.momentum < 1, "optimizer.momentum", optimizer.momentum, "0 or more, below 1")
-    _require(0 <= optimizer.weight_decay, "optimizer.weight_decay", optimizer.weight_decay, "0 or more")
-    _require(0 <= optimizer.warmup_epochs, "optimizer.warmup_epochs", optimizer.warmup_epochs, "0 or more")
-    _require(
-        0 <= optimizer.grad_clip_norm, "optimizer.grad_clip_norm", optimizer.grad_clip_norm, "0 (no clipping) or more"
-    )
-    _require(0 <= optimizer.sam_rho, "optimizer.sam_rho", optimizer.sam_rho, "0 (off) or more")
-
-
-def _check_finetune(finetune: FineTune) -> None:
-    _require(0 <= finetune.head_only_epochs, "finetune.head_only_epochs", finetune.head_only_epochs, "0 or more")
-    _require(0 <= finetune.trainable_blocks, "finetune.trainable_blocks", finetune.trainable_blocks, "0 (all) or more")
-    _require(0 < finetune.layer_decay <= 1, "finetune.layer_decay", finetune.layer_decay, "above 0, at most 1")
-
-
-def _check_train(train: Train) -> None:
-    _require(0 < train.epochs, "train.epochs", train.epochs, "1 or more")
-    _require(0 <= train.max_steps, "train.max_steps", train.max_steps, "0 (train.epochs applies) or more")
-    _require(0 < train.global_batch_size, "train.global_batch_size", train.global_batch_size, "1 or more")
-    _require(
-        0 < train.gradient_accumulation_steps,
-        "train.gradient_accumulation_steps",
-        train.gradient_accumulation_steps,
-        "1 or more",
-    )
-    _require(train.precision in PRECISIONS, "train.precision", train.precision, ", ".join(PRECISIONS))
-    most = MAX_STEPS_PER_EXECUTION
-    _require(
-        0 < train.steps_per_execution <= most, "train.steps_per_execution", train.steps_per_execution, f"1 to {most}"
-    )
-    _require(train.label_source in LABEL_SOURCES, "train.label_source", train.label_source, " or ".join(LABEL_SOURCES))
-    share = train.distill_weight
-    _require(
-        0 < share <= 1, "train.distill_weight", share, "above 0, at most 1; train.teacher_runs='' disables teachers"
-    )
-    _require(train.loss in LOSSES, "train.loss", train.loss, " or ".join(LOSSES))
-    _require(0 <= train.focal_gamma, "train.focal_gamma", train.focal_gamma, "0 or more")
-    _require(0 <= train.label_smoothing < 1, "train.label_smoothing", train.label_smoothing, "0 or more, below 1")
-    _require(0 <= train.ema_decay < 1, "train.ema_decay", train.ema_decay, "0 (off) or more, below 1")
-    _require(0 < train.save_every_steps, "train.save_every_steps", train.save_every_steps, "1 or more")
-    _require(0 <= train.num_replicas, "train.num_replicas", train.num_replicas, "0 (all devices) or more")
-    _require(train.on_nan in ON_NAN, "train.on_nan", train.on_nan, " or ".join(ON_NAN))
-    span = train.profile_steps
-    _require(
-        not span or parse_step_range(span) is not None, "train.profile_steps", span, '"" or two steps such as "10-12"'
-    )
-
-
-def parse_step_range(span: str) -> Optional[tuple[int, int]]:
-    """Returns first and last step of `train.profile_steps`, counted from 1; None if the text is no valid range."""
-    found = re.fullmatch(r"(\d{1,9})-(\d{1,9})", span)
-    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
-    return (first, last) if 1 <= first <= last else None
-
-
-def _check_data(data: Data) -> None:
-    _require(data.mode in MODES, "data.mode", data.mode, " or ".join(MODES))
-    _require(0 <= data.in_memory_limit_mib, "data.in_memory_limit_mib", data.in_memory_limit_mib, "0 or more")
-    _require(0 < data.shuffle_buffer_size, "data.shuffle_buffer_size", data.shuffle_buffer_size, "1 or more")
-    _require(data.sampling in SAMPLINGS, "data.sampling", data.sampling, " or ".join(SAMPLINGS))
-    _require(data.class_weights in CLASS_WEIGHTS, "data.class_weights", data.class_weights, " or ".join(CLASS_WEIGHTS))
-    _require(
-        0 <= data.class_balanced_beta < 1, "data.class_balanced_beta", data.class_balanced_beta, "0 or more, below 1"
-    )
-    balanced = data.sampling == "balanced"
-    _require(
-        not (balanced and data.mode == "streaming"), "data.sampling", "balanced", "uniform with data.mode=streaming"
-    )
-    _require(
-        not balanced or data.class_weights == "none",
-        "data.class_weights",
-        data.class_weights,
-        "none with data.sampling=balanced, which already weights the classes equally",
-    )
-
-
-def _check_types(node: Any, path: str = "") -> None:
-    """Checks every field of a dataclass tree against its annotation."""
-    for name, expected in typing.get_type_hints(type(node)).items():
-        value, where = getattr(node, name), f"{path}{name}"
-        if isinstance(expected, type) and dataclasses.is_dataclass(expected):
-            _require(isinstance(value, expected), where, value, f"a fer.config.{expected.__name__}")
-            _check_types(value, f"{where}.")
-        elif expected is float:
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            _require(number and abs(value) <= MAX_NUMBER, where, value, f"a finite number of at most {MAX_NUMBER:,}")
-            setattr(node, name, float(value))  # so that 1 and 1.0 have the same hash
-        else:
-            right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
-            _require(right, where, value, f"of type {expected.__name__}")
-            _require(expected is not int or abs(value) < 2**31, where, value, "below 2**31")
-
-
 def _build(kind: type, values: Any, path: str) -> Any:
     if not isinstance(values, Mapping):
         where = f"config.{path}".rstrip(".")
@@ -536,6 +470,18 @@ def flatten(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _require(holds: bool, path: str, value: Any, valid: str) -> None:
-    if not holds:
-        raise UserError(f"config.{path} is {value!r}; it must be {valid}.")
+def field_help(code: str = "") -> dict[str, tuple[Any, str]]:
+    """Returns default and meaning of every field, by path; see `fer.config_fields.Limits.help`."""
+    defaults = flatten(Experiment().to_dict())
+    texts = {path: limits.help(code) for path, limits in limits_by_path(Experiment).items()}
+    return {path: (defaults[path], text if code else text.replace("`", "")) for path, text in texts.items()}
+
+
+def show(experiment: Experiment) -> str:
+    """Returns every field of an experiment as a line of `--config` flags; others than the default say so."""
+    defaults = flatten(Experiment().to_dict())
+    lines = []
+    for path, value in flatten(experiment.to_dict()).items():
+        changed = "" if value == defaults[path] else f"  # default: {defaults[path]!r}"
+        lines.append(f"config.{path} = {value!r}{changed}")
+    return "\n".join([*lines, f"config_sha256 = {experiment.sha256()!r}"])

@@ -1,7 +1,9 @@
-"""Exceptions whose text is shown to the user."""
+"""Exceptions whose text is shown to the user, and parts of such texts."""
 
+import difflib
 import pathlib
 import shlex
+from collections.abc import Sequence
 
 MAX_LINE_CHARACTERS = 500  # of a line of a message, which may quote a cell, a header or a path of any length
 MAX_LINES = 50  # of a message
@@ -11,6 +13,15 @@ def shorten(text: str, most: int = MAX_LINE_CHARACTERS) -> str:
     """Returns a line of at most `most` characters; the middle of a longer one is replaced by "..."."""
     tail = most // 3
     return text if len(text) <= most else f"{text[: most - tail - 3]}...{text[-tail:]}"
+
+
+def suggest(word: str, known: Sequence[str], prefix: str = "") -> str:
+    """Returns the end of a message about an unknown word: "; the nearest is X", or the list of all known words."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    leaf = [path for path in known if path.rpartition(".")[2] == word.rpartition(".")[2]]
+    if leaf or close:
+        return f"; the nearest is {prefix}{(leaf or close)[0]}"
+    return "; there are " + ", ".join(prefix + path for path in known)
 
 
 def install_command(extra: str) -> str:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import pathlib
 import platform
 import re
 import shutil
 import sys
 import textwrap
-import tokenize
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
@@ -90,46 +87,10 @@ def _lines(form: str, program: str, required: Sequence[str]) -> Iterator[str]:
                 yield from _format_entry(f"--{_format_flag(flag)}{_format_default(flag, ())}", _flag_help(flag), width)
 
 
-def fields() -> Mapping[str, tuple[Any, str]]:
-    """Returns default and comment of each field of an experiment, by path ("train.epochs")."""
-    comments = _parse_comments(pathlib.Path(config.__file__).read_text(encoding="utf-8"))
-    return {path: (value, comments[path]) for path, value in config.flatten(config.Experiment().to_dict()).items()}
-
-
 def _format_fields(width: int) -> Iterator[str]:
     yield "Fields of the configuration, with the values that apply unless the file of --config sets others:"
-    for path, (value, comment) in fields().items():
-        yield from _format_entry(f"--config.{path}={value if value != '' else repr(value)}", comment, width)
-
-
-def _parse_comments(source: str) -> dict[str, str]:
-    """Returns the comment of each field in the source of `fer.config`: above the field, on its line, or both."""
-    import ast
-
-    by_line = {
-        token.start[0]: (token.string.lstrip("# "), not token.line[: token.start[1]].strip())
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    kinds = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-
-    def of(kind: ast.ClassDef, path: str) -> Iterator[tuple[str, str]]:
-        for field in kind.body:
-            if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
-                continue
-            name = ast.unparse(field.annotation)
-            if name in kinds:
-                yield from of(kinds[name], f"{field.target.id}.")
-                continue
-            behind = by_line.get(field.end_lineno or field.lineno)
-            above: list[str] = []
-            line = field.lineno - 1
-            while line in by_line and by_line[line][1]:
-                above.insert(0, by_line[line][0])
-                line -= 1
-            yield f"{path}{field.target.id}", " ".join([*above, *([behind[0]] if behind else [])])
-
-    return dict(of(kinds["Experiment"], ""))
+    for path, (value, meaning) in config.field_help().items():
+        yield from _format_entry(f"--config.{path}={value if value != '' else repr(value)}", meaning, width)
 
 
 def _is_config_field(flag: flags.Flag) -> bool:

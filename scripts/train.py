@@ -30,9 +30,11 @@ PREVIEW = flags.DEFINE_string("preview", None, "PNG file to draw augmented image
 LIST_MODELS = cli.define_optional(
     "list_models", "*", "Prints the values of config.model.name that match a pattern such as *b0*; trains nothing."
 )
+SHOW_CONFIG = flags.DEFINE_boolean("show_config", False, "Prints every field of the experiment; trains nothing.")
 flags.mark_flags_as_mutual_exclusive(["workdir", "preview"])
-cli.require("config", "data", unless=["list_models"])
-cli.require("workdir", unless=["list_models", "preview"])
+cli.require("config", unless=["list_models"])
+cli.require("data", unless=["list_models", "show_config"])
+cli.require("workdir", unless=["list_models", "preview", "show_config"])
 
 
 def main() -> None:
@@ -43,6 +45,9 @@ def main() -> None:
     model_table.check(experiment.model.name)
     run_reader.check_sources(experiment)
     grammar.parse(experiment.augment.policy, experiment.augment.backend)
+    if SHOW_CONFIG.value:
+        print(config.show(experiment))
+        return
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()

@@ -46,7 +46,7 @@ def test_experiment_default_is_valid():
         ("train.profile_steps", "0-3", 'two steps such as "10-12"'),
         ("train.profile_steps", "12-10", 'two steps such as "10-12"'),
         ("model.sync_batch_norm", 1, "type bool"),
-        ("data.mode", "memory", "auto or in_memory or streaming"),
+        ("data.mode", "memory", "in_memory or streaming or auto"),
         ("data.in_memory_limit_mib", -1, "0 or more"),
         ("data.shuffle_buffer_size", 0, "1 or more"),
         ("data.sampling", "even", "uniform or balanced"),
@@ -233,3 +233,13 @@ def test_check_overrides_error_names_new_field_of_old_name():
         UserError, match=r"no field config\.train\.teacher; its name is config\.train\.teacher_runs now"
     ):
         config.check_overrides(["train.py", "--config.train.teacher=runs/a"])
+
+
+def test_show_lists_every_field_and_marks_changed_ones():
+    experiment = Experiment(train=Train(epochs=3))
+    lines = config.show(experiment).splitlines()
+    paths = config.flatten(experiment.to_dict())
+    assert [line.partition(" = ")[0] for line in lines] == [*(f"config.{path}" for path in paths), "config_sha256"]
+    assert "config.train.epochs = 3  # default: 40" in lines
+    assert sum("# default" in line for line in lines) == 1
+    assert lines[-1] == f"config_sha256 = {experiment.sha256()!r}"

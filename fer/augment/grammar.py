@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer.augment import augmix, keras_cv_backend, mixup, ops, random_erasing, registry  # noqa: F401 - they register ops
-from fer.config import suggest
-from fer.errors import UserError, shorten
+from fer.errors import UserError, shorten, suggest
 
 MAX_LENGTH = 2000  # characters of a policy
 

@@ -15,8 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fer.config import suggest
-from fer.errors import UserError
+from fer.errors import UserError, suggest
 from fer.io import files
 
 CELL = re.compile(r"<!--(machine|[^/\n]+ / .+? / [^/\n]+?)-->.*?<!--/-->")

@@ -7,8 +7,7 @@ import re
 
 import tensorflow as tf
 
-from fer.config import suggest
-from fer.errors import UserError
+from fer.errors import UserError, suggest
 
 
 @dataclasses.dataclass

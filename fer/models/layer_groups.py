@@ -14,8 +14,8 @@ import dataclasses
 import tensorflow as tf
 
 from fer import tf_workarounds
-from fer.config import Model, suggest
-from fer.errors import UserError
+from fer.config import Model
+from fer.errors import UserError, suggest
 from fer.models import block_partition, registry
 from fer.models.classifier import get_backbone
 

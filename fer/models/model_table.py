@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from fer import log_suppression
-from fer.config import Model, suggest
-from fer.errors import UserError
+from fer.config import Model
+from fer.errors import UserError, suggest
 from fer.models.backbones import keras_cv_presets
 
 if TYPE_CHECKING:

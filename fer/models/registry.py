@@ -9,8 +9,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
-from fer.config import suggest
-from fer.errors import UserError
+from fer.errors import UserError, suggest
 from fer.models.backbones import googlenet, keras_cv_presets
 from fer.models.backbones.compact import compact, tiny
 from fer.models.backbones.dlib_resnet import dlib_resnet

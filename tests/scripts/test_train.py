@@ -48,6 +48,17 @@ def test_train_records_two_replicas(synthetic_shards, tmp_path):
     assert (recorded["train"]["max_steps"], recorded["model"]["image_size"]) == (3, 24)
 
 
+def test_train_show_config_prints_resolved_fields_and_trains_nothing(tmp_path):
+    done = run_script.run(
+        "train.py", tmp_path, "--config=compact", "--config.train.epochs=7", "--show_config", "--noconfig.train.tf32"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "config.train.epochs = 7  # default: 40\n" in done.stdout
+    assert "config.train.tf32 = False  # default: True\n" in done.stdout
+    assert "config.model.weights = 'none'\n" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
