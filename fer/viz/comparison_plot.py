@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from sklearn.isotonic import isotonic_regression
 
 from fer.labels import COLOURS
 from fer.viz import rendering
@@ -120,25 +121,13 @@ def _draw(axes: Axes, results: Sequence[dict[str, Any]], places: Sequence[float]
         )  # fmt: skip
 
 
-def _spread(values: Sequence[float], spacing: float) -> list[float]:
-    """Moves values apart until they differ by at least `spacing`; keeps their order and the centre of each group."""
-    order = np.argsort(values, kind="stable")
-    blocks: list[list[float]] = []  # each: sum of the requested heights, count
-    for index in order:
-        blocks.append([values[index], 1])
-        while len(blocks) > 1:
-            (below, count), (above, more) = blocks[-2:]
-            top = below / count + (count - 1) / 2 * spacing
-            bottom = above / more - (more - 1) / 2 * spacing
-            if bottom - top >= spacing:
-                break
-            blocks[-2:] = [[below + above, count + more]]
-    heights = [
-        total / count + (place - (count - 1) / 2) * spacing for total, count in blocks for place in range(int(count))
-    ]
-    moved = [0.0] * len(values)
-    for height, index in zip(heights, order):
-        moved[index] = height
+def _spread(values: Sequence[float], spacing: float) -> np.ndarray:
+    """Moves values apart until they differ by at least `spacing`, in their order and by the least squared distance."""
+    if not values:
+        return np.empty(0)
+    order, steps = np.argsort(values, kind="stable"), spacing * np.arange(len(values))
+    moved = np.empty(len(values))
+    moved[order] = isotonic_regression(np.take(values, order) - steps) + steps
     return moved
 
 
