@@ -16,16 +16,8 @@ from fer.rng import BatchRng
 
 MAX_DEPTH = 3
 CHAIN = randaugment.PAPER._replace(
-    operations=(
-        "autocontrast",
-        "equalize",
-        "rotate",
-        "solarize",
-        "posterize",
-        "shear_x",
-        "shear_y",
-        "translate_x",
-        "translate_y",
+    operations=tuple(
+        name for name in randaugment.OPERATIONS if name not in ("identity", "contrast", "brightness", "sharpness")
     ),
     translate=1 / 3,  # fraction of the side, as in the authors' code
     bits=lambda strength: tf.maximum(4 - tf.floor(4 * strength), 1),  # as there, but at least 1
@@ -38,7 +30,6 @@ def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: int =
 
     Args:
       images: [B, H, W, 1] uint8.
-      rng: see `BatchRng`.
       severity: the magnitude of each op is uniform in 0.1 to `severity`, of 10.
       width: number of copies of an image.
 

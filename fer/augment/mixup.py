@@ -22,7 +22,6 @@ def mixup(images: tf.Tensor, rng: BatchRng, alpha: float = 0.2) -> tf.Tensor:
 
     Args:
       images: [B, H, W, 1] uint8.
-      rng: see `BatchRng`.
       alpha: the weight is drawn from Beta(alpha, alpha).
 
     Returns:
@@ -40,7 +39,6 @@ def cutmix(images: tf.Tensor, rng: BatchRng, alpha: float = 1.0) -> tf.Tensor:
 
     Args:
       images: [B, H, W, 1] uint8.
-      rng: see `BatchRng`.
       alpha: of the Beta distribution.
 
     Returns:

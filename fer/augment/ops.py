@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,9 +25,7 @@ class LazyOp(NamedTuple):
     side: int | None = None  # of the images after the op, in pixels
     sharpness: tf.Tensor | None = None  # [B] float32, see `photometric.adjust_sharpness`
     tables: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None  # (tables, histograms) -> tables: `photometric`
-    needs_histogram: tf.Tensor | bool = (
-        False  # whether `tables` depends on the histogram: of every image, or of some ([B] bool)
-    )
+    needs_histogram: tf.Tensor | bool = False  # `tables` depends on the histogram of all images, or of some ([B] bool)
 
 
 def apply(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
@@ -44,7 +43,7 @@ def apply(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
     tables = [change.tables for change in changes if change.tables is not None]
     if matrices:
         side = next((change.side for change in reversed(changes) if change.side), None)
-        images = geometric.warp(images, _multiply(matrices), side=side)
+        images = geometric.warp(images, functools.reduce(operator.matmul, matrices), side=side)
     for factor in factors:
         images = photometric.adjust_sharpness(images, factor)
     if tables:
@@ -61,17 +60,15 @@ def _compute_histograms(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tens
         return photometric.histogram(images)
     none = tf.zeros([tf.shape(images)[0], photometric.LEVELS])
     some = [change.needs_histogram for change in changes if change.needs_histogram is not False]
-    return (
-        xla_support.apply_where(functools.reduce(tf.logical_or, some), none, photometric.histogram, images)
-        if some
-        else none
-    )
+    if not some:
+        return none
+    return xla_support.apply_where(functools.reduce(tf.logical_or, some), none, photometric.histogram, images)
 
 
 @register_op("flip", kind="geometric", p=(0, 1))
 def flip(rng: BatchRng, side: int, p: float = 0.5) -> LazyOp:
     """Mirrors left and right with probability `p`. A vertical flip would give no upright face."""
-    return LazyOp(matrices=geometric.mirror(rng.uniform(1)[:, 0] < p))
+    return LazyOp(matrices=geometric.mirror(_draw_chosen(rng, p)))
 
 
 @register_op("affine", kind="geometric", rotate=(0, 180), scale=(0, 0.9), shift=(0, 1), shear=(0, 1))
@@ -81,8 +78,6 @@ def affine(
     """Rotates, scales, shears and shifts, each by an amount of its own, uniform in plus or minus the strength.
 
     Args:
-      rng: see `BatchRng`.
-      side: of the image, in pixels.
       rotate: degrees.
       scale: fraction of the size: 0.1 scales by 0.9 to 1.1.
       shift: fraction of the side: 0.08 shifts by up to 3.84 of 48 pixels, right or left and up or down.
@@ -202,8 +197,6 @@ def apply_randaugment(
     """Draws RandAugment (see `randaugment`).
 
     Args:
-      rng: see `BatchRng`.
-      side: of the image, in pixels.
       layers: ops an image, one after the other.
       magnitude: 0 to 10.
       preset: a key of `randaugment.PRESETS`.
@@ -224,17 +217,10 @@ def compose(layers: Sequence[randaugment.Layer], space: randaugment.AugmentSpace
         return before
 
     return LazyOp(
-        matrices=_multiply([randaugment.matrices(layer, space, side) for layer in layers]),
+        matrices=functools.reduce(operator.matmul, (randaugment.matrices(layer, space, side) for layer in layers)),
         tables=tables,
         needs_histogram=functools.reduce(tf.logical_or, [randaugment.needs_histogram(layer) for layer in layers]),
     )
-
-
-def _multiply(matrices: Sequence[tf.Tensor]) -> tf.Tensor:
-    product = matrices[0]
-    for matrix in matrices[1:]:
-        product = product @ matrix
-    return product
 
 
 def _draw_factor(rng: BatchRng, strength: float) -> tf.Tensor:

@@ -42,22 +42,12 @@ class AugmentSpace(NamedTuple):
     bits: Callable[[tf.Tensor], tf.Tensor]  # magnitude / 10 -> bits that posterize keeps, float32
 
 
+OPERATIONS = (
+    "identity", "autocontrast", "equalize", "rotate", "solarize", "posterize", "contrast", "brightness", "sharpness",
+    "shear_x", "shear_y", "translate_x", "translate_y",
+)  # fmt: skip
 PAPER = AugmentSpace(
-    operations=(
-        "identity",
-        "autocontrast",
-        "equalize",
-        "rotate",
-        "solarize",
-        "posterize",
-        "contrast",
-        "brightness",
-        "sharpness",
-        "shear_x",
-        "shear_y",
-        "translate_x",
-        "translate_y",
-    ),
+    operations=OPERATIONS,
     rotate=30.0,
     shear=0.3,
     translate=0.45,  # 150 of AutoAugment's 331 pixels (Cubuk et al. 2019, arXiv:1805.09501, table 6)
@@ -65,7 +55,7 @@ PAPER = AugmentSpace(
     bits=lambda strength: 8 - tf.round(4 * strength),
 )
 FACES = PAPER._replace(
-    operations=tuple(name for name in PAPER.operations if name not in ("solarize", "posterize")),
+    operations=tuple(name for name in OPERATIONS if name not in ("solarize", "posterize")),
     rotate=15.0,
     shear=0.15,
     translate=0.15,

@@ -18,7 +18,6 @@ def erase(
 
     Args:
       images: [B, H, W, 1] uint8.
-      rng: see `BatchRng`.
       p: probability for each image.
       low, high: bounds of the fraction of the image that is filled, drawn uniformly. Above 0.3 the range of aspect
         ratios is narrower than `ASPECT`, so that the rectangle fits into the image.

@@ -23,7 +23,8 @@ class Kind(NamedTuple):
     fields: tuple[str, ...] = ()  # of the `LazyOp` that is returned, in the order in which they are applied
 
 
-# Consecutive ops of kinds with fields are combined: one warp, one smoothing for each op and one look-up table.
+# `rng` is a `BatchRng`, `side` that of the images in pixels, and `images` are [B, H, W, 1] uint8. Consecutive ops of
+# kinds with fields are combined: one warp, one smoothing for each op and one look-up table.
 KINDS = {
     "geometric": Kind(("rng", "side"), ("matrices",)),
     "filter": Kind(("rng", "side"), ("sharpness",)),
