@@ -7,6 +7,7 @@ that EC2 puts into an instance's metadata two minutes before it interrupts a spo
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import os
 import signal
@@ -23,21 +24,17 @@ POLL_INTERVAL_S = 5.0  # seconds between two requests for the notice, as AWS rec
 TIMEOUT_S = 2.0  # seconds for the metadata service to answer: it is on the same machine
 
 
+@dataclasses.dataclass
 class StopRequest:
-    """A request to stop a run, and the signal that made it."""
+    """A request to stop a run."""
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.polls = 0  # how often the workers of a run have polled it: see fer.train.distributed.multi_worker
+    signal: int | None = None  # number of the signal that requested it; None: no request
+    polls: int = 0  # how often the workers of a run have polled it: see fer.train.distributed.multi_worker
 
     @property
     def requested(self) -> bool:
         """True if a signal or a spot notice requested a stop."""
         return self.signal is not None
-
-    def request(self, number: int) -> None:
-        """Requests a stop; `number` is the signal's."""
-        self.signal = number
 
     @property
     def exit_code(self) -> int:
@@ -52,7 +49,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     before: dict[int, Any] = {}
 
     def handle(number: int, _: object) -> None:
-        stop.request(number)
+        stop.signal = number
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -73,7 +70,7 @@ def stop_on_spot_notice(stop: StopRequest, every: float = POLL_INTERVAL_S) -> It
         noticed = _has_notice()
         if noticed:
             print("EC2 will interrupt this spot instance.", flush=True)
-            stop.request(signal.SIGTERM)
+            stop.signal = signal.SIGTERM
         return noticed
 
     with call_every(every, poll, "spot notice"):

@@ -55,22 +55,22 @@ def report_startup(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Reports the end of the start to the other workers; if this worker fails before, they count it as lost."""
     try:
         yield
-    except Stopped:
-        report_started(strategy)
-        raise
-    except BaseException:
-        others = getattr(strategy.cluster_resolver, "others", None)
-        if others is not None:
-            others.close()
+    except BaseException as error:
+        report_started(strategy, isinstance(error, Stopped))
         raise
     report_started(strategy)
 
 
-def report_started(strategy: tf.distribute.Strategy) -> None:
-    """Reports that this worker has made its first step, for which all others had to start, or has no step to make."""
+def report_started(strategy: tf.distribute.Strategy, started: bool = True) -> None:
+    """Reports that this worker has made its first step, for which all others had to start, or has no step to make.
+
+    Args:
+      strategy: of the run.
+      started: False reports that this worker failed before.
+    """
     others = getattr(strategy.cluster_resolver, "others", None)
     if others is not None:
-        others.report_started()
+        others.close(started)
 
 
 @contextlib.contextmanager
@@ -174,10 +174,10 @@ def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
     if stop.polls % SYNC_EVERY:
         return False
     signals = strategy.reduce(SUM, tf.one_hot(stop.signal or 0, 64, dtype=tf.int64), axis=None).numpy()
-    for number in signals.nonzero()[0]:
-        if number and not stop.requested:
-            stop.request(int(number))
-    return bool(signals[1:].any())
+    received = signals[1:].nonzero()[0] + 1  # 0 stands for workers without a request
+    if received.size and not stop.requested:
+        stop.signal = int(received[0])
+    return received.size > 0  # not stop.requested: a signal may have arrived on this worker alone since then
 
 
 def _describe_cause(error: tf.errors.OpError) -> str:

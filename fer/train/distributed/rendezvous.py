@@ -49,7 +49,7 @@ def wait_for_workers(workers: Cluster, seconds: float, token: str = "") -> Conne
       token: a secret that all workers share, or "".
 
     Returns:
-      The connections to other workers, which stay open until `ConnectedWorkers.report_started`.
+      The connections to other workers, which stay open until `ConnectedWorkers.close`.
 
     Raises:
       UserError: a worker did not connect in time, connected twice, or left again; this worker's address is not one of
@@ -100,15 +100,12 @@ class ConnectedWorkers:
             self._monitor.stdin.write(startup_monitor.CONNECTED)
             self._monitor.stdin.flush()
 
-    def report_started(self) -> None:
-        """Reports the start of this worker to the others and closes the connections; later calls do nothing."""
-        for connection in self._connections.values():
-            with contextlib.suppress(OSError):
-                connection.sendall(startup_monitor.DONE)
-        self.close()
+    def close(self, started: bool) -> None:
+        """Closes the connections; later calls do nothing.
 
-    def close(self) -> None:
-        """Closes the connections. Unless `report_started` was called before, the others count this worker as lost."""
+        Args:
+          started: whether to report the start of this worker to the others, which otherwise count it as lost.
+        """
         if self._monitor is not None:
             assert self._monitor.stdin is not None
             with contextlib.suppress(OSError):
@@ -116,6 +113,8 @@ class ConnectedWorkers:
             self._monitor.wait()
             self._monitor = None
         for connection in self._connections.values():
+            with contextlib.suppress(OSError):
+                connection.sendall(startup_monitor.DONE if started else b"")
             connection.close()
         self._connections = {}
 

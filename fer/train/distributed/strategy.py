@@ -119,7 +119,7 @@ def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distr
         # until the timeout, and the process would run out of threads.
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
-        resolver.others.close()
+        resolver.others.close(started=False)
         raise UserError(
             f"This is {workers.name}, and TensorFlow could not connect it with the others "
             f"({files.error_message(error)}): check that all of {', '.join(workers.workers)} reach each other."

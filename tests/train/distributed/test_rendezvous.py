@@ -29,7 +29,7 @@ def run_workers(*calls: tuple[Cluster, float] | tuple[Cluster, float, str]) -> l
             others = rendezvous.wait_for_workers(*arguments)
         except UserError as error:
             return str(error)
-        others.report_started()
+        others.close(started=True)
         return time.monotonic()
 
     with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:

@@ -22,7 +22,7 @@ if connected:
     others.report_connected()
 print("waiting", flush=True)
 ctypes.PyDLL(None).usleep(int(1e6 * seconds))
-others.report_started()
+others.close(started=True)
 """
 
 
