@@ -152,7 +152,8 @@ def _neighbours(
     Returns:
       Two pairs (index of the neighbour before, weight of the next one) of [B, pixels], int32 and float32.
     """
-    rows, columns = (tf.reshape(place, [1, -1]) for place in _pixel_grid(size))
+    grid = tf.meshgrid(*(tf.range(length, dtype=tf.float32) for length in size), indexing="ij")
+    rows, columns = (tf.reshape(place, [1, -1]) for place in grid)
 
     def place(entry: tf.Tensor, length: int) -> tuple[tf.Tensor, tf.Tensor]:
         exact = entry[:, 0, tf.newaxis] * columns + entry[:, 1, tf.newaxis] * rows + entry[:, 2, tf.newaxis] + 1
@@ -162,11 +163,6 @@ def _neighbours(
         return before, exact - tf.cast(before, tf.float32)
 
     return place(matrices[:, 0], shape[1]), place(matrices[:, 1], shape[0])
-
-
-def _pixel_grid(size: tuple[int, int]) -> list[tf.Tensor]:
-    """Returns row and column of each pixel, each [height, width] float32."""
-    return tf.meshgrid(*(tf.range(length, dtype=tf.float32) for length in size), indexing="ij")
 
 
 def _matrix(rows: list[list[tf.Tensor]]) -> tf.Tensor:

@@ -63,16 +63,15 @@ def _group(numbered: _Stage) -> list[_Stage]:
 
     An op that is not lazy is a stage of its own.
     """
-    order = registry.KINDS["composite"].fields
     stages: list[_Stage] = []
-    last_pass = len(order)
+    last_pass = not_lazy = len(registry.FIELDS)
     for pair in numbered:
         fields = registry.KINDS[pair[1].kind].fields
-        if fields and order.index(fields[0]) >= last_pass:
+        if fields and registry.FIELDS.index(fields[0]) >= last_pass:
             stages[-1].append(pair)
         else:
             stages.append([pair])
-        last_pass = order.index(fields[-1]) if fields else len(order)
+        last_pass = registry.FIELDS.index(fields[-1]) if fields else not_lazy
     return stages
 
 
@@ -81,7 +80,7 @@ def _draw(stage: _Stage, side: int, rng: BatchRng) -> list[ops.LazyOp]:
     changes: list[ops.LazyOp] = []
     for salt, each in stage:
         change = each.call(rng.fold_in(salt), side)
-        made = tuple(name for name in registry.KINDS["composite"].fields if getattr(change, name) is not None)
+        made = tuple(name for name in registry.FIELDS if getattr(change, name) is not None)
         if made != registry.KINDS[each.kind].fields:
             raise TypeError(f"The op {each.name} of the kind {each.kind} changes {', '.join(made) or 'nothing'}.")
         side = change.side or side

@@ -20,8 +20,10 @@ class Kind(NamedTuple):
     """Interface of the functions of a kind of ops."""
 
     parameters: tuple[str, ...]  # before the arguments of a policy
-    fields: tuple[str, ...] = ()  # of the `LazyOp` that is returned, in the order in which they are applied
+    fields: tuple[str, ...] = ()  # those of FIELDS that the returned `LazyOp` has
 
+
+FIELDS = ("matrices", "sharpness", "tables")  # of a `LazyOp`, in the order in which they are applied
 
 # `rng` is a `BatchRng`, `side` that of the images in pixels, and `images` are [B, H, W, 1] uint8. Consecutive ops of
 # kinds with fields are combined: one warp, one smoothing for each op and one look-up table.
@@ -29,7 +31,7 @@ KINDS = {
     "geometric": Kind(("rng", "side"), ("matrices",)),
     "filter": Kind(("rng", "side"), ("sharpness",)),
     "photometric": Kind(("rng", "side"), ("tables",)),
-    "composite": Kind(("rng", "side"), ("matrices", "sharpness", "tables")),
+    "composite": Kind(("rng", "side"), FIELDS),
     "pixel": Kind(("images", "rng")),  # returns images, each a function of its own pixels
     "mix": Kind(("images", "rng")),  # returns the own weight of each pixel, see `mixup.mix`
 }

@@ -100,17 +100,11 @@ LEFT, CENTRE, RIGHT = slice(0, 32), slice(8, 40), slice(16, 48)
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """Image being drawn, and the position of each pixel on the face, all [N, H, W] float32.
+    """Image being drawn, and the position of each pixel on the face, all [N, H, W] float32."""
 
-    Attributes:
-      image: brightness, modified in place.
-      u: pixels to the right of the centre of the head.
-      v: pixels below the centre of the head.
-    """
-
-    image: np.ndarray
-    u: np.ndarray
-    v: np.ndarray
+    image: np.ndarray  # brightness, modified in place
+    u: np.ndarray  # pixels to the right of the centre of the head
+    v: np.ndarray  # pixels below the centre of the head
 
     def window(self, rows: slice, columns: slice = slice(None), side: float = 1.0) -> Canvas:
         """Returns a view of a part. With `side` -1 u is mirrored, so that both halves are drawn as the right one."""
@@ -420,23 +414,14 @@ def _paint_nose(face: Canvas, p: Person, au: Units) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Mouth:
-    """Shape of a mouth, in pixels; all arrays broadcast to [N, H, W].
+    """Shape of a mouth, in pixels; all arrays broadcast to [N, H, W]."""
 
-    Attributes:
-      s: position from corner (-1) to corner (1).
-      width: half the distance of the corners.
-      seam: v of the line where closed lips meet.
-      top: v of the upper edge of the opening.
-      bottom: v of the lower edge of the opening.
-      gap: height of the opening.
-    """
-
-    s: np.ndarray
-    width: np.ndarray
-    seam: np.ndarray
-    top: np.ndarray
-    bottom: np.ndarray
-    gap: np.ndarray
+    s: np.ndarray  # position from corner (-1) to corner (1)
+    width: np.ndarray  # half the distance of the corners
+    seam: np.ndarray  # v of the line where closed lips meet
+    top: np.ndarray  # v of the upper edge of the opening
+    bottom: np.ndarray  # v of the lower edge of the opening
+    gap: np.ndarray  # height of the opening
 
     def distance(self, v: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
         """Returns the distance to the area between the edges `upper` and `lower` and the corners, negative inside."""
