@@ -7,6 +7,7 @@ import os
 import pathlib
 import resource
 import signal
+import subprocess
 import time
 
 import numpy as np
@@ -185,6 +186,23 @@ def test_convert_writes_same_bytes_with_any_number_of_workers(large_csv, tmp_pat
     monkeypatch.setattr(archives, "CHUNK_BYTES", 1 << 16)  # and pieces for each of them
     shared = run(large_csv, tmp_path, "shared", workers=3)
     assert hash_files(alone.folder) == hash_files(shared.folder)
+
+
+def test_convert_error_names_dead_parser_process_and_leaves_nothing(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)  # so that there are processes
+    start = worker_pool.ParserPool._start_worker
+    started = []
+
+    def start_and_kill(pool: worker_pool.ParserPool) -> subprocess.Popen:
+        started.append(start(pool))
+        started[-1].kill()  # as the system does when the memory is full
+        return started[-1]
+
+    monkeypatch.setattr(worker_pool.ParserPool, "_start_worker", start_and_kill)
+    with pytest.raises(UserError, match=r"A parser process died \(exit code -9\): .* with fewer --workers\.$"):
+        run(source, tmp_path, workers=2)
+    assert os.listdir(tmp_path) == ["in"]
+    assert [worker.returncode for worker in started] == [-9] * len(started) != []
 
 
 def test_convert_joins_and_records_votes(source, tmp_path):
