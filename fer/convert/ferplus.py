@@ -22,12 +22,13 @@ from fer.labels import CLASSES, FERPLUS_COLUMNS, majority_class
 
 MAX_VOTES = 127  # votes in a cell, so that one takes a byte in a record
 
-# Minimum of Cohen's kappa between labels and majority votes. Votes on other faces have kappa 0. FER-2013 and FER+ have
-# 0.58 (agreement 0.657, expected by chance 0.185), and 0.42 to 0.75 in every 100 rows; shifted by one row, -0.15 to
-# 0.14.
-MIN_KAPPA = 0.3
+# Minimum of the agreement of labels and majority votes beyond chance, (agreement - chance) / (1 - chance), where the
+# chance of a vote is its share in all rows. In all rows, this is Cohen's kappa; a window of one class has a kappa of 0,
+# but a chance-corrected agreement. Votes on other faces have 0. FER-2013 and FER+ have 0.58 (agreement 0.657, expected
+# by chance 0.185), and 0.42 to 0.75 in every 100 rows; shifted by one row, -0.15 to 0.14.
+MIN_AGREEMENT = 0.3
 WINDOW_ROWS = 100  # consecutive rows that are also checked alone: votes may be misplaced from some row on
-MIN_ROWS = 30  # kappa of fewer rows varies too much
+MIN_ROWS = 30  # the agreement of fewer rows varies too much
 
 _COLUMNS = ("Usage", "Image name", *FERPLUS_COLUMNS)
 _NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
@@ -130,7 +131,7 @@ def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: st
       name: of the file of the votes, for the message.
 
     Raises:
-      UserError: Cohen's kappa of labels and majority votes is below `MIN_KAPPA`, in all rows or in `WINDOW_ROWS` rows.
+      UserError: their agreement beyond chance is below `MIN_AGREEMENT`, in all rows or in `WINDOW_ROWS` rows.
     """
     majority = votes.majority_labels()
     judged = np.flatnonzero((majority >= 0) & (labels >= 0))
@@ -142,7 +143,7 @@ def check_agreement(votes: Votes, labels: np.ndarray, rows: np.ndarray, name: st
     for window in (judged, *np.array_split(judged, max(1, len(judged) // WINDOW_ROWS))):
         inside = np.searchsorted(judged, window)
         found, expected = agree[inside].mean(), chance[inside].mean()
-        if found - expected < MIN_KAPPA * (1 - expected):
+        if found - expected < MIN_AGREEMENT * (1 - expected):
             where = "" if len(window) == len(judged) else f" of rows {rows[window[0]]:,} to {rows[window[-1]]:,}"
             raise UserError(
                 f"{name} agrees with {found:.0%} of the labels{where}, where votes on other faces would agree with "

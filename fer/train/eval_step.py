@@ -8,11 +8,10 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from sklearn import metrics
 
 from fer import tf_workarounds
 from fer.data.sampling import EvalBatch
-from fer.errors import UserError
+from fer.evaluation.metrics import metrics
 from fer.labels import CLASSES, SIDE
 from fer.train.optim import tfa
 
@@ -39,25 +38,28 @@ class Score:
     @property
     def accuracy(self) -> float:
         """Share of correct predictions."""
-        return float(np.trace(self.confusion) / self.confusion.sum())
+        return float(metrics.accuracy(self.confusion))
 
     @property
     def macro_f1(self) -> float:
-        """Mean of the classes' F1, 2 TP / (2 TP + FP + FN); 0 for a class without examples and predictions."""
-        true_positives = np.diag(self.confusion)
-        counted = self.confusion.sum(axis=0) + self.confusion.sum(axis=1)
-        return float(np.mean(2 * true_positives / np.maximum(counted, 1)))
+        """Mean F1 of the seven classes."""
+        return float(metrics.macro_f1(self.confusion))
 
     @property
     def cohen_kappa(self) -> float | None:
         """Agreement beyond chance; None where labels and predictions are all one class."""
-        kappa = _compute_with_tfa(tfa.cohen_kappa, metrics.cohen_kappa_score, self.confusion)
+        kappa = float(_metric("cohen_kappa")(self.confusion))
         return kappa if math.isfinite(kappa) else None
 
     @property
     def matthews(self) -> float:
         """Matthews correlation of labels and predictions; 0 where either is all one class."""
-        return _compute_with_tfa(tfa.matthews, metrics.matthews_corrcoef, self.confusion)
+        return float(_metric("matthews")(self.confusion))
+
+
+def _metric(name: str) -> Callable[[np.ndarray], float | np.ndarray]:
+    """Returns a metric of TensorFlow Addons or, where Addons is not installed, the equal one of evaluations."""
+    return getattr(tfa if tfa.is_installed() else metrics, name)
 
 
 def make_scorer(
@@ -138,13 +140,3 @@ def _make_empty_mistakes() -> Mistakes:
         tf.zeros([MAX_MISTAKES], tf.int32),
         tf.zeros([MAX_MISTAKES, len(CLASSES)]),
     )
-
-
-def _compute_with_tfa(tfa_metric: Callable, sklearn_metric: Callable, confusion: np.ndarray) -> float:
-    """Computes a metric of a confusion matrix by TensorFlow Addons; by scikit-learn if Addons is not installed."""
-    try:
-        return tfa_metric(confusion)
-    except UserError:
-        true, predicted = np.indices(confusion.shape).reshape(2, -1)
-        with np.errstate(invalid="ignore"):
-            return float(sklearn_metric(true, predicted, sample_weight=confusion.ravel()))

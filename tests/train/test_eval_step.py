@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fer.config import Model
 from fer.data import example_codec, pipeline
+from fer.evaluation.metrics import metrics
 from fer.models import classifier
 from fer.train import eval_step
 from fer.train.distributed.strategy import make_mirrored
@@ -99,6 +100,15 @@ def test_score_kappa_and_matthews_equal_exact_values_with_and_without_addons(kin
     spread = float(total**2 - (true**2).sum()) * float(total**2 - (predicted**2).sum())
     expected = float(exact.trace() * total - chance) / spread**0.5 if spread else 0.0
     assert score.matthews == pytest.approx(expected, abs=1e-9)
+
+
+def test_addons_metrics_equal_metrics_of_evaluations_on_random_matrices():
+    random = np.random.default_rng(3)
+    matrices = random.integers(0, 300, (20, 7, 7)) * (random.random((20, 7, 7)) < 0.6)
+    with_addons = [eval_step.Score(1.0, confusion) for confusion in matrices]
+    for name in ("cohen_kappa", "matthews"):
+        found = [getattr(score, name) for score in with_addons]
+        np.testing.assert_allclose(found, getattr(metrics, name)(matrices), atol=1e-6)
 
 
 @pytest.mark.parametrize("installed", [True, False], ids=["with Addons", "without"])

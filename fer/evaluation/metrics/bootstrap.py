@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from fer.labels import CLASSES
+from fer.evaluation.metrics import metrics
 
 RESAMPLES = 2000
 SEED = 0
 CHUNK = 50  # resamples of single examples that are in memory at once
+MATRIX_METRICS = {
+    "accuracy": metrics.accuracy,
+    "balanced_accuracy": metrics.balanced_accuracy,
+    "macro_f1": metrics.macro_f1,
+    "cohen_kappa": metrics.cohen_kappa,
+    "matthews": metrics.matthews,
+}
+LOSSES = {"log_loss": metrics.cross_entropies, "brier": metrics.brier_scores}
 
 
 def intervals(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
@@ -30,40 +38,14 @@ def intervals(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
       interval: it is biased upwards, more so in resamples, so that the interval would not cover it.
     """
     random = np.random.default_rng(SEED)
-    predicted = probabilities.argmax(axis=1)
-    classes = len(CLASSES)
-    shares = np.bincount(classes * labels + predicted, minlength=classes**2) / len(labels)
+    confusion = metrics.confusion_matrix(labels, probabilities)
     # Drawing n examples with replacement equals drawing the 49 counts of the confusion matrix from a multinomial.
-    matrices = random.multinomial(len(labels), shares, RESAMPLES).reshape(RESAMPLES, classes, classes)
-    true_class = probabilities[np.arange(len(labels)), labels]
-    losses = np.stack(
-        [
-            -np.log(np.clip(true_class, np.finfo(probabilities.dtype).eps, 1)),
-            ((probabilities - np.eye(classes)[labels]) ** 2).sum(axis=1),
-        ],
-        axis=1,
-    )
-    resampled = {**_matrix_metrics(matrices), **dict(zip(("log_loss", "brier"), _resampled_means(losses, random).T))}
+    matrices = random.multinomial(len(labels), confusion.ravel() / len(labels), RESAMPLES)
+    matrices = matrices.reshape(RESAMPLES, *confusion.shape)
+    losses = np.stack([loss(labels, probabilities) for loss in LOSSES.values()], axis=1)
+    resampled = {name: metric(matrices) for name, metric in MATRIX_METRICS.items()}
+    resampled.update(zip(LOSSES, _resampled_means(losses, random).T))
     return {name: _percentile_interval(values) for name, values in resampled.items()}
-
-
-def _matrix_metrics(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes metrics [r] of confusion matrices [r, 7, 7] as scikit-learn defines them; NaN if undefined."""
-    counts = matrices.astype(np.float64)
-    total = counts.sum(axis=(1, 2))
-    correct = np.trace(counts, axis1=1, axis2=2)
-    hits = np.diagonal(counts, axis1=1, axis2=2)
-    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
-    agreement = (true * predicted).sum(axis=1)
-    spread = np.sqrt((total**2 - (true**2).sum(axis=1)) * (total**2 - (predicted**2).sum(axis=1)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "accuracy": correct / total,
-            "balanced_accuracy": np.nanmean(np.where(true > 0, hits / true, np.nan), axis=1),
-            "macro_f1": (2 * hits / np.maximum(true + predicted, 1)).mean(axis=1),
-            "cohen_kappa": (total * correct - agreement) / (total**2 - agreement),
-            "matthews": np.where(spread > 0, (total * correct - agreement) / spread, 0.0),
-        }
 
 
 def _resampled_means(values: np.ndarray, random: np.random.Generator) -> np.ndarray:

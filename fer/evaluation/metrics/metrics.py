@@ -1,18 +1,17 @@
 """Classification metrics, as functions of labels and probabilities.
 
 In all functions, labels are [n] integers, indices into `fer.labels.CLASSES`; probabilities are [n, 7] float64 whose
-rows sum to 1; the predicted class has the largest probability (the first of equals). scikit-learn computes most of
-them. An undefined value, such as the ROC AUC of a class without examples, is None, never NaN.
+rows sum to 1; the predicted class has the largest probability (the first of equals). Confusion matrices are counts
+[..., 7, 7], rows true, columns predicted. Each metric has its one definition here: evaluation, bootstrap, training and
+comparison use the same functions. scikit-learn computes the areas under curves.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Callable
 
 import numpy as np
-from sklearn import metrics
 
 from fer.labels import CLASSES
 
@@ -32,31 +31,95 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, 
       recall of the classes that occur), macro_f1 (mean F1 of the seven classes), cohen_kappa (None if all labels and
       predictions are one class), matthews, log_loss (natural logarithm), brier, ece, per_class (precision, recall and
       F1, 0 if undefined; support; ROC AUC and average precision against the rest, None if undefined) and
-      confusion_matrix (counts; rows true, columns predicted).
+      confusion_matrix (counts; rows true, columns predicted). No value is NaN.
 
     Raises:
       ValueError: there are no examples, or the shapes or values of labels and probabilities are invalid.
     """
     _check(labels, probabilities)
-    predicted = probabilities.argmax(axis=1)
-    correct = int((predicted == labels).sum())
-    classes = list(range(len(CLASSES)))
-    with warnings.catch_warnings():
-        # scikit-learn warns of classes that do not occur; the docstring defines their metrics.
-        warnings.simplefilter("ignore")
-        return {
-            "accuracy": correct / len(labels),
-            "accuracy_ci95": list(wilson(correct, len(labels))),
-            "balanced_accuracy": float(metrics.balanced_accuracy_score(labels, predicted)),
-            "macro_f1": float(metrics.f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)),
-            "cohen_kappa": _number_or_none(metrics.cohen_kappa_score(labels, predicted)),
-            "matthews": float(metrics.matthews_corrcoef(labels, predicted)),
-            "log_loss": float(metrics.log_loss(labels, probabilities, labels=classes)),
-            "brier": brier(labels, probabilities),
-            "ece": expected_calibration_error(labels, probabilities),
-            "per_class": _per_class(labels, probabilities, predicted),
-            "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
-        }
+    confusion = confusion_matrix(labels, probabilities)
+    kappa = float(cohen_kappa(confusion))
+    return {
+        "accuracy": float(accuracy(confusion)),
+        "accuracy_ci95": list(wilson(int(confusion.trace()), len(labels))),
+        "balanced_accuracy": float(balanced_accuracy(confusion)),
+        "macro_f1": float(macro_f1(confusion)),
+        "cohen_kappa": kappa if math.isfinite(kappa) else None,
+        "matthews": float(matthews(confusion)),
+        "log_loss": float(cross_entropies(labels, probabilities).mean()),
+        "brier": float(brier_scores(labels, probabilities).mean()),
+        "ece": expected_calibration_error(labels, probabilities),
+        "per_class": _per_class(labels, probabilities, confusion),
+        "confusion_matrix": confusion.tolist(),
+    }
+
+
+def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Counts the examples by true and predicted class; returns [7, 7] int64."""
+    classes = len(CLASSES)
+    cells = classes * labels.astype(np.int64) + probabilities.argmax(axis=1)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+
+
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Computes the share of correct predictions, [...]."""
+    return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
+
+
+def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Computes the mean recall of the classes that occur, [...]."""
+    occurs = confusion.sum(axis=-1) > 0
+    return np.where(occurs, recall(confusion), 0).sum(axis=-1) / occurs.sum(axis=-1)
+
+
+def precision(confusion: np.ndarray) -> np.ndarray:
+    """Computes the share of correct predictions among those of each class, [..., 7]; 0 for a class never predicted."""
+    return _diagonal(confusion) / np.maximum(confusion.sum(axis=-2), 1)
+
+
+def recall(confusion: np.ndarray) -> np.ndarray:
+    """Computes the share of correct predictions among the examples of each class, [..., 7]; 0 without examples."""
+    return _diagonal(confusion) / np.maximum(confusion.sum(axis=-1), 1)
+
+
+def f1(confusion: np.ndarray) -> np.ndarray:
+    """Computes F1, 2 TP / (2 TP + FP + FN), [..., 7]; 0 for a class without examples and predictions."""
+    return 2 * _diagonal(confusion) / np.maximum(confusion.sum(axis=-1) + confusion.sum(axis=-2), 1)
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Computes the mean F1 of the seven classes, [...]."""
+    return f1(confusion).mean(axis=-1)
+
+
+def cohen_kappa(confusion: np.ndarray) -> np.ndarray:
+    """Computes Cohen's kappa, agreement beyond chance, [...]; NaN where labels and predictions are all one class."""
+    true, predicted = _class_shares(confusion)
+    chance = (true * predicted).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (accuracy(confusion) - chance) / (1 - chance)
+
+
+def matthews(confusion: np.ndarray) -> np.ndarray:
+    """Computes the Matthews correlation of labels and predictions, [...]; 0 where either is all one class.
+
+    Source: J. Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", Computational
+    Biology and Chemistry 28 (2004).
+    """
+    true, predicted = _class_shares(confusion)
+    covariance = accuracy(confusion) - (true * predicted).sum(axis=-1)
+    spread = np.sqrt((1 - (true**2).sum(axis=-1)) * (1 - (predicted**2).sum(axis=-1)))
+    return np.where(spread > 0, covariance / np.where(spread > 0, spread, 1), 0.0)
+
+
+def _diagonal(confusion: np.ndarray) -> np.ndarray:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
+
+
+def _class_shares(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the share of each class in the labels and in the predictions, [..., 7] each."""
+    total = confusion.sum(axis=(-2, -1))[..., np.newaxis]
+    return confusion.sum(axis=-1) / total, confusion.sum(axis=-2) / total
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -72,13 +135,23 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Computes the Brier score: mean squared distance of the probabilities to the one-hot label; 0 is best, 2 worst.
+def cross_entropies(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Computes -log of the probability of the true class, [n] float64, in nats. Their mean is the log loss.
 
-    Source: G. W. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78
-    (1950), in its original form over all classes.
+    Probabilities below the resolution of the dtype count as that resolution, as in scikit-learn, so that a certain
+    wrong prediction is finite.
     """
-    return float(((probabilities - np.eye(len(CLASSES))[labels]) ** 2).sum(axis=1).mean())
+    true_class = probabilities[np.arange(len(labels)), labels]
+    return -np.log(np.clip(true_class, np.finfo(probabilities.dtype).eps, 1))
+
+
+def brier_scores(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Computes the squared distance of the probabilities to the one-hot label, [n]: 0 is best, 2 worst.
+
+    Their mean is the Brier score. Source: G. W. Brier, "Verification of forecasts expressed in terms of probability",
+    Monthly Weather Review 78 (1950), in its original form over all classes.
+    """
+    return ((probabilities - np.eye(len(CLASSES))[labels]) ** 2).sum(axis=1)
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -88,7 +161,7 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
     probability of a row. Source: Guo et al. 2017 (arXiv:1706.04599), equation 3, 15 bins of equal width.
     """
     return float(
-        sum(count * abs(accuracy - confidence) for count, accuracy, confidence in reliability(labels, probabilities))
+        sum(count * abs(correct - confidence) for count, correct, confidence in reliability(labels, probabilities))
         / len(labels)
     )
 
@@ -101,28 +174,23 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int
     bins = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, CALIBRATION_BINS - 1)
     count = np.bincount(bins, minlength=CALIBRATION_BINS)
     examples = np.maximum(count, 1)
-    accuracy = np.bincount(bins, weights=correct, minlength=CALIBRATION_BINS) / examples
+    share = np.bincount(bins, weights=correct, minlength=CALIBRATION_BINS) / examples
     mean = np.bincount(bins, weights=confidence, minlength=CALIBRATION_BINS) / examples
-    return list(zip(count.tolist(), accuracy.tolist(), mean.tolist()))
+    return list(zip(count.tolist(), share.tolist(), mean.tolist()))
 
 
-def _per_class(labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray) -> dict[str, dict[str, Any]]:
+def _per_class(labels: np.ndarray, probabilities: np.ndarray, confusion: np.ndarray) -> dict[str, dict[str, Any]]:
     """Returns the field per_class of eval.json."""
-    columns = metrics.precision_recall_fscore_support(
-        labels, predicted, labels=list(range(len(CLASSES))), zero_division=0
-    )
+    from sklearn import metrics
+
+    columns = precision(confusion), recall(confusion), f1(confusion), confusion.sum(axis=1)
+    areas = {"roc_auc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
     return {
         name: {
-            "precision": float(precision),
-            "recall": float(recall),
-            "f1": float(f1),
-            "support": int(support),
-            "roc_auc": _score_or_none(metrics.roc_auc_score, labels == index, probabilities[:, index]),
-            "average_precision": _score_or_none(
-                metrics.average_precision_score, labels == index, probabilities[:, index]
-            ),
+            **dict(zip(("precision", "recall", "f1", "support"), (column[index].item() for column in columns))),
+            **{key: _score_or_none(area, labels == index, probabilities[:, index]) for key, area in areas.items()},
         }
-        for index, (name, precision, recall, f1, support) in enumerate(zip(CLASSES, *columns))
+        for index, name in enumerate(CLASSES)
     }
 
 
@@ -131,10 +199,6 @@ def _score_or_none(score: Callable[..., float], is_class: np.ndarray, scores: np
     if is_class.all() or not is_class.any():
         return None
     return min(1.0, float(score(is_class, scores)))  # a sum of rounded terms can exceed 1 in the last bit
-
-
-def _number_or_none(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray) -> None:

@@ -15,6 +15,15 @@ import tensorflow as tf
 from fer.errors import UserError
 
 
+def is_installed() -> bool:
+    """Returns whether TensorFlow Addons can be imported."""
+    try:
+        _import_tfa()
+    except UserError:
+        return False
+    return True
+
+
 def make_lamb(
     schedule: tf.keras.optimizers.schedules.LearningRateSchedule, decay: float, no_decay: list[str], clip: float
 ) -> tf.keras.optimizers.legacy.Optimizer:

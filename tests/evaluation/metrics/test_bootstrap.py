@@ -55,14 +55,6 @@ def test_intervals_agree_with_scipy_bootstrap(intervals):
         assert intervals[name] == pytest.approx([low, high], abs=0.25 * (high - low))
 
 
-def test_matrix_metrics_equal_reported_metrics():
-    """Checks our formulas for resampled confusion matrices against scikit-learn on one matrix."""
-    labels, probabilities = scores(200)
-    measured = metrics.compute_metrics(labels, probabilities)
-    ours = bootstrap._matrix_metrics(np.array([measured["confusion_matrix"]]))
-    assert {name: values[0] for name, values in ours.items()} == pytest.approx({name: measured[name] for name in ours})
-
-
 def test_intervals_are_deterministic(intervals):
     assert bootstrap.intervals(*scores()) == intervals
 

@@ -1,10 +1,12 @@
 """Tests of `fer.evaluation.metrics.metrics`: each metric recomputed by hand on a small case."""
 
+import functools
 import json
 import math
 
 import numpy as np
 import pytest
+import sklearn.metrics
 from scipy import stats
 from sklearn import calibration
 
@@ -32,6 +34,50 @@ def probabilities() -> np.ndarray:
 @pytest.fixture
 def figures(probabilities) -> dict:
     return metrics.compute_metrics(LABELS, probabilities)
+
+
+def random_matrices() -> np.ndarray:
+    """Returns confusion matrices [20, 7, 7], some of them without examples or predictions of some classes."""
+    random = np.random.default_rng(0)
+    matrices = random.integers(0, 200, (20, 7, 7)) + 300 * np.eye(7, dtype=np.int64)
+    matrices[5:10, 2] = 0
+    matrices[8:12, :, 4] = 0
+    matrices[12] *= np.arange(7)[:, np.newaxis] == 3
+    matrices[13] *= np.arange(7) == 3
+    return matrices
+
+
+SCIKIT_LEARN = {
+    metrics.accuracy: sklearn.metrics.accuracy_score,
+    metrics.balanced_accuracy: sklearn.metrics.balanced_accuracy_score,
+    metrics.macro_f1: functools.partial(sklearn.metrics.f1_score, average="macro", labels=range(7), zero_division=0),
+    metrics.cohen_kappa: sklearn.metrics.cohen_kappa_score,
+    metrics.matthews: sklearn.metrics.matthews_corrcoef,
+    metrics.precision: functools.partial(
+        sklearn.metrics.precision_score, average=None, labels=range(7), zero_division=0
+    ),
+    metrics.recall: functools.partial(sklearn.metrics.recall_score, average=None, labels=range(7), zero_division=0),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of scikit-learn, about classes that do not occur
+@pytest.mark.parametrize("metric", SCIKIT_LEARN, ids=lambda metric: metric.__name__)
+def test_matrix_metrics_of_many_matrices_equal_scikit_learn(metric):
+    true, predicted = np.indices((7, 7)).reshape(2, -1)
+    matrices = random_matrices()
+    theirs = [
+        SCIKIT_LEARN[metric](true[counts > 0], predicted[counts > 0], sample_weight=counts[counts > 0])
+        for counts in matrices.reshape(len(matrices), -1)
+    ]
+    np.testing.assert_allclose(metric(matrices), theirs, atol=1e-12)
+
+
+def test_log_loss_equals_scikit_learn():
+    random = np.random.default_rng(0)
+    probabilities = np.concatenate([random.dirichlet(np.full(7, 0.3), 500), np.eye(7)])
+    labels = random.integers(0, 7, len(probabilities))
+    theirs = sklearn.metrics.log_loss(labels, probabilities, labels=range(7))
+    assert metrics.compute_metrics(labels, probabilities)["log_loss"] == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize("faces", [9, 20, 21, 43])  # their rounded precisions sum to more than 1
