@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from fer.data.manifest import MANIFEST_FILE, Manifest, Shard
+from fer.data.manifest import MANIFEST_FILE, Manifest, Shard, missing_shard_message
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES, FERPLUS_COLUMNS, PIXELS, SIDE
 
 BATCH_SIZE = 4096  # records decoded at once
 
-_FRAMING_BYTES = 16  # bytes of a record besides its data: length and two checksums
 _FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([], tf.int64),
@@ -111,7 +110,7 @@ def read_shard(folder: str, shard: Shard) -> Faces:
       UserError: the shard is missing, truncated, changed or foreign.
     """
     path = os.path.join(folder, shard.file)
-    content = files.read_bytes(path, f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again.")
+    content = files.read_bytes(path, missing_shard_message(path))
     if len(content) != shard.bytes:
         raise shard_error(path, f"has {len(content):,} bytes where {MANIFEST_FILE} states {shard.bytes:,}")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
@@ -183,16 +182,16 @@ def _encode_same_layout(
     images: np.ndarray, labels: np.ndarray, rows: np.ndarray, row_bytes: int, votes: np.ndarray | None
 ) -> Sequence[bytes]:
     """Serializes faces whose labels and rows take the same number of bytes."""
-    label_value = _varint(-1 % 2**64) if labels[0] < 0 else b"\0"
-    entries = [
-        _feature_entry("image", _length_delimited(1, _length_delimited(1, bytes(PIXELS)))),
-        _feature_entry("label", _length_delimited(3, _length_delimited(1, label_value))),
-        _feature_entry("row", _length_delimited(3, _length_delimited(1, bytes(row_bytes)))),
-    ]
+    features = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(PIXELS)])),
+        "label": _int64_feature([min(int(labels[0]), 0)]),
+        "row": _int64_feature([1 << 7 * (row_bytes - 1)]),
+    }
     if votes is not None:
-        entries.append(_feature_entry("votes", _length_delimited(3, _length_delimited(1, bytes(len(FERPLUS_COLUMNS))))))
-    message = _length_delimited(1, b"".join(entries))
-    ends = len(message) - len(b"".join(entries)) + np.cumsum([len(entry) for entry in entries])  # values come last
+        features["votes"] = _int64_feature([0] * len(FERPLUS_COLUMNS))
+    message = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
+    sizes = [tf.train.Features(feature={name: feature}).ByteSize() for name, feature in features.items()]
+    ends = len(message) - sum(sizes) + np.cumsum(sizes)  # of the features, whose values come last
     table = np.tile(np.frombuffer(message, np.uint8), (len(images), 1))
     table[:, ends[0] - PIXELS : ends[0]] = images
     if labels[0] >= 0:
@@ -205,20 +204,6 @@ def _encode_same_layout(
     return [row.tobytes() for row in table]
 
 
-def _feature_entry(name: str, feature: bytes) -> bytes:
-    """Returns an entry of the map `Features.feature`."""
-    return _length_delimited(1, _length_delimited(1, name.encode()) + _length_delimited(2, feature))
-
-
-def _length_delimited(number: int, content: bytes) -> bytes:
-    """Returns a length-delimited protobuf field."""
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """Returns a protobuf varint."""
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
+def _int64_feature(values: list[int]) -> tf.train.Feature:
+    """Returns a feature of integers."""
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))

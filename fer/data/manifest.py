@@ -188,6 +188,11 @@ def pixel_statistics(pixels: int, total: int, squares: int) -> dict[str, float |
     return {"mean": total / pixels / 255, "std": math.sqrt(squares * pixels - total**2) / pixels / 255}
 
 
+def missing_shard_message(path: str) -> str:
+    """Returns the message for a shard that is missing."""
+    return f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again."
+
+
 def check_sizes(manifest: Manifest) -> None:
     """Checks the size of every shard of the splits that may be opened, without reading the shards.
 
@@ -201,9 +206,7 @@ def check_sizes(manifest: Manifest) -> None:
                 size = files.size(path)
             except files.io_errors() as error:
                 if files.is_not_found(error):
-                    raise UserError(
-                        f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again."
-                    ) from error
+                    raise UserError(missing_shard_message(path)) from error
                 raise files.read_error(path, error) from error
             if size != shard.bytes:
                 raise UserError(

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer.data.example_codec import shard_error
-from fer.data.manifest import MANIFEST_FILE, Manifest, Shard
+from fer.data.manifest import MANIFEST_FILE, Manifest, Shard, missing_shard_message
 from fer.errors import UserError
 from fer.io import files
 
@@ -65,7 +65,7 @@ def _find_shard_chunks(folder: str, shard: Shard) -> list[tuple[int, int, int]]:
                 used = _add_chunks(path, content, offset, found)
                 offset, rest = offset + used, content[used:]
     except tf.errors.NotFoundError as error:
-        raise UserError(f"{path} is missing, and {MANIFEST_FILE} names it: convert the data again.") from error
+        raise UserError(missing_shard_message(path)) from error
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     if digest.hexdigest() != shard.sha256:

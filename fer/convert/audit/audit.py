@@ -126,21 +126,13 @@ def find_train_duplicates(found: DuplicateGroups, splits: np.ndarray, rows: np.n
 
 def list_rows(found: Audit, dataset: IngestedDataset) -> dict[str, Any]:
     """Returns the rows of each finding for audit.json, as zero-based row numbers of the source."""
-
-    def of(group: np.ndarray) -> list[int]:
-        """Returns the rows of a group of faces."""
-        return dataset.rows[group].tolist()
-
+    groups, masks = (
+        ("identical", "conflicting", "leaked", "near", "near_leaked"),
+        ("constant", "nearly_blank", "not_a_face", "disputed"),
+    )
     return {
-        "identical": [of(group) for group in found.identical],
-        "conflicting": [of(group) for group in found.conflicting],
-        "leaked": [of(group) for group in found.leaked],
-        "near": [of(group) for group in found.near],
-        "near_leaked": [of(group) for group in found.near_leaked],
-        "constant": of(found.constant),
-        "nearly_blank": of(found.nearly_blank),
-        "not_a_face": of(found.not_a_face),
-        "disputed": of(found.disputed),
+        **{name: [dataset.rows[group].tolist() for group in getattr(found, name)] for name in groups},
+        **{name: dataset.rows[getattr(found, name)].tolist() for name in masks},
     }
 
 

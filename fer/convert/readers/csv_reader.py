@@ -297,12 +297,16 @@ def _parse_fields(
         label = cells.get(text.strip().lower(), UNLABELLED)
         if label == UNLABELLED:
             kind = LABEL_OUT_OF_RANGE if text.strip().isdigit() else "bad label"
-            return _Fault("emotion", kind, f"{_shorten(text)} is no label{_describe_labels(text, header.labels)}")
+            return _Fault(
+                "emotion", kind, f"{pixel_parser.shorten(text)} is no label{_describe_labels(text, header.labels)}"
+            )
     if header.usage is not None:
         text = bytes(fields[header.usage])
         split = SPLIT_OF_USAGE.get(text.strip().lower().decode("latin-1"), NO_SPLIT)
         if split == NO_SPLIT:
-            return _Fault("Usage", "bad usage", f"{_shorten(text)} is not Training, PublicTest or PrivateTest")
+            return _Fault(
+                "Usage", "bad usage", f"{pixel_parser.shorten(text)} is not Training, PublicTest or PrivateTest"
+            )
     return label, split, fields[header.pixels]
 
 
@@ -324,9 +328,3 @@ def _split_header(line: bytes) -> list[str]:
         return next(csv.reader([text], strict=True, skipinitialspace='"' in text), [])
     except csv.Error:
         return text.split(",")
-
-
-def _shorten(text: bytes) -> str:
-    """Returns a value for a message, in quotes and shortened."""
-    shown = text.decode("utf-8", "backslashreplace")
-    return repr(shown if len(shown) <= 20 else shown[:20] + "...")

@@ -57,10 +57,10 @@ def parse_face(field: bytes) -> np.ndarray | str:
     values = []
     for position, token in enumerate(field.split(), 1):
         if not token.isdigit():
-            return f"value {position} is {_shorten(token)}, not a whole number from 0 to 255"
+            return f"value {position} is {shorten(token)}, not a whole number from 0 to 255"
         digits = token.lstrip(b"0") or b"0"  # Python refuses to parse thousands of digits, even zeros
         if len(digits) > 3 or int(digits) > 255:
-            return f"value {position} is {_shorten(token)}, above 255"
+            return f"value {position} is {shorten(token)}, above 255"
         values.append(int(digits))
     if len(values) != PIXELS:
         return f"{len(values):,} values where {SIDE} x {SIDE} = {PIXELS:,} are expected"
@@ -97,7 +97,7 @@ def _parse_block(fields: Sequence[bytes | memoryview]) -> np.ndarray | None:
     return value.take(ends - 3).reshape(len(fields), PIXELS)
 
 
-def _shorten(token: bytes) -> str:
+def shorten(token: bytes) -> str:
     """Returns a value for a message, in quotes and shortened."""
     text = token.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 20 else text[:20] + "...")
