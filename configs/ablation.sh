@@ -23,4 +23,4 @@ sweep() { # arguments: subdirectory of OUT, then flags
 sweep clean --data="$CLEAN"
 sweep keras_cv --data="$DATA" --config.augment.policy='flip|randaugment(2,9)' --config.augment.backend=keras_cv \
   --config.train.deterministic=false
-sweep changes --data="$DATA" --changes="$changes" --also="$OUT/clean,$OUT/keras_cv"
+sweep changes --data="$DATA" --ablations="$changes" --extra_runs="$OUT/clean,$OUT/keras_cv"

@@ -1,6 +1,6 @@
 """Benchmarks each part next to alternatives: python scripts/benchmark.py --suite=all --output=runs/benchmark.json.
 
-With --fill=docs/performance.md it measures nothing and fills the results of --output into that document.
+With --update_doc=docs/performance.md it measures nothing and fills the results of --output into that document.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUITES = [
 SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "Suite to run.")
 POLICY = flags.DEFINE_string("policy", None, "Policy that the suite `augment` measures in addition to RandAugment.")
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "JSON file of the results; a plot is written next to it.")
-FILL = flags.DEFINE_string("fill", None, "Document to fill with the results of --output; nothing is measured.")
+UPDATE_DOC = flags.DEFINE_string("update_doc", None, "Document to fill with the results of --output; no measuring.")
 
 
 def measure(suite: str) -> list[harness.Result]:
@@ -42,9 +42,9 @@ def measure(suite: str) -> list[harness.Result]:
 
 
 def main() -> None:
-    if FILL.value:
-        fill_docs.fill(FILL.value, OUTPUT.value)
-        print(f"wrote {FILL.value}")
+    if UPDATE_DOC.value:
+        fill_docs.fill(UPDATE_DOC.value, OUTPUT.value)
+        print(f"wrote {UPDATE_DOC.value}")
         return
     files.check_writable(OUTPUT.value)
     if POLICY.value:

@@ -19,17 +19,17 @@ CONFIG = config_flags.DEFINE_config_file("config", help_string="Config of the ba
 DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/convert.py wrote.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory of the report and of the run directories.")
 GRID = flags.DEFINE_string("grid", None, "Trains all combinations of values: 'seed=0,1,2; model.dropout=0.2,0.4'.")
-CHANGES = flags.DEFINE_string(
-    "changes",
+ABLATIONS = flags.DEFINE_string(
+    "ablations",
     None,
-    "Ablations: trains each change by itself: 'augment.policy=none,flip; train.ema_decay=0'; use with --grid of seeds.",
+    "Ablations: trains each by itself: 'augment.policy=none,flip; train.ema_decay=0'; use with --grid of seeds.",
 )
 SPACE = flags.DEFINE_string(
     "space",
     None,
     "Search space: 'optimizer.learning_rate=log(0.01,1); optimizer.name=choice(a,b)'; uniform(a,b[,step]).",
 )
-ALSO = flags.DEFINE_list("also", [], "Output directories of sweeps over seeds to report as further ablations.")
+EXTRA_RUNS = flags.DEFINE_list("extra_runs", [], "Outputs of sweeps over seeds to report as further ablations.")
 TRIALS = flags.DEFINE_integer("trials", 20, "Number of trials of --space in all processes.", 1)
 STORAGE = flags.DEFINE_string("storage", "", "Study: journal:PATH or sqlite:///PATH; default: a journal in --output.")
 PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Pruning of trials below the median; auto: only with --space.")
@@ -42,18 +42,18 @@ cli.require("config", "data", "output")
 def main() -> None:
     if importlib.util.find_spec("optuna") is None:
         raise UserError(f"Sweeps need Optuna, which is not installed. Install it with {install_command('sweep')}.")
-    if bool(GRID.value or CHANGES.value) == bool(SPACE.value):
+    if bool(GRID.value or ABLATIONS.value) == bool(SPACE.value):
         raise UserError(
-            "Give either --grid='seed=0,1,2' (with or without --changes='train.ema_decay=0') or "
+            "Give either --grid='seed=0,1,2' (with or without --ablations='train.ema_decay=0') or "
             "--space='model.dropout=uniform(0.1,0.5)'."
         )
-    if ALSO.value and not CHANGES.value:
-        raise UserError("--also needs --changes: it adds ablations to those of --changes.")
+    if EXTRA_RUNS.value and not ABLATIONS.value:
+        raise UserError("--extra_runs needs --ablations: it adds ablations to those of --ablations.")
     base = config.validate_config(CONFIG.value)
     found = search_space.parse_space(SPACE.value, base) if SPACE.value else {}
     if GRID.value:
         found = search_space.parse_grid(GRID.value, base)
-    changes = search_space.parse_changes(CHANGES.value, base, found) if CHANGES.value else None
+    changes = search_space.parse_changes(ABLATIONS.value, base, found) if ABLATIONS.value else None
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.sweep import runner
@@ -69,7 +69,7 @@ def main() -> None:
         pruning=PRUNE.value,
         prune_after=PRUNE_AFTER.value,
         strategy=STRATEGY.value,
-        extra_sweeps=tuple(ALSO.value),
+        extra_sweeps=tuple(EXTRA_RUNS.value),
     )
     for path in runner.run_sweep(sweep):
         print(f"wrote {path}")

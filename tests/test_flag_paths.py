@@ -19,7 +19,7 @@ NO_PATHS = {  # flags whose value is no path
         "peers",
         "workers",
         "grid",
-        "changes",
+        "ablations",
         "space",
     ),
 }

@@ -231,7 +231,7 @@ def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp
         f"--output={RUNS}/sweep",
         f"--storage=journal:{tmp_path}/study",
         "--grid=seed=0,1",
-        "--changes=train.label_smoothing=0",
+        "--ablations=train.label_smoothing=0",
     ]
     first, second = (start("sweep.py", *flags) for _ in range(2))
     while "\n" not in (output := first.output()[0]):

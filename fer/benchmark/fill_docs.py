@@ -4,7 +4,7 @@
     <!--input / fer, in memory / value-->1,234,567 (1,100,000 to 1,300,000)<!--/-->
     <!--machine-->AMD EPYC, 2 cores, no GPU; TensorFlow 2.15.1, Python 3.11.9, fer 0.1.0<!--/-->
 
-`scripts/benchmark.py --fill=DOCUMENT` replaces the text between the comments by the measured values, and a test
+`scripts/benchmark.py --update_doc=DOCUMENT` replaces the text between the comments by the measured values, and a test
 compares the document with the recorded file.
 """
 

@@ -81,7 +81,8 @@ def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[s
             raise UserError(f"{path} is not the report of a sweep. Run that sweep again to write it.")
         if content.get("fields") != ["seed"]:
             raise UserError(
-                f"The sweep in {sweep} varies {content.get('fields')}. --also takes only sweeps that vary the seed."
+                f"The sweep in {sweep} varies {content.get('fields')}. "
+                "--extra_runs takes only sweeps that vary the seed."
             )
         name = os.path.basename(os.path.normpath(sweep))
         if name in found or name in plan.changes:
@@ -99,7 +100,7 @@ def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[s
 def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDataset, data: str) -> None:
     """Raises a UserError if runs of another sweep cannot be compared with runs on `data`."""
     if not runs:
-        raise UserError(f"{sweep}/sweep.json lists no complete run. Remove {sweep} from --also.")
+        raise UserError(f"{sweep}/sweep.json lists no complete run. Remove {sweep} from --extra_runs.")
     for run in runs:
         path = os.path.join(run, "predictions.npz")
         if not files.exists(path):

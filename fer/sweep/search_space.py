@@ -97,7 +97,9 @@ def parse_changes(text: str, base: Experiment, space: Space) -> dict[str, dict[s
     """
     others = [field for field in space if field != "seed"]
     if others:
-        raise UserError(f"With --changes, --grid takes only seeds, such as seed=0,1. Move {others[0]} to --changes.")
+        raise UserError(
+            f"With --ablations, --grid takes only seeds, such as seed=0,1. Move {others[0]} to --ablations."
+        )
     found: dict[str, dict[str, Value]] = {BASE: {}}
     for part in _split(text, ";"):
         assignments = _split_fields(part.replace(" with ", ";"))
@@ -109,11 +111,11 @@ def parse_changes(text: str, base: Experiment, space: Space) -> dict[str, dict[s
         for fields in overrides:
             name = ", ".join(f"{field}={value}" for field, value in fields.items())
             if name in found:
-                raise UserError(f"--changes lists {name} twice. List it once.")
+                raise UserError(f"--ablations lists {name} twice. List it once.")
             found[name] = fields
     for name, fields in found.items():
         if "seed" in fields:
-            raise UserError(f"--changes lists {name}. Give seeds with --grid.")
+            raise UserError(f"--ablations lists {name}. Give seeds with --grid.")
         if fields and apply_overrides(base, fields) == base:
             raise UserError(f"The change {name} has no effect: the config has these values already.")
         for point in grid_points(space):

@@ -75,7 +75,7 @@ def test_docs_performance_has_the_recorded_results(root):
     measured = json.loads((root / "docs" / "results" / "benchmark" / "benchmark.json").read_text())
     assert len(fill_docs.CELL.findall(text)) > 30
     assert fill_docs.fill_text(text, measured) == text, (
-        "scripts/benchmark.py --fill=docs/performance.md --output=docs/results/benchmark/benchmark.json sets them"
+        "scripts/benchmark.py --update_doc=docs/performance.md --output=docs/results/benchmark/benchmark.json sets them"
     )
 
 

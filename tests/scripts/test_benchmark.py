@@ -10,7 +10,7 @@ from tests.scripts import run_script
     [
         (["--output=file/benchmark.json"], "file is a file. Choose another folder."),
         (["--policy=flop"], "flop"),
-        (["--fill=page.md", "--output=nowhere.json"], "There is no nowhere.json"),
+        (["--update_doc=page.md", "--output=nowhere.json"], "There is no nowhere.json"),
     ],
     ids=["output below a file", "unknown op", "no results"],
 )

@@ -119,7 +119,7 @@ MISTAKES = [
     (["demo.py", "--workdir=bundled", "--port=70000"], "flag --port=70000: "),
     (["benchmark.py", "--output=faces.csv/out.json"], "Cannot write faces.csv/out.json: "),
     (
-        ["benchmark.py", "--fill=page.md", "--output=nowhere.json"],
+        ["benchmark.py", "--update_doc=page.md", "--output=nowhere.json"],
         "There is no nowhere.json: the file of benchmark results",
     ),
     ([*SWEEP, "--grid=seed=0,1"], NO_SHARDS),

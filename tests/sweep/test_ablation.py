@@ -126,9 +126,9 @@ def test_report_compares_each_ablation_and_other_sweep_with_the_base(swept):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train.ema_decay=0; train.ema_decay=0", "--changes lists train.ema_decay=0.0 twice"),
+        ("train.ema_decay=0; train.ema_decay=0", "--ablations lists train.ema_decay=0.0 twice"),
         ("train.ema_decay=0.999", "The change train.ema_decay=0.999 has no effect"),
-        ("seed=3", "--changes lists seed=3. Give seeds with --grid"),
+        ("seed=3", "--ablations lists seed=3. Give seeds with --grid"),
         ("model.dropout=2", "config.model.dropout is 2.0"),
         ("model.dropout=0 with model.dropout=0.1", "model.dropout is listed twice"),
         ("augment.policy=none with model.dropuot=0", "no field model.dropuot; the nearest is model.dropout"),
@@ -145,7 +145,7 @@ def test_parse_changes_rejects_wrong_text(text, message):
 def test_parse_changes_rejects_grid_of_other_fields_than_the_seed():
     base = factories.experiment()
     with pytest.raises(
-        UserError, match=r"--grid takes only seeds, such as seed=0,1\. Move model\.dropout to --changes"
+        UserError, match=r"--grid takes only seeds, such as seed=0,1\. Move model\.dropout to --ablations"
     ):
         search_space.parse_changes(
             "train.ema_decay=0", base, search_space.parse_grid("seed=0,1; model.dropout=0.1,0.3", base)
@@ -169,11 +169,11 @@ def test_read_runs_rejects_runs_on_other_images(tmp_path, count, first_row):
         (
             ["seed", "model.dropout"],
             ["a"],
-            r"varies \['seed', 'model.dropout'\]\. --also takes only sweeps that vary the seed",
+            r"varies \['seed', 'model.dropout'\]\. --extra_runs takes only sweeps that vary the seed",
         ),
         (["seed"], ["a", "other/a"], r"other/a has the name of another ablation, a\. Rename its directory"),
         (["seed"], ["base"], r"base has the name of another ablation, base"),
-        (["seed"], ["a"], r"a/sweep\.json lists no complete run\. Remove .*a from --also"),
+        (["seed"], ["a"], r"a/sweep\.json lists no complete run\. Remove .*a from --extra_runs"),
         (None, ["a"], r"a/sweep\.json is not the report of a sweep"),
         (["seed"], ["a", "nowhere/b"], r"There is no .*nowhere/b/sweep\.json"),
     ],

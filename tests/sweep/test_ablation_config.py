@@ -33,9 +33,11 @@ def run_with_stub(root, folder, failing: str) -> tuple[int, list[str]]:
 def test_ablation_script_changes_are_valid_for_its_config(root, tmp_path):
     code, arguments = run_with_stub(root, tmp_path, failing="nothing")
     assert code == 0
-    (text,) = {argument for argument in arguments if argument.startswith("--changes=")}
+    (text,) = {argument for argument in arguments if argument.startswith("--ablations=")}
     base = ablation.get_config()
-    found = search_space.parse_changes(text.removeprefix("--changes="), base, search_space.parse_grid("seed=0,1", base))
+    found = search_space.parse_changes(
+        text.removeprefix("--ablations="), base, search_space.parse_grid("seed=0,1", base)
+    )
     assert len(found) == 16  # the base among them
     for fields in found.values():
         policy.parse(search_space.apply_overrides(base, fields).augment.policy)
@@ -44,4 +46,4 @@ def test_ablation_script_changes_are_valid_for_its_config(root, tmp_path):
 def test_ablation_script_stops_with_an_error_when_a_sweep_fails(root, tmp_path):
     code, arguments = run_with_stub(root, tmp_path, failing="fer2013-clean")
     assert code == 3
-    assert not [argument for argument in arguments if argument.startswith("--changes=")]
+    assert not [argument for argument in arguments if argument.startswith("--ablations=")]

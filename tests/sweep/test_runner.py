@@ -278,7 +278,7 @@ MISTAKES = {
     "There is no field model.dropuot; the nearest is model.dropout": ["--grid=model.dropuot=0.1"],
     "--storage=nowhere is no storage": ["--grid=seed=0", "--storage=nowhere"],
     "--storage=nowhere://db cannot be opened": ["--grid=seed=0", "--storage=nowhere://db"],
-    "--also needs --changes": ["--grid=seed=0", "--also=elsewhere"],
+    "--extra_runs needs --ablations": ["--grid=seed=0", "--extra_runs=elsewhere"],
 }
 
 

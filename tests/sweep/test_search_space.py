@@ -106,7 +106,7 @@ def test_parse_space_rejects_wrong_text(text, message):
 def test_docs_sweeps_commands_have_known_flags_and_valid_spaces(root):
     page, program = (root / "docs" / "sweeps.md").read_text(), (root / "scripts" / "sweep.py").read_text()
     flags = re.findall(r"--(\w+)[=.`]", page)
-    assert {"grid", "space", "changes", "also", "storage", "pruning"} <= set(flags)
+    assert {"grid", "space", "ablations", "extra_runs", "storage", "pruning"} <= set(flags)
     assert set(flags) <= set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', program))
     assert (
         len(
@@ -115,5 +115,5 @@ def test_docs_sweeps_commands_have_known_flags_and_valid_spaces(root):
         == 6
     )
     seeds = search_space.parse_grid("seed=0,1", Experiment())
-    assert len(search_space.parse_changes(re.search(r"--changes='([^']+)'", page)[1], Experiment(), seeds)) == 5
+    assert len(search_space.parse_changes(re.search(r"--ablations='([^']+)'", page)[1], Experiment(), seeds)) == 5
     assert len(search_space.parse_space(re.search(r"--space='(optim[^']+)'", page)[1], Experiment())) == 2
