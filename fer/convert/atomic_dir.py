@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pathlib
 import re
 import secrets
 import shutil
@@ -25,13 +26,8 @@ from fer.storage import is_remote
 
 UNFINISHED = "UNFINISHED"
 OUTPUT_FILES = (
-    MANIFEST_FILE,
-    "audit.html",
-    "audit.json",
-    "rejects.csv",
-    "class_balance.png",
-    "preview.png",
-    UNFINISHED,
+    *(MANIFEST_FILE, "audit.html", "audit.json", "rejects.csv"),
+    *("class_balance.png", "preview.png", UNFINISHED),
 )
 
 TOKEN_BYTES = 4  # random bytes in the names of temporary folders beside an output
@@ -47,7 +43,9 @@ def check_output(output: str, overwrite: bool) -> None:
         is a folder that cannot be replaced.
     """
     _check_replaceable(output)
-    if not files.exists(output) or _is_half_uploaded(output) or _is_empty_folder(output):
+    marker, manifest = os.path.join(output, UNFINISHED), os.path.join(output, MANIFEST_FILE)
+    is_half_uploaded = is_remote(output) and files.exists(marker) and not files.exists(manifest)
+    if not files.exists(output) or is_half_uploaded or _is_empty_folder(output):
         return
     if not overwrite:
         raise UserError(f"{output} exists already: choose another --output, or replace it with --overwrite.")
@@ -110,7 +108,8 @@ def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
 def _partial_folder(place: str) -> Iterator[str]:
     """Yields a new, locked folder beside `place` and removes it at the end; after an error, also its new parents."""
     folder = _temp_path_prefix(place, _PARTIAL) + secrets.token_hex(TOKEN_BYTES)
-    missing = _missing_folders(os.path.dirname(folder))
+    parent = pathlib.Path(os.path.dirname(folder))
+    missing = [above for above in (parent, *parent.parents) if not os.path.lexists(above)]  # the innermost first
     try:
         fsync.make_folders(folder)
         with contextlib.ExitStack() as stack:
@@ -120,19 +119,10 @@ def _partial_folder(place: str) -> Iterator[str]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except BaseException:
-        for parent in missing:
+        for above in missing:
             with contextlib.suppress(OSError):  # it was not created, or another process has written to it
-                os.rmdir(parent)
+                above.rmdir()
         raise
-
-
-def _missing_folders(folder: str) -> list[str]:
-    """Returns a local folder and its parents that do not exist, the innermost first."""
-    missing = []
-    while folder and not os.path.lexists(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    return missing
 
 
 def _publish(folder: str, place: str) -> None:
@@ -156,29 +146,24 @@ def _describe_foreign_content(output: str) -> str:
 
     The manifest's file name proves nothing: web applications and browser extensions also have a file of that name.
     """
-    if not files.isdir(output):
-        return f"it has no {MANIFEST_FILE}"
-    if not files.listdir(output):
+    if files.isdir(output) and not files.listdir(output):
         return ""
     path = os.path.join(output, MANIFEST_FILE)
-    if not files.exists(path):
+    if not (files.isdir(output) and files.exists(path)):
         return f"it has no {MANIFEST_FILE}"
     try:
         with files.open_file(path) as file:
             found = json.loads(file.read())
-    except (ValueError, RecursionError):  # not UTF-8, not JSON, or JSON that is nested too deeply
-        return f"its {MANIFEST_FILE} is damaged"
-    is_conversion = (
-        isinstance(found, dict)
-        and "format_version" in found
-        and isinstance(found.get("splits"), dict)
-        and str(found.get("created_by")).startswith("fer ")
-    )
-    if not is_conversion:
-        return f"its {MANIFEST_FILE} was written by something else"
-    try:
+        is_conversion = (
+            isinstance(found, dict)
+            and "format_version" in found
+            and isinstance(found.get("splits"), dict)
+            and str(found.get("created_by")).startswith("fer ")
+        )
+        if not is_conversion:
+            return f"its {MANIFEST_FILE} was written by something else"
         shards = {shard["file"] for split in found["splits"].values() for shard in split["shards"]}
-    except (KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):  # not UTF-8, not JSON, nested too deeply, a missing key
         return f"its {MANIFEST_FILE} is damaged"
     others = sorted(name for name in files.listdir(output) if name not in {*OUTPUT_FILES, *shards})
     return f"it also holds {others[0]}" if others else ""
@@ -207,13 +192,6 @@ def _upload_folder(folder: str, output: str) -> None:
         raise
 
 
-def _is_half_uploaded(output: str) -> bool:
-    """Returns whether an object store holds nothing at `output` but the remains of a killed upload."""
-    if not is_remote(output):
-        return False
-    return files.exists(os.path.join(output, UNFINISHED)) and not files.exists(os.path.join(output, MANIFEST_FILE))
-
-
 def _remove_leftovers(place: str) -> None:
     """Removes folders that killed runs left; one that was being replaced at that moment is moved back to its path."""
     is_running = False
@@ -237,9 +215,8 @@ def _list_leftovers(place: str, kind: str) -> list[str]:
     parent, start = os.path.split(_temp_path_prefix(place, kind))
     if not os.path.isdir(parent or "."):
         return []
-    pattern = re.compile(
-        re.escape(start) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}"
-    )  # exact match: a user's folder may begin with the same name
+    # Exact match: a user's folder may begin with the same name.
+    pattern = re.compile(re.escape(start) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
     return [os.path.join(parent, name) for name in os.listdir(parent or ".") if pattern.fullmatch(name)]
 
 

@@ -7,6 +7,7 @@ nested.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import dataclasses
 import errno
 import gzip
@@ -29,7 +30,7 @@ import tensorflow as tf
 
 from fer import escaping, storage
 from fer.convert.readers.hashing_reader import HashingReader
-from fer.convert.readers.skipped_files import SkippedFiles, hidden_part
+from fer.convert.readers.skipped_files import SkippedFiles
 from fer.errors import UserError
 from fer.io import decompression_limits, files
 
@@ -56,7 +57,6 @@ _DAMAGE_ERRORS = (
     EOFError,
     zlib.error,
     lzma.LZMAError,
-    gzip.BadGzipFile,
     zipfile.BadZipFile,
     NotImplementedError,  # zip: a version, compression or encryption that Python does not support
     ValueError,  # zip: an offset before its beginning, or a name in another encoding than flagged
@@ -65,7 +65,7 @@ _DAMAGE_ERRORS = (
     RecursionError,  # tar: endless chain of extension headers
     MemoryError,
     tarfile.TarError,
-    OSError,
+    OSError,  # includes gzip.BadGzipFile
 )
 
 
@@ -105,28 +105,21 @@ class Member:
             return self.stream.read(most + 1)
 
 
-class archive_errors:  # noqa: N801 - a context manager
+@contextlib.contextmanager
+def archive_errors(name: str) -> Iterator[None]:
     """Converts the exceptions that damaged archives cause into a UserError that names the file."""
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, decompression_limits.LimitError):
-            raise UserError(f"{self._name} {error}") from error
+    try:
+        yield
+    except decompression_limits.LimitError as error:
+        raise UserError(f"{name} {error}") from error
+    except (*_DAMAGE_ERRORS, tf.errors.OpError) as error:
         if isinstance(error, UnicodeEncodeError) and error.encoding.replace("-", "") not in ("utf8", "latin1"):
             raise UserError(
-                f"{self._name} holds a name that the locale's encoding, {error.encoding}, cannot represent: set "
-                "PYTHONUTF8=1."
+                f"{name} holds a name that the locale's encoding, {error.encoding}, cannot represent: set PYTHONUTF8=1."
             ) from error
-        if isinstance(error, (*_DAMAGE_ERRORS, tf.errors.OpError)):
-            raise UserError(
-                f"{self._name} is truncated, damaged or unreadable ({files.error_message(error)}): get a complete copy "
-                "of it."
-            ) from error
+        raise UserError(
+            f"{name} is truncated, damaged or unreadable ({files.error_message(error)}): get a complete copy of it."
+        ) from error
 
 
 def iter_members(path: str, hasher: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Member]:
@@ -138,7 +131,7 @@ def iter_members(path: str, hasher: HashingReader, passed: SkippedFiles | None =
     Args:
       path: a file, an archive or a folder, local or remote.
       hasher: receives the stored bytes.
-      passed: counts hidden files, see `skipped_files.hidden_part`.
+      passed: counts hidden files, see `SkippedFiles.hides`.
 
     Raises:
       UserError: the path does not exist, is truncated, damaged or unreadable, or is a pipe or a device.
@@ -158,12 +151,9 @@ def iter_members(path: str, hasher: HashingReader, passed: SkippedFiles | None =
 
 
 @dataclasses.dataclass(frozen=True)
-class _Layer:
-    """A stream that may be an archive or compressed; `name` and `path` are as of a `Member`."""
+class _Layer(Member):
+    """A file that may be an archive or compressed."""
 
-    name: str
-    path: str
-    stream: io.BufferedReader
     budget: decompression_limits.Budget  # of the outermost file
     passed: SkippedFiles  # counts hidden files
     layers: int = 0  # number of layers around this one
@@ -194,7 +184,7 @@ class _Layer:
 def _unpack(packed: _Layer) -> Iterator[Member]:
     """Yields the files of a layer, through all layers inside it."""
     with archive_errors(packed.name):
-        head = packed.stream.peek(HEAD_BYTES)[:HEAD_BYTES]
+        head = packed.head()
     opener = next((opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None)
     if opener:
         source = _CompressedStream(packed.stream)
@@ -206,7 +196,7 @@ def _unpack(packed: _Layer) -> Iterator[Member]:
     elif head[_TAR_OFFSET : _TAR_OFFSET + len(_TAR_SIGNATURE)] == _TAR_SIGNATURE:
         yield from _unpack_tar(packed)
     else:
-        yield Member(packed.name, packed.path, packed.stream)
+        yield packed
 
 
 def _unpack_zip(packed: _Layer) -> Iterator[Member]:
@@ -217,7 +207,7 @@ def _unpack_zip(packed: _Layer) -> Iterator[Member]:
         _check_count(len(entries))
     _check_unique(packed.name, [inner for inner, _ in entries])
     for inner, entry in entries:
-        if inner.endswith("/") or _is_hidden(inner, packed.passed):
+        if inner.endswith("/") or packed.passed.hides(inner):
             continue
         if entry.create_system == _UNIX and stat.S_ISLNK(entry.external_attr >> 16):
             raise UserError(_LINK_MESSAGE.format(f"{packed.name}:{escaping.escape_line(inner)}"))
@@ -261,14 +251,6 @@ def _check_unique(name: str, paths: Sequence[str], known: set[bytes] | None = No
         known.add(key)
 
 
-def _is_hidden(path: str, passed: SkippedFiles) -> bool:
-    """Returns whether a path of an archive is hidden or a system folder, and counts it."""
-    part = hidden_part(path)
-    if part:
-        passed.add_hidden(part)
-    return bool(part)
-
-
 def _copy_to_disk(stream: BinaryIO) -> BinaryIO:
     """Returns a temporary copy that can be read out of order without decompressing its beginning each time."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the archive
@@ -290,7 +272,7 @@ def _unpack_tar(packed: _Layer) -> Iterator[Member]:
         if entry is None:
             break
         inner = _normalize_path(_printable_name(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
-        if _is_hidden(inner, packed.passed):
+        if packed.passed.hides(inner):
             continue
         if entry.islnk() or entry.issym():  # its target was already read, follows later, or is outside
             raise UserError(_LINK_MESSAGE.format(f"{packed.name}:{inner}"))
@@ -565,21 +547,12 @@ def _walk_files(folder: str, passed: SkippedFiles | None = None) -> Iterator[tup
     """Yields the path of every file below a folder, folder by folder and by name, and its path relative to the folder.
 
     Hidden files and folders are skipped, and counted by `passed`.
-    """
-    root = folder.rstrip("/")
-    for place, names in _list_folders(root, SkippedFiles() if passed is None else passed):
-        for name in names:
-            full = os.path.join(place, name)
-            yield full, full[len(root) + 1 :]
-
-
-def _list_folders(root: str, passed: SkippedFiles) -> list[tuple[str, list[str]]]:
-    """Returns folders with the names of their files, both sorted, without hidden ones.
 
     Raises:
       UserError: a folder cannot be read; a link is broken or leads to a folder above it; or a name is not UTF-8, the
         only encoding that TensorFlow accepts.
     """
+    root, passed = folder.rstrip("/"), passed or SkippedFiles()
 
     def fail(error: Exception) -> None:
         """Raises the error of a folder that cannot be read."""
@@ -591,14 +564,17 @@ def _list_folders(root: str, passed: SkippedFiles) -> list[tuple[str, list[str]]
             for place, folders, names in tf.io.gfile.walk(root, onerror=fail):
                 below = place[len(root) + 1 :]
                 for inner in (folders, names):  # in place: the walk continues into the rest of `folders`
-                    inner[:] = [name for name in inner if not _is_hidden(os.path.join(below, name), passed)]
+                    inner[:] = [name for name in inner if not passed.hides(os.path.join(below, name))]
                 if not storage.is_remote(root):
                     _check_links(root, place, folders, names)
                 found.append((place, sorted(names)))
         except UnicodeDecodeError as error:
             name = bytes(error.object).decode("utf-8", "backslashreplace")
             raise UserError(f"{root} holds the name {name}, whose bytes are not UTF-8: rename it.") from error
-    return sorted(found)
+    for place, names in sorted(found):
+        for name in names:
+            full = os.path.join(place, name)
+            yield full, full[len(root) + 1 :]
 
 
 def _check_links(root: str, place: str, folders: list[str], names: list[str]) -> None:

@@ -33,19 +33,9 @@ Bytes = Union[bytes, memoryview]
 _BOM = b"\xef\xbb\xbf"
 # Columns that a table without labels may have besides `pixels`; any other one may hold labels under another name.
 _UNLABELLED_COLUMNS = {
-    "",
-    "id",
-    "index",
-    "idx",
-    "no",
-    "number",
-    "row",
-    "unnamed: 0",
-    "image",
-    "image name",
-    "image_name",
+    *("", "id", "index", "idx", "no", "number", "row", "unnamed: 0", "image", "image name", "image_name"),
+    *("image_id", "file", "filename", "file name", "file_name", "path", "name"),
 }
-_UNLABELLED_COLUMNS |= {"image_id", "file", "filename", "file name", "file_name", "path", "name"}
 _SPLIT_COLUMNS = {"split", "splits", "set", "subset", "partition", "phase", "usages", "purpose", "dataset", "data_set"}
 _FORMATS = {
     ("emotion", "pixels", "Usage"): "fer2013.csv (emotion,pixels,Usage)",

@@ -24,22 +24,11 @@ _SPLIT_OF_WORD = {
     **dict.fromkeys((*_TEST, "privatetest"), SPLITS.index("test")),
 }
 _IGNORED_WORDS = {
-    "set",
-    "data",
-    "images",
-    "image",
-    "img",
-    "faces",
-    "class",
-    "classes",
-    "pictures",
-    "photos",
-    "split",
-    "folder",
+    *("set", "data", "images", "image", "img", "faces"),
+    *("class", "classes", "pictures", "photos", "split", "folder"),
 }
-_FER2013_NAME = re.compile(
-    r"(training|publictest|privatetest)_\d+(?:\.\w+)?"
-)  # file names of FER-2013: "Training_10118481.jpg"
+# File names of FER-2013: "Training_10118481.jpg"
+_FER2013_NAME = re.compile(r"(training|publictest|privatetest)_\d+(?:\.\w+)?")
 # Split folders that agree with each of these names. Published copies have one folder for both tests.
 _MATCHING_FOLDERS = {
     "training": _TRAIN,

@@ -13,30 +13,11 @@ MAX_KINDS = 100  # extensions that are counted separately; rarer ones are "other
 
 # Folders that operating systems, network storage and archivers add: previews, copies and deleted files.
 _SYSTEM_FOLDERS = {
-    "__macosx",
-    "@eadir",
-    "@recycle",
-    "#recycle",
-    "#snapshot",
-    "$recycle.bin",
-    "system volume information",
-    "lost+found",
+    *("__macosx", "@eadir", "@recycle", "#recycle", "#snapshot"),
+    *("$recycle.bin", "system volume information", "lost+found"),
 }
 _OTHER = "other"
 _EXTENSION = re.compile(r"\.[a-z0-9_+-]{1,12}")
-
-
-def hidden_part(path: str) -> str:
-    """Returns the path up to its first hidden part or system folder, such as @eaDir; "" without one.
-
-    Args:
-      path: below the input, with "/" between folders; folders above the input may have any name.
-    """
-    parts = path.split("/")
-    for count, part in enumerate(parts, 1):
-        if (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM_FOLDERS:
-            return "/".join(parts[:count])
-    return ""
 
 
 class SkippedFiles:
@@ -51,9 +32,18 @@ class SkippedFiles:
         ending = os.path.splitext(path)[1].lower()
         self._endings[ending if _EXTENSION.fullmatch(ending) else "no ending" if not ending else _OTHER] += 1
 
-    def add_hidden(self, part: str) -> None:
-        """Counts a hidden file or folder once; `part` is the result of `hidden_part`."""
-        self._hidden.add(part)
+    def hides(self, path: str) -> bool:
+        """Returns whether a path is hidden or in a system folder such as @eaDir; counts its first such part once.
+
+        Args:
+          path: below the input, with "/" between folders; folders above the input may have any name.
+        """
+        parts = path.split("/")
+        for count, part in enumerate(parts, 1):
+            if (part.startswith(".") and part not in (".", "..")) or part.lower() in _SYSTEM_FOLDERS:
+                self._hidden.add("/".join(parts[:count]))
+                return True
+        return False
 
     def counts(self) -> dict[str, int]:
         """Returns the number per extension, the most frequent first, and of hidden ones last."""

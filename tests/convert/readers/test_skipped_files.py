@@ -21,8 +21,14 @@ from fer.convert.readers.skipped_files import SkippedFiles
         ("a/@eadir.png", ""),
     ],
 )
-def test_hidden_part_finds_dot_and_system_names(path, part):
-    assert skipped_files.hidden_part(path) == part
+def test_skipped_files_hides_dot_and_system_names_and_counts_the_part_once(path, part):
+    skipped = SkippedFiles()
+    assert skipped.hides(path) == bool(part)
+    assert skipped.counts() == ({"hidden": 1} if part else {})
+    if part:
+        assert skipped.hides(part)
+        assert skipped.hides(f"{part}/other")
+        assert skipped.counts() == {"hidden": 1}  # the same part
 
 
 def test_skipped_files_counts_by_ending_in_order_of_frequency():
@@ -30,7 +36,7 @@ def test_skipped_files_counts_by_ending_in_order_of_frequency():
     for name in ("1.HEIC", "a/2.heic", "x.jp2", "README", "a.b/noending", "odd.a b", "x.txt"):
         skipped.add(name)
     for name in ("a/.b", "a/.b", "c/@eaDir"):
-        skipped.add_hidden(name)
+        assert skipped.hides(name)
     assert skipped.counts() == {".heic": 2, "no ending": 2, ".jp2": 1, ".txt": 1, "other": 1, "hidden": 2}
     assert list(skipped.counts())[:2] == [".heic", "no ending"]
 
