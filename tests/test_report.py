@@ -11,6 +11,7 @@ import re
 import pytest
 
 from fer import config
+from fer.evaluation import eval_json
 from fer.evaluation.metrics import metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -141,13 +142,13 @@ def format_points(better: float, worse: float) -> str:
 
 @pytest.mark.parametrize("path", REPORTS)
 def test_section_on_results_has_the_figures_of_the_bundled_network(path):
-    bundled = json.loads(read("docs/results/runs/bundled/eval-validation/eval.json"))
-    leaked, calibrated = bundled["without_training_images"], bundled["calibration"]
-    agreement = {each["votes"]: each["accuracy"] for each in bundled["by_agreement"]}
+    bundled = eval_json.read_eval(str(RESULTS / "runs/bundled/eval-validation/eval.json"))
+    leaked, calibrated = bundled["excluding_train_duplicates"], bundled["calibration"]
+    agreement = {each["votes"]: each["accuracy"] for each in bundled["accuracy_by_agreement"]}
     expected = [
         f"{100 * leaked['accuracy']:.1f}",
         f"{100 * leaked['accuracy_difference']:.1f}",
-        str(leaked["left_out"]),
+        str(leaked["num_duplicates"]),
         *(f"{100 * agreement[votes]:.1f}" for votes in (10, 4)),
         f"{calibrated['temperature']:.2f}",
         *(f"{each:.3f}" for each in (bundled["log_loss"], calibrated["log_loss"])),
@@ -186,7 +187,7 @@ def test_published_figures_of_the_report_are_those_of_the_comparison():
 
 
 def test_recorded_configs_have_the_hashes_of_their_evaluations():
-    recorded = sorted(RESULTS.rglob("config.json"))
+    recorded = [*sorted(RESULTS.rglob("config.json")), ROOT / "fer/models/bundled/config.json"]
     assert len(recorded) > 50
     for path in recorded:
         content = json.loads(path.read_text())
@@ -195,6 +196,15 @@ def test_recorded_configs_have_the_hashes_of_their_evaluations():
         assert evaluated, path
         for each in evaluated:
             assert json.loads(each.read_text())["config_sha256"] == content["config_sha256"], each
+
+
+def test_recorded_evaluations_are_readable_under_present_keys():
+    recorded = [*sorted(RESULTS.rglob("eval.json")), ROOT / "fer/models/bundled/eval.json"]
+    assert len(recorded) > 80
+    for path in recorded:
+        content = eval_json.read_eval(str(path))
+        assert content["schema_version"] == eval_json.SCHEMA_VERSION
+        assert content["protocol"]["num_unlabelled"] >= 0
 
 
 def test_russian_report_has_the_structure_of_the_english():
@@ -242,11 +252,11 @@ def test_docs_links_lead_to_files(path):
 def test_members_of_recorded_ensembles_are_listed_with_their_folders():
     listed = dict(row for row in table_rows(read("docs/results/README.md")) if row[0].startswith("`docs/results/"))
     for path in (RESULTS / "ensembles").rglob("eval.json"):
-        for member in json.loads(path.read_text())["protocol"]["members"]:
-            kept = member.get("kept", "")
-            if kept.startswith("docs/results/"):
-                content = json.loads((RESULTS / listed[f"`{kept}`"].strip("`") / "eval.json").read_text())
-                assert content["protocol"]["members"][0]["weights_sha256"] == member["weights_sha256"], kept
+        for member in eval_json.read_eval(str(path))["protocol"]["members"]:
+            source = member.get("source_eval", "")
+            if source.startswith("docs/results/"):
+                content = json.loads((RESULTS / listed[f"`{source}`"].strip("`") / "eval.json").read_text())
+                assert content["protocol"]["members"][0]["weights_sha256"] == member["weights_sha256"], source
 
 
 def test_fill_rejects_a_marker_without_an_end_and_one_of_no_table(build_results):

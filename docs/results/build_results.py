@@ -13,7 +13,7 @@ import pathlib
 import re
 from typing import Any
 
-from fer.evaluation import prediction_files
+from fer.evaluation import eval_json, prediction_files
 from fer.evaluation.metrics import significance
 from fer.sweep import ablation
 
@@ -44,7 +44,7 @@ def evaluations() -> list[Row]:
 
 def evaluation(path: pathlib.Path) -> Row:
     """Returns the row of an eval.json: a value for each of `COLUMNS`."""
-    content = read_json(path)
+    content = eval_json.read_eval(str(path))
     first, *parts = path.relative_to(RESULTS).parent.parts
     config = "/".join(part for part in parts if not part.startswith("eval-"))
     kind, megabytes = ("bundled", f"{WEIGHTS.stat().st_size / 1e6:.1f}") if path == BUNDLED else (KINDS[first], "")
@@ -236,7 +236,7 @@ class Report:
 
     def recalls(self) -> Table:
         """Returns precision, recall and the most frequent mistake of the bundled network, class by class."""
-        content = read_json(BUNDLED)
+        content = eval_json.read_eval(str(BUNDLED))
         names = [self.text(self.rows["classes"][name]) for name in content["classes"]]
         table = []
         for place, (name, counts) in enumerate(zip(content["classes"], content["confusion_matrix"])):

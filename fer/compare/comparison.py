@@ -164,7 +164,7 @@ def _describe_run(ours: Ours) -> dict[str, Any]:
         if holds
     ]
     trained_on = dict.fromkeys(member["trained_on"]["name"] for member in protocol["members"])
-    votes = any(each and each["targets"] != "fer" for each in learned)
+    votes = any(each and each["label_source"] != "fer" for each in learned)
     return {
         "method": ours.name,
         "model": content["model"],
@@ -197,7 +197,7 @@ def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
 
 def _undocumented_sources(learned: Sequence[dict[str, str] | None]) -> list[str]:
     """Returns the initial weights and teachers of the members, whose training data eval.json does not record."""
-    names = [(os.path.basename(each["weights"]), each["teacher"]) for each in learned if each]
+    names = [(os.path.basename(each["weights"]), each["teacher_runs"]) for each in learned if each]
     return list(dict.fromkeys(name for pair in names for name in pair if name not in ("", "none", "imagenet")))
 
 

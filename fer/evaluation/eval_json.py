@@ -20,7 +20,17 @@ from fer.models.loading import Run
 if TYPE_CHECKING:
     import jsonschema
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+# Keys of schema version 1 and their present names, by the key of the object that they are in ("" is the file itself).
+ALIASES = {
+    ("", "without_training_images"): "excluding_train_duplicates",
+    ("", "by_agreement"): "accuracy_by_agreement",
+    ("without_training_images", "left_out"): "num_duplicates",
+    ("protocol", "left_out"): "num_unlabelled",
+    ("members", "kept"): "source_eval",
+    ("learned_from", "targets"): "label_source",
+    ("learned_from", "teacher"): "teacher_runs",
+}
 
 
 class Protocol(NamedTuple):
@@ -46,7 +56,7 @@ def build(
       manifest: of the evaluated data.
       protocol: how the split was evaluated.
       metrics: as `fer.evaluation.metrics.metrics.compute_metrics` returns them, and calibration,
-        without_training_images and by_agreement.
+        excluding_train_duplicates and accuracy_by_agreement.
       images_per_second: throughput of the inference.
     """
     single = members[0] if len(members) == 1 else {}
@@ -65,7 +75,7 @@ def build(
             "members": members,
             "precision": _join_distinct(members, "precision"),
             "labels": protocol.labels,
-            "left_out": protocol.num_unlabelled,
+            "num_unlabelled": protocol.num_unlabelled,
         },
         "data": describe_data(manifest),
         "config_sha256": single.get("config_sha256"),
@@ -103,8 +113,8 @@ def describe_member(run: Run) -> dict[str, Any]:
         "trained_on": run.trained_on,
         "learned_from": {
             "weights": run.config.model.weights,
-            "targets": run.config.train.label_source,
-            "teacher": run.config.train.teacher_runs,
+            "label_source": run.config.train.label_source,
+            "teacher_runs": run.config.train.teacher_runs,
         },
         **({"export": run.export} if run.export else {}),
     }
@@ -131,7 +141,7 @@ def write_eval(path: str, evaluation: dict[str, Any]) -> None:
 
 
 def read_eval(path: str) -> dict[str, Any]:
-    """Reads an eval.json.
+    """Reads an eval.json of this schema version or of version 1, whose keys get their present names.
 
     Raises:
       UserError: the file is missing or damaged, or does not match the schema of this version.
@@ -139,10 +149,21 @@ def read_eval(path: str) -> dict[str, Any]:
     import jsonschema
 
     evaluation = files.read_json(path, "the evaluation")
+    if isinstance(evaluation, dict) and evaluation.get("schema_version") == 1:
+        evaluation = {**_rename_keys(evaluation), "schema_version": SCHEMA_VERSION}
     error = jsonschema.exceptions.best_match(_validator().iter_errors(evaluation))
     if error is not None:
         raise UserError(f"{path} is no eval.json of this version: {error.json_path}: {error.message}.")
     return evaluation
+
+
+def _rename_keys(value: Any, parent: str = "") -> Any:
+    """Returns `value`, the content of the key `parent`, with the keys of `ALIASES` renamed."""
+    if isinstance(value, list):
+        return [_rename_keys(each, parent) for each in value]
+    if isinstance(value, dict):
+        return {ALIASES.get((parent, key), key): _rename_keys(inner, key) for key, inner in value.items()}
+    return value
 
 
 def summary_line(evaluation: dict[str, Any]) -> str:
@@ -151,11 +172,11 @@ def summary_line(evaluation: dict[str, Any]) -> str:
     protocol, examples = evaluation["protocol"], evaluation["examples"]
     exports = [each["export"] for each in protocol["members"] if "export" in each]
     exported = f", exports: {', '.join(export_name(export) for export in exports)}" if exports else ""
-    num_saved = sum("kept" in each for each in protocol["members"])
+    num_saved = sum("source_eval" in each for each in protocol["members"])
     saved = f", {num_saved} from saved predictions" if num_saved else ""
     return (
         f"{evaluation['model']} on {evaluation['data']['name']}, {evaluation['split']}: {examples:,} examples, labels "
-        f"{protocol['labels']} ({protocol['left_out']} without label), test-time augmentation {protocol['tta']}, "
+        f"{protocol['labels']} ({protocol['num_unlabelled']} without label), test-time augmentation {protocol['tta']}, "
         f"{len(protocol['members'])} model(s){exported}{saved}\n"
         f"accuracy {100 * evaluation['accuracy']:.2f} % (95 % CI {low:.2f}-{high:.2f}), "
         f"balanced accuracy {100 * evaluation['balanced_accuracy']:.2f} %, macro F1 {evaluation['macro_f1']:.4f}\n"

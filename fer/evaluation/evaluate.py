@@ -190,13 +190,13 @@ def _describe_members(members: Sequence[Member]) -> list[dict[str, Any]]:
         if isinstance(member, loading.Run):
             descriptions.append(eval_json.describe_member(member))
         else:
-            descriptions += [{**each, "kept": member.folder} for each in member.members]
+            descriptions += [{**each, "source_eval": member.folder} for each in member.members]
     by_network: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in descriptions:
         network = (entry["weights_sha256"], entry.get("export", {}).get("sha256", ""))
         other = by_network.setdefault(network, entry)
-        if other is not entry and ("kept" in entry or "kept" in other):
-            first, second = (each.get("kept", each["workdir"]) for each in (other, entry))
+        if other is not entry and ("source_eval" in entry or "source_eval" in other):
+            first, second = (each.get("source_eval", each["workdir"]) for each in (other, entry))
             raise UserError(
                 f"{first} and {second} hold the same network (step {entry['checkpoint_step']:,} of "
                 f"{entry['workdir']}), which would count twice. Name it once."
@@ -234,10 +234,10 @@ def _compute_metrics(
         **metrics.compute_metrics(dataset.labels, probabilities),
         "bootstrap_ci95": bootstrap.intervals(dataset.labels, probabilities),
         "calibration": calibration.calibration_report(dataset.labels, probabilities, fit) if fit else None,
-        "without_training_images": (
+        "excluding_train_duplicates": (
             None if overlap is None else train_overlap.exclude_overlap(overlap, dataset.labels, probabilities)
         ),
-        "by_agreement": agreement,
+        "accuracy_by_agreement": agreement,
     }
 
 

@@ -131,7 +131,9 @@ def _uses_other_networks(record: Mapping[str, Any]) -> bool:
 
 def _evaluation(content: Mapping[str, Any]) -> str:
     protocol = content["protocol"]
-    excluded = f" {protocol['left_out']:,} faces without a label are excluded." if protocol["left_out"] else ""
+    excluded = (
+        f" {protocol['num_unlabelled']:,} faces without a label are excluded." if protocol["num_unlabelled"] else ""
+    )
     optimistic = content["split"] == protocol["selected_on"] and eval_json.is_training_data(content)
     return _paragraph(
         f"These float16 weights were evaluated on the {content['examples']:,} faces of the split {content['split']} of "
@@ -160,11 +162,13 @@ def _limitations(content: Mapping[str, Any]) -> str:
         "are rare in the training data.",
         "The labels are noisy: annotators agree with them in 65 ± 5 % of the cases (Goodfellow et al. 2013).",
     ]
-    clean, groups, scaled = (content[name] for name in ("without_training_images", "by_agreement", "calibration"))
-    if clean and clean["left_out"]:
+    clean, groups, scaled = (
+        content[name] for name in ("excluding_train_duplicates", "accuracy_by_agreement", "calibration")
+    )
+    if clean and clean["num_duplicates"]:
         train = "the training data" if eval_json.is_training_data(content) else "the train split of the same shards"
         items.append(
-            f"Data leakage: {clean['left_out']:,} of the evaluated faces are also in {train}. Without them, the "
+            f"Data leakage: {clean['num_duplicates']:,} of the evaluated faces are also in {train}. Without them, the "
             f"accuracy is {100 * clean['accuracy']:.1f} %."
         )
     large = [group for group in groups or [] if group["examples"] >= MIN_EXAMPLES]

@@ -182,9 +182,9 @@ def test_score_on_another_test_split_is_not_comparable(tmp_path):
     ("learned_from", "comparable", "remark"),
     [
         ({"weights": "weights/faces.npz"}, False, "faces.npz may be trained on other faces; trained on"),
-        ({"teacher": "runs/a"}, False, "runs/a may be trained on other faces"),
+        ({"teacher_runs": "runs/a"}, False, "runs/a may be trained on other faces"),
         ({"weights": "imagenet"}, True, "trained on"),
-        ({"targets": "posterior"}, True, "with FER+ votes"),
+        ({"label_source": "posterior"}, True, "with FER+ votes"),
     ],
     ids=["weights", "teacher", "imagenet", "votes"],
 )

@@ -64,11 +64,11 @@ def test_run_and_saved_predictions_equal_both_runs(folder, both):
     np.testing.assert_allclose(mixed.predictions.probabilities, both.predictions.probabilities, atol=1e-6)
     assert mixed.content["confusion_matrix"] == both.content["confusion_matrix"]
     first, second = mixed.content["protocol"]["members"]
-    assert [first, {**second, "kept": ""}] == [
+    assert [first, {**second, "source_eval": ""}] == [
         both.content["protocol"]["members"][0],
-        {**both.content["protocol"]["members"][1], "kept": ""},
+        {**both.content["protocol"]["members"][1], "source_eval": ""},
     ]
-    assert second["kept"] == str(folder / "saved-two")
+    assert second["source_eval"] == str(folder / "saved-two")
     assert mixed.content["parameters"] == both.content["parameters"]
 
 

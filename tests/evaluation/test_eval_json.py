@@ -72,7 +72,7 @@ def build(*runs: SimpleNamespace) -> dict:
         [eval_json.describe_member(each) for each in runs or (run(),)],
         manifest,
         eval_json.Protocol("validation", tta="flip", labels="ferplus", num_unlabelled=1),
-        {**figures, "calibration": None, "without_training_images": None, "by_agreement": None},
+        {**figures, "calibration": None, "excluding_train_duplicates": None, "accuracy_by_agreement": None},
         images_per_second=321.5,
     )
 
@@ -120,7 +120,7 @@ def test_build_records_no_config_or_step_for_ensemble(tmp_path):
 
 def test_protocol_records_tta_labels_and_unlabelled_examples():
     protocol = build()["protocol"]
-    assert (protocol["tta"], protocol["labels"], protocol["left_out"]) == ("flip", "ferplus", 1)
+    assert (protocol["tta"], protocol["labels"], protocol["num_unlabelled"]) == ("flip", "ferplus", 1)
 
 
 def test_describe_data_records_hash_and_sizes():
@@ -143,7 +143,7 @@ def invalid(*path, value) -> dict:
     [
         invalid("accuracy", value=69.8),
         invalid("acuracy", value=0.7),
-        invalid("schema_version", value=2),
+        invalid("schema_version", value=3),
         invalid("classes", value=sorted(CLASSES)),
         invalid("confusion_matrix", value=[[1]]),
         invalid("confusion_matrix", 0, 0, value=1.5),
@@ -164,6 +164,31 @@ def test_invalid_eval_json_is_neither_written_nor_read(content, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"eval\.json is no eval\.json of this version"):
         eval_json.read_eval(str(path))
+
+
+def test_read_eval_renames_keys_of_schema_version_1(tmp_path):
+    content = build()
+    content["protocol"]["members"][0]["source_eval"] = "runs/a"
+    scores = {name: content[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")}
+    content["excluding_train_duplicates"] = {"examples": 8, "num_duplicates": 1, "accuracy_difference": 0.1, **scores}
+    content["accuracy_by_agreement"] = [{"votes": 9, "examples": 9, "accuracy": 0.5}]
+    old = copy.deepcopy(content)
+    old["schema_version"] = 1
+    old["by_agreement"] = old.pop("accuracy_by_agreement")
+    old["without_training_images"] = old.pop("excluding_train_duplicates")
+    old["without_training_images"]["left_out"] = old["without_training_images"].pop("num_duplicates")
+    old["protocol"]["left_out"] = old["protocol"].pop("num_unlabelled")
+    member = old["protocol"]["members"][0]
+    member["kept"] = member.pop("source_eval")
+    learned = member["learned_from"]
+    member["learned_from"] = {
+        "weights": learned["weights"],
+        "targets": learned["label_source"],
+        "teacher": learned["teacher_runs"],
+    }
+    path = tmp_path / "eval.json"
+    path.write_text(json.dumps(old))
+    assert eval_json.read_eval(str(path)) == content
 
 
 def test_write_eval_rejects_nan(tmp_path):

@@ -76,7 +76,7 @@ def test_evaluate_predictions_are_in_order_of_shards(plain, folder):
 
 
 def test_evaluate_without_train_split_or_votes_records_none(plain):
-    assert plain.content["without_training_images"] is plain.content["by_agreement"] is None
+    assert plain.content["excluding_train_duplicates"] is plain.content["accuracy_by_agreement"] is None
 
 
 def test_temperature_for_test_split_is_fitted_on_validation(plain, folder):
@@ -86,11 +86,11 @@ def test_temperature_for_test_split_is_fitted_on_validation(plain, folder):
     assert len(test.predictions.probabilities) == 12
 
 
-def test_evaluate_also_scores_without_training_images(plain, folder):
+def test_evaluate_also_scores_excluding_train_duplicates(plain, folder):
     found = evaluate.evaluate(request(folder, data="whole")).content
-    assert found["without_training_images"]["left_out"] == 6
+    assert found["excluding_train_duplicates"]["num_duplicates"] == 6
     correct = plain.predictions.probabilities[6:].argmax(axis=1) == plain.predictions.labels[6:]
-    assert found["without_training_images"]["accuracy"] == correct.mean()
+    assert found["excluding_train_duplicates"]["accuracy"] == correct.mean()
 
 
 def test_evaluate_scores_equally_with_overlap_of_manifest(folder, tmp_path):
@@ -200,9 +200,9 @@ def test_write_error_names_unwritable_path(plain, tmp_path, monkeypatch):
 def test_ferplus_labels_exclude_examples_without_majority(folder):
     found = evaluate.evaluate(request(folder, data="voted", labels="ferplus"))
     assert found.predictions.labels.tolist() == [2] * (COUNT - 7)
-    assert [entry["votes"] for entry in found.content["by_agreement"]] == [6]
+    assert [entry["votes"] for entry in found.content["accuracy_by_agreement"]] == [6]
     assert found.predictions.rows.tolist() == list(range(1007, 1000 + COUNT))
-    assert (found.content["examples"], found.content["protocol"]["left_out"]) == (COUNT - 7, 7)
+    assert (found.content["examples"], found.content["protocol"]["num_unlabelled"]) == (COUNT - 7, 7)
 
 
 def test_ferplus_labels_error_names_conversion_flag(folder):

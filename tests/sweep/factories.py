@@ -95,13 +95,13 @@ def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weig
         "checkpoint_step": 1,
         "weights_sha256": weights_sha256,
         "trained_on": {"name": shards.name, "manifest_sha256": shards.sha256},
-        "learned_from": {"weights": "none", "targets": "fer", "teacher": ""},
+        "learned_from": {"weights": "none", "label_source": "fer", "teacher_runs": ""},
     }
     figures = {
         **metrics.compute_metrics(scored.labels, probabilities),
         "calibration": None,
-        "without_training_images": None,
-        "by_agreement": None,
+        "excluding_train_duplicates": None,
+        "accuracy_by_agreement": None,
     }
     content = eval_json.build([member], shards, eval_json.Protocol("validation", "none", "fer", 0), figures, 1.0)
     saved = prediction_files.Predictions(scored.labels, probabilities.astype(np.float32), scored.rows)

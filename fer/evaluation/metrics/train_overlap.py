@@ -60,7 +60,7 @@ def exclude_overlap(overlap: np.ndarray, labels: np.ndarray, probabilities: np.n
       labels, probabilities: of all examples, as in `fer.evaluation.metrics.metrics`.
 
     Returns:
-      examples, left_out, accuracy, accuracy_ci95, macro_f1, and accuracy_difference: accuracy on all examples
+      examples, num_duplicates, accuracy, accuracy_ci95, macro_f1, and accuracy_difference: accuracy on all examples
       minus accuracy without the overlap. None if all examples are in the train split.
     """
     if overlap.all():
@@ -69,7 +69,7 @@ def exclude_overlap(overlap: np.ndarray, labels: np.ndarray, probabilities: np.n
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
     return {
         "examples": int((~overlap).sum()),
-        "left_out": int(overlap.sum()),
+        "num_duplicates": int(overlap.sum()),
         **{name: remaining[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
         "accuracy_difference": accuracy - remaining["accuracy"],
     }

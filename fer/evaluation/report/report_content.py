@@ -54,8 +54,8 @@ def protocol_sentences(content: Mapping[str, Any]) -> list[str]:
         if protocol["labels"] == "fer"
         else "Ground truth: majority of the FER+ votes.",
     ]
-    if protocol["left_out"]:
-        sentences.append(f"{protocol['left_out']:,} examples without such a label are excluded.")
+    if protocol["num_unlabelled"]:
+        sentences.append(f"{protocol['num_unlabelled']:,} examples without such a label are excluded.")
     return [*sentences, *_caveats(content)]
 
 
@@ -77,14 +77,14 @@ def _selection(content: Mapping[str, Any]) -> str:
 
 def _caveats(content: Mapping[str, Any]) -> list[str]:
     sentences = []
-    clean, scaled = content["without_training_images"], content["calibration"]
-    if clean and clean["left_out"]:
+    clean, scaled = content["excluding_train_duplicates"], content["calibration"]
+    if clean and clean["num_duplicates"]:
         train = "images of the training data"
         if not eval_json.is_training_data(content):
             train = "images of the train split of these shards (the network was trained on other shards)"
         sentences.append(
-            f"Data leakage: {clean['left_out']:,} of these faces are identical, pixel by pixel, to {train}. Without "
-            f"them, the accuracy is {_percent(clean['accuracy'])}, "
+            f"Data leakage: {clean['num_duplicates']:,} of these faces are identical, pixel by pixel, to {train}. "
+            f"Without them, the accuracy is {_percent(clean['accuracy'])}, "
             f"{_leakage_difference(100 * clean['accuracy_difference'])}."
         )
     if scaled:
@@ -158,15 +158,15 @@ def provenance_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("weights SHA-256", member["weights_sha256"]),
             ("trained on", f"{member['trained_on']['name']}, manifest {member['trained_on']['manifest_sha256']}"),
         ]
-        if "kept" in member:
-            rows.append(("probabilities read from", member["kept"]))
+        if "source_eval" in member:
+            rows.append(("probabilities read from", member["source_eval"]))
         if "export" in member:
             export = member["export"]
             rows += [
                 ("export evaluated", f"{export['format']}, {export['precision']}, {export['file']}"),
                 ("export SHA-256", export["sha256"]),
             ]
-    saved = any("kept" in member for member in content["protocol"]["members"])
+    saved = any("source_eval" in member for member in content["protocol"]["members"])
     name = "throughput, with recorded times of saved predictions" if saved else "throughput"
     rows.append((name, f"{content['images_per_second']:.0f} images/s"))
     return [*rows, ("versions", ", ".join(f"{name} {version}" for name, version in content["versions"].items()))]

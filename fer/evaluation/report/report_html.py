@@ -125,10 +125,10 @@ def _cell(place: tuple[int, int], counts: np.ndarray, shares: np.ndarray, sheet:
 def _optional_sections(content: Mapping[str, Any]) -> list[str]:
     """Returns the sections that only some evaluations have."""
     parts = []
-    if content["by_agreement"]:
+    if content["accuracy_by_agreement"]:
         rows = [
             (f"{entry['votes']} of 10", f"{entry['examples']:,}", f"{100 * entry['accuracy']:.1f} %")
-            for entry in content["by_agreement"]
+            for entry in content["accuracy_by_agreement"]
         ]
         header = ("most FER+ votes", "examples", "accuracy")
         parts += ["<h2>Accuracy by annotator agreement</h2>", _table(header, rows, numbers=(1, 2))]

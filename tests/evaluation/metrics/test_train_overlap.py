@@ -85,7 +85,7 @@ def test_exclude_overlap_difference_is_accuracy_with_minus_without():
     predicted = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])  # 6 of 10
     overlap = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)  # 2 of 6 without them
     remaining = train_overlap.exclude_overlap(overlap, labels, np.eye(7)[predicted])
-    assert (remaining["examples"], remaining["left_out"]) == (6, 4)
+    assert (remaining["examples"], remaining["num_duplicates"]) == (6, 4)
     assert remaining["accuracy"] == pytest.approx(2 / 6)
     assert remaining["accuracy_difference"] == pytest.approx(6 / 10 - 2 / 6)
 

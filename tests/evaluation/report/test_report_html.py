@@ -43,8 +43,8 @@ def evaluation(tmp_path_factory) -> evaluate.Evaluation:
         **metrics.compute_metrics(labels, probabilities),
         "bootstrap_ci95": bootstrap.intervals(labels, probabilities),
         "calibration": {"temperature": 1.2, "log_loss": 1.0, "brier": 0.5, "ece": 0.01},
-        "without_training_images": None,
-        "by_agreement": [{"votes": 9, "examples": COUNT, "accuracy": 0.5}],
+        "excluding_train_duplicates": None,
+        "accuracy_by_agreement": [{"votes": 9, "examples": COUNT, "accuracy": 0.5}],
         "corruptions": robustness.measure_robustness(
             lambda faces: probabilities[: len(faces)], images[:10], labels[:10]
         ),
@@ -125,7 +125,7 @@ def trained_on_shards(evaluation) -> dict:
     return {
         **evaluation.content,
         "data": {**evaluation.content["data"], "manifest_sha256": factories.TRAINED_ON["manifest_sha256"]},
-        "without_training_images": {"left_out": 10, "accuracy": 0.5, "accuracy_difference": 0.01},
+        "excluding_train_duplicates": {"num_duplicates": 10, "accuracy": 0.5, "accuracy_difference": 0.01},
     }
 
 
@@ -147,8 +147,8 @@ def test_protocol_sentences_describe_selection_leakage_and_tta(trained_on_shards
     ],
 )
 def test_protocol_sentences_state_leakage_difference_without_sign(trained_on_shards, difference, words):
-    leaked = {**trained_on_shards["without_training_images"], "accuracy_difference": difference}
-    text = " ".join(report_content.protocol_sentences({**trained_on_shards, "without_training_images": leaked}))
+    leaked = {**trained_on_shards["excluding_train_duplicates"], "accuracy_difference": difference}
+    text = " ".join(report_content.protocol_sentences({**trained_on_shards, "excluding_train_duplicates": leaked}))
     assert f"Without them, the accuracy {words}" in text
 
 
