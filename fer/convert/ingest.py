@@ -90,25 +90,20 @@ def ingest_sources(
     return reader.result()
 
 
+@dataclasses.dataclass
 class _SourceReader:
-    """Reads sources one after the other and collects what `IngestedDataset` holds of them."""
+    """Reads sources one after the other; the first fields are the arguments of `ingest_sources`."""
 
-    def __init__(
-        self,
-        parsers: ParserPool,
-        store: TempStore,
-        rejects: RejectedRows,
-        progress: ReadProgress,
-        interpreter: Interpreter,
-    ):
-        """Prepares for sources; the arguments are those of `ingest_sources`."""
-        self._parsers, self._store, self._rejects = parsers, store, rejects
-        self._progress, self._interpreter = progress, interpreter
-        self._blocks: list[Block] = []  # without their images
-        self._hashes: list[ImageHashes] = []
-        self._sources: list[Source] = []
-        self._skipped = SkippedFiles()
-        self._rows = 0
+    parsers: ParserPool
+    store: TempStore
+    rejects: RejectedRows
+    progress: ReadProgress
+    interpreter: Interpreter
+    blocks: list[Block] = dataclasses.field(default_factory=list)  # without their images
+    hashes: list[ImageHashes] = dataclasses.field(default_factory=list)
+    sources: list[Source] = dataclasses.field(default_factory=list)
+    skipped: SkippedFiles = dataclasses.field(default_factory=SkippedFiles)
+    rows: int = 0
 
     def read(self, path: str, name: str) -> None:
         """Reads a source; `name` is that in the manifest.
@@ -116,38 +111,38 @@ class _SourceReader:
         Raises:
           UserError: see `ingest_sources`.
         """
-        hasher, before = HashingReader(self._progress.add_bytes), self._rows
+        hasher, before = HashingReader(self.progress.add_bytes), self.rows
         forms: dict[str, None] = {}
-        chunks = self._interpreter.interpret(formats.iter_chunks(path, hasher, self._skipped))
-        limit = MAX_PENDING_PER_WORKER * self._parsers.num_workers
-        for form, block, hashes in bounded_map(self._parsers.executor, self._parse, chunks, limit, formats.num_bytes):
+        chunks = self.interpreter.interpret(formats.iter_chunks(path, hasher, self.skipped))
+        limit = MAX_PENDING_PER_WORKER * self.parsers.num_workers
+        for form, block, hashes in bounded_map(self.parsers.executor, self._parse, chunks, limit, formats.num_bytes):
             if form not in forms:
                 forms[form] = None
-                self._progress.print_line(f"Reading {form}")
+                self.progress.print_line(f"Reading {form}")
             self._add(block, hashes)
-        self._interpreter.check_order(name)
-        self._sources.append(Source(name, archives.sha256(path, hasher), self._rows - before, "; ".join(forms)))
+        self.interpreter.check_order(name)
+        self.sources.append(Source(name, archives.sha256(path, hasher), self.rows - before, "; ".join(forms)))
 
     def result(self) -> IngestedDataset:
         """Returns the faces of all sources read."""
-        blocks = self._blocks
+        blocks = self.blocks
         return IngestedDataset(
             labels=_concatenate([block.labels for block in blocks]),
             splits=_concatenate([block.splits for block in blocks]),
             rows=_concatenate([block.rows for block in blocks]),
-            hashes=image_hashes.concatenate(self._hashes),
-            store=self._store,
-            sources=tuple(self._sources),
+            hashes=image_hashes.concatenate(self.hashes),
+            store=self.store,
+            sources=tuple(self.sources),
             blank_lines=sum(block.blank for block in blocks),
             altered=sum((collections.Counter(block.altered) for block in blocks), collections.Counter()),
             excluded=sum(block.excluded for block in blocks),
-            passed_over=self._skipped.counts(),
-            label_map=self._interpreter.label_map(),
+            passed_over=self.skipped.counts(),
+            label_map=self.interpreter.label_map(),
         )
 
     def _parse(self, chunk: Chunk) -> tuple[str, Block, ImageHashes]:
         """Returns the form of a chunk, its rows and the hashes of its faces. Runs in a thread."""
-        return formats.describe_format(chunk), *self._parsers.parse(chunk)
+        return formats.describe_format(chunk), *self.parsers.parse(chunk)
 
     def _add(self, block: Block, hashes: ImageHashes) -> None:
         """Adds the next rows of the current source.
@@ -155,14 +150,14 @@ class _SourceReader:
         Raises:
           UserError: a row is bad and may not be set aside, or the disk is full.
         """
-        self._rejects.add(block.rejects)
-        self._interpreter.count(block)
-        self._store.append_faces(block.images)
-        rows = block.rows + self._rows
-        self._blocks.append(dataclasses.replace(block, images=np.empty(0), rows=rows, rejects=()))
-        self._hashes.append(hashes)
-        self._rows += block.count
-        self._progress.add_rows(block.count)
+        self.rejects.add(block.rejects)
+        self.interpreter.count(block)
+        self.store.append_faces(block.images)
+        rows = block.rows + self.rows
+        self.blocks.append(dataclasses.replace(block, images=np.empty(0), rows=rows, rejects=()))
+        self.hashes.append(hashes)
+        self.rows += block.count
+        self.progress.add_rows(block.count)
 
 
 def _concatenate(parts: list[np.ndarray]) -> np.ndarray:

@@ -18,32 +18,21 @@ class HashingReader:
           consume: called with the number of bytes of each read.
         """
         self._consume = consume
-        self._files: dict[str, _FileHash] = {}
+        self._sums: dict[str, str] = {}  # of the files that were read to their end
+        self._unfinished: dict[str, tuple[hashlib._Hash, int]] = {}  # with the number of bytes hashed
 
     def update(self, path: str, size: int, offset: int, content: memoryview) -> None:
         """Receives `content`, read at `offset` of a file of `size` bytes."""
         self._consume(len(content))
-        self._files.setdefault(path, _FileHash(size)).update(offset, content)
+        digest, hashed = self._unfinished.get(path) or (hashlib.sha256(), 0)
+        if path in self._sums or offset != hashed:
+            return
+        digest.update(content)
+        self._unfinished[path] = digest, hashed + len(content)
+        if hashed + len(content) == size:
+            self._sums[path] = digest.hexdigest()
+            del self._unfinished[path]
 
     def sha256(self, path: str) -> str:
         """Returns the SHA-256 of a file in hexadecimal; a file that was not read in order is read now."""
-        file = self._files.get(path)
-        return file.sum if file is not None and file.sum else files.sha256(path)
-
-
-class _FileHash:
-    """The SHA-256 of one file, as far as it was read in order."""
-
-    def __init__(self, size: int):
-        self._size, self._hashed = size, 0
-        self._digest: hashlib._Hash | None = hashlib.sha256()
-        self.sum = ""
-
-    def update(self, offset: int, content: memoryview) -> None:
-        """Hashes bytes that continue those before."""
-        if self._digest is None or offset != self._hashed:
-            return
-        self._digest.update(content)
-        self._hashed += len(content)
-        if self._hashed == self._size:
-            self.sum, self._digest = self._digest.hexdigest(), None
+        return self._sums.get(path) or files.sha256(path)
