@@ -18,8 +18,8 @@ DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/conve
 SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "Split to evaluate.")
 TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
 LABELS = flags.DEFINE_enum("labels", "fer", config.LABELS, "Ground truth: labels of FER-2013 or majority of FER+.")
-CORRUPTIONS = flags.DEFINE_boolean(
-    "corruptions", False, "Also evaluates eight corruptions at five severities: 40 passes over the split."
+ROBUSTNESS = flags.DEFINE_boolean(
+    "robustness", False, "Also evaluates eight corruptions at five severities: 40 passes over the split."
 )
 OUTPUT = flags.DEFINE_string(
     "output",
@@ -32,7 +32,7 @@ cli.require("data")
 
 
 def main() -> None:
-    request = EvalRequest(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, CORRUPTIONS.value)
+    request = EvalRequest(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, ROBUSTNESS.value)
     output = OUTPUT.value or request.default_output()
     files.check_writable(os.path.join(output, "eval.json"))
     request.check()

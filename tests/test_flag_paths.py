@@ -16,7 +16,7 @@ NO_PATHS = {  # flags whose value is no path
         "drop",
         "host",
         "model",
-        "peers",
+        "baselines",
         "workers",
         "grid",
         "ablations",

@@ -26,7 +26,7 @@ class BaselineUnavailable(Exception):  # noqa: N818  not an error: the other bas
 
 def cache_folder() -> str:
     """Returns the folder of the environments, in XDG_CACHE_HOME or ~/.cache."""
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fer", "peers")
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fer", "baselines")
 
 
 def prepare_environment(packages: Sequence[str], requirements: Sequence[str], cache: str) -> str:

@@ -82,7 +82,7 @@ DEFAULT = ("fer-tflite", "fer-hdf5")  # the others need PyTorch, a download of u
 
 
 def parse_baselines(value: str) -> list[Baseline]:
-    """Parses the flag --peers.
+    """Parses the flag --baselines.
 
     Args:
       value: "true" (the flag without a value) for `DEFAULT`, "false" for none, "all" for all, or names in `BASELINES`,
@@ -95,7 +95,7 @@ def parse_baselines(value: str) -> list[Baseline]:
     names = groups[value] if value in groups else value.split(",")
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
-        raise UserError(f"--peers names {unknown[0]!r}, which is none of {', '.join(BASELINES)} and {ALL}.")
+        raise UserError(f"--baselines names {unknown[0]!r}, which is none of {', '.join(BASELINES)} and {ALL}.")
     return [BASELINES[name] for name in names]
 
 
@@ -157,7 +157,7 @@ def _run(baseline: Baseline, python: str, faces: eval_dataset.EvalDataset) -> di
     from fer.evaluation.prediction_files import Predictions
     from fer.io import npz
 
-    with temp_files.folder("peers") as folder:
+    with temp_files.folder("baselines") as folder:
         inputs, outputs = pathlib.Path(folder, "faces.npz"), pathlib.Path(folder, "probabilities.npz")
         np.savez(inputs, images=faces.images[..., 0])
         baseline_environments.run([python, "-s", baseline.runner, str(inputs), str(outputs), *baseline.runner_args])

@@ -19,7 +19,7 @@ from fer.evaluation import ensemble_members, eval_json, prediction_files
 from fer.evaluation.metrics import metrics, significance
 from fer.io import files
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Faces of each class in PrivateTest, in label order: totals of FER-2013 minus Training and PublicTest.
 PRIVATE_TEST = (491, 55, 528, 879, 594, 416, 626)
 
@@ -57,7 +57,7 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
       measured: as `fer.compare.baselines.measure` returns them; each is tested against each run.
 
     Returns:
-      The content of comparison.json: runs, peers (the baselines) and published, each by descending accuracy, and pairs.
+      The content of comparison.json: runs, baselines and published, each by descending accuracy, and pairs.
 
     Raises:
       UserError: a file is missing or damaged, or is named twice.
@@ -86,7 +86,7 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
     return {
         "schema_version": SCHEMA_VERSION,
         "runs": sorted(map(_describe_run, ours), key=lambda run: -run["accuracy"]),
-        "peers": sorted(map(_describe_baseline, measured), key=lambda peer: -(peer["accuracy"] or 0)),
+        "baselines": sorted(map(_describe_baseline, measured), key=lambda one: -(one["accuracy"] or 0)),
         "pairs": _pairs([*itertools.combinations(sides, 2), *itertools.product(sides, others)]),
         "published": sorted(read_published(), key=lambda result: -result["accuracy"]),
     }
@@ -202,7 +202,7 @@ def _undocumented_sources(learned: Sequence[dict[str, str] | None]) -> list[str]
 
 
 def _describe_baseline(measured: baselines.BaselineResult) -> dict[str, Any]:
-    """Builds an entry of peers in comparison.json; if the baseline was not measured, the remark is the reason."""
+    """Builds an entry of baselines in comparison.json; if the baseline was not measured, the remark is the reason."""
     predicted = measured.predictions
     scores: dict[str, Any] | None = None
     fault = ""

@@ -32,14 +32,14 @@ PAIRS_NOTE = (
     "pairs. A difference is significant where the corrected p is below 0.05."
 )
 STYLE = """
-:root { color-scheme: light dark; --line: #8884; --ours: #0072b233; --peers: #d55e0026; }
+:root { color-scheme: light dark; --line: #8884; --ours: #0072b233; --baselines: #d55e0026; }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
 .wide { overflow-x: auto; } img { max-width: 100%; height: auto; background: white; }
 table { border-collapse: collapse; font-size: 12px; width: 100%; }
 caption { text-align: left; font-weight: bold; padding: .5rem 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .25rem; text-align: left; vertical-align: top; }
-td:first-child { font-weight: bold; } tr.ours { background: var(--ours); } tr.peers { background: var(--peers); }
-tr.apart td { opacity: .75; } td { overflow-wrap: break-word; }
+td:first-child { font-weight: bold; } tr.ours { background: var(--ours); }
+tr.baselines { background: var(--baselines); } tr.apart td { opacity: .75; } td { overflow-wrap: break-word; }
 .all td:first-child { min-width: 7.5rem; overflow-wrap: anywhere; } .all td:nth-child(3) { min-width: 4.8rem; }
 .all td:nth-child(n + 12) { min-width: 7rem; overflow-wrap: anywhere; } .all td:nth-child(12) { min-width: 9.5rem; }
 @media (max-width: 60rem) {
@@ -56,7 +56,7 @@ def build_markdown(comparison: dict[str, Any]) -> str:
     """Builds the Markdown tables of results and of paired tests."""
     escaped = escaping.escape_markdown
     rows = [["**" + escaped(row[0]) + "**", *map(escaped, row[1:])] for row in map(_run_cells, comparison["runs"])]
-    rows += [list(map(escaped, row)) for row in map(_baseline_cells, comparison["peers"])]
+    rows += [list(map(escaped, row)) for row in map(_baseline_cells, comparison["baselines"])]
     rows += [list(map(escaped, _published_cells(result))) for result in comparison["published"]]
     pairs = [list(map(escaped, row)) for row in map(_pair_cells, comparison["pairs"])]
     return "\n".join(
@@ -80,7 +80,7 @@ def build_markdown(comparison: dict[str, Any]) -> str:
 def build_page(comparison: dict[str, Any], plot: bytes) -> str:
     """Builds one HTML page with the tables and the plot, a PNG."""
     rows = [("ours", _run_cells(run)) for run in comparison["runs"]]
-    rows += [("peers", _baseline_cells(peer)) for peer in comparison["peers"]]
+    rows += [("baselines", _baseline_cells(baseline)) for baseline in comparison["baselines"]]
     rows += [("" if result["comparable"] else "apart", _published_cells(result)) for result in comparison["published"]]
     body = "\n".join(f'<tr class="{kind}">{_cells(HEADER, row)}</tr>' for kind, row in rows)
     pairs = "\n".join(f"<tr>{_cells(PAIR_HEADER, _pair_cells(pair))}</tr>" for pair in comparison["pairs"])
@@ -110,7 +110,7 @@ def write(comparison: dict[str, Any], output: str) -> list[str]:
     Raises:
       UserError: a file cannot be written.
     """
-    plot = accuracy_by_parameters(comparison["runs"], comparison["peers"], comparison["published"])
+    plot = accuracy_by_parameters(comparison["runs"], comparison["baselines"], comparison["published"])
     path = {kind: os.path.join(output, f"comparison.{kind}") for kind in ("json", "md", "html", "png")}
     files.write_bytes(path["png"], plot)
     files.write_text(path["md"], build_markdown(comparison))
@@ -146,22 +146,22 @@ def _run_cells(run: dict[str, Any]) -> list[str]:
     ]
 
 
-def _baseline_cells(peer: dict[str, Any]) -> list[str]:
-    measured = peer["accuracy"] is not None
+def _baseline_cells(baseline: dict[str, Any]) -> list[str]:
+    measured = baseline["accuracy"] is not None
     return [
-        peer["method"],
-        _yes_or_no(peer["comparable"]) if measured else "-",
-        _accuracy(peer) if measured else "-",
-        f"{peer['macro_f1']:.4f}" if measured else "-",
-        f"{peer['data']}, {peer['split']}",
-        peer["tta"],
-        str(peer["members"]),
-        f"{peer['parameters']:,}" if measured else "-",
-        f"{peer['images_per_second']:.0f}" if measured else "-",
+        baseline["method"],
+        _yes_or_no(baseline["comparable"]) if measured else "-",
+        _accuracy(baseline) if measured else "-",
+        f"{baseline['macro_f1']:.4f}" if measured else "-",
+        f"{baseline['data']}, {baseline['split']}",
+        baseline["tta"],
+        str(baseline["members"]),
+        f"{baseline['parameters']:,}" if measured else "-",
+        f"{baseline['images_per_second']:.0f}" if measured else "-",
         "-",
         "-",
-        peer["remark"],
-        peer["source"],
+        baseline["remark"],
+        baseline["source"],
     ]
 
 

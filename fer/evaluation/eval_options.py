@@ -26,7 +26,7 @@ class EvalRequest:
     split: str = "validation"
     tta: str = "none"  # one of `fer.config.TTA`
     labels: str = "fer"  # fer | ferplus
-    corruptions: bool = False  # also evaluates corrupted faces, which takes 40 more passes
+    robustness: bool = False  # also evaluates corrupted faces, which takes 40 more passes
 
     def check(self) -> None:
         """Checks the local paths; `fer.evaluation.evaluate.evaluate` checks those in object stores.
@@ -53,9 +53,9 @@ class EvalRequest:
             raise UserError(
                 f"{saved[0]} holds saved predictions and no network. Name at least one more workdir, for an ensemble."
             )
-        if saved and self.corruptions:
+        if saved and self.robustness:
             raise UserError(
-                f"--corruptions needs a network, and {saved[0]} holds only saved predictions. Name its run instead."
+                f"--robustness needs a network, and {saved[0]} holds only saved predictions. Name its run instead."
             )
         return saved
 

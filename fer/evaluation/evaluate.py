@@ -72,13 +72,13 @@ def evaluate(
     validation = _read_validation(manifest, request) if only_runs else None  # saved predictions are of one split
     images = dataset.images if validation is None else np.concatenate([dataset.images, validation.images])
     count = len(dataset.images)
-    total = len(images) + (robustness.PASSES * count if request.corruptions else 0)
+    total = len(images) + (robustness.PASSES * count if request.robustness else 0)
     prediction = _predict(members, images, request.tta, lambda done: progress(done, total))
     probabilities, rest = np.split(prediction_files.normalize(prediction.probabilities), [count])
     fit = (dataset.labels, probabilities) if request.split == "validation" else validation and (validation.labels, rest)
     overlap = train_overlap.find_overlap(manifest, request.split, dataset.images, dataset.rows)
     results = _compute_metrics(overlap, dataset, probabilities, fit)
-    if request.corruptions:
+    if request.robustness:
         compute = inference.make_predict_fn(models, tta=request.tta)
         results["corruptions"] = robustness.measure_robustness(
             lambda faces: compute(faces, lambda done: progress(done, total)), dataset.images, dataset.labels

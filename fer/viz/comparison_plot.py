@@ -14,7 +14,7 @@ from sklearn.isotonic import isotonic_regression
 from fer.labels import COLOURS
 from fer.viz import rendering
 
-COLOUR = {"ours": COLOURS[4], "peers": COLOURS[0], "published": "#555555"}
+COLOUR = {"ours": COLOURS[4], "baselines": COLOURS[0], "published": "#555555"}
 LABEL_SPACING = 0.026  # share of the height of the axes between two names, so that they do not overlap
 COLUMNS = 6  # of points whose number of parameters is unknown
 MAX_RUNS = 5  # of our runs
@@ -22,12 +22,12 @@ MARGIN = 0.005  # accuracy beyond the lowest and the highest interval
 
 
 def accuracy_by_parameters(
-    runs: Sequence[dict[str, Any]], peers: Sequence[dict[str, Any]], published: Sequence[dict[str, Any]]
+    runs: Sequence[dict[str, Any]], baselines: Sequence[dict[str, Any]], published: Sequence[dict[str, Any]]
 ) -> bytes:
     """Draws results with their 95 % intervals: at most `MAX_RUNS` of our runs, all measured baselines, all published.
 
     Args:
-      runs, peers, published: as `fer.compare.comparison.compare` returns them; baselines (`peers`) that could not be
+      runs, baselines, published: as `fer.compare.comparison.compare` returns them; baselines that could not be
         measured are not drawn.
 
     Returns:
@@ -36,7 +36,7 @@ def accuracy_by_parameters(
     """
     kinds = {
         "ours": headline_runs(runs),
-        "peers": [peer for peer in peers if peer["accuracy"] is not None],
+        "baselines": [one for one in baselines if one["accuracy"] is not None],
         "published": published,
     }
     results = [{**result, "kind": kind} for kind, of_kind in kinds.items() for result in of_kind]

@@ -158,15 +158,15 @@ def compared(measured, folder) -> dict:
 
 
 def test_compare_computes_our_metrics_for_baselines(compared):
-    for found in compared["peers"][:2]:
+    for found in compared["baselines"][:2]:
         scale = 1 if found["accuracy"] == (expected(1).argmax(axis=1) == LABELS).mean() else -1
         figures = metrics.compute_metrics(LABELS, expected(scale))
         assert found["accuracy_ci95"] == figures["accuracy_ci95"]
         assert found["macro_f1"] == pytest.approx(figures["macro_f1"])
         assert not found["comparable"]
         assert "not the test split" in found["remark"]
-    assert compared["peers"][2]["accuracy"] is None
-    assert compared["peers"][2]["remark"].startswith("not measured: it could not be installed (ERROR")
+    assert compared["baselines"][2]["accuracy"] is None
+    assert compared["baselines"][2]["remark"].startswith("not measured: it could not be installed (ERROR")
 
 
 def test_compare_tests_each_baseline_against_each_run(compared):
@@ -183,7 +183,7 @@ def test_comparison_files_all_hold_the_baselines(compared, tmp_path, figures):
     comparison_report.write(compared, str(tmp_path))
     assert json.loads((tmp_path / "comparison.json").read_text()) == compared
     text, page = ((tmp_path / f"comparison.{kind}").read_text() for kind in ("md", "html"))
-    assert text.count("\n| tiny |") == page.count('<tr class="peers">') == 3
+    assert text.count("\n| tiny |") == page.count('<tr class="baselines">') == 3
     assert text.count("not measured: it could not be installed") == 1
 
 
@@ -192,7 +192,7 @@ def test_comparison_plot_draws_only_measured_baselines(compared, figures):
         comparison_plot.accuracy_by_parameters(compared["runs"], shown, [])
         return [text.get_text() for axes in figures[-1].axes for text in axes.texts]
 
-    first, second, absent = compared["peers"]
+    first, second, absent = compared["baselines"]
     ours = names()
     assert names(first) == [*ours, f"{100 * first['accuracy']:.1f}  tiny"]
     assert names(first, second, absent) == names(first, second) == [*names(first), names(second)[-1]]
@@ -207,12 +207,12 @@ def test_comparison_plot_draws_only_measured_baselines(compared, figures):
         ("facial-emotion-recognition,fer-tflite", ("facial-emotion-recognition", "fer-tflite")),
     ],
 )
-def test_peers_flag_without_value_selects_quickly_installed_baselines(value, names):
+def test_baselines_flag_without_value_selects_quickly_installed_baselines(value, names):
     assert baselines.parse_baselines(value) == [baselines.BASELINES[name] for name in names]
 
 
-def test_peers_flag_error_names_unknown_baseline():
-    with pytest.raises(UserError, match="--peers names 'rival', which is none of fer-tflite"):
+def test_baselines_flag_error_names_unknown_baseline():
+    with pytest.raises(UserError, match="--baselines names 'rival', which is none of fer-tflite"):
         baselines.parse_baselines("fer-tflite,rival")
 
 

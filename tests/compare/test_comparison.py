@@ -205,12 +205,12 @@ def test_compare_accepts_older_evaluation_without_training_sources(tmp_path):
 @pytest.mark.parametrize(("labels", "comparable"), [(PRIVATE, True), (LABELS, False)], ids=["PrivateTest", "other"])
 def test_baseline_is_comparable_on_private_test_only(labels, comparable):
     kept = prediction_files.Predictions(labels, np.eye(7, dtype=np.float32)[labels], np.arange(len(labels)))
-    peer = SimpleNamespace(method="a peer", source="https://a")
+    baseline = SimpleNamespace(method="a baseline", source="https://a")
     data = {"name": "fer2013"}
     measured = SimpleNamespace(
-        baseline=peer, predictions=kept, split="test", data=data, images_per_second=1.0, parameters=1, failure=""
+        baseline=baseline, predictions=kept, split="test", data=data, images_per_second=1.0, parameters=1, failure=""
     )
-    assert comparison.compare([], [measured])["peers"][0]["comparable"] == comparable
+    assert comparison.compare([], [measured])["baselines"][0]["comparable"] == comparable
 
 
 def test_published_results_state_protocol_and_source():

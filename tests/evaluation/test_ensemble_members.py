@@ -152,8 +152,8 @@ def test_missing_predictions_error_names_file(folder, tmp_path):
 def test_saved_predictions_are_rejected_alone_and_with_corruptions_flag(folder):
     with pytest.raises(UserError, match="holds saved predictions and no network"):
         evaluate.evaluate(request(folder, "saved-one"))
-    with pytest.raises(UserError, match=r"--corruptions needs a network, and .*saved-two"):
-        evaluate.evaluate(request(folder, "one", "saved-two", corruptions=True))
+    with pytest.raises(UserError, match=r"--robustness needs a network, and .*saved-two"):
+        evaluate.evaluate(request(folder, "one", "saved-two", robustness=True))
 
 
 @pytest.mark.parametrize("twice", [("one", "saved-one"), ("saved-one-two", "saved-two")])

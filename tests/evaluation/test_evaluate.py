@@ -160,7 +160,7 @@ def test_evaluation_maps_are_heatmaps_of_example_faces(plain, folder):
 
 def test_corruptions_flag_adds_robustness_results(plain, folder, tmp_path, figures, monkeypatch):
     calls = []
-    found = evaluate.evaluate(request(folder, corruptions=True), lambda count, total: calls.append((count, total)))
+    found = evaluate.evaluate(request(folder, robustness=True), lambda count, total: calls.append((count, total)))
     assert "corruptions" not in plain.content
     assert sum(count for count, _ in calls) == calls[-1][1] == 41 * COUNT
     kinds = found.content["corruptions"]["kinds"]

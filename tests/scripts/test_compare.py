@@ -22,12 +22,12 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
     [
         (["--evals="], "flag --evals=[]: it must name a path"),
         (["--evals=b/eval.json"], "There is no b/eval.json: the evaluation is missing."),
-        (["--evals=a/eval.json", "--peers"], "--peers needs --data: the directory of the shards"),
-        (["--evals=a/eval.json", "--peers=rival"], "--peers names 'rival', which is none of fer-tflite"),
-        (["--evals=a/eval.json", "--peers", "--data=nowhere"], "nowhere"),
+        (["--evals=a/eval.json", "--baselines"], "--baselines needs --data: the directory of the shards"),
+        (["--evals=a/eval.json", "--baselines=rival"], "--baselines names 'rival', which is none of fer-tflite"),
+        (["--evals=a/eval.json", "--baselines", "--data=nowhere"], "nowhere"),
         (["--evals=nowhere", "--output=a/eval.json/out"], "a/eval.json is a file. Choose another folder."),
     ],
-    ids=["empty name", "no evaluation", "peers without data", "unknown peer", "no data", "output below a file"],
+    ids=["empty name", "no evaluation", "baselines without data", "unknown baseline", "no data", "output below a file"],
 )
 def test_compare_reports_mistake_in_one_sentence_with_exit_code_1(tmp_path, arguments, message):
     evaluated(tmp_path / "a", range(10))
