@@ -1,13 +1,12 @@
 """Evaluates a run, or an ensemble of runs: python scripts/evaluate.py --workdir=DIR --data=DIR --split=validation."""
 
-import os
-
 from absl import flags
 
 from fer import cli, config, log_suppression
 from fer.evaluation.eval_options import EvalRequest
 from fer.io import files
 from fer.progress import ImageProgress
+from fer.run_dir import RunDir
 
 WORKDIR = cli.define_paths(
     "workdir",
@@ -34,7 +33,7 @@ cli.require("data")
 def main() -> None:
     request = EvalRequest(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, ROBUSTNESS.value)
     output = OUTPUT.value or request.default_output()
-    files.check_writable(os.path.join(output, "eval.json"))
+    files.check_writable(RunDir(output).eval_file)
     request.check()
     log_suppression.import_tensorflow()
     from fer.evaluation import eval_json, evaluate

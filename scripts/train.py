@@ -11,7 +11,7 @@ from ml_collections import config_flags
 from fer import cli, config, log_suppression
 from fer.augment import grammar
 from fer.data import manifest
-from fer.models import model_table, run_reader
+from fer.models import loading, model_table
 from fer.train.distributed import cluster_resolver
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file of the experiment; configs/ has examples.")
@@ -43,7 +43,7 @@ def main() -> None:
         return
     experiment = config.validate_config(CONFIG.value)
     model_table.check(experiment.model.name)
-    run_reader.check_sources(experiment)
+    loading.check_sources(experiment)
     grammar.parse(experiment.augment.policy, experiment.augment.backend)
     if SHOW_CONFIG.value:
         print(config.show(experiment))

@@ -16,9 +16,10 @@ from fer.errors import Stopped, StorageError
 from fer.evaluation import evaluate
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import converters, export
-from fer.models import classifier, loading, runtimes
+from fer.models import classifier, loading, runtimes, weights
+from fer.run_dir import RunDir
 from fer.tf_workarounds import PATTERN, literal_path
-from fer.train import checkpoints, preemption, run_dir, trainer
+from fer.train import checkpoints, preemption, trainer
 from tests.evaluation.factories import images
 from tests.train import factories
 
@@ -85,9 +86,11 @@ def test_checkpoint_is_restored(folder):
 
 
 def test_run_dir_removes_old_best_weights(folder):
-    run_folder = run_dir.RunDir(str(folder))
+    run_folder = RunDir(str(folder))
     for step in (10, 20):
-        run_folder.write_best([tf.Variable([1.0])], {"step": step, "epoch": 1, "validation_accuracy": 0.5})
+        run_folder.write_best(
+            weights.to_bytes([tf.Variable([1.0])]), {"step": step, "epoch": 1, "validation_accuracy": 0.5}
+        )
     assert os.listdir(folder / "checkpoints") == ["best-00000020.npz"]
 
 
@@ -119,7 +122,7 @@ def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_pat
     with pytest.raises(Stopped):
         trainer.train(settings, data, str(folder / "run"), "one", hooks=trainer.RunHooks(stop=stop))
     trainer.train(settings, data, str(folder / "run"), "one")
-    assert [entry["step"] for entry in loading.read_history(str(folder / "run"))] == [2]
+    assert [entry["step"] for entry in RunDir(str(folder / "run")).read_history(required=True)] == [2]
     request = EvalRequest([str(folder / "run")], data)
     evaluate.write(evaluate.evaluate(request), str(folder / "results"))
     exported = export.export(export.ExportRequest(str(folder / "run"), "saved_model", str(folder / "exports"), data))

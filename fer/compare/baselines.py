@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Callable
 from fer.compare import baseline_environments
 from fer.data.manifest import read_manifest
 from fer.errors import UserError
-from fer.evaluation import eval_json
 from fer.io import temp_files
 from fer.labels import CLASSES
 
@@ -124,9 +123,7 @@ def measure(
     faces = eval_dataset.read(manifest, split, "fer")
     folder = cache or baseline_environments.cache_folder()
     return [
-        BaselineResult(
-            baseline, eval_json.describe_data(manifest), split, **_measure(baseline, faces, folder, progress)
-        )
+        BaselineResult(baseline, manifest.record(), split, **_measure(baseline, faces, folder, progress))
         for baseline in chosen
     ]
 

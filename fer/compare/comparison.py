@@ -18,6 +18,7 @@ from fer.errors import UserError
 from fer.evaluation import ensemble_members, eval_json, prediction_files
 from fer.evaluation.metrics import metrics, significance
 from fer.io import files
+from fer.run_dir import RunDir
 
 SCHEMA_VERSION = 2
 # Faces of each class in PrivateTest, in label order: totals of FER-2013 minus Training and PublicTest.
@@ -137,7 +138,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
 def _read(path: str, name: str) -> Ours:
     content = eval_json.read_eval(path)
     folder = os.path.dirname(path)
-    has_predictions = files.exists(os.path.join(folder, "predictions.npz"))
+    has_predictions = files.exists(RunDir(folder).predictions_file)
     found = ensemble_members.read_predictions(folder, content) if has_predictions else None
     return Ours(name, path, content, found)
 

@@ -79,6 +79,11 @@ class Manifest:
         raw_splits = {name: entry for name, entry in self.raw["splits"].items() if name != "test"}
         return dataclasses.replace(self, splits=splits, raw={**self.raw, "splits": raw_splits}, sealed=("test",))
 
+    def record(self) -> dict[str, Any]:
+        """Returns the fields by which config.json and eval.json identify the data."""
+        examples = {name: split.examples for name, split in self.splits.items()}
+        return {"name": self.name, "manifest_sha256": self.sha256, "examples_per_split": examples}
+
     def counts(self) -> str:
         """Returns the total size in words, as in "35,887 faces in 12 shards"."""
         splits = self.splits.values()

@@ -7,7 +7,6 @@ Their mean with the probabilities of other networks equals the result of evaluat
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from fer.errors import UserError
 from fer.evaluation import eval_json, prediction_files
 from fer.evaluation.metrics import metrics
 from fer.io import files
+from fer.run_dir import RunDir
 
 if TYPE_CHECKING:
     from fer.evaluation.eval_dataset import EvalDataset
@@ -51,7 +51,7 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, dat
     Raises:
       UserError: a file is missing or damaged, the files are not from one evaluation, or examples or protocol differ.
     """
-    path = os.path.join(folder, "eval.json")
+    path = RunDir(folder).eval_file
     content = eval_json.read_eval(path)
     for name, recorded, required in (
         ("split", content["split"], split),
@@ -66,7 +66,8 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, dat
     saved = read_predictions(folder, content)
     if not saved.has_same_examples(prediction_files.Predictions(dataset.labels, saved.probabilities, dataset.rows)):
         raise UserError(
-            f"{folder}/predictions.npz has other rows or labels than {manifest.folder}. Evaluate its run again."
+            f"{RunDir(folder).predictions_file} has other rows or labels than {manifest.folder}. Evaluate its run "
+            "again."
         )
     return SavedPredictions(folder, saved.probabilities, content["protocol"]["members"], content["images_per_second"])
 
@@ -77,7 +78,7 @@ def read_predictions(folder: str, content: dict[str, Any]) -> prediction_files.P
     Raises:
       UserError: it was not, or predictions.npz is missing or damaged.
     """
-    path = os.path.join(folder, "predictions.npz")
+    path = RunDir(folder).predictions_file
     saved = prediction_files.read_npz(path)
     try:
         with np.errstate(invalid="ignore", divide="ignore"):

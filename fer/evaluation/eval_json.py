@@ -6,16 +6,15 @@ import functools
 import importlib.metadata
 import importlib.resources
 import json
-import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import fer
 from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES
 from fer.models.loading import Run
+from fer.run_dir import software_versions
 
 if TYPE_CHECKING:
     import jsonschema
@@ -77,25 +76,10 @@ def build(
             "labels": protocol.labels,
             "num_unlabelled": protocol.num_unlabelled,
         },
-        "data": describe_data(manifest),
+        "data": manifest.record(),
         "config_sha256": single.get("config_sha256"),
         "checkpoint_step": single.get("checkpoint_step"),
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    import numpy
-    import sklearn
-    import tensorflow as tf
-
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": importlib.metadata.version(fer.KERAS),
-        "numpy": numpy.__version__,
-        "scikit-learn": sklearn.__version__,
-        "fer": fer.__version__,
+        "versions": {**software_versions(), "scikit-learn": importlib.metadata.version("scikit-learn")},
     }
 
 
@@ -117,15 +101,6 @@ def describe_member(run: Run) -> dict[str, Any]:
             "teacher_runs": run.config.train.teacher_runs,
         },
         **({"export": run.export} if run.export else {}),
-    }
-
-
-def describe_data(manifest: Manifest) -> dict[str, Any]:
-    """Builds the field data."""
-    return {
-        "name": manifest.name,
-        "manifest_sha256": manifest.sha256,
-        "examples_per_split": {name: part.examples for name, part in manifest.splits.items()},
     }
 
 

@@ -27,13 +27,14 @@ from fer.evaluation.report import report_html
 from fer.io import files
 from fer.labels import CLASSES
 from fer.models import loading
+from fer.run_dir import CURVES_FILE, EVAL_FILE, PREDICTIONS_FILE, RunDir
 from fer.viz import gradcam, plots, robustness_plot
 
 Member = Union[loading.Run, ensemble_members.SavedPredictions]
 Progress = Callable[[int, int], None]  # called after each batch with the number of images in it and in total
 
 # Files that only some evaluations write.
-OPTIONAL_FILES = ("corruptions.json", "corruptions.png", "gradcam.png", "curves.png")
+OPTIONAL_FILES = ("corruptions.json", "corruptions.png", "gradcam.png", CURVES_FILE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,21 +111,21 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     drawn = _draw_plots(evaluation)
     probabilities = prediction_files.normalize(predicted.probabilities)
     page = report_html.build_page(content, predicted.labels, probabilities, predicted.rows, evaluation.images, drawn)
-    prediction_files.write_npz(os.path.join(output, "predictions.npz"), predicted)
+    prediction_files.write_npz(RunDir(output).predictions_file, predicted)
     for name, plot in drawn.items():
         files.write_bytes(os.path.join(output, name), plot)
     files.write_text(os.path.join(output, "report.html"), page)
-    names = ["eval.json", "predictions.npz", "report.html", *drawn]
+    names = [EVAL_FILE, PREDICTIONS_FILE, "report.html", *drawn]
     if "corruptions" in content:
         clean = {name: content[name] for name in ("model", "split", "examples", "accuracy", "accuracy_ci95")}
         files.write_json(os.path.join(output, "corruptions.json"), {**clean, **content["corruptions"]})
         names.append("corruptions.json")
-    is_run_folder = files.exists(os.path.join(output, "history.json"))  # training wrote its curves.png
-    stale = set(OPTIONAL_FILES) - set(names) - ({"curves.png"} if is_run_folder else set())
+    is_run_folder = files.exists(RunDir(output).history_file)  # training wrote its curves.png
+    stale = set(OPTIONAL_FILES) - set(names) - ({CURVES_FILE} if is_run_folder else set())
     for name in stale:
         if files.exists(os.path.join(output, name)):
             tf.io.gfile.remove(os.path.join(output, name))
-    eval_json.write_eval(os.path.join(output, "eval.json"), content)
+    eval_json.write_eval(RunDir(output).eval_file, content)
     return [os.path.join(output, name) for name in names]
 
 
@@ -153,7 +154,7 @@ def _draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
             content["corruptions"], content["accuracy"], example, title
         )
     if evaluation.history:
-        drawn["curves.png"] = plots.curves(evaluation.history)
+        drawn[CURVES_FILE] = plots.curves(evaluation.history)
     return drawn
 
 
@@ -255,5 +256,4 @@ def _read_history(members: Sequence[Member]) -> list[dict[str, Any]]:
     """Reads the epochs of a single run; returns an empty list for an ensemble or a run without history.json."""
     if len(members) != 1 or not isinstance(members[0], loading.Run):
         return []
-    workdir = members[0].workdir
-    return loading.read_history(workdir) if files.exists(os.path.join(workdir, "history.json")) else []
+    return RunDir(members[0].workdir).read_history()

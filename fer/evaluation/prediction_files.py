@@ -13,6 +13,7 @@ from fer import escaping
 from fer.errors import UserError
 from fer.io import files, npz
 from fer.labels import CLASSES
+from fer.run_dir import EVAL_FILE
 
 BOX = ("left", "top", "width", "height")
 
@@ -59,7 +60,7 @@ def read_npz(path: str) -> Predictions:
       UserError: the file is missing or damaged, or has other arrays.
     """
     kind = "file of predictions"
-    arrays = npz.read(path, kind, f"There is no {path}; scripts/evaluate.py writes it beside eval.json.")
+    arrays = npz.read(path, kind, f"There is no {path}; scripts/evaluate.py writes it beside {EVAL_FILE}.")
     missing = [name for name in Predictions._fields if name not in arrays]
     if missing:
         raise UserError(f"{path} is no readable {kind}: it has no array {missing[0]}.")

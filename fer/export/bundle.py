@@ -19,6 +19,7 @@ from fer.export import export, model_card
 from fer.io import files, temp_files
 from fer.io.transaction import transaction
 from fer.models import inference_graph, loading, weights
+from fer.run_dir import BEST_FILE, CONFIG_FILE, EVAL_FILE, RunDir
 
 WEIGHTS, GRAPH, CARD = "weights.npz", "graph.pb", "MODEL_CARD.md"
 MAX_BYTES = 10_000_000  # of the weights file in the package
@@ -53,7 +54,7 @@ def make_bundle(
     run = export.open_exportable_run(workdir)
     if workdir == loading.BUNDLED:
         raise UserError("--workdir=bundled is already a bundle; name a run.")
-    record = _read_config(os.path.join(workdir, "config.json"))
+    record = _read_config(RunDir(workdir).config_file)
     _check_output(output)
     data = export.find_shards(data, run)
     with temp_files.folder("bundle") as folder:
@@ -65,15 +66,15 @@ def make_bundle(
                 f"The weights of {workdir} take {size / 1e6:.1f} MB in float16; a package carries at most "
                 f"{MAX_BYTES / 1e6:.0f}. Bundle a smaller network."
             )
-        files.write_json(os.path.join(folder, "config.json"), record)
+        files.write_json(RunDir(folder).config_file, record)
         inference_graph.write(model, os.path.join(folder, GRAPH))
-        files.write_json(os.path.join(folder, "best.json"), _best_json(run, folder))
+        files.write_json(RunDir(folder).best_file, _best_json(run, folder))
         evaluation = evaluate.evaluate(EvalRequest([folder], data), progress, [_open(folder)])
         accuracy_loss = _check_accuracy_loss(run, evaluation)
         files.write_text(os.path.join(folder, CARD), model_card.build_card(evaluation.content, record))
-        eval_json.write_eval(os.path.join(folder, "eval.json"), evaluation.content)
+        eval_json.write_eval(RunDir(folder).eval_file, evaluation.content)
         # best.json comes last, because it makes the folder a run.
-        names = [WEIGHTS, GRAPH, "config.json", "eval.json", CARD, "best.json"]
+        names = [WEIGHTS, GRAPH, CONFIG_FILE, EVAL_FILE, CARD, BEST_FILE]
         with transaction() as stage:
             for name in names:
                 with open(os.path.join(folder, name), "rb") as file:
@@ -107,7 +108,7 @@ def _check_output(output: str) -> None:
     Raises:
       UserError: it cannot, or it does.
     """
-    path = os.path.join(output, "best.json")
+    path = RunDir(output).best_file
     files.check_writable(path)
     if files.exists(path) and "rounded_to" not in files.read_json(path, "the run in --output"):
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")

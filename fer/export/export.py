@@ -23,6 +23,7 @@ from fer.io import files, temp_files
 from fer.io.transaction import transaction
 from fer.labels import CLASSES
 from fer.models import classifier, export_manifest, loading, runtimes
+from fer.run_dir import RunDir
 
 CALIBRATION_FACES = 500  # of the validation split, evenly spaced, for int8 quantization
 MAX_ACCURACY_LOSS = 0.01  # of an export
@@ -143,7 +144,7 @@ def _read_existing(output: str, run: loading.Run) -> list[dict[str, Any]]:
       UserError: the folder holds a run or exports of other weights, or export.json is damaged.
     """
     if not files.exists(os.path.join(output, export_manifest.FILE)):
-        if files.exists(os.path.join(output, "best.json")):
+        if files.exists(RunDir(output).best_file):
             raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")
         return []
     content = export_manifest.read(output)

@@ -64,6 +64,15 @@ def listdir(path: str) -> list[str]:
     return ask(path, lambda: _gfile().listdir(path)) if is_remote(path) else os.listdir(path)
 
 
+def remove(path: str) -> None:
+    """Removes a file.
+
+    Raises:
+      One of `io_errors()`: it cannot be removed.
+    """
+    ask(path, lambda: _gfile().remove(path)) if is_remote(path) else os.remove(path)
+
+
 def size(path: str) -> int:
     """Returns the bytes of a file.
 

@@ -1,4 +1,4 @@
-"""Opens a model for evaluation by its path: a run with its best weights, an export, or the bundled network."""
+"""Opens a model by its path: a run with its best weights, an export, or the bundled network."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ import importlib.resources
 import os
 from typing import TYPE_CHECKING, Any, Callable
 
-from fer import config, storage
+from fer import config, flag_paths, storage
 from fer.errors import UserError
 from fer.io import files
-from fer.models import export_manifest, run_reader
+from fer.models import export_manifest
+from fer.run_dir import RunDir
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-EPOCH_COUNTS = ("epoch", "step")  # fields of an entry in history.json that are whole numbers
-EPOCH_FIELDS = (
-    *EPOCH_COUNTS,
-    *("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
-    *("validation_macro_f1", "seconds"),
-)
 BUNDLED = "bundled"  # --workdir of the network in the package
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(run_reader.LoadedRun):
-    """A run as evaluation needs it. The model of an export has no accessible layers."""
+class Run:
+    """A trained model and its origin. The model of an export has no accessible layers."""
 
     workdir: str
+    config: config.Experiment
+    recorded: dict[str, Any]  # the config as recorded, without fields that later versions added
+    config_sha256: str  # of `recorded`
+    model: tf.keras.Model  # uint8 [B, 48, 48, 1] to logits float32 [B, 7], the best weights loaded
     parameters: int  # number of weights, trainable or not
+    precision: str  # of the network's computation
+    step: int  # training step of the best weights
+    selected_on: str  # split that selected them
+    weights_sha256: str
+    trained_on: dict[str, str]  # name and manifest_sha256 of the training data
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
 
 
@@ -43,14 +47,41 @@ def check(workdir: str) -> None:
         _check_bundled()
     elif not storage.is_remote(workdir) and _find_export(workdir) is None:
         _check_folder(workdir)
-        run_reader.check(workdir)
+        RunDir(workdir).check_trained()
+
+
+def check_sources(experiment: config.Experiment) -> None:
+    """Checks, without TensorFlow, that the local input files of an experiment exist.
+
+    Raises:
+      UserError: the file of `model.weights` or a run folder of `train.teacher_runs` is missing, or is a pipe or a
+      device.
+    """
+    path = experiment.model.weights
+    if path not in ("none", "imagenet") and not storage.is_remote(path):
+        if not os.path.exists(path):
+            raise UserError(f"There is no weights file {path}, which config.model.weights names.")
+        if os.path.isdir(path):
+            raise UserError(f"{path}, which config.model.weights names, is a folder: name a file in it.")
+        files.check_regular(path)
+    for folder in teachers(experiment.train):
+        if not storage.is_remote(folder):
+            try:
+                RunDir(folder).check_trained()
+            except UserError as error:
+                raise UserError(f"config.train.teacher_runs: {error}") from error
+
+
+def teachers(train: config.Train) -> list[str]:
+    """Returns the run directories in `train.teacher_runs`; an existing one may have a comma in its name."""
+    return flag_paths.split(train.teacher_runs)
 
 
 def open_run(workdir: str) -> Run:
     """Opens a run, an export or the bundled network.
 
     Args:
-      workdir: a run directory for `fer.models.run_reader.read`; or a folder that scripts/export.py wrote, for its
+      workdir: a run directory; or a folder that scripts/export.py wrote, for its
         most exact export, or one of the exports in it; or "bundled", the network in the package.
 
     Raises:
@@ -78,7 +109,7 @@ def open_network(workdir: str) -> Callable[..., tf.Tensor]:
     if workdir != BUNDLED:
         return open_run(workdir).model
     _check_bundled()
-    return run_reader.read_graph(bundle_folder()) or open_run(workdir).model
+    return _read_graph(bundle_folder()) or open_run(workdir).model
 
 
 def open_folder(workdir: str, precision: str | None = None) -> Run:
@@ -86,13 +117,54 @@ def open_folder(workdir: str, precision: str | None = None) -> Run:
 
     Args:
       workdir: the folder.
-      precision: of the network; by default that of the configuration.
+      precision: of the network; by default that of the configuration. "auto" becomes the fastest precision of this
+        machine.
 
     Raises:
-      UserError: as `open_run`.
+      UserError: as `open_run`, or the precision cannot be computed here.
     """
-    found = run_reader.read(workdir, precision)
-    return Run(**vars(found), workdir=workdir, parameters=found.model.count_params())
+    from fer.models import classifier, weights  # here, so that `check` does not import TensorFlow
+    from fer.models.precision import best_precision, check_computable
+
+    best, recorded = RunDir(workdir).read_best(), RunDir(workdir).read_config()
+    precision = precision or recorded.experiment.train.precision
+    if precision == "auto":  # training records the precision that it resolved; a config.json from elsewhere may not
+        precision, _ = best_precision()
+    check_computable(precision)
+    best.check_files()
+    model = classifier.build(recorded.experiment.model, precision)
+    weights.load(model, best.path)
+    return Run(
+        workdir=workdir,
+        config=recorded.experiment,
+        recorded=recorded.recorded,
+        config_sha256=recorded.sha256,
+        model=model,
+        parameters=model.count_params(),
+        precision=precision,
+        step=best.step,
+        selected_on=best.selected_on,
+        weights_sha256=best.sha256,
+        trained_on=recorded.trained_on,
+    )
+
+
+def _read_graph(folder: str) -> Callable[..., tf.Tensor] | None:
+    """Reads the inference graph of a folder with trusted content, such as the bundle in the package.
+
+    Returns:
+      The network of `fer.models.inference_graph.read` with its weights; None if there is no graph.
+
+    Raises:
+      UserError: a file is missing or damaged, or is not the one that best.json names.
+    """
+    from fer.models import inference_graph, weights
+
+    best = RunDir(folder).read_best()
+    if best.graph is None:
+        return None
+    best.check_files(graph=True)
+    return inference_graph.read(best.graph, list(weights.read(best.path).values()))
 
 
 def bundle_folder() -> str:
@@ -113,32 +185,13 @@ def results_folder(workdir: str) -> str:
     return f"{os.path.splitext(workdir.rstrip('/'))[0]}-results" if by_file else workdir
 
 
-def read_history(workdir: str) -> list[dict[str, Any]]:
-    """Returns the entries of history.json, one an epoch, with `EPOCH_FIELDS` and more.
-
-    Raises:
-      UserError: it is missing or damaged.
-    """
-    path = os.path.join(workdir, "history.json")
-    history = files.read_json(path, "the record of the run's epochs")
-    if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
-        raise UserError(f"{path} is not a list of epochs: it is damaged.")
-    for number, entry in enumerate(history, 1):
-        for field in EPOCH_FIELDS:
-            value = entry.get(field)
-            known = isinstance(value, int if field in EPOCH_COUNTS else (int, float)) and not isinstance(value, bool)
-            if not known or not 0 <= value < (2**31 if field in EPOCH_COUNTS else 1e300):
-                raise UserError(f"{path}, entry {number}: {field} is {value!r}, which no epoch has: it is damaged.")
-    return history
-
-
 def holds_only_results(folder: str) -> bool:
     """Returns whether the folder holds results of an evaluation, but no model that could be evaluated again."""
     if folder == BUNDLED:
         return False
-    model_files = ("best.json", "checkpoints", "export.json")  # files of runs, also unfinished ones, and of exports
-    holds_results = files.exists(os.path.join(folder, "eval.json"))
-    return holds_results and not any(files.exists(os.path.join(folder, name)) for name in model_files)
+    run = RunDir(folder)
+    model_files = (run.best_file, run.checkpoints, os.path.join(folder, export_manifest.FILE))
+    return files.exists(run.eval_file) and not any(map(files.exists, model_files))
 
 
 def _check_folder(workdir: str) -> None:
@@ -150,7 +203,7 @@ def _check_folder(workdir: str) -> None:
 
 
 def _check_bundled() -> None:
-    if not files.exists(os.path.join(bundle_folder(), "best.json")):
+    if not files.exists(RunDir(bundle_folder()).best_file):
         raise UserError(
             "This copy of fer carries no network: create one in fer/models/bundled with scripts/export.py "
             "--format=bundle, or set --workdir to a run folder."
@@ -159,7 +212,7 @@ def _check_bundled() -> None:
 
 def _find_export(workdir: str) -> export_manifest.ExportEntry | None:
     """Returns the export that `workdir` names, or None for a run."""
-    return None if files.exists(os.path.join(workdir, "best.json")) else export_manifest.find(workdir)
+    return None if files.exists(RunDir(workdir).best_file) else export_manifest.find(workdir)
 
 
 def _open_bundled() -> Run:

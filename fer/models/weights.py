@@ -14,18 +14,22 @@ from fer.io import files, npz
 
 
 def save(variables: Sequence[tf.Variable], path: str, dtype: str = "float32") -> None:
-    """Writes all weights of a model, trainable or not, atomically.
+    """Writes all weights of a model, trainable or not, atomically; see `to_bytes`."""
+    files.write_bytes(path, to_bytes(variables, dtype))
+
+
+def to_bytes(variables: Sequence[tf.Variable], dtype: str = "float32") -> bytes:
+    """Returns the content of the file that `save` writes.
 
     Args:
       variables: `model.weights` of a model without frozen layers. In nested layers, such as KerasCV's blocks, frozen
         layers change Keras' order of the weights, and `load` expects the order without.
-      path: of the .npz.
       dtype: float32, or float16 to halve the file; the weights are then rounded to 11 bits.
     """
     arrays = {f"{position:05d}": weight.numpy().astype(dtype) for position, weight in enumerate(variables)}
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    files.write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load(model: tf.keras.Model, path: str) -> None:

@@ -13,7 +13,6 @@ covers the images only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ from scipy import stats
 from fer.errors import UserError
 from fer.evaluation import eval_json, prediction_files
 from fer.labels import COLOURS
-from fer.models import loading
+from fer.run_dir import RunDir
 from fer.sweep.search_space import BASE
 from fer.viz import rendering
 
@@ -50,7 +49,7 @@ def read_runs(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
       UserError: a file is missing or damaged, or a run was evaluated on other images than the first run.
     """
     saved = {
-        folder: prediction_files.read_npz(os.path.join(folder, "predictions.npz"))
+        folder: prediction_files.read_npz(RunDir(folder).predictions_file)
         for folders_of_change in folders.values()
         for folder in folders_of_change
     }
@@ -65,8 +64,8 @@ def read_runs(folders: Mapping[str, Sequence[str]]) -> dict[str, Runs]:
 
 
 def _load_runs(folders: Sequence[str], right: np.ndarray) -> Runs:
-    evaluations = [eval_json.read_eval(os.path.join(folder, "eval.json")) for folder in folders]
-    histories = [loading.read_history(folder) for folder in folders]
+    evaluations = [eval_json.read_eval(RunDir(folder).eval_file) for folder in folders]
+    histories = [RunDir(folder).read_history(required=True) for folder in folders]
     return Runs(
         right,
         np.array([each["macro_f1"] for each in evaluations]),

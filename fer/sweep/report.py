@@ -16,6 +16,7 @@ from fer.data import manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset, prediction_files
 from fer.io import files
+from fer.run_dir import PREDICTIONS_FILE, RunDir
 from fer.sweep import ablation
 from fer.sweep.optuna_study import Plan
 from fer.sweep.search_space import BASE, CHANGE
@@ -102,10 +103,10 @@ def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDatase
     if not runs:
         raise UserError(f"{sweep}/sweep.json lists no complete run. Remove {sweep} from --extra_runs.")
     for run in runs:
-        path = os.path.join(run, "predictions.npz")
+        path = RunDir(run).predictions_file
         if not files.exists(path):
             raise UserError(
-                f"{run} has no predictions.npz, but {sweep}/sweep.json lists the run as complete. Evaluate it again."
+                f"{run} has no {PREDICTIONS_FILE}, but {sweep}/sweep.json lists the run as complete. Evaluate it again."
             )
         saved = prediction_files.read_npz(path)
         if not saved.has_same_examples(prediction_files.Predictions(scored.labels, saved.probabilities, scored.rows)):

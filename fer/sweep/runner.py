@@ -26,7 +26,7 @@ from fer.evaluation import eval_json, evaluate
 from fer.evaluation.eval_options import EvalRequest
 from fer.flag_paths import JOURNAL
 from fer.io import files
-from fer.models import loading
+from fer.run_dir import RunDir
 from fer.sweep import optuna_study, report, trial_leases
 from fer.sweep.optuna_study import Plan
 from fer.sweep.search_space import apply_overrides, grid_points, single_changes
@@ -175,9 +175,8 @@ def _make_epoch_callback(trial: optuna.Trial) -> Callable[[dict[str, Any]], None
 
 def _report_history(trial: optuna.Trial, folder: str) -> None:
     """Reports the past epochs of a resumed trial, because its process may have died before reporting them."""
-    if files.exists(os.path.join(folder, "history.json")):
-        for entry in loading.read_history(folder):
-            _report_epoch(trial, entry)
+    for entry in RunDir(folder).read_history():
+        _report_epoch(trial, entry)
 
 
 def _report_epoch(trial: optuna.Trial, entry: dict[str, Any]) -> None:
@@ -191,10 +190,11 @@ def _evaluate_trial(folder: str, data: str) -> float:
 
     An existing evaluation is used if it is of these weights, which may have changed since in a pruned trial.
     """
-    best = files.read_json(os.path.join(folder, "best.json"), "the file that names the best weights")
+    run = RunDir(folder)
+    best = run.read_best()
     with contextlib.suppress(UserError):
-        known = eval_json.read_eval(os.path.join(folder, "eval.json"))
-        if known["protocol"]["members"][0]["weights_sha256"] == best["sha256"]:
+        known = eval_json.read_eval(run.eval_file)
+        if known["protocol"]["members"][0]["weights_sha256"] == best.sha256:
             return float(known["accuracy"])
     found = evaluate.evaluate(EvalRequest([folder], data))
     evaluate.write(found, folder)

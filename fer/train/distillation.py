@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from fer.config import Train
 from fer.errors import UserError
-from fer.models import heads, run_reader
-from fer.models.run_reader import LoadedRun
+from fer.models import heads, loading
+from fer.models.loading import Run
 
 DistillFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def load_teachers(train: Train) -> list[LoadedRun]:
+def load_teachers(train: Train) -> list[Run]:
     """Loads the networks in the run directories of `train.teacher_runs`, in order, in the run's precision.
 
     Must be called in the strategy's scope, so that each replica has a copy of them.
@@ -23,12 +23,12 @@ def load_teachers(train: Train) -> list[LoadedRun]:
       UserError: one of the directories is not a finished run, or is damaged.
     """
     try:
-        return [run_reader.read(folder, train.precision) for folder in run_reader.teachers(train)]
+        return [loading.open_folder(folder, train.precision) for folder in loading.teachers(train)]
     except UserError as error:
         raise UserError(f"config.train.teacher_runs: {error}") from error
 
 
-def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:
+def teacher_records(teachers: Sequence[Run]) -> list[dict[str, str | int]]:
     """Returns what config.json records of the teachers, among it the weights that each was initialized with."""
     return [
         {
@@ -41,7 +41,7 @@ def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]
     ]
 
 
-def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | None:
+def make_distill_fn(teachers: Sequence[Run], share: float) -> DistillFn | None:
     """Returns the function that mixes the teachers' predictions into the targets; None without teachers.
 
     target = (1 - share) * target + share * mean of the teachers' probabilities. Since cross-entropy is linear in its

@@ -23,9 +23,9 @@ import tensorflow as tf
 from fer.errors import StorageError, UserError
 from fer.io import files, temp_files
 from fer.periodic import call_every
+from fer.run_dir import OWNER_FILE
 from fer.storage import is_remote
 
-OWNER_FILE = "owner.json"
 LEASE_S = 60.0  # seconds without a renewal after which a lease in a store has expired
 RENEW_S = 15.0  # seconds between two renewals
 

@@ -6,20 +6,21 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import tensorflow as tf
 
-from fer import log_suppression, storage, tf_workarounds
+from fer import log_suppression, run_dir, storage, tf_workarounds
 from fer.augment import policy
 from fer.config import MAX_STEPS_PER_EXECUTION, Experiment
 from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.data.sampling import Batch
 from fer.errors import Stopped, UserError
-from fer.models import precision, registry, run_reader
+from fer.models import loading, precision, registry, weights
 from fer.progress import TrainProgress
+from fer.run_dir import Entry, RunDir
 from fer.train import (
     checkpoints,
     device_iterator,
@@ -28,7 +29,6 @@ from fer.train import (
     metric_logging,
     nan_recovery,
     preemption,
-    run_dir,
     run_lock,
     soft_labels,
     train_state,
@@ -41,11 +41,10 @@ from fer.train.nan_guard import NanGuard, NonFiniteError
 from fer.train.nan_recovery import Rollback
 from fer.train.optim import class_weights, param_groups
 from fer.train.profiler import Profiler
-from fer.train.run_dir import RunDir
 from fer.train.train_step import StepMetrics, StepOptions
+from fer.viz import plots
 
 LOG_EVERY = MAX_STEPS_PER_EXECUTION  # steps between two reads of the loss: each read waits for the device
-Entry = dict[str, Any]  # of history.json, one an epoch
 
 
 class RunHooks(NamedTuple):
@@ -69,7 +68,7 @@ def check_experiment(experiment: Experiment) -> None:
     Raises:
       UserError: the augmentation policy or the backbone is unknown, or a file that the run starts from is missing.
     """
-    run_reader.check_sources(experiment)
+    loading.check_sources(experiment)
     policy.parse(experiment.augment.policy, experiment.augment.backend)
     registry.backbone_spec(experiment.model.name)
 
@@ -466,9 +465,9 @@ class Trainer:
         }
         best = score.accuracy > max((past["validation_accuracy"] for past in self.history), default=-1.0)
         self.history.append(entry)
-        self.folder.write_history(self.history)
+        self.folder.write_history(self.history, plots.curves(self.history))
         if best:
-            self.folder.write_best(self.state.ema_weights, entry)
+            self.folder.write_best(weights.to_bytes(self.state.ema_weights), entry)
         self.events.write_epoch(entry, score)
         self.progress.end_epoch(entry, best)
         self.state.loss.reset_state()

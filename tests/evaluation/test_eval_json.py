@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fer.config import Experiment, Model, Train
+from fer.data.manifest import Manifest, Split
 from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.evaluation.metrics import metrics
@@ -63,11 +64,8 @@ def build(*runs: SimpleNamespace) -> dict:
     """Builds eval.json of perfect predictions for eight faces by some runs, or by one."""
     labels = np.array([0, 1, 2, 3, 4, 5, 6, 3])
     figures = metrics.compute_metrics(labels, np.full((8, 7), 0.05) + 0.65 * np.eye(7)[labels])
-    manifest = SimpleNamespace(
-        name="faces",
-        sha256="b" * 64,
-        splits={"validation": SimpleNamespace(examples=9), "test": SimpleNamespace(examples=4)},
-    )
+    splits = {name: Split(name, examples, {}, ()) for name, examples in {"validation": 9, "test": 4}.items()}
+    manifest = Manifest("shards", "faces", CLASSES, splits, {}, "b" * 64, {})
     return eval_json.build(
         [eval_json.describe_member(each) for each in runs or (run(),)],
         manifest,
@@ -123,7 +121,7 @@ def test_protocol_records_tta_labels_and_unlabelled_examples():
     assert (protocol["tta"], protocol["labels"], protocol["num_unlabelled"]) == ("flip", "ferplus", 1)
 
 
-def test_describe_data_records_hash_and_sizes():
+def test_build_records_hash_and_sizes_of_data():
     expected = {"name": "faces", "manifest_sha256": "b" * 64, "examples_per_split": {"validation": 9, "test": 4}}
     assert build()["data"] == expected
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from fer.config import Train
 from fer.errors import UserError
 from fer.models import classifier, loading, precision, weights
+from fer.run_dir import EPOCH_FIELDS, RunDir
 from tests.evaluation import factories
 
 
@@ -43,7 +44,7 @@ def test_loaded_run_states_origin_of_its_weights(workdir):
 
 
 def test_read_history_returns_what_was_written(workdir):
-    assert loading.read_history(str(workdir)) == json.loads((workdir / "history.json").read_text())
+    assert RunDir(str(workdir)).read_history(required=True) == json.loads((workdir / "history.json").read_text())
 
 
 def test_open_run_error_names_absent_folder(tmp_path):
@@ -102,16 +103,16 @@ def test_open_run_resolves_precision_auto(workdir, monkeypatch):
     assert opened.model(factories.images(2)).dtype == tf.float32
 
 
-@pytest.mark.parametrize("field", list(loading.EPOCH_FIELDS))
+@pytest.mark.parametrize("field", list(EPOCH_FIELDS))
 @pytest.mark.parametrize("value", [None, "1", -1, True, [], {"a": 1}, float("nan"), float("inf"), 10**400])
 def test_read_history_error_names_the_field_of_a_damaged_entry(workdir, field, value):
     (entry,) = json.loads((workdir / "history.json").read_text())
     (workdir / "history.json").write_text(json.dumps([entry, {**entry, field: value}]))
     with pytest.raises(UserError, match=rf"history\.json, entry 2: {field} is .*, which no epoch has: it is damaged"):
-        loading.read_history(str(workdir))
+        RunDir(str(workdir)).read_history(required=True)
     (workdir / "history.json").write_text(json.dumps([{name: entry[name] for name in entry if name != field}]))
     with pytest.raises(UserError, match=rf"history\.json, entry 1: {field} is None"):
-        loading.read_history(str(workdir))
+        RunDir(str(workdir)).read_history(required=True)
 
 
 @pytest.mark.parametrize("file", ["config.json", "best.json", "history.json"])
@@ -119,7 +120,7 @@ def test_read_history_error_names_the_field_of_a_damaged_entry(workdir, field, v
 def test_open_run_error_names_damaged_record(workdir, file, content):
     (workdir / file).write_text(content)
     with pytest.raises(UserError, match=file.replace(".", r"\.")):
-        loading.read_history(str(workdir)) if file == "history.json" else loading.open_run(str(workdir))
+        RunDir(str(workdir)).read_history(required=True) if file == "history.json" else loading.open_run(str(workdir))
 
 
 def test_open_run_finds_run_beside_an_export(workdir):

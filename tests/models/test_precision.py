@@ -6,10 +6,10 @@ import runpy
 import pytest
 import tensorflow as tf
 
+from fer import run_dir
 from fer.config import Train
 from fer.errors import UserError
 from fer.models import precision
-from fer.train import run_dir
 from tests.train import factories
 
 

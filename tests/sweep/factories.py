@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer import run_dir
 from fer.config import Experiment
 from fer.data import manifest, pipeline
 from fer.evaluation import eval_dataset, eval_json, evaluate, prediction_files
 from fer.evaluation.metrics import metrics
 from fer.io import files
-from fer.train import run_dir, trainer
+from fer.train import trainer
 from fer.viz import rendering
 from tests.train import factories
 
@@ -75,7 +76,10 @@ def train(
         for epoch in range(1, epochs + 1)
     ]
     files.write_json(os.path.join(folder, "history.json"), history)
-    files.write_json(os.path.join(folder, "best.json"), {"sha256": digest})
+    files.write_json(
+        os.path.join(folder, "best.json"),
+        {"step": history[-1]["step"], "file": "best.npz", "sha256": digest, "selected_on": "validation"},
+    )
     for entry in history:
         hooks.on_epoch(entry)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from fer.config import Experiment, Train
 from fer.errors import UserError
 from fer.io import files
-from fer.models import run_reader
+from fer.models import loading
 from fer.train import distillation, trainer
 from tests.evaluation.factories import run as write_run
 from tests.train import factories
@@ -39,7 +39,7 @@ def student(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathl
 def test_make_distill_fn_mixes_labels_with_mean_teacher_probabilities(runs):
     teachers = distillation.load_teachers(Train(teacher_runs=", ".join(runs), precision="float32"))
     found = distillation.make_distill_fn(teachers, 0.25)(IMAGES, TARGETS).numpy()
-    logits = [run_reader.read(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
+    logits = [loading.open_folder(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
     assert not np.allclose(*logits)
     teacher_mean = np.mean([np.exp(each) / np.exp(each).sum(axis=1, keepdims=True) for each in logits], axis=0)
     np.testing.assert_allclose(found, 0.75 * TARGETS.numpy() + 0.25 * teacher_mean, atol=1e-5)
@@ -52,7 +52,7 @@ def test_distillation_moves_student_to_its_teacher_when_teacher_share_is_one(run
     settings = factories.experiment(global_batch_size=8, max_steps=40, save_every_steps=100, **options)
     settings.optimizer.learning_rate = 0.05
     trainer.train(settings, synthetic_shards.folder, str(tmp_path / "student"), "one")
-    teacher, unrelated, student = (run_reader.read(run).model for run in (*runs, str(tmp_path / "student")))
+    teacher, unrelated, student = (loading.open_folder(run).model for run in (*runs, str(tmp_path / "student")))
 
     def divergence(one: tf.keras.Model, other: tf.keras.Model) -> float:
         return float(tf.reduce_mean(tf.keras.losses.kl_divergence(*(tf.nn.softmax(m(IMAGES)) for m in (one, other)))))

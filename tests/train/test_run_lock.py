@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from fer import run_dir
 from fer.errors import StorageError, UserError
-from fer.train import run_dir, run_lock
+from fer.train import run_lock
 from tests.train import factories
 
 HOLD = """

@@ -7,11 +7,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from fer import config
+from fer import config, run_dir
 from fer.config import Experiment, Model, Train
 from fer.errors import UserError
-from fer.models import classifier, loading
-from fer.train import run_dir
+from fer.models import classifier, loading, weights
 
 
 @pytest.fixture
@@ -62,7 +61,7 @@ def test_open_run_dir_rejects_folder_without_run_and_keeps_its_files(tmp_path, e
 def test_open_run_loads_best_weights_of_training(folder, experiment):
     model = classifier.build(experiment.model, "float32", seed=5)
     for step in (10, 20):
-        folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
+        folder.write_best(weights.to_bytes(model.weights), {"step": step, "epoch": 1, "validation_accuracy": 0.5})
     loaded = loading.open_run(folder.path)
     assert (loaded.step, loaded.selected_on) == (20, "validation")
     faces = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
@@ -78,7 +77,8 @@ def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, sy
     json.dump(record, open(path, "w"))
     assert run_dir.open_run_dir(folder.path, experiment, synthetic_shards) == folder
     folder.write_best(
-        classifier.build(experiment.model, "float32").weights, {"step": 10, "epoch": 1, "validation_accuracy": 0.5}
+        weights.to_bytes(classifier.build(experiment.model, "float32").weights),
+        {"step": 10, "epoch": 1, "validation_accuracy": 0.5},
     )
     assert loading.open_run(folder.path).config_sha256 == record["config_sha256"]
     experiment.train.label_source = "ferplus"
@@ -89,13 +89,13 @@ def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, sy
 def test_write_best_keeps_only_the_latest_weights(folder, experiment, tmp_path):
     model = classifier.build(experiment.model, "float32")
     for step in (10, 20):
-        folder.write_best(model.weights, {"step": step, "epoch": 1, "validation_accuracy": 0.5})
+        folder.write_best(weights.to_bytes(model.weights), {"step": step, "epoch": 1, "validation_accuracy": 0.5})
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["best-00000020.npz"]
 
 
 def test_read_history_omits_epochs_after_the_checkpoint(folder):
     history = [{"epoch": epoch, "step": 10 * epoch, **FIGURES} for epoch in (1, 2, 3)]
-    folder.write_history(history)
+    folder.write_history(history, b"")
     assert folder.read_history(until_step=25) == history[:2]
 
 

@@ -1,0 +1,382 @@
+"""Run directory: the names and formats of a run's files, which no other module knows.
+
+    config.json      the experiment, the hash of the data, versions, commit: written first, never changed
+    history.json     one entry per epoch
+    curves.png       plot of the history
+    rollbacks.json   the rollbacks, if there were any (train.on_nan)
+    best.json        the best weights, selected on the validation split
+    checkpoints/     best-*.npz (weights to evaluate) and step-*/ (states to resume from)
+    events/          TensorBoard
+    owner.json       the process that trains in it now (fer.train.run_lock)
+    eval.json        the evaluation, and predictions.npz with its probabilities (fer.evaluation)
+
+A bundle (fer.export.bundle) is a run directory too, without history and checkpoints. Nothing here needs TensorFlow,
+except for paths in object stores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any, Protocol
+
+import fer
+from fer import config
+from fer.config import Experiment
+from fer.errors import UserError
+from fer.io import files
+
+CONFIG_FILE = "config.json"
+HISTORY_FILE = "history.json"
+CURVES_FILE = "curves.png"
+ROLLBACKS_FILE = "rollbacks.json"
+BEST_FILE = "best.json"
+CHECKPOINTS = "checkpoints"
+EVENTS = "events"
+OWNER_FILE = "owner.json"
+EVAL_FILE = "eval.json"
+PREDICTIONS_FILE = "predictions.npz"
+
+EPOCH_COUNTS = ("epoch", "step")  # fields of an entry in history.json that are whole numbers
+EPOCH_FIELDS = (
+    *EPOCH_COUNTS,
+    *("learning_rate", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+    *("validation_macro_f1", "seconds"),
+)
+Entry = dict[str, Any]  # of history.json, one an epoch, with `EPOCH_FIELDS` and more
+
+
+class TrainingData(Protocol):
+    """The data of a run, as `fer.data.manifest.Manifest` describes them."""
+
+    @property
+    def folder(self) -> str:
+        """Folder of the shards."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the manifest's file."""
+
+    def record(self) -> dict[str, Any]:
+        """Returns name, manifest_sha256 and examples_per_split."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Content of config.json."""
+
+    experiment: Experiment
+    recorded: dict[str, Any]  # the config as recorded, without fields that later versions added
+    sha256: str  # of `recorded`
+    trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+
+
+@dataclasses.dataclass(frozen=True)
+class BestWeights:
+    """Content of best.json."""
+
+    step: int  # training step of the weights
+    selected_on: str  # split that selected them
+    path: str  # of the .npz
+    sha256: str  # of the .npz
+    graph: str | None = None  # path of a bundle's inference graph
+    graph_sha256: str | None = None
+
+    def check_files(self, graph: bool = False) -> None:
+        """Checks that the weights, or with `graph` the weights and the graph, are the files that best.json names.
+
+        Raises:
+          UserError: a file is missing, or its SHA-256 differs.
+        """
+        _check_sha256("weights file", self.path, self.sha256)
+        if graph and self.graph and self.graph_sha256:
+            _check_sha256("graph", self.graph, self.graph_sha256)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    """The files of one run."""
+
+    path: str
+
+    @property
+    def config_file(self) -> str:
+        """Path of config.json."""
+        return os.path.join(self.path, CONFIG_FILE)
+
+    @property
+    def history_file(self) -> str:
+        """Path of history.json."""
+        return os.path.join(self.path, HISTORY_FILE)
+
+    @property
+    def best_file(self) -> str:
+        """Path of best.json."""
+        return os.path.join(self.path, BEST_FILE)
+
+    @property
+    def eval_file(self) -> str:
+        """Path of eval.json."""
+        return os.path.join(self.path, EVAL_FILE)
+
+    @property
+    def predictions_file(self) -> str:
+        """Path of predictions.npz."""
+        return os.path.join(self.path, PREDICTIONS_FILE)
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of the checkpoints."""
+        return os.path.join(self.path, CHECKPOINTS)
+
+    @property
+    def events(self) -> str:
+        """Folder of the TensorBoard events."""
+        return os.path.join(self.path, EVENTS)
+
+    def check_trained(self) -> None:
+        """Checks that the run has a model.
+
+        Raises:
+          UserError: it has none.
+        """
+        if not files.exists(self.best_file):
+            raise UserError(
+                f"{self.path} holds no {BEST_FILE}: train first, with scripts/train.py "
+                f"--workdir={shlex.quote(self.path)}."
+            )
+
+    def write_config(self, experiment: Experiment, data: TrainingData, teachers: Sequence[dict[str, Any]] = ()) -> None:
+        """Writes config.json, unless the run resumes.
+
+        Args:
+          experiment: the configuration.
+          data: the shards.
+          teachers: records of the teachers, in order; see `fer.train.distillation.teacher_records`.
+
+        Raises:
+          UserError: the run resumes, but started with other weights of the teachers.
+        """
+        if files.exists(self.config_file):
+            recorded = files.read_json(self.config_file, "the run's config").get("teachers", [])
+            try:
+                taught_by = [each["weights_sha256"] for each in recorded]
+            except (KeyError, TypeError) as error:
+                raise UserError(f"{self.config_file} has no valid field teachers: choose another --workdir.") from error
+            if taught_by != [each["weights_sha256"] for each in teachers]:
+                raise UserError(
+                    f"The run in {self.path} started with other weights in the folders of config.train.teacher_runs "
+                    f"({experiment.train.teacher_runs!r}): restore those weights, or choose another --workdir."
+                )
+            return
+        files.write_json(
+            self.config_file,
+            {
+                "config": experiment.to_dict(),
+                "config_sha256": experiment.sha256(),
+                "data": data.record(),
+                "versions": software_versions(),
+                "git_commit": git_commit(),
+                **({"teachers": list(teachers)} if teachers else {}),
+            },
+        )
+
+    def read_config(self) -> RunConfig:
+        """Reads config.json.
+
+        Raises:
+          UserError: it is missing or damaged, was changed by hand, or is of another version.
+        """
+        path = self.config_file
+        content = files.read_json(path, "the run's configuration")
+        try:
+            experiment = config.from_dict(_get_field(content, "config", dict, path))
+        except UserError as error:
+            raise UserError(f"{path} is of another version of fer: {error}") from error
+        sha256 = _get_field(content, "config_sha256", str, path)
+        if config.sha256(content["config"]) != sha256:
+            raise UserError(
+                f"{path} was changed by hand: its config does not match the hash in it. Restore the file, or train "
+                "again."
+            )
+        data = _get_field(content, "data", dict, path)
+        trained_on = {name: _get_field(data, name, str, path) for name in ("name", "manifest_sha256")}
+        return RunConfig(experiment, content["config"], sha256, trained_on)
+
+    def write_history(self, history: Sequence[Entry], curves: bytes) -> None:
+        """Replaces history.json, and curves.png by the PNG `curves`."""
+        files.write_json(self.history_file, history)
+        files.write_bytes(os.path.join(self.path, CURVES_FILE), curves)
+
+    def read_history(self, until_step: int | None = None, required: bool = False) -> list[Entry]:
+        """Reads history.json.
+
+        Args:
+          until_step: later entries are left out: a killed run may have written one more than it checkpointed.
+          required: whether the file must exist.
+
+        Returns:
+          The entries; none if there is no file.
+
+        Raises:
+          UserError: the file is damaged, or is missing and required.
+        """
+        if not required and not files.exists(self.history_file):
+            return []
+        history = files.read_json(self.history_file, "the record of the run's epochs")
+        _check_history(history, self.history_file)
+        return [entry for entry in history if until_step is None or entry["step"] <= until_step]
+
+    def write_rollbacks(self, rollbacks: Sequence[dict[str, Any]]) -> None:
+        """Replaces rollbacks.json."""
+        files.write_json(os.path.join(self.path, ROLLBACKS_FILE), rollbacks)
+
+    def write_best(self, weights: bytes, entry: Entry) -> None:
+        """Writes weights as the run's best, then best.json that names them, then removes the earlier ones.
+
+        Args:
+          weights: content of the .npz, as `fer.models.weights.to_bytes` returns it.
+          entry: of the epoch, in the history.
+        """
+        name = f"best-{entry['step']:08d}.npz"
+        path = os.path.join(self.checkpoints, name)
+        files.write_bytes(path, weights)
+        best = {
+            "step": entry["step"],
+            "epoch": entry["epoch"],
+            "accuracy": entry["validation_accuracy"],
+            "file": f"{CHECKPOINTS}/{name}",
+            "sha256": files.sha256(path),
+            "selected_on": "validation",
+        }
+        files.write_json(self.best_file, best)
+        for other in files.listdir(self.checkpoints):  # no glob: the path may hold characters of a pattern
+            if re.fullmatch(r"best-.*\.npz", other) and other != name:
+                files.remove(os.path.join(self.checkpoints, other))
+
+    def read_best(self) -> BestWeights:
+        """Reads best.json. `BestWeights.check_files` checks the files that it names.
+
+        Raises:
+          UserError: the run has no trained model yet, or best.json is damaged or names a file outside of the run.
+        """
+        self.check_trained()
+        path = self.best_file
+        best = files.read_json(path, "the record of the best weights")
+
+        def locate(field: str) -> str:
+            return files.join_inside(self.path, _get_field(best, field, str, path), path)
+
+        has_graph = isinstance(best, dict) and "graph" in best
+        return BestWeights(
+            step=_get_field(best, "step", int, path),
+            selected_on=_get_field(best, "selected_on", str, path),
+            path=locate("file"),
+            sha256=_get_field(best, "sha256", str, path),
+            graph=locate("graph") if has_graph else None,
+            graph_sha256=_get_field(best, "graph_sha256", str, path) if has_graph else None,
+        )
+
+
+def open_run_dir(path: str, experiment: Experiment, data: TrainingData) -> RunDir:
+    """Returns the directory of a run that starts in `path`, or resumes there if it is the same run. Writes nothing.
+
+    Raises:
+      UserError: the directory holds a run of another config or on other data (the message shows the difference),
+        or other files.
+    """
+    run = RunDir(path)
+    if files.exists(run.config_file):
+        _check_same_run(run.config_file, experiment, data)
+    elif files.isdir(path) and [name for name in files.listdir(path) if not _is_leftover(name)]:
+        raise UserError(f"{path} exists and holds no run (no {CONFIG_FILE}); choose an empty or a new --workdir.")
+    return run
+
+
+def software_versions() -> dict[str, str]:
+    """Returns the versions of the software that a run computes with, by name."""
+    import numpy
+    import tensorflow as tf
+
+    return {
+        "fer": fer.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": metadata.version(fer.KERAS),
+        "numpy": numpy.__version__,
+    }
+
+
+def git_commit() -> str | None:
+    """Returns the commit of the code, with "+changes" if files differ from it; None outside a checkout."""
+    here = os.path.dirname(os.path.abspath(fer.__file__))
+    try:
+        commit = subprocess.run(
+            ["git", "-C", here, "describe", "--always", "--abbrev=40", "--dirty=+changes"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip()
+
+
+def _is_leftover(name: str) -> bool:
+    """Returns whether a file is one that a killed process leaves before a run has started."""
+    return ".tmp-" in name or name == OWNER_FILE
+
+
+def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> None:
+    found = files.read_json(record, "the run's config")
+    try:
+        before, sha256 = config.from_dict(found["config"]), found["data"]["manifest_sha256"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{record} is not the record of a run; choose another --workdir.") from error
+    if not isinstance(sha256, str):
+        raise UserError(f"{record} has no valid hash of the data; choose another --workdir.")
+    changed = config.diff(before, experiment)
+    if changed:
+        raise UserError(
+            f"{record} belongs to another config ({'; '.join(changed)}). Choose another --workdir, or give the "
+            "flags of the run that is there."
+        )
+    if sha256 != data.sha256:
+        raise UserError(
+            f"{record} belongs to other data: its manifest had the hash {sha256[:12]}..., {data.folder} has "
+            f"{data.sha256[:12]}.... Choose another --workdir, or the --data of the run that is there."
+        )
+
+
+def _check_history(history: Any, path: str) -> None:
+    if not isinstance(history, list) or not history or not all(isinstance(entry, dict) for entry in history):
+        raise UserError(f"{path} is not a list of epochs: it is damaged.")
+    for number, entry in enumerate(history, 1):
+        for field in EPOCH_FIELDS:
+            value = entry.get(field)
+            known = isinstance(value, int if field in EPOCH_COUNTS else (int, float)) and not isinstance(value, bool)
+            if not known or not 0 <= value < (2**31 if field in EPOCH_COUNTS else 1e300):
+                raise UserError(f"{path}, entry {number}: {field} is {value!r}, which no epoch has: it is damaged.")
+
+
+def _check_sha256(what: str, path: str, expected: str) -> None:
+    if not files.exists(path):
+        raise UserError(f"There is no {what} {path}, which {BEST_FILE} names; copy it back or train anew.")
+    if files.sha256(path) != expected:
+        raise UserError(
+            f"{path} is not the file that {BEST_FILE} names: its SHA-256 differs. Copy it again or train anew."
+        )
+
+
+def _get_field(values: Any, name: str, kind: type, path: str) -> Any:
+    """Returns a field of the JSON object in the file `path`, after a check of its type."""
+    value = values.get(name) if isinstance(values, dict) else None
+    if not isinstance(value, kind):
+        raise UserError(f"{path} has no {name} of type {kind.__name__}: it is damaged or of another version of fer.")
+    return value
