@@ -12,7 +12,7 @@ import tensorflow as tf
 from fer.config import validate_config
 from fer.data import example_codec
 from fer.models import precision, registry
-from fer.train import trainer
+from fer.train import preflight
 from tests.train import factories
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
@@ -36,7 +36,7 @@ def test_config_header_has_training_command(path):
 def test_config_is_valid_with_known_policy_and_backbone(path):
     experiment = precision.resolve_precision(validate_config(load_config(path).get_config()))
     experiment.model.weights, experiment.train.teacher_runs = "none", ""  # the repository holds no weights
-    trainer.check_experiment(experiment)
+    preflight.check_experiment(experiment)
     assert experiment.model.image_size in (0, *range(registry.backbone_spec(experiment.model.name).min_size, 1024))
 
 

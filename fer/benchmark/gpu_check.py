@@ -205,7 +205,7 @@ def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{
     experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
     strategy = tf.distribute.OneDeviceStrategy(device)
     state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
-    take_step: Any = train_step.make_train_step(strategy, state, experiment)
+    take_step: Any = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     with as_on_gpu():
         found = host_ops.find_host_ops(take_step.get_concrete_function(batch).graph)
@@ -330,7 +330,7 @@ def _train_on_one_batch(settings: Settings, device: str, faces: Faces, augment: 
     experiment = settings.experiment(augment=augment, **train)
     strategy = tf.distribute.OneDeviceStrategy(device)
     state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
-    take_step = train_step.make_train_step(strategy, state, experiment)
+    take_step = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     losses: list[float] = []
 
@@ -361,7 +361,7 @@ def _start_training(
     strategy = tf.distribute.OneDeviceStrategy(names[0]) if single else make_mirrored(list(names))
     state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
     feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL_STEPS)
-    take_step = train_step.make_train_step(strategy, state, experiment)
+    take_step = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
     for _ in range(WARM_UP_STEPS):
         take_step(next(feed))
     float(state.loss.result())

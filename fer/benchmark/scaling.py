@@ -80,7 +80,7 @@ def _make_turn(
 ) -> Callable[[], int]:
     """Returns the function that trains `steps` steps, each on a new batch, and returns the number of images."""
     feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL_STEPS)
-    take_step = train_step.make_train_step(strategy, state, experiment)
+    take_step = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
 
     def turn() -> int:
         for _ in range(steps):

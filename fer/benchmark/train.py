@@ -78,7 +78,9 @@ def measure_throughput(name: str, experiment: Experiment, faces: Faces, steps: i
         constant = next(feed)
     plain = copy.deepcopy(experiment)
     plain.augment = dataclasses.replace(plain.augment, policy="none")
-    augmenting, not_augmenting = (train_step.make_train_step(strategy, state, each) for each in (experiment, plain))
+    augmenting, not_augmenting = (
+        train_step.make_train_step(train_step.StepContext(strategy, state, each)) for each in (experiment, plain)
+    )
 
     def run() -> int:
         for _ in range(PREFETCH + PREFETCH_PER_REPLICA):

@@ -30,7 +30,7 @@ from fer.run_dir import RunDir
 from fer.sweep import optuna_study, report, trial_leases
 from fer.sweep.optuna_study import Plan
 from fer.sweep.search_space import apply_overrides, grid_points, single_changes
-from fer.train import preemption, trainer
+from fer.train import preemption, preflight, trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Sweep:
           UserError: a value is invalid, such as an unknown backbone or policy.
         """
         for values in grid_points(self.plan.space) if self.plan.is_grid else single_changes(self.plan.space):
-            trainer.check_experiment(apply_overrides(self.base, self.plan.fields(values)))
+            preflight.check_experiment(apply_overrides(self.base, self.plan.fields(values)))
 
     def open_study(self) -> optuna.Study:
         """Opens the study, which all processes with the same flags share.

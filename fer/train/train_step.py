@@ -1,4 +1,4 @@
-"""One training step: augment, forward, loss, backward, update, moving average; and several steps in one call."""
+"""One training step: augment, forward, loss, backward, update, moving average."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fer.config import Experiment
 from fer.data.sampling import Batch
 from fer.models import dropout, heads
 from fer.train import soft_labels
-from fer.train.device_iterator import DeviceIterator
 from fer.train.distillation import DistillFn
 from fer.train.distributed import replica_sync
 from fer.train.optim import losses, optimizers, param_groups, sam
@@ -43,10 +42,13 @@ class StepMetrics(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class StepOptions:
-    """Options of a step that depend on the data or the phase of the run, besides the experiment.
+class StepContext:
+    """All that a training step depends on besides its batch; fixed when the step is compiled.
 
     Attributes:
+      strategy: the state was created in its scope.
+      state: the model, the optimizer and the step, which a step changes.
+      experiment: the configuration.
       mixup: whether mixup and cutmix are applied.
       class_weights: float32 [7], the factor of each class's losses; None weighs all classes alike. A mixed target has
         the mean of its classes' factors.
@@ -56,55 +58,37 @@ class StepOptions:
       vote_posterior: see `fer.train.soft_labels.soft_targets`.
     """
 
+    strategy: tf.distribute.Strategy
+    state: TrainState
+    experiment: Experiment
     mixup: bool = True
     class_weights: np.ndarray | None = None
     param_groups: Sequence[ParamGroup] | None = None
     distill: DistillFn | None = None
     vote_posterior: soft_labels.VotePosterior | None = None
 
-
-def prepare_inputs(batch: Batch, seed: tf.Tensor, experiment: Experiment, options: StepOptions) -> TrainInputs:
-    """Augments a batch and makes its targets.
-
-    Args:
-      batch: one replica's share.
-      seed: [2] int32: the experiment's seed and the step.
-      experiment: names the policy and the targets.
-      options: `mixup`, `vote_posterior` and `distill` are used.
-    """
-    batch_rng = rng.BatchRng(seed, batch.positions, experiment.train.global_batch_size).fold_in(AUGMENT_STREAM)
-    augment = policy.augmenter(experiment.augment.policy, options.mixup, backend=experiment.augment.backend)
-    kind = experiment.train.label_source
-    soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, kind, options.vote_posterior)
-    images, targets = augment(batch.images, soft_targets, batch_rng)
-    if options.distill is not None:
-        targets = options.distill(images, targets)
-    return TrainInputs(images, targets, batch.labels, batch.positions)
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The variables that the step trains."""
+        if self.param_groups is None:
+            return self.state.model.trainable_variables
+        return [group.variable for group in self.param_groups]
 
 
-def make_train_step(
-    strategy: tf.distribute.Strategy, state: TrainState, experiment: Experiment, options: StepOptions | None = None
-) -> Callable[[Batch], StepMetrics]:
+def make_train_step(context: StepContext) -> Callable[[Batch], StepMetrics]:
     """Returns the function that makes one step on a batch of every replica, as `DeviceIterator` yields them.
 
     Losses are summed and divided by the global batch size, so that the gradients of all replicas add up to the
     gradients of one device.
-
-    Args:
-      strategy: the state was created in its scope.
-      state: the model, the optimizer and the step, which a step changes.
-      experiment: the configuration.
-      options: the defaults of `StepOptions` if None.
     """
-    options = options or StepOptions()
-    groups, class_weights = options.param_groups, options.class_weights
-    variables = state.model.trainable_variables if groups is None else [group.variable for group in groups]
+    strategy, state, experiment = context.strategy, context.state, context.experiment
+    variables, groups = context.variables, context.param_groups or ()
 
     def replica_inputs(batch: Batch, seed: tf.Tensor) -> TrainInputs:
-        return prepare_inputs(batch, seed, experiment, options)
+        return prepare_inputs(context, batch, seed)
 
     def replica_gradients(inputs: TrainInputs, seed: tf.Tensor, update_metrics: bool) -> tuple:
-        gradients, loss, correct = compute_gradients(state, experiment, variables, class_weights, inputs, seed)
+        gradients, loss, correct = compute_gradients(context, inputs, seed)
         if update_metrics:
             global_batch = experiment.train.global_batch_size
             state.loss.update_state(loss, sample_weight=global_batch)
@@ -124,7 +108,7 @@ def make_train_step(
         if experiment.optimizer.sam_rho:
             with sam.sam_perturbation(strategy, state.model, variables, gradients, experiment.optimizer.sam_rho):
                 gradients, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
-        with param_groups.scaled_updates(strategy, groups or (), state.optimizer):
+        with param_groups.scaled_updates(strategy, groups, state.optimizer):
             strategy.run(replica_update, args=(gradients,))
         state.step.assign_add(1)
         if experiment.train.ema_decay:
@@ -134,63 +118,31 @@ def make_train_step(
     return step
 
 
-def make_multi_step(
-    iterator: DeviceIterator, step: Callable[[Batch], StepMetrics], max_steps: int
-) -> Callable[[int], StepMetrics]:
-    """Returns the function that makes a number of steps, each on the iterator's next batch.
-
-    Several steps run as one loop on the device, with bit for bit the results of single steps: the host makes one call
-    instead of one for each batch and each step. The number of steps is an argument of the compiled function, so that
-    a call can end at any step.
+def prepare_inputs(context: StepContext, batch: Batch, seed: tf.Tensor) -> TrainInputs:
+    """Augments a batch and makes its targets.
 
     Args:
-      iterator: yields the batches.
-      step: from `make_train_step`.
-      max_steps: the largest number of steps in one call; 1 leaves the loop out.
-
-    Returns:
-      A function of the number of steps, 1 to `max_steps`. It returns the `StepMetrics` of these steps, float32
-      [steps], or scalars if `max_steps` is 1.
+      context: names the policy and the targets.
+      batch: one replica's share.
+      seed: [2] int32: the experiment's seed and the step.
     """
-    if max_steps == 1:
-        return lambda count: step(next(iterator))
-
-    @tf.function(autograph=False)
-    def run_steps(count: tf.Tensor) -> tuple[StepMetrics, tf.Tensor]:
-        def body(number: tf.Tensor, metrics: StepMetrics, waited: tf.Tensor) -> tuple:
-            batch, wait = iterator.timed_next()
-            written = StepMetrics(*(array.write(number, value) for array, value in zip(metrics, step(batch))))
-            return number + 1, written, waited + wait
-
-        metrics = StepMetrics(*(tf.TensorArray(tf.float32, count, element_shape=[]) for _ in StepMetrics._fields))
-        start = (tf.constant(0), metrics, tf.zeros([], tf.float64))
-        _, metrics, waited = tf.while_loop(lambda number, *_: number < count, body, start, parallel_iterations=1)
-        return StepMetrics(*(array.stack() for array in metrics)), waited
-
-    def multi_step(count: int) -> StepMetrics:
-        with iterator.input_errors():
-            metrics, waited = run_steps(tf.constant(count))
-        iterator.add_wait(waited)
-        return metrics
-
-    return multi_step
+    augmentation, train = context.experiment.augment, context.experiment.train
+    batch_rng = rng.BatchRng(seed, batch.positions, train.global_batch_size).fold_in(AUGMENT_STREAM)
+    augment = policy.augmenter(augmentation.policy, context.mixup, backend=augmentation.backend)
+    soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, train.label_source, context.vote_posterior)
+    images, targets = augment(batch.images, soft_targets, batch_rng)
+    if context.distill is not None:
+        targets = context.distill(images, targets)
+    return TrainInputs(images, targets, batch.labels, batch.positions)
 
 
 def compute_gradients(
-    state: TrainState,
-    experiment: Experiment,
-    variables: Sequence[tf.Variable],
-    class_weights: np.ndarray | None,
-    inputs: TrainInputs,
-    seed: tf.Tensor,
+    context: StepContext, inputs: TrainInputs, seed: tf.Tensor
 ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
     """Runs forward and backward on one replica, in `train.gradient_accumulation_steps` parts, one after another.
 
     Args:
-      state: holds the model.
-      experiment: the loss, the precision, the number of parts.
-      variables: the variables to differentiate by.
-      class_weights: float32 [7], the factor of each class's losses, or None.
+      context: the model, the loss, the precision, the number of parts.
       inputs: this replica's share of the batch.
       seed: [2] int32, of the step.
 
@@ -198,8 +150,8 @@ def compute_gradients(
       The gradients of the global batch's mean loss, that loss, and the number of correct predictions as float32. All
       of them are summed over the replicas, so they are the same on each.
     """
-    parts = experiment.train.gradient_accumulation_steps
-    part_gradients = _make_gradient_fn(state, experiment, variables, class_weights, seed)
+    parts = context.experiment.train.gradient_accumulation_steps
+    part_gradients = _make_gradient_fn(context, seed)
     if parts == 1:
         gradients, loss, correct = part_gradients(inputs)
     else:
@@ -211,7 +163,7 @@ def compute_gradients(
             total = [each + other for each, other in zip(gradients, more)]
             return part + 1, total, loss + part_loss, correct + part_correct
 
-        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in context.variables]
         start = (tf.constant(0), zeros, tf.zeros([]), tf.zeros([]))
         _, gradients, loss, correct = tf.while_loop(lambda part, *_: part < parts, body, start, parallel_iterations=1)
     *gradients, loss, correct = tf.distribute.get_replica_context().all_reduce(SUM, [*gradients, loss, correct])
@@ -219,31 +171,28 @@ def compute_gradients(
 
 
 def _make_gradient_fn(
-    state: TrainState,
-    experiment: Experiment,
-    variables: Sequence[tf.Variable],
-    class_weights: np.ndarray | None,
-    seed: tf.Tensor,
+    context: StepContext, seed: tf.Tensor
 ) -> Callable[[TrainInputs], tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]]:
     """Returns the function from a part of a replica's share to its gradients, its loss and its correct predictions.
 
     Gradients and loss are divided by the global batch size: those of all parts and replicas add up to the batch's.
     """
-    train = experiment.train
+    model, optimizer, train = context.state.model, context.state.optimizer, context.experiment.train
+    variables, class_weights = context.variables, context.class_weights
 
     def forward_and_backward(part: TrainInputs) -> tuple:
         dropout_rng = rng.BatchRng(seed, part.positions, train.global_batch_size).fold_in(DROPOUT_STREAM)
         with tf.GradientTape() as tape, dropout.dropout_rng(dropout_rng):
-            outputs = state.model(part.images, training=True)
+            outputs = model(part.images, training=True)
             per_example = heads.losses(
                 outputs, lambda logits: losses.example_losses(part.targets, logits, train, class_weights)
             )
             loss = tf.reduce_sum(per_example) / train.global_batch_size
-            scaled_loss = optimizers.scale_loss(state.optimizer, loss)
+            scaled_loss = optimizers.scale_loss(optimizer, loss)
         gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         # int64: TensorFlow compares int32 in host memory, and the host would wait for it.
         correct = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
-        unscaled = optimizers.unscale_grads(state.optimizer, gradients)
+        unscaled = optimizers.unscale_grads(optimizer, gradients)
         return unscaled, loss, tf.reduce_sum(tf.cast(correct, tf.float32))
 
     if not train.jit_compile:

@@ -5,43 +5,41 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from fer import log_suppression, run_dir, storage, tf_workarounds
-from fer.augment import policy
+from fer import log_suppression, storage, tf_workarounds
 from fer.config import MAX_STEPS_PER_EXECUTION, Experiment
-from fer.data import manifest, pipeline
-from fer.data.manifest import Manifest
 from fer.data.sampling import Batch
 from fer.errors import Stopped, UserError
-from fer.models import loading, precision, registry, weights
+from fer.models import weights
 from fer.progress import TrainProgress
 from fer.run_dir import Entry, RunDir
 from fer.train import (
+    assembly,
     checkpoints,
     device_iterator,
-    distillation,
-    eval_step,
-    metric_logging,
+    multi_step,
     nan_recovery,
     preemption,
+    preflight,
     run_lock,
-    soft_labels,
-    train_state,
     train_step,
 )
-from fer.train.distributed import multi_worker, replica_sync
+from fer.train.assembly import RunParts
+from fer.train.device_iterator import DeviceIterator
+from fer.train.distributed import multi_worker
 from fer.train.distributed.cluster_resolver import Cluster
-from fer.train.distributed.strategy import check_deterministic_jit, make_strategy
+from fer.train.eval_step import Score
+from fer.train.metric_logging import EventWriter
 from fer.train.nan_guard import NanGuard, NonFiniteError
 from fer.train.nan_recovery import Rollback
-from fer.train.optim import class_weights, param_groups
+from fer.train.optim import param_groups
 from fer.train.profiler import Profiler
-from fer.train.train_step import StepMetrics, StepOptions
+from fer.train.train_step import StepMetrics
 from fer.viz import plots
 
 LOG_EVERY = MAX_STEPS_PER_EXECUTION  # steps between two reads of the loss: each read waits for the device
@@ -60,17 +58,6 @@ class RunHooks(NamedTuple):
     on_epoch: Callable[[Entry], None] = lambda entry: None
     stop: preemption.StopRequest | None = None
     stop_on_spot_interruption: bool = False
-
-
-def check_experiment(experiment: Experiment) -> None:
-    """Checks all of an experiment that needs no data, devices or model.
-
-    Raises:
-      UserError: the augmentation policy or the backbone is unknown, or a file that the run starts from is missing.
-    """
-    loading.check_sources(experiment)
-    policy.parse(experiment.augment.policy, experiment.augment.backend)
-    registry.backbone_spec(experiment.model.name)
 
 
 def train(
@@ -95,293 +82,229 @@ def train(
       Stopped: a signal or a spot notice stopped the run; it left a checkpoint.
       UserError: the data, the run directory, the devices or the experiment cannot be used; see the functions called.
     """
-    check_experiment(experiment)  # reports its errors before any data is read
-    experiment = precision.resolve_precision(experiment)
-    precision.allow_tensor_float_32(experiment.train)
-    shards = manifest.read_manifest(data).seal_test_split()
-    manifest.check_sizes(shards)
-    folder = run_dir.open_run_dir(workdir, experiment, shards)
-    _check_all_labelled(shards)
-    soft_labels.check_votes(shards, experiment.train.label_source)
-    distribution = make_strategy(strategy, experiment.train, workers)
-    replica_sync.check_sync_batch_norm(distribution, experiment)
-    cluster = workers if multi_worker.is_multi_worker(distribution) else None
-    if workers is not None and len(workers.workers) > 1 and cluster is None:
-        raise UserError(
-            f"--strategy={strategy} trains on this machine alone, but there are {len(workers.workers)} workers, which "
-            f"would all write {workdir}: leave --strategy out, or start one process."
-        )
+    run = preflight.check_run(experiment, data, workdir, strategy, workers)
     # The loss of a worker is reported by `worker_loss_errors`, before it can be taken for the loss of the storage.
     with (
         storage.storage_errors(workdir, data),
-        multi_worker.worker_loss_errors(cluster),
-        multi_worker.report_startup(distribution),
+        multi_worker.worker_loss_errors(run.cluster),
+        multi_worker.report_startup(run.strategy),
         run_lock.hold(workdir) if workers is None or workers.chief else contextlib.nullcontext(),
-        multi_worker.worker_dir(cluster, workdir) as own_dir,
+        multi_worker.worker_dir(run.cluster, workdir) as own_dir,
+        tf_workarounds.release_custom_gradients(),
     ):
-        multi_worker.assert_same_on_all(distribution, {"config": experiment.sha256(), "data": shards.sha256})
-        with tf_workarounds.release_custom_gradients():
-            _train(experiment, shards, dataclasses.replace(folder, path=own_dir), distribution, hooks)
+        multi_worker.assert_same_on_all(run.strategy, {"config": run.experiment.sha256(), "data": run.shards.sha256})
+        parts = assembly.assemble(run)
+        print(assembly.describe(run, parts), flush=True)
+        folder = dataclasses.replace(run.folder, path=own_dir)
+        folder.write_config(run.experiment, run.shards, parts.teachers)  # last: a run that cannot start leaves no files
+        with (
+            contextlib.nullcontext(hooks.stop) if hooks.stop else preemption.stop_on_signals() as stop,
+            preemption.stop_on_spot_notice(stop) if hooks.stop_on_spot_interruption else contextlib.nullcontext(),
+        ):
+            Trainer(parts, folder, stop, hooks.on_epoch).fit()
         print(f"The best weights, the history and the curves are in {workdir}.")
 
 
-def _check_all_labelled(shards: Manifest) -> None:
-    """Checks that all faces of the train and validation splits have a label.
+class Phase(NamedTuple):
+    """The part of a run in which its step stays the same."""
 
-    Raises:
-      UserError: some have none.
-    """
-    for name in ("train", "validation"):
-        split = shards.split(name)
-        unlabelled = split.examples - sum(split.class_counts.values())
-        if unlabelled > 0:
-            raise UserError(
-                f"The {name} split of {shards.folder} has {unlabelled:,} faces without a label; convert a source that "
-                "labels them all."
-            )
+    mixup: bool  # whether the step mixes images
+    head_only: bool  # whether it trains the head alone
 
 
-def _train(
-    experiment: Experiment, shards: Manifest, folder: RunDir, distribution: tf.distribute.Strategy, hooks: RunHooks
-) -> None:
-    """Trains on the devices of `distribution`, of which this process may be one worker; see `train`."""
-    source = pipeline.open_split(shards, "train", experiment.data)
-    held_out = pipeline.open_split(shards, "validation", experiment.data)
-    epoch_steps = pipeline.steps_per_epoch(source.examples, experiment.train.global_batch_size)
-    total_steps = experiment.train.max_steps or experiment.train.epochs * epoch_steps
-    vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps)
-    with distribution.scope():
-        teachers = distillation.load_teachers(experiment.train)
-    if teachers:
-        hashes = (teacher.weights_sha256 for teacher in teachers)
-        multi_worker.assert_same_on_all(
-            distribution, {f"teacher, number {number}": each for number, each in enumerate(hashes, 1)}
-        )
-    state = train_state.create_train_state(distribution, experiment, epoch_steps, total_steps)
-    check_deterministic_jit(state.model, experiment.train)
-    weighted = experiment.data.class_weights != "none"
-    counts = shards.split("train").class_counts
-    run = Trainer(
-        experiment=experiment,
-        strategy=distribution,
-        state=state,
-        source=source,
-        options=StepOptions(
-            class_weights=class_weights.compute_class_weights(counts, experiment.data) if weighted else None,
-            distill=distillation.make_distill_fn(teachers, experiment.train.distill_weight),
-            vote_posterior=vote_posterior,
-        ),
-        folder=folder,
-        epoch_steps=epoch_steps,
-        total_steps=total_steps,
-        on_epoch=hooks.on_epoch,
-    )
-    score = eval_step.make_scorer(
-        distribution, state.average, pipeline.evaluation_batches(held_out, experiment.train.global_batch_size)
-    )
-    print(_summary(run, shards), flush=True)
-    param_groups.set_phase(state.model, experiment, head_only=False)  # only to report its errors before the run starts
-    # Written last: a run that cannot start leaves no files.
-    folder.write_config(experiment, shards, distillation.teacher_records(teachers))
-    with (
-        contextlib.nullcontext(hooks.stop) if hooks.stop else preemption.stop_on_signals() as stop,
-        preemption.stop_on_spot_notice(stop) if hooks.stop_on_spot_interruption else contextlib.nullcontext(),
-    ):
-        run.fit(score, stop)
+class Throughput(NamedTuple):
+    """Speed of the training of an epoch, without its validation."""
+
+    images_per_second: float
+    input_wait_share: float  # share of the time that was spent in waiting for batches
 
 
-def _summary(run: Trainer, shards: Manifest) -> str:
-    """Returns the network, devices, data and length of a run as text, for a person to check before the first step."""
-    experiment, train = run.experiment, run.experiment.train
-    side = experiment.model.image_size or registry.backbone_spec(experiment.model.name).size
-    replicas = run.strategy.num_replicas_in_sync
-    devices = f"{replicas} replica{'s' * (replicas != 1)} ({type(run.strategy).__name__})"
-    faces = ", ".join(f"{shards.split(name).examples:,} {name}" for name in ("train", "validation"))
-    lines = (
-        ("network", f"{experiment.model.name} at {side} pixels, {run.state.model.count_params():,} parameters"),
-        ("precision", train.precision),
-        ("devices", f"{devices}, global batch {train.global_batch_size}"),
-        ("faces", faces),
-        ("steps", f"{run.total_steps:,}, {run.epoch_steps:,} per epoch"),
-    )
-    return "\n".join(f"{name:<10}{text}" for name, text in lines)
+class EpochTimer:
+    """Measures the training of an epoch, or of the part of it that a resumed run trains."""
+
+    def __init__(self, iterator: DeviceIterator, step: int, global_batch: int):
+        self._iterator, self._first_step, self._global_batch = iterator, step, global_batch
+        self._started, self._waited = time.monotonic(), iterator.waited
+
+    def seconds(self) -> float:
+        """Returns the time since the start, in seconds."""
+        return time.monotonic() - self._started
+
+    def throughput(self, step: int) -> Throughput:
+        """Returns the throughput up to `step`."""
+        seconds, images = self.seconds(), (step - self._first_step) * self._global_batch
+        return Throughput(images / seconds, (self._iterator.waited - self._waited) / seconds)
 
 
-@dataclasses.dataclass
 class Trainer:
-    """A run in progress. `fit` is read first; the other methods follow in the order in which it calls them."""
+    """A run in progress. `fit` is read first; the other methods follow in the order in which it calls them.
 
-    experiment: Experiment
-    strategy: tf.distribute.Strategy
-    state: train_state.TrainState
-    source: pipeline.Source  # the train split
-    options: StepOptions  # its `mixup` and `param_groups` are set anew for each phase
-    folder: RunDir
-    epoch_steps: int
-    total_steps: int
-    on_epoch: Callable[[Entry], None]
-    seconds: float = 0.0  # of training and validation so far, over all sessions
-    history: list[Entry] = dataclasses.field(default_factory=list)
-    rollbacks: list[Rollback] = dataclasses.field(default_factory=list)
-    phase: tuple[bool, bool] | None = None  # of `step`: whether it mixes images, whether it trains the head alone
-    step: Callable[[Batch], StepMetrics] | None = None  # of the current phase
-    multi_step: Callable[[int], StepMetrics] | None = None  # of `step` on `iterator`
+    Args:
+      parts: from `fer.train.assembly.assemble`.
+      folder: the run directory.
+      stop: checked after each call of the device.
+      on_epoch: see `RunHooks`.
+    """
 
-    def fit(self, score: Callable[[], eval_step.Score], stop: preemption.StopRequest) -> None:
+    def __init__(
+        self, parts: RunParts, folder: RunDir, stop: preemption.StopRequest, on_epoch: Callable[[Entry], None]
+    ):
+        self.context, self.source, self.score = parts.context, parts.source, parts.score
+        self.experiment, self.strategy, self.state = self.context.experiment, self.context.strategy, self.context.state
+        self.epoch_steps, self.total_steps = parts.epoch_steps, parts.total_steps
+        self.folder, self.stop, self.on_epoch = folder, stop, on_epoch
+        self.stop_requested = False  # when the workers last agreed on it
+        # The position in the run. A checkpoint holds it, besides the variables of the state.
+        self.done = 0  # steps
+        self.seconds = 0.0  # of training and validation up to the last epoch, over all sessions
+        self.history: list[Entry] = []
+        self.rollbacks: list[Rollback] = []
+        # The compiled step, which changes with the phase. `run_steps` makes it on a number of batches of `iterator`.
+        self.phase: Phase | None = None
+        self.step: Callable[[Batch], StepMetrics] | None = None
+        self.run_steps: Callable[[int], StepMetrics] | None = None
+        # Outputs. `fit` opens the events, the progress display and the iterator if there are steps to train.
+        self.nan_guard = self._make_nan_guard()
+        self.profiler = Profiler(folder.events, self.experiment.train.profile_steps)
+        self.events: EventWriter
+        self.progress: TrainProgress
+        self.iterator: DeviceIterator
+
+    def fit(self) -> None:
         """Restores the newest checkpoint, then trains epoch by epoch until the last step.
-
-        Args:
-          score: evaluates the averaged model on the validation split.
-          stop: checked after each call of the device.
 
         Raises:
           Stopped: `stop` was requested; a checkpoint is written.
           UserError: the loss or the weights became NaN or infinite, and `train.on_nan` does not allow a rollback.
         """
         checkpoints.clean(self.folder.checkpoints)
-        done = self._restore()
-        if done >= self.total_steps:
-            print(f"The run in {self.folder.path} is complete: {done} steps.")
+        self._restore()
+        if self.done >= self.total_steps:
+            print(f"The run in {self.folder.path} is complete: {self.done} steps.")
             return
-        if done:
-            print(f"Resuming after step {done} of {self.total_steps} in {self.folder.path}.")
-        self._open_outputs(done)
-        try:
+        with self._open_outputs():
             if self.experiment.train.on_nan == "rollback" and not checkpoints.list_steps(self.folder.checkpoints):
-                self._checkpoint(done, self.seconds)  # a rollback needs one, on every worker
-            while done < self.total_steps:
+                self._save_checkpoint(self.seconds)  # a rollback needs one, on every worker
+            while self.done < self.total_steps:
+                timer = EpochTimer(self.iterator, self.done, self.experiment.train.global_batch_size)
                 try:
-                    done = self._train_epoch(done, score, stop)
+                    throughput = self._train_epoch(timer)
+                    score = self.score()
+                    entry = self._record_epoch(score, throughput, timer.seconds())
+                    self._save_checkpoint(self.seconds)
                 except NonFiniteError as error:
-                    done = self._roll_back(error.step)
-        finally:
-            self.profiler.close()
-            self.progress.close()
-        self.events.close()
+                    self._roll_back(error.step)
+                else:
+                    self.on_epoch(entry)
+                    self._stop_if_requested()
 
-    def _restore(self) -> int:
-        """Restores the newest checkpoint, if there is one. Returns the number of steps done."""
+    def _restore(self) -> None:
+        """Restores the newest checkpoint, if there is one."""
         restored = checkpoints.restore(self.folder.checkpoints, self.state.checkpoint())
         restored = multi_worker.broadcast_object(self.strategy, restored)
         if restored:
             self.seconds = restored["seconds"]
             self.rollbacks = nan_recovery.parse_rollbacks(restored.get("rollbacks", []))
             self.history = self.folder.read_history(until_step=restored["step"])
-            self._report_changed_replicas()
+            report_changed_replicas(self.history, self.strategy.num_replicas_in_sync)
         multi_worker.broadcast_variables(self.strategy, self.state.variables)
-        done = restored["step"] if restored else 0
-        self.state.step.assign(done)  # a worker without a checkpoint of its own gets the chief's step, too
-        return done
+        self.done = restored["step"] if restored else 0
+        self.state.step.assign(self.done)  # a worker without a checkpoint of its own gets the chief's step, too
 
-    def _report_changed_replicas(self) -> None:
-        """Prints a notice if the number of replicas differs from the last epoch's, which may change the result."""
-        now = self.strategy.num_replicas_in_sync
-        before = self.history[-1].get("replicas", now) if self.history else now
-        if before != now:
-            print(
-                f"The last epoch was trained on {before} replicas, and the next is on {now}: mixup's partners and, "
-                "unless config.model.sync_batch_norm is set, BatchNormalization's batches are others from here on."
-            )
-
-    def _open_outputs(self, done: int) -> None:
-        """Opens the iterator, the logs and the profiler for the steps after `done`, and logs the config and a batch."""
-        train = self.experiment.train
-        self.nan_guard = NanGuard(scales=train.precision == "mixed_float16")
-        self.profiler = Profiler(self.folder.events, train.profile_steps)
-        self.events = metric_logging.EventWriter(self.folder.events)
+    @contextlib.contextmanager
+    def _open_outputs(self) -> Iterator[None]:
+        """Opens the iterator, the logs and the profiler; logs the config and the next augmented batch."""
+        if self.done:
+            print(f"Resuming after step {self.done} of {self.total_steps} in {self.folder.path}.")
+        global_batch = self.experiment.train.global_batch_size
+        self.events = EventWriter(self.folder.events)
         self.events.write_config(self.experiment)
-        self.progress = TrainProgress(self.total_steps, done, train.global_batch_size, self.epoch_steps)
+        self.progress = TrainProgress(self.total_steps, self.done, global_batch, self.epoch_steps)
         print("Compiling the first step ...", flush=True)
-        self._open_iterator(done)
-        seed = tf.constant([self.experiment.seed, done])
-        start = done + nan_recovery.count_skipped_batches(self.rollbacks)
+        self._open_iterator()
+        self._log_augmented_images()
+        try:
+            yield
+        finally:
+            self.profiler.close()
+            self.progress.close()
+        self.events.close()
+
+    def _open_iterator(self) -> None:
+        """Opens the iterator over the batches of the steps to come, without those that rollbacks skip."""
+        skipped = nan_recovery.count_skipped_batches(self.rollbacks)
+        self.iterator = DeviceIterator(
+            self.strategy, self.source, self.experiment, self.done + skipped, self.total_steps + skipped
+        )
+        self.run_steps = None  # reads from the iterator
+
+    def _log_augmented_images(self) -> None:
+        """Logs the images of the next batch as the next step augments them."""
+        seed = tf.constant([self.experiment.seed, self.done])
+        start = self.done + nan_recovery.count_skipped_batches(self.rollbacks)
         replicas = self.strategy.num_replicas_in_sync
-        options = dataclasses.replace(self.options, mixup=self._applies_mixup(done), distill=None)
+        context = dataclasses.replace(self.context, mixup=self._find_phase().mixup, distill=None)
         for batch in device_iterator.build_dataset(self.source, self.experiment, start, start + 1, replicas, [0]):
             with log_suppression.suppress_stderr():  # XLA logs its first compilation
-                inputs = train_step.prepare_inputs(batch, seed, self.experiment, options)
-            self.events.write_augmented_images(inputs.images, done)
+                inputs = train_step.prepare_inputs(context, batch, seed)
+            self.events.write_augmented_images(inputs.images, self.done)
 
-    def _open_iterator(self, done: int) -> None:
-        """Opens the iterator over the batches of the steps after `done`, without those that rollbacks skip."""
-        skipped = nan_recovery.count_skipped_batches(self.rollbacks)
-        self.iterator = device_iterator.DeviceIterator(
-            self.strategy, self.source, self.experiment, done + skipped, self.total_steps + skipped
-        )
-        self.multi_step = None  # reads from the iterator
+    def _find_phase(self) -> Phase:
+        """Returns the phase of the next step; the last `mixup_off_epochs` epochs do not mix images."""
+        epoch_start = self.done - self.done % self.epoch_steps
+        mixup_until = self.total_steps - self.experiment.augment.mixup_off_epochs * self.epoch_steps
+        head_only_until = self.experiment.finetune.head_only_epochs * self.epoch_steps
+        return Phase(mixup=epoch_start < mixup_until, head_only=self.done < head_only_until)
 
-    def _applies_mixup(self, done: int) -> bool:
-        """Returns whether the epoch of the step after `done` mixes images; `mixup_off_epochs` at the end do not."""
-        epoch_start = done - done % self.epoch_steps
-        return epoch_start < self.total_steps - self.experiment.augment.mixup_off_epochs * self.epoch_steps
+    def _train_epoch(self, timer: EpochTimer) -> Throughput:
+        """Trains to the end of the epoch, with a checkpoint every `save_every_steps`.
 
-    def _train_epoch(self, done: int, score: Callable[[], eval_step.Score], stop: preemption.StopRequest) -> int:
-        """Trains to the end of the epoch after `done` steps and validates. Returns the number of steps done."""
-        until = min(self.total_steps, (done // self.epoch_steps + 1) * self.epoch_steps)
-        started, start_step, waited = time.monotonic(), done, self.iterator.waited
-        stop_requested = self._train_steps(done, until, stop)
-        trained = time.monotonic() - started
-        images_per_second = (until - start_step) * self.experiment.train.global_batch_size / trained
-        wait_share = (self.iterator.waited - waited) / trained
-        self._finish_epoch(until, images_per_second, wait_share, score(), time.monotonic() - started)
-        if stop_requested and until < self.total_steps:
-            self._stop(until, stop)
-        return until
-
-    def _train_steps(self, done: int, until: int, stop: preemption.StopRequest) -> bool:
-        """Trains up to step `until`, with a checkpoint every `save_every_steps`.
-
-        Returns:
-          Whether a stop was requested during the last call.
+        Raises:
+          NonFiniteError: a loss or a gradient is NaN or infinite.
+          Stopped: a stop was requested before the end of the epoch; a checkpoint is written.
         """
-        every, multi_step = self.experiment.train.save_every_steps, self._get_multi_step(done)
-        started, start_step, waited = time.monotonic(), done, self.iterator.waited
-        while done < until:
-            self.profiler.start_before(done)
-            count = self._next_count(done, until)
-            metrics = multi_step(count)
+        until = min(self.total_steps, (self.done // self.epoch_steps + 1) * self.epoch_steps)
+        run_steps = self._compile_steps()
+        while self.done < until:
+            self.profiler.start_before(self.done)
+            count = self._next_count(until)
+            metrics = run_steps(count)
             multi_worker.report_started(self.strategy)
-            self.nan_guard.record(done, metrics)
-            done += count
-            self.profiler.stop_after(done, self.state.optimizer.iterations)
-            if done % LOG_EVERY == 0 or done == until:
-                trained = time.monotonic() - started
-                images_per_second = (done - start_step) * self.experiment.train.global_batch_size / trained
-                self._log(done, metrics, images_per_second, (self.iterator.waited - waited) / trained)
-            if done % every == 0 and done < until:
-                self._checkpoint(done, self.seconds + time.monotonic() - started)
-            stop_requested = multi_worker.sync_stop(self.strategy, stop)
-            if stop_requested and done < until:
-                self._checkpoint(done, self.seconds + time.monotonic() - started)
-                self._stop(done, stop)
-        return stop_requested
+            self.nan_guard.record(self.done, metrics)
+            self.done += count
+            self.profiler.stop_after(self.done, self.state.optimizer.iterations)
+            if self.done % LOG_EVERY == 0 or self.done == until:
+                self._log(metrics, timer.throughput(self.done))
+            is_due = self.done % self.experiment.train.save_every_steps == 0
+            self.stop_requested = multi_worker.sync_stop(self.strategy, self.stop)
+            if (is_due or self.stop_requested) and self.done < until:
+                self._save_checkpoint(self.seconds + timer.seconds())
+                self._stop_if_requested()
+        return timer.throughput(self.done)
 
-    def _get_multi_step(self, done: int) -> Callable[[int], StepMetrics]:
-        """Returns the function that makes the steps after `done`.
+    def _compile_steps(self) -> Callable[[int], StepMetrics]:
+        """Returns the function that makes the next steps.
 
-        The step is built anew where the phase changes (mixup on or off, head alone or more layers), and the function
-        where the step or the iterator changes.
+        The step is built anew where the phase changes, and the function where the step or the iterator changes.
         """
-        phase = (self._applies_mixup(done), done < self.experiment.finetune.head_only_epochs * self.epoch_steps)
+        phase = self._find_phase()
         if self.step is None or self.phase != phase:
-            mixup, head_only = phase
-            groups = param_groups.set_phase(self.state.model, self.experiment, head_only, self.epoch_steps)
-            options = dataclasses.replace(self.options, mixup=mixup, param_groups=groups)
-            self.step = train_step.make_train_step(self.strategy, self.state, self.experiment, options)
-            self.phase, self.multi_step = phase, None
-        if self.multi_step is None:
-            self.multi_step = train_step.make_multi_step(
-                self.iterator, self.step, self.experiment.train.steps_per_execution
-            )
-        return self.multi_step
+            groups = param_groups.set_phase(self.state.model, self.experiment, phase.head_only, self.epoch_steps)
+            context = dataclasses.replace(self.context, mixup=phase.mixup, param_groups=groups)
+            self.step, self.phase, self.run_steps = train_step.make_train_step(context), phase, None
+        if self.run_steps is None:
+            steps_per_execution = self.experiment.train.steps_per_execution
+            self.run_steps = multi_step.make_multi_step(self.iterator, self.step, steps_per_execution)
+        return self.run_steps
 
-    def _next_count(self, done: int, until: int) -> int:
-        """Returns the number of steps of the next call, after `done`: up to the next step after which the host acts."""
+    def _next_count(self, until: int) -> int:
+        """Returns the number of steps of the next call: up to the next step after which the host acts."""
         every = (LOG_EVERY, self.experiment.train.save_every_steps)
-        boundaries = [until, *(done - done % each + each for each in every), *self.profiler.boundaries]
-        return min(self.experiment.train.steps_per_execution, min(each for each in boundaries if each > done) - done)
+        boundaries = [until, *(self.done - self.done % each + each for each in every), *self.profiler.boundaries]
+        next_boundary = min(each for each in boundaries if each > self.done)
+        return min(self.experiment.train.steps_per_execution, next_boundary - self.done)
 
-    def _log(self, done: int, metrics: StepMetrics, images_per_second: float, wait_share: float) -> None:
+    def _log(self, metrics: StepMetrics, throughput: Throughput) -> None:
         """Checks the steps so far for NaN and logs their metrics. Waits for the device.
 
         Raises:
@@ -389,9 +312,9 @@ class Trainer:
         """
         self.nan_guard.check()
         loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
-        self.progress.update(done, loss, accuracy, wait_share)
+        self.progress.update(self.done, loss, accuracy, throughput.input_wait_share)
         self.events.write_step(
-            done,
+            self.done,
             {
                 "epoch_loss_so_far": loss,
                 "epoch_accuracy_so_far": accuracy,
@@ -399,57 +322,23 @@ class Trainer:
                 "gradient_norm": float(np.ravel(metrics.gradient_norm)[-1]),
                 "loss_scale": self.state.loss_scale(),
                 "learning_rate": self.state.learning_rate(),
-                "images_per_second": images_per_second,
-                "input_wait_share": wait_share,
+                **throughput._asdict(),
             },
         )
 
-    def _checkpoint(self, done: int, seconds: float) -> None:
-        """Writes a checkpoint of step `done`.
-
-        Args:
-          done: steps done.
-          seconds: of training and validation so far, over all sessions.
-
-        Raises:
-          NonFiniteError: the loss or the weights are NaN or infinite; nothing is written.
-        """
-        self._check_finite(done)
-        extra = {"seconds": round(seconds, 1), "rollbacks": [list(each) for each in self.rollbacks]}
-        every, epoch_steps = self.experiment.train.save_every_steps, self.epoch_steps
-        checkpoints.save(
-            self.folder.checkpoints,
-            self.state.checkpoint(),
-            done,
-            extra,
-            lambda step: nan_recovery.is_planned(step, every, epoch_steps),
-        )
-
-    def _check_finite(self, done: int) -> None:
-        """Checks loss and weights before they are saved: the loss shows a fault one step later than the weights.
-
-        Raises:
-          NonFiniteError: names the step.
-        """
-        self.nan_guard.check()
-        if not self.state.is_finite():
-            raise NonFiniteError(done)
-
-    def _finish_epoch(
-        self, done: int, images_per_second: float, wait_share: float, score: eval_step.Score, seconds: float
-    ) -> None:
-        """Writes the epoch's entry, the weights if they are the best so far, and a checkpoint.
+    def _record_epoch(self, score: Score, throughput: Throughput, seconds: float) -> Entry:
+        """Writes the epoch's entry in the history, and the weights if they are the best so far.
 
         Raises:
           NonFiniteError: loss, weights or validation loss are NaN or infinite.
         """
-        self._check_finite(done)
+        self._check_finite()
         if not np.isfinite(score.loss):  # the averaged weights lag behind, and may overflow in float16 by themselves
-            raise NonFiniteError(done)
+            raise NonFiniteError(self.done)
         self.seconds += seconds
         entry = {
-            "epoch": -(-done // self.epoch_steps),
-            "step": done,
+            "epoch": -(-self.done // self.epoch_steps),
+            "step": self.done,
             "learning_rate": self.state.learning_rate(),
             "train_loss": float(self.state.loss.result()),
             "train_accuracy": float(self.state.accuracy.result()),
@@ -458,8 +347,8 @@ class Trainer:
             "validation_macro_f1": score.macro_f1,
             "validation_cohen_kappa": score.cohen_kappa,
             "validation_matthews": score.matthews,
-            "images_per_second": round(images_per_second, 1),
-            "input_wait_share": round(wait_share, 4),
+            "images_per_second": round(throughput.images_per_second, 1),
+            "input_wait_share": round(throughput.input_wait_share, 4),
             "seconds": round(self.seconds, 1),
             "replicas": self.strategy.num_replicas_in_sync,
         }
@@ -472,27 +361,54 @@ class Trainer:
         self.progress.end_epoch(entry, best)
         self.state.loss.reset_state()
         self.state.accuracy.reset_state()
-        self._checkpoint(done, self.seconds)
-        self.on_epoch(entry)
+        return entry
 
-    def _stop(self, done: int, stop: preemption.StopRequest) -> NoReturn:
-        """Ends the run as requested, after the checkpoint of step `done` was written.
+    def _check_finite(self) -> None:
+        """Checks loss and weights before they are saved: the loss shows a fault one step later than the weights.
+
+        Raises:
+          NonFiniteError: names the step.
+        """
+        self.nan_guard.check()
+        if not self.state.is_finite():
+            raise NonFiniteError(self.done)
+
+    def _save_checkpoint(self, seconds: float) -> None:
+        """Writes a checkpoint.
+
+        Args:
+          seconds: of training and validation so far, over all sessions.
+
+        Raises:
+          NonFiniteError: the loss or the weights are NaN or infinite; nothing is written.
+        """
+        self._check_finite()
+        extra = {"seconds": round(seconds, 1), "rollbacks": [list(each) for each in self.rollbacks]}
+        every, epoch_steps = self.experiment.train.save_every_steps, self.epoch_steps
+        checkpoints.save(
+            self.folder.checkpoints,
+            self.state.checkpoint(),
+            self.done,
+            extra,
+            lambda step: nan_recovery.is_planned(step, every, epoch_steps),
+        )
+
+    def _stop_if_requested(self) -> None:
+        """Ends the run if a stop is requested and steps are left; a checkpoint of the last step must be written.
 
         Raises:
           Stopped: with the exit code of the signal.
         """
-        self.events.close()  # the process may end at once
-        raise Stopped(
-            f"Stopped after step {done} of {self.total_steps} as requested, with a checkpoint in {self.folder.path}; "
-            "the same command resumes the run.",
-            stop.exit_code,
-        )
+        if self.stop_requested and self.done < self.total_steps:
+            self.events.close()  # the process may end at once
+            raise Stopped(
+                f"Stopped after step {self.done} of {self.total_steps} as requested, with a checkpoint in "
+                f"{self.folder.path}; the same command resumes the run.",
+                self.stop.exit_code,
+            )
 
-    def _roll_back(self, failed_step: int) -> int:
+    def _roll_back(self, failed_step: int) -> None:
         """Returns to an earlier checkpoint after loss or weights became NaN or infinite at `failed_step`.
-
-        Returns:
-          The number of steps done at that checkpoint.
 
         Raises:
           UserError: `train.on_nan` is "stop", or the rollbacks are used up.
@@ -510,15 +426,27 @@ class Trainer:
         )
         new = Rollback(*multi_worker.broadcast_object(self.strategy, new))
         before = self.rollbacks  # the checkpoint does not hold the rollbacks that returned to it
-        done = self._restore()
-        self.rollbacks = [*before, new._replace(to=done)]
+        self._restore()
+        self.rollbacks = [*before, new._replace(to=self.done)]
         self.folder.write_rollbacks(nan_recovery.rollback_records(self.rollbacks))
         print(
-            f"Loss or weights became NaN or infinite at step {failed_step}: returning to step {done} and skipping the "
-            f"{failed_step - done} batches since then (rollback {len(self.rollbacks)} of at most "
+            f"Loss or weights became NaN or infinite at step {failed_step}: returning to step {self.done} and skipping "
+            f"the {failed_step - self.done} batches since then (rollback {len(self.rollbacks)} of at most "
             f"{nan_recovery.MAX_ROLLBACKS})."
         )
-        self.progress.roll_back(done)
-        self.nan_guard = NanGuard(scales=train.precision == "mixed_float16")
-        self._open_iterator(done)
-        return done
+        self.progress.roll_back(self.done)
+        self.nan_guard = self._make_nan_guard()
+        self._open_iterator()
+
+    def _make_nan_guard(self) -> NanGuard:
+        return NanGuard(scales=self.experiment.train.precision == "mixed_float16")
+
+
+def report_changed_replicas(history: Sequence[Entry], replicas: int) -> None:
+    """Prints a notice if the number of replicas differs from the last epoch's, which may change the result."""
+    before = history[-1].get("replicas", replicas) if history else replicas
+    if before != replicas:
+        print(
+            f"The last epoch was trained on {before} replicas, and the next is on {replicas}: mixup's partners and, "
+            "unless config.model.sync_batch_norm is set, BatchNormalization's batches are others from here on."
+        )

@@ -69,8 +69,10 @@ def begin_training(
     batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, steps)
     groups = param_groups.set_phase(state.model, settings, head_only=settings.finetune.head_only_epochs > 0)
     vote_posterior = soft_labels.make_vote_posterior(faces, settings, epoch_steps)
-    options = train_step.StepOptions(class_weights=weights, param_groups=groups, vote_posterior=vote_posterior)
-    step = train_step.make_train_step(strategy, state, settings, options)
+    context = train_step.StepContext(
+        strategy, state, settings, class_weights=weights, param_groups=groups, vote_posterior=vote_posterior
+    )
+    step = train_step.make_train_step(context)
     return state, lambda: step(next(batches))
 
 
@@ -120,8 +122,8 @@ def poison(replace: Callable[[object, str, object], None], face: np.ndarray) -> 
     """Sets the target of a face to NaN in every step; `replace` is `setattr` or that of monkeypatch."""
     original = train_step.prepare_inputs
 
-    def poisoned(batch, *arguments):
-        inputs = original(batch, *arguments)
+    def poisoned(context, batch, seed):
+        inputs = original(context, batch, seed)
         here = tf.reduce_all(batch.images == face, axis=[1, 2, 3])
         return inputs._replace(targets=tf.where(here[:, tf.newaxis], np.nan, inputs.targets))
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from fer.data import example_codec, pipeline
 from fer.errors import UserError
-from fer.train import device_iterator, train_state, train_step
+from fer.train import device_iterator, multi_step, train_state, train_step
 from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
@@ -21,7 +21,8 @@ def run_steps(names: list[str], faces, counts: list[int], max_steps: int) -> tup
     strategy, settings = make_mirrored(names), factories.experiment()
     state = train_state.create_train_state(strategy, settings, 20, 1000)
     batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, sum(counts))
-    call = train_step.make_multi_step(batches, train_step.make_train_step(strategy, state, settings), max_steps)
+    step = train_step.make_train_step(train_step.StepContext(strategy, state, settings))
+    call = multi_step.make_multi_step(batches, step, max_steps)
     metrics = [np.transpose([np.atleast_1d(part) for part in call(count)]) for count in counts]
     weights = [weight.numpy() for weight in [*state.model.weights, *state.average.weights]]
     return weights, np.concatenate(metrics).tolist(), batches.waited
@@ -55,7 +56,7 @@ def test_multi_step_raises_user_error_when_data_disappears_within_a_call(faces, 
     monkeypatch.setattr(pipeline, "training_batches", failing_batches)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = device_iterator.DeviceIterator(strategy, faces, factories.experiment(), 0, 8)
-    call = train_step.make_multi_step(
+    call = multi_step.make_multi_step(
         batches, lambda batch: train_step.StepMetrics(*[tf.cast(batch.labels[0], tf.float32)] * 2), 4
     )
     with pytest.raises(UserError, match=r"can no longer be read .*nowhere"):

@@ -10,7 +10,7 @@ import pytest
 
 from fer.data import example_codec
 from fer.errors import Stopped, UserError
-from fer.train import checkpoints, nan_recovery, train_step, trainer
+from fer.train import checkpoints, multi_step, nan_recovery, trainer
 from fer.train.nan_recovery import Rollback
 from tests.train import factories
 from tests.train.factories import final_state
@@ -64,7 +64,7 @@ def test_run_ends_with_same_bits_when_stopped_before_nan_and_killed_after_it(
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
     with monkeypatch.context() as patch:  # stops at a step without a planned checkpoint
-        patch.setattr(train_step, "make_multi_step", stop_after(train_step.make_multi_step, NAN_STEP - 1))
+        patch.setattr(multi_step, "make_multi_step", stop_after(multi_step.make_multi_step, NAN_STEP - 1))
         with pytest.raises(Stopped):
             trainer.train(settings, synthetic_shards.folder, str(killed), "one")
     assert checkpoints.list_steps(str(killed / "checkpoints"))[-1] == NAN_STEP - 1

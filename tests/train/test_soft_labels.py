@@ -121,7 +121,8 @@ def test_prepare_inputs_returns_soft_targets():
     settings = factories.experiment(label_source="ferplus", global_batch_size=4)
     settings.augment.policy = "none"
     batch = Batch(tf.zeros([4, 48, 48, 1], tf.uint8), LABELS, tf.range(4), VOTES)
-    inputs = train_step.prepare_inputs(batch, tf.constant([0, 0]), settings, train_step.StepOptions())
+    context = train_step.StepContext(tf.distribute.get_strategy(), None, settings)  # the state is not used
+    inputs = train_step.prepare_inputs(context, batch, tf.constant([0, 0]))
     np.testing.assert_allclose(inputs.targets, SHARES, atol=1e-7)
 
 

@@ -120,7 +120,7 @@ def test_loss_scale_halves_and_updates_are_skipped_until_gradients_fit_float16(o
     trained.optimizer._loss_scale._current_loss_scale.assign(2.0**30)  # the optimizer has no public setter
     before = [weight.numpy() for weight in trained.model.trainable_weights]
     take_step, batches = (
-        train_step.make_train_step(one, trained, settings),
+        train_step.make_train_step(train_step.StepContext(one, trained, settings)),
         device_iterator.DeviceIterator(one, faces, settings, 0, 20),
     )
     scales, moved = [float(trained.optimizer.loss_scale)], []

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import types
 
 import numpy as np
 import pytest
@@ -60,11 +59,11 @@ def test_replica_statistics_are_averaged_and_identical_on_every_replica(two, fac
 def first_step(strategy: tf.distribute.Strategy, settings, faces) -> list[np.ndarray]:
     """Returns the gradients of the first step and its loss."""
     state, seed = factories.train_steps(strategy, settings, faces, 0), tf.constant([settings.seed, 0])
-    trained = state.model.trainable_variables
+    context = train_step.StepContext(strategy, state, settings)
 
     def of_replica(batch):
-        inputs = train_step.prepare_inputs(batch, seed, settings, train_step.StepOptions())
-        return train_step.compute_gradients(state, settings, trained, None, inputs, seed)
+        inputs = train_step.prepare_inputs(context, batch, seed)
+        return train_step.compute_gradients(context, inputs, seed)
 
     batch = next(device_iterator.DeviceIterator(strategy, faces, settings, 0, 1))
     found = tf.function(lambda batch: strategy.run(of_replica, args=(batch,)))(batch)
@@ -110,8 +109,8 @@ def test_check_sync_batch_norm_rejects_option_that_prevents_communication(two, f
 
 
 @pytest.mark.parametrize(("before", "message"), [(1, "trained on 1 replicas, and the next is on 2"), (2, "")])
-def test_trainer_reports_changed_number_of_replicas(two, capsys, before, message):
-    trainer.Trainer._report_changed_replicas(types.SimpleNamespace(strategy=two, history=[{"replicas": before}]))
+def test_trainer_reports_changed_number_of_replicas(capsys, before, message):
+    trainer.report_changed_replicas([{"replicas": before}], 2)
     output = capsys.readouterr().out
     assert message in output
     assert bool(output) == bool(message)

@@ -1,0 +1,77 @@
+"""Assembly of a run: opens its data and builds its model, optimizer, training step and validation."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+from fer.data import pipeline
+from fer.models import registry
+from fer.train import distillation, eval_step, soft_labels, train_state
+from fer.train.distributed import multi_worker
+from fer.train.distributed.strategy import check_deterministic_jit
+from fer.train.optim import class_weights, param_groups
+from fer.train.preflight import CheckedRun
+from fer.train.train_step import StepContext
+
+
+class RunParts(NamedTuple):
+    """The parts of a run that do not change from step to step, besides the variables in `context.state`."""
+
+    context: StepContext  # of the first step; its phase (`mixup`, `param_groups`) is set by the trainer
+    source: pipeline.Source  # the train split
+    score: Callable[[], eval_step.Score]  # evaluates the averaged model on the validation split
+    epoch_steps: int
+    total_steps: int
+    teachers: list[dict[str, Any]]  # records for config.json
+
+
+def assemble(run: CheckedRun) -> RunParts:
+    """Reads the train split and builds the model and all functions of a run, on the devices of its strategy.
+
+    Raises:
+      UserError: the data or the weights that the run starts from are damaged, or the model does not fit the settings.
+    """
+    experiment, strategy, train = run.experiment, run.strategy, run.experiment.train
+    source = pipeline.open_split(run.shards, "train", experiment.data)
+    held_out = pipeline.open_split(run.shards, "validation", experiment.data)
+    epoch_steps = pipeline.steps_per_epoch(source.examples, train.global_batch_size)
+    total_steps = train.max_steps or train.epochs * epoch_steps
+    vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps)
+    with strategy.scope():
+        teachers = distillation.load_teachers(train)
+    if teachers:
+        hashes = {f"teacher, number {number}": each.weights_sha256 for number, each in enumerate(teachers, 1)}
+        multi_worker.assert_same_on_all(strategy, hashes)
+    state = train_state.create_train_state(strategy, experiment, epoch_steps, total_steps)
+    check_deterministic_jit(state.model, train)
+    weighted, counts = experiment.data.class_weights != "none", run.shards.split("train").class_counts
+    context = StepContext(
+        strategy=strategy,
+        state=state,
+        experiment=experiment,
+        class_weights=class_weights.compute_class_weights(counts, experiment.data) if weighted else None,
+        distill=distillation.make_distill_fn(teachers, train.distill_weight),
+        vote_posterior=vote_posterior,
+    )
+    validation = pipeline.evaluation_batches(held_out, train.global_batch_size)
+    score = eval_step.make_scorer(strategy, state.average, validation)
+    param_groups.set_phase(state.model, experiment, head_only=False)  # only to report its errors before the run starts
+    return RunParts(context, source, score, epoch_steps, total_steps, distillation.teacher_records(teachers))
+
+
+def describe(run: CheckedRun, parts: RunParts) -> str:
+    """Returns the network, devices, data and length of a run as text, for a person to check before the first step."""
+    experiment, train = run.experiment, run.experiment.train
+    side = experiment.model.image_size or registry.backbone_spec(experiment.model.name).size
+    replicas = run.strategy.num_replicas_in_sync
+    devices = f"{replicas} replica{'s' * (replicas != 1)} ({type(run.strategy).__name__})"
+    faces = ", ".join(f"{run.shards.split(name).examples:,} {name}" for name in ("train", "validation"))
+    parameters = parts.context.state.model.count_params()
+    lines = (
+        ("network", f"{experiment.model.name} at {side} pixels, {parameters:,} parameters"),
+        ("precision", train.precision),
+        ("devices", f"{devices}, global batch {train.global_batch_size}"),
+        ("faces", faces),
+        ("steps", f"{parts.total_steps:,}, {parts.epoch_steps:,} per epoch"),
+    )
+    return "\n".join(f"{name:<10}{text}" for name, text in lines)
