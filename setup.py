@@ -29,7 +29,7 @@ EXTRAS = {
         "onnxruntime>=1.16",
     ],
     "demo": ["flask>=3,<4", *OPENCV],
-    "sweep": ["optuna>=4,<5"],
+    "sweep": ["optuna>=4.9,<5"],
 }
 
 setup(

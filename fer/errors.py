@@ -50,6 +50,10 @@ class StorageError(UserError):
     """Failure of a disk or an object store to read or write. The same command may succeed later."""
 
 
+class RunInUseError(UserError):
+    """Another process trains in the run directory."""
+
+
 class Stopped(Exception):  # noqa: N818  it is no error
     """Orderly end of a run that was requested to stop.
 

@@ -1,30 +1,32 @@
 """Optuna study that the processes of a sweep share, and the values of its trials.
 
-The storage numbers the trials of all processes. Trial k is the k-th point of a grid or the k-th sample of a
-search space, in any process, so that each point of a grid is trained exactly once.
+The storage numbers the trials of all processes. The k-th trial is the k-th point of a grid or the k-th sample of a
+search space, in any process, so that each point of a grid is trained exactly once. A trial that repeats one of a dead
+process belongs to the point of that one and is not counted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
+import json
 import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 import optuna
-from optuna.storages import journal
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from fer import escaping
-from fer.config import flatten
+from fer.config import flatten, from_dict
 from fer.errors import StorageError, UserError
-from fer.flag_paths import JOURNAL
+from fer.sweep import storages
 from fer.sweep.search_space import CHANGE, Choice, Range, Space, Value, grid_points
 
 STUDY_NAME = "sweep"
+FAILURE = "failure"  # attribute of a trial: the reason for which it cannot be trained
 STARTUP_TRIALS = 4  # complete trials before the median pruner is active
 
 
@@ -46,21 +48,42 @@ class Plan:
         return {**own, **(self.changes[str(values[CHANGE])] if CHANGE in values else {})}
 
     def draw(self, study: optuna.Study, trial: optuna.Trial) -> dict[str, Value]:
-        """Returns the values of a trial: the point of its number in a grid, or a sample. Existing values are kept."""
+        """Returns the values of a trial: its point in a grid, or a sample. Existing values are kept."""
+        point = self.point(study, trial.number)
+        assert point is not None
         if self.is_grid:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                fixed = grid_points(self.space)[trial.number]
+                fixed = grid_points(self.space)[point]
                 study.sampler = optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler())
         else:
-            own = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0]
+            own = np.random.SeedSequence([self.seed, point]).generate_state(1)[0]
             study.sampler = optuna.samplers.TPESampler(seed=int(own))
         return {field: _suggest(trial, field, dimension) for field, dimension in self.space.items()}
 
     def of(self, study: optuna.Study, *states: TrialState) -> list[FrozenTrial]:
-        """Returns the existing trials of the plan in the order of their numbers, in `states` or in any state."""
-        found = study.get_trials(deepcopy=False, states=states or None)
-        return [trial for trial in found if trial.number < self.trials]
+        """Returns the latest trial of each point of the plan, in order, if it is in `states` or if none are given."""
+        return [trial for trial in latest_trials(study)[: self.trials] if trial.state in states or not states]
+
+    def point(self, study: optuna.Study, number: int) -> int | None:
+        """Returns the point to which the trial belongs; None beyond the plan and for a second copy of a trial."""
+        numbers = [trial.number for trial in self.of(study)]
+        return numbers.index(number) if number in numbers else None
+
+
+def latest_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Returns the latest trial of each point, in the order of the points.
+
+    A retry of a trial replaces it. Of two retries of the same trial the first replaces it, and the other is left out.
+    """
+    latest: dict[int, FrozenTrial] = {}  # by the number of the first trial of the point
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        for trial in study.get_trials(deepcopy=False):
+            history = [*RetryHeartbeatStaleTrialCallback.retry_history(trial), trial.number]
+            if len(history) == 1 or latest[history[0]].number == history[-2]:
+                latest[history[0]] = trial
+    return list(latest.values())
 
 
 def make_grid_plan(space: Space, changes: dict[str, dict[str, Value]] | None = None) -> Plan:
@@ -89,7 +112,7 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
         pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=prune_after)
     try:
         study = optuna.create_study(
-            storage=_make_storage(storage),
+            storage=storages.make_storage(storage),
             study_name=STUDY_NAME,
             direction="maximize",
             load_if_exists=True,
@@ -104,6 +127,8 @@ def open_study(storage: str, asked: dict[str, Any], pruning: str, prune_after: i
     if "asked" not in study.user_attrs:
         study.set_user_attr("asked", asked)
     found = study.user_attrs["asked"]
+    if "config" in found:  # which an earlier version may have recorded
+        found = {**found, "config": json.loads(json.dumps(from_dict(found["config"]).to_dict()))}
     different = [name for name in asked if found.get(name) != asked[name]]
     if different:
         raise UserError(
@@ -148,16 +173,6 @@ def _describe_difference(found: Any, asked: Any) -> str:
     theirs, ours = flatten(found), flatten(asked)
     fields = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     return "; ".join(f"{name}: {theirs.get(name)!r}, not {ours.get(name)!r}" for name in fields)
-
-
-def _make_storage(storage: str) -> optuna.storages.BaseStorage:
-    if not storage.startswith(JOURNAL):
-        return optuna.storages.RDBStorage(storage)
-    path = storage[len(JOURNAL) :]
-    if "://" in path:
-        raise ValueError("a journal must be a file on a file system that all processes share")
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    return optuna.storages.JournalStorage(journal.JournalFileBackend(path))
 
 
 def _suggest(trial: optuna.Trial, field: str, dimension: Choice | Range) -> Value:

@@ -18,7 +18,7 @@ from fer.evaluation import eval_dataset, prediction_files
 from fer.io import files
 from fer.run_dir import PREDICTIONS_FILE, RunDir
 from fer.sweep import ablation
-from fer.sweep.optuna_study import Plan
+from fer.sweep.optuna_study import FAILURE, Plan
 from fer.sweep.search_space import BASE, CHANGE
 from fer.viz import rendering
 
@@ -42,7 +42,7 @@ def write_report(
       output: the output directory.
       study: the study.
       plan: the trials of the sweep.
-      folder: the function from the number of a trial to its run directory.
+      folder: the function from the point of a trial to its run directory.
       extra: run directories of other sweeps by the name of the ablation; see `extra_runs`.
 
     Raises:
@@ -122,7 +122,7 @@ def summarize(
 
     The means exist if the sweep varies the seed, the effects of ablations (`fer.sweep.ablation`) if it has ablations.
     """
-    trials = [_trial_entry(trial, folder(trial.number)) for trial in plan.of(study)]
+    trials = [_trial_entry(point, trial, folder(point)) for point, trial in enumerate(plan.of(study))]
     trials.sort(key=lambda trial: (trial["state"] != "complete", -(trial["accuracy"] or 0.0), trial["number"]))
     return {
         "schema_version": SCHEMA_VERSION,
@@ -181,14 +181,14 @@ def to_markdown(content: dict[str, Any], pictures: list[str]) -> str:
     return "\n".join([*lines, *(f"\n![{name[:-4]}]({name})" for name in pictures), ""])
 
 
-def _trial_entry(trial: FrozenTrial, folder: str) -> dict[str, Any]:
+def _trial_entry(point: int, trial: FrozenTrial, folder: str) -> dict[str, Any]:
     return {
-        "number": trial.number,
+        "number": point,
         "values": dict(trial.params),
         "state": STATES[trial.state],
         "accuracy": trial.user_attrs.get("accuracy"),
         "epochs": max(trial.intermediate_values, default=0),
-        "failure": trial.user_attrs.get("failure"),
+        "failure": trial.user_attrs.get(FAILURE),
         "folder": folder,
     }
 

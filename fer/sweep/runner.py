@@ -13,7 +13,7 @@ import dataclasses
 import json
 import os
 import warnings
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import optuna
 import tensorflow as tf
@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 
 from fer.config import Experiment
 from fer.data import manifest
-from fer.errors import Stopped, StorageError, UserError
+from fer.errors import RunInUseError, Stopped, StorageError, UserError
 from fer.evaluation import eval_json, evaluate
 from fer.evaluation.eval_options import EvalRequest
 from fer.flag_paths import JOURNAL
@@ -47,9 +47,9 @@ class Sweep:
     strategy: str = "auto"
     extra_sweeps: tuple[str, ...] = ()  # directories of sweeps over seeds, each a further ablation in the report
 
-    def folder(self, number: int) -> str:
-        """Returns the run directory of a trial."""
-        return os.path.join(self.output, f"trial-{number:04d}")
+    def folder(self, point: int) -> str:
+        """Returns the run directory of the trials of a point."""
+        return os.path.join(self.output, f"trial-{point:04d}")
 
     def check(self) -> None:
         """Checks the values that a trial may have, before any trial is trained.
@@ -103,8 +103,7 @@ def run_sweep(sweep: Sweep) -> list[str]:
     shared = sweep.open_study()
     with preemption.stop_on_signals() as stop:
         while not stop.requested and (trial := _acquire_trial(sweep, shared)) is not None:
-            with trial_leases.heartbeat(shared, trial):
-                _train_trial(sweep, shared, trial, stop)
+            _train_leased(sweep, shared, trial, stop)
             tf.keras.backend.clear_session()  # frees the model
     if stop.requested:
         raise Stopped("Stopped between two trials. Run the same command again to resume.", stop.exit_code)
@@ -124,12 +123,29 @@ def _acquire_trial(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
         return trial_leases.acquire_trial(shared, sweep.plan)
 
 
+def _train_leased(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.StopRequest) -> None:
+    """Trains and evaluates a trial with heartbeats. Ends it early if another process trains it."""
+    try:
+        with trial_leases.heartbeat(shared, trial):
+            _train_trial(sweep, shared, trial, stop)
+    except Stopped:
+        with optuna_study.storage_errors():
+            trial_leases.release_trial(shared, trial)
+        raise
+    except RunInUseError as error:  # its process lives, but wrote no heartbeats: the trial is retried when it has ended
+        print(f"The trial is left for later: {error}", flush=True)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        print(
+            "The trial had no heartbeats, so that another process took it. This one goes on with the next.", flush=True
+        )
+
+
 def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.StopRequest) -> None:
     """Trains and evaluates a trial. A UserError or lack of memory is recorded as its result."""
     with optuna_study.storage_errors():
-        values = sweep.plan.draw(shared, trial)
-    folder = sweep.folder(trial.number)
-    print(f"Trial {trial.number} of {sweep.plan.trials}, in {folder}:", flush=True)
+        values, number = sweep.plan.draw(shared, trial), cast(int, sweep.plan.point(shared, trial.number))
+    folder = sweep.folder(number)
+    print(f"Trial {number} of {sweep.plan.trials}, in {folder}:", flush=True)
     print("  " + ", ".join(f"{field}={value}" for field, value in values.items()), flush=True)
     state = TrialState.COMPLETE
     try:
@@ -139,18 +155,18 @@ def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: 
             experiment = apply_overrides(sweep.base, sweep.plan.fields(values))
             trainer.train(experiment, sweep.data, folder, sweep.strategy, hooks=hooks)
         except optuna.TrialPruned as pruned:
-            print(f"Trial {trial.number} is pruned: {pruned}.", flush=True)
+            print(f"Trial {number} is pruned: {pruned}.", flush=True)
             state = TrialState.PRUNED
         accuracy = _evaluate_trial(folder, sweep.data)
-    except StorageError:
+    except (StorageError, RunInUseError):
         raise  # not the trial's fault: it stays in the state RUNNING, and the same command resumes it
     except (UserError, tf.errors.ResourceExhaustedError) as error:
         manifest.check_sizes(
             manifest.read_manifest(sweep.data).seal_test_split()
         )  # raises if the data are missing, because every trial would fail
-        print(f"Trial {trial.number} failed: {files.error_message(error)}", flush=True)
+        print(f"Trial {number} failed: {files.error_message(error)}", flush=True)
         with optuna_study.storage_errors():
-            trial.set_user_attr("failure", files.error_message(error))
+            trial.set_user_attr(optuna_study.FAILURE, files.error_message(error))
             shared.tell(trial, state=TrialState.FAIL)
         return
     with optuna_study.storage_errors():

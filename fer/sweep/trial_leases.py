@@ -1,140 +1,104 @@
 """Leases of trials: each trial is trained by one process, and the trial of a dead process by another one.
 
-A process that trains a trial writes heartbeats to the study. A process of this host is dead if the system does not list
-it. A process of another host counts as dead after `LEASE_TIMEOUT_S` seconds without a heartbeat. A lease is valid if it
-is still in the study after `SETTLE_S` seconds: of two concurrent leases, the later one is (Fischer's protocol, in
-Lamport 1987, "A fast mutual exclusion algorithm").
+Optuna does most of it: heartbeats in the storage; `fail_stale_trials`, which marks a running trial without heartbeats
+as failed; `RetryHeartbeatStaleTrialCallback`, which queues a copy; and `Study.ask`, which gives a queued trial to one
+process. A copy has another number, but belongs to the same point and run directory (`optuna_study.latest_trials`),
+where training resumes from the checkpoint. Optuna 4.9 lacks the following:
+
+- `HeartbeatThread` ends at the first error of the storage, so that a live trial counts as dead: see `heartbeat`.
+- A trial whose process died before its first heartbeat is never stale in a database: see `_record_first_heartbeat`.
+- `fail_stale_trials` queues the copy after it marked the trial. A process killed in between leaves a failed trial
+  without a copy. Therefore each failed trial without a reason is queued here, and of two copies the first counts.
+- An interrupted trial has heartbeats until the grace period ends: `release_trial` makes it available at once.
+- The journal has no heartbeats: see `storages.JournalStorage`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
-import socket
+import copy
 import time
-import uuid
+import warnings
 from collections.abc import Iterator
+from typing import cast
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.trial import TrialState
 
 from fer.periodic import call_every
-from fer.sweep.optuna_study import Plan
+from fer.sweep import storages
+from fer.sweep.optuna_study import FAILURE, Plan, latest_trials
 
-HEARTBEAT_INTERVAL_S = 5.0
-LEASE_TIMEOUT_S = 60.0
-SETTLE_S = 1.0  # much longer than a write to the storage takes
-
-OWNER, HEARTBEAT = "owner", "sign_of_life"
-NO_OWNER = "nobody"
+POLL_INTERVAL_S = 1.0
+FIRST_HEARTBEAT = "first_heartbeat"  # number of the trial, because a copy has the attributes of its original
 
 
 def acquire_trial(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
-    """Acquires a trial: one without owner or of a dead process of this host, a new one, or one of another host.
+    """Acquires a trial: a released one, one of a dead process, or a new one.
+
+    If there is none, but other processes train trials, waits until these end or each has had time for a heartbeat.
 
     Returns:
       The trial, or None if each trial has ended or is trained by a live process.
     """
-    left = [trial for trial in plan.of(study, TrialState.RUNNING) if _is_free(trial) or _is_dead_on_this_host(trial)]
-    return _claim(study, left) or _ask(study, plan) or _claim(study, _find_silent(study, plan))
+    end = time.monotonic() + storages.GRACE_PERIOD_S + storages.HEARTBEAT_INTERVAL_S
+    is_waiting = False
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna warns of heartbeats outside of Study.optimize
+            trial = _take(study, plan)
+        running = plan.of(study, TrialState.RUNNING)
+        if trial or not running or time.monotonic() > end:
+            return trial
+        if not is_waiting:
+            print(
+                f"Waiting up to {storages.GRACE_PERIOD_S} s for {len(running)} trials of other processes ...",
+                flush=True,
+            )
+            is_waiting = True
+        time.sleep(POLL_INTERVAL_S)
 
 
 @contextlib.contextmanager
 def heartbeat(study: optuna.Study, trial: optuna.Trial) -> Iterator[None]:
-    """Writes a heartbeat of the trial every `HEARTBEAT_INTERVAL_S` seconds while the block runs."""
-    counts = itertools.count(1)
+    """Writes heartbeats of the trial while the block runs."""
+    storage = cast(BaseHeartbeat, study._storage)
 
     def beat() -> None:
         with contextlib.suppress(Exception):  # the storage may be unreachable for a moment
-            trial.set_user_attr(HEARTBEAT, f"{os.getpid()}-{next(counts)}")
+            storage.record_heartbeat(trial._trial_id)
 
-    with call_every(HEARTBEAT_INTERVAL_S, beat, "heartbeat"):
+    with call_every(storages.HEARTBEAT_INTERVAL_S, beat, "heartbeat"):
         yield
 
 
-def _ask(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
-    if len(study.get_trials(deepcopy=False)) >= plan.trials:
-        return None
-    trial = study.ask()
-    if trial.number >= plan.trials:  # another process was faster
-        trial.set_user_attr(OWNER, NO_OWNER)  # for a plan with more trials
-        return None
-    trial.set_user_attr(OWNER, _make_owner_id())
-    return trial
+def release_trial(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Ends the lease of an interrupted trial, so that the next process resumes it at once."""
+    study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
 
-def _claim(study: optuna.Study, left: list[FrozenTrial]) -> optuna.Trial | None:
-    """Tries to acquire one of the trials. Returns the first that this process obtains, or None."""
-    for frozen in left:
-        trial, claim = optuna.Trial(study, frozen._trial_id), _make_owner_id()
-        if _reload(study, frozen).user_attrs.get(OWNER) != frozen.user_attrs.get(OWNER):
-            continue  # another process has claimed it
-        trial.set_user_attr(OWNER, claim)
-        time.sleep(SETTLE_S)
-        now = _reload(study, frozen)
-        if now.user_attrs[OWNER] == claim and now.state == TrialState.RUNNING:
+def _take(study: optuna.Study, plan: Plan) -> optuna.Trial | None:
+    """Queues the trials of dead processes. Returns a queued trial or a new one, or None if there is none."""
+    for running in plan.of(study, TrialState.RUNNING):
+        if running.user_attrs.get(FIRST_HEARTBEAT) != running.number:
+            _record_first_heartbeat(study, running._trial_id, running.number)
+    optuna.storages.fail_stale_trials(study)
+    for failed in plan.of(study, TrialState.FAIL):
+        if FAILURE not in failed.user_attrs:
+            RetryHeartbeatStaleTrialCallback()(study, copy.deepcopy(failed))  # the callback changes its argument
+    while plan.of(study, TrialState.WAITING) or len(latest_trials(study)) < plan.trials:
+        trial = study.ask()
+        if plan.point(study, trial.number) is not None:
+            _record_first_heartbeat(study, trial._trial_id, trial.number)
             return trial
+        release_trial(study, trial)  # beyond this plan, or the second copy of a trial
     return None
 
 
-def _find_silent(study: optuna.Study, plan: Plan) -> list[FrozenTrial]:
-    """Waits `LEASE_TIMEOUT_S` and returns the trials of other hosts that had no heartbeat in this time."""
-    if any(OWNER not in trial.user_attrs for trial in plan.of(study, TrialState.RUNNING)):
-        time.sleep(SETTLE_S)  # a process of this host may be about to write its owner
-    before = [trial for trial in plan.of(study, TrialState.RUNNING) if not _is_on_this_host(trial)]
-    if before:
-        print(
-            f"Waiting {LEASE_TIMEOUT_S:.0f} s for heartbeats of {len(before)} trials of other hosts ...",
-            flush=True,
-        )
-        time.sleep(LEASE_TIMEOUT_S)
-    return [trial for trial in before if _reload(study, trial).user_attrs == trial.user_attrs]
-
-
-def _reload(study: optuna.Study, trial: FrozenTrial) -> FrozenTrial:
-    return study.get_trials(deepcopy=False)[trial.number]
-
-
-def _make_owner_id() -> str:
-    """Returns the identifier of a new lease: host, process number, start time of the process and a unique number."""
-    return " ".join([_host_id(), str(os.getpid()), _process_start(os.getpid()), uuid.uuid4().hex])
-
-
-def _is_free(trial: FrozenTrial) -> bool:
-    """Returns whether the trial was created beyond a plan. A trial without the attribute is about to get an owner."""
-    return trial.user_attrs.get(OWNER) == NO_OWNER
-
-
-def _is_on_this_host(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get(OWNER, "").split(" ")[0] == _host_id()
-
-
-def _is_dead_on_this_host(trial: FrozenTrial) -> bool:
-    """Returns whether the process of the trial was on this host and has ended."""
-    if not _is_on_this_host(trial):
-        return False
-    _, process, start, _ = trial.user_attrs[OWNER].split(" ")
-    return _process_start(int(process)) != start
-
-
-def _host_id() -> str:
-    """Returns an identifier of this host that changes with each boot and container, like the process numbers."""
-    boot = "/proc/sys/kernel/random/boot_id"
-    if not os.path.exists(boot):
-        return f"{socket.gethostname()}/{uuid.getnode()}"
-    pid_namespace = ""  # containers with the same host name have their own process numbers
-    with contextlib.suppress(OSError):
-        pid_namespace = os.readlink("/proc/self/ns/pid")
-    with open(boot, encoding="ascii") as file:
-        return f"{socket.gethostname()}/{file.read().strip()}/{pid_namespace}"
-
-
-def _process_start(process: int) -> str:
-    """Returns the start time of a process of this host in clock ticks; "" if there is no such process or it is dead."""
-    try:
-        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
-            state, *fields = file.read().rpartition(")")[2].split()  # from field 3 of proc(5) on
-    except OSError:
-        return ""
-    return "" if state in "ZX" else fields[18]  # field 22
+def _record_first_heartbeat(study: optuna.Study, trial_id: int, number: int) -> None:
+    """Writes a heartbeat of a trial that may have none: of this process, or of one that may be dead."""
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, optuna.exceptions.StorageInternalError):
+        cast(BaseHeartbeat, study._storage).record_heartbeat(trial_id)
+        study._storage.set_trial_user_attr(trial_id, FIRST_HEARTBEAT, number)

@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from fer.errors import StorageError, UserError
+from fer.errors import RunInUseError, StorageError, UserError
 from fer.io import files, temp_files
 from fer.periodic import call_every
 from fer.run_dir import OWNER_FILE
@@ -40,7 +40,7 @@ def hold(workdir: str) -> Iterator[None]:
       workdir: the run directory, local or in a store.
 
     Raises:
-      UserError: another process trains in it; the message names it.
+      RunInUseError: another process trains in it; the message names it.
       StorageError: the directory cannot be created or written to.
     """
     with _hold_lease(workdir) if is_remote(workdir) else _hold_flock(workdir):
@@ -135,7 +135,7 @@ def _wait_for_lease(path: str, workdir: str) -> None:
     A renewal is recognized by the content of the file, not by its time: the clocks of two machines may differ.
 
     Raises:
-      UserError: another process renews it.
+      RunInUseError: another process renews it.
     """
     lease = _read(path)
     if not lease or _has_ended(lease):
@@ -190,8 +190,8 @@ def _describe(owner: dict[str, Any]) -> str:
     return f"process {owner.get('pid')} on {owner.get('host')}, since {owner.get('started')}"
 
 
-def _in_use_error(workdir: str, owner: dict[str, Any]) -> UserError:
-    return UserError(
+def _in_use_error(workdir: str, owner: dict[str, Any]) -> RunInUseError:
+    return RunInUseError(
         f"{workdir} is in use by {_describe(owner)}: two processes cannot train in one run directory. Wait for it to "
         "end, stop it, or choose another --workdir."
     )

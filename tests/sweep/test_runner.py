@@ -17,9 +17,9 @@ optuna = pytest.importorskip("optuna", reason="sweeps are tested with the extra 
 from optuna.trial import TrialState
 
 from fer.config import Experiment
-from fer.errors import Stopped, StorageError, UserError
+from fer.errors import RunInUseError, Stopped, StorageError, UserError
 from fer.evaluation import eval_json
-from fer.sweep import optuna_study, runner, search_space
+from fer.sweep import optuna_study, runner, search_space, trial_leases
 from fer.train import checkpoints, preemption, trainer
 from tests.scripts import run_script
 from tests.shared import shared_folder
@@ -123,6 +123,55 @@ def test_epoch_callback_keeps_trial_when_the_study_is_unreachable(synthetic_shar
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
 
 
+def make_trial(synthetic_shards, tmp_path) -> tuple[runner.Sweep, optuna.Study, optuna.Trial]:
+    """Returns a sweep of two trials, its study and its first trial."""
+    base = factories.experiment(max_steps=2)
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    shared = sweep.open_study()
+    return sweep, shared, runner._acquire_trial(sweep, shared)
+
+
+@pytest.mark.parametrize(
+    ("error", "states"),
+    [
+        (Stopped("stopped", 143), [TrialState.FAIL]),
+        (RunInUseError("in use"), [TrialState.RUNNING]),
+    ],
+)
+def test_train_leased_leaves_interrupted_trial_for_another_process(
+    synthetic_shards, tmp_path, monkeypatch, error, states
+):
+    sweep, shared, trial = make_trial(synthetic_shards, tmp_path)
+
+    def train(*_, **__):
+        raise error
+
+    monkeypatch.setattr(trainer, "train", train)
+    with pytest.raises(Stopped) if isinstance(error, Stopped) else contextlib.nullcontext():
+        runner._train_leased(sweep, shared, trial, preemption.StopRequest())
+    (left,) = sweep.plan.of(shared)
+    assert [left.state] == states
+    assert optuna_study.FAILURE not in left.user_attrs
+    if isinstance(error, Stopped):
+        again = runner._acquire_trial(sweep, shared)
+        assert (again.params, sweep.plan.point(shared, again.number)) == ({"seed": 0}, 0)
+
+
+def test_train_leased_ends_when_another_process_took_the_trial(synthetic_shards, tmp_path, monkeypatch, capsys):
+    sweep, shared, trial = make_trial(synthetic_shards, tmp_path)
+
+    def train(*arguments, hooks):
+        trial_leases.release_trial(shared, trial)  # as `fail_stale_trials` in another process does
+        hooks.on_epoch({"validation_accuracy": 0.5, "epoch": 1})
+        raise AssertionError("the callback of the epoch must end the training")
+
+    monkeypatch.setattr(trainer, "train", train)
+    runner._train_leased(sweep, shared, trial, preemption.StopRequest())
+    assert "another process took it" in capsys.readouterr().out
+    assert optuna_study.FAILURE not in sweep.plan.of(shared)[0].user_attrs
+
+
 def test_run_sweep_checks_all_values_before_training(synthetic_shards, tmp_path):
     base = factories.experiment(max_steps=2)
     for text, message in (
@@ -222,8 +271,10 @@ def test_report_writes_plots(swept):
 
 
 @pytest.mark.slow
-def test_sweep_resumes_the_trial_of_a_killed_process_in_another_process(root, synthetic_shards, tmp_path):
+@pytest.mark.parametrize("storage", ["", "sqlite:///"])
+def test_sweep_resumes_the_trial_of_a_killed_process_in_another_process(root, synthetic_shards, tmp_path, storage):
     output, flags = tmp_path / "out", ["--grid=seed=0,1; model.dropout=0.1,0.3"]
+    flags += [f"--storage={storage}{tmp_path}/study.db"] if storage else []
     first, second = (start(root, synthetic_shards.folder, output, *flags) for _ in range(2))
     for line in first.stdout:
         if line.startswith("epoch 2:"):  # a checkpoint exists
@@ -321,6 +372,19 @@ def test_open_study_error_names_differing_fields_of_another_sweep(synthetic_shar
             sweep.open_study()
     with pytest.raises(UserError, match=r"belongs to a sweep with another config \(seed: 0, not 1\)\. Choose"):
         sweep.open_study()
+
+
+def test_open_study_accepts_config_with_former_names_of_fields(synthetic_shards, tmp_path):
+    base = factories.experiment()
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path))
+    shared = sweep.open_study()
+    recorded = shared.user_attrs["asked"]
+    train = recorded["config"]["train"]
+    train["global_batch"] = train.pop("global_batch_size")
+    shared.set_user_attr("asked", recorded)
+    assert "global_batch" in shared.user_attrs["asked"]["config"]["train"]
+    assert sweep.open_study().study_name == optuna_study.STUDY_NAME
 
 
 def test_open_study_rejects_search_with_another_seed(synthetic_shards, tmp_path):

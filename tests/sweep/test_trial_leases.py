@@ -1,10 +1,8 @@
 """Tests of fer/sweep/trial_leases.py and optuna_study.py."""
 
 import json
-import os
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -15,19 +13,20 @@ from optuna.trial import TrialState
 
 from fer.config import Experiment
 from fer.errors import UserError
-from fer.sweep import optuna_study, search_space, trial_leases
+from fer.sweep import optuna_study, search_space, storages, trial_leases
 from fer.sweep.optuna_study import Plan
 
 WORKER = """
 import json, os, sys, time
 from fer.config import Experiment
-from fer.sweep import optuna_study, search_space, trial_leases
+from fer.sweep import optuna_study, search_space, storages, trial_leases
+storages.HEARTBEAT_INTERVAL_S, storages.GRACE_PERIOD_S = 1, 3
 storage, text, dies = sys.argv[1:]
 plan = optuna_study.make_grid_plan(search_space.parse_grid(text, Experiment()))
 shared = optuna_study.open_study(storage, {"grid": text}, "none", 0)
 while (trial := trial_leases.acquire_trial(shared, plan)) is not None:
     values = plan.draw(shared, trial)
-    print(json.dumps([trial.number, values]), flush=True)
+    print(json.dumps([plan.point(shared, trial.number), values]), flush=True)
     if dies == "yes":
         os.kill(os.getpid(), 9)
     time.sleep(0.05)
@@ -48,7 +47,7 @@ def start(storage: str, dies: str = "no") -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("scheme", ["journal:", pytest.param("sqlite:///", marks=pytest.mark.extended)])
+@pytest.mark.parametrize("scheme", ["journal:", "sqlite:///"])
 def test_acquire_trial_gives_each_point_to_one_process_and_those_of_dead_processes_again(tmp_path, scheme):
     storage = f"{scheme}{tmp_path}/study"
     killed = start(storage, dies="yes")
@@ -57,7 +56,7 @@ def test_acquire_trial_gives_each_point_to_one_process_and_those_of_dead_process
     workers = [start(storage) for _ in range(2)]
     outputs = [worker.communicate(timeout=120) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], outputs
-    taken = [json.loads(line) for output, _ in outputs for line in output.splitlines()]
+    taken = [json.loads(line) for output, _ in outputs for line in output.splitlines() if line.startswith("[")]
     shared, plan = open_study(storage)
     expected = [[number, values] for number, values in enumerate(search_space.grid_points(plan.space))]
     assert sorted(taken, key=lambda pair: pair[0]) == expected
@@ -66,55 +65,99 @@ def test_acquire_trial_gives_each_point_to_one_process_and_those_of_dead_process
     assert [trial.params for trial in plan.of(shared, TrialState.COMPLETE)] == search_space.grid_points(plan.space)
 
 
-def test_acquire_trial_takes_trials_of_other_hosts_only_without_heartbeat(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial_leases, "SETTLE_S", 0.05)
-    monkeypatch.setattr(trial_leases, "LEASE_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(trial_leases, "HEARTBEAT_INTERVAL_S", 0.1)
-    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0,1,2")
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(trial_leases, "_host_id", lambda: "elsewhere")
-        trials = [trial_leases.acquire_trial(shared, plan) for _ in range(plan.trials)]
+@pytest.fixture
+def short_leases(monkeypatch):
+    monkeypatch.setattr(storages, "HEARTBEAT_INTERVAL_S", 1)
+    monkeypatch.setattr(storages, "GRACE_PERIOD_S", 2)
+    monkeypatch.setattr(trial_leases, "POLL_INTERVAL_S", 0.1)
+
+
+SCHEMES = ["journal:", "sqlite:///"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_acquire_trial_takes_only_trials_without_heartbeats(tmp_path, short_leases, scheme):
+    shared, plan = open_study(f"{scheme}{tmp_path}/study", "seed=0,1,2")
+    trials = [trial_leases.acquire_trial(shared, plan) for _ in range(plan.trials)]
+    assert [plan.point(shared, trial.number) for trial in trials] == [0, 1, 2]
     with trial_leases.heartbeat(shared, trials[0]):
-        again = [trial_leases.acquire_trial(shared, plan) for _ in range(plan.trials)]
-    assert [trial and trial.number for trial in again] == [*range(1, plan.trials), None]
+        first, second = (trial_leases.acquire_trial(shared, plan) for _ in range(2))
+        points = [plan.point(shared, trial.number) for trial in (first, second)]
+        with trial_leases.heartbeat(shared, first), trial_leases.heartbeat(shared, second):
+            assert trial_leases.acquire_trial(shared, plan) is None
+    assert points == [1, 2]
 
 
-def test_acquire_trial_does_not_wait_for_trials_that_are_about_to_get_an_owner(tmp_path, capsys):
-    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0,1")
-    trials = [shared.ask(), shared.ask()]
-    own = [
-        threading.Timer(0.2, trial.set_user_attr, (trial_leases.OWNER, trial_leases._make_owner_id()))
-        for trial in trials
-    ]
-    for each in own:
-        each.start()
-    assert trial_leases.acquire_trial(shared, plan) is None
-    assert capsys.readouterr().out == ""  # no line about waiting for heartbeats
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_acquire_trial_takes_trial_whose_process_died_before_its_first_heartbeat(tmp_path, short_leases, scheme):
+    """Also the interrupted trial of a study that a version without heartbeats wrote."""
+    shared, plan = open_study(f"{scheme}{tmp_path}/study", "seed=0,1")
+    plan.draw(shared, shared.ask())
+    assert trial_leases.acquire_trial(shared, plan).number == 1
+    again = trial_leases.acquire_trial(shared, plan)
+    assert (plan.point(shared, again.number), again.params) == (0, {"seed": 0})
 
 
-def test_acquire_trial_uses_surplus_trial_for_a_larger_plan(tmp_path, monkeypatch):
-    monkeypatch.setattr(trial_leases, "SETTLE_S", 0.05)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_acquire_trial_takes_released_trial_first(tmp_path, scheme):
+    shared, plan = open_study(f"{scheme}{tmp_path}/study", "seed=0,1,2")
+    trial = trial_leases.acquire_trial(shared, plan)
+    trial_leases.release_trial(shared, trial)
+    points = [plan.point(shared, trial_leases.acquire_trial(shared, plan).number) for _ in range(plan.trials)]
+    assert points == [0, 1, 2]
+
+
+def test_heartbeat_continues_after_errors_of_the_storage(tmp_path, short_leases, monkeypatch):
+    """Optuna's own thread ends at the first error."""
+    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0")
+    trial = trial_leases.acquire_trial(shared, plan)
+    calls, record = [], shared._storage.record_heartbeat
+
+    def fail_once(trial_id: int) -> None:
+        calls.append(trial_id)
+        if len(calls) == 1:
+            raise OSError("unreachable")
+        record(trial_id)
+
+    monkeypatch.setattr(storages, "HEARTBEAT_INTERVAL_S", 0.1)
+    monkeypatch.setattr(shared._storage, "record_heartbeat", fail_once)
+    before = shared.trials[0].system_attrs[storages.HEARTBEAT]
+    with trial_leases.heartbeat(shared, trial):
+        for _ in range(100):
+            if shared.trials[0].system_attrs[storages.HEARTBEAT] != before:
+                break
+            time.sleep(0.05)
+    assert shared.trials[0].system_attrs[storages.HEARTBEAT] != before
+    assert len(calls) > 1
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_latest_trials_counts_the_first_of_two_retries_of_the_same_trial(tmp_path, scheme):
+    """Two processes may queue the same stale trial; one of the copies is trained."""
+    shared, plan = open_study(f"{scheme}{tmp_path}/study", "seed=0,1")
+    trial_leases.release_trial(shared, trial_leases.acquire_trial(shared, plan))
+    for _ in range(2):
+        optuna.storages.RetryHeartbeatStaleTrialCallback()(shared, shared.trials[0])
+    assert [trial.number for trial in plan.of(shared)] == [1]
+    trials = [trial_leases.acquire_trial(shared, plan) for _ in range(2)]
+    assert [plan.point(shared, trial.number) for trial in trials] == [0, 1]
+    assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING, TrialState.RUNNING]
+    assert shared.trials[2].state == TrialState.FAIL
+
+
+def test_acquire_trial_uses_surplus_trial_for_a_larger_plan(tmp_path, short_leases):
     found = search_space.parse_space("optimizer.learning_rate=log(0.01,1)", Experiment())
     shared = optuna_study.open_study(f"journal:{tmp_path}/study", {}, "none", 0)
     plan = Plan(found, False, 2, 0)
     for _ in range(plan.trials):
         shared.tell(trial_leases.acquire_trial(shared, plan), 0.5)
-    with monkeypatch.context() as before:  # the view of another process before the second trial was created
-        before.setattr(shared, "get_trials", lambda **_: [])
-        assert trial_leases.acquire_trial(shared, plan) is None
+    trial_leases.release_trial(shared, shared.ask())  # as after another process created the second trial first
     assert trial_leases.acquire_trial(shared, plan) is None
     more = Plan(found, False, 4, 0)
-    assert [trial and trial.number for trial in (trial_leases.acquire_trial(shared, more) for _ in range(3))] == [
-        2,
-        3,
-        None,
-    ]
-
-
-def test_host_id_differs_between_containers(monkeypatch):
-    here, link = trial_leases._host_id(), os.readlink
-    monkeypatch.setattr(os, "readlink", lambda path: "pid:[1]" if path == "/proc/self/ns/pid" else link(path))
-    assert trial_leases._host_id() != here
+    trials = [trial_leases.acquire_trial(shared, more) for _ in range(2)]
+    assert [more.point(shared, trial.number) for trial in trials] == [2, 3]
+    with trial_leases.heartbeat(shared, trials[0]), trial_leases.heartbeat(shared, trials[1]):
+        assert trial_leases.acquire_trial(shared, more) is None
 
 
 def test_sample_depends_only_on_seed_and_number_when_results_are_equal(tmp_path):
@@ -150,21 +193,3 @@ def test_open_study_rejects_study_of_another_sweep(tmp_path):
     optuna_study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "a"}, "none", 0)
     with pytest.raises(UserError, match=r"another data \('a', not 'b'\)\. Choose another --storage"):
         optuna_study.open_study(f"journal:{tmp_path}/study", {"kind": "grid", "data": "b"}, "none", 0)
-
-
-def test_process_start_differs_between_processes_and_is_empty_for_dead_ones():
-    began = trial_leases._process_start(os.getpid())
-    assert began
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    time.sleep(0.1)
-    try:
-        assert trial_leases._process_start(child.pid) not in ("", began)
-    finally:
-        child.kill()
-        for _ in range(200):  # a zombie until the parent waits for it
-            if not trial_leases._process_start(child.pid):
-                break
-            time.sleep(0.05)
-        dead = trial_leases._process_start(child.pid)
-        child.wait()
-    assert (dead, trial_leases._process_start(child.pid)) == ("", "")
