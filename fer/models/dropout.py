@@ -3,6 +3,9 @@
 Keras' own layer advances a hidden state with every call: a resumed run would use other masks than one that was never
 killed, and two replicas others than one. Here the masks of a whole global batch follow from the step's seed, and each
 example takes the row of its position.
+
+Outside of the trainer, such as in Keras' own `fit`, the layer draws as `tf.keras.layers.Dropout` does: other masks at
+each call, in a sequence that `tf.keras.utils.set_random_seed` fixes.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ _RNG: contextvars.ContextVar[BatchRng | None] = contextvars.ContextVar("dropout_
 
 @contextlib.contextmanager
 def dropout_rng(rng: BatchRng) -> Iterator[None]:
-    """Makes `rng` the source of the masks: within the context, models may be called with `training=True`."""
+    """Makes `rng` the source of the masks of all models that are called with `training=True` within the context."""
     token = _RNG.set(rng)
     try:
         yield
@@ -44,17 +47,15 @@ class PositionalDropout(tf.keras.layers.Layer):
 
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns `inputs` [B, ...], with dropout applied if `training`.
-
-        Raises:
-          RuntimeError: the call is in training and outside of `dropout_rng`.
-        """
+        """Returns `inputs` [B, ...], with dropout applied if `training`."""
         if not training or self.rate == 0:
             return inputs
+        noise_shape = self.noise_shape or (None,) * inputs.shape.rank
         rng = _RNG.get()
         if rng is None:
-            raise RuntimeError("Call a model with dropout in training within fer.models.dropout.dropout_rng only.")
-        noise_shape = self.noise_shape or (None,) * inputs.shape.rank
+            sizes = tf.shape(inputs)
+            shape = [sizes[axis] if size is None else size for axis, size in enumerate(noise_shape)]
+            return tf.nn.dropout(inputs, self.rate, shape)
         shape = [size if size is not None else inputs.shape[axis] for axis, size in enumerate(noise_shape)]
         mask = rng.fold_in(self.salt).uniform(*shape[1:]) >= self.rate
         return inputs * tf.cast(mask, inputs.dtype) / tf.cast(1 - self.rate, inputs.dtype)

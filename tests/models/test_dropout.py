@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer.config import Model
+from fer.models import classifier
 from fer.models.dropout import PositionalDropout, dropout_rng
 from fer.rng import BatchRng
 
@@ -51,6 +53,39 @@ def test_float16_inputs_stay_float16():
     assert dropped.dtype == np.float16
 
 
-def test_dropout_rejects_training_without_a_seed():
-    with pytest.raises(RuntimeError, match="dropout_rng"):
-        PositionalDropout(0.5, salt=1)(ONES, training=True)
+@pytest.mark.parametrize("noise_shape", [None, (None, 1)])
+def test_dropout_outside_of_trainer_draws_anew_at_each_call_and_repeats_by_seed(noise_shape):
+    def draw() -> list[np.ndarray]:
+        tf.keras.utils.set_random_seed(3)
+        function = tf.function(PositionalDropout(0.5, salt=1, noise_shape=noise_shape))
+        return [function(ONES, training=True).numpy() for _ in range(2)]
+
+    first, second = draw()
+    assert (first != second).any()
+    assert set(np.unique(first)) == {np.float32(0), np.float32(2)}
+    np.testing.assert_array_equal([first, second], draw())
+
+
+def fit_two_steps(strategy: tf.distribute.Strategy) -> list[np.ndarray]:
+    """Returns the weights after two steps of Keras' own training, from the seed 5."""
+    tf.keras.utils.set_random_seed(5)
+    with strategy.scope():
+        model = classifier.build(Model(name="tiny", image_size=24, dropout=0.5), "float32", seed=1)
+        model.compile(tf.keras.optimizers.AdamW(1e-3), tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = model.get_weights()
+    faces = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 1), dtype=np.uint8)
+    history = model.fit(faces, np.arange(8) % 7, batch_size=4, epochs=1, shuffle=False, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    after = model.get_weights()
+    assert any((old != new).any() for old, new in zip(before, after))
+    return after
+
+
+def test_model_with_dropout_is_trained_by_keras_fit():
+    first, second = (fit_two_steps(tf.distribute.get_strategy()) for _ in range(2))
+    for ours, theirs in zip(first, second):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_model_with_dropout_is_trained_by_keras_fit_on_two_replicas():
+    fit_two_steps(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
