@@ -19,7 +19,19 @@ from fer.io import files, local_write
 from fer.storage import is_remote
 
 PATHS = {  # flags that name one or several comma-separated paths
-    *("input", "output", "ferplus", "verify", "data", "workdir", "preview", "evals", "update_doc", "extra_runs"),
+    *(
+        "input",
+        "output",
+        "ferplus",
+        "verify",
+        "data",
+        "init_from",
+        "workdir",
+        "preview",
+        "evals",
+        "update_doc",
+        "extra_runs",
+    ),
 }
 OUTPUTS = ("output", "preview", "update_doc")  # flags that name a file to write
 JOURNAL = "journal:"  # prefix of a --storage that names a file of Optuna's journal

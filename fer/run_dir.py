@@ -1,6 +1,7 @@
 """Run directory: the names and formats of a run's files, which no other module knows.
 
-    config.json      the experiment, the hash of the data, versions, commit: written first, never changed
+    config.json      the experiment, the hash of the data, versions, commit: written first. A run that was made longer
+                     has the new config here and each earlier one, with its hash and last step, in earlier_configs
     history.json     one entry per epoch
     curves.png       plot of the history
     rollbacks.json   the rollbacks, if there were any (train.on_nan)
@@ -22,8 +23,9 @@ import platform
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import fer
@@ -31,6 +33,7 @@ from fer import config
 from fer.config import Experiment
 from fer.errors import UserError
 from fer.io import files
+from fer.storage import is_remote
 
 CONFIG_FILE = "config.json"
 HISTORY_FILE = "history.json"
@@ -42,6 +45,8 @@ EVENTS = "events"
 OWNER_FILE = "owner.json"
 EVAL_FILE = "eval.json"
 PREDICTIONS_FILE = "predictions.npz"
+
+LENGTH_FIELDS = ("train.epochs", "train.max_steps")  # fields of a config that a later command may raise
 
 EPOCH_COUNTS = ("epoch", "step")  # fields of an entry in history.json that are whole numbers
 EPOCH_FIELDS = (
@@ -75,6 +80,7 @@ class RunConfig:
     recorded: dict[str, Any]  # the config as recorded, without fields that later versions added
     sha256: str  # of `recorded`
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+    initialized_from: dict[str, Any]  # run, weights_sha256, config_sha256 and step of the initial run; empty if none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,16 +158,24 @@ class RunDir:
                 f"--workdir={shlex.quote(self.path)}."
             )
 
-    def write_config(self, experiment: Experiment, data: TrainingData, teachers: Sequence[dict[str, Any]] = ()) -> None:
+    def write_config(
+        self,
+        experiment: Experiment,
+        data: TrainingData,
+        teachers: Sequence[dict[str, Any]] = (),
+        initialized_from: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         """Writes config.json, unless the run resumes.
 
         Args:
           experiment: the configuration.
           data: the shards.
           teachers: records of the teachers, in order; see `fer.train.distillation.teacher_records`.
+          initialized_from: record of the run whose weights this run loads before its first step; empty if there is
+            none, or if the run resumes from a checkpoint. See `fer.train.assembly.describe_initial_run`.
 
         Raises:
-          UserError: the run resumes, but started with other weights of the teachers.
+          UserError: the run resumes, but started with other weights of the teachers or of the initial run.
         """
         if files.exists(self.config_file):
             recorded = files.read_json(self.config_file, "the run's config").get("teachers", [])
@@ -174,6 +188,11 @@ class RunDir:
                     f"The run in {self.path} started with other weights in the folders of config.train.teacher_runs "
                     f"({experiment.train.teacher_runs!r}): restore those weights, or choose another --workdir."
                 )
+            if initialized_from and self.read_config().initialized_from != initialized_from:
+                raise UserError(
+                    f"The run in {self.path} started with other weights in --init_from={initialized_from['run']}: "
+                    "restore those weights, or choose another --workdir."
+                )
             return
         files.write_json(
             self.config_file,
@@ -184,8 +203,31 @@ class RunDir:
                 "versions": software_versions(),
                 "git_commit": git_commit(),
                 **({"teachers": list(teachers)} if teachers else {}),
+                **({"initialized_from": dict(initialized_from)} if initialized_from else {}),
             },
         )
+
+    def extend_config(self, experiment: Experiment, last_step: int) -> None:
+        """Records the config of a run that is made longer, and moves the one so far to earlier_configs.
+
+        Does nothing if the run starts, or resumes with the same config.
+
+        Args:
+          experiment: differs from the recorded one in `LENGTH_FIELDS` only, which `open_run_dir` checks.
+          last_step: of the newest checkpoint.
+        """
+        if not files.exists(self.config_file) or config.diff(self.read_config().experiment, experiment) == []:
+            return
+        content = files.read_json(self.config_file, "the run's config")
+        earlier = {name: content.get(name) for name in ("config", "config_sha256", "versions", "git_commit")}
+        new = {
+            "config": experiment.to_dict(),
+            "config_sha256": experiment.sha256(),
+            "versions": software_versions(),
+            "git_commit": git_commit(),
+            "earlier_configs": [*content.get("earlier_configs", []), {**earlier, "last_step": last_step}],
+        }
+        files.write_json(self.config_file, {**content, **new})
 
     def read_config(self) -> RunConfig:
         """Reads config.json.
@@ -207,7 +249,8 @@ class RunDir:
             )
         data = _get_field(content, "data", dict, path)
         trained_on = {name: _get_field(data, name, str, path) for name in ("name", "manifest_sha256")}
-        return RunConfig(experiment, content["config"], sha256, trained_on)
+        initial = _get_field(content, "initialized_from", dict, path) if "initialized_from" in content else {}
+        return RunConfig(experiment, content["config"], sha256, trained_on, initial)
 
     def write_history(self, history: Sequence[Entry], curves: bytes) -> None:
         """Replaces history.json, and curves.png by the PNG `curves`."""
@@ -284,8 +327,15 @@ class RunDir:
         )
 
 
+def is_started(path: str) -> bool:
+    """Returns, without TensorFlow, whether a run has started in `path`; True for a path in a store."""
+    return is_remote(path) or os.path.exists(RunDir(path).config_file)
+
+
 def open_run_dir(path: str, experiment: Experiment, data: TrainingData) -> RunDir:
     """Returns the directory of a run that starts in `path`, or resumes there if it is the same run. Writes nothing.
+
+    The recorded config may have another length; `fer.train.preflight` checks whether the run can go on to the new one.
 
     Raises:
       UserError: the directory holds a run of another config or on other data (the message shows the difference),
@@ -342,7 +392,7 @@ def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> 
     if not isinstance(sha256, str):
         raise UserError(f"{record} has no valid hash of the data; choose another --workdir.")
     changed = config.diff(before, experiment)
-    if changed:
+    if any(difference.partition(":")[0] not in LENGTH_FIELDS for difference in changed):
         raise UserError(
             f"{record} belongs to another config ({'; '.join(changed)}). Choose another --workdir, or give the "
             "flags of the run that is there."

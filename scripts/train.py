@@ -8,7 +8,7 @@ import os
 from absl import flags
 from ml_collections import config_flags
 
-from fer import cli, config, log_suppression
+from fer import cli, config, log_suppression, run_dir
 from fer.augment import grammar
 from fer.data import manifest
 from fer.models import loading, model_table
@@ -25,6 +25,9 @@ WORKER_PORT = flags.DEFINE_integer(
 )
 STOP_ON_SPOT_INTERRUPTION = flags.DEFINE_boolean(
     "stop_on_spot_interruption", False, "Stops with a checkpoint when EC2 interrupts the spot instance."
+)
+INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Run, bundle or 'bundled' whose best weights a new run starts from; the optimizer starts anew."
 )
 PREVIEW = flags.DEFINE_string("preview", None, "PNG file to draw augmented images to, instead of training.")
 LIST_MODELS = cli.define_optional(
@@ -48,6 +51,8 @@ def main() -> None:
     if SHOW_CONFIG.value:
         print(config.show(experiment))
         return
+    if INIT_FROM.value and not run_dir.is_started(WORKDIR.value or ""):
+        loading.check_initial_run(INIT_FROM.value)
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
@@ -56,8 +61,10 @@ def main() -> None:
     if PREVIEW.value:
         augmentation_preview.write_preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
-        hooks = trainer.RunHooks(stop_on_spot_interruption=STOP_ON_SPOT_INTERRUPTION.value)
-        trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, hooks)
+        options = trainer.RunOptions(
+            stop_on_spot_interruption=STOP_ON_SPOT_INTERRUPTION.value, init_from=INIT_FROM.value or ""
+        )
+        trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, options)
         if workers is None or workers.chief:
             evaluate = cli.command_name("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
             print(f"To evaluate them:\n  {evaluate}")

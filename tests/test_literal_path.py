@@ -120,7 +120,7 @@ def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_pat
     settings.model.name, stop = "tiny", preemption.StopRequest()
     stop.signal = signal.SIGTERM
     with pytest.raises(Stopped):
-        trainer.train(settings, data, str(folder / "run"), "one", hooks=trainer.RunHooks(stop=stop))
+        trainer.train(settings, data, str(folder / "run"), "one", options=trainer.RunOptions(stop=stop))
     trainer.train(settings, data, str(folder / "run"), "one")
     assert [entry["step"] for entry in RunDir(str(folder / "run")).read_history(required=True)] == [2]
     request = EvalRequest([str(folder / "run")], data)

@@ -197,9 +197,11 @@ def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
 
 
 def _undocumented_sources(learned: Sequence[dict[str, str] | None]) -> list[str]:
-    """Returns the initial weights and teachers of the members, whose training data eval.json does not record."""
-    names = [(os.path.basename(each["weights"]), each["teacher_runs"]) for each in learned if each]
-    return list(dict.fromkeys(name for pair in names for name in pair if name not in ("", "none", "imagenet")))
+    """Returns initial weights, initial runs and teachers of the members, whose data eval.json does not record."""
+    names = [
+        (os.path.basename(each["weights"]), each["teacher_runs"], each.get("init_from", "")) for each in learned if each
+    ]
+    return list(dict.fromkeys(name for sources in names for name in sources if name not in ("", "none", "imagenet")))
 
 
 def _describe_baseline(measured: baselines.BaselineResult) -> dict[str, Any]:

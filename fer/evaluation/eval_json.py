@@ -99,6 +99,7 @@ def describe_member(run: Run) -> dict[str, Any]:
             "weights": run.config.model.weights,
             "label_source": run.config.train.label_source,
             "teacher_runs": run.config.train.teacher_runs,
+            **({"init_from": run.initialized_from} if run.initialized_from else {}),
         },
         **({"export": run.export} if run.export else {}),
     }

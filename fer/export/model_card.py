@@ -126,7 +126,9 @@ def _teachers(record: Mapping[str, Any]) -> str:
 
 def _uses_other_networks(record: Mapping[str, Any]) -> bool:
     """Returns whether the network was initialized with, or distilled from, other weights."""
-    return record["config"]["model"]["weights"] != "none" or bool(record.get("teachers"))
+    return record["config"]["model"]["weights"] != "none" or bool(
+        record.get("teachers") or record.get("initialized_from")
+    )
 
 
 def _evaluation(content: Mapping[str, Any]) -> str:

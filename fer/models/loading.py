@@ -34,6 +34,7 @@ class Run:
     selected_on: str  # split that selected them
     weights_sha256: str
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+    initialized_from: str = ""  # the run that training started from (--init_from)
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
 
 
@@ -48,6 +49,18 @@ def check(workdir: str) -> None:
     elif not storage.is_remote(workdir) and _find_export(workdir) is None:
         _check_folder(workdir)
         RunDir(workdir).check_trained()
+
+
+def check_initial_run(init_from: str) -> None:
+    """Checks, without TensorFlow, that the run that --init_from names has weights; one in a store is not checked.
+
+    Raises:
+      UserError: it has none.
+    """
+    try:
+        check(init_from)
+    except UserError as error:
+        raise UserError(f"--init_from: {error}") from error
 
 
 def check_sources(experiment: config.Experiment) -> None:
@@ -146,6 +159,7 @@ def open_folder(workdir: str, precision: str | None = None) -> Run:
         selected_on=best.selected_on,
         weights_sha256=best.sha256,
         trained_on=recorded.trained_on,
+        initialized_from=recorded.initialized_from.get("run", ""),
     )
 
 

@@ -150,10 +150,10 @@ def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: 
     state = TrialState.COMPLETE
     try:
         _report_history(trial, folder)
-        hooks = trainer.RunHooks(on_epoch=_make_epoch_callback(trial), stop=stop)
+        options = trainer.RunOptions(on_epoch=_make_epoch_callback(trial), stop=stop)
         try:
             experiment = apply_overrides(sweep.base, sweep.plan.fields(values))
-            trainer.train(experiment, sweep.data, folder, sweep.strategy, hooks=hooks)
+            trainer.train(experiment, sweep.data, folder, sweep.strategy, options=options)
         except optuna.TrialPruned as pruned:
             print(f"Trial {number} is pruned: {pruned}.", flush=True)
             state = TrialState.PRUNED

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
+from fer.config import Experiment
 from fer.data import pipeline
-from fer.models import registry
-from fer.train import distillation, eval_step, soft_labels, train_state
+from fer.errors import UserError
+from fer.models import loading, registry
+from fer.models.loading import Run
+from fer.train import distillation, eval_step, preflight, soft_labels, train_state
 from fer.train.distributed import multi_worker
 from fer.train.distributed.strategy import check_deterministic_jit
 from fer.train.optim import class_weights, param_groups
@@ -23,6 +26,7 @@ class RunParts(NamedTuple):
     epoch_steps: int
     total_steps: int
     teachers: list[dict[str, Any]]  # records for config.json
+    initialized_from: dict[str, Any]  # record for config.json of the run that gave the initial weights; empty if none
 
 
 def assemble(run: CheckedRun) -> RunParts:
@@ -32,17 +36,20 @@ def assemble(run: CheckedRun) -> RunParts:
       UserError: the data or the weights that the run starts from are damaged, or the model does not fit the settings.
     """
     experiment, strategy, train = run.experiment, run.strategy, run.experiment.train
+    initial = load_initial_run(run.init_from, experiment) if run.init_from else None
     source = pipeline.open_split(run.shards, "train", experiment.data)
     held_out = pipeline.open_split(run.shards, "validation", experiment.data)
     epoch_steps = pipeline.steps_per_epoch(source.examples, train.global_batch_size)
-    total_steps = train.max_steps or train.epochs * epoch_steps
+    total_steps = preflight.count_steps(train, epoch_steps)
     vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps)
     with strategy.scope():
         teachers = distillation.load_teachers(train)
     if teachers:
         hashes = {f"teacher, number {number}": each.weights_sha256 for number, each in enumerate(teachers, 1)}
         multi_worker.assert_same_on_all(strategy, hashes)
-    state = train_state.create_train_state(strategy, experiment, epoch_steps, total_steps)
+    state = train_state.create_train_state(
+        strategy, experiment, epoch_steps, total_steps, initial.model.get_weights() if initial else None
+    )
     check_deterministic_jit(state.model, train)
     weighted, counts = experiment.data.class_weights != "none", run.shards.split("train").class_counts
     context = StepContext(
@@ -56,7 +63,41 @@ def assemble(run: CheckedRun) -> RunParts:
     validation = pipeline.evaluation_batches(held_out, train.global_batch_size)
     score = eval_step.make_scorer(strategy, state.average, validation)
     param_groups.set_phase(state.model, experiment, head_only=False)  # only to report its errors before the run starts
-    return RunParts(context, source, score, epoch_steps, total_steps, distillation.teacher_records(teachers))
+    records = distillation.teacher_records(teachers), describe_initial_run(initial) if initial else {}
+    return RunParts(context, source, score, epoch_steps, total_steps, *records)
+
+
+def load_initial_run(name: str, experiment: Experiment) -> Run:
+    """Loads the run whose best weights a new run starts from.
+
+    Args:
+      name: as for `fer.models.loading.open_run`.
+      experiment: of the new run.
+
+    Raises:
+      UserError: the run cannot be opened, is an export, or its model has other fields.
+    """
+    try:
+        run = loading.open_run(name)
+    except UserError as error:
+        raise UserError(f"--init_from: {error}") from error
+    if run.export:
+        raise UserError(f"--init_from={name} names an export, which cannot be trained: name the run or a bundle.")
+    ours, theirs = vars(experiment.model), vars(run.config.model)
+    differences = [
+        f"config.model.{field} is {ours[field]!r}, not {value!r}"
+        for field, value in theirs.items()
+        if field != "weights" and ours[field] != value  # the weights that the other run started from
+    ]
+    if differences:
+        raise UserError(f"--init_from={name} is another network: {'; '.join(differences)}. Set the fields of that run.")
+    return run
+
+
+def describe_initial_run(run: Run) -> dict[str, Any]:
+    """Builds the field initialized_from of config.json."""
+    names = {"run": run.workdir, "weights_sha256": run.weights_sha256, "config_sha256": run.config_sha256}
+    return {**names, "step": run.step}
 
 
 def describe(run: CheckedRun, parts: RunParts) -> str:

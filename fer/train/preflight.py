@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from fer import run_dir
+from fer import config, run_dir
 from fer.augment import policy
-from fer.config import Experiment
-from fer.data import manifest
+from fer.config import Experiment, Train
+from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.errors import UserError
+from fer.io import files
 from fer.models import loading, precision, registry
 from fer.run_dir import RunDir
-from fer.train import soft_labels
+from fer.train import checkpoints, soft_labels
 from fer.train.distributed import multi_worker, replica_sync
 from fer.train.distributed.cluster_resolver import Cluster
 from fer.train.distributed.strategy import make_strategy
@@ -28,6 +30,7 @@ class CheckedRun(NamedTuple):
     folder: RunDir
     strategy: tf.distribute.Strategy
     cluster: Cluster | None  # the workers that train together, if there are several
+    init_from: str  # the run whose best weights are loaded before the first step; "" for none, or if the run resumes
 
 
 def check_experiment(experiment: Experiment) -> None:
@@ -41,7 +44,9 @@ def check_experiment(experiment: Experiment) -> None:
     registry.backbone_spec(experiment.model.name)
 
 
-def check_run(experiment: Experiment, data: str, workdir: str, strategy: str, workers: Cluster | None) -> CheckedRun:
+def check_run(
+    experiment: Experiment, data: str, workdir: str, strategy: str, workers: Cluster | None, init_from: str = ""
+) -> CheckedRun:
     """Checks a run and creates the strategy of its devices; reads the manifest of the data only. Writes nothing.
 
     Args:
@@ -50,6 +55,7 @@ def check_run(experiment: Experiment, data: str, workdir: str, strategy: str, wo
       workdir: the run directory.
       strategy: one of `fer.config.STRATEGIES`.
       workers: the processes that train together, if there are several.
+      init_from: the run whose best weights a new run starts from, or "".
 
     Raises:
       UserError: the experiment, the data, the run directory or the devices cannot be used; see the functions called.
@@ -60,6 +66,8 @@ def check_run(experiment: Experiment, data: str, workdir: str, strategy: str, wo
     shards = manifest.read_manifest(data).seal_test_split()
     manifest.check_sizes(shards)
     folder = run_dir.open_run_dir(workdir, experiment, shards)
+    check_length(folder, experiment, shards)
+    init_from = find_initial_run(folder, init_from)
     _check_all_labelled(shards)
     soft_labels.check_votes(shards, experiment.train.label_source)
     distribution = make_strategy(strategy, experiment.train, workers)
@@ -70,7 +78,82 @@ def check_run(experiment: Experiment, data: str, workdir: str, strategy: str, wo
             f"--strategy={strategy} trains on this machine alone, but there are {len(workers.workers)} workers, which "
             f"would all write {workdir}: leave --strategy out, or start one process."
         )
-    return CheckedRun(experiment, shards, folder, distribution, cluster)
+    return CheckedRun(experiment, shards, folder, distribution, cluster, init_from)
+
+
+def find_initial_run(folder: RunDir, init_from: str) -> str:
+    """Returns the run whose weights must be loaded before the first step; "" if there is none, or a checkpoint exists.
+
+    Args:
+      folder: of the run. Its config.json, if there is one, decides.
+      init_from: the run that the command names, or "".
+
+    Raises:
+      UserError: the run in `folder` started from another run, or the run that `init_from` names has no weights.
+    """
+    if files.exists(folder.config_file):
+        recorded = folder.read_config().initialized_from.get("run", "")
+        if init_from not in ("", recorded):
+            started = f"with --init_from={shlex.quote(recorded)}" if recorded else "without --init_from"
+            raise UserError(
+                f"{folder.config_file} records a run that started {started}: leave --init_from out to resume it, or "
+                "choose another --workdir."
+            )
+        init_from = "" if checkpoints.list_steps(folder.checkpoints) else recorded
+    if init_from:
+        loading.check_initial_run(init_from)
+    return init_from
+
+
+def count_steps(train: Train, epoch_steps: int) -> int:
+    """Returns the number of steps of a run."""
+    return train.max_steps or train.epochs * epoch_steps
+
+
+def check_length(folder: RunDir, experiment: Experiment, shards: Manifest) -> None:
+    """Checks that a run whose recorded length differs from that of `experiment` can go on to the new length.
+
+    Args:
+      folder: of the run. Its recorded config differs from `experiment` in the length only.
+      experiment: the configuration.
+      shards: the training data.
+
+    Raises:
+      UserError: the new length is not larger, or the steps so far depended on the old length.
+    """
+    if not files.exists(folder.config_file):
+        return
+    before = folder.read_config().experiment
+    if not config.diff(before, experiment):
+        return
+    epoch_steps = pipeline.steps_per_epoch(shards.split("train").examples, experiment.train.global_batch_size)
+    old, new = (count_steps(each.train, epoch_steps) for each in (before, experiment))
+    if new <= old:
+        raise UserError(
+            f"{folder.config_file} records a run of {old} steps, which cannot be changed to {new} "
+            f"({'; '.join(config.diff(before, experiment))}): a run can only become longer. Choose another --workdir, "
+            "or give the flags of the run that is there."
+        )
+    reason = _find_dependence_on_length(experiment, old, epoch_steps)
+    if reason:
+        raise UserError(
+            f"{folder.config_file} records a run of {old} steps, which cannot go on to {new}: {reason}. To start a new "
+            f"run from its best weights, set --init_from={shlex.quote(folder.path)} and another --workdir."
+        )
+
+
+def _find_dependence_on_length(experiment: Experiment, steps: int, epoch_steps: int) -> str:
+    """Returns why the learning rates or the augmentation of a run of `steps` steps are not those of a longer run."""
+    optimizer, mixup_off_epochs = experiment.optimizer, experiment.augment.mixup_off_epochs
+    if optimizer.schedule == "step":
+        return "the schedule step has decayed the learning rate for this length; only constant can be continued"
+    if optimizer.schedule != "constant":
+        return f"the schedule {optimizer.schedule} has decayed the learning rate over this length"
+    if mixup_off_epochs:
+        return f"its last {mixup_off_epochs} epochs train without mixup (config.augment.mixup_off_epochs)"
+    if round(optimizer.warmup_epochs * epoch_steps) >= steps:
+        return "its warm-up was shortened to this length (config.optimizer.warmup_epochs)"
+    return ""
 
 
 def _check_all_labelled(shards: Manifest) -> None:

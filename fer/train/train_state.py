@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from fer import rng
@@ -51,7 +53,11 @@ class TrainState:
 
 
 def create_train_state(
-    strategy: tf.distribute.Strategy, experiment: Experiment, steps_per_epoch: int, total_steps: int
+    strategy: tf.distribute.Strategy,
+    experiment: Experiment,
+    steps_per_epoch: int,
+    total_steps: int,
+    initial_weights: Sequence[np.ndarray] | None = None,
 ) -> TrainState:
     """Creates the state before the first step, a function of the experiment's seed.
 
@@ -60,6 +66,7 @@ def create_train_state(
       experiment: the configuration.
       steps_per_epoch: for the learning rate schedule.
       total_steps: of the run, for the learning rate schedule.
+      initial_weights: of the model, in Keras' order; those that `model.weights` of the config names if None.
     """
     precision = experiment.train.precision
     others: list[tf.Variable] = []
@@ -67,7 +74,10 @@ def create_train_state(
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     with strategy.scope(), tf.variable_creator_scope(replica_sync.make_variable_creator(others)):
         model = classifier.build(experiment.model, precision, experiment.seed)
-        pretrained.load(model, experiment.model)
+        if initial_weights is None:
+            pretrained.load(model, experiment.model)
+        else:
+            model.set_weights(initial_weights)
         average = model
         if experiment.train.ema_decay:
             average = classifier.build(experiment.model, precision, experiment.seed)

@@ -45,19 +45,21 @@ from fer.viz import plots
 LOG_EVERY = MAX_STEPS_PER_EXECUTION  # steps between two reads of the loss: each read waits for the device
 
 
-class RunHooks(NamedTuple):
-    """Hooks by which a caller follows and stops a run.
+class RunOptions(NamedTuple):
+    """Options of a run besides its config: where it starts, and hooks by which a caller follows and stops it.
 
     Attributes:
       on_epoch: called with the entry of history.json after an epoch, when its checkpoint is written. An exception that
         it raises ends the run; the same call resumes it.
       stop: the caller's request to stop; if None, the run handles SIGTERM and SIGINT itself.
       stop_on_spot_interruption: whether EC2's notice of a spot interruption stops the run with a checkpoint.
+      init_from: the run whose best weights a new run starts from, as for `fer.models.loading.open_run`; "" for none.
     """
 
     on_epoch: Callable[[Entry], None] = lambda entry: None
     stop: preemption.StopRequest | None = None
     stop_on_spot_interruption: bool = False
+    init_from: str = ""
 
 
 def train(
@@ -66,7 +68,7 @@ def train(
     workdir: str,
     strategy: str,
     workers: Cluster | None = None,
-    hooks: RunHooks = RunHooks(),  # noqa: B008
+    options: RunOptions = RunOptions(),  # noqa: B008
 ) -> None:
     """Trains `experiment` on the shards in `data`; the same call resumes a run that was interrupted.
 
@@ -76,13 +78,13 @@ def train(
       workdir: the run directory.
       strategy: one of `fer.config.STRATEGIES`.
       workers: the processes that train together, if there are several.
-      hooks: see `RunHooks`.
+      options: see `RunOptions`.
 
     Raises:
       Stopped: a signal or a spot notice stopped the run; it left a checkpoint.
       UserError: the data, the run directory, the devices or the experiment cannot be used; see the functions called.
     """
-    run = preflight.check_run(experiment, data, workdir, strategy, workers)
+    run = preflight.check_run(experiment, data, workdir, strategy, workers, options.init_from)
     # The loss of a worker is reported by `worker_loss_errors`, before it can be taken for the loss of the storage.
     with (
         storage.storage_errors(workdir, data),
@@ -96,12 +98,14 @@ def train(
         parts = assembly.assemble(run)
         print(assembly.describe(run, parts), flush=True)
         folder = dataclasses.replace(run.folder, path=own_dir)
-        folder.write_config(run.experiment, run.shards, parts.teachers)  # last: a run that cannot start leaves no files
+        folder.extend_config(run.experiment, max(checkpoints.list_steps(folder.checkpoints), default=0))
+        # Last: a run that cannot start leaves no files.
+        folder.write_config(run.experiment, run.shards, parts.teachers, parts.initialized_from)
         with (
-            contextlib.nullcontext(hooks.stop) if hooks.stop else preemption.stop_on_signals() as stop,
-            preemption.stop_on_spot_notice(stop) if hooks.stop_on_spot_interruption else contextlib.nullcontext(),
+            contextlib.nullcontext(options.stop) if options.stop else preemption.stop_on_signals() as stop,
+            preemption.stop_on_spot_notice(stop) if options.stop_on_spot_interruption else contextlib.nullcontext(),
         ):
-            Trainer(parts, folder, stop, hooks.on_epoch).fit()
+            Trainer(parts, folder, stop, options.on_epoch).fit()
         print(f"The best weights, the history and the curves are in {workdir}.")
 
 
@@ -143,7 +147,7 @@ class Trainer:
       parts: from `fer.train.assembly.assemble`.
       folder: the run directory.
       stop: checked after each call of the device.
-      on_epoch: see `RunHooks`.
+      on_epoch: see `RunOptions`.
     """
 
     def __init__(

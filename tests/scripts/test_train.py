@@ -130,3 +130,12 @@ def test_debug_shows_the_traceback(tmp_path):
     done = run_script.run("train.py", run_script.ROOT, *flags)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
+
+
+def test_train_init_from_error_names_missing_run_before_tensorflow_loads(synthetic_shards, tmp_path):
+    flags = ["--config=configs/compact.py", *SMALL, "--init_from=runs/absent"]
+    done = train(synthetic_shards.folder, tmp_path / "run", *flags)
+    assert done.returncode == 1
+    assert "--init_from: There is no run folder runs/absent" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

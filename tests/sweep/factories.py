@@ -49,7 +49,7 @@ def train(
     data: str,
     folder: str,
     strategy: str,
-    hooks: trainer.RunHooks,
+    options: trainer.RunOptions,
 ) -> None:
     """Writes the files of a run and of its evaluation, with predictions that depend only on the experiment.
 
@@ -81,7 +81,7 @@ def train(
         {"step": history[-1]["step"], "file": "best.npz", "sha256": digest, "selected_on": "validation"},
     )
     for entry in history:
-        hooks.on_epoch(entry)
+        options.on_epoch(entry)
 
 
 def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weights_sha256: str) -> float:

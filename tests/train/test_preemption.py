@@ -140,8 +140,8 @@ def test_run_on_reclaimed_instance_stops_with_checkpoint(metadata, synthetic_sha
     frequent = functools.partial(preemption.stop_on_spot_notice, every=0.01)
     monkeypatch.setattr(preemption, "stop_on_spot_notice", frequent)
     settings = factories.experiment(max_steps=10_000, save_every_steps=10_000, ema_decay=0.0)
-    hooks = trainer.RunHooks(stop_on_spot_interruption=True)
+    options = trainer.RunOptions(stop_on_spot_interruption=True)
     with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as requested") as caught:
-        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", hooks=hooks)
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", options=options)
     assert caught.value.exit_code == 143
     assert checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))

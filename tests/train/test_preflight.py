@@ -1,0 +1,137 @@
+"""Checks which runs can be made longer, and that a longer run equals one that had its length from the start."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from fer import config
+from fer.config import Experiment
+from fer.errors import UserError
+from fer.evaluation import eval_json
+from fer.models import loading
+from fer.train import trainer
+from tests.train import factories
+from tests.train.factories import final_state
+
+
+def make_experiment(schedule: str = "constant", **train) -> Experiment:
+    """Makes an experiment whose epoch has 20 steps."""
+    experiment = factories.experiment(save_every_steps=100, **{"ema_decay": 0.9, **train})
+    experiment.optimizer.schedule = schedule
+    return experiment
+
+
+def read_config(workdir) -> dict:
+    return json.loads((workdir / "config.json").read_text())
+
+
+def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(synthetic_shards, tmp_path, capsys):
+    long, extended = tmp_path / "long", tmp_path / "extended"
+    longer = make_experiment(max_steps=0, epochs=2)
+    trainer.train(longer, synthetic_shards.folder, str(long), "one")
+    first = make_experiment(max_steps=0, epochs=1)
+    trainer.train(first, synthetic_shards.folder, str(extended), "one")
+    capsys.readouterr()
+    trainer.train(longer, synthetic_shards.folder, str(extended), "one")
+    assert "Resuming after step 20 of 40" in capsys.readouterr().out
+    expected, found = final_state(long, 40), final_state(extended, 40)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    record = read_config(extended)
+    (earlier,) = record["earlier_configs"]
+    assert (earlier["config"], earlier["last_step"]) == (first.to_dict(), 20)
+    assert earlier["config_sha256"] == config.sha256(earlier["config"]) == first.sha256()
+    assert record["config_sha256"] == config.sha256(record["config"]) == longer.sha256()
+    assert loading.open_run(str(extended)).config_sha256 == longer.sha256()
+    assert record["data"] == read_config(long)["data"]
+    trainer.train(longer, synthetic_shards.folder, str(extended), "one")
+    assert read_config(extended) == record
+    with pytest.raises(UserError, match=r"a run of 40 steps, which cannot be changed to 20 .*can only become longer"):
+        trainer.train(first, synthetic_shards.folder, str(extended), "one")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("optimizer.schedule", "cosine", "the schedule cosine has decayed the learning rate over this length"),
+        ("optimizer.schedule", "one_cycle", "the schedule one_cycle has decayed the learning rate over this length"),
+        ("optimizer.schedule", "step", "the schedule step has decayed the learning rate .*; only constant"),
+        ("augment.mixup_off_epochs", 1, "its last 1 epochs train without mixup"),
+        ("optimizer.warmup_epochs", 3.0, "its warm-up was shortened to this length"),
+    ],
+)
+def test_longer_run_error_names_init_from_when_steps_depended_on_length(
+    synthetic_shards, tmp_path, field, value, message
+):
+    settings, workdir = make_experiment(max_steps=2), tmp_path / "run"
+    section, _, name = field.partition(".")
+    setattr(getattr(settings, section), name, value)
+    trainer.train(settings, synthetic_shards.folder, str(workdir), "one")
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    settings.train.max_steps = 30
+    expected = f"a run of 2 steps, which cannot go on to 30: {message}.*--init_from={re.escape(str(workdir))}"
+    with pytest.raises(UserError, match=expected):
+        trainer.train(settings, synthetic_shards.folder, str(workdir), "one")
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def start_from(run: str) -> trainer.RunOptions:
+    return trainer.RunOptions(init_from=run)
+
+
+def test_init_from_starts_new_run_from_best_weights_and_resumes_without_them(synthetic_shards, tmp_path):
+    first, second, data = tmp_path / "first", tmp_path / "second", synthetic_shards.folder
+    settings = make_experiment(max_steps=2)
+    trainer.train(settings, data, str(first), "one")
+    best = loading.open_run(str(first))
+    settings.optimizer.learning_rate = 1e-12  # the weights do not move
+    trainer.train(settings, data, str(second), "one", options=start_from(str(first)))
+    for name, ours, theirs in zip(
+        (weight.name for weight in best.model.weights),
+        loading.open_run(str(second)).model.trainable_weights,
+        best.model.trainable_weights,
+    ):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6, err_msg=name)
+    record = read_config(second)
+    assert record["initialized_from"] == {
+        "run": str(first),
+        "weights_sha256": best.weights_sha256,
+        "config_sha256": best.config_sha256,
+        "step": 2,
+    }
+    assert eval_json.describe_member(loading.open_run(str(second)))["learned_from"]["init_from"] == str(first)
+    shutil.rmtree(first)
+    settings.train.max_steps = 4
+    trainer.train(settings, data, str(second), "one", options=start_from(str(first)))
+    assert read_config(second)["initialized_from"] == record["initialized_from"]
+    with pytest.raises(UserError, match=r"a run that started with --init_from=.*first: leave --init_from out"):
+        trainer.train(settings, data, str(second), "one", options=start_from("bundled"))
+
+
+def test_init_from_error_names_differing_fields_of_model(synthetic_shards, tmp_path):
+    settings = make_experiment(max_steps=2)
+    with pytest.raises(UserError, match=r"--init_from=bundled is another network: config.model.name is 'tiny', not '"):
+        trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", options=start_from("bundled"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_from_loads_weights_again_when_run_has_no_checkpoint_and_rejects_changed_ones(synthetic_shards, tmp_path):
+    first, second, data = tmp_path / "first", tmp_path / "second", synthetic_shards.folder
+    settings = make_experiment(max_steps=2)
+    trainer.train(settings, data, str(first), "one")
+    trainer.train(settings, data, str(second), "one", options=start_from(str(first)))
+    expected = final_state(second, 2)
+    shutil.rmtree(second / "checkpoints")  # simulates a kill before the first checkpoint
+    trainer.train(settings, data, str(second), "one")
+    for name, value in final_state(second, 2).items():
+        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+    shutil.rmtree(second / "checkpoints")
+    shutil.rmtree(first)
+    settings.seed, other = 1, make_experiment(max_steps=2)
+    trainer.train(settings, data, str(first), "one")
+    with pytest.raises(UserError, match=r"started with other weights in --init_from=.*first: restore"):
+        trainer.train(other, data, str(second), "one")
