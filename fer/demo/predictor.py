@@ -12,15 +12,14 @@ import tensorflow as tf
 from PIL import Image
 
 from fer.convert.readers import image_reader
-from fer.convert.readers.image_folder import Picture
 from fer.errors import UserError
-from fer.evaluation import inference
 from fer.html_page import data_uri
+from fer.labels import SIDE
 from fer.models.loading import Run
 from fer.predict import face_detection
+from fer.predict.face_classifier import FaceClassifier
 from fer.viz import gradcam
 
-BATCH = 16  # faces per call of the model; a single face takes hardly longer with this batch size than with 1
 MAX_FACES = 32  # faces shown per photo; the largest ones are chosen
 IMAGE_SIDE = 192  # side of the images of a face in pixels, four times that of the model's input
 
@@ -50,7 +49,8 @@ class FacePredictor:
 
     def __init__(self, run: Run):
         self._lock = threading.Lock()
-        self._predict = inference.make_predict_fn([run.model], BATCH)
+        self._classifier = FaceClassifier(run.workdir, run)
+        self._classifier.predict_faces(np.zeros([1, SIDE, SIDE], np.uint8))  # compiles
         # Grad-CAM needs the layers, which an export does not have.
         self._gradcam = gradcam.make_heatmap_fn(run.model) if isinstance(run.model, tf.keras.Model) else None
 
@@ -71,21 +71,20 @@ class FacePredictor:
             raise UserError(f"This file is not a supported image. Supported formats: {image_reader.FORMAT_NAMES}.")
         with self._lock:
             try:
-                image = face_detection.open_image(Picture("This file", "", content))
+                found = face_detection.extract_faces(content, "find")
             except image_reader.PictureError as error:
                 raise UserError(f"This image cannot be read ({error}).") from error
-            boxes = face_detection.detect(image)
+            boxes = found.boxes or []
             if not boxes:
                 raise UserError(
                     "No face was found in this photo. Use one with a face that looks at the camera, is not too small "
                     "and is not cut off by the border."
                 )
-            largest = sorted(sorted(boxes, key=lambda box: -box.width)[:MAX_FACES])
-            return PhotoResult(*image.size, self._faces(image, largest))
+            largest = sorted(sorted(range(len(boxes)), key=lambda number: -boxes[number].width)[:MAX_FACES])
+            return PhotoResult(*found.size, self._faces(found.images[largest], [boxes[number] for number in largest]))
 
-    def _faces(self, image: Image.Image, boxes: list[face_detection.Box]) -> list[Face]:
-        crops = np.stack([face_detection.crop(image, box) for box in boxes])
-        probabilities = self._predict(crops, lambda _: None)
+    def _faces(self, crops: np.ndarray, boxes: list[face_detection.Box]) -> list[Face]:
+        probabilities = self._classifier.predict_faces(crops)
         maps = self._gradcam(crops, probabilities.argmax(axis=1)) if self._gradcam else [None] * len(crops)
         return [
             Face(box, row, _png(_enlarge(crop[..., 0])), None if heat is None else _png(overlay(crop[..., 0], heat)))

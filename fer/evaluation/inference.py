@@ -15,7 +15,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fer.labels import CLASSES, SIDE
+from fer.labels import SIDE
 
 BATCH = 128
 BATCH_TOLERANCE = 1e-5  # of a float32 probability; the largest measured difference is 3e-6
@@ -54,7 +54,7 @@ def predict(
     Returns:
       The probabilities (softmax in float32, mean over views, then over models) and the throughput.
     """
-    size = min(batch_size, 1 << max(len(images) - 1, 0).bit_length())
+    size = fitting_batch_size(len(images), batch_size)
     compute = make_predict_fn(models, size, tta, warm_up)
     start = time.perf_counter() if warm_up else None
     num_timed = len(images) if warm_up else len(images) - size
@@ -75,22 +75,49 @@ def make_predict_fn(
     models: Sequence[Model], batch_size: int = BATCH, tta: str = "none", warm_up: bool = True
 ) -> Callable[[np.ndarray, Callable[[int], None]], np.ndarray]:
     """Returns a function from (images, progress) to probabilities, compiled once for all calls. See `predict`."""
+
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        views = tta_views(images, tta)
+        return tf.reduce_mean([tf.reduce_mean(_predict_views(model, views), axis=0) for model in models], axis=0)
+
+    return make_batch_fn(probabilities, batch_size, warm_up)
+
+
+def make_batch_fn(
+    function: Callable[[tf.Tensor], tf.Tensor], batch_size: int = BATCH, warm_up: bool = True
+) -> Callable[[np.ndarray, Callable[[int], None]], np.ndarray]:
+    """Compiles a function of faces for batches of one size.
+
+    Args:
+      function: maps uint8 [batch_size, 48, 48, 1] to float32 [batch_size, d].
+      batch_size: faces a call of `function`.
+      warm_up: computes a batch of blank faces now.
+
+    Returns:
+      A function from (images uint8 [n, 48, 48, 1], progress) to float32 [n, d]; `progress` is called after each batch
+      with the number of faces in it.
+    """
     shape = [batch_size, SIDE, SIDE, 1]
-    compiled = _compile(models, tta, shape)
+    compiled = _compile(function, shape)
     if warm_up:
         compiled(tf.zeros(shape, tf.uint8))
 
     def compute(images: np.ndarray, progress: Callable[[int], None]) -> np.ndarray:
-        probabilities = np.empty([len(images), len(CLASSES)], np.float32)
-        for start in range(0, len(images), batch_size):
+        results = []
+        for start in range(0, max(len(images), 1), batch_size):
             batch = images[start : start + batch_size]
             padded = np.zeros(shape, np.uint8)
             padded[: len(batch)] = batch
-            probabilities[start : start + len(batch)] = compiled(tf.constant(padded)).numpy()[: len(batch)]
+            results.append(compiled(tf.constant(padded)).numpy()[: len(batch)])
             progress(len(batch))
-        return probabilities
+        return np.concatenate(results)
 
     return compute
+
+
+def fitting_batch_size(count: int, most: int = BATCH) -> int:
+    """Returns the batch size for `count` faces: the next power of two, at most `most`."""
+    return min(most, 1 << max(count - 1, 0).bit_length())
 
 
 def tta_views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
@@ -115,13 +142,8 @@ def tta_views(images: tf.Tensor, tta: str) -> list[tf.Tensor]:
     return crops + [crop[:, :, ::-1] for crop in crops]
 
 
-def _compile(models: Sequence[Model], tta: str, shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, tf.uint8)])
-    def probabilities(images: tf.Tensor) -> tf.Tensor:
-        views = tta_views(images, tta)
-        return tf.reduce_mean([tf.reduce_mean(_predict_views(model, views), axis=0) for model in models], axis=0)
-
-    return probabilities
+def _compile(function: Callable[[tf.Tensor], tf.Tensor], shape: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
+    return tf.function(function, [tf.TensorSpec(shape, tf.uint8)], autograph=False)
 
 
 def _predict_views(model: Model, views: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from fer.convert.readers import image_reader
-from fer.convert.readers.image_folder import Picture
 from fer.errors import UserError, install_command
 from fer.labels import CLASSES, COLOURS, SIDE
 
@@ -37,13 +36,35 @@ class Box(NamedTuple):
     height: int
 
 
-def open_image(picture: Picture) -> Image.Image:
-    """Decodes a picture to RGB and applies its EXIF orientation.
+class FaceCrops(NamedTuple):
+    """n faces of one picture, as a classifier takes them."""
+
+    images: np.ndarray  # [n, 48, 48, 1] uint8
+    boxes: list[Box] | None  # from left to right; None if the whole picture is one face
+    size: tuple[int, int]  # width and height of the upright picture in pixels; [48, 48] for a whole picture
+    altered: tuple[str, ...]  # of image_reader.ALTERATIONS
+
+
+def extract_faces(picture: bytes | Image.Image, faces: str = "auto", fit: str = "stretch") -> FaceCrops:
+    """Detects and crops the faces of a picture, or takes the picture as one face.
+
+    Args:
+      picture: as for `image_reader.decode_picture`.
+      faces: of `fer.config.FACES`: "find" detects the faces; "whole" takes the picture as one face; "auto" is "whole"
+        for pictures of 48x48 pixels and "find" for others.
+      fit: of `fer.config.FITS`, for a picture taken whole.
 
     Raises:
       PictureError: it is no picture, is damaged or is too large.
+      UserError: OpenCV is not installed.
     """
-    return image_reader.decode_picture(picture.content, "RGB").image
+    if faces == "whole" or (faces == "auto" and image_reader.read_size(picture) == (SIDE, SIDE)):
+        face, altered = image_reader.read_face(picture, fit)
+        return FaceCrops(face.reshape(1, SIDE, SIDE, 1), None, (SIDE, SIDE), altered)
+    image, altered = image_reader.decode_picture(picture, "RGB")
+    boxes = detect(image)
+    crops = [crop(image, box) for box in boxes]
+    return FaceCrops(np.array(crops, np.uint8).reshape(-1, SIDE, SIDE, 1), boxes, image.size, altered)
 
 
 def detect(image: Image.Image) -> list[Box]:

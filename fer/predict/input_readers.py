@@ -132,29 +132,19 @@ class _FaceCollector:
     def add_picture(self, picture: image_folder.Picture) -> None:
         """Adds a picture as one face, or the faces detected in it; records pictures without a face or unreadable."""
         try:
-            if self._is_face(picture):
-                face, changes = image_reader.read_face(picture.content, self._fit)
-                self._alterations.update(changes)
-                self.names.append(picture.path)
-                self._images.append(face.reshape(1, SIDE, SIDE, 1))
-                return
-            image, changes = image_reader.decode_picture(picture.content, "RGB")
-            self._alterations.update(changes)
+            found = face_detection.extract_faces(picture.content, self._faces, self._fit)
         except PictureError as error:
             self.unreadable.append(f"{picture.name} is no picture that can be read ({error})")
             return
-        boxes = face_detection.detect(image)
-        if not boxes:
+        self._alterations.update(found.altered)
+        self._images.append(found.images)
+        if found.boxes is None:
+            self.names.append(picture.path)
+        elif found.boxes:
+            self._photos.append(Photo(StoredPicture.append(self._store, picture), found.boxes, len(self.names)))
+            self.names += [f"{picture.path}#{number}" for number in range(1, len(found.boxes) + 1)]
+        else:
             self.faceless.append(picture.path)
-            return
-        self._photos.append(Photo(StoredPicture.append(self._store, picture), boxes, len(self.names)))
-        self.names += [f"{picture.path}#{number}" for number in range(1, len(boxes) + 1)]
-        self._images.append(np.array([face_detection.crop(image, box) for box in boxes]))
-
-    def _is_face(self, picture: image_folder.Picture) -> bool:
-        if self._faces == "auto":
-            return image_reader.read_size(picture.content) == (SIDE, SIDE)
-        return self._faces == "whole"
 
     def to_faces(self, skipped: SkippedFiles) -> Faces:
         """Returns the collected faces."""

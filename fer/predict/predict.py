@@ -78,9 +78,8 @@ def write(output: str, faces: input_readers.Faces, probabilities: np.ndarray, ka
         for photo in [] if local_write.is_special(output) else faces.photos:
             of_photo = slice(photo.first, photo.first + len(photo.boxes))
             path = _unused_path(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), photo_paths)
-            picture = face_detection.annotate(
-                face_detection.open_image(photo.picture.read()), photo.boxes, probabilities[of_photo]
-            )
+            image = image_reader.decode_picture(photo.picture.read().content, "RGB").image
+            picture = face_detection.annotate(image, photo.boxes, probabilities[of_photo])
             files.write_bytes(stage(path), face_detection.encode(picture, path))
             photo_paths.append(path)
         if kaggle:

@@ -166,8 +166,8 @@ def test_predict_uses_smaller_batch_for_few_faces(model, faces, monkeypatch, cou
     sizes = []
     compile_model = inference._compile
 
-    def compile_and_record(models, tta, shape):
-        compiled = compile_model(models, tta, shape)
+    def compile_and_record(*arguments):
+        compiled = compile_model(*arguments)
         return lambda images: sizes.append(len(images)) or compiled(images)
 
     monkeypatch.setattr(inference, "_compile", compile_and_record)

@@ -83,35 +83,36 @@ def is_picture(name: str, head: bytes) -> bool:
     return name.endswith(_ENDINGS) or (bool(_MAGIC.match(head)) and not name.endswith(_RAW_ENDINGS))
 
 
-def read_size(content: bytes) -> tuple[int, int]:
+def read_size(picture: bytes | Image.Image) -> tuple[int, int]:
     """Returns a picture's stored width and height, without decoding it.
 
     Raises:
       PictureError: the file is not a supported picture, or is too large.
     """
     try:
-        return _open_unread(content).size
+        return _open_unread(picture).size
     except Exception as error:  # Pillow's readers raise various exceptions for damaged files
         raise PictureError(_error_text(error)) from error
 
 
-def decode_picture(content: bytes, mode: str) -> Decoded:
+def decode_picture(picture: bytes | Image.Image, mode: str) -> Decoded:
     """Decodes a picture.
 
     Args:
-      content: the bytes of the file.
+      picture: the bytes of the file, or an image of Pillow, which may be unread.
       mode: "L" for grey, "RGB" for colour.
 
     Raises:
       PictureError: the file is not a supported picture, or is damaged or too large.
     """
     try:
-        image = _open_unread(content)
+        image = _open_unread(picture)
         stored, kind, tags = image.mode, image.format, getattr(image, "tag_v2", None) or {}
         altered = ["first_frame"] if _has_frames(image) else []
         image, turned = _apply_orientation(image)
         altered += ["turned"] * turned
-        _check_depth(image, content)
+        if isinstance(picture, bytes):
+            _check_depth(image, picture)
         if image.mode.startswith(("I", "F")):
             image = _rescale(image, tags)
             altered.append("rescaled")
@@ -123,11 +124,11 @@ def decode_picture(content: bytes, mode: str) -> Decoded:
         raise PictureError(_error_text(error)) from error
 
 
-def read_face(content: bytes, fit: str = "stretch") -> tuple[np.ndarray, tuple[str, ...]]:
+def read_face(picture: bytes | Image.Image, fit: str = "stretch") -> tuple[np.ndarray, tuple[str, ...]]:
     """Decodes a picture as one grey face.
 
     Args:
-      content: the bytes of the file.
+      picture: as for `decode_picture`.
       fit: how a picture that is not square is made square: stretch squashes it, crop takes its centre, pad adds
         margins.
 
@@ -137,7 +138,7 @@ def read_face(content: bytes, fit: str = "stretch") -> tuple[np.ndarray, tuple[s
     Raises:
       PictureError: see `decode_picture`.
     """
-    image, altered = decode_picture(content, "L")
+    image, altered = decode_picture(picture, "L")
     if image.size != (SIDE, SIDE):
         altered += ("resized",)
     if image.width != image.height:
@@ -145,19 +146,22 @@ def read_face(content: bytes, fit: str = "stretch") -> tuple[np.ndarray, tuple[s
     return np.asarray(_resize_to_face(image, fit)), altered
 
 
-def _open_unread(content: bytes) -> Image.Image:
+def _open_unread(picture: bytes | Image.Image) -> Image.Image:
     """Opens a picture without reading its pixels."""
     from PIL import Image, UnidentifiedImageError  # here, so that processes that parse tables start faster
 
-    if len(content) > MAX_BYTES:
-        raise PictureError(f"it has more than {MAX_BYTES:,} bytes")
     _silence_libraries()
-    try:
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
-    except UnidentifiedImageError as error:  # Pillow's message contains a memory address
-        kind = unsupported_files.identify(content[:64])
-        found = f"it is {kind[0]}" if kind else "it is damaged or no picture"
-        raise PictureError(f"{found}; {FORMAT_NAMES} are read") from error
+    if not isinstance(picture, bytes):
+        image = picture
+    elif len(picture) > MAX_BYTES:
+        raise PictureError(f"it has more than {MAX_BYTES:,} bytes")
+    else:
+        try:
+            image = Image.open(io.BytesIO(picture), formats=_FORMATS)
+        except UnidentifiedImageError as error:  # Pillow's message contains a memory address
+            kind = unsupported_files.identify(picture[:64])
+            found = f"it is {kind[0]}" if kind else "it is damaged or no picture"
+            raise PictureError(f"{found}; {FORMAT_NAMES} are read") from error
     if image.width * image.height > MAX_PIXELS:
         raise PictureError(f"it has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
     return image
