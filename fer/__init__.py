@@ -1,9 +1,19 @@
-"""Reproducible facial expression recognition on FER-2013."""
+"""Reproducible facial expression recognition on FER-2013. docs/api.md describes the names of `__all__`."""
 
 import os as _os
 import re as _re
 import sys as _sys
 from collections.abc import Iterator as _Iterator
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+if _TYPE_CHECKING:
+    from fer.augment.stateless import augmenter
+    from fer.data.dataset import Dataset, open_dataset
+    from fer.errors import UserError
+    from fer.evaluation.metrics.summary import evaluate
+    from fer.predict.face_classifier import Face, FaceClassifier, load
+
+__all__ = ["Dataset", "Face", "FaceClassifier", "UserError", "augmenter", "evaluate", "load", "open_dataset"]
 
 __version__ = "0.1.0"
 
@@ -77,6 +87,38 @@ def _tensorflow_release() -> "tuple[int, int] | None":
     except importlib.metadata.PackageNotFoundError:
         return None
     return int(major), int(minor)
+
+
+# The modules of the public names, which are imported at the first use of a name: most of them load TensorFlow.
+_MODULES = {
+    "Dataset": "fer.data.dataset",
+    "Face": "fer.predict.face_classifier",
+    "FaceClassifier": "fer.predict.face_classifier",
+    "UserError": "fer.errors",
+    "augmenter": "fer.augment.stateless",
+    "evaluate": "fer.evaluation.metrics.summary",
+    "load": "fer.predict.face_classifier",
+    "open_dataset": "fer.data.dataset",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name at its first use.
+
+    Raises:
+      AttributeError: the package has no such name.
+    """
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> "list[str]":
+    return sorted({*globals(), *__all__})
 
 
 _warn_of_other_fer()

@@ -15,7 +15,7 @@ def training_batches(faces: Faces, schedule: BatchSchedule, steps: int, kind: st
 
     `steps` is the number of steps of an epoch, `kind` the sampling.
     """
-    seed, global_batch, start, stop, replicas, local = schedule
+    seed, global_batch, start, stop, replicas, local, _ = schedule
     positions = tf.reshape(tf.range(global_batch), [replicas, global_batch // replicas])
     local_replicas = tf.constant(list(local), tf.int32)
     images, labels = tf.constant(faces.images), tf.constant(faces.labels)
@@ -39,8 +39,7 @@ def training_batches(faces: Faces, schedule: BatchSchedule, steps: int, kind: st
         """Gathers the examples of a replica."""
         return Batch(tf.gather(images, rows), tf.gather(labels, rows), local_positions, tf.gather(counts, rows))
 
-    epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
-    batches = epochs.flat_map(epoch_rows).take(stop - start).flat_map(replica_batches)
+    batches = schedule.epoch_numbers(steps).flat_map(epoch_rows).take(stop - start).flat_map(replica_batches)
     return batches.map(gather).prefetch(PREFETCH * len(local))
 
 

@@ -30,6 +30,13 @@ class BatchSchedule(NamedTuple):
     stop: int
     replicas: int  # number over all workers
     local: Sequence[int]  # indices of this worker's replicas
+    epochs: tf.data.Dataset | None = None  # numbers of the epochs, int64; by default those of the steps
+
+    def epoch_numbers(self, steps: int) -> tf.data.Dataset:
+        """Returns the numbers of the epochs, each of `steps` steps."""
+        if self.epochs is not None:
+            return self.epochs
+        return tf.data.Dataset.range(self.start // steps, -(-self.stop // steps))
 
 
 class Batch(NamedTuple):

@@ -62,7 +62,7 @@ def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
 
 def training_batches(stream: Stream, schedule: BatchSchedule, steps: int, votes: bool) -> tf.data.Dataset:
     """Builds the batches of training: see `fer.data.pipeline.training_batches`; `steps` are those of an epoch."""
-    seed, global_batch, start, stop, replicas, local = schedule
+    seed, global_batch, start, stop, replicas, local, _ = schedule
     share = global_batch // replicas
     positions = np.concatenate([np.arange(number * share, (number + 1) * share) for number in local]).astype(np.int32)
     width = global_batch // math.gcd(global_batch, INTERLEAVE)  # examples of a lane in a step
@@ -93,8 +93,8 @@ def training_batches(stream: Stream, schedule: BatchSchedule, steps: int, votes:
 
         return tf.data.Dataset.range(first_step // window_steps, -(-steps // window_steps)).map(load)
 
-    epochs = tf.data.Dataset.range(start // steps, -(-stop // steps))
-    batches = epochs.flat_map(windows).prefetch(1).flat_map(_make_window_splitter(positions, share))
+    splitter = _make_window_splitter(positions, share)
+    batches = schedule.epoch_numbers(steps).flat_map(windows).prefetch(1).flat_map(splitter)
     return batches.take((stop - start) * len(local)).prefetch(PREFETCH * len(local))
 
 
