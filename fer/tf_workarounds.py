@@ -1,10 +1,13 @@
 """Workarounds for faults of TensorFlow, Keras and TensorFlow I/O, each with its issue and when to remove it.
 
-Each fault was reproduced with TensorFlow 2.15 and 2.21, unless the function names other versions.
+Each fault was reproduced with TensorFlow 2.15 and 2.21, unless the function names other versions. Not reproduced again:
+`disable_autotune`, `unfuse_frozen_batch_norm`, `create_optimizer_variables`, `quantize_except` and
+`exit_before_destructors`.
 
 | function | fault |
 |---|---|
 | `release_custom_gradients` | graphs with custom gradients stay in memory |
+| `release_at_exit` | a compiled function that outlives TensorFlow's modules prints a traceback |
 | `disable_autotune`, `iterate` | deletion of an iterator blocks for up to a minute |
 | `separate_collectives` | two mirrored strategies of a process share collective groups |
 | `set_worker_timeouts` | a multi-worker strategy has no argument for its timeouts |
@@ -22,6 +25,7 @@ Kernels that TensorFlow lacks on GPUs are chosen where an op is built: see `fer.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -65,6 +69,20 @@ def release_custom_gradients() -> Iterator[None]:
         for name in set(registry) - before:
             if name.startswith(CUSTOM_GRADIENT_PREFIX):
                 del registry[name]
+
+
+def release_at_exit(release: Callable[[], object]) -> None:
+    """Calls `release` when the process ends, before Python clears its modules.
+
+    At its end, Python clears the modules that were imported last first. A compiled function in a module that was
+    imported before TensorFlow is therefore deleted after TensorFlow's modules, and its `__del__` prints "TypeError:
+    'NoneType' object is not subscriptable". No issue was found. Can be removed once AtomicFunction.__del__ needs no
+    global variable.
+
+    Args:
+      release: drops the references to compiled functions.
+    """
+    atexit.register(release)
 
 
 def disable_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -65,6 +65,9 @@ def xla_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.cache
     def compiled() -> Callable[..., Any]:  # at the first call, because tf.function needs TensorFlow
+        from fer import tf_workarounds
+
+        tf_workarounds.release_at_exit(compiled.cache_clear)
         return tf.function(function, autograph=False, jit_compile=True)
 
     @functools.wraps(function)

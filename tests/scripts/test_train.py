@@ -4,6 +4,7 @@ import json
 import pathlib
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +47,15 @@ def test_train_records_two_replicas(synthetic_shards, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     recorded = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert (recorded["train"]["max_steps"], recorded["model"]["image_size"]) == (3, 24)
+
+
+def test_train_preview_ends_without_traceback_in_a_process_of_its_own(synthetic_shards, tmp_path):
+    # The ops are imported before TensorFlow, so their compiled functions would be deleted after its modules.
+    arguments = ["--config=compact", f"--data={synthetic_shards.folder}", f"--preview={tmp_path / 'preview.png'}"]
+    command = [sys.executable, str(run_script.ROOT / "scripts" / "train.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=run_script.ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "preview.png").exists()
 
 
 def test_train_show_config_prints_resolved_fields_and_trains_nothing(tmp_path):
