@@ -45,7 +45,7 @@ FIELDS = [
 
 
 def run(name: str = "compact", precision: str = "float32", parameters: int = 1000) -> SimpleNamespace:
-    """Returns the attributes of a `LoadedRun` that eval.json describes."""
+    """Returns the attributes of a `Run` that eval.json describes."""
     return SimpleNamespace(
         workdir=f"runs/{name}",
         config=Experiment(model=Model(name=name), train=Train(precision=precision)),
@@ -56,6 +56,7 @@ def run(name: str = "compact", precision: str = "float32", parameters: int = 100
         selected_on="validation",
         weights_sha256="a" * 64,
         trained_on=factories.TRAINED_ON,
+        initialized_from="",
         export=None,
     )
 
