@@ -1,7 +1,10 @@
 """The dependency rules between the packages: which may import which."""
 
 import ast
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -105,3 +108,41 @@ def test_package_joins_types_with_bar_in_annotations_only(package):
         for node in ast.parse(path.read_text()).body:
             bars = isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)
             assert not (bars and isinstance(node.value.op, ast.BitOr)), f"{path}, line {node.lineno}: write Union[...]"
+
+
+# Imported before the flags of a program are parsed, or by `import fer`.
+LIGHT = [f"fer.{name}" for name in sorted(ROOT - {"__init__", "io", "tf_workarounds"})] + [
+    *("fer.augment.grammar", "fer.data.manifest", "fer.models.loading", "fer.models.model_table"),
+    "fer.train.distributed.cluster_resolver",
+]
+SIDE_EFFECTS = """
+import os, signal, sys, threading
+import fer
+environment, handlers = dict(os.environ), [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+streams, folder = (sys.stdout, sys.stderr), os.listdir()
+for name in sys.argv[1:]:
+    __import__(name)
+assert "tensorflow" not in sys.modules, "TensorFlow is loaded"
+assert dict(os.environ) == environment, "an environment variable is changed"
+assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers, "a handler is changed"
+assert (sys.stdout, sys.stderr) == streams, "a stream is replaced"
+assert threading.active_count() == 1, "a thread is started"
+assert os.listdir() == folder, "a file is written"
+"""
+
+
+def test_imports_before_flag_parsing_have_no_side_effects(tmp_path):
+    command = [sys.executable, "-c", SIDE_EFFECTS, *LIGHT]
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+RUN_FILES = {"config.json", "history.json", "best.json", "rollbacks.json", "curves.png", "owner.json"}
+
+
+def test_run_file_names_are_literals_of_run_dir_only():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.name != "run_dir.py":
+            literals = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+            assert not {each for each in literals if isinstance(each, str)} & RUN_FILES, path

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fer import run_dir
 from fer.evaluation.report import report_content
 from fer.html_page import build_html_page, data_uri
 from fer.labels import CLASSES
@@ -24,7 +25,7 @@ PLOTS = {  # file name: caption; in the order of the page
     "reliability.png": "Reliability diagram",
     "roc_pr.png": "ROC and precision-recall curves, each class against the rest",
     "corruptions.png": "Accuracy under corruption",
-    "curves.png": "Learning curves of the training run",
+    run_dir.CURVES_FILE: "Learning curves of the training run",
 }
 CORRUPTION_HEADER = ("corruption", *(f"strength {strength}" for strength in range(1, 6)), "mean", "levels")
 
