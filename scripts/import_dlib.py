@@ -32,12 +32,13 @@ def main() -> None:
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.data import example_codec
-    from fer.models import dlib_import, registry, weights
+    from fer.models import registry, weights
+    from fer.models.importers import dlib
 
     faces = example_codec.read_split(manifest.read_manifest(DATA.value), "train").images[:FACES]
     chosen = registry.backbone_spec("dlib_resnet")
     model = chosen.build(chosen.size, chosen.channels)
-    dlib_import.load(model, INPUT.value, faces)
+    dlib.load(model, INPUT.value, faces)
     weights.save(model.weights, OUTPUT.value)
     print(f"wrote {OUTPUT.value}: {model.count_params():,} weights, statistics of {len(faces):,} images")
 

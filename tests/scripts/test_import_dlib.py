@@ -8,7 +8,7 @@ import pytest
 from fer.config import Model
 from fer.models import classifier, pretrained
 from tests.evaluation import factories
-from tests.models.test_dlib_import import encode_as_dlib, random_convolutions
+from tests.models.importers.test_dlib import encode_as_dlib, random_convolutions
 from tests.scripts.run_script import run
 
 

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from fer.errors import UserError
-from fer.models import dlib_import, registry
+from fer.models import registry
 from fer.models.backbones import dlib_resnet
-from fer.models.dlib_import import Convolution
+from fer.models.importers import dlib
+from fer.models.importers.batch_norm_unfolding import Convolution
 from fer.models.normalization import NORMALIZATIONS
 
 SIDE = 103  # the smallest; the rows and columns that dlib's sums pad are among its stages
@@ -75,7 +76,7 @@ def file(convolutions, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def loaded(file) -> tf.keras.Model:
-    dlib_import.load(network(), file, FACES)
+    dlib.load(network(), file, FACES)
     return network()
 
 
@@ -127,7 +128,7 @@ def test_dlib_network_convolutions_have_unit_variance(loaded):
 
 
 def test_dlib_file_is_read_in_order(file, convolutions):
-    for found, expected in zip(dlib_import.read(file, shapes()), convolutions):
+    for found, expected in zip(dlib.read(file, shapes()), convolutions):
         for name in ("kernel", "bias", "scale", "shift"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
@@ -138,7 +139,7 @@ def test_dlib_file_rejects_early_end(file, tmp_path, keep, number):
     with open(file, "rb") as whole:
         short.write_bytes(whole.read(keep))
     with pytest.raises(UserError, match=rf"short\.dat is not dlib's .* or is damaged: .* for convolution {number}\."):
-        dlib_import.read(str(short), shapes())
+        dlib.read(str(short), shapes())
 
 
 def test_dlib_file_rejects_value_that_is_not_a_number(convolutions, tmp_path):
@@ -146,9 +147,9 @@ def test_dlib_file_rejects_value_that_is_not_a_number(convolutions, tmp_path):
     path = tmp_path / "nan.dat"
     path.write_bytes(encode_as_dlib(convolutions))
     with pytest.raises(UserError, match="for convolution 4"):
-        dlib_import.read(str(path), shapes())
+        dlib.read(str(path), shapes())
 
 
 def test_dlib_file_error_names_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"There is no weights file .*absent\.dat"):
-        dlib_import.read(str(tmp_path / "absent.dat"), shapes())
+        dlib.read(str(tmp_path / "absent.dat"), shapes())

@@ -1,13 +1,11 @@
 """Import of dlib's face recognition network from its file, in trainable form.
 
 dlib distributes the network without batch normalization: after training, the statistics were folded into a scale and a
-shift for each channel. Folded layers cannot be trained as before, so they are unfolded with statistics measured on
-faces. The function of the network does not change.
+shift for each channel. They are unfolded as `fer.models.importers.batch_norm_unfolding` describes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,20 +15,9 @@ from fer.errors import UserError
 from fer.io import files
 from fer.models import registry
 from fer.models.backbones import dlib_resnet
+from fer.models.importers import batch_norm_unfolding
+from fer.models.importers.batch_norm_unfolding import Convolution
 from fer.models.normalization import NORMALIZATIONS
-
-BATCH = 128  # faces a forward pass
-MIN_DEVIATION = 1e-6  # for channels that are constant over all faces
-
-
-@dataclasses.dataclass(frozen=True)
-class Convolution:
-    """Convolution of dlib (`con_`) with the scale and shift that follow it (`affine_`)."""
-
-    kernel: np.ndarray  # float32 [height, width, in, out]
-    bias: np.ndarray  # float32 [out]
-    scale: np.ndarray  # float32 [out]
-    shift: np.ndarray  # float32 [out]
 
 
 def load(model: tf.keras.Model, path: str, images: np.ndarray) -> None:
@@ -46,14 +33,8 @@ def load(model: tf.keras.Model, path: str, images: np.ndarray) -> None:
     """
     names = dlib_resnet.CONVOLUTIONS
     shapes = [tuple(model.get_layer(f"{name}_conv").kernel.shape) for name in names]
-    convolutions = read(path, shapes)
-    for name, each in zip(names, convolutions):
-        model.get_layer(f"{name}_conv").set_weights([each.kernel])
-        norm = model.get_layer(f"{name}_bn")
-        shift = each.shift + each.scale * each.bias
-        norm.set_weights([each.scale, shift, np.zeros_like(shift), np.full_like(shift, 1 - norm.epsilon)])
-    for name, each, (mean, variance) in zip(names, convolutions, _measure_statistics(model, names, images)):
-        _unfold(model, name, each, mean, variance)
+    pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
+    batch_norm_unfolding.load(model, dict(zip(names, read(path, shapes))), pixels, images)
 
 
 def read(path: str, shapes: Sequence[tuple[int, int, int, int]]) -> list[Convolution]:
@@ -100,41 +81,3 @@ def _encode_integer(value: int) -> bytes:
     """Encodes a non-negative integer as dlib does: the number of bytes, then the bytes, lowest first."""
     size = max(1, -(-value.bit_length() // 8))
     return bytes([size]) + value.to_bytes(size, "little")
-
-
-def _measure_statistics(
-    model: tf.keras.Model, names: Sequence[str], images: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Measures mean and variance of the channels of each convolution, float64 [out], over faces and positions."""
-    convolutions = tf.keras.Model(model.input, [model.get_layer(f"{name}_conv").output for name in names])
-    side = model.input_shape[1]
-    pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
-
-    @tf.function(autograph=False)
-    def moments(faces: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        outputs = convolutions(tf.image.resize(faces, [side, side]) * pixels.scale + pixels.offset, training=False)
-        return [(tf.reduce_mean(each, [0, 1, 2]), tf.reduce_mean(each**2, [0, 1, 2])) for each in outputs]
-
-    means = [np.zeros(1)] * len(names)
-    squares = [np.zeros(1)] * len(names)
-    for start in range(0, len(images), BATCH):
-        faces = images[start : start + BATCH]
-        for place, (mean, square) in enumerate(moments(faces)):
-            means[place] = means[place] + mean.numpy().astype(np.float64) * len(faces) / len(images)
-            squares[place] = squares[place] + square.numpy().astype(np.float64) * len(faces) / len(images)
-    return [(mean, square - mean**2) for mean, square in zip(means, squares)]
-
-
-def _unfold(model: tf.keras.Model, name: str, each: Convolution, mean: np.ndarray, variance: np.ndarray) -> None:
-    """Scales the convolution to outputs of variance 1, which its batch normalization compensates.
-
-    dlib's kernels are so small that the variance of their outputs is near the epsilon of a normalization; an
-    optimizer's first steps would be far too large for them.
-    """
-    deviation = np.sqrt(variance).clip(MIN_DEVIATION)
-    convolution, norm = model.get_layer(f"{name}_conv"), model.get_layer(f"{name}_bn")
-    convolution.set_weights([each.kernel / deviation])
-    variance = variance / deviation**2
-    gamma = each.scale * deviation * np.sqrt(variance + norm.epsilon)
-    beta = each.shift + each.scale * (each.bias + mean)
-    norm.set_weights([gamma, beta, mean / deviation, variance])

@@ -1,0 +1,1 @@
+"""Importers of published networks from the files of their authors, in trainable form."""
