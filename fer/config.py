@@ -14,7 +14,7 @@ from fer.config_fields import check_fields, field, limits_by_path, require
 from fer.errors import UserError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
-NORMALIZATIONS = ("grey", "unit", "tf", "v2", "lite", "caffe", "dlib", "torch")
+NORMALIZATIONS = ("grey", "unit", "tf", "v2", "lite", "arcface", "caffe", "dlib", "torch")
 WEIGHT_FILES = (".h5", ".keras", ".npz")
 MAX_STEPS_PER_EXECUTION = 20  # the host checks the loss that often
 BACKENDS = ("fused", "keras_cv")

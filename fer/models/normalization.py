@@ -56,6 +56,7 @@ NORMALIZATIONS = {
     "tf": _same_for_all(1 / 127.5, -1.0),
     "v2": _same_for_all(1 / 128, -1.0),
     "lite": _same_for_all(1 / 128, -127 / 128),
+    "arcface": _same_for_all(1 / 128, -127.5 / 128),
     "caffe": Normalization((1.0,) * 3, (-103.939, -116.779, -123.68)),  # blue, green, red
     "dlib": Normalization((1 / 256,) * 3, (-122.782 / 256, -117.001 / 256, -104.298 / 256)),  # red, green, blue
     "torch": Normalization(

@@ -15,6 +15,7 @@ from fer.models.backbones.compact import compact, tiny
 from fer.models.backbones.dlib_resnet import dlib_resnet
 from fer.models.backbones.efficientnet_lite import efficientnet_lite
 from fer.models.backbones.mini_xception import mini_xception
+from fer.models.backbones.mobilefacenet import mobilefacenet
 from fer.models.backbones.resnet import resnet
 
 
@@ -101,6 +102,7 @@ RESNET = r"(conv1)_(?:conv|bn|relu)|(conv\d_block\d+)_out"
 INCEPTION_RESNET = (
     r"(mixed_\d[ab])|(block\d+_\d+)_ac|(conv_7b)_ac"  # block8_10, whose end has no name, is part of conv_7b
 )
+MOBILEFACENET = r"(conv1|conv7)_prelu|(conv2|global|block\d+)_(?:add|project_bn)|(embedding)_bn"
 MOBILENET_V2 = r"(Conv1)_relu|(expanded_conv|block_\d+)_(?:add|project_BN)|(out)_relu"
 XCEPTION = r"block1_conv2_act|add(?:_\d+)?|block14_sepconv2_act"
 
@@ -118,6 +120,7 @@ BACKBONES = {
     "resnet18": _resnet((2, 2, 2, 2), "resnet18"),
     "resnet34": _resnet((3, 4, 6, 3), "resnet34"),
     "dlib_resnet": Backbone(dlib_resnet, 150, 103, "dlib", RESNET),
+    "mobilefacenet": Backbone(mobilefacenet, 112, 97, "arcface", MOBILEFACENET),
     "resnet50": _keras_application("ResNet50", 224, 32, "caffe", RESNET),
     "resnet101": _keras_application("ResNet101", 224, 32, "caffe", RESNET),
     "resnet152": _keras_application("ResNet152", 224, 32, "caffe", RESNET),

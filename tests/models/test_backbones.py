@@ -23,6 +23,7 @@ EXTENDED = [
     "googlenet_lrn",
     "resnet18",
     "dlib_resnet",
+    "mobilefacenet",
     "mobilenet",
     "mobilenet_v3_small",
     "efficientnet_lite0",

@@ -24,6 +24,7 @@ REQUIRED = {
     "export.py": ["workdir", "format", "output"],
     "gpu_check.py": [],
     "import_dlib.py": ["input", "data", "output"],
+    "import_mobilefacenet.py": ["input", "data", "output"],
     "predict.py": ["workdir", "input"],
     "sweep.py": ["config", "data", "output"],
     "train.py": ["config", "data", "workdir"],
@@ -135,6 +136,8 @@ MISTAKES = [
     (["gpu_check.py", "--output=full"], "Cannot write full: it is a folder."),
     (["import_dlib.py", "--input=nowhere.dat", "--data=full", "--output=a.npz"], "There is no nowhere.dat: --input"),
     (["import_dlib.py", "--input=faces.csv", "--data=nowhere", "--output=a.npz"], NO_SHARDS),
+    (["import_mobilefacenet.py", "--input=nowhere", "--data=full", "--output=a.npz"], "There is no nowhere: --input"),
+    (["import_mobilefacenet.py", "--input=faces.csv", "--data=nowhere", "--output=a.npz"], NO_SHARDS),
 ]
 
 

@@ -12,8 +12,9 @@ from fer.config import Experiment
 from fer.train.optim import tfa
 
 # Patterns of the variables without weight decay: biases and the scales and shifts of normalization layers, which decay
-# harms (Goyal et al. 2017, arXiv:1706.02677, section 5.1), and the exponent of GeM pooling, for which 0 is not valid.
-NO_DECAY = ["bias", "gamma", "beta", "power"]
+# harms (Goyal et al. 2017, arXiv:1706.02677, section 5.1), the slopes of PReLU, which it pulls towards ReLU (He et al.
+# 2015, arXiv:1502.01852, section 2.1), and the exponent of GeM pooling, for which 0 is not valid.
+NO_DECAY = ["bias", "gamma", "beta", "alpha", "power"]
 
 Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer]
 
