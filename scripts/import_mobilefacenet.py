@@ -31,12 +31,12 @@ def main() -> None:
     log_suppression.import_tensorflow()
     from fer.data import example_codec
     from fer.models import registry, weights
-    from fer.models.importers import mobilefacenet
+    from fer.models.importers import mobilefacenet_tflite
 
     faces = example_codec.read_split(manifest.read_manifest(DATA.value), "train").images[:FACES]
     chosen = registry.backbone_spec("mobilefacenet")
     model = chosen.build(chosen.size, chosen.channels)
-    mobilefacenet.load(model, INPUT.value, faces)
+    mobilefacenet_tflite.load(model, INPUT.value, faces)
     weights.save(model.weights, OUTPUT.value)
     print(f"wrote {OUTPUT.value}: {model.count_params():,} weights, statistics of {len(faces):,} images")
 

@@ -14,7 +14,7 @@ from fer.config import Model
 from fer.errors import UserError
 from fer.models import classifier, pretrained, weights
 from fer.models.backbones import mobilefacenet
-from fer.models.importers import mobilefacenet as importer
+from fer.models.importers import mobilefacenet_tflite
 
 SHARED = pathlib.Path(os.environ.get("FER_SHARED", "../shared")) / "weights" / "mobilefacenet_ms1m.npz"
 FACES = np.random.default_rng(0).integers(0, 256, (6, 48, 48, 1), dtype=np.uint8)
@@ -30,7 +30,7 @@ def network() -> tf.keras.Model:
 def random_tensors() -> dict[str, np.ndarray]:
     """Returns the tensors of a file by name, with random values that keep the scale of features."""
     random, tensors = np.random.default_rng(1), {}
-    for name, kernel, scope in importer._sources():
+    for name, kernel, scope in mobilefacenet_tflite._sources():
         layer = network().get_layer(f"{name}_conv")
         height, width, channels, filters = layer.weights[0].shape
         depthwise = isinstance(layer, tf.keras.layers.DepthwiseConv2D)
@@ -70,7 +70,7 @@ def file(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def loaded(file) -> tf.keras.Model:
-    importer.load(network(), file, FACES)
+    mobilefacenet_tflite.load(network(), file, FACES)
     return network()
 
 
@@ -136,7 +136,7 @@ def test_mobilefacenet_reproduces_the_reference_output_of_the_published_weights(
     arrays = np.load(SHARED)
     model = mobilefacenet.mobilefacenet(112, 3)
     tensors = {key.replace("|", "/"): arrays[key] for key in arrays.files}
-    importer.load_tensors(model, tensors, "mobilefacenet_ms1m.npz", FACES)
+    mobilefacenet_tflite.load_tensors(model, tensors, "mobilefacenet_ms1m.npz", FACES)
     found = model(arrays["reference_input"]).numpy()[:, 0, 0]
     np.testing.assert_allclose(found, arrays["reference_output"], atol=1e-4)
 
@@ -159,7 +159,7 @@ def test_mobilefacenet_rejects_early_end(file, tmp_path, keep):
     short = tmp_path / "short.tflite"
     short.write_bytes(pathlib.Path(file).read_bytes()[:keep])
     with pytest.raises(UserError, match=r"short\.tflite is (no TFLite file|damaged|not MobileFaceNet)"):
-        importer.load(network(), str(short), FACES)
+        mobilefacenet_tflite.load(network(), str(short), FACES)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +180,11 @@ def test_mobilefacenet_error_names_tensor(tmp_path, values, message):
     path = tmp_path / "other.tflite"
     path.write_bytes(encode_as_tflite(tensors))
     with pytest.raises(UserError) as error:
-        importer.load(network(), str(path), FACES)
+        mobilefacenet_tflite.load(network(), str(path), FACES)
     assert str(path) in str(error.value)
     assert message in str(error.value)
 
 
 def test_mobilefacenet_error_names_missing_file(tmp_path):
     with pytest.raises(UserError, match=r"There is no weights file .*absent\.tflite"):
-        importer.read(str(tmp_path / "absent.tflite"))
+        mobilefacenet_tflite.read(str(tmp_path / "absent.tflite"))
