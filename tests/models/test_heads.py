@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.config import POOLINGS, Model
+from fer.config import Model
+from fer.config_fields import limits_by_path
 from fer.models import classifier, dropout, heads
 from fer.rng import BatchRng
 from tests.marks import needs_bfloat16
@@ -18,7 +19,7 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", limits_by_path(Model)["pooling"].choices)
 def test_pooling_is_what_its_formula_says(pooling):
     inputs = tf.keras.Input(FEATURES.shape[1:])
     model = tf.keras.Model(inputs, heads.pool(inputs, pooling))

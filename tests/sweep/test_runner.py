@@ -161,9 +161,9 @@ def test_train_leased_leaves_interrupted_trial_for_another_process(
 def test_train_leased_ends_when_another_process_took_the_trial(synthetic_shards, tmp_path, monkeypatch, capsys):
     sweep, shared, trial = make_trial(synthetic_shards, tmp_path)
 
-    def train(*arguments, hooks):
+    def train(*arguments, options):
         trial_leases.release_trial(shared, trial)  # as `fail_stale_trials` in another process does
-        hooks.on_epoch({"validation_accuracy": 0.5, "epoch": 1})
+        options.on_epoch({"validation_accuracy": 0.5, "epoch": 1})
         raise AssertionError("the callback of the epoch must end the training")
 
     monkeypatch.setattr(trainer, "train", train)
