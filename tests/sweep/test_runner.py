@@ -346,7 +346,8 @@ def test_sweep_script_rejects_wrong_flags_without_writing(root, synthetic_shards
 def test_sweep_script_rejects_wrong_storage_when_started_as_a_user_does(root, synthetic_shards, tmp_path):
     process = start(root, synthetic_shards.folder, tmp_path / "out", "--grid=seed=0", "--storage=nowhere://db")
     output, errors = process.communicate(timeout=300)
-    assert (process.returncode, output, len(errors.splitlines())) == (1, "", 1), errors
+    assert (process.returncode, len(errors.splitlines())) == (1, 1), errors
+    assert output in ("", "Loading TensorFlow ...\n")  # the line appears on a slow machine
     assert errors.startswith("sweep.py: --storage=nowhere://db cannot be opened")
 
 
