@@ -229,7 +229,7 @@ def real(name: str) -> str:
         ("inception_v3", 80, "unit", "inception_v3_nsfwjs_notop.npz", "InceptionV3", lambda rgb: rgb / 255),
         (
             "mobilenet",
-            48,
+            112,  # at 48 pixels all features of both files are zero
             "caffe",
             "mobilenet_v1_hse_face_notop.npz",
             "MobileNet",
@@ -237,7 +237,7 @@ def real(name: str) -> str:
         ),
         (
             "mobilenet",
-            112,  # at 48 pixels the features of this file are all zero
+            112,
             "caffe",
             "mobilenet_v1_hse_faceres_notop.npz",
             "MobileNet",
