@@ -6,10 +6,8 @@ face_recognition_models contains it. Train with --config.model.weights=FILE.npz 
 
 from absl import flags
 
-from fer import cli, log_suppression
-from fer.data import manifest
-from fer.errors import UserError
-from fer.io import files
+from fer import cli
+from fer.export import published_weights
 
 INPUT = flags.DEFINE_string("input", None, "The file dlib_face_recognition_resnet_model_v1.dat.")
 DATA = flags.DEFINE_string(
@@ -18,29 +16,11 @@ DATA = flags.DEFINE_string(
 OUTPUT = flags.DEFINE_string("output", None, "File to write, with the suffix .npz.")
 cli.require("input", "data", "output")
 
-FACES = 2048  # maximum number of images, the first ones of the split
-
 
 def main() -> None:
-    if not OUTPUT.value.endswith(".npz"):
-        raise UserError(f"--output={OUTPUT.value}: it must end with .npz.")
-    files.check_writable(OUTPUT.value)
-    if not files.exists(INPUT.value):
-        raise UserError(
-            f"There is no {INPUT.value}: --input must be the path of dlib_face_recognition_resnet_model_v1.dat."
-        )
-    manifest.check_manifest(DATA.value)
-    log_suppression.import_tensorflow()
-    from fer.data import example_codec
-    from fer.models import registry, weights
-    from fer.models.importers import dlib
-
-    faces = example_codec.read_split(manifest.read_manifest(DATA.value), "train").images[:FACES]
-    chosen = registry.backbone_spec("dlib_resnet")
-    model = chosen.build(chosen.size, chosen.channels)
-    dlib.load(model, INPUT.value, faces)
-    weights.save(model.weights, OUTPUT.value)
-    print(f"wrote {OUTPUT.value}: {model.count_params():,} weights, statistics of {len(faces):,} images")
+    published_weights.convert(
+        "dlib_resnet", "dlib_face_recognition_resnet_model_v1.dat", INPUT.value, DATA.value, OUTPUT.value
+    )
 
 
 if __name__ == "__main__":
