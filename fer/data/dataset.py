@@ -129,7 +129,7 @@ class Dataset:
         Raises:
           UserError: as `batches`.
         """
-        unlabelled = self.examples - sum(self.class_counts.values())
+        unlabelled = self.manifest.split(self.name).unlabelled
         if unlabelled:
             raise UserError(
                 f"The split {self.name} of {self.manifest.folder} has {unlabelled:,} faces without a label, which no "

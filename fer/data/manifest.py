@@ -47,6 +47,11 @@ class Split:
     shards: tuple[Shard, ...]
     train_duplicates: tuple[int, ...] | None = None
 
+    @property
+    def unlabelled(self) -> int:
+        """Number of examples without a label."""
+        return self.examples - sum(self.class_counts.values())
+
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:

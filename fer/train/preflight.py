@@ -15,7 +15,7 @@ from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
 from fer.models import loading, precision, registry
-from fer.run_dir import RunDir
+from fer.run_dir import RunConfig, RunDir
 from fer.train import checkpoints, soft_labels
 from fer.train.distributed import multi_worker, replica_sync
 from fer.train.distributed.cluster_resolver import Cluster
@@ -66,8 +66,10 @@ def check_run(
     shards = manifest.read_manifest(data).seal_test_split()
     manifest.check_sizes(shards)
     folder = run_dir.open_run_dir(workdir, experiment, shards)
-    check_length(folder, experiment, shards)
-    init_from = find_initial_run(folder, init_from)
+    recorded = folder.read_config() if files.exists(folder.config_file) else None
+    if recorded:
+        check_length(folder, recorded.experiment, experiment, shards)
+    init_from = find_initial_run(folder, recorded, init_from)
     _check_all_labelled(shards)
     soft_labels.check_votes(shards, experiment.train.label_source)
     distribution = make_strategy(strategy, experiment.train, workers)
@@ -81,25 +83,26 @@ def check_run(
     return CheckedRun(experiment, shards, folder, distribution, cluster, init_from)
 
 
-def find_initial_run(folder: RunDir, init_from: str) -> str:
+def find_initial_run(folder: RunDir, recorded: RunConfig | None, init_from: str) -> str:
     """Returns the run whose weights must be loaded before the first step; "" if there is none, or a checkpoint exists.
 
     Args:
-      folder: of the run. Its config.json, if there is one, decides.
+      folder: of the run.
+      recorded: its config.json, which decides; None if there is none.
       init_from: the run that the command names, or "".
 
     Raises:
       UserError: the run in `folder` started from another run, or the run that `init_from` names has no weights.
     """
-    if files.exists(folder.config_file):
-        recorded = folder.read_config().initialized_from.get("run", "")
-        if init_from not in ("", recorded):
-            started = f"with --init_from={shlex.quote(recorded)}" if recorded else "without --init_from"
+    if recorded:
+        initial = recorded.initialized_from.get("run", "")
+        if init_from not in ("", initial):
+            started = f"with --init_from={shlex.quote(initial)}" if initial else "without --init_from"
             raise UserError(
                 f"{folder.config_file} records a run that started {started}: leave --init_from out to resume it, or "
                 "choose another --workdir."
             )
-        init_from = "" if checkpoints.list_steps(folder.checkpoints) else recorded
+        init_from = "" if checkpoints.list_steps(folder.checkpoints) else initial
     if init_from:
         loading.check_initial_run(init_from)
     return init_from
@@ -110,28 +113,27 @@ def count_steps(train: Train, epoch_steps: int) -> int:
     return train.max_steps or train.epochs * epoch_steps
 
 
-def check_length(folder: RunDir, experiment: Experiment, shards: Manifest) -> None:
+def check_length(folder: RunDir, before: Experiment, experiment: Experiment, shards: Manifest) -> None:
     """Checks that a run whose recorded length differs from that of `experiment` can go on to the new length.
 
     Args:
-      folder: of the run. Its recorded config differs from `experiment` in the length only.
+      folder: of the run.
+      before: the recorded configuration. It differs from `experiment` in the length only.
       experiment: the configuration.
       shards: the training data.
 
     Raises:
       UserError: the new length is not larger, or the steps so far depended on the old length.
     """
-    if not files.exists(folder.config_file):
-        return
-    before = folder.read_config().experiment
-    if not config.diff(before, experiment):
+    changed = config.diff(before, experiment)
+    if not changed:
         return
     epoch_steps = pipeline.steps_per_epoch(shards.split("train").examples, experiment.train.global_batch_size)
     old, new = (count_steps(each.train, epoch_steps) for each in (before, experiment))
     if new <= old:
         raise UserError(
             f"{folder.config_file} records a run of {old} steps, which cannot be changed to {new} "
-            f"({'; '.join(config.diff(before, experiment))}): a run can only become longer. Choose another --workdir, "
+            f"({'; '.join(changed)}): a run can only become longer. Choose another --workdir, "
             "or give the flags of the run that is there."
         )
     reason = _find_dependence_on_length(experiment, old, epoch_steps)
@@ -163,8 +165,7 @@ def _check_all_labelled(shards: Manifest) -> None:
       UserError: some have none.
     """
     for name in ("train", "validation"):
-        split = shards.split(name)
-        unlabelled = split.examples - sum(split.class_counts.values())
+        unlabelled = shards.split(name).unlabelled
         if unlabelled > 0:
             raise UserError(
                 f"The {name} split of {shards.folder} has {unlabelled:,} faces without a label; convert a source that "
