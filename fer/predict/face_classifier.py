@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import Any, Callable, Union
@@ -150,11 +151,7 @@ class FaceClassifier:
         Raises:
           UserError: the images have another dtype or shape.
         """
-
-        def probabilities(faces: tf.Tensor) -> tf.Tensor:
-            return tf.nn.softmax(tf.cast(self._network(faces, training=False), tf.float32))
-
-        return self._compute("probabilities", probabilities, images)
+        return self._compute("probabilities", functools.partial(_make_probabilities, self._network), images)
 
     def embed(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Computes the input of the last layer, a feature vector of each face.
@@ -171,25 +168,18 @@ class FaceClassifier:
         Raises:
           UserError: the network is an export, or the images have another dtype or shape.
         """
-        model = self.keras
-        features = tf.keras.Model(model.inputs, model.get_layer(LAST_LAYER).input)
-
-        def embedding(faces: tf.Tensor) -> tf.Tensor:
-            values = tf.cast(features(faces, training=False), tf.float32)
-            return tf.reduce_mean(values, [1, 2]) if len(values.shape) == 4 else values
-
-        return self._compute("embedding", embedding, images)
+        return self._compute("embedding", functools.partial(_make_embedding, self.keras), images)
 
     def _open_run(self) -> loading.Run:
         self._run = self._run or loading.open_run(self._workdir)
         return self._run
 
-    def _compute(self, name: str, function: Callable[[tf.Tensor], tf.Tensor], images: Any) -> np.ndarray:
-        """Computes a function of faces in batches; each batch size is compiled once."""
+    def _compute(self, name: str, make: Callable[[], Callable[[tf.Tensor], tf.Tensor]], images: Any) -> np.ndarray:
+        """Computes the function of faces that `make` returns, in batches; each batch size is compiled once."""
         faces = _to_faces(images)
         size = inference.fitting_batch_size(len(faces))
         if (name, size) not in self._compiled:
-            self._compiled[name, size] = inference.make_batch_fn(function, size, warm_up=False)
+            self._compiled[name, size] = inference.make_batch_fn(make(), size, warm_up=False)
         return self._compiled[name, size](faces, lambda _: None)
 
 
@@ -203,6 +193,20 @@ def load(workdir: str | os.PathLike[str] = loading.BUNDLED) -> FaceClassifier:
       UserError: as `fer.models.loading.open_run`.
     """
     return FaceClassifier(workdir)
+
+
+def _make_probabilities(network: Callable[..., tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    return lambda faces: tf.nn.softmax(tf.cast(network(faces, training=False), tf.float32))
+
+
+def _make_embedding(model: tf.keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    features = tf.keras.Model(model.inputs, model.get_layer(LAST_LAYER).input)
+
+    def embedding(faces: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(features(faces, training=False), tf.float32)
+        return tf.reduce_mean(values, [1, 2]) if len(values.shape) == 4 else values
+
+    return embedding
 
 
 _NO_FACES = np.empty([0, SIDE, SIDE, 1], np.uint8)
