@@ -17,7 +17,6 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
 NORMALIZATIONS = ("grey", "unit", "tf", "v2", "lite", "arcface", "caffe", "dlib", "torch")
 WEIGHT_FILES = (".h5", ".keras", ".npz")
 MAX_STEPS_PER_EXECUTION = 20  # the host checks the loss that often
-BACKENDS = ("fused", "keras_cv")
 
 # Values of program flags that are not fields of an experiment.
 STRATEGIES = ("auto", "one", "mirrored", "multi_worker")

@@ -42,7 +42,7 @@ def parse(policy: str, backend: str = "fused") -> list[Operation]:
 
     Args:
       policy: see `fer.augment.policy`; at most `MAX_LENGTH` characters.
-      backend: the backend that will apply the policy, one of `fer.config.BACKENDS`.
+      backend: the backend that will apply the policy, a value of `config.augment.backend`.
 
     Raises:
       UserError: an op or argument is unknown (the message suggests the nearest), a value is out of bounds, or the

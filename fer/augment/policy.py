@@ -30,7 +30,7 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, backend: str = "
       policy: see the module's docstring.
       mix: False leaves out mixup and cutmix, as in the last epochs of a run.
       xla: for callers under `jit_compile`; see `fer.augment.xla_support`.
-      backend: one of `fer.config.BACKENDS`.
+      backend: a value of `config.augment.backend`.
 
     Raises:
       UserError: as `parse`.
