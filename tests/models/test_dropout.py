@@ -8,6 +8,7 @@ from fer.config import Model
 from fer.models import classifier
 from fer.models.dropout import PositionalDropout, dropout_rng
 from fer.rng import BatchRng
+from fer.train.distributed.strategy import make_mirrored
 
 ONES = tf.ones([1000, 50])
 
@@ -88,4 +89,4 @@ def test_model_with_dropout_is_trained_by_keras_fit():
 
 
 def test_model_with_dropout_is_trained_by_keras_fit_on_two_replicas():
-    fit_two_steps(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    fit_two_steps(make_mirrored(["CPU:0", "CPU:1"]))
