@@ -174,6 +174,7 @@ def test_predict_rejects_an_unknown_kind_of_faces(run):
         run.predict(FACES[0], faces="all")
 
 
+@pytest.mark.extended
 def test_export_predicts_like_its_run_and_has_no_layers(export_folder):
     exported, original = fer.load(export_folder / "exports" / "float32.tflite"), fer.load(export_folder / "run")
     faces = np.load(export_folder / "faces.npy")
@@ -186,6 +187,7 @@ def test_export_predicts_like_its_run_and_has_no_layers(export_folder):
             use()
 
 
+@pytest.mark.extended
 def test_card_holds_the_record_and_the_evaluation_of_these_weights(evaluated_run, tmp_path):
     card = fer.load(evaluated_run).card
     evaluation = json.loads((evaluated_run / "eval.json").read_text())

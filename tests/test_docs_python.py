@@ -57,6 +57,7 @@ def test_api_page_names_every_public_function():
         assert re.search(rf"\b{name}\b", page), name
 
 
+@pytest.mark.extended
 def test_api_notebook_cells_run(folder):
     pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
     cells = json.loads((ROOT / "docs" / "api.ipynb").read_text())["cells"]

@@ -28,6 +28,7 @@ def read_config(workdir) -> dict:
     return json.loads((workdir / "config.json").read_text())
 
 
+@pytest.mark.extended
 def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(synthetic_shards, tmp_path, capsys):
     long, extended = tmp_path / "long", tmp_path / "extended"
     longer = make_experiment(max_steps=0, epochs=2)
@@ -83,6 +84,7 @@ def start_from(run: str) -> trainer.RunOptions:
     return trainer.RunOptions(init_from=run)
 
 
+@pytest.mark.extended
 def test_init_from_starts_new_run_from_best_weights_and_resumes_without_them(synthetic_shards, tmp_path):
     first, second, data = tmp_path / "first", tmp_path / "second", synthetic_shards.folder
     settings = make_experiment(max_steps=2)
@@ -119,6 +121,7 @@ def test_init_from_error_names_differing_fields_of_model(synthetic_shards, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.extended
 def test_init_from_loads_weights_again_when_run_has_no_checkpoint_and_rejects_changed_ones(synthetic_shards, tmp_path):
     first, second, data = tmp_path / "first", tmp_path / "second", synthetic_shards.folder
     settings = make_experiment(max_steps=2)

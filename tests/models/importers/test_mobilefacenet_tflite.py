@@ -141,6 +141,7 @@ def test_mobilefacenet_reproduces_the_reference_output_of_the_published_weights(
     np.testing.assert_allclose(found, arrays["reference_output"], atol=1e-4)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("size", "truncate_at"), [(112, ""), (128, "conv7")])
 def test_mobilefacenet_weights_load_into_a_classifier(loaded, tmp_path, size, truncate_at):
     path = str(tmp_path / "weights.npz")
