@@ -15,7 +15,7 @@ from fer.convert.readers import image_reader
 from fer.errors import UserError
 from fer.html_page import data_uri
 from fer.labels import SIDE
-from fer.models.loading import Run
+from fer.models.loading import LoadedRun
 from fer.predict import face_detection
 from fer.predict.face_classifier import FaceClassifier
 from fer.viz import gradcam
@@ -47,7 +47,7 @@ class FacePredictor:
     Calls from several threads run one after another: OpenCV's detector is not thread-safe, and each photo needs memory.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: LoadedRun):
         self._lock = threading.Lock()
         self._classifier = FaceClassifier(run.workdir, run)
         self._classifier.predict_faces(np.zeros([1, SIDE, SIDE], np.uint8))  # compiles

@@ -224,7 +224,7 @@ def _is_own_host(requested: str, host: str) -> bool:
     return True
 
 
-def _describe(run: loading.Run) -> str:
+def _describe(run: loading.LoadedRun) -> str:
     name = os.path.basename(os.path.normpath(run.workdir))  # not the whole path, which other users should not see
     return f"{run.config.model.name}, run {name}, step {run.step:,}, trained on {run.trained_on['name']}"
 

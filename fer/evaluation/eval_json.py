@@ -13,7 +13,7 @@ from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES
-from fer.models.loading import Run
+from fer.models.loading import LoadedRun
 from fer.run_dir import software_versions
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def build(
     }
 
 
-def describe_member(run: Run) -> dict[str, Any]:
+def describe_member(run: LoadedRun) -> dict[str, Any]:
     """Builds an entry of the field protocol.members, which describes one network."""
     return {
         "workdir": run.workdir,

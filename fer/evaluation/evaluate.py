@@ -23,7 +23,7 @@ from fer.models import loading
 from fer.run_dir import CURVES_FILE, EVAL_FILE, PREDICTIONS_FILE, RunDir
 from fer.viz import gradcam, plots, robustness_plot
 
-Member = Union[loading.Run, ensemble_members.SavedPredictions]
+Member = Union[loading.LoadedRun, ensemble_members.SavedPredictions]
 Progress = Callable[[int, int], None]  # called after each batch with the number of images in it and in total
 
 # Files that only some evaluations write.
@@ -60,7 +60,7 @@ def evaluate(
     dataset = eval_dataset.read(manifest, request.split, request.labels)
     members = members or _open_members(request, manifest, dataset)
     descriptions = _describe_members(members)
-    runs = [member for member in members if isinstance(member, loading.Run)]
+    runs = [member for member in members if isinstance(member, loading.LoadedRun)]
     models = [run.model for run in runs]
     only_runs = len(runs) == len(members)
     validation = _read_validation(manifest, request) if only_runs else None  # saved predictions are of one split
@@ -165,7 +165,7 @@ def _predict(
     members: Sequence[Member], images: np.ndarray, tta: str, progress: Callable[[int], None]
 ) -> inference.Prediction:
     """Returns the mean probabilities of all networks, computed or saved."""
-    models = [member.model for member in members if isinstance(member, loading.Run)]
+    models = [member.model for member in members if isinstance(member, loading.LoadedRun)]
     saved = [member for member in members if isinstance(member, ensemble_members.SavedPredictions)]
     if not saved:
         return inference.predict(models, images, tta=tta, progress=progress)
@@ -181,7 +181,7 @@ def _describe_members(members: Sequence[Member]) -> list[dict[str, Any]]:
     """
     descriptions: list[dict[str, Any]] = []
     for member in members:
-        if isinstance(member, loading.Run):
+        if isinstance(member, loading.LoadedRun):
             descriptions.append(eval_json.describe_member(member))
         else:
             descriptions += [{**each, "source_eval": member.folder} for each in member.members]
@@ -246,6 +246,6 @@ def _heatmaps(
 
 def _read_history(members: Sequence[Member]) -> list[dict[str, Any]]:
     """Reads the epochs of a single run; returns an empty list for an ensemble or a run without history.json."""
-    if len(members) != 1 or not isinstance(members[0], loading.Run):
+    if len(members) != 1 or not isinstance(members[0], loading.LoadedRun):
         return []
     return RunDir(members[0].workdir).read_history()

@@ -114,7 +114,7 @@ def _check_output(output: str) -> None:
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
 
 
-def _best_json(run: loading.Run, folder: str) -> dict[str, object]:
+def _best_json(run: loading.LoadedRun, folder: str) -> dict[str, object]:
     """Returns best.json of a bundle: the fields that training writes, and the hash of the float32 weights."""
     return {
         "step": run.step,
@@ -128,12 +128,12 @@ def _best_json(run: loading.Run, folder: str) -> dict[str, object]:
     }
 
 
-def _open(folder: str) -> loading.Run:
+def _open(folder: str) -> loading.LoadedRun:
     """Opens the bundle as `bundled`, the name that it has in the package."""
     return dataclasses.replace(loading.open_folder(folder, "float32"), workdir=loading.BUNDLED)
 
 
-def _check_accuracy_loss(run: loading.Run, evaluation: evaluate.Evaluation) -> float:
+def _check_accuracy_loss(run: loading.LoadedRun, evaluation: evaluate.Evaluation) -> float:
     """Returns the accuracy that rounding to float16 loses.
 
     Raises:

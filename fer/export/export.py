@@ -101,7 +101,7 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
         return ExportResult(content, _write(folder, request.output, [entry["file"] for entry in entries], content))
 
 
-def find_shards(data: str | None, run: loading.Run) -> str:
+def find_shards(data: str | None, run: loading.LoadedRun) -> str:
     """Returns `data`, or the folder in tfrecords/ with the name of the data that the run was trained on.
 
     Raises:
@@ -118,7 +118,7 @@ def find_shards(data: str | None, run: loading.Run) -> str:
     return folder
 
 
-def open_exportable_run(workdir: str) -> loading.Run:
+def open_exportable_run(workdir: str) -> loading.LoadedRun:
     """Opens a run that can be exported.
 
     Raises:
@@ -130,14 +130,14 @@ def open_exportable_run(workdir: str) -> loading.Run:
     return run
 
 
-def to_float32(run: loading.Run) -> tf.keras.Model:
+def to_float32(run: loading.LoadedRun) -> tf.keras.Model:
     """Builds the network of a run in float32, whatever its training precision, and loads its weights."""
     model = classifier.build(run.config.model, "float32")
     model.set_weights(run.model.get_weights())
     return model
 
 
-def _read_existing(output: str, run: loading.Run) -> list[dict[str, Any]]:
+def _read_existing(output: str, run: loading.LoadedRun) -> list[dict[str, Any]]:
     """Returns the entries of export.json in the folder `output`, or none if there is no export.json.
 
     Raises:
@@ -173,7 +173,7 @@ def _check_accuracy_loss(entry: dict[str, Any]) -> None:
         )
 
 
-def _export_json(run: loading.Run, entries: list[dict[str, Any]]) -> dict[str, Any]:
+def _export_json(run: loading.LoadedRun, entries: list[dict[str, Any]]) -> dict[str, Any]:
     """Returns the content of export.json; of several entries for one file, the first is kept."""
     by_file = {entry["file"]: entry for entry in reversed(entries)}
     return {

@@ -20,7 +20,7 @@ BUNDLED = "bundled"  # --workdir of the network in the package
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class LoadedRun:
     """A trained model and its origin. The model of an export has no accessible layers."""
 
     workdir: str
@@ -90,7 +90,7 @@ def teachers(train: config.Train) -> list[str]:
     return flag_paths.split(train.teacher_runs)
 
 
-def open_run(workdir: str) -> Run:
+def open_run(workdir: str) -> LoadedRun:
     """Opens a run, an export or the bundled network.
 
     Args:
@@ -125,7 +125,7 @@ def open_network(workdir: str) -> Callable[..., tf.Tensor]:
     return _read_graph(bundle_folder()) or open_run(workdir).model
 
 
-def open_folder(workdir: str, precision: str | None = None) -> Run:
+def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
     """Opens the run in a folder that has a best.json.
 
     Args:
@@ -147,7 +147,7 @@ def open_folder(workdir: str, precision: str | None = None) -> Run:
     best.check_files()
     model = classifier.build(recorded.experiment.model, precision)
     weights.load(model, best.path)
-    return Run(
+    return LoadedRun(
         workdir=workdir,
         config=recorded.experiment,
         recorded=recorded.recorded,
@@ -229,13 +229,13 @@ def _find_export(workdir: str) -> export_manifest.ExportEntry | None:
     return None if files.exists(RunDir(workdir).best_file) else export_manifest.find(workdir)
 
 
-def _open_bundled() -> Run:
+def _open_bundled() -> LoadedRun:
     """Opens the bundled network in float32, which is fast on every machine."""
     _check_bundled()
     return dataclasses.replace(open_folder(bundle_folder(), "float32"), workdir=BUNDLED)
 
 
-def _open_export(workdir: str, found: export_manifest.ExportEntry) -> Run:
+def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
     from fer.models import runtimes
 
     content, entry = found.content, found.entry
@@ -246,7 +246,7 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> Run:
         raise UserError(
             f"{found.path} is not what {export_manifest.FILE} lists: its SHA-256 differs. Copy it again or export anew."
         )
-    return Run(
+    return LoadedRun(
         workdir=workdir,
         config=config.from_dict(run["config"]),
         recorded=run["config"],

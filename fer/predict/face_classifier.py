@@ -46,7 +46,7 @@ class FaceClassifier:
     Calls may come from one thread at a time: OpenCV's detector is not thread-safe.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str] = loading.BUNDLED, run: loading.Run | None = None):
+    def __init__(self, workdir: str | os.PathLike[str] = loading.BUNDLED, run: loading.LoadedRun | None = None):
         """Opens a network.
 
         Args:
@@ -170,7 +170,7 @@ class FaceClassifier:
         """
         return self._compute("embedding", functools.partial(_make_embedding, self.keras), images)
 
-    def _open_run(self) -> loading.Run:
+    def _open_run(self) -> loading.LoadedRun:
         self._run = self._run or loading.open_run(self._workdir)
         return self._run
 

@@ -8,7 +8,7 @@ from fer.config import Experiment
 from fer.data import pipeline
 from fer.errors import UserError
 from fer.models import loading, registry
-from fer.models.loading import Run
+from fer.models.loading import LoadedRun
 from fer.train import distillation, eval_step, preflight, soft_labels, train_state
 from fer.train.distributed import multi_worker
 from fer.train.distributed.strategy import check_deterministic_jit
@@ -67,7 +67,7 @@ def assemble(run: CheckedRun) -> RunParts:
     return RunParts(context, source, score, epoch_steps, total_steps, *records)
 
 
-def load_initial_run(name: str, experiment: Experiment) -> Run:
+def load_initial_run(name: str, experiment: Experiment) -> LoadedRun:
     """Loads the run whose best weights a new run starts from.
 
     Args:
@@ -94,7 +94,7 @@ def load_initial_run(name: str, experiment: Experiment) -> Run:
     return run
 
 
-def describe_initial_run(run: Run) -> dict[str, Any]:
+def describe_initial_run(run: LoadedRun) -> dict[str, Any]:
     """Builds the field initialized_from of config.json."""
     names = {"run": run.workdir, "weights_sha256": run.weights_sha256, "config_sha256": run.config_sha256}
     return {**names, "step": run.step}

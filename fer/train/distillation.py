@@ -9,12 +9,12 @@ import tensorflow as tf
 from fer.config import Train
 from fer.errors import UserError
 from fer.models import heads, loading
-from fer.models.loading import Run
+from fer.models.loading import LoadedRun
 
 DistillFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def load_teachers(train: Train) -> list[Run]:
+def load_teachers(train: Train) -> list[LoadedRun]:
     """Loads the networks in the run directories of `train.teacher_runs`, in order, in the run's precision.
 
     Must be called in the strategy's scope, so that each replica has a copy of them.
@@ -28,7 +28,7 @@ def load_teachers(train: Train) -> list[Run]:
         raise UserError(f"config.train.teacher_runs: {error}") from error
 
 
-def teacher_records(teachers: Sequence[Run]) -> list[dict[str, str | int]]:
+def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:
     """Returns what config.json records of the teachers, among it the weights that each was initialized with."""
     return [
         {
@@ -41,7 +41,7 @@ def teacher_records(teachers: Sequence[Run]) -> list[dict[str, str | int]]:
     ]
 
 
-def make_distill_fn(teachers: Sequence[Run], share: float) -> DistillFn | None:
+def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | None:
     """Returns the function that mixes the teachers' predictions into the targets; None without teachers.
 
     target = (1 - share) * target + share * mean of the teachers' probabilities. Since cross-entropy is linear in its

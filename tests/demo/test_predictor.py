@@ -22,7 +22,7 @@ pytest.importorskip("cv2", reason="OpenCV is not installed: the extra demo bring
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory) -> loading.Run:
+def opened(tmp_path_factory) -> loading.LoadedRun:
     return loading.open_run(factories.run(tmp_path_factory.mktemp("demo") / "run", seed=1))
 
 

@@ -75,7 +75,7 @@ def test_bundle_eval_json_is_of_float16_weights(in_package, folder):
     assert content["accuracy"] == accuracy(opened)
 
 
-def accuracy(opened: loading.Run) -> float:
+def accuracy(opened: loading.LoadedRun) -> float:
     """Returns the accuracy of a run on the validation split."""
     return float((inference.predict([opened.model], faces()).probabilities.argmax(axis=1) == LABELS).mean())
 
