@@ -12,7 +12,6 @@ from fer.convert.audit import image_hashes
 from fer.data import example_codec
 from fer.data.manifest import MANIFEST_FILE, Manifest, Split, pixel_statistics, read_manifest
 from fer.errors import UserError
-from fer.labels import CLASSES
 
 
 def verify(folder: str) -> Manifest:
@@ -52,18 +51,18 @@ def _find_differences(manifest: Manifest, split: Split, train: set[bytes] | None
       split: to read.
       train: digests of the images of the train split, which adds its own; None if that split differs.
     """
-    counts = np.zeros(len(CLASSES), np.int64)
+    counts = np.zeros(len(manifest.classes), np.int64)
     pixels = total = squares = 0
     duplicates: list[int] = []
     is_whole = True
     for shard in split.shards:
         try:
-            faces = example_codec.read_shard(manifest.folder, shard)
+            faces = example_codec.read_shard(manifest.folder, shard, len(manifest.classes))
         except UserError as error:
             is_whole = False
             yield str(error)
             continue
-        counts += np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES))
+        counts += np.bincount(faces.labels[faces.labels >= 0], minlength=len(manifest.classes))
         pixels, total = pixels + faces.images.size, total + int(faces.images.sum(dtype=np.int64))
         squares += int(np.square(faces.images, dtype=np.uint16).sum(dtype=np.int64))
         digests = image_hashes.digest_images(faces.images)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from fer.data.manifest import MANIFEST_FILE, Manifest, Shard, missing_shard_message
 from fer.errors import UserError
 from fer.io import files
-from fer.labels import CLASSES, FERPLUS_COLUMNS, PIXELS, SIDE
+from fer.labels import FERPLUS_COLUMNS, PIXELS, SIDE
 
 BATCH_SIZE = 4096  # records decoded at once
 
@@ -39,7 +39,7 @@ class Faces:
     """
 
     images: np.ndarray  # uint8 [n, 48, 48, 1]
-    labels: np.ndarray  # int32 [n], index into fer.labels.CLASSES; -1 unlabelled
+    labels: np.ndarray  # int32 [n], index into the manifest's classes; -1 unlabelled
     rows: np.ndarray  # int64 [n], zero-based row of the source
     votes: np.ndarray | None  # int32 [n, 10]
 
@@ -56,7 +56,7 @@ def encode_examples(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, vo
 
     Args:
       images: uint8 [n, 2304].
-      labels: int64 [n], -1 or an index into fer.labels.CLASSES.
+      labels: int64 [n], -1 or a class, 0 to 99.
       rows: int64 [n], 0 or more.
       votes: [n, 10], each 0 to 127; or None.
 
@@ -87,7 +87,7 @@ def read_split(manifest: Manifest, split: str) -> Faces:
       UserError: there is no such split; or a shard, which the message names, is missing, truncated, changed or foreign.
     """
     wanted = manifest.split(split)
-    parts = [read_shard(manifest.folder, shard) for shard in wanted.shards]
+    parts = [read_shard(manifest.folder, shard, len(manifest.classes)) for shard in wanted.shards]
     votes = [part.votes for part in parts if part.votes is not None]
     faces = Faces(
         images=np.concatenate([_EMPTY_COLUMNS[0], *(part.images for part in parts)]),
@@ -95,7 +95,7 @@ def read_split(manifest: Manifest, split: str) -> Faces:
         rows=np.concatenate([_EMPTY_COLUMNS[2], *(part.rows for part in parts)]),
         votes=np.concatenate(votes) if votes and len(votes) == len(parts) else None,
     )
-    counts = np.bincount(faces.labels[faces.labels >= 0], minlength=len(CLASSES)).tolist()
+    counts = np.bincount(faces.labels[faces.labels >= 0], minlength=len(manifest.classes)).tolist()
     if counts != list(wanted.class_counts.values()):
         raise UserError(
             f"The labels of split {split} in {manifest.folder} do not have the class counts of {MANIFEST_FILE}."
@@ -103,8 +103,13 @@ def read_split(manifest: Manifest, split: str) -> Faces:
     return faces
 
 
-def read_shard(folder: str, shard: Shard) -> Faces:
+def read_shard(folder: str, shard: Shard, classes: int) -> Faces:
     """Reads one shard and checks it.
+
+    Args:
+      folder: of the shard.
+      shard: its entry in the manifest.
+      classes: number of classes.
 
     Raises:
       UserError: the shard is missing, truncated, changed or foreign.
@@ -127,8 +132,8 @@ def read_shard(folder: str, shard: Shard) -> Faces:
     faces = [np.concatenate(parts) for parts in zip(_EMPTY_COLUMNS, *batches)]
     if len(faces[0]) != shard.examples:
         raise shard_error(path, f"holds {len(faces[0]):,} faces where {MANIFEST_FILE} states {shard.examples:,}")
-    if ((faces[1] < -1) | (faces[1] >= len(CLASSES))).any():
-        raise shard_error(path, f"has a label outside -1 to {len(CLASSES) - 1}")
+    if ((faces[1] < -1) | (faces[1] >= classes)).any():
+        raise shard_error(path, f"has a label outside -1 to {classes - 1}")
     images, labels, rows, votes = faces
     return Faces(images, labels, rows, votes if (votes >= 0).all() and len(votes) else None)
 

@@ -12,10 +12,11 @@ from typing import Any
 from fer import storage
 from fer.errors import UserError
 from fer.io import files
-from fer.labels import CLASSES, SIDE
+from fer.labels import SIDE, check_classes
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
+MAX_TABLE_COLUMNS = 10  # classes beside each other in the table of class counts; more are one below the other
 IMAGE_FORMAT = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 
 CHECKSUM_KEY = "content_sha256"  # SHA-256 of the manifest's text without this key, its last one
@@ -59,7 +60,7 @@ class Manifest:
 
     folder: str
     name: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # names in label order, see `fer.labels.check_classes`
     splits: dict[str, Split]
     statistics: dict[str, float | None]  # mean and std of the train split in [0, 1]; None without one
     sha256: str
@@ -97,11 +98,25 @@ class Manifest:
 
     def table(self) -> str:
         """Returns a table of class counts by split, as lines of text."""
-        lines = ["".join([f"{'':12}", *(f"{name:>10}" for name in CLASSES), f"{'unlabelled':>12}{'total':>10}"])]
+        if len(self.classes) > MAX_TABLE_COLUMNS:
+            return self._tall_table()
+        widths = [max(10, len(name) + 2) for name in self.classes]
+        head = "".join(f"{name:>{width}}" for name, width in zip(self.classes, widths))
+        lines = [f"{'':12}{head}{'unlabelled':>12}{'total':>10}"]
         for split in self.splits.values():
-            counts = [split.class_counts[name] for name in CLASSES]
-            cells = "".join(f"{count:>10,}" for count in counts)
-            lines.append(f"{split.name:12}{cells}{split.examples - sum(counts):>12,}{split.examples:>10,}")
+            cells = "".join(f"{count:>{width},}" for count, width in zip(split.class_counts.values(), widths))
+            lines.append(f"{split.name:12}{cells}{split.unlabelled:>12,}{split.examples:>10,}")
+        return "\n".join(lines)
+
+    def _tall_table(self) -> str:
+        """Returns the table with a line for each class and a column for each split."""
+        splits = list(self.splits.values())
+        width = max(12, *(len(name) + 2 for name in self.classes))
+        lines = [" " * width + "".join(f"{split.name:>12}" for split in splits)]
+        for name in self.classes:
+            lines.append(f"{name:{width}}" + "".join(f"{split.class_counts[name]:>12,}" for split in splits))
+        lines.append(f"{'unlabelled':{width}}" + "".join(f"{split.unlabelled:>12,}" for split in splits))
+        lines.append(f"{'total':{width}}" + "".join(f"{split.examples:>12,}" for split in splits))
         return "\n".join(lines)
 
 
@@ -109,7 +124,7 @@ def read_manifest(folder: str) -> Manifest:
     """Reads the manifest of a folder.
 
     Raises:
-      UserError: the folder has none; or the manifest is damaged, or has another format or order of classes.
+      UserError: the folder has none; or the manifest is damaged, has another format, or wrong names of classes.
     """
     storage.register_filesystems(folder)
     path = os.path.join(folder, MANIFEST_FILE)
@@ -128,10 +143,6 @@ def read_manifest(folder: str) -> Manifest:
     missing = [key for key in _KEYS if key not in raw]
     if missing:
         raise UserError(f"{path} is damaged: it has no {missing[0]}. Convert the data again.")
-    if raw["classes"] != list(CLASSES):
-        raise UserError(
-            f"{path} orders the classes as {raw['classes']!r}, and this version as {list(CLASSES)!r}: convert again."
-        )
     try:
         manifest = _parse_manifest(folder, path, raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -233,18 +244,21 @@ def _parse_manifest(folder: str, path: str, raw: Mapping[str, Any]) -> Manifest:
     """
     if raw["image"] != IMAGE_FORMAT:
         raise ValueError(f"image is {raw['image']!r} where {IMAGE_FORMAT!r} is expected")
+    if not isinstance(raw["classes"], list):
+        raise ValueError("classes is not a list of names")
+    classes = check_classes(raw["classes"])
     return Manifest(
         folder=folder,
         name=str(raw["name"]),
-        classes=tuple(raw["classes"]),
-        splits={name: _parse_split(name, entry) for name, entry in raw["splits"].items()},
+        classes=classes,
+        splits={name: _parse_split(name, entry, classes) for name, entry in raw["splits"].items()},
         statistics={key: _check_unit_interval(raw["statistics"][key]) for key in ("mean", "std")},
         sha256=files.sha256(path),
         raw=dict(raw),
     )
 
 
-def _parse_split(name: str, entry: Mapping[str, Any]) -> Split:
+def _parse_split(name: str, entry: Mapping[str, Any], classes: tuple[str, ...]) -> Split:
     """Returns a split of parsed JSON.
 
     Raises:
@@ -254,11 +268,13 @@ def _parse_split(name: str, entry: Mapping[str, Any]) -> Split:
         Shard(str(shard["file"]), _check_count(shard["examples"]), _check_count(shard["bytes"]), str(shard["sha256"]))
         for shard in entry["shards"]
     )
+    if list(entry["class_counts"]) != list(classes):
+        raise ValueError(f"the class_counts of {name} do not name its classes in their order")
     duplicates = entry.get("train_duplicates")
     split = Split(
         name,
         _check_count(entry["examples"]),
-        {key: _check_count(entry["class_counts"][key]) for key in CLASSES},
+        {key: _check_count(entry["class_counts"][key]) for key in classes},
         shards,
         None if duplicates is None else tuple(map(_check_count, duplicates)),
     )

@@ -68,7 +68,7 @@ def test_shard_writer_omits_split_without_faces(write):
 
 def test_shard_writer_keeps_order_of_source(write, dataset, tmp_path):
     written = write()
-    faces = [example_codec.read_shard(str(tmp_path), shard) for shard in written["train"].shards]
+    faces = [example_codec.read_shard(str(tmp_path), shard, 7) for shard in written["train"].shards]
     np.testing.assert_array_equal(np.concatenate([part.rows for part in faces]), dataset.rows[:805])
     np.testing.assert_array_equal(np.concatenate([part.labels for part in faces]), dataset.labels[:805])
     images = np.concatenate([part.images for part in faces]).reshape(-1, 2304)
@@ -80,14 +80,14 @@ def test_shard_writer_omits_excluded_faces(write, dataset, tmp_path):
     written = write(splits=np.where(np.arange(COUNT) % 10 == 3, EXCLUDED, dataset.splits))
     assert sum(split.examples for split in written.values()) == COUNT * 9 // 10
     [shard] = written["validation"].shards
-    rows = example_codec.read_shard(str(tmp_path), shard).rows
+    rows = example_codec.read_shard(str(tmp_path), shard, 7).rows
     np.testing.assert_array_equal(rows, [row for row in dataset.rows[805:] if row // 3 % 10 != 3])
 
 
 def test_shard_writer_writes_votes_with_their_faces(write, tmp_path):
     votes = np.random.default_rng(0).integers(0, 11, (COUNT, 10)).astype(np.uint8)
     [shard] = write(votes=votes)["validation"].shards
-    np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard).votes, votes[805:])
+    np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard, 7).votes, votes[805:])
 
 
 def test_shard_writer_counts_classes(write, dataset):

@@ -60,7 +60,7 @@ def write_shard(folder, messages: list[bytes], name: str = "train-00000-of-00001
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
 def test_read_shard_returns_written_faces(votes, tmp_path):
     faces = example_codec.read_shard(
-        str(tmp_path), write_shard(tmp_path, example_codec.encode_examples(IMAGES, LABELS, ROWS, votes))
+        str(tmp_path), write_shard(tmp_path, example_codec.encode_examples(IMAGES, LABELS, ROWS, votes)), 7
     )
     np.testing.assert_array_equal(faces.images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(faces.labels, LABELS)
@@ -69,8 +69,18 @@ def test_read_shard_returns_written_faces(votes, tmp_path):
     assert (faces.images.dtype, faces.labels.dtype, faces.rows.dtype) == (np.uint8, np.int32, np.int64)
 
 
+def test_read_shard_reads_100_classes_and_rejects_more_than_stated(tmp_path):
+    labels = np.arange(100)
+    messages = example_codec.encode_examples(np.zeros((100, 2304), np.uint8), labels, labels, None)
+    assert messages[99] == serialize(np.zeros(2304, np.uint8), 99, 99, None)
+    shard = write_shard(tmp_path, messages)
+    np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard, 100).labels, labels)
+    with pytest.raises(UserError, match="a label outside -1 to 98"):
+        example_codec.read_shard(str(tmp_path), shard, 99)
+
+
 def test_read_shard_returns_no_faces_of_empty_shard(tmp_path):
-    faces = example_codec.read_shard(str(tmp_path), write_shard(tmp_path, []))
+    faces = example_codec.read_shard(str(tmp_path), write_shard(tmp_path, []), 7)
     assert faces.images.shape == (0, 48, 48, 1)
 
 
@@ -144,7 +154,7 @@ def recompute_hashes(copy: manifest.Manifest, **changes) -> manifest.Manifest:
 )
 def test_read_shard_rejects_records_that_are_no_faces(content, reason, tmp_path):
     with pytest.raises(UserError, match=reason):
-        example_codec.read_shard(str(tmp_path), write_shard(tmp_path, content))
+        example_codec.read_shard(str(tmp_path), write_shard(tmp_path, content), 7)
 
 
 def test_read_split_rejects_wrong_record_checksum_despite_matching_manifest(copy):

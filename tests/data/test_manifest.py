@@ -1,5 +1,6 @@
 """The manifest: its content, and errors for damaged or changed ones."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -91,7 +92,11 @@ def test_read_manifest_rejects_damaged_file(content, tmp_path):
     ("path", "value", "reason"),
     [
         (["format_version"], 2, "has format_version 2, and this version reads 1"),
-        (["classes"], [*CLASSES[1:], CLASSES[0]], "orders the classes as"),
+        (["classes"], [*CLASSES[1:], CLASSES[0]], "the class_counts of train do not name its classes in their order"),
+        (["classes"], [*CLASSES[:6], "happy"], "is damaged .*The class 'happy' is there twice"),
+        (["classes"], ["happy"], "is damaged .*There are 1 classes; 2 to 100 are supported"),
+        (["classes"], [*CLASSES[:6], 7], "is damaged .*7 is no name of a class"),
+        (["classes"], "angry", "is damaged .*classes is not a list of names"),
         (["splits"], None, "is damaged: it has no splits"),
         (["splits", "train", "shards"], None, "is damaged"),
         (["splits", "train", "shards", 0, "file"], "../train.tfrecord", "contains a folder"),
@@ -182,6 +187,21 @@ def test_check_sizes_error_names_truncated_shard(folder):
     os.truncate(os.path.join(folder, name), 100)
     with pytest.raises(UserError, match=f"{name} has 100 bytes"):
         manifest.check_sizes(read)
+
+
+def test_table_lists_many_classes_one_below_the_other(synthetic_shards):
+    classes = (*(f"class {number}" for number in range(99)), "a name of forty characters" + "." * 14)
+    counts = dict(zip(classes, range(100)))
+    splits = {name: manifest.Split(name, 5000, counts, ()) for name in ("train", "test")}
+    table = dataclasses.replace(synthetic_shards, classes=classes, splits=splits).table()
+    head, *lines = table.splitlines()
+    assert head.split() == ["train", "test"]
+    assert len({len(line) for line in (head, *lines)}) == 1
+    assert [line.rsplit(maxsplit=2) for line in lines] == [
+        *([name, str(count), str(count)] for name, count in counts.items()),
+        ["unlabelled", "50", "50"],
+        ["total", "5,000", "5,000"],
+    ]
 
 
 def test_table_lists_splits_with_totals(synthetic_shards):

@@ -73,7 +73,7 @@ def change(path: pathlib.Path, **values) -> None:
         (["--workdir=run", "--tta=rotate"], "rotate"),
         (["--workdir=untrained"], "untrained holds no best.json: train first"),
         pytest.param(["--workdir=other"], "another architecture", marks=pytest.mark.extended),
-        (["--workdir=run", "--data=reordered"], "reordered/manifest.json orders the classes as"),
+        (["--workdir=run", "--data=reordered"], "reordered/manifest.json is damaged (ValueError: the class_counts of"),
         (["--workdir=run", "--data=empty"], "has 0 examples"),
         (["--workdir=nowhere", "--output=run/best.json/out"], "run/best.json is a file. Choose another folder."),
     ],
