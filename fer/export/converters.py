@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from fer import log_suppression
 from fer.errors import UserError, install_command
+from fer.export import tflite_metadata
 from fer.io import files, temp_files
 from fer.labels import CLASSES, SIDE
 from fer.models.runtimes import FACES, LOGITS, PROBABILITIES, SIGNATURE
@@ -21,6 +22,8 @@ from fer.tf_workarounds import literal_path, quantize_except
 
 CLASSES_FILE = "classes.txt"  # asset of the SavedModel: class names, one a line, in label order
 OPSET = 17  # of ONNX: Resize with the coordinates of TensorFlow needs 11; every runtime since 2022 reads 17
+# Metadata of an ONNX file, as JSON, beside its classes. The network itself normalizes the pixels.
+PREPROCESSING = {"colour": "grey", "height": SIDE, "width": SIDE, "channels": 1, "layout": "NHWC", "range": [0, 255]}
 
 
 def file_name(kind: str, precision: str) -> str:
@@ -92,7 +95,12 @@ def _save(model: tf.keras.Model, path: str) -> None:
 
 
 def _tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, temp_folder: str) -> bytes:
-    """Converts to TFLite through a SavedModel in `temp_folder`."""
+    """Converts to TFLite through a SavedModel in `temp_folder`, and adds the metadata."""
+    content = _convert_to_tflite(model, precision, calibration, temp_folder)
+    return tflite_metadata.add_metadata(content, model.name, CLASSES)
+
+
+def _convert_to_tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, temp_folder: str) -> bytes:
     module = tf.Module()
     module.variables_of_the_model, module.serve = model.variables, _signature(model)
     tf.saved_model.save(module, temp_folder, signatures={SIGNATURE: module.serve})
@@ -118,7 +126,7 @@ def _onnx(model: tf.keras.Model) -> bytes:
         value.type.tensor_type.shape.dim[
             0
         ].dim_param = "n"  # otherwise input and outputs have three unrelated unknown sizes
-    _add_metadata(proto, classes=json.dumps(CLASSES), network=model.name)
+    _add_metadata(proto, classes=json.dumps(CLASSES), preprocessing=json.dumps(PREPROCESSING), network=model.name)
     return proto.SerializeToString()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
 import os
 import platform
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class ExportResult:
     """Result of `export`."""
 
     content: dict[str, Any]  # of export.json: the new exports, and earlier ones of the same run in the folder
-    paths: Sequence[str]  # of the new exports and of export.json
+    paths: Sequence[str]  # of the new exports, their sample program and export.json
 
 
 def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda done, total: None) -> ExportResult:
@@ -98,7 +99,8 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
             )
             _check_accuracy_loss(entries[-1])
         content = _export_json(run, [*entries, *existing])
-        return ExportResult(content, _write(folder, request.output, [entry["file"] for entry in entries], content))
+        names = [*(entry["file"] for entry in entries), _write_example(request.kind, folder)]
+        return ExportResult(content, _write(folder, request.output, names, content))
 
 
 def find_shards(data: str | None, run: loading.LoadedRun) -> str:
@@ -211,8 +213,19 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _write_example(kind: str, folder: str) -> str:
+    """Writes the sample program of a format into a local folder, and returns its file name.
+
+    The program classifies a picture without this package.
+    """
+    name = f"example_{kind}.py"
+    source = importlib.resources.files("fer.export").joinpath("examples").joinpath(name)
+    files.write_bytes(os.path.join(folder, name), source.read_bytes())
+    return name
+
+
 def _write(source: str, output: str, names: Sequence[str], content: dict[str, Any]) -> list[str]:
-    """Copies exports to the local or remote folder `output` and writes export.json.
+    """Copies exports and their sample program to the local or remote folder `output`, and writes export.json.
 
     If a local write fails, nothing is written.
 

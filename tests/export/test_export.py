@@ -5,11 +5,15 @@ import gc
 import json
 import pathlib
 import shutil
+import zipfile
 
+import flatbuffers
 import jsonschema
 import numpy as np
 import pytest
 import tensorflow as tf
+from flatbuffers import number_types
+from tensorflow.lite.tools import flatbuffer_utils
 
 from fer.config import Model, Train
 from fer.errors import UserError
@@ -27,6 +31,7 @@ for extra in ("tf2onnx", "onnxruntime"):
 
 COUNT = factories.EXPORT_FACES
 SHARDS = "tfrecords/faces"
+EXAMPLES = ["example_saved_model.py", "example_tflite.py", "example_onnx.py"]
 FILES = ["saved_model", "float32.tflite", "float16.tflite", "int8.tflite", "model.onnx"]
 
 
@@ -61,7 +66,7 @@ def float32(export_folder, images) -> np.ndarray:
 
 def test_export_json_lists_all_formats_most_exact_first(exported, folder):
     assert [entry["file"] for entry in exported["exports"]] == FILES
-    assert sorted(path.name for path in (folder / "exports").iterdir()) == sorted([*FILES, "export.json"])
+    assert sorted(path.name for path in (folder / "exports").iterdir()) == sorted([*FILES, *EXAMPLES, "export.json"])
     assert export_manifest.read(str(folder / "exports")) == exported
 
 
@@ -120,7 +125,50 @@ def test_onnx_names_outputs_and_classes(exported, folder):
         "logits": "tensor(float)",
         "probabilities": "tensor(float)",
     }
-    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == list(CLASSES)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["classes"]) == list(CLASSES)
+    assert json.loads(metadata["preprocessing"]) == {
+        "colour": "grey",
+        "height": 48,
+        "width": 48,
+        "channels": 1,
+        "layout": "NHWC",
+        "range": [0, 255],
+    }
+
+
+@pytest.mark.parametrize("name", ["float32.tflite", "float16.tflite", "int8.tflite"])
+def test_tflite_contains_labels_and_metadata(exported, folder, name):
+    path = folder / "exports" / name
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().split("\n") == [*CLASSES, ""]
+    model = flatbuffer_utils.read_model(str(path))
+    (buffer,) = (entry.buffer for entry in model.metadata if entry.name == b"TFLITE_METADATA")
+    content = bytes(model.buffers[buffer].data)
+    assert content[4:8] == b"M001"
+    (subgraph,) = read_tables(root_table(content), 3)
+    (faces,), tensors = read_tables(subgraph, 2), read_tables(subgraph, 3)
+    assert read_string(faces, 0) == "faces"
+    names = {output.tensorIndex: output.name.decode() for output in model.signatureDefs[0].outputs}
+    assert [read_string(tensor, 0) for tensor in tensors] == [names[index] for index in model.subgraphs[0].outputs]
+    for tensor in tensors:
+        (labels,) = read_tables(tensor, 6)
+        assert read_string(labels, 0) == "labels.txt"
+
+
+def root_table(content: bytes) -> flatbuffers.table.Table:
+    return flatbuffers.table.Table(content, flatbuffers.encode.Get(number_types.UOffsetTFlags.packer_type, content, 0))
+
+
+def read_tables(table: flatbuffers.table.Table, slot: int) -> list[flatbuffers.table.Table]:
+    """Returns the tables of a vector in a slot."""
+    offset = table.Offset(4 + 2 * slot)
+    start, count = table.Vector(offset), table.VectorLen(offset)
+    return [flatbuffers.table.Table(table.Bytes, table.Indirect(start + 4 * index)) for index in range(count)]
+
+
+def read_string(table: flatbuffers.table.Table, slot: int) -> str:
+    return table.String(table.Pos + table.Offset(4 + 2 * slot)).decode()
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,17 @@
 
 import csv
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from fer.convert.readers import image_reader
 from fer.evaluation import inference
 from fer.labels import CLASSES
 from fer.models import loading
@@ -22,10 +27,45 @@ def folder(export_folder) -> pathlib.Path:
 def test_exports_are_compared_printed_and_written(folder):
     """The script finds the shards in tfrecords/ by the name of the run's data."""
     names = ["float32.tflite", "float16.tflite", "int8.tflite"]
-    lines = (folder / "printed").read_text().splitlines()[-8:]  # on a slow machine, lines of progress come before
+    lines = (folder / "printed").read_text().splitlines()[-9:]  # on a slow machine, lines of progress come before
     assert [line.split()[0] for line in lines[:4]] == ["run,", *names]
     assert "83.33 %" in lines[0]
-    assert lines[4:] == [f"wrote exports/{name}" for name in [*names, "export.json"]]
+    assert lines[4:] == [f"wrote exports/{name}" for name in [*names, "example_tflite.py", "export.json"]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.onnx",
+        "float32.tflite",
+        pytest.param("int8.tflite", marks=pytest.mark.extended),
+        pytest.param("saved_model", marks=pytest.mark.extended),
+    ],
+)
+def test_example_computes_probabilities_without_this_package(folder, tmp_path, name):
+    if not (folder / "exports" / name).exists():
+        pytest.skip("tf2onnx is not installed: the extra export brings it")
+    pixels = np.random.default_rng(0).integers(0, 256, [12, 15, 3], dtype=np.uint8)
+    Image.fromarray(pixels).resize((150, 120), Image.Resampling.BILINEAR).save(tmp_path / "face.png")
+    kind = {".onnx": "onnx", ".tflite": "tflite", "": "saved_model"}[pathlib.PurePath(name).suffix]
+    example = folder / "exports" / f"example_{kind}.py"
+    without_fer = "import runpy, sys; sys.modules['fer'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", without_fer, str(example), str(folder / "exports" / name), "face.png"],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = dict(line.split(": ") for line in done.stdout.splitlines())
+    face, _ = image_reader.read_face((tmp_path / "face.png").read_bytes())
+    network = loading.open_run(str(folder / "exports" / name)).model
+    expected = inference.predict([network], face[np.newaxis, ..., np.newaxis]).probabilities[0]
+    assert list(printed) == list(CLASSES)
+    tolerance = 0.02 if "int8" in name else 1e-4  # the interpreter's int8 kernels differ with the number of faces
+    np.testing.assert_allclose([float(value) for value in printed.values()], expected, atol=tolerance)
 
 
 def test_predict_reads_an_export(folder, tmp_path):
