@@ -1,10 +1,10 @@
-"""One training step: augment, forward, loss, backward, update, moving average."""
+"""A training step, and several in one call: augment, forward, loss, backward, update, moving average."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Callable, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,7 @@ from fer.config import Experiment
 from fer.data.sampling import Batch
 from fer.models import dropout, heads
 from fer.train import soft_labels
+from fer.train.device_iterator import DeviceIterator
 from fer.train.distillation import DistillFn
 from fer.train.distributed import replica_sync
 from fer.train.optim import losses, optimizers, param_groups, sam
@@ -212,3 +213,45 @@ def _update_ema(strategy: tf.distribute.Strategy, state: TrainState, decay: floa
         strategy.extended.update(
             average, lambda mean, value, share: mean.assign_add((value - mean) * share), args=(weight, share)
         )
+
+
+def make_multi_step(
+    iterator: DeviceIterator, step: Callable[[Batch], StepMetrics], max_steps: int
+) -> Callable[[int], StepMetrics]:
+    """Returns the function that makes a number of steps, each on the iterator's next batch.
+
+    Several steps (Keras: `steps_per_execution`) run as one loop on the device, with bit for bit the results of single
+    steps: the host makes one call instead of one for each batch and each step. The number of steps is an argument of
+    the compiled function, so that a call can end at any step.
+
+    Args:
+      iterator: yields the batches.
+      step: from `make_train_step`.
+      max_steps: the largest number of steps in one call; 1 leaves the loop out.
+
+    Returns:
+      A function of the number of steps, 1 to `max_steps`. It returns the `StepMetrics` of these steps, float32
+      [steps], or scalars if `max_steps` is 1.
+    """
+    if max_steps == 1:
+        return lambda count: step(next(iterator))
+
+    @tf.function(autograph=False)
+    def run_steps(count: tf.Tensor) -> tuple[StepMetrics, tf.Tensor]:
+        def body(number: tf.Tensor, metrics: StepMetrics, waited: tf.Tensor) -> tuple:
+            batch, wait = iterator.timed_next()
+            written = StepMetrics(*(array.write(number, value) for array, value in zip(metrics, step(batch))))
+            return number + 1, written, waited + wait
+
+        metrics = StepMetrics(*(tf.TensorArray(tf.float32, count, element_shape=[]) for _ in StepMetrics._fields))
+        start = (tf.constant(0), metrics, tf.zeros([], tf.float64))
+        _, metrics, waited = tf.while_loop(lambda number, *_: number < count, body, start, parallel_iterations=1)
+        return StepMetrics(*(array.stack() for array in metrics)), waited
+
+    def multi_step(count: int) -> StepMetrics:
+        with iterator.input_errors():
+            metrics, waited = run_steps(tf.constant(count))
+        iterator.add_wait(waited)
+        return metrics
+
+    return multi_step

@@ -18,25 +18,14 @@ from fer.errors import Stopped, UserError
 from fer.models import weights
 from fer.progress import TrainProgress
 from fer.run_dir import Entry, RunDir
-from fer.train import (
-    assembly,
-    checkpoints,
-    device_iterator,
-    multi_step,
-    nan_recovery,
-    preemption,
-    preflight,
-    run_lock,
-    train_step,
-)
+from fer.train import assembly, checkpoints, device_iterator, nan_recovery, preemption, preflight, run_lock, train_step
 from fer.train.assembly import RunParts
 from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed import multi_worker
 from fer.train.distributed.cluster_resolver import Cluster
 from fer.train.eval_step import Score
 from fer.train.metric_logging import EventWriter
-from fer.train.nan_guard import NanGuard, NonFiniteError
-from fer.train.nan_recovery import Rollback
+from fer.train.nan_recovery import NanGuard, NonFiniteError, Rollback
 from fer.train.optim import param_groups
 from fer.train.profiler import Profiler
 from fer.train.train_step import StepMetrics
@@ -298,7 +287,7 @@ class Trainer:
             self.step, self.phase, self.run_steps = train_step.make_train_step(context), phase, None
         if self.run_steps is None:
             steps_per_execution = self.experiment.train.steps_per_execution
-            self.run_steps = multi_step.make_multi_step(self.iterator, self.step, steps_per_execution)
+            self.run_steps = train_step.make_multi_step(self.iterator, self.step, steps_per_execution)
         return self.run_steps
 
     def _next_count(self, until: int) -> int:

@@ -1,6 +1,7 @@
-"""Checks that a run with NaN losses skips the batches before them, and resumes to the same bits after a kill."""
+"""Checks that the first non-finite step is reported and that a run resumes behind it, with the same bits."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,10 +11,41 @@ import pytest
 
 from fer.data import example_codec
 from fer.errors import Stopped, UserError
-from fer.train import checkpoints, multi_step, nan_recovery, trainer
-from fer.train.nan_recovery import Rollback
+from fer.train import checkpoints, nan_recovery, train_step, trainer
+from fer.train.nan_recovery import NanGuard, NonFiniteError, Rollback
+from fer.train.train_step import StepMetrics
 from tests.train import factories
 from tests.train.factories import final_state
+
+
+def make_metrics(*losses: float, norms: tuple = ()) -> StepMetrics:
+    """Makes the metrics of consecutive steps; gradient norms default to 1."""
+    return StepMetrics(np.array(losses, np.float32), np.array(norms or [1.0] * len(losses), np.float32))
+
+
+@pytest.mark.parametrize("non_finite", [math.nan, math.inf])
+def test_nan_guard_reports_first_step_with_non_finite_loss(non_finite):
+    guard = NanGuard(scales=False)
+    guard.record(0, make_metrics(1.0, 2.0))
+    guard.record(2, StepMetrics(np.float32(1.0), np.float32(1.0)))
+    guard.check()
+    guard.record(3, make_metrics(1.0, 1.0, non_finite, non_finite))
+    guard.record(7, make_metrics(non_finite))
+    with pytest.raises(NonFiniteError) as caught:
+        guard.check()
+    assert caught.value.step == 6
+    guard.check()  # checked metrics are discarded
+
+
+def test_nan_guard_rejects_non_finite_gradient_norm_unless_losses_are_scaled():
+    overflowed = make_metrics(1.0, 1.0, norms=(1.0, math.inf))
+    scaled, plain = NanGuard(scales=True), NanGuard(scales=False)
+    for guard in (scaled, plain):
+        guard.record(10, overflowed)
+    scaled.check()
+    with pytest.raises(NonFiniteError, match="step 12"):
+        plain.check()
+
 
 TOTAL, EVERY = 12, 4  # steps of the run, steps between two checkpoints
 NAN_STEP = 7  # the step that takes the poisoned batch
@@ -64,7 +96,7 @@ def test_run_ends_with_same_bits_when_stopped_before_nan_and_killed_after_it(
     uninterrupted, killed = tmp_path / "uninterrupted", tmp_path / "killed"
     trainer.train(settings, synthetic_shards.folder, str(uninterrupted), "one")
     with monkeypatch.context() as patch:  # stops at a step without a planned checkpoint
-        patch.setattr(multi_step, "make_multi_step", stop_after(multi_step.make_multi_step, NAN_STEP - 1))
+        patch.setattr(train_step, "make_multi_step", stop_after(train_step.make_multi_step, NAN_STEP - 1))
         with pytest.raises(Stopped):
             trainer.train(settings, synthetic_shards.folder, str(killed), "one")
     assert checkpoints.list_steps(str(killed / "checkpoints"))[-1] == NAN_STEP - 1

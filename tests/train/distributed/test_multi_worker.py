@@ -11,7 +11,7 @@ import pytest
 
 from fer.data import example_codec
 from fer.errors import Stopped
-from fer.train import checkpoints, multi_step, trainer
+from fer.train import checkpoints, train_step, trainer
 from fer.train.distributed import strategy
 from tests.evaluation.factories import run
 from tests.scripts import run_script
@@ -210,7 +210,7 @@ def test_workers_roll_back_to_chiefs_checkpoint_and_match_one_replica(synthetic_
         np.save(tmp_path / "face.npy", face)
         factories.poison(patch.setattr, face)
         with patch.context() as inner:
-            inner.setattr(multi_step, "make_multi_step", stop_after(multi_step.make_multi_step, fault - 1))
+            inner.setattr(train_step, "make_multi_step", stop_after(train_step.make_multi_step, fault - 1))
             with pytest.raises(Stopped):
                 trainer.train(settings, data, str(one), "one")
         shutil.copytree(one, two)
