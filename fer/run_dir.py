@@ -170,7 +170,7 @@ class RunDir:
         Args:
           experiment: the configuration.
           data: the shards.
-          teachers: records of the teachers, in order; see `fer.train.distillation.teacher_records`.
+          teachers: records of the teachers, in order; see `fer.train.soft_labels.teacher_records`.
           initialized_from: record of the run whose weights this run loads before its first step; empty if there is
             none, or if the run resumes from a checkpoint. See `fer.train.assembly.describe_initial_run`.
 

@@ -5,7 +5,7 @@ Checks:
     mixed_float16   convolutions are float16, the loss falls, and loss and weights are finite
     xla             XLA compiles the step on the device, and its loss equals that of the uncompiled step
     augmenter       all ops of the augmenter compute on the device
-    host            no op of a step computes in host memory from tensors of the device; see `host_ops`
+    host            no op of a step computes in host memory from tensors of the device; see `op_placement`
     input           a run waits for input for less than 1 % of its time
     deterministic   training works with TensorFlow's op determinism, and two runs have equal losses
 Throughput is in images/s by precision and number of devices, with the efficiency relative to one device.
@@ -30,7 +30,7 @@ import tensorflow as tf
 import fer
 from fer.augment import policy
 from fer.augment.xla_support import as_on_gpu
-from fer.benchmark import host_ops, op_placement
+from fer.benchmark import op_placement
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
 from fer.data.example_codec import Faces
 from fer.data.sampling import Batch
@@ -208,7 +208,7 @@ def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{
     take_step: Any = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
     batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
     with as_on_gpu():
-        found = host_ops.find_host_ops(take_step.get_concrete_function(batch).graph)
+        found = op_placement.find_host_ops(take_step.get_concrete_function(batch).graph)
     listed = "".join(f"; {each.op} ({each.name}): {each.why}" for each in found[:5])
     return Check("host", not found, f"{len(found)} ops of a step compute on the host from tensors of the GPU{listed}")
 

@@ -18,15 +18,16 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+import fer
 from fer import progress
-from fer.benchmark import fake_shards
 from fer.benchmark.harness import Result, run_interleaved
 from fer.benchmark.stream_process import TURN_BATCHES, StreamProcess
 from fer.config import Data
-from fer.data import manifest, pipeline
+from fer.data import example_codec, manifest, pipeline
 from fer.data.sampling import BatchSchedule
 from fer.errors import install_command
-from fer.io import temp_files
+from fer.io import files, temp_files
+from fer.labels import CLASSES
 from fer.synthetic import synthetic
 
 BATCH = 128
@@ -36,6 +37,7 @@ SHUFFLE_BUFFER = 10_000  # of the tf.data pipeline and of streaming
 PASSES = {"in_memory": 40, "streaming": 10}  # per measurement; the other candidates take one pass
 SIZES = (10_000, 100_000, 1_000_000)
 ROW_BYTES = 2400
+SHARD_ROWS = 10_000
 
 BASELINE = "parse_single_example, shuffle, batch"
 
@@ -61,7 +63,7 @@ def measure_pipelines(folder: str, images: np.ndarray, labels: np.ndarray, rows:
     """
     flat = images.reshape(len(images), -1)
     with progress.stage(f"input: writing {rows:,} rows as shards and as plain TFRecords"):
-        shards = fake_shards.write_shards(os.path.join(folder, "shards"), flat, labels, rows)
+        shards = write_shards(os.path.join(folder, "shards"), flat, labels, rows)
         plain = [write_tfrecords(os.path.join(folder, f"plain-{part}"), flat, labels, rows // 8) for part in range(8)]
     iterators: dict[str, tuple[Iterator[Any], int]] = {
         BASELINE: (iter(tutorial_batches(plain)), 1),
@@ -93,7 +95,7 @@ def measure_sizes(folder: str, sizes: tuple[int, ...], batches: int = TURN_BATCH
       sizes: numbers of rows.
       batches: batches per measurement.
     """
-    images = np.random.default_rng(0).integers(0, 256, (fake_shards.SHARD_ROWS, 48 * 48), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (SHARD_ROWS, 48 * 48), dtype=np.uint8)
     labels = np.arange(len(images)) % 7
     streamers: dict[str, StreamProcess] = {}
     for rows in sizes:
@@ -102,7 +104,7 @@ def measure_sizes(folder: str, sizes: tuple[int, ...], batches: int = TURN_BATCH
             continue
         path = os.path.join(folder, f"rows-{rows}")
         with progress.stage(f"input: writing shards of {rows:,} rows and opening them"):
-            fake_shards.write_shards(path, images, labels, rows)
+            write_shards(path, images, labels, rows)
             streamers[f"streaming {rows:,} rows"] = StreamProcess(path, batches)
     if not streamers:
         return []
@@ -197,3 +199,44 @@ class PngDataset:
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         path, label = self._pictures[index]
         return np.array(Image.open(path))[..., np.newaxis], label  # writable, as torch requires
+
+
+def write_shards(folder: str, images: np.ndarray, labels: np.ndarray, rows: int) -> manifest.Manifest:
+    """Writes a train split of `rows` examples in the format of tfrecords/README.md; the images repeat in order.
+
+    Args:
+      folder: the output directory, created if missing.
+      images: uint8 [n, 2304].
+      labels: int [n], each 0 to 6.
+      rows: the number of examples of the split.
+    """
+    tf.io.gfile.makedirs(folder)
+    count, shards = -(-rows // SHARD_ROWS), []
+    for number, part in enumerate(np.array_split(np.arange(rows), count)):
+        path = os.path.join(folder, f"train-{number:05d}-of-{count:05d}.tfrecord")
+        chosen = part % len(images)
+        with tf.io.TFRecordWriter(path) as writer:
+            for message in example_codec.encode_examples(images[chosen], labels[chosen], part, None):
+                writer.write(message)
+        size = tf.io.gfile.stat(path).length
+        shards.append(
+            {"file": os.path.basename(path), "examples": len(part), "bytes": size, "sha256": files.sha256(path)}
+        )
+    counts = np.bincount(labels[np.arange(rows) % len(images)], minlength=len(CLASSES)).tolist()
+    split = {"examples": rows, "class_counts": dict(zip(CLASSES, counts)), "shards": shards}
+    manifest.write_manifest(
+        folder,
+        {
+            "format_version": manifest.FORMAT_VERSION,
+            "name": "measuring",
+            "classes": list(CLASSES),
+            "image": manifest.IMAGE_FORMAT,
+            "splits": {"train": split},
+            "statistics": {"mean": None, "std": None},
+            "source": {},
+            "audit": {},
+            "options": {},
+            "created_by": f"fer {fer.__version__}",
+        },
+    )
+    return manifest.read_manifest(folder)

@@ -2,16 +2,26 @@
 
 Each baseline gets the 48x48 faces of the shards, without its face detector, and preprocesses them as its package does.
 If a package cannot be installed or run, the comparison records the reason and continues.
+
+The requirements of the packages conflict with ours, and the package fer has the name of ours. Each set of packages
+therefore has a virtual environment of its own, created once in the user's cache folder, whose Python runs the baseline.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
-from fer.compare import baseline_environments
 from fer.data.manifest import read_manifest
 from fer.errors import UserError
 from fer.io import temp_files
@@ -23,6 +33,11 @@ if TYPE_CHECKING:
 
 RUNNERS = pathlib.Path(__file__).parent / "baseline_runners"
 ALL = "all"
+TIMEOUT_S = 3600  # of one step of an environment, such as an installation with its downloads
+
+
+class BaselineUnavailable(Exception):  # noqa: N818  not an error: the other baselines are measured
+    """A baseline cannot be installed or run here. The message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +126,7 @@ def measure(
       chosen: such as the values of `BASELINES`.
       data: folder of shards.
       split: name of the split.
-      cache: folder of the environments; None for `fer.compare.baseline_environments.cache_folder`.
+      cache: folder of the environments; None for `fer.compare.baselines.cache_folder`.
       progress: called with a description of each step before it starts.
 
     Raises:
@@ -121,7 +136,7 @@ def measure(
 
     manifest = read_manifest(data)
     faces = eval_dataset.read(manifest, split, "fer")
-    folder = cache or baseline_environments.cache_folder()
+    folder = cache or cache_folder()
     return [
         BaselineResult(baseline, manifest.record(), split, **_measure(baseline, faces, folder, progress))
         for baseline in chosen
@@ -134,8 +149,8 @@ def _measure(
     """Returns the fields of `BaselineResult` that are measured."""
     try:
         progress(f"preparing {baseline.method} in {cache}")
-        python = baseline_environments.prepare_environment(baseline.packages, baseline.requirements, cache)
-    except baseline_environments.BaselineUnavailable as reason:
+        python = prepare_environment(baseline.packages, baseline.requirements, cache)
+    except BaselineUnavailable as reason:
         return {"failure": f"could not be installed ({reason})"}
     except OSError as error:
         raise UserError(
@@ -144,7 +159,7 @@ def _measure(
     try:
         progress(f"measuring {baseline.method} on {len(faces.images):,} faces")
         return _run(baseline, python, faces)
-    except baseline_environments.BaselineUnavailable as reason:
+    except BaselineUnavailable as reason:
         return {"failure": f"failed on these faces ({reason})"}
 
 
@@ -157,7 +172,7 @@ def _run(baseline: Baseline, python: str, faces: eval_dataset.EvalDataset) -> di
     with temp_files.folder("baselines") as folder:
         inputs, outputs = pathlib.Path(folder, "faces.npz"), pathlib.Path(folder, "probabilities.npz")
         np.savez(inputs, images=faces.images[..., 0])
-        baseline_environments.run([python, "-s", baseline.runner, str(inputs), str(outputs), *baseline.runner_args])
+        run_command([python, "-s", baseline.runner, str(inputs), str(outputs), *baseline.runner_args])
         try:
             arrays = npz.read(str(outputs), "file of probabilities", f"There is no {outputs}.")
             probabilities, seconds, parameters = (
@@ -166,14 +181,76 @@ def _run(baseline: Baseline, python: str, faces: eval_dataset.EvalDataset) -> di
                 int(arrays["parameters"]),
             )
         except (UserError, LookupError, TypeError, ValueError, OverflowError) as error:
-            raise baseline_environments.BaselineUnavailable("it wrote no readable probabilities") from error
+            raise BaselineUnavailable("it wrote no readable probabilities") from error
     sums = probabilities.sum(axis=1) if probabilities.shape == (len(faces.images), len(CLASSES)) else np.zeros(1)
     if (probabilities < 0).any() or not np.allclose(sums, 1, atol=1e-3):
-        raise baseline_environments.BaselineUnavailable(
-            "its output is not a probability of each of seven classes for each face"
-        )
+        raise BaselineUnavailable("its output is not a probability of each of seven classes for each face")
     return {
         "predictions": Predictions(faces.labels, probabilities, faces.rows),
         "images_per_second": len(faces.images) / seconds,
         "parameters": parameters,
     }
+
+
+def cache_folder() -> str:
+    """Returns the folder of the environments, in XDG_CACHE_HOME or ~/.cache."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "fer", "baselines")
+
+
+def prepare_environment(packages: Sequence[str], requirements: Sequence[str], cache: str) -> str:
+    """Returns the path of Python in an environment with some packages; creates the environment if it does not exist.
+
+    Args:
+      packages: pinned requirements, installed without their dependencies.
+      requirements: dependencies to install, with their own dependencies; may include options of pip.
+      cache: folder of the environments. These arguments and the version of Python identify an environment.
+
+    Raises:
+      BaselineUnavailable: pip cannot install them.
+    """
+    described = json.dumps([sys.version_info[:2], sorted(packages), sorted(requirements)])
+    folder = os.path.join(cache, hashlib.sha256(described.encode()).hexdigest()[:16])
+    if not os.path.exists(folder):
+        os.makedirs(cache, exist_ok=True)
+        temporary = tempfile.mkdtemp(prefix="unfinished-", dir=cache)
+        try:
+            _create(temporary, packages, requirements)
+            if not os.path.exists(folder):  # another process may have created it
+                os.rename(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return _python_in(folder)
+
+
+def run_command(command: Sequence[str]) -> None:
+    """Runs a command without the variables PYTHON*, which would make another Python import our modules.
+
+    Raises:
+      BaselineUnavailable: it cannot be started, fails or takes longer than an hour.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    try:
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.CalledProcessError as error:
+        raise BaselineUnavailable(_last_line(error.stderr) or f"exit code {error.returncode}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BaselineUnavailable(str(error)) from error
+
+
+def _create(folder: str, packages: Sequence[str], requirements: Sequence[str]) -> None:
+    venv.create(folder, with_pip=False, symlinks=os.name != "nt")
+    pip = [sys.executable, "-m", "pip", "--python", _python_in(folder), "install", "--no-input", "--retries=1"]
+    run_command([*pip, "--no-deps", *packages])
+    if requirements:
+        run_command([*pip, *requirements])
+
+
+def _python_in(folder: str) -> str:
+    return str(pathlib.Path(folder, *(("Scripts", "python.exe") if os.name == "nt" else ("bin", "python"))))
+
+
+def _last_line(text: str) -> str:
+    """Returns the last error line of the output of pip or Python, or else the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error")]
+    return (errors or lines or [""])[-1].rstrip(".")

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from fer.data.manifest import MANIFEST_FILE
 from fer.errors import UserError
-from fer.io import files, fsync
+from fer.io import files, local_write
 from fer.storage import is_remote
 
 UNFINISHED = "UNFINISHED"
@@ -111,7 +111,7 @@ def _partial_folder(place: str) -> Iterator[str]:
     parent = pathlib.Path(os.path.dirname(folder))
     missing = [above for above in (parent, *parent.parents) if not os.path.lexists(above)]  # the innermost first
     try:
-        fsync.make_folders(folder)
+        local_write.make_folders(folder)
         with contextlib.ExitStack() as stack:
             _try_lock(folder, stack)
             try:
@@ -128,13 +128,14 @@ def _partial_folder(place: str) -> Iterator[str]:
 def _publish(folder: str, place: str) -> None:
     """Moves a folder to its final local path, in place of one that is there."""
     if not os.path.exists(place) or _is_empty_folder(place):
-        fsync.publish(folder, place)  # also replaces an empty folder
+        local_write.publish(folder, place)  # also replaces an empty folder
         return
-    fsync.sync_tree(folder)  # before the old folder is moved: nothing slow may happen while neither is at the path
+    # Before the old folder is moved: nothing slow may happen while neither is at the path.
+    local_write.sync_tree(folder)
     old = _temp_path_prefix(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
     os.rename(place, old)
     try:
-        fsync.publish(folder, place)
+        local_write.publish(folder, place)
     except BaseException:
         os.rename(old, place)
         raise

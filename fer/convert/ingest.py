@@ -15,7 +15,7 @@ from fer.convert.audit.image_hashes import ImageHashes
 from fer.convert.readers import archives, formats
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.interpretation import Interpreter, Rules
-from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import Block
 from fer.convert.worker_pool import Chunk, ParserPool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fer.convert.readers import image_reader, label_map, skipped_files
+from fer.convert.readers import image_reader, label_map, unsupported_files
 
 MAX_NAMES = 24  # of a label map in one line
 
@@ -23,7 +23,7 @@ def summary_lines(audit: Mapping[str, Any], folder: str) -> Iterator[str]:
             yield f"{audit[name]:,} pictures {what}"
     others = audit["passed_over"]
     if others:
-        kinds = skipped_files.describe_counts(others)
+        kinds = unsupported_files.describe_counts(others)
         yield f"{sum(others.values()):,} files of other types were skipped: {kinds}"
     if audit["left_out"]:
         yield f"{audit['left_out']:,} rows were excluded, since --label_map maps them to none"

@@ -15,7 +15,7 @@ from fer.errors import UserError
 from fer.evaluation import ensemble_members, eval_dataset, eval_json, inference, prediction_files
 from fer.evaluation.eval_dataset import EvalDataset
 from fer.evaluation.eval_options import EvalRequest
-from fer.evaluation.metrics import annotator_agreement, calibration, robustness, summary, train_overlap
+from fer.evaluation.metrics import calibration, metrics, robustness, summary, train_overlap
 from fer.evaluation.report import report_html
 from fer.io import files
 from fer.labels import CLASSES
@@ -223,7 +223,7 @@ def _compute_metrics(
     agreement = None
     if dataset.votes is not None:
         correct = probabilities.argmax(axis=1) == dataset.labels
-        agreement = annotator_agreement.accuracy_by_agreement(dataset.votes, correct)
+        agreement = metrics.accuracy_by_agreement(dataset.votes, correct)
     return {
         **summary.summarize(dataset.labels, probabilities),
         "calibration": calibration.calibration_report(dataset.labels, probabilities, fit) if fit else None,

@@ -1,4 +1,7 @@
-"""Atomic write of a local file; devices and pipes are written directly."""
+"""Atomic and durable write of a local file; devices and pipes are written directly.
+
+Content reaches the disk before its name does, so that files survive a crash of the machine.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ import stat
 import sys
 import time
 
-from fer.io import fsync, temp_files
+from fer.io import temp_files
 
 PIPE_WAIT_S = 10.0  # seconds for which a named pipe may have no reader
 
 _DESCRIPTORS = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+# Errors of file systems without fsync, such as network disks and FUSE; every other error is a failed write.
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
 
 def is_special(path: str) -> bool:
@@ -67,10 +73,10 @@ def write(path: str, content: bytes) -> None:
     temp_files.sweep(os.path.dirname(path))
     beside = temp_files.path_beside(path)
     try:
-        fsync.make_folders(os.path.dirname(path))
+        make_folders(os.path.dirname(path))
         with open(beside, "wb") as file:
             file.write(content)
-        fsync.publish(beside, path)
+        publish(beside, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.remove(beside)
@@ -115,3 +121,64 @@ def _open(path: str) -> int:
             if time.monotonic() > end:
                 raise OSError(errno.ENXIO, "nobody reads from this pipe") from error
             time.sleep(0.05)
+
+
+def sync(path: str) -> None:
+    """Waits until a local file, or the names in a local folder, are on the disk.
+
+    Raises:
+      OSError: they cannot be written, as on a full network disk.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder above, which others own
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: str) -> None:
+    """Waits until a local folder and all that is in it are on the disk.
+
+    Raises:
+      OSError: as `sync`.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            sync(os.path.join(place, name))
+        sync(place)
+
+
+def make_folders(path: str) -> None:
+    """Creates a local folder, with those above it, so that their names are on the disk. One that exists stays.
+
+    Raises:
+      OSError: it cannot be created.
+    """
+    missing, above = [], os.path.abspath(path)
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    os.makedirs(path, exist_ok=True)
+    for folder in missing:
+        with contextlib.suppress(FileNotFoundError):  # another process has removed the folder again
+            sync(os.path.dirname(folder))
+
+
+def publish(source: str, target: str) -> None:
+    """Renames a local file or folder once it is on the disk, and waits until its new name is.
+
+    Raises:
+      OSError: it cannot be written or renamed.
+    """
+    if os.path.isdir(source):
+        sync_tree(source)
+    else:
+        sync(source)
+    os.rename(source, target)
+    sync(os.path.dirname(target) or ".")

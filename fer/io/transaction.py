@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Callable
 
 from fer.errors import StorageError
-from fer.io import files, fsync, local_write, temp_files
+from fer.io import files, local_write, temp_files
 from fer.storage import is_remote
 
 
@@ -42,7 +42,7 @@ def transaction() -> Iterator[Callable[[str], str]]:
         yield stage
         for beside in staged.values():
             if os.path.isdir(beside):
-                fsync.sync_tree(beside)
+                local_write.sync_tree(beside)
         _publish(staged)
     except StorageError as error:
         text = str(error)
@@ -76,7 +76,7 @@ def _publish(staged: dict[str, str]) -> None:
                 old = temp_files.path_beside(target)
                 os.rename(target, old)
             replaced.append((target, old))
-            fsync.publish(beside, target)
+            local_write.publish(beside, target)
     except BaseException:
         for target, old in reversed(replaced):
             _remove(target)

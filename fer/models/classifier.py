@@ -12,7 +12,7 @@ import tensorflow as tf
 from fer.config import Model
 from fer.errors import UserError
 from fer.labels import SIDE
-from fer.models import block_partition, heads, layer_surgery, registry
+from fer.models import heads, layer_surgery, registry
 from fer.models.normalization import NORMALIZATIONS, Normalization
 from fer.models.registry import Backbone
 
@@ -64,7 +64,7 @@ def build_backbone(config: Model, chosen: Backbone, side: int | None, channels: 
     """Builds the backbone for the classifier: truncated, adapted, with outputs for auxiliary heads."""
     network = chosen.build(side, channels)
     if config.truncate_at:
-        network = block_partition.truncate(network, chosen.block_end_pattern, config.truncate_at)
+        network = layer_surgery.truncate(network, chosen.block_end_pattern, config.truncate_at)
     network = layer_surgery.adapt_backbone(network, config.sync_batch_norm)
     if not config.aux_logits:
         return network

@@ -16,7 +16,7 @@ import tensorflow as tf
 from fer import tf_workarounds
 from fer.config import Model
 from fer.errors import UserError, suggest
-from fer.models import block_partition, registry
+from fer.models import layer_surgery, registry
 from fer.models.classifier import get_backbone
 
 HEAD = "head"
@@ -46,7 +46,7 @@ def groups(model: tf.keras.Model, config: Model) -> list[Group]:
     network = get_backbone(model)
     parts = [
         (block.name, block.layers)
-        for block in block_partition.split_into_blocks(network, registry.backbone_spec(config.name).block_end_pattern)
+        for block in layer_surgery.split_into_blocks(network, registry.backbone_spec(config.name).block_end_pattern)
     ]
     parts.append((HEAD, [layer for layer in model.layers if layer is not network]))
     return [Group(name, layers, len(parts) - 1 - place) for place, (name, layers) in enumerate(parts)]

@@ -16,7 +16,7 @@ import tensorflow as tf
 from fer.convert.readers import archives, csv_reader, formats, image_folder, image_reader, unsupported_files
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_reader import PictureError
-from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.errors import UserError
 from fer.evaluation.eval_options import STANDARD_INPUT, check_input
 from fer.io import files

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fer import escaping
-from fer.convert.readers import image_reader, skipped_files
+from fer.convert.readers import image_reader, unsupported_files
 from fer.errors import UserError, shorten
 from fer.evaluation import prediction_files
 from fer.evaluation.inference import Prediction
@@ -101,7 +101,7 @@ def report(faces: input_readers.Faces, output: str) -> None:
     for name in faces.faceless:
         print(f"no face was found in {escaping.escape_line(name)}")
     if faces.skipped:
-        print(f"skipped files of other formats: {skipped_files.describe_counts(faces.skipped)}")
+        print(f"skipped files of other formats: {unsupported_files.describe_counts(faces.skipped)}")
     if faces.unreadable:
         print("\n".join(escaping.escape_line(shorten(text)) for text in faces.unreadable), file=sys.stderr)
         count = f"{len(faces.unreadable):,} picture{'s' * (len(faces.unreadable) > 1)}"

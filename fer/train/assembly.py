@@ -9,10 +9,10 @@ from fer.data import pipeline
 from fer.errors import UserError
 from fer.models import loading, registry
 from fer.models.loading import LoadedRun
-from fer.train import distillation, eval_step, preflight, soft_labels, train_state
+from fer.train import eval_step, preflight, soft_labels, train_state
 from fer.train.distributed import multi_worker
 from fer.train.distributed.strategy import check_deterministic_jit
-from fer.train.optim import class_weights, param_groups
+from fer.train.optim import losses, param_groups
 from fer.train.preflight import CheckedRun
 from fer.train.train_step import StepContext
 
@@ -43,7 +43,7 @@ def assemble(run: CheckedRun) -> RunParts:
     total_steps = preflight.count_steps(train, epoch_steps)
     vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps)
     with strategy.scope():
-        teachers = distillation.load_teachers(train)
+        teachers = soft_labels.load_teachers(train)
     if teachers:
         hashes = {f"teacher, number {number}": each.weights_sha256 for number, each in enumerate(teachers, 1)}
         multi_worker.assert_same_on_all(strategy, hashes)
@@ -56,14 +56,14 @@ def assemble(run: CheckedRun) -> RunParts:
         strategy=strategy,
         state=state,
         experiment=experiment,
-        class_weights=class_weights.compute_class_weights(counts, experiment.data) if weighted else None,
-        distill=distillation.make_distill_fn(teachers, train.distill_weight),
+        class_weights=losses.compute_class_weights(counts, experiment.data) if weighted else None,
+        distill=soft_labels.make_distill_fn(teachers, train.distill_weight),
         vote_posterior=vote_posterior,
     )
     validation = pipeline.evaluation_batches(held_out, train.global_batch_size)
     score = eval_step.make_scorer(strategy, state.average, validation)
     param_groups.set_phase(state.model, experiment, head_only=False)  # only to report its errors before the run starts
-    records = distillation.teacher_records(teachers), describe_initial_run(initial) if initial else {}
+    records = soft_labels.teacher_records(teachers), describe_initial_run(initial) if initial else {}
     return RunParts(context, source, score, epoch_steps, total_steps, *records)
 
 

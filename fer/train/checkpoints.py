@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from fer import storage, tf_workarounds
 from fer.errors import StorageError, UserError
-from fer.io import files, fsync, temp_files
+from fer.io import files, local_write, temp_files
 
 MAX_TO_KEEP = 3
 FORMAT = "step-{:08d}"
@@ -56,10 +56,10 @@ def save(
         else:
             temporary = place + ".tmp"
             _remove(temporary)
-            fsync.make_folders(temporary)
+            local_write.make_folders(temporary)
             _write(temporary, state, step, extra)
             _remove(place)
-            fsync.publish(temporary, place)
+            local_write.publish(temporary, place)
     except (OSError, tf.errors.OpError) as error:
         if not storage.is_remote(folder):
             with contextlib.suppress(OSError, tf.errors.OpError):  # an incomplete checkpoint takes space on a full disk

@@ -16,10 +16,10 @@ from fer.data.sampling import Batch
 from fer.models import dropout, heads
 from fer.train import soft_labels
 from fer.train.device_iterator import DeviceIterator
-from fer.train.distillation import DistillFn
 from fer.train.distributed import replica_sync
 from fer.train.optim import losses, optimizers, param_groups, sam
 from fer.train.optim.param_groups import ParamGroup
+from fer.train.soft_labels import DistillFn
 from fer.train.train_state import TrainState
 
 AUGMENT_STREAM, DROPOUT_STREAM = 1, 2  # folded into the seed of a step: independent random streams
@@ -55,7 +55,7 @@ class StepContext:
         the mean of its classes' factors.
       param_groups: the variables that are trained, each with its share of the learning rate; see
         `fer.train.optim.param_groups`. None trains all trainable variables of the model at the full learning rate.
-      distill: adds the teachers' predictions for the augmented images to the targets; see `fer.train.distillation`.
+      distill: adds the teachers' predictions for the augmented images to the targets; see `fer.train.soft_labels`.
       vote_posterior: see `fer.train.soft_labels.soft_targets`.
     """
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fer.evaluation.metrics.corruptions import STRENGTHS, corrupt
+from fer.evaluation.metrics.robustness import STRENGTHS, corrupt
 from fer.labels import COLOURS
 from fer.viz import rendering
 

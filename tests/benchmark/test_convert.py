@@ -1,6 +1,8 @@
 """Tests of fer/benchmark/convert.py."""
 
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -77,3 +79,25 @@ def test_convert_suite_prints_a_line_before_each_measurement(monkeypatch, capsys
     assert [line for line in lines if "writing" in line] == [
         f"convert: writing a CSV file of {rows} rows" for rows in sizes
     ]
+
+
+HOLD = "import time; held = bytearray(60 << 20); held[::4096] = b'x' * len(held[::4096]); time.sleep({})"
+PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD.format(0.5)!r}]); " + HOLD.format(0.2)
+
+
+def test_peak_mib_measures_memory_of_a_program():
+    peak = convert.peak_mib([sys.executable, "-c", HOLD.format(0.5)])
+    assert 60 < peak < 100
+
+
+def test_peak_mib_includes_simultaneous_memory_of_children():
+    one = convert.peak_mib([sys.executable, "-c", PARENT])
+    assert 60 < one < 110
+    both = "import subprocess, sys; held = bytearray(60 << 20); held[::4096] = b'x' * len(held[::4096]); "
+    both += f"subprocess.run([sys.executable, '-c', {HOLD.format(0.5)!r}])"
+    assert 120 < convert.peak_mib([sys.executable, "-c", both]) < 170
+
+
+def test_peak_mib_raises_when_the_program_fails():
+    with pytest.raises(subprocess.CalledProcessError):
+        convert.peak_mib([sys.executable, "-c", "raise SystemExit(3)"])

@@ -1,4 +1,4 @@
-"""Tests of fer/benchmark/input.py, fake_shards.py and stream_process.py."""
+"""Tests of fer/benchmark/input.py and stream_process.py."""
 
 import io
 import shutil
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from fer.benchmark import fake_shards, input, stream_process
+from fer.benchmark import input, stream_process
 from fer.data import manifest
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 48, 48), dtype=np.uint8)
@@ -36,7 +36,7 @@ def expected() -> set[tuple[bytes, int]]:
 
 @pytest.mark.parametrize("mode", ["in_memory", "streaming"])
 def test_fer_batches_have_all_faces(mode, expected, tmp_path):
-    data = fake_shards.write_shards(str(tmp_path / "shards"), IMAGES.reshape(40, -1), LABELS, rows=400)
+    data = input.write_shards(str(tmp_path / "shards"), IMAGES.reshape(40, -1), LABELS, rows=400)
     assert read_faces(input.fer_batches(data, mode), 3) == expected
 
 
@@ -52,8 +52,8 @@ def test_torch_batches_have_all_faces(expected, tmp_path):
 
 
 def test_write_shards_writes_the_requested_number_of_examples(tmp_path, monkeypatch):
-    monkeypatch.setattr(fake_shards, "SHARD_ROWS", 150)
-    data = fake_shards.write_shards(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
+    monkeypatch.setattr(input, "SHARD_ROWS", 150)
+    data = input.write_shards(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
     assert [shard.examples for shard in data.split("train").shards] == [134, 133, 133]
     assert input.pipeline.open_split(data, "train", input.Data()).examples == 400
 
@@ -84,7 +84,7 @@ def test_measure_sizes_measures_each_size_in_a_process(tmp_path, monkeypatch, pr
 
 def test_stream_process_prints_images_for_each_line_and_finally_its_memory(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n\n\n"))
-    data = fake_shards.write_shards(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
+    data = input.write_shards(str(tmp_path), IMAGES.reshape(40, -1), LABELS, rows=400)
     stream_process.serve(data.folder, 2)
     *turns, peak = capsys.readouterr().out.split()
     assert turns == [str(2 * stream_process.BATCH)] * 3

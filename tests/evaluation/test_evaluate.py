@@ -13,7 +13,7 @@ from fer.data import example_codec, manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset, eval_json, evaluate, inference, prediction_files
 from fer.evaluation.eval_options import EvalRequest
-from fer.evaluation.metrics import bootstrap, corruptions, metrics
+from fer.evaluation.metrics import bootstrap, metrics, robustness
 from fer.labels import FERPLUS_COLUMNS
 from fer.models import loading
 from fer.viz import gradcam
@@ -165,7 +165,7 @@ def test_corruptions_flag_adds_robustness_results(plain, folder, tmp_path, figur
     assert sum(count for count, _ in calls) == calls[-1][1] == 41 * COUNT
     kinds = found.content["corruptions"]["kinds"]
     model = loading.open_run(str(folder / "one")).model
-    corrupted = corruptions.corrupt(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
+    corrupted = robustness.corrupt(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
     predicted = inference.predict([model], corrupted).probabilities.argmax(axis=1)
     assert kinds["jpeg"]["accuracy"][4] == (predicted == np.arange(COUNT) % 7).mean()
     mean = np.mean([kind["accuracy"] for kind in kinds.values()])

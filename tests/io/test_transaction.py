@@ -12,7 +12,7 @@ from PIL import Image
 
 from fer.errors import StorageError
 from fer.export import export
-from fer.io import files, fsync
+from fer.io import files, local_write
 from fer.io.transaction import transaction
 from fer.models import export_manifest
 from fer.predict import face_detection, input_readers, predict
@@ -44,7 +44,7 @@ def fail_rename(monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device")
             rename(source, target)
 
-        monkeypatch.setattr(fsync.os, "rename", rename_or_fail)
+        monkeypatch.setattr(local_write.os, "rename", rename_or_fail)
 
     return fail_at
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fer import config
 from fer.config import Model
-from fer.models import block_partition, classifier, dropout, heads, layer_groups, pretrained, registry, weights
+from fer.models import classifier, dropout, heads, layer_groups, layer_surgery, pretrained, registry, weights
 from fer.models.backbones import keras_cv_presets
 from fer.models.normalization import NORMALIZATIONS
 from fer.rng import BatchRng
@@ -189,7 +189,7 @@ def test_truncate_ends_a_network_after_a_block(name, size, cut, channels, blocks
     part = classifier.build(Model(name=name, image_size=size, truncate_at=cut), "float32")
     assert classifier.get_backbone(part).output_shape[-1] == channels
     for model, expected in ((whole, blocks_before + blocks_after), (part, blocks_before)):
-        found = block_partition.split_into_blocks(
+        found = layer_surgery.split_into_blocks(
             classifier.get_backbone(model), registry.backbone_spec(name).block_end_pattern
         )
         assert [block.name for block in found] == expected

@@ -30,7 +30,7 @@ import tensorflow as tf
 
 from fer import escaping, storage
 from fer.convert.readers.hashing_reader import HashingReader
-from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.errors import UserError
 from fer.io import decompression_limits, files
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from fer.convert.readers import archives, csv_reader, image_reader, skipped_files, unsupported_files
+from fer.convert.readers import archives, csv_reader, image_reader, unsupported_files
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture, Pictures
-from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.convert.worker_pool import Chunk
 from fer.errors import UserError
 
@@ -56,7 +56,7 @@ def iter_chunks(path: str, hasher: HashingReader, passed: SkippedFiles | None = 
     if batch:
         yield Pictures(tuple(batch))
     if not found:
-        others = skipped_files.describe_counts(passed.counts())
+        others = unsupported_files.describe_counts(passed.counts())
         raise UserError(
             f"{path} holds neither a table with a column pixels nor pictures ({image_reader.FORMAT_NAMES} are read)"
             + (f", but {others}." if others else ".")

@@ -21,7 +21,7 @@ import sys
 import time
 
 from fer.errors import UserError
-from fer.train.distributed import rendezvous_messages, rendezvous_server, rendezvous_sockets, startup_monitor
+from fer.train.distributed import rendezvous_protocol, rendezvous_server, startup_monitor
 from fer.train.distributed.cluster_resolver import Cluster
 
 TOKEN_VARIABLE = "FER_RENDEZVOUS_TOKEN"  # environment variable with a secret that all workers share
@@ -29,14 +29,14 @@ TOKEN_VARIABLE = "FER_RENDEZVOUS_TOKEN"  # environment variable with a secret th
 RETRY_INTERVAL_S = 0.2  # seconds between two attempts to reach the first worker
 MAX_ANSWER_BYTES = 1024  # bytes
 REJECTIONS = {
-    rendezvous_messages.WORKERS_DIFFER: (
+    rendezvous_protocol.WORKERS_DIFFER: (
         "worker 0 was started with another list of workers: give the same list to every worker"
     ),
-    rendezvous_messages.TOKEN_DIFFERS: (
+    rendezvous_protocol.TOKEN_DIFFERS: (
         f"worker 0 has another {TOKEN_VARIABLE} in its environment, or only one of the two has one: set the same value "
         "for all workers"
     ),
-    rendezvous_messages.INDEX_TAKEN: ("another process is connected as worker {index}: give each worker its own index"),
+    rendezvous_protocol.INDEX_TAKEN: ("another process is connected as worker {index}: give each worker its own index"),
 }
 
 
@@ -56,7 +56,7 @@ def wait_for_workers(workers: Cluster, seconds: float, token: str = "") -> Conne
         this machine or its port is in use; or the lists of workers or the tokens differ.
     """
     end = time.monotonic() + seconds
-    with rendezvous_sockets.listen(workers) as server:  # closed before TensorFlow binds the port
+    with rendezvous_protocol.listen(workers) as server:  # closed before TensorFlow binds the port
         if workers.chief:
             connections = rendezvous_server.RendezvousServer(workers, token).wait(server, seconds)
             return ConnectedWorkers(workers, connections)
@@ -121,17 +121,17 @@ class ConnectedWorkers:
 
 def _join(workers: Cluster, token: str, end: float, seconds: float) -> socket.socket:
     """Connects to the first worker and waits for its "go", with retries. Returns the connection."""
-    host, port = rendezvous_sockets.parse_address(workers.workers[0])
+    host, port = rendezvous_protocol.parse_address(workers.workers[0])
     reason = "no answer"
     while (left := end - time.monotonic()) > 0:
         answer = b""
         try:
             with contextlib.ExitStack() as stack:
                 connection = stack.enter_context(socket.create_connection((host, port), timeout=left))
-                rendezvous_sockets.enable_keepalive(connection)
-                connection.sendall(rendezvous_messages.encode_hello(workers, token))
+                rendezvous_protocol.enable_keepalive(connection)
+                connection.sendall(rendezvous_protocol.encode_hello(workers, token))
                 answer = _read_line(connection, end)
-                if hmac.compare_digest(answer, rendezvous_messages.encode_go(workers.index, workers, token)):
+                if hmac.compare_digest(answer, rendezvous_protocol.encode_go(workers.index, workers, token)):
                     stack.pop_all()
                     return connection
         except (OSError, UnicodeError) as error:  # UnicodeError: not the name of a host
@@ -151,7 +151,7 @@ def _check_answer(workers: Cluster, answer: bytes) -> None:
       UserError: it has; the message says why.
     """
     if answer.startswith(b"go"):  # with another proof
-        answer = rendezvous_messages.TOKEN_DIFFERS
+        answer = rendezvous_protocol.TOKEN_DIFFERS
     if answer in REJECTIONS:
         raise UserError(f"This is {workers.name}, and {REJECTIONS[answer].format(index=workers.index)}.")
 

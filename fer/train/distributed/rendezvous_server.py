@@ -7,7 +7,7 @@ import contextlib
 import socket
 
 from fer.errors import UserError
-from fer.train.distributed import rendezvous_messages, rendezvous_sockets
+from fer.train.distributed import rendezvous_protocol
 from fer.train.distributed.cluster_resolver import Cluster
 
 HELLO_TIMEOUT_S = 5.0  # seconds in which a connection must identify itself
@@ -21,7 +21,7 @@ class RendezvousServer:
 
     def __init__(self, workers: Cluster, token: str):
         self._workers, self._token = workers, token
-        self._max_hello = 2 * len(rendezvous_messages.encode_hello(workers, token))
+        self._max_hello = 2 * len(rendezvous_protocol.encode_hello(workers, token))
         self._present: dict[int, socket.socket] = {}
         self._left: dict[int, str] = {}  # workers that connected and left, and why
         self._unidentified: dict[socket.socket, asyncio.Task] = {}
@@ -44,7 +44,7 @@ class RendezvousServer:
             for index, connection in self._present.items():
                 connection.setblocking(True)
                 try:
-                    connection.sendall(rendezvous_messages.encode_go(index, self._workers, self._token))
+                    connection.sendall(rendezvous_protocol.encode_go(index, self._workers, self._token))
                 except OSError as error:
                     raise self._loss(index, error.strerror or str(error)) from error
             return self._present
@@ -109,7 +109,7 @@ class RendezvousServer:
         try:
             connection.setblocking(False)
             with contextlib.suppress(OSError, asyncio.TimeoutError):
-                rendezvous_sockets.enable_keepalive(connection)
+                rendezvous_protocol.enable_keepalive(connection)
                 index = await asyncio.wait_for(self._identify(connection), HELLO_TIMEOUT_S)
             self._unidentified.pop(connection, None)
             if index:
@@ -133,11 +133,11 @@ class RendezvousServer:
             line += content
         index, answer = 0, b""
         if len(line) <= self._max_hello:
-            index, answer = rendezvous_messages.parse_hello(line, self._workers, self._token)
+            index, answer = rendezvous_protocol.parse_hello(line, self._workers, self._token)
         if index in self._present:
             await asyncio.sleep(PAUSE_S)  # a worker that returns may have closed its former connection just now
         if index in self._present:
-            index, answer = 0, rendezvous_messages.INDEX_TAKEN
+            index, answer = 0, rendezvous_protocol.INDEX_TAKEN
         await loop.sock_sendall(connection, answer)
         return index
 

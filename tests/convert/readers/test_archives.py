@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from fer.convert.readers import archives
 from fer.convert.readers.hashing_reader import HashingReader
-from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.errors import UserError
 from tests.convert import input_factories
 

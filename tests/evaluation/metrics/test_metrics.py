@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn import calibration
 
 from fer.evaluation.metrics import metrics
-from fer.labels import CLASSES
+from fer.labels import CLASSES, FERPLUS_COLUMNS
 
 # Eight faces. True: 3 happy (3), 3 sad (4), 2 neutral (6).
 LABELS = np.array([3, 3, 3, 4, 4, 4, 6, 6])
@@ -222,3 +222,14 @@ def test_reliability_puts_confidence_1_into_last_bin():
 def test_compute_metrics_rejects_invalid_arguments(labels, probabilities):
     with pytest.raises(ValueError, match="must"):
         metrics.compute_metrics(labels, probabilities)
+
+
+def votes(**counts) -> np.ndarray:
+    """Returns one row of FER+ votes, [10], from the number of votes of each named column."""
+    return np.array([counts.get(column, 0) for column in FERPLUS_COLUMNS])
+
+
+def test_accuracy_by_agreement_groups_examples_by_most_votes():
+    rows = np.stack([votes(anger=10), votes(fear=7, sadness=3), votes(fear=7, NF=3), votes(NF=10)])
+    groups = metrics.accuracy_by_agreement(rows, np.array([True, True, False, False]))
+    assert groups == [{"votes": 7, "examples": 2, "accuracy": 0.5}, {"votes": 10, "examples": 2, "accuracy": 0.5}]

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fer.errors import UserError
-from fer.train.distributed import rendezvous, rendezvous_messages, rendezvous_server
+from fer.train.distributed import rendezvous, rendezvous_protocol, rendezvous_server
 from fer.train.distributed.cluster_resolver import Cluster
 from tests.train import launch
 
@@ -144,7 +144,7 @@ def test_wait_for_workers_drops_invalid_messages_and_keeps_waiting():
         with connect(members[0].workers[0]) as connection, contextlib.suppress(OSError):
             connection.sendall(message.replace(b"WORKERS", json.dumps(members[0].workers).encode()))
             connection.shutdown(socket.SHUT_WR)
-            assert connection.recv(100) in (b"", rendezvous_messages.TOKEN_DIFFERS)
+            assert connection.recv(100) in (b"", rendezvous_protocol.TOKEN_DIFFERS)
     (other,) = run_workers((members[1], 30))
     assert isinstance(other, float), other
     assert isinstance(chief.result()[0], float)

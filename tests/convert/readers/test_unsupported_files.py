@@ -1,9 +1,9 @@
-"""Counts of files that are not read."""
+"""Checks the counts of skipped files."""
 
 import pytest
 
-from fer.convert.readers import skipped_files
-from fer.convert.readers.skipped_files import SkippedFiles
+from fer.convert.readers import unsupported_files
+from fer.convert.readers.unsupported_files import SkippedFiles
 
 
 @pytest.mark.parametrize(
@@ -43,16 +43,16 @@ def test_skipped_files_counts_by_ending_in_order_of_frequency():
 
 def test_skipped_files_counts_rare_endings_together():
     skipped = SkippedFiles()
-    for number in range(skipped_files.MAX_KINDS + 5):
+    for number in range(unsupported_files.MAX_KINDS + 5):
         skipped.add(f"scan.{number:04}")
     skipped.add("odd.a b")
     counts = skipped.counts()
-    assert (len(counts), sum(counts.values())) == (skipped_files.MAX_KINDS + 1, skipped_files.MAX_KINDS + 6)
+    assert (len(counts), sum(counts.values())) == (unsupported_files.MAX_KINDS + 1, unsupported_files.MAX_KINDS + 6)
     assert counts["other"] == 6
 
 
 def test_describe_names_most_frequent_kinds():
-    assert skipped_files.describe_counts({".heic": 1_024, "hidden": 2}) == "1,024 .heic, 2 hidden"
-    many = skipped_files.describe_counts({f".{number}": 1 for number in range(15)})
+    assert unsupported_files.describe_counts({".heic": 1_024, "hidden": 2}) == "1,024 .heic, 2 hidden"
+    many = unsupported_files.describe_counts({f".{number}": 1 for number in range(15)})
     assert many.startswith("1 .0, 1 .1, ")
     assert many.endswith("1 .11 and 3 more kinds")

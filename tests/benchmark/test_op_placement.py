@@ -1,4 +1,4 @@
-"""Tests of fer/benchmark/host_ops.py."""
+"""Tests of fer/benchmark/op_placement.py."""
 
 import pytest
 import tensorflow as tf
@@ -6,7 +6,7 @@ import tensorflow as tf
 from fer import rng
 from fer.augment import policy, registry
 from fer.augment.xla_support import as_on_gpu
-from fer.benchmark import host_ops
+from fer.benchmark import op_placement
 from fer.rng import BatchRng
 
 BATCH = 4
@@ -26,7 +26,7 @@ def build_graph(function, *shapes: list[int], dtype: tf.DType = tf.float32) -> t
 
 def found_ops(*arguments, **settings) -> list[str]:
     """Returns the types of the host ops of a function."""
-    return [each.op for each in host_ops.find_host_ops(build_graph(*arguments, **settings))]
+    return [each.op for each in op_placement.find_host_ops(build_graph(*arguments, **settings))]
 
 
 def test_find_host_ops_finds_int32_arithmetic_only():
@@ -36,7 +36,7 @@ def test_find_host_ops_finds_int32_arithmetic_only():
 
 
 def test_find_host_ops_describes_the_tensor_that_the_host_reads():
-    (each,) = host_ops.find_host_ops(build_graph(lambda x: x + x, [8, 3], dtype=tf.int32))
+    (each,) = op_placement.find_host_ops(build_graph(lambda x: x + x, [8, 3], dtype=tf.int32))
     assert each.why == "the host reads int32 (8, 3)"
 
 
@@ -44,7 +44,7 @@ def test_find_host_ops_finds_op_without_gpu_kernel_for_its_dtype():
     def look_up(x: tf.Tensor) -> tf.Tensor:
         return tf.gather(x, [1, 2])
 
-    (each,) = host_ops.find_host_ops(build_graph(look_up, [8], dtype=tf.uint8))
+    (each,) = op_placement.find_host_ops(build_graph(look_up, [8], dtype=tf.uint8))
     assert (each.op, each.why) == ("GatherV2", "no GPU kernel for uint8, int32, int32")
     assert found_ops(look_up, [8], dtype=tf.float32) == []
 
@@ -84,4 +84,4 @@ def test_augmentation_computes_nothing_on_the_host(name):
     images, targets = tf.TensorSpec([BATCH, 48, 48, 1], tf.uint8), tf.TensorSpec([BATCH, 7])
     with as_on_gpu():
         built = tf.function(apply, autograph=False).get_concrete_function(images, targets).graph
-    assert host_ops.find_host_ops(built) == []
+    assert op_placement.find_host_ops(built) == []

@@ -1,4 +1,4 @@
-"""Tests of `fer.evaluation.metrics.corruptions`."""
+"""Tests of `fer.evaluation.metrics.robustness`."""
 
 import io
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer.evaluation.metrics import corruptions
+from fer.evaluation.metrics import robustness
 from fer.synthetic import synthetic
 
 SEED = 4
-STRENGTHS = range(1, corruptions.STRENGTHS + 1)
+STRENGTHS = range(1, robustness.STRENGTHS + 1)
 
 
 @pytest.fixture(scope="module")
@@ -21,54 +21,54 @@ def faces() -> np.ndarray:
 def distances(faces: np.ndarray, kind: str) -> list:
     """Returns the mean absolute change of the faces at each strength."""
     return [
-        np.abs(corruptions.corrupt(faces, kind, strength, SEED).astype(float) - faces).mean() for strength in STRENGTHS
+        np.abs(robustness.corrupt(faces, kind, strength, SEED).astype(float) - faces).mean() for strength in STRENGTHS
     ]
 
 
-@pytest.mark.parametrize("kind", corruptions.KINDS)
+@pytest.mark.parametrize("kind", robustness.KINDS)
 def test_corrupt_preserves_shape_dtype_and_input(faces, kind):
     before = faces.copy()
-    changed = corruptions.corrupt(faces, kind, 3, SEED)
+    changed = robustness.corrupt(faces, kind, 3, SEED)
     assert (changed.dtype, changed.shape) == (np.uint8, faces.shape)
     np.testing.assert_array_equal(faces, before)
 
 
-@pytest.mark.parametrize("kind", corruptions.KINDS)
+@pytest.mark.parametrize("kind", robustness.KINDS)
 def test_corrupt_changes_faces_more_with_strength(faces, kind):
     changes = distances(faces, kind)
     assert changes[0] > 0
     assert changes == sorted(changes)
 
 
-@pytest.mark.parametrize("kind", corruptions.KINDS)
+@pytest.mark.parametrize("kind", robustness.KINDS)
 def test_corrupt_does_not_depend_on_following_faces(faces, kind):
-    alone = corruptions.corrupt(faces[:3], kind, 2, SEED)
-    np.testing.assert_array_equal(corruptions.corrupt(faces, kind, 2, SEED)[:3], alone)
+    alone = robustness.corrupt(faces[:3], kind, 2, SEED)
+    np.testing.assert_array_equal(robustness.corrupt(faces, kind, 2, SEED)[:3], alone)
 
 
 @pytest.mark.parametrize("kind", ["noise", "brightness", "occlusion", "rotation"])
 def test_corrupt_is_a_function_of_the_seed(faces, kind):
-    first = corruptions.corrupt(faces, kind, 2, SEED)
-    np.testing.assert_array_equal(first, corruptions.corrupt(faces, kind, 2, SEED))
-    assert (first != corruptions.corrupt(faces, kind, 2, SEED + 1)).any()
+    first = robustness.corrupt(faces, kind, 2, SEED)
+    np.testing.assert_array_equal(first, robustness.corrupt(faces, kind, 2, SEED))
+    assert (first != robustness.corrupt(faces, kind, 2, SEED + 1)).any()
 
 
 def test_corrupt_brightness_and_contrast_follow_their_formulas():
     face = np.linspace(100, 150, 48 * 48).reshape(1, 48, 48, 1).astype(np.uint8)
-    changed = corruptions.corrupt(face, "brightness", 2, SEED).astype(int) - face
+    changed = robustness.corrupt(face, "brightness", 2, SEED).astype(int) - face
     assert set(np.unique(changed)) in ({40}, {-40})
     expected = face.mean() + 0.3 * (face - face.mean())
-    np.testing.assert_allclose(corruptions.corrupt(face, "contrast", 3, SEED), expected, atol=0.51)
+    np.testing.assert_allclose(robustness.corrupt(face, "contrast", 3, SEED), expected, atol=0.51)
 
 
 def test_corrupt_noise_has_its_standard_deviation():
     grey = np.full((50, 48, 48, 1), 128, np.uint8)
-    assert corruptions.corrupt(grey, "noise", 2, SEED).astype(float).std() == pytest.approx(16, rel=0.02)
+    assert robustness.corrupt(grey, "noise", 2, SEED).astype(float).std() == pytest.approx(16, rel=0.02)
 
 
 def test_corrupt_occlusion_is_one_grey_square_of_its_side():
     black = np.zeros((20, 48, 48, 1), np.uint8)
-    for hidden in corruptions.corrupt(black, "occlusion", 2, SEED)[..., 0]:
+    for hidden in robustness.corrupt(black, "occlusion", 2, SEED)[..., 0]:
         rows, columns = np.nonzero(hidden)
         assert len(rows) == 12 * 12
         assert (np.ptp(rows), np.ptp(columns)) == (11, 11)
@@ -76,7 +76,7 @@ def test_corrupt_occlusion_is_one_grey_square_of_its_side():
 
 
 def test_corrupt_rotation_equals_pillow(faces):
-    rotated = corruptions.corrupt(faces, "rotation", 2, SEED)[..., 0].astype(int)
+    rotated = robustness.corrupt(faces, "rotation", 2, SEED)[..., 0].astype(int)
     middle = slice(16, 32)  # corners are filled differently
     for face, ours in zip(faces[..., 0], rotated):
         theirs = [
@@ -89,4 +89,4 @@ def test_corrupt_rotation_equals_pillow(faces):
 def test_corrupt_jpeg_equals_file_of_its_quality(faces):
     file = io.BytesIO()
     Image.fromarray(faces[0, ..., 0]).save(file, "JPEG", quality=10)
-    np.testing.assert_array_equal(corruptions.corrupt(faces, "jpeg", 4, SEED)[0, ..., 0], np.asarray(Image.open(file)))
+    np.testing.assert_array_equal(robustness.corrupt(faces, "jpeg", 4, SEED)[0, ..., 0], np.asarray(Image.open(file)))
