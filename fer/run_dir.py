@@ -6,13 +6,18 @@
     curves.png       plot of the history
     rollbacks.json   the rollbacks, if there were any (train.on_nan)
     best.json        the best weights, selected on the validation split
-    checkpoints/     best-*.npz (weights to evaluate) and step-*/ (states to resume from)
+    checkpoints/     best-*.npz (weights to evaluate) and step-*/ (states to resume from, each with a checkpoint.json)
     events/          TensorBoard
     owner.json       the process that trains in it now (fer.train.run_lock)
     eval.json        the evaluation, and predictions.npz with its probabilities (fer.evaluation)
 
-A bundle (fer.export.bundle) is a run directory too, without history and checkpoints. Nothing here needs TensorFlow,
-except for paths in object stores.
+A bundle (fer.export.bundle) is a run directory too, without history and checkpoints:
+
+    weights.npz      the best weights in float16
+    graph.pb         the inference graph
+    MODEL_CARD.md    the model card
+
+Nothing here needs TensorFlow, except for paths in object stores.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import fer
 from fer import config
@@ -45,6 +50,8 @@ EVENTS = "events"
 OWNER_FILE = "owner.json"
 EVAL_FILE = "eval.json"
 PREDICTIONS_FILE = "predictions.npz"
+CHECKPOINT_FILE = "checkpoint.json"
+WEIGHTS_FILE, GRAPH_FILE, CARD_FILE = "weights.npz", "graph.pb", "MODEL_CARD.md"  # of a bundle
 
 LENGTH_FIELDS = ("train.epochs", "train.max_steps")  # fields of a config that a later command may raise
 
@@ -72,6 +79,15 @@ class TrainingData(Protocol):
         """Returns name, manifest_sha256 and examples_per_split."""
 
 
+class Teacher(NamedTuple):
+    """Record of a teacher in config.json."""
+
+    weights_sha256: str
+    config_sha256: str = ""
+    step: int = 0
+    began_with: str = "none"  # its initial weights: `model.weights` of its config
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Content of config.json."""
@@ -80,6 +96,9 @@ class RunConfig:
     recorded: dict[str, Any]  # the config as recorded, without fields that later versions added
     sha256: str  # of `recorded`
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+    train_examples: int  # of the training data
+    versions: dict[str, str]  # of the software, by name
+    teachers: tuple[Teacher, ...]  # in the order of `train.teacher_runs`
     initialized_from: dict[str, Any]  # run, weights_sha256, config_sha256 and step of the initial run; empty if none
 
 
@@ -93,6 +112,7 @@ class BestWeights:
     sha256: str  # of the .npz
     graph: str | None = None  # path of a bundle's inference graph
     graph_sha256: str | None = None
+    rounded_to: str | None = None  # data type of a bundle's weights
 
     def check_files(self, graph: bool = False) -> None:
         """Checks that the weights, or with `graph` the weights and the graph, are the files that best.json names.
@@ -103,6 +123,22 @@ class BestWeights:
         _check_sha256("weights file", self.path, self.sha256)
         if graph and self.graph and self.graph_sha256:
             _check_sha256("graph", self.graph, self.graph_sha256)
+
+
+class Rollback(NamedTuple):
+    """A return to a checkpoint after loss or weights became NaN or infinite."""
+
+    step: int  # whose loss or weights were NaN or infinite
+    to: int  # the step of the checkpoint that the run returned to
+
+
+class CheckpointRecord(NamedTuple):
+    """Content of checkpoint.json."""
+
+    step: int
+    seconds: float = 0.0  # of training and validation so far, over all sessions
+    rollbacks: Sequence[Rollback] = ()
+    files: Mapping[str, str] = MappingProxyType({})  # SHA-256 of the other files of the checkpoint, by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +198,7 @@ class RunDir:
         self,
         experiment: Experiment,
         data: TrainingData,
-        teachers: Sequence[dict[str, Any]] = (),
+        teachers: Sequence[Teacher] = (),
         initialized_from: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """Writes config.json, unless the run resumes.
@@ -170,7 +206,7 @@ class RunDir:
         Args:
           experiment: the configuration.
           data: the shards.
-          teachers: records of the teachers, in order; see `fer.train.soft_labels.teacher_records`.
+          teachers: in the order of `train.teacher_runs`.
           initialized_from: record of the run whose weights this run loads before its first step; empty if there is
             none, or if the run resumes from a checkpoint. See `fer.train.assembly.describe_initial_run`.
 
@@ -178,17 +214,13 @@ class RunDir:
           UserError: the run resumes, but started with other weights of the teachers or of the initial run.
         """
         if files.exists(self.config_file):
-            recorded = files.read_json(self.config_file, "the run's config").get("teachers", [])
-            try:
-                taught_by = [each["weights_sha256"] for each in recorded]
-            except (KeyError, TypeError) as error:
-                raise UserError(f"{self.config_file} has no valid field teachers: choose another --workdir.") from error
-            if taught_by != [each["weights_sha256"] for each in teachers]:
+            recorded = self.read_config()
+            if [each.weights_sha256 for each in recorded.teachers] != [each.weights_sha256 for each in teachers]:
                 raise UserError(
                     f"The run in {self.path} started with other weights in the folders of config.train.teacher_runs "
                     f"({experiment.train.teacher_runs!r}): restore those weights, or choose another --workdir."
                 )
-            if initialized_from and self.read_config().initialized_from != initialized_from:
+            if initialized_from and recorded.initialized_from != initialized_from:
                 raise UserError(
                     f"The run in {self.path} started with other weights in --init_from={initialized_from['run']}: "
                     "restore those weights, or choose another --workdir."
@@ -202,7 +234,7 @@ class RunDir:
                 "data": data.record(),
                 "versions": software_versions(),
                 "git_commit": git_commit(),
-                **({"teachers": list(teachers)} if teachers else {}),
+                **({"teachers": [each._asdict() for each in teachers]} if teachers else {}),
                 **({"initialized_from": dict(initialized_from)} if initialized_from else {}),
             },
         )
@@ -248,9 +280,16 @@ class RunDir:
                 "again."
             )
         data = _get_field(content, "data", dict, path)
-        trained_on = {name: _get_field(data, name, str, path) for name in ("name", "manifest_sha256")}
-        initial = _get_field(content, "initialized_from", dict, path) if "initialized_from" in content else {}
-        return RunConfig(experiment, content["config"], sha256, trained_on, initial)
+        return RunConfig(
+            experiment=experiment,
+            recorded=content["config"],
+            sha256=sha256,
+            trained_on={name: _get_field(data, name, str, path) for name in ("name", "manifest_sha256")},
+            train_examples=_get_field(_get_field(data, "examples_per_split", dict, path), "train", int, path),
+            versions=_get_field(content, "versions", dict, path),
+            teachers=_parse_teachers(content.get("teachers", []), path),
+            initialized_from=_get_field({"initialized_from": {}, **content}, "initialized_from", dict, path),
+        )
 
     def write_history(self, history: Sequence[Entry], curves: bytes) -> None:
         """Replaces history.json, and curves.png by the PNG `curves`."""
@@ -276,9 +315,10 @@ class RunDir:
         _check_history(history, self.history_file)
         return [entry for entry in history if until_step is None or entry["step"] <= until_step]
 
-    def write_rollbacks(self, rollbacks: Sequence[dict[str, Any]]) -> None:
+    def write_rollbacks(self, rollbacks: Sequence[Rollback]) -> None:
         """Replaces rollbacks.json."""
-        files.write_json(os.path.join(self.path, ROLLBACKS_FILE), rollbacks)
+        records = [{**each._asdict(), "batches_left_out": each.step - each.to} for each in rollbacks]
+        files.write_json(os.path.join(self.path, ROLLBACKS_FILE), records)
 
     def write_best(self, weights: bytes, entry: Entry) -> None:
         """Writes weights as the run's best, then best.json that names them, then removes the earlier ones.
@@ -303,6 +343,26 @@ class RunDir:
             if re.fullmatch(r"best-.*\.npz", other) and other != name:
                 files.remove(os.path.join(self.checkpoints, other))
 
+    def write_best_of_bundle(self, step: int, selected_on: str, rounded_from_sha256: str) -> None:
+        """Writes best.json of a bundle, whose weights and graph are written already.
+
+        Args:
+          step: training step of the weights.
+          selected_on: split that selected them.
+          rounded_from_sha256: of the run's weights in float32.
+        """
+        best = {
+            "step": step,
+            "file": WEIGHTS_FILE,
+            "sha256": files.sha256(os.path.join(self.path, WEIGHTS_FILE)),
+            "graph": GRAPH_FILE,
+            "graph_sha256": files.sha256(os.path.join(self.path, GRAPH_FILE)),
+            "selected_on": selected_on,
+            "rounded_to": "float16",
+            "rounded_from_sha256": rounded_from_sha256,
+        }
+        files.write_json(self.best_file, best)
+
     def read_best(self) -> BestWeights:
         """Reads best.json. `BestWeights.check_files` checks the files that it names.
 
@@ -316,7 +376,7 @@ class RunDir:
         def locate(field: str) -> str:
             return files.join_inside(self.path, _get_field(best, field, str, path), path)
 
-        has_graph = isinstance(best, dict) and "graph" in best
+        has_graph, is_rounded = (isinstance(best, dict) and name in best for name in ("graph", "rounded_to"))
         return BestWeights(
             step=_get_field(best, "step", int, path),
             selected_on=_get_field(best, "selected_on", str, path),
@@ -324,7 +384,38 @@ class RunDir:
             sha256=_get_field(best, "sha256", str, path),
             graph=locate("graph") if has_graph else None,
             graph_sha256=_get_field(best, "graph_sha256", str, path) if has_graph else None,
+            rounded_to=_get_field(best, "rounded_to", str, path) if is_rounded else None,
         )
+
+
+def checkpoint_name(step: int) -> str:
+    """Returns the name of a checkpoint's folder."""
+    return f"step-{step:08d}"
+
+
+def parse_checkpoint_name(name: str) -> int | None:
+    """Returns the step in the name of a checkpoint's folder; None for the name of another file."""
+    found = re.fullmatch(r"step-(\d{8})/?", name)
+    return int(found[1]) if found else None
+
+
+def write_checkpoint_record(folder: str, record: CheckpointRecord) -> None:
+    """Writes checkpoint.json into the folder of a checkpoint."""
+    files.write_json(os.path.join(folder, CHECKPOINT_FILE), record._asdict())
+
+
+def read_checkpoint_record(folder: str) -> CheckpointRecord:
+    """Reads checkpoint.json in the folder of a checkpoint.
+
+    Raises:
+      StorageError: it cannot be read now.
+      UserError: it is missing or damaged.
+    """
+    path = os.path.join(folder, CHECKPOINT_FILE)
+    content = files.read_json(path, "the checkpoint")
+    step, hashes = _get_field(content, "step", int, path), _get_field(content, "files", dict, path)
+    rollbacks = [Rollback(*each) for each in content.get("rollbacks", [])]
+    return CheckpointRecord(step, content.get("seconds", 0.0), rollbacks, hashes)
 
 
 def is_started(path: str) -> bool:
@@ -402,6 +493,16 @@ def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> 
             f"{record} belongs to other data: its manifest had the hash {sha256[:12]}..., {data.folder} has "
             f"{data.sha256[:12]}.... Choose another --workdir, or the --data of the run that is there."
         )
+
+
+def _parse_teachers(records: Any, path: str) -> tuple[Teacher, ...]:
+    """Returns the teachers that the config.json at `path` records."""
+    valid = isinstance(records, list) and all(
+        isinstance(each, dict) and isinstance(each.get("weights_sha256"), str) for each in records
+    )
+    if not valid:
+        raise UserError(f"{path} has no valid field teachers: it is damaged. Choose another run or --workdir.")
+    return tuple(Teacher(**{name: each[name] for name in Teacher._fields if name in each}) for each in records)
 
 
 def _check_history(history: Any, path: str) -> None:

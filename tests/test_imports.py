@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -138,11 +139,22 @@ def test_imports_before_flag_parsing_have_no_side_effects(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-RUN_FILES = {"config.json", "history.json", "best.json", "rollbacks.json", "curves.png", "owner.json"}
+RUN_FILES = {
+    *("config.json", "history.json", "best.json", "rollbacks.json", "curves.png", "owner.json", "checkpoint.json"),
+    *("weights.npz", "graph.pb", "MODEL_CARD.md"),
+}
+RUN_KEYS = {  # of these files and of no other
+    *("git_commit", "teachers", "initialized_from", "earlier_configs", "last_step", "began_with"),
+    *("graph", "graph_sha256", "rounded_to", "rounded_from_sha256", "rollbacks", "batches_left_out"),
+}
 
 
-def test_run_file_names_are_literals_of_run_dir_only():
+def test_names_and_keys_of_run_files_are_literals_of_run_dir_only():
     for path in sorted(PACKAGE.rglob("*.py")):
-        if path.name != "run_dir.py":
-            literals = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
-            assert not {each for each in literals if isinstance(each, str)} & RUN_FILES, path
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        literals = {node.value for node in nodes if isinstance(node.value, str)}
+        found = literals & (RUN_FILES | RUN_KEYS) | {each for each in literals if re.match("(best|step)-", each)}
+        if path.name == "run_dir.py":
+            assert found >= RUN_FILES | {"best-", "step-"}
+        else:
+            assert not found, path

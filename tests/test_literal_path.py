@@ -17,7 +17,7 @@ from fer.evaluation import evaluate
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import converters, export
 from fer.models import classifier, loading, runtimes, weights
-from fer.run_dir import RunDir
+from fer.run_dir import CheckpointRecord, RunDir
 from fer.tf_workarounds import PATTERN, literal_path
 from fer.train import checkpoints, preemption, trainer
 from tests.evaluation.factories import images
@@ -79,9 +79,9 @@ def test_literal_path_error_names_folder_when_no_temporary_folder_is_usable(fold
 
 
 def test_checkpoint_is_restored(folder):
-    checkpoints.save(str(folder), tf.train.Checkpoint(weights=tf.Variable([3.0])), 10, {"seconds": 1.0})
+    checkpoints.save(str(folder), tf.train.Checkpoint(weights=tf.Variable([3.0])), CheckpointRecord(10, 1.0))
     state = tf.train.Checkpoint(weights=tf.Variable([0.0]))
-    assert checkpoints.restore(str(folder), state)["step"] == 10
+    assert checkpoints.restore(str(folder), state).step == 10
     assert float(state.weights[0]) == 3.0
 
 

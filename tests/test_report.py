@@ -13,6 +13,7 @@ import pytest
 from fer import config
 from fer.evaluation import eval_json
 from fer.evaluation.metrics import metrics
+from fer.run_dir import RunDir
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -192,6 +193,7 @@ def test_recorded_configs_have_the_hashes_of_their_evaluations():
     for path in recorded:
         content = json.loads(path.read_text())
         assert config.sha256(content["config"]) == content["config_sha256"], path
+        assert RunDir(str(path.parent)).read_config().sha256 == content["config_sha256"], path
         evaluated = [*path.parent.glob("eval*/eval.json"), *path.parent.glob("eval.json")]
         assert evaluated, path
         for each in evaluated:

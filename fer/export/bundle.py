@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any, Callable
+from typing import Callable
 
 from fer.errors import UserError
 from fer.evaluation import eval_json, evaluate, inference
@@ -19,9 +19,8 @@ from fer.export import export, model_card
 from fer.io import files, temp_files
 from fer.io.transaction import transaction
 from fer.models import inference_graph, loading, weights
-from fer.run_dir import BEST_FILE, CONFIG_FILE, EVAL_FILE, RunDir
+from fer.run_dir import BEST_FILE, CARD_FILE, CONFIG_FILE, EVAL_FILE, GRAPH_FILE, WEIGHTS_FILE, RunDir
 
-WEIGHTS, GRAPH, CARD = "weights.npz", "graph.pb", "MODEL_CARD.md"
 MAX_BYTES = 10_000_000  # of the weights file in the package
 MAX_ACCURACY_LOSS = 0.001  # by rounding to float16
 
@@ -54,52 +53,34 @@ def make_bundle(
     run = export.open_exportable_run(workdir)
     if workdir == loading.BUNDLED:
         raise UserError("--workdir=bundled is already a bundle; name a run.")
-    record = _read_config(RunDir(workdir).config_file)
     _check_output(output)
     data = export.find_shards(data, run)
     with temp_files.folder("bundle") as folder:
         model = export.to_float32(run)
-        weights.save(model.weights, os.path.join(folder, WEIGHTS), dtype="float16")
-        size = os.path.getsize(os.path.join(folder, WEIGHTS))
+        path = os.path.join(folder, WEIGHTS_FILE)
+        weights.save(model.weights, path, dtype="float16")
+        size = os.path.getsize(path)
         if size > MAX_BYTES:
             raise UserError(
                 f"The weights of {workdir} take {size / 1e6:.1f} MB in float16; a package carries at most "
                 f"{MAX_BYTES / 1e6:.0f}. Bundle a smaller network."
             )
-        files.write_json(RunDir(folder).config_file, record)
-        inference_graph.write(model, os.path.join(folder, GRAPH))
-        files.write_json(RunDir(folder).best_file, _best_json(run, folder))
+        config_json = files.read_bytes(RunDir(workdir).config_file, f"{workdir} has no {CONFIG_FILE}.")
+        files.write_bytes(RunDir(folder).config_file, config_json)
+        inference_graph.write(model, os.path.join(folder, GRAPH_FILE))
+        RunDir(folder).write_best_of_bundle(run.step, run.selected_on, run.weights_sha256)
         evaluation = evaluate.evaluate(EvalRequest([folder], data), progress, [_open(folder)])
         accuracy_loss = _check_accuracy_loss(run, evaluation)
-        files.write_text(os.path.join(folder, CARD), model_card.build_card(evaluation.content, record))
+        card = model_card.build_card(evaluation.content, RunDir(folder).read_config())
+        files.write_text(os.path.join(folder, CARD_FILE), card)
         eval_json.write_eval(RunDir(folder).eval_file, evaluation.content)
         # best.json comes last, because it makes the folder a run.
-        names = [WEIGHTS, GRAPH, CONFIG_FILE, EVAL_FILE, CARD, BEST_FILE]
+        names = [WEIGHTS_FILE, GRAPH_FILE, CONFIG_FILE, EVAL_FILE, CARD_FILE, BEST_FILE]
         with transaction() as stage:
             for name in names:
                 with open(os.path.join(folder, name), "rb") as file:
                     files.write_bytes(stage(os.path.join(output, name)), file.read())
     return Bundle(accuracy_loss, size, [os.path.join(output, name) for name in names])
-
-
-def _read_config(path: str) -> dict[str, Any]:
-    """Reads config.json of a run and checks the fields that the model card shows.
-
-    Raises:
-      UserError: such a field is missing or has another type.
-    """
-    record = files.read_json(path, "the run's configuration")
-    teachers, examples = record.get("teachers", []), record["data"].get("examples_per_split")
-    valid = {
-        "versions": isinstance(record.get("versions"), dict),
-        "data.examples_per_split.train": isinstance(examples, dict) and isinstance(examples.get("train"), int),
-        "teachers": isinstance(teachers, list)
-        and all(isinstance(each, dict) and isinstance(each.get("weights_sha256"), str) for each in teachers),
-    }
-    for field, is_valid in valid.items():
-        if not is_valid:
-            raise UserError(f"{path} has no valid field {field}, which the model card shows. Train the run again.")
-    return record
 
 
 def _check_output(output: str) -> None:
@@ -108,24 +89,10 @@ def _check_output(output: str) -> None:
     Raises:
       UserError: it cannot, or it does.
     """
-    path = RunDir(output).best_file
-    files.check_writable(path)
-    if files.exists(path) and "rounded_to" not in files.read_json(path, "the run in --output"):
+    run = RunDir(output)
+    files.check_writable(run.best_file)
+    if files.exists(run.best_file) and not run.read_best().rounded_to:
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
-
-
-def _best_json(run: loading.LoadedRun, folder: str) -> dict[str, object]:
-    """Returns best.json of a bundle: the fields that training writes, and the hash of the float32 weights."""
-    return {
-        "step": run.step,
-        "file": WEIGHTS,
-        "sha256": files.sha256(os.path.join(folder, WEIGHTS)),
-        "graph": GRAPH,
-        "graph_sha256": files.sha256(os.path.join(folder, GRAPH)),
-        "selected_on": run.selected_on,
-        "rounded_to": "float16",
-        "rounded_from_sha256": run.weights_sha256,
-    }
 
 
 def _open(folder: str) -> loading.LoadedRun:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from fer import config
+from fer.config import Experiment
 from fer.escaping import code_span, escape_markdown
 from fer.evaluation import eval_json
 from fer.evaluation.report import report_content
+from fer.run_dir import RunConfig
 
 WIDTH = 118  # characters of a line
 MIN_EXAMPLES = 100  # below which the accuracy of a group is not reported
@@ -43,38 +44,37 @@ _LICENSE = (
 _OTHERS = ", and indirectly on the data of other networks (sources and terms: docs/reproduce.md),"
 
 
-def build_card(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+def build_card(content: Mapping[str, Any], config: RunConfig) -> str:
     """Builds the model card in Markdown.
 
     Args:
       content: of the bundle's eval.json, measured on validation against FER-2013 labels.
-      record: the run's config.json.
+      config: the run's config.json.
     """
-    record = {**record, "config": config.rename_old_fields(record["config"])}
     sections = {
-        "Model details": _model_details(content, record),
+        "Model details": _model_details(content, config),
         "Intended use": _paragraph(_INTENDED_USE),
         "Out-of-scope use": _list(_OUT_OF_SCOPE),
-        "Training data": _training_data(record),
+        "Training data": _training_data(config),
         "Evaluation": _evaluation(content),
         "Metrics": _metrics(content),
         "Limitations and biases": _limitations(content),
-        "License": _paragraph(_LICENSE.format(others=_OTHERS if _uses_other_networks(record) else "")),
+        "License": _paragraph(_LICENSE.format(others=_OTHERS if _uses_other_networks(config) else "")),
     }
     body = "\n\n".join(f"## {heading}\n\n{section}" for heading, section in sections.items())
     return f"# Model card: bundled network {escape_markdown(content['model'])}\n\n{body}\n"
 
 
-def _model_details(content: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    member, settings = content["protocol"]["members"][0], record["config"]
-    size = settings["model"]["image_size"]
+def _model_details(content: Mapping[str, Any], config: RunConfig) -> str:
+    member, experiment = content["protocol"]["members"][0], config.experiment
+    size = experiment.model.image_size
     rows = {
         "weights SHA-256": code_span(member["weights_sha256"]),
         "`config_sha256` of `config.json`": code_span(member["config_sha256"]),
         "training step": f"{member['checkpoint_step']:,}",
-        "training precision and seed": f"{settings['train']['precision']}, {settings['seed']}",
+        "training precision and seed": f"{experiment.train.precision}, {experiment.seed}",
         "training versions": escape_markdown(
-            ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+            ", ".join(f"{name} {version}" for name, version in config.versions.items())
         ),
     }
     text = _paragraph(
@@ -85,23 +85,22 @@ def _model_details(content: Mapping[str, Any], record: Mapping[str, Any]) -> str
     return "\n".join([text, "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-def _training_data(record: Mapping[str, Any]) -> str:
-    data, settings = record["data"], record["config"]
-    weights = settings["model"]["weights"]
+def _training_data(config: RunConfig) -> str:
+    data, weights = config.trained_on, config.experiment.model.weights
     initial = "random" if weights == "none" else f"{code_span(weights)} (source and terms: docs/reproduce.md)"
     return _paragraph(
-        f"{data['examples_per_split']['train']:,} faces: the train split of {code_span(data['name'])} (manifest "
+        f"{config.train_examples:,} faces: the train split of {code_span(data['name'])} (manifest "
         f"SHA-256 {code_span(data['manifest_sha256'])}) in the format of FER-2013 (I. J. Goodfellow et "
         "al., arXiv:1307.0414). "
         "FER-2013 holds results of an image search for emotion words, cropped by a face detector and labelled with one "
-        f"of seven classes. Initial weights: {initial}. Augmentation: {code_span(settings['augment']['policy'])}."
-        f"{_votes(record)}{_teachers(record)}"
+        f"of seven classes. Initial weights: {initial}. Augmentation: {code_span(config.experiment.augment.policy)}."
+        f"{_votes(config.experiment)}{_teachers(config)}"
     )
 
 
-def _votes(record: Mapping[str, Any]) -> str:
+def _votes(experiment: Experiment) -> str:
     """Returns a sentence on the votes of FER+ if the training targets include them, else nothing."""
-    label_source = record["config"]["train"]["label_source"]
+    label_source = experiment.train.label_source
     if label_source == "fer":
         return ""
     return (
@@ -110,25 +109,23 @@ def _votes(record: Mapping[str, Any]) -> str:
     )
 
 
-def _teachers(record: Mapping[str, Any]) -> str:
+def _teachers(config: RunConfig) -> str:
     """Returns a sentence on the teachers of a distilled network, else nothing."""
-    teachers, train = record.get("teachers", []), record["config"]["train"]
+    teachers, train = config.teachers, config.experiment.train
     if not teachers:
         return ""
-    hashes = ", ".join(code_span(each["weights_sha256"]) for each in teachers)
-    initial = ", ".join(code_span(each["began_with"]) for each in teachers if each.get("began_with", "none") != "none")
+    hashes = ", ".join(code_span(each.weights_sha256) for each in teachers)
+    initial = ", ".join(code_span(each.began_with) for each in teachers if each.began_with != "none")
     return (
-        f" Knowledge distillation: the label has weight {1 - train['distill_weight']:.0%} in the target, the "
-        f"prediction of the teacher {code_span(train['teacher_runs'])} the rest (weights SHA-256 {hashes}"
+        f" Knowledge distillation: the label has weight {1 - train.distill_weight:.0%} in the target, the "
+        f"prediction of the teacher {code_span(train.teacher_runs)} the rest (weights SHA-256 {hashes}"
         f"{f'; initial weights {initial}' if initial else ''})."
     )
 
 
-def _uses_other_networks(record: Mapping[str, Any]) -> bool:
+def _uses_other_networks(config: RunConfig) -> bool:
     """Returns whether the network was initialized with, or distilled from, other weights."""
-    return record["config"]["model"]["weights"] != "none" or bool(
-        record.get("teachers") or record.get("initialized_from")
-    )
+    return config.experiment.model.weights != "none" or bool(config.teachers or config.initialized_from)
 
 
 def _evaluation(content: Mapping[str, Any]) -> str:

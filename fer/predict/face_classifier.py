@@ -21,8 +21,8 @@ from fer.labels import CLASSES, SIDE
 from fer.models import loading
 from fer.predict import face_detection
 from fer.predict.face_detection import Box
+from fer.run_dir import CARD_FILE, EVAL_FILE
 
-CARD_FILE = "MODEL_CARD.md"
 LAST_LAYER = "logits"
 
 # A path, the bytes of a file, uint8 [H, W], [H, W, 1] (grey) or [H, W, 3] (RGB), or an image of Pillow.
@@ -101,7 +101,7 @@ class FaceClassifier:
         """
         member = eval_json.describe_member(self._open_run())
         folder = loading.bundle_folder() if self._workdir == loading.BUNDLED else self._workdir
-        evaluation, text = (os.path.join(folder, name) for name in ("eval.json", CARD_FILE))
+        evaluation, text = (os.path.join(folder, name) for name in (EVAL_FILE, CARD_FILE))
         found = eval_json.read_eval(evaluation) if files.exists(evaluation) else None
         if found and [each["weights_sha256"] for each in found["protocol"]["members"]] != [member["weights_sha256"]]:
             found = None  # of other weights: the run continued after its evaluation

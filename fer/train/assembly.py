@@ -9,6 +9,7 @@ from fer.data import pipeline
 from fer.errors import UserError
 from fer.models import loading, registry
 from fer.models.loading import LoadedRun
+from fer.run_dir import Teacher
 from fer.train import eval_step, preflight, soft_labels, train_state
 from fer.train.distributed import multi_worker
 from fer.train.distributed.strategy import check_deterministic_jit
@@ -25,7 +26,7 @@ class RunParts(NamedTuple):
     score: Callable[[], eval_step.Score]  # evaluates the averaged model on the validation split
     epoch_steps: int
     total_steps: int
-    teachers: list[dict[str, Any]]  # records for config.json
+    teachers: list[Teacher]  # records for config.json
     initialized_from: dict[str, Any]  # record for config.json of the run that gave the initial weights; empty if none
 
 

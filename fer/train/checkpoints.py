@@ -12,52 +12,55 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
 from fer import storage, tf_workarounds
 from fer.errors import StorageError, UserError
 from fer.io import files, local_write, temp_files
+from fer.run_dir import (
+    CHECKPOINT_FILE,
+    CheckpointRecord,
+    checkpoint_name,
+    parse_checkpoint_name,
+    read_checkpoint_record,
+    write_checkpoint_record,
+)
 
 MAX_TO_KEEP = 3
-FORMAT = "step-{:08d}"
-META = "checkpoint.json"
+STATE = "state"  # prefix of the names of TensorFlow's files
 
 
 def save(
     folder: str,
     state: tf.train.Checkpoint,
-    step: int,
-    extra: dict[str, Any],
+    record: CheckpointRecord,
     planned: Callable[[int], bool] = lambda step: True,
 ) -> None:
-    """Writes the state after `step` steps; keeps the newest `MAX_TO_KEEP` checkpoints and the newest planned one.
+    """Writes a checkpoint; keeps the newest `MAX_TO_KEEP` checkpoints and the newest planned one.
 
     Args:
       folder: of the run's checkpoints.
       state: the state to save.
-      step: names the checkpoint.
-      extra: JSON values that `restore` returns.
+      record: that `restore` returns; its field `files` is filled in.
       planned: whether an uninterrupted run has a checkpoint of the given step, which is not so for one that was made
         because the run was stopped. A rollback may need the newest planned one.
 
     Raises:
       StorageError: it cannot be written; earlier checkpoints are unchanged.
     """
-    place = os.path.join(folder, FORMAT.format(step))
+    place = os.path.join(folder, checkpoint_name(record.step))
     try:
         if storage.is_remote(folder):
             with temp_files.folder("checkpoint") as temporary:
-                _write(temporary, state, step, extra)
+                _write(temporary, state, record)
                 _upload(temporary, place)
         else:
             temporary = place + ".tmp"
             _remove(temporary)
             local_write.make_folders(temporary)
-            _write(temporary, state, step, extra)
+            _write(temporary, state, record)
             _remove(place)
             local_write.publish(temporary, place)
     except (OSError, tf.errors.OpError) as error:
@@ -69,19 +72,19 @@ def save(
             "same command again; earlier checkpoints are complete."
         ) from error
     saved = list_steps(folder)
-    kept = {*saved[-MAX_TO_KEEP:], max(filter(planned, saved), default=step)}
+    kept = {*saved[-MAX_TO_KEEP:], max(filter(planned, saved), default=record.step)}
     for old in saved:
         if old not in kept:
-            _remove(os.path.join(folder, FORMAT.format(old)))
+            _remove(os.path.join(folder, checkpoint_name(old)))
 
 
-def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
+def restore(folder: str, state: tf.train.Checkpoint) -> CheckpointRecord | None:
     """Restores the newest undamaged checkpoint into `state`.
 
     A damaged one is reported, and removed once an earlier one has been restored.
 
     Returns:
-      The content of checkpoint.json, or None if there is no checkpoint.
+      The record of the checkpoint, or None if there is no checkpoint.
 
     Raises:
       StorageError: a checkpoint cannot be read now; it may be undamaged.
@@ -89,7 +92,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
     """
     found, damaged = list_steps(folder), {}
     for step in reversed(found):
-        place = os.path.join(folder, FORMAT.format(step))
+        place = os.path.join(folder, checkpoint_name(step))
         damage = _find_damage(place)
         if damage and storage.is_remote(place):  # a store that was unreachable for a moment seems to lack the files
             storage.register_filesystems(place)
@@ -99,7 +102,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
             continue
         try:
             with tf_workarounds.literal_path(place) as folder_read:
-                state.read(os.path.join(folder_read, "state")).assert_consumed()
+                state.read(os.path.join(folder_read, STATE)).assert_consumed()
         except (AssertionError, ValueError) as error:  # from TensorFlow, for other names or shapes of variables
             raise UserError(
                 f"The checkpoint {place} holds another state than this version's ({files.error_message(error)}): go "
@@ -111,7 +114,7 @@ def restore(folder: str, state: tf.train.Checkpoint) -> dict[str, Any] | None:
                 f"The checkpoint {other} is damaged ({damage}); it is removed, and {os.path.basename(place)} is used."
             )
             _remove(other)
-        return files.read_json(os.path.join(place, META), "the checkpoint")
+        return read_checkpoint_record(place)
     if damaged:
         reasons = "; ".join(f"{os.path.basename(place)}: {damage}" for place, damage in damaged.items())
         raise UserError(
@@ -125,15 +128,15 @@ def list_steps(folder: str) -> list[int]:
     """Lists the steps of the checkpoints in `folder`, in ascending order."""
     if not storage.check_or_raise(folder, tf.io.gfile.isdir):
         return []
-    names = (re.fullmatch(r"step-(\d{8})/?", name) for name in tf.io.gfile.listdir(folder))
-    return sorted(int(name[1]) for name in names if name)
+    steps = map(parse_checkpoint_name, tf.io.gfile.listdir(folder))
+    return sorted(step for step in steps if step is not None)
 
 
 def remove_after(folder: str, step: int) -> None:
     """Removes the checkpoints of steps after `step`, the newest first."""
     for later in reversed(list_steps(folder)):
         if later > step:
-            _remove(os.path.join(folder, FORMAT.format(later)))
+            _remove(os.path.join(folder, checkpoint_name(later)))
 
 
 def clean(folder: str) -> None:
@@ -144,17 +147,17 @@ def clean(folder: str) -> None:
                 _remove(os.path.join(folder, name.rstrip("/")))
 
 
-def _write(folder: str, state: tf.train.Checkpoint, step: int, extra: dict[str, Any]) -> None:
+def _write(folder: str, state: tf.train.Checkpoint, record: CheckpointRecord) -> None:
     """Writes the state and, last, checkpoint.json into an empty local folder."""
-    state.write(os.path.join(folder, "state"))
+    state.write(os.path.join(folder, STATE))
     hashes = {name: files.sha256(os.path.join(folder, name)) for name in sorted(tf.io.gfile.listdir(folder))}
-    files.write_json(os.path.join(folder, META), {"step": step, "files": hashes, **extra})
+    write_checkpoint_record(folder, record._replace(files=hashes))
 
 
 def _upload(folder: str, place: str) -> None:
     """Copies a checkpoint to its place in a store, checkpoint.json last."""
     _remove(place)
-    for name in sorted(os.listdir(folder), key=lambda name: name == META):
+    for name in sorted(os.listdir(folder), key=lambda name: name == CHECKPOINT_FILE):
         tf.io.gfile.copy(os.path.join(folder, name), os.path.join(place, name), overwrite=True)
 
 
@@ -165,11 +168,11 @@ def _find_damage(place: str) -> str | None:
       StorageError: it cannot be read.
     """
     try:
-        expected = files.read_json(os.path.join(place, META), "the checkpoint")["files"]
+        expected = read_checkpoint_record(place).files
     except StorageError:
         raise
-    except (UserError, KeyError, TypeError):
-        return f"{META} is missing or not a record of a checkpoint"
+    except (UserError, TypeError):
+        return f"{CHECKPOINT_FILE} is missing or not a record of a checkpoint"
     for name, digest in expected.items():
         path = os.path.join(place, name)
         if not tf.io.gfile.exists(path):

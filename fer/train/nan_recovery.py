@@ -10,11 +10,12 @@ was interrupted. A killed run therefore ends with the same weights here too.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
 from fer.errors import UserError
+from fer.run_dir import Rollback
 from fer.train import checkpoints
 from fer.train.train_step import StepMetrics
 
@@ -59,26 +60,9 @@ class NanGuard:
                 raise NonFiniteError(after + 1 + int(np.argmin(finite)))
 
 
-class Rollback(NamedTuple):
-    """A rollback."""
-
-    step: int  # whose loss or weights were NaN or infinite
-    to: int  # the step of the checkpoint that the run returned to
-
-
-def parse_rollbacks(extra: list[list[int]]) -> list[Rollback]:
-    """Reads the rollbacks from the form in which a checkpoint holds them."""
-    return [Rollback(*each) for each in extra]
-
-
-def count_skipped_batches(rollbacks: list[Rollback]) -> int:
+def count_skipped_batches(rollbacks: Sequence[Rollback]) -> int:
     """Returns the number of batches that all rollbacks together skip."""
     return sum(each.step - each.to for each in rollbacks)
-
-
-def rollback_records(rollbacks: list[Rollback]) -> list[dict[str, Any]]:
-    """Returns the rollbacks as rollbacks.json holds them."""
-    return [{**each._asdict(), "batches_left_out": each.step - each.to} for each in rollbacks]
 
 
 def is_planned(step: int, every: int, epoch_steps: int) -> bool:
@@ -86,7 +70,7 @@ def is_planned(step: int, every: int, epoch_steps: int) -> bool:
     return step % every == 0 or step % epoch_steps == 0
 
 
-def roll_back(folder: str, rollbacks: list[Rollback], step: int, every: int, epoch_steps: int) -> Rollback:
+def roll_back(folder: str, rollbacks: Sequence[Rollback], step: int, every: int, epoch_steps: int) -> Rollback:
     """Selects the checkpoint to return to after a failure at `step`, and removes later checkpoints.
 
     Checkpoints that only an interruption made are passed over, unless there are no others.

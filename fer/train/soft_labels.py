@@ -17,6 +17,7 @@ from fer.errors import UserError
 from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from fer.models import heads, loading
 from fer.models.loading import LoadedRun
+from fer.run_dir import Teacher
 from fer.train import device_iterator
 
 ABSENT_LOGIT = -1e4  # the logit of a class that the train split lacks
@@ -140,17 +141,9 @@ def load_teachers(train: Train) -> list[LoadedRun]:
         raise UserError(f"config.train.teacher_runs: {error}") from error
 
 
-def teacher_records(teachers: Sequence[LoadedRun]) -> list[dict[str, str | int]]:
-    """Returns what config.json records of the teachers, among it the weights that each was initialized with."""
-    return [
-        {
-            "config_sha256": each.config_sha256,
-            "weights_sha256": each.weights_sha256,
-            "step": each.step,
-            "began_with": each.config.model.weights,
-        }
-        for each in teachers
-    ]
+def teacher_records(teachers: Sequence[LoadedRun]) -> list[Teacher]:
+    """Returns the records of the teachers for config.json."""
+    return [Teacher(each.weights_sha256, each.config_sha256, each.step, each.config.model.weights) for each in teachers]
 
 
 def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | None:

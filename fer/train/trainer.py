@@ -17,7 +17,7 @@ from fer.data.sampling import Batch
 from fer.errors import Stopped, UserError
 from fer.models import weights
 from fer.progress import TrainProgress
-from fer.run_dir import Entry, RunDir
+from fer.run_dir import CheckpointRecord, Entry, Rollback, RunDir
 from fer.train import assembly, checkpoints, device_iterator, nan_recovery, preemption, preflight, run_lock, train_step
 from fer.train.assembly import RunParts
 from fer.train.device_iterator import DeviceIterator
@@ -25,7 +25,7 @@ from fer.train.distributed import multi_worker
 from fer.train.distributed.cluster_resolver import Cluster
 from fer.train.eval_step import Score
 from fer.train.metric_logging import EventWriter
-from fer.train.nan_recovery import NanGuard, NonFiniteError, Rollback
+from fer.train.nan_recovery import NanGuard, NonFiniteError
 from fer.train.optim import param_groups
 from fer.train.profiler import Profiler
 from fer.train.train_step import StepMetrics
@@ -193,15 +193,15 @@ class Trainer:
 
     def _restore(self) -> None:
         """Restores the newest checkpoint, if there is one."""
-        restored = checkpoints.restore(self.folder.checkpoints, self.state.checkpoint())
-        restored = multi_worker.broadcast_object(self.strategy, restored)
+        own = checkpoints.restore(self.folder.checkpoints, self.state.checkpoint())
+        restored = multi_worker.broadcast_object(self.strategy, own)
+        self.done = 0
         if restored:
-            self.seconds = restored["seconds"]
-            self.rollbacks = nan_recovery.parse_rollbacks(restored.get("rollbacks", []))
-            self.history = self.folder.read_history(until_step=restored["step"])
+            self.done, self.seconds, rollbacks, _ = CheckpointRecord(*restored)
+            self.rollbacks = [Rollback(*each) for each in rollbacks]
+            self.history = self.folder.read_history(until_step=self.done)
             report_changed_replicas(self.history, self.strategy.num_replicas_in_sync)
         multi_worker.broadcast_variables(self.strategy, self.state.variables)
-        self.done = restored["step"] if restored else 0
         self.state.step.assign(self.done)  # a worker without a checkpoint of its own gets the chief's step, too
 
     @contextlib.contextmanager
@@ -376,13 +376,11 @@ class Trainer:
           NonFiniteError: the loss or the weights are NaN or infinite; nothing is written.
         """
         self._check_finite()
-        extra = {"seconds": round(seconds, 1), "rollbacks": [list(each) for each in self.rollbacks]}
         every, epoch_steps = self.experiment.train.save_every_steps, self.epoch_steps
         checkpoints.save(
             self.folder.checkpoints,
             self.state.checkpoint(),
-            self.done,
-            extra,
+            CheckpointRecord(self.done, round(seconds, 1), self.rollbacks),
             lambda step: nan_recovery.is_planned(step, every, epoch_steps),
         )
 
@@ -421,7 +419,7 @@ class Trainer:
         before = self.rollbacks  # the checkpoint does not hold the rollbacks that returned to it
         self._restore()
         self.rollbacks = [*before, new._replace(to=self.done)]
-        self.folder.write_rollbacks(nan_recovery.rollback_records(self.rollbacks))
+        self.folder.write_rollbacks(self.rollbacks)
         print(
             f"Loss or weights became NaN or infinite at step {failed_step}: returning to step {self.done} and skipping "
             f"the {failed_step - self.done} batches since then (rollback {len(self.rollbacks)} of at most "

@@ -17,6 +17,7 @@ from fer.evaluation import eval_json, inference
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import bundle, model_card
 from fer.models import loading, weights
+from fer.run_dir import RunDir, Teacher
 from tests.evaluation import factories
 
 COUNT = 40
@@ -87,16 +88,16 @@ def test_bundle_accuracy_loss_is_difference_to_float32_weights(bundled, folder):
 
 def test_card_depends_on_eval_json_and_config_json_only(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
-    record = json.loads((folder / "run" / "config.json").read_text())
+    config = RunDir(str(folder / "run")).read_config()
     card = (folder / "weights" / "MODEL_CARD.md").read_text()
-    assert card == model_card.build_card(content, record)
+    assert card == model_card.build_card(content, config)
     low, high = content["accuracy_ci95"]
     assert f"| accuracy | {content['accuracy']:.4f} | {low:.4f}-{high:.4f} |" in card
     for name, scores in content["per_class"].items():
         assert f"| {name} | {scores['support']} | {scores['precision']:.4f} | {scores['recall']:.4f} |" in card
     assert "1 of the evaluated faces are also in the train split of the same shards" in " ".join(card.split())
-    content["data"]["manifest_sha256"] = record["data"]["manifest_sha256"]
-    card = model_card.build_card(content, record)
+    content["data"]["manifest_sha256"] = config.trained_on["manifest_sha256"]
+    card = model_card.build_card(content, config)
     assert "1 of the evaluated faces are also in the training data" in " ".join(card.split())
     assert re.findall(r"^## (.+)$", card, re.MULTILINE) == [
         "Model details",
@@ -113,40 +114,41 @@ def test_card_depends_on_eval_json_and_config_json_only(bundled, folder):
 
 def test_card_names_teacher_of_distilled_network(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
-    record = json.loads((folder / "run" / "config.json").read_text())
-    assert "distillation" not in model_card.build_card(content, record)
-    assert "on those images and are offered" in " ".join(model_card.build_card(content, record).split())
-    record["teachers"] = [{"weights_sha256": "f00d", "config_sha256": "beef", "step": 8}]
-    record["config"]["train"] |= {"teacher_runs": "runs/first", "distill_weight": 0.7}
+    config = RunDir(str(folder / "run")).read_config()
+    assert "distillation" not in model_card.build_card(content, config)
+    assert "on those images and are offered" in " ".join(model_card.build_card(content, config).split())
+    config = dataclasses.replace(config, teachers=(Teacher("f00d", "beef", 8),))
+    config.experiment.train.teacher_runs, config.experiment.train.distill_weight = "runs/first", 0.7
     text = "the label has weight 30% in the target, the prediction of the teacher `runs/first` the rest"
-    card = " ".join(model_card.build_card(content, record).split())
+    card = " ".join(model_card.build_card(content, config).split())
     assert f"{text} (weights SHA-256 `f00d`)." in card
     assert (
         "on those images, and indirectly on the data of other networks (sources and terms: docs/reproduce.md)," in card
     )
-    record["teachers"][0]["began_with"] = "faces.npz"
-    card = " ".join(model_card.build_card(content, record).split())
+    config = dataclasses.replace(config, teachers=(Teacher("f00d", began_with="faces.npz"),))
+    card = " ".join(model_card.build_card(content, config).split())
     assert f"{text} (weights SHA-256 `f00d`; initial weights `faces.npz`)." in card
 
 
 def test_card_states_ferplus_votes_in_targets(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
-    record = json.loads((folder / "run" / "config.json").read_text())
-    assert "votes of FER+" not in model_card.build_card(content, record)
-    record["config"]["train"]["label_source"] = "posterior"
-    assert "The training targets include the votes of FER+" in " ".join(model_card.build_card(content, record).split())
+    config = RunDir(str(folder / "run")).read_config()
+    assert "votes of FER+" not in model_card.build_card(content, config)
+    config.experiment.train.label_source = "posterior"
+    assert "The training targets include the votes of FER+" in " ".join(model_card.build_card(content, config).split())
 
 
 def test_card_shows_texts_of_others_as_text(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
-    record = json.loads((folder / "run" / "config.json").read_text())
+    config = RunDir(str(folder / "run")).read_config()
     hostile = "<img src=x>`|</td>[a](http://b)\n# c\x1b[2J"
-    record["teachers"] = [{"weights_sha256": hostile, "began_with": hostile}]
-    record["config"]["train"]["teacher_runs"] = record["config"]["model"]["weights"] = hostile
-    record["config"]["augment"]["policy"] = record["data"]["name"] = record["data"]["manifest_sha256"] = hostile
-    record["versions"] = {hostile: hostile}
+    trained_on = {"name": hostile, "manifest_sha256": hostile}
+    teachers = (Teacher(hostile, began_with=hostile),)
+    config = dataclasses.replace(config, trained_on=trained_on, teachers=teachers, versions={hostile: hostile})
+    config.experiment.train.teacher_runs = config.experiment.model.weights = hostile
+    config.experiment.augment.policy = hostile
     content["model"] = content["data"]["name"] = hostile
-    page = MarkdownIt("commonmark").enable("table").parse(model_card.build_card(content, record))
+    page = MarkdownIt("commonmark").enable("table").parse(model_card.build_card(content, config))
     inline = [child for block in page for child in block.children or []]
     assert not [token.type for token in [*page, *inline] if token.type.startswith(("html", "link", "image"))]
     shown = html.unescape(" ".join(" ".join(token.content for token in inline).split()))
@@ -155,22 +157,28 @@ def test_card_shows_texts_of_others_as_text(bundled, folder):
 
 def test_card_wraps_no_text_into_another_block(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
-    record = json.loads((folder / "run" / "config.json").read_text())
-    before = [block.type for block in MarkdownIt("commonmark").parse(model_card.build_card(content, record))]
+    config = RunDir(str(folder / "run")).read_config()
+    before = [block.type for block in MarkdownIt("commonmark").parse(model_card.build_card(content, config))]
     for start in ("# ", "- ", "1. ", "> ", "--- ", "== ", "``` "):
-        record["data"]["name"] = start * 100
-        blocks = [block.type for block in MarkdownIt("commonmark").parse(model_card.build_card(content, record))]
+        config.trained_on["name"] = start * 100
+        blocks = [block.type for block in MarkdownIt("commonmark").parse(model_card.build_card(content, config))]
         assert blocks == before, start
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("versions", None), ("data", {**factories.TRAINED_ON}), ("teachers", [{}]), ("teachers", 3)]
+    ("field", "value", "named"),
+    [
+        ("versions", None, "versions of type dict"),
+        ("data", {**factories.TRAINED_ON}, "examples_per_split of type dict"),
+        ("teachers", [{}], "valid field teachers"),
+        ("teachers", 3, "valid field teachers"),
+    ],
 )
-def test_make_bundle_error_names_invalid_field_of_config_json(folder, tmp_path, field, value):
+def test_make_bundle_error_names_invalid_field_of_config_json(folder, tmp_path, field, value, named):
     workdir = shutil.copytree(folder / "run", tmp_path / "run")
     record = json.loads((workdir / "config.json").read_text())
     (workdir / "config.json").write_text(json.dumps({**record, field: value}))
-    with pytest.raises(UserError, match=rf"config\.json has no valid field {field}"):
+    with pytest.raises(UserError, match=rf"config\.json has no {named}"):
         bundle.make_bundle(str(workdir), str(folder / "faces"), str(tmp_path / "out"))
 
 
@@ -264,11 +272,11 @@ def test_load_bundled_rejects_missing_or_foreign_graph(bundled, folder, tmp_path
 @packaged
 def test_card_of_package_equals_card_built_from_its_eval_json():
     content = eval_json.read_eval(str(PACKAGED / "eval.json"))
-    record = json.loads((PACKAGED / "config.json").read_text())
-    assert (PACKAGED / "MODEL_CARD.md").read_text() == model_card.build_card(content, record)
+    config = RunDir(str(PACKAGED)).read_config()
+    assert (PACKAGED / "MODEL_CARD.md").read_text() == model_card.build_card(content, config)
     member = content["protocol"]["members"][0]
     assert member["weights_sha256"] == json.loads((PACKAGED / "best.json").read_text())["sha256"]
-    assert member["config_sha256"] == record["config_sha256"]
+    assert member["config_sha256"] == config.sha256
 
 
 def test_make_bundle_overwrites_bundle_but_no_run(bundled, folder, tmp_path):

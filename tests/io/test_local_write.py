@@ -14,6 +14,7 @@ from fer.errors import StorageError
 from fer.io import files, local_write
 from fer.io.local_write import make_folders, publish, sync
 from fer.io.transaction import transaction
+from fer.run_dir import CheckpointRecord
 from fer.train import checkpoints
 
 
@@ -209,7 +210,7 @@ def test_sync_ignores_file_system_without_fsync(tmp_path, monkeypatch, number):
 
 
 def test_checkpoint_is_synced_before_its_name(tmp_path, calls, checkpoint):
-    checkpoints.save(str(tmp_path), checkpoint, 7, {})
+    checkpoints.save(str(tmp_path), checkpoint, CheckpointRecord(7))
     place = str(tmp_path / "step-00000007")
     at = calls.index(("rename", place))
     synced = {os.path.basename(path) for kind, path in calls[:at] if kind == "sync" and f"{place}.tmp/" in path}
@@ -224,7 +225,7 @@ def test_checkpoint_error_names_checkpoint_when_disk_is_full_at_sync(tmp_path, m
 
     monkeypatch.setattr(os, "fsync", raise_disk_full)
     with pytest.raises(StorageError, match=r"Cannot write .*step-00000007.*: No space left on device"):
-        checkpoints.save(str(tmp_path), checkpoint, 7, {})
+        checkpoints.save(str(tmp_path), checkpoint, CheckpointRecord(7))
     assert checkpoints.list_steps(str(tmp_path)) == []
 
 

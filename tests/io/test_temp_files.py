@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from fer.errors import StorageError
 from fer.io import files, temp_files
+from fer.run_dir import CheckpointRecord
 from fer.train import checkpoints
 from fer.train.distributed import multi_worker
 from fer.train.distributed.cluster_resolver import Cluster
@@ -123,5 +124,5 @@ def test_checkpoint_leaves_nothing_when_disk_is_full(tmp_path, monkeypatch):
 
     monkeypatch.setattr(state, "write", raise_disk_full)
     with pytest.raises(StorageError, match="No space left on device"):
-        checkpoints.save(str(tmp_path), state, 50, {})
+        checkpoints.save(str(tmp_path), state, CheckpointRecord(50))
     assert os.listdir(tmp_path) == []

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from fer.errors import StorageError, UserError
 from fer.io import files
+from fer.run_dir import CheckpointRecord
 from fer.train import checkpoints, nan_recovery
 
 
@@ -24,13 +25,13 @@ def restore(folder) -> tuple:
 @pytest.fixture
 def folder(tmp_path):
     for step in (10, 20, 30, 40):
-        checkpoints.save(str(tmp_path), make_state(float(step)), step, {"seconds": 1.5 * step})
+        checkpoints.save(str(tmp_path), make_state(float(step)), CheckpointRecord(step, 1.5 * step))
     return tmp_path
 
 
 def test_restore_returns_newest_checkpoint_and_its_record(folder):
     found, value = restore(folder)
-    assert (found["step"], found["seconds"], value) == (40, 60.0, 40.0)
+    assert (found.step, found.seconds, value) == (40, 60.0, 40.0)
 
 
 def test_save_keeps_only_the_newest_checkpoints(folder):
@@ -42,7 +43,7 @@ def test_save_keeps_newest_planned_checkpoint_beside_those_of_stops(tmp_path):
         return nan_recovery.is_planned(step, 20, 1000)
 
     for step in (20, 40, 43, 46, 49, 52):
-        checkpoints.save(str(tmp_path), make_state(float(step)), step, {}, planned)
+        checkpoints.save(str(tmp_path), make_state(float(step)), CheckpointRecord(step), planned)
     assert checkpoints.list_steps(str(tmp_path)) == [40, 46, 49, 52]
     assert nan_recovery.roll_back(str(tmp_path), [], 55, 20, 1000).to == 40
 
@@ -107,7 +108,7 @@ def test_clean_removes_partial_checkpoint_of_killed_run(folder):
     partial = folder / "step-00000050.tmp"
     partial.mkdir()
     (partial / "state.index").write_bytes(b"half")
-    assert restore(folder)[0]["step"] == 40
+    assert restore(folder)[0].step == 40
     checkpoints.clean(str(folder))
     assert not partial.exists()
     assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
@@ -120,11 +121,11 @@ def test_save_raises_user_error_and_keeps_earlier_checkpoints_when_write_fails(f
     state = make_state(50.0)
     monkeypatch.setattr(state, "write", full)
     with pytest.raises(UserError, match=r"No space left on device\. .*earlier checkpoints are complete"):
-        checkpoints.save(str(folder), state, 50, {})
-    assert restore(folder)[0]["step"] == 40
+        checkpoints.save(str(folder), state, CheckpointRecord(50))
+    assert restore(folder)[0].step == 40
 
 
 def test_save_replaces_checkpoint_of_same_step(folder):
-    checkpoints.save(str(folder), make_state(41.0), 40, {"seconds": 0})
+    checkpoints.save(str(folder), make_state(41.0), CheckpointRecord(40))
     assert restore(folder)[1] == 41.0
     assert not [name for name in os.listdir(folder) if name.endswith(".tmp")]

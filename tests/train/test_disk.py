@@ -45,6 +45,6 @@ def test_train_raises_user_error_and_keeps_checkpoints_when_disk_is_full(small_d
     steps = checkpoints.list_steps(folder)
     assert steps
     fresh = train_state.create_train_state(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 200)
-    assert checkpoints.restore(folder, fresh.checkpoint())["step"] == steps[-1] == int(fresh.step)
+    assert checkpoints.restore(folder, fresh.checkpoint()).step == steps[-1] == int(fresh.step)
     assert json.loads((workdir / "config.json").read_text())["config"] == settings.to_dict()
     assert os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize < CHECKPOINT_KIB * 2**10

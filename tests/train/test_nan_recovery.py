@@ -9,10 +9,12 @@ import signal
 import numpy as np
 import pytest
 
+from fer import run_dir
 from fer.data import example_codec
 from fer.errors import Stopped, UserError
+from fer.run_dir import CheckpointRecord, Rollback
 from fer.train import checkpoints, nan_recovery, train_step, trainer
-from fer.train.nan_recovery import NanGuard, NonFiniteError, Rollback
+from fer.train.nan_recovery import NanGuard, NonFiniteError
 from fer.train.train_step import StepMetrics
 from tests.train import factories
 from tests.train.factories import final_state
@@ -83,7 +85,7 @@ def test_run_skips_batches_since_checkpoint_and_resumes_to_same_bits_after_kill(
     assert all(np.isfinite(value).all() for value in expected.values() if getattr(value, "dtype", None) == np.float32)
 
     shutil.copytree(uninterrupted, killed)  # simulates a kill after the rollback and a checkpoint
-    shutil.rmtree(killed / "checkpoints" / checkpoints.FORMAT.format(TOTAL))
+    shutil.rmtree(killed / "checkpoints" / run_dir.checkpoint_name(TOTAL))
     trainer.train(settings, synthetic_shards.folder, str(killed), "one")
     assert read_rollbacks(killed) == read_rollbacks(uninterrupted)
     assert_same_bits(final_state(killed, TOTAL), expected)
@@ -135,9 +137,9 @@ def stop_after(make, last: int):
 def kill_after(save, last: int):
     """Wraps `checkpoints.save` to raise KeyboardInterrupt after the checkpoint of step `last`."""
 
-    def save_then_kill(folder, state, done, *more):
-        save(folder, state, done, *more)
-        if done == last:
+    def save_then_kill(folder, state, record, *more):
+        save(folder, state, record, *more)
+        if record.step == last:
             raise KeyboardInterrupt
 
     return save_then_kill
@@ -146,7 +148,7 @@ def kill_after(save, last: int):
 def make_checkpoint_folders(tmp_path, steps: list[int]) -> str:
     """Creates empty checkpoint folders of these steps."""
     for each in steps:
-        (tmp_path / checkpoints.FORMAT.format(each)).mkdir()
+        (tmp_path / run_dir.checkpoint_name(each)).mkdir()
     return str(tmp_path)
 
 
@@ -169,10 +171,11 @@ def test_roll_back_raises_user_error_after_three_rollbacks(tmp_path):
     assert checkpoints.list_steps(folder) == [10]
 
 
-def test_rollbacks_count_skipped_batches_and_survive_serialization():
-    rollbacks = [Rollback(17, 10), Rollback(12, 10)]
-    assert nan_recovery.count_skipped_batches(rollbacks) == 9
-    assert nan_recovery.parse_rollbacks(json.loads(json.dumps(rollbacks))) == rollbacks
+def test_rollbacks_count_skipped_batches_and_survive_serialization(tmp_path):
+    record = CheckpointRecord(20, 1.5, [Rollback(17, 10), Rollback(12, 10)], {"state.index": "f00d"})
+    assert nan_recovery.count_skipped_batches(record.rollbacks) == 9
+    run_dir.write_checkpoint_record(str(tmp_path), record)
+    assert run_dir.read_checkpoint_record(str(tmp_path)) == record
 
 
 def test_run_skips_further_batches_when_nan_recurs_before_next_checkpoint(

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from fer import run_dir
 from fer.config import Data, Experiment, FineTune
 from fer.train import checkpoints, trainer
 from tests.train import factories
@@ -66,7 +67,7 @@ def test_run_resumes_to_same_bits(settings, synthetic_shards, tmp_path):
     shutil.copytree(uninterrupted, resumed)
     for step in checkpoints.list_steps(str(resumed / "checkpoints")):  # simulates a kill before the next checkpoint
         if step > EVERY:
-            shutil.rmtree(resumed / "checkpoints" / checkpoints.FORMAT.format(step))
+            shutil.rmtree(resumed / "checkpoints" / run_dir.checkpoint_name(step))
     trainer.train(settings(), synthetic_shards.folder, str(resumed), "one")
     expected, found = final_state(uninterrupted, STEPS), final_state(resumed, STEPS)
     assert found.keys() == expected.keys()
