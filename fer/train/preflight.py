@@ -20,6 +20,7 @@ from fer.train import checkpoints, soft_labels
 from fer.train.distributed import multi_worker, replica_sync
 from fer.train.distributed.cluster_resolver import Cluster
 from fer.train.distributed.strategy import make_strategy
+from fer.train.optim import lr_schedules
 
 
 class CheckedRun(NamedTuple):
@@ -136,7 +137,8 @@ def check_length(folder: RunDir, before: Experiment, experiment: Experiment, sha
             f"({'; '.join(changed)}): a run can only become longer. Choose another --workdir, "
             "or give the flags of the run that is there."
         )
-    reason = _find_dependence_on_length(experiment, old, epoch_steps)
+    done = max(checkpoints.list_steps(folder.checkpoints), default=0)
+    reason = _find_dependence_on_length(experiment, old, epoch_steps, done)
     if reason:
         raise UserError(
             f"{folder.config_file} records a run of {old} steps, which cannot go on to {new}: {reason}. To start a new "
@@ -144,15 +146,17 @@ def check_length(folder: RunDir, before: Experiment, experiment: Experiment, sha
         )
 
 
-def _find_dependence_on_length(experiment: Experiment, steps: int, epoch_steps: int) -> str:
-    """Returns why the learning rates or the augmentation of a run of `steps` steps are not those of a longer run."""
-    optimizer, mixup_off_epochs = experiment.optimizer, experiment.augment.mixup_off_epochs
-    if optimizer.schedule == "step":
-        return "the schedule step has decayed the learning rate for this length; only constant can be continued"
-    if optimizer.schedule != "constant":
-        return f"the schedule {optimizer.schedule} has decayed the learning rate over this length"
-    if mixup_off_epochs:
-        return f"its last {mixup_off_epochs} epochs train without mixup (config.augment.mixup_off_epochs)"
+def _find_dependence_on_length(experiment: Experiment, steps: int, epoch_steps: int, done: int) -> str:
+    """Returns why the first `done` steps of a run of `steps` steps are not those of a longer run; "" if they are."""
+    if not done:
+        return ""
+    optimizer, augment = experiment.optimizer, experiment.augment
+    if optimizer.schedule in lr_schedules.LENGTH_SCHEDULES:
+        return f"the schedule {optimizer.schedule} decays the learning rate over the length of the run"
+    mixes = any(each.kind == "mix" for each in policy.parse(augment.policy, augment.backend))
+    last_epoch_start = (done - 1) // epoch_steps * epoch_steps
+    if mixes and last_epoch_start >= steps - augment.mixup_off_epochs * epoch_steps:
+        return f"its last {augment.mixup_off_epochs} epochs train without mixup (config.augment.mixup_off_epochs)"
     if round(optimizer.warmup_epochs * epoch_steps) >= steps:
         return "its warm-up was shortened to this length (config.optimizer.warmup_epochs)"
     return ""

@@ -1,26 +1,28 @@
 """Checks which runs can be made longer, and that a longer run equals one that had its length from the start."""
 
+import dataclasses
 import json
+import pathlib
 import re
 import shutil
 
 import numpy as np
 import pytest
 
-from fer import config
+from fer import config, run_dir
 from fer.config import Experiment
 from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.models import loading
-from fer.train import trainer
+from fer.train import preflight, trainer
 from tests.train import factories
 from tests.train.factories import final_state
 
 
-def make_experiment(schedule: str = "constant", **train) -> Experiment:
+def make_experiment(**train) -> Experiment:
     """Makes an experiment whose epoch has 20 steps."""
     experiment = factories.experiment(save_every_steps=100, **{"ema_decay": 0.9, **train})
-    experiment.optimizer.schedule = schedule
+    experiment.optimizer.schedule = "constant"
     return experiment
 
 
@@ -29,11 +31,15 @@ def read_config(workdir) -> dict:
 
 
 @pytest.mark.extended
-def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(synthetic_shards, tmp_path, capsys):
+@pytest.mark.parametrize("schedule", ["constant", "step"])
+def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(
+    synthetic_shards, tmp_path, capsys, schedule
+):
     long, extended = tmp_path / "long", tmp_path / "extended"
-    longer = make_experiment(max_steps=0, epochs=2)
+    longer, first = make_experiment(max_steps=0, epochs=2), make_experiment(max_steps=0, epochs=1)
+    for settings in (longer, first):
+        settings.optimizer.schedule, settings.optimizer.decay_epochs = schedule, 0.7
     trainer.train(longer, synthetic_shards.folder, str(long), "one")
-    first = make_experiment(max_steps=0, epochs=1)
     trainer.train(first, synthetic_shards.folder, str(extended), "one")
     capsys.readouterr()
     trainer.train(longer, synthetic_shards.folder, str(extended), "one")
@@ -58,9 +64,8 @@ def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(syn
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("optimizer.schedule", "cosine", "the schedule cosine has decayed the learning rate over this length"),
-        ("optimizer.schedule", "one_cycle", "the schedule one_cycle has decayed the learning rate over this length"),
-        ("optimizer.schedule", "step", "the schedule step has decayed the learning rate .*; only constant"),
+        ("optimizer.schedule", "cosine", "the schedule cosine decays the learning rate over the length of the run"),
+        ("optimizer.schedule", "one_cycle", "the schedule one_cycle decays the learning rate over the length"),
         ("augment.mixup_off_epochs", 1, "its last 1 epochs train without mixup"),
         ("optimizer.warmup_epochs", 3.0, "its warm-up was shortened to this length"),
     ],
@@ -69,6 +74,7 @@ def test_longer_run_error_names_init_from_when_steps_depended_on_length(
     synthetic_shards, tmp_path, field, value, message
 ):
     settings, workdir = make_experiment(max_steps=2), tmp_path / "run"
+    settings.augment.policy = "flip|mixup"
     section, _, name = field.partition(".")
     setattr(getattr(settings, section), name, value)
     trainer.train(settings, synthetic_shards.folder, str(workdir), "one")
@@ -78,6 +84,29 @@ def test_longer_run_error_names_init_from_when_steps_depended_on_length(
     with pytest.raises(UserError, match=expected):
         trainer.train(settings, synthetic_shards.folder, str(workdir), "one")
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+
+
+def check_longer(experiment: Experiment, synthetic_shards, tmp_path, steps: int, longer: int) -> None:
+    """Checks whether a run of 100 steps with a checkpoint after `steps` steps can go on to `longer` steps."""
+    before, after = (
+        dataclasses.replace(experiment, train=dataclasses.replace(experiment.train, max_steps=each))
+        for each in (100, longer)
+    )
+    folder = run_dir.open_run_dir(str(tmp_path / str(steps)), before, synthetic_shards)
+    folder.write_config(before, synthetic_shards)
+    pathlib.Path(folder.checkpoints, run_dir.checkpoint_name(steps)).mkdir(parents=True)
+    preflight.check_length(folder, before, after, synthetic_shards)
+
+
+def test_check_length_accepts_run_stopped_before_its_epochs_without_mixup(synthetic_shards, tmp_path):
+    experiment = make_experiment()
+    experiment.augment.policy, experiment.augment.mixup_off_epochs = "flip|mixup", 2
+    for steps in (0, 40, 60):
+        check_longer(experiment, synthetic_shards, tmp_path, steps, 200)
+    with pytest.raises(UserError, match=r"100 steps, which cannot go on to 200: its last 2 epochs train without mixup"):
+        check_longer(experiment, synthetic_shards, tmp_path, 61, 200)
+    experiment.augment.policy = "flip"
+    check_longer(experiment, synthetic_shards, tmp_path, 100, 200)
 
 
 def start_from(run: str) -> trainer.RunOptions:

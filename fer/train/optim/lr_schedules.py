@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from fer.config import Experiment
 
+LENGTH_SCHEDULES = ("cosine", "one_cycle")  # whose values depend on the number of steps of the run
 ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4  # of the peak learning rate (Smith and Topin 2018, arXiv:1708.07120)
 
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from fer import config_fields
 from fer.config import Experiment, Optimizer, Train
 from fer.train.optim import lr_schedules
 
@@ -52,6 +54,12 @@ def test_step_schedule_multiplies_learning_rate_at_each_interval():
 def test_constant_schedule_stays_at_peak_after_warmup():
     schedule = make_schedule(10, 100, learning_rate=0.3, schedule="constant", warmup_epochs=1.0)
     assert [float(schedule(step)) for step in (5, 10, 99)] == pytest.approx([0.15, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("name", config_fields.limits_by_path(Optimizer)["schedule"].choices)
+def test_schedule_of_a_longer_run_begins_with_the_same_values_unless_listed(name):
+    short, long = (make_schedule(10, 10 * epochs, schedule=name, decay_epochs=1.5)(tf.range(60)) for epochs in (6, 9))
+    assert np.array_equal(short, long) == (name not in lr_schedules.LENGTH_SCHEDULES)
 
 
 def test_peak_lr_scales_with_global_batch_when_rate_for_batch_is_set():
