@@ -56,11 +56,13 @@ def main() -> None:
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
-    from fer.train import augmentation_preview, trainer
-
     if PREVIEW.value:
+        from fer.train import augmentation_preview
+
         augmentation_preview.write_preview(experiment, data=DATA.value, path=PREVIEW.value)
     else:
+        from fer.train import trainer
+
         options = trainer.RunOptions(
             stop_on_spot_interruption=STOP_ON_SPOT_INTERRUPTION.value, init_from=INIT_FROM.value or ""
         )

@@ -18,7 +18,7 @@ import tensorflow as tf
 from fer import storage
 from fer.config import Model
 from fer.errors import UserError
-from fer.io import decompression_limits, files, hdf5_check, npz, temp_files
+from fer.io import decompression_limits, files, npz, temp_files
 from fer.models import registry, weights
 from fer.models.classifier import channel_mixing, get_backbone
 
@@ -140,6 +140,8 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
     if not tf.io.gfile.exists(path):
         raise UserError(f"There is no weights file {path}.")
     files.check_regular(path)
+    from fer.io import hdf5_check
+
     try:
         with _local_hdf5(path) as file:
             hdf5_check.check(file)

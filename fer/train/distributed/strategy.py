@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -10,8 +11,10 @@ from fer import tf_workarounds
 from fer.config import Train
 from fer.errors import UserError
 from fer.io import files
-from fer.train.distributed import rendezvous
 from fer.train.distributed.cluster_resolver import Cluster
+
+if TYPE_CHECKING:
+    from fer.train.distributed import rendezvous
 
 # Seconds. The first determines how soon the others stop after a worker is killed or disconnected.
 HEARTBEAT_S = 10  # a worker without a heartbeat for this long counts as lost
@@ -104,6 +107,8 @@ def _check_batch(train: Train, replicas: int) -> None:
 
 def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distribute.Strategy:
     """Waits for all workers and makes their strategy. No op may have run in this process before."""
+    from fer.train.distributed import rendezvous
+
     spec = tf.train.ClusterSpec({"worker": list(workers.workers)})
     resolver = ConnectedClusterResolver(
         spec, task_type="worker", task_id=workers.index, num_accelerators=accelerators, rpc_layer="grpc"
