@@ -1,9 +1,14 @@
-"""Builds HTML pages that are one file and load nothing from a network."""
+"""Builds HTML pages that are one file and load nothing from a network.
+
+html_page.css is the style that all pages share: colours, light and dark, and the font.
+"""
 
 from __future__ import annotations
 
 import base64
+import functools
 import html
+import importlib.resources
 
 
 def build_html_page(title: str, style: str, body: str, scripts: str = "") -> str:
@@ -14,7 +19,7 @@ def build_html_page(title: str, style: str, body: str, scripts: str = "") -> str
 
     Args:
       title: plain text; it is escaped here.
-      style: CSS.
+      style: CSS of this page, after the one that all pages share.
       body: HTML of the body, escaped by the caller.
       scripts: HTML of script elements at the end of the body.
     """
@@ -23,10 +28,21 @@ def build_html_page(title: str, style: str, body: str, scripts: str = "") -> str
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{html.escape(title)}</title><style>{style}</style></head><body>
+<title>{html.escape(title)}</title><style>{base_style()}{style}</style></head><body>
 {body}
 {scripts}</body></html>
 """
+
+
+def base_style() -> str:
+    """Returns the CSS that all pages share."""
+    return read_resource("fer", "html_page.css")
+
+
+@functools.cache
+def read_resource(package: str, name: str) -> str:
+    """Returns the text of a file that is installed with a package."""
+    return importlib.resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def data_uri(content: bytes, media_type: str) -> str:

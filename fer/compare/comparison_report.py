@@ -9,7 +9,7 @@ from typing import Any
 
 from fer import escaping
 from fer.evaluation.metrics import significance
-from fer.html_page import build_html_page, data_uri
+from fer.html_page import build_html_page, data_uri, read_resource
 from fer.io import files
 from fer.viz.comparison_plot import accuracy_by_parameters
 
@@ -31,25 +31,6 @@ PAIRS_NOTE = (
     "McNemar's exact test on the faces that only one of the two classifies correctly; p corrected by Holm for all "
     "pairs. A difference is significant where the corrected p is below 0.05."
 )
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --ours: #0072b233; --baselines: #d55e0026; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
-.wide { overflow-x: auto; } img { max-width: 100%; height: auto; background: white; }
-table { border-collapse: collapse; font-size: 12px; width: 100%; }
-caption { text-align: left; font-weight: bold; padding: .5rem 0; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .25rem; text-align: left; vertical-align: top; }
-td:first-child { font-weight: bold; } tr.ours { background: var(--ours); }
-tr.baselines { background: var(--baselines); } tr.apart td { opacity: .75; } td { overflow-wrap: break-word; }
-.all td:first-child { min-width: 7.5rem; overflow-wrap: anywhere; } .all td:nth-child(3) { min-width: 4.8rem; }
-.all td:nth-child(n + 12) { min-width: 7rem; overflow-wrap: anywhere; } .all td:nth-child(12) { min-width: 9.5rem; }
-@media (max-width: 60rem) {
-  table, caption, tbody, tr, td { display: block; } thead, .empty { display: none; } tr { padding: .5rem 0; }
-  td, .all td:nth-child(n) { border: 0; padding: .1rem .5rem; min-width: 0; overflow-wrap: anywhere; }
-  .all td.empty { display: none; }
-  td:not(:first-child)::before { content: attr(data-name) ": "; color: gray; }
-}
-@media (max-width: 40rem) { img { max-width: none; width: 60rem; } }
-"""
 
 
 def build_markdown(comparison: dict[str, Any]) -> str:
@@ -91,8 +72,8 @@ def build_page(comparison: dict[str, Any], plot: bytes) -> str:
 {pairs}
 </tbody></table>"""
     content = f"""<h1>Comparison</h1>
-<div class="wide"><img alt="Accuracy against parameters" src="{data_uri(plot, "image/png")}"></div>
-<div class="wide"><table class="all">
+<div class="scroll"><img alt="Accuracy against parameters" src="{data_uri(plot, "image/png")}"></div>
+<div class="scroll"><table class="all">
 <caption>Our runs (blue), other packages measured on the same faces (orange), published results</caption>
 <thead><tr>{head}</tr></thead>
 <tbody>
@@ -101,7 +82,7 @@ def build_page(comparison: dict[str, Any], plot: bytes) -> str:
 <p>{html.escape(NOTE)}</p>
 <h2>Paired tests</h2>
 {tested if comparison["pairs"] else f"<p>{NO_PAIRS}</p>"}"""
-    return build_html_page("Comparison", STYLE, content)
+    return build_html_page("Comparison", read_resource("fer.compare", "comparison.css"), content)
 
 
 def write(comparison: dict[str, Any], output: str) -> list[str]:

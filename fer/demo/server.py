@@ -7,9 +7,7 @@ rebinding), requests from another origin, and scripts other than the page's own.
 from __future__ import annotations
 
 import contextlib
-import functools
 import html
-import importlib.resources
 import ipaddress
 import json
 import logging
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from fer import log_suppression, progress
 from fer.errors import UserError, install_command
+from fer.html_page import base_style, read_resource
 from fer.labels import CLASSES, COLOURS
 from fer.models import loading
 
@@ -235,15 +234,10 @@ def _page(description: str, nonce: str) -> str:
         "NONCE": nonce,
         "DESCRIPTION": html.escape(description),
         "SETTINGS": json.dumps(settings).replace("<", "\\u003c"),
-        "STYLE": _resource("page.css"),
-        "SCRIPT": _resource("page.js"),
+        "STYLE": base_style() + read_resource("fer.demo", "page.css"),
+        "SCRIPT": read_resource("fer.demo", "page.js"),
     }
-    text = _resource("page.html")
+    text = read_resource("fer.demo", "page.html")
     for name, value in values.items():
         text = text.replace(f"@@{name}@@", value)
     return text
-
-
-@functools.cache
-def _resource(name: str) -> str:
-    return importlib.resources.files("fer.demo").joinpath(name).read_text(encoding="utf-8")

@@ -14,35 +14,11 @@ from PIL import Image
 from fer.convert.audit.audit import Audit
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS, UNLABELLED
-from fer.html_page import build_html_page, data_uri
+from fer.html_page import build_html_page, data_uri, read_resource
 from fer.labels import CLASSES, COLOURS, SIDE
 
 MAX_GROUPS = 24  # groups or faces per finding; audit.json lists all
 MAX_FACES = 8  # per group
-
-_STYLE = """
-:root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--line:#d5d5d5;--soft:#666}
-@media(prefers-color-scheme:dark){:root{--ink:#e8e8e8;--paper:#161616;--line:#3c3c3c;--soft:#a0a0a0}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
-body{margin:2rem auto;max-width:64rem;padding:0 1rem}
-h2{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:1rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse}.scroll table{width:100%}.scroll td:last-child{width:40%}
-.figures{columns:2 22rem;column-gap:3rem}.figures table{break-inside:avoid;width:100%;margin-bottom:1.5rem}
-.figures th{text-transform:capitalize}nav li{margin:.15rem 0}a{color:inherit}
-th,td{padding:.25rem .75rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}
-th:first-child,td:first-child{text-align:left;white-space:normal}
-.groups{display:flex;flex-wrap:wrap;gap:.75rem}
-.group{display:flex;flex-wrap:wrap;border:1px solid var(--line);border-radius:6px;padding:.4rem;gap:.4rem}
-figure{margin:0;text-align:center}figure img{width:72px;height:72px;margin:auto;image-rendering:pixelated;display:block}
-figcaption{font-size:.75rem;line-height:1.3}figcaption small{color:var(--soft);display:block;font-size:.7rem}
-.bar{display:flex;height:1.5rem;min-width:8rem;outline:1px solid var(--line)}.bar span{display:block;height:100%}
-.key span{display:inline-block;outline:1px solid var(--line);width:.8em;height:.8em;margin:0 .3em 0 1em}
-.note{color:var(--soft)}
-@media(max-width:40rem){.scroll th,.scroll td{padding:.2rem .1rem;font-size:.7rem}
-.scroll th+th{writing-mode:vertical-rl}
-.scroll th:last-child,.scroll td:last-child{display:none}.figures{columns:1}
-.figures td{white-space:normal;overflow-wrap:anywhere}}
-"""
 
 
 def render_page(
@@ -67,7 +43,7 @@ def render_page(
 
     def section(title: str, explained: str, groups: Sequence[np.ndarray]) -> str:
         """Returns the HTML of a finding."""
-        count = f"<p class=note>The first {MAX_GROUPS} of {len(groups):,}.</p>" if len(groups) > MAX_GROUPS else ""
+        count = f"<p class=soft>The first {MAX_GROUPS} of {len(groups):,}.</p>" if len(groups) > MAX_GROUPS else ""
         shown = "".join(faces(group) for group in groups[:MAX_GROUPS]) or "<p>None.</p>"
         return f'<h2 id="{_anchor(title)}">{title}</h2><p>{explained}</p>{count}<div class="groups">{shown}</div>'
 
@@ -81,7 +57,7 @@ def render_page(
         "<h2>All figures</h2>",
         _count_tables(summary),
     ]
-    return build_html_page(title, _STYLE, "".join(parts))
+    return build_html_page(title, read_resource("fer.convert.audit", "audit.css"), "".join(parts))
 
 
 def _findings(summary: Mapping[str, Any], found: Audit) -> list[tuple[str, str, Sequence[np.ndarray]]]:

@@ -6,7 +6,6 @@ The page shows faces of the data: publish it only where the data may be publishe
 from __future__ import annotations
 
 import html
-import importlib.resources
 import json
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from fer import run_dir
 from fer.evaluation.report import report_content
-from fer.html_page import build_html_page, data_uri
+from fer.html_page import build_html_page, data_uri, read_resource
 from fer.labels import CLASSES
 from fer.viz.sprite_sheet import FaceSheet, build_sheet
 
@@ -68,7 +67,7 @@ def build_page(
         "<h2>Provenance</h2>",
         _table(("", ""), report_content.provenance_rows(content), hashes=True),
     ]
-    style = _resource("report.css") + (
+    style = read_resource("fer.evaluation.report", "report.css") + (
         f".face{{--columns:{sheet.columns};background-image:url({data_uri(sheet.jpeg, 'image/jpeg')})}}"
     )
     return build_html_page(title, style, "\n".join(parts), _scripts(sheet, rows))
@@ -84,7 +83,7 @@ def _scripts(sheet: FaceSheet, rows: np.ndarray) -> str:
     }
     return (
         f'<script id="data" type="application/json">{json.dumps(index)}</script>\n'
-        f"<script>{_resource('report.js')}</script>\n"
+        f"<script>{read_resource('fer.evaluation.report', 'report.js')}</script>\n"
     )
 
 
@@ -168,7 +167,3 @@ def _table(
 def _plot(content: bytes, caption: str) -> str:
     source = data_uri(content, "image/png")
     return f'<figure class="picture"><figcaption>{caption}</figcaption><img alt="{caption}" src="{source}"></figure>'
-
-
-def _resource(name: str) -> str:
-    return importlib.resources.files("fer.evaluation.report").joinpath(name).read_text(encoding="utf-8")
