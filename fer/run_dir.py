@@ -2,7 +2,7 @@
 
     config.json      the experiment, the hash of the data, versions, commit: written first. A run that was made longer
                      has the new config here and each earlier one, with its hash and last step, in earlier_configs
-    history.json     one entry per epoch
+    history.json     one entry per epoch; history.csv has the same numbers
     curves.png       plot of the history
     rollbacks.json   the rollbacks, if there were any (train.on_nan)
     best.json        the best weights, selected on the validation split
@@ -22,7 +22,9 @@ Nothing here needs TensorFlow, except for paths in object stores.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import os
 import platform
 import re
@@ -42,6 +44,7 @@ from fer.storage import is_remote
 
 CONFIG_FILE = "config.json"
 HISTORY_FILE = "history.json"
+HISTORY_TABLE = "history.csv"
 CURVES_FILE = "curves.png"
 ROLLBACKS_FILE = "rollbacks.json"
 BEST_FILE = "best.json"
@@ -292,8 +295,12 @@ class RunDir:
         )
 
     def write_history(self, history: Sequence[Entry], curves: bytes) -> None:
-        """Replaces history.json, and curves.png by the PNG `curves`."""
+        """Replaces history.json and history.csv, and curves.png by the PNG `curves`, each atomically.
+
+        The checkpoint of the last entry must be written later. Then a run that is killed here writes all three again.
+        """
         files.write_json(self.history_file, history)
+        files.write_text(os.path.join(self.path, HISTORY_TABLE), _format_table(history))
         files.write_bytes(os.path.join(self.path, CURVES_FILE), curves)
 
     def read_history(self, until_step: int | None = None, required: bool = False) -> list[Entry]:
@@ -503,6 +510,16 @@ def _parse_teachers(records: Any, path: str) -> tuple[Teacher, ...]:
     if not valid:
         raise UserError(f"{path} has no valid field teachers: it is damaged. Choose another run or --workdir.")
     return tuple(Teacher(**{name: each[name] for name in Teacher._fields if name in each}) for each in records)
+
+
+def _format_table(history: Sequence[Entry]) -> str:
+    """Returns the entries of a history as CSV; a value that an entry lacks, or that is None, is an empty cell."""
+    fields = dict.fromkeys(field for entry in history for field in entry)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, fields, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return table.getvalue()
 
 
 def _check_history(history: Any, path: str) -> None:

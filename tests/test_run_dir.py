@@ -1,5 +1,6 @@
 """Checks the run directory, which belongs to one config and one dataset."""
 
+import csv
 import dataclasses
 import json
 import pathlib
@@ -97,6 +98,22 @@ def test_read_history_omits_epochs_after_the_checkpoint(folder):
     history = [{"epoch": epoch, "step": 10 * epoch, **FIGURES} for epoch in (1, 2, 3)]
     folder.write_history(history, b"")
     assert folder.read_history(until_step=25) == history[:2]
+
+
+def test_write_history_writes_same_numbers_as_json_and_csv(folder):
+    """The entry of an earlier version lacks a field; a value without a number is an empty cell in CSV."""
+    first = {"epoch": 1, "step": 10, **FIGURES, "train_loss": 0.1 + 0.2}
+    second = {"epoch": 2, "step": 20, **FIGURES, "validation_cohen_kappa": None, "replicas": 2}
+    for history in ([first], [first, second], [first]):  # a rollback may remove an entry
+        folder.write_history(history, b"")
+        text = pathlib.Path(folder.path, "history.csv").read_text()
+        rows = [
+            {name: json.loads(value) for name, value in row.items() if value}
+            for row in csv.DictReader(text.splitlines())
+        ]
+        recorded = json.loads(pathlib.Path(folder.path, "history.json").read_text())
+        assert rows == [{name: value for name, value in each.items() if value is not None} for each in recorded]
+    assert text.splitlines()[0].startswith("epoch,step,learning_rate,train_loss,")
 
 
 @pytest.mark.parametrize("sha256", [None, 3, {}, ["a"]])

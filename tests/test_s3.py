@@ -185,9 +185,9 @@ def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
     compared = finish(start("compare.py", f"--evals={RUNS}/a/eval/eval.json", "--output=s3://bucket/comparison"))
     assert "wrote s3://bucket/comparison/comparison.json" in compared
     names = list_keys(store, "runs/a/")
-    assert {"config.json", "history.json", "curves.png", "best.json", "eval/eval.json"} <= set(names)
+    assert {"config.json", "history.json", "history.csv", "curves.png", "best.json", "eval/eval.json"} <= set(names)
     assert {name.split("/")[1] for name in names if "/step-" in name} == {f"step-{step:08d}" for step in (32, 36, 40)}
-    assert len([name for name in names if name.startswith("events/")]) == 2
+    assert len([name for name in names if name.startswith("events/")]) == 6
     assert not [name for name in names if ".tmp" in name]
     history = json.loads(read_object(store, "runs/a/history.json"))
     assert [entry["step"] for entry in history] == [20, 40]

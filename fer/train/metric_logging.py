@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,96 +13,128 @@ from tensorboard.plugins.hparams import api as hparams
 
 from fer.config import Experiment, flatten
 from fer.errors import StorageError
+from fer.evaluation.metrics import metrics
 from fer.io import files
 from fer.labels import CLASSES
 from fer.train.eval_step import Score
 from fer.viz import plots
 
-EPOCH_SCALARS = (
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "validation_macro_f1",
-    "validation_cohen_kappa",
-    "validation_matthews",
-    "input_wait_share",
+# Scalars of each epoch: field of history.json -> (writer, tag). Training and validation share a tag, and so a chart.
+EPOCH_SCALARS = {
+    "train_loss": ("train", "epoch/loss"),
+    "train_accuracy": ("train", "epoch/accuracy"),
+    "input_wait_share": ("train", "epoch/input_wait_share"),
+    "validation_loss": ("validation", "epoch/loss"),
+    "validation_accuracy": ("validation", "epoch/accuracy"),
+    "validation_macro_f1": ("validation", "epoch/macro_f1"),
+    "validation_cohen_kappa": ("validation", "epoch/cohen_kappa"),
+    "validation_matthews": ("validation", "epoch/matthews"),
+}
+# Fields that TensorBoard's HParams page compares runs by, and the hyperparameters that it lists first.
+HPARAMS_METRICS = ("validation_accuracy", "validation_macro_f1", "validation_loss")
+FIRST_HPARAMS = (
+    *("model.name", "optimizer.learning_rate", "train.global_batch_size"),
+    *("augment.policy", "seed"),
 )
-HPARAMS_METRICS = (
-    "validation_accuracy",
-    "validation_macro_f1",
-    "validation_loss",
-)  # that TensorBoard's HParams page compares runs by
 MAX_IMAGES = 64  # augmented faces in TensorBoard
 
 
 class EventWriter:
-    """Writer of a run's TensorBoard event files.
+    """Writer of a run's TensorBoard event files, in the layout of Keras' callback.
 
-    Each method raises StorageError if they cannot be written, as on a full disk.
+    The files in train/ and validation/ have the metrics of these splits, those in the folder itself the rest. Each
+    method raises StorageError if a file cannot be written, as on a full disk.
     """
 
     def __init__(self, folder: str):
         self._folder = folder
-        with self._writing():
-            self._writer = tf.summary.create_file_writer(folder)
+        with self._translate_errors():
+            self._writers = {
+                name: tf.summary.create_file_writer(os.path.join(folder, name)) for name in ("", "train", "validation")
+            }
 
     def write_config(self, experiment: Experiment) -> None:
         """Writes the configuration as text and as hyperparameters for the HParams page."""
         text = json.dumps(experiment.to_dict(), indent=2)
-        fields = flatten(experiment.to_dict())
-        with self._writing(0):
+        fields = name_hparams(experiment)
+        with self._writing("", 0):
             tf.summary.text("config", f"```\n{text}\n```")
             hparams.hparams_config(
-                [hparams.HParam(name) for name in fields],
-                [hparams.Metric("epoch/" + name, display_name=name.replace("_", " ")) for name in HPARAMS_METRICS],
+                [hparams.HParam(name, display_name=name.split()[-1]) for name in fields],
+                [_make_hparams_metric(name) for name in HPARAMS_METRICS],
             )
             hparams.hparams(fields)
 
-    def write_step(self, step: int, metrics: Mapping[str, float]) -> None:
+    def write_step(self, step: int, values: Mapping[str, float]) -> None:
         """Writes metrics by name, of the steps up to this one."""
-        with self._writing(step):
-            for name, value in metrics.items():
-                tf.summary.scalar("train/" + name, value)
+        with self._writing("train", step):
+            for name, value in values.items():
+                tf.summary.scalar("step/" + name, value)
 
     def write_epoch(self, entry: dict[str, Any], score: Score) -> None:
         """Writes an epoch's metrics, the validation split's confusion matrix and its most confident mistakes."""
         title = f"validation, epoch {entry['epoch']}"
-        with self._writing(entry["step"]):
-            for name in EPOCH_SCALARS:
-                if entry[name] is not None:
-                    tf.summary.scalar("epoch/" + name, entry[name])
+        for name, (writer, tag) in EPOCH_SCALARS.items():
+            if entry[name] is not None:
+                with self._writing(writer, entry["step"]):
+                    tf.summary.scalar(tag, entry[name])
+        with self._writing("validation", entry["step"]):
+            for name, recall in zip(CLASSES, metrics.recall(score.confusion)):
+                tf.summary.scalar("recall/" + name, recall)
             self._write_image("confusion_matrix", plots.confusion_matrix(score.confusion, CLASSES, title))
             if score.mistakes is not None and len(score.mistakes.labels):
                 total = int(score.confusion.sum() - score.confusion.trace())
                 _, images, labels, probabilities = score.mistakes
                 self._write_image("mistakes", plots.mistakes(images, labels, probabilities, title, total))
-            self._writer.flush()
+        with self._translate_errors():
+            for each in self._writers.values():
+                each.flush()
 
     def write_augmented_images(self, images: tf.Tensor, step: int) -> None:
         """Writes a sheet of the augmented faces of a step; images [B, 48, 48, 1] uint8."""
-        with self._writing(step):
+        with self._writing("", step):
             tf.summary.image("augmented", tile_images(images[:MAX_IMAGES])[tf.newaxis])
 
     def close(self) -> None:
-        """Writes buffered events and closes the file."""
-        with self._writing():
-            self._writer.close()
+        """Writes buffered events and closes the files."""
+        with self._translate_errors():
+            for writer in self._writers.values():
+                writer.close()
 
     @staticmethod
     def _write_image(name: str, png: bytes) -> None:
         tf.summary.image(name, tf.io.decode_png(png, channels=3)[tf.newaxis])
 
     @contextlib.contextmanager
-    def _writing(self, step: int | None = None) -> Iterator[None]:
+    def _writing(self, writer: str, step: int) -> Iterator[None]:
+        with self._translate_errors(), self._writers[writer].as_default(step=step):
+            yield
+
+    @contextlib.contextmanager
+    def _translate_errors(self) -> Iterator[None]:
         try:
-            with contextlib.nullcontext() if step is None else self._writer.as_default(step=step):
-                yield
+            yield
         except (OSError, tf.errors.OpError) as error:
             raise StorageError(
                 f"Cannot write TensorBoard's events in {self._folder}: {files.error_message(error)}. Free disk space "
                 "and run the same command again; the checkpoints so far are complete."
             ) from error
+
+
+def name_hparams(experiment: Experiment) -> dict[str, Any]:
+    """Returns the values of a configuration by their names on the HParams page.
+
+    The page sorts by name, so those of `FIRST_HPARAMS` get a number before their path: "1 model.name". It shows the
+    number 64 as 64.000, so integers are text.
+    """
+    fields = flatten(experiment.to_dict())
+    names = {path: f"{number} {path}" for number, path in enumerate(FIRST_HPARAMS, 1)}
+    return {names.get(path, path): str(value) if type(value) is int else value for path, value in fields.items()}
+
+
+def _make_hparams_metric(name: str) -> hparams.Metric:
+    writer, tag = EPOCH_SCALARS[name]
+    return hparams.Metric(tag, group=writer, display_name=name.replace("_", " "))
 
 
 def tile_images(images: tf.Tensor, columns: int = 8) -> tf.Tensor:

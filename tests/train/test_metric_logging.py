@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams import backend_context, plugin_data_pb2
 
 from fer.config import Experiment
 from fer.errors import UserError
@@ -37,9 +37,9 @@ def test_tile_images_places_images_in_rows_and_pads_with_black():
 
 
 def read_events(folder) -> dict:
-    """Returns the values of the event files in a folder, by tag and step."""
+    """Returns the values of the event files in a folder, by path of the tag below it, and step."""
     return {
-        (value.tag, event.step): value
+        ((file.parent.relative_to(folder) / value.tag).as_posix(), event.step): value
         for file in folder.rglob("*.tfevents.*")
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
@@ -75,14 +75,19 @@ def found(tmp_path_factory) -> dict:
 @pytest.mark.parametrize(
     ("tag", "step", "value"),
     [
-        ("epoch/validation_accuracy", 20, 0.625),
-        ("epoch/validation_cohen_kappa", 20, 0.5),
-        ("epoch/validation_matthews", 20, 0.525),
-        ("epoch/input_wait_share", 20, 0.0125),
-        ("train/learning_rate", 10, 0.1),
-        ("train/gradient_norm", 10, 3.5),
-        ("train/input_wait_share", 10, 0.25),
-        ("train/images_per_second", 10, 100.0),
+        ("train/epoch/loss", 20, 1.25),
+        ("validation/epoch/loss", 20, 1.5),  # the same tag, and so the same chart
+        ("train/epoch/accuracy", 20, 0.5),
+        ("validation/epoch/accuracy", 20, 0.625),
+        ("validation/epoch/cohen_kappa", 20, 0.5),
+        ("validation/epoch/matthews", 20, 0.525),
+        ("validation/recall/angry", 20, 10 / 14),
+        ("validation/recall/neutral", 20, 1.0),
+        ("train/epoch/input_wait_share", 20, 0.0125),
+        ("train/step/learning_rate", 10, 0.1),
+        ("train/step/gradient_norm", 10, 3.5),
+        ("train/step/input_wait_share", 10, 0.25),
+        ("train/step/images_per_second", 10, 100.0),
     ],
 )
 def test_tensorboard_events_hold_the_metrics(found, tag, step, value):
@@ -90,8 +95,8 @@ def test_tensorboard_events_hold_the_metrics(found, tag, step, value):
 
 
 def test_metric_without_value_is_omitted(found):
-    assert ("epoch/validation_cohen_kappa", 30) not in found
-    assert ("epoch/validation_matthews", 30) in found
+    assert ("validation/epoch/cohen_kappa", 30) not in found
+    assert ("validation/epoch/matthews", 30) in found
 
 
 def test_tensorboard_events_hold_config_as_text_and_hyperparameters(found):
@@ -99,25 +104,45 @@ def test_tensorboard_events_hold_config_as_text_and_hyperparameters(found):
     assert json.loads(text.strip("`\n")) == Experiment(seed=7).to_dict()
     content = found["_hparams_/session_start_info", 0].metadata.plugin_data.content
     values = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert values["seed"].number_value == 7
-    assert values["optimizer.learning_rate"].number_value == Experiment().optimizer.learning_rate
-    assert values["augment.policy"].string_value == Experiment().augment.policy
+    assert values["5 seed"].string_value == "7"  # the page would show the number as 7.0000
+    assert values["train.epochs"].string_value == str(Experiment().train.epochs)
+    assert values["2 optimizer.learning_rate"].number_value == Experiment().optimizer.learning_rate
+    assert values["4 augment.policy"].string_value == Experiment().augment.policy
     content = found["_hparams_/experiment", 0].metadata.plugin_data.content
-    infos = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.metric_infos
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    assert {info.name for info in experiment.hparam_infos} == set(values)
     tags = {tag for tag, _ in found}
-    assert {info.name.tag for info in infos} <= tags  # each metric is among the events
-    assert len(infos) == 3
+    # Each metric is among the events.
+    assert {f"{info.name.group}/{info.name.tag}" for info in experiment.metric_infos} <= tags
+    assert len(experiment.metric_infos) == 3
+
+
+def test_hparams_page_lists_model_learning_rate_batch_policy_and_seed_first(found):
+    content = found["_hparams_/experiment", 0].metadata.plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    backend_context._sort_and_reduce_to_hparams_limit(experiment)  # as the page does
+    assert [info.display_name for info in experiment.hparam_infos][:6] == [
+        "model.name",
+        "optimizer.learning_rate",
+        "train.global_batch_size",
+        "augment.policy",
+        "seed",
+        "augment.backend",
+    ]
 
 
 def test_tensorboard_events_hold_faces_confusion_matrix_and_mistakes(found):
     sheet = decode_image(found["augmented", 0])
     assert sheet.shape == (48, 8 * 48, 1)
     assert (sheet == 77).all()
-    matrix, mistakes = decode_image(found["confusion_matrix", 20]), decode_image(found["mistakes", 20])
+    matrix, mistakes = (
+        decode_image(found["validation/confusion_matrix", 20]),
+        decode_image(found["validation/mistakes", 20]),
+    )
     assert min(matrix.shape[:2]) > 300
     grey = (mistakes == 200).all(axis=-1).sum()  # four faces of a grid of five rows and eight columns
     assert 0.02 < grey / mistakes[..., 0].size < 0.10
-    assert ("mistakes", 30) not in found
+    assert ("validation/mistakes", 30) not in found
 
 
 def test_event_writer_raises_user_error_when_folder_is_not_writable(tmp_path):

@@ -1,6 +1,7 @@
 """Checks whole runs: results, resumption after a kill at any moment, and that the test split is never read."""
 
 import contextlib
+import csv
 import json
 import os
 import pathlib
@@ -74,6 +75,8 @@ def test_run_ends_with_same_bits_when_killed_and_resumed(settings, synthetic_sha
     for figure in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_cohen_kappa"):
         histories = [json.load(open(run / "history.json")) for run in (uninterrupted, workdir)]
         assert [entry[figure] for entry in histories[0]] == [entry[figure] for entry in histories[1]], figure
+        tables = [list(csv.DictReader(open(run / "history.csv"))) for run in (uninterrupted, workdir)]
+        assert [row[figure] for row in tables[0]] == [row[figure] for row in tables[1]], figure
     best = [json.load(open(run / "best.json")) for run in (uninterrupted, workdir)]
     assert best[0] == best[1]
 
@@ -99,9 +102,11 @@ def test_run_stopped_by_signal_leaves_checkpoint_and_resumes(synthetic_shards, t
 
 def test_run_writes_record_weights_and_plots(uninterrupted):
     names = set(os.listdir(uninterrupted))
-    assert names == {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
+    assert names == {"config.json", "history.json", "history.csv", "curves.png", "best.json", "checkpoints", "events"}
     history = json.load(open(uninterrupted / "history.json"))
     assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 20), (2, 40)]
+    table = list(csv.DictReader(open(uninterrupted / "history.csv")))
+    assert [{name: json.loads(value) for name, value in row.items()} for row in table] == history
     assert all(0 <= entry["input_wait_share"] < 1 for entry in history)
     assert all(
         -1 <= entry[name] <= 1 for entry in history for name in ("validation_cohen_kappa", "validation_matthews")
@@ -110,24 +115,25 @@ def test_run_writes_record_weights_and_plots(uninterrupted):
 
 
 def test_run_events_match_its_history(settings, uninterrupted):
-    (file,) = (uninterrupted / "events").glob("events.*")
+    folder = uninterrupted / "events"
     values = {
-        (value.tag, event.step): value
+        ((file.parent.relative_to(folder) / value.tag).as_posix(), event.step): value
+        for file in folder.rglob("events.*")
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
     for entry in json.load(open(uninterrupted / "history.json")):
-        for name in metric_logging.EPOCH_SCALARS:
-            found = tf.make_ndarray(values["epoch/" + name, entry["step"]].tensor)
+        for name, (writer, tag) in metric_logging.EPOCH_SCALARS.items():
+            found = tf.make_ndarray(values[f"{writer}/{tag}", entry["step"]].tensor)
             assert found == pytest.approx(entry[name], abs=1e-4)
-        assert ("confusion_matrix", entry["step"]) in values
-    steps = {step for tag, step in values if tag == "train/gradient_norm"}
+        assert ("validation/confusion_matrix", entry["step"]) in values
+    steps = {step for tag, step in values if tag == "train/step/gradient_norm"}
     assert steps == {20, 40}
     assert {tag for tag, _ in values} >= {
-        "train/loss_scale",
-        "train/images_per_second",
+        "train/step/loss_scale",
+        "train/step/images_per_second",
         "augmented",
-        "mistakes",
+        "validation/mistakes",
         "config",
     }
     traces = list((uninterrupted / "events").rglob("*.xplane.pb"))

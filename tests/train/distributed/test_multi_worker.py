@@ -141,9 +141,10 @@ def test_workers_end_with_weights_and_metrics_of_one_replica(settings, killed, s
 
 def test_workers_other_than_chief_write_and_print_nothing(killed):
     (_, output, _), (_, other, errors) = read_result(killed, "ended.json")
-    names = {"config.json", "history.json", "curves.png", "best.json", "checkpoints", "events"}
+    names = {"config.json", "history.json", "history.csv", "curves.png", "best.json", "checkpoints", "events"}
     assert {path.name for path in killed.iterdir()} == names
-    assert len(list((killed / "events").iterdir())) == 2  # of two processes, one after the other
+    # Of two processes, one after the other, each of which has three files.
+    assert len(list((killed / "events").rglob("events.*"))) == 6
     assert "python scripts/evaluate.py" in output
     assert [line[:22] for line in other.splitlines() if line] == ["This is worker 1 of 2 "]
     assert "Traceback" not in errors
