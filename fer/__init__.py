@@ -11,7 +11,8 @@ if _TYPE_CHECKING:
     from fer.data.dataset import Dataset, open_dataset
     from fer.errors import UserError
     from fer.evaluation.metrics.summary import evaluate
-    from fer.predict.face_classifier import Face, FaceClassifier, load
+    from fer.predict.classification import Face
+    from fer.predict.face_classifier import FaceClassifier, load
 
 __all__ = ["Dataset", "Face", "FaceClassifier", "UserError", "augmenter", "evaluate", "load", "open_dataset"]
 
@@ -92,7 +93,7 @@ def _tensorflow_release() -> "tuple[int, int] | None":
 # The modules of the public names, which are imported at the first use of a name: most of them load TensorFlow.
 _MODULES = {
     "Dataset": "fer.data.dataset",
-    "Face": "fer.predict.face_classifier",
+    "Face": "fer.predict.classification",
     "FaceClassifier": "fer.predict.face_classifier",
     "UserError": "fer.errors",
     "augmenter": "fer.augment.stateless",

@@ -6,6 +6,7 @@ This module does not import TensorFlow, so that `--help` and flag errors do not 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import re
@@ -27,6 +28,7 @@ _CONFIG_ERROR_PREFIX = "Error whilst parsing config file"  # of ml_collections, 
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
 flags.disclaim_key_flags()  # flags that `define_paths` defines are key flags of the program
 
+_ARGUMENTS: list[str] = []  # name of the flag that takes the arguments without a flag, if any
 _REQUIRED: dict[str, tuple[str, ...]] = {}  # required flag -> flags any of which makes it optional
 
 
@@ -40,12 +42,21 @@ def require(*names: str, unless: Sequence[str] = ()) -> None:
     _REQUIRED.update(dict.fromkeys(names, tuple(unless)))
 
 
-def define_paths(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
-    """Defines a required flag of one or several comma-separated paths, none of which may be empty."""
-    flag = flags.DEFINE_list(name, None, meaning)
+def define_paths(name: str, meaning: str, default: str | None = None) -> flags.FlagHolder[list[str]]:
+    """Defines a flag of one or several comma-separated paths, none of which may be empty; required without default."""
+    flag = flags.DEFINE_list(name, default, meaning)
     flags.register_validator(flag, lambda paths: paths is None or (bool(paths) and all(paths)), "it must name a path")
-    require(name)
+    if default is None:
+        require(name)
     return cast("flags.FlagHolder[list[str]]", flag)  # it is required
+
+
+def define_inputs(name: str, meaning: str) -> flags.FlagHolder[list[str]]:
+    """Defines a required flag of paths, to which the program's arguments without a flag are added."""
+    flags.FLAGS.set_gnu_getopt()  # flags may follow these arguments
+    _ARGUMENTS.append(name)
+    require(name)
+    return cast("flags.FlagHolder[list[str]]", flags.DEFINE_multi_string(name, None, meaning))  # it is required
 
 
 def define_optional(name: str, alone: str, meaning: str) -> flags.FlagHolder[str | None]:
@@ -108,7 +119,8 @@ def _register_stores() -> None:
     """Registers the filesystems of object stores that the flags name, if any."""
     texts = [str(flags.FLAGS[name].value) for name in flags.FLAGS]
     if any("s3://" in text for text in texts):
-        log_suppression.import_tensorflow()
+        with contextlib.redirect_stdout(sys.stderr):  # the standard output may be for results alone
+            log_suppression.import_tensorflow()
     storage.register_filesystems(*texts)
 
 
@@ -166,7 +178,7 @@ def _parse_with_absl(argv: Sequence[str]) -> Sequence[str]:
       flags.Error, OSError: a flag is invalid.
     """
     try:
-        rest = flags.FLAGS(argv)
+        rest = _take_arguments(flags.FLAGS(argv))
         flag_paths.resolve(flags.FLAGS)
         return rest
     except (UserError, OSError):
@@ -176,6 +188,16 @@ def _parse_with_absl(argv: Sequence[str]) -> Sequence[str]:
         if not paths or not why:
             raise
         raise UserError(f"{paths[-1]} is no configuration ({why}); configs/ holds examples.") from error
+
+
+def _take_arguments(rest: Sequence[str]) -> Sequence[str]:
+    """Adds the arguments without a flag to the flag of `define_inputs`, if any; returns those that are left."""
+    if not _ARGUMENTS or not rest[1:]:
+        return rest
+    flag = flags.FLAGS[_ARGUMENTS[0]]
+    flag.value = [*(flag.value or []), *rest[1:]]
+    flag.present += len(rest[1:])
+    return rest[:1]
 
 
 def _describe_config_error(error: BaseException) -> str:

@@ -23,7 +23,7 @@ STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 SPLITS = ("validation", "test")  # splits that can be evaluated
 TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `fer.evaluation.inference.tta_views`
 LABELS = ("fer", "ferplus")  # see `fer.evaluation.eval_dataset.read`
-FACES = ("auto", "find", "whole")  # content of an image; see `fer.predict.input_readers.read`
+FACES = ("auto", "find", "whole")  # content of an image; see `fer.predict.face_detection.extract_faces`
 FORMATS = {  # export formats with their precisions, the most exact first
     "saved_model": ("float32",),
     "tflite": ("float32", "float16", "int8"),

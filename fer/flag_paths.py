@@ -40,6 +40,7 @@ MAX_PATH_BYTES = 4095  # the limit of Linux
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
 _SUPPORTED_SCHEME = "s3"
+_URL = re.compile(r"https?://?", re.IGNORECASE)
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///?)([^?]*)(.*)", re.DOTALL)
 
 
@@ -57,7 +58,9 @@ def resolve(values: flags.FlagValues) -> None:
         flag = values[name]
         if not flag.present or isinstance(flag.value, bool) or flag.value is None:
             continue
-        if isinstance(flag.value, str):
+        if isinstance(flag, flags.MultiFlag):
+            flag.value = list(map(_resolve_argument, flag.value))
+        elif isinstance(flag.value, str):
             flag.value = _resolve_paths(name, flag.value, flag.default)
         elif isinstance(flag.value, list):
             flag.value = [_resolve_paths(name, path, None) for path in split(",".join(flag.value)) or flag.value]
@@ -175,6 +178,18 @@ def _resolve_paths(name: str, text: str, default: str | None) -> str:
             )
         _check_scheme(name, path.strip())
     return ",".join(map(_expand_home, parts))
+
+
+def _resolve_argument(path: str) -> str:
+    """Returns one path of a flag that `fer.cli.define_inputs` defines, resolved; it may be a pattern."""
+    if os.path.lexists(path):
+        return path
+    if not path.strip():
+        raise UserError("An input is empty: it must name a path.")
+    if _URL.match(path):
+        raise UserError(f"{path} is a URL: download it first and name the file.")
+    _check_scheme("input", path)
+    return _expand_home(path)
 
 
 def _check_scheme(name: str, path: str) -> None:

@@ -143,13 +143,14 @@ class ImageProgress(ProgressDisplay):
         super().__init__(desc=task, unit="image")
         self._task, self._done = task, 0
 
-    def update(self, count: int, total: int) -> None:
-        """Counts the `count` images of a batch, of `total` in all."""
+    def update(self, count: int, total: int | None = None) -> None:
+        """Counts the `count` images of a batch, of `total` in all (None if unknown)."""
         self._done += count
         self._bar.total = total
         self._bar.update(count)
         if self._line_is_due():
-            self.print_line(f"{self._task}: {self._done:,} of {total:,} images")
+            of_all = "" if total is None else f" of {total:,}"
+            self.print_line(f"{self._task}: {self._done:,}{of_all} images")
 
 
 class TrainProgress(ProgressDisplay):

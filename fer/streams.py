@@ -81,6 +81,12 @@ def stdout_error() -> OSError | None:
     return None if error is None or error.errno in _READER_GONE else error
 
 
+def stdout_is_closed() -> bool:
+    """Returns whether the reader of standard output has exited, so that all further output is discarded."""
+    error = _errors.get(OUTPUT)
+    return error is not None and error.errno in _READER_GONE
+
+
 class _EscapedText(io.TextIOWrapper):
     """Text stream that escapes control characters, since printed names may come from untrusted files."""
 

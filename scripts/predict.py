@@ -1,23 +1,24 @@
-"""Predicts expressions: python scripts/predict.py --workdir=DIR --input=test.csv|DIR|IMAGE|- --output=FILE."""
+"""Predicts expressions: python scripts/predict.py photo.jpg|DIR|test.csv|- ... [--workdir=DIR] [--output=FILE]."""
+
+import contextlib
+import sys
 
 from absl import flags
 
 from fer import cli, config, log_suppression
-from fer.evaluation import eval_options
-from fer.io import files
 from fer.models import loading
-from fer.progress import ImageProgress
+from fer.predict import inputs
 
+INPUT = cli.define_inputs(
+    "input",
+    "Image, directory of images, pattern such as 'photos/*.jpg', archive, CSV file with a column pixels (it may be "
+    "compressed), or - for an image on the standard input. Inputs may also be named without --input.",
+)
 WORKDIR = cli.define_paths(
     "workdir",
     "Run directory that scripts/train.py wrote, export (directory or file) or `bundled`, the bundled model. Several, "
     "comma-separated, are an ensemble, which averages probabilities.",
-)
-INPUT = flags.DEFINE_string(
-    "input",
-    None,
-    "CSV file with a column pixels (it may be compressed), an image, a directory of images, or - for an image on the "
-    "standard input.",
+    default=loading.BUNDLED,
 )
 FACES = flags.DEFINE_enum(
     "faces",
@@ -27,39 +28,34 @@ FACES = flags.DEFINE_enum(
 )
 FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "Method for making whole images square.")
 TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
+JSON = flags.DEFINE_boolean("json", False, "Prints one JSON array with boxes, labels and probabilities.")
 OUTPUT = flags.DEFINE_string(
     "output",
-    "predictions.csv",
-    "CSV file to write, with id, label, name and the probability of each class; - is the standard output. Annotated "
-    "photos go to a directory next to it.",
+    None,
+    "CSV file to write instead of printing the faces, with id, label, name and the probability of each class; - is the "
+    "standard output. Annotated photos go to a directory next to it.",
 )
 KAGGLE = flags.DEFINE_boolean(
-    "kaggle", False, "Writes the submission format of the Kaggle challenge, a column emotion."
+    "kaggle", False, "Writes the submission format of the Kaggle challenge, a column emotion, to --output."
 )
-cli.require("input")
 
 
 def main() -> None:
     for workdir in WORKDIR.value:
         loading.check(workdir)
-    eval_options.check_input(INPUT.value)
-    files.check_writable(OUTPUT.value)
-    log_suppression.import_tensorflow()
-    from fer.evaluation import inference
-    from fer.predict import input_readers, predict
+    paths = inputs.expand(INPUT.value)
+    inputs.check_output(OUTPUT.value, paths, JSON.value, KAGGLE.value)
+    results = sys.stdout
+    printed = JSON.value or OUTPUT.value is None
+    with contextlib.redirect_stdout(sys.stderr) if printed else contextlib.nullcontext():
+        log_suppression.import_tensorflow()
+        from fer.predict import predict
 
-    models = [loading.open_network(workdir) for workdir in WORKDIR.value]
-    faces = input_readers.read(INPUT.value, FACES.value, FIT.value)
-    predict.check(INPUT.value, OUTPUT.value, faces, KAGGLE.value)
-    with ImageProgress("predicting") as progress:
-        count = len(faces.images)
-        found = inference.predict(
-            models, faces.images, tta=TTA.value, progress=lambda done: progress.update(done, count), warm_up=False
+        printer = predict.JsonPrinter(results) if JSON.value else predict.LinePrinter(results) if printed else None
+        request = predict.PredictRequest(
+            WORKDIR.value, paths, FACES.value, FIT.value, TTA.value, OUTPUT.value, KAGGLE.value
         )
-    paths = predict.write(OUTPUT.value, faces, found.probabilities, KAGGLE.value)
-    for line in [*predict.summary_lines(INPUT.value, faces, found), *(f"wrote {path}" for path in paths)]:
-        print(line)
-    predict.report(faces, OUTPUT.value)
+        predict.predict(request, printer)
 
 
 if __name__ == "__main__":

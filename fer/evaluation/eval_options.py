@@ -10,10 +10,8 @@ from fer import storage
 from fer.config import FORMATS
 from fer.data import manifest
 from fer.errors import UserError
-from fer.io import files
 from fer.models import loading
 
-STANDARD_INPUT = "-"
 ALL = "all"  # --precision of an export: all precisions of the format
 
 
@@ -77,20 +75,6 @@ class EvalRequest:
         if self.split == "validation" and not tta and not labels:
             return folder
         return os.path.join(folder, "-".join(["eval", self.split, *tta, *labels]))
-
-
-def check_input(path: str) -> None:
-    """Checks that the input of a prediction exists.
-
-    Raises:
-      UserError: it does not exist, or is a pipe or a device.
-    """
-    if path != STANDARD_INPUT and not files.exists(path):
-        raise UserError(
-            f"There is no {path}. --input takes a table of pixels, an image, or a folder or archive of images."
-        )
-    if path != STANDARD_INPUT:
-        files.check_regular(path)
 
 
 def export_precisions(kind: str, precision: str) -> tuple[str, ...]:

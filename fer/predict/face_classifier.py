@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -19,25 +18,14 @@ from fer.evaluation import eval_json, inference
 from fer.io import files
 from fer.labels import CLASSES, SIDE
 from fer.models import loading
-from fer.predict import face_detection
-from fer.predict.face_detection import Box
+from fer.predict import classification, face_detection
+from fer.predict.classification import Source
 from fer.run_dir import CARD_FILE, EVAL_FILE
 
 LAST_LAYER = "logits"
 
 # A path, the bytes of a file, uint8 [H, W], [H, W, 1] (grey) or [H, W, 3] (RGB), or an image of Pillow.
 Picture = Union[str, "os.PathLike[str]", bytes, np.ndarray, Image.Image]
-
-
-@dataclasses.dataclass(frozen=True)
-class Face:
-    """A face with its prediction."""
-
-    source: str  # path of the picture, or "picture 1", "picture 2", ...
-    box: Box | None  # left, top, width and height in pixels of the upright picture; None if the picture is one face
-    label: int  # index of the most probable class
-    name: str  # of this class
-    probabilities: dict[str, float]  # by class, in label order
 
 
 class FaceClassifier:
@@ -126,17 +114,21 @@ class FaceClassifier:
         """
         if faces not in config.FACES:
             raise UserError(f"faces is {faces!r}; it must be one of {', '.join(config.FACES)}.")
-        if isinstance(pictures, (list, tuple)):
-            given = [(_name(each, f"picture {number}"), each) for number, each in enumerate(pictures, start=1)]
-        else:
-            given = [(_name(pictures, "the picture"), pictures)]
-        found = [_extract(picture, name, faces) for name, picture in given]
-        probabilities = iter(self.predict_faces(np.concatenate([_NO_FACES, *(each.images for each in found)])))
-        results = [
-            [_face(name, box, next(probabilities)) for box in ([None] if each.boxes is None else each.boxes)]
-            for (name, _), each in zip(given, found)
-        ]
-        return results if isinstance(pictures, (list, tuple)) else results[0]
+        several = isinstance(pictures, (list, tuple))
+        given: Any = pictures if several else [pictures]
+        names = (_name(each, f"picture {n}" if several else "the picture") for n, each in enumerate(given, start=1))
+        sources = (Source(name, name, _read(each, name)) for name, each in zip(names, given))
+        results = []
+        for result in classification.classify(
+            sources,
+            lambda source: face_detection.extract_faces(source.picture, faces),
+            self.predict_faces,
+            self.classes,
+        ):
+            if result.error:
+                raise UserError(f"{result.error}.")
+            results.append(result.faces)
+        return results if several else results[0]
 
     def predict_faces(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Computes the probabilities of cropped faces.
@@ -209,34 +201,23 @@ def _make_embedding(model: tf.keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     return embedding
 
 
-_NO_FACES = np.empty([0, SIDE, SIDE, 1], np.uint8)
-
-
-def _face(source: str, box: Box | None, probabilities: np.ndarray) -> Face:
-    label = int(probabilities.argmax())
-    return Face(source, box, label, CLASSES[label], dict(zip(CLASSES, probabilities.tolist())))
-
-
 def _name(picture: Any, otherwise: str) -> str:
     return os.fspath(picture) if isinstance(picture, (str, os.PathLike)) else otherwise
 
 
-def _extract(picture: Any, name: str, faces: str) -> face_detection.FaceCrops:
-    """Returns the faces of a picture of any supported kind.
+def _read(picture: Any, name: str) -> bytes | Image.Image:
+    """Returns the bytes of a picture's file, or the image of any other supported kind.
 
     Raises:
       UserError: as `FaceClassifier.predict`.
     """
-    if isinstance(picture, (str, os.PathLike)):
-        if files.isdir(name):
-            raise UserError(f"{name} is a folder: pass a list of the paths of its pictures.")
-        picture = files.read_bytes(name, f"There is no picture {name}.")
-    elif not isinstance(picture, (bytes, Image.Image)):
-        picture = _to_image(picture, name)
-    try:
-        return face_detection.extract_faces(picture, faces)
-    except image_reader.PictureError as error:
-        raise UserError(f"{name} is no picture that can be read ({error}).") from error
+    if isinstance(picture, (bytes, Image.Image)):
+        return picture
+    if not isinstance(picture, (str, os.PathLike)):
+        return _to_image(picture, name)
+    if files.isdir(name):
+        raise UserError(f"{name} is a folder: pass a list of the paths of its pictures.")
+    return files.read_bytes(name, f"There is no picture {name}.")
 
 
 def _to_image(array: Any, name: str) -> Image.Image:

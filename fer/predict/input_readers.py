@@ -1,4 +1,4 @@
-"""Reads faces to predict from tables of pixels, folders and archives of pictures, photos, or a single picture."""
+"""Reads what is to be classified: tables of pixels, folders and archives of pictures, photos, or a single picture."""
 
 from __future__ import annotations
 
@@ -6,195 +6,170 @@ import collections
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-import tensorflow as tf
-
-from fer.convert.readers import archives, csv_reader, formats, image_folder, image_reader, unsupported_files
+from fer import storage
+from fer.convert.readers import archives, csv_reader, formats, image_reader, unsupported_files
 from fer.convert.readers.hashing_reader import HashingReader
-from fer.convert.readers.image_reader import PictureError
 from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.errors import UserError
-from fer.evaluation.eval_options import STANDARD_INPUT, check_input
 from fer.io import files
-from fer.io.temp_store import TempStore
 from fer.labels import SIDE
-from fer.predict import face_detection
-
-HEAD_BYTES = 4096  # read to identify the format of a file
-
-
-class StoredPicture(NamedTuple):
-    """A picture whose bytes are in a temporary store."""
-
-    store: TempStore
-    name: str  # as in `image_folder.Picture`, like path
-    path: str
-    offset: int
-    length: int
-
-    @classmethod
-    def append(cls, store: TempStore, picture: image_folder.Picture) -> StoredPicture:
-        """Appends the bytes of a picture to a store.
-
-        Raises:
-          UserError: there is no folder for temporary files, or the disk is full. The message names the picture.
-        """
-        offset = store.append(picture.content, picture.name)
-        return cls(store, picture.name, picture.path, offset, len(picture.content))
-
-    def read(self) -> image_folder.Picture:
-        """Returns the picture, read from the store."""
-        return image_folder.Picture(self.name, self.path, self.store.read(self.offset, self.length))
+from fer.predict.classification import Source
+from fer.predict.inputs import STANDARD_INPUT
 
 
-class Photo(NamedTuple):
-    """A picture with detected faces."""
-
-    picture: StoredPicture
-    boxes: list[face_detection.Box]
-    first: int  # position of its first face among all faces
+class RowError(UserError):
+    """A row of a table that cannot be read, which ends the prediction."""
 
 
-class Faces(NamedTuple):
-    """n faces in the order of the input."""
-
-    names: list[str]  # row of a table from 0, or path of a picture, with "#1", "#2", ... for the faces of a photo
-    images: np.ndarray  # [n, 48, 48, 1] uint8
-    photos: list[Photo]
-    faceless: list[str]  # photos without a face
-    pictures: bool = False  # whether a face comes from a picture, not from a table
-    unreadable: Sequence[str] = ()  # a message for each picture that cannot be read
-    altered: Mapping[str, int] = MappingProxyType({})  # number of pictures by alteration of image_reader.ALTERATIONS
-    skipped: Mapping[str, int] = MappingProxyType({})  # number of files of other formats by file extension
-
-
-def read(path: str, faces: str = "auto", fit: str = "stretch") -> Faces:
-    """Reads every face at `path`; labels are ignored.
+def read(paths: Sequence[str], skipped: collections.Counter[str] | None = None) -> Iterator[Source]:
+    """Reads pictures and rows of tables; labels are ignored.
 
     Args:
-      path: a table with a column pixels (such as test.csv of the challenge or fer2013.csv) or pictures (of
+      paths: tables with a column pixels (such as test.csv of the challenge or fer2013.csv) or pictures (of
         `image_reader.FORMAT_NAMES`), alone, in a folder or in an archive; compressed or not. "-" reads one picture from
         the standard input.
-      faces: "find" detects faces in every picture; "whole" takes each picture as one face, converted to 48x48 grey
-        pixels; "auto" is "whole" for pictures of 48x48 pixels and "find" for others.
-      fit: of `fer.config.FITS`, for pictures taken whole.
+      skipped: counts the files of folders and archives that are of other formats, by file extension.
 
-    Returns:
-      The faces. Pictures that cannot be read are listed in `unreadable`, and the others are read.
+    Yields:
+      Them in the order of the paths, and below a folder by name. One with an `error` stands for each picture, file or
+      folder that cannot be read.
 
     Raises:
-      UserError: the input does not exist, a row of a table cannot be read, or there are no faces.
+      RowError: a row of a table cannot be read.
     """
-    collector, skipped = _FaceCollector(faces, fit), SkippedFiles()
-    for chunk in _iter_chunks(path, skipped):
-        if isinstance(chunk, formats.Pictures):
-            collector.has_pictures = True
-            for picture in chunk.pictures:
-                collector.add_picture(picture)
+    for path in paths:
+        passed = SkippedFiles()
+        for source in _read_input(path, passed):
+            name = source.name if len(paths) == 1 else source.title
+            yield source._replace(name=archives.printable_name(name))
+        if skipped is not None:
+            skipped.update(passed.counts())
+
+
+def _read_input(path: str, skipped: SkippedFiles) -> Iterator[Source]:
+    empty = True
+    for source in _read_standard_input() if path == STANDARD_INPUT else _read_path(path, skipped):
+        empty = False
+        yield source
+    if empty:
+        others = unsupported_files.describe_counts(skipped.counts())
+        reason = (
+            f"{path} holds neither a table with a column pixels nor pictures ({image_reader.FORMAT_NAMES} are read)"
+        )
+        yield Source(path, path, error=f"{reason}, but {others}" if others else reason)
+
+
+def _read_path(path: str, skipped: SkippedFiles) -> Iterator[Source]:
+    if storage.is_remote(path) or not os.path.isdir(path):
+        yield from _read_file(path, "", skipped)
+        return
+    for full, error in _walk(path, skipped):
+        below = os.path.relpath(full, path)
+        if error:
+            yield Source(full, below, error=error)
         else:
-            collector.add_rows(chunk)
-    if not collector.names:
-        raise UserError(_no_faces_message(path, collector.faceless, collector.unreadable))
-    return collector.to_faces(skipped)
+            yield from _read_file(full, below, skipped)
 
 
-class _FaceCollector:
-    """Collects faces from table rows and pictures in the order of the input."""
+def _walk(folder: str, skipped: SkippedFiles) -> Iterator[tuple[str, str]]:
+    """Yields the path of every file below a local folder that is not hidden, folder by folder and by name.
 
-    def __init__(self, faces: str, fit: str):
-        self.names: list[str] = []
-        self.faceless: list[str] = []
-        self.unreadable: list[str] = []
-        self.has_pictures = False
-        self._faces, self._fit = faces, fit
-        self._images: list[np.ndarray] = [np.empty([0, SIDE, SIDE, 1], np.uint8)]
-        self._photos: list[Photo] = []
-        self._alterations: collections.Counter[str] = collections.Counter()
-        self._store = TempStore()
+    Links to folders are followed, each folder once. With the path of a folder that cannot be read comes the reason.
+    """
+    failed: list[OSError] = []
+    found: list[tuple[str, list[str]]] = []
+    known = {os.path.realpath(folder)}
+    for place, folders, names in os.walk(folder, onerror=failed.append, followlinks=True):
+        shown = [
+            [name for name in each if not skipped.hides(os.path.relpath(os.path.join(place, name), folder))]
+            for each in (folders, names)
+        ]
+        real = {name: os.path.realpath(os.path.join(place, name)) for name in shown[0]}
+        folders[:] = [name for name in shown[0] if real[name] not in known]
+        known.update(real.values())
+        found.append((place, sorted(shown[1])))
+    for place, names in sorted(found):
+        yield from ((os.path.join(place, name), "") for name in names)
+    for error in failed:
+        place = str(error.filename)
+        yield place, f"Cannot read {place}: {files.error_message(error)}"
 
-    def add_rows(self, chunk: csv_reader.Lines) -> None:
-        """Adds the rows of a part of a table, without its labels.
 
-        Raises:
-          UserError: names the first row that cannot be read.
-        """
+def _read_file(path: str, below: str, skipped: SkippedFiles) -> Iterator[Source]:
+    """Reads a file, or a folder in a store.
+
+    Args:
+      path: of the file.
+      below: path below the input, if that is a folder; then files of other formats are skipped.
+      skipped: counts them.
+
+    Raises:
+      RowError: see `read`.
+    """
+    try:
+        for member in archives.iter_members(path, HashingReader(), skipped):
+            yield from _read_member(member, path, below, skipped)
+    except RowError:
+        raise
+    except UserError as error:
+        text, name = str(error).rstrip("."), os.path.basename(path)
+        shown = path + text[len(name) :] if text.startswith(name) else text
+        yield Source(path, below or name, error=shown)
+
+
+def _read_member(member: archives.Member, path: str, below: str, skipped: SkippedFiles) -> Iterator[Source]:
+    head = member.head()
+    title, name = path, below or os.path.basename(path)
+    if member.path:
+        title = f"{path}:{member.path}"
+        name = os.path.join(below, member.path)
+    if csv_reader.is_table(head):
+        yield from _read_table(member, title, head)
+    elif image_reader.is_picture(name, head):
+        yield Source(title, name, member.content(image_reader.MAX_BYTES))
+    elif below or member.path:
+        skipped.add(name)
+    else:
+        yield from _read_table(member, title, head)
+
+
+def _read_table(member: archives.Member, path: str, head: bytes) -> Iterator[Source]:
+    """Reads the rows of a table, without its labels.
+
+    Raises:
+      RowError: names the first row that cannot be read.
+      UserError: it is no table, or has no rows.
+    """
+    formats.check_table_text(member.name, head)
+    count = 0
+    for chunk in csv_reader.iter_chunks(member.name, member.chunks()):
         unlabelled = dataclasses.replace(chunk.header, emotion=None, usage=None)
         block = csv_reader.parse_lines(dataclasses.replace(chunk, header=unlabelled))
         if block.rejects:
-            raise UserError(f"{block.rejects[0]}. Repair or remove this row.")
-        self.names += [str(len(self.names) + row) for row in block.rows]
-        self._images.append(block.images.reshape(-1, SIDE, SIDE, 1))
-
-    def add_picture(self, picture: image_folder.Picture) -> None:
-        """Adds a picture as one face, or the faces detected in it; records pictures without a face or unreadable."""
-        try:
-            found = face_detection.extract_faces(picture.content, self._faces, self._fit)
-        except PictureError as error:
-            self.unreadable.append(f"{picture.name} is no picture that can be read ({error})")
-            return
-        self._alterations.update(found.altered)
-        self._images.append(found.images)
-        if found.boxes is None:
-            self.names.append(picture.path)
-        elif found.boxes:
-            self._photos.append(Photo(StoredPicture.append(self._store, picture), found.boxes, len(self.names)))
-            self.names += [f"{picture.path}#{number}" for number in range(1, len(found.boxes) + 1)]
-        else:
-            self.faceless.append(picture.path)
-
-    def to_faces(self, skipped: SkippedFiles) -> Faces:
-        """Returns the collected faces."""
-        return Faces(
-            self.names,
-            np.concatenate(self._images),
-            self._photos,
-            self.faceless,
-            self.has_pictures,
-            self.unreadable,
-            self._alterations,
-            skipped.counts(),
-        )
+            raise RowError(f"{block.rejects[0]}. Repair or remove this row.")
+        for row, image in enumerate(block.images.reshape(-1, SIDE, SIDE, 1), start=count):
+            yield Source(path, str(row), face=image, row=row)
+        count += len(block.images)
+    if not count:
+        raise UserError(f"{member.name} holds 0 faces: name a table with rows, or pictures of faces.")
 
 
-def _no_faces_message(path: str, faceless: list[str], unreadable: list[str]) -> str:
-    """Returns why there is no face to predict, and what to do."""
-    if unreadable:
-        others = f", and no face was found in {len(faceless):,} others" if faceless else ""
-        return f"{_first_names(unreadable)}{others}. Repair or remove {'them' if len(unreadable) > 1 else 'it'}."
-    if faceless:
-        return f"No face was found in {_first_names(faceless)}. --faces=whole takes a picture as one face."
-    return f"{path} holds 0 faces. Name a table with rows, or pictures of faces."
-
-
-def _iter_chunks(path: str, skipped: SkippedFiles) -> Iterable[formats.Chunk]:
-    """Yields chunks like `fer.convert.readers.formats.iter_chunks`, and also reads a single picture.
+def _read_standard_input() -> Iterator[Source]:
+    """Reads one picture from the standard input.
 
     Raises:
-      UserError: the input does not exist or cannot be read.
+      UserError: the standard input is closed, cannot be read, is too large or is no picture.
     """
-    if path == STANDARD_INPUT:
-        return [formats.Pictures((_read_standard_input(),))]
-    check_input(path)
-    if tf.io.gfile.isdir(path):
-        return formats.iter_chunks(path, HashingReader(), skipped)
-    name = os.path.basename(path)
-    archives.check_file(path)
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
-            if not image_reader.is_picture(name, file.read(HEAD_BYTES)):
-                return formats.iter_chunks(path, HashingReader(), skipped)
-            file.seek(0)
-            return [formats.Pictures((image_folder.Picture(path, name, file.read(image_reader.MAX_BYTES + 1)),))]
-    except (OSError, tf.errors.OpError) as error:
-        raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
+        yield Source("stdin", "stdin", _read_picture())
+    except UserError as error:
+        yield Source("stdin", "stdin", error=str(error).rstrip("."))
 
 
-def _read_standard_input() -> image_folder.Picture:
-    """Reads one picture from the standard input.
+def _read_picture() -> bytes:
+    """Returns the bytes of the picture on the standard input.
 
     Raises:
       UserError: the standard input is closed, cannot be read, is too large or is no picture.
@@ -209,16 +184,10 @@ def _read_standard_input() -> image_folder.Picture:
         raise UserError(
             f"Standard input holds more than {image_reader.MAX_BYTES:,} bytes: --input=- reads one picture."
         )
-    if not image_reader.is_picture("", content[:HEAD_BYTES]):
-        kind = unsupported_files.identify(content[:HEAD_BYTES])
+    if not image_reader.is_picture("", content[: archives.HEAD_BYTES]):
+        kind = unsupported_files.identify(content[: archives.HEAD_BYTES])
         found = f"is {kind[0]}" if kind else "is no picture"
         raise UserError(
             f"Standard input {found}: --input=- reads the bytes of one picture ({image_reader.FORMAT_NAMES})."
         )
-    return image_folder.Picture("standard input", "stdin", content)
-
-
-def _first_names(names: list[str], count: int = 3) -> str:
-    """Joins the first `count` names and says how many more there are."""
-    more = f" and {len(names) - count:,} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    return content

@@ -1,151 +1,262 @@
-"""Checks, writes and summarizes predictions: a CSV file and annotated copies of photos."""
+"""Predicts the expressions in pictures and tables, and prints or writes them."""
 
 from __future__ import annotations
 
 import collections
-import itertools
-import os
+import contextlib
+import dataclasses
+import json
 import sys
+import time
 from collections.abc import Sequence
+from typing import Callable, Protocol, TextIO
 
 import numpy as np
 
-from fer import escaping
+from fer import escaping, streams
 from fer.convert.readers import image_reader, unsupported_files
 from fer.errors import UserError, shorten
-from fer.evaluation import prediction_files
-from fer.evaluation.inference import Prediction
-from fer.io import files, local_write
+from fer.evaluation import inference
 from fer.labels import CLASSES
-from fer.predict import face_detection, input_readers
+from fer.models import loading
+from fer.predict import classification, face_detection, input_readers, result_files
+from fer.predict.classification import Face, Result, Source
+from fer.progress import ImageProgress
 
-MAX_LISTED_FACES = 10  # printed one by one; of more faces, counts by class are printed
-from fer.io.transaction import transaction
-
-
-def check(source: str, output: str, faces: input_readers.Faces, kaggle: bool) -> None:
-    """Checks before the prediction that `write` can write and replaces no file of the input.
-
-    Args:
-      source: path that `faces` were read from.
-      output: as for `write`.
-      faces: as for `write`.
-      kaggle: as for `write`.
-
-    Raises:
-      UserError: a submission is requested for pictures; the CSV file would replace a file of the input or cannot be
-        written; or annotated photos would be written among the photos of the input or over them.
-    """
-    if kaggle and faces.pictures:
-        raise UserError(
-            "--kaggle writes labels in the order of a table's rows, and --input has pictures. Omit --kaggle."
-        )
-    originals, written = os.path.realpath(source), os.path.realpath(output)
-    if written == originals or (f"{written}/".startswith(f"{originals}/") and os.path.exists(written)):
-        raise UserError(f"--output={output} would replace a file of --input. Name another.")
-    files.check_writable(output)
-    if not faces.photos or local_write.is_special(output):
-        return
-    copies = os.path.realpath(_photo_folder(output))
-    if f"{copies}/".startswith(f"{originals}/") or copies == os.path.dirname(originals):
-        raise UserError(
-            f"Annotated photos would be written to {_photo_folder(output)}, among those of --input. Choose another "
-            "--output."
-        )
+MAX_LISTED_FACES = 10  # printed one by one beside a file; of more faces, counts by class are printed
 
 
-def write(output: str, faces: input_readers.Faces, probabilities: np.ndarray, kaggle: bool) -> list[str]:
-    """Writes the CSV file and an annotated copy of each photo. If a local write fails, nothing is written.
+@dataclasses.dataclass(frozen=True)
+class PredictRequest:
+    """Inputs and options of a prediction."""
 
-    Args:
-      output: path of the CSV file. The photos go into the folder <output without its extension>-photos under their own
-        names; if `output` is a device or a pipe, they are not written.
-      faces: n faces that `check` has accepted.
-      probabilities: [n, 7] float32.
-      kaggle: writes a submission to the challenge instead; for tables.
-
-    Returns:
-      The paths of the written files.
-
-    Raises:
-      UserError: a file cannot be written.
-    """
-    photo_paths: list[str] = []
-    boxes: list[tuple[int, ...]] = [()] * len(faces.names)
-    for photo in faces.photos:
-        boxes[photo.first : photo.first + len(photo.boxes)] = photo.boxes
-    with transaction() as stage:
-        for photo in [] if local_write.is_special(output) else faces.photos:
-            of_photo = slice(photo.first, photo.first + len(photo.boxes))
-            path = _unused_path(os.path.join(_photo_folder(output), _file_name(photo.picture.path)), photo_paths)
-            image = image_reader.decode_picture(photo.picture.read().content, "RGB").image
-            picture = face_detection.annotate(image, photo.boxes, probabilities[of_photo])
-            files.write_bytes(stage(path), face_detection.encode(picture, path))
-            photo_paths.append(path)
-        if kaggle:
-            prediction_files.write_submission(stage(output), probabilities)
-        else:
-            prediction_files.write_csv(stage(output), faces.names, probabilities, boxes if faces.photos else None)
-    return [*photo_paths, output]
+    workdirs: Sequence[str]  # whose probabilities are averaged
+    inputs: Sequence[str]  # as for `input_readers.read`
+    faces: str = "auto"  # of `fer.config.FACES`
+    fit: str = "stretch"  # of `fer.config.FITS`
+    tta: str = "none"  # of `fer.config.TTA`
+    output: str | None = None  # path of a CSV file
+    kaggle: bool = False  # writes a submission to the challenge instead
 
 
-def report(faces: input_readers.Faces, output: str) -> None:
-    """Prints alterations, skipped files and, last, pictures that cannot be read. Call it after `write`.
+class Printer(Protocol):
+    """Prints results."""
 
-    Raises:
-      UserError: pictures cannot be read and have no prediction.
-    """
-    for name, what in image_reader.ALTERATIONS.items():
-        if faces.altered.get(name):
-            print(f"{faces.altered[name]:,} pictures {what}")
-    for name in faces.faceless:
-        print(f"no face was found in {escaping.escape_line(name)}")
-    if faces.skipped:
-        print(f"skipped files of other formats: {unsupported_files.describe_counts(faces.skipped)}")
-    if faces.unreadable:
-        print("\n".join(escaping.escape_line(shorten(text)) for text in faces.unreadable), file=sys.stderr)
-        count = f"{len(faces.unreadable):,} picture{'s' * (len(faces.unreadable) > 1)}"
-        raise UserError(
-            f"{count} could not be read (listed above). Repair or remove them; {output} has the other "
-            f"{len(faces.names):,} faces."
-        )
+    def add(self, result: Result) -> None:
+        """Prints a result."""
+
+    def close(self) -> None:
+        """Ends the output."""
 
 
-def summary_lines(source: str, faces: input_readers.Faces, prediction: Prediction) -> list[str]:
-    """Describes predictions: the two most probable classes of each of a few faces, or counts by class of many.
+class LinePrinter:
+    """Prints a line for each face, and for each picture without a face."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def add(self, result: Result) -> None:
+        """Prints a result; a picture that cannot be read has no line."""
+        self._file.writelines(f"{line}\n" for line in format_lines(result))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Does nothing: each line is complete."""
+
+
+class JsonPrinter:
+    """Prints one JSON array with an object for each picture or row of a table."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+        self._before = "[\n"
+
+    def add(self, result: Result) -> None:
+        """Prints the object of a result on a line."""
+        self._file.write(self._before + json.dumps(to_json(result)))
+        self._file.flush()
+        self._before = ",\n"
+
+    def close(self) -> None:
+        """Ends the array."""
+        self._file.write("[]\n" if self._before == "[\n" else "\n]\n")
+        self._file.flush()
+
+
+def predict(request: PredictRequest, printer: Printer | None = None) -> None:
+    """Predicts the faces of all inputs.
+
+    Pictures that cannot be read do not end the prediction. They are listed on standard error at the end.
 
     Args:
-      source: path that `faces` were read from.
-      faces: n faces.
-      prediction: of these faces.
+      request: inputs and options. A summary is printed if the output is a file.
+      printer: receives each result when it is predicted.
+
+    Raises:
+      UserError: a row of a table or an input cannot be read, there are no faces to write, or a file cannot be written.
     """
-    count, single = len(faces.names), {photo.first for photo in faces.photos if len(photo.boxes) == 1}
-    rate = "" if prediction.images_per_second is None else f", {prediction.images_per_second:.0f} images/s"
-    if count > MAX_LISTED_FACES:
-        counts = collections.Counter(CLASSES[label] for label in prediction.probabilities.argmax(axis=1))
-        classes = ", ".join(f"{name} {number:,}" for name, number in counts.most_common())
-        return [f"{count:,} faces from {source}{rate}: {classes}"]
-    lines = [f"{count} face{'s' * (count != 1)} from {source}{rate}"]
-    for position, (name, row) in enumerate(zip(faces.names, prediction.probabilities)):
-        shown = name if faces.pictures else f"row {name}"
-        shown = name.rpartition("#")[0] if position in single else shown
-        best = [label for label in row.argsort()[::-1][:2] if row[label] >= 0.005]
-        lines.append(f"{shown}: {', '.join(f'{CLASSES[label]} {100 * row[label]:.0f} %' for label in best)}")
-    return lines
+    summary = Summary(request.inputs)
+    network = Network(request.workdirs, request.tta)
+
+    def extract(source: Source) -> face_detection.FaceCrops:
+        return face_detection.extract_faces(source.picture, request.faces, request.fit)
+
+    with contextlib.ExitStack() as stack:
+        written = None
+        if request.output is not None:
+            written = stack.enter_context(result_files.open_files(request.output, request.inputs, request.kaggle))
+        if printer is not None:
+            stack.callback(printer.close)
+        progress = stack.enter_context(ImageProgress("predicting"))
+        sources = input_readers.read(request.inputs, summary.skipped)
+        for result in classification.classify(sources, extract, network, CLASSES):
+            summary.add(result)
+            if written is not None:
+                written.add(result)
+            if printer is not None:
+                printer.add(result)
+                if written is None and streams.stdout_is_closed():
+                    return
+            progress.update(1)
+        summary.check(written is not None)
+    if written is not None and printer is None:
+        print("\n".join([*summary.lines(network.images_per_second), *(f"wrote {path}" for path in written.paths)]))
+    summary.report(request.output)
 
 
-def _unused_path(path: str, used: Sequence[str]) -> str:
-    """Returns the path, with a number before its extension if it is in `used`: archives may repeat names."""
-    stem, ending = os.path.splitext(path)
-    numbered = (f"{stem}-{number}{ending}" for number in itertools.count(2))
-    return path if path not in used else next(other for other in numbered if other not in used)
+class Network:
+    """The average of one or several networks, compiled at the first call for batches of its size."""
+
+    def __init__(self, workdirs: Sequence[str], tta: str):
+        self._models = [loading.open_network(workdir) for workdir in workdirs]
+        self._tta = tta
+        self._compute: Callable[[np.ndarray, Callable[[int], None]], np.ndarray] | None = None
+        self._timed, self._seconds = 0, 0.0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Maps faces uint8 [n, 48, 48, 1] to probabilities float32 [n, C]."""
+        if self._compute is None:
+            size = inference.fitting_batch_size(len(images))
+            self._compute = inference.make_predict_fn(self._models, size, self._tta, warm_up=False)
+            return self._compute(images, lambda _: None)
+        start = time.perf_counter()
+        probabilities = self._compute(images, lambda _: None)
+        self._seconds += time.perf_counter() - start
+        self._timed += len(images)
+        return probabilities
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Returns the throughput without the first call, which compiles; None if there is no other."""
+        return self._timed / self._seconds if self._timed else None
 
 
-def _photo_folder(output: str) -> str:
-    return f"{os.path.splitext(output)[0]}-photos"
+class Summary:
+    """Counts of results, and what could not be read."""
+
+    def __init__(self, inputs: Sequence[str]):
+        self.skipped: collections.Counter[str] = collections.Counter()
+        self._title = inputs[0] if len(inputs) == 1 else f"{len(inputs):,} inputs"
+        self._classes: collections.Counter[str] = collections.Counter()
+        self._altered: collections.Counter[str] = collections.Counter()
+        self._lines: list[str] = []
+        self._faceless: list[str] = []
+        self._unreadable: list[str] = []
+
+    def add(self, result: Result) -> None:
+        """Counts a result."""
+        self._classes.update(face.name for face in result.faces)
+        self._altered.update(result.altered)
+        if result.error:
+            self._unreadable.append(result.error)
+        elif not result.faces:
+            self._faceless.append(result.source.path)
+        elif len(self._lines) <= MAX_LISTED_FACES:
+            self._lines += format_lines(result)
+
+    def check(self, needs_faces: bool) -> None:
+        """Checks that something was read, or that there are faces if they are needed.
+
+        Raises:
+          UserError: says why there is none, and what to do.
+        """
+        if self._classes or not (self._unreadable or needs_faces) or (self._faceless and not needs_faces):
+            return
+        if self._unreadable:
+            others = f", and no face was found in {len(self._faceless):,} others" if self._faceless else ""
+            advice = ". Repair or remove them" if len(self._unreadable) > 1 else ""
+            raise UserError(f"{_first_names(self._unreadable)}{others}{advice}.")
+        raise UserError(
+            f"No face was found in {_first_names(self._faceless)}. --faces=whole takes a picture as one face."
+        )
+
+    def lines(self, rate: float | None) -> list[str]:
+        """Describes the faces: one by one, or counts by class of many."""
+        count = sum(self._classes.values())
+        throughput = "" if rate is None else f", {rate:.0f} images/s"
+        if count > MAX_LISTED_FACES:
+            classes = ", ".join(f"{name} {number:,}" for name, number in self._classes.most_common())
+            return [f"{count:,} faces from {self._title}{throughput}: {classes}"]
+        return [f"{count} face{'s' * (count != 1)} from {self._title}{throughput}", *self._lines]
+
+    def report(self, output: str | None) -> None:
+        """Prints alterations, skipped files and, last, what cannot be read. Call it after all results are written.
+
+        Args:
+          output: path of the written file; None if the results were printed.
+
+        Raises:
+          UserError: pictures cannot be read and have no prediction.
+        """
+        for name, description in image_reader.ALTERATIONS.items():
+            if self._altered[name]:
+                print(f"{self._altered[name]:,} pictures {description}")
+        for path in self._faceless if output is not None else ():
+            print(f"no face was found in {escaping.escape_line(path)}")
+        if self.skipped:
+            print(f"skipped files of other formats: {unsupported_files.describe_counts(self.skipped)}")
+        if self._unreadable:
+            print("\n".join(escaping.escape_line(shorten(text)) for text in self._unreadable), file=sys.stderr)
+            count = f"{len(self._unreadable):,} picture{'s' * (len(self._unreadable) > 1)}"
+            rest = f"; {output} has the other {sum(self._classes.values()):,} faces" if output is not None else ""
+            raise UserError(f"{count} could not be read (listed above). Repair or remove them{rest}.")
 
 
-def _file_name(path: str) -> str:
-    """Returns a photo's path relative to the folder, without "..", and with .jpg if it has no known extension."""
-    path = "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
-    return path if path.lower().endswith((".png", ".jpg", ".jpeg")) else f"{path}.jpg"
+def format_lines(result: Result) -> list[str]:
+    """Returns a line for each face of a result with its two most probable classes; none if it cannot be read."""
+    title = result.source.title
+    if not result.faces:
+        return [] if result.error else [f"{title}: no face found"]
+    titles = [title] if len(result.faces) == 1 else [f"{title}#{number}" for number in range(1, len(result.faces) + 1)]
+    return [f"{escaping.escape_line(each)}: {_format_classes(face)}" for each, face in zip(titles, result.faces)]
+
+
+def to_json(result: Result) -> dict[str, object]:
+    """Returns the object of a result in the JSON output: path, row of a table, and faces or the error."""
+    source = result.source
+    found: dict[str, object] = {"path": source.path}
+    if source.row is not None:
+        found["row"] = source.row
+    if result.error:
+        return {**found, "error": result.error}
+    faces = [
+        {
+            "box": None if face.box is None else face.box._asdict(),
+            "label": face.label,
+            "name": face.name,
+            "probabilities": {name: round(value, 6) for name, value in face.probabilities.items()},
+        }
+        for face in result.faces
+    ]
+    return {**found, "faces": faces}
+
+
+def _format_classes(face: Face) -> str:
+    best = sorted(face.probabilities.items(), key=lambda item: -item[1])[:2]
+    return ", ".join(f"{name} {100 * value:.0f} %" for name, value in best if value >= 0.005)
+
+
+def _first_names(names: Sequence[str], count: int = 3) -> str:
+    """Joins the first `count` names and says how many more there are."""
+    more = f" and {len(names) - count:,} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more

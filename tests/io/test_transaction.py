@@ -4,7 +4,6 @@ import errno
 import os
 import pathlib
 import stat
-import types
 
 import numpy as np
 import pytest
@@ -14,8 +13,10 @@ from fer.errors import StorageError
 from fer.export import export
 from fer.io import files, local_write
 from fer.io.transaction import transaction
+from fer.labels import CLASSES
 from fer.models import export_manifest
-from fer.predict import face_detection, input_readers, predict
+from fer.predict import face_detection, result_files
+from fer.predict.classification import Face, Result, Source
 
 
 def read_tree(folder: pathlib.Path) -> dict[str, str]:
@@ -140,14 +141,16 @@ def test_export_is_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, b
 def test_predict_photos_are_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, before):
     """The CSV, which is written after all photos, does not fit."""
     content = face_detection.encode(Image.new("RGB", (60, 60)), "a.png")
-    whole = types.SimpleNamespace(content=content)
-    pictures = [types.SimpleNamespace(path=f"{name}.png", read=lambda: whole) for name in "ab"]
-    boxes = [face_detection.Box(5, 5, 40, 40)]
-    found = [input_readers.Photo(picture, boxes, first) for first, picture in enumerate(pictures)]
-    faces = input_readers.Faces(["a#1", "b#1"], np.zeros((2, 48, 48, 1), np.uint8), found, [], pictures=True)
     output = tmp_path / "predictions.csv"
+
+    def write_photos(label):
+        face = Face("", face_detection.Box(5, 5, 40, 40), label, CLASSES[label], dict(zip(CLASSES, np.eye(7)[label])))
+        with result_files.open_files(str(output), [str(tmp_path / "photos")]) as collector:
+            for name in ("a.png", "b.png"):
+                collector.add(Result(Source(name, name, content), [face]))
+
     if before:
-        predict.write(str(output), faces, np.eye(7, dtype=np.float32)[:2], False)
+        write_photos(0)
         assert set(read_tree(tmp_path)) == {"predictions.csv", "predictions-photos/a.png", "predictions-photos/b.png"}
     old = read_tree(tmp_path)
 
@@ -156,6 +159,6 @@ def test_predict_photos_are_complete_or_absent_when_disk_is_full(tmp_path, monke
 
     monkeypatch.setattr(files, "write_text", raise_disk_full)
     with pytest.raises(StorageError, match=rf"Cannot write {output}: No space left"):
-        predict.write(str(output), faces, np.eye(7, dtype=np.float32)[5:], False)
+        write_photos(5)
     assert read_tree(tmp_path) == old
     assert sorted(os.listdir(tmp_path)) == (["predictions-photos", "predictions.csv"] if before else [])

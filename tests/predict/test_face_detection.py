@@ -1,42 +1,20 @@
 """Tests of `fer.predict.face_detection` on photos composed of synthetic faces."""
 
-import pathlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from fer.convert.readers import image_reader
-from fer.convert.readers.image_folder import Picture
-from fer.errors import UserError
-from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
-from fer.predict import face_detection, input_readers, predict
-from fer.synthetic import synthetic
+from fer.predict import face_detection
 from tests.demo.photo import PLACES, encoded, make_photo
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
 
 
 @pytest.fixture(scope="module")
-def faces() -> np.ndarray:
-    return synthetic.generate_faces(2, seed=0)[0]
-
-
-@pytest.fixture(scope="module")
 def photo() -> Image.Image:
     return make_photo()
-
-
-@pytest.fixture
-def folder(tmp_path, photo, faces):
-    """Writes a photo of two faces, a photo of none, and a picture of 48x48 pixels."""
-    folder = tmp_path / "pictures"
-    (folder / "below").mkdir(parents=True)
-    (folder / "a.png").write_bytes(encoded(photo))
-    (folder / "below" / "b.jpg").write_bytes(encoded(Image.new("RGB", (320, 240), "green"), "JPEG"))
-    (folder / "c.png").write_bytes(encoded(Image.fromarray(faces[0])))
-    return folder
 
 
 def test_detect_returns_every_face_from_left_to_right(photo):
@@ -97,95 +75,3 @@ def test_annotate_draws_boxes_in_class_colours_on_a_copy(photo):
     assert photo == before
     assert annotated.getpixel((60, 200)) == (0xE6, 0x9F, 0x00)
     assert annotated.getpixel((620, 390)) == photo.getpixel((620, 390))
-
-
-def test_read_detects_faces_in_photos_and_takes_48x48_pictures_whole(folder, faces):
-    faces_read = input_readers.read(str(folder))
-    assert faces_read.names == ["a.png#1", "a.png#2", "c.png"]
-    assert faces_read.faceless == ["below/b.jpg"]
-    np.testing.assert_array_equal(faces_read.images[2, ..., 0], faces[0])
-
-
-def test_predict_reports_photo_without_faces(folder):
-    with pytest.raises(UserError, match=r"No face was found in b\.jpg\. --faces=whole"):
-        input_readers.read(str(folder / "below" / "b.jpg"))
-
-
-def test_write_saves_annotated_photos_by_name_beside_csv(folder, tmp_path):
-    faces_read = input_readers.read(str(folder))
-    output = str(tmp_path / "out" / "found.csv")
-    written = predict.write(output, faces_read, np.eye(7, dtype=np.float32)[[0, 3, 5]], kaggle=False)
-    assert written == [str(tmp_path / "out" / "found-photos" / "a.png"), output]
-    assert Image.open(written[0]).size == (640, 400)
-    lines = (tmp_path / "out" / "found.csv").read_text().splitlines()
-    assert [line.split(",")[:3] for line in lines[1:]] == [
-        ["a.png#1", "0", "angry"],
-        ["a.png#2", "3", "happy"],
-        ["c.png", "5", "surprise"],
-    ]
-    assert lines[1].split(",")[-4:] == [str(side) for side in faces_read.photos[0].boxes[0]]
-
-
-def test_photo_name_cannot_leave_the_output_folder(photo, tmp_path):
-    boxes = [face_detection.Box(60, 80, 192, 192)]
-    picture = input_readers.StoredPicture.append(
-        TempStore(), Picture("a.tar:../../a.png", "../../a.png", encoded(photo))
-    )
-    faces_read = input_readers.Faces(
-        ["x#1"], np.zeros((1, 48, 48, 1), np.uint8), [input_readers.Photo(picture, boxes, 0)], []
-    )
-    written = predict.write(str(tmp_path / "p.csv"), faces_read, np.eye(7)[:1], kaggle=False)
-    assert written[0] == str(tmp_path / "p-photos" / "a.png")
-
-
-def test_write_numbers_photos_of_equal_names(photo, tmp_path):
-    store, box = TempStore(), [face_detection.Box(60, 80, 192, 192)]
-    pictures = [Picture(f"a.tar:{path}", path, encoded(photo)) for path in ("../a.png", "a.png", "b", "b.jpg")]
-    photos = [
-        input_readers.Photo(input_readers.StoredPicture.append(store, picture), box, first)
-        for first, picture in enumerate(pictures)
-    ]
-    faces = input_readers.Faces([picture.path for picture in pictures], np.zeros((4, 48, 48, 1), np.uint8), photos, [])
-    written = predict.write(str(tmp_path / "p.csv"), faces, np.eye(7)[:4], kaggle=False)
-    names = [pathlib.Path(path).name for path in written]
-    assert names == ["a.png", "a-2.png", "b.jpg", "b-2.jpg", "p.csv"]
-    assert {path.name for path in (tmp_path / "p-photos").iterdir()} == set(names[:4])
-
-
-@pytest.mark.parametrize(
-    ("source", "output"),
-    [("pictures", "pictures/found.csv"), ("x-photos", "x.csv"), ("x-photos/a.png", "x.csv"), ("x-photos", "./x.csv")],
-)
-def test_check_rejects_annotated_photos_among_input(folder, tmp_path, monkeypatch, source, output):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "x-photos").symlink_to(folder)
-    with pytest.raises(UserError, match=r"would be written to .*-photos, among those of --input"):
-        predict.check(source, output, input_readers.read(source), kaggle=False)
-
-
-@pytest.mark.parametrize("source", ["pictures", "pictures/a.png"])
-def test_check_accepts_annotated_photos_beside_input(folder, tmp_path, monkeypatch, source):
-    monkeypatch.chdir(tmp_path)
-    predict.check(source, "pictures.csv", input_readers.read(source), kaggle=False)
-
-
-def test_check_rejects_submission_for_photos(folder, tmp_path):
-    with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
-        predict.check(str(folder), str(tmp_path / "p.csv"), input_readers.read(str(folder)), kaggle=True)
-
-
-@pytest.mark.parametrize(("source", "output"), [("a.csv", "./a.csv"), ("a.csv", "link.csv"), ("few", "few/a.png")])
-def test_predict_never_replaces_its_input(tmp_path, monkeypatch, source, output):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.csv").write_text("pixels\n" + " ".join(["7"] * 2304) + "\n")
-    (tmp_path / "link.csv").symlink_to("a.csv")
-    (tmp_path / "few").mkdir()
-    Image.new("L", (48, 48)).save(tmp_path / "few" / "a.png")
-    with pytest.raises(UserError, match=r"would replace a file of --input"):
-        predict.check(source, output, input_readers.read(source), kaggle=False)
-
-
-def test_check_rejects_submission_for_pictures_of_faces(tmp_path):
-    Image.new("L", (48, 48)).save(tmp_path / "a.png")
-    with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
-        predict.check(str(tmp_path), str(tmp_path / "p.csv"), input_readers.read(str(tmp_path)), kaggle=True)

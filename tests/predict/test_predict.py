@@ -1,57 +1,61 @@
-"""Tests of `fer.predict.predict.summary_lines`."""
+"""Tests of `fer.predict.predict`: lines, JSON and summary of results."""
 
-import numpy as np
+import io
+import json
+
 import pytest
 
-from fer.evaluation.inference import Prediction
-from fer.predict import input_readers, predict
+from fer.errors import UserError
+from fer.labels import CLASSES
+from fer.predict import predict
+from fer.predict.classification import Face, Result, Source
 from fer.predict.face_detection import Box
 
 BOX = Box(0, 0, 9, 9)
 
 
-def faces(names: list[str], photos: tuple = (), pictures: bool = True) -> input_readers.Faces:
-    """Returns blank faces; each of `photos` has its boxes and the position of its first face."""
-    images = np.zeros([len(names), 48, 48, 1], np.uint8)
-    return input_readers.Faces(
-        names, images, [input_readers.Photo(None, *photo) for photo in photos], [], pictures=pictures
-    )
+def face(probabilities: dict[int, float], box: Box | None = None) -> Face:
+    """Returns a face with the probabilities of some labels."""
+    best = max(probabilities, key=probabilities.get)
+    named = {name: probabilities.get(label, 0.0) for label, name in enumerate(CLASSES)}
+    return Face("", box, best, CLASSES[best], named)
 
 
-def prediction(*rows: dict[int, float], rate: float | None = None) -> Prediction:
-    """Returns a prediction from the probabilities of each face by label."""
-    probabilities = np.zeros([len(rows), 7], np.float32)
-    for row, given in zip(probabilities, rows):
-        for label, probability in given.items():
-            row[label] = probability
-    return Prediction(probabilities, rate)
+def picture(path: str, *faces: Face, **options) -> Result:
+    return Result(Source(path, path), list(faces), **options)
+
+
+def row(number: int, probabilities: dict[int, float]) -> Result:
+    return Result(Source("test.csv", str(number), row=number), [face(probabilities)])
+
+
+def summarize(title: str, results: list[Result], rate: float | None = None) -> list[str]:
+    summary = predict.Summary([title])
+    for result in results:
+        summary.add(result)
+    return summary.lines(rate)
 
 
 def test_summary_lines_of_one_face_name_the_photo_and_two_classes():
-    one = faces(["a/photo.jpg#1"], photos=(([BOX], 0),))
-    assert predict.summary_lines("a/photo.jpg", one, prediction({3: 0.866, 6: 0.064, 0: 0.05})) == [
-        "1 face from a/photo.jpg",
-        "a/photo.jpg: happy 87 %, neutral 6 %",
-    ]
+    one = picture("a/photo.jpg", face({3: 0.866, 6: 0.064, 0: 0.05}, BOX))
+    assert summarize("a/photo.jpg", [one]) == ["1 face from a/photo.jpg", "a/photo.jpg: happy 87 %, neutral 6 %"]
 
 
-def test_summary_lines_leave_out_a_class_that_is_nearly_impossible():
-    one = faces(["face.png"])
-    assert predict.summary_lines("face.png", one, prediction({3: 0.998, 6: 0.002}))[1] == "face.png: happy 100 %"
+def test_format_lines_leaves_out_a_class_that_is_nearly_impossible():
+    assert predict.format_lines(picture("face.png", face({3: 0.998, 6: 0.002}))) == ["face.png: happy 100 %"]
 
 
 def test_summary_lines_number_the_faces_of_one_photo_and_the_rows_of_a_table():
-    predicted = prediction({3: 0.6, 6: 0.4}, {0: 0.7, 1: 0.3}, rate=12.4)
-    one = faces(["two.jpg#1", "two.jpg#2"], photos=(([BOX, BOX], 0),))
-    assert predict.summary_lines("folder", one, predicted) == [
+    predicted = [{3: 0.6, 6: 0.4}, {0: 0.7, 1: 0.3}]
+    one = picture("two.jpg", *(face(each, BOX) for each in predicted))
+    assert summarize("folder", [one], rate=12.4) == [
         "2 faces from folder, 12 images/s",
         "two.jpg#1: happy 60 %, neutral 40 %",
         "two.jpg#2: angry 70 %, disgust 30 %",
     ]
-    table = faces(["0", "1"], pictures=False)
-    assert predict.summary_lines("test.csv", table, predicted)[1:] == [
-        "row 0: happy 60 %, neutral 40 %",
-        "row 1: angry 70 %, disgust 30 %",
+    assert summarize("test.csv", [row(number, each) for number, each in enumerate(predicted)])[1:] == [
+        "test.csv row 0: happy 60 %, neutral 40 %",
+        "test.csv row 1: angry 70 %, disgust 30 %",
     ]
 
 
@@ -59,10 +63,55 @@ def test_summary_lines_number_the_faces_of_one_photo_and_the_rows_of_a_table():
     ("count", "lines"), [(predict.MAX_LISTED_FACES, predict.MAX_LISTED_FACES + 1), (predict.MAX_LISTED_FACES + 1, 1)]
 )
 def test_summary_lines_of_many_faces_are_counts_by_class(count, lines):
-    predicted = prediction(*[{3: 1.0}] * (count - 1), {6: 1.0}, rate=900.0)
-    lines_found = predict.summary_lines(
-        "test.csv", faces([str(row) for row in range(count)], pictures=False), predicted
-    )
+    results = [row(number, {6 if number == count - 1 else 3: 1.0}) for number in range(count)]
+    lines_found = summarize("test.csv", results, rate=900.0)
     assert len(lines_found) == lines
     if lines == 1:
         assert lines_found == [f"{count} faces from test.csv, 900 images/s: happy {count - 1}, neutral 1"]
+
+
+def test_format_lines_reports_photo_without_a_face_and_escapes_control_characters():
+    assert predict.format_lines(picture("a.jpg")) == ["a.jpg: no face found"]
+    assert predict.format_lines(picture("bad.jpg", error="bad.jpg is bad")) == []
+    assert predict.format_lines(picture("a\nb.jpg", face({3: 1.0}))) == ["a\\nb.jpg: happy 100 %"]
+
+
+def test_json_printer_prints_one_array_with_an_object_for_each_picture():
+    results = [
+        picture("photo.jpg", face({3: 0.75, 6: 0.25}, Box(1, 2, 30, 40))),
+        picture("none.jpg"),
+        picture("caf\udce9.jpg", error="it is bad"),
+        row(4, {0: 1.0}),
+    ]
+    file = io.StringIO()
+    printer = predict.JsonPrinter(file)
+    for result in results:
+        printer.add(result)
+    printer.close()
+    photo, none, bad, line = json.loads(file.getvalue())
+    assert photo == {
+        "path": "photo.jpg",
+        "faces": [
+            {
+                "box": {"left": 1, "top": 2, "width": 30, "height": 40},
+                "label": 3,
+                "name": "happy",
+                "probabilities": {**dict.fromkeys(CLASSES, 0.0), "happy": 0.75, "neutral": 0.25},
+            }
+        ],
+    }
+    assert none == {"path": "none.jpg", "faces": []}
+    assert bad == {"path": "caf\udce9.jpg", "error": "it is bad"}
+    assert (line["path"], line["row"], line["faces"][0]["box"]) == ("test.csv", 4, None)
+    assert file.getvalue().isascii()
+    empty = io.StringIO()
+    predict.JsonPrinter(empty).close()
+    assert json.loads(empty.getvalue()) == []
+
+
+def test_summary_check_accepts_pictures_without_faces_unless_a_file_needs_them():
+    summary = predict.Summary(["none.jpg"])
+    summary.add(picture("none.jpg"))
+    summary.check(needs_faces=False)
+    with pytest.raises(UserError, match=r"^No face was found in none\.jpg\. --faces=whole"):
+        summary.check(needs_faces=True)

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import io
+import json
+import os
 import pathlib
 import subprocess
 
@@ -95,6 +97,33 @@ def test_bad_picture_ends_with_exit_code_1_after_the_others_are_predicted(folder
     ]
     with (folder / "some.csv").open(newline="") as file:
         assert [line["id"] for line in csv.DictReader(file)] == ["0.png", "2.png"]
+
+
+def test_predict_prints_faces_of_all_inputs_and_lists_unreadable_ones(folder):
+    (folder / "mixed [1]").mkdir()
+    for name in ("a b.png", "é.png", os.fsdecode(b"caf\xe9.png")):
+        Image.fromarray(factories.images(1)[0, ..., 0]).save(folder / "mixed [1]" / name)
+    (folder / "mixed [1]" / "bad.png").write_bytes(b"no picture")
+    done = predict(folder, "mixed [1]", "nowhere.png", "mixed [1]/a b.png", "mixed*/é.*")
+    title, classes = done.stdout.splitlines()[0].split(": ")
+    assert (done.returncode, title) == (1, "mixed [1]/a b.png")
+    assert done.stdout.splitlines() == [
+        f"mixed [1]/{name}.png: {classes}" for name in ("a b", r"caf\udce9", "é", "a b", "é")
+    ]
+    assert [line.split(" (")[0] for line in done.stderr.splitlines()] == [
+        "mixed [1]/bad.png is no picture that can be read",
+        "There is no nowhere.png: check the name",
+        "predict.py: 2 pictures could not be read",
+    ]
+
+
+def test_predict_prints_json_of_a_table(folder, expected):
+    done = predict(folder, "test.csv.gz", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)
+    assert [(each["path"], each["row"]) for each in rows] == [("test.csv.gz", row) for row in range(COUNT)]
+    found = np.array([[each["faces"][0]["probabilities"][name] for name in CLASSES] for each in rows])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ REQUIRED = {
     "gpu_check.py": [],
     "import_dlib.py": ["input", "data", "output"],
     "import_mobilefacenet.py": ["input", "data", "output"],
-    "predict.py": ["workdir", "input"],
+    "predict.py": ["input"],
     "sweep.py": ["config", "data", "output"],
     "train.py": ["config", "data", "workdir"],
 }
@@ -110,6 +110,18 @@ MISTAKES = [
     (["evaluate.py", "--workdir=", "--data=full"], "flag --workdir=[]: it must name a path"),
     (["predict.py", "--workdir=nowhere", "--input=faces.csv"], NO_RUN),
     (["predict.py", "--workdir=bundled", "--input=nowhere.jpg"], "There is no nowhere.jpg. --input takes a table"),
+    (["predict.py", "nowhere/*.jpg", "--json"], "There is no nowhere/*.jpg. --input takes a table"),
+    (
+        ["predict.py", "https://example.com/a.jpg?key=1"],
+        "https://example.com/a.jpg?key=*** is a URL: download it first",
+    ),
+    (["predict.py", "--input=HTTP://example.com/a.jpg"], "HTTP://example.com/a.jpg is a URL: download it first"),
+    (["predict.py", "faces.csv", "gs://a/b.jpg"], "--input=gs://a/b.jpg: the scheme gs: is not supported;"),
+    (["predict.py", "faces.csv", ""], "An input is empty: it must name a path."),
+    (["predict.py", "faces.csv", "--kaggle"], "--kaggle writes a file: name it with --output."),
+    (["predict.py", "faces.csv", "--json", "--output=a.json"], "--output=a.json would be a CSV file, and --json"),
+    (["predict.py", "faces.csv", "--json", "--output=-"], "--json and --output=- both print to the standard output"),
+    (["predict.py", "faces.csv", "--output=faces.csv"], "--output=faces.csv would replace a file of --input."),
     (["predict.py", "--workdir=bundled", "--input=faces.csv", "--output=full"], "Cannot write full: it is a folder."),
     (["export.py", "--workdir=nowhere", "--format=onnx", "--output=out"], NO_RUN),
     (["export.py", "--workdir=bundled", "--format=onnx", "--output=out", "--data=nowhere"], NO_SHARDS),
@@ -164,7 +176,7 @@ def test_help_exits_0_lists_every_flag_required_ones_first_and_loads_nothing_hea
     for program, run in zip(PROGRAMS, fork_server.run_all(folder, [[program, "--help"] for program in PROGRAMS])):
         assert (run.returncode, run.stderr, run.heavy) == (0, "", []), program
         source = (fork_server.ROOT / "scripts" / program).read_text()
-        defined = re.findall(r"(?:DEFINE_\w+|define_paths|define_optional)\(\s*\"(\w+)\"", source)
+        defined = re.findall(r"(?:DEFINE_\w+|define_inputs|define_paths|define_optional)\(\s*\"(\w+)\"", source)
         assert set(defined) <= set(run.flags), program
         own = run.stdout.partition(f"Flags of {program}:\n")[2].partition("\nFlags of every program:\n")[0]
         listed = re.findall(r"^  --(?:\[no\])?(\w+)(?:\[?=\S+)?( \(required\))?", own, re.MULTILINE)

@@ -138,7 +138,7 @@ def iter_members(path: str, hasher: HashingReader, passed: SkippedFiles | None =
     """
     passed = SkippedFiles() if passed is None else passed
     with archive_errors(path):
-        there, is_folder = tf.io.gfile.exists(path), tf.io.gfile.isdir(path)
+        there, is_folder = files.exists(path), files.isdir(path)
     if not there:
         _check_link(path)
         raise UserError(f"There is no {path}: check the name.")
@@ -271,7 +271,7 @@ def _unpack_tar(packed: _Layer) -> Iterator[Member]:
             _drop_headers(archive)
         if entry is None:
             break
-        inner = _normalize_path(_printable_name(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
+        inner = _normalize_path(printable_name(entry.name if "/" in entry.name else entry.name.replace("\\", "/")))
         if packed.passed.hides(inner):
             continue
         if entry.islnk() or entry.issym():  # its target was already read, follows later, or is outside
@@ -401,12 +401,12 @@ class _Header(tarfile.TarInfo):
                 f"has a header of {found.size:,} bytes, more than {MAX_HEADER_BYTES:,}: unpack it and name the folder."
             )
         if found.type == tarfile.GNUTYPE_SPARSE:
-            raise decompression_limits.LimitError(_SPARSE_MESSAGE.format(_printable_name(found.name)))
+            raise decompression_limits.LimitError(_SPARSE_MESSAGE.format(printable_name(found.name)))
         return found
 
     def _proc_gnusparse_10(self, member: tarfile.TarInfo, *_: object) -> None:
         """Rejects a sparse file; Python's method reads a map of any length."""
-        raise decompression_limits.LimitError(_SPARSE_MESSAGE.format(_printable_name(member.name)))
+        raise decompression_limits.LimitError(_SPARSE_MESSAGE.format(printable_name(member.name)))
 
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         """Marks the next read as that of a pax header."""
@@ -458,7 +458,7 @@ def _drop_headers(archive: tarfile.TarFile) -> None:
         )
 
 
-def _printable_name(name: str) -> str:
+def printable_name(name: str) -> str:
     r"""Returns a name from a tar as printable text: bytes that are not UTF-8 become escapes such as "\xe9"."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -470,7 +470,7 @@ class _HashedFile(io.RawIOBase):
         self._path, self._tally = path, hasher
         # Local files are read without TensorFlow, which would copy the bytes once more.
         self._file = tf.io.gfile.GFile(path, "rb") if storage.is_remote(path) else io.FileIO(path)
-        self.size, self._offset = tf.io.gfile.stat(path).length, 0
+        self.size, self._offset = files.size(path), 0
 
     def readable(self) -> bool:
         """Returns True."""
@@ -534,7 +534,7 @@ def _check_link(path: str) -> None:
     """
     if storage.is_remote(path) or not os.path.islink(path) or os.path.exists(path):
         return
-    target = _printable_name(os.readlink(path))
+    target = printable_name(os.readlink(path))
     try:
         os.stat(path)
     except OSError as error:
@@ -592,7 +592,7 @@ def _check_links(root: str, place: str, folders: list[str], names: list[str]) ->
         target = os.path.join(os.path.realpath(full), "")
         if any(folder.startswith(target) for folder in inside):
             raise UserError(
-                f"{full} is a link to a folder that holds it, {_printable_name(os.readlink(full))}: remove it."
+                f"{full} is a link to a folder that holds it, {printable_name(os.readlink(full))}: remove it."
             )
 
 

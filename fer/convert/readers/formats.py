@@ -40,7 +40,7 @@ def iter_chunks(path: str, hasher: HashingReader, passed: SkippedFiles | None = 
                     "one that is meant."
                 )
             found = f"the table {member.name}"
-            _check_table_text(member.name, head)
+            check_table_text(member.name, head)
             yield from csv_reader.iter_chunks(member.name, member.chunks())
         elif image_reader.is_picture(member.path, head):
             if found not in ("", IMAGE_FOLDER):
@@ -78,7 +78,7 @@ def describe_format(chunk: Chunk) -> str:
     return f"{chunk.name}: {chunk.header.form}{ignored}"
 
 
-def _check_table_text(name: str, head: bytes) -> None:
+def check_table_text(name: str, head: bytes) -> None:
     """Checks that the beginning of a file is text of a table.
 
     Raises:

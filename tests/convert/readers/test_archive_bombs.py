@@ -16,8 +16,9 @@ from fer.convert.readers import archives, formats, image_folder, image_reader
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.errors import UserError
 from fer.io import decompression_limits
-from fer.predict import input_readers
+from fer.predict import inputs
 from tests.convert import input_factories
+from tests.predict import reading
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -189,17 +190,17 @@ def test_image_folder_rejects_image_of_too_many_bytes_and_stops_reading(tmp_path
     assert str(reject).endswith("happy/a.png: it is not a readable picture (it has more than 1,000 bytes)")
     for path in (tmp_path, tmp_path / "train" / "happy" / "a.png"):
         with pytest.raises(UserError, match=r"a\.png is no picture that can be read \(it has more than 1,000 bytes\)"):
-            input_readers.read(str(path), faces="whole")
+            reading.read(str(path), faces="whole")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_input_readers_reject_pipe_and_device(kind, tmp_path):
+def test_inputs_reject_pipe_and_device(kind, tmp_path):
     path = "/dev/zero"
     if kind == "pipe":
         path = str(tmp_path / "pipe")
         os.mkfifo(path)
     with pytest.raises(UserError, match=f"{path} is neither a file nor a folder but a pipe or a device"):
-        input_readers.read(path)
+        inputs.expand([path])
 
 
 def test_bounded_map_takes_few_large_items_ahead(monkeypatch):

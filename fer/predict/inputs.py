@@ -1,0 +1,67 @@
+"""Inputs of a prediction, expanded and checked without TensorFlow."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+from fer import storage
+from fer.errors import UserError
+from fer.io import files, local_write
+
+STANDARD_INPUT = "-"
+
+
+def expand(inputs: Sequence[str]) -> list[str]:
+    """Replaces patterns by the paths that match them.
+
+    Args:
+      inputs: paths of files and folders, local or in a store; patterns of local paths, such as "photos/*.jpg", whose
+        "**" matches folders of any depth; or "-" for the standard input.
+
+    Returns:
+      The paths, those of a pattern by name. A path that does not exist is returned if another one exists.
+
+    Raises:
+      UserError: no input exists, or the only one is a pipe or a device.
+    """
+    paths: list[str] = []
+    for path in inputs:
+        pattern = path != STANDARD_INPUT and glob.has_magic(path) and not storage.is_remote(path)
+        matches = sorted(glob.glob(path, recursive=True)) if pattern and not files.exists(path) else []
+        paths += matches or [path]
+    if not any(path == STANDARD_INPUT or files.exists(path) for path in paths):
+        raise UserError(
+            f"There is no {paths[0]}. --input takes a table of pixels, an image, or a folder or archive of images."
+        )
+    if len(paths) == 1 and paths[0] != STANDARD_INPUT:
+        files.check_regular(paths[0])
+    return paths
+
+
+def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: bool) -> None:
+    """Checks the flags of the output, and that it can be written and replaces no file of the inputs.
+
+    Args:
+      output: path of a CSV file, if any.
+      paths: of the inputs.
+      json: whether JSON is printed.
+      kaggle: whether a submission to the challenge is written.
+
+    Raises:
+      UserError: the flags exclude each other, or the file cannot be written or would replace a file of the input.
+    """
+    if output is None:
+        if kaggle:
+            raise UserError("--kaggle writes a file: name it with --output.")
+        return
+    if json and output.endswith(".json"):
+        raise UserError(f"--output={output} would be a CSV file, and --json prints: use --json > {output}.")
+    if json and local_write.is_standard_output(output):
+        raise UserError("--json and --output=- both print to the standard output: omit one of them.")
+    written = os.path.realpath(output)
+    for path in map(os.path.realpath, paths):
+        if written == path or (f"{written}/".startswith(f"{path}/") and os.path.exists(written)):
+            raise UserError(f"--output={output} would replace a file of --input. Name another.")
+    files.check_writable(output)

@@ -1,0 +1,115 @@
+"""Writes predictions: a CSV file and annotated copies of photos."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Callable
+
+import numpy as np
+
+from fer.convert.readers import image_reader
+from fer.errors import UserError
+from fer.evaluation import prediction_files
+from fer.io import files, local_write
+from fer.io.transaction import transaction
+from fer.predict import face_detection
+from fer.predict.classification import Result
+
+
+@contextlib.contextmanager
+def open_files(output: str, inputs: Sequence[str], kaggle: bool = False) -> Iterator[ResultFiles]:
+    """Yields the collector of the results; writes them when the block ends. If it fails, nothing is written.
+
+    Args:
+      output: path of the CSV file. Copies of photos with labelled faces go into the folder
+        <output without its extension>-photos under their own names; if `output` is a device or a pipe, they are not
+        written.
+      inputs: paths that the results come from.
+      kaggle: writes a submission to the challenge instead; for tables.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    with transaction() as stage:
+        found = ResultFiles(output, inputs, kaggle, stage)
+        yield found
+        found.write()
+
+
+class ResultFiles:
+    """Collects results for `open_files`. `paths` holds those of the written files."""
+
+    def __init__(self, output: str, inputs: Sequence[str], kaggle: bool, stage: Callable[[str], str]):
+        self.paths: list[str] = []
+        self._output, self._kaggle, self._stage = output, kaggle, stage
+        self._taken: set[str] = set()  # paths of photos
+        self._inputs = [os.path.realpath(path) for path in inputs]
+        self._names: list[str] = []
+        self._probabilities: list[np.ndarray] = []
+        self._boxes: list[tuple[int, ...]] = []
+
+    def add(self, result: Result) -> None:
+        """Adds a result; annotates a photo with faces.
+
+        Raises:
+          UserError: a submission is requested for a picture; or annotated photos would be written among the photos of
+            the input or over them.
+        """
+        if self._kaggle and result.source.row is None:
+            raise UserError(
+                "--kaggle writes labels in the order of a table's rows, and --input has pictures. Omit --kaggle."
+            )
+        found = np.array([list(face.probabilities.values()) for face in result.faces], np.float32)
+        boxes = [face.box for face in result.faces if face.box is not None]
+        name = result.source.name
+        self._names += [f"{name}#{number}" for number in range(1, len(boxes) + 1)] or [name] * len(found)
+        self._probabilities += list(found)
+        self._boxes += boxes or [()] * len(found)
+        if boxes and not local_write.is_special(self._output):
+            path = self._photo_path(name)
+            image = image_reader.decode_picture(result.source.picture, "RGB").image
+            photo = face_detection.annotate(image, boxes, found)
+            files.write_bytes(self._stage(path), face_detection.encode(photo, path))
+            self.paths.append(path)
+            self._taken.add(path)
+
+    def write(self) -> None:
+        """Writes the CSV file.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        probabilities = np.array(self._probabilities)
+        if self._kaggle:
+            prediction_files.write_submission(self._stage(self._output), probabilities)
+        else:
+            boxes = self._boxes if any(self._boxes) else None
+            prediction_files.write_csv(self._stage(self._output), self._names, probabilities, boxes)
+        self.paths.append(self._output)
+
+    def _photo_path(self, name: str) -> str:
+        """Returns the path of an annotated photo, with a number before its extension if another one has it.
+
+        Raises:
+          UserError: the path is among those of the input.
+        """
+        folder = f"{os.path.splitext(self._output)[0]}-photos"
+        copies = os.path.realpath(folder)
+        for path in self._inputs:
+            if f"{copies}/".startswith(f"{path}/") or copies == os.path.dirname(path):
+                raise UserError(
+                    f"Annotated photos would be written to {folder}, among those of --input. Choose another --output."
+                )
+        path = os.path.join(folder, _file_name(name))
+        stem, ending = os.path.splitext(path)
+        numbered = (f"{stem}-{number}{ending}" for number in itertools.count(2))
+        return path if path not in self._taken else next(other for other in numbered if other not in self._taken)
+
+
+def _file_name(path: str) -> str:
+    """Returns a photo's path relative to the folder, without "..", and with .jpg if it has no known extension."""
+    path = "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
+    return path if path.lower().endswith((".png", ".jpg", ".jpeg")) else f"{path}.jpg"

@@ -1,0 +1,131 @@
+"""Tests of `fer.predict.result_files` on photos composed of synthetic faces."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer.errors import UserError
+from fer.labels import CLASSES
+from fer.predict import face_detection, inputs, result_files
+from fer.predict.classification import Face, Result, Source
+from fer.synthetic import synthetic
+from tests.demo.photo import encoded, make_photo
+from tests.predict import reading
+
+pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
+
+BOX = face_detection.Box(60, 80, 192, 192)
+
+
+@pytest.fixture
+def folder(tmp_path) -> pathlib.Path:
+    """Writes a photo of two faces, a photo of none, and a picture of 48x48 pixels."""
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    (folder / "a.png").write_bytes(encoded(make_photo()))
+    (folder / "below" / "b.jpg").write_bytes(encoded(Image.new("RGB", (320, 240), "green"), "JPEG"))
+    (folder / "c.png").write_bytes(encoded(Image.fromarray(synthetic.generate_faces(2, seed=0)[0][0])))
+    return folder
+
+
+def make_face(label: int, box: face_detection.Box | None = BOX) -> Face:
+    return Face("", box, label, CLASSES[label], dict(zip(CLASSES, np.eye(len(CLASSES))[label])))
+
+
+def write(output: pathlib.Path, results: list[Result], source: str = "nowhere", kaggle: bool = False) -> list[str]:
+    with result_files.open_files(str(output), [source], kaggle) as collector:
+        for result in results:
+            collector.add(result)
+    return collector.paths
+
+
+def test_read_detects_faces_in_photos_and_takes_48x48_pictures_whole(folder):
+    found = reading.read(str(folder))
+    assert found.names == ["a.png#1", "a.png#2", "c.png"]
+    assert [result.source.name for result in found.results if not result.faces] == ["below/b.jpg"]
+    np.testing.assert_array_equal(found.images[2, ..., 0], synthetic.generate_faces(2, seed=0)[0][0])
+
+
+def test_predict_reports_photo_without_faces(folder, monkeypatch):
+    monkeypatch.chdir(folder / "below")
+    with pytest.raises(UserError, match=r"No face was found in b\.jpg\. --faces=whole"):
+        reading.read("b.jpg")
+
+
+def test_open_files_saves_annotated_photos_by_name_beside_csv(folder, tmp_path):
+    labels = iter([0, 3, 5])
+    results = [
+        result._replace(faces=[make_face(next(labels), face.box) for face in result.faces])
+        for result in reading.read(str(folder)).results
+    ]
+    output = tmp_path / "out" / "found.csv"
+    written = write(output, results)
+    assert written == [str(tmp_path / "out" / "found-photos" / "a.png"), str(output)]
+    assert Image.open(written[0]).size == (640, 400)
+    lines = output.read_text().splitlines()
+    assert [line.split(",")[:3] for line in lines[1:]] == [
+        ["a.png#1", "0", "angry"],
+        ["a.png#2", "3", "happy"],
+        ["c.png", "5", "surprise"],
+    ]
+    assert lines[1].split(",")[-4:] == [str(side) for side in results[0].faces[0].box]
+    assert lines[3].split(",")[-4:] == [""] * 4
+
+
+def test_photo_name_cannot_leave_the_output_folder(tmp_path):
+    photo = Source("a.tar:../../a.png", "../../a.png", encoded(make_photo()))
+    written = write(tmp_path / "p.csv", [Result(photo, [make_face(0)])])
+    assert written[0] == str(tmp_path / "p-photos" / "a.png")
+
+
+def test_open_files_numbers_photos_of_equal_names(tmp_path):
+    content = encoded(make_photo())
+    results = [
+        Result(Source(f"a.tar:{path}", path, content), [make_face(0)]) for path in ("../a.png", "a.png", "b", "b.jpg")
+    ]
+    names = [pathlib.Path(path).name for path in write(tmp_path / "p.csv", results)]
+    assert names == ["a.png", "a-2.png", "b.jpg", "b-2.jpg", "p.csv"]
+    assert {path.name for path in (tmp_path / "p-photos").iterdir()} == set(names[:4])
+
+
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [("pictures", "pictures/found.csv"), ("x-photos", "x.csv"), ("x-photos/a.png", "x.csv"), ("x-photos", "./x.csv")],
+)
+def test_open_files_rejects_annotated_photos_among_input(folder, tmp_path, monkeypatch, source, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x-photos").symlink_to(folder)
+    with pytest.raises(UserError, match=r"would be written to .*-photos, among those of --input"):
+        write(output, reading.read(source).results, source)
+    assert not pathlib.Path(output).exists()
+
+
+@pytest.mark.parametrize("source", ["pictures", "pictures/a.png"])
+def test_open_files_accepts_annotated_photos_beside_input(folder, tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    assert "pictures.csv" in write("pictures.csv", reading.read(source).results, source)
+
+
+def test_open_files_rejects_submission_for_photos(folder, tmp_path):
+    with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
+        write(tmp_path / "p.csv", reading.read(str(folder)).results, kaggle=True)
+
+
+@pytest.mark.parametrize(("source", "output"), [("a.csv", "./a.csv"), ("a.csv", "link.csv"), ("few", "few/a.png")])
+def test_check_output_never_replaces_the_input(tmp_path, monkeypatch, source, output):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("pixels\n" + " ".join(["7"] * 2304) + "\n")
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    (tmp_path / "few").mkdir()
+    Image.new("L", (48, 48)).save(tmp_path / "few" / "a.png")
+    with pytest.raises(UserError, match=r"would replace a file of --input"):
+        inputs.check_output(output, [source], json=False, kaggle=False)
+
+
+def test_open_files_rejects_submission_for_pictures_of_faces(tmp_path):
+    Image.new("L", (48, 48)).save(tmp_path / "a.png")
+    with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
+        write(tmp_path / "p.csv", reading.read(str(tmp_path / "a.png")).results, kaggle=True)
+    assert not (tmp_path / "p.csv").exists()
