@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import stat
@@ -83,6 +84,30 @@ def write(path: str, content: bytes) -> None:
         raise
 
 
+def open_special(path: str) -> io.FileIO:
+    """Opens a device, a pipe or a stream of this process for writing, without a buffer.
+
+    Raises:
+      OSError: it cannot be opened, or the pipe has no reader after `PIPE_WAIT_S`.
+    """
+    for stream in (sys.stdout, sys.stderr):  # so that earlier output comes first
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    number = _descriptor(path)
+    return io.FileIO(_open(path) if number is None else os.dup(number), "wb")
+
+
+def write_all(file: io.FileIO, content: bytes) -> None:
+    """Writes to a file of `open_special`.
+
+    Raises:
+      OSError: it cannot be written; BrokenPipeError if its reader has exited.
+    """
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
 def _descriptor(path: str) -> int | None:
     """Returns the number of the stream of this process that a path names, or None."""
     found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,99})", os.path.normpath(path))
@@ -90,17 +115,8 @@ def _descriptor(path: str) -> int | None:
 
 
 def _write_into(path: str, content: bytes) -> None:
-    for stream in (sys.stdout, sys.stderr):  # so that earlier output comes first
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
-    number = _descriptor(path)
-    descriptor = _open(path) if number is None else os.dup(number)
-    try:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-    finally:
-        os.close(descriptor)
+    with open_special(path) as file:
+        write_all(file, content)
 
 
 def _open(path: str) -> int:
