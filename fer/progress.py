@@ -139,9 +139,9 @@ class ImageProgress(ProgressDisplay):
 
     INTERVAL_S = 30.0
 
-    def __init__(self, task: str):
-        super().__init__(desc=task, unit="image")
-        self._task, self._done = task, 0
+    def __init__(self, task: str, unit: str = "image"):
+        super().__init__(desc=task, unit=unit)
+        self._task, self._unit, self._done = task, unit, 0
 
     def update(self, count: int, total: int | None = None) -> None:
         """Counts the `count` images of a batch, of `total` in all (None if unknown)."""
@@ -150,7 +150,7 @@ class ImageProgress(ProgressDisplay):
         self._bar.update(count)
         if self._line_is_due():
             of_all = "" if total is None else f" of {total:,}"
-            self.print_line(f"{self._task}: {self._done:,}{of_all} images")
+            self.print_line(f"{self._task}: {self._done:,}{of_all} {self._unit}s")
 
 
 class TrainProgress(ProgressDisplay):
