@@ -21,6 +21,7 @@ from fer.storage import is_remote
 PATHS = {  # flags that name one or several comma-separated paths
     *(
         "input",
+        "boxes",
         "output",
         "ferplus",
         "verify",

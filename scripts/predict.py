@@ -7,7 +7,7 @@ from absl import flags
 
 from fer import cli, config, log_suppression
 from fer.models import loading
-from fer.predict import inputs
+from fer.predict import box_file, inputs
 
 INPUT = cli.define_inputs(
     "input",
@@ -25,6 +25,11 @@ FACES = flags.DEFINE_enum(
     "auto",
     config.FACES,
     "Faces of an image: find detects them, whole uses the image as one face, auto does so for 48x48 pixels.",
+)
+BOXES = flags.DEFINE_string(
+    "boxes",
+    None,
+    "CSV file with the columns path, x, y, width and height: classifies these faces instead of detected ones.",
 )
 FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "Method for making whole images square.")
 TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
@@ -45,6 +50,7 @@ def main() -> None:
         loading.check(workdir)
     paths = inputs.expand(INPUT.value)
     inputs.check_output(OUTPUT.value, paths, JSON.value, KAGGLE.value)
+    boxes = box_file.open_boxes(BOXES.value, FACES.value)
     results = sys.stdout
     printed = JSON.value or OUTPUT.value is None
     with contextlib.redirect_stdout(sys.stderr) if printed else contextlib.nullcontext():
@@ -52,10 +58,8 @@ def main() -> None:
         from fer.predict import predict
 
         printer = predict.JsonPrinter(results) if JSON.value else predict.LinePrinter(results) if printed else None
-        request = predict.PredictRequest(
-            WORKDIR.value, paths, FACES.value, FIT.value, TTA.value, OUTPUT.value, KAGGLE.value
-        )
-        predict.predict(request, printer)
+        options = (FACES.value, FIT.value, TTA.value, OUTPUT.value, KAGGLE.value, boxes)
+        predict.predict(predict.PredictRequest(WORKDIR.value, paths, *options), printer)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 from fer.convert.readers import image_reader
 from fer.evaluation import inference
 from fer.labels import SIDE
+from fer.predict.box_file import BoxError
 from fer.predict.face_detection import Box, FaceCrops
 
 MAX_HELD_BYTES = 32 << 20  # of encoded pictures that wait for a full batch
@@ -63,7 +64,7 @@ def classify(
 
     Args:
       sources: of any number.
-      extract: returns the faces of a picture, or raises `image_reader.PictureError`; a row is a face.
+      extract: returns the faces of a picture, or raises `image_reader.PictureError` or `BoxError`; a row is a face.
       compute: maps faces uint8 [n, 48, 48, 1] to probabilities float32 [n, C].
       classes: names of the C classes.
 
@@ -81,12 +82,15 @@ def classify(
                 crops = extract(source)
             except image_reader.PictureError as reason:
                 error = f"{source.path} is no picture that can be read ({reason})"
-        held.append((source, crops, error))
-        count += 0 if crops is None else len(crops.images)
-        size += len(source.picture) if isinstance(source.picture, bytes) else 0
-        if count >= inference.BATCH or size >= MAX_HELD_BYTES:
+            except BoxError as reason:
+                error = str(reason)
+        more = 0 if crops is None else len(crops.images)
+        if held and (count + more > inference.BATCH or size >= MAX_HELD_BYTES):
             yield from _classify_batch(held, compute, classes)
             held, count, size = [], 0, 0
+        held.append((source, crops, error))
+        count += more
+        size += len(source.picture) if isinstance(source.picture, bytes) else 0
     yield from _classify_batch(held, compute, classes)
 
 

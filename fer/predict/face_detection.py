@@ -11,7 +11,7 @@ import importlib.util
 import io
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -45,7 +45,12 @@ class FaceCrops(NamedTuple):
     altered: tuple[str, ...]  # of image_reader.ALTERATIONS
 
 
-def extract_faces(picture: bytes | Image.Image, faces: str = "auto", fit: str = "stretch") -> FaceCrops:
+def extract_faces(
+    picture: bytes | Image.Image,
+    faces: str = "auto",
+    fit: str = "stretch",
+    detector: Callable[[Image.Image], list[Box]] | None = None,
+) -> FaceCrops:
     """Detects and crops the faces of a picture, or takes the picture as one face.
 
     Args:
@@ -53,6 +58,7 @@ def extract_faces(picture: bytes | Image.Image, faces: str = "auto", fit: str = 
       faces: of `fer.config.FACES`: "find" detects the faces; "whole" takes the picture as one face; "auto" is "whole"
         for pictures of 48x48 pixels and "find" for others.
       fit: of `fer.config.FITS`, for a picture taken whole.
+      detector: returns the boxes in an RGB image; `detect` by default.
 
     Raises:
       PictureError: it is no picture, is damaged or is too large.
@@ -62,7 +68,7 @@ def extract_faces(picture: bytes | Image.Image, faces: str = "auto", fit: str = 
         face, altered = image_reader.read_face(picture, fit)
         return FaceCrops(face.reshape(1, SIDE, SIDE, 1), None, (SIDE, SIDE), altered)
     image, altered = image_reader.decode_picture(picture, "RGB")
-    boxes = detect(image)
+    boxes = (detector or detect)(image)
     crops = [crop(image, box) for box in boxes]
     return FaceCrops(np.array(crops, np.uint8).reshape(-1, SIDE, SIDE, 1), boxes, image.size, altered)
 

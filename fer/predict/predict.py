@@ -20,6 +20,7 @@ from fer.evaluation import inference
 from fer.labels import CLASSES
 from fer.models import loading
 from fer.predict import classification, face_detection, input_readers, result_files
+from fer.predict.box_file import BoxFile
 from fer.predict.classification import Face, Result, Source
 from fer.progress import ImageProgress
 
@@ -37,6 +38,7 @@ class PredictRequest:
     tta: str = "none"  # of `fer.config.TTA`
     output: str | None = None  # path of a CSV file
     kaggle: bool = False  # writes a submission to the challenge instead
+    boxes: BoxFile | None = None  # of the faces, instead of detected ones
 
 
 class Printer(Protocol):
@@ -99,6 +101,8 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
     network = Network(request.workdirs, request.tta)
 
     def extract(source: Source) -> face_detection.FaceCrops:
+        if request.boxes is not None:
+            return request.boxes.extract(source)
         return face_detection.extract_faces(source.picture, request.faces, request.fit)
 
     with contextlib.ExitStack() as stack:
@@ -110,6 +114,8 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
         progress = stack.enter_context(ImageProgress("predicting"))
         sources = input_readers.read(request.inputs, summary.skipped)
         for result in classification.classify(sources, extract, network, CLASSES):
+            if request.boxes is not None:
+                request.boxes.mark_used(result.source)
             summary.add(result)
             if written is not None:
                 written.add(result)
@@ -118,6 +124,8 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
                 if written is None and streams.stdout_is_closed():
                     return
             progress.update(1)
+        if request.boxes is not None:
+            summary.unused_boxes += request.boxes.unused()
         summary.check(written is not None)
     if written is not None and printer is None:
         print("\n".join([*summary.lines(network.images_per_second), *(f"wrote {path}" for path in written.paths)]))
@@ -156,6 +164,7 @@ class Summary:
 
     def __init__(self, inputs: Sequence[str]):
         self.skipped: collections.Counter[str] = collections.Counter()
+        self.unused_boxes: list[str] = []  # a message for each path in --boxes that is none of the inputs
         self._title = inputs[0] if len(inputs) == 1 else f"{len(inputs):,} inputs"
         self._classes: collections.Counter[str] = collections.Counter()
         self._altered: collections.Counter[str] = collections.Counter()
@@ -215,11 +224,14 @@ class Summary:
             print(f"no face was found in {escaping.escape_line(path)}")
         if self.skipped:
             print(f"skipped files of other formats: {unsupported_files.describe_counts(self.skipped)}")
-        if self._unreadable:
-            print("\n".join(escaping.escape_line(shorten(text)) for text in self._unreadable), file=sys.stderr)
-            count = f"{len(self._unreadable):,} picture{'s' * (len(self._unreadable) > 1)}"
+        errors = [*self._unreadable, *self.unused_boxes]
+        if errors:
+            print("\n".join(escaping.escape_line(shorten(text)) for text in errors), file=sys.stderr)
+            faults = [f"{len(self._unreadable):,} picture{'s' * (len(self._unreadable) > 1)} could not be read"]
+            paths = len(self.unused_boxes)
+            faults = faults * bool(self._unreadable) + [f"--boxes names {paths:,} other pictures"] * bool(paths)
             rest = f"; {output} has the other {sum(self._classes.values()):,} faces" if output is not None else ""
-            raise UserError(f"{count} could not be read (listed above). Repair or remove them{rest}.")
+            raise UserError(f"{' and '.join(faults)} (listed above). Repair or remove them{rest}.")
 
 
 def format_lines(result: Result) -> list[str]:
