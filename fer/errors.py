@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 MAX_LINE_CHARACTERS = 500  # of a line of a message, which may quote a cell, a header or a path of any length
+MAX_JOINED = 12  # names that a message lists
 MAX_LINES = 50  # of a message
 
 
@@ -22,6 +23,12 @@ def suggest(word: str, known: Sequence[str], prefix: str = "") -> str:
     if leaf or close:
         return f"; the nearest is {prefix}{(leaf or close)[0]}"
     return "; there are " + ", ".join(prefix + path for path in known)
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Joins names for a message; of many, the first `MAX_JOINED`."""
+    more = len(names) - MAX_JOINED
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MAX_JOINED])} and {more} more"
 
 
 def install_command(extra: str) -> str:

@@ -20,6 +20,7 @@ from fer.convert.rows import Reject
 from fer.errors import UserError
 from fer.evaluation import prediction_files
 from fer.io import files
+from fer.labels import CLASSES
 from fer.sweep import report
 from tests.convert import input_factories
 
@@ -62,7 +63,7 @@ def test_predictions_hold_no_formula_and_numbers_stay_numbers(tmp_path):
     path = tmp_path / "predictions.csv"
     names = [*FORMULAS, *HARMLESS]
     shares = np.random.default_rng(0).dirichlet(np.ones(7), len(names)).astype(np.float32)
-    prediction_files.write_csv(str(path), names, shares, [(0, 1, 2, 3)] * len(names))
+    prediction_files.write_csv(str(path), names, shares, CLASSES, [(0, 1, 2, 3)] * len(names))
     with path.open(newline="", encoding="utf-8") as file:
         _, *lines = csv.reader(file)
     assert [line[0] for line in lines] == [*(f"'{text}" for text in FORMULAS), *HARMLESS]

@@ -19,7 +19,7 @@ from fer.augment.grammar import Operation, parse
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
-# (images uint8 [B, H, W, 1], targets float32 [B, 7], rng) -> augmented images and targets
+# (images uint8 [B, H, W, 1], targets float32 [B, C], rng) -> augmented images and targets
 Augmenter = Callable[["tf.Tensor", "tf.Tensor", BatchRng], "tuple[tf.Tensor, tf.Tensor]"]
 
 

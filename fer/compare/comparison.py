@@ -18,6 +18,7 @@ from fer.errors import UserError
 from fer.evaluation import ensemble_members, eval_json, prediction_files
 from fer.evaluation.metrics import metrics, significance
 from fer.io import files
+from fer.labels import CLASSES
 from fer.run_dir import RunDir
 
 SCHEMA_VERSION = 2
@@ -210,8 +211,9 @@ def _describe_baseline(measured: baselines.BaselineResult) -> dict[str, Any]:
     scores: dict[str, Any] | None = None
     fault = ""
     if predicted is not None:
-        scores = metrics.compute_metrics(predicted.labels, prediction_files.normalize(predicted.probabilities))
-        fault = _split_fault(measured.split, np.bincount(predicted.labels, minlength=7).tolist())
+        probabilities = prediction_files.normalize(predicted.probabilities)
+        scores = metrics.compute_metrics(predicted.labels, probabilities, CLASSES)
+        fault = _split_fault(measured.split, np.bincount(predicted.labels, minlength=len(CLASSES)).tolist())
     remark = "; ".join([*filter(None, [fault]), "the data that selected its weights are not published"])
     return {
         "method": measured.baseline.method,

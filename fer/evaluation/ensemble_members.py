@@ -17,6 +17,7 @@ from fer.errors import UserError
 from fer.evaluation import eval_json, prediction_files
 from fer.evaluation.metrics import metrics
 from fer.io import files
+from fer.models.loading import check_same_classes
 from fer.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SavedPredictions:
     """Predictions of one network, or of an ensemble, in which each of its networks has the same weight."""
 
     folder: str
-    probabilities: np.ndarray  # [n, 7] float32, in the order of the evaluated examples
+    probabilities: np.ndarray  # [n, C] float32, in the order of the evaluated examples
     members: list[dict[str, Any]]  # of eval.json's protocol
     images_per_second: float  # recorded in eval.json
 
@@ -49,7 +50,8 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, dat
       dataset: its examples.
 
     Raises:
-      UserError: a file is missing or damaged, the files are not from one evaluation, or examples or protocol differ.
+      UserError: a file is missing or damaged, the files are not from one evaluation, or classes, examples or protocol
+        differ.
     """
     path = RunDir(folder).eval_file
     content = eval_json.read_eval(path)
@@ -63,6 +65,7 @@ def read(folder: str, manifest: Manifest, split: str, tta: str, labels: str, dat
                 f"{path} is an evaluation with another {name}: {recorded}, not {required}. Evaluate all members of an "
                 "ensemble with the same options."
             )
+    check_same_classes(path, content["classes"], manifest.folder, manifest.classes)
     saved = read_predictions(folder, content)
     if not saved.has_same_examples(prediction_files.Predictions(dataset.labels, saved.probabilities, dataset.rows)):
         raise UserError(
@@ -82,10 +85,12 @@ def read_predictions(folder: str, content: dict[str, Any]) -> prediction_files.P
     saved = prediction_files.read_npz(path)
     try:
         with np.errstate(invalid="ignore", divide="ignore"):
-            computed = metrics.compute_metrics(saved.labels, prediction_files.normalize(saved.probabilities))
+            probabilities = prediction_files.normalize(saved.probabilities)
+            computed = metrics.compute_metrics(saved.labels, probabilities, content["classes"])
     except (ValueError, IndexError, TypeError) as error:
         raise UserError(
-            f"{path} has no valid predictions of seven classes ({files.error_message(error)}). Evaluate again."
+            f"{path} has no valid predictions of {len(content['classes'])} classes ({files.error_message(error)}). "
+            "Evaluate again."
         ) from error
     same = computed["confusion_matrix"] == content["confusion_matrix"]
     if not (same and abs(computed["log_loss"] - content["log_loss"]) <= LOG_LOSS_TOLERANCE):

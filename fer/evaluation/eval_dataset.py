@@ -8,15 +8,15 @@ import numpy as np
 
 from fer.data import example_codec
 from fer.data.manifest import Manifest
-from fer.errors import UserError
-from fer.labels import majority_class
+from fer.errors import UserError, join_names
+from fer.labels import CLASSES, majority_class
 
 
 class EvalDataset(NamedTuple):
     """n labelled examples in the order of the shards."""
 
     images: np.ndarray  # [n, 48, 48, 1] uint8
-    labels: np.ndarray  # [n] int32 in 0..6
+    labels: np.ndarray  # [n] int32 in 0..C-1
     rows: np.ndarray  # [n] int64, row numbers in the source
     votes: np.ndarray | None  # [n, 10] int32, FER+ votes
     num_unlabelled: int  # examples of the split without a label, which are left out
@@ -28,7 +28,7 @@ def read(manifest: Manifest, split: str, labels: str) -> EvalDataset:
     Args:
       manifest: of the data.
       split: name of the split.
-      labels: "fer" for the labels of FER-2013, "ferplus" for the majority of the FER+ votes.
+      labels: "fer" for the labels of the data, "ferplus" for the majority of the FER+ votes among FER-2013's classes.
 
     Raises:
       UserError: there is no such split, it cannot be read, or it has no labels of this kind.
@@ -38,6 +38,11 @@ def read(manifest: Manifest, split: str, labels: str) -> EvalDataset:
         raise UserError(f"{name} has 0 examples. Evaluate another split.")
     faces = example_codec.read_split(manifest, split)
     if labels == "ferplus":
+        if manifest.classes != CLASSES:
+            raise UserError(
+                f"--labels=ferplus needs the classes of FER-2013, and {manifest.folder} has "
+                f"{join_names(manifest.classes)}. Use --labels=fer."
+            )
         if faces.votes is None:
             raise UserError(
                 f"{name} has no FER+ votes. Convert the data with --ferplus=fer2013new.csv, or use --labels=fer."

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
-from fer.labels import CLASSES
 from fer.models.loading import LoadedRun
 from fer.run_dir import software_versions
 
@@ -66,7 +65,7 @@ def build(
         "split": protocol.split,
         "examples": sum(map(sum, metrics["confusion_matrix"])),
         **metrics,
-        "classes": list(CLASSES),
+        "classes": list(manifest.classes),
         "images_per_second": images_per_second,
         "protocol": {
             "selected_on": _join_distinct(members, "selected_on"),
@@ -112,7 +111,11 @@ def write_eval(path: str, evaluation: dict[str, Any]) -> None:
       jsonschema.ValidationError: the evaluation does not match the schema, which is an error of the program.
       UserError: the file cannot be written.
     """
+    import jsonschema
+
     _validator().validate(evaluation)
+    if _find_fault(evaluation):
+        raise jsonschema.ValidationError(_find_fault(evaluation))
     files.write_json(path, evaluation)
 
 
@@ -128,9 +131,20 @@ def read_eval(path: str) -> dict[str, Any]:
     if isinstance(evaluation, dict) and evaluation.get("schema_version") == 1:
         evaluation = {**_rename_keys(evaluation), "schema_version": SCHEMA_VERSION}
     error = jsonschema.exceptions.best_match(_validator().iter_errors(evaluation))
-    if error is not None:
-        raise UserError(f"{path} is no eval.json of this version: {error.json_path}: {error.message}.")
+    fault = _find_fault(evaluation) if error is None else f"{error.json_path}: {error.message}"
+    if fault:
+        raise UserError(f"{path} is no eval.json of this version: {fault}.")
     return evaluation
+
+
+def _find_fault(evaluation: Mapping[str, Any]) -> str:
+    """Returns which field does not fit the classes, which the schema cannot express; "" if all do."""
+    classes = evaluation["classes"]
+    if sorted(evaluation["per_class"]) != sorted(classes):
+        return "$.per_class: its names are not those of $.classes"
+    if {len(row) for row in [*evaluation["confusion_matrix"], evaluation["confusion_matrix"]]} != {len(classes)}:
+        return f"$.confusion_matrix: it is not {len(classes)} rows of {len(classes)} counts, one for each class"
+    return ""
 
 
 def _rename_keys(value: Any, parent: str = "") -> Any:

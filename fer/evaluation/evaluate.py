@@ -71,7 +71,7 @@ def evaluate(
     probabilities, rest = np.split(prediction_files.normalize(prediction.probabilities), [count])
     fit = (dataset.labels, probabilities) if request.split == "validation" else validation and (validation.labels, rest)
     overlap = train_overlap.find_overlap(manifest, request.split, dataset.images, dataset.rows)
-    results = _compute_metrics(overlap, dataset, probabilities, fit)
+    results = _compute_metrics(overlap, dataset, probabilities, fit, manifest.classes)
     if request.robustness:
         compute = inference.make_predict_fn(models, tta=request.tta)
         results["corruptions"] = robustness.measure_robustness(
@@ -125,6 +125,7 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
 def _draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     """Draws the plots of an evaluation; returns PNG bytes by file name."""
     content, images = evaluation.content, evaluation.images
+    classes = content["classes"]
     title = f"{content['model']} on {content['data']['name']}, {content['split']}"
     labels, probabilities = (
         evaluation.predictions.labels,
@@ -133,14 +134,14 @@ def _draw_plots(evaluation: Evaluation) -> dict[str, bytes]:
     fitted = content["calibration"]
     scaled = calibration.scale(probabilities, fitted["temperature"]) if fitted else None
     drawn = {
-        "confusion_matrix.png": plots.confusion_matrix(content["confusion_matrix"], CLASSES, title),
+        "confusion_matrix.png": plots.confusion_matrix(content["confusion_matrix"], classes, title),
         "reliability.png": plots.reliability(labels, probabilities, scaled, title),
-        "roc_pr.png": plots.roc_and_precision_recall(labels, probabilities, title),
-        "mistakes.png": plots.mistakes(images, labels, probabilities, title),
+        "roc_pr.png": plots.roc_and_precision_recall(labels, probabilities, classes, title),
+        "mistakes.png": plots.mistakes(images, labels, probabilities, classes, title),
     }
     if evaluation.maps:
         examples = gradcam.pick_examples(labels, probabilities)
-        drawn["gradcam.png"] = gradcam.plot_examples(examples, images, evaluation.maps, probabilities, title)
+        drawn["gradcam.png"] = gradcam.plot_examples(examples, images, evaluation.maps, probabilities, classes, title)
     if "corruptions" in content:
         example = images[probabilities.max(axis=1).argmax()]
         drawn["corruptions.png"] = robustness_plot.accuracy_by_corruption(
@@ -211,21 +212,23 @@ def _compute_metrics(
     dataset: EvalDataset,
     probabilities: np.ndarray,
     fit: tuple[np.ndarray, np.ndarray] | None,
+    classes: tuple[str, ...],
 ) -> dict[str, Any]:
     """Computes the metrics of eval.json, except for those under corruption.
 
     Args:
       overlap: [n] bool, the examples whose image is in the train split; None without a train split.
       dataset: n examples.
-      probabilities: [n, 7] float64.
+      probabilities: [n, C] float64.
       fit: labels and probabilities of validation, on which the temperature is fitted; None gives no temperature.
+      classes: the C names. Votes of FER+ are for those of FER-2013, so others have no accuracy by agreement.
     """
     agreement = None
-    if dataset.votes is not None:
+    if dataset.votes is not None and classes == CLASSES:
         correct = probabilities.argmax(axis=1) == dataset.labels
         agreement = metrics.accuracy_by_agreement(dataset.votes, correct)
     return {
-        **summary.summarize(dataset.labels, probabilities),
+        **summary.summarize(dataset.labels, probabilities, classes),
         "calibration": calibration.calibration_report(dataset.labels, probabilities, fit) if fit else None,
         "excluding_train_duplicates": (
             None if overlap is None else train_overlap.exclude_overlap(overlap, dataset.labels, probabilities)

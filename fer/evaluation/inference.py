@@ -27,7 +27,7 @@ Model = Callable[..., tf.Tensor]  # called with (faces, training=False)
 class Prediction(NamedTuple):
     """Result of `predict`."""
 
-    probabilities: np.ndarray  # [n, 7] float32, each row sums to 1
+    probabilities: np.ndarray  # [n, C] float32, each row sums to 1
     images_per_second: float | None  # without the first batch, which compiles; None if there is no other
 
 
@@ -42,7 +42,7 @@ def predict(
     """Computes the probabilities of each face.
 
     Args:
-      models: one or more functions from uint8 [B, 48, 48, 1] to logits [B, 7]: Keras models or
+      models: one or more functions from uint8 [B, 48, 48, 1] to logits [B, C]: Keras models or
         `fer.models.runtimes.Network`. Their probabilities are averaged.
       images: [n, 48, 48, 1] uint8.
       batch_size: faces a call; n need not be a multiple of it. If n is smaller, the next power of two is used instead.
@@ -147,7 +147,7 @@ def _compile(function: Callable[[tf.Tensor], tf.Tensor], shape: Sequence[int]) -
 
 
 def _predict_views(model: Model, views: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Returns probabilities [views, B, 7] float32, one view at a time: ten at once take ten times the memory."""
+    """Returns probabilities [views, B, C] float32, one view at a time: ten at once take ten times the memory."""
 
     def softmax(images: tf.Tensor) -> tf.Tensor:
         return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))

@@ -12,7 +12,6 @@ import numpy as np
 from fer import escaping
 from fer.errors import UserError
 from fer.io import files, npz
-from fer.labels import CLASSES
 from fer.run_dir import EVAL_FILE
 
 BOX = ("left", "top", "width", "height")
@@ -22,7 +21,7 @@ class Predictions(NamedTuple):
     """Predictions of a model for the examples of a split."""
 
     labels: np.ndarray  # [n] int32
-    probabilities: np.ndarray  # [n, 7] float32
+    probabilities: np.ndarray  # [n, C] float32
     rows: np.ndarray  # [n] int64, row numbers in the source, which identify the examples
 
     @property
@@ -66,26 +65,32 @@ def read_npz(path: str) -> Predictions:
         raise UserError(f"{path} is no readable {kind}: it has no array {missing[0]}.")
     predictions = Predictions(*(arrays[name] for name in Predictions._fields))
     count = len(predictions.labels) if predictions.labels.ndim == 1 else -1
-    expected = [("labels", "iu", (count,)), ("probabilities", "f", (count, len(CLASSES))), ("rows", "iu", (count,))]
+    classes = predictions.probabilities.shape[1] if predictions.probabilities.ndim == 2 else -1
+    expected = [("labels", "iu", (count,)), ("probabilities", "f", (count, classes)), ("rows", "iu", (count,))]
     for name, kinds, shape in expected:
         array = getattr(predictions, name)
         if array.dtype.kind not in kinds or array.shape != shape:
             raise UserError(
                 f"{path} is no readable {kind}: {name} is {array.dtype.name} {list(array.shape)}; expected: integer "
-                f"labels [n], float probabilities [n, {len(CLASSES)}] and integer rows [n]."
+                f"labels [n], float probabilities [n, classes] and integer rows [n]."
             )
     return predictions
 
 
 def write_csv(
-    path: str, ids: Sequence[str], probabilities: np.ndarray, boxes: Sequence[tuple[int, ...]] | None = None
+    path: str,
+    ids: Sequence[str],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    boxes: Sequence[tuple[int, ...]] | None = None,
 ) -> None:
-    """Writes one line for each face: id, label (0 to 6), class name, and the probability of each class in label order.
+    """Writes one line for each face: id, label, class name, and the probability of each class in label order.
 
     Args:
       path: of the CSV file.
       ids: n names in the order of the lines; `fer.escaping.escape_cell` escapes them for spreadsheets.
-      probabilities: [n, 7] float32; written with six decimals.
+      probabilities: [n, C] float32; written with six decimals.
+      classes: the C names.
       boxes: left, top, width and height of each face in its photo, for four more columns; an empty box leaves them
         empty.
 
@@ -94,7 +99,7 @@ def write_csv(
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "label", "name", *CLASSES, *(BOX if boxes else ())])
+    writer.writerow(["id", "label", "name", *classes, *(BOX if boxes else ())])
     for name, row, box in zip(ids, probabilities, boxes or [()] * len(ids)):
         label = int(row.argmax())
         empty = [""] * (len(BOX) if boxes and not box else 0)
@@ -102,7 +107,7 @@ def write_csv(
             [
                 escaping.escape_cell(name),
                 label,
-                CLASSES[label],
+                classes[label],
                 *(f"{probability:.6f}" for probability in row),
                 *box,
                 *empty,

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
-from fer.labels import SIDE
+from fer.labels import CLASSES, SIDE
 from fer.models import heads, layer_surgery, registry
 from fer.models.normalization import NORMALIZATIONS, Normalization
 from fer.models.registry import Backbone
@@ -19,17 +19,18 @@ from fer.models.registry import Backbone
 layers = tf.keras.layers
 
 
-def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
+def build(config: Model, precision: str, seed: int = 0, classes: int = len(CLASSES)) -> tf.keras.Model:
     """Builds a classifier with random weights; `fer.models.pretrained` loads others.
 
     Args:
       config: network and input size. The architecture does not depend on `config.weights`.
       precision: of the backbone: float32, mixed_bfloat16 or mixed_float16.
       seed: of the initial weights.
+      classes: number of classes; by default that of FER-2013.
 
     Returns:
-      A model from uint8 [B, 48, 48, 1] to logits float32 [B, 7], in the order of `fer.labels.CLASSES`. With
-      auxiliary heads, a call with `training=True` returns a list of logits: see `fer.models.heads.losses`.
+      A model from uint8 [B, 48, 48, 1] to logits float32 [B, classes], in label order. With auxiliary heads, a call
+      with `training=True` returns a list of logits: see `fer.models.heads.losses`.
 
     Raises:
       UserError: the backbone or block is unknown, or the backbone does not support an option or the image size.
@@ -47,11 +48,11 @@ def build(config: Model, precision: str, seed: int = 0) -> tf.keras.Model:
         if config.pooling == "gem":
             _check_positive(config, network)
         features, *tapped = tf.nest.flatten(network(x))
-        logits = heads.classification_head(features, config.pooling, config.dropout, chosen.class_maps)
+        logits = heads.classification_head(features, config.pooling, config.dropout, chosen.class_maps, classes)
         name = config.name.replace("/", "_")
         if not tapped:
             return tf.keras.Model(faces, logits, name=name)
-        auxiliaries = [heads.auxiliary_head(tap, number) for number, tap in enumerate(tapped, start=1)]
+        auxiliaries = [heads.auxiliary_head(tap, number, classes) for number, tap in enumerate(tapped, start=1)]
         return heads.AuxiliaryClassifier(faces, [logits, *auxiliaries], name=name)
 
 

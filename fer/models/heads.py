@@ -6,10 +6,10 @@ from typing import Callable
 
 import tensorflow as tf
 
-from fer.labels import CLASSES
 from fer.models.dropout import PositionalDropout
 
 HEAD_SALT = 1_000_000  # above the salts of the backbones' own dropout layers
+LOGITS = "logits"  # ends the names of the layers that compute logits
 AUXILIARY_WEIGHT = 0.3  # Szegedy et al. 2014, arXiv:1409.4842, section 5
 AUXILIARY_DROPOUT = 0.7  # as there
 
@@ -50,8 +50,8 @@ def pool(features: tf.Tensor, pooling: str) -> tf.Tensor:
     return layer(dtype="float32", name="pool")(features)
 
 
-def classification_head(features: tf.Tensor, pooling: str, dropout: float, class_maps: bool) -> tf.Tensor:
-    """Builds the head, from features [B, h, w, C] to logits float32 [B, 7].
+def classification_head(features: tf.Tensor, pooling: str, dropout: float, class_maps: bool, classes: int) -> tf.Tensor:
+    """Builds the head, from features [B, h, w, C] to logits float32 [B, classes].
 
     Args:
       features: output of the backbone.
@@ -59,16 +59,17 @@ def classification_head(features: tf.Tensor, pooling: str, dropout: float, class
       dropout: fraction of features set to zero in training.
       class_maps: True: a 3x3 convolution computes a map for each class, and the maps are pooled. False: the features
         are pooled, and a dense layer follows.
+      classes: number of logits.
     """
     drop = PositionalDropout(dropout, HEAD_SALT, dtype="float32", name="head_dropout")
     if class_maps:
-        maps = layers.Conv2D(len(CLASSES), 3, padding="same", dtype="float32", name="logits")(drop(features))
+        maps = layers.Conv2D(classes, 3, padding="same", dtype="float32", name=LOGITS)(drop(features))
         return pool(maps, pooling)
-    return layers.Dense(len(CLASSES), dtype="float32", name="logits")(drop(pool(features, pooling)))
+    return layers.Dense(classes, dtype="float32", name=LOGITS)(drop(pool(features, pooling)))
 
 
-def auxiliary_head(features: tf.Tensor, number: int) -> tf.Tensor:
-    """Builds GoogLeNet's auxiliary head (Szegedy et al. 2014, section 5), from [B, h, w, C] to logits float32 [B, 7].
+def auxiliary_head(features: tf.Tensor, number: int, classes: int) -> tf.Tensor:
+    """Builds GoogLeNet's auxiliary head (Szegedy et al. 2014, section 5), from [B, h, w, C] to logits [B, classes].
 
     The side of the pooling window is 5, or that of the map if it is smaller.
     """
@@ -77,7 +78,7 @@ def auxiliary_head(features: tf.Tensor, number: int) -> tf.Tensor:
     x = layers.Conv2D(128, 1, activation="relu", name=f"{name}_conv")(x)
     x = layers.Dense(1024, activation="relu", name=f"{name}_dense")(layers.Flatten(name=f"{name}_flatten")(x))
     x = PositionalDropout(AUXILIARY_DROPOUT, HEAD_SALT + number, dtype="float32", name=f"{name}_dropout")(x)
-    return layers.Dense(len(CLASSES), dtype="float32", name=f"{name}_logits")(x)
+    return layers.Dense(classes, dtype="float32", name=f"{name}_{LOGITS}")(x)
 
 
 class AuxiliaryClassifier(tf.keras.Model):
@@ -90,7 +91,7 @@ class AuxiliaryClassifier(tf.keras.Model):
 
 
 def main_logits(outputs: tf.Tensor | list[tf.Tensor]) -> tf.Tensor:
-    """Returns the main logits [B, 7] of a classifier's outputs in training."""
+    """Returns the main logits [B, classes] of a classifier's outputs in training."""
     return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
 
 
@@ -100,8 +101,8 @@ def losses(
     """Returns the loss of each example: that of the main logits plus `weight` times that of each auxiliary head.
 
     Args:
-      outputs: outputs of a classifier in training: logits [B, 7], or a list of logits, the main ones first.
-      criterion: maps logits [B, 7] to losses [B].
+      outputs: outputs of a classifier in training: logits [B, classes], or a list of logits, the main ones first.
+      criterion: maps logits [B, classes] to losses [B].
       weight: weight of an auxiliary head's loss.
 
     Returns:

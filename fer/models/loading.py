@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, flag_paths, storage
-from fer.errors import UserError
+from fer.errors import UserError, join_names
 from fer.io import files
 from fer.models import export_manifest
 from fer.run_dir import RunDir
@@ -49,6 +50,26 @@ def check(workdir: str) -> None:
     elif not storage.is_remote(workdir) and _find_export(workdir) is None:
         _check_folder(workdir)
         RunDir(workdir).check_trained()
+
+
+def check_same_classes(first: str, theirs: Sequence[str], second: str, ours: Sequence[str]) -> None:
+    """Checks that two networks, or a network and data, have the same classes in the same order.
+
+    Args:
+      first: path of the one, for the message.
+      theirs: its classes.
+      second: path of the other.
+      ours: its classes.
+
+    Raises:
+      UserError: they have not; the message names both sets.
+    """
+    if tuple(theirs) == tuple(ours):
+        return
+    advice = "both must have the same classes"
+    if sorted(theirs) == sorted(ours):
+        advice = f"their order differs; convert the data again with --classes={','.join(theirs)}"
+    raise UserError(f"{first} has the classes {join_names(theirs)}, and {second} has {join_names(ours)}: {advice}.")
 
 
 def check_initial_run(init_from: str) -> None:

@@ -33,9 +33,7 @@ class Backbone:
     imagenet: Callable[[int], tf.keras.Model] | None = None  # (side) -> network with ImageNet weights, if published
     channels: int = 3  # input channels; 1: grey
     any_size: bool = False  # built with side None, it takes images of any size of at least 24 pixels
-    class_maps: bool = (
-        False  # the head is a convolution to seven maps, which are pooled, instead of a dense layer after pooling
-    )
+    class_maps: bool = False  # the head is a convolution to a map of each class and pooling; else pooling, then dense
     auxiliary: tuple[str, ...] = ()  # layers with auxiliary heads, if enabled
 
 

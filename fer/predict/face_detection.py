@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fer.convert.readers import image_reader
 from fer.errors import UserError, install_command
-from fer.labels import CLASSES, COLOURS, SIDE
+from fer.labels import SIDE, class_colours
 
 CASCADE = "haarcascade_frontalface_default.xml"
 MIN_FACE_SIDE = 32  # pixels
@@ -102,13 +102,16 @@ def crop(image: Image.Image, box: Box) -> np.ndarray:
     return np.asarray(part.resize((SIDE, SIDE), Image.Resampling.BILINEAR))[..., np.newaxis]
 
 
-def annotate(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray) -> Image.Image:
+def annotate(
+    image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray, classes: tuple[str, ...]
+) -> Image.Image:
     """Draws a box around each face, with the predicted class and its probability, into a copy of a photo.
 
     Args:
       image: RGB.
       boxes: of n faces.
-      probabilities: [n, 7] of these faces.
+      probabilities: [n, C] of these faces.
+      classes: the C names.
     """
     copy = image.copy()
     pen = ImageDraw.Draw(copy)
@@ -116,12 +119,12 @@ def annotate(image: Image.Image, boxes: Sequence[Box], probabilities: np.ndarray
     font, line = _font(size), max(2, size // 8)
     for box, row in zip(boxes, probabilities):
         best = int(row.argmax())
-        colour = COLOURS[best]
+        colour = class_colours(classes)[best]
         ink = "white" if _luminance(colour) < 0.5 else "black"
         outline = [box.left, box.top, box.left + box.width - 1, box.top + box.height - 1]
         pen.rectangle([outline[0] - 1, outline[1] - 1, outline[2] + 1, outline[3] + 1], outline="white", width=line + 2)
         pen.rectangle(outline, outline=colour, width=line)
-        text = f"{CLASSES[best]} {100 * row[best]:.0f} %"
+        text = f"{classes[best]} {100 * row[best]:.0f} %"
         wide = pen.textlength(text, font=font) + size // 2
         left = max(0, min(box.left, image.width - wide))
         top = box.top - 1.4 * size if box.top > 1.4 * size else box.top + box.height

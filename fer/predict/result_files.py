@@ -47,6 +47,7 @@ class ResultFiles:
         self._output, self._kaggle, self._stage = output, kaggle, stage
         self._taken: set[str] = set()  # paths of photos
         self._inputs = [os.path.realpath(path) for path in inputs]
+        self._classes: tuple[str, ...] = ()  # of the results, in label order
         self._names: list[str] = []
         self._probabilities: list[np.ndarray] = []
         self._boxes: list[tuple[int, ...]] = []
@@ -62,6 +63,8 @@ class ResultFiles:
             raise UserError(
                 "--kaggle writes labels in the order of a table's rows, and --input has pictures. Omit --kaggle."
             )
+        if result.faces:
+            self._classes = tuple(result.faces[0].probabilities)
         found = np.array([list(face.probabilities.values()) for face in result.faces], np.float32)
         boxes = [face.box for face in result.faces if face.box is not None]
         name = result.source.name
@@ -71,7 +74,7 @@ class ResultFiles:
         if boxes and not local_write.is_special(self._output):
             path = self._photo_path(name)
             image = image_reader.decode_picture(result.source.picture, "RGB").image
-            photo = face_detection.annotate(image, boxes, found)
+            photo = face_detection.annotate(image, boxes, found, self._classes)
             files.write_bytes(self._stage(path), face_detection.encode(photo, path))
             self.paths.append(path)
             self._taken.add(path)
@@ -87,7 +90,7 @@ class ResultFiles:
             prediction_files.write_submission(self._stage(self._output), probabilities)
         else:
             boxes = self._boxes if any(self._boxes) else None
-            prediction_files.write_csv(self._stage(self._output), self._names, probabilities, boxes)
+            prediction_files.write_csv(self._stage(self._output), self._names, probabilities, self._classes, boxes)
         self.paths.append(self._output)
 
     def _photo_path(self, name: str) -> str:

@@ -157,7 +157,8 @@ def _open_outputs(
             outputs.append(CsvWriter(write, classes).add)
         if request.annotate is not None:
             copied_fps = min(fps or DEFAULT_FPS, 1 / (request.every_s() or 1e-9))
-            outputs.append(stack.enter_context(_open_annotated(request.annotate, stage(request.annotate), copied_fps)))
+            copy = _open_annotated(request.annotate, stage(request.annotate), copied_fps, tuple(classes))
+            outputs.append(stack.enter_context(copy))
         yield outputs
 
 
@@ -191,20 +192,23 @@ class CsvWriter:
 
 
 @contextlib.contextmanager
-def _open_annotated(path: str, staged: str, fps: float) -> Iterator[Callable[[FrameFaces], None]]:
+def _open_annotated(
+    path: str, staged: str, fps: float, classes: tuple[str, ...]
+) -> Iterator[Callable[[FrameFaces], None]]:
     """Yields a function that adds a frame to an annotated copy of a video, which is complete when the block ends.
 
     Args:
       path: of the copy, for messages. Its extension decides the format.
       staged: path to write to.
       fps: frames a second of the copy.
+      classes: their names, in label order.
 
     Raises:
       StorageError: the copy cannot be written.
     """
     ending = os.path.splitext(path)[1].lower()
     with temp_files.folder("video", os.path.dirname(staged)) as folder:
-        copy = AnnotatedVideo(os.path.join(folder, f"copy{ending}"), fps, CODECS[ending])
+        copy = AnnotatedVideo(os.path.join(folder, f"copy{ending}"), fps, CODECS[ending], classes)
         try:
             yield copy.add
         finally:
@@ -217,17 +221,18 @@ def _open_annotated(path: str, staged: str, fps: float) -> Iterator[Callable[[Fr
 class AnnotatedVideo:
     """Writes frames with labelled faces to a video of constant frame rate, each at its time."""
 
-    def __init__(self, path: str, fps: float, codec: str):
+    def __init__(self, path: str, fps: float, codec: str, classes: tuple[str, ...]):
         """Starts without frames.
 
         Args:
           path: of the video.
           fps: its frames a second.
           codec: four characters.
+          classes: their names, in label order.
         """
         import cv2
 
-        self.path, self._fps, self._codec = path, fps, codec
+        self.path, self._fps, self._codec, self._classes = path, fps, codec, classes
         self._cv2: Any = cv2
         self._writer: Any = None
         self._last = np.empty([0, 0, 3], np.uint8)  # the last frame, BGR
@@ -235,7 +240,9 @@ class AnnotatedVideo:
 
     def add(self, found: FrameFaces) -> None:
         """Adds a frame. The frame before is repeated until the time of this one."""
-        photo = face_detection.annotate(Image.fromarray(found.frame.image), found.boxes, found.probabilities)
+        photo = face_detection.annotate(
+            Image.fromarray(found.frame.image), found.boxes, found.probabilities, self._classes
+        )
         if self._writer is None:
             fourcc = self._cv2.VideoWriter_fourcc(*self._codec)
             with log_suppression.suppress_stderr():

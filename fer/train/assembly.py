@@ -37,19 +37,21 @@ def assemble(run: CheckedRun) -> RunParts:
       UserError: the data or the weights that the run starts from are damaged, or the model does not fit the settings.
     """
     experiment, strategy, train = run.experiment, run.strategy, run.experiment.train
+    classes = run.shards.classes
     initial = load_initial_run(run.init_from, experiment) if run.init_from else None
     source = pipeline.open_split(run.shards, "train", experiment.data)
     held_out = pipeline.open_split(run.shards, "validation", experiment.data)
     epoch_steps = pipeline.steps_per_epoch(source.examples, train.global_batch_size)
     total_steps = preflight.count_steps(train, epoch_steps)
-    vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps)
+    vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps, len(classes))
     with strategy.scope():
         teachers = soft_labels.load_teachers(train)
     if teachers:
         hashes = {f"teacher, number {number}": each.weights_sha256 for number, each in enumerate(teachers, 1)}
         multi_worker.assert_same_on_all(strategy, hashes)
+    initial_weights = initial.model.get_weights() if initial else None
     state = train_state.create_train_state(
-        strategy, experiment, epoch_steps, total_steps, initial.model.get_weights() if initial else None
+        strategy, experiment, epoch_steps, total_steps, initial_weights, len(classes)
     )
     check_deterministic_jit(state.model, train)
     weighted, counts = experiment.data.class_weights != "none", run.shards.split("train").class_counts
@@ -57,6 +59,7 @@ def assemble(run: CheckedRun) -> RunParts:
         strategy=strategy,
         state=state,
         experiment=experiment,
+        classes=classes,
         class_weights=losses.compute_class_weights(counts, experiment.data) if weighted else None,
         distill=soft_labels.make_distill_fn(teachers, train.distill_weight),
         vote_posterior=vote_posterior,

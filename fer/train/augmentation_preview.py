@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
@@ -11,10 +13,10 @@ from fer.augment import policy
 from fer.config import Experiment
 from fer.data import example_codec, manifest
 from fer.io import files
-from fer.labels import CLASSES
 from fer.rng import BatchRng
 from fer.viz import rendering
 
+MAX_CLASSES = 20  # classes that are drawn: the first ones
 VERSIONS = 8  # augmented versions of each face; a run draws other random numbers
 TITLE_WIDTH = 110  # characters that fit on a line of the title
 
@@ -31,28 +33,31 @@ def write_preview(experiment: Experiment, data: str, path: str) -> None:
       UserError: the policy is invalid, or the data cannot be read.
     """
     policy.parse(experiment.augment.policy, experiment.augment.backend)
-    faces = example_codec.read_split(manifest.read_manifest(data).seal_test_split(), "train")
+    shards = manifest.read_manifest(data).seal_test_split()
+    faces = example_codec.read_split(shards, "train")
     rows = _choose_rows(faces.labels, experiment.seed)
-    files.write_bytes(path, render_png(experiment, faces.images[rows], faces.labels[rows]))
+    files.write_bytes(path, render_png(experiment, faces.images[rows], faces.labels[rows], shards.classes))
     print(f"wrote {path}")
 
 
-def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -> bytes:
+def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> bytes:
     """Renders a PNG: a row for each face, the original at the left; mixed faces are titled with their classes.
 
     Args:
       experiment: names the policy, its backend and the seed.
       images: [N, 48, 48, 1] uint8; mixing pairs them with each other.
       labels: [N] int32.
+      classes: their names, in label order.
     """
     augment = policy.augmenter(experiment.augment.policy, backend=experiment.augment.backend)
-    count, targets = len(images), tf.one_hot(labels, len(CLASSES))
+    count, targets = len(images), tf.one_hot(labels, len(classes))
     columns = [(images, targets.numpy())]
     for step in range(VERSIONS):
         draws = BatchRng(tf.constant([experiment.seed, step]), tf.range(count), count)
         with log_suppression.suppress_stderr():  # XLA logs its first compilation
             changed, mixed = augment(tf.constant(images), targets, draws)
         columns.append((changed.numpy(), mixed.numpy()))
+    names = list(map(rendering.shorten_name, classes))
     figure = Figure(figsize=(1.05 * len(columns), 1.25 * count + 0.6), layout="constrained")
     figure.suptitle(_wrap_policy(experiment.augment.policy), fontsize=8, family="monospace")
     axes = figure.subplots(count, len(columns), squeeze=False)
@@ -60,7 +65,8 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray) -
         for row in range(count):
             axes[row, column].imshow(shown[row, ..., 0], cmap="gray", vmin=0, vmax=255)
             axes[row, column].set_axis_off()
-            axes[row, column].set_title(_make_title(shares[row], labels[row], original=column == 0), fontsize=7, pad=2)
+            title = _make_title(shares[row], labels[row], names, original=column == 0)
+            axes[row, column].set_title(title, fontsize=7, pad=2)
     return rendering.render_png(figure, dpi=120)
 
 
@@ -70,17 +76,17 @@ def _choose_rows(labels: np.ndarray, seed: int) -> np.ndarray:
     With an even number, mixing pairs no face with itself.
     """
     shuffled = np.random.default_rng(seed).permutation(len(labels))
-    firsts = [shuffled[labels[shuffled] == label][:1] for label in range(len(CLASSES))]
+    firsts = [shuffled[labels[shuffled] == label][:1] for label in np.unique(labels[labels >= 0])[:MAX_CLASSES]]
     rows = np.concatenate(firsts)
     return np.append(rows, np.setdiff1d(shuffled, rows, assume_unique=True)[: len(rows) % 2])
 
 
-def _make_title(shares: np.ndarray, label: int, original: bool) -> str:
+def _make_title(shares: np.ndarray, label: int, names: Sequence[str], original: bool) -> str:
     """Returns the title of a face: its class for an original, the classes and shares for a mixture, else ""."""
     if original:
-        return CLASSES[label]
+        return names[label]
     parts = [name for name in np.argsort(-shares) if shares[name] >= 0.005]
-    return "" if len(parts) < 2 else "\n".join(f"{CLASSES[part]} {shares[part]:.2f}" for part in parts)
+    return "" if len(parts) < 2 else "\n".join(f"{names[part]} {shares[part]:.2f}" for part in parts)
 
 
 def _wrap_policy(text: str) -> str:

@@ -12,7 +12,8 @@ import tensorflow as tf
 from fer import tf_workarounds
 from fer.data.sampling import EvalBatch
 from fer.evaluation.metrics import metrics
-from fer.labels import CLASSES, SIDE
+from fer.labels import SIDE
+from fer.models import heads
 from fer.train.optim import tfa
 
 MAX_MISTAKES = 40  # most confident mistakes that are shown
@@ -24,7 +25,7 @@ class Mistakes(NamedTuple):
     confidence: np.ndarray  # float32 [n], above 0: the largest probability
     images: np.ndarray  # uint8 [n, 48, 48, 1]
     labels: np.ndarray  # int32 [n]
-    probabilities: np.ndarray  # float32 [n, 7]
+    probabilities: np.ndarray  # float32 [n, C]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Score:
     """Metrics of one pass over a split."""
 
     loss: float  # mean cross-entropy, without label smoothing
-    confusion: np.ndarray  # [7, 7] int64, rows true, columns predicted
+    confusion: np.ndarray  # [C, C] int64, rows true, columns predicted
     mistakes: Mistakes | None = None  # at most `MAX_MISTAKES`
 
     @property
@@ -42,7 +43,7 @@ class Score:
 
     @property
     def macro_f1(self) -> float:
-        """Mean F1 of the seven classes."""
+        """Mean F1 of all classes."""
         return float(metrics.macro_f1(self.confusion))
 
     @property
@@ -71,12 +72,13 @@ def make_scorer(
     sums are computed on the devices; the host waits for the devices once, at the end.
     """
     distributed = _distribute(strategy, batches)
+    classes = heads.main_logits(model.output).shape[-1]
 
     def replica_score(batch: EvalBatch) -> tuple[tf.Tensor, tf.Tensor, Mistakes]:
         logits = model(batch.images, training=False)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch.labels, logits)
-        true = tf.one_hot(batch.labels, len(CLASSES)) * batch.weights[:, tf.newaxis]
-        predicted = tf.one_hot(tf.argmax(logits, -1), len(CLASSES))
+        true = tf.one_hot(batch.labels, classes) * batch.weights[:, tf.newaxis]
+        predicted = tf.one_hot(tf.argmax(logits, -1), classes)
         counts = tf.matmul(true, predicted, transpose_a=True)  # exact, and deterministic on every device
         probabilities = tf.nn.softmax(logits)
         wrong = batch.weights * (1 - tf.reduce_sum(true * predicted, -1))
@@ -96,8 +98,8 @@ def make_scorer(
         return loss, confusion + strategy.reduce(total, counts, axis=None), mistakes
 
     def score() -> Score:
-        loss, confusion = tf.zeros([], tf.float64), tf.zeros([len(CLASSES)] * 2, tf.int64)
-        mistakes = _make_empty_mistakes()
+        loss, confusion = tf.zeros([], tf.float64), tf.zeros([classes] * 2, tf.int64)
+        mistakes = _make_empty_mistakes(classes)
         for batch in tf_workarounds.iterate(distributed):
             loss, confusion, mistakes = batch_score(batch, loss, confusion, mistakes)
         parts = [part.numpy() for part in mistakes]  # type: ignore[attr-defined]  # tensors until here
@@ -132,11 +134,11 @@ def _select_most_confident(mistakes: Mistakes) -> Mistakes:
     return Mistakes(*(tf.gather(part, indices) for part in mistakes))
 
 
-def _make_empty_mistakes() -> Mistakes:
+def _make_empty_mistakes(classes: int) -> Mistakes:
     """Returns `MAX_MISTAKES` empty entries, marked by a confidence of 0."""
     return Mistakes(
         tf.zeros([MAX_MISTAKES]),
         tf.zeros([MAX_MISTAKES, SIDE, SIDE, 1], tf.uint8),
         tf.zeros([MAX_MISTAKES], tf.int32),
-        tf.zeros([MAX_MISTAKES, len(CLASSES)]),
+        tf.zeros([MAX_MISTAKES, classes]),
     )

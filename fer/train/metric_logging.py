@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +15,6 @@ from fer.config import Experiment, flatten
 from fer.errors import StorageError
 from fer.evaluation.metrics import metrics
 from fer.io import files
-from fer.labels import CLASSES
 from fer.train.eval_step import Score
 from fer.viz import plots
 
@@ -42,12 +41,16 @@ MAX_IMAGES = 64  # augmented faces in TensorBoard
 class EventWriter:
     """Writer of a run's TensorBoard event files, in the layout of Keras' callback.
 
+    Args:
+      folder: of the files.
+      classes: their names, in label order.
+
     The files in train/ and validation/ have the metrics of these splits, those in the folder itself the rest. Each
     method raises StorageError if a file cannot be written, as on a full disk.
     """
 
-    def __init__(self, folder: str):
-        self._folder = folder
+    def __init__(self, folder: str, classes: Sequence[str]):
+        self._folder, self._classes = folder, classes
         with self._translate_errors():
             self._writers = {
                 name: tf.summary.create_file_writer(os.path.join(folder, name)) for name in ("", "train", "validation")
@@ -79,13 +82,14 @@ class EventWriter:
                 with self._writing(writer, entry["step"]):
                     tf.summary.scalar(tag, entry[name])
         with self._writing("validation", entry["step"]):
-            for name, recall in zip(CLASSES, metrics.recall(score.confusion)):
+            for name, recall in zip(self._classes, metrics.recall(score.confusion)):
                 tf.summary.scalar("recall/" + name, recall)
-            self._write_image("confusion_matrix", plots.confusion_matrix(score.confusion, CLASSES, title))
+            self._write_image("confusion_matrix", plots.confusion_matrix(score.confusion, self._classes, title))
             if score.mistakes is not None and len(score.mistakes.labels):
                 total = int(score.confusion.sum() - score.confusion.trace())
                 _, images, labels, probabilities = score.mistakes
-                self._write_image("mistakes", plots.mistakes(images, labels, probabilities, title, total))
+                picture = plots.mistakes(images, labels, probabilities, self._classes, title, total)
+                self._write_image("mistakes", picture)
         with self._translate_errors():
             for each in self._writers.values():
                 each.flush()

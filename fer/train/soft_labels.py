@@ -1,4 +1,4 @@
-"""Training targets: labels of FER-2013, votes of FER+, and predictions of trained networks (distillation)."""
+"""Training targets: the labels, votes of FER+, and predictions of trained networks (distillation)."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from fer.data.manifest import Manifest
 from fer.data.pipeline import Source
 from fer.data.sampling import Batch
 from fer.errors import UserError
-from fer.labels import CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+from fer.labels import CLASSES, EMOTION_OF_WORD, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from fer.models import heads, loading
 from fer.models.loading import LoadedRun
 from fer.run_dir import Teacher
 from fer.train import device_iterator
 
 ABSENT_LOGIT = -1e4  # the logit of a class that the train split lacks
-VOTE_COLUMNS = [FERPLUS_COLUMNS.index(name) for name in FERPLUS_OF_CLASS]
+COLUMN_OF_EMOTION = {**dict(zip(CLASSES, FERPLUS_OF_CLASS)), "contempt": "contempt"}
 
 
 class VotePosterior(NamedTuple):
     """The probability of each label given a face's votes: softmax(sqrt(vote shares) @ kernel + bias)."""
 
-    kernel: np.ndarray  # [10, 7] float32
-    bias: np.ndarray  # [7] float32
+    kernel: np.ndarray  # [10, C] float32
+    bias: np.ndarray  # [C] float32
 
     def probabilities(self, votes: tf.Tensor) -> tf.Tensor:
-        """Returns the probabilities, [B, 7] float32, for votes [B, 10]."""
+        """Returns the probabilities, [B, C] float32, for votes [B, 10]."""
         return tf.nn.softmax(_vote_features(tf.cast(votes, tf.float32)) @ self.kernel + self.bias)
 
 
-def make_vote_posterior(source: Source, experiment: Experiment, epoch_steps: int) -> VotePosterior | None:
+def make_vote_posterior(source: Source, experiment: Experiment, epoch_steps: int, classes: int) -> VotePosterior | None:
     """Fits the posterior to the train split if the targets are "posterior"; returns None otherwise.
 
     Args:
       source: the train split.
       experiment: names the targets.
       epoch_steps: batches in an epoch; one epoch is read.
+      classes: number of classes.
     """
     if experiment.train.label_source != "posterior":
         return None
-    return fit_vote_posterior(device_iterator.build_dataset(source, experiment, 0, epoch_steps, 1, [0]))
+    return fit_vote_posterior(device_iterator.build_dataset(source, experiment, 0, epoch_steps, 1, [0]), classes)
 
 
-def fit_vote_posterior(batches: Iterable[Batch]) -> VotePosterior:
+def fit_vote_posterior(batches: Iterable[Batch], classes: int) -> VotePosterior:
     """Fits the probability of the labels given the votes in the train split, by multinomial logistic regression.
 
     Raters and labels disagree on a third of the faces, and not equally for all classes: few raters vote for fear. With
@@ -57,14 +58,14 @@ def fit_vote_posterior(batches: Iterable[Batch]) -> VotePosterior:
 
     Args:
       batches: one epoch of the train split, with votes.
+      classes: number of classes.
     """
     labels, votes = zip(*((batch.labels.numpy(), batch.votes.numpy()) for batch in batches))
     features = _vote_features(tf.cast(np.concatenate(votes), tf.float32)).numpy()
-    classes = np.concatenate(labels)
-    regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, classes)
+    regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, np.concatenate(labels))
     kernel, bias = (
-        np.zeros([len(FERPLUS_COLUMNS), len(CLASSES)], np.float32),
-        np.full(len(CLASSES), ABSENT_LOGIT, np.float32),
+        np.zeros([len(FERPLUS_COLUMNS), classes], np.float32),
+        np.full(classes, ABSENT_LOGIT, np.float32),
     )
     if len(regression.classes_) == 2:  # scikit-learn has a single row of weights for two classes
         bias[regression.classes_[0]] = 0
@@ -80,47 +81,64 @@ def _vote_features(votes: tf.Tensor) -> tf.Tensor:
 
 
 def soft_targets(
-    labels: tf.Tensor, votes: tf.Tensor, kind: str, vote_posterior: VotePosterior | None = None
+    labels: tf.Tensor,
+    votes: tf.Tensor,
+    kind: str,
+    classes: Sequence[str],
+    vote_posterior: VotePosterior | None = None,
 ) -> tf.Tensor:
     """Returns the target probabilities of each face.
 
-    "fer" gives the label probability 1. "ferplus" gives each class its share of the votes for the seven classes
+    "fer" gives the label probability 1. "ferplus" gives each class its share of the votes for all classes
     (Barsoum et al. 2016, arXiv:1608.01041, section 3.3: cross-entropy with the distribution of the votes). Votes for
-    contempt, unknown and no face do not count, and a face without other votes keeps its label. "mixture" is the mean
-    of both, "posterior" the mean of the label and of the posterior of the labels given the votes.
+    unknown, no face and emotions that are no class do not count, and a face without other votes keeps its label.
+    "mixture" is the mean of both, "posterior" the mean of the label and of the posterior of the labels given the votes.
 
     Args:
       labels: [B] int32.
       votes: [B, 10] int32 in the order of `fer.labels.FERPLUS_COLUMNS`; not used by "fer".
       kind: one of `fer.config.LABEL_SOURCES`.
+      classes: the C names, which decide the columns of "ferplus" and "mixture".
       vote_posterior: used by "posterior" only.
 
     Returns:
-      [B, 7] float32, rows that sum to 1.
+      [B, C] float32, rows that sum to 1.
     """
-    label = tf.one_hot(labels, len(CLASSES))
+    label = tf.one_hot(labels, len(classes))
     if kind == "fer":
         return label
     if kind == "posterior":
         if vote_posterior is None:
             raise ValueError('"posterior" needs vote_posterior.')
         return (label + vote_posterior.probabilities(votes)) / 2
-    counts = tf.cast(tf.gather(votes, VOTE_COLUMNS, axis=1), tf.float32)
+    counts = tf.cast(tf.gather(votes, [_find_vote_column(name) for name in classes], axis=1), tf.float32)
     total = tf.reduce_sum(counts, axis=1, keepdims=True)
     shares = tf.where(total > 0, counts / tf.maximum(total, 1.0), label)
     return shares if kind == "ferplus" else (label + shares) / 2
+
+
+def _find_vote_column(name: str) -> int | None:
+    """Returns the index of the FER+ column that votes for a class; None if FER+ does not know its emotion."""
+    column = COLUMN_OF_EMOTION.get(EMOTION_OF_WORD.get(name.casefold(), ""))
+    return None if column is None else FERPLUS_COLUMNS.index(column)
 
 
 def check_votes(shards: Manifest, kind: str) -> None:
     """Checks that the shards hold votes if the targets need them.
 
     Raises:
-      UserError: the shards were converted without votes.
+      UserError: the shards were converted without votes, or FER+ has no votes for one of their classes.
     """
     if kind != "fer" and not shards.raw["options"].get("ferplus"):
         raise UserError(
             f"config.train.label_source is {kind!r}, but the shards in {shards.folder} hold no votes of FER+: convert "
             "the data again with --ferplus=fer2013new.csv, or choose fer."
+        )
+    unknown = [name for name in shards.classes if _find_vote_column(name) is None]
+    if kind in ("ferplus", "mixture") and unknown:
+        raise UserError(
+            f"config.train.label_source is {kind!r}, but FER+ has no votes for the class {unknown[0]!r} of "
+            f"{shards.folder}: choose fer or posterior."
         )
 
 
@@ -159,7 +177,7 @@ def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | 
       share: weight of the teachers' probabilities in the target, 0 to 1.
 
     Returns:
-      A function of images, [B, H, W, 1] uint8, and targets, [B, 7] float32. It returns targets, [B, 7] float32, whose
+      A function of images, [B, H, W, 1] uint8, and targets, [B, C] float32. It returns targets, [B, C] float32, whose
       rows sum to 1.
     """
 

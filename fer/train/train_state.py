@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from fer import rng
 from fer.config import Experiment
+from fer.labels import CLASSES
 from fer.models import classifier, pretrained
 from fer.train.distributed import replica_sync
 from fer.train.optim import lr_schedules, optimizers
@@ -58,6 +59,7 @@ def create_train_state(
     steps_per_epoch: int,
     total_steps: int,
     initial_weights: Sequence[np.ndarray] | None = None,
+    classes: int = len(CLASSES),
 ) -> TrainState:
     """Creates the state before the first step, a function of the experiment's seed.
 
@@ -67,20 +69,21 @@ def create_train_state(
       steps_per_epoch: for the learning rate schedule.
       total_steps: of the run, for the learning rate schedule.
       initial_weights: of the model, in Keras' order; those that `model.weights` of the config names if None.
+      classes: number of classes; by default that of FER-2013.
     """
     precision = experiment.train.precision
     others: list[tf.Variable] = []
     with tf.device(rng.HOST):  # the seeds are computed from it on the host
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     with strategy.scope(), tf.variable_creator_scope(replica_sync.make_variable_creator(others)):
-        model = classifier.build(experiment.model, precision, experiment.seed)
+        model = classifier.build(experiment.model, precision, experiment.seed, classes)
         if initial_weights is None:
             pretrained.load(model, experiment.model)
         else:
             model.set_weights(initial_weights)
         average = model
         if experiment.train.ema_decay:
-            average = classifier.build(experiment.model, precision, experiment.seed)
+            average = classifier.build(experiment.model, precision, experiment.seed, classes)
             average.set_weights(model.get_weights())
         others.clear()  # releases temporary networks: before adaptation, and those that weights were copied from
         schedule = lr_schedules.LRSchedule(experiment, steps_per_epoch, total_steps)

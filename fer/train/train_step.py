@@ -13,6 +13,7 @@ from fer import rng
 from fer.augment import policy
 from fer.config import Experiment
 from fer.data.sampling import Batch
+from fer.labels import CLASSES
 from fer.models import dropout, heads
 from fer.train import soft_labels
 from fer.train.device_iterator import DeviceIterator
@@ -30,7 +31,7 @@ class TrainInputs(NamedTuple):
     """The augmented inputs and targets of one replica's share of a batch."""
 
     images: tf.Tensor  # [B, H, W, 1] uint8
-    targets: tf.Tensor  # [B, 7] float32, rows that sum to 1
+    targets: tf.Tensor  # [B, C] float32, rows that sum to 1
     labels: tf.Tensor  # [B] int32
     positions: tf.Tensor  # [B] int32, in the global batch
 
@@ -50,8 +51,9 @@ class StepContext:
       strategy: the state was created in its scope.
       state: the model, the optimizer and the step, which a step changes.
       experiment: the configuration.
+      classes: names of the C classes; by default those of FER-2013.
       mixup: whether mixup and cutmix are applied.
-      class_weights: float32 [7], the factor of each class's losses; None weighs all classes alike. A mixed target has
+      class_weights: float32 [C], the factor of each class's losses; None weighs all classes alike. A mixed target has
         the mean of its classes' factors.
       param_groups: the variables that are trained, each with its share of the learning rate; see
         `fer.train.optim.param_groups`. None trains all trainable variables of the model at the full learning rate.
@@ -62,6 +64,7 @@ class StepContext:
     strategy: tf.distribute.Strategy
     state: TrainState
     experiment: Experiment
+    classes: tuple[str, ...] = CLASSES
     mixup: bool = True
     class_weights: np.ndarray | None = None
     param_groups: Sequence[ParamGroup] | None = None
@@ -130,7 +133,9 @@ def prepare_inputs(context: StepContext, batch: Batch, seed: tf.Tensor) -> Train
     augmentation, train = context.experiment.augment, context.experiment.train
     batch_rng = rng.BatchRng(seed, batch.positions, train.global_batch_size).fold_in(AUGMENT_STREAM)
     augment = policy.augmenter(augmentation.policy, context.mixup, backend=augmentation.backend)
-    soft_targets = soft_labels.soft_targets(batch.labels, batch.votes, train.label_source, context.vote_posterior)
+    soft_targets = soft_labels.soft_targets(
+        batch.labels, batch.votes, train.label_source, context.classes, context.vote_posterior
+    )
     images, targets = augment(batch.images, soft_targets, batch_rng)
     if context.distill is not None:
         targets = context.distill(images, targets)

@@ -210,7 +210,7 @@ class Trainer:
         if self.done:
             print(f"Resuming after step {self.done} of {self.total_steps} in {self.folder.path}.")
         global_batch = self.experiment.train.global_batch_size
-        self.events = EventWriter(self.folder.events)
+        self.events = EventWriter(self.folder.events, self.context.classes)
         self.events.write_config(self.experiment)
         self.progress = TrainProgress(self.total_steps, self.done, global_batch, self.epoch_steps)
         print("Compiling the first step ...", flush=True)

@@ -6,6 +6,7 @@ channel is weighted by the mean over the map of the gradient of the class logit;
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Callable, Optional
 
@@ -14,10 +15,10 @@ import tensorflow as tf
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fer.labels import CLASSES
 from fer.viz import rendering
 
 BATCH = 64
+MAX_CLASSES, MAX_COLUMNS = 20, 10  # classes in a plot: the first ones; and classes beside each other
 COLOUR_MAP = "inferno"  # its lightness rises evenly, so that colour-blind readers get the same order
 
 Examples = Sequence[tuple[Optional[int], Optional[int]]]  # of each class: a correct and a misclassified face, or None
@@ -29,7 +30,7 @@ def heatmaps(model: tf.keras.Model, images: np.ndarray, classes: np.ndarray) -> 
     Args:
       model: built by `fer.models.classifier.build`.
       images: [n, 48, 48, 1] uint8.
-      classes: [n] integers in 0..6, the class that each heatmap explains.
+      classes: [n] integers in 0..C-1, the class that each heatmap explains.
 
     Returns:
       [n, 48, 48] float32 in [0, 1]. The largest value of each map is 1, or the map is all 0 if nothing contributes to
@@ -60,14 +61,14 @@ def mean_heatmaps(models: Sequence[tf.keras.Model], images: np.ndarray, classes:
 
 
 def pick_examples(labels: np.ndarray, probabilities: np.ndarray) -> Examples:
-    """Chooses, for each class, the most confident correct and the most confident misclassified face.
+    """Chooses, for each of the first `MAX_CLASSES` classes, the most confident correct and misclassified face.
 
     Args:
-      labels: [n] integers in 0..6.
-      probabilities: [n, 7].
+      labels: [n] integers in 0..C-1.
+      probabilities: [n, C].
 
     Returns:
-      Seven pairs of positions; None if no face of the class was classified correctly, or none was misclassified.
+      Pairs of positions; None if no face of the class was classified correctly, or none was misclassified.
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
 
@@ -80,12 +81,17 @@ def pick_examples(labels: np.ndarray, probabilities: np.ndarray) -> Examples:
             most_confident((labels == index) & (predicted == index)),
             most_confident((labels == index) & (predicted != index)),
         )
-        for index in range(len(CLASSES))
+        for index in range(min(MAX_CLASSES, probabilities.shape[1]))
     ]
 
 
 def plot_examples(
-    examples: Examples, images: np.ndarray, maps: dict[int, np.ndarray], probabilities: np.ndarray, title: str
+    examples: Examples,
+    images: np.ndarray,
+    maps: dict[int, np.ndarray],
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    title: str,
 ) -> bytes:
     """Draws two faces of each class, one correct and one misclassified, each above its heatmap.
 
@@ -93,30 +99,35 @@ def plot_examples(
       examples: as `pick_examples` returns them.
       images: [n, 48, 48, 1] uint8.
       maps: heatmap [48, 48] in [0, 1] of the predicted class, by position in `images`.
-      probabilities: [n, 7].
+      probabilities: [n, C].
+      classes: the C names.
       title: first line of the figure.
 
     Returns:
       A PNG. It shows faces of the data: publish it only where the data may be published.
     """
-    figure = Figure(figsize=(12.6, 8.0), layout="constrained")
+    columns, names = min(MAX_COLUMNS, len(examples)), list(map(rendering.shorten_name, classes))
+    blocks, size = math.ceil(len(examples) / columns), 10 if max(map(len, names)) <= 8 else 7.5
+    figure = Figure(figsize=(max(9.0, 1.8 * columns), 8.0 * blocks), layout="constrained")
     figure.suptitle(
         f"{title}: evidence for the predicted class (Grad-CAM; brighter: more)", fontsize=12, parse_math=False
     )
-    cells = figure.subplots(4, len(CLASSES))
+    cells = figure.subplots(4 * blocks, columns)
     for axes in cells.ravel():
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(False)
-    for column, (name, pair) in enumerate(zip(CLASSES, examples)):
+    for place, (name, pair) in enumerate(zip(names, examples)):
+        block, column = divmod(place, columns)
         for kind, position in enumerate(pair):
-            above, below = cells[2 * kind : 2 * kind + 2, column]
+            row = 4 * block + 2 * kind
+            above, below = cells[row : row + 2, column]
             if position is None:
-                above.set_title(f"{name}\nnone {('correct', 'misclassified')[kind]}", fontsize=10)
+                above.set_title(f"{name}\nnone {('correct', 'misclassified')[kind]}", fontsize=size)
                 continue
-            predicted, confidence = CLASSES[probabilities[position].argmax()], probabilities[position].max()
+            predicted, confidence = names[probabilities[position].argmax()], probabilities[position].max()
             result = "correct" if kind == 0 else f"predicted {predicted}"
-            above.set_title(f"{name}\n{result} ({100 * confidence:.0f} %)", fontsize=10)
+            above.set_title(f"{name}\n{result} ({100 * confidence:.0f} %)", fontsize=size)
             _draw_face(above, images[position])
             _draw_face(below, images[position])
             below.imshow(maps[position], cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6)

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn import metrics as curve
 
 from fer.evaluation.metrics import metrics
-from fer.labels import CLASSES, COLOURS
+from fer.labels import COLOURS, class_colours
 from fer.viz import rendering
 
 BLUE, ORANGE = COLOURS[4], COLOURS[0]
@@ -26,6 +26,9 @@ GRID_ROWS, GRID_COLUMNS = 5, 8  # of the mistakes
 CELL_WIDTH, CELL_HEIGHT, FACE, MARGIN, HEADING = 1.56, 1.75, 1.36, 0.05, 0.45  # of that grid, in inches
 MIN_BIN_EXAMPLES = 10  # examples in a bin of the reliability diagram; smaller bins get no point
 DARK_CELL = 0.7  # share of the true class above which a cell gets white text
+MAX_LABELLED_CLASSES = 20  # of more classes, cells have no numbers and curves no legend
+CELL_SIDE, DENSE_CELL_SIDE = 0.8, 0.17  # of a cell of the confusion matrix with and without numbers, in inches
+LETTER = 0.09  # width of a letter in the names of the classes, in inches
 
 
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> bytes:
@@ -37,24 +40,30 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str) -> 
       title: first line of the title, such as "compact on validation"; accuracy and n are written below it.
 
     Returns:
-      A PNG. Each cell shows the percentage of its row as text and colour, and the count below it.
+      A PNG. Each cell shows the percentage of its row as colour and, of at most `MAX_LABELLED_CLASSES` classes, as text
+      above the count.
     """
     counts = np.asarray(matrix, dtype=np.int64)
     totals = counts.sum(axis=1)
     shares = counts / np.maximum(totals, 1)[:, None]
-    figure = Figure(figsize=(7.6, 6.9), layout="constrained")
+    numbered, longest = len(classes) <= MAX_LABELLED_CLASSES, max(map(len, classes))
+    upright = len(classes) > 8 or longest > 9  # names of columns, which would overlap
+    side = max(4.0, len(classes) * (CELL_SIDE if numbered else DENSE_CELL_SIDE))
+    margin = LETTER * max(0, longest - 9)
+    figure = Figure(
+        figsize=(side + 2 + margin, side + 1.3 + (LETTER * longest if upright else 0)), layout="constrained"
+    )
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
-        colour = "white" if shares[row, column] > DARK_CELL else "black"
-        share = f"{100 * shares[row, column]:.0f} %" if totals[row] else "-"
-        axes.text(column, row - 0.1, share, ha="center", va="center", color=colour, fontsize=11.5)
-        axes.text(column, row + 0.24, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8.5)
-    axes.set_xticks(range(len(classes)), classes)
-    axes.set_yticks(range(len(classes)), [f"{name}\n{total:,}" for name, total in zip(classes, totals)])
+    if numbered:
+        _write_cells(axes, counts, shares)
+    size, separator = (None, "\n") if numbered else (7, "  ")
+    axes.set_xticks(range(len(classes)), classes, rotation=90 if upright else 0, fontsize=size)
+    names = [f"{name}{separator}{total:,}" for name, total in zip(classes, totals)]
+    axes.set_yticks(range(len(classes)), names, fontsize=size)
     axes.set_xlabel("predicted class", fontsize=11)
     axes.set_ylabel("true class and support", fontsize=11)
-    _thin_grid(axes, len(classes))
+    _thin_grid(axes, len(classes), 2 if numbered else 0.5)
     accuracy = counts.trace() / max(counts.sum(), 1)
     axes.set_title(f"{title}\naccuracy {100 * accuracy:.2f} %, n = {counts.sum():,}", fontsize=12, parse_math=False)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1.0))
@@ -108,8 +117,8 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, scaled: np.ndarra
 
     Args:
       labels: [n] integers.
-      probabilities: [n, 7] float64.
-      scaled: [n, 7] float64 probabilities after temperature scaling, or None.
+      probabilities: [n, C] float64.
+      scaled: [n, C] float64 probabilities after temperature scaling, or None.
       title: title of the figure.
 
     Returns:
@@ -145,32 +154,38 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, scaled: np.ndarra
     return rendering.render_png(figure)
 
 
-def roc_and_precision_recall(labels: np.ndarray, probabilities: np.ndarray, title: str) -> bytes:
+def roc_and_precision_recall(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], title: str
+) -> bytes:
     """Draws the ROC curve and the precision-recall curve of each class against the rest.
 
     Args:
       labels: [n] integers.
-      probabilities: [n, 7] float64.
+      probabilities: [n, C] float64.
+      classes: the C names.
       title: title of the figure.
 
     Returns:
-      A PNG; the legends give the areas under the curves. A class that no example has, or that all have, has no curve.
+      A PNG; the legends give the areas under the curves of at most `MAX_LABELLED_CLASSES` classes. A class that no
+      example has, or that all have, has no curve.
     """
     figure = Figure(figsize=(14, 5.6), layout="constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
     roc, precision_recall = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
-    for index, (name, colour) in enumerate(zip(CLASSES, COLOURS)):
+    width = 1.6 if len(classes) <= MAX_LABELLED_CLASSES else 0.7
+    for index, (name, colour) in enumerate(zip(map(rendering.shorten_name, classes), class_colours(tuple(classes)))):
         is_class, scores = labels == index, probabilities[:, index]
         if is_class.all() or not is_class.any():
             continue
         false_positive, true_positive, _ = curve.roc_curve(is_class, scores)
         area = curve.roc_auc_score(is_class, scores)
-        roc.plot(false_positive, true_positive, color=colour, linewidth=1.6, label=f"{name}: {area:.3f}")
+        roc.plot(false_positive, true_positive, color=colour, linewidth=width, label=f"{name}: {area:.3f}")
         precision, recall, _ = curve.precision_recall_curve(is_class, scores)
         area = curve.average_precision_score(is_class, scores)
         # Average precision is a sum of such steps: each precision counts from the previous recall on.
-        precision_recall.step(recall, precision, where="post", color=colour, linewidth=1.6, label=f"{name}: {area:.3f}")
+        label = f"{name}: {area:.3f}"
+        precision_recall.step(recall, precision, where="post", color=colour, linewidth=width, label=label)
     roc.set_title("ROC (area under the curve)")
     roc.set_xlabel("false positive rate")
     roc.set_ylabel("true positive rate")
@@ -178,7 +193,8 @@ def roc_and_precision_recall(labels: np.ndarray, probabilities: np.ndarray, titl
     precision_recall.set_xlabel("recall")
     precision_recall.set_ylabel("precision")
     for axes in (roc, precision_recall):
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        if len(classes) <= MAX_LABELLED_CLASSES:
+            axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         axes.set_xlim(0, 1)
         axes.set_ylim(0, 1.01)
         axes.grid(alpha=0.25)
@@ -187,14 +203,20 @@ def roc_and_precision_recall(labels: np.ndarray, probabilities: np.ndarray, titl
 
 
 def mistakes(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, title: str, total: int | None = None
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    title: str,
+    total: int | None = None,
 ) -> bytes:
     """Draws the misclassified faces with the highest confidence, the most confident first.
 
     Args:
       images: [n, 48, 48, 1] uint8.
       labels: [n] integers.
-      probabilities: [n, 7] float64.
+      probabilities: [n, C] float64.
+      classes: the C names.
       title: first part of the title.
       total: number of mistakes, if `images` holds only some of them.
 
@@ -204,6 +226,7 @@ def mistakes(
     """
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != labels)
+    names = list(map(rendering.shorten_name, classes))
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: GRID_ROWS * GRID_COLUMNS]
     width, height = GRID_COLUMNS * CELL_WIDTH, GRID_ROWS * CELL_HEIGHT
     figure = Figure(figsize=(width, height + HEADING))
@@ -218,17 +241,26 @@ def mistakes(
         middle, bottom = (column + 0.5) * CELL_WIDTH, (row + 1) * CELL_HEIGHT
         square = (middle - FACE / 2, middle + FACE / 2, bottom - MARGIN, bottom - MARGIN - FACE)
         axes.imshow(images[index, :, :, 0], cmap="gray", vmin=0, vmax=255, extent=square)
-        text = f"{CLASSES[labels[index]]}, predicted\n{CLASSES[predicted[index]]} ({100 * confidence[index]:.0f} %)"
+        text = f"{names[labels[index]]}, predicted\n{names[predicted[index]]} ({100 * confidence[index]:.0f} %)"
         axes.text(middle, bottom - MARGIN - FACE - 0.03, text, ha="center", va="bottom", fontsize=9)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     return rendering.render_png(figure)
 
 
-def _thin_grid(axes: Axes, cells: int) -> None:
+def _write_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
+    """Writes the percentage of its row and the count into each cell of a confusion matrix."""
+    for row, column in np.ndindex(*counts.shape):
+        colour = "white" if shares[row, column] > DARK_CELL else "black"
+        share = f"{100 * shares[row, column]:.0f} %" if counts[row].any() else "-"
+        axes.text(column, row - 0.1, share, ha="center", va="center", color=colour, fontsize=11.5)
+        axes.text(column, row + 0.24, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8.5)
+
+
+def _thin_grid(axes: Axes, cells: int, width: float) -> None:
     """Draws white lines between the cells, and no frame."""
     axes.set_xticks(np.arange(cells + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(cells + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
+    axes.grid(which="minor", color="white", linewidth=width)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)

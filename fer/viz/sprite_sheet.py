@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from fer.labels import CLASSES
-
 QUALITY = 90
 MAX_FACES_PER_CELL = 1000  # the most confident ones; browsers become slow with more
 
@@ -31,7 +29,7 @@ class FaceSheet(NamedTuple):
 
     jpeg: bytes
     columns: int
-    cells: list[Cell]  # 49, row by row of the confusion matrix
+    cells: list[Cell]  # C * C, row by row of the confusion matrix
     positions: np.ndarray  # [places] integers, index of each face among the examples
     confidence: np.ndarray  # [places] of each face, in [0, 1]
 
@@ -40,23 +38,20 @@ def build_sheet(labels: np.ndarray, probabilities: np.ndarray, images: np.ndarra
     """Builds the sprite sheet: the faces of each cell side by side, the most confident first.
 
     Args:
-      labels: [n] integers in 0..6, n at least 1.
-      probabilities: [n, 7].
+      labels: [n] integers in 0..C-1, n at least 1.
+      probabilities: [n, C].
       images: [n, 48, 48, 1] uint8.
     """
     confidence = probabilities.max(axis=1)
-    numbers = len(CLASSES) * labels + probabilities.argmax(axis=1)
-    cells: list[Cell] = []
-    chosen: list[np.ndarray] = []
-    first = 0
-    for number in range(len(CLASSES) ** 2):
-        members = np.flatnonzero(numbers == number)
-        members = members[np.argsort(-confidence[members], kind="stable")][:MAX_FACES_PER_CELL]
-        cells.append(Cell(first, len(members)))
-        chosen.append(members)
-        first += len(members)
+    classes = probabilities.shape[1]
+    numbers = classes * labels + probabilities.argmax(axis=1)
+    order = np.lexsort((-confidence, numbers))  # by cell, then by confidence
+    counts = np.bincount(numbers, minlength=classes**2)
+    chosen = [members[:MAX_FACES_PER_CELL] for members in np.split(order, np.cumsum(counts)[:-1])]
+    shown = [len(members) for members in chosen]
+    cells = [Cell(first, count) for first, count in zip([0, *np.cumsum(shown).tolist()], shown)]
     positions = np.concatenate(chosen)
-    columns = math.ceil(math.sqrt(first))
+    columns = math.ceil(math.sqrt(len(positions)))
     return FaceSheet(_jpeg(images[positions, :, :, 0], columns), columns, cells, positions, confidence[positions])
 
 

@@ -12,6 +12,7 @@ import pytest
 from fer.compare import baselines, comparison, comparison_report
 from fer.errors import UserError
 from fer.evaluation.metrics import metrics
+from fer.labels import CLASSES
 from fer.viz import comparison_plot
 from tests.compare.test_comparison import evaluated
 from tests.evaluation import factories
@@ -160,7 +161,7 @@ def compared(measured, folder) -> dict:
 def test_compare_computes_our_metrics_for_baselines(compared):
     for found in compared["baselines"][:2]:
         scale = 1 if found["accuracy"] == (expected(1).argmax(axis=1) == LABELS).mean() else -1
-        figures = metrics.compute_metrics(LABELS, expected(scale))
+        figures = metrics.compute_metrics(LABELS, expected(scale), CLASSES)
         assert found["accuracy_ci95"] == figures["accuracy_ci95"]
         assert found["macro_f1"] == pytest.approx(figures["macro_f1"])
         assert not found["comparable"]

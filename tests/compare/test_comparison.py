@@ -16,6 +16,7 @@ from fer.compare import comparison, comparison_report
 from fer.errors import UserError
 from fer.evaluation import eval_json, prediction_files
 from fer.evaluation.metrics import metrics, significance
+from fer.labels import CLASSES
 from fer.viz import comparison_plot
 from tests import browser
 from tests.evaluation.test_eval_json import build
@@ -42,7 +43,7 @@ def scored(wrong: range, labels: tuple) -> tuple[np.ndarray, dict]:
     predicted = np.array(labels)
     predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 7
     probabilities = np.full((len(labels), 7), 0.05) + 0.65 * np.eye(7)[predicted]
-    return probabilities, metrics.compute_metrics(np.array(labels), probabilities)
+    return probabilities, metrics.compute_metrics(np.array(labels), probabilities, CLASSES)
 
 
 @pytest.fixture(scope="module")

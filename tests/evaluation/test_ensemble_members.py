@@ -181,7 +181,7 @@ def test_bundled_names_network_of_package_despite_folder_of_that_name(folder, tm
 )
 def test_invalid_saved_predictions_are_rejected(folder, tmp_path, arrays):
     changed = copy_with(folder, tmp_path / "changed", **arrays)
-    reasons = "is no readable file|has no valid predictions of seven classes|does not match"
+    reasons = "is no readable file|has no valid predictions of 7 classes|does not match"
     with pytest.raises(UserError, match=rf"changed/predictions\.npz ({reasons})"):
         evaluate.evaluate(request(folder, changed, "two"))
 

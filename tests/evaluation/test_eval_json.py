@@ -8,6 +8,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+from fer import labels
 from fer.config import Experiment, Model, Train
 from fer.data.manifest import Manifest, Split
 from fer.errors import UserError
@@ -61,12 +62,13 @@ def run(name: str = "compact", precision: str = "float32", parameters: int = 100
     )
 
 
-def build(*runs: SimpleNamespace) -> dict:
+def build(*runs: SimpleNamespace, classes: tuple[str, ...] = CLASSES) -> dict:
     """Builds eval.json of perfect predictions for eight faces by some runs, or by one."""
-    labels = np.array([0, 1, 2, 3, 4, 5, 6, 3])
-    figures = metrics.compute_metrics(labels, np.full((8, 7), 0.05) + 0.65 * np.eye(7)[labels])
+    true = np.array([0, 1, 2, 3, 4, 5, 6, 3]) % len(classes)
+    probabilities = 0.35 / len(classes) + 0.65 * np.eye(len(classes))[true]
+    figures = metrics.compute_metrics(true, probabilities, classes)
     splits = {name: Split(name, examples, {}, ()) for name, examples in {"validation": 9, "test": 4}.items()}
-    manifest = Manifest("shards", "faces", CLASSES, splits, {}, "b" * 64, {})
+    manifest = Manifest("shards", "faces", classes, splits, {}, "b" * 64, {})
     return eval_json.build(
         [eval_json.describe_member(each) for each in runs or (run(),)],
         manifest,
@@ -90,8 +92,20 @@ def test_eval_json_round_trips(tmp_path):
     assert eval_json.read_eval(path) == json.loads((tmp_path / "eval.json").read_text()) == build()
 
 
-def test_schema_lists_classes_in_label_order():
-    assert eval_json._validator().schema["properties"]["classes"]["const"] == list(CLASSES)
+def test_schema_allows_the_classes_that_manifests_allow():
+    schema = eval_json._validator().schema
+    classes, name = schema["properties"]["classes"], schema["$defs"]["class"]
+    assert (classes["minItems"], classes["maxItems"]) == (labels.MIN_CLASSES, labels.MAX_CLASSES)
+    assert name["maxLength"] == labels.MAX_NAME_LENGTH
+
+
+@pytest.mark.parametrize("count", [2, 3, 100])
+def test_write_eval_accepts_own_classes(count, tmp_path):
+    classes = tuple(f"class <{number}>" for number in range(count))
+    eval_json.write_eval(str(tmp_path / "eval.json"), build(classes=classes))
+    content = eval_json.read_eval(str(tmp_path / "eval.json"))
+    assert (content["classes"], list(content["per_class"])) == (list(classes), list(classes))
+    assert np.shape(content["confusion_matrix"]) == (count, count)
 
 
 def test_schema_is_valid():
@@ -143,7 +157,9 @@ def invalid(*path, value) -> dict:
         invalid("accuracy", value=69.8),
         invalid("acuracy", value=0.7),
         invalid("schema_version", value=3),
-        invalid("classes", value=sorted(CLASSES)),
+        invalid("classes", value=list(CLASSES[:6])),
+        invalid("classes", value=[*CLASSES[:6], "angry"]),
+        invalid("confusion_matrix", value=[[1, 2], [3, 4]]),
         invalid("confusion_matrix", value=[[1]]),
         invalid("confusion_matrix", 0, 0, value=1.5),
         invalid("per_class", "angry", "roc_auc", value="high"),

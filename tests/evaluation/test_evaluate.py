@@ -14,7 +14,7 @@ from fer.errors import UserError
 from fer.evaluation import eval_dataset, eval_json, evaluate, inference, prediction_files
 from fer.evaluation.eval_options import EvalRequest
 from fer.evaluation.metrics import bootstrap, metrics, robustness
-from fer.labels import FERPLUS_COLUMNS
+from fer.labels import CLASSES, FERPLUS_COLUMNS
 from fer.models import loading
 from fer.viz import gradcam
 from tests.evaluation import factories
@@ -62,7 +62,7 @@ def plain(folder, progress_calls) -> evaluate.Evaluation:
 def test_evaluate_metrics_are_those_of_its_predictions(plain):
     saved = plain.predictions
     probabilities = prediction_files.normalize(saved.probabilities)
-    expected = metrics.compute_metrics(saved.labels, probabilities)
+    expected = metrics.compute_metrics(saved.labels, probabilities, CLASSES)
     assert {name: plain.content[name] for name in expected} == expected
     assert plain.content["bootstrap_ci95"] == bootstrap.intervals(saved.labels, probabilities)
 

@@ -58,7 +58,7 @@ def test_read_npz_rejects_other_arrays(tmp_path):
 def test_csv_has_one_line_for_each_face_in_order(sample, tmp_path):
     path = tmp_path / "predictions.csv"
     ids = ["a.png", 'with "quotes", and commas', "c", "ü", "e"]
-    prediction_files.write_csv(str(path), ids, sample.probabilities)
+    prediction_files.write_csv(str(path), ids, sample.probabilities, CLASSES)
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     assert header == ["id", "label", "name", *CLASSES]
@@ -70,7 +70,7 @@ def test_csv_has_one_line_for_each_face_in_order(sample, tmp_path):
 
 def test_csv_has_four_more_columns_for_boxes(tmp_path):
     path = tmp_path / "predictions.csv"
-    prediction_files.write_csv(str(path), ["a.jpg#1", "b.png"], np.eye(7)[[3, 0]], [(5, 6, 70, 70), ()])
+    prediction_files.write_csv(str(path), ["a.jpg#1", "b.png"], np.eye(7)[[3, 0]], CLASSES, [(5, 6, 70, 70), ()])
     header, first, second = path.read_text().splitlines()
     assert header.endswith("neutral,left,top,width,height")
     assert first.endswith(",5,6,70,70")

@@ -28,7 +28,7 @@ def test_pooling_is_what_its_formula_says(pooling):
 
 def test_class_maps_are_pooled_after_their_convolution():
     inputs = tf.keras.Input(FEATURES.shape[1:])
-    model = tf.keras.Model(inputs, heads.classification_head(inputs, "avg", 0.0, class_maps=True))
+    model = tf.keras.Model(inputs, heads.classification_head(inputs, "avg", 0.0, class_maps=True, classes=7))
     kernel, bias = model.get_layer("logits").weights
     by_hand = tf.nn.conv2d(FEATURES, kernel, 1, "SAME").numpy().mean(axis=(1, 2)) + bias
     assert kernel.shape == (3, 3, 5, 7)
@@ -48,8 +48,8 @@ def test_generalized_mean_learns_its_power_from_zeros_too(precision):
 
 def test_auxiliary_heads_give_logits_in_training_only_and_their_losses_count_less():
     inputs = tf.keras.Input([12, 12, 4])
-    main = heads.classification_head(inputs, "avg", 0.0, class_maps=False)
-    model = heads.AuxiliaryClassifier(inputs, [main, *(heads.auxiliary_head(inputs, number) for number in (1, 2))])
+    main = heads.classification_head(inputs, "avg", 0.0, class_maps=False, classes=7)
+    model = heads.AuxiliaryClassifier(inputs, [main, *(heads.auxiliary_head(inputs, number, 7) for number in (1, 2))])
     features = np.random.default_rng(0).random((2, 12, 12, 4)).astype(np.float32)
     assert model(features).shape == (2, 7)
     with dropout.dropout_rng(BatchRng(tf.constant([0, 0]), tf.range(2), 2)):

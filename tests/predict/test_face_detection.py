@@ -70,7 +70,7 @@ def test_decode_picture_rejects_too_many_pixels_without_reading_them(monkeypatch
 def test_annotate_draws_boxes_in_class_colours_on_a_copy(photo):
     before = photo.copy()
     annotated = face_detection.annotate(
-        photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]]
+        photo, [face_detection.Box(60, 80, 192, 192)], np.eye(7)[[CLASSES.index("happy")]], CLASSES
     )
     assert photo == before
     assert annotated.getpixel((60, 200)) == (0xE6, 0x9F, 0x00)

@@ -15,6 +15,7 @@ from fer.data import manifest, pipeline
 from fer.evaluation import eval_dataset, eval_json, evaluate, prediction_files
 from fer.evaluation.metrics import metrics
 from fer.io import files
+from fer.labels import CLASSES
 from fer.train import trainer
 from fer.viz import rendering
 from tests.train import factories
@@ -102,7 +103,7 @@ def _evaluate(settings: Experiment, shards: manifest.Manifest, folder: str, weig
         "learned_from": {"weights": "none", "label_source": "fer", "teacher_runs": ""},
     }
     figures = {
-        **metrics.compute_metrics(scored.labels, probabilities),
+        **metrics.compute_metrics(scored.labels, probabilities, CLASSES),
         "calibration": None,
         "excluding_train_duplicates": None,
         "accuracy_by_agreement": None,

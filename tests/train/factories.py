@@ -68,7 +68,7 @@ def begin_training(
     state = train_state.create_train_state(strategy, settings, epoch_steps, 1000)
     batches = device_iterator.DeviceIterator(strategy, faces, settings, 0, steps)
     groups = param_groups.set_phase(state.model, settings, head_only=settings.finetune.head_only_epochs > 0)
-    vote_posterior = soft_labels.make_vote_posterior(faces, settings, epoch_steps)
+    vote_posterior = soft_labels.make_vote_posterior(faces, settings, epoch_steps, 7)
     context = train_step.StepContext(
         strategy, state, settings, class_weights=weights, param_groups=groups, vote_posterior=vote_posterior
     )

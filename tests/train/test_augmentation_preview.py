@@ -8,6 +8,7 @@ from PIL import Image
 
 from fer.config import Augment, Experiment
 from fer.errors import UserError
+from fer.labels import CLASSES
 from fer.train import augmentation_preview
 
 
@@ -34,7 +35,7 @@ def test_render_png_depends_only_on_seed_and_policy(monkeypatch):
 
     def pixels(policy: str) -> np.ndarray:
         png = augmentation_preview.render_png(
-            Experiment(augment=Augment(policy=policy)), faces, np.arange(2, dtype=np.int32)
+            Experiment(augment=Augment(policy=policy)), faces, np.arange(2, dtype=np.int32), CLASSES
         )
         return np.asarray(Image.open(io.BytesIO(png)))
 
@@ -52,8 +53,8 @@ def test_choose_rows_picks_one_face_per_class_and_one_more():
 
 def test_make_title_names_classes_and_shares_of_mixtures():
     assert (
-        augmentation_preview._make_title(np.array([0, 0, 0, 0.7, 0.3, 0, 0]), 3, original=False)
+        augmentation_preview._make_title(np.array([0, 0, 0, 0.7, 0.3, 0, 0]), 3, CLASSES, original=False)
         == "happy 0.70\nsad 0.30"
     )
-    assert augmentation_preview._make_title(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, original=False) == ""
-    assert augmentation_preview._make_title(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, original=True) == "happy"
+    assert augmentation_preview._make_title(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, CLASSES, original=False) == ""
+    assert augmentation_preview._make_title(np.array([0, 0, 0, 1.0, 0, 0, 0]), 3, CLASSES, original=True) == "happy"

@@ -9,6 +9,7 @@ from tensorboard.plugins.hparams import backend_context, plugin_data_pb2
 
 from fer.config import Experiment
 from fer.errors import UserError
+from fer.labels import CLASSES
 from fer.train import metric_logging
 from fer.train.eval_step import Mistakes, Score
 
@@ -54,7 +55,7 @@ def decode_image(value) -> np.ndarray:
 def found(tmp_path_factory) -> dict:
     """Writes the events of a run with four mistakes and reads them back."""
     folder = tmp_path_factory.mktemp("events")
-    events = metric_logging.EventWriter(str(folder))
+    events = metric_logging.EventWriter(str(folder), CLASSES)
     events.write_config(Experiment(seed=7))
     events.write_step(
         10, {"gradient_norm": 3.5, "learning_rate": 0.1, "images_per_second": 100.0, "input_wait_share": 0.25}
@@ -148,4 +149,4 @@ def test_tensorboard_events_hold_faces_confusion_matrix_and_mistakes(found):
 def test_event_writer_raises_user_error_when_folder_is_not_writable(tmp_path):
     (tmp_path / "events").write_text("in the way")
     with pytest.raises(UserError, match=r"Cannot write TensorBoard's events in .*the checkpoints so far are complete"):
-        metric_logging.EventWriter(str(tmp_path / "events"))
+        metric_logging.EventWriter(str(tmp_path / "events"), CLASSES)

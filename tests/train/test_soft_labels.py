@@ -14,7 +14,7 @@ from fer.convert import convert
 from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.io import files
-from fer.labels import FERPLUS_COLUMNS, FERPLUS_OF_CLASS
+from fer.labels import CLASS_SETS, CLASSES, FERPLUS_COLUMNS, FERPLUS_OF_CLASS
 from fer.models import loading
 from fer.train import soft_labels, train_step, trainer
 from tests.convert import input_factories
@@ -45,7 +45,13 @@ SHARES = np.array(
     [("fer", np.eye(7)[LABELS]), ("ferplus", SHARES), ("mixture", (np.eye(7)[LABELS] + SHARES) / 2)],
 )
 def test_soft_targets_match_the_configured_kind(kind, expected):
-    np.testing.assert_allclose(soft_labels.soft_targets(LABELS, VOTES, kind), expected, atol=1e-7)
+    np.testing.assert_allclose(soft_labels.soft_targets(LABELS, VOTES, kind, CLASSES), expected, atol=1e-7)
+
+
+def test_soft_targets_count_votes_for_contempt_when_it_is_a_class():
+    found = soft_labels.soft_targets(LABELS, VOTES, "ferplus", CLASS_SETS["ferplus"]).numpy()
+    np.testing.assert_allclose(found[0], [0.1, 0, 0, 0.2, 0.5, 0.1, 0.1, 0], atol=1e-7)
+    np.testing.assert_allclose(found[1], [4 / 9, 0, 0, 0, 0, 0, 0, 5 / 9], atol=1e-7)
 
 
 def make_batch(labels: list[int], votes: list[list[int]]) -> Batch:
@@ -60,7 +66,7 @@ def test_vote_posterior_matches_label_frequencies():
     labels = [6] * 600 + [4] * 300 + [2] * 100 + [2] * 200 + [5] * 500 + [6] * 300
     rows = [neutral] * 1000 + [fear] * 1000
     halves = [make_batch(labels[part::2], rows[part::2]) for part in (0, 1)]
-    found = soft_labels.fit_vote_posterior(halves).probabilities(tf.constant([neutral, fear])).numpy()
+    found = soft_labels.fit_vote_posterior(halves, 7).probabilities(tf.constant([neutral, fear])).numpy()
     expected = [[0, 0, 0.1, 0, 0.3, 0, 0.6], [0, 0, 0.2, 0, 0, 0.5, 0.3]]
     np.testing.assert_allclose(found, expected, atol=0.01)
 
@@ -68,19 +74,19 @@ def test_vote_posterior_matches_label_frequencies():
 @pytest.mark.parametrize("present", [(0, 6), (1, 3, 5)])
 def test_vote_posterior_is_zero_for_labels_absent_from_split(present):
     labels, rows = list(present) * 20, [VOTES[index].numpy().tolist() for index in range(len(present))] * 20
-    found = soft_labels.fit_vote_posterior([make_batch(labels, rows)]).probabilities(VOTES).numpy()
+    found = soft_labels.fit_vote_posterior([make_batch(labels, rows)], 7).probabilities(VOTES).numpy()
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
     assert set(np.flatnonzero(found.sum(axis=0))) == set(present)
     assert (found[range(len(present)), present] > 0.9).all()  # each label has votes of its own
 
 
 def test_soft_targets_average_label_and_posterior():
-    posterior = soft_labels.fit_vote_posterior([make_batch(LABELS.numpy().tolist(), VOTES.numpy().tolist())])
-    found = soft_labels.soft_targets(LABELS, VOTES, "posterior", posterior)
+    posterior = soft_labels.fit_vote_posterior([make_batch(LABELS.numpy().tolist(), VOTES.numpy().tolist())], 7)
+    found = soft_labels.soft_targets(LABELS, VOTES, "posterior", CLASSES, posterior)
     np.testing.assert_allclose(found, (np.eye(7)[LABELS] + posterior.probabilities(VOTES)) / 2, atol=1e-6)
     np.testing.assert_array_equal(
-        soft_labels.soft_targets(LABELS, VOTES, "ferplus", posterior),
-        soft_labels.soft_targets(LABELS, VOTES, "ferplus"),
+        soft_labels.soft_targets(LABELS, VOTES, "ferplus", CLASSES, posterior),
+        soft_labels.soft_targets(LABELS, VOTES, "ferplus", CLASSES),
     )
 
 
@@ -216,3 +222,11 @@ def test_run_with_teacher_resumes_to_same_weights_after_kill(student, synthetic_
     trainer.train(settings, synthetic_shards.folder, resumed, "one")
     assert "Resuming after step 2 of 4" in capsys.readouterr().out
     assert files.read_json(f"{resumed}/best.json", "best") == files.read_json(f"{uninterrupted}/best.json", "best")
+
+
+def test_check_votes_error_names_class_without_votes(synthetic_shards):
+    raw = {**synthetic_shards.raw, "options": {**synthetic_shards.raw["options"], "ferplus": "fer2013new.csv"}}
+    shards = dataclasses.replace(synthetic_shards, raw=raw, classes=("happy", "bored"))
+    soft_labels.check_votes(shards, "posterior")
+    with pytest.raises(UserError, match="FER\\+ has no votes for the class 'bored'"):
+        soft_labels.check_votes(shards, "mixture")

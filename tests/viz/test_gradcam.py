@@ -91,7 +91,7 @@ def test_plot_examples_titles_both_faces_of_a_class(figures):
     probabilities = np.eye(7)[[0, 3]] * 0.9
     maps = {position: np.zeros((48, 48), np.float32) for position in (0, 1)}
     examples = [(0, 1)] + [(None, None)] * 6
-    gradcam.plot_examples(examples, factories.images(2), maps, probabilities, "a title")
+    gradcam.plot_examples(examples, factories.images(2), maps, probabilities, CLASSES, "a title")
     titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
     assert "angry\ncorrect (90 %)" in titles
     assert "angry\npredicted happy (90 %)" in titles

@@ -1,16 +1,18 @@
 """Tests of `fer.viz.plots`: what the figures show."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from PIL import Image
 from sklearn.calibration import calibration_curve
 
 from fer.evaluation.metrics import calibration, metrics
 from fer.labels import CLASSES
-from fer.viz import plots
+from fer.viz import gradcam, plots
 from tests.scripts import run_script
 
 
@@ -111,8 +113,8 @@ def test_reliability_without_a_temperature_draws_one_series(figures):
 
 def test_roc_and_precision_recall_legends_give_areas_of_each_class(figures):
     labels, probabilities = scores()
-    plots.roc_and_precision_recall(labels, probabilities, "a title")
-    per_class = metrics.compute_metrics(labels, probabilities)["per_class"]
+    plots.roc_and_precision_recall(labels, probabilities, CLASSES, "a title")
+    per_class = metrics.compute_metrics(labels, probabilities, CLASSES)["per_class"]
     for axes, area in zip(figures[0].axes, ("roc_auc", "average_precision")):
         shown = [text.get_text() for text in axes.get_legend().get_texts()]
         assert shown == [f"{name}: {per_class[name][area]:.3f}" for name in CLASSES]
@@ -120,7 +122,7 @@ def test_roc_and_precision_recall_legends_give_areas_of_each_class(figures):
 
 def test_roc_and_precision_recall_omit_class_without_examples(figures):
     labels, probabilities = scores()
-    plots.roc_and_precision_recall(np.where(labels == 1, 0, labels), probabilities, "a title")
+    plots.roc_and_precision_recall(np.where(labels == 1, 0, labels), probabilities, CLASSES, "a title")
     shown = [text.get_text().split(":")[0] for text in figures[0].axes[0].get_legend().get_texts()]
     assert shown == [name for name in CLASSES if name != "disgust"]
 
@@ -128,7 +130,7 @@ def test_roc_and_precision_recall_omit_class_without_examples(figures):
 def test_mistakes_show_both_classes_most_confident_first(figures):
     labels, probabilities = scores()
     images = np.arange(200, dtype=np.uint8)[:, None, None, None] * np.ones((48, 48, 1), np.uint8)
-    plots.mistakes(images, labels, probabilities, "a title")
+    plots.mistakes(images, labels, probabilities, CLASSES, "a title")
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     (axes,) = figures[0].axes
     shown = sorted(axes.images, key=lambda image: (image.get_extent()[3], image.get_extent()[0]))  # as one reads
@@ -145,7 +147,7 @@ def test_mistakes_show_both_classes_most_confident_first(figures):
 
 def test_mistakes_neither_overlap_nor_leave_the_figure(figures):
     labels, probabilities = scores()
-    plots.mistakes(np.zeros((200, 48, 48, 1), np.uint8), labels, probabilities, "a title")
+    plots.mistakes(np.zeros((200, 48, 48, 1), np.uint8), labels, probabilities, CLASSES, "a title")
     axes, render = figures[0].axes[0], FigureCanvasAgg(figures[0]).get_renderer()
     boxes = [each.get_window_extent(render) for each in [*axes.images, *axes.texts, figures[0].texts[0]]]
     assert not [1 for place, box in enumerate(boxes) if box.count_overlaps(boxes[place + 1 :])]
@@ -153,7 +155,7 @@ def test_mistakes_neither_overlap_nor_leave_the_figure(figures):
 
 
 def test_mistakes_draw_empty_grid_when_all_predictions_are_correct(figures):
-    plots.mistakes(np.zeros((1, 48, 48, 1), np.uint8), np.array([3]), np.eye(7)[[3]], "a title")
+    plots.mistakes(np.zeros((1, 48, 48, 1), np.uint8), np.array([3]), np.eye(7)[[3]], CLASSES, "a title")
     assert not [axes for axes in figures[0].axes if axes.images]
 
 
@@ -165,3 +167,40 @@ def test_render_png_gives_same_bytes_for_same_figure():
 def test_plots_do_not_import_pyplot():
     code = "import sys; from fer.viz import plots; plots.confusion_matrix([[1]], ['a'], ''); "
     assert run_script.execute(code + "sys.exit('matplotlib.pyplot' in sys.modules)") == 0
+
+
+def find_overlaps(figure) -> list[tuple[str, str]]:
+    """Returns the pairs of texts of a drawn figure that overlap, and texts beyond its edge."""
+    FigureCanvasAgg(figure).draw()
+    visible = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in visible]
+    pairs = itertools.combinations(boxes, 2)
+    found = [(one, other) for (one, first), (other, second) in pairs if _common_area(first, second) > 1]
+    edge = figure.bbox
+    return found + [(one, "edge") for one, box in boxes if not (box.x0 >= -1 and box.x1 <= edge.x1 + 1)]
+
+
+def _common_area(first, second) -> float:
+    """Returns the area in pixels that two boxes share."""
+    width = min(first.x1, second.x1) - max(first.x0, second.x0)
+    height = min(first.y1, second.y1) - max(first.y0, second.y0)
+    return width * height if width > 0 and height > 0 else 0
+
+
+LONG = "an expression with a name of 40 letters "
+
+
+@pytest.mark.parametrize(("count", "name"), [(2, "class"), (7, "surprise"), (8, "contempt"), (9, LONG), (100, "class")])
+def test_plots_of_own_classes_have_no_overlapping_texts(figures, count, name):
+    classes = tuple(f"{name[:37]} {number}" if name != "surprise" else CLASSES[number] for number in range(count))
+    random = np.random.default_rng(0)
+    labels, probabilities = np.arange(6 * count) % count, random.dirichlet(np.full(count, 0.3), 6 * count)
+    images = np.zeros((len(labels), 48, 48, 1), np.uint8)
+    plots.confusion_matrix(random.integers(0, 4000, (count, count)), classes, "compact on faces, validation")
+    plots.roc_and_precision_recall(labels, probabilities, classes, "compact on faces, validation")
+    plots.mistakes(images, labels, probabilities, classes, "compact on faces, validation")
+    examples = gradcam.pick_examples(labels, probabilities)
+    maps = dict.fromkeys(range(len(labels)), np.zeros((48, 48), np.float32))
+    gradcam.plot_examples(examples, images, maps, probabilities, classes, "compact on faces, validation")
+    for figure in figures:
+        assert find_overlaps(figure) == []

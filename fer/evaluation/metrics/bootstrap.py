@@ -29,8 +29,8 @@ def intervals(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     """Computes 95 % confidence intervals of the scalar metrics of `fer.evaluation.metrics.metrics.compute_metrics`.
 
     Args:
-      labels: [n] integers in 0..6, n at least 1.
-      probabilities: [n, 7] float64.
+      labels: [n] integers in 0..C-1, n at least 1.
+      probabilities: [n, C] float64.
 
     Returns:
       [low, high] by name: accuracy, balanced_accuracy, macro_f1, cohen_kappa, matthews, log_loss and brier. None for
@@ -39,7 +39,7 @@ def intervals(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     """
     random = np.random.default_rng(SEED)
     confusion = metrics.confusion_matrix(labels, probabilities)
-    # Drawing n examples with replacement equals drawing the 49 counts of the confusion matrix from a multinomial.
+    # Drawing n examples with replacement equals drawing the C * C counts of the confusion matrix from a multinomial.
     matrices = random.multinomial(len(labels), confusion.ravel() / len(labels), RESAMPLES)
     matrices = matrices.reshape(RESAMPLES, *confusion.shape)
     losses = np.stack([loss(labels, probabilities) for loss in LOSSES.values()], axis=1)

@@ -22,8 +22,8 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Finds the temperature that minimizes the log loss of the scaled probabilities.
 
     Args:
-      labels: [n] integers in 0..6, n at least 1, of the validation split only.
-      probabilities: [n, 7] float64.
+      labels: [n] integers in 0..C-1, n at least 1, of the validation split only.
+      probabilities: [n, C] float64.
 
     Returns:
       Above 1 if the model is over-confident, below 1 if it is under-confident; within `TEMPERATURES`.
@@ -40,7 +40,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Scales probabilities [n, 7] float64 to a temperature; each row of the result sums to 1."""
+    """Scales probabilities [n, C] float64 to a temperature; each row of the result sums to 1."""
     return special.softmax(np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature, axis=1)
 
 
@@ -57,6 +57,12 @@ def calibration_report(
       temperature, fitted_on, examples (number it was fitted on), and log_loss, brier and ece at this temperature.
     """
     temperature = fit_temperature(*validation)
-    scaled = metrics.compute_metrics(labels, scale(probabilities, temperature))
-    changed = {name: scaled[name] for name in ("log_loss", "brier", "ece")}
-    return {"temperature": temperature, "fitted_on": "validation", "examples": len(validation[0]), **changed}
+    scaled = scale(probabilities, temperature)
+    return {
+        "temperature": temperature,
+        "fitted_on": "validation",
+        "examples": len(validation[0]),
+        "log_loss": float(metrics.cross_entropies(labels, scaled).mean()),
+        "brier": float(metrics.brier_scores(labels, scaled).mean()),
+        "ece": metrics.expected_calibration_error(labels, scaled),
+    }

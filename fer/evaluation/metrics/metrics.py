@@ -1,34 +1,34 @@
 """Classification metrics, as functions of labels and probabilities.
 
-In all functions, labels are [n] integers, indices into `fer.labels.CLASSES`; probabilities are [n, 7] float64 whose
-rows sum to 1; the predicted class has the largest probability (the first of equals). Confusion matrices are counts
-[..., 7, 7], rows true, columns predicted. Each metric has its one definition here: evaluation, bootstrap, training and
-comparison use the same functions. scikit-learn computes the areas under curves.
+In all functions, labels are [n] integers, indices of the C classes; probabilities are [n, C] float64 whose rows sum to
+1; the predicted class has the largest probability (the first of equals). Confusion matrices are counts [..., C, C],
+rows true, columns predicted. Each metric has its one definition here: evaluation, bootstrap, training and comparison
+use the same functions. scikit-learn computes the areas under curves.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
-
-from fer.labels import CLASSES
 
 CALIBRATION_BINS = 15
 NORMAL_QUANTILE_975 = 1.959963984540054  # for a two-sided interval of 95 %
 
 
-def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def compute_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """Computes all metrics of eval.json.
 
     Args:
-      labels: [n] integers in 0..6, n at least 1.
-      probabilities: [n, 7] float64.
+      labels: [n] integers in 0..C-1, n at least 1.
+      probabilities: [n, C] float64.
+      classes: the C names in label order.
 
     Returns:
       By the keys of eval.json, as Python numbers: accuracy, accuracy_ci95 (see `wilson`), balanced_accuracy (mean
-      recall of the classes that occur), macro_f1 (mean F1 of the seven classes), cohen_kappa (None if all labels and
+      recall of the classes that occur), macro_f1 (mean F1 of all classes), cohen_kappa (None if all labels and
       predictions are one class), matthews, log_loss (natural logarithm), brier, ece, per_class (precision, recall and
       F1, 0 if undefined; support; ROC AUC and average precision against the rest, None if undefined) and
       confusion_matrix (counts; rows true, columns predicted). No value is NaN.
@@ -36,7 +36,7 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, 
     Raises:
       ValueError: there are no examples, or the shapes or values of labels and probabilities are invalid.
     """
-    _check(labels, probabilities)
+    _check(labels, probabilities, len(classes))
     confusion = confusion_matrix(labels, probabilities)
     kappa = float(cohen_kappa(confusion))
     return {
@@ -49,14 +49,14 @@ def compute_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, 
         "log_loss": float(cross_entropies(labels, probabilities).mean()),
         "brier": float(brier_scores(labels, probabilities).mean()),
         "ece": expected_calibration_error(labels, probabilities),
-        "per_class": _per_class(labels, probabilities, confusion),
+        "per_class": _per_class(labels, probabilities, confusion, classes),
         "confusion_matrix": confusion.tolist(),
     }
 
 
 def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Counts the examples by true and predicted class; returns [7, 7] int64."""
-    classes = len(CLASSES)
+    """Counts the examples by true and predicted class; returns [C, C] int64."""
+    classes = probabilities.shape[1]
     cells = classes * labels.astype(np.int64) + probabilities.argmax(axis=1)
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
 
@@ -73,22 +73,22 @@ def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
 
 
 def precision(confusion: np.ndarray) -> np.ndarray:
-    """Computes the share of correct predictions among those of each class, [..., 7]; 0 for a class never predicted."""
+    """Computes the share of correct predictions among those of each class, [..., C]; 0 for a class never predicted."""
     return _diagonal(confusion) / np.maximum(confusion.sum(axis=-2), 1)
 
 
 def recall(confusion: np.ndarray) -> np.ndarray:
-    """Computes the share of correct predictions among the examples of each class, [..., 7]; 0 without examples."""
+    """Computes the share of correct predictions among the examples of each class, [..., C]; 0 without examples."""
     return _diagonal(confusion) / np.maximum(confusion.sum(axis=-1), 1)
 
 
 def f1(confusion: np.ndarray) -> np.ndarray:
-    """Computes F1, 2 TP / (2 TP + FP + FN), [..., 7]; 0 for a class without examples and predictions."""
+    """Computes F1, 2 TP / (2 TP + FP + FN), [..., C]; 0 for a class without examples and predictions."""
     return 2 * _diagonal(confusion) / np.maximum(confusion.sum(axis=-1) + confusion.sum(axis=-2), 1)
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """Computes the mean F1 of the seven classes, [...]."""
+    """Computes the mean F1 of all classes, [...]."""
     return f1(confusion).mean(axis=-1)
 
 
@@ -117,7 +117,7 @@ def _diagonal(confusion: np.ndarray) -> np.ndarray:
 
 
 def _class_shares(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the share of each class in the labels and in the predictions, [..., 7] each."""
+    """Returns the share of each class in the labels and in the predictions, [..., C] each."""
     total = confusion.sum(axis=(-2, -1))[..., np.newaxis]
     return confusion.sum(axis=-1) / total, confusion.sum(axis=-2) / total
 
@@ -151,7 +151,7 @@ def brier_scores(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     Their mean is the Brier score. Source: G. W. Brier, "Verification of forecasts expressed in terms of probability",
     Monthly Weather Review 78 (1950), in its original form over all classes.
     """
-    return ((probabilities - np.eye(len(CLASSES))[labels]) ** 2).sum(axis=1)
+    return ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -179,7 +179,9 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[int
     return list(zip(count.tolist(), share.tolist(), mean.tolist()))
 
 
-def _per_class(labels: np.ndarray, probabilities: np.ndarray, confusion: np.ndarray) -> dict[str, dict[str, Any]]:
+def _per_class(
+    labels: np.ndarray, probabilities: np.ndarray, confusion: np.ndarray, classes: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """Returns the field per_class of eval.json."""
     from sklearn import metrics
 
@@ -190,7 +192,7 @@ def _per_class(labels: np.ndarray, probabilities: np.ndarray, confusion: np.ndar
             **dict(zip(("precision", "recall", "f1", "support"), (column[index].item() for column in columns))),
             **{key: _score_or_none(area, labels == index, probabilities[:, index]) for key, area in areas.items()},
         }
-        for index, name in enumerate(CLASSES)
+        for index, name in enumerate(classes)
     }
 
 
@@ -201,11 +203,13 @@ def _score_or_none(score: Callable[..., float], is_class: np.ndarray, scores: np
     return min(1.0, float(score(is_class, scores)))  # a sum of rounded terms can exceed 1 in the last bit
 
 
-def _check(labels: np.ndarray, probabilities: np.ndarray) -> None:
-    if probabilities.shape != (len(labels), len(CLASSES)) or not len(labels):
-        raise ValueError(f"labels {labels.shape} and probabilities {probabilities.shape} must be [n] and [n, 7], n > 0")
-    if labels.min() < 0 or labels.max() >= len(CLASSES):
-        raise ValueError("labels must be 0 to 6")
+def _check(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
+    if probabilities.shape != (len(labels), classes) or not len(labels):
+        raise ValueError(
+            f"labels {labels.shape} and probabilities {probabilities.shape} must be [n] and [n, {classes}], n > 0"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must be 0 to {classes - 1}")
     if not np.allclose(probabilities.sum(axis=1), 1.0, atol=1e-5):
         raise ValueError("each row of probabilities must sum to 1")
 

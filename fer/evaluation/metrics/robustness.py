@@ -132,9 +132,9 @@ def measure_robustness(
     """Measures the accuracy under each kind and strength of corruption.
 
     Args:
-      predict: maps faces [n, 48, 48, 1] uint8 to probabilities [n, 7].
+      predict: maps faces [n, 48, 48, 1] uint8 to probabilities [n, C].
       images: [n, 48, 48, 1] uint8.
-      labels: [n] integers in 0..6.
+      labels: [n] integers in 0..C-1.
       seed: of the corruptions, 0 or more.
 
     Returns:

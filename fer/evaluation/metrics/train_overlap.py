@@ -65,11 +65,13 @@ def exclude_overlap(overlap: np.ndarray, labels: np.ndarray, probabilities: np.n
     """
     if overlap.all():
         return None
-    remaining = metrics.compute_metrics(labels[~overlap], probabilities[~overlap])
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
+    confusion = metrics.confusion_matrix(labels[~overlap], probabilities[~overlap])
+    remaining, accuracy = float(metrics.accuracy(confusion)), float((probabilities.argmax(axis=1) == labels).mean())
     return {
         "examples": int((~overlap).sum()),
         "num_duplicates": int(overlap.sum()),
-        **{name: remaining[name] for name in ("accuracy", "accuracy_ci95", "macro_f1")},
-        "accuracy_difference": accuracy - remaining["accuracy"],
+        "accuracy": remaining,
+        "accuracy_ci95": list(metrics.wilson(int(confusion.trace()), int(confusion.sum()))),
+        "macro_f1": float(metrics.macro_f1(confusion)),
+        "accuracy_difference": accuracy - remaining,
     }

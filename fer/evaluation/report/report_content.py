@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fer.evaluation import eval_json
 from fer.evaluation.metrics import bootstrap
+from fer.labels import CLASSES
 
 METRIC_HEADER = ("metric", "value", "95 % CI", "meaning")
 CLASS_HEADER = ("class", "examples", "precision", "recall", "F1", "ROC AUC", "average precision")
@@ -17,16 +19,17 @@ TTA = {  # protocol.tta of eval.json: text
     "flip": "Test-time augmentation: mean probabilities of the image and its mirror image.",
     "tencrop": "Test-time augmentation: mean probabilities of ten crops (four corners and centre, each also mirrored).",
 }
-METRICS = {  # key of eval.json: name, meaning
+METRICS = {  # key of eval.json: name, and meaning, in which {classes} is the number of classes
     "accuracy": ("accuracy", "share of correct predictions"),
     "balanced_accuracy": ("balanced accuracy", "mean recall of the classes that occur"),
-    "macro_f1": ("macro F1", "mean F1 of the seven classes"),
+    "macro_f1": ("macro F1", "mean F1 of the {classes} classes"),
     "cohen_kappa": ("Cohen's kappa", "agreement beyond chance: 0 = chance, 1 = perfect"),
     "matthews": ("Matthews correlation", "labels against predictions: 0 = chance, 1 = perfect"),
-    "log_loss": ("log loss", "cross-entropy in nats; lower is better; 1.946 = uniform guessing"),
+    "log_loss": ("log loss", "cross-entropy in nats; lower is better; {log:.3f} = uniform guessing"),
     "brier": ("Brier score", "squared error of the probabilities: 0 = best, 2 = worst"),
     "ece": ("ECE", "expected calibration error, 15 bins; lower is better"),
 }
+COUNT_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine")  # from 2 on
 INTERVALS = (
     "95 % confidence intervals: Wilson's for the accuracy, bootstrap with "
     f"{bootstrap.RESAMPLES:,} resamples for the other metrics. ECE has none, because resampling biases it upwards."
@@ -50,13 +53,23 @@ def protocol_sentences(content: Mapping[str, Any]) -> list[str]:
         else f"One network, {content['model']}, {content['parameters']:,} parameters.",
         _selection(content),
         TTA[protocol["tta"]],
-        "Ground truth: FER-2013 labels."
-        if protocol["labels"] == "fer"
-        else "Ground truth: majority of the FER+ votes.",
+        _ground_truth(content),
     ]
     if protocol["num_unlabelled"]:
         sentences.append(f"{protocol['num_unlabelled']:,} examples without such a label are excluded.")
     return [*sentences, *_caveats(content)]
+
+
+def count_word(classes: Sequence[str]) -> str:
+    """Returns the number of classes, as a word if it is small."""
+    return COUNT_WORDS[len(classes) - 2] if len(classes) < 10 else str(len(classes))
+
+
+def _ground_truth(content: Mapping[str, Any]) -> str:
+    if content["protocol"]["labels"] == "ferplus":
+        return "Ground truth: majority of the FER+ votes."
+    source = "FER-2013 labels" if tuple(content["classes"]) == CLASSES else "the labels of the data"
+    return f"Ground truth: {source}."
 
 
 def _selection(content: Mapping[str, Any]) -> str:
@@ -119,8 +132,9 @@ def _leakage_difference(difference: float) -> str:
 def metric_rows(content: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     """Returns the rows below `METRIC_HEADER`."""
     intervals = {**content.get("bootstrap_ci95", {}), "accuracy": content["accuracy_ci95"]}
+    facts = {"classes": count_word(content["classes"]), "log": math.log(len(content["classes"]))}
     return [
-        (name, _number(content[key]), _interval(intervals.get(key)), meaning)
+        (name, _number(content[key]), _interval(intervals.get(key)), meaning.format(**facts))
         for key, (name, meaning) in METRICS.items()
     ]
 

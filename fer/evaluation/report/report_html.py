@@ -15,7 +15,6 @@ import numpy as np
 from fer import run_dir
 from fer.evaluation.report import report_content
 from fer.html_page import build_html_page, data_uri, read_resource
-from fer.labels import CLASSES
 from fer.viz.sprite_sheet import FaceSheet, build_sheet
 
 PLOTS = {  # file name: caption; in the order of the page
@@ -26,6 +25,7 @@ PLOTS = {  # file name: caption; in the order of the page
     "corruptions.png": "Accuracy under corruption",
     run_dir.CURVES_FILE: "Learning curves of the training run",
 }
+MAX_NUMBERED_CLASSES = 20  # of more classes, the cells of the confusion matrix have no numbers
 CORRUPTION_HEADER = ("corruption", *(f"strength {strength}" for strength in range(1, 6)), "mean", "levels")
 
 
@@ -41,7 +41,7 @@ def build_page(
 
     Args:
       content: of eval.json.
-      labels, probabilities, rows, images: [n] integers, [n, 7], [n] integers and [n, 48, 48, 1] uint8, of the evaluated
+      labels, probabilities, rows, images: [n] integers, [n, C], [n] integers and [n, 48, 48, 1] uint8, of the evaluated
         examples; `rows` are the row numbers in the source.
       plots: PNG bytes by file name; those named in `PLOTS` are shown.
     """
@@ -55,7 +55,7 @@ def build_page(
         "<h2>Protocol and caveats</h2>",
         "".join(f"<p>{html.escape(text)}</p>" for text in report_content.protocol_sentences(content)),
         "<h2>Confusion matrix</h2>",
-        _matrix(content["confusion_matrix"], sheet),
+        _matrix(content["confusion_matrix"], content["classes"], sheet),
         "<h2>Metrics</h2>",
         _table(report_content.METRIC_HEADER, report_content.metric_rows(content), numbers=(1, 2)),
         f'<p class="soft">{html.escape(report_content.INTERVALS)}</p>',
@@ -87,38 +87,60 @@ def _scripts(sheet: FaceSheet, rows: np.ndarray) -> str:
     )
 
 
-def _matrix(matrix: list[list[int]], sheet: FaceSheet) -> str:
+def _matrix(matrix: list[list[int]], classes: Sequence[str], sheet: FaceSheet) -> str:
     """Returns the confusion matrix as a table of buttons, and the element that shows the faces of a cell."""
     counts = np.array(matrix)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = counts - np.diag(np.diag(counts))
     selected = int(mistakes.argmax()) if mistakes.any() else int(counts.argmax())
-    head = "".join(f'<th scope="col">{name}</th>' for name in CLASSES)
+    names = [html.escape(name) for name in classes]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     body = []
-    for true, name in enumerate(CLASSES):
-        cells = "".join(_cell((true, predicted), counts, shares, sheet, selected) for predicted in range(len(CLASSES)))
+    for true, name in enumerate(names):
+        places = ((true, predicted) for predicted in range(len(names)))
+        cells = "".join(_cell(place, names, counts, shares, sheet, selected) for place in places)
         body.append(f'<tr><th scope="row">{name}</th>{cells}</tr>')
+    dense = len(names) > MAX_NUMBERED_CLASSES
+    shown = "" if dense else "Each cell: percentage of the row and, in small type, number of faces. "
+    kind = " dense" if dense else " upright" if len(names) > 8 or max(map(len, classes)) > 9 else ""
     return (
-        '<p class="soft">Rows: true class. Columns: predicted class. Each cell: percentage of the row and, in small '
-        "type, number of faces. Select a cell to see its faces.</p>"
-        f'<table class="matrix"><thead><tr><th></th>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        f'<p class="soft">Rows: true class. Columns: predicted class. {shown}Select a cell to see its faces.</p>'
+        f'<div class="scroll"><table class="matrix{kind}"><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
         '<h3 id="faces-heading" aria-live="polite"></h3><div id="faces"></div>'
     )
 
 
-def _cell(place: tuple[int, int], counts: np.ndarray, shares: np.ndarray, sheet: FaceSheet, selected: int) -> str:
-    """Returns the button of the cell `place` (true, predicted class); the cell number `selected` is open at first."""
+def _cell(
+    place: tuple[int, int],
+    names: Sequence[str],
+    counts: np.ndarray,
+    shares: np.ndarray,
+    sheet: FaceSheet,
+    selected: int,
+) -> str:
+    """Returns a cell of the confusion matrix with its button; of many classes, an empty cell has none.
+
+    Args:
+      place: true and predicted class.
+      names: of the C classes, escaped.
+      counts, shares: [C, C], of the matrix and in [0, 1] of its rows.
+      sheet: of the faces.
+      selected: number of the cell that is open at first.
+    """
     true, predicted = place
-    number = true * len(CLASSES) + predicted
+    number, dense = true * len(names) + predicted, len(names) > MAX_NUMBERED_CLASSES
     count, share, shown = int(counts[place]), shares[place], sheet.cells[number].shown
-    text = f"{CLASSES[true]}, {'correct' if true == predicted else f'predicted {CLASSES[predicted]}'}"
+    if dense and not count:
+        return "<td></td>"
+    text = f"{names[true]}, {'correct' if true == predicted else f'predicted {names[predicted]}'}"
     order = f", the {shown:,} most confident shown" if shown < count else ", most confident first"
     attributes = "" if count else " disabled"
     attributes += " data-opened" if number == selected and count else ""
+    content = "" if dense else f"{100 * share:.0f}<small>{count:,}</small>"
     return (
         f'<td><button type="button" data-cell="{number}" aria-pressed="false" style="--share:{share:.3f}"{attributes} '
-        f'title="{text}: {count:,} {"face" if count == 1 else "faces"}{order}">'
-        f"{100 * share:.0f}<small>{count:,}</small></button></td>"
+        f'title="{text}: {count:,} {"face" if count == 1 else "faces"}{order}">{content}</button></td>'
     )
 
 

@@ -1,7 +1,8 @@
 """mini-Xception (Arriaga et al. 2017, arXiv:1710.07557), the usual baseline on FER-2013: 58 thousand parameters.
 
 As in the authors' code: two convolutions without padding, then four residual modules of separable convolutions. The
-last convolution, whose seven maps are averaged, is the classifier's head (`fer.models.registry.Backbone.class_maps`).
+last convolution computes a map for each class, and the maps are averaged: it is the classifier's head
+(`fer.models.registry.Backbone.class_maps`).
 """
 
 from __future__ import annotations

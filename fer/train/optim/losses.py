@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from fer.config import Data, Train
-from fer.labels import CLASSES
 
 
 def smooth_labels(targets: tf.Tensor, smoothing: float) -> tf.Tensor:
@@ -68,17 +67,18 @@ def compute_class_weights(counts: Mapping[str, int], settings: Data) -> np.ndarr
     equation 2). The paper normalizes differently: its weights sum to the number of classes.
 
     Args:
-      counts: examples by class, as in the manifest's class_counts; a class without examples gets weight 0.
+      counts: examples by class in label order, as in class_counts of the manifest; one without examples gets
+        weight 0.
       settings: the kind of weights, and beta.
 
     Returns:
-      float32 [7], in the order of the labels.
+      float32 [C], in the order of the labels.
     """
-    examples = np.array([counts[name] for name in CLASSES], np.float64)
+    examples = np.array(list(counts.values()), np.float64)
     present = examples > 0
     numbers = np.where(present, examples, 1)
     if settings.class_weights == "none":
-        return np.ones(len(CLASSES), np.float32)
+        return np.ones(len(counts), np.float32)
     if settings.class_weights == "effective":
         numbers = (1 - settings.class_balanced_beta**numbers) / (1 - settings.class_balanced_beta)
     weights = present / numbers

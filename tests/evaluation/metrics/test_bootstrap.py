@@ -6,6 +6,7 @@ import sklearn.metrics
 from scipy import stats
 
 from fer.evaluation.metrics import bootstrap, metrics
+from fer.labels import CLASSES
 
 NAMES = ("accuracy", "balanced_accuracy", "macro_f1", "cohen_kappa", "matthews", "log_loss", "brier")
 
@@ -26,14 +27,14 @@ def intervals() -> dict:
 @pytest.mark.parametrize("count", [600, 3589])
 def test_intervals_of_accuracy_agree_with_wilson(count):
     labels, probabilities = scores(count)
-    wilson = metrics.compute_metrics(labels, probabilities)["accuracy_ci95"]
+    wilson = metrics.compute_metrics(labels, probabilities, CLASSES)["accuracy_ci95"]
     np.testing.assert_allclose(bootstrap.intervals(labels, probabilities)["accuracy"], wilson, atol=0.0035)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_intervals_contain_the_metric(intervals, name):
     low, high = intervals[name]
-    assert low < metrics.compute_metrics(*scores())[name] < high
+    assert low < metrics.compute_metrics(*scores(), CLASSES)[name] < high
 
 
 def test_intervals_agree_with_scipy_bootstrap(intervals):

@@ -5,6 +5,7 @@ import pytest
 from scipy import special
 
 from fer.evaluation.metrics import calibration, metrics
+from fer.labels import CLASSES
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_fit_temperature_minimizes_log_loss(sample):
     optimum = calibration.fit_temperature(labels, probabilities)
 
     def log_loss(temperature: float) -> float:
-        return metrics.compute_metrics(labels, calibration.scale(probabilities, temperature))["log_loss"]
+        return metrics.compute_metrics(labels, calibration.scale(probabilities, temperature), CLASSES)["log_loss"]
 
     assert log_loss(optimum) < min(log_loss(optimum * 0.99), log_loss(optimum * 1.01))
 
@@ -65,6 +66,6 @@ def test_calibration_report_metrics_are_those_at_temperature(sample):
     labels, logits = sample
     probabilities = special.softmax(2 * logits, axis=1)
     report = calibration.calibration_report(labels, probabilities, (labels, probabilities))
-    expected = metrics.compute_metrics(labels, special.softmax(logits, axis=1))
+    expected = metrics.compute_metrics(labels, special.softmax(logits, axis=1), CLASSES)
     for name in ("log_loss", "brier", "ece"):
         assert report[name] == pytest.approx(expected[name], abs=0.003)

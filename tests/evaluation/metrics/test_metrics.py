@@ -33,7 +33,7 @@ def probabilities() -> np.ndarray:
 
 @pytest.fixture
 def figures(probabilities) -> dict:
-    return metrics.compute_metrics(LABELS, probabilities)
+    return metrics.compute_metrics(LABELS, probabilities, CLASSES)
 
 
 def random_matrices() -> np.ndarray:
@@ -77,14 +77,14 @@ def test_log_loss_equals_scikit_learn():
     probabilities = np.concatenate([random.dirichlet(np.full(7, 0.3), 500), np.eye(7)])
     labels = random.integers(0, 7, len(probabilities))
     theirs = sklearn.metrics.log_loss(labels, probabilities, labels=range(7))
-    assert metrics.compute_metrics(labels, probabilities)["log_loss"] == pytest.approx(theirs, abs=1e-12)
+    assert metrics.compute_metrics(labels, probabilities, CLASSES)["log_loss"] == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize("faces", [9, 20, 21, 43])  # their rounded precisions sum to more than 1
 def test_average_precision_does_not_exceed_1(faces):
     labels = np.repeat(np.arange(7), faces)
     confidences = np.linspace(0.8, 0.9, len(labels))
-    per_class = metrics.compute_metrics(labels, np.stack([*map(row, labels, confidences)]))["per_class"]
+    per_class = metrics.compute_metrics(labels, np.stack([*map(row, labels, confidences)]), CLASSES)["per_class"]
     assert {of_class["average_precision"] for of_class in per_class.values()} == {1.0}
 
 
@@ -161,16 +161,16 @@ def test_per_class_areas_are_none_without_examples(figures):
 def test_compute_metrics_returns_no_nan_with_few_classes():
     for label in range(7):
         for predicted in range(7):
-            figures = metrics.compute_metrics(np.array([label]), row(predicted, 0.9)[None])
+            figures = metrics.compute_metrics(np.array([label]), row(predicted, 0.9)[None], CLASSES)
             json.dumps(figures, allow_nan=False)
 
 
 def test_kappa_is_none_for_a_single_class():
-    assert metrics.compute_metrics(np.array([3, 3]), np.stack([row(3, 0.9)] * 2))["cohen_kappa"] is None
+    assert metrics.compute_metrics(np.array([3, 3]), np.stack([row(3, 0.9)] * 2), CLASSES)["cohen_kappa"] is None
 
 
 def test_log_loss_is_finite_for_certain_wrong_prediction():
-    assert math.isfinite(metrics.compute_metrics(np.array([0]), np.eye(7)[[1]])["log_loss"])
+    assert math.isfinite(metrics.compute_metrics(np.array([0]), np.eye(7)[[1]], CLASSES)["log_loss"])
 
 
 def test_wilson_ends_are_196_standard_errors_away():
@@ -221,7 +221,7 @@ def test_reliability_puts_confidence_1_into_last_bin():
 )
 def test_compute_metrics_rejects_invalid_arguments(labels, probabilities):
     with pytest.raises(ValueError, match="must"):
-        metrics.compute_metrics(labels, probabilities)
+        metrics.compute_metrics(labels, probabilities, CLASSES)
 
 
 def votes(**counts) -> np.ndarray:
@@ -233,3 +233,21 @@ def test_accuracy_by_agreement_groups_examples_by_most_votes():
     rows = np.stack([votes(anger=10), votes(fear=7, sadness=3), votes(fear=7, NF=3), votes(NF=10)])
     groups = metrics.accuracy_by_agreement(rows, np.array([True, True, False, False]))
     assert groups == [{"votes": 7, "examples": 2, "accuracy": 0.5}, {"votes": 10, "examples": 2, "accuracy": 0.5}]
+
+
+@pytest.mark.parametrize("count", [2, 3, 100])
+def test_compute_metrics_of_own_classes_equal_scikit_learn(count):
+    classes = [f"class {number}" for number in range(count)]
+    random = np.random.default_rng(count)
+    probabilities = random.dirichlet(np.full(count, 0.5), 20 * count)
+    labels = np.repeat(np.arange(count), 20)
+    figures, predicted = metrics.compute_metrics(labels, probabilities, classes), probabilities.argmax(axis=1)
+    assert figures["log_loss"] == pytest.approx(sklearn.metrics.log_loss(labels, probabilities))
+    assert figures["cohen_kappa"] == pytest.approx(sklearn.metrics.cohen_kappa_score(labels, predicted))
+    assert figures["balanced_accuracy"] == pytest.approx(sklearn.metrics.balanced_accuracy_score(labels, predicted))
+    assert figures["macro_f1"] == pytest.approx(sklearn.metrics.f1_score(labels, predicted, average="macro"))
+    assert figures["matthews"] == pytest.approx(sklearn.metrics.matthews_corrcoef(labels, predicted))
+    areas = [of_class["roc_auc"] for of_class in figures["per_class"].values()]
+    theirs = sklearn.metrics.roc_auc_score(np.eye(count)[labels], probabilities, average=None)
+    np.testing.assert_allclose(areas, theirs)
+    assert np.shape(figures["confusion_matrix"]) == (count, count)

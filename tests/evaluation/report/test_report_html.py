@@ -40,7 +40,7 @@ def evaluation(tmp_path_factory) -> evaluate.Evaluation:
     images = factories.images(COUNT)
     shards = manifest.read_manifest(factories.shards(folder / "a <b> & c", {"validation": (images, labels)}))
     figures = {
-        **metrics.compute_metrics(labels, probabilities),
+        **metrics.compute_metrics(labels, probabilities, CLASSES),
         "bootstrap_ci95": bootstrap.intervals(labels, probabilities),
         "calibration": {"temperature": 1.2, "log_loss": 1.0, "brier": 0.5, "ece": 0.01},
         "excluding_train_duplicates": None,
