@@ -54,6 +54,7 @@ PIXELS = SIDE * SIDE
 # Okabe and Ito's palette (2008), distinguishable for colour-blind readers; black is added for neutral.
 COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#0072B2", "#56B4E9", "#000000")
 _CONTEMPT_COLOUR = "#F0E442"  # yellow, the eighth colour of the palette
+MIN_LIGHTNESS, MAX_LIGHTNESS = 0.35, 0.92  # of colours beyond the palette, in OKLab, where black is 0 and white 1
 
 # The columns of Microsoft's fer2013new.csv that hold votes, in its order (Barsoum et al. 2016, arXiv:1608.01041).
 FERPLUS_COLUMNS = (
@@ -145,8 +146,8 @@ def class_colours(classes: tuple[str, ...]) -> tuple[str, ...]:
 
     An expression of FER-2013 has its colour of `COLOURS` under any of its names, and contempt the yellow of the same
     palette. Other classes take the colours of the palette that are left, in its order, and then those of a greedy
-    search (Glasbey et al. 2007, doi:10.1002/col.20327): each is as far as possible from white and from all earlier
-    ones in the perceptual colour space OKLab (Ottosson 2020).
+    search (Glasbey et al. 2007, doi:10.1002/col.20327): each is as far as possible from all earlier ones in the
+    perceptual colour space OKLab (Ottosson 2020), neither too dark nor too light for black or white surroundings.
 
     Args:
       classes: names in label order, each once.
@@ -168,13 +169,15 @@ def class_colours(classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _distant_colours(chosen: Sequence[str], count: int) -> list[str]:
-    """Returns `count` colours far from `chosen`, from white and from each other; [] if `count` is below 1."""
+    """Returns `count` colours far from `chosen` and from each other; [] if `count` is below 1."""
     import numpy as np
 
     levels = np.linspace(0, 255, 18).round()
     grid = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
+    lightness = _oklab(grid)[:, 0]
+    grid = grid[(lightness > MIN_LIGHTNESS) & (lightness < MAX_LIGHTNESS)]
     places, colours = _oklab(grid), []
-    known = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in (*chosen, "#FFFFFF")], float)
+    known = np.array([[int(colour[at : at + 2], 16) for at in (1, 3, 5)] for colour in chosen], float)
     distances = np.linalg.norm(places[:, None] - _oklab(known)[None], axis=-1).min(axis=1)
     for _ in range(count):
         best = int(distances.argmax())

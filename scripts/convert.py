@@ -19,6 +19,7 @@ ON_BAD_ROW = flags.DEFINE_enum(
     config.ON_BAD_ROW,
     "Action for an invalid row: fail stops, quarantine writes it to rejects.csv.",
 )
+CLASSES = flags.DEFINE_string("classes", "", f"Classes, in label order: {label_map.CLASSES_VALUES}. Default: fer2013.")
 LABEL_MAP = flags.DEFINE_string("label_map", "", f"Meaning of class folders or labels: {label_map.FLAG_VALUES}.")
 FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "Method for making images square.")
 DROP = flags.DEFINE_list("drop", [], f"Kinds of rows to remove from the train split: {', '.join(config.DROPPABLE)}.")
@@ -52,6 +53,7 @@ def main() -> None:
         output=OUTPUT.value,
         ferplus=FERPLUS.value,
         on_bad_row=ON_BAD_ROW.value,
+        classes=CLASSES.value,
         label_map=LABEL_MAP.value,
         fit=FIT.value,
         drop=tuple(DROP.value),
@@ -67,7 +69,7 @@ def main() -> None:
 
     manifest = convert.convert(options)
     print(manifest.table())
-    for line in summary.summary_lines(manifest.raw["audit"], manifest.folder):
+    for line in summary.summary_lines(manifest):
         print(line)
     print(f"Wrote {manifest.counts()} to {manifest.folder}; audit: {manifest.folder}/audit.html")
 

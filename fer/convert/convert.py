@@ -1,4 +1,4 @@
-"""One conversion: any published form of FER-2013 -> validated TFRecord shards and their manifest."""
+"""One conversion: tables or pictures of faces in any form -> validated TFRecord shards and their manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fer.convert.audit import audit, audit_html, duplicates
 from fer.convert.ferplus import Votes
 from fer.convert.ingest import IngestedDataset
 from fer.convert.options import Options
-from fer.convert.readers import archives, formats, image_reader, label_map
+from fer.convert.readers import formats, image_reader
 from fer.convert.readers.interpretation import Rules
 from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import NO_SPLIT, SPLITS
@@ -30,7 +30,7 @@ from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
 from fer.io.temp_store import TempStore
-from fer.labels import CLASSES, PIXELS
+from fer.labels import CLASS_SETS, PIXELS
 from fer.progress import ReadProgress
 from fer.synthetic import synthetic
 
@@ -46,7 +46,7 @@ def convert(options: Options) -> Manifest:
     options = options.expand_paths()
     output = options.output
     storage.register_filesystems(output, options.ferplus, options.input, options.label_map)
-    rules = Rules(label_map.parse_label_map(options.label_map), options.fit)
+    rules = Rules(options.parse_labels(), options.fit)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(atomic_dir.atomic_directory(output, options.overwrite))
@@ -54,7 +54,7 @@ def convert(options: Options) -> Manifest:
         rejects = stack.enter_context(contextlib.closing(RejectedRows(_quarantine_folder(options, folder))))
         votes = ferplus.read_votes(options.ferplus) if options.ferplus else None
         inputs = stack.enter_context(_open_inputs(options, folder))
-        size = sum(archives.total_bytes(path) for path, _ in inputs)
+        size = sum(formats.total_bytes(path) for path, _ in inputs)
         parsers = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
         dataset = ingest.ingest_sources(inputs, parsers, store, rejects, progress, rules)
@@ -84,8 +84,13 @@ def _write_output(
     parsers: ParserPool,
 ) -> None:
     """Writes everything that follows the reading: splits, audit, shards, and the manifest last."""
+    counts, left_out = None, None
     if votes is not None:
         votes = _join_votes(votes, options, dataset)
+        counts = votes.counts
+        if options.labels_are_votes():
+            dataset, counts, left_out = _label_by_votes(dataset, votes)
+            votes = None  # there are no other labels with which they could agree
     groups = duplicates.find_duplicates(dataset.hashes)
     assigned = splits.assign_splits(dataset.splits, dataset.labels, groups.near, options.seed)
     findings = audit.audit(dataset, assigned, groups, votes)
@@ -95,7 +100,6 @@ def _write_output(
             f"--drop={','.join(options.drop)} leaves no face of {options.input}, since all of them are in the train "
             "split: drop less, or convert another input."
         )
-    counts = None if votes is None else votes.counts
     written = shard_writer.write_shards(folder, dataset, remaining, counts, options.shards, parsers)
     for name, rows in audit.find_train_duplicates(groups, remaining, dataset.rows).items():
         if name in written:
@@ -104,6 +108,7 @@ def _write_output(
         **_ingest_summary(dataset, rejects),
         "divided": _count_assigned_splits(dataset.splits, assigned),
         **findings.summary,
+        **({} if left_out is None else {"ferplus_labels": left_out}),
         "dropped": dropped,
     }
     page = audit_html.render_page(_dataset_name(dataset), summary, findings, dataset, assigned)
@@ -132,6 +137,33 @@ def _join_votes(votes: Votes, options: Options, dataset: IngestedDataset) -> Vot
     joined = ferplus.join_votes(votes, options.ferplus, dataset.rows, dataset.splits, dataset.source_rows)
     ferplus.check_agreement(joined, dataset.labels, dataset.rows, os.path.basename(options.ferplus.rstrip("/")))
     return joined
+
+
+def _label_by_votes(dataset: IngestedDataset, votes: Votes) -> tuple[IngestedDataset, np.ndarray, dict[str, Any]]:
+    """Returns the faces that have a label by the majority of their votes, with it, and their votes [n, 10].
+
+    Returns:
+      Also the rule, and the faces that are left out per split and reason, for the manifest.
+
+    Raises:
+      UserError: no face has such a label.
+    """
+    labels = votes.ferplus_labels()
+    kept = labels >= 0
+    if not kept.any():
+        raise UserError("None of the faces has a majority of FER+'s votes for a class: check the file of the votes.")
+    left_out = {
+        name: {
+            reason: int(((labels == code) & (dataset.splits == index)).sum())
+            for code, reason in ferplus.LEFT_OUT.items()
+        }
+        for index, name in enumerate(SPLITS)
+        if (dataset.splits == index).any()
+    }
+    relabelled = dataclasses.replace(
+        dataset, labels=labels, classes=CLASS_SETS["ferplus"], label_map={**dataset.label_map, "names": {}}
+    )
+    return relabelled.select(kept), votes.counts[kept], {"rule": ferplus.MAJORITY_RULE, "left_out": left_out}
 
 
 def _dataset_name(dataset: IngestedDataset) -> str:
@@ -200,7 +232,7 @@ def _write_manifest(
         {
             "format_version": manifest.FORMAT_VERSION,
             "name": _dataset_name(dataset),
-            "classes": list(CLASSES),
+            "classes": list(dataset.classes),
             "image": manifest.IMAGE_FORMAT,
             "splits": {
                 name: {

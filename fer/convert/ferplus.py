@@ -30,8 +30,15 @@ MIN_AGREEMENT = 0.3
 WINDOW_ROWS = 100  # consecutive rows that are also checked alone: votes may be misplaced from some row on
 MIN_ROWS = 30  # the agreement of fewer rows varies too much
 
+MAJORITY_RULE = "more than half of the votes, without those of columns with a single vote"
+
 _COLUMNS = ("Usage", "Image name", *FERPLUS_COLUMNS)
 _NOT_A_FACE = FERPLUS_COLUMNS.index("NF")
+
+
+# Labels of `Votes.ferplus_labels` for rows that are left out, by the reason.
+_NO_MAJORITY, _UNKNOWN, _NO_FACE = -1, -2, -3
+LEFT_OUT = {_NO_MAJORITY: "no_majority", _UNKNOWN: "unknown", _NO_FACE: "not_a_face"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +63,23 @@ class Votes:
     def majority_labels(self) -> np.ndarray:
         """Returns `majority_class` of the counts."""
         return majority_class(self.counts)
+
+    def ferplus_labels(self) -> np.ndarray:
+        """Returns the label of each row in FER+'s classes by the majority rule of its authors, int64 [n].
+
+        The rule is that of mode "majority" of their program (github.com/microsoft/FERPlus, src/ferplus.py, with Barsoum
+        et al. 2016): a column with a single vote counts as an outlier and loses it; the label is then the column with
+        more than half of the votes that remain. A row is left out if no column has them, if "unknown" or "not a face"
+        has them, or if FER+ names no image.
+
+        Returns:
+          An index into `fer.labels.CLASS_SETS["ferplus"]`; otherwise one of `LEFT_OUT`.
+        """
+        counts = np.where(self.counts > 1, self.counts, 0).astype(np.int64)
+        column = np.where(2 * counts.max(axis=1) > counts.sum(axis=1), counts.argmax(axis=1), _NO_MAJORITY)
+        column[column == FERPLUS_COLUMNS.index("unknown")] = _UNKNOWN
+        column[(column == _NOT_A_FACE) | ~self.has_image_name] = _NO_FACE
+        return column
 
 
 def read_votes(path: str) -> Votes:

@@ -20,6 +20,7 @@ from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import Block
 from fer.convert.worker_pool import Chunk, ParserPool
 from fer.io.temp_store import TempStore
+from fer.labels import CLASSES
 from fer.progress import ReadProgress
 
 MAX_PENDING_PER_WORKER = 3  # chunks submitted to the workers and not yet collected, per worker
@@ -43,11 +44,11 @@ class Source:
 class IngestedDataset:
     """Labels, splits, rows, hashes and pixels of n faces."""
 
-    labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
+    labels: np.ndarray  # int64 [n], index into `classes` or UNLABELLED
     splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
     rows: np.ndarray  # int64 [n], zero-based among all rows of all sources
     hashes: ImageHashes
-    store: TempStore  # the pixels of the faces, in the same order
+    store: TempStore  # the pixels of all faces that were read
     sources: tuple[Source, ...]
     blank_lines: int
     altered: Mapping[str, int] = dataclasses.field(default_factory=dict)  # pictures, by image_reader.ALTERATIONS
@@ -55,11 +56,29 @@ class IngestedDataset:
     passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)  # skipped files, by extension
     # The flag's value, and the class of each name: {"given": "rafdb", "names": {"1": "surprise", "fear": "fear"}}.
     label_map: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    classes: tuple[str, ...] = CLASSES  # in label order
+    places: np.ndarray | None = None  # int64 [n], ascending positions of the faces in the store; None for all of them
 
     @property
     def source_rows(self) -> int:
         """Number of rows of all sources, rejected ones included."""
         return sum(source.rows for source in self.sources)
+
+    def read_faces(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the faces at ascending positions, int64 [n], as uint8 [n, 2304]."""
+        return self.store.read_faces(positions if self.places is None else self.places[positions])
+
+    def select(self, mask: np.ndarray) -> IngestedDataset:
+        """Returns the faces of a mask, bool [n]. The counts of the sources stay those of all rows."""
+        places = np.arange(len(mask)) if self.places is None else self.places
+        return dataclasses.replace(
+            self,
+            labels=self.labels[mask],
+            splits=self.splits[mask],
+            rows=self.rows[mask],
+            hashes=image_hashes.select(self.hashes, mask),
+            places=places[mask],
+        )
 
 
 def ingest_sources(
@@ -124,10 +143,16 @@ class _SourceReader:
         self.sources.append(Source(name, archives.sha256(path, hasher), self.rows - before, "; ".join(forms)))
 
     def result(self) -> IngestedDataset:
-        """Returns the faces of all sources read."""
+        """Returns the faces of all sources read.
+
+        Raises:
+          UserError: the classes that were collected are wrong.
+        """
         blocks = self.blocks
+        labels = _concatenate([block.labels for block in blocks])
+        classes, label_of_class = self.interpreter.classes()
         return IngestedDataset(
-            labels=_concatenate([block.labels for block in blocks]),
+            labels=np.where(labels < 0, labels, label_of_class[labels]),
             splits=_concatenate([block.splits for block in blocks]),
             rows=_concatenate([block.rows for block in blocks]),
             hashes=image_hashes.concatenate(self.hashes),
@@ -138,6 +163,7 @@ class _SourceReader:
             excluded=sum(block.excluded for block in blocks),
             passed_over=self.skipped.counts(),
             label_map=self.interpreter.label_map(),
+            classes=classes,
         )
 
     def _parse(self, chunk: Chunk) -> tuple[str, Block, ImageHashes]:

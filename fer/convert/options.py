@@ -11,8 +11,10 @@ from fer import flag_paths, storage
 from fer.config import DROPPABLE, FITS, ON_BAD_ROW
 from fer.convert import atomic_dir
 from fer.convert.readers import label_map
+from fer.convert.readers.label_map import LabelMap
 from fer.errors import UserError
 from fer.io import files
+from fer.labels import CLASS_SETS, CLASSES
 
 DEFAULT_SYNTHETIC_ROWS = 4000
 MAX_SYNTHETIC_ROWS = 10_000_000
@@ -28,6 +30,7 @@ class Options:
     output: str
     ferplus: str = ""  # path of fer2013new.csv
     on_bad_row: str = "fail"
+    classes: str = ""  # names of the classes: see label_map.parse_classes
     label_map: str = ""  # classes of numbers and other names: see label_map.parse_label_map
     fit: str = "stretch"  # of fer.config.FITS: how pictures that are not square are made square
     drop: tuple[str, ...] = ()  # of fer.config.DROPPABLE
@@ -51,9 +54,17 @@ class Options:
         for name, number, most in (("shards", self.shards, MOST_SHARDS), ("workers", self.workers, MOST_WORKERS)):
             if not 0 <= number <= most:
                 raise UserError(f"--{name} is {number}; it must be 0 to {most:,}.")
-        if self.label_map and self.synthetic_rows() is not None:
+        for name, value in (("label_map", self.label_map), ("classes", self.classes)):
+            if value and self.synthetic_rows() is not None:
+                raise UserError(
+                    f"--{name} is not for synthetic faces, whose labels are in FER-2013's order: leave it out."
+                )
+        classes = label_map.parse_classes(self.classes).classes
+        if self.ferplus and classes not in (CLASSES, CLASS_SETS["ferplus"]):
             raise UserError(
-                "--label_map is not for synthetic faces, whose labels are in FER-2013's order: leave it out."
+                f"--ferplus holds votes on FER-2013's faces for FER+'s classes, which --classes={self.classes} are "
+                "not: leave out --classes for FER-2013's labels, or take the majority of the votes with "
+                "--classes=ferplus."
             )
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed is {self.seed}; it must be 0 or more, below 2**31.")
@@ -75,9 +86,22 @@ class Options:
             if not storage.is_remote(path) and os.path.exists(path):  # a broken link is reported when it is read
                 files.check_regular(path)
         if not storage.is_remote(expanded.label_map):
-            label_map.parse_label_map(expanded.label_map)
+            expanded.parse_labels()
         if not storage.is_remote(expanded.output):
             atomic_dir.check_output(expanded.output, self.overwrite)
+
+    def labels_are_votes(self) -> bool:
+        """Returns whether the labels are the majority of FER+'s votes."""
+        return bool(self.ferplus) and label_map.parse_classes(self.classes).classes == CLASS_SETS["ferplus"]
+
+    def parse_labels(self) -> LabelMap:
+        """Returns the map of `classes` and `label_map`. Votes are joined to rows with FER-2013's labels.
+
+        Raises:
+          UserError: one of them is wrong.
+        """
+        base = label_map.parse_classes("" if self.labels_are_votes() else self.classes)
+        return label_map.parse_label_map(self.label_map, base)
 
     def expand_paths(self) -> Options:
         """Returns the same options with the home folder in place of a leading "~" in paths.
@@ -127,6 +151,7 @@ class Options:
         return {
             "ferplus": os.path.basename(self.ferplus.rstrip("/")),
             "on_bad_row": self.on_bad_row,
+            **({"classes": self.classes} if self.classes else {}),
             "label_map": label_map.manifest_text(self.label_map),
             "fit": self.fit,
             "drop": sorted(set(self.drop)),

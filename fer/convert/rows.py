@@ -39,7 +39,7 @@ class Block:
     """Consecutive rows of a source: valid faces as arrays, the others as rejects."""
 
     images: np.ndarray  # uint8 [n, 2304]
-    labels: np.ndarray  # int64 [n], index into fer.labels.CLASSES or UNLABELLED
+    labels: np.ndarray  # int64 [n], index into the classes or UNLABELLED
     splits: np.ndarray  # int64 [n], index into SPLITS or NO_SPLIT
     rows: np.ndarray  # int64 [n], positions of the faces among the rows of the block that are not blank
     count: int  # rows of the block that are not blank

@@ -15,7 +15,6 @@ from fer.convert.worker_pool import ParserPool
 from fer.data import example_codec
 from fer.data.manifest import Shard, Split
 from fer.io import files
-from fer.labels import CLASSES
 
 TARGET_SHARD_BYTES = 100_000_000  # approximate, unless the number of shards is given
 MIN_TRAIN_SHARDS = 8  # minimum for a train split with `MIN_SHARD_EXAMPLES` examples per shard
@@ -68,9 +67,9 @@ def write_shards(
             for number, part in enumerate(np.array_split(members, count))
         ]
         labels = dataset.labels[members]
-        counts = np.bincount(labels[labels >= 0], minlength=len(CLASSES)).tolist()
+        counts = np.bincount(labels[labels >= 0], minlength=len(dataset.classes)).tolist()
         files_written = tuple(bounded_map(parsers.executor, work, jobs, 2 * parsers.num_workers))
-        written[name] = Split(name, len(members), dict(zip(CLASSES, counts)), files_written)
+        written[name] = Split(name, len(members), dict(zip(dataset.classes, counts)), files_written)
     return written
 
 
@@ -79,7 +78,7 @@ def _write_shard(dataset: IngestedDataset, votes: np.ndarray | None, job: _Shard
     with tf.io.TFRecordWriter(job.path) as writer:
         for start in range(0, len(job.positions), BATCH_SIZE):
             batch = job.positions[start : start + BATCH_SIZE]
-            images = dataset.store.read_faces(batch)
+            images = dataset.read_faces(batch)
             counts = None if votes is None else votes[batch]
             for message in example_codec.encode_examples(images, dataset.labels[batch], dataset.rows[batch], counts):
                 writer.write(message)

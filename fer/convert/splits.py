@@ -21,7 +21,7 @@ def assign_splits(source_splits: np.ndarray, labels: np.ndarray, groups: np.ndar
 
     Args:
       source_splits: int64 [n], index into SPLITS, NO_SPLIT or TRAIN_OR_VAL.
-      labels: int64 [n], index into fer.labels.CLASSES.
+      labels: int64 [n], index of the class, or -1.
       groups: int64 [n]; faces of a group that have no split are assigned to the same one.
       seed: determines the assignment, together with the order of the faces.
 

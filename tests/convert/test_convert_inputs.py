@@ -1,5 +1,6 @@
 """Conversions of ambiguous inputs: labels, splits, file formats and paths."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -40,7 +41,7 @@ def read_classes(made: manifest.Manifest, split: str = "train") -> dict[int, str
 
 
 def summary_lines(made: manifest.Manifest) -> list[str]:
-    return list(summary.summary_lines(made.raw["audit"], "out"))
+    return list(summary.summary_lines(dataclasses.replace(made, folder="out")))
 
 
 @pytest.mark.parametrize("options", [{}, {"on_bad_row": "quarantine"}])

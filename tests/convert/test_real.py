@@ -53,3 +53,26 @@ def test_audit_of_fer2013_has_known_agreement_with_ferplus(conversion):
 
 def test_verify_accepts_shards_of_fer2013(conversion):
     assert len(verify(conversion.folder).splits["train"].shards) == 8
+
+
+@pytest.mark.extended
+def test_convert_of_ferplus_has_known_counts_of_its_majority_rule(tmp_path):
+    if not (input_factories.REAL / "fer2013.tar.gz").exists():
+        pytest.skip(f"the real data set is absent: there is no {input_factories.REAL / 'fer2013.tar.gz'}")
+    made = convert.convert(
+        convert.Options(
+            input=str(input_factories.REAL / "fer2013.tar.gz"),
+            ferplus=str(input_factories.REAL / "fer2013new.csv"),
+            classes="ferplus",
+            output=str(tmp_path / "ferplus"),
+        )
+    )
+    assert {name: list(split.class_counts.values()) for name, split in made.splits.items()} == {
+        "train": [8740, 7287, 3149, 3014, 2100, 119, 532, 119],
+        "validation": [1182, 865, 415, 351, 287, 24, 62, 13],
+    }
+    assert made.raw["audit"]["ferplus_labels"]["left_out"]["train"] == {
+        "no_majority": 3423,
+        "unknown": 76,
+        "not_a_face": 150,
+    }

@@ -45,7 +45,7 @@ def audit(dataset: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, 
       dataset: the faces.
       splits: int64 [n], index into SPLITS.
       found: duplicates among the faces.
-      votes: of FER+, if any.
+      votes: of FER+ on FER-2013's classes, if any.
     """
     labels = dataset.labels
     identical = _group_positions(found.exact)
@@ -70,7 +70,7 @@ def audit(dataset: IngestedDataset, splits: np.ndarray, found: DuplicateGroups, 
         "near_duplicates": _near_counts(len(found.pairs), near, _select_mixed(near, labels), near_leaked),
         "leakage": _count_leakage(found, splits),
         "blank": _blank_counts(constant, nearly_blank),
-        "class_balance": _class_balance(labels, splits),
+        "class_balance": _class_balance(dataset, splits),
         "ferplus": None if votes is None else _ferplus_agreement(votes, labels, splits),
     }
     return Audit(
@@ -253,14 +253,14 @@ def _count_leakage(found: DuplicateGroups, splits: np.ndarray) -> dict[str, dict
     return leakage
 
 
-def _class_balance(labels: np.ndarray, splits: np.ndarray) -> dict[str, dict[str, float]]:
+def _class_balance(dataset: IngestedDataset, splits: np.ndarray) -> dict[str, dict[str, float]]:
     """Returns the share of each class in each split that has labels, rounded to four digits."""
-    balance = {}
+    balance, labels, classes = {}, dataset.labels, dataset.classes
     for index, name in enumerate(SPLITS):
-        counts = np.bincount(labels[(splits == index) & (labels >= 0)], minlength=len(CLASSES))
+        counts = np.bincount(labels[(splits == index) & (labels >= 0)], minlength=len(classes))
         if counts.sum():
             shares = (counts / counts.sum()).round(4).tolist()
-            balance[name] = dict(zip(CLASSES, shares))
+            balance[name] = dict(zip(classes, shares))
     return balance
 
 

@@ -15,10 +15,11 @@ from fer.convert.audit.audit import Audit
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS, UNLABELLED
 from fer.html_page import build_html_page, data_uri, read_resource
-from fer.labels import CLASSES, COLOURS, SIDE
+from fer.labels import SIDE, class_colours
 
 MAX_GROUPS = 24  # groups or faces per finding; audit.json lists all
 MAX_FACES = 8  # per group
+MAX_COLUMNS = 10  # classes in a table with a column for each
 
 
 def render_page(
@@ -36,7 +37,7 @@ def render_page(
 
     def faces(positions: np.ndarray) -> str:
         """Returns the HTML of a group of faces."""
-        images = dataset.store.read_faces(positions[:MAX_FACES])
+        images = dataset.read_faces(positions[:MAX_FACES])
         shown = "".join(_face_figure(image, dataset, splits, at) for image, at in zip(images, positions))
         more = f"<figure>+{len(positions) - MAX_FACES}</figure>" if len(positions) > MAX_FACES else ""
         return f'<div class="group">{shown}{more}</div>'
@@ -52,7 +53,7 @@ def render_page(
         f"<h1>{html.escape(title)}</h1>",
         _table_of_contents(findings),
         "<h2>Classes by split</h2>",
-        _balance_chart(summary["class_balance"]),
+        _balance_chart(summary["class_balance"], dataset.classes),
         *(section(*finding) for finding in findings),
         "<h2>All figures</h2>",
         _count_tables(summary),
@@ -125,7 +126,7 @@ def _face_figure(image: np.ndarray, dataset: IngestedDataset, splits: np.ndarray
     Image.fromarray(image.reshape(SIDE, SIDE)).save(file, "PNG")
     source = data_uri(file.getvalue(), "image/png")
     label = dataset.labels[position]
-    name = "unlabelled" if label == UNLABELLED else CLASSES[label]
+    name = "unlabelled" if label == UNLABELLED else html.escape(dataset.classes[label])
     where = f"{SPLITS[splits[position]]} {dataset.rows[position]}"
     return (
         f'<figure><img alt="{name}, {where}" src="{source}">'
@@ -172,17 +173,38 @@ def _format_value(value: Any) -> str:
     return f"{value:.1%}" if isinstance(value, float) and value <= 1 else html.escape(str(value))
 
 
-def _balance_chart(balance: Mapping[str, Mapping[str, float]]) -> str:
-    """Returns the class balance of each split as a table with bars."""
-    key = "".join(f'<span style="background:{c}"></span>{n}' for n, c in zip(CLASSES, COLOURS))
+def _balance_chart(balance: Mapping[str, Mapping[str, float]], classes: tuple[str, ...]) -> str:
+    """Returns the class balance of each split as a table with bars; with many classes, with a row for each class."""
+    names, colours = [html.escape(name) for name in classes], class_colours(classes)
+    bars = {
+        split: "".join(
+            f'<span title="{name}" style="width:{share:.2%};background:{colour}"></span>'
+            for name, share, colour in zip(names, shares.values(), colours)
+        )
+        for split, shares in balance.items()
+    }
+    if len(classes) > MAX_COLUMNS:
+        return _tall_balance_chart(balance, bars, names, colours)
+    key = "".join(f'<span style="background:{colour}"></span>{name}' for name, colour in zip(names, colours))
     rows = []
     for split, shares in balance.items():
-        bar = "".join(
-            f'<span title="{name}" style="width:{shares[name]:.2%};background:{colour}"></span>'
-            for name, colour in zip(CLASSES, COLOURS)
-        )
-        numbers = "".join(f"<td>{shares[name]:.1%}</td>" for name in CLASSES)
-        rows.append(f'<tr><td>{split}</td>{numbers}<td><div class="bar">{bar}</div></td></tr>')
-    head = "".join(f"<th>{name}</th>" for name in CLASSES)
+        numbers = "".join(f"<td>{share:.1%}</td>" for share in shares.values())
+        rows.append(f'<tr><td>{split}</td>{numbers}<td><div class="bar">{bars[split]}</div></td></tr>')
+    head = "".join(f"<th>{name}</th>" for name in names)
     body = f"<table><tr><th>split</th>{head}<th></th></tr>{''.join(rows)}</table>"
     return f'<p class="key">{key}</p><div class="scroll">{body}</div>'
+
+
+def _tall_balance_chart(
+    balance: Mapping[str, Mapping[str, float]], bars: Mapping[str, str], names: Sequence[str], colours: Sequence[str]
+) -> str:
+    """Returns the class balance with a row for each class and a column for each split, below the bars."""
+    shown = "".join(f'<tr><td>{split}</td><td><div class="bar">{bar}</div></td></tr>' for split, bar in bars.items())
+    rows = []
+    for index, (name, colour) in enumerate(zip(names, colours)):
+        cells = "".join(f"<td>{list(shares.values())[index]:.1%}</td>" for shares in balance.values())
+        key = f'<span class="key"><span style="background:{colour}"></span></span>'
+        rows.append(f"<tr><td>{key}{name}</td>{cells}</tr>")
+    head = "".join(f"<th>{split}</th>" for split in balance)
+    table = f"<table><tr><th>class</th>{head}</tr>{''.join(rows)}</table>"
+    return f'<div class="scroll tall"><table>{shown}</table></div><div class="classes">{table}</div>'

@@ -57,6 +57,11 @@ def concatenate(parts: list[ImageHashes]) -> ImageHashes:
     )
 
 
+def select(hashes: ImageHashes, mask: np.ndarray) -> ImageHashes:
+    """Returns the hashes and sums of the faces of a mask, bool [n]."""
+    return ImageHashes(*(getattr(hashes, field.name)[mask] for field in dataclasses.fields(ImageHashes)))
+
+
 def perceptual_hash(images: np.ndarray) -> np.ndarray:
     """Returns the perceptual hashes of faces, uint8 [n, 2304], as uint64 [n]."""
     faces, cosines = images.reshape(-1, SIDE, SIDE), _dct_matrix()

@@ -526,6 +526,21 @@ def _open_file(name: str, below: str, path: str, hasher: HashingReader, passed: 
         return _Layer(name, below, io.BufferedReader(file, CHUNK_BYTES), decompression_limits.Budget(file.size), passed)
 
 
+def read_file(path: str, name: str, hasher: HashingReader, most: int) -> bytes:
+    """Returns the content of a file as it is; if it is longer than `most` bytes, the first `most` + 1.
+
+    Args:
+      path: of the file.
+      name: of the file, for messages.
+      hasher: receives the bytes.
+      most: limit of bytes.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    return _open_file(name, "", path, hasher, SkippedFiles()).content(most)
+
+
 def _check_link(path: str) -> None:
     """Checks that a path is not a broken link.
 
@@ -632,6 +647,8 @@ def total_bytes(path: str) -> int:
 def sha256(path: str, hasher: HashingReader) -> str:
     """Returns the SHA-256 of a file; for a folder, that of its files' hashes and names in the format of `sha256sum`.
 
+    That of a table of pictures is the same, of the table and then its pictures in the order of its rows.
+
     Args:
       path: a file or a folder.
       hasher: has hashed the bytes that were read of it.
@@ -640,10 +657,13 @@ def sha256(path: str, hasher: HashingReader) -> str:
       UserError: names the folder or file that cannot be read any more.
     """
     with archive_errors(path):
-        if not tf.io.gfile.isdir(path):
+        is_folder = tf.io.gfile.isdir(path)
+        if not is_folder and set(hasher.paths) <= {path}:
             return hasher.sha256(path)
     digest = hashlib.sha256()
-    for full, below in _walk_files(path):
+    folder = os.path.join(os.path.dirname(path), "")
+    read = _walk_files(path) if is_folder else ((full, full.removeprefix(folder)) for full in hasher.paths)
+    for full, below in read:
         with archive_errors(full):
             digest.update(f"{hasher.sha256(full)}  {below}\n".encode())
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from typing import NamedTuple, Union
 import numpy as np
 
 from fer.convert.readers import pixel_parser
-from fer.convert.readers.label_map import DEFAULT_MAP, EXCLUDED, LabelMap
+from fer.convert.readers.label_map import DEFAULT_MAP, EXCLUDED, FLAG_VALUES, LabelMap, describe_classes
 from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, UNLABELLED, Block, Reject
 from fer.errors import UserError
 from fer.labels import CLASSES
@@ -99,7 +99,7 @@ def read_header(name: str, line: bytes) -> Header:
         missing = "emotion" if "pixels" in found else "pixels"
         raise UserError(
             f"{name}, line 1: there is no column {missing}, but {', '.join(names)!r}; expected are the columns "
-            "emotion, pixels and Usage of fer2013.csv, emotion and pixels, or pixels alone."
+            "emotion, pixels and Usage of fer2013.csv, emotion and pixels, pixels alone, or path and label of pictures."
         )
     form = _FORMATS.get(tuple(names), f"a table with the columns {', '.join(column.strip() for column in names)}")
     return Header(len(names), found["pixels"], found.get("emotion"), found.get("usage"), form, tuple(ignored))
@@ -304,6 +304,9 @@ def _describe_labels(text: bytes, labels: LabelMap) -> str:
     """Returns the valid labels, to follow "is no label" in a message."""
     if labels.given:
         return f" of --label_map={labels.given}"
+    if labels.classes != CLASSES:
+        numbers = f"; name the order of its numbers with --label_map={FLAG_VALUES}" if text.strip().isdigit() else ""
+        return f"; {describe_classes(labels.classes)} are{numbers}"
     others = ", and words with --label_map=fer2013" if DEFAULT_MAP.find(text.decode("latin-1")) is not None else ""
     if text.strip().isdigit():
         others = ", and other orders with --label_map"

@@ -1,11 +1,11 @@
-"""Format detection: any published form of FER-2013, recognized by its content -> chunks, in the order of the source."""
+"""Format detection: tables and pictures in every published form, recognized by content -> chunks in source order."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-from fer.convert.readers import archives, csv_reader, image_reader, unsupported_files
+from fer.convert.readers import archives, csv_reader, image_reader, picture_table, unsupported_files
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture, Pictures
 from fer.convert.readers.unsupported_files import SkippedFiles
@@ -19,7 +19,7 @@ IMAGE_FOLDER = "pictures in class folders"
 
 
 def iter_chunks(path: str, hasher: HashingReader, passed: SkippedFiles | None = None) -> Iterator[Chunk]:
-    """Reads a path: one table, or pictures in class folders. Other files are skipped and counted.
+    """Reads a path: one table of pixels or of pictures, or pictures in class folders. Skips and counts other files.
 
     Args:
       path: a file, an archive or a folder, local or remote.
@@ -29,11 +29,16 @@ def iter_chunks(path: str, hasher: HashingReader, passed: SkippedFiles | None = 
     Raises:
       UserError: the path is missing, damaged, neither a table nor pictures, or holds several tables or both.
     """
-    found, batch, held, opened = "", [], 0, archives.folder_names(path)
+    found, opened = "", archives.folder_names(path)
     passed = SkippedFiles() if passed is None else passed
+    batch = _Batch()
     for member in archives.iter_members(path, hasher, passed):
         head = member.head()
-        if csv_reader.is_table(head) or not member.path:  # a single file must be a table
+        if not member.path and picture_table.is_table(head):
+            found = f"the table {member.name}"
+            for picture in picture_table.iter_pictures(path, member, hasher):
+                yield from batch.add(picture)
+        elif csv_reader.is_table(head) or not member.path:  # a single file must be a table
             if found:
                 raise UserError(
                     f"{os.path.basename(path)} holds {found} and also the table {member.name}: unpack it and name the "
@@ -46,21 +51,50 @@ def iter_chunks(path: str, hasher: HashingReader, passed: SkippedFiles | None = 
             if found not in ("", IMAGE_FOLDER):
                 raise UserError(f"{os.path.basename(path)} holds {found} and also pictures: unpack it and name one.")
             found = IMAGE_FOLDER
-            batch.append(Picture(member.name, member.path, member.content(image_reader.MAX_BYTES), opened))
-            held += len(batch[-1].content)
-            if len(batch) == MAX_PICTURES or held >= MAX_PICTURE_BYTES:
-                yield Pictures(tuple(batch))
-                batch, held = [], 0
+            content = member.content(image_reader.MAX_BYTES)
+            yield from batch.add(Picture(member.name, member.path, content, opened))
         else:
             passed.add(member.path)
-    if batch:
-        yield Pictures(tuple(batch))
+    yield from batch.flush()
     if not found:
         others = unsupported_files.describe_counts(passed.counts())
         raise UserError(
             f"{path} holds neither a table with a column pixels nor pictures ({image_reader.FORMAT_NAMES} are read)"
             + (f", but {others}." if others else ".")
         )
+
+
+class _Batch:
+    """Pictures that wait for the rest of their chunk."""
+
+    def __init__(self) -> None:
+        self._pictures: list[Picture] = []
+        self._bytes = 0
+
+    def add(self, picture: Picture) -> Iterator[Pictures]:
+        """Adds a picture, and yields the chunk that it completes, if any."""
+        self._pictures.append(picture)
+        self._bytes += len(picture.content)
+        if len(self._pictures) == MAX_PICTURES or self._bytes >= MAX_PICTURE_BYTES:
+            yield from self.flush()
+
+    def flush(self) -> Iterator[Pictures]:
+        """Yields the pictures that wait as a chunk, if there are any."""
+        if self._pictures:
+            yield Pictures(tuple(self._pictures))
+        self._pictures, self._bytes = [], 0
+
+
+def total_bytes(path: str) -> int:
+    """Returns the size of a file, of all files of a folder, or of a table and its pictures.
+
+    Returns:
+      0 for a path that does not exist.
+
+    Raises:
+      UserError: names the folder or file that cannot be accessed, such as a broken link.
+    """
+    return archives.total_bytes(path) + picture_table.picture_bytes(path)
 
 
 def num_bytes(chunk: Chunk) -> int:
@@ -73,7 +107,8 @@ def num_bytes(chunk: Chunk) -> int:
 def describe_format(chunk: Chunk) -> str:
     """Returns the format of a chunk for the user."""
     if isinstance(chunk, Pictures):
-        return IMAGE_FOLDER
+        row = chunk.pictures[0].row
+        return IMAGE_FOLDER if row is None else f"{row.file}: {row.form}"
     ignored = f"; ignored: {', '.join(chunk.header.ignored)}" if chunk.header.ignored else ""
     return f"{chunk.name}: {chunk.header.form}{ignored}"
 

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,16 +39,35 @@ _MATCHING_FOLDERS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class TableRow:
+    """A row of a table of pictures: see `fer.convert.readers.picture_table`."""
+
+    file: str  # the table, for messages
+    form: str  # description of the table for the user
+    line: int
+    text: bytes  # the unchanged row
+    label: str
+    split: int  # index into SPLITS, TRAIN_OR_VAL or NO_SPLIT
+    fault: tuple[str, str, str] | None = None  # column, kind and reason of a bad row
+
+    def replace(self, **changes: Any) -> TableRow:
+        """Returns the row with other values of some fields."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclasses.dataclass(frozen=True)
 class Picture:
     """A picture's file: `name` for messages, `path` below the source with "/" between folders, and its bytes.
 
-    `opened` is the name of the source with that of its parent folder, if the source is a folder: "two/train".
+    `opened` is the name of the source with that of its parent folder, if the source is a folder: "two/train". `row` is
+    the row of a table that names the picture, its label and its split, which its path then does not.
     """
 
     name: str
     path: str
     content: bytes
     opened: str = ""
+    row: TableRow | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +104,35 @@ def infer_label_and_split(path: str, opened: str = "", labels: LabelMap = DEFAUL
     return label, _SPLIT_OF_WORD[word] if word else NO_SPLIT
 
 
-def get_class_folder(picture: Picture) -> str:
-    """Returns the name of a picture's folder, which names its class."""
-    return _path_parts(picture.path, picture.opened)[-2]
+def find_label_and_split(picture: Picture, labels: LabelMap = DEFAULT_MAP) -> tuple[int | None, int]:
+    """Returns label and split of a picture, from its row of a table if it has one, otherwise from its path.
+
+    Returns:
+      See `infer_label_and_split`.
+    """
+    if picture.row is not None:
+        return labels.find(picture.row.label), picture.row.split
+    if labels.collects and not get_class_folder(picture, labels):
+        return None, NO_SPLIT
+    return infer_label_and_split(picture.path, picture.opened, labels)
+
+
+def get_class_folder(picture: Picture, labels: LabelMap = DEFAULT_MAP) -> str:
+    """Returns the name of a picture's folder, or the value of its row, which names its class.
+
+    If `labels` collects the classes, only a folder below the input that does not name a split is a class; otherwise "".
+    """
+    if picture.row is not None:
+        return picture.row.label
+    folder = _path_parts(picture.path, picture.opened)[-2]
+    is_class = not labels.collects or ("/" in picture.path and not _find_split_word([folder]))
+    return folder if is_class else ""
+
+
+def collect_class(picture: Picture, labels: LabelMap) -> LabelMap:
+    """Returns the map with the class of a picture's folder or row, if the map collects classes and has none for it."""
+    name = get_class_folder(picture, labels)
+    return labels.add_class(name) if labels.collects and name.strip() and labels.find(name) is None else labels
 
 
 def check_numbered_folder(picture: Picture, labels: LabelMap) -> None:
@@ -95,10 +141,13 @@ def check_numbered_folder(picture: Picture, labels: LabelMap) -> None:
     Raises:
       UserError: lists the common orders, and how to name one.
     """
-    folder, file = _path_parts(picture.path, picture.opened)[-2:]
-    if label_map.is_number(folder) and not labels.numbered and not _usage_of_name(file):
+    folder, file = get_class_folder(picture), picture.path.rpartition("/")[2]
+    if label_map.is_number(folder) and not labels.numbered and labels.find(folder) is None:
+        if picture.row is None and _usage_of_name(file):
+            return
+        where = f"lies in the class folder {folder!r}" if picture.row is None else f"has the label {folder!r}"
         raise UserError(
-            f"{picture.name} lies in the class folder {folder!r}, and data sets number the classes in different orders "
+            f"{picture.name} {where}, and data sets number the classes in different orders "
             f"({label_map.describe_orders()}): name the order of this one with --label_map={label_map.FLAG_VALUES}."
         )
 
@@ -149,7 +198,7 @@ def parse_pictures(pictures: Sequence[Picture], labels: LabelMap = DEFAULT_MAP, 
     altered: collections.Counter[str] = collections.Counter()
     excluded = 0
     for row, picture in enumerate(pictures):
-        label, split = infer_label_and_split(picture.path, picture.opened, labels)
+        label, split = find_label_and_split(picture, labels)
         if label == label_map.EXCLUDED:
             excluded += 1
             continue
@@ -160,7 +209,7 @@ def parse_pictures(pictures: Sequence[Picture], labels: LabelMap = DEFAULT_MAP, 
             except image_reader.PictureError as error:
                 fault = ("bad picture", f"it is not a readable picture ({error})")
         if fault is not None:
-            rejects.append(Reject(picture.name, 0, "", *fault, b""))
+            rejects.append(_reject(picture, *fault))
             continue
         altered.update(changes)
         faces.append(face)
@@ -179,10 +228,34 @@ def parse_pictures(pictures: Sequence[Picture], labels: LabelMap = DEFAULT_MAP, 
     )
 
 
+def _reject(picture: Picture, kind: str, reason: str) -> Reject:
+    """Returns the reject of a picture, which names its row if a table has one."""
+    row = picture.row
+    if row is None:
+        return Reject(picture.name, 0, "", kind, reason, b"")
+    column = row.fault[0] if row.fault else "label" if kind == "bad label" else "path"
+    return Reject(row.file, row.line, column, kind, reason, row.text)
+
+
 def _find_fault(picture: Picture, label: int | None, labels: LabelMap) -> tuple[str, str] | None:
-    """Returns kind and description of the fault of a picture's path; None if there is none."""
+    """Returns kind and description of the fault of a picture's path or row; None if there is none."""
+    if picture.row is not None and picture.row.fault is not None:
+        return picture.row.fault[1:]
     if label is None:
-        folder = get_class_folder(picture)
-        return "bad label", f"its folder {folder!r} is no class; {labels.advice(folder)}"
+        folder = get_class_folder(picture, labels)
+        if labels.collects:
+            return "bad label", "it lies in no class folder below the input: move it into one, or remove it"
+        what = "its folder" if picture.row is None else "its label"
+        return "bad label", f"{what} {folder!r} is no class; {labels.advice(folder)}"
+    if picture.row is not None:
+        return None
     contradicting = find_split_conflict(picture.path, picture.opened)
     return ("contradicting split", contradicting) if contradicting else None
+
+
+def parse_split(word: str) -> int | None:
+    """Returns the split that a word names, an index into SPLITS or TRAIN_OR_VAL; None if it names none."""
+    text = word.strip().lower()
+    if text in SPLIT_OF_USAGE:
+        return SPLIT_OF_USAGE[text]
+    return _SPLIT_OF_WORD.get(text)

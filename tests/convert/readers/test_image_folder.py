@@ -116,9 +116,9 @@ def test_check_numbers_error_lists_usual_orders(path):
     message = str(caught.value)
     assert message.startswith(f"in/{path} lies in the class folder {path.split('/')[-2]!r}, and data sets number")
     assert "fer2013 0 angry, 1 disgust, 2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral" in message
-    assert "affectnet 0 neutral, 1 happy, 2 sad, 3 surprise, 4 fear, 5 disgust, 6 angry" in message
-    assert "rafdb 1 surprise, 2 fear, 3 disgust, 4 happy, 5 sad, 6 angry, 7 neutral" in message
-    assert "--label_map=fer2013, affectnet, rafdb, FILE.json or pairs such as 0=angry" in message
+    assert "affectnet 0 neutral, 1 happy, 2 sad, 3 surprise, 4 fear, 5 disgust, 6 anger, 7 contempt" in message
+    assert "rafdb 1 surprise, 2 fear, 3 disgust, 4 happiness, 5 sadness, 6 anger, 7 neutral" in message
+    assert "--label_map=fer2013, ferplus, affectnet, rafdb, FILE.json or pairs such as 0=angry" in message
 
 
 @pytest.mark.parametrize("path", ["train/0/Training_1.png", "train/0_angry/1.png", "train/angry/1.png", "2x/1.png"])

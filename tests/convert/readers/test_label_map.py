@@ -99,7 +99,7 @@ def test_label_map_reads_json_file(name, content, names, tmp_path):
     [
         (
             "affectnett",
-            "'affectnett' is not a map; it takes fer2013, affectnet, rafdb, FILE.json or pairs such as 0=angry",
+            "'affectnett' is not a map; it takes fer2013, ferplus, affectnet, rafdb, FILE.json or pairs such as 0=ang",
         ),
         ("0=contempt", "maps '0' to 'contempt', which is not angry, disgust, .* neutral or none"),
         ("0=1", "maps '0' to '1', which is not angry"),
