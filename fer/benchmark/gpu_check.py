@@ -22,32 +22,27 @@ import platform
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, cast
 
-import numpy as np
 import tensorflow as tf
 
 import fer
 from fer.augment import policy
 from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import op_placement
+from fer.benchmark.train import build_training, draw_faces
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
 from fer.data.example_codec import Faces
-from fer.data.sampling import Batch
 from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES
 from fer.rng import BatchRng
-from fer.synthetic import synthetic
-from fer.train import train_state, train_step
-from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed.strategy import make_mirrored
 
 MEASURED_PRECISIONS = tuple(each for each in PRECISIONS if each != "auto")  # `auto` is resolved before a model is built
 MAX_INPUT_WAIT = 0.01  # maximum share of the time that a run waits for input
 XLA_LOSS_TOLERANCE = 2e-2  # relative; XLA fuses and reorders sums
 WARM_UP_STEPS = 5  # steps before the measurement
-TOTAL_STEPS = 10**6  # steps of the learning rate schedule, more than a check takes
 POLICY = (
     "flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.4,high=0.2)"
 )
@@ -127,8 +122,7 @@ def run_checks(settings: Settings, log: Callable[[str], None] = _log_nothing) ->
     """
     names = find_devices(settings.device)
     count = max(settings.faces, settings.batch * len(names))  # a global batch has no image twice
-    images, labels = synthetic.generate_faces(count, seed=0)
-    faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(count), None)
+    faces = draw_faces(count)
     checks: list[Check] = []
 
     def add(check: Check) -> None:
@@ -203,12 +197,10 @@ def check_augmenter(settings: Settings, device: str, faces: Faces, augment: poli
 def check_host(settings: Settings, device: str, faces: Faces, augment: str = f"{POLICY}|{MIX_OPS}") -> Check:
     """Checks that no op of a training step, built as for a GPU, computes on the host from tensors of the GPU."""
     experiment = settings.experiment(augment=augment, precision="mixed_bfloat16")
-    strategy = tf.distribute.OneDeviceStrategy(device)
-    state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
-    take_step: Any = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
-    batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
+    take_step, feed, _ = build_training(tf.distribute.OneDeviceStrategy(device), experiment, faces, 1)
+    batch = next(feed)
     with as_on_gpu():
-        found = op_placement.find_host_ops(take_step.get_concrete_function(batch).graph)
+        found = op_placement.find_host_ops(cast(Any, take_step).get_concrete_function(batch).graph)
     listed = "".join(f"; {each.op} ({each.name}): {each.why}" for each in found[:5])
     return Check("host", not found, f"{len(found)} ops of a step compute on the host from tensors of the GPU{listed}")
 
@@ -270,12 +262,8 @@ def check_deterministic(settings: Settings, device: str, faces: Faces) -> Check:
 
 def check_input(settings: Settings, names: Sequence[str], faces: Faces, limit: float = MAX_INPUT_WAIT) -> Check:
     """Checks that a run on all devices waits for input for less than a share `limit` of its time."""
-    take_step, feed, state = _start_training(settings, names, faces, "mixed_float16")
-    waited, started = feed.waited, time.perf_counter()
-    for _ in range(settings.steps):
-        take_step(next(feed))
-    float(state.loss.result())  # waits for the devices
-    share = (feed.waited - waited) / (time.perf_counter() - started)
+    seconds, waited = _time_steps(settings, names, faces, "mixed_float16")
+    share = waited / seconds
     return Check("input", share < limit, f"{share:.2%} of the time waiting for input; limit {limit:.0%}")
 
 
@@ -328,10 +316,8 @@ def _train_on_one_batch(settings: Settings, device: str, faces: Faces, augment: 
     """
     settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, dropout=0.0))
     experiment = settings.experiment(augment=augment, **train)
-    strategy = tf.distribute.OneDeviceStrategy(device)
-    state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
-    take_step = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
-    batch = next(DeviceIterator(strategy, faces, experiment, 0, 1))
+    take_step, feed, state = build_training(tf.distribute.OneDeviceStrategy(device), experiment, faces, 1)
+    batch = next(feed)
     losses: list[float] = []
 
     def first() -> None:
@@ -343,29 +329,31 @@ def _train_on_one_batch(settings: Settings, device: str, faces: Faces, augment: 
 
 
 def _throughput(settings: Settings, names: Sequence[str], faces: Faces, precision: str) -> float:
-    """Returns the throughput of a run in images/s, after steps that compile it and fill its buffers."""
-    take_step, feed, state = _start_training(settings, names, faces, precision)
-    started = time.perf_counter()
-    for _ in range(settings.steps):
-        take_step(next(feed))
-    float(state.loss.result())  # waits for the devices
-    return settings.steps * settings.batch * len(names) / (time.perf_counter() - started)
+    """Returns the throughput of a run in images/s."""
+    seconds, _ = _time_steps(settings, names, faces, precision)
+    return settings.steps * settings.batch * len(names) / seconds
 
 
-def _start_training(
-    settings: Settings, names: Sequence[str], faces: Faces, precision: str
-) -> tuple[Callable[[Batch], train_step.StepMetrics], DeviceIterator, train_state.TrainState]:
-    """Builds a run and trains `WARM_UP_STEPS` steps. Returns its step function, input and state."""
+def _time_steps(settings: Settings, names: Sequence[str], faces: Faces, precision: str) -> tuple[float, float]:
+    """Trains `settings.steps` steps, after `WARM_UP_STEPS` that compile the step and fill the buffers.
+
+    Returns:
+      The time of the steps and, of it, the time that they waited for input, in seconds.
+    """
     experiment = settings.experiment(len(names), precision=precision)
     single = len(names) == 1
     strategy = tf.distribute.OneDeviceStrategy(names[0]) if single else make_mirrored(list(names))
-    state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
-    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL_STEPS)
-    take_step = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
-    for _ in range(WARM_UP_STEPS):
-        take_step(next(feed))
-    float(state.loss.result())
-    return take_step, feed, state
+    take_step, feed, state = build_training(strategy, experiment, faces)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            take_step(next(feed))
+        float(state.loss.result())  # waits for the devices
+
+    train(WARM_UP_STEPS)
+    waited, started = feed.waited, time.perf_counter()
+    train(settings.steps)
+    return time.perf_counter() - started, feed.waited - waited
 
 
 def _list_nodes(nodes: Sequence[op_placement.Node]) -> str:

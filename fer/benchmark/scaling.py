@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from typing import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from fer import progress
 from fer.benchmark.harness import Result, run_interleaved
-from fer.benchmark.train import EXPERIMENTS, TOTAL_STEPS
+from fer.benchmark.train import EXPERIMENTS, build_training, draw_faces
 from fer.config import Experiment
-from fer.data.example_codec import Faces
-from fer.synthetic import synthetic
-from fer.train import train_state, train_step
+from fer.data.sampling import Batch
 from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed.strategy import make_logical_cpus, make_mirrored
+from fer.train.train_step import StepMetrics
 
 SUITE = "scaling"
 STEPS = 4  # per measurement
@@ -55,15 +53,14 @@ def measure_overhead(name: str, experiment: Experiment, steps: int, rounds: int)
     """
     two_cpus = make_logical_cpus(2)  # before the first op runs; TensorFlow cannot create them later
     with progress.stage("scaling: drawing synthetic faces"):
-        images, labels = synthetic.generate_faces(max(FACES, experiment.train.global_batch_size), seed=0)
-    faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(len(labels)), None)
+        faces = draw_faces(max(FACES, experiment.train.global_batch_size))
     one, two = f"{name}, one replica", f"{name}, two replicas of the same cores"
     strategies = {one: tf.distribute.OneDeviceStrategy("CPU:0"), two: make_mirrored(two_cpus)}
     candidates, parameters = {}, 0
     for title, strategy in strategies.items():
         with progress.stage(f"scaling: building and compiling {title}"):
-            state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
-            candidates[title] = _make_turn(strategy, state, experiment, faces, steps)
+            take_step, feed, state = build_training(strategy, experiment, faces)
+            candidates[title] = _make_turn(take_step, feed, steps, experiment.train.global_batch_size)
             candidates[title]()  # compiles
         parameters = sum(variable.shape.num_elements() for variable in state.model.trainable_variables)
     measured = run_interleaved(SUITE, "images/s", candidates, baseline=one, rounds=rounds)
@@ -76,16 +73,14 @@ def measure_overhead(name: str, experiment: Experiment, steps: int, rounds: int)
 
 
 def _make_turn(
-    strategy: tf.distribute.Strategy, state: train_state.TrainState, experiment: Experiment, faces: Faces, steps: int
+    take_step: Callable[[Batch], StepMetrics], feed: DeviceIterator, steps: int, global_batch: int
 ) -> Callable[[], int]:
     """Returns the function that trains `steps` steps, each on a new batch, and returns the number of images."""
-    feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL_STEPS)
-    take_step = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
 
     def turn() -> int:
         for _ in range(steps):
             metrics = take_step(next(feed))
         float(metrics.loss)  # waits for the devices
-        return steps * experiment.train.global_batch_size
+        return steps * global_batch
 
     return turn

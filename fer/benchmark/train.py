@@ -15,17 +15,20 @@ import dataclasses
 from typing import Callable
 
 import numpy as np
+import tensorflow as tf
 
 from fer import progress
 from fer.benchmark.harness import Result, run_interleaved
 from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data.example_codec import Faces
-from fer.data.sampling import PREFETCH
+from fer.data.sampling import PREFETCH, Batch
 from fer.models import precision
 from fer.synthetic import synthetic
 from fer.train import train_state, train_step
 from fer.train.device_iterator import PREFETCH_PER_REPLICA, DeviceIterator
 from fer.train.distributed.strategy import make_strategy
+from fer.train.train_state import TrainState
+from fer.train.train_step import StepMetrics
 
 STEPS = {"compact": 10, "efficientnet_b0 at 48": 4}  # per measurement: some seconds on two cores
 ROUNDS = 7
@@ -52,8 +55,7 @@ EXPERIMENTS = {
 def measure() -> list[Result]:
     """Measures each model in images/s: a run, its step alone, and its step without augmentation."""
     with progress.stage(f"train: drawing {FACES:,} synthetic faces"):
-        images, labels = synthetic.generate_faces(FACES, seed=0)
-    faces = Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(FACES), None)
+        faces = draw_faces(FACES)
     return [
         result
         for name, experiment in EXPERIMENTS.items()
@@ -73,14 +75,11 @@ def measure_throughput(name: str, experiment: Experiment, faces: Faces, steps: i
     """
     strategy = make_strategy("one", experiment.train)
     with progress.stage(f"train: building {name}"):
-        state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
-        feed = DeviceIterator(strategy, faces, experiment, 0, TOTAL_STEPS)
+        augmenting, feed, state = build_training(strategy, experiment, faces)
         constant = next(feed)
     plain = copy.deepcopy(experiment)
     plain.augment = dataclasses.replace(plain.augment, policy="none")
-    augmenting, not_augmenting = (
-        train_step.make_train_step(train_step.StepContext(strategy, state, each)) for each in (experiment, plain)
-    )
+    not_augmenting = train_step.make_train_step(train_step.StepContext(strategy, state, plain))
 
     def run() -> int:
         for _ in range(PREFETCH + PREFETCH_PER_REPLICA):
@@ -102,3 +101,18 @@ def measure_throughput(name: str, experiment: Experiment, faces: Faces, steps: i
         for train_on in (augmenting, not_augmenting):
             train_on(constant)
     return run_interleaved("train", "images/s", candidates, baseline=f"{name}, one constant batch", rounds=rounds)
+
+
+def draw_faces(count: int) -> Faces:
+    """Returns `count` synthetic faces, always the same."""
+    images, labels = synthetic.generate_faces(count, seed=0)
+    return Faces(images[..., np.newaxis], labels.astype(np.int32), np.arange(count), None)
+
+
+def build_training(
+    strategy: tf.distribute.Strategy, experiment: Experiment, faces: Faces, steps: int = TOTAL_STEPS
+) -> tuple[Callable[[Batch], StepMetrics], DeviceIterator, TrainState]:
+    """Builds a training of at most `steps` steps. Returns its step function, its input and its state."""
+    state = train_state.create_train_state(strategy, experiment, TOTAL_STEPS, TOTAL_STEPS)
+    take_step = train_step.make_train_step(train_step.StepContext(strategy, state, experiment))
+    return take_step, DeviceIterator(strategy, faces, experiment, 0, steps), state

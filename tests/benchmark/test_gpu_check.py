@@ -113,7 +113,7 @@ class SlowIterator:
 def test_check_input_fails_when_the_run_waits_longer_than_the_limit(monkeypatch, seconds, passes):
     state = SimpleNamespace(loss=SimpleNamespace(result=lambda: 0.0))
     training = (lambda batch: time.sleep(0.05), SlowIterator(None, seconds), state)
-    monkeypatch.setattr(gpu_check, "_start_training", lambda *_: training)
+    monkeypatch.setattr(gpu_check, "build_training", lambda *_: training)
     check = gpu_check.check_input(SETTINGS, ["CPU:1"], None)
     assert check.passed == passes
     assert float(check.found.partition("%")[0]) == pytest.approx(0 if passes else 80, abs=8)
