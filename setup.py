@@ -15,7 +15,7 @@ OLD = "; python_version < '3.12'"
 NEW = "; python_version >= '3.12'"
 
 # From 4.12 on OpenCV needs NumPy 2.
-OPENCV = [f"opencv-python-headless>=4.8,<4.12{OLD}", f"opencv-python-headless>=4.12,<5{NEW}"]
+OPENCV = [f"opencv-python-headless>=4.9,<4.12{OLD}", f"opencv-python-headless>=4.12,<5{NEW}"]
 
 EXTRAS = {
     "photos": OPENCV,

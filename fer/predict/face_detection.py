@@ -1,7 +1,10 @@
 """Detects faces in photos, crops them, and draws predictions into photos.
 
-The detector is the Haar cascade of OpenCV (Viola and Jones 2001). The faces of FER-2013 were cropped with OpenCV's
-detector too (Goodfellow et al. 2013, arXiv:1307.0414, section 3), so crops are framed like the training data.
+The detector is YuNet (W. Wu, H. Peng and S. Yu 2023, doi:10.1007/s11633-023-1423-y), which OpenCV runs. The folder
+yunet has its weights; `fer.models.importers.yunet` makes the file.
+
+The faces of FER-2013 were cropped by OpenCV's Haar cascade (Goodfellow et al. 2013, arXiv:1307.0414, section 3): the
+crop is a square from forehead to chin. YuNet's box is as high as this square, narrower, and slightly lower.
 """
 
 from __future__ import annotations
@@ -20,11 +23,14 @@ from fer.convert.readers import image_reader
 from fer.errors import UserError, install_command
 from fer.labels import SIDE, class_colours
 
-CASCADE = "haarcascade_frontalface_default.xml"
-MIN_FACE_SIDE = 32  # pixels
-SCALE_FACTOR = 1.1  # between the sizes of the search
-MIN_NEIGHBOURS = 5  # overlapping detections that make a face
-MAX_SEARCH_SIDE = 1600  # pixels of the longer side; larger photos are reduced to this size for the search
+MODEL = pathlib.Path(__file__).with_name("yunet") / "yunet.onnx"
+SEARCH_SIDES = (1280, 320)  # pixels of the longer side; YuNet finds faces of about 15 to 300 pixels in each
+MAX_ENLARGEMENT = 2  # of small photos
+MIN_FACE_SIDE = 16  # pixels
+MIN_SEARCH_SIDE = 64  # pixels; OpenCV (4.11, 4.14) convolves feature maps of one row or column wrongly
+MIN_SCORE = 0.7
+MAX_OVERLAP = 0.3  # intersection over union of the boxes of two faces
+LIFT = 0.04  # from the middle of YuNet's box to that of the crop, in heights of the box
 
 
 class Box(NamedTuple):
@@ -85,15 +91,13 @@ def detect(image: Image.Image) -> list[Box]:
     Raises:
       UserError: OpenCV is not installed.
     """
-    scale = max(1.0, max(image.size) / MAX_SEARCH_SIDE)
-    searched = image.convert("L")
-    if scale > 1:
-        searched = searched.resize([max(1, round(side / scale)) for side in image.size], Image.Resampling.BILINEAR)
-    found = _detector().detectMultiScale(
-        np.asarray(searched), SCALE_FACTOR, MIN_NEIGHBOURS, minSize=(MIN_FACE_SIDE, MIN_FACE_SIDE)
-    )
-    boxes = [Box(*(round(scale * float(value)) for value in box)) for box in found]
-    return sorted(box for box in (_move_inside(box, image) for box in boxes))
+    cv2 = _import_cv2()
+    pixels = np.asarray(image)
+    scales = dict.fromkeys(min(MAX_ENLARGEMENT, side / max(image.size)) for side in SEARCH_SIDES)
+    found = np.concatenate([_search(pixels, scale) for scale in scales])
+    found = found[found[:, 3] >= MIN_FACE_SIDE]
+    kept = cv2.dnn.NMSBoxes(found[:, :4].tolist(), found[:, 4].tolist(), MIN_SCORE, MAX_OVERLAP)
+    return sorted(_square(face, image.size) for face in found[np.asarray(kept, int)])
 
 
 def crop(image: Image.Image, box: Box) -> np.ndarray:
@@ -143,8 +147,7 @@ def encode(image: Image.Image, path: str) -> bytes:
     return file.getvalue()
 
 
-@functools.cache
-def _detector() -> Any:
+def _import_cv2() -> Any:
     try:
         import cv2
     except ImportError as error:
@@ -152,14 +155,38 @@ def _detector() -> Any:
             "Face detection needs OpenCV, which is not installed: "
             f"{install_command('photos')}, or crop the faces and use --faces=whole."
         ) from error
-    folder: str = cv2.data.haarcascades  # type: ignore[attr-defined]  # a submodule without types
-    return cv2.CascadeClassifier(folder + CASCADE)
+    return cv2
 
 
-def _move_inside(box: Box, image: Image.Image) -> Box:
-    """Moves a box that rounding has pushed over the edge of the image back inside."""
-    width, height = min(box.width, image.width), min(box.height, image.height)
-    return Box(min(box.left, image.width - width), min(box.top, image.height - height), width, height)
+@functools.lru_cache(maxsize=len(SEARCH_SIDES))
+def _detector(width: int, height: int) -> Any:
+    """Returns the detector for images of one size."""
+    network = np.frombuffer(MODEL.read_bytes(), np.uint8)  # on Windows OpenCV opens no path with letters beyond ASCII
+    size, config = (width, height), np.empty(0, np.uint8)
+    return _import_cv2().FaceDetectorYN.create("onnx", network, config, size, MIN_SCORE, MAX_OVERLAP)
+
+
+def _search(pixels: np.ndarray, scale: float) -> np.ndarray:
+    """Detects faces in a resized image: left, top, width, height in pixels of `pixels`, and score, float32 [n, 5]."""
+    cv2 = _import_cv2()
+    height, width = (max(1, round(scale * side)) for side in pixels.shape[:2])
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = cv2.cvtColor(cv2.resize(pixels, (width, height), interpolation=method), cv2.COLOR_RGB2BGR)
+    below, right = (max(0, MIN_SEARCH_SIDE - side) for side in (height, width))
+    resized = cv2.copyMakeBorder(resized, 0, below, 0, right, cv2.BORDER_CONSTANT)
+    found = _detector(width + right, height + below).detect(resized)[1]
+    if found is None:
+        return np.empty([0, 5], np.float32)
+    return found[:, [0, 1, 2, 3, -1]] / np.array([scale] * 4 + [1], np.float32)
+
+
+def _square(face: np.ndarray, size: tuple[int, int]) -> Box:
+    """Returns the square that shows a face as FER-2013 does, moved inside an image of `size`."""
+    x, y, width, height = (float(value) for value in face[:4])
+    side = min(round(height), *size)
+    corner = (x + width / 2 - side / 2, y + height / 2 - LIFT * height - side / 2)
+    left, top = (min(max(0, round(start)), end - side) for start, end in zip(corner, size))
+    return Box(left, top, side, side)
 
 
 @functools.cache

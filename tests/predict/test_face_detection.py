@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib import cbook
 from PIL import Image
 
 from fer.convert.readers import image_reader
@@ -29,6 +30,41 @@ def test_detect_returns_every_face_from_left_to_right(photo):
 def test_detect_scales_boxes_of_a_photo_too_large_to_search(photo):
     large = photo.resize((6 * photo.width, 6 * photo.height), Image.Resampling.BICUBIC)
     np.testing.assert_allclose(np.array(face_detection.detect(large)) / 6, face_detection.detect(photo), atol=12)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Image.Image:
+    """Opens a photo of the U.S. Navy (public domain); its face is about 200 pixels high."""
+    with Image.open(cbook.get_sample_data("grace_hopper.jpg")) as image:
+        return image.convert("RGB")
+
+
+@pytest.mark.parametrize("side", [24, 48, 96, 200, 900])
+def test_detect_finds_the_face_of_a_portrait_at_any_size(portrait, side):
+    width, height = (round(length * side / 200) for length in portrait.size)
+    (box,) = face_detection.detect(portrait.resize((width, height), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(np.array(box) / width * 512, [157, 105, 211, 211], atol=18)
+
+
+@pytest.mark.parametrize("angle", [-45, -30, 15, 45])
+def test_detect_finds_a_tilted_face(portrait, angle):
+    (box,) = face_detection.detect(portrait.rotate(angle, Image.Resampling.BICUBIC, center=(263, 210)))
+    assert abs(box.left + box.width / 2 - 263) < 25
+    assert abs(box.top + box.height / 2 - 210) < 25
+
+
+def test_detect_keeps_boxes_of_faces_at_the_border_square_and_inside(portrait):
+    for window in ((230, 0, 512, 600), (0, 0, 300, 600), (0, 180, 512, 600), (165, 110, 365, 330)):
+        part = portrait.crop(window)
+        (box,) = face_detection.detect(part)
+        assert box.width == box.height
+        assert 0 <= box.left <= box.left + box.width <= part.width
+        assert 0 <= box.top <= box.top + box.height <= part.height
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (5000, 30), (48, 47)])
+def test_detect_returns_nothing_for_tiny_and_thin_images(size):
+    assert face_detection.detect(Image.new("RGB", size, "grey")) == []
 
 
 def test_crop_equals_pillow_grey_crop(photo):
