@@ -134,6 +134,11 @@ def check_votes(shards: Manifest, kind: str) -> None:
             f"config.train.label_source is {kind!r}, but the shards in {shards.folder} hold no votes of FER+: convert "
             "the data again with --ferplus=fer2013new.csv, or choose fer."
         )
+    if kind == "posterior" and "ferplus_labels" in shards.raw["audit"]:
+        raise UserError(
+            f"config.train.label_source is 'posterior', but the labels in {shards.folder} are the majority of the "
+            "votes, so that the votes hold no other label: choose ferplus."
+        )
     unknown = [name for name in shards.classes if _find_vote_column(name) is None]
     if kind in ("ferplus", "mixture") and unknown:
         raise UserError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
+import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -155,6 +157,53 @@ def test_picture_table_in_form_of_affectnet_reads_its_numbers(tmp_path):
     made = run(write_table(tmp_path, head + rows), tmp_path, classes="affectnet8")
     assert read_classes(made) == {0: "contempt", 1: "neutral"}
     assert made.raw["audit"]["left_out"] == 1
+
+
+def test_picture_table_takes_split_of_its_name_without_column_for_splits(tmp_path):
+    write_table(tmp_path, "")
+    tables = [
+        input_factories.write_file(tmp_path / "data" / name, f"file,expression\npictures/p{number}.png,{number}\n")
+        for number, name in enumerate(("training.csv", "validation.csv", "mine.csv"))
+    ]
+    made = run(",".join(tables[:2]), tmp_path, classes="affectnet8")
+    assert (read_classes(made), read_classes(made, "validation")) == ({0: "neutral"}, {1: "happy"})
+    made = run(tables[2], tmp_path, classes="affectnet8", overwrite=True)
+    assert made.raw["audit"]["divided"] == {"train": 1}
+
+
+def recipes(root: pathlib.Path) -> tuple[str, str]:
+    """Returns the shell commands of docs/data.md for RAF-DB, and the Python program for AffectNet."""
+    text = (root / "docs" / "data.md").read_text()
+    shell = re.search(r"^    (cd basic && .*\n    .* && cd \.\.)$", text, re.MULTILINE)[1]
+    return shell.replace("\n    ", "\n"), re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+
+
+def test_docs_command_converts_published_form_of_rafdb(root, tmp_path):
+    names = [f"train_{number:05d}" for number in range(1, 21)] + ["test_0001", "test_0002"]
+    write_tree(tmp_path / "basic", *(f"Image/aligned/{name}_aligned.jpg" for name in names))
+    lines = "".join(f"{name}.jpg {1 + number % 7}\n" for number, name in enumerate(names))
+    input_factories.write_file(tmp_path / "basic" / "EmoLabel" / "list_patition_label.txt", lines)
+    subprocess.run(["bash", "-c", recipes(root)[0]], cwd=tmp_path, check=True)
+    made = run(tmp_path / "basic" / "rafdb.csv", tmp_path, classes="rafdb")
+    found = {split: read_classes(made, split) for split in made.splits}
+    assert found["test"] == {20: "neutral", 21: "surprise"}
+    assert {**found["train"], **found.get("validation", {})} == {n: CLASS_SETS["rafdb"][n % 7] for n in range(20)}
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_docs_program_converts_published_annotations_of_affectnet(kind, root, tmp_path, monkeypatch):
+    paths = [f"{split}_set/images/{number}.jpg" for split in ("train", "val") for number in range(9)]
+    for number, path in enumerate(paths):
+        annotation = (tmp_path / "affectnet" / path.replace("images", "annotations")).with_suffix("")
+        annotation.parent.mkdir(parents=True, exist_ok=True)
+        np.save(f"{annotation}_exp.npy", np.array(kind(number % 9)))
+    write_tree(tmp_path / "affectnet", *paths)
+    monkeypatch.chdir(tmp_path)
+    exec(recipes(root)[1], {})
+    made = run("affectnet/train_set/train.csv,affectnet/val_set/val.csv", tmp_path, classes="affectnet8")
+    expected = dict(enumerate(CLASS_SETS["affectnet8"]))
+    assert (read_classes(made), made.raw["audit"]["left_out"]) == (expected, 2)
+    assert read_classes(made, "validation") == {9 + number: name for number, name in expected.items()}
 
 
 BAD_ROWS = (

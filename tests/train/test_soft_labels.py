@@ -230,3 +230,13 @@ def test_check_votes_error_names_class_without_votes(synthetic_shards):
     soft_labels.check_votes(shards, "posterior")
     with pytest.raises(UserError, match="FER\\+ has no votes for the class 'bored'"):
         soft_labels.check_votes(shards, "mixture")
+
+
+def test_check_votes_rejects_posterior_of_labels_that_are_votes(synthetic_shards):
+    raw = synthetic_shards.raw
+    audit = {**raw["audit"], "ferplus_labels": {"rule": "", "left_out": {}}}
+    raw = {**raw, "audit": audit, "options": {**raw["options"], "ferplus": "fer2013new.csv"}}
+    shards = dataclasses.replace(synthetic_shards, raw=raw, classes=CLASS_SETS["ferplus"])
+    soft_labels.check_votes(shards, "ferplus")
+    with pytest.raises(UserError, match="are the majority of the votes, so that the votes hold no other label"):
+        soft_labels.check_votes(shards, "posterior")

@@ -253,9 +253,11 @@ def _find_fault(picture: Picture, label: int | None, labels: LabelMap) -> tuple[
     return ("contradicting split", contradicting) if contradicting else None
 
 
-def parse_split(word: str) -> int | None:
-    """Returns the split that a word names, an index into SPLITS or TRAIN_OR_VAL; None if it names none."""
-    text = word.strip().lower()
-    if text in SPLIT_OF_USAGE:
-        return SPLIT_OF_USAGE[text]
-    return _SPLIT_OF_WORD.get(text)
+def parse_split(text: str) -> int | None:
+    """Returns the split that a cell or a file's name stands for, such as "train", "Training" or "val_set".
+
+    Returns:
+      An index into SPLITS or TRAIN_OR_VAL; None if the text names no split.
+    """
+    usage, word = text.strip().lower(), _find_split_word([text])
+    return SPLIT_OF_USAGE.get(usage, _SPLIT_OF_WORD.get(word))

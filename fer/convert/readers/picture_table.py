@@ -4,7 +4,8 @@
     subDirectory_filePath,face_x,...,expression,valence,arousal  AffectNet's training.csv and validation.csv
 
 Paths are relative to the folder of the table. Columns are found by their names, in any order and case; other columns
-are ignored. A row is a line, as in a table of pixels.
+are ignored. Without a column for the split, a table's own name may be one: "training.csv". A row is a line, as in a
+table of pixels.
 """
 
 from __future__ import annotations
@@ -92,10 +93,12 @@ def _iter_rows(path: str, name: str, content: bytes) -> Iterator[tuple[TableRow,
     names = _split_line(head) or []
     ignored = [column.strip() for position, column in enumerate(names) if position not in columns.values()]
     form = f"a table of pictures{'; ignored: ' if ignored else ''}{', '.join(ignored)}"
+    split = None if "split" in columns else image_folder.parse_split(os.path.splitext(os.path.basename(path))[0])
     for number, line in enumerate(lines, 2):
         text = line.removesuffix("\r")
         if text.strip():
-            yield _parse_row(TableRow(name, form, number, text.encode(), "", NO_SPLIT), len(names), columns, path)
+            row = TableRow(name, form, number, text.encode(), "", NO_SPLIT if split is None else split)
+            yield _parse_row(row, len(names), columns, path)
 
 
 def _find_columns(name: str, head: str) -> dict[str, int]:
@@ -128,7 +131,7 @@ def _parse_row(row: TableRow, fields: int, columns: dict[str, int], table: str) 
         return row.replace(fault=("", "wrong number of fields", counted)), ""
     place, label = cells[columns["path"]].strip(), cells[columns["label"]].strip()
     row = row.replace(label=label)
-    split = image_folder.parse_split(cells[columns["split"]]) if "split" in columns else NO_SPLIT
+    split = image_folder.parse_split(cells[columns["split"]]) if "split" in columns else row.split
     if split is None:
         text = shorten(cells[columns["split"]])
         return row.replace(fault=("split", "bad split", f"{text!r} is not train, validation or test")), place
