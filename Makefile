@@ -110,7 +110,7 @@ test-next: $(NEXT)/installed
 # The tests with the broadest use of TensorFlow's API for their time.
 test-next-fast: $(NEXT)/installed
 	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal tests/augment tests/test_config.py tests/test_storage.py \
-	  tests/train/optim/test_optimizers.py tests/train/test_distillation.py tests/models/test_weights.py \
+	  tests/train/optim/test_optimizers.py tests/train/test_soft_labels.py tests/models/test_weights.py \
 	  tests/models/test_malicious_weights.py tests/evaluation/test_inference.py tests/scripts/test_compare.py
 
 colab: $(NEXT)/installed

@@ -16,13 +16,13 @@ def shorten(text: str, most: int = MAX_LINE_CHARACTERS) -> str:
     return text if len(text) <= most else f"{text[: most - tail - 3]}...{text[-tail:]}"
 
 
-def suggest(word: str, known: Sequence[str], prefix: str = "") -> str:
+def suggest(word: str, known: Sequence[str]) -> str:
     """Returns the end of a message about an unknown word: "; the nearest is X", or the list of all known words."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     leaf = [path for path in known if path.rpartition(".")[2] == word.rpartition(".")[2]]
     if leaf or close:
-        return f"; the nearest is {prefix}{(leaf or close)[0]}"
-    return "; there are " + ", ".join(prefix + path for path in known)
+        return f"; the nearest is {(leaf or close)[0]}"
+    return "; there are " + ", ".join(known)
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -134,7 +134,7 @@ def serve(workdir: str, host: str, port: int) -> None:
       UserError: the run cannot be opened, or the server cannot listen on this host and port.
     """
     try:
-        listening = socket.create_server((host, port), family=_family(host))
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -204,10 +204,6 @@ def _url_host(host: str) -> str:
     if host in ALL_INTERFACES:
         return LOCAL
     return f"[{host}]" if ":" in host else host
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _is_own_host(requested: str, host: str) -> bool:
