@@ -246,7 +246,7 @@ def test_s3_sweep_is_shared_and_resumes_after_kill(data, store, link, start, tmp
     output = finish(second) + finish(start("sweep.py", *flags))
     assert output.count("Resuming after step") == 1
     names = list_keys(store, "runs/sweep/")
-    assert {"sweep.json", "sweep.md", "history.png", "changes.png"} <= set(names)
+    assert {"sweep.json", "sweep.md", "changes.png"} <= set(names)
     assert {f"trial-000{number}/eval.json" for number in range(4)} <= set(names)
     found = json.loads(read_object(store, "runs/sweep/sweep.json"))
     assert [trial["state"] for trial in found["trials"]] == ["complete"] * 4

@@ -24,6 +24,8 @@ from fer.viz import rendering
 
 SCHEMA_VERSION = 1
 TARGET = "validation accuracy"
+# Complete trials below which a plot or an importance would show chance only.
+MIN_HISTORY_TRIALS, MIN_IMPORTANCE_TRIALS = 3, 10
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
@@ -178,6 +180,8 @@ def to_markdown(content: dict[str, Any], pictures: list[str]) -> str:
             "",
             *_markdown_table(["field", "share of the variance of the accuracy (fANOVA)"], rows),
         ]
+    elif len(fields) > 1 and not content["changes"]:
+        lines += ["", f"Importances need {MIN_IMPORTANCE_TRIALS} complete trials that vary at least two fields."]
     return "\n".join([*lines, *(f"\n![{name[:-4]}]({name})" for name in pictures), ""])
 
 
@@ -243,9 +247,23 @@ def _changes_table(found: list[dict[str, Any]]) -> list[str]:
     return _markdown_table(head, rows)
 
 
+def _complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
 def _compute_importances(study: optuna.Study) -> dict[str, float]:
-    """Returns the share of each field in the variance of the accuracy by fANOVA; {} for too few or equal results."""
-    if len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}) < 2:
+    """Returns the share of each field in the variance of the accuracy by fANOVA.
+
+    They are {} for fewer than `MIN_IMPORTANCE_TRIALS` complete trials, equal accuracies, or a single field that varies,
+    whose share is 1.
+    """
+    trials = _complete_trials(study)
+    values: dict[str, set[Any]] = {}
+    for trial in trials:
+        for field, value in trial.params.items():
+            values.setdefault(field, set()).add(value)
+    varied = sum(len(each) > 1 for each in values.values())
+    if len(trials) < MIN_IMPORTANCE_TRIALS or varied < 2 or len({trial.value for trial in trials}) < 2:
         return {}
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     return {
@@ -255,17 +273,20 @@ def _compute_importances(study: optuna.Study) -> dict[str, float]:
 
 
 def _make_plots(study: optuna.Study, plan: Plan) -> dict[str, bytes]:
-    """Returns the bytes of PNG files by file name; without complete trials there are none."""
+    """Returns the bytes of PNG files by file name: history and importances, if there are enough complete trials.
+
+    A grid has no history, because the order of its trials is fixed.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from optuna.visualization import matplotlib as drawing
 
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        return {}
+    pictures = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns that these plots are experimental
-        pictures = {"history.png": _render_png(drawing.plot_optimization_history(study, target_name=TARGET))}
+        if not plan.is_grid and len(_complete_trials(study)) >= MIN_HISTORY_TRIALS:
+            pictures["history.png"] = _render_png(drawing.plot_optimization_history(study, target_name=TARGET))
         if _compute_importances(study):
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
             pictures["importances.png"] = _render_png(
