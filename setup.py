@@ -63,6 +63,8 @@ setup(
     extras_require={
         **EXTRAS,
         "gpu": [f"tensorflow[and-cuda]>=2.15.1,<2.16{OLD}", f"tensorflow[and-cuda]>=2.21,<2.22{NEW}"],
+        # Not in the locked requirements: MLflow brings a hundred packages.
+        "mlflow": ["mlflow>=2.14,<4"],
         # docs/colab.ipynb, headless.
         "notebook": ["ipykernel>=6.29,<8", "nbclient>=0.9,<1"],
         # What the benchmark compares with; it says so where one is missing.

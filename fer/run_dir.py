@@ -8,6 +8,7 @@
     best.json        the best weights, selected on the validation split
     checkpoints/     best-*.npz (weights to evaluate) and step-*/ (states to resume from, each with a checkpoint.json)
     events/          TensorBoard
+    mlflow.json      id of the run in MLflow, if it is logged there (fer.train.mlflow_logging)
     owner.json       the process that trains in it now (fer.train.run_lock)
     eval.json        the evaluation, and predictions.npz with its probabilities (fer.evaluation)
 
@@ -51,6 +52,7 @@ BEST_FILE = "best.json"
 CHECKPOINTS = "checkpoints"
 EVENTS = "events"
 OWNER_FILE = "owner.json"
+MLFLOW_FILE = "mlflow.json"
 EVAL_FILE = "eval.json"
 PREDICTIONS_FILE = "predictions.npz"
 CHECKPOINT_FILE = "checkpoint.json"
@@ -321,6 +323,21 @@ class RunDir:
         history = files.read_json(self.history_file, "the record of the run's epochs")
         _check_history(history, self.history_file)
         return [entry for entry in history if until_step is None or entry["step"] <= until_step]
+
+    def write_mlflow_run_id(self, run_id: str) -> None:
+        """Writes mlflow.json."""
+        files.write_json(os.path.join(self.path, MLFLOW_FILE), {"run_id": run_id})
+
+    def read_mlflow_run_id(self) -> str:
+        """Returns the id of the run in MLflow, or "" if there is none.
+
+        Raises:
+          UserError: mlflow.json is damaged.
+        """
+        path = os.path.join(self.path, MLFLOW_FILE)
+        if not files.exists(path):
+            return ""
+        return _get_field(files.read_json(path, "the id of the run in MLflow"), "run_id", str, path)
 
     def write_rollbacks(self, rollbacks: Sequence[Rollback]) -> None:
         """Replaces rollbacks.json."""

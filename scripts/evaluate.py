@@ -7,6 +7,7 @@ from fer.evaluation.eval_options import EvalRequest
 from fer.io import files
 from fer.progress import ImageProgress
 from fer.run_dir import RunDir
+from fer.train import mlflow_logging
 
 WORKDIR = cli.define_paths(
     "workdir",
@@ -27,6 +28,7 @@ OUTPUT = flags.DEFINE_string(
     "<workdir>/eval-<split>[-<tta>][-ferplus]; <file>-results for the file of an export. Required for an ensemble and "
     "for `bundled`.",
 )
+MLFLOW = flags.DEFINE_string("mlflow", None, "Tracking URI of MLflow: logs the results to the MLflow run of the run.")
 cli.require("data")
 
 
@@ -35,6 +37,7 @@ def main() -> None:
     output = OUTPUT.value or request.default_output()
     files.check_writable(RunDir(output).eval_file)
     request.check()
+    mlflow_logging.check_run(MLFLOW.value, WORKDIR.value)
     log_suppression.import_tensorflow()
     from fer.evaluation import eval_json, evaluate
 
@@ -44,6 +47,9 @@ def main() -> None:
     print(eval_json.summary_line(evaluation.content))
     for path in paths:
         print(f"wrote {path}")
+    if MLFLOW.value:
+        run = mlflow_logging.MlflowRun(MLFLOW.value, RunDir(WORKDIR.value[0]))
+        run.log_evaluation(request.name(), evaluation.content)
 
 
 if __name__ == "__main__":

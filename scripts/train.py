@@ -12,6 +12,7 @@ from fer import cli, config, log_suppression, run_dir
 from fer.augment import grammar
 from fer.data import manifest
 from fer.models import loading, model_table
+from fer.train import mlflow_logging
 from fer.train.distributed import cluster_resolver
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file of the experiment; configs/ has examples.")
@@ -29,6 +30,7 @@ STOP_ON_SPOT_INTERRUPTION = flags.DEFINE_boolean(
 INIT_FROM = flags.DEFINE_string(
     "init_from", None, "Run, bundle or 'bundled' whose best weights a new run starts from; the optimizer starts anew."
 )
+MLFLOW = flags.DEFINE_string("mlflow", None, "Tracking URI of MLflow to log the run to, such as sqlite:///mlflow.db.")
 PREVIEW = flags.DEFINE_string("preview", None, "PNG file to draw augmented images to, instead of training.")
 LIST_MODELS = cli.define_optional(
     "list_models", "*", "Prints the values of config.model.name that match a pattern such as *b0*; trains nothing."
@@ -55,21 +57,22 @@ def main() -> None:
         loading.check_initial_run(INIT_FROM.value)
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check_manifest(DATA.value)
+    mlflow_logging.check_installed(MLFLOW.value)
     log_suppression.import_tensorflow()
     if PREVIEW.value:
         from fer.train import augmentation_preview
 
         augmentation_preview.write_preview(experiment, data=DATA.value, path=PREVIEW.value)
-    else:
-        from fer.train import trainer
+        return
+    from fer.train import trainer
 
-        options = trainer.RunOptions(
-            stop_on_spot_interruption=STOP_ON_SPOT_INTERRUPTION.value, init_from=INIT_FROM.value or ""
-        )
+    chief = workers is None or workers.chief
+    with mlflow_logging.log_training(MLFLOW.value if chief else None, WORKDIR.value) as on_epoch:
+        options = trainer.RunOptions(on_epoch, None, STOP_ON_SPOT_INTERRUPTION.value, INIT_FROM.value or "")
         trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, options)
-        if workers is None or workers.chief:
-            evaluate = cli.command_name("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
-            print(f"To evaluate them:\n  {evaluate}")
+    if chief:
+        evaluate = cli.command_name("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
+        print(f"To evaluate them:\n  {evaluate}")
 
 
 if __name__ == "__main__":

@@ -69,12 +69,14 @@ class EvalRequest:
         """
         if len(self.workdirs) > 1:
             raise UserError("--output is missing, and an ensemble has no default. Name a folder.")
+        folder, name = loading.results_folder(self.workdirs[0]), self.name()
+        return folder if name == "validation" else os.path.join(folder, f"eval-{name}")
+
+    def name(self) -> str:
+        """Returns the name of the evaluation: <split>[-<tta>][-ferplus]."""
         tta = [] if self.tta == "none" else [self.tta]
         labels = [] if self.labels == "fer" else [self.labels]
-        folder = loading.results_folder(self.workdirs[0])
-        if self.split == "validation" and not tta and not labels:
-            return folder
-        return os.path.join(folder, "-".join(["eval", self.split, *tta, *labels]))
+        return "-".join([self.split, *tta, *labels])
 
 
 def export_precisions(kind: str, precision: str) -> tuple[str, ...]:
