@@ -23,6 +23,7 @@ PATHS = {  # flags that name one or several comma-separated paths
         "input",
         "boxes",
         "output",
+        "annotate",
         "ferplus",
         "verify",
         "data",

@@ -15,6 +15,7 @@ from fer.evaluation import inference, prediction_files
 from fer.models import loading
 from tests.demo.photo import PLACES, encoded, make_photo
 from tests.evaluation import factories
+from tests.predict import clips
 from tests.synthetic_faces import FACES
 
 LIMIT_S = 300  # of a program, on a machine with other jobs
@@ -96,6 +97,36 @@ def test_predict_gives_a_picture_in_any_form_the_same_faces(run, tmp_path):
     assert [face.box for face in grey] == [face.box for face in results[0]]
     assert run.predict(Image.new("RGB", (200, 200), "green")) == []
     assert run.predict([]) == []
+
+
+def test_predict_video_equals_predict_on_the_frames_of_a_lossless_clip(run, tmp_path):
+    pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
+    photo = np.asarray(make_photo())
+    frames = [np.roll(photo, shift, axis=1) for shift in range(0, 40, 10)]
+    clip = clips.write_clip(tmp_path / "clip.avi", frames)
+    found = list(run.predict_video(tmp_path / "clip.avi"))
+    expected = [(number, face) for number, frame in enumerate(frames) for face in run.predict(frame)]
+    assert [(face.frame, face.box, face.name) for face in found] == [(n, each.box, each.name) for n, each in expected]
+    for face, (number, each) in zip(found, expected):
+        assert (face.source, face.time_s) == (clip, number / 25)
+        np.testing.assert_allclose(list(face.probabilities.values()), list(each.probabilities.values()), atol=1e-5)
+    assert [face.track for face in found] == [1, 2] * 4
+    rare = run.predict_video(clip, every=0.08, smooth="window:1s", faces="whole")
+    assert [(face.frame, face.track, face.box) for face in rare] == [(0, 1, (0, 0, 640, 400)), (2, 1, (0, 0, 640, 400))]
+
+
+def test_predict_video_checks_its_arguments_before_the_iteration(run, tmp_path):
+    pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
+    clip = clips.write_clip(tmp_path / "clip.avi", [np.zeros([48, 48, 3], np.uint8)])
+    for arguments, message in [
+        ({"every": 0}, "every is '0'"),
+        ({"smooth": "mean"}, "smooth is 'mean'"),
+        ({"faces": "all"}, "faces is 'all'"),
+    ]:
+        with pytest.raises(fer.UserError, match=message):
+            run.predict_video(clip, **arguments)
+    with pytest.raises(fer.UserError, match=r"There is no video file .*absent\.mp4"):
+        run.predict_video(tmp_path / "absent.mp4")
 
 
 def test_predict_takes_a_picture_of_the_models_size_as_one_face(run):

@@ -76,7 +76,7 @@ def test_help_of_installed_command_names_installed_commands(root, tmp_path):
     done = run_installed_help(root, tmp_path, "predict.py")
     assert (done.returncode, done.stderr) == (0, "")
     summary = first_line(root / "scripts" / "predict.py").replace("python scripts/predict.py", "fer-predict")
-    assert ": fer-predict photo.jpg|DIR|test.csv|- ... [--workdir=DIR]" in summary
+    assert ": fer-predict photo.jpg|clip.mp4|DIR|a.csv|- ... [--workdir=DIR]" in summary
     assert " ".join(done.stdout.split()).startswith(summary)
     assert "  --workdir=A,B (default: bundled)\n      Run directory that fer-train wrote," in done.stdout
     assert "scripts/" not in done.stdout

@@ -1,5 +1,6 @@
 """Runs the Python examples of the documents, each in its own process, in a folder with a photo and shards."""
 
+import importlib.util
 import json
 import pathlib
 import re
@@ -12,6 +13,7 @@ import fer
 from fer.data import example_codec
 from tests.demo.photo import make_photo
 from tests.evaluation import factories
+from tests.predict import clips
 from tests.test_api import run_python
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -19,8 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def folder(synthetic_shards, tmp_path) -> pathlib.Path:
-    """Returns a folder with the paths that the examples name: photo.jpg and tfrecords/fer2013."""
+    """Returns a folder with the paths that the examples name: photo.jpg, clip.mp4 and tfrecords/fer2013."""
     make_photo().save(tmp_path / "photo.jpg")
+    if importlib.util.find_spec("cv2"):
+        clips.write_clip(tmp_path / "clip.mp4", [np.asarray(make_photo())] * 6, codec="mp4v")
     (tmp_path / "tfrecords").mkdir()
     (tmp_path / "tfrecords" / "fer2013").symlink_to(synthetic_shards.folder)
     return tmp_path
@@ -42,6 +46,10 @@ def test_api_page_examples_run(folder):
     pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
     printed = run_example(read_snippets("docs/api.md"), folder)
     assert len(re.findall(r"^Box\(left=\d+, top=\d+, width=\d+, height=\d+\) [a-z]+ 0\.\d+$", printed, re.M)) == 2
+    assert re.findall(r"^(\d+) (\S+) (\d+) [a-z]+$", printed, re.M) == [
+        *[("0", "0.0", track) for track in "12"],
+        *[("5", "0.2", track) for track in "12"],
+    ]
     assert re.search(r"^0\.\d+ \[0\.\d+, 0\.\d+\] 0\.\d+$", printed, re.M)
 
 

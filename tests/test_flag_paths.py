@@ -21,6 +21,9 @@ NO_PATHS = {  # flags whose value is no path
         "grid",
         "ablations",
         "space",
+        "every",
+        "smooth",
+        "classes",
     ),
 }
 

@@ -106,10 +106,11 @@ def _classify_batch(
             yield Result(source, [], error=error)
             continue
         boxes = [None] if crops.boxes is None else crops.boxes
-        faces = [_make_face(source.path, box, next(probabilities), classes) for box in boxes]
+        faces = [make_face(source.path, box, next(probabilities), classes) for box in boxes]
         yield Result(source, faces, crops.altered)
 
 
-def _make_face(path: str, box: Box | None, probabilities: np.ndarray, classes: Sequence[str]) -> Face:
+def make_face(path: str, box: Box | None, probabilities: np.ndarray, classes: Sequence[str]) -> Face:
+    """Returns a face with its prediction, from probabilities [C]."""
     label = int(probabilities.argmax())
     return Face(path, box, label, classes[label], dict(zip(classes, probabilities.tolist())))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Callable, Union
 
 import numpy as np
@@ -18,14 +19,24 @@ from fer.evaluation import eval_json, inference
 from fer.io import files
 from fer.labels import CLASSES, SIDE
 from fer.models import loading
-from fer.predict import classification, face_detection
-from fer.predict.classification import Source
+from fer.predict import classification, face_detection, tracking, video
+from fer.predict.classification import Face, Source
+from fer.predict.video_request import parse_duration
 from fer.run_dir import CARD_FILE, EVAL_FILE
 
 LAST_LAYER = "logits"
 
 # A path, the bytes of a file, uint8 [H, W], [H, W, 1] (grey) or [H, W, 3] (RGB), or an image of Pillow.
 Picture = Union[str, "os.PathLike[str]", bytes, np.ndarray, Image.Image]
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFace(Face):
+    """A face in a frame of a video with its prediction."""
+
+    frame: int  # number, from 0
+    time_s: float  # since the first frame
+    track: int  # number of the face that is followed, from 1
 
 
 class FaceClassifier:
@@ -112,8 +123,7 @@ class FaceClassifier:
         Raises:
           UserError: a picture, which the message names, cannot be read or is no supported kind; or OpenCV is missing.
         """
-        if faces not in config.FACES:
-            raise UserError(f"faces is {faces!r}; it must be one of {', '.join(config.FACES)}.")
+        _check_faces(faces)
         several = isinstance(pictures, (list, tuple))
         given: Any = pictures if several else [pictures]
         names = (_name(each, f"picture {n}" if several else "the picture") for n, each in enumerate(given, start=1))
@@ -129,6 +139,46 @@ class FaceClassifier:
                 raise UserError(f"{result.error}.")
             results.append(result.faces)
         return results if several else results[0]
+
+    def predict_video(
+        self,
+        source: str | os.PathLike[str],
+        every: float | str | None = None,
+        smooth: str | None = None,
+        faces: str = "auto",
+    ) -> Iterator[VideoFace]:
+        """Detects, follows and classifies the faces of a video.
+
+        Args:
+          source: path of a video, or a camera such as "camera:0".
+          every: interval between two analysed frames in seconds; None for all frames.
+          smooth: smoothing of the probabilities of a track, "exponential:SECONDS" or "window:SECONDS" (see
+            `fer.predict.tracking.Smoother`); None for those of each frame alone.
+          faces: as for `predict`, for each frame.
+
+        Returns:
+          An iterator over the faces, by frame and from left to right. Frames are read as the iteration advances.
+
+        Raises:
+          UserError: the video cannot be read, an argument is invalid, or OpenCV is missing. The iterator raises it at
+            its end if the video is shorter than the file states.
+        """
+        _check_faces(faces)
+        every_s = None if every is None else parse_duration(str(every), "every")
+        smoother = None if smooth is None else tracking.Smoother(smooth)
+        reader = video.Reader(os.fspath(source))
+        size = 1 if reader.is_camera else video.BATCH
+        found = video.recognize(
+            reader.frames(every_s),
+            functools.partial(face_detection.extract_faces, faces=faces),
+            functools.partial(
+                self._compute, "probabilities", functools.partial(_make_probabilities, self._network), size=size
+            ),
+            video.max_gap(every_s),
+            smoother,
+            size,
+        )
+        return _video_faces(reader, found, self.classes)
 
     def predict_faces(self, images: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
         """Computes the probabilities of cropped faces.
@@ -166,10 +216,12 @@ class FaceClassifier:
         self._run = self._run or loading.open_run(self._workdir)
         return self._run
 
-    def _compute(self, name: str, make: Callable[[], Callable[[tf.Tensor], tf.Tensor]], images: Any) -> np.ndarray:
+    def _compute(
+        self, name: str, make: Callable[[], Callable[[tf.Tensor], tf.Tensor]], images: Any, size: int | None = None
+    ) -> np.ndarray:
         """Computes the function of faces that `make` returns, in batches; each batch size is compiled once."""
         faces = _to_faces(images)
-        size = inference.fitting_batch_size(len(faces))
+        size = size or inference.fitting_batch_size(len(faces))
         if (name, size) not in self._compiled:
             self._compiled[name, size] = inference.make_batch_fn(make(), size, warm_up=False)
         return self._compiled[name, size](faces, lambda _: None)
@@ -199,6 +251,22 @@ def _make_embedding(model: tf.keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
         return tf.reduce_mean(values, [1, 2]) if len(values.shape) == 4 else values
 
     return embedding
+
+
+def _check_faces(faces: str) -> None:
+    if faces not in config.FACES:
+        raise UserError(f"faces is {faces!r}; it must be one of {', '.join(config.FACES)}.")
+
+
+def _video_faces(
+    reader: video.Reader, found: Iterable[video.FrameFaces], classes: Sequence[str]
+) -> Iterator[VideoFace]:
+    with reader:
+        for each in found:
+            for box, track, row in zip(each.boxes, each.tracks, each.probabilities):
+                face = classification.make_face(reader.source, box, row, classes)
+                yield VideoFace(**vars(face), frame=each.frame.number, time_s=each.frame.time_s, track=track)
+        reader.check_complete()
 
 
 def _name(picture: Any, otherwise: str) -> str:

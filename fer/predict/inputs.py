@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fer import storage
 from fer.errors import UserError
 from fer.io import files, local_write
+from fer.predict.video_request import CAMERA
 
 STANDARD_INPUT = "-"
 
@@ -18,7 +19,7 @@ def expand(inputs: Sequence[str]) -> list[str]:
 
     Args:
       inputs: paths of files and folders, local or in a store; patterns of local paths, such as "photos/*.jpg", whose
-        "**" matches folders of any depth; or "-" for the standard input.
+        "**" matches folders of any depth; "-" for the standard input; or "camera:N".
 
     Returns:
       The paths, those of a pattern by name. A path that does not exist is returned if another one exists.
@@ -31,11 +32,12 @@ def expand(inputs: Sequence[str]) -> list[str]:
         pattern = path != STANDARD_INPUT and glob.has_magic(path) and not storage.is_remote(path)
         matches = sorted(glob.glob(path, recursive=True)) if pattern and not files.exists(path) else []
         paths += matches or [path]
-    if not any(path == STANDARD_INPUT or files.exists(path) for path in paths):
+    if not any(_is_stream(path) or files.exists(path) for path in paths):
         raise UserError(
-            f"There is no {paths[0]}. --input takes a table of pixels, an image, or a folder or archive of images."
+            f"There is no {paths[0]}. --input takes a table of pixels, an image, a folder or archive of images, or a "
+            "video."
         )
-    if len(paths) == 1 and paths[0] != STANDARD_INPUT:
+    if len(paths) == 1 and not _is_stream(paths[0]):
         files.check_regular(paths[0])
     return paths
 
@@ -65,3 +67,7 @@ def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: b
         if written == path or (f"{written}/".startswith(f"{path}/") and os.path.exists(written)):
             raise UserError(f"--output={output} would replace a file of --input. Name another.")
     files.check_writable(output)
+
+
+def _is_stream(path: str) -> bool:
+    return path == STANDARD_INPUT or bool(CAMERA.fullmatch(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -19,9 +20,10 @@ from fer.errors import UserError, shorten
 from fer.evaluation import inference
 from fer.labels import CLASSES
 from fer.models import loading
-from fer.predict import classification, face_detection, input_readers, result_files
+from fer.predict import classification, face_detection, input_readers, result_files, video, video_files
 from fer.predict.box_file import BoxFile
 from fer.predict.classification import Face, Result, Source
+from fer.predict.video_request import VideoRequest
 from fer.progress import ImageProgress
 
 MAX_LISTED_FACES = 10  # printed one by one beside a file; of more faces, counts by class are printed
@@ -132,19 +134,45 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
     summary.report(request.output)
 
 
-class Network:
-    """The average of one or several networks, compiled at the first call for batches of its size."""
+def predict_video(request: PredictRequest, video_request: VideoRequest, results: TextIO) -> None:
+    """Predicts a video and prints its summary.
 
-    def __init__(self, workdirs: Sequence[str], tta: str):
+    Args:
+      request: networks and options; inputs and output are those of `video_request`.
+      video_request: the video, its outputs and options.
+      results: file to print to.
+
+    Raises:
+      UserError: as `fer.predict.video_files.predict`.
+    """
+    network = Network(request.workdirs, request.tta, video.BATCH)
+    extract = functools.partial(face_detection.extract_faces, faces=request.faces, fit=request.fit)
+    video_files.predict(video_request, extract, network, CLASSES, results)
+
+
+class Network:
+    """The average of one or several networks, compiled at the first call for batches of one size."""
+
+    def __init__(self, workdirs: Sequence[str], tta: str, batch_size: int | None = None):
+        """Opens the networks.
+
+        Args:
+          workdirs: of the networks.
+          tta: of `fer.config.TTA`.
+          batch_size: faces computed together; by default the size of the first call.
+
+        Raises:
+          UserError: as `fer.models.loading.open_run`.
+        """
         self._models = [loading.open_network(workdir) for workdir in workdirs]
-        self._tta = tta
+        self._tta, self._batch_size = tta, batch_size
         self._compute: Callable[[np.ndarray, Callable[[int], None]], np.ndarray] | None = None
         self._timed, self._seconds = 0, 0.0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Maps faces uint8 [n, 48, 48, 1] to probabilities float32 [n, C]."""
         if self._compute is None:
-            size = inference.fitting_batch_size(len(images))
+            size = self._batch_size or inference.fitting_batch_size(len(images))
             self._compute = inference.make_predict_fn(self._models, size, self._tta, warm_up=False)
             return self._compute(images, lambda _: None)
         start = time.perf_counter()

@@ -6,17 +6,15 @@ Rule: of all pairs of a track and a box, those with the largest intersection ove
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fer.errors import UserError
 from fer.predict.face_detection import Box
+from fer.predict.video_request import parse_smoothing
 
 MIN_IOU = 0.3
-SMOOTHINGS = ("exponential", "window")
 
 
 class Track(NamedTuple):
@@ -90,18 +88,12 @@ class Smoother:
         """Starts without tracks.
 
         Args:
-          smoothing: "exponential:T" or "window:T", with T in seconds, such as "window:0.5s".
+          smoothing: as for `parse_smoothing`.
 
         Raises:
-          UserError: it has another form, or T is 0.
+          UserError: it has another form.
         """
-        self._kind, _, duration = smoothing.partition(":")
-        if self._kind not in SMOOTHINGS:
-            raise UserError(
-                f"smooth is {smoothing!r}; it must be {' or '.join(f'{kind}:SECONDS' for kind in SMOOTHINGS)}, such as "
-                "exponential:0.5s."
-            )
-        self._duration_s = parse_duration(duration, f"the duration of smooth={self._kind}")
+        self._kind, self._duration_s = parse_smoothing(smoothing)
         self._history: dict[int, list[tuple[float, np.ndarray]]] = {}  # by track, time and probabilities
 
     def update(self, number: int, time_s: float, probabilities: np.ndarray) -> np.ndarray:
@@ -131,19 +123,3 @@ class Smoother:
         """Forgets all tracks but the given ones."""
         kept = set(numbers)
         self._history = {number: rows for number, rows in self._history.items() if number in kept}
-
-
-def parse_duration(text: str, name: str) -> float:
-    """Returns the seconds of a text such as "0.2s" or "0.2".
-
-    Args:
-      text: the text.
-      name: of the option, for the message.
-
-    Raises:
-      UserError: it is no duration above 0.
-    """
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?s?", text.strip())
-    if not found or not float(found[1]):
-        raise UserError(f"{name} is {text!r}; it must be a duration above 0 in seconds, such as 0.2s.")
-    return float(found[1])

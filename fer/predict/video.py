@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, NamedTuple
@@ -20,13 +19,9 @@ from fer import log_suppression
 from fer.errors import UserError, install_command
 from fer.predict import tracking
 from fer.predict.face_detection import Box, FaceCrops
+from fer.predict.video_request import CAMERA
 from fer.storage import is_remote
 
-CAMERA = re.compile(r"camera:(\d{1,3})")
-ENDINGS = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv"),
-    *(".3gp", ".ogv", ".mjpg", ".mjpeg"),
-)
 BATCH = 32  # faces classified together
 MAX_FRAMES = 64  # held until their faces are classified
 MAX_BYTES = 64 << 20  # of these frames; a frame may be larger
@@ -50,11 +45,6 @@ class FrameFaces(NamedTuple):
     boxes: list[Box]  # from left to right
     tracks: list[int]  # track numbers
     probabilities: np.ndarray  # [n, C] float32; [0, 0] without a face
-
-
-def is_video(source: str) -> bool:
-    """Returns whether a path is that of a video, by its extension, or a camera such as "camera:0"."""
-    return bool(CAMERA.fullmatch(source)) or source.lower().endswith(ENDINGS)
 
 
 class Reader:

@@ -4,74 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import functools
 import io
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Callable
+from typing import Any, Callable, TextIO
 
 import numpy as np
 from PIL import Image
 
 from fer import escaping, log_suppression
-from fer.errors import StorageError, UserError
+from fer.errors import StorageError
 from fer.evaluation.prediction_files import BOX
 from fer.io import files, local_write, temp_files
 from fer.io.transaction import transaction
 from fer.predict import face_detection, tracking, video
 from fer.predict.track_statistics import TrackStatistics
 from fer.predict.video import FrameFaces
+from fer.predict.video_request import CODECS, VideoRequest
 from fer.progress import ImageProgress
-from fer.storage import is_remote
 
-CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "XVID", ".webm": "VP80"}
 DEFAULT_FPS = 25.0  # of an annotated copy of a video without a frame rate
-
-
-@dataclasses.dataclass(frozen=True)
-class VideoRequest:
-    """Input, outputs and options of the prediction of a video."""
-
-    source: str  # path of a video, or "camera:N"
-    output: str | None = None  # path of a CSV file
-    annotate: str | None = None  # path of a video
-    every: str | None = None  # interval between two analysed frames, such as "0.2s"; None for all frames
-    smooth: str | None = None  # as for `tracking.Smoother`
-
-    def check(self) -> None:
-        """Checks options and paths, before anything is read.
-
-        Raises:
-          UserError: an option is invalid, or a file cannot be written or would replace another one.
-        """
-        self.every_s()
-        self.smoother()
-        if self.annotate is not None and os.path.splitext(self.annotate)[1].lower() not in CODECS:
-            raise UserError(f"--annotate={self.annotate} is no video: its name must end with {', '.join(CODECS)}.")
-        if self.annotate is not None and (is_remote(self.annotate) or local_write.is_special(self.annotate)):
-            raise UserError(f"--annotate={self.annotate} is not a file on a local disk: name one.")
-        written = [path for path in (self.annotate, self.output, self.plot()) if path is not None]
-        for position, path in enumerate(written):
-            others = [self.source, *written[:position]]
-            if os.path.realpath(path) in map(os.path.realpath, others):
-                raise UserError(f"{path} would replace the input or another output. Name another --output.")
-            files.check_writable(path)
-
-    def every_s(self) -> float | None:
-        """Returns the interval between two analysed frames in seconds."""
-        return None if self.every is None else tracking.parse_duration(self.every, "every")
-
-    def smoother(self) -> tracking.Smoother | None:
-        """Returns the smoothing of the probabilities."""
-        return None if self.smooth is None else tracking.Smoother(self.smooth)
-
-    def plot(self) -> str | None:
-        """Returns the path of the plot, beside the CSV file; None if that is printed."""
-        if self.output is None or local_write.is_special(self.output):
-            return None
-        return f"{os.path.splitext(self.output)[0]}.png"
 
 
 def predict(
@@ -79,7 +33,8 @@ def predict(
     extract: Callable[[Image.Image], face_detection.FaceCrops],
     compute: Callable[[np.ndarray], np.ndarray],
     classes: Sequence[str],
-) -> list[str]:
+    results: TextIO,
+) -> None:
     """Predicts a video and writes its files; without a face the CSV file has no rows.
 
     The analysis of a camera ends at an interrupt (Ctrl-C), and its results are written.
@@ -89,9 +44,7 @@ def predict(
       extract: as for `video.recognize`.
       compute: `predict` of `video.recognize`.
       classes: names of the C classes.
-
-    Returns:
-      The lines of the summary.
+      results: file that the summary is printed to.
 
     Raises:
       UserError: the video cannot be read or ends early, or a file cannot be written. Of a video that ends early, the
@@ -107,7 +60,7 @@ def predict(
             extract,
             compute,
             max_gap_s,
-            request.smoother(),
+            None if request.smooth is None else tracking.Smoother(request.smooth),
             1 if reader.is_camera else video.BATCH,
         )
         with _open_outputs(request, stage, reader.fps, classes) as outputs:
@@ -115,13 +68,8 @@ def predict(
         plot = request.plot()
         if plot is not None:
             files.write_bytes(stage(plot), _draw(statistics, request, classes))
-    lines = _summary(request, statistics, reader.count, time.monotonic() - started)
-    try:
-        reader.check_complete()
-    except UserError:
-        print("\n".join(lines))
-        raise
-    return lines
+    print("\n".join(_summary(request, statistics, reader.count, time.monotonic() - started)), file=results)
+    reader.check_complete()
 
 
 def _write_frames(

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from fer.errors import UserError
 from fer.predict import tracking
 from fer.predict.face_detection import Box
 from fer.predict.tracking import Smoother, Track, Tracks
@@ -98,21 +97,3 @@ def test_smoother_keeps_tracks_apart_and_forgets_the_others(smoothing):
     np.testing.assert_array_equal(smoother.update(2, 0.0, values[1]), values[1])
     smoother.keep([2])
     np.testing.assert_array_equal(smoother.update(1, 0.1, values[2]), values[2])
-
-
-@pytest.mark.parametrize("text", ["mean:1s", "window", "window:", "window:0", "exponential:-1s", "exponential:1m", ""])
-def test_smoother_error_names_value_and_forms(text):
-    with pytest.raises(UserError, match=r"smooth") as raised:
-        Smoother(text)
-    assert "0.2s" in str(raised.value) or "exponential:0.5s" in str(raised.value)
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("0.2s", 0.2), ("0.2", 0.2), (" 3 s", 3.0), (".5s", 0.5), ("2.", 2.0)])
-def test_parse_duration_reads_seconds(text, seconds):
-    assert tracking.parse_duration(text, "every") == seconds
-
-
-@pytest.mark.parametrize("text", ["", "0", "0.0s", "-1s", "1m", "s", "nan", "inf", "1e3"])
-def test_parse_duration_error_names_option_and_value(text):
-    with pytest.raises(UserError, match=f"every is {text!r}; it must be a duration above 0"):
-        tracking.parse_duration(text, "every")

@@ -34,11 +34,6 @@ def read(path: str, every_s: float | None = None) -> list[Frame]:
         return list(reader.frames(every_s))
 
 
-@pytest.mark.parametrize(("name", "expected"), [("a.mp4", True), ("A.MOV", True), ("camera:0", True), ("a.png", False)])
-def test_is_video_knows_extensions_and_cameras(name, expected):
-    assert video.is_video(name) is expected
-
-
 def test_reader_returns_every_frame_of_a_lossless_clip_with_its_time(tmp_path):
     frames = coloured(10)
     found = read(clips.write_clip(tmp_path / "a.avi", frames, FPS))

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fer
 from fer.evaluation import inference
 from fer.labels import CLASSES
 from fer.models import loading
+from tests.demo.photo import make_photo
 from tests.evaluation import factories
+from tests.predict import clips
 from tests.scripts import run_script
 
 COUNT = 20
@@ -142,3 +145,31 @@ def test_predict_reports_mistake_in_one_sentence_with_exit_code_1(folder, argume
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (folder / "none.csv").exists()
+
+
+@pytest.mark.extended
+def test_predict_of_a_video_writes_the_probabilities_of_its_pictures(folder):
+    pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
+    frames = [np.roll(make_photo(), shift, axis=1) for shift in range(0, 60, 10)]
+    clips.write_clip(folder / "clip.avi", frames)
+    done = predict(folder, "clip.avi", "--output=clip.csv", "--annotate=copy.mp4", "--every=0.08s")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("clip.avi: 3 of 6 frames analysed, 0.2 s, ")
+    assert [line.split(":")[0] for line in rest[:2]] == ["track 1", "track 2"]
+    assert rest[2:] == ["wrote copy.mp4", "wrote clip.csv", "wrote clip.png"]
+    with (folder / "clip.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["frame"], line["track"]) for line in lines] == [(n, track) for n in "024" for track in "12"]
+    expected = [face for frame in frames[::2] for face in fer.load(folder / "run").predict(frame)]
+    for line, face in zip(lines, expected):
+        assert (line["name"], line["left"]) == (face.name, str(face.box.left))
+        found = [float(line[name]) for name in CLASSES]
+        np.testing.assert_allclose(found, list(face.probabilities.values()), atol=1e-5)
+    printed = predict(folder, "clip.avi", "--smooth=window:1s")
+    assert [line.split(":")[0] for line in printed.stdout.splitlines()] == ["clip.avi", "track 1", "track 2"]
+    assert not (folder / "clip-photos").exists()
+    missing = predict(folder, "camera:99")
+    assert missing.returncode == 1
+    assert missing.stderr.count("\n") == 1
+    assert "Camera 99 is missing or in use" in missing.stderr
