@@ -26,6 +26,7 @@ CLASS_SETS = {
 
 MIN_CLASSES, MAX_CLASSES = 2, 100
 MAX_NAME_LENGTH = 40  # characters of a class name
+MAX_IN_ROW, MAX_ROW_LENGTH = 10, 90  # classes, and characters of their names, that fit beside each other
 
 # The meaning of words: the class of FER-2013, or contempt. Data sets use nouns or adjectives for the same expression.
 EMOTION_OF_WORD = {
@@ -117,6 +118,11 @@ def check_classes(names: Iterable[object]) -> tuple[str, ...]:
         if other is not name:
             raise ValueError(f"The class {name!r} is there twice: name each class once, in any case of letters.")
     return checked
+
+
+def fit_in_row(classes: Sequence[str]) -> bool:
+    """Returns whether the names of classes fit beside each other in a table or a plot."""
+    return len(classes) <= MAX_IN_ROW and sum(map(len, classes)) <= MAX_ROW_LENGTH
 
 
 def _check_name(name: object) -> str:

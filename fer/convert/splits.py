@@ -9,6 +9,7 @@ import numpy as np
 from fer.convert.rows import NO_SPLIT, SPLITS, TRAIN_OR_VAL
 
 NUM_FOLDS = 10  # one validates, one tests, as in FER-2013: 80, 10 and 10 %
+MIN_UNSTRATIFIED = 100  # faces from which they are divided even if every class has fewer than `NUM_FOLDS`
 
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 _MAX_STRATIFIED_SINGLES = 2000  # faces without a duplicate in StratifiedGroupKFold, which takes 0.6 ms a group
@@ -26,8 +27,8 @@ def assign_splits(source_splits: np.ndarray, labels: np.ndarray, groups: np.ndar
       seed: determines the assignment, together with the order of the faces.
 
     Returns:
-      int64 [n], index into SPLITS. Groups larger than a fold are assigned to train; so are all faces if no class has a
-      face for each fold, or if there are fewer groups than folds.
+      int64 [n], index into SPLITS. Groups larger than a fold are assigned to train; so are all faces if there are fewer
+      groups than folds, or if no class has a face for each fold and there are fewer than `MIN_UNSTRATIFIED` faces.
     """
     unassigned = np.flatnonzero((source_splits == NO_SPLIT) | (source_splits == TRAIN_OR_VAL))
     splits = source_splits.copy()
@@ -37,12 +38,14 @@ def assign_splits(source_splits: np.ndarray, labels: np.ndarray, groups: np.ndar
         missing.remove(_TEST)
     _, group, sizes = np.unique(groups[unassigned], return_inverse=True, return_counts=True)
     unassigned = unassigned[sizes[group.ravel()] <= max(len(unassigned) / NUM_FOLDS, 1)]
+    strata = labels[unassigned]
+    if len(unassigned) >= MIN_UNSTRATIFIED and np.bincount(strata).max() < NUM_FOLDS:
+        strata = np.zeros_like(strata)  # many small classes cannot be stratified
     is_divisible = (
-        len(np.unique(groups[unassigned])) >= NUM_FOLDS
-        and np.bincount(labels[unassigned], minlength=1).max() >= NUM_FOLDS
+        len(np.unique(groups[unassigned])) >= NUM_FOLDS and np.bincount(strata, minlength=1).max() >= NUM_FOLDS
     )
     if missing and is_divisible:
-        numbers = _assign_folds(labels[unassigned], groups[unassigned], seed)
+        numbers = _assign_folds(strata, groups[unassigned], seed)
         for number, split in enumerate(missing):
             splits[unassigned[numbers == number]] = split
     return splits

@@ -12,11 +12,10 @@ from typing import Any
 from fer import storage
 from fer.errors import UserError
 from fer.io import files
-from fer.labels import SIDE, check_classes
+from fer.labels import SIDE, check_classes, fit_in_row
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
-MAX_TABLE_COLUMNS = 10  # classes beside each other in the table of class counts; more are one below the other
 IMAGE_FORMAT = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 
 CHECKSUM_KEY = "content_sha256"  # SHA-256 of the manifest's text without this key, its last one
@@ -98,7 +97,7 @@ class Manifest:
 
     def table(self) -> str:
         """Returns a table of class counts by split, as lines of text."""
-        if len(self.classes) > MAX_TABLE_COLUMNS:
+        if not fit_in_row(self.classes):
             return self._tall_table()
         widths = [max(10, len(name) + 2) for name in self.classes]
         head = "".join(f"{name:>{width}}" for name, width in zip(self.classes, widths))

@@ -261,6 +261,8 @@ def test_table_of_pixels_reads_own_names_and_needs_label_map_for_numbers(tmp_pat
     input_factories.write_file(source, input_factories.make_csv(FACES[:3], [3, 0, 3], ["Training"] * 3))
     with pytest.raises(UserError, match=r"column emotion: '3' is no label; happy, angry are; name the order of its"):
         run(source, tmp_path, classes="happy,angry", overwrite=True)
+    with pytest.raises(UserError, match=r"faces.csv has 3 labels that are numbers in 3 rows; .* with --label_map="):
+        run(source, tmp_path, classes="happy,angry", on_bad_row="quarantine", overwrite=True)
     made = run(source, tmp_path, classes="happy,angry", label_map="fer2013", overwrite=True)
     assert (made.classes, read_classes(made)) == (("happy", "angry"), {0: "happy", 1: "angry", 2: "happy"})
     with pytest.raises(UserError, match=r"faces.csv is a table of pixels, without class folders: name the classes"):

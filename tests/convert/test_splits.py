@@ -96,3 +96,13 @@ def test_splits_put_group_larger_than_a_fold_into_train():
 
 def test_splits_keep_unlabelled_faces_with_split():
     assert splits.assign_splits(np.array([2, 2]), np.array([-1, -1]), np.arange(2), seed=0).tolist() == [2, 2]
+
+
+def test_splits_divide_many_classes_of_fewer_faces_than_folds_without_strata():
+    labels, unassigned = np.repeat(np.arange(50), 4), np.full(200, NO_SPLIT)
+    groups = np.arange(200) // 2
+    assigned = splits.assign_splits(unassigned, labels, groups, seed=0)
+    assert np.bincount(assigned, minlength=3).tolist() == [160, 20, 20]
+    assert (assigned[::2] == assigned[1::2]).all()
+    few = splits.assign_splits(unassigned[:96], labels[:96], groups[:96], seed=0)
+    assert few.tolist() == [0] * 96

@@ -15,11 +15,10 @@ from fer.convert.audit.audit import Audit
 from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS, UNLABELLED
 from fer.html_page import build_html_page, data_uri, read_resource
-from fer.labels import SIDE, class_colours
+from fer.labels import SIDE, class_colours, fit_in_row
 
 MAX_GROUPS = 24  # groups or faces per finding; audit.json lists all
 MAX_FACES = 8  # per group
-MAX_COLUMNS = 10  # classes in a table with a column for each
 
 
 def render_page(
@@ -183,7 +182,7 @@ def _balance_chart(balance: Mapping[str, Mapping[str, float]], classes: tuple[st
         )
         for split, shares in balance.items()
     }
-    if len(classes) > MAX_COLUMNS:
+    if not fit_in_row(classes):
         return _tall_balance_chart(balance, bars, names, colours)
     key = "".join(f'<span style="background:{colour}"></span>{name}' for name, colour in zip(names, colours))
     rows = []

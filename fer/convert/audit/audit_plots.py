@@ -12,12 +12,11 @@ from fer.convert.ingest import IngestedDataset
 from fer.convert.rows import SPLITS
 from fer.data.manifest import Split
 from fer.io import files
-from fer.labels import SIDE, class_colours
+from fer.labels import SIDE, class_colours, fit_in_row
 from fer.viz import rendering
 
 BALANCE_FILE, PREVIEW_FILE = "class_balance.png", "preview.png"
 FACES_PER_CLASS = 12  # faces of each class
-MAX_COLUMNS = 10  # classes beside each other; more are shown one below the other, in small print
 GAP = 4  # white pixels between the faces of a strip
 DPI = 120
 
@@ -45,8 +44,8 @@ def plot_class_balance(written: Mapping[str, Split]) -> Figure:
     """Plots the number of faces per class, a panel for each split that has labels."""
     labelled = [split for split in written.values() if sum(split.class_counts.values())]
     classes = tuple(labelled[0].class_counts) if labelled else ()
-    many = len(classes) > MAX_COLUMNS
-    height = 1 + 0.16 * len(classes) if many else 3.6
+    many = not fit_in_row(classes)
+    height = max(2.0, 1 + 0.16 * len(classes)) if many else 3.6
     figure = Figure(figsize=(4.2 * max(1, len(labelled)), height), layout="constrained")
     for split, axes in zip(labelled, figure.subplots(1, max(1, len(labelled)), squeeze=False)[0]):
         counts = list(split.class_counts.values())
@@ -75,7 +74,7 @@ def plot_sample_faces(dataset: IngestedDataset, splits: np.ndarray, seed: int) -
         if len(members):
             faces[name] = dataset.read_faces(np.sort(random.permutation(members)[:FACES_PER_CLASS]))
     title = f"Random faces of the {SPLITS[0]} split" if (splits == 0).any() else "Random faces"
-    return _plot_strips(faces, title) if len(faces) > MAX_COLUMNS + 1 else _plot_rows(faces, title)
+    return _plot_rows(faces, title) if fit_in_row(dataset.classes) else _plot_strips(faces, title)
 
 
 def _plot_rows(faces: Mapping[str, np.ndarray], title: str) -> Figure:

@@ -111,3 +111,20 @@ def test_audit_html_cuts_no_table(page, tmp_path, chromium, width):
     chromium.get(f"file://{tmp_path}/audit.html")
     assert browser.cut_cells(chromium) == []
     assert chromium.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_audit_html_escapes_names_of_classes_and_lists_many_below_each_other(dataset, result, tmp_path):  # noqa: F811
+    classes = tuple(f"c{number}<b>&" for number in range(100))
+    balance = {name: dict.fromkeys(classes, 0.01) for name in ("train", "test")}
+    store = TempStore(str(tmp_path))
+    store.append_faces(np.array([face[0] for face in FACES], np.uint8))
+    large = dataclasses.replace(dataset, store=store, classes=classes)
+    text = audit_html.render_page("n", {**result.summary, "class_balance": balance}, result, large, dataset.splits)
+    store.close()
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert "<b>" not in text
+    rows = re.findall(r"<tr><td>.*?</span></span>([^<]+)</td><td>1\.0%</td><td>1\.0%</td></tr>", text)
+    assert rows == [f"c{number}&lt;b&gt;&amp;" for number in range(100)]
+    assert len(set(re.findall(r"width:1\.00%;background:(#\w+)", text))) == 100

@@ -33,6 +33,30 @@ def test_balance_plots_every_class_of_labelled_splits():
     assert [label.get_text() for label in axes.get_xticklabels()] == list(CLASSES)
 
 
+@pytest.mark.parametrize("count", [2, 8, 100])
+def test_plots_show_every_class_of_other_sets_within_the_figure(dataset, store, count):  # noqa: F811
+    classes = tuple(f"class {number}" for number in range(count))
+    written = {"train": Split("train", 5, dict(zip(classes, range(count))), ())}
+    figure = audit_plots.plot_class_balance(written)
+    [axes] = figure.axes
+    bars = [bar.get_width() if count > 10 else bar.get_height() for bar in axes.patches]
+    assert bars == list(range(count))
+    figure.draw_without_rendering()
+    labels = axes.get_yticklabels() if count > 10 else axes.get_xticklabels()
+    assert [label.get_text() for label in labels] == list(classes)
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
+    if count > 10:
+        assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:]))
+    many = dataclasses.replace(dataset, store=store, classes=classes, labels=np.arange(len(FACES)) % count)
+    faces = audit_plots.plot_sample_faces(many, np.zeros(len(FACES), int), seed=0)
+    names = [text.get_text() for axes in faces.axes for text in axes.texts]
+    names += [axes.get_title("left") for axes in faces.axes if axes.get_title("left")]
+    assert sorted(names) == sorted(classes[: len(FACES)])
+    drawn = sum((image.get_array() != 255).any() for axes in faces.axes for image in axes.images)
+    assert drawn >= min(count, len(FACES))
+
+
 def test_faces_plots_images_of_each_class(dataset, store, monkeypatch):  # noqa: F811
     monkeypatch.setattr(audit_plots, "FACES_PER_CLASS", 4)  # one more than the faces of any class
     figure = audit_plots.plot_sample_faces(dataclasses.replace(dataset, store=store), dataset.splits, seed=0)
