@@ -78,6 +78,13 @@ class ProgressDisplay:
         sys.stdout.flush()
         self._last_line = time.monotonic()
 
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Hides the bar while the body of the `with` statement prints to the terminal."""
+        self._bar.clear()
+        yield
+        self._bar.refresh()
+
     def close(self) -> None:
         """Closes the bar."""
         self._bar.close()

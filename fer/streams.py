@@ -45,7 +45,7 @@ class _RawOutput(io.RawIOBase):
                 with contextlib.suppress(OSError, ValueError):
                     select.select([], [self._descriptor], [], 1.0)
             except OSError as error:
-                _errors.setdefault(self._descriptor, error)
+                _errors.setdefault(self._descriptor, error.with_traceback(None))  # frames hold compiled functions
                 _redirect_to_null(self._descriptor)
                 return len(content)
 

@@ -22,6 +22,15 @@ sys.exit(7 if streams.stdout_error() else 0)
 """
 
 
+def test_stdout_is_closed_when_its_reader_has_exited(tmp_path):
+    code = CODE.replace("sys.exit(7 if streams.stdout_error() else 0)", "sys.exit(3 + streams.stdout_is_closed())")
+    (tmp_path / "program.py").write_text(code.format(root=str(ROOT), flush=True))
+    for redirection, expected in (("", 3), (">/dev/full", 3), ("| true", 4)):
+        command = f"{{ sleep 0.2; {sys.executable} -S program.py; }} {redirection}; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False, timeout=60)
+        assert done.returncode == expected, redirection
+
+
 def run(folder: pathlib.Path, redirection: str, flush: bool = True, **environment: str) -> subprocess.CompletedProcess:
     """Runs the program above in a shell, with a redirection of its streams."""
     (folder / "program.py").write_text(CODE.format(root=str(ROOT), flush=flush))

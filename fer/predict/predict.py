@@ -122,7 +122,8 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
             if written is not None:
                 written.add(result)
             if printer is not None:
-                printer.add(result)
+                with progress.hidden():
+                    printer.add(result)
                 if written is None and streams.stdout_is_closed():
                     return
             progress.update(1)

@@ -4,10 +4,14 @@ import io
 import json
 
 import pytest
+import tensorflow as tf
 
+from fer import streams
 from fer.errors import UserError
+from fer.evaluation import inference
 from fer.labels import CLASSES
-from fer.predict import predict
+from fer.models import loading
+from fer.predict import input_readers, predict
 from fer.predict.classification import Face, Result, Source
 from fer.predict.face_detection import Box
 
@@ -107,6 +111,41 @@ def test_json_printer_prints_one_array_with_an_object_for_each_picture():
     empty = io.StringIO()
     predict.JsonPrinter(empty).close()
     assert json.loads(empty.getvalue()) == []
+
+
+@pytest.fixture
+def blank_network(monkeypatch):
+    """Replaces all networks by one that finds all classes equally likely."""
+    monkeypatch.setattr(loading, "open_network", lambda workdir: lambda faces, training: tf.zeros([faces.shape[0], 7]))
+
+
+def test_predict_stops_reading_when_the_reader_of_standard_output_has_exited(tmp_path, monkeypatch, blank_network):
+    path = tmp_path / "test.csv"
+    path.write_text("pixels\n" + (" ".join(["7"] * 2304) + "\n") * 400)
+    read, sources = input_readers.read, []
+
+    def read_and_count(*arguments):
+        for source in read(*arguments):
+            sources.append(source)
+            yield source
+
+    monkeypatch.setattr(input_readers, "read", read_and_count)
+    monkeypatch.setattr(streams, "stdout_is_closed", lambda: True)
+    file = io.StringIO()
+    predict.predict(predict.PredictRequest(["run"], [str(path)]), predict.LinePrinter(file))
+    assert file.getvalue() == f"{path} row 0: angry 14 %, disgust 14 %\n"
+    assert len(sources) < 200
+
+
+def test_predict_prints_result_when_its_batch_is_complete(tmp_path, monkeypatch, blank_network):
+    path = tmp_path / "test.csv"
+    path.write_text("pixels\n" + (" ".join(["7"] * 2304) + "\n") * 400 + "1 2 3\n")
+    file = io.StringIO()
+    with pytest.raises(UserError, match=r"test\.csv, line 402, column pixels: "):
+        predict.predict(predict.PredictRequest(["run"], [str(path)]), predict.JsonPrinter(file))
+    rows = [each["row"] for each in json.loads(file.getvalue())]
+    assert rows == list(range(len(rows)))
+    assert rows[inference.BATCH :]
 
 
 def test_summary_check_accepts_pictures_without_faces_unless_a_file_needs_them():
