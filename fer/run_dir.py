@@ -90,7 +90,7 @@ class Teacher(NamedTuple):
     weights_sha256: str
     config_sha256: str = ""
     step: int = 0
-    began_with: str = "none"  # its initial weights: `model.weights` of its config
+    began_with: str = "none"  # its initial weights: the run of --init_from, or `model.weights` of its config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class RunConfig:
     train_examples: int  # of the training data
     versions: dict[str, str]  # of the software, by name
     teachers: tuple[Teacher, ...]  # in the order of `train.teacher_runs`
-    initialized_from: dict[str, Any]  # run, weights_sha256, config_sha256 and step of the initial run; empty if none
+    initialized_from: dict[str, Any]  # the run of --init_from, see `check_initial_run_record`; empty if none
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +213,7 @@ class RunDir:
           data: the shards.
           teachers: in the order of `train.teacher_runs`.
           initialized_from: record of the run whose weights this run loads before its first step; empty if there is
-            none, or if the run resumes from a checkpoint. See `fer.train.assembly.describe_initial_run`.
+            none, or if the run resumes from a checkpoint. See `check_initial_run_record`.
 
         Raises:
           UserError: the run resumes, but started with other weights of the teachers or of the initial run.
@@ -225,7 +225,7 @@ class RunDir:
                     f"The run in {self.path} started with other weights in the folders of config.train.teacher_runs "
                     f"({experiment.train.teacher_runs!r}): restore those weights, or choose another --workdir."
                 )
-            if initialized_from and recorded.initialized_from != initialized_from:
+            if initialized_from and initialized_from["weights_sha256"] != recorded.initialized_from["weights_sha256"]:
                 raise UserError(
                     f"The run in {self.path} started with other weights in --init_from={initialized_from['run']}: "
                     "restore those weights, or choose another --workdir."
@@ -293,7 +293,7 @@ class RunDir:
             train_examples=_get_field(_get_field(data, "examples_per_split", dict, path), "train", int, path),
             versions=_get_field(content, "versions", dict, path),
             teachers=_parse_teachers(content.get("teachers", []), path),
-            initialized_from=_get_field({"initialized_from": {}, **content}, "initialized_from", dict, path),
+            initialized_from=check_initial_run_record(content.get("initialized_from", {}), path),
         )
 
     def write_history(self, history: Sequence[Entry], curves: bytes) -> None:
@@ -517,6 +517,38 @@ def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> 
             f"{record} belongs to other data: its manifest had the hash {sha256[:12]}..., {data.folder} has "
             f"{data.sha256[:12]}.... Choose another --workdir, or the --data of the run that is there."
         )
+
+
+def check_initial_run_record(record: Any, path: str) -> dict[str, Any]:
+    """Returns the record of an initial run (--init_from) in the file `path`, after a check of its fields.
+
+    Its fields are run, weights_sha256, config_sha256 and step; and trained_on and learned_from, which records of
+    earlier versions lack. learned_from holds weights, label_source, teacher_runs and, if that run too started from
+    another one, that one's record in init_from. The record of a run that started from none is empty.
+
+    Raises:
+      UserError: a field is missing or has another type.
+    """
+    if record == {}:
+        return {}
+    for name, kind in {"run": str, "weights_sha256": str, "config_sha256": str, "step": int}.items():
+        _get_field(record, name, kind, path)
+    if "learned_from" in record:
+        sources = _get_field(record, "learned_from", dict, path)
+        trained_on = _get_field(record, "trained_on", dict, path)
+        for values, names in (
+            (sources, ("weights", "label_source", "teacher_runs")),
+            (trained_on, ("name", "manifest_sha256")),
+        ):
+            for name in names:
+                _get_field(values, name, str, path)
+        check_initial_run_record(sources.get("init_from", {}), path)
+    return record
+
+
+def initial_runs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns a record of `check_initial_run_record`, that of the run which this run started from, and so on."""
+    return [record, *initial_runs(record.get("learned_from", {}).get("init_from", {}))] if record else []
 
 
 def _parse_teachers(records: Any, path: str) -> tuple[Teacher, ...]:

@@ -13,6 +13,8 @@ from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 from fer.models import classifier, loading, weights
 
+SOURCES = {"weights": "none", "label_source": "fer", "teacher_runs": ""}
+
 
 @pytest.fixture
 def experiment() -> Experiment:
@@ -132,6 +134,27 @@ def test_record_error_names_damaged_teachers(folder, experiment, synthetic_shard
     path.write_text(json.dumps({**json.loads(path.read_text()), "teachers": teachers}))
     with pytest.raises(UserError, match=r"config\.json has no valid field teachers"):
         folder.write_config(experiment, synthetic_shards)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"step": "1"}, "step"),
+        ({"trained_on": {"name": "faces"}}, "manifest_sha256"),
+        ({"learned_from": {"weights": "none", "label_source": "fer"}}, "teacher_runs"),
+        ({"learned_from": {**SOURCES, "init_from": {"run": "runs/a"}}}, "weights_sha256"),
+    ],
+)
+def test_read_config_error_names_damaged_field_of_initial_run(folder, change, field):
+    record = {"run": "runs/b", "weights_sha256": "a", "config_sha256": "b", "step": 1}
+    record |= {"trained_on": {"name": "faces", "manifest_sha256": "c"}, "learned_from": SOURCES}
+    path = pathlib.Path(folder.path, "config.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "initialized_from": record}))
+    assert folder.read_config().initialized_from == record
+    path.write_text(json.dumps({**content, "initialized_from": {**record, **change}}))
+    with pytest.raises(UserError, match=rf"config\.json has no {field} of type"):
+        folder.read_config()
 
 
 FIGURES = {

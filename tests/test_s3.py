@@ -196,6 +196,22 @@ def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
     assert json.loads(read_object(store, "comparison/comparison.json"))["runs"][0]["accuracy"] == accuracy
 
 
+@pytest.mark.extended
+def test_s3_run_starts_from_weights_of_run_in_store_and_records_it(data, store, start):
+    flags = [*SMALL, f"--data={data}", "--config.train.max_steps=4"]
+    finish(start("train.py", *flags, f"--workdir={RUNS}/first"))
+    finish(start("train.py", *flags, f"--workdir={RUNS}/second", f"--init_from={RUNS}/first", "--config.seed=1"))
+    best, before, after = (
+        json.loads(read_object(store, f"runs/{name}.json")) for name in ("first/best", "first/config", "second/config")
+    )
+    record = after["initialized_from"]
+    assert (record["run"], record["step"]) == (f"{RUNS}/first", best["step"])
+    assert (record["weights_sha256"], record["config_sha256"]) == (best["sha256"], before["config_sha256"])
+    exported = ["--format=tflite", "--precision=float32", "--output=s3://bucket/exports/second"]
+    finish(start("export.py", f"--workdir={RUNS}/second", f"--data={data}", *exported))
+    assert json.loads(read_object(store, "exports/second/export.json"))["run"]["init_from"] == record
+
+
 @pytest.mark.slow
 def test_s3_run_reports_lost_connection_and_resumes(data, store, link, start, tmp_path):
     flags = [*SMALL, f"--data={data}"]

@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,8 +152,9 @@ def _describe_run(ours: Ours) -> dict[str, Any]:
     # The class counts of FER+ majorities do not identify PrivateTest; such labels are a fault of their own.
     identifiable = protocol["labels"] == "fer" or content["split"] != "test"
     split_fault = _split_fault(content["split"], np.sum(content["confusion_matrix"], axis=1)) if identifiable else ""
-    learned = [member.get("learned_from") for member in protocol["members"]]
-    unknown = _undocumented_sources(learned)
+    lineages = [(member, *eval_json.initial_runs(member)) for member in protocol["members"]]
+    learned = [each.get("learned_from") for lineage in lineages for each in lineage]
+    unknown = _undocumented_sources(lineages)
     faults = [
         fault
         for holds, fault in (
@@ -197,12 +198,19 @@ def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
     return "" if tuple(faces_of_class) == PRIVATE_TEST else "a test split that is not FER-2013's PrivateTest"
 
 
-def _undocumented_sources(learned: Sequence[dict[str, str] | None]) -> list[str]:
-    """Returns initial weights, initial runs and teachers of the members, whose data eval.json does not record."""
-    names = [
-        (os.path.basename(each["weights"]), each["teacher_runs"], each.get("init_from", "")) for each in learned if each
-    ]
-    return list(dict.fromkeys(name for sources in names for name in sources if name not in ("", "none", "imagenet")))
+def _undocumented_sources(lineages: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Returns initial weights, teachers and initial runs that may have learned from other faces than a member.
+
+    Args:
+      lineages: of each member: its entry in protocol.members, and its initial runs.
+    """
+    names = []
+    for member, *runs in lineages:
+        for each in [member, *runs]:
+            sources = each.get("learned_from", {"weights": "none", "teacher_runs": ""})
+            names += [os.path.basename(sources["weights"]), sources["teacher_runs"]]
+        names += [each["run"] for each in runs if each.get("trained_on") != member["trained_on"]]
+    return list(dict.fromkeys(name for name in names if name not in ("", "none", "imagenet")))
 
 
 def _describe_baseline(measured: baselines.BaselineResult) -> dict[str, Any]:

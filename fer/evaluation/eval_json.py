@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fer import run_dir
 from fer.data.manifest import Manifest
 from fer.errors import UserError
 from fer.io import files
 from fer.models.loading import LoadedRun
-from fer.run_dir import software_versions
 
 if TYPE_CHECKING:
     import jsonschema
@@ -78,7 +78,7 @@ def build(
         "data": manifest.record(),
         "config_sha256": single.get("config_sha256"),
         "checkpoint_step": single.get("checkpoint_step"),
-        "versions": {**software_versions(), "scikit-learn": importlib.metadata.version("scikit-learn")},
+        "versions": {**run_dir.software_versions(), "scikit-learn": importlib.metadata.version("scikit-learn")},
     }
 
 
@@ -94,12 +94,7 @@ def describe_member(run: LoadedRun) -> dict[str, Any]:
         "checkpoint_step": run.step,
         "weights_sha256": run.weights_sha256,
         "trained_on": run.trained_on,
-        "learned_from": {
-            "weights": run.config.model.weights,
-            "label_source": run.config.train.label_source,
-            "teacher_runs": run.config.train.teacher_runs,
-            **({"init_from": run.initialized_from} if run.initialized_from else {}),
-        },
+        "learned_from": run.learned_from(),
         **({"export": run.export} if run.export else {}),
     }
 
@@ -179,6 +174,11 @@ def is_training_data(evaluation: Mapping[str, Any]) -> bool:
     """Returns whether every member was trained and selected on the shards that were evaluated."""
     evaluated = evaluation["data"]["manifest_sha256"]
     return all(each["trained_on"]["manifest_sha256"] == evaluated for each in evaluation["protocol"]["members"])
+
+
+def initial_runs(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns `run_dir.initial_runs` of an entry of protocol.members."""
+    return run_dir.initial_runs(member.get("learned_from", {}).get("init_from", {}))
 
 
 def export_name(export: Mapping[str, str]) -> str:

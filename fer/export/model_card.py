@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fer import run_dir
 from fer.config import Experiment
 from fer.escaping import code_span, escape_markdown
 from fer.evaluation import eval_json
@@ -86,16 +87,34 @@ def _model_details(content: Mapping[str, Any], config: RunConfig) -> str:
 
 
 def _training_data(config: RunConfig) -> str:
-    data, weights = config.trained_on, config.experiment.model.weights
-    initial = "random" if weights == "none" else f"{code_span(weights)} (source and terms: docs/reproduce.md)"
+    data, policy = config.trained_on, config.experiment.augment.policy
     return _paragraph(
         f"{config.train_examples:,} faces: the train split of {code_span(data['name'])} (manifest "
         f"SHA-256 {code_span(data['manifest_sha256'])}) in the format of FER-2013 (I. J. Goodfellow et "
         "al., arXiv:1307.0414). "
         "FER-2013 holds results of an image search for emotion words, cropped by a face detector and labelled with one "
-        f"of seven classes. Initial weights: {initial}. Augmentation: {code_span(config.experiment.augment.policy)}."
+        f"of seven classes. Initial weights: {_initial_weights(config)}. Augmentation: {code_span(policy)}."
         f"{_votes(config.experiment)}{_teachers(config)}"
     )
+
+
+def _initial_weights(config: RunConfig) -> str:
+    """Describes the initial weights; if those of a run, also the initial weights of that run, and so on."""
+    texts, weights = [], config.experiment.model.weights
+    for run in run_dir.initial_runs(config.initialized_from):
+        sources = run.get("learned_from", {})
+        facts = [f"step {run['step']:,}, SHA-256 {code_span(run['weights_sha256'])}"]
+        if sources:
+            facts.append(
+                f"trained on {code_span(run['trained_on']['name'])}, labels {code_span(sources['label_source'])}"
+            )
+        if sources.get("teacher_runs"):
+            facts.append(f"distilled from {code_span(sources['teacher_runs'])}")
+        texts.append(f"the best weights of the run {code_span(run['run'])} ({'; '.join(facts)})")
+        weights = sources.get("weights", "")
+    named = f"{code_span(weights)} (source and terms: docs/reproduce.md)"
+    texts.append({"none": "random", "": "not recorded"}.get(weights, named))
+    return "; its initial weights: ".join(texts)
 
 
 def _votes(experiment: Experiment) -> str:
@@ -124,8 +143,14 @@ def _teachers(config: RunConfig) -> str:
 
 
 def _uses_other_networks(config: RunConfig) -> bool:
-    """Returns whether the network was initialized with, or distilled from, other weights."""
-    return config.experiment.model.weights != "none" or bool(config.teachers or config.initialized_from)
+    """Returns whether the network, or a run that it descends from, learned from other weights or other data."""
+    runs = run_dir.initial_runs(config.initialized_from)
+    for run in runs:
+        sources = run.get("learned_from", {})  # not recorded by earlier versions
+        if not sources or sources["teacher_runs"] or run["trained_on"] != config.trained_on:
+            return True
+    weights = runs[-1]["learned_from"]["weights"] if runs else config.experiment.model.weights
+    return weights != "none" or bool(config.teachers)
 
 
 def _evaluation(content: Mapping[str, Any]) -> str:

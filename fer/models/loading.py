@@ -12,7 +12,7 @@ from fer import config, flag_paths, storage
 from fer.errors import UserError, join_names
 from fer.io import files
 from fer.models import export_manifest
-from fer.run_dir import RunDir
+from fer.run_dir import RunDir, check_initial_run_record
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -35,8 +35,28 @@ class LoadedRun:
     selected_on: str  # split that selected them
     weights_sha256: str
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
-    initialized_from: str = ""  # the run that training started from (--init_from)
+    initialized_from: dict[str, Any] = dataclasses.field(default_factory=dict)  # `as_initial_run` of --init_from
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
+
+    def learned_from(self) -> dict[str, Any]:
+        """Describes the sources of the training besides the labels of `trained_on`, as eval.json records them."""
+        sources = {
+            "weights": "none" if self.initialized_from else self.config.model.weights,  # which --init_from replaces
+            "label_source": self.config.train.label_source,
+            "teacher_runs": self.config.train.teacher_runs,
+        }
+        return {**sources, **({"init_from": self.initialized_from} if self.initialized_from else {})}
+
+    def as_initial_run(self) -> dict[str, Any]:
+        """Describes the run for the records of a run that starts from its weights, see `run_dir.RunConfig`."""
+        return {
+            "run": self.workdir,
+            "weights_sha256": self.weights_sha256,
+            "config_sha256": self.config_sha256,
+            "step": self.step,
+            "trained_on": self.trained_on,
+            "learned_from": self.learned_from(),
+        }
 
 
 def check(workdir: str) -> None:
@@ -180,7 +200,7 @@ def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
         selected_on=best.selected_on,
         weights_sha256=best.sha256,
         trained_on=recorded.trained_on,
-        initialized_from=recorded.initialized_from.get("run", ""),
+        initialized_from=recorded.initialized_from,
     )
 
 
@@ -267,6 +287,8 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
         raise UserError(
             f"{found.path} is not what {export_manifest.FILE} lists: its SHA-256 differs. Copy it again or export anew."
         )
+    initialized_from = run.get("init_from", {})
+    check_initial_run_record(initialized_from, os.path.join(workdir, export_manifest.FILE))
     return LoadedRun(
         workdir=workdir,
         config=config.from_dict(run["config"]),
@@ -279,5 +301,6 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
         selected_on=run["selected_on"],
         weights_sha256=run["weights_sha256"],
         trained_on=run["trained_on"],
+        initialized_from=initialized_from,
         export={name: entry[name] for name in ("format", "precision", "file", "sha256")},
     )

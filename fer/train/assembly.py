@@ -67,7 +67,7 @@ def assemble(run: CheckedRun) -> RunParts:
     validation = pipeline.evaluation_batches(held_out, train.global_batch_size)
     score = eval_step.make_scorer(strategy, state.average, validation)
     param_groups.set_phase(state.model, experiment, head_only=False)  # only to report its errors before the run starts
-    records = soft_labels.teacher_records(teachers), describe_initial_run(initial) if initial else {}
+    records = soft_labels.teacher_records(teachers), initial.as_initial_run() if initial else {}
     return RunParts(context, source, score, epoch_steps, total_steps, *records)
 
 
@@ -96,12 +96,6 @@ def load_initial_run(name: str, experiment: Experiment) -> LoadedRun:
     if differences:
         raise UserError(f"--init_from={name} is another network: {'; '.join(differences)}. Set the fields of that run.")
     return run
-
-
-def describe_initial_run(run: LoadedRun) -> dict[str, Any]:
-    """Builds the field initialized_from of config.json."""
-    names = {"run": run.workdir, "weights_sha256": run.weights_sha256, "config_sha256": run.config_sha256}
-    return {**names, "step": run.step}
 
 
 def describe(run: CheckedRun, parts: RunParts) -> str:

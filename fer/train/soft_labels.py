@@ -166,7 +166,15 @@ def load_teachers(train: Train) -> list[LoadedRun]:
 
 def teacher_records(teachers: Sequence[LoadedRun]) -> list[Teacher]:
     """Returns the records of the teachers for config.json."""
-    return [Teacher(each.weights_sha256, each.config_sha256, each.step, each.config.model.weights) for each in teachers]
+    return [
+        Teacher(
+            each.weights_sha256,
+            each.config_sha256,
+            each.step,
+            each.initialized_from.get("run", each.config.model.weights),
+        )
+        for each in teachers
+    ]
 
 
 def make_distill_fn(teachers: Sequence[LoadedRun], share: float) -> DistillFn | None:

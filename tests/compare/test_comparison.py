@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def test_score_on_the_selection_split_states_that(tmp_path):
     assert "; the split that selected the checkpoint" in run["remark"]
 
 
-def on_test(folder: pathlib.Path, labels: np.ndarray, **learned_from: str) -> dict:
+def on_test(folder: pathlib.Path, labels: np.ndarray, **learned_from: Any) -> dict:
     """The run of a plain score on a split named test, trained as `learned_from` says."""
     protocol = {**build()["protocol"], "labels": "fer"}
     protocol["members"][0]["learned_from"].update(learned_from)
@@ -179,6 +180,19 @@ def test_score_on_another_test_split_is_not_comparable(tmp_path):
     assert run["remark"].startswith("a test split that is not FER-2013's PrivateTest")
 
 
+def make_initial_run(initial_weights: str = "none", data: str = "") -> dict:
+    """Makes the record of an initial run on the data of the run, or on those whose hash consists of `data`."""
+    trained_on = build()["protocol"]["members"][0]["trained_on"]
+    return {
+        "run": "runs/b",
+        "weights_sha256": 64 * "a",
+        "config_sha256": 64 * "b",
+        "step": 1,
+        "trained_on": {**trained_on, **({"manifest_sha256": 64 * data} if data else {})},
+        "learned_from": {"weights": initial_weights, "label_source": "posterior", "teacher_runs": ""},
+    }
+
+
 @pytest.mark.parametrize(
     ("learned_from", "comparable", "remark"),
     [
@@ -186,8 +200,11 @@ def test_score_on_another_test_split_is_not_comparable(tmp_path):
         ({"teacher_runs": "runs/a"}, False, "runs/a may be trained on other faces"),
         ({"weights": "imagenet"}, True, "trained on"),
         ({"label_source": "posterior"}, True, "with FER+ votes"),
+        ({"init_from": make_initial_run()}, True, "with FER+ votes"),
+        ({"init_from": make_initial_run("faces.npz")}, False, "faces.npz may be trained on other faces; trained on"),
+        ({"init_from": make_initial_run(data="1")}, False, "runs/b may be trained on other faces; trained on"),
     ],
-    ids=["weights", "teacher", "imagenet", "votes"],
+    ids=["weights", "teacher", "imagenet", "votes", "initial run", "its weights", "its data"],
 )
 def test_compare_reports_additional_training_sources(tmp_path, learned_from, comparable, remark):
     run = on_test(tmp_path, PRIVATE, **learned_from)

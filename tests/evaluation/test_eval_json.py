@@ -2,7 +2,6 @@
 
 import copy
 import json
-from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -15,6 +14,7 @@ from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.evaluation.metrics import metrics
 from fer.labels import CLASSES
+from fer.models.loading import LoadedRun
 from tests.evaluation import factories
 
 # Programs of users read these keys: they may not change.
@@ -45,24 +45,25 @@ FIELDS = [
 ]
 
 
-def run(name: str = "compact", precision: str = "float32", parameters: int = 1000) -> SimpleNamespace:
-    """Returns the attributes of a `Run` that eval.json describes."""
-    return SimpleNamespace(
+def run(name: str = "compact", precision: str = "float32", parameters: int = 1000) -> LoadedRun:
+    """Returns a run without its model."""
+    experiment = Experiment(model=Model(name=name), train=Train(precision=precision))
+    return LoadedRun(
         workdir=f"runs/{name}",
-        config=Experiment(model=Model(name=name), train=Train(precision=precision)),
-        config_sha256=Experiment(model=Model(name=name), train=Train(precision=precision)).sha256(),
+        config=experiment,
+        recorded=experiment.to_dict(),
+        config_sha256=experiment.sha256(),
+        model=None,
         parameters=parameters,
         precision=precision,
         step=12,
         selected_on="validation",
         weights_sha256="a" * 64,
         trained_on=factories.TRAINED_ON,
-        initialized_from="",
-        export=None,
     )
 
 
-def build(*runs: SimpleNamespace, classes: tuple[str, ...] = CLASSES) -> dict:
+def build(*runs: LoadedRun, classes: tuple[str, ...] = CLASSES) -> dict:
     """Builds eval.json of perfect predictions for eight faces by some runs, or by one."""
     true = np.array([0, 1, 2, 3, 4, 5, 6, 3]) % len(classes)
     probabilities = 0.35 / len(classes) + 0.65 * np.eye(len(classes))[true]

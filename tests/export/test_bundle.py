@@ -130,6 +130,57 @@ def test_card_names_teacher_of_distilled_network(bundled, folder):
     assert f"{text} (weights SHA-256 `f00d`; initial weights `faces.npz`)." in card
 
 
+def make_initial_run(**fields) -> dict:
+    """Makes the record of an initial run on the data of `factories.run`, from random weights."""
+    sources = {"weights": "none", "label_source": "fer", "teacher_runs": ""}
+    record = {"run": "runs/first", "weights_sha256": 64 * "a", "config_sha256": 64 * "b", "step": 1234}
+    return {**record, "trained_on": dict(factories.TRAINED_ON), "learned_from": sources, **fields}
+
+
+def test_bundle_records_runs_that_its_run_started_from(folder, tmp_path):
+    sources = {"weights": "faces.npz", "label_source": "posterior", "teacher_runs": "runs/teacher"}
+    before = make_initial_run(run="runs/zero", learned_from=sources)
+    record = make_initial_run()
+    record["learned_from"]["init_from"] = before
+    workdir, output = shutil.copytree(folder / "run", tmp_path / "run"), tmp_path / "bundle"
+    config = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps({**config, "initialized_from": record}))
+    bundle.make_bundle(str(workdir), str(folder / "faces"), str(output))
+    assert json.loads((output / "config.json").read_text())["initialized_from"] == record
+    (member,) = eval_json.read_eval(str(output / "eval.json"))["protocol"]["members"]
+    assert member["learned_from"]["init_from"] == record
+    assert loading.open_folder(str(output)).initialized_from == record
+    assert (
+        f"Initial weights: the best weights of the run `runs/first` (step 1,234, SHA-256 `{64 * 'a'}`; trained on "
+        f"`faces`, labels `fer`); its initial weights: the best weights of the run `runs/zero` (step 1,234, SHA-256 "
+        f"`{64 * 'a'}`; trained on `faces`, labels `posterior`; distilled from `runs/teacher`); its initial weights: "
+        "`faces.npz` (source and terms: docs/reproduce.md)."
+    ) in " ".join((output / "MODEL_CARD.md").read_text().split())
+
+
+OTHER_DATA = {"name": "other", "manifest_sha256": 64 * "1"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "initial", "uses_others"),
+    [
+        ({}, "random", False),
+        ({"learned_from": {"weights": "a.npz", "label_source": "fer", "teacher_runs": ""}}, "`a.npz` (source", True),
+        ({"learned_from": {"weights": "none", "label_source": "fer", "teacher_runs": "runs/b"}}, "random", True),
+        ({"trained_on": OTHER_DATA}, "random", True),
+        ({"learned_from": {}}, "not recorded", True),
+    ],
+    ids=["images of the run", "weights", "teacher", "other data", "not recorded"],
+)
+def test_card_license_depends_on_sources_of_initial_run(bundled, folder, fields, initial, uses_others):
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
+    config = RunDir(str(folder / "run")).read_config()
+    config = dataclasses.replace(config, initialized_from=make_initial_run(**fields))
+    card = " ".join(model_card.build_card(content, config).split())
+    assert f"; its initial weights: {initial}" in card
+    assert ("and indirectly on the data of other networks" in card) == uses_others
+
+
 def test_card_states_ferplus_votes_in_targets(bundled, folder):
     content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
     config = RunDir(str(folder / "run")).read_config()
@@ -144,7 +195,10 @@ def test_card_shows_texts_of_others_as_text(bundled, folder):
     hostile = "<img src=x>`|</td>[a](http://b)\n# c\x1b[2J"
     trained_on = {"name": hostile, "manifest_sha256": hostile}
     teachers = (Teacher(hostile, began_with=hostile),)
+    sources = {"weights": hostile, "label_source": hostile, "teacher_runs": hostile}
+    initial = make_initial_run(run=hostile, weights_sha256=hostile, trained_on=trained_on, learned_from=sources)
     config = dataclasses.replace(config, trained_on=trained_on, teachers=teachers, versions={hostile: hostile})
+    config = dataclasses.replace(config, initialized_from=initial)
     config.experiment.train.teacher_runs = config.experiment.model.weights = hostile
     config.experiment.augment.policy = hostile
     content["model"] = content["data"]["name"] = hostile
@@ -152,7 +206,7 @@ def test_card_shows_texts_of_others_as_text(bundled, folder):
     inline = [child for block in page for child in block.children or []]
     assert not [token.type for token in [*page, *inline] if token.type.startswith(("html", "link", "image"))]
     shown = html.unescape(" ".join(" ".join(token.content for token in inline).split()))
-    assert shown.count("<img src=x>`|</td>[a](http://b)\\n# c\\x1b[2J") >= 10
+    assert shown.count("<img src=x>`|</td>[a](http://b)\\n# c\\x1b[2J") >= 15
 
 
 def test_card_wraps_no_text_into_another_block(bundled, folder):

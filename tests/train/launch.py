@@ -74,6 +74,7 @@ def start_two_workers(
     workdir: pathlib.Path,
     folders: Sequence[pathlib.Path] = (ROOT, ROOT),
     path: str = QUICK,
+    more_flags: Sequence[str] = (),
 ) -> list[run_script.Started]:
     """Starts two workers on this machine with --workers.
 
@@ -83,9 +84,10 @@ def start_two_workers(
       workdir: run directory.
       folders: working directory of each worker.
       path: path of the program.
+      more_flags: further flags of both workers.
     """
     workers = ",".join(f"127.0.0.1:{port}" for port in find_free_ports(2))
-    flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", f"--workers={workers}"]
+    flags = [f"--config={config}", f"--data={data}", f"--workdir={workdir}", f"--workers={workers}", *more_flags]
     return [run_script.start(path, folders[index], *flags, f"--worker_index={index}") for index in (0, 1)]
 
 

@@ -13,7 +13,9 @@ from fer import config, run_dir
 from fer.config import Experiment
 from fer.errors import UserError
 from fer.evaluation import eval_json
+from fer.export import model_card
 from fer.models import loading
+from fer.run_dir import RunDir
 from fer.train import preflight, trainer
 from tests.train import factories
 from tests.train.factories import final_state
@@ -133,8 +135,14 @@ def test_init_from_starts_new_run_from_best_weights_and_resumes_without_them(syn
         "weights_sha256": best.weights_sha256,
         "config_sha256": best.config_sha256,
         "step": 2,
+        "trained_on": {name: record["data"][name] for name in ("name", "manifest_sha256")},
+        "learned_from": {"weights": "none", "label_source": "fer", "teacher_runs": ""},
     }
-    assert eval_json.describe_member(loading.open_run(str(second)))["learned_from"]["init_from"] == str(first)
+    member = eval_json.describe_member(loading.open_run(str(second)))
+    assert member["learned_from"]["init_from"] == record["initialized_from"]
+    trainer.train(settings, data, str(tmp_path / "third"), "one", options=start_from(str(second)))
+    member = eval_json.describe_member(loading.open_run(str(tmp_path / "third")))
+    assert [each["run"] for each in eval_json.initial_runs(member)] == [str(second), str(first)]
     shutil.rmtree(first)
     settings.train.max_steps = 4
     trainer.train(settings, data, str(second), "one", options=start_from(str(first)))
@@ -148,6 +156,27 @@ def test_init_from_error_names_differing_fields_of_model(synthetic_shards, tmp_p
     with pytest.raises(UserError, match=r"--init_from=bundled is another network: config.model.name is 'tiny', not '"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", options=start_from("bundled"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.extended
+def test_init_from_bundled_trains_bundled_network_and_records_its_origin(synthetic_shards, tmp_path):
+    bundled = loading.open_run("bundled")
+    settings = make_experiment(max_steps=1, ema_decay=0.0)
+    settings.model = dataclasses.replace(bundled.config.model, weights="none")
+    settings.optimizer.learning_rate = 1e-12  # the weights do not move
+    trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", options=start_from("bundled"))
+    trained = loading.open_run(str(tmp_path / "run"))
+    for ours, theirs in zip(trained.model.trainable_weights, bundled.model.trainable_weights):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6, err_msg=theirs.name)
+    assert trained.initialized_from == bundled.as_initial_run()
+    card = " ".join(
+        model_card.build_card(
+            eval_json.read_eval(RunDir(loading.bundle_folder()).eval_file), RunDir(str(tmp_path / "run")).read_config()
+        ).split()
+    )
+    assert "Initial weights: the best weights of the run `bundled` (step 8,064, SHA-256" in card
+    assert "its initial weights: `weights/bundled.npz` (source and terms: docs/reproduce.md)" in card
+    assert "and indirectly on the data of other networks (sources and terms: docs/reproduce.md)" in card
 
 
 @pytest.mark.extended

@@ -11,6 +11,7 @@ import pytest
 
 from fer.data import example_codec
 from fer.errors import Stopped
+from fer.models import loading
 from fer.train import checkpoints, train_step, trainer
 from fer.train.distributed import strategy
 from tests.evaluation.factories import run
@@ -170,6 +171,20 @@ def test_worker_error_names_teacher_when_it_differs_from_chief(synthetic_shards,
     assert chief_code == 1, chief_errors
     assert "lost the connection to another worker" in chief_errors
     assert "Traceback" not in errors + chief_errors
+
+
+@pytest.mark.extended
+def test_workers_start_from_weights_of_initial_run_and_record_it(synthetic_shards, tmp_path):
+    settings, first = make_settings(), run(tmp_path / "first", seed=3, experiment=make_settings())
+    settings.optimizer.learning_rate = 1e-12  # the weights do not move
+    config, workdir = launch.write_config(tmp_path, settings), tmp_path / "run"
+    started = launch.start_two_workers(config, synthetic_shards.folder, workdir, more_flags=[f"--init_from={first}"])
+    results = launch.wait_for_exit(started, LIMIT)
+    assert [code for code, _, _ in results] == [0, 0], results
+    initial = loading.open_run(first)
+    assert json.loads((workdir / "config.json").read_text())["initialized_from"] == initial.as_initial_run()
+    for ours, theirs in zip(loading.open_run(str(workdir)).model.trainable_weights, initial.model.trainable_weights):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6, err_msg=theirs.name)
 
 
 @pytest.mark.slow
