@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import re
 import shutil
-import socket
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+
+from fer.io import processes
 
 MAX_NAME_BYTES = 255  # the limit of common file systems
 MAX_AGE_S = 24 * 3600.0  # age in seconds from which a file of another machine counts as left over
@@ -51,17 +51,6 @@ def folder(kind: str, within: str | None = None) -> Iterator[str]:
         yield path
 
 
-def process_has_ended(pid: int) -> bool:
-    """Returns whether this machine has no process of this number; False if that cannot be determined."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
-
-
 def sweep(place: str) -> None:
     """Removes files of killed processes from a local folder, once in each process."""
     _sweep_files(os.path.abspath(place))
@@ -89,22 +78,12 @@ def _sweep_folders(place: str) -> None:
 
 
 def _owner() -> str:
-    return f"{_machine()}-{os.getpid()}"
-
-
-@functools.cache
-def _machine() -> str:
-    """Returns eight digits that identify this machine or container, as containers number processes on their own."""
-    try:
-        processes = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux
-        processes = ""
-    return hashlib.sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
+    return f"{processes.machine()}-{os.getpid()}"
 
 
 def _has_ended(name: re.Match) -> bool:
     """Returns whether the process in a name was one of this machine and has ended."""
-    return name["machine"] == _machine() and process_has_ended(int(name["pid"]))
+    return name["machine"] == processes.machine() and processes.has_ended(int(name["pid"]))
 
 
 def _is_old(entry: os.DirEntry) -> bool:

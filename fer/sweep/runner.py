@@ -102,7 +102,7 @@ def run_sweep(sweep: Sweep) -> list[str]:
     sweep.check()
     shared = sweep.open_study()
     with preemption.stop_on_signals() as stop:
-        while not stop.requested and (trial := _acquire_trial(sweep, shared)) is not None:
+        while not stop.requested and (trial := _acquire_trial(sweep, shared, stop)) is not None:
             _train_leased(sweep, shared, trial, stop)
             tf.keras.backend.clear_session()  # frees the model
     if stop.requested:
@@ -118,9 +118,9 @@ def run_sweep(sweep: Sweep) -> list[str]:
     return paths
 
 
-def _acquire_trial(sweep: Sweep, shared: optuna.Study) -> optuna.Trial | None:
+def _acquire_trial(sweep: Sweep, shared: optuna.Study, stop: preemption.StopRequest) -> optuna.Trial | None:
     with optuna_study.storage_errors():
-        return trial_leases.acquire_trial(shared, sweep.plan)
+        return trial_leases.acquire_trial(shared, sweep.plan, lambda: stop.requested)
 
 
 def _train_leased(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: preemption.StopRequest) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import tensorflow as tf
 
 from fer.errors import RunInUseError, StorageError, UserError
-from fer.io import files, temp_files
+from fer.io import files, processes
 from fer.periodic import call_every
 from fer.run_dir import OWNER_FILE
 from fer.storage import is_remote
@@ -161,7 +161,7 @@ def _has_ended(owner: dict[str, Any]) -> bool:
     if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
         return False
     # A lease of this very process is one that an earlier run in it left behind.
-    return owner["pid"] == os.getpid() or temp_files.process_has_ended(owner["pid"])
+    return owner["pid"] == os.getpid() or processes.has_ended(owner["pid"])
 
 
 def _read(path: str) -> dict[str, Any]:

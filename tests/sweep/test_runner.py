@@ -101,7 +101,7 @@ def test_train_trial_keeps_trial_when_the_data_are_missing(synthetic_shards, tmp
     sweep = runner.Sweep(base, plan, str(data), str(tmp_path / "out"), strategy="one")
     shared = sweep.open_study()
     data.unlink()
-    trial = runner._acquire_trial(sweep, shared)
+    trial = runner._acquire_trial(sweep, shared, preemption.StopRequest())
     with pytest.raises(UserError, match=r"shards has no manifest\.json"):
         runner._train_trial(sweep, shared, trial, preemption.StopRequest())
     assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING]
@@ -113,7 +113,7 @@ def test_epoch_callback_keeps_trial_when_the_study_is_unreachable(synthetic_shar
     storage = f"sqlite:///{tmp_path}/study.db?timeout=0.1"
     sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path / "out"), storage, strategy="one")
     shared = sweep.open_study()
-    trial = runner._acquire_trial(sweep, shared)
+    trial = runner._acquire_trial(sweep, shared, preemption.StopRequest())
     with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(
@@ -129,7 +129,7 @@ def make_trial(synthetic_shards, tmp_path) -> tuple[runner.Sweep, optuna.Study, 
     plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
     sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
     shared = sweep.open_study()
-    return sweep, shared, runner._acquire_trial(sweep, shared)
+    return sweep, shared, runner._acquire_trial(sweep, shared, preemption.StopRequest())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_train_leased_leaves_interrupted_trial_for_another_process(
     assert [left.state] == states
     assert optuna_study.FAILURE not in left.user_attrs
     if isinstance(error, Stopped):
-        again = runner._acquire_trial(sweep, shared)
+        again = runner._acquire_trial(sweep, shared, preemption.StopRequest())
         assert (again.params, sweep.plan.point(shared, again.number)) == ({"seed": 0}, 0)
 
 
@@ -247,6 +247,17 @@ def test_signal_at_the_end_of_a_trial_ends_the_sweep_after_the_trial(synthetic_s
     base = factories.experiment(max_steps=0, epochs=1, global_batch_size=64)
     monkeypatch.setattr(trainer, "train", train)
     check_sweep_stops_after_first_trial(base, synthetic_shards.folder, str(tmp_path))
+
+
+def test_signal_while_waiting_for_trial_of_another_machine_ends_the_sweep(synthetic_shards, tmp_path, monkeypatch):
+    base = factories.experiment(max_steps=2)
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0", base))
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    sweep.open_study().ask()
+    monkeypatch.setattr(trial_leases.time, "sleep", lambda _: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Stopped, match="Stopped between two trials") as stopped:
+        runner.run_sweep(sweep)
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
 
 
 def test_report_has_every_trial_and_the_mean_over_seeds(swept):

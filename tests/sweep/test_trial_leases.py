@@ -15,6 +15,7 @@ from fer.config import Experiment
 from fer.errors import UserError
 from fer.sweep import optuna_study, search_space, storages, trial_leases
 from fer.sweep.optuna_study import Plan
+from tests.io.test_processes import process_name
 
 WORKER = """
 import json, os, sys, time
@@ -96,6 +97,36 @@ def test_acquire_trial_takes_trial_whose_process_died_before_its_first_heartbeat
     assert trial_leases.acquire_trial(shared, plan).number == 1
     again = trial_leases.acquire_trial(shared, plan)
     assert (plan.point(shared, again.number), again.params) == (0, {"seed": 0})
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_acquire_trial_recognizes_end_of_process_on_same_machine_at_once(tmp_path, monkeypatch, scheme):
+    shared, plan = open_study(f"{scheme}{tmp_path}/study", "seed=0,1")
+    other = subprocess.Popen(["sleep", "600"])
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_leases.processes, "name", lambda: process_name(other.pid))
+        for _ in range(plan.trials):
+            trial_leases.acquire_trial(shared, plan)
+    started = time.monotonic()
+    assert trial_leases.acquire_trial(shared, plan) is None
+    other.kill()
+    other.wait()
+    points = [plan.point(shared, trial_leases.acquire_trial(shared, plan).number) for _ in range(plan.trials)]
+    assert time.monotonic() - started < storages.HEARTBEAT_INTERVAL_S
+    assert points == [0, 1]
+    assert [trial.state for trial in plan.of(shared)] == [TrialState.RUNNING, TrialState.RUNNING]
+
+
+def test_acquire_trial_ends_wait_for_process_of_another_machine_when_stopped(tmp_path, monkeypatch, capsys):
+    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0")
+    with monkeypatch.context() as patch:
+        patch.setattr(trial_leases.processes, "name", lambda: "00000000-1-1")
+        trial_leases.acquire_trial(shared, plan)
+    monkeypatch.setattr(trial_leases, "POLL_INTERVAL_S", 0.01)
+    answers = iter([False, False, True])
+    assert trial_leases.acquire_trial(shared, plan, lambda: next(answers)) is None
+    assert "Waiting up to 60 s for 1 trials" in capsys.readouterr().out
+    assert list(answers) == []
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
