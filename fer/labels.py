@@ -112,11 +112,11 @@ def check_classes(names: Iterable[object]) -> tuple[str, ...]:
     checked = tuple(map(_check_name, names))
     if not MIN_CLASSES <= len(checked) <= MAX_CLASSES:
         raise ValueError(f"There are {len(checked)} classes; {MIN_CLASSES} to {MAX_CLASSES} are supported.")
-    known: dict[str, str] = {}
+    known: set[str] = set()
     for name in checked:
-        other = known.setdefault(name.casefold(), name)
-        if other is not name:
+        if name.casefold() in known:
             raise ValueError(f"The class {name!r} is there twice: name each class once, in any case of letters.")
+        known.add(name.casefold())
     return checked
 
 

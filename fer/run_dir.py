@@ -41,6 +41,7 @@ from fer import config
 from fer.config import Experiment
 from fer.errors import UserError
 from fer.io import files
+from fer.labels import CLASSES, check_classes
 from fer.storage import is_remote
 
 CONFIG_FILE = "config.json"
@@ -80,6 +81,10 @@ class TrainingData(Protocol):
     def sha256(self) -> str:
         """SHA-256 of the manifest's file."""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in label order."""
+
     def record(self) -> dict[str, Any]:
         """Returns name, manifest_sha256 and examples_per_split."""
 
@@ -101,6 +106,7 @@ class RunConfig:
     recorded: dict[str, Any]  # the config as recorded, without fields that later versions added
     sha256: str  # of `recorded`
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+    classes: tuple[str, ...]  # of the training data, in label order
     train_examples: int  # of the training data
     versions: dict[str, str]  # of the software, by name
     teachers: tuple[Teacher, ...]  # in the order of `train.teacher_runs`
@@ -237,6 +243,7 @@ class RunDir:
                 "config": experiment.to_dict(),
                 "config_sha256": experiment.sha256(),
                 "data": data.record(),
+                "classes": list(data.classes),
                 "versions": software_versions(),
                 "git_commit": git_commit(),
                 **({"teachers": [each._asdict() for each in teachers]} if teachers else {}),
@@ -290,6 +297,7 @@ class RunDir:
             recorded=content["config"],
             sha256=sha256,
             trained_on={name: _get_field(data, name, str, path) for name in ("name", "manifest_sha256")},
+            classes=_parse_classes(content, path),
             train_examples=_get_field(_get_field(data, "examples_per_split", dict, path), "train", int, path),
             versions=_get_field(content, "versions", dict, path),
             teachers=_parse_teachers(content.get("teachers", []), path),
@@ -442,6 +450,22 @@ def read_checkpoint_record(folder: str) -> CheckpointRecord:
     return CheckpointRecord(step, content.get("seconds", 0.0), rollbacks, hashes)
 
 
+def find_classes(weights: str) -> tuple[str, ...] | None:
+    """Returns the classes of the run that a weights file belongs to; None if no config.json is near it.
+
+    Args:
+      weights: path of a file in a run's folder or in its checkpoints.
+
+    Raises:
+      UserError: the config.json is damaged.
+    """
+    folder = os.path.dirname(weights)
+    for run in (RunDir(folder), RunDir(os.path.dirname(folder))):
+        if files.exists(run.config_file):
+            return run.read_config().classes
+    return None
+
+
 def is_started(path: str) -> bool:
     """Returns, without TensorFlow, whether a run has started in `path`; True for a path in a store."""
     return is_remote(path) or os.path.exists(RunDir(path).config_file)
@@ -517,6 +541,14 @@ def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> 
             f"{record} belongs to other data: its manifest had the hash {sha256[:12]}..., {data.folder} has "
             f"{data.sha256[:12]}.... Choose another --workdir, or the --data of the run that is there."
         )
+
+
+def _parse_classes(content: dict[str, Any], path: str) -> tuple[str, ...]:
+    """Returns the classes that config.json records; earlier versions, which knew only FER-2013's, recorded none."""
+    try:
+        return check_classes(_get_field({"classes": list(CLASSES), **content}, "classes", list, path))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: its classes are wrong. {error}") from error
 
 
 def check_initial_run_record(record: Any, path: str) -> dict[str, Any]:

@@ -290,3 +290,19 @@ def test_keras_fit_trains_a_loaded_model_on_augmented_batches(synthetic_shards, 
     first, second, *validation = map(float, run_python(FIT, tmp_path, folder, synthetic_shards.folder).split())
     assert second < first
     assert np.isfinite(validation).all()
+
+
+def test_classifier_of_own_classes_names_them(tmp_path):
+    classes = ("bored", "happy", "tired")
+    model = fer.load(factories.run(tmp_path / "run", seed=1, classes=classes))
+    assert (model.classes, model.card["classes"]) == (classes, classes)
+    images = factories.images(4)
+    assert model.predict_faces(images).shape == (4, 3)
+    face = model.predict(images[0], "whole")[0]
+    assert (list(face.probabilities), face.name) == (list(classes), classes[face.label])
+    figures = fer.evaluate([0, 1, 2, 0], model.predict_faces(images), classes)
+    assert (figures["classes"], list(figures["per_class"])) == (list(classes), list(classes))
+    with pytest.raises(fer.UserError, match=r"takes float \[4, 7\]: name other classes .* with classes=\[...\]"):
+        fer.evaluate([0, 1, 2, 0], model.predict_faces(images))
+    with pytest.raises(fer.UserError, match=r"classes are wrong\. The class 'bored' is there twice"):
+        fer.evaluate([0, 1, 2, 0], model.predict_faces(images), ["bored", "happy", "bored"])

@@ -16,6 +16,7 @@ from fer.errors import Stopped, StorageError
 from fer.evaluation import evaluate
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import converters, export
+from fer.labels import CLASSES
 from fer.models import classifier, loading, runtimes, weights
 from fer.run_dir import CheckpointRecord, RunDir
 from fer.tf_workarounds import PATTERN, literal_path
@@ -97,8 +98,8 @@ def test_run_dir_removes_old_best_weights(folder):
 def test_saved_model_round_trips(tmp_path, network):
     folder = tmp_path / "lr=[0.1] \\*?"
     folder.mkdir()
-    path = converters.write(network, "saved_model", "float32", str(folder), FACES)
-    loaded = runtimes.load(path, "saved_model")
+    path = converters.write(network, CLASSES, "saved_model", "float32", str(folder), FACES)
+    loaded = runtimes.load(path, "saved_model", 7)
     np.testing.assert_allclose(loaded.compute(FACES), network(FACES).numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -106,8 +107,8 @@ def test_tflite_round_trips_when_temporary_folder_is_pattern(tmp_path, network, 
     folder = tmp_path / "lr=[0.1]"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    path = converters.write(network, "tflite", "float32", str(folder), FACES)
-    loaded = runtimes.load(path, "tflite")
+    path = converters.write(network, CLASSES, "tflite", "float32", str(folder), FACES)
+    loaded = runtimes.load(path, "tflite", 7)
     np.testing.assert_allclose(loaded.compute(FACES), network(FACES).numpy(), rtol=1e-4, atol=1e-5)
 
 

@@ -11,6 +11,7 @@ import pytest
 from fer import config, run_dir
 from fer.config import Experiment, Model, Train
 from fer.errors import UserError
+from fer.labels import CLASSES
 from fer.models import classifier, loading, weights
 
 SOURCES = {"weights": "none", "label_source": "fer", "teacher_runs": ""}
@@ -167,3 +168,33 @@ FIGURES = {
     "images_per_second": 100.0,
     "seconds": 1.0,
 }
+
+
+def test_read_config_returns_classes_of_the_data(tmp_path, experiment, synthetic_shards):
+    shards = dataclasses.replace(synthetic_shards, classes=("happy", "bored"))
+    opened = run_dir.open_run_dir(str(tmp_path / "run"), experiment, shards)
+    opened.write_config(experiment, shards)
+    assert opened.read_config().classes == ("happy", "bored")
+    assert opened.read_config().sha256 == experiment.sha256()
+
+
+def test_read_config_without_classes_means_those_of_fer2013(folder):
+    path = pathlib.Path(folder.config_file)
+    record = json.loads(path.read_text())
+    assert tuple(record.pop("classes")) == CLASSES
+    path.write_text(json.dumps(record))
+    assert folder.read_config().classes == CLASSES
+
+
+@pytest.mark.parametrize("classes", [["happy"], ["happy", "happy"], ["happy", 3], "happy"])
+def test_read_config_error_names_file_with_wrong_classes(folder, classes):
+    path = pathlib.Path(folder.config_file)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "classes": classes}))
+    with pytest.raises(UserError, match=r"config\.json .*classes"):
+        folder.read_config()
+
+
+def test_find_classes_reads_the_config_of_a_weights_file(folder):
+    assert run_dir.find_classes(f"{folder.checkpoints}/best-00000001.npz") == CLASSES
+    assert run_dir.find_classes(f"{folder.path}/weights.npz") == CLASSES
+    assert run_dir.find_classes(f"{folder.path}-other/weights.npz") is None

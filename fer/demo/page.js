@@ -95,9 +95,18 @@ function card(face, place, many) {
     const caption = `Grad-CAM: bright areas are evidence for ${settings.classes[best]}`;
     pictures.append(figure(face.looked_at, caption));
   }
-  const bars = create("ul", { className: "bars" }, ...face.probabilities.map((share, index) => bar(share, index, index === best)));
+  const bars = create("ul", { className: "bars" }, ...shownClasses(face).map((index) => bar(face.probabilities[index], index, index === best)));
   bars.setAttribute("aria-label", "Probability of each expression");
   return create("article", { className: "face" }, heading, bars, pictures);
+}
+
+// The indices of all classes in label order; of many classes, those of the most probable ones, the first of them first.
+function shownClasses(face) {
+  const indices = face.probabilities.map((_, index) => index);
+  if (indices.length <= settings.max_bars) {
+    return indices;
+  }
+  return indices.sort((one, other) => face.probabilities[other] - face.probabilities[one]).slice(0, settings.max_bars);
 }
 
 function figure(source, caption) {

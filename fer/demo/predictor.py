@@ -28,7 +28,7 @@ class Face(NamedTuple):
     """Face in a photo with its prediction."""
 
     box: face_detection.Box
-    probabilities: np.ndarray  # [7] float32
+    probabilities: np.ndarray  # [C] float32
     input_png: bytes  # the face as the model receives it
     gradcam_png: bytes | None  # the same under its Grad-CAM map; None if the model is an export without layers
 

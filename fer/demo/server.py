@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from fer import log_suppression, progress
 from fer.errors import UserError, install_command
 from fer.html_page import base_style, read_resource
-from fer.labels import CLASSES, COLOURS
+from fer.labels import CLASSES, class_colours
 from fer.models import loading
 
 try:
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from fer.demo import predictor
 
 MAX_UPLOAD_BYTES = 16 << 20
+MAX_BARS = 12  # classes of a face that the page shows; of more classes, the most probable ones
+HUMAN_ACCURACY = " Human accuracy on FER-2013 is about 65&nbsp;%."  # Goodfellow et al. 2013, arXiv:1307.0414
 MAX_PENDING = 16  # complete uploads: one is processed, the others wait
 MAX_CONNECTIONS = 32  # connections with an incomplete request; a new one replaces the oldest
 REQUEST_TIMEOUT_S = 30.0  # limit for receiving a request, and for sending its response
@@ -43,11 +45,14 @@ LOCAL = "localhost"
 ALL_INTERFACES = ("", "0.0.0.0", "::")
 
 
-def create_app(predict: Callable[[bytes], predictor.PhotoResult], description: str, host: str) -> flask.Flask:
+def create_app(
+    predict: Callable[[bytes], predictor.PhotoResult], classes: tuple[str, ...], description: str, host: str
+) -> flask.Flask:
     """Builds the application: the page at /, and /recognise, which maps the bytes of a photo to JSON. Stores nothing.
 
     Args:
       predict: the function that classifies a photo; see `fer.demo.predictor.FacePredictor`.
+      classes: their names, in label order.
       description: plain text of the page about the model.
       host: the name or address that the server listens on.
     """
@@ -55,7 +60,7 @@ def create_app(predict: Callable[[bytes], predictor.PhotoResult], description: s
     app.config["MAX_CONTENT_LENGTH"] = MAX_UPLOAD_BYTES
     _add_checks(app, host)
     _add_error_handlers(app)
-    _add_pages(app, predict, description)
+    _add_pages(app, predict, classes, description)
     return app
 
 
@@ -93,7 +98,9 @@ def _add_error_handlers(app: flask.Flask) -> None:
         return {"error": str(text)}, error.code or 500
 
 
-def _add_pages(app: flask.Flask, predict: Callable[[bytes], predictor.PhotoResult], description: str) -> None:
+def _add_pages(
+    app: flask.Flask, predict: Callable[[bytes], predictor.PhotoResult], classes: tuple[str, ...], description: str
+) -> None:
     """Adds the routes; the arguments are those of `create_app`."""
     from fer.demo import predictor
 
@@ -102,7 +109,7 @@ def _add_pages(app: flask.Flask, predict: Callable[[bytes], predictor.PhotoResul
     @app.get("/")
     def page() -> flask.Response:
         nonce = secrets.token_urlsafe(16)
-        response = flask.make_response(_page(description, nonce))
+        response = flask.make_response(_page(classes, description, nonce))
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data: blob:; "
             "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -150,7 +157,7 @@ def serve(workdir: str, host: str, port: int) -> None:
         with progress.stage("Compiling the model ..."):
             predict = predictor.FacePredictor(run)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line per request
-        server = Server(create_app(predict, _describe(run), host), host, listening)
+        server = Server(create_app(predict, run.classes, _describe(run), host), host, listening)
         print(f"The page is at http://{_url_host(host)}:{server.port}/ (Ctrl-C stops the server).", flush=True)
         server.serve_forever()  # returns at Ctrl-C
 
@@ -224,11 +231,17 @@ def _describe(run: loading.LoadedRun) -> str:
     return f"{run.config.model.name}, run {name}, step {run.step:,}, trained on {run.trained_on['name']}"
 
 
-def _page(description: str, nonce: str) -> str:
-    settings = {"classes": CLASSES, "colours": COLOURS, "max_bytes": MAX_UPLOAD_BYTES}
+def _page(classes: tuple[str, ...], description: str, nonce: str) -> str:
+    settings = {
+        "classes": classes,
+        "colours": class_colours(classes),
+        "max_bars": MAX_BARS,
+        "max_bytes": MAX_UPLOAD_BYTES,
+    }
     values = {
         "NONCE": nonce,
         "DESCRIPTION": html.escape(description),
+        "HUMAN_ACCURACY": HUMAN_ACCURACY if classes == CLASSES else "",
         "SETTINGS": json.dumps(settings).replace("<", "\\u003c"),
         "STYLE": base_style() + read_resource("fer.demo", "page.css"),
         "SCRIPT": read_resource("fer.demo", "page.js"),

@@ -54,11 +54,15 @@ def evaluate(
       members: the opened `request.workdirs`; None opens them here.
 
     Raises:
-      UserError: a run or the data cannot be read, or the split has no labels of the requested kind.
+      UserError: a run or the data cannot be read, they have different classes, or the split has no labels of the
+        requested kind.
     """
     manifest = read_manifest(request.data)
     dataset = eval_dataset.read(manifest, request.split, request.labels)
     members = members or _open_members(request, manifest, dataset)
+    for member in members:
+        if isinstance(member, loading.LoadedRun):  # saved predictions were checked when they were read
+            loading.check_same_classes(member.workdir, member.classes, manifest.folder, manifest.classes)
     descriptions = _describe_members(members)
     runs = [member for member in members if isinstance(member, loading.LoadedRun)]
     models = [run.model for run in runs]

@@ -1,12 +1,13 @@
 """Writes a classifier as SavedModel, TFLite or ONNX, all with the same signature.
 
-Input: faces, uint8 [n, 48, 48, 1]. Outputs: probabilities and logits, float32 [n, 7].
+Input: faces, uint8 [n, 48, 48, 1]. Outputs: probabilities and logits, float32 [n, C].
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fer import log_suppression
 from fer.errors import UserError, install_command
 from fer.export import tflite_metadata
 from fer.io import files, temp_files
-from fer.labels import CLASSES, SIDE
+from fer.labels import SIDE
 from fer.models.runtimes import FACES, LOGITS, PROBABILITIES, SIGNATURE
 from fer.tf_workarounds import literal_path, quantize_except
 
@@ -31,11 +32,14 @@ def file_name(kind: str, precision: str) -> str:
     return {"saved_model": "saved_model", "tflite": f"{precision}.tflite", "onnx": "model.onnx"}[kind]
 
 
-def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibration: np.ndarray) -> str:
+def write(
+    model: tf.keras.Model, classes: Sequence[str], kind: str, precision: str, folder: str, calibration: np.ndarray
+) -> str:
     """Writes one export into a local folder and returns its path.
 
     Args:
       model: a classifier that computes in float32.
+      classes: the C names, in label order.
       kind: a key of `fer.config.FORMATS`.
       precision: a precision of this format. float16 stores weights in float16 and computes in float32. int8 stores
         and computes in 8-bit integers, except for the softmax.
@@ -48,7 +52,7 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
     path = os.path.join(folder, file_name(kind, precision))
     if kind == "saved_model":
         with log_suppression.suppress_converter_output():
-            _save(model, path)
+            _save(model, classes, path)
         return path
     with (
         temp_files.folder("export") as temp_folder,
@@ -56,7 +60,11 @@ def write(model: tf.keras.Model, kind: str, precision: str, folder: str, calibra
         log_suppression.suppress_converter_output(),
     ):
         try:
-            content = _tflite(model, precision, calibration, readable_folder) if kind == "tflite" else _onnx(model)
+            if kind == "tflite":
+                content = _convert_to_tflite(model, precision, calibration, readable_folder)
+                content = tflite_metadata.add_metadata(content, model.name, classes)
+            else:
+                content = _onnx(model, classes)
         except UserError:
             raise
         except Exception as error:  # converters raise RuntimeError, KeyError and types of their own
@@ -79,28 +87,23 @@ def _signature(model: tf.keras.Model) -> tf.types.experimental.GenericFunction:
     return serve
 
 
-def _save(model: tf.keras.Model, path: str) -> None:
+def _save(model: tf.keras.Model, classes: Sequence[str], path: str) -> None:
     @tf.function(autograph=False, input_signature=[])
-    def classes() -> dict[str, tf.Tensor]:
-        return {"classes": tf.constant(CLASSES)}
+    def get_classes() -> dict[str, tf.Tensor]:
+        return {"classes": tf.constant(classes)}
 
     module = tf.Module()  # a Keras model would save each layer as a function of its own
     module.variables_of_the_model = model.variables
-    module.serve, module.classes = _signature(model), classes
+    module.serve, module.classes = _signature(model), get_classes
     with temp_files.folder("export") as temp_folder:
         names = os.path.join(temp_folder, CLASSES_FILE)
-        files.write_text(names, "\n".join(CLASSES) + "\n")
+        files.write_text(names, "\n".join(classes) + "\n")
         module.class_names = tf.saved_model.Asset(names)
         tf.saved_model.save(module, path, signatures={SIGNATURE: module.serve, "classes": module.classes})
 
 
-def _tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, temp_folder: str) -> bytes:
-    """Converts to TFLite through a SavedModel in `temp_folder`, and adds the metadata."""
-    content = _convert_to_tflite(model, precision, calibration, temp_folder)
-    return tflite_metadata.add_metadata(content, model.name, CLASSES)
-
-
 def _convert_to_tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, temp_folder: str) -> bytes:
+    """Converts to TFLite through a SavedModel in `temp_folder`."""
     module = tf.Module()
     module.variables_of_the_model, module.serve = model.variables, _signature(model)
     tf.saved_model.save(module, temp_folder, signatures={SIGNATURE: module.serve})
@@ -115,7 +118,7 @@ def _convert_to_tflite(model: tf.keras.Model, precision: str, calibration: np.nd
     return quantize_except("SOFTMAX", converter, lambda: ({FACES: face[np.newaxis]} for face in calibration))
 
 
-def _onnx(model: tf.keras.Model) -> bytes:
+def _onnx(model: tf.keras.Model, classes: Sequence[str]) -> bytes:
     try:
         import tf2onnx
     except ImportError as error:
@@ -126,7 +129,7 @@ def _onnx(model: tf.keras.Model) -> bytes:
         value.type.tensor_type.shape.dim[
             0
         ].dim_param = "n"  # otherwise input and outputs have three unrelated unknown sizes
-    _add_metadata(proto, classes=json.dumps(CLASSES), preprocessing=json.dumps(PREPROCESSING), network=model.name)
+    _add_metadata(proto, classes=json.dumps(list(classes)), preprocessing=json.dumps(PREPROCESSING), network=model.name)
     return proto.SerializeToString()
 
 

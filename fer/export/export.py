@@ -22,7 +22,6 @@ from fer.evaluation.eval_options import ALL, export_precisions
 from fer.export import converters, parity
 from fer.io import files, temp_files
 from fer.io.transaction import transaction
-from fer.labels import CLASSES
 from fer.models import classifier, export_manifest, loading, runtimes
 from fer.run_dir import RunDir
 
@@ -60,13 +59,14 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
       progress: called after each batch with the number of faces in it and the total number of faces to predict.
 
     Raises:
-      UserError: the run or the data cannot be read; the format does not support an operation of the network or the
-        precision; the folder holds a run or exports of another run or cannot be written to; or an export loses more
-        than `MAX_ACCURACY_LOSS`. Nothing is written then.
+      UserError: the run or the data cannot be read or have different classes; the format does not support an operation
+        of the network or the precision; the folder holds a run or exports of another run or cannot be written to; or
+        an export loses more than `MAX_ACCURACY_LOSS`. Nothing is written then.
     """
     precisions = export_precisions(request.kind, request.precision)
     run = open_exportable_run(request.workdir)
     manifest = read_manifest(find_shards(request.data, run))
+    loading.check_same_classes(request.workdir, run.classes, manifest.folder, manifest.classes)
     dataset = eval_dataset.read(manifest, "validation", "fer")
     files.check_writable(os.path.join(request.output, export_manifest.FILE))
     existing = _read_existing(request.output, run)
@@ -83,8 +83,8 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
     with temp_files.folder("export") as folder:
         entries: list[dict[str, Any]] = []
         for precision in precisions:
-            path = converters.write(model, request.kind, precision, folder, calibration)
-            result = measure(runtimes.load(path, request.kind), precision)
+            path = converters.write(model, run.classes, request.kind, precision, folder, calibration)
+            result = measure(runtimes.load(path, request.kind, len(run.classes)), precision)
             size, sha256 = export_manifest.size_and_sha256(path)
             entries.append(
                 {
@@ -134,7 +134,7 @@ def open_exportable_run(workdir: str) -> loading.LoadedRun:
 
 def to_float32(run: loading.LoadedRun) -> tf.keras.Model:
     """Builds the network of a run in float32, whatever its training precision, and loads its weights."""
-    model = classifier.build(run.config.model, "float32")
+    model = classifier.build(run.config.model, "float32", classes=len(run.classes))
     model.set_weights(run.model.get_weights())
     return model
 
@@ -182,11 +182,11 @@ def _export_json(run: loading.LoadedRun, entries: list[dict[str, Any]]) -> dict[
         "schema_version": export_manifest.SCHEMA_VERSION,
         "model": run.config.model.name,
         "parameters": run.parameters,
-        "classes": list(CLASSES),
+        "classes": list(run.classes),
         "signature": {
             runtimes.FACES: "uint8 [n, 48, 48, 1]",
-            runtimes.PROBABILITIES: "float32 [n, 7]",
-            runtimes.LOGITS: "float32 [n, 7]",
+            runtimes.PROBABILITIES: f"float32 [n, {len(run.classes)}]",
+            runtimes.LOGITS: f"float32 [n, {len(run.classes)}]",
         },
         "run": {
             "workdir": run.workdir,

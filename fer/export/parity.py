@@ -26,7 +26,7 @@ class ParityResult:
     """Accuracy and latency of a network on the validation split."""
 
     precision: str
-    predicted: np.ndarray  # [n] integers in 0..6
+    predicted: np.ndarray  # [n] integers in 0..C-1
     accuracy: float
     milliseconds_alone: float  # median of calls with one face
     milliseconds_in_batch: float  # median of calls with a batch, divided by the batch size
@@ -47,7 +47,7 @@ def measure(
       network: the network.
       precision: its name, which is only recorded.
       images: [n, 48, 48, 1] uint8.
-      labels: [n] integers in 0..6.
+      labels: [n] integers in 0..C-1.
       progress: called after each batch with the number of faces in it.
     """
     predicted = inference.predict([network], images, progress=progress).probabilities.argmax(axis=1)

@@ -1,6 +1,6 @@
 """Inference graph of a classifier on disk, which loads in a tenth of the time that Keras needs to build the model.
 
-The file is a GraphDef from `FACES`, uint8 [B, 48, 48, 1], to `LOGITS`, float32 [B, 7]. The weights are placeholders,
+The file is a GraphDef from `FACES`, uint8 [B, 48, 48, 1], to `LOGITS`, float32 [B, C]. The weights are placeholders,
 whose values come from the .npz beside the file.
 """
 
@@ -28,7 +28,7 @@ def write(model: tf.keras.Model, path: str) -> None:
     """Writes the inference graph of a classifier.
 
     Args:
-      model: from uint8 [B, 48, 48, 1] to logits [B, 7].
+      model: from uint8 [B, 48, 48, 1] to logits [B, C].
       path: of the file.
 
     Raises:
@@ -66,7 +66,7 @@ def read(path: str, arrays: Sequence[np.ndarray]) -> Callable[..., tf.Tensor]:
       arrays: the weights, in the order of the model's.
 
     Returns:
-      A function of (faces, training=False), to be called in a graph, that returns logits float32 [B, 7].
+      A function of (faces, training=False), to be called in a graph, that returns logits float32 [B, C].
 
     Raises:
       StorageError: the file cannot be read now.

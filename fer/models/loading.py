@@ -28,13 +28,14 @@ class LoadedRun:
     config: config.Experiment
     recorded: dict[str, Any]  # the config as recorded, without fields that later versions added
     config_sha256: str  # of `recorded`
-    model: tf.keras.Model  # uint8 [B, 48, 48, 1] to logits float32 [B, 7], the best weights loaded
+    model: tf.keras.Model  # uint8 [B, 48, 48, 1] to logits float32 [B, C], the best weights loaded
     parameters: int  # number of weights, trainable or not
     precision: str  # of the network's computation
     step: int  # training step of the best weights
     selected_on: str  # split that selected them
     weights_sha256: str
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
+    classes: tuple[str, ...]  # the C names, in label order
     initialized_from: dict[str, Any] = dataclasses.field(default_factory=dict)  # `as_initial_run` of --init_from
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
 
@@ -151,6 +152,28 @@ def open_run(workdir: str) -> LoadedRun:
     return open_folder(workdir)
 
 
+def read_classes(workdirs: Sequence[str]) -> tuple[str, ...]:
+    """Reads the classes of networks whose predictions are averaged, without opening the networks.
+
+    Args:
+      workdirs: at least one, as for `open_run`.
+
+    Raises:
+      UserError: two have different classes, or one cannot be read.
+    """
+    first, *others = (_read_classes(workdir) for workdir in workdirs)
+    for workdir, classes in zip(workdirs[1:], others):
+        check_same_classes(workdirs[0], first, workdir, classes)
+    return first
+
+
+def _read_classes(workdir: str) -> tuple[str, ...]:
+    found = None if workdir == BUNDLED else _find_export(workdir)
+    if found is not None:
+        return tuple(found.content["classes"])
+    return RunDir(bundle_folder() if workdir == BUNDLED else workdir).read_config().classes
+
+
 def open_network(workdir: str) -> Callable[..., tf.Tensor]:
     """Opens a network for prediction only. The bundled network is a graph that does not need Keras.
 
@@ -186,7 +209,7 @@ def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
         precision, _ = best_precision()
     check_computable(precision)
     best.check_files()
-    model = classifier.build(recorded.experiment.model, precision)
+    model = classifier.build(recorded.experiment.model, precision, classes=len(recorded.classes))
     weights.load(model, best.path)
     return LoadedRun(
         workdir=workdir,
@@ -200,6 +223,7 @@ def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
         selected_on=best.selected_on,
         weights_sha256=best.sha256,
         trained_on=recorded.trained_on,
+        classes=recorded.classes,
         initialized_from=recorded.initialized_from,
     )
 
@@ -294,13 +318,14 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
         config=config.from_dict(run["config"]),
         recorded=run["config"],
         config_sha256=run["config_sha256"],
-        model=runtimes.load(found.path, entry["format"]),
+        model=runtimes.load(found.path, entry["format"], len(content["classes"])),
         parameters=content["parameters"],
         precision="int8" if entry["precision"] == "int8" else "float32",
         step=run["checkpoint_step"],
         selected_on=run["selected_on"],
         weights_sha256=run["weights_sha256"],
         trained_on=run["trained_on"],
+        classes=tuple(content["classes"]),
         initialized_from=initialized_from,
         export={name: entry[name] for name in ("format", "precision", "file", "sha256")},
     )

@@ -10,16 +10,17 @@ import contextlib
 import os
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from fer import storage
+from fer import run_dir, storage
 from fer.config import Model
-from fer.errors import UserError
+from fer.errors import UserError, join_names
 from fer.io import decompression_limits, files, npz, temp_files
-from fer.models import registry, weights
+from fer.labels import CLASSES
+from fer.models import heads, registry, weights
 from fer.models.classifier import channel_mixing, get_backbone
 
 layers = tf.keras.layers
@@ -27,16 +28,18 @@ layers = tf.keras.layers
 ARCHIVE_MEMBER = "model.weights.h5"  # member of a .keras archive
 
 
-def load(model: tf.keras.Model, config: Model) -> None:
+def load(model: tf.keras.Model, config: Model, classes: Sequence[str] = CLASSES) -> None:
     """Loads the weights that `config.weights` names into a classifier; "none" changes nothing.
 
     A file holds the backbone's weights: an .npz with arrays in the order of Keras' `get_weights`, or with keys
     "layer/index", where keys of other layers, such as an old head, are ignored; or an .h5 or .keras file of Keras. An
-    .npz that `fer.models.weights.save` wrote holds the head too and is loaded completely.
+    .npz that `fer.models.weights.save` wrote holds the head too. It is loaded completely, or without its head, which is
+    printed, if the file is of a run with other classes.
 
     Args:
       model: classifier of `fer.models.classifier.build`.
       config: its configuration.
+      classes: of the model, in label order; by default those of FER-2013.
 
     Raises:
       UserError: the weights are missing, damaged, or of another architecture (the message names the layer).
@@ -50,8 +53,7 @@ def load(model: tf.keras.Model, config: Model) -> None:
         donor = _load_imagenet(config.name, chosen, side)
     else:
         arrays = weights.read(config.weights) if config.weights.endswith(".npz") else None
-        if arrays and [array.shape for array in arrays.values()] == [tuple(weight.shape) for weight in model.weights]:
-            model.set_weights(list(arrays.values()))
+        if arrays and _load_classifier(model, list(arrays.values()), config.weights, classes):
             return
         donor = chosen.build(side, chosen.channels)
         if arrays is None:
@@ -59,6 +61,47 @@ def load(model: tf.keras.Model, config: Model) -> None:
         else:
             _set_arrays(donor, arrays, config.weights)
     copy_weights(donor, network, channel_mixing(config))
+
+
+def without_head(model: tf.keras.Model, arrays: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+    """Returns the weights of a classifier, in the order of `model.weights`, with None for those of its heads."""
+    names = {id(weight): layer.name for layer in model.layers for weight in layer.weights}
+    is_head = [names[id(weight)].endswith(heads.LOGITS) for weight in model.weights]
+    return [None if head else array for head, array in zip(is_head, arrays)]
+
+
+def set_weights(model: tf.keras.Model, arrays: Sequence[np.ndarray | None]) -> None:
+    """Sets the weights of a classifier in the order of `model.weights`; None keeps a weight."""
+    model.set_weights([old if new is None else new for old, new in zip(model.get_weights(), arrays)])
+
+
+def new_head_message(source: str, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Returns the line that says why the head of a source of weights is not loaded."""
+    return f"The head is new: {source} has the classes {join_names(theirs)}, and the data have {join_names(ours)}."
+
+
+def _load_classifier(model: tf.keras.Model, arrays: Sequence[np.ndarray], path: str, classes: Sequence[str]) -> bool:
+    """Loads the weights of a whole classifier, without its head if it has other classes.
+
+    Returns:
+      False if the arrays are not those of this architecture with any number of classes.
+    """
+    body = without_head(model, arrays)
+    if len(arrays) != len(model.weights) or any(
+        array is not None and array.shape != tuple(weight.shape) for weight, array in zip(model.weights, body)
+    ):
+        return False
+    theirs = run_dir.find_classes(path)
+    fits = all(array.shape == tuple(weight.shape) for weight, array in zip(model.weights, arrays))
+    if fits and theirs in (None, tuple(classes)):
+        set_weights(model, arrays)
+        return True
+    if theirs is None:
+        print(f"The head is new: {path} has another number of classes than the data, which have {len(classes)}.")
+    else:
+        print(new_head_message(path, theirs, classes))
+    set_weights(model, body)
+    return True
 
 
 def copy_weights(donor: tf.keras.Model, network: tf.keras.Model, mixing: np.ndarray | None) -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from fer import log_suppression, tf_workarounds
 from fer.errors import UserError, install_command
 from fer.io import files
-from fer.labels import CLASSES, SIDE
+from fer.labels import SIDE
 
 SIGNATURE = "serving_default"
 FACES, LOGITS, PROBABILITIES = "faces", "logits", "probabilities"  # names in the signature of every export
@@ -24,7 +24,7 @@ FACES, LOGITS, PROBABILITIES = "faces", "logits", "probabilities"  # names in th
 class Network:
     """Network that is computed by any runtime.
 
-    `compute` maps faces [n, 48, 48, 1] uint8 to logits [n, 7] float32, both NumPy arrays. The object can be called like
+    `compute` maps faces [n, 48, 48, 1] uint8 to logits [n, C] float32, both NumPy arrays. The object can be called like
     a Keras model with a tensor of faces, in a graph too.
     """
 
@@ -32,7 +32,7 @@ class Network:
         self.compute = compute
 
     def __call__(self, faces: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns logits float32 [B, 7] for faces uint8 [B, 48, 48, 1].
+        """Returns logits float32 [B, C] for faces uint8 [B, 48, 48, 1].
 
         Raises:
           ValueError: `training` is True, which exports do not support.
@@ -40,7 +40,7 @@ class Network:
         if training:
             raise ValueError("An exported network cannot be trained.")
         logits = tf.numpy_function(self.compute, [faces], tf.float32, stateful=False)
-        return tf.ensure_shape(logits, [faces.shape[0], len(CLASSES)])
+        return tf.ensure_shape(logits, [faces.shape[0], None])
 
 
 class GraphNetwork(Network):
@@ -67,12 +67,13 @@ def wrap_model(model: tf.keras.Model) -> Network:
     return GraphNetwork(lambda faces: tf.cast(model(faces, training=False), tf.float32))
 
 
-def load(path: str, kind: str) -> Network:
+def load(path: str, kind: str, classes: int) -> Network:
     """Loads an export into its runtime.
 
     Args:
       path: folder of a SavedModel, or file.
       kind: one of `fer.config.FORMATS`.
+      classes: number of logits.
 
     Raises:
       UserError: it cannot be read, its runtime is not installed, or its inputs or outputs differ from ours.
@@ -84,7 +85,7 @@ def load(path: str, kind: str) -> Network:
             if not isinstance(
                 network, GraphNetwork
             ):  # whose signature TensorFlow has checked, and which would be traced
-                _check_computes(network)
+                _check_computes(network, classes)
             return network
     except UserError:
         raise
@@ -94,7 +95,7 @@ def load(path: str, kind: str) -> Network:
         ) from error
 
 
-def _check_computes(network: Network) -> None:
+def _check_computes(network: Network, classes: int) -> None:
     """Computes one face, because interpreters detect damaged files often only then.
 
     Raises:
@@ -102,7 +103,7 @@ def _check_computes(network: Network) -> None:
       Exception: as the network's runtime raises.
     """
     logits = network.compute(np.zeros([1, SIDE, SIDE, 1], np.uint8))
-    if logits.shape != (1, len(CLASSES)) or logits.dtype != np.float32:
+    if logits.shape != (1, classes) or logits.dtype != np.float32:
         raise ValueError(f"its logits of a face are {list(logits.shape)} {logits.dtype}")
 
 

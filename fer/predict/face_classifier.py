@@ -17,7 +17,7 @@ from fer.convert.readers import image_reader
 from fer.errors import UserError
 from fer.evaluation import eval_json, inference
 from fer.io import files
-from fer.labels import CLASSES, SIDE
+from fer.labels import SIDE
 from fer.models import loading
 from fer.predict import classification, face_detection, tracking, video
 from fer.predict.classification import Face, Source
@@ -59,6 +59,7 @@ class FaceClassifier:
         if run is None and self._workdir != loading.BUNDLED:  # the bundled network predicts without building layers
             run = loading.open_run(self._workdir)
         self._run = run
+        self._classes = loading.read_classes([self._workdir]) if run is None else run.classes
         self._network = loading.open_network(self._workdir) if run is None else run.model
         self._compiled: dict[tuple[str, int], Callable[..., np.ndarray]] = {}
 
@@ -68,7 +69,7 @@ class FaceClassifier:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in label order."""
-        return CLASSES
+        return self._classes
 
     @property
     def keras(self) -> tf.keras.Model:

@@ -18,7 +18,6 @@ from fer import escaping, streams
 from fer.convert.readers import image_reader, unsupported_files
 from fer.errors import UserError, shorten
 from fer.evaluation import inference
-from fer.labels import CLASSES
 from fer.models import loading
 from fer.predict import classification, face_detection, input_readers, result_files, video, video_files
 from fer.predict.box_file import BoxFile
@@ -115,7 +114,7 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
             stack.callback(printer.close)
         progress = stack.enter_context(ImageProgress("predicting"))
         sources = input_readers.read(request.inputs, summary.skipped)
-        for result in classification.classify(sources, extract, network, CLASSES):
+        for result in classification.classify(sources, extract, network, network.classes):
             if request.boxes is not None:
                 request.boxes.mark_used(result.source)
             summary.add(result)
@@ -148,7 +147,7 @@ def predict_video(request: PredictRequest, video_request: VideoRequest, results:
     """
     network = Network(request.workdirs, request.tta, video.BATCH)
     extract = functools.partial(face_detection.extract_faces, faces=request.faces, fit=request.fit)
-    video_files.predict(video_request, extract, network, CLASSES, results)
+    video_files.predict(video_request, extract, network, network.classes, results)
 
 
 class Network:
@@ -163,8 +162,9 @@ class Network:
           batch_size: faces computed together; by default the size of the first call.
 
         Raises:
-          UserError: as `fer.models.loading.open_run`.
+          UserError: as `fer.models.loading.open_run`, or the networks have different classes.
         """
+        self.classes = loading.read_classes(workdirs)
         self._models = [loading.open_network(workdir) for workdir in workdirs]
         self._tta, self._batch_size = tta, batch_size
         self._compute: Callable[[np.ndarray, Callable[[int], None]], np.ndarray] | None = None

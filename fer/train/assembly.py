@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
+import numpy as np
+
 from fer.config import Experiment
 from fer.data import pipeline
 from fer.errors import UserError
-from fer.models import loading, registry
+from fer.models import loading, pretrained, registry
 from fer.models.loading import LoadedRun
 from fer.run_dir import Teacher
 from fer.train import eval_step, preflight, soft_labels, train_state
@@ -45,14 +47,12 @@ def assemble(run: CheckedRun) -> RunParts:
     total_steps = preflight.count_steps(train, epoch_steps)
     vote_posterior = soft_labels.make_vote_posterior(source, experiment, epoch_steps, len(classes))
     with strategy.scope():
-        teachers = soft_labels.load_teachers(train)
+        teachers = soft_labels.load_teachers(train, run.shards)
     if teachers:
         hashes = {f"teacher, number {number}": each.weights_sha256 for number, each in enumerate(teachers, 1)}
         multi_worker.assert_same_on_all(strategy, hashes)
-    initial_weights = initial.model.get_weights() if initial else None
-    state = train_state.create_train_state(
-        strategy, experiment, epoch_steps, total_steps, initial_weights, len(classes)
-    )
+    initial_weights = get_initial_weights(initial, classes) if initial else None
+    state = train_state.create_train_state(strategy, experiment, epoch_steps, total_steps, initial_weights, classes)
     check_deterministic_jit(state.model, train)
     weighted, counts = experiment.data.class_weights != "none", run.shards.split("train").class_counts
     context = StepContext(
@@ -96,6 +96,14 @@ def load_initial_run(name: str, experiment: Experiment) -> LoadedRun:
     if differences:
         raise UserError(f"--init_from={name} is another network: {'; '.join(differences)}. Set the fields of that run.")
     return run
+
+
+def get_initial_weights(run: LoadedRun, classes: tuple[str, ...]) -> list[np.ndarray | None]:
+    """Returns the weights of the initial run, without its head, which is printed, if it has other classes."""
+    if run.classes == classes:
+        return run.model.get_weights()
+    print(pretrained.new_head_message(run.workdir, run.classes, classes))
+    return pretrained.without_head(run.model, run.model.get_weights())
 
 
 def describe(run: CheckedRun, parts: RunParts) -> str:

@@ -150,16 +150,19 @@ def check_votes(shards: Manifest, kind: str) -> None:
 DistillFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def load_teachers(train: Train) -> list[LoadedRun]:
+def load_teachers(train: Train, shards: Manifest) -> list[LoadedRun]:
     """Loads the networks in the run directories of `train.teacher_runs`, in order, in the run's precision.
 
     Must be called in the strategy's scope, so that each replica has a copy of them.
 
     Raises:
-      UserError: one of the directories is not a finished run, or is damaged.
+      UserError: one of the directories is not a finished run or is damaged, or its run has other classes than the data.
     """
     try:
-        return [loading.open_folder(folder, train.precision) for folder in loading.teachers(train)]
+        runs = [loading.open_folder(folder, train.precision) for folder in loading.teachers(train)]
+        for run in runs:
+            loading.check_same_classes(run.workdir, run.classes, shards.folder, shards.classes)
+        return runs
     except UserError as error:
         raise UserError(f"config.train.teacher_runs: {error}") from error
 

@@ -58,8 +58,8 @@ def create_train_state(
     experiment: Experiment,
     steps_per_epoch: int,
     total_steps: int,
-    initial_weights: Sequence[np.ndarray] | None = None,
-    classes: int = len(CLASSES),
+    initial_weights: Sequence[np.ndarray | None] | None = None,
+    classes: Sequence[str] = CLASSES,
 ) -> TrainState:
     """Creates the state before the first step, a function of the experiment's seed.
 
@@ -68,22 +68,23 @@ def create_train_state(
       experiment: the configuration.
       steps_per_epoch: for the learning rate schedule.
       total_steps: of the run, for the learning rate schedule.
-      initial_weights: of the model, in Keras' order; those that `model.weights` of the config names if None.
-      classes: number of classes; by default that of FER-2013.
+      initial_weights: of the model, in Keras' order, with None for those that stay random; if None, those that
+        `model.weights` of the config names.
+      classes: their names, in label order; by default those of FER-2013.
     """
     precision = experiment.train.precision
     others: list[tf.Variable] = []
     with tf.device(rng.HOST):  # the seeds are computed from it on the host
         step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
     with strategy.scope(), tf.variable_creator_scope(replica_sync.make_variable_creator(others)):
-        model = classifier.build(experiment.model, precision, experiment.seed, classes)
+        model = classifier.build(experiment.model, precision, experiment.seed, len(classes))
         if initial_weights is None:
-            pretrained.load(model, experiment.model)
+            pretrained.load(model, experiment.model, classes)
         else:
-            model.set_weights(initial_weights)
+            pretrained.set_weights(model, initial_weights)
         average = model
         if experiment.train.ema_decay:
-            average = classifier.build(experiment.model, precision, experiment.seed, classes)
+            average = classifier.build(experiment.model, precision, experiment.seed, len(classes))
             average.set_weights(model.get_weights())
         others.clear()  # releases temporary networks: before adaptation, and those that weights were copied from
         schedule = lr_schedules.LRSchedule(experiment, steps_per_epoch, total_steps)

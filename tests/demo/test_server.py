@@ -26,7 +26,7 @@ FOUND = predictor.PhotoResult(
 
 def client(predict=lambda content: FOUND, description="compact", host="127.0.0.1"):
     """Returns a test client of the application."""
-    return server.create_app(predict, description, host).test_client()
+    return server.create_app(predict, CLASSES, description, host).test_client()
 
 
 def test_recognise_returns_boxes_and_probabilities_of_a_photo():
@@ -76,7 +76,7 @@ def test_recognise_rejects_photos_while_too_many_are_pending(monkeypatch):
         assert end.wait(30)
         return FOUND
 
-    page = server.create_app(slow, "compact", "127.0.0.1")
+    page = server.create_app(slow, CLASSES, "compact", "127.0.0.1")
     with futures.ThreadPoolExecutor() as pool:
         first = pool.submit(page.test_client().post, "/recognise", data=b"picture")
         assert begun.wait(30)
@@ -91,7 +91,7 @@ def test_recognise_rejects_photos_while_too_many_are_pending(monkeypatch):
 def address():
     """Serves the page during a test; the value is the server's (host, port)."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        page = server.create_app(lambda _: FOUND, "compact", "127.0.0.1")
+        page = server.create_app(lambda _: FOUND, CLASSES, "compact", "127.0.0.1")
         serving = server.Server(page, "127.0.0.1", listening)
         threading.Thread(target=serving.serve_forever, args=[0.05], daemon=True).start()
         yield listening.getsockname()

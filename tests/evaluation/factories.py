@@ -32,6 +32,7 @@ def shards(
     folder: pathlib.Path,
     splits: dict[str, tuple[np.ndarray, np.ndarray]],
     votes: dict[str, np.ndarray] | None = None,
+    classes: tuple[str, ...] = CLASSES,
 ) -> str:
     """Writes each split's (images, labels) as one shard, with a manifest. Rows are numbered from 1000."""
     folder.mkdir(parents=True)
@@ -45,7 +46,7 @@ def shards(
         content = file.read_bytes()
         described[split] = {
             "examples": len(labels),
-            "class_counts": {name: int((labels == index).sum()) for index, name in enumerate(CLASSES)},
+            "class_counts": {name: int((labels == index).sum()) for index, name in enumerate(classes)},
             "shards": [
                 {
                     "file": file.name,
@@ -58,7 +59,7 @@ def shards(
     manifest = {
         "format_version": 1,
         "name": folder.name,
-        "classes": list(CLASSES),
+        "classes": list(classes),
         "image": {"height": 48, "width": 48, "channels": 1, "encoding": "raw uint8, row by row"},
         "splits": described,
         "statistics": {"mean": 0.5, "std": 0.25},
@@ -71,11 +72,17 @@ def shards(
     return str(folder)
 
 
-def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment = EXPERIMENT) -> str:
-    """Writes a run folder as training does: a network with random weights, recorded as best at step 12."""
+def run(
+    folder: pathlib.Path, seed: int = 0, experiment: Experiment = EXPERIMENT, classes: tuple[str, ...] = CLASSES
+) -> str:
+    """Writes a run folder as training does: a network with random weights, recorded as best at step 12.
+
+    FER-2013's classes are not recorded, as in runs of earlier versions.
+    """
     (folder / "checkpoints").mkdir(parents=True)
     file = folder / "checkpoints" / "best-00000012.npz"
-    weights.save(classifier.build(experiment.model, experiment.train.precision, seed).weights, str(file))
+    model = classifier.build(experiment.model, experiment.train.precision, seed, len(classes))
+    weights.save(model.weights, str(file))
     best = {
         "step": 12,
         "epoch": 1,
@@ -88,6 +95,7 @@ def run(folder: pathlib.Path, seed: int = 0, experiment: Experiment = EXPERIMENT
         "config": experiment.to_dict(),
         "config_sha256": experiment.sha256(),
         "data": {**TRAINED_ON, "examples_per_split": {"train": 100}},
+        **({} if classes == CLASSES else {"classes": list(classes)}),
         "versions": {},
         "git_commit": None,
     }

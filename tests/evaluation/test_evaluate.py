@@ -257,3 +257,56 @@ def test_default_output_depends_on_protocol(options, expected):
 def test_default_output_requires_flag_for_ensemble():
     with pytest.raises(UserError, match="--output is missing"):
         EvalRequest(["runs/one", "runs/two"], "data").default_output()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> pathlib.Path:
+    """Writes a run and shards with two classes, and shards with the same ones in another order."""
+    folder = tmp_path_factory.mktemp("own")
+    factories.run(folder / "run", seed=1, classes=("bored <b>", "happy"))
+    splits = {"validation": (factories.images(COUNT), np.arange(COUNT) % 2)}
+    factories.shards(folder / "faces", splits, classes=("bored <b>", "happy"))
+    factories.shards(folder / "swapped", splits, classes=("happy", "bored <b>"))
+    return folder
+
+
+def test_evaluate_takes_two_classes_of_the_data(own, tmp_path):
+    found = evaluate.evaluate(request(own, "run"))
+    assert found.content["classes"] == ["bored <b>", "happy"]
+    assert found.predictions.probabilities.shape == (COUNT, 2)
+    assert None not in [score for scores in found.content["per_class"].values() for score in scores.values()]
+    paths = evaluate.write(found, str(tmp_path / "out"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "bored &lt;b&gt;, predicted happy" in page
+    assert "mean F1 of the two classes" in page
+    assert "0.693 = uniform guessing" in page
+    assert "FER-2013" not in page
+    assert {pathlib.Path(path).name for path in paths} >= {"eval.json", "gradcam.png", "confusion_matrix.png"}
+
+
+@pytest.mark.parametrize(
+    ("run", "data", "message"),
+    [
+        ("run", "swapped", "their order differs; convert the data again with --classes=bored <b>,happy"),
+        ("bundled", "faces", "angry, disgust, .* has bored <b>, happy: both must have the same classes"),
+    ],
+)
+def test_evaluate_rejects_data_with_other_classes(own, run, data, message):
+    with pytest.raises(UserError, match=f"{message}.$"):
+        evaluate.evaluate(EvalRequest([run if run == "bundled" else str(own / run)], str(own / data)))
+
+
+def test_evaluate_rejects_ferplus_majorities_of_own_classes(own):
+    with pytest.raises(
+        UserError, match=r"needs the classes of FER-2013, and .* has bored <b>, happy. Use --labels=fer"
+    ):
+        evaluate.evaluate(request(own, "run", labels="ferplus"))
+
+
+def test_evaluate_rejects_saved_predictions_of_other_classes(own, folder, plain, tmp_path):
+    evaluate.write(plain, str(tmp_path / "saved"))
+    wanted = EvalRequest([str(tmp_path / "saved"), str(own / "run")], str(own / "faces"))
+    with pytest.raises(
+        UserError, match=r"eval.json has the classes angry, .* has bored <b>, happy: both must have the"
+    ):
+        evaluate.evaluate(wanted)

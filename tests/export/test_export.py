@@ -224,7 +224,7 @@ def test_export_json_compares_each_export_with_run_on_validation(exported, folde
     labels = np.array(run_labels(folder))
     run_classes = inference.predict([loading.open_run(str(folder / "run")).model], images).probabilities.argmax(axis=1)
     for entry in exported["exports"]:
-        network = runtimes.load(str(folder / "exports" / entry["file"]), entry["format"])
+        network = runtimes.load(str(folder / "exports" / entry["file"]), entry["format"], 7)
         classes = network.compute(images).argmax(axis=1)
         compared = entry["compared"]
         assert compared["agreement"] == pytest.approx((classes == run_classes).mean())
@@ -344,7 +344,7 @@ def test_saved_model_in_a_store_is_incomplete_for_readers_until_its_last_file(tm
 
 def test_export_rejects_accuracy_loss_above_one_point_and_writes_nothing(folder, tmp_path, monkeypatch):
     constant = runtimes.Network(lambda faces: np.tile(np.float32([1, 0, 0, 0, 0, 0, 0]), (len(faces), 1)))
-    monkeypatch.setattr(runtimes, "load", lambda path, kind: constant)
+    monkeypatch.setattr(runtimes, "load", lambda path, kind, classes: constant)
     export_request = request(folder, "tflite", tmp_path / "out", precision="float32")
     with pytest.raises(UserError, match=r"float32\.tflite loses \d\d\.\d\d points of accuracy .* nothing was written"):
         export.export(export_request)
@@ -432,7 +432,7 @@ def test_open_run_error_names_damaged_export_json(export_copy, content):
 def test_load_rejects_file_that_is_no_model(tmp_path, kind):
     (tmp_path / "model").write_bytes(b"no model at all")
     with pytest.raises(UserError, match=r"model cannot be loaded \(.*\): it is damaged"):
-        runtimes.load(str(tmp_path / "model"), kind)
+        runtimes.load(str(tmp_path / "model"), kind, 7)
 
 
 def fail(_: np.ndarray) -> np.ndarray:
@@ -451,7 +451,7 @@ def fail(_: np.ndarray) -> np.ndarray:
 def test_load_error_names_file_that_computes_no_logits(monkeypatch, kind, compute, reason):
     monkeypatch.setattr(runtimes, f"_load_{kind}", lambda path: runtimes.Network(compute))
     with pytest.raises(UserError, match=rf"^model\.{kind} cannot be loaded \({reason}\): it is damaged; export again"):
-        runtimes.load(f"model.{kind}", kind)
+        runtimes.load(f"model.{kind}", kind, 7)
 
 
 def test_write_export_json_rejects_unknown_field(exported, tmp_path):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from fer.config import Train
 from fer.errors import UserError
+from fer.labels import CLASSES
 from fer.models import classifier, loading, precision, weights
 from fer.run_dir import EPOCH_FIELDS, RunDir
 from tests.evaluation import factories
@@ -137,3 +138,36 @@ def test_best_json_that_leads_out_of_the_run_is_rejected(workdir, place):
         UserError, match=r"best\.json names the file '.*best\.npz', which is not in .*: it is damaged or not"
     ):
         loading.open_run(str(workdir))
+
+
+OWN = ("bored", "happy")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory) -> str:
+    """Returns a run with two classes of its own."""
+    return factories.run(tmp_path_factory.mktemp("own") / "run", seed=3, classes=OWN)
+
+
+def test_open_run_builds_a_logit_for_each_recorded_class(own, trained):
+    opened = loading.open_run(own)
+    assert (opened.classes, opened.model.output_shape) == (OWN, (None, 2))
+    assert loading.open_run(trained).classes == CLASSES  # not recorded
+
+
+def test_read_classes_error_names_networks_with_different_classes(own, trained):
+    assert loading.read_classes([own]) == OWN
+    assert loading.read_classes([trained, "bundled"]) == CLASSES
+    with pytest.raises(UserError, match=f"^{own} has the classes bored, happy, and bundled has angry, disgust, fear, "):
+        loading.read_classes([own, "bundled"])
+
+
+def test_check_same_classes_names_order_to_convert_to():
+    loading.check_same_classes("a", OWN, "b", list(OWN))
+    with pytest.raises(UserError, match=r"their order differs; convert the data again with --classes=bored,happy\.$"):
+        loading.check_same_classes("a", OWN, "b", OWN[::-1])
+    many = [f"class {number}" for number in range(100)]
+    with pytest.raises(
+        UserError, match=r"^a has the classes class 0, .*, class 11 and 88 more, and b has bored, happy: "
+    ):
+        loading.check_same_classes("a", many, "b", OWN)

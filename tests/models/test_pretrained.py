@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,9 @@ import tensorflow as tf
 
 from fer.config import Model
 from fer.errors import UserError
+from fer.labels import CLASSES
 from fer.models import classifier, pretrained, registry, weights
+from tests.evaluation import factories
 
 FACES = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 1), dtype=np.uint8)
 data_utils = sys.modules[tf.keras.utils.get_file.__module__]  # of Keras 2, or of tf-keras, which carries it on
@@ -293,3 +296,54 @@ def _lite(x: tf.Tensor, arrays: dict) -> tf.Tensor:
         x = norm(convolution(x, f"{name}_project_conv"), f"{name}_project_bn")
         x = x + inputs if x.shape == inputs.shape else x
     return tf.nn.relu6(norm(convolution(x, "head_conv"), "head_bn"))
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory) -> str:
+    """Returns the weights file of a run with three classes of its own."""
+    folder = tmp_path_factory.mktemp("own") / "run"
+    factories.run(folder, seed=1, classes=("bored", "happy", "tired"))
+    return str(folder / "checkpoints" / "best-00000012.npz")
+
+
+def test_load_keeps_random_head_when_file_has_other_classes(own_run, tmp_path, capsys):
+    """The second set has the same number of classes, and the last file lies beside no config.json."""
+    alone = str(shutil.copy(own_run, tmp_path))
+    saved = list(weights.read(own_run).values())
+    for path, classes, line in (
+        (own_run, CLASSES, f"{own_run} has the classes bored, happy, tired, and the data have angry, disgust, fear, "),
+        (own_run, ("x", "y", "z"), f"{own_run} has the classes bored, happy, tired, and the data have x, y, z."),
+        (alone, CLASSES, f"{alone} has another number of classes than the data, which have 7."),
+    ):
+        config = dataclasses.replace(factories.EXPERIMENT.model, weights=path)
+        model = classifier.build(config, "float32", seed=7, classes=len(classes))
+        head = [weight.numpy() for weight in model.get_layer("logits").weights]
+        pretrained.load(model, config, classes)
+        assert capsys.readouterr().out.startswith(f"The head is new: {line}")
+        for weight, before in zip(model.get_layer("logits").weights, head):
+            np.testing.assert_array_equal(weight, before)
+        for weight, array in list(zip(model.weights, saved))[:-2]:
+            np.testing.assert_array_equal(weight, array)
+
+
+def test_load_keeps_auxiliary_heads_when_file_has_other_classes(tmp_path, capsys):
+    config = Model(name="googlenet", image_size=48, aux_logits=True, weights=str(tmp_path / "googlenet.npz"))
+    weights.save(classifier.build(config, "float32", seed=1, classes=3).weights, config.weights)
+    model = classifier.build(config, "float32", seed=7)
+    before = model.get_layer("auxiliary1_logits").get_weights()
+    pretrained.load(model, config)
+    assert "The head is new" in capsys.readouterr().out
+    np.testing.assert_array_equal(model.get_layer("auxiliary1_logits").get_weights()[0], before[0])
+    theirs = classifier.build(config, "float32", seed=1, classes=3)
+    np.testing.assert_array_equal(
+        model.get_layer("auxiliary1_dense").get_weights()[0], theirs.get_layer("auxiliary1_dense").get_weights()[0]
+    )
+
+
+def test_load_takes_the_head_of_the_same_classes(own_run, capsys):
+    config = dataclasses.replace(factories.EXPERIMENT.model, weights=own_run)
+    model = classifier.build(config, "float32", seed=7, classes=3)
+    pretrained.load(model, config, ("bored", "happy", "tired"))
+    assert capsys.readouterr().out == ""
+    for weight, array in zip(model.weights, weights.read(own_run).values()):
+        np.testing.assert_array_equal(weight, array)

@@ -14,9 +14,10 @@ from fer.config import Experiment
 from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.export import model_card
-from fer.models import loading
+from fer.models import classifier, loading
 from fer.run_dir import RunDir
-from fer.train import preflight, trainer
+from fer.train import assembly, preflight, trainer
+from tests.evaluation.factories import run as write_run
 from tests.train import factories
 from tests.train.factories import final_state
 
@@ -196,3 +197,20 @@ def test_init_from_loads_weights_again_when_run_has_no_checkpoint_and_rejects_ch
     trainer.train(settings, data, str(first), "one")
     with pytest.raises(UserError, match=r"started with other weights in --init_from=.*first: restore"):
         trainer.train(other, data, str(second), "one")
+
+
+def test_init_from_with_other_classes_loads_all_but_the_head(synthetic_shards, tmp_path, capsys):
+    settings = factories.experiment()
+    initial = write_run(tmp_path / "initial", 3, settings, ("bored", "happy"))
+    run = preflight.check_run(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", None, initial)
+    parts = assembly.assemble(run)
+    assert (
+        f"The head is new: {initial} has the classes bored, happy, and the data have angry" in capsys.readouterr().out
+    )
+    model, theirs = parts.context.state.model, loading.open_run(initial).model
+    np.testing.assert_array_equal(
+        classifier.get_backbone(model).get_weights()[0], classifier.get_backbone(theirs).get_weights()[0]
+    )
+    fresh = classifier.build(settings.model, "float32", settings.seed).get_layer("logits").get_weights()
+    np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0], fresh[0])
+    assert parts.initialized_from["run"] == initial

@@ -172,8 +172,8 @@ def student(runs, synthetic_shards, tmp_path_factory) -> tuple[Experiment, pathl
     return settings, folder
 
 
-def test_make_distill_fn_mixes_labels_with_mean_teacher_probabilities(runs):
-    teachers = soft_labels.load_teachers(Train(teacher_runs=", ".join(runs), precision="float32"))
+def test_make_distill_fn_mixes_labels_with_mean_teacher_probabilities(runs, synthetic_shards):
+    teachers = soft_labels.load_teachers(Train(teacher_runs=", ".join(runs), precision="float32"), synthetic_shards)
     found = soft_labels.make_distill_fn(teachers, 0.25)(IMAGES, TARGETS).numpy()
     logits = [loading.open_folder(run).model(IMAGES).numpy().astype(np.float64) for run in runs]
     assert not np.allclose(*logits)
@@ -240,3 +240,11 @@ def test_check_votes_rejects_posterior_of_labels_that_are_votes(synthetic_shards
     soft_labels.check_votes(shards, "ferplus")
     with pytest.raises(UserError, match="are the majority of the votes, so that the votes hold no other label"):
         soft_labels.check_votes(shards, "posterior")
+
+
+def test_load_teachers_rejects_teacher_with_other_classes(synthetic_shards, tmp_path):
+    teacher = write_run(tmp_path / "teacher", 0, factories.experiment(), ("bored", "happy"))
+    with pytest.raises(
+        UserError, match=r"config.train.teacher_runs: .*teacher has the classes bored, happy, and .* has "
+    ):
+        soft_labels.load_teachers(Train(teacher_runs=teacher, precision="float32"), synthetic_shards)

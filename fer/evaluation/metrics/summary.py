@@ -44,7 +44,10 @@ def evaluate(labels: Any, probabilities: Any, classes: Sequence[str] | None = No
       UserError: names the first row at fault, or the name of a class that is wrong.
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
-    names = CLASSES if classes is None else check_classes(classes)
+    try:
+        names = CLASSES if classes is None else check_classes(classes)
+    except ValueError as error:
+        raise UserError(f"classes are wrong. {error}") from error
     count = len(names)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
         raise UserError(f"labels are {labels.dtype} {list(labels.shape)}; evaluate takes integers [n], n above 0.")
