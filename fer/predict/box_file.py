@@ -39,16 +39,18 @@ class Row(NamedTuple):
     height: int
 
 
-def open_boxes(path: str | None, faces: str) -> BoxFile | None:
+def open_boxes(path: str | None, faces: str, output: str | None) -> BoxFile | None:
     """Reads the file of --boxes, if the flag is set.
 
     Raises:
-      UserError: as `BoxFile`; or --faces is set too.
+      UserError: as `BoxFile`; --faces is set too; or the file is that of --output.
     """
     if path is None:
         return None
     if faces != "auto":
         raise UserError(f"--boxes names the faces, and --faces={faces} too: omit one of them.")
+    if output is not None and os.path.realpath(output) == os.path.realpath(path):
+        raise UserError(f"--output={output} would replace the file of --boxes. Name another.")
     return BoxFile(path)
 
 

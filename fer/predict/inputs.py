@@ -19,7 +19,7 @@ def expand(inputs: Sequence[str]) -> list[str]:
 
     Args:
       inputs: paths of files and folders, local or in a store; patterns of local paths, such as "photos/*.jpg", whose
-        "**" matches folders of any depth; "-" for the standard input; or "camera:N".
+        "**" matches the files of folders of any depth; "-" for the standard input; or "camera:N".
 
     Returns:
       The paths, those of a pattern by name. A path that does not exist is returned if another one exists.
@@ -31,6 +31,8 @@ def expand(inputs: Sequence[str]) -> list[str]:
     for path in inputs:
         pattern = path != STANDARD_INPUT and glob.has_magic(path) and not storage.is_remote(path)
         matches = sorted(glob.glob(path, recursive=True)) if pattern and not files.exists(path) else []
+        if "**" in path:  # it matches the files of each folder too
+            matches = [match for match in matches if not os.path.isdir(match)]
         paths += matches or [path]
     if not any(_is_stream(path) or files.exists(path) for path in paths):
         raise UserError(

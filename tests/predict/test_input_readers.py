@@ -12,6 +12,7 @@ from PIL import Image
 from fer.config import FITS
 from fer.convert.readers import image_reader
 from fer.errors import UserError
+from fer.predict import input_readers, inputs
 from tests.evaluation import factories
 from tests.predict import reading
 
@@ -170,6 +171,53 @@ def test_read_skips_hidden_files(faces, tmp_path):
         (tmp_path / "faces" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "faces" / name).write_bytes(png(faces[0, ..., 0]))
     assert reading.read(folder).names == ["a.png", "b.png", "deeper/c.png"]
+
+
+def test_read_reports_files_of_a_folder_that_cannot_be_read_and_reads_the_others(faces, tmp_path):
+    folder = tmp_path / "faces"
+    folder_of_pictures(folder, faces)
+    name = os.fsdecode(b"caf\xe9.png")  # no UTF-8
+    (folder / name).write_bytes(png(faces[3, ..., 0]))
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "deeper" / "up").symlink_to("..")
+    (folder / "old.zip").write_bytes(b"PK\x03\x04 and no more")
+    os.mkfifo(folder / "pipe.png")
+    found = reading.read(str(folder))
+    assert [result.source.path for result in found.results if result.faces] == [
+        f"{folder}/{each}" for each in ("a.png", "b.png", name, "deeper/c.png")
+    ]
+    assert found.names == ["a.png", "b.png", r"caf\xe9.png", "deeper/c.png"]
+    assert [error.removeprefix(f"{folder}/")[:30] for error in found.unreadable] == [
+        "gone.png is a link to nowhere.",
+        "old.zip is truncated, damaged ",
+        "pipe.png is neither a file nor",
+    ]
+
+
+def test_read_names_faces_of_several_inputs_by_their_paths(faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(tmp_path / "faces", faces)
+    pathlib.Path("test.csv").write_text("pixels\n" + "\n".join(pixels(faces[:2])))
+    sources = input_readers.read(["faces", "test.csv", "nowhere.png"])
+    assert [(source.name, source.error) for source in sources] == [
+        *((f"faces/{name}", "") for name in ("a.png", "b.png", "deeper/c.png")),
+        *((f"test.csv row {row}", "") for row in range(2)),
+        ("nowhere.png", "There is no nowhere.png: check the name"),
+    ]
+
+
+def test_expand_replaces_patterns_unless_a_file_has_that_name(faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(tmp_path / "faces [1]", faces)
+    pathlib.Path("x[1].png").write_bytes(b"")
+    pathlib.Path("x1.png").write_bytes(b"")
+    assert inputs.expand(["x[1].png", "faces*/*.png", "**/c.png", "no*.png", "-"]) == [
+        *("x[1].png", "faces [1]/a.png", "faces [1]/b.png", "faces [1]/deeper/c.png", "no*.png", "-")
+    ]
+    shown = ("a.png", "b.png", "deeper/c.png", "notes.txt")
+    assert inputs.expand(["f*/**"]) == [f"faces [1]/{name}" for name in shown]
+    with pytest.raises(UserError, match=r"^There is no no\*\.png\."):
+        inputs.expand(["no*.png"])
 
 
 @pytest.mark.parametrize("kind", ["webp", "bmp", "gif", "tiff", "ppm"])

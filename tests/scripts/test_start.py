@@ -121,6 +121,10 @@ MISTAKES = [
     (["predict.py", "faces.csv", "--boxes=nowhere.csv"], "There is no nowhere.csv, which --boxes names."),
     (["predict.py", "faces.csv", "--boxes=faces.csv"], "faces.csv, line 1: column path is missing among 'emotion, "),
     (["predict.py", "faces.csv", "--boxes=faces.csv", "--faces=find"], "--boxes names the faces, and --faces=find"),
+    (
+        ["predict.py", "full", "--boxes=faces.csv", "--output=./faces.csv"],
+        "--output=./faces.csv would replace the file of",
+    ),
     (["predict.py", "faces.csv", "--kaggle"], "--kaggle writes a file: name it with --output."),
     (["predict.py", "faces.csv", "--json", "--output=a.json"], "--output=a.json would be a CSV file, and --json"),
     (["predict.py", "faces.csv", "--json", "--output=-"], "--json and --output=- both print to the standard output"),
