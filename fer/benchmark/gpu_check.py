@@ -26,7 +26,6 @@ from typing import Any, Callable, NamedTuple, cast
 
 import tensorflow as tf
 
-import fer
 from fer.augment import policy
 from fer.augment.xla_support import as_on_gpu
 from fer.benchmark import op_placement
@@ -37,6 +36,7 @@ from fer.errors import UserError
 from fer.io import files
 from fer.labels import CLASSES
 from fer.rng import BatchRng
+from fer.run_dir import software_versions
 from fer.train.distributed.strategy import make_mirrored
 
 MEASURED_PRECISIONS = tuple(each for each in PRECISIONS if each != "auto")  # `auto` is resolved before a model is built
@@ -144,9 +144,7 @@ def run_checks(settings: Settings, log: Callable[[str], None] = _log_nothing) ->
         "batch_per_device": settings.batch,
         "devices": [_describe_device(name) for name in names],
         "versions": {
-            "fer": fer.__version__,
-            "python": platform.python_version(),
-            "tensorflow": tf.__version__,
+            **software_versions(),
             **{name: tf.sysconfig.get_build_info().get(f"{name}_version") for name in ("cuda", "cudnn")},
         },
     }

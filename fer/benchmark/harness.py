@@ -13,9 +13,9 @@ from typing import Any
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-import fer
 from fer import progress
 from fer.io import files
+from fer.run_dir import software_versions
 from fer.viz import rendering
 
 ROUNDS = 5
@@ -88,10 +88,9 @@ def write_results(path: str, results: Sequence[Result]) -> list[str]:
         "cores": os.cpu_count(),
         "gpus": len(tf.config.list_physical_devices("GPU")),
     }
-    versions = {"fer": fer.__version__, "python": platform.python_version(), "tensorflow": tf.__version__}
     content: dict[str, Any] = {
         "machine": machine,
-        "versions": versions,
+        "versions": software_versions(),
         "results": [dataclasses.asdict(result) for result in results],
     }
     picture = os.path.splitext(path)[0] + ".png"

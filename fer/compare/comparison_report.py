@@ -46,13 +46,13 @@ def build_markdown(comparison: dict[str, Any]) -> str:
             "",
             "![Accuracy against parameters](comparison.png)",
             "",
-            *_table(HEADER, rows),
+            *escaping.markdown_table(HEADER, rows),
             "",
             NOTE,
             "",
             "## Paired tests",
             "",
-            *([PAIRS_NOTE, "", *_table(PAIR_HEADER, pairs)] if pairs else [NO_PAIRS]),
+            *([PAIRS_NOTE, "", *escaping.markdown_table(PAIR_HEADER, pairs)] if pairs else [NO_PAIRS]),
             "",
         ]
     )
@@ -186,10 +186,6 @@ def _yes_or_no(comparable: bool) -> str:
 
 def _stated(value: Any) -> str:
     return "-" if value is None else str(value)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
 
 
 def _cells(head: Sequence[str], texts: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from scipy import stats
 
-from fer.errors import UserError
+from fer.errors import UserError, shorten
 from fer.evaluation import eval_json, prediction_files
 from fer.labels import COLOURS
 from fer.run_dir import RunDir
@@ -142,16 +142,8 @@ def _draw(changed: Sequence[dict[str, Any]]) -> Figure:
     ends = 100 * np.array([entry["difference_ci95"] for entry in changed])
     axes.errorbar(middle, places, xerr=abs(ends.T - middle), fmt="o", color=COLOURS[4], capsize=3)
     axes.axvline(0, color="#555555", linewidth=1)
-    axes.set_yticks(places, [_shorten(entry["change"]) for entry in changed])
+    axes.set_yticks(places, [shorten(entry["change"], MAX_NAME_LENGTH) for entry in changed])
     figure.supxlabel("difference to the base in points of validation accuracy, 95 % CI over images and seeds", size=10)
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
-
-
-def _shorten(name: str) -> str:
-    return (
-        name
-        if len(name) <= MAX_NAME_LENGTH
-        else f"{name[: MAX_NAME_LENGTH // 2 - 1]} … {name[-(MAX_NAME_LENGTH // 2 - 2) :]}"
-    )

@@ -303,5 +303,4 @@ def _render_png(axes: Any) -> bytes:
 
 
 def _markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
-    escaped = [[escaping.escape_markdown(cell) for cell in row] for row in rows]
-    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *escaped]]
+    return escaping.markdown_table(head, [[escaping.escape_markdown(cell) for cell in row] for row in rows])

@@ -20,7 +20,6 @@ import dataclasses
 import itertools
 import math
 import re
-import typing
 from decimal import Decimal
 from typing import Any, Union
 
@@ -159,17 +158,7 @@ def apply_overrides(base: Experiment, values: dict[str, Value]) -> Experiment:
 
 def field_types() -> dict[str, type]:
     """Returns the type of each field of an experiment by its path."""
-    found: dict[str, type] = {}
-
-    def visit(kind: type, path: str) -> None:
-        for name, expected in typing.get_type_hints(kind).items():
-            if isinstance(expected, type) and dataclasses.is_dataclass(expected):
-                visit(expected, f"{path}{name}.")
-            else:
-                found[path + name] = expected
-
-    visit(Experiment, "")
-    return found
+    return {path: type(default) for path, default in config.flatten(Experiment().to_dict()).items()}
 
 
 def _split_fields(text: str) -> list[tuple[str, str]]:
