@@ -13,6 +13,7 @@ from absl import flags
 from fer import cli, log_suppression, progress
 from fer.augment import grammar
 from fer.benchmark import fill_docs
+from fer.data import manifest
 from fer.io import files
 
 if TYPE_CHECKING:
@@ -25,17 +26,22 @@ SUITES = [
     "convert",
     "input",
     "train",
+    "detect",
 ]
 
 SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "Suite to run.")
 POLICY = flags.DEFINE_string("policy", None, "Policy that the suite `augment` measures in addition to RandAugment.")
+DATA = flags.DEFINE_string(
+    "data", None, "Shards whose validation faces the suite `detect` measures in addition to drawn ones."
+)
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "JSON file of the results; a plot is written next to it.")
 UPDATE_DOC = flags.DEFINE_string("update_doc", None, "Document to fill with the results of --output; no measuring.")
 
 
 def measure(suite: str) -> list[harness.Result]:
     """Runs a suite, which prints a line before each measurement."""
-    options = {"text": POLICY.value} if suite == "augment" and POLICY.value else {}
+    given = {"augment": {"text": POLICY.value}, "detect": {"data": DATA.value}}.get(suite, {})
+    options = {name: value for name, value in given.items() if value}
     with progress.stage(f"Importing the suite {suite} ..."):
         module = importlib.import_module(f"fer.benchmark.{suite}")
     return module.measure(**options)
@@ -49,6 +55,8 @@ def main() -> None:
     files.check_writable(OUTPUT.value)
     if POLICY.value:
         grammar.parse(POLICY.value)
+    if DATA.value:
+        manifest.check_manifest(DATA.value)
     with progress.stage("Loading TensorFlow ..."):
         log_suppression.import_tensorflow(announce=False, whole=True)
         from fer.benchmark import harness

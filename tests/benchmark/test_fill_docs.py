@@ -70,12 +70,15 @@ def test_fill_replaces_the_document(tmp_path):
     assert page.read_text() == "<!--nap / slow / value-->300<!--/-->\n"
 
 
-def test_docs_performance_has_the_recorded_results(root):
-    text = (root / "docs" / "performance.md").read_text()
-    measured = json.loads((root / "docs" / "results" / "benchmark" / "benchmark.json").read_text())
-    assert len(fill_docs.CELL.findall(text)) > 30
+@pytest.mark.parametrize(
+    ("page", "figures", "cells"), [("performance.md", "benchmark", 30), ("results/benchmark/detect.md", "detect", 30)]
+)
+def test_docs_have_the_recorded_results(root, page, figures, cells):
+    text = (root / "docs" / page).read_text()
+    measured = json.loads((root / "docs" / "results" / "benchmark" / f"{figures}.json").read_text())
+    assert len(fill_docs.CELL.findall(text)) > cells
     assert fill_docs.fill_text(text, measured) == text, (
-        "scripts/benchmark.py --update_doc=docs/performance.md --output=docs/results/benchmark/benchmark.json sets them"
+        f"scripts/benchmark.py --update_doc=docs/{page} --output=docs/results/benchmark/{figures}.json sets them"
     )
 
 

@@ -10,9 +10,10 @@ from tests.scripts import run_script
     [
         (["--output=file/benchmark.json"], "file is a file. Choose another folder."),
         (["--policy=flop"], "flop"),
+        (["--data=nowhere"], "nowhere has no manifest.json"),
         (["--update_doc=page.md", "--output=nowhere.json"], "There is no nowhere.json"),
     ],
-    ids=["output below a file", "unknown op", "no results"],
+    ids=["output below a file", "unknown op", "no shards", "no results"],
 )
 def test_benchmark_script_rejects_wrong_flags_before_measuring(tmp_path, arguments, message):
     (tmp_path / "file").write_text("")
