@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer.data.manifest import read_manifest
-from fer.errors import UserError
+from fer.errors import UserError, join_names
 from fer.io import temp_files
 from fer.labels import CLASSES
 
@@ -130,11 +130,16 @@ def measure(
       progress: called with a description of each step before it starts.
 
     Raises:
-      UserError: the data cannot be read.
+      UserError: the data cannot be read, or have other classes than FER-2013.
     """
     from fer.evaluation import eval_dataset
 
     manifest = read_manifest(data)
+    if manifest.classes != CLASSES:
+        raise UserError(
+            f"--baselines needs the classes of FER-2013, which the packages predict, and {data} has "
+            f"{join_names(manifest.classes)}. Leave --baselines out."
+        )
     faces = eval_dataset.read(manifest, split, "fer")
     folder = cache or cache_folder()
     return [

@@ -34,8 +34,8 @@ class Side(NamedTuple):
     """One side of a paired test: predictions and their examples."""
 
     name: str
-    # Split, name of the data and kind of labels; sides that differ in one are not compared. The manifests may differ,
-    # as after a conversion without PrivateTest: rows and labels identify the examples.
+    # Split, name of the data, kind of labels and classes; sides that differ in one are not compared. The manifests may
+    # differ, as after a conversion without PrivateTest: rows and labels identify the examples.
     measured_on: dict[str, Any]
     predictions: prediction_files.Predictions | None
     missing: str  # reason if there are no predictions
@@ -59,7 +59,8 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
       measured: as `fer.compare.baselines.measure` returns them; each is tested against each run.
 
     Returns:
-      The content of comparison.json: runs, baselines and published, each by descending accuracy, and pairs.
+      The content of comparison.json: runs, baselines and published, each by descending accuracy, and pairs. Published
+      results are left out if no run has the classes of FER-2013.
 
     Raises:
       UserError: a file is missing or damaged, or is named twice.
@@ -74,6 +75,7 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
                 "splits": one.content["split"],
                 "data": one.content["data"]["name"],
                 "labels": one.content["protocol"]["labels"],
+                "classes": tuple(one.content["classes"]),
             },
             one.predictions,
             f"there is no predictions.npz beside {one.path}",
@@ -81,16 +83,22 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
         for one in ours
     ]
     others = [
-        Side(one.baseline.method, {"splits": one.split, "data": one.data["name"], "labels": "fer"}, one.predictions, "")
+        Side(
+            one.baseline.method,
+            {"splits": one.split, "data": one.data["name"], "labels": "fer", "classes": CLASSES},
+            one.predictions,
+            "",
+        )
         for one in measured
         if one.predictions is not None
     ]
+    published = read_published() if any(_has_fer2013_classes(one.content) for one in ours) else []
     return {
         "schema_version": SCHEMA_VERSION,
         "runs": sorted(map(_describe_run, ours), key=lambda run: -run["accuracy"]),
         "baselines": sorted(map(_describe_baseline, measured), key=lambda one: -(one["accuracy"] or 0)),
         "pairs": _pairs([*itertools.combinations(sides, 2), *itertools.product(sides, others)]),
-        "published": sorted(read_published(), key=lambda result: -result["accuracy"]),
+        "published": sorted(published, key=lambda result: -result["accuracy"]),
     }
 
 
@@ -144,13 +152,18 @@ def _read(path: str, name: str) -> Ours:
     return Ours(name, path, content, found)
 
 
+def _has_fer2013_classes(content: Mapping[str, Any]) -> bool:
+    return tuple(content["classes"]) == CLASSES
+
+
 def _describe_run(ours: Ours) -> dict[str, Any]:
     """Builds an entry of runs in comparison.json."""
     content, protocol = ours.content, ours.content["protocol"]
     selects = content["split"] in protocol["selected_on"].split(", ")
     same_shards = eval_json.is_training_data(content)
     # The class counts of FER+ majorities do not identify PrivateTest; such labels are a fault of their own.
-    identifiable = protocol["labels"] == "fer" or content["split"] != "test"
+    own_classes = not _has_fer2013_classes(content)
+    identifiable = not own_classes and (protocol["labels"] == "fer" or content["split"] != "test")
     split_fault = _split_fault(content["split"], np.sum(content["confusion_matrix"], axis=1)) if identifiable else ""
     lineages = [(member, *eval_json.initial_runs(member)) for member in protocol["members"]]
     learned = [each.get("learned_from") for lineage in lineages for each in lineage]
@@ -158,6 +171,7 @@ def _describe_run(ours: Ours) -> dict[str, Any]:
     faults = [
         fault
         for holds, fault in (
+            (own_classes, "other classes than FER-2013's"),
             (bool(split_fault), split_fault),
             (selects and same_shards, "the split that selected the checkpoint"),
             (selects and not same_shards, "a split of this name, from other shards, selected the checkpoint"),

@@ -19,12 +19,17 @@ HEADER = (
 )  # fmt: skip
 PAIR_HEADER = ("First", "Second", "Only first correct", "Only second correct", "McNemar p", "Corrected p", "Result")
 EXTRA_DATA = {True: "possible", False: "no", None: "-"}  # eval.json does not record the data of initial weights
+CAPTION = "Our runs (blue), other packages measured on the same faces (orange), published results"
 NOTE = (
     "Comparable: measured on FER-2013's PrivateTest, which was not used for selection, without training faces of other "
     "data sets. In FER-2013, validation is PublicTest and test is PrivateTest. CI: Wilson's confidence interval; on "
     "3,589 faces, two results less than about 2 points apart need a paired test. Dash: not stated by the source. Other "
     "packages were measured on the same faces as ours, without their face detectors. Images/s: on the machine of the "
     "measurement."
+)
+NOTE_ON_OWN_CLASSES = (
+    "Published results and the column Comparable are for the classes of FER-2013. CI: Wilson's confidence interval; "
+    "small differences need a paired test. Images/s: on the machine of the measurement."
 )
 NO_PAIRS = "Paired tests need at least two runs, or one run and a baseline."
 PAIRS_NOTE = (
@@ -48,7 +53,7 @@ def build_markdown(comparison: dict[str, Any]) -> str:
             "",
             *escaping.markdown_table(HEADER, rows),
             "",
-            NOTE,
+            _note(comparison),
             "",
             "## Paired tests",
             "",
@@ -71,15 +76,16 @@ def build_page(comparison: dict[str, Any], plot: bytes) -> str:
 <tbody>
 {pairs}
 </tbody></table>"""
+    caption = CAPTION if comparison["published"] else "Our runs"
     content = f"""<h1>Comparison</h1>
 <div class="scroll"><img alt="Accuracy against parameters" src="{data_uri(plot, "image/png")}"></div>
 <div class="scroll"><table class="all">
-<caption>Our runs (blue), other packages measured on the same faces (orange), published results</caption>
+<caption>{caption}</caption>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {body}
 </tbody></table></div>
-<p>{html.escape(NOTE)}</p>
+<p>{html.escape(_note(comparison))}</p>
 <h2>Paired tests</h2>
 {tested if comparison["pairs"] else f"<p>{NO_PAIRS}</p>"}"""
     return build_html_page("Comparison", read_resource("fer.compare", "comparison.css"), content)
@@ -107,6 +113,10 @@ def summary_line(result: dict[str, Any]) -> str:
     low, high = (100 * bound for bound in result["accuracy_ci95"])
     accuracy = f"{100 * result['accuracy']:.2f} % (95 % CI {low:.2f}-{high:.2f})"
     return f"{result['method']}: {accuracy} on {result['split']}, {result['images_per_second']:.0f} images/s"
+
+
+def _note(comparison: dict[str, Any]) -> str:
+    return NOTE if comparison["published"] else NOTE_ON_OWN_CLASSES
 
 
 def _run_cells(run: dict[str, Any]) -> list[str]:

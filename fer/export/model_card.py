@@ -17,6 +17,7 @@ from fer.config import Experiment
 from fer.escaping import code_span, escape_markdown
 from fer.evaluation import eval_json
 from fer.evaluation.report import report_content
+from fer.labels import CLASSES
 from fer.run_dir import RunConfig
 
 WIDTH = 118  # characters of a line
@@ -25,9 +26,13 @@ _BLOCK = re.compile(r"\n *(?=[-#>+*=|<~]|```|\d+[.)])")  # a line end before the
 
 _INTENDED_USE = (
     "Research, teaching and trials: `scripts/predict.py --workdir=bundled --input=photo.jpg` classifies the facial "
-    "expressions in a photo. The network predicts which of seven words annotators would choose for a picture, not what "
-    'a person feels: facial expressions are no reliable measure of emotions (L. F. Barrett et al., "Emotional '
+    "expressions in a photo. The network predicts which of {classes} words annotators would choose for a picture, not "
+    'what a person feels: facial expressions are no reliable measure of emotions (L. F. Barrett et al., "Emotional '
     'Expressions Reconsidered", Psychological Science in the Public Interest 20, 2019).'
+)
+_FER2013 = (
+    "in the format of FER-2013 (I. J. Goodfellow et al., arXiv:1307.0414). FER-2013 holds results of an image search "
+    "for emotion words, cropped by a face detector and labelled with one of seven classes."
 )
 _OUT_OF_SCOPE = (
     "Decisions about people: hiring, education, credit, insurance, policing, borders, health, access to services.",
@@ -42,6 +47,10 @@ _LICENSE = (
     "and are offered for research and teaching on the terms of the code, as far as the project can grant them. Any "
     "other use requires that its user settle this question first."
 )
+_LICENSE_OF_OWN_DATA = (
+    "The code is under the MIT license. These weights were trained on images{others} whose authors decide on their "
+    "use: check their terms before you use or publish the weights."
+)
 _OTHERS = ", and indirectly on the data of other networks (sources and terms: docs/reproduce.md),"
 
 
@@ -49,18 +58,19 @@ def build_card(content: Mapping[str, Any], config: RunConfig) -> str:
     """Builds the model card in Markdown.
 
     Args:
-      content: of the bundle's eval.json, measured on validation against FER-2013 labels.
+      content: of the bundle's eval.json, measured on validation.
       config: the run's config.json.
     """
+    license_text = _LICENSE if config.classes == CLASSES else _LICENSE_OF_OWN_DATA
     sections = {
         "Model details": _model_details(content, config),
-        "Intended use": _paragraph(_INTENDED_USE),
+        "Intended use": _paragraph(_INTENDED_USE.format(classes=report_content.count_word(config.classes))),
         "Out-of-scope use": _list(_OUT_OF_SCOPE),
         "Training data": _training_data(config),
         "Evaluation": _evaluation(content),
         "Metrics": _metrics(content),
         "Limitations and biases": _limitations(content),
-        "License": _paragraph(_LICENSE.format(others=_OTHERS if _uses_other_networks(config) else "")),
+        "License": _paragraph(license_text.format(others=_OTHERS if _uses_other_networks(config) else "")),
     }
     body = "\n\n".join(f"## {heading}\n\n{section}" for heading, section in sections.items())
     return f"# Model card: bundled network {escape_markdown(content['model'])}\n\n{body}\n"
@@ -78,22 +88,23 @@ def _model_details(content: Mapping[str, Any], config: RunConfig) -> str:
             ", ".join(f"{name} {version}" for name, version in config.versions.items())
         ),
     }
+    classes = report_content.count_word(content["classes"])
     text = _paragraph(
         f"Convolutional network {code_span(content['model'])}{f' at {size}x{size} pixels' if size else ''}, "
-        f"{content['parameters']:,} parameters. Input: grey faces of 48x48 pixels. Output: seven logits in the order "
-        f"{', '.join(content['classes'])}. The weights are stored in float16; inference runs in float32."
+        f"{content['parameters']:,} parameters. Input: grey faces of 48x48 pixels. Output: {classes} logits in the "
+        f"order {', '.join(map(escape_markdown, content['classes']))}. The weights are stored in float16; inference "
+        "runs in float32."
     )
     return "\n".join([text, "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
 def _training_data(config: RunConfig) -> str:
     data, policy = config.trained_on, config.experiment.augment.policy
+    origin = _FER2013 if config.classes == CLASSES else f"with {len(config.classes)} classes of its own."
     return _paragraph(
         f"{config.train_examples:,} faces: the train split of {code_span(data['name'])} (manifest "
-        f"SHA-256 {code_span(data['manifest_sha256'])}) in the format of FER-2013 (I. J. Goodfellow et "
-        "al., arXiv:1307.0414). "
-        "FER-2013 holds results of an image search for emotion words, cropped by a face detector and labelled with one "
-        f"of seven classes. Initial weights: {_initial_weights(config)}. Augmentation: {code_span(policy)}."
+        f"SHA-256 {code_span(data['manifest_sha256'])}) {origin} Initial weights: {_initial_weights(config)}. "
+        f"Augmentation: {code_span(policy)}."
         f"{_votes(config.experiment)}{_teachers(config)}"
     )
 
@@ -172,20 +183,14 @@ def _metrics(content: Mapping[str, Any]) -> str:
     lines = [f"| {' | '.join(report_content.METRIC_HEADER[:3])} |", "|---|---|---|"]
     lines += [f"| {name} | {value} | {interval} |" for name, value, interval, _ in report_content.metric_rows(content)]
     lines += ["", f"| {' | '.join(report_content.CLASS_HEADER[:5])} |", "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(row[:5])} |" for row in report_content.class_rows(content)]
+    lines += [
+        f"| {escape_markdown(name)} | {' | '.join(rest[:4])} |" for name, *rest in report_content.class_rows(content)
+    ]
     return "\n".join(lines)
 
 
 def _limitations(content: Mapping[str, Any]) -> str:
-    items = [
-        _best_and_worst_class(content),
-        "Age, sex, skin colour and origin of the people in the pictures are not recorded, so the accuracy for any "
-        "group is unknown. Expect it to differ between groups, and to be lowest for those that image searches of 2013 "
-        "showed least.",
-        "Image searches for emotion words return strong and sometimes drawn expressions; faint, everyday expressions "
-        "are rare in the training data.",
-        "The labels are noisy: annotators agree with them in 65 ± 5 % of the cases (Goodfellow et al. 2013).",
-    ]
+    items = [_best_and_worst_class(content), *_data_limitations(tuple(content["classes"]))]
     clean, groups, scaled = (
         content[name] for name in ("excluding_train_duplicates", "accuracy_by_agreement", "calibration")
     )
@@ -208,16 +213,32 @@ def _limitations(content: Mapping[str, Any]) -> str:
     return _list(items)
 
 
+def _data_limitations(classes: tuple[str, ...]) -> list[str]:
+    """Describes the limitations of the training data: those of FER-2013, or of any data."""
+    groups = (
+        "Age, sex, skin colour and origin of the people in the pictures are not recorded, so the accuracy for any "
+        "group is unknown. Expect it to differ between groups"
+    )
+    if classes != CLASSES:
+        return [f"{groups}, and to be lowest for those that the training data show least."]
+    return [
+        f"{groups}, and to be lowest for those that image searches of 2013 showed least.",
+        "Image searches for emotion words return strong and sometimes drawn expressions; faint, everyday expressions "
+        "are rare in the training data.",
+        "The labels are noisy: annotators agree with them in 65 ± 5 % of the cases (Goodfellow et al. 2013).",
+    ]
+
+
 def _best_and_worst_class(content: Mapping[str, Any]) -> str:
     """Describes the classes with the highest and lowest recall, and the most frequent confusion."""
     recall = {name: metrics["recall"] for name, metrics in content["per_class"].items() if metrics["support"]}
     best, worst = max(recall, key=lambda name: recall[name]), min(recall, key=lambda name: recall[name])
-    matrix = np.array(content["confusion_matrix"])
+    matrix, names = np.array(content["confusion_matrix"]), list(map(escape_markdown, content["classes"]))
     mistakes = matrix - np.diag(np.diag(matrix))
     true, predicted = np.unravel_index(mistakes.argmax(), mistakes.shape)
     return (
-        f"Recall ranges from {100 * recall[worst]:.1f} % ({worst}) to {100 * recall[best]:.1f} % ({best}). The most "
-        f"frequent confusion is {content['classes'][true]} predicted as {content['classes'][predicted]}, "
+        f"Recall ranges from {100 * recall[worst]:.1f} % ({escape_markdown(worst)}) to {100 * recall[best]:.1f} % "
+        f"({escape_markdown(best)}). The most frequent confusion is {names[true]} predicted as {names[predicted]}, "
         f"{mistakes.max():,} of {matrix[true].sum():,} faces."
     )
 

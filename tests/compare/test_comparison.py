@@ -409,3 +409,22 @@ def test_page_states_beside_each_result_whether_it_is_comparable(written, chromi
     for name, comparable in results:
         (row,) = (row for row in rows if row[0].split(", 2")[0] == name)
         assert row[1] == ("yes" if comparable else "no")
+
+
+def test_compare_of_own_classes_leaves_out_published_results(two, tmp_path):
+    classes = ("bored", "happy")
+    labels, probabilities = np.arange(8) % 2, np.tile([0.4, 0.6], (8, 1))
+    for name in ("own", "other"):
+        content = {**build(classes=classes), **metrics.compute_metrics(labels, probabilities, classes)}
+        saved = prediction_files.Predictions(labels, probabilities.astype(np.float32), np.arange(8))
+        prediction_files.write_npz(str(tmp_path / name / "predictions.npz"), saved)
+        eval_json.write_eval(str(tmp_path / name / "eval.json"), content)
+    own = [str(tmp_path / name / "eval.json") for name in ("own", "other")]
+    found = comparison.compare(own)
+    assert (found["published"], [run["comparable"] for run in found["runs"]]) == ([], [False, False])
+    assert "other classes than FER-2013's" in found["runs"][0]["remark"]
+    assert found["pairs"][0]["not_compared"] is None
+    assert "PrivateTest" not in comparison_report.build_markdown(found)
+    mixed = comparison.compare([own[0], two[0]])
+    assert len(mixed["published"]) == len(comparison.read_published())
+    assert mixed["pairs"][0]["not_compared"] == "they were measured on different classes"

@@ -60,6 +60,7 @@ def run(name: str = "compact", precision: str = "float32", parameters: int = 100
         selected_on="validation",
         weights_sha256="a" * 64,
         trained_on=factories.TRAINED_ON,
+        classes=CLASSES,
     )
 
 

@@ -19,6 +19,7 @@ from fer.export import bundle, model_card
 from fer.models import loading, weights
 from fer.run_dir import RunDir, Teacher
 from tests.evaluation import factories
+from tests.evaluation.test_eval_json import build
 
 COUNT = 40
 LABELS = np.arange(COUNT) % 7
@@ -110,6 +111,16 @@ def test_card_depends_on_eval_json_and_config_json_only(bundled, folder):
         "License",
     ]
     assert max(map(len, card.splitlines())) <= 120
+
+
+def test_card_of_own_classes_states_nothing_about_fer2013(bundled, folder):
+    config = dataclasses.replace(RunDir(str(folder / "run")).read_config(), classes=("bored *b*", "happy <b>"))
+    content = {**build(classes=config.classes), "excluding_train_duplicates": None}
+    card = " ".join(model_card.build_card(content, config).split())
+    assert "Output: two logits in the order bored \\*b\\*, happy &lt;b&gt;." in card
+    assert "predicts which of two words" in card
+    assert "with 2 classes of its own" in card
+    assert not re.findall("FER-2013|Goodfellow|seven|2013 showed", card)
 
 
 def test_card_names_teacher_of_distilled_network(bundled, folder):
