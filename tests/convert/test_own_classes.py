@@ -263,6 +263,8 @@ def test_table_of_pixels_reads_own_names_and_needs_label_map_for_numbers(tmp_pat
         run(source, tmp_path, classes="happy,angry", overwrite=True)
     with pytest.raises(UserError, match=r"faces.csv has 3 labels that are numbers in 3 rows; .* with --label_map="):
         run(source, tmp_path, classes="happy,angry", on_bad_row="quarantine", overwrite=True)
+    with pytest.raises(UserError, match=r"'3' is no label; .*; give the votes on FER-2013's rows with --ferplus="):
+        run(source, tmp_path, classes="ferplus", overwrite=True)
     made = run(source, tmp_path, classes="happy,angry", label_map="fer2013", overwrite=True)
     assert (made.classes, read_classes(made)) == (("happy", "angry"), {0: "happy", 1: "angry", 2: "happy"})
     with pytest.raises(UserError, match=r"faces.csv is a table of pixels, without class folders: name the classes"):

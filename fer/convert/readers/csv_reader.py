@@ -22,7 +22,7 @@ from fer.convert.readers import pixel_parser
 from fer.convert.readers.label_map import DEFAULT_MAP, EXCLUDED, FLAG_VALUES, LabelMap, describe_classes
 from fer.convert.rows import NO_SPLIT, SPLIT_OF_USAGE, UNLABELLED, Block, Reject
 from fer.errors import UserError
-from fer.labels import CLASSES
+from fer.labels import CLASS_SETS, CLASSES
 
 MAX_LINE_BYTES = 1 << 20  # the longest line of FER-2013 has 9.2 kB
 
@@ -306,6 +306,8 @@ def _describe_labels(text: bytes, labels: LabelMap) -> str:
         return f" of --label_map={labels.given}"
     if labels.classes != CLASSES:
         numbers = f"; name the order of its numbers with --label_map={FLAG_VALUES}" if text.strip().isdigit() else ""
+        if labels.classes == CLASS_SETS["ferplus"]:
+            numbers = "; give the votes on FER-2013's rows with --ferplus=fer2013new.csv"
         return f"; {describe_classes(labels.classes)} are{numbers}"
     others = ", and words with --label_map=fer2013" if DEFAULT_MAP.find(text.decode("latin-1")) is not None else ""
     if text.strip().isdigit():

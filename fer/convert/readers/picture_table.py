@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fer import escaping
+from fer import escaping, storage
 from fer.convert.readers import archives, image_folder, image_reader
 from fer.convert.readers.archives import Member
 from fer.convert.readers.hashing_reader import HashingReader
@@ -61,11 +61,13 @@ def iter_pictures(path: str, member: Member, hasher: HashingReader) -> Iterator[
 
 
 def picture_bytes(path: str) -> int:
-    """Returns the size of the pictures that a table names; 0 for a path that is no table, or is compressed.
+    """Returns the size of the pictures that a table names; 0 for a path that is no table, is compressed or is remote.
 
     Raises:
       UserError: see `iter_pictures`.
     """
+    if storage.is_remote(path):  # each size would be a request
+        return 0
     with archives.archive_errors(path):
         if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
             return 0
