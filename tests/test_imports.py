@@ -141,7 +141,7 @@ def test_imports_before_flag_parsing_have_no_side_effects(tmp_path):
 
 RUN_FILES = {
     *("config.json", "history.json", "best.json", "rollbacks.json", "curves.png", "owner.json", "checkpoint.json"),
-    *("history.csv", "weights.npz", "graph.pb", "MODEL_CARD.md"),
+    *("history.csv", "weights.npz", "graph.pb", "MODEL_CARD.md", "eval.json", "predictions.npz"),
 }
 RUN_KEYS = {  # of these files and of no other
     *("git_commit", "teachers", "initialized_from", "earlier_configs", "last_step", "began_with"),

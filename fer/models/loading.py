@@ -312,7 +312,7 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
             f"{found.path} is not what {export_manifest.FILE} lists: its SHA-256 differs. Copy it again or export anew."
         )
     initialized_from = run.get("init_from", {})
-    check_initial_run_record(initialized_from, os.path.join(workdir, export_manifest.FILE))
+    check_initial_run_record(initialized_from, os.path.join(os.path.dirname(found.path), export_manifest.FILE))
     return LoadedRun(
         workdir=workdir,
         config=config.from_dict(run["config"]),

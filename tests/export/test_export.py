@@ -410,6 +410,21 @@ def test_open_run_rejects_export_with_flipped_bit(export_copy, name):
         loading.open_run(str(export_copy / name.split("/")[0]))
 
 
+def test_open_run_returns_initial_run_of_export_and_rejects_damaged_record(export_copy):
+    sources = {"weights": "faces.npz", "label_source": "fer", "teacher_runs": ""}
+    record = {"run": "runs/first", "weights_sha256": 64 * "a", "config_sha256": 64 * "b", "step": 3}
+    record |= {"trained_on": factories.TRAINED_ON, "learned_from": sources}
+    content = export_manifest.read(str(export_copy))
+    content["run"]["init_from"] = record
+    export_manifest.write(str(export_copy / "export.json"), content)
+    opened = loading.open_run(str(export_copy / "float32.tflite"))
+    assert eval_json.describe_member(opened)["learned_from"]["init_from"] == record
+    del sources["weights"]
+    export_manifest.write(str(export_copy / "export.json"), content)
+    with pytest.raises(UserError, match=rf"^{export_copy}/export\.json has no weights of type str"):
+        loading.open_run(str(export_copy / "float32.tflite"))
+
+
 def test_open_run_error_lists_exports_when_file_is_none(export_copy):
     with pytest.raises(UserError, match=r"float8\.tflite is not an export of .*lists saved_model, float32\.tflite"):
         loading.open_run(str(export_copy / "float8.tflite"))
