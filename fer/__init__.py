@@ -42,11 +42,14 @@ def _warn_of_other_fer() -> None:
         import pathlib
         import warnings
 
+        from fer.errors import python_command
+
+        uninstall = python_command("-m", "pip", "uninstall", "fer")
         files = importlib.metadata.PathDistribution(pathlib.Path(folder, name)).files or []
         if any(file.parts[0] == "fer" for file in files):
             warnings.warn(
                 f"The distribution fer {found[1]} of another project in {folder} also installs a package fer, so the "
-                "files of both mix: run pip uninstall fer, then install fer-trainer again.",
+                f"files of both mix: run {uninstall}, then install fer-trainer again.",
                 stacklevel=2,
             )
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import pathlib
 import re
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from absl import logging as absl_logging
 
 import fer
 from fer import config, escaping, flag_paths, help_text, log_suppression, storage, streams
-from fer.errors import Stopped, UserError, suggest
+from fer.errors import Stopped, UserError, command_line, installed_name, is_installed, suggest
 
 _CONFIG_ERROR_PREFIX = "Error whilst parsing config file"  # of ml_collections, before the traceback in its message
 
@@ -152,10 +151,10 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
 
 def _print_help(form: str) -> NoReturn:
     """Prints one of `help_text.FORMS` and exits with code 0."""
-    program, installed = os.path.basename(sys.argv[0]), _is_installed()
-    text = help_text.format_help(form, _installed_name(program) if installed else program, list(_REQUIRED))
+    program, installed = os.path.basename(sys.argv[0]), is_installed()
+    text = help_text.format_help(form, installed_name(program) if installed else program, list(_REQUIRED))
     if installed:
-        text = re.sub(r"(?:python )?scripts/(\w+\.py)", lambda match: _installed_name(match[1]), text)
+        text = re.sub(r"(?:python )?scripts/(\w+\.py)", lambda match: installed_name(match[1]), text)
     print(text, flush=True)
     sys.exit(0)
 
@@ -167,7 +166,7 @@ def _check_required() -> None:
     if missing:
         listed = " and ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
         program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-        raise UserError(f"{listed} {'are' if missing[1:] else 'is'} missing: see {command_name(program)} --help.")
+        raise UserError(f"{listed} {'are' if missing[1:] else 'is'} missing: see {command_line(program)} --help.")
 
 
 def _parse_with_absl(argv: Sequence[str]) -> Sequence[str]:
@@ -234,28 +233,6 @@ def resolve_config_names(arguments: Sequence[str]) -> list[str]:
             raise UserError(f"There is no configuration {name[2]!r}{suggest(name[2], list(shipped))}.")
         changed[position] = name[1] + shipped[name[2]]
     return changed
-
-
-def command_name(program: str, **values: str) -> str:
-    """Returns the command of another program, in the form of this one: "fer-evaluate" or "python scripts/evaluate.py".
-
-    Args:
-      program: its name.
-      **values: values of its flags, which are quoted for a shell.
-    """
-    called = _installed_name(program) if _is_installed() else f"python scripts/{program}.py"
-    return " ".join([called, *(f"--{flag}={shlex.quote(value)}" for flag, value in values.items())])
-
-
-def _installed_name(program: str) -> str:
-    """Returns the installed command of a program: fer-gpu-check for gpu_check or gpu_check.py."""
-    return f"fer-{program.removesuffix('.py').replace('_', '-')}"
-
-
-def _is_installed() -> bool:
-    """Returns whether this program was started as an installed command, as the module fer.scripts.NAME."""
-    own = getattr(sys.modules["__main__"], "__spec__", None)
-    return own is not None and own.name.startswith("fer.scripts.")
 
 
 def _exit_with_error(error: Exception) -> NoReturn:

@@ -39,7 +39,7 @@ from typing import Any, NamedTuple, Protocol
 import fer
 from fer import config
 from fer.config import Experiment
-from fer.errors import UserError
+from fer.errors import UserError, command_name
 from fer.io import files
 from fer.labels import CLASSES, check_classes
 from fer.storage import is_remote
@@ -201,7 +201,7 @@ class RunDir:
         """
         if not files.exists(self.best_file):
             raise UserError(
-                f"{self.path} holds no {BEST_FILE}: train first, with scripts/train.py "
+                f"{self.path} holds no {BEST_FILE}: train first, with {command_name('train')} and "
                 f"--workdir={shlex.quote(self.path)}."
             )
 

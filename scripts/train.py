@@ -71,7 +71,7 @@ def main() -> None:
         options = trainer.RunOptions(on_epoch, None, STOP_ON_SPOT_INTERRUPTION.value, INIT_FROM.value or "")
         trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, options)
     if chief:
-        evaluate = cli.command_name("evaluate", workdir=WORKDIR.value, data=DATA.value, split="validation")
+        evaluate = cli.command_line("evaluate", workdir=WORKDIR.value, data=DATA.value, mlflow=MLFLOW.value)
         print(f"To evaluate them:\n  {evaluate}")
 
 

@@ -12,13 +12,14 @@ import pytest
 from fer import cli
 from fer.errors import UserError
 
-PRINTS_NAME = "from fer import cli\n\nprint(cli.command_name('evaluate'))\n"
+PRINTS_NAME = "from fer import errors\n\nprint(errors.command_line('evaluate'))\n"
 
 
 def run_program(program: pathlib.Path, place: pathlib.Path) -> str:
     """Runs a program that imports our package from `place`. Returns its output."""
     environment = {**os.environ, "PYTHONPATH": str(place)}
-    return subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True).stdout
+    command = [sys.executable, str(program)]
+    return subprocess.run(command, env=environment, cwd=program.parent, capture_output=True, text=True).stdout
 
 
 def install_command(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Path) -> pathlib.Path:
@@ -33,11 +34,11 @@ def install_command(root: pathlib.Path, folder: pathlib.Path, script: pathlib.Pa
     return command
 
 
-def test_command_name_follows_form_of_current_command(root, tmp_path):
+def test_command_line_follows_form_of_current_command(root, tmp_path):
     """Scripts are named by their path, and installed commands (modules fer.scripts.NAME) by their own name."""
     script = tmp_path / "train.py"
     script.write_text(PRINTS_NAME)
-    assert run_program(script, root) == "python scripts/evaluate.py\n"
+    assert run_program(script, root) == f"{sys.executable} {root}/scripts/evaluate.py\n"
     command = install_command(root, tmp_path / "installed", script)
     assert run_program(command, tmp_path / "installed") == "fer-evaluate\n"
 
@@ -45,7 +46,7 @@ def test_command_name_follows_form_of_current_command(root, tmp_path):
 def test_command_has_hyphens_when_install_command(root, tmp_path):
     script = tmp_path / "gpu_check.py"
     script.write_text(PRINTS_NAME.replace("evaluate", "import_dlib"))
-    assert run_program(script, root) == "python scripts/import_dlib.py\n"
+    assert run_program(script, root) == f"{sys.executable} {root}/scripts/import_dlib.py\n"
     command = install_command(root, tmp_path / "installed", script)
     assert command.name == "fer-gpu-check"
     assert run_program(command, tmp_path / "installed") == "fer-import-dlib\n"

@@ -4,7 +4,16 @@ import pytest
 
 from fer import errors
 from fer.convert import convert
-from fer.errors import MAX_LINE_CHARACTERS, MAX_LINES, StorageError, UserError, install_command, shorten
+from fer.errors import (
+    MAX_LINE_CHARACTERS,
+    MAX_LINES,
+    StorageError,
+    UserError,
+    command_line,
+    command_name,
+    install_command,
+    shorten,
+)
 
 
 @pytest.mark.parametrize("length", [0, MAX_LINE_CHARACTERS, MAX_LINE_CHARACTERS + 1, 100_000])
@@ -17,12 +26,30 @@ def test_shorten_keeps_both_ends(length):
 
 
 def test_install_command_names_checkout_or_distribution(root, monkeypatch, tmp_path):
+    monkeypatch.setattr(errors.sys, "executable", f"{root}/.venv/bin/python")
     monkeypatch.chdir(root)
-    assert install_command("s3") == "pip install -e '.[s3]'"
+    assert install_command("s3") == ".venv/bin/python -m pip install -e '.[s3]'"
     monkeypatch.chdir(tmp_path)
-    assert install_command("s3") == f"pip install -e '{root}[s3]'"
-    monkeypatch.setattr(errors, "__file__", str(tmp_path / "fer" / "errors.py"))
-    assert install_command("s3") == "pip install 'fer-trainer[s3]'"
+    assert install_command("s3") == f"{root}/.venv/bin/python -m pip install -e '{root}[s3]'"
+    monkeypatch.setattr(errors, "_CHECKOUT", tmp_path)
+    assert install_command("s3") == f"{root}/.venv/bin/python -m pip install 'fer-trainer[s3]'"
+
+
+def test_command_line_is_relative_inside_the_current_folder(root, monkeypatch, tmp_path):
+    monkeypatch.setattr(errors.sys, "executable", f"{root}/.venv/bin/python")
+    monkeypatch.chdir(root)
+    assert command_line("evaluate", workdir="a b", data=None) == (
+        ".venv/bin/python scripts/evaluate.py --workdir='a b'"
+    )
+    assert command_name("evaluate") == "scripts/evaluate.py"
+    monkeypatch.setattr(errors.sys, "executable", "/opt/my python/bin/python")
+    monkeypatch.chdir(tmp_path)
+    assert command_line("predict") == f"'/opt/my python/bin/python' {root}/scripts/predict.py"
+    monkeypatch.setattr(errors, "_CHECKOUT", tmp_path)  # an installed package, in a notebook
+    assert (command_line("gpu_check", data="x"), command_name("gpu_check")) == (
+        "fer-gpu-check --data=x",
+        "fer-gpu-check",
+    )
 
 
 @pytest.mark.parametrize("kind", [UserError, StorageError])

@@ -17,7 +17,7 @@ from fer.convert.readers import archives
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.label_map import LabelMap
 from fer.convert.rows import Reject
-from fer.errors import UserError
+from fer.errors import UserError, command_line
 from fer.evaluation import prediction_files
 from fer.io import files
 from fer.labels import CLASSES
@@ -172,7 +172,7 @@ def test_names_of_files_in_messages_stay_on_their_line(tmp_path):
 
 @pytest.mark.parametrize("value", ["a b", "a;rm -rf ~", "$(touch x)", "a'b", "plain/path"])
 def test_commands_to_paste_are_quoted(value):
-    command = cli.command_name("evaluate", workdir=value, data="b")
+    command = command_line("evaluate", workdir=value, data="b")
     assert shlex.split(command)[-2:] == [f"--workdir={value}", "--data=b"]
     advice = LabelMap().advice(value)
     assert f"--label_map={value}=angry" in shlex.split(advice.split("map it with ")[1].split(", or")[0])

@@ -23,7 +23,7 @@ def test_import_warns_of_the_distribution_fer_of_another_project(root, tmp_path)
     warning = import_beside(root, tmp_path, "fer-25.10.3.dist-info", ["fer/__init__.py", "fer/fer.py"])
     assert warning.count("UserWarning: ") == 1
     assert f"fer 25.10.3 of another project in {tmp_path}" in warning
-    assert "pip uninstall fer" in warning
+    assert "-m pip uninstall fer" in warning
 
 
 @pytest.mark.parametrize(

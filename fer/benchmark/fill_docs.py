@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fer.errors import UserError, suggest
+from fer.errors import UserError, command_name, suggest
 from fer.io import files
 
 CELL = re.compile(r"<!--(machine|[^/\n]+ / .+? / [^/\n]+?)-->.*?<!--/-->")
@@ -35,7 +35,7 @@ def fill(path: str, figures: str) -> None:
     """
     content = files.read_json(figures, "the file of benchmark results")
     if not isinstance(content, dict) or not {"machine", "versions", "results"} <= set(content):
-        raise UserError(f"{figures} has no results of scripts/benchmark.py. Name another file with --output.")
+        raise UserError(f"{figures} has no results of {command_name('benchmark')}. Name another file with --output.")
     try:
         with files.open_file(path) as file:
             document = file.read().decode("utf-8")

@@ -35,7 +35,7 @@ async function recognise(photo) {
     const response = await fetch("recognise", { method: "POST", body: photo });
     answer = await response.json();
   } catch {
-    answer = { error: "The server does not respond. Check that scripts/demo.py is still running." };
+    answer = { error: "The server does not respond. Check that the program is still running." };
   }
   if (number !== requests) {
     return;

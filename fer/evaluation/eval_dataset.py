@@ -8,7 +8,7 @@ import numpy as np
 
 from fer.data import example_codec
 from fer.data.manifest import Manifest
-from fer.errors import UserError, join_names
+from fer.errors import UserError, command_name, join_names
 from fer.labels import CLASSES, majority_class
 
 
@@ -51,7 +51,7 @@ def read(manifest: Manifest, split: str, labels: str) -> EvalDataset:
     else:
         classes = faces.labels
         if (classes < 0).all():
-            raise UserError(f"{name} has no labels. Use scripts/predict.py for faces without labels.")
+            raise UserError(f"{name} has no labels. Use {command_name('predict')} for faces without labels.")
     labelled = classes >= 0
     if not labelled.any():
         raise UserError(f"{name} has no example with a FER+ majority for one of the seven classes. Use --labels=fer.")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fer import escaping
-from fer.errors import UserError
+from fer.errors import UserError, command_name
 from fer.io import files, npz
 from fer.run_dir import EVAL_FILE
 
@@ -59,7 +59,7 @@ def read_npz(path: str) -> Predictions:
       UserError: the file is missing or damaged, or has other arrays.
     """
     kind = "file of predictions"
-    arrays = npz.read(path, kind, f"There is no {path}; scripts/evaluate.py writes it beside {EVAL_FILE}.")
+    arrays = npz.read(path, kind, f"There is no {path}; {command_name('evaluate')} writes it beside {EVAL_FILE}.")
     missing = [name for name in Predictions._fields if name not in arrays]
     if missing:
         raise UserError(f"{path} is no readable {kind}: it has no array {missing[0]}.")

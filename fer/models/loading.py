@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from fer import config, flag_paths, storage
-from fer.errors import UserError, join_names
+from fer.errors import UserError, command_name, join_names
 from fer.io import files
 from fer.models import export_manifest
 from fer.run_dir import RunDir, check_initial_run_record
@@ -276,15 +276,15 @@ def holds_only_results(folder: str) -> bool:
 def _check_folder(workdir: str) -> None:
     if not files.isdir(workdir):
         raise UserError(
-            f"There is no run folder {workdir}; --workdir names one that scripts/train.py wrote, an export of one that "
-            f"scripts/export.py wrote, or {BUNDLED}."
+            f"There is no run folder {workdir}; --workdir names one that {command_name('train')} wrote, an export "
+            f"of one that {command_name('export')} wrote, or {BUNDLED}."
         )
 
 
 def _check_bundled() -> None:
     if not files.exists(RunDir(bundle_folder()).best_file):
         raise UserError(
-            "This copy of fer carries no network: create one in fer/models/bundled with scripts/export.py "
+            f"This copy of fer carries no network: create one in fer/models/bundled with {command_name('export')} "
             "--format=bundle, or set --workdir to a run folder."
         )
 

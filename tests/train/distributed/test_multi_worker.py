@@ -146,7 +146,7 @@ def test_workers_other_than_chief_write_and_print_nothing(killed):
     assert {path.name for path in killed.iterdir()} == names
     # Of two processes, one after the other, each of which has three files.
     assert len(list((killed / "events").rglob("events.*"))) == 6
-    assert "python scripts/evaluate.py" in output
+    assert "scripts/evaluate.py --workdir=" in output
     assert [line[:22] for line in other.splitlines() if line] == ["This is worker 1 of 2 "]
     assert "Traceback" not in errors
 
