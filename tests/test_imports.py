@@ -71,6 +71,14 @@ def test_folders_hold_at_most_18_modules():
         assert len(list(folder.glob("*.py"))) - (folder / "__init__.py").exists() <= 18, folder
 
 
+def test_modules_of_a_training_import_sklearn_only_in_functions():
+    """Importing scikit-learn takes longer than importing all modules of a training."""
+    others = [PACKAGE / "viz" / "plots.py", PACKAGE / "evaluation" / "metrics" / "metrics.py"]
+    for path in [*files_of("train"), *files_of("data"), *files_of("models"), *files_of("augment"), *others]:
+        for line in path.read_text().splitlines():
+            assert not line.startswith(("import sklearn", "from sklearn")), path
+
+
 def test_labels_imports_no_own_module():
     assert own_imports(PACKAGE / "labels.py") == set()
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from sklearn.linear_model import LogisticRegression
 
 from fer.config import Experiment, Train
 from fer.data.manifest import Manifest
@@ -60,6 +59,8 @@ def fit_vote_posterior(batches: Iterable[Batch], classes: int) -> VotePosterior:
       batches: one epoch of the train split, with votes.
       classes: number of classes.
     """
+    from sklearn.linear_model import LogisticRegression  # loads for a second, which other targets do not need
+
     labels, votes = zip(*((batch.labels.numpy(), batch.votes.numpy()) for batch in batches))
     features = _vote_features(tf.cast(np.concatenate(votes), tf.float32)).numpy()
     regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, np.concatenate(labels))

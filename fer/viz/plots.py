@@ -14,7 +14,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from sklearn import metrics as curve
 
 from fer.evaluation.metrics import metrics
 from fer.labels import COLOURS, class_colours
@@ -169,6 +168,8 @@ def roc_and_precision_recall(
       A PNG; the legends give the areas under the curves of at most `MAX_LABELLED_CLASSES` classes. A class that no
       example has, or that all have, has no curve.
     """
+    from sklearn import metrics as curve  # loads for a second, which a training does not need
+
     figure = Figure(figsize=(14, 5.6), layout="constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
     roc, precision_recall = figure.subplots(1, 2)
