@@ -361,10 +361,14 @@ def test_archives_error_names_input_when_connection_breaks(function, step, tmp_p
     def raise_unavailable(*_, **__):
         raise tf.errors.UnavailableError(None, None, "Connection reset by peer")
 
-    input_factories.write_file(tmp_path / "faces" / "1.png", b"1")
+    folder = f"ram://{tmp_path}/faces"  # a store in memory
+    tf.io.gfile.makedirs(folder)
+    with tf.io.gfile.GFile(f"{folder}/1.png", "wb") as file:
+        file.write(b"1")
+    function(folder)
     monkeypatch.setattr(tf.io.gfile, step, raise_unavailable)
     with pytest.raises(UserError, match=r"/faces is .* unreadable \(Connection reset by peer\)"):
-        function(str(tmp_path / "faces"))
+        function(folder)
 
 
 def test_archives_error_names_folder_that_disappears_while_listing(tmp_path, monkeypatch):
