@@ -1,15 +1,18 @@
 """Detects, follows and classifies the faces of a video: frames -> faces with track numbers and probabilities.
 
-Frames are read one after another, and at most `MAX_FRAMES` are held, so the memory does not depend on the length of the
-video. The faces of several frames are classified in one batch.
+Frames are read one after another, and at most two batches of them are held, so the memory does not depend on the length
+of the video. The faces of several frames are classified in one batch while the next frames are read. A frame each
+second is searched as a picture, the frames in between only near the faces of the frame before.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent import futures
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -18,11 +21,12 @@ from PIL import Image
 from fer import log_suppression
 from fer.errors import UserError, install_command
 from fer.predict import tracking
-from fer.predict.face_detection import Box, FaceCrops
+from fer.predict.face_detection import Box, FaceCrops, detect_near
 from fer.predict.video_request import CAMERA
 from fer.storage import is_remote
 
 BATCH = 32  # faces classified together
+SEARCH_INTERVAL_S = 1.0  # between frames that are searched as pictures; a new face is found after at most this time
 MAX_FRAMES = 64  # held until their faces are classified
 MAX_BYTES = 64 << 20  # of these frames; a frame may be larger
 MAX_GAP_S = 1.0  # seconds without a face, after which its track ends
@@ -45,6 +49,9 @@ class FrameFaces(NamedTuple):
     boxes: list[Box]  # from left to right
     tracks: list[int]  # track numbers
     probabilities: np.ndarray  # [n, C] float32; [0, 0] without a face
+
+
+_Batch = list[tuple[Frame, FaceCrops]]
 
 
 class Reader:
@@ -150,7 +157,7 @@ class Reader:
 
 def recognize(
     frames: Iterable[Frame],
-    extract: Callable[[Image.Image], FaceCrops],
+    extract: Callable[..., FaceCrops],
     predict: Callable[[np.ndarray], np.ndarray],
     max_gap_s: float = MAX_GAP_S,
     smoother: tracking.Smoother | None = None,
@@ -160,7 +167,8 @@ def recognize(
 
     Args:
       frames: in order of time.
-      extract: detects and crops the faces of an RGB image, as `fer.predict.face_detection.extract_faces`.
+      extract: detects and crops the faces of an RGB image, called as `fer.predict.face_detection.extract_faces` with
+        an image and the keyword `detector`.
       predict: maps faces uint8 [n, 48, 48, 1] to probabilities float32 [n, C]; called with at most `batch_size` faces
         unless one frame has more.
       max_gap_s: as for `tracking.update`.
@@ -171,20 +179,15 @@ def recognize(
       The faces of each frame; a frame without faces has empty ones.
     """
     tracks = tracking.Tracks()
-    for batch in _batches(((frame, extract(Image.fromarray(frame.image))) for frame in frames), batch_size):
-        images = np.concatenate([faces.images for _, faces in batch])
-        probabilities = predict(images) if len(images) else np.empty([0, 0], np.float32)
-        start = 0
-        for frame, faces in batch:
-            height, width = frame.image.shape[:2]
-            boxes = [Box(0, 0, width, height)] if faces.boxes is None else faces.boxes
-            rows, start = probabilities[start : start + len(boxes)], start + len(boxes)
-            tracks, numbers = tracking.update(tracks, boxes, frame.time_s, max_gap_s)
-            if smoother is not None:
-                smoothed = [smoother.update(number, frame.time_s, row) for number, row in zip(numbers, rows)]
-                rows = np.array(smoothed, np.float32).reshape(rows.shape)
-                smoother.keep(track.number for track in tracks.active)
-            yield FrameFaces(frame, boxes, numbers, rows)
+    for frame, faces, rows in _classify(_batches(_extract_all(frames, extract), batch_size), predict, batch_size > 1):
+        height, width = frame.image.shape[:2]
+        boxes = [Box(0, 0, width, height)] if faces.boxes is None else faces.boxes
+        tracks, numbers = tracking.update(tracks, boxes, frame.time_s, max_gap_s)
+        if smoother is not None:
+            smoothed = [smoother.update(number, frame.time_s, row) for number, row in zip(numbers, rows)]
+            rows = np.array(smoothed, np.float32).reshape(rows.shape)
+            smoother.keep(track.number for track in tracks.active)
+        yield FrameFaces(frame, boxes, numbers, rows)
 
 
 def max_gap(every_s: float | None) -> float:
@@ -192,9 +195,58 @@ def max_gap(every_s: float | None) -> float:
     return max(MAX_GAP_S, 2 * (every_s or 0.0) + TIME_TOLERANCE_S)
 
 
-def _batches(found: Iterable[tuple[Frame, FaceCrops]], size: int) -> Iterator[list[tuple[Frame, FaceCrops]]]:
+def _extract_all(frames: Iterable[Frame], extract: Callable[..., FaceCrops]) -> Iterator[tuple[Frame, FaceCrops]]:
+    """Detects the faces of frames: as in a picture every `SEARCH_INTERVAL_S`, and near the last boxes in between.
+
+    If a face is lost, its frame is searched as a picture.
+    """
+    due_s = 0.0
+    boxes: list[Box] = []
+    for frame in frames:
+        image = Image.fromarray(frame.image)
+        near = extract(image, detector=functools.partial(_detect_near, boxes=boxes)) if frame.time_s < due_s else None
+        if near is not None and len(near.images) >= len(boxes):
+            crops = near
+        else:
+            crops = extract(image, detector=None)
+            due_s = frame.time_s + SEARCH_INTERVAL_S - TIME_TOLERANCE_S
+        boxes = crops.boxes or []
+        yield frame, crops
+
+
+def _detect_near(image: Image.Image, boxes: Sequence[Box]) -> list[Box]:
+    return detect_near(image, boxes) if boxes else []
+
+
+def _classify(
+    batches: Iterable[_Batch], predict: Callable[[np.ndarray], np.ndarray], overlap: bool
+) -> Iterator[tuple[Frame, FaceCrops, np.ndarray]]:
+    """Yields frames with their faces and probabilities [n, C]; [0, 0] in a batch without faces.
+
+    With `overlap`, a thread computes the probabilities of a batch while the next one is read.
+    """
+    with futures.ThreadPoolExecutor(1) as pool:
+        waiting: list[tuple[_Batch, futures.Future[np.ndarray] | None]] = []
+        for batch in batches:
+            images = [faces.images for _, faces in batch if len(faces.images)]
+            waiting.append((batch, pool.submit(predict, np.concatenate(images)) if images else None))
+            if len(waiting) > overlap:
+                yield from _split(*waiting.pop(0))
+        for rest in waiting:
+            yield from _split(*rest)
+
+
+def _split(batch: _Batch, future: futures.Future[np.ndarray] | None) -> Iterator[tuple[Frame, FaceCrops, np.ndarray]]:
+    probabilities = np.empty([0, 0], np.float32) if future is None else future.result()
+    start = 0
+    for frame, faces in batch:
+        yield frame, faces, probabilities[start : start + len(faces.images)]
+        start += len(faces.images)
+
+
+def _batches(found: Iterable[tuple[Frame, FaceCrops]], size: int) -> Iterator[_Batch]:
     """Collects frames until they have `size` faces, or reach `MAX_FRAMES` or `MAX_BYTES`."""
-    batch: list[tuple[Frame, FaceCrops]] = []
+    batch: _Batch = []
     faces = held = 0
     for frame, crops in found:
         count = len(crops.images)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fer.convert.readers import image_reader
 from fer.labels import CLASSES
-from fer.predict import face_detection
+from fer.predict import face_detection, tracking
 from tests.demo.photo import PLACES, encoded, make_photo
 
 pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
@@ -65,6 +65,22 @@ def test_detect_keeps_boxes_of_faces_at_the_border_square_and_inside(portrait):
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (5000, 30), (48, 47)])
 def test_detect_returns_nothing_for_tiny_and_thin_images(size):
     assert face_detection.detect(Image.new("RGB", size, "grey")) == []
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (12, -9), (-60, 0), (0, -80)])
+def test_detect_near_finds_moved_faces_at_the_places_of_detect(photo, shift):
+    before = face_detection.detect(photo)
+    moved = Image.fromarray(np.roll(photo, shift, axis=(1, 0)))  # by -60 and -80 to the edges of the photo
+    near = [face_detection.Box(box.left + shift[0] // 2, box.top + shift[1] // 2, *box[2:]) for box in before]
+    found, expected = face_detection.detect_near(moved, near), face_detection.detect(moved)
+    assert len(found) == len(expected) == 2
+    assert min(tracking.iou(*boxes) for boxes in zip(found, expected)) > 0.7
+
+
+def test_detect_near_finds_each_face_once_and_nothing_elsewhere(photo):
+    first, _ = face_detection.detect(photo)
+    assert len(face_detection.detect_near(photo, [first, first._replace(left=first.left + 9)])) == 1
+    assert face_detection.detect_near(photo, [first._replace(left=250, top=0, width=60, height=60)]) == []
 
 
 def test_crop_equals_pillow_grey_crop(photo):

@@ -1,5 +1,6 @@
 """Tests of `fer.predict.video`, on small clips and with a classifier that computes no network."""
 
+import functools
 import pathlib
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fer.errors import UserError
-from fer.predict import face_detection, video
+from fer.predict import face_detection, tracking, video
 from fer.predict.face_detection import Box, FaceCrops
 from fer.predict.tracking import Smoother
 from fer.predict.video import Frame
@@ -201,7 +202,7 @@ def test_recognize_batches_faces_over_frames_and_keeps_their_order():
         sizes.append(len(images))
         return predict(images)
 
-    def extract(image) -> FaceCrops:
+    def extract(image, detector) -> FaceCrops:
         value = image.getpixel((0, 0))[0]
         return crops(value % 4, value)  # 0, 1, 2, 3, 0, ... faces
 
@@ -224,8 +225,8 @@ def test_recognize_holds_a_bounded_number_of_frames():
             references.append(weakref.ref(frame.image))
             yield frame
 
-    for _ in video.recognize(frames(), lambda _: crops(0), predict):
-        assert sum(reference() is not None for reference in references) <= video.MAX_FRAMES + 2
+    for _ in video.recognize(frames(), lambda *_, **__: crops(0), predict):
+        assert sum(reference() is not None for reference in references) <= 2 * video.MAX_FRAMES + 2
     assert len(references) == 250
 
 
@@ -239,8 +240,8 @@ def test_recognize_splits_batches_of_large_frames(monkeypatch):
             taken += 1
             yield frame
 
-    for number, _ in enumerate(video.recognize(frames(), lambda _: crops(1), predict), start=1):
-        assert taken - number <= 4
+    for number, _ in enumerate(video.recognize(frames(), lambda *_, **__: crops(1), predict), start=1):
+        assert taken - number <= 7
 
 
 def test_recognize_gives_frames_of_a_camera_without_waiting():
@@ -252,13 +253,13 @@ def test_recognize_gives_frames_of_a_camera_without_waiting():
             taken += 1
             yield frame
 
-    for number, _ in enumerate(video.recognize(frames(), lambda _: crops(1), predict, batch_size=1), start=1):
+    for number, _ in enumerate(video.recognize(frames(), lambda *_, **__: crops(1), predict, batch_size=1), start=1):
         assert taken == number
 
 
 def test_recognize_takes_a_whole_frame_as_one_box():
     whole = FaceCrops(np.zeros([1, 48, 48, 1], np.uint8), None, (48, 48), ())
-    (found,) = video.recognize(fake_frames(1), lambda _: whole, predict)
+    (found,) = video.recognize(fake_frames(1), lambda *_, **__: whole, predict)
     assert found.boxes == [Box(0, 0, 8, 8)]
 
 
@@ -266,7 +267,7 @@ def test_recognize_smooths_each_track():
     values = [0, 255, 255]
     found = video.recognize(
         fake_frames(3),
-        lambda image: crops(1, values[image.getpixel((0, 0))[0]]),
+        lambda image, detector: crops(1, values[image.getpixel((0, 0))[0]]),
         predict,
         smoother=Smoother("window:10s"),
     )
@@ -278,14 +279,60 @@ def test_max_gap_is_two_intervals_of_rare_frames():
     assert video.max_gap(3.0) == pytest.approx(6.0, abs=1e-3)
 
 
-def test_recognize_finds_faces_of_a_lossless_clip_like_those_of_its_pictures(tmp_path):
+def test_recognize_searches_a_frame_each_second_as_a_picture():
+    searched = []
+
+    def extract(image, detector) -> FaceCrops:
+        if detector is None:
+            searched.append(image.getpixel((0, 0))[0])
+        return crops(2)
+
+    found = list(video.recognize(fake_frames(60), extract, predict))
+    assert searched == [0, 25, 50]
+    assert [len(each.boxes) for each in found] == [2] * 60
+
+
+def test_recognize_searches_a_frame_as_a_picture_when_a_face_is_lost():
+    searched = []
+
+    def extract(image, detector) -> FaceCrops:
+        number = image.getpixel((0, 0))[0]
+        if detector is None:
+            searched.append(number)
+        return crops(2 if number < 10 else 1)
+
+    found = list(video.recognize(fake_frames(30), extract, predict))
+    assert searched == [0, 10]
+    assert [len(each.boxes) for each in found] == [2] * 10 + [1] * 20
+
+
+def test_recognize_finds_no_face_between_pictures_without_a_search():
+    def extract(image, detector) -> FaceCrops:
+        boxes = [] if detector is None else detector(image)
+        return FaceCrops(np.zeros([len(boxes), 48, 48, 1], np.uint8), boxes, image.size, ())
+
+    assert [each.boxes for each in video.recognize(fake_frames(30), extract, predict)] == [[]] * 30
+
+
+@pytest.mark.parametrize(("fps", "least"), [(1, 1.0), (25, 0.7)])
+def test_recognize_finds_faces_of_a_lossless_clip_like_those_of_its_pictures(tmp_path, fps, least):
+    """Frames that are a second apart are searched as pictures, others near the last boxes."""
     photo = make_photo()
-    frames = [np.asarray(photo), np.roll(photo, 20, axis=1)]
-    path = clips.write_clip(tmp_path / "a.avi", frames)
-    for frame, found in zip(
-        frames, video.recognize(read(path), lambda image: face_detection.extract_faces(image, "find"), predict)
-    ):
-        expected = face_detection.extract_faces(Image.fromarray(frame), "find")
-        assert found.boxes == expected.boxes
+    frames = [np.roll(photo, 5 * step, axis=1) for step in range(4)]
+    path = clips.write_clip(tmp_path / "a.avi", frames, fps)
+    extract = functools.partial(face_detection.extract_faces, faces="find")
+    for frame, found in zip(frames, video.recognize(read(path), extract, predict)):
+        expected = extract(Image.fromarray(frame))
         assert found.tracks == [1, 2]
-        np.testing.assert_array_equal(found.probabilities, predict(expected.images))
+        overlaps = [tracking.iou(*boxes) for boxes in zip(found.boxes, expected.boxes)]
+        assert min(overlaps) >= least
+        if least == 1:
+            np.testing.assert_array_equal(found.probabilities, predict(expected.images))
+
+
+def test_recognize_passes_errors_of_the_classifier():
+    def fail(images: np.ndarray) -> np.ndarray:
+        raise UserError("no memory")
+
+    with pytest.raises(UserError, match="no memory"):
+        list(video.recognize(fake_frames(3), lambda *_, **__: crops(1), fail))

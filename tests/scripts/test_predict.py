@@ -151,11 +151,11 @@ def test_predict_reports_mistake_in_one_sentence_with_exit_code_1(folder, argume
 def test_predict_of_a_video_writes_the_probabilities_of_its_pictures(folder):
     pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
     frames = [np.roll(make_photo(), shift, axis=1) for shift in range(0, 60, 10)]
-    clips.write_clip(folder / "clip.avi", frames)
-    done = predict(folder, "clip.avi", "--output=clip.csv", "--annotate=copy.mp4", "--every=0.08s")
+    clips.write_clip(folder / "clip.avi", frames, fps=2)
+    done = predict(folder, "clip.avi", "--output=clip.csv", "--annotate=copy.mp4", "--every=1s")
     assert (done.returncode, done.stderr) == (0, "")
     first, *rest = done.stdout.splitlines()
-    assert first.startswith("clip.avi: 3 of 6 frames analysed, 0.2 s, ")
+    assert first.startswith("clip.avi: 3 of 6 frames analysed, 2.0 s, ")
     assert [line.split(":")[0] for line in rest[:2]] == ["track 1", "track 2"]
     assert rest[2:] == ["wrote copy.mp4", "wrote clip.csv", "wrote clip.png"]
     with (folder / "clip.csv").open(newline="") as file:
