@@ -18,6 +18,7 @@ from fer.convert.readers import archives
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.errors import UserError
+from fer.io import files
 from tests.convert import input_factories
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, dtype=np.uint8).tobytes()
@@ -367,6 +368,7 @@ def test_archives_error_names_input_when_connection_breaks(function, step, tmp_p
         file.write(b"1")
     function(folder)
     monkeypatch.setattr(tf.io.gfile, step, raise_unavailable)
+    monkeypatch.setattr(files, "is_remote", lambda path: True)  # as if the folder were in a store
     with pytest.raises(UserError, match=r"/faces is .* unreadable \(Connection reset by peer\)"):
         function(folder)
 
