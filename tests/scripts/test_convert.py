@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import sys
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_convert_reports_mistake_in_one_sentence_and_leaves_nothing(run, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "--input and --output are missing: see "),
+        ([], f"--input and --output are missing: see {sys.executable} {run_script.ROOT}/scripts/convert.py --help."),
         (["--verify=nothing"], "nothing has no manifest.json"),
         (["--input=a", "--output=b", "--on_bad_row=ignore"], "should be one of <fail|quarantine>"),
     ],

@@ -24,7 +24,8 @@ def train(data: str, workdir: pathlib.Path, *arguments: str) -> subprocess.Compl
 
 
 def test_train_prints_the_evaluation_command(trained_run, synthetic_shards):
-    command = f"scripts/evaluate.py --workdir={trained_run} --data={synthetic_shards.folder}"
+    program = f"{sys.executable} {run_script.ROOT}/scripts/evaluate.py"
+    command = f"{program} --workdir={trained_run} --data={synthetic_shards.folder}"
     assert command in run_script.printed(trained_run)
     recorded = json.loads((trained_run / "config.json").read_text())["config"]
     assert (recorded["train"]["max_steps"], recorded["model"]["name"]) == (40, "tiny")

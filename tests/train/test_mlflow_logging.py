@@ -157,7 +157,9 @@ def test_error_of_mlflow_causes_one_warning(folder, monkeypatch, capsys):
 def test_check_run_error_names_missing_package_and_other_workdirs(folder, monkeypatch):
     mlflow_logging.check_run(None, ["a", "b"])
     monkeypatch.setattr(mlflow_logging.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"--mlflow needs MLflow, which is not installed: pip install .*\[mlflow\]"):
+    with pytest.raises(
+        UserError, match=r"--mlflow needs MLflow, which is not installed: .*-m pip install .*\[mlflow\]"
+    ):
         mlflow_logging.check_installed("sqlite:///mlflow.db")
     monkeypatch.setattr(mlflow_logging.importlib.util, "find_spec", lambda name: object())
     for workdirs in (["a", "b"], ["bundled"], [folder.path]):  # an ensemble, a bundle, a run without an epoch
