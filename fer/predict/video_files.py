@@ -191,13 +191,14 @@ class AnnotatedVideo:
         photo = face_detection.annotate(
             Image.fromarray(found.frame.image), found.boxes, found.probabilities, self._classes
         )
+        image = self._cv2.cvtColor(np.asarray(photo), self._cv2.COLOR_RGB2BGR)
         if self._writer is None:
+            self._last = image
             fourcc = self._cv2.VideoWriter_fourcc(*self._codec)
             with log_suppression.suppress_stderr():
                 self._writer = self._cv2.VideoWriter(self.path, self._cv2.CAP_FFMPEG, fourcc, self._fps, photo.size)
-            self._last = np.asarray(photo)[..., ::-1]
-        height, width = self._last.shape[:2]
-        image = np.ascontiguousarray(np.asarray(photo.resize((width, height)))[..., ::-1])
+        if image.shape != self._last.shape:  # the size of the frames changed
+            image = self._cv2.resize(image, self._last.shape[1::-1])
         position = round(found.frame.time_s * self._fps)
         while self._written <= position:
             self._writer.write(image if self._written == position else self._last)

@@ -107,6 +107,17 @@ def test_annotated_copy_of_a_variable_frame_rate_repeats_frames(tmp_path):
     assert np.abs(np.array(levels) - [100, 180, 180, 40]).max() < 20
 
 
+def test_annotated_copy_takes_frames_of_odd_and_changing_sizes(tmp_path):
+    copy = video_files.AnnotatedVideo(str(tmp_path / "copy.mp4"), FPS, "mp4v", CLASSES)
+    for number, size in enumerate([(241, 321, 3), (241, 321, 3), (120, 160, 3)]):
+        frame = Frame(number, number / FPS, np.full(size, 90, np.uint8))
+        copy.add(FrameFaces(frame, [], [], np.empty([0, 0], np.float32)))
+    copy.close()
+    assert copy.is_complete()
+    with video.Reader(copy.path) as reader:
+        assert [frame.image.shape for frame in reader.frames()] == [(240, 320, 3)] * 3
+
+
 def test_predict_reports_a_clip_without_faces(tmp_path):
     clip = clips.write_clip(tmp_path / "clip.avi", [np.zeros_like(GREY)] * 3)
     lines = predict(VideoRequest(clip, str(tmp_path / "a.csv")))
