@@ -12,12 +12,12 @@ install: $(VENV)/installed
 # Each candidate is executed: version managers put stubs on the path that only print an error.
 $(VENV)/installed: requirements.lock setup.py pyproject.toml
 	@found=""; \
-	for python in python3 python3.11 python3.10 python3.9; do \
-	  if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; \
+	for python in python3 python3.11 python3.10; do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null; \
 	  then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "Python 3.9, 3.10 or 3.11 with its venv module is needed (TensorFlow 2.15 runs on no newer one); none of python3, python3.11, python3.10, python3.9 is one." >&2; \
+	  echo "Python 3.10 or 3.11 with its venv module is needed (TensorFlow 2.15 runs on no newer one); none of python3, python3.11, python3.10 is one." >&2; \
 	  exit 1; \
 	fi; \
 	echo "Installing into $(VENV) with $$($$found --version)"; \
@@ -119,7 +119,7 @@ colab: $(NEXT)/installed
 
 # Resolves the ranges of setup.py into both lock files; needs uv.
 lock:
-	echo ".[test] ; python_version < '3.12'" | uv pip compile - --universal --python-version 3.9 --no-emit-package fer-trainer \
+	echo ".[test] ; python_version < '3.12'" | uv pip compile - --universal --python-version 3.10 --no-emit-package fer-trainer \
 	  --generate-hashes --no-header --no-annotate -o requirements.lock
 	uv pip compile setup.py --extra test --extra notebook --python-version 3.12 --universal \
 	  --generate-hashes --no-header --no-annotate -o requirements-next.lock

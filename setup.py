@@ -19,8 +19,7 @@ OPENCV = [f"opencv-python-headless>=4.9,<4.12{OLD}", f"opencv-python-headless>=4
 
 EXTRAS = {
     "photos": OPENCV,
-    # The last tensorflow-io, 0.37, lacks symbols beside TensorFlow 2.21: there is no s3:// in the new lane.
-    "s3": [f"tensorflow-io>=0.35,<0.37{OLD}"],
+    "s3": ["s3fs>=2024.6"],
     "export": [
         f"tf2onnx>=1.16,<2{OLD}",
         f"tf2onnx>=1.17,<2{NEW}",

@@ -6,7 +6,6 @@ This module does not import TensorFlow, so that `--help` and flag errors do not 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import re
@@ -19,12 +18,15 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 import fer
-from fer import config, escaping, flag_paths, help_text, log_suppression, storage, streams
+from fer import config, escaping, flag_paths, help_text, storage, streams
 from fer.errors import Stopped, UserError, command_line, installed_name, is_installed, suggest
 
 _CONFIG_ERROR_PREFIX = "Error whilst parsing config file"  # of ml_collections, before the traceback in its message
 
 DEBUG = flags.DEFINE_boolean("debug", False, "Shows the traceback of an error.")
+CACHE_DIR = flags.DEFINE_string(
+    "cache_dir", None, "Directory of local copies of shards in a store; by default ~/.cache/fer."
+)
 flags.disclaim_key_flags()  # flags that `define_paths` defines are key flags of the program
 
 _ARGUMENTS: list[str] = []  # name of the flag that takes the arguments without a flag, if any
@@ -86,8 +88,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs a program: parses the flags, calls `main`, and exits.
 
     The exit code is 0 if `main` returns, 1 for a UserError (one sentence on standard error; with --debug the
-    traceback too), 128 plus the signal's number for a run that a signal stopped, and the code with which `main`
-    itself exits.
+    traceback too) or 75 if the same command can go on later, 128 plus the signal's number for a run that a signal
+    stopped, and the code with which `main` itself exits.
     """
     # absl defaults to "info", where TensorFlow 2.21 logs every checkpoint.
     flags.FLAGS["verbosity"].value = absl_logging.WARNING
@@ -97,7 +99,9 @@ def run(main: Callable[[], None]) -> None:
         try:
             if flag_paths.is_output_printed(flags.FLAGS):
                 sys.stdout = sys.stderr  # standard output is for the output alone
-            _register_stores()
+            if CACHE_DIR.value:
+                os.environ[storage.CACHE_DIR_VARIABLE] = os.path.abspath(CACHE_DIR.value)
+            storage.check_stores(*(str(flags.FLAGS[name].value) for name in flags.FLAGS))
             main()
             _check_stdout()
         except UserError as error:
@@ -112,15 +116,6 @@ def run(main: Callable[[], None]) -> None:
             _exit_at_once(Stopped("Interrupted.", 128 + signal.SIGINT))
 
     app.run(guarded, flags_parser=_parse)
-
-
-def _register_stores() -> None:
-    """Registers the filesystems of object stores that the flags name, if any."""
-    texts = [str(flags.FLAGS[name].value) for name in flags.FLAGS]
-    if any("s3://" in text for text in texts):
-        with contextlib.redirect_stdout(sys.stderr):  # the standard output may be for results alone
-            log_suppression.import_tensorflow()
-    storage.register_filesystems(*texts)
 
 
 def _check_stdout() -> None:
@@ -237,7 +232,7 @@ def resolve_config_names(arguments: Sequence[str]) -> list[str]:
 
 def _exit_with_error(error: Exception) -> NoReturn:
     print(f"{os.path.basename(sys.argv[0])}: {_sanitize(error)}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(error.exit_code if isinstance(error, UserError) else 1)
 
 
 def _sanitize(error: Exception) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 MAX_LINE_CHARACTERS = 500  # of a line of a message, which may quote a cell, a header or a path of any length
 MAX_JOINED = 12  # names that a message lists
 MAX_LINES = 50  # of a message
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: nothing needs a correction, and the same command goes on
 
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[1]  # the folder of the package, if it is not installed
 
@@ -99,8 +100,10 @@ class UserError(Exception):
     """Error that the user can correct.
 
     The text is one sentence that names the file, row, field or value at fault and the correction. Programs print the
-    text without a traceback and exit with code 1 (see `fer.cli`). Long lines are shortened.
+    text without a traceback and exit with `exit_code` (see `fer.cli`). Long lines are shortened.
     """
+
+    exit_code = 1
 
     def __str__(self) -> str:
         lines = super().__str__().splitlines()
@@ -110,6 +113,12 @@ class UserError(Exception):
 
 class StorageError(UserError):
     """Failure of a disk or an object store to read or write. The same command may succeed later."""
+
+
+class StoreUnavailableError(StorageError):
+    """An object store does not answer. The same command goes on when the store is available again."""
+
+    exit_code = EXIT_TRY_AGAIN
 
 
 class RunInUseError(UserError):

@@ -177,11 +177,12 @@ class TrainProgress(ProgressDisplay):
         self._global_batch, self._total_steps, self._epoch_steps = global_batch, total_steps, epoch_steps
         self._last_step = step  # at the last line
 
-    def update(self, step: int, loss: float, accuracy: float, input_wait_share: float) -> None:
-        """Shows step `step`; loss, accuracy and share of time spent waiting for input are those of the epoch so far."""
+    def update(self, step: int, loss: float, accuracy: float, input_wait_share: float, note: str = "") -> None:
+        """Shows step `step` and a note; loss, accuracy and share of time waiting are those of the epoch so far."""
+        note = note and f", {note}"
         self._bar.set_description(f"epoch {self._epoch(step)} of {self._epoch(self._total_steps)}", refresh=False)
         self._bar.set_postfix_str(
-            f"loss {loss:.3f}, accuracy {accuracy:.3f}, {input_wait_share:.1%} waiting", refresh=False
+            f"loss {loss:.3f}, accuracy {accuracy:.3f}, {input_wait_share:.1%} waiting{note}", refresh=False
         )
         self._bar.update(step * self._global_batch - self._bar.n)
         if self._line_is_due():
@@ -189,7 +190,7 @@ class TrainProgress(ProgressDisplay):
             minutes = (self._total_steps - step) * self._global_batch / rate / 60
             self.print_line(
                 f"step {step} of {self._total_steps}: loss {loss:.3f}, accuracy {accuracy:.3f}, "
-                f"{rate:.0f} images/s, {input_wait_share:.1%} waiting for input, {minutes:.0f} min left"
+                f"{rate:.0f} images/s, {input_wait_share:.1%} waiting for input, {minutes:.0f} min left{note}"
             )
             self._last_step = step
 

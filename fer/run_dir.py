@@ -56,8 +56,10 @@ OWNER_FILE = "owner.json"
 MLFLOW_FILE = "mlflow.json"
 EVAL_FILE = "eval.json"
 PREDICTIONS_FILE = "predictions.npz"
-CHECKPOINT_FILE = "checkpoint.json"
+CHECKPOINT_FILE = "checkpoint.json"  # last file of a checkpoint
 WEIGHTS_FILE, GRAPH_FILE, CARD_FILE = "weights.npz", "graph.pb", "MODEL_CARD.md"  # of a bundle
+
+_STATE_FILES = (CONFIG_FILE, HISTORY_FILE, CURVES_FILE, ROLLBACKS_FILE, BEST_FILE)
 
 LENGTH_FIELDS = ("train.epochs", "train.max_steps")  # fields of a config that a later command may raise
 
@@ -157,6 +159,12 @@ class RunDir:
     """The files of one run."""
 
     path: str
+    url: str = ""  # of the store that `path` is a local copy of
+
+    @property
+    def name(self) -> str:
+        """Path in messages."""
+        return self.url or self.path
 
     @property
     def config_file(self) -> str:
@@ -201,8 +209,8 @@ class RunDir:
         """
         if not files.exists(self.best_file):
             raise UserError(
-                f"{self.path} holds no {BEST_FILE}: train first, with {command_name('train')} and "
-                f"--workdir={shlex.quote(self.path)}."
+                f"{self.name} holds no {BEST_FILE}: train first, with {command_name('train')} and "
+                f"--workdir={shlex.quote(self.name)}."
             )
 
     def write_config(
@@ -228,12 +236,12 @@ class RunDir:
             recorded = self.read_config()
             if [each.weights_sha256 for each in recorded.teachers] != [each.weights_sha256 for each in teachers]:
                 raise UserError(
-                    f"The run in {self.path} started with other weights in the folders of config.train.teacher_runs "
+                    f"The run in {self.name} started with other weights in the folders of config.train.teacher_runs "
                     f"({experiment.train.teacher_runs!r}): restore those weights, or choose another --workdir."
                 )
             if initialized_from and initialized_from["weights_sha256"] != recorded.initialized_from["weights_sha256"]:
                 raise UserError(
-                    f"The run in {self.path} started with other weights in --init_from={initialized_from['run']}: "
+                    f"The run in {self.name} started with other weights in --init_from={initialized_from['run']}: "
                     "restore those weights, or choose another --workdir."
                 )
             return
@@ -427,7 +435,7 @@ def checkpoint_name(step: int) -> str:
 
 def parse_checkpoint_name(name: str) -> int | None:
     """Returns the step in the name of a checkpoint's folder; None for the name of another file."""
-    found = re.fullmatch(r"step-(\d{8})/?", name)
+    found = re.fullmatch(r"step-(\d{8})", name)
     return int(found[1]) if found else None
 
 
@@ -464,6 +472,21 @@ def find_classes(weights: str) -> tuple[str, ...] | None:
         if files.exists(run.config_file):
             return run.read_config().classes
     return None
+
+
+def is_state(name: str) -> bool:
+    """Returns whether a run resumes from a file, given by its path relative to the run directory."""
+    return name in _STATE_FILES or name.startswith(f"{CHECKPOINTS}/")
+
+
+def upload_rank(name: str) -> int:
+    """Returns the position of a file of a run among those that are uploaded together.
+
+    config.json comes first, because the other files belong to it, and a file that names others comes after them.
+    """
+    if name == CONFIG_FILE:
+        return 0
+    return 2 if name.endswith(CHECKPOINT_FILE) else 3 if name in (HISTORY_FILE, BEST_FILE) else 1
 
 
 def is_started(path: str) -> bool:

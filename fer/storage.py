@@ -1,127 +1,73 @@
-"""Paths in object stores. s3:// uses TensorFlow I/O, which is imported when such a path is named.
+"""Paths in object stores, through fsspec: s3:// (extra `s3`), and gs://, az:// and others with their own packages.
 
-`fer.cli` registers the filesystems of the paths in the flags of every program; other callers of the package use
-`register_filesystems`. Then `tf.io.gfile` and `tf.data` read and write s3:// like local paths, with these differences
-of the store or the client (tensorflow_io 0.36):
+Properties of a store that callers rely on:
 
-- An object is complete or absent: it appears when the file is closed. Every flush writes the whole object again.
-- A folder exists if it contains an object. `makedirs` creates none.
-- `rename` copies and deletes object after object, so that renaming a folder is not atomic. It renames every path that
-  begins with the given one ("a/step-1" also "a/step-10"), unless that ends with "/", and fails on an empty object. This
-  package does not rename in stores.
-- A whole bucket is "s3://bucket/"; without the slash it is an error.
-- Existence checks return False also where access is denied or the store is unreachable. Where that matters, use
-  `check_or_raise`.
+- An object is complete or absent: it appears when its upload ends.
+- A folder exists if it contains an object. There is no function to create one.
+- Nothing is renamed: a store copies and deletes object after object instead.
 
-The client repeats failed requests with growing, random pauses for about half a minute; AWS_MAX_ATTEMPTS sets their
-number. A request to a server that stops responding ends after S3_REQUEST_TIMEOUT_MSEC, 15 s, so all attempts after
-three minutes. The first request to a store, and each with a short answer, ends after `ANSWER_TIMEOUT_S`.
+Each request has limits: 5 s to connect, 15 s between two bytes, and `ANSWER_TIMEOUT_S` in all, besides the time that
+the bytes of a transfer take at `MIN_BYTES_PER_S`. The client sends a failing request `AWS_MAX_ATTEMPTS` times, 5 by
+default.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import logging
 import os
 import queue
 import re
 import threading
 from collections.abc import Iterator
-from typing import Callable, TypeVar, cast
+from typing import TYPE_CHECKING, Callable, TypeVar, cast
 
-from fer.errors import StorageError, UserError, install_command
+from fer.errors import StoreUnavailableError, UserError, install_command
+
+if TYPE_CHECKING:
+    import fsspec
 
 Answer = TypeVar("Answer")
 
-ANSWER_TIMEOUT_S = 60.0  # limit for a request with a short answer, including repetitions
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 15  # limit between two bytes
+ANSWER_TIMEOUT_S = 60.0  # limit of a request, including repetitions
+MIN_BYTES_PER_S = 100_000  # transfers may take this much longer than a request without content
+ATTEMPTS = 5  # default for AWS_MAX_ATTEMPTS
+CACHE_DIR_VARIABLE = "FER_CACHE_DIR"  # set by the flag --cache_dir, and inherited by processes
+
+_STORES = r"(?:s3|s3a|gs|gcs|az|abfs)://"
+_NOT_CONFIGURED = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError")
+_WRONG_CREDENTIALS = (
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch"),
+    *("ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
+)
+_WRONG_REGION = (
+    *("NoRegionError", "InvalidRegionError", "PermanentRedirect", "AuthorizationHeaderMalformed"),
+    *("IllegalLocationConstraintException", "301"),
+)
 
 
 def is_remote(path: str) -> bool:
-    """Returns whether a path is not on the local disk."""
+    """Returns whether a path is in a store."""
     return "://" in path
 
 
-def register_filesystems(*texts: str) -> None:
-    """Registers the filesystems of the paths in texts (a path, comma-separated paths, a configuration).
+def check_stores(*texts: str) -> None:
+    """Checks that the stores in texts (a path, comma-separated paths, a configuration) can be used.
 
     Raises:
-      UserError: a text has an s3:// path, and the extra `s3` is not installed, its bucket does not exist, denies
-        access or is unreachable, or the path has two slashes in a row: files would be written to one path and read
-        from another.
+      UserError: the package of a store is not installed, its bucket does not exist, denies access or is in another
+        region, there are no credentials, or a path has two slashes in a row, which stores do not treat as one.
+      StoreUnavailableError: a store does not answer.
     """
     for text in texts:
-        doubled = re.search(r"s3://[^,\s'\"]*?//[^,\s'\"]*", text)
+        doubled = re.search(rf"{_STORES}[^,\s'\"]*?//[^,\s'\"]*", text)
         if doubled:
             raise UserError(f"{doubled[0]} has two slashes in a row: write one.")
-    for bucket in dict.fromkeys(bucket for text in texts for bucket in re.findall(r"s3://([^/,\s'\"]+)", text)):
-        _load_s3()
-        _check_bucket(bucket)
-
-
-def check_or_raise(path: str, there: Callable[[str], bool]) -> bool:
-    """Returns `there(path)`, such as tf.io.gfile.exists; raises if the store is unreachable instead of returning False.
-
-    Raises:
-      UserError: as `register_filesystems`.
-    """
-    if not is_remote(path):
-        return there(path)
-    found = ask(path, lambda: there(path))
-    if not found:
-        register_filesystems(path)
-        found = ask(path, lambda: there(path))
-    return found
-
-
-def ask(path: str, question: Callable[[], Answer]) -> Answer:
-    """Returns the result of a request with a short answer, such as whether a file exists.
-
-    The client has no limit for a store that sends a byte now and then.
-
-    Args:
-      path: path in a store.
-      question: sends the request.
-
-    Raises:
-      StorageError: there is no answer within `ANSWER_TIMEOUT_S`.
-      Exception: as `question` raises.
-    """
-    try:
-        return _call_with_timeout(question)
-    except TimeoutError as error:
-        raise StorageError(
-            f"The store has not answered a question about {path} within {ANSWER_TIMEOUT_S:.0f} s: see the network, "
-            "AWS_REGION and AWS_ENDPOINT_URL, and run the same command again."
-        ) from error
-
-
-@contextlib.contextmanager
-def storage_errors(*paths: str) -> Iterator[None]:
-    """Turns errors of the stores of `paths` within the context into StorageErrors.
-
-    Raises:
-      StorageError: a request failed; the message says that earlier files are complete, and how to continue.
-    """
-    import tensorflow as tf
-
-    try:
-        yield
-    except (
-        tf.errors.ResourceExhaustedError,
-        tf.errors.InvalidArgumentError,
-        tf.errors.UnimplementedError,
-        tf.errors.InternalError,
-    ):
-        raise  # of the device or the program: no store raises these
-    except tf.errors.OpError as error:
-        stores = [path for path in paths if is_remote(path)]
-        if not stores:
-            raise
-        reason = (error.message or type(error).__name__).splitlines()[0]
-        raise StorageError(
-            f"The connection to {' or '.join(stores)} broke ({reason}). What was written before is complete: "
-            "run the same command again to continue from there."
-        ) from error
+    paths = [path for text in texts for path in re.findall(rf"{_STORES}[^,\s'\"]+", text)]
+    for path in {_describe_store(path): path for path in reversed(paths)}.values():
+        _info(path)
 
 
 def check_not_bucket(path: str) -> None:
@@ -134,76 +80,254 @@ def check_not_bucket(path: str) -> None:
         raise UserError(f"{path} is a whole bucket: name a folder in it, such as {path.rstrip('/')}/fer2013.")
 
 
-@functools.cache
-def _load_s3() -> None:
-    # The client reads these at its first use. Multi-part downloads cost a second request for each read. By default the
-    # client waits five minutes, ten times, for a server that does not answer.
-    os.environ.setdefault("S3_DISABLE_MULTI_PART_DOWNLOAD", "1")
-    os.environ.setdefault("S3_CONNECT_TIMEOUT_MSEC", "5000")
-    os.environ.setdefault("S3_REQUEST_TIMEOUT_MSEC", "15000")  # between two bytes
-    os.environ.setdefault("AWS_RETRY_MODE", "standard")
-    os.environ.setdefault("AWS_MAX_ATTEMPTS", "8")  # with pauses of up to 1, 2, 4, ... 20 s
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get(
-        "AWS_ENDPOINT_URL"
-    )  # the names that other clients use
-    if endpoint:
-        os.environ.setdefault("S3_ENDPOINT", endpoint)
-    try:
-        import tensorflow_io  # noqa: F401 - registers s3:// with TensorFlow
-    except ImportError as error:
-        raise UserError(
-            f"s3:// paths need TensorFlow I/O: install the extra s3 ({install_command('s3')}) on Python 3.9 to 3.11; "
-            "later versions of Python have none."
-        ) from error
-    from fer import tf_workarounds
-
-    tf_workarounds.exit_before_destructors()
+def cache_dir() -> str:
+    """Returns the folder of local copies: that of the flag --cache_dir, or one in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get(CACHE_DIR_VARIABLE) or os.path.join(base, "fer")
 
 
-def _check_bucket(bucket: str) -> None:
-    """Requests a bucket with makedirs, the only operation whose errors distinguish the causes."""
-    import tensorflow as tf
-
-    try:
-        _call_with_timeout(lambda: tf.io.gfile.makedirs(f"s3://{bucket}/"))
-    except TimeoutError as error:
-        raise StorageError(
-            f"The bucket {bucket} cannot be reached (no answer within {ANSWER_TIMEOUT_S:.0f} s): see the network, "
-            "AWS_REGION and AWS_ENDPOINT_URL, and run the same command again."
-        ) from error
-    except tf.errors.NotFoundError as error:
-        raise StorageError(f"There is no bucket {bucket}: see the name, and the region in AWS_REGION.") from error
-    except tf.errors.PermissionDeniedError as error:
-        raise StorageError(
-            f"Access to the bucket {bucket} is denied: see the credentials (aws sts get-caller-identity); they need "
-            "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject."
-        ) from error
-    except tf.errors.OpError as error:
-        reason = error.message.strip(": ")
-        raise StorageError(
-            f"The bucket {bucket} cannot be reached ({reason}): see the network and AWS_REGION, and run the same "
-            "command again."
-        ) from error
+def exists(path: str) -> bool:
+    """Returns whether an object or a folder exists."""
+    return _info(path) is not None
 
 
-def _call_with_timeout(question: Callable[[], Answer]) -> Answer:
-    """Calls `question`, which cannot be interrupted, in a thread that is abandoned after the timeout.
+def isdir(path: str) -> bool:
+    """Returns whether a folder exists."""
+    found = _info(path)
+    return found is not None and found["type"] == "directory"
+
+
+def size(path: str) -> int:
+    """Returns the bytes of an object.
 
     Raises:
-      TimeoutError: it takes longer than `ANSWER_TIMEOUT_S`.
-      Exception: as `question` raises.
+      FileNotFoundError: there is no such object.
+    """
+    found = _info(path)
+    if found is None or found["type"] == "directory":
+        raise FileNotFoundError(f"{path} does not exist")
+    return int(found["size"])
+
+
+def listdir(path: str) -> list[str]:
+    """Returns the names in a folder.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+    """
+    inner = _inner(path).rstrip("/")
+    entries = _call(path, lambda: _filesystem(path).ls(inner, detail=True))
+    names = (entry["name"].rstrip("/") for entry in entries)
+    return sorted(name.rpartition("/")[2] for name in names if name.rstrip("/") != inner)
+
+
+def walk_files(path: str) -> list[str]:
+    """Returns the paths of all objects below a folder, relative to it, sorted; none if there is no such folder."""
+    inner = _inner(path).rstrip("/") + "/"
+    try:
+        found = _call(path, lambda: _filesystem(path).find(inner))
+    except FileNotFoundError:
+        return []
+    return sorted(name[len(inner) :] for name in found if name.startswith(inner) and not name.endswith("/"))
+
+
+def read_bytes(path: str) -> bytes:
+    """Returns the content of an object.
+
+    Raises:
+      FileNotFoundError: there is no such object.
+    """
+    return _call(path, lambda: _filesystem(path).cat_file(_inner(path)), timeout=_transfer_timeout(size(path)))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Replaces an object."""
+    timeout = _transfer_timeout(len(content))
+    _call(path, lambda: _filesystem(path).pipe_file(_inner(path), content), timeout=timeout)
+
+
+def download(path: str, target: str) -> None:
+    """Copies an object to a local file, which is incomplete after an error.
+
+    Raises:
+      FileNotFoundError: there is no such object.
+    """
+    timeout = _transfer_timeout(size(path))
+    _call(path, lambda: _filesystem(path).get_file(_inner(path), target), timeout=timeout)
+
+
+def upload(source: str, path: str) -> None:
+    """Copies a local file to an object."""
+    timeout = _transfer_timeout(os.path.getsize(source))
+    _call(path, lambda: _filesystem(path).put_file(source, _inner(path)), timeout=timeout)
+
+
+def remove(path: str) -> None:
+    """Removes an object.
+
+    Raises:
+      FileNotFoundError: there is no such object.
+    """
+    _call(path, lambda: _filesystem(path).rm_file(_inner(path)))
+
+
+def remove_tree(path: str) -> None:
+    """Removes all objects below a folder, in ascending order; does nothing if there are none."""
+    for name in walk_files(path):
+        remove(f"{path.rstrip('/')}/{name}")
+
+
+def _info(path: str) -> dict | None:
+    """Returns the entry of an object or folder; None if neither exists."""
+    try:
+        return _call(path, lambda: _filesystem(path).info(_inner(path)))
+    except FileNotFoundError:
+        return None
+
+
+def _filesystem(path: str) -> fsspec.AbstractFileSystem:
+    """Returns the filesystem of a path.
+
+    Raises:
+      UserError: its package is not installed, or there is no such filesystem.
+    """
+    return _open_filesystem(path.partition("://")[0].lower(), os.getpid())
+
+
+@functools.cache
+def _open_filesystem(protocol: str, _: int) -> fsspec.AbstractFileSystem:
+    """Opens a filesystem, once in each process, because its thread does not survive a fork."""
+    try:
+        import fsspec
+
+        options = _s3_options() if protocol in ("s3", "s3a") else {"auto_mkdir": True} if protocol == "file" else {}
+        return fsspec.filesystem(protocol, **options)
+    except ImportError as error:
+        package = "the extra s3: " + install_command("s3") if protocol.startswith("s3") else f"its package ({error})"
+        raise UserError(f"{protocol}:// paths need {package}.") from error
+    except ValueError as error:
+        raise UserError(f"{protocol}:// is no kind of path that fsspec knows: {error}.") from error
+
+
+def _s3_options() -> dict:
+    import s3fs
+
+    for name, level in (("aiobotocore", logging.WARNING), ("botocore", logging.WARNING), ("asyncio", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)  # absl would show their settings, and connections that broke
+    s3fs.S3FileSystem.retries = int(os.environ.get("AWS_MAX_ATTEMPTS") or ATTEMPTS)
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return {
+        "use_listings_cache": False,  # other processes write too
+        "client_kwargs": {"region_name": region} if region else {},
+        "config_kwargs": {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "retries": {"total_max_attempts": 1, "mode": "standard"},  # s3fs repeats requests itself
+        },
+    }
+
+
+def _inner(path: str) -> str:
+    """Returns the path as its filesystem names it, without the protocol."""
+    return cast(str, _filesystem(path)._strip_protocol(path))
+
+
+def _transfer_timeout(count: int) -> float:
+    return ANSWER_TIMEOUT_S + count / MIN_BYTES_PER_S
+
+
+def _call(path: str, request: Callable[[], Answer], timeout: float | None = None) -> Answer:
+    """Sends a request about a path.
+
+    Raises:
+      FileNotFoundError: there is no such object, but its bucket exists.
+      UserError: the bucket does not exist, denies access or is in another region, or the credentials are missing.
+      StoreUnavailableError: there is no answer, or one that a later request may change.
+    """
+    limit = timeout or ANSWER_TIMEOUT_S
+    try:
+        return _call_with_timeout(request, limit)
+    except UserError:
+        raise
+    except TimeoutError as error:
+        raise _unavailable(path, f"no answer within {limit:.0f} s") from error
+    except Exception as error:
+        names = list(_names(error))
+        if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in names:
+            raise
+        raise _explain(path, error, names) from error
+
+
+def _explain(path: str, error: Exception, names: list[str]) -> UserError:
+    """Returns the exception for an error of the client.
+
+    Args:
+      path: of the request.
+      error: of the client.
+      names: of the error and its causes, and the codes in the store's answer.
+    """
+    bucket = _describe_store(path)
+    code = next((name for name in names if name in (*_NOT_CONFIGURED, *_WRONG_CREDENTIALS, *_WRONG_REGION)), "")
+    if "NoSuchBucket" in names:
+        return UserError(f"There is no {bucket}: check the name, and the region in AWS_REGION.")
+    if code in _NOT_CONFIGURED:
+        return UserError(
+            f"There are no credentials for the {bucket} ({code}): set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or give the instance a role."
+        )
+    if code in _WRONG_CREDENTIALS:
+        return UserError(f"The {bucket} rejects the credentials ({code}): renew them (aws sts get-caller-identity).")
+    if code in _WRONG_REGION:
+        return UserError(f"The {bucket} is in another region than AWS_REGION states ({code}): set its region.")
+    if isinstance(error, PermissionError):
+        return UserError(
+            f"Access to the {bucket} is denied ({path}): check the credentials (aws sts get-caller-identity); they "
+            "need s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject."
+        )
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    return _unavailable(path, reason)
+
+
+def _unavailable(path: str, reason: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"The {_describe_store(path)} cannot be reached ({reason}): check the network, AWS_REGION and "
+        "AWS_ENDPOINT_URL, and run the same command again."
+    )
+
+
+def _describe_store(path: str) -> str:
+    protocol, _, rest = path.partition("://")
+    return f"bucket {rest.partition('/')[0]}" if protocol in ("s3", "s3a", "gs", "gcs") else f"store of {path}"
+
+
+def _names(error: BaseException | None) -> Iterator[str]:
+    """Yields the names of an error and its causes, and the codes of a store's answer."""
+    while error is not None:
+        yield type(error).__name__
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            yield str(response.get("Error", {}).get("Code", ""))
+        error = error.__cause__ or error.__context__
+
+
+def _call_with_timeout(request: Callable[[], Answer], timeout: float) -> Answer:
+    """Calls `request`, which cannot be interrupted, in a thread that is abandoned after the timeout.
+
+    Raises:
+      TimeoutError: it takes longer than `timeout` seconds.
+      Exception: as `request` raises.
     """
     answers: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
         try:
-            answers.put((question(), None))
+            answers.put((request(), None))
         except BaseException as error:
             answers.put((None, error))
 
     threading.Thread(target=run, daemon=True).start()
     try:
-        answer, error = answers.get(timeout=ANSWER_TIMEOUT_S)
+        answer, error = answers.get(timeout=timeout)
     except queue.Empty:
         raise TimeoutError from None
     if error is not None:

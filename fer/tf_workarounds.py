@@ -1,8 +1,7 @@
-"""Workarounds for faults of TensorFlow, Keras and TensorFlow I/O, each with its issue and when to remove it.
+"""Workarounds for faults of TensorFlow and Keras, each with its issue and when to remove it.
 
 Each fault was reproduced with TensorFlow 2.15 and 2.21, unless the function names other versions. Not reproduced again:
-`disable_autotune`, `unfuse_frozen_batch_norm`, `create_optimizer_variables`, `quantize_except` and
-`exit_before_destructors`.
+`disable_autotune`, `unfuse_frozen_batch_norm`, `create_optimizer_variables` and `quantize_except`.
 
 | function | fault |
 |---|---|
@@ -18,7 +17,6 @@ Each fault was reproduced with TensorFlow 2.15 and 2.21, unless the function nam
 | `downsample` | the gradient of a strided 1x1 convolution corrupts memory |
 | `create_optimizer_variables` | legacy optimizers create their variables in the first step |
 | `quantize_except` | the TFLite converter cannot exclude an op from quantization |
-| `exit_before_destructors` | a process that has read S3 aborts at its end |
 
 Kernels that TensorFlow lacks on GPUs are chosen where an op is built: see `fer.augment.xla_support`.
 """
@@ -27,7 +25,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -43,7 +40,6 @@ from tensorflow.python.framework import ops
 
 from fer.errors import StorageError
 from fer.io import temp_files
-from fer.storage import is_remote
 
 CUSTOM_GRADIENT_PREFIX = "CustomGradient-"  # prefix of the names that tf.custom_gradient registers
 COLLECTIVE_KEY_STEP = 1000  # more than the groups of devices that one strategy uses
@@ -168,12 +164,12 @@ def literal_path(folder: str) -> Iterator[str]:
     Issue: https://github.com/tensorflow/tensorflow/issues/34290. Can be removed once they read such a folder.
 
     Args:
-      folder: of files, local or in a store. Paths in a store are yielded as they are.
+      folder: local.
 
     Raises:
       StorageError: every folder for temporary files has pattern characters in its path.
     """
-    if is_remote(folder) or not PATTERN.search(folder):
+    if not PATTERN.search(folder):
         yield folder
         return
     with temp_files.folder("alias", within=_temporary_folder(folder)) as place:
@@ -267,16 +263,3 @@ def quantize_except(
         converter=converter, debug_dataset=calibration, debug_options=options
     )
     return debugger.get_nondebug_quantized_model()
-
-
-def exit_before_destructors() -> None:
-    """Ends the process, with its exit code, after Python's finalization and before the destructors of C++.
-
-    After TensorFlow I/O has used S3, its destructors abort ("pure virtual method called").
-
-    Issue: https://github.com/tensorflow/io/issues/1912, TensorFlow I/O 0.35 to 0.37; fixed by pull request 2120, which
-    is in no release. Can be removed with the first release that has it.
-    """
-    system = ctypes.CDLL(None)
-    if hasattr(system, "on_exit"):  # the GNU C library's
-        system.on_exit(system._exit, None)

@@ -24,13 +24,12 @@ WORKER_INDEX = flags.DEFINE_integer("worker_index", None, "Index of this process
 WORKER_PORT = flags.DEFINE_integer(
     "worker_port", cluster_resolver.DEFAULT_PORT, "Port of each worker if Slurm or SageMaker gives only host names."
 )
-STOP_ON_SPOT_INTERRUPTION = flags.DEFINE_boolean(
-    "stop_on_spot_interruption", False, "Stops with a checkpoint when EC2 interrupts the spot instance."
-)
+SPOT = flags.DEFINE_boolean("stop_on_spot_interruption", False, "Stops with a checkpoint at EC2's spot notice.")
 INIT_FROM = flags.DEFINE_string(
     "init_from", None, "Run, bundle or 'bundled' whose best weights a new run starts from; the optimizer starts anew."
 )
 MLFLOW = flags.DEFINE_string("mlflow", None, "Tracking URI of MLflow to log the run to, such as sqlite:///mlflow.db.")
+STORAGE_TIMEOUT = flags.DEFINE_float("storage_timeout", 600.0, "Seconds that the last upload to a store may take.")
 PREVIEW = flags.DEFINE_string("preview", None, "PNG file to draw augmented images to, instead of training.")
 LIST_MODELS = cli.define_optional(
     "list_models", "*", "Prints the values of config.model.name that match a pattern such as *b0*; trains nothing."
@@ -68,7 +67,7 @@ def main() -> None:
 
     chief = workers is None or workers.chief
     with mlflow_logging.log_training(MLFLOW.value if chief else None, WORKDIR.value) as on_epoch:
-        options = trainer.RunOptions(on_epoch, None, STOP_ON_SPOT_INTERRUPTION.value, INIT_FROM.value or "")
+        options = trainer.RunOptions(on_epoch, None, SPOT.value, INIT_FROM.value or "", STORAGE_TIMEOUT.value)
         trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, options)
     if chief:
         evaluate = cli.command_line("evaluate", workdir=WORKDIR.value, data=DATA.value, mlflow=MLFLOW.value)

@@ -124,10 +124,10 @@ def root() -> pathlib.Path:
 def store(root: pathlib.Path, tmp_path_factory):
     """Starts a local S3 server with a bucket. Returns the environment in which our programs use it as s3://bucket.
 
-    TensorFlow reads the environment at the first use of s3://, so only new processes can use it.
+    `storage` in tests/stores.py uses it in this process.
     """
     for module, reason in (
-        ("tensorflow_io", "s3:// is tested with the extra s3 (tensorflow-io)"),
+        ("s3fs", "s3:// is tested with the extra s3 (s3fs)"),
         ("moto", "s3:// is tested against moto's server (moto[server])"),
         ("flask_cors", "s3:// is tested against moto's server (moto[server])"),
     ):

@@ -110,15 +110,6 @@ def test_train_reads_only_manifests_with_sealed_test_split():
     assert all(".seal_test_split()" in line for line in calls)
 
 
-@pytest.mark.parametrize("package", ["", "io", *sorted(PACKAGES)])
-def test_package_joins_types_with_bar_in_annotations_only(package):
-    """In Python 3.9, `A | B` of two types outside of annotations is an error at import."""
-    for path in files_of(package) if package else sorted(PACKAGE.glob("*.py")):
-        for node in ast.parse(path.read_text()).body:
-            bars = isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp)
-            assert not (bars and isinstance(node.value.op, ast.BitOr)), f"{path}, line {node.lineno}: write Union[...]"
-
-
 # Imported before the flags of a program are parsed, or by `import fer`.
 LIGHT = [f"fer.{name}" for name in sorted(ROOT - {"__init__", "io", "tf_workarounds"})] + [
     *("fer.augment.grammar", "fer.data.manifest", "fer.models.loading", "fer.models.model_table"),

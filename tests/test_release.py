@@ -64,7 +64,7 @@ def test_wheel_metadata_has_name_and_requirements(wheel):
     (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     metadata = email.message_from_bytes(wheel.read(name))
     assert (metadata["Name"], metadata["Version"], metadata["License"]) == ("fer-trainer", fer.__version__, "MIT")
-    assert metadata["Requires-Python"] == "<3.14,>=3.9"
+    assert metadata["Requires-Python"] == "<3.14,>=3.10"
     assert set(metadata.get_all("Provides-Extra")) >= {"s3", "photos", "export", "demo", "sweep", "gpu", "test"}
     assert any(each.startswith("tensorflow<2.16,>=2.15.1") for each in metadata.get_all("Requires-Dist"))
     assert metadata.get_payload().lstrip().startswith("# ")

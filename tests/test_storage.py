@@ -1,61 +1,217 @@
-"""s3:// is registered only where a path uses it."""
+"""Paths in stores: the same behaviour in memory, on a disk and in S3, and errors that name the cause."""
 
+import http.server
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
 
 import pytest
-import tensorflow as tf
 
 from fer import storage
-from fer.errors import StorageError, UserError
-from fer.io import files
+from fer.errors import StoreUnavailableError, UserError
 from tests.scripts import run_script
+
+NAMES = ("a b.json", "sub/[1].bin", "sub/é", "empty")
+
+
+@pytest.fixture
+def s3(store, monkeypatch):
+    """Uses the S3 server in this process. Returns a function that chooses another address of the server."""
+    s3fs = pytest.importorskip("s3fs", reason="s3:// is tested with the extra s3 (s3fs)")
+
+    def connect(address: str) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.setenv(name, store[name])
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        storage._open_filesystem.cache_clear()
+
+    connect(store["AWS_ENDPOINT_URL"])
+    yield connect
+    s3fs.S3FileSystem.clear_instance_cache()
+    storage._open_filesystem.cache_clear()
+
+
+@pytest.fixture(params=["memory", "file", "s3"])
+def folder(request, tmp_path):
+    """Returns the URL of an empty folder."""
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        url = f"s3://bucket/{tmp_path.name}/run"
+    else:
+        url = {"memory": f"memory://{tmp_path.name}/run", "file": f"file://{tmp_path}/run"}[request.param]
+    yield url
+    storage.remove_tree(url)
+
+
+def write_all(folder: str) -> None:
+    for name in NAMES:
+        storage.write_bytes(f"{folder}/{name}", b"" if name == "empty" else name.encode())
+    storage.write_bytes(f"{folder}-2/other", b"other")  # a folder whose name begins with the name of this one
 
 
 def test_is_remote_depends_on_scheme():
     assert [storage.is_remote(path) for path in ("s3://a/b", "gs://a/b", "/a/b", "a:b")] == [True, True, False, False]
 
 
-def test_register_filesystems_error_names_missing_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
-    storage._load_s3.cache_clear()
-    with pytest.raises(UserError, match="install the extra s3"):
-        storage.register_filesystems("faces.csv,s3://bucket/faces")
-    storage._load_s3.cache_clear()
+def test_storage_reads_what_it_writes(folder, tmp_path):
+    write_all(folder)
+    assert storage.read_bytes(f"{folder}/sub/[1].bin") == b"sub/[1].bin"
+    assert storage.size(f"{folder}/empty") == 0
+    storage.write_bytes(f"{folder}/empty", b"again")
+    storage.download(f"{folder}/empty", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == b"again"
+    storage.upload(str(tmp_path / "copy"), f"{folder}/sub/what?")
+    assert storage.read_bytes(f"{folder}/sub/what?") == b"again"
 
 
-def test_register_filesystems_times_out_when_store_does_not_answer(monkeypatch):
-    never = threading.Event()
-    monkeypatch.setattr(storage, "_load_s3", lambda: None)
-    monkeypatch.setattr(storage, "ANSWER_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(tf.io.gfile, "makedirs", lambda _: never.wait(60))
-    with pytest.raises(
-        StorageError, match=r"The bucket away cannot be reached \(no answer within 0 s\): see the network"
-    ):
-        storage.register_filesystems("s3://away/runs")
-    never.set()
+def test_storage_lists_its_folder_alone(folder):
+    write_all(folder)
+    assert storage.listdir(folder) == sorted({name.split("/")[0] for name in NAMES})
+    assert storage.walk_files(f"{folder}/") == sorted(NAMES)
+    assert storage.isdir(folder)
+    assert not storage.isdir(f"{folder}/empty")
+    assert not storage.exists(folder[:-1])
 
 
-def test_register_filesystems_loads_nothing_for_local_paths(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_io", None)
-    storage.register_filesystems("faces.csv", "/tmp/s3", "")
+def test_storage_removes_its_folder_alone(folder):
+    write_all(folder)
+    storage.remove(f"{folder}/empty")
+    assert not storage.exists(f"{folder}/empty")
+    storage.remove_tree(folder)
+    assert storage.walk_files(folder) == []
+    assert storage.walk_files(f"{folder}-2") == ["other"]
+    storage.remove_tree(f"{folder}-2")
+
+
+def test_storage_raises_file_not_found_for_missing_object(folder, tmp_path):
+    storage.write_bytes(f"{folder}/a", b"a")
+    for call in (storage.size, storage.read_bytes, lambda path: storage.download(path, str(tmp_path / "copy"))):
+        with pytest.raises(FileNotFoundError):
+            call(f"{folder}/missing")
+    assert not storage.exists(f"{folder}/missing")
+    assert storage.walk_files(f"{folder}/missing") == []
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    """A server that answers every request with an error of S3."""
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        code, status = self.server.code, self.server.status  # type: ignore[attr-defined]
+        body = b"" if self.command == "HEAD" else f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815  the library's names
+
+    def log_message(self, *_) -> None:
+        """Suppresses the log."""
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("AccessDenied", 403, r"Access to the bucket bucket is denied \(s3://bucket/a\)"),
+        ("ExpiredToken", 400, r"The bucket bucket rejects the credentials \(ExpiredToken\): renew them"),
+        ("InvalidAccessKeyId", 403, r"The bucket bucket rejects the credentials \(InvalidAccessKeyId\)"),
+        ("AuthorizationHeaderMalformed", 400, r"The bucket bucket is in another region than AWS_REGION states"),
+        ("NoSuchBucket", 404, r"There is no bucket bucket: check the name, and the region in AWS_REGION"),
+    ],
+)
+def test_storage_error_names_cause(code, status, message, s3):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    server.code, server.status = code, status
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    s3(f"http://127.0.0.1:{server.server_port}")
+    with pytest.raises(UserError, match=message) as raised:
+        storage.listdir("s3://bucket/a")
+    assert raised.value.exit_code == 1
+    server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_REGION"])
+def test_storage_error_names_missing_setting(name, s3, store, monkeypatch, tmp_path):
+    s3(store["AWS_ENDPOINT_URL"])
+    monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    if name == "AWS_REGION":
+        assert storage.listdir("s3://bucket") is not None  # the client has a default, and the bucket decides
+        return
+    with pytest.raises(UserError, match="There are no credentials for the bucket bucket"):
+        storage.listdir("s3://bucket/a")
+
+
+def test_storage_reports_store_that_refuses_or_hangs(s3, monkeypatch):
+    monkeypatch.setattr(storage, "ANSWER_TIMEOUT_S", 1.0)
+    with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as silent:
+        closed.bind(("127.0.0.1", 0))  # without listening
+        for address in (closed.getsockname(), silent.getsockname()):
+            s3(f"http://127.0.0.1:{address[1]}")
+            with pytest.raises(StoreUnavailableError, match=r"The bucket bucket cannot be reached .* again") as raised:
+                storage.exists("s3://bucket/a")
+            assert raised.value.exit_code == 75
+
+
+def test_storage_reports_connection_that_is_cut_in_mid_transfer(s3, tmp_path):
+    def cut(listener: socket.socket) -> None:
+        """Answers each request for content with the beginning of it."""
+        while True:
+            client, _ = listener.accept()
+            request = client.recv(1 << 16)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            client.sendall(b"" if request.startswith(b"HEAD") else b"x" * 10)
+            client.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=cut, args=(listener,), daemon=True).start()
+    s3(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        storage.read_bytes("s3://bucket/a")
+
+
+def test_check_stores_error_names_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    storage._open_filesystem.cache_clear()
+    with pytest.raises(UserError, match="s3:// paths need the extra s3: "):
+        storage.check_stores("faces.csv,s3://bucket/faces")
+    storage._open_filesystem.cache_clear()
+
+
+def test_check_stores_loads_nothing_for_local_paths(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    storage.check_stores("faces.csv", "/tmp/s3", "", "http://a//b")
+
+
+@pytest.mark.parametrize("text", ["s3://b/runs//a", "a.csv,s3://b/a//", "{'data': 's3://b//a'}"])
+def test_check_stores_rejects_two_slashes_in_a_row(text):
+    with pytest.raises(UserError, match=r"^s3://b/\S* has two slashes in a row: write one\."):
+        storage.check_stores(text)
 
 
 @pytest.mark.parametrize("path", ["s3://bucket", "s3://bucket/", "s3://"])
-def test_check_within_rejects_whole_bucket(path):
+def test_check_not_bucket_rejects_whole_bucket(path):
     with pytest.raises(UserError, match="is a whole bucket"):
         storage.check_not_bucket(path)
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/a", "s3://bucket/a/", "/bucket", "bucket"])
-def test_check_within_accepts_path_in_bucket(path):
+def test_check_not_bucket_accepts_path_in_bucket(path):
     storage.check_not_bucket(path)
 
 
+def test_unknown_scheme_raises_user_error():
+    with pytest.raises(UserError, match="nowhere:// is no kind of path that fsspec knows"):
+        storage.exists("nowhere://a/b")
+
+
 PROGRAM = """
-import tensorflow as tf
 from fer import cli
 from fer.io import files
 from absl import flags
@@ -64,9 +220,9 @@ def main():
     files.write_json(PLACE.value + "/a.json", {"a": 1})
     files.write_json(PLACE.value + "/a.json", {"a": 2})
     assert files.read_json(PLACE.value + "/a.json", "it") == {"a": 2}
-    assert tf.io.gfile.listdir(PLACE.value) == ["a.json"]
+    assert files.listdir(PLACE.value) == ["a.json"]
     files.write_text(PLACE.value + "/empty", "")
-    assert tf.io.gfile.stat(PLACE.value + "/empty").length == 0
+    assert files.size(PLACE.value + "/empty") == 0
     print("done")
 cli.run(main)
 """
@@ -98,69 +254,3 @@ def test_program_error_names_missing_bucket(store, tmp_path, way):
     code, _, errors = run(way, tmp_path, store, "s3://nobodys/remote")
     assert code == 1
     assert "There is no bucket nobodys" in errors
-
-
-def test_check_or_raise_returns_false_only_when_store_answers(monkeypatch):
-    registered = []
-
-    def raise_unreachable(path: str) -> None:
-        registered.append(path)
-        raise UserError("away")
-
-    monkeypatch.setattr(storage, "register_filesystems", raise_unreachable)
-    assert storage.check_or_raise("s3://bucket/a", lambda _: True)
-    assert not storage.check_or_raise("/nowhere", lambda _: False)
-    assert registered == []
-    with pytest.raises(UserError, match="away"):
-        storage.check_or_raise("s3://bucket/a", lambda _: False)
-    monkeypatch.setattr(storage, "register_filesystems", registered.append)
-    answers = iter([False, True])  # it was unreachable for a moment
-    assert storage.check_or_raise("s3://bucket/a", lambda _: next(answers))
-
-
-@pytest.mark.parametrize(
-    ("function", "question"), [("exists", "exists"), ("isdir", "isdir"), ("listdir", "listdir"), ("size", "stat")]
-)
-def test_files_time_out_when_store_does_not_answer(function, question, monkeypatch):
-    ended = threading.Event()
-    monkeypatch.setattr(storage, "ANSWER_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(tf.io.gfile, question, lambda _: ended.wait(60))
-    try:
-        with pytest.raises(StorageError, match=r"^The store has not answered a question about s3://bucket/a within 0 "):
-            getattr(files, function)("s3://bucket/a")
-    finally:
-        ended.set()
-
-
-@pytest.mark.parametrize("error", [tf.errors.NotFoundError(None, None, "absent"), KeyError("a")])
-def test_ask_returns_answer_and_raises_error_of_question(error):
-    def fail() -> None:
-        raise error
-
-    with pytest.raises(type(error)):
-        storage.ask("s3://bucket/a", fail)
-    assert storage.ask("s3://bucket/a", lambda: ["b"]) == ["b"]
-
-
-def test_storage_errors_translates_errors_of_store_only():
-    message = r"The connection to s3://b/run broke \(reset\)\. .* run the same command again"
-    with pytest.raises(UserError, match=message), storage.storage_errors("s3://b/run", "/data"):
-        raise tf.errors.UnknownError(None, None, "reset\nmore")
-    with pytest.raises(tf.errors.UnknownError), storage.storage_errors("/run", "/data"):
-        raise tf.errors.UnknownError(None, None, "reset")
-
-
-def test_storage_errors_keeps_out_of_memory_error():
-    with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"), storage.storage_errors("s3://b/run", "/data"):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
-
-
-def test_storage_errors_keeps_error_of_device():
-    with pytest.raises(tf.errors.InternalError, match="libdevice"), storage.storage_errors("s3://b/run", "/data"):
-        raise tf.errors.InternalError(None, None, "libdevice not found")
-
-
-@pytest.mark.parametrize("text", ["s3://b/runs//a", "a.csv,s3://b/a//", "{'data': 's3://b//a'}"])
-def test_register_filesystems_rejects_two_slashes_in_a_row(text):
-    with pytest.raises(UserError, match=r"^s3://b/\S* has two slashes in a row: write one\."):
-        storage.register_filesystems(text)

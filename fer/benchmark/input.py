@@ -210,7 +210,7 @@ def write_shards(folder: str, images: np.ndarray, labels: np.ndarray, rows: int)
       labels: int [n], each 0 to 6.
       rows: the number of examples of the split.
     """
-    tf.io.gfile.makedirs(folder)
+    os.makedirs(folder, exist_ok=True)
     count, shards = -(-rows // SHARD_ROWS), []
     for number, part in enumerate(np.array_split(np.arange(rows), count)):
         path = os.path.join(folder, f"train-{number:05d}-of-{count:05d}.tfrecord")
@@ -218,7 +218,7 @@ def write_shards(folder: str, images: np.ndarray, labels: np.ndarray, rows: int)
         with tf.io.TFRecordWriter(path) as writer:
             for message in example_codec.encode_examples(images[chosen], labels[chosen], part, None):
                 writer.write(message)
-        size = tf.io.gfile.stat(path).length
+        size = os.path.getsize(path)
         shards.append(
             {"file": os.path.basename(path), "examples": len(part), "bytes": size, "sha256": files.sha256(path)}
         )

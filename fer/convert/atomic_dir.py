@@ -172,24 +172,22 @@ def _describe_foreign_content(output: str) -> str:
 
 def _upload_folder(folder: str, output: str) -> None:
     """Replaces the contents of an object store at `output`; a marker lies there while the contents are incomplete."""
-    import tensorflow as tf
-
     marker, manifest = os.path.join(output, UNFINISHED), os.path.join(output, MANIFEST_FILE)
     files.write_text(
         marker, f"A conversion is being uploaded here, or was killed during the upload: there is no {MANIFEST_FILE}.\n"
     )
     try:
-        if tf.io.gfile.exists(manifest):
-            tf.io.gfile.remove(manifest)
-        for name in tf.io.gfile.listdir(output):
+        if files.exists(manifest):
+            files.remove(manifest)
+        for name in files.listdir(output):
             if name != UNFINISHED:
-                tf.io.gfile.remove(os.path.join(output, name))
+                files.remove(os.path.join(output, name))
         for name in sorted(os.listdir(folder), key=lambda name: (name == MANIFEST_FILE, name)):
-            tf.io.gfile.copy(os.path.join(folder, name), os.path.join(output, name), overwrite=True)
-        tf.io.gfile.remove(marker)
+            files.copy(os.path.join(folder, name), os.path.join(output, name))
+        files.remove(marker)
     except BaseException:
-        with contextlib.suppress(tf.errors.OpError):  # the marker stays, and the next run removes the rest
-            tf.io.gfile.rmtree(output)
+        with contextlib.suppress(OSError, UserError):  # the marker stays, and the next run removes the rest
+            files.remove_tree(output)
         raise
 
 

@@ -7,8 +7,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-
-import tensorflow as tf
+from typing import BinaryIO
 
 from fer import escaping
 from fer.convert.rows import Reject
@@ -33,7 +32,7 @@ class RejectedRows:
           folder: of rejects.csv, or None to raise an error for the first reject.
         """
         self._folder = folder
-        self._file: tf.io.gfile.GFile | None = None
+        self._file: BinaryIO | None = None
         self.counts: collections.Counter[str] = collections.Counter()  # by kind
 
     def add(self, rejects: Sequence[Reject]) -> None:
@@ -46,7 +45,9 @@ class RejectedRows:
             if self._folder is None:
                 raise UserError(f"{reject}. Correct the row, or set bad rows aside with --on_bad_row=quarantine.")
             if self._file is None:
-                self._file = tf.io.gfile.GFile(os.path.join(self._folder, REJECTS_FILE), "wb")
+                self._file = open(  # noqa: SIM115  closed by `close`
+                    os.path.join(self._folder, REJECTS_FILE), "wb"
+                )
                 self._file.write(HEADER)
             self._file.write(_format_row(reject))
             self.counts[reject.kind] += 1

@@ -82,7 +82,7 @@ def _write_shard(dataset: IngestedDataset, votes: np.ndarray | None, job: _Shard
             counts = None if votes is None else votes[batch]
             for message in example_codec.encode_examples(images, dataset.labels[batch], dataset.rows[batch], counts):
                 writer.write(message)
-    size = tf.io.gfile.stat(job.path).length
+    size = os.path.getsize(job.path)
     return Shard(os.path.basename(job.path), len(job.positions), size, files.sha256(job.path))
 
 

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
-import tensorflow as tf
 
 from fer.convert.audit import image_hashes
 from fer.data import example_codec
 from fer.data.manifest import MANIFEST_FILE, Manifest, Split, pixel_statistics, read_manifest
 from fer.errors import UserError
+from fer.io import files
 
 
 def verify(folder: str) -> Manifest:
@@ -29,7 +29,7 @@ def verify(folder: str) -> Manifest:
     known = {shard.file for split in manifest.splits.values() for shard in split.shards}
     differences = [
         f"{os.path.join(folder, name)} is a shard that {MANIFEST_FILE} does not name."
-        for name in sorted(tf.io.gfile.listdir(folder))
+        for name in sorted(files.listdir(folder))
         if name.endswith(".tfrecord") and name not in known
     ]
     train: set[bytes] | None = set()

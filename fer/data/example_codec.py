@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from fer.data import shard_cache
 from fer.data.manifest import MANIFEST_FILE, Manifest, Shard, missing_shard_message
 from fer.errors import UserError
 from fer.io import files
@@ -87,6 +88,7 @@ def read_split(manifest: Manifest, split: str) -> Faces:
       UserError: there is no such split; or a shard, which the message names, is missing, truncated, changed or foreign.
     """
     wanted = manifest.split(split)
+    shard_cache.local_paths(manifest, split)  # checks the disk space for all of them first
     parts = [read_shard(manifest.folder, shard, len(manifest.classes)) for shard in wanted.shards]
     votes = [part.votes for part in parts if part.votes is not None]
     faces = Faces(
@@ -114,8 +116,8 @@ def read_shard(folder: str, shard: Shard, classes: int) -> Faces:
     Raises:
       UserError: the shard is missing, truncated, changed or foreign.
     """
-    path = os.path.join(folder, shard.file)
-    content = files.read_bytes(path, missing_shard_message(path))
+    path, copy = os.path.join(folder, shard.file), shard_cache.local_path(folder, shard)
+    content = files.read_bytes(copy, missing_shard_message(path))
     if len(content) != shard.bytes:
         raise shard_error(path, f"has {len(content):,} bytes where {MANIFEST_FILE} states {shard.bytes:,}")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
@@ -123,7 +125,7 @@ def read_shard(folder: str, shard: Shard, classes: int) -> Faces:
     del content
     try:
         batches = [
-            _decode_batch(batch) for batch in tf.data.TFRecordDataset(path, buffer_size=1 << 22).batch(BATCH_SIZE)
+            _decode_batch(batch) for batch in tf.data.TFRecordDataset(copy, buffer_size=1 << 22).batch(BATCH_SIZE)
         ]
     except tf.errors.DataLossError as error:
         raise shard_error(path, "has a record whose checksum is wrong") from error

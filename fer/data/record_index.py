@@ -11,8 +11,8 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
+from fer.data import shard_cache
 from fer.data.example_codec import shard_error
 from fer.data.manifest import MANIFEST_FILE, Manifest, Shard, missing_shard_message
 from fer.errors import UserError
@@ -58,15 +58,15 @@ def _find_shard_chunks(folder: str, shard: Shard) -> list[tuple[int, int, int]]:
     found: list[tuple[int, int, int]] = []
     digest, rest, offset = hashlib.sha256(), b"", 0
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with open(shard_cache.local_path(folder, shard), "rb") as file:
             while part := file.read(_READ_BYTES):
                 digest.update(part)
                 content = rest + part
                 used = _add_chunks(path, content, offset, found)
                 offset, rest = offset + used, content[used:]
-    except tf.errors.NotFoundError as error:
+    except FileNotFoundError as error:
         raise UserError(missing_shard_message(path)) from error
-    except (OSError, tf.errors.OpError) as error:
+    except OSError as error:
         raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     if digest.hexdigest() != shard.sha256:
         raise shard_error(path, f"has another SHA-256 than {MANIFEST_FILE} states")

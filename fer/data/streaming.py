@@ -19,13 +19,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from typing import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from fer.data import example_codec, record_index
+from fer.data import example_codec, record_index, shard_cache
 from fer.data.manifest import Manifest
 from fer.data.record_index import Chunks
 from fer.data.sampling import PREFETCH, Batch, BatchSchedule, EvalBatch
@@ -55,9 +54,8 @@ def open_stream(manifest: Manifest, split: str, window: int) -> Stream:
     Raises:
       UserError: see `fer.data.record_index.find_chunks`.
     """
-    found = record_index.find_chunks(manifest, split)
-    paths = tuple(os.path.join(manifest.folder, shard.file) for shard in manifest.split(split).shards)
-    return Stream(paths, found, window)
+    paths = tuple(shard_cache.local_paths(manifest, split))
+    return Stream(paths, record_index.find_chunks(manifest, split), window)
 
 
 def training_batches(stream: Stream, schedule: BatchSchedule, steps: int, votes: bool) -> tf.data.Dataset:

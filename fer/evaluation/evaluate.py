@@ -121,7 +121,7 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     stale = set(OPTIONAL_FILES) - set(names) - ({CURVES_FILE} if is_run_folder else set())
     for name in stale:
         if files.exists(os.path.join(output, name)):
-            tf.io.gfile.remove(os.path.join(output, name))
+            files.remove(os.path.join(output, name))
     eval_json.write_eval(RunDir(output).eval_file, content)
     return [os.path.join(output, name) for name in names]
 

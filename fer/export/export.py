@@ -113,7 +113,7 @@ def find_shards(data: str | None, run: loading.LoadedRun) -> str:
         return data
     name = run.trained_on["name"]
     folder = os.path.join("tfrecords", name)
-    if not tf.io.gfile.exists(os.path.join(folder, MANIFEST_FILE)):
+    if not files.exists(os.path.join(folder, MANIFEST_FILE)):
         raise UserError(
             f"--data is missing: {run.workdir} was trained on {name}, and {folder} holds no shards. Name their folder."
         )
@@ -252,9 +252,9 @@ def _copy(source: str, target: str) -> None:
         with open(source, "rb") as file:
             files.write_bytes(target, file.read())
         return
-    if tf.io.gfile.exists(target):
-        if tf.io.gfile.exists(os.path.join(target, MARKER)):
-            tf.io.gfile.remove(os.path.join(target, MARKER))
-        tf.io.gfile.rmtree(target)
-    for name in sorted(export_manifest.list_files(source), key=lambda name: name == MARKER):
+    if files.exists(target):
+        if files.exists(os.path.join(target, MARKER)):
+            files.remove(os.path.join(target, MARKER))
+        files.remove_tree(target)
+    for name in sorted(files.list_files(source), key=lambda name: name == MARKER):
         _copy(os.path.join(source, name), os.path.join(target, name))

@@ -1,21 +1,25 @@
 """Atomic reads and writes of files, on local disks and in object stores.
 
 A local file is written to a temporary file beside it, which is then renamed. Objects in a store (`fer.storage`) are
-complete or absent by themselves. Only their paths use `tf.io.gfile`, so that programs can check local files before
-TensorFlow is imported.
+complete or absent by themselves.
 """
 
+import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
+import shutil
 import stat
 import sys
-from typing import Any, BinaryIO, cast
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
+from fer import storage
 from fer.errors import StorageError, UserError
-from fer.io import local_write
-from fer.storage import ask, check_or_raise, is_remote
+from fer.io import local_write, temp_files
+from fer.storage import is_remote
 
 CHUNK_BYTES = 1 << 20  # bytes hashed at a time
 MAX_BYTES = 2 << 30  # of a file that is read at once
@@ -30,38 +34,66 @@ def write_bytes(path: str, content: bytes) -> None:
       StorageError: the folder cannot be written to, or the disk is full.
     """
     try:
-        if is_remote(path):
-            with _gfile().GFile(path, "wb") as file:
-                file.write(content)
-        else:
-            local_write.write(path, content)
+        storage.write_bytes(path, content) if is_remote(path) else local_write.write(path, content)
     except io_errors() as error:
         raise StorageError(
             f"Cannot write {path}: {error_message(error)}. Free some space or choose another folder."
         ) from error
 
 
-def open_file(path: str, mode: str = "rb") -> BinaryIO:
-    """Opens a file for bytes: a file object of Python, or TensorFlow's where the path is in a store.
+def open_file(path: str) -> io.BufferedReader:
+    """Opens a file to read bytes. An object of a store is first downloaded to a temporary file without a name.
 
     Raises:
-      One of `io_errors()`: it cannot be opened; files in a store raise at their first read.
+      One of `io_errors()`: it cannot be opened.
+      UserError, StorageError: a store cannot be read; see `fer.storage`.
     """
-    return cast(BinaryIO, _gfile().GFile(path, mode) if is_remote(path) else open(path, mode))
+    if not is_remote(path):
+        return open(path, "rb")
+    with temp_files.folder("download") as folder:
+        copy = os.path.join(folder, "object")
+        storage.download(path, copy)
+        return open(copy, "rb")
+
+
+@contextlib.contextmanager
+def open_new(path: str) -> Iterator[BinaryIO]:
+    """Opens a file to write bytes piece by piece. An object of a store is uploaded at the end, if there was no error.
+
+    Raises:
+      One of `io_errors()`: it cannot be written.
+    """
+    if not is_remote(path):
+        with open(path, "wb") as file:
+            yield file
+        return
+    with temp_files.folder("upload") as folder:
+        copy = os.path.join(folder, "object")
+        with open(copy, "wb") as file:
+            yield file
+        storage.upload(copy, path)
 
 
 def isdir(path: str) -> bool:
-    """Returns whether a folder exists; False if a store denies access or is unreachable."""
-    return ask(path, lambda: _gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
+    """Returns whether a folder exists."""
+    return storage.isdir(path) if is_remote(path) else os.path.isdir(path)
 
 
 def listdir(path: str) -> list[str]:
-    """Returns the names in a folder, in any order; those of folders in a store end with "/".
+    """Returns the names in a folder, in any order.
 
     Raises:
       One of `io_errors()`: it cannot be read.
     """
-    return ask(path, lambda: _gfile().listdir(path)) if is_remote(path) else os.listdir(path)
+    return storage.listdir(path) if is_remote(path) else os.listdir(path)
+
+
+def list_files(folder: str) -> list[str]:
+    """Returns the paths of all files below a folder, relative to it, sorted."""
+    if is_remote(folder):
+        return storage.walk_files(folder)
+    found = (os.path.join(below, name) for below, _, names in os.walk(folder) for name in names)
+    return sorted(os.path.relpath(path, folder) for path in found)
 
 
 def remove(path: str) -> None:
@@ -70,7 +102,48 @@ def remove(path: str) -> None:
     Raises:
       One of `io_errors()`: it cannot be removed.
     """
-    ask(path, lambda: _gfile().remove(path)) if is_remote(path) else os.remove(path)
+    storage.remove(path) if is_remote(path) else os.remove(path)
+
+
+def remove_tree(path: str) -> None:
+    """Removes a folder and all files in it.
+
+    Raises:
+      One of `io_errors()`: a file cannot be removed.
+    """
+    storage.remove_tree(path) if is_remote(path) else shutil.rmtree(path)
+
+
+def copy(source: str, target: str) -> None:
+    """Copies a file, local or in a store, to a local path, or a local file to a store.
+
+    Raises:
+      One of `io_errors()`: it cannot be read or written.
+    """
+    if is_remote(source):
+        storage.download(source, target)
+    elif is_remote(target):
+        storage.upload(source, target)
+    else:
+        shutil.copyfile(source, target)
+
+
+@contextlib.contextmanager
+def local_folder(path: str) -> Iterator[str]:
+    """Yields a local folder: the path itself, or a temporary copy of a folder in a store.
+
+    Raises:
+      One of `io_errors()`: a file cannot be read or written.
+    """
+    if not is_remote(path):
+        yield path
+        return
+    with temp_files.folder("copy") as place:
+        for name in storage.walk_files(path):
+            target = os.path.join(place, name)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            storage.download(f"{path.rstrip('/')}/{name}", target)
+        yield place
 
 
 def size(path: str) -> int:
@@ -79,7 +152,7 @@ def size(path: str) -> int:
     Raises:
       One of `io_errors()`: it cannot be read.
     """
-    return ask(path, lambda: _gfile().stat(path).length) if is_remote(path) else os.stat(path).st_size
+    return storage.size(path) if is_remote(path) else os.stat(path).st_size
 
 
 def check_writable(path: str) -> None:
@@ -114,12 +187,12 @@ def check_writable(path: str) -> None:
 
 
 def exists(path: str) -> bool:
-    """Returns whether a file or folder exists; raises if a store is unreachable.
+    """Returns whether a file or folder exists.
 
     Raises:
-      UserError: as `fer.storage.register_filesystems`.
+      UserError: a store cannot be used; see `fer.storage`.
     """
-    return check_or_raise(path, _gfile().exists) if is_remote(path) else os.path.exists(path)
+    return storage.exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def write_text(path: str, text: str) -> None:
@@ -272,10 +345,3 @@ def error_message(error: Exception) -> str:
         return line
     half = MAX_MESSAGE_CHARACTERS // 2  # TensorFlow begins with a path and ends with the reason
     return f"{line[:half]}...{line[-half:]}"
-
-
-def _gfile() -> Any:
-    """Returns `tf.io.gfile`, which supports paths in stores."""
-    import tensorflow as tf
-
-    return tf.io.gfile

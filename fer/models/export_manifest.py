@@ -88,7 +88,7 @@ def size_and_sha256(path: str) -> tuple[int, str]:
         if not files.isdir(path):
             return files.size(path), files.sha256(path)
         lines, size = [], 0
-        for file in list_files(path):
+        for file in files.list_files(path):
             size += files.size(os.path.join(path, file))
             lines.append(f"{files.sha256(os.path.join(path, file))}  {file}\n")
     except files.io_errors() as error:
@@ -96,17 +96,6 @@ def size_and_sha256(path: str) -> tuple[int, str]:
             raise UserError(f"There is no {path}, which {FILE} lists: copy it back or export again.") from error
         raise UserError(f"Cannot read {path}: {files.error_message(error)}.") from error
     return size, hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def list_files(folder: str) -> list[str]:
-    """Returns the paths of a folder's files, relative to it, sorted."""
-    import tensorflow as tf  # its walk supports stores
-
-    return sorted(
-        os.path.relpath(os.path.join(below, name), folder)
-        for below, _, names in tf.io.gfile.walk(folder)
-        for name in names
-    )
 
 
 @functools.cache

@@ -180,7 +180,7 @@ def _renumber(keys: Iterable[str]) -> list[str]:
 
 def _load_keras(donor: tf.keras.Model, path: str) -> None:
     """Loads a file of Keras. Of a .keras archive only the arrays are read, not the description of the model."""
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         raise UserError(f"There is no weights file {path}.")
     files.check_regular(path)
     from fer.io import hdf5_check
@@ -199,7 +199,7 @@ def _local_hdf5(path: str) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         if storage.is_remote(path):
             copy = os.path.join(stack.enter_context(temp_files.folder("weights")), os.path.basename(path))
-            tf.io.gfile.copy(path, copy)
+            files.copy(path, copy)
             path = copy
         if path.endswith(".keras") and zipfile.is_zipfile(path):
             path = _extract(path, stack.enter_context(temp_files.folder("weights")))

@@ -108,7 +108,7 @@ def _check_computes(network: Network, classes: int) -> None:
 
 
 def _load_saved_model(path: str) -> Network:
-    with tf_workarounds.literal_path(path) as folder:
+    with files.local_folder(path) as copy, tf_workarounds.literal_path(copy) as folder:
         loaded = tf.saved_model.load(folder)
     serve = loaded.signatures[SIGNATURE]
 
@@ -160,5 +160,5 @@ def _load_onnx(path: str) -> Network:
 
 
 def _read_content(path: str) -> bytes:
-    with tf.io.gfile.GFile(path, "rb") as file:
+    with files.open_file(path) as file:
         return file.read()

@@ -101,7 +101,7 @@ def _open_outputs(
                 special = stack.enter_context(local_write.open_special(request.output))
                 write: Callable[[bytes], object] = functools.partial(local_write.write_all, special)
             else:
-                write = stack.enter_context(files.open_file(stage(request.output), "wb")).write
+                write = stack.enter_context(files.open_new(stage(request.output))).write
             outputs.append(CsvWriter(write, classes).add)
         if request.annotate is not None:
             copied_fps = min(fps or DEFAULT_FPS, 1 / (request.every_s() or 1e-9))

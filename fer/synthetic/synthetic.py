@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from fer.errors import UserError
-from fer.io import files
 from fer.io.transaction import transaction
 from fer.labels import CLASSES
 from fer.synthetic.face_renderer import draw_person, draw_units, render
@@ -58,7 +57,7 @@ def write_csv(path: str, rows: int, seed: int) -> None:
     Raises:
       UserError: `rows` or `seed` is out of its range, or the file cannot be written.
     """
-    with transaction() as stage, files.open_file(stage(path), "wb") as file:
+    with transaction() as stage, open(stage(path), "wb") as file:
         file.write(HEADER)
         for number, deck in enumerate(_iter_decks(rows, seed)):
             lines = [_csv_line(*row) for row in zip(*deck)]

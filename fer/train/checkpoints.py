@@ -4,21 +4,22 @@ In the run folder:
     checkpoints/step-00000500/state.index, state.data-00000-of-00001, checkpoint.json
 
 A folder is written under a temporary name beside its place and renamed, and checkpoint.json is its last file. What a
-killed run leaves behind is no checkpoint and is removed. An object store cannot rename: there, the files are uploaded
-in the same order. The newest `MAX_TO_KEEP` checkpoints are kept.
+killed run leaves behind is no checkpoint and is removed. The newest `MAX_TO_KEEP` checkpoints are kept. All folders are
+local: `fer.io.mirror` uploads those of a run in a store.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from fer import storage, tf_workarounds
+from fer import tf_workarounds
 from fer.errors import StorageError, UserError
-from fer.io import files, local_write, temp_files
+from fer.io import files, local_write
 from fer.run_dir import (
     CHECKPOINT_FILE,
     CheckpointRecord,
@@ -52,21 +53,15 @@ def save(
     """
     place = os.path.join(folder, checkpoint_name(record.step))
     try:
-        if storage.is_remote(folder):
-            with temp_files.folder("checkpoint") as temporary:
-                _write(temporary, state, record)
-                _upload(temporary, place)
-        else:
-            temporary = place + ".tmp"
-            _remove(temporary)
-            local_write.make_folders(temporary)
-            _write(temporary, state, record)
-            _remove(place)
-            local_write.publish(temporary, place)
+        temporary = place + ".tmp"
+        _remove(temporary)
+        local_write.make_folders(temporary)
+        _write(temporary, state, record)
+        _remove(place)
+        local_write.publish(temporary, place)
     except (OSError, tf.errors.OpError) as error:
-        if not storage.is_remote(folder):
-            with contextlib.suppress(OSError, tf.errors.OpError):  # an incomplete checkpoint takes space on a full disk
-                _remove(place + ".tmp")
+        with contextlib.suppress(OSError):  # an incomplete checkpoint takes space on a full disk
+            _remove(place + ".tmp")
         raise StorageError(
             f"Cannot write the checkpoint {place}: {files.error_message(error)}. Free disk space and run the "
             "same command again; earlier checkpoints are complete."
@@ -94,9 +89,6 @@ def restore(folder: str, state: tf.train.Checkpoint) -> CheckpointRecord | None:
     for step in reversed(found):
         place = os.path.join(folder, checkpoint_name(step))
         damage = _find_damage(place)
-        if damage and storage.is_remote(place):  # a store that was unreachable for a moment seems to lack the files
-            storage.register_filesystems(place)
-            damage = _find_damage(place)
         if damage:
             damaged[place] = damage
             continue
@@ -125,10 +117,10 @@ def restore(folder: str, state: tf.train.Checkpoint) -> CheckpointRecord | None:
 
 
 def list_steps(folder: str) -> list[int]:
-    """Lists the steps of the checkpoints in `folder`, in ascending order."""
-    if not storage.check_or_raise(folder, tf.io.gfile.isdir):
+    """Lists the steps of the checkpoints in `folder`, local or in a store, in ascending order."""
+    if not files.isdir(folder):
         return []
-    steps = map(parse_checkpoint_name, tf.io.gfile.listdir(folder))
+    steps = map(parse_checkpoint_name, files.listdir(folder))
     return sorted(step for step in steps if step is not None)
 
 
@@ -141,24 +133,17 @@ def remove_after(folder: str, step: int) -> None:
 
 def clean(folder: str) -> None:
     """Removes the incomplete checkpoints of a killed run."""
-    if tf.io.gfile.isdir(folder):
-        for name in tf.io.gfile.listdir(folder):
+    if os.path.isdir(folder):
+        for name in os.listdir(folder):
             if ".tmp" in name:
-                _remove(os.path.join(folder, name.rstrip("/")))
+                _remove(os.path.join(folder, name))
 
 
 def _write(folder: str, state: tf.train.Checkpoint, record: CheckpointRecord) -> None:
     """Writes the state and, last, checkpoint.json into an empty local folder."""
     state.write(os.path.join(folder, STATE))
-    hashes = {name: files.sha256(os.path.join(folder, name)) for name in sorted(tf.io.gfile.listdir(folder))}
+    hashes = {name: files.sha256(os.path.join(folder, name)) for name in sorted(os.listdir(folder))}
     write_checkpoint_record(folder, record._replace(files=hashes))
-
-
-def _upload(folder: str, place: str) -> None:
-    """Copies a checkpoint to its place in a store, checkpoint.json last."""
-    _remove(place)
-    for name in sorted(os.listdir(folder), key=lambda name: name == CHECKPOINT_FILE):
-        tf.io.gfile.copy(os.path.join(folder, name), os.path.join(place, name), overwrite=True)
 
 
 def _find_damage(place: str) -> str | None:
@@ -175,7 +160,7 @@ def _find_damage(place: str) -> str | None:
         return f"{CHECKPOINT_FILE} is missing or not a record of a checkpoint"
     for name, digest in expected.items():
         path = os.path.join(place, name)
-        if not tf.io.gfile.exists(path):
+        if not os.path.exists(path):
             return f"{name} is missing"
         try:
             changed = files.sha256(path) != digest
@@ -187,7 +172,7 @@ def _find_damage(place: str) -> str | None:
 
 
 def _remove(path: str) -> None:
-    if tf.io.gfile.isdir(path):
-        tf.io.gfile.rmtree(path)
-    elif tf.io.gfile.exists(path):
-        tf.io.gfile.remove(path)
+    if os.path.isdir(path):
+        shutil.rmtree(path)
+    elif os.path.exists(path):
+        os.remove(path)

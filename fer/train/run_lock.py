@@ -18,8 +18,6 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import tensorflow as tf
-
 from fer.errors import RunInUseError, StorageError, UserError
 from fer.io import files, processes
 from fer.periodic import call_every
@@ -123,10 +121,10 @@ def _hold_lease(workdir: str) -> Iterator[None]:
         with call_every(RENEW_S, renew, "lease"):
             yield
     finally:
-        with contextlib.suppress(UserError, tf.errors.OpError):  # the lease expires by itself
+        with contextlib.suppress(UserError, OSError):  # the lease expires by itself
             lease = _read(path)
             if lease and lease.get("lease") == owner["lease"]:
-                tf.io.gfile.remove(path)
+                files.remove(path)
 
 
 def _wait_for_lease(path: str, workdir: str) -> None:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from fer import log_suppression, storage, tf_workarounds
+from fer import log_suppression, run_dir, storage, tf_workarounds
 from fer.config import MAX_STEPS_PER_EXECUTION, Experiment
 from fer.data.sampling import Batch
 from fer.errors import Stopped, UserError
+from fer.io import mirror
 from fer.models import weights
 from fer.progress import TrainProgress
 from fer.run_dir import CheckpointRecord, Entry, Rollback, RunDir
@@ -43,12 +44,14 @@ class RunOptions(NamedTuple):
       stop: the caller's request to stop; if None, the run handles SIGTERM and SIGINT itself.
       stop_on_spot_interruption: whether EC2's notice of a spot interruption stops the run with a checkpoint.
       init_from: the run whose best weights a new run starts from, as for `fer.models.loading.open_run`; "" for none.
+      storage_timeout: seconds that the last upload to a run directory in a store may take.
     """
 
     on_epoch: Callable[[Entry], None] = lambda entry: None
     stop: preemption.StopRequest | None = None
     stop_on_spot_interruption: bool = False
     init_from: str = ""
+    storage_timeout: float = 600.0
 
 
 def train(
@@ -76,17 +79,17 @@ def train(
     run = preflight.check_run(experiment, data, workdir, strategy, workers, options.init_from)
     # The loss of a worker is reported by `worker_loss_errors`, before it can be taken for the loss of the storage.
     with (
-        storage.storage_errors(workdir, data),
         multi_worker.worker_loss_errors(run.cluster),
         multi_worker.report_startup(run.strategy),
         run_lock.hold(workdir) if workers is None or workers.chief else contextlib.nullcontext(),
         multi_worker.worker_dir(run.cluster, workdir) as own_dir,
+        _open_local_copy(own_dir, options.storage_timeout) as copy,
         tf_workarounds.release_custom_gradients(),
     ):
         multi_worker.assert_same_on_all(run.strategy, {"config": run.experiment.sha256(), "data": run.shards.sha256})
         parts = assembly.assemble(run)
         print(assembly.describe(run, parts), flush=True)
-        folder = dataclasses.replace(run.folder, path=own_dir)
+        folder = RunDir(copy.folder, url=own_dir if storage.is_remote(own_dir) else "")
         folder.extend_config(run.experiment, max(checkpoints.list_steps(folder.checkpoints), default=0))
         # Last: a run that cannot start leaves no files.
         folder.write_config(run.experiment, run.shards, parts.teachers, parts.initialized_from)
@@ -94,8 +97,26 @@ def train(
             contextlib.nullcontext(options.stop) if options.stop else preemption.stop_on_signals() as stop,
             preemption.stop_on_spot_notice(stop) if options.stop_on_spot_interruption else contextlib.nullcontext(),
         ):
-            Trainer(parts, folder, stop, options.on_epoch).fit()
+            Trainer(parts, folder, stop, options.on_epoch, copy).fit()
         print(f"The best weights, the history and the curves are in {workdir}.")
+
+
+class LocalCopy(NamedTuple):
+    """The local files of a run: the run directory itself, or the copy of one in a store."""
+
+    folder: str
+    upload: Callable[[], None] = lambda: None  # called after each checkpoint
+    upload_state: Callable[[], str] = str  # text for the progress display
+
+
+@contextlib.contextmanager
+def _open_local_copy(workdir: str, timeout: float) -> Iterator[LocalCopy]:
+    """Yields the local files of a run, and uploads them at the end: see `fer.io.mirror.open_mirror`."""
+    if not storage.is_remote(workdir):
+        yield LocalCopy(workdir)
+        return
+    with mirror.open_mirror(workdir, run_dir.upload_rank, run_dir.is_state, timeout) as copy:
+        yield LocalCopy(copy.folder, copy.upload, copy.state)
 
 
 class Phase(NamedTuple):
@@ -137,15 +158,21 @@ class Trainer:
       folder: the run directory.
       stop: checked after each call of the device.
       on_epoch: see `RunOptions`.
+      copy: the local files, which `folder` names.
     """
 
     def __init__(
-        self, parts: RunParts, folder: RunDir, stop: preemption.StopRequest, on_epoch: Callable[[Entry], None]
+        self,
+        parts: RunParts,
+        folder: RunDir,
+        stop: preemption.StopRequest,
+        on_epoch: Callable[[Entry], None],
+        copy: LocalCopy,
     ):
         self.context, self.source, self.score = parts.context, parts.source, parts.score
         self.experiment, self.strategy, self.state = self.context.experiment, self.context.strategy, self.context.state
         self.epoch_steps, self.total_steps = parts.epoch_steps, parts.total_steps
-        self.folder, self.stop, self.on_epoch = folder, stop, on_epoch
+        self.folder, self.stop, self.on_epoch, self.copy = folder, stop, on_epoch, copy
         self.stop_requested = False  # when the workers last agreed on it
         # The position in the run. A checkpoint holds it, besides the variables of the state.
         self.done = 0  # steps
@@ -173,7 +200,7 @@ class Trainer:
         checkpoints.clean(self.folder.checkpoints)
         self._restore()
         if self.done >= self.total_steps:
-            print(f"The run in {self.folder.path} is complete: {self.done} steps.")
+            print(f"The run in {self.folder.name} is complete: {self.done} steps.")
             return
         with self._open_outputs():
             if self.experiment.train.on_nan == "rollback" and not checkpoints.list_steps(self.folder.checkpoints):
@@ -208,7 +235,7 @@ class Trainer:
     def _open_outputs(self) -> Iterator[None]:
         """Opens the iterator, the logs and the profiler; logs the config and the next augmented batch."""
         if self.done:
-            print(f"Resuming after step {self.done} of {self.total_steps} in {self.folder.path}.")
+            print(f"Resuming after step {self.done} of {self.total_steps} in {self.folder.name}.")
         global_batch = self.experiment.train.global_batch_size
         self.events = EventWriter(self.folder.events, self.context.classes)
         self.events.write_config(self.experiment)
@@ -305,7 +332,7 @@ class Trainer:
         """
         self.nan_guard.check()
         loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
-        self.progress.update(self.done, loss, accuracy, throughput.input_wait_share)
+        self.progress.update(self.done, loss, accuracy, throughput.input_wait_share, self.copy.upload_state())
         self.events.write_step(
             self.done,
             {
@@ -383,6 +410,7 @@ class Trainer:
             CheckpointRecord(self.done, round(seconds, 1), self.rollbacks),
             lambda step: nan_recovery.is_planned(step, every, epoch_steps),
         )
+        self.copy.upload()
 
     def _stop_if_requested(self) -> None:
         """Ends the run if a stop is requested and steps are left; a checkpoint of the last step must be written.
@@ -394,7 +422,7 @@ class Trainer:
             self.events.close()  # the process may end at once
             raise Stopped(
                 f"Stopped after step {self.done} of {self.total_steps} as requested, with a checkpoint in "
-                f"{self.folder.path}; the same command resumes the run.",
+                f"{self.folder.name}; the same command resumes the run.",
                 self.stop.exit_code,
             )
 

@@ -7,8 +7,8 @@ from tests.scripts import run_script
 
 BOTH = """
 import sys
-import tensorflow as tf
 from fer import cli, storage
+from fer.io import files
 from fer.convert import convert
 from fer.data import manifest
 from fer.convert.convert import Options
@@ -16,16 +16,15 @@ from fer.convert.verify import verify
 from fer.errors import UserError
 source, bad, local = sys.argv[1:]
 out = "s3://bucket/out/faces"
-storage.register_filesystems(out)
-tf.io.gfile.copy(source, "s3://bucket/in/faces.csv")
+files.copy(source, "s3://bucket/in/faces.csv")
 here = convert.convert(Options(input=source, output=local))
 there = convert.convert(Options(input="s3://bucket/in/faces.csv", output=out))
 assert there.sha256 == here.sha256
-assert sorted(tf.io.gfile.listdir(out)) == sorted(tf.io.gfile.listdir(local))
+assert sorted(files.listdir(out)) == sorted(files.listdir(local))
 again = convert.convert(Options(input=source, output=out, shards=2, overwrite=True))
 assert verify(out).sha256 == again.sha256 != here.sha256
-assert tf.io.gfile.listdir("s3://bucket/out") == ["faces"]
-shards = [name for name in tf.io.gfile.listdir(out) if name.endswith("tfrecord")]
+assert files.listdir("s3://bucket/out") == ["faces"]
+shards = [name for name in files.listdir(out) if name.endswith("tfrecord")]
 assert len(shards) == 6, shards
 try:
     convert.convert(Options(input=source, output=out))
@@ -40,19 +39,19 @@ except UserError as error:
     assert "bad.csv, line 5" in str(error)
 else:
     raise AssertionError
-assert not tf.io.gfile.exists("s3://bucket/bad")
+assert not files.exists("s3://bucket/bad")
 print("all agree")
 """
 
 KILLED = """
 import json
 import os
-import tensorflow as tf
-from fer import cli, storage
+import s3fs  # before the forks; each child connects by itself
+from fer import cli
+from fer.io import files
 from fer.convert import atomic_dir
 
 out, names = "s3://bucket/killed/faces", ["a.tfrecord", "b.tfrecord", "manifest.json"]
-storage.register_filesystems(out)  # its client starts at the first use, in each child
 
 
 def run_in_child(work):
@@ -76,7 +75,7 @@ def write_output(content, overwrite):
 
 def read_contents():
     paths = [os.path.join(out, name) for name in names]
-    return [json.loads(tf.io.gfile.GFile(path).read())["name"] for path in paths]
+    return [json.loads(files.open_file(path).read())["name"] for path in paths]
 
 
 def exit_at(step):
@@ -91,18 +90,18 @@ def exit_at(step):
 
         return called
 
-    tf.io.gfile.copy, tf.io.gfile.remove = count_down(tf.io.gfile.copy), count_down(tf.io.gfile.remove)
+    files.copy, files.remove = count_down(files.copy), count_down(files.remove)
     write_output("new", overwrite=True)
     os._exit(0)
 
 
 def check_output():
-    whole = tf.io.gfile.exists(os.path.join(out, "manifest.json"))
+    whole = files.exists(os.path.join(out, "manifest.json"))
     assert not whole or read_contents() in (["old"] * 3, ["new"] * 3)
     print("whole" if whole else "absent", flush=True)
     write_output("old", overwrite=whole)
     assert read_contents() == ["old"] * 3
-    assert sorted(tf.io.gfile.listdir(out)) == names
+    assert sorted(files.listdir(out)) == names
     os._exit(0)
 
 

@@ -320,18 +320,17 @@ def test_default_output_is_beside_export(exported, folder, workdir, expected):
 
 
 def test_saved_model_in_a_store_is_incomplete_for_readers_until_its_last_file(tmp_path, monkeypatch):
-    """Uses ram:// in place of an object store, where a folder cannot be renamed atomically."""
-    source, target = tmp_path / "saved_model", "ram://exports/saved_model"
+    """A folder in a store cannot be renamed atomically."""
+    source, target = tmp_path / "saved_model", f"memory://{tmp_path.name}/saved_model"
     (source / "variables").mkdir(parents=True)
     for name in ("fingerprint.pb", export.MARKER, "variables/variables.index"):
         (source / name).write_bytes(b"new")
     readable, write = [], files.write_bytes
 
     def record_write(path: str, content: bytes) -> None:
-        readable.append(tf.io.gfile.exists(f"{target}/{export.MARKER}"))
+        readable.append(files.exists(f"{target}/{export.MARKER}"))
         write(path, content)
 
-    tf.io.gfile.makedirs(f"{target}/variables")
     for name in (export.MARKER, "variables/stale"):
         write(f"{target}/{name}", b"old")
     monkeypatch.setattr(files, "write_bytes", record_write)
@@ -339,7 +338,17 @@ def test_saved_model_in_a_store_is_incomplete_for_readers_until_its_last_file(tm
     assert readable == [False] * 3
     for name in ("fingerprint.pb", export.MARKER, "variables/variables.index"):
         assert files.read_bytes(f"{target}/{name}", "") == b"new"
-    assert not tf.io.gfile.exists(f"{target}/variables/stale")
+    assert not files.exists(f"{target}/variables/stale")
+
+
+@pytest.mark.parametrize("name", ["saved_model", "float32.tflite"])
+def test_export_in_a_store_computes_logits_of_local_one(exported, folder, tmp_path, images, name):
+    source, url = folder / "exports", f"memory://{tmp_path.name}/exports"
+    for path in files.list_files(str(source)):
+        files.copy(str(source / path), f"{url}/{path}")
+    kind = "tflite" if name.endswith(".tflite") else name
+    logits = [runtimes.load(path, kind).compute(images) for path in (str(source / name), f"{url}/{name}")]
+    np.testing.assert_array_equal(logits[0], logits[1])
 
 
 def test_export_rejects_accuracy_loss_above_one_point_and_writes_nothing(folder, tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import resource
 import signal
 
 import pytest
-import tensorflow as tf
 
 from fer import storage
 from fer.errors import UserError
@@ -141,9 +140,8 @@ def test_exists_raises_error_when_store_is_unreachable(monkeypatch):
     def raise_unreachable(_):
         raise UserError("The bucket cannot be reached.")
 
-    monkeypatch.setattr(tf.io.gfile, "exists", lambda _: False)
+    monkeypatch.setattr(storage, "exists", raise_unreachable)
     assert not files.exists("a/local/file")
-    monkeypatch.setattr(storage, "register_filesystems", raise_unreachable)
     with pytest.raises(UserError, match="cannot be reached"):
         files.exists("s3://bucket/file")
 
@@ -153,3 +151,27 @@ def test_error_message_shortens_long_reason_in_the_middle():
     message = files.error_message(OSError(f"/data{'/deep' * 200}/state.tmp; No space left on device"))
     assert len(message) < 310
     assert re.fullmatch(r"/data/deep.*\.\.\..*deep/state\.tmp; No space left on device", message)
+
+
+def test_local_folder_copies_folder_of_store_and_yields_local_one(tmp_path):
+    url = f"memory://{tmp_path.name}/run"
+    for name in ("a", "sub/b"):
+        files.write_text(f"{url}/{name}", name)
+    with files.local_folder(url) as copy:
+        assert files.list_files(copy) == ["a", "sub/b"]
+        assert files.read_bytes(os.path.join(copy, "sub/b"), "") == b"sub/b"
+    assert not os.path.exists(copy)
+    with files.local_folder(str(tmp_path)) as folder:
+        assert folder == str(tmp_path)
+
+
+def test_open_new_stores_object_at_the_end_and_nothing_after_error(tmp_path):
+    url = f"memory://{tmp_path.name}/clip.csv"
+    with pytest.raises(ValueError, match="broken"), files.open_new(url) as file:  # noqa: PT012  the error follows it
+        file.write(b"part")
+        raise ValueError("broken")
+    assert not files.exists(url)
+    with files.open_new(url) as file:
+        file.write(b"whole")
+        assert not files.exists(url)
+    assert files.read_bytes(url, "") == b"whole"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEAVY = {
     "PIL", "cv2", "flask", "jax", "keras", "keras_cv", "matplotlib", "numpy", "optuna", "pandas", "scipy", "sklearn",
-    "tensorflow", "tensorflow_addons", "tensorflow_io", "tf_keras",
+    "tensorflow", "tensorflow_addons", "tf_keras",
 }  # fmt: skip
 
 

@@ -468,9 +468,8 @@ class _HashedFile(io.RawIOBase):
 
     def __init__(self, path: str, hasher: HashingReader):
         self._path, self._tally = path, hasher
-        # Local files are read without TensorFlow, which would copy the bytes once more.
-        self._file = tf.io.gfile.GFile(path, "rb") if storage.is_remote(path) else io.FileIO(path)
-        self.size, self._offset = files.size(path), 0
+        self._file = files.open_file(path)
+        self.size, self._offset = os.fstat(self._file.fileno()).st_size, 0
 
     def readable(self) -> bool:
         """Returns True."""
@@ -482,12 +481,7 @@ class _HashedFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Reads into a buffer and returns the number of bytes."""
-        if isinstance(self._file, tf.io.gfile.GFile):
-            content = self._file.read(len(buffer))
-            count = len(content)
-            buffer[:count] = content
-        else:
-            count = self._file.readinto(buffer)
+        count = self._file.readinto(buffer)
         self._tally.update(self._path, self.size, self._offset, buffer[:count])
         self._offset += count
         return count
@@ -569,27 +563,57 @@ def _walk_files(folder: str, passed: SkippedFiles | None = None) -> Iterator[tup
     """
     root, passed = folder.rstrip("/"), passed or SkippedFiles()
 
-    def fail(error: Exception) -> None:
-        """Raises the error of a folder that cannot be read."""
-        raise error  # TensorFlow would skip the folder
-
     found = []
     with archive_errors(root):
-        try:
-            for place, folders, names in tf.io.gfile.walk(root, onerror=fail):
-                below = place[len(root) + 1 :]
-                for inner in (folders, names):  # in place: the walk continues into the rest of `folders`
-                    inner[:] = [name for name in inner if not passed.hides(os.path.join(below, name))]
-                if not storage.is_remote(root):
-                    _check_links(root, place, folders, names)
-                found.append((place, sorted(names)))
-        except UnicodeDecodeError as error:
-            name = bytes(error.object).decode("utf-8", "backslashreplace")
-            raise UserError(f"{root} holds the name {name}, whose bytes are not UTF-8: rename it.") from error
+        for place, folders, names in _walk_store(root) if storage.is_remote(root) else _walk_disk(root):
+            below = place[len(root) + 1 :]
+            for inner in (folders, names):  # in place: the walk continues into the rest of `folders`
+                inner[:] = [name for name in inner if not passed.hides(os.path.join(below, name))]
+            if not storage.is_remote(root):
+                _check_links(root, place, folders, names)
+            found.append((place, sorted(names)))
     for place, names in sorted(found):
         for name in names:
             full = os.path.join(place, name)
             yield full, full[len(root) + 1 :]
+
+
+def _walk_disk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yields each folder with its folders and files, as os.walk, also through links.
+
+    Raises:
+      OSError: a folder cannot be read.
+      UserError: a name is not UTF-8.
+    """
+
+    def fail(error: OSError) -> None:
+        """Raises the error of a folder that cannot be read, which os.walk would skip."""
+        raise OSError(error.errno, f"{error.strerror}: {error.filename}") from error
+
+    for place, folders, names in os.walk(root, onerror=fail, followlinks=True):
+        for name in (*folders, *names):
+            if not name.isascii() and printable_name(name) != name:
+                raise UserError(f"{root} holds the name {printable_name(name)}, whose bytes are not UTF-8: rename it.")
+        yield place, folders, names
+
+
+def _walk_store(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yields each folder of a store as `_walk_disk`."""
+    tree: dict[str, tuple[list[str], list[str]]] = {root: ([], [])}
+    for path in storage.walk_files(root):
+        *folders, name = path.split("/")
+        place = root
+        for folder in folders:
+            above, place = place, f"{place}/{folder}"
+            if place not in tree:
+                tree[place] = ([], [])
+                tree[above][0].append(folder)
+        tree[place][1].append(name)
+    pending = [root]
+    while pending:
+        place = pending.pop()
+        yield place, *tree[place]
+        pending += [f"{place}/{folder}" for folder in tree[place][0]]
 
 
 def _check_links(root: str, place: str, folders: list[str], names: list[str]) -> None:
@@ -621,7 +645,7 @@ def folder_names(path: str) -> str:
       UserError: the path cannot be accessed.
     """
     with archive_errors(path):
-        if not tf.io.gfile.isdir(path):
+        if not files.isdir(path):
             return ""
     whole = path if storage.is_remote(path) else os.path.abspath(path)  # "." has a name, too
     return "/".join(whole.rstrip("/").split("/")[-2:])
@@ -634,13 +658,13 @@ def total_bytes(path: str) -> int:
       UserError: names the folder or file that cannot be accessed, such as a broken link.
     """
     with archive_errors(path):
-        if not tf.io.gfile.exists(path):
+        if not files.exists(path):
             return 0
-        paths = [full for full, _ in _walk_files(path)] if tf.io.gfile.isdir(path) else [path]
+        paths = [full for full, _ in _walk_files(path)] if files.isdir(path) else [path]
     total = 0
     for full in paths:
         with archive_errors(full):
-            total += tf.io.gfile.stat(full).length
+            total += files.size(full)
     return total
 
 
@@ -657,7 +681,7 @@ def sha256(path: str, hasher: HashingReader) -> str:
       UserError: names the folder or file that cannot be read any more.
     """
     with archive_errors(path):
-        is_folder = tf.io.gfile.isdir(path)
+        is_folder = files.isdir(path)
         if not is_folder and set(hasher.paths) <= {path}:
             return hasher.sha256(path)
     digest = hashlib.sha256()

@@ -14,8 +14,6 @@ import csv
 import os
 from collections.abc import Iterator
 
-import tensorflow as tf
-
 from fer import escaping, storage
 from fer.convert.readers import archives, image_folder, image_reader
 from fer.convert.readers.archives import Member
@@ -23,6 +21,7 @@ from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture, TableRow
 from fer.convert.rows import NO_SPLIT
 from fer.errors import UserError, shorten
+from fer.io import files
 
 MAX_BYTES = 1 << 28  # of a table
 
@@ -69,14 +68,14 @@ def picture_bytes(path: str) -> int:
     if storage.is_remote(path):  # each size would be a request
         return 0
     with archives.archive_errors(path):
-        if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
+        if not files.exists(path) or files.isdir(path):
             return 0
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with files.open_file(path) as file:
             head = file.read(archives.HEAD_BYTES)
             content = head + file.read(MAX_BYTES) if is_table(head) else b""
     rows = _iter_rows(path, os.path.basename(path), content) if content else ()
     folder = os.path.dirname(path)
-    return sum(tf.io.gfile.stat(os.path.join(folder, place)).length for row, place in rows if not row.fault)
+    return sum(files.size(os.path.join(folder, place)) for row, place in rows if not row.fault)
 
 
 def _iter_rows(path: str, name: str, content: bytes) -> Iterator[tuple[TableRow, str]]:
@@ -141,7 +140,7 @@ def _parse_row(row: TableRow, fields: int, columns: dict[str, int], table: str) 
     if not label:
         return row.replace(fault=("label", "bad label", "it is empty")), place
     with archives.archive_errors(f"{row.file}, line {row.line}"):
-        if not place or not tf.io.gfile.exists(full) or tf.io.gfile.isdir(full):
+        if not place or not files.exists(full) or files.isdir(full):
             return row.replace(fault=("path", "missing picture", f"there is no file {shorten(place)!r}")), place
     return row.replace(split=split), place
 

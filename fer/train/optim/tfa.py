@@ -129,6 +129,6 @@ def _import_tfa() -> types.ModuleType:
         except ImportError as error:
             raise UserError(
                 "config.optimizer.name=lamb and radam_lookahead need tensorflow-addons, which works with TensorFlow "
-                "2.15 (Python 3.9 to 3.11) only; choose sgd or adamw."
+                "2.15 (Python 3.10 and 3.11) only; choose sgd or adamw."
             ) from error
     return tensorflow_addons
