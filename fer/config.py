@@ -89,7 +89,7 @@ SYNONYMS = {
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
 }
 ABSENT = {
-    "num_classes": "the classes are FER-2013's seven",
+    "num_classes": "the classes are those of --data (fer-convert --classes)",
     **dict.fromkeys(
         ("num_workers", "workers", "prefetch"), "input runs in TensorFlow's threads and needs no such setting"
     ),
@@ -241,7 +241,7 @@ class Train:
         "fer",
         "training labels",
         choices={
-            "fer": "FER-2013's label",
+            "fer": "the label",
             "ferplus": "distribution of FER+'s ten votes",
             "mixture": "half of each",
             "posterior": "half the label, half the labels of images with such votes",

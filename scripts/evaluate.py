@@ -17,7 +17,7 @@ WORKDIR = cli.define_paths(
 DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/convert.py wrote.")
 SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "Split to evaluate.")
 TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
-LABELS = flags.DEFINE_enum("labels", "fer", config.LABELS, "Ground truth: labels of FER-2013 or majority of FER+.")
+LABELS = flags.DEFINE_enum("labels", "fer", config.LABELS, "Ground truth: labels of the data or majority of FER+.")
 ROBUSTNESS = flags.DEFINE_boolean(
     "robustness", False, "Also evaluates eight corruptions at five severities: 40 passes over the split."
 )

@@ -157,7 +157,7 @@ def test_diff_lists_old_and_new_values():
         ("--config.epochs=3", "the nearest is config.train.epochs"),
         ("--config.optimizer.lr=0.1", "the field is config.optimizer.learning_rate"),
         ("--config.train.batch_size=8", "the field is config.train.global_batch_size"),
-        ("--config.model.num_classes=8", "the classes are FER-2013's seven"),
+        ("--config.model.num_classes=8", "the classes are those of --data"),
         ("--config.finetune.speed=1", "there are config.finetune.head_only_epochs, config.finetune.trainable_blocks"),
         ("--config.train=3", "There is no field config.train"),
         ("--config=nowhere.py", "There is no config file 'nowhere.py'"),

@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import json
 import re
 import socket
 import threading
@@ -271,3 +272,12 @@ def test_serve_prints_each_step_and_repeats_it_while_it_is_slow(monkeypatch, cap
 )
 def test_url_host_can_be_opened(host, shown):
     assert server._url_host(host) == shown
+
+
+def test_page_of_own_classes_states_no_human_accuracy_on_fer2013():
+    own = server.create_app(lambda _: FOUND, ("bored <b>", "happy"), "compact", "127.0.0.1").test_client()
+    page = own.get("/").text
+    settings = json.loads(re.search(r'<script id="settings"[^>]*>(.*?)</script>', page)[1])
+    assert (settings["classes"], len(settings["colours"])) == (["bored <b>", "happy"], 2)
+    assert "Human accuracy" not in page
+    assert "Human accuracy on FER-2013 is about 65" in client().get("/").text
