@@ -20,7 +20,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 README_LINES = 140
-MOST_WORDS = 9_500  # of the English guides: those of docs/ but for the reports
+MOST_WORDS = 9_800  # of the English guides: those of docs/ but for the reports; 12,000 with the English report
 
 by_name = functools.partial(pytest.mark.parametrize, "page", PAGES, ids=lambda page: page.name)
 
