@@ -5,8 +5,8 @@ targets, so the shards need FER+ votes.
 
 Commands (best.json names the file best-NUMBER.npz):
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
-    python scripts/import_dlib.py --input=dlib_face_recognition_resnet_model_v1.dat --data=tfrecords/fer2013 \
-      --output=weights/dlib_resnet.npz
+    python scripts/import_weights.py --source=dlib --input=dlib_face_recognition_resnet_model_v1.dat \
+      --data=tfrecords/fer2013 --output=weights/dlib_resnet.npz
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_112 \
       --config.model.image_size=112 --config.optimizer.schedule=constant --config.train.epochs=8
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_128 \

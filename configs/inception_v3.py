@@ -4,7 +4,8 @@ Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/inception_v3.py --data=tfrecords/fer2013 --workdir=runs/inception_v3
 
-Fine-tuning of weights for pixels in [0, 1], without the blocks that are closest to their old task:
+Fine-tuning of weights for pixels in [0, 1] (docs/reproduce.md, source inception_v3), without the blocks that are
+closest to their old task:
     ... --config.model.weights=weights/inception_v3.npz --config.model.normalization=unit
     --config.model.truncate_at=mixed8 --config.finetune.head_only_epochs=2 --config.finetune.layer_decay=0.8
     --config.optimizer.name=adamw --config.optimizer.learning_rate=5e-4 --config.optimizer.weight_decay=0.05

@@ -5,7 +5,7 @@ need FER+ votes. The last third of the epochs has no mixup; mobilefacenet_sam ad
 
 Commands (best.json names the file best-NUMBER.npz):
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
-    python scripts/import_mobilefacenet.py --input=MobileFaceNet.tflite --data=tfrecords/fer2013 \
+    python scripts/import_weights.py --source=mobilefacenet --input=MobileFaceNet.tflite --data=tfrecords/fer2013 \
       --output=weights/mobilefacenet.npz
     python scripts/train.py --config=configs/mobilefacenet.py --data=tfrecords/fer2013 --workdir=runs/mobilefacenet
 

@@ -1,10 +1,11 @@
-"""MobileNet, pretrained on faces, fine-tuned at 96 pixels.
+r"""MobileNet, pretrained on faces, fine-tuned at 96 pixels.
 
-config.model.weights names the file, in the order of tf.keras.applications.MobileNet(include_top=False), for BGR minus
-the ImageNet means.
+The weights are for BGR minus the ImageNet means; docs/reproduce.md has the package of faceres-deep.json.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/import_weights.py --source=faceres --input=faceres-deep.json --data=tfrecords/fer2013 \
+      --output=weights/mobilenet_face.npz
     python scripts/train.py --config=configs/mobilenet_face.py --data=tfrecords/fer2013 --workdir=runs/mobilenet_face
 
 Hardware: 2 cores of an AMD Zen 5 (AVX512_BF16), no GPU; other tests used the machine.

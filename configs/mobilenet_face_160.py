@@ -6,6 +6,8 @@ first, with a new cosine schedule.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
+    python scripts/import_weights.py --source=faceres --input=faceres-deep.json --data=tfrecords/fer2013 \
+      --output=weights/mobilenet_face.npz
     python scripts/train.py --config=configs/mobilenet_face_160.py --data=tfrecords/fer2013 --workdir=runs/mobilenet_160
     python scripts/train.py --config=configs/mobilenet_face_160.py --data=tfrecords/fer2013 \
       --config.model.weights=runs/mobilenet_160/checkpoints/best-00004480.npz --config.seed=1 --config.train.epochs=13 \

@@ -5,6 +5,8 @@ The targets are posterior targets, so the shards need FER+ votes.
 
 Commands (best.json names the file best-NUMBER.npz):
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
+    python scripts/import_weights.py --source=faceres --input=faceres-deep.json --data=tfrecords/fer2013 \
+      --output=weights/mobilenet_face.npz
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_96 \
       --config.model.weights=weights/mobilenet_face.npz --config.model.image_size=96 \
       --config.optimizer.schedule=constant

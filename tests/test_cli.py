@@ -45,11 +45,11 @@ def test_command_line_follows_form_of_current_command(root, tmp_path):
 
 def test_command_has_hyphens_when_install_command(root, tmp_path):
     script = tmp_path / "gpu_check.py"
-    script.write_text(PRINTS_NAME.replace("evaluate", "import_dlib"))
-    assert run_program(script, root) == f"{sys.executable} {root}/scripts/import_dlib.py\n"
+    script.write_text(PRINTS_NAME.replace("evaluate", "import_weights"))
+    assert run_program(script, root) == f"{sys.executable} {root}/scripts/import_weights.py\n"
     command = install_command(root, tmp_path / "installed", script)
     assert command.name == "fer-gpu-check"
-    assert run_program(command, tmp_path / "installed") == "fer-import-dlib\n"
+    assert run_program(command, tmp_path / "installed") == "fer-import-weights\n"
 
 
 def first_line(script: pathlib.Path) -> str:

@@ -54,7 +54,7 @@ def test_scripts_become_commands(root, wheel):
     points.read_string(wheel.read(name).decode())
     scripts = {path.stem for path in (root / "scripts").glob("*.py")} - {"__init__"}
     commands = {f"fer-{script.replace('_', '-')}" for script in scripts}
-    assert commands >= {"fer-train", "fer-gpu-check", "fer-import-dlib"}
+    assert commands >= {"fer-train", "fer-gpu-check", "fer-import-weights"}
     assert dict(points["console_scripts"]) == dict.fromkeys(commands, "fer.scripts:run")
 
 

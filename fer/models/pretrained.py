@@ -59,7 +59,7 @@ def load(model: tf.keras.Model, config: Model, classes: Sequence[str] = CLASSES)
         if arrays is None:
             _load_keras(donor, config.weights)
         else:
-            _set_arrays(donor, arrays, config.weights)
+            set_arrays(donor, arrays, config.weights)
     copy_weights(donor, network, channel_mixing(config))
 
 
@@ -143,7 +143,7 @@ def _load_imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.
         ) from error
 
 
-def _set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: str) -> None:
+def set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: str) -> None:
     """Sets weights from arrays with keys "layer/index", or in the order of `donor.get_weights()`."""
     if all("/" in key for key in arrays):
         keys = [f"{layer.name}/{index}" for layer in donor.layers for index in range(len(layer.weights))]

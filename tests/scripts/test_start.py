@@ -25,8 +25,7 @@ REQUIRED = {
     "evaluate.py": ["workdir", "data"],
     "export.py": ["workdir", "format", "output"],
     "gpu_check.py": [],
-    "import_dlib.py": ["input", "data", "output"],
-    "import_mobilefacenet.py": ["input", "data", "output"],
+    "import_weights.py": ["source", "input", "output"],
     "predict.py": ["input"],
     "sweep.py": ["config", "data", "output"],
     "train.py": ["config", "data", "workdir"],
@@ -155,10 +154,19 @@ MISTAKES = [
     ([*SWEEP, "--space=model.dropout=uniform(0.1,2)"], "config.model.dropout is 2.0; it must be 0 or more, below 1"),
     ([*SWEEP], "Give either --grid='seed=0,1,2'"),
     (["gpu_check.py", "--output=full"], "Cannot write full: it is a folder."),
-    (["import_dlib.py", "--input=nowhere.dat", "--data=full", "--output=a.npz"], "There is no nowhere.dat: --input"),
-    (["import_dlib.py", "--input=faces.csv", "--data=nowhere", "--output=a.npz"], NO_SHARDS),
-    (["import_mobilefacenet.py", "--input=nowhere", "--data=full", "--output=a.npz"], "There is no nowhere: --input"),
-    (["import_mobilefacenet.py", "--input=faces.csv", "--data=nowhere", "--output=a.npz"], NO_SHARDS),
+    (
+        ["import_weights.py", "--source=dlib", "--input=nowhere.dat", "--data=full", "--output=a.npz"],
+        "There is no nowhere.dat: --input",
+    ),
+    (["import_weights.py", "--source=dlib", "--input=faces.csv", "--data=nowhere", "--output=a.npz"], NO_SHARDS),
+    (
+        ["import_weights.py", "--source=mobilefacenet", "--input=nowhere", "--data=full", "--output=a.npz"],
+        "There is no nowhere: --input",
+    ),
+    (
+        ["import_weights.py", "--source=mobilefacenet", "--input=faces.csv", "--data=nowhere", "--output=a.npz"],
+        NO_SHARDS,
+    ),
 ]
 
 

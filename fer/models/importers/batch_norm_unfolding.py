@@ -36,14 +36,14 @@ def load(
     """Loads convolutions without batch normalization into a network that has it.
 
     Args:
-      model: backbone with three input channels, whose layers NAME_conv are followed by NAME_bn.
-      convolutions: by NAME, in the order from input to output.
+      model: backbone with three input channels.
+      convolutions: by the names of their layers, NAME or NAME_conv, which NAME_bn follows; from input to output.
       pixels: normalization of the network's input.
       images: [N, 48, 48, 1] uint8, faces on which the statistics of each convolution are measured.
     """
     for name, each in convolutions.items():
-        model.get_layer(f"{name}_conv").set_weights([each.kernel])
-        norm = model.get_layer(f"{name}_bn")
+        model.get_layer(name).set_weights([each.kernel])
+        norm = _get_normalization(model, name)
         shift = each.shift + each.scale * each.bias
         norm.set_weights([each.scale, shift, np.zeros_like(shift), np.full_like(shift, 1 - norm.epsilon)])
     statistics = _measure_statistics(model, list(convolutions), pixels, images)
@@ -51,11 +51,15 @@ def load(
         _unfold(model, name, each, mean, variance)
 
 
+def _get_normalization(model: tf.keras.Model, name: str) -> tf.keras.layers.BatchNormalization:
+    return model.get_layer(f"{name.removesuffix('_conv')}_bn")
+
+
 def _measure_statistics(
     model: tf.keras.Model, names: list[str], pixels: Normalization, images: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Measures mean and variance of the channels of each convolution, float64 [out], over faces and positions."""
-    convolutions = tf.keras.Model(model.input, [model.get_layer(f"{name}_conv").output for name in names])
+    convolutions = tf.keras.Model(model.input, [model.get_layer(name).output for name in names])
     side = model.input_shape[1]
 
     @tf.function(autograph=False)
@@ -80,7 +84,7 @@ def _unfold(model: tf.keras.Model, name: str, each: Convolution, mean: np.ndarra
     optimizer's first steps would be far too large for them.
     """
     deviation = np.sqrt(variance.clip(0)).clip(MIN_DEVIATION)  # rounding may give a constant channel -1e-9
-    convolution, norm = model.get_layer(f"{name}_conv"), model.get_layer(f"{name}_bn")
+    convolution, norm = model.get_layer(name), _get_normalization(model, name)
     depthwise = isinstance(convolution, tf.keras.layers.DepthwiseConv2D)
     convolution.set_weights([each.kernel / (deviation[:, np.newaxis] if depthwise else deviation)])
     variance = variance.clip(0) / deviation**2

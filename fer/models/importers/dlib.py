@@ -31,8 +31,8 @@ def load(model: tf.keras.Model, path: str, images: np.ndarray) -> None:
     Raises:
       UserError: the file is missing, or belongs to another network.
     """
-    names = dlib_resnet.CONVOLUTIONS
-    shapes = [tuple(model.get_layer(f"{name}_conv").kernel.shape) for name in names]
+    names = [f"{name}_conv" for name in dlib_resnet.CONVOLUTIONS]
+    shapes = [tuple(model.get_layer(name).kernel.shape) for name in names]
     pixels = NORMALIZATIONS[registry.backbone_spec("dlib_resnet").pixels]
     batch_norm_unfolding.load(model, dict(zip(names, read(path, shapes))), pixels, images)
 

@@ -61,7 +61,7 @@ def load_tensors(model: tf.keras.Model, tensors: Mapping[str, np.ndarray], path:
             bias = _find(tensors, f"{scope}/Conv2D_bias", (filters,), path)
         # The shift is the whole bias, because batch normalization is folded into the kernel.
         none = np.zeros_like(bias)
-        convolutions[name] = Convolution(kernel.transpose(1, 2, 3, 0), none, np.ones_like(bias), bias)
+        convolutions[layer.name] = Convolution(kernel.transpose(1, 2, 3, 0), none, np.ones_like(bias), bias)
         if f"{name}_prelu" in names:
             # The graph computes relu(x) + mul * (x - |x|), which is 2 * mul * x for negative x.
             slopes = 2 * _find(tensors, f"{scope}/mul", bias.shape, path)
