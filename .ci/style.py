@@ -4,7 +4,7 @@
 Usage: .ci/style.py [--list=MEASURE] [--packages]
 
 A measure passes if it reaches its target or does not exceed its limit. A limit above the target is the count of the
-day when it was set: lower it with each improvement, never raise it. Needs Python 3.9 and nothing else.
+day when it was set: lower it with each improvement, never raise it. Needs Python 3.10 and nothing else.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import pathlib
 import re
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Callable, NoReturn, cast
+from collections.abc import Callable, Sequence
+from typing import NoReturn, cast
 
 from absl import app, flags
 from absl import logging as absl_logging

@@ -8,7 +8,7 @@ import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from fer.config_fields import check_fields, field, limits_by_path, require
 from fer.errors import UserError
@@ -96,7 +96,7 @@ ABSENT = {
 }
 
 
-def parse_step_range(span: str) -> Optional[tuple[int, int]]:
+def parse_step_range(span: str) -> tuple[int, int] | None:
     """Returns first and last step of `train.profile_steps`, counted from 1; None if the text is no valid range."""
     found = re.fullmatch(r"(\d{1,9})-(\d{1,9})", span)
     first, last = (int(found[1]), int(found[2])) if found else (0, 0)

@@ -3,13 +3,13 @@
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 from fer.errors import UserError
 
 MAX_NUMBER = 1_000_000_000  # largest number in a configuration; TensorFlow computes with 32 bits
 QUOTES = "''"  # how an empty text is shown
-Choices = Union[Mapping[str, str], Sequence[str]]
+Choices = Mapping[str, str] | Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Limits:
 
     doc: str
     choices: Mapping[str, str]
-    gt: Optional[float] = None
-    ge: Optional[float] = None
-    lt: Optional[float] = None
-    le: Optional[float] = None
+    gt: float | None = None
+    ge: float | None = None
+    lt: float | None = None
+    le: float | None = None
     zero: str = ""
-    test: Optional[Callable[[Any], bool]] = None
+    test: Callable[[Any], bool] | None = None
     valid: str = ""
 
     def accept(self, value: Any) -> bool:

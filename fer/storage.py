@@ -19,8 +19,8 @@ import os
 import queue
 import re
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Callable, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from fer.errors import StoreUnavailableError, UserError, install_command
 

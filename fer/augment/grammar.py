@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -74,7 +75,7 @@ class _PolicyError(Exception):
 
 def _check_crops(operations: Sequence[Operation]) -> None:
     sides = [each.all_arguments()["to"] for each in operations if each.name == "crop"]
-    for before, after in zip(sides, sides[1:]):
+    for before, after in itertools.pairwise(sides):
         if after > before:  # type: ignore[operator]  # both are numbers
             raise _PolicyError(
                 f"crop({after}) is larger than the image after crop({before}): put the larger crop first"

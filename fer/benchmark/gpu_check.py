@@ -21,8 +21,8 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Callable, NamedTuple, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import tensorflow as tf
 

@@ -11,8 +11,8 @@ import dataclasses
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
-from typing import Any, Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf

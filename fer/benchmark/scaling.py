@@ -9,7 +9,7 @@ The communication volume is calculated (`ring_bytes`); docs/performance.md discu
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import tensorflow as tf
 

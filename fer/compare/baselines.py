@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fer.data.manifest import read_manifest
 from fer.errors import UserError, join_names

@@ -20,7 +20,6 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Union
 
 from fer.convert.audit import image_hashes
 from fer.convert.audit.image_hashes import ImageHashes
@@ -30,7 +29,7 @@ from fer.errors import UserError
 
 MIN_BYTES = 16_000_000  # of the sources; fewer are parsed before a process has started
 
-Chunk = Union[csv_reader.Lines, image_folder.Pictures]
+Chunk = csv_reader.Lines | image_folder.Pictures
 
 _PIPE_BYTES = 1 << 20  # capacity of a pipe, for a chunk or its result; the maximum that Linux grants to every user
 _EXIT_TIMEOUT_S = 5.0  # seconds that a worker may take to end

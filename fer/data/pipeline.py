@@ -8,8 +8,6 @@ replicas and workers.
 
 from __future__ import annotations
 
-from typing import Union
-
 import tensorflow as tf
 
 from fer.config import Data
@@ -20,7 +18,7 @@ from fer.data.sampling import BatchSchedule
 from fer.data.streaming import Stream
 from fer.errors import UserError
 
-Source = Union[Faces, Stream]
+Source = Faces | Stream
 
 
 def open_split(manifest: Manifest, split: str, settings: Data) -> Source:

@@ -16,7 +16,8 @@ import secrets
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from fer import log_suppression, progress
 from fer.errors import UserError, install_command

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Any, Callable, Union
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +23,7 @@ from fer.models import loading
 from fer.run_dir import CURVES_FILE, EVAL_FILE, PREDICTIONS_FILE, RunDir
 from fer.viz import gradcam, plots, robustness_plot
 
-Member = Union[loading.LoadedRun, ensemble_members.SavedPredictions]
+Member = loading.LoadedRun | ensemble_members.SavedPredictions
 Progress = Callable[[int, int], None]  # called after each batch with the number of images in it and in total
 
 # Files that only some evaluations write.

@@ -9,8 +9,8 @@ probabilities of a float32 network then differ by at most `BATCH_TOLERANCE`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Callable, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 from fer.errors import UserError
 from fer.evaluation import eval_json, evaluate, inference

@@ -6,9 +6,9 @@ import dataclasses
 import importlib.resources
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf

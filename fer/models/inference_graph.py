@@ -6,8 +6,7 @@ whose values come from the .npz beside the file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf

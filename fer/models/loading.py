@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fer import config, flag_paths, storage
 from fer.errors import UserError, command_name, join_names

@@ -7,7 +7,7 @@ prediction treat exports like networks in Keras.
 from __future__ import annotations
 
 import os
-from typing import Callable
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf

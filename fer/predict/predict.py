@@ -9,8 +9,8 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Sequence
-from typing import Callable, Protocol, TextIO
+from collections.abc import Callable, Sequence
+from typing import Protocol, TextIO
 
 import numpy as np
 

@@ -8,8 +8,8 @@ import functools
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Callable, TextIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TextIO
 
 import numpy as np
 from PIL import Image

@@ -13,7 +13,8 @@ import dataclasses
 import json
 import os
 import warnings
-from typing import Any, Callable, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import optuna
 import tensorflow as tf

@@ -21,13 +21,13 @@ import itertools
 import math
 import re
 from decimal import Decimal
-from typing import Any, Union
+from typing import Any
 
 from fer import config, flag_paths
 from fer.config import Experiment
 from fer.errors import UserError
 
-Value = Union[bool, int, float, str]
+Value = bool | int | float | str
 RANGE_KINDS = ("uniform", "log")
 CHANGE = "change"  # axis of a grid whose values are the names of the base and of the ablations
 BASE = "base"
@@ -55,7 +55,7 @@ class Range:
     step: float | None = None
 
 
-Space = dict[str, Union[Choice, Range]]  # by field
+Space = dict[str, Choice | Range]  # by field
 
 
 def parse_grid(text: str, base: Experiment) -> Space:

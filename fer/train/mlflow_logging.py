@@ -14,8 +14,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from fer import config, escaping
 from fer.errors import Stopped, UserError, install_command

@@ -7,8 +7,7 @@ channel is weighted by the mean over the map of the gradient of the class logit;
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Callable, Optional
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +20,7 @@ BATCH = 64
 MAX_CLASSES, MAX_COLUMNS = 20, 10  # classes in a plot: the first ones; and classes beside each other
 COLOUR_MAP = "inferno"  # its lightness rises evenly, so that colour-blind readers get the same order
 
-Examples = Sequence[tuple[Optional[int], Optional[int]]]  # of each class: a correct and a misclassified face, or None
+Examples = Sequence[tuple[int | None, int | None]]  # of each class: a correct and a misclassified face, or None
 
 
 def heatmaps(model: tf.keras.Model, images: np.ndarray, classes: np.ndarray) -> np.ndarray:

@@ -152,7 +152,7 @@ def test_server_closes_request_that_is_too_slow(address, monkeypatch):
                 each.settimeout(0.05)
                 if each.recv(1 << 16) == b"":
                     slow.remove(each)
-            except socket.timeout:
+            except TimeoutError:
                 continue
             except OSError:
                 slow.remove(each)

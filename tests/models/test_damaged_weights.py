@@ -9,7 +9,7 @@ import struct
 import sys
 import time
 import zipfile
-from typing import Callable
+from collections.abc import Callable
 
 import h5py
 import numpy as np

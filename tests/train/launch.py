@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Union
 
 from fer.config import Experiment
 from fer.train import checkpoints
@@ -18,7 +17,7 @@ from tests.scripts import run_script
 ROOT = run_script.ROOT
 QUICK = str(ROOT / "tests" / "train" / "quick_train.py")
 LIMIT = 300.0  # seconds until a program must have ended, on a busy machine too
-Process = Union[subprocess.Popen, run_script.Started]
+Process = subprocess.Popen | run_script.Started
 
 
 def find_free_ports(count: int) -> list[int]:

@@ -5,7 +5,8 @@ Preprocessing as in fer 25.10.3: grey faces, resized with OpenCV to 64x64 pixels
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import harness

@@ -60,7 +60,7 @@ def close_pairs(hashes: np.ndarray, most: int) -> np.ndarray:
     if most > _NUM_PARTS - 2:
         raise ValueError(f"most is {most}; it must be at most {_NUM_PARTS - 2} bits")
     edges = np.linspace(0, 64, _NUM_PARTS + 1).astype(int)
-    masks = [(1 << int(high)) - (1 << int(low)) for low, high in zip(edges[:-1], edges[1:])]
+    masks = [(1 << int(high)) - (1 << int(low)) for low, high in itertools.pairwise(edges)]
     found = [np.empty((0, 2), np.int64)]
     for one, other in itertools.combinations(masks, 2):
         keys = hashes & np.uint64(one | other)

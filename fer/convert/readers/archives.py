@@ -23,8 +23,8 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
 
 import tensorflow as tf
 

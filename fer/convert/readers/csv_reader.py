@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ MAX_LINE_BYTES = 1 << 20  # the longest line of FER-2013 has 9.2 kB
 
 LABEL_OUT_OF_RANGE = "label out of range"  # kind of reject: the label is a number without a class
 
-Bytes = Union[bytes, memoryview]
+Bytes = bytes | memoryview
 
 _BOM = b"\xef\xbb\xbf"
 # Columns that a table without labels may have besides `pixels`; any other one may hold labels under another name.

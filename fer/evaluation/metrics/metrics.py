@@ -9,8 +9,8 @@ use the same functions. scikit-learn computes the areas under curves.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 

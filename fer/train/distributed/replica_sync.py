@@ -8,7 +8,8 @@ in the last bits from an uninterrupted one. Since the copies are kept equal, the
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Union
+from typing import TypeAlias
 
 import tensorflow as tf
 
@@ -16,7 +16,7 @@ from fer.train.optim import tfa
 # 2015, arXiv:1502.01852, section 2.1), and the exponent of GeM pooling, for which 0 is not valid.
 NO_DECAY = ["bias", "gamma", "beta", "alpha", "power"]
 
-Optimizer = Union[tf.keras.optimizers.Optimizer, tf.keras.optimizers.legacy.Optimizer]
+Optimizer: TypeAlias = tf.keras.optimizers.Optimizer | tf.keras.optimizers.legacy.Optimizer
 
 
 def make_optimizer(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_plots_show_every_class_of_other_sets_within_the_figure(dataset, store, 
     boxes = [label.get_window_extent() for label in labels]
     assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
     if count > 10:
-        assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:]))
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
     many = dataclasses.replace(dataset, store=store, classes=classes, labels=np.arange(len(FACES)) % count)
     faces = audit_plots.plot_sample_faces(many, np.zeros(len(FACES), int), seed=0)
     names = [text.get_text() for axes in faces.axes for text in axes.texts]
