@@ -17,7 +17,7 @@ from fer import escaping
 from fer.config import Experiment
 from fer.errors import StorageError, UserError
 from fer.io import files, local_write
-from fer.storage import is_remote
+from fer.storage import SCHEMES, is_remote
 
 PATHS = {  # flags that name one or several comma-separated paths
     *(
@@ -42,7 +42,6 @@ JOURNAL = "journal:"  # prefix of a --storage that names a file of Optuna's jour
 MAX_PATH_BYTES = 4095  # the limit of Linux
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?")
-_SUPPORTED_SCHEME = "s3"
 _URL = re.compile(r"https?://?", re.IGNORECASE)
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///?)([^?]*)(.*)", re.DOTALL)
 
@@ -197,17 +196,14 @@ def _resolve_argument(path: str) -> str:
 
 def _check_scheme(name: str, path: str) -> None:
     scheme = _SCHEME.match(path)
-    if path.startswith("s3://"):
-        if not re.match(r"s3://[^/]", path):
-            raise UserError(f"--{name}={path} names no bucket; write {_SUPPORTED_SCHEME}://BUCKET/PATH.")
-        return
     if scheme is None:
         return
-    advice = (
-        f"write {_SUPPORTED_SCHEME}://BUCKET/PATH"
-        if scheme[1].lower() == _SUPPORTED_SCHEME
-        else "name a local path or s3://BUCKET/PATH"
-    )
+    if scheme[1] in SCHEMES and scheme[0].endswith("://"):
+        if not re.match(r"\w+://[^/]", path):
+            raise UserError(f"--{name}={path} names no bucket; write {scheme[1]}://BUCKET/PATH.")
+        return
+    known = scheme[1].lower() in SCHEMES
+    advice = f"write {scheme[1].lower()}://BUCKET/PATH" if known else "name a local path or s3://BUCKET/PATH"
     raise UserError(f"--{name}={path}: the scheme {scheme[1]}: is not supported; {advice}.")
 
 

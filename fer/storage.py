@@ -36,7 +36,9 @@ MIN_BYTES_PER_S = 100_000  # transfers may take this much longer than a request 
 ATTEMPTS = 5  # default for AWS_MAX_ATTEMPTS
 CACHE_DIR_VARIABLE = "FER_CACHE_DIR"  # set by the flag --cache_dir, and inherited by processes
 
-_STORES = r"(?:s3|s3a|gs|gcs|az|abfs)://"
+SCHEMES = ("s3", "gs", "gcs", "az", "abfs")  # of the stores that flags may name
+_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+_STORES = f"(?:{'|'.join(SCHEMES)})://"
 _NOT_CONFIGURED = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError")
 _WRONG_CREDENTIALS = (
     *("InvalidAccessKeyId", "SignatureDoesNotMatch"),
@@ -200,11 +202,12 @@ def _open_filesystem(protocol: str, _: int) -> fsspec.AbstractFileSystem:
     try:
         import fsspec
 
-        options = _s3_options() if protocol in ("s3", "s3a") else {"auto_mkdir": True} if protocol == "file" else {}
+        options = _s3_options() if protocol == "s3" else {"auto_mkdir": True} if protocol == "file" else {}
         return fsspec.filesystem(protocol, **options)
     except ImportError as error:
-        package = "the extra s3: " + install_command("s3") if protocol.startswith("s3") else f"its package ({error})"
-        raise UserError(f"{protocol}:// paths need {package}.") from error
+        package = _PACKAGES.get(protocol)
+        install = f"pip install {package}" if package else install_command("s3") if protocol == "s3" else str(error)
+        raise UserError(f"{protocol}:// paths need {package or 'the extra s3'}: {install}.") from error
     except ValueError as error:
         raise UserError(f"{protocol}:// is no kind of path that fsspec knows: {error}.") from error
 
@@ -297,7 +300,7 @@ def _unavailable(path: str, reason: str) -> StoreUnavailableError:
 
 def _describe_store(path: str) -> str:
     protocol, _, rest = path.partition("://")
-    return f"bucket {rest.partition('/')[0]}" if protocol in ("s3", "s3a", "gs", "gcs") else f"store of {path}"
+    return f"bucket {rest.partition('/')[0]}" if protocol in SCHEMES else f"store of {path}"
 
 
 def _names(error: BaseException | None) -> Iterator[str]:

@@ -13,6 +13,7 @@ from fer.errors import UserError
 NO_PATHS = {  # flags whose value is no path
     *(
         "policy",
+        "mlflow",  # a tracking URI
         "drop",
         "host",
         "model",
@@ -75,13 +76,18 @@ def test_resolve_keeps_path_that_exists(tmp_path, text):
 
 @pytest.mark.parametrize(
     "text",
-    ["https://example.com/a.jpg", "hdfs://host/x", "gs://b/x", "file:///x", "http:/x", "a,ftp://h/x", "S3://b/x"],
+    ["https://example.com/a.jpg", "hdfs://host/x", "ram://b/x", "file:///x", "http:/x", "a,ftp://h/x", "S3://b/x"],
 )
 @pytest.mark.parametrize("kind", ["string", "list"])
 def test_resolve_rejects_scheme(kind, text):
     scheme = re.search(r"(\w+):/", text)[1]
     with pytest.raises(UserError, match=rf"^--input={scheme}:/.*: the scheme {scheme}: is not supported; "):
         resolve_flag(kind, text)
+
+
+@pytest.mark.parametrize("text", ["s3://b/x", "gs://b/x", "az://b/x", "a,gs://b/[x]"])
+def test_resolve_accepts_store(text):
+    assert resolve_flag("string", text) == text
 
 
 @pytest.mark.parametrize("text", ["s3://", "s3:///faces", "a,s3://"])
@@ -217,7 +223,7 @@ def test_resolve_fields_leaves_experiment_without_paths():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"weights": "gs://b/face.npz"}, r"^--config\.model\.weights=gs://b/face\.npz: the scheme gs: is not"),
+        ({"weights": "hdfs://b/face.npz"}, r"^--config\.model\.weights=hdfs://b/face\.npz: the scheme hdfs: is not"),
         ({"teacher": "runs/a,hdfs://b/c"}, r"^--config\.train\.teacher_runs=hdfs://b/c: the scheme hdfs: is not"),
         ({"teacher": "a\0b"}, r"^--config\.train\.teacher_runs holds a NUL byte"),
     ],

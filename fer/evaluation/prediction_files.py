@@ -12,6 +12,7 @@ import numpy as np
 from fer import escaping
 from fer.errors import UserError, command_name
 from fer.io import files, npz
+from fer.labels import MIN_CLASSES
 from fer.run_dir import EVAL_FILE
 
 BOX = ("left", "top", "width", "height")
@@ -65,7 +66,8 @@ def read_npz(path: str) -> Predictions:
         raise UserError(f"{path} is no readable {kind}: it has no array {missing[0]}.")
     predictions = Predictions(*(arrays[name] for name in Predictions._fields))
     count = len(predictions.labels) if predictions.labels.ndim == 1 else -1
-    classes = predictions.probabilities.shape[1] if predictions.probabilities.ndim == 2 else -1
+    matrix = predictions.probabilities
+    classes = matrix.shape[1] if matrix.ndim == 2 and matrix.shape[1] >= MIN_CLASSES else -1
     expected = [("labels", "iu", (count,)), ("probabilities", "f", (count, classes)), ("rows", "iu", (count,))]
     for name, kinds, shape in expected:
         array = getattr(predictions, name)

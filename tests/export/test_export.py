@@ -347,7 +347,7 @@ def test_export_in_a_store_computes_logits_of_local_one(exported, folder, tmp_pa
     for path in files.list_files(str(source)):
         files.copy(str(source / path), f"{url}/{path}")
     kind = "tflite" if name.endswith(".tflite") else name
-    logits = [runtimes.load(path, kind).compute(images) for path in (str(source / name), f"{url}/{name}")]
+    logits = [runtimes.load(path, kind, len(CLASSES)).compute(images) for path in (str(source / name), f"{url}/{name}")]
     np.testing.assert_array_equal(logits[0], logits[1])
 
 

@@ -174,7 +174,8 @@ def test_npz_gives_arrays_of_any_layout(array, tmp_path):
 
 PREDICTIONS = {
     "no rows": {"labels": np.zeros(2, int), "probabilities": np.full((2, 7), 1 / 7)},
-    "six classes": {"labels": np.zeros(2, int), "probabilities": np.full((2, 6), 1 / 6), "rows": np.arange(2)},
+    "one class": {"labels": np.zeros(2, int), "probabilities": np.ones((2, 1)), "rows": np.arange(2)},
+    "no classes": {"labels": np.zeros(2, int), "probabilities": np.full(2, 1 / 6), "rows": np.arange(2)},
     "fewer labels": {"labels": np.zeros(1, int), "probabilities": np.full((2, 7), 1 / 7), "rows": np.arange(2)},
     "labels of fractions": {"labels": np.zeros(2), "probabilities": np.full((2, 7), 1 / 7), "rows": np.arange(2)},
     "a number": {"labels": np.int32(2), "probabilities": np.full((2, 7), 1 / 7), "rows": np.arange(2)},

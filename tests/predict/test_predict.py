@@ -116,6 +116,7 @@ def test_json_printer_prints_one_array_with_an_object_for_each_picture():
 @pytest.fixture
 def blank_network(monkeypatch):
     """Replaces all networks by one that finds all classes equally likely."""
+    monkeypatch.setattr(loading, "read_classes", lambda workdirs: CLASSES)
     monkeypatch.setattr(loading, "open_network", lambda workdir: lambda faces, training: tf.zeros([faces.shape[0], 7]))
 
 
