@@ -166,24 +166,16 @@ def data(root, store):
 
 
 @pytest.mark.extended
-def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
+def test_s3_pipeline_survives_outage(data, store, link, start):
     flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/a"]
     link.cut_at("runs/a/history.json")  # after the first epoch; training goes on
-    first = start("train.py", *flags, attempts=1)
-    link.wait_until_refused(1, first)
+    process = start("train.py", *flags, attempts=1)
+    link.wait_until_refused(1, process)
     assert newest_checkpoint(store, "a") >= 20  # uploaded before the file that refers to it
-    link.cut_at("runs/a/checkpoints/step-00000040")
     link.restore()
-    link.wait_until_refused(1, first)
-    first.send_signal(signal.SIGKILL)
-    output, _ = first.communicate()
+    output = finish(process)
     assert "Uploads to s3://bucket/runs/a fail (The bucket bucket cannot be reached" in output
     assert "Uploads to s3://bucket/runs/a succeed again." in output
-    link.restore()
-    resumed = newest_checkpoint(store, "a")
-    assert 0 < resumed < 40
-    output = finish(start("train.py", *flags))
-    assert f"Resuming after step {resumed} of 40 in {RUNS}/a." in output.splitlines()
     evaluated = finish(start("evaluate.py", f"--workdir={RUNS}/a", f"--data={data}", f"--output={RUNS}/a/eval"))
     assert f"wrote {RUNS}/a/eval/eval.json" in evaluated
     compared = finish(start("compare.py", f"--evals={RUNS}/a/eval/eval.json", "--output=s3://bucket/comparison"))
@@ -191,7 +183,7 @@ def test_s3_pipeline_survives_outage_and_killed_run(data, store, link, start):
     names = list_keys(store, "runs/a/")
     assert {"config.json", "history.json", "history.csv", "curves.png", "best.json", "eval/eval.json"} <= set(names)
     assert {name.split("/")[1] for name in names if "/step-" in name} == {f"step-{step:08d}" for step in (32, 36, 40)}
-    assert len([name for name in names if name.startswith("events/")]) == 6
+    assert len([name for name in names if name.startswith("events/")]) == 3
     assert not [name for name in names if ".tmp" in name]
     history = json.loads(read_object(store, "runs/a/history.json"))
     assert [entry["step"] for entry in history] == [20, 40]
@@ -214,6 +206,22 @@ def test_s3_run_starts_from_weights_of_run_in_store_and_records_it(data, store, 
     exported = ["--format=tflite", "--precision=float32", "--output=s3://bucket/exports/second"]
     finish(start("export.py", f"--workdir={RUNS}/second", f"--data={data}", *exported))
     assert json.loads(read_object(store, "exports/second/export.json"))["run"]["init_from"] == record
+
+
+@pytest.mark.extended
+def test_s3_run_resumes_after_kill(data, store, link, start):
+    flags = [*SMALL, f"--data={data}", f"--workdir={RUNS}/killed"]
+    link.cut_at("runs/killed/checkpoints/step-00000040")  # of the last state, which no later one replaces
+    process = start("train.py", *flags)
+    link.wait_until_refused(1, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    link.restore()
+    stored = newest_checkpoint(store, "killed")
+    assert 0 < stored < 40
+    assert f"Resuming after step {stored} of 40 in {RUNS}/killed." in finish(start("train.py", *flags)).splitlines()
+    assert newest_checkpoint(store, "killed") == 40
+    assert len(list_keys(store, "runs/killed/events/")) == 6  # three of each process
 
 
 @pytest.mark.slow
