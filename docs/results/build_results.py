@@ -21,7 +21,14 @@ RESULTS = pathlib.Path(__file__).resolve().parent
 ROOT = RESULTS.parents[1]
 BUNDLED = RESULTS / "runs" / "bundled" / "eval-validation" / "eval.json"
 WEIGHTS = ROOT / "fer" / "models" / "bundled" / "weights.npz"
-KINDS = {"runs": "run", "ensembles": "ensemble", "backbones": "backbone", "gpu": "gpu", "ablations": "ablation"}
+KINDS = {
+    "runs": "run",
+    "ferplus": "ferplus",
+    "ensembles": "ensemble",
+    "backbones": "backbone",
+    "gpu": "gpu",
+    "ablations": "ablation",
+}
 COLUMNS = (
     "config", "kind", "split", "tta", "accuracy", "ci_low", "ci_high", "macro_f1", "parameters", "megabytes",
     "log_loss", "ece", "path",
