@@ -61,6 +61,7 @@ def test_user_error_of_a_missing_run_names_it(tmp_path):
     assert "There is no run folder runs/a" in run_python(code, tmp_path, expect=1)
 
 
+@pytest.mark.extended
 def test_bundled_network_finds_faces_of_a_photo_in_a_program(tmp_path):
     pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
     make_photo().save(tmp_path / "photo.png")
@@ -285,6 +286,7 @@ print(*history.history["loss"], *history.history["val_loss"])
 """
 
 
+@pytest.mark.extended
 def test_keras_fit_trains_a_loaded_model_on_augmented_batches(synthetic_shards, tmp_path):
     folder = factories.run(tmp_path / "run")
     first, second, *validation = map(float, run_python(FIT, tmp_path, folder, synthetic_shards.folder).split())

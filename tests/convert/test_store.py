@@ -2,6 +2,8 @@
 
 import pathlib
 
+import pytest
+
 from tests.convert import input_factories
 from tests.scripts import run_script
 
@@ -130,6 +132,7 @@ def test_convert_with_s3_equals_local_conversion_and_leaves_nothing_after_bad_ro
     assert run(store, tmp_path, BOTH, source, bad, str(tmp_path / "local"))[-1] == "all agree"
 
 
+@pytest.mark.extended
 def test_atomic_directory_on_s3_is_complete_or_absent_when_killed_at_any_step(store, tmp_path):
     states = run(store, tmp_path, KILLED)
     assert set(states[:-1]) == {"whole", "absent"}

@@ -326,6 +326,7 @@ def test_load_keeps_random_head_when_file_has_other_classes(own_run, tmp_path, c
             np.testing.assert_array_equal(weight, array)
 
 
+@pytest.mark.extended
 def test_load_keeps_auxiliary_heads_when_file_has_other_classes(tmp_path, capsys):
     config = Model(name="googlenet", image_size=48, aux_logits=True, weights=str(tmp_path / "googlenet.npz"))
     weights.save(classifier.build(config, "float32", seed=1, classes=3).weights, config.weights)

@@ -33,6 +33,7 @@ def test_exports_are_compared_printed_and_written(folder):
     assert lines[4:] == [f"wrote exports/{name}" for name in [*names, "example_tflite.py", "export.json"]]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "name",
     [

@@ -90,6 +90,7 @@ def test_soft_targets_average_label_and_posterior():
     )
 
 
+@pytest.mark.extended
 def test_run_uses_posterior_of_its_split_and_resumes_to_same_bits(tmp_path):
     """If the posterior were not used, the weights would equal those of targets "fer"."""
     count, data = 96, str(tmp_path / "shards")

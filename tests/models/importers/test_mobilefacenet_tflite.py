@@ -131,6 +131,7 @@ def test_mobilefacenet_has_more_positions_above_112_pixels():
     assert mobilefacenet.mobilefacenet(160, 1).output_shape == (None, 4, 4, 192)
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(not SHARED.exists(), reason=f"needs {SHARED}")
 def test_mobilefacenet_reproduces_the_reference_output_of_the_published_weights():
     arrays = np.load(SHARED)
