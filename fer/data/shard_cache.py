@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def local_path(folder: str, shard: Shard) -> str:
         return path
     copy = _copy_of(shard)
     with _locked(copy):
-        if not (os.path.isfile(copy) and os.path.getsize(copy) == shard.bytes and files.sha256(copy) == shard.sha256):
+        if not _is_whole(copy, shard):
             _download(path, shard, copy)
     return copy
 
@@ -49,6 +50,21 @@ def local_paths(manifest: Manifest, split: str) -> list[str]:
 
 def _copy_of(shard: Shard) -> str:
     return os.path.join(storage.cache_dir(), "shards", f"{shard.sha256}.tfrecord")
+
+
+def _is_whole(copy: str, shard: Shard) -> bool:
+    """Returns whether a copy is there and has the shard's content."""
+    try:
+        found = os.stat(copy)
+    except FileNotFoundError:
+        return False
+    return found.st_size == shard.bytes and _sha256(copy, found.st_ino, found.st_mtime_ns) == shard.sha256
+
+
+@functools.cache
+def _sha256(copy: str, inode: int, modified_ns: int) -> str:
+    """Returns the SHA-256 of a copy, read once for each state of the file: a split asks for its shards repeatedly."""
+    return files.sha256(copy)
 
 
 def _download(path: str, shard: Shard, copy: str) -> None:

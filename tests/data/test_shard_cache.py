@@ -10,6 +10,7 @@ from fer import storage
 from fer.config import Data
 from fer.data import example_codec, manifest, pipeline, shard_cache
 from fer.errors import UserError
+from fer.io import files
 
 
 @pytest.fixture
@@ -50,6 +51,16 @@ def test_shards_are_downloaded_once_and_only_of_the_split(remote, cache, monkeyp
         example_codec.read_split(remote, "test")
     assert downloads == [f"{remote.folder}/{shard.file}" for shard in remote.split("test").shards]
     assert [path.stem for path in copies(cache)] == sorted(shard.sha256 for shard in remote.split("test").shards)
+
+
+def test_copies_are_hashed_once_by_a_process(remote, monkeypatch):
+    shard_cache.local_paths(remote, "test")
+    hashed = []
+    sha256 = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: (hashed.append(path), sha256(path))[1])
+    for _ in range(3):
+        paths = shard_cache.local_paths(remote, "test")
+    assert hashed == paths
 
 
 def test_damaged_copy_is_downloaded_again(remote, cache):
