@@ -21,6 +21,7 @@ from fer import config, escaping
 from fer.errors import Stopped, UserError, install_command
 from fer.io import files
 from fer.run_dir import Entry, RunDir
+from fer.storage import is_remote
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,6 +58,8 @@ def check_run(uri: str | None, workdirs: Sequence[str]) -> None:
 def log_training(uri: str | None, workdir: str) -> Iterator[Callable[[Entry], None]]:
     """Yields the function to call after each epoch with its entry; at the end, records how the training ended.
 
+    The epochs of a run in a store are logged at the end: until then, the store may lack the newest files.
+
     Args:
       uri: of the tracking server or store; None for no logging.
       workdir: the run directory.
@@ -66,7 +69,7 @@ def log_training(uri: str | None, workdir: str) -> Iterator[Callable[[Entry], No
         return
     run = MlflowRun(uri, RunDir(workdir))
     try:
-        yield lambda entry: run.log_epochs(entry["step"])
+        yield (lambda entry: None) if is_remote(workdir) else (lambda entry: run.log_epochs(entry["step"]))
     except BaseException as error:
         run.end("KILLED" if isinstance(error, (Stopped, KeyboardInterrupt)) else "FAILED")
         raise

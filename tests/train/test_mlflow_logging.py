@@ -49,6 +49,24 @@ def train(uri: str | None, folder: RunDir, *steps: int) -> None:
             on_epoch(entry(step))
 
 
+def test_log_training_of_run_in_store_logs_epochs_at_the_end(monkeypatch):
+    """During the training, the store may lack the files that an epoch has written."""
+    calls = []
+
+    class Recorder:
+        def __init__(self, uri, folder):
+            self.log_epochs = lambda *steps: calls.append(steps)
+            self.end = calls.append
+
+    monkeypatch.setattr(mlflow_logging, "MlflowRun", Recorder)
+    for workdir, during in (("s3://bucket/run", []), ("runs/run", [(10,)])):
+        calls.clear()
+        with mlflow_logging.log_training("file:///mlruns", workdir) as on_epoch:
+            on_epoch(entry(10))
+            assert calls == during
+        assert calls == [*during, (), "FINISHED"]
+
+
 @pytest.fixture
 def uri(tmp_path, monkeypatch) -> str:
     pytest.importorskip("mlflow", reason="MLflow is not installed: the extra mlflow brings it")
