@@ -55,18 +55,27 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def check_stores(*texts: str) -> None:
-    """Checks that the stores in texts (a path, comma-separated paths, a configuration) can be used.
+def check_slashes(*texts: str) -> None:
+    """Checks the paths in stores in texts (a path, comma-separated paths, a configuration), without a request.
 
     Raises:
-      UserError: the package of a store is not installed, its bucket does not exist, denies access or is in another
-        region, there are no credentials, or a path has two slashes in a row, which stores do not treat as one.
-      StoreUnavailableError: a store does not answer.
+      UserError: a path has two slashes in a row, which stores do not treat as one.
     """
     for text in texts:
         doubled = re.search(rf"{_STORES}[^,\s'\"]*?//[^,\s'\"]*", text)
         if doubled:
             raise UserError(f"{doubled[0]} has two slashes in a row: write one.")
+
+
+def check_stores(*texts: str) -> None:
+    """Checks that the stores in texts can be used, with a request to each.
+
+    Raises:
+      UserError: as `check_slashes`; or the package of a store is not installed, its bucket does not exist, denies
+        access or is in another region, or there are no credentials.
+      StoreUnavailableError: a store does not answer.
+    """
+    check_slashes(*texts)
     paths = [path for text in texts for path in re.findall(rf"{_STORES}[^,\s'\"]+", text)]
     for path in {_describe_store(path): path for path in reversed(paths)}.values():
         _info(path)
@@ -131,15 +140,6 @@ def walk_files(path: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(name[len(inner) :] for name in found if name.startswith(inner) and not name.endswith("/"))
-
-
-def read_bytes(path: str) -> bytes:
-    """Returns the content of an object.
-
-    Raises:
-      FileNotFoundError: there is no such object.
-    """
-    return _call(path, lambda: _filesystem(path).cat_file(_inner(path)), timeout=_transfer_timeout(size(path)))
 
 
 def write_bytes(path: str, content: bytes) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from fer import storage
 from fer.errors import StoreUnavailableError, UserError
+from fer.io import files
 from tests.scripts import run_script
 
 NAMES = ("a b.json", "sub/[1].bin", "sub/é", "empty")
@@ -59,13 +60,13 @@ def test_is_remote_depends_on_scheme():
 
 def test_storage_reads_what_it_writes(folder, tmp_path):
     write_all(folder)
-    assert storage.read_bytes(f"{folder}/sub/[1].bin") == b"sub/[1].bin"
+    assert files.read_bytes(f"{folder}/sub/[1].bin", "") == b"sub/[1].bin"
     assert storage.size(f"{folder}/empty") == 0
     storage.write_bytes(f"{folder}/empty", b"again")
     storage.download(f"{folder}/empty", str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_bytes() == b"again"
     storage.upload(str(tmp_path / "copy"), f"{folder}/sub/what?")
-    assert storage.read_bytes(f"{folder}/sub/what?") == b"again"
+    assert files.read_bytes(f"{folder}/sub/what?", "") == b"again"
 
 
 def test_storage_lists_its_folder_alone(folder):
@@ -89,7 +90,7 @@ def test_storage_removes_its_folder_alone(folder):
 
 def test_storage_raises_file_not_found_for_missing_object(folder, tmp_path):
     storage.write_bytes(f"{folder}/a", b"a")
-    for call in (storage.size, storage.read_bytes, lambda path: storage.download(path, str(tmp_path / "copy"))):
+    for call in (storage.size, files.open_file, lambda path: storage.download(path, str(tmp_path / "copy"))):
         with pytest.raises(FileNotFoundError):
             call(f"{folder}/missing")
     assert not storage.exists(f"{folder}/missing")
@@ -173,7 +174,7 @@ def test_storage_reports_connection_that_is_cut_in_mid_transfer(s3, tmp_path):
     threading.Thread(target=cut, args=(listener,), daemon=True).start()
     s3(f"http://127.0.0.1:{listener.getsockname()[1]}")
     with pytest.raises(StoreUnavailableError, match="cannot be reached"):
-        storage.read_bytes("s3://bucket/a")
+        files.open_file("s3://bucket/a")
 
 
 def test_check_stores_error_names_missing_extra(monkeypatch):

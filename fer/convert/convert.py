@@ -45,7 +45,7 @@ def convert(options: Options) -> Manifest:
     options.check()
     options = options.expand_paths()
     output = options.output
-    storage.check_stores(output, options.ferplus, options.input, options.label_map)
+    storage.check_slashes(output, options.ferplus, options.input, options.label_map)
     rules = Rules(options.parse_labels(), options.fit)
     workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:

@@ -125,7 +125,7 @@ def read_manifest(folder: str) -> Manifest:
     Raises:
       UserError: the folder has none; or the manifest is damaged, has another format, or wrong names of classes.
     """
-    storage.check_stores(folder)
+    storage.check_slashes(folder)
     path = os.path.join(folder, MANIFEST_FILE)
     if not files.exists(path):
         raise UserError(

@@ -36,7 +36,7 @@ def write(folder: str, **contents: str) -> None:
 
 
 def read_all(url: str) -> dict[str, str]:
-    return {name: storage.read_bytes(f"{url}/{name}").decode() for name in storage.walk_files(url)}
+    return {name: files.read_bytes(f"{url}/{name}", "").decode() for name in storage.walk_files(url)}
 
 
 def wait_until(reached) -> None:
