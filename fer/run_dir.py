@@ -18,7 +18,7 @@ A bundle (fer.export.bundle) is a run directory too, without history and checkpo
     graph.pb         the inference graph
     MODEL_CARD.md    the model card
 
-Nothing here needs TensorFlow, except for paths in object stores.
+Nothing here needs TensorFlow, except for its version in config.json.
 """
 
 from __future__ import annotations

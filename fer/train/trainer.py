@@ -77,7 +77,6 @@ def train(
       UserError: the data, the run directory, the devices or the experiment cannot be used; see the functions called.
     """
     run = preflight.check_run(experiment, data, workdir, strategy, workers, options.init_from)
-    # The loss of a worker is reported by `worker_loss_errors`, before it can be taken for the loss of the storage.
     with (
         multi_worker.worker_loss_errors(run.cluster),
         multi_worker.report_startup(run.strategy),

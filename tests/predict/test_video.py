@@ -230,31 +230,26 @@ def test_recognize_holds_a_bounded_number_of_frames():
     assert len(references) == 250
 
 
+def record(frames, taken: list[int]):
+    """Yields frames, and adds the number of each one to `taken` when it is taken."""
+    for frame in frames:
+        taken.append(frame.number)
+        yield frame
+
+
 def test_recognize_splits_batches_of_large_frames(monkeypatch):
     monkeypatch.setattr(video, "MAX_BYTES", 3 * 8 * 8 * 3)
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in fake_frames(20):
-            taken += 1
-            yield frame
-
-    for number, _ in enumerate(video.recognize(frames(), lambda *_, **__: crops(1), predict), start=1):
-        assert taken - number <= 7
+    taken: list[int] = []
+    found = video.recognize(record(fake_frames(20), taken), lambda *_, **__: crops(1), predict)
+    for number, _ in enumerate(found, start=1):
+        assert len(taken) - number <= 7
 
 
 def test_recognize_gives_frames_of_a_camera_without_waiting():
-    taken = 0
-
-    def frames():
-        nonlocal taken
-        for frame in fake_frames(5):
-            taken += 1
-            yield frame
-
-    for number, _ in enumerate(video.recognize(frames(), lambda *_, **__: crops(1), predict, batch_size=1), start=1):
-        assert taken == number
+    taken: list[int] = []
+    found = video.recognize(record(fake_frames(5), taken), lambda *_, **__: crops(1), predict, batch_size=1)
+    for number, _ in enumerate(found, start=1):
+        assert len(taken) == number
 
 
 def test_recognize_takes_a_whole_frame_as_one_box():
