@@ -29,7 +29,7 @@ INIT_FROM = flags.DEFINE_string(
     "init_from", None, "Run, bundle or 'bundled' whose best weights a new run starts from; the optimizer starts anew."
 )
 MLFLOW = flags.DEFINE_string("mlflow", None, "Tracking URI of MLflow to log the run to, such as sqlite:///mlflow.db.")
-STORAGE_TIMEOUT = flags.DEFINE_float("storage_timeout", 600.0, "Seconds that the last upload to a store may take.")
+STORAGE_TIMEOUT = flags.DEFINE_float("storage_timeout", 600, "Seconds for the last upload to a store.", lower_bound=0)
 PREVIEW = flags.DEFINE_string("preview", None, "PNG file to draw augmented images to, instead of training.")
 LIST_MODELS = cli.define_optional(
     "list_models", "*", "Prints the values of config.model.name that match a pattern such as *b0*; trains nothing."

@@ -80,6 +80,7 @@ MISTAKES = [
         [*TRAIN, "--config.model.weights=hdfs://a/b.npz"],
         "--config.model.weights=hdfs://a/b.npz: the scheme hdfs: is not",
     ),
+    ([*TRAIN, "--storage_timeout=-1"], "flag --storage_timeout=-1: -1.0 is not a non-negative number"),
     ([*TRAIN, "--config.model.weights=folder.npz"], "folder.npz, which config.model.weights names, is a folder"),
     ([*TRAIN, "--config.model.weights=pipe.npz"], "pipe.npz is neither a file nor a folder but a pipe or a device"),
     ([*TRAIN, "--config.train.teacher_runs=full"], "config.train.teacher_runs: full holds no best.json"),
