@@ -1,9 +1,11 @@
 """docs/aws.md and configs/aws: commands name existing programs and flags, and the scripts work as documented."""
 
+import functools
 import json
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -93,6 +95,13 @@ def find_tool(name: str) -> str:
 SDK = {
     "__init__.py": "",
     "inputs.py": "def TrainingInput(uri, input_mode):\n    return uri\n",
+    "s3.py": """
+import os, shutil
+class S3Uploader:
+    @staticmethod
+    def upload(path, uri):
+        shutil.copy(path, os.environ["PYTHONPATH"])
+""",
     "estimator.py": """
 import json
 class Estimator:
@@ -111,10 +120,15 @@ def run_launcher(tmp_path: pathlib.Path, *flags: str) -> subprocess.CompletedPro
     return subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True)
 
 
-def test_sagemaker_launch_requests_spot_and_checkpoint_folder(tmp_path):
+@pytest.fixture
+def sdk(tmp_path):
+    """Writes the stub of the SDK to `tmp_path`."""
     (tmp_path / "sagemaker").mkdir()
     for name, text in SDK.items():
         (tmp_path / "sagemaker" / name).write_text(text)
+
+
+def test_sagemaker_launch_requests_spot_and_checkpoint_folder(tmp_path, sdk):
     done = run_launcher(tmp_path, "--instances=2", "--hours=3", "--name=compact_long")
     asked = json.loads(done.stdout or done.stderr)
     assert (asked["use_spot_instances"], asked["max_run"], asked["max_wait"]) == (True, 10800, 21600)
@@ -126,6 +140,37 @@ def test_sagemaker_launch_requests_spot_and_checkpoint_folder(tmp_path):
     assert asked["inputs"] == {"tfrecords": "s3://b/tfrecords/fer2013"}
     assert re.fullmatch(r"fer-compact-long-[\d-]+", asked["job_name"])
     assert asked["container_entry_point"] == ["bash", f"/fer/{(FOLDER / 'sagemaker_entry.sh').relative_to(ROOT)}"]
+
+
+def test_sagemaker_launch_uploads_code_for_image_without_it(tmp_path, sdk):
+    """Runs the requested entry point on the uploaded archive, with /opt/ml and /fer in a temporary folder."""
+    asked = json.loads(run_launcher(tmp_path, "--upload_code").stdout)
+    assert asked["inputs"]["code"] == f"s3://b/code/{asked['job_name']}"
+    assert all(len(word) <= 256 for word in asked["container_entry_point"])  # SageMaker's limit
+
+    (tmp_path / "code").mkdir()
+    (tmp_path / "fer.tar.gz").rename(tmp_path / "code" / "fer.tar.gz")
+    log = tmp_path / "log"
+    for name, text in {"pip": 'echo pip "$@"', "python": 'echo "$@"'}.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n[ $1 = -c ] && echo a a || {text} >> {log}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    here = {"/opt/ml/input/data": str(tmp_path), " /fer": f" {tmp_path}/fer"}
+    words = asked["container_entry_point"] + asked["container_arguments"]
+    words[2] = functools.reduce(lambda text, pair: text.replace(*pair), here.items(), words[2])
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "ML": "/ml"}
+    subprocess.run(words, env=environment, check=True)
+    installed, trained, _ = log.read_text().splitlines()
+    assert installed == f"pip install --quiet {tmp_path}/fer"
+    assert trained.startswith("scripts/train.py --data=/ml/input/data/tfrecords --workdir=/ml/checkpoints/run")
+    assert trained.endswith("--config=configs/compact.py")
+    assert not list((tmp_path / "fer").rglob("__pycache__"))
+
+
+def test_sagemaker_launch_uploads_what_the_image_copies():
+    copied = re.findall(r"^COPY (.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    launch = runpy.run_path(str(FOLDER / "sagemaker_launch.py"))
+    assert set(launch["CODE"]) == {name for names in copied for name in names.split()} - {"requirements.lock"}
 
 
 def test_sagemaker_launch_reports_missing_sdk(tmp_path):
