@@ -121,6 +121,12 @@ class StoreUnavailableError(StorageError):
     exit_code = EXIT_TRY_AGAIN
 
 
+class WorkerLostError(UserError):
+    """Another worker of the run has ended, or did not come. The same command on every worker goes on."""
+
+    exit_code = EXIT_TRY_AGAIN
+
+
 class RunInUseError(UserError):
     """Another process trains in the run directory."""
 

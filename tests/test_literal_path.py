@@ -119,7 +119,7 @@ def test_run_is_trained_resumed_evaluated_and_exported(synthetic_shards, tmp_pat
     data = str(shutil.copytree(synthetic_shards.folder, folder / "data"))
     settings = factories.experiment(max_steps=2, save_every_steps=10)
     settings.model.name, stop = "tiny", preemption.StopRequest()
-    stop.signal = signal.SIGTERM
+    stop.exit_code = 128 + signal.SIGTERM
     with pytest.raises(Stopped):
         trainer.train(settings, data, str(folder / "run"), "one", options=trainer.RunOptions(stop=stop))
     trainer.train(settings, data, str(folder / "run"), "one")

@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from fer.errors import EXIT_TRY_AGAIN
 from fer.periodic import call_every
 
 METADATA_URL = "http://169.254.169.254"  # AWS_EC2_METADATA_SERVICE_ENDPOINT replaces it, as in AWS' own tools
@@ -28,18 +29,13 @@ TIMEOUT_S = 2.0  # seconds for the metadata service to answer: it is on the same
 class StopRequest:
     """A request to stop a run."""
 
-    signal: int | None = None  # number of the signal that requested it; None: no request
+    exit_code: int = 0  # 128 plus a signal's number, as in shells; EXIT_TRY_AGAIN for a spot notice; 0: no request
     polls: int = 0  # how often the workers of a run have polled it: see fer.train.distributed.multi_worker
 
     @property
     def requested(self) -> bool:
         """True if a signal or a spot notice requested a stop."""
-        return self.signal is not None
-
-    @property
-    def exit_code(self) -> int:
-        """128 plus the signal's number, as shells report a process that the signal ended."""
-        return 128 + (self.signal or 0)
+        return self.exit_code != 0
 
 
 @contextlib.contextmanager
@@ -49,7 +45,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     before: dict[int, Any] = {}
 
     def handle(number: int, _: object) -> None:
-        stop.signal = number
+        stop.exit_code = 128 + number
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -64,13 +60,13 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextlib.contextmanager
 def stop_on_spot_notice(stop: StopRequest, every: float = POLL_INTERVAL_S) -> Iterator[None]:
-    """Polls EC2's metadata: the notice of a spot interruption requests a stop, as SIGTERM does."""
+    """Polls EC2's metadata: the notice of a spot interruption requests a stop, after which the same command goes on."""
 
     def poll() -> bool:
         noticed = _has_notice()
         if noticed:
             print("EC2 will interrupt this spot instance.", flush=True)
-            stop.signal = signal.SIGTERM
+            stop.exit_code = EXIT_TRY_AGAIN
         return noticed
 
     with call_every(every, poll, "spot notice"):

@@ -415,7 +415,7 @@ class Trainer:
         """Ends the run if a stop is requested and steps are left; a checkpoint of the last step must be written.
 
         Raises:
-          Stopped: with the exit code of the signal.
+          Stopped: with the exit code of the request.
         """
         if self.stop_requested and self.done < self.total_steps:
             self.events.close()  # the process may end at once

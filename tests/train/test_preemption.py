@@ -97,14 +97,14 @@ def wait_until(condition, seconds: float = 10.0) -> bool:
     return condition()
 
 
-def test_stop_on_spot_notice_requests_stop_with_exit_code_of_sigterm(metadata):
+def test_stop_on_spot_notice_requests_stop_with_exit_code_to_try_again(metadata):
     stop = preemption.StopRequest()
     with preemption.stop_on_spot_notice(stop, every=0.01):
         assert wait_until(lambda: len(metadata.tokens) > 2)  # the notice is polled repeatedly
         assert not stop.requested
         metadata.reclaimed = True
         assert wait_until(lambda: stop.requested)
-    assert stop.exit_code == 143
+    assert stop.exit_code == 75
 
 
 def test_stop_on_spot_notice_requests_nothing_when_service_is_unreachable(metadata):
@@ -143,5 +143,5 @@ def test_run_on_reclaimed_instance_stops_with_checkpoint(metadata, synthetic_sha
     options = trainer.RunOptions(stop_on_spot_interruption=True)
     with pytest.raises(Stopped, match=r"Stopped after step \d+ of 10000 as requested") as caught:
         trainer.train(settings, synthetic_shards.folder, str(tmp_path / "run"), "one", options=options)
-    assert caught.value.exit_code == 143
+    assert caught.value.exit_code == 75
     assert checkpoints.list_steps(str(tmp_path / "run" / "checkpoints"))

@@ -202,7 +202,7 @@ def test_run_stops_with_same_message_when_validation_loss_is_infinite(synthetic_
 
 def test_run_stops_after_epoch_when_requested_in_its_last_call(synthetic_shards, tmp_path, monkeypatch):
     stop = preemption.StopRequest()
-    stop.signal = signal.SIGTERM
+    stop.exit_code = 128 + signal.SIGTERM
     monkeypatch.setattr(preemption, "stop_on_signals", lambda: contextlib.nullcontext(stop))
     settings = factories.experiment(
         max_steps=60, steps_per_execution=20, save_every_steps=100, ema_decay=0.0

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from fer.errors import Stopped, UserError
+from fer.errors import Stopped, UserError, WorkerLostError
 from fer.io import temp_files
 from fer.train.distributed.cluster_resolver import Cluster
 from fer.train.distributed.strategy import HEARTBEAT_S
@@ -33,17 +33,17 @@ def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
 
 @contextlib.contextmanager
 def worker_loss_errors(workers: Cluster | None) -> Iterator[None]:
-    """Converts TensorFlow's error after the loss of another worker to UserError.
+    """Converts TensorFlow's error after the loss of another worker to WorkerLostError.
 
     Raises:
-      UserError: this worker lost the connection to another one.
+      WorkerLostError: this worker lost the connection to another one.
     """
     try:
         yield
     except tf.errors.OpError as error:
         if workers is None or "ollective" not in str(error):
             raise
-        raise UserError(
+        raise WorkerLostError(
             f"{workers.name.capitalize()} lost the connection to another worker ({_describe_cause(error)}). A worker "
             f"without a heartbeat for {HEARTBEAT_S} s counts as lost, and the others stop within {3 * HEARTBEAT_S} s. "
             "The last checkpoint is complete: start the same command on every worker to resume from it."
@@ -95,25 +95,26 @@ def worker_dir(workers: Cluster | None, workdir: str) -> Iterator[str]:
 
 
 def assert_same_on_all(strategy: tf.distribute.Strategy, hashes: dict[str, str]) -> None:
-    """Checks that this worker has the same config and data as the chief.
+    """Checks that all workers have the same config and data.
 
     Args:
       strategy: of the run.
       hashes: SHA-256 in hexadecimal, by the name of the hashed object.
 
     Raises:
-      UserError: a hash differs from the chief's.
+      UserError: a hash of a worker differs from the chief's; all workers raise the same error.
     """
     if not is_multi_worker(strategy):
         return
     mine = tf.constant([int(digest[:15], 16) for digest in hashes.values()], tf.int64)
-    chiefs = strategy.reduce(SUM, mine if strategy.cluster_resolver.task_id == 0 else tf.zeros_like(mine), axis=None)
-    for name, same in zip(hashes, (mine == chiefs).numpy()):
-        if not same:
-            raise UserError(
-                f"Worker {strategy.cluster_resolver.task_id} has another {name} than worker 0: start the same "
-                "command on every worker."
-            )
+    index, count = strategy.cluster_resolver.task_id, len(strategy.cluster_resolver.cluster_spec().as_dict()["worker"])
+    chiefs = strategy.reduce(SUM, mine if index == 0 else tf.zeros_like(mine), axis=None)
+    own_row = tf.one_hot(index, count, dtype=tf.int64)[:, tf.newaxis]
+    differs = strategy.reduce(SUM, own_row * tf.cast(mine != chiefs, tf.int64), axis=None)  # [workers, hashes]
+    for worker, place in zip(*differs.numpy().nonzero()):
+        raise UserError(
+            f"Worker {worker} has another {list(hashes)[place]} than worker 0: start the same command on every worker."
+        )
 
 
 def broadcast_object(strategy: tf.distribute.Strategy, value: Any) -> Any:
@@ -166,18 +167,18 @@ def sync_stop(strategy: tf.distribute.Strategy, stop: StopRequest) -> bool:
 
     Args:
       strategy: of the run.
-      stop: the stop request of this worker; a request of another worker is entered in it.
+      stop: the stop request of this worker; if workers stop, it is the same on all. A signal precedes a spot notice.
     """
     if not is_multi_worker(strategy):
         return stop.requested
     stop.polls += 1
     if stop.polls % SYNC_EVERY:
         return False
-    signals = strategy.reduce(SUM, tf.one_hot(stop.signal or 0, 64, dtype=tf.int64), axis=None).numpy()
-    received = signals[1:].nonzero()[0] + 1  # 0 stands for workers without a request
-    if received.size and not stop.requested:
-        stop.signal = int(received[0])
-    return received.size > 0  # not stop.requested: a signal may have arrived on this worker alone since then
+    requests = strategy.reduce(SUM, tf.one_hot(stop.exit_code, 256, dtype=tf.int64), axis=None).numpy()
+    received = requests.nonzero()[0].max()  # 0 if no worker has a request
+    if received:
+        stop.exit_code = int(received)
+    return bool(received)  # not stop.requested: a signal may have arrived on this worker alone since then
 
 
 def _describe_cause(error: tf.errors.OpError) -> str:

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-from fer.errors import UserError
+from fer.errors import UserError, WorkerLostError
 from fer.train.distributed import rendezvous_protocol, rendezvous_server, startup_monitor
 from fer.train.distributed.cluster_resolver import Cluster
 
@@ -52,8 +52,9 @@ def wait_for_workers(workers: Cluster, seconds: float, token: str = "") -> Conne
       The connections to other workers, which stay open until `ConnectedWorkers.close`.
 
     Raises:
-      UserError: a worker did not connect in time, connected twice, or left again; this worker's address is not one of
-        this machine or its port is in use; or the lists of workers or the tokens differ.
+      WorkerLostError: a worker did not connect in time, or left again.
+      UserError: a worker connected twice; this worker's address is not one of this machine or its port is in use; or
+        the lists of workers or the tokens differ.
     """
     end = time.monotonic() + seconds
     with rendezvous_protocol.listen(workers) as server:  # closed before TensorFlow binds the port
@@ -138,7 +139,7 @@ def _join(workers: Cluster, token: str, end: float, seconds: float) -> socket.so
             reason = getattr(error, "strerror", None) or str(error)
         _check_answer(workers, answer)
         time.sleep(max(min(RETRY_INTERVAL_S, end - time.monotonic()), 0))
-    raise UserError(
+    raise WorkerLostError(
         f"This is {workers.name}, and worker 0 did not answer within {seconds:.0f} s ({workers.workers[0]}: {reason}): "
         "start the same command on every worker, and check that they reach each other."
     )

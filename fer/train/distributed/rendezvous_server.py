@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 
-from fer.errors import UserError
+from fer.errors import WorkerLostError
 from fer.train.distributed import rendezvous_protocol
 from fer.train.distributed.cluster_resolver import Cluster
 
@@ -37,7 +37,7 @@ class RendezvousServer:
           The connection to each worker, by its index.
 
         Raises:
-          UserError: a worker did not connect in time, or left again.
+          WorkerLostError: a worker did not connect in time, or left again.
         """
         try:
             asyncio.run(self._accept_all(server, timeout))
@@ -63,7 +63,7 @@ class RendezvousServer:
             others = range(1, len(self._workers.workers))
             absent = [index for index in others if index not in {**self._present, **self._left}]
             missing = ", ".join(self._name(index) for index in absent or self._left)
-            raise UserError(
+            raise WorkerLostError(
                 f"This is {self._workers.name}, and worker {missing} did not connect within {timeout:.0f} s: start the "
                 "same command on every worker, and check that they reach each other."
             ) from None
@@ -74,7 +74,7 @@ class RendezvousServer:
         """Returns once every other worker is present.
 
         Raises:
-          UserError: all others have connected, but one has left and did not return in time.
+          WorkerLostError: all others have connected, but one has left and did not return in time.
         """
         count = len(self._workers.workers) - 1
         while len(self._present) < count:
@@ -150,8 +150,8 @@ class RendezvousServer:
         except OSError as error:
             return error.strerror or str(error)
 
-    def _loss(self, index: int, reason: str) -> UserError:
-        return UserError(
+    def _loss(self, index: int, reason: str) -> WorkerLostError:
+        return WorkerLostError(
             f"This is {self._workers.name}, and worker {self._name(index)} connected and left ({reason}): start the "
             "same command on every worker again."
         )

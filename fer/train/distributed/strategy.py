@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fer import tf_workarounds
 from fer.config import Train
-from fer.errors import UserError
+from fer.errors import UserError, WorkerLostError
 from fer.io import files
 from fer.train.distributed.cluster_resolver import Cluster
 
@@ -31,7 +31,8 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
 
     Raises:
       UserError: there are fewer GPUs than replicas; the global batch does not divide evenly into replicas and parts;
-        the workers are not named, or do not connect.
+        the workers are not named.
+      WorkerLostError: the workers do not connect.
     """
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -125,7 +126,7 @@ def _connect_workers(workers: Cluster, accelerators: dict[str, int]) -> tf.distr
         strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     except tf.errors.OpError as error:
         resolver.others.close(started=False)
-        raise UserError(
+        raise WorkerLostError(
             f"This is {workers.name}, and TensorFlow could not connect it with the others "
             f"({files.error_message(error)}): check that all of {', '.join(workers.workers)} reach each other."
         ) from error

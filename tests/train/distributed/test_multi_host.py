@@ -87,7 +87,7 @@ def test_workers_end_and_resume_to_same_bits_when_a_host_is_disconnected(
     results = launch.wait_for_exit(workers, TIMEOUT_S)
     assert time.monotonic() - began < 3 * strategy.HEARTBEAT_S
     for number, (code, _, errors) in enumerate(results):
-        assert (code, "Traceback" in errors) == (1, False), errors
+        assert (code, "Traceback" in errors) == (75, False), errors
         assert f"Worker {number} of 2 ({HOSTS[number]}:" in errors
         assert "lost the connection to another worker" in errors
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from fer.errors import UserError
+from fer.errors import UserError, WorkerLostError
 from fer.train.distributed import rendezvous, rendezvous_protocol, rendezvous_server
 from fer.train.distributed.cluster_resolver import Cluster
 from tests.train import launch
@@ -51,6 +51,20 @@ def test_wait_for_workers_error_names_missing_worker():
     chief, other = run_workers((members[0], 1.0), (members[1], 1.0))
     assert f"worker 2 ({members[2].workers[2]}) did not connect within 1 s" in chief
     assert f"worker 1 of 3 ({members[1].workers[1]}), and worker 0 did not answer within 1 s" in other
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_wait_for_workers_error_has_exit_code_75_when_worker_is_missing(index):
+    with pytest.raises(WorkerLostError) as raised:
+        rendezvous.wait_for_workers(make_clusters(2)[index], 0.2)
+    assert raised.value.exit_code == 75
+
+
+@pytest.mark.parametrize("answer", list(rendezvous.REJECTIONS))
+def test_worker_error_has_exit_code_1_when_worker_0_rejects_it(answer):
+    with pytest.raises(UserError) as raised:
+        rendezvous._check_answer(make_clusters(2)[1], answer)
+    assert raised.value.exit_code == 1
 
 
 def test_wait_for_workers_error_names_worker_that_disconnected(monkeypatch):
