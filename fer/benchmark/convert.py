@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import pathlib
-import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
 from fer import progress
+from fer.benchmark import process_usage
 from fer.benchmark.harness import Result, run_interleaved
 from fer.convert import convert, ingest, shard_writer
 from fer.convert.readers.interpretation import Rules
@@ -29,14 +26,12 @@ from fer.progress import ReadProgress
 
 FER2013_ROWS = 30_000  # about the size of FER-2013
 LARGE_ROWS = 300_000
-INTERVAL_S = 0.02  # seconds between two samples of the memory
 BASELINE = "pandas, np.fromstring, one Example a row"
 
 _BATCH = 2000  # rows generated at a time
 _WAVES = 8  # cosines per image in each direction
 _USAGES = ("Training",) * 8 + ("PublicTest", "PrivateTest")
 _CONVERT = "import sys; from fer.convert.convert import *; convert(Options(input=sys.argv[1], output=sys.argv[2]))"
-_PROC = pathlib.Path("/proc")
 
 
 def measure() -> list[Result]:
@@ -54,7 +49,7 @@ def measure() -> list[Result]:
         for path, rows in ((csv, FER2013_ROWS), (large, LARGE_ROWS)):
             command = [sys.executable, "-c", _CONVERT, path, os.path.join(folder, f"memory-{rows}")]
             with progress.stage(f"convert: peak memory of converting {rows:,} rows"):
-                peak = peak_mib(command)
+                peak = process_usage.run(command).peak_mib
             results.append(Result("convert", f"peak memory of all processes, {rows:,} rows", peak, "MiB", peak, peak))
     return results
 
@@ -124,39 +119,3 @@ def convert_with_pandas(csv: str, output: str) -> int:
             example = tf.train.Example(features=tf.train.Features(feature=features))
             writers[row.Usage].write(example.SerializeToString())
     return len(frame)
-
-
-def peak_mib(command: Sequence[str]) -> float:
-    """Runs a program to its end and returns the maximum of its memory and that of its descendants, in MiB.
-
-    The measure is the proportional set size: a page shared by n processes counts as 1/n in each, so that the sum counts
-    it once. It is sampled from /proc (Linux) every `INTERVAL_S` seconds.
-
-    Raises:
-      CalledProcessError: the program failed.
-    """
-    program = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    peak = 0
-    while program.poll() is None:
-        peak = max(peak, sum(_proportional_set_size(process) for process in [program.pid, *_descendants(program.pid)]))
-        time.sleep(INTERVAL_S)
-    if program.returncode:
-        raise subprocess.CalledProcessError(program.returncode, command)
-    return round(peak / 2**20, 1)
-
-
-def _descendants(process: int) -> Iterator[int]:
-    with contextlib.suppress(OSError):  # the process has ended
-        for thread in (_PROC / str(process) / "task").iterdir():
-            for child in map(int, (thread / "children").read_text().split()):
-                yield child
-                yield from _descendants(child)
-
-
-def _proportional_set_size(process: int) -> int:
-    """Returns the proportional set size of a process; 0 if it has ended."""
-    with contextlib.suppress(OSError):
-        for line in (_PROC / str(process) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -1,8 +1,6 @@
 """Tests of fer/benchmark/convert.py."""
 
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import tensorflow as tf
 
 from fer import progress
 from fer.benchmark import convert
+from fer.benchmark.process_usage import Usage
 from fer.convert.readers import csv_reader
 from fer.labels import CLASSES
 
@@ -60,13 +59,13 @@ def test_convert_suite_prints_a_line_before_each_measurement(monkeypatch, capsys
         lines.extend(capsys.readouterr().out.splitlines())
         return 60
 
-    def memory_stub(command: list[str]) -> float:
+    def memory_stub(command: list[str]) -> Usage:
         lines.extend(capsys.readouterr().out.splitlines())
-        return 100.0
+        return Usage(1.0, 1.0, 100.0)
 
     for name in ("convert_with_fer", "convert_with_pandas", "convert_without_audit"):
         monkeypatch.setattr(convert, name, convert_stub)
-    monkeypatch.setattr(convert, "peak_mib", memory_stub)
+    monkeypatch.setattr(convert.process_usage, "run", memory_stub)
     monkeypatch.setattr(convert, "FER2013_ROWS", 60)
     monkeypatch.setattr(convert, "LARGE_ROWS", 600)
     names = [result.name for result in convert.measure()][:3]
@@ -79,25 +78,3 @@ def test_convert_suite_prints_a_line_before_each_measurement(monkeypatch, capsys
     assert [line for line in lines if "writing" in line] == [
         f"convert: writing a CSV file of {rows} rows" for rows in sizes
     ]
-
-
-HOLD = "import time; held = bytearray(60 << 20); held[::4096] = b'x' * len(held[::4096]); time.sleep({})"
-PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {HOLD.format(0.5)!r}]); " + HOLD.format(0.2)
-
-
-def test_peak_mib_measures_memory_of_a_program():
-    peak = convert.peak_mib([sys.executable, "-c", HOLD.format(0.5)])
-    assert 60 < peak < 100
-
-
-def test_peak_mib_includes_simultaneous_memory_of_children():
-    one = convert.peak_mib([sys.executable, "-c", PARENT])
-    assert 60 < one < 110
-    both = "import subprocess, sys; held = bytearray(60 << 20); held[::4096] = b'x' * len(held[::4096]); "
-    both += f"subprocess.run([sys.executable, '-c', {HOLD.format(0.5)!r}])"
-    assert 120 < convert.peak_mib([sys.executable, "-c", both]) < 170
-
-
-def test_peak_mib_raises_when_the_program_fails():
-    with pytest.raises(subprocess.CalledProcessError):
-        convert.peak_mib([sys.executable, "-c", "raise SystemExit(3)"])
