@@ -230,7 +230,8 @@ def create_optimizer_variables(optimizer: tf.keras.optimizers.Optimizer, variabl
     Keras' legacy optimizers, such as those of TensorFlow Addons, create their variables in the first step and have no
     public method for it.
 
-    Issue: none is known; Keras develops these optimizers no longer. Can be removed together with Addons.
+    Issue: none is known; Keras develops these optimizers no longer. Can be removed together with Addons, once
+    `tfa_equivalents` has Keras' new base class.
 
     Args:
       optimizer: also one with loss scaling.

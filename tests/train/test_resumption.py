@@ -10,7 +10,6 @@ from fer.config import Data, Experiment, FineTune
 from fer.train import checkpoints, trainer
 from tests.train import factories
 from tests.train.factories import final_state
-from tests.train.optim.test_optimizers import needs_addons
 
 BATCH, STEPS = 64, 7  # an epoch has 5 steps
 EVERY = 3  # steps between two checkpoints
@@ -56,8 +55,7 @@ def lookahead() -> Experiment:
     return experiment
 
 
-EXTENDED = [pytest.param(sharpness_aware, marks=pytest.mark.extended)]
-EXTENDED += [pytest.param(each, marks=[needs_addons, pytest.mark.extended]) for each in (half_precision, lookahead)]
+EXTENDED = [pytest.param(each, marks=pytest.mark.extended) for each in (sharpness_aware, half_precision, lookahead)]
 
 
 @pytest.mark.parametrize("settings", [fine_tuning, *EXTENDED])

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fer import tf_workarounds
 from fer.config import Experiment
-from fer.train.optim import tfa
+from fer.train.optim import tfa, tfa_equivalents
 
 # Patterns of the variables without weight decay: biases and the scales and shifts of normalization layers, which decay
 # harms (Goyal et al. 2017, arXiv:1706.02677, section 5.1), the slopes of PReLU, which it pulls towards ReLU (He et al.
@@ -32,10 +32,10 @@ def make_optimizer(
       variables: all variables that are trained in some phase of the run.
     """
     settings = experiment.optimizer
-    if settings.name == "lamb":
-        optimizer = tfa.make_lamb(schedule, settings.weight_decay, NO_DECAY, settings.grad_clip_norm)
-    elif settings.name == "radam_lookahead":
-        optimizer = tfa.make_radam_lookahead(schedule, settings.weight_decay, NO_DECAY, settings.grad_clip_norm)
+    if settings.name in ("lamb", "radam_lookahead"):
+        implementation = tfa if tfa.is_installed() else tfa_equivalents
+        make = implementation.make_lamb if settings.name == "lamb" else implementation.make_radam_lookahead
+        optimizer = make(schedule, settings.weight_decay, NO_DECAY, settings.grad_clip_norm)
     else:
         optimizer = _make_keras_optimizer(experiment, schedule)
     if experiment.train.precision == "mixed_float16":

@@ -1,6 +1,7 @@
 """Optimizers and metrics of TensorFlow Addons: LAMB, rectified Adam with Lookahead, kappa, Matthews correlation.
 
-This is the only file that imports Addons, and it does so in the functions, so that everything else runs without it.
+This is the only file that imports Addons, and it does so in the functions. Where Addons is not installed, as with
+TensorFlow 2.21, `tfa_equivalents` and `fer.evaluation.metrics` compute the same.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from fer.errors import UserError
-
 
 def is_installed() -> bool:
     """Returns whether TensorFlow Addons can be imported."""
     try:
         _import_tfa()
-    except UserError:
+    except ImportError:
         return False
     return True
 
@@ -120,15 +119,9 @@ def _import_tfa() -> types.ModuleType:
     """Imports TensorFlow Addons, without its notice that its development has ended.
 
     Raises:
-      UserError: it is not installed, as with TensorFlow 2.21: Addons works with TensorFlow 2.15 at most.
+      ImportError: it is not installed, as with TensorFlow 2.21: Addons works with TensorFlow 2.15 at most.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            import tensorflow_addons
-        except ImportError as error:
-            raise UserError(
-                "config.optimizer.name=lamb and radam_lookahead need tensorflow-addons, which works with TensorFlow "
-                "2.15 (Python 3.10 and 3.11) only; choose sgd or adamw."
-            ) from error
+        import tensorflow_addons
     return tensorflow_addons
