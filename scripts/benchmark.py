@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 # Modules of fer.benchmark, imported on demand because each imports other libraries.
 SUITES = [
-    "scaling",  # first: it creates logical CPUs, which is impossible after TensorFlow's first op
+    # First: they create logical CPUs, which is impossible after TensorFlow's first op.
+    "scaling",
+    "launches",
     "augment",
     "convert",
     "input",

@@ -105,7 +105,7 @@ def _find_in_graph(graph: tf.Graph) -> Iterator[HostOp]:
     for operation in graph.get_operations():
         if operation.type in SHAPE_OPS or rng.is_seed_op(operation.name):
             continue
-        definition, kernel = op_def_registry.get(operation.type), _choose_kernel(operation.node_def)
+        definition, kernel = op_def_registry.get(operation.type), choose_kernel(operation.node_def)
         read_by_host = set(kernel.host_memory_arg) if kernel else set()
         device_inputs = [
             (name, tensor)
@@ -144,7 +144,7 @@ def _gpu_kernels(operation: str) -> list[KernelDef]:
     return [each for kind in ("GPU", "DEFAULT") for each in found if each.device_type == kind]
 
 
-def _choose_kernel(node: NodeDef) -> KernelDef | None:
+def choose_kernel(node: NodeDef) -> KernelDef | None:
     """Returns the kernel that TensorFlow would choose on a GPU; None if there is none."""
 
     def fits(kernel: KernelDef) -> bool:

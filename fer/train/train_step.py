@@ -88,19 +88,27 @@ def make_train_step(context: StepContext) -> Callable[[Batch], StepMetrics]:
     strategy, state, experiment = context.strategy, context.state, context.experiment
     variables, groups = context.variables, context.param_groups or ()
 
+    # The name scopes are the stages of `fer.benchmark.launches`.
     def replica_inputs(batch: Batch, seed: tf.Tensor) -> TrainInputs:
-        return prepare_inputs(context, batch, seed)
+        with tf.name_scope("augmentation"):
+            return prepare_inputs(context, batch, seed)
 
     def replica_gradients(inputs: TrainInputs, seed: tf.Tensor, update_metrics: bool) -> tuple:
         gradients, loss, correct = compute_gradients(context, inputs, seed)
         if update_metrics:
             global_batch = experiment.train.global_batch_size
-            state.loss.update_state(loss, sample_weight=global_batch)
-            state.accuracy.update_state(correct / global_batch, sample_weight=global_batch)
+            with tf.name_scope("metrics"):
+                state.loss.update_state(loss, sample_weight=global_batch)
+                state.accuracy.update_state(correct / global_batch, sample_weight=global_batch)
         return gradients, loss
 
+    def replica_norm(gradients: list[tf.Tensor]) -> tf.Tensor:
+        with tf.name_scope("gradient_norm"):
+            return tf.linalg.global_norm(gradients)
+
     def replica_update(gradients: list[tf.Tensor]) -> None:
-        optimizers.apply_gradients(state.optimizer, gradients, variables)
+        with tf.name_scope("optimizer"):
+            optimizers.apply_gradients(state.optimizer, gradients, variables)
         replica_sync.sync_bn_stats(state.model)
 
     @tf.function(autograph=False)
@@ -108,7 +116,7 @@ def make_train_step(context: StepContext) -> Callable[[Batch], StepMetrics]:
         seed = rng.step_seed(experiment.seed, state.step)
         inputs = strategy.run(replica_inputs, args=(batch, seed))
         gradients, loss = strategy.run(replica_gradients, args=(inputs, seed, True))
-        norm = strategy.run(tf.linalg.global_norm, args=(gradients,))
+        norm = strategy.run(replica_norm, args=(gradients,))
         if experiment.optimizer.sam_rho:
             with sam.sam_perturbation(strategy, state.model, variables, gradients, experiment.optimizer.sam_rho):
                 gradients, _ = strategy.run(replica_gradients, args=(inputs, seed, False))
@@ -116,7 +124,8 @@ def make_train_step(context: StepContext) -> Callable[[Batch], StepMetrics]:
             strategy.run(replica_update, args=(gradients,))
         state.step.assign_add(1)
         if experiment.train.ema_decay:
-            _update_ema(strategy, state, experiment.train.ema_decay)
+            with tf.name_scope("moving_average"):
+                _update_ema(strategy, state, experiment.train.ema_decay)
         return StepMetrics(*(strategy.experimental_local_results(each)[0] for each in (loss, norm)))  # equal on all
 
     return step
@@ -188,18 +197,21 @@ def _make_gradient_fn(
 
     def forward_and_backward(part: TrainInputs) -> tuple:
         dropout_rng = rng.BatchRng(seed, part.positions, train.global_batch_size).fold_in(DROPOUT_STREAM)
-        with tf.GradientTape() as tape, dropout.dropout_rng(dropout_rng):
+        with tf.name_scope("forward"), tf.GradientTape() as tape, dropout.dropout_rng(dropout_rng):
             outputs = model(part.images, training=True)
             per_example = heads.losses(
                 outputs, lambda logits: losses.example_losses(part.targets, logits, train, class_weights)
             )
             loss = tf.reduce_sum(per_example) / train.global_batch_size
             scaled_loss = optimizers.scale_loss(optimizer, loss)
-        gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # int64: TensorFlow compares int32 in host memory, and the host would wait for it.
-        correct = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
-        unscaled = optimizers.unscale_grads(optimizer, gradients)
-        return unscaled, loss, tf.reduce_sum(tf.cast(correct, tf.float32))
+        with tf.name_scope("backward"):
+            gradients = tape.gradient(scaled_loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            gradients = optimizers.unscale_grads(optimizer, gradients)
+        with tf.name_scope("metrics"):
+            # int64: TensorFlow compares int32 in host memory, and the host would wait for it.
+            correct = tf.equal(tf.argmax(heads.main_logits(outputs), -1), tf.cast(part.labels, tf.int64))
+            num_correct = tf.reduce_sum(tf.cast(correct, tf.float32))
+        return gradients, loss, num_correct
 
     if not train.jit_compile:
         return forward_and_backward
