@@ -44,7 +44,9 @@ def read_program_flags() -> dict[str, set[str]]:
     return known
 
 
-@pytest.mark.parametrize("path", [ROOT / "docs" / "aws.md", *SHELL], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "docs" / "aws.md", *(set(SHELL) - {FOLDER / "restart.sh"})], ids=lambda path: path.name
+)
 def test_commands_name_existing_programs_and_flags(path):
     known = read_program_flags()
     found = read_commands(path)
@@ -198,11 +200,18 @@ def test_cluster_head_node_and_queue_have_separate_subnets():
 
 
 @pytest.mark.parametrize(
-    ("code", "ran", "ended"),
-    [(0, ["scripts/evaluate.py"], 0), (143, ["requeue 7"], 0), (1, [], 1)],
-    ids=["trained", "stopped in good order", "failed"],
+    ("code", "restarts", "ran", "ended"),
+    [
+        (0, 0, ["scripts/evaluate.py"], 0),
+        (143, 10, ["requeue 7"], 0),
+        (75, 9, ["requeue 7"], 0),
+        (137, 9, ["requeue 7"], 0),
+        (75, 10, [], 75),
+        (1, 0, [], 1),
+    ],
+    ids=["trained", "stopped in good order", "worker lost", "killed", "too many restarts", "failed"],
 )
-def test_slurm_job_is_requeued_when_stopped(tmp_path, code, ran, ended):
+def test_slurm_job_is_requeued_when_the_same_command_goes_on(tmp_path, code, restarts, ran, ended):
     stubs = {
         "bin/srun": f"test ${{#FER_RENDEZVOUS_TOKEN}} = 32 && exit {code}; exit 9",
         "bin/scontrol": f'echo "$@" >> {tmp_path}/log',
@@ -215,6 +224,7 @@ def test_slurm_job_is_requeued_when_stopped(tmp_path, code, ran, ended):
     (tmp_path / "log").touch()
     path = f"{tmp_path}/bin:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "BUCKET": "b", "SLURM_JOB_ID": "7"}
+    environment["SLURM_RESTART_COUNT"] = str(restarts)
     done = subprocess.run(["bash", str(FOLDER / "slurm.sh")], cwd=tmp_path, env=environment)
     assert done.returncode == ended
     assert (tmp_path / "log").read_text().splitlines() == ran
@@ -298,12 +308,114 @@ def test_worker_script_builds_tf_config(tmp_path):
     stub.write_text(f'#!/bin/sh\necho "$TF_CONFIG" >> {tmp_path}/log\necho "$@" >> {tmp_path}/log\n')
     stub.chmod(0o755)
     (tmp_path / ".venv" / "installed").touch()
-    command = ["bash", str(FOLDER / "worker.sh"), "10.0.0.11,10.0.0.12", "0"]
-    subprocess.run(command, cwd=tmp_path, env={**os.environ, "BUCKET": "b"}, check=True)
+    command = ["bash", str(FOLDER / "worker.sh"), "10.0.0.11:9000,10.0.0.12:9000,10.0.0.13", "0"]
+    paths = {"DATA": "/shared/fer2013", "WORKDIR": "/shared/run"}
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, **paths}, check=True)
     config, trained, empty, evaluated = (tmp_path / "log").read_text().splitlines()
     assert json.loads(config) == {
-        "cluster": {"worker": ["10.0.0.11:8470", "10.0.0.12:8470"]},
+        "cluster": {"worker": ["10.0.0.11:9000", "10.0.0.12:9000", "10.0.0.13:8470"]},
         "task": {"type": "worker", "index": 0},
     }
-    assert trained.startswith("scripts/train.py --config=configs/compact.py")
+    assert trained.startswith(
+        "scripts/train.py --config=configs/compact.py --data=/shared/fer2013 --workdir=/shared/run "
+    )
     assert (empty, evaluated.split()[0]) == ("", "scripts/evaluate.py")
+
+
+@pytest.mark.parametrize("script", ["instance.sh", "worker.sh", "sagemaker_entry.sh"])
+def test_script_restarts_training(tmp_path, script):
+    """A stub replaces the interpreter. The first training ends with 75, all later commands with 0."""
+    for folder in (".venv/bin", "ml/input/config"):
+        (tmp_path / folder).mkdir(parents=True)
+    stub = tmp_path / ".venv" / "bin" / "python"
+    fails_once = f"[ $(wc -l < {tmp_path}/log) != 1 ] || exit 75"
+    stub.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/log\n{fails_once}\necho a a\n')
+    stub.chmod(0o755)
+    (tmp_path / ".venv" / "installed").touch()
+    environment = {**os.environ, "BUCKET": "b", "RESTART_PAUSE": "0", "ML": str(tmp_path / "ml")}
+    environment["PATH"] = f"{tmp_path}/.venv/bin:{os.environ['PATH']}"
+    done = subprocess.run(["bash", str(FOLDER / script), "10.0.0.11", "0"], cwd=tmp_path, env=environment)
+    assert done.returncode == 0
+    programs = [line for line in (tmp_path / "log").read_text().splitlines() if line != "-c"]
+    assert programs == ["scripts/train.py", "scripts/train.py", "scripts/evaluate.py"]
+
+
+def start_command(tmp_path: pathlib.Path, command: str, **environment: str) -> subprocess.Popen:
+    """Starts a script that restarts a Bash command. `begin` in the command counts its starts in the file log."""
+    program = f"set -euo pipefail; source {FOLDER}/restart.sh; restart bash -c {shlex.quote(command)}; echo goes on"
+    environment = {**os.environ, "begin": f"echo start >> {tmp_path}/log", **environment}
+    return subprocess.Popen(
+        ["bash", "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def count_starts(tmp_path: pathlib.Path) -> int:
+    """Returns how often the command of `start_command` has started."""
+    return len((tmp_path / "log").read_text().splitlines()) if (tmp_path / "log").exists() else 0
+
+
+@pytest.mark.parametrize(
+    ("codes", "starts"),
+    [
+        (["0"], 1),
+        (["1"], 1),
+        (["143"], 1),
+        (["75", "137", "75", "0"], 4),
+        (["75", "1"], 2),
+        (["75"] * 4, 4),
+    ],
+    ids=["success", "error to correct", "stopped", "goes on", "error to correct after a restart", "too many restarts"],
+)
+def test_restart_repeats_command_that_can_go_on(tmp_path, codes, starts):
+    command = f'eval "$begin"; codes=({" ".join(codes)}); exit ${{codes[$(wc -l < {tmp_path}/log) - 1]}}'
+    process = start_command(tmp_path, command, MAX_RESTARTS="3", RESTART_PAUSE="0")
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, count_starts(tmp_path)) == (int(codes[-1]), starts)
+    assert output == ("goes on\n" if codes[-1] == "0" else "")
+    assert errors == "".join(
+        f"Exit code {code}: restart {number} of 3 in 0 s.\n" for number, code in enumerate(codes[: starts - 1], 1)
+    )
+
+
+def test_restart_repeats_command_that_was_killed(tmp_path):
+    command = f'eval "$begin"; [ $(wc -l < {tmp_path}/log) = 2 ] || kill -9 $$'
+    process = start_command(tmp_path, command, RESTART_PAUSE="0")
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, count_starts(tmp_path)) == (0, 2)
+    assert "Exit code 137: restart 1 of 10 in 0 s." in errors
+
+
+def test_restart_pauses_longer_before_each_restart(tmp_path):
+    began = time.monotonic()
+    process = start_command(tmp_path, "exit 75", MAX_RESTARTS="2", RESTART_PAUSE="1")
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - began >= 3
+    assert errors == "Exit code 75: restart 1 of 2 in 1 s.\nExit code 75: restart 2 of 2 in 2 s.\n"
+
+
+@pytest.mark.parametrize(("name", "value"), [("MAX_RESTARTS", "-1"), ("RESTART_PAUSE", "1m"), ("RESTART_PAUSE", "08")])
+def test_restart_rejects_settings_that_are_no_numbers(tmp_path, name, value):
+    process = start_command(tmp_path, "exit 0", **{name: value})
+    _, errors = process.communicate(timeout=30)
+    message = f"MAX_RESTARTS and RESTART_PAUSE must be whole numbers, not '{value}'.\n"
+    assert (process.returncode, errors) == (1, message)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_restart_forwards_signal_waits_for_command_and_does_not_restart(tmp_path, number):
+    """The command ends with 75 after the signal, as a run does whose last upload fails."""
+    stopping = f"trap 'sleep 0.3; echo stopped; exit 75' {number.name[3:]}"
+    process = start_command(tmp_path, f'{stopping}; eval "$begin"; while :; do sleep 0.05; done')
+    while not count_starts(tmp_path):
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert (*process.communicate(timeout=30), process.returncode) == ("stopped\n", "", 75)
+    assert count_starts(tmp_path) == 1
+
+
+def test_restart_ends_at_signal_during_pause(tmp_path):
+    process = start_command(tmp_path, 'eval "$begin"; exit 75', RESTART_PAUSE="60")
+    assert process.stderr.readline() == "Exit code 75: restart 1 of 10 in 60 s.\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert (process.returncode, count_starts(tmp_path)) == (143, 1)

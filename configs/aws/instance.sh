@@ -3,8 +3,10 @@
 #
 #   BUCKET=my-bucket bash configs/aws/instance.sh
 #
-# The same command, on this or another instance, resumes from the last checkpoint in the bucket.
+# The same command, on this or another instance, resumes from the last checkpoint in the bucket. restart.sh restarts it.
 set -euo pipefail
+# shellcheck source=/dev/null
+source "$(dirname "$0")/restart.sh"
 
 BUCKET=${BUCKET:?set it to a bucket that this instance may read and write}
 RUN=${RUN:-compact}
@@ -17,14 +19,14 @@ if [ ! -e .venv/installed ]; then # created after a complete installation
   touch .venv/installed
 fi
 
-.venv/bin/python scripts/train.py \
+restart .venv/bin/python scripts/train.py \
   --config="$CONFIG" \
   --config.train.precision="$PRECISION" \
   --data="s3://$BUCKET/tfrecords/fer2013" \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --strategy=auto \
   --stop_on_spot_interruption
-.venv/bin/python scripts/evaluate.py \
+restart .venv/bin/python scripts/evaluate.py \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --data="s3://$BUCKET/tfrecords/fer2013" \
   --split=validation

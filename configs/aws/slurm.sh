@@ -12,9 +12,13 @@
 #
 #   sbatch --export=ALL,BUCKET=my-bucket configs/aws/slurm.sh
 #
-# A spot interruption, or --signal before the time limit, stops the training with a checkpoint and exit code 143. The job
-# then requeues itself and resumes from the last checkpoint. --requeue does the same after the failure of a node. Slurm's
-# variables give the addresses of the workers.
+# --signal before the time limit stops the training with a checkpoint and exit code 143. The job then requeues itself and
+# resumes from the last checkpoint. --requeue does the same after the failure of a node. Slurm's variables give the
+# addresses of the workers.
+#
+# A spot interruption, the loss of a worker or of the bucket (75), and SIGKILL of a worker, as when the memory is full
+# (137), requeue the job, too, while Slurm has restarted it less than MAX_RESTARTS times. A restart within the
+# allocation, as restart.sh does it, would wait for a node that is gone; Slurm replaces it.
 set -euo pipefail
 
 BUCKET=${BUCKET:?set it to a bucket that the nodes may read and write}
@@ -26,6 +30,7 @@ FER_RENDEZVOUS_TOKEN=${FER_RENDEZVOUS_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | t
 export FER_RENDEZVOUS_TOKEN
 
 # A worker that stops must not kill the chief, which still writes the checkpoint. Training itself detects a lost worker.
+# The code of srun is the highest one of the workers.
 code=0
 srun --kill-on-bad-exit=0 .venv/bin/python scripts/train.py \
   --config="$CONFIG" \
@@ -33,7 +38,7 @@ srun --kill-on-bad-exit=0 .venv/bin/python scripts/train.py \
   --workdir="s3://$BUCKET/runs/$RUN" \
   --strategy=multi_worker \
   --stop_on_spot_interruption || code=$?
-if [ "$code" = 143 ]; then
+if [[ $code = 143 || ($code = 75 || $code = 137) && ${SLURM_RESTART_COUNT:-0} -lt ${MAX_RESTARTS:-10} ]]; then
   scontrol requeue "$SLURM_JOB_ID"
   exit 0
 fi

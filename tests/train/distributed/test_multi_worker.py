@@ -1,9 +1,12 @@
 """Checks training in two processes: same results as one process, one run directory, no wait for a dead process."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import types
 
@@ -157,6 +160,68 @@ def test_workers_other_than_chief_write_and_print_nothing(killed):
 @pytest.mark.extended
 def test_run_of_killed_workers_ends_with_same_bits(killed, uninterrupted):
     assert_same_bits(killed, uninterrupted)
+
+
+RESTARTING_PYTHON = """#!/bin/sh
+echo $$ >> pids
+exec {python} "$@"
+"""
+
+
+def start_worker_script(folder: pathlib.Path, hosts: str, index: int, **environment: str) -> subprocess.Popen:
+    """Starts configs/aws/worker.sh in a folder, where the file pids gets the process of each start of a program."""
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(RESTARTING_PYTHON.format(python=sys.executable))
+    python.chmod(0o755)
+    (folder / ".venv" / "installed").touch()
+    (folder / "scripts").symlink_to(launch.ROOT / "scripts")
+    script = str(launch.ROOT / "configs" / "aws" / "worker.sh")
+    return subprocess.Popen(
+        ["bash", script, hosts, str(index)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(launch.ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_training(folder: pathlib.Path, start: int) -> None:
+    """Kills the training of `start_worker_script`, which must be its start with this number, counted from 1."""
+    while not (folder / "pids").exists() or len((folder / "pids").read_text().split()) < start:
+        time.sleep(0.05)
+    pids = (folder / "pids").read_text().split()
+    assert len(pids) == start
+    os.kill(int(pids[-1]), signal.SIGKILL)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("killed_index", [0, 1])
+def test_worker_scripts_restart_after_three_kills_and_end_with_same_bits(
+    config, synthetic_shards, uninterrupted, tmp_path, killed_index
+):
+    """The training of one worker is killed at its start, after step 2 and after step 6."""
+    workdir = tmp_path / "run"
+    hosts = ",".join(f"127.0.0.1:{port}" for port in launch.find_free_ports(2))
+    paths = {"CONFIG": str(config), "DATA": synthetic_shards.folder, "WORKDIR": str(workdir), "RESTART_PAUSE": "1"}
+    folders = [tmp_path / "0", tmp_path / "1"]
+    started = [start_worker_script(folder, hosts, index, **paths) for index, folder in enumerate(folders)]
+    try:
+        kill_training(folders[killed_index], start=1)
+        for start, step in ((2, 2), (3, 6)):
+            launch.wait_for_step(started, workdir, step, LIMIT)
+            kill_training(folders[killed_index], start)
+        results = launch.wait_for_exit(started, LIMIT)
+    finally:
+        for process in started:
+            process.terminate()
+    assert [code for code, _, _ in results] == [0, 0], results
+    assert results[killed_index][2].count("Exit code 137: restart ") == 3, results
+    assert "Exit code 75: restart " in results[1 - killed_index][2], results
+    assert "Traceback" not in results[0][2] + results[1][2]
+    assert (workdir / "eval.json").exists()
+    assert_same_bits(workdir, uninterrupted)
 
 
 @pytest.mark.extended
