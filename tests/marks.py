@@ -4,8 +4,16 @@ import pytest
 
 from fer.models import precision
 
-# On an AVX-512 CPU with ONEDNN_MAX_CPU_ISA=AVX2, TensorFlow fails on bfloat16; a CPU without AVX-512 computes it.
-needs_bfloat16 = pytest.mark.skipif(
-    not precision.computes_bfloat16(),
-    reason="ONEDNN_MAX_CPU_ISA forbids the instructions that TensorFlow uses for bfloat16 on this CPU",
+# With ONEDNN_MAX_CPU_ISA=AVX2, TensorFlow fails on bfloat16 on a CPU with AVX-512, and TensorFlow 2.21 fails on float16
+# on a CPU with AVX512_FP16; other CPUs compute them.
+needs_bfloat16, needs_float16 = (
+    pytest.mark.skipif(
+        not precision.is_computable(f"mixed_{dtype}"),
+        reason=f"ONEDNN_MAX_CPU_ISA forbids the instructions that TensorFlow uses for {dtype} on this CPU",
+    )
+    for dtype in ("bfloat16", "float16")
 )
+HALF_PRECISIONS = [
+    pytest.param("mixed_bfloat16", marks=needs_bfloat16),
+    pytest.param("mixed_float16", marks=needs_float16),
+]

@@ -12,6 +12,9 @@ def import_beside(root, folder, name, files):
     (folder / name).mkdir()
     (folder / name / "METADATA").write_text("Metadata-Version: 2.1\nName: fer\nVersion: 25.10.3\n")
     (folder / name / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+    for file in files:  # Python 3.12 lists only those that exist
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).touch()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(folder)])}
     command = [sys.executable, "-c", "import fer; print(fer.KERAS)"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -7,6 +7,7 @@ import os
 
 import tensorflow as tf
 
+import fer
 from fer.config import Experiment, Train
 from fer.errors import UserError
 
@@ -18,6 +19,12 @@ BFLOAT16_GPU, FLOAT16_GPU = (8, 0), (7, 0)  # compute capability from which tens
 CAPPED_BELOW_BFLOAT16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
 CAPPED_BELOW_AVX512 = CAPPED_BELOW_BFLOAT16[:-2]
 CAPPED_BELOW_AMX = ("avx512_core_bf16", "avx512_core_fp16")
+
+# Precisions that TensorFlow gives to oneDNN: the CPU's flag for it, and the caps with which oneDNN then stops.
+# TensorFlow 2.15 computes float16 without oneDNN.
+ONEDNN_PRECISIONS: dict[str, tuple[str, tuple[str, ...]]] = {"mixed_bfloat16": ("avx512f", CAPPED_BELOW_AVX512)}
+if fer.KERAS == "tf-keras":
+    ONEDNN_PRECISIONS["mixed_float16"] = ("avx512_fp16", (*CAPPED_BELOW_BFLOAT16, "avx512_core_bf16"))
 
 # Training time as a multiple of float32's on a CPU without the instructions, measured with compact_s in batches of 32:
 # float16 63 times with AVX2 code, bfloat16 11.6 times with AVX2 code and 2.8 times with AVX-512 code that emulates it.
@@ -91,25 +98,29 @@ def slow_warning(precision: str) -> str:
 def check_computable(precision: str) -> None:
     """Checks that TensorFlow can compute in a precision at all.
 
-    On a CPU with AVX-512, TensorFlow gives bfloat16 convolutions to oneDNN, which stops if ONEDNN_MAX_CPU_ISA forbids
-    the instructions ("could not create a primitive descriptor").
+    On a CPU with AVX-512, TensorFlow gives bfloat16 convolutions to oneDNN, and TensorFlow 2.21 gives it float16 on one
+    with AVX512_FP16. oneDNN stops if ONEDNN_MAX_CPU_ISA forbids the instructions ("could not create a primitive
+    descriptor").
 
     Raises:
       UserError: it cannot; the message names the variable.
     """
-    if precision == "mixed_bfloat16" and not computes_bfloat16():
+    if not is_computable(precision):
+        slower = SLOWER_FLOAT16 if precision == "mixed_float16" else SLOWER_BFLOAT16
         raise UserError(
-            f"config.train.precision=mixed_bfloat16 cannot be computed here: ONEDNN_MAX_CPU_ISA={_cap().upper()} "
-            "forbids the instructions that TensorFlow uses for bfloat16 on this CPU. Unset ONEDNN_MAX_CPU_ISA, set "
-            "TF_ENABLE_ONEDNN_OPTS=0 (about 11 times slower than float32), or use --config.train.precision=float32."
+            f"config.train.precision={precision} cannot be computed here: ONEDNN_MAX_CPU_ISA={_cap().upper()} forbids "
+            f"the instructions that TensorFlow uses for {precision.removeprefix('mixed_')} on this CPU. Unset "
+            f"ONEDNN_MAX_CPU_ISA, set TF_ENABLE_ONEDNN_OPTS=0 (about {slower} times slower than float32), or use "
+            "--config.train.precision=float32."
         )
 
 
-def computes_bfloat16() -> bool:
-    """Returns whether TensorFlow can compute convolutions in bfloat16 here; see `check_computable`."""
-    if tf.config.list_physical_devices("GPU") or not _onednn():
+def is_computable(precision: str) -> bool:
+    """Returns whether TensorFlow can compute convolutions in a precision here; see `check_computable`."""
+    if precision not in ONEDNN_PRECISIONS or tf.config.list_physical_devices("GPU") or not _onednn():
         return True
-    return not ("avx512f" in _cpu_flags() and _cap() in CAPPED_BELOW_AVX512)
+    flag, capped = ONEDNN_PRECISIONS[precision]
+    return not (flag in _cpu_flags() and _cap() in capped)
 
 
 def allow_tensor_float_32(train: Train) -> None:

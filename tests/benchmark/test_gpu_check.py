@@ -18,6 +18,7 @@ from fer.data.example_codec import Faces
 from fer.errors import UserError
 from fer.models import classifier
 from fer.synthetic import synthetic
+from tests.marks import needs_float16
 from tests.scripts import run_script
 
 SETTINGS = gpu_check.Settings(
@@ -87,7 +88,12 @@ def test_check_host_fails_when_the_step_computes_int32_on_the_host(faces, monkey
 
 
 @pytest.mark.parametrize(
-    "name", ["device", *(pytest.param(n, marks=pytest.mark.extended) for n in ("mixed_float16", "xla"))]
+    "name",
+    [
+        "device",
+        pytest.param("mixed_float16", marks=[pytest.mark.extended, needs_float16]),
+        pytest.param("xla", marks=pytest.mark.extended),
+    ],
 )
 def test_step_checks_pass(faces, name):
     checks = gpu_check.step_checks(SETTINGS, "CPU:1", faces)
@@ -254,6 +260,7 @@ def test_gpu_check_script_prints_and_writes_all_results_when_rehearsing(root, tm
 
 
 @pytest.mark.extended
+@needs_float16
 def test_check_deterministic_passes(faces):
     check = gpu_check.check_deterministic(SETTINGS, "CPU:1", faces)
     assert check.passed, check.found

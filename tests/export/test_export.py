@@ -24,7 +24,7 @@ from fer.io import files
 from fer.labels import CLASSES
 from fer.models import classifier, export_manifest, loading, runtimes, weights
 from tests.evaluation import factories
-from tests.marks import needs_bfloat16
+from tests.marks import HALF_PRECISIONS
 
 for extra in ("tf2onnx", "onnxruntime"):
     pytest.importorskip(extra, reason=f"{extra} is not installed: the extra export brings it")
@@ -194,7 +194,7 @@ def test_tflite_file_size_falls_with_precision(folder, tmp_path, monkeypatch):
     assert size["int8"] < 0.35 * size["float32"]
 
 
-@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"])
+@pytest.mark.parametrize("precision", HALF_PRECISIONS)
 def test_export_of_mixed_precision_run_is_float32(folder, float32, tmp_path, monkeypatch, precision, images):
     monkeypatch.setattr(parity, "MAX_SECONDS", 0.0)
     mixed = shutil.copytree(folder / "run", tmp_path / "run")

@@ -10,21 +10,23 @@ from fer.config import Model
 from fer.errors import UserError
 from fer.models import classifier, dropout, precision, registry
 from fer.rng import BatchRng
-from tests.marks import needs_bfloat16
+from tests.marks import HALF_PRECISIONS, needs_bfloat16, needs_float16
 
 layers = tf.keras.layers
 
 FACES = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
 TINY = Model(name="tiny", image_size=24)
 LARGER = {"compact": 24, "efficientnet_b0": 32, "inception_v3": 75}  # name -> the smallest side in pixels
-LARGERS_PRECISION = "mixed_bfloat16" if precision.computes_bfloat16() else "float32"  # float16 takes minutes on a CPU
+LARGERS_PRECISION = (
+    "mixed_bfloat16" if precision.is_computable("mixed_bfloat16") else "float32"
+)  # float16 takes minutes on a CPU
 SMALL = {"tiny": 24, **LARGER}
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        ("tiny", "mixed_float16"),
+        pytest.param(("tiny", "mixed_float16"), marks=needs_float16),
         pytest.param(("tiny", "mixed_bfloat16"), marks=needs_bfloat16),
         *(pytest.param((name, LARGERS_PRECISION), marks=pytest.mark.extended) for name in LARGER),
     ],
@@ -62,9 +64,7 @@ def test_dropout_in_training_follows_from_the_seed_alone(model):
     assert (logits(1) != logits(2)).any()
 
 
-@pytest.mark.parametrize(
-    "precision", ["float32", pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"]
-)
+@pytest.mark.parametrize("precision", ["float32", *HALF_PRECISIONS])
 def test_logits_are_float32_and_weights_are_too(precision):
     model = classifier.build(TINY, precision)
     assert model(FACES).dtype == tf.float32

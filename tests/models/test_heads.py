@@ -8,7 +8,7 @@ from fer.config import Model
 from fer.config_fields import limits_by_path
 from fer.models import classifier, dropout, heads
 from fer.rng import BatchRng
-from tests.marks import needs_bfloat16
+from tests.marks import HALF_PRECISIONS
 
 FEATURES = np.random.default_rng(0).random((2, 3, 4, 5)).astype(np.float32)
 BY_HAND = {
@@ -35,7 +35,7 @@ def test_class_maps_are_pooled_after_their_convolution():
     np.testing.assert_allclose(model(FEATURES), by_hand, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=needs_bfloat16)])
+@pytest.mark.parametrize("precision", HALF_PRECISIONS)
 def test_generalized_mean_learns_its_power_from_zeros_too(precision):
     model = classifier.build(Model(name="tiny", pooling="gem", image_size=24), precision)
     power = model.get_layer("pool").power

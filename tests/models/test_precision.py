@@ -6,6 +6,7 @@ import runpy
 import pytest
 import tensorflow as tf
 
+import fer
 from fer import run_dir
 from fer.config import Train
 from fer.errors import UserError
@@ -102,14 +103,25 @@ def test_resolve_precision_warns_once_when_the_devices_have_no_instructions(
         assert "--config.train.precision=auto" in printed
 
 
-def test_resolve_precision_rejects_bfloat16_when_the_cap_forbids_its_instructions(monkeypatch, tmp_path):
-    machine(monkeypatch, tmp_path, "avx2 avx512f avx512_bf16")
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert not precision.computes_bfloat16()
-    with pytest.raises(UserError, match="cannot be computed here: ONEDNN_MAX_CPU_ISA=AVX2 forbids"):
-        precision.resolve_precision(factories.experiment(precision="mixed_bfloat16"))
+@pytest.mark.parametrize(
+    ("named", "cap"),
+    [
+        ("mixed_bfloat16", "AVX2"),
+        pytest.param(
+            "mixed_float16",
+            "AVX512_CORE_BF16",
+            marks=pytest.mark.skipif(fer.KERAS == "keras", reason="TensorFlow 2.15 computes float16 without oneDNN"),
+        ),
+    ],
+)
+def test_resolve_precision_rejects_precision_when_the_cap_forbids_its_instructions(monkeypatch, tmp_path, named, cap):
+    machine(monkeypatch, tmp_path, "avx2 avx512f avx512_bf16 avx512_fp16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    assert not precision.is_computable(named)
+    with pytest.raises(UserError, match=f"precision={named} cannot be computed here: ONEDNN_MAX_CPU_ISA={cap} forbids"):
+        precision.resolve_precision(factories.experiment(precision=named))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert precision.computes_bfloat16()
+    assert precision.is_computable(named)
 
 
 def test_precision_default_is_auto_in_the_dataclass_and_every_config():

@@ -8,6 +8,7 @@ import pytest
 from fer import run_dir
 from fer.config import Data, Experiment, FineTune
 from fer.train import checkpoints, trainer
+from tests.marks import needs_float16
 from tests.train import factories
 from tests.train.factories import final_state
 
@@ -55,7 +56,8 @@ def lookahead() -> Experiment:
     return experiment
 
 
-EXTENDED = [pytest.param(each, marks=pytest.mark.extended) for each in (sharpness_aware, half_precision, lookahead)]
+EXTENDED = [pytest.param(each, marks=pytest.mark.extended) for each in (sharpness_aware, lookahead)]
+EXTENDED.append(pytest.param(half_precision, marks=[pytest.mark.extended, needs_float16]))
 
 
 @pytest.mark.parametrize("settings", [fine_tuning, *EXTENDED])

@@ -106,12 +106,13 @@ def loss_in_float32(one, faces) -> float:
     return compute_overfit_loss(one, faces, "float32")
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", pytest.param("mixed_bfloat16", marks=marks.needs_bfloat16)])
+@pytest.mark.parametrize("precision", marks.HALF_PRECISIONS)
 def test_precision_reaches_loss_of_float32(one, faces, loss_in_float32, precision):
     """Overfits eight faces: the mean loss of the last five steps is within 5 % of that in float32."""
     assert compute_overfit_loss(one, faces, precision) == pytest.approx(loss_in_float32, rel=0.05)
 
 
+@marks.needs_float16
 def test_loss_scale_halves_and_updates_are_skipped_until_gradients_fit_float16(one, faces):
     """The scale starts at 2^30 and is halved in each step; weights change once the gradients fit into float16."""
     settings = factories.experiment(
@@ -205,6 +206,7 @@ def test_train_step_changes_only_the_head_when_backbone_is_frozen(one, faces, in
 
 
 @pytest.mark.extended
+@marks.needs_float16
 def test_keras_cv_backend_trains_in_mixed_precision_on_two_replicas(two, faces, initial):
     settings = factories.experiment(precision="mixed_float16")
     settings.augment.backend, settings.augment.policy = "keras_cv", "flip|randaugment(2,9)|mixup(0.2)|cutmix(1.0)"

@@ -10,7 +10,7 @@ from fer.models import classifier
 from fer.models.registry import BACKBONES
 from fer.viz import gradcam
 from tests.evaluation import factories
-from tests.marks import needs_bfloat16
+from tests.marks import HALF_PRECISIONS
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_heatmaps_mark_only_pixels_that_raise_the_class_logit():
     assert not negative.any()
 
 
-@pytest.mark.parametrize("precision", [pytest.param("mixed_bfloat16", marks=needs_bfloat16), "mixed_float16"])
+@pytest.mark.parametrize("precision", HALF_PRECISIONS)
 def test_heatmaps_are_float32_under_every_precision(model, precision):
     mixed = classifier.build(Model(name="tiny"), precision)
     mixed.set_weights(model.get_weights())
