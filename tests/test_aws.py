@@ -45,7 +45,7 @@ def read_program_flags() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "docs" / "aws.md", *(set(SHELL) - {FOLDER / "restart.sh"})], ids=lambda path: path.name
+    "path", [ROOT / "docs" / "aws.md", *sorted(set(SHELL) - {FOLDER / "restart.sh"})], ids=lambda path: path.name
 )
 def test_commands_name_existing_programs_and_flags(path):
     known = read_program_flags()
