@@ -2,12 +2,18 @@
 
 VENV := .venv
 NEXT := .venv-next
-PYTHON := $(VENV)/bin/python
+PYTHON = $(VENV)/bin/python
 DEMO := runs/demo
 
-.PHONY: install demo test test-all test-models test-hosts test-s3 test-next test-next-fast fuzz soak gpu-check audit colab dist lint lock clean
+.PHONY: install install-next demo demo-next test test-next test-all test-models test-hosts test-s3 fuzz soak gpu-check audit colab dist lint lock clean
 
 install: $(VENV)/installed
+install-next: $(NEXT)/installed
+
+# The same commands in the environment of TensorFlow 2.21.
+demo test: install
+demo-next test-next: install-next
+demo-next test-next: VENV = $(NEXT)
 
 # Each candidate is executed: version managers put stubs on the path that only print an error.
 $(VENV)/installed: requirements.lock setup.py pyproject.toml
@@ -17,7 +23,7 @@ $(VENV)/installed: requirements.lock setup.py pyproject.toml
 	  then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	  echo "Python 3.10 or 3.11 with its venv module is needed (TensorFlow 2.15 runs on no newer one); none of python3, python3.11, python3.10 is one." >&2; \
+	  echo "Python 3.10 or 3.11 with its venv module is needed (TensorFlow 2.15 runs on no newer one); none of python3, python3.11, python3.10 is one. With Python 3.12 or 3.13, use TensorFlow 2.21: make install-next, demo-next, test-next." >&2; \
 	  exit 1; \
 	fi; \
 	echo "Installing into $(VENV) with $$($$found --version)"; \
@@ -27,7 +33,7 @@ $(VENV)/installed: requirements.lock setup.py pyproject.toml
 	@touch $@
 	@echo "Installed: $(VENV)/bin/python runs the programs in scripts/."
 
-demo: install
+demo demo-next:
 	rm -rf $(DEMO)
 	$(PYTHON) scripts/convert.py --input=synthetic:2500 --output=$(DEMO)/tfrecords
 	$(PYTHON) scripts/train.py --config=configs/demo.py --data=$(DEMO)/tfrecords --workdir=$(DEMO)/run
@@ -40,16 +46,16 @@ demo: install
 	  '  $(DEMO)/tfrecords/audit.html             duplicates and class balance of the data' \
 	  'Training in TensorBoard: $(VENV)/bin/tensorboard --logdir=$(DEMO)/run'
 
-test: install
+test test-next:
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal
-	@echo "make test-all adds the extended tests and TensorFlow 2.21."
+	@echo "make test-all runs this on TensorFlow 2.15 and 2.21, and the extended tests."
 
 # The default tier, the extended tier (tests of many CPU seconds: whole runs, kills and resumes, S3, several processes,
-# every config, large backbones, sweeps, exports, browser pages), then a part of the suite on TensorFlow 2.21, if Python
+# every config, large backbones, sweeps, exports, browser pages), then the default tier on TensorFlow 2.21, if Python
 # 3.12 or 3.13 is installed.
 test-all: test
 	$(PYTHON) -m pytest --numprocesses 2 --dist worksteal -m "extended and not slow"
-	@if .ci/next-python; then $(MAKE) test-next-fast; else echo "TensorFlow 2.21 was not tested."; fi
+	@if .ci/next-python; then $(MAKE) test-next; else echo "TensorFlow 2.21 was not tested."; fi
 
 # All model tests: builds every backbone, trains it for a step, saves and loads it. Takes minutes and 8 GiB.
 test-models: install
@@ -103,15 +109,7 @@ $(NEXT)/installed: requirements-next.lock setup.py pyproject.toml
 	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-next.lock
 	$(NEXT)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
-
-test-next: $(NEXT)/installed
-	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal
-
-# The tests with the broadest use of TensorFlow's API for their time.
-test-next-fast: $(NEXT)/installed
-	$(NEXT)/bin/python -m pytest --numprocesses 2 --dist worksteal tests/augment tests/test_config.py tests/test_storage.py \
-	  tests/train/optim/test_optimizers.py tests/train/test_soft_labels.py tests/models/test_weights.py \
-	  tests/models/test_malicious_weights.py tests/evaluation/test_inference.py tests/scripts/test_compare.py
+	@echo "Installed: $(NEXT)/bin/python runs the programs in scripts/."
 
 colab: $(NEXT)/installed
 	mkdir -p runs/colab && cp docs/colab.ipynb runs/colab

@@ -61,7 +61,11 @@ setup(
     ],
     extras_require={
         **EXTRAS,
-        "gpu": [f"tensorflow[and-cuda]>=2.15.1,<2.16{OLD}", f"tensorflow[and-cuda]>=2.21,<2.22{NEW}"],
+        "gpu": [
+            f"tensorflow[and-cuda]>=2.15.1,<2.16{OLD}",
+            f"tensorflow[and-cuda]>=2.21,<2.22{NEW}",
+            f"nvidia-cudnn-cu12>=9.24,<10{NEW}",  # older ones fail under XLA: see fer/train/distributed/strategy.py
+        ],
         # Not in the locked requirements: MLflow brings a hundred packages.
         "mlflow": ["mlflow>=2.14,<4"],
         # docs/colab.ipynb, headless.

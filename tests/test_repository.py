@@ -1,6 +1,8 @@
 """The files that describe the repository to other tools: workflow, hooks, citation."""
 
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -44,6 +46,51 @@ def test_workflow_installs_a_python_of_each_tensorflow(root):
         if "setup-python" in step.get("uses", "")
     )
     assert setup["python-version"].split() == ["3.12", "3.11"]
+
+
+def run_make(root, tmp_path, *arguments, python_exit_code):
+    """Runs make where every Python on the path is a program that only exits with the given code."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    for name in ("python3", "python3.10", "python3.11", "python3.12", "python3.13"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {python_exit_code}\n")
+        (tmp_path / name).chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of make test
+    environment = {**inherited, "PATH": path, "HOME": str(tmp_path)}
+    return subprocess.run(["make", *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_make_install_error_names_the_targets_of_newer_pythons(root, tmp_path):
+    done = run_make(root, tmp_path, "install", f"VENV={tmp_path / 'venv'}", python_exit_code=1)
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.splitlines() if not line.startswith("make"))
+    assert line.startswith("Python 3.10 or 3.11 ")
+    assert line.endswith("With Python 3.12 or 3.13, use TensorFlow 2.21: make install-next, demo-next, test-next.")
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_target_runs_the_same_commands_on_both_tensorflows(root, tmp_path, target):
+    old, new = (
+        run_make(root, tmp_path, "--dry-run", name, python_exit_code=0).stdout for name in (target, f"{target}-next")
+    )
+    commands = [line for line in new.splitlines() if re.search(r"(scripts/|-m pytest|/tensorboard)", line)]
+    assert commands
+    for command in commands:
+        assert ".venv-next/bin/" in command
+        assert command.replace(".venv-next", ".venv") in old
+
+
+def test_ci_runs_the_default_tests_on_both_tensorflows_where_their_pythons_are(root, tmp_path):
+    assert "make test-all" in (root / ".ci" / "run").read_text().splitlines()
+    with_python, without = (
+        run_make(root, tmp_path, "--dry-run", "test-all", python_exit_code=code).stdout for code in (0, 1)
+    )
+    default = "/bin/python -m pytest --numprocesses 2 --dist worksteal"
+    assert {f".venv{default}", f".venv-next{default}"} < set(with_python.splitlines())
+    assert f".venv-next{default}" not in without
+    assert "TensorFlow 2.21 was not tested." in without.splitlines()
 
 
 def test_hooks_run_the_commands_of_make_lint(root):

@@ -37,7 +37,7 @@ from fer.io import files
 from fer.labels import CLASSES
 from fer.rng import BatchRng
 from fer.run_dir import software_versions
-from fer.train.distributed.strategy import make_mirrored
+from fer.train.distributed.strategy import make_mirrored, warn_of_old_cudnn
 
 MEASURED_PRECISIONS = tuple(each for each in PRECISIONS if each != "auto")  # `auto` is resolved before a model is built
 MAX_INPUT_WAIT = 0.01  # maximum share of the time that a run waits for input
@@ -96,6 +96,7 @@ def find_devices(kind: str) -> list[str]:
                 "TensorFlow finds no GPU on this machine. Check nvidia-smi, and install the extra gpu; --device=CPU "
                 "rehearses the checks without a GPU."
             )
+        warn_of_old_cudnn()
         return [f"GPU:{number}" for number in range(len(found))]
     cpu = tf.config.list_physical_devices("CPU")[0]
     if not tf.config.get_logical_device_configuration(cpu):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import importlib.metadata
 import os
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+import fer
 from fer import tf_workarounds
 from fer.config import Train
-from fer.errors import UserError, WorkerLostError
+from fer.errors import UserError, WorkerLostError, python_command
 from fer.io import files
 from fer.train.distributed.cluster_resolver import Cluster
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 HEARTBEAT_S = 10  # a worker without a heartbeat for this long counts as lost
 JOIN_TIMEOUT_S = 600  # workers may start within this time of each other
 CONNECT_TIMEOUT_S = 120  # for TensorFlow to connect the workers once all are present
+
+CUDNN_PACKAGE, MIN_CUDNN = "nvidia-cudnn-cu12", (9, 24)  # the minimum of TensorFlow 2.21
 
 
 def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf.distribute.Strategy:
@@ -37,6 +43,8 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        warn_of_old_cudnn()
     if name == "auto" and workers is not None and len(workers.workers) > 1:
         name = "multi_worker"
     if name == "auto":
@@ -60,6 +68,30 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
         strategy = _connect_workers(workers, {"GPU": local} if gpus else {})
     _check_batch(train, strategy.num_replicas_in_sync)
     return strategy
+
+
+def warn_of_old_cudnn() -> None:
+    """Prints a warning if TensorFlow 2.21 runs with a cuDNN that finds no algorithm for some convolutions under XLA."""
+    version = _cudnn_version() if fer.KERAS == "tf-keras" else None
+    if version is None or tuple(map(int, version.split(".")[:2])) >= MIN_CUDNN:
+        return
+    needed = ".".join(map(str, MIN_CUDNN))
+    command = python_command("-m", "pip", "install", f"{CUDNN_PACKAGE}>={needed},<10")
+    print(
+        f"Warning: cuDNN {version} is installed, and TensorFlow 2.21 needs {needed} or later: under XLA, GPUs such as "
+        f'T4, A10G and L4 fail with "Autotuner could not find any supported configs". Run {command}.'
+    )
+
+
+def _cudnn_version() -> str | None:
+    """Returns the version of cuDNN: of its package, or of the library that TensorFlow loaded; None without either."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(CUDNN_PACKAGE)
+    try:
+        number = ctypes.CDLL("libcudnn.so.9").cudnnGetVersion()
+    except OSError:
+        return None
+    return f"{number // 10_000}.{number // 100 % 100}.{number % 100}"
 
 
 class ConnectedClusterResolver(tf.distribute.cluster_resolver.SimpleClusterResolver):

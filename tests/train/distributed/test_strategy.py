@@ -1,8 +1,13 @@
 """Checks the choice of the strategy, and that invalid settings raise user errors before the workers connect."""
 
+import ctypes
+import importlib.metadata
+import types
+
 import pytest
 import tensorflow as tf
 
+import fer
 from fer.config import Train
 from fer.errors import UserError
 from fer.train.distributed.cluster_resolver import Cluster
@@ -93,3 +98,43 @@ def test_check_deterministic_jit_rejects_max_pooling_on_gpu(monkeypatch):
     check_deterministic_jit(tf.keras.Sequential([tf.keras.layers.ReLU()]), compiled)
     with pytest.raises(UserError, match=r"max-pooling \(layer pool\).*set config\.train\.jit_compile=false, or"):
         check_deterministic_jit(with_pooling, compiled)
+
+
+def install_cudnn(monkeypatch, package=None, library=None, keras="tf-keras"):
+    """Makes this process have a GPU, another lane, and cuDNN as a package (its version) or a library (its number)."""
+
+    def version(name):
+        if name == "nvidia-cudnn-cu12" and package:
+            return package
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    def load(name):
+        if name == "libcudnn.so.9" and library:
+            return types.SimpleNamespace(cudnnGetVersion=lambda: library)
+        raise OSError(name)
+
+    monkeypatch.setattr(fer, "KERAS", keras)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+
+
+@pytest.mark.parametrize(
+    ("installed", "version"), [({"package": "9.3.0.75"}, "9.3.0.75"), ({"library": 91900}, "9.19.0")]
+)
+def test_make_strategy_warns_of_old_cudnn(monkeypatch, capsys, installed, version):
+    install_cudnn(monkeypatch, **installed)
+    make_strategy("one", Train())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"Warning: cuDNN {version} is installed, and TensorFlow 2.21 needs 9.24 or later")
+    assert line.endswith(" -m pip install 'nvidia-cudnn-cu12>=9.24,<10'.")
+
+
+@pytest.mark.parametrize(
+    "installed",
+    [{"package": "9.24.0.43"}, {"package": "10.0"}, {"library": 92400}, {}, {"package": "8.9.4.25", "keras": "keras"}],
+)
+def test_make_strategy_is_silent_when_cudnn_is_new_or_absent(monkeypatch, capsys, installed):
+    install_cudnn(monkeypatch, **installed)
+    make_strategy("one", Train())
+    assert capsys.readouterr().out == ""
