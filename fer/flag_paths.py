@@ -34,6 +34,7 @@ PATHS = {  # flags that name one or several comma-separated paths
         "evals",
         "update_doc",
         "extra_runs",
+        "torch_python",
     ),
 }
 OUTPUTS = ("output", "preview", "update_doc")  # flags that name a file to write

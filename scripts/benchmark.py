@@ -19,31 +19,29 @@ from fer.io import files
 if TYPE_CHECKING:
     from fer.benchmark import harness
 
-# Modules of fer.benchmark, imported on demand because each imports other libraries.
-SUITES = [
-    # First: they create logical CPUs, which is impossible after TensorFlow's first op.
-    "scaling",
-    "launches",
-    "augment",
-    "convert",
-    "input",
-    "train",
-    "detect",
-]
+# Modules of fer.benchmark, imported on demand because each imports other libraries. The first two create logical CPUs,
+# which is impossible after TensorFlow's first op.
+SUITES = ["scaling", "launches", "augment", "convert", "input", "train", "detect", "end_to_end"]
 
 SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "Suite to run.")
 POLICY = flags.DEFINE_string("policy", None, "Policy that the suite `augment` measures in addition to RandAugment.")
 DATA = flags.DEFINE_string(
     "data", None, "Shards whose validation faces the suite `detect` measures in addition to drawn ones."
 )
+INPUT = flags.DEFINE_string("input", None, "CSV like fer2013.csv for the suite `end_to_end`; by default drawn faces.")
+TORCH_PYTHON = flags.DEFINE_string("torch_python", None, "Python with PyTorch for the suite `end_to_end`, if another.")
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "JSON file of the results; a plot is written next to it.")
 UPDATE_DOC = flags.DEFINE_string("update_doc", None, "Document to fill with the results of --output; no measuring.")
 
 
 def measure(suite: str) -> list[harness.Result]:
     """Runs a suite, which prints a line before each measurement."""
-    given = {"augment": {"text": POLICY.value}, "detect": {"data": DATA.value}}.get(suite, {})
-    options = {name: value for name, value in given.items() if value}
+    given = {
+        "augment": {"text": POLICY.value},
+        "detect": {"data": DATA.value},
+        "end_to_end": {"csv": INPUT.value, "torch_python": TORCH_PYTHON.value},
+    }
+    options = {name: value for name, value in given.get(suite, {}).items() if value}
     with progress.stage(f"Importing the suite {suite} ..."):
         module = importlib.import_module(f"fer.benchmark.{suite}")
     return module.measure(**options)
@@ -59,6 +57,10 @@ def main() -> None:
         grammar.parse(POLICY.value)
     if DATA.value:
         manifest.check_manifest(DATA.value)
+    if INPUT.value:
+        from fer.benchmark import contestants
+
+        contestants.count_training_rows(INPUT.value)  # raises before hours of measuring
     with progress.stage("Loading TensorFlow ..."):
         log_suppression.import_tensorflow(announce=False, whole=True)
         from fer.benchmark import harness

@@ -1,6 +1,6 @@
 """Fills the benchmark results into a document. Each result is between two comments; the first names its source.
 
-    <!--input / fer, in memory / ratio >= 20-->24.10, met<!--/-->
+    <!--input / fer, in memory / ratio >= 20-->24.10 (22.87 to 25.02), met<!--/-->
     <!--input / fer, in memory / value-->1,234,567 (1,100,000 to 1,300,000)<!--/-->
     <!--machine-->AMD EPYC, 2 cores, no GPU; TensorFlow 2.15.1, Python 3.11.9, fer 0.1.0<!--/-->
 
@@ -79,6 +79,9 @@ def _format_result(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
         raise UserError(f"The document names the ratio of {name!r}, which has no baseline.")
     if field == "ratio":
         text = f"{result['ratio']:.2f}"
+        low, high = (result.get(bound) for bound in ("ratio_low", "ratio_high"))  # not in files of older versions
+        if low != high:
+            text += f" ({low:.2f} to {high:.2f})"
     else:
         text = f"{result['value']:,.0f}"
         if result["low"] != result["high"]:

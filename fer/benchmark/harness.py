@@ -33,6 +33,8 @@ class Result:
     high: float  # maximum over rounds
     baseline: str | None = None  # name of the result that this one is compared with
     ratio: float | None = None  # median over rounds of this value / that of the baseline in the same round
+    ratio_low: float | None = None  # minimum over rounds
+    ratio_high: float | None = None  # maximum over rounds
 
 
 def run_interleaved(
@@ -77,8 +79,9 @@ def _summarize(
     low, middle, high = (round(figure, 1) for figure in (min(values), statistics.median(values), max(values)))
     if baseline is None:
         return Result(suite, title, middle, unit, low, high)
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(values, rates[baseline]))
-    return Result(suite, title, middle, unit, low, high, baseline, round(ratio, 3))
+    ratios = [ours / theirs for ours, theirs in zip(values, rates[baseline])]
+    spread = (round(figure, 3) for figure in (statistics.median(ratios), min(ratios), max(ratios)))
+    return Result(suite, title, middle, unit, low, high, baseline, *spread)
 
 
 def write_results(path: str, results: Sequence[Result]) -> list[str]:

@@ -12,6 +12,10 @@ CONTENT = {
     "versions": {"fer": "1", "python": "3.11", "tensorflow": "2.15"},
     "results": [
         {"suite": "nap", "name": "quick, 2 naps", "value": 1234.4, "low": 1200.0, "high": 1300.0, "ratio": 4.126},
+        {
+            **{"suite": "nap", "name": "long", "value": 150.0, "low": 150.0, "high": 150.0},
+            **{"ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.625},
+        },
         {"suite": "nap", "name": "slow", "value": 300.0, "low": 300.0, "high": 300.0, "ratio": None},
     ],
 }
@@ -25,6 +29,8 @@ CONTENT = {
         ("nap / quick, 2 naps / ratio", "4.13"),
         ("nap / quick, 2 naps / ratio >= 4", "4.13, met"),
         ("nap / quick, 2 naps / ratio >= 4.2", "4.13, missed"),
+        ("nap / long / ratio", "0.50 (0.40 to 0.62)"),
+        ("nap / long / ratio <= 0.5", "0.50 (0.40 to 0.62), met"),
         ("nap / slow / value <= 300", "300, met"),
         ("machine", "a processor, 2 cores, no GPU; TensorFlow 2.15, Python 3.11, fer 1"),
     ],

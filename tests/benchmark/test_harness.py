@@ -61,7 +61,19 @@ def test_run_interleaved_computes_ratios_within_a_round(sleep):
 
     slow, quick = harness.run_interleaved("nap", "naps/s", {"slow": first, "quick": second}, baseline="slow", rounds=4)
     assert (slow.low, slow.value, slow.high) == (12.5, 37.5, 100.0)
-    assert quick.ratio == 2
+    assert (quick.ratio_low, quick.ratio, quick.ratio_high) == (2, 2, 2)
+    assert (slow.ratio, slow.ratio_low, slow.ratio_high) == (None, None, None)
+
+
+def test_run_interleaved_returns_range_of_the_ratio_over_rounds(sleep):
+    delays = iter([0.1, 0.2, 0.1, 0.3, 0.1, 0.5])
+
+    def work() -> int:
+        sleep(next(delays))
+        return 1
+
+    quick, _ = harness.run_interleaved("nap", "naps/s", {"quick": work, "slow": work}, baseline="slow", rounds=3)
+    assert (quick.ratio_low, quick.ratio, quick.ratio_high) == (2, 3, 5)
 
 
 def test_run_interleaved_adds_a_result_for_each_pair(sleeper):
@@ -110,7 +122,8 @@ def test_write_results_writes_json_and_plot(tmp_path):
     path, picture = harness.write_results(str(tmp_path / "benchmark.json"), measured)
     content = json.load(open(path))
     assert [entry["ratio"] for entry in content["results"]] == [3.0, None, None]
-    assert set(content["results"][0]) == {"suite", "name", "value", "unit", "low", "high", "baseline", "ratio"}
+    fields = {"suite", "name", "value", "unit", "low", "high", "baseline", "ratio", "ratio_low", "ratio_high"}
+    assert set(content["results"][0]) == fields
     assert content["machine"]["cores"] >= 1
     assert open(picture, "rb").read(8) == b"\x89PNG\r\n\x1a\n"
     assert "(3.00 x usual)" in harness.format_table(measured)
