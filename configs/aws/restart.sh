@@ -5,6 +5,8 @@
 #   137    SIGKILL ended the command, as when the memory is full: restart, because the other workers wait for this one
 #   other  no restart; 1 needs a correction
 #
+# If another worker has ended with 1, this one waits ten minutes for it after each restart: stop this one, too.
+#
 # There are at most MAX_RESTARTS restarts. The pause before restart N is N times RESTART_PAUSE seconds, because a spot
 # instance still has two minutes, and a bucket may be away for longer. TERM, INT and HUP are passed on to the command, and
 # no restart follows.

@@ -189,8 +189,6 @@ def start_worker_script(folder: pathlib.Path, hosts: str, index: int, **environm
 
 def kill_training(folder: pathlib.Path, start: int) -> None:
     """Kills the training of `start_worker_script`, which must be its start with this number, counted from 1."""
-    while not (folder / "pids").exists() or len((folder / "pids").read_text().split()) < start:
-        time.sleep(0.05)
     pids = (folder / "pids").read_text().split()
     assert len(pids) == start
     os.kill(int(pids[-1]), signal.SIGKILL)
@@ -201,14 +199,18 @@ def kill_training(folder: pathlib.Path, start: int) -> None:
 def test_worker_scripts_restart_after_three_kills_and_end_with_same_bits(
     config, synthetic_shards, uninterrupted, tmp_path, killed_index
 ):
-    """The training of one worker is killed at its start, after step 2 and after step 6."""
+    """The training of one worker is killed while the first step is compiled, after step 2 and after step 6."""
     workdir = tmp_path / "run"
     hosts = ",".join(f"127.0.0.1:{port}" for port in launch.find_free_ports(2))
     paths = {"CONFIG": str(config), "DATA": synthetic_shards.folder, "WORKDIR": str(workdir), "RESTART_PAUSE": "1"}
     folders = [tmp_path / "0", tmp_path / "1"]
     started = [start_worker_script(folder, hosts, index, **paths) for index, folder in enumerate(folders)]
     try:
+        while not (workdir / "config.json").exists():
+            assert [process.poll() for process in started] == [None, None]
+            time.sleep(0.05)
         kill_training(folders[killed_index], start=1)
+        assert not checkpoints.list_steps(str(workdir / "checkpoints"))
         for start, step in ((2, 2), (3, 6)):
             launch.wait_for_step(started, workdir, step, LIMIT)
             kill_training(folders[killed_index], start)
