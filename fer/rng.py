@@ -34,8 +34,17 @@ class BatchRng(NamedTuple):
         return self._replace(seed=fold_in(self.seed, salt))
 
     def uniform(self, *shape: int) -> tf.Tensor:
-        """Returns [B, *shape] float32 in [0, 1)."""
-        numbers = tf.random.stateless_uniform([self.global_batch, *shape], self.seed, alg=ALGORITHM)
+        """Returns [B, *shape] float32 in [0, 1), the numbers of `tf.random.stateless_uniform`.
+
+        That function derives the key and the counter from the seed on the device, in fifteen small kernels of a GPU.
+        """
+        from tensorflow.python.ops import random_ops_util  # there is no public function for these two
+
+        with tf.device(HOST), tf.name_scope(SCOPE):
+            key, counter, algorithm = random_ops_util.get_key_counter_alg(self.seed, ALGORITHM)
+        numbers = tf.raw_ops.StatelessRandomUniformV2(
+            shape=[self.global_batch, *shape], key=key, counter=counter, alg=algorithm
+        )
         return tf.gather(numbers, self.positions)
 
 

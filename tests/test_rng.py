@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from fer import rng
-from fer.benchmark import op_placement
+from fer.benchmark import launches, op_placement
 
 
 def test_fold_in_equals_tensorflow():
@@ -34,6 +34,20 @@ def test_rng_makes_seeds_on_host_and_numbers_on_device():
     assert {node.device for node in of_seed} == {"CPU:0"}
     assert {node.device for node in nodes if node.op == "StatelessRandomUniformV2"} == {"CPU:1"}
     assert op_placement.nodes_elsewhere(nodes, "CPU:1") == []
+
+
+def test_uniform_draws_tensorflows_numbers_for_each_position():
+    seed, positions = tf.constant([5, 7]), tf.constant([3, 0])
+    numbers = tf.random.stateless_uniform([4, 2], seed, alg=rng.ALGORITHM).numpy()
+    assert rng.BatchRng(seed, positions, 4).uniform(2).numpy().tolist() == numbers[[3, 0]].tolist()
+
+
+def test_uniform_launches_one_random_kernel_and_one_gather():
+    def draw(seed: tf.Tensor) -> tf.Tensor:
+        return rng.BatchRng(seed, tf.constant([3, 0]), 4).fold_in(1).uniform(2)
+
+    function = tf.function(draw, autograph=False).get_concrete_function(tf.TensorSpec([2], tf.int32))
+    assert sum(launches.count_launches(function).values()) == 2
 
 
 def test_is_seed_op_recognizes_name_scope():
