@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer import rng
-from fer.augment import policy
+from fer.augment import policy, xla_support
 from fer.config import Experiment
 from fer.data.sampling import Batch
 from fer.labels import CLASSES
@@ -18,7 +18,7 @@ from fer.models import dropout, heads
 from fer.train import soft_labels
 from fer.train.device_iterator import DeviceIterator
 from fer.train.distributed import replica_sync
-from fer.train.optim import losses, optimizers, param_groups, sam
+from fer.train.optim import losses, optimizers, packed, param_groups, sam
 from fer.train.optim.param_groups import ParamGroup
 from fer.train.soft_labels import DistillFn
 from fer.train.train_state import TrainState
@@ -104,7 +104,7 @@ def make_train_step(context: StepContext) -> Callable[[Batch], StepMetrics]:
 
     def replica_norm(gradients: list[tf.Tensor]) -> tf.Tensor:
         with tf.name_scope("gradient_norm"):
-            return tf.linalg.global_norm(gradients)
+            return tf.linalg.global_norm(gradients if xla_support.on_cpu() else [packed.pack(gradients)])
 
     def replica_update(gradients: list[tf.Tensor]) -> None:
         with tf.name_scope("optimizer"):
@@ -223,9 +223,14 @@ def _update_ema(strategy: tf.distribute.Strategy, state: TrainState, decay: floa
 
     The decay is min(decay, (1 + step) / (10 + step)), the ramp of tf.train.ExponentialMovingAverage.
     """
-    step = tf.cast(state.step, tf.float32)
-    rate = 1 - tf.minimum(decay, (1 + step) / (10 + step))
-    for average, weight in zip(state.ema_weights, state.model_weights):
+    with tf.device(rng.HOST):
+        step = tf.cast(state.step, tf.float32)
+        rate = 1 - tf.minimum(decay, (1 + step) / (10 + step))
+    pairs = list(zip(state.ema_weights, state.model_weights))
+    if not xla_support.on_cpu():
+        packed.update_ema(strategy, [pair for pair in pairs if pair[0].dtype.is_floating], rate)
+        pairs = [pair for pair in pairs if not pair[0].dtype.is_floating]
+    for average, weight in pairs:
         share = rate if weight.dtype.is_floating else tf.ones([], weight.dtype)  # integers, such as counts, are copied
         strategy.extended.update(
             average, lambda mean, value, share: mean.assign_add((value - mean) * share), args=(weight, share)

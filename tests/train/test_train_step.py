@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer.augment.xla_support import as_on_gpu
 from fer.config import Experiment
 from fer.data import example_codec, pipeline
 from fer.data.sampling import BatchSchedule
 from fer.errors import UserError
 from fer.train import device_iterator, train_state, train_step
 from fer.train.distributed.strategy import make_mirrored
+from fer.train.optim import packed
 from tests import marks
 from tests.train import factories
 
@@ -59,7 +61,20 @@ def on_one(one, faces) -> StepRecords:
 
 def test_train_step_on_two_replicas_gives_weights_of_one(two, faces, initial, on_one):
     """Guarantee 2 with synchronised statistics, augmentation and dropout: within 1e-5 in float32."""
-    on_two = take_three_steps(two, faces)
+    check_equal(take_three_steps(two, faces), on_one, initial)
+
+
+def test_train_step_built_for_gpus_gives_same_weights(two, faces, initial, on_one):
+    with as_on_gpu():
+        found = take_three_steps(two, faces)
+    assert isinstance(found.state.optimizer, packed.SGD)
+    check_equal(found, on_one, initial)
+    for ours, theirs in zip(found.state.ema_weights, on_one.state.ema_weights):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)
+
+
+def check_equal(on_two: StepRecords, on_one: StepRecords, initial: list[np.ndarray]) -> None:
+    """Checks that the steps of two replicas equal those of one, and that they changed the weights."""
     single, double, moved = on_one.state, on_two.state, 0.0
     for ours, theirs, before in zip(double.model.weights, single.model.weights, initial):
         np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-5, err_msg=ours.name)

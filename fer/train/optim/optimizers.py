@@ -8,8 +8,9 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from fer import tf_workarounds
+from fer.augment import xla_support
 from fer.config import Experiment
-from fer.train.optim import tfa, tfa_equivalents
+from fer.train.optim import packed, tfa, tfa_equivalents
 
 # Patterns of the variables without weight decay: biases and the scales and shifts of normalization layers, which decay
 # harms (Goyal et al. 2017, arXiv:1706.02677, section 5.1), the slopes of PReLU, which it pulls towards ReLU (He et al.
@@ -72,18 +73,18 @@ def _has_loss_scale(optimizer: Optimizer) -> bool:
 def _make_keras_optimizer(
     experiment: Experiment, schedule: tf.keras.optimizers.schedules.LearningRateSchedule
 ) -> Optimizer:
-    settings = experiment.optimizer
+    settings, kinds = experiment.optimizer, tf.keras.optimizers if xla_support.on_cpu() else packed
     common = {
         "learning_rate": schedule,
         "global_clipnorm": settings.grad_clip_norm or None,
         "jit_compile": False,  # compiling the update alone gains nothing and fails under MirroredStrategy
     }
     if settings.name == "sgd":
-        optimizer = tf.keras.optimizers.SGD(
+        optimizer = kinds.SGD(
             momentum=settings.momentum, nesterov=True, weight_decay=settings.weight_decay or None, **common
         )
     else:
-        optimizer = tf.keras.optimizers.AdamW(weight_decay=settings.weight_decay, **common)
+        optimizer = kinds.AdamW(weight_decay=settings.weight_decay, **common)
     if settings.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
     return optimizer
