@@ -3,6 +3,11 @@
     <!--input / fer, in memory / ratio >= 20-->24.10 (22.87 to 25.02), met<!--/-->
     <!--input / fer, in memory / value-->1,234,567 (1,100,000 to 1,300,000)<!--/-->
     <!--machine-->AMD EPYC, 2 cores, no GPU; TensorFlow 2.15.1, Python 3.11.9, fer 0.1.0<!--/-->
+    <!--table scaling / efficiency-->
+    ...
+    <!--/-->
+
+A table has all results of a suite whose name is "TABLE: ROW: COLUMN".
 
 `scripts/benchmark.py --update_doc=DOCUMENT` replaces the text between the comments by the measured values, and a test
 compares the document with the recorded file.
@@ -19,6 +24,7 @@ from fer.errors import UserError, command_name, suggest
 from fer.io import files
 
 CELL = re.compile(r"<!--(machine|[^/\n]+ / .+? / [^/\n]+?)-->.*?<!--/-->")
+TABLE = re.compile(r"<!--table (\w+) / ([^/\n]+?)-->.*?<!--/-->", re.DOTALL)
 FIELD = re.compile(r"(value|ratio)(?: (>=|<=) ([0-9.]+))?")
 COMPARISONS = {">=": operator.ge, "<=": operator.le}
 
@@ -62,7 +68,10 @@ def fill_text(document: str, content: Mapping[str, Any]) -> str:
         text = _format_machine(content) if source == "machine" else _format_result(source, known)
         return f"<!--{source}-->{text}<!--/-->"
 
-    return CELL.sub(cell, document)
+    def table(found: re.Match[str]) -> str:
+        return f"<!--table {found[1]} / {found[2]}-->\n{_format_table(found[1], found[2], known)}\n<!--/-->"
+
+    return TABLE.sub(table, CELL.sub(cell, document))
 
 
 def _format_result(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
@@ -83,12 +92,29 @@ def _format_result(source: str, known: Mapping[str, Mapping[str, Any]]) -> str:
         if low != high:
             text += f" ({low:.2f} to {high:.2f})"
     else:
-        text = f"{result['value']:,.0f}"
+        text = _format_value(result)
         if result["low"] != result["high"]:
             text += f" ({result['low']:,.0f} to {result['high']:,.0f})"
     if relation:
         text += ", met" if COMPARISONS[relation](result[field], float(bound)) else ", missed"
     return text
+
+
+def _format_value(result: Mapping[str, Any]) -> str:
+    return f"{result['value']:,.{1 if result.get('unit') == '%' else 0}f}"
+
+
+def _format_table(suite: str, name: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+    rows: dict[str, dict[str, str]] = {}
+    for source, result in known.items():
+        if source.startswith(f"{suite} / {name}: "):
+            _, row, column = source.split(": ")
+            rows.setdefault(row, {})[column] = _format_value(result)
+    if not rows:
+        raise UserError(f"The document names the table {name!r} of the suite {suite!r}, which has no results.")
+    columns = list(next(iter(rows.values())))
+    lines = [["", *columns], ["---"] * (len(columns) + 1), *([row, *cells.values()] for row, cells in rows.items())]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _format_machine(content: Mapping[str, Any]) -> str:

@@ -116,12 +116,15 @@ def format_table(results: Sequence[Result]) -> str:
 def plot_results(results: Sequence[Result]) -> bytes:
     """Draws a bar chart for each suite and unit, with the range over rounds; results without a baseline are grey.
 
+    Results named "TABLE: ROW: COLUMN" are left out; `fill_docs` makes tables of them.
+
     Returns:
       The bytes of a PNG file.
     """
     panels: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        panels.setdefault((result.suite, result.unit), []).append(result)
+        if result.name.count(": ") < 2:
+            panels.setdefault((result.suite, result.unit), []).append(result)
     heights = [len(members) for members in panels.values()]
     figure = Figure(figsize=(9, 0.9 * len(panels) + 0.4 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + n for n in heights]})

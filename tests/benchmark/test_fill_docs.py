@@ -60,6 +60,20 @@ def test_fill_text_error_names_the_result(source, message):
     assert message in str(caught.value)
 
 
+def test_fill_text_makes_a_table_of_rows_and_columns():
+    names = {"share: a: 8 GPUs": 99.44, "share: a: 32 GPUs": 9.0, "share: b: 8 GPUs": 1.0, "share: b: 32 GPUs": 2.0}
+    measured = [
+        {"suite": "s", "name": name, "value": value, "low": value, "high": value, "unit": "%", "ratio": None}
+        for name, value in names.items()
+    ]
+    text = fill_docs.fill_text("a\n<!--table s / share-->\nold\n<!--/-->\nz", {**CONTENT, "results": measured})
+    table = "|  | 8 GPUs | 32 GPUs |\n| --- | --- | --- |\n| a | 99.4 | 9.0 |\n| b | 1.0 | 2.0 |"
+    assert text == f"a\n<!--table s / share-->\n{table}\n<!--/-->\nz"
+    assert fill_docs.fill_text(text, {**CONTENT, "results": measured}) == text
+    with pytest.raises(UserError, match="names the table 'shares' of the suite 's', which has no results"):
+        fill_docs.fill_text("<!--table s / shares-->\n<!--/-->", {**CONTENT, "results": measured})
+
+
 @pytest.mark.parametrize("content", [[], {"splits": {}}])
 def test_fill_error_names_file_without_results(tmp_path, content):
     (tmp_path / "page.md").write_text("nothing")
@@ -77,7 +91,12 @@ def test_fill_replaces_the_document(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("page", "figures", "cells"), [("performance.md", "benchmark", 30), ("results/benchmark/detect.md", "detect", 30)]
+    ("page", "figures", "cells"),
+    [
+        ("performance.md", "benchmark", 30),
+        ("results/benchmark/detect.md", "detect", 30),
+        ("multi_gpu.md", "scaling", 1),
+    ],
 )
 def test_docs_have_the_recorded_results(root, page, figures, cells):
     text = (root / "docs" / page).read_text()

@@ -127,3 +127,9 @@ def test_write_results_writes_json_and_plot(tmp_path):
     assert content["machine"]["cores"] >= 1
     assert open(picture, "rb").read(8) == b"\x89PNG\r\n\x1a\n"
     assert "(3.00 x usual)" in harness.format_table(measured)
+
+
+def test_plot_results_leaves_out_cells_of_a_table():
+    bar = Result("convert", "ours", 300.0, "rows/s", 290.0, 310.0)
+    cell = Result("scaling", "efficiency: compact: 8 GPUs", 99.0, "%", 99.0, 99.0)
+    assert harness.plot_results([bar, cell]) == harness.plot_results([bar])
