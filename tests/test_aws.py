@@ -45,7 +45,7 @@ def read_program_flags() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "docs" / "aws.md", *sorted(set(SHELL) - {FOLDER / "restart.sh"})], ids=lambda path: path.name
+    "path", [ROOT / "docs" / "aws.md", *(set(SHELL) - {FOLDER / "restart.sh"})], ids=lambda path: path.name
 )
 def test_commands_name_existing_programs_and_flags(path):
     known = read_program_flags()
@@ -184,14 +184,33 @@ def test_sagemaker_launch_reports_missing_sdk(tmp_path):
 
 
 @pytest.mark.extended
-def test_docker_image_builds_from_copied_files(tmp_path):
-    before = (ROOT / "Dockerfile").read_text().partition("RUN pip install --no-cache-dir --no-deps")[0]
+def test_docker_image_installs_commands_from_copied_files(tmp_path):
+    """Runs the Dockerfile's last installation on the files that it copies, then each command without the repository."""
+    text = (ROOT / "Dockerfile").read_text()
+    before, _, install = text.partition("RUN pip install --no-cache-dir --no-deps")
+    assert install.splitlines()[0] == " --no-build-isolation ."
+    image, prefix = tmp_path / "image", tmp_path / "prefix"
+    image.mkdir()
     for copied in re.findall(r"^COPY (.+) \S+$", before, re.MULTILINE):
         for name in copied.split():
-            (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    build = "from setuptools import build_meta; build_meta.build_wheel('.')"
-    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, text=True, capture_output=True)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, image / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, image / name)
+    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "--ignore-installed"]
+    done = subprocess.run([*pip, f"--prefix={prefix}", "."], cwd=image, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    (packages,) = prefix.glob("lib/python*/site-packages")
+    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    commands = sorted((prefix / "bin").glob("fer-*"))
+    assert len(commands) == len([path for path in (ROOT / "scripts").glob("*.py") if path.stem != "__init__"])
+    for command in commands:
+        done = subprocess.run([str(command), "--help"], cwd=tmp_path, env=environment, text=True, capture_output=True)
+        assert "--debug" in done.stdout + done.stderr, (command, done)
+        assert "Traceback" not in done.stderr, command
+    code = "import fer; print(fer.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert done.stdout.startswith(str(packages))
 
 
 def test_cluster_head_node_and_queue_have_separate_subnets():
