@@ -8,6 +8,7 @@ their median. It is computed in integers, so that every machine computes the sam
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 
 import numpy as np
@@ -73,6 +74,7 @@ def perceptual_hash(images: np.ndarray) -> np.ndarray:
     return np.packbits(frequencies > median[:, None], axis=1).view(np.uint64)[:, 0]
 
 
+@functools.cache
 def _dct_matrix() -> np.ndarray:
     """Returns the lowest rows of the cosine transform (DCT-II), times `_SCALE` and rounded: int64 [8, 48]."""
     frequency, position = np.arange(_NUM_FREQUENCIES)[:, None], np.arange(SIDE)[None, :]

@@ -31,6 +31,7 @@ LABEL_OUT_OF_RANGE = "label out of range"  # kind of reject: the label is a numb
 Bytes = bytes | memoryview
 
 _BOM = b"\xef\xbb\xbf"
+_NEWLINE = np.uint8(10)
 # Columns that a table without labels may have besides `pixels`; any other one may hold labels under another name.
 _UNLABELLED_COLUMNS = {
     *("", "id", "index", "idx", "no", "number", "row", "unnamed: 0", "image", "image name", "image_name"),
@@ -152,7 +153,7 @@ def iter_chunks(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
             header, first = read_header(name, line), 2
         if header is not None and newline:
             yield Lines(name, header, first, text)
-            first += text.count(b"\n") + 1
+            first += np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE) + 1  # faster than bytes.count
     if header is None:
         header, first, rest = read_header(name, rest), 2, b""
     if rest:

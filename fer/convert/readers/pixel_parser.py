@@ -16,10 +16,11 @@ from fer.labels import PIXELS, SIDE
 
 BLOCK_FACES = 24  # faces parsed at once: their text and the intermediate arrays fit into the second-level cache
 
-_PAD = b"   "  # so that every number has three bytes before its end
-_SPACE = 32
+_PAD = b"    "  # so that every number has three bytes before its end; an even number of bytes
+_SPACE = np.uint8(32)
 _ZERO = np.uint8(48)
 _TEN, _HUNDRED = np.uint8(10), np.uint8(100)
+_LOW_BITS = np.uint8(15)
 
 
 def parse_pixels(fields: Sequence[bytes | memoryview]) -> tuple[np.ndarray, dict[int, str]]:
@@ -69,32 +70,52 @@ def parse_face(field: bytes) -> np.ndarray | str:
 
 def _parse_block(fields: Sequence[bytes | memoryview]) -> np.ndarray | None:
     """Parses faces written as numbers with one space between them; returns None if any of them is not."""
-    text = np.frombuffer(_PAD + b" ".join(fields) + b" ", np.uint8)
-    digits = text - _ZERO
-    is_digit = digits < 10
-    digits *= is_digit
-    is_space = text == _SPACE
-    # Element i is the value of a number whose last digit is byte i + 2.
-    second = is_digit[1:] & is_digit[:-1]
+    numbers = b" ".join(fields)
+    text = np.frombuffer(b"".join([_PAD, numbers, b" " if len(numbers) % 2 else b" 0"]), np.uint8)  # an even length
+    is_space, digits = text == _SPACE, text - _ZERO
+    is_digit = digits < _TEN
+    digits &= _LOW_BITS  # a space has the value 0
+    # Element i is the value of a number whose last digit is byte i + 2. Operations on uint8 alone are the fastest.
+    mask = np.negative(is_digit.view(np.int8)).view(np.uint8)  # 255 for a digit
+    second = mask[1:] & mask[:-1]
     third = second[1:] & second[:-1]
-    hundreds = digits[:-2] * third
-    value = digits[1:-1] * is_digit[2:]
-    value *= _TEN
-    value += digits[2:]
-    wrong = (third[1:] & third[:-1]).any()  # four digits
-    wrong |= hundreds.max() > 2 or ((hundreds == 2) & (value > 55) & is_digit[2:]).any()  # above 255
-    wrong |= np.count_nonzero(is_space) + np.count_nonzero(is_digit) != len(text)  # neither digit nor space
-    wrong |= (is_space[3:] & is_space[2:-1]).any()  # an empty number
-    ends = np.flatnonzero(is_space)[len(_PAD) :]
-    wrong |= len(ends) != len(fields) * PIXELS
-    if wrong:
-        return None
-    lengths = np.array([len(field) + 1 for field in fields])
-    if (ends[PIXELS - 1 :: PIXELS] != len(_PAD) - 1 + np.cumsum(lengths)).any():  # a face has too many
+    hundreds = digits[:-2] & second[1:]
+    if (
+        np.count_nonzero(is_space) + np.count_nonzero(is_digit) != len(text)  # neither digit nor space
+        or (is_space[len(_PAD) :] & is_space[len(_PAD) - 1 : -1]).any()  # an empty number
+        or (third[1:] & third[:-1]).max()  # four digits; `any` of uint8 is slower
+        or hundreds.max() > 2
+    ):
         return None
     hundreds *= _HUNDRED
+    value = digits[1:-1] & mask[2:]
+    value *= _TEN
+    value += digits[2:]
     value += hundreds
-    return value.take(ends - 3).reshape(len(fields), PIXELS)
+    if (value < hundreds).any():  # above 255
+        return None
+    return _select_values(value, is_space, [len(field) for field in fields])
+
+
+def _select_values(value: np.ndarray, is_space: np.ndarray, lengths: list[int]) -> np.ndarray | None:
+    """Returns the values at the ends of the numbers of each face; None if a face has more or fewer than `PIXELS`.
+
+    Two ends are at least two bytes apart, so that an aligned pair of bytes holds at most one. Searching the pairs takes
+    half the time of searching the bytes.
+
+    Args:
+      value: uint8 [n - 2], element i for a number that ends before byte i + 3 of the text.
+      is_space: bool [n], of the text.
+      lengths: of the fields, in bytes.
+    """
+    at_end = np.negative(is_space.view(np.int8)).view(np.uint8)  # 255 for a space
+    at_end[3:] &= value[:-1]
+    pairs = at_end.view(np.uint16)
+    ends = np.flatnonzero(is_space.view(np.uint16) != 0)[len(_PAD) // 2 :]
+    lasts = np.cumsum(lengths) + np.arange(len(lengths)) + len(_PAD)
+    if len(ends) != len(lengths) * PIXELS or (ends[PIXELS - 1 :: PIXELS] != lasts // 2).any():
+        return None
+    return (pairs | pairs >> 8).take(ends).astype(np.uint8).reshape(len(lengths), PIXELS)
 
 
 def shorten(token: bytes) -> str:

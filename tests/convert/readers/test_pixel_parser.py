@@ -1,5 +1,7 @@
 """The pixel parser, compared with Python's own parsing of integers."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -102,3 +104,36 @@ def test_pixel_parser_keeps_other_faces_of_block_with_bad_face():
     assert list(faults) == [5]
     others = np.arange(pixel_parser.BLOCK_FACES) != 5
     np.testing.assert_array_equal(parsed[others], images[others])
+
+
+def edit_text(text: str, draw: random.Random) -> str:
+    """Returns a text with one character inserted, removed or replaced at a random position, or with other ends."""
+    at, character = draw.randrange(len(text)), draw.choice(" 0123456789x,\t\x00")
+    return draw.choice(
+        [
+            text,
+            text[:at] + character + text[at:],
+            text[:at] + text[at + 1 :],
+            text[:at] + character + text[at + 1 :],
+            text + character,
+            character + text,
+            "",
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_pixel_parser_parses_blocks_as_single_faces_when_texts_are_edited(seed):
+    draw = random.Random(seed)
+    fields = []
+    for image in input_factories.noise(6, seed):
+        width = draw.choice([1, 1, 3])  # of the numbers, with leading zeros
+        fields.append(edit_text(" ".join(f"{value:0{width}d}" for value in image), draw).encode())
+    parsed, faults = pixel_parser.parse_pixels(fields)
+    for position, field in enumerate(fields):
+        alone = pixel_parser.parse_face(field)
+        if isinstance(alone, str):
+            assert faults[position] == alone
+        else:
+            assert position not in faults
+            np.testing.assert_array_equal(parsed[position], alone)
