@@ -91,7 +91,7 @@ def _write_output(
         if options.labels_are_votes():
             dataset, counts, left_out = _label_by_votes(dataset, votes)
             votes = None  # there are no other labels with which they could agree
-    groups = duplicates.find_duplicates(dataset.hashes)
+    groups = duplicates.find_duplicates(dataset.hashes, dataset.read_faces)
     assigned = splits.assign_splits(dataset.splits, dataset.labels, groups.near, options.seed)
     findings = audit.audit(dataset, assigned, groups, votes)
     remaining, dropped = audit.drop_rows(findings, assigned, options.drop)

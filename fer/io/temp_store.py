@@ -75,6 +75,11 @@ class TempStore:
 
     def read_faces(self, positions: np.ndarray) -> np.ndarray:
         """Returns the faces at ascending positions, int64 [n], as uint8 [n, 2304]."""
+        if len(positions) and np.ptp(positions) < 2 * len(positions):  # one read of all takes less time than many
+            first = int(positions[0])
+            images = np.empty((int(positions[-1]) - first + 1, PIXELS), np.uint8)
+            self._read_into(images.data.cast("B"), first * PIXELS)
+            return images[positions - first]
         images = np.empty((len(positions), PIXELS), np.uint8)
         runs = np.flatnonzero(np.diff(positions, prepend=-2) != 1)
         for start, stop in zip(runs, [*runs[1:], len(positions)]):

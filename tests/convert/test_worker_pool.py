@@ -49,7 +49,8 @@ def test_parser_pool_parses_as_current_process(kind, parser_pool):
     expected_block, expected_prints = worker_pool.parse_chunk(PIECES[kind])
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.rejects == expected_block.rejects
-    np.testing.assert_array_equal(prints.digests, expected_prints.digests)
+    np.testing.assert_array_equal(prints.hashes, expected_prints.hashes)
+    np.testing.assert_array_equal(prints.squares, expected_prints.squares)
 
 
 def test_parser_pool_gives_every_thread_its_own_process(parser_pool):

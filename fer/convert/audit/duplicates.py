@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
+from fer.convert.audit import image_hashes
 from fer.convert.audit.image_hashes import ImageHashes
 
 THRESHOLD = 4
 METHOD = "DCT perceptual hash, 64 bits (Zauner 2010)"
 NEARLY_BLANK_STD = 5.0  # standard deviation in grey levels; the faintest visible faces of FER-2013 have 9
 
+_BATCH_SIZE = 1024  # faces in memory at once
 _NUM_PARTS = 6  # of a hash; if 4 bits differ, at least two parts are equal
 _BIT_COUNTS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
 
@@ -31,16 +34,39 @@ class DuplicateGroups:
     pairs: np.ndarray  # int64 [k, 2], near-duplicates that are not identical, each by the first face of its exact group
 
 
-def find_duplicates(hashes: ImageHashes) -> DuplicateGroups:
-    """Finds duplicates. Nearly blank faces have similar hashes by chance, and are only compared exactly."""
-    keys = np.ascontiguousarray(hashes.digests).view("V16").ravel()
-    _, first, exact = np.unique(keys, return_index=True, return_inverse=True)
-    exact = _renumber_groups(exact.ravel())
-    first = np.sort(first)
+def find_duplicates(hashes: ImageHashes, read_faces: Callable[[np.ndarray], np.ndarray]) -> DuplicateGroups:
+    """Finds duplicates. Nearly blank faces have similar hashes by chance, and are only compared exactly.
+
+    Args:
+      hashes: of n faces.
+      read_faces: returns the faces at ascending positions, int64 [k], as uint8 [k, 2304].
+    """
+    exact = _group_identical(hashes, read_faces)
+    first = np.unique(exact, return_index=True)[1]
     visible = first[hashes.deviations()[first] >= NEARLY_BLANK_STD]
     pairs = visible[close_pairs(hashes.hashes[visible], THRESHOLD)]
     near = _renumber_groups(_connected_components(len(first), exact[pairs])[exact])
     return DuplicateGroups(exact, near, pairs)
+
+
+def _group_identical(hashes: ImageHashes, read_faces: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Returns the group of identical faces of each face, int64 [n].
+
+    Identical faces have the same perceptual hash and sums. Only faces that share these with another one are read and
+    compared by a hash of all pixels; they are few.
+    """
+    order = np.lexsort((hashes.squares, hashes.sums, hashes.hashes))
+    columns = [column[order] for column in (hashes.hashes, hashes.sums, hashes.squares)]
+    differs = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    groups = np.empty(len(order), np.int64)
+    groups[order] = np.cumsum(np.concatenate([[0], differs]))[: len(order)]
+    shared = np.flatnonzero(np.bincount(groups, minlength=1)[groups] > 1)
+    number_of_digest: dict[bytes, int] = {}
+    for start in range(0, len(shared), _BATCH_SIZE):
+        batch = shared[start : start + _BATCH_SIZE]
+        digests = image_hashes.digest_images(read_faces(batch))
+        groups[batch] = [number_of_digest.setdefault(digest, len(order) + len(number_of_digest)) for digest in digests]
+    return _renumber_groups(groups)
 
 
 def close_pairs(hashes: np.ndarray, most: int) -> np.ndarray:

@@ -25,7 +25,6 @@ _SCALE = 64  # of the integer cosines: 48 * 255 * 64 < 2**24, so that the first 
 class ImageHashes:
     """Hashes and sums of n faces."""
 
-    digests: np.ndarray  # uint64 [n, 2], a hash of the pixels: equal only for identical faces
     hashes: np.ndarray  # uint64 [n], perceptual: few bits differ between faces that look alike
     sums: np.ndarray  # int64 [n], of the pixels
     squares: np.ndarray  # int64 [n], of the pixels' squares
@@ -38,7 +37,6 @@ class ImageHashes:
 def hash_images(images: np.ndarray) -> ImageHashes:
     """Returns the hashes and sums of faces, uint8 [n, 2304]."""
     return ImageHashes(
-        digests=np.frombuffer(b"".join(digest_images(images)), np.uint64).reshape(-1, 2),
         hashes=perceptual_hash(images),
         sums=images.sum(axis=1, dtype=np.uint32).astype(np.int64),
         squares=np.multiply(images, images, dtype=np.uint16).sum(axis=1, dtype=np.uint32).astype(np.int64),

@@ -34,7 +34,7 @@ from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.errors import UserError
 from fer.io import decompression_limits, files
 
-CHUNK_BYTES = 1 << 19  # bytes per read: larger reads are slower, since their memory is allocated anew each time
+CHUNK_BYTES = 1 << 20  # bytes per read, and of the chunks of a table: larger ones save switches between processes
 HEAD_BYTES = 4096  # bytes that may be inspected without consuming them
 
 # An archive that exceeds these limits is rejected.

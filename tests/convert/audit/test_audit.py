@@ -35,6 +35,17 @@ FACES = [
 ]
 
 
+def store_faces(images: np.ndarray) -> TempStore:
+    """Returns a store with images, uint8 [n, 2304]."""
+    store = TempStore()
+    store.append_faces(images)
+    return store
+
+
+def find_duplicates(dataset: IngestedDataset) -> duplicates.DuplicateGroups:
+    return duplicates.find_duplicates(dataset.hashes, dataset.read_faces)
+
+
 @pytest.fixture(scope="module")
 def dataset() -> IngestedDataset:
     images = np.array([face[0] for face in FACES], np.uint8)
@@ -43,7 +54,7 @@ def dataset() -> IngestedDataset:
         splits=np.array([face[2] for face in FACES]),
         rows=10 * np.arange(len(FACES)),
         hashes=image_hashes.hash_images(images),
-        store=TempStore(),
+        store=store_faces(images),
         sources=(Source("f.csv", "", 100, "f"),),
         blank_lines=0,
     )
@@ -53,7 +64,7 @@ def dataset() -> IngestedDataset:
 def result(dataset) -> audit.Audit:
     counts = np.array([VOTE[face[3]] for face in FACES])
     votes = Votes(counts, dataset.splits, np.array([face[3] != "NF" for face in FACES]))
-    return audit.audit(dataset, dataset.splits, duplicates.find_duplicates(dataset.hashes), votes)
+    return audit.audit(dataset, dataset.splits, find_duplicates(dataset), votes)
 
 
 def test_audit_counts_exact_duplicates(result):
@@ -95,11 +106,11 @@ def audit_leakage(*faces: tuple[np.ndarray, int]) -> dict[str, dict[str, int]]:
         splits=splits,
         rows=np.arange(len(faces)),
         hashes=image_hashes.hash_images(images),
-        store=TempStore(),
+        store=store_faces(images),
         sources=(Source("f.csv", "", len(faces), "f"),),
         blank_lines=0,
     )
-    return audit.audit(dataset, splits, duplicates.find_duplicates(dataset.hashes), None).summary["leakage"]
+    return audit.audit(dataset, splits, find_duplicates(dataset), None).summary["leakage"]
 
 
 @pytest.mark.parametrize("validates", range(3))
@@ -175,24 +186,24 @@ def test_drop_without_reasons_keeps_all_rows(result, dataset):
 
 
 def test_find_train_duplicates_lists_rows_of_other_splits(dataset):
-    found = duplicates.find_duplicates(dataset.hashes)
+    found = find_duplicates(dataset)
     listed = audit.find_train_duplicates(found, dataset.splits, dataset.rows)
     assert listed == {"validation": (10,), "test": ()}  # a near-duplicate such as row 60 does not count
 
 
 def test_find_train_duplicates_ignores_excluded_faces(dataset):
-    found = duplicates.find_duplicates(dataset.hashes)
+    found = find_duplicates(dataset)
     splits = np.where(np.isin(np.arange(len(FACES)), [0, 2]), EXCLUDED, dataset.splits)
     assert audit.find_train_duplicates(found, splits, dataset.rows) == {"validation": (), "test": ()}
 
 
 def test_find_train_duplicates_is_empty_without_train_split(dataset):
-    found = duplicates.find_duplicates(dataset.hashes)
+    found = find_duplicates(dataset)
     assert audit.find_train_duplicates(found, np.full(len(FACES), TEST), dataset.rows) == {}
 
 
 def test_audit_without_votes_has_no_ferplus_summary(dataset):
-    result = audit.audit(dataset, dataset.splits, duplicates.find_duplicates(dataset.hashes), None)
+    result = audit.audit(dataset, dataset.splits, find_duplicates(dataset), None)
     assert result.summary["ferplus"] is None
     assert not result.not_a_face.any()
 
@@ -201,5 +212,5 @@ def test_audit_counts_no_conflict_with_unlabelled_faces(dataset):
     unlabelled = IngestedDataset(
         **{**vars(dataset), "labels": np.where(np.arange(len(FACES)) == 2, -1, dataset.labels)}
     )
-    result = audit.audit(unlabelled, dataset.splits, duplicates.find_duplicates(dataset.hashes), None)
+    result = audit.audit(unlabelled, dataset.splits, find_duplicates(dataset), None)
     assert result.summary["exact_duplicates"]["conflicting_groups"] == 0
