@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -91,16 +92,17 @@ def _write_output(
         if options.labels_are_votes():
             dataset, counts, left_out = _label_by_votes(dataset, votes)
             votes = None  # there are no other labels with which they could agree
-    groups = duplicates.find_duplicates(dataset.hashes, dataset.read_faces)
+    search = parsers.executor.submit(duplicates.find_duplicates, dataset.hashes, dataset.read_faces)
+    write = functools.partial(
+        shard_writer.write_shards, folder, dataset, votes=counts, shards=options.shards, parsers=parsers
+    )
+    # If no split depends on duplicates, the shards are written during the search for them.
+    written = write(dataset.splits) if not options.drop and (dataset.splits >= 0).all() else None
+    groups = search.result()
     assigned = splits.assign_splits(dataset.splits, dataset.labels, groups.near, options.seed)
     findings = audit.audit(dataset, assigned, groups, votes)
-    remaining, dropped = audit.drop_rows(findings, assigned, options.drop)
-    if not (remaining >= 0).any():
-        raise UserError(
-            f"--drop={','.join(options.drop)} leaves no face of {options.input}, since all of them are in the train "
-            "split: drop less, or convert another input."
-        )
-    written = shard_writer.write_shards(folder, dataset, remaining, counts, options.shards, parsers)
+    remaining, dropped = _drop_rows(findings, assigned, options)
+    written = write(remaining) if written is None else written
     for name, rows in audit.find_train_duplicates(groups, remaining, dataset.rows).items():
         if name in written:
             written[name] = dataclasses.replace(written[name], train_duplicates=rows)
@@ -120,6 +122,21 @@ def _write_output(
         audit_plots.write_plots(folder, written, dataset, remaining, options.seed)
     statistics = train_statistics(dataset, remaining == SPLITS.index("train"))
     _write_manifest(folder, options, dataset, statistics, written, summary)
+
+
+def _drop_rows(findings: audit.Audit, splits: np.ndarray, options: Options) -> tuple[np.ndarray, dict[str, Any]]:
+    """Excludes rows from the train split as `audit.drop_rows`.
+
+    Raises:
+      UserError: no face remains in any split.
+    """
+    remaining, dropped = audit.drop_rows(findings, splits, options.drop)
+    if not (remaining >= 0).any():
+        raise UserError(
+            f"--drop={','.join(options.drop)} leaves no face of {options.input}, since all of them are in the train "
+            "split: drop less, or convert another input."
+        )
+    return remaining, dropped
 
 
 def _join_votes(votes: Votes, options: Options, dataset: IngestedDataset) -> Votes:

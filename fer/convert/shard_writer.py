@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import threading
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +14,7 @@ from fer.convert.rows import SPLITS
 from fer.convert.worker_pool import ParserPool
 from fer.data import example_codec
 from fer.data.manifest import Shard, Split
-from fer.io import files, local_write
+from fer.io import files
 
 TARGET_SHARD_BYTES = 100_000_000  # approximate, unless the number of shards is given
 MIN_TRAIN_SHARDS = 8  # minimum for a train split with `MIN_SHARD_EXAMPLES` examples per shard
@@ -23,9 +22,6 @@ MIN_SHARD_EXAMPLES = 100
 BATCH_SIZE = 1024  # faces in memory at once, per worker
 
 _EXAMPLE_BYTES = 2400
-# Each write of a record releases the GIL for a moment. Two threads that write at the same time take it from each other
-# for every record, and need twice the time of one. The lock leaves the other threads to read, encode and hash.
-_WRITE_LOCK = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +68,8 @@ def write_shards(
         ]
         labels = dataset.labels[members]
         counts = np.bincount(labels[labels >= 0], minlength=len(dataset.classes)).tolist()
-        files_written = []
-        for shard in bounded_map(parsers.executor, work, jobs, 2 * parsers.num_workers):
-            files_written.append(shard)
-            local_write.sync(os.path.join(folder, shard.file))  # while the threads write the next shards
-        written[name] = Split(name, len(members), dict(zip(dataset.classes, counts)), tuple(files_written))
+        files_written = tuple(bounded_map(parsers.executor, work, jobs, 2 * parsers.num_workers))
+        written[name] = Split(name, len(members), dict(zip(dataset.classes, counts)), files_written)
     return written
 
 
@@ -87,10 +80,8 @@ def _write_shard(dataset: IngestedDataset, votes: np.ndarray | None, job: _Shard
             batch = job.positions[start : start + BATCH_SIZE]
             images = dataset.read_faces(batch)
             counts = None if votes is None else votes[batch]
-            messages = example_codec.encode_examples(images, dataset.labels[batch], dataset.rows[batch], counts)
-            with _WRITE_LOCK:
-                for message in messages:
-                    writer.write(message)
+            for message in example_codec.encode_examples(images, dataset.labels[batch], dataset.rows[batch], counts):
+                writer.write(message)
     size = os.path.getsize(job.path)
     return Shard(os.path.basename(job.path), len(job.positions), size, files.sha256(job.path))
 

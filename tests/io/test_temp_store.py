@@ -23,7 +23,7 @@ def face_store(tmp_path) -> TempStore:
     store.close()
 
 
-@pytest.mark.parametrize("positions", [[], [0], [49], [0, 1, 2], [3, 5, 6, 7, 20, 49], range(50)])
+@pytest.mark.parametrize("positions", [[], [0], [49], [0, 1, 2], [3, 5, 6, 8], [3, 5, 6, 7, 20, 49], range(50)])
 def test_temp_store_returns_the_requested_faces(face_store, positions):
     np.testing.assert_array_equal(face_store.read_faces(np.array(positions, np.int64)), IMAGES[list(positions)])
 
