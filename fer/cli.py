@@ -92,7 +92,7 @@ def run(main: Callable[[], None]) -> None:
     stopped, and the code with which `main` itself exits.
     """
     # absl defaults to "info", where TensorFlow 2.21 logs every checkpoint.
-    flags.FLAGS["verbosity"].value = absl_logging.WARNING
+    absl_logging.set_verbosity(absl_logging.WARNING)
     streams.install()
 
     def guarded(_: Sequence[str]) -> None:

@@ -1,5 +1,7 @@
 """Marks for tests with requirements on the machine."""
 
+import importlib.util
+
 import pytest
 
 from fer.models import precision
@@ -17,3 +19,7 @@ HALF_PRECISIONS = [
     pytest.param("mixed_bfloat16", marks=needs_bfloat16),
     pytest.param("mixed_float16", marks=needs_float16),
 ]
+
+needs_addons = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow_addons") is None, reason="TensorFlow Addons needs TensorFlow 2.15"
+)

@@ -96,6 +96,24 @@ def test_run_ends_with_one_line_when_interrupted(root, tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "wait.py: Interrupted.\n")
 
 
+def test_run_hides_messages_below_a_warning_unless_verbosity_is_set(root, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from absl import logging\nfrom fer import cli\n"
+        "def main():\n    logging.info('noise')\n    logging.warning('signal')\n"
+        "cli.run(main)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+
+    def logged(*flags: str) -> list[str]:
+        command = [sys.executable, str(program), *flags]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return [line.split()[-1] for line in done.stderr.splitlines()]
+
+    assert logged() == ["signal"]
+    assert logged("--verbosity=0") == ["noise", "signal"]
+
+
 @pytest.mark.parametrize("given", [["--config=compact"], ["--config", "compact"], ["-config", "compact"]])
 def test_resolve_config_names_finds_shipped_config_by_bare_name(root, given):
     found = cli.resolve_config_names(["train.py", *given, "--workdir", "compact"])

@@ -13,6 +13,7 @@ from fer.evaluation.metrics import metrics
 from fer.models import classifier
 from fer.train import eval_step
 from fer.train.distributed.strategy import make_mirrored
+from tests.marks import needs_addons
 from tests.train import factories
 
 SMALL = Model(name="tiny", image_size=24)
@@ -78,6 +79,7 @@ def test_make_scorer_keeps_the_most_confident_mistakes(faces, monkeypatch):
     np.testing.assert_allclose(mistakes.confidence, np.sort(wrong.max(axis=1))[::-1][:5], rtol=1e-5)
 
 
+INSTALLED = [pytest.param(True, marks=needs_addons, id="with Addons"), pytest.param(False, id="without")]
 MATRICES = {
     "FER-2013's size": np.random.default_rng(0).integers(0, 150, (7, 7)) + 300 * np.eye(7, dtype=np.int64),
     "a million faces": np.random.default_rng(1).integers(0, 20_000, (7, 7)) + 90_000 * np.eye(7, dtype=np.int64),
@@ -86,7 +88,7 @@ MATRICES = {
 }
 
 
-@pytest.mark.parametrize("installed", [True, False], ids=["with Addons", "without"])
+@pytest.mark.parametrize("installed", INSTALLED)
 @pytest.mark.parametrize("kind", MATRICES)
 def test_score_kappa_and_matthews_equal_exact_values_with_and_without_addons(kind, installed, monkeypatch):
     if not installed:
@@ -102,6 +104,7 @@ def test_score_kappa_and_matthews_equal_exact_values_with_and_without_addons(kin
     assert score.matthews == pytest.approx(expected, abs=1e-9)
 
 
+@needs_addons
 def test_addons_metrics_equal_metrics_of_evaluations_on_random_matrices():
     random = np.random.default_rng(3)
     matrices = random.integers(0, 300, (20, 7, 7)) * (random.random((20, 7, 7)) < 0.6)
@@ -111,7 +114,7 @@ def test_addons_metrics_equal_metrics_of_evaluations_on_random_matrices():
         np.testing.assert_allclose(found, getattr(metrics, name)(matrices), atol=1e-6)
 
 
-@pytest.mark.parametrize("installed", [True, False], ids=["with Addons", "without"])
+@pytest.mark.parametrize("installed", INSTALLED)
 def test_score_kappa_is_undefined_and_matthews_zero_for_a_single_cell(installed, monkeypatch):
     if not installed:
         monkeypatch.setitem(sys.modules, "tensorflow_addons", None)

@@ -1,7 +1,5 @@
 """Checks LAMB and rectified Adam with Lookahead of our own against the papers and against TensorFlow Addons."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,10 +7,8 @@ import tensorflow as tf
 from fer import tf_workarounds
 from fer.train.distributed.strategy import make_mirrored
 from fer.train.optim import optimizers, tfa, tfa_equivalents
+from tests.marks import needs_addons
 
-needs_addons = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow_addons") is None, reason="TensorFlow Addons needs TensorFlow 2.15"
-)
 SETTINGS = [
     (0.0, 0.0, False),
     (0.1, 0.0, False),
