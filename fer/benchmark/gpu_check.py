@@ -10,6 +10,8 @@ Checks:
     deterministic   training works with TensorFlow's op determinism, and two runs have equal losses
 Throughput is in images/s by precision and number of devices, with the efficiency relative to one device.
 
+With `--minutes`, the throughput of `fer.benchmark.gpu_measurements` is measured instead, on one device.
+
 `--device=CPU` rehearses the checks without a GPU: one logical CPU takes the place of the GPU, another is the host.
 """
 
@@ -108,12 +110,20 @@ def _log_nothing(line: str) -> None:
     pass
 
 
-def run_checks(settings: Settings, log: Callable[[str], None] = _log_nothing) -> dict[str, Any]:
+def run_checks(
+    settings: Settings,
+    log: Callable[[str], None] = _log_nothing,
+    write: Callable[[dict[str, Any]], None] = lambda found: None,
+    minutes: float = 0.0,
+) -> dict[str, Any]:
     """Runs all checks and measures the throughput.
 
     Args:
       settings: the model and the sizes.
       log: called with a line when a check or measurement begins, and with one when it ends.
+      write: called with the results so far after each check, and after each measurement if there are `minutes`.
+      minutes: of the whole call. If given, `gpu_measurements.measure` takes what the checks leave, instead of the
+        throughput by precision and number of devices. The last check takes at most as long as the others together.
 
     Returns:
       The content of the JSON file.
@@ -121,26 +131,57 @@ def run_checks(settings: Settings, log: Callable[[str], None] = _log_nothing) ->
     Raises:
       UserError: the device does not exist, or the training step cannot be built.
     """
-    names = find_devices(settings.device)
+    started, names = time.monotonic(), find_devices(settings.device)
     count = max(settings.faces, settings.batch * len(names))  # a global batch has no image twice
     faces = draw_faces(count)
-    checks: list[Check] = []
+    found = _describe_run(settings, names)
 
     def add(check: Check) -> None:
-        checks.append(check)
+        found["checks"].append(dataclasses.asdict(check))
         log(f"{check.name}: {'passed' if check.passed else 'FAILED'} ({check.found})")
+        write(found)
 
     for check in _iter_checks(settings, names, faces, log):
         add(check)
-    measured = measure_throughput(settings, names, faces, log)
+    if minutes:
+        _measure_until(settings, names[0], 2 * started - time.monotonic() + 60 * minutes, found, write, log)
+    else:
+        found["rates"] = measure_throughput(settings, names, faces, log)
     # Last, because op determinism cannot be disabled again in this process and would slow down the measurements.
     add(_run_check("deterministic", lambda: check_deterministic(settings, names[0], faces), log))
+    found["passed"] = all(check["passed"] for check in found["checks"])
+    return found
+
+
+def _measure_until(
+    settings: Settings,
+    device: str,
+    deadline: float,
+    found: dict[str, Any],
+    write: Callable[[dict[str, Any]], None],
+    log: Callable[[str], None],
+) -> None:
+    """Adds the results of `gpu_measurements.measure` to `found`; a rehearsal measures the model of the checks."""
+    from fer.benchmark import gpu_measurements
+
+    def add(part: dict[str, Any]) -> None:
+        found.update(part)
+        write(found)
+
+    cases = gpu_measurements.list_cases()
+    if settings.device == "CPU":
+        cases = gpu_measurements.list_cases([settings.model], ["float32"], [settings.batch])
+    gpu_measurements.measure(settings, device, deadline, add, log, cases)
+
+
+def _describe_run(settings: Settings, names: Sequence[str]) -> dict[str, Any]:
+    """Returns the content of the JSON file before the first check."""
     return {
         "schema_version": 1,
         "rehearsal": settings.device == "CPU",
-        "passed": all(check.passed for check in checks),
-        "checks": [dataclasses.asdict(check) for check in checks],
-        "rates": measured,
+        "passed": False,
+        "checks": [],
+        "rates": [],
         "model": settings.model.name,
         "batch_per_device": settings.batch,
         "devices": [_describe_device(name) for name in names],

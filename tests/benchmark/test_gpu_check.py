@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import policy, xla_support
-from fer.benchmark import gpu_check, op_placement
+from fer.benchmark import gpu_check, gpu_measurements, op_placement
 from fer.config import Model
 from fer.data.example_codec import Faces
 from fer.errors import UserError
@@ -229,6 +229,18 @@ def test_gpu_check_script_exits_with_1_when_there_is_no_gpu(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("gpu_check.py: TensorFlow finds no GPU")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.extended
+def test_gpu_check_script_measures_within_minutes_when_rehearsing(root, tmp_path):
+    output = tmp_path / "found.json"
+    flags = ["--device=CPU", "--model=tiny", "--image_size=24", "--batch=4", "--steps=2", "--minutes=0.01"]
+    command = [sys.executable, str(root / "scripts" / "gpu_check.py"), *flags, f"--output={output}"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    found = json.loads(output.read_text())
+    assert found == json.loads(done.stdout[: done.stdout.rindex("}") + 1])
+    assert (found["training"], len(found["not_measured"])) == ([], 8 + 2 * len(gpu_measurements.RANDAUGMENTS))
+    assert [check["name"] for check in found["checks"]][-1] == "deterministic"
 
 
 @pytest.mark.slow
