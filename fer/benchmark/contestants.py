@@ -103,7 +103,8 @@ def count_training_rows(csv: str) -> int:
         if not {"Training", "PublicTest"} <= set(usages.index):
             raise ValueError("Usage has no row Training or no row PublicTest")
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot use {csv}: {error}. The suite end_to_end needs a file like fer2013.csv.") from error
+        reason = files.error_message(error)
+        raise UserError(f"Cannot use {csv}: {reason}. The suite end_to_end needs a file like fer2013.csv.") from error
     return int(usages["Training"])
 
 
