@@ -6,6 +6,7 @@ every random op, and the host would wait each time until the GPU has finished al
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import NamedTuple
 
@@ -28,10 +29,12 @@ class BatchRng(NamedTuple):
     seed: tf.Tensor  # [2] int32: of the experiment and the step
     positions: tf.Tensor  # [B] int32: of each example in the global batch
     global_batch: int
+    graph: tf.Graph | None = None  # draws there: from within a function that XLA compiles, in the graph that calls it
 
     def fold_in(self, salt: int) -> BatchRng:
         """Returns a generator of other numbers for the same examples, different for each salt."""
-        return self._replace(seed=fold_in(self.seed, salt))
+        with self._drawing():
+            return self._replace(seed=fold_in(self.seed, salt))
 
     def uniform(self, *shape: int) -> tf.Tensor:
         """Returns [B, *shape] float32 in [0, 1), the numbers of `tf.random.stateless_uniform`.
@@ -40,12 +43,25 @@ class BatchRng(NamedTuple):
         """
         from tensorflow.python.ops import random_ops_util  # there is no public function for these two
 
-        with tf.device(HOST), tf.name_scope(SCOPE):
-            key, counter, algorithm = random_ops_util.get_key_counter_alg(self.seed, ALGORITHM)
-        numbers = tf.raw_ops.StatelessRandomUniformV2(
-            shape=[self.global_batch, *shape], key=key, counter=counter, alg=algorithm
-        )
+        with self._drawing():
+            with tf.device(HOST), tf.name_scope(SCOPE):
+                key, counter, algorithm = random_ops_util.get_key_counter_alg(self.seed, ALGORITHM)
+            numbers = tf.raw_ops.StatelessRandomUniformV2(
+                shape=[self.global_batch, *shape], key=key, counter=counter, alg=algorithm
+            )
         return tf.gather(numbers, self.positions)
+
+    def gamma(self, alpha: float, *shape: int) -> tf.Tensor:
+        """Returns [B, *shape] float32 of the Gamma distribution with the shape `alpha`.
+
+        Draws with `tf.random.stateless_gamma`; the stateful op has no GPU kernel.
+        """
+        with self._drawing():
+            numbers = tf.random.stateless_gamma([self.global_batch, *shape], self.seed, alpha=alpha)
+        return tf.gather(numbers, self.positions)
+
+    def _drawing(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self.graph is None else self.graph.as_default()
 
 
 def is_seed_op(name: str) -> bool:

@@ -43,8 +43,7 @@ def augmix(images: tf.Tensor, rng: BatchRng, severity: float = 3.0, width: int =
     shares = -tf.math.log(1 - rng.fold_in(width).uniform(width))
     weights = shares / tf.maximum(tf.reduce_sum(shares, axis=1, keepdims=True), 1e-30)
     changed = rng.fold_in(width + 1).uniform(1) * weights
-    # TensorFlow has no uint8 stack on a GPU, but a concat.
-    return _mix_copies(images, tf.concat([copy[:, tf.newaxis] for copy in copies], axis=1), changed)
+    return _mix_copies(images, tf.stack(copies, axis=1), changed)
 
 
 def _draw_chain(rng: BatchRng, side: int, severity: float) -> ops.LazyOp:
@@ -66,4 +65,4 @@ def _mix_copies(images: tf.Tensor, copies: tf.Tensor, changed: tf.Tensor) -> tf.
     shares = changed[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
     own = 1 - tf.reduce_sum(shares, axis=1)
     mixed = own * tf.cast(images, tf.float32) + tf.reduce_sum(shares * tf.cast(copies, tf.float32), axis=1)
-    return tf.cast(tf.round(mixed), images.dtype)
+    return xla_support.to_uint8(mixed)

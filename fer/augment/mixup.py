@@ -65,7 +65,7 @@ def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tens
       Images uint8 and targets float32; the own weight of a target is the mean of those of the pixels.
     """
     own, partner = tf.cast(images, tf.float32), tf.cast(tf.reverse(images, [0]), tf.float32)
-    mixed = tf.cast(tf.round(partner + keep * (own - partner)), images.dtype)
+    mixed = xla_support.to_uint8(partner + keep * (own - partner))
     share = tf.reduce_mean(keep, axis=[1, 2])
     return mixed, share * targets + (1 - share) * tf.reverse(targets, [0])
 
@@ -73,9 +73,7 @@ def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tens
 def _draw_beta(rng: BatchRng, alpha: float) -> tf.Tensor:
     """Draws [B] float32 from Beta(alpha, alpha), as a ratio of gammas.
 
-    Uses `tf.random.stateless_gamma`; the stateful op has no GPU kernel. For small alpha both gammas can underflow; the
-    result is then 1.
+    For small alpha both gammas can underflow; the result is then 1.
     """
-    gammas = tf.random.stateless_gamma([rng.global_batch, 2], rng.seed, alpha=alpha)
-    one, other = tf.unstack(tf.gather(gammas, rng.positions), axis=-1)
+    one, other = tf.unstack(rng.gamma(alpha, 2), axis=-1)
     return tf.where(one + other > 1e-30, one / tf.maximum(one + other, 1e-30), 1.0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from fer.rng import BatchRng
 class LazyOp(NamedTuple):
     """Pending change of each image of a batch; None for a kind of change that the op does not make."""
 
-    matrices: tf.Tensor | None = None  # [B, 3, 3] float32, see `geometric`
+    matrices: geometric.Matrices | None = None
     side: int | None = None  # of the images after the op, in pixels
     sharpness: tf.Tensor | None = None  # [B] float32, see `photometric.adjust_sharpness`
     tables: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None  # (tables, histograms) -> tables: `photometric`
@@ -43,7 +42,7 @@ def apply(images: tf.Tensor, changes: Sequence[LazyOp]) -> tf.Tensor:
     tables = [change.tables for change in changes if change.tables is not None]
     if matrices:
         side = next((change.side for change in reversed(changes) if change.side), None)
-        images = geometric.warp(images, functools.reduce(operator.matmul, matrices), side=side)
+        images = geometric.warp(images, *matrices, side=side)
     for factor in factors:
         images = photometric.adjust_sharpness(images, factor)
     if tables:
@@ -217,7 +216,7 @@ def compose(layers: Sequence[randaugment.Layer], space: randaugment.AugmentSpace
         return before
 
     return LazyOp(
-        matrices=functools.reduce(operator.matmul, (randaugment.matrices(layer, space, side) for layer in layers)),
+        matrices=geometric.product(*(randaugment.matrices(layer, space, side) for layer in layers)),
         tables=tables,
         needs_histogram=functools.reduce(tf.logical_or, [randaugment.needs_histogram(layer) for layer in layers]),
     )

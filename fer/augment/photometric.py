@@ -45,70 +45,57 @@ def identity(batch: tf.Tensor) -> tf.Tensor:
 
 def histogram(images: tf.Tensor) -> tf.Tensor:
     """Counts the pixels of each grey level in each image, [B, H, W, 1] uint8; returns [B, 256] float32."""
-    pixels = images.shape[1] * images.shape[2]
-    levels = tf.cast(tf.reshape(images, [-1, pixels]), tf.int32)
+    levels = tf.cast(tf.reshape(images, [-1, images.shape[1] * images.shape[2]]), tf.int32)
+    if xla_support.is_under_xla():
+        return tf.reduce_sum(tf.one_hot(levels, LEVELS), axis=1)  # on a GPU one fused kernel; a sort is many
     return _sum_by_level(levels)
 
 
 def _sum_by_level(levels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
     """Returns the sum of `weights`, or the count, at each of the 256 levels of int32 [B, N]: [B, 256] float32."""
-    if xla_support.on_cpu():
-        # tf.math.bincount determines its size at run time, which XLA does not allow.
-        no_weights = tf.zeros([0])
-        return tf.raw_ops.DenseBincount(
-            input=levels, size=LEVELS, weights=no_weights if weights is None else weights, binary_output=False
-        )
-    # On a GPU, TensorFlow's Bincount raises under deterministic ops (`train.deterministic`).
-    return histogram_by_sorting(levels) if weights is None else sum_by_comparing(levels, weights)
-
-
-def histogram_by_sorting(levels: tf.Tensor) -> tf.Tensor:
-    """Counts each of the 256 levels in each row of int32 [B, N]; returns [B, 256] float32."""
-    ordered = tf.sort(tf.cast(levels, tf.float32), axis=1)
-    every = tf.tile(tf.range(LEVELS, dtype=tf.float32)[tf.newaxis], [tf.shape(levels)[0], 1])
-    up_to = tf.cast(tf.searchsorted(ordered, every, side="right", out_type=xla_support.index_type()), tf.float32)
-    return up_to - tf.pad(up_to[:, :-1], [[0, 0], [1, 0]])
-
-
-def sum_by_comparing(levels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of `weights` (float32 [B, N]) at each of the 256 levels of int32 [B, N]: [B, 256]."""
-    return tf.reduce_sum(weights[:, :, tf.newaxis] * tf.one_hot(levels, LEVELS), axis=1)
+    # tf.math.bincount determines its size at run time, which XLA does not allow.
+    no_weights = tf.zeros([0])
+    return tf.raw_ops.DenseBincount(
+        input=levels, size=LEVELS, weights=no_weights if weights is None else weights, binary_output=False
+    )
 
 
 @xla_support.xla_on_cpu
 def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Looks up every pixel of `images` [B, H, W, 1] uint8 in its image's table; returns the same shape and dtype."""
-    offsets = _table_offsets(images)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    levels = tf.cast(tables, tf.uint8) if xla_support.on_cpu() else tables  # TensorFlow has no uint8 gather on a GPU
+    levels = tf.cast(tf.reshape(images, [-1, images.shape[1] * images.shape[2]]), tf.int32)
     # One gather over all tables is faster than one for each table.
-    changed = tf.gather(tf.reshape(levels, [-1]), tf.cast(images, offsets.dtype) + offsets)
-    return tf.cast(changed, images.dtype)
+    changed = tf.gather(tf.reshape(tables, [-1]), levels + _table_offsets(images)[:, tf.newaxis])
+    return tf.reshape(xla_support.to_uint8(changed), [-1, *images.shape[1:]])
 
 
 def _table_offsets(batch: tf.Tensor) -> tf.Tensor:
     """Returns the offset of each image's table, [B], in the concatenated tables of a batch [B, ...]."""
-    return tf.cast(LEVELS * tf.range(tf.shape(batch)[0]), xla_support.index_type())
+    return LEVELS * tf.range(tf.shape(batch)[0])
 
 
+@xla_support.xla_on_cpu
 def image_stats(tables: tf.Tensor, counts: tf.Tensor) -> ImageStats:
     """Returns statistics of images with histograms `counts` ([B, 256] float32) after `tables` are applied.
 
     The statistics of an image without counts are meaningless.
     """
-    occurs = counts > 0
+    ends = tf.where((counts > 0)[:, tf.newaxis], tf.stack([MAX_LEVEL - tables, tables], axis=1), 0.0)
+    below_white, highest = tf.unstack(tf.reduce_max(ends, axis=2), axis=1)  # both ends of the range in one reduction
     return ImageStats(
         mean=tf.math.divide_no_nan(tf.reduce_sum(tables * counts, axis=1), tf.reduce_sum(counts, axis=1)),
-        lowest=tf.reduce_min(tf.where(occurs, tables, MAX_LEVEL), axis=1),
-        highest=tf.reduce_max(tf.where(occurs, tables, 0.0), axis=1),
+        lowest=MAX_LEVEL - below_white,
+        highest=highest,
     )
 
 
+@xla_support.xla_on_cpu
 def apply_curve(tables: tf.Tensor, curve: Curve) -> tf.Tensor:
     """Applies each image's curve to its table; returns tables [B, 256]."""
     threshold, step, slope, offset = (values[:, tf.newaxis] for values in curve)
     solarized = tf.where(tables >= threshold, MAX_LEVEL - tables, tables)
     posterized = tf.floor(solarized / step) * step
-    return _round_levels(slope * posterized + offset)
+    return _round_levels(xla_support.rounded(slope * posterized) + offset)
 
 
 def identity_curve(batch: tf.Tensor) -> Curve:
@@ -139,7 +126,8 @@ def solarize(curve: Curve, threshold: tf.Tensor) -> Curve:
 
 def posterize(curve: Curve, bits: tf.Tensor) -> Curve:
     """Keeps the upper `bits` ([B] float32 of whole numbers, 1 to 8) of each level."""
-    return curve._replace(step=tf.pow(2.0, 8.0 - bits))
+    exponent = tf.cast(8.0 - bits, tf.int32) + 127  # powers of two by their bits: exact everywhere, unlike tf.pow
+    return curve._replace(step=tf.bitcast(tf.bitwise.left_shift(exponent, 23), tf.float32))
 
 
 def autocontrast(curve: Curve, stats: ImageStats) -> Curve:
@@ -165,14 +153,22 @@ def equalize(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
     As in Pillow: level v becomes (step // 2 + pixels below v) // step, where step is the number of pixels below the
     highest level, divided by 255 and rounded down. An image with a step of 0 stays unchanged.
     """
-    mapped = _sum_by_level(tf.cast(tables, tf.int32), counts)
-    below = tf.cumsum(mapped, axis=1, exclusive=True)
-    highest = tf.reduce_max(tf.where(counts > 0, tables, 0.0), axis=1, keepdims=True)
-    step = tf.floor(tf.gather(below, tf.cast(highest, tf.int32), batch_dims=1) / MAX_LEVEL)
+    below = _count_below(tables, counts)
+    below_highest = tf.reduce_max(tf.where(counts > 0, below, 0.0), axis=1, keepdims=True)
+    # Half a pixel more changes no result, but compilers multiply by the inverse, and n * 255 / 255 may be below n.
+    step = tf.floor((below_highest + 0.5) / MAX_LEVEL)
     spread = _round_levels(tf.floor((tf.floor(step / 2) + below) / tf.maximum(step, 1.0)))
-    offsets = _table_offsets(tables)[:, tf.newaxis]
-    cells = tf.cast(tables, offsets.dtype) + offsets
-    return tf.where(step > 0, tf.gather(tf.reshape(spread, [-1]), cells), tables)
+    return tf.where(step > 0, spread, tables)
+
+
+def _count_below(tables: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    """Returns the number of pixels below each level of a table: [B, 256] float32."""
+    if xla_support.is_under_xla():
+        is_below = tables[:, tf.newaxis] < tables[:, :, tf.newaxis]
+        return tf.reduce_sum(tf.where(is_below, counts[:, tf.newaxis], 0.0), axis=2)
+    levels = tf.cast(tables, tf.int32)
+    below = tf.cumsum(_sum_by_level(levels, counts), axis=1, exclusive=True)
+    return tf.gather(tf.reshape(below, [-1]), levels + _table_offsets(tables)[:, tf.newaxis])
 
 
 def adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
@@ -185,17 +181,33 @@ def adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     Returns:
       [B, H, W, 1] uint8.
     """
-    return xla_support.apply_where(tf.not_equal(factor, 1.0), images, _adjust_sharpness, images, factor)
+    height, width = images.shape[1:3]
+    pixels = tf.reshape(images, [-1, height * width])
+    inner = _adjust_sharpness(pixels, factor, width)
+    changed = tf.concat([pixels[:, : width + 1], inner, pixels[:, -width - 1 :]], axis=1)
+    return tf.reshape(changed, [-1, height, width, 1])
 
 
-def _adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    pixels = tf.cast(images, tf.float32)
-    rows = pixels[:, :-2] + pixels[:, 1:-1] + pixels[:, 2:]
-    box = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
-    inner = pixels[:, 1:-1, 1:-1]
-    change = (box + (SMOOTH_CENTRE - 1) * inner) / SMOOTH_SUM - inner
-    change = tf.pad(change, [[0, 0], [1, 1], [1, 1], [0, 0]]) * (1 - factor)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-    return tf.cast(tf.round(tf.clip_by_value(pixels + change, 0.0, 255.0)), images.dtype)
+@xla_support.xla_on_cpu
+def _adjust_sharpness(pixels: tf.Tensor, factor: tf.Tensor, width: int) -> tf.Tensor:
+    """Changes [B, N] pixels of rows of `width`; returns all but the first and last `width` + 1 of an image."""
+    margin = width + 1
+    count = pixels.shape[1] - 2 * margin
+    levels = tf.cast(pixels, tf.float32)
+
+    def row(offset: int) -> tf.Tensor:
+        before, middle, after = (
+            levels[:, first : first + count] for first in range(margin + offset - 1, margin + offset + 2)
+        )
+        return before + middle + after
+
+    inner = levels[:, margin : margin + count]
+    total = row(-width) + row(0) + row(width) + (SMOOTH_CENTRE - 1) * inner
+    smooth = xla_support.rounded(total / SMOOTH_SUM)
+    change = xla_support.rounded((smooth - inner) * (1 - factor)[:, tf.newaxis])
+    columns = tf.range(margin, margin + count) % width
+    at_border = (columns == 0) | (columns == width - 1)
+    return xla_support.to_uint8(tf.where(at_border, inner, tf.clip_by_value(inner + change, 0.0, MAX_LEVEL)))
 
 
 def _round_levels(values: tf.Tensor) -> tf.Tensor:

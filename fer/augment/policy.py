@@ -40,17 +40,21 @@ def augmenter(policy: str, mix: bool = True, xla: bool = False, backend: str = "
         return keras_cv_backend.augmenter([(each.name, each.all_arguments()) for _, each in numbered])
     stages = _group(numbered)
 
+    @xla_support.cluster_on_gpu
+    def apply(images: tf.Tensor, targets: tf.Tensor, rng: BatchRng) -> tuple[tf.Tensor, tf.Tensor]:
+        for stage in stages:
+            salt, first = stage[0]
+            if registry.KINDS[first.kind].fields:
+                images = ops.apply(images, _draw(stage, images.shape[1], rng))
+            elif first.kind == "pixel":
+                images = first.call(images, rng.fold_in(salt))
+            else:
+                images, targets = mixup.mix(images, targets, _own_weights(first, images, rng.fold_in(salt)))
+        return images, targets
+
     def augment(images: tf.Tensor, targets: tf.Tensor, rng: BatchRng) -> tuple[tf.Tensor, tf.Tensor]:
         with xla_support.under_xla(xla):
-            for stage in stages:
-                salt, first = stage[0]
-                if registry.KINDS[first.kind].fields:
-                    images = ops.apply(images, _draw(stage, images.shape[1], rng))
-                elif first.kind == "pixel":
-                    images = first.call(images, rng.fold_in(salt))
-                else:
-                    images, targets = mixup.mix(images, targets, _own_weights(first, images, rng.fold_in(salt)))
-        return images, targets
+            return apply(images, targets, rng)
 
     return augment
 

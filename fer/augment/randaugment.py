@@ -80,19 +80,22 @@ def draw_layer(rng: BatchRng, space: AugmentSpace, magnitude: float) -> Layer:
     return Layer({name: tf.equal(index, float(number)) for number, name in enumerate(space.operations)}, strength)
 
 
-def matrices(layer: Layer, space: AugmentSpace, side: int) -> tf.Tensor:
-    """Returns the geometric change, [B, 3, 3] float32; the identity for images that drew an op of another kind."""
+def matrices(layer: Layer, space: AugmentSpace, side: int) -> geometric.Matrices:
+    """Returns the geometric change; the identity for images that drew an op of another kind."""
 
     def amount(name: str, most: float) -> tf.Tensor:
         return tf.where(layer.drawn[name], layer.strength * most, 0.0)
 
-    return geometric.affine(
-        angle=amount("rotate", space.rotate * math.pi / 180),
-        scale=tf.ones_like(layer.strength),
-        shear_x=amount("shear_x", space.shear),
-        shift_x=amount("translate_x", space.translate * side),
-        shift_y=amount("translate_y", space.translate * side),
-        shear_y=amount("shear_y", space.shear),
+    # An image drew at most one of these ops: the product of their matrices is the sum of their changes.
+    angle = amount("rotate", space.rotate * math.pi / 180)
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    return geometric.Matrices(
+        xx=cos,
+        xy=-sin - amount("shear_x", space.shear),
+        x=-amount("translate_x", space.translate * side),
+        yx=sin - amount("shear_y", space.shear),
+        yy=cos,
+        y=-amount("translate_y", space.translate * side),
     )
 
 

@@ -80,15 +80,31 @@ def _measure_modes(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
 
 
 def _measure_warps(faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:
-    """Measures the two implementations of `geometric.warp`, which chooses the faster one by device."""
+    """Measures `geometric.warp` and TensorFlow's kernel."""
     matrices = ops.apply_randaugment(_make_rng(faces, tf.constant([0, 0])), 48).matrices
 
-    def warp(gathers: bool) -> Callable[[], int]:
-        function = tf.function(lambda _: geometric.warp(faces, matrices, gathers=gathers), autograph=False)
-        return _repeat(function, faces, repeats)
+    def repeat(warp: Callable[..., tf.Tensor]) -> Callable[[], int]:
+        return _repeat(tf.function(lambda _: warp(faces, matrices), autograph=False), faces, repeats)
 
-    candidates = {"warp, kernel": warp(False), "warp, gathers": warp(True)}
+    candidates = {"warp, kernel": repeat(warp_with_kernel), "warp, gathers": repeat(geometric.warp)}
     return _measure(MODE_UNIT, candidates, "warp, kernel", rounds)
+
+
+def warp_with_kernel(images: tf.Tensor, matrices: geometric.Matrices, fill: float = 0.0) -> tf.Tensor:
+    """Returns the result of `geometric.warp`, up to one grey level, by the kernel of ImageProjectiveTransformV3."""
+    centre = (images.shape[1] - 1) / 2
+    zero, one = tf.zeros_like(matrices.x), tf.ones_like(matrices.x)
+    to_corner = geometric.Matrices(one, zero, one * centre, zero, one, one * centre)
+    to_centre = geometric.Matrices(one, zero, -one * centre, zero, one, -one * centre)
+    warped = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),  # on uint8 the kernel would truncate fractions instead of rounding
+        transforms=tf.stack([*(to_corner @ matrices @ to_centre), zero, zero], axis=1),
+        output_shape=images.shape[1:3],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=fill,
+    )
+    return tf.cast(tf.round(warped), tf.uint8)
 
 
 def _measure_stages(text: str, faces: tf.Tensor, repeats: int, rounds: int) -> list[Result]:

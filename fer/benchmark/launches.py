@@ -151,8 +151,10 @@ def iter_launching(hlo: str) -> Iterator[str]:
     roots, name = dict(ROOT.findall(hlo)), ""
     for opcode, rest in INSTRUCTION.findall(hlo[hlo.index("\nENTRY ") :]):
         called = CALLED.search(rest) if opcode == "call" else None
-        named = OP_NAME.search(roots[called[1]] if called else rest)
-        if opcode in METADATA_HLO or (opcode == "reduce-window" and not named):
+        called_root = roots[called[1]] if called else ""
+        named = OP_NAME.search(called_root or rest)
+        splits_sum = opcode == "reduce-window" or " reduce-window(" in called_root
+        if opcode in METADATA_HLO or (splits_sum and not named):
             continue
         name = named[1] if named else name
         yield name

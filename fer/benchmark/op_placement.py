@@ -94,9 +94,11 @@ def find_host_ops(graph: tf.Graph) -> list[HostOp]:
     """Returns the ops of a graph and its functions that would compute on the host from tensors of a GPU.
 
     A GPU has the inputs of the graph, variables, random numbers and everything computed from them on the GPU. Seeds of
-    random numbers (`fer.rng`) are excluded because they stay on the host.
+    random numbers (`fer.rng`) are excluded because they stay on the host, and functions that XLA compiles, because
+    XLA computes all of their ops on the GPU.
     """
-    inner = (function_def_to_graph.function_def_to_graph(each) for each in graph.as_graph_def().library.function)
+    functions = [each for each in graph.as_graph_def().library.function if not each.attr["_XlaMustCompile"].b]
+    inner = (function_def_to_graph.function_def_to_graph(each) for each in functions)
     return [found for each in (graph, *inner) for found in _find_in_graph(each)]
 
 

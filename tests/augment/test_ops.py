@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import ops, photometric, policy
+from fer.augment import geometric, ops, photometric, policy
 from fer.rng import BatchRng
 
 MANY = 20_000
@@ -17,7 +17,7 @@ def rng() -> BatchRng:
 
 @pytest.mark.parametrize("p", [0.0, 0.25, 0.5, 1.0])
 def test_flip_mirrors_the_requested_fraction(rng, p):
-    flipped = ops.flip(rng, 48, p).matrices.numpy()[:, 0, 0] < 0
+    flipped = ops.flip(rng, 48, p).matrices.xx.numpy() < 0
     # five standard errors at 20,000 images
     assert abs(flipped.mean() - p) <= 5 * np.sqrt(p * (1 - p) / MANY)
 
@@ -25,16 +25,17 @@ def test_flip_mirrors_the_requested_fraction(rng, p):
 @pytest.mark.parametrize(
     ("argument", "strength", "low", "high", "measure"),
     [
-        ("rotate", 15.0, -15.0, 15.0, lambda m: np.rad2deg(np.arctan2(m[:, 1, 0], m[:, 0, 0]))),
-        ("scale", 0.1, 0.9, 1.1, lambda m: 1 / m[:, 0, 0]),
-        ("shift", 0.08, -3.84, 3.84, lambda m: -m[:, 0, 2]),
-        ("shift", 0.08, -3.84, 3.84, lambda m: -m[:, 1, 2]),
-        ("shear", 0.1, -0.1, 0.1, lambda m: -m[:, 0, 1]),
+        ("rotate", 15.0, -15.0, 15.0, lambda m: np.rad2deg(np.arctan2(m.yx, m.xx))),
+        ("scale", 0.1, 0.9, 1.1, lambda m: 1 / m.xx),
+        ("shift", 0.08, -3.84, 3.84, lambda m: -m.x),
+        ("shift", 0.08, -3.84, 3.84, lambda m: -m.y),
+        ("shear", 0.1, -0.1, 0.1, lambda m: -m.xy),
     ],
     ids=["rotate", "scale", "shift right", "shift down", "shear"],
 )
 def test_affine_amounts_are_uniform_within_their_bounds(rng, argument, strength, low, high, measure):
-    drawn = measure(ops.affine(rng, 48, **{argument: strength}).matrices.numpy().astype(float))
+    matrices = ops.affine(rng, 48, **{argument: strength}).matrices
+    drawn = measure(geometric.Matrices(*(entry.numpy().astype(float) for entry in matrices)))
     assert drawn.min() >= low - 1e-4
     assert drawn.max() <= high + 1e-4
     counts, _ = np.histogram(drawn, bins=20, range=(low - 1e-4, high + 1e-4))
@@ -43,8 +44,8 @@ def test_affine_amounts_are_uniform_within_their_bounds(rng, argument, strength,
 
 
 def test_affine_amounts_of_an_image_are_independent(rng):
-    matrices = ops.affine(rng, 48, rotate=15.0, shift=0.08).matrices.numpy()
-    angle, right = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]), matrices[:, 0, 2]
+    matrices = ops.affine(rng, 48, rotate=15.0, shift=0.08).matrices
+    angle, right = np.arctan2(matrices.yx, matrices.xx), matrices.x.numpy()
     assert abs(np.corrcoef(angle, right)[0, 1]) < 5 / np.sqrt(MANY)
 
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from fer.augment import photometric
+from fer.augment import photometric, xla_support
 
 RANDOM = np.random.default_rng(0)
 # Bright, dark, full range, two levels, one level, few bright pixels on black.
@@ -106,18 +106,15 @@ def test_histogram_equals_numpys_bincount():
     np.testing.assert_array_equal(photometric.histogram(FACES), expected)
 
 
-def test_histogram_for_gpus_gives_the_same_counts(monkeypatch):
-    levels = tf.cast(tf.reshape(FACES, [len(FACES), -1]), tf.int32)
-    np.testing.assert_array_equal(photometric.histogram_by_sorting(levels), photometric.histogram(FACES))
-    weights = tf.cast(levels % 7, tf.float32)
-    expected = [np.bincount(row, share, 256) for row, share in zip(levels.numpy(), weights.numpy())]
-    np.testing.assert_array_equal(photometric.sum_by_comparing(levels, weights), expected)
-    expected_tables = photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES))
-    monkeypatch.setattr(photometric.xla_support, "on_cpu", lambda: False)
-    monkeypatch.setattr(photometric.tf.raw_ops, "DenseBincount", None)  # raises there
-    np.testing.assert_array_equal(
-        photometric.equalize(photometric.identity(len(FACES)), photometric.histogram(FACES)), expected_tables
-    )
+def test_histogram_and_equalize_give_the_same_levels_under_xla(monkeypatch):
+    expected = photometric.histogram(FACES)
+    by_equalize = photometric.equalize(photometric.identity(COUNT), expected)
+    inverted = photometric.equalize(255 - photometric.identity(COUNT), expected)
+    monkeypatch.setattr(photometric.tf.raw_ops, "DenseBincount", None)  # raises under deterministic ops on a GPU
+    with xla_support.under_xla(True):
+        np.testing.assert_array_equal(photometric.histogram(FACES), expected)
+        np.testing.assert_array_equal(photometric.equalize(photometric.identity(COUNT), expected), by_equalize)
+        np.testing.assert_array_equal(photometric.equalize(255 - photometric.identity(COUNT), expected), inverted)
 
 
 def test_table_of_three_ops_equals_the_three_in_turn():

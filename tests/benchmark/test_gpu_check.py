@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fer.augment import policy, xla_support
+from fer.augment import policy
 from fer.benchmark import gpu_check, gpu_measurements, op_placement
 from fer.config import Model
 from fer.data.example_codec import Faces
@@ -80,7 +80,10 @@ def test_check_host_passes_when_the_step_computes_nothing_on_the_host(faces, tex
 
 
 def test_check_host_fails_when_the_step_computes_int32_on_the_host(faces, monkeypatch):
-    monkeypatch.setattr(xla_support, "index_type", lambda: tf.int32)
+    def brighten(images, targets, draws):
+        return tf.cast(tf.cast(images, tf.int32) + 1, tf.uint8), targets
+
+    monkeypatch.setattr(policy, "augmenter", lambda *_, **__: brighten)
     failed = gpu_check.check_host(SETTINGS, "CPU:1", faces, "brightness")
     assert not failed.passed
     assert "1 ops of a step compute on the host from tensors of the GPU; AddV2" in failed.found
