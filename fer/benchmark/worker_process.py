@@ -1,6 +1,6 @@
 """Trains with several worker processes on this machine, and measures the bytes that each sends per step.
 
-A worker process runs this module as a program: it reads its task from the standard input and prints its result.
+A worker process runs this module as a program: its argument is its task, as JSON, and it prints its result.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 
 from fer.benchmark.train import build_training, draw_faces
 from fer.config import Experiment, from_dict
+from fer.errors import UserError
 from fer.models import precision
 from fer.train.distributed import multi_worker
 from fer.train.distributed.cluster_resolver import Cluster
@@ -35,22 +36,29 @@ def measure_sent_bytes(experiment: Experiment, workers: int, steps: int) -> tupl
     Returns:
       The bytes that each process sends per step, and the number of float32 values that a step all-reduces: the
       gradients and the statistics of BatchNormalization.
+
+    Raises:
+      UserError: a process failed.
     """
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(workers)]
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
-    command = [sys.executable, "-m", "fer.benchmark.worker_process"]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(workers)
-    ]
+    for connection in sockets:
+        connection.close()
     task = {"experiment": experiment.to_dict(), "workers": addresses, "steps": steps}
+    command = [sys.executable, "-m", "fer.benchmark.worker_process"]
+    tasks = [json.dumps({**task, "index": index}) for index in range(workers)]
+    started = [subprocess.Popen([*command, each], stdout=subprocess.PIPE, text=True) for each in tasks]
+    try:
+        printed = [process.communicate()[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     for index, process in enumerate(started):
-        assert process.stdin is not None
-        process.stdin.write(json.dumps({**task, "index": index}))
-        process.stdin.close()
-        process.stdin = None  # for `communicate`
-    results = [json.loads(process.communicate()[0].splitlines()[-1]) for process in started]
+        if process.returncode:
+            raise UserError(
+                f"Worker process {index} of {workers} ended with exit code {process.returncode}: see its message above."
+            )
+    results = [json.loads(text.splitlines()[-1]) for text in printed]
     return [result["bytes"] for result in results], results[0]["values"]
 
 
@@ -90,4 +98,4 @@ def _sent_bytes(descriptor: int) -> int:
 
 
 if __name__ == "__main__":
-    serve(json.load(sys.stdin))
+    serve(json.loads(sys.argv[1]))

@@ -8,6 +8,7 @@ import pytest
 from fer import progress
 from fer.benchmark import scaling, worker_process
 from fer.config import Model
+from fer.errors import UserError
 from tests.train import factories
 
 
@@ -60,6 +61,12 @@ def test_measure_communication_agrees_with_ring_bytes():
     assert (two.ratio, four.ratio) == (pytest.approx(1, abs=0.1), pytest.approx(1, abs=0.1))
     assert more.value / formula.value == pytest.approx((3 / 4) / (1 / 2), rel=0.001)
     assert two.high / two.low == pytest.approx(1, abs=0.1)
+
+
+def test_measure_sent_bytes_reports_failed_process(monkeypatch):
+    monkeypatch.setattr(worker_process.sys, "executable", "/bin/false")
+    with pytest.raises(UserError, match=r"Worker process 0 of 2 ended with exit code 1: see its message above\."):
+        worker_process.measure_sent_bytes(factories.experiment(), 2, steps=1)
 
 
 def test_read_sent_bytes_counts_open_connections():
