@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fer.config_fields import check_fields, field, limits_by_path, require
+from fer.config_fields import AUTO, Auto, check_fields, field, limits_by_path, require
 from fer.errors import UserError
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16", "auto")
@@ -62,6 +62,7 @@ RENAMED_FIELDS = {
     "train.checkpoint_steps": "train.save_every_steps",
     "train.replicas": "train.num_replicas",
 }
+BEFORE_AUTO = {"jit_compile": False, "steps_per_execution": 1}  # of `train`, in records without these fields
 RENAMED_VALUES = {"data.mode": {"resident": "in_memory"}}
 
 # Names that other trainers give to fields of ours, for messages about unknown fields.
@@ -233,9 +234,19 @@ class Train:
         choices={"auto": "the fastest of the devices", "float32": "", "mixed_bfloat16": "", "mixed_float16": ""},
     )
     tf32: bool = field(True, "TensorFloat-32 (10 bits of mantissa) for float32 products on GPUs")
-    jit_compile: bool = field(False, "XLA for the forward and backward pass")
-    steps_per_execution: int = field(
-        1, "steps of each host call, with the same results", ge=1, le=MAX_STEPS_PER_EXECUTION
+    jit_compile: Auto = field(  # noqa: RUF009  # `field` returns a field
+        AUTO,
+        "XLA for the forward and backward pass",
+        kind=bool,
+        auto="on GPUs, unless `deterministic` or `model.sync_batch_norm`",
+    )
+    steps_per_execution: Auto = field(  # noqa: RUF009
+        AUTO,
+        "steps of each host call, with the same results",
+        kind=int,
+        ge=1,
+        le=MAX_STEPS_PER_EXECUTION,
+        auto="20 on GPUs, else 1",
     )
     label_source: str = field(
         "fer",
@@ -358,6 +369,8 @@ def rename_old_fields(values: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(value, str):
                 value = RENAMED_VALUES.get(path, {}).get(value, value)
             renamed[section][path.partition(".")[2]] = value
+    if isinstance(renamed.get("train"), Mapping):
+        renamed["train"] = {**BEFORE_AUTO, **renamed["train"]}
     return renamed
 
 

@@ -3,13 +3,20 @@
 import dataclasses
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fer.errors import UserError
 
 MAX_NUMBER = 1_000_000_000  # largest number in a configuration; TensorFlow computes with 32 bits
 QUOTES = "''"  # how an empty text is shown
 Choices = Mapping[str, str] | Sequence[str]
+AUTO = "auto"  # a value that a run replaces by the best of its devices
+
+# Type of a field that is `auto` or of the type `Limits.kind`.
+if TYPE_CHECKING:
+    Auto: TypeAlias = Any
+else:
+    Auto = object  # ml_collections reads the flags of such a field as Python literals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Limits:
       zero: meaning of the value 0, which is valid besides the numbers within the bounds; "" if 0 is no exception.
       test: for rules that bounds cannot state: returns whether a value is valid.
       valid: the values that `test` accepts, for the error message.
+      auto: for fields of the type `Auto`: the meaning of `auto`, which is valid besides the values of `kind`.
+      kind: the type of such a field's other values, bool or int.
     """
 
     doc: str
@@ -34,9 +43,13 @@ class Limits:
     zero: str = ""
     test: Callable[[Any], bool] | None = None
     valid: str = ""
+    auto: str = ""
+    kind: type | None = None
 
     def accept(self, value: Any) -> bool:
         """Returns whether a value of the right type is valid."""
+        if self.auto and value == AUTO:
+            return True
         if self.choices:
             return value in self.choices
         if self.test is not None:
@@ -56,7 +69,9 @@ class Limits:
             return " or ".join(choice or '""' for choice in self.choices)
         if self.test is not None:
             return self.valid
-        bounds = self.describe_bounds()
+        if self.kind is bool:
+            return f"{AUTO}, true or false"
+        bounds = f"{AUTO} or " * bool(self.auto) + self.describe_bounds()
         return f"0 ({self.zero}) or {bounds}" if self.zero else bounds
 
     def describe_bounds(self) -> str:
@@ -80,7 +95,8 @@ class Limits:
             return f"{self.doc}: {', '.join(parts[:-1])} or {parts[-1]}"
         bounds = self.describe_bounds() if self.lt is not None or self.le is not None else ""
         zero = f"0: {self.zero}" if self.zero else ""
-        return "; ".join(filter(None, [self.doc, " or ".join(filter(None, [bounds, zero]))]))
+        auto = f"{code}{AUTO}{code}: {self.auto}" if self.auto else ""
+        return "; ".join(filter(None, [self.doc, " or ".join(filter(None, [bounds, zero])), auto]))
 
 
 def field(default: Any, doc: str, *, choices: Choices = (), **limits: Any) -> Any:
@@ -120,20 +136,21 @@ def check_fields(node: Any, path: str = "") -> None:
             require(isinstance(value, expected), where, value, f"a fer.config.{expected.__name__}")  # type: ignore
             check_fields(value, f"{where}.")
             continue
-        _check_type(where, value, expected)
+        limits: Limits = each.metadata["limits"]
+        if not (limits.auto and value == AUTO):
+            _check_type(where, value, limits.kind or expected, AUTO if limits.auto else "")
         if expected is float:
             setattr(node, each.name, float(value))  # so that 1 and 1.0 have the same hash
-        limits: Limits = each.metadata["limits"]
         require(limits.accept(value), where, value, limits.describe())
 
 
-def _check_type(where: str, value: Any, expected: type) -> None:
+def _check_type(where: str, value: Any, expected: type, auto: str) -> None:
     if expected is float:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         require(number and abs(value) <= MAX_NUMBER, where, value, f"a finite number of at most {MAX_NUMBER:,}")
         return
     right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
-    require(right, where, value, f"of type {expected.__name__}")
+    require(right, where, value, f"{auto} or of type {expected.__name__}" if auto else f"of type {expected.__name__}")
     require(expected is not int or abs(value) < 2**31, where, value, "below 2**31")
 
 

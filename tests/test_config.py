@@ -38,7 +38,10 @@ def test_experiment_default_is_valid():
         ("train.precision", "float16", "mixed_float16"),
         ("train.ema_decay", 1.0, "below 1"),
         ("train.tf32", "yes", "type bool"),
-        ("train.steps_per_execution", 0, "1 to 20"),
+        ("train.steps_per_execution", 0, "auto or 1 to 20"),
+        ("train.steps_per_execution", "all", "auto or of type int"),
+        ("train.jit_compile", 1, "auto or of type bool"),
+        ("train.deterministic", "auto", "of type bool"),
         ("train.steps_per_execution", 21, "1 to 20"),
         ("train.label_source", "votes", "fer or ferplus or mixture"),
         ("train.on_nan", "skip", "stop or rollback"),
@@ -95,7 +98,7 @@ def test_from_dict_fills_missing_fields_with_defaults():
     record = Experiment().to_dict()
     for name in ("tf32", "steps_per_execution", "label_source", "on_nan", "profile_steps"):
         del record["train"][name]
-    assert config.from_dict(record) == Experiment()
+    assert config.from_dict(record) == Experiment(train=Train(steps_per_execution=1))  # older versions had no `auto`
     assert config.sha256(record) != Experiment().sha256()  # the record keeps its own hash: see fer.models.loading
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from fer.config_fields import check_fields, field, limits_by_path
+from fer.config_fields import Auto, check_fields, field, limits_by_path
 from fer.errors import UserError
 
 
@@ -15,6 +15,8 @@ class Inner:
     kind: str = field("a", "kind", choices={"": "the usual one", "a": "", "b": "another"})
     name: str = field("x", "name", test=str.islower, valid="lower case")
     on: bool = field(False, "whether")
+    fast: Auto = field("auto", "speed", kind=bool, auto="on GPUs")  # noqa: RUF009
+    steps: Auto = field("auto", "steps", kind=int, ge=1, le=9, auto="9 on GPUs")  # noqa: RUF009
 
 
 @dataclasses.dataclass
@@ -30,6 +32,7 @@ class Outer:
         ("size", (0, 24, 64), (23, 65, -1)),
         ("kind", ("", "a", "b"), ("c", "A")),
         ("name", ("abc",), ("", "Abc")),
+        ("steps", ("auto", 1, 9), (0, 10)),
     ],
 )
 def test_check_fields_accepts_values_within_limits_only(name, accepted, rejected):
@@ -49,6 +52,11 @@ def test_check_fields_accepts_values_within_limits_only(name, accepted, rejected
         ("rate", True, "a finite number"),
         ("size", 24.0, "type int"),
         ("on", 1, "bool"),
+        ("on", "auto", "of type bool"),
+        ("fast", 1, "auto or of type bool"),
+        ("fast", "on", "auto or of type bool"),
+        ("steps", True, "auto or of type int"),
+        ("steps", "all", "auto or of type int"),
     ],
 )
 def test_check_fields_rejects_other_types(name, value, kind):
@@ -71,4 +79,6 @@ def test_limits_text_states_bounds_choices_and_zero():
         "inner.kind": ('"" or a or b', "kind: `''` (the usual one), `a` or `b` (another)"),
         "inner.name": ("lower case", "name"),
         "inner.on": ("", "whether"),
+        "inner.fast": ("auto, true or false", "speed; `auto`: on GPUs"),
+        "inner.steps": ("auto or 1 to 9", "steps; 1 to 9; `auto`: 9 on GPUs"),
     }

@@ -79,6 +79,7 @@ def test_open_run_dir_accepts_config_without_newer_fields(folder, experiment, sy
         del record["config"]["train"][name]
     record["config_sha256"] = config.sha256(record["config"])
     json.dump(record, open(path, "w"))
+    experiment.train.steps_per_execution = 1  # as a CPU resolves `auto`; older versions had no `auto`
     assert run_dir.open_run_dir(folder.path, experiment, synthetic_shards) == folder
     folder.write_best(
         weights.to_bytes(classifier.build(experiment.model, "float32").weights),

@@ -23,7 +23,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from fer import config, flag_paths
+from fer import config, config_fields, flag_paths
 from fer.config import Experiment
 from fer.errors import UserError
 
@@ -158,7 +158,10 @@ def apply_overrides(base: Experiment, values: dict[str, Value]) -> Experiment:
 
 def field_types() -> dict[str, type]:
     """Returns the type of each field of an experiment by its path."""
-    return {path: type(default) for path, default in config.flatten(Experiment().to_dict()).items()}
+    limits = config_fields.limits_by_path(Experiment)
+    return {
+        path: limits[path].kind or type(default) for path, default in config.flatten(Experiment().to_dict()).items()
+    }
 
 
 def _split_fields(text: str) -> list[tuple[str, str]]:

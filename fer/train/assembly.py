@@ -115,10 +115,16 @@ def describe(run: CheckedRun, parts: RunParts) -> str:
     devices = f"{replicas} replica{'s' * (replicas != 1)} ({type(run.strategy).__name__})"
     faces = ", ".join(f"{run.shards.split(name).examples:,} {name}" for name in ("train", "validation"))
     parameters = parts.context.state.model.count_params()
+    execution = [
+        f"{train.steps_per_execution} step{'s' * (train.steps_per_execution != 1)} per call",
+        f"XLA {'on' if train.jit_compile else 'off'}",
+        f"deterministic ops {'on' if train.deterministic else 'off'}",
+    ]
     lines = (
         ("network", f"{experiment.model.name} at {side} pixels, {parameters:,} parameters"),
         ("precision", train.precision),
         ("devices", f"{devices}, global batch {train.global_batch_size}"),
+        ("execution", ", ".join(execution)),
         ("faces", faces),
         ("steps", f"{parts.total_steps:,}, {parts.epoch_steps:,} per epoch"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 from fer import config, run_dir
 from fer.augment import policy
 from fer.config import Experiment, Train
+from fer.config_fields import AUTO
 from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.errors import UserError
@@ -26,7 +28,7 @@ from fer.train.optim import lr_schedules
 class CheckedRun(NamedTuple):
     """A run whose settings, data, directory and devices fit together."""
 
-    experiment: Experiment  # with the precision that "auto" stands for on these devices
+    experiment: Experiment  # with the values that "auto" stands for on these devices
     shards: Manifest  # without the test split
     folder: RunDir
     strategy: tf.distribute.Strategy
@@ -62,7 +64,7 @@ def check_run(
       UserError: the experiment, the data, the run directory or the devices cannot be used; see the functions called.
     """
     check_experiment(experiment)
-    experiment = precision.resolve_precision(experiment)
+    experiment = resolve_execution(precision.resolve_precision(experiment))
     precision.allow_tensor_float_32(experiment.train)
     shards = manifest.read_manifest(data).seal_test_split()
     manifest.check_sizes(shards)
@@ -82,6 +84,21 @@ def check_run(
             f"would all write {workdir}: leave --strategy out, or start one process."
         )
     return CheckedRun(experiment, shards, folder, distribution, cluster, init_from)
+
+
+def resolve_execution(experiment: Experiment) -> Experiment:
+    """Returns the experiment with `auto` in `jit_compile` and `steps_per_execution` replaced, as the run records it.
+
+    A GPU waits for launches, which both make fewer; a CPU gains nothing. XLA has no deterministic gradient of
+    max-pooling on GPUs, and the replicas of a compiled function cannot communicate.
+    """
+    resolved = copy.deepcopy(experiment)
+    train, on_gpu = resolved.train, bool(tf.config.list_physical_devices("GPU"))
+    if train.jit_compile == AUTO:
+        train.jit_compile = on_gpu and not train.deterministic and not resolved.model.sync_batch_norm
+    if train.steps_per_execution == AUTO:
+        train.steps_per_execution = config.MAX_STEPS_PER_EXECUTION if on_gpu else 1
+    return resolved
 
 
 def find_initial_run(folder: RunDir, recorded: RunConfig | None, init_from: str) -> str:

@@ -213,7 +213,7 @@ def _make_gradient_fn(
             num_correct = tf.reduce_sum(tf.cast(correct, tf.float32))
         return gradients, loss, num_correct
 
-    if not train.jit_compile:
+    if train.jit_compile is not True:  # `auto` outside of a run, which resolves it, compiles nothing
         return forward_and_backward
     return tf.function(forward_and_backward, autograph=False, jit_compile=True)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fer import config, run_dir
-from fer.config import Experiment
+from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.export import model_card
@@ -18,6 +18,7 @@ from fer.models import classifier, loading
 from fer.run_dir import RunDir
 from fer.train import assembly, preflight, trainer
 from tests.evaluation.factories import run as write_run
+from tests.scripts import run_script
 from tests.train import factories
 from tests.train.factories import final_state
 
@@ -214,3 +215,33 @@ def test_init_from_with_other_classes_loads_all_but_the_head(synthetic_shards, t
     fresh = classifier.build(settings.model, "float32", settings.seed).get_layer("logits").get_weights()
     np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0], fresh[0])
     assert parts.initialized_from["run"] == initial
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "jit_compile", "steps"),
+    [
+        (0, {}, False, 1),
+        (1, {}, False, 20),  # XLA has no deterministic gradient of max-pooling
+        (1, {"deterministic": False}, True, 20),
+        (1, {"deterministic": False, "jit_compile": False, "steps_per_execution": 3}, False, 3),
+        (0, {"jit_compile": True, "steps_per_execution": 3}, True, 3),
+    ],
+)
+def test_resolve_execution_replaces_auto_by_device(monkeypatch, gpus, settings, jit_compile, steps):
+    monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0"] * gpus)
+    experiment = Experiment(train=Train(**settings))
+    resolved = preflight.resolve_execution(experiment).train
+    assert (resolved.jit_compile, resolved.steps_per_execution) == (jit_compile, steps)
+    assert experiment == Experiment(train=Train(**settings))  # unchanged
+
+
+def test_resolve_execution_compiles_nothing_with_synchronized_batch_norm(monkeypatch):
+    monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
+    experiment = Experiment(model=Model(sync_batch_norm=True), train=Train(deterministic=False))
+    assert preflight.resolve_execution(experiment).train.jit_compile is False
+
+
+def test_recorded_config_and_banner_have_the_resolved_values(trained_run):
+    train = RunDir(str(trained_run)).read_config().experiment.train
+    assert (train.jit_compile, train.steps_per_execution) == (False, 1)
+    assert "execution 1 step per call, XLA off, deterministic ops on" in run_script.printed(trained_run)

@@ -27,7 +27,7 @@ def check_sync_batch_norm(strategy: tf.distribute.Strategy, experiment: Experime
     train = experiment.train
     if not experiment.model.sync_batch_norm or strategy.num_replicas_in_sync == 1:
         return
-    if train.gradient_accumulation_steps > 1 or train.jit_compile:
+    if train.gradient_accumulation_steps > 1 or train.jit_compile is True:
         field = "gradient_accumulation_steps=1" if train.gradient_accumulation_steps > 1 else "jit_compile=false"
         raise UserError(
             f"config.model.sync_batch_norm lets {strategy.num_replicas_in_sync} replicas communicate in every layer, "

@@ -106,7 +106,7 @@ def check_deterministic_jit(model: tf.keras.Model, train: Train) -> None:
     Raises:
       UserError: it has one, and the config requires determinism and compilation.
     """
-    if not (train.deterministic and train.jit_compile and tf.config.list_logical_devices("GPU")):
+    if not (train.deterministic and train.jit_compile is True and tf.config.list_logical_devices("GPU")):
         return
     pooled = [part.name for part in model.submodules if isinstance(part, tf.keras.layers.MaxPooling2D)]
     if pooled:
