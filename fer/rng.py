@@ -10,6 +10,8 @@ import contextlib
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from fer.lazy_modules import tf
 
 # TensorFlow chooses the algorithm by the device unless one is given. Compiled by XLA, the numbers still differ.
@@ -41,24 +43,26 @@ class BatchRng(NamedTuple):
 
         That function derives the key and the counter from the seed on the device, in fifteen small kernels of a GPU.
         """
-        from tensorflow.python.ops import random_ops_util  # there is no public function for these two
-
         with self._drawing():
-            with tf.device(HOST), tf.name_scope(SCOPE):
-                key, counter, algorithm = random_ops_util.get_key_counter_alg(self.seed, ALGORITHM)
-            numbers = tf.raw_ops.StatelessRandomUniformV2(
-                shape=[self.global_batch, *shape], key=key, counter=counter, alg=algorithm
-            )
+            numbers = tf.raw_ops.StatelessRandomUniformV2(shape=[self.global_batch, *shape], **self._key())
         return tf.gather(numbers, self.positions)
 
     def gamma(self, alpha: float, *shape: int) -> tf.Tensor:
         """Returns [B, *shape] float32 of the Gamma distribution with the shape `alpha`.
 
-        Draws with `tf.random.stateless_gamma`; the stateful op has no GPU kernel.
+        The numbers are those of `tf.random.stateless_gamma`, which are not below the smallest normal number. The
+        stateful op has no GPU kernel.
         """
         with self._drawing():
-            numbers = tf.random.stateless_gamma([self.global_batch, *shape], self.seed, alpha=alpha)
-        return tf.gather(numbers, self.positions)
+            numbers = tf.raw_ops.StatelessRandomGammaV3(shape=[self.global_batch, *shape], alpha=alpha, **self._key())
+        return tf.maximum(tf.gather(numbers, self.positions), float(np.finfo(np.float32).tiny))
+
+    def _key(self) -> dict[str, tf.Tensor]:
+        """Returns the arguments of a random op that hold the seed."""
+        from tensorflow.python.ops import random_ops_util  # there is no public function for these two
+
+        with tf.device(HOST), tf.name_scope(SCOPE):
+            return dict(zip(("key", "counter", "alg"), random_ops_util.get_key_counter_alg(self.seed, ALGORITHM)))
 
     def _drawing(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self.graph is None else self.graph.as_default()
