@@ -1,8 +1,6 @@
 """Properties of every op of a policy that changes images one by one."""
 
 import functools
-import platform
-import zlib
 
 import numpy as np
 import pytest
@@ -91,20 +89,33 @@ def test_op_changes_faces_alike_on_a_gpu(name):
         assert difference.max() <= 1
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors may round other sums differently")
 @pytest.mark.parametrize(
-    ("text", "checksum"),
+    ("text", "means"),
     [
-        ("flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)", "4a7b7bd7"),
-        ("brightness|contrast|solarize|posterize|autocontrast|equalize|sharpen", "da14b4ac"),
-        ("randaugment(2,9)|mixup(0.2)", "fd170517"),
-        pytest.param("augmix|cutmix", "65c466aa", marks=pytest.mark.extended),
+        (
+            "flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)",
+            "114.2 126.4 119.1 106.2 110.7 104.0 118.8 122.0 112.4 122.9 112.4 89.7 118.7 108.2 107.8 113.5",
+        ),
+        (
+            "brightness|contrast|solarize|posterize|autocontrast|equalize|sharpen",
+            "132.3 135.6 132.8 133.3 139.6 139.7 73.1 148.3 137.0 130.8 94.2 119.0 61.3 115.0 132.9 153.5",
+        ),
+        (
+            "randaugment(2,9)|mixup(0.2)",
+            "107.2 111.0 115.9 137.6 73.2 91.3 124.0 140.3 133.0 123.8 79.8 96.8 138.5 115.5 113.9 124.1",
+        ),
+        pytest.param(
+            "augmix|cutmix",
+            "128.4 128.2 127.2 108.7 121.3 124.4 128.1 122.8 124.3 132.0 130.2 116.5 128.0 122.0 124.0 124.6",
+            marks=pytest.mark.extended,
+        ),
     ],
 )
-def test_policy_gives_the_recorded_bytes_on_a_cpu(text, checksum):
-    """The bytes are those of version 0.1.0 with ONEDNN_MAX_CPU_ISA=AVX2, and no longer depend on that variable."""
+def test_seed_gives_the_recorded_images(text, means):
+    """The mean of each image is that of version 0.1.0; other processors may round single pixels differently."""
     images, _ = policy.augmenter(text)(FACES, TARGETS, make_rng())
-    assert f"{zlib.crc32(images.numpy().tobytes()):08x}" == checksum
+    found = images.numpy().mean((1, 2, 3), dtype=float)
+    np.testing.assert_allclose(found, [float(mean) for mean in means.split()], atol=0.3)
 
 
 @pytest.mark.parametrize("text", ["flip|affine(rotate=15)|erase(p=0.4)|choose(mixup(0.2),cutmix(1.0))"])
