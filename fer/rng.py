@@ -10,12 +10,11 @@ import contextlib
 import re
 from typing import NamedTuple
 
-import numpy as np
-
 from fer.lazy_modules import tf
 
 # TensorFlow chooses the algorithm by the device unless one is given. Compiled by XLA, the numbers still differ.
-ALGORITHM = "philox"
+ALGORITHM, ALGORITHM_NUMBER = "philox", 1  # the number is that of `tf.random.Algorithm`
+SMALLEST_NORMAL = 2.0**-126  # of float32
 HOST = "CPU:0"
 SCOPE = "seeds"  # name scope of the ops that compute seeds; TensorFlow numbers its repetitions
 
@@ -55,14 +54,13 @@ class BatchRng(NamedTuple):
         """
         with self._drawing():
             numbers = tf.raw_ops.StatelessRandomGammaV3(shape=[self.global_batch, *shape], alpha=alpha, **self._key())
-        return tf.maximum(tf.gather(numbers, self.positions), float(np.finfo(np.float32).tiny))
+        return tf.maximum(tf.gather(numbers, self.positions), SMALLEST_NORMAL)
 
     def _key(self) -> dict[str, tf.Tensor]:
         """Returns the arguments of a random op that hold the seed."""
-        from tensorflow.python.ops import random_ops_util  # there is no public function for these two
-
         with tf.device(HOST), tf.name_scope(SCOPE):
-            return dict(zip(("key", "counter", "alg"), random_ops_util.get_key_counter_alg(self.seed, ALGORITHM)))
+            key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=self.seed)
+            return {"key": key, "counter": counter, "alg": tf.constant(ALGORITHM_NUMBER)}
 
     def _drawing(self) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self.graph is None else self.graph.as_default()

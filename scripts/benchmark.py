@@ -58,6 +58,7 @@ def main() -> None:
     if DATA.value:
         manifest.check_manifest(DATA.value)
     if INPUT.value:
+        files.check_readable(INPUT.value)
         from fer.benchmark import contestants
 
         contestants.count_training_rows(INPUT.value)  # raises before hours of measuring
@@ -71,8 +72,7 @@ def main() -> None:
         print(harness.format_table(found), flush=True)
         results += found
         paths = harness.write_results(OUTPUT.value, results)  # after each suite, because a later one may fail
-    for path in paths:
-        print(f"wrote {path}")
+    print(*(f"wrote {path}" for path in paths), sep="\n")
 
 
 if __name__ == "__main__":

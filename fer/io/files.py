@@ -155,6 +155,18 @@ def size(path: str) -> int:
     return storage.size(path) if is_remote(path) else os.stat(path).st_size
 
 
+def check_readable(path: str) -> None:
+    """Checks that a file can be opened.
+
+    Raises:
+      UserError: it does not exist. StorageError if it cannot be read.
+    """
+    try:
+        open_file(path).close()
+    except OSError as error:
+        raise read_error(path, error) from error
+
+
 def check_writable(path: str) -> None:
     """Checks that a local file can be written at `path`, before work whose result it will hold.
 

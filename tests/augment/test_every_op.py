@@ -130,7 +130,7 @@ def test_policy_mixes_alike_on_a_gpu(text):
 @pytest.mark.parametrize(
     ("text", "most"),
     [
-        ("flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)", 14),
+        ("flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)", 20),
         pytest.param(FULL_POLICY, 60, marks=pytest.mark.extended),
     ],
     ids=["compact", "full"],

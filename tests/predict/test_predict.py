@@ -140,9 +140,9 @@ def test_predict_stops_reading_when_the_reader_of_standard_output_has_exited(tmp
 
 def test_predict_prints_result_when_its_batch_is_complete(tmp_path, monkeypatch, blank_network):
     path = tmp_path / "test.csv"
-    path.write_text("pixels\n" + (" ".join(["7"] * 2304) + "\n") * 400 + "1 2 3\n")
+    path.write_text("pixels\n" + (" ".join(["7"] * 2304) + "\n") * 1000 + "1 2 3\n")  # several blocks of the reader
     file = io.StringIO()
-    with pytest.raises(UserError, match=r"test\.csv, line 402, column pixels: "):
+    with pytest.raises(UserError, match=r"test\.csv, line 1002, column pixels: "):
         predict.predict(predict.PredictRequest(["run"], [str(path)]), predict.JsonPrinter(file))
     rows = [each["row"] for each in json.loads(file.getvalue())]
     assert rows == list(range(len(rows)))

@@ -143,7 +143,7 @@ MISTAKES = [
     (["demo.py", "--workdir=nowhere"], NO_RUN),
     (["demo.py", "--workdir=bundled", "--port=70000"], "flag --port=70000: "),
     (["benchmark.py", "--output=faces.csv/out.json"], "Cannot write faces.csv/out.json: "),
-    (["benchmark.py", "--suite=end_to_end", "--input=nowhere.csv"], "Cannot use nowhere.csv: "),
+    (["benchmark.py", "--suite=end_to_end", "--input=nowhere.csv"], "Cannot read nowhere.csv: "),
     (
         ["benchmark.py", "--update_doc=page.md", "--output=nowhere.json"],
         "There is no nowhere.json: the file of benchmark results",
