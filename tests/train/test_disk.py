@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import tensorflow as tf
 
-from fer.train import checkpoints, train_state
+from fer.train import checkpoints, preflight, train_state
 from tests.scripts import run_script
 from tests.train import factories, launch
 
@@ -46,5 +46,6 @@ def test_train_raises_user_error_and_keeps_checkpoints_when_disk_is_full(small_d
     assert steps
     fresh = train_state.create_train_state(tf.distribute.OneDeviceStrategy("CPU:0"), settings, 20, 200)
     assert checkpoints.restore(folder, fresh.checkpoint()).step == steps[-1] == int(fresh.step)
-    assert json.loads((workdir / "config.json").read_text())["config"] == settings.to_dict()
+    recorded = json.loads((workdir / "config.json").read_text())["config"]
+    assert recorded == preflight.resolve_execution(settings).to_dict()
     assert os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize < CHECKPOINT_KIB * 2**10

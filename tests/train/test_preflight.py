@@ -54,7 +54,7 @@ def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     record = read_config(extended)
     (earlier,) = record["earlier_configs"]
-    assert (earlier["config"], earlier["last_step"]) == (first.to_dict(), 20)
+    assert (earlier["config"], earlier["last_step"]) == (preflight.resolve_execution(first).to_dict(), 20)
     assert earlier["config_sha256"] == config.sha256(earlier["config"]) == first.sha256()
     assert record["config_sha256"] == config.sha256(record["config"]) == longer.sha256()
     assert loading.open_run(str(extended)).config_sha256 == longer.sha256()
