@@ -95,6 +95,7 @@ def test_fill_replaces_the_document(tmp_path):
     [
         ("performance.md", "benchmark", 30),
         ("results/benchmark/detect.md", "detect", 30),
+        ("results/benchmark/avx2.md", "avx2", 30),
         ("multi_gpu.md", "scaling", 1),
     ],
 )
