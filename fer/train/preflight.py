@@ -64,12 +64,13 @@ def check_run(
       UserError: the experiment, the data, the run directory or the devices cannot be used; see the functions called.
     """
     check_experiment(experiment)
-    experiment = resolve_execution(precision.resolve_precision(experiment))
+    before = RunDir(workdir)
+    recorded = before.read_config() if files.exists(before.config_file) else None
+    experiment = resolve_execution(precision.resolve_precision(experiment), recorded.experiment if recorded else None)
     precision.allow_tensor_float_32(experiment.train)
     shards = manifest.read_manifest(data).seal_test_split()
     manifest.check_sizes(shards)
     folder = run_dir.open_run_dir(workdir, experiment, shards)
-    recorded = folder.read_config() if files.exists(folder.config_file) else None
     if recorded:
         check_length(folder, recorded.experiment, experiment, shards)
     init_from = find_initial_run(folder, recorded, init_from)
@@ -86,18 +87,24 @@ def check_run(
     return CheckedRun(experiment, shards, folder, distribution, cluster, init_from)
 
 
-def resolve_execution(experiment: Experiment) -> Experiment:
+def resolve_execution(experiment: Experiment, recorded: Experiment | None = None) -> Experiment:
     """Returns the experiment with `auto` in `jit_compile` and `steps_per_execution` replaced, as the run records it.
 
     A GPU waits for launches, which both make fewer; a CPU gains nothing. XLA has no deterministic gradient of
     max-pooling on GPUs, and the replicas of a compiled function cannot communicate.
+
+    Args:
+      experiment: of the command.
+      recorded: of a run that goes on, which keeps its values on other devices.
     """
     resolved = copy.deepcopy(experiment)
     train, on_gpu = resolved.train, bool(tf.config.list_physical_devices("GPU"))
     if train.jit_compile == AUTO:
-        train.jit_compile = on_gpu and not train.deterministic and not resolved.model.sync_batch_norm
+        compiles = on_gpu and not train.deterministic and not resolved.model.sync_batch_norm
+        train.jit_compile = recorded.train.jit_compile if recorded else compiles
     if train.steps_per_execution == AUTO:
-        train.steps_per_execution = config.MAX_STEPS_PER_EXECUTION if on_gpu else 1
+        most = config.MAX_STEPS_PER_EXECUTION if on_gpu else 1
+        train.steps_per_execution = recorded.train.steps_per_execution if recorded else most
     return resolved
 
 

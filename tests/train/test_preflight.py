@@ -235,6 +235,15 @@ def test_resolve_execution_replaces_auto_by_device(monkeypatch, gpus, settings, 
     assert experiment == Experiment(train=Train(**settings))  # unchanged
 
 
+def test_resolve_execution_keeps_values_of_a_run_that_goes_on(monkeypatch):
+    monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    begun = Experiment(train=Train(jit_compile=False, steps_per_execution=1))
+    resolved = preflight.resolve_execution(Experiment(train=Train(deterministic=False)), begun).train
+    assert (resolved.jit_compile, resolved.steps_per_execution) == (False, 1)
+    other = preflight.resolve_execution(Experiment(train=Train(steps_per_execution=4)), begun).train
+    assert other.steps_per_execution == 4  # the command names it, so that the run refuses it
+
+
 def test_resolve_execution_compiles_nothing_with_synchronized_batch_norm(monkeypatch):
     monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
     experiment = Experiment(model=Model(sync_batch_norm=True), train=Train(deterministic=False))
