@@ -359,11 +359,24 @@ def test_script_restarts_training(tmp_path, script):
 
 
 def start_command(tmp_path: pathlib.Path, command: str, **environment: str) -> subprocess.Popen:
-    """Starts a script that restarts a Bash command. `begin` in the command counts its starts in the file log."""
+    """Starts a script that restarts a Bash command. `begin` in the command counts its starts in the file log.
+
+    Bash cannot trap a signal that is ignored when it starts, as below nohup or in the background of a script.
+    """
+
+    def accept_signals() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
     program = f"set -euo pipefail; source {FOLDER}/restart.sh; restart bash -c {shlex.quote(command)}; echo goes on"
     environment = {**os.environ, "begin": f"echo start >> {tmp_path}/log", **environment}
     return subprocess.Popen(
-        ["bash", "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["bash", "-c", program],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=accept_signals,
     )
 
 
