@@ -40,7 +40,7 @@ def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(
     synthetic_shards, tmp_path, capsys, schedule
 ):
     long, extended = tmp_path / "long", tmp_path / "extended"
-    longer, first = make_experiment(max_steps=0, epochs=2), make_experiment(max_steps=0, epochs=1)
+    longer, first = (preflight.resolve_execution(make_experiment(max_steps=0, epochs=epochs)) for epochs in (2, 1))
     for settings in (longer, first):
         settings.optimizer.schedule, settings.optimizer.decay_epochs = schedule, 0.7
     trainer.train(longer, synthetic_shards.folder, str(long), "one")
@@ -54,7 +54,7 @@ def test_run_made_longer_ends_with_bits_of_long_run_and_records_both_configs(
         np.testing.assert_array_equal(found[name], value, err_msg=name)
     record = read_config(extended)
     (earlier,) = record["earlier_configs"]
-    assert (earlier["config"], earlier["last_step"]) == (preflight.resolve_execution(first).to_dict(), 20)
+    assert (earlier["config"], earlier["last_step"]) == (first.to_dict(), 20)
     assert earlier["config_sha256"] == config.sha256(earlier["config"]) == first.sha256()
     assert record["config_sha256"] == config.sha256(record["config"]) == longer.sha256()
     assert loading.open_run(str(extended)).config_sha256 == longer.sha256()
