@@ -62,8 +62,9 @@ def measure() -> list[Result]:
         settings.train.precision = "mixed_bfloat16"
         with progress.stage(f"launches: tracing {model}"):
             counts = count_step(settings, faces)
-        for stage, count in [*counts.items(), ("whole_step", sum(counts.values()))]:
-            results.append(Result("launches", f"{settings.model.name}, {stage}", count, "launches", count, count))
+        for stage, count in [*counts.items(), ("whole step", sum(counts.values()))]:
+            name = f"kernels: {stage.replace('_', ' ')}: {settings.model.name}"
+            results.append(Result("launches", name, count, "launches", count, count))
     return results
 
 
