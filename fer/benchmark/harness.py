@@ -85,7 +85,10 @@ def _summarize(
 
 
 def write_results(path: str, results: Sequence[Result]) -> list[str]:
-    """Writes the results to `path` (JSON) and a plot next to it, with the suffix .png. Returns both paths."""
+    """Writes the results to `path` (JSON) and a plot next to it, with the suffix .png. Returns the paths.
+
+    There is no plot if all results are cells of tables (`fill_docs`).
+    """
     machine = {
         "processor": _processor_name(),
         "cores": os.cpu_count(),
@@ -97,9 +100,11 @@ def write_results(path: str, results: Sequence[Result]) -> list[str]:
         "results": [dataclasses.asdict(result) for result in results],
     }
     picture = os.path.splitext(path)[0] + ".png"
-    files.write_bytes(picture, plot_results(results))
+    plotted = not all(map(_is_table_cell, results))
+    if plotted:
+        files.write_bytes(picture, plot_results(results))
     files.write_json(path, content)
-    return [path, picture]
+    return [path, picture] if plotted else [path]
 
 
 def format_table(results: Sequence[Result]) -> str:
@@ -113,6 +118,10 @@ def format_table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def _is_table_cell(result: Result) -> bool:
+    return result.name.count(": ") == 2
+
+
 def plot_results(results: Sequence[Result]) -> bytes:
     """Draws a bar chart for each suite and unit, with the range over rounds; results without a baseline are grey.
 
@@ -123,7 +132,7 @@ def plot_results(results: Sequence[Result]) -> bytes:
     """
     panels: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        if result.name.count(": ") < 2:
+        if not _is_table_cell(result):
             panels.setdefault((result.suite, result.unit), []).append(result)
     heights = [len(members) for members in panels.values()]
     figure = Figure(figsize=(9, 0.9 * len(panels) + 0.4 * sum(heights)), layout="constrained")

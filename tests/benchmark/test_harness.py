@@ -129,6 +129,13 @@ def test_write_results_writes_json_and_plot(tmp_path):
     assert "(3.00 x usual)" in harness.format_table(measured)
 
 
+def test_write_results_draws_no_plot_of_cells_of_a_table(tmp_path):
+    cell = Result("launches", "kernels: forward: compact", 54, "launches", 54, 54)
+    path = str(tmp_path / "launches.json")
+    assert harness.write_results(path, [cell]) == [path]
+    assert [each.name for each in tmp_path.iterdir()] == ["launches.json"]
+
+
 def test_plot_results_leaves_out_cells_of_a_table():
     bar = Result("convert", "ours", 300.0, "rows/s", 290.0, 310.0)
     cell = Result("scaling", "efficiency: compact: 8 GPUs", 99.0, "%", 99.0, 99.0)
