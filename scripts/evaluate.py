@@ -19,7 +19,7 @@ SPLIT = flags.DEFINE_enum("split", "validation", config.SPLITS, "Split to evalua
 TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
 LABELS = flags.DEFINE_enum("labels", "fer", config.LABELS, "Ground truth: labels of the data or majority of FER+.")
 ROBUSTNESS = flags.DEFINE_boolean(
-    "robustness", False, "Also evaluates eight corruptions at five severities: 40 passes over the split."
+    "robustness", False, "Also evaluates ten corruptions at five strengths: 50 passes over the split."
 )
 OUTPUT = flags.DEFINE_string(
     "output",

@@ -24,7 +24,7 @@ class EvalRequest:
     split: str = "validation"
     tta: str = "none"  # one of `fer.config.TTA`
     labels: str = "fer"  # fer | ferplus
-    robustness: bool = False  # also evaluates corrupted faces, which takes 40 more passes
+    robustness: bool = False  # also evaluates corrupted faces, which takes 50 more passes
 
     def check(self) -> None:
         """Checks the local paths; `fer.evaluation.evaluate.evaluate` checks those in object stores.

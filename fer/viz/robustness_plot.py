@@ -13,7 +13,7 @@ from fer.evaluation.metrics.robustness import STRENGTHS, corrupt
 from fer.labels import COLOURS
 from fer.viz import rendering
 
-COLUMNS = 4  # panels beside each other
+COLUMNS = 5  # panels beside each other
 
 
 def accuracy_by_corruption(results: dict[str, Any], clean: float, image: np.ndarray, title: str) -> bytes:
@@ -28,7 +28,7 @@ def accuracy_by_corruption(results: dict[str, Any], clean: float, image: np.ndar
     Returns:
       A PNG. It shows a face of the data: publish it only where the data may be published.
     """
-    figure = Figure(figsize=(13, 7.4), layout="constrained")
+    figure = Figure(figsize=(16, 7.4), layout="constrained")
     figure.suptitle(
         f"{title}: mean accuracy under corruption {100 * results['mean_accuracy']:.1f} %", fontsize=12, parse_math=False
     )

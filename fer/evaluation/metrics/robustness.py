@@ -1,4 +1,4 @@
-"""Accuracy of a model on corrupted faces: eight kinds of image corruption at five strengths.
+"""Accuracy of a model on corrupted faces: ten kinds of image corruption at five strengths.
 
 Modelled on Hendrycks and Dietterich 2019 (arXiv:1903.12261), with kinds and strengths for grey faces of 48x48 pixels:
 from hardly visible to an expression that is barely readable. A corruption is a pure function of faces and seed: random
@@ -106,6 +106,23 @@ def _rotation(faces: np.ndarray, level: float, random: np.random.Generator) -> n
     return turned
 
 
+def _shift(faces: np.ndarray, level: float, random: np.random.Generator) -> np.ndarray:
+    angles = 2 * np.pi * random.random(len(faces))
+    offsets = level * faces.shape[1] * np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    moved = [ndimage.shift(face, offset, order=1, mode="nearest") for face, offset in zip(faces, offsets)]
+    return np.stack(moved) if len(faces) else faces
+
+
+def _scale(faces: np.ndarray, level: float, random: np.random.Generator) -> np.ndarray:
+    steps = level ** -_signs(len(faces), random)  # source pixels for each pixel of the result
+    centre = (faces.shape[1] - 1) / 2
+
+    def resample(face: np.ndarray, step: float) -> np.ndarray:
+        return ndimage.affine_transform(face, [step, step], centre * (1 - step), order=1, mode="nearest")
+
+    return np.stack([resample(face, step) for face, step in zip(faces, steps)]) if len(faces) else faces
+
+
 def _signs(count: int, random: np.random.Generator) -> np.ndarray:
     """Draws [count] float32, each -1 or 1."""
     return (2 * random.integers(0, 2, count) - 1).astype(np.float32)
@@ -120,6 +137,8 @@ KINDS = {
     "low_resolution": Kind(_low_resolution, (32, 24, 16, 12, 8), "pixels a side, then resized to 48"),
     "occlusion": Kind(_occlusion, (8, 12, 16, 20, 24), "side of a grey square at a random position, pixels"),
     "rotation": Kind(_rotation, (10, 20, 30, 45, 60), "degrees to the left or right at random"),
+    "shift": Kind(_shift, (0.05, 0.1, 0.15, 0.2, 0.3), "share of the side, in a random direction"),
+    "scale": Kind(_scale, (1.1, 1.2, 1.35, 1.5, 1.75), "factor, enlarged or reduced at random"),
 }
 
 

@@ -46,7 +46,7 @@ def test_corrupt_does_not_depend_on_following_faces(faces, kind):
     np.testing.assert_array_equal(robustness.corrupt(faces, kind, 2, SEED)[:3], alone)
 
 
-@pytest.mark.parametrize("kind", ["noise", "brightness", "occlusion", "rotation"])
+@pytest.mark.parametrize("kind", ["noise", "brightness", "occlusion", "rotation", "shift", "scale"])
 def test_corrupt_is_a_function_of_the_seed(faces, kind):
     first = robustness.corrupt(faces, kind, 2, SEED)
     np.testing.assert_array_equal(first, robustness.corrupt(faces, kind, 2, SEED))
@@ -84,6 +84,27 @@ def test_corrupt_rotation_equals_pillow(faces):
             for angle in (20, -20)
         ]
         assert min(np.abs(ours - each)[middle, middle].max() for each in theirs) <= 2
+
+
+def test_corrupt_shift_moves_faces_by_its_distance():
+    spots = np.zeros((20, 48, 48, 1), np.uint8)
+    spots[:, 20:28, 20:28] = 200
+    places = np.arange(48)
+    moved = robustness.corrupt(spots, "shift", 2, SEED)[..., 0].astype(float)
+    mass = moved.sum(axis=(1, 2))
+    centres = np.stack([(moved.sum(axis=axis) @ places) / mass for axis in (2, 1)])
+    np.testing.assert_allclose(np.hypot(*(centres - 23.5)), 4.8, atol=0.1)
+    assert np.ptp(centres, axis=1).min() > 4.8  # in several directions
+
+
+def test_corrupt_scale_multiplies_distances_by_its_factor():
+    squares = np.zeros((20, 48, 48, 1), np.uint8)
+    squares[:, 14:34, 14:34] = 200
+    changed = robustness.corrupt(squares, "scale", 4, SEED)[..., 0].astype(float)
+    sides = np.sqrt(changed.sum(axis=(1, 2)) / 200)
+    enlarged = sides > 20
+    assert 0 < enlarged.sum() < 20
+    np.testing.assert_allclose(sides, np.where(enlarged, 20 * 1.5, 20 / 1.5), rtol=0.03)
 
 
 def test_corrupt_jpeg_equals_file_of_its_quality(faces):
