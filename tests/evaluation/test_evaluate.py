@@ -162,7 +162,7 @@ def test_corruptions_flag_adds_robustness_results(plain, folder, tmp_path, figur
     calls = []
     found = evaluate.evaluate(request(folder, robustness=True), lambda count, total: calls.append((count, total)))
     assert "corruptions" not in plain.content
-    assert sum(count for count, _ in calls) == calls[-1][1] == 41 * COUNT
+    assert sum(count for count, _ in calls) == calls[-1][1] == 51 * COUNT
     kinds = found.content["corruptions"]["kinds"]
     model = loading.open_run(str(folder / "one")).model
     corrupted = robustness.corrupt(factories.images(COUNT), "jpeg", 5, seed=found.content["corruptions"]["seed"])
