@@ -238,7 +238,7 @@ class Train:
         AUTO,
         "XLA for the forward and backward pass",
         kind=bool,
-        auto="on GPUs, unless `deterministic` or `model.sync_batch_norm`",
+        auto="on GPUs, unless `deterministic`, `model.sync_batch_norm` or an old cuDNN",
     )
     steps_per_execution: Auto = field(  # noqa: RUF009
         AUTO,
@@ -281,7 +281,9 @@ class Train:
     num_replicas: int = field(
         0, "number of devices; more than the machine's CPUs become logical devices", ge=1, zero="all"
     )
-    deterministic: bool = field(True, "bit-exact reproducibility by the seed; slower on GPUs")
+    deterministic: Auto = field(  # noqa: RUF009
+        AUTO, "bit-exact reproducibility by the seed; slower on GPUs", kind=bool, auto="on CPUs"
+    )
 
 
 @dataclasses.dataclass
@@ -319,9 +321,9 @@ def _check_combinations(experiment: Experiment) -> None:
     backend, balanced = experiment.augment.backend, data.sampling == "balanced"
     phases = finetune.head_only_epochs > 0 or finetune.layer_decay < 1
     require(
-        not (backend == "keras_cv" and experiment.train.deterministic),
+        backend != "keras_cv" or experiment.train.deterministic is False,
         "train.deterministic",
-        True,
+        experiment.train.deterministic,
         "false with augment.backend=keras_cv, which ignores the seed",
     )
     require(

@@ -41,7 +41,7 @@ def test_experiment_default_is_valid():
         ("train.steps_per_execution", 0, "auto or 1 to 20"),
         ("train.steps_per_execution", "all", "auto or of type int"),
         ("train.jit_compile", 1, "auto or of type bool"),
-        ("train.deterministic", "auto", "of type bool"),
+        ("train.deterministic", 1, "auto or of type bool"),
         ("train.steps_per_execution", 21, "1 to 20"),
         ("train.label_source", "votes", "fer or ferplus or mixture"),
         ("train.on_nan", "skip", "stop or rollback"),
@@ -79,10 +79,11 @@ def test_validate_rejects_incompatible_class_balancing(data, message):
         Experiment(data=data).validate()
 
 
-def test_validate_rejects_deterministic_with_keras_cv():
-    experiment = Experiment(augment=Augment(backend="keras_cv"))
+@pytest.mark.parametrize("value", ["auto", True])
+def test_validate_rejects_deterministic_with_keras_cv(value):
+    experiment = Experiment(augment=Augment(backend="keras_cv"), train=Train(deterministic=value))
     with pytest.raises(
-        UserError, match=r"config\.train\.deterministic is True; it must be false with augment\.backend"
+        UserError, match=rf"config\.train\.deterministic is {value!r}; it must be false with augment\.backend"
     ):
         experiment.validate()
     experiment.train.deterministic = False

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-from fer.config import Experiment
+from fer.config import Experiment, Train
 from fer.data import pipeline
 from fer.errors import UserError
 from fer.models import loading, pretrained, registry
@@ -115,17 +116,24 @@ def describe(run: CheckedRun, parts: RunParts) -> str:
     devices = f"{replicas} replica{'s' * (replicas != 1)} ({type(run.strategy).__name__})"
     faces = ", ".join(f"{run.shards.split(name).examples:,} {name}" for name in ("train", "validation"))
     parameters = parts.context.state.model.count_params()
-    execution = [
-        f"{train.steps_per_execution} step{'s' * (train.steps_per_execution != 1)} per call",
-        f"XLA {'on' if train.jit_compile else 'off'}",
-        f"deterministic ops {'on' if train.deterministic else 'off'}",
-    ]
     lines = (
         ("network", f"{experiment.model.name} at {side} pixels, {parameters:,} parameters"),
         ("precision", train.precision),
         ("devices", f"{devices}, global batch {train.global_batch_size}"),
-        ("execution", ", ".join(execution)),
+        ("execution", describe_execution(train)),
         ("faces", faces),
         ("steps", f"{parts.total_steps:,}, {parts.epoch_steps:,} per epoch"),
     )
     return "\n".join(f"{name:<10}{text}" for name, text in lines)
+
+
+def describe_execution(train: Train) -> str:
+    """Returns how the steps are executed, as `fer.train.preflight.resolve_execution` chose it, as text."""
+    slower = not train.deterministic and tf.config.list_physical_devices("GPU")
+    return ", ".join(
+        (
+            f"{train.steps_per_execution} step{'s' * (train.steps_per_execution != 1)} per call",
+            f"XLA {'on' if train.jit_compile else 'off'}",
+            f"deterministic ops {'on' if train.deterministic else 'off'}{' (slower on GPUs)' * bool(slower)}",
+        )
+    )

@@ -21,7 +21,7 @@ from fer.run_dir import RunConfig, RunDir
 from fer.train import checkpoints, soft_labels
 from fer.train.distributed import multi_worker, replica_sync
 from fer.train.distributed.cluster_resolver import Cluster
-from fer.train.distributed.strategy import make_strategy
+from fer.train.distributed.strategy import find_old_cudnn, make_strategy
 from fer.train.optim import lr_schedules
 
 
@@ -88,10 +88,11 @@ def check_run(
 
 
 def resolve_execution(experiment: Experiment, recorded: Experiment | None = None) -> Experiment:
-    """Returns the experiment with `auto` in `jit_compile` and `steps_per_execution` replaced, as the run records it.
+    """Returns the experiment with `auto` in `train` replaced by the values for the devices, as the run records it.
 
-    A GPU waits for launches, which both make fewer; a CPU gains nothing. XLA has no deterministic gradient of
-    max-pooling on GPUs, and the replicas of a compiled function cannot communicate.
+    Deterministic ops cost nothing on a CPU. On a GPU, TensorFlow then takes fixed algorithms of cuDNN instead of the
+    fastest, and XLA has no deterministic gradient of max-pooling. A GPU waits for launches, which XLA and several steps
+    per call make fewer; a CPU gains nothing. The replicas of a function compiled by XLA cannot communicate.
 
     Args:
       experiment: of the command.
@@ -99,8 +100,10 @@ def resolve_execution(experiment: Experiment, recorded: Experiment | None = None
     """
     resolved = copy.deepcopy(experiment)
     train, on_gpu = resolved.train, bool(tf.config.list_physical_devices("GPU"))
+    if train.deterministic == AUTO:
+        train.deterministic = recorded.train.deterministic if recorded else not on_gpu
     if train.jit_compile == AUTO:
-        compiles = on_gpu and not train.deterministic and not resolved.model.sync_batch_norm
+        compiles = on_gpu and not (train.deterministic or resolved.model.sync_batch_norm or find_old_cudnn())
         train.jit_compile = recorded.train.jit_compile if recorded else compiles
     if train.steps_per_execution == AUTO:
         most = config.MAX_STEPS_PER_EXECUTION if on_gpu else 1

@@ -221,8 +221,8 @@ def test_init_from_with_other_classes_loads_all_but_the_head(synthetic_shards, t
     ("gpus", "settings", "jit_compile", "steps"),
     [
         (0, {}, False, 1),
-        (1, {}, False, 20),  # XLA has no deterministic gradient of max-pooling
-        (1, {"deterministic": False}, True, 20),
+        (1, {}, True, 20),
+        (1, {"deterministic": True}, False, 20),  # XLA has no deterministic gradient of max-pooling
         (1, {"deterministic": False, "jit_compile": False, "steps_per_execution": 3}, False, 3),
         (0, {"jit_compile": True, "steps_per_execution": 3}, True, 3),
     ],
@@ -232,25 +232,41 @@ def test_resolve_execution_replaces_auto_by_device(monkeypatch, gpus, settings, 
     experiment = Experiment(train=Train(**settings))
     resolved = preflight.resolve_execution(experiment).train
     assert (resolved.jit_compile, resolved.steps_per_execution) == (jit_compile, steps)
+    assert resolved.deterministic is settings.get("deterministic", not gpus)
     assert experiment == Experiment(train=Train(**settings))  # unchanged
 
 
 def test_resolve_execution_keeps_values_of_a_run_that_goes_on(monkeypatch):
     monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
-    begun = Experiment(train=Train(jit_compile=False, steps_per_execution=1))
-    resolved = preflight.resolve_execution(Experiment(train=Train(deterministic=False)), begun).train
-    assert (resolved.jit_compile, resolved.steps_per_execution) == (False, 1)
+    begun = Experiment(train=Train(jit_compile=False, steps_per_execution=1, deterministic=True))
+    resolved = preflight.resolve_execution(Experiment(), begun).train
+    assert (resolved.jit_compile, resolved.steps_per_execution, resolved.deterministic) == (False, 1, True)
     other = preflight.resolve_execution(Experiment(train=Train(steps_per_execution=4)), begun).train
     assert other.steps_per_execution == 4  # the command names it, so that the run refuses it
 
 
 def test_resolve_execution_compiles_nothing_with_synchronized_batch_norm(monkeypatch):
     monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
-    experiment = Experiment(model=Model(sync_batch_norm=True), train=Train(deterministic=False))
+    experiment = Experiment(model=Model(sync_batch_norm=True))
     assert preflight.resolve_execution(experiment).train.jit_compile is False
+
+
+def test_resolve_execution_compiles_nothing_with_old_cudnn(monkeypatch):
+    monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    monkeypatch.setattr(preflight, "find_old_cudnn", lambda: "9.3.0")
+    assert preflight.resolve_execution(Experiment()).train.jit_compile is False
+
+
+def test_describe_execution_states_why_deterministic_ops_are_off(monkeypatch):
+    monkeypatch.setattr(preflight.tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    resolved = preflight.resolve_execution(Experiment()).train
+    expected = "20 steps per call, XLA on, deterministic ops off (slower on GPUs)"
+    assert assembly.describe_execution(resolved) == expected
+    resolved.deterministic = True
+    assert assembly.describe_execution(resolved) == "20 steps per call, XLA on, deterministic ops on"
 
 
 def test_recorded_config_and_banner_have_the_resolved_values(trained_run):
     train = RunDir(str(trained_run)).read_config().experiment.train
-    assert (train.jit_compile, train.steps_per_execution) == (False, 1)
+    assert (train.jit_compile, train.steps_per_execution, train.deterministic) == (False, 1, True)
     assert "execution 1 step per call, XLA off, deterministic ops on" in run_script.printed(trained_run)

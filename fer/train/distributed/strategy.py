@@ -40,7 +40,7 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
         the workers are not named.
       WorkerLostError: the workers do not connect.
     """
-    if train.deterministic:
+    if train.deterministic is True:
         tf.config.experimental.enable_op_determinism()
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
@@ -71,9 +71,9 @@ def make_strategy(name: str, train: Train, workers: Cluster | None = None) -> tf
 
 
 def warn_of_old_cudnn() -> None:
-    """Prints a warning if TensorFlow 2.21 runs with a cuDNN that finds no algorithm for some convolutions under XLA."""
-    version = _cudnn_version() if fer.KERAS == "tf-keras" else None
-    if version is None or tuple(map(int, version.split(".")[:2])) >= MIN_CUDNN:
+    """Prints a warning if there is an old cuDNN; see `find_old_cudnn`."""
+    version = find_old_cudnn()
+    if version is None:
         return
     needed = ".".join(map(str, MIN_CUDNN))
     command = python_command("-m", "pip", "install", f"{CUDNN_PACKAGE}>={needed},<10")
@@ -81,6 +81,15 @@ def warn_of_old_cudnn() -> None:
         f"Warning: cuDNN {version} is installed, and TensorFlow 2.21 needs {needed} or later: under XLA, GPUs such as "
         f'T4, A10G and L4 fail with "Autotuner could not find any supported configs". Run {command}.'
     )
+
+
+def find_old_cudnn() -> str | None:
+    """Returns the version of a cuDNN that finds no algorithm for some convolutions under XLA in TensorFlow 2.21.
+
+    Returns None if there is a later cuDNN or none, or with another TensorFlow.
+    """
+    version = _cudnn_version() if fer.KERAS == "tf-keras" else None
+    return version if version and tuple(map(int, version.split(".")[:2])) < MIN_CUDNN else None
 
 
 def _cudnn_version() -> str | None:
@@ -106,7 +115,7 @@ def check_deterministic_jit(model: tf.keras.Model, train: Train) -> None:
     Raises:
       UserError: it has one, and the config requires determinism and compilation.
     """
-    if not (train.deterministic and train.jit_compile is True and tf.config.list_logical_devices("GPU")):
+    if not (train.deterministic is True and train.jit_compile is True and tf.config.list_logical_devices("GPU")):
         return
     pooled = [part.name for part in model.submodules if isinstance(part, tf.keras.layers.MaxPooling2D)]
     if pooled:
