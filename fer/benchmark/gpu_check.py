@@ -10,7 +10,8 @@ Checks:
     deterministic   training works with TensorFlow's op determinism, and two runs have equal losses
 Throughput is in images/s by precision and number of devices, with the efficiency relative to one device.
 
-With `--minutes`, the throughput of `fer.benchmark.gpu_measurements` is measured instead, on one device.
+With `--minutes`, the throughput of `fer.benchmark.gpu_measurements` is measured instead, on one device; with
+deterministic ops before all checks, because the GPU has no memory left for that process afterwards.
 
 `--device=CPU` rehearses the checks without a GPU: one logical CPU takes the place of the GPU, another is the host.
 """
@@ -24,7 +25,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import tensorflow as tf
 
@@ -41,10 +42,14 @@ from fer.rng import BatchRng
 from fer.run_dir import software_versions
 from fer.train.distributed.strategy import make_mirrored, warn_of_old_cudnn
 
+if TYPE_CHECKING:
+    from fer.benchmark import gpu_measurements
+
 MEASURED_PRECISIONS = tuple(each for each in PRECISIONS if each != "auto")  # `auto` is resolved before a model is built
 MAX_INPUT_WAIT = 0.01  # maximum share of the time that a run waits for input
 XLA_LOSS_TOLERANCE = 2e-2  # relative; XLA fuses and reorders sums
 WARM_UP_STEPS = 5  # steps before the measurement
+DETERMINISTIC_SHARE = 0.25  # of `--minutes`, at most, to measure deterministic ops
 POLICY = (
     "flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|randaugment(layers=2,magnitude=9)|erase(p=0.4,high=0.2)"
 )
@@ -124,6 +129,7 @@ def run_checks(
       write: called with the results so far after each check, and after each measurement if there are `minutes`.
       minutes: of the whole call. If given, `gpu_measurements.measure` takes what the checks leave, instead of the
         throughput by precision and number of devices. The last check takes at most as long as the others together.
+        A process of its own measures deterministic ops first.
 
     Returns:
       The content of the JSON file.
@@ -131,7 +137,7 @@ def run_checks(
     Raises:
       UserError: the device does not exist, or the training step cannot be built.
     """
-    started, names = time.monotonic(), find_devices(settings.device)
+    deadline, names = time.monotonic() + 60 * minutes, find_devices(settings.device)
     count = max(settings.faces, settings.batch * len(names))  # a global batch has no image twice
     faces = draw_faces(count)
     found = _describe_run(settings, names)
@@ -141,10 +147,13 @@ def run_checks(
         log(f"{check.name}: {'passed' if check.passed else 'FAILED'} ({check.found})")
         write(found)
 
+    if minutes:
+        found.update(_measure_deterministic(settings, 60 * minutes * DETERMINISTIC_SHARE, log))
+    started = time.monotonic()
     for check in _iter_checks(settings, names, faces, log):
         add(check)
     if minutes:
-        _measure_until(settings, names[0], 2 * started - time.monotonic() + 60 * minutes, found, write, log)
+        _measure_until(settings, names[0], deadline - (time.monotonic() - started), found, write, log)
     else:
         found["rates"] = measure_throughput(settings, names, faces, log)
     # Last, because op determinism cannot be disabled again in this process and would slow down the measurements.
@@ -161,17 +170,34 @@ def _measure_until(
     write: Callable[[dict[str, Any]], None],
     log: Callable[[str], None],
 ) -> None:
-    """Adds the results of `gpu_measurements.measure` to `found`; a rehearsal measures the model of the checks."""
+    """Adds the results of `gpu_measurements.measure` to `found`, after those with deterministic ops."""
     from fer.benchmark import gpu_measurements
 
     def add(part: dict[str, Any]) -> None:
         found.update(part)
         write(found)
 
-    cases = gpu_measurements.list_cases()
+    before: dict[str, Any] = {
+        name: found[name] for name in ("training", "augmentation", "not_measured") if name in found
+    }
+    works = gpu_measurements.list_works(settings, device, _list_cases(settings))
+    gpu_measurements.measure(works, deadline, add, log, before)
+
+
+def _measure_deterministic(settings: Settings, seconds: float, log: Callable[[str], None]) -> dict[str, Any]:
+    from fer.benchmark import gpu_measurements
+
+    log(f"deterministic ops: measuring throughput for at most {seconds:.0f} s ...")
+    return gpu_measurements.measure_deterministic(settings, _list_cases(settings), seconds)
+
+
+def _list_cases(settings: Settings) -> list[gpu_measurements.Case]:
+    """Returns the trainings to measure; a rehearsal measures the model of the checks."""
+    from fer.benchmark import gpu_measurements
+
     if settings.device == "CPU":
-        cases = gpu_measurements.list_cases([settings.model], ["float32"], [settings.batch])
-    gpu_measurements.measure(settings, device, deadline, add, log, cases)
+        return gpu_measurements.list_cases([settings.model], ["float32"], [settings.batch])
+    return gpu_measurements.list_cases()
 
 
 def _describe_run(settings: Settings, names: Sequence[str]) -> dict[str, Any]:

@@ -2,12 +2,18 @@
 
 The measurements are in order of their information: of each network the base case first, then the cases that differ from
 it in one property, then in two, and so on. Those that the budget does not allow are listed as not measured.
+
+Deterministic ops are measured in a process of their own, which runs this module as a program with its task as JSON:
+TensorFlow cannot disable them within a process, and caches the algorithms of cuDNN that it chose without them.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,7 +21,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from fer.augment import policy
-from fer.benchmark.gpu_check import MIX_OPS, POLICY, WARM_UP_STEPS, Settings
+from fer.benchmark.gpu_check import MIX_OPS, POLICY, WARM_UP_STEPS, Settings, find_devices
 from fer.benchmark.train import build_training, draw_faces
 from fer.config import MAX_STEPS_PER_EXECUTION, Model
 from fer.io import files
@@ -34,8 +40,11 @@ PRECISIONS = ("mixed_bfloat16", "float32", "mixed_float16")
 RANDAUGMENT = "randaugment(layers=2,magnitude=9)"
 SIDES = (48, 224)  # of the images of RandAugment alone, in pixels
 REPEATS = 20  # batches of a measurement of RandAugment
+DETERMINISTIC = 3  # networks that are measured with deterministic ops, in the order of the cases
+SHARES = {"augmented": "augmentation_share", "deterministic": "determinism_share"}  # by the property that costs it
 
 Entry = dict[str, Any]
+Results = dict[str, list[Entry]]
 Work = tuple[str, Entry, Callable[[], Entry]]  # the list of the results, the description, the measurement
 
 
@@ -48,6 +57,7 @@ class Case(NamedTuple):
     batch: int
     steps_per_execution: int
     jit_compile: bool
+    deterministic: bool = False
 
     def describe(self) -> Entry:
         """Returns the properties as in the JSON file."""
@@ -65,28 +75,26 @@ def list_cases(
 
 
 def measure(
-    settings: Settings,
-    device: str,
+    works: Sequence[Work],
     deadline: float,
-    write: Callable[[Entry], None],
+    write: Callable[[Results], None],
     log: Callable[[str], None],
-    cases: Sequence[Case],
+    before: Results | None = None,
 ) -> None:
-    """Measures trainings, and RandAugment alone, until the deadline.
+    """Measures until the deadline.
 
     Args:
-      settings: the steps of a measurement.
-      device: such as GPU:0.
+      works: the measurements, in their order.
       deadline: of `time.monotonic`. No measurement begins that would miss it if it took as long as the longest so far.
       write: called after each measurement with {"training": entries, "augmentation": entries, "not_measured":
         descriptions}.
       log: called with a line after each measurement.
-      cases: the trainings to measure.
+      before: results that are written with those of `works`.
     """
-    found: dict[str, list[Entry]] = {"training": [], "augmentation": [], "not_measured": []}
-    left, longest = _list_works(settings, device, cases), 0.0
+    found: Results = {"training": [], "augmentation": [], "not_measured": [], **(before or {})}
+    never, left, longest = found["not_measured"], list(works), 0.0
     while left:
-        found["not_measured"] = [description for _, description, _ in left]
+        found["not_measured"] = [*never, *(description for _, description, _ in left)]
         write(found)
         started = time.monotonic()
         if started + longest > deadline:
@@ -99,17 +107,63 @@ def measure(
         longest = max(longest, time.monotonic() - started)
         log(", ".join(f"{name} {value}" for name, value in entry.items()))
         found[kind].append(entry)
-        _add_augmentation_shares(found["training"])
-    found["not_measured"] = [description for _, description, _ in left]
+        _add_shares(found["training"])
+    found["not_measured"] = [*never, *(description for _, description, _ in left)]
     write(found)
 
 
-def _list_works(settings: Settings, device: str, cases: Sequence[Case]) -> list[Work]:
+def measure_deterministic(settings: Settings, cases: Sequence[Case], seconds: float) -> Results:
+    """Measures the first case of each of `DETERMINISTIC` networks with deterministic ops, in a process of its own.
+
+    Must be called before this process uses the GPU, whose memory TensorFlow then reserves.
+
+    Args:
+      settings: the device, and the steps of a measurement.
+      cases: the trainings without deterministic ops.
+      seconds: time after which the process is ended.
+
+    Returns:
+      The results, as `measure` writes them.
+    """
+    first: dict[tuple, Case] = {}
+    for case in cases:
+        first.setdefault((case.model.name, case.model.image_size), case)
+    chosen = [case._replace(deterministic=True) for case in [*first.values()][:DETERMINISTIC]]
+    task = {
+        "device": settings.device,
+        "steps": settings.steps,
+        "seconds": seconds,
+        "cases": [{**case._asdict(), "model": dataclasses.asdict(case.model)} for case in chosen],
+    }
+    command = [sys.executable, "-m", "fer.benchmark.gpu_measurements", json.dumps(task)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            printed, _ = process.communicate()
+    lines = [line for line in printed.splitlines() if line.startswith("{") and line.endswith("}")]
+    return json.loads(lines[-1]) if lines else {"not_measured": [case.describe() for case in chosen]}
+
+
+def serve(task: dict[str, Any]) -> None:
+    """Measures trainings with deterministic ops, and prints the results so far after each as a line of JSON."""
+    deadline = time.monotonic() + task["seconds"]
+    tf.config.experimental.enable_op_determinism()
+    cases = [Case(**{**case, "model": Model(**case["model"])}) for case in task["cases"]]
+    settings = Settings(task["device"], steps=task["steps"])
+    works = _list_trainings(settings, find_devices(settings.device)[0], cases)
+    measure(
+        works,
+        deadline,
+        lambda found: print(json.dumps(found), flush=True),
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
+
+
+def list_works(settings: Settings, device: str, cases: Sequence[Case]) -> list[Work]:
     """Returns the base case of the first network, RandAugment, and the other cases, in the order of measurement."""
-    trainings: list[Work] = [
-        ("training", case.describe(), lambda case=case: _measure_training(settings, device, case))  # type: ignore[misc]
-        for case in cases
-    ]
+    trainings = _list_trainings(settings, device, cases)
     batch = max(case.batch for case in cases)
     augmentations: list[Work] = [
         (
@@ -123,6 +177,13 @@ def _list_works(settings: Settings, device: str, cases: Sequence[Case]) -> list[
     return [*trainings[:1], *augmentations, *trainings[1:]]
 
 
+def _list_trainings(settings: Settings, device: str, cases: Sequence[Case]) -> list[Work]:
+    return [
+        ("training", case.describe(), lambda case=case: _measure_training(settings, device, case))  # type: ignore[misc]
+        for case in cases
+    ]
+
+
 def _measure_training(settings: Settings, device: str, case: Case) -> Entry:
     """Returns the throughput of a training and the share of its time that it waits for input."""
     settings = dataclasses.replace(settings, model=case.model, batch=case.batch)
@@ -131,6 +192,7 @@ def _measure_training(settings: Settings, device: str, case: Case) -> Entry:
         precision=case.precision,
         jit_compile=case.jit_compile,
         steps_per_execution=case.steps_per_execution,
+        deterministic=case.deterministic,
     )
     faces = draw_faces(max(settings.faces, case.batch))
     take_step, feed, _ = build_training(tf.distribute.OneDeviceStrategy(device), experiment, faces)
@@ -151,17 +213,18 @@ def _measure_training(settings: Settings, device: str, case: Case) -> Entry:
     return {"images_per_second": round(images / seconds, 1), "input_wait_share": round(share, 4)}
 
 
-def _add_augmentation_shares(entries: Sequence[Entry]) -> None:
-    """Adds the share of a step that the policy takes, where the same case is also measured without the policy."""
-
-    def case_of(entry: Entry) -> tuple:
-        return tuple(entry[name] for name in ("image_size", *Case._fields) if name != "augmented")
-
+def _add_shares(entries: Sequence[Entry]) -> None:
+    """Adds the share of a step that each property of `SHARES` takes, if the same case is also measured without it."""
     measured = [entry for entry in entries if "failure" not in entry]
-    plain = {case_of(entry): entry["images_per_second"] for entry in measured if not entry["augmented"]}
-    for entry in measured:
-        if entry["augmented"] and case_of(entry) in plain:
-            entry["augmentation_share"] = round(1 - entry["images_per_second"] / plain[case_of(entry)], 4)
+    for cause, share in SHARES.items():
+        names = [name for name in ("image_size", *Case._fields) if name != cause]
+        plain = {
+            tuple(entry[name] for name in names): entry["images_per_second"] for entry in measured if not entry[cause]
+        }
+        for entry in measured:
+            case = tuple(entry[name] for name in names)
+            if entry[cause] and case in plain:
+                entry[share] = round(1 - entry["images_per_second"] / plain[case], 4)
 
 
 def _measure_randaugment(make: Callable[[tf.Tensor], Callable], device: str, side: int, batch: int) -> Entry:
@@ -215,3 +278,6 @@ RANDAUGMENTS: dict[str, Callable[[tf.Tensor], Callable[[int], Any]]] = {
     "Keras": _make_keras,
     "torchvision": _make_torchvision,
 }
+
+if __name__ == "__main__":
+    serve(json.loads(sys.argv[1]))

@@ -255,7 +255,7 @@ def test_gpu_check_script_measures_within_minutes_when_rehearsing(root, tmp_path
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     found = json.loads(output.read_text())
     assert found == json.loads(done.stdout[: done.stdout.rindex("}") + 1])
-    assert (found["training"], len(found["not_measured"])) == ([], 8 + 2 * len(gpu_measurements.RANDAUGMENTS))
+    assert (found["training"], len(found["not_measured"])) == ([], 9 + 2 * len(gpu_measurements.RANDAUGMENTS))
     assert [check["name"] for check in found["checks"]][-1] == "deterministic"
 
 

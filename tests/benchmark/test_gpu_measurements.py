@@ -15,8 +15,8 @@ def test_list_cases_begins_with_the_base_case_of_each_network():
     cases = list_cases()
     assert len({str(case) for case in cases}) == len(cases) == 4 * 3 * 2 * 2 * 2 * 2
     assert [case.model for case in cases[:4]] == list(gpu_measurements.NETWORKS)
-    assert {case[1:] for case in cases[:4]} == {("mixed_bfloat16", True, 1024, 20, False)}
-    assert cases[-1][1:] == ("mixed_float16", False, 256, 1, True)
+    assert {case[1:] for case in cases[:4]} == {("mixed_bfloat16", True, 1024, 20, False, False)}
+    assert cases[-1][1:] == ("mixed_float16", False, 256, 1, True, False)
 
 
 @pytest.fixture
@@ -38,17 +38,12 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def measure(deadline: float) -> list[dict]:
+def measure(deadline: float, before: dict | None = None) -> list[dict]:
     """Returns the results as they were written, the last in full."""
     written = []
-    cases = list_cases([TINY], ["float32"], [4])
+    works = gpu_measurements.list_works(SETTINGS, "CPU:1", list_cases([TINY], ["float32"], [4]))
     gpu_measurements.measure(
-        SETTINGS,
-        "CPU:1",
-        deadline,
-        lambda found: written.append({name: list(found[name]) for name in found}),
-        str,
-        cases,
+        works, deadline, lambda found: written.append({name: list(found[name]) for name in found}), str, before
     )
     return written
 
@@ -68,6 +63,27 @@ def test_measure_records_failures_and_the_share_of_augmentation(clock):
     assert {each.get("failure") for each in last["training"] if each["jit_compile"]} == {"out of memory"}
     shares = [each["augmentation_share"] for each in last["training"] if each["augmented"] and not each["jit_compile"]]
     assert shares == [0.25, 0.25]
+
+
+def test_measure_adds_the_share_of_deterministic_ops_measured_before(clock):
+    case = list_cases([TINY], ["float32"], [4])[0]._replace(deterministic=True)
+    late = case._replace(batch=8).describe()
+    before = {"training": [{**case.describe(), "images_per_second": 90.0}], "not_measured": [late]}
+    last = measure(1e6, before)[-1]
+    assert [each["determinism_share"] for each in last["training"] if each["deterministic"]] == [0.4]
+    assert len(last["training"]) == 9
+    assert last["not_measured"] == [late]
+
+
+@pytest.mark.extended
+def test_measure_deterministic_measures_the_first_case_of_each_network_until_its_time_is_over():
+    cases = list_cases([TINY], ["float32"], [4])
+    found = gpu_measurements.measure_deterministic(SETTINGS, cases, 300.0)
+    (entry,) = found["training"]
+    assert entry.pop("images_per_second") > 0
+    assert entry.pop("input_wait_share") >= 0
+    assert entry == cases[0]._replace(deterministic=True).describe()
+    assert gpu_measurements.measure_deterministic(SETTINGS, cases, 0.1) == {"not_measured": [entry]}
 
 
 def test_measure_reports_libraries_that_are_not_installed():
