@@ -59,7 +59,7 @@ def _draw_chain(rng: BatchRng, side: int, severity: float) -> ops.LazyOp:
     return ops.compose(layers, CHAIN, side)
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def _mix_copies(images: tf.Tensor, copies: tf.Tensor, changed: tf.Tensor) -> tf.Tensor:
     """Mixes images [B, H, W, 1] with their copies [B, width, H, W, 1], whose weights are `changed` [B, width]."""
     shares = changed[:, :, tf.newaxis, tf.newaxis, tf.newaxis]

@@ -68,7 +68,7 @@ def affine(
     return _affine(tf.cos(angle) / scale, tf.sin(angle) / scale, shear_x, shear_y, shift_x, shift_y)
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def _affine(
     cos: tf.Tensor, sin: tf.Tensor, shear_x: tf.Tensor, shear_y: tf.Tensor, shift_x: tf.Tensor, shift_y: tf.Tensor
 ) -> Matrices:
@@ -87,7 +87,7 @@ def mirror(flipped: tf.Tensor) -> Matrices:
     return Matrices(sign, zero, zero, zero, one, zero)
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def product(*factors: Matrices) -> Matrices:
     """Returns the product of matrices: their changes in this order."""
     return functools.reduce(operator.matmul, factors)
@@ -117,7 +117,7 @@ def warp(images: tf.Tensor, *matrices: Matrices, fill: float = 0.0, side: int | 
     return _resample(_pack_neighbours(padded), matrices, (height, width), size)
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def _pack_neighbours(padded: tf.Tensor) -> tf.Tensor:
     """Packs each level of the batch and its neighbours right, below and below right into the bytes of an integer.
 
@@ -137,7 +137,7 @@ def _pack_neighbours(padded: tf.Tensor) -> tf.Tensor:
     return tf.bitwise.bitwise_or(upper, tf.bitwise.bitwise_or(neighbours(width, 2), neighbours(width + 1, 3)))
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def _resample(
     packed: tf.Tensor, matrices: tuple[Matrices, ...], shape: tuple[int, int], size: tuple[int, int]
 ) -> tf.Tensor:

@@ -52,7 +52,7 @@ def cutmix(images: tf.Tensor, rng: BatchRng, alpha: float = 1.0) -> tf.Tensor:
     return 1 - tf.cast(theirs, tf.float32)
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def mix(images: tf.Tensor, targets: tf.Tensor, keep: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mixes images and targets.
 

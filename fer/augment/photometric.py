@@ -63,7 +63,7 @@ def _sum_by_level(levels: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Ten
     )
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def apply(images: tf.Tensor, tables: tf.Tensor) -> tf.Tensor:
     """Looks up every pixel of `images` [B, H, W, 1] uint8 in its image's table; returns the same shape and dtype."""
     levels = tf.cast(tf.reshape(images, [-1, images.shape[1] * images.shape[2]]), tf.int32)
@@ -77,7 +77,7 @@ def _table_offsets(batch: tf.Tensor) -> tf.Tensor:
     return LEVELS * tf.range(tf.shape(batch)[0])
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def image_stats(tables: tf.Tensor, counts: tf.Tensor) -> ImageStats:
     """Returns statistics of images with histograms `counts` ([B, 256] float32) after `tables` are applied.
 
@@ -92,7 +92,7 @@ def image_stats(tables: tf.Tensor, counts: tf.Tensor) -> ImageStats:
     )
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def apply_curve(tables: tf.Tensor, curve: Curve) -> tf.Tensor:
     """Applies each image's curve to its table; returns tables [B, 256]."""
     threshold, step, slope, offset = (values[:, tf.newaxis] for values in curve)
@@ -191,7 +191,7 @@ def adjust_sharpness(images: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     return tf.reshape(changed, [-1, height, width, 1])
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def _adjust_sharpness(pixels: tf.Tensor, factor: tf.Tensor, width: int) -> tf.Tensor:
     """Changes [B, N] pixels of rows of `width`; returns all but the first and last `width` + 1 of an image."""
     margin = width + 1

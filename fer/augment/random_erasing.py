@@ -37,7 +37,7 @@ def erase(
     return _fill_rectangle(images, fill, top * (height - tall), left * (width - wide), tall, wide)
 
 
-@xla_support.xla_on_cpu
+@xla_support.xla_compiled
 def _fill_rectangle(
     images: tf.Tensor, fill: float, top: tf.Tensor, left: tf.Tensor, tall: tf.Tensor, wide: tf.Tensor
 ) -> tf.Tensor:

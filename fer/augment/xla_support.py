@@ -1,7 +1,7 @@
 """Execution of pixel ops, compiled by XLA: op by op on a CPU, a whole policy as one cluster on a GPU.
 
 On a CPU, each TensorFlow op passes over all pixels. XLA fuses a whole change into one loop of vector instructions, so
-changes of every pixel are compiled (`xla_on_cpu`). Expensive, rare ops run only on the images that need them
+changes of every pixel are compiled (`xla_compiled`). Expensive, rare ops run only on the images that need them
 (`apply_where`): the batch is partitioned once, without a branch for each image. The figures are measured by
 `scripts/benchmark.py --suite=augment`.
 
@@ -55,7 +55,7 @@ def is_under_xla() -> bool:
     return _UNDER_XLA.get()
 
 
-def xla_on_cpu(function: Callable[..., Any]) -> Callable[..., Any]:
+def xla_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorates a function of tensors of static shapes: XLA compiles it, unless the caller compiles it too.
 
     The function must not draw random numbers: XLA draws others than TensorFlow from the same seed.

@@ -42,5 +42,5 @@ def test_xla_on_cpu_gives_the_uncompiled_bytes():
         return tf.cast(tf.round(tf.cast(images, tf.float32) * factor), tf.uint8)
 
     np.testing.assert_array_equal(
-        xla_support.xla_on_cpu(change)(IMAGES, tf.constant(0.3)), change(IMAGES, tf.constant(0.3))
+        xla_support.xla_compiled(change)(IMAGES, tf.constant(0.3)), change(IMAGES, tf.constant(0.3))
     )
