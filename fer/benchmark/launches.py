@@ -29,10 +29,16 @@ from fer.benchmark import op_placement
 from fer.benchmark.gpu_check import find_devices
 from fer.benchmark.harness import Result
 from fer.benchmark.train import EXPERIMENTS, build_training, draw_faces
-from fer.config import Experiment
+from fer.config import Augment, Experiment, Model, Optimizer, Train
 from fer.data.example_codec import Faces
 
 DEVICE_PREFIX = "/job:localhost/replica:0/task:0/device:"
+INCEPTION = Experiment(  # equal to configs/inception_v3.py
+    model=Model(name="inception_v3", image_size=139, dropout=0.3),
+    augment=Augment(policy="flip|affine(rotate=15,scale=0.1,shift=0.08,shear=0.1)"),
+    optimizer=Optimizer(name="sgd", learning_rate=0.1, weight_decay=2e-3, warmup_epochs=5.0),
+    train=Train(global_batch_size=256, ema_decay=0.9995, deterministic=False),
+)
 VIRTUAL_DEVICES = {"GPU:0": {"architecture": "9.0"}, "CPU:0": {}}
 
 # Ops with a GPU kernel that launch nothing: they pass on buffers, or they call functions.
@@ -54,10 +60,11 @@ STAGES = (*SCOPES[:1], INPUT, SCOPES[1], BACKWARD, *SCOPES[2:], OTHER)
 
 
 def measure() -> list[Result]:
-    """Counts the launches of a training step of each experiment of the suite `train`."""
-    faces = draw_faces(max(each.train.global_batch_size for each in EXPERIMENTS.values()))
+    """Counts the launches of a training step of each experiment of the suite `train`, and of Inception-v3."""
+    experiments = {**EXPERIMENTS, "inception_v3": INCEPTION}
+    faces = draw_faces(max(each.train.global_batch_size for each in experiments.values()))
     results = []
-    for model, experiment in EXPERIMENTS.items():
+    for model, experiment in experiments.items():
         settings = copy.deepcopy(experiment)
         settings.train.precision = "mixed_bfloat16"
         with progress.stage(f"launches: tracing {model}"):

@@ -6,20 +6,28 @@ import numpy as np
 import pytest
 
 from fer import progress
-from fer.benchmark import train
+from fer.benchmark import launches, train
 from fer.data.example_codec import Faces
 from tests.train import factories
 
 
-@pytest.mark.parametrize(("name", "config"), [("compact", "compact"), ("efficientnet_b0 at 48", "efficientnet_b0")])
-def test_train_suite_uses_the_experiments_of_the_configs(root, name, config):
+@pytest.mark.parametrize(
+    ("experiment", "config", "side"),
+    [
+        (train.EXPERIMENTS["compact"], "compact", 0),
+        (train.EXPERIMENTS["efficientnet_b0 at 48"], "efficientnet_b0", 48),
+        (launches.INCEPTION, "inception_v3", 139),
+    ],
+    ids=["compact", "efficientnet_b0", "inception_v3"],
+)
+def test_suites_use_the_experiments_of_the_configs(root, experiment, config, side):
     spec = importlib.util.spec_from_file_location(config, root / "configs" / f"{config}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    experiment, config = train.EXPERIMENTS[name], module.get_config()
+    config = module.get_config()
     assert experiment.augment == config.augment
     assert experiment.optimizer == config.optimizer
-    assert (experiment.model.name, experiment.model.image_size or 48) == (config.model.name, 48)
+    assert (experiment.model.name, experiment.model.image_size) == (config.model.name, side)
     assert experiment.train.global_batch_size == config.train.global_batch_size
     assert experiment.train.precision == config.train.precision
 
