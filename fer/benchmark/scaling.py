@@ -82,15 +82,16 @@ def efficiency(compute_s: float, reduce_s: float, overlap: bool) -> float:
     return compute_s / (compute_s + waiting)
 
 
-def min_global_batch(images_per_second: float, reduce_s: float, gpus: int) -> int:
-    """Returns the smallest global batch at which the efficiency without overlap exceeds `EFFICIENT`.
+def min_global_batch(images_per_second: float, reduce_s: float, gpus: int, overlap: bool) -> int:
+    """Returns the smallest global batch at which the efficiency exceeds `EFFICIENT`.
 
     Args:
       images_per_second: throughput of one GPU, taken as constant: below some batch it is lower.
       reduce_s: time of the all-reduce of a step.
       gpus: the number of GPUs.
+      overlap: the all-reduce runs beside the backward pass.
     """
-    compute_s = reduce_s / (1 / EFFICIENT - 1)
+    compute_s = reduce_s / (1 / EFFICIENT - 1 + BACKWARD_SHARE * overlap)
     return gpus * (math.floor(compute_s * images_per_second) + 1)
 
 
@@ -105,8 +106,8 @@ def model_results() -> list[Result]:
             for column, overlap in ((f"{gpus} GPUs", False), (f"{gpus}, overlapped", True)):
                 share = round(100 * efficiency(BATCH_PER_GPU / throughput, reduce_s, overlap), 1)
                 results.append(Result(SUITE, f"efficiency: {name}: {column}", share, "%", share, share))
-            batch = float(min_global_batch(throughput, reduce_s, gpus))
-            results.append(Result(SUITE, f"global batch: {name}: {gpus} GPUs", batch, "images", batch, batch))
+                batch = float(min_global_batch(throughput, reduce_s, gpus, overlap))
+                results.append(Result(SUITE, f"global batch: {name}: {column}", batch, "images", batch, batch))
     return results
 
 

@@ -87,13 +87,14 @@ def test_ring_seconds_adds_latency_to_the_transfer_at_the_slowest_link():
     assert scaling.ring_seconds(0, 16) == pytest.approx(8.4e-6 + 28 * 3.4e-6 + 2 * 14e-6)
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("gpus", scaling.GPU_COUNTS)
-def test_min_global_batch_is_the_first_above_ninety_percent(gpus):
+def test_min_global_batch_is_the_first_above_ninety_percent(gpus, overlap):
     reduce_s, throughput = scaling.ring_seconds(4_000_000, gpus), 3454.0
-    per_gpu, rest = divmod(scaling.min_global_batch(throughput, reduce_s, gpus), gpus)
+    per_gpu, rest = divmod(scaling.min_global_batch(throughput, reduce_s, gpus, overlap), gpus)
     assert rest == 0
-    assert scaling.efficiency(per_gpu / throughput, reduce_s, overlap=False) > 0.9
-    assert scaling.efficiency((per_gpu - 1) / throughput, reduce_s, overlap=False) <= 0.9
+    assert scaling.efficiency(per_gpu / throughput, reduce_s, overlap) > 0.9
+    assert scaling.efficiency((per_gpu - 1) / throughput, reduce_s, overlap) <= 0.9
 
 
 def test_efficiency_is_one_when_the_backward_pass_covers_the_all_reduce():
@@ -104,7 +105,7 @@ def test_efficiency_is_one_when_the_backward_pass_covers_the_all_reduce():
 
 def test_model_results_lower_efficiency_with_more_gpus_and_without_overlap():
     found = {result.name: result.value for result in scaling.model_results()}
-    assert len(found) == 36
+    assert len(found) == 48
     for network in scaling.GPU_THROUGHPUT:
         alone = [found[f"efficiency: {network}: {gpus} GPUs"] for gpus in scaling.GPU_COUNTS]
         beside = [found[f"efficiency: {network}: {gpus}, overlapped"] for gpus in scaling.GPU_COUNTS]
