@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+import matplotlib
 import numpy as np
 import tensorflow as tf
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from fer.labels import SIDE
 from fer.viz import rendering
 
 BATCH = 64
 MAX_CLASSES, MAX_COLUMNS = 20, 10  # classes in a plot: the first ones; and classes beside each other
 COLOUR_MAP = "inferno"  # its lightness rises evenly, so that colour-blind readers get the same order
+HEAT_OPACITY = 0.6
+CELL_WIDTH = 1.8  # of a face and the gap beside it in a plot, in inches
 
 Examples = Sequence[tuple[int | None, int | None]]  # of each class: a correct and a misclassified face, or None
 
@@ -106,35 +108,31 @@ def plot_examples(
       A PNG. It shows faces of the data: publish it only where the data may be published.
     """
     columns, names = min(MAX_COLUMNS, len(examples)), list(map(rendering.shorten_name, classes))
-    blocks, size = math.ceil(len(examples) / columns), 10 if max(map(len, names)) <= 8 else 7.5
-    figure = Figure(figsize=(max(9.0, 1.8 * columns), 8.0 * blocks), layout="constrained")
-    figure.suptitle(
-        f"{title}: evidence for the predicted class (Grad-CAM; brighter: more)", fontsize=12, parse_math=False
-    )
-    cells = figure.subplots(4 * blocks, columns)
-    for axes in cells.ravel():
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
+    rows = 2 * math.ceil(len(examples) / columns)
+    pictures = np.full((rows * columns, 2 * SIDE + rendering.FACE_GAP, SIDE, 3), 255, np.uint8)
+    texts = [""] * len(pictures)
     for place, (name, pair) in enumerate(zip(names, examples)):
         block, column = divmod(place, columns)
         for kind, position in enumerate(pair):
-            row = 4 * block + 2 * kind
-            above, below = cells[row : row + 2, column]
+            cell = (2 * block + kind) * columns + column
             if position is None:
-                above.set_title(f"{name}\nnone {('correct', 'misclassified')[kind]}", fontsize=size)
+                texts[cell] = f"{name}\nnone {('correct', 'misclassified')[kind]}"
                 continue
             predicted, confidence = names[probabilities[position].argmax()], probabilities[position].max()
             result = "correct" if kind == 0 else f"predicted {predicted}"
-            above.set_title(f"{name}\n{result} ({100 * confidence:.0f} %)", fontsize=size)
-            _draw_face(above, images[position])
-            _draw_face(below, images[position])
-            below.imshow(maps[position], cmap=COLOUR_MAP, vmin=0, vmax=1, alpha=0.6)
+            texts[cell] = f"{name}\n{result} ({100 * confidence:.0f} %)"
+            pictures[cell, :SIDE] = images[position]
+            pictures[cell, -SIDE:] = _overlay(images[position], maps[position])
+    heading = f"{title}: evidence for the predicted class (Grad-CAM; brighter: more)"
+    size = 10 if max(map(len, names)) <= 8 else 7.5
+    figure = rendering.plot_face_sheet(pictures, texts, (rows, columns), heading, CELL_WIDTH, size)
     return rendering.render_png(figure)
 
 
-def _draw_face(axes: Axes, image: np.ndarray) -> None:
-    axes.imshow(image[:, :, 0], cmap="gray", vmin=0, vmax=255)
+def _overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Colours a face [48, 48, 1] uint8 by its heatmap [48, 48]; returns [48, 48, 3] uint8."""
+    colours = 255 * matplotlib.colormaps[COLOUR_MAP](heat)[..., :3]
+    return (image + HEAT_OPACITY * (colours - image)).round().astype(np.uint8)
 
 
 def _split(model: tf.keras.Model) -> tuple[tf.keras.Model, tf.keras.Model]:

@@ -22,7 +22,7 @@ from fer.viz import rendering
 BLUE, ORANGE = COLOURS[4], COLOURS[0]
 GREY = "#666666"
 GRID_ROWS, GRID_COLUMNS = 5, 8  # of the mistakes
-CELL_WIDTH, CELL_HEIGHT, FACE, MARGIN, HEADING = 1.56, 1.75, 1.36, 0.05, 0.45  # of that grid, in inches
+CELL_WIDTH = 1.56  # of that grid, in inches
 MIN_BIN_EXAMPLES = 10  # examples in a bin of the reliability diagram; smaller bins get no point
 DARK_CELL = 0.7  # share of the true class above which a cell gets white text
 MAX_LABELLED_CLASSES = 20  # of more classes, cells have no numbers and curves no legend
@@ -82,7 +82,8 @@ def curves(history: Sequence[dict[str, Any]]) -> bytes:
       A PNG with the epoch of the best validation accuracy marked.
     """
     epochs = [entry["epoch"] for entry in history]
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.2))
+    figure.subplots_adjust(left=0.04, right=0.985, top=0.93, bottom=0.12, wspace=0.2)
     loss, accuracy, rate = figure.subplots(1, 3)
     for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
         for split, colour, marker in (("train", ORANGE, "o"), ("validation", BLUE, "s")):
@@ -124,7 +125,8 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, scaled: np.ndarra
       A PNG. On the diagonal, accuracy equals confidence; below it, the network is over-confident. Bins of fewer than
       `MIN_BIN_EXAMPLES` examples have no point, because their accuracy varies too much.
     """
-    figure = Figure(figsize=(6.4, 6.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 6.8))
+    figure.subplots_adjust(left=0.12, right=0.96, top=0.955, bottom=0.075, hspace=0.06)
     axes, below = figure.subplots(2, 1, height_ratios=[4, 1], sharex=True)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     series = [("as predicted", probabilities, ORANGE, "o")]
@@ -229,23 +231,13 @@ def mistakes(
     wrong = np.flatnonzero(predicted != labels)
     names = list(map(rendering.shorten_name, classes))
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: GRID_ROWS * GRID_COLUMNS]
-    width, height = GRID_COLUMNS * CELL_WIDTH, GRID_ROWS * CELL_HEIGHT
-    figure = Figure(figsize=(width, height + HEADING))
-    figure.suptitle(
-        f"{title}: the {len(worst)} most confident of {total or len(wrong):,} mistakes", fontsize=12, parse_math=False
-    )
-    # All faces share one pair of axes: a pair for each face adds a second to every epoch.
-    axes = figure.add_axes((0, 0, 1, height / (height + HEADING)))
-    axes.set_axis_off()
-    for place, index in enumerate(worst):
-        row, column = divmod(place, GRID_COLUMNS)
-        middle, bottom = (column + 0.5) * CELL_WIDTH, (row + 1) * CELL_HEIGHT
-        square = (middle - FACE / 2, middle + FACE / 2, bottom - MARGIN, bottom - MARGIN - FACE)
-        axes.imshow(images[index, :, :, 0], cmap="gray", vmin=0, vmax=255, extent=square)
-        text = f"{names[labels[index]]}, predicted\n{names[predicted[index]]} ({100 * confidence[index]:.0f} %)"
-        axes.text(middle, bottom - MARGIN - FACE - 0.03, text, ha="center", va="bottom", fontsize=9)
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
+    texts = [
+        f"{names[labels[index]]}, predicted\n{names[predicted[index]]} ({100 * confidence[index]:.0f} %)"
+        for index in worst
+    ]
+    heading = f"{title}: the {len(worst)} most confident of {total or len(wrong):,} mistakes"
+    faces = np.repeat(images[worst], 3, axis=-1)
+    figure = rendering.plot_face_sheet(faces, texts, (GRID_ROWS, GRID_COLUMNS), heading, CELL_WIDTH, fontsize=9)
     return rendering.render_png(figure)
 
 
@@ -254,14 +246,14 @@ def _write_cells(axes: Axes, counts: np.ndarray, shares: np.ndarray) -> None:
     for row, column in np.ndindex(*counts.shape):
         colour = "white" if shares[row, column] > DARK_CELL else "black"
         share = f"{100 * shares[row, column]:.0f} %" if counts[row].any() else "-"
-        axes.text(column, row - 0.1, share, ha="center", va="center", color=colour, fontsize=11.5)
-        axes.text(column, row + 0.24, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8.5)
+        for text, y, size in ((share, row - 0.1, 11.5), (f"{counts[row, column]:,}", row + 0.24, 8.5)):
+            axes.text(column, y, text, ha="center", va="center", color=colour, fontsize=size, in_layout=False)
 
 
 def _thin_grid(axes: Axes, cells: int, width: float) -> None:
     """Draws white lines between the cells, and no frame."""
-    axes.set_xticks(np.arange(cells + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(cells + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=width)
-    axes.tick_params(which="both", length=0)
+    edges = np.arange(cells + 1) - 0.5
+    axes.vlines(edges, -0.5, cells - 0.5, color="white", linewidth=width)
+    axes.hlines(edges, -0.5, cells - 0.5, color="white", linewidth=width)
+    axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -8,7 +8,7 @@ from fer.config import Model
 from fer.labels import CLASSES
 from fer.models import classifier
 from fer.models.registry import BACKBONES
-from fer.viz import gradcam
+from fer.viz import gradcam, rendering
 from tests.evaluation import factories
 from tests.marks import HALF_PRECISIONS
 
@@ -92,7 +92,21 @@ def test_plot_examples_titles_both_faces_of_a_class(figures):
     maps = {position: np.zeros((48, 48), np.float32) for position in (0, 1)}
     examples = [(0, 1)] + [(None, None)] * 6
     gradcam.plot_examples(examples, factories.images(2), maps, probabilities, CLASSES, "a title")
-    titles = [axes.get_title() for axes in figures[0].axes if axes.get_title()]
-    assert "angry\ncorrect (90 %)" in titles
-    assert "angry\npredicted happy (90 %)" in titles
+    (axes,) = figures[0].axes
+    titles = [text.get_text() for text in axes.texts]
+    assert titles[0] == "angry\ncorrect (90 %)"
+    assert titles[len(CLASSES)] == "angry\npredicted happy (90 %)"
     assert sum("none" in title for title in titles) == 2 * (len(CLASSES) - 1)
+
+
+def test_plot_examples_draws_each_face_above_its_heatmap(figures):
+    images = np.stack([np.full((48, 48, 1), 200, np.uint8), np.full((48, 48, 1), 100, np.uint8)])
+    maps = {0: np.zeros((48, 48), np.float32), 1: np.ones((48, 48), np.float32)}
+    gradcam.plot_examples([(0, 1)], images, maps, np.eye(2)[[0, 1]], ["a", "b"], "a title")
+    (axes,) = figures[0].axes
+    sheet = axes.images[0].get_array().astype(int)
+    for text, face, brightness in zip(axes.texts, (200, 100), (0, 230)):  # of the ends of the colour map
+        x, y = map(int, text.get_position())
+        assert (sheet[y + 24, x] == face).all()
+        below = sheet[y + 24 + 48 + rendering.FACE_GAP, x].mean()
+        assert below == pytest.approx(0.4 * face + 0.6 * brightness, abs=6)

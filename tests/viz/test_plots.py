@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 from sklearn.calibration import calibration_curve
 
 from fer.evaluation.metrics import calibration, metrics
-from fer.labels import CLASSES
-from fer.viz import gradcam, plots
+from fer.labels import CLASSES, SIDE
+from fer.viz import gradcam, plots, rendering
 from tests.scripts import run_script
 
 
@@ -133,30 +134,45 @@ def test_mistakes_show_both_classes_most_confident_first(figures):
     plots.mistakes(images, labels, probabilities, CLASSES, "a title")
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     (axes,) = figures[0].axes
-    shown = sorted(axes.images, key=lambda image: (image.get_extent()[3], image.get_extent()[0]))  # as one reads
-    faces = [int(image.get_array()[0, 0]) for image in shown]
+    (sheet,) = axes.images
+    shown = sorted(axes.texts, key=lambda text: text.get_position()[::-1])  # as one reads
+    faces = [int(sheet.get_array()[int(y) + SIDE // 2, int(x), 0]) for x, y in (text.get_position() for text in shown)]
     wrong = [int(face) for face in np.argsort(-confidence) if labels[face] != predicted[face]]
     assert faces == wrong[:40]
-    for image, face in zip(shown, faces):
-        left, right, _, top = image.get_extent()
-        place = pytest.approx(((left + right) / 2, top - 0.03))
-        (above,) = (text for text in axes.texts if text.get_position() == place)
-        text = f"{CLASSES[labels[face]]}, predicted\n{CLASSES[predicted[face]]} ({100 * confidence[face]:.0f} %)"
-        assert above.get_text() == text
+    for text, face in zip(shown, faces):
+        above = f"{CLASSES[labels[face]]}, predicted\n{CLASSES[predicted[face]]} ({100 * confidence[face]:.0f} %)"
+        assert text.get_text() == above
 
 
 def test_mistakes_neither_overlap_nor_leave_the_figure(figures):
     labels, probabilities = scores()
-    plots.mistakes(np.zeros((200, 48, 48, 1), np.uint8), labels, probabilities, CLASSES, "a title")
+    plots.mistakes(np.zeros((200, SIDE, SIDE, 1), np.uint8), labels, probabilities, CLASSES, "a title")
     axes, render = figures[0].axes[0], FigureCanvasAgg(figures[0]).get_renderer()
-    boxes = [each.get_window_extent(render) for each in [*axes.images, *axes.texts, figures[0].texts[0]]]
+    below = [(x - SIDE / 2, y + 1) for x, y in (text.get_position() for text in axes.texts)]
+    faces = [Bbox([(x, y), (x + SIDE, y + SIDE)]).transformed(axes.transData) for x, y in below]
+    boxes = [*faces, *(text.get_window_extent(render) for text in [*axes.texts, figures[0].texts[0]])]
     assert not [1 for place, box in enumerate(boxes) if box.count_overlaps(boxes[place + 1 :])]
     assert all(figures[0].bbox.containsx(x) and figures[0].bbox.containsy(y) for box in boxes for x, y in box.corners())
+    (sheet,) = axes.images
+    assert np.sum(sheet.get_array() == 0) == 40 * SIDE * SIDE * 3  # no face is cut
 
 
 def test_mistakes_draw_empty_grid_when_all_predictions_are_correct(figures):
-    plots.mistakes(np.zeros((1, 48, 48, 1), np.uint8), np.array([3]), np.eye(7)[[3]], CLASSES, "a title")
-    assert not [axes for axes in figures[0].axes if axes.images]
+    plots.mistakes(np.zeros((1, SIDE, SIDE, 1), np.uint8), np.array([3]), np.eye(7)[[3]], CLASSES, "a title")
+    (axes,) = figures[0].axes
+    assert not axes.texts
+    assert (axes.images[0].get_array() == 255).all()
+
+
+def test_face_sheet_is_drawn_upright_where_its_axes_are():
+    pictures = np.full((2, SIDE, SIDE, 3), 255, np.uint8)
+    pictures[0, : SIDE // 2, : SIDE // 2] = (200, 0, 0)  # the upper left quarter of the first face
+    figure = rendering.plot_face_sheet(pictures, ["", ""], (1, 2), "", cell_width=5.2, fontsize=9)
+    pixels = np.asarray(Image.open(io.BytesIO(rendering.render_png(figure, dpi=100))))
+    rows, columns = np.nonzero((pixels == (200, 0, 0)).all(axis=-1))
+    top, left = 100 * rendering.HEADING + 10 * rendering.TEXT_HEIGHT, 10 * rendering.FACE_GAP / 2
+    bounds = [rows.min(), rows.max() + 1, columns.min(), columns.max() + 1]
+    assert bounds == pytest.approx([top, top + 240, left, left + 240], abs=1)
 
 
 def test_render_png_gives_same_bytes_for_same_figure():
