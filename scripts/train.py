@@ -47,12 +47,13 @@ def main() -> None:
         return
     experiment = config.validate_config(CONFIG.value)
     model_table.check(experiment.model.name)
-    loading.check_sources(experiment)
+    started = run_dir.is_started(WORKDIR.value or "")  # from other weights, perhaps: checked by its record
+    loading.check_sources(experiment, weights=not (INIT_FROM.value or started))
     grammar.parse(experiment.augment.policy, experiment.augment.backend)
     if SHOW_CONFIG.value:
         print(config.show(experiment))
         return
-    if INIT_FROM.value and not run_dir.is_started(WORKDIR.value or ""):
+    if INIT_FROM.value and not started:
         loading.check_initial_run(INIT_FROM.value)
     workers = cluster_resolver.find_cluster(os.environ, WORKERS.value, WORKER_INDEX.value, WORKER_PORT.value)
     manifest.check_manifest(DATA.value)

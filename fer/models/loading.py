@@ -105,15 +105,19 @@ def check_initial_run(init_from: str) -> None:
         raise UserError(f"--init_from: {error}") from error
 
 
-def check_sources(experiment: config.Experiment) -> None:
+def check_sources(experiment: config.Experiment, weights: bool = True) -> None:
     """Checks, without TensorFlow, that the local input files of an experiment exist.
+
+    Args:
+      experiment: validated.
+      weights: whether the run loads `model.weights`; a run of --init_from does not.
 
     Raises:
       UserError: the file of `model.weights` or a run folder of `train.teacher_runs` is missing, or is a pipe or a
       device.
     """
     path = experiment.model.weights
-    if path not in ("none", "imagenet") and not storage.is_remote(path):
+    if weights and path not in ("none", "imagenet") and not storage.is_remote(path):
         if not os.path.exists(path):
             raise UserError(f"There is no weights file {path}, which config.model.weights names.")
         if os.path.isdir(path):

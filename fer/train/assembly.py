@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -54,7 +55,10 @@ def assemble(run: CheckedRun) -> RunParts:
         hashes = {f"teacher, number {number}": each.weights_sha256 for number, each in enumerate(teachers, 1)}
         multi_worker.assert_same_on_all(strategy, hashes)
     initial_weights = get_initial_weights(initial, classes) if initial else None
-    state = train_state.create_train_state(strategy, experiment, epoch_steps, total_steps, initial_weights, classes)
+    built = copy.deepcopy(experiment)
+    if not run.loads_weights:
+        built.model.weights = "none"
+    state = train_state.create_train_state(strategy, built, epoch_steps, total_steps, initial_weights, classes)
     check_deterministic_jit(state.model, train)
     weighted, counts = experiment.data.class_weights != "none", run.shards.split("train").class_counts
     context = StepContext(

@@ -34,15 +34,22 @@ class CheckedRun(NamedTuple):
     strategy: tf.distribute.Strategy
     cluster: Cluster | None  # the workers that train together, if there are several
     init_from: str  # the run whose best weights are loaded before the first step; "" for none, or if the run resumes
+    loads_weights: (
+        bool  # whether `model.weights` gives the initial weights; not in a run of --init_from, resumed or not
+    )
 
 
-def check_experiment(experiment: Experiment) -> None:
+def check_experiment(experiment: Experiment, weights: bool = True) -> None:
     """Checks all of an experiment that needs no data, devices or model.
+
+    Args:
+      experiment: validated.
+      weights: whether the run loads `model.weights`.
 
     Raises:
       UserError: the augmentation policy or the backbone is unknown, or a file that the run starts from is missing.
     """
-    loading.check_sources(experiment)
+    loading.check_sources(experiment, weights)
     policy.parse(experiment.augment.policy, experiment.augment.backend)
     registry.backbone_spec(experiment.model.name)
 
@@ -63,9 +70,10 @@ def check_run(
     Raises:
       UserError: the experiment, the data, the run directory or the devices cannot be used; see the functions called.
     """
-    check_experiment(experiment)
     before = RunDir(workdir)
     recorded = before.read_config() if files.exists(before.config_file) else None
+    loads_weights = not (init_from or (recorded and recorded.initialized_from))
+    check_experiment(experiment, loads_weights)
     experiment = resolve_execution(precision.resolve_precision(experiment), recorded.experiment if recorded else None)
     precision.allow_tensor_float_32(experiment.train)
     shards = manifest.read_manifest(data).seal_test_split()
@@ -84,7 +92,7 @@ def check_run(
             f"--strategy={strategy} trains on this machine alone, but there are {len(workers.workers)} workers, which "
             f"would all write {workdir}: leave --strategy out, or start one process."
         )
-    return CheckedRun(experiment, shards, folder, distribution, cluster, init_from)
+    return CheckedRun(experiment, shards, folder, distribution, cluster, init_from, loads_weights)
 
 
 def resolve_execution(experiment: Experiment, recorded: Experiment | None = None) -> Experiment:

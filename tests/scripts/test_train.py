@@ -144,7 +144,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 def test_train_init_from_error_names_missing_run_before_tensorflow_loads(synthetic_shards, tmp_path):
-    flags = ["--config=configs/compact.py", *SMALL, "--init_from=runs/absent"]
+    flags = ["--config=configs/compact.py", *SMALL, "--init_from=runs/absent", "--config.model.weights=absent.npz"]
     done = train(synthetic_shards.folder, tmp_path / "run", *flags)
     assert done.returncode == 1
     assert "--init_from: There is no run folder runs/absent" in done.stderr

@@ -217,6 +217,27 @@ def test_init_from_with_other_classes_loads_all_but_the_head(synthetic_shards, t
     assert parts.initialized_from["run"] == initial
 
 
+def test_init_from_needs_no_file_of_model_weights_and_neither_does_its_resumption(synthetic_shards, tmp_path):
+    settings, workdir = factories.experiment(), str(tmp_path / "run")
+    initial = write_run(tmp_path / "initial", 3, settings)
+    settings.model.weights = str(tmp_path / "absent.npz")
+
+    def check(init_from: str) -> preflight.CheckedRun:
+        return preflight.check_run(settings, synthetic_shards.folder, workdir, "one", None, init_from)
+
+    with pytest.raises(UserError, match=r"There is no weights file .*absent\.npz"):
+        check("")
+    run = check(initial)
+    parts = assembly.assemble(run)
+    for own, theirs in zip(parts.context.state.model.get_weights(), loading.open_run(initial).model.get_weights()):
+        np.testing.assert_array_equal(own, theirs)
+    run.folder.write_config(run.experiment, run.shards, initialized_from=parts.initialized_from)
+    pathlib.Path(run.folder.checkpoints, run_dir.checkpoint_name(1)).mkdir(parents=True)
+    resumed = check("")
+    assert resumed.init_from == ""
+    assembly.assemble(resumed)  # the weights come from the checkpoint
+
+
 @pytest.mark.parametrize(
     ("gpus", "settings", "jit_compile", "steps"),
     [
