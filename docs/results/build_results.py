@@ -29,8 +29,9 @@ KINDS = {
     "gpu": "gpu",
     "ablations": "ablation",
 }
+LABELLED = ("eval-validation", "eval-validation-ferplus")  # evaluations of the bundled network
 COLUMNS = (
-    "config", "kind", "split", "tta", "accuracy", "ci_low", "ci_high", "macro_f1", "parameters", "megabytes",
+    "config", "kind", "split", "tta", "labels", "accuracy", "ci_low", "ci_high", "macro_f1", "parameters", "megabytes",
     "log_loss", "ece", "path",
 )  # fmt: skip
 
@@ -54,9 +55,12 @@ def evaluation(path: pathlib.Path) -> Row:
     content = eval_json.read_eval(str(path))
     first, *parts = path.relative_to(RESULTS).parent.parts
     config = "/".join(part for part in parts if not part.startswith("eval-"))
-    kind, megabytes = ("bundled", f"{WEIGHTS.stat().st_size / 1e6:.1f}") if path == BUNDLED else (KINDS[first], "")
+    kind, megabytes = KINDS[first], ""
+    if path.is_relative_to(BUNDLED.parents[1]):
+        kind, megabytes = "bundled", f"{WEIGHTS.stat().st_size / 1e6:.1f}"
     values = (
-        config, kind, content["split"], content["protocol"]["tta"], content["accuracy"], *content["accuracy_ci95"],
+        config, kind, content["split"], content["protocol"]["tta"], content["protocol"]["labels"],
+        content["accuracy"], *content["accuracy_ci95"],
         content["macro_f1"], content["parameters"], megabytes, content["log_loss"], content["ece"],
         path.relative_to(ROOT).as_posix(),
     )  # fmt: skip
@@ -139,7 +143,7 @@ def percent(share: float) -> str:
 
 def headline_table() -> Table:
     """Returns the README's table: best single network, best ensemble, bundled network, `compact`."""
-    rows = evaluations()
+    rows = [row for row in evaluations() if row["labels"] == "fer"]
     runs, ensembles = ([row for row in rows if row["kind"] == kind] for kind in ("run", "ensemble"))
     chosen = {
         "Best single network": max(runs, key=lambda row: row["accuracy"]),
@@ -167,7 +171,8 @@ class Report:
         """Returns each table by the name of its marker."""
         bodies = {
             "data": self.data(), "classes": self.classes(), "backbones": self.backbones(), "results": self.results(),
-            "recalls": self.recalls(), "changes": self.changes(), "ablations": self.ablations(),
+            "recalls": self.recalls(), "labels": self.labels(), "robustness": self.robustness(),
+            "changes": self.changes(), "ablations": self.ablations(),
         }  # fmt: skip
         return {name: [self.text(self.rows["headings"][name]), *body] for name, body in bodies.items()}
 
@@ -252,6 +257,28 @@ class Report:
             figures = percentage(found["precision"]), percentage(found["recall"]), f"{found['f1']:.3f}"
             taken = f"{names[other]}, {self.figure(percentage(count / sum(counts)))}"
             table.append([names[place], *map(self.figure, figures), taken])
+        return table
+
+    def labels(self) -> Table:
+        """Returns the accuracy of the bundled network against both kinds of labels, by agreement of the FER+ raters."""
+        found = [eval_json.read_eval(str(BUNDLED.parents[1] / folder / "eval.json")) for folder in LABELLED]
+        agreement = [{each["votes"]: each for each in content["accuracy_by_agreement"]} for content in found]
+        table = []
+        for entry in self.rows["labels"]:
+            parts = found if entry["votes"] is None else [each[entry["votes"]] for each in agreement]
+            figures = (figure for part in parts for figure in (f"{part['examples']:,}", percentage(part["accuracy"])))
+            table.append([self.text(entry), *map(self.figure, figures)])
+        return table
+
+    def robustness(self) -> Table:
+        """Returns the accuracy of the bundled network on corrupted faces, and the points lost."""
+        content = read_json(BUNDLED.parents[1] / "robustness" / "corruptions.json")
+        table = []
+        for entry in self.rows["robustness"]:
+            kind = content["kinds"][entry["key"]]
+            accuracy = kind["accuracy"][kind["levels"].index(entry["level"])]
+            figures = percentage(accuracy), percentage(content["accuracy"] - accuracy)
+            table.append([self.text(entry), *map(self.figure, figures)])
         return table
 
     def changes(self) -> Table:
