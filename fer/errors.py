@@ -12,6 +12,10 @@ from collections.abc import Sequence
 MAX_LINE_CHARACTERS = 500  # of a line of a message, which may quote a cell, a header or a path of any length
 MAX_JOINED = 12  # names that a message lists
 MAX_LINES = 50  # of a message
+NO_GPU = (
+    "TensorFlow finds no GPU on this machine. Check nvidia-smi, and install the extra gpu; --device=CPU rehearses the "
+    "checks without a GPU."
+)
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: nothing needs a correction, and the same command goes on
 
 _CHECKOUT = pathlib.Path(__file__).resolve().parents[1]  # the folder of the package, if it is not installed

@@ -57,11 +57,10 @@ def main() -> None:
         grammar.parse(POLICY.value)
     if DATA.value:
         manifest.check_manifest(DATA.value)
-    if INPUT.value:
-        files.check_readable(INPUT.value)
+    if INPUT.value or TORCH_PYTHON.value:
         from fer.benchmark import contestants
 
-        contestants.count_training_rows(INPUT.value)  # raises before hours of measuring
+        contestants.check_inputs(INPUT.value, TORCH_PYTHON.value)  # raises before hours of measuring
     with progress.stage("Loading TensorFlow ..."):
         log_suppression.import_tensorflow(announce=False, whole=True)
         from fer.benchmark import harness

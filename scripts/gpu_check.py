@@ -4,6 +4,7 @@ Prints progress to the standard error and the results as JSON to the standard ou
 pass, and 1 if a check fails or there is no GPU.
 """
 
+import glob
 import json
 import sys
 
@@ -11,7 +12,7 @@ from absl import flags
 
 from fer import cli, config, log_suppression, progress
 from fer.config import Model
-from fer.errors import UserError
+from fer.errors import NO_GPU, UserError
 from fer.io import files
 
 DEVICE = flags.DEFINE_enum("device", "GPU", config.DEVICES, "Device to check; CPU rehearses the checks without a GPU.")
@@ -32,6 +33,7 @@ MINUTES = flags.DEFINE_float(
     "throughput by precision and number of devices instead.",
     lower_bound=0.0,
 )
+DRIVER_FILES = ("/dev/nvidia*", "/dev/kfd", "/dev/dxg")  # on Linux: of NVIDIA, of AMD, and of Windows' subsystem
 OUTPUT = flags.DEFINE_string("output", None, "File to write the JSON to, in addition to the standard output.")
 
 
@@ -41,6 +43,8 @@ def main() -> None:
     model = Model(name=MODEL.value or name, image_size=IMAGE_SIZE.value)
     if OUTPUT.value:
         files.check_writable(OUTPUT.value)
+    if not is_rehearsal and sys.platform == "linux" and not any(map(glob.glob, DRIVER_FILES)):
+        raise UserError(NO_GPU)  # TensorFlow, which takes seconds to load, would find none
     with progress.print_when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output has only the JSON
         log_suppression.import_tensorflow(announce=False)
     from fer.benchmark import gpu_check

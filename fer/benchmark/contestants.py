@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-import pandas as pd
-
 from fer import storage
 from fer.benchmark import process_usage
 from fer.benchmark.baseline_runners import runner
@@ -28,7 +26,7 @@ PROGRAMS = {  # contestant -> program of baseline_runners
     "Keras, tf.data and KerasCV": "keras_cv_layers.py",
     TORCH: "torch_loader.py",
 }
-TORCH_IMPORTS = "import pandas, sklearn, torch, torchvision"
+TORCH_IMPORTS = "import torch, torchvision, pandas, sklearn"
 PROGRAM_FOLDER = pathlib.Path(runner.__file__).parent
 
 # Defaults that the other programs lack are off, and the augmentation is that of all of them.
@@ -78,16 +76,38 @@ def find_contestants(torch_python: str | None) -> dict[str, Contestant]:
     for name, program in PROGRAMS.items():
         python = torch_python if torch_python and name == TORCH else sys.executable
         found[name] = functools.partial(run_program, python, program)
-    try:
-        done = subprocess.run([torch_python or sys.executable, "-c", TORCH_IMPORTS], capture_output=True, check=False)
-    except OSError as error:
-        raise UserError(f"Cannot start --torch_python={torch_python}: {error.strerror}.") from error
-    if done.returncode:
-        if torch_python:
-            raise UserError(f"--torch_python={torch_python} lacks pandas, scikit-learn, torch or torchvision.")
+    if torch_python:
+        _check_torch_python(torch_python)
+    elif _fails_to_import_torch(sys.executable):
         print(f"torch or torchvision is not installed and PyTorch is not measured: {install_command('bench')}.")
         del found[TORCH]
     return found
+
+
+def check_inputs(csv: str | None, torch_python: str | None) -> None:
+    """Checks the inputs of the suite that are given, without TensorFlow.
+
+    Raises:
+      UserError: as `count_training_rows` and `find_contestants`.
+    """
+    if csv:
+        files.check_readable(csv)
+        count_training_rows(csv)
+    if torch_python:
+        _check_torch_python(torch_python)
+
+
+def _check_torch_python(python: str) -> None:
+    try:
+        fails = _fails_to_import_torch(python)
+    except OSError as error:
+        raise UserError(f"Cannot start --torch_python={python}: {error.strerror}.") from error
+    if fails:
+        raise UserError(f"--torch_python={python} lacks pandas, scikit-learn, torch or torchvision.")
+
+
+def _fails_to_import_torch(python: str) -> bool:
+    return subprocess.run([python, "-c", TORCH_IMPORTS], capture_output=True, check=False).returncode != 0
 
 
 def count_training_rows(csv: str) -> int:
@@ -97,6 +117,8 @@ def count_training_rows(csv: str) -> int:
       UserError: it cannot be read, or lacks a column, training rows or validation rows.
     """
     try:
+        import pandas as pd  # takes a third of a second
+
         if storage.is_remote(csv):
             raise ValueError("it is not on a local disk")
         usages = pd.read_csv(csv, usecols=["emotion", "pixels", "Usage"])["Usage"].value_counts()

@@ -35,7 +35,7 @@ from fer.benchmark import op_placement
 from fer.benchmark.train import build_training, draw_faces
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
 from fer.data.example_codec import Faces
-from fer.errors import UserError
+from fer.errors import NO_GPU, UserError
 from fer.io import files
 from fer.labels import CLASSES
 from fer.rng import BatchRng
@@ -99,10 +99,7 @@ def find_devices(kind: str) -> list[str]:
     if kind == "GPU":
         found = tf.config.list_physical_devices("GPU")
         if not found:
-            raise UserError(
-                "TensorFlow finds no GPU on this machine. Check nvidia-smi, and install the extra gpu; --device=CPU "
-                "rehearses the checks without a GPU."
-            )
+            raise UserError(NO_GPU)
         warn_of_old_cudnn()
         return [f"GPU:{number}" for number in range(len(found))]
     cpu = tf.config.list_physical_devices("CPU")[0]

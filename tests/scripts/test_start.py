@@ -1,5 +1,6 @@
 """Tests of the answers of all scripts before TensorFlow is imported: help, versions, wrong flags and paths."""
 
+import glob
 import os
 import pathlib
 import re
@@ -32,6 +33,7 @@ REQUIRED = {
 }
 NO_RUN = "There is no run folder nowhere; --workdir names one that scripts/train.py wrote"
 NO_SHARDS = "nowhere has no manifest.json"
+HAS_GPU_DRIVER = any(map(glob.glob, ("/dev/nvidia*", "/dev/kfd", "/dev/dxg")))
 TRAIN = ["train.py", "--config=compact", "--data=nowhere", "--workdir=run"]
 SWEEP = ["sweep.py", "--config=compact", "--data=nowhere", "--output=out"]
 # Arguments and the beginning of the error message.
@@ -144,6 +146,7 @@ MISTAKES = [
     (["demo.py", "--workdir=bundled", "--port=70000"], "flag --port=70000: "),
     (["benchmark.py", "--output=faces.csv/out.json"], "Cannot write faces.csv/out.json: "),
     (["benchmark.py", "--suite=end_to_end", "--input=nowhere.csv"], "Cannot read nowhere.csv: "),
+    (["benchmark.py", "--suite=end_to_end", "--torch_python=nowhere"], "Cannot start --torch_python=nowhere: "),
     (
         ["benchmark.py", "--update_doc=page.md", "--output=nowhere.json"],
         "There is no nowhere.json: the file of benchmark results",
@@ -159,6 +162,7 @@ MISTAKES = [
     ([*SWEEP, "--space=model.dropout=uniform(0.1,2)"], "config.model.dropout is 2.0; it must be 0 or more, below 1"),
     ([*SWEEP], "Give either --grid='seed=0,1,2'"),
     (["gpu_check.py", "--output=full"], "Cannot write full: it is a folder."),
+    *([] if HAS_GPU_DRIVER else [(["gpu_check.py"], "TensorFlow finds no GPU on this machine. Check nvidia-smi")]),
     (
         ["import_weights.py", "--source=dlib", "--input=nowhere.dat", "--data=full", "--output=a.npz"],
         "There is no nowhere.dat: --input",

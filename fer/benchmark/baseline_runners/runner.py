@@ -7,11 +7,10 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-from sklearn import metrics
+if TYPE_CHECKING:
+    import numpy as np
 
 SIDE, CLASSES = 48, 7
 LEARNING_RATE = 1e-3  # of Adam
@@ -44,6 +43,9 @@ class Classifier(NamedTuple):
 
 def read_csv(path: str) -> dict[str, Split]:
     """Reads the splits of a file in the format of fer2013.csv, row by row, as most published notebooks do."""
+    import numpy as np  # here, as scikit-learn below, so that fer.benchmark.contestants loads in a moment
+    import pandas as pd
+
     frame = pd.read_csv(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # notebooks use np.fromstring, which NumPy deprecates
@@ -63,6 +65,8 @@ def run(train: Callable[[Task, Split, Split, str], Classifier]) -> None:
       train: returns a classifier that was trained on the first split, with the second for validation; the last argument
         is the path of the weights.
     """
+    from sklearn import metrics
+
     report, weights, csv, network, epochs, batch_size = sys.argv[1:]
     splits = read_csv(csv)
     training, validation = splits["Training"], splits["PublicTest"]
