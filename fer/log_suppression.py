@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -29,9 +30,22 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     notice = progress.print_when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
-    with notice, suppress_stderr(), _hide_packages(() if whole else HIDDEN_PACKAGES):
+    with notice, suppress_stderr(), _hide_packages(() if whole else HIDDEN_PACKAGES), _skip_garbage_collection():
         import tensorflow  # noqa: F401
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+
+@contextlib.contextmanager
+def _skip_garbage_collection() -> Iterator[None]:
+    """Searches no cyclic garbage within the context, and none of its objects later: a tenth of an import's time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
