@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from PIL import Image
 from tensorboard.plugins.hparams import api as hparams
+from tensorboard.plugins.image import metadata as image_metadata
 
 from fer.config import Experiment, flatten
 from fer.errors import StorageError
@@ -107,7 +110,10 @@ class EventWriter:
 
     @staticmethod
     def _write_image(name: str, png: bytes) -> None:
-        tf.summary.image(name, tf.io.decode_png(png, channels=3)[tf.newaxis])
+        """Writes a PNG as `tf.summary.image` would, which takes pixels and encodes them again."""
+        size = [str(side).encode() for side in Image.open(io.BytesIO(png)).size]
+        metadata = image_metadata.create_summary_metadata(display_name=None, description="")
+        tf.summary.write(name, tf.constant([*size, png]), metadata=metadata)
 
     @contextlib.contextmanager
     def _writing(self, writer: str, step: int) -> Iterator[None]:
