@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fer.evaluation.metrics import metrics
+from fer.evaluation.metrics import metrics, ranking
 from fer.labels import COLOURS, class_colours
 from fer.viz import rendering
 
@@ -170,25 +170,20 @@ def roc_and_precision_recall(
       A PNG; the legends give the areas under the curves of at most `MAX_LABELLED_CLASSES` classes. A class that no
       example has, or that all have, has no curve.
     """
-    from sklearn import metrics as curve  # loads for a second, which a training does not need
-
     figure = Figure(figsize=(14, 5.6), layout="constrained")
     figure.suptitle(title, fontsize=12, parse_math=False)
     roc, precision_recall = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
     width = 1.6 if len(classes) <= MAX_LABELLED_CLASSES else 0.7
     for index, (name, colour) in enumerate(zip(map(rendering.shorten_name, classes), class_colours(tuple(classes)))):
-        is_class, scores = labels == index, probabilities[:, index]
-        if is_class.all() or not is_class.any():
+        curve = ranking.compute_curves(labels == index, probabilities[:, index])
+        if curve is None:
             continue
-        false_positive, true_positive, _ = curve.roc_curve(is_class, scores)
-        area = curve.roc_auc_score(is_class, scores)
-        roc.plot(false_positive, true_positive, color=colour, linewidth=width, label=f"{name}: {area:.3f}")
-        precision, recall, _ = curve.precision_recall_curve(is_class, scores)
-        area = curve.average_precision_score(is_class, scores)
+        style = {"color": colour, "linewidth": width}
+        roc.plot(curve.false_positive_rate, curve.recall, label=f"{name}: {curve.roc_auc:.3f}", **style)
         # Average precision is a sum of such steps: each precision counts from the previous recall on.
-        label = f"{name}: {area:.3f}"
-        precision_recall.step(recall, precision, where="post", color=colour, linewidth=width, label=label)
+        label = f"{name}: {curve.average_precision:.3f}"
+        precision_recall.step(curve.recall, curve.precision, where="pre", label=label, **style)
     roc.set_title("ROC (area under the curve)")
     roc.set_xlabel("false positive rate")
     roc.set_ylabel("true positive rate")

@@ -3,16 +3,18 @@
 In all functions, labels are [n] integers, indices of the C classes; probabilities are [n, C] float64 whose rows sum to
 1; the predicted class has the largest probability (the first of equals). Confusion matrices are counts [..., C, C],
 rows true, columns predicted. Each metric has its one definition here: evaluation, bootstrap, training and comparison
-use the same functions. scikit-learn computes the areas under curves.
+use the same functions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from fer.evaluation.metrics import ranking
 
 CALIBRATION_BINS = 15
 NORMAL_QUANTILE_975 = 1.959963984540054  # for a two-sided interval of 95 %
@@ -183,24 +185,16 @@ def _per_class(
     labels: np.ndarray, probabilities: np.ndarray, confusion: np.ndarray, classes: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Returns the field per_class of eval.json."""
-    from sklearn import metrics
-
     columns = precision(confusion), recall(confusion), f1(confusion), confusion.sum(axis=1)
-    areas = {"roc_auc": metrics.roc_auc_score, "average_precision": metrics.average_precision_score}
-    return {
-        name: {
+    found = {}
+    for index, name in enumerate(classes):
+        curves = ranking.compute_curves(labels == index, probabilities[:, index])
+        found[name] = {
             **dict(zip(("precision", "recall", "f1", "support"), (column[index].item() for column in columns))),
-            **{key: _score_or_none(area, labels == index, probabilities[:, index]) for key, area in areas.items()},
+            "roc_auc": curves and curves.roc_auc,
+            "average_precision": curves and curves.average_precision,
         }
-        for index, name in enumerate(classes)
-    }
-
-
-def _score_or_none(score: Callable[..., float], is_class: np.ndarray, scores: np.ndarray) -> float | None:
-    """Computes an area under a curve of one class against the rest; None if it is undefined."""
-    if is_class.all() or not is_class.any():
-        return None
-    return min(1.0, float(score(is_class, scores)))  # a sum of rounded terms can exceed 1 in the last bit
+    return found
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray, classes: int) -> None:
