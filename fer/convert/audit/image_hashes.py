@@ -36,10 +36,13 @@ class ImageHashes:
 
 def hash_images(images: np.ndarray) -> ImageHashes:
     """Returns the hashes and sums of faces, uint8 [n, 2304]."""
+    pixels = images.reshape(-1, SIDE).astype(np.float32)
+    frequencies = _transform(pixels)
+    row_squares = np.einsum("ij,ij->i", pixels, pixels)  # integers below 2**24, exact in float32
     return ImageHashes(
-        hashes=perceptual_hash(images),
-        sums=images.sum(axis=1, dtype=np.uint32).astype(np.int64),
-        squares=np.multiply(images, images, dtype=np.uint16).sum(axis=1, dtype=np.uint32).astype(np.int64),
+        hashes=_compare_with_median(frequencies),
+        sums=(frequencies[:, 0] / _SCALE**2).astype(np.int64),
+        squares=row_squares.reshape(-1, SIDE).sum(axis=1, dtype=np.float64).astype(np.int64),
     )
 
 
@@ -63,10 +66,22 @@ def select(hashes: ImageHashes, mask: np.ndarray) -> ImageHashes:
 
 def perceptual_hash(images: np.ndarray) -> np.ndarray:
     """Returns the perceptual hashes of faces, uint8 [n, 2304], as uint64 [n]."""
-    faces, cosines = images.reshape(-1, SIDE, SIDE), _dct_matrix()
-    across = faces.astype(np.float32) @ cosines.T.astype(np.float32)  # [n, 48, 8], integers below 2**24
+    return hash_images(images).hashes
+
+
+def _transform(pixels: np.ndarray) -> np.ndarray:
+    """Returns the lowest frequencies of the rows of n faces, float32 [48 n, 48], as integers in float64 [n, 64].
+
+    The first frequency of a face is the sum of its pixels, times `_SCALE` squared.
+    """
+    cosines = _dct_matrix()
+    across = (pixels @ cosines.T.astype(np.float32)).reshape(-1, SIDE, _NUM_FREQUENCIES)  # integers below 2**24
     both = cosines.astype(np.float64) @ across.astype(np.float64)  # [n, 8, 8], integers below 2**53
-    frequencies = both.reshape(-1, _NUM_FREQUENCIES * _NUM_FREQUENCIES)
+    return both.reshape(-1, _NUM_FREQUENCIES * _NUM_FREQUENCIES)
+
+
+def _compare_with_median(frequencies: np.ndarray) -> np.ndarray:
+    """Returns, as uint64 [n], the bits of the frequencies, [n, 64], that are above the median of their face."""
     others = frequencies[:, 1:]  # the first is the mean, much larger than all others
     median = np.partition(others, others.shape[1] // 2, axis=1)[:, others.shape[1] // 2]
     return np.packbits(frequencies > median[:, None], axis=1).view(np.uint64)[:, 0]
