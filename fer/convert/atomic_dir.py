@@ -135,7 +135,7 @@ def _publish(folder: str, place: str) -> None:
     old = _temp_path_prefix(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
     os.rename(place, old)
     try:
-        local_write.publish(folder, place)
+        local_write.rename(folder, place)
     except BaseException:
         os.rename(old, place)
         raise

@@ -5,10 +5,12 @@ Content reaches the disk before its name does, so that files survive a crash of 
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import fcntl
 import io
+import itertools
 import os
 import re
 import stat
@@ -18,6 +20,7 @@ import time
 from fer.io import temp_files
 
 PIPE_WAIT_S = 10.0  # seconds for which a named pipe may have no reader
+SYNC_THREADS = 8
 
 _DESCRIPTORS = {"stdin": 0, "stdout": 1, "stderr": 2}
 
@@ -161,12 +164,15 @@ def sync(path: str) -> None:
 def sync_tree(folder: str) -> None:
     """Waits until a local folder and all that is in it are on the disk.
 
+    The files are synced at the same time, since the system combines the flushes of the disk's cache.
+
     Raises:
       OSError: as `sync`.
     """
-    for place, _, names in os.walk(folder):
-        for name in names:
-            sync(os.path.join(place, name))
+    tree = [(place, [os.path.join(place, name) for name in names]) for place, _, names in os.walk(folder)]
+    with concurrent.futures.ThreadPoolExecutor(SYNC_THREADS) as pool:
+        list(pool.map(sync, itertools.chain.from_iterable(paths for _, paths in tree)))
+    for place, _ in tree:
         sync(place)
 
 
@@ -196,5 +202,14 @@ def publish(source: str, target: str) -> None:
         sync_tree(source)
     else:
         sync(source)
+    rename(source, target)
+
+
+def rename(source: str, target: str) -> None:
+    """Renames a local file or folder that is on the disk, and waits until its new name is.
+
+    Raises:
+      OSError: it cannot be renamed.
+    """
     os.rename(source, target)
     sync(os.path.dirname(target) or ".")
