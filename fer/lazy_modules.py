@@ -1,4 +1,4 @@
-"""Modules that are imported at their first use, so that a program can check its flags before TensorFlow is loaded.
+"""Modules that are imported at their first use, because they take long to load and not every command needs them.
 
 from fer.lazy_modules import tf
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras_cv
     import tensorflow as tf
+    from scipy import ndimage
 
 
 class _LazyModule(types.ModuleType):
@@ -22,4 +23,4 @@ class _LazyModule(types.ModuleType):
 
 
 if not TYPE_CHECKING:
-    tf, keras_cv = _LazyModule("tensorflow"), _LazyModule("keras_cv")
+    tf, keras_cv, ndimage = map(_LazyModule, ("tensorflow", "keras_cv", "scipy.ndimage"))

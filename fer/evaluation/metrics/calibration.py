@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy import optimize, special
 
 from fer.evaluation.metrics import metrics
 
 TEMPERATURES = (0.05, 20.0)  # range of the search; the optimum of a model that is always correct is 0
+BISECTIONS = 40  # of this range; the error is 2e-11
 MIN_PROBABILITY = float(np.finfo(np.float32).tiny)  # replaces probabilities that float32 rounded to 0
 
 
@@ -31,17 +31,23 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     logits = np.log(np.maximum(probabilities, MIN_PROBABILITY))
     true_class = logits[np.arange(len(labels)), labels]
 
-    def log_loss(inverse: float) -> float:  # convex in 1 / temperature, so there is one minimum
-        return float((special.logsumexp(inverse * logits, axis=1) - inverse * true_class).mean())
-
     low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
-    optimum = optimize.minimize_scalar(log_loss, bounds=(low, high), method="bounded", options={"xatol": 1e-7})
-    return float(1 / optimum.x)
+    for _ in range(BISECTIONS):  # the log loss is convex in 1 / temperature, so its derivative has one root
+        inverse = (low + high) / 2
+        derivative = (_softmax(inverse * logits) * logits).sum(axis=1).mean() - true_class.mean()
+        low, high = (inverse, high) if derivative < 0 else (low, inverse)
+    return 2 / (low + high)
 
 
 def scale(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Scales probabilities [n, C] float64 to a temperature; each row of the result sums to 1."""
-    return special.softmax(np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature, axis=1)
+    return _softmax(np.log(np.maximum(probabilities, MIN_PROBABILITY)) / temperature)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Computes the softmax of logits [n, C]; SciPy's takes a third of a second to load."""
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def calibration_report(

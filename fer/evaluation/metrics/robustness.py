@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from fer.evaluation.metrics import metrics
+from fer.lazy_modules import ndimage
 
 STRENGTHS = 5
 

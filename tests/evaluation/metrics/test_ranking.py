@@ -1,11 +1,13 @@
 """Tests of `fer.evaluation.metrics.ranking`."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import sklearn.metrics
 
 from fer.evaluation.metrics import ranking
-from tests.scripts import run_script
 
 
 @pytest.mark.parametrize("digits", [1, 2, 12])  # the fewer, the more examples share a score
@@ -29,12 +31,14 @@ def test_compute_curves_returns_none_without_two_kinds_of_examples(share):
     assert ranking.compute_curves(np.full(3, share, bool), np.array([0.1, 0.5, 0.2])) is None
 
 
-def test_metrics_and_plots_of_an_evaluation_do_not_import_scikit_learn():
+def test_metrics_and_plots_of_an_evaluation_import_neither_scikit_learn_nor_scipy():
     code = (
-        "import sys, numpy as np; from fer.evaluation.metrics import summary; from fer.viz import plots; "
-        "labels, probabilities = np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]]); "
+        "import sys, numpy as np; from fer.evaluation.metrics import calibration, robustness, summary; "
+        "from fer.viz import plots; labels, probabilities = np.array([0, 1]), np.array([[0.8, 0.2], [0.4, 0.6]]); "
         "summary.summarize(labels, probabilities, ['a', 'b']); "
+        "calibration.calibration_report(labels, probabilities, (labels, probabilities)); "
         "plots.roc_and_precision_recall(labels, probabilities, ['a', 'b'], ''); "
-        "sys.exit('sklearn' in sys.modules)"
+        "print({'sklearn', 'scipy'} & set(sys.modules))"
     )
-    assert run_script.execute(code) == 0
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
