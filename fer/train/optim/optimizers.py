@@ -34,7 +34,7 @@ def make_optimizer(
     """
     settings = experiment.optimizer
     if settings.name in ("lamb", "radam_lookahead"):
-        implementation = tfa if tfa.is_installed() else tfa_equivalents
+        implementation = packed if not xla_support.on_cpu() else tfa if tfa.is_installed() else tfa_equivalents
         make = implementation.make_lamb if settings.name == "lamb" else implementation.make_radam_lookahead
         optimizer = make(schedule, settings.weight_decay, NO_DECAY, settings.grad_clip_norm)
     else:

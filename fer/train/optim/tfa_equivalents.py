@@ -7,11 +7,12 @@ checkpoint of one implementation resumes with the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 Coefficients = dict[str, tf.Tensor]
+Norm = Callable[[tf.Tensor], tf.Tensor]
 
 
 def make_lamb(
@@ -28,7 +29,50 @@ def make_radam_lookahead(
     return Lookahead(RectifiedAdam(schedule, decay, no_decay), clip)
 
 
-class _AdamBase(tf.keras.optimizers.legacy.Optimizer):
+class _Optimizer(tf.keras.optimizers.legacy.Optimizer):
+    """Updates by a function of tensors, which `packed` calls for all variables together."""
+
+    def _is_excluded(self, variable: tf.Variable) -> bool:
+        """Returns whether a variable has neither weight decay nor a trust ratio."""
+        raise NotImplementedError
+
+    def _get_slots(self, variable: tf.Variable) -> list[tf.Variable]:
+        """Returns the variables that belong to a trained one, in the order of `_compute`."""
+        raise NotImplementedError
+
+    def _compute(
+        self, value: tf.Tensor, grad: tf.Tensor, slots: Sequence[tf.Tensor], coefficients: Coefficients, norm: Norm
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Computes a step.
+
+        Args:
+          value: of one variable, or of several.
+          grad: its gradient.
+          slots: the values of `_get_slots`.
+          coefficients: scalars; and `included`, 0 for excluded variables, else 1.
+          norm: returns the norm of a tensor like `value`, for each variable.
+
+        Returns:
+          The new value, and those of the slots.
+        """
+        raise NotImplementedError
+
+    def _get_coefficients(self, variable: tf.Variable, apply_state: dict | None) -> Coefficients:
+        """Returns the scalars of a step, which Keras computes once for each device."""
+        key = variable.device, variable.dtype.base_dtype
+        return (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+
+    def _resource_apply_dense(
+        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict | None = None
+    ) -> tf.Operation | tf.Tensor:
+        variables = [var, *self._get_slots(var)]
+        coefficients = {**self._get_coefficients(var, apply_state), "included": float(not self._is_excluded(var))}
+        value, *slots = map(tf.identity, variables)
+        value, slots = self._compute(value, grad, slots, coefficients, tf.norm)
+        return tf.group(*(variable.assign(new) for variable, new in zip(variables, [value, *slots])))
+
+
+class _AdamBase(_Optimizer):
     """Moment estimates of Adam, in the slots `m` and `v`, and the selection of variables by name."""
 
     def __init__(
@@ -57,6 +101,9 @@ class _AdamBase(tf.keras.optimizers.legacy.Optimizer):
             self.add_slot(variable, "m")
             self.add_slot(variable, "v")
 
+    def _get_slots(self, variable: tf.Variable) -> list[tf.Variable]:
+        return [self.get_slot(variable, name) for name in ("m", "v")]
+
     def _is_excluded(self, variable: tf.Variable) -> bool:
         return any(re.search(pattern, variable.name) for pattern in self.no_decay)
 
@@ -67,20 +114,16 @@ class _AdamBase(tf.keras.optimizers.legacy.Optimizer):
         powers = {f"{name}_power": tf.pow(beta, step) for name, beta in betas.items()}
         apply_state[var_device, var_dtype].update(step=step, **betas, **powers)
 
-    def _get_coefficients(self, variable: tf.Variable, apply_state: dict | None) -> Coefficients:
-        key = variable.device, variable.dtype.base_dtype
-        return (apply_state or {}).get(key) or self._fallback_apply_state(*key)
-
-    def _update_moments(
-        self, grad: tf.Tensor, variable: tf.Variable, coefficients: Coefficients
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Updates the moments of a variable by its gradient; returns them corrected for their start at 0."""
-        corrected = []
-        for slot, beta, value in (("m", "beta_1", grad), ("v", "beta_2", tf.square(grad))):
-            moment = self.get_slot(variable, slot)
-            moment = moment.assign(coefficients[beta] * moment + (1 - coefficients[beta]) * value)
-            corrected.append(moment / (1 - coefficients[f"{beta}_power"]))
-        return corrected[0], corrected[1]
+    @staticmethod
+    def _move_moments(
+        moments: Sequence[tf.Tensor], grad: tf.Tensor, coefficients: Coefficients
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """Returns the moments after a gradient, and these corrected for their start at 0."""
+        moved, corrected = [], []
+        for moment, beta, value in zip(moments, ("beta_1", "beta_2"), (grad, tf.square(grad))):
+            moved.append(coefficients[beta] * moment + (1 - coefficients[beta]) * value)
+            corrected.append(moved[-1] / (1 - coefficients[f"{beta}_power"]))
+        return moved, corrected
 
 
 class Lamb(_AdamBase):
@@ -100,18 +143,18 @@ class Lamb(_AdamBase):
     ):
         super().__init__(schedule, no_decay, clip, {"weight_decay": decay})
 
-    def _resource_apply_dense(
-        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict | None = None
-    ) -> tf.Operation | tf.Tensor:
-        coefficients = self._get_coefficients(var, apply_state)
-        mean, square = self._update_moments(grad, var, coefficients)
-        update = mean / (tf.sqrt(square) + self.EPSILON)
-        rate = coefficients["lr_t"]
-        if not self._is_excluded(var):
-            update += self._get_hyper("weight_decay", var.dtype) * var
-            weight_norm, update_norm = tf.norm(var), tf.norm(update)
-            rate *= tf.where((weight_norm > 0) & (update_norm > 0), weight_norm / update_norm, 1.0)
-        return var.assign_sub(rate * update)
+    def _compute(
+        self, value: tf.Tensor, grad: tf.Tensor, slots: Sequence[tf.Tensor], coefficients: Coefficients, norm: Norm
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        slots, (mean, square) = self._move_moments(slots, grad, coefficients)
+        included = coefficients["included"]
+        update = (
+            mean / (tf.sqrt(square) + self.EPSILON) + self._get_hyper("weight_decay", value.dtype) * included * value
+        )
+        weight_norm, update_norm = norm(value), norm(update)
+        adapts = (weight_norm * included > 0) & (update_norm > 0)
+        rate = coefficients["lr_t"] * tf.where(adapts, weight_norm / update_norm, 1.0)
+        return value - rate * update, slots
 
 
 class RectifiedAdam(_AdamBase):
@@ -144,19 +187,17 @@ class RectifiedAdam(_AdamBase):
         factor = tf.sqrt((length - 4) / (longest - 4) * (length - 2) / (longest - 2) * longest / length)
         coefficients.update(is_tractable=length >= self.THRESHOLD, rectification=factor)
 
-    def _resource_apply_dense(
-        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict | None = None
-    ) -> tf.Operation | tf.Tensor:
-        coefficients = self._get_coefficients(var, apply_state)
+    def _compute(
+        self, value: tf.Tensor, grad: tf.Tensor, slots: Sequence[tf.Tensor], coefficients: Coefficients, norm: Norm
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         rate = coefficients["lr_t"]
-        if self.decoupled_decay and not self._is_excluded(var):
-            var.assign_sub(rate * self.decoupled_decay * var)
-        mean, square = self._update_moments(grad, var, coefficients)
+        value -= rate * self.decoupled_decay * coefficients["included"] * value
+        slots, (mean, square) = self._move_moments(slots, grad, coefficients)
         rectified = coefficients["rectification"] * mean / (tf.sqrt(square) + self.EPSILON)
-        return var.assign_sub(rate * tf.where(coefficients["is_tractable"], rectified, mean))
+        return value - rate * tf.where(coefficients["is_tractable"], rectified, mean), slots
 
 
-class Lookahead(tf.keras.optimizers.legacy.Optimizer):
+class Lookahead(_Optimizer):
     """Lookahead (Zhang et al. 2019, arXiv:1907.08610, algorithm 1).
 
     Every `PERIOD` steps of the inner optimizer, slow weights (slot `slow`) move `STEP_SIZE` of the way to the weights,
@@ -185,16 +226,20 @@ class Lookahead(tf.keras.optimizers.legacy.Optimizer):
         for variable in var_list:
             self.add_slot(variable, "slow", initializer=variable)
 
+    def _get_slots(self, variable: tf.Variable) -> list[tf.Variable]:
+        return [*self.inner._get_slots(variable), self.get_slot(variable, "slow")]
+
+    def _is_excluded(self, variable: tf.Variable) -> bool:
+        return self.inner._is_excluded(variable)
+
     def _prepare(self, var_list: Sequence[tf.Variable]) -> dict:
         return self.inner._prepare(var_list)
 
-    def _resource_apply_dense(
-        self, grad: tf.Tensor, var: tf.Variable, apply_state: dict | None = None
-    ) -> tf.Operation | tf.Tensor:
-        slow = self.get_slot(var, "slow")
-        with tf.control_dependencies([self.inner._resource_apply_dense(grad, var, apply_state)]):
-            is_sync = (self.iterations + 1) % self.PERIOD == 0
-            moved = slow + self.STEP_SIZE * (var - slow)
-            # Moved before either is assigned.
-            with tf.control_dependencies([moved]):
-                return tf.group(slow.assign(tf.where(is_sync, moved, slow)), var.assign(tf.where(is_sync, moved, var)))
+    def _compute(
+        self, value: tf.Tensor, grad: tf.Tensor, slots: Sequence[tf.Tensor], coefficients: Coefficients, norm: Norm
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        *moments, slow = slots
+        value, moments = self.inner._compute(value, grad, moments, coefficients, norm)
+        is_sync = (self.iterations + 1) % self.PERIOD == 0
+        moved = slow + self.STEP_SIZE * (value - slow)
+        return tf.where(is_sync, moved, value), [*moments, tf.where(is_sync, moved, slow)]

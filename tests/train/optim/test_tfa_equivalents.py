@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from fer import tf_workarounds
 from fer.train.distributed.strategy import make_mirrored
-from fer.train.optim import optimizers, tfa, tfa_equivalents
+from fer.train.optim import optimizers, packed, tfa, tfa_equivalents
 from tests.marks import needs_addons
 
 SETTINGS = [
@@ -112,16 +112,18 @@ def test_optimizer_equals_addons(name, decay, clip, compiled):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("backend", [tfa_equivalents, packed])
 @pytest.mark.parametrize("name", NAMES)
-def test_optimizer_updates_both_replicas_equally(name):
-    found = Training(tfa_equivalents, name, strategy=make_mirrored(["CPU:0", "CPU:1"])).run()
+def test_optimizer_updates_both_replicas_equally(name, backend):
+    found = Training(backend, name, strategy=make_mirrored(["CPU:0", "CPU:1"])).run()
     np.testing.assert_array_equal(found[:, 0], found[:, 1])
     np.testing.assert_allclose(found[:, 0], reference(name, 0.1, 1.0), rtol=2e-6)
 
 
+@pytest.mark.parametrize("backend", [tfa_equivalents, packed])
 @pytest.mark.parametrize("name", NAMES)
-def test_optimizer_skips_overflowed_gradients_under_loss_scaling(name):
-    training = Training(tfa_equivalents, name, scaled=True)
+def test_optimizer_skips_overflowed_gradients_under_loss_scaling(name, backend):
+    training = Training(backend, name, compiled=True, scaled=True)
     found = training.run()
     np.testing.assert_allclose(found[:, 0], reference(name, 0.1, 1.0), rtol=2e-6)
     overflowed = training.step([np.full(shape, np.inf, np.float32) for shape in SHAPES.values()])
@@ -130,7 +132,7 @@ def test_optimizer_skips_overflowed_gradients_under_loss_scaling(name):
 
 @needs_addons
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-@pytest.mark.parametrize(("saving", "resuming"), [(tfa, tfa_equivalents), (tfa_equivalents, tfa)])
+@pytest.mark.parametrize(("saving", "resuming"), [(tfa, tfa_equivalents), (tfa_equivalents, tfa), (tfa, packed)])
 @pytest.mark.parametrize("name", NAMES)
 def test_checkpoint_resumes_with_the_other_implementation(name, saving, resuming, decay, tmp_path):
     uninterrupted, resumed = (Training(each, name, decay) for each in (saving, resuming))
