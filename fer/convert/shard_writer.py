@@ -14,7 +14,7 @@ from fer.convert.rows import SPLITS
 from fer.convert.worker_pool import ParserPool
 from fer.data import example_codec
 from fer.data.manifest import Shard, Split
-from fer.io import files
+from fer.io import files, local_write
 
 TARGET_SHARD_BYTES = 100_000_000  # approximate, unless the number of shards is given
 MIN_TRAIN_SHARDS = 8  # minimum for a train split with `MIN_SHARD_EXAMPLES` examples per shard
@@ -82,8 +82,9 @@ def _write_shard(dataset: IngestedDataset, votes: np.ndarray | None, job: _Shard
             counts = None if votes is None else votes[batch]
             for message in example_codec.encode_examples(images, dataset.labels[batch], dataset.rows[batch], counts):
                 writer.write(message)
-    size = os.path.getsize(job.path)
-    return Shard(os.path.basename(job.path), len(job.positions), size, files.sha256(job.path))
+    shard = Shard(os.path.basename(job.path), len(job.positions), os.path.getsize(job.path), files.sha256(job.path))
+    local_write.start_sync(job.path)
+    return shard
 
 
 def _count_shards(split: str, examples: int, requested: int) -> int:

@@ -209,6 +209,23 @@ def test_sync_ignores_file_system_without_fsync(tmp_path, monkeypatch, number):
     sync(str(tmp_path))
 
 
+@pytest.mark.parametrize("number", [None, errno.ENOSYS])
+def test_start_sync_keeps_file_when_file_system_takes_advice_or_not(tmp_path, monkeypatch, number):
+    advised = []
+
+    def advise(descriptor, *_):
+        advised.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    path = tmp_path / "shard"
+    path.write_bytes(b"content")
+    local_write.start_sync(str(path))
+    assert advised == [str(path)]
+    assert path.read_bytes() == b"content"
+
+
 def test_checkpoint_is_synced_before_its_name(tmp_path, calls, checkpoint):
     checkpoints.save(str(tmp_path), checkpoint, CheckpointRecord(7))
     place = str(tmp_path / "step-00000007")
