@@ -57,11 +57,11 @@ def sync_bn_stats(model: tf.keras.Model) -> None:
 
     The moving statistics are linear in the batches' statistics, so that this is the moving average of the replicas'
     mean, as Keras would return on a read. All statistics are reduced as one tensor. Synchronized layers are equal
-    already, and frozen layers do not change.
+    already, and frozen layers do not change. Blocks of KerasCV's EfficientNetV2 hold layers that they never build.
     """
     context = tf.distribute.get_replica_context()
     layers = [layer for layer in model.submodules if isinstance(layer, tf.keras.layers.BatchNormalization)]
-    moving = [layer for layer in layers if layer.trainable and not layer.synchronized]
+    moving = [layer for layer in layers if layer.built and layer.trainable and not layer.synchronized]
     statistics = [variable for layer in moving for variable in (layer.moving_mean, layer.moving_variance)]
     if context.num_replicas_in_sync == 1 or not statistics:
         return

@@ -114,3 +114,20 @@ def test_trainer_reports_changed_number_of_replicas(capsys, before, message):
     output = capsys.readouterr().out
     assert message in output
     assert bool(output) == bool(message)
+
+
+def test_sync_bn_stats_averages_built_layers_and_skips_others(two):
+    with two.scope():
+        inputs = tf.keras.Input([3])
+        model = tf.keras.Model(inputs, tf.keras.layers.BatchNormalization()(inputs))
+        model.unused = tf.keras.layers.BatchNormalization()  # has no variables
+
+    @tf.function(autograph=False)
+    def step():
+        number = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
+        model.layers[1].moving_mean.assign(tf.fill([3], number))
+        replica_sync.sync_bn_stats(model)
+        return tf.identity(model.layers[1].moving_mean)
+
+    for own in two.experimental_local_results(two.run(step)):
+        np.testing.assert_array_equal(own, [0.5, 0.5, 0.5])
