@@ -28,7 +28,7 @@ SHARDS = flags.DEFINE_integer(
     "shards", 0, "Shards per split; 0: about 100 MB each, at least 8 for train.", lower_bound=0
 )
 WORKERS = flags.DEFINE_integer(
-    "workers", 0, "Number of parsers and of writer threads; 0: one per CPU core.", lower_bound=0
+    "workers", 0, "Number of parser processes and of writer threads; 0: one per CPU core.", lower_bound=0
 )
 SEED = flags.DEFINE_integer("seed", 0, "Seed of synthetic faces, of --preview, and of splits that the input lacks.")
 OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replaces an existing --output after a complete conversion.")

@@ -20,7 +20,6 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import BinaryIO, cast
 
 import fer
 from fer.convert.audit import image_hashes
@@ -30,7 +29,6 @@ from fer.convert.rows import Block
 from fer.errors import UserError
 
 MIN_BYTES = 16_000_000  # of the sources; fewer are parsed before a process has started
-FEW_WORKERS = 3  # with more, a thread that parses may delay the one that reads and feeds the processes
 
 Chunk = csv_reader.Lines | image_folder.Pictures
 
@@ -57,8 +55,6 @@ def parse_chunk(chunk: Chunk) -> tuple[Block, ImageHashes]:
 class ParserPool:
     """Threads for the work of a conversion, each with a process that parses chunks for it.
 
-    With few threads, one of them parses by itself: starting a process takes as long as parsing 5,000 faces.
-
     Attributes:
       executor: the threads.
       num_workers: the number of threads; results do not depend on it.
@@ -73,9 +69,8 @@ class ParserPool:
         """
         self.num_workers = workers
         self.executor = concurrent.futures.ThreadPoolExecutor(workers)
-        self._num_processes = workers - (workers <= FEW_WORKERS) if size >= MIN_BYTES else 0
+        self._uses_processes = workers > 1 and size >= MIN_BYTES
         self._local = threading.local()
-        self._lock = threading.Lock()
         self._workers: list[subprocess.Popen] = []
 
     def parse(self, chunk: Chunk) -> tuple[Block, ImageHashes]:
@@ -84,14 +79,15 @@ class ParserPool:
         Raises:
           UserError: the process died, as when the system ends it for lack of memory.
         """
-        worker = self._worker_of_thread()
-        if worker is None:
+        if not self._uses_processes:
             return parse_chunk(chunk)
-        to_worker, from_worker = cast(BinaryIO, worker.stdin), cast(BinaryIO, worker.stdout)
+        if not hasattr(self._local, "worker"):
+            self._local.worker = self._start_worker()
+        worker = self._local.worker
         try:
-            pickle.dump(chunk, to_worker, pickle.HIGHEST_PROTOCOL)
-            to_worker.flush()
-            return pickle.load(from_worker)
+            pickle.dump(chunk, worker.stdin, pickle.HIGHEST_PROTOCOL)
+            worker.stdin.flush()
+            return pickle.load(worker.stdout)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise UserError(
                 f"A parser process died (exit code {_wait_for_exit(worker)}): if the memory is full, close other "
@@ -104,13 +100,6 @@ class ParserPool:
             with contextlib.suppress(OSError), worker:  # OSError: the rest of the input could not be sent
                 worker.kill()
         self.executor.shutdown()
-
-    def _worker_of_thread(self) -> subprocess.Popen | None:
-        """Returns the process of this thread, or None if the thread parses by itself."""
-        if not hasattr(self._local, "worker"):
-            with self._lock:
-                self._local.worker = self._start_worker() if len(self._workers) < self._num_processes else None
-        return self._local.worker
 
     def _start_worker(self) -> subprocess.Popen:
         """Starts a worker process."""
