@@ -57,12 +57,13 @@ def acquire_trial(
     end = time.monotonic() + storages.GRACE_PERIOD_S + storages.HEARTBEAT_INTERVAL_S
     is_waiting = False
     while True:
+        is_last = time.monotonic() > end  # before the attempt, which may take long
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna warns of heartbeats outside of Study.optimize
             trial = _take(study, plan)
         running = plan.of(study, TrialState.RUNNING)
         others = [each for each in running if not _is_training(each)]
-        if trial or not others or is_stopped() or time.monotonic() > end:
+        if trial or not others or is_stopped() or is_last:
             return trial
         if not is_waiting:
             print(

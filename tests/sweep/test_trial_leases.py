@@ -90,6 +90,21 @@ def test_acquire_trial_takes_only_trials_without_heartbeats(tmp_path, short_leas
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_acquire_trial_tries_again_after_an_attempt_that_outlasts_the_wait(tmp_path, short_leases, monkeypatch, scheme):
+    shared, plan = open_study(f"{scheme}{tmp_path}/study", "seed=0")
+    assert trial_leases.acquire_trial(shared, plan).number == 0
+    begin, take = time.monotonic(), trial_leases._take
+
+    def take_slowly(study, plan):  # begins while the heartbeat is recent, and ends after the wait
+        found = take(study, plan)
+        time.sleep(3.2 if time.monotonic() < begin + 1 else 0)
+        return found
+
+    monkeypatch.setattr(trial_leases, "_take", take_slowly)
+    assert plan.point(shared, trial_leases.acquire_trial(shared, plan).number) == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_acquire_trial_takes_trial_whose_process_died_before_its_first_heartbeat(tmp_path, short_leases, scheme):
     """Also the interrupted trial of a study that a version without heartbeats wrote."""
     shared, plan = open_study(f"{scheme}{tmp_path}/study", "seed=0,1")
@@ -118,7 +133,7 @@ def test_acquire_trial_recognizes_end_of_process_on_same_machine_at_once(tmp_pat
 
 
 def test_acquire_trial_ends_wait_for_process_of_another_machine_when_stopped(tmp_path, monkeypatch, capsys):
-    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0")
+    shared, plan = open_study(f"sqlite:///{tmp_path}/study", "seed=0")
     with monkeypatch.context() as patch:
         patch.setattr(trial_leases.processes, "name", lambda: "00000000-1-1")
         trial_leases.acquire_trial(shared, plan)
@@ -140,7 +155,7 @@ def test_acquire_trial_takes_released_trial_first(tmp_path, scheme):
 
 def test_heartbeat_continues_after_errors_of_the_storage(tmp_path, short_leases, monkeypatch):
     """Optuna's own thread ends at the first error."""
-    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0")
+    shared, plan = open_study(f"sqlite:///{tmp_path}/study", "seed=0")
     trial = trial_leases.acquire_trial(shared, plan)
     calls, record = [], shared._storage.record_heartbeat
 
