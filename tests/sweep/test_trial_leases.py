@@ -133,7 +133,7 @@ def test_acquire_trial_recognizes_end_of_process_on_same_machine_at_once(tmp_pat
 
 
 def test_acquire_trial_ends_wait_for_process_of_another_machine_when_stopped(tmp_path, monkeypatch, capsys):
-    shared, plan = open_study(f"sqlite:///{tmp_path}/study", "seed=0")
+    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0")
     with monkeypatch.context() as patch:
         patch.setattr(trial_leases.processes, "name", lambda: "00000000-1-1")
         trial_leases.acquire_trial(shared, plan)
@@ -155,7 +155,7 @@ def test_acquire_trial_takes_released_trial_first(tmp_path, scheme):
 
 def test_heartbeat_continues_after_errors_of_the_storage(tmp_path, short_leases, monkeypatch):
     """Optuna's own thread ends at the first error."""
-    shared, plan = open_study(f"sqlite:///{tmp_path}/study", "seed=0")
+    shared, plan = open_study(f"journal:{tmp_path}/study", "seed=0")
     trial = trial_leases.acquire_trial(shared, plan)
     calls, record = [], shared._storage.record_heartbeat
 
