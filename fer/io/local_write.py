@@ -162,7 +162,12 @@ def sync(path: str) -> None:
 
 
 def start_sync(path: str) -> None:
-    """Starts writing a local file to the disk without waiting, so that `sync` waits less later."""
+    """Starts writing a local file to the disk without waiting, so that `sync` waits less later.
+
+    Does nothing where the system (macOS) or the file system cannot do so.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # the file system has no such calls

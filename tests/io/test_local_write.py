@@ -226,6 +226,13 @@ def test_start_sync_keeps_file_when_file_system_takes_advice_or_not(tmp_path, mo
     assert path.read_bytes() == b"content"
 
 
+def test_start_sync_keeps_file_when_system_has_no_such_call(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fadvise")  # as on macOS
+    (tmp_path / "shard").write_bytes(b"content")
+    local_write.start_sync(str(tmp_path / "shard"))
+    assert (tmp_path / "shard").read_bytes() == b"content"
+
+
 def test_checkpoint_is_synced_before_its_name(tmp_path, calls, checkpoint):
     checkpoints.save(str(tmp_path), checkpoint, CheckpointRecord(7))
     place = str(tmp_path / "step-00000007")
