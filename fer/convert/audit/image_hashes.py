@@ -64,11 +64,6 @@ def select(hashes: ImageHashes, mask: np.ndarray) -> ImageHashes:
     return ImageHashes(*(getattr(hashes, field.name)[mask] for field in dataclasses.fields(ImageHashes)))
 
 
-def perceptual_hash(images: np.ndarray) -> np.ndarray:
-    """Returns the perceptual hashes of faces, uint8 [n, 2304], as uint64 [n]."""
-    return hash_images(images).hashes
-
-
 def _transform(pixels: np.ndarray) -> np.ndarray:
     """Returns the lowest frequencies of the rows of n faces, float32 [48 n, 48], as integers in float64 [n, 64].
 
