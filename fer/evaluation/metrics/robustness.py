@@ -45,6 +45,8 @@ def corrupt(images: np.ndarray, kind: str, strength: int, seed: int) -> np.ndarr
     Returns:
       [n, 48, 48, 1] uint8.
     """
+    if not len(images):
+        return images.copy()
     definition = KINDS[kind]
     random = np.random.default_rng((seed, list(KINDS).index(kind), strength))
     changed = definition.corrupt(images[..., 0].astype(np.float32), definition.levels[strength - 1], random)
@@ -74,7 +76,7 @@ def _jpeg(faces: np.ndarray, level: float, _: np.random.Generator) -> np.ndarray
         Image.fromarray(face).save(file, "JPEG", quality=int(level))
         return np.asarray(Image.open(file))
 
-    return np.stack([compress(face) for face in faces.astype(np.uint8)]) if len(faces) else faces
+    return np.stack([compress(face) for face in faces.astype(np.uint8)])
 
 
 def _low_resolution(faces: np.ndarray, level: float, _: np.random.Generator) -> np.ndarray:
@@ -84,7 +86,7 @@ def _low_resolution(faces: np.ndarray, level: float, _: np.random.Generator) -> 
         shrunk = Image.fromarray(face).resize((small, small), Image.Resampling.BOX)
         return np.asarray(shrunk.resize((side, side), Image.Resampling.BILINEAR))
 
-    return np.stack([resample(face) for face in faces]) if len(faces) else faces
+    return np.stack([resample(face) for face in faces])
 
 
 def _occlusion(faces: np.ndarray, level: float, random: np.random.Generator) -> np.ndarray:
@@ -109,8 +111,7 @@ def _rotation(faces: np.ndarray, level: float, random: np.random.Generator) -> n
 def _shift(faces: np.ndarray, level: float, random: np.random.Generator) -> np.ndarray:
     angles = 2 * np.pi * random.random(len(faces))
     offsets = level * faces.shape[1] * np.stack([np.sin(angles), np.cos(angles)], axis=1)
-    moved = [ndimage.shift(face, offset, order=1, mode="nearest") for face, offset in zip(faces, offsets)]
-    return np.stack(moved) if len(faces) else faces
+    return np.stack([ndimage.shift(face, offset, order=1, mode="nearest") for face, offset in zip(faces, offsets)])
 
 
 def _scale(faces: np.ndarray, level: float, random: np.random.Generator) -> np.ndarray:
@@ -120,7 +121,7 @@ def _scale(faces: np.ndarray, level: float, random: np.random.Generator) -> np.n
     def resample(face: np.ndarray, step: float) -> np.ndarray:
         return ndimage.affine_transform(face, [step, step], centre * (1 - step), order=1, mode="nearest")
 
-    return np.stack([resample(face, step) for face, step in zip(faces, steps)]) if len(faces) else faces
+    return np.stack([resample(face, step) for face, step in zip(faces, steps)])
 
 
 def _signs(count: int, random: np.random.Generator) -> np.ndarray:

@@ -34,6 +34,12 @@ def test_corrupt_preserves_shape_dtype_and_input(faces, kind):
 
 
 @pytest.mark.parametrize("kind", robustness.KINDS)
+def test_corrupt_returns_no_faces_for_none(faces, kind):
+    changed = robustness.corrupt(faces[:0], kind, 3, SEED)
+    assert (changed.dtype, changed.shape) == (np.uint8, (0, 48, 48, 1))
+
+
+@pytest.mark.parametrize("kind", robustness.KINDS)
 def test_corrupt_changes_faces_more_with_strength(faces, kind):
     changes = distances(faces, kind)
     assert changes[0] > 0
