@@ -108,14 +108,15 @@ def resolve_execution(experiment: Experiment, recorded: Experiment | None = None
     """
     resolved = copy.deepcopy(experiment)
     train, on_gpu = resolved.train, bool(tf.config.list_physical_devices("GPU"))
-    if train.deterministic == AUTO:
-        train.deterministic = recorded.train.deterministic if recorded else not on_gpu
-    if train.jit_compile == AUTO:
-        compiles = on_gpu and not (train.deterministic or resolved.model.sync_batch_norm or find_old_cudnn())
-        train.jit_compile = recorded.train.jit_compile if recorded else compiles
-    if train.steps_per_execution == AUTO:
-        most = config.MAX_STEPS_PER_EXECUTION if on_gpu else 1
-        train.steps_per_execution = recorded.train.steps_per_execution if recorded else most
+
+    def resolve(name: str, by_device: bool | int) -> None:
+        if getattr(train, name) == AUTO:
+            setattr(train, name, getattr(recorded.train, name) if recorded else by_device)
+
+    resolve("deterministic", not on_gpu)
+    compiles = on_gpu and not (train.deterministic or resolved.model.sync_batch_norm or find_old_cudnn())
+    resolve("jit_compile", compiles)
+    resolve("steps_per_execution", config.MAX_STEPS_PER_EXECUTION if on_gpu else 1)
     return resolved
 
 
