@@ -19,7 +19,8 @@ from fer.sweep import ablation
 
 RESULTS = pathlib.Path(__file__).resolve().parent
 ROOT = RESULTS.parents[1]
-BUNDLED = RESULTS / "runs" / "bundled" / "eval-validation" / "eval.json"
+BUNDLED_RUN = RESULTS / "runs" / "bundled"
+BUNDLED = BUNDLED_RUN / "eval-validation" / "eval.json"
 WEIGHTS = ROOT / "fer" / "models" / "bundled" / "weights.npz"
 KINDS = {
     "runs": "run",
@@ -56,7 +57,7 @@ def evaluation(path: pathlib.Path) -> Row:
     first, *parts = path.relative_to(RESULTS).parent.parts
     config = "/".join(part for part in parts if not part.startswith("eval-"))
     kind, megabytes = KINDS[first], ""
-    if path.is_relative_to(BUNDLED.parents[1]):
+    if path.is_relative_to(BUNDLED_RUN):
         kind, megabytes = "bundled", f"{WEIGHTS.stat().st_size / 1e6:.1f}"
     values = (
         config, kind, content["split"], content["protocol"]["tta"], content["protocol"]["labels"],
@@ -261,7 +262,7 @@ class Report:
 
     def labels(self) -> Table:
         """Returns the accuracy of the bundled network against both kinds of labels, by agreement of the FER+ raters."""
-        found = [eval_json.read_eval(str(BUNDLED.parents[1] / folder / "eval.json")) for folder in LABELLED]
+        found = [eval_json.read_eval(str(BUNDLED_RUN / folder / "eval.json")) for folder in LABELLED]
         agreement = [{each["votes"]: each for each in content["accuracy_by_agreement"]} for content in found]
         table = []
         for entry in self.rows["labels"]:
@@ -272,7 +273,7 @@ class Report:
 
     def robustness(self) -> Table:
         """Returns the accuracy of the bundled network on corrupted faces, and the points lost."""
-        content = read_json(BUNDLED.parents[1] / "robustness" / "corruptions.json")
+        content = read_json(BUNDLED_RUN / "robustness" / "corruptions.json")
         table = []
         for entry in self.rows["robustness"]:
             kind = content["kinds"][entry["key"]]
