@@ -9,7 +9,15 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from fer.augment import augmix, keras_cv_backend, mixup, ops, random_erasing, registry  # noqa: F401 - they register ops
+from fer.augment import (  # noqa: F401 - they register ops
+    augmix,
+    keras_cv_backend,
+    mixup,
+    noise,
+    ops,
+    random_erasing,
+    registry,
+)
 from fer.errors import UserError, shorten, suggest
 
 MAX_LENGTH = 2000  # characters of a policy
