@@ -113,6 +113,7 @@ class RunConfig:
     versions: dict[str, str]  # of the software, by name
     teachers: tuple[Teacher, ...]  # in the order of `train.teacher_runs`
     initialized_from: dict[str, Any]  # the run of --init_from, see `check_initial_run_record`; empty if none
+    averaged: tuple[dict[str, Any], ...] = ()  # the runs whose weights were averaged, each recorded like an initial run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,6 +214,16 @@ class RunDir:
                 f"--workdir={shlex.quote(self.name)}."
             )
 
+    def check_new(self) -> None:
+        """Checks that the directory can be written and holds nothing yet.
+
+        Raises:
+          UserError: it holds files or cannot be written.
+        """
+        if files.isdir(self.path) and files.listdir(self.path):
+            raise UserError(f"--output={self.name} exists and is not empty: choose a new directory.")
+        files.check_writable(self.best_file)
+
     def write_config(
         self,
         experiment: Experiment,
@@ -258,6 +269,16 @@ class RunDir:
                 **({"initialized_from": dict(initialized_from)} if initialized_from else {}),
             },
         )
+
+    def write_config_of_average(self, first: RunDir, averaged: Sequence[Mapping[str, Any]]) -> None:
+        """Writes config.json of a model soup: that of its first run, with the records of all its runs.
+
+        Args:
+          first: directory of the first run.
+          averaged: records of all runs, as in `RunConfig.averaged`.
+        """
+        content = files.read_json(first.config_file, "the run's configuration")
+        files.write_json(self.config_file, {**content, "averaged": [dict(each) for each in averaged]})
 
     def extend_config(self, experiment: Experiment, last_step: int) -> None:
         """Records the config of a run that is made longer, and moves the one so far to earlier_configs.
@@ -310,6 +331,7 @@ class RunDir:
             versions=_get_field(content, "versions", dict, path),
             teachers=_parse_teachers(content.get("teachers", []), path),
             initialized_from=check_initial_run_record(content.get("initialized_from", {}), path),
+            averaged=check_averaged_records(content.get("averaged", []), path),
         )
 
     def write_history(self, history: Sequence[Entry], curves: bytes) -> None:
@@ -365,14 +387,14 @@ class RunDir:
 
         Args:
           weights: content of the .npz, as `fer.models.weights.to_bytes` returns it.
-          entry: of the epoch, in the history.
+          entry: of the epoch, in the history; of a model soup, only step and validation_accuracy.
         """
         name = f"best-{entry['step']:08d}.npz"
         path = os.path.join(self.checkpoints, name)
         files.write_bytes(path, weights)
         best = {
             "step": entry["step"],
-            "epoch": entry["epoch"],
+            **({"epoch": entry["epoch"]} if "epoch" in entry else {}),
             "accuracy": entry["validation_accuracy"],
             "file": f"{CHECKPOINTS}/{name}",
             "sha256": files.sha256(path),
@@ -553,6 +575,11 @@ def _check_same_run(record: str, experiment: Experiment, data: TrainingData) -> 
         raise UserError(f"{record} is not the record of a run; choose another --workdir.") from error
     if not isinstance(sha256, str):
         raise UserError(f"{record} has no valid hash of the data; choose another --workdir.")
+    if found.get("averaged"):
+        raise UserError(
+            f"{record} belongs to a model soup, which training does not continue. Choose another --workdir; "
+            f"--init_from={shlex.quote(os.path.dirname(record))} starts from its weights."
+        )
     changed = config.diff(before, experiment)
     if any(difference.partition(":")[0] not in LENGTH_FIELDS for difference in changed):
         raise UserError(
@@ -579,7 +606,8 @@ def check_initial_run_record(record: Any, path: str) -> dict[str, Any]:
 
     Its fields are run, weights_sha256, config_sha256 and step; and trained_on and learned_from, which records of
     earlier versions lack. learned_from holds weights, label_source, teacher_runs and, if that run too started from
-    another one, that one's record in init_from. The record of a run that started from none is empty.
+    another one, that one's record in init_from; of a model soup, the records of its runs in averaged. The record of a
+    run that started from none is empty.
 
     Raises:
       UserError: a field is missing or has another type.
@@ -598,12 +626,34 @@ def check_initial_run_record(record: Any, path: str) -> dict[str, Any]:
             for name in names:
                 _get_field(values, name, str, path)
         check_initial_run_record(sources.get("init_from", {}), path)
+        check_averaged_records(sources.get("averaged", []), path)
     return record
+
+
+def check_averaged_records(records: Any, path: str) -> tuple[dict[str, Any], ...]:
+    """Returns the records of the runs whose weights were averaged, after a check as for an initial run.
+
+    Raises:
+      UserError: they are no list, or a field of one is missing or has another type.
+    """
+    if not isinstance(records, list):
+        raise UserError(f"{path} has no valid field averaged: it is damaged. Choose another run.")
+    return tuple(check_initial_run_record(each, path) for each in records)
 
 
 def initial_runs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Returns a record of `check_initial_run_record`, that of the run which this run started from, and so on."""
     return [record, *initial_runs(record.get("learned_from", {}).get("init_from", {}))] if record else []
+
+
+def ancestors(sources: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the records of all runs that weights descend from: initial runs, averaged runs, and those of these.
+
+    Args:
+      sources: the field learned_from of a record of a run.
+    """
+    runs = [*([sources["init_from"]] if sources.get("init_from") else []), *sources.get("averaged", [])]
+    return [found for run in runs for found in (run, *ancestors(run.get("learned_from", {})))]
 
 
 def _parse_teachers(records: Any, path: str) -> tuple[Teacher, ...]:

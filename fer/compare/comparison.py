@@ -165,7 +165,7 @@ def _describe_run(ours: Ours) -> dict[str, Any]:
     own_classes = not _has_fer2013_classes(content)
     identifiable = not own_classes and (protocol["labels"] == "fer" or content["split"] != "test")
     split_fault = _split_fault(content["split"], np.sum(content["confusion_matrix"], axis=1)) if identifiable else ""
-    lineages = [(member, *eval_json.initial_runs(member)) for member in protocol["members"]]
+    lineages = [(member, *eval_json.ancestors(member)) for member in protocol["members"]]
     learned = [each.get("learned_from") for lineage in lineages for each in lineage]
     unknown = _undocumented_sources(lineages)
     faults = [

@@ -176,9 +176,9 @@ def is_training_data(evaluation: Mapping[str, Any]) -> bool:
     return all(each["trained_on"]["manifest_sha256"] == evaluated for each in evaluation["protocol"]["members"])
 
 
-def initial_runs(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Returns `run_dir.initial_runs` of an entry of protocol.members."""
-    return run_dir.initial_runs(member.get("learned_from", {}).get("init_from", {}))
+def ancestors(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the records of all runs that an entry of protocol.members descends from."""
+    return run_dir.ancestors(member.get("learned_from", {}))
 
 
 def export_name(export: Mapping[str, str]) -> str:

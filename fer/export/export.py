@@ -197,6 +197,7 @@ def _export_json(run: loading.LoadedRun, entries: list[dict[str, Any]]) -> dict[
             "selected_on": run.selected_on,
             "trained_on": run.trained_on,
             **({"init_from": run.initialized_from} if run.initialized_from else {}),
+            **({"averaged": list(run.averaged)} if run.averaged else {}),
         },
         "exports": [by_file[name] for name in ORDER if name in by_file],
         "versions": _versions(),

@@ -105,7 +105,21 @@ def _training_data(config: RunConfig) -> str:
         f"{config.train_examples:,} faces: the train split of {code_span(data['name'])} (manifest "
         f"SHA-256 {code_span(data['manifest_sha256'])}) {origin} Initial weights: {_initial_weights(config)}. "
         f"Augmentation: {code_span(policy)}."
-        f"{_votes(config.experiment)}{_teachers(config)}"
+        f"{_votes(config.experiment)}{_teachers(config)}{_averaged(config)}"
+    )
+
+
+def _averaged(config: RunConfig) -> str:
+    """Returns a sentence on the runs of a model soup, else nothing."""
+    if not config.averaged:
+        return ""
+    runs = ", ".join(
+        f"{code_span(run['run'])} (step {run['step']:,}, SHA-256 {code_span(run['weights_sha256'])})"
+        for run in config.averaged
+    )
+    return (
+        f" The weights are the mean of those of {len(config.averaged)} runs (M. Wortsman et al. 2022, "
+        f"arXiv:2203.05482), of which this section describes the first: {runs}."
     )
 
 
@@ -156,12 +170,14 @@ def _teachers(config: RunConfig) -> str:
 def _uses_other_networks(config: RunConfig) -> bool:
     """Returns whether the network, or a run that it descends from, learned from other weights or other data."""
     runs = run_dir.initial_runs(config.initialized_from)
-    for run in runs:
+    averaged = run_dir.ancestors({"averaged": config.averaged})
+    for run in [*runs, *averaged]:
         sources = run.get("learned_from", {})  # not recorded by earlier versions
         if not sources or sources["teacher_runs"] or run["trained_on"] != config.trained_on:
             return True
     weights = runs[-1]["learned_from"]["weights"] if runs else config.experiment.model.weights
-    return weights != "none" or bool(config.teachers)
+    loaded = {weights, *(run["learned_from"]["weights"] for run in averaged)}
+    return loaded != {"none"} or bool(config.teachers)
 
 
 def _evaluation(content: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from fer import config, flag_paths, storage
 from fer.errors import UserError, command_name, join_names
 from fer.io import files
 from fer.models import export_manifest
-from fer.run_dir import RunDir, check_initial_run_record
+from fer.run_dir import RunDir, check_averaged_records, check_initial_run_record
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -37,6 +37,7 @@ class LoadedRun:
     trained_on: dict[str, str]  # name and manifest_sha256 of the training data
     classes: tuple[str, ...]  # the C names, in label order
     initialized_from: dict[str, Any] = dataclasses.field(default_factory=dict)  # `as_initial_run` of --init_from
+    averaged: tuple[dict[str, Any], ...] = ()  # `as_initial_run` of each run of a model soup
     export: dict[str, Any] | None = None  # format, precision, file and sha256 of an export; None for a run itself
 
     def learned_from(self) -> dict[str, Any]:
@@ -46,7 +47,11 @@ class LoadedRun:
             "label_source": self.config.train.label_source,
             "teacher_runs": self.config.train.teacher_runs,
         }
-        return {**sources, **({"init_from": self.initialized_from} if self.initialized_from else {})}
+        return {
+            **sources,
+            **({"init_from": self.initialized_from} if self.initialized_from else {}),
+            **({"averaged": list(self.averaged)} if self.averaged else {}),
+        }
 
     def as_initial_run(self) -> dict[str, Any]:
         """Describes the run for the records of a run that starts from its weights, see `run_dir.RunConfig`."""
@@ -229,6 +234,7 @@ def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
         trained_on=recorded.trained_on,
         classes=recorded.classes,
         initialized_from=recorded.initialized_from,
+        averaged=recorded.averaged,
     )
 
 
@@ -315,8 +321,7 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
         raise UserError(
             f"{found.path} is not what {export_manifest.FILE} lists: its SHA-256 differs. Copy it again or export anew."
         )
-    initialized_from = run.get("init_from", {})
-    check_initial_run_record(initialized_from, os.path.join(os.path.dirname(found.path), export_manifest.FILE))
+    manifest = os.path.join(os.path.dirname(found.path), export_manifest.FILE)
     return LoadedRun(
         workdir=workdir,
         config=config.from_dict(run["config"]),
@@ -330,6 +335,7 @@ def _open_export(workdir: str, found: export_manifest.ExportEntry) -> LoadedRun:
         weights_sha256=run["weights_sha256"],
         trained_on=run["trained_on"],
         classes=tuple(content["classes"]),
-        initialized_from=initialized_from,
+        initialized_from=check_initial_run_record(run.get("init_from", {}), manifest),
+        averaged=check_averaged_records(run.get("averaged", []), manifest),
         export={name: entry[name] for name in ("format", "precision", "file", "sha256")},
     )

@@ -28,6 +28,7 @@ REQUIRED = {
     "gpu_check.py": [],
     "import_weights.py": ["source", "input", "output"],
     "predict.py": ["input"],
+    "soup.py": ["workdir", "data", "output"],
     "sweep.py": ["config", "data", "output"],
     "train.py": ["config", "data", "workdir"],
 }
@@ -151,6 +152,8 @@ MISTAKES = [
         ["benchmark.py", "--update_doc=page.md", "--output=nowhere.json"],
         "There is no nowhere.json: the file of benchmark results",
     ),
+    (["soup.py", "--workdir=nowhere,full", "--data=full", "--output=out"], NO_RUN),
+    (["soup.py", "--workdir=bundled,nowhere", "--data=full", "--output=full"], "--output=full exists and is not empty"),
     ([*SWEEP, "--grid=seed=0,1"], NO_SHARDS),
     ([*SWEEP, "--grid=seed=0", "--storage=a.db"], "--storage=a.db is no storage: it takes journal:PATH or the address"),
     (

@@ -144,7 +144,7 @@ def test_init_from_starts_new_run_from_best_weights_and_resumes_without_them(syn
     assert member["learned_from"]["init_from"] == record["initialized_from"]
     trainer.train(settings, data, str(tmp_path / "third"), "one", options=start_from(str(second)))
     member = eval_json.describe_member(loading.open_run(str(tmp_path / "third")))
-    assert [each["run"] for each in eval_json.initial_runs(member)] == [str(second), str(first)]
+    assert [each["run"] for each in eval_json.ancestors(member)] == [str(second), str(first)]
     shutil.rmtree(first)
     settings.train.max_steps = 4
     trainer.train(settings, data, str(second), "one", options=start_from(str(first)))

@@ -172,9 +172,10 @@ def provenance_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("weights SHA-256", member["weights_sha256"]),
             ("trained on", f"{member['trained_on']['name']}, manifest {member['trained_on']['manifest_sha256']}"),
         ]
-        for run in eval_json.initial_runs(member):
+        averaged = member.get("learned_from", {}).get("averaged", [])
+        for run in eval_json.ancestors(member):
             text = f"{run['run']}, step {run['step']:,}, weights SHA-256 {run['weights_sha256']}"
-            rows.append(("started from", text))
+            rows.append(("average of" if run in averaged else "started from", text))
         if "source_eval" in member:
             rows.append(("probabilities read from", member["source_eval"]))
         if "export" in member:
