@@ -3,6 +3,7 @@
 from absl import flags
 
 from fer import cli, config, log_suppression
+from fer.convert import worker_pool
 from fer.convert.options import Options
 from fer.convert.readers import label_map
 from fer.data.manifest import check_manifest
@@ -64,10 +65,10 @@ def main() -> None:
         overwrite=OVERWRITE.value,
     )
     options.check()
-    log_suppression.import_tensorflow()
-    from fer.convert import convert, summary
+    with worker_pool.start_early(options.workers, options.local_bytes()) as parsers:
+        from fer.convert import convert, summary
 
-    manifest = convert.convert(options)
+        manifest = convert.convert(options, parsers)
     print(manifest.table())
     for line in summary.summary_lines(manifest):
         print(line)

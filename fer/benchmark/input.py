@@ -23,7 +23,7 @@ from fer import progress
 from fer.benchmark.harness import Result, run_interleaved
 from fer.benchmark.stream_process import TURN_BATCHES, StreamProcess
 from fer.config import Data
-from fer.data import example_codec, manifest, pipeline
+from fer.data import manifest, pipeline, record_writer
 from fer.data.sampling import BatchSchedule
 from fer.errors import install_command
 from fer.io import files, temp_files
@@ -215,9 +215,9 @@ def write_shards(folder: str, images: np.ndarray, labels: np.ndarray, rows: int)
     for number, part in enumerate(np.array_split(np.arange(rows), count)):
         path = os.path.join(folder, f"train-{number:05d}-of-{count:05d}.tfrecord")
         chosen = part % len(images)
-        with tf.io.TFRecordWriter(path) as writer:
-            for message in example_codec.encode_examples(images[chosen], labels[chosen], part, None):
-                writer.write(message)
+        with open(path, "wb") as file:
+            for records in record_writer.encode_records(images[chosen], labels[chosen], part, None):
+                file.write(records)
         size = os.path.getsize(path)
         shards.append(
             {"file": os.path.basename(path), "examples": len(part), "bytes": size, "sha256": files.sha256(path)}

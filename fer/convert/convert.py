@@ -36,8 +36,12 @@ from fer.progress import ReadProgress
 from fer.synthetic import synthetic
 
 
-def convert(options: Options) -> Manifest:
+def convert(options: Options, parsers: ParserPool | None = None) -> Manifest:
     """Converts the input, prints the findings, and returns the manifest of the output folder.
+
+    Args:
+      options: what to convert, and how.
+      parsers: started by the caller, who closes them; None starts and closes them here.
 
     Raises:
       UserError: the input is missing, damaged or has a bad row; or the output exists or cannot be written to. The
@@ -48,7 +52,6 @@ def convert(options: Options) -> Manifest:
     output = options.output
     storage.check_slashes(output, options.ferplus, options.input, options.label_map)
     rules = Rules(options.parse_labels(), options.fit)
-    workers = options.workers or os.cpu_count() or 1
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(atomic_dir.atomic_directory(output, options.overwrite))
         store = stack.enter_context(contextlib.closing(TempStore(folder)))
@@ -56,7 +59,8 @@ def convert(options: Options) -> Manifest:
         votes = ferplus.read_votes(options.ferplus) if options.ferplus else None
         inputs = stack.enter_context(_open_inputs(options, folder))
         size = sum(formats.total_bytes(path) for path, _ in inputs)
-        parsers = stack.enter_context(contextlib.closing(ParserPool(workers, size)))
+        if parsers is None:
+            parsers = stack.enter_context(contextlib.closing(ParserPool(options.workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
         dataset = ingest.ingest_sources(inputs, parsers, store, rejects, progress, rules)
         progress.close()

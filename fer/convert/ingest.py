@@ -12,13 +12,14 @@ import numpy as np
 
 from fer.convert.audit import image_hashes
 from fer.convert.audit.image_hashes import ImageHashes
+from fer.convert.parser_process import Chunk
 from fer.convert.readers import archives, formats
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.interpretation import Interpreter, Rules
 from fer.convert.readers.unsupported_files import SkippedFiles
 from fer.convert.rejected_rows import RejectedRows
 from fer.convert.rows import Block
-from fer.convert.worker_pool import Chunk, ParserPool
+from fer.convert.worker_pool import ParserPool
 from fer.io.temp_store import TempStore
 from fer.labels import CLASSES
 from fer.progress import ReadProgress

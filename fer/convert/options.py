@@ -129,6 +129,10 @@ class Options:
             raise UserError("--input names no path: give a CSV, an archive of it, a folder or synthetic[:ROWS].")
         return paths
 
+    def local_bytes(self) -> int:
+        """Returns the bytes of the input's local files; those in folders and in stores do not count."""
+        return sum(os.path.getsize(path) for path in self.paths() if os.path.isfile(path))
+
     def synthetic_rows(self) -> int | None:
         """Returns how many synthetic faces `input` requests; None where `input` names paths.
 

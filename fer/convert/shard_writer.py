@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import os
 
 import numpy as np
-import tensorflow as tf
 
 from fer.convert.ingest import IngestedDataset, bounded_map
 from fer.convert.rows import SPLITS
 from fer.convert.worker_pool import ParserPool
-from fer.data import example_codec
+from fer.data import record_writer
 from fer.data.manifest import Shard, Split
-from fer.io import files, local_write
+from fer.io import local_write
 
 TARGET_SHARD_BYTES = 100_000_000  # approximate, unless the number of shards is given
 MIN_TRAIN_SHARDS = 8  # minimum for a train split with `MIN_SHARD_EXAMPLES` examples per shard
@@ -75,16 +75,19 @@ def write_shards(
 
 def _write_shard(dataset: IngestedDataset, votes: np.ndarray | None, job: _ShardJob) -> Shard:
     """Writes one shard and returns its entry in the manifest."""
-    with tf.io.TFRecordWriter(job.path) as writer:
+    digest, size = hashlib.sha256(), 0
+    with open(job.path, "wb") as file:
         for start in range(0, len(job.positions), BATCH_SIZE):
             batch = job.positions[start : start + BATCH_SIZE]
-            images = dataset.read_faces(batch)
             counts = None if votes is None else votes[batch]
-            for message in example_codec.encode_examples(images, dataset.labels[batch], dataset.rows[batch], counts):
-                writer.write(message)
-    shard = Shard(os.path.basename(job.path), len(job.positions), os.path.getsize(job.path), files.sha256(job.path))
+            for records in record_writer.encode_records(
+                dataset.read_faces(batch), dataset.labels[batch], dataset.rows[batch], counts
+            ):
+                file.write(records)
+                digest.update(records)
+                size += len(records)
     local_write.start_sync(job.path)
-    return shard
+    return Shard(os.path.basename(job.path), len(job.positions), size, digest.hexdigest())
 
 
 def _count_shards(split: str, examples: int, requested: int) -> int:

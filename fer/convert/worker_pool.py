@@ -1,8 +1,9 @@
 """Processes that parse chunks of a source.
 
 Uses processes because the GIL dominates at this chunk size: NumPy's operations on a few faces take less time than
-switching threads. A worker is a process that runs `main` of this module: it reads chunks from standard input and writes
-the results to standard output. It ends with its input, so also when its parent process is killed.
+switching threads. A worker is a process that runs `fer.convert.parser_process`. It ends with its input, so also when
+its parent process is killed. This module loads in a moment, so that a program can start the processes before it loads
+the others.
 
 This replaces `concurrent.futures.ProcessPoolExecutor`, which converts FER-2013 more slowly (21 % with pickled chunks,
 24 % with `multiprocessing.shared_memory`, two workers) and waits forever if the system kills a worker that is writing
@@ -11,45 +12,33 @@ its result: the other workers keep the pipe of the results open. Its workers imp
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import fcntl
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import fer
-from fer.convert.audit import image_hashes
-from fer.convert.audit.image_hashes import ImageHashes
-from fer.convert.readers import csv_reader, image_folder
-from fer.convert.rows import Block
 from fer.errors import UserError
 
-MIN_BYTES = 16_000_000  # of the sources; fewer are parsed before a process has started
+if TYPE_CHECKING:
+    from fer.convert.parser_process import Chunk, Parsed
 
-Chunk = csv_reader.Lines | image_folder.Pictures
+MIN_BYTES = 16_000_000  # of the sources; fewer are parsed before a process has started
 
 _PIPE_BYTES = 1 << 20  # capacity of a pipe, for a chunk or its result; the maximum that Linux grants to every user
 _EXIT_TIMEOUT_S = 5.0  # seconds that a worker may take to end
 # Not "python -m", which searches the current folder first and would run a csv.py among the user's files.
-_WORKER_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from fer.convert import worker_pool; worker_pool.main()"
+_WORKER_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[1:]; from fer.convert import parser_process; parser_process.main()"
+)
 _F_SETPIPE_SZ = 1031  # F_SETPIPE_SZ, which Python names from 3.10 on
-
-
-def parse_chunk(chunk: Chunk) -> tuple[Block, ImageHashes]:
-    """Parses a chunk of a source.
-
-    Returns:
-      The faces and the rejected rows, in the order of the source, and the hashes of the faces.
-    """
-    if isinstance(chunk, image_folder.Pictures):
-        block = image_folder.parse_pictures(chunk.pictures, chunk.labels, chunk.fit)
-    else:
-        block = csv_reader.parse_lines(chunk)
-    return block, image_hashes.hash_images(block.images)
 
 
 class ParserPool:
@@ -61,28 +50,33 @@ class ParserPool:
     """
 
     def __init__(self, workers: int, size: int):
-        """Prepares threads and processes, which start when they are needed.
+        """Starts the processes; the threads start when they are needed.
 
         Args:
-          workers: number of threads.
+          workers: number of threads; 0: the number of processors.
           size: bytes of the sources. With one thread or few bytes, the threads themselves parse.
         """
-        self.num_workers = workers
-        self.executor = concurrent.futures.ThreadPoolExecutor(workers)
-        self._uses_processes = workers > 1 and size >= MIN_BYTES
+        self.num_workers = workers or os.cpu_count() or 1
+        self.executor = concurrent.futures.ThreadPoolExecutor(self.num_workers)
         self._local = threading.local()
         self._workers: list[subprocess.Popen] = []
+        self._uses_processes = self.num_workers > 1 and size >= MIN_BYTES
+        for _ in range(self.num_workers if self._uses_processes else 0):
+            self._start_worker()
+        self._free = collections.deque(self._workers)  # by no thread yet
 
-    def parse(self, chunk: Chunk) -> tuple[Block, ImageHashes]:
-        """Returns `parse_chunk(chunk)`, computed in a process or in this thread.
+    def parse(self, chunk: Chunk) -> Parsed:
+        """Returns `parser_process.parse_chunk(chunk)`, computed in a process or in this thread.
 
         Raises:
           UserError: the process died, as when the system ends it for lack of memory.
         """
         if not self._uses_processes:
-            return parse_chunk(chunk)
+            from fer.convert import parser_process
+
+            return parser_process.parse_chunk(chunk)
         if not hasattr(self._local, "worker"):
-            self._local.worker = self._start_worker()
+            self._local.worker = self._free.popleft()
         worker = self._local.worker
         try:
             pickle.dump(chunk, worker.stdin, pickle.HIGHEST_PROTOCOL)
@@ -129,20 +123,23 @@ class ParserPool:
         return worker
 
 
+@contextlib.contextmanager
+def start_early(workers: int, size: int) -> Iterator[ParserPool | None]:
+    """Yields a pool for at least `size` bytes, whose processes start while the caller loads other modules.
+
+    Yields:
+      The pool; None if these bytes need no processes. Closed at the end.
+    """
+    if size < MIN_BYTES:
+        yield None
+        return
+    with contextlib.closing(ParserPool(workers, size)) as pool:
+        yield pool
+
+
 def _wait_for_exit(worker: subprocess.Popen) -> int:
     """Returns the exit code of a worker that does not answer, after it has ended."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         worker.communicate(timeout=_EXIT_TIMEOUT_S)  # closes its input, which makes the worker end
     worker.kill()
     return worker.wait()
-
-
-def main() -> None:
-    """Runs a worker process: parses chunks from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles an interrupt
-    try:
-        while True:
-            pickle.dump(parse_chunk(pickle.load(sys.stdin.buffer)), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
-            sys.stdout.buffer.flush()
-    except (EOFError, BrokenPipeError):
-        os._exit(0)  # the reader of standard output is gone

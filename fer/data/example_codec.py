@@ -1,11 +1,10 @@
-"""Faces as TFRecords of `tf.train.Example`: encoded in bulk, checked when read. tfrecords/README.md specifies them."""
+"""Reads faces from TFRecords of `tf.train.Example` and checks them. tfrecords/README.md specifies them."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -48,33 +47,6 @@ class Faces:
     def examples(self) -> int:
         """Number of faces."""
         return len(self.labels)
-
-
-def encode_examples(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None) -> list[bytes]:
-    """Serializes faces as `tf.train.Example`, byte for byte like protobuf's deterministic serialization.
-
-    Faces with the same layout differ only in their values, which are written into copies of one template, all at once.
-
-    Args:
-      images: uint8 [n, 2304].
-      labels: int64 [n], -1 or a class, 0 to 99.
-      rows: int64 [n], 0 or more.
-      votes: [n, 10], each 0 to 127; or None.
-
-    Returns:
-      n messages.
-    """
-    row_bytes = np.maximum(1, -(-_bit_length(rows) // 7))
-    layouts = 2 * row_bytes + (labels < 0)
-    borders = np.flatnonzero(np.diff(layouts)) + 1
-    messages: list[bytes] = []
-    for part in np.split(np.arange(len(labels)), borders):
-        if len(part):
-            some = slice(part[0], part[-1] + 1)
-            width = int(row_bytes[part[0]])
-            chosen = None if votes is None else votes[some]
-            messages.extend(_encode_same_layout(images[some], labels[some], rows[some], width, chosen))
-    return messages
 
 
 def read_split(manifest: Manifest, split: str) -> Faces:
@@ -178,39 +150,3 @@ def _decode_batch(batch: tf.Tensor) -> list[np.ndarray]:
 def shard_error(path: str, what: str) -> UserError:
     """Returns the error for a shard that does not agree with the manifest."""
     return UserError(f"{path} {what}: it is truncated, changed or not of this data. Convert the data again.")
-
-
-def _bit_length(values: np.ndarray) -> np.ndarray:
-    """Returns the number of bits of each integer, int64 [n]; exact below 2**53."""
-    return np.frexp(values.astype(np.float64))[1]
-
-
-def _encode_same_layout(
-    images: np.ndarray, labels: np.ndarray, rows: np.ndarray, row_bytes: int, votes: np.ndarray | None
-) -> Sequence[bytes]:
-    """Serializes faces whose labels and rows take the same number of bytes."""
-    features = {
-        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[bytes(PIXELS)])),
-        "label": _int64_feature([min(int(labels[0]), 0)]),
-        "row": _int64_feature([1 << 7 * (row_bytes - 1)]),
-    }
-    if votes is not None:
-        features["votes"] = _int64_feature([0] * len(FERPLUS_COLUMNS))
-    message = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString(deterministic=True)
-    sizes = [tf.train.Features(feature={name: feature}).ByteSize() for name, feature in features.items()]
-    ends = len(message) - sum(sizes) + np.cumsum(sizes)  # of the features, whose values come last
-    table = np.tile(np.frombuffer(message, np.uint8), (len(images), 1))
-    table[:, ends[0] - PIXELS : ends[0]] = images
-    if labels[0] >= 0:
-        table[:, ends[1] - 1] = labels
-    for byte in range(row_bytes):
-        more = 128 if byte < row_bytes - 1 else 0
-        table[:, ends[2] - row_bytes + byte] = rows >> 7 * byte & 127 | more
-    if votes is not None:
-        table[:, ends[3] - len(FERPLUS_COLUMNS) : ends[3]] = votes
-    return [row.tobytes() for row in table]
-
-
-def _int64_feature(values: list[int]) -> tf.train.Feature:
-    """Returns a feature of integers."""
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from fer.convert import worker_pool
+from fer.convert import parser_process, worker_pool
 from fer.convert.readers import csv_reader, image_folder
 from fer.convert.worker_pool import ParserPool
 from fer.errors import UserError
@@ -46,7 +46,7 @@ def parser_pool():
 @pytest.mark.parametrize("kind", PIECES)
 def test_parser_pool_parses_as_current_process(kind, parser_pool):
     block, prints = parser_pool.parse(PIECES[kind])
-    expected_block, expected_prints = worker_pool.parse_chunk(PIECES[kind])
+    expected_block, expected_prints = parser_process.parse_chunk(PIECES[kind])
     np.testing.assert_array_equal(block.images, IMAGES)
     assert block.rejects == expected_block.rejects
     np.testing.assert_array_equal(prints.hashes, expected_prints.hashes)
@@ -56,7 +56,7 @@ def test_parser_pool_parses_as_current_process(kind, parser_pool):
 def test_parser_pool_gives_every_thread_its_own_process(parser_pool):
     barrier = threading.Barrier(2, timeout=60)  # neither thread takes two pieces in a row
 
-    def parse(piece: worker_pool.Chunk) -> np.ndarray:
+    def parse(piece: parser_process.Chunk) -> np.ndarray:
         barrier.wait()
         return parser_pool.parse(piece)[0].images
 
@@ -88,27 +88,34 @@ def test_parser_pool_raises_error_when_process_died(parser_pool):
         parser_pool.parse(PIECES["lines"])
 
 
-def test_parser_pool_ignores_modules_in_current_folder(parser_pool, tmp_path, monkeypatch):
+def test_parser_pool_ignores_modules_in_current_folder(tmp_path, monkeypatch):
     for name in ("csv", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit(7)\n")
     monkeypatch.chdir(tmp_path)
-    block, _ = parser_pool.parse(PIECES["lines"])
+    with worker_pool.start_early(2, worker_pool.MIN_BYTES) as parser_pool:
+        block, _ = parser_pool.parse(PIECES["lines"])
     np.testing.assert_array_equal(block.images, IMAGES)
 
 
-def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(parser_pool, tmp_path, monkeypatch):
+def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(tmp_path, monkeypatch):
     # The process closes its output first and ends when its input ends.
     (tmp_path / "csv.py").write_text("import os, sys\nos.close(1)\nsys.stdin.buffer.read()\nos._exit(7)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", *sys.path])
-    with pytest.raises(UserError, match=r"A parser process died \(exit code 7\)"):
+    died = pytest.raises(UserError, match=r"A parser process died \(exit code 7\)")
+    with worker_pool.start_early(2, worker_pool.MIN_BYTES) as parser_pool, died:
         parser_pool.parse(PIECES["lines"])
+
+
+def test_start_early_yields_no_pool_for_little_data():
+    with worker_pool.start_early(2, worker_pool.MIN_BYTES - 1) as parser_pool:
+        assert parser_pool is None
 
 
 def test_parser_pool_processes_end_when_closed(parser_pool):
     parser_pool.parse(PIECES["lines"])
     parser_pool.close()
-    assert [member.poll() is not None for member in parser_pool._workers] == [True]
+    assert [member.poll() is not None for member in parser_pool._workers] == [True, True]
 
 
 def test_parser_pool_processes_end_when_parent_is_killed():
@@ -116,7 +123,7 @@ def test_parser_pool_processes_end_when_parent_is_killed():
 import os, time
 from fer.convert import worker_pool
 made = worker_pool.ParserPool(2, worker_pool.MIN_BYTES)
-print(made._start_worker().pid, flush=True)
+print(made._workers[0].pid, flush=True)
 time.sleep(60)
 """
     parent = subprocess.Popen(
@@ -144,7 +151,8 @@ def is_running(process: int) -> bool:
         return False
 
 
-def test_worker_pool_does_not_import_tensorflow():
-    program = "import sys, fer.convert.worker_pool; print('tensorflow' in sys.modules)"
+@pytest.mark.parametrize(("module", "heavy"), [("worker_pool", "numpy"), ("convert", "tensorflow")])
+def test_modules_of_conversion_do_not_import_heavy_ones(module, heavy):
+    program = f"import sys, fer.convert.{module}; print('{heavy}' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -1,4 +1,4 @@
-"""Codec of records, compared with protobuf, and errors for damaged shards."""
+"""Faces read from shards, and errors for damaged shards."""
 
 import dataclasses
 import hashlib
@@ -11,35 +11,12 @@ import tensorflow as tf
 
 from fer.data import example_codec, manifest
 from fer.errors import UserError
-from tests.convert import input_factories
-
-ROWS = np.array([0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152, 2**31, 2**40])
-IMAGES = input_factories.noise(len(ROWS))
-LABELS = np.array([0, 6, -1, -1, 3, 3, -1, 2, 1, -1])
-VOTES = np.random.default_rng(0).integers(0, 128, (len(ROWS), 10))
-
-
-def serialize(image, label, row, votes) -> bytes:
-    """Returns the record of a face as protobuf serializes it."""
-    integers = {"label": [label], "row": [row], **({} if votes is None else {"votes": votes})}
-    features = {name: tf.train.Feature(int64_list={"value": value}) for name, value in integers.items()}
-    features["image"] = tf.train.Feature(bytes_list={"value": [image.tobytes()]})
-    return tf.train.Example(features={"feature": features}).SerializeToString(deterministic=True)
-
-
-@pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
-def test_encode_writes_same_bytes_as_serialize(votes):
-    expected = [serialize(*face) for face in zip(IMAGES, LABELS, ROWS, votes if votes is not None else [None] * 10)]
-    assert example_codec.encode_examples(IMAGES, LABELS, ROWS, votes) == expected
-
-
-def test_encode_returns_no_messages_without_faces():
-    assert example_codec.encode_examples(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
+from tests.data.records import IMAGES, LABELS, ROWS, VOTES, encode, serialize
 
 
 @pytest.mark.parametrize("with_votes", [False, True], ids=["without votes", "with votes"])
 def test_parse_returns_images_labels_and_votes_in_graph(with_votes):
-    serialized = tf.constant(example_codec.encode_examples(IMAGES, LABELS, ROWS, VOTES))
+    serialized = tf.constant(encode(IMAGES, LABELS, ROWS, VOTES))
     images, labels, votes = tf.function(example_codec.parse_examples)(serialized, with_votes)
     np.testing.assert_array_equal(images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(labels, LABELS)
@@ -59,9 +36,7 @@ def write_shard(folder, messages: list[bytes], name: str = "train-00000-of-00001
 
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
 def test_read_shard_returns_written_faces(votes, tmp_path):
-    faces = example_codec.read_shard(
-        str(tmp_path), write_shard(tmp_path, example_codec.encode_examples(IMAGES, LABELS, ROWS, votes)), 7
-    )
+    faces = example_codec.read_shard(str(tmp_path), write_shard(tmp_path, encode(IMAGES, LABELS, ROWS, votes)), 7)
     np.testing.assert_array_equal(faces.images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(faces.labels, LABELS)
     np.testing.assert_array_equal(faces.rows, ROWS)
@@ -71,9 +46,7 @@ def test_read_shard_returns_written_faces(votes, tmp_path):
 
 def test_read_shard_reads_100_classes_and_rejects_more_than_stated(tmp_path):
     labels = np.arange(100)
-    messages = example_codec.encode_examples(np.zeros((100, 2304), np.uint8), labels, labels, None)
-    assert messages[99] == serialize(np.zeros(2304, np.uint8), 99, 99, None)
-    shard = write_shard(tmp_path, messages)
+    shard = write_shard(tmp_path, encode(np.zeros((100, 2304), np.uint8), labels, labels, None))
     np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard, 100).labels, labels)
     with pytest.raises(UserError, match="a label outside -1 to 98"):
         example_codec.read_shard(str(tmp_path), shard, 99)

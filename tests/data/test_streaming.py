@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from fer.config import Data
-from fer.data import example_codec, manifest, pipeline, record_index, streaming
+from fer.data import example_codec, manifest, pipeline, record_index, record_writer, streaming
 from fer.data.sampling import Batch, BatchSchedule
 from fer.errors import UserError
 from fer.labels import CLASSES
@@ -30,9 +30,9 @@ def write_shards(folder: str, count: int, files: int) -> manifest.Manifest:
     found = []
     for part in np.array_split(numbers, files):
         path = os.path.join(folder, f"train-{len(found)}.tfrecord")
-        with tf.io.TFRecordWriter(path) as writer:
-            for message in example_codec.encode_examples(images[part], part % 7, part, make_votes(part)):
-                writer.write(message)
+        with open(path, "wb") as file:
+            for records in record_writer.encode_records(images[part], part % 7, part, make_votes(part)):
+                file.write(records)
         with open(path, "rb") as file:
             content = file.read()
         found.append(

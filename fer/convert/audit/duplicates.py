@@ -22,7 +22,7 @@ NEARLY_BLANK_STD = 5.0  # standard deviation in grey levels; the faintest visibl
 
 _BATCH_SIZE = 1024  # faces in memory at once
 _NUM_PARTS = 6  # of a hash; if 4 bits differ, at least two parts are equal
-_BIT_COUNTS = np.array([bin(value).count("1") for value in range(1 << 16)], np.uint8)
+_BIT_COUNTS = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2), axis=1).sum(1, np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)

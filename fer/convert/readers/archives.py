@@ -26,8 +26,6 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
-import tensorflow as tf
-
 from fer import escaping, storage
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.unsupported_files import SkippedFiles
@@ -112,7 +110,7 @@ def archive_errors(name: str) -> Iterator[None]:
         yield
     except decompression_limits.LimitError as error:
         raise UserError(f"{name} {error}") from error
-    except (*_DAMAGE_ERRORS, tf.errors.OpError) as error:
+    except _DAMAGE_ERRORS as error:
         if isinstance(error, UnicodeEncodeError) and error.encoding.replace("-", "") not in ("utf8", "latin1"):
             raise UserError(
                 f"{name} holds a name that the locale's encoding, {error.encoding}, cannot represent: set PYTHONUTF8=1."

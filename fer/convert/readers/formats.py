@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from fer.convert.parser_process import Chunk
 from fer.convert.readers import archives, csv_reader, image_reader, picture_table, unsupported_files
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.convert.readers.image_folder import Picture, Pictures
 from fer.convert.readers.unsupported_files import SkippedFiles
-from fer.convert.worker_pool import Chunk
 from fer.errors import UserError
 
 MAX_PICTURES = 64  # maximum in a chunk

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from fer.convert.parser_process import Chunk
 from fer.convert.readers import csv_reader, image_folder, label_map
 from fer.convert.readers.label_map import LabelMap
 from fer.convert.rows import NO_SPLIT, Block
-from fer.convert.worker_pool import Chunk
 from fer.errors import UserError
 from fer.labels import CLASSES, MAX_CLASSES, check_classes
 

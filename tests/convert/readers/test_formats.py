@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from fer.convert import worker_pool
+from fer.convert import parser_process
 from fer.convert.readers import archives, formats
 from fer.convert.readers.hashing_reader import HashingReader
 from fer.errors import UserError
@@ -18,7 +18,7 @@ CSV = input_factories.make_csv(IMAGES).encode()
 
 def read_images(path: str) -> np.ndarray:
     return np.concatenate(
-        [worker_pool.parse_chunk(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())]
+        [parser_process.parse_chunk(piece)[0].images for piece in formats.iter_chunks(path, HashingReader())]
     )
 
 
@@ -57,7 +57,7 @@ def test_formats_read_folder_and_its_archive_alike(tmp_path):
 def test_formats_infer_class_and_split_from_input_folder(opened, tmp_path):
     input_factories.write_file(tmp_path / "two" / "test" / "angry" / "1.png", input_factories.encode_image(IMAGES[0]))
     [piece] = formats.iter_chunks(str(tmp_path / opened), HashingReader())
-    block, _ = worker_pool.parse_chunk(piece)
+    block, _ = parser_process.parse_chunk(piece)
     assert (block.labels.tolist(), block.splits.tolist()) == ([0], [2])
 
 
@@ -65,7 +65,7 @@ def test_formats_infer_split_from_current_folder(tmp_path, monkeypatch):
     input_factories.write_file(tmp_path / "test" / "angry" / "1.png", input_factories.encode_image(IMAGES[0]))
     monkeypatch.chdir(tmp_path / "test")
     [piece] = formats.iter_chunks(".", HashingReader())
-    assert worker_pool.parse_chunk(piece)[0].splits.tolist() == [2]
+    assert parser_process.parse_chunk(piece)[0].splits.tolist() == [2]
 
 
 def test_formats_hash_is_independent_of_folder_name(tmp_path):
