@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -31,6 +32,17 @@ def test_convert_reports_and_verifies_its_output(run, tmp_path):
     verified = run("--verify=out")
     assert (verified.returncode, verified.stderr) == (0, "")
     assert verified.stdout.splitlines()[-1] == "out agrees with its manifest: 30 faces in 6 shards."
+
+
+def test_convert_does_not_need_tensorflow(tmp_path, root):
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow" / "tensorflow.py").write_text("raise SystemExit('tensorflow was imported')")
+    input_factories.write_file(tmp_path / "faces.csv", input_factories.make_csv(IMAGES))
+    command = [sys.executable, str(root / "scripts" / "convert.py"), "--input=faces.csv", "--output=out", "--preview"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "shadow"), *filter(None, sys.path)])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert manifest.read_manifest(str(tmp_path / "out")).counts() == "30 faces in 3 shards"
 
 
 def test_convert_reports_mistake_in_one_sentence_and_leaves_nothing(run, tmp_path):
