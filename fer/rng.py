@@ -24,7 +24,7 @@ class BatchRng(NamedTuple):
 
     The numbers of the whole global batch are drawn, and each example takes those of its position. So an example is
     changed alike on one replica and on eight, and a resumed run continues as if it had never stopped. Drawing a few
-    numbers an image for examples of other replicas costs nothing measurable.
+    numbers an image for examples of other replicas costs nothing measurable; `noise` draws one for each pixel.
     """
 
     seed: tf.Tensor  # [2] int32: of the experiment and the step
