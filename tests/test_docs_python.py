@@ -91,8 +91,7 @@ def test_shard_format_page_example_reads_every_kind_of_record(tmp_path):
     folder.mkdir(parents=True)
     with open(folder / "a", "wb") as file:
         rows = np.array([0, 5, 300, 40_000])
-        for records in record_writer.encode_records(images.reshape(4, -1), labels, rows, votes):
-            file.write(records)
+        file.write(record_writer.encode_records(images.reshape(4, -1), labels, rows, votes))
     (folder / "manifest.json").write_text(json.dumps({"splits": {"train": {"shards": [{"file": "a"}]}}}))
     run_python(read_snippets("tfrecords/README.md") + "\nnp.savez('read.npz', a=images, b=labels)\n", tmp_path)
     with np.load(tmp_path / "read.npz") as read:

@@ -216,8 +216,7 @@ def write_shards(folder: str, images: np.ndarray, labels: np.ndarray, rows: int)
         path = os.path.join(folder, f"train-{number:05d}-of-{count:05d}.tfrecord")
         chosen = part % len(images)
         with open(path, "wb") as file:
-            for records in record_writer.encode_records(images[chosen], labels[chosen], part, None):
-                file.write(records)
+            file.write(record_writer.encode_records(images[chosen], labels[chosen], part, None))
         size = os.path.getsize(path)
         shards.append(
             {"file": os.path.basename(path), "examples": len(part), "bytes": size, "sha256": files.sha256(path)}

@@ -41,7 +41,7 @@ def convert(options: Options, parsers: ParserPool | None = None) -> Manifest:
 
     Args:
       options: what to convert, and how.
-      parsers: started by the caller, who closes them; None starts and closes them here.
+      parsers: started already, closed here; None starts them here.
 
     Raises:
       UserError: the input is missing, damaged or has a bad row; or the output exists or cannot be written to. The
@@ -59,8 +59,8 @@ def convert(options: Options, parsers: ParserPool | None = None) -> Manifest:
         votes = ferplus.read_votes(options.ferplus) if options.ferplus else None
         inputs = stack.enter_context(_open_inputs(options, folder))
         size = sum(formats.total_bytes(path) for path, _ in inputs)
-        if parsers is None:
-            parsers = stack.enter_context(contextlib.closing(ParserPool(options.workers, size)))
+        # Closed before the folder is removed after an error: its threads write there.
+        parsers = stack.enter_context(contextlib.closing(parsers or ParserPool(options.workers, size)))
         progress = stack.enter_context(ReadProgress("Reading", size))
         dataset = ingest.ingest_sources(inputs, parsers, store, rejects, progress, rules)
         progress.close()

@@ -80,12 +80,12 @@ def _write_shard(dataset: IngestedDataset, votes: np.ndarray | None, job: _Shard
         for start in range(0, len(job.positions), BATCH_SIZE):
             batch = job.positions[start : start + BATCH_SIZE]
             counts = None if votes is None else votes[batch]
-            for records in record_writer.encode_records(
+            records = record_writer.encode_records(
                 dataset.read_faces(batch), dataset.labels[batch], dataset.rows[batch], counts
-            ):
-                file.write(records)
-                digest.update(records)
-                size += len(records)
+            )
+            file.write(records)
+            digest.update(records)
+            size += len(records)
     local_write.start_sync(job.path)
     return Shard(os.path.basename(job.path), len(job.positions), size, digest.hexdigest())
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fer.convert.parser_process import Chunk, Parsed
 
 MIN_BYTES = 16_000_000  # of the sources; fewer are parsed before a process has started
+BYTES_PER_PROCESS = 8_000_000  # of the sources, for each process that starts at once
 
 _PIPE_BYTES = 1 << 20  # capacity of a pipe, for a chunk or its result; the maximum that Linux grants to every user
 _EXIT_TIMEOUT_S = 5.0  # seconds that a worker may take to end
@@ -50,33 +51,40 @@ class ParserPool:
     """
 
     def __init__(self, workers: int, size: int):
-        """Starts the processes; the threads start when they are needed.
+        """Starts the first processes; the others and the threads start when they are needed.
 
         Args:
           workers: number of threads; 0: the number of processors.
           size: bytes of the sources. With one thread or few bytes, the threads themselves parse.
+
+        Raises:
+          UserError: the system starts no more processes.
         """
         self.num_workers = workers or os.cpu_count() or 1
         self.executor = concurrent.futures.ThreadPoolExecutor(self.num_workers)
         self._local = threading.local()
         self._workers: list[subprocess.Popen] = []
         self._uses_processes = self.num_workers > 1 and size >= MIN_BYTES
-        for _ in range(self.num_workers if self._uses_processes else 0):
-            self._start_worker()
-        self._free = collections.deque(self._workers)  # by no thread yet
+        self._unassigned: collections.deque[subprocess.Popen] = collections.deque()  # used by no thread yet
+        try:
+            for _ in range(min(self.num_workers, size // BYTES_PER_PROCESS) if self._uses_processes else 0):
+                self._unassigned.append(self._start_worker())
+        except BaseException:
+            self.close()
+            raise
 
     def parse(self, chunk: Chunk) -> Parsed:
         """Returns `parser_process.parse_chunk(chunk)`, computed in a process or in this thread.
 
         Raises:
-          UserError: the process died, as when the system ends it for lack of memory.
+          UserError: the process did not start, or died, as when the system ends it for lack of memory.
         """
         if not self._uses_processes:
             from fer.convert import parser_process
 
             return parser_process.parse_chunk(chunk)
         if not hasattr(self._local, "worker"):
-            self._local.worker = self._free.popleft()
+            self._local.worker = self._take_worker()
         worker = self._local.worker
         try:
             pickle.dump(chunk, worker.stdin, pickle.HIGHEST_PROTOCOL)
@@ -95,8 +103,17 @@ class ParserPool:
                 worker.kill()
         self.executor.shutdown()
 
+    def _take_worker(self) -> subprocess.Popen:
+        with contextlib.suppress(IndexError):  # none is left
+            return self._unassigned.popleft()
+        return self._start_worker()
+
     def _start_worker(self) -> subprocess.Popen:
-        """Starts a worker process."""
+        """Starts a worker process.
+
+        Raises:
+          UserError: the system starts no more processes.
+        """
         environment = {
             **os.environ,
             "OPENBLAS_NUM_THREADS": "1",  # there is already one process per processor
@@ -109,13 +126,19 @@ class ParserPool:
         # -S: the module `site` would process the .pth files of all packages, a third of the time to start. An editable
         # installation is found by such a file, so that the folder of this package is added.
         command = [sys.executable, "-S", "-c", _WORKER_PROGRAM, *places, os.path.dirname(os.path.dirname(fer.__file__))]
-        worker = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in a terminal would otherwise interrupt a worker that is still starting
-        )
+        try:
+            worker = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in a terminal would otherwise interrupt a worker that is starting
+            )
+        except OSError as error:
+            raise UserError(
+                f"Parser process {len(self._workers) + 1} cannot be started ({error.strerror}): convert with fewer "
+                "--workers."
+            ) from error
         self._workers.append(worker)
         for pipe in filter(None, (worker.stdin, worker.stdout)):
             with contextlib.suppress(OSError):  # the user has too many large pipes, or the system is not Linux

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from fer.io import crc32c
@@ -11,18 +9,8 @@ from fer.io import crc32c
 _BYTES_LIST, _INT64_LIST = 1, 3  # numbers of the fields of a Feature
 
 
-def encode_records(
-    images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None
-) -> Iterator[bytes]:
-    """Yields the records of faces, to be written one after the other; the arguments are those of `encode_examples`."""
-    for messages in encode_examples(images, labels, rows, votes):
-        yield frame_records(messages).tobytes()
-
-
-def encode_examples(
-    images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None
-) -> list[np.ndarray]:
-    """Serializes faces as `tf.train.Example`, byte for byte like protobuf's deterministic serialization.
+def encode_records(images: np.ndarray, labels: np.ndarray, rows: np.ndarray, votes: np.ndarray | None) -> bytes:
+    """Encodes faces as records, byte for byte like protobuf's deterministic serialization and TensorFlow's writer.
 
     Faces with the same layout differ only in their values, which are written into copies of one template, all at once.
 
@@ -33,19 +21,21 @@ def encode_examples(
       votes: [n, 10], each 0 to 127; or None.
 
     Returns:
-      The n messages, in their order, as tables uint8 [k, L] of messages of the same length.
+      The n records, one after the other.
     """
     row_bytes = np.maximum(1, -(-_bit_length(rows) // 7))
     layouts = 2 * row_bytes + (labels < 0)
-    borders = np.flatnonzero(np.diff(layouts)) + 1
-    tables = []
-    for part in np.split(np.arange(len(labels)), borders):
-        if len(part):
-            some = slice(part[0], part[-1] + 1)
-            width = int(row_bytes[part[0]])
-            chosen = None if votes is None else votes[some]
-            tables.append(_encode_same_layout(images[some], labels[some], rows[some], width, chosen))
-    return tables
+    records: list[bytes] = [b""] * len(labels)
+    for layout in np.unique(layouts):
+        chosen = np.flatnonzero(layouts == layout)
+        chosen_votes = None if votes is None else votes[chosen]
+        messages = _encode_same_layout(images[chosen], labels[chosen], rows[chosen], int(layout) // 2, chosen_votes)
+        table = frame_records(messages)
+        if len(chosen) == len(labels):
+            return table.tobytes()
+        for position, record in zip(chosen, table):
+            records[position] = record.tobytes()
+    return b"".join(records)
 
 
 def frame_records(messages: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """CRC-32C (Castagnoli) of many byte strings of one length at once, in NumPy: the checksum of TFRecords.
 
 TensorFlow's own implementation is only reachable by importing TensorFlow, which takes longer than a conversion. The
-algorithm is "slicing" (Kounavis and Berry 2008) with two tables of 65,536 entries. CRC without its final inversion is
-linear, so each string is split into segments that are computed side by side and then combined.
+algorithm is "slicing" (Kounavis and Berry 2008) with two tables of 65,536 entries. CRC without its initial value
+and final inversion is linear, so each string is split into segments that are computed side by side and then combined.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 POLYNOMIAL = 0x82F63B78  # reflected
 MASK_DELTA = 0xA282EAD8  # of TFRecord: tensorflow/core/lib/hash/crc32c.h
 _SEGMENTS = 16  # of each string, so that NumPy's operations are long enough to run beside those of other threads
-_WORD = 4  # bytes a step
-_BLOCK = 512  # strings at once: larger arrays are new pages of memory each time
+_WORD = 4  # bytes per step
+_BLOCK = 512  # strings per pass; larger arrays would be allocated anew each time
 _UINT32 = "<u4"
 
 
@@ -67,16 +67,16 @@ def _advance(state: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
 @functools.cache
 def _word_tables() -> tuple[np.ndarray, np.ndarray]:
     """Returns the tables that advance a state by the bits of one word, for its low and its high half."""
-    state = np.uint32(1) << np.arange(32, dtype=_UINT32)
+    state = (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(_UINT32)
     for _ in range(8 * _WORD):
-        state = state >> 1 ^ np.where(state & 1, np.uint32(POLYNOMIAL), np.uint32(0))
+        state = (state >> 1 ^ np.where(state & 1, np.uint32(POLYNOMIAL), np.uint32(0))).astype(_UINT32)
     return _linear_tables(state)
 
 
 @functools.cache
 def _segment_tables(words: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the tables that advance a state by a segment of zeros of this many words."""
-    state = np.uint32(1) << np.arange(32, dtype=_UINT32)
+    state = (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(_UINT32)
     for _ in range(words):
         _advance(state, *_word_tables())
     return _linear_tables(state)
@@ -92,6 +92,6 @@ def _linear_tables(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for half in (images[:16], images[16:]):
         table = np.zeros(1, _UINT32)
         for image in half:
-            table = np.concatenate([table, table ^ image])
+            table = np.concatenate([table, table ^ image]).astype(_UINT32)
         tables.append(table)
     return tables[0], tables[1]

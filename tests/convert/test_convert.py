@@ -1,5 +1,6 @@
 """Complete conversions: splits, records, errors, kills and full disks."""
 
+import errno
 import gzip
 import hashlib
 import json
@@ -8,12 +9,13 @@ import pathlib
 import resource
 import signal
 import subprocess
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from fer.convert import convert, worker_pool
+from fer.convert import convert, shard_writer, worker_pool
 from fer.convert.audit import audit_plots
 from fer.convert.convert import Options
 from fer.convert.readers import archives
@@ -186,6 +188,41 @@ def test_convert_writes_same_bytes_with_any_number_of_workers(large_csv, tmp_pat
     monkeypatch.setattr(archives, "CHUNK_BYTES", 1 << 16)  # and pieces for each of them
     shared = run(large_csv, tmp_path, "shared", workers=3)
     assert hash_files(alone.folder) == hash_files(shared.folder)
+
+
+def test_convert_uses_processes_that_the_caller_started(large_csv, tmp_path, monkeypatch):
+    alone = run(large_csv, tmp_path, "alone", workers=1)
+    monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)
+    monkeypatch.setattr(archives, "CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr(worker_pool, "BYTES_PER_PROCESS", os.path.getsize(large_csv))  # one process starts early
+    options = convert.Options(input=large_csv, output=str(tmp_path / "early"))
+    with worker_pool.start_early(2, os.path.getsize(large_csv)) as parsers:
+        assert len(parsers._workers) == 1
+        early = convert.convert(options, parsers)
+        assert len(parsers._workers) == 2
+    assert all(process.poll() is not None for process in parsers._workers)
+    assert hash_files(alone.folder) == hash_files(early.folder)
+
+
+def test_convert_leaves_nothing_of_a_failed_write_with_processes_of_the_caller(large_csv, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker_pool, "MIN_BYTES", 0)
+    others_write, folder_exists = threading.Event(), []
+
+    def write(dataset, votes, job) -> None:
+        if job.path.endswith("00000-of-00002.tfrecord"):
+            others_write.wait(60)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        others_write.set()
+        time.sleep(0.5)
+        folder_exists.append(os.path.isdir(os.path.dirname(job.path)))
+
+    monkeypatch.setattr(shard_writer, "_write_shard", write)
+    options = convert.Options(input=large_csv, output=str(tmp_path / "out"), shards=2)
+    failed = pytest.raises(UserError, match=r"Cannot write .*out: No space left on device")
+    with worker_pool.start_early(2, os.path.getsize(large_csv)) as parsers, failed:
+        convert.convert(options, parsers)
+    assert os.listdir(tmp_path) == []
+    assert folder_exists == [True]  # the threads end before the folder is removed
 
 
 def test_convert_error_names_dead_parser_process_and_leaves_nothing(source, tmp_path, monkeypatch):

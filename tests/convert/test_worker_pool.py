@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -105,6 +106,22 @@ def test_parser_pool_inherits_search_of_current_folder_and_reports_exit_code(tmp
     died = pytest.raises(UserError, match=r"A parser process died \(exit code 7\)")
     with worker_pool.start_early(2, worker_pool.MIN_BYTES) as parser_pool, died:
         parser_pool.parse(PIECES["lines"])
+
+
+def test_parser_pool_error_names_the_limit_of_processes_and_ends_the_started_ones(monkeypatch):
+    started = []
+    popen = subprocess.Popen
+
+    def start(*arguments, **keywords) -> subprocess.Popen:
+        if started:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(popen(*arguments, **keywords))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(UserError, match=r"Parser process 2 cannot be started \(Resource .*\): .* fewer --workers\."):
+        ParserPool(2, worker_pool.MIN_BYTES)
+    assert started[0].poll() is not None
 
 
 def test_start_early_yields_no_pool_for_little_data():

@@ -11,12 +11,12 @@ import tensorflow as tf
 
 from fer.data import example_codec, manifest
 from fer.errors import UserError
-from tests.data.records import IMAGES, LABELS, ROWS, VOTES, encode, serialize
+from tests.data.records import IMAGES, LABELS, ROWS, VOTES, serialize, serialize_all
 
 
 @pytest.mark.parametrize("with_votes", [False, True], ids=["without votes", "with votes"])
 def test_parse_returns_images_labels_and_votes_in_graph(with_votes):
-    serialized = tf.constant(encode(IMAGES, LABELS, ROWS, VOTES))
+    serialized = tf.constant(serialize_all(IMAGES, LABELS, ROWS, VOTES))
     images, labels, votes = tf.function(example_codec.parse_examples)(serialized, with_votes)
     np.testing.assert_array_equal(images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(labels, LABELS)
@@ -36,7 +36,9 @@ def write_shard(folder, messages: list[bytes], name: str = "train-00000-of-00001
 
 @pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
 def test_read_shard_returns_written_faces(votes, tmp_path):
-    faces = example_codec.read_shard(str(tmp_path), write_shard(tmp_path, encode(IMAGES, LABELS, ROWS, votes)), 7)
+    faces = example_codec.read_shard(
+        str(tmp_path), write_shard(tmp_path, serialize_all(IMAGES, LABELS, ROWS, votes)), 7
+    )
     np.testing.assert_array_equal(faces.images, IMAGES.reshape(-1, 48, 48, 1))
     np.testing.assert_array_equal(faces.labels, LABELS)
     np.testing.assert_array_equal(faces.rows, ROWS)
@@ -46,7 +48,7 @@ def test_read_shard_returns_written_faces(votes, tmp_path):
 
 def test_read_shard_reads_100_classes_and_rejects_more_than_stated(tmp_path):
     labels = np.arange(100)
-    shard = write_shard(tmp_path, encode(np.zeros((100, 2304), np.uint8), labels, labels, None))
+    shard = write_shard(tmp_path, serialize_all(np.zeros((100, 2304), np.uint8), labels, labels, None))
     np.testing.assert_array_equal(example_codec.read_shard(str(tmp_path), shard, 100).labels, labels)
     with pytest.raises(UserError, match="a label outside -1 to 98"):
         example_codec.read_shard(str(tmp_path), shard, 99)

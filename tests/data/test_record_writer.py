@@ -5,30 +5,31 @@ import pytest
 import tensorflow as tf
 
 from fer.data import record_writer
-from tests.data.records import IMAGES, LABELS, ROWS, VOTES, encode, serialize
+from tests.data.records import IMAGES, LABELS, ROWS, VOTES, serialize_all
 
 
-@pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
-def test_encode_writes_same_bytes_as_serialize(votes):
-    expected = [serialize(*face) for face in zip(IMAGES, LABELS, ROWS, votes if votes is not None else [None] * 10)]
-    assert encode(IMAGES, LABELS, ROWS, votes) == expected
-
-
-def test_encode_returns_no_messages_without_faces():
-    assert record_writer.encode_examples(IMAGES[:0], LABELS[:0], ROWS[:0], None) == []
-
-
-def test_encode_writes_labels_of_100_classes():
-    labels = np.arange(100)
-    images = np.zeros((100, 2304), np.uint8)
-    assert encode(images, labels, labels, None)[99] == serialize(images[99], 99, 99, None)
-
-
-@pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
-def test_records_equal_those_of_tensorflow(votes, tmp_path):
-    path = str(tmp_path / "expected")
-    with tf.io.TFRecordWriter(path) as writer:
-        for message in encode(IMAGES, LABELS, ROWS, votes):
+def check_records(folder, *columns) -> None:
+    with tf.io.TFRecordWriter(str(folder / "expected")) as writer:
+        for message in serialize_all(*columns):
             writer.write(message)
-    records = record_writer.encode_records(IMAGES, LABELS, ROWS, votes)
-    assert b"".join(records) == (tmp_path / "expected").read_bytes()
+    assert record_writer.encode_records(*columns) == (folder / "expected").read_bytes()
+
+
+@pytest.mark.parametrize("votes", [None, VOTES], ids=["without votes", "with votes"])
+def test_encode_records_writes_the_bytes_of_protobuf_and_tensorflow(votes, tmp_path):
+    check_records(tmp_path, IMAGES, LABELS, ROWS, votes)
+
+
+def test_encode_records_writes_labels_of_100_classes_and_rows_of_one_layout(tmp_path):
+    images = np.repeat(IMAGES, 10, axis=0)
+    check_records(tmp_path, images, np.arange(100), np.arange(100), None)
+    check_records(tmp_path, images, np.full(100, -1), 200 + np.arange(100), None)
+
+
+def test_encode_records_keeps_the_order_of_alternating_layouts(tmp_path):
+    images, numbers = np.repeat(IMAGES, 10, axis=0), np.arange(100)
+    check_records(tmp_path, images, np.where(numbers % 2, numbers % 7, -1), 120 + numbers, None)
+
+
+def test_encode_records_returns_nothing_without_faces():
+    assert record_writer.encode_records(IMAGES[:0], LABELS[:0], ROWS[:0], None) == b""

@@ -31,8 +31,7 @@ def write_shards(folder: str, count: int, files: int) -> manifest.Manifest:
     for part in np.array_split(numbers, files):
         path = os.path.join(folder, f"train-{len(found)}.tfrecord")
         with open(path, "wb") as file:
-            for records in record_writer.encode_records(images[part], part % 7, part, make_votes(part)):
-                file.write(records)
+            file.write(record_writer.encode_records(images[part], part % 7, part, make_votes(part)))
         with open(path, "rb") as file:
             content = file.read()
         found.append(

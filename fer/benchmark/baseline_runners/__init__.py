@@ -1,5 +1,6 @@
-"""Programs that train on FER-2013 with other libraries, as the suite `end_to_end` compares them with ours.
+"""Programs that do with other libraries what ours do, for comparison.
 
-Their arguments are those of `runner.run`. The program of PyTorch imports no module of fer, because another Python may
+`pandas_records` converts, for the suite `convert`. The others train, for `end_to_end`; their arguments are those of
+`runner.run`. The program of PyTorch imports no module of fer, because another Python may
 run it.
 """

@@ -20,7 +20,7 @@ def main(csv: str, output: str) -> None:
             for usage in frame.Usage.unique()
         }
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", DeprecationWarning)  # typical scripts use np.fromstring, which NumPy deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)  # some versions of NumPy warn of np.fromstring
         for row in frame.itertuples(index=False):
             image = np.fromstring(row.pixels, dtype=np.uint8, sep=" ")
             features = {

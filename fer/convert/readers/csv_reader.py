@@ -25,6 +25,7 @@ from fer.errors import UserError
 from fer.labels import CLASS_SETS, CLASSES
 
 MAX_LINE_BYTES = 1 << 20  # the longest line of FER-2013 has 9.2 kB
+_LONG_LINE = 256  # bytes
 
 LABEL_OUT_OF_RANGE = "label out of range"  # kind of reject: the label is a number without a class
 
@@ -161,8 +162,10 @@ def iter_chunks(name: str, chunks: Iterator[bytes]) -> Iterator[Lines]:
 
 
 def _count_newlines(text: bytes) -> int:
-    """Counts newlines; for long lines, like those of FER-2013, this is five times as fast as bytes.count."""
+    """Counts newlines; in long lines, like those of FER-2013, `find` is five times as fast as `count`."""
     count, at = 0, text.find(b"\n")
+    if at < _LONG_LINE:
+        return text.count(b"\n")
     while at >= 0:
         count, at = count + 1, text.find(b"\n", at + 1)
     return count
