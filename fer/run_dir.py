@@ -8,6 +8,9 @@
     best.json        the best weights, selected on the validation split
     checkpoints/     best-*.npz (weights to evaluate) and step-*/ (states to resume from, each with a checkpoint.json)
     events/          TensorBoard
+    soup.json        of a model soup (fer.export.model_soup): the runs, their accuracies and that of the mean. A soup is
+                     a run directory without history and states; config.json is that of its first run, with the
+                     records of all in averaged
     mlflow.json      id of the run in MLflow, if it is logged there (fer.train.mlflow_logging)
     owner.json       the process that trains in it now (fer.train.run_lock)
     eval.json        the evaluation, and predictions.npz with its probabilities (fer.evaluation)
@@ -54,6 +57,7 @@ CHECKPOINTS = "checkpoints"
 EVENTS = "events"
 OWNER_FILE = "owner.json"
 MLFLOW_FILE = "mlflow.json"
+SOUP_FILE = "soup.json"
 EVAL_FILE = "eval.json"
 PREDICTIONS_FILE = "predictions.npz"
 CHECKPOINT_FILE = "checkpoint.json"  # last file of a checkpoint
@@ -220,9 +224,11 @@ class RunDir:
         Raises:
           UserError: it holds files or cannot be written.
         """
-        if files.isdir(self.path) and files.listdir(self.path):
-            raise UserError(f"--output={self.name} exists and is not empty: choose a new directory.")
         files.check_writable(self.best_file)
+        # In a store, an interrupted upload leaves files without best.json, which the next one replaces.
+        exists = files.exists(self.best_file) if is_remote(self.path) else os.path.isdir(self.path)
+        if exists and (is_remote(self.path) or os.listdir(self.path)):
+            raise UserError(f"--output={self.name} exists and is not empty: choose a new directory.")
 
     def write_config(
         self,
@@ -361,6 +367,10 @@ class RunDir:
         history = files.read_json(self.history_file, "the record of the run's epochs")
         _check_history(history, self.history_file)
         return [entry for entry in history if until_step is None or entry["step"] <= until_step]
+
+    def write_soup(self, record: Mapping[str, Any]) -> None:
+        """Writes soup.json."""
+        files.write_json(os.path.join(self.path, SOUP_FILE), record)
 
     def write_mlflow_run_id(self, run_id: str) -> None:
         """Writes mlflow.json."""
@@ -642,12 +652,15 @@ def check_averaged_records(records: Any, path: str) -> tuple[dict[str, Any], ...
 
 
 def initial_runs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Returns a record of `check_initial_run_record`, that of the run which this run started from, and so on."""
+    """Returns a record of `check_initial_run_record`, that of the run which this run started from, and so on.
+
+    Follows --init_from alone; `ancestors` also follows model soups.
+    """
     return [record, *initial_runs(record.get("learned_from", {}).get("init_from", {}))] if record else []
 
 
 def ancestors(sources: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Returns the records of all runs that weights descend from: initial runs, averaged runs, and those of these.
+    """Returns the records of all runs that weights descend from: initial runs, averaged runs, and their ancestors.
 
     Args:
       sources: the field learned_from of a record of a run.

@@ -1,7 +1,8 @@
 """Averages the weights of runs into one network: python scripts/soup.py --workdir=A,B --data=DIR --output=DIR.
 
-A greedy model soup: validation selects the runs whose mean is most accurate. The runs need the same architecture and
-should start from the same weights. The result is a run directory, for evaluation, export and --init_from.
+A greedy model soup: adds runs in descending validation accuracy while the mean does not get worse. The runs need the
+same architecture and should start from the same weights. The result is a run directory, for evaluation, export and
+--init_from.
 """
 
 from absl import flags
@@ -20,8 +21,8 @@ cli.require("workdir", "data", "output")
 
 
 def main() -> None:
-    if len(set(WORKDIR.value)) < max(2, len(WORKDIR.value)):
-        raise UserError("--workdir must name two or more different runs, comma-separated.")
+    if len(WORKDIR.value) < 2:
+        raise UserError("--workdir must name two or more runs, comma-separated.")
     RunDir(OUTPUT.value).check_new()
     for workdir in WORKDIR.value:
         loading.check(workdir)

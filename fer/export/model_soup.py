@@ -11,22 +11,25 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fer import config
-from fer.data.manifest import read_manifest
+from fer.data.manifest import Manifest, read_manifest
 from fer.errors import UserError, join_names
 from fer.evaluation import eval_dataset, inference
+from fer.evaluation.eval_dataset import EvalDataset
+from fer.export import export
 from fer.io import files, temp_files
 from fer.io.transaction import transaction
 from fer.models import loading, weights
-from fer.run_dir import BEST_FILE, CONFIG_FILE, RunDir
+from fer.run_dir import BEST_FILE, CONFIG_FILE, SOUP_FILE, RunDir
 
 HALVINGS = 10  # of the split, each of which selects on either half
 SEED = 0  # of the halves
-FREE_FIELDS = ("model.weights", "model.dropout")  # fields of a model in which the runs may differ
+# Fields of a model in which the runs may differ.
+FREE_FIELDS = ("model.weights", "model.dropout", "model.sync_batch_norm")
 
 Correct = Callable[[tuple[int, ...]], np.ndarray]  # runs -> which examples their mean classifies correctly, [n] bool
 
@@ -95,16 +98,31 @@ def make_soup(
 
     Raises:
       UserError: the runs or the data cannot be read, the runs have different architectures or classes, a run alone is
-        more accurate than its means with others, or `output` exists or cannot be written.
+        more accurate than its means with others, two runs hold the same network, or `output` exists or cannot be
+        written.
     """
     RunDir(output).check_new()
     manifest = read_manifest(data)
     dataset = eval_dataset.read(manifest, "validation", "fer")
     runs = [loading.open_run(workdir) for workdir in workdirs]
+    _check_different_networks(runs)
     _check_same_architecture(runs)
     loading.check_same_classes(runs[0].workdir, runs[0].classes, manifest.folder, manifest.classes)
+    soup, content = _select(runs, dataset, progress)
+    record = _record(soup, runs, manifest)
+    return soup._replace(paths=_write([runs[member] for member in soup.members], content, record, output))
+
+
+def _select(
+    runs: Sequence[loading.LoadedRun], dataset: EvalDataset, progress: Callable[[int], None]
+) -> tuple[Soup, bytes]:
+    """Chooses the runs; returns the soup without paths, and the content of the .npz of the mean.
+
+    Raises:
+      UserError: a run alone is more accurate than its means with others.
+    """
     arrays = [run.model.get_weights() for run in runs]
-    model = runs[0].model
+    model = export.to_float32(runs[0])  # whatever the precisions of the runs
     predict = inference.make_predict_fn([model])
 
     @functools.cache
@@ -118,7 +136,7 @@ def make_soup(
     accuracy = float(correct(tuple(sorted(chosen))).mean())
     if len(chosen) == 1:
         raise UserError(
-            f"No mean of these runs is as accurate as {workdirs[chosen[0]]} alone ({100 * accuracy:.2f} % on "
+            f"No mean of these runs is as accurate as {runs[chosen[0]].workdir} alone ({100 * accuracy:.2f} % on "
             "validation), so nothing was written. Average runs that start from the same weights."
         )
     soup = Soup(
@@ -130,8 +148,17 @@ def make_soup(
         paths=(),
     )
     model.set_weights(_average([arrays[member] for member in sorted(chosen)]))
-    content = weights.to_bytes(model.weights)
-    return soup._replace(paths=_write([runs[member] for member in chosen], content, accuracy, output))
+    return soup, weights.to_bytes(model.weights)
+
+
+def _check_different_networks(runs: Sequence[loading.LoadedRun]) -> None:
+    if len(runs) < 2:
+        raise UserError("A model soup needs two or more runs.")
+    by_weights: dict[str, str] = {}
+    for run in runs:
+        if run.weights_sha256 in by_weights:
+            raise UserError(f"{by_weights[run.weights_sha256]} and {run.workdir} hold the same network. Name it once.")
+        by_weights[run.weights_sha256] = run.workdir
 
 
 def _check_same_architecture(runs: Sequence[loading.LoadedRun]) -> None:
@@ -155,8 +182,29 @@ def _average(networks: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
     return [np.mean(arrays, axis=0, dtype=np.float64).astype(np.float32) for arrays in zip(*networks)]
 
 
-def _write(members: Sequence[loading.LoadedRun], content: bytes, accuracy: float, output: str) -> tuple[str, ...]:
-    """Writes the run directory of the mean of `members`; returns the paths of its files."""
+def _record(soup: Soup, runs: Sequence[loading.LoadedRun], manifest: Manifest) -> dict[str, Any]:
+    """Returns the content of soup.json."""
+    return {
+        "data": manifest.record(),
+        "runs": [
+            {"run": run.workdir, "accuracy": accuracy, "averaged": position in soup.members}
+            for position, (run, accuracy) in enumerate(zip(runs, soup.accuracies))
+        ],
+        **{name: getattr(soup, name) for name in ("accuracy", "cross_validated", "cross_validated_best")},
+    }
+
+
+def _write(
+    members: Sequence[loading.LoadedRun], content: bytes, record: dict[str, Any], output: str
+) -> tuple[str, ...]:
+    """Writes the run directory of the mean of `members`; returns the paths of its files.
+
+    Args:
+      members: the most accurate first.
+      content: of the .npz of the mean.
+      record: content of soup.json.
+      output: the new run directory.
+    """
     first = members[0].workdir
     with temp_files.folder("soup") as folder:
         staged = RunDir(folder)
@@ -164,9 +212,10 @@ def _write(members: Sequence[loading.LoadedRun], content: bytes, accuracy: float
             RunDir(loading.bundle_folder() if first == loading.BUNDLED else first),
             [run.as_initial_run() for run in members],
         )
-        staged.write_best(content, {"step": members[0].step, "validation_accuracy": accuracy})
+        staged.write_soup(record)
+        staged.write_best(content, {"step": members[0].step, "validation_accuracy": record["accuracy"]})
         best = os.path.relpath(staged.read_best().path, folder)
-        names = [best, CONFIG_FILE, BEST_FILE]  # best.json comes last, because it makes the folder a run
+        names = [best, CONFIG_FILE, SOUP_FILE, BEST_FILE]  # best.json comes last, because it makes the folder a run
         with transaction() as stage:
             for name in names:
                 files.copy(os.path.join(folder, name), stage(os.path.join(output, name)))

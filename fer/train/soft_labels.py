@@ -175,7 +175,8 @@ def teacher_records(teachers: Sequence[LoadedRun]) -> list[Teacher]:
             each.weights_sha256,
             each.config_sha256,
             each.step,
-            each.initialized_from.get("run", each.config.model.weights),
+            ", ".join(run["run"] for run in each.averaged)
+            or each.initialized_from.get("run", each.config.model.weights),
         )
         for each in teachers
     ]

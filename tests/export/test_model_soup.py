@@ -87,6 +87,9 @@ def test_soup_config_is_that_of_its_first_run_with_records_of_all(soup, folder):
     first = folder / NAMES[soup.members[0]]
     content = json.loads((folder / "soup" / "config.json").read_text())
     assert {**json.loads((first / "config.json").read_text()), "averaged": content["averaged"]} == content
+    recorded = json.loads((folder / "soup" / "soup.json").read_text())
+    assert recorded["cross_validated"] == soup.cross_validated
+    assert [each["averaged"] for each in recorded["runs"]] == [member in soup.members for member in range(len(NAMES))]
     hashes = [RunDir(str(folder / NAMES[member])).read_best().sha256 for member in soup.members]
     assert [each["weights_sha256"] for each in content["averaged"]] == hashes
 
@@ -112,7 +115,7 @@ def test_training_rejects_the_run_directory_of_a_soup(soup, folder, synthetic_sh
 
 def test_make_soup_rejects_another_architecture_and_names_field(folder):
     other = dataclasses.replace(factories.EXPERIMENT, model=Model(name="tiny", image_size=32))
-    factories.run(folder / "larger", experiment=other)
+    factories.run(folder / "larger", seed=9, experiment=other)
     with pytest.raises(UserError, match=r"a and .*larger have different architectures \(model.image_size: 24 -> 32\)"):
         model_soup.make_soup(
             [str(folder / "a"), str(folder / "larger")], str(folder / "faces"), str(folder / "rejected")

@@ -24,7 +24,12 @@ def test_soup_program_prints_accuracies_and_files(folder):
     assert lines[-1] == f"wrote {pathlib.Path('printed') / 'best.json'}"
 
 
-def test_soup_program_rejects_a_run_named_twice(folder):
-    done = run_script.run("soup.py", folder, "--workdir=a,a", "--data=faces", "--output=twice")
+@pytest.mark.parametrize(
+    ("workdirs", "message"),
+    [("a,./a/", "a and ./a/ hold the same network. Name it once."), ("a", "--workdir must name two or more runs, ")],
+)
+def test_soup_program_rejects_less_than_two_networks(folder, workdirs, message):
+    done = run_script.run("soup.py", folder, f"--workdir={workdirs}", "--data=faces", "--output=twice")
     assert done.returncode == 1
-    assert done.stderr == "soup.py: --workdir must name two or more different runs, comma-separated.\n"
+    assert done.stderr.startswith(f"soup.py: {message}")
+    assert not (folder / "twice").exists()

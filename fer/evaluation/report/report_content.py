@@ -172,8 +172,9 @@ def provenance_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("weights SHA-256", member["weights_sha256"]),
             ("trained on", f"{member['trained_on']['name']}, manifest {member['trained_on']['manifest_sha256']}"),
         ]
-        averaged = member.get("learned_from", {}).get("averaged", [])
-        for run in eval_json.ancestors(member):
+        ancestors = eval_json.ancestors(member)
+        averaged = [each for run in (member, *ancestors) for each in run.get("learned_from", {}).get("averaged", [])]
+        for run in ancestors:
             text = f"{run['run']}, step {run['step']:,}, weights SHA-256 {run['weights_sha256']}"
             rows.append(("average of" if run in averaged else "started from", text))
         if "source_eval" in member:
