@@ -16,6 +16,7 @@ from fer.run_dir import RunDir
 
 WORKDIR = cli.define_paths("workdir", "Two or more run directories, comma-separated; `bundled` is the bundled model.")
 DATA = flags.DEFINE_string("data", None, "Directory of shards; their validation split selects the runs.")
+RECIPE = flags.DEFINE_enum("recipe", "greedy", ["greedy", "uniform"], "Selection by accuracy, or all runs.")
 OUTPUT = flags.DEFINE_string("output", None, "New run directory.")
 cli.require("workdir", "data", "output")
 
@@ -31,7 +32,7 @@ def main() -> None:
     from fer.export import model_soup
 
     with ImageProgress("evaluating") as progress:
-        soup = model_soup.make_soup(WORKDIR.value, DATA.value, OUTPUT.value, progress.update)
+        soup = model_soup.make_soup(WORKDIR.value, DATA.value, OUTPUT.value, RECIPE.value, progress.update)
     print(model_soup.format_table(WORKDIR.value, soup))
     for path in soup.paths:
         print(f"wrote {path}")

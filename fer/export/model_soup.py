@@ -3,7 +3,8 @@
 The mean of runs that were fine-tuned from the same weights is often better than each of them, at the cost of one
 network. The greedy recipe begins with the most accurate run and adds each further one, in descending accuracy, if the
 mean is then at least as accurate. Validation selects the runs, so the accuracy there is optimistic; cross-validation
-over random halves of the split measures the recipe on examples that did not select.
+over random halves of the split measures the recipe on examples that did not select. The uniform recipe averages all
+runs: for runs that were chosen by something else, such as robustness.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from fer.io.transaction import transaction
 from fer.models import loading, weights
 from fer.run_dir import BEST_FILE, CONFIG_FILE, SOUP_FILE, RunDir
 
+RECIPES = ("greedy", "uniform")
 HALVINGS = 10  # of the split, each of which selects on either half
 SEED = 0  # of the halves
 # Fields of a model in which the runs may differ.
@@ -40,7 +42,7 @@ class Soup(NamedTuple):
     members: tuple[int, ...]  # positions of the averaged runs, the most accurate first
     accuracies: tuple[float, ...]  # of each run
     accuracy: float  # of the mean, selected on the same examples
-    cross_validated: float  # of the greedy recipe
+    cross_validated: float  # of the recipe
     cross_validated_best: float  # of selecting the most accurate run
     paths: tuple[str, ...]  # of the written files
 
@@ -60,12 +62,17 @@ def choose_members(correct: Correct, num_runs: int, examples: np.ndarray) -> tup
     def accuracy(members: tuple[int, ...]) -> float:
         return float(correct(tuple(sorted(members)))[examples].mean())
 
-    first, *others = sorted(range(num_runs), key=lambda run: -accuracy((run,)))
+    first, *others = sort_members(correct, num_runs, examples)
     chosen: tuple[int, ...] = (first,)
     for run in others:
         if accuracy((*chosen, run)) >= accuracy(chosen):
             chosen = (*chosen, run)
     return chosen
+
+
+def sort_members(correct: Correct, num_runs: int, examples: np.ndarray) -> tuple[int, ...]:
+    """Returns the positions of all runs, the most accurate first; the arguments are those of `choose_members`."""
+    return tuple(sorted(range(num_runs), key=lambda run: -float(correct((run,))[examples].mean())))
 
 
 def cross_validate(correct: Correct, num_examples: int, choose: Callable[[np.ndarray], tuple[int, ...]]) -> float:
@@ -86,7 +93,11 @@ def cross_validate(correct: Correct, num_examples: int, choose: Callable[[np.nda
 
 
 def make_soup(
-    workdirs: Sequence[str], data: str, output: str, progress: Callable[[int], None] = lambda count: None
+    workdirs: Sequence[str],
+    data: str,
+    output: str,
+    recipe: str = "greedy",
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Soup:
     """Averages the weights of runs and writes the result as a run directory.
 
@@ -94,6 +105,7 @@ def make_soup(
       workdirs: two or more run directories, or `bundled`, of one architecture.
       data: folder of shards with a labelled validation split.
       output: the new run directory.
+      recipe: one of `RECIPES`.
       progress: called after each batch with the number of predicted faces; their total is not known before.
 
     Raises:
@@ -108,13 +120,13 @@ def make_soup(
     _check_different_networks(runs)
     _check_same_architecture(runs)
     loading.check_same_classes(runs[0].workdir, runs[0].classes, manifest.folder, manifest.classes)
-    soup, content = _select(runs, dataset, progress)
-    record = _record(soup, runs, manifest)
+    soup, content = _select(runs, dataset, recipe, progress)
+    record = {"recipe": recipe, **_record(soup, runs, manifest)}
     return soup._replace(paths=_write([runs[member] for member in soup.members], content, record, output))
 
 
 def _select(
-    runs: Sequence[loading.LoadedRun], dataset: EvalDataset, progress: Callable[[int], None]
+    runs: Sequence[loading.LoadedRun], dataset: EvalDataset, recipe: str, progress: Callable[[int], None]
 ) -> tuple[Soup, bytes]:
     """Chooses the runs; returns the soup without paths, and the content of the .npz of the mean.
 
@@ -130,14 +142,15 @@ def _select(
         model.set_weights(_average([arrays[member] for member in members]))
         return predict(dataset.images, progress).argmax(axis=1) == dataset.labels
 
-    choose = functools.partial(choose_members, correct, len(runs))
+    choose = functools.partial(choose_members if recipe == "greedy" else sort_members, correct, len(runs))
     num_examples = len(dataset.labels)
     chosen = choose(np.arange(num_examples))
     accuracy = float(correct(tuple(sorted(chosen))).mean())
     if len(chosen) == 1:
         raise UserError(
             f"No mean of these runs is as accurate as {runs[chosen[0]].workdir} alone ({100 * accuracy:.2f} % on "
-            "validation), so nothing was written. Average runs that start from the same weights."
+            "validation), so nothing was written. Average runs that start from the same weights, or all runs with the "
+            "recipe uniform."
         )
     soup = Soup(
         members=chosen,
@@ -233,7 +246,7 @@ def format_table(workdirs: Sequence[str], soup: Soup) -> str:
     return "\n".join(
         [
             *lines,
-            f"mean of {chosen}: {100 * soup.accuracy:.2f} % on validation, which selected it",
+            f"mean of {chosen}: {100 * soup.accuracy:.2f} % on validation",
             f"cross-validated over halves: {100 * soup.cross_validated:.2f} %; best single run "
             f"{100 * soup.cross_validated_best:.2f} %",
         ]

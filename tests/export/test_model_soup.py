@@ -143,3 +143,13 @@ def test_make_soup_writes_nothing_when_one_run_is_the_most_accurate(folder):
     with pytest.raises(UserError, match=r"No mean of these runs is as accurate as .*a alone \(100.00 % on"):
         model_soup.make_soup([str(folder / "a"), str(folder / "c")], str(shards), str(folder / "nothing"))
     assert not (folder / "nothing").exists()
+
+
+def test_uniform_soup_averages_all_runs(folder):
+    runs = [str(folder / name) for name in NAMES]
+    soup = model_soup.make_soup(runs, str(folder / "faces"), str(folder / "uniform"), "uniform")
+    assert sorted(soup.members) == [0, 1, 2]
+    assert soup.cross_validated == pytest.approx(soup.accuracy)  # nothing is selected
+    found = loading.open_run(str(folder / "uniform")).model.get_weights()
+    for array, mean in zip(found, factories.mean_weights(folder, NAMES)):
+        np.testing.assert_allclose(array, mean, atol=1e-7)

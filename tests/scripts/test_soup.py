@@ -20,7 +20,7 @@ def test_soup_program_prints_accuracies_and_files(folder):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("a  ")
-    assert lines[2] in [f"mean of {names}: 90.00 % on validation, which selected it" for names in ("a, b", "b, a")]
+    assert lines[2] in [f"mean of {names}: 90.00 % on validation" for names in ("a, b", "b, a")]
     assert lines[-1] == f"wrote {pathlib.Path('printed') / 'best.json'}"
 
 
