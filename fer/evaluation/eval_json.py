@@ -171,9 +171,16 @@ def summary_line(evaluation: dict[str, Any]) -> str:
 
 
 def is_training_data(evaluation: Mapping[str, Any]) -> bool:
-    """Returns whether every member was trained and selected on the shards that were evaluated."""
+    """Returns whether every member, or a run that a model soup averages, was trained on the evaluated shards."""
     evaluated = evaluation["data"]["manifest_sha256"]
-    return all(each["trained_on"]["manifest_sha256"] == evaluated for each in evaluation["protocol"]["members"])
+    return all(
+        evaluated in [run.get("trained_on", {}).get("manifest_sha256") for run in (each, *_averaged_runs(each))]
+        for each in evaluation["protocol"]["members"]
+    )
+
+
+def _averaged_runs(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return member.get("learned_from", {}).get("averaged", [])
 
 
 def ancestors(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:

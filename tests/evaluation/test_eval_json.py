@@ -218,3 +218,11 @@ def test_summary_line_states_accuracy_interval_and_protocol():
     summary = eval_json.summary_line(build())
     assert "accuracy 100.00 % (95 % CI 67.56-100.00)" in summary
     assert "labels ferplus (1 without label), test-time augmentation flip, 1 model(s)" in summary
+
+
+@pytest.mark.parametrize(("averaged", "expected"), [([], False), (["one"], False), (["one", "evaluated"], True)])
+def test_is_training_data_includes_the_runs_of_a_soup(averaged, expected):
+    runs = [{"trained_on": {"name": "faces", "manifest_sha256": each}} for each in averaged]
+    member = {"trained_on": {"manifest_sha256": "other"}, "learned_from": {"averaged": runs}}
+    content = {"data": {"manifest_sha256": "evaluated"}, "protocol": {"members": [member]}}
+    assert eval_json.is_training_data(content) is expected
