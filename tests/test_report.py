@@ -165,7 +165,7 @@ def test_section_on_results_has_the_figures_of_the_bundled_network(path):
 def test_section_on_the_comparison_has_its_figures(path):
     compared = json.loads(read("docs/results/comparison/comparison.json"))
     runs = {run["method"]: run["accuracy"] for run in compared["runs"]}
-    others = {peer["method"]: peer["accuracy"] for peer in compared["peers"]}
+    others = {peer["method"]: peer["accuracy"] for peer in compared["baselines"]}
     hdf5, default = others["fer 25.10.3 (hdf5)"], others["fer 25.10.3 (TFLite, its default)"]
     expected = [f"{100 * hdf5:.1f}", f"{100 * default:.1f}"]
     for name in ("bundled", "compact", "mobilenet_grow_sam, flip", "mobilenet_grow_sam_x3, flip"):

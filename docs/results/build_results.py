@@ -272,14 +272,16 @@ class Report:
         return table
 
     def robustness(self) -> Table:
-        """Returns the accuracy of the bundled network on corrupted faces, and the points lost."""
-        content = read_json(BUNDLED_RUN / "robustness" / "corruptions.json")
+        """Returns the accuracy of the bundled network on corrupted faces, the points lost, and those of `dlib_long`."""
+        contents = [
+            read_json(run / "robustness" / "corruptions.json") for run in (BUNDLED_RUN, RESULTS / "runs" / "dlib_long")
+        ]
         table = []
         for entry in self.rows["robustness"]:
-            kind = content["kinds"][entry["key"]]
-            accuracy = kind["accuracy"][kind["levels"].index(entry["level"])]
-            figures = percentage(accuracy), percentage(content["accuracy"] - accuracy)
-            table.append([self.text(entry), *map(self.figure, figures)])
+            kinds = [content["kinds"][entry["key"]] for content in contents]
+            accuracies = [kind["accuracy"][kind["levels"].index(entry["level"])] for kind in kinds]
+            lost = [content["accuracy"] - accuracy for content, accuracy in zip(contents, accuracies)]
+            table.append([self.text(entry), *map(self.figure, map(percentage, [accuracies[0], *lost]))])
         return table
 
     def changes(self) -> Table:
