@@ -195,6 +195,11 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+def list_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns all files and folders, without the bytecode that Python caches of a configuration file."""
+    return sorted(path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+
+
 def only(folder: pathlib.Path, *command: str) -> fork_server.Run:
     (run,) = fork_server.run_all(folder, [command])
     return run
@@ -271,11 +276,11 @@ def test_scripts_error_names_wrong_flag(folder):
 
 
 def test_scripts_report_mistake_before_loading_tensorflow(folder):
-    before = sorted(os.walk(folder))
+    before = list_files(folder)
     for (command, sentence), run in zip(MISTAKES, fork_server.run_all(folder, [command for command, _ in MISTAKES])):
         assert run.stderr.startswith(f"{command[0]}: {sentence}"), (command, run.stderr)
         assert (run.returncode, run.stdout, run.stderr.count("\n"), run.heavy) == (1, "", 1, []), command
-    assert sorted(os.walk(folder)) == before
+    assert list_files(folder) == before
 
 
 @pytest.mark.extended
