@@ -38,6 +38,8 @@ after. `bundled` was dlib_long in float16 then (git show 2e4b7bd:fer/models/bund
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|blur(p=0.2)|erase(p=0.4,high=0.2)|noise(std=20,p=0.4)|mixup(alpha=0.2)"
     python scripts/soup.py --workdir=bundled,runs/dlib_noise --data=tfrecords/fer2013 --recipe=uniform \
       --output=runs/dlib_soup
+The weights of dlib_noise are twice those of the new bundled network minus those of the previous one, up to 0.1 % of the
+largest weight of each array.
 
 dlib_sam: 6 more epochs with sharpness-aware minimization, which brought nothing:
     python scripts/train.py --config=configs/dlib_resnet.py --init_from=bundled --data=tfrecords/fer2013 \
