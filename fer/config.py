@@ -23,6 +23,7 @@ STRATEGIES = ("auto", "one", "mirrored", "multi_worker")
 SPLITS = ("validation", "test")  # splits that can be evaluated
 TTA = ("none", "flip", "tencrop")  # test-time augmentation; see `fer.evaluation.inference.tta_views`
 LABELS = ("fer", "ferplus")  # see `fer.evaluation.eval_dataset.read`
+RECIPES = ("greedy", "uniform")  # of model soups; see `fer.export.model_soup`
 FACES = ("auto", "find", "whole")  # content of an image; see `fer.predict.face_detection.extract_faces`
 FORMATS = {  # export formats with their precisions, the most exact first
     "saved_model": ("float32",),

@@ -7,7 +7,7 @@ same architecture and should start from the same weights. The result is a run di
 
 from absl import flags
 
-from fer import cli, log_suppression
+from fer import cli, config, log_suppression
 from fer.data import manifest
 from fer.errors import UserError
 from fer.models import loading
@@ -16,7 +16,7 @@ from fer.run_dir import RunDir
 
 WORKDIR = cli.define_paths("workdir", "Two or more run directories, comma-separated; `bundled` is the bundled model.")
 DATA = flags.DEFINE_string("data", None, "Directory of shards; their validation split selects the runs.")
-RECIPE = flags.DEFINE_enum("recipe", "greedy", ["greedy", "uniform"], "Selection by accuracy, or all runs.")
+RECIPE = flags.DEFINE_enum("recipe", "greedy", config.RECIPES, "Selection by accuracy, or all runs.")
 OUTPUT = flags.DEFINE_string("output", None, "New run directory.")
 cli.require("workdir", "data", "output")
 

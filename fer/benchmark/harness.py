@@ -143,7 +143,7 @@ def plot_results(results: Sequence[Result]) -> bytes:
         colours = ["#0072B2" if result.baseline else "#999999" for result in members]
         panel.barh(range(len(members)), values, xerr=spread, color=colours, capsize=3)
         panel.set_yticks(range(len(members)), [result.name for result in members])
-        panel.set_xlim(0, max(result.high for result in members) * 1.5)  # room for the labels
+        panel.set_xlim(0, max(result.high for result in members) * 1.5)  # space for the labels
         panel.set_ylim(len(members) - 0.4, -0.6)
         panel.locator_params(axis="x", nbins=5)
         panel.xaxis.set_major_formatter("{x:,.0f}")

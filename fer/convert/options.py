@@ -131,7 +131,7 @@ class Options:
 
     def local_bytes(self) -> int:
         """Returns the bytes of the input's local files; those in folders and in stores do not count."""
-        return sum(os.path.getsize(path) for path in self.expand_paths().paths() if os.path.isfile(path))
+        return sum(os.path.getsize(path) for path in self.paths() if os.path.isfile(path))
 
     def synthetic_rows(self) -> int | None:
         """Returns how many synthetic faces `input` requests; None where `input` names paths.

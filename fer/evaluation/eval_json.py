@@ -174,12 +174,13 @@ def is_training_data(evaluation: Mapping[str, Any]) -> bool:
     """Returns whether every member, or a run that a model soup averages, was trained on the evaluated shards."""
     evaluated = evaluation["data"]["manifest_sha256"]
     return all(
-        evaluated in [run.get("trained_on", {}).get("manifest_sha256") for run in (each, *_averaged_runs(each))]
+        evaluated in [run.get("trained_on", {}).get("manifest_sha256") for run in (each, *averaged_runs(each))]
         for each in evaluation["protocol"]["members"]
     )
 
 
-def _averaged_runs(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def averaged_runs(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the records of the runs that a model soup averages; none for another entry or record of a run."""
     return member.get("learned_from", {}).get("averaged", [])
 
 

@@ -16,7 +16,7 @@ from fer.evaluation import eval_json, evaluate, inference
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import export, model_card
 from fer.io import files, temp_files
-from fer.io.transaction import transaction
+from fer.io.transaction import publish
 from fer.models import inference_graph, loading, weights
 from fer.run_dir import BEST_FILE, CARD_FILE, CONFIG_FILE, EVAL_FILE, GRAPH_FILE, WEIGHTS_FILE, RunDir
 
@@ -75,11 +75,7 @@ def make_bundle(
         eval_json.write_eval(RunDir(folder).eval_file, evaluation.content)
         # best.json comes last, because it makes the folder a run.
         names = [WEIGHTS_FILE, GRAPH_FILE, CONFIG_FILE, EVAL_FILE, CARD_FILE, BEST_FILE]
-        with transaction() as stage:
-            for name in names:
-                with open(os.path.join(folder, name), "rb") as file:
-                    files.write_bytes(stage(os.path.join(output, name)), file.read())
-    return Bundle(accuracy_loss, size, [os.path.join(output, name) for name in names])
+        return Bundle(accuracy_loss, size, publish(folder, names, output))
 
 
 def _check_output(output: str) -> None:

@@ -22,12 +22,11 @@ from fer.errors import UserError, join_names
 from fer.evaluation import eval_dataset, inference
 from fer.evaluation.eval_dataset import EvalDataset
 from fer.export import export
-from fer.io import files, temp_files
-from fer.io.transaction import transaction
+from fer.io import temp_files
+from fer.io.transaction import publish
 from fer.models import loading, weights
 from fer.run_dir import BEST_FILE, CONFIG_FILE, SOUP_FILE, RunDir
 
-RECIPES = ("greedy", "uniform")
 HALVINGS = 10  # of the split, each of which selects on either half
 SEED = 0  # of the halves
 # Fields of a model in which the runs may differ.
@@ -105,7 +104,7 @@ def make_soup(
       workdirs: two or more run directories, or `bundled`, of one architecture.
       data: folder of shards with a labelled validation split.
       output: the new run directory.
-      recipe: one of `RECIPES`.
+      recipe: one of `fer.config.RECIPES`.
       progress: called after each batch with the number of predicted faces; their total is not known before.
 
     Raises:
@@ -229,10 +228,7 @@ def _write(
         staged.write_best(content, {"step": members[0].step, "validation_accuracy": record["accuracy"]})
         best = os.path.relpath(staged.read_best().path, folder)
         names = [best, CONFIG_FILE, SOUP_FILE, BEST_FILE]  # best.json comes last, because it makes the folder a run
-        with transaction() as stage:
-            for name in names:
-                files.copy(os.path.join(folder, name), stage(os.path.join(output, name)))
-    return tuple(os.path.join(output, name) for name in names)
+        return tuple(publish(folder, names, output))
 
 
 def format_table(workdirs: Sequence[str], soup: Soup) -> str:

@@ -5,11 +5,33 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from fer.errors import StorageError
 from fer.io import files, local_write, temp_files
 from fer.storage import is_remote
+
+
+def publish(folder: str, names: Sequence[str], output: str) -> list[str]:
+    """Writes files of a temporary folder into `output` together; see `transaction`.
+
+    Args:
+      folder: local.
+      names: paths of the files in it, in the order of their writing.
+      output: a folder, local or in a store.
+
+    Returns:
+      The paths of the written files.
+
+    Raises:
+      StorageError: a file cannot be written.
+    """
+    paths = [os.path.join(output, name) for name in names]
+    with transaction() as stage:
+        for name, path in zip(names, paths):
+            with open(os.path.join(folder, name), "rb") as file:
+                files.write_bytes(stage(path), file.read())
+    return paths
 
 
 @contextlib.contextmanager

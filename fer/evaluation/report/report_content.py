@@ -173,7 +173,7 @@ def provenance_rows(content: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("trained on", f"{member['trained_on']['name']}, manifest {member['trained_on']['manifest_sha256']}"),
         ]
         ancestors = eval_json.ancestors(member)
-        averaged = [each for run in (member, *ancestors) for each in run.get("learned_from", {}).get("averaged", [])]
+        averaged = [each for run in (member, *ancestors) for each in eval_json.averaged_runs(run)]
         for run in ancestors:
             text = f"{run['run']}, step {run['step']:,}, weights SHA-256 {run['weights_sha256']}"
             rows.append(("average of" if run in averaged else "started from", text))
