@@ -47,7 +47,7 @@ def main() -> None:
         raise UserError(NO_GPU)  # TensorFlow, which takes seconds to load, would find none
     with progress.print_when_slow("Loading TensorFlow ...", file=sys.stderr):  # standard output has only the JSON
         log_suppression.import_tensorflow(announce=False)
-    from fer.benchmark import gpu_check
+    from fer.benchmark.gpu import gpu_check
 
     settings = gpu_check.Settings(DEVICE.value, model, BATCH.value or batch, STEPS.value or steps)
 

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from fer import rng
-from fer.benchmark import launches, op_placement
+from fer.benchmark import launches
+from fer.benchmark.gpu import op_placement
 
 
 def test_fold_in_equals_tensorflow():

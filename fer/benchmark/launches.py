@@ -25,8 +25,8 @@ from tensorflow.python.grappler import cluster, tf_optimizer
 
 from fer import progress
 from fer.augment.xla_support import as_on_gpu
-from fer.benchmark import op_placement
-from fer.benchmark.gpu_check import find_devices
+from fer.benchmark.gpu import op_placement
+from fer.benchmark.gpu.gpu_check import find_devices
 from fer.benchmark.harness import Result
 from fer.benchmark.train import EXPERIMENTS, build_training, draw_faces
 from fer.config import Augment, Experiment, Model, Optimizer, Train

@@ -10,7 +10,7 @@ Checks:
     deterministic   training works with TensorFlow's op determinism, and two runs have equal losses
 Throughput is in images/s by precision and number of devices, with the efficiency relative to one device.
 
-With `--minutes`, the throughput of `fer.benchmark.gpu_measurements` is measured instead, on one device; with
+With `--minutes`, the throughput of `fer.benchmark.gpu.gpu_measurements` is measured instead, on one device; with
 deterministic ops before all checks, because the GPU has no memory left for that process afterwards.
 
 `--device=CPU` rehearses the checks without a GPU: one logical CPU takes the place of the GPU, another is the host.
@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from fer.augment import policy
 from fer.augment.xla_support import as_on_gpu
-from fer.benchmark import op_placement
+from fer.benchmark.gpu import op_placement
 from fer.benchmark.train import build_training, draw_faces
 from fer.config import PRECISIONS, Augment, Experiment, Model, Optimizer, Train
 from fer.data.example_codec import Faces
@@ -43,7 +43,7 @@ from fer.run_dir import software_versions
 from fer.train.distributed.strategy import make_mirrored, warn_of_old_cudnn
 
 if TYPE_CHECKING:
-    from fer.benchmark import gpu_measurements
+    from fer.benchmark.gpu import gpu_measurements
 
 MEASURED_PRECISIONS = tuple(each for each in PRECISIONS if each != "auto")  # `auto` is resolved before a model is built
 MAX_INPUT_WAIT = 0.01  # maximum share of the time that a run waits for input
@@ -168,7 +168,7 @@ def _measure_until(
     log: Callable[[str], None],
 ) -> None:
     """Adds the results of `gpu_measurements.measure` to `found`, after those with deterministic ops."""
-    from fer.benchmark import gpu_measurements
+    from fer.benchmark.gpu import gpu_measurements
 
     def add(part: dict[str, Any]) -> None:
         found.update(part)
@@ -182,7 +182,7 @@ def _measure_until(
 
 
 def _measure_deterministic(settings: Settings, seconds: float, log: Callable[[str], None]) -> dict[str, Any]:
-    from fer.benchmark import gpu_measurements
+    from fer.benchmark.gpu import gpu_measurements
 
     log(f"deterministic ops: measuring throughput for at most {seconds:.0f} s ...")
     return gpu_measurements.measure_deterministic(settings, _list_cases(settings), seconds)
@@ -190,7 +190,7 @@ def _measure_deterministic(settings: Settings, seconds: float, log: Callable[[st
 
 def _list_cases(settings: Settings) -> list[gpu_measurements.Case]:
     """Returns the trainings to measure; a rehearsal measures the model of the checks."""
-    from fer.benchmark import gpu_measurements
+    from fer.benchmark.gpu import gpu_measurements
 
     if settings.device == "CPU":
         return gpu_measurements.list_cases([settings.model], ["float32"], [settings.batch])

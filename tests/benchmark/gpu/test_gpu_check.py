@@ -1,4 +1,4 @@
-"""Tests of fer/benchmark/gpu_check.py and op_placement.py, with a second logical CPU in place of a GPU."""
+"""Tests of fer/benchmark/gpu/gpu_check.py and op_placement.py, with a second logical CPU in place of a GPU."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from fer.augment import policy
-from fer.benchmark import gpu_check, gpu_measurements, op_placement
+from fer.benchmark.gpu import gpu_check, gpu_measurements, op_placement
 from fer.config import Model
 from fer.data.example_codec import Faces
 from fer.errors import UserError

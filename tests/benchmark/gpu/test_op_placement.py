@@ -1,4 +1,4 @@
-"""Tests of fer/benchmark/op_placement.py."""
+"""Tests of fer/benchmark/gpu/op_placement.py."""
 
 import pytest
 import tensorflow as tf
@@ -6,7 +6,7 @@ import tensorflow as tf
 from fer import rng
 from fer.augment import policy, registry
 from fer.augment.xla_support import as_on_gpu
-from fer.benchmark import op_placement
+from fer.benchmark.gpu import op_placement
 from fer.rng import BatchRng
 
 BATCH = 4

@@ -1,10 +1,10 @@
-"""Tests of fer/benchmark/gpu_measurements.py."""
+"""Tests of fer/benchmark/gpu/gpu_measurements.py."""
 
 import pytest
 import tensorflow as tf
 
-from fer.benchmark import gpu_check, gpu_measurements
-from fer.benchmark.gpu_measurements import Case, list_cases
+from fer.benchmark.gpu import gpu_check, gpu_measurements
+from fer.benchmark.gpu.gpu_measurements import Case, list_cases
 from fer.config import Model
 
 TINY = Model(name="tiny", image_size=24)

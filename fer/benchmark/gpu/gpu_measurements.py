@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from fer.augment import policy
-from fer.benchmark.gpu_check import MIX_OPS, POLICY, WARM_UP_STEPS, Settings, find_devices
+from fer.benchmark.gpu.gpu_check import MIX_OPS, POLICY, WARM_UP_STEPS, Settings, find_devices
 from fer.benchmark.train import build_training, draw_faces
 from fer.config import MAX_STEPS_PER_EXECUTION, Model
 from fer.io import files
@@ -135,7 +135,7 @@ def measure_deterministic(settings: Settings, cases: Sequence[Case], seconds: fl
         "seconds": seconds,
         "cases": [{**case._asdict(), "model": dataclasses.asdict(case.model)} for case in chosen],
     }
-    command = [sys.executable, "-m", "fer.benchmark.gpu_measurements", json.dumps(task)]
+    command = [sys.executable, "-m", "fer.benchmark.gpu.gpu_measurements", json.dumps(task)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             printed, _ = process.communicate(timeout=seconds)
