@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Modules of fer.benchmark, imported on demand because each imports other libraries. The first two create logical CPUs,
 # which is impossible after TensorFlow's first op.
-SUITES = ["scaling", "launches", "augment", "convert", "input", "train", "detect", "end_to_end"]
+SUITES = ["scaling", "launches", "augment", "convert", "input", "train", "layers", "detect", "end_to_end"]
 
 SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "Suite to run.")
 POLICY = flags.DEFINE_string("policy", None, "Policy that the suite `augment` measures in addition to RandAugment.")

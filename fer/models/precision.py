@@ -16,7 +16,8 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them; on other CPUs bfl
 BFLOAT16_GPU, FLOAT16_GPU = (8, 0), (7, 0)  # compute capability from which tensor cores multiply these (Ampere, Volta)
 
 # Values of ONEDNN_MAX_CPU_ISA, which caps the instructions that oneDNN uses, and the flags of BFLOAT16 that they leave.
-CAPPED_BELOW_BFLOAT16 = ("sse41", "avx", "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
+CAPPED_BELOW_AVX2 = ("sse41", "avx")
+CAPPED_BELOW_BFLOAT16 = (*CAPPED_BELOW_AVX2, "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
 CAPPED_BELOW_AVX512 = CAPPED_BELOW_BFLOAT16[:-2]
 CAPPED_BELOW_AMX = ("avx512_core_bf16", "avx512_core_fp16")
 
@@ -85,7 +86,7 @@ def slow_warning(precision: str) -> str:
     else:
         if short == "bfloat16" and _cpu_bfloat16():
             return ""
-        avx512 = "avx512f" in _cpu_flags() and _cap() not in CAPPED_BELOW_AVX512 and _onednn()
+        avx512 = _has_avx512() and _onednn()
         factor = SLOWER_FLOAT16 if short == "float16" else SLOWER_BFLOAT16_AVX512 if avx512 else SLOWER_BFLOAT16
         device = f"a CPU without instructions for {short}{_cap_remark() if short == 'bfloat16' else ''}"
         cost = f"expect training to take about {factor} times as long as in float32"
@@ -123,6 +124,11 @@ def is_computable(precision: str) -> bool:
     return not (flag in _cpu_flags() and _cap() in capped)
 
 
+def is_limited_to_avx2() -> bool:
+    """Returns whether oneDNN computes on this CPU with AVX2 code, because the CPU or a cap has no AVX-512."""
+    return _onednn() and "avx2" in _cpu_flags() and not _has_avx512() and _cap() not in CAPPED_BELOW_AVX2
+
+
 def allow_tensor_float_32(train: Train) -> None:
     """Turns TensorFloat-32 on or off for this process, as `train.tf32` says; devices without it go on in float32."""
     tf.config.experimental.enable_tensor_float_32_execution(train.tf32)
@@ -140,6 +146,11 @@ def _cpu_bfloat16() -> set[str]:
         return set()
     allowed = {"avx512_bf16"} if _cap() in CAPPED_BELOW_AMX else BFLOAT16
     return allowed & _cpu_flags()
+
+
+def _has_avx512() -> bool:
+    """Returns whether the CPU has AVX-512 and no cap forbids it."""
+    return "avx512f" in _cpu_flags() and _cap() not in CAPPED_BELOW_AVX512
 
 
 def _cap_remark() -> str:

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from fer import rng
+from fer.augment import xla_support
 from fer.config import Experiment
 from fer.labels import CLASSES
-from fer.models import classifier, pretrained
+from fer.models import avx2_layers, classifier, pretrained
 from fer.train.distributed import replica_sync
 from fer.train.optim import lr_schedules, optimizers
 
@@ -82,6 +83,8 @@ def create_train_state(
             pretrained.load(model, experiment.model, classes)
         else:
             pretrained.set_weights(model, initial_weights)
+        if xla_support.on_cpu() and experiment.train.jit_compile is not True:
+            avx2_layers.accelerate(model)
         average = model
         if experiment.train.ema_decay:
             average = classifier.build(experiment.model, precision, experiment.seed, len(classes))

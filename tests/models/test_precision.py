@@ -161,3 +161,22 @@ def test_run_records_resolved_precision_and_rejects_another(monkeypatch, tmp_pat
 def test_allow_tensor_float_32_follows_the_config(allowed):
     precision.allow_tensor_float_32(factories.experiment(tf32=allowed).train)
     assert tf.config.experimental.tensor_float_32_execution_enabled() == allowed
+
+
+@pytest.mark.parametrize(
+    ("flags", "variable", "value", "expected"),
+    [
+        ("avx2", "", "", True),
+        ("avx2 avx512f", "", "", False),
+        ("avx2 avx512f", "ONEDNN_MAX_CPU_ISA", "AVX2", True),
+        ("avx2 avx512f", "ONEDNN_MAX_CPU_ISA", "AVX512_CORE", False),
+        ("avx2", "DNNL_MAX_CPU_ISA", "AVX", False),
+        ("avx2", "TF_ENABLE_ONEDNN_OPTS", "0", False),
+        ("avx", "", "", False),
+    ],
+)
+def test_is_limited_to_avx2_depends_on_flags_and_cap(monkeypatch, tmp_path, flags, variable, value, expected):
+    machine(monkeypatch, tmp_path, flags)
+    if variable:
+        monkeypatch.setenv(variable, value)
+    assert precision.is_limited_to_avx2() is expected

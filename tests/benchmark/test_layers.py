@@ -1,0 +1,28 @@
+"""Tests of fer/benchmark/layers.py."""
+
+import pytest
+
+from fer.benchmark import layers
+from fer.models import precision
+
+
+def test_measure_network_compares_equal_networks(monkeypatch, capsys):
+    monkeypatch.setattr(precision, "is_limited_to_avx2", lambda: True)
+    accelerated = []
+    monkeypatch.setattr(layers.avx2_layers, "accelerate", accelerated.append)
+    keras, fer = layers.measure_network("tiny", batch_size=4, rounds=2)
+    assert (keras.name, fer.name, fer.baseline) == ("tiny, Keras' layers", "tiny, fer", "tiny, Keras' layers")
+    assert len(accelerated) == 1
+    assert min(keras.value, fer.value) > 0
+    assert "layers: compiling tiny" in capsys.readouterr().out
+
+
+def test_steps_of_both_candidates_have_the_same_losses(monkeypatch):
+    monkeypatch.setattr(precision, "is_limited_to_avx2", lambda: True)
+    losses = []
+    for accelerated in (False, True):
+        layers.tf.keras.utils.set_random_seed(0)
+        take_step = layers.make_step("tiny", 8, accelerated)
+        losses.append([float(take_step()) for _ in range(3)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0][0] > losses[0][-1]
