@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import platform
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +20,10 @@ CONVERTER_LOGGERS = ("tf2onnx", "tf2onnx.tfonnx")
 
 
 def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
-    """Imports TensorFlow without its start-up messages.
+    """Imports TensorFlow without its start-up messages, and with oneDNN on all x86-64 processors.
+
+    By default, TensorFlow computes with oneDNN only where the processor has instructions for neural networks, such as
+    AVX512_VNNI. On one with AVX2 alone, training steps took 1.3 to 2.7 times as long without oneDNN.
 
     Programs call this after they have checked their flags and before they import modules that need TensorFlow. The
     standard error is suppressed meanwhile, because TensorFlow 2.16 and later log before they read the log level.
@@ -29,6 +33,8 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
       whole: lets Keras import `HIDDEN_PACKAGES`, which tf.keras.preprocessing.image needs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if platform.machine() == "x86_64":  # not measured on others
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     notice = progress.print_when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
     with notice, suppress_stderr(), _hide_packages(() if whole else HIDDEN_PACKAGES), _skip_garbage_collection():
         import tensorflow  # noqa: F401

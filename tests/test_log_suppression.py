@@ -45,3 +45,17 @@ def test_hidden_packages_cannot_be_imported_meanwhile_unless_they_are_loaded(mon
     import colorsys
 
     assert colorsys.rgb_to_hsv(0, 0, 0) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("machine", "before", "after"), [("x86_64", None, "1"), ("x86_64", "0", "0"), ("aarch64", None, None)]
+)
+def test_import_tensorflow_enables_onednn_on_x86_unless_the_user_decides(monkeypatch, machine, before, after):
+    monkeypatch.setattr(log_suppression.platform, "machine", lambda: machine)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "to be restored")
+    if before is None:
+        monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    else:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", before)
+    log_suppression.import_tensorflow()
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == after

@@ -1,7 +1,7 @@
 """Benchmark of the layers for CPUs without AVX-512: training steps next to the same networks with Keras' layers.
 
-Each step computes loss, gradients and an update by Adam on one constant batch. On a CPU with AVX-512,
-ONEDNN_MAX_CPU_ISA=AVX2 makes oneDNN compute as without; otherwise both candidates are the same.
+Each step computes loss, gradients and an update by Adam on one constant batch. Where oneDNN computes with AVX-512 code,
+both candidates are the same; ONEDNN_MAX_CPU_ISA=AVX2 makes it compute as on CPUs without.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Times are for float32 batches of 128 on two cores with AVX2 code, TensorFlow 2.1
 | DepthwiseConv2dNativeBackpropFilter, 3x3 | 1x1x1024 | 50 ms | 1.5 ms | 2.7 ms |
 | DepthwiseConv2dNativeBackpropFilter, 5x5 | 3x3x672 | 44 ms | 9 ms | 9 ms |
 
-No issue is known for either. The layers can be removed once oneDNN is as fast.
+No issue of TensorFlow or oneDNN is known for either op. The layers can be removed once oneDNN is as fast.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ STRIDES = (1, 1, 1, 1)
 def accelerate(model: tf.keras.Model) -> None:
     """Replaces the layers of a model in place by those of this module, on a CPU without AVX-512.
 
-    Weights, configuration, inference and, except for rounding, training are unchanged. The model must not be trained in
-    a function with `jit_compile`: XLA compiles these layers to slower code than Keras' layers.
+    Weights, settings of the layers, inference and, except for rounding, training are unchanged. Keras cannot save the
+    architecture of the model afterwards. The model must not be trained in a function with `jit_compile`: XLA compiles
+    these layers to slower code than Keras' layers.
     """
     if not precision.is_limited_to_avx2():
         return

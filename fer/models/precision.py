@@ -15,6 +15,9 @@ CPUINFO = "/proc/cpuinfo"
 BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # as Linux names them; on other CPUs bfloat16 is slower than float32
 BFLOAT16_GPU, FLOAT16_GPU = (8, 0), (7, 0)  # compute capability from which tensor cores multiply these (Ampere, Volta)
 
+# Flags with any of which TensorFlow computes with oneDNN by default (IsMklEnabled in tensorflow/core/util/port.cc).
+ONEDNN_BY_DEFAULT = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16"}
+
 # Values of ONEDNN_MAX_CPU_ISA, which caps the instructions that oneDNN uses, and the flags of BFLOAT16 that they leave.
 CAPPED_BELOW_AVX2 = ("sse41", "avx")
 CAPPED_BELOW_BFLOAT16 = (*CAPPED_BELOW_AVX2, "avx2", "avx2_vnni", "avx2_vnni_2", "avx512_core", "avx512_core_vnni")
@@ -166,8 +169,13 @@ def _cap() -> str:
 
 
 def _onednn() -> bool:
-    """Returns whether TensorFlow computes with oneDNN, whose kernels are the only fast ones for bfloat16 on CPUs."""
-    return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1").lower() not in ("0", "false")
+    """Returns whether TensorFlow computes with oneDNN, whose kernels are the only fast ones for bfloat16 on CPUs.
+
+    The variable decides, which `fer.log_suppression.import_tensorflow` sets; without it, the processor.
+    """
+    chosen = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower()
+    known = {"0": False, "false": False, "1": True, "true": True}  # TensorFlow ignores other values
+    return known.get(chosen, bool(ONEDNN_BY_DEFAULT & _cpu_flags()))
 
 
 def _cpu_flags() -> set[str]:

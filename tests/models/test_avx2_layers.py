@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fer import tf_workarounds
 from fer.augment import xla_support
 from fer.config import Model
+from fer.data.example_codec import Faces
 from fer.models import avx2_layers, classifier, precision
 from fer.train import train_state
+from fer.train.distributed.strategy import make_mirrored
 from tests.train import factories
 
 layers = tf.keras.layers
@@ -83,8 +86,8 @@ def test_batch_normalization_is_precise_when_the_mean_is_large():
 
 def test_accelerated_layers_infer_with_the_same_bits():
     for layer in (layers.BatchNormalization(), layers.DepthwiseConv2D(3, padding="same")):
-        keras, fast = pair(layer, (4, 4, 6))
-        x = randoms(8, 4, 4, 6)
+        keras, fast = pair(layer, (2, 2, 6))
+        x = randoms(8, 2, 2, 6)
         np.testing.assert_array_equal(fast(x, training=False), keras(x, training=False))
 
 
@@ -109,12 +112,12 @@ def test_depthwise_convolution_trains_as_keras_layer(height, width, kernel, stri
     assert_close(step(fast, x, weight), step(keras, x, weight))
 
 
-@pytest.mark.parametrize("settings", [{"padding": "valid"}, {"padding": "same", "dilation_rate": 2}], ids=str)
-def test_depthwise_convolution_of_another_kind_trains_as_keras_layer(settings):
-    keras, fast = pair(layers.DepthwiseConv2D((3, 1), use_bias=False, **settings), (3, 2, 6))
-    x = randoms(4, 3, 2, 6)
-    weight = randoms(*keras(x).shape)
-    assert_close(step(fast, x, weight), step(keras, x, weight))
+@pytest.mark.parametrize("settings", [{"dilation_rate": 2}, {"dtype": "mixed_float16"}], ids=str)
+def test_depthwise_convolution_of_another_kind_is_computed_by_keras(monkeypatch, settings):
+    keras, fast = pair(layers.DepthwiseConv2D(3, padding="same", **settings), (2, 2, 6))
+    x = randoms(4, 2, 2, 6)
+    monkeypatch.setattr(avx2_layers, "same_padding", None)
+    np.testing.assert_array_equal(fast(x, training=True), keras(x, training=True))
 
 
 def test_same_padding_is_that_of_tensorflow():
@@ -125,6 +128,26 @@ def test_same_padding_is_that_of_tensorflow():
             tf.nn.conv2d(image, filters, stride, padding) for image, padding in ((padded, "VALID"), (x, "SAME"))
         )
         np.testing.assert_allclose(ours, theirs, atol=1e-6, err_msg=f"{side} {kernel} {stride}")
+
+
+@pytest.mark.parametrize(
+    "devices", [["CPU:0"], pytest.param(["CPU:0", "CPU:1"], marks=pytest.mark.extended)], ids=["one", "mirrored"]
+)
+def test_training_step_gives_the_weights_of_keras_layers(monkeypatch, devices):
+    """With sharpness-aware minimization and accumulation, which call the layers twice a step and in a loop."""
+    settings = factories.experiment(gradient_accumulation_steps=2)
+    settings.model.sync_batch_norm = False
+    settings.optimizer.sam_rho = 0.05
+    images = GENERATOR.integers(0, 256, (64, 48, 48, 1), dtype=np.uint8)
+    faces = Faces(images, np.arange(64, dtype=np.int32) % 7, np.arange(64), None)
+    found = []
+    for limited in (False, True):
+        monkeypatch.setattr(precision, "is_limited_to_avx2", lambda limited=limited: limited)
+        strategy = make_mirrored(devices) if len(devices) > 1 else tf.distribute.OneDeviceStrategy(devices[0])
+        with tf_workarounds.release_custom_gradients():
+            state = factories.train_steps(strategy, settings, faces, steps=2)
+        found.append([weight.numpy() for weight in state.model.weights])
+    assert_close(found[1], found[0])
 
 
 def test_accelerated_steps_repeat_bit_for_bit():

@@ -80,7 +80,7 @@ def test_best_precision_names_only_the_flag_that_the_cap_allows(monkeypatch, tmp
     ("flags", "gpus", "named", "expected"),
     [
         ("avx2", (), "mixed_bfloat16", "about 11 times as long"),
-        ("avx2 avx512f", (), "mixed_bfloat16", "about 3 times as long"),
+        ("avx2 avx512f avx512_vnni", (), "mixed_bfloat16", "about 3 times as long"),
         ("avx2 avx512f avx512_bf16 amx_bf16", (), "mixed_float16", "about 60 times as long"),
         ("avx2", ((7, 5),), "mixed_bfloat16", "compute capability 7.5"),
         ("avx2", ((6, 1),), "mixed_float16", "compute capability 6.1"),
@@ -166,13 +166,16 @@ def test_allow_tensor_float_32_follows_the_config(allowed):
 @pytest.mark.parametrize(
     ("flags", "variable", "value", "expected"),
     [
-        ("avx2", "", "", True),
-        ("avx2 avx512f", "", "", False),
-        ("avx2 avx512f", "ONEDNN_MAX_CPU_ISA", "AVX2", True),
-        ("avx2 avx512f", "ONEDNN_MAX_CPU_ISA", "AVX512_CORE", False),
-        ("avx2", "DNNL_MAX_CPU_ISA", "AVX", False),
-        ("avx2", "TF_ENABLE_ONEDNN_OPTS", "0", False),
-        ("avx", "", "", False),
+        ("avx2", "", "", False),  # TensorFlow then computes without oneDNN
+        ("avx2", "TF_ENABLE_ONEDNN_OPTS", "1", True),
+        ("avx2", "TF_ENABLE_ONEDNN_OPTS", "true", True),
+        ("avx2 avx_vnni", "", "", True),
+        ("avx2 avx_vnni", "TF_ENABLE_ONEDNN_OPTS", "0", False),
+        ("avx2 avx_vnni", "DNNL_MAX_CPU_ISA", "AVX", False),
+        ("avx2 avx512f avx512_vnni", "", "", False),
+        ("avx2 avx512f avx512_vnni", "ONEDNN_MAX_CPU_ISA", "AVX2", True),
+        ("avx2 avx512f avx512_vnni", "ONEDNN_MAX_CPU_ISA", "AVX512_CORE", False),
+        ("avx", "TF_ENABLE_ONEDNN_OPTS", "1", False),
     ],
 )
 def test_is_limited_to_avx2_depends_on_flags_and_cap(monkeypatch, tmp_path, flags, variable, value, expected):
