@@ -6,12 +6,13 @@ both candidates are the same; ONEDNN_MAX_CPU_ISA=AVX2 makes it compute as on CPU
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from fer import progress
+from fer import progress, tf_workarounds
 from fer.benchmark.harness import Result, run_interleaved
 from fer.labels import CLASSES, SIDE
 from fer.models import avx2_layers, registry
@@ -33,20 +34,19 @@ def measure_network(name: str, batch_size: int, rounds: int) -> list[Result]:
       batch_size: images in the batch.
       rounds: measurements of each candidate.
     """
-    with progress.stage(f"layers: compiling {name}"):
-        steps = [make_step(name, batch_size, accelerated) for accelerated in (False, True)]
-        for step in steps:
-            step()
 
     def turn(step: Callable[[], tf.Tensor]) -> int:
         for _ in range(STEPS):
             float(step())
         return STEPS * batch_size
 
-    candidates = {
-        f"{name}, {kind}": lambda step=step: turn(step) for kind, step in zip(("Keras' layers", "fer"), steps)
-    }
-    return run_interleaved("layers", "images/s", candidates, f"{name}, Keras' layers", rounds)
+    with tf_workarounds.release_custom_gradients():
+        with progress.stage(f"layers: compiling {name}"):
+            steps = {kind: make_step(name, batch_size, kind == "fer") for kind in ("Keras' layers", "fer")}
+            for step in steps.values():
+                step()
+        candidates = {f"{name}, {kind}": functools.partial(turn, step) for kind, step in steps.items()}
+        return run_interleaved("layers", "images/s", candidates, f"{name}, Keras' layers", rounds)
 
 
 def make_step(name: str, batch_size: int, accelerated: bool) -> Callable[[], tf.Tensor]:
