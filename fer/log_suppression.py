@@ -19,11 +19,19 @@ HIDDEN_PACKAGES = ("pandas", "scipy")
 CONVERTER_LOGGERS = ("tf2onnx", "tf2onnx.tfonnx")
 
 
-def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
-    """Imports TensorFlow without its start-up messages, and with oneDNN on all x86-64 processors.
+def enable_onednn() -> None:
+    """Makes TensorFlow compute with oneDNN on all x86-64 processors, unless it is loaded or the user has decided.
 
-    By default, TensorFlow computes with oneDNN only where the processor has instructions for neural networks, such as
-    AVX512_VNNI. With AVX2 code, training runs 1.7 to 2.7 times as fast with oneDNN (docs/results/benchmark/avx2.md).
+    By default, TensorFlow does so only where the processor has instructions for neural networks, such as AVX512_VNNI.
+    With AVX2 code, training with oneDNN and `fer.models.avx2_layers` is 1.7 to 2.7 times as fast as without
+    (docs/results/benchmark/avx2.md).
+    """
+    if "tensorflow" not in sys.modules and platform.machine() == "x86_64":  # not measured on others
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
+    """Imports TensorFlow without its start-up messages, after `enable_onednn`.
 
     Programs call this after they have checked their flags and before they import modules that need TensorFlow. The
     standard error is suppressed meanwhile, because TensorFlow 2.16 and later log before they read the log level.
@@ -33,8 +41,7 @@ def import_tensorflow(announce: bool = True, whole: bool = False) -> None:
       whole: lets Keras import `HIDDEN_PACKAGES`, which tf.keras.preprocessing.image needs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if platform.machine() == "x86_64":  # not measured on others
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    enable_onednn()
     notice = progress.print_when_slow("Loading TensorFlow ...") if announce else contextlib.nullcontext()
     with notice, suppress_stderr(), _hide_packages(() if whole else HIDDEN_PACKAGES), _skip_garbage_collection():
         import tensorflow  # noqa: F401

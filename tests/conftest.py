@@ -2,8 +2,9 @@
 
 import os
 
-import fer  # noqa: F401  before TensorFlow: it chooses Keras 2
+from fer import log_suppression  # before TensorFlow: fer chooses Keras 2
 
+log_suppression.enable_onednn()  # as the programs do
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # before TensorFlow loads; tests assert an empty standard error
 
 import dataclasses

@@ -1,6 +1,7 @@
 """Output below Python is suppressed; errors are not."""
 
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -48,14 +49,34 @@ def test_hidden_packages_cannot_be_imported_meanwhile_unless_they_are_loaded(mon
 
 
 @pytest.mark.parametrize(
-    ("machine", "before", "after"), [("x86_64", None, "1"), ("x86_64", "0", "0"), ("aarch64", None, None)]
+    ("machine", "loaded", "before", "after"),
+    [
+        ("x86_64", False, None, "1"),
+        ("x86_64", False, "0", "0"),
+        ("x86_64", True, None, None),  # TensorFlow has read the variable
+        ("aarch64", False, None, None),
+    ],
 )
-def test_import_tensorflow_enables_onednn_on_x86_unless_the_user_decides(monkeypatch, machine, before, after):
+def test_enable_onednn_sets_the_variable_on_x86_unless_it_is_decided(monkeypatch, machine, loaded, before, after):
     monkeypatch.setattr(log_suppression.platform, "machine", lambda: machine)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "to be restored")
     if before is None:
         monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     else:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", before)
-    log_suppression.import_tensorflow()
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "tensorflow")
+    log_suppression.enable_onednn()
     assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == after
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="oneDNN is enabled on x86-64 alone")
+def test_import_tensorflow_enables_onednn():
+    program = (
+        "import os\nfrom fer import log_suppression\nlog_suppression.import_tensorflow()\n"
+        "from tensorflow.python.util import _pywrap_util_port\n"
+        "print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'), _pywrap_util_port.IsMklEnabled())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["1", "True"]
