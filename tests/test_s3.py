@@ -224,6 +224,21 @@ def test_s3_run_resumes_after_kill(data, store, link, start):
     assert len(list_keys(store, "runs/killed/events/")) == 6  # three of each process
 
 
+@pytest.mark.extended
+def test_s3_run_killed_in_its_first_upload_of_a_checkpoint_starts_again(data, store, link, start):
+    flags = [*SMALL, "--config.train.save_every_steps=1000", f"--data={data}", f"--workdir={RUNS}/early"]
+    link.cut_at("runs/early/checkpoints/step-00000020/checkpoint.json")  # of the first epoch, uploaded after its state
+    process = start("train.py", *flags)
+    link.wait_until_refused(1, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    link.restore()
+    assert "step-00000020/state.index" in list_keys(store, "runs/early/checkpoints/")
+    assert newest_checkpoint(store, "early") == 0
+    finish(start("train.py", *flags))
+    assert newest_checkpoint(store, "early") == 40
+
+
 @pytest.mark.slow
 def test_s3_run_ends_with_75_when_store_stays_away_and_resumes(data, store, link, start, tmp_path):
     flags = [*SMALL, f"--data={data}"]

@@ -92,7 +92,7 @@ class Mirror:
                 reason = str(self._failure or "the upload has not ended").rstrip(".")
                 raise StoreUnavailableError(
                     f"The last state of {self._url} could not be uploaded within {timeout:g} s ({reason}). The store "
-                    "holds an earlier state, which is complete: run the same command again to continue from there."
+                    "holds an earlier state: run the same command again to continue from there."
                 )
         self._thread.join()
 

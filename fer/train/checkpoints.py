@@ -3,9 +3,9 @@
 In the run folder:
     checkpoints/step-00000500/state.index, state.data-00000-of-00001, checkpoint.json
 
-A folder is written under a temporary name beside its place and renamed, and checkpoint.json is its last file. What a
-killed run leaves behind is no checkpoint and is removed. The newest `MAX_TO_KEEP` checkpoints are kept. All folders are
-local: `fer.io.mirror` uploads those of a run in a store.
+A folder is written under a temporary name beside its place and renamed. checkpoint.json is its last file, also of an
+upload to a store: a folder without it is what a killed run left behind, no checkpoint, and is removed. The newest
+`MAX_TO_KEEP` checkpoints are kept. All folders are local: `fer.io.mirror` uploads those of a run in a store.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def list_steps(folder: str) -> list[int]:
     if not files.isdir(folder):
         return []
     steps = map(parse_checkpoint_name, files.listdir(folder))
-    return sorted(step for step in steps if step is not None)
+    return sorted(step for step in steps if step is not None and _is_complete(folder, checkpoint_name(step)))
 
 
 def remove_after(folder: str, step: int) -> None:
@@ -135,8 +135,12 @@ def clean(folder: str) -> None:
     """Removes the incomplete checkpoints of a killed run."""
     if os.path.isdir(folder):
         for name in os.listdir(folder):
-            if ".tmp" in name:
+            if ".tmp" in name or (parse_checkpoint_name(name) is not None and not _is_complete(folder, name)):
                 _remove(os.path.join(folder, name))
+
+
+def _is_complete(folder: str, name: str) -> bool:
+    return files.exists(os.path.join(folder, name, CHECKPOINT_FILE))
 
 
 def _write(folder: str, state: tf.train.Checkpoint, record: CheckpointRecord) -> None:
@@ -157,7 +161,7 @@ def _find_damage(place: str) -> str | None:
     except StorageError:
         raise
     except (UserError, TypeError):
-        return f"{CHECKPOINT_FILE} is missing or not a record of a checkpoint"
+        return f"{CHECKPOINT_FILE} is not a record of a checkpoint"
     for name, digest in expected.items():
         path = os.path.join(place, name)
         if not os.path.exists(path):

@@ -65,7 +65,7 @@ def test_restore_reports_damaged_checkpoint_and_uses_the_one_before(folder, caps
     elif damage == "missing":
         (newest / "state.index").unlink()
     else:
-        (newest / "checkpoint.json").unlink()
+        (newest / "checkpoint.json").write_bytes(b"")
     assert restore(folder)[1] == 30.0
     assert "step-00000040 is damaged" in capsys.readouterr().out
     assert checkpoints.list_steps(str(folder)) == [20, 30]
@@ -104,14 +104,22 @@ def test_restore_raises_user_error_for_state_of_another_version(folder, other):
     assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
 
 
-def test_clean_removes_partial_checkpoint_of_killed_run(folder):
-    partial = folder / "step-00000050.tmp"
+@pytest.mark.parametrize("name", ["step-00000050.tmp", "step-00000050"])
+def test_clean_removes_partial_checkpoint_of_killed_run(folder, name):
+    """A local run is killed before the folder is renamed, a run in a store before checkpoint.json is uploaded."""
+    partial = folder / name
     partial.mkdir()
     (partial / "state.index").write_bytes(b"half")
     assert restore(folder)[0].step == 40
     checkpoints.clean(str(folder))
     assert not partial.exists()
     assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
+
+
+def test_restore_returns_none_when_the_only_checkpoint_is_partial(tmp_path):
+    (tmp_path / "step-00000010").mkdir()
+    (tmp_path / "step-00000010" / "state.index").write_bytes(b"half")
+    assert restore(tmp_path) == (None, -1.0)
 
 
 def test_save_raises_user_error_and_keeps_earlier_checkpoints_when_write_fails(folder, monkeypatch):

@@ -146,9 +146,11 @@ def kill_after(save, last: int):
 
 
 def make_checkpoint_folders(tmp_path, steps: list[int]) -> str:
-    """Creates empty checkpoint folders of these steps."""
+    """Creates checkpoints of these steps without a state."""
     for each in steps:
-        (tmp_path / run_dir.checkpoint_name(each)).mkdir()
+        folder = tmp_path / run_dir.checkpoint_name(each)
+        folder.mkdir()
+        run_dir.write_checkpoint_record(str(folder), CheckpointRecord(each, files={}))
     return str(tmp_path)
 
 
