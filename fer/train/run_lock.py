@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from fer.storage import is_remote
 
 LEASE_S = 60.0  # seconds without a renewal after which a lease in a store has expired
 RENEW_S = 15.0  # seconds between two renewals
+SETTLE_S = 2.0  # seconds after which a lease that another process wrote at the same time is in the store
+LOST_EXIT_CODE = 75  # the same command can go on later
 
 
 @contextlib.contextmanager
@@ -108,6 +111,7 @@ def _hold_lease(workdir: str) -> Iterator[None]:
     path, owner = os.path.join(workdir, OWNER_FILE), {**_make_owner(), "lease": uuid.uuid4().hex}
     _wait_for_lease(path, workdir)
     files.write_json(path, {**owner, "renewals": 0})
+    time.sleep(SETTLE_S)
     lease = _read(path)
     if lease and lease.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
         raise _in_use_error(workdir, lease)
@@ -115,6 +119,9 @@ def _hold_lease(workdir: str) -> Iterator[None]:
 
     def renew() -> None:
         with contextlib.suppress(UserError):  # the store is unreachable: the next renewal may succeed
+            lease = _read(path)
+            if lease and lease.get("lease") != owner["lease"]:  # this process could not renew it for LEASE_S
+                _end_process(_in_use_error(workdir, lease))
             files.write_json(path, {**owner, "renewals": next(counts)})
 
     try:
@@ -125,6 +132,12 @@ def _hold_lease(workdir: str) -> Iterator[None]:
             lease = _read(path)
             if lease and lease.get("lease") == owner["lease"]:
                 files.remove(path)
+
+
+def _end_process(error: RunInUseError) -> None:
+    """Ends this process, whose lease another one has taken over, before it uploads anything else."""
+    print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr, flush=True)
+    os._exit(LOST_EXIT_CODE)
 
 
 def _wait_for_lease(path: str, workdir: str) -> None:

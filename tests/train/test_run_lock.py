@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -27,6 +28,7 @@ def short_leases(monkeypatch):
     monkeypatch.setattr(run_lock, "is_remote", lambda path: True)
     monkeypatch.setattr(run_lock, "LEASE_S", 0.5)
     monkeypatch.setattr(run_lock, "RENEW_S", 0.05)
+    monkeypatch.setattr(run_lock, "SETTLE_S", 0.1)
 
 
 def read_owner(workdir) -> dict:
@@ -108,6 +110,33 @@ def test_hold_in_a_store_rejects_a_lease_that_is_renewed(short_leases, tmp_path,
     with pytest.raises(UserError, match="in use by process 7 on elsewhere"):
         run_lock.hold(str(tmp_path)).__enter__()
     assert read_owner(tmp_path)["host"] == "elsewhere"
+
+
+def test_hold_in_a_store_rejects_a_lease_that_another_process_writes_at_the_same_time(
+    short_leases, tmp_path, monkeypatch
+):
+    other = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x", "renewals": 0}
+    path = tmp_path / run_lock.OWNER_FILE
+    monkeypatch.setattr(run_lock.time, "sleep", lambda _: path.write_text(json.dumps(other)))
+    with pytest.raises(UserError, match="in use by process 7 on elsewhere"):
+        run_lock.hold(str(tmp_path)).__enter__()
+    assert read_owner(tmp_path) == other
+
+
+def test_hold_in_a_store_ends_the_process_whose_lease_was_taken_over(short_leases, tmp_path, monkeypatch):
+    ended = threading.Event()
+
+    def end(error: UserError) -> None:
+        assert "in use by process 7 on elsewhere" in str(error)
+        ended.set()
+        raise error  # as `os._exit`, it does not return: the lease of the other process stays
+
+    monkeypatch.setattr(run_lock, "_end_process", end)
+    other = {"host": "elsewhere", "pid": 7, "started": "2026-01-01 00:00:00", "lease": "x", "renewals": 0}
+    with run_lock.hold(str(tmp_path)):
+        (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(other))
+        assert ended.wait(timeout=60)
+    assert read_owner(tmp_path) == other
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
