@@ -78,6 +78,8 @@ def check_run(
     precision.allow_tensor_float_32(experiment.train)
     shards = manifest.read_manifest(data).seal_test_split()
     manifest.check_sizes(shards)
+    epoch_steps = pipeline.steps_per_epoch(shards.split("train").examples, experiment.train.global_batch_size)
+    check_profile_steps(experiment.train, count_steps(experiment.train, epoch_steps))
     folder = run_dir.open_run_dir(workdir, experiment, shards)
     if recorded:
         check_length(folder, recorded.experiment, experiment, shards)
@@ -148,6 +150,20 @@ def find_initial_run(folder: RunDir, recorded: RunConfig | None, init_from: str)
 def count_steps(train: Train, epoch_steps: int) -> int:
     """Returns the number of steps of a run."""
     return train.max_steps or train.epochs * epoch_steps
+
+
+def check_profile_steps(train: Train, num_steps: int) -> None:
+    """Checks that the run reaches the steps that `train.profile_steps` names.
+
+    Raises:
+      UserError: it has fewer steps.
+    """
+    first, _ = config.parse_step_range(train.profile_steps) or (0, 0)
+    if first > num_steps:
+        raise UserError(
+            f"config.train.profile_steps is {train.profile_steps!r}, and the run has {num_steps:,} steps: choose "
+            "earlier steps."
+        )
 
 
 def check_length(folder: RunDir, before: Experiment, experiment: Experiment, shards: Manifest) -> None:

@@ -15,7 +15,7 @@ from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.export import model_card
 from fer.models import classifier, loading
-from fer.run_dir import RunDir
+from fer.run_dir import CheckpointRecord, RunDir
 from fer.train import assembly, preflight, trainer
 from tests.evaluation.factories import run as write_run
 from tests.scripts import run_script
@@ -90,6 +90,13 @@ def test_longer_run_error_names_init_from_when_steps_depended_on_length(
     assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
 
 
+def write_checkpoint(folder: RunDir, step: int) -> None:
+    """Writes a checkpoint without a state."""
+    path = pathlib.Path(folder.checkpoints, run_dir.checkpoint_name(step))
+    path.mkdir(parents=True)
+    run_dir.write_checkpoint_record(str(path), CheckpointRecord(step, files={}))
+
+
 def check_longer(experiment: Experiment, synthetic_shards, tmp_path, steps: int, longer: int) -> None:
     """Checks whether a run of 100 steps with a checkpoint after `steps` steps can go on to `longer` steps."""
     before, after = (
@@ -98,7 +105,7 @@ def check_longer(experiment: Experiment, synthetic_shards, tmp_path, steps: int,
     )
     folder = run_dir.open_run_dir(str(tmp_path / str(steps)), before, synthetic_shards)
     folder.write_config(before, synthetic_shards)
-    pathlib.Path(folder.checkpoints, run_dir.checkpoint_name(steps)).mkdir(parents=True)
+    write_checkpoint(folder, steps)
     preflight.check_length(folder, before, after, synthetic_shards)
 
 
@@ -232,7 +239,7 @@ def test_init_from_needs_no_file_of_model_weights_and_neither_does_its_resumptio
     for own, theirs in zip(parts.context.state.model.get_weights(), loading.open_run(initial).model.get_weights()):
         np.testing.assert_array_equal(own, theirs)
     run.folder.write_config(run.experiment, run.shards, initialized_from=parts.initialized_from)
-    pathlib.Path(run.folder.checkpoints, run_dir.checkpoint_name(1)).mkdir(parents=True)
+    write_checkpoint(run.folder, 1)
     resumed = check("")
     assert resumed.init_from == ""
     assembly.assemble(resumed)  # the weights come from the checkpoint
@@ -291,3 +298,13 @@ def test_recorded_config_and_banner_have_the_resolved_values(trained_run):
     train = RunDir(str(trained_run)).read_config().experiment.train
     assert (train.jit_compile, train.steps_per_execution, train.deterministic) == (False, 1, True)
     assert "execution 1 step per call, XLA off, deterministic ops on" in run_script.printed(trained_run)
+
+
+@pytest.mark.parametrize(("steps", "accepted"), [("", True), ("20-90", True), ("21-30", False)])
+def test_check_profile_steps_rejects_steps_beyond_the_run(steps, accepted):
+    train = Train(profile_steps=steps)
+    if accepted:
+        preflight.check_profile_steps(train, 20)
+    else:
+        with pytest.raises(UserError, match=r"profile_steps is '21-30', and the run has 20 steps"):
+            preflight.check_profile_steps(train, 20)

@@ -34,12 +34,14 @@ def test_profiler_boundaries_are_start_and_end_of_trace(tmp_path):
     assert Profiler(str(tmp_path), "10-12").boundaries == (9, 12)
 
 
-def test_profiler_close_ends_unfinished_trace(tmp_path):
+def test_profiler_close_ends_unfinished_trace_and_names_its_last_step(tmp_path, capsys):
     profiler = Profiler(str(tmp_path), "1-100")
     profiler.start_before(0)
+    profiler.stop_after(7, tf.Variable(7))
     profiler.close()
     profiler.close()
     assert len(list_traces(tmp_path)) == 1
+    assert "The steps up to 7 are traced." in capsys.readouterr().out
 
 
 def test_profiler_traces_nothing_without_profile_steps(tmp_path):
