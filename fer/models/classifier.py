@@ -19,13 +19,14 @@ from fer.models.registry import Backbone
 layers = tf.keras.layers
 
 
-def build(config: Model, precision: str, seed: int = 0, classes: int = len(CLASSES)) -> tf.keras.Model:
+def build(config: Model, precision: str, seed: int | None = 0, classes: int = len(CLASSES)) -> tf.keras.Model:
     """Builds a classifier with random weights; `fer.models.pretrained` loads others.
 
     Args:
       config: network and input size. The architecture does not depend on `config.weights`.
       precision: of the backbone: float32, mixed_bfloat16 or mixed_float16.
-      seed: of the initial weights.
+      seed: of the initial weights; sets Keras' global random state. None leaves that state to the caller, for weights
+        that are replaced.
       classes: number of classes; by default that of FER-2013.
 
     Returns:
@@ -37,7 +38,8 @@ def build(config: Model, precision: str, seed: int = 0, classes: int = len(CLASS
     """
     chosen = registry.backbone_spec(config.name)
     size = _input_size(config, chosen)
-    tf.keras.utils.set_random_seed(seed)  # only the initial weights use Keras' global random state
+    if seed is not None:
+        tf.keras.utils.set_random_seed(seed)  # only the initial weights use Keras' global random state
     with _precision_policy(precision):
         # Faces are 48x48. The op crop makes them smaller; a network without fixed input size takes them unresized.
         faces = tf.keras.Input([None, None, 1], dtype="uint8", name="faces")

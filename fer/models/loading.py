@@ -218,7 +218,7 @@ def open_folder(workdir: str, precision: str | None = None) -> LoadedRun:
         precision, _ = best_precision()
     check_computable(precision)
     best.check_files()
-    model = classifier.build(recorded.experiment.model, precision, classes=len(recorded.classes))
+    model = classifier.build(recorded.experiment.model, precision, seed=None, classes=len(recorded.classes))
     weights.load(model, best.path)
     return LoadedRun(
         workdir=workdir,

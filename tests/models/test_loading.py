@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import random
 import shutil
 
 import numpy as np
@@ -36,6 +37,15 @@ def test_loaded_model_computes_the_trained_output(workdir):
     trained = classifier.build(factories.EXPERIMENT.model, "float32", seed=3)
     faces = factories.images(4)
     np.testing.assert_array_equal(loading.open_run(str(workdir)).model(faces), trained(faces))
+
+
+def test_open_run_leaves_the_global_random_state_to_the_caller(workdir):
+    def draw(seed: int) -> tuple[float, ...]:
+        tf.keras.utils.set_random_seed(seed)
+        loading.open_run(str(workdir))
+        return random.random(), np.random.random(), float(tf.random.uniform([]))
+
+    assert all(first != second for first, second in zip(draw(1), draw(2)))
 
 
 def test_loaded_run_states_origin_of_its_weights(workdir):
