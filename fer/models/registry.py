@@ -119,7 +119,7 @@ BACKBONES = {
     "resnet18": _resnet((2, 2, 2, 2), "resnet18"),
     "resnet34": _resnet((3, 4, 6, 3), "resnet34"),
     "dlib_resnet": Backbone(dlib_resnet, 150, 103, "dlib", RESNET),
-    "mobilefacenet": Backbone(mobilefacenet, 112, 97, "arcface", MOBILEFACENET),
+    "mobilefacenet": Backbone(mobilefacenet, 112, 32, "arcface", MOBILEFACENET),
     "resnet50": _keras_application("ResNet50", 224, 32, "caffe", RESNET),
     "resnet101": _keras_application("ResNet101", 224, 32, "caffe", RESNET),
     "resnet152": _keras_application("ResNet152", 224, 32, "caffe", RESNET),

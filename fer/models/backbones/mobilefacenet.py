@@ -21,15 +21,16 @@ def mobilefacenet(side: int, channels: int, name: str = "mobilefacenet") -> tf.k
     """Builds the backbone.
 
     The kernel of the global depthwise convolution is 7x7 at every input size, so that the weights do not depend on the
-    size. Above 112 pixels the convolution, which is not padded, has several positions, which the head pools.
+    size. From 97 to 112 pixels it has one position. At other sizes it has several, which the head pools: above, the
+    convolution is not padded either; below, where the last map is smaller than the kernel, the map is padded.
 
     Args:
-      side: pixels of the square input; the authors' is 112, the smallest 97.
+      side: pixels of the square input; the authors' is 112.
       channels: of the input.
       name: of the model.
 
     Returns:
-      A model from [B, side, side, channels] to the linear embedding [B, h, w, 192]; 1x1 from 97 to 112 pixels.
+      A model from [B, side, side, channels] to the linear embedding [B, h, w, 192].
     """
     inputs = tf.keras.Input([side, side, channels])
     x = _prelu(_convolution(inputs, 64, 3, 2, "conv1"), "conv1")
@@ -41,7 +42,7 @@ def mobilefacenet(side: int, channels: int, name: str = "mobilefacenet") -> tf.k
             block += 1
             x = _bottleneck(x, width, 1 if position else stride, expansion, f"block{block}")
     x = _prelu(_convolution(x, 512, 1, 1, "conv7"), "conv7")
-    x = _depthwise(x, GLOBAL_KERNEL, 1, "valid", "global_dw")
+    x = _depthwise(x, GLOBAL_KERNEL, 1, "valid" if x.shape[1] >= GLOBAL_KERNEL else "same", "global_dw")
     x = _convolution(x, 512, 1, 1, "global_project")
     x = _convolution(x, EMBEDDING, 1, 1, "embedding")
     return tf.keras.Model(inputs, x, name=name)

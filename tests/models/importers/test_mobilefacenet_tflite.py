@@ -126,9 +126,9 @@ def test_mobilefacenet_output_is_unchanged_with_batch_statistics_of_the_faces(lo
     )
 
 
-def test_mobilefacenet_has_more_positions_above_112_pixels():
-    assert mobilefacenet.mobilefacenet(112, 3).output_shape == (None, 1, 1, 192)
-    assert mobilefacenet.mobilefacenet(160, 1).output_shape == (None, 4, 4, 192)
+@pytest.mark.parametrize(("side", "positions"), [(32, 2), (96, 6), (97, 1), (112, 1), (160, 4)])
+def test_mobilefacenet_has_one_position_from_97_to_112_pixels(side, positions):
+    assert mobilefacenet.mobilefacenet(side, 1).output_shape == (None, positions, positions, 192)
 
 
 @pytest.mark.extended
