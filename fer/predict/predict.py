@@ -224,6 +224,8 @@ class Summary:
             others = f", and no face was found in {len(self._faceless):,} others" if self._faceless else ""
             advice = ". Repair or remove them" if len(self._unreadable) > 1 else ""
             raise UserError(f"{_first_names(self._unreadable)}{others}{advice}.")
+        if self.unused_boxes:
+            raise UserError(f"{_first_names(self.unused_boxes)}, so there are no faces. Correct --boxes.")
         raise UserError(
             f"No face was found in {_first_names(self._faceless)}. --faces=whole takes a picture as one face."
         )

@@ -58,7 +58,7 @@ class ResultFiles:
           UserError: a submission is requested for a picture; or annotated photos would be written among the photos of
             the input or over them.
         """
-        if self._kaggle and result.source.row is None:
+        if self._kaggle and result.source.row is None and not result.error:
             raise UserError(
                 "--kaggle writes labels in the order of a table's rows, and --input has pictures. Omit --kaggle."
             )

@@ -155,3 +155,11 @@ def test_summary_check_accepts_pictures_without_faces_unless_a_file_needs_them()
     summary.check(needs_faces=False)
     with pytest.raises(UserError, match=r"^No face was found in none\.jpg\. --faces=whole"):
         summary.check(needs_faces=True)
+
+
+def test_summary_check_names_boxes_of_other_pictures_when_there_are_no_faces():
+    summary = predict.Summary(["none.jpg"])
+    summary.add(picture("none.jpg"))
+    summary.unused_boxes = ["b.csv, line 2, column path: 'other.jpg' is no picture of the input"]
+    with pytest.raises(UserError, match=r"^b\.csv, line 2, .*, so there are no faces\. Correct --boxes\."):
+        summary.check(needs_faces=True)

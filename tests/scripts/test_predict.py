@@ -70,6 +70,15 @@ def test_predict_writes_submission_as_a_column_of_labels(folder, expected):
     assert (folder / "submission.csv").read_text().split() == ["emotion", *labels]
 
 
+def test_predict_reports_a_table_that_cannot_be_read_as_a_submission(folder):
+    (folder / "labels.csv").write_text("id,emotion\n1,3\n")
+    done = predict(folder, "--input=labels.csv", "--kaggle", "--output=none.csv")
+    assert done.returncode == 1
+    assert "labels.csv" in done.stderr
+    assert "pixels" in done.stderr
+    assert not (folder / "none.csv").exists()
+
+
 @pytest.mark.extended
 def test_predict_averages_runs_and_mirrored_faces(folder):
     factories.run(folder / "other", seed=1)
