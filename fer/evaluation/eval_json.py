@@ -171,9 +171,9 @@ def summary_line(evaluation: dict[str, Any]) -> str:
 
 
 def is_training_data(evaluation: Mapping[str, Any]) -> bool:
-    """Returns whether every member, or a run that a model soup averages, was trained on the evaluated shards."""
+    """Returns whether a member, or a run that a model soup averages, was trained on the evaluated shards."""
     evaluated = evaluation["data"]["manifest_sha256"]
-    return all(
+    return any(
         evaluated in [run.get("trained_on", {}).get("manifest_sha256") for run in (each, *averaged_runs(each))]
         for each in evaluation["protocol"]["members"]
     )

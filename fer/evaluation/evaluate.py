@@ -182,7 +182,7 @@ def _describe_members(members: Sequence[Member]) -> list[dict[str, Any]]:
     """Builds the field protocol.members of eval.json.
 
     Raises:
-      UserError: saved predictions include a network that is another member too and would count twice.
+      UserError: a network is a member twice and would count twice.
     """
     descriptions: list[dict[str, Any]] = []
     for member in members:
@@ -194,7 +194,7 @@ def _describe_members(members: Sequence[Member]) -> list[dict[str, Any]]:
     for entry in descriptions:
         network = (entry["weights_sha256"], entry.get("export", {}).get("sha256", ""))
         other = by_network.setdefault(network, entry)
-        if other is not entry and ("source_eval" in entry or "source_eval" in other):
+        if other is not entry:
             first, second = (each.get("source_eval", each["workdir"]) for each in (other, entry))
             raise UserError(
                 f"{first} and {second} hold the same network (step {entry['checkpoint_step']:,} of "

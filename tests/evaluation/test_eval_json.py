@@ -226,3 +226,10 @@ def test_is_training_data_includes_the_runs_of_a_soup(averaged, expected):
     member = {"trained_on": {"manifest_sha256": "other"}, "learned_from": {"averaged": runs}}
     content = {"data": {"manifest_sha256": "evaluated"}, "protocol": {"members": [member]}}
     assert eval_json.is_training_data(content) is expected
+
+
+@pytest.mark.parametrize(("shards", "expected"), [(["other", "other"], False), (["other", "evaluated"], True)])
+def test_is_training_data_holds_when_one_member_was_trained_on_the_evaluated_shards(shards, expected):
+    members = [{"trained_on": {"manifest_sha256": each}} for each in shards]
+    content = {"data": {"manifest_sha256": "evaluated"}, "protocol": {"members": members}}
+    assert eval_json.is_training_data(content) is expected

@@ -39,7 +39,8 @@ def test_evaluate_writes_into_the_run_and_names_each_file(evaluated_run):
 
 @pytest.mark.extended
 def test_evaluate_writes_ensemble_with_tta_to_output_flag(folder):
-    done = evaluate(folder, "--workdir=run,run", "--tta=flip", "--output=ensemble")
+    factories.run(folder / "second", seed=1)
+    done = evaluate(folder, "--workdir=run,second", "--tta=flip", "--output=ensemble")
     assert done.returncode == 0, done.stderr
     protocol = json.loads((folder / "ensemble" / "eval.json").read_text())["protocol"]
     assert (len(protocol["members"]), protocol["tta"]) == (2, "flip")
