@@ -559,17 +559,18 @@ def software_versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Returns the commit of the code, with "+changes" if files differ from it; None outside a checkout."""
-    here = os.path.dirname(os.path.abspath(fer.__file__))
+    root = os.path.dirname(os.path.dirname(os.path.realpath(fer.__file__)))
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "-C", here, "describe", "--always", "--abbrev=40", "--dirty=+changes"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        if os.path.realpath(git("rev-parse", "--show-toplevel")) != root:  # an environment inside another project
+            return None
+        return git("describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.stdout.strip()
 
 
 def _is_leftover(name: str) -> bool:

@@ -4,10 +4,13 @@ import csv
 import dataclasses
 import json
 import pathlib
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
+import fer
 from fer import config, run_dir
 from fer.config import Experiment, Model, Train
 from fer.errors import UserError
@@ -199,3 +202,21 @@ def test_find_classes_reads_the_config_of_a_weights_file(folder):
     assert run_dir.find_classes(f"{folder.checkpoints}/best-00000001.npz") == CLASSES
     assert run_dir.find_classes(f"{folder.path}/weights.npz") == CLASSES
     assert run_dir.find_classes(f"{folder.path}-other/weights.npz") is None
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize(("package", "recorded"), [("fer", True), ("site-packages/fer", False)])
+def test_git_commit_is_that_of_the_package_only(tmp_path, monkeypatch, package, recorded):
+    """A package that is installed in an environment within another project has no commit of its own."""
+    (tmp_path / package).mkdir(parents=True)
+    (tmp_path / package / "__init__.py").touch()
+    for command in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=first"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "tag", "--annotate", "v1", "--message=first"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(fer, "__file__", str(tmp_path / package / "__init__.py"))
+    commit = subprocess.run(["git", "-C", str(tmp_path), "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    assert run_dir.git_commit() == (commit.strip() if recorded else None)
