@@ -43,6 +43,21 @@ def require(*names: str, unless: Sequence[str] = ()) -> None:
     _REQUIRED.update(dict.fromkeys(names, tuple(unless)))
 
 
+def reject_flags(reason: str, *names: str) -> None:
+    """Rejects flags that the program would ignore.
+
+    Args:
+      reason: end of the message after the flag, such as "needs --baselines".
+      names: of flags that the program defines.
+
+    Raises:
+      UserError: one of them was set.
+    """
+    for name in names:
+        if flags.FLAGS[name].present:
+            raise UserError(f"--{name} {reason}.")
+
+
 def define_paths(name: str, meaning: str, default: str | None = None) -> flags.FlagHolder[list[str]]:
     """Defines a flag of one or several comma-separated paths, none of which may be empty; required without default."""
     flag = flags.DEFINE_list(name, default, meaning)
@@ -100,6 +115,8 @@ def run(main: Callable[[], None]) -> None:
             if flag_paths.is_output_printed(flags.FLAGS):
                 sys.stdout = sys.stderr  # standard output is for the output alone
             if CACHE_DIR.value:
+                if storage.is_remote(CACHE_DIR.value):
+                    raise UserError(f"--cache_dir={CACHE_DIR.value}: it must be a local directory.")
                 os.environ[storage.CACHE_DIR_VARIABLE] = os.path.abspath(CACHE_DIR.value)
             storage.check_stores(*(str(flags.FLAGS[name].value) for name in flags.FLAGS))
             main()

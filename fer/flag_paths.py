@@ -35,6 +35,7 @@ PATHS = {  # flags that name one or several comma-separated paths
         "update_doc",
         "extra_runs",
         "torch_python",
+        "cache_dir",
     ),
 }
 OUTPUTS = ("output", "preview", "update_doc")  # flags that name a file to write

@@ -22,6 +22,7 @@ COMMON_FLAGS = {
     "--helpfull": "Prints the flags of libraries too, such as absl's --verbosity.",
     "--version": "Prints the versions of fer, TensorFlow and Python.",
     "--debug": "Shows the traceback of an error.",
+    "--cache_dir=DIR": "Directory of local copies of shards in a store; by default ~/.cache/fer.",
 }
 TENSORFLOW_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-macos", "tensorflow-rocm", "tf-nightly")
 MAX_WIDTH = 110  # characters of a line

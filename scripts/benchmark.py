@@ -25,23 +25,21 @@ SUITES = ["scaling", "launches", "augment", "convert", "input", "train", "layers
 
 SUITE = flags.DEFINE_enum("suite", "all", [*SUITES, "all"], "Suite to run.")
 POLICY = flags.DEFINE_string("policy", None, "Policy that the suite `augment` measures in addition to RandAugment.")
-DATA = flags.DEFINE_string(
-    "data", None, "Shards whose validation faces the suite `detect` measures in addition to drawn ones."
-)
+DATA = flags.DEFINE_string("data", None, "Shards whose validation faces `detect` measures in addition to drawn ones.")
 INPUT = flags.DEFINE_string("input", None, "CSV like fer2013.csv for the suite `end_to_end`; by default drawn faces.")
 TORCH_PYTHON = flags.DEFINE_string("torch_python", None, "Python with PyTorch for the suite `end_to_end`, if another.")
 OUTPUT = flags.DEFINE_string("output", "runs/benchmark.json", "JSON file of the results; a plot is written next to it.")
 UPDATE_DOC = flags.DEFINE_string("update_doc", None, "Document to fill with the results of --output; no measuring.")
+OWN_FLAGS = {  # of suites, by the arguments of their `measure`
+    "augment": {"text": POLICY},
+    "detect": {"data": DATA},
+    "end_to_end": {"csv": INPUT, "torch_python": TORCH_PYTHON},
+}
 
 
 def measure(suite: str) -> list[harness.Result]:
     """Runs a suite, which prints a line before each measurement."""
-    given = {
-        "augment": {"text": POLICY.value},
-        "detect": {"data": DATA.value},
-        "end_to_end": {"csv": INPUT.value, "torch_python": TORCH_PYTHON.value},
-    }
-    options = {name: value for name, value in given.get(suite, {}).items() if value}
+    options = {name: flag.value for name, flag in OWN_FLAGS.get(suite, {}).items() if flag.value}
     with progress.stage(f"Importing the suite {suite} ..."):
         module = importlib.import_module(f"fer.benchmark.{suite}")
     return module.measure(**options)
@@ -53,6 +51,9 @@ def main() -> None:
         print(f"wrote {UPDATE_DOC.value}")
         return
     files.check_writable(OUTPUT.value)
+    for suite, options in OWN_FLAGS.items():
+        if SUITE.value not in (suite, "all"):
+            cli.reject_flags(f"needs --suite={suite}", *(flag.name for flag in options.values()))
     if POLICY.value:
         grammar.parse(POLICY.value)
     if DATA.value:

@@ -32,6 +32,8 @@ def main() -> None:
     chosen = baselines.parse_baselines(BASELINES.value or "false")
     if chosen and not DATA.value:
         raise UserError("--baselines needs --data: the directory of the shards of the evaluations.")
+    if not chosen:
+        cli.reject_flags("needs --baselines", "data", "split")
     files.check_writable(os.path.join(OUTPUT.value, "comparison.json"))
     for path in EVALS.value:
         files.read_json(path, "the evaluation")

@@ -7,7 +7,6 @@ from fer.convert import worker_pool
 from fer.convert.options import Options
 from fer.convert.readers import label_map
 from fer.data.manifest import check_manifest
-from fer.errors import UserError
 
 INPUT = flags.DEFINE_string(
     "input", None, "CSV files, archives or class folders, comma-separated; or synthetic[:ROWS]."
@@ -39,8 +38,7 @@ cli.require("input", "output", unless=["verify"])
 
 def main() -> None:
     if VERIFY.value is not None:
-        if INPUT.value or OUTPUT.value:
-            raise UserError("--verify converts nothing. Give it without --input and --output.")
+        cli.reject_flags("is for a conversion, and --verify converts nothing. Omit one", *Options.__dataclass_fields__)
         check_manifest(VERIFY.value)
         log_suppression.import_tensorflow()
         from fer.convert.verify import verify

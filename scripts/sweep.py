@@ -20,9 +20,7 @@ DATA = flags.DEFINE_string("data", None, "Directory of shards that scripts/conve
 OUTPUT = flags.DEFINE_string("output", None, "Directory of the report and of the run directories.")
 GRID = flags.DEFINE_string("grid", None, "Trains all combinations of values: 'seed=0,1,2; model.dropout=0.2,0.4'.")
 ABLATIONS = flags.DEFINE_string(
-    "ablations",
-    None,
-    "Ablations: trains each by itself: 'augment.policy=none,flip; train.ema_decay=0'; use with --grid of seeds.",
+    "ablations", None, "Trains each change alone: 'augment.policy=none,flip; train.ema_decay=0'; with --grid of seeds."
 )
 SPACE = flags.DEFINE_string(
     "space",
@@ -47,8 +45,10 @@ def main() -> None:
             "Give either --grid='seed=0,1,2' (with or without --ablations='train.ema_decay=0') or "
             "--space='model.dropout=uniform(0.1,0.5)'."
         )
-    if EXTRA_RUNS.value and not ABLATIONS.value:
-        raise UserError("--extra_runs needs --ablations: it adds ablations to those of --ablations.")
+    if not ABLATIONS.value:
+        cli.reject_flags("needs --ablations: it adds ablations to those of --ablations", "extra_runs")
+    if not SPACE.value:
+        cli.reject_flags("needs --space", "trials", "seed")
     base = config.validate_config(CONFIG.value)
     found = search_space.parse_space(SPACE.value, base) if SPACE.value else {}
     if GRID.value:

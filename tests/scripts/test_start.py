@@ -179,6 +179,15 @@ MISTAKES = [
         ["import_weights.py", "--source=mobilefacenet", "--input=faces.csv", "--data=nowhere", "--output=a.npz"],
         NO_SHARDS,
     ),
+    (
+        ["convert.py", "--verify=full", "--input=faces.csv"],
+        "--input is for a conversion, and --verify converts",
+    ),
+    (["convert.py", "--verify=full", "--ferplus=faces.csv"], "--ferplus is for a conversion, and --verify converts"),
+    (["compare.py", "--evals=results/eval.json", "--output=out", "--data=full"], "--data needs --baselines."),
+    ([*SWEEP, "--grid=seed=0,1", "--trials=2"], "--trials needs --space."),
+    (["benchmark.py", "--suite=train", "--policy=flip"], "--policy needs --suite=augment."),
+    (["convert.py", "--input=faces.csv", "--output=out", "--cache_dir=s3://a/b"], "--cache_dir=s3://a/b: it must be"),
 ]
 
 
