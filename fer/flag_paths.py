@@ -30,6 +30,8 @@ PATHS = {  # flags that name one or several comma-separated paths
         "data",
         "init_from",
         "workdir",
+        "delta",
+        "base",
         "preview",
         "evals",
         "update_doc",

@@ -11,6 +11,8 @@
     soup.json        of a model soup (fer.export.model_soup): the runs, their accuracies and that of the mean. A soup is
                      a run directory without history and states; config.json is that of its first run, with the
                      records of all in averaged
+    delta.npz        of a run that is kept as the difference from published weights (fer.export.weight_delta): its
+                     differences; delta.json has checksums of its weights. Such a folder has no best.json
     mlflow.json      id of the run in MLflow, if it is logged there (fer.train.mlflow_logging)
     owner.json       the process that trains in it now (fer.train.run_lock)
     eval.json        the evaluation, and predictions.npz with its probabilities (fer.evaluation)
@@ -58,6 +60,7 @@ EVENTS = "events"
 OWNER_FILE = "owner.json"
 MLFLOW_FILE = "mlflow.json"
 SOUP_FILE = "soup.json"
+DELTA_FILE, DELTA_RECORD_FILE = "delta.npz", "delta.json"
 EVAL_FILE = "eval.json"
 PREDICTIONS_FILE = "predictions.npz"
 CHECKPOINT_FILE = "checkpoint.json"  # last file of a checkpoint
@@ -128,6 +131,7 @@ class BestWeights:
     selected_on: str  # split that selected them
     path: str  # of the .npz
     sha256: str  # of the .npz
+    accuracy: float = 0.0  # on that split; 0 of a bundle, whose eval.json has it
     graph: str | None = None  # path of a bundle's inference graph
     graph_sha256: str | None = None
     rounded_to: str | None = None  # data type of a bundle's weights
@@ -141,6 +145,16 @@ class BestWeights:
         _check_sha256("weights file", self.path, self.sha256)
         if graph and self.graph and self.graph_sha256:
             _check_sha256("graph", self.graph, self.graph_sha256)
+
+
+class DeltaRecord(NamedTuple):
+    """Content of delta.json: the best weights of a run, of which delta.npz has the differences."""
+
+    base: str  # name of the file of the published weights
+    step: int  # training step of the weights
+    accuracy: float  # on validation, which selected them
+    weights_sha256: str  # of the run's .npz, which the restored weights equal up to rounding
+    checksums: Sequence[float]  # of each restored array, in the order of `model.weights`
 
 
 class Rollback(NamedTuple):
@@ -212,11 +226,17 @@ class RunDir:
         Raises:
           UserError: it has none.
         """
-        if not files.exists(self.best_file):
+        if files.exists(self.best_file):
+            return
+        if files.exists(os.path.join(self.path, DELTA_RECORD_FILE)):
             raise UserError(
-                f"{self.name} holds no {BEST_FILE}: train first, with {command_name('train')} and "
-                f"--workdir={shlex.quote(self.name)}."
+                f"{self.name} holds the delta of a run: restore the run with {command_name('weight_delta')} and "
+                f"--delta={shlex.quote(self.name)}."
             )
+        raise UserError(
+            f"{self.name} holds no {BEST_FILE}: train first, with {command_name('train')} and "
+            f"--workdir={shlex.quote(self.name)}."
+        )
 
     def check_new(self) -> None:
         """Checks that the directory can be written and holds nothing yet.
@@ -372,6 +392,29 @@ class RunDir:
         """Writes soup.json."""
         files.write_json(os.path.join(self.path, SOUP_FILE), record)
 
+    def write_delta_record(self, record: DeltaRecord) -> None:
+        """Writes delta.json."""
+        files.write_json(os.path.join(self.path, DELTA_RECORD_FILE), record._asdict())
+
+    def read_delta_record(self) -> DeltaRecord:
+        """Reads delta.json.
+
+        Raises:
+          UserError: it is missing or damaged.
+        """
+        path = os.path.join(self.path, DELTA_RECORD_FILE)
+        content = files.read_json(path, "the record of a delta")
+        checksums = _get_field(content, "checksums", list, path)
+        if not all(isinstance(each, (int, float)) for each in checksums):
+            raise UserError(f"{path} has a checksum that is no number: it is damaged.")
+        return DeltaRecord(
+            base=_get_field(content, "base", str, path),
+            step=_get_field(content, "step", int, path),
+            accuracy=_get_number(content, "accuracy", path),
+            weights_sha256=_get_field(content, "weights_sha256", str, path),
+            checksums=checksums,
+        )
+
     def write_mlflow_run_id(self, run_id: str) -> None:
         """Writes mlflow.json."""
         files.write_json(os.path.join(self.path, MLFLOW_FILE), {"run_id": run_id})
@@ -448,12 +491,15 @@ class RunDir:
         def locate(field: str) -> str:
             return files.join_inside(self.path, _get_field(best, field, str, path), path)
 
-        has_graph, is_rounded = (isinstance(best, dict) and name in best for name in ("graph", "rounded_to"))
+        has_graph, is_rounded, has_accuracy = (
+            isinstance(best, dict) and name in best for name in ("graph", "rounded_to", "accuracy")
+        )
         return BestWeights(
             step=_get_field(best, "step", int, path),
             selected_on=_get_field(best, "selected_on", str, path),
             path=locate("file"),
             sha256=_get_field(best, "sha256", str, path),
+            accuracy=_get_number(best, "accuracy", path) if has_accuracy else 0.0,
             graph=locate("graph") if has_graph else None,
             graph_sha256=_get_field(best, "graph_sha256", str, path) if has_graph else None,
             rounded_to=_get_field(best, "rounded_to", str, path) if is_rounded else None,
@@ -716,3 +762,9 @@ def _get_field(values: Any, name: str, kind: type, path: str) -> Any:
     if not isinstance(value, kind):
         raise UserError(f"{path} has no {name} of type {kind.__name__}: it is damaged or of another version of fer.")
     return value
+
+
+def _get_number(values: Any, name: str, path: str) -> float:
+    """Returns a field of the JSON object in the file `path`, which JSON may write without a decimal point."""
+    value = values.get(name) if isinstance(values, dict) else None
+    return float(value) if type(value) is int else float(_get_field(values, name, float, path))

@@ -13,6 +13,7 @@ import pytest
 from fer import config
 from fer.evaluation import eval_json
 from fer.evaluation.metrics import metrics
+from fer.models import registry
 from fer.run_dir import RunDir
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -111,9 +112,23 @@ def test_data_tables_hold_the_figures_of_the_manifest(path):
     assert [[row[1], row[3]] for row in marked_table(text, "classes")] == expected
 
 
-def test_reproduce_names_the_hash_of_the_recorded_manifest():
-    found = hashlib.sha256((RESULTS / "dataset" / "manifest.json").read_bytes()).hexdigest()
-    assert found[:8] in read("docs/reproduce.md")
+def test_reproduce_lists_the_hashes_of_all_recorded_manifests():
+    listed = set(re.findall(r"^\| `(\w{8})\.\.\.` \|", read("docs/reproduce.md"), re.MULTILINE))
+    recorded = {hashlib.sha256((RESULTS / "dataset" / "manifest.json").read_bytes()).hexdigest()[:8]}
+    for path in (*RESULTS.rglob("eval.json"), *RESULTS.rglob("config.json")):
+        recorded.add(json.loads(path.read_text())["data"]["manifest_sha256"][:8])
+    assert recorded == listed
+
+
+@pytest.mark.parametrize("path", REPORTS)
+def test_report_counts_the_backbones_of_the_registry(path):
+    (number,) = re.findall(r"(\d+) \w+,? \w+ 20 (?:of|\w+) KerasCV", read(path))
+    assert int(number) == len(registry.BACKBONES)
+
+
+def test_deployment_states_the_recorded_speed_of_the_bundled_network():
+    content = json.loads((RESULTS / "runs" / "bundled" / "eval-validation" / "eval.json").read_text())
+    assert f"runs at {content['images_per_second']:.0f} faces/s" in " ".join(read("docs/deployment.md").split())
 
 
 @pytest.mark.parametrize("path", ["README.md", *REPORTS])

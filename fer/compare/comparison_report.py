@@ -21,7 +21,7 @@ PAIR_HEADER = ("First", "Second", "Only first correct", "Only second correct", "
 EXTRA_DATA = {True: "possible", False: "no", None: "-"}  # eval.json does not record the data of initial weights
 CAPTION = "Our runs (blue), other packages measured on the same faces (orange), published results"
 NOTE = (
-    "Comparable: measured on FER-2013's PrivateTest, which was not used for selection, without training faces of other "
+    "Comparable: measured on FER-2013's PrivateTest, and not known to be selected on it or trained on faces of other "
     "data sets. In FER-2013, validation is PublicTest and test is PrivateTest. CI: Wilson's confidence interval; on "
     "3,589 faces, two results less than about 2 points apart need a paired test. Dash: not stated by the source. Other "
     "packages were measured on the same faces as ours, without their face detectors. Images/s: on the machine of the "

@@ -31,6 +31,7 @@ REQUIRED = {
     "soup.py": ["workdir", "data", "output"],
     "sweep.py": ["config", "data", "output"],
     "train.py": ["config", "data", "workdir"],
+    "weight_delta.py": ["base", "output"],
 }
 NO_RUN = "There is no run folder nowhere; --workdir names one that scripts/train.py wrote"
 NO_SHARDS = "nowhere has no manifest.json"
@@ -188,6 +189,11 @@ MISTAKES = [
     ([*SWEEP, "--grid=seed=0,1", "--trials=2"], "--trials needs --space."),
     (["benchmark.py", "--suite=train", "--policy=flip"], "--policy needs --suite=augment."),
     (["convert.py", "--input=faces.csv", "--output=out", "--cache_dir=s3://a/b"], "--cache_dir=s3://a/b: it must be"),
+    (["weight_delta.py", "--base=a.npz", "--output=out"], "Give either --workdir, to make a delta, or --delta, to"),
+    (["weight_delta.py", "--workdir=a", "--delta=b", "--base=a.npz", "--output=out"], "Give either --workdir, to make"),
+    (["weight_delta.py", "--workdir=nowhere", "--base=a.npz", "--output=out"], NO_RUN),
+    (["weight_delta.py", "--workdir=bundled", "--base=a.npz", "--output=out"], "There is no weights file a.npz: see"),
+    (["weight_delta.py", "--delta=full", "--base=a.npz", "--output=out"], "There is no weights file a.npz: see --base"),
 ]
 
 
