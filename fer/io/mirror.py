@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from fer import storage
-from fer.errors import Stopped, StoreUnavailableError, UserError
+from fer.errors import RunInUseError, Stopped, StoreUnavailableError, UserError
 from fer.io import files, temp_files
 
 MIN_PAUSE_S, MAX_PAUSE_S = 1.0, 60.0  # before a failed upload is repeated; doubled each time
@@ -38,7 +38,7 @@ class Mirror:
         self._url, self._rank, self._report = url, rank, report
         self._changed = threading.Condition()
         self._pending = ""  # folder of the newest record that is not uploaded
-        self._busy = self._closing = False
+        self._busy = self._closing = self._abandoned = False
         self._failure: Exception | None = None  # of the last upload; None if it succeeded
         self._failed_at = 0.0  # time of the first failure since the last success
         self._numbers = 0
@@ -96,6 +96,13 @@ class Mirror:
                 )
         self._thread.join()
 
+    def abandon(self) -> None:
+        """Ends the uploads: after the file that is being uploaded, none follows."""
+        with self._changed:
+            self._abandoned = self._closing = True
+            self._pending = ""
+            self._changed.notify_all()
+
     def _run(self) -> None:
         """Uploads record after record until the mirror is closed."""
         pause = MIN_PAUSE_S
@@ -115,7 +122,7 @@ class Mirror:
             self._note(failure)
             with self._changed:
                 self._busy = False
-                if failure is not None and not self._pending:
+                if failure is not None and not self._pending and not self._abandoned:
                     self._pending = record
                 else:
                     shutil.rmtree(record, ignore_errors=True)
@@ -145,12 +152,16 @@ class Mirror:
         """Uploads the files of a record that have changed, then removes those that are gone."""
         names = files.list_files(record)
         for name in sorted(names, key=lambda name: (self._rank(name), name)):
+            if self._abandoned:
+                return
             path = os.path.join(record, name)
             stamp = _stamp(path)
             if self._uploaded.get(name) != stamp:
                 storage.upload(path, f"{self._url}/{name}")
                 self._uploaded[name] = stamp
         for name in sorted(set(self._uploaded) - set(names), key=self._rank, reverse=True):
+            if self._abandoned:
+                return
             with contextlib.suppress(FileNotFoundError):
                 storage.remove(f"{self._url}/{name}")
             del self._uploaded[name]
@@ -165,6 +176,8 @@ def open_mirror(
     report: Callable[[str], None] = print,
 ) -> Iterator[Mirror]:
     """Yields a local copy of a folder in a store. At the end, also after an error, its files are uploaded once more.
+
+    After a RunInUseError nothing is uploaded any more.
 
     The text of an error names the store's folder in place of the local one.
 
@@ -188,6 +201,9 @@ def open_mirror(
             yield mirror
         except Stopped:
             mirror.close(timeout)
+            raise
+        except RunInUseError:  # the folder in the store belongs to another process
+            mirror.abandon()
             raise
         except BaseException as error:
             with contextlib.suppress(StoreUnavailableError):

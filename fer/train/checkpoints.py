@@ -132,11 +132,13 @@ def remove_after(folder: str, step: int) -> None:
 
 
 def clean(folder: str) -> None:
-    """Removes the incomplete checkpoints of a killed run."""
-    if os.path.isdir(folder):
-        for name in os.listdir(folder):
-            if ".tmp" in name or (parse_checkpoint_name(name) is not None and not _is_complete(folder, name)):
-                _remove(os.path.join(folder, name))
+    """Removes the incomplete checkpoints of a killed run; names those that have the name of a complete one."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        is_partial = parse_checkpoint_name(name) is not None and not _is_complete(folder, name)
+        if is_partial:
+            print(f"{os.path.join(folder, name)} has no {CHECKPOINT_FILE}: it is incomplete and removed.")
+        if is_partial or ".tmp" in name:
+            _remove(os.path.join(folder, name))
 
 
 def _is_complete(folder: str, name: str) -> bool:

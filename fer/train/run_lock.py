@@ -13,10 +13,9 @@ import itertools
 import json
 import os
 import socket
-import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fer.errors import RunInUseError, StorageError, UserError
@@ -28,11 +27,11 @@ from fer.storage import is_remote
 LEASE_S = 60.0  # seconds without a renewal after which a lease in a store has expired
 RENEW_S = 15.0  # seconds between two renewals
 SETTLE_S = 2.0  # seconds after which a lease that another process wrote at the same time is in the store
-LOST_EXIT_CODE = 75  # the same command can go on later
+
+Check = Callable[[], None]
 
 
-@contextlib.contextmanager
-def hold(workdir: str) -> Iterator[None]:
+def hold(workdir: str) -> contextlib.AbstractContextManager[Check]:
     """Holds the run directory for this process while the context lasts.
 
     A local directory that does not exist is created, and removed again if nothing was written into it.
@@ -40,16 +39,19 @@ def hold(workdir: str) -> Iterator[None]:
     Args:
       workdir: the run directory, local or in a store.
 
+    Returns:
+      A context manager that yields a function. It raises a RunInUseError if another process has taken the run over,
+      which is possible in a store that this process could not write for `LEASE_S` seconds.
+
     Raises:
       RunInUseError: another process trains in it; the message names it.
       StorageError: the directory cannot be created or written to.
     """
-    with _hold_lease(workdir) if is_remote(workdir) else _hold_flock(workdir):
-        yield
+    return _hold_lease(workdir) if is_remote(workdir) else _hold_flock(workdir)
 
 
 @contextlib.contextmanager
-def _hold_flock(workdir: str) -> Iterator[None]:
+def _hold_flock(workdir: str) -> Iterator[Check]:
     created = _make_directories(workdir)
     path = os.path.join(workdir, OWNER_FILE)
     try:
@@ -57,7 +59,7 @@ def _hold_flock(workdir: str) -> Iterator[None]:
         try:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(_make_owner()).encode())
-            yield
+            yield lambda: None
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)  # while the lock is held: a process that opened it before locks a file without a name
@@ -107,7 +109,7 @@ def _make_directories(workdir: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _hold_lease(workdir: str) -> Iterator[None]:
+def _hold_lease(workdir: str) -> Iterator[Check]:
     path, owner = os.path.join(workdir, OWNER_FILE), {**_make_owner(), "lease": uuid.uuid4().hex}
     _wait_for_lease(path, workdir)
     files.write_json(path, {**owner, "renewals": 0})
@@ -115,29 +117,33 @@ def _hold_lease(workdir: str) -> Iterator[None]:
     lease = _read(path)
     if lease and lease.get("lease") != owner["lease"]:  # another process wrote at the same time, and later
         raise _in_use_error(workdir, lease)
-    counts = itertools.count(1)
+    counts, renewed = itertools.count(1), time.monotonic()
+    taken_over: list[RunInUseError] = []
 
-    def renew() -> None:
+    def renew() -> bool:
+        nonlocal renewed
         with contextlib.suppress(UserError):  # the store is unreachable: the next renewal may succeed
-            lease = _read(path)
-            if lease and lease.get("lease") != owner["lease"]:  # this process could not renew it for LEASE_S
-                _end_process(_in_use_error(workdir, lease))
+            if time.monotonic() - renewed > LEASE_S:  # it had expired: another process may have the run now
+                lease = _read(path)
+                if lease.get("lease") != owner["lease"]:
+                    taken_over.append(_in_use_error(workdir, lease))
+                    return True
             files.write_json(path, {**owner, "renewals": next(counts)})
+            renewed = time.monotonic()
+        return False
+
+    def check() -> None:
+        if taken_over:
+            raise taken_over[0]
 
     try:
         with call_every(RENEW_S, renew, "lease"):
-            yield
+            yield check
     finally:
         with contextlib.suppress(UserError, OSError):  # the lease expires by itself
             lease = _read(path)
             if lease and lease.get("lease") == owner["lease"]:
                 files.remove(path)
-
-
-def _end_process(error: RunInUseError) -> None:
-    """Ends this process, whose lease another one has taken over, before it uploads anything else."""
-    print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr, flush=True)
-    os._exit(LOST_EXIT_CODE)
 
 
 def _wait_for_lease(path: str, workdir: str) -> None:

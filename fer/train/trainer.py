@@ -77,12 +77,13 @@ def train(
       UserError: the data, the run directory, the devices or the experiment cannot be used; see the functions called.
     """
     run = preflight.check_run(experiment, data, workdir, strategy, workers, options.init_from)
+    is_chief = workers is None or workers.chief
     with (
         multi_worker.worker_loss_errors(run.cluster),
         multi_worker.report_startup(run.strategy),
-        run_lock.hold(workdir) if workers is None or workers.chief else contextlib.nullcontext(),
+        run_lock.hold(workdir) if is_chief else contextlib.nullcontext(lambda: None) as check_owner,
         multi_worker.worker_dir(run.cluster, workdir) as own_dir,
-        _open_local_copy(own_dir, options.storage_timeout) as copy,
+        _open_local_copy(own_dir, options.storage_timeout, check_owner) as copy,
         tf_workarounds.release_custom_gradients(),
     ):
         multi_worker.assert_same_on_all(run.strategy, {"config": run.experiment.sha256(), "data": run.shards.sha256})
@@ -109,13 +110,24 @@ class LocalCopy(NamedTuple):
 
 
 @contextlib.contextmanager
-def _open_local_copy(workdir: str, timeout: float) -> Iterator[LocalCopy]:
-    """Yields the local files of a run, and uploads them at the end: see `fer.io.mirror.open_mirror`."""
+def _open_local_copy(workdir: str, timeout: float, check_owner: run_lock.Check) -> Iterator[LocalCopy]:
+    """Yields the local files of a run, and uploads them at the end: see `fer.io.mirror.open_mirror`.
+
+    Each upload, the last one too, is preceded by a check that the run in the store still belongs to this process.
+    """
     if not storage.is_remote(workdir):
         yield LocalCopy(workdir)
         return
     with mirror.open_mirror(workdir, run_dir.upload_rank, run_dir.is_state, timeout) as copy:
-        yield LocalCopy(copy.folder, copy.upload, copy.state)
+
+        def upload() -> None:
+            check_owner()
+            copy.upload()
+
+        try:
+            yield LocalCopy(copy.folder, upload, copy.state)
+        finally:
+            check_owner()
 
 
 class Phase(NamedTuple):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fer import storage
-from fer.errors import Stopped, StoreUnavailableError, UserError
+from fer.errors import RunInUseError, Stopped, StoreUnavailableError, UserError
 from fer.io import files, mirror
 
 
@@ -142,6 +142,17 @@ def test_mirror_stores_last_state_after_stop_and_after_error(url):
             write(copy.folder, a=str(error))
             raise error
         assert read_all(url) == {"a": str(error)}
+
+
+def test_mirror_uploads_nothing_more_after_another_process_took_the_run(url):
+    opened = open_mirror(url)
+    mirror = opened.__enter__()
+    write(mirror.folder, a="1")
+    mirror.upload()
+    wait_until(lambda: read_all(url) == {"a": "1"})
+    write(mirror.folder, a="2", b="2")
+    assert not opened.__exit__(RunInUseError, RunInUseError("in use"), None)
+    assert read_all(url) == {"a": "1"}
 
 
 def test_mirror_names_folder_of_store_in_user_error(url):

@@ -39,7 +39,7 @@ def test_loaded_model_computes_the_trained_output(workdir):
     np.testing.assert_array_equal(loading.open_run(str(workdir)).model(faces), trained(faces))
 
 
-def test_open_run_leaves_the_global_random_state_to_the_caller(workdir):
+def test_open_run_does_not_reset_the_global_random_state(workdir):
     def draw(seed: int) -> tuple[float, ...]:
         tf.keras.utils.set_random_seed(seed)
         loading.open_run(str(workdir))

@@ -105,7 +105,7 @@ def test_restore_raises_user_error_for_state_of_another_version(folder, other):
 
 
 @pytest.mark.parametrize("name", ["step-00000050.tmp", "step-00000050"])
-def test_clean_removes_partial_checkpoint_of_killed_run(folder, name):
+def test_clean_removes_partial_checkpoint_of_killed_run(folder, capsys, name):
     """A local run is killed before the folder is renamed, a run in a store before checkpoint.json is uploaded."""
     partial = folder / name
     partial.mkdir()
@@ -113,6 +113,7 @@ def test_clean_removes_partial_checkpoint_of_killed_run(folder, name):
     assert restore(folder)[0].step == 40
     checkpoints.clean(str(folder))
     assert not partial.exists()
+    assert ("is incomplete and removed" in capsys.readouterr().out) == (name == "step-00000050")
     assert checkpoints.list_steps(str(folder)) == [20, 30, 40]
 
 
