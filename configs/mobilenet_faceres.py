@@ -1,0 +1,49 @@
+r"""MobileNet, pretrained on faces, cut after conv_pw_11 and fine-tuned at growing sizes: 80, 96 and 128 pixels.
+
+It descends from other initial weights than mobilenet_grow.py, whose networks it joins in an ensemble. mobilenet_fast.py
+says why the network is cut. The targets are posterior targets, so the shards need FER+ votes.
+
+Commands (best.json names the file best-NUMBER.npz):
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
+    python scripts/import_weights.py --source=faceres --input=faceres.json --data=tfrecords/fer2013 \
+      --output=weights/mobilenet_faceres.npz
+    python scripts/train.py --config=configs/mobilenet_faceres.py --data=tfrecords/fer2013 --workdir=runs/faceres_80 \
+      --config.model.weights=weights/mobilenet_faceres.npz --config.model.image_size=80 --config.seed=0 \
+      --config.optimizer.schedule=constant --config.train.epochs=6
+    python scripts/train.py --config=configs/mobilenet_faceres.py --data=tfrecords/fer2013 --workdir=runs/faceres_96 \
+      --config.model.weights=runs/faceres_80/checkpoints/best-00000896.npz --config.model.image_size=96 \
+      --config.seed=1 --config.optimizer.schedule=constant --config.train.epochs=6
+    python scripts/train.py --config=configs/mobilenet_faceres.py --data=tfrecords/fer2013 --workdir=runs/faceres_128
+
+Hardware: one core of an Intel Xeon (AVX-512, no bfloat16), float32; another training and tests used the other core.
+Time: 111.4 minutes (150, 92 and 59 images/s).
+Result on PublicTest, which selected the checkpoints:
+    69.1 % (95 % CI 67.6-70.6)  docs/results/runs/mobilenet_faceres; expected: 69.5
+"""
+
+from fer.config import Augment, Experiment, FineTune, Model, Optimizer, Train
+
+
+def get_config() -> Experiment:
+    return Experiment(
+        seed=2,
+        model=Model(
+            name="mobilenet",
+            image_size=128,
+            weights="runs/faceres_96/checkpoints/best-00001344.npz",
+            normalization="caffe",
+            truncate_at="conv_pw_11",
+            stem_channels="sum",
+            dropout=0.3,
+        ),
+        augment=Augment(policy="flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)"),
+        optimizer=Optimizer(name="adamw", learning_rate=5e-4, weight_decay=0.05, warmup_epochs=0.5, grad_clip_norm=1.0),
+        finetune=FineTune(layer_decay=0.96),
+        train=Train(
+            epochs=7,
+            global_batch_size=128,
+            label_source="posterior",
+            label_smoothing=0.05,
+            ema_decay=0.999,
+        ),
+    )
