@@ -44,13 +44,13 @@ def make_delta(workdir: str, base: str, output: str) -> tuple[str, ...]:
       UserError: the run or the base weights cannot be read or have different architectures, a difference is too large
         for float16, or `output` holds another run or cannot be written. Nothing is written then.
     """
-    run = export.open_exportable_run(workdir)
-    best = None if workdir == loading.BUNDLED else RunDir(workdir).read_best()
-    if best is None or best.rounded_to:
+    source = RunDir(workdir)
+    if workdir == loading.BUNDLED or (files.exists(source.best_file) and source.read_best().rounded_to):
         raise UserError(f"--workdir={workdir} is a bundle, which is distributed as it is; name a run.")
+    run, best = export.open_exportable_run(workdir), source.read_best()
     if best.sha256 != run.weights_sha256:
         raise UserError(f"The best weights of {workdir} were replaced while they were read. Run the command again.")
-    config_json = files.read_bytes(RunDir(workdir).config_file, f"{workdir} has no {CONFIG_FILE}.")
+    config_json = files.read_bytes(source.config_file, f"{workdir} has no {CONFIG_FILE}.")
     _check_output(output, config_json)
     initial = _load_base(run.config, base, run.classes)
     arrays = [_subtract(ours, theirs, workdir) for ours, theirs in zip(run.model.get_weights(), initial)]

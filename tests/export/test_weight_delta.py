@@ -141,7 +141,7 @@ def test_make_delta_writes_beside_the_records_of_the_same_run(folder, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("workdir", ["bundled", loading.bundle_folder()])
+@pytest.mark.parametrize("workdir", ["bundled", loading.bundle_folder()], ids=["name", "folder"])
 def test_make_delta_rejects_the_bundled_network(folder, tmp_path, workdir):
     with pytest.raises(UserError, match=f"--workdir={workdir} is a bundle, which is distributed as it is"):
         weight_delta.make_delta(workdir, str(folder / "base.npz"), str(tmp_path / "delta"))
