@@ -11,6 +11,7 @@ from fer import cli, log_suppression
 from fer.errors import UserError
 from fer.io import files
 from fer.models import loading
+from fer.run_dir import RunDir
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Run directory to make a delta of.")
 DELTA = flags.DEFINE_string("delta", None, "Folder of a delta to restore the run of.")
@@ -26,6 +27,9 @@ def main() -> None:
         loading.check(WORKDIR.value)
     if not files.exists(BASE.value):
         raise UserError(f"There is no weights file {BASE.value}: see --base.")
+    if DELTA.value:
+        RunDir(OUTPUT.value).check_new()
+        RunDir(DELTA.value).read_delta_record()
     log_suppression.import_tensorflow()
     from fer.export import weight_delta
 

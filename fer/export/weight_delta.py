@@ -1,17 +1,17 @@
 """Delta weights: a run as the difference of its weights from published weights that it was fine-tuned from.
 
-A run whose initial weights may not be redistributed can be kept in this form: whoever has the published weights
-restores the network. A delta is the folder of a run with its config.json, without best.json; see `fer.run_dir`.
+A run whose initial weights may not be redistributed can be kept in this form: with the published weights, the network
+is restored. A delta is the folder of a run with its config.json, without best.json; see `fer.run_dir`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from fer.config import Experiment
 from fer.errors import UserError
@@ -52,13 +52,13 @@ def make_delta(workdir: str, base: str, output: str) -> tuple[str, ...]:
         raise UserError(f"The best weights of {workdir} were replaced while they were read. Run the command again.")
     config_json = files.read_bytes(source.config_file, f"{workdir} has no {CONFIG_FILE}.")
     _check_output(output, config_json)
-    initial = _load_base(run.config, base, run.classes)
+    initial = _load_base(run.config, base, run.classes).get_weights()
     arrays = [_subtract(ours, theirs, workdir) for ours, theirs in zip(run.model.get_weights(), initial)]
     restored = [_add(difference, start) for difference, start in zip(arrays, initial)]
     record = DeltaRecord(os.path.basename(base), run.step, best.accuracy, best.sha256, _checksums(restored))
     with temp_files.folder("delta") as folder:
         files.write_bytes(RunDir(folder).config_file, config_json)
-        files.write_bytes(os.path.join(folder, DELTA_FILE), _to_npz(arrays))
+        files.write_bytes(os.path.join(folder, DELTA_FILE), weights.pack(arrays, np.savez_compressed))
         RunDir(folder).write_delta_record(record)
         return tuple(publish(folder, [DELTA_FILE, CONFIG_FILE, DELTA_RECORD_FILE], output))
 
@@ -82,10 +82,9 @@ def apply_delta(delta: str, base: str, output: str) -> tuple[str, ...]:
     record, config = RunDir(delta).read_delta_record(), RunDir(delta).read_config()
     path = os.path.join(delta, DELTA_FILE)
     arrays = list(weights.read(path).values())
-    model = classifier.build(config.experiment.model, "float32", classes=len(config.classes))
+    model = _load_base(config.experiment, base, config.classes)
     weights.check_shapes(model.weights, arrays, path, model.name)
-    initial = _load_base(config.experiment, base, config.classes)
-    restored = [_add(difference, start) for difference, start in zip(arrays, initial)]
+    restored = [_add(difference, start) for difference, start in zip(arrays, model.get_weights())]
     _check_restored(restored, record, delta, base)
     model.set_weights(restored)
     with temp_files.folder("delta") as folder:
@@ -130,8 +129,8 @@ def _check_restored(restored: Sequence[np.ndarray], record: DeltaRecord, delta: 
         )
 
 
-def _load_base(experiment: Experiment, base: str, classes: Sequence[str]) -> list[np.ndarray]:
-    """Returns the initial weights of a classifier with base weights, in the order of `model.weights`.
+def _load_base(experiment: Experiment, base: str, classes: Sequence[str]) -> tf.keras.Model:
+    """Builds a classifier in float32 with base weights.
 
     Weights that the base does not have, such as the head, are zero.
     """
@@ -139,7 +138,7 @@ def _load_base(experiment: Experiment, base: str, classes: Sequence[str]) -> lis
     model = classifier.build(config, "float32", classes=len(classes))
     model.set_weights([np.zeros_like(array) for array in model.get_weights()])
     pretrained.load(model, config, classes)
-    return model.get_weights()
+    return model
 
 
 def _subtract(trained: np.ndarray, initial: np.ndarray, workdir: str) -> np.ndarray:
@@ -168,9 +167,3 @@ def _checksums(arrays: Sequence[np.ndarray]) -> list[float]:
     """
     random = np.random.default_rng(0)
     return [float(array.astype(np.float64).ravel() @ random.choice([-1.0, 1.0], array.size)) for array in arrays]
-
-
-def _to_npz(arrays: Sequence[np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{f"{position:05d}": array for position, array in enumerate(arrays)})
-    return buffer.getvalue()

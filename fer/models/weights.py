@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -26,9 +26,18 @@ def to_bytes(variables: Sequence[tf.Variable], dtype: str = "float32") -> bytes:
         layers change Keras' order of the weights, and `load` expects the order without.
       dtype: float32, or float16 to halve the file; the weights are then rounded to 11 bits.
     """
-    arrays = {f"{position:05d}": weight.numpy().astype(dtype) for position, weight in enumerate(variables)}
+    return pack([weight.numpy().astype(dtype) for weight in variables], np.savez)
+
+
+def pack(arrays: Sequence[np.ndarray], savez: Callable[..., None]) -> bytes:
+    """Returns the content of an .npz from which `read` returns the arrays in their order.
+
+    Args:
+      arrays: of any data types.
+      savez: `np.savez` or `np.savez_compressed`.
+    """
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    savez(buffer, **{f"{position:05d}": array for position, array in enumerate(arrays)})
     return buffer.getvalue()
 
 

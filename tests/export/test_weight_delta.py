@@ -35,7 +35,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("delta")
     base = save_base(folder / "base.npz", seed=0)
     factories.run(folder / "run", experiment=EXPERIMENT)
-    initial = weight_delta._load_base(EXPERIMENT, base, factories.CLASSES)
+    initial = weight_delta._load_base(EXPERIMENT, base, factories.CLASSES).get_weights()
     random = np.random.default_rng(1)
     trained = [array + random.normal(scale=0.01, size=array.shape).astype(np.float32) for array in initial]
     model = classifier.build(MODEL, "float32")

@@ -193,6 +193,8 @@ MISTAKES = [
     (["weight_delta.py", "--workdir=a", "--delta=b", "--base=a.npz", "--output=out"], "Give either --workdir, to make"),
     (["weight_delta.py", "--workdir=nowhere", "--base=a.npz", "--output=out"], NO_RUN),
     (["weight_delta.py", "--workdir=bundled", "--base=a.npz", "--output=out"], "There is no weights file a.npz: see"),
+    (["weight_delta.py", "--delta=nowhere", "--base=faces.csv", "--output=out"], "There is no nowhere/delta.json"),
+    (["weight_delta.py", "--delta=nowhere", "--base=faces.csv", "--output=full"], "--output=full exists and is not"),
     (["weight_delta.py", "--delta=full", "--base=a.npz", "--output=out"], "There is no weights file a.npz: see --base"),
 ]
 
