@@ -19,7 +19,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from fer.data.manifest import MANIFEST_FILE
+from fer.data.manifest import MANIFEST_FILE, PHOTO_OVERLAP_FILE
 from fer.errors import UserError
 from fer.io import files, local_write
 from fer.storage import is_remote
@@ -27,7 +27,7 @@ from fer.storage import is_remote
 UNFINISHED = "UNFINISHED"
 OUTPUT_FILES = (
     *(MANIFEST_FILE, "audit.html", "audit.json", "rejects.csv"),
-    *("class_balance.png", "preview.png", UNFINISHED),
+    *("class_balance.png", "preview.png", PHOTO_OVERLAP_FILE, UNFINISHED),
 )
 
 TOKEN_BYTES = 4  # random bytes in the names of temporary folders beside an output

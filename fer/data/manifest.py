@@ -15,6 +15,7 @@ from fer.io import files
 from fer.labels import SIDE, check_classes, fit_in_row
 
 MANIFEST_FILE = "manifest.json"
+PHOTO_OVERLAP_FILE = "photo_overlap.json"  # beside it, see `fer.data.photo_overlap`
 FORMAT_VERSION = 1
 IMAGE_FORMAT = {"height": SIDE, "width": SIDE, "channels": 1, "encoding": "raw uint8, row by row"}
 

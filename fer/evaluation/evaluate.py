@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from fer.data import photo_overlap
 from fer.data.manifest import Manifest, read_manifest
 from fer.errors import UserError
 from fer.evaluation import ensemble_members, eval_dataset, eval_json, inference, prediction_files
@@ -74,8 +75,8 @@ def evaluate(
     prediction = _predict(members, images, request.tta, lambda done: progress(done, total))
     probabilities, rest = np.split(prediction_files.normalize(prediction.probabilities), [count])
     fit = (dataset.labels, probabilities) if request.split == "validation" else validation and (validation.labels, rest)
-    overlap = train_overlap.find_overlap(manifest, request.split, dataset.images, dataset.rows)
-    results = _compute_metrics(overlap, dataset, probabilities, fit, manifest.classes)
+    leakage = _measure_leakage(manifest, request.split, dataset, probabilities)
+    results = {**_compute_metrics(dataset, probabilities, fit, manifest.classes), **leakage}
     if request.robustness:
         compute = inference.make_predict_fn(models, tta=request.tta)
         results["corruptions"] = robustness.measure_robustness(
@@ -211,17 +212,30 @@ def _read_validation(manifest: Manifest, request: EvalRequest) -> EvalDataset | 
     return eval_dataset.read(manifest, "validation", request.labels)
 
 
+def _measure_leakage(manifest: Manifest, split: str, dataset: EvalDataset, probabilities: np.ndarray) -> dict[str, Any]:
+    """Computes the metrics of eval.json without the examples that are in the train split."""
+    labels, rows = dataset.labels, dataset.rows
+    overlap = train_overlap.find_overlap(manifest, split, dataset.images, rows)
+    leakage: dict[str, Any] = {
+        "excluding_train_duplicates": (
+            None if overlap is None else train_overlap.exclude_overlap(overlap, labels, probabilities)
+        )
+    }
+    photos = (photo_overlap.read(manifest) or {}).get(split)
+    if photos is not None:
+        leakage["excluding_train_photos"] = train_overlap.exclude_photos(photos, rows, labels, probabilities)
+    return leakage
+
+
 def _compute_metrics(
-    overlap: np.ndarray | None,
     dataset: EvalDataset,
     probabilities: np.ndarray,
     fit: tuple[np.ndarray, np.ndarray] | None,
     classes: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Computes the metrics of eval.json, except for those under corruption.
+    """Computes the metrics of eval.json, except for those under corruption and of leakage.
 
     Args:
-      overlap: [n] bool, the examples whose image is in the train split; None without a train split.
       dataset: n examples.
       probabilities: [n, C] float64.
       fit: labels and probabilities of validation, on which the temperature is fitted; None gives no temperature.
@@ -234,9 +248,6 @@ def _compute_metrics(
     return {
         **summary.summarize(dataset.labels, probabilities, classes),
         "calibration": calibration.calibration_report(dataset.labels, probabilities, fit) if fit else None,
-        "excluding_train_duplicates": (
-            None if overlap is None else train_overlap.exclude_overlap(overlap, dataset.labels, probabilities)
-        ),
         "accuracy_by_agreement": agreement,
     }
 

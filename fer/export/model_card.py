@@ -216,6 +216,12 @@ def _limitations(content: Mapping[str, Any]) -> str:
             f"Data leakage: {clean['num_duplicates']:,} of the evaluated faces are also in {train}. Without them, the "
             f"accuracy is {100 * clean['accuracy']:.1f} %."
         )
+    photos = content.get("excluding_train_photos")
+    if photos and photos["num_duplicates"]:
+        items.append(
+            f"Shared photographs: {photos['num_duplicates']:,} of the evaluated faces are cut from the same photograph "
+            f"as a face of the train split. Without them, the accuracy is {100 * photos['accuracy']:.1f} %."
+        )
     large = [group for group in groups or [] if group["examples"] >= MIN_EXAMPLES]
     if len(large) > 1:
         low, high = large[0], large[-1]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer.convert.audit.photo_overlap import find_photo_overlap
 from fer.data import example_codec, manifest
 from fer.errors import UserError
 from fer.evaluation import eval_dataset, eval_json, evaluate, inference, prediction_files
@@ -91,6 +92,28 @@ def test_evaluate_also_scores_excluding_train_duplicates(plain, folder):
     assert found["excluding_train_duplicates"]["num_duplicates"] == 6
     correct = plain.predictions.probabilities[6:].argmax(axis=1) == plain.predictions.labels[6:]
     assert found["excluding_train_duplicates"]["accuracy"] == correct.mean()
+
+
+def test_evaluate_scores_without_faces_of_train_photographs(folder, plain, tmp_path):
+    copy = str(shutil.copytree(folder / "whole", tmp_path / "whole"))
+    found_overlap = find_photo_overlap(copy)["validation"]
+    assert found_overlap.rows.tolist() == [1000, 1001, 1002, 1003, 1004, 1005]  # those identical to a train face
+    evaluation = evaluate.evaluate(EvalRequest([str(folder / "one")], copy))
+    found = evaluation.content["excluding_train_photos"]
+    assert {**found, "lookup_accuracy": None} == {
+        **evaluation.content["excluding_train_duplicates"],
+        "lookup_accuracy": None,
+    }
+    correct = plain.predictions.correct
+    looked_up = np.concatenate([found_overlap.train_labels == plain.predictions.labels[:6], correct[6:]])
+    assert found["lookup_accuracy"] == looked_up.mean()
+    evaluate.write(evaluation, str(tmp_path / "results"))
+    assert eval_json.read_eval(str(tmp_path / "results" / "eval.json"))["excluding_train_photos"] == found
+    assert "Shared photographs: 6 of these faces" in (tmp_path / "results" / "report.html").read_text()
+
+
+def test_evaluate_without_photo_overlap_file_omits_its_scores(folder):
+    assert "excluding_train_photos" not in evaluate.evaluate(request(folder, data="whole")).content
 
 
 def test_evaluate_scores_equally_with_overlap_of_manifest(folder, tmp_path):

@@ -114,6 +114,16 @@ def test_card_depends_on_eval_json_and_config_json_only(bundled, folder):
     assert max(map(len, card.splitlines())) <= 120
 
 
+def test_card_states_accuracy_without_train_photographs(bundled, folder):
+    content = eval_json.read_eval(str(folder / "weights" / "eval.json"))
+    config = RunDir(str(folder / "run")).read_config()
+    assert "Shared photographs" not in model_card.build_card(content, config)
+    content["excluding_train_photos"] = {"num_duplicates": 1009, "accuracy": 0.6702, "lookup_accuracy": 0.7317}
+    card = " ".join(model_card.build_card(content, config).split())
+    assert "1,009 of the evaluated faces are cut from the same photograph as a face of the train split" in card
+    assert "Without them, the accuracy is 67.0 %." in card
+
+
 def test_card_of_own_classes_states_nothing_about_fer2013(bundled, folder):
     config = dataclasses.replace(RunDir(str(folder / "run")).read_config(), classes=("bored *b*", "happy <b>"))
     content = {**build(classes=config.classes), "excluding_train_duplicates": None}

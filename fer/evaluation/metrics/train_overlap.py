@@ -8,6 +8,7 @@ import numpy as np
 
 from fer.data import example_codec
 from fer.data.manifest import Manifest
+from fer.data.photo_overlap import PhotoOverlap
 from fer.evaluation.metrics import metrics
 
 
@@ -75,3 +76,30 @@ def exclude_overlap(overlap: np.ndarray, labels: np.ndarray, probabilities: np.n
         "macro_f1": float(metrics.macro_f1(confusion)),
         "accuracy_difference": accuracy - remaining,
     }
+
+
+def exclude_photos(
+    photos: PhotoOverlap, rows: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+) -> dict[str, Any] | None:
+    """Computes the metrics without the examples whose photograph is in the train split.
+
+    Args:
+      photos: the examples that share their photograph.
+      rows: [n] int64, row numbers of the evaluated examples.
+      labels, probabilities: of all examples, as in `fer.evaluation.metrics.metrics`.
+
+    Returns:
+      The fields of `exclude_overlap`, and lookup_accuracy: accuracy on all examples if each that shares its photograph
+      gets the label of that train image instead of the prediction. None if all examples share their photograph.
+    """
+    evaluated = np.isin(photos.rows, rows)
+    position = {row: index for index, row in enumerate(rows.tolist())}
+    shared = np.array([position[row] for row in photos.rows[evaluated].tolist()], np.int64)
+    overlap = np.zeros(len(rows), bool)
+    overlap[shared] = True
+    metrics_without = exclude_overlap(overlap, labels, probabilities)
+    if metrics_without is None:
+        return None
+    predicted = probabilities.argmax(axis=1)
+    predicted[shared] = photos.train_labels[evaluated]
+    return {**metrics_without, "lookup_accuracy": float((predicted == labels).mean())}

@@ -100,6 +100,14 @@ def _caveats(content: Mapping[str, Any]) -> list[str]:
             f"Without them, the accuracy is {_percent(clean['accuracy'])}, "
             f"{_leakage_difference(100 * clean['accuracy_difference'])}."
         )
+    photos = content.get("excluding_train_photos")
+    if photos and photos["num_duplicates"]:
+        sentences.append(
+            f"Shared photographs: {photos['num_duplicates']:,} of these faces are cut from the same photograph as an "
+            f"image of the train split. Without them, the accuracy is {_percent(photos['accuracy'])}. With the "
+            "labels of those images instead of predictions, the accuracy on all faces is "
+            f"{_percent(photos['lookup_accuracy'])}."
+        )
     if scaled:
         confidence = "over-confident" if scaled["temperature"] > 1 else "under-confident"
         log_loss = _change("log loss", content["log_loss"], scaled["log_loss"])

@@ -9,6 +9,7 @@ import pytest
 from fer.convert import convert
 from fer.convert.options import Options
 from fer.data import example_codec, manifest
+from fer.data.photo_overlap import PhotoOverlap
 from fer.errors import UserError
 from fer.evaluation.metrics import train_overlap
 from tests.convert import input_factories
@@ -92,3 +93,38 @@ def test_exclude_overlap_difference_is_accuracy_with_minus_without():
 
 def test_exclude_overlap_is_none_when_nothing_remains():
     assert train_overlap.exclude_overlap(np.array([True]), np.array([0]), np.eye(7)[[0]]) is None
+
+
+def make_photos(rows: list[int], train_labels: list[int]) -> PhotoOverlap:
+    """Returns the overlap of a split of ten faces, rows 100 to 109."""
+    return PhotoOverlap(
+        rows=np.array(rows, np.int64),
+        train_rows=np.zeros(len(rows), np.int64),
+        train_labels=np.array(train_labels, np.int32),
+        correlations=np.ones(len(rows), np.float32),
+        examples=10,
+    )
+
+
+def test_exclude_photos_scores_remaining_faces_and_looks_up_the_others():
+    rows = np.arange(109, 99, -1)  # in another order than the file's
+    labels = np.zeros(10, int)
+    predicted = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1])  # 6 of 10; rows 100 to 103 are wrong
+    found = train_overlap.exclude_photos(
+        make_photos([101, 103, 105, 107], [0, 0, 0, 2]), rows, labels, np.eye(7)[predicted]
+    )
+    assert (found["examples"], found["num_duplicates"]) == (6, 4)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["lookup_accuracy"] == pytest.approx((6 + 2 - 1) / 10)  # 101 and 103 become right, 107 wrong
+
+
+def test_exclude_photos_ignores_rows_without_the_evaluated_kind_of_label():
+    rows = np.arange(100, 104)
+    found = train_overlap.exclude_photos(
+        make_photos([102, 109], [3, 3]), rows, np.zeros(4, int), np.eye(7)[[0, 0, 0, 1]]
+    )
+    assert (found["examples"], found["num_duplicates"]) == (3, 1)
+
+
+def test_exclude_photos_is_none_when_nothing_remains():
+    assert train_overlap.exclude_photos(make_photos([100], [1]), np.array([100]), np.array([0]), np.eye(7)[[0]]) is None
