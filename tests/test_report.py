@@ -8,11 +8,13 @@ import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from fer import config
-from fer.evaluation import eval_json
-from fer.evaluation.metrics import metrics
+from fer.evaluation import eval_json, prediction_files
+from fer.evaluation.metrics import metrics, significance
+from fer.labels import CLASSES
 from fer.models import registry
 from fer.run_dir import RunDir
 
@@ -87,7 +89,8 @@ def test_recorded_evaluation_of_the_bundled_network_is_of_the_weights_in_the_pac
 
 
 @pytest.mark.parametrize("path", REPORTS)
-def test_data_tables_hold_the_figures_of_the_manifest(path):
+def test_data_tables_hold_the_figures_of_the_manifest(path, build_results):
+    photos = build_results.validation_photos()
     manifest = json.loads(read("docs/results/dataset/manifest.json"))
     audit = manifest["audit"]
     votes, leaked = audit["ferplus"], audit["leakage"]["validation"]
@@ -100,6 +103,7 @@ def test_data_tables_hold_the_figures_of_the_manifest(path):
         str(audit["exact_duplicates"]["conflicting_groups"]),
         f"{leaked['identical_to_train']} ({share:.1f} %)",
         str(leaked["near_identical_to_train"]),
+        f"{len(photos.rows)} ({100 * len(photos.rows) / photos.examples:.1f} %)",
         str(audit["blank"]["constant"]),
         str(sum(votes["not_a_face"].values())),
         str(votes["majority_is_one_of_the_seven"]),
@@ -150,6 +154,46 @@ def test_intervals_in_tables_are_of_recorded_evaluations(path, build_results):
     found = [cell for cell in cells if re.fullmatch(r"[\d.]+ \([\d.]+-[\d.]+\)", cell)]
     assert len(found) == 26
     assert set(found) <= known
+
+
+def paragraphs(path: str, heading: str) -> list[str]:
+    """Returns the paragraphs and list items of a page that begin with a heading in bold type."""
+    return re.findall(rf"^(?:- )?\*\*{heading}\.?\*\*.*?(?=\n\n|\n- )", read(path), re.M | re.S)
+
+
+@pytest.mark.parametrize(
+    ("path", "heading", "leakage"),
+    [(REPORTS[0], "Shared photographs", "Data leakage"), (REPORTS[1], "Общие фотографии", "Утечка данных")],
+)
+def test_statements_on_shared_photographs_have_recorded_figures(path, heading, leakage, build_results):
+    photos = build_results.validation_photos()
+    first, second = (
+        prediction_files.read_npz(str(RESULTS / "runs" / name / "eval-validation-flip" / "predictions.npz"))
+        for name in ("mobilenet_grow_sam", "dlib_soup")
+    )
+    audit, compared = (count_numerals(path, text) for text in paragraphs(path, heading))
+    label = dict(zip(first.rows.tolist(), first.labels.tolist()))
+    agreement = np.mean([label[row] == other for row, other in zip(photos.rows.tolist(), photos.train_labels)])
+    leaked = json.loads(read("docs/results/dataset/manifest.json"))["audit"]["leakage"]["validation"]
+    hashed = leaked["identical_to_train"] + leaked["near_identical_to_train"]
+    assert {f"{100 * agreement:.1f}", str(len(photos.rows)), str(hashed)} <= set(audit)
+    assert f"{len(photos.rows) / hashed:.1f}" in audit
+    shared = np.isin(first.rows, photos.rows)
+    expected = set()
+    for kept in (np.full(len(shared), True), shared, ~shared):
+        better, worse = (each.correct[kept] for each in (first, second))
+        p = significance.mcnemar(better, worse).p
+        expected |= {format_points(better.mean(), worse.mean()), f"{p:.2g}" if p >= 0.001 else "0.001"}
+    happy = first.labels == CLASSES.index("happy")
+    expected |= {f"{100 * happy[kept].mean():.1f}" for kept in (shared, ~shared)}
+    found = build_results.photo_scores(RESULTS / "runs" / "mobilenet_faceres" / "eval-validation-flip")
+    expected.add(f"{100 * found['lookup_accuracy']:.1f}")
+    assert expected <= set(compared)
+    assert str((~shared).sum()) in count_numerals(path, read(path))
+    bundled = build_results.photo_scores(RESULTS / "runs" / "bundled" / "eval-validation")
+    (text,) = paragraphs(path, leakage)
+    figures = {f"{100 * bundled['accuracy']:.1f}", f"{100 * bundled['accuracy_difference']:.1f}"}
+    assert figures <= set(count_numerals(path, text))
 
 
 def format_points(better: float, worse: float) -> str:

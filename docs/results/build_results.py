@@ -1,20 +1,27 @@
 """Builds results.csv and the tables of README.md and the report: python docs/results/build_results.py.
 
 A document holds a table between `<!-- NAME -->` and `<!-- /NAME -->`. report_rows.json lists the rows with their names
-in English and Russian. No figure is typed: each comes from an eval.json, predictions.npz, sweep.json or the manifest.
+in English and Russian. No figure is typed: each comes from an eval.json, predictions.npz, sweep.json, the manifest or
+photo_overlap.json.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import pathlib
 import re
 from typing import Any
 
+import numpy as np
+
+from fer.data import manifest, photo_overlap
+from fer.data.photo_overlap import PhotoOverlap
 from fer.evaluation import eval_json, prediction_files
-from fer.evaluation.metrics import significance
+from fer.evaluation.metrics import significance, train_overlap
+from fer.evaluation.prediction_files import Predictions
 from fer.sweep import ablation
 
 RESULTS = pathlib.Path(__file__).resolve().parent
@@ -32,8 +39,8 @@ KINDS = {
 }
 LABELLED = ("eval-validation", "eval-validation-ferplus")  # evaluations of the bundled network
 COLUMNS = (
-    "config", "kind", "split", "tta", "labels", "accuracy", "ci_low", "ci_high", "macro_f1", "parameters", "megabytes",
-    "log_loss", "ece", "path",
+    "config", "kind", "split", "tta", "labels", "accuracy", "ci_low", "ci_high", "accuracy_without_photos", "macro_f1",
+    "parameters", "megabytes", "log_loss", "ece", "path",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -43,6 +50,24 @@ Table = list[list[str]]
 def read_json(path: pathlib.Path) -> Any:
     """Returns the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def validation_photos() -> PhotoOverlap:
+    """Returns the PublicTest faces that share a photograph with a Training face."""
+    overlaps = photo_overlap.read(manifest.read_manifest(str(RESULTS / "dataset")))
+    return overlaps["validation"]
+
+
+@functools.cache
+def photo_scores(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the metrics of an evaluation of PublicTest without shared photographs; {} if it has no predictions."""
+    path = folder / "predictions.npz"
+    if not path.exists():
+        return {}
+    found = prediction_files.read_npz(str(path))
+    probabilities = prediction_files.normalize(found.probabilities)
+    return train_overlap.exclude_photos(validation_photos(), found.rows, found.labels, probabilities)
 
 
 def evaluations() -> list[Row]:
@@ -61,7 +86,7 @@ def evaluation(path: pathlib.Path) -> Row:
         kind, megabytes = "bundled", f"{WEIGHTS.stat().st_size / 1e6:.1f}"
     values = (
         config, kind, content["split"], content["protocol"]["tta"], content["protocol"]["labels"],
-        content["accuracy"], *content["accuracy_ci95"],
+        content["accuracy"], *content["accuracy_ci95"], photo_scores(path.parent).get("accuracy", ""),
         content["macro_f1"], content["parameters"], megabytes, content["log_loss"], content["ece"],
         path.relative_to(ROOT).as_posix(),
     )  # fmt: skip
@@ -137,6 +162,11 @@ def percentage(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
+def other_faces_cell(row: Row) -> str:
+    """Returns the accuracy without shared photographs in percent, without the unit; "-" if it is unknown."""
+    return percentage(row["accuracy_without_photos"]) if row["accuracy_without_photos"] != "" else "-"
+
+
 def percent(share: float) -> str:
     """Returns a share in percent."""
     return f"{percentage(share)} %"
@@ -152,10 +182,11 @@ def headline_table() -> Table:
         "Bundled network": evaluation(BUNDLED),
         "Compact network": next(row for row in runs if row["config"] == "compact" and row["tta"] == "none"),
     }
-    table = [["", "network", "flip at test time", "accuracy on PublicTest", "macro F1", "parameters"]]
+    heads = "network", "flip at test time", "accuracy on PublicTest", "without shared photographs, %", "macro F1"
+    table = [["", *heads, "parameters"]]
     for name, row in chosen.items():
         flip = {"flip": "yes", "none": "no"}[row["tta"]]
-        figures = [interval(row), f"{row['macro_f1']:.3f}", f"{millions(row['parameters'])} M"]
+        figures = [interval(row), other_faces_cell(row), f"{row['macro_f1']:.3f}", f"{millions(row['parameters'])} M"]
         table.append([name, f"[`{row['config']}`]({row['path']})", flip, *figures])
     return table
 
@@ -172,8 +203,8 @@ class Report:
         """Returns each table by the name of its marker."""
         bodies = {
             "data": self.data(), "classes": self.classes(), "backbones": self.backbones(), "results": self.results(),
-            "recalls": self.recalls(), "labels": self.labels(), "robustness": self.robustness(),
-            "changes": self.changes(), "ablations": self.ablations(),
+            "photos": self.photos(), "recalls": self.recalls(), "labels": self.labels(),
+            "robustness": self.robustness(), "changes": self.changes(), "ablations": self.ablations(),
         }  # fmt: skip
         return {name: [self.text(self.rows["headings"][name]), *body] for name, body in bodies.items()}
 
@@ -206,6 +237,7 @@ class Report:
             "conflicting_groups": f"{duplicates['conflicting_groups']:,}",
             "identical_to_train": f"{leaked['identical_to_train']:,} ({percent(share)})",
             "near_identical_to_train": f"{leaked['near_identical_to_train']:,}",
+            "share_a_photograph": self.shared_photographs(),
             "constant": f"{audit['blank']['constant']:,}",
             "not_a_face": f"{sum(votes['not_a_face'].values()):,}",
             "majority": f"{votes['majority_is_one_of_the_seven']:,}",
@@ -213,6 +245,11 @@ class Report:
             "agreement_where_unanimous": percent(votes["agreement_where_unanimous"]),
         }
         return [[self.text(row), self.figure(figures[row["key"]])] for row in self.rows["data"]]
+
+    def shared_photographs(self) -> str:
+        """Returns the number of PublicTest faces that share a photograph with a Training face, and their share."""
+        photos = validation_photos()
+        return f"{len(photos.rows):,} ({percent(len(photos.rows) / photos.examples)})"
 
     def classes(self) -> Table:
         """Returns the size of each class and how often FER+'s majority confirms its labels, by falling agreement."""
@@ -242,9 +279,22 @@ class Report:
         for entry in self.rows["results"]:
             row = evaluation(RESULTS / entry["path"] / "eval.json")
             losses = (f"{row[name]:.3f}" for name in ("macro_f1", "log_loss", "ece"))
-            figures = interval_cell(row), *losses, millions(row["parameters"])
+            figures = interval_cell(row), other_faces_cell(row), *losses, millions(row["parameters"])
             flip = self.text(self.rows["tta"][row["tta"]])
             table.append([self.link(self.text(entry), row), flip, *map(self.figure, figures)])
+        return table
+
+    def photos(self) -> Table:
+        """Returns accuracies on faces with and without a shared photograph, and with a lookup of labels."""
+        table = []
+        for entry in self.rows["photos"]:
+            folder = RESULTS / entry["path"]
+            row, scores = evaluation(folder / "eval.json"), photo_scores(folder)
+            found = prediction_files.read_npz(str(folder / "predictions.npz"))
+            shared = np.isin(found.rows, validation_photos().rows)
+            standardized = (standardized_accuracy(found, kept) for kept in (~shared, shared))
+            figures = row["accuracy"], scores["accuracy"], *standardized, scores["lookup_accuracy"]
+            table.append([self.link(self.text(entry), row), *map(self.figure, map(percentage, figures))])
         return table
 
     def recalls(self) -> Table:
@@ -285,20 +335,16 @@ class Report:
         return table
 
     def changes(self) -> Table:
-        """Returns pairs of evaluations of the same faces with McNemar's test."""
+        """Returns pairs of evaluations of the same faces with McNemar's test, on all and without shared photographs."""
         table = []
         for entry in self.rows["changes"]:
             before, after = (RESULTS / entry[side] for side in ("before", "after"))
-            correct = [prediction_files.read_npz(str(folder / "predictions.npz")).correct for folder in (before, after)]
-            accuracies = [100 * each.mean() for each in correct]
-            p = significance.mcnemar(*correct).p
-            figures = (
-                ", ".join(f"{accuracy:.1f}" for accuracy in accuracies),
-                f"{accuracies[1] - accuracies[0]:+.1f}",
-                f"{p:.2g}" if p < 0.1 else f"{p:.2f}",
-            )
+            pair = [prediction_files.read_npz(str(folder / "predictions.npz")) for folder in (before, after)]
+            others = ~np.isin(pair[0].rows, validation_photos().rows)
+            on_all, on_others = (compare(*(each.correct[kept] for each in pair)) for kept in (slice(None), others))
+            accuracies = ", ".join(f"{100 * each.correct.mean():.1f}" for each in pair)
             row = evaluation(after / "eval.json")
-            table.append([self.link(self.text(entry), row), *map(self.figure, figures)])
+            table.append([self.link(self.text(entry), row), *map(self.figure, (accuracies, *on_all, *on_others))])
         return table
 
     def ablations(self) -> Table:
@@ -313,6 +359,19 @@ class Report:
             figures = accuracies, difference, f"{entry['macro_f1']:.3f}", f"{entry['minutes']:.1f}"
             table.append([self.text(self.rows["ablations"][entry["change"]]), *map(self.figure, figures)])
         return table
+
+
+def standardized_accuracy(found: Predictions, kept: np.ndarray) -> float:
+    """Returns the accuracy on some faces if they had the class frequencies of all: the mean recall by these weights."""
+    shares = np.bincount(found.labels) / len(found.labels)
+    recalls = [found.correct[kept & (found.labels == label)].mean() for label in range(len(shares))]
+    return float(shares @ recalls)
+
+
+def compare(before: np.ndarray, after: np.ndarray) -> tuple[str, str]:
+    """Returns the difference of two accuracies in points, and McNemar's p, from the correctness of each prediction."""
+    p = significance.mcnemar(before, after).p
+    return f"{100 * (after.mean() - before.mean()):+.1f}", f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
 def image_size(run: pathlib.Path) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,7 @@ class PhotoOverlap:
     examples: int  # of the split
 
 
+_MAX_ROW = 2**63 - 1
 _DTYPES = {"rows": np.int64, "train_rows": np.int64, "train_labels": np.int32, "correlations": np.float32}
 
 
@@ -67,15 +69,17 @@ def read(manifest: Manifest) -> dict[str, PhotoOverlap] | None:
     path = os.path.join(manifest.folder, PHOTO_OVERLAP_FILE)
     if not files.exists(path):
         return None
-    content = files.read_json(path, "the photo overlap")
+    content = files.read_json(path, f"the photo overlap that {command_name('photo_overlap')} writes")
     again = f"Run {command_name('photo_overlap')} again."
     try:
         if content["format_version"] != FORMAT_VERSION:
-            raise ValueError(f"format_version {content['format_version']}")
+            raise ValueError(f"format_version is {content['format_version']}, not {FORMAT_VERSION}")
         if content["manifest_sha256"] != manifest.sha256:
             raise UserError(f"{path} was computed from another conversion than {manifest.folder}. {again}")
         return {name: _parse_columns(name, columns, manifest) for name, columns in content["splits"].items()}
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+    except KeyError as error:
+        raise UserError(f"{path} is damaged: it has no {error}. {again}") from error
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise UserError(f"{path} is damaged or of another version ({files.error_message(error)}). {again}") from error
 
 
@@ -83,12 +87,22 @@ def _parse_columns(name: str, columns: Mapping[str, Any], manifest: Manifest) ->
     """Parses the columns of the split `name`.
 
     Raises:
-      KeyError, TypeError, ValueError or OverflowError: a column is missing, or its values are not those of a column.
+      KeyError, TypeError or ValueError: a column is missing, or its values are not those of a column.
     """
+    if name not in manifest.splits:
+        raise ValueError(f"the data have no split {name!r}")
+    if columns["examples"] != manifest.splits[name].examples:
+        raise ValueError(f"examples of {name} is {columns['examples']}, not {manifest.splits[name].examples}")
+    rows, train_rows, labels, correlations = (columns[field] for field in _DTYPES)
+    for field, largest in (("rows", _MAX_ROW), ("train_rows", _MAX_ROW), ("train_labels", len(manifest.classes) - 1)):
+        for value in columns[field]:
+            if type(value) is not int or not 0 <= value <= largest:
+                raise ValueError(f"{field} of {name} has {value!r}, which is no whole number of 0 to {largest}")
+    if not all(isinstance(value, (int, float)) and -1 <= value <= 1.001 for value in correlations):
+        raise ValueError(f"correlations of {name} has a value outside of -1 to 1")
+    if not len(rows) == len(train_rows) == len(labels) == len(correlations):
+        raise ValueError(f"the columns of {name} have different lengths")
+    if any(second <= first for first, second in itertools.pairwise(rows)):
+        raise ValueError(f"rows of {name} do not ascend")
     arrays = {field: np.array(columns[field], dtype) for field, dtype in _DTYPES.items()}
-    if len({array.shape for array in arrays.values()}) != 1 or arrays["rows"].ndim != 1:
-        raise ValueError("the columns have different lengths")
-    labels = arrays["train_labels"]
-    if ((labels < 0) | (labels >= len(manifest.classes))).any():
-        raise ValueError(f"a label is outside of 0 to {len(manifest.classes) - 1}")
-    return PhotoOverlap(**arrays, examples=manifest.split(name).examples)
+    return PhotoOverlap(**arrays, examples=columns["examples"])

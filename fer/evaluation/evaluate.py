@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from fer.data import photo_overlap
 from fer.data.manifest import Manifest, read_manifest
+from fer.data.photo_overlap import PhotoOverlap
 from fer.errors import UserError
 from fer.evaluation import ensemble_members, eval_dataset, eval_json, inference, prediction_files
 from fer.evaluation.eval_dataset import EvalDataset
@@ -59,12 +60,12 @@ def evaluate(
         requested kind.
     """
     manifest = read_manifest(request.data)
+    photos = (photo_overlap.read(manifest) or {}).get(request.split)
     dataset = eval_dataset.read(manifest, request.split, request.labels)
     members = members or _open_members(request, manifest, dataset)
     for member in members:
         if isinstance(member, loading.LoadedRun):  # saved predictions were checked when they were read
             loading.check_same_classes(member.workdir, member.classes, manifest.folder, manifest.classes)
-    descriptions = _describe_members(members)
     runs = [member for member in members if isinstance(member, loading.LoadedRun)]
     models = [run.model for run in runs]
     only_runs = len(runs) == len(members)
@@ -75,15 +76,15 @@ def evaluate(
     prediction = _predict(members, images, request.tta, lambda done: progress(done, total))
     probabilities, rest = np.split(prediction_files.normalize(prediction.probabilities), [count])
     fit = (dataset.labels, probabilities) if request.split == "validation" else validation and (validation.labels, rest)
-    leakage = _measure_leakage(manifest, request.split, dataset, probabilities)
-    results = {**_compute_metrics(dataset, probabilities, fit, manifest.classes), **leakage}
+    results = _compute_metrics(dataset, probabilities, fit, manifest.classes)
+    results |= _measure_leakage(manifest, request, dataset, probabilities, photos)
     if request.robustness:
         compute = inference.make_predict_fn(models, tta=request.tta)
         results["corruptions"] = robustness.measure_robustness(
             lambda faces: compute(faces, lambda done: progress(done, total)), dataset.images, dataset.labels
         )
     protocol = eval_json.Protocol(request.split, request.tta, request.labels, dataset.num_unlabelled)
-    content = eval_json.build(descriptions, manifest, protocol, results, prediction.images_per_second)
+    content = eval_json.build(_describe_members(members), manifest, protocol, results, prediction.images_per_second)
     has_layers = only_runs and not any(run.export for run in runs)  # Grad-CAM needs the layers of every network
     return Evaluation(
         content,
@@ -212,18 +213,26 @@ def _read_validation(manifest: Manifest, request: EvalRequest) -> EvalDataset | 
     return eval_dataset.read(manifest, "validation", request.labels)
 
 
-def _measure_leakage(manifest: Manifest, split: str, dataset: EvalDataset, probabilities: np.ndarray) -> dict[str, Any]:
+def _measure_leakage(
+    manifest: Manifest,
+    request: EvalRequest,
+    dataset: EvalDataset,
+    probabilities: np.ndarray,
+    photos: PhotoOverlap | None,
+) -> dict[str, Any]:
     """Computes the metrics of eval.json without the examples that are in the train split."""
     labels, rows = dataset.labels, dataset.rows
-    overlap = train_overlap.find_overlap(manifest, split, dataset.images, rows)
+    overlap = train_overlap.find_overlap(manifest, request.split, dataset.images, rows)
     leakage: dict[str, Any] = {
         "excluding_train_duplicates": (
             None if overlap is None else train_overlap.exclude_overlap(overlap, labels, probabilities)
         )
     }
-    photos = (photo_overlap.read(manifest) or {}).get(split)
     if photos is not None:
-        leakage["excluding_train_photos"] = train_overlap.exclude_photos(photos, rows, labels, probabilities)
+        found = train_overlap.exclude_photos(photos, rows, labels, probabilities)
+        if found and request.labels != "fer":  # the labels of the train faces are of another kind
+            found["lookup_accuracy"] = None
+        leakage["excluding_train_photos"] = found
     return leakage
 
 

@@ -210,17 +210,17 @@ def _limitations(content: Mapping[str, Any]) -> str:
     clean, groups, scaled = (
         content[name] for name in ("excluding_train_duplicates", "accuracy_by_agreement", "calibration")
     )
+    photos = content.get("excluding_train_photos")
+    train = "the training data" if eval_json.is_training_data(content) else "the train split of the same shards"
     if clean and clean["num_duplicates"]:
-        train = "the training data" if eval_json.is_training_data(content) else "the train split of the same shards"
         items.append(
             f"Data leakage: {clean['num_duplicates']:,} of the evaluated faces are also in {train}. Without them, the "
             f"accuracy is {100 * clean['accuracy']:.1f} %."
         )
-    photos = content.get("excluding_train_photos")
     if photos and photos["num_duplicates"]:
         items.append(
-            f"Shared photographs: {photos['num_duplicates']:,} of the evaluated faces are cut from the same photograph "
-            f"as a face of the train split. Without them, the accuracy is {100 * photos['accuracy']:.1f} %."
+            f"Shared photographs: {photos['num_duplicates']:,} of the evaluated faces are cut from photographs that "
+            f"are also in {train}. Without them, the accuracy is {100 * photos['accuracy']:.1f} %."
         )
     large = [group for group in groups or [] if group["examples"] >= MIN_EXAMPLES]
     if len(large) > 1:

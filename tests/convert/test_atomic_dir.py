@@ -64,6 +64,15 @@ def test_atomic_directory_keeps_created_parent_that_others_use(output):
     assert os.listdir(os.path.dirname(output)) == ["notes.txt"]
 
 
+def test_atomic_directory_replaces_output_with_photo_overlap(output):
+    write_output(output, "old")
+    pathlib.Path(output, "photo_overlap.json").write_text("{}")
+    atomic_dir.check_output(output, overwrite=True)
+    write_output(output, "new", overwrite=True)
+    assert read_content(output) == "new"
+    assert sorted(os.listdir(output)) == ["a.tfrecord", "manifest.json"]
+
+
 def test_atomic_directory_keeps_old_output_without_overwrite(output):
     write_output(output, "old")
     with pytest.raises(UserError, match="exists already"):

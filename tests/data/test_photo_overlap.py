@@ -57,24 +57,44 @@ def test_read_rejects_overlap_of_another_conversion(data):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "fault"),
     [
-        ("splits", [1]),
-        ("format_version", 2),
-        ("rows", [1]),
-        ("rows", "many"),
-        ("train_labels", [0, 7]),
-        ("train_labels", [0, -1]),
-        ("train_rows", [2**70, 1]),
+        ("splits", [1], "'list' object"),
+        ("splits", {"valid": {}}, "no split 'valid'"),
+        ("format_version", 2, "format_version is 2, not 1"),
+        ("examples", 3, "examples of validation is 3, not 2"),
+        ("rows", [1], "different lengths"),
+        ("rows", "no", "rows of validation has 'n'"),
+        ("rows", [3.5, 8], "rows of validation has 3.5, which is no whole number"),
+        ("rows", [True, 8], "rows of validation has True"),
+        ("rows", [-3, 8], "rows of validation has -3"),
+        ("rows", [3, 3], "do not ascend"),
+        ("rows", None, "'NoneType' object"),
+        ("train_labels", [0, 7], "train_labels of validation has 7, which is no whole number of 0 to 6"),
+        ("train_labels", [2**40, 0], "train_labels of validation has 1099511627776"),
+        ("train_rows", [2**70, 1], "train_rows of validation has 1180591620717411303424"),
+        ("correlations", [None, 1.0], "correlations of validation"),
+        ("correlations", [7, 0.9], "correlations of validation"),
     ],
 )
-def test_read_rejects_damaged_file(data, key, value):
+def test_read_rejects_damaged_file(data, key, value, fault):
     change(data, key, value)
-    with pytest.raises(UserError, match=r"photo_overlap.json is damaged or of another version .* again"):
+    with pytest.raises(UserError, match=r"photo_overlap.json is damaged or of another version .* again") as caught:
+        photo_overlap.read(data)
+    assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["manifest_sha256", "splits", "rows", "correlations", "examples"])
+def test_read_error_names_missing_key(data, key):
+    path = change(data, key, None)
+    content = json.loads(path.read_text())
+    del (content if key in content else content["splits"]["validation"])[key]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"photo_overlap.json is damaged: it has no '{key}'. Run .* again"):
         photo_overlap.read(data)
 
 
 def test_read_rejects_file_that_is_no_json(data):
     pathlib.Path(data.folder, PHOTO_OVERLAP_FILE).write_text("{")
-    with pytest.raises(UserError, match=r"photo_overlap.json"):
+    with pytest.raises(UserError, match=r"photo_overlap.json is not valid JSON"):
         photo_overlap.read(data)

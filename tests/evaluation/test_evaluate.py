@@ -112,6 +112,33 @@ def test_evaluate_scores_without_faces_of_train_photographs(folder, plain, tmp_p
     assert "Shared photographs: 6 of these faces" in (tmp_path / "results" / "report.html").read_text()
 
 
+def test_evaluate_rejects_damaged_photo_overlap_before_predicting(folder, tmp_path, monkeypatch):
+    copy = pathlib.Path(shutil.copytree(folder / "whole", tmp_path / "whole"))
+    (copy / "photo_overlap.json").write_text("{}")
+    monkeypatch.setattr(inference, "predict", None)
+    with pytest.raises(UserError, match=r"photo_overlap.json is damaged: it has no 'format_version'"):
+        evaluate.evaluate(EvalRequest([str(folder / "one")], str(copy)))
+
+
+def test_evaluate_with_labels_of_ferplus_looks_up_no_train_labels(folder, tmp_path):
+    train, validation = factories.images(3, seed=1), factories.images(COUNT)
+    votes = np.zeros((COUNT, 10), np.int64)
+    votes[:, FERPLUS_COLUMNS.index("fear")] = 6
+    splits = {
+        "train": (np.concatenate([train, validation[:2]]), np.arange(5)),
+        "validation": (validation, np.arange(COUNT) % 7),
+    }
+    shards = factories.shards(tmp_path / "shards", splits, {"train": votes[:5], "validation": votes})
+    find_photo_overlap(shards)
+    evaluation = evaluate.evaluate(EvalRequest([str(folder / "one")], shards, labels="ferplus"))
+    found = evaluation.content["excluding_train_photos"]
+    assert (found["num_duplicates"], found["lookup_accuracy"]) == (2, None)
+    evaluate.write(evaluation, str(tmp_path / "results"))
+    page = (tmp_path / "results" / "report.html").read_text()
+    assert "Shared photographs: 2 of these faces" in page
+    assert "With the labels of those images" not in page
+
+
 def test_evaluate_without_photo_overlap_file_omits_its_scores(folder):
     assert "excluding_train_photos" not in evaluate.evaluate(request(folder, data="whole")).content
 

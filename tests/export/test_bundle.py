@@ -120,7 +120,7 @@ def test_card_states_accuracy_without_train_photographs(bundled, folder):
     assert "Shared photographs" not in model_card.build_card(content, config)
     content["excluding_train_photos"] = {"num_duplicates": 1009, "accuracy": 0.6702, "lookup_accuracy": 0.7317}
     card = " ".join(model_card.build_card(content, config).split())
-    assert "1,009 of the evaluated faces are cut from the same photograph as a face of the train split" in card
+    assert "1,009 of the evaluated faces are cut from photographs that are also in the train split" in card
     assert "Without them, the accuracy is 67.0 %." in card
 
 

@@ -37,6 +37,7 @@ _STEPS = 10  # of the alignment
 _LARGEST_STEP = (0.05, 0.05, 1.5, 1.5)  # of the parameters that `_align` fits
 _LIMITS = (0.4, 0.3, 14, 14)
 _MIN_INSIDE = 0.7  # share of the window that lies inside of the query face
+_MAX_BATCH = 512  # faces at once
 _PAIRS_AT_ONCE = 1 << 24  # similarities in memory
 _CENTRE = (SIDE - 1) / 2
 _FLAT = 4.0  # grey levels; contrast below it is not amplified
@@ -59,9 +60,11 @@ def find_matches(
       reference: [m, 48, 48] uint8, at least one.
       progress: called with the number of faces of each batch.
     """
-    describe = _fit_descriptor(reference)
-    described = describe(_cut_windows(reference, 0, 0, WINDOW))
-    size = max(1, _PAIRS_AT_ONCE // len(reference))
+    parts = np.array_split(reference, range(_MAX_BATCH, len(reference), _MAX_BATCH))
+    windows = np.concatenate([_cut_windows(part, 0, 0, WINDOW) for part in parts])
+    describe = _fit_descriptor(windows)
+    described = describe(windows)
+    size = max(1, min(_MAX_BATCH, _PAIRS_AT_ONCE // len(reference)))
     found = [Matches(np.empty(0, np.int64), np.empty(0, np.float32))]
     for start in range(0, len(faces), size):
         batch = faces[start : start + size]
@@ -105,13 +108,13 @@ def _sampling_matrix(centre: float, size: float) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(SIDE))).astype(np.float32)
 
 
-def _fit_descriptor(reference: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from windows [n, 256] to descriptors [n, components] of length 1.
+def _fit_descriptor(windows: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Fits a function from windows [n, 256] to descriptors [n, components] of length 1 on those of the reference faces.
 
     The windows get mean 0 and standard deviation 1, then are whitened by their principal components, so that details
     weigh as much as the light and dark areas that all faces share.
     """
-    windows = _standardize(_cut_windows(reference, 0, 0, WINDOW))
+    windows = _standardize(windows)
     variances, axes = np.linalg.eigh(np.cov(windows.T) if len(windows) > 1 else np.eye(windows.shape[1]))
     order = np.argsort(-variances)[:_COMPONENTS]
     scale = np.sqrt(np.maximum(variances[order], 0) + 1e-3 * variances[order[0]] + 1e-6)

@@ -14,6 +14,8 @@ from fer.data.manifest import Manifest, read_manifest
 from fer.data.photo_overlap import PhotoOverlap
 from fer.errors import UserError
 
+_CHUNK = 4096  # faces converted to floating point at once
+
 
 def find_photo_overlap(
     folder: str, progress: Callable[[int, int], None] = lambda count, total: None
@@ -60,8 +62,12 @@ def _check_splits(manifest: Manifest) -> list[str]:
 
 def _select(faces: Faces, labelled: bool = True) -> Faces:
     """Returns the faces that are not nearly blank, and with `labelled` have a label."""
-    visible = faces.images.reshape(faces.examples, -1).std(axis=1) >= NEARLY_BLANK_STD
-    kept = visible & (faces.labels >= 0) if labelled else visible
+    deviations = np.empty(faces.examples)
+    for start in range(0, faces.examples, _CHUNK):
+        deviations[start : start + _CHUNK] = faces.images[start : start + _CHUNK].std(axis=(1, 2, 3))
+    kept = deviations >= NEARLY_BLANK_STD
+    if labelled:
+        kept &= faces.labels >= 0
     return Faces(faces.images[kept], faces.labels[kept], faces.rows[kept], None)
 
 

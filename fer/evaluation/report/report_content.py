@@ -91,23 +91,26 @@ def _selection(content: Mapping[str, Any]) -> str:
 def _caveats(content: Mapping[str, Any]) -> list[str]:
     sentences = []
     clean, scaled = content["excluding_train_duplicates"], content["calibration"]
+    photos = content.get("excluding_train_photos")
+    train = "images of the training data"
+    if not eval_json.is_training_data(content):
+        train = "images of the train split of these shards (the network was trained on other shards)"
     if clean and clean["num_duplicates"]:
-        train = "images of the training data"
-        if not eval_json.is_training_data(content):
-            train = "images of the train split of these shards (the network was trained on other shards)"
         sentences.append(
             f"Data leakage: {clean['num_duplicates']:,} of these faces are identical, pixel by pixel, to {train}. "
             f"Without them, the accuracy is {_percent(clean['accuracy'])}, "
             f"{_leakage_difference(100 * clean['accuracy_difference'])}."
         )
-    photos = content.get("excluding_train_photos")
     if photos and photos["num_duplicates"]:
         sentences.append(
-            f"Shared photographs: {photos['num_duplicates']:,} of these faces are cut from the same photograph as an "
-            f"image of the train split. Without them, the accuracy is {_percent(photos['accuracy'])}. With the "
-            "labels of those images instead of predictions, the accuracy on all faces is "
-            f"{_percent(photos['lookup_accuracy'])}."
+            f"Shared photographs: {photos['num_duplicates']:,} of these faces are cut from the same photographs as "
+            f"{train}. Without them, the accuracy is {_percent(photos['accuracy'])}."
         )
+        if photos["lookup_accuracy"] is not None:
+            sentences.append(
+                "With the labels of those images instead of predictions, the accuracy on all faces is "
+                f"{_percent(photos['lookup_accuracy'])}."
+            )
     if scaled:
         confidence = "over-confident" if scaled["temperature"] > 1 else "under-confident"
         log_loss = _change("log loss", content["log_loss"], scaled["log_loss"])

@@ -74,7 +74,11 @@ def test_find_matches_does_not_depend_on_the_batch(photos, monkeypatch):
     expected = photo_matching.find_matches(queries, reference, counts.append)
     monkeypatch.setattr(photo_matching, "_PAIRS_AT_ONCE", 7 * COUNT)
     found = photo_matching.find_matches(queries, reference, counts.append)
-    assert counts == [SHARED, 7, 7, 6]
+    monkeypatch.undo()
+    monkeypatch.setattr(photo_matching, "_MAX_BATCH", 10)
+    by_tens = photo_matching.find_matches(queries, reference, counts.append)
+    assert counts == [SHARED, 7, 7, 6, 10, 10]
+    np.testing.assert_array_equal(by_tens.positions, expected.positions)
     np.testing.assert_array_equal(found.positions, expected.positions)
     np.testing.assert_allclose(found.correlations, expected.correlations, atol=1e-4)
 

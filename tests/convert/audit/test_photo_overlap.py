@@ -65,6 +65,16 @@ def test_find_photo_overlap_ignores_unlabelled_train_faces(tmp_path):
     assert found["validation"].rows.tolist() == [1001]
 
 
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_find_photo_overlap_with_an_empty_split_is_empty(tmp_path, name):
+    splits = {"train": (FACES[:3], np.arange(3)), "validation": (FACES[:2], np.arange(2))}
+    found = photo_overlap.find_photo_overlap(
+        factories.shards(tmp_path / "shards", {**splits, name: (FACES[:0], np.arange(0))})
+    )
+    assert not len(found["validation"].rows)
+    assert found["validation"].examples == (2 if name == "train" else 0)
+
+
 def test_find_photo_overlap_without_labelled_train_faces_is_empty(tmp_path):
     splits = {"train": (FACES[:2], np.array([-1, -1])), "validation": (FACES[:2], np.array([0, 1]))}
     assert not len(photo_overlap.find_photo_overlap(factories.shards(tmp_path / "s", splits))["validation"].rows)

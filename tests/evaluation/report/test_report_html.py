@@ -156,7 +156,7 @@ def test_protocol_sentences_state_scores_without_train_photographs(trained_on_sh
     assert "photograph" not in " ".join(report_content.protocol_sentences(trained_on_shards))
     photos = {"num_duplicates": 1009, "accuracy": 0.67, "lookup_accuracy": 0.7317}
     text = " ".join(report_content.protocol_sentences({**trained_on_shards, "excluding_train_photos": photos}))
-    assert "1,009 of these faces are cut from the same photograph as an image of the train split" in text
+    assert "1,009 of these faces are cut from the same photographs as images of the training data." in text
     assert "Without them, the accuracy is 67.0 %." in text
     assert "instead of predictions, the accuracy on all faces is 73.2 %." in text
 
