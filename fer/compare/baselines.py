@@ -166,6 +166,9 @@ def _measure(
         return _run(baseline, python, faces)
     except BaselineUnavailable as reason:
         return {"failure": f"failed on these faces ({reason})"}
+    except OSError as error:
+        folder = tempfile.gettempdir()
+        raise UserError(f"Cannot write the faces for {baseline.method} to {folder}: {error.strerror}.") from error
 
 
 def _run(baseline: Baseline, python: str, faces: eval_dataset.EvalDataset) -> dict[str, Any]:

@@ -168,6 +168,7 @@ def _describe_run(ours: Ours) -> dict[str, Any]:
     lineages = [(member, *eval_json.ancestors(member)) for member in protocol["members"]]
     learned = [each.get("learned_from") for lineage in lineages for each in lineage]
     unknown = _undocumented_sources(lineages)
+    other_data = _other_training_data(content)
     faults = [
         fault
         for holds, fault in (
@@ -177,6 +178,7 @@ def _describe_run(ours: Ours) -> dict[str, Any]:
             (selects and not same_shards, "a split of this name, from other shards, selected the checkpoint"),
             (protocol["labels"] != "fer", "evaluated against FER+ majorities"),
             (bool(unknown), f"{', '.join(unknown)} may be trained on other faces"),
+            (bool(other_data), f"{', '.join(other_data)} may hold other faces"),
         )
         if holds
     ]
@@ -199,7 +201,7 @@ def _describe_run(ours: Ours) -> dict[str, Any]:
         "members": len(protocol["members"]),
         "parameters": content["parameters"],
         "comparable": not faults,
-        "extra_data": True if unknown else False if all(learned) else None,
+        "extra_data": True if unknown or other_data else False if all(learned) else None,
         "remark": "; ".join([*faults, f"trained on {', '.join(trained_on)}{' with FER+ votes' if votes else ''}"]),
         "source": ours.path,
     }
@@ -210,6 +212,19 @@ def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
     if split != "test":
         return "not the test split"
     return "" if tuple(faces_of_class) == PRIVATE_TEST else "a test split that is not FER-2013's PrivateTest"
+
+
+def _other_training_data(content: Mapping[str, Any]) -> list[str]:
+    """Returns the names of training data, of members and runs that they average, other than the evaluated data."""
+    evaluated = content["data"]
+    runs = [run for member in content["protocol"]["members"] for run in (member, *eval_json.averaged_runs(member))]
+    trained_on = [run["trained_on"] for run in runs if "trained_on" in run]
+    names = [
+        each["name"]
+        for each in trained_on
+        if each["manifest_sha256"] != evaluated["manifest_sha256"] and each["name"] != evaluated["name"]
+    ]
+    return list(dict.fromkeys(names))
 
 
 def _undocumented_sources(lineages: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:

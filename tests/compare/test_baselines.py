@@ -150,6 +150,15 @@ def test_baseline_error_names_failed_run_with_its_reason(measured, folder, runne
     assert result.predictions is None
 
 
+def test_measure_baselines_error_names_folder_when_the_disk_is_full(measured, folder, monkeypatch):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(baselines, "_run", fail)
+    with pytest.raises(UserError, match=r"^Cannot write the faces for .* to /.*: No space left on device"):
+        measure(folder)
+
+
 @pytest.fixture(scope="module")
 def compared(measured, folder) -> dict:
     """Compares the baselines with a run of ours on the same faces."""

@@ -166,6 +166,22 @@ def test_private_test_score_is_comparable(tmp_path):
     assert run["extra_data"] is False
 
 
+@pytest.mark.parametrize("averaged", [False, True])
+def test_score_of_network_trained_on_other_data_is_not_comparable(tmp_path, averaged):
+    protocol = {**build()["protocol"], "labels": "fer"}
+    member = protocol["members"][0]
+    other = {"name": "fer2013+rafdb", "manifest_sha256": 64 * "7"}
+    if averaged:
+        member["learned_from"]["averaged"] = [{**make_initial_run(), "trained_on": other}]
+    else:
+        member["trained_on"] = other
+    path = evaluated(tmp_path, range(10), labels=PRIVATE, split="test", protocol=protocol)
+    run = comparison.compare([path])["runs"][0]
+    assert not run["comparable"]
+    assert run["extra_data"] is True
+    assert "fer2013+rafdb may hold other faces" in run["remark"]
+
+
 def test_remark_for_ferplus_labels_does_not_name_another_split(tmp_path):
     protocol = {**build()["protocol"], "labels": "ferplus"}
     path = evaluated(tmp_path, range(10), labels=LABELS, split="test", protocol=protocol)
