@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -21,8 +22,9 @@ def is_running(process: str) -> bool | None:
     Args:
       process: as `name` returns it, or "" for an unknown process.
     """
-    host, pid, start = process.split("-") if process else ("", "0", "")
-    if host != machine():
+    host, _, rest = process.partition("-")
+    pid, _, start = rest.partition("-")
+    if host != machine() or not pid.isdecimal():
         return None
     try:
         os.kill(int(pid), 0)
@@ -46,12 +48,16 @@ def has_ended(pid: int) -> bool:
 
 @functools.cache
 def machine() -> str:
-    """Returns eight digits that identify this machine or container, as containers number processes on their own."""
-    try:
-        processes = os.readlink("/proc/self/ns/pid")
-    except OSError:  # not Linux
-        processes = ""
-    return hashlib.sha256(f"{socket.gethostname()} {processes}".encode()).hexdigest()[:8]
+    """Returns eight digits that identify this machine or container until its next boot.
+
+    Machines may have the same host name, and containers number processes on their own.
+    """
+    boot = namespace = ""
+    with contextlib.suppress(OSError):  # not Linux
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{socket.gethostname()} {boot} {namespace}".encode()).hexdigest()[:8]
 
 
 def _start_time(pid: int) -> str:

@@ -170,15 +170,14 @@ def _wait_for_lease(path: str, workdir: str) -> None:
 
 def _make_owner() -> dict[str, Any]:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": started}
+    return {"host": socket.gethostname(), "pid": os.getpid(), "process": processes.name(), "started": started}
 
 
 def _has_ended(owner: dict[str, Any]) -> bool:
     """Returns whether the owner was a process of this machine that has ended."""
-    if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
-        return False
+    process = owner.get("process")
     # A lease of this very process is one that an earlier run in it left behind.
-    return owner["pid"] == os.getpid() or processes.has_ended(owner["pid"])
+    return isinstance(process, str) and (process == processes.name() or processes.is_running(process) is False)
 
 
 def _read(path: str) -> dict[str, Any]:

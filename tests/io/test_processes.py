@@ -1,5 +1,6 @@
 """Tests of fer/io/processes.py."""
 
+import io
 import os
 import subprocess
 import sys
@@ -33,3 +34,13 @@ def test_is_running_is_false_for_earlier_process_with_same_id():
 def test_is_running_is_none_for_process_of_another_machine_and_for_unknown_process():
     assert processes.is_running(f"00000000-{os.getpid()}-1") is None
     assert processes.is_running("") is None
+    assert processes.is_running(processes.machine()) is None
+    assert processes.is_running(f"{processes.machine()}-x-1") is None
+
+
+def test_machine_differs_between_boots_of_machines_with_one_name(monkeypatch):
+    monkeypatch.setattr(processes.socket, "gethostname", lambda: "ubuntu")
+    boots = iter(["a", "b", "b"])
+    monkeypatch.setattr("builtins.open", lambda *arguments, **options: io.StringIO(f"{next(boots)}\n"))
+    names = [processes.machine.__wrapped__() for _ in range(3)]
+    assert names[0] != names[1] == names[2]

@@ -11,7 +11,7 @@ import pytest
 
 from fer import run_dir
 from fer.errors import StorageError, UserError
-from fer.io import files
+from fer.io import files, processes
 from fer.train import run_lock
 from tests.train import factories
 
@@ -165,10 +165,19 @@ def test_hold_in_a_store_ignores_an_unreadable_lease(short_leases, tmp_path, con
         assert read_owner(tmp_path)["pid"] == os.getpid()
 
 
+def test_hold_in_a_store_waits_for_the_lease_of_a_machine_of_the_same_name(short_leases, tmp_path, capsys):
+    """Two machines may have one host name, and containers one process id."""
+    owner = {**run_lock._make_owner(), "process": f"00000000-{os.getpid()}-1", "lease": "x"}
+    (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(owner))
+    with run_lock.hold(str(tmp_path)):
+        assert read_owner(tmp_path)["pid"] == os.getpid()
+    assert "for its lease to expire" in capsys.readouterr().out
+
+
 def test_hold_in_a_store_takes_over_from_an_ended_process_of_this_machine_at_once(short_leases, tmp_path, capsys):
     with subprocess.Popen(["true"]) as process:
         pass
-    owner = {**run_lock._make_owner(), "pid": process.pid, "lease": "x"}
+    owner = {**run_lock._make_owner(), "process": f"{processes.machine()}-{process.pid}-1", "lease": "x"}
     (tmp_path / run_lock.OWNER_FILE).write_text(json.dumps(owner))
     with run_lock.hold(str(tmp_path)):
         assert read_owner(tmp_path)["pid"] == os.getpid()
