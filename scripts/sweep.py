@@ -49,10 +49,10 @@ def main() -> None:
         cli.reject_flags("needs --ablations: it adds ablations to those of --ablations", "extra_runs")
     if not SPACE.value:
         cli.reject_flags("needs --space", "trials", "seed")
+    if PRUNE.value == "none" or (PRUNE.value == "auto" and not SPACE.value):
+        cli.reject_flags("needs --pruning=median", "prune_after")
     base = config.validate_config(CONFIG.value)
-    found = search_space.parse_space(SPACE.value, base) if SPACE.value else {}
-    if GRID.value:
-        found = search_space.parse_grid(GRID.value, base)
+    found = search_space.parse_space(SPACE.value, base) if SPACE.value else search_space.parse_grid(GRID.value, base)
     changes = search_space.parse_changes(ABLATIONS.value, base, found) if ABLATIONS.value else None
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()

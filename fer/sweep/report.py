@@ -80,7 +80,7 @@ def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[s
     for sweep in sweeps:
         path = os.path.join(sweep, "sweep.json")
         content = files.read_json(path, "the report of a sweep")
-        if not isinstance(content, dict) or not isinstance(content.get("trials"), list):
+        if not isinstance(content, dict) or not _are_trials(content.get("trials")):
             raise UserError(f"{path} is not the report of a sweep. Run that sweep again to write it.")
         if content.get("fields") != ["seed"]:
             raise UserError(
@@ -98,6 +98,17 @@ def extra_runs(sweeps: Sequence[str], plan: Plan, data: str) -> dict[str, list[s
     for sweep, runs in zip(sweeps, found.values()):
         _check_runs(runs, sweep, scored, data)
     return found
+
+
+def _are_trials(value: Any) -> bool:
+    """Returns whether a value of JSON has the fields of a list of trials that this module reads."""
+    return isinstance(value, list) and all(
+        isinstance(trial, dict)
+        and isinstance(trial.get("state"), str)
+        and isinstance(trial.get("values"), dict)
+        and isinstance(trial.get("folder"), str)
+        for trial in value
+    )
 
 
 def _check_runs(runs: Sequence[str], sweep: str, scored: eval_dataset.EvalDataset, data: str) -> None:

@@ -72,8 +72,13 @@ class Sweep:
                 f"--storage is missing. The study cannot be stored in {self.output}: give a journal or a database."
             )
         pruning = self.pruning
+        compares_seeds = bool(self.plan.changes) or "seed" in self.plan.space
         if pruning == "auto":
-            pruning = "none" if self.plan.is_grid else "median"
+            pruning = "none" if self.plan.is_grid or compares_seeds else "median"
+        if pruning == "median" and compares_seeds:
+            raise UserError(
+                "--pruning=median ends the trials of weak seeds, which biases means over seeds. Use --pruning=none."
+            )
         asked = {
             "config": self.base.to_dict(),
             "space": {field: dataclasses.asdict(dimension) for field, dimension in self.plan.space.items()},
@@ -161,7 +166,7 @@ def _train_trial(sweep: Sweep, shared: optuna.Study, trial: optuna.Trial, stop: 
         accuracy = _evaluate_trial(folder, sweep.data)
     except (StorageError, RunInUseError):
         raise  # not the trial's fault: it stays in the state RUNNING, and the same command resumes it
-    except (UserError, tf.errors.ResourceExhaustedError) as error:
+    except (UserError, MemoryError, tf.errors.ResourceExhaustedError) as error:
         manifest.check_sizes(
             manifest.read_manifest(sweep.data).seal_test_split()
         )  # raises if the data are missing, because every trial would fail
@@ -205,14 +210,18 @@ def _report_epoch(trial: optuna.Trial, entry: dict[str, Any]) -> None:
 def _evaluate_trial(folder: str, data: str) -> float:
     """Evaluates the best weights of a trial on the validation split, in its run directory. Returns the accuracy.
 
-    An existing evaluation is used if it is of these weights, which may have changed since in a pruned trial.
+    An existing evaluation is used if it is of these weights, which may have changed since in a pruned trial, and of
+    this data and protocol, as `fer.evaluation` can write others into the run directory.
     """
     run = RunDir(folder)
-    best = run.read_best()
+    weights = run.read_best().sha256
+    expected = (weights, manifest.read_manifest(data).sha256, "validation", "none", "fer")
     with contextlib.suppress(UserError):
         known = eval_json.read_eval(run.eval_file)
-        if known["protocol"]["members"][0]["weights_sha256"] == best.sha256:
+        protocol = known["protocol"]
+        found = (protocol["members"][0]["weights_sha256"], known["data"]["manifest_sha256"], known["split"])
+        if (*found, protocol["tta"], protocol["labels"]) == expected:
             return float(known["accuracy"])
-    found = evaluate.evaluate(EvalRequest([folder], data))
-    evaluate.write(found, folder)
-    return float(found.content["accuracy"])
+    evaluation = evaluate.evaluate(EvalRequest([folder], data))
+    evaluate.write(evaluation, folder)
+    return float(evaluation.content["accuracy"])

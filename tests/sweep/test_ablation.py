@@ -188,3 +188,15 @@ def test_run_sweep_rejects_unusable_other_sweep_before_training(synthetic_shards
     with pytest.raises(UserError, match=message):
         runner.run_sweep(runner.Sweep(base, plan, synthetic_shards.folder, str(output), extra_sweeps=extra_sweeps))
     assert not output.exists()
+
+
+@pytest.mark.parametrize("trials", [["x"], [{"state": "complete"}], [{"state": "complete", "values": {}}], {}])
+def test_run_sweep_rejects_other_sweep_with_damaged_trials(synthetic_shards, tmp_path, trials):
+    files.write_json(str(tmp_path / "a" / "sweep.json"), {"fields": ["seed"], "trials": trials})
+    base = factories.experiment()
+    plan = optuna_study.make_grid_plan({}, search_space.parse_changes("train.ema_decay=0", base, {}))
+    sweep = runner.Sweep(
+        base, plan, synthetic_shards.folder, str(tmp_path / "sweep"), extra_sweeps=(str(tmp_path / "a"),)
+    )
+    with pytest.raises(UserError, match=r"a/sweep\.json is not the report of a sweep"):
+        runner.run_sweep(sweep)

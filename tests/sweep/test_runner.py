@@ -216,6 +216,23 @@ def test_evaluate_trial_evaluates_again_only_when_the_weights_changed(
     assert found["protocol"]["members"][0]["weights_sha256"] == other["sha256"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("split", "test"), ("tta", "flip"), ("labels", "ferplus"), ("manifest_sha256", 64 * "1")]
+)
+def test_evaluate_trial_evaluates_again_when_the_evaluation_is_of_another_protocol(
+    synthetic_shards, evaluated_run, tmp_path, monkeypatch, key, value
+):
+    factories.disable_plots(monkeypatch)
+    run = str(tmp_path / "run")
+    shutil.copytree(evaluated_run, run)
+    content = json.loads((tmp_path / "run" / "eval.json").read_text())
+    expected = content["accuracy"]
+    parent = next(each for each in (content, content["protocol"], content["data"]) if key in each)
+    content["accuracy"], parent[key] = 0.001, value
+    (tmp_path / "run" / "eval.json").write_text(json.dumps(content))
+    assert runner._evaluate_trial(run, synthetic_shards.folder) == expected
+
+
 def check_sweep_stops_after_first_trial(base: Experiment, data: str, output: str) -> None:
     """Runs a sweep of two trials, which SIGTERM ends when the first is complete."""
     plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0,1", base))
@@ -410,6 +427,35 @@ def test_open_study_rejects_search_with_another_seed(synthetic_shards, tmp_path)
     with pytest.raises(UserError, match=r"belongs to a sweep with another --seed \(0, not 1\)\. Choose"):
         make_sweep(1).open_study()
     make_sweep(0, trials=24).open_study()  # more samples with the same seed belong to the same sweep
+
+
+@pytest.mark.parametrize(
+    ("space", "changes"), [("grid", {"none": {}}), ("grid", None), ("space", None)], ids=["ablations", "grid", "space"]
+)
+def test_open_study_rejects_pruning_of_trials_that_differ_in_the_seed(synthetic_shards, tmp_path, space, changes):
+    """A mean over the seeds that survive a pruning by accuracy is biased."""
+    base = factories.experiment()
+    found = search_space.parse_grid("seed=0,1", base)
+    plan = optuna_study.Plan(found, False, 4, 0) if space == "space" else optuna_study.make_grid_plan(found, changes)
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), pruning="median")
+    with pytest.raises(UserError, match=r"--pruning=median ends the trials of weak seeds, .* Use --pruning=none"):
+        sweep.open_study()
+    automatic = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path)).open_study()
+    assert automatic.user_attrs["asked"]["pruning"] == "none"
+
+
+def test_train_trial_records_lack_of_memory(synthetic_shards, tmp_path, monkeypatch):
+    base = factories.experiment()
+
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(trainer, "train", fail)
+    plan = optuna_study.make_grid_plan(search_space.parse_grid("seed=0", base))
+    sweep = runner.Sweep(base, plan, synthetic_shards.folder, str(tmp_path), strategy="one")
+    with pytest.raises(UserError, match="All 1 trials failed"):
+        runner.run_sweep(sweep)
+    assert "memory" in (tmp_path / "sweep.md").read_text()
 
 
 def test_storage_password_is_not_in_the_error():
