@@ -17,7 +17,7 @@ from fer.evaluation.eval_options import EvalRequest
 from fer.export import export, model_card
 from fer.io import files, temp_files
 from fer.io.transaction import publish
-from fer.models import inference_graph, loading, weights
+from fer.models import export_manifest, inference_graph, loading, weights
 from fer.run_dir import BEST_FILE, CARD_FILE, CONFIG_FILE, EVAL_FILE, GRAPH_FILE, WEIGHTS_FILE, RunDir
 
 MAX_BYTES = 10_000_000  # of the weights file in the package
@@ -79,7 +79,7 @@ def make_bundle(
 
 
 def _check_output(output: str) -> None:
-    """Checks that the folder can be written to and holds no run that is not a bundle.
+    """Checks that the folder can be written to, and holds no exports and no run that is not a bundle.
 
     Raises:
       UserError: it cannot, or it does.
@@ -88,6 +88,8 @@ def _check_output(output: str) -> None:
     files.check_writable(run.best_file)
     if files.exists(run.best_file) and not run.read_best().rounded_to:
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
+    if files.exists(os.path.join(output, export_manifest.FILE)):
+        raise UserError(f"{output} holds exports; choose another --output, such as {output}/bundle.")
 
 
 def _open(folder: str) -> loading.LoadedRun:

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer import log_suppression
-from fer.errors import UserError, install_command
+from fer.errors import StorageError, UserError, install_command
 from fer.export import tflite_metadata
 from fer.io import files, temp_files
 from fer.labels import SIDE
@@ -51,8 +51,11 @@ def write(
     """
     path = os.path.join(folder, file_name(kind, precision))
     if kind == "saved_model":
-        with log_suppression.suppress_converter_output():
-            _save(model, classes, path)
+        try:
+            with log_suppression.suppress_converter_output():
+                _save(model, classes, path)
+        except files.io_errors() as error:
+            raise StorageError(f"Cannot write {path}: {files.error_message(error)}.") from error
         return path
     with (
         temp_files.folder("export") as temp_folder,
@@ -67,6 +70,8 @@ def write(
                 content = _onnx(model, classes)
         except UserError:
             raise
+        except OSError as error:
+            raise StorageError(f"Cannot write {path}: {files.error_message(error)}.") from error
         except Exception as error:  # converters raise RuntimeError, KeyError and types of their own
             raise UserError(
                 f"{model.name} cannot be written as {kind} ({files.error_message(error)}); another --format may "

@@ -68,8 +68,7 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
     manifest = read_manifest(find_shards(request.data, run))
     loading.check_same_classes(request.workdir, run.classes, manifest.folder, manifest.classes)
     dataset = eval_dataset.read(manifest, "validation", "fer")
-    files.check_writable(os.path.join(request.output, export_manifest.FILE))
-    existing = _read_existing(request.output, run)
+    _read_existing(request.output, run)
     model = to_float32(run)
     calibration = dataset.images[
         np.linspace(0, len(dataset.images) - 1, min(CALIBRATION_FACES, len(dataset.images))).astype(int)
@@ -98,7 +97,8 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
                 }
             )
             _check_accuracy_loss(entries[-1])
-        content = _export_json(run, [*entries, *existing])
+        # Another export may have written into the folder meanwhile.
+        content = _export_json(run, [*entries, *_read_existing(request.output, run)])
         names = [*(entry["file"] for entry in entries), _write_example(request.kind, folder)]
         return ExportResult(content, _write(folder, request.output, names, content))
 
@@ -140,11 +140,12 @@ def to_float32(run: loading.LoadedRun) -> tf.keras.Model:
 
 
 def _read_existing(output: str, run: loading.LoadedRun) -> list[dict[str, Any]]:
-    """Returns the entries of export.json in the folder `output`, or none if there is no export.json.
+    """Checks the folder `output`, and returns the entries of its export.json; none without one.
 
     Raises:
-      UserError: the folder holds a run or exports of other weights, or export.json is damaged.
+      UserError: the folder cannot be written to, or holds a run or exports of other weights; or export.json is damaged.
     """
+    files.check_writable(os.path.join(output, export_manifest.FILE))
     if not files.exists(os.path.join(output, export_manifest.FILE)):
         if files.exists(RunDir(output).best_file):
             raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")

@@ -355,6 +355,14 @@ def test_card_of_package_equals_card_built_from_its_eval_json():
     assert member["config_sha256"] == config.sha256
 
 
+def test_make_bundle_rejects_folder_of_exports(bundled, folder, tmp_path):
+    (tmp_path / "exports").mkdir()
+    (tmp_path / "exports" / "export.json").write_text("{}")
+    with pytest.raises(UserError, match=r"exports holds exports; choose another --output, such as .*exports/bundle"):
+        bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(tmp_path / "exports"))
+    assert [path.name for path in (tmp_path / "exports").iterdir()] == ["export.json"]
+
+
 def test_make_bundle_overwrites_bundle_but_no_run(bundled, folder, tmp_path):
     other = pathlib.Path(factories.run(tmp_path / "other", seed=4, experiment=EXPERIMENT))
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}

@@ -16,7 +16,7 @@ from flatbuffers import number_types
 from tensorflow.lite.tools import flatbuffer_utils
 
 from fer.config import Model, Train
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 from fer.evaluation import eval_json, evaluate, inference
 from fer.evaluation.eval_options import EvalRequest
 from fer.export import export, parity
@@ -381,6 +381,34 @@ def test_export_rejects_folder_with_exports_of_other_weights(exported, folder):
     with pytest.raises(UserError, match=r"holds exports of other weights \(.*run, step 12\)"):
         export.export(request(folder, "onnx", folder / "exports", workdir=str(folder / "other")))
     assert (folder / "exports" / "export.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), tf.errors.OutOfRangeError(None, None, "File too large")]
+)
+def test_export_error_names_file_when_the_disk_is_full(folder, tmp_path, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(StorageError, match=r"^Cannot write .*saved_model: "):
+        export.export(request(folder, "saved_model", tmp_path / "out"))
+    assert not (tmp_path / "out" / "export.json").exists()
+
+
+def test_export_keeps_entries_that_another_export_wrote_meanwhile(exported, folder, tmp_path, monkeypatch):
+    """Two exports of one run into one folder, of which the second ends while the first measures."""
+    output, measure = tmp_path / "out", parity.measure
+
+    def measure_beside_another(*arguments):
+        if not output.exists():
+            shutil.copytree(folder / "exports", output)
+        return measure(*arguments)
+
+    monkeypatch.setattr(parity, "measure", measure_beside_another)
+    export.export(request(folder, "tflite", output, precision="float16"))
+    kept = json.loads((output / "export.json").read_text())["exports"]
+    assert {entry["file"] for entry in kept} == {entry["file"] for entry in exported["exports"]}
 
 
 def test_export_rejects_run_folder_as_output(folder):
