@@ -78,7 +78,9 @@ def _match(faces: Faces, train: Faces, examples: int, progress: Callable[[int], 
         found = photo_matching.find_matches(faces.images[..., 0], train.images[..., 0], progress)
     shared = np.flatnonzero(found.correlations >= photo_matching.THRESHOLD)
     shared = shared[np.argsort(faces.rows[shared])]
-    of_train = found.positions[shared]
+    first: dict[bytes, int] = {}  # of identical train faces, whose correlations are equal up to rounding
+    same = np.array([first.setdefault(face.tobytes(), at) for at, face in enumerate(train.images)], np.int64)
+    of_train = same[found.positions[shared]]
     return PhotoOverlap(
         faces.rows[shared], train.rows[of_train], train.labels[of_train], found.correlations[shared], examples
     )

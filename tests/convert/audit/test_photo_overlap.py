@@ -58,6 +58,14 @@ def test_find_photo_overlap_writes_a_file_that_read_returns(shards):
     assert content["threshold"] == photo_matching.THRESHOLD
 
 
+def test_find_photo_overlap_names_the_first_of_identical_train_faces(tmp_path, monkeypatch):
+    splits = {"train": (FACES[[0, 1, 2, 1, 2]], np.arange(5)), "validation": (FACES[[2, 1]], np.arange(2))}
+    shards = factories.shards(tmp_path / "shards", splits)
+    last = photo_matching.Matches(np.array([4, 3]), np.ones(2, np.float32))
+    monkeypatch.setattr(photo_matching, "find_matches", lambda *arguments: last)
+    assert photo_overlap.find_photo_overlap(shards)["validation"].train_rows.tolist() == [1002, 1001]
+
+
 def test_find_photo_overlap_ignores_unlabelled_train_faces(tmp_path):
     labels = np.array([-1, 1, 2])
     splits = {"train": (FACES[:3], labels), "validation": (FACES[:2], np.array([0, 1]))}
