@@ -32,7 +32,7 @@ class TrainInputs(NamedTuple):
 
     images: tf.Tensor  # [B, H, W, 1] uint8
     targets: tf.Tensor  # [B, C] float32, rows that sum to 1
-    labels: tf.Tensor  # [B] int32
+    labels: tf.Tensor  # [B] int32 or int64, against which accuracy is counted
     positions: tf.Tensor  # [B] int32, in the global batch
 
 
@@ -146,9 +146,11 @@ def prepare_inputs(context: StepContext, batch: Batch, seed: tf.Tensor) -> Train
         batch.labels, batch.votes, train.label_source, context.classes, context.vote_posterior
     )
     images, targets = augment(batch.images, soft_targets, batch_rng)
+    mixes = context.mixup and any(op.kind == "mix" for op in policy.parse(augmentation.policy, augmentation.backend))
+    labels = tf.argmax(targets, axis=-1) if mixes else batch.labels  # in half of the mixed images, the partner prevails
     if context.distill is not None:
         targets = context.distill(images, targets)
-    return TrainInputs(images, targets, batch.labels, batch.positions)
+    return TrainInputs(images, targets, labels, batch.positions)
 
 
 def compute_gradients(

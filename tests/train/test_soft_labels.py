@@ -139,6 +139,19 @@ def test_prepare_inputs_returns_soft_targets():
     np.testing.assert_allclose(inputs.targets, SHARES, atol=1e-7)
 
 
+@pytest.mark.parametrize("mixup", [True, False])
+def test_prepare_inputs_counts_accuracy_against_the_prevailing_image(mixup):
+    settings = factories.experiment(global_batch_size=64)
+    settings.augment.policy = "mixup(alpha=0.2)"
+    labels = tf.range(64) % 7
+    batch = Batch(tf.zeros([64, 48, 48, 1], tf.uint8), labels, tf.range(64), tf.zeros([64, 0], tf.int32))
+    context = train_step.StepContext(tf.distribute.get_strategy(), None, settings, mixup=mixup)
+    inputs = train_step.prepare_inputs(context, batch, tf.constant([0, 0]))
+    np.testing.assert_array_equal(inputs.labels, inputs.targets.numpy().argmax(axis=1))
+    changed = (inputs.labels.numpy() != labels.numpy()).mean()
+    assert 0.2 < changed < 0.7 if mixup else changed == 0
+
+
 def test_train_raises_user_error_when_shards_hold_no_votes(synthetic_shards, tmp_path):
     settings = factories.experiment(label_source="mixture")
     with pytest.raises(UserError, match=r"label_source is 'mixture', but the shards in .* hold no votes of FER\+"):
