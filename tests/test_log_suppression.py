@@ -79,4 +79,4 @@ def test_import_tensorflow_enables_onednn():
     )
     environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
-    assert done.stdout.split() == ["1", "True"]
+    assert done.stdout.splitlines()[-1] == "1 True"  # on a slow machine, a line of progress comes first
