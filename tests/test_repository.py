@@ -21,13 +21,17 @@ def read_hooks(root):
     return {hook["id"]: hook for repo in config["repos"] for hook in repo["hooks"]}
 
 
-def tracked_files(root):
-    """Returns the tracked files that exist and that the hooks check."""
+def tracked_files(root, every=False):
+    """Returns the tracked files that exist and that the hooks check, or with `every` also the others."""
     exclude = read_yaml(root / ".pre-commit-config.yaml")["exclude"]
     if not (root / ".git").exists():
         pytest.skip("the files are not in a Git checkout")
     listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout
-    return [root / name for name in listed.splitlines() if (root / name).is_file() and not re.search(exclude, name)]
+    return [
+        root / name
+        for name in listed.splitlines()
+        if (root / name).is_file() and (every or not re.search(exclude, name))
+    ]
 
 
 def test_workflow_runs_ci_script_with_read_permission(root):
@@ -109,6 +113,16 @@ def test_files_are_no_larger_than_the_hook_allows(root):
     large = {path.relative_to(root).as_posix() for path in tracked_files(root) if path.stat().st_size > limit}
     assert {name for name in large if not re.search(hook["exclude"], name)} == set()
     assert large, "the exclusion is not needed any longer"
+
+
+def test_files_hold_no_page_or_picture_of_dataset_faces(root):
+    """FER-2013's images have no licence. The programs draw them in files of these names."""
+    pictures = {"report.html", "mistakes.png", "gradcam.png", "corruptions.png", "audit.html", "preview.png"}
+    recorded = [path for path in tracked_files(root, every=True) if (root / "docs" / "results") in path.parents]
+    assert len(recorded) > 100
+    assert [path for path in recorded if path.name in pictures] == []
+    ignored = (root / ".gitignore").read_text().splitlines()
+    assert {f"/docs/results/**/{name}" for name in pictures} <= set(ignored)
 
 
 def test_files_end_with_one_newline_and_lines_without_space(root):
