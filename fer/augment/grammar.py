@@ -163,3 +163,8 @@ def _parse_value(name: str, node: ast.expr, argument: registry.Argument) -> floa
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise _PolicyError(f"{name} is {given}; it must be {low} to {high}")
     return int(value) if whole else float(value)
+
+
+def mixes_images(policy: str, backend: str = "fused") -> bool:
+    """Returns whether a policy has mixup or cutmix; arguments as in `parse`."""
+    return any(operation.kind == "mix" for operation in parse(policy, backend))

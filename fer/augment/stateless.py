@@ -27,7 +27,7 @@ def augmenter(text: str) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     Raises:
       UserError: the policy has a fault, which the message names.
     """
-    mixes = any(each.kind == "mix" for each in grammar.parse(text))
+    mixes = grammar.mixes_images(text)
     apply = policy.augmenter(text)
 
     @tf.autograph.experimental.do_not_convert

@@ -217,11 +217,9 @@ def _split_fault(split: str, faces_of_class: Sequence[int]) -> str:
 def _other_training_data(content: Mapping[str, Any]) -> list[str]:
     """Returns the names of training data, of members and runs that they average, other than the evaluated data."""
     evaluated = content["data"]
-    runs = [run for member in content["protocol"]["members"] for run in (member, *eval_json.averaged_runs(member))]
-    trained_on = [run["trained_on"] for run in runs if "trained_on" in run]
     names = [
         each["name"]
-        for each in trained_on
+        for each in eval_json.training_data(content)
         if each["manifest_sha256"] != evaluated["manifest_sha256"] and each["name"] != evaluated["name"]
     ]
     return list(dict.fromkeys(names))

@@ -173,10 +173,13 @@ def summary_line(evaluation: dict[str, Any]) -> str:
 def is_training_data(evaluation: Mapping[str, Any]) -> bool:
     """Returns whether a member, or a run that a model soup averages, was trained on the evaluated shards."""
     evaluated = evaluation["data"]["manifest_sha256"]
-    return any(
-        evaluated in [run.get("trained_on", {}).get("manifest_sha256") for run in (each, *averaged_runs(each))]
-        for each in evaluation["protocol"]["members"]
-    )
+    return any(data.get("manifest_sha256") == evaluated for data in training_data(evaluation))
+
+
+def training_data(evaluation: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Returns the records of the data that members, and the runs that a model soup averages, were trained on."""
+    runs = [run for member in evaluation["protocol"]["members"] for run in (member, *averaged_runs(member))]
+    return [run["trained_on"] for run in runs if "trained_on" in run]
 
 
 def averaged_runs(member: Mapping[str, Any]) -> list[Mapping[str, Any]]:

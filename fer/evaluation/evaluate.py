@@ -63,9 +63,7 @@ def evaluate(
     photos = (photo_overlap.read(manifest) or {}).get(request.split)
     dataset = eval_dataset.read(manifest, request.split, request.labels)
     members = members or _open_members(request, manifest, dataset)
-    for member in members:
-        if isinstance(member, loading.LoadedRun):  # saved predictions were checked when they were read
-            loading.check_same_classes(member.workdir, member.classes, manifest.folder, manifest.classes)
+    descriptions = _describe_members(members, manifest)
     runs = [member for member in members if isinstance(member, loading.LoadedRun)]
     models = [run.model for run in runs]
     only_runs = len(runs) == len(members)
@@ -84,7 +82,7 @@ def evaluate(
             lambda faces: compute(faces, lambda done: progress(done, total)), dataset.images, dataset.labels
         )
     protocol = eval_json.Protocol(request.split, request.tta, request.labels, dataset.num_unlabelled)
-    content = eval_json.build(_describe_members(members), manifest, protocol, results, prediction.images_per_second)
+    content = eval_json.build(descriptions, manifest, protocol, results, prediction.images_per_second)
     has_layers = only_runs and not any(run.export for run in runs)  # Grad-CAM needs the layers of every network
     return Evaluation(
         content,
@@ -180,15 +178,16 @@ def _predict(
     return ensemble_members.average(computed, len(models), saved)
 
 
-def _describe_members(members: Sequence[Member]) -> list[dict[str, Any]]:
+def _describe_members(members: Sequence[Member], manifest: Manifest) -> list[dict[str, Any]]:
     """Builds the field protocol.members of eval.json.
 
     Raises:
-      UserError: a network is a member twice and would count twice.
+      UserError: a network has other classes than the data, or is a member twice and would count twice.
     """
     descriptions: list[dict[str, Any]] = []
     for member in members:
-        if isinstance(member, loading.LoadedRun):
+        if isinstance(member, loading.LoadedRun):  # saved predictions were checked when they were read
+            loading.check_same_classes(member.workdir, member.classes, manifest.folder, manifest.classes)
             descriptions.append(eval_json.describe_member(member))
         else:
             descriptions += [{**each, "source_eval": member.folder} for each in member.members]

@@ -51,11 +51,8 @@ def write(
     """
     path = os.path.join(folder, file_name(kind, precision))
     if kind == "saved_model":
-        try:
-            with log_suppression.suppress_converter_output():
-                _save(model, classes, path)
-        except files.io_errors() as error:
-            raise StorageError(f"Cannot write {path}: {files.error_message(error)}.") from error
+        with log_suppression.suppress_converter_output():
+            _save(model, classes, path)
         return path
     with (
         temp_files.folder("export") as temp_folder,
@@ -70,8 +67,6 @@ def write(
                 content = _onnx(model, classes)
         except UserError:
             raise
-        except OSError as error:
-            raise StorageError(f"Cannot write {path}: {files.error_message(error)}.") from error
         except Exception as error:  # converters raise RuntimeError, KeyError and types of their own
             raise UserError(
                 f"{model.name} cannot be written as {kind} ({files.error_message(error)}); another --format may "
@@ -104,14 +99,26 @@ def _save(model: tf.keras.Model, classes: Sequence[str], path: str) -> None:
         names = os.path.join(temp_folder, CLASSES_FILE)
         files.write_text(names, "\n".join(classes) + "\n")
         module.class_names = tf.saved_model.Asset(names)
-        tf.saved_model.save(module, path, signatures={SIGNATURE: module.serve, "classes": module.classes})
+        _save_module(module, path, {SIGNATURE: module.serve, "classes": module.classes})
+
+
+def _save_module(module: tf.Module, path: str, signatures: dict[str, Any]) -> None:
+    """Writes a SavedModel.
+
+    Raises:
+      StorageError: it cannot be written.
+    """
+    try:
+        tf.saved_model.save(module, path, signatures=signatures)
+    except files.io_errors() as error:
+        raise StorageError(f"Cannot write {path}: {files.error_message(error)}.") from error
 
 
 def _convert_to_tflite(model: tf.keras.Model, precision: str, calibration: np.ndarray, temp_folder: str) -> bytes:
     """Converts to TFLite through a SavedModel in `temp_folder`."""
     module = tf.Module()
     module.variables_of_the_model, module.serve = model.variables, _signature(model)
-    tf.saved_model.save(module, temp_folder, signatures={SIGNATURE: module.serve})
+    _save_module(module, temp_folder, {SIGNATURE: module.serve})
     converter = tf.lite.TFLiteConverter.from_saved_model(temp_folder, signature_keys=[SIGNATURE])
     if precision == "float32":
         return converter.convert()

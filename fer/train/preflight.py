@@ -9,7 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from fer import config, run_dir
-from fer.augment import policy
+from fer.augment import grammar, policy
 from fer.config import Experiment, Train
 from fer.config_fields import AUTO
 from fer.data import manifest, pipeline
@@ -205,7 +205,7 @@ def _find_dependence_on_length(experiment: Experiment, steps: int, epoch_steps: 
     optimizer, augment = experiment.optimizer, experiment.augment
     if optimizer.schedule in lr_schedules.LENGTH_SCHEDULES:
         return f"the schedule {optimizer.schedule} decays the learning rate over the length of the run"
-    mixes = any(each.kind == "mix" for each in policy.parse(augment.policy, augment.backend))
+    mixes = grammar.mixes_images(augment.policy, augment.backend)
     last_epoch_start = (done - 1) // epoch_steps * epoch_steps
     if mixes and last_epoch_start >= steps - augment.mixup_off_epochs * epoch_steps:
         return f"its last {augment.mixup_off_epochs} epochs train without mixup (config.augment.mixup_off_epochs)"

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from fer import rng
-from fer.augment import policy, xla_support
+from fer.augment import grammar, policy, xla_support
 from fer.config import Experiment
 from fer.data.sampling import Batch
 from fer.labels import CLASSES
@@ -146,7 +146,7 @@ def prepare_inputs(context: StepContext, batch: Batch, seed: tf.Tensor) -> Train
         batch.labels, batch.votes, train.label_source, context.classes, context.vote_posterior
     )
     images, targets = augment(batch.images, soft_targets, batch_rng)
-    mixes = context.mixup and any(op.kind == "mix" for op in policy.parse(augmentation.policy, augmentation.backend))
+    mixes = context.mixup and grammar.mixes_images(augmentation.policy, augmentation.backend)
     labels = tf.argmax(targets, axis=-1) if mixes else batch.labels  # in half of the mixed images, the partner prevails
     if context.distill is not None:
         targets = context.distill(images, targets)

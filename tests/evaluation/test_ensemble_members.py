@@ -157,7 +157,8 @@ def test_saved_predictions_are_rejected_alone_and_with_corruptions_flag(folder):
 
 
 @pytest.mark.parametrize("twice", [("one", "saved-one"), ("saved-one-two", "saved-two")])
-def test_ensemble_rejects_duplicate_network(folder, twice):
+def test_ensemble_rejects_duplicate_network_before_predicting(folder, twice, monkeypatch):
+    monkeypatch.setattr(evaluate, "_predict", None)
     with pytest.raises(UserError, match=r"hold the same network \(step 12 of .*\), which would count twice"):
         evaluate.evaluate(request(folder, *twice))
 

@@ -383,16 +383,19 @@ def test_export_rejects_folder_with_exports_of_other_weights(exported, folder):
     assert (folder / "exports" / "export.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("kind", ["saved_model", "tflite"])
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), tf.errors.OutOfRangeError(None, None, "File too large")]
 )
-def test_export_error_names_file_when_the_disk_is_full(folder, tmp_path, monkeypatch, error):
+def test_export_error_names_file_when_the_disk_is_full(folder, tmp_path, monkeypatch, error, kind):
     def fail(*arguments, **options):
         raise error
 
     monkeypatch.setattr(tf.saved_model, "save", fail)
-    with pytest.raises(StorageError, match=r"^Cannot write .*saved_model: "):
-        export.export(request(folder, "saved_model", tmp_path / "out"))
+    with pytest.raises(
+        StorageError, match=r"^Cannot write .*saved_model: " if kind == "saved_model" else "^Cannot write "
+    ):
+        export.export(request(folder, kind, tmp_path / "out"))
     assert not (tmp_path / "out" / "export.json").exists()
 
 

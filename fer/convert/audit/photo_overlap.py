@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fer.convert.audit import photo_matching
+from fer.convert.audit import image_hashes, photo_matching
 from fer.convert.audit.duplicates import NEARLY_BLANK_STD
 from fer.data import example_codec, photo_overlap
 from fer.data.example_codec import Faces
 from fer.data.manifest import Manifest, read_manifest
 from fer.data.photo_overlap import PhotoOverlap
 from fer.errors import UserError
+from fer.labels import PIXELS
 
 _CHUNK = 4096  # faces converted to floating point at once
 
@@ -62,10 +63,9 @@ def _check_splits(manifest: Manifest) -> list[str]:
 
 def _select(faces: Faces, labelled: bool = True) -> Faces:
     """Returns the faces that are not nearly blank, and with `labelled` have a label."""
-    deviations = np.empty(faces.examples)
-    for start in range(0, faces.examples, _CHUNK):
-        deviations[start : start + _CHUNK] = faces.images[start : start + _CHUNK].std(axis=(1, 2, 3))
-    kept = deviations >= NEARLY_BLANK_STD
+    pixels = faces.images.reshape(-1, PIXELS)
+    parts = [image_hashes.hash_images(pixels[start : start + _CHUNK]) for start in range(0, len(pixels), _CHUNK)]
+    kept = image_hashes.concatenate(parts).deviations() >= NEARLY_BLANK_STD
     if labelled:
         kept &= faces.labels >= 0
     return Faces(faces.images[kept], faces.labels[kept], faces.rows[kept], None)
@@ -79,7 +79,8 @@ def _match(faces: Faces, train: Faces, examples: int, progress: Callable[[int], 
     shared = np.flatnonzero(found.correlations >= photo_matching.THRESHOLD)
     shared = shared[np.argsort(faces.rows[shared])]
     first: dict[bytes, int] = {}  # of identical train faces, whose correlations are equal up to rounding
-    same = np.array([first.setdefault(face.tobytes(), at) for at, face in enumerate(train.images)], np.int64)
+    digests = image_hashes.digest_images(train.images)
+    same = np.array([first.setdefault(digest, at) for at, digest in enumerate(digests)], np.int64)
     of_train = same[found.positions[shared]]
     return PhotoOverlap(
         faces.rows[shared], train.rows[of_train], train.labels[of_train], found.correlations[shared], examples

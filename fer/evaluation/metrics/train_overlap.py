@@ -92,14 +92,10 @@ def exclude_photos(
       The fields of `exclude_overlap`, and lookup_accuracy: accuracy on all examples if each that shares its photograph
       gets the label of that train image instead of the prediction. None if all examples share their photograph.
     """
-    evaluated = np.isin(photos.rows, rows)
-    position = {row: index for index, row in enumerate(rows.tolist())}
-    shared = np.array([position[row] for row in photos.rows[evaluated].tolist()], np.int64)
-    overlap = np.zeros(len(rows), bool)
-    overlap[shared] = True
-    metrics_without = exclude_overlap(overlap, labels, probabilities)
+    _, shared, matches = np.intersect1d(rows, photos.rows, assume_unique=True, return_indices=True)
+    metrics_without = exclude_overlap(np.isin(rows, photos.rows), labels, probabilities)
     if metrics_without is None:
         return None
     predicted = probabilities.argmax(axis=1)
-    predicted[shared] = photos.train_labels[evaluated]
+    predicted[shared] = photos.train_labels[matches]
     return {**metrics_without, "lookup_accuracy": float((predicted == labels).mean())}
