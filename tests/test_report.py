@@ -94,16 +94,19 @@ def test_data_tables_hold_the_figures_of_the_manifest(path, build_results):
     manifest = json.loads(read("docs/results/dataset/manifest.json"))
     audit = manifest["audit"]
     votes, leaked = audit["ferplus"], audit["leakage"]["validation"]
-    share = 100 * leaked["identical_to_train"] / manifest["splits"]["validation"]["examples"]
+    validation = manifest["splits"]["validation"]["examples"]
+    private = json.loads(read("docs/results/dataset/private_test_overlap.json"))
     text = normalize(path, read(path))
     assert [row[1] for row in marked_table(text, "data")] == [
         str(audit["rows"]),
         str(audit["distinct_images"]),
         str(audit["exact_duplicates"]["groups"]),
         str(audit["exact_duplicates"]["conflicting_groups"]),
-        f"{leaked['identical_to_train']} ({share:.1f} %)",
+        format_count(leaked["identical_to_train"], validation),
         str(leaked["near_identical_to_train"]),
-        f"{len(photos.rows)} ({100 * len(photos.rows) / photos.examples:.1f} %)",
+        format_count(len(photos.rows), photos.examples),
+        format_count(private["identical_to_train"], private["examples"]),
+        format_count(private["share_a_photograph"], private["examples"]),
         str(audit["blank"]["constant"]),
         str(sum(votes["not_a_face"].values())),
         str(votes["majority_is_one_of_the_seven"]),
@@ -194,6 +197,10 @@ def test_statements_on_shared_photographs_have_recorded_figures(path, heading, l
     (text,) = paragraphs(path, leakage)
     figures = {f"{100 * bundled['accuracy']:.1f}", f"{100 * bundled['accuracy_difference']:.1f}"}
     assert figures <= set(count_numerals(path, text))
+
+
+def format_count(count: int, total: int) -> str:
+    return f"{count} ({100 * count / total:.1f} %)"
 
 
 def format_points(better: float, worse: float) -> str:

@@ -172,6 +172,11 @@ def percent(share: float) -> str:
     return f"{percentage(share)} %"
 
 
+def count_and_share(count: int, total: int) -> str:
+    """Returns a count and its share of the total in percent."""
+    return f"{count:,} ({percent(count / total)})"
+
+
 def headline_table() -> Table:
     """Returns the README's table: best single network, best ensemble, bundled network, `compact`."""
     rows = [row for row in evaluations() if row["labels"] == "fer"]
@@ -229,15 +234,18 @@ class Report:
         """Returns the findings of the audit."""
         audit, votes = self.manifest["audit"], self.manifest["audit"]["ferplus"]
         leaked, duplicates = audit["leakage"]["validation"], audit["exact_duplicates"]
-        share = leaked["identical_to_train"] / self.manifest["splits"]["validation"]["examples"]
+        validation, photos = self.manifest["splits"]["validation"]["examples"], validation_photos()
+        private = read_json(RESULTS / "dataset" / "private_test_overlap.json")
         figures = {
             "rows": f"{audit['rows']:,}",
             "distinct_images": f"{audit['distinct_images']:,}",
             "duplicate_groups": f"{duplicates['groups']:,}",
             "conflicting_groups": f"{duplicates['conflicting_groups']:,}",
-            "identical_to_train": f"{leaked['identical_to_train']:,} ({percent(share)})",
+            "identical_to_train": count_and_share(leaked["identical_to_train"], validation),
             "near_identical_to_train": f"{leaked['near_identical_to_train']:,}",
-            "share_a_photograph": self.shared_photographs(),
+            "share_a_photograph": count_and_share(len(photos.rows), photos.examples),
+            "private_identical_to_train": count_and_share(private["identical_to_train"], private["examples"]),
+            "private_share_a_photograph": count_and_share(private["share_a_photograph"], private["examples"]),
             "constant": f"{audit['blank']['constant']:,}",
             "not_a_face": f"{sum(votes['not_a_face'].values()):,}",
             "majority": f"{votes['majority_is_one_of_the_seven']:,}",
@@ -245,11 +253,6 @@ class Report:
             "agreement_where_unanimous": percent(votes["agreement_where_unanimous"]),
         }
         return [[self.text(row), self.figure(figures[row["key"]])] for row in self.rows["data"]]
-
-    def shared_photographs(self) -> str:
-        """Returns the number of PublicTest faces that share a photograph with a Training face, and their share."""
-        photos = validation_photos()
-        return f"{len(photos.rows):,} ({percent(len(photos.rows) / photos.examples)})"
 
     def classes(self) -> Table:
         """Returns the size of each class and how often FER+'s majority confirms its labels, by falling agreement."""
