@@ -1,10 +1,12 @@
 """`compact`, continued from the weights of configs/compact_distilled.py with posterior targets and mixup.
 
 Half of each target is the label, half the labels that faces with such FER+ votes have, so the shards need votes. The
-recorded run started from float16 weights; the best weights of runs/distilled serve as well.
+recorded run started from the float16 weights that the package contained at commit 96a834a; best-NUMBER.npz of
+compact_distilled.py serves as well.
 
 Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
+    git show 96a834a:fer/models/weights/weights.npz > weights/compact_distilled.npz
     python scripts/train.py --config=configs/compact_long.py --data=tfrecords/fer2013 --workdir=runs/compact_long
 
 Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the machine.

@@ -11,7 +11,7 @@ from fer.data.manifest import check_manifest
 INPUT = flags.DEFINE_string(
     "input", None, "CSV files, archives or class folders, comma-separated; or synthetic[:ROWS]."
 )
-OUTPUT = flags.DEFINE_string("output", None, "Directory for shards, manifest and audit; it must not exist.")
+OUTPUT = flags.DEFINE_string("output", None, "Directory for shards, manifest and audit: new or empty.")
 FERPLUS = flags.DEFINE_string("ferplus", "", "File of the FER+ votes: fer2013new.csv by Microsoft.")
 ON_BAD_ROW = flags.DEFINE_enum(
     "on_bad_row",

@@ -59,7 +59,7 @@ def main() -> None:
     print(json.dumps(found, indent=2))
     write(found)
     if OUTPUT.value:
-        print(f"wrote {OUTPUT.value}")
+        print(f"wrote {OUTPUT.value}", file=sys.stderr)
     failed = [f"{check['name']} ({check['found']})" for check in found["checks"] if not check["passed"]]
     if failed:
         raise UserError(f"{len(failed)} of {len(found['checks'])} checks failed: {'; '.join(failed)}.")

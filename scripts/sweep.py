@@ -29,7 +29,7 @@ SPACE = flags.DEFINE_string(
 )
 EXTRA_RUNS = flags.DEFINE_list("extra_runs", [], "Outputs of sweeps over seeds to report as further ablations.")
 TRIALS = flags.DEFINE_integer("trials", 20, "Number of trials of --space in all processes.", 1)
-STORAGE = flags.DEFINE_string("storage", "", "Study: journal:PATH or sqlite:///PATH; default: a journal in --output.")
+STORAGE = flags.DEFINE_string("storage", "", "Study: journal:PATH or a database URL; default: a journal in --output.")
 PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Pruning of trials below the median; auto: only with --space.")
 PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs before pruning may end a trial.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the search; config.seed is the seed of the runs.", lower_bound=0)

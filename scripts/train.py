@@ -72,7 +72,7 @@ def main() -> None:
         trainer.train(experiment, DATA.value, WORKDIR.value, STRATEGY.value, workers, options)
     if chief:
         evaluate = cli.command_line("evaluate", workdir=WORKDIR.value, data=DATA.value, mlflow=MLFLOW.value)
-        print(f"To evaluate them:\n  {evaluate}")
+        print(f"To evaluate the run:\n  {evaluate}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Faces: read in every published form, checked, written as shards that can be trusted, and read back."""
+"""Reads manifests and shards, and yields shuffled batches of faces."""

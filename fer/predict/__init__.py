@@ -1,1 +1,1 @@
-"""Predicts expressions in tables, folders of images and photos."""
+"""Predicts expressions in tables, folders of images, photos, videos and camera images."""

@@ -1,1 +1,1 @@
-"""Devices, optimizer, step, loop, checkpoints, telemetry."""
+"""Trains classifiers: strategy, optimizer, training step, checkpoints and metric logging."""
