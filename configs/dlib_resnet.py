@@ -34,17 +34,18 @@ The bundled network, dlib_soup: 10 more epochs with blur and noise (dlib_noise),
 after. It starts from the bundled network of commit 2e4b7bd, which is dlib_long in float16 (records call it `bundled`):
     git worktree add ../fer-2e4b7bd 2e4b7bd
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_noise \
-      --init_from=../fer-2e4b7bd/fer/models/bundled --config.seed=7 --config.train.epochs=10 --config.optimizer.learning_rate=7e-4 \
-      --config.augment.mixup_off_epochs=4 \
+      --init_from=../fer-2e4b7bd/fer/models/bundled --config.seed=7 --config.train.epochs=10 \
+      --config.optimizer.learning_rate=7e-4 --config.augment.mixup_off_epochs=4 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|blur(p=0.2)|erase(p=0.4,high=0.2)|noise(std=20,p=0.4)|mixup(alpha=0.2)"
-    python scripts/soup.py --workdir=../fer-2e4b7bd/fer/models/bundled,runs/dlib_noise --data=tfrecords/fer2013 --recipe=uniform \
-      --output=runs/dlib_soup
+    python scripts/soup.py --workdir=../fer-2e4b7bd/fer/models/bundled,runs/dlib_noise --data=tfrecords/fer2013 \
+      --recipe=uniform --output=runs/dlib_soup
 The weights of dlib_noise are twice those of the new bundled network minus those of the previous one, up to 0.1 % of the
 largest weight of each array.
 
 dlib_sam: 6 more epochs with sharpness-aware minimization, which brought nothing:
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_sam \
-      --init_from=../fer-2e4b7bd/fer/models/bundled --config.seed=6 --config.train.epochs=6 --config.optimizer.sam_rho=0.1
+      --init_from=../fer-2e4b7bd/fer/models/bundled --config.seed=6 --config.train.epochs=6 \
+      --config.optimizer.sam_rho=0.1
 
 Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the machine for part of the time.
 Time: 90.5 minutes (310, 245 and 188 images/s); dlib_distilled 124.9 more (115 images/s alone); dlib_long 121.9 more
