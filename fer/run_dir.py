@@ -513,7 +513,7 @@ def checkpoint_name(step: int) -> str:
 
 def parse_checkpoint_name(name: str) -> int | None:
     """Returns the step in the name of a checkpoint's folder; None for the name of another file."""
-    found = re.fullmatch(r"step-(\d{8})", name)
+    found = re.fullmatch(r"step-(\d{8,10})", name)
     return int(found[1]) if found else None
 
 
@@ -560,11 +560,13 @@ def is_state(name: str) -> bool:
 def upload_rank(name: str) -> int:
     """Returns the position of a file of a run among those that are uploaded together.
 
-    config.json comes first, because the other files belong to it, and a file that names others comes after them.
+    config.json comes first, because the other files belong to it, and a file that names others comes after them. The
+    record of a checkpoint comes last: a run that resumes there needs the epochs and the best weights up to its step,
+    and leaves out later ones.
     """
     if name == CONFIG_FILE:
         return 0
-    return 2 if name.endswith(CHECKPOINT_FILE) else 3 if name in (HISTORY_FILE, BEST_FILE) else 1
+    return 3 if name.endswith(CHECKPOINT_FILE) else 2 if name in (HISTORY_FILE, BEST_FILE) else 1
 
 
 def is_started(path: str) -> bool:

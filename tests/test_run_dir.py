@@ -107,6 +107,38 @@ def test_read_history_omits_epochs_after_the_checkpoint(folder):
     assert folder.read_history(until_step=25) == history[:2]
 
 
+def write_states(folder: run_dir.RunDir, steps: list[int]) -> dict[str, bytes]:
+    """Writes what a run has after the epochs that end at `steps`; returns the files by their relative paths."""
+    history = [{**dict.fromkeys(run_dir.EPOCH_FIELDS, 0.5), "epoch": step // 100, "step": step} for step in steps]
+    folder.write_history(history, b"")
+    folder.write_best(b"weights %d" % steps[-1], history[-1])
+    state = pathlib.Path(folder.checkpoints, run_dir.checkpoint_name(steps[-1]))
+    state.mkdir()
+    (state / "state.index").write_bytes(b"state")
+    (state / run_dir.CHECKPOINT_FILE).write_text("{}")
+    return {str(path.relative_to(folder.path)): path.read_bytes() for path in pathlib.Path(folder.path).rglob("*.*")}
+
+
+def test_upload_rank_puts_no_checkpoint_before_the_epochs_and_best_weights_that_its_resumption_needs(folder, tmp_path):
+    """A process may be killed after each file of an upload."""
+    store = write_states(folder, [100])
+    later = write_states(folder, [100, 200])
+    for name in sorted(later, key=lambda name: (run_dir.upload_rank(name), name)):
+        store[name] = later[name]
+        states = (pathlib.Path(part).parent.name for part in store if part.endswith(run_dir.CHECKPOINT_FILE))
+        resumed = max(map(run_dir.parse_checkpoint_name, states))
+        history = [entry["step"] for entry in json.loads(store[run_dir.HISTORY_FILE]) if entry["step"] <= resumed]
+        assert history == list(range(100, resumed + 1, 100)), name
+        best = json.loads(store[run_dir.BEST_FILE])
+        assert best["step"] >= resumed, name
+        assert f"checkpoints/best-{best['step']:08}.npz" in store, name
+
+
+@pytest.mark.parametrize("step", [1, 99_999_999, 2**31 - 1])
+def test_parse_checkpoint_name_reads_every_step_of_a_run(step):
+    assert run_dir.parse_checkpoint_name(run_dir.checkpoint_name(step)) == step
+
+
 def test_write_history_writes_same_numbers_as_json_and_csv(folder):
     """The entry of an earlier version lacks a field; a value without a number is an empty cell in CSV."""
     first = {"epoch": 1, "step": 10, **FIGURES, "train_loss": 0.1 + 0.2}
