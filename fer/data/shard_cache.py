@@ -112,5 +112,6 @@ def _locked(copy: str) -> Iterator[None]:
             f"Cannot write {os.path.dirname(copy)}: {files.error_message(error)}. Name another --cache_dir."
         ) from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks: two processes may both download the copy
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

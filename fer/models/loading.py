@@ -141,12 +141,13 @@ def teachers(train: config.Train) -> list[str]:
     return flag_paths.split(train.teacher_runs)
 
 
-def open_run(workdir: str) -> LoadedRun:
+def open_run(workdir: str, precision: str | None = None) -> LoadedRun:
     """Opens a run, an export or the bundled network.
 
     Args:
       workdir: a run directory; or a folder that scripts/export.py wrote, for its
         most exact export, or one of the exports in it; or "bundled", the network in the package.
+      precision: of a run's network, as for `open_folder`.
 
     Raises:
       UserError: the folder is missing, has no trained model yet, a file is damaged, the weights are not those of
@@ -158,7 +159,7 @@ def open_run(workdir: str) -> LoadedRun:
     if found is not None:
         return _open_export(workdir, found)
     _check_folder(workdir)
-    return open_folder(workdir)
+    return open_folder(workdir, precision)
 
 
 def read_classes(workdirs: Sequence[str]) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def load_initial_run(name: str, experiment: Experiment) -> LoadedRun:
       UserError: the run cannot be opened, is an export, or its model has other fields.
     """
     try:
-        run = loading.open_run(name)
+        run = loading.open_run(name, experiment.train.precision)  # only its weights are used
     except UserError as error:
         raise UserError(f"--init_from: {error}") from error
     if run.export:

@@ -12,6 +12,7 @@ from fer import log_suppression
 from fer.augment import policy
 from fer.config import Experiment
 from fer.data import example_codec, manifest
+from fer.errors import UserError
 from fer.io import files
 from fer.rng import BatchRng
 from fer.viz import rendering
@@ -30,11 +31,13 @@ def write_preview(experiment: Experiment, data: str, path: str) -> None:
       path: of the PNG file.
 
     Raises:
-      UserError: the policy is invalid, or the data cannot be read.
+      UserError: the policy is invalid, or the data cannot be read or have no labels.
     """
     policy.parse(experiment.augment.policy, experiment.augment.backend)
     shards = manifest.read_manifest(data).seal_test_split()
     faces = example_codec.read_split(shards, "train")
+    if not (faces.labels >= 0).any():
+        raise UserError(f"The train split of {data} has no labelled face, so there is none to draw.")
     rows = _choose_rows(faces.labels, experiment.seed)
     files.write_bytes(path, render_png(experiment, faces.images[rows], faces.labels[rows], shards.classes))
     print(f"wrote {path}")
@@ -71,12 +74,12 @@ def render_png(experiment: Experiment, images: np.ndarray, labels: np.ndarray, c
 
 
 def _choose_rows(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Chooses a random face of each class, in the order of the classes, and one more if the number is odd.
+    """Chooses a random labelled face of each class, in the order of the classes, and one more if the number is odd.
 
     With an even number, mixing pairs no face with itself.
     """
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    firsts = [shuffled[labels[shuffled] == label][:1] for label in np.unique(labels[labels >= 0])[:MAX_CLASSES]]
+    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(labels >= 0))
+    firsts = [shuffled[labels[shuffled] == label][:1] for label in np.unique(labels[shuffled])[:MAX_CLASSES]]
     rows = np.concatenate(firsts)
     return np.append(rows, np.setdiff1d(shuffled, rows, assume_unique=True)[: len(rows) % 2])
 

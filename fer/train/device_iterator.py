@@ -94,10 +94,10 @@ class DeviceIterator:
         """Converts errors of the input to UserError. Other errors, such as those of the steps, pass through."""
         try:
             yield
-        except tf.errors.OutOfRangeError:
+        except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError):
             raise
         except tf.errors.OpError as error:
-            if "GetNext" not in str(error):  # the op that fetches the next batch
+            if not re.search(r"GetNext(?!/_\d)", str(error)):  # the op that fetches the next batch, not an edge from it
                 raise
             raise UserError(
                 f"The training data can no longer be read ({_describe_cause(error)}): check that the folder of shards "

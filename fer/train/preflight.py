@@ -24,6 +24,8 @@ from fer.train.distributed.cluster_resolver import Cluster
 from fer.train.distributed.strategy import find_old_cudnn, make_strategy
 from fer.train.optim import lr_schedules
 
+DEVICE_FIELDS = ("precision", "deterministic", "jit_compile", "steps_per_execution")  # of `train`; may be `auto`
+
 
 class CheckedRun(NamedTuple):
     """A run whose settings, data, directory and devices fit together."""
@@ -80,9 +82,7 @@ def check_run(
     manifest.check_sizes(shards)
     epoch_steps = pipeline.steps_per_epoch(shards.split("train").examples, experiment.train.global_batch_size)
     check_profile_steps(experiment.train, count_steps(experiment.train, epoch_steps))
-    folder = run_dir.open_run_dir(workdir, experiment, shards)
-    if recorded:
-        check_length(folder, recorded.experiment, experiment, shards)
+    folder = check_recorded_run(before, experiment, shards)
     init_from = find_initial_run(folder, recorded, init_from)
     _check_all_labelled(shards)
     soft_labels.check_votes(shards, experiment.train.label_source)
@@ -120,6 +120,29 @@ def resolve_execution(experiment: Experiment, recorded: Experiment | None = None
     resolve("jit_compile", compiles)
     resolve("steps_per_execution", config.MAX_STEPS_PER_EXECUTION if on_gpu else 1)
     return resolved
+
+
+def check_recorded_run(folder: RunDir, experiment: Experiment, shards: Manifest) -> RunDir:
+    """Checks that a run can start in `folder`, or that the run there can go on with `experiment`; returns `folder`.
+
+    Raises:
+      UserError: as `fer.run_dir.open_run_dir` and `check_length`.
+    """
+    run_dir.open_run_dir(folder.path, experiment, shards)
+    if files.exists(folder.config_file):
+        check_length(folder, folder.read_config().experiment, experiment, shards)
+    return folder
+
+
+def hash_settings(run: CheckedRun) -> dict[str, str]:
+    """Returns the SHA-256 of what must be the same on all workers, by its name in messages.
+
+    The fields whose `auto` depends on the device have hashes of their own, and come first: workers with different
+    devices differ in them although their commands are equal.
+    """
+    train = run.experiment.train
+    fields = {f"config.train.{name}": config.sha256({name: getattr(train, name)}) for name in DEVICE_FIELDS}
+    return {**fields, "config": run.experiment.sha256(), "data": run.shards.sha256}
 
 
 def find_initial_run(folder: RunDir, recorded: RunConfig | None, init_from: str) -> str:

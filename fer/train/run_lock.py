@@ -57,8 +57,9 @@ def _hold_flock(workdir: str) -> Iterator[Check]:
     try:
         descriptor = _open_locked(path, workdir)
         try:
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_make_owner()).encode())
+            with contextlib.suppress(OSError):  # a full disk: the content is for messages only, the lock holds without
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, json.dumps(_make_owner()).encode())
             yield lambda: None
         finally:
             with contextlib.suppress(FileNotFoundError):

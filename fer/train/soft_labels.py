@@ -63,11 +63,15 @@ def fit_vote_posterior(batches: Iterable[Batch], classes: int) -> VotePosterior:
 
     labels, votes = zip(*((batch.labels.numpy(), batch.votes.numpy()) for batch in batches))
     features = _vote_features(tf.cast(np.concatenate(votes), tf.float32)).numpy()
-    regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, np.concatenate(labels))
     kernel, bias = (
         np.zeros([len(FERPLUS_COLUMNS), classes], np.float32),
         np.full(classes, ABSENT_LOGIT, np.float32),
     )
+    present = np.unique(np.concatenate(labels))
+    if len(present) == 1:  # scikit-learn fits no fewer than two classes
+        bias[present] = 0
+        return VotePosterior(kernel, bias)
+    regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, np.concatenate(labels))
     if len(regression.classes_) == 2:  # scikit-learn has a single row of weights for two classes
         bias[regression.classes_[0]] = 0
         kernel[:, regression.classes_[1]], bias[regression.classes_[1]] = regression.coef_[0], regression.intercept_[0]

@@ -15,7 +15,7 @@ from fer import log_suppression, run_dir, storage, tf_workarounds
 from fer.config import MAX_STEPS_PER_EXECUTION, Experiment
 from fer.data.sampling import Batch
 from fer.errors import Stopped, UserError
-from fer.io import mirror
+from fer.io import files, mirror
 from fer.models import weights
 from fer.progress import TrainProgress
 from fer.run_dir import CheckpointRecord, Entry, Rollback, RunDir
@@ -79,6 +79,7 @@ def train(
     run = preflight.check_run(experiment, data, workdir, strategy, workers, options.init_from)
     is_chief = workers is None or workers.chief
     with (
+        _memory_errors(),
         multi_worker.worker_loss_errors(run.cluster),
         multi_worker.report_startup(run.strategy),
         run_lock.hold(workdir) if is_chief else contextlib.nullcontext(lambda: None) as check_owner,
@@ -86,19 +87,34 @@ def train(
         _open_local_copy(own_dir, options.storage_timeout, check_owner) as copy,
         tf_workarounds.release_custom_gradients(),
     ):
-        multi_worker.assert_same_on_all(run.strategy, {"config": run.experiment.sha256(), "data": run.shards.sha256})
+        multi_worker.assert_same_on_all(run.strategy, preflight.hash_settings(run))
+        folder = RunDir(copy.folder, url=own_dir if storage.is_remote(own_dir) else "")
+        if is_chief:  # again, because another process may have started a run here before this one held the lock
+            preflight.check_recorded_run(folder, run.experiment, run.shards)
         parts = assembly.assemble(run)
         print(assembly.describe(run, parts), flush=True)
-        folder = RunDir(copy.folder, url=own_dir if storage.is_remote(own_dir) else "")
-        folder.extend_config(run.experiment, max(checkpoints.list_steps(folder.checkpoints), default=0))
-        # Last: a run that cannot start leaves no files.
+        # Last: a run that cannot start leaves no files and changes none.
         folder.write_config(run.experiment, run.shards, parts.teachers, parts.initialized_from)
+        folder.extend_config(run.experiment, max(checkpoints.list_steps(folder.checkpoints), default=0))
         with (
             contextlib.nullcontext(options.stop) if options.stop else preemption.stop_on_signals() as stop,
             preemption.stop_on_spot_notice(stop) if options.stop_on_spot_interruption else contextlib.nullcontext(),
         ):
             Trainer(parts, folder, stop, options.on_epoch, copy).fit()
         print(f"The best weights, the history and the curves are in {workdir}.")
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Converts TensorFlow's error about memory that a device cannot allocate to UserError."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(
+            f"A device has too little memory for the run ({files.error_message(error)}). Lower "
+            "config.train.global_batch_size or config.model.image_size, or raise "
+            "config.train.gradient_accumulation_steps, and choose another --workdir."
+        ) from error
 
 
 class LocalCopy(NamedTuple):
@@ -195,6 +211,7 @@ class Trainer:
         self.step: Callable[[Batch], StepMetrics] | None = None
         self.run_steps: Callable[[int], StepMetrics] | None = None
         # Outputs. `fit` opens the events, the progress display and the iterator if there are steps to train.
+        self.scales_loss = self.experiment.train.precision == "mixed_float16"
         self.nan_guard = self._make_nan_guard()
         self.profiler = Profiler(folder.events, self.experiment.train.profile_steps)
         self.events: EventWriter
@@ -342,6 +359,9 @@ class Trainer:
           NonFiniteError: a loss or a gradient is NaN or infinite.
         """
         self.nan_guard.check()
+        gradient_norm, loss_scale = float(np.ravel(metrics.gradient_norm)[-1]), self.state.loss_scale()
+        if self.scales_loss and loss_scale <= 1 and not np.isfinite(gradient_norm):
+            raise NonFiniteError(self.done)  # a smaller scale, which skips the update elsewhere, does not help here
         loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
         self.progress.update(self.done, loss, accuracy, throughput.input_wait_share, self.copy.upload_state())
         self.events.write_step(
@@ -350,8 +370,8 @@ class Trainer:
                 "epoch_loss_so_far": loss,
                 "epoch_accuracy_so_far": accuracy,
                 "batch_loss": float(np.ravel(metrics.loss)[-1]),
-                "gradient_norm": float(np.ravel(metrics.gradient_norm)[-1]),
-                "loss_scale": self.state.loss_scale(),
+                "gradient_norm": gradient_norm,
+                "loss_scale": loss_scale,
                 "learning_rate": self.state.learning_rate(),
                 **throughput._asdict(),
             },
@@ -469,7 +489,7 @@ class Trainer:
         self._open_iterator()
 
     def _make_nan_guard(self) -> NanGuard:
-        return NanGuard(scales=self.experiment.train.precision == "mixed_float16")
+        return NanGuard(scales=self.scales_loss)
 
 
 def report_changed_replicas(history: Sequence[Entry], replicas: int) -> None:

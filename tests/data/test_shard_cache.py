@@ -1,5 +1,6 @@
 """Local copies of shards in a store."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -96,3 +97,11 @@ def test_local_shards_are_not_copied(synthetic_shards, cache):
     paths = shard_cache.local_paths(synthetic_shards, "test")
     assert [os.path.dirname(path) for path in paths] == [synthetic_shards.folder]
     assert not cache.exists()
+
+
+def test_shards_are_downloaded_where_the_cache_has_no_locks(remote, cache, monkeypatch):
+    def fail(*_arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(shard_cache.fcntl, "flock", fail)
+    assert len(shard_cache.local_paths(remote, "train")) == len(copies(cache))

@@ -1,5 +1,6 @@
 """Checks the preview image of an augmentation policy."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -7,9 +8,11 @@ import pytest
 from PIL import Image
 
 from fer.config import Augment, Experiment
+from fer.data import example_codec
 from fer.errors import UserError
 from fer.labels import CLASSES
 from fer.train import augmentation_preview
+from tests.train import factories
 
 
 @pytest.mark.parametrize("policy", ["flip|crop(40)|choose(mixup(0.2),cutmix(1.0))", "none"])
@@ -49,6 +52,20 @@ def test_choose_rows_picks_one_face_per_class_and_one_more():
     rows = augmentation_preview._choose_rows(labels, seed=3)
     assert labels[rows][:7].tolist() == list(range(7))
     assert len(set(rows)) == 8
+
+
+def test_choose_rows_leaves_out_unlabelled_faces():
+    labels = np.array([0, -1, 1, 2, -1, -1, 0], np.int32)
+    for seed in range(10):
+        assert sorted(labels[augmentation_preview._choose_rows(labels, seed)]) == [0, 0, 1, 2]
+
+
+def test_write_preview_rejects_a_split_without_labels(synthetic_shards, tmp_path, monkeypatch):
+    faces = example_codec.read_split(synthetic_shards, "train")
+    unlabelled = dataclasses.replace(faces, labels=np.full_like(faces.labels, -1))
+    monkeypatch.setattr(example_codec, "read_split", lambda *_arguments: unlabelled)
+    with pytest.raises(UserError, match="has no labelled face"):
+        augmentation_preview.write_preview(factories.experiment(), synthetic_shards.folder, str(tmp_path / "a.png"))
 
 
 def test_make_title_names_classes_and_shares_of_mixtures():

@@ -91,3 +91,11 @@ def test_input_errors_passes_on_errors_of_the_training_step(one):
 
     with pytest.raises(tf.errors.InvalidArgumentError), iterator.input_errors():
         step()
+
+
+@pytest.mark.parametrize("kind", [tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError])
+def test_input_errors_passes_on_errors_whose_message_names_the_input_as_a_neighbour(one, kind):
+    """TensorFlow lists ops beside the one that failed."""
+    message = "too large [[{{node while/body/tiny/dense/MatMul}}]] [[while/body/IteratorGetNext/_12]]"
+    with pytest.raises(kind), DeviceIterator(one, FACES, factories.experiment(), 0, 1).input_errors():
+        raise kind(None, None, message)

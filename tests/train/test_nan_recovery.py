@@ -1,10 +1,12 @@
 """Checks that the first non-finite step is reported and that a run resumes behind it, with the same bits."""
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import signal
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -196,7 +198,20 @@ def test_run_skips_further_batches_when_nan_recurs_before_next_checkpoint(
 
 
 def test_run_raises_user_error_after_three_rollbacks_when_it_always_diverges(settings, synthetic_shards, tmp_path):
-    settings.optimizer.learning_rate = 1e20
+    settings.optimizer.learning_rate = 1e9
     with pytest.raises(UserError, match=r"after 3 rollbacks\. .*The last checkpoint is unchanged"):
         trainer.train(settings, synthetic_shards.folder, str(tmp_path), "one")
     assert len(read_rollbacks(tmp_path)) == nan_recovery.MAX_ROLLBACKS
+
+
+@pytest.mark.parametrize(("scale", "raises"), [(1.0, True), (2.0, False)])
+def test_log_reports_gradients_that_overflow_without_loss_scaling(scale, raises):
+    """A smaller loss scale skips the update of an overflow; at 1 there is no smaller one."""
+    run = trainer.Trainer.__new__(trainer.Trainer)
+    run.done, run.scales_loss, run.nan_guard = 20, True, NanGuard(scales=True)
+    run.state, run.progress, run.copy, run.events = (mock.MagicMock() for _ in range(4))
+    run.state.loss_scale.return_value = scale
+    run.state.loss.result.return_value = run.state.accuracy.result.return_value = 0.5
+    metrics = make_metrics(1.0, 1.0, norms=(1.0, math.nan))
+    with pytest.raises(NonFiniteError, match="step 20") if raises else contextlib.nullcontext():
+        run._log(metrics, trainer.Throughput(1.0, 0.0))

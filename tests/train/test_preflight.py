@@ -14,7 +14,7 @@ from fer.config import Experiment, Model, Train
 from fer.errors import UserError
 from fer.evaluation import eval_json
 from fer.export import model_card
-from fer.models import classifier, loading
+from fer.models import classifier, loading, precision
 from fer.run_dir import CheckpointRecord, RunDir
 from fer.train import assembly, preflight, trainer
 from tests.evaluation.factories import run as write_run
@@ -160,6 +160,45 @@ def test_init_from_starts_new_run_from_best_weights_and_resumes_without_them(syn
         trainer.train(settings, data, str(second), "one", options=start_from("bundled"))
 
 
+def test_init_from_uses_weights_of_a_precision_that_cannot_be_computed_here(synthetic_shards, tmp_path, monkeypatch):
+    write_run(tmp_path / "first", experiment=make_experiment(precision="mixed_bfloat16"))
+
+    def check_computable(name: str) -> None:
+        if name != "float32":
+            raise UserError(f"config.train.precision={name} cannot be computed here")
+
+    monkeypatch.setattr(precision, "check_computable", check_computable)
+    initial = assembly.load_initial_run(str(tmp_path / "first"), make_experiment(precision="float32"))
+    assert initial.precision == "float32"
+
+
+def test_hash_settings_names_the_field_whose_auto_depends_on_the_device(synthetic_shards):
+    def hash_settings(**train) -> dict[str, str]:
+        settings = preflight.resolve_execution(make_experiment(**train))
+        return preflight.hash_settings(preflight.CheckedRun(settings, synthetic_shards, None, None, None, "", True))
+
+    first, second = hash_settings(precision="float32"), hash_settings(precision="mixed_bfloat16")
+    assert [name for name in first if first[name] != second[name]] == ["config.train.precision", "config"]
+
+
+def test_train_checks_the_recorded_config_again_under_the_lock(synthetic_shards, tmp_path, monkeypatch):
+    """Another process starts a run here between the first check and the lock."""
+    hold, other = trainer.run_lock.hold, make_experiment(max_steps=2)
+    other.seed = 1
+
+    def hold_after_other_start(workdir: str):
+        lock = hold(workdir)
+        lock.__enter__()
+        RunDir(workdir).write_config(preflight.resolve_execution(other), synthetic_shards)
+        lock.__exit__(None, None, None)
+        return hold(workdir)
+
+    monkeypatch.setattr(trainer.run_lock, "hold", hold_after_other_start)
+    with pytest.raises(UserError, match=r"belongs to another config \(seed: 1 -> 0\)"):
+        trainer.train(make_experiment(max_steps=2), synthetic_shards.folder, str(tmp_path / "run"), "one")
+    assert read_config(tmp_path / "run")["config"]["seed"] == 1
+
+
 def test_init_from_error_names_differing_fields_of_model(synthetic_shards, tmp_path):
     settings = make_experiment(max_steps=2)
     with pytest.raises(UserError, match=r"--init_from=bundled is another network: config.model.name is 'tiny', not '"):
@@ -201,10 +240,11 @@ def test_init_from_loads_weights_again_when_run_has_no_checkpoint_and_rejects_ch
         np.testing.assert_array_equal(value, expected[name], err_msg=name)
     shutil.rmtree(second / "checkpoints")
     shutil.rmtree(first)
-    settings.seed, other = 1, make_experiment(max_steps=2)
+    settings.seed, longer, recorded = 1, make_experiment(max_steps=3), read_config(second)
     trainer.train(settings, data, str(first), "one")
     with pytest.raises(UserError, match=r"started with other weights in --init_from=.*first: restore"):
-        trainer.train(other, data, str(second), "one")
+        trainer.train(longer, data, str(second), "one")
+    assert read_config(second) == recorded
 
 
 def test_init_from_with_other_classes_loads_all_but_the_head(synthetic_shards, tmp_path, capsys):

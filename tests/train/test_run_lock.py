@@ -1,5 +1,6 @@
 """Checks that only one process at a time trains in a run directory."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from fer import run_dir
-from fer.errors import StorageError, UserError
+from fer.errors import RunInUseError, StorageError, UserError
 from fer.io import files, processes
 from fer.train import run_lock
 from tests.train import factories
@@ -76,6 +77,15 @@ def test_hold_takes_over_from_killed_process(root, synthetic_shards, tmp_path):
     run_dir.open_run_dir(workdir, factories.experiment(), synthetic_shards)  # accepts a run killed at its start
     with run_lock.hold(workdir):
         assert read_owner(tmp_path / "run")["pid"] == os.getpid()
+
+
+def test_hold_keeps_the_lock_when_the_disk_is_full(tmp_path, monkeypatch):
+    def fail(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(run_lock.os, "write", fail)
+    with run_lock.hold(str(tmp_path)), pytest.raises(RunInUseError):
+        run_lock.hold(str(tmp_path)).__enter__()
 
 
 def test_hold_error_names_path_that_is_not_writable(tmp_path):

@@ -80,6 +80,11 @@ def test_vote_posterior_is_zero_for_labels_absent_from_split(present):
     assert (found[range(len(present)), present] > 0.9).all()  # each label has votes of its own
 
 
+def test_vote_posterior_of_a_split_with_one_class_is_certain_of_it():
+    found = soft_labels.fit_vote_posterior([make_batch([3, 3], VOTES.numpy()[:2].tolist())], 7).probabilities(VOTES)
+    np.testing.assert_array_equal(found, np.eye(7, dtype=np.float32)[[3] * len(VOTES)])
+
+
 def test_soft_targets_average_label_and_posterior():
     posterior = soft_labels.fit_vote_posterior([make_batch(LABELS.numpy().tolist(), VOTES.numpy().tolist())], 7)
     found = soft_labels.soft_targets(LABELS, VOTES, "posterior", CLASSES, posterior)

@@ -265,3 +265,12 @@ def test_run_gives_same_weights_without_test_split(synthetic_shards, trained_run
     trainer.train(settings, str(data), str(tmp_path / "without"), "one")
     one, other = (json.loads((run / "best.json").read_text()) for run in (trained_run, tmp_path / "without"))
     assert one == other
+
+
+def test_train_reports_a_device_without_memory_as_user_error(synthetic_shards, tmp_path, monkeypatch):
+    def fail(*_arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[8192,64,96,96]")
+
+    monkeypatch.setattr(trainer.Trainer, "_train_epoch", fail)
+    with pytest.raises(UserError, match=r"too little memory .*shape\[8192.*Lower config\.train\.global_batch_size"):
+        trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one")

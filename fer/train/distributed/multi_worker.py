@@ -41,7 +41,7 @@ def worker_loss_errors(workers: Cluster | None) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if workers is None or "ollective" not in str(error):
+        if workers is None or "ollective" not in str(error) or isinstance(error, tf.errors.ResourceExhaustedError):
             raise
         raise WorkerLostError(
             f"{workers.name.capitalize()} lost the connection to another worker ({_describe_cause(error)}). A worker "
@@ -112,9 +112,11 @@ def assert_same_on_all(strategy: tf.distribute.Strategy, hashes: dict[str, str])
     own_row = tf.one_hot(index, count, dtype=tf.int64)[:, tf.newaxis]
     differs = strategy.reduce(SUM, own_row * tf.cast(mine != chiefs, tf.int64), axis=None)  # [workers, hashes]
     for worker, place in zip(*differs.numpy().nonzero()):
-        raise UserError(
-            f"Worker {worker} has another {list(hashes)[place]} than worker 0: start the same command on every worker."
-        )
+        name = list(hashes)[place]
+        advice = "start the same command on every worker."
+        if name.startswith("config."):
+            advice = f"set --{name} to one value on every worker, because auto depends on the devices."
+        raise UserError(f"Worker {worker} has another {name} than worker 0: {advice}")
 
 
 def broadcast_object(strategy: tf.distribute.Strategy, value: Any) -> Any:
