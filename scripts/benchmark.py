@@ -59,9 +59,9 @@ def main() -> None:
     if DATA.value:
         manifest.check_manifest(DATA.value)
     if INPUT.value or TORCH_PYTHON.value:
-        from fer.benchmark import contestants
+        from fer.benchmark import candidates
 
-        contestants.check_inputs(INPUT.value, TORCH_PYTHON.value)  # raises before hours of measuring
+        candidates.check_inputs(INPUT.value, TORCH_PYTHON.value)  # raises before hours of measuring
     with progress.stage("Loading TensorFlow ..."):
         log_suppression.import_tensorflow(announce=False, whole=True)
         from fer.benchmark import harness

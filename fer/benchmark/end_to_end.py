@@ -1,6 +1,6 @@
 """Benchmark from the CSV to a trained and evaluated classifier, next to programs that a user would write instead.
 
-Every contestant trains the same network with the same optimizer, batch size and number of epochs, in float32, saves the
+Every candidate trains the same network with the same optimizer, batch size and number of epochs, in float32, saves the
 weights of the best epoch on the validation split, and evaluates on that split. Each runs in processes of its own: fer
 as its programs convert, train and evaluate, the others as the programs of `fer.benchmark.baseline_runners`. Those
 augment with rotation, shift, zoom and flip, or (KerasCV) with flip, RandAugment and MixUp; fer augments with all of
@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 
 from fer import progress
-from fer.benchmark import contestants
+from fer.benchmark import candidates
 from fer.benchmark.baseline_runners import runner
-from fer.benchmark.contestants import Contestant, Turn
+from fer.benchmark.candidates import Candidate, Turn
 from fer.benchmark.harness import Result, run_interleaved
 from fer.errors import UserError
 from fer.io import temp_files
@@ -46,21 +46,21 @@ def measure(
       csv: a file in the format of fer2013.csv; by default `rows` drawn faces.
       torch_python: path of a Python that has PyTorch; by default this one, and PyTorch is left out if it is missing.
       rows: number of drawn faces.
-      networks: names of models, each of which every contestant trains.
-      rounds: repetitions of each contestant.
+      networks: names of models, each of which every candidate trains.
+      rounds: repetitions of each candidate.
 
     Raises:
-      UserError: the file does not have this format, `torch_python` lacks PyTorch, a program fails, or two contestants
+      UserError: the file does not have this format, `torch_python` lacks PyTorch, a program fails, or two candidates
         have networks of different sizes.
     """
-    found = contestants.find_contestants(torch_python)
+    found = candidates.find_candidates(torch_python)
     results = []
     with temp_files.folder("benchmark") as folder:
         if csv is None:
             csv = os.path.join(folder, "faces.csv")
             with progress.stage(f"{SUITE}: drawing {rows:,} synthetic faces"):
                 synthetic.write_csv(csv, rows, seed=0)
-        images = EPOCHS * contestants.count_training_rows(csv)
+        images = EPOCHS * candidates.count_training_rows(csv)
         for network in networks:
             task = runner.Task(csv, network, EPOCHS, BATCH_SIZE)
             results += measure_network(task, found, images, rounds, folder)
@@ -68,15 +68,15 @@ def measure(
 
 
 def measure_network(
-    task: runner.Task, found: Mapping[str, Contestant], images: int, rounds: int, folder: str
+    task: runner.Task, found: Mapping[str, Candidate], images: int, rounds: int, folder: str
 ) -> list[Result]:
-    """Measures the contestants in turns.
+    """Measures the candidates in turns.
 
     Args:
       task: the work of each.
-      found: the contestants by name, as `find_contestants` returns them.
+      found: the candidates by name, as `find_candidates` returns them.
       images: number of images of the training, over all epochs.
-      rounds: repetitions of each contestant.
+      rounds: repetitions of each candidate.
       folder: an existing folder for files.
 
     Returns:
@@ -84,8 +84,8 @@ def measure_network(
     """
     turns: dict[str, list[Turn]] = {f"{task.network}, {name}": [] for name in found}
 
-    def work(name: str, contestant: Contestant) -> int:
-        turn = contestant(task, tempfile.mkdtemp(dir=folder))
+    def work(name: str, candidate: Candidate) -> int:
+        turn = candidate(task, tempfile.mkdtemp(dir=folder))
         turns[name].append(turn)
         sizes = {each.parameters for done in turns.values() for each in done}
         if len(sizes) > 1:
@@ -93,8 +93,8 @@ def measure_network(
         return images
 
     candidates = {
-        f"{task.network}, {name}": functools.partial(work, f"{task.network}, {name}", contestant)
-        for name, contestant in found.items()
+        f"{task.network}, {name}": functools.partial(work, f"{task.network}, {name}", candidate)
+        for name, candidate in found.items()
     }
     first, baseline, *others = candidates
     pairs = [(first, other) for other in others]

@@ -1,4 +1,4 @@
-"""Tests of fer/benchmark/end_to_end.py, contestants.py and the programs in baseline_runners."""
+"""Tests of fer/benchmark/end_to_end.py, candidates.py and the programs in baseline_runners."""
 
 import importlib
 import json
@@ -11,9 +11,9 @@ import pytest
 
 from fer import config, progress
 from fer.augment import grammar
-from fer.benchmark import contestants, end_to_end
+from fer.benchmark import candidates, end_to_end
 from fer.benchmark.baseline_runners import runner
-from fer.benchmark.contestants import BASELINE, FER, TORCH, Turn
+from fer.benchmark.candidates import BASELINE, FER, TORCH, Turn
 from fer.errors import UserError
 from fer.models import classifier
 from fer.synthetic import synthetic
@@ -32,7 +32,7 @@ def csv(tmp_path_factory) -> str:
 @pytest.fixture
 def import_runner(monkeypatch):
     """Imports a program as Python does that runs it: its folder comes first on the path."""
-    monkeypatch.syspath_prepend(str(contestants.PROGRAM_FOLDER))
+    monkeypatch.syspath_prepend(str(candidates.PROGRAM_FOLDER))
     return importlib.import_module
 
 
@@ -40,7 +40,7 @@ def turn(total: float, accuracy: float = 30.0, parameters: int = 1000) -> Turn:
     return Turn(total, 1.0, total - 3.0, 2.0, 2 * total, 500.0, accuracy, parameters)
 
 
-def test_measure_network_returns_ratios_and_the_figures_of_every_contestant(tmp_path, monkeypatch, capsys):
+def test_measure_network_returns_ratios_and_the_figures_of_every_candidate(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "STAGE_INTERVAL_S", 600.0)  # no further lines on a slow machine
     folders, totals = [], iter([10.0, 14.0])
 
@@ -75,23 +75,23 @@ def test_measure_network_rejects_networks_of_different_sizes(tmp_path):
         end_to_end.measure_network(TASK, found, images=600, rounds=1, folder=str(tmp_path))
 
 
-def test_find_contestants_reports_missing_pytorch(monkeypatch, capsys):
-    monkeypatch.setattr(contestants, "TORCH_IMPORTS", "import no_such_package")
-    assert list(contestants.find_contestants(None)) == [FER, BASELINE, KERAS_CV]
+def test_find_candidates_reports_missing_pytorch(monkeypatch, capsys):
+    monkeypatch.setattr(candidates, "TORCH_IMPORTS", "import no_such_package")
+    assert list(candidates.find_candidates(None)) == [FER, BASELINE, KERAS_CV]
     assert "PyTorch is not measured" in capsys.readouterr().out
     with pytest.raises(UserError, match=r"--torch_python=.* lacks pandas, scikit-learn, torch or torchvision"):
-        contestants.find_contestants(sys.executable)
-    monkeypatch.setattr(contestants, "TORCH_IMPORTS", "")
-    assert list(contestants.find_contestants(None)) == [FER, BASELINE, KERAS_CV, TORCH]
+        candidates.find_candidates(sys.executable)
+    monkeypatch.setattr(candidates, "TORCH_IMPORTS", "")
+    assert list(candidates.find_candidates(None)) == [FER, BASELINE, KERAS_CV, TORCH]
 
 
-def test_find_contestants_rejects_missing_python():
+def test_find_candidates_rejects_missing_python():
     with pytest.raises(UserError, match="Cannot start --torch_python=nowhere/python: No such file"):
-        contestants.find_contestants("nowhere/python")
+        candidates.find_candidates("nowhere/python")
 
 
 def test_count_training_rows_counts_training_rows(csv):
-    assert contestants.count_training_rows(csv) == pathlib.Path(csv).read_text().count(",Training\n") > 0
+    assert candidates.count_training_rows(csv) == pathlib.Path(csv).read_text().count(",Training\n") > 0
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_count_training_rows_error_names_file(tmp_path, content, message):
     with pytest.raises(
         UserError, match=rf"Cannot use .*faces\.csv: {message}.*\. The suite .* needs a file like fer2013\.csv"
     ):
-        contestants.count_training_rows(str(path))
+        candidates.count_training_rows(str(path))
 
 
 PROGRAM = """
@@ -128,22 +128,22 @@ with open(report, "w") as file:
 
 def test_run_program_reads_its_report(tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(PROGRAM)
-    monkeypatch.setattr(contestants, "PROGRAM_FOLDER", tmp_path)
+    monkeypatch.setattr(candidates, "PROGRAM_FOLDER", tmp_path)
     monkeypatch.setenv("PYTHONPATH", "somewhere")
-    measured = contestants.run_program(sys.executable, "program.py", TASK, str(tmp_path))
+    measured = candidates.run_program(sys.executable, "program.py", TASK, str(tmp_path))
     assert (measured.train, measured.evaluate, measured.accuracy, measured.parameters) == (0.25, 0.125, 50.0, 1)
     assert measured.total > 0.6
     assert measured.read == pytest.approx(measured.total - 0.375)
     other = tmp_path / "python"
     other.symlink_to(sys.executable)
-    assert contestants.run_program(str(other), "program.py", TASK, str(tmp_path)).parameters == 0
+    assert candidates.run_program(str(other), "program.py", TASK, str(tmp_path)).parameters == 0
 
 
 def test_settings_are_fields_of_the_configuration():
     fields = config.flatten(config.Experiment().to_dict())
-    for field, value in contestants.SETTINGS.items():
+    for field, value in candidates.SETTINGS.items():
         assert type(fields[field]) is type(value), field
-    grammar.parse(contestants.SETTINGS["augment.policy"])
+    grammar.parse(candidates.SETTINGS["augment.policy"])
 
 
 def test_runner_run_reports_the_evaluation_on_validation(csv, tmp_path, monkeypatch, capsys):
@@ -153,7 +153,7 @@ def test_runner_run_reports_the_evaluation_on_validation(csv, tmp_path, monkeypa
     def train(task, training, validation, weights):
         assert (task, weights) == (runner.Task(csv, "compact_s", 2, 128), "weights")
         assert training.images.shape[1:] == (48, 48, 1)
-        assert len(training.labels) == contestants.count_training_rows(csv)
+        assert len(training.labels) == candidates.count_training_rows(csv)
         validated.append(len(validation.labels))
         answers = np.where(np.arange(len(validation.labels)) % 2, validation.labels, (validation.labels + 1) % 7)
         return runner.Classifier(lambda images: answers[: len(images)], parameters=12)
@@ -174,9 +174,7 @@ def test_runner_read_csv_reads_the_pixels_of_a_split(csv):
 
 
 def count_parameters(name: str) -> int:
-    fields = {
-        path.partition(".")[2]: value for path, value in contestants.SETTINGS.items() if path.startswith("model.")
-    }
+    fields = {path.partition(".")[2]: value for path, value in candidates.SETTINGS.items() if path.startswith("model.")}
     return classifier.build(config.Model(name=name, **fields), "float32").count_params()
 
 
@@ -196,10 +194,10 @@ def test_torch_network_has_the_parameters_of_ours(import_runner, name):
 
 
 @pytest.mark.extended
-def test_end_to_end_suite_measures_all_contestants(csv):
-    """Trains with each contestant, which takes more than a minute."""
+def test_end_to_end_suite_measures_all_candidates(csv):
+    """Trains with each candidate, which takes more than a minute."""
     results = {result.name: result for result in end_to_end.measure(csv, networks=["compact_s"], rounds=1)}
-    for name in contestants.find_contestants(None):
+    for name in candidates.find_candidates(None):
         assert results[f"compact_s, {name}"].value > 0
         stages = [results[f"compact_s, {name}, {stage}"].value for stage in ("read", "train", "evaluate")]
         assert min(stages) > 0

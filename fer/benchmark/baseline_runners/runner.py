@@ -43,7 +43,7 @@ class Classifier(NamedTuple):
 
 def read_csv(path: str) -> dict[str, Split]:
     """Reads the splits of a file in the format of fer2013.csv, row by row, as most published notebooks do."""
-    import numpy as np  # here, as scikit-learn below, so that fer.benchmark.contestants loads in a moment
+    import numpy as np  # here, as scikit-learn below, so that fer.benchmark.candidates loads in a moment
     import pandas as pd
 
     frame = pd.read_csv(path)

@@ -1,4 +1,4 @@
-"""Contestants of the suite `end_to_end`: fer as its three programs, and the programs of `baseline_runners`."""
+"""Candidates of the suite `end_to_end`: fer as its three programs, and the programs of `baseline_runners`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fer.run_dir import RunDir
 MEMORY_INTERVAL_S = 0.5  # a sample of the memory stops the program for some milliseconds
 
 FER, BASELINE, TORCH = "fer", "Keras, ImageDataGenerator", "PyTorch, torchvision"
-PROGRAMS = {  # contestant -> program of baseline_runners
+PROGRAMS = {  # candidate -> program of baseline_runners
     BASELINE: "keras_generator.py",
     "Keras, tf.data and KerasCV": "keras_cv_layers.py",
     TORCH: "torch_loader.py",
@@ -48,7 +48,7 @@ SETTINGS = {
 
 
 class Turn(NamedTuple):
-    """Figures of one repetition of one contestant."""
+    """Figures of one repetition of one candidate."""
 
     total: float  # seconds
     read: float  # seconds of this and the next two stages, which include the start of their processes
@@ -60,11 +60,11 @@ class Turn(NamedTuple):
     parameters: int
 
 
-Contestant = Callable[[runner.Task, str], Turn]  # (work, new folder for files)
+Candidate = Callable[[runner.Task, str], Turn]  # (work, new folder for files)
 
 
-def find_contestants(torch_python: str | None) -> dict[str, Contestant]:
-    """Returns the contestants by name; without PyTorch, and with a printed line, if this Python lacks it.
+def find_candidates(torch_python: str | None) -> dict[str, Candidate]:
+    """Returns the candidates by name; without PyTorch, and with a printed line, if this Python lacks it.
 
     Args:
       torch_python: path of a Python that has PyTorch; None for this one.
@@ -72,7 +72,7 @@ def find_contestants(torch_python: str | None) -> dict[str, Contestant]:
     Raises:
       UserError: `torch_python` is no Python, or lacks PyTorch.
     """
-    found: dict[str, Contestant] = {FER: run_fer}
+    found: dict[str, Candidate] = {FER: run_fer}
     for name, program in PROGRAMS.items():
         python = torch_python if torch_python and name == TORCH else sys.executable
         found[name] = functools.partial(run_program, python, program)
@@ -88,7 +88,7 @@ def check_inputs(csv: str | None, torch_python: str | None) -> None:
     """Checks the inputs of the suite that are given, without TensorFlow.
 
     Raises:
-      UserError: as `count_training_rows` and `find_contestants`.
+      UserError: as `count_training_rows` and `find_candidates`.
     """
     if csv:
         files.check_readable(csv)
