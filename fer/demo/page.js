@@ -52,6 +52,7 @@ function draw(photo, answer) {
     URL.revokeObjectURL(photoUrl);
   }
   photoUrl = URL.createObjectURL(photo);
+  byId("photo").hidden = false;
   byId("picture").src = photoUrl;
   byId("photo").querySelectorAll(".box").forEach((box) => box.remove());
   const many = answer.faces.length > 1;
@@ -169,7 +170,11 @@ function shoot() {
   const canvas = create("canvas", { width: video.videoWidth, height: video.videoHeight });
   canvas.getContext("2d").drawImage(video, 0, 0);
   closeCamera();
-  canvas.toBlob(recognise, "image/jpeg", 0.92);
+  canvas.toBlob(
+    (photo) => (photo ? recognise(photo) : showError("The browser could not encode the camera image. Choose a file.")),
+    "image/jpeg",
+    0.92,
+  );
 }
 
 function recogniseFirst(files) {
@@ -179,6 +184,10 @@ function recogniseFirst(files) {
   }
 }
 
+byId("picture").addEventListener("error", () => {
+  byId("photo").hidden = true; // without the photo, its boxes would lie on each other
+  byId("status").textContent += " This browser cannot display the photo.";
+});
 byId("file").addEventListener("change", (event) => {
   recogniseFirst(event.target.files);
   event.target.value = ""; // so that choosing the same file again is a change

@@ -137,6 +137,17 @@ def test_page_classifies_a_chosen_file(page, tmp_path):
     wait_until(page, "document.querySelectorAll('.face').length === 2")
 
 
+def test_page_hides_a_photo_that_the_browser_cannot_display_and_shows_its_faces(page):
+    drop(page, encoded(make_photo(), "TIFF"), "photo.tiff", "image/tiff")
+    wait_until(page, "document.getElementById('photo').hidden")
+    assert page.find_element("id", "status").text == "2 faces found. This browser cannot display the photo."
+    assert [len(page.find_elements("css selector", name)) for name in (".face", ".box")] == [2, 2]
+    assert not any(box.is_displayed() for box in page.find_elements("css selector", ".box"))
+    drop(page, encoded(make_photo()))
+    wait_until(page, "document.getElementById('picture').naturalWidth")
+    assert page.find_element("id", "photo").is_displayed()
+
+
 def test_page_rejects_too_large_file_without_upload(page, tmp_path):
     (tmp_path / "large.jpg").touch()
     os.truncate(tmp_path / "large.jpg", server.MAX_UPLOAD_BYTES + 1)
