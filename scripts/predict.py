@@ -54,7 +54,7 @@ def main() -> None:
     for workdir in WORKDIR.value:
         loading.check(workdir)
     paths = inputs.expand(INPUT.value)
-    inputs.check_output(OUTPUT.value, paths, JSON.value, KAGGLE.value)
+    inputs.check_output(OUTPUT.value, paths, JSON.value, KAGGLE.value, FACES.value)
     boxes = box_file.open_boxes(BOXES.value, FACES.value, OUTPUT.value)
     options = {flag.name: flag.value for flag in (ANNOTATE, EVERY, SMOOTH, BOXES, JSON, KAGGLE)}
     of_video = video_request.make_request(paths, OUTPUT.value, options)

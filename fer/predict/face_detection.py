@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from fer.convert.readers import image_reader
 from fer.errors import UserError, install_command
 from fer.labels import SIDE, class_colours
+from fer.predict import output_mark
 
 MODEL = pathlib.Path(__file__).with_name("yunet") / "yunet.onnx"
 SEARCH_SIDES = (1280, 320)  # pixels of the longer side; YuNet finds faces of about 15 to 300 pixels in each
@@ -152,13 +153,13 @@ def annotate(
 
 
 def encode(image: Image.Image, path: str) -> bytes:
-    """Encodes an image as PNG if the path ends with .png, else as JPEG."""
+    """Encodes an image as PNG if the path ends with .png, else as JPEG, with the mark of `fer.predict.output_mark`."""
     file = io.BytesIO()
     if path.lower().endswith(".png"):
         image.save(file, "PNG")
     else:
         image.save(file, "JPEG", quality=92)
-    return file.getvalue()
+    return output_mark.mark(file.getvalue())
 
 
 def _import_cv2() -> Any:

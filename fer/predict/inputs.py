@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from fer import storage
 from fer.errors import UserError
 from fer.io import files, local_write
-from fer.predict.video_request import CAMERA
+from fer.predict import output_mark
+from fer.predict.video_request import CAMERA, is_video
 
 STANDARD_INPUT = "-"
 
@@ -44,17 +45,19 @@ def expand(inputs: Sequence[str]) -> list[str]:
     return paths
 
 
-def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: bool) -> None:
-    """Checks the flags of the output, and that it can be written and replaces no file of the inputs.
+def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: bool, faces: str) -> None:
+    """Checks the flags of the output, and that it can be written and replaces no file of the inputs or of the user.
 
     Args:
       output: path of a CSV file, if any.
       paths: of the inputs.
       json: whether JSON is printed.
       kaggle: whether a submission to the challenge is written.
+      faces: of `fer.config.FACES`.
 
     Raises:
-      UserError: the flags exclude each other, or the file cannot be written or would replace a file of the input.
+      UserError: the flags exclude each other, or the file cannot be written or would replace a file of the input; or
+        annotated photos would be written among pictures that no earlier prediction wrote.
     """
     if output is None:
         if kaggle:
@@ -69,6 +72,13 @@ def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: b
         if written == path or (f"{written}/".startswith(f"{path}/") and os.path.exists(written)):
             raise UserError(f"--output={output} would replace a file of --input. Name another.")
     files.check_writable(output)
+    if faces != "whole" and not (kaggle or local_write.is_special(output) or any(map(is_video, paths))):
+        output_mark.check_folder(output, photo_folder(output))
+
+
+def photo_folder(output: str) -> str:
+    """Returns the folder of the annotated photos, beside the CSV file."""
+    return f"{os.path.splitext(output)[0]}-photos"
 
 
 def _is_stream(path: str) -> bool:

@@ -14,7 +14,7 @@ from fer.errors import UserError
 from fer.evaluation import prediction_files
 from fer.io import files, local_write
 from fer.io.transaction import transaction
-from fer.predict import face_detection
+from fer.predict import face_detection, inputs
 from fer.predict.classification import Result
 
 
@@ -98,7 +98,7 @@ class ResultFiles:
         Raises:
           UserError: the path is among those of the input.
         """
-        folder = f"{os.path.splitext(self._output)[0]}-photos"
+        folder = inputs.photo_folder(self._output)
         copies = os.path.realpath(folder)
         for path in self._inputs:
             if f"{copies}/".startswith(f"{path}/") or copies == os.path.dirname(path):

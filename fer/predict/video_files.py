@@ -19,7 +19,7 @@ from fer.errors import StorageError
 from fer.evaluation.prediction_files import BOX
 from fer.io import files, local_write, temp_files
 from fer.io.transaction import transaction
-from fer.predict import face_detection, tracking, video
+from fer.predict import face_detection, output_mark, tracking, video
 from fer.predict.track_statistics import TrackStatistics
 from fer.predict.video import FrameFaces
 from fer.predict.video_request import CODECS, VideoRequest
@@ -67,7 +67,7 @@ def predict(
             _write_frames(found, reader, [statistics.add, *outputs])
         plot = request.plot()
         if plot is not None:
-            files.write_bytes(stage(plot), _draw(statistics, request, classes))
+            files.write_bytes(stage(plot), output_mark.mark(_draw(statistics, request, classes)))
     print("\n".join(_summary(request, statistics, reader.count, time.monotonic() - started)), file=results)
     reader.check_complete()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fer.errors import UserError
 from fer.io import files, local_write
+from fer.predict import output_mark
 from fer.storage import is_remote
 
 CAMERA = re.compile(r"camera:(\d{1,3})")
@@ -35,7 +36,8 @@ class VideoRequest:
         """Checks options and paths.
 
         Raises:
-          UserError: an option is invalid, or a file cannot be written or would replace another one.
+          UserError: an option is invalid, or a file cannot be written or would replace another one. Files of --output
+            and --annotate are replaced; a plot only if an earlier prediction wrote it.
         """
         self.every_s()
         if self.smooth is not None:
@@ -50,6 +52,9 @@ class VideoRequest:
             if os.path.realpath(path) in map(os.path.realpath, others):
                 raise UserError(f"{path} would replace the input or another output. Name another --output.")
             files.check_writable(path)
+        plot = self.plot()
+        if self.output is not None and plot is not None:
+            output_mark.check_plot(self.output, plot)
 
     def every_s(self) -> float | None:
         """Returns the interval between two analysed frames in seconds."""

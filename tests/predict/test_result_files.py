@@ -108,6 +108,36 @@ def test_open_files_accepts_annotated_photos_beside_input(folder, tmp_path, monk
     assert "pictures.csv" in write("pictures.csv", reading.read(source).results, source)
 
 
+def check_output(output: str, source: str, faces: str = "auto", kaggle: bool = False) -> None:
+    inputs.check_output(output, [source], False, kaggle, faces)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "below/b.PNG", "c.jpeg"])
+def test_check_output_rejects_folder_of_pictures_that_no_prediction_wrote(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    original = tmp_path / "holiday-photos" / name
+    original.parent.mkdir(parents=True)
+    original.write_bytes(encoded(make_photo(), "JPEG"))
+    with pytest.raises(UserError, match=rf"holiday-photos, where .*{name} was not written by an earlier prediction"):
+        check_output("holiday.csv", "in")
+    check_output("holiday.csv", "in", faces="whole")
+    check_output("holiday.csv", "in.csv", kaggle=True)
+    check_output("holiday.csv", "in.mp4")
+
+
+def test_check_output_accepts_folder_of_an_earlier_prediction(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = encoded(make_photo())
+    results = [Result(Source(name, name, content), [make_face(0)]) for name in ("a.png", "b.jpg", "c.tif")]
+    for _ in range(2):
+        write("found.csv", results)
+        (tmp_path / "found-photos" / ".DS_Store").write_text("no picture")
+        check_output("found.csv", "pictures")
+    for name in ("a.png", "b.jpg", "c.tif.jpg"):
+        with Image.open(tmp_path / "found-photos" / name) as image:
+            assert image.convert("L").size == (640, 400)
+
+
 def test_open_files_rejects_submission_for_photos(folder, tmp_path):
     with pytest.raises(UserError, match="--kaggle writes labels in the order of a table's rows"):
         write(tmp_path / "p.csv", reading.read(str(folder)).results, kaggle=True)
@@ -121,7 +151,7 @@ def test_check_output_never_replaces_the_input(tmp_path, monkeypatch, source, ou
     (tmp_path / "few").mkdir()
     Image.new("L", (48, 48)).save(tmp_path / "few" / "a.png")
     with pytest.raises(UserError, match=r"would replace a file of --input"):
-        inputs.check_output(output, [source], json=False, kaggle=False)
+        inputs.check_output(output, [source], json=False, kaggle=False, faces="auto")
 
 
 def test_open_files_rejects_submission_for_pictures_of_faces(tmp_path):

@@ -76,6 +76,13 @@ def test_predict_writes_a_row_for_each_face_and_frame(clip, tmp_path):
     assert Image.open(tmp_path / "out" / "a.png").format == "PNG"
 
 
+def test_predict_replaces_the_files_of_an_earlier_prediction(clip, tmp_path):
+    for every in ("0.2s", "0.4s"):
+        predict(VideoRequest(clip, str(tmp_path / "a.csv"), str(tmp_path / "a.mp4"), every=every))
+    assert (tmp_path / "a.csv").read_text().count("\n") == 5
+    assert Image.open(tmp_path / "a.png").text == {"Software": "Written by fer-predict"}
+
+
 def test_predict_without_output_writes_nothing(clip, tmp_path):
     assert len(predict(VideoRequest(clip))) == 3
     assert names(tmp_path) == {"clip.avi"}

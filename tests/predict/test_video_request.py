@@ -56,6 +56,13 @@ def test_check_error_names_option_and_value(tmp_path, monkeypatch, changes, mess
         VideoRequest("clip.avi", **changes).check()
 
 
+def test_check_rejects_plot_that_no_prediction_wrote(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG of the user")
+    with pytest.raises(UserError, match=r"writes a plot to a\.png, which was not written by an earlier prediction"):
+        VideoRequest("clip.avi", "a.csv").check()
+
+
 @pytest.mark.parametrize("text", ["mean:1s", "window", "window:", "window:0", "exponential:-1s", "exponential:1m", ""])
 def test_parse_smoothing_error_names_value_and_forms(text):
     with pytest.raises(UserError, match=r"smooth") as raised:
