@@ -96,9 +96,12 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
       printer: receives each result when it is predicted.
 
     Raises:
-      UserError: a row of a table or an input cannot be read, there are no faces to write, or a file cannot be written.
+      UserError: a row of a table or an input cannot be read, there are no faces to write, a file cannot be written, or
+        a submission is requested from a network with other classes than those of the challenge.
     """
     summary = Summary(request.inputs)
+    if request.kaggle:
+        result_files.check_submission_classes(request.workdirs, loading.read_classes(request.workdirs))
     network = Network(request.workdirs, request.tta)
 
     def extract(source: Source) -> face_detection.FaceCrops:

@@ -10,12 +10,30 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from fer.convert.readers import image_reader
-from fer.errors import UserError
+from fer.errors import UserError, join_names
 from fer.evaluation import prediction_files
 from fer.io import files, local_write
 from fer.io.transaction import transaction
+from fer.labels import CLASSES
 from fer.predict import face_detection, inputs
 from fer.predict.classification import Result
+
+
+def check_submission_classes(workdirs: Sequence[str], classes: Sequence[str]) -> None:
+    """Checks that networks have the classes of the challenge, in any order.
+
+    Args:
+      workdirs: of the networks, for the message.
+      classes: their names.
+
+    Raises:
+      UserError: they have not.
+    """
+    if sorted(classes) != sorted(CLASSES):
+        raise UserError(
+            f"--kaggle writes labels of {join_names(CLASSES)}, and {workdirs[0]} has the classes "
+            f"{join_names(classes)}. Omit --kaggle or choose another --workdir."
+        )
 
 
 @contextlib.contextmanager
@@ -27,7 +45,7 @@ def open_files(output: str, inputs: Sequence[str], kaggle: bool = False) -> Iter
         <output without its extension>-photos under their own names; if `output` is a device or a pipe, they are not
         written.
       inputs: paths that the results come from.
-      kaggle: writes a submission to the challenge instead; for tables.
+      kaggle: writes a submission to the challenge instead; for tables, and classes of `check_submission_classes`.
 
     Raises:
       UserError: a file cannot be written.
@@ -86,7 +104,8 @@ class ResultFiles:
         """
         probabilities = np.array(self._probabilities)
         if self._kaggle:
-            prediction_files.write_submission(self._stage(self._output), probabilities)
+            ordered = probabilities[:, [self._classes.index(name) for name in CLASSES]]
+            prediction_files.write_submission(self._stage(self._output), ordered)
         else:
             boxes = self._boxes if any(self._boxes) else None
             prediction_files.write_csv(self._stage(self._output), self._names, probabilities, self._classes, boxes)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from fer import streams
 from fer.errors import UserError
 from fer.evaluation import inference
-from fer.labels import CLASSES
+from fer.labels import CLASS_SETS, CLASSES
 from fer.models import loading
 from fer.predict import input_readers, predict
 from fer.predict.classification import Face, Result, Source
@@ -136,6 +136,27 @@ def test_predict_stops_reading_when_the_reader_of_standard_output_has_exited(tmp
     predict.predict(predict.PredictRequest(["run"], [str(path)]), predict.LinePrinter(file))
     assert file.getvalue() == f"{path} row 0: angry 14 %, disgust 14 %\n"
     assert len(sources) < 200
+
+
+def test_predict_rejects_submission_of_other_classes_before_opening_networks(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "read_classes", lambda workdirs: CLASS_SETS["ferplus"])
+    request = predict.PredictRequest(["runs/plus"], ["test.csv"], output=str(tmp_path / "a.csv"), kaggle=True)
+    with pytest.raises(UserError, match=r"^--kaggle writes labels of angry, .*runs/plus has the classes neutral, "):
+        predict.predict(request)
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_predict_maps_classes_of_a_submission_by_name(tmp_path, monkeypatch):
+    order = tuple(reversed(CLASSES))
+    logits = tf.one_hot([order.index("happy")], 7)
+    monkeypatch.setattr(loading, "read_classes", lambda workdirs: order)
+    monkeypatch.setattr(
+        loading, "open_network", lambda workdir: lambda faces, training: tf.repeat(logits, faces.shape[0], axis=0)
+    )
+    (tmp_path / "test.csv").write_text("pixels\n" + " ".join(["7"] * 2304) + "\n")
+    request = predict.PredictRequest(["run"], [str(tmp_path / "test.csv")], output=str(tmp_path / "a.csv"), kaggle=True)
+    predict.predict(request)
+    assert (tmp_path / "a.csv").read_text() == f"emotion\n{CLASSES.index('happy')}\n"
 
 
 def test_predict_prints_result_when_its_batch_is_complete(tmp_path, monkeypatch, blank_network):
