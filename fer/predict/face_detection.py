@@ -147,6 +147,7 @@ def annotate(
         wide = pen.textlength(text, font=font) + size // 2
         left = max(0, min(box.left, image.width - wide))
         top = box.top - 1.4 * size if box.top > 1.4 * size else box.top + box.height
+        top = max(0, min(top, image.height - 1.4 * size))  # a box from edge to edge has its label inside
         pen.rectangle([left, top, left + wide, top + 1.4 * size], fill=colour)
         pen.text((left + size // 4, top + 0.1 * size), text, fill=ink, font=font)
     return copy

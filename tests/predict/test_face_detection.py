@@ -119,6 +119,18 @@ def test_decode_picture_rejects_too_many_pixels_without_reading_them(monkeypatch
         image_reader.decode_picture(encoded(photo), "RGB")
 
 
+@pytest.mark.parametrize("size", [(200, 120), (300, 18)])
+def test_annotate_draws_the_label_of_a_box_from_edge_to_edge_inside(size):
+    grey = Image.new("RGB", size, "grey")
+    outline = (0xE6, 0x9F, 0x00)
+    annotated = face_detection.annotate(
+        grey, [face_detection.Box(0, 0, *size)], np.eye(7)[[CLASSES.index("happy")]], CLASSES
+    )
+    label = np.asarray(annotated)[-19:-3, 3:60].reshape(-1, 3)
+    assert (label == outline).all(axis=1).mean() > 0.4
+    assert (label == 0).all(axis=1).any()  # the text
+
+
 def test_annotate_draws_boxes_in_class_colours_on_a_copy(photo):
     before = photo.copy()
     annotated = face_detection.annotate(
