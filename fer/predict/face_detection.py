@@ -32,6 +32,7 @@ MIN_SEARCH_SIDE = 64  # pixels; OpenCV (4.11, 4.14) convolves feature maps of on
 NEAR_WIDTH, NEAR_SIDE = 2, 160  # of the square around an earlier box: in widths of the box; in pixels of the search
 MIN_SCORE = 0.7
 MAX_OVERLAP = 0.3  # intersection over union of the boxes of two faces
+MAX_JPEG_SIDE = 65_500  # pixels; libjpeg writes no longer ones
 LIFT = 0.04  # from the middle of YuNet's box to that of the crop, in heights of the box
 
 

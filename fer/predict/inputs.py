@@ -73,7 +73,9 @@ def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: b
             raise UserError(f"--output={output} would replace a file of --input. Name another.")
     files.check_writable(output)
     if faces != "whole" and not (kaggle or local_write.is_special(output) or any(map(is_video, paths))):
-        output_mark.check_folder(output, photo_folder(output))
+        folder = photo_folder(output)
+        files.check_writable(os.path.join(folder, "photo.jpg"))
+        output_mark.check_folder(output, folder)
 
 
 def photo_folder(output: str) -> str:

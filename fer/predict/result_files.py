@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from fer.convert.readers import image_reader
 from fer.errors import UserError, join_names
 from fer.evaluation import prediction_files
-from fer.io import files, local_write
+from fer.io import files, local_write, temp_files
 from fer.io.transaction import transaction
 from fer.labels import CLASSES
 from fer.predict import face_detection, inputs
@@ -89,8 +90,8 @@ class ResultFiles:
         self._probabilities += list(found)
         self._boxes += boxes or [()] * len(found)
         if boxes and not local_write.is_special(self._output):
-            path = self._photo_path(name)
             image = image_reader.decode_picture(result.source.picture, "RGB").image
+            path = self._photo_path(name, max(image.size) > face_detection.MAX_JPEG_SIDE)
             photo = face_detection.annotate(image, boxes, found, self._classes)
             files.write_bytes(self._stage(path), face_detection.encode(photo, path))
             self.paths.append(path)
@@ -111,8 +112,12 @@ class ResultFiles:
             prediction_files.write_csv(self._stage(self._output), self._names, probabilities, self._classes, boxes)
         self.paths.append(self._output)
 
-    def _photo_path(self, name: str) -> str:
+    def _photo_path(self, name: str, as_png: bool) -> str:
         """Returns the path of an annotated photo, with a number before its extension if another one has it.
+
+        Args:
+          name: of the photo.
+          as_png: whether it cannot be JPEG.
 
         Raises:
           UserError: the path is among those of the input.
@@ -124,13 +129,30 @@ class ResultFiles:
                 raise UserError(
                     f"Annotated photos would be written to {folder}, among those of --input. Choose another --output."
                 )
-        path = os.path.join(folder, _file_name(name))
-        stem, ending = os.path.splitext(path)
-        numbered = (f"{stem}-{number}{ending}" for number in itertools.count(2))
-        return path if path not in self._taken else next(other for other in numbered if other not in self._taken)
+        paths = (os.path.join(folder, _file_name(name, as_png, number)) for number in itertools.count(1))
+        return next(path for path in paths if path not in self._taken)
 
 
-def _file_name(path: str) -> str:
-    """Returns a photo's path relative to the folder, without "..", and with .jpg if it has no known extension."""
-    path = "/".join(part for part in path.split("/") if part not in ("", ".", ".."))
-    return path if path.lower().endswith((".png", ".jpg", ".jpeg")) else f"{path}.jpg"
+def _file_name(path: str, as_png: bool, number: int) -> str:
+    """Returns a photo's path relative to the folder, without "..", and with a known extension.
+
+    Args:
+      path: of the photo.
+      as_png: whether the extension must be .png.
+      number: is put before the extension if it is above 1.
+    """
+    *above, name = [part for part in path.split("/") if part not in ("", ".", "..")] or ["photo"]
+    stem, ending = os.path.splitext(name)
+    if ending.lower() not in ((".png",) if as_png else (".png", ".jpg", ".jpeg")):
+        stem, ending = name, ".png" if as_png else ".jpg"
+    ending = f"-{number}{ending}" if number > 1 else ending
+    return "/".join([*map(_shorten, above), _shorten(stem, ending)])
+
+
+def _shorten(stem: str, ending: str = "") -> str:
+    """Returns `stem` + `ending`, with a shorter stem if file systems have no name of this length."""
+    encoded = os.fsencode(stem)
+    most = temp_files.MAX_NAME_BYTES - len(os.fsencode(ending))
+    if len(encoded) > most:
+        stem = encoded[:most].decode(sys.getfilesystemencoding(), "ignore")
+    return stem + ending

@@ -1,5 +1,7 @@
 """Tests of `fer.predict.result_files` on photos composed of synthetic faces."""
 
+import csv
+import os
 import pathlib
 
 import numpy as np
@@ -88,6 +90,42 @@ def test_open_files_numbers_photos_of_equal_names(tmp_path):
     names = [pathlib.Path(path).name for path in write(tmp_path / "p.csv", results)]
     assert names == ["a.png", "a-2.png", "b.jpg", "b-2.jpg", "p.csv"]
     assert {path.name for path in (tmp_path / "p-photos").iterdir()} == set(names[:4])
+
+
+def test_open_files_shortens_names_that_file_systems_do_not_have(tmp_path):
+    content = encoded(make_photo())
+    long = "x" * 251
+    names = [f"{long[2:]}.tif", f"{long}.tif", f"{long}.bmp", f"{'é' * 127}x", f"{'d' * 300}/a.png"]
+    results = [Result(Source(name, name, content), [make_face(0)]) for name in names]
+    for _ in range(2):  # the second time the folder is there
+        *photos, _ = write(tmp_path / "p.csv", results)
+    expected = [f"{long[2:]}.t.jpg", f"{long}.jpg", f"{long[2:]}-2.jpg", f"{'é' * 125}.jpg", f"{'d' * 255}/a.png"]
+    assert [os.path.relpath(path, tmp_path / "p-photos") for path in photos] == expected
+    assert all(pathlib.Path(path).is_file() for path in photos)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        assert [line["id"] for line in csv.DictReader(file)] == [f"{name}#1" for name in names]
+
+
+def test_open_files_writes_photos_too_long_for_jpeg_as_png(tmp_path):
+    content = encoded(Image.new("L", (65_501, 20)))
+    results = [
+        Result(Source(name, name, content), [make_face(0, face_detection.Box(0, 0, 20, 20))])
+        for name in ("a.jpg", "a.jpg.png", "b")
+    ]
+    *photos, _ = write(tmp_path / "p.csv", results)
+    assert [pathlib.Path(path).name for path in photos] == ["a.jpg.png", "a.jpg-2.png", "b.png"]
+    with Image.open(photos[0]) as image:
+        assert (image.format, image.size) == ("PNG", (65_501, 20))
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [(f"{'x' * 250}.csv", "File name too long"), ("taken.csv", "taken-photos is a file")]
+)
+def test_check_output_rejects_folder_of_photos_that_cannot_be_written(tmp_path, monkeypatch, output, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken-photos").touch()
+    with pytest.raises(UserError, match=message):
+        check_output(output, "in")
 
 
 @pytest.mark.parametrize(
