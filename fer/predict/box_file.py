@@ -89,7 +89,7 @@ class BoxFile:
             raise UserError("\n".join(errors))
         if not self._rows:
             raise UserError(f"{path} has no rows: each has the {', '.join(COLUMNS)} of a face.")
-        self._unused = dict(self._rows)
+        self._used: dict[str, str] = {}  # by path of `_rows`, the path of the picture of the input
 
     def extract(self, source: Source) -> FaceCrops:
         """Returns the faces of a picture, in the order of their rows.
@@ -113,20 +113,30 @@ class BoxFile:
         """Marks the rows of a picture of the input.
 
         Raises:
-          UserError: it is a row of a table.
+          UserError: it is a row of a table; or another picture has the same rows, since their path is that of the one
+            and, below the input, that of the other.
         """
         if source.row is not None:
             raise UserError(f"--boxes is for pictures, and {source.path} is a table: omit one of them.")
+        picture, *_ = _paths(source)
         for path in _paths(source):
-            self._unused.pop(path, None)
+            if path not in self._rows:
+                continue
+            other = self._used.setdefault(path, picture)
+            if other != picture:
+                raise UserError(
+                    f"{self._at(self._rows[path][0].line)}, column path: {path!r} names two pictures, {other} and "
+                    f"{picture}. Use an absolute path in --input and in this column."
+                )
 
     def unused(self) -> list[str]:
         """Returns a message for each path that is not one of a picture of the input."""
-        rows = [rows[0] for rows in self._unused.values()]
+        rows = [rows[0] for path, rows in self._rows.items() if path not in self._used]
         return [f"{self._at(row.line)}, column path: {row.path!r} is no picture of the input" for row in rows]
 
     def _find(self, source: Source) -> list[Row]:
-        return next((self._rows[path] for path in _paths(source) if path in self._rows), [])
+        """Returns the rows of a picture under all of its paths, in their order in the file."""
+        return sorted(row for path in _paths(source) for row in self._rows.get(path, []))
 
     def _at(self, line: int) -> str:
         return f"{self._path}, line {line}"
@@ -188,4 +198,4 @@ class BoxFile:
 
 def _paths(source: Source) -> list[str]:
     """Returns the paths under which a picture may be in the file: as given, and below the input."""
-    return [os.path.normpath(source.path), os.path.normpath(source.name)]
+    return list(dict.fromkeys([os.path.normpath(source.path), os.path.normpath(source.name)]))

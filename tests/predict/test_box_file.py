@@ -35,6 +35,29 @@ def test_extract_crops_the_boxes_of_a_picture_in_the_order_of_rows(tmp_path):
     assert boxes.extract(Source("none.png", "none.png", encoded(make_photo()))).boxes == []
 
 
+def test_extract_uses_rows_of_both_paths_of_a_picture(tmp_path):
+    boxes = box_file.BoxFile(write(tmp_path, "p.png,1,2,30,40", "photos/p.png,5,6,70,80", "p.png,9,8,70,60"))
+    source = Source("photos/p.png", "p.png", encoded(make_photo()))
+    assert boxes.extract(source).boxes == [(1, 2, 30, 40), (5, 6, 70, 80), (9, 8, 70, 60)]
+    boxes.mark_used(source)
+    assert boxes.unused() == []
+    (box,) = box_file.BoxFile(write(tmp_path, "p.png,1,2,30,40")).extract(source._replace(path="p.png")).boxes
+    assert box == (1, 2, 30, 40)
+
+
+def test_mark_used_rejects_path_of_two_pictures(tmp_path):
+    path = write(tmp_path, "photos/x.jpg,1,2,3,4")
+    boxes = box_file.BoxFile(path)
+    for _ in range(2):  # the same picture may be in several inputs
+        boxes.mark_used(Source("./photos/x.jpg", "x.jpg"))
+    with pytest.raises(UserError) as raised:
+        boxes.mark_used(Source("./photos/photos/x.jpg", "photos/x.jpg"))
+    assert str(raised.value) == (
+        f"{path}, line 2, column path: 'photos/x.jpg' names two pictures, photos/x.jpg and photos/photos/x.jpg. Use an "
+        "absolute path in --input and in this column."
+    )
+
+
 def test_extract_uses_boxes_of_a_picture_of_48x48_pixels(tmp_path):
     boxes = box_file.BoxFile(write(tmp_path, "a.png,0,0,48,24"))
     found = boxes.extract(Source("a.png", "a.png", encoded(Image.new("L", (48, 48)))))
