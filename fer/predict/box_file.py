@@ -62,8 +62,8 @@ class BoxFile:
 
         Args:
           path: of a file with the columns path, x, y, width and height, in any order, besides others. A picture with
-            several faces has several rows. x and y are the left and the upper edge in pixels of the upright picture;
-            fractions are rounded.
+            several faces has several rows. x and y are the left and the upper edge in pixels of the upright picture.
+            All four edges are rounded to pixels.
 
         Raises:
           UserError: the file cannot be read, has no rows, or has wrong ones; the message has a line for each of them.
@@ -174,11 +174,12 @@ class BoxFile:
                 value = math.nan
             if not math.isfinite(value):
                 raise BoxError(f"{at}: {cell!r} is no number.")
-            values.append(round(value))
+            values.append(value)
             least = 1 if name in ("width", "height") else 0
-            if values[-1] < least:
+            if round(value) < least:
                 raise BoxError(f"{at}: {cell} is less than {least} pixel{'s' * (least != 1)}.")
-        return Row(line, path, *values)
+        x, y, width, height = values
+        return Row(line, path, round(x), round(y), _rounded_length(x, width), _rounded_length(y, height))
 
     def _check_within(self, row: Row, image: Image.Image, path: str) -> None:
         """Checks a box against its picture.
@@ -194,6 +195,11 @@ class BoxFile:
                     f"{self._at(row.line)}, column {column}: the box ends at {start_name} {start + length}, and {path} "
                     f"has a {name} of {side} pixels"
                 )
+
+
+def _rounded_length(start: float, length: float) -> int:
+    """Returns the pixels between the rounded edges, at least 1. A box that ends at the edge of a picture fits in it."""
+    return max(1, round(start + length) - round(start))
 
 
 def _paths(source: Source) -> list[str]:

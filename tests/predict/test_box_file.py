@@ -35,6 +35,20 @@ def test_extract_crops_the_boxes_of_a_picture_in_the_order_of_rows(tmp_path):
     assert boxes.extract(Source("none.png", "none.png", encoded(make_photo()))).boxes == []
 
 
+@pytest.mark.parametrize(
+    ("row", "box"),
+    [
+        ("11.5,0,35.5,46.6", (12, 0, 35, 47)),
+        ("0.5,12.5,46.5,34.5", (0, 12, 47, 35)),
+        ("46.4,0.4,0.6,0.6", (46, 0, 1, 1)),
+        ("10.5,0,0.6,1", (10, 0, 1, 1)),
+    ],
+)
+def test_extract_rounds_edges_so_that_a_box_at_the_border_fits(tmp_path, row, box):
+    boxes = box_file.BoxFile(write(tmp_path, f"a.png,{row}"))
+    assert boxes.extract(Source("a.png", "a.png", encoded(Image.new("L", (47, 47))))).boxes == [box]
+
+
 def test_extract_uses_rows_of_both_paths_of_a_picture(tmp_path):
     boxes = box_file.BoxFile(write(tmp_path, "p.png,1,2,30,40", "photos/p.png,5,6,70,80", "p.png,9,8,70,60"))
     source = Source("photos/p.png", "p.png", encoded(make_photo()))
