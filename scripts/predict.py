@@ -31,7 +31,7 @@ BOXES = flags.DEFINE_string(
     None,
     "CSV file with the columns path, x, y, width and height: classifies these faces instead of detected ones.",
 )
-FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "Method for making whole images square.")
+FIT = flags.DEFINE_enum("fit", "stretch", config.FITS, "Method for making images square, for --faces=whole.")
 TTA = flags.DEFINE_enum("tta", "none", config.TTA, "Test-time augmentation, averaged over views.")
 JSON = flags.DEFINE_boolean("json", False, "Prints one JSON array with boxes, labels and probabilities.")
 OUTPUT = flags.DEFINE_string(
@@ -56,6 +56,7 @@ def main() -> None:
     paths = inputs.expand(INPUT.value)
     inputs.check_output(OUTPUT.value, paths, JSON.value, KAGGLE.value, FACES.value)
     boxes = box_file.open_boxes(BOXES.value, FACES.value, OUTPUT.value)
+    inputs.check_face_flags(paths, FACES.value, FIT.value, BOXES.value)
     options = {flag.name: flag.value for flag in (ANNOTATE, EVERY, SMOOTH, BOXES, JSON, KAGGLE)}
     of_video = video_request.make_request(paths, OUTPUT.value, options)
     results = sys.stdout

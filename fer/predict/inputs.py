@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 
 from fer import storage
@@ -78,9 +79,46 @@ def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: b
         output_mark.check_folder(output, folder)
 
 
+def check_face_flags(paths: Sequence[str], faces: str, fit: str, boxes: str | None) -> None:
+    """Checks that the inputs use the flags of the faces in pictures.
+
+    Args:
+      paths: of the inputs.
+      faces: of `fer.config.FACES`.
+      fit: of `fer.config.FITS`.
+      boxes: path of a file of boxes, if any.
+
+    Raises:
+      UserError: no input would use one of them.
+    """
+    if fit != "stretch" and boxes is not None:
+        raise UserError(f"--fit={fit} is for whole images, and --boxes names faces in them: omit one of them.")
+    if fit != "stretch" and faces != "whole":
+        raise UserError(f"--fit={fit} is for whole images: add --faces=whole or omit --fit.")
+    if faces != "auto" and all(map(_is_table, paths)):
+        given = "--faces and --fit are" if fit != "stretch" else "--faces is"
+        raise UserError(f"{given} for pictures, and {paths[0]} is a table: omit {given.rpartition(' ')[0]}.")
+
+
 def photo_folder(output: str) -> str:
     """Returns the folder of the annotated photos, beside the CSV file."""
     return f"{os.path.splitext(output)[0]}-photos"
+
+
+def _is_table(path: str) -> bool:
+    """Returns whether a path is a table, compressed or not. Of objects in a store, the name decides."""
+    if storage.is_remote(path):
+        return bool(re.search(r"\.csv(\.\w+)?$", path.lower()))
+    if _is_stream(path) or not os.path.isfile(path):
+        return False
+    from fer.convert.readers import archives, csv_reader  # here because they need NumPy
+    from fer.convert.readers.hashing_reader import HashingReader
+
+    try:
+        member = next(archives.iter_members(path, HashingReader()), None)
+        return member is not None and not member.path and csv_reader.is_table(member.head())
+    except UserError:  # the prediction reports it
+        return False
 
 
 def _is_stream(path: str) -> bool:

@@ -135,6 +135,7 @@ MISTAKES = [
         ["predict.py", "full", "--boxes=faces.csv", "--output=./faces.csv"],
         "--output=./faces.csv would replace the file of",
     ),
+    (["predict.py", "full", "--faces=find", "--fit=crop"], "--fit=crop is for whole images: add --faces=whole or omit"),
     (["predict.py", "faces.csv", "--kaggle"], "--kaggle writes a file: name it with --output."),
     (["predict.py", "faces.csv", "--json", "--output=a.json"], "--output=a.json would be a CSV file, and --json"),
     (["predict.py", "faces.csv", "--json", "--output=-"], "--json and --output=- both print to the standard output"),
