@@ -6,6 +6,7 @@ import contextlib
 import csv
 import functools
 import io
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,8 @@ from fer.predict.video_request import CODECS, VideoRequest
 from fer.progress import ImageProgress
 
 DEFAULT_FPS = 25.0  # of an annotated copy of a video without a frame rate
+MIN_FPS = 1.0  # of an annotated copy; OpenCV rounds frame rates to 0.001, which changes the speed of lower ones
+MAX_PAUSE_S = 600.0  # between two frames of an annotated copy; longer ones are damaged timestamps or fill the disk
 
 
 def predict(
@@ -54,6 +57,7 @@ def predict(
     max_gap_s = video.max_gap(every_s)
     statistics = TrackStatistics(classes, max_gap_s)
     started = time.monotonic()
+    notes: list[str] = []
     with video.Reader(request.source) as reader, transaction() as stage:
         found = video.recognize(
             reader.frames(every_s),
@@ -63,12 +67,13 @@ def predict(
             None if request.smooth is None else tracking.Smoother(request.smooth),
             1 if reader.is_camera else video.BATCH,
         )
-        with _open_outputs(request, stage, reader.fps, classes) as outputs:
+        with _open_outputs(request, stage, reader.fps, classes, notes) as outputs:
             _write_frames(found, reader, [statistics.add, *outputs])
         plot = request.plot()
         if plot is not None:
             files.write_bytes(stage(plot), output_mark.mark(_draw(statistics, request, classes)))
-    print("\n".join(_summary(request, statistics, reader.count, time.monotonic() - started)), file=results)
+    lines = _summary(request, statistics, reader.count, time.monotonic() - started)
+    print("\n".join([*lines, *notes]), file=results)
     reader.check_complete()
 
 
@@ -91,11 +96,12 @@ def _write_frames(
 
 @contextlib.contextmanager
 def _open_outputs(
-    request: VideoRequest, stage: Callable[[str], str], fps: float | None, classes: Sequence[str]
+    request: VideoRequest, stage: Callable[[str], str], fps: float | None, classes: Sequence[str], notes: list[str]
 ) -> Iterator[list[Callable[[FrameFaces], None]]]:
-    """Yields the functions that write the faces of a frame to the files of a request."""
+    """Yields the functions that write the faces of a frame to the files of a request; adds to `notes` for the user."""
     with contextlib.ExitStack() as stack:
         outputs: list[Callable[[FrameFaces], None]] = []
+        copy: AnnotatedVideo | None = None
         if request.output is not None:
             if local_write.is_special(request.output):
                 special = stack.enter_context(local_write.open_special(request.output))
@@ -104,10 +110,28 @@ def _open_outputs(
                 write = stack.enter_context(files.open_new(stage(request.output))).write
             outputs.append(CsvWriter(write, classes).add)
         if request.annotate is not None:
-            copied_fps = min(fps or DEFAULT_FPS, 1 / (request.every_s() or 1e-9))
-            copy = _open_annotated(request.annotate, stage(request.annotate), copied_fps, tuple(classes))
-            outputs.append(stack.enter_context(copy))
+            every_s = request.every_s()
+            max_pause_s = max(MAX_PAUSE_S, 2 * (every_s or 0.0))
+            staged, copied_fps = stage(request.annotate), _copied_fps(fps, every_s)
+            copy = stack.enter_context(
+                _open_annotated(request.annotate, staged, copied_fps, tuple(classes), max_pause_s)
+            )
+            outputs.append(copy.add)
         yield outputs
+        if copy is not None and copy.omitted_s:
+            notes.append(
+                f"{request.annotate} is {copy.omitted_s:.0f} s shorter than the input: pauses between frames are cut "
+                f"to {copy.max_pause_s:.0f} s"
+            )
+
+
+def _copied_fps(fps: float | None, every_s: float | None) -> float:
+    """Returns the frame rate of an annotated copy: one frame for each analysed one, or several if it is too low."""
+    fps = fps or DEFAULT_FPS
+    if every_s is not None:
+        fps = min(fps, 1 / every_s)
+    copies = math.ceil(MIN_FPS / fps - 1e-6)
+    return fps if copies <= 1 else math.ceil(100 * copies * fps - 1e-6) / 100
 
 
 class CsvWriter:
@@ -141,24 +165,25 @@ class CsvWriter:
 
 @contextlib.contextmanager
 def _open_annotated(
-    path: str, staged: str, fps: float, classes: tuple[str, ...]
-) -> Iterator[Callable[[FrameFaces], None]]:
-    """Yields a function that adds a frame to an annotated copy of a video, which is complete when the block ends.
+    path: str, staged: str, fps: float, classes: tuple[str, ...], max_pause_s: float
+) -> Iterator[AnnotatedVideo]:
+    """Yields an annotated copy of a video, to add frames to. It is complete when the block ends.
 
     Args:
       path: of the copy, for messages. Its extension decides the format.
       staged: path to write to.
       fps: frames a second of the copy.
       classes: their names, in label order.
+      max_pause_s: as for `AnnotatedVideo`.
 
     Raises:
       StorageError: the copy cannot be written.
     """
     ending = os.path.splitext(path)[1].lower()
     with temp_files.folder("video", os.path.dirname(staged)) as folder:
-        copy = AnnotatedVideo(os.path.join(folder, f"copy{ending}"), fps, CODECS[ending], classes)
+        copy = AnnotatedVideo(os.path.join(folder, f"copy{ending}"), fps, CODECS[ending], classes, max_pause_s)
         try:
-            yield copy.add
+            yield copy
         finally:
             copy.close()
         if not copy.is_complete():
@@ -169,7 +194,7 @@ def _open_annotated(
 class AnnotatedVideo:
     """Writes frames with labelled faces to a video of constant frame rate, each at its time."""
 
-    def __init__(self, path: str, fps: float, codec: str, classes: tuple[str, ...]):
+    def __init__(self, path: str, fps: float, codec: str, classes: tuple[str, ...], max_pause_s: float = MAX_PAUSE_S):
         """Starts without frames.
 
         Args:
@@ -177,17 +202,20 @@ class AnnotatedVideo:
           fps: its frames a second.
           codec: four characters.
           classes: their names, in label order.
+          max_pause_s: seconds for which a frame is repeated at most.
         """
         import cv2
 
         self.path, self._fps, self._codec, self._classes = path, fps, codec, classes
+        self.max_pause_s, self.omitted_s = max_pause_s, 0.0  # seconds of longer pauses that the copy does not have
+        self._time_s = 0.0  # of the last frame
         self._cv2: Any = cv2
         self._writer: Any = None
         self._last = np.empty([0, 0, 3], np.uint8)  # the last frame, BGR
         self._written = 0
 
     def add(self, found: FrameFaces) -> None:
-        """Adds a frame. The frame before is repeated until the time of this one."""
+        """Adds a frame. The frame before is repeated until the time of this one, for at most `max_pause_s`."""
         photo = face_detection.annotate(
             Image.fromarray(found.frame.image), found.boxes, found.probabilities, self._classes
         )
@@ -199,7 +227,9 @@ class AnnotatedVideo:
                 self._writer = self._cv2.VideoWriter(self.path, self._cv2.CAP_FFMPEG, fourcc, self._fps, photo.size)
         if image.shape != self._last.shape:  # the size of the frames changed
             image = self._cv2.resize(image, self._last.shape[1::-1])
-        position = round(found.frame.time_s * self._fps)
+        self.omitted_s += max(0.0, found.frame.time_s - self._time_s - self.max_pause_s)
+        self._time_s = found.frame.time_s
+        position = round((found.frame.time_s - self.omitted_s) * self._fps)
         while self._written <= position:
             self._writer.write(image if self._written == position else self._last)
             self._written += 1

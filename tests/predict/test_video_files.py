@@ -114,6 +114,40 @@ def test_annotated_copy_of_a_variable_frame_rate_repeats_frames(tmp_path):
     assert np.abs(np.array(levels) - [100, 180, 180, 40]).max() < 20
 
 
+def test_annotated_copy_of_sparse_frames_keeps_their_times(tmp_path):
+    levels = np.arange(0, 240, 20, np.uint8)
+    clip = clips.write_clip(tmp_path / "a.avi", [np.full_like(GREY, level) for level in levels], fps=0.01)
+    predict(VideoRequest(clip, annotate=str(tmp_path / "copy.mp4"), every="500s"))
+    with video.Reader(str(tmp_path / "copy.mp4")) as reader:
+        found = {frame.time_s: int(frame.image[230, 4].mean()) for frame in reader.frames()}
+    assert list(found) == list(range(1001))
+    assert np.abs(np.array([found[time] for time in (0, 499, 500, 999, 1000)]) - [0, 0, 100, 100, 200]).max() < 20
+
+
+@pytest.mark.parametrize(
+    ("fps", "every_s", "expected"),
+    [(25, None, 25), (None, None, 25), (25, 0.2, 5), (25, 600, 1), (25, 7, 1), (25, 1.3, 1.54), (0.4, None, 1.2)],
+)
+def test_copied_fps_is_high_enough_for_opencv(fps, every_s, expected):
+    assert video_files._copied_fps(fps, every_s) == pytest.approx(expected)
+
+
+def test_annotated_copy_cuts_a_jump_of_the_timestamps(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_files, "MAX_PAUSE_S", 1.2)
+    frames = [np.full_like(GREY, level) for level in (100, 180, 40, 240)]
+    clip = clips.write_variable_rate(tmp_path / "a.mkv", frames, [0, 400, 30_000, 30_400])
+    lines = predict(VideoRequest(clip, annotate=str(tmp_path / "copy.mp4"), every="0.1s"))
+    note = "copy.mp4 is 28 s shorter than the input: pauses between frames are cut to 1 s"
+    assert lines[-2:] == [f"wrote {tmp_path / 'copy.mp4'}", f"{tmp_path / note}"]
+    copy = video_files.AnnotatedVideo(str(tmp_path / "b.mp4"), 1, "mp4v", CLASSES, max_pause_s=2)
+    for time_s in (0, 1, 36_000, 36_001, 36_002):
+        copy.add(FrameFaces(Frame(0, time_s, GREY), [], [], np.empty([0, 0], np.float32)))
+    copy.close()
+    assert copy.omitted_s == 35_997
+    with video.Reader(copy.path) as reader:
+        assert [frame.time_s for frame in reader.frames()] == [0, 1, 2, 3, 4, 5]
+
+
 def test_annotated_copy_takes_frames_of_odd_and_changing_sizes(tmp_path):
     copy = video_files.AnnotatedVideo(str(tmp_path / "copy.mp4"), FPS, "mp4v", CLASSES)
     for number, size in enumerate([(241, 321, 3), (241, 321, 3), (120, 160, 3)]):
