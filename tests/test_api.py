@@ -130,6 +130,24 @@ def test_predict_video_checks_its_arguments_before_the_iteration(run, tmp_path):
         run.predict_video(tmp_path / "absent.mp4")
 
 
+def test_predict_video_opens_the_file_during_the_iteration_alone(run, tmp_path, monkeypatch):
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: the extra photos brings it")
+    clip = clips.write_clip(tmp_path / "clip.avi", [np.zeros([48, 48, 3], np.uint8)] * 99)
+    captures, open_capture = [], cv2.VideoCapture
+
+    def open_and_record(*arguments):
+        captures.append(open_capture(*arguments))
+        return captures[-1]
+
+    monkeypatch.setattr(cv2, "VideoCapture", open_and_record)
+    found = run.predict_video(clip, faces="whole")
+    assert [capture.isOpened() for capture in captures] == [False]
+    assert next(found).frame == 0
+    assert [capture.isOpened() for capture in captures] == [False, True]
+    assert [face.frame for face in found] == list(range(1, 99))
+    assert [capture.isOpened() for capture in captures] == [False, False]
+
+
 def test_predict_takes_a_picture_of_the_models_size_as_one_face(run):
     (face,) = run.predict(FACES[0])
     assert face.box is None

@@ -158,7 +158,8 @@ class FaceClassifier:
           faces: as for `predict`, for each frame.
 
         Returns:
-          An iterator over the faces, by frame and from left to right. Frames are read as the iteration advances.
+          An iterator over the faces, by frame and from left to right. Frames are read as the iteration advances. A
+          video is open during the iteration; a camera from this call on, until the iterator ends or is deleted.
 
         Raises:
           UserError: the video cannot be read, an argument is invalid, or OpenCV is missing. The iterator raises it at
@@ -168,6 +169,8 @@ class FaceClassifier:
         every_s = None if every is None else parse_duration(str(every), "every")
         smoother = None if smooth is None else tracking.Smoother(smooth)
         reader = video.Reader(os.fspath(source))
+        if not reader.is_camera:  # a caller may never start the iterator; opening a camera takes seconds
+            reader.close()
         size = 1 if reader.is_camera else video.BATCH
         found = video.recognize(
             reader.frames(every_s),

@@ -55,7 +55,10 @@ _Batch = list[tuple[Frame, FaceCrops]]
 
 
 class Reader:
-    """Reads the frames of a video file or a camera, each once. `frames` iterates over them."""
+    """Reads the frames of a video file or a camera, each once. `frames` iterates over them.
+
+    A `with` block opens a closed reader again, at the first frame.
+    """
 
     def __init__(self, source: str):
         """Opens the video.
@@ -74,14 +77,7 @@ class Reader:
         self._duration_s, self._ended = 0.0, False
         self._cv2 = _import_opencv()
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # FFmpeg writes messages about damage to standard error
-        with log_suppression.suppress_stderr():
-            self._capture = (
-                self._cv2.VideoCapture(int(camera[1]))
-                if camera
-                else self._cv2.VideoCapture(source, self._cv2.CAP_FFMPEG)
-            )
-        if not self._capture.isOpened():
-            raise UserError(_describe_unopened(source))
+        self._capture = self._open()
         fps = self._capture.get(self._cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps <= MAX_FPS else None  # frames a second; None if the file states none
         total = self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)
@@ -138,10 +134,29 @@ class Reader:
         self._capture.release()
 
     def __enter__(self) -> Reader:
+        if not self._capture.isOpened():
+            self._capture = self._open()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _open(self) -> Any:
+        """Returns the opened video.
+
+        Raises:
+          UserError: it cannot be opened.
+        """
+        camera = CAMERA.fullmatch(self.source)
+        with log_suppression.suppress_stderr():
+            capture = (
+                self._cv2.VideoCapture(int(camera[1]))
+                if camera
+                else self._cv2.VideoCapture(self.source, self._cv2.CAP_FFMPEG)
+            )
+        if not capture.isOpened():
+            raise UserError(_describe_unopened(self.source))
+        return capture
 
     def _time_after(self, previous_s: float, stated_s: float) -> float:
         """Returns the time of a frame after one at `previous_s`: the stated time if it is later."""
