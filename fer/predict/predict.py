@@ -133,7 +133,8 @@ def predict(request: PredictRequest, printer: Printer | None = None) -> None:
             summary.unused_boxes += request.boxes.unused()
         summary.check(written is not None)
     if written is not None and printer is None:
-        print("\n".join([*summary.lines(network.images_per_second), *(f"wrote {path}" for path in written.paths)]))
+        lines = [*summary.lines(network.images_per_second), *(f"wrote {path}" for path in written.paths)]
+        print("\n".join(map(escaping.escape_line, lines)))
     summary.report(request.output)
 
 
@@ -270,11 +271,11 @@ class Summary:
 
 def format_lines(result: Result) -> list[str]:
     """Returns a line for each face of a result with its two most probable classes; none if it cannot be read."""
-    title = result.source.title
+    title = escaping.escape_line(result.source.title)
     if not result.faces:
         return [] if result.error else [f"{title}: no face found"]
     titles = [title] if len(result.faces) == 1 else [f"{title}#{number}" for number in range(1, len(result.faces) + 1)]
-    return [f"{escaping.escape_line(each)}: {_format_classes(face)}" for each, face in zip(titles, result.faces)]
+    return [f"{each}: {_format_classes(face)}" for each, face in zip(titles, result.faces)]
 
 
 def to_json(result: Result) -> dict[str, object]:
@@ -303,6 +304,6 @@ def _format_classes(face: Face) -> str:
 
 
 def _first_names(names: Sequence[str], count: int = 3) -> str:
-    """Joins the first `count` names and says how many more there are."""
+    """Joins the first `count` names on one line and says how many more there are."""
     more = f" and {len(names) - count:,} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
+    return ", ".join(map(escaping.escape_line, names[:count])) + more

@@ -73,7 +73,7 @@ def predict(
         if plot is not None:
             files.write_bytes(stage(plot), output_mark.mark(_draw(statistics, request, classes)))
     lines = _summary(request, statistics, reader.count, time.monotonic() - started)
-    print("\n".join([*lines, *notes]), file=results)
+    print("\n".join(map(escaping.escape_line, [*lines, *notes])), file=results)
     reader.check_complete()
 
 
@@ -265,7 +265,7 @@ def _draw(statistics: TrackStatistics, request: VideoRequest, classes: Sequence[
 def _summary(request: VideoRequest, statistics: TrackStatistics, read: int, seconds: float) -> list[str]:
     """Returns the lines of the summary: counts and throughput, a line for each track, and the written files."""
     first = (
-        f"{escaping.escape_line(request.source)}: {statistics.frames:,} of {read:,} frames analysed, "
+        f"{request.source}: {statistics.frames:,} of {read:,} frames analysed, "
         f"{statistics.duration_s:.1f} s, {read / max(seconds, 1e-9):.0f} frames/s"
     )
     found = statistics.lines() or ["no face was found; --faces=whole takes each frame as one face"]

@@ -76,6 +76,7 @@ def test_summary_lines_of_many_faces_are_counts_by_class(count, lines):
 
 def test_format_lines_reports_photo_without_a_face_and_escapes_control_characters():
     assert predict.format_lines(picture("a.jpg")) == ["a.jpg: no face found"]
+    assert predict.format_lines(picture("a\nb.jpg")) == ["a\\nb.jpg: no face found"]
     assert predict.format_lines(picture("bad.jpg", error="bad.jpg is bad")) == []
     assert predict.format_lines(picture("a\nb.jpg", face({3: 1.0}))) == ["a\\nb.jpg: happy 100 %"]
 
@@ -176,6 +177,23 @@ def test_summary_check_accepts_pictures_without_faces_unless_a_file_needs_them()
     summary.check(needs_faces=False)
     with pytest.raises(UserError, match=r"^No face was found in none\.jpg\. --faces=whole"):
         summary.check(needs_faces=True)
+
+
+def test_summary_check_error_has_one_line_for_a_file_name_of_two():
+    for result, expected in [
+        (picture("a\nb.jpg"), r"in a\\nb\.jpg\."),
+        (picture("", error="a\nb: bad"), r"^a\\nb: bad\."),
+    ]:
+        summary = predict.Summary(["photos"])
+        summary.add(result)
+        with pytest.raises(UserError, match=expected):
+            summary.check(needs_faces=True)
+
+
+def test_predict_prints_written_paths_on_one_line_each(tmp_path, blank_network, capsys):
+    (tmp_path / "test.csv").write_text("pixels\n" + " ".join(["7"] * 2304) + "\n")
+    predict.predict(predict.PredictRequest(["run"], [str(tmp_path / "test.csv")], output=str(tmp_path / "a\nb.csv")))
+    assert capsys.readouterr().out.splitlines()[-1] == f"wrote {tmp_path}/a\\nb.csv"
 
 
 def test_summary_check_names_boxes_of_other_pictures_when_there_are_no_faces():
