@@ -14,6 +14,7 @@ from fer.predict import output_mark
 from fer.predict.video_request import CAMERA, is_video
 
 STANDARD_INPUT = "-"
+MAX_HEADER_BYTES = 20  # of a result, whose first line begins with the names of its first columns
 
 
 def expand(inputs: Sequence[str]) -> list[str]:
@@ -70,7 +71,8 @@ def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: b
         raise UserError("--json and --output=- both print to the standard output: omit one of them.")
     written = os.path.realpath(output)
     for path in map(os.path.realpath, paths):
-        if written == path or (f"{written}/".startswith(f"{path}/") and os.path.exists(written)):
+        is_inside = f"{written}/".startswith(f"{path}/") and os.path.exists(written)
+        if written == path or (is_inside and not _is_result(written)):
             raise UserError(f"--output={output} would replace a file of --input. Name another.")
     files.check_writable(output)
     if faces != "whole" and not (kaggle or local_write.is_special(output) or any(map(is_video, paths))):
@@ -98,6 +100,14 @@ def check_face_flags(paths: Sequence[str], faces: str, fit: str, boxes: str | No
     if faces != "auto" and all(map(_is_table, paths)):
         given = "--faces and --fit are" if fit != "stretch" else "--faces is"
         raise UserError(f"{given} for pictures, and {paths[0]} is a table: omit {given.rpartition(' ')[0]}.")
+
+
+def _is_result(path: str) -> bool:
+    """Returns whether a file is a CSV file that a prediction wrote; readers of folders skip such files."""
+    if not os.path.isfile(path):
+        return False
+    head = files.read_bytes(path, f"There is no {path}.")[:MAX_HEADER_BYTES].partition(b"\n")[0]
+    return head == b"emotion" or head.startswith(b"id,label,name,")
 
 
 def photo_folder(output: str) -> str:

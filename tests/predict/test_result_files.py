@@ -150,6 +150,17 @@ def check_output(output: str, source: str, faces: str = "auto", kaggle: bool = F
     inputs.check_output(output, [source], False, kaggle, faces)
 
 
+@pytest.mark.parametrize("kaggle", [False, True])
+def test_check_output_accepts_the_result_of_an_earlier_prediction_in_a_folder_of_the_input(
+    folder, tmp_path, monkeypatch, kaggle
+):
+    monkeypatch.chdir(tmp_path)
+    results = [Result(Source("a.csv", "a.csv", b"", row=0), [make_face(3, box=None)])]
+    for _ in range(2):
+        check_output("pictures/found.csv", "pictures", faces="whole", kaggle=kaggle)
+        write("pictures/found.csv", results, kaggle=kaggle)
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "below/b.PNG", "c.jpeg"])
 def test_check_output_rejects_folder_of_pictures_that_no_prediction_wrote(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
