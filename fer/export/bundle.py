@@ -21,6 +21,8 @@ from fer.models import export_manifest, inference_graph, loading, weights
 from fer.run_dir import BEST_FILE, CARD_FILE, CONFIG_FILE, EVAL_FILE, GRAPH_FILE, WEIGHTS_FILE, RunDir
 
 MAX_BYTES = 10_000_000  # of the weights file in the package
+# best.json comes last, because it makes the folder a run.
+FILES = (WEIGHTS_FILE, GRAPH_FILE, CONFIG_FILE, EVAL_FILE, CARD_FILE, BEST_FILE)
 MAX_ACCURACY_LOSS = 0.001  # by rounding to float16
 
 
@@ -73,13 +75,13 @@ def make_bundle(
         card = model_card.build_card(evaluation.content, RunDir(folder).read_config())
         files.write_text(os.path.join(folder, CARD_FILE), card)
         eval_json.write_eval(RunDir(folder).eval_file, evaluation.content)
-        # best.json comes last, because it makes the folder a run.
-        names = [WEIGHTS_FILE, GRAPH_FILE, CONFIG_FILE, EVAL_FILE, CARD_FILE, BEST_FILE]
-        return Bundle(accuracy_loss, size, publish(folder, names, output))
+        return Bundle(accuracy_loss, size, publish(folder, FILES, output))
 
 
 def _check_output(output: str) -> None:
-    """Checks that the folder can be written to, and holds no exports and no run that is not a bundle.
+    """Checks that the folder can be written to, and holds no exports, no run and no other files of a bundle's names.
+
+    An earlier bundle may be replaced.
 
     Raises:
       UserError: it cannot, or it does.
@@ -90,6 +92,7 @@ def _check_output(output: str) -> None:
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
     if files.exists(os.path.join(output, export_manifest.FILE)):
         raise UserError(f"{output} holds exports; choose another --output, such as {output}/bundle.")
+    export.check_replaceable(output, FILES, FILES if files.exists(run.best_file) else ())
 
 
 def _open(folder: str) -> loading.LoadedRun:

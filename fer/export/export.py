@@ -6,7 +6,7 @@ import dataclasses
 import importlib.resources
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -60,19 +60,18 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
 
     Raises:
       UserError: the run or the data cannot be read or have different classes; the format does not support an operation
-        of the network or the precision; the folder holds a run or exports of another run or cannot be written to; or
-        an export loses more than `MAX_ACCURACY_LOSS`. Nothing is written then.
+        of the network or the precision; the folder holds a run, exports of another run or other files of these names,
+        or cannot be written to; or an export loses more than `MAX_ACCURACY_LOSS`. Nothing is written then.
     """
     precisions = export_precisions(request.kind, request.precision)
     run = open_exportable_run(request.workdir)
     manifest = read_manifest(find_shards(request.data, run))
     loading.check_same_classes(request.workdir, run.classes, manifest.folder, manifest.classes)
     dataset = eval_dataset.read(manifest, "validation", "fer")
-    _read_existing(request.output, run)
+    names = [*(converters.file_name(request.kind, each) for each in precisions), _example_name(request.kind)]
+    _check_output(request.output, run, names)
     model = to_float32(run)
-    calibration = dataset.images[
-        np.linspace(0, len(dataset.images) - 1, min(CALIBRATION_FACES, len(dataset.images))).astype(int)
-    ]
+    calibration = _pick_evenly(dataset.images, CALIBRATION_FACES)
     total = (1 + len(precisions)) * len(dataset.images)
 
     def measure(network: runtimes.Network, precision: str) -> parity.ParityResult:
@@ -99,7 +98,7 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
             _check_accuracy_loss(entries[-1])
         # Another export may have written into the folder meanwhile.
         content = _export_json(run, [*entries, *_read_existing(request.output, run)])
-        names = [*(entry["file"] for entry in entries), _write_example(request.kind, folder)]
+        _write_example(request.kind, folder)
         return ExportResult(content, _write(folder, request.output, names, content))
 
 
@@ -137,6 +136,35 @@ def to_float32(run: loading.LoadedRun) -> tf.keras.Model:
     model = classifier.build(run.config.model, "float32", classes=len(run.classes))
     model.set_weights(run.model.get_weights())
     return model
+
+
+def _pick_evenly(images: np.ndarray, most: int) -> np.ndarray:
+    """Returns at most `most` images, evenly spaced in the array."""
+    return images[np.linspace(0, len(images) - 1, min(most, len(images))).astype(int)]
+
+
+def check_replaceable(output: str, names: Sequence[str], written: Collection[str]) -> None:
+    """Checks that an export replaces no files of others in its folder.
+
+    Args:
+      output: the folder, local or in a store.
+      names: of the files and folders that the export will write into it.
+      written: names that earlier exports wrote.
+
+    Raises:
+      UserError: one of the others exists.
+    """
+    for name in names:
+        path = os.path.join(output, name)
+        if name not in written and files.exists(path):
+            raise UserError(f"{path} exists, and no complete export wrote it. Remove it, or choose another --output.")
+
+
+def _check_output(output: str, run: loading.LoadedRun, names: Sequence[str]) -> None:
+    """Checks that the files of an export may be written into a folder; see `_read_existing` and `check_replaceable`."""
+    entries = _read_existing(output, run)
+    written = {name for entry in entries for name in (entry["file"], _example_name(entry["format"]))}
+    check_replaceable(output, names, written)
 
 
 def _read_existing(output: str, run: loading.LoadedRun) -> list[dict[str, Any]]:
@@ -216,15 +244,16 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _write_example(kind: str, folder: str) -> str:
-    """Writes the sample program of a format into a local folder, and returns its file name.
+def _example_name(kind: str) -> str:
+    """Returns the file name of the sample program of a format."""
+    return f"example_{kind}.py"
 
-    The program classifies a picture without this package.
-    """
-    name = f"example_{kind}.py"
+
+def _write_example(kind: str, folder: str) -> None:
+    """Writes the sample program of a format, which classifies a picture without this package, into a local folder."""
+    name = _example_name(kind)
     source = importlib.resources.files("fer.export").joinpath("examples").joinpath(name)
     files.write_bytes(os.path.join(folder, name), source.read_bytes())
-    return name
 
 
 def _write(source: str, output: str, names: Sequence[str], content: dict[str, Any]) -> list[str]:

@@ -363,6 +363,14 @@ def test_make_bundle_rejects_folder_of_exports(bundled, folder, tmp_path):
     assert [path.name for path in (tmp_path / "exports").iterdir()] == ["export.json"]
 
 
+@pytest.mark.parametrize("name", ["weights.npz", "config.json"])
+def test_make_bundle_rejects_foreign_file(folder, tmp_path, name):
+    (tmp_path / name).write_text("the user's")
+    with pytest.raises(UserError, match=rf"{name} exists, and no complete export wrote it"):
+        bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(tmp_path))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["the user's"]
+
+
 def test_make_bundle_overwrites_bundle_but_no_run(bundled, folder, tmp_path):
     other = pathlib.Path(factories.run(tmp_path / "other", seed=4, experiment=EXPERIMENT))
     before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import json
 import pathlib
+import re
 import shutil
 import zipfile
 
@@ -417,6 +418,31 @@ def test_export_keeps_entries_that_another_export_wrote_meanwhile(exported, fold
 def test_export_rejects_run_folder_as_output(folder):
     with pytest.raises(UserError, match="is a run folder; choose another --output"):
         export.export(request(folder, "onnx", folder / "run"))
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("onnx", "model.onnx"), ("saved_model", "saved_model/notes.txt"), ("tflite", "example_tflite.py")],
+)
+def test_export_rejects_foreign_file_before_conversion(folder, tmp_path, monkeypatch, kind, name, remote):
+    output = f"memory://{tmp_path.name}/exports" if remote else str(tmp_path / "exports")
+    files.write_text(f"{output}/{name}", "the user's")
+    monkeypatch.setattr(export.converters, "write", None)
+    blocked = re.escape(f"{output}/{name.split('/')[0]}")
+    with pytest.raises(UserError, match=rf"^{blocked} exists, and no complete export wrote it\. Remove it, or choose"):
+        export.export(dataclasses.replace(request(folder, kind, tmp_path), output=output))
+    assert files.list_files(output) == [name]
+    assert files.read_bytes(f"{output}/{name}", "") == b"the user's"
+
+
+def test_export_rejects_foreign_file_beside_exports_of_other_format(exported, folder, tmp_path):
+    output = pathlib.Path(shutil.copytree(folder / "exports", tmp_path / "exports"))
+    content = export_manifest.read(str(output))
+    content["exports"] = [entry for entry in content["exports"] if entry["format"] == "tflite"]
+    export_manifest.write(str(output / "export.json"), content)
+    with pytest.raises(UserError, match=r"exports/model\.onnx exists, and no complete export wrote it"):
+        export.export(request(folder, "onnx", output))
 
 
 def test_export_rejects_export(exported, folder, tmp_path):
