@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from fer.evaluation.eval_options import EvalRequest
 from fer.evaluation.metrics import calibration, metrics, robustness, summary, train_overlap
 from fer.evaluation.report import report_html
 from fer.io import files
+from fer.io.transaction import transaction
 from fer.labels import CLASSES
 from fer.models import loading
 from fer.run_dir import CURVES_FILE, EVAL_FILE, PREDICTIONS_FILE, RunDir
@@ -97,33 +98,46 @@ def write(evaluation: Evaluation, output: str) -> list[str]:
     """Writes predictions.npz, the plots, report.html and, last, eval.json into the folder `output`.
 
     An evaluation under corruption also writes corruptions.json. Optional files of an earlier evaluation are removed.
+    In a local folder, all files are replaced together.
 
     Returns:
       The paths of the written files.
 
     Raises:
-      UserError: a file cannot be written; an existing eval.json is then unchanged.
+      UserError: a file cannot be written; existing local files are then unchanged.
     """
     content, predicted = evaluation.content, evaluation.predictions
     drawn = _draw_plots(evaluation)
     probabilities = prediction_files.normalize(predicted.probabilities)
     page = report_html.build_page(content, predicted.labels, probabilities, predicted.rows, evaluation.images, drawn)
-    prediction_files.write_npz(RunDir(output).predictions_file, predicted)
-    for name, plot in drawn.items():
-        files.write_bytes(os.path.join(output, name), plot)
-    files.write_text(os.path.join(output, "report.html"), page)
-    names = [EVAL_FILE, PREDICTIONS_FILE, "report.html", *drawn]
+    texts = {"report.html": page}
     if "corruptions" in content:
         clean = {name: content[name] for name in ("model", "split", "examples", "accuracy", "accuracy_ci95")}
-        files.write_json(os.path.join(output, "corruptions.json"), {**clean, **content["corruptions"]})
-        names.append("corruptions.json")
+        texts["corruptions.json"] = files.json_text({**clean, **content["corruptions"]})
+    paths = {name: os.path.join(output, name) for name in (EVAL_FILE, PREDICTIONS_FILE, "report.html", *drawn, *texts)}
+    for path in paths.values():
+        files.check_writable(path)  # a folder of this name would be replaced
+    with transaction(_list_stale(output, paths)) as stage:
+        prediction_files.write_npz(stage(paths[PREDICTIONS_FILE]), predicted)
+        for name, plot in drawn.items():
+            files.write_bytes(stage(paths[name]), plot)
+        for name, text in texts.items():
+            files.write_text(stage(paths[name]), text)
+        eval_json.write_eval(stage(paths[EVAL_FILE]), content)
+    return list(paths.values())
+
+
+def _list_stale(output: str, written: Collection[str]) -> list[str]:
+    """Returns the paths of the optional files of an earlier evaluation.
+
+    Args:
+      output: the folder of the results.
+      written: names of the files that this evaluation writes.
+    """
     is_run_folder = files.exists(RunDir(output).history_file)  # training wrote its curves.png
-    stale = set(OPTIONAL_FILES) - set(names) - ({CURVES_FILE} if is_run_folder else set())
-    for name in stale:
-        if files.exists(os.path.join(output, name)):
-            files.remove(os.path.join(output, name))
-    eval_json.write_eval(RunDir(output).eval_file, content)
-    return [os.path.join(output, name) for name in names]
+    names = set(OPTIONAL_FILES) - set(written) - ({CURVES_FILE} if is_run_folder else set())
+    paths = [os.path.join(output, name) for name in sorted(names)]
+    return [path for path in paths if files.exists(path) and not files.isdir(path)]
 
 
 def _draw_plots(evaluation: Evaluation) -> dict[str, bytes]:

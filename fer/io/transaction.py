@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from fer.errors import StorageError
 from fer.io import files, local_write, temp_files
@@ -35,12 +35,15 @@ def publish(folder: str, names: Sequence[str], output: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def transaction() -> Iterator[Callable[[str], str]]:
+def transaction(stale: Sequence[str] = ()) -> Iterator[Callable[[str], str]]:
     """Yields a function that returns, for the path of a file or folder, the path to write its new content to.
 
     At the end, when all new files are on the disk, they are renamed to their targets in the order of the calls. After
     an error the old files are restored, and folders that did not exist are removed. Paths in a store, whose objects
     are complete or absent by themselves, and devices and pipes are written directly.
+
+    Args:
+      stale: files that have no new content. Those that exist are removed at the end, and restored after an error.
 
     Raises:
       StorageError: a file cannot be written; the message names the target.
@@ -64,7 +67,10 @@ def transaction() -> Iterator[Callable[[str], str]]:
         for beside in staged.values():
             if os.path.isdir(beside):
                 local_write.sync_tree(beside)
-        _publish(staged)
+        _publish(staged, [path for path in stale if not is_remote(path)])
+        for path in stale:
+            if is_remote(path) and files.exists(path):
+                files.remove(path)
     except StorageError as error:
         text = str(error)
         for target, beside in staged.items():
@@ -88,20 +94,28 @@ def _root(target: str) -> str:
     return root
 
 
-def _publish(staged: dict[str, str]) -> None:
+def _publish(staged: Mapping[str, str], stale: Sequence[str]) -> None:
+    """Renames new files to their targets, and removes stale files; after an error, restores the old ones.
+
+    Args:
+      staged: paths of the new files, by target.
+      stale: local files.
+    """
     replaced: list[tuple[str, str]] = []  # target, and path of the old file; "" if there was none
     try:
-        for target, beside in staged.items():
-            old = ""
-            if os.path.lexists(target):
-                old = temp_files.path_beside(target)
+        for target in [*stale, *staged]:
+            old = temp_files.path_beside(target) if os.path.lexists(target) else ""
+            replaced.append((target, old))  # before the rename, which an interrupt may follow
+            if old:
                 os.rename(target, old)
-            replaced.append((target, old))
-            local_write.publish(beside, target)
+            if target in staged:
+                local_write.publish(staged[target], target)
     except BaseException:
         for target, old in reversed(replaced):
-            _remove(target)
-            if old:
+            if not old:
+                _remove(target)
+            elif os.path.lexists(old):
+                _remove(target)
                 os.rename(old, target)
         raise
     for _, old in replaced:

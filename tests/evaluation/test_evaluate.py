@@ -11,10 +11,11 @@ from PIL import Image
 
 from fer.convert.audit.photo_overlap import find_photo_overlap
 from fer.data import example_codec, manifest
-from fer.errors import UserError
+from fer.errors import StorageError, UserError
 from fer.evaluation import eval_dataset, eval_json, evaluate, inference, prediction_files
 from fer.evaluation.eval_options import EvalRequest
 from fer.evaluation.metrics import bootstrap, metrics, robustness
+from fer.io import files
 from fer.labels import CLASSES, FERPLUS_COLUMNS
 from fer.models import loading
 from fer.viz import gradcam
@@ -245,6 +246,38 @@ def test_write_error_names_unwritable_path(plain, tmp_path, monkeypatch):
     assert (tmp_path / "old" / "eval.json").read_bytes() == before
     with pytest.raises(UserError, match=r"Cannot write .*file/out"):
         evaluate.write(plain, str(tmp_path / "file" / "out"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StorageError("Cannot write eval.json: No space left.")])
+def test_write_replaces_all_files_or_none(plain, tmp_path, monkeypatch, error):
+    monkeypatch.setattr(evaluate, "_draw_plots", lambda _: {"roc_pr.png": b"new"})  # other tests check the plots
+    evaluate.write(plain, str(tmp_path))
+    for name in ("predictions.npz", "report.html", "roc_pr.png", "gradcam.png", "corruptions.json"):
+        (tmp_path / name).write_text("old")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def raise_error(path, content):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(eval_json, "write_eval", raise_error)
+        with pytest.raises(type(error) if isinstance(error, Exception) else error):
+            evaluate.write(plain, str(tmp_path))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    written = evaluate.write(plain, str(tmp_path))
+    assert {str(path) for path in tmp_path.iterdir()} == set(written)  # optional files of the first one are removed
+    assert b"old" not in {path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_write_replaces_files_in_a_store(plain, tmp_path, monkeypatch):
+    output = f"memory://{tmp_path.name}/results"
+    monkeypatch.setattr(evaluate, "_draw_plots", lambda _: {"roc_pr.png": b"new"})
+    for name in ("roc_pr.png", "gradcam.png"):
+        files.write_text(f"{output}/{name}", "old")
+    written = evaluate.write(plain, output)
+    assert sorted(files.listdir(output)) == ["eval.json", "predictions.npz", "report.html", "roc_pr.png"]
+    assert files.read_bytes(f"{output}/roc_pr.png", "") == b"new"
+    assert sorted(written) == [f"{output}/{name}" for name in sorted(files.listdir(output))]
 
 
 def test_ferplus_labels_exclude_examples_without_majority(folder):

@@ -85,6 +85,46 @@ def test_transaction_keeps_old_files_when_rename_fails(tmp_path, fail_rename, nu
     assert sorted(os.listdir(tmp_path)) == ["model", "record.json"]
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_transaction_removes_stale_files_or_keeps_all_when_rename_fails(tmp_path, fail_rename, number):
+    old = {"record.json": "old", "stale.png": "old"}
+    for name, text in old.items():
+        (tmp_path / name).write_text(text)
+    stale = [str(tmp_path / "stale.png"), str(tmp_path / "absent.png")]
+
+    def replace() -> None:
+        with transaction(stale) as stage:
+            pathlib.Path(stage(str(tmp_path / "record.json"))).write_text("new")
+
+    fail_rename(number)
+    with pytest.raises(StorageError, match="No space left on device"):
+        replace()
+    assert read_tree(tmp_path) == old
+
+
+def test_transaction_removes_stale_file_at_end(tmp_path):
+    (tmp_path / "stale.png").write_text("old")
+    with transaction([str(tmp_path / "stale.png")]) as stage:
+        pathlib.Path(stage(str(tmp_path / "record.json"))).write_text("new")
+        assert (tmp_path / "stale.png").exists()
+    assert read_tree(tmp_path) == {"record.json": "new"}
+
+
+def test_transaction_keeps_old_file_when_interrupted_after_rename(tmp_path, monkeypatch):
+    (tmp_path / "record.json").write_text("old")
+    rename, count = os.rename, iter(range(1000))
+
+    def rename_and_interrupt(source, target):
+        rename(source, target)
+        if next(count) == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_write.os, "rename", rename_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), transaction() as stage:
+        pathlib.Path(stage(str(tmp_path / "record.json"))).write_text("new")
+    assert read_tree(tmp_path) == {"record.json": "old"}
+
+
 def test_transaction_error_names_requested_path(tmp_path, monkeypatch):
     def raise_error(_):
         raise OSError(errno.ENOSPC, "No space left on device")
