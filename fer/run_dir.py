@@ -220,6 +220,10 @@ class RunDir:
         """Folder of the TensorBoard events."""
         return os.path.join(self.path, EVENTS)
 
+    def is_run(self) -> bool:
+        """Returns whether the directory is that of a run: it has weights or checkpoints."""
+        return files.exists(self.best_file) or files.exists(self.checkpoints)
+
     def check_trained(self) -> None:
         """Checks that the run has a model.
 

@@ -4,7 +4,6 @@ from absl import flags
 
 from fer import cli, config, log_suppression
 from fer.evaluation.eval_options import EvalRequest
-from fer.io import files
 from fer.progress import ImageProgress
 from fer.run_dir import RunDir
 from fer.train import mlflow_logging
@@ -35,7 +34,7 @@ cli.require("data")
 def main() -> None:
     request = EvalRequest(WORKDIR.value, DATA.value, SPLIT.value, TTA.value, LABELS.value, ROBUSTNESS.value)
     output = OUTPUT.value or request.default_output()
-    files.check_writable(RunDir(output).eval_file)
+    request.check_output(output)
     request.check()
     mlflow_logging.check_run(MLFLOW.value, WORKDIR.value)
     log_suppression.import_tensorflow()

@@ -10,7 +10,9 @@ from fer import storage
 from fer.config import FORMATS
 from fer.data import manifest
 from fer.errors import UserError
+from fer.io import files
 from fer.models import loading
+from fer.run_dir import RunDir
 
 ALL = "all"  # --precision of an export: all precisions of the format
 
@@ -71,6 +73,27 @@ class EvalRequest:
             raise UserError("--output is missing, and an ensemble has no default. Name a folder.")
         folder, name = loading.results_folder(self.workdirs[0]), self.name()
         return folder if name == "validation" else os.path.join(folder, f"eval-{name}")
+
+    def check_output(self, output: str) -> None:
+        """Checks that the results replace no results of another run.
+
+        Args:
+          output: their folder.
+
+        Raises:
+          UserError: it is the directory of a run other than the evaluated one; or it cannot be written to.
+        """
+        files.check_writable(RunDir(output).eval_file)
+        is_own = (
+            len(self.workdirs) == 1
+            and self.workdirs[0] != loading.BUNDLED
+            and os.path.realpath(self.workdirs[0]) == os.path.realpath(output)
+        )
+        if not is_own and RunDir(output).is_run():
+            raise UserError(
+                f"--output={output} is the directory of another run, whose results would be replaced. Choose another "
+                "--output."
+            )
 
     def name(self) -> str:
         """Returns the name of the evaluation: <split>[-<tta>][-ferplus]."""

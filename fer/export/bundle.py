@@ -88,7 +88,7 @@ def _check_output(output: str) -> None:
     """
     run = RunDir(output)
     files.check_writable(run.best_file)
-    if files.exists(run.best_file) and not run.read_best().rounded_to:
+    if run.is_run() and not (files.exists(run.best_file) and run.read_best().rounded_to):
         raise UserError(f"{output} is a run folder; choose another --output, such as {output}/bundle.")
     if files.exists(os.path.join(output, export_manifest.FILE)):
         raise UserError(f"{output} holds exports; choose another --output, such as {output}/bundle.")

@@ -175,7 +175,7 @@ def _read_existing(output: str, run: loading.LoadedRun) -> list[dict[str, Any]]:
     """
     files.check_writable(os.path.join(output, export_manifest.FILE))
     if not files.exists(os.path.join(output, export_manifest.FILE)):
-        if files.exists(RunDir(output).best_file):
+        if RunDir(output).is_run():
             raise UserError(f"{output} is a run folder; choose another --output, such as {output}/export.")
         return []
     content = export_manifest.read(output)

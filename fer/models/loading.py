@@ -280,8 +280,8 @@ def holds_only_results(folder: str) -> bool:
     if folder == BUNDLED:
         return False
     run = RunDir(folder)
-    model_files = (run.best_file, run.checkpoints, os.path.join(folder, export_manifest.FILE))
-    return files.exists(run.eval_file) and not any(map(files.exists, model_files))
+    has_exports = files.exists(os.path.join(folder, export_manifest.FILE))
+    return files.exists(run.eval_file) and not has_exports and not run.is_run()
 
 
 def _check_folder(workdir: str) -> None:

@@ -337,6 +337,35 @@ def test_default_output_depends_on_protocol(options, expected):
     assert EvalRequest(["runs/one"], "data", **options).default_output() == expected
 
 
+@pytest.mark.parametrize("names", [("two",), ("one", "two"), ("bundled",)])
+@pytest.mark.parametrize("missing", ["best.json", "checkpoints"])
+def test_check_output_rejects_directory_of_another_run(folder, tmp_path, names, missing):
+    output = shutil.copytree(folder / "one", tmp_path / "bundled")
+    (output / missing).rename(tmp_path / missing)
+    names = tuple(name if name == "bundled" else str(folder / name) for name in names)
+    with pytest.raises(UserError, match=rf"^--output={output} is the directory of another run, whose results would be"):
+        EvalRequest(names, "faces").check_output(str(output))
+
+
+def test_check_output_rejects_member_of_ensemble(folder):
+    with pytest.raises(UserError, match="one is the directory of another run"):
+        request(folder, "one", "two").check_output(str(folder / "one"))
+
+
+def test_check_output_rejects_run_in_a_store(folder, tmp_path):
+    output = f"memory://{tmp_path.name}/run"
+    files.write_text(f"{output}/best.json", "{}")
+    with pytest.raises(UserError, match="run is the directory of another run"):
+        request(folder).check_output(output)
+    EvalRequest([output], "faces").check_output(f"{output}/")
+
+
+def test_check_output_accepts_evaluated_run_and_its_folders(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder / "one")
+    for output in (folder / "one", tmp_path / "link", folder / "one" / "eval-test", tmp_path / "new"):
+        request(folder).check_output(f"{output}/")
+
+
 def test_default_output_requires_flag_for_ensemble():
     with pytest.raises(UserError, match="--output is missing"):
         EvalRequest(["runs/one", "runs/two"], "data").default_output()

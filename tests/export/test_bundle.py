@@ -377,6 +377,9 @@ def test_make_bundle_overwrites_bundle_but_no_run(bundled, folder, tmp_path):
     with pytest.raises(UserError, match=r"other is a run folder; choose another --output, such as .*other/bundle"):
         bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(other))
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+    (other / "best.json").unlink()  # as in a run before its first validation
+    with pytest.raises(UserError, match="other is a run folder"):
+        bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(other))
     shutil.copytree(folder / "weights", tmp_path / "bundle")
     again = bundle.make_bundle(str(folder / "run"), str(folder / "faces"), str(tmp_path / "bundle"))
     assert {pathlib.Path(path) for path in again.paths} == set((tmp_path / "bundle").iterdir())

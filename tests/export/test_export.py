@@ -415,9 +415,11 @@ def test_export_keeps_entries_that_another_export_wrote_meanwhile(exported, fold
     assert {entry["file"] for entry in kept} == {entry["file"] for entry in exported["exports"]}
 
 
-def test_export_rejects_run_folder_as_output(folder):
-    with pytest.raises(UserError, match="is a run folder; choose another --output"):
-        export.export(request(folder, "onnx", folder / "run"))
+def test_export_rejects_run_folder_as_output(folder, tmp_path):
+    shutil.copytree(folder / "run" / "checkpoints", tmp_path / "training" / "checkpoints")
+    for output in (folder / "run", tmp_path / "training"):
+        with pytest.raises(UserError, match="is a run folder; choose another --output"):
+            export.export(request(folder, "onnx", output))
 
 
 @pytest.mark.parametrize("remote", [False, True])

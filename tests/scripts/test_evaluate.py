@@ -77,6 +77,7 @@ def change(path: pathlib.Path, **values) -> None:
         (["--workdir=run", "--data=reordered"], "reordered/manifest.json is damaged (ValueError: the class_counts of"),
         (["--workdir=run", "--data=empty"], "has 0 examples"),
         (["--workdir=nowhere", "--output=run/best.json/out"], "run/best.json is a file. Choose another folder."),
+        (["--workdir=run", "--output=other"], "--output=other is the directory of another run"),
     ],
     ids=[
         "empty name",
@@ -88,6 +89,7 @@ def change(path: pathlib.Path, **values) -> None:
         "order",
         "0 examples",
         "output below a file",
+        "output is another run",
     ],
 )
 def test_evaluate_reports_mistake_in_one_sentence_with_exit_code_1(wrong, arguments, message):
