@@ -20,7 +20,7 @@ from fer.errors import UserError
 from fer.evaluation import eval_dataset
 from fer.evaluation.eval_options import ALL, export_precisions
 from fer.export import converters, parity
-from fer.io import files, temp_files
+from fer.io import files, folder_lock, temp_files
 from fer.io.transaction import transaction
 from fer.models import classifier, export_manifest, loading, runtimes
 from fer.run_dir import RunDir
@@ -96,10 +96,8 @@ def export(request: ExportRequest, progress: Callable[[int, int], None] = lambda
                 }
             )
             _check_accuracy_loss(entries[-1])
-        # Another export may have written into the folder meanwhile.
-        content = _export_json(run, [*entries, *_read_existing(request.output, run)])
         _write_example(request.kind, folder)
-        return ExportResult(content, _write(folder, request.output, names, content))
+        return _publish(folder, request.output, names, run, entries)
 
 
 def find_shards(data: str | None, run: loading.LoadedRun) -> str:
@@ -256,21 +254,46 @@ def _write_example(kind: str, folder: str) -> None:
     files.write_bytes(os.path.join(folder, name), source.read_bytes())
 
 
-def _write(source: str, output: str, names: Sequence[str], content: dict[str, Any]) -> list[str]:
+def _publish(
+    source: str, output: str, names: Sequence[str], run: loading.LoadedRun, entries: Sequence[dict[str, Any]]
+) -> ExportResult:
+    """Writes new exports and export.json, which also lists the exports that other processes wrote meanwhile.
+
+    Args:
+      source: local folder of the new files.
+      output: the folder of the exports.
+      names: of the new files.
+      run: the exported run.
+      entries: of the new exports in export.json.
+
+    Raises:
+      UserError: as `_check_output`; or a file cannot be written.
+    """
+    with folder_lock.hold(output):
+        _check_output(output, run, names)
+        return _write(source, output, names, lambda: _export_json(run, [*entries, *_read_existing(output, run)]))
+
+
+def _write(source: str, output: str, names: Sequence[str], make_content: Callable[[], dict[str, Any]]) -> ExportResult:
     """Copies exports and their sample program to the local or remote folder `output`, and writes export.json.
 
     If a local write fails, nothing is written.
 
-    Returns:
-      The paths, that of export.json last.
+    Args:
+      source: local folder of the new files.
+      output: the folder of the exports.
+      names: of the new files.
+      make_content: returns the content of export.json. It is called after the copies, which take long in a store,
+        where nothing locks the folder.
     """
     paths = [os.path.join(output, name) for name in names]
     with transaction() as stage:
         for name, path in zip(names, paths):
             _copy(os.path.join(source, name), stage(path))
         record = os.path.join(output, export_manifest.FILE)
+        content = make_content()
         export_manifest.write(stage(record), content)
-    return [*paths, record]
+    return ExportResult(content, [*paths, record])
 
 
 def _copy(source: str, target: str) -> None:

@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shutil
+import threading
 import zipfile
 
 import flatbuffers
@@ -413,6 +414,35 @@ def test_export_keeps_entries_that_another_export_wrote_meanwhile(exported, fold
     export.export(request(folder, "tflite", output, precision="float16"))
     kept = json.loads((output / "export.json").read_text())["exports"]
     assert {entry["file"] for entry in kept} == {entry["file"] for entry in exported["exports"]}
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_parallel_exports_into_one_folder_are_all_listed(exported, folder, tmp_path, monkeypatch, exists):
+    """The second export is published while the first one copies its files."""
+    output, copy, run = tmp_path / "out", export._copy, loading.open_run(str(folder / "run"))
+    if exists:
+        output.mkdir()
+    by_kind = {entry["format"]: [entry] for entry in exported["exports"]}
+    second: list[threading.Thread] = []
+
+    def publish(kind: str) -> None:
+        names = [by_kind[kind][0]["file"], f"example_{kind}.py"]
+        export._publish(str(folder / "exports"), str(output), names, run, by_kind[kind])
+
+    def copy_beside_another(source: str, target: str) -> None:
+        if not second:
+            second.append(threading.Thread(target=publish, args=["onnx"]))
+            second[0].start()
+            second[0].join(0.5)  # seconds; the second one waits for the first
+        copy(source, target)
+
+    monkeypatch.setattr(export, "_copy", copy_beside_another)
+    publish("tflite")
+    second[0].join()
+    content = export_manifest.read(str(output))
+    names = {by_kind[kind][0]["file"] for kind in ("tflite", "onnx")}
+    assert {entry["file"] for entry in content["exports"]} == names
+    assert {path.name for path in output.iterdir()} == names | {"example_tflite.py", "example_onnx.py", "export.json"}
 
 
 def test_export_rejects_run_folder_as_output(folder, tmp_path):

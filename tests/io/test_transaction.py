@@ -161,7 +161,7 @@ def test_export_is_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, b
     (source / "variables" / "variables.index").write_text("index")
     monkeypatch.setattr(export_manifest, "write", lambda path, content: files.write_json(path, content))
     if before:
-        export._write(str(source.parent), str(output), ["saved_model"], {"old": 1})
+        export._write(str(source.parent), str(output), ["saved_model"], lambda: {"old": 1})
     old, write = read_tree(tmp_path), files.write_bytes
 
     def write_or_fail(path, content):
@@ -172,7 +172,7 @@ def test_export_is_complete_or_absent_when_disk_is_full(tmp_path, monkeypatch, b
     monkeypatch.setattr(files, "write_bytes", write_or_fail)
     named_path = output / "saved_model" if before else output
     with pytest.raises(StorageError, match=rf"Cannot write {named_path}/.*variables\.index: No space left"):
-        export._write(str(source.parent), str(output), ["saved_model"], {"new": 1})
+        export._write(str(source.parent), str(output), ["saved_model"], lambda: {"new": 1})
     assert read_tree(tmp_path) == old
     assert output.exists() == before
 
