@@ -30,7 +30,7 @@ SPACE = flags.DEFINE_string(
 EXTRA_RUNS = flags.DEFINE_list("extra_runs", [], "Outputs of sweeps over seeds to report as further ablations.")
 TRIALS = flags.DEFINE_integer("trials", 20, "Number of trials of --space in all processes.", 1)
 STORAGE = flags.DEFINE_string("storage", "", "Study: journal:PATH or a database URL; default: a journal in --output.")
-PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Pruning of trials below the median; auto: only with --space.")
+PRUNE = flags.DEFINE_enum("pruning", "auto", PRUNING, "Pruning below the median; auto: with --space, without seed.")
 PRUNE_AFTER = flags.DEFINE_integer("prune_after", 3, "Epochs before pruning may end a trial.", lower_bound=0)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the search; config.seed is the seed of the runs.", lower_bound=0)
 STRATEGY = flags.DEFINE_enum("strategy", "auto", STRATEGIES, "Distribution strategy of each trial on this machine.")
@@ -49,11 +49,11 @@ def main() -> None:
         cli.reject_flags("needs --ablations: it adds ablations to those of --ablations", "extra_runs")
     if not SPACE.value:
         cli.reject_flags("needs --space", "trials", "seed")
-    if PRUNE.value == "none" or (PRUNE.value == "auto" and not SPACE.value):
-        cli.reject_flags("needs --pruning=median", "prune_after")
     base = config.validate_config(CONFIG.value)
     found = search_space.parse_space(SPACE.value, base) if SPACE.value else search_space.parse_grid(GRID.value, base)
     changes = search_space.parse_changes(ABLATIONS.value, base, found) if ABLATIONS.value else None
+    if reason := search_space.no_pruning_reason(PRUNE.value, found, is_grid=not SPACE.value):
+        cli.reject_flags(reason, "prune_after")
     manifest.check_manifest(DATA.value)
     log_suppression.import_tensorflow()
     from fer.sweep import runner

@@ -30,7 +30,7 @@ from fer.io import files
 from fer.run_dir import RunDir
 from fer.sweep import optuna_study, report, trial_leases
 from fer.sweep.optuna_study import Plan
-from fer.sweep.search_space import apply_overrides, grid_points, single_changes
+from fer.sweep.search_space import apply_overrides, grid_points, no_pruning_reason, single_changes
 from fer.train import preemption, preflight, trainer
 
 
@@ -71,10 +71,8 @@ class Sweep:
             raise UserError(
                 f"--storage is missing. The study cannot be stored in {self.output}: give a journal or a database."
             )
-        pruning = self.pruning
+        pruning = "none" if no_pruning_reason(self.pruning, self.plan.space, self.plan.is_grid) else "median"
         compares_seeds = bool(self.plan.changes) or "seed" in self.plan.space
-        if pruning == "auto":
-            pruning = "none" if self.plan.is_grid or compares_seeds else "median"
         if pruning == "median" and compares_seeds:
             raise UserError(
                 "--pruning=median ends the trials of weak seeds, which biases means over seeds. Use --pruning=none."

@@ -122,6 +122,21 @@ def parse_changes(text: str, base: Experiment, space: Space) -> dict[str, dict[s
     return found
 
 
+def no_pruning_reason(pruning: str, space: Space, is_grid: bool) -> str:
+    """Returns why a sweep prunes no trials, as the end of a message about --prune_after; "" if it prunes them.
+
+    Args:
+      pruning: median | none | auto, which prunes a search that does not vary the seed.
+      space: the fields of the sweep.
+      is_grid: whether all combinations are trained.
+    """
+    if pruning == "none" or (pruning == "auto" and is_grid):
+        return "needs --pruning=median"
+    if pruning == "auto" and "seed" in space:
+        return "needs a --space without seed: a sweep over seeds prunes no trials, which would bias means over seeds"
+    return ""
+
+
 def grid_points(space: Space) -> list[dict[str, Value]]:
     """Returns all combinations of the values of a grid; the last field varies fastest."""
     choices = [dimension.values for dimension in space.values() if isinstance(dimension, Choice)]

@@ -190,6 +190,10 @@ MISTAKES = [
     (["compare.py", "--evals=results/eval.json", "--output=out", "--data=full"], "--data needs --baselines."),
     ([*SWEEP, "--grid=seed=0,1", "--trials=2"], "--trials needs --space."),
     ([*SWEEP, "--grid=seed=0,1", "--prune_after=5"], "--prune_after needs --pruning=median."),
+    (
+        [*SWEEP, "--space=seed=choice(0,1)", "--prune_after=5"],
+        "--prune_after needs a --space without seed: a sweep over seeds prunes no trials, which would bias",
+    ),
     (["benchmark.py", "--suite=train", "--policy=flip"], "--policy needs --suite=augment."),
     (["convert.py", "--input=faces.csv", "--output=out", "--cache_dir=s3://a/b"], "--cache_dir=s3://a/b: it must be"),
     (["photo_overlap.py", "--data=nowhere"], NO_SHARDS),

@@ -117,3 +117,19 @@ def test_docs_sweeps_commands_have_known_flags_and_valid_spaces(root):
     seeds = search_space.parse_grid("seed=0,1", Experiment())
     assert len(search_space.parse_changes(re.search(r"--ablations='([^']+)'", page)[1], Experiment(), seeds)) == 5
     assert len(search_space.parse_space(re.search(r"--space='(optim[^']+)'", page)[1], Experiment())) == 2
+
+
+@pytest.mark.parametrize(
+    ("pruning", "text", "reason"),
+    [
+        ("auto", "model.dropout=uniform(0,0.5)", ""),
+        ("auto", "model.dropout=uniform(0,0.5); seed=choice(0,1)", "needs a --space without seed: a sweep over"),
+        ("median", "model.dropout=uniform(0,0.5)", ""),
+        ("none", "model.dropout=uniform(0,0.5)", "needs --pruning=median"),
+    ],
+)
+def test_no_pruning_reason_depends_on_seeds_in_space(pruning, text, reason):
+    space = search_space.parse_space(text, Experiment())
+    found = search_space.no_pruning_reason(pruning, space, is_grid=False)
+    assert found.startswith(reason)
+    assert bool(found) == bool(reason)
