@@ -44,6 +44,7 @@ def main() -> None:
 
     found = comparison.compare(EVALS.value)  # reports a wrong file before baselines are installed
     if chosen:
+        comparison.check_baselines(EVALS.value, DATA.value, SPLIT.value)
         measured = baselines.measure(chosen, DATA.value, SPLIT.value, progress=lambda text: print(text, flush=True))
         found = comparison.compare(EVALS.value, measured)
     paths = comparison_report.write(found, OUTPUT.value)

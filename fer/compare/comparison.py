@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fer.compare import baselines
-from fer.errors import UserError
+from fer.data.manifest import read_manifest
+from fer.errors import UserError, join_names
 from fer.evaluation import ensemble_members, eval_json, prediction_files
 from fer.evaluation.metrics import metrics, significance
 from fer.io import files
@@ -71,12 +72,7 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
     sides = [
         Side(
             one.name,
-            {
-                "splits": one.content["split"],
-                "data": one.content["data"]["name"],
-                "labels": one.content["protocol"]["labels"],
-                "classes": tuple(one.content["classes"]),
-            },
+            _measured_on(one.content),
             one.predictions,
             f"there is no predictions.npz beside {one.path}",
         )
@@ -99,6 +95,41 @@ def compare(paths: Sequence[str], measured: Sequence[baselines.BaselineResult] =
         "baselines": sorted(map(_describe_baseline, measured), key=lambda one: -(one["accuracy"] or 0)),
         "pairs": _pairs([*itertools.combinations(sides, 2), *itertools.product(sides, others)]),
         "published": sorted(published, key=lambda result: -result["accuracy"]),
+    }
+
+
+def check_baselines(paths: Sequence[str], data: str, split: str) -> None:
+    """Checks, before baselines are measured, that a paired test with at least one evaluation is possible.
+
+    Args:
+      paths: of eval.json files.
+      data: folder of the shards for the baselines.
+      split: to measure them on.
+
+    Raises:
+      UserError: all evaluations are of another split, of other data, labels or classes; or a file cannot be read.
+    """
+    manifest = read_manifest(data)
+    wanted = {"splits": split, "data": manifest.name, "labels": "fer", "classes": manifest.classes}
+    found = [_measured_on(eval_json.read_eval(path)) for path in paths]
+    if not found or wanted in found:
+        return
+    name = next(name for name, value in wanted.items() if found[0][name] != value)
+    own, theirs = (join_names(value) if isinstance(value, tuple) else value for value in (found[0][name], wanted[name]))
+    advice = {"splits": f"choose --split={own}", "data": "name the shards of the evaluation in --data"}
+    raise UserError(
+        f"{paths[0]} has the {'split' if name == 'splits' else name} {own}, and --baselines would measure {theirs}: "
+        f"{advice.get(name, 'leave --baselines out')}."
+    )
+
+
+def _measured_on(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the field `Side.measured_on` of an eval.json."""
+    return {
+        "splits": content["split"],
+        "data": content["data"]["name"],
+        "labels": content["protocol"]["labels"],
+        "classes": tuple(content["classes"]),
     }
 
 

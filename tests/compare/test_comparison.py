@@ -20,6 +20,7 @@ from fer.evaluation.metrics import metrics, significance
 from fer.labels import CLASSES
 from fer.viz import comparison_plot
 from tests import browser
+from tests.evaluation import factories
 from tests.evaluation.test_eval_json import build
 
 COUNT = 100
@@ -59,6 +60,28 @@ def templates(tmp_path_factory) -> pathlib.Path:
 def two(templates, tmp_path) -> list:
     shutil.copytree(templates, tmp_path, dirs_exist_ok=True)
     return [str(tmp_path / name / "eval.json") for name in ("good", "bad")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"split": "test"}, "has the split test, and --baselines would measure validation: choose --split=test"),
+        ({"data": {"name": "b"}}, "has the data b, and --baselines would measure faces: name the shards of the"),
+        ({"protocol": {"labels": "ferplus"}}, "has the labels ferplus, and .* measure fer: leave --baselines out"),
+    ],
+)
+def test_check_baselines_rejects_evaluations_of_other_faces(tmp_path, fields, message):
+    data = factories.shards(tmp_path / "faces", {"validation": (factories.images(7), np.arange(7))})
+    same = {"split": "validation", "data": {**build()["data"], "name": "faces"}}
+    same |= {"protocol": {**build()["protocol"], "labels": "fer"}}
+    other = {name: {**same[name], **value} if isinstance(value, dict) else value for name, value in fields.items()}
+    paths = [
+        evaluated(tmp_path / "other", range(3), **{**same, **other}),
+        evaluated(tmp_path / "same", range(3), **same),
+    ]
+    with pytest.raises(UserError, match=f"^{paths[0]} {message}"):
+        comparison.check_baselines(paths[:1], data, "validation")
+    comparison.check_baselines(paths, data, "validation")  # one of them can be tested
 
 
 def test_runs_come_by_falling_accuracy(two):

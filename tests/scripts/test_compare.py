@@ -1,8 +1,10 @@
 """Tests of scripts/compare.py."""
 
+import numpy as np
 import pytest
 
 from tests.compare.test_comparison import evaluated
+from tests.evaluation import factories
 from tests.scripts import run_script
 
 
@@ -25,12 +27,25 @@ def test_two_runs_are_compared_in_words_and_files(tmp_path):
         (["--evals=a/eval.json", "--baselines"], "--baselines needs --data: the directory of the shards"),
         (["--evals=a/eval.json", "--baselines=rival"], "--baselines names 'rival', which is none of fer-tflite"),
         (["--evals=a/eval.json", "--baselines", "--data=nowhere"], "nowhere"),
+        (
+            ["--evals=a/eval.json", "--baselines", "--data=faces", "--split=test"],
+            "a/eval.json has the split validation, and --baselines would measure test: choose --split=validation.",
+        ),
         (["--evals=nowhere", "--output=a/eval.json/out"], "a/eval.json is a file. Choose another folder."),
     ],
-    ids=["empty name", "no evaluation", "baselines without data", "unknown baseline", "no data", "output below a file"],
+    ids=[
+        "empty name",
+        "no evaluation",
+        "baselines without data",
+        "unknown baseline",
+        "no data",
+        "other split",
+        "output below a file",
+    ],
 )
 def test_compare_reports_mistake_in_one_sentence_with_exit_code_1(tmp_path, arguments, message):
     evaluated(tmp_path / "a", range(10))
+    factories.shards(tmp_path / "faces", {"test": (factories.images(7), np.arange(7))})
     done = run_script.run("compare.py", tmp_path, "--output=out", *arguments)
     assert done.returncode == 1
     assert done.stderr.startswith("compare.py: ")
