@@ -21,7 +21,7 @@ from collections.abc import Iterator
 
 from fer.data.manifest import MANIFEST_FILE, PHOTO_OVERLAP_FILE
 from fer.errors import UserError
-from fer.io import files, local_write
+from fer.io import files, folder_lock, local_write, temp_files
 from fer.storage import is_remote
 
 UNFINISHED = "UNFINISHED"
@@ -89,19 +89,28 @@ def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
     """
     place = _local_counterpart(output) if is_remote(output) else _resolve_link(output)
     try:
-        _remove_leftovers(place)
-        check_output(output, overwrite)
+        with _hold_neighbours(place):
+            _remove_leftovers(place)
+            check_output(output, overwrite)
         with _partial_folder(place) as folder:
             yield folder
-            check_output(output, overwrite)  # another process may have created it in the meantime
             if is_remote(output):
+                check_output(output, overwrite)  # another process may have created it in the meantime
                 _upload_folder(folder, output)
             else:
-                _publish(folder, place)
+                local_write.sync_tree(folder)  # slow, so before the lock
+                with _hold_neighbours(place):
+                    check_output(output, overwrite)
+                    _publish(folder, place)
     except files.io_errors() as error:
         raise UserError(
             f"Cannot write {output}: {files.error_message(error)}. Free space or choose another place."
         ) from error
+
+
+def _hold_neighbours(place: str) -> contextlib.AbstractContextManager[None]:
+    """Locks the folder above a local path, so that one conversion at a time moves the folders in it."""
+    return folder_lock.hold(os.path.dirname(os.path.abspath(place)))
 
 
 @contextlib.contextmanager
@@ -111,9 +120,8 @@ def _partial_folder(place: str) -> Iterator[str]:
     parent = pathlib.Path(os.path.dirname(folder))
     missing = [above for above in (parent, *parent.parents) if not os.path.lexists(above)]  # the innermost first
     try:
-        local_write.make_folders(folder)
         with contextlib.ExitStack() as stack:
-            _try_lock(folder, stack)
+            _make_locked(folder, stack)
             try:
                 yield folder
             finally:
@@ -125,6 +133,21 @@ def _partial_folder(place: str) -> Iterator[str]:
         raise
 
 
+def _make_locked(folder: str, stack: contextlib.ExitStack) -> None:
+    """Creates a local folder and locks it until the stack ends.
+
+    The folder gets its name with the lock: another conversion takes one without a lock for a leftover.
+    """
+    unlocked = temp_files.path_beside(folder)
+    local_write.make_folders(unlocked)
+    try:
+        _try_lock(unlocked, stack)
+        os.rename(unlocked, folder)
+    except BaseException:
+        shutil.rmtree(unlocked, ignore_errors=True)
+        raise
+
+
 def _publish(folder: str, place: str) -> None:
     """Moves a folder to its final local path, in place of one that is there."""
     if not os.path.exists(place) or _is_empty_folder(place):
@@ -133,11 +156,13 @@ def _publish(folder: str, place: str) -> None:
     # Before the old folder is moved: nothing slow may happen while neither is at the path.
     local_write.sync_tree(folder)
     old = _temp_path_prefix(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
-    os.rename(place, old)
+    with contextlib.suppress(FileNotFoundError):  # another conversion has just moved it
+        os.rename(place, old)
     try:
         local_write.rename(folder, place)
     except BaseException:
-        os.rename(old, place)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(old, place)
         raise
     shutil.rmtree(old, ignore_errors=True)  # the next run removes the rest of it
 
@@ -193,30 +218,44 @@ def _upload_folder(folder: str, output: str) -> None:
 
 def _remove_leftovers(place: str) -> None:
     """Removes folders that killed runs left; one that was being replaced at that moment is moved back to its path."""
+    temp_files.sweep(os.path.dirname(place) or ".")  # see `_make_locked`
+    replaced = _list_leftovers(
+        place, _OLD
+    )  # before the partial folders: a live run that moved one of these still has its
     is_running = False
     for partial in _list_leftovers(place, _PARTIAL):
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):  # it was published meanwhile
             if _try_lock(partial, stack):
-                shutil.rmtree(partial)
+                _remove_tree(partial)
             else:
                 is_running = True
     if is_running:  # the other process may be replacing the folder at this moment
         return
-    for old in _list_leftovers(place, _OLD):
+    for old in replaced:
         if os.path.exists(place):
-            shutil.rmtree(old)
+            _remove_tree(old)
         else:
-            os.rename(old, place)
+            with contextlib.suppress(FileNotFoundError):  # another process has moved it back
+                os.rename(old, place)
+
+
+def _remove_tree(folder: str) -> None:
+    """Removes a local folder, which another process may be removing at the same time."""
+    while os.path.lexists(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)
 
 
 def _list_leftovers(place: str, kind: str) -> list[str]:
     """Returns the paths of temporary folders of one kind beside `place`."""
     parent, start = os.path.split(_temp_path_prefix(place, kind))
-    if not os.path.isdir(parent or "."):
+    try:
+        names = os.listdir(parent or ".")
+    except (FileNotFoundError, NotADirectoryError):
         return []
     # Exact match: a user's folder may begin with the same name.
     pattern = re.compile(re.escape(start) + f"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
-    return [os.path.join(parent, name) for name in os.listdir(parent or ".") if pattern.fullmatch(name)]
+    return [os.path.join(parent, name) for name in names if pattern.fullmatch(name)]
 
 
 def _resolve_link(output: str) -> str:
@@ -245,7 +284,11 @@ def _temp_path_prefix(place: str, kind: str) -> str:
 
 
 def _try_lock(folder: str, stack: contextlib.ExitStack) -> bool:
-    """Locks a local folder until the stack ends or the process dies. Returns False if another process has locked it."""
+    """Locks a local folder until the stack ends or the process dies. Returns False if another process has locked it.
+
+    Raises:
+      FileNotFoundError: there is no such folder any more.
+    """
     handle = os.open(folder, os.O_RDONLY)
     stack.callback(os.close, handle)
     try:

@@ -6,11 +6,13 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 
 import pytest
 
 from fer.convert import atomic_dir
 from fer.errors import UserError
+from fer.io import processes
 
 
 def fill(folder: str, content: str) -> None:
@@ -225,6 +227,55 @@ def test_atomic_directory_keeps_partial_folder_of_live_run(output):
     write_output(output, "new")
     os.close(handle)
     assert sorted(os.listdir(os.path.dirname(output))) == [".faces.partial-00000000", "faces"]
+
+
+def test_atomic_directory_keeps_its_folder_when_another_starts_before_its_lock(output, monkeypatch):
+    try_lock, started = atomic_dir._try_lock, []
+
+    def start_another(folder: str, stack: contextlib.ExitStack) -> bool:
+        if not started:
+            started.append(folder)
+            atomic_dir._remove_leftovers(output)
+        return try_lock(folder, stack)
+
+    monkeypatch.setattr(atomic_dir, "_try_lock", start_another)
+    with atomic_dir.atomic_directory(output, overwrite=False) as folder:
+        fill(folder, "new")
+        atomic_dir._remove_leftovers(output)
+        assert os.path.isdir(folder)
+    assert read_content(output) == "new"
+    assert os.listdir(os.path.dirname(output)) == ["faces"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_atomic_directory_ignores_leftovers_that_vanish(output, monkeypatch, exists):
+    """Another conversion publishes its partial folder, and removes the replaced one, after they were listed."""
+    if exists:
+        write_output(output, "old")
+    monkeypatch.setattr(atomic_dir, "_list_leftovers", lambda place, kind: [f"{place}.{kind}-00000000"])
+    write_output(output, "new", overwrite=True)
+    assert (read_content(output), os.listdir(os.path.dirname(output))) == ("new", ["faces"])
+
+
+def test_atomic_directory_replaces_output_that_another_moves_without_lock(output, monkeypatch):
+    write_output(output, "old")
+    rename = os.rename
+
+    def move_first(source: str, target: str) -> None:
+        if source == output:
+            shutil.rmtree(output)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", move_first)
+    write_output(output, "new", overwrite=True)
+    assert read_content(output) == "new"
+
+
+def test_atomic_directory_removes_folder_of_run_killed_before_its_lock(output):
+    killed = f".faces.partial-00000000.tmp-{processes.machine()}-99999999-89abcdef"
+    os.makedirs(os.path.join(os.path.dirname(output), killed))
+    write_output(output, "new")
+    assert os.listdir(os.path.dirname(output)) == ["faces"]
 
 
 def test_atomic_directory_restores_old_output_of_killed_run(output):
