@@ -143,7 +143,7 @@ def serve(workdir: str, host: str, port: int) -> None:
     """
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:  # the last two for a NUL byte and bad Unicode
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"Cannot listen on {host}, port {port} ({reason}). Choose another --host or --port; --port=0 chooses a "

@@ -241,6 +241,12 @@ def test_serve_rejects_used_port_before_loading():
             server.serve("nowhere", "127.0.0.1", port)
 
 
+@pytest.mark.parametrize("host", ["a\0b", "a..b", "a" * 64, "\udc80", "\udc80::", "::\0"])
+def test_serve_rejects_host_that_is_no_name(host):
+    with pytest.raises(UserError, match=rf"^Cannot listen on {re.escape(host)}, port 0 \(.+\)\. Choose another --host"):
+        server.serve("nowhere", host, 0)
+
+
 def test_serve_error_names_missing_run():
     with pytest.raises(UserError, match="no run folder nowhere"):
         server.serve("nowhere", "127.0.0.1", 0)
