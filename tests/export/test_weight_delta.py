@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fer.config import Experiment, Model, Train
 from fer.errors import UserError
@@ -15,13 +16,37 @@ from fer.models import classifier, loading, registry, weights
 from fer.run_dir import RunDir
 from tests.evaluation import factories
 
-MODEL = Model(name="mobilenet", image_size=32, stem_channels="sum", truncate_at="conv_pw_3")
+MODEL = Model(name="small", image_size=32, stem_channels="sum", truncate_at="block2")
 EXPERIMENT = Experiment(model=MODEL, train=Train(precision="float32"))
+
+
+def build_small(side: int, channels: int) -> tf.keras.Model:
+    """Builds a backbone of four convolutions, because each test builds several, and a published one takes a second.
+
+    The convolution of the second block is the only large array before the truncation, and is most of the weights.
+    """
+    inputs = tf.keras.Input([side, side, channels])
+    x = inputs
+    for name, width in (("stem", 16), ("block1", 24), ("block2", 128), ("block3", 16)):
+        x = tf.keras.layers.Conv2D(width, 3, strides=2, use_bias=False, padding="same", name=f"{name}_conv")(x)
+        x = tf.keras.layers.ReLU(name=f"{name}_relu")(tf.keras.layers.BatchNormalization(name=f"{name}_bn")(x))
+    return tf.keras.Model(inputs, x, name="small")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def register_small():
+    """Registers the backbone with three channels in the network as published."""
+    backbone = dataclasses.replace(
+        registry.BACKBONES["mobilenet"], build=build_small, block_end_pattern=r"(stem|block\d+)_relu"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.BACKBONES, "small", backbone)
+        yield
 
 
 def save_base(path: pathlib.Path, seed: int) -> str:
     """Writes random weights of the whole backbone with three channels, as `fer-import-weights` does."""
-    spec = registry.backbone_spec("mobilenet")
+    spec = registry.backbone_spec("small")
     model = spec.build(32, spec.channels)
     random = np.random.default_rng(seed)
     model.set_weights([random.normal(size=array.shape).astype(np.float32) for array in model.get_weights()])
@@ -30,7 +55,7 @@ def save_base(path: pathlib.Path, seed: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> pathlib.Path:
+def folder(tmp_path_factory, register_small) -> pathlib.Path:
     """Returns a folder with base weights, a run that was fine-tuned from them, its delta and the restored run."""
     folder = tmp_path_factory.mktemp("delta")
     base = save_base(folder / "base.npz", seed=0)
@@ -112,7 +137,7 @@ def test_apply_delta_rejects_an_existing_folder(folder):
 
 def test_apply_delta_rejects_a_delta_of_another_architecture(folder, tmp_path):
     shutil.copytree(folder / "delta", tmp_path / "delta")
-    other = dataclasses.replace(EXPERIMENT, model=dataclasses.replace(MODEL, truncate_at="conv_pw_2"))
+    other = dataclasses.replace(EXPERIMENT, model=dataclasses.replace(MODEL, truncate_at="block1"))
     factories.run(tmp_path / "run", experiment=other)
     shutil.copy(tmp_path / "run" / "config.json", tmp_path / "delta" / "config.json")
     with pytest.raises(UserError, match=r"delta\.npz belongs to another architecture"):
