@@ -17,7 +17,7 @@ SETTINGS = [
 ]  # decay, clip, tf.function
 NAMES = ("lamb", "radam_lookahead")
 SHAPES = {"layer/kernel": (4, 3), "layer/bias": (3,), "norm/gamma": (3,), "head/kernel": (3, 2)}
-STEPS = 20  # Lookahead synchronizes three times; rectified Adam is rectified from the sixth step
+STEPS = 13  # Lookahead synchronizes twice; rectified Adam is rectified from the sixth step
 RANDOM = np.random.default_rng(0)
 INITIAL = [RANDOM.uniform(0.5, 1.5, shape).astype(np.float32) for shape in SHAPES.values()]
 # The norm of all gradients of a step ranges from 0.05 to 50.
