@@ -248,12 +248,12 @@ def endless(path: str) -> None:
 
 
 def test_hdf5_error_names_file_that_is_read_without_end(network, tmp_path, monkeypatch):
-    monkeypatch.setattr(hdf5_check, "TIMEOUT_S", 5.0)
+    monkeypatch.setattr(hdf5_check, "TIMEOUT_S", 2.0)
     path = str(tmp_path / "network.weights.h5")
     network.save_weights(path)
     endless(path)
     with pytest.raises(
-        UserError, match=r"does not hold the weights of \S+: HDF5 has not read it in 5 s: it is damaged"
+        UserError, match=r"does not hold the weights of \S+: HDF5 has not read it in 2 s: it is damaged"
     ):
         pretrained._load_keras(network, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import pathlib
@@ -96,11 +97,17 @@ def test_read_rejects_other_json(tmp_path, content):
         tfjs.read(str(tmp_path / "model.json"))
 
 
+@functools.cache
+def mobilenet() -> tf.keras.Model:
+    """Returns the network, built once; tests load weights into it."""
+    return registry.backbone_spec("mobilenet").build(32, 3)
+
+
 def folded_mobilenet() -> dict[str, np.ndarray]:
     """Returns random weights of MobileNet, with batch normalization folded, under the names of faceres.json."""
     rng = np.random.default_rng(0)
     arrays = {}
-    for layer in registry.backbone_spec("mobilenet").build(32, 3).layers:
+    for layer in mobilenet().layers:
         if not layer.name.startswith("conv") or not layer.weights or layer.name.endswith("_bn"):
             continue
         shape = layer.weights[0].shape
@@ -118,7 +125,7 @@ def folded_mobilenet() -> dict[str, np.ndarray]:
 
 def test_faceres_computes_the_folded_network(tmp_path):
     arrays = folded_mobilenet()
-    model = registry.backbone_spec("mobilenet").build(32, 3)
+    model = mobilenet()
     faceres.load(model, write_json(tmp_path, arrays), FACES)
     for layer in model.layers:
         if isinstance(layer, tf.keras.layers.BatchNormalization):
@@ -148,13 +155,29 @@ def test_faceres_error_names_the_weight(tmp_path, name, values, message):
     arrays = {**folded_mobilenet(), name: values}
     path = write_json(tmp_path, {key: value for key, value in arrays.items() if value is not None})
     with pytest.raises(UserError) as error:
-        faceres.load(registry.backbone_spec("mobilenet").build(32, 3), path, FACES)
+        faceres.load(mobilenet(), path, FACES)
     assert message in str(error.value)
+
+
+def build_numbered() -> tf.keras.Model:
+    """Builds a network of twelve layers that Keras numbers, as those of Inception-v3, which takes seconds.
+
+    Branches have different lengths, so that the order of the layers in the network is not that of their numbers.
+    """
+    layers = tf.keras.layers
+
+    def convolve(x: tf.Tensor) -> tf.Tensor:
+        return layers.BatchNormalization(scale=False)(layers.Conv2D(2, 1, use_bias=False)(x))
+
+    x = inputs = tf.keras.Input([4, 4, 3])
+    for _ in range(4):
+        x = layers.Concatenate()([convolve(x), convolve(convolve(x))])
+    return tf.keras.Model(inputs, x)
 
 
 def test_inception_v3_orders_weights_by_the_numbers_of_their_layers(tmp_path, monkeypatch):
     """The file counts layers from 1, and lists them by name."""
-    model = registry.backbone_spec("inception_v3").build(75, 3)
+    model = build_numbered()
     kinds = {1: ["kernel"], 3: ["beta", "moving_mean", "moving_variance"]}
     listed, counts = {}, {"conv2d": 0, "batch_normalization": 0}
     rng = np.random.default_rng(0)
