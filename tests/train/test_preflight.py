@@ -81,7 +81,9 @@ def test_longer_run_error_names_init_from_when_steps_depended_on_length(
     settings.augment.policy = "flip|mixup"
     section, _, name = field.partition(".")
     setattr(getattr(settings, section), name, value)
-    trainer.train(settings, synthetic_shards.folder, str(workdir), "one")
+    run = preflight.check_run(settings, synthetic_shards.folder, str(workdir), "one", None, "")
+    run.folder.write_config(run.experiment, run.shards)
+    write_checkpoint(run.folder, 2)  # the length is checked before the state is read
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     settings.train.max_steps = 30
     expected = f"a run of 2 steps, which cannot go on to 30: {message}.*--init_from={re.escape(str(workdir))}"
