@@ -95,6 +95,7 @@ def test_evaluate_also_scores_excluding_train_duplicates(plain, folder):
     assert found["excluding_train_duplicates"]["accuracy"] == correct.mean()
 
 
+@pytest.mark.usefixtures("figures")  # the page is checked, not the pixels of its figures
 def test_evaluate_scores_without_faces_of_train_photographs(folder, plain, tmp_path):
     copy = str(shutil.copytree(folder / "whole", tmp_path / "whole"))
     found_overlap = find_photo_overlap(copy)["validation"]
@@ -121,6 +122,7 @@ def test_evaluate_rejects_damaged_photo_overlap_before_predicting(folder, tmp_pa
         evaluate.evaluate(EvalRequest([str(folder / "one")], str(copy)))
 
 
+@pytest.mark.usefixtures("figures")  # the page is checked, not the pixels of its figures
 def test_evaluate_with_labels_of_ferplus_looks_up_no_train_labels(folder, tmp_path):
     train, validation = factories.images(3, seed=1), factories.images(COUNT)
     votes = np.zeros((COUNT, 10), np.int64)
@@ -382,6 +384,7 @@ def own(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.usefixtures("figures")  # the page is checked, not the pixels of its figures
 def test_evaluate_takes_two_classes_of_the_data(own, tmp_path):
     found = evaluate.evaluate(request(own, "run"))
     assert found.content["classes"] == ["bored <b>", "happy"]
@@ -415,6 +418,7 @@ def test_evaluate_rejects_ferplus_majorities_of_own_classes(own):
         evaluate.evaluate(request(own, "run", labels="ferplus"))
 
 
+@pytest.mark.usefixtures("figures")  # the predictions are read
 def test_evaluate_rejects_saved_predictions_of_other_classes(own, folder, plain, tmp_path):
     evaluate.write(plain, str(tmp_path / "saved"))
     wanted = EvalRequest([str(tmp_path / "saved"), str(own / "run")], str(own / "faces"))

@@ -16,7 +16,8 @@ from tests.train import factories
 
 
 @pytest.mark.parametrize("policy", ["flip|crop(40)|choose(mixup(0.2),cutmix(1.0))", "none"])
-def test_write_preview_draws_faces_of_the_dataset(synthetic_shards, tmp_path, capsys, policy):
+def test_write_preview_draws_faces_of_the_dataset(synthetic_shards, tmp_path, capsys, monkeypatch, policy):
+    monkeypatch.setattr(augmentation_preview, "VERSIONS", 1)  # drawing the faces takes most of the time
     path = str(tmp_path / "policy.png")
     augmentation_preview.write_preview(Experiment(augment=Augment(policy=policy)), synthetic_shards.folder, path)
     assert np.asarray(Image.open(path)).std() > 20
