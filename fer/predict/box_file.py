@@ -123,10 +123,10 @@ class BoxFile:
             if path not in self._rows:
                 continue
             other = self._used.setdefault(path, picture)
-            if other != picture:
+            if os.path.realpath(other) != os.path.realpath(picture):
                 raise UserError(
                     f"{self._at(self._rows[path][0].line)}, column path: {path!r} names two pictures, {other} and "
-                    f"{picture}. Use an absolute path in --input and in this column."
+                    f"{picture}. Write the path as it is printed, or use absolute paths here and in --input."
                 )
 
     def unused(self) -> list[str]:

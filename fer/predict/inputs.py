@@ -75,8 +75,8 @@ def check_output(output: str | None, paths: Sequence[str], json: bool, kaggle: b
         if written == path or (is_inside and not _is_result(written)):
             raise UserError(f"--output={output} would replace a file of --input. Name another.")
     files.check_writable(output)
-    if faces != "whole" and not (kaggle or local_write.is_special(output) or any(map(is_video, paths))):
-        folder = photo_folder(output)
+    if faces == "find" and not (kaggle or local_write.is_special(output) or any(map(is_video, paths))):
+        folder = photo_folder(output)  # with "auto", an input may hold no photo to annotate: `ResultFiles` checks then
         files.check_writable(os.path.join(folder, "photo.jpg"))
         output_mark.check_folder(output, folder)
 

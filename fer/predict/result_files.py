@@ -16,7 +16,7 @@ from fer.evaluation import prediction_files
 from fer.io import files, local_write, temp_files
 from fer.io.transaction import transaction
 from fer.labels import CLASSES
-from fer.predict import face_detection, inputs
+from fer.predict import face_detection, inputs, output_mark
 from fer.predict.classification import Result
 
 
@@ -120,7 +120,7 @@ class ResultFiles:
           as_png: whether it cannot be JPEG.
 
         Raises:
-          UserError: the path is among those of the input.
+          UserError: the path is among those of the input, or of pictures that no earlier prediction wrote.
         """
         folder = inputs.photo_folder(self._output)
         copies = os.path.realpath(folder)
@@ -129,6 +129,8 @@ class ResultFiles:
                 raise UserError(
                     f"Annotated photos would be written to {folder}, among those of --input. Choose another --output."
                 )
+        if not self._taken:  # before the first photo
+            output_mark.check_folder(self._output, folder)
         paths = (os.path.join(folder, _file_name(name, as_png, number)) for number in itertools.count(1))
         return next(path for path in paths if path not in self._taken)
 

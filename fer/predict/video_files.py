@@ -118,7 +118,7 @@ def _open_outputs(
             )
             outputs.append(copy.add)
         yield outputs
-        if copy is not None and copy.omitted_s:
+        if copy is not None and round(copy.omitted_s):
             notes.append(
                 f"{request.annotate} is {copy.omitted_s:.0f} s shorter than the input: pauses between frames are cut "
                 f"to {copy.max_pause_s:.0f} s"

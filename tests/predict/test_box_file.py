@@ -1,5 +1,7 @@
 """Tests of `fer.predict.box_file`: the boxes of faces that a user names."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,13 +64,13 @@ def test_extract_uses_rows_of_both_paths_of_a_picture(tmp_path):
 def test_mark_used_rejects_path_of_two_pictures(tmp_path):
     path = write(tmp_path, "photos/x.jpg,1,2,3,4")
     boxes = box_file.BoxFile(path)
-    for _ in range(2):  # the same picture may be in several inputs
-        boxes.mark_used(Source("./photos/x.jpg", "x.jpg"))
+    for same in ("./photos/x.jpg", os.path.abspath("photos/x.jpg")):  # the same picture may be in several inputs
+        boxes.mark_used(Source(same, "photos/x.jpg"))
     with pytest.raises(UserError) as raised:
         boxes.mark_used(Source("./photos/photos/x.jpg", "photos/x.jpg"))
     assert str(raised.value) == (
-        f"{path}, line 2, column path: 'photos/x.jpg' names two pictures, photos/x.jpg and photos/photos/x.jpg. Use an "
-        "absolute path in --input and in this column."
+        f"{path}, line 2, column path: 'photos/x.jpg' names two pictures, photos/x.jpg and photos/photos/x.jpg. Write "
+        "the path as it is printed, or use absolute paths here and in --input."
     )
 
 

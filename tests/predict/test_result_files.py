@@ -125,7 +125,7 @@ def test_check_output_rejects_folder_of_photos_that_cannot_be_written(tmp_path, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken-photos").touch()
     with pytest.raises(UserError, match=message):
-        check_output(output, "in")
+        check_output(output, "in", faces="find")
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,17 @@ def test_check_output_rejects_folder_of_pictures_that_no_prediction_wrote(tmp_pa
     original = tmp_path / "holiday-photos" / name
     original.parent.mkdir(parents=True)
     original.write_bytes(encoded(make_photo(), "JPEG"))
-    with pytest.raises(UserError, match=rf"holiday-photos, where .*{name} was not written by an earlier prediction"):
-        check_output("holiday.csv", "in")
+    message = rf"holiday-photos, where .*{name} was not written by an earlier prediction"
+    with pytest.raises(UserError, match=message):
+        check_output("holiday.csv", "in", faces="find")
     check_output("holiday.csv", "in", faces="whole")
+    check_output("holiday.csv", "in", faces="auto")  # it may hold no photo to annotate
+    face = Result(Source("a.png", "a.png", b""), [make_face(0, box=None)])
+    assert write(pathlib.Path("holiday.csv"), [face]) == ["holiday.csv"]
+    photo = Result(Source("b.png", "b.png", encoded(make_photo())), [make_face(0)])
+    with pytest.raises(UserError, match=message):
+        write(pathlib.Path("holiday.csv"), [face, photo])
+    assert original.read_bytes() == encoded(make_photo(), "JPEG")
     check_output("holiday.csv", "in.csv", kaggle=True)
     check_output("holiday.csv", "in.mp4")
 
@@ -181,7 +189,7 @@ def test_check_output_accepts_folder_of_an_earlier_prediction(folder, tmp_path, 
     for _ in range(2):
         write("found.csv", results)
         (tmp_path / "found-photos" / ".DS_Store").write_text("no picture")
-        check_output("found.csv", "pictures")
+        check_output("found.csv", "pictures", faces="find")
     for name in ("a.png", "b.jpg", "c.tif.jpg"):
         with Image.open(tmp_path / "found-photos" / name) as image:
             assert image.convert("L").size == (640, 400)
