@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -110,10 +112,12 @@ def _memory_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
+        if not re.search("OOM|memory", str(error)):  # a full disk or too many open files
+            raise
         raise UserError(
             f"A device has too little memory for the run ({files.error_message(error)}). Lower "
             "config.train.global_batch_size or config.model.image_size, or raise "
-            "config.train.gradient_accumulation_steps, and choose another --workdir."
+            "config.train.gradient_accumulation_steps; another config needs another run directory."
         ) from error
 
 
@@ -212,6 +216,7 @@ class Trainer:
         self.run_steps: Callable[[int], StepMetrics] | None = None
         # Outputs. `fit` opens the events, the progress display and the iterator if there are steps to train.
         self.scales_loss = self.experiment.train.precision == "mixed_float16"
+        self.loss_scale = math.inf  # when the metrics were last logged, or the run was restored
         self.nan_guard = self._make_nan_guard()
         self.profiler = Profiler(folder.events, self.experiment.train.profile_steps)
         self.events: EventWriter
@@ -257,6 +262,7 @@ class Trainer:
             self.history = self.folder.read_history(until_step=self.done)
             report_changed_replicas(self.history, self.strategy.num_replicas_in_sync)
         multi_worker.broadcast_variables(self.strategy, self.state.variables)
+        self.loss_scale = self.state.loss_scale()
         self.state.step.assign(self.done)  # a worker without a checkpoint of its own gets the chief's step, too
 
     @contextlib.contextmanager
@@ -359,9 +365,12 @@ class Trainer:
           NonFiniteError: a loss or a gradient is NaN or infinite.
         """
         self.nan_guard.check()
-        gradient_norm, loss_scale = float(np.ravel(metrics.gradient_norm)[-1]), self.state.loss_scale()
-        if self.scales_loss and loss_scale <= 1 and not np.isfinite(gradient_norm):
-            raise NonFiniteError(self.done)  # a smaller scale, which skips the update elsewhere, does not help here
+        gradient_norm = float(np.ravel(metrics.gradient_norm)[-1])
+        # An overflow skips the update and halves the scale. At 1, the gradient itself is NaN or infinite. The scale is
+        # that before the steps, because the last one may have halved it to 1.
+        if self.scales_loss and self.loss_scale <= 1 and not np.isfinite(gradient_norm):
+            raise NonFiniteError(self.done)
+        self.loss_scale = self.state.loss_scale()
         loss, accuracy = float(self.state.loss.result()), float(self.state.accuracy.result())
         self.progress.update(self.done, loss, accuracy, throughput.input_wait_share, self.copy.upload_state())
         self.events.write_step(
@@ -371,7 +380,7 @@ class Trainer:
                 "epoch_accuracy_so_far": accuracy,
                 "batch_loss": float(np.ravel(metrics.loss)[-1]),
                 "gradient_norm": gradient_norm,
-                "loss_scale": loss_scale,
+                "loss_scale": self.loss_scale,
                 "learning_rate": self.state.learning_rate(),
                 **throughput._asdict(),
             },

@@ -206,11 +206,11 @@ def test_run_raises_user_error_after_three_rollbacks_when_it_always_diverges(set
 
 @pytest.mark.parametrize(("scale", "raises"), [(1.0, True), (2.0, False)])
 def test_log_reports_gradients_that_overflow_without_loss_scaling(scale, raises):
-    """A smaller loss scale skips the update of an overflow; at 1 there is no smaller one."""
+    """An overflow halves the loss scale, to 1 at the least; `scale` is that before the last step."""
     run = trainer.Trainer.__new__(trainer.Trainer)
     run.done, run.scales_loss, run.nan_guard = 20, True, NanGuard(scales=True)
     run.state, run.progress, run.copy, run.events = (mock.MagicMock() for _ in range(4))
-    run.state.loss_scale.return_value = scale
+    run.loss_scale, run.state.loss_scale.return_value = scale, 1.0
     run.state.loss.result.return_value = run.state.accuracy.result.return_value = 0.5
     metrics = make_metrics(1.0, 1.0, norms=(1.0, math.nan))
     with pytest.raises(NonFiniteError, match="step 20") if raises else contextlib.nullcontext():

@@ -267,10 +267,23 @@ def test_run_gives_same_weights_without_test_split(synthetic_shards, trained_run
     assert one == other
 
 
-def test_train_reports_a_device_without_memory_as_user_error(synthetic_shards, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("message", "raised", "text"),
+    [
+        (
+            "OOM when allocating tensor with shape[8192,64,96,96]",
+            UserError,
+            r"too little memory .*shape\[8192.*Lower config\.train\.global_batch_size",
+        ),
+        ("events/a.profile; No space left on device", tf.errors.ResourceExhaustedError, "No space left"),
+    ],
+)
+def test_train_reports_a_device_without_memory_as_user_error(
+    synthetic_shards, tmp_path, monkeypatch, message, raised, text
+):
     def fail(*_arguments):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[8192,64,96,96]")
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
     monkeypatch.setattr(trainer.Trainer, "_train_epoch", fail)
-    with pytest.raises(UserError, match=r"too little memory .*shape\[8192.*Lower config\.train\.global_batch_size"):
+    with pytest.raises(raised, match=text):
         trainer.train(factories.experiment(), synthetic_shards.folder, str(tmp_path / "run"), "one")
