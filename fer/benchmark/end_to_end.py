@@ -92,13 +92,13 @@ def measure_network(
             raise UserError(f"{name} has another network than the others: {sorted(sizes)} parameters.")
         return images
 
-    candidates = {
+    works = {
         f"{task.network}, {name}": functools.partial(work, f"{task.network}, {name}", candidate)
         for name, candidate in found.items()
     }
-    first, baseline, *others = candidates
+    first, baseline, *others = works
     pairs = [(first, other) for other in others]
-    results = run_interleaved(SUITE, "images/s", candidates, baseline, rounds, pairs)
+    results = run_interleaved(SUITE, "images/s", works, baseline, rounds, pairs)
     for name, done in turns.items():
         for figure, unit in UNITS.items():
             values = [getattr(turn, figure) for turn in done]

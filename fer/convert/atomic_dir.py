@@ -91,7 +91,7 @@ def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
     try:
         with _hold_neighbours(place):
             _remove_leftovers(place)
-            check_output(output, overwrite)
+        check_output(output, overwrite)
         with _partial_folder(place) as folder:
             yield folder
             if is_remote(output):
@@ -219,9 +219,8 @@ def _upload_folder(folder: str, output: str) -> None:
 def _remove_leftovers(place: str) -> None:
     """Removes folders that killed runs left; one that was being replaced at that moment is moved back to its path."""
     temp_files.sweep(os.path.dirname(place) or ".")  # see `_make_locked`
-    replaced = _list_leftovers(
-        place, _OLD
-    )  # before the partial folders: a live run that moved one of these still has its
+    # Listed before the partial folders: a live run that has moved the old folder still has its partial folder.
+    replaced = _list_leftovers(place, _OLD)
     is_running = False
     for partial in _list_leftovers(place, _PARTIAL):
         with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):  # it was published meanwhile

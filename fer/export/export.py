@@ -155,7 +155,10 @@ def check_replaceable(output: str, names: Sequence[str], written: Collection[str
     for name in names:
         path = os.path.join(output, name)
         if name not in written and files.exists(path):
-            raise UserError(f"{path} exists, and no complete export wrote it. Remove it, or choose another --output.")
+            raise UserError(
+                f"{path} exists, and no complete export wrote it; an interrupted one may have. Remove it, or choose "
+                "another --output."
+            )
 
 
 def _check_output(output: str, run: loading.LoadedRun, names: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ class Sweep:
     data: str  # directory of the shards
     output: str
     storage: str = ""  # journal:PATH or the URL of a database; "": a journal in the output directory
-    pruning: str = "auto"  # median | none | auto: median for a search, none for a grid
+    pruning: str = "auto"  # median | none | auto: median for a search with one seed, else none
     prune_after: int = 3  # epochs
     strategy: str = "auto"
     extra_sweeps: tuple[str, ...] = ()  # directories of sweeps over seeds, each a further ablation in the report

@@ -462,7 +462,7 @@ def test_export_rejects_foreign_file_before_conversion(folder, tmp_path, monkeyp
     files.write_text(f"{output}/{name}", "the user's")
     monkeypatch.setattr(export.converters, "write", None)
     blocked = re.escape(f"{output}/{name.split('/')[0]}")
-    with pytest.raises(UserError, match=rf"^{blocked} exists, and no complete export wrote it\. Remove it, or choose"):
+    with pytest.raises(UserError, match=rf"^{blocked} exists, and no complete export wrote it; an interrupted one"):
         export.export(dataclasses.replace(request(folder, kind, tmp_path), output=output))
     assert files.list_files(output) == [name]
     assert files.read_bytes(f"{output}/{name}", "") == b"the user's"
