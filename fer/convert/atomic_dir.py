@@ -98,7 +98,7 @@ def atomic_directory(output: str, overwrite: bool) -> Iterator[str]:
                 check_output(output, overwrite)  # another process may have created it in the meantime
                 _upload_folder(folder, output)
             else:
-                local_write.sync_tree(folder)  # slow, so before the lock
+                local_write.sync_tree(folder)  # slow, so before the lock, and before an old folder is moved
                 with _hold_neighbours(place):
                     check_output(output, overwrite)
                     _publish(folder, place)
@@ -149,12 +149,10 @@ def _make_locked(folder: str, stack: contextlib.ExitStack) -> None:
 
 
 def _publish(folder: str, place: str) -> None:
-    """Moves a folder to its final local path, in place of one that is there."""
+    """Moves a folder that is on the disk to its final local path, in place of one that is there."""
     if not os.path.exists(place) or _is_empty_folder(place):
-        local_write.publish(folder, place)  # also replaces an empty folder
+        local_write.rename(folder, place)  # also replaces an empty folder
         return
-    # Before the old folder is moved: nothing slow may happen while neither is at the path.
-    local_write.sync_tree(folder)
     old = _temp_path_prefix(place, _OLD) + secrets.token_hex(TOKEN_BYTES)
     with contextlib.suppress(FileNotFoundError):  # another conversion has just moved it
         os.rename(place, old)
