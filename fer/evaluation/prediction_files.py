@@ -15,6 +15,9 @@ from fer.io import files, npz
 from fer.labels import MIN_CLASSES
 from fer.run_dir import EVAL_FILE
 
+COLUMNS = ("id", "label", "name")  # the first ones of predictions.csv
+SUBMISSION_COLUMN = "emotion"  # the only one of a submission
+HEADER_BYTES = 20  # of a CSV file, from which `is_result` recognizes it
 BOX = ("left", "top", "width", "height")
 
 
@@ -79,6 +82,12 @@ def read_npz(path: str) -> Predictions:
     return predictions
 
 
+def is_result(head: bytes) -> bool:
+    """Returns whether `write_csv` or `write_submission` wrote a file that begins with `head`, `HEADER_BYTES` long."""
+    line = head.partition(b"\n")[0].decode(errors="replace")
+    return line == SUBMISSION_COLUMN or line.startswith(",".join([*COLUMNS, ""]))
+
+
 def write_csv(
     path: str,
     ids: Sequence[str],
@@ -101,7 +110,7 @@ def write_csv(
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "label", "name", *classes, *(BOX if boxes else ())])
+    writer.writerow([*COLUMNS, *classes, *(BOX if boxes else ())])
     for name, row, box in zip(ids, probabilities, boxes or [()] * len(ids)):
         label = int(row.argmax())
         empty = [""] * (len(BOX) if boxes and not box else 0)
@@ -124,4 +133,4 @@ def write_submission(path: str, probabilities: np.ndarray) -> None:
     Raises:
       UserError: the file cannot be written.
     """
-    files.write_text(path, "\n".join(["emotion", *map(str, probabilities.argmax(axis=1))]) + "\n")
+    files.write_text(path, "\n".join([SUBMISSION_COLUMN, *map(str, probabilities.argmax(axis=1))]) + "\n")

@@ -14,7 +14,6 @@ from fer.predict import output_mark
 from fer.predict.video_request import CAMERA, is_video
 
 STANDARD_INPUT = "-"
-MAX_HEADER_BYTES = 20  # of a result, whose first line begins with the names of its first columns
 
 
 def expand(inputs: Sequence[str]) -> list[str]:
@@ -102,17 +101,22 @@ def check_face_flags(paths: Sequence[str], faces: str, fit: str, boxes: str | No
         raise UserError(f"{given} for pictures, and {paths[0]} is a table: omit {given.rpartition(' ')[0]}.")
 
 
-def _is_result(path: str) -> bool:
-    """Returns whether a file is a CSV file that a prediction wrote; readers of folders skip such files."""
-    if not os.path.isfile(path):
-        return False
-    head = files.read_bytes(path, f"There is no {path}.")[:MAX_HEADER_BYTES].partition(b"\n")[0]
-    return head == b"emotion" or head.startswith(b"id,label,name,")
-
-
 def photo_folder(output: str) -> str:
     """Returns the folder of the annotated photos, beside the CSV file."""
     return f"{os.path.splitext(output)[0]}-photos"
+
+
+def _is_result(path: str) -> bool:
+    """Returns whether a file is a CSV file that a prediction wrote; readers of folders skip such files."""
+    from fer.evaluation import prediction_files  # here because it needs NumPy
+
+    if not os.path.isfile(path):
+        return False
+    try:
+        with files.open_file(path) as file:
+            return prediction_files.is_result(file.read(prediction_files.HEADER_BYTES))
+    except files.io_errors() as error:
+        raise files.read_error(path, error) from error
 
 
 def _is_table(path: str) -> bool:
