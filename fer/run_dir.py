@@ -332,6 +332,10 @@ class RunDir:
         }
         files.write_json(self.config_file, {**content, **new})
 
+    def find_config(self) -> RunConfig | None:
+        """Reads config.json as `read_config`; returns None if there is none."""
+        return self.read_config() if files.exists(self.config_file) else None
+
     def read_config(self) -> RunConfig:
         """Reads config.json.
 

@@ -15,7 +15,6 @@ from fer.config_fields import AUTO
 from fer.data import manifest, pipeline
 from fer.data.manifest import Manifest
 from fer.errors import UserError
-from fer.io import files
 from fer.models import loading, precision, registry
 from fer.run_dir import RunConfig, RunDir
 from fer.train import checkpoints, soft_labels
@@ -72,8 +71,8 @@ def check_run(
     Raises:
       UserError: the experiment, the data, the run directory or the devices cannot be used; see the functions called.
     """
-    before = RunDir(workdir)
-    recorded = before.read_config() if files.exists(before.config_file) else None
+    folder = RunDir(workdir)
+    recorded = folder.find_config()
     loads_weights = not (init_from or (recorded and recorded.initialized_from))
     check_experiment(experiment, loads_weights)
     experiment = resolve_execution(precision.resolve_precision(experiment), recorded.experiment if recorded else None)
@@ -82,7 +81,7 @@ def check_run(
     manifest.check_sizes(shards)
     epoch_steps = pipeline.steps_per_epoch(shards.split("train").examples, experiment.train.global_batch_size)
     check_profile_steps(experiment.train, count_steps(experiment.train, epoch_steps))
-    folder = check_recorded_run(before, experiment, shards)
+    check_recorded_run(folder, recorded, experiment, shards)
     init_from = find_initial_run(folder, recorded, init_from)
     _check_all_labelled(shards)
     soft_labels.check_votes(shards, experiment.train.label_source)
@@ -122,16 +121,15 @@ def resolve_execution(experiment: Experiment, recorded: Experiment | None = None
     return resolved
 
 
-def check_recorded_run(folder: RunDir, experiment: Experiment, shards: Manifest) -> RunDir:
-    """Checks that a run can start in `folder`, or that the run there can go on with `experiment`; returns `folder`.
+def check_recorded_run(folder: RunDir, recorded: RunConfig | None, experiment: Experiment, shards: Manifest) -> None:
+    """Checks that a run can start in `folder`, or that the run there, of config `recorded`, can go on.
 
     Raises:
       UserError: as `fer.run_dir.open_run_dir` and `check_length`.
     """
     run_dir.open_run_dir(folder.path, experiment, shards)
-    if files.exists(folder.config_file):
-        check_length(folder, folder.read_config().experiment, experiment, shards)
-    return folder
+    if recorded:
+        check_length(folder, recorded.experiment, experiment, shards)
 
 
 def hash_settings(run: CheckedRun) -> dict[str, str]:

@@ -61,17 +61,18 @@ def fit_vote_posterior(batches: Iterable[Batch], classes: int) -> VotePosterior:
     """
     from sklearn.linear_model import LogisticRegression  # loads for a second, which other targets do not need
 
-    labels, votes = zip(*((batch.labels.numpy(), batch.votes.numpy()) for batch in batches))
-    features = _vote_features(tf.cast(np.concatenate(votes), tf.float32)).numpy()
+    read = ((batch.labels.numpy(), batch.votes.numpy()) for batch in batches)
+    labels, votes = (np.concatenate(parts) for parts in zip(*read))
+    features = _vote_features(tf.cast(votes, tf.float32)).numpy()
     kernel, bias = (
         np.zeros([len(FERPLUS_COLUMNS), classes], np.float32),
         np.full(classes, ABSENT_LOGIT, np.float32),
     )
-    present = np.unique(np.concatenate(labels))
+    present = np.unique(labels)
     if len(present) == 1:  # scikit-learn fits no fewer than two classes
         bias[present] = 0
         return VotePosterior(kernel, bias)
-    regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, np.concatenate(labels))
+    regression = LogisticRegression(C=10.0, max_iter=1000).fit(features, labels)
     if len(regression.classes_) == 2:  # scikit-learn has a single row of weights for two classes
         bias[regression.classes_[0]] = 0
         kernel[:, regression.classes_[1]], bias[regression.classes_[1]] = regression.coef_[0], regression.intercept_[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +91,7 @@ def train(
         multi_worker.assert_same_on_all(run.strategy, preflight.hash_settings(run))
         folder = RunDir(copy.folder, url=own_dir if storage.is_remote(own_dir) else "")
         if is_chief:  # again, because another process may have started a run here before this one held the lock
-            preflight.check_recorded_run(folder, run.experiment, run.shards)
+            preflight.check_recorded_run(folder, folder.find_config(), run.experiment, run.shards)
         parts = assembly.assemble(run)
         print(assembly.describe(run, parts), flush=True)
         # Last: a run that cannot start leaves no files and changes none.
@@ -214,9 +213,9 @@ class Trainer:
         self.phase: Phase | None = None
         self.step: Callable[[Batch], StepMetrics] | None = None
         self.run_steps: Callable[[int], StepMetrics] | None = None
-        # Outputs. `fit` opens the events, the progress display and the iterator if there are steps to train.
         self.scales_loss = self.experiment.train.precision == "mixed_float16"
-        self.loss_scale = math.inf  # when the metrics were last logged, or the run was restored
+        self.loss_scale: float  # when the run was restored, or the metrics were last logged
+        # Outputs. `fit` opens the events, the progress display and the iterator if there are steps to train.
         self.nan_guard = self._make_nan_guard()
         self.profiler = Profiler(folder.events, self.experiment.train.profile_steps)
         self.events: EventWriter
