@@ -22,6 +22,9 @@ from fer.train.optim import losses, param_groups
 from fer.train.preflight import CheckedRun
 from fer.train.train_step import StepContext
 
+# Fields of a model in which a run may differ from its initial run; `weights` names what that run started from.
+FREE_FIELDS = ("weights", "image_size", "dropout", "sync_batch_norm")
+
 
 class RunParts(NamedTuple):
     """The parts of a run that do not change from step to step, besides the variables in `context.state`."""
@@ -85,7 +88,7 @@ def load_initial_run(name: str, experiment: Experiment) -> LoadedRun:
       experiment: of the new run.
 
     Raises:
-      UserError: the run cannot be opened, is an export, or its model has other fields.
+      UserError: the run cannot be opened, is an export, or its model has other fields than those in `FREE_FIELDS`.
     """
     try:
         run = loading.open_run(name, experiment.train.precision)  # only its weights are used
@@ -97,7 +100,7 @@ def load_initial_run(name: str, experiment: Experiment) -> LoadedRun:
     differences = [
         f"config.model.{field} is {ours[field]!r}, not {value!r}"
         for field, value in theirs.items()
-        if field != "weights" and ours[field] != value  # the weights that the other run started from
+        if field not in FREE_FIELDS and ours[field] != value
     ]
     if differences:
         raise UserError(f"--init_from={name} is another network: {'; '.join(differences)}. Set the fields of that run.")

@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fer import config, run_dir
 from fer.config import Experiment, Model, Train
@@ -16,7 +17,7 @@ from fer.evaluation import eval_json
 from fer.export import model_card
 from fer.models import classifier, loading, precision
 from fer.run_dir import CheckpointRecord, RunDir
-from fer.train import assembly, preflight, trainer
+from fer.train import assembly, preflight, train_state, trainer
 from tests.evaluation.factories import run as write_run
 from tests.scripts import run_script
 from tests.train import factories
@@ -172,6 +173,18 @@ def test_init_from_uses_weights_of_a_precision_that_cannot_be_computed_here(synt
     monkeypatch.setattr(precision, "check_computable", check_computable)
     initial = assembly.load_initial_run(str(tmp_path / "first"), make_experiment(precision="float32"))
     assert initial.precision == "float32"
+
+
+def test_init_from_accepts_another_image_size_and_dropout(synthetic_shards, tmp_path):
+    write_run(tmp_path / "first", experiment=make_experiment())
+    larger = make_experiment()
+    larger.model.image_size, larger.model.dropout = 32, 0.5
+    initial = assembly.load_initial_run(str(tmp_path / "first"), larger)
+    weights = assembly.get_initial_weights(initial, initial.classes)
+    state = train_state.create_train_state(tf.distribute.OneDeviceStrategy("CPU:0"), larger, 4, 4, weights)
+    assert classifier.get_backbone(state.model).input_shape[1] == 32
+    for ours, theirs in zip(state.model.get_weights(), initial.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_hash_settings_names_the_field_whose_auto_depends_on_the_device(synthetic_shards):
