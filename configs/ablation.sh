@@ -13,7 +13,7 @@ changes+="; model.image_size=64; train.label_source=mixture,posterior"
 sweep() { # arguments: subdirectory of OUT, then flags
   local output=$OUT/$1 core process processes=() failed=0; shift
   for core in $(seq 0 $(($(nproc) - 1))); do
-    taskset -c "$core" python scripts/sweep.py --config=configs/ablation.py --output="$output" --grid='seed=0,1' "$@" &
+    taskset -c "$core" "${PYTHON:-python}" scripts/sweep.py --config=configs/ablation.py --output="$output" --grid='seed=0,1' "$@" &
     processes+=($!)
   done
   for process in "${processes[@]}"; do wait "$process" || failed=$?; done # `wait` without an argument hides failures

@@ -1,7 +1,7 @@
 """`compact`, a network for 48x48 grey faces (1.9 M parameters, dense 3x3 convolutions), from random weights.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/compact.py --data=tfrecords/fer2013 --workdir=runs/compact
 
 Hardware: 2 cores of an Intel Xeon with AMX, no GPU.

@@ -4,7 +4,7 @@ The teacher is configs/mobilenet_face.py; config.train.teacher_runs names its ru
 Seven tenths of each target are the teacher's probabilities for the same augmented face, so label smoothing is off.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/compact_distilled.py --data=tfrecords/fer2013 --workdir=runs/distilled
 
 Hardware: 2 cores of an AMD Zen 5 (AVX512_BF16), no GPU; other tests used the machine.

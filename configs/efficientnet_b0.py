@@ -1,7 +1,7 @@
 """EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946), from random weights, at 112 pixels.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/efficientnet_b0.py --data=tfrecords/fer2013 --workdir=runs/efficientnet_b0
 
 Hardware: a GPU.

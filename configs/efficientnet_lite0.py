@@ -3,7 +3,7 @@ r"""EfficientNet-Lite0, fine-tuned from ImageNet weights at 96 pixels.
 docs/reproduce.md has the package of the weights; config.model.weights=none trains from random weights.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_weights.py --source=efficientnet_lite0 --input=efficientnet-lite0-57934424.pth \
       --output=weights/efficientnet_lite0.npz
     python scripts/train.py --config=configs/efficientnet_lite0.py --data=tfrecords/fer2013 --workdir=runs/lite0

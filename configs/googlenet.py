@@ -1,7 +1,7 @@
 """GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842) with its auxiliary heads, from random weights, at 96 pixels.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/googlenet.py --data=tfrecords/fer2013 --workdir=runs/googlenet
 
 Hardware: a GPU.

@@ -1,7 +1,7 @@
 """Inception-v3 (Szegedy et al. 2016, arXiv:1512.00567), from random weights, at 139 pixels.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/inception_v3.py --data=tfrecords/fer2013 --workdir=runs/inception_v3
 
 Fine-tuning of weights for pixels in [0, 1] (docs/reproduce.md, source inception_v3), without the blocks that are

@@ -1,7 +1,7 @@
 """mini-Xception (Arriaga et al. 2017, arXiv:1710.07557), 58 thousand parameters, a common baseline on FER-2013.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/mini_xception.py --data=tfrecords/fer2013 --workdir=runs/mini_xception
 
 Hardware: a CPU is enough.

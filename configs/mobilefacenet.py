@@ -8,14 +8,15 @@ rows at 112 pixels, tested on 1,800 others, standard error 1.2 points) reaches 5
 global depthwise convolution, 43.7 % after its projection and 39.7 % on the embedding. Without that convolution the
 network also takes images below its 112 pixels, at which a core computes 19 images/s.
 
-Commands (best.json names the file best-NUMBER.npz):
+Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_weights.py --source=mobilefacenet --input=MobileFaceNet.tflite --data=tfrecords/fer2013 \
       --output=weights/mobilefacenet.npz
     python scripts/train.py --config=configs/mobilefacenet.py --data=tfrecords/fer2013 --workdir=runs/mobilefacenet_64 \
-      --config.model.weights=weights/mobilefacenet.npz --config.model.image_size=64 --config.seed=0 \
+      --config.model.image_size=64 --config.seed=0 \
       --config.optimizer.schedule=constant --config.optimizer.warmup_epochs=1 --config.train.epochs=7
-    python scripts/train.py --config=configs/mobilefacenet.py --data=tfrecords/fer2013 --workdir=runs/mobilefacenet
+    python scripts/train.py --config=configs/mobilefacenet.py --data=tfrecords/fer2013 --workdir=runs/mobilefacenet \
+      --init_from=runs/mobilefacenet_64
 
 Hardware: one core of an Intel Xeon (AVX-512, no bfloat16), float32; another training and tests used the other core.
 Time: 101.3 minutes (62 and 44 images/s).
@@ -32,7 +33,7 @@ def get_config() -> Experiment:
         model=Model(
             name="mobilefacenet",
             image_size=80,
-            weights="runs/mobilefacenet_64/checkpoints/best-00001568.npz",
+            weights="weights/mobilefacenet.npz",
             truncate_at="conv7",
             stem_channels="sum",
             dropout=0.3,

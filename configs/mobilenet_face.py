@@ -3,7 +3,7 @@ r"""MobileNet, pretrained on faces, fine-tuned at 96 pixels.
 The weights are for BGR minus the ImageNet means; docs/reproduce.md has the package of faceres-deep.json.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_weights.py --source=faceres --input=faceres-deep.json --data=tfrecords/fer2013 \
       --output=weights/mobilenet_face.npz
     python scripts/train.py --config=configs/mobilenet_face.py --data=tfrecords/fer2013 --workdir=runs/mobilenet_face

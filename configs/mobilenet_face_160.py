@@ -10,7 +10,7 @@ Commands:
       --output=weights/mobilenet_face.npz
     python scripts/train.py --config=configs/mobilenet_face_160.py --data=tfrecords/fer2013 --workdir=runs/mobilenet_160
     python scripts/train.py --config=configs/mobilenet_face_160.py --data=tfrecords/fer2013 \
-      --config.model.weights=runs/mobilenet_160/checkpoints/best-00004480.npz --config.seed=1 --config.train.epochs=13 \
+      --init_from=runs/mobilenet_160 --config.seed=1 --config.train.epochs=13 \
       --config.optimizer.warmup_epochs=0.5 --workdir=runs/mobilenet_160b
 
 Hardware: 2 cores of an AMD Zen 5 (AVX512_BF16), no GPU, while other tests ran; one core for the second run.

@@ -3,18 +3,17 @@ r"""MobileNet, pretrained on faces, cut after conv_pw_11 and fine-tuned at growi
 It descends from other initial weights than mobilenet_grow.py, whose networks it joins in an ensemble. mobilenet_fast.py
 says why the network is cut. The targets are posterior targets, so the shards need FER+ votes.
 
-Commands (best.json names the file best-NUMBER.npz):
+Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_weights.py --source=faceres --input=faceres.json --data=tfrecords/fer2013 \
       --output=weights/mobilenet_faceres.npz
     python scripts/train.py --config=configs/mobilenet_faceres.py --data=tfrecords/fer2013 --workdir=runs/faceres_80 \
-      --config.model.weights=weights/mobilenet_faceres.npz --config.model.image_size=80 --config.seed=0 \
-      --config.optimizer.schedule=constant --config.train.epochs=6
+      --config.model.image_size=80 --config.seed=0 --config.optimizer.schedule=constant --config.train.epochs=6
     python scripts/train.py --config=configs/mobilenet_faceres.py --data=tfrecords/fer2013 --workdir=runs/faceres_96 \
-      --config.model.weights=runs/faceres_80/checkpoints/best-00000896.npz --config.model.image_size=96 \
+      --init_from=runs/faceres_80 --config.model.image_size=96 \
       --config.seed=1 --config.optimizer.schedule=constant --config.train.epochs=6
     python scripts/train.py --config=configs/mobilenet_faceres.py --data=tfrecords/fer2013 \
-      --workdir=runs/mobilenet_faceres
+      --workdir=runs/mobilenet_faceres --init_from=runs/faceres_96
 
 mobilenet_faceres_mixup: 6 more epochs, mixup in the first four. mobilenet_faceres_soup is the mean of this run and of
 the second one (69.3 %):
@@ -47,7 +46,7 @@ def get_config() -> Experiment:
         model=Model(
             name="mobilenet",
             image_size=128,
-            weights="runs/faceres_96/checkpoints/best-00001344.npz",
+            weights="weights/mobilenet_faceres.npz",
             normalization="caffe",
             truncate_at="conv_pw_11",
             stem_channels="sum",

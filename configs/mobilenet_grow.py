@@ -3,28 +3,27 @@ r"""MobileNet, pretrained on faces, fine-tuned at growing sizes: 96, 128 and 160
 Most steps run at small, cheap sizes with a constant learning rate; the last ones at 160 pixels with a cosine schedule.
 The targets are posterior targets, so the shards need FER+ votes.
 
-Commands (best.json names the file best-NUMBER.npz):
+Commands:
     python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/import_weights.py --source=faceres --input=faceres-deep.json --data=tfrecords/fer2013 \
       --output=weights/mobilenet_face.npz
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_96 \
-      --config.model.weights=weights/mobilenet_face.npz --config.model.image_size=96 \
-      --config.optimizer.schedule=constant
+      --config.model.image_size=96 --config.optimizer.schedule=constant
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_128 \
-      --config.model.weights=runs/grow_96/checkpoints/best-00002240.npz --config.model.image_size=128 \
+      --init_from=runs/grow_96 --config.model.image_size=128 \
       --config.optimizer.schedule=constant --config.seed=1
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_160 \
-      --config.model.weights=runs/grow_128/checkpoints/best-00002240.npz --config.seed=2
+      --init_from=runs/grow_128 --config.seed=2
 
 mobilenet_grow_again: 20 more epochs, mixup in the first twelve:
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_again \
-      --config.model.weights=runs/grow_160/checkpoints/best-00002240.npz --config.seed=3 --config.train.epochs=20 \
+      --init_from=runs/grow_160 --config.seed=3 --config.train.epochs=20 \
       --config.augment.mixup_off_epochs=8 \
       "--config.augment.policy=flip|affine(rotate=15,scale=0.15,shift=0.08,shear=0.1)|erase(p=0.4,high=0.2)|mixup(alpha=0.2)"
 
 mobilenet_grow_sam: 11 more epochs with sharpness-aware minimization, each of which takes twice the time:
     python scripts/train.py --config=configs/mobilenet_grow.py --data=tfrecords/fer2013 --workdir=runs/grow_sam \
-      --config.model.weights=runs/grow_again/checkpoints/best-00004480.npz --config.seed=4 --config.train.epochs=11 \
+      --init_from=runs/grow_again --config.seed=4 --config.train.epochs=11 \
       --config.optimizer.sam_rho=0.1
 
 Hardware: 2 cores of an AMD Zen 4 (AVX512_BF16), no GPU; other tests used the machine for part of the time.
@@ -44,7 +43,7 @@ def get_config() -> Experiment:
         model=Model(
             name="mobilenet",
             image_size=160,
-            weights="runs/grow_128/checkpoints/best-00002240.npz",
+            weights="weights/mobilenet_face.npz",
             normalization="caffe",
             stem_channels="sum",
             dropout=0.3,

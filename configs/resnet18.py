@@ -1,7 +1,7 @@
 """ResNet18 (He et al. 2015, arXiv:1512.03385), from random weights, at 96 pixels.
 
 Commands:
-    python scripts/convert.py --input=fer2013.csv --output=tfrecords/fer2013
+    python scripts/convert.py --input=fer2013.csv --ferplus=fer2013new.csv --output=tfrecords/fer2013
     python scripts/train.py --config=configs/resnet18.py --data=tfrecords/fer2013 --workdir=runs/resnet18
 
 Hardware: a GPU.
