@@ -188,7 +188,7 @@ class Augment:
 
 @dataclasses.dataclass
 class Optimizer:
-    """Optimizer and learning rate: linear warm-up, then `schedule`."""
+    """Optimizer and learning rate: warm-up, then `schedule`."""
 
     name: str = field("sgd", "optimizer", choices={"sgd": "Nesterov", "adamw": "", "lamb": "", "radam_lookahead": ""})
     learning_rate: float = field(0.1, "peak learning rate, after the warm-up", gt=0)
@@ -203,8 +203,8 @@ class Optimizer:
     decay_epochs: float = field(30.0, "epochs between two decays of `step`", gt=0)
     decay_rate: float = field(0.1, "factor of each decay of `step`", gt=0, le=1)
     momentum: float = field(0.9, "momentum of `sgd`", ge=0, lt=1)
-    weight_decay: float = field(2e-3, "decoupled weight decay, on kernels only", ge=0)
-    warmup_epochs: float = field(3.0, "epochs of linear warm-up", ge=0)
+    weight_decay: float = field(2e-3, "decoupled weight decay of kernels; in `lamb`, part of the trust ratio", ge=0)
+    warmup_epochs: float = field(3.0, "epochs of warm-up: linear, in `one_cycle` cosine", ge=0)
     grad_clip_norm: float = field(0.0, "limit of the global gradient norm", gt=0, zero="no clipping")
     sam_rho: float = field(0.0, "radius of sharpness-aware minimization (SAM)", gt=0, zero="off")
 

@@ -63,7 +63,7 @@ def training_batches(
     Args:
       source: the train split.
       schedule: the steps and replicas.
-      sampling: one of `fer.config.SAMPLINGS`; a stream supports only "uniform".
+      sampling: a value of `fer.config.Data.sampling`; a stream supports only "uniform".
       votes: whether each face comes with its FER+ votes, which the split must have.
 
     Returns:

@@ -103,7 +103,7 @@ def soft_targets(
     Args:
       labels: [B] int32.
       votes: [B, 10] int32 in the order of `fer.labels.FERPLUS_COLUMNS`; not used by "fer".
-      kind: one of `fer.config.LABEL_SOURCES`.
+      kind: a value of `fer.config.Train.label_source`.
       classes: the C names, which decide the columns of "ferplus" and "mixture".
       vote_posterior: used by "posterior" only.
 
