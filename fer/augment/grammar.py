@@ -149,6 +149,8 @@ def _parse_choose(call: ast.Call | None) -> Operation:
 def _parse_value(name: str, node: ast.expr, argument: registry.Argument) -> float | str:
     given = ast.unparse(node)
     if isinstance(argument.default, str):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):  # in quotes
+            given = node.value
         if given not in argument.bounds:
             raise _PolicyError(f"{name} is {given}{suggest(given, argument.bounds)}")
         return given

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fer.augment import geometric, photometric, randaugment, xla_support
 from fer.augment.registry import register_op
+from fer.errors import UserError
 from fer.lazy_modules import tf
 from fer.rng import BatchRng
 
@@ -100,7 +101,12 @@ def crop(rng: BatchRng, side: int, to: int = 40) -> LazyOp:
 
     A network that is convolutional up to its pooling takes the crop unresized: it trains in (to / side) squared of the
     time, and gets whole faces at inference. For other networks the crop is resized to their input size.
+
+    Raises:
+      UserError: the images are smaller than the crop.
     """
+    if to > side:
+        raise UserError(f"The policy's crop({to}) is larger than the images, which have {side} pixels a side.")
     spare = side - to
     left, top = tf.unstack(tf.floor(rng.uniform(2) * (spare + 1)), axis=-1)  # whole pixels: resampling blurs nothing
     zero = tf.zeros_like(left)

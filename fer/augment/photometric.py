@@ -5,7 +5,8 @@ and pixels are looked up once: ten ops cost about as much as one pass over 48x48
 `Curve`, whose parameters differ from image to image, so that images with different ops are one computation. An op that
 depends on the image gets the image's histogram, mapped through the table so far.
 
-The definitions are Pillow's (`ImageEnhance`, `ImageOps`), for images of one channel.
+The definitions are Pillow's (`ImageEnhance`, `ImageOps`), for images of one channel. Grey levels are rounded, where
+Pillow truncates: they differ by at most 1.
 """
 
 from __future__ import annotations

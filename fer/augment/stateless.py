@@ -19,10 +19,10 @@ def augmenter(text: str) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
 
     Returns:
       A function of (images, labels, seed=None) that returns augmented images and labels, in a graph or eagerly.
-      images: uint8 [B, H, W, 1]. labels: any tensor, returned unchanged; with mixup or cutmix float [B, C], which are
-      mixed. seed: an integer or int32 [2], the same seed for the same random numbers; None takes it from TensorFlow's
-      global generator (`tf.random.set_seed`), another at each call. The function raises a `UserError` for other dtypes
-      and shapes.
+      images: uint8 [B, S, S, 1], where S is known when a graph is built. labels: any tensor, returned unchanged; with
+      mixup or cutmix float [B, C], which are mixed. seed: an integer or int32 [2], the same seed for the same random
+      numbers; None takes it from TensorFlow's global generator (`tf.random.set_seed`), another at each call. The
+      function raises a `UserError` for other dtypes and shapes.
 
     Raises:
       UserError: the policy has a fault, which the message names.
@@ -33,14 +33,17 @@ def augmenter(text: str) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
     @tf.autograph.experimental.do_not_convert
     def augment(images: Any, labels: Any, seed: Any = None) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-        if images.dtype != tf.uint8 or images.shape.rank != 4 or images.shape[-1] != 1:
-            raise UserError(f"images are {_describe(images)}; a policy augments uint8 [B, H, W, 1].")
+        shape = images.shape
+        if images.dtype != tf.uint8 or shape.rank != 4 or shape[1] is None or shape[1:] != [shape[1], shape[1], 1]:
+            raise UserError(f"images are {_describe(images)}; a policy augments square ones, uint8 [B, S, S, 1].")
         if mixes and not (labels.dtype.is_floating and labels.shape.rank == 2):
             raise UserError(
                 f"labels are {_describe(labels)}; the policy {text!r} mixes them, which needs one-hot labels, float "
                 "[B, C]: use batches(..., one_hot=True)."
             )
-        size = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+        if mixes and not shape[:1].is_compatible_with(labels.shape[:1]):
+            raise UserError(f"labels are {_describe(labels)}, but images are {_describe(images)}.")
+        size = shape[0] if shape[0] is not None else tf.shape(images)[0]
         rng = BatchRng(_to_seed(seed), tf.range(size), size)
         if not mixes:
             return apply(images, labels, rng)[0], labels
@@ -54,15 +57,23 @@ def _to_seed(seed: Any) -> tf.Tensor:
     """Returns a seed int32 [2].
 
     Raises:
-      UserError: the seed is neither an integer nor a pair of integers.
+      UserError: the seed is neither an integer of at most 64 bits nor a pair of integers.
     """
     if seed is None:
         return tf.random.uniform([2], tf.int32.min, tf.int32.max, tf.int32)
+    if isinstance(seed, int):
+        if not tf.int64.min <= seed <= tf.int64.max:
+            raise UserError(f"seed is {seed}; it must fit in 64 bits.")
+        seed = tf.constant(seed, tf.int64)
     seed = tf.convert_to_tensor(seed)
     if not seed.dtype.is_integer or seed.shape.as_list() not in ([], [2]):
         raise UserError(f"seed is {_describe(seed)}; it must be an integer or a pair of integers, int32 [2].")
-    seed = tf.cast(seed, tf.int32)
-    return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
+    low = tf.cast(seed, tf.int32)  # the lower 32 bits
+    if seed.shape.rank == 1:
+        return low
+    wide = tf.cast(seed, tf.int64)
+    upper = tf.cast((wide - tf.cast(low, tf.int64)) // 2**32, tf.int32)  # 0 for a seed of 32 bits
+    return tf.stack([upper, low])
 
 
 def _describe(tensor: tf.Tensor) -> str:

@@ -70,6 +70,10 @@ def test_parse_keeps_order_and_arguments():
     ]
 
 
+def test_parse_accepts_words_in_quotes():
+    assert policy.parse("randaugment(preset='faces')") == policy.parse("randaugment(preset=faces)")
+
+
 DIM = (120 + FACES // 5).astype(np.uint8)  # few grey levels, so that autocontrast changes them
 
 

@@ -70,8 +70,11 @@ def test_augmenter_returns_labels_of_any_kind_unchanged_without_mixing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((FACES.astype(np.float32), ONE_HOT), r"images are float32 \[5, 48, 48, 1\]; a policy augments uint8"),
+        ((FACES.astype(np.float32), ONE_HOT), r"images are float32 \[5, 48, 48, 1\]; a policy augments square"),
         ((FACES[..., 0], ONE_HOT), r"images are uint8 \[5, 48, 48\]"),
+        ((FACES[:, :24], ONE_HOT), r"images are uint8 \[5, 24, 48, 1\]; a policy augments square ones"),
+        ((FACES[:4], ONE_HOT), r"labels are float32 \[5, 7\], but images are uint8 \[4, 48, 48, 1\]"),
+        ((FACES, ONE_HOT, 2**70), r"seed is 1180591620717411303424; it must fit in 64 bits"),
         ((FACES, np.arange(5)), r"labels are int64 \[5\]; the policy 'mixup' mixes them, .* batches\(\.\.\., one_hot"),
         ((FACES, ONE_HOT, 0.5), r"seed is float32 \[\]; it must be an integer or a pair of integers"),
         ((FACES, ONE_HOT, [1, 2, 3]), r"seed is int32 \[3\]"),
@@ -80,6 +83,25 @@ def test_augmenter_returns_labels_of_any_kind_unchanged_without_mixing():
 def test_augmenter_error_names_dtype_and_shape(arguments, message):
     with pytest.raises(fer.UserError, match=message):
         fer.augmenter("mixup")(*arguments)
+
+
+def test_augmenter_error_names_images_of_unknown_size():
+    with pytest.raises(fer.UserError, match=r"images are uint8 \[None, None, None, 1\]; a policy augments square"):
+        tf.function(fer.augmenter("flip")).get_concrete_function(
+            tf.TensorSpec([None, None, None, 1], tf.uint8), tf.TensorSpec([None], tf.int64)
+        )
+
+
+def test_augmenter_error_names_crop_larger_than_the_images():
+    with pytest.raises(fer.UserError, match=r"crop\(40\) is larger than the images, which have 32 pixels a side"):
+        fer.augmenter("crop(40)")(FACES[:, :32, :32], ONE_HOT)
+
+
+def test_augmenter_of_a_long_seed_depends_on_its_upper_bits():
+    augment = fer.augmenter("erase(p=1)")
+    one, long, negative = (augment(FACES, [0] * 5, seed)[0].numpy() for seed in (1, 2**32 + 1, -1))
+    assert not np.array_equal(one, long)
+    np.testing.assert_array_equal(negative, augment(FACES, [0] * 5, [0, -1])[0])
 
 
 def test_augmenter_error_names_the_fault_of_a_policy():
