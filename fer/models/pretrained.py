@@ -144,21 +144,42 @@ def _load_imagenet(name: str, chosen: registry.Backbone, side: int) -> tf.keras.
 
 
 def set_arrays(donor: tf.keras.Model, arrays: Mapping[str, np.ndarray], path: str) -> None:
-    """Sets weights from arrays with keys "layer/index", or in the order of `donor.get_weights()`."""
+    """Sets weights from arrays with keys "layer/index", or in the order of `donor.get_weights()`.
+
+    Arrays with keys need none for layers of the type Normalization, whose values are not used.
+    """
     if all("/" in key for key in arrays):
-        keys = [f"{layer.name}/{index}" for layer in donor.layers for index in range(len(layer.weights))]
-        if any(key not in arrays for key in keys):  # Keras numbers unnamed layers consecutively in a process
-            keys, arrays = _renumber(keys), dict(zip(_renumber(arrays), arrays.values()))
-        missing = [key for key in keys if key not in arrays]
-        if missing:
-            raise UserError(f"{path} holds no {missing[0]}, which {donor.name} needs: it is another architecture's.")
-        found = [arrays[key] for key in keys]
-        wanted = [weight for layer in donor.layers for weight in layer.weights]
+        used = [layer for layer in donor.layers if not isinstance(layer, layers.Normalization)]
+        keys = [f"{layer.name}/{index}" for layer in used for index in range(len(layer.weights))]
+        found, wanted = _find_arrays(keys, arrays, path, donor.name), [w for layer in used for w in layer.weights]
     else:
         found, wanted = list(arrays.values()), donor.weights
     weights.check_shapes(wanted, found, path, donor.name)
     for weight, array in zip(wanted, found):
         weight.assign(array.astype(weight.dtype.as_numpy_dtype))
+
+
+def _find_arrays(
+    keys: Sequence[str], arrays: Mapping[str, np.ndarray], path: str, architecture: str
+) -> list[np.ndarray]:
+    """Returns the arrays with these keys "layer/index".
+
+    Keras numbers unnamed layers consecutively in a process: conv2d, conv2d_1 or conv2d_94, conv2d_95. If keys are
+    missing, a family of layers is matched by order, provided that the file has as many layers of it.
+
+    Raises:
+      UserError: a key is missing; the message names it.
+    """
+    if any(key not in arrays for key in keys):
+        layer_of = _match_by_order(keys, arrays)
+        parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
+        names = {key: f"{layer_of.get(layer, layer)}/{index}" for key, (layer, index) in zip(keys, parts)}
+    else:
+        names = {key: key for key in keys}
+    missing = [key for key in keys if names[key] not in arrays]
+    if missing:
+        raise UserError(f"{path} holds no {missing[0]}, which {architecture} needs: it is another architecture's.")
+    return [arrays[names[key]] for key in keys]
 
 
 def _split_number(layer: str) -> tuple[str, int]:
@@ -167,15 +188,23 @@ def _split_number(layer: str) -> tuple[str, int]:
     return (family, int(number)) if separator and re.fullmatch("[0-9]+", number) else (layer, 0)
 
 
-def _renumber(keys: Iterable[str]) -> list[str]:
-    """Counts the layers in keys "layer/index" anew: each family (conv2d_94, ...) counts from 0, in order."""
-    parts = [key.rpartition("/")[::2] for key in keys]  # layer, index
-    named = {layer: _split_number(layer) for layer, _ in parts}
+def _group_layers(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Groups the layers in keys "layer/index" by family, in the order of their numbers."""
     families: dict[str, list[str]] = {}
-    for layer, (family, _) in sorted(named.items(), key=lambda item: item[1][1]):
-        families.setdefault(family, []).append(layer)
-    places = {layer: f"{family}_{place}" for family, own in families.items() for place, layer in enumerate(own)}
-    return [f"{places[layer]}/{index}" for layer, index in parts]
+    for layer in sorted({key.rpartition("/")[0] for key in keys}, key=lambda layer: _split_number(layer)[1]):
+        families.setdefault(_split_number(layer)[0], []).append(layer)
+    return families
+
+
+def _match_by_order(keys: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """Maps the layers in keys "layer/index" to those of others in the same place of a family of equal size."""
+    theirs = _group_layers(others)
+    return {
+        layer: other
+        for family, own in _group_layers(keys).items()
+        if len(theirs.get(family, ())) == len(own)
+        for layer, other in zip(own, theirs[family])
+    }
 
 
 def _load_keras(donor: tf.keras.Model, path: str) -> None:
@@ -189,6 +218,7 @@ def _load_keras(donor: tf.keras.Model, path: str) -> None:
         with _local_hdf5(path) as file:
             hdf5_check.check(file)
             donor.load_weights(file)
+        weights.check_finite({weight.name: weight.numpy() for weight in donor.weights}, path)
     except (*npz.DAMAGE_ERRORS, tf.errors.OpError) as error:
         raise UserError(f"{path} does not hold the weights of {donor.name}: {files.error_message(error)}.") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -75,10 +75,22 @@ def read(path: str) -> dict[str, np.ndarray]:
 
     Raises:
       StorageError: the file cannot be read now.
-      UserError: it is missing or damaged.
+      UserError: it is missing or damaged, or holds NaN or infinite values.
     """
     arrays = npz.read(path, ".npz of weights", f"There is no weights file {path}.")
+    check_finite(arrays, path)
     return {key: arrays[key] for key in sorted(arrays, key=_natural_key)}
+
+
+def check_finite(arrays: Mapping[str, np.ndarray], path: str) -> None:
+    """Checks that no weight is NaN or infinite.
+
+    Raises:
+      UserError: one is; the message names its array.
+    """
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{path} holds NaN or infinite weights in the array {name}: use weights from before.")
 
 
 def _natural_key(key: str) -> list[str | int]:

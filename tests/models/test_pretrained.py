@@ -135,6 +135,32 @@ def test_layers_that_keras_numbers_are_found_whatever_was_built_before(name, sid
     np.testing.assert_allclose(features(model), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+def numbered_arrays(first: int, count: int) -> dict[str, np.ndarray]:
+    """Returns arrays of `numbered`, whose convolutions count from `first`; each holds the number of its layer."""
+    shapes = [(3, 3, 3, 4), (3, 3, 4, 8), (3, 3, 8, 16), (3, 3, 16, 16)][:count]
+    arrays = {f"conv2d_{first + i}/0": np.full(shape, first + i, np.float32) for i, shape in enumerate(shapes)}
+    norms = {f"batch_normalization_{i}/{j}": np.ones(shapes[i][3], np.float32) for i in range(3) for j in range(4)}
+    return {**arrays, **norms}
+
+
+def test_set_arrays_matches_numbered_layers_by_order_only_if_the_file_has_as_many():
+    donor = numbered(24, 3)
+    pretrained.set_arrays(donor, numbered_arrays(100, 3), "weights.npz")
+    kernels = [layer.get_weights()[0] for layer in donor.layers if isinstance(layer, tf.keras.layers.Conv2D)]
+    assert [float(kernel.flat[0]) for kernel in kernels] == [100, 101, 102]
+    first = next(layer.name for layer in donor.layers if isinstance(layer, tf.keras.layers.Conv2D))
+    with pytest.raises(UserError, match=rf"weights\.npz holds no {first}/0, which numbered needs"):
+        pretrained.set_arrays(donor, numbered_arrays(100, 4), "weights.npz")
+
+
+def test_set_arrays_needs_no_arrays_of_normalization_layers():
+    layers = tf.keras.layers
+    inputs = tf.keras.Input([8, 8, 3])
+    donor = tf.keras.Model(inputs, layers.Conv2D(2, 1, name="stem")(layers.Normalization(name="normalization")(inputs)))
+    pretrained.set_arrays(donor, {"stem/0": np.ones([1, 1, 3, 2]), "stem/1": np.full([2], 5.0)}, "weights.npz")
+    assert donor.get_layer("stem").get_weights()[1].tolist() == [5, 5]
+
+
 def test_load_of_a_whole_classifier_includes_its_head(tmp_path):
     path = str(tmp_path / "w.npz")
     source = classifier.build(Model(name="tiny", image_size=24), "float32", seed=1)

@@ -49,6 +49,15 @@ def test_load_rejects_weights_of_another_architecture(model, tmp_path):
         weights.load(classifier.build(Model(name="tiny", image_size=24, truncate_at="half"), "float32"), path)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_load_error_names_array_with_a_value_that_is_not_finite(model, tmp_path, value):
+    path, arrays = tmp_path / "weights.npz", model.get_weights()
+    arrays[1].flat[0] = value
+    path.write_bytes(weights.pack(arrays, np.savez))
+    with pytest.raises(UserError, match=r"weights\.npz holds NaN or infinite weights in the array 00001"):
+        weights.load(model, str(path))
+
+
 DAMAGE = ["absent", "cut", "empty", "no archive", "one array", "a text beside", "texts", "compressed", "pickled"]
 
 
